@@ -1,0 +1,37 @@
+# Everything for a machine with Python, a C++ compiler and make, and no ROS 2. `make help` lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test lint clean
+
+# The first interpreter that the ROS 2 wheels support; `make setup PYTHON=python3.12` chooses another for .venv.
+PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 python3.10; do \
+	"$$p" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo "$$p" && break; done)
+CHOSEN := $(if $(filter command environment,$(firstword $(origin PYTHON))),--python $(PYTHON))
+SETUP := "$(PYTHON)" scripts/setup_environment.py $(CHOSEN)
+BIN := .venv/bin
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+
+setup:  ## make .venv with everything, messages included (seconds when nothing has changed)
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.10 to 3.13 found; name one: make setup PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(SETUP)
+
+build:  ## the same, and build the messages again
+	@$(SETUP) --rebuild
+
+demo: setup  ## run the demo (DEMO_ARGS="--help" lists its options)
+	@$(BIN)/vla-ros demo $(DEMO_ARGS)
+
+test: setup  ## run the tests (PYTEST_ARGS="-k safety" selects)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup  ## ruff, and mypy on the rooms that are strictly typed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:  ## remove .venv and everything that was generated
+	rm -rf .venv build install log .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

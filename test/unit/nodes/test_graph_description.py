@@ -1,0 +1,95 @@
+"""The description of the graph: the shipped one fits the code, and a wrong one is refused with its line named."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vla_ros.errors import ContractError
+from vla_ros.nodes.graph import load_graph
+from vla_ros.paths import share_file
+
+SHIPPED = yaml.safe_load(share_file("config/graph.yaml").read_text(encoding="utf-8"))
+
+
+def written(tmp_path: Path, content: object) -> Path:
+    path = tmp_path / "graph.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def test_every_node_of_the_shipped_graph_is_a_module() -> None:
+    for node in load_graph().nodes:
+        assert find_spec(node.module) is not None, f"{node.module} does not exist"
+
+
+def test_the_safety_node_never_starts_again_by_itself_and_its_end_ends_the_graph() -> None:
+    safety = next(node for node in load_graph().nodes if node.executable == "safety_node")
+    assert safety.required
+    assert safety.restarts == 0
+
+
+def test_arguments_reach_the_parameters_with_the_type_of_their_default() -> None:
+    nodes = {n.name: n for n in load_graph().resolve({"seed": "7", "lockstep": "True", "real_time_factor": "0.5"})}
+    parameters = nodes["sim_node"].parameters
+    assert parameters["seed"] == 7
+    assert parameters["lockstep"] is True
+    assert parameters["real_time_factor"] == 0.5
+    assert nodes["safety_node"].parameters["lockstep"] is True
+    assert nodes["policy_node"].parameters["robot"] == "panda"
+
+
+def test_without_the_cell_its_node_is_left_out() -> None:
+    names = [node.name for node in load_graph().resolve(simulation=False)]
+    assert "sim_node" not in names
+    assert {"perception_node", "instruction_node", "safety_node", "policy_node"} <= set(names)
+
+
+def test_the_parameter_file_is_read_back_as_it_was() -> None:
+    for node in load_graph().resolve({"instruction": "pick up the red cube: now, 'please'"}):
+        assert yaml.safe_load(node.parameter_file()) == {node.name: {"ros__parameters": dict(node.parameters)}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"sead": 7}, "sead"),
+        ({"seed": "seven"}, "expected a int"),
+        ({"seed": 7.5}, "expected a int"),
+        ({"seed": True}, "expected a int"),
+        ({"lockstep": "yes"}, "expected a bool"),
+        ({"real_time_factor": "fast"}, "expected a float"),
+    ],
+)
+def test_a_wrong_argument_is_refused(arguments: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ContractError, match=sentence):
+        load_graph().resolve(arguments)
+
+
+def without(line: str) -> dict[str, object]:
+    return {key: value for key, value in SHIPPED["nodes"][0].items() if key != line}
+
+
+WRONG = {
+    "missing line": ({**SHIPPED, "nodes": [without("restarts")]}, "restarts"),
+    "unknown line": ({**SHIPPED, "nodes": [{**SHIPPED["nodes"][0], "colour": "red"}]}, "colour"),
+    "same name twice": ({**SHIPPED, "nodes": [SHIPPED["nodes"][0], SHIPPED["nodes"][0]]}, "stands twice"),
+    "argument without a definition": ({"arguments": {}, "nodes": SHIPPED["nodes"]}, "no argument 'instruction'"),
+    "no nodes": ({"arguments": {}}, "expected the lines"),
+    "a list": ([1, 2], "expected the lines"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_description_is_refused(tmp_path: Path, case: str) -> None:
+    content, sentence = WRONG[case]
+    with pytest.raises(ContractError, match=sentence):
+        load_graph(written(tmp_path, content))
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="no graph description"):
+        load_graph(tmp_path / "none.yaml")

@@ -1,0 +1,152 @@
+"""The trajectory controller against closed forms, hand-computed values and every kind of bad trajectory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vla_ros.sim.controller import MAX_LEAD, TrajectoryController, TrajectoryError, TrajectoryPoint
+
+NAMES = ("a", "b")
+START = np.array([0.5, -1.0])
+TIMEOUT = 0.2
+
+
+def controller(timeout: float = TIMEOUT) -> TrajectoryController:
+    return TrajectoryController(NAMES, START, timeout)
+
+
+def test_it_holds_until_the_first_command() -> None:
+    c = controller()
+    for now in (0.0, 1.0, 1e6):
+        np.testing.assert_array_equal(c.sample(now), START)
+        assert not c.timed_out(now)
+
+
+def test_a_point_without_velocities_is_reached_along_a_line() -> None:
+    c = controller()
+    goal = np.array([1.5, 1.0])
+    c.accept(NAMES, [TrajectoryPoint(goal, 0.1)], now=2.0)
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        np.testing.assert_allclose(c.sample(2.0 + 0.1 * share), START + share * (goal - START), atol=1e-12)
+
+
+def test_joints_are_mapped_by_name() -> None:
+    c = controller()
+    c.accept(("b", "a"), [TrajectoryPoint([10.0, 20.0], 0.1)], now=0.0)
+    np.testing.assert_allclose(c.sample(0.1), [20.0, 10.0])
+
+
+def test_velocities_make_a_cubic_with_the_given_slopes() -> None:
+    c = controller(timeout=10.0)
+    # From rest at START through a moving point to rest: a Hermite cubic has these values and slopes at its ends.
+    middle, end = np.array([0.8, -0.5]), np.array([1.0, 0.0])
+    slope = np.array([0.3, 0.7])
+    c.accept(NAMES, [TrajectoryPoint(middle, 1.0, slope), TrajectoryPoint(end, 2.0, np.zeros(2))], now=0.0)
+    h = 1e-6
+    for time, position, velocity in ((0.0, START, np.zeros(2)), (1.0, middle, slope), (2.0, end, np.zeros(2))):
+        np.testing.assert_allclose(c.sample(time), position, atol=1e-9)
+        if 0.0 < time < 2.0:
+            np.testing.assert_allclose((c.sample(time + h) - c.sample(time - h)) / (2 * h), velocity, atol=1e-5)
+    # Midway, by hand: p = (p0 + p1) / 2 + T (v0 - v1) / 8.
+    np.testing.assert_allclose(c.sample(0.5), (START + middle) / 2 - slope / 8, atol=1e-12)
+    np.testing.assert_allclose(c.sample(1.5), (middle + end) / 2 + slope / 8, atol=1e-12)
+
+
+def test_the_end_is_held() -> None:
+    c = controller()
+    c.accept(NAMES, [TrajectoryPoint([1.0, 1.0], 0.05, [3.0, 3.0])], now=0.0)
+    for now in (0.05, 0.06, 5.0):
+        np.testing.assert_allclose(c.sample(now), [1.0, 1.0])
+
+
+def test_a_new_command_starts_from_the_reference_not_from_the_old_goal() -> None:
+    c = controller()
+    c.accept(NAMES, [TrajectoryPoint(START + 1.0, 0.1)], now=0.0)
+    before = c.sample(0.05)
+    c.accept(NAMES, [TrajectoryPoint(START, 0.1)], now=0.05)
+    np.testing.assert_allclose(c.sample(0.05), before)
+    np.testing.assert_allclose(c.sample(0.10), START + 0.25)
+    np.testing.assert_allclose(c.sample(0.15), START)
+
+
+def test_a_stream_of_commands_makes_a_continuous_reference() -> None:
+    c, period, rate = controller(), 0.01, 0.7
+    references, times = [], np.arange(0.0, 1.0, 0.002)
+    for now in times:
+        if round(now / 0.002) % 5 == 0:
+            ahead = START + rate * (now + period)
+            c.accept(NAMES, [TrajectoryPoint(ahead, period, np.full(2, rate))], now=now)
+        references.append(c.sample(now))
+    steps = np.diff(np.array(references), axis=0) / 0.002
+    assert steps[10:].min() == pytest.approx(rate, rel=0.02)
+    assert steps[10:].max() == pytest.approx(rate, rel=0.02)
+
+
+def test_silence_stops_the_reference_where_it_is() -> None:
+    c = controller()
+    c.accept(NAMES, [TrajectoryPoint(START + 1.0, 1.0)], now=3.0)
+    assert not c.timed_out(3.2)
+    assert c.timed_out(3.21)
+    for now in (3.2, 3.3, 10.0):
+        np.testing.assert_allclose(c.sample(now), START + 0.2)
+    c.accept(NAMES, [TrajectoryPoint(START, 0.1)], now=10.0)
+    assert not c.timed_out(10.0)
+    np.testing.assert_allclose(c.sample(10.05), START + 0.1)
+
+
+def test_points_that_are_late_are_skipped_without_a_jump() -> None:
+    c = controller()
+    points = [TrajectoryPoint(START + 1.0, 0.02), TrajectoryPoint(START + 2.0, 0.12)]
+    c.accept(NAMES, points, now=1.02, start=1.0)
+    np.testing.assert_allclose(c.sample(1.02), START)
+    np.testing.assert_allclose(c.sample(1.07), START + 1.0)
+    np.testing.assert_allclose(c.sample(1.12), START + 2.0)
+
+
+def test_reset_forgets_the_trajectory() -> None:
+    c = controller()
+    c.accept(NAMES, [TrajectoryPoint(START + 1.0, 1.0)], now=0.0)
+    c.reset(np.zeros(2))
+    np.testing.assert_array_equal(c.sample(0.1), np.zeros(2))
+
+
+GOOD = TrajectoryPoint([0.0, 0.0], 0.1)
+REFUSED = {
+    "unknown joint": (("a", "c"), [GOOD], None),
+    "partial": (("a",), [TrajectoryPoint([0.0], 0.1)], None),
+    "a joint twice": (("a", "a"), [GOOD], None),
+    "one joint too many": (("a", "b", "c"), [TrajectoryPoint(np.zeros(3), 0.1)], None),
+    "no points": (NAMES, [], None),
+    "nan position": (NAMES, [TrajectoryPoint([0.0, np.nan], 0.1)], None),
+    "infinite velocity": (NAMES, [TrajectoryPoint([0.0, 0.0], 0.1, [0.0, np.inf])], None),
+    "short positions": (NAMES, [TrajectoryPoint([0.0], 0.1)], None),
+    "short velocities": (NAMES, [TrajectoryPoint([0.0, 0.0], 0.1, [0.0])], None),
+    "equal times": (NAMES, [GOOD, GOOD], None),
+    "falling times": (NAMES, [GOOD, TrajectoryPoint([0.0, 0.0], 0.05)], None),
+    "negative time": (NAMES, [TrajectoryPoint([0.0, 0.0], -0.1)], None),
+    "nan time": (NAMES, [TrajectoryPoint([0.0, 0.0], np.nan)], None),
+    "infinite time": (NAMES, [TrajectoryPoint([0.0, 0.0], np.inf)], None),
+    "nan start": (NAMES, [GOOD], np.nan),
+    "start from another clock": (NAMES, [GOOD], 10.0 + 2 * MAX_LEAD),
+    "ended long ago": (NAMES, [GOOD], 9.5),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_trajectories_are_refused_and_change_nothing(case: str) -> None:
+    names, points, start = REFUSED[case]
+    c = controller()
+    c.accept(NAMES, [TrajectoryPoint(START + 1.0, 1.0)], now=9.95)
+    before = c.sample(10.0)
+    with pytest.raises(TrajectoryError):
+        c.accept(names, points, now=10.0, start=start)
+    np.testing.assert_array_equal(c.sample(10.0), before)
+    np.testing.assert_allclose(c.sample(10.05), START + 0.1)
+
+
+def test_a_controller_without_a_time_out_cannot_be_made() -> None:
+    with pytest.raises(TrajectoryError, match="time-out"):
+        controller(timeout=0.0)
+    with pytest.raises(TrajectoryError, match="finite"):
+        TrajectoryController(NAMES, np.array([0.0, np.nan]), 0.2)

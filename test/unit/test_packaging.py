@@ -1,0 +1,188 @@
+"""The files that build and install the package agree with each other and with the sources."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
+PACKAGE = ElementTree.parse(ROOT / "package.xml").getroot()
+PIN = re.compile(
+    r"""^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(\[[a-z,]+\])?   # name and extras
+        ==(?P<version>[0-9][A-Za-z0-9.]*)                      # one version, no star
+        (?:;\ python_version\ (?P<side>>=|<)\ "3\.\d+")?$""",
+    re.VERBOSE,
+)
+# Only ROS 2 has these: a file that imports one needs the package of that name.
+ROS_MODULE = re.compile(
+    r"^(rclpy|launch|launch_ros|builtin_interfaces|std_srvs|\w+_msgs|tf2_ros|cv_bridge|ament_index_python|rosidl\w*)$"
+)
+
+
+def pins(file):
+    return [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
+
+
+def depends(*tags):
+    return {element.text for tag in tags for element in PACKAGE.iter(tag)}
+
+
+def normalised(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def imported_ros_modules(source):
+    """Return the top-level ROS modules that a Python source imports."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module)
+    return {name.split(".")[0] for name in names if ROS_MODULE.match(name.split(".")[0])}
+
+
+@pytest.mark.parametrize("file", REQUIREMENTS, ids=lambda file: file.name)
+def test_every_requirement_is_pinned(file):
+    assert pins(file)
+    for line in pins(file):
+        assert PIN.match(line), f"{file.name}: '{line}' is not 'name==version'"
+
+
+def test_pattern_of_a_pin_refuses_ranges_and_addresses():
+    for line in ("numpy", "numpy>=2", "numpy==2.*", "numpy~=2.4", "numpy @ https://example.org/x.whl", "-r core.txt"):
+        assert not PIN.match(line), line
+
+
+def test_each_thing_is_pinned_once_for_every_python():
+    seen = {}
+    for file in REQUIREMENTS:
+        for line in pins(file):
+            match = PIN.match(line)
+            seen.setdefault(normalised(match["name"]), []).append(match["side"])
+    for name, sides in seen.items():
+        assert sorted(sides, key=str) in ([None], ["<", ">="]), f"{name} is pinned {len(sides)} times: {sides}"
+
+
+def test_setup_reads_the_pins():
+    code = (
+        "import setuptools; setuptools.setup = lambda **given: print(repr({k: given[k] for k in KEYS})); import runpy"
+    )
+    code = f"KEYS = ('version', 'install_requires', 'extras_require'); {code}; runpy.run_path('setup.py')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    given = ast.literal_eval(done.stdout)
+    assert given["install_requires"] == pins(ROOT / "requirements" / "core.txt")
+    assert set(given["extras_require"]) == {file.stem for file in REQUIREMENTS} - {"core"}
+    assert given["extras_require"]["learning"] == pins(ROOT / "requirements" / "learning.txt")
+    assert given["version"] == PACKAGE.findtext("version")
+
+
+def test_package_xml_describes_an_interface_package():
+    assert PACKAGE.get("format") == "3"
+    assert PACKAGE.findtext("name") == "vla_ros"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", PACKAGE.findtext("version"))
+    assert PACKAGE.findtext("license") == "Apache-2.0"
+    assert (ROOT / PACKAGE.find("license").get("file")).read_text().lstrip().startswith("Apache License")
+    assert PACKAGE.findtext("export/build_type") == "ament_cmake"
+    assert "rosidl_interface_packages" in depends("member_of_group")
+    assert {"ament_cmake", "rosidl_default_generators"} <= depends("buildtool_depend")
+    assert {"rosidl_default_runtime", "rclpy", "python3-numpy"} <= depends("exec_depend")
+
+
+def test_cmake_finds_what_package_xml_declares_and_nothing_else():
+    cmake = (ROOT / "CMakeLists.txt").read_text()
+    found = set(re.findall(r"find_package\((\w+)", cmake)) - {"Python3"}
+    assert found - depends("depend", "buildtool_depend", "test_depend") == set()
+    assert depends("depend", "buildtool_depend") - found == set()
+    generated_from = re.search(r"DEPENDENCIES ([\w ]+)", cmake)[1].split()
+    assert set(generated_from) == depends("depend")
+
+
+def test_cmake_generates_every_interface():
+    cmake = (ROOT / "CMakeLists.txt").read_text()
+    listed = re.findall(r"^ +((?:msg|srv|action)/\w+\.(?:msg|srv|action))$", cmake, re.MULTILINE)
+    present = [
+        f"{file.parent.name}/{file.name}" for kind in ("msg", "srv", "action") for file in (ROOT / kind).glob("*")
+    ]
+    assert sorted(listed) == sorted(present)
+
+
+def test_interfaces_use_declared_packages_only():
+    used = set()
+    for file in [*(ROOT / "msg").glob("*.msg"), *(ROOT / "srv").glob("*.srv")]:
+        used |= set(re.findall(r"^(\w+)/\w+", file.read_text(), re.MULTILINE))
+    assert used
+    assert used <= depends("depend")
+
+
+def test_every_field_of_an_interface_is_bounded_and_explained():
+    for file in [*(ROOT / "msg").glob("*.msg"), *(ROOT / "srv").glob("*.srv")]:
+        explained = False
+        for line in file.read_text().splitlines():
+            if line.startswith("#"):
+                explained = True
+            elif line in ("", "---"):
+                explained = False
+            else:
+                assert explained, f"{file.name}: no comment above '{line}'"
+                assert not re.match(r"string\s|string\[", line) or "<=" in line, f"{file.name}: unbounded '{line}'"
+                assert "[]" not in line, f"{file.name}: unbounded '{line}'"
+
+
+def test_installed_executables_belong_to_nodes():
+    cmake = (ROOT / "CMakeLists.txt").read_text()
+    nodes = re.search(r"foreach\(NODE ([\w ]+)\)", cmake)[1].split()
+    assert set(nodes) == {"perception_node", "instruction_node", "policy_node", "safety_node", "sim_node"}
+    for node in nodes:
+        assert (ROOT / "vla_ros" / "nodes" / f"{node}.py").exists(), f"{node} has no module vla_ros.nodes.{node}"
+
+
+def test_ros_imports_are_declared_in_package_xml():
+    declared = depends("depend", "exec_depend")
+    for folder in ("vla_ros", "launch"):
+        for file in (ROOT / folder).rglob("*.py"):
+            missing = imported_ros_modules(file.read_text()) - declared
+            assert not missing, f"{file.relative_to(ROOT)} imports {missing}, which package.xml does not declare"
+
+
+def test_imported_ros_modules_are_seen():
+    source = "import rclpy.node\ndef f():\n    from nav_msgs.msg import Path\nimport numpy"
+    assert imported_ros_modules(source) == {"rclpy", "nav_msgs"}
+
+
+def test_continuous_integration_runs_every_check():
+    run = ROOT / ".ci" / "run"
+    assert os.access(run, os.X_OK)
+    assert "set -euo pipefail" in run.read_text()
+    assert re.search(r"^exec make lint test$", run.read_text(), re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text()
+    for command in ("ruff check .", "ruff format --check .", "mypy", "pytest"):
+        assert command in makefile
+
+
+def test_make_does_not_ignore_failures():
+    recipes = [line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("\t")]
+    assert recipes
+    for line in recipes:
+        assert not line.lstrip("\t@").startswith("-"), f"'{line}' ignores its failure"
+        assert "|| true" not in line
+
+
+def test_no_address_of_a_package_index():
+    index = re.compile(r"(index-url|find-links|trusted-host|pypi|/simple\b|whl/(cpu|cu\d))", re.IGNORECASE)
+    assert index.search("--extra-index-url x")
+    files = [
+        *REQUIREMENTS,
+        ROOT / "Makefile",
+        ROOT / "setup.py",
+        ROOT / "pyproject.toml",
+        *(ROOT / "scripts").glob("*"),
+    ]
+    for file in filter(Path.is_file, files):
+        assert not index.search(file.read_text()), f"{file.relative_to(ROOT)} names a package index"

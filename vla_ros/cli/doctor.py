@@ -1,0 +1,90 @@
+"""`vla-ros doctor`: does this machine have what the demo needs, and what to do where it does not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+
+from vla_ros.cli import probes
+
+HELP = "check that this machine has what the demo needs"
+
+OK, WARN, FAIL = "ok", "warn", "FAIL"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the table.
+
+    Attributes:
+        name: What is looked at.
+        needed: The demo does not run without it.
+        probe: Returns a line about it, or raises.
+    """
+
+    name: str
+    needed: bool
+    probe: Callable[[], str]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found: `state` is "ok", "warn" (the demo runs without it) or "FAIL"."""
+
+    name: str
+    state: str
+    value: str
+    advice: str
+    seconds: float
+
+
+CHECKS = (
+    Check("Python", True, probes.python),
+    Check("compiler", False, probes.compiler),
+    Check("libraries", True, probes.libraries),
+    Check("OpenGL", True, probes.opengl),
+    Check("ROS 2", True, probes.ros),
+    Check("messages", True, probes.messages),
+    Check("shared memory", False, probes.shared_memory),
+    Check("CUDA", False, probes.cuda),
+    Check("disk", True, probes.disk),
+    Check("checkpoint", True, probes.checkpoint),
+)
+
+
+def examine(checks: Iterable[Check]) -> Iterator[Finding]:
+    """Run each check; a probe that fails in a way nobody thought of is a finding too."""
+    for check in checks:
+        start = time.monotonic()
+        state, advice = OK, ""
+        try:
+            value = check.probe()
+        except Exception as error:
+            state = FAIL if check.needed else WARN
+            value = str(error) if isinstance(error, probes.MissingError) else f"{type(error).__name__}: {error}"
+            advice = error.advice if isinstance(error, probes.MissingError) else ""
+        yield Finding(check.name, state, value, advice, round(time.monotonic() - start, 2))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--json", action="store_true", help="print the findings as one JSON object on the last line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table; 0 when everything the demo needs is there."""
+    width = max(len(check.name) for check in CHECKS)
+    findings = []
+    for finding in examine(CHECKS):
+        findings.append(finding)
+        print(f"  {finding.state:<4}  {finding.name:<{width}}  {finding.value}", flush=True)
+        if finding.advice:
+            print(f"        {'':<{width}}  -> {finding.advice}", flush=True)
+    lacking = [finding.name for finding in findings if finding.state == FAIL]
+    print(f"\nThe demo lacks: {', '.join(lacking)}." if lacking else "\nEverything the demo needs is here.")
+    if args.json:
+        print(json.dumps({"ok": not lacking, "checks": [asdict(finding) for finding in findings]}))
+    return 1 if lacking else 0

@@ -1,0 +1,75 @@
+"""`vla-ros eval`: success of a policy over unseen scenes, with its confidence interval."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+HELP = "measure a policy's success in the simulator"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--task", default="pick", choices=["pick"], help="what is asked for")
+    parser.add_argument("--episodes", type=int, default=100, help="how many scenes (one a seed)")
+    parser.add_argument("--seed", type=int, default=1000, help="first seed")
+    parser.add_argument("--robot", default="panda", help="robot contract (name or YAML file)")
+    parser.add_argument("--policy", default="checkpoints/pick", help="checkpoint folder")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, auto")
+    parser.add_argument("--via", choices=["core", "ros"], default="core",
+                        help="core: in one process, in lock-step; ros: through the real ROS 2 graph")  # fmt: skip
+    parser.add_argument("--exchange", action="store_true", help="ask for every other object of each scene as well")
+    parser.add_argument("--no-safety", action="store_true", help="without the safety layer (core only, to compare)")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many work at once (core)")
+    parser.add_argument("--out", type=Path, default=Path("runs/eval"), help="folder of the report and its picture")
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and report; 0 when at least one episode succeeded."""
+    from vla_ros.evaluation.picture import success_picture
+    from vla_ros.evaluation.suite import summarise
+
+    if args.episodes < 1:
+        raise SystemExit("--episodes must be at least 1")
+    begin = time.monotonic()
+    seeds = range(args.seed, args.seed + args.episodes)
+    results = _via_ros(args, seeds) if args.via == "ros" else _via_core(args, seeds)
+    figures = {"task": args.task, "via": args.via, "policy": args.policy, "seed": args.seed,
+               "safety": not args.no_safety, **summarise(results),
+               "wall_seconds": round(time.monotonic() - begin, 1)}  # fmt: skip
+    args.out.mkdir(parents=True, exist_ok=True)
+    name = f"{args.task}_{args.via}_{args.seed}_{args.episodes}" + ("_exchange" if args.exchange else "")
+    report = {**figures, "rollouts": [asdict(result) for result in results]}
+    (args.out / f"{name}.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    success_picture(figures, f"{args.policy}: {args.task}, {len(results)} episodes via {args.via}",
+                    args.out / f"{name}.png")  # fmt: skip
+    low, high = figures["success_ci95"]
+    print(f"success {figures['success_rate']:.3f} (95 %: {low:.3f} to {high:.3f}) in {figures['episodes']} episodes; "
+          f"of {figures['picked_something']} objects lifted {figures['picked_the_named_one']} were the named one")  # fmt: skip
+    print(f"report and picture in {args.out / name}.json, .png")
+    if args.json:
+        print(json.dumps(figures))
+    return 0 if figures["success_rate"] > 0 else 1
+
+
+def _via_core(args: argparse.Namespace, seeds: range) -> list:  # type: ignore[type-arg]
+    from tqdm import tqdm
+
+    from vla_ros.evaluation.suite import SuiteOptions, play_suite
+
+    options = SuiteOptions(args.robot, args.policy, args.device, not args.no_safety, args.exchange)
+    results = []
+    for group in tqdm(play_suite(options, seeds, args.processes), total=len(seeds), unit="scene", desc="eval"):
+        results += group
+    return results
+
+
+def _via_ros(args: argparse.Namespace, seeds: range) -> list:  # type: ignore[type-arg]
+    from vla_ros.nodes.evaluation import evaluate_through_graph
+
+    return evaluate_through_graph(args.robot, args.policy, args.device, seeds)

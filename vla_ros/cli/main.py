@@ -1,0 +1,90 @@
+"""The `vla-ros` command: finds the module of a command, and imports that one alone."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+USAGE_ERROR = 2
+
+COMMANDS = ("doctor", "demo", "eval", "collect", "train", "bench")
+"""In the order of `vla-ros --help`; each is a module of this package."""
+
+
+def help_line(command: str) -> str:
+    """Return the HELP of a command without importing it: some import torch, and `--help` should be quick."""
+    source = Path(__file__).with_name(f"{command}.py").read_text(encoding="utf-8")
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "HELP":
+            return str(ast.literal_eval(statement.value))
+    raise ValueError(f"vla_ros.cli.{command} has no HELP = '...' line")
+
+
+def present_commands() -> list[str]:
+    """Return the commands whose module is there."""
+    return [name for name in COMMANDS if Path(__file__).with_name(f"{name}.py").exists()]
+
+
+def overview() -> str:
+    """Return the text of `vla-ros --help`."""
+    names = present_commands()
+    width = max(map(len, names))
+    return "\n".join(
+        [
+            "usage: vla-ros <command> [options]",
+            "",
+            "Runs Vision-Language-Action policies on a robot arm, behind a safety layer.",
+            "",
+            "commands:",
+            *(f"  {name:<{width}}  {help_line(name)}" for name in names),
+            "",
+            "'vla-ros <command> --help' shows its options. Exit code: 0 done, 1 not done, 2 wrong usage.",
+        ]
+    )
+
+
+def unknown(name: str) -> str:
+    """Return the answer to a command that does not exist."""
+    names = present_commands()
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(names)}"
+    return f"vla-ros: there is no command '{name}'; {hint}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: The words after `vla-ros`; those of the process when None.
+
+    Returns:
+        The exit code: 0 what was asked for happened, 1 it did not, 2 wrong usage.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words:
+        print(overview(), file=sys.stderr)
+        return USAGE_ERROR
+    name, *rest = words
+    if name in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if name not in present_commands():
+        print(unknown(name), file=sys.stderr)
+        return USAGE_ERROR
+    module = import_module(f"vla_ros.cli.{name}")
+    parser = argparse.ArgumentParser(prog=f"vla-ros {name}", description=module.HELP)
+    module.add_arguments(parser)
+    try:
+        arguments = parser.parse_args(rest)
+    except SystemExit as stop:  # argparse has printed its message: 0 after --help, 2 after a usage error
+        return stop.code if isinstance(stop.code, int) else USAGE_ERROR
+    return int(module.run(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""What `vla-ros doctor` looks at: each probe returns one line about the machine, or raises what is missing.
+
+What may crash instead of raising (OpenGL drivers, ROS libraries of another installation) runs in a child process:
+`python -m vla_ros.cli.probes <probe>`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from vla_ros.errors import VlaError
+
+GIGABYTE = 1e9
+CHILD_TIMEOUT_S = 120.0
+LIBRARIES = ("numpy", "pinocchio", "coal", "pink", "ruckig", "mujoco", "cv2", "safetensors", "torch")
+INTERFACES = (
+    *(f"vla_ros.msg.{name}" for name in ("ActionChunk", "Instruction", "Observation")),
+    *(f"vla_ros.msg.{name}" for name in ("PolicyStatus", "SafetyStatus", "TaskStatus")),
+    "vla_ros.srv.ResetScene",
+)
+# The demo runs six processes; each takes the segment of config/dds/shared_memory.xml.
+SHARED_MEMORY_BYTES = 6 * (64 << 20)
+
+SETUP_ADVICE = "run 'make setup' in the source folder, or build the package in a ROS 2 Jazzy workspace and source it"
+SCENE = """<mujoco><worldbody>
+  <light pos="0 0 3"/><geom type="plane" size="1 1 .1"/><geom type="box" size=".1 .1 .1" pos="0 0 .1" rgba="1 0 0 1"/>
+  <camera name="eye" pos="0 -1 1" xyaxes="1 0 0 0 1 1"/>
+</worldbody></mujoco>"""
+
+
+class MissingError(VlaError):
+    """Something that this machine lacks.
+
+    Attributes:
+        advice: What to do about it.
+    """
+
+    def __init__(self, what: str, advice: str) -> None:
+        """Say `what` is missing, and `advice` how to get it."""
+        super().__init__(what)
+        self.advice = advice
+
+
+def in_child(probe: str, advice: str) -> str:
+    """Run one of `CHILD_PROBES` in a process of its own and return its line.
+
+    Raises:
+        MissingError: when it failed, crashed or took longer than `CHILD_TIMEOUT_S`.
+    """
+    command = [sys.executable, "-m", "vla_ros.cli.probes", probe]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise MissingError(f"no answer within {CHILD_TIMEOUT_S:.0f} s", advice) from error
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"]
+        raise MissingError(lines[-1], advice)
+    return done.stdout.strip().splitlines()[-1]
+
+
+def python() -> str:
+    """Return version and place of the interpreter."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+        raise MissingError(f"Python {version}, expected 3.10 to 3.13", "make setup PYTHON=python3.12")
+    return f"{version}, {sys.executable}"
+
+
+def compiler() -> str:
+    """Return the C++ compiler, which only building the messages needs."""
+    found = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
+    if found is None:
+        raise MissingError("no C++ compiler: the messages cannot be built again", "sudo apt-get install -y g++")
+    answer = subprocess.run([found, "--version"], capture_output=True, text=True, check=True)
+    return answer.stdout.splitlines()[0]
+
+
+def libraries() -> str:
+    """Import every library of the core and of the policies; return the versions that matter most."""
+    versions = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = getattr(importlib.import_module(name), "__version__", "")
+        except ImportError as error:
+            raise MissingError(
+                f"{name}: {error}", "pip install -r requirements/core.txt -r requirements/learning.txt"
+            ) from error
+    return ", ".join(f"{name} {versions[name]}" for name in ("numpy", "pinocchio", "mujoco", "torch"))
+
+
+def opengl() -> str:
+    """Render a tiny scene off-screen and return the driver and the times."""
+    return in_child("opengl", "sudo apt-get install -y libegl1 libegl-mesa0 libopengl0 libgl1 libgl1-mesa-dri")
+
+
+def render_scene() -> str:
+    """Render in this process."""
+    from vla_ros.sim.rendering import CameraRenderer  # first: it chooses MuJoCo's back end
+
+    # isort: split
+    import mujoco
+    from OpenGL import GL
+
+    model = mujoco.MjModel.from_xml_string(SCENE)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    start = time.perf_counter()
+    renderer = CameraRenderer(model, 96, 96)
+    image = renderer.render(data, "eye")
+    first = time.perf_counter() - start
+    start = time.perf_counter()
+    for _ in range(20):
+        renderer.render(data, "eye")
+    each = (time.perf_counter() - start) / 20
+    driver = bytes(GL.glGetString(GL.GL_RENDERER)).decode()
+    renderer.close()
+    if image.std() < 1.0:
+        raise RuntimeError(f"{driver} rendered an empty image")
+    backend = os.environ.get("MUJOCO_GL", "window")
+    return f"{driver} ({backend}): first frame {first:.2f} s, then {1e3 * each:.1f} ms at 96x96"
+
+
+def ros() -> str:
+    """Return the ROS 2 that nodes of this interpreter use."""
+    return in_child("ros", SETUP_ADVICE)
+
+
+def start_node() -> str:
+    """Start a node in this process."""
+    import rclpy
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node("vla_ros_doctor", context=context, use_global_arguments=False)
+    middleware = rclpy.get_rmw_implementation_identifier()
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+    place = Path(rclpy.__file__).parent
+    origin = "wheels" if place.is_relative_to(sys.prefix) else "distribution"
+    return f"{os.environ.get('ROS_DISTRO', 'jazzy')} from {origin}, {middleware}, {place}"
+
+
+def messages() -> str:
+    """Return how many of this package's interfaces can be used."""
+    return in_child("messages", SETUP_ADVICE)
+
+
+def load_interfaces() -> str:
+    """Import each interface in this process, with the compiled library that puts it on the wire."""
+    for name in INTERFACES:
+        module, _, kind = name.rpartition(".")
+        getattr(importlib.import_module(module), kind).__import_type_support__()
+    return f"{len(INTERFACES)} interfaces, {Path(importlib.import_module('vla_ros.msg').__file__ or '').parent.parent}"
+
+
+def shared_memory() -> str:
+    """Return the room for images between processes."""
+    folder = Path("/dev/shm")
+    if not folder.is_dir():
+        raise MissingError("no /dev/shm: images go through UDP", "mount a tmpfs on /dev/shm")
+    usage = shutil.disk_usage(folder)
+    if usage.free < SHARED_MEMORY_BYTES:
+        raise MissingError(
+            f"/dev/shm has {usage.free / GIGABYTE:.2f} GB free, six processes take "
+            f"{SHARED_MEMORY_BYTES / GIGABYTE:.2f} GB; the images of some go through UDP",
+            "start the container with more, e.g. docker run --shm-size=1g, or mount -o remount,size=1g /dev/shm",
+        )
+    return f"/dev/shm has {usage.free / GIGABYTE:.1f} GB free"
+
+
+def cuda() -> str:
+    """Return the GPUs that PyTorch sees."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise MissingError("PyTorch sees no GPU: policies run on the CPU", "")
+    properties = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return ", ".join(f"{p.name} ({p.total_memory / GIGABYTE:.0f} GB)" for p in properties)
+
+
+def disk() -> str:
+    """Return the room for logs and recordings."""
+    free = {folder: shutil.disk_usage(folder).free for folder in (Path.cwd(), Path(tempfile.gettempdir()))}
+    folder = min(free, key=lambda place: free[place])
+    if free[folder] < GIGABYTE:
+        raise MissingError(f"{free[folder] / GIGABYTE:.2f} GB free in {folder}", "free 1 GB there")
+    return f"{free[folder] / GIGABYTE:.0f} GB free in {folder}"
+
+
+def checkpoint() -> str:
+    """Return the policy that the demo runs."""
+    from vla_ros.models.checkpoint import WEIGHTS_FILE, load_bundle
+    from vla_ros.nodes.graph import load_graph
+    from vla_ros.paths import share_file
+
+    name = str(load_graph().arguments["policy"])
+    advice = "take the whole repository, or train one: vla-ros collect, then vla-ros train"
+    try:
+        folder = share_file(name)
+        bundle = load_bundle(folder)
+        size = (folder / WEIGHTS_FILE).stat().st_size
+    except (OSError, VlaError) as error:
+        raise MissingError(str(error), advice) from error
+    return f"{folder}: {bundle.model}, {size / 1e6:.1f} MB"
+
+
+CHILD_PROBES: Mapping[str, Callable[[], str]] = {"opengl": render_scene, "ros": start_node, "messages": load_interfaces}
+
+if __name__ == "__main__":
+    print(CHILD_PROBES[sys.argv[1]]())

@@ -1,0 +1,35 @@
+"""Errors of the package: each says what was got, what was expected, and what to do."""
+
+from __future__ import annotations
+
+
+class VlaError(Exception):
+    """Root of every error that this package raises on purpose."""
+
+
+class ContractError(VlaError):
+    """A robot contract, an action specification or a configuration is incomplete or contradicts itself."""
+
+
+class CheckpointError(VlaError):
+    """A checkpoint is missing, damaged, or does not fit the robot that it is asked to drive."""
+
+
+class ObservationError(VlaError):
+    """Sensor data is absent, stale, of the wrong shape or not finite, so no observation can be built from it."""
+
+
+class ChunkError(VlaError):
+    """An action chunk is malformed: wrong width, ragged, not finite, or of another specification."""
+
+
+class InstructionError(VlaError):
+    """An instruction cannot be used: empty, too long, not text, or about things the policy does not know."""
+
+
+class KinematicsError(VlaError):
+    """A pose or a joint configuration has no valid solution within the robot's limits."""
+
+
+class SimulationError(VlaError):
+    """The simulated cell cannot be built, reset or rendered as asked."""

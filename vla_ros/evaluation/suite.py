@@ -1,0 +1,83 @@
+"""Many rollouts, in several processes, and the figures that sum them up."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vla_ros.evaluation.carriers import BareCarrier, Carrier, SafeCarrier
+from vla_ros.evaluation.rollout import RolloutResult, rollout
+from vla_ros.evaluation.statistics import wilson_interval
+from vla_ros.policies.build import load_policy
+from vla_ros.robot.contract import load_contract
+from vla_ros.safety.parameters import load_parameters
+from vla_ros.sim.cell import Cell
+from vla_ros.sim.tasks import pick_instruction
+
+
+@dataclass(frozen=True)
+class SuiteOptions:
+    """What is evaluated: `exchange` also asks for each other object of the same scene; `safety` off is for comparison."""
+
+    robot: str
+    policy: str
+    device: str = "cpu"
+    safety: bool = True
+    exchange: bool = False
+
+
+_cell: Cell
+_options: SuiteOptions
+_parts: tuple[Any, Carrier]
+
+
+def _start(options: SuiteOptions) -> None:
+    global _cell, _options, _parts
+    import torch
+
+    torch.set_num_threads(1)
+    contract = load_contract(options.robot)
+    _cell, _options = Cell(contract), options
+    carrier: Carrier = SafeCarrier(contract, load_parameters()) if options.safety else BareCarrier(contract)
+    _parts = (load_policy(options.policy, contract, options.device), carrier)
+
+
+def _play(seed: int) -> list[RolloutResult]:
+    policy, carrier = _parts
+    results = [rollout(_cell, policy, carrier, seed)]
+    if _options.exchange:
+        others = [item.name for item in _cell.objects if item.name != results[0].target]
+        results += [rollout(_cell, policy, carrier, seed, pick_instruction(name)) for name in others]
+    return results
+
+
+def play_suite(options: SuiteOptions, seeds: Sequence[int], processes: int) -> Iterator[list[RolloutResult]]:
+    """Yield the results of each seed as they come, in the order of the seeds."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes, initializer=_start, initargs=(options,)) as pool:
+        yield from pool.imap(_play, seeds)
+
+
+def summarise(results: Sequence[RolloutResult]) -> dict[str, Any]:
+    """Return the figures: success, what was picked, how long it took, and success by colour and by shape."""
+    won = sum(r.success for r in results)
+    picked = [r for r in results if r.picked]
+    obeyed = sum(r.picked == r.target for r in picked)
+    groups: dict[str, list[bool]] = defaultdict(list)
+    for result in results:
+        for word in result.target.split():
+            groups[word].append(result.success)
+    return {
+        "episodes": len(results),
+        "success_rate": won / len(results),
+        "success_ci95": list(wilson_interval(won, len(results))),
+        "picked_something": len(picked),
+        "picked_the_named_one": obeyed,
+        "obedience": obeyed / len(picked) if picked else None,
+        "obedience_ci95": list(wilson_interval(obeyed, len(picked))) if picked else None,
+        "seconds_to_success": sum(r.seconds for r in results if r.success) / max(won, 1),
+        "by": {word: {"episodes": len(w), "success_rate": sum(w) / len(w)} for word, w in sorted(groups.items())},
+    }

@@ -1,0 +1,134 @@
+"""A trained policy on disk: weights as safetensors (nothing is unpickled) and one JSON file with all it needs to run.
+
+The folder holds `weights.safetensors`, `policy.json` (network, normalisers, action specification, words, cameras, the
+robot contract it was trained for) and a card `README.md` for people.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from vla_ros.actions.normaliser import Normaliser
+from vla_ros.actions.specification import ActionSpecification
+from vla_ros.errors import CheckpointError, VlaError
+from vla_ros.models.build import build_model
+from vla_ros.models.contract import VlaModel
+
+WEIGHTS_FILE, POLICY_FILE, CARD_FILE = "weights.safetensors", "policy.json", "README.md"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class PolicyBundle:
+    """Everything but the weights.
+
+    Attributes:
+        model: Name in the table of models.
+        model_config: Plain values that the network is built from.
+        specification: Convention of the actions.
+        position: Statistics of the position columns, (horizon, 3).
+        rotation: Statistics of the rotation columns, (horizon, 3).
+        state: Statistics of the proprioception, (state_width,).
+        words: Vocabulary of the tokenizer, in order.
+        sentence_length: Words a sentence is padded to.
+        contract: YAML of the robot contract it was trained for.
+        training: How it was trained, for the card.
+    """
+
+    model: str
+    model_config: Mapping[str, Any]
+    specification: ActionSpecification
+    position: Normaliser
+    rotation: Normaliser
+    state: Normaliser
+    words: tuple[str, ...]
+    sentence_length: int
+    contract: str
+    training: Mapping[str, Any]
+
+
+def save_checkpoint(folder: Path, network: VlaModel, bundle: PolicyBundle) -> None:
+    """Write weights and description; the folder is usable only when both are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    partial = folder / (WEIGHTS_FILE + ".partial")
+    save_file(weights, partial)
+    partial.replace(folder / WEIGHTS_FILE)
+    description = {
+        "format": FORMAT,
+        "model": bundle.model,
+        "model_config": dict(bundle.model_config),
+        "specification": bundle.specification.to_dict(),
+        "position": bundle.position.to_dict(),
+        "rotation": bundle.rotation.to_dict(),
+        "state": bundle.state.to_dict(),
+        "words": list(bundle.words),
+        "sentence_length": bundle.sentence_length,
+        "contract": bundle.contract,
+        "training": dict(bundle.training),
+    }
+    partial = folder / (POLICY_FILE + ".partial")
+    partial.write_text(json.dumps(description, indent=1), encoding="utf-8")
+    partial.replace(folder / POLICY_FILE)
+
+
+def load_bundle(folder: Path) -> PolicyBundle:
+    """Read the description.
+
+    Raises:
+        CheckpointError: when it is absent, of another format, or a line is missing.
+    """
+    path = folder / POLICY_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"no checkpoint in {folder}: {POLICY_FILE} is missing; train one with 'vla-ros train'"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a policy description of format {FORMAT}")
+    try:
+        return PolicyBundle(
+            model=str(values["model"]),
+            model_config=values["model_config"],
+            specification=ActionSpecification.from_dict(values["specification"]),
+            position=Normaliser.from_dict(values["position"]),
+            rotation=Normaliser.from_dict(values["rotation"]),
+            state=Normaliser.from_dict(values["state"]),
+            words=tuple(values["words"]),
+            sentence_length=int(values["sentence_length"]),
+            contract=str(values["contract"]),
+            training=values["training"],
+        )
+    except (KeyError, TypeError, ValueError, VlaError) as error:
+        raise CheckpointError(f"{path} is incomplete: {error}") from error
+
+
+def load_checkpoint(folder: Path, device: torch.device) -> tuple[VlaModel, PolicyBundle]:
+    """Return the network with its weights on `device`, in evaluation mode, and its description.
+
+    Raises:
+        CheckpointError: when a file is missing or damaged, or the weights do not fit the network.
+    """
+    bundle = load_bundle(folder)
+    try:
+        network: VlaModel = build_model(bundle.model, bundle.model_config)
+        weights = load_file(folder / WEIGHTS_FILE, device="cpu")
+        broken = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
+        if broken:
+            raise CheckpointError(f"{folder / WEIGHTS_FILE}: weights are not finite in {broken}")
+        network.load_state_dict(weights)
+    except CheckpointError:
+        raise
+    except Exception as error:  # safetensors and torch raise types of their own
+        raise CheckpointError(f"{folder / WEIGHTS_FILE} cannot be loaded: {type(error).__name__}: {error}") from error
+    return network.to(device).eval(), bundle

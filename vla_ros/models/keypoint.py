@@ -1,0 +1,196 @@
+"""A small policy that finds the thing the words name as a point in each image, and plans from there.
+
+Convolutions see each camera once. The sentence (a small GRU) modulates their features (FiLM, Perez et al. 2018), and
+spatial softmax (Levine et al. 2016) turns the result into points. The first point of each camera is taught where the named
+object is; the rest are free. From points, pooled features and proprioception a perceptron tells where the object is in
+the base frame, and a second one, given the way from the tool to there, tells the action chunk (Zhao et al. 2023).
+About half a million parameters: it trains on two CPU cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vla_ros.errors import ContractError
+from vla_ros.models.contract import ModelInput, ModelOutput, ModelTarget, VlaModel, check_width
+
+STRIDE = 4
+"""Pixels of the image that one cell of the feature map spans, each way."""
+
+
+@dataclass(frozen=True)
+class KeypointConfig:
+    """Sizes of the network.
+
+    Attributes:
+        cameras: Camera name to (height, width) of its images.
+        vocabulary: How many words there are.
+        state_width: Numbers of proprioception; the first three are the tool's position.
+        horizon: Rows a chunk.
+        channels: Width of the feature maps.
+        points: Points a camera.
+        words: Width of the sentence vector.
+        hidden: Width of the perceptrons.
+    """
+
+    cameras: Mapping[str, tuple[int, int]]
+    vocabulary: int
+    state_width: int
+    horizon: int
+    channels: int = 48
+    points: int = 6
+    words: int = 64
+    hidden: int = 256
+
+    def __post_init__(self) -> None:
+        for name, size in self.cameras.items():
+            if any(side % STRIDE or side < 4 * STRIDE for side in size):
+                raise ContractError(f"camera '{name}' is {size}, expected multiples of {STRIDE}, at least {4 * STRIDE}")
+
+
+class KeypointModel(VlaModel):
+    """See the module."""
+
+    def __init__(self, config: KeypointConfig) -> None:
+        """Build the network with random weights."""
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocabulary, config.words, padding_idx=0)
+        self.sentence = nn.GRU(config.words, config.words, batch_first=True)
+        self.eyes = nn.ModuleDict({name: _Eye(config) for name in config.cameras})
+        seen = sum(eye.width for eye in self.eyes.values()) + config.state_width + config.words
+        self.locate = _perceptron(seen, config.hidden, 3)
+        self.present = nn.Linear(seen, 1)
+        self.act = _perceptron(seen + 6, config.hidden, config.horizon * 7)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> KeypointModel:
+        """Build from plain values, as they stand in a checkpoint."""
+        cameras = {name: (int(size[0]), int(size[1])) for name, size in config["cameras"].items()}
+        return cls(KeypointConfig(**{**config, "cameras": cameras}))
+
+    def forward(self, given: ModelInput) -> ModelOutput:
+        """Predict a chunk for every sentence about every scene."""
+        check_width("state", given.state, self.config.state_width)
+        scenes, sentences = given.tokens.shape[:2]
+        words = self._read(given.tokens)
+        looks = {name: eye(given.images[name], words) for name, eye in self.eyes.items()}
+        state = given.state[:, None].expand(-1, sentences, -1)
+        seen = torch.cat([*(look.features for look in looks.values()), state, words], dim=-1)
+        target = self.locate(seen)
+        # The perceptron below is told the way to the object outright: what it would have to learn otherwise.
+        # Both are normalised by the same statistics, so that the difference means metres times a constant.
+        plan = self.act(torch.cat([seen, target.detach(), target.detach() - state[..., :3]], dim=-1))
+        plan = plan.view(scenes, sentences, self.config.horizon, 7)
+        return ModelOutput(
+            positions=plan[..., :3],
+            rotations=plan[..., 3:6],
+            gripper=plan[..., 6],
+            target=target,
+            present=self.present(seen)[..., 0],
+            attention={name: look.attention for name, look in looks.items()},
+        )
+
+    def _read(self, tokens: Tensor) -> Tensor:
+        """Return the sentence vectors (B, N, words): the state of the GRU at each sentence's last word."""
+        scenes, sentences, length = tokens.shape
+        flat = tokens.reshape(-1, length)
+        states, _ = self.sentence(self.embedding(flat))
+        last = (flat != 0).sum(dim=1).clamp(min=1) - 1
+        return states[torch.arange(len(flat), device=flat.device), last].view(scenes, sentences, -1)
+
+    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss: the chunk where the object is there, the point, its place, and whether it is there."""
+        said = self(given)
+        there = wanted.present
+        share = there.mean().clamp(min=1e-6)
+
+        def mean(loss: Tensor) -> Tensor:
+            return (loss.flatten(2).mean(dim=-1) * there).mean() / share
+
+        parts = {
+            "position": mean(functional.smooth_l1_loss(said.positions, wanted.positions, reduction="none", beta=0.1)),
+            "rotation": 0.2 * mean((said.rotations - wanted.rotations) ** 2),
+            "gripper": mean(
+                functional.binary_cross_entropy_with_logits(said.gripper, wanted.gripper, reduction="none")
+            ),
+            "target": 2.0 * mean(functional.smooth_l1_loss(said.target, wanted.target, reduction="none", beta=0.1)),
+            "present": 0.2 * functional.binary_cross_entropy_with_logits(said.present, wanted.present),
+        }
+        for name, attention in said.attention.items():
+            parts[f"look_{name}"] = 0.1 * _pointing_loss(attention, wanted.pixels[name], there)
+        loss = torch.stack(list(parts.values())).sum()
+        return loss, {name: float(part.detach()) for name, part in parts.items()}
+
+
+@dataclass(frozen=True)
+class _Look:
+    features: Tensor  # (B, N, width)
+    attention: Tensor  # (B, N, h', w'), the first point's
+
+
+class _Eye(nn.Module):
+    """One camera: convolutions, words, points."""
+
+    def __init__(self, config: KeypointConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.trunk = nn.Sequential(
+            nn.Conv2d(3, 24, 5, stride=2, padding=2), nn.ReLU(),
+            nn.Conv2d(24, 32, 3, stride=2, padding=1), nn.ReLU(),
+            nn.Conv2d(32, c, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(c, c, 3, padding=1), nn.ReLU(),
+        )  # fmt: skip
+        self.film = nn.Linear(config.words, 2 * c)
+        self.mix = nn.Conv2d(c, c, 1)
+        self.points = nn.Conv2d(c, config.points, 1)
+        self.count = config.points
+        self.width = 3 * config.points + c
+
+    def forward(self, image: Tensor, words: Tensor) -> _Look:
+        scenes, sentences = words.shape[:2]
+        seen = self.mix(self.trunk(image - 0.5))
+        scale, shift = self.film(words)[..., None, None].chunk(2, dim=2)
+        seen = functional.relu(seen[:, None] * (1.0 + scale) + shift)  # (B, N, c, h', w')
+        height, width = seen.shape[-2:]
+        weights = self.points(seen.flatten(0, 1)).flatten(2).softmax(dim=-1)  # (BN, K, h'w')
+        rows = torch.linspace(-1.0, 1.0, height, device=image.device, dtype=image.dtype)
+        columns = torch.linspace(-1.0, 1.0, width, device=image.device, dtype=image.dtype)
+        grid = torch.stack([columns.repeat(height), rows.repeat_interleave(width)], dim=-1)
+        where = (weights @ grid).flatten(1)  # (BN, 2K)
+        sharpness = weights.amax(dim=-1)
+        pooled = (weights[:, :1] @ seen.flatten(0, 1).flatten(2).transpose(1, 2))[:, 0]
+        features = torch.cat([where, sharpness, pooled], dim=-1).view(scenes, sentences, -1)
+        return _Look(features, weights[:, 0].view(scenes, sentences, height, width))
+
+
+def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+    )
+
+
+def _pointing_loss(attention: Tensor, pixels: Tensor, there: Tensor) -> Tensor:
+    """Cross entropy between where the network looked and a small spot around where the object is.
+
+    The spot shares its weight between the four cells around the point, so that its mean is the point itself.
+    """
+    height, width = attention.shape[-2:]
+    visible = there * torch.isfinite(pixels).all(dim=-1)
+    pixels = torch.nan_to_num(pixels)
+    x = (pixels[..., 0] * width - 0.5).clamp(0.0, width - 1.001)
+    y = (pixels[..., 1] * height - 0.5).clamp(0.0, height - 1.001)
+    left, top = x.floor(), y.floor()
+    logs = (attention + 1e-9).log().flatten(2)
+    loss = torch.zeros_like(x)
+    for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        weight = (1 - (x - left - dx).abs()) * (1 - (y - top - dy).abs())
+        index = ((top + dy) * width + left + dx).long()
+        loss = loss - weight * logs.gather(-1, index[..., None])[..., 0]
+    return (loss * visible).sum() / visible.sum().clamp(min=1.0)

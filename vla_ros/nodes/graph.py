@@ -1,0 +1,151 @@
+"""The graph as data: which nodes run, with which parameters, in which order. Imports no ROS.
+
+The runner starts it as plain processes, the launch files as launch actions: both from `config/graph.yaml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vla_ros.errors import ContractError
+from vla_ros.paths import share_file
+
+GRAPH_FILE = "config/graph.yaml"
+
+Value = bool | int | float | str
+
+_NODE_LINES = ("name", "executable", "simulation", "required", "restarts", "configure_timeout", "activate_timeout",
+               "parameters")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NodeDescription:
+    """One process of the graph.
+
+    Attributes:
+        name: Name of the node in ROS.
+        executable: Installed as `lib/vla_ros/<executable>`; module `vla_ros.nodes.<executable>`.
+        simulation: It belongs to the MuJoCo cell and is left out where something else takes its place.
+        required: The graph ends when it ends.
+        restarts: How often it is started again after it died.
+        configure_timeout: Longest time for the process to appear and configure, s.
+        activate_timeout: Longest time for it to activate, s.
+        parameters: Its ROS parameters.
+    """
+
+    name: str
+    executable: str
+    simulation: bool
+    required: bool
+    restarts: int
+    configure_timeout: float
+    activate_timeout: float
+    parameters: Mapping[str, Value]
+
+    @property
+    def module(self) -> str:
+        """What `python -m` runs."""
+        return f"vla_ros.nodes.{self.executable}"
+
+    def parameter_file(self) -> str:
+        """Return the text of a ROS 2 parameter file for this node."""
+        return yaml.safe_dump({self.name: {"ros__parameters": dict(self.parameters)}}, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All nodes in the order of start, and the arguments that their parameters may use with their defaults."""
+
+    arguments: Mapping[str, Value]
+    nodes: tuple[NodeDescription, ...]
+
+    def resolve(
+        self, arguments: Mapping[str, Any] | None = None, *, simulation: bool = True
+    ) -> tuple[NodeDescription, ...]:
+        """Return the nodes with "$name" replaced by the arguments.
+
+        Args:
+            arguments: Values in place of the defaults; texts are converted to the type of the default, as a launch
+                file needs.
+            simulation: With the MuJoCo cell; without it its nodes are left out.
+
+        Raises:
+            ContractError: naming an argument that does not exist or does not convert.
+        """
+        given = dict(arguments or {})
+        if unknown := set(given) - set(self.arguments):
+            raise ContractError(f"unknown arguments {sorted(unknown)}; the graph has {sorted(self.arguments)}")
+        values = dict(self.arguments) | {key: _convert(key, given[key], self.arguments[key]) for key in given}
+        return tuple(
+            NodeDescription(**{**vars(node), "parameters": _substitute(node.parameters, values)})
+            for node in self.nodes
+            if simulation or not node.simulation
+        )
+
+
+def _convert(name: str, value: Any, default: Value) -> Value:  # noqa: ANN401 (a text or the value itself)
+    kind = type(default)
+    if type(value) is kind:
+        return value
+    if kind is bool and str(value).lower() in {"true", "false"}:
+        return str(value).lower() == "true"
+    try:
+        if kind is not bool and isinstance(value, str):
+            return kind(value)
+    except ValueError:
+        pass
+    if kind is float and type(value) is int:
+        return float(value)
+    raise ContractError(f"argument {name}: got {value!r}, expected a {kind.__name__} such as {default!r}")
+
+
+def _substitute(parameters: Mapping[str, Value], values: Mapping[str, Value]) -> dict[str, Value]:
+    resolved = {}
+    for name, value in parameters.items():
+        if isinstance(value, str) and value.startswith("$"):
+            if value[1:] not in values:
+                raise ContractError(f"parameter {name}: no argument '{value[1:]}'; the graph has {sorted(values)}")
+            value = values[value[1:]]
+        resolved[name] = value
+    return resolved
+
+
+def load_graph(path: str | Path = GRAPH_FILE) -> Graph:
+    """Read the description of the graph.
+
+    Raises:
+        ContractError: when the file is absent, not YAML, or a node has missing or unknown lines.
+    """
+    try:
+        content = yaml.safe_load(share_file(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, yaml.YAMLError) as error:
+        raise ContractError(f"no graph description: {error}") from error
+    if not isinstance(content, Mapping) or set(content) != {"arguments", "nodes"}:
+        raise ContractError(f"{path}: expected the lines 'arguments' and 'nodes'")
+    nodes = tuple(_node(path, entry) for entry in content["nodes"])
+    if len({node.name for node in nodes}) != len(nodes):
+        raise ContractError(f"{path}: a name stands twice in {[node.name for node in nodes]}")
+    graph = Graph(arguments=dict(content["arguments"]), nodes=nodes)
+    graph.resolve()  # a "$name" without an argument is found here, not when the robot stands ready
+    return graph
+
+
+def _node(path: str | Path, entry: Any) -> NodeDescription:  # noqa: ANN401 (whatever YAML holds)
+    if not isinstance(entry, Mapping) or set(entry) != set(_NODE_LINES):
+        got = sorted(entry) if isinstance(entry, Mapping) else entry
+        raise ContractError(f"{path}: a node has the lines {got}, expected exactly {sorted(_NODE_LINES)}")
+    return NodeDescription(
+        name=str(entry["name"]),
+        executable=str(entry["executable"]),
+        simulation=bool(entry["simulation"]),
+        required=bool(entry["required"]),
+        restarts=int(entry["restarts"]),
+        configure_timeout=float(entry["configure_timeout"]),
+        activate_timeout=float(entry["activate_timeout"]),
+        parameters=dict(entry["parameters"] or {}),
+    )

@@ -1,0 +1,126 @@
+"""One node as a process: its own process group, a bounded log, an orderly end."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from vla_ros.nodes.graph import NodeDescription
+
+LOG_BYTES = 2_000_000
+"""Largest size of a log file; the one before is kept beside it as `.1`."""
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel to interrupt this process when its parent dies: no orphan outlives a killed runner."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+class NodeProcess:
+    """Starts `python -m vla_ros.nodes.<executable>` and ends it, and nothing else, by its process group."""
+
+    def __init__(self, description: NodeDescription, environment: Mapping[str, str], folder: Path) -> None:
+        """Start the process; its parameter file and its log lie in `folder` as `<name>.yaml` and `<name>.log`."""
+        self.description = description
+        self.log_path = folder / f"{description.name}.log"
+        parameters = folder / f"{description.name}.yaml"
+        parameters.write_text(description.parameter_file(), encoding="utf-8")
+        command = [sys.executable, "-m", description.module, "--ros-args", "-r", f"__node:={description.name}",
+                   "--params-file", str(parameters), "--disable-external-lib-logs"]  # fmt: skip
+        self._process = subprocess.Popen(
+            command,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )
+        self.log_path.write_bytes(b"")
+        self._reader = threading.Thread(target=self._copy_log, name=f"log of {description.name}", daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Process id, which is also the id of its group."""
+        return self._process.pid
+
+    def exit_code(self) -> int | None:
+        """Return the exit status, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process and what it started; nothing happens once it has ended."""
+        if self.exit_code() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most `timeout` s for its end; False when it still runs."""
+        try:
+            self._process.wait(timeout=max(timeout, 0.0))
+        except subprocess.TimeoutExpired:
+            return False
+        self._reader.join(timeout=1.0)
+        return True
+
+    def end(self, deadline: float) -> int:
+        """Interrupt it, and be less polite each time that it does not listen; returns the exit status.
+
+        Args:
+            deadline: Reading of `time.monotonic()` until which an orderly end is waited for.
+        """
+        for number, grace in (
+            (signal.SIGINT, deadline - time.monotonic()),
+            (signal.SIGTERM, 1.0),
+            (signal.SIGKILL, 5.0),
+        ):
+            self.signal(number)
+            if self.wait(grace):
+                break
+        return self._process.wait()
+
+    def last_lines(self, count: int = 12) -> str:
+        """Return the end of its log."""
+        try:
+            return "\n".join(self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])
+        except OSError as error:
+            return f"(no log: {error})"
+
+    def _copy_log(self) -> None:
+        """Copy what the process writes into the log; the file never grows over `LOG_BYTES`."""
+        stream = self._process.stdout
+        if stream is None:
+            return
+        size = 0
+        log: IO[bytes] | None = None
+        while line := stream.readline(65536):
+            # A full disk costs log lines; a pipe that nobody empties would stop the node.
+            with contextlib.suppress(OSError):
+                if log is None or size + len(line) > LOG_BYTES:
+                    log, size = self._next_file(log), 0
+                log.write(line)
+                log.flush()
+                size += len(line)
+        stream.close()
+        if log is not None:
+            log.close()
+
+    def _next_file(self, full: IO[bytes] | None) -> IO[bytes]:
+        if full is not None:
+            full.close()
+            self.log_path.replace(self.log_path.with_suffix(".log.1"))
+        return self.log_path.open("wb")

@@ -1,0 +1,272 @@
+"""Starts the graph without `launch`: processes, lifecycle in order, supervision, an orderly end.
+
+with GraphRunner({"seed": 7}) as graph:       # every node is active when the block begins
+graph.node.create_subscription(...)       # a node of this process in the same DDS domain, spun in the background
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+import vla_ros
+from vla_ros.nodes.graph import Graph, NodeDescription, load_graph
+from vla_ros.nodes.process import NodeProcess
+from vla_ros.nodes.transitions import ACTIVATE, CONFIGURE, GraphError, LifecycleClient
+from vla_ros.paths import share_file
+
+DDS_PROFILE = "config/dds/shared_memory.xml"
+STATE_FILE = "graph.json"
+END_GRACE = 4.0
+"""All nodes together get so long to end in order, s."""
+
+_SUPERVISION = 0.2
+_DOMAINS = range(1, 100)
+"""Domain ids whose ports lie under Linux's ephemeral ones."""
+
+
+def free_domain() -> int:
+    """Return a domain id that no DDS participant on this machine uses just now.
+
+    Raises:
+        GraphError: when every one is in use.
+    """
+    for domain in random.sample(list(_DOMAINS), len(_DOMAINS)):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+            probe.bind(("", 7400 + 250 * domain + 10))  # RTPS 9.6.1.1: unicast discovery port of participant 0
+            return domain
+    raise GraphError(f"all DDS domains from {_DOMAINS[0]} to {_DOMAINS[-1]} are in use; set ROS_DOMAIN_ID")
+
+
+def graph_environment(domain: int, base: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment of the graph's processes: this machine alone, its own domain, room for large images."""
+    source = str(Path(vla_ros.__file__).parent.parent)
+    paths = [source, *filter(None, base.get("PYTHONPATH", "").split(os.pathsep))]
+    defaults = {
+        "FASTRTPS_DEFAULT_PROFILES_FILE": str(share_file(DDS_PROFILE)),
+        "RMW_FASTRTPS_USE_QOS_FROM_XML": "0",
+        "OPENBLAS_NUM_THREADS": "1",  # small matrices: threads of a pool only steal time from the control thread
+        "OMP_NUM_THREADS": "1",
+    }
+    return {
+        **defaults,
+        **base,
+        "ROS_DOMAIN_ID": str(domain),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+        "PYTHONUNBUFFERED": "1",
+        "RCUTILS_COLORIZED_OUTPUT": "0",
+    }
+
+
+class RosLink:
+    """A node of this process in a domain of its own, spun in the background."""
+
+    def __init__(self, name: str, domain: int) -> None:
+        """Join `domain` as the node `name`."""
+        os.environ.update({k: v for k, v in graph_environment(domain).items() if k.startswith(("ROS_", "FASTRTPS_"))})
+        self._context = Context()
+        rclpy.init(context=self._context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
+        self.node = Node(name, context=self._context, use_global_arguments=False)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, name=name, daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            self._executor.spin()
+
+    def close(self) -> None:
+        """Leave the domain."""
+        self._executor.shutdown(timeout_sec=2.0)
+        self._context.try_shutdown()
+        self._thread.join(timeout=2.0)
+        if not self._thread.is_alive():
+            self.node.destroy_node()
+
+
+class GraphRunner:
+    """The running graph. `node` is a node of this process in its domain; `failure` says what went wrong since."""
+
+    def __init__(
+        self,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        graph: Graph | None = None,
+        simulation: bool = True,
+        domain: int | None = None,
+        folder: str | Path = "runs",
+        progress: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Prepare a graph; nothing starts before `start`.
+
+        Args:
+            arguments: Of the graph, in place of their defaults.
+            graph: Description; the shipped one when None.
+            simulation: With the MuJoCo cell.
+            domain: DDS domain; a free one when None.
+            folder: `graph.json` in it says how to reach the graph; logs and parameter files go to its `log/`.
+            progress: Called with a line for people at every step.
+
+        Raises:
+            ContractError: when the description or an argument is wrong.
+        """
+        self.descriptions = (graph or load_graph()).resolve(arguments, simulation=simulation)
+        self.domain = free_domain() if domain is None else domain
+        self.folder = Path(folder)
+        self.failure = ""
+        self._progress = progress
+        self._processes: dict[str, NodeProcess] = {}
+        self._restarts: dict[str, int] = {}
+        self._gone: set[str] = set()
+        self._link: RosLink | None = None
+        self._ending = threading.Event()
+        self._lock = threading.Lock()
+        self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
+
+    @property
+    def node(self) -> Node:
+        """Node of this process in the graph's domain.
+
+        Raises:
+            GraphError: before `start` and after `close`.
+        """
+        if self._link is None:
+            raise GraphError("the graph does not run: call start()")
+        return self._link.node
+
+    def process(self, name: str) -> NodeProcess:
+        """Return the process of the node called `name`."""
+        return self._processes[name]
+
+    def start(self) -> None:
+        """Start every node and bring it to the active state, in the order of the description.
+
+        Raises:
+            GraphError: with the end of the log of the node that did not come up. Everything has ended again then.
+        """
+        (self.folder / "log").mkdir(parents=True, exist_ok=True)
+        try:
+            self._link = RosLink("vla_ros_runner", self.domain)
+            self._lifecycle = LifecycleClient(self._link.node)
+            for description in self.descriptions:
+                self._launch(description)
+            self._write_state()
+            for description in self.descriptions:
+                self._bring(description, CONFIGURE)
+            for description in self.descriptions:
+                self._bring(description, ACTIVATE)
+        except BaseException:
+            self.close()
+            raise
+        self._supervisor.start()
+
+    def _launch(self, description: NodeDescription) -> None:
+        environment = graph_environment(self.domain)
+        with self._lock:
+            if not self._ending.is_set():
+                self._processes[description.name] = NodeProcess(description, environment, self.folder / "log")
+
+    def _bring(self, description: NodeDescription, transition: int) -> None:
+        process = self._processes[description.name]
+        configuring = transition == CONFIGURE
+        timeout = description.configure_timeout if configuring else description.activate_timeout
+        began = time.monotonic()
+
+        def alive() -> bool:
+            return process.exit_code() is None and not self._ending.is_set()
+
+        try:
+            self._lifecycle.change(description.name, transition, timeout, alive)
+        except GraphError as error:
+            raise GraphError(f"{error}\n--- {process.log_path}\n{process.last_lines()}") from error
+        word = "configured" if configuring else "active"
+        self._progress(f"{description.name} {word} ({time.monotonic() - began:.1f} s)")
+
+    def _write_state(self) -> None:
+        """Leave a note for other processes (`vla-ros say`) about how to reach the graph."""
+        state = {
+            "domain_id": self.domain,
+            "pid": os.getpid(),
+            "nodes": {name: process.pid for name, process in self._processes.items()},
+        }
+        (self.folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+
+    def _supervise(self) -> None:
+        """Start dead nodes again as often as their description allows; a required one that died is a failure."""
+        while not self._ending.wait(_SUPERVISION):
+            for description in self.descriptions:
+                process = self._processes[description.name]
+                code = process.exit_code()
+                if code is None or self._ending.is_set() or description.name in self._gone:
+                    continue
+                used = self._restarts.get(description.name, 0)
+                if used >= description.restarts:
+                    self._give_up(description, process, code)
+                    continue
+                self._restarts[description.name] = used + 1
+                self._progress(f"{description.name} ended with {code}; start {used + 2} of {description.restarts + 1}")
+                self._restart(description)
+
+    def _restart(self, description: NodeDescription) -> None:
+        self._launch(description)
+        try:
+            self._bring(description, CONFIGURE)
+            self._bring(description, ACTIVATE)
+            self._write_state()
+        except GraphError as error:
+            self._progress(str(error))
+            self._processes[description.name].end(time.monotonic() + 1.0)
+
+    def _give_up(self, description: NodeDescription, process: NodeProcess, code: int) -> None:
+        self._gone.add(description.name)
+        sentence = f"{description.name} ended with {code}\n--- {process.log_path}\n{process.last_lines()}"
+        if description.required or description.restarts:
+            self.failure = self.failure or sentence
+        self._progress(sentence)
+
+    def close(self) -> None:
+        """End what was started, last started first, and nothing else; safe to call twice."""
+        self._ending.set()
+        if self._supervisor.is_alive():
+            self._supervisor.join(timeout=10.0)
+        with self._lock:
+            processes = list(self._processes.values())[::-1]
+            for process in processes:
+                process.signal(signal.SIGINT)
+            deadline = time.monotonic() + END_GRACE
+            for process in processes:
+                process.end(deadline)
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder / STATE_FILE).unlink()
+
+    def __enter__(self) -> GraphRunner:
+        """Start the graph."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the graph, whatever happened."""
+        self.close()

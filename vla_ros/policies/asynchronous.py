@@ -1,0 +1,232 @@
+"""Runs a policy in a thread of its own: the newest observation wins, nothing queues, nothing that fails gets out.
+
+offer(observation) ->  slot of one  ->  predict  ->  check  ->  publish(chunk)
+instruct(...)      ->  reset before the next predict; a chunk that is under way for the old instruction is dropped
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+import numpy as np
+
+from vla_ros.errors import ChunkError, InstructionError, VlaError
+from vla_ros.policies.protocol import Policy
+from vla_ros.types import ActionChunk, Instruction, InstructionKind, Observation
+
+LATENCY_WINDOW = 512
+"""How many inferences the latency figures look back on."""
+
+
+class WorkerState(IntEnum):
+    """States of a policy at work; the numbers are those of PolicyStatus.msg."""
+
+    IDLE = 0
+    RUNNING = 1
+    WAITING = 2
+    FAULT = 3
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """One look at the worker.
+
+    Attributes:
+        state: What it does.
+        sentence: The same for people.
+        instruction_sequence: Of the newest instruction; 0 before the first one.
+        inferences: Finished ones, also those whose result was dropped or refused. A hung policy cannot fake it.
+        dropped_observations: Observations replaced by a newer one before they were used, while there was a task.
+        inference_ms: Duration of the latest inference.
+        inference_ms_p50: Median of the recent ones.
+        inference_ms_p99: Their 99th percentile.
+        trust: Of the latest chunk, 0 to 1.
+    """
+
+    state: WorkerState
+    sentence: str
+    instruction_sequence: int = 0
+    inferences: int = 0
+    dropped_observations: int = 0
+    inference_ms: float = 0.0
+    inference_ms_p50: float = 0.0
+    inference_ms_p99: float = 0.0
+    trust: float = 0.0
+
+
+class InferenceWorker:
+    """A policy, its thread, and what they are at. `offer`, `instruct` and `status` never wait for the policy."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        publish: Callable[[ActionChunk], None],
+        *,
+        stale_after: float = 0.5,
+        hung_after: float = 2.0,
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            policy: From now on only the thread calls it.
+            publish: Takes each good chunk, in the worker's thread; must not wait.
+            stale_after: Without an observation for so long, s, the state is WAITING.
+            hung_after: One inference that lasts longer, s, is reported as FAULT while it lasts.
+        """
+        self.policy = policy
+        self._publish, self._stale_after, self._hung_after = publish, stale_after, hung_after
+        self._change = threading.Condition()
+        self._closed = False
+        self._instruction: Instruction | None = None
+        self._must_reset = False
+        self._fault = ""
+        self._refused = False
+        self._observation: Observation | None = None
+        self._observed_at = -np.inf
+        self._started_at: float | None = None
+        self._inferences = self._dropped = self._chunks = 0
+        self._latencies: deque[float] = deque(maxlen=LATENCY_WINDOW)
+        self._trust = 0.0
+        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        self._thread.start()
+
+    def instruct(self, instruction: Instruction) -> None:
+        """Drop all work for the instruction before; a STOP leaves nothing to do."""
+        with self._change:
+            if instruction == self._instruction:
+                return
+            self._instruction = instruction
+            self._must_reset = True
+            self._fault, self._refused, self._trust = "", False, 0.0
+            self._change.notify_all()
+
+    def offer(self, observation: Observation) -> None:
+        """Leave the newest observation; one that still lies there is dropped and counted."""
+        with self._change:
+            if self._observation is not None and self._has_task():
+                self._dropped += 1
+            self._observation, self._observed_at = observation, time.monotonic()
+            self._change.notify_all()
+
+    def status(self) -> WorkerStatus:
+        """Return what the worker is at."""
+        with self._change:
+            state, sentence = self._describe(time.monotonic())
+            recent = np.asarray(self._latencies) if self._latencies else np.zeros(1)
+            p50, p99 = np.percentile(recent, [50.0, 99.0])
+            return WorkerStatus(
+                state=state,
+                sentence=sentence,
+                instruction_sequence=self._instruction.sequence if self._instruction else 0,
+                inferences=self._inferences,
+                dropped_observations=self._dropped,
+                inference_ms=float(recent[-1]),
+                inference_ms_p50=float(p50),
+                inference_ms_p99=float(p99),
+                trust=self._trust,
+            )
+
+    def close(self, timeout: float = 5.0) -> bool:
+        """End the thread; False when the policy did not come back within `timeout` s (it is then left behind)."""
+        with self._change:
+            self._closed = True
+            self._instruction = None
+            self._change.notify_all()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _has_task(self) -> bool:
+        return self._instruction is not None and self._instruction.kind is InstructionKind.TASK and not self._refused
+
+    def _describe(self, now: float) -> tuple[WorkerState, str]:
+        running_for = 0.0 if self._started_at is None else now - self._started_at
+        if running_for > self._hung_after:
+            return WorkerState.FAULT, f"the policy has been computing one chunk for {running_for:.1f} s"
+        if self._fault:
+            return WorkerState.FAULT, self._fault
+        if self._instruction is None:
+            return WorkerState.IDLE, "loaded, waiting for an instruction"
+        if self._instruction.kind is InstructionKind.STOP:
+            return WorkerState.IDLE, f"stopped by '{self._instruction.text}'"
+        if self._started_at is None and now - self._observed_at > self._stale_after:
+            return WorkerState.WAITING, f"no observation for more than {self._stale_after} s"
+        return WorkerState.RUNNING, f"works on '{self._instruction.text}'"
+
+    def _run(self) -> None:
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._closed or (self._has_task() and self._observation is not None))
+                if self._closed:
+                    return
+                observation, self._observation = self._observation, None
+                instruction, must_reset = self._instruction, self._must_reset
+                self._must_reset = False
+                self._started_at = time.monotonic()
+            if observation is None or instruction is None:  # wait_for saw both: only for the type checker
+                continue
+            self._work(observation, instruction, must_reset)
+
+    def _work(self, observation: Observation, instruction: Instruction, must_reset: bool) -> None:
+        """One inference from start to publication; no exception of the policy leaves it."""
+        chunk: ActionChunk | None = None
+        fault, refused = "", False
+        try:
+            if must_reset:
+                self.policy.reset(instruction)
+            chunk = self._checked(self.policy.predict(replace(observation, instruction=instruction)))
+        except InstructionError as error:
+            fault, refused = str(error), True
+        except VlaError as error:
+            fault = str(error)
+        except Exception as error:  # a policy is foreign code: whatever it raises must not end the process
+            fault = f"the policy raised {type(error).__name__}: {error}"
+        with self._change:
+            if self._started_at is not None:
+                self._latencies.append(1e3 * (time.monotonic() - self._started_at))
+            self._started_at = None
+            self._inferences += 1
+            if instruction is not self._instruction:
+                return  # it was replaced meanwhile: neither its chunk nor its fault counts any more
+            self._fault, self._refused = fault, refused
+            self._must_reset = self._must_reset or bool(fault)  # after a fault nothing is known of the policy's state
+            if chunk is None:
+                self._trust = 0.0
+                return
+            self._chunks += 1
+            self._trust = chunk.trust
+            self._hand_over(chunk, observation, instruction)
+
+    def _hand_over(self, chunk: ActionChunk, observation: Observation, instruction: Instruction) -> None:
+        """Publish under the lock: once `instruct` has returned, no chunk of an older instruction follows."""
+        try:
+            self._publish(
+                replace(
+                    chunk,
+                    observation_stamp=observation.stamp,
+                    observation_sequence=observation.sequence,
+                    instruction_sequence=instruction.sequence,
+                    policy=self.policy.name[:64],
+                    sequence=self._chunks,
+                )
+            )
+        except Exception as error:  # whoever listens is foreign code too
+            self._fault = f"the chunk could not be handed on: {type(error).__name__}: {error}"
+
+    def _checked(self, chunk: ActionChunk) -> ActionChunk:
+        """Return the chunk if it follows the policy's own specification; its numbers are finite by construction."""
+        specification = self.policy.specification
+        if chunk.specification != specification.fingerprint:
+            raise ChunkError(
+                f"the chunk follows specification '{chunk.specification}', expected '{specification.fingerprint}'"
+            )
+        if chunk.width != specification.width or chunk.horizon > specification.horizon:
+            raise ChunkError(
+                f"the chunk is {chunk.horizon} x {chunk.width}, expected at most {specification.horizon} rows "
+                f"of {specification.width} columns"
+            )
+        return chunk

@@ -1,0 +1,38 @@
+"""From a name or a path to a policy that can act."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vla_ros.errors import CheckpointError
+from vla_ros.paths import share_file
+from vla_ros.policies.protocol import Policy
+from vla_ros.robot.contract import RobotContract
+
+DEFAULT_CHECKPOINT = "checkpoints/pick"
+"""The policy that ships with the package."""
+
+
+def load_policy(name_or_path: str, contract: RobotContract, device: str = "auto") -> Policy:
+    """Return the policy in a checkpoint folder, ready for `contract`'s robot.
+
+    Args:
+        name_or_path: A folder, a path below the shipped files, or the name of a shipped checkpoint ("pick").
+        contract: The robot it shall drive.
+        device: "auto", "cpu", "cuda", "cuda:1", ...
+
+    Raises:
+        CheckpointError: when there is none, it is damaged, or it does not fit the robot.
+    """
+    from vla_ros.policies.local import LocalPolicy  # torch is imported only by those who need it
+
+    candidates = [Path(name_or_path), Path("checkpoints") / name_or_path]
+    for candidate in candidates:
+        try:
+            return LocalPolicy(share_file(candidate), contract, device)
+        except FileNotFoundError:
+            continue
+    raise CheckpointError(
+        f"no checkpoint '{name_or_path}': looked for {', '.join(str(c) for c in candidates)}; "
+        f"train one with 'vla-ros train' or use '{DEFAULT_CHECKPOINT}'"
+    )

@@ -1,0 +1,152 @@
+"""A policy that runs a network of this package on this machine, on CUDA where there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from vla_ros.actions.rotations import matrix_from_quaternion, six_d_from_matrix
+from vla_ros.errors import CheckpointError, InstructionError, ObservationError
+from vla_ros.language.tokenizer import WordTokenizer
+from vla_ros.models.checkpoint import load_checkpoint
+from vla_ros.models.contract import ModelInput
+from vla_ros.robot.contract import RobotContract
+from vla_ros.types import ActionChunk, FloatArray, Instruction, Observation, Pose
+
+STATE_WIDTH = 10
+"""Proprioception of the shipped networks: tool position (3, m), rotation as six_d (6), opening (1, m)."""
+
+
+def proprioception(pose: Pose, opening: float) -> FloatArray:
+    """Return the (10,) vector that the networks of this package take; training and deployment both call this."""
+    return np.concatenate([pose.position, six_d_from_matrix(matrix_from_quaternion(pose.quaternion)), [opening]])
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device called `wanted`; "auto" is CUDA where there is one, else the CPU.
+
+    Raises:
+        CheckpointError: when CUDA is asked for by name and not there.
+    """
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise CheckpointError(f"device '{wanted}' was asked for, but PyTorch sees no CUDA device; use 'auto' or 'cpu'")
+    return torch.device(wanted)
+
+
+class LocalPolicy:
+    """Runs a checkpoint; implements the `Policy` protocol."""
+
+    def __init__(self, folder: Path, contract: RobotContract, device: str = "auto") -> None:
+        """Load a checkpoint for a robot.
+
+        Raises:
+            CheckpointError: when it cannot be loaded or does not fit the robot, with a line for each difference.
+        """
+        self._device = choose_device(device)
+        self._network, self.bundle = load_checkpoint(folder, self._device)
+        check_fit(self.bundle.contract, contract)
+        if differences := self.bundle.specification.differences(contract.action):
+            raise CheckpointError(f"{folder} does not fit robot '{contract.name}': action " + "; ".join(differences))
+        self.name = f"{self.bundle.model}:{folder.name}"
+        self.specification = self.bundle.specification
+        self.device = str(self._device)
+        self.image_sizes = {
+            name: (int(size[0]), int(size[1])) for name, size in self.bundle.model_config["cameras"].items()
+        }
+        self._tokenizer = WordTokenizer(self.bundle.words)
+        self._tokens: torch.Tensor | None = None
+        self._sequence = 0
+
+    def reset(self, instruction: Instruction) -> None:
+        """Take a new instruction.
+
+        Raises:
+            InstructionError: naming the words that the network has never been taught.
+        """
+        self._tokens = None
+        if unknown := self._tokenizer.unknown(instruction.text):
+            raise InstructionError(
+                f"'{instruction.text}': the policy was not taught {unknown}; it knows: {', '.join(self.bundle.words)}"
+            )
+        tokens = self._tokenizer.encode(instruction.text, self.bundle.sentence_length)
+        self._tokens = torch.from_numpy(tokens)[None, None].to(self._device)
+        self._instruction = instruction
+
+    def predict(self, observation: Observation) -> ActionChunk:
+        """Return the chunk (horizon, width) for what is seen.
+
+        Raises:
+            InstructionError: before the first `reset`.
+            ObservationError: when an image is missing or of another size.
+        """
+        if self._tokens is None:
+            raise InstructionError("the policy has no instruction; call reset first")
+        with torch.inference_mode():
+            output = self._network(ModelInput(self._images(observation), self._state(observation), self._tokens))
+            positions = self.bundle.position.unnormalise(output.positions[0, 0].float().cpu().numpy())
+            rotations = self.bundle.rotation.unnormalise(output.rotations[0, 0].float().cpu().numpy())
+            gripper = (output.gripper[0, 0] > 0.0).double().cpu().numpy()[:, None]
+            present = float(output.present[0, 0].sigmoid())
+        self.attention = {name: look[0, 0].float().cpu().numpy() for name, look in output.attention.items()}
+        self._sequence += 1
+        return ActionChunk(
+            actions=np.concatenate([positions, rotations, gripper], axis=1),
+            period=self.specification.period,
+            observation_stamp=observation.stamp,
+            observation_sequence=observation.sequence,
+            instruction_sequence=self._instruction.sequence,
+            specification=self.specification.fingerprint,
+            policy=self.name,
+            trust=min(1.0, 2.0 * present),
+            sequence=self._sequence,
+        )
+
+    def _images(self, observation: Observation) -> dict[str, torch.Tensor]:
+        images = {}
+        for name, size in self.image_sizes.items():
+            if name not in observation.images:
+                raise ObservationError(f"the policy needs camera '{name}', the observation has {[*observation.images]}")
+            image = observation.images[name]
+            if image.shape != (*size, 3):
+                raise ObservationError(f"camera '{name}': got {image.shape}, the policy expects {(*size, 3)}")
+            tensor = torch.from_numpy(np.ascontiguousarray(image)).to(self._device)
+            images[name] = tensor.permute(2, 0, 1)[None].float() / 255.0
+        return images
+
+    def _state(self, observation: Observation) -> torch.Tensor:
+        state = proprioception(observation.state.end_effector, observation.state.gripper_opening)
+        return torch.from_numpy(self.bundle.state.normalise(state)).float()[None].to(self._device)
+
+
+FITTING_LINES = ("joints.names", "gripper.max_opening", "base_frame", "end_effector_frame")
+
+
+def check_fit(trained: str, contract: RobotContract) -> None:
+    """Compare the contract that a policy was trained for with the robot's, line by line.
+
+    Raises:
+        CheckpointError: listing every line that differs and matters.
+    """
+    then, now = yaml.safe_load(trained), yaml.safe_load(contract.text)
+    lines = [*FITTING_LINES, *(f"cameras.{name}.policy_{side}" for name in then["cameras"] for side in
+                               ("height", "width"))]  # fmt: skip
+    wrong = []
+    for line in lines:
+        before, after = _at(then, line), _at(now, line)
+        if before != after:
+            wrong.append(f"{line}: trained with {before!r}, robot '{contract.name}' has {after!r}")
+    if wrong:
+        raise CheckpointError("the checkpoint does not fit the robot: " + "; ".join(wrong))
+
+
+def _at(values: object, line: str) -> object:
+    for part in line.split("."):
+        if not isinstance(values, dict) or part not in values:
+            return None
+        values = values[part]
+    return values

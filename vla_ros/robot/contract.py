@@ -1,0 +1,316 @@
+"""The robot contract: one YAML file that recording, training and deployment share.
+
+A line that is missing is an error, never a default: a robot whose limits are unknown does not move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from vla_ros.actions.specification import ActionSpecification
+from vla_ros.errors import ContractError
+from vla_ros.paths import share_file
+from vla_ros.types import FloatArray, frozen_array
+
+
+@dataclass(frozen=True)
+class JointContract:
+    """The arm's joints in command order; every array is (n,).
+
+    Attributes:
+        names: Names in the robot description.
+        lower: Lower position limits, rad.
+        upper: Upper position limits, rad.
+        velocity: Largest speed, rad/s.
+        acceleration: Largest acceleration, rad/s^2.
+        jerk: Largest jerk, rad/s^3.
+        effort: Largest torque, N m.
+        home: Configuration to start from, rad.
+    """
+
+    names: tuple[str, ...]
+    lower: FloatArray
+    upper: FloatArray
+    velocity: FloatArray
+    acceleration: FloatArray
+    jerk: FloatArray
+    effort: FloatArray
+    home: FloatArray
+
+    @property
+    def count(self) -> int:
+        """Number of joints."""
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class CartesianContract:
+    """Limits at the tool: m/s, m/s^2, m/s^3, rad/s, rad/s^2, rad/s^3, and the box (3,) m it must stay in."""
+
+    linear_velocity: float
+    linear_acceleration: float
+    linear_jerk: float
+    angular_velocity: float
+    angular_acceleration: float
+    angular_jerk: float
+    workspace_lower: FloatArray
+    workspace_upper: FloatArray
+
+
+@dataclass(frozen=True)
+class GripperContract:
+    """A parallel gripper whose two fingers each travel half of the opening.
+
+    Attributes:
+        names: Finger joints.
+        min_opening: Smallest opening, m.
+        max_opening: Largest opening, m.
+        velocity: Largest speed of the opening, m/s.
+        force: Grip force, N.
+    """
+
+    names: tuple[str, ...]
+    min_opening: float
+    max_opening: float
+    velocity: float
+    force: float
+
+
+@dataclass(frozen=True)
+class CameraContract:
+    """One camera: where its images come from and how large the policy wants them (height, width)."""
+
+    name: str
+    topic: str
+    info_topic: str
+    frame: str
+    width: int
+    height: int
+    rate_hz: float
+    policy_height: int
+    policy_width: int
+
+
+@dataclass(frozen=True)
+class ControllerContract:
+    """The topics of the robot's controllers and the time after which they stop by themselves, s."""
+
+    arm_topic: str
+    gripper_topic: str
+    joint_states_topic: str
+    command_timeout: float
+
+
+@dataclass(frozen=True)
+class RobotContract:
+    """Everything that the rooms need to know of one robot."""
+
+    name: str
+    urdf: Path
+    base_frame: str
+    end_effector_frame: str
+    joints: JointContract
+    cartesian: CartesianContract
+    gripper: GripperContract
+    cameras: tuple[CameraContract, ...]
+    controllers: ControllerContract
+    action: ActionSpecification
+    text: str
+    """The YAML it was read from; a checkpoint keeps it, so that a mismatch can be shown line by line."""
+
+    def camera(self, name: str) -> CameraContract:
+        """Return the camera called `name`.
+
+        Raises:
+            ContractError: listing the cameras there are.
+        """
+        for camera in self.cameras:
+            if camera.name == name:
+                return camera
+        raise ContractError(f"robot '{self.name}' has no camera '{name}'; it has {[c.name for c in self.cameras]}")
+
+
+class _Section:
+    """A mapping that knows its place in the file, so that an error can name the line."""
+
+    def __init__(self, values: Any, where: str) -> None:  # noqa: ANN401 (whatever YAML holds)
+        if not isinstance(values, Mapping):
+            raise ContractError(f"{where}: expected a mapping, got {type(values).__name__}")
+        self.values, self.where = values, where
+
+    def only(self, *names: str) -> _Section:
+        unknown = set(self.values) - set(names)
+        if unknown:
+            raise ContractError(f"{self.where}: unknown lines {sorted(unknown)}; expected {sorted(names)}")
+        return self
+
+    def get(self, name: str) -> Any:  # noqa: ANN401
+        if name not in self.values or self.values[name] is None:
+            raise ContractError(f"{self.where}: '{name}' is missing")
+        return self.values[name]
+
+    def section(self, name: str) -> _Section:
+        return _Section(self.get(name), f"{self.where}.{name}")
+
+    def text(self, name: str) -> str:
+        value = self.get(name)
+        if not isinstance(value, str) or not value:
+            raise ContractError(f"{self.where}.{name}: expected a text, got {value!r}")
+        return value
+
+    def number(self, name: str, *, positive: bool = True) -> float:
+        value = self.get(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
+            raise ContractError(f"{self.where}.{name}: expected a finite number, got {value!r}")
+        if positive and not value > 0.0:
+            raise ContractError(f"{self.where}.{name}: expected more than 0, got {value}")
+        return float(value)
+
+    def vector(self, name: str, length: int, *, positive: bool = False) -> FloatArray:
+        value = self.get(name)
+        try:
+            array = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ContractError(f"{self.where}.{name}: expected {length} numbers, got {value!r}") from error
+        if array.shape != (length,):
+            raise ContractError(f"{self.where}.{name}: expected {length} numbers, got shape {array.shape}")
+        if not np.isfinite(array).all() or (positive and not (array > 0.0).all()):
+            raise ContractError(f"{self.where}.{name}: expected finite{' positive' if positive else ''} numbers")
+        return frozen_array(array)
+
+    def names(self, name: str) -> tuple[str, ...]:
+        value = self.get(name)
+        if not isinstance(value, list) or not value or not all(isinstance(v, str) and v for v in value):
+            raise ContractError(f"{self.where}.{name}: expected a list of names, got {value!r}")
+        if len(set(value)) != len(value):
+            raise ContractError(f"{self.where}.{name}: a name stands twice in {value}")
+        return tuple(value)
+
+
+def load_contract(robot: str | Path) -> RobotContract:
+    """Read the contract of a robot by name ("panda") or by the path of its YAML file.
+
+    Raises:
+        ContractError: when the file is absent, or a line is missing, unknown or invalid.
+    """
+    given = Path(robot)
+    try:
+        path = share_file(given if given.suffix in {".yaml", ".yml"} else Path("config/robots") / f"{robot}.yaml")
+    except FileNotFoundError as error:
+        raise ContractError(f"no robot contract '{robot}': {error}") from error
+    return parse_contract(path.read_text(encoding="utf-8"), where=str(path.name))
+
+
+def parse_contract(text: str, where: str = "robot contract") -> RobotContract:
+    """Read a contract from YAML text; see `load_contract`."""
+    try:
+        root = _Section(yaml.safe_load(text), where)
+    except yaml.YAMLError as error:
+        raise ContractError(f"{where}: not YAML: {error}") from error
+    root.only("name", "urdf", "base_frame", "end_effector_frame", "joints", "cartesian", "gripper", "cameras",
+              "controllers", "action")  # fmt: skip
+    try:
+        urdf = share_file(root.text("urdf"))
+    except FileNotFoundError as error:
+        raise ContractError(f"{where}.urdf: {error}") from error
+    return RobotContract(
+        name=root.text("name"),
+        urdf=urdf,
+        base_frame=root.text("base_frame"),
+        end_effector_frame=root.text("end_effector_frame"),
+        joints=_joints(root.section("joints")),
+        cartesian=_cartesian(root.section("cartesian")),
+        gripper=_gripper(root.section("gripper")),
+        cameras=_cameras(root),
+        controllers=_controllers(root.section("controllers")),
+        action=ActionSpecification.from_dict(root.section("action").values),
+        text=text,
+    )
+
+
+def _joints(section: _Section) -> JointContract:
+    section.only("names", "lower", "upper", "velocity", "acceleration", "jerk", "effort", "home")
+    names = section.names("names")
+    n = len(names)
+    joints = JointContract(
+        names=names,
+        lower=section.vector("lower", n),
+        upper=section.vector("upper", n),
+        velocity=section.vector("velocity", n, positive=True),
+        acceleration=section.vector("acceleration", n, positive=True),
+        jerk=section.vector("jerk", n, positive=True),
+        effort=section.vector("effort", n, positive=True),
+        home=section.vector("home", n),
+    )
+    if not (joints.lower < joints.upper).all():
+        raise ContractError(f"{section.where}: every lower limit must be below its upper limit")
+    if not ((joints.lower <= joints.home) & (joints.home <= joints.upper)).all():
+        raise ContractError(f"{section.where}.home: lies outside the joint limits")
+    return joints
+
+
+def _cartesian(section: _Section) -> CartesianContract:
+    numbers = ("linear_velocity", "linear_acceleration", "linear_jerk",
+               "angular_velocity", "angular_acceleration", "angular_jerk")  # fmt: skip
+    section.only(*numbers, "workspace")
+    box = section.section("workspace").only("lower", "upper")
+    lower, upper = box.vector("lower", 3), box.vector("upper", 3)
+    if not (lower < upper).all():
+        raise ContractError(f"{box.where}: every lower bound must be below its upper bound")
+    return CartesianContract(
+        **{name: section.number(name) for name in numbers}, workspace_lower=lower, workspace_upper=upper
+    )
+
+
+def _gripper(section: _Section) -> GripperContract:
+    section.only("names", "min_opening", "max_opening", "velocity", "force")
+    gripper = GripperContract(
+        names=section.names("names"),
+        min_opening=section.number("min_opening", positive=False),
+        max_opening=section.number("max_opening"),
+        velocity=section.number("velocity"),
+        force=section.number("force"),
+    )
+    if not 0.0 <= gripper.min_opening < gripper.max_opening:
+        raise ContractError(f"{section.where}: expected 0 <= min_opening < max_opening")
+    return gripper
+
+
+def _cameras(root: _Section) -> tuple[CameraContract, ...]:
+    section = root.section("cameras")
+    if not section.values:
+        raise ContractError(f"{section.where}: at least one camera is needed")
+    cameras = []
+    for name in section.values:
+        one = section.section(name).only("topic", "info_topic", "frame", "width", "height", "rate_hz",
+                                         "policy_height", "policy_width")  # fmt: skip
+        cameras.append(
+            CameraContract(
+                name=str(name),
+                topic=one.text("topic"),
+                info_topic=one.text("info_topic"),
+                frame=one.text("frame"),
+                width=int(one.number("width")),
+                height=int(one.number("height")),
+                rate_hz=one.number("rate_hz"),
+                policy_height=int(one.number("policy_height")),
+                policy_width=int(one.number("policy_width")),
+            )
+        )
+    return tuple(cameras)
+
+
+def _controllers(section: _Section) -> ControllerContract:
+    section.only("arm_topic", "gripper_topic", "joint_states_topic", "command_timeout")
+    return ControllerContract(
+        arm_topic=section.text("arm_topic"),
+        gripper_topic=section.text("gripper_topic"),
+        joint_states_topic=section.text("joint_states_topic"),
+        command_timeout=section.number("command_timeout"),
+    )

@@ -1,0 +1,114 @@
+"""Joint velocities for a tool velocity: damped least squares within bounds, as a quadratic program of n variables.
+
+    minimise    |W (J v - t)|^2 + d^2 |v - p|^2       (Nakamura and Hanafusa 1986, with bounds)
+    subject to  lower <= v <= upper,  G v >= g
+
+J is the tool Jacobian, t the tool velocity, p a pull towards home that acts where the task leaves freedom, and d grows
+near a singularity, so that v stays bounded there while every other direction stays open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import daqp
+import numpy as np
+
+from vla_ros.errors import KinematicsError
+from vla_ros.types import FloatArray
+
+LEVER = 0.3
+"""Makes radians comparable to metres: a turn counts as the way of a point so far from the axis, m."""
+
+_OPTIMAL = 1
+
+
+@dataclass(frozen=True)
+class VelocitySolution:
+    """Joint velocities and how they came about.
+
+    Attributes:
+        velocities: (n,) rad/s.
+        smallest_singular_value: Of the weighted Jacobian; near 0 at a singularity.
+        damped: The singularity damping was active.
+    """
+
+    velocities: FloatArray
+    smallest_singular_value: float
+    damped: bool
+
+
+class DifferentialIK:
+    """Solves one step; keeps no state between steps."""
+
+    def __init__(
+        self, home: FloatArray, *, damping: float, singular_damping: float, singular_value: float, posture_gain: float,
+        iterations: int,
+    ) -> None:  # fmt: skip
+        """Configure the solver.
+
+        Args:
+            home: (n,) rad, posture that free motion is drawn to.
+            damping: Away from singularities.
+            singular_damping: Added at a singularity.
+            singular_value: Smallest singular value under which the damping grows.
+            posture_gain: 1/s.
+            iterations: Budget of the quadratic program.
+        """
+        self._home = np.asarray(home, dtype=np.float64)
+        self._damping, self._singular_damping = damping, singular_damping
+        self._singular_value, self._posture_gain = singular_value, posture_gain
+        self._iterations = iterations
+        self._weights = np.array([1.0, 1.0, 1.0, LEVER, LEVER, LEVER])
+        self._identity = np.eye(len(self._home))
+
+    def solve(
+        self, q: FloatArray, jacobian: FloatArray, twist: FloatArray, lower: FloatArray, upper: FloatArray,
+        rows: FloatArray | None = None, row_lower: FloatArray | None = None,
+    ) -> VelocitySolution:  # fmt: skip
+        """Return the joint velocities nearest to what `twist` asks for.
+
+        Args:
+            q: (n,) rad.
+            jacobian: (6, n), linear rows first, base frame.
+            twist: (6,) m/s and rad/s, base frame.
+            lower: (n,) rad/s.
+            upper: (n,) rad/s.
+            rows: (m, n) further inequalities, `rows @ v >= row_lower`; None for none.
+            row_lower: (m,).
+
+        Raises:
+            KinematicsError: when something is not finite or no solution was found within the budget.
+        """
+        weighted = jacobian * self._weights[:, None]
+        task = weighted.T @ (self._weights * twist)
+        gram = weighted.T @ weighted
+        if not (np.isfinite(gram).all() and np.isfinite(task).all() and np.isfinite(q).all()):
+            raise KinematicsError("the tool velocity, the Jacobian or the joints are not finite")
+        # The squared singular values are the largest eigenvalues of the Gram matrix; a 6-row task has at most 6.
+        values = np.linalg.eigvalsh(gram)
+        smallest = float(np.sqrt(max(values[max(len(values) - 6, 0)], 0.0)))
+        share = max(0.0, 1.0 - smallest / self._singular_value)
+        damping = self._damping**2 + (share * self._singular_damping) ** 2
+        posture = np.clip(self._posture_gain * (self._home - q), -0.3, 0.3)
+        hessian = gram + damping * self._identity
+        linear = -(task + self._damping**2 * posture)
+        velocities = self._program(hessian, linear, lower, upper, rows, row_lower)
+        return VelocitySolution(velocities, smallest, share > 0.0)
+
+    def _program(
+        self, hessian: FloatArray, linear: FloatArray, lower: FloatArray, upper: FloatArray,
+        rows: FloatArray | None, row_lower: FloatArray | None,
+    ) -> FloatArray:  # fmt: skip
+        if rows is None or row_lower is None:
+            rows, row_lower = np.zeros((0, len(lower))), np.zeros(0)
+        bounds_up = np.concatenate([upper, np.full(len(row_lower), 1e30)])
+        bounds_low = np.concatenate([lower, row_lower])
+        sense = np.zeros(len(bounds_up), dtype=np.intc)
+        velocities, _, flag, _ = daqp.solve(
+            hessian, linear, np.ascontiguousarray(rows), bounds_up, bounds_low, sense, iter_limit=self._iterations
+        )
+        velocities = np.asarray(velocities, dtype=np.float64)
+        if flag != _OPTIMAL or not np.isfinite(velocities).all():
+            raise KinematicsError(f"the quadratic program ended with flag {flag}, expected {_OPTIMAL}")
+        return np.clip(velocities, lower, upper)  # the program holds bounds to its tolerance, this exactly

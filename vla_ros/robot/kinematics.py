@@ -1,0 +1,70 @@
+"""Forward kinematics and Jacobians of the arm, by Pinocchio."""
+
+from __future__ import annotations
+
+import numpy as np
+import pinocchio
+
+from vla_ros.actions.rotations import quaternion_from_matrix
+from vla_ros.errors import ContractError, KinematicsError
+from vla_ros.robot.contract import RobotContract
+from vla_ros.types import FloatArray, Pose
+
+
+class Kinematics:
+    """The arm's kinematic model; the fingers are locked, so that q is the contract's joints and nothing else.
+
+    Not safe for use by several threads at once: Pinocchio writes its results into one data block.
+    """
+
+    def __init__(self, contract: RobotContract) -> None:
+        """Build the model from the contract's URDF.
+
+        Raises:
+            ContractError: when a joint or a frame of the contract is not in the URDF, or limits disagree.
+        """
+        full = pinocchio.buildModelFromUrdf(str(contract.urdf))
+        self.contract = contract
+        missing = [name for name in contract.joints.names if not full.existJointName(name)]
+        if missing:
+            raise ContractError(f"{contract.urdf.name} has no joints {missing}; it has {list(full.names)[1:]}")
+        locked = [full.getJointId(name) for name in list(full.names)[1:] if name not in contract.joints.names]
+        self.model = pinocchio.buildReducedModel(full, locked, pinocchio.neutral(full))
+        if tuple(self.model.names)[1:] != contract.joints.names:
+            raise ContractError(
+                f"joint order of {contract.urdf.name} is {tuple(self.model.names)[1:]}, "
+                f"the contract's is {contract.joints.names}"
+            )
+        if not self.model.existFrame(contract.end_effector_frame):
+            raise ContractError(f"{contract.urdf.name} has no frame '{contract.end_effector_frame}'")
+        outside = (contract.joints.lower < self.model.lowerPositionLimit - 1e-9) | (
+            contract.joints.upper > self.model.upperPositionLimit + 1e-9
+        )
+        if outside.any():
+            names = [name for name, bad in zip(contract.joints.names, outside, strict=True) if bad]
+            raise ContractError(f"the contract allows more travel than {contract.urdf.name} for {names}")
+        self.data = self.model.createData()
+        self.frame_id = self.model.getFrameId(contract.end_effector_frame)
+
+    def _checked(self, q: FloatArray) -> FloatArray:
+        q = np.asarray(q, dtype=np.float64)
+        if q.shape != (self.model.nq,) or not np.isfinite(q).all():
+            raise KinematicsError(f"expected {self.model.nq} finite joint positions, got {q}")
+        return q
+
+    def forward(self, q: FloatArray) -> Pose:
+        """Return the tool pose in the base frame at joint positions `q` (n,) rad."""
+        placement = self.placement(q)
+        return Pose(placement.translation.copy(), quaternion_from_matrix(placement.rotation))
+
+    def placement(self, q: FloatArray) -> pinocchio.SE3:
+        """Return the tool placement in the base frame as Pinocchio's own type (a copy)."""
+        pinocchio.forwardKinematics(self.model, self.data, self._checked(q))
+        return pinocchio.SE3(pinocchio.updateFramePlacement(self.model, self.data, self.frame_id))
+
+    def jacobian(self, q: FloatArray) -> FloatArray:
+        """Return the (6, n) tool Jacobian at `q`: linear rows then angular, axes of the base frame."""
+        jacobian = pinocchio.computeFrameJacobian(
+            self.model, self.data, self._checked(q), self.frame_id, pinocchio.ReferenceFrame.LOCAL_WORLD_ALIGNED
+        )
+        return np.asarray(jacobian, dtype=np.float64)

@@ -1,0 +1,140 @@
+"""The tool's motion towards its target: inside the workspace, within velocity, acceleration and jerk, no overshoot."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pinocchio
+
+from vla_ros.actions.blending import PoseTarget
+from vla_ros.robot.contract import CartesianContract
+from vla_ros.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Limits of three axes together, as norms: m or rad, a second to the power of 1, 2 and 3."""
+
+    velocity: float
+    acceleration: float
+    jerk: float
+
+
+@dataclass(frozen=True)
+class FilteredTwist:
+    """The velocity that the tool may take next.
+
+    Attributes:
+        twist: (6,) m/s and rad/s, base frame.
+        too_fast: The plan's own linear speed over the allowed one, m/s; 0 when it is allowed.
+        turns_too_fast: The same for the angular speed, rad/s.
+    """
+
+    twist: FloatArray
+    too_fast: float
+    turns_too_fast: float
+
+
+class CartesianFilter:
+    """Turns a target into the next tool velocity. Keeps no state: position and velocity are the executed ones.
+
+    The plan is read `preview` ahead, so that the tool starts to slow down before the plan stops, and the speed of the
+    approach falls with the square root of the distance, so that it can be braked with a share of the acceleration.
+    """
+
+    def __init__(self, limits: CartesianContract, period: float, gain: float, brake_share: float) -> None:
+        """Use `limits` at ticks `period` s apart.
+
+        Args:
+            limits: Of the tool.
+            period: s.
+            gain: 1/s, of the approach over short distances.
+            brake_share: Of the acceleration, that the approach counts on.
+        """
+        self._lower, self._upper = limits.workspace_lower, limits.workspace_upper
+        self._linear = Axes(limits.linear_velocity, limits.linear_acceleration, limits.linear_jerk)
+        self._angular = Axes(limits.angular_velocity, limits.angular_acceleration, limits.angular_jerk)
+        self._period, self._gain, self._brake_share = period, gain, brake_share
+        self.preview = 1.0 / gain
+        self.brake_preview = 2.0 / gain
+
+    def project(self, target: PoseTarget) -> tuple[PoseTarget, float]:
+        """Return the target moved to the nearest point of the workspace, and by how much, m.
+
+        Velocities along a face stay, those through it go.
+        """
+        position = np.minimum(np.maximum(target.position, self._lower), self._upper)
+        moved = position - target.position
+        distance = math.sqrt(float(moved @ moved))
+        if distance == 0.0:
+            return target, 0.0
+        linear = np.where(moved == 0.0, target.linear, 0.0)
+        return PoseTarget(position, target.rotation, linear, target.angular), distance
+
+    def step(
+        self, position: FloatArray, rotation: FloatArray, twist: FloatArray, acceleration: FloatArray,
+        ahead: PoseTarget, later: PoseTarget, scale: float,
+    ) -> FilteredTwist:  # fmt: skip
+        """Return the velocity for the next tick.
+
+        Args:
+            position: (3,) m, executed.
+            rotation: (3, 3), executed.
+            twist: (6,) executed m/s and rad/s.
+            acceleration: (6,) executed m/s^2 and rad/s^2.
+            ahead: The plan at `preview` from now, inside the workspace.
+            later: The plan at `brake_preview` from now: its velocity is what still counts after braking.
+            scale: Share of the allowed speed, 0 to 1.
+        """
+        way = ahead.position - position - later.linear * self.preview
+        turn = np.asarray(pinocchio.log3(ahead.rotation @ rotation.T)) - later.angular * self.preview
+        linear = self._advance(way, later.linear, twist[:3], acceleration[:3], self._linear, scale)
+        angular = self._advance(turn, later.angular, twist[3:], acceleration[3:], self._angular, scale)
+        return FilteredTwist(
+            np.concatenate([linear, angular]),
+            max(0.0, float(np.linalg.norm(ahead.linear)) - self._linear.velocity),
+            max(0.0, float(np.linalg.norm(ahead.angular)) - self._angular.velocity),
+        )
+
+    def _advance(
+        self, error: FloatArray, feed: FloatArray, velocity: FloatArray, acceleration: FloatArray, limits: Axes,
+        scale: float,
+    ) -> FloatArray:  # fmt: skip
+        """Return the next velocity (3,) of three axes: towards feed + approach(error), shaped by the limits."""
+        distance = _norm(error)
+        wanted = feed
+        if distance > 1e-12:
+            speed = approach_speed(distance, self._gain, self._brake_share * limits.acceleration)
+            wanted = feed + error * (speed / distance)
+        highest = scale * limits.velocity
+        wanted = _capped(wanted, highest)
+        change = wanted - velocity
+        size = _norm(change)
+        # Time-optimal shaping of a velocity change with bounded jerk: |a| <= sqrt(2 j |dv|) still ends without overshoot.
+        most = min(limits.acceleration, math.sqrt(2.0 * limits.jerk * size))
+        asked = _capped(change / self._period, most)
+        before = _capped(acceleration, limits.acceleration)
+        after = before + _capped(asked - before, limits.jerk * self._period)
+        reached = velocity + after * self._period
+        # Speed has the last word over jerk; a speed that was just reduced is braked to, not jumped to.
+        return _capped(reached, max(highest, _norm(velocity) - limits.acceleration * self._period))
+
+
+def approach_speed(distance: float, gain: float, brake: float) -> float:
+    """Return the speed from which `distance` is enough to stop: gain * distance near, square root far (both >= 0)."""
+    near = brake / gain**2
+    if distance <= near:
+        return gain * distance
+    return math.sqrt(brake * (2.0 * distance - near))
+
+
+def _norm(vector: FloatArray) -> float:
+    return math.sqrt(float(vector @ vector))
+
+
+def _capped(vector: FloatArray, most: float) -> FloatArray:
+    """Return `vector`, shortened to length `most` where it is longer; the direction stays."""
+    size = _norm(vector)
+    return vector if size <= most else vector * (most / size)

@@ -1,0 +1,135 @@
+"""Renders the cell's cameras in a thread of its own, so that an image never delays the physics.
+
+The thread owns a twin of the cell: the same seed gives it the same objects, light and table, and each request brings
+the joint coordinates of the instant to show. Rendering is a function of these alone, so it repeats bit for bit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from vla_ros.sim.cell import Cell  # isort: skip  (sets the OpenGL back end before mujoco is imported)
+
+import mujoco
+
+from vla_ros.errors import SimulationError, VlaError
+from vla_ros.robot.contract import RobotContract
+from vla_ros.types import FloatArray, ImageArray
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image: `image` (h, w, 3) uint8 RGB, `matrix` (3, 3) intrinsics px, `time` s of the instant that it shows."""
+
+    camera: str
+    image: ImageArray
+    matrix: FloatArray
+    time: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What to render: simulation `time` s, MuJoCo coordinates `qpos`, the scene they belong to, names of cameras."""
+
+    time: float
+    qpos: FloatArray
+    scene: tuple[int, str | None]
+    cameras: tuple[str, ...]
+
+
+class CameraThread:
+    """Takes snapshots, newest first, and delivers frames. One request may wait; an older one is dropped."""
+
+    def __init__(
+        self,
+        contract: RobotContract,
+        sizes: Mapping[str, tuple[int, int]],
+        deliver: Callable[[Sequence[Frame]], None],
+    ) -> None:
+        """Start the thread and wait until it can render.
+
+        Args:
+            contract: Robot whose cameras it renders.
+            sizes: Camera to (height, width) px in place of the contract's.
+            deliver: Called in the thread with the frames of each snapshot.
+
+        Raises:
+            SimulationError: when the cell cannot be built or no OpenGL context can be had.
+        """
+        self._deliver = deliver
+        self._change = threading.Condition()
+        self._waiting: Snapshot | None = None
+        self._requested = self._delivered = 0
+        self._closed = False
+        self._error: Exception | None = None
+        self._ready = False
+        self.dropped = 0
+        self._thread = threading.Thread(target=self._run, args=(contract, dict(sizes)), name="cameras", daemon=True)
+        self._thread.start()
+        with self._change:
+            self._change.wait_for(lambda: self._ready or self._error is not None)
+        if self._error is not None:
+            raise SimulationError(f"cameras cannot render: {self._error}") from self._error
+
+    def request(self, snapshot: Snapshot) -> int:
+        """Leave a snapshot to render, return its ticket; one that still waits is dropped and counted."""
+        with self._change:
+            self.dropped += self._waiting is not None
+            self._waiting = snapshot
+            self._requested += 1
+            self._change.notify_all()
+            return self._requested
+
+    def wait(self, ticket: int, timeout: float) -> bool:
+        """Wait at most `timeout` s until the snapshot with `ticket`, or a later one, is delivered; False if not."""
+        with self._change:
+            return self._change.wait_for(lambda: self._closed or self._delivered >= ticket, timeout)
+
+    def close(self) -> None:
+        """End the thread and free the renderers."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+        self._thread.join(timeout=5.0)
+
+    def _run(self, contract: RobotContract, sizes: Mapping[str, tuple[int, int]]) -> None:
+        try:
+            cell = Cell(contract, camera_sizes=sizes)
+            for camera in contract.cameras:
+                cell.render(camera.name)
+        except VlaError as error:
+            with self._change:
+                self._error = error
+                self._change.notify_all()
+            return
+        with self._change:
+            self._ready = True
+            self._change.notify_all()
+        self._serve(cell)
+        cell.close()
+
+    def _serve(self, cell: Cell) -> None:
+        scene: tuple[int, str | None] | None = None
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._closed or self._waiting is not None)
+                if self._closed or self._waiting is None:
+                    return
+                snapshot, self._waiting, ticket = self._waiting, None, self._requested
+            if snapshot.scene != scene:
+                cell.reset(*snapshot.scene)
+                scene = snapshot.scene
+            cell.data.qpos[:] = snapshot.qpos
+            mujoco.mj_kinematics(cell.model, cell.data)
+            mujoco.mj_camlight(cell.model, cell.data)
+            self._deliver(
+                [
+                    Frame(camera, cell.render(camera), cell.camera_matrix(camera), snapshot.time)
+                    for camera in snapshot.cameras
+                ]
+            )
+            with self._change:
+                self._delivered = ticket
+                self._change.notify_all()

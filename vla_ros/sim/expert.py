@@ -1,0 +1,129 @@
+"""The scripted expert: it teaches by labelling states, and never drives a robot that a policy should drive.
+
+It is a function of the state alone (no memory of what it did before), so that it can label any state, also those that
+a learner or a disturbance brought about: the property that DAgger (Ross et al. 2011) needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_ros.actions.decoding import PoseTrajectory
+from vla_ros.sim.cell import Cell
+from vla_ros.sim.scene import SHAPES, SceneObject
+from vla_ros.types import FloatArray
+
+TOOL_DOWN = np.array([1.0, 0.0, 0.0, 0.0])
+"""Quaternion (x, y, z, w) of a tool that points straight down."""
+
+MAX_STEP = 0.028
+"""Longest way of the tool in one row, m."""
+
+APPROACH_GAIN = 0.5
+"""Share of the remaining way that one row covers once it is short."""
+
+CLEARANCE = 0.075
+"""Height of the hover point over the grasp point, m."""
+
+LIFT_HEIGHT = 0.22
+"""Where a held object is carried to, m above the table."""
+
+ALIGNED, NEAR = 0.010, 0.008
+"""How exactly the tool stands over the object before it goes down, and at the grasp before it closes, m."""
+
+
+@dataclass(frozen=True)
+class GraspScene:
+    """What the expert needs to know: tool position (3,) m, opening m, target centre (3,) m, its width m, what is held."""
+
+    tool: FloatArray
+    opening: float
+    target: FloatArray
+    width: float
+    holds_target: bool
+    holds_other: bool
+
+
+def observe(cell: Cell, target: SceneObject) -> GraspScene:
+    """Read the scene from the physics (privileged: a policy never sees this)."""
+    state = cell.state()
+    held = cell.grasped()
+    return GraspScene(
+        tool=state.end_effector.position,
+        opening=state.gripper_opening,
+        target=cell.object_position(target),
+        width=SHAPES[target.shape].width,
+        holds_target=held == target.name,
+        holds_other=held not in ("", target.name),
+    )
+
+
+def plan(scene: GraspScene, horizon: int, period: float, max_opening: float, gripper_speed: float) -> PoseTrajectory:
+    """Return what the expert would do for the next `horizon` rows: its own rule, rolled forward without physics.
+
+    Args:
+        scene: The state to label.
+        horizon: Rows to plan.
+        period: Seconds between rows.
+        max_opening: Opening of the open gripper, m.
+        gripper_speed: How fast the opening changes, m/s.
+    """
+    tool, opening = np.array(scene.tool), scene.opening
+    target, holds = np.array(scene.target), scene.holds_target
+    holds_other = scene.holds_other
+    positions, openings = [], []
+    for _ in range(horizon):
+        goal, open_gripper = _rule(tool, opening, target, scene.width, holds, holds_other, max_opening)
+        step = _bounded(goal - tool)
+        tool = tool + step
+        if holds:
+            target = target + step
+        change = gripper_speed * period
+        opening = min(opening + change, max_opening) if open_gripper else max(opening - change, 0.0)
+        grips = not open_gripper and _at_grasp(tool, target, 2.0) and opening <= scene.width
+        if holds or grips:
+            opening = max(opening, scene.width)
+            holds = not open_gripper
+        holds_other = holds_other and not open_gripper
+        positions.append(tool)
+        openings.append(max_opening if open_gripper else 0.0)
+    return PoseTrajectory(np.stack(positions), np.tile(TOOL_DOWN, (horizon, 1)), np.array(openings))
+
+
+def _rule(
+    tool: FloatArray, opening: float, target: FloatArray, width: float, holds: bool, holds_other: bool,
+    max_opening: float,
+) -> tuple[FloatArray, bool]:  # fmt: skip
+    """Return (where the tool should go, whether the gripper should be open)."""
+    hover = np.array([target[0], target[1], target[2] + CLEARANCE])
+    if holds:
+        return np.array([tool[0], tool[1], max(LIFT_HEIGHT, tool[2])]), False
+    if holds_other:
+        return tool, True
+    aside = float(np.linalg.norm(tool[:2] - target[:2]))
+    height = float(tool[2] - target[2])
+    # A cone over the object: the lower the tool, the better it must be aligned.
+    if aside > ALIGNED + 0.25 * max(height - 0.02, 0.0):
+        if height < CLEARANCE - 0.025:  # too low to cross: up first
+            return np.array([tool[0], tool[1], hover[2]]), True
+        return hover, True
+    ready = opening > width + 0.012
+    closing = _at_grasp(tool, target, 1.5) and opening > width - 0.010
+    if closing and (_at_grasp(tool, target, 1.0) or opening < 0.9 * max_opening):
+        return target, False
+    if not ready and height < 0.06:  # closed beside or above it: rise and open
+        return hover, True
+    return target, True
+
+
+def _at_grasp(tool: FloatArray, target: FloatArray, slack: float) -> bool:
+    return bool(np.linalg.norm(tool - target) < slack * NEAR)
+
+
+def _bounded(way: FloatArray) -> FloatArray:
+    length = float(np.linalg.norm(way))
+    if length < 1e-9:
+        return way
+    return way * min(1.0, max(APPROACH_GAIN, 0.004 / length), MAX_STEP / length)

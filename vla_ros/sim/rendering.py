@@ -1,0 +1,45 @@
+"""Off-screen rendering of the cell's cameras, with or without a display."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# MuJoCo chooses its OpenGL back end when it is imported: without a display only EGL renders.
+if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+    os.environ.setdefault("MUJOCO_GL", "egl")
+
+import mujoco
+import numpy as np
+
+from vla_ros.errors import SimulationError
+from vla_ros.types import ImageArray
+
+EGL_HINT = "install the headless OpenGL libraries, e.g. 'apt-get install libegl1 libgl1-mesa-dri'"
+
+
+class CameraRenderer:
+    """Renders one size of image; shadows and reflections are off, for they cost three times the rest."""
+
+    def __init__(self, model: mujoco.MjModel, height: int, width: int) -> None:
+        """Open an off-screen context for images of `height` x `width` pixels.
+
+        Raises:
+            SimulationError: when no OpenGL context can be had.
+        """
+        try:
+            self._renderer = mujoco.Renderer(model, height, width)
+        except Exception as error:  # the back ends raise types of their own
+            raise SimulationError(f"no off-screen OpenGL ({type(error).__name__}: {error}); {EGL_HINT}") from error
+        flags = self._renderer.scene.flags
+        flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
+        flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+
+    def render(self, data: mujoco.MjData, camera: str) -> ImageArray:
+        """Return (height, width, 3) uint8 RGB as `camera` sees it."""
+        self._renderer.update_scene(data, camera)
+        return np.ascontiguousarray(self._renderer.render(), dtype=np.uint8)
+
+    def close(self) -> None:
+        """Free the context."""
+        self._renderer.close()

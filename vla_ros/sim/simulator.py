@@ -1,0 +1,334 @@
+"""The simulated robot over time: one thread steps the cell, feeds its controllers and says what the sensors measure.
+
+Real time: an instant every `CONTROL_PERIOD` at deadlines of the steady clock; when the machine is late, simulation time
+slips, it never runs in bursts to catch up. Lock step: time stands still until the command for the present instant has
+arrived, so that a seed repeats bit for bit whatever the machine does. Order within one instant t:
+
+    clock(t), frames of t if due -> [lock step, task active: the chunk for these frames] -> state(t), status
+    -> [lock step: the command for t] -> physics from t to t + CONTROL_PERIOD
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+
+from vla_ros.errors import InstructionError, VlaError
+from vla_ros.robot.contract import RobotContract
+from vla_ros.sim.cameras import CameraThread, Frame, Snapshot
+from vla_ros.sim.cell import Cell
+from vla_ros.sim.controller import TrajectoryController, TrajectoryError, TrajectoryPoint
+from vla_ros.sim.model import TIMESTEP
+from vla_ros.sim.tasks import TaskStatus
+from vla_ros.types import RobotState
+
+CONTROL_PERIOD = 0.01
+"""Simulated time between two instants at which the robot is measured and commanded, s."""
+
+STATUS_PERIOD = 0.1
+"""Simulated time between two verdicts of the judge, s."""
+
+REPEAT_AFTER = 0.5
+"""Lock step: wall time after which an unanswered instant is said again, for whoever joined late, s."""
+
+CHUNK_WAIT = 10.0
+"""Lock step: longest wall time to wait for the chunk of the newest frames, s."""
+
+_TICK = 1e6  # times are compared in whole microseconds
+
+
+@dataclass(frozen=True)
+class Command:
+    """A trajectory as it arrived: joint `names`, `points`, `start` s in simulation time (None: on arrival)."""
+
+    names: tuple[str, ...]
+    points: tuple[TrajectoryPoint, ...]
+    start: float | None
+
+
+@dataclass(frozen=True)
+class SimulatorOptions:
+    """What a simulation is run with.
+
+    Attributes:
+        seed: Decides the scene.
+        instruction: Task that the scene is prepared for; None lets the scene choose.
+        real_time_factor: Simulated seconds a second, as far as the machine can.
+        lockstep: Advance one control period a command.
+        camera_sizes: Camera to (height, width) px in place of the contract's.
+        camera_rates: Camera to frames a simulated second in place of the contract's.
+    """
+
+    seed: int = 0
+    instruction: str | None = None
+    real_time_factor: float = 1.0
+    lockstep: bool = False
+    camera_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    camera_rates: Mapping[str, float] = field(default_factory=dict)
+
+
+class Outputs(Protocol):
+    """Who listens to a simulation; called in its threads, must not wait. Times are simulation time, s."""
+
+    def clock(self, time: float) -> None:
+        """Time has come to `time`."""
+
+    def state(self, state: RobotState) -> None:
+        """The robot's sensors measured `state`."""
+
+    def frames(self, frames: Sequence[Frame]) -> None:
+        """Cameras took `frames` of one instant."""
+
+    def status(self, status: TaskStatus, instruction: str, time: float) -> None:
+        """The judge has looked."""
+
+    def warn(self, sentence: str) -> None:
+        """Something was refused, or did not come in time."""
+
+    def failed(self, sentence: str) -> None:
+        """The simulation has ended for good."""
+
+
+class Simulator:
+    """A cell with its controllers and its thread. Simulation time never goes back, also when the scene is reset."""
+
+    def __init__(self, contract: RobotContract, options: SimulatorOptions, outputs: Outputs) -> None:
+        """Build the cell, its controllers and cameras; time stands still until `run`.
+
+        Raises:
+            SimulationError: when the cell cannot be built or rendered.
+        """
+        self._contract, self._options, self._outputs = contract, options, outputs
+        self._change = threading.Condition()
+        self._closed, self._running = False, False
+        self._jobs: list[Callable[[], None]] = []
+        self._arm_command: Command | None = None
+        self._gripper_command: Command | None = None
+        self._task_active = False
+        self._chunk_stamp = -np.inf
+        self._frame_time = -np.inf
+        self._chunk_missed_at = -np.inf
+        self._offset = 0.0
+        self.missed_ticks = 0
+        self._rates = {c.name: c.rate_hz for c in contract.cameras} | dict(options.camera_rates)
+        self._cell = Cell(contract)
+        hold = contract.controllers.command_timeout
+        self._arm = TrajectoryController(contract.joints.names, contract.joints.home, hold)
+        self._gripper = TrajectoryController(contract.gripper.names, np.zeros(len(contract.gripper.names)), hold)
+        self._started = False
+        self._load_scene(options.seed, options.instruction)
+        self._started = True
+        self._cameras = CameraThread(contract, options.camera_sizes, outputs.frames)
+        self._thread = threading.Thread(target=self._guarded_loop, name="physics", daemon=True)
+        self._thread.start()
+
+    # What other threads may call.
+
+    def run(self, running: bool = True) -> None:
+        """Let time run, or stand still."""
+        with self._change:
+            self._running = running
+            self._change.notify_all()
+
+    def command_arm(self, command: Command) -> None:
+        """Leave a trajectory for the arm's controller; the newest wins."""
+        with self._change:
+            self._arm_command = command
+            self._change.notify_all()
+
+    def command_gripper(self, command: Command) -> None:
+        """Leave a trajectory for the controller of the fingers; the newest wins."""
+        with self._change:
+            self._gripper_command = command
+            self._change.notify_all()
+
+    def chunk_arrived(self, observation_stamp: float) -> None:
+        """Lock step: the policy has answered the observation of `observation_stamp` s."""
+        with self._change:
+            self._chunk_stamp = max(self._chunk_stamp, observation_stamp)
+            self._change.notify_all()
+
+    def follow_instruction(self, instruction: str | None) -> None:
+        """Judge by a new instruction; None: there is no task any more, and lock step waits for no chunk."""
+
+        def follow() -> None:
+            self._task_active = instruction is not None
+            if instruction is not None:
+                try:
+                    self._cell.set_instruction(instruction)
+                except InstructionError as error:
+                    self._outputs.warn(f"the judge keeps '{self._cell.instruction}': {error}")
+
+        self._submit(follow)
+
+    def reset(self, seed: int, instruction: str | None, timeout: float = 10.0) -> tuple[str, tuple[str, ...]]:
+        """Make a new scene; returns its instruction and the names of its objects.
+
+        Raises:
+            VlaError: when the instruction names nothing that the cell has; the scene is then as it was.
+            TimeoutError: when the physics thread did not get to it within `timeout` s.
+        """
+        done = threading.Event()
+        outcome: list[VlaError | tuple[str, tuple[str, ...]]] = []
+
+        def load() -> None:
+            try:
+                outcome.append(self._load_scene(seed, instruction))
+            except VlaError as error:
+                outcome.append(error)
+            done.set()
+
+        self._submit(load)
+        if not done.wait(timeout):
+            raise TimeoutError(f"the simulation did not reset within {timeout} s")
+        if isinstance(outcome[0], VlaError):
+            raise outcome[0]
+        return outcome[0]
+
+    def close(self) -> None:
+        """End the threads."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+        self._thread.join(timeout=10.0)
+        self._cameras.close()
+
+    # What only the physics thread does.
+
+    def _submit(self, job: Callable[[], None]) -> None:
+        with self._change:
+            self._jobs.append(job)
+            self._change.notify_all()
+
+    @property
+    def _time(self) -> float:
+        return self._offset + self._cell.time
+
+    def _load_scene(self, seed: int, instruction: str | None) -> tuple[str, tuple[str, ...]]:
+        scene, before = (seed, instruction), self._time
+        text = self._cell.reset(*scene)
+        self._scene, self._ticks = scene, 0
+        # The instant before the reset has been shown: no two states may carry one stamp.
+        self._offset = round(before / CONTROL_PERIOD + 1.0) * CONTROL_PERIOD if self._started else 0.0
+        state = self._cell.state()
+        self._arm.reset(state.joint_positions)
+        self._gripper.reset(np.full(len(self._contract.gripper.names), state.gripper_opening / 2.0))
+        self._arm_command = self._gripper_command = None
+        return text, tuple(item.name for item in self._cell.objects)
+
+    def _guarded_loop(self) -> None:
+        try:
+            self._loop()
+        except Exception as error:  # a thread that dies in silence would leave a robot that seems to stand still
+            self._outputs.failed(f"the simulation ended: {type(error).__name__}: {error}")
+
+    def _loop(self) -> None:
+        deadline = time.monotonic()
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._closed or self._running or self._jobs)
+                if self._closed:
+                    return
+                jobs, self._jobs = self._jobs, []
+                running = self._running
+            for job in jobs:
+                job()
+            if not running:
+                deadline = time.monotonic()
+                continue
+            self._show_instant()
+            if self._options.lockstep:
+                if not self._await_command():
+                    continue  # something else happened: the instant is shown again
+            else:
+                deadline = self._await_deadline(deadline)
+            self._advance()
+
+    def _await_deadline(self, deadline: float) -> float:
+        """Sleep until the end of this control period; returns the deadline of the next."""
+        deadline += CONTROL_PERIOD / self._options.real_time_factor
+        delay = deadline - time.monotonic()
+        if delay > 0.0:
+            time.sleep(delay)
+            return deadline
+        self.missed_ticks += 1
+        return deadline - delay
+
+    def _show_instant(self) -> None:
+        now = self._time
+        self._outputs.clock(now)
+        due = tuple(name for name, rate in self._rates.items() if _due(self._ticks, rate))
+        if due and self._options.lockstep:
+            ticket = self._cameras.request(Snapshot(now, self._cell.data.qpos.copy(), self._scene, due))
+            if not self._cameras.wait(ticket, CHUNK_WAIT):
+                self._outputs.warn(f"the cameras took more than {CHUNK_WAIT} s for the frames of {now:.2f} s")
+            self._frame_time = now
+        if self._options.lockstep and self._task_active:
+            self._await_chunk()
+        self._outputs.state(replace(self._cell.state(), stamp=now))
+        if due and not self._options.lockstep:
+            self._cameras.request(Snapshot(now, self._cell.data.qpos.copy(), self._scene, due))
+        if self._ticks % round(STATUS_PERIOD / CONTROL_PERIOD) == 0:
+            self._outputs.status(self._judge(), self._cell.instruction, now)
+
+    def _judge(self) -> TaskStatus:
+        try:
+            return self._cell.task_status()
+        except InstructionError as error:
+            return TaskStatus(False, 0.0, "", str(error))
+
+    def _await_chunk(self) -> None:
+        """Wait for the policy's answer to the newest frames, so that its latency has no part in what happens."""
+        # An observation carries its oldest stamp: the joint state of one period before its frames at worst.
+        wanted = self._frame_time - 1.5 * CONTROL_PERIOD
+        if self._chunk_missed_at == self._frame_time:
+            return
+        with self._change:
+            there = self._change.wait_for(
+                lambda: self._closed or self._jobs or self._chunk_stamp >= wanted, timeout=CHUNK_WAIT
+            )
+        if not there:
+            self._chunk_missed_at = self._frame_time
+            self._outputs.warn(f"no chunk for the frames of {self._frame_time:.2f} s within {CHUNK_WAIT} s: going on")
+
+    def _await_command(self) -> bool:
+        """Wait for the arm's command for this instant; False when the instant has to be shown again."""
+        now = round(self._time * _TICK)
+
+        def answered() -> bool:
+            command = self._arm_command
+            return command is not None and command.start is not None and round(command.start * _TICK) == now
+
+        with self._change:
+            self._change.wait_for(
+                lambda: self._closed or self._jobs or not self._running or answered(), timeout=REPEAT_AFTER
+            )
+            return answered() and not self._closed and not self._jobs
+
+    def _advance(self) -> None:
+        with self._change:
+            arm, self._arm_command = self._arm_command, None
+            gripper, self._gripper_command = self._gripper_command, None
+        now = self._time
+        for controller, command in ((self._arm, arm), (self._gripper, gripper)):
+            if command is not None:
+                try:
+                    controller.accept(command.names, command.points, now, command.start)
+                except TrajectoryError as error:
+                    self._outputs.warn(f"command refused: {error}")
+        for step in range(1, round(CONTROL_PERIOD / TIMESTEP) + 1):
+            moment = now + step * TIMESTEP
+            self._cell.command(self._arm.sample(moment), float(self._gripper.sample(moment).sum()))
+            self._cell.step(TIMESTEP)
+        self._ticks += 1
+
+
+def _due(tick: int, rate: float) -> bool:
+    """Say whether a camera of `rate` Hz takes an image at `tick`: the first instant at or after each k / rate."""
+    count = int(tick * CONTROL_PERIOD * rate + 1e-9)
+    return tick == 0 or count > int((tick - 1) * CONTROL_PERIOD * rate + 1e-9)

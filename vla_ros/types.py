@@ -1,0 +1,221 @@
+"""The values that travel between rooms: frozen, with shapes, units and frames in one place.
+
+Arrays are made read-only on construction, so that a value handed to another thread stays what it was.
+
+=====================  ==========================================  ==================================
+field                  shape, dtype                                unit, frame
+=====================  ==========================================  ==================================
+joint_positions        (n,) float64                                rad, order of the robot contract
+joint_velocities       (n,) float64                                rad/s
+gripper_opening        float                                       m between the fingers
+position               (3,) float64                                m, robot base frame
+quaternion             (4,) float64, (x, y, z, w)                  unit, base from end effector
+image                  (height, width, 3) uint8                    RGB
+actions                (horizon, width) float64                    as the action specification says
+=====================  ==========================================  ==================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vla_ros.errors import ChunkError, ObservationError
+
+FloatArray = NDArray[np.float64]
+ImageArray = NDArray[np.uint8]
+
+
+def frozen_array(value: ArrayLike, dtype: Any = np.float64) -> NDArray[Any]:  # noqa: ANN401 (dtype-like)
+    """Return a read-only array of `dtype`; data that is already read-only is not copied."""
+    array = np.asarray(value, dtype=dtype)
+    if array.flags.writeable:
+        array = array.copy()
+        array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A rigid transform: `position` (3,) m and unit `quaternion` (4,) as (x, y, z, w)."""
+
+    position: FloatArray
+    quaternion: FloatArray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "position", frozen_array(self.position))
+        object.__setattr__(self, "quaternion", frozen_array(self.quaternion))
+        if self.position.shape != (3,) or self.quaternion.shape != (4,):
+            raise ObservationError(
+                f"a pose needs a position (3,) and a quaternion (4,), got {self.position.shape} and "
+                f"{self.quaternion.shape}"
+            )
+
+
+@dataclass(frozen=True)
+class RobotState:
+    """What the joints and the gripper measured at one instant.
+
+    Attributes:
+        joint_positions: (n,) rad, in the order of the robot contract.
+        joint_velocities: (n,) rad/s.
+        gripper_opening: Distance between the fingers, m.
+        end_effector: Pose of the tool frame in the base frame.
+        stamp: Time of the measurement, s, on the clock of the sensor (simulation time in simulation).
+    """
+
+    joint_positions: FloatArray
+    joint_velocities: FloatArray
+    gripper_opening: float
+    end_effector: Pose
+    stamp: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "joint_positions", frozen_array(self.joint_positions))
+        object.__setattr__(self, "joint_velocities", frozen_array(self.joint_velocities))
+        if self.joint_positions.ndim != 1 or self.joint_positions.shape != self.joint_velocities.shape:
+            raise ObservationError(
+                f"joint positions {self.joint_positions.shape} and velocities {self.joint_velocities.shape} "
+                "must be vectors of the same length"
+            )
+
+
+class InstructionKind(IntEnum):
+    """What an instruction asks of the graph."""
+
+    TASK = 0
+    STOP = 1
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """A validated, normalised sentence. `sequence` rises by one with every accepted instruction."""
+
+    text: str
+    sequence: int = 0
+    kind: InstructionKind = InstructionKind.TASK
+    stamp: float = 0.0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything a policy sees at one instant.
+
+    Attributes:
+        images: Camera name to (height, width, 3) uint8 RGB.
+        state: Proprioception.
+        instruction: What the robot is asked to do; None before the first one.
+        stamp: The oldest stamp among the parts, s.
+        sequence: Rises with every observation of one perception process.
+        skew: Largest difference between the stamps of the parts, s.
+    """
+
+    images: Mapping[str, ImageArray]
+    state: RobotState
+    instruction: Instruction | None
+    stamp: float
+    sequence: int = 0
+    skew: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, image in self.images.items():
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+                raise ObservationError(
+                    f"camera '{name}' gave {image.shape} {image.dtype}, expected (height, width, 3) uint8"
+                )
+
+
+@dataclass(frozen=True)
+class ActionChunk:
+    """A policy's plan: row i is meant for `observation_stamp + (i + 1) * period`.
+
+    Attributes:
+        actions: (horizon, width), finite; columns as the action specification says.
+        period: Seconds between rows.
+        observation_stamp: Stamp of the observation the plan came from, s.
+        observation_sequence: Its sequence number.
+        instruction_sequence: Which instruction the plan serves.
+        specification: Fingerprint of the action specification the columns follow.
+        policy: Name of the policy.
+        trust: 0 (do not move) to 1.
+        sequence: Rises with every chunk of one policy process.
+    """
+
+    actions: FloatArray
+    period: float
+    observation_stamp: float
+    specification: str
+    observation_sequence: int = 0
+    instruction_sequence: int = 0
+    policy: str = ""
+    trust: float = 1.0
+    sequence: int = 0
+
+    def __post_init__(self) -> None:
+        try:
+            actions = frozen_array(self.actions)
+        except (TypeError, ValueError) as error:
+            raise ChunkError(f"actions are not a numeric table: {error}") from error
+        object.__setattr__(self, "actions", actions)
+        if actions.ndim != 2 or 0 in actions.shape:
+            raise ChunkError(f"actions have shape {actions.shape}, expected (horizon >= 1, width >= 1)")
+        if not np.isfinite(actions).all():
+            raise ChunkError(f"{int((~np.isfinite(actions)).sum())} of {actions.size} action values are not finite")
+        if not (np.isfinite(self.period) and self.period > 0.0):
+            raise ChunkError(f"period is {self.period}, expected a positive number of seconds")
+        if not 0.0 <= self.trust <= 1.0:
+            raise ChunkError(f"trust is {self.trust}, expected 0 to 1")
+
+    @property
+    def horizon(self) -> int:
+        """Number of rows."""
+        return int(self.actions.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return int(self.actions.shape[1])
+
+
+class SafetyState(IntEnum):
+    """States of the safety layer; the numbers are those of SafetyStatus.msg."""
+
+    DISARMED = 0
+    RUN = 1
+    SLOW = 2
+    HOLD = 3
+    ESTOP = 4
+
+
+@dataclass(frozen=True)
+class SafetyDecision:
+    """What one tick of the safety layer decided.
+
+    Attributes:
+        state: State after the tick.
+        reason: Typed reason, e.g. "ok", "chunk_stale", "joint_velocity".
+        sentence: The same for people.
+        joint_positions: (n,) rad to command; None while disarmed.
+        joint_velocities: (n,) rad/s of the commanded motion.
+        gripper_opening: m to command; None while disarmed.
+        proposed: Axis name to the value that the policy asked for.
+        executed: Axis name to the value that was commanded.
+        speed_scale: 0 to 1, share of the allowed speed.
+        observation_age: Age of the observation behind the command, s; None without one.
+    """
+
+    state: SafetyState
+    reason: str
+    sentence: str
+    joint_positions: FloatArray | None = None
+    joint_velocities: FloatArray | None = None
+    gripper_opening: float | None = None
+    proposed: Mapping[str, float] = field(default_factory=dict)
+    executed: Mapping[str, float] = field(default_factory=dict)
+    speed_scale: float = 1.0
+    observation_age: float | None = None
