@@ -19,6 +19,7 @@ from launch.actions import (
     RegisterEventHandler,
     SetEnvironmentVariable,
     Shutdown,
+    TimerAction,
 )
 from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
@@ -34,6 +35,8 @@ from vla_ros.paths import share_file
 
 DDS_PROFILE = "config/dds/shared_memory.xml"
 RESPAWN_DELAY = 1.0  # s
+ASK_AGAIN = 3.0  # s; a request to a process that has just started again can reach the dead one's service instead
+ASK_AGAIN_TIMES = 20
 
 
 class LifecycleOrder:
@@ -42,7 +45,8 @@ class LifecycleOrder:
     def __init__(self, nodes: list[LifecycleNode]) -> None:
         self.nodes = nodes
         self.is_up = False
-        self.starts = dict.fromkeys(map(id, nodes), 0)
+        self.starts = [0] * len(nodes)
+        self.is_configured = [False] * len(nodes)
 
     def handlers(self) -> list[RegisterEventHandler]:
         """Return what reacts to the starts and transitions of the nodes."""
@@ -67,15 +71,21 @@ class LifecycleOrder:
         return registered
 
     def _after_start(self, context: LaunchContext, index: int) -> list[Action]:
-        node = self.nodes[index]
-        self.starts[id(node)] += 1
-        if self.starts[id(node)] > 1:
-            return [self._ask(index, Transition.TRANSITION_CONFIGURE)]
-        everyone_started = all(self.starts.values())
-        return [self._ask(0, Transition.TRANSITION_CONFIGURE)] if everyone_started else []
+        self.starts[index] += 1
+        self.is_configured[index] = False
+        if self.starts[index] > 1:
+            return self._ask_until_configured(context, index, self.starts[index], ASK_AGAIN_TIMES)
+        return [self._ask(0, Transition.TRANSITION_CONFIGURE)] if all(self.starts) else []
+
+    def _ask_until_configured(self, context: LaunchContext, index: int, start: int, times: int) -> list[Action]:
+        if self.is_configured[index] or self.starts[index] != start or times == 0:
+            return []
+        again = OpaqueFunction(function=self._ask_until_configured, args=[index, start, times - 1])
+        return [self._ask(index, Transition.TRANSITION_CONFIGURE), TimerAction(period=ASK_AGAIN, actions=[again])]
 
     def _after_configuring(self, context: LaunchContext, index: int) -> list[Action]:
-        if self.is_up or self.starts[id(self.nodes[index])] > 1:
+        self.is_configured[index] = True
+        if self.is_up or self.starts[index] > 1:
             return [self._ask(index, Transition.TRANSITION_ACTIVATE)]
         if index + 1 < len(self.nodes):
             return [self._ask(index + 1, Transition.TRANSITION_CONFIGURE)]
@@ -90,7 +100,9 @@ class LifecycleOrder:
         return [LogInfo(msg="every node is active: publish a sentence on /vla/instruction, call /vla/arm")]
 
     def _after_failing(self, context: LaunchContext, index: int) -> list[Action]:
-        return [Shutdown(reason=f"{self.nodes[index].node_name} could not be brought up; its log says why")]
+        """End the launch: a graph with a part missing must not look as if it worked."""
+        reason = f"{self.nodes[index].node_name} could not be brought up; its log says why"
+        return [LogInfo(msg=reason), Shutdown(reason=reason)]
 
     def _ask(self, index: int, transition: int) -> EmitEvent:
         matcher = matches_action(self.nodes[index])
@@ -99,7 +111,11 @@ class LifecycleOrder:
 
 def process(description: NodeDescription) -> LifecycleNode:
     """Return the launch action of one node of the graph."""
-    ended = Shutdown(reason=f"{description.name} has ended") if description.required else None
+    reason = f"{description.name} has ended"
+
+    def end_launch(context: LaunchContext) -> list[Action]:
+        return [] if context.is_shutdown else [Shutdown(reason=reason)]
+
     return LifecycleNode(
         package="vla_ros",
         executable=description.executable,
@@ -110,7 +126,7 @@ def process(description: NodeDescription) -> LifecycleNode:
         respawn=description.restarts > 0,
         respawn_delay=RESPAWN_DELAY,
         respawn_max_retries=description.restarts,
-        on_exit=[ended] if ended else None,
+        on_exit=[OpaqueFunction(function=end_launch)] if description.required else None,
     )
 
 

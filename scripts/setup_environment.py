@@ -29,6 +29,7 @@ VENV = REPOSITORY / ".venv"
 STAMPS = VENV / "vla_ros_stamps.json"
 LOGS = VENV / "logs"
 REQUIREMENTS = ("build", "ros", "core", "learning", "dev")
+CONSTRAINTS = REPOSITORY / "requirements" / "transitive.txt"
 SUPPORTED = ((3, 10), (3, 13))
 # Variables of a sourced ROS 2 or of another environment, which would mix two installations.
 FOREIGN_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH", "COLCON_PREFIX_PATH")
@@ -144,12 +145,12 @@ def make_venv(wanted: Path | None) -> None:
 def install_wheels() -> str:
     """Install every pinned requirement, then mend what the ROS 2 wheels got wrong. Return the step's fingerprint."""
     files = [REPOSITORY / "requirements" / f"{name}.txt" for name in REQUIREMENTS]
-    fingerprint = digest([*files, REPOSITORY / "scripts" / "ros_environment.py"])
+    fingerprint = digest([*files, CONSTRAINTS, REPOSITORY / "scripts" / "ros_environment.py"])
     if read_stamps().get("wheels") == fingerprint:
         return fingerprint
     python = str(VENV / "bin" / "python")
     pip = [python, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
-    run_step("Installing pinned wheels", [*pip, *(f"--requirement={file}" for file in files)])
+    run_step("Installing pinned wheels", [*pip, f"--constraint={CONSTRAINTS}", *(f"--requirement={f}" for f in files)])
     code = "from sysconfig import get_path as p; import numpy; print(p('purelib'), p('include'), numpy.get_include())"
     answer = subprocess.run([python, "-c", code], env=clean_environment(), text=True, capture_output=True, check=True)
     site_packages, python_include, numpy_include = answer.stdout.split()

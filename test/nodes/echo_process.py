@@ -1,5 +1,6 @@
 """The other process of test_messages.py: sends every message back, and answers the service with what it was asked."""
 
+import contextlib
 import sys
 
 import rclpy
@@ -28,10 +29,8 @@ def main() -> None:
         return response
 
     node.create_service(srv.ResetScene, "/test/reset_scene", answer)
-    try:
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
         rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
 
 
 if __name__ == "__main__":

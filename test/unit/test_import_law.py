@@ -51,8 +51,8 @@ def allowed_rooms(room):
 def imported_modules(source, package):
     """Return the absolute names of all modules that a source imports, anywhere in it.
 
-    `from a import b` counts as `a.b`, since b may be a module; relative imports are resolved against `package`; calls of
-    `import_module("...")` and `__import__("...")` with a literal count too.
+    `from a import b` counts as `a.b`, since b may be a module; relative imports are resolved against `package`; calls
+    of `import_module("...")` and `__import__("...")` with a literal count too.
     """
     names = set()
     for node in ast.walk(ast.parse(source)):

@@ -5,20 +5,19 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
 PACKAGE = ElementTree.parse(ROOT / "package.xml").getroot()
-PIN = re.compile(
-    r"""^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(\[[a-z,]+\])?   # name and extras
-        ==(?P<version>[0-9][A-Za-z0-9.]*)                      # one version, no star
-        (?:;\ python_version\ (?P<side>>=|<)\ "3\.\d+")?$""",
-    re.VERBOSE,
-)
+TRANSITIVE = "transitive.txt"
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 # Only ROS 2 has these: a file that imports one needs the package of that name.
 ROS_MODULE = re.compile(
     r"^(rclpy|launch|launch_ros|builtin_interfaces|std_srvs|\w+_msgs|tf2_ros|cv_bridge|ament_index_python|rosidl\w*)$"
@@ -33,8 +32,14 @@ def depends(*tags):
     return {element.text for tag in tags for element in PACKAGE.iter(tag)}
 
 
-def normalised(name):
-    return re.sub(r"[-_.]+", "-", name).lower()
+def is_pin(line):
+    """Tell whether a line names one version and no address."""
+    try:
+        requirement = Requirement(line)
+    except InvalidRequirement:
+        return False
+    versions = list(requirement.specifier)
+    return requirement.url is None and [v.operator for v in versions] == ["=="] and "*" not in versions[0].version
 
 
 def imported_ros_modules(source):
@@ -51,23 +56,50 @@ def imported_ros_modules(source):
 @pytest.mark.parametrize("file", REQUIREMENTS, ids=lambda file: file.name)
 def test_every_requirement_is_pinned(file):
     assert pins(file)
-    for line in pins(file):
-        assert PIN.match(line), f"{file.name}: '{line}' is not 'name==version'"
+    assert [line for line in pins(file) if not is_pin(line)] == []
 
 
-def test_pattern_of_a_pin_refuses_ranges_and_addresses():
+def test_a_range_or_an_address_is_no_pin():
     for line in ("numpy", "numpy>=2", "numpy==2.*", "numpy~=2.4", "numpy @ https://example.org/x.whl", "-r core.txt"):
-        assert not PIN.match(line), line
+        assert not is_pin(line), line
+    assert is_pin('numpy==2.4.6; python_version >= "3.11"')
 
 
-def test_each_thing_is_pinned_once_for_every_python():
+@pytest.mark.parametrize("python", PYTHONS)
+def test_each_thing_is_pinned_once(python):
     seen = {}
     for file in REQUIREMENTS:
-        for line in pins(file):
-            match = PIN.match(line)
-            seen.setdefault(normalised(match["name"]), []).append(match["side"])
-    for name, sides in seen.items():
-        assert sorted(sides, key=str) in ([None], ["<", ">="]), f"{name} is pinned {len(sides)} times: {sides}"
+        for requirement in map(Requirement, pins(file)):
+            if requirement.marker is None or requirement.marker.evaluate({"python_version": python}):
+                seen.setdefault(canonicalize_name(requirement.name), []).append(file.name)
+    assert {name: files for name, files in seen.items() if len(files) != 1} == {}
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_every_python_gets_every_direct_requirement(python):
+    for file in REQUIREMENTS:
+        if file.name == TRANSITIVE:
+            continue
+        wanted = {Requirement(line).name for line in pins(file)}
+        given = [
+            r for r in map(Requirement, pins(file)) if not r.marker or r.marker.evaluate({"python_version": python})
+        ]
+        assert {requirement.name for requirement in given} == wanted
+
+
+def test_what_is_installed_here_is_what_is_pinned():
+    if "VLA_ROS_ENVIRONMENT" not in os.environ:
+        pytest.skip("not the environment of 'make setup'")
+    for file in REQUIREMENTS:
+        for requirement in map(Requirement, pins(file)):
+            if requirement.marker and not requirement.marker.evaluate():
+                continue
+            try:
+                found = version(requirement.name)
+            except PackageNotFoundError:
+                assert file.name == TRANSITIVE, f"{requirement} is not installed: make setup"
+                continue
+            assert requirement.specifier.contains(found), f"{found} is installed, pinned: {requirement}"
 
 
 def test_setup_reads_the_pins():
@@ -78,7 +110,7 @@ def test_setup_reads_the_pins():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     given = ast.literal_eval(done.stdout)
     assert given["install_requires"] == pins(ROOT / "requirements" / "core.txt")
-    assert set(given["extras_require"]) == {file.stem for file in REQUIREMENTS} - {"core"}
+    assert set(given["extras_require"]) == {file.stem for file in REQUIREMENTS} - {"core", "transitive"}
     assert given["extras_require"]["learning"] == pins(ROOT / "requirements" / "learning.txt")
     assert given["version"] == PACKAGE.findtext("version")
 

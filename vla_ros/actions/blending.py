@@ -1,7 +1,7 @@
 """A decoded chunk as a motion over time, and how the next chunk takes over from the motion under way.
 
-    elapsed      0        period      2 period   ...   horizon * period
-    pose         start    row 0       row 1            last row, held from there on
+elapsed      0        period      2 period   ...   horizon * period
+pose         start    row 0       row 1            last row, held from there on
 """
 
 from __future__ import annotations

@@ -55,7 +55,12 @@ def _play(seed: int) -> list[RolloutResult]:
 
 
 def play_suite(options: SuiteOptions, seeds: Sequence[int], processes: int) -> Iterator[list[RolloutResult]]:
-    """Yield the results of each seed as they come, in the order of the seeds."""
+    """Yield the results of each seed as they come, in the order of the seeds.
+
+    Raises:
+        CheckpointError: when the policy cannot be loaded; a pool would try to start its processes for ever.
+    """
+    load_policy(options.policy, load_contract(options.robot), options.device)
     context = multiprocessing.get_context("spawn")
     with context.Pool(processes, initializer=_start, initargs=(options,)) as pool:
         yield from pool.imap(_play, seeds)

@@ -67,7 +67,7 @@ class KeypointModel(VlaModel):
         seen = sum(eye.width for eye in self.eyes.values()) + config.state_width + config.words
         self.locate = _perceptron(seen, config.hidden, 3)
         self.present = nn.Linear(seen, 1)
-        self.act = _perceptron(seen + 6, config.hidden, config.horizon * 7)
+        self.plan = _perceptron(seen + 6, config.hidden, config.horizon * 7)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> KeypointModel:
@@ -75,7 +75,7 @@ class KeypointModel(VlaModel):
         cameras = {name: (int(size[0]), int(size[1])) for name, size in config["cameras"].items()}
         return cls(KeypointConfig(**{**config, "cameras": cameras}))
 
-    def forward(self, given: ModelInput) -> ModelOutput:
+    def act(self, given: ModelInput) -> ModelOutput:
         """Predict a chunk for every sentence about every scene."""
         check_width("state", given.state, self.config.state_width)
         scenes, sentences = given.tokens.shape[:2]
@@ -86,7 +86,7 @@ class KeypointModel(VlaModel):
         target = self.locate(seen)
         # The perceptron below is told the way to the object outright: what it would have to learn otherwise.
         # Both are normalised by the same statistics, so that the difference means metres times a constant.
-        plan = self.act(torch.cat([seen, target.detach(), target.detach() - state[..., :3]], dim=-1))
+        plan = self.plan(torch.cat([seen, target.detach(), target.detach() - state[..., :3]], dim=-1))
         plan = plan.view(scenes, sentences, self.config.horizon, 7)
         return ModelOutput(
             positions=plan[..., :3],
@@ -107,7 +107,9 @@ class KeypointModel(VlaModel):
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss: the chunk where the object is there, the point, its place, and whether it is there."""
-        said = self(given)
+        said = self.act(given)
+        if said.target is None or said.present is None or wanted.target is None:
+            raise ValueError("the keypoint network is taught where the named object is: `target` is missing")
         there = wanted.present
         share = there.mean().clamp(min=1e-6)
 

@@ -23,10 +23,10 @@ ACTIVE = State.PRIMARY_STATE_ACTIVE
 _NAMES = {CONFIGURE: "configure", ACTIVATE: "activate", DEACTIVATE: "deactivate"}
 _GOALS = {CONFIGURE: State.PRIMARY_STATE_INACTIVE, ACTIVATE: ACTIVE, DEACTIVATE: State.PRIMARY_STATE_INACTIVE}
 _POLL = 0.05
-"""How often a wait looks whether the process still lives, s."""
+"""How often a wait for a service looks whether the process still lives, s."""
 
-_ANSWER = 1.0
-"""After so long without an answer a request counts as lost, s."""
+_ANSWER = 0.5
+"""How long an answer from a node that has nothing else to do may take, s."""
 
 
 class GraphError(VlaError):
@@ -61,10 +61,17 @@ class LifecycleClient:
         wait = _Wait(what, time.monotonic() + timeout, alive)
         request = ChangeState.Request()
         request.transition.id = transition
-        while self._state(name, wait) != _GOALS[transition]:
-            response = self._ask(ChangeState, f"/{name}/change_state", request, wait)
-            if response is not None and not response.success and self._state(name, wait) != _GOALS[transition]:
+        before = self._state(name, wait)
+        while before != _GOALS[transition]:
+            call = _Call(self._client(ChangeState, f"/{name}/change_state"), request, wait)
+            while not call.answered.wait(_ANSWER):
+                # A node at work answers nothing; one that is where it was has not got the request.
+                if self._ask_state(name, wait) == before and not call.answered.wait(_ANSWER):
+                    break
+            if call.answered.is_set() and not call.result().success:
                 raise GraphError(f"{what} failed: the node says why in its log")
+            call.forget()
+            before = self._state(name, wait)
 
     def state(self, name: str, timeout: float) -> int:
         """Return the number of the lifecycle state that the node is in (lifecycle_msgs/State).
@@ -76,30 +83,42 @@ class LifecycleClient:
 
     def _state(self, name: str, wait: _Wait) -> int:
         while True:
-            response = self._ask(GetState, f"/{name}/get_state", GetState.Request(), wait)
-            if response is not None:
-                return int(response.current_state.id)
+            state = self._ask_state(name, wait)
+            if state is not None:
+                return state
 
-    def _ask(self, kind: Any, service: str, request: Any, wait: _Wait) -> Any:  # noqa: ANN401 (service types)
-        """Return the answer to one request, or None when there was none within `_ANSWER`."""
-        client = self._clients.get(service)
-        if client is None:
-            client = self._clients[service] = self._node.create_client(kind, service)
+    def _ask_state(self, name: str, wait: _Wait) -> int | None:
+        """Return the state, or None when there was no answer within `_ANSWER`."""
+        call = _Call(self._client(GetState, f"/{name}/get_state"), GetState.Request(), wait)
+        call.answered.wait(_ANSWER)
+        wait.check("no answer")
+        if call.answered.is_set():
+            return int(call.result().current_state.id)
+        call.forget()
+        return None
+
+    def _client(self, kind: type, service: str) -> Client:
+        if service not in self._clients:
+            self._clients[service] = self._node.create_client(kind, service)
+        return self._clients[service]
+
+
+class _Call:
+    """One request on its way."""
+
+    def __init__(self, client: Client, request: object, wait: _Wait) -> None:
         while not client.wait_for_service(timeout_sec=_POLL):
             wait.check("its service did not appear")
-        answered = threading.Event()
-        future = client.call_async(request)
-        future.add_done_callback(lambda _: answered.set())
-        until = time.monotonic() + _ANSWER
-        try:
-            while not answered.wait(_POLL):
-                wait.check("no answer")
-                if time.monotonic() > until:
-                    return None
-        finally:
-            if not future.done():
-                client.remove_pending_request(future)
-        return future.result()
+        self.answered = threading.Event()
+        self._client, self._future = client, client.call_async(request)
+        self._future.add_done_callback(lambda _: self.answered.set())
+
+    def result(self) -> Any:  # noqa: ANN401 (the response of any service)
+        return self._future.result()
+
+    def forget(self) -> None:
+        if not self._future.done():
+            self._client.remove_pending_request(self._future)
 
 
 @dataclass(frozen=True)

@@ -87,11 +87,11 @@ class LocalPolicy:
         if self._tokens is None:
             raise InstructionError("the policy has no instruction; call reset first")
         with torch.inference_mode():
-            output = self._network(ModelInput(self._images(observation), self._state(observation), self._tokens))
+            output = self._network.act(ModelInput(self._images(observation), self._state(observation), self._tokens))
             positions = self.bundle.position.unnormalise(output.positions[0, 0].float().cpu().numpy())
             rotations = self.bundle.rotation.unnormalise(output.rotations[0, 0].float().cpu().numpy())
             gripper = (output.gripper[0, 0] > 0.0).double().cpu().numpy()[:, None]
-            present = float(output.present[0, 0].sigmoid())
+            present = 1.0 if output.present is None else float(output.present[0, 0].sigmoid())
         self.attention = {name: look[0, 0].float().cpu().numpy() for name, look in output.attention.items()}
         self._sequence += 1
         return ActionChunk(

@@ -1,7 +1,7 @@
 """Joint velocities for a tool velocity: damped least squares within bounds, as a quadratic program of n variables.
 
     minimise    |W (J v - t)|^2 + d^2 |v - p|^2       (Nakamura and Hanafusa 1986, with bounds)
-    subject to  lower <= v <= upper,  G v >= g
+    subject to  lower <= v <= upper,  G v >= g where the bounds leave room for it
 
 J is the tool Jacobian, t the tool velocity, p a pull towards home that acts where the task leaves freedom, and d grows
 near a singularity, so that v stays bounded there while every other direction stays open.
@@ -20,7 +20,10 @@ from vla_ros.types import FloatArray
 LEVER = 0.3
 """Makes radians comparable to metres: a turn counts as the way of a point so far from the axis, m."""
 
-_OPTIMAL = 1
+NOTICEABLE = 0.1
+"""Share of the asked velocity that may be lost to damping without a word."""
+
+_OPTIMAL, _SOFT_OPTIMAL, _SOFT = 1, 2, 8
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class VelocitySolution:
     Attributes:
         velocities: (n,) rad/s.
         smallest_singular_value: Of the weighted Jacobian; near 0 at a singularity.
-        damped: The singularity damping was active.
+        damped: The singularity damping was active, and took a noticeable part of the motion.
     """
 
     velocities: FloatArray
@@ -74,7 +77,7 @@ class DifferentialIK:
             twist: (6,) m/s and rad/s, base frame.
             lower: (n,) rad/s.
             upper: (n,) rad/s.
-            rows: (m, n) further inequalities, `rows @ v >= row_lower`; None for none.
+            rows: (m, n) further inequalities, `rows @ v >= row_lower`, that give way to the bounds; None for none.
             row_lower: (m,).
 
         Raises:
@@ -94,7 +97,9 @@ class DifferentialIK:
         hessian = gram + damping * self._identity
         linear = -(task + self._damping**2 * posture)
         velocities = self._program(hessian, linear, lower, upper, rows, row_lower)
-        return VelocitySolution(velocities, smallest, share > 0.0)
+        lost = float(np.linalg.norm(weighted @ velocities - self._weights * twist))
+        noticeable = NOTICEABLE * float(np.linalg.norm(self._weights * twist)) + 1e-3
+        return VelocitySolution(velocities, smallest, share > 0.0 and lost > noticeable)
 
     def _program(
         self, hessian: FloatArray, linear: FloatArray, lower: FloatArray, upper: FloatArray,
@@ -105,10 +110,12 @@ class DifferentialIK:
         bounds_up = np.concatenate([upper, np.full(len(row_lower), 1e30)])
         bounds_low = np.concatenate([lower, row_lower])
         sense = np.zeros(len(bounds_up), dtype=np.intc)
+        sense[len(lower) :] = _SOFT
         velocities, _, flag, _ = daqp.solve(
             hessian, linear, np.ascontiguousarray(rows), bounds_up, bounds_low, sense, iter_limit=self._iterations
         )
         velocities = np.asarray(velocities, dtype=np.float64)
-        if flag != _OPTIMAL or not np.isfinite(velocities).all():
+        if flag not in (_OPTIMAL, _SOFT_OPTIMAL) or not np.isfinite(velocities).all():
             raise KinematicsError(f"the quadratic program ended with flag {flag}, expected {_OPTIMAL}")
-        return np.clip(velocities, lower, upper)  # the program holds bounds to its tolerance, this exactly
+        # The program holds the bounds to its tolerance, this exactly.
+        return np.asarray(np.clip(velocities, lower, upper), dtype=np.float64)

@@ -12,6 +12,9 @@ from vla_ros.actions.blending import PoseTarget
 from vla_ros.robot.contract import CartesianContract
 from vla_ros.types import FloatArray
 
+ACCELERATION_SHARE, JERK_SHARE = 0.97, 0.8
+"""Of the tool's limits, that the filter uses: the joints' own curves between two ticks take the rest."""
+
 
 @dataclass(frozen=True)
 class Axes:
@@ -20,21 +23,6 @@ class Axes:
     velocity: float
     acceleration: float
     jerk: float
-
-
-@dataclass(frozen=True)
-class FilteredTwist:
-    """The velocity that the tool may take next.
-
-    Attributes:
-        twist: (6,) m/s and rad/s, base frame.
-        too_fast: The plan's own linear speed over the allowed one, m/s; 0 when it is allowed.
-        turns_too_fast: The same for the angular speed, rad/s.
-    """
-
-    twist: FloatArray
-    too_fast: float
-    turns_too_fast: float
 
 
 class CartesianFilter:
@@ -54,8 +42,13 @@ class CartesianFilter:
             brake_share: Of the acceleration, that the approach counts on.
         """
         self._lower, self._upper = limits.workspace_lower, limits.workspace_upper
-        self._linear = Axes(limits.linear_velocity, limits.linear_acceleration, limits.linear_jerk)
-        self._angular = Axes(limits.angular_velocity, limits.angular_acceleration, limits.angular_jerk)
+        acceleration, jerk = ACCELERATION_SHARE, JERK_SHARE
+        self._linear = Axes(
+            limits.linear_velocity, acceleration * limits.linear_acceleration, jerk * limits.linear_jerk
+        )
+        self._angular = Axes(
+            limits.angular_velocity, acceleration * limits.angular_acceleration, jerk * limits.angular_jerk
+        )
         self._period, self._gain, self._brake_share = period, gain, brake_share
         self.preview = 1.0 / gain
         self.brake_preview = 2.0 / gain
@@ -76,8 +69,8 @@ class CartesianFilter:
     def step(
         self, position: FloatArray, rotation: FloatArray, twist: FloatArray, acceleration: FloatArray,
         ahead: PoseTarget, later: PoseTarget, scale: float,
-    ) -> FilteredTwist:  # fmt: skip
-        """Return the velocity for the next tick.
+    ) -> FloatArray:  # fmt: skip
+        """Return the velocity (6,) for the next tick, m/s and rad/s, base frame.
 
         Args:
             position: (3,) m, executed.
@@ -92,10 +85,13 @@ class CartesianFilter:
         turn = np.asarray(pinocchio.log3(ahead.rotation @ rotation.T)) - later.angular * self.preview
         linear = self._advance(way, later.linear, twist[:3], acceleration[:3], self._linear, scale)
         angular = self._advance(turn, later.angular, twist[3:], acceleration[3:], self._angular, scale)
-        return FilteredTwist(
-            np.concatenate([linear, angular]),
-            max(0.0, float(np.linalg.norm(ahead.linear)) - self._linear.velocity),
-            max(0.0, float(np.linalg.norm(ahead.angular)) - self._angular.velocity),
+        return np.concatenate([linear, angular])
+
+    def excess_speed(self, target: PoseTarget) -> tuple[float, float]:
+        """Return by how much the plan's own speed is over the allowed one, m/s and rad/s; 0 when it is allowed."""
+        return (
+            max(0.0, _norm(target.linear) - self._linear.velocity),
+            max(0.0, _norm(target.angular) - self._angular.velocity),
         )
 
     def _advance(
@@ -112,7 +108,7 @@ class CartesianFilter:
         wanted = _capped(wanted, highest)
         change = wanted - velocity
         size = _norm(change)
-        # Time-optimal shaping of a velocity change with bounded jerk: |a| <= sqrt(2 j |dv|) still ends without overshoot.
+        # A change of velocity with bounded jerk ends without overshoot as long as |a| <= sqrt(2 j |dv|).
         most = min(limits.acceleration, math.sqrt(2.0 * limits.jerk * size))
         asked = _capped(change / self._period, most)
         before = _capped(acceleration, limits.acceleration)

@@ -134,13 +134,18 @@ class ChunkGate:
     def _decode(self, chunk: ActionChunk, start: Pose) -> PosePlan | Reason:
         if not (np.isfinite(start.position).all() and np.isfinite(start.quaternion).all()):
             return Reason.CHUNK_START
-        if not (np.abs(start.position) <= LARGEST_REACH).all() or not abs(np.linalg.norm(start.quaternion) - 1.0) <= 1e-3:
+        if (
+            not (np.abs(start.position) <= LARGEST_REACH).all()
+            or not abs(np.linalg.norm(start.quaternion) - 1.0) <= 1e-3
+        ):
             return Reason.CHUNK_START
         trajectory = decode(chunk.actions, self._specification, start, self._gripper.max_opening)
         if not (np.abs(trajectory.positions) <= LARGEST_REACH).all():
             return Reason.CHUNK_OUT_OF_RANGE
         if self._specification.gripper is not GripperConvention.NONE and trajectory.openings is not None:
             slack = _OPENING_SLACK * self._gripper.max_opening
-            if not (np.abs(trajectory.openings - 0.5 * self._gripper.max_opening) <= self._gripper.max_opening + slack).all():
+            if not (
+                np.abs(trajectory.openings - 0.5 * self._gripper.max_opening) <= self._gripper.max_opening + slack
+            ).all():
                 return Reason.CHUNK_OUT_OF_RANGE
         return PosePlan(trajectory, start, chunk.period)

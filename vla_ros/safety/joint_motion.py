@@ -1,7 +1,7 @@
 """The commanded joint motion: every step within velocity, acceleration and jerk, and a stop ready behind each one.
 
-Before a step is taken, the stop that would follow it is computed in full. So whatever fails later (a solver, a sensor, a
-whole tick), braking needs no computation: it reads the next row of a table that was made while all was well.
+Before a step is taken, the stop that would follow it is computed in full. So whatever fails later (a solver, a sensor,
+a whole tick), braking needs no computation: it reads the next row of a table that was made while all was well.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class JointMotion:
         self._input.max_velocity = joints.velocity
         self._input.max_acceleration = joints.acceleration
         self._input.max_jerk = joints.jerk
-        # Speed that one tick can gain and yet end without acceleration, so that any target within it is reached.
+        # Speed that one tick can gain and yet end without acceleration, so that targets within it are reached.
         self.reachable = joints.acceleration * np.maximum(period - joints.acceleration / joints.jerk, 0.25 * period)
         self.seed(joints.home)
 

@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Reason(Enum):
-    """A typed reason: `value` is its name in messages, `code` its number, `sentence` the same for people.
+    """A typed reason: `label` is its name in messages, `code` its number, `sentence` the same for people.
 
     Members are only ever added at the end, so that a number keeps its meaning in recordings.
     """
@@ -63,16 +63,16 @@ class Reason(Enum):
     ESTOP_PRESSED = "estop_pressed", "The emergency stop is pressed."
     ESTOP_LATCHED = "estop_latched", "The emergency stop was pressed; a reset is needed."
     MOVING = "moving", "The arm is moving by itself, so it cannot be armed."
-    NOT_DISARMED = "not_disarmed", "The robot is already armed."
     OUTSIDE_LIMITS = "outside_limits", "The measured joints are outside of their limits by more than can be recovered."
 
+    label: str
     sentence: str
     code: int
 
-    def __new__(cls, name: str, sentence: str) -> Reason:
+    def __new__(cls, label: str, sentence: str) -> Reason:
         """Make the member; its number is its place in the table."""
         member = object.__new__(cls)
-        member._value_ = name
+        member._value_ = member.label = label
         member.sentence = sentence
         member.code = len(cls.__members__)
         return member

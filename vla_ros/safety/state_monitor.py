@@ -95,6 +95,6 @@ class StateMonitor:
         return self.state.stamp + min(max(now - self._received, 0.0), self._interval)
 
     @property
-    def age_received(self) -> float:
+    def received(self) -> float:
         """When the newest state came, s, steady clock."""
         return self._received

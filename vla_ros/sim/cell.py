@@ -59,7 +59,7 @@ class Cell:
 
     @property
     def time(self) -> float:
-        """Simulation time since the reset, s: a whole number of physics steps."""
+        """Simulation time, s: a whole number of physics steps; a scene begins at SETTLE_TIME, never at zero."""
         return self._steps * TIMESTEP
 
     def reset(self, seed: int, instruction: str | None = None) -> str:
@@ -86,7 +86,6 @@ class Cell:
         mujoco.mj_forward(self.model, self.data)
         self._steps = 0
         self.step(SETTLE_TIME)
-        self._steps = 0
         self._rest = [float(self._object_position(slot)[2]) for slot in range(len(self.objects))]
         self.instruction = instruction or pick_instruction(chosen)
         return self.instruction

@@ -120,9 +120,7 @@ class Simulator:
         hold = contract.controllers.command_timeout
         self._arm = TrajectoryController(contract.joints.names, contract.joints.home, hold)
         self._gripper = TrajectoryController(contract.gripper.names, np.zeros(len(contract.gripper.names)), hold)
-        self._started = False
         self._load_scene(options.seed, options.instruction)
-        self._started = True
         self._cameras = CameraThread(contract, options.camera_sizes, outputs.frames)
         self._thread = threading.Thread(target=self._guarded_loop, name="physics", daemon=True)
         self._thread.start()
@@ -213,8 +211,9 @@ class Simulator:
         scene, before = (seed, instruction), self._time
         text = self._cell.reset(*scene)
         self._scene, self._ticks = scene, 0
-        # The instant before the reset has been shown: no two states may carry one stamp.
-        self._offset = round(before / CONTROL_PERIOD + 1.0) * CONTROL_PERIOD if self._started else 0.0
+        # The instant before the reset has been shown: no two states may carry one stamp. Time begins after zero, since
+        # a stamp of zero means "on arrival" in a trajectory and "no time yet" on /clock.
+        self._offset = round(before / CONTROL_PERIOD + 1.0) * CONTROL_PERIOD
         state = self._cell.state()
         self._arm.reset(state.joint_positions)
         self._gripper.reset(np.full(len(self._contract.gripper.names), state.gripper_opening / 2.0))
@@ -241,10 +240,11 @@ class Simulator:
             if not running:
                 deadline = time.monotonic()
                 continue
-            self._show_instant()
+            if not self._show_instant():
+                continue  # something else is asked for: the instant is shown again afterwards
             if self._options.lockstep:
                 if not self._await_command():
-                    continue  # something else happened: the instant is shown again
+                    continue
             else:
                 deadline = self._await_deadline(deadline)
             self._advance()
@@ -259,7 +259,8 @@ class Simulator:
         self.missed_ticks += 1
         return deadline - delay
 
-    def _show_instant(self) -> None:
+    def _show_instant(self) -> bool:
+        """Say what there is to say about this instant; False when a job or the end came in between."""
         now = self._time
         self._outputs.clock(now)
         due = tuple(name for name, rate in self._rates.items() if _due(self._ticks, rate))
@@ -268,13 +269,14 @@ class Simulator:
             if not self._cameras.wait(ticket, CHUNK_WAIT):
                 self._outputs.warn(f"the cameras took more than {CHUNK_WAIT} s for the frames of {now:.2f} s")
             self._frame_time = now
-        if self._options.lockstep and self._task_active:
-            self._await_chunk()
+        if self._options.lockstep and self._task_active and not self._await_chunk():
+            return False
         self._outputs.state(replace(self._cell.state(), stamp=now))
         if due and not self._options.lockstep:
             self._cameras.request(Snapshot(now, self._cell.data.qpos.copy(), self._scene, due))
         if self._ticks % round(STATUS_PERIOD / CONTROL_PERIOD) == 0:
             self._outputs.status(self._judge(), self._cell.instruction, now)
+        return True
 
     def _judge(self) -> TaskStatus:
         try:
@@ -282,19 +284,25 @@ class Simulator:
         except InstructionError as error:
             return TaskStatus(False, 0.0, "", str(error))
 
-    def _await_chunk(self) -> None:
-        """Wait for the policy's answer to the newest frames, so that its latency has no part in what happens."""
+    def _await_chunk(self) -> bool:
+        """Wait for the policy's answer to the newest frames, so that its latency has no part in what happens.
+
+        False when a job or the end came in between; an answer that does not come in time is warned of once.
+        """
         # An observation carries its oldest stamp: the joint state of one period before its frames at worst.
         wanted = self._frame_time - 1.5 * CONTROL_PERIOD
         if self._chunk_missed_at == self._frame_time:
-            return
+            return True
         with self._change:
             there = self._change.wait_for(
                 lambda: self._closed or self._jobs or self._chunk_stamp >= wanted, timeout=CHUNK_WAIT
             )
+            if self._closed or self._jobs:
+                return False
         if not there:
             self._chunk_missed_at = self._frame_time
             self._outputs.warn(f"no chunk for the frames of {self._frame_time:.2f} s within {CHUNK_WAIT} s: going on")
+        return True
 
     def _await_command(self) -> bool:
         """Wait for the arm's command for this instant; False when the instant has to be shown again."""

@@ -141,6 +141,8 @@ class TrainingLoop:
 
 def _to(batch: ModelInput | ModelTarget, device: torch.device) -> ModelInput | ModelTarget:  # type: ignore[misc]
     def move(value: object) -> object:
+        if value is None:
+            return None
         if isinstance(value, Tensor):
             return value.to(device)
         return {name: tensor.to(device) for name, tensor in value.items()}  # type: ignore[attr-defined]

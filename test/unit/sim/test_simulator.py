@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import threading
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -109,7 +110,7 @@ def test_lockstep_shows_frames_before_the_state_of_their_instant() -> None:
     _, recorder = lockstep_run(seed=5, ticks=21)
     expected: list[tuple[str, float]] = []
     for tick in range(22):
-        stamp = tick * CONTROL_PERIOD
+        stamp = (tick + 1) * CONTROL_PERIOD
         cameras = [("front", stamp), ("wrist", stamp)] if tick % 10 == 0 else []
         expected += [("clock", stamp), *cameras, ("state", stamp)]
     assert [name for name, _ in recorder.order] == [name for name, _ in expected]
@@ -119,17 +120,38 @@ def test_lockstep_shows_frames_before_the_state_of_their_instant() -> None:
 def test_lockstep_waits_for_the_chunk_of_the_newest_frames() -> None:
     recorder = Recorder()
     simulator = Simulator(CONTRACT, SimulatorOptions(lockstep=True), recorder)
+    answered: list[float] = []
+    too_early: list[float] = []
+
+    def answer(state: RobotState) -> None:
+        if recorder.frame_stamps[-1][1] not in answered:
+            too_early.append(state.stamp)
+        point = TrajectoryPoint(CONTRACT.joints.home, CONTROL_PERIOD)
+        simulator.command_arm(Command(CONTRACT.joints.names, (point,), state.stamp))
+
+    recorder.answer = answer
     try:
         simulator.follow_instruction(simulator.reset(3, None)[0])
         simulator.run()
-        with recorder.change:
-            assert recorder.change.wait_for(lambda: len(recorder.frame_stamps) == 2, DEADLINE)
-        assert not recorder.states
-        simulator.chunk_arrived(recorder.frame_stamps[0][1])
-        recorder.wait_for_states(1)
-        assert recorder.states[0].stamp == pytest.approx(recorder.frame_stamps[0][1])
+        for count in range(1, 6):
+            with recorder.change:
+                assert recorder.change.wait_for(lambda: len(recorder.frame_stamps) == 2 * count, DEADLINE)  # noqa: B023
+            time.sleep(0.02)  # the latency of the policy: a simulator that does not wait goes on meanwhile
+            answered.append(recorder.frame_stamps[-1][1])
+            simulator.chunk_arrived(answered[-1])
+        recorder.wait_for_states(45)
     finally:
         simulator.close()
+    assert too_early == []
+
+
+def test_lockstep_stands_still_without_a_command() -> None:
+    recorder = Recorder()
+    simulator = Simulator(CONTRACT, SimulatorOptions(lockstep=True), recorder)
+    simulator.run()
+    recorder.wait_for_states(3)  # said again, for whoever joined late
+    simulator.close()
+    assert [state.stamp for state in recorder.states] == [CONTROL_PERIOD] * len(recorder.states)
 
 
 def test_real_time_stamps_rise_by_one_period_and_hold_without_commands() -> None:

@@ -1,0 +1,58 @@
+"""The dispatch of `vla-ros`: exit codes, suggestions, and that nothing heavy is imported before it is needed."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from vla_ros.cli import main as cli
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"]])
+def test_help_lists_the_commands_and_succeeds(words, capsys):
+    assert cli.main(words) == 0
+    shown = capsys.readouterr().out
+    for name in cli.present_commands():
+        assert f"  {name} " in shown
+
+
+def test_no_command_is_a_usage_error(capsys):
+    assert cli.main([]) == 2
+    assert "usage: vla-ros" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("word", "meant"), [("docter", "doctor"), ("trian", "train"), ("colect", "collect")])
+def test_a_near_name_is_suggested(word, meant, capsys):
+    assert cli.main([word]) == 2
+    assert f"did you mean '{meant}'?" in capsys.readouterr().err
+
+
+def test_a_far_name_is_answered_with_all_commands(capsys):
+    assert cli.main(["zzz"]) == 2
+    assert "choose one of: doctor" in capsys.readouterr().err
+
+
+def test_an_unknown_option_is_a_usage_error(capsys):
+    assert cli.main(["doctor", "--no-such-option"]) == 2
+    assert "--no-such-option" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", cli.present_commands())
+def test_every_command_keeps_the_contract(name, capsys):
+    assert cli.main([name, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    module = importlib.import_module(f"vla_ros.cli.{name}")
+    assert cli.help_line(name) == module.HELP
+    assert "\n" not in module.HELP
+    assert module.HELP in shown
+    assert "--json" in shown
+    assert callable(module.run)
+
+
+def test_help_imports_neither_ros_nor_torch():
+    code = (
+        "import sys; from vla_ros.cli.main import main; main(['--help']); "
+        "sys.exit(bool({'rclpy', 'torch', 'mujoco'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

@@ -1,0 +1,209 @@
+"""What all nodes of the package share: a managed life cycle, diagnostics, and a main that ends cleanly.
+
+A node derives from `ManagedNode` and fills in `configure`, `activate`, `deactivate` and `cleanup`. What `configure` or
+`activate` raise becomes a refused transition with the reason in the log, never a dead process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
+
+from vla_ros.errors import VlaError
+from vla_ros.nodes.qos import qos
+
+DIAGNOSTICS_PERIOD = 1.0
+"""Seconds between two reports on /diagnostics."""
+
+SPIN_TIMEOUT = 0.1
+"""Longest time until a signal is noticed, s."""
+
+END_GRACE = 3.0
+"""A node that has not freed everything so long after the signal is ended the hard way, s."""
+
+FAILURE_LOG_PERIOD = 5.0
+"""A callback that keeps failing is logged this often, s."""
+
+
+class ManagedNode(LifecycleNode):
+    """A lifecycle node that reports its health once a second, whatever its state."""
+
+    def __init__(self, name: str, **options: Any) -> None:  # noqa: ANN401 (those of rclpy.node.Node)
+        """Create the node, unconfigured; `options` are those of `rclpy.node.Node`."""
+        super().__init__(name, **options)
+        self._answer_every_transition()
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos("diagnostics"))
+        # The steady clock: a simulation that stands still must not silence the report.
+        self._diagnostics_timer = self.create_timer(
+            DIAGNOSTICS_PERIOD, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
+        self.active = False
+
+    def configure(self) -> None:
+        """Read parameters and make what `activate` needs; raise to refuse."""
+
+    def activate(self) -> None:
+        """Begin to work; raise to refuse."""
+
+    def deactivate(self) -> None:
+        """Stop working; must bear to be called when `activate` failed half-way."""
+
+    def cleanup(self) -> None:
+        """Free what `configure` made; must bear to be called when it failed half-way, and twice."""
+
+    def health(self) -> list[DiagnosticStatus]:
+        """Return what to report; called once a second in the executor's thread."""
+        return []
+
+    def parameter(self, name: str, default: Any, description: str = "") -> Any:  # noqa: ANN401 (what it holds)
+        """Declare a read-only parameter once and return its value.
+
+        Read-only: a live change is refused by rclpy with a reason, and the node goes on with what it was given.
+        """
+        if not self.has_parameter(name):
+            self.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True))
+        return self.get_parameter(name).value
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Run `configure`; what it had made before it failed is freed again."""
+        del state
+        return self._attempt("configure", self.configure, undo=self.cleanup)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Run `activate`; what it had begun before it failed is stopped again."""
+        answer = self._attempt("activate", self.activate, undo=self.deactivate)
+        self.active = answer == TransitionCallbackReturn.SUCCESS
+        return super().on_activate(state) if self.active else answer
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Run `deactivate`; a failure is logged, and the node counts as stopped all the same."""
+        self.active = False
+        self._attempt("deactivate", self.deactivate)
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Run `cleanup`."""
+        del state
+        return self._attempt("clean up", self.cleanup)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and free everything."""
+        del state
+        self.finish()
+        return TransitionCallbackReturn.SUCCESS
+
+    def finish(self) -> None:
+        """Stop and free everything, from any state; safe to call twice."""
+        if self.active:
+            self.active = False
+            self._attempt("deactivate", self.deactivate)
+        self._attempt("clean up", self.cleanup)
+
+    def _attempt(
+        self, what: str, step: Callable[[], None], undo: Callable[[], None] | None = None
+    ) -> TransitionCallbackReturn:
+        try:
+            step()
+        except Exception as error:
+            if not isinstance(error, VlaError):  # a mistake of ours, not of the configuration: say where
+                self.get_logger().error(traceback.format_exc())
+            self.get_logger().error(f"cannot {what}: {type(error).__name__}: {error}")
+            if undo is not None:
+                self._attempt(f"undo the failed {what}", undo)
+            return TransitionCallbackReturn.FAILURE
+        return TransitionCallbackReturn.SUCCESS
+
+    def _answer_every_transition(self) -> None:
+        """Answer a request for a transition that does not exist in this state with `success` false.
+
+        rclpy raises out of `spin` instead, so that anyone's wrong request would end the process, unanswered.
+        """
+        service = self._service_change_state
+        change = service.callback
+
+        def answer(request: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
+            try:
+                return change(request, response)
+            except Exception as error:
+                self.get_logger().warning(f"refused transition {request.transition.id}: {error}")
+                response.success = False
+                return response
+
+        service.callback = answer
+
+    def _report(self) -> None:
+        try:
+            statuses = self.health()
+        except Exception as error:  # a report that fails must not take the node with it
+            statuses = [diagnostic(self.get_name(), DiagnosticStatus.ERROR, f"no health: {error}", {})]
+        if not statuses:
+            statuses = [
+                diagnostic(self.get_name(), DiagnosticStatus.OK, "active" if self.active else "not active", {})
+            ]
+        message = DiagnosticArray(status=statuses)
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+
+def diagnostic(name: str, level: bytes, message: str, values: Mapping[str, object]) -> DiagnosticStatus:
+    """Return one line of a report."""
+    pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+    return DiagnosticStatus(name=name, level=level, message=message, hardware_id="", values=pairs)
+
+
+def run_node(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = None) -> int:
+    """Run one node until a signal asks it to end; returns the exit code.
+
+    SIGINT and SIGTERM are treated alike: the node stops, frees what it holds, and the process ends with 0; with 1 when
+    that takes longer than `END_GRACE`. A callback that raises is logged, and the node goes on.
+    """
+    rclpy.init(args=sys.argv if arguments is None else list(arguments), signal_handler_options=SignalHandlerOptions.NO)
+    stopping = threading.Event()
+
+    def stop(number: int, frame: object) -> None:
+        del number, frame
+        if not stopping.is_set():
+            stopping.set()
+            last_resort = threading.Timer(END_GRACE, os._exit, (1,))
+            last_resort.daemon = True
+            last_resort.start()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    node = make()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        _spin(node, executor, stopping)
+    finally:
+        node.finish()
+        executor.shutdown(timeout_sec=1.0)
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+def _spin(node: ManagedNode, executor: SingleThreadedExecutor, stopping: threading.Event) -> None:
+    while not stopping.is_set() and rclpy.ok():
+        try:
+            executor.spin_once(timeout_sec=SPIN_TIMEOUT)
+        except (KeyboardInterrupt, ExternalShutdownException):
+            return
+        except Exception:
+            node.get_logger().error(
+                f"a callback failed:\n{traceback.format_exc()}", throttle_duration_sec=FAILURE_LOG_PERIOD
+            )

@@ -1,0 +1,152 @@
+"""Runs a policy: the newest observation in, a chunk out, a heartbeat twice a second. It never touches the robot."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.clock import Clock, ClockType
+
+from vla_ros.errors import ContractError, InstructionError, ObservationError
+from vla_ros.msg import ActionChunk as ChunkMessage
+from vla_ros.msg import Instruction as InstructionMessage
+from vla_ros.msg import Observation as ObservationMessage
+from vla_ros.msg import PolicyStatus
+from vla_ros.nodes.conversions import chunk_to_message, message_to_instruction, message_to_observation
+from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
+from vla_ros.nodes.qos import qos
+from vla_ros.policies.asynchronous import InferenceWorker, WorkerState
+from vla_ros.policies.build import DEFAULT_CHECKPOINT, load_policy
+from vla_ros.robot.contract import load_contract
+from vla_ros.types import ActionChunk
+
+HEARTBEAT_PERIOD = 0.5  # s, on the steady clock: it beats also while simulation time stands still
+
+
+class PolicyNode(ManagedNode):
+    """Loads a checkpoint when it is configured, and works on the newest task and observation while it is active."""
+
+    def __init__(self) -> None:
+        """Create the node, unconfigured."""
+        super().__init__("policy_node")
+        self._worker: InferenceWorker | None = None
+        self._made: list[Any] = []
+
+    def configure(self) -> None:
+        """Load the policy; a checkpoint that does not fit the robot is refused with every line that differs."""
+        threads = int(self.parameter("threads", 1))
+        if threads < 1:
+            raise ContractError(f"threads is {threads}, expected at least 1")
+        self._contract = load_contract(self.parameter("robot", "panda"))
+        name, device = self.parameter("policy", DEFAULT_CHECKPOINT), self.parameter("device", "auto")
+        self._policy = load_policy(name, self._contract, device)
+        _limit_threads(threads)
+        self.get_logger().info(f"policy {self._policy.name} on {self._policy.device}")
+        self._chunks = self.create_publisher(ChunkMessage, "/vla/action_chunk", qos("action_chunk"))
+        self._status = self.create_publisher(PolicyStatus, "/vla/policy_status", qos("status"))
+
+    def activate(self) -> None:
+        """Begin to listen and to work."""
+        self._worker = InferenceWorker(self._policy, self._publish)
+        self._made = [
+            self.create_subscription(ObservationMessage, "/vla/observation", self._on_observation, qos("observation")),
+            self.create_subscription(InstructionMessage, "/vla/task", self._on_task, qos("task")),
+        ]
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._heartbeat = self.create_timer(HEARTBEAT_PERIOD, self._beat, clock=steady)
+
+    def deactivate(self) -> None:
+        """Drop all work; what is under way is not published any more."""
+        if self._worker is None:
+            return
+        for subscription in self._made:
+            self.destroy_subscription(subscription)
+        self.destroy_timer(self._heartbeat)
+        if not self._worker.close():
+            self.get_logger().error("the policy did not come back; its thread is left behind")
+        self._worker = None
+
+    def cleanup(self) -> None:
+        """Forget the policy."""
+        if getattr(self, "_policy", None) is None:
+            return
+        self._policy = None
+        self.destroy_publisher(self._chunks)
+        self.destroy_publisher(self._status)
+
+    def health(self) -> list[DiagnosticStatus]:
+        """Report what the worker is at."""
+        if self._worker is None:
+            return []
+        status = self._worker.status()
+        level = DiagnosticStatus.ERROR if status.state is WorkerState.FAULT else DiagnosticStatus.OK
+        figures = {
+            "inferences": status.inferences,
+            "inference_ms_p50": round(status.inference_ms_p50, 2),
+            "inference_ms_p99": round(status.inference_ms_p99, 2),
+            "dropped_observations": status.dropped_observations,
+        }
+        return [diagnostic(self.get_name(), level, status.sentence, figures)]
+
+    def _on_observation(self, message: ObservationMessage) -> None:
+        if self._worker is None:
+            return
+        try:
+            self._worker.offer(message_to_observation(message, self._contract))
+        except ObservationError as error:
+            self.get_logger().error(str(error), throttle_duration_sec=1.0)
+
+    def _on_task(self, message: InstructionMessage) -> None:
+        if self._worker is None:
+            return
+        try:
+            self._worker.instruct(message_to_instruction(message))
+        except InstructionError as error:
+            self.get_logger().error(str(error))
+        self._beat()
+
+    def _publish(self, chunk: ActionChunk) -> None:
+        """Send a chunk; called in the worker's thread."""
+        message = chunk_to_message(chunk)
+        message.header.stamp = self.get_clock().now().to_msg()
+        message.header.frame_id = self._policy.specification.frame
+        self._chunks.publish(message)
+
+    def _beat(self) -> None:
+        if self._worker is None:
+            return
+        status = self._worker.status()
+        message = PolicyStatus(
+            state=int(status.state),
+            policy=self._policy.name[:64],
+            device=self._policy.device[:64],
+            instruction_sequence=status.instruction_sequence,
+            inferences=status.inferences,
+            dropped_observations=status.dropped_observations,
+            inference_ms=status.inference_ms,
+            inference_ms_p50=status.inference_ms_p50,
+            inference_ms_p99=status.inference_ms_p99,
+            trust=status.trust,
+            sentence=status.sentence[:256],
+        )
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._status.publish(message)
+
+
+def _limit_threads(threads: int) -> None:
+    """Bound the threads of PyTorch, if the policy has brought it in: more only steal time from the control thread."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
+
+
+def main() -> int:
+    """Run the node."""
+    return run_node(PolicyNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

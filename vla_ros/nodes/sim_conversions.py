@@ -1,0 +1,60 @@
+"""Messages that only the simulated robot takes and gives: trajectories in, camera calibration and verdicts out."""
+
+from __future__ import annotations
+
+import numpy as np
+from builtin_interfaces.msg import Duration
+from sensor_msgs.msg import CameraInfo
+from trajectory_msgs.msg import JointTrajectory
+
+from vla_ros.msg import TaskStatus as TaskStatusMessage
+from vla_ros.nodes.conversions import NANOSECONDS, seconds_to_stamp, stamp_to_seconds
+from vla_ros.sim.controller import TrajectoryPoint
+from vla_ros.sim.simulator import Command
+from vla_ros.sim.tasks import TaskStatus
+from vla_ros.types import FloatArray
+
+
+def duration_to_seconds(duration: Duration) -> float:
+    """Return a message's duration in s."""
+    return float(duration.sec) + float(duration.nanosec) / NANOSECONDS
+
+
+def message_to_command(message: JointTrajectory) -> Command:
+    """Return a trajectory as the controllers take it; a stamp of zero means on arrival, as in ros2_control."""
+    points = tuple(
+        TrajectoryPoint(
+            positions=np.asarray(point.positions, dtype=np.float64),
+            time_from_start=duration_to_seconds(point.time_from_start),
+            velocities=np.asarray(point.velocities, dtype=np.float64) if len(point.velocities) else None,
+        )
+        for point in message.points
+    )
+    stamp = message.header.stamp
+    start = stamp_to_seconds(stamp) if (stamp.sec or stamp.nanosec) else None
+    return Command(tuple(message.joint_names), points, start)
+
+
+def camera_info(matrix: FloatArray, height: int, width: int, stamp: float, frame_id: str) -> CameraInfo:
+    """Return the calibration of an ideal pinhole camera: intrinsics (3, 3) px, no distortion; `stamp` in s."""
+    message = CameraInfo(height=height, width=width, distortion_model="plumb_bob", d=[0.0] * 5)
+    message.header.stamp = seconds_to_stamp(stamp)
+    message.header.frame_id = frame_id
+    message.k = matrix.ravel().tolist()
+    message.r = np.eye(3).ravel().tolist()
+    message.p = np.hstack([matrix, np.zeros((3, 1))]).ravel().tolist()
+    return message
+
+
+def task_status_to_message(status: TaskStatus, instruction: str, stamp: float, frame_id: str) -> TaskStatusMessage:
+    """Return a verdict of the judge as a message; `stamp` in s."""
+    message = TaskStatusMessage(
+        instruction=instruction[:512],
+        success=status.success,
+        progress=status.progress,
+        grasped_object=status.grasped_object[:64],
+        detail=status.detail[:256],
+    )
+    message.header.stamp = seconds_to_stamp(stamp)
+    message.header.frame_id = frame_id
+    return message

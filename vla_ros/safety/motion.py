@@ -1,0 +1,209 @@
+"""From a target pose to the next joint command: filter, inverse kinematics, jerk-limited step, envelope, or the stop.
+
+target -> CartesianFilter -> DifferentialIK -> JointMotion.propose -> Envelope.judge -> JointMotion.accept
+                                   |                  |                    |
+                                no solution       not within limits     would break a limit
+                                   +------------------+---------------------+--> JointMotion.brake
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pinocchio
+
+from vla_ros.actions.blending import PoseTarget
+from vla_ros.errors import KinematicsError
+from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.differential_ik import DifferentialIK
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.safety.cartesian_filter import CartesianFilter
+from vla_ros.safety.collision import CollisionModel
+from vla_ros.safety.envelope import Envelope
+from vla_ros.safety.joint_motion import JointMotion, JointStep
+from vla_ros.safety.parameters import SafetyParameters
+from vla_ros.safety.reasons import Reason
+from vla_ros.types import FloatArray
+
+SMALLER_STEPS = (1.0, 0.5, 0.2)
+"""Shares of the wanted joint velocity that are tried before the arm brakes."""
+
+_WORKSPACE_REPORT = 1e-3
+_SPEED_REPORT = 0.02
+
+
+@dataclass(frozen=True)
+class MotionResult:
+    """One tick of motion.
+
+    Attributes:
+        step: What is commanded.
+        wanted: (n,) rad, where the inverse kinematics alone would have gone.
+        reason: OK, or the most serious correction.
+        detail: What was measured behind it.
+        braked: Nothing of what was wanted could be done.
+    """
+
+    step: JointStep
+    wanted: FloatArray
+    reason: Reason
+    detail: str
+    braked: bool
+
+
+class Motion:
+    """The commanded motion of the arm and what may be done to it; one thread at a time."""
+
+    def __init__(self, contract: RobotContract, parameters: SafetyParameters, kinematics: Kinematics) -> None:
+        """Build every stage from the contract's limits."""
+        self._joints = contract.joints
+        self._parameters = parameters
+        self._kinematics = kinematics
+        self._period = parameters.timing.period
+        motion, ik = parameters.motion, parameters.kinematics
+        self.filter = CartesianFilter(contract.cartesian, self._period, motion.tracking_gain, motion.brake_share)
+        self._ik = DifferentialIK(
+            contract.joints.home, damping=ik.damping, singular_damping=ik.singular_damping,
+            singular_value=ik.singular_value, posture_gain=ik.posture_gain, iterations=ik.iterations,
+        )  # fmt: skip
+        self.joints = JointMotion(contract.joints, self._period)
+        collision = CollisionModel(contract, parameters.collision, parameters.obstacles)
+        self._envelope = Envelope(
+            contract, kinematics, motion.workspace_tolerance, collision if parameters.collision.enabled else None
+        )
+        self._braking = motion.brake_share * contract.cartesian.linear_acceleration
+        self.seed(contract.joints.home)
+
+    def seed(self, positions: FloatArray) -> None:
+        """Start at rest at joint positions (n,) rad."""
+        self.joints.seed(positions)
+        self._envelope.seed(self.joints.current.positions)
+        self._twist: FloatArray | None = None
+        self.placement: pinocchio.SE3 = self._kinematics.placement(self.joints.current.positions)
+
+    def brake(self) -> JointStep:
+        """Follow the stop behind the last command; needs no computation that could fail."""
+        step = self.joints.brake()
+        self._twist = None  # a stop is steeper than the filter's limits, and no measure for what follows it
+        self._note(step)
+        return step
+
+    def follow(self, asked: PoseTarget, ahead: PoseTarget, later: PoseTarget, scale: float) -> MotionResult:
+        """Move towards the plan for one tick.
+
+        Args:
+            asked: The plan now, as the policy made it: what corrections are reported against.
+            ahead: The plan at `filter.preview` from now.
+            later: The plan at `filter.brake_preview` from now.
+            scale: Share of the allowed speed.
+        """
+        current = self.joints.current
+        jacobian = self._kinematics.jacobian(current.positions)
+        twist = jacobian @ current.velocities
+        acceleration = np.zeros(6) if self._twist is None else (twist - self._twist) / self._period
+        self._twist = twist
+        filtered = self.filter.step(
+            np.asarray(self.placement.translation), np.asarray(self.placement.rotation), twist, acceleration,
+            self.filter.project(ahead)[0], self.filter.project(later)[0], scale,
+        )  # fmt: skip
+        reason, detail = self._asked_too_much(asked)
+        try:
+            velocities, limited, where = self._velocities(jacobian, filtered)
+        except KinematicsError as error:
+            return MotionResult(self.brake(), current.positions, Reason.SOLVER, f"({error})", True)
+        if limited is not Reason.OK:
+            reason, detail = limited, where
+        return self._take(velocities, reason, detail)
+
+    def _asked_too_much(self, asked: PoseTarget) -> tuple[Reason, str]:
+        """Return which limit of the tool the plan itself breaks, and by how much."""
+        _, beyond = self.filter.project(asked)
+        if beyond > _WORKSPACE_REPORT:
+            return Reason.WORKSPACE, f"({1e3 * beyond:.0f} mm)"
+        too_fast, turns_too_fast = self.filter.excess_speed(asked)
+        if too_fast > _SPEED_REPORT:
+            return Reason.LINEAR_VELOCITY, f"(by {too_fast:.2f} m/s)"
+        if turns_too_fast > _SPEED_REPORT:
+            return Reason.ANGULAR_VELOCITY, f"(by {turns_too_fast:.2f} rad/s)"
+        return Reason.OK, ""
+
+    def _velocities(self, jacobian: FloatArray, twist: FloatArray) -> tuple[FloatArray, Reason, str]:
+        """Return joint velocities (n,) within their bounds, and which bound changed the motion."""
+        current, limit = self.joints.current, self._joints.velocity
+        lower, upper = self._bounds()
+        near = self._envelope.approaches
+        rows = None if near is None or not near.pairs else near.rows
+        slowest = None if near is None else -self._approach(near.clearances, self._braking)
+        solution = self._ik.solve(current.positions, jacobian, twist, lower, upper, rows, slowest)
+        fastest = float(np.max(np.abs(solution.velocities) / limit))
+        reason, where = Reason.OK, ""
+        if fastest >= 1.0 - 1e-6:  # scale the whole motion, so that it keeps its direction
+            free = self._ik.solve(current.positions, jacobian, twist, -1e3 * limit, 1e3 * limit).velocities
+            share = 1.0 / max(float(np.max(np.abs(free) / limit)), 1.0)
+            solution = self._ik.solve(current.positions, jacobian, share * twist, lower, upper, rows, slowest)
+            name = self._joints.names[int(np.argmax(np.abs(free) / limit))]
+            reason, where = Reason.JOINT_VELOCITY, f"({name}, scaled to {share:.2f})"
+        at_limit = self._blocked(solution.velocities, lower, upper)
+        if near is not None and slowest is not None and rows is not None:
+            held = np.flatnonzero((rows @ solution.velocities <= slowest + 1e-4) & (slowest > -_SPEED_REPORT))
+            if len(held):
+                reason, where = near.pairs[int(held[0])].reason, f"({near.pairs[int(held[0])].name})"
+        if at_limit:
+            reason, where = Reason.JOINT_POSITION, f"({at_limit})"
+        elif solution.damped:
+            reason, where = Reason.SINGULARITY, f"(smallest singular value {solution.smallest_singular_value:.3f})"
+        return solution.velocities, reason, where
+
+    def _bounds(self) -> tuple[FloatArray, FloatArray]:
+        """Return the slowest and fastest joint velocities (n,): by speed, by what a tick can gain, by the way left."""
+        current, joints, reachable = self.joints.current, self._joints, self.joints.reachable
+        margin = self._parameters.motion.joint_margin
+        lower = np.maximum(-joints.velocity, current.velocities - reachable)
+        upper = np.minimum(joints.velocity, current.velocities + reachable)
+        brake = self._parameters.motion.brake_share * joints.acceleration
+        self._near_lower = -self._approach(current.positions - joints.lower - margin, brake)
+        self._near_upper = self._approach(joints.upper - margin - current.positions, brake)
+        # What a tick can gain comes first: a bound that cannot be reached is approached as fast as it can be.
+        return (
+            np.minimum(np.maximum(lower, self._near_lower), upper),
+            np.maximum(np.minimum(upper, self._near_upper), lower),
+        )
+
+    def _approach(self, distance: FloatArray, brake: FloatArray | float) -> FloatArray:
+        """Return the speed at which a limit `distance` away may be approached: as `approach_speed`, for arrays."""
+        gain = self._parameters.motion.tracking_gain
+        left = np.maximum(distance, 0.0)
+        near = brake / gain**2
+        return np.where(left <= near, gain * left, np.sqrt(brake * np.maximum(2.0 * left - near, 0.0)))
+
+    def _blocked(self, velocities: FloatArray, lower: FloatArray, upper: FloatArray) -> str:
+        """Return the name of a joint that is kept from its position limit, or ""."""
+        limit = self._joints.velocity
+        low = (velocities <= lower + 1e-9) & (self._near_lower > -0.5 * limit) & (lower == self._near_lower)
+        high = (velocities >= upper - 1e-9) & (self._near_upper < 0.5 * limit) & (upper == self._near_upper)
+        hit = np.flatnonzero(low | high)
+        return self._joints.names[int(hit[0])] if len(hit) else ""
+
+    def _take(self, velocities: FloatArray, reason: Reason, detail: str) -> MotionResult:
+        """Command the largest share of `velocities` that the envelope lets through, or brake."""
+        wanted = self.joints.current.positions + self._period * velocities
+        refused, where = Reason.RESULT_INVALID, ""
+        for share in SMALLER_STEPS:
+            step = self.joints.propose(share * velocities)
+            if step is None:
+                continue
+            verdict, place = self._envelope.judge(step)
+            if verdict is Reason.OK:
+                self.joints.accept(step)
+                self._note(step)
+                if share < 1.0:
+                    return MotionResult(step, wanted, refused, where, False)
+                return MotionResult(step, wanted, reason, detail, False)
+            if share == 1.0:
+                refused, where = verdict, place
+        return MotionResult(self.brake(), wanted, refused, where, True)
+
+    def _note(self, step: JointStep) -> None:
+        self._envelope.advance(step.positions)
+        self.placement = self._kinematics.placement(step.positions)

@@ -1,0 +1,108 @@
+"""The plan that is being followed: its clock, its age, how it takes over from the one before, when it is over."""
+
+from __future__ import annotations
+
+import numpy as np
+import pinocchio
+
+from vla_ros.actions.blending import Blend, PoseTarget
+from vla_ros.safety.chunk_gate import AcceptedPlan
+from vla_ros.safety.parameters import SafetyParameters
+from vla_ros.safety.reasons import Reason
+
+
+class PlanFollower:
+    """Keeps at most one plan. Its clock is the sensor's, its deadlines count on the steady clock."""
+
+    def __init__(self, parameters: SafetyParameters) -> None:
+        """Start without a plan."""
+        self._timing, self._trust = parameters.timing, parameters.trust
+        self._slowest = parameters.motion.slow_speed
+        self.drop()
+
+    def drop(self) -> None:
+        """Forget the plan, and count chunks from 0 again."""
+        self.accepted: AcceptedPlan | None = None
+        self._blend: Blend | None = None
+        self._blend_start = self._elapsed = 0.0
+        self._in_row = 0
+
+    def take(self, accepted: AcceptedPlan) -> None:
+        """Follow another plan from now on; `begin` says from where."""
+        self.accepted, self._elapsed, self._blend = accepted, 0.0, None
+        self._in_row += 1
+
+    def begin(self, placement: pinocchio.SE3, sensor_time: float) -> None:
+        """Let the plan take over from the executed tool placement."""
+        if self.accepted is None:
+            return
+        self._blend_start = self.advance(sensor_time)
+        self._blend = Blend(
+            np.array(placement.translation), np.array(placement.rotation), self._at(0.0), self._timing.blend_time
+        )
+
+    @property
+    def primed(self) -> bool:
+        """Say whether enough valid chunks came in a row to start on."""
+        return self.accepted is not None and self._in_row >= self._timing.resume_chunks
+
+    def advance(self, sensor_time: float) -> float:
+        """Bring the plan's clock to `sensor_time`, s, and return the time since the observation; it never goes back."""
+        if self.accepted is not None:
+            self._elapsed = max(self._elapsed, sensor_time - self.accepted.chunk.observation_stamp)
+        return self._elapsed
+
+    def age(self, now: float) -> float | None:
+        """Return the age of the observation, s: by the sensor's clock at receipt, by the steady clock from there."""
+        return None if self.accepted is None else self.accepted.age_at_receipt + (now - self.accepted.received)
+
+    def fault(self, now: float) -> tuple[Reason, str]:
+        """Return why the plan must not be followed any more at `now`, s, steady clock, or OK."""
+        timing, age = self._timing, self.age(now)
+        if self.accepted is None or age is None:
+            return Reason.CHUNK_STALE, ""
+        silence = now - self.accepted.received
+        if not 0.0 <= silence <= timing.chunk_timeout:
+            return Reason.CHUNK_STALE, f"(for {silence:.2f} s)"
+        if not age <= timing.observation_hold_age:
+            return Reason.CHUNK_TOO_OLD, f"({age:.2f} s)"
+        duration = self.accepted.plan.duration
+        if not self._elapsed <= duration + timing.exhausted_grace:
+            return Reason.CHUNK_EXHAUSTED, f"(after {duration:.2f} s)"
+        return Reason.OK, ""
+
+    def speed_scale(self, now: float) -> tuple[float, Reason, str]:
+        """Return the share of the allowed speed at `now`, and why it is not 1."""
+        timing, age = self._timing, self.age(now)
+        if self.accepted is None or age is None:
+            return 0.0, Reason.CHUNK_STALE, ""
+        trust = self.accepted.chunk.trust
+        by_trust = max(min(trust / self._trust.slow, 1.0), self._slowest)
+        span = timing.observation_hold_age - timing.observation_slow_age
+        late = min(max((age - timing.observation_slow_age) / span, 0.0), 1.0)
+        by_age = 1.0 - (1.0 - self._slowest) * late
+        if by_age < 1.0 and by_age <= by_trust:
+            return by_age, Reason.OBSERVATION_AGEING, f"({age:.2f} s)"
+        if by_trust < 1.0:
+            return by_trust, Reason.TRUST_REDUCED, f"(trust {trust:.2f})"
+        return 1.0, Reason.OK, ""
+
+    def asked(self) -> PoseTarget:
+        """Return what the policy asks for now, as it was sent."""
+        return self._at(0.0)
+
+    def target(self, ahead: float) -> PoseTarget:
+        """Return where to go to be right `ahead` s from now, blended with the motion before."""
+        target = self._at(ahead)
+        return target if self._blend is None else self._blend.apply(target, self._elapsed - self._blend_start)
+
+    def opening(self) -> float | None:
+        """Return the opening of the gripper that is asked for now, m; None without a gripper."""
+        if self.accepted is None:
+            return None
+        return self.accepted.plan.opening(self._elapsed + self._timing.actuation_delay)
+
+    def _at(self, ahead: float) -> PoseTarget:
+        if self.accepted is None:
+            raise RuntimeError("there is no plan to read")
+        return self.accepted.plan.target(self._elapsed + self._timing.actuation_delay + ahead)

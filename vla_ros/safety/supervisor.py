@@ -1,0 +1,345 @@
+"""The safety layer in one object: inputs come whenever they come, `tick` at a fixed rate says what to command.
+
+    supervisor = SafetySupervisor(contract, load_parameters())
+    supervisor.receive_state(state, now)              # now: a steady clock, s
+    assert supervisor.arm(now) == "ok"                # one sound state is enough to arm, ten in a row to move
+    supervisor.receive_chunk(chunk, start, now)       # start: observation.state.end_effector; two start the arm
+    decision = supervisor.tick(now)                   # every supervisor.period s
+    if decision.joint_positions is not None:          # None while disarmed
+        robot.command(decision.joint_positions, decision.gripper_opening)
+
+In a simulation that steps by itself, `now` is the simulation time, and each period has one state and one tick:
+
+    for _ in range(10):                               # one policy period of 0.1 s
+        supervisor.receive_state(cell.state(), cell.time)
+        decision = supervisor.tick(cell.time)
+        cell.command(decision.joint_positions, decision.gripper_opening)
+        cell.step(supervisor.period)
+
+One thread calls all of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pinocchio
+
+from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.safety.chunk_gate import ChunkGate
+from vla_ros.safety.gripper_filter import GripperFilter
+from vla_ros.safety.motion import Motion, MotionResult
+from vla_ros.safety.parameters import SafetyParameters
+from vla_ros.safety.plan_follower import PlanFollower
+from vla_ros.safety.reasons import Reason
+from vla_ros.safety.state_machine import StateMachine
+from vla_ros.safety.state_monitor import StateMonitor
+from vla_ros.types import (
+    ActionChunk,
+    FloatArray,
+    Instruction,
+    InstructionKind,
+    Pose,
+    RobotState,
+    SafetyDecision,
+    SafetyState,
+)
+
+TOOL_AXES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
+"""The first axes of `proposed` and `executed`: m, rad (fixed axes of the base frame), m; the joints follow, rad."""
+
+MALFORMED = frozenset({
+    Reason.CHUNK_SPECIFICATION, Reason.CHUNK_SHAPE, Reason.CHUNK_PERIOD, Reason.CHUNK_NOT_FINITE,
+    Reason.CHUNK_ROTATION, Reason.CHUNK_OUT_OF_RANGE, Reason.CHUNK_START, Reason.TRUST_LOW,
+})  # fmt: skip
+"""A chunk refused for one of these says that its policy is not well: the arm holds at once. Others are only dropped."""
+
+MISSED_TICKS_MEMORY = 0.5
+"""So long after a gap between ticks the arm stays slow, s."""
+
+
+@dataclass
+class Counters:
+    """What was counted since the supervisor was made."""
+
+    ticks: int = 0
+    missed_ticks: int = 0
+    commands: int = 0
+    corrections: int = 0
+    rejected_chunks: int = 0
+
+
+class SafetySupervisor:
+    """Lets nothing unsafe through: state machine, watchdogs, filter."""
+
+    def __init__(self, contract: RobotContract, parameters: SafetyParameters) -> None:
+        """Build all stages for a robot; disarmed.
+
+        Raises:
+            ContractError: when contract and robot description do not fit each other.
+        """
+        self.contract, self.parameters = contract, parameters
+        self.period = parameters.timing.period
+        self.axes = (*TOOL_AXES, *contract.joints.names)
+        self.counters = Counters()
+        self.kinematics = Kinematics(contract)
+        self._monitor = StateMonitor(contract.joints.count, parameters.timing.state_timeout)
+        self._gate = ChunkGate(contract, parameters)
+        self._machine = StateMachine()
+        self._plan = PlanFollower(parameters)
+        self._motion = Motion(contract, parameters, self.kinematics)
+        self._gripper = GripperFilter(
+            contract.gripper, self.period, parameters.gripper.deadband, parameters.gripper.reversal_time
+        )
+        self._commanding = False
+        self._braked_in_row = 0
+        self._missed = 0
+        self._last_tick: float | None = None
+        self._slow_until = -np.inf
+
+    @property
+    def state(self) -> SafetyState:
+        """State after the last call."""
+        return self._machine.state
+
+    @property
+    def reason(self) -> Reason:
+        """Why the state is what it is."""
+        return self._machine.reason
+
+    @property
+    def armed(self) -> bool:
+        """True from a successful `arm` until disarmed or stopped by the emergency stop."""
+        return self._machine.armed
+
+    @property
+    def instruction_sequence(self) -> int:
+        """Instruction that the running chunk serves; 0 when there is none."""
+        return 0 if self._plan.accepted is None else self._plan.accepted.chunk.instruction_sequence
+
+    def receive_state(self, state: RobotState, now: float) -> None:
+        """Take what the joints measured; `now` is its time of receipt, s.
+
+        Raises:
+            ObservationError: when it cannot be used. The fault is kept, and the next tick holds because of it.
+        """
+        self._monitor.receive(state, now)
+
+    def receive_instruction(self, instruction: Instruction, now: float) -> None:
+        """Take what the robot is asked to do: a stop holds at once, a new task drops the plan for the old one."""
+        if not self._gate.receive_instruction(instruction):
+            return
+        if instruction.kind is InstructionKind.STOP:
+            self._hold(Reason.INSTRUCTION_STOP, f"('{instruction.text}')")
+        elif self._plan.accepted is not None and self.instruction_sequence != instruction.sequence:
+            self._hold(Reason.INSTRUCTION_NEW)
+
+    def receive_chunk(self, chunk: ActionChunk, start: Pose, now: float) -> str:
+        """Take a plan and return "ok", or the name of the reason why it is refused; never raises for its content.
+
+        Args:
+            chunk: From the policy.
+            start: End-effector pose of the observation behind it, base frame.
+            now: Time of its receipt, s.
+        """
+        if self._monitor.fault(now) is not Reason.OK:
+            return self.refuse_chunk(Reason.CHUNK_WITHOUT_STATE, now)
+        sensor_time = self._monitor.sensor_time(now)
+        verdict = self._gate.judge(chunk, start, now, sensor_time)
+        if isinstance(verdict, Reason):
+            return self.refuse_chunk(verdict, now)
+        if self.armed:  # else it is good, but nobody follows it, and it will be too old later
+            self._plan.take(verdict)
+            if self._machine.moving:
+                self._plan.begin(self._motion.placement, sensor_time)
+        return Reason.OK.label
+
+    def refuse_chunk(self, reason: Reason, now: float) -> str:
+        """Count a chunk that is not followed, also one that could not even be read, and return the reason's name."""
+        self.counters.rejected_chunks += 1
+        if reason in MALFORMED:
+            self._hold(reason)
+        return reason.label
+
+    def arm(self, now: float) -> str:
+        """Hold the measured posture, ready to follow valid chunks; returns "ok" or why not."""
+        if self._machine.state is SafetyState.ESTOP:
+            return self._machine.reason.label
+        if self.armed:
+            return Reason.OK.label
+        fault, state = self._monitor.fault(now), self._monitor.state
+        if fault is not Reason.OK or state is None:
+            return fault.label
+        joints, motion = self.contract.joints, self.parameters.motion
+        if not (np.abs(state.joint_velocities) <= motion.arming_speed).all():
+            return Reason.MOVING.label
+        outside = np.maximum(joints.lower - state.joint_positions, state.joint_positions - joints.upper)
+        if not (outside <= motion.recoverable_violation).all():
+            return Reason.OUTSIDE_LIMITS.label
+        self._motion.seed(state.joint_positions)
+        self._gripper.seed(state.gripper_opening)
+        self._drop_plan()
+        self._machine.arm()
+        self._commanding = True
+        return Reason.OK.label
+
+    def disarm(self, now: float) -> None:
+        """Bring the arm to rest, then command nothing any more."""
+        self._machine.disarm()
+        self._drop_plan()
+        self._finish_disarming()
+
+    def press_estop(self, now: float) -> None:
+        """Stop as fast as the joints can, and stay so until `reset`."""
+        self._machine.press_estop()
+        self._drop_plan()
+
+    def release_estop(self, now: float) -> None:
+        """Note that the signal is healthy again; nothing moves because of that."""
+        self._machine.release_estop()
+
+    def reset(self, now: float) -> str:
+        """Leave the emergency stop for DISARMED; returns "ok" or why not."""
+        if self._machine.state is not SafetyState.ESTOP:
+            return Reason.OK.label
+        fault = self._monitor.fault(now)
+        if fault is not Reason.OK:
+            return fault.label
+        if self._commanding and not self._motion.joints.resting:
+            return Reason.MOVING.label
+        reason = self._machine.reset()
+        self._commanding = self._commanding and reason is not Reason.OK
+        return reason.label
+
+    def tick(self, now: float) -> SafetyDecision:
+        """Return what to command now; call it every `period` s of the same clock as everything else."""
+        self._count_tick(now)
+        self._plan.advance(self._monitor.sensor_time(now))
+        fault, detail = self._fault(now)
+        if fault is not Reason.OK:
+            self._hold(fault, detail)
+        elif self._machine.state is SafetyState.HOLD and self._ready(now):
+            self._machine.run(Reason.OK, "", slow=False)
+            self._plan.begin(self._motion.placement, self._monitor.sensor_time(now))
+        self._finish_disarming()  # before the brake: the place of rest has then been commanded
+        if not self._commanding:
+            return self._decision(now, {}, 0.0)
+        self.counters.commands += 1
+        if self._machine.moving:
+            return self._follow(now)
+        self._motion.brake()
+        self._gripper.hold()
+        return self._decision(now, {}, 0.0)
+
+    def _count_tick(self, now: float) -> None:
+        """Count ticks, and those that a gap swallowed."""
+        self.counters.ticks += 1
+        gap = 0.0 if self._last_tick is None else (now - self._last_tick) / self.period
+        self._missed = max(round(gap) - 1, 0)
+        self._last_tick = now
+        self.counters.missed_ticks += self._missed
+        if self._missed >= self.parameters.timing.missed_ticks_slow:
+            self._slow_until = now + MISSED_TICKS_MEMORY
+
+    def _fault(self, now: float) -> tuple[Reason, str]:
+        """Return why nothing must be followed at `now`, or OK."""
+        if self._monitor.take_jump():
+            self._gate.forget_order()
+            return Reason.CLOCK_JUMP, ""
+        fault = self._monitor.fault(now)
+        if fault is not Reason.OK:
+            return fault, f"(for {now - self._monitor.received:.2f} s)" if fault is Reason.STATE_STALE else ""
+        if self._missed >= self.parameters.timing.missed_ticks_hold:
+            return Reason.TICKS_MISSED, f"({self._missed} in a row)"
+        distance = self._tracking_error() if self._commanding else 0.0
+        if not distance <= self.parameters.motion.tracking_tolerance:
+            return Reason.TRACKING, f"({distance:.2f} rad)"
+        if self._braked_in_row >= self.parameters.motion.corrections_hold:
+            return Reason.TOO_MANY_CORRECTIONS, f"({self._braked_in_row})"
+        return self._plan.fault(now) if self._machine.moving else (Reason.OK, "")
+
+    def _tracking_error(self) -> float:
+        state = self._monitor.state
+        if state is None:
+            return np.inf
+        return float(np.max(np.abs(state.joint_positions - self._motion.joints.current.positions)))
+
+    def _ready(self, now: float) -> bool:
+        """Say whether enough valid inputs came in a row to end a hold."""
+        enough_states = self._monitor.sound_in_row >= self.parameters.timing.resume_states
+        return self.armed and enough_states and self._plan.primed and self._plan.fault(now)[0] is Reason.OK
+
+    def _hold(self, reason: Reason, detail: str = "") -> None:
+        """Stop, and want fresh inputs before going on."""
+        self._machine.hold(reason, detail)
+        self._drop_plan()
+
+    def _drop_plan(self) -> None:
+        self._plan.drop()
+        self._braked_in_row = 0
+
+    def _finish_disarming(self) -> None:
+        if self._machine.disarming and self._motion.joints.resting:
+            self._machine.rested()
+            self._commanding = False
+
+    def _follow(self, now: float) -> SafetyDecision:
+        """Move along the plan for one tick."""
+        scale, reason, detail = self._plan.speed_scale(now)
+        if now < self._slow_until and scale > self.parameters.motion.slow_speed:
+            scale, reason, detail = self.parameters.motion.slow_speed, Reason.TICKS_MISSED, ""
+        slow = reason is not Reason.OK
+        asked = self._plan.asked()
+        result = self._move(scale)
+        opening = self._plan.opening()
+        gripped = Reason.OK if opening is None else self._gripper.step(opening)
+        self._braked_in_row = self._braked_in_row + 1 if result.braked else 0
+        if result.reason is not Reason.OK:
+            reason, detail = result.reason, result.detail
+        elif gripped is not Reason.OK:
+            reason, detail = gripped, ""
+        self.counters.corrections += result.reason is not Reason.OK or gripped is not Reason.OK
+        self._machine.run(reason, detail, slow)
+        width = self._gripper.opening if opening is None else opening
+        return self._decision(now, self._axes_of(asked.position, asked.rotation, width, result.wanted), scale)
+
+    def _move(self, scale: float) -> MotionResult:
+        try:
+            ahead = self._plan.target(self._motion.filter.preview)
+            later = self._plan.target(self._motion.filter.brake_preview)
+            return self._motion.follow(self._plan.asked(), ahead, later, scale)
+        except Exception as error:  # whatever it is, the way to rest has been computed before
+            before = self._motion.joints.current.positions
+            detail = f"({type(error).__name__}: {error})"
+            return MotionResult(self._motion.brake(), before, Reason.RESULT_INVALID, detail, True)
+
+    def _axes_of(
+        self, position: FloatArray, rotation: FloatArray, opening: float, joints: FloatArray
+    ) -> dict[str, float]:
+        angles = pinocchio.rpy.matrixToRpy(np.asarray(rotation))
+        return dict(zip(self.axes, (*position.tolist(), *angles.tolist(), opening, *joints.tolist()), strict=True))
+
+    def _decision(self, now: float, proposed: dict[str, float], scale: float) -> SafetyDecision:
+        machine, age = self._machine, self._plan.age(now)
+        sentence = machine.reason.explain(machine.detail)
+        if not self._commanding:
+            return SafetyDecision(
+                machine.state, machine.reason.label, sentence, speed_scale=0.0, observation_age=age
+            )  # fmt: skip
+        step, placement = self._motion.joints.current, self._motion.placement
+        tool = np.asarray(placement.translation)
+        executed = self._axes_of(tool, placement.rotation, self._gripper.opening, step.positions)
+        return SafetyDecision(
+            state=machine.state,
+            reason=machine.reason.label,
+            sentence=sentence,
+            joint_positions=step.positions,
+            joint_velocities=step.velocities,
+            gripper_opening=self._gripper.opening,
+            proposed=proposed or executed,
+            executed=executed,
+            speed_scale=scale,
+            observation_age=age,
+        )
