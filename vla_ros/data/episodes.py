@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,5 +104,5 @@ def read_episodes(folder: Path) -> Iterator[Episode]:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files if name not in ("success", "seed")}
                 yield Episode(int(file["seed"]), bool(file["success"]), arrays)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise VlaError(f"{path} cannot be read: {error}") from error

@@ -1,6 +1,7 @@
 """Messages become types and types become messages here, and nowhere else.
 
-Images in rgb8 are viewed without a copy: the array shares the message's memory and keeps it alive.
+Images in rgb8 are viewed without a copy: the array shares the message's memory and keeps it alive. Nothing that comes
+in is believed: what does not have the promised size, or holds numbers that cannot be, raises the room's own error.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import array
 from collections.abc import Mapping
 
+import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Quaternion
 from geometry_msgs.msg import Pose as PoseMessage
 from sensor_msgs.msg import Image, JointState
 
+from vla_ros.actions.rotations import UNIT_TOLERANCE
 from vla_ros.errors import ChunkError, InstructionError, ObservationError
 from vla_ros.msg import ActionChunk as ChunkMessage
 from vla_ros.msg import Instruction as InstructionMessage
@@ -24,14 +27,25 @@ from vla_ros.types import ActionChunk, ImageArray, Instruction, InstructionKind,
 
 NANOSECONDS = 1_000_000_000
 
-_CHANNELS = {"rgb8": (3, (0, 1, 2)), "bgr8": (3, (2, 1, 0)), "rgba8": (4, (0, 1, 2)), "bgra8": (4, (2, 1, 0)),
-             "mono8": (1, (0, 0, 0))}  # fmt: skip
-"""Encoding to (bytes a pixel, where R, G and B stand in it)."""
+LARGEST_VALUE = 1e3
+"""No joint of any arm measures more than this, rad or rad/s; it also catches 1e300, which is finite."""
+
+_ENCODINGS: Mapping[str, tuple[int, int | None]] = {
+    "rgb8": (3, None),
+    "bgr8": (3, cv2.COLOR_BGR2RGB),
+    "rgba8": (4, cv2.COLOR_RGBA2RGB),
+    "bgra8": (4, cv2.COLOR_BGRA2RGB),
+    "mono8": (1, cv2.COLOR_GRAY2RGB),
+}
+"""Encoding to (bytes a pixel, OpenCV's conversion to RGB)."""
 
 
 def stamp_to_seconds(stamp: Time) -> float:
-    """Return a message's time in s."""
-    return float(stamp.sec) + float(stamp.nanosec) / NANOSECONDS
+    """Return a message's time in s: the float nearest to it, exact to the nanosecond below 2^22 s (48 days).
+
+    Floats lie 0.24 us apart where the wall clock is now, so a stamp of a real robot comes back within 0.12 us.
+    """
+    return (int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)) / NANOSECONDS
 
 
 def seconds_to_stamp(seconds: float) -> Time:
@@ -42,41 +56,59 @@ def seconds_to_stamp(seconds: float) -> Time:
     """
     if not 0.0 <= seconds < 2**31:
         raise ValueError(f"a time of {seconds} s does not fit a stamp; expected 0 to 2^31 s")
-    total = round(seconds * NANOSECONDS)
-    return Time(sec=total // NANOSECONDS, nanosec=total % NANOSECONDS)
+    whole = int(seconds)  # the rest is exact; seconds * 1e9 would lose 0.1 us of today's wall clock
+    carry, nanosec = divmod(round((seconds - whole) * NANOSECONDS), NANOSECONDS)
+    if whole + carry == 2**31:
+        raise ValueError(f"a time of {seconds} s does not fit a stamp; expected 0 to 2^31 s")
+    return Time(sec=whole + carry, nanosec=nanosec)
 
 
 def image_to_array(message: Image) -> ImageArray:
-    """Return the picture as (height, width, 3) uint8 RGB; rgb8 without a copy.
+    """Return the picture as (height, width, 3) uint8 RGB, read-only; rgb8 without a copy, rows padded or not.
 
     Raises:
         ObservationError: for an encoding that is not known, a size of zero, or data that does not fit it.
     """
-    if message.encoding not in _CHANNELS:
+    if message.encoding not in _ENCODINGS:
         raise ObservationError(
-            f"image encoding '{message.encoding}' is not known; publish one of {sorted(_CHANNELS)}"
+            f"image encoding '{message.encoding[:32]}' is not known; set the camera driver to one of "
+            f"{sorted(_ENCODINGS)}"
         )
-    channels, order = _CHANNELS[message.encoding]
-    height, width, step = message.height, message.width, message.step
+    channels, to_rgb = _ENCODINGS[message.encoding]
+    height, width, step = int(message.height), int(message.width), int(message.step)
     if height < 1 or width < 1 or step < width * channels:
         raise ObservationError(
-            f"image says {width} x {height}, {step} bytes a row; expected at least 1 x 1 and {width * channels} bytes"
+            f"image says {width} x {height} px with rows of {step} bytes; expected at least 1 x 1 px and "
+            f"{width * channels} bytes for {message.encoding}; look at the camera driver"
         )
-    data = np.frombuffer(message.data, dtype=np.uint8)
-    if data.size != height * step:
-        raise ObservationError(f"image has {data.size} bytes, expected {height} rows of {step}")
+    if len(message.data) != height * step:
+        raise ObservationError(
+            f"image has {len(message.data)} bytes, expected {height} rows of {step} = {height * step}; "
+            "the camera driver or the transport cuts it"
+        )
+    data: ImageArray = np.frombuffer(message.data, dtype=np.uint8)
     rows = data.reshape(height, step)[:, : width * channels].reshape(height, width, channels)
-    return rows if message.encoding == "rgb8" else np.ascontiguousarray(rows[..., order])
+    picture: ImageArray = rows if to_rgb is None else np.asarray(cv2.cvtColor(rows, to_rgb), dtype=np.uint8)
+    picture.setflags(write=False)
+    return picture
 
 
 def array_to_image(picture: ImageArray, stamp: float, frame_id: str) -> Image:
-    """Return (height, width, 3) uint8 RGB as an rgb8 message; `stamp` in s."""
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+    """Return (height, width, 3) uint8 RGB as an rgb8 message; `stamp` in s.
+
+    Raises:
+        ObservationError: when it is no such array.
+    """
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
         raise ObservationError(f"got a picture {picture.shape} {picture.dtype}, expected (height, width, 3) uint8")
-    message = Image(height=picture.shape[0], width=picture.shape[1], encoding="rgb8", step=3 * picture.shape[1])
+    height, width = picture.shape[:2]
+    message = Image(height=height, width=width, encoding="rgb8", step=3 * width)
     message.header.stamp = seconds_to_stamp(stamp)
     message.header.frame_id = frame_id
-    message.data = array.array("B", picture.tobytes())  # assigning an array skips rclpy's check of every byte
+    # An array.array is taken as it is; of bytes or a NumPy array, rclpy would look at every element in Python.
+    data = array.array("B")
+    data.frombytes(np.ascontiguousarray(picture).data.cast("B"))
+    message.data = data
     return message
 
 
@@ -84,14 +116,17 @@ def joint_state_to_robot_state(message: JointState, contract: RobotContract, kin
     """Return the state of the arm and the gripper, mapped by name: drivers order joints as they like.
 
     Raises:
-        ObservationError: when a joint is missing or named twice, arrays are ragged, or a value is not finite.
+        ObservationError: when a joint is missing or named twice, arrays are ragged, a value is not finite, or the
+            fingers or joints are where they cannot be (degrees instead of radians, for one).
     """
     names = list(message.name)
     if len(set(names)) != len(names):
         raise ObservationError(f"joint state names a joint twice: {names}")
     wanted = (*contract.joints.names, *contract.gripper.names)
     if missing := [name for name in wanted if name not in names]:
-        raise ObservationError(f"joint state lacks {missing}; it has {names}")
+        raise ObservationError(
+            f"joint state lacks {missing}; it has {names}; one publisher has to report the arm and the gripper together"
+        )
     position = np.asarray(message.position, dtype=np.float64)
     velocity = np.asarray(message.velocity, dtype=np.float64)
     if position.size != len(names) or velocity.size != len(names):
@@ -102,13 +137,27 @@ def joint_state_to_robot_state(message: JointState, contract: RobotContract, kin
     place = {name: index for index, name in enumerate(names)}
     arm = [place[name] for name in contract.joints.names]
     fingers = [place[name] for name in contract.gripper.names]
-    if not (np.isfinite(position[arm + fingers]).all() and np.isfinite(velocity[arm]).all()):
-        raise ObservationError("joint state holds values that are not finite")
+    values = np.concatenate([position[arm + fingers], velocity[arm]])
+    if not (np.abs(values) <= LARGEST_VALUE).all():  # NaN compares false
+        raise ObservationError(f"joint state holds values that are not finite, or over {LARGEST_VALUE:g}: {values}")
+    q = position[arm]
+    astray = (q < contract.joints.lower - np.pi) | (q > contract.joints.upper + np.pi)
+    if astray.any():
+        which = {contract.joints.names[i]: round(float(q[i]), 3) for i in np.flatnonzero(astray)}
+        raise ObservationError(
+            f"joints are over half a turn outside of their limits: {which} rad; are these degrees, or another robot?"
+        )
+    opening, spread = float(position[fingers].sum()), contract.gripper.max_opening - contract.gripper.min_opening
+    if not contract.gripper.min_opening - spread <= opening <= contract.gripper.max_opening + spread:
+        raise ObservationError(
+            f"the fingers are {opening:.4f} m apart, expected {contract.gripper.min_opening} to "
+            f"{contract.gripper.max_opening}; look at the units of {list(contract.gripper.names)}"
+        )
     return RobotState(
-        joint_positions=position[arm],
+        joint_positions=q,
         joint_velocities=velocity[arm],
-        gripper_opening=float(position[fingers].sum()),
-        end_effector=kinematics.forward(position[arm]),
+        gripper_opening=opening,
+        end_effector=kinematics.forward(q),
         stamp=stamp_to_seconds(message.header.stamp),
     )
 
@@ -133,18 +182,39 @@ def pose_to_message(pose: Pose) -> PoseMessage:
 
 
 def message_to_pose(message: PoseMessage) -> Pose:
-    """Return a message as a pose."""
+    """Return a message as a pose, its quaternion normalised.
+
+    Raises:
+        ObservationError: when a value is not finite or absurd, or the quaternion not a unit one within 1e-3.
+    """
     p, q = message.position, message.orientation
-    return Pose(np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w]))
+    position, quaternion = np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w])
+    if not (np.abs(position) <= LARGEST_VALUE).all():
+        raise ObservationError(f"pose has the position {position} m, expected finite metres")
+    norm = float(np.linalg.norm(np.clip(quaternion, -2.0, 2.0)))  # clipped: 1e300 squared would warn; NaN stays NaN
+    if not abs(norm - 1.0) <= UNIT_TOLERANCE:
+        raise ObservationError(f"pose has the quaternion {quaternion}, expected norm 1 within {UNIT_TOLERANCE}")
+    return Pose(position, quaternion / norm)
 
 
-def observation_to_message(observation: Observation, contract: RobotContract) -> ObservationMessage:
-    """Return an observation as a message; its instruction travels on its own topic."""
-    state = observation.state
+def observation_to_message(
+    observation: Observation, contract: RobotContract, stamps: Mapping[str, float] | None = None
+) -> ObservationMessage:
+    """Return an observation as a message; its instruction travels on its own topic.
+
+    Args:
+        observation: Pictures and proprioception.
+        contract: Gives the names of joints and frames.
+        stamps: When each camera took its picture, s; the observation's stamp where it is not said.
+    """
+    state, taken = observation.state, stamps or {}
     message = ObservationMessage(
         sequence=observation.sequence,
         camera_names=list(observation.images),
-        images=[array_to_image(image, observation.stamp, name) for name, image in observation.images.items()],
+        images=[
+            array_to_image(image, taken.get(name, observation.stamp), contract.camera(name).frame)
+            for name, image in observation.images.items()
+        ],
         joint_names=list(contract.joints.names),
         joint_positions=state.joint_positions.tolist(),
         joint_velocities=state.joint_velocities.tolist(),
@@ -160,33 +230,40 @@ def observation_to_message(observation: Observation, contract: RobotContract) ->
 def message_to_observation(
     message: ObservationMessage, contract: RobotContract, instruction: Instruction | None = None
 ) -> Observation:
-    """Return a message as an observation.
+    """Return a message as an observation; the state counts as measured at the observation's stamp.
 
     Raises:
-        ObservationError: when it is of another robot, ragged, or holds values that are not finite.
+        ObservationError: when it is of another robot, ragged, or holds values that cannot be.
     """
+    where = f"observation {message.sequence}"
     if tuple(message.joint_names) != contract.joints.names:
         raise ObservationError(
-            f"observation is of joints {list(message.joint_names)}, the robot's are {list(contract.joints.names)}"
+            f"{where} is of joints {list(message.joint_names)}, the robot's are {list(contract.joints.names)}"
         )
-    if len(message.camera_names) != len(message.images):
-        raise ObservationError(f"observation names {len(message.camera_names)} cameras for {len(message.images)} images")
-    stamp = stamp_to_seconds(message.header.stamp)
-    state = RobotState(
-        joint_positions=np.asarray(message.joint_positions, dtype=np.float64),
-        joint_velocities=np.asarray(message.joint_velocities, dtype=np.float64),
-        gripper_opening=float(message.gripper_opening),
-        end_effector=message_to_pose(message.end_effector),
-        stamp=stamp,
+    cameras = {camera.name: (camera.policy_height, camera.policy_width) for camera in contract.cameras}
+    if sorted(message.camera_names) != sorted(cameras) or len(message.images) != len(cameras):
+        raise ObservationError(
+            f"{where} has {len(message.images)} images of cameras {list(message.camera_names)}, expected one each of "
+            f"{list(cameras)}"
+        )
+    images = {name: image_to_array(image) for name, image in zip(message.camera_names, message.images, strict=True)}
+    for name, image in images.items():
+        if image.shape[:2] != cameras[name]:
+            raise ObservationError(
+                f"{where}: camera '{name}' has (height, width) {image.shape[:2]}, expected {cameras[name]}"
+            )
+    numbers = np.array(
+        [*message.joint_positions, *message.joint_velocities, float(message.gripper_opening), float(message.skew)]
     )
-    numbers = (state.joint_positions, state.joint_velocities, state.end_effector.position,
-               state.end_effector.quaternion, [state.gripper_opening])  # fmt: skip
-    if state.joint_positions.size != contract.joints.count or not all(np.isfinite(n).all() for n in numbers):
-        raise ObservationError(f"observation {message.sequence}: proprioception is ragged or not finite")
-    images: Mapping[str, ImageArray] = {
-        str(name): image_to_array(image) for name, image in zip(message.camera_names, message.images, strict=True)
-    }
-    return Observation(images, state, instruction, stamp, int(message.sequence), float(message.skew))
+    if numbers.size != 2 * contract.joints.count + 2 or not (np.abs(numbers) <= LARGEST_VALUE).all():
+        raise ObservationError(
+            f"{where}: expected {contract.joints.count} positions and velocities, an opening and a skew, each finite "
+            f"and at most {LARGEST_VALUE:g}; got {numbers}"
+        )
+    stamp = stamp_to_seconds(message.header.stamp)
+    positions, velocities = numbers[:-2].reshape(2, contract.joints.count)
+    state = RobotState(positions, velocities, float(numbers[-2]), message_to_pose(message.end_effector), stamp)
+    return Observation(images, state, instruction, stamp, int(message.sequence), float(numbers[-1]))
 
 
 def chunk_to_message(chunk: ActionChunk) -> ChunkMessage:

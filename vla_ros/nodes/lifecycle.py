@@ -151,9 +151,7 @@ class ManagedNode(LifecycleNode):
         except Exception as error:  # a report that fails must not take the node with it
             statuses = [diagnostic(self.get_name(), DiagnosticStatus.ERROR, f"no health: {error}", {})]
         if not statuses:
-            statuses = [
-                diagnostic(self.get_name(), DiagnosticStatus.OK, "active" if self.active else "not active", {})
-            ]
+            statuses = [diagnostic(self.get_name(), DiagnosticStatus.OK, "active" if self.active else "not active", {})]
         message = DiagnosticArray(status=statuses)
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)

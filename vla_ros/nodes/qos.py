@@ -17,6 +17,7 @@ MAX_DEPTH = 1000
 
 _RELIABILITY = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
 _DURABILITY = {"volatile": DurabilityPolicy.VOLATILE, "transient_local": DurabilityPolicy.TRANSIENT_LOCAL}
+_LINES = {"reliability", "durability", "depth"}
 
 
 @functools.cache
@@ -27,23 +28,35 @@ def _table() -> Mapping[str, Any]:
     return values
 
 
-def qos(topic: str) -> QoSProfile:
-    """Return the profile of `topic`, a key of `config/qos.yaml`.
+def qos(topic: str, table: Mapping[str, Any] | None = None) -> QoSProfile:
+    """Return the profile of `topic`, a key of `config/qos.yaml`; history is always the last `depth` messages.
+
+    Args:
+        topic: What the node asks for, such as "camera".
+        table: In place of the shipped file.
 
     Raises:
-        ContractError: when the key is not there, or a line is missing or unknown.
+        ContractError: when the key is not there, or a line is missing, unknown or out of range.
     """
-    table = _table()
+    table = _table() if table is None else table
     if topic not in table:
         raise ContractError(f"{QOS_FILE} has no '{topic}'; it has {sorted(table)}")
     values = table[topic]
-    try:
-        reliability, durability = _RELIABILITY[values["reliability"]], _DURABILITY[values["durability"]]
-        depth = int(values["depth"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ContractError(f"{QOS_FILE}: {topic}: missing or unknown {error}") from error
-    if not 1 <= depth <= MAX_DEPTH:
-        raise ContractError(f"{QOS_FILE}: {topic}: depth is {depth}, expected 1 to {MAX_DEPTH}")
+    if not isinstance(values, Mapping) or set(values) != _LINES:
+        got = sorted(values) if isinstance(values, Mapping) else values
+        raise ContractError(f"{QOS_FILE}: {topic}: has {got}, expected exactly {sorted(_LINES)}")
+    depth = values["depth"]
+    if type(depth) is not int or not 1 <= depth <= MAX_DEPTH:
+        raise ContractError(f"{QOS_FILE}: {topic}: depth is {depth!r}, expected an integer from 1 to {MAX_DEPTH}")
     return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=reliability, durability=durability
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth,
+        reliability=_choice(topic, values, "reliability", _RELIABILITY),
+        durability=_choice(topic, values, "durability", _DURABILITY),
     )
+
+
+def _choice(topic: str, values: Mapping[str, Any], line: str, choices: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    if values[line] not in choices:
+        raise ContractError(f"{QOS_FILE}: {topic}: {line} is {values[line]!r}, expected one of {sorted(choices)}")
+    return choices[values[line]]

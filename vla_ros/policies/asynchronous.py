@@ -191,7 +191,9 @@ class InferenceWorker:
             self._started_at = None
             self._inferences += 1
             if instruction is not self._instruction:
-                return  # it was replaced meanwhile: neither its chunk nor its fault counts any more
+                # It was replaced meanwhile: neither its chunk nor its fault counts any more. What was seen still does.
+                self._observation = self._observation or observation
+                return
             self._fault, self._refused = fault, refused
             self._must_reset = self._must_reset or bool(fault)  # after a fault nothing is known of the policy's state
             if chunk is None:

@@ -1,10 +1,11 @@
 """Joint velocities for a tool velocity: damped least squares within bounds, as a quadratic program of n variables.
 
-    minimise    |W (J v - t)|^2 + d^2 |v - p|^2       (Nakamura and Hanafusa 1986, with bounds)
+    minimise    |W (J v - t)|^2 + (v - p)' D (v - p)       (Nakamura and Hanafusa 1986; Maciejewski and Klein 1988)
     subject to  lower <= v <= upper,  G v >= g where the bounds leave room for it
 
-J is the tool Jacobian, t the tool velocity, p a pull towards home that acts where the task leaves freedom, and d grows
-near a singularity, so that v stays bounded there while every other direction stays open.
+J is the tool Jacobian, t the tool velocity, p a pull towards home. D is a small multiple of the identity, so that p acts
+where the task leaves freedom; along a direction in which the tool cannot move, and only there, D grows. So v stays
+bounded at a singularity, every other direction stays open, and the pull towards home leads out of it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from vla_ros.types import FloatArray
 
 LEVER = 0.3
 """Makes radians comparable to metres: a turn counts as the way of a point so far from the axis, m."""
+
+ALPHA = 1.0
+POSTURE_SPEED = 0.3
+"""Fastest pull of one joint towards home, rad/s."""
 
 NOTICEABLE = 0.1
 """Share of the asked velocity that may be lost to damping without a word."""
@@ -88,18 +93,19 @@ class DifferentialIK:
         gram = weighted.T @ weighted
         if not (np.isfinite(gram).all() and np.isfinite(task).all() and np.isfinite(q).all()):
             raise KinematicsError("the tool velocity, the Jacobian or the joints are not finite")
-        # The squared singular values are the largest eigenvalues of the Gram matrix; a 6-row task has at most 6.
-        values = np.linalg.eigvalsh(gram)
-        smallest = float(np.sqrt(max(values[max(len(values) - 6, 0)], 0.0)))
-        share = max(0.0, 1.0 - smallest / self._singular_value)
-        damping = self._damping**2 + (share * self._singular_damping) ** 2
-        posture = np.clip(self._posture_gain * (self._home - q), -0.3, 0.3)
-        hessian = gram + damping * self._identity
-        linear = -(task + self._damping**2 * posture)
-        velocities = self._program(hessian, linear, lower, upper, rows, row_lower)
+        # The largest eigenvalues of the Gram matrix are the squared singular values; a 6-row task has at most 6.
+        values, directions = np.linalg.eigh(gram)
+        first = max(len(values) - 6, 0)
+        singular_values = np.sqrt(np.maximum(values[first:], 0.0))
+        shares = np.maximum(0.0, 1.0 - singular_values / self._singular_value)
+        directions = directions[:, first:]
+        damping = self._damping**2 * self._identity
+        damping += (directions * (shares * self._singular_damping) ** 2) @ directions.T
+        posture = np.clip(self._posture_gain * (self._home - q), -POSTURE_SPEED, POSTURE_SPEED)
+        velocities = self._program(gram + damping, -(task + ALPHA * (damping @ posture) + (1 - ALPHA) * self._damping**2 * posture), lower, upper, rows, row_lower)
         lost = float(np.linalg.norm(weighted @ velocities - self._weights * twist))
         noticeable = NOTICEABLE * float(np.linalg.norm(self._weights * twist)) + 1e-3
-        return VelocitySolution(velocities, smallest, share > 0.0 and lost > noticeable)
+        return VelocitySolution(velocities, float(singular_values[0]), bool(shares.any()) and lost > noticeable)
 
     def _program(
         self, hessian: FloatArray, linear: FloatArray, lower: FloatArray, upper: FloatArray,

@@ -50,6 +50,7 @@ class CartesianFilter:
             limits.angular_velocity, acceleration * limits.angular_acceleration, jerk * limits.angular_jerk
         )
         self._period, self._gain, self._brake_share = period, gain, brake_share
+        self._normals = np.vstack([np.eye(3), -np.eye(3)])
         self.preview = 1.0 / gain
         self.brake_preview = 2.0 / gain
 
@@ -65,6 +66,10 @@ class CartesianFilter:
             return target, 0.0
         linear = np.where(moved == 0.0, target.linear, 0.0)
         return PoseTarget(position, target.rotation, linear, target.angular), distance
+
+    def faces(self, position: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the room (6,) m between `position` (3,) and each face, negative beyond it, and the inward normals (6, 3)."""
+        return np.concatenate([position - self._lower, self._upper - position]), self._normals
 
     def step(
         self, position: FloatArray, rotation: FloatArray, twist: FloatArray, acceleration: FloatArray,

@@ -33,7 +33,7 @@ class Envelope:
         self._joints, self._box = contract.joints, contract.cartesian
         self._kinematics, self._collision = kinematics, collision
         self._tolerance = workspace_tolerance
-        self.approaches: Approaches | None = None
+        self.approaches = Approaches(np.zeros((0, contract.joints.count)), np.zeros(0), ())
         self.seed(contract.joints.home)
 
     def seed(self, positions: FloatArray) -> None:

@@ -19,7 +19,7 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.differential_ik import DifferentialIK
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.cartesian_filter import CartesianFilter
-from vla_ros.safety.collision import CollisionModel
+from vla_ros.safety.collision import Approaches, CollisionModel
 from vla_ros.safety.envelope import Envelope
 from vla_ros.safety.joint_motion import JointMotion, JointStep
 from vla_ros.safety.parameters import SafetyParameters
@@ -133,8 +133,7 @@ class Motion:
         current, limit = self.joints.current, self._joints.velocity
         lower, upper = self._bounds()
         near = self._envelope.approaches
-        rows = None if near is None or not near.pairs else near.rows
-        slowest = None if near is None else -self._approach(near.clearances, self._braking)
+        rows, slowest = self._inequalities(jacobian, near)
         solution = self._ik.solve(current.positions, jacobian, twist, lower, upper, rows, slowest)
         fastest = float(np.max(np.abs(solution.velocities) / limit))
         reason, where = Reason.OK, ""
@@ -145,15 +144,22 @@ class Motion:
             name = self._joints.names[int(np.argmax(np.abs(free) / limit))]
             reason, where = Reason.JOINT_VELOCITY, f"({name}, scaled to {share:.2f})"
         at_limit = self._blocked(solution.velocities, lower, upper)
-        if near is not None and slowest is not None and rows is not None:
-            held = np.flatnonzero((rows @ solution.velocities <= slowest + 1e-4) & (slowest > -_SPEED_REPORT))
-            if len(held):
-                reason, where = near.pairs[int(held[0])].reason, f"({near.pairs[int(held[0])].name})"
+        held = np.flatnonzero((rows @ solution.velocities <= slowest + 1e-4) & (slowest > -_SPEED_REPORT))
+        if len(held) and held[0] < len(near.pairs):
+            reason, where = near.pairs[int(held[0])].reason, f"({near.pairs[int(held[0])].name})"
         if at_limit:
             reason, where = Reason.JOINT_POSITION, f"({at_limit})"
         elif solution.damped:
             reason, where = Reason.SINGULARITY, f"(smallest singular value {solution.smallest_singular_value:.3f})"
         return solution.velocities, reason, where
+
+    def _inequalities(self, jacobian: FloatArray, near: Approaches) -> tuple[FloatArray, FloatArray]:
+        """Return rows (m, n) and the least `rows @ v` (m,): how fast distances may shrink, first pairs, then faces."""
+        room, normals = self.filter.faces(np.asarray(self.placement.translation))
+        slowest = -self._approach(np.concatenate([near.clearances, room]), self._braking)
+        # Beyond a face the least speed is one back inside, so that the tool does not stick to the face.
+        slowest[len(near.clearances) :] += self._parameters.motion.tracking_gain * np.maximum(-room, 0.0)
+        return np.vstack([near.rows, normals @ jacobian[:3]]), slowest
 
     def _bounds(self) -> tuple[FloatArray, FloatArray]:
         """Return the slowest and fastest joint velocities (n,): by speed, by what a tick can gain, by the way left."""

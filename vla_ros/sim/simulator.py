@@ -4,8 +4,9 @@ Real time: an instant every `CONTROL_PERIOD` at deadlines of the steady clock; w
 slips, it never runs in bursts to catch up. Lock step: time stands still until the command for the present instant has
 arrived, so that a seed repeats bit for bit whatever the machine does. Order within one instant t:
 
-    clock(t), frames of t if due -> [lock step, task active: the chunk for these frames] -> state(t), status
-    -> [lock step: the command for t] -> physics from t to t + CONTROL_PERIOD
+    clock(t), state(t), status -> frames of t if due -> physics from t to t + CONTROL_PERIOD
+                                                        [lock step: once the command for t has come and, while there is
+                                                         a task, the policy's chunk for the newest frames]
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.sim.cameras import CameraThread, Frame, Snapshot
 from vla_ros.sim.cell import Cell
 from vla_ros.sim.controller import TrajectoryController, TrajectoryError, TrajectoryPoint
+from vla_ros.sim.lockstep import LockstepGate
 from vla_ros.sim.model import TIMESTEP
 from vla_ros.sim.tasks import TaskStatus
 from vla_ros.types import RobotState
@@ -33,13 +35,8 @@ CONTROL_PERIOD = 0.01
 STATUS_PERIOD = 0.1
 """Simulated time between two verdicts of the judge, s."""
 
-REPEAT_AFTER = 0.5
-"""Lock step: wall time after which an unanswered instant is said again, for whoever joined late, s."""
-
-CHUNK_WAIT = 10.0
-"""Lock step: longest wall time to wait for the chunk of the newest frames, s."""
-
-_TICK = 1e6  # times are compared in whole microseconds
+CAMERA_WAIT = 10.0
+"""Lock step: longest wall time that rendering may take, s."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +107,10 @@ class Simulator:
         self._arm_command: Command | None = None
         self._gripper_command: Command | None = None
         self._task_active = False
-        self._chunk_stamp = -np.inf
-        self._frame_time = -np.inf
-        self._chunk_missed_at = -np.inf
-        self._offset = 0.0
+        self._ticket = 0
+        self._gate = LockstepGate(self._change, self._interrupted, outputs.warn)
+        # The first instant is 1: a stamp of zero means "on arrival" in a trajectory and "no time yet" on /clock.
+        self._instant = 0
         self.missed_ticks = 0
         self._rates = {c.name: c.rate_hz for c in contract.cameras} | dict(options.camera_rates)
         self._cell = Cell(contract)
@@ -137,19 +134,17 @@ class Simulator:
         """Leave a trajectory for the arm's controller; the newest wins."""
         with self._change:
             self._arm_command = command
-            self._change.notify_all()
+            self._gate.answer(command.start)
 
     def command_gripper(self, command: Command) -> None:
         """Leave a trajectory for the controller of the fingers; the newest wins."""
         with self._change:
             self._gripper_command = command
-            self._change.notify_all()
 
     def chunk_arrived(self, observation_stamp: float) -> None:
         """Lock step: the policy has answered the observation of `observation_stamp` s."""
         with self._change:
-            self._chunk_stamp = max(self._chunk_stamp, observation_stamp)
-            self._change.notify_all()
+            self._gate.chunk_arrived(observation_stamp)
 
     def follow_instruction(self, instruction: str | None) -> None:
         """Judge by a new instruction; None: there is no task any more, and lock step waits for no chunk."""
@@ -203,17 +198,18 @@ class Simulator:
             self._jobs.append(job)
             self._change.notify_all()
 
+    def _interrupted(self) -> bool:
+        return self._closed or not self._running or bool(self._jobs)
+
     @property
     def _time(self) -> float:
-        return self._offset + self._cell.time
+        return self._instant * CONTROL_PERIOD
 
     def _load_scene(self, seed: int, instruction: str | None) -> tuple[str, tuple[str, ...]]:
-        scene, before = (seed, instruction), self._time
+        scene = (seed, instruction)
         text = self._cell.reset(*scene)
         self._scene, self._ticks = scene, 0
-        # The instant before the reset has been shown: no two states may carry one stamp. Time begins after zero, since
-        # a stamp of zero means "on arrival" in a trajectory and "no time yet" on /clock.
-        self._offset = round(before / CONTROL_PERIOD + 1.0) * CONTROL_PERIOD
+        self._instant += 1  # the one before the reset has been shown: no two states may carry one stamp
         state = self._cell.state()
         self._arm.reset(state.joint_positions)
         self._gripper.reset(np.full(len(self._contract.gripper.names), state.gripper_opening / 2.0))
@@ -240,13 +236,11 @@ class Simulator:
             if not running:
                 deadline = time.monotonic()
                 continue
-            if not self._show_instant():
-                continue  # something else is asked for: the instant is shown again afterwards
-            if self._options.lockstep:
-                if not self._await_command():
-                    continue
-            else:
+            self._show_instant()
+            if not self._options.lockstep:
                 deadline = self._await_deadline(deadline)
+            elif not self._await_answers():
+                continue
             self._advance()
 
     def _await_deadline(self, deadline: float) -> float:
@@ -259,64 +253,29 @@ class Simulator:
         self.missed_ticks += 1
         return deadline - delay
 
-    def _show_instant(self) -> bool:
-        """Say what there is to say about this instant; False when a job or the end came in between."""
+    def _show_instant(self) -> None:
+        """Say what there is to say about this instant; the frames follow when they are rendered."""
         now = self._time
         self._outputs.clock(now)
-        due = tuple(name for name, rate in self._rates.items() if _due(self._ticks, rate))
-        if due and self._options.lockstep:
-            ticket = self._cameras.request(Snapshot(now, self._cell.data.qpos.copy(), self._scene, due))
-            if not self._cameras.wait(ticket, CHUNK_WAIT):
-                self._outputs.warn(f"the cameras took more than {CHUNK_WAIT} s for the frames of {now:.2f} s")
-            self._frame_time = now
-        if self._options.lockstep and self._task_active and not self._await_chunk():
-            return False
         self._outputs.state(replace(self._cell.state(), stamp=now))
-        if due and not self._options.lockstep:
-            self._cameras.request(Snapshot(now, self._cell.data.qpos.copy(), self._scene, due))
+        due = tuple(name for name, rate in self._rates.items() if _due(self._ticks, rate))
+        if due:
+            self._ticket = self._cameras.request(Snapshot(now, self._cell.data.qpos.copy(), self._scene, due))
+            self._gate.frames_taken(now)
         if self._ticks % round(STATUS_PERIOD / CONTROL_PERIOD) == 0:
             self._outputs.status(self._judge(), self._cell.instruction, now)
-        return True
+
+    def _await_answers(self) -> bool:
+        """Lock step: wait for all that this instant needs; False when it has to be shown again."""
+        if not self._cameras.wait(self._ticket, CAMERA_WAIT):
+            self._outputs.warn(f"the cameras took more than {CAMERA_WAIT} s for the frames of {self._time:.2f} s")
+        return (not self._task_active or self._gate.await_chunk()) and self._gate.await_command(self._time)
 
     def _judge(self) -> TaskStatus:
         try:
             return self._cell.task_status()
         except InstructionError as error:
             return TaskStatus(False, 0.0, "", str(error))
-
-    def _await_chunk(self) -> bool:
-        """Wait for the policy's answer to the newest frames, so that its latency has no part in what happens.
-
-        False when a job or the end came in between; an answer that does not come in time is warned of once.
-        """
-        # An observation carries its oldest stamp: the joint state of one period before its frames at worst.
-        wanted = self._frame_time - 1.5 * CONTROL_PERIOD
-        if self._chunk_missed_at == self._frame_time:
-            return True
-        with self._change:
-            there = self._change.wait_for(
-                lambda: self._closed or self._jobs or self._chunk_stamp >= wanted, timeout=CHUNK_WAIT
-            )
-            if self._closed or self._jobs:
-                return False
-        if not there:
-            self._chunk_missed_at = self._frame_time
-            self._outputs.warn(f"no chunk for the frames of {self._frame_time:.2f} s within {CHUNK_WAIT} s: going on")
-        return True
-
-    def _await_command(self) -> bool:
-        """Wait for the arm's command for this instant; False when the instant has to be shown again."""
-        now = round(self._time * _TICK)
-
-        def answered() -> bool:
-            command = self._arm_command
-            return command is not None and command.start is not None and round(command.start * _TICK) == now
-
-        with self._change:
-            self._change.wait_for(
-                lambda: self._closed or self._jobs or not self._running or answered(), timeout=REPEAT_AFTER
-            )
-            return answered() and not self._closed and not self._jobs
 
     def _advance(self) -> None:
         with self._change:
@@ -334,6 +293,7 @@ class Simulator:
             self._cell.command(self._arm.sample(moment), float(self._gripper.sample(moment).sum()))
             self._cell.step(TIMESTEP)
         self._ticks += 1
+        self._instant += 1
 
 
 def _due(tick: int, rate: float) -> bool:

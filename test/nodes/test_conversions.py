@@ -1,0 +1,185 @@
+"""Messages and types turn into each other without loss, and what is malformed is named."""
+
+from __future__ import annotations
+
+import array
+import math
+
+import numpy as np
+import pytest
+from builtin_interfaces.msg import Time
+from hypothesis import given
+from hypothesis import strategies as st
+from sensor_msgs.msg import Image, JointState
+
+from vla_ros.errors import ChunkError, InstructionError, ObservationError
+from vla_ros.nodes.conversions import (
+    array_to_image,
+    chunk_to_message,
+    image_to_array,
+    instruction_to_message,
+    joint_state_to_robot_state,
+    message_to_chunk,
+    message_to_instruction,
+    message_to_observation,
+    observation_to_message,
+    robot_state_to_joint_state,
+    seconds_to_stamp,
+    stamp_to_seconds,
+)
+from vla_ros.robot.contract import load_contract
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.types import ActionChunk, Instruction, InstructionKind, Observation, RobotState
+
+CONTRACT = load_contract("panda")
+KINEMATICS = Kinematics(CONTRACT)
+RNG = np.random.default_rng(0)
+PICTURE = RNG.integers(0, 255, (6, 8, 3)).astype(np.uint8)
+
+
+VIEW = RNG.integers(0, 255, (96, 128, 3)).astype(np.uint8)
+
+
+def _views() -> dict[str, np.ndarray]:
+    return {"front": VIEW, "wrist": VIEW[::-1].copy()}
+
+
+def _state(stamp: float = 12.5) -> RobotState:
+    q = CONTRACT.joints.home + 0.01
+    return RobotState(q, np.arange(7) * 0.1, 0.05, KINEMATICS.forward(q), stamp)
+
+
+@given(st.integers(0, 2**31 - 1), st.integers(0, 999_999_999))
+def test_stamps_survive(sec: int, nanosec: int) -> None:
+    there = seconds_to_stamp(stamp_to_seconds(Time(sec=sec, nanosec=nanosec)))
+    # A double holds 53 bits: below 2^22 s, to the nanosecond; at 2^31 s, to half a microsecond.
+    assert abs((there.sec - sec) * 10**9 + there.nanosec - nanosec) <= (1 if sec < 2**22 else 500)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf, 2.0**31])
+def test_times_that_fit_no_stamp_are_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match="does not fit a stamp"):
+        seconds_to_stamp(seconds)
+
+
+def test_rgb8_is_viewed_and_not_copied() -> None:
+    message = array_to_image(PICTURE, 1.25, "camera")
+    there = image_to_array(message)
+    np.testing.assert_array_equal(there, PICTURE)
+    message.data[0] = (int(PICTURE[0, 0, 0]) + 1) % 256
+    assert there[0, 0, 0] == message.data[0]
+    assert stamp_to_seconds(message.header.stamp) == 1.25
+
+
+@pytest.mark.parametrize(("encoding", "pixel"), [("bgr8", [3, 2, 1]), ("rgba8", [1, 2, 3, 9]), ("bgra8", [3, 2, 1, 9])])
+def test_other_encodings_become_rgb(encoding: str, pixel: list[int]) -> None:
+    message = Image(height=1, width=2, encoding=encoding, step=2 * len(pixel))
+    message.data = array.array("B", pixel * 2)
+    assert image_to_array(message).tolist() == [[[1, 2, 3], [1, 2, 3]]]
+
+
+def test_padding_at_the_end_of_rows_is_left_out() -> None:
+    message = Image(height=2, width=1, encoding="rgb8", step=4)
+    message.data = array.array("B", [1, 2, 3, 99, 4, 5, 6, 99])
+    assert image_to_array(message).tolist() == [[[1, 2, 3]], [[4, 5, 6]]]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"encoding": "yuv422"}, "encoding 'yuv422'"),
+        ({"encoding": ""}, "encoding ''"),
+        ({"height": 7}, "expected 7 rows"),
+        ({"height": 0}, "at least 1 x 1"),
+        ({"step": 3}, "24 bytes"),
+    ],
+)
+def test_a_malformed_image_is_named(change: dict[str, object], says: str) -> None:
+    message = array_to_image(PICTURE, 0.0, "camera")
+    for name, value in change.items():
+        setattr(message, name, value)
+    with pytest.raises(ObservationError, match=says):
+        image_to_array(message)
+
+
+def test_joints_are_mapped_by_name() -> None:
+    state = _state()
+    message = robot_state_to_joint_state(state, CONTRACT)
+    order = list(reversed(range(9)))
+    shuffled = JointState(
+        name=[message.name[i] for i in order] + ["base_wheel"],
+        position=[message.position[i] for i in order] + [9.0],
+        velocity=[message.velocity[i] for i in order] + [9.0],
+    )
+    shuffled.header = message.header
+    there = joint_state_to_robot_state(shuffled, CONTRACT, KINEMATICS)
+    np.testing.assert_array_equal(there.joint_positions, state.joint_positions)
+    np.testing.assert_array_equal(there.joint_velocities, state.joint_velocities)
+    assert there.gripper_opening == pytest.approx(0.05) and there.stamp == 12.5
+
+
+@pytest.mark.parametrize("fault", ["missing", "twice", "nan", "ragged", "infinite velocity"])
+def test_a_malformed_joint_state_is_named(fault: str) -> None:
+    message = robot_state_to_joint_state(_state(), CONTRACT)
+    if fault == "missing":
+        message.name[2] = "another"
+    elif fault == "twice":
+        message.name[2] = message.name[1]
+    elif fault == "nan":
+        message.position[3] = math.nan
+    elif fault == "ragged":
+        message.velocity = message.velocity[:5]
+    else:
+        message.velocity[0] = math.inf
+    with pytest.raises(ObservationError):
+        joint_state_to_robot_state(message, CONTRACT, KINEMATICS)
+
+
+def test_an_observation_survives() -> None:
+    observation = Observation(_views(), _state(), None, 12.5, 7, 0.01)
+    there = message_to_observation(observation_to_message(observation, CONTRACT), CONTRACT)
+    assert (there.stamp, there.sequence, there.skew) == (12.5, 7, 0.01)
+    assert list(there.images) == ["front", "wrist"]
+    np.testing.assert_array_equal(there.images["wrist"], VIEW[::-1])
+    np.testing.assert_array_equal(there.state.joint_positions, observation.state.joint_positions)
+    np.testing.assert_array_equal(there.state.end_effector.quaternion, observation.state.end_effector.quaternion)
+
+
+def test_an_observation_of_another_robot_or_with_nan_is_refused() -> None:
+    message = observation_to_message(Observation(_views(), _state(), None, 12.5), CONTRACT)
+    message.gripper_opening = math.nan
+    with pytest.raises(ObservationError, match="finite"):
+        message_to_observation(message, CONTRACT)
+    message.joint_names = ["one"] * 7
+    with pytest.raises(ObservationError, match="robot's are"):
+        message_to_observation(message, CONTRACT)
+
+
+def test_a_chunk_survives_and_a_ragged_or_poisoned_one_does_not() -> None:
+    actions = RNG.normal(size=(12, 7))
+    chunk = ActionChunk(actions, 0.1, 3.25, "0123456789abcdef", 4, 5, "policy", 0.75, 6)
+    there = message_to_chunk(chunk_to_message(chunk))
+    np.testing.assert_array_equal(there.actions, actions)
+    assert (there.observation_stamp, there.observation_sequence, there.instruction_sequence) == (3.25, 4, 5)
+    assert (there.trust, there.sequence, there.specification) == (0.75, 6, "0123456789abcdef")
+    for poison in (math.nan, math.inf):
+        message = chunk_to_message(chunk)
+        message.actions[3] = poison
+        with pytest.raises(ChunkError, match="not finite"):
+            message_to_chunk(message)
+    message = chunk_to_message(chunk)
+    message.width = 8
+    with pytest.raises(ChunkError, match="expected 12 rows of 8"):
+        message_to_chunk(message)
+    message.horizon = message.width = 0
+    with pytest.raises(ChunkError):
+        message_to_chunk(message)
+
+
+def test_instructions_survive_and_unknown_kinds_do_not() -> None:
+    given_one = Instruction("stop", 3, InstructionKind.STOP, 1.5)
+    message = instruction_to_message(given_one)
+    assert message_to_instruction(message) == given_one
+    message.kind = 9
+    with pytest.raises(InstructionError, match="kind 9"):
+        message_to_instruction(message)

@@ -1,0 +1,32 @@
+"""A few real demonstrations, made once a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vla_ros.data.episodes import EpisodeWriter
+from vla_ros.robot.contract import load_contract
+from vla_ros.sim.collection import CollectionOptions, Collector
+from vla_ros.sim.scene import COLOURS, SHAPES
+from vla_ros.sim.tasks import PICK_TEMPLATES
+from vla_ros.training.dataset import PickDataset
+
+KINDS = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recorded")
+    contract = load_contract("panda")
+    writer = EpisodeWriter(folder, contract.action, {})
+    collector = Collector(contract, CollectionOptions(max_steps=25))
+    for seed in range(3):
+        writer.write(collector.collect(seed))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(recorded: Path) -> PickDataset:
+    return PickDataset([recorded], ["front", "wrist"], PICK_TEMPLATES, KINDS)

@@ -1,0 +1,153 @@
+"""The whole way from recordings to a policy that acts: train, save, resume, load, predict, refuse."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vla_ros.errors import CheckpointError, InstructionError, ObservationError
+from vla_ros.policies.build import load_policy
+from vla_ros.policies.local import LocalPolicy
+from vla_ros.policies.protocol import Policy
+from vla_ros.robot.contract import load_contract, parse_contract
+from vla_ros.sim.cell import Cell
+from vla_ros.sim.collection import policy_images
+from vla_ros.training.behavioural_cloning import train_policy
+from vla_ros.training.dataset import PickDataset
+from vla_ros.training.loop import LoopOptions, TrainingLoop
+from vla_ros.types import Instruction, Observation
+
+CONTRACT = load_contract("panda")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def trained(dataset: PickDataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float, float]:
+    torch.set_num_threads(2)
+    out = tmp_path_factory.mktemp("trained")
+    losses: list[float] = []
+    options = LoopOptions(steps=100, learning_rate=2e-3, warm_up=10, save_every=50)
+    last = train_policy(dataset, CONTRACT, "keypoint", out, options, batch=6, seed=0, device=CPU,
+                        report=lambda record: losses.append(record.loss))  # fmt: skip
+    return out, losses[0], last
+
+
+@pytest.fixture(scope="module")
+def observation() -> Observation:
+    cell = Cell(CONTRACT)
+    cell.reset(0)
+    state = cell.state()
+    return Observation(policy_images(cell, CONTRACT), state, None, state.stamp, 17)
+
+
+def test_training_brings_the_loss_down(trained: tuple[Path, float, float]) -> None:
+    _, early, late = trained
+    assert late < 0.9 * early
+
+
+def test_the_policy_answers_with_a_chunk_of_its_convention(
+    trained: tuple[Path, float, float], observation: Observation
+) -> None:
+    policy = load_policy(str(trained[0]), CONTRACT, "cpu")
+    assert isinstance(policy, Policy)
+    policy.reset(Instruction("pick up the red cube", 5))
+    chunk = policy.predict(observation)
+    assert chunk.actions.shape == (12, 7) and chunk.specification == CONTRACT.action.fingerprint
+    assert (chunk.observation_sequence, chunk.instruction_sequence) == (17, 5)
+    assert chunk.observation_stamp == observation.stamp and set(np.unique(chunk.actions[:, 6])) <= {0.0, 1.0}
+    again = load_policy(str(trained[0]), CONTRACT, "cpu")
+    again.reset(Instruction("pick up the red cube", 5))
+    np.testing.assert_allclose(again.predict(observation).actions, chunk.actions, atol=1e-6)
+
+
+def test_words_change_the_plan(trained: tuple[Path, float, float], observation: Observation) -> None:
+    policy = load_policy(str(trained[0]), CONTRACT, "cpu")
+    plans = []
+    for text in ("pick up the red cube", "pick up the blue ball"):
+        policy.reset(Instruction(text))
+        plans.append(policy.predict(observation).actions)
+    assert np.abs(plans[0] - plans[1]).max() > 1e-4
+
+
+def test_words_it_was_never_taught_are_named(trained: tuple[Path, float, float]) -> None:
+    policy = load_policy(str(trained[0]), CONTRACT, "cpu")
+    with pytest.raises(InstructionError, match=r"\['purple', 'dragon'\]"):
+        policy.reset(Instruction("pick up the purple dragon"))
+
+
+def test_a_chunk_without_an_instruction_or_a_camera_is_refused(
+    trained: tuple[Path, float, float], observation: Observation
+) -> None:
+    policy = load_policy(str(trained[0]), CONTRACT, "cpu")
+    with pytest.raises(InstructionError, match="call reset"):
+        policy.predict(observation)
+    policy.reset(Instruction("pick up the red cube"))
+    with pytest.raises(ObservationError, match="needs camera"):
+        policy.predict(replace(observation, images={"front": observation.images["front"]}))
+    small = {name: image[::2] for name, image in observation.images.items()}
+    with pytest.raises(ObservationError, match="expects"):
+        policy.predict(replace(observation, images=small))
+
+
+def test_training_resumes_where_it_stopped(dataset: PickDataset, trained: tuple[Path, float, float]) -> None:
+    from vla_ros.models.checkpoint import load_bundle
+    from vla_ros.models.build import build_model
+
+    network = build_model("keypoint", load_bundle(trained[0]).model_config)
+    loop = TrainingLoop(network, LoopOptions(steps=102, warm_up=10), CPU)
+    assert loop.resume(trained[0]) and loop.step == 100
+    loop.run(dataset.batches(2, np.random.default_rng(0)))
+    assert loop.step == 102
+    assert not TrainingLoop(network, LoopOptions(steps=1), CPU).resume(trained[0] / "nothing")
+
+
+def test_a_missing_or_damaged_checkpoint_is_named(trained: tuple[Path, float, float], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint 'nowhere'"):
+        load_policy("nowhere", CONTRACT, "cpu")
+    with pytest.raises(CheckpointError, match=r"policy\.json is missing"):
+        LocalPolicy(tmp_path, CONTRACT, "cpu")
+    (tmp_path / "policy.json").write_text((trained[0] / "policy.json").read_text())
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        LocalPolicy(tmp_path, CONTRACT, "cpu")
+    (tmp_path / "weights.safetensors").write_bytes((trained[0] / "weights.safetensors").read_bytes()[:-64])
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        LocalPolicy(tmp_path, CONTRACT, "cpu")
+    values = json.loads((trained[0] / "policy.json").read_text())
+    del values["state"]
+    (tmp_path / "policy.json").write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match="'state'"):
+        LocalPolicy(tmp_path, CONTRACT, "cpu")
+
+
+def test_poisoned_weights_are_refused(trained: tuple[Path, float, float], tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(trained[0] / "weights.safetensors")
+    next(iter(weights.values())).view(-1)[0] = float("nan")
+    save_file(weights, tmp_path / "weights.safetensors")
+    (tmp_path / "policy.json").write_text((trained[0] / "policy.json").read_text())
+    with pytest.raises(CheckpointError, match="not finite"):
+        LocalPolicy(tmp_path, CONTRACT, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("max_opening: 0.08", "max_opening: 0.10", r"gripper\.max_opening: trained with 0\.08"),
+        ("end_effector_frame: panda_tcp", "end_effector_frame: panda_hand", "end_effector_frame"),
+        ("policy_height: 96", "policy_height: 64", r"cameras\.front\.policy_height"),
+        ("reference: relative", "reference: delta", "reference: 'relative' here, 'delta' there"),
+    ],
+)
+def test_a_checkpoint_of_another_robot_is_refused_line_by_line(
+    trained: tuple[Path, float, float], old: str, new: str, says: str
+) -> None:
+    assert old in CONTRACT.text
+    other = parse_contract(CONTRACT.text.replace(old, new))
+    with pytest.raises(CheckpointError, match=says):
+        load_policy(str(trained[0]), other, "cpu")

@@ -1,0 +1,84 @@
+"""Lock step: when simulation time may go on, so that the speed of the machine has no part in what happens.
+
+An instant is over when its command has come and, if it took frames while there is a task, the policy's chunk for them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+FIRST_REPEAT = 0.25
+"""An instant that nobody has answered yet is said again after this wall time, for whoever joined late, s."""
+
+REPEAT = 5.0
+"""The same once answers have come: something was lost, or the robot is not armed any more, s."""
+
+CHUNK_WAIT = 10.0
+"""Longest wall time to wait for the chunk of the newest frames, s."""
+
+FRAME_SKEW = 0.05
+"""How far an observation's stamp may lie before its frames, s: it is the oldest stamp of its parts."""
+
+_TICK = 1e6  # times are compared in whole microseconds
+
+
+class LockstepGate:
+    """Waits for answers. `change` guards it; other threads call `answer` and `chunk_arrived` with the lock held."""
+
+    def __init__(
+        self, change: threading.Condition, interrupted: Callable[[], bool], warn: Callable[[str], None]
+    ) -> None:
+        """Wait on `change`, and not once `interrupted` says that something else is to be done."""
+        self._change, self._interrupted, self._warn = change, interrupted, warn
+        self._answered_at: float | None = None
+        self._repeat = FIRST_REPEAT
+        self._chunk_stamp = self._frame_time = self._frames_before = -np.inf
+        self._given_up = -np.inf
+
+    def answer(self, stamp: float | None) -> None:
+        """Take note of a command for the instant `stamp`, s."""
+        self._answered_at = stamp
+        self._change.notify_all()
+
+    def chunk_arrived(self, observation_stamp: float) -> None:
+        """Take note of a chunk for the observation of `observation_stamp`, s."""
+        self._chunk_stamp = max(self._chunk_stamp, observation_stamp)
+        self._change.notify_all()
+
+    def frames_taken(self, time: float) -> None:
+        """Take note of new frames, for which a chunk is due."""
+        if time > self._frame_time:
+            self._frames_before, self._frame_time = self._frame_time, time
+
+    def await_command(self, now: float) -> bool:
+        """Wait for the command of the instant `now`; False when it has to be shown again."""
+        with self._change:
+            self._change.wait_for(lambda: self._interrupted() or self._is_answered(now), timeout=self._repeat)
+            done = self._is_answered(now)
+            self._repeat = REPEAT if done else FIRST_REPEAT
+            return done and not self._interrupted()
+
+    def await_chunk(self) -> bool:
+        """Wait for the chunk of the newest frames; False when something else came in between.
+
+        One that does not come in time is warned of, and not waited for again.
+        """
+        if self._given_up == self._frame_time:
+            return True
+        with self._change:
+            there = self._change.wait_for(lambda: self._interrupted() or self._has_chunk(), timeout=CHUNK_WAIT)
+            if self._interrupted():
+                return False
+        if not there:
+            self._given_up = self._frame_time
+            self._warn(f"no chunk for the frames of {self._frame_time:.2f} s within {CHUNK_WAIT} s: going on")
+        return True
+
+    def _is_answered(self, now: float) -> bool:
+        return self._answered_at is not None and round(self._answered_at * _TICK) == round(now * _TICK)
+
+    def _has_chunk(self) -> bool:
+        return self._chunk_stamp > max(self._frames_before, self._frame_time - FRAME_SKEW)
