@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 VENV = REPOSITORY / ".venv"
 STAMPS = VENV / "vla_ros_stamps.json"
 LOGS = VENV / "logs"
-REQUIREMENTS = ("build", "ros", "core", "learning", "dev")
+REQUIREMENTS = ("build", "ros", "core", "learning", "models", "dev")
 CONSTRAINTS = REPOSITORY / "requirements" / "transitive.txt"
 SUPPORTED = ((3, 10), (3, 13))
 # Variables of a sourced ROS 2 or of another environment, which would mix two installations.
@@ -78,9 +78,11 @@ def run_step(title: str, command: list[str], environment: dict[str, str] | None 
             elif now - shown > QUIET_S:
                 print(f"    {now - start:4.0f} s  {line.strip()[:90]}", flush=True)
                 shown = now
-    print(f"{chr(13) + chr(27) + '[K' if terminal else ''}    done in {time.monotonic() - start:.0f} s", flush=True)
+    if terminal:
+        print("\r\033[K", end="")
     if process.returncode != 0:
         raise SetupError(f"{title} failed ({log}):\n    " + "\n    ".join(tail))
+    print(f"    done in {time.monotonic() - start:.0f} s", flush=True)
 
 
 def digest(files: Iterable[Path], *words: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 SHARE_VARIABLE = "VLA_ROS_SHARE"
@@ -15,6 +16,7 @@ def share_roots() -> list[Path]:
         roots.append(Path(chosen))
     # resolve(): with a symlinked install the module lies in the source tree, and so do the files beside it.
     roots.append(Path(__file__).resolve().parent.parent)
+    roots.append(Path(sys.prefix) / "share" / "vla_ros")
     roots += [Path(p) / "share" / "vla_ros" for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
     return roots
 

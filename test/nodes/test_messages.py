@@ -20,6 +20,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from vla_ros.msg import ActionChunk
+from vla_ros.nodes.runner import free_domain
 from vla_ros.srv import ResetScene
 
 HERE = Path(__file__).resolve().parent
@@ -63,8 +64,8 @@ def value_of(field_type, rng):
 
 @pytest.fixture(scope="module")
 def domain():
-    """Return a DDS domain that hardly anyone else uses."""
-    return 90 + os.getpid() % 10
+    """Return a DDS domain that nobody on this machine uses."""
+    return free_domain()
 
 
 @pytest.fixture(scope="module")

@@ -55,11 +55,11 @@ def test_the_rule_by_hand() -> None:
         assert way.openings is not None
         return way.positions[0] - tool, float(way.openings[0])
 
-    step, opening = first(target + [0.0, 0.0, 0.06], 0.08)
+    step, opening = first(target + np.array([0.0, 0.0, 0.06]), 0.08)
     assert step[2] < -0.01 and abs(step[0]) < 1e-9 and opening == 0.08
-    step, opening = first(target + [0.0, 0.0, 0.002], 0.08)
+    step, opening = first(target + np.array([0.0, 0.0, 0.002]), 0.08)
     assert opening == 0.0
     step, opening = first(target, 0.042, holds=True)
     assert step[2] > 0.01 and opening == 0.0
-    step, opening = first(target + [0.05, 0.0, 0.01], 0.08)  # beside it and low: up, not through it
+    step, opening = first(target + np.array([0.05, 0.0, 0.01]), 0.08)  # beside it and low: up, not through it
     assert step[2] > 0.01 and abs(step[0]) < 1e-9 and opening == 0.08

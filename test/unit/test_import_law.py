@@ -20,10 +20,10 @@ MAY_IMPORT = {
     "perception": set(),
     "language": set(),
     "models": {"actions"},
-    "policies": {"models", "actions", "robot"},
+    "policies": {"models", "actions", "robot", "language"},
     "data": {"actions"},
-    "training": {"models", "data"},
-    "sim": {"robot", "actions"},
+    "training": {"models", "data", "policies", "language", "robot"},
+    "sim": {"robot", "actions", "perception", "data"},
     "evaluation": {"policies", "sim", "safety"},
     "insight": {"models", "policies"},
 }

@@ -39,9 +39,7 @@ class PoseTrajectory:
     openings: FloatArray | None
 
 
-def decode(
-    actions: FloatArray, specification: ActionSpecification, start: Pose, max_opening: float
-) -> PoseTrajectory:
+def decode(actions: FloatArray, specification: ActionSpecification, start: Pose, max_opening: float) -> PoseTrajectory:
     """Return the poses that `actions` (horizon, width) ask for.
 
     Args:
@@ -89,9 +87,7 @@ def _decode_rotations(
     return matrices
 
 
-def _decode_gripper(
-    actions: FloatArray, specification: ActionSpecification, max_opening: float
-) -> FloatArray | None:
+def _decode_gripper(actions: FloatArray, specification: ActionSpecification, max_opening: float) -> FloatArray | None:
     if specification.gripper is GripperConvention.NONE:
         return None
     column = actions[:, -1]

@@ -1,0 +1,1 @@
+"""Rollouts and the figures that sum them up."""

@@ -20,7 +20,7 @@ from vla_ros.sim.tasks import pick_instruction
 
 @dataclass(frozen=True)
 class SuiteOptions:
-    """What is evaluated: `exchange` also asks for each other object of the same scene; `safety` off is for comparison."""
+    """What is evaluated: `exchange` asks for each other object of a scene, too; `safety` off is to compare."""
 
     robot: str
     policy: str

@@ -1,0 +1,1 @@
+"""Why a policy did what it did."""

@@ -1,1 +1,1 @@
-"""What people say to the robot: validated, stopped on at once when it asks for that, and compared with what is there."""
+"""What people say to the robot: validated, heard as a stop before all else, and compared with what is there."""

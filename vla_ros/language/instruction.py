@@ -1,40 +1,82 @@
-"""Validates and normalises what people (and whatever else finds the topic) send as an instruction."""
+"""From whatever somebody sent to a sentence that a policy may read, or a refusal that says what to do instead."""
 
 from __future__ import annotations
 
-import re
 import unicodedata
 
 from vla_ros.errors import InstructionError
+from vla_ros.language.tokenizer import split_words
 
 MAX_BYTES = 512
-"""Longest instruction, in bytes of UTF-8, before and after normalisation; the message has room for no more."""
+"""Longest instruction in UTF-8, bytes; Instruction.msg holds no more."""
 
-_REPLACEMENT = "\ufffd"
+QUOTED = 40
+"""How much of a refused text an error repeats, characters."""
+
+REPLACEMENT = "�"
 """What a decoder leaves where bytes were not UTF-8."""
 
-_SPACES = re.compile(r"\s+")
-_WORD = re.compile(r"[^\W_]")
+_BLANK_CONTROLS = "\t\n\v\f\r"
+"""Control characters that only separate words: a line from a terminal or a file ends with one."""
+
+_REFUSED_CATEGORIES = {
+    "Cc": "control character",
+    "Cf": "invisible formatting character",
+    "Cs": "half of a surrogate pair",
+    "Co": "private character",
+    "Cn": "unassigned character",
+}
 
 
 def normalise_instruction(text: object) -> str:
-    """Return the sentence in lower case, in Unicode's compatibility form (NFKC), with single spaces.
+    """Return `text` in NFKC and lower case, its words separated by single spaces; normalising twice changes nothing.
 
-    Normalising again changes nothing. Tabs and line breaks count as spaces; every other control or invisible character
-    is refused: it would be a different sentence to the policy than to the person who reads the log.
+    Args:
+        text: What was received, at most `MAX_BYTES` bytes of UTF-8 before and after.
 
     Raises:
-        InstructionError: when it is no text, not UTF-8, over `MAX_BYTES`, holds control characters, or has no word.
+        InstructionError: when it is not a str, is empty or has no word, is too long, or holds characters that nobody
+            can see or that stand for bytes which were not UTF-8.
     """
     if not isinstance(text, str):
-        raise InstructionError(f"got {type(text).__name__}, expected a text; send a sentence such as 'pick up the cube'")
-    _check_size(text)  # first: normalising can make a text 18 times longer
-    if _REPLACEMENT in text:
-        raise InstructionError("the instruction is not UTF-8; send it in that encoding")
-    _check_characters(_SPACES.sub(" ", text) if text.isprintable() else _collapse(text))
+        raise InstructionError(f"instruction is of type {type(text).__name__}, expected str; send a sentence")
+    _check_size(text)  # before the work, whose cost grows with the length
+    _check_characters(text)
+    # Twice, since a letter that is lowered may compose or decompose once more.
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
-    sentence = _SPACES.sub(" ", folded).strip()
-    if not _WORD.search(sentence):
-        raise InstructionError("the instruction has no word in it; send a sentence such as 'pick up the cube'")
-    _check_size(sentence)
+    sentence = " ".join(folded.split())
+    if not split_words(sentence):
+        raise InstructionError(
+            f"instruction {quoted(text)} is empty, expected at least one word; send one such as 'pick up the red cube'"
+        )
+    _check_size(sentence)  # one character can become eighteen in NFKC
     return sentence
+
+
+def quoted(text: str) -> str:
+    """Return the beginning of `text` in quotes, in visible characters only."""
+    return repr(text) if len(text) <= QUOTED else f"{text[:QUOTED]!r}..."
+
+
+def _check_size(text: str) -> None:
+    # The encoder must bear lone surrogates: they are refused by name, after this.
+    size = len(text) if len(text) > MAX_BYTES else len(text.encode("utf-8", "surrogatepass"))
+    if size > MAX_BYTES:
+        raise InstructionError(
+            f"instruction {quoted(text)} has at least {size} bytes, expected at most {MAX_BYTES}; "
+            "send a shorter sentence"
+        )
+
+
+def _check_characters(text: str) -> None:
+    for place, character in enumerate(text):
+        if character == REPLACEMENT:
+            raise InstructionError(
+                f"instruction {quoted(text)} was not UTF-8 (at character {place}), expected UTF-8; encode it as UTF-8"
+            )
+        what = _REFUSED_CATEGORIES.get(unicodedata.category(character))
+        if what is not None and character not in _BLANK_CONTROLS:
+            raise InstructionError(
+                f"instruction {quoted(text)} has a {what} (U+{ord(character):04X}) at character {place}, expected "
+                "visible text; remove it"
+            )

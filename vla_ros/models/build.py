@@ -10,6 +10,9 @@ from typing import Any
 from vla_ros.errors import ContractError
 
 MODELS = {
+    "foundation": "vla_ros.models.foundation:FoundationModel",
+    "rt2": "vla_ros.models.rt2:Rt2Model",
+    "unified": "vla_ros.models.unified:UnifiedModel",
     "keypoint": "vla_ros.models.keypoint:KeypointModel",
 }
 """Name to `module:Class`; the class has a `from_config` that takes plain values."""

@@ -1,0 +1,1 @@
+"""The ROS 2 graph: thin nodes over the core."""

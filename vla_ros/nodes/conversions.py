@@ -9,7 +9,6 @@ from __future__ import annotations
 import array
 from collections.abc import Mapping
 
-import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Quaternion
@@ -21,6 +20,7 @@ from vla_ros.errors import ChunkError, InstructionError, ObservationError
 from vla_ros.msg import ActionChunk as ChunkMessage
 from vla_ros.msg import Instruction as InstructionMessage
 from vla_ros.msg import Observation as ObservationMessage
+from vla_ros.perception.decoding import decode_image
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import ActionChunk, ImageArray, Instruction, InstructionKind, Observation, Pose, RobotState
@@ -29,15 +29,6 @@ NANOSECONDS = 1_000_000_000
 
 LARGEST_VALUE = 1e3
 """No joint of any arm measures more than this, rad or rad/s; it also catches 1e300, which is finite."""
-
-_ENCODINGS: Mapping[str, tuple[int, int | None]] = {
-    "rgb8": (3, None),
-    "bgr8": (3, cv2.COLOR_BGR2RGB),
-    "rgba8": (4, cv2.COLOR_RGBA2RGB),
-    "bgra8": (4, cv2.COLOR_BGRA2RGB),
-    "mono8": (1, cv2.COLOR_GRAY2RGB),
-}
-"""Encoding to (bytes a pixel, OpenCV's conversion to RGB)."""
 
 
 def stamp_to_seconds(stamp: Time) -> float:
@@ -64,33 +55,12 @@ def seconds_to_stamp(seconds: float) -> Time:
 
 
 def image_to_array(message: Image) -> ImageArray:
-    """Return the picture as (height, width, 3) uint8 RGB, read-only; rgb8 without a copy, rows padded or not.
+    """Return the picture as (height, width, 3) uint8 RGB, read-only; rgb8 without a copy.
 
     Raises:
-        ObservationError: for an encoding that is not known, a size of zero, or data that does not fit it.
+        ObservationError: see `decode_image`.
     """
-    if message.encoding not in _ENCODINGS:
-        raise ObservationError(
-            f"image encoding '{message.encoding[:32]}' is not known; set the camera driver to one of "
-            f"{sorted(_ENCODINGS)}"
-        )
-    channels, to_rgb = _ENCODINGS[message.encoding]
-    height, width, step = int(message.height), int(message.width), int(message.step)
-    if height < 1 or width < 1 or step < width * channels:
-        raise ObservationError(
-            f"image says {width} x {height} px with rows of {step} bytes; expected at least 1 x 1 px and "
-            f"{width * channels} bytes for {message.encoding}; look at the camera driver"
-        )
-    if len(message.data) != height * step:
-        raise ObservationError(
-            f"image has {len(message.data)} bytes, expected {height} rows of {step} = {height * step}; "
-            "the camera driver or the transport cuts it"
-        )
-    data: ImageArray = np.frombuffer(message.data, dtype=np.uint8)
-    rows = data.reshape(height, step)[:, : width * channels].reshape(height, width, channels)
-    picture: ImageArray = rows if to_rgb is None else np.asarray(cv2.cvtColor(rows, to_rgb), dtype=np.uint8)
-    picture.setflags(write=False)
-    return picture
+    return decode_image(message.data, message.encoding, int(message.height), int(message.width), int(message.step))
 
 
 def array_to_image(picture: ImageArray, stamp: float, frame_id: str) -> Image:

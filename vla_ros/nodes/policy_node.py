@@ -96,6 +96,7 @@ class PolicyNode(ManagedNode):
         try:
             self._worker.offer(message_to_observation(message, self._contract))
         except ObservationError as error:
+            self._worker.complain(str(error))
             self.get_logger().error(str(error), throttle_duration_sec=1.0)
 
     def _on_task(self, message: InstructionMessage) -> None:

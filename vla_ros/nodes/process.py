@@ -19,6 +19,7 @@ from vla_ros.nodes.graph import NodeDescription
 LOG_BYTES = 2_000_000
 """Largest size of a log file; the one before is kept beside it as `.1`."""
 
+_LOG_PAUSE = 0.2  # s
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -50,6 +51,7 @@ class NodeProcess:
             preexec_fn=_end_with_parent,
         )
         self.log_path.write_bytes(b"")
+        self._written = 0
         self._reader = threading.Thread(target=self._copy_log, name=f"log of {description.name}", daemon=True)
         self._reader.start()
 
@@ -94,7 +96,10 @@ class NodeProcess:
         return self._process.wait()
 
     def last_lines(self, count: int = 12) -> str:
-        """Return the end of its log."""
+        """Return the end of its log, once nothing more has come for a moment."""
+        size = -1
+        while size != (size := self._written):
+            time.sleep(_LOG_PAUSE)
         try:
             return "\n".join(self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])
         except OSError as error:
@@ -115,6 +120,7 @@ class NodeProcess:
                 log.write(line)
                 log.flush()
                 size += len(line)
+            self._written += len(line)
         stream.close()
         if log is not None:
             log.close()

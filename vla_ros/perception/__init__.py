@@ -1,0 +1,1 @@
+"""Camera images and joint states become one observation: decoding, geometry, health, synchronisation."""

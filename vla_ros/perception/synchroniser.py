@@ -1,33 +1,36 @@
-"""Brings the newest pictures of several cameras and the joint state of the same instant together.
+"""Brings the pictures of several cameras and the joint state of the same instant together.
 
-Buffers are bounded; what is too old to find partners is dropped and counted. Time is the stamp of the sensors.
+    wrist   -----o---------o---------o-      the pivot: one bundle for each of its pictures
+    front   --o----o----o----o----o----      of the others the picture nearest to the pivot's
+    joints  ..|..|..|..|..|..|..|..|..|      the two states around the oldest of these pictures, blended
+
+A bundle is given out as soon as every part is known on both sides of the pivot's stamp, since what comes later cannot
+fit better; after `patience` with what is there. Buffers are bounded, and what finds no partners is counted. Stamps are
+those of the sensors, s; only patience runs on the caller's steady clock.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from vla_ros.perception.sensor_buffer import SensorBuffer, Stamped
 
 Picture = TypeVar("Picture")
+RawState = TypeVar("RawState")
 State = TypeVar("State")
 
-BACKWARD_RESTART = 5
-"""After so many items in a row that are older than what was delivered, the clock is taken to have jumped back."""
+PICTURES_KEPT = 6
+"""A camera; more only hold memory: a partner that comes six pictures late is worth nothing."""
+
+STATES_KEPT = 512
+"""Half a second of a robot that reports at 1 kHz."""
 
 
-@dataclass(frozen=True)
-class Stamped(Generic[Picture]):
-    """A value and its stamp, s."""
-
-    stamp: float
-    value: Picture
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bundle(Generic[Picture, State]):
-    """One instant: a picture of every camera, the state nearest to them, and the largest difference of stamps, s."""
+    """One instant: a picture of every camera, the state at that time, and the largest difference of stamps, s."""
 
     pictures: dict[str, Stamped[Picture]]
     state: Stamped[State]
@@ -39,82 +42,143 @@ class Bundle(Generic[Picture, State]):
         return min(self.state.stamp, *(picture.stamp for picture in self.pictures.values()))
 
 
-class Synchroniser(Generic[Picture, State]):
-    """Collects parts and gives out bundles, newest first and never the same pictures twice."""
+class Synchroniser(Generic[Picture, RawState, State]):
+    """Collects parts and gives out bundles in the order of their stamps, never the same picture of the pivot twice."""
 
-    def __init__(self, cameras: Iterable[str], tolerance: float, buffer: int = 4, states: int = 50) -> None:
+    def __init__(
+        self,
+        cameras: Mapping[str, float],
+        tolerance: float,
+        blend: Callable[[RawState, RawState, float], State],
+        patience: float = 0.02,
+    ) -> None:
         """Prepare empty buffers.
 
         Args:
-            cameras: All must be there.
-            tolerance: Largest difference of stamps in one bundle, s.
-            buffer: Pictures kept a camera.
-            states: Joint states kept.
+            cameras: Name to nominal rate, Hz; all must be there, and the slowest is the pivot.
+            tolerance: Largest difference of stamps in one bundle, and between two states that are blended, s.
+            blend: (before, after, share 0 to 1) to the state between two; (one, the same, 0) where there is one. Called
+                for bundles alone, so that states that come a thousand times a second cost nothing in between.
+            patience: How long a picture waits for better partners than those that are there, s.
         """
-        self.tolerance = tolerance
-        self._pictures: dict[str, deque[Stamped[Picture]]] = {name: deque(maxlen=buffer) for name in cameras}
-        if not self._pictures:
+        if not cameras:
             raise ValueError("a synchroniser needs at least one camera")
-        self._states: deque[Stamped[State]] = deque(maxlen=states)
-        self._delivered = -float("inf")
-        self._backward = 0
-        self.dropped = 0
+        self._tolerance, self._patience, self._blend = tolerance, patience, blend
+        self._pivot = min(cameras, key=lambda name: cameras[name])
+        self._pictures: dict[str, SensorBuffer[Picture]] = {name: SensorBuffer(PICTURES_KEPT) for name in cameras}
+        self._states: SensorBuffer[RawState] = SensorBuffer(STATES_KEPT)
+        self._reason = ""
+        self.bundles = 0
         self.unmatched = 0
 
-    def add_picture(self, camera: str, stamp: float, picture: Picture) -> None:
-        """Take a picture; one that is older than what was delivered is dropped."""
-        queue = self._pictures[camera]
-        if stamp <= self._delivered:
-            self.dropped += 1
-            self._backward += 1
-            if self._backward < BACKWARD_RESTART:
-                return
-            self.restart()
-        self._backward = 0
-        if len(queue) == queue.maxlen:
-            self.dropped += 1
-        queue.append(Stamped(stamp, picture))
+    @property
+    def dropped(self) -> int:
+        """Pictures that were not newer than the one before."""
+        return sum(source.dropped for source in self._pictures.values())
 
-    def add_state(self, stamp: float, state: State) -> None:
-        """Take a joint state; after a jump backward the older ones are forgotten."""
-        if self._states and stamp < self._states[-1].stamp:
-            self._states.clear()
-        self._states.append(Stamped(stamp, state))
+    def add_picture(self, camera: str, stamp: float, picture: Picture, now: float) -> None:
+        """Take a picture that came at `now`."""
+        self._pictures[camera].add(Stamped(stamp, picture, now))
 
-    def restart(self) -> None:
-        """Forget everything, as after a jump of the clock."""
-        for queue in self._pictures.values():
-            queue.clear()
-        self._delivered = -float("inf")
-        self._backward = 0
+    def add_state(self, stamp: float, state: RawState, now: float) -> None:
+        """Take a joint state that came at `now`; when its clock went back, the pictures before it are void."""
+        if self._states.add(Stamped(stamp, state, now)):
+            for source in self._pictures.values():
+                source.clear()
 
     def missing(self) -> list[str]:
         """Return what a bundle still lacks: cameras by name, and "joint states"."""
-        lacking = [name for name, queue in self._pictures.items() if not queue]
-        return lacking + ([] if self._states else ["joint states"])
+        lacking = [name for name, source in self._pictures.items() if not source.items]
+        return lacking + ([] if self._states.items else ["joint states"])
 
-    def take(self) -> Bundle[Picture, State] | None:
-        """Return the newest bundle whose parts lie within the tolerance, or None."""
+    def sentence(self) -> str:
+        """Return for people why the latest try gave no bundle; empty when it gave one."""
+        missing = self.missing()
+        return f"waiting for {', '.join(missing)}" if missing else self._reason
+
+    def expires(self, now: float) -> float | None:
+        """Return the time until the patience of a picture that waits for partners ends, s; None when none waits."""
+        waiting = [rest for item in self._pictures[self._pivot].items if (rest := self._rest(item, now)) > 0.0]
+        return min(waiting, default=None)
+
+    def take(self, now: float) -> Bundle[Picture, State] | None:
+        """Return the newest bundle there is at `now`, or None; older pictures of the pivot are dropped with it.
+
+        Raises:
+            Whatever `blend` raises; the picture that it was needed for is dropped.
+        """
+        pivots = self._pictures[self._pivot].items
+        for pivot in reversed(list(pivots)):
+            settled = self._is_settled(pivot.stamp)
+            if not settled and self._rest(pivot, now) > 0.0:
+                continue
+            try:
+                bundle = self._gather(pivot)
+            except Exception:
+                pivots.remove(pivot)  # it would fail in the same way again
+                self.unmatched += 1
+                raise
+            if bundle is not None:
+                self._forget_before(bundle)
+                self._reason = ""
+                self.bundles += 1
+                return bundle
+            if settled:  # nothing that is still to come fits better
+                pivots.remove(pivot)
+                self.unmatched += 1
+        return None
+
+    def _rest(self, pivot: Stamped[Picture], now: float) -> float:
+        return pivot.received + self._patience - now
+
+    def _is_settled(self, stamp: float) -> bool:
+        """Tell whether every source has reached `stamp`, so that its best part for it is known."""
+        sources: list[SensorBuffer[Any]] = [*self._pictures.values(), self._states]
+        return all(source.items and source.items[-1].stamp >= stamp for source in sources)
+
+    def _gather(self, pivot: Stamped[Picture]) -> Bundle[Picture, State] | None:
         if self.missing():
             return None
-        # The slowest camera decides the instant; of the others the nearest picture is taken.
-        instant = min(queue[-1].stamp for queue in self._pictures.values())
-        pictures = {name: _nearest(queue, instant) for name, queue in self._pictures.items()}
-        state = _nearest(self._states, instant)
+        pictures = {name: source.nearest(pivot.stamp) for name, source in self._pictures.items()}
+        pictures[self._pivot] = pivot
+        oldest = min(pictures, key=lambda name: pictures[name].stamp)
+        newest = max(pictures, key=lambda name: pictures[name].stamp)
+        skew = pictures[newest].stamp - pictures[oldest].stamp
+        if not skew <= self._tolerance:
+            self._reason = (
+                f"the pictures of {oldest} and {newest} are {skew:.3f} s apart, expected at most {self._tolerance}; "
+                "look at their clocks and triggers"
+            )
+            return None
+        state = self._state_at(pictures[oldest].stamp)
         stamps = [state.stamp, *(picture.stamp for picture in pictures.values())]
         skew = max(stamps) - min(stamps)
-        if not skew <= self.tolerance:
-            self.unmatched += 1
+        if not skew <= self._tolerance:
+            self._reason = (
+                f"the nearest joint state is {state.stamp - pictures[oldest].stamp:+.3f} s from the pictures, expected "
+                f"at most {self._tolerance}; look at the clocks of the cameras and the robot"
+            )
             return None
-        for name, queue in self._pictures.items():
-            while queue and queue[0].stamp <= pictures[name].stamp:
-                queue.popleft()
-        self._delivered = instant
         return Bundle(pictures, state, skew)
 
+    def _state_at(self, stamp: float) -> Stamped[State]:
+        """Return the state at `stamp`: blended between its neighbours, or the nearest one where that cannot be."""
+        after: Stamped[RawState] | None = None
+        for before in reversed(self._states.items):
+            if before.stamp <= stamp:
+                if before.stamp == stamp or after is None or after.stamp - before.stamp > self._tolerance:
+                    break
+                share = (stamp - before.stamp) / (after.stamp - before.stamp)
+                return Stamped(stamp, self._blend(before.value, after.value, share), after.received)
+            after = before
+        nearest = self._states.nearest(stamp)
+        return Stamped(nearest.stamp, self._blend(nearest.value, nearest.value, 0.0), nearest.received)
 
-Item = TypeVar("Item")
-
-
-def _nearest(queue: Iterable[Stamped[Item]], instant: float) -> Stamped[Item]:
-    return min(queue, key=lambda item: abs(item.stamp - instant))
+    def _forget_before(self, bundle: Bundle[Picture, State]) -> None:
+        """Drop pictures that no later bundle can want: they hold large memory."""
+        for name, source in self._pictures.items():
+            used = bundle.pictures[name]
+            while source.items[0] is not used:
+                source.items.popleft()
+                self.unmatched += name == self._pivot
+        self._pictures[self._pivot].items.popleft()

@@ -101,6 +101,8 @@ class InferenceWorker:
             if instruction == self._instruction:
                 return
             self._instruction = instruction
+            if time.monotonic() - self._observed_at > self._stale_after:
+                self._observation = None  # left from before: what a new plan begins with has to be seen now
             self._must_reset = True
             self._fault, self._refused, self._trust = "", False, 0.0
             self._change.notify_all()
@@ -112,6 +114,12 @@ class InferenceWorker:
                 self._dropped += 1
             self._observation, self._observed_at = observation, time.monotonic()
             self._change.notify_all()
+
+    def complain(self, sentence: str) -> None:
+        """Be at fault for an observation that could not even be offered, until the next good chunk."""
+        with self._change:
+            if self._has_task():
+                self._fault = sentence
 
     def status(self) -> WorkerStatus:
         """Return what the worker is at."""

@@ -114,7 +114,8 @@ class LocalPolicy:
             image = observation.images[name]
             if image.shape != (*size, 3):
                 raise ObservationError(f"camera '{name}': got {image.shape}, the policy expects {(*size, 3)}")
-            tensor = torch.from_numpy(np.ascontiguousarray(image)).to(self._device)
+            # A copy, since the picture may be a read-only view of a message.
+            tensor = torch.from_numpy(np.array(image, order="C")).to(self._device)
             images[name] = tensor.permute(2, 0, 1)[None].float() / 255.0
         return images
 

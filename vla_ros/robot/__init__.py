@@ -1,0 +1,1 @@
+"""The robot contract and the kinematics that follow from it."""

@@ -3,8 +3,8 @@
     minimise    |W (J v - t)|^2 + (v - p)' D (v - p)       (Nakamura and Hanafusa 1986; Maciejewski and Klein 1988)
     subject to  lower <= v <= upper,  G v >= g where the bounds leave room for it
 
-J is the tool Jacobian, t the tool velocity, p a pull towards home. D is a small multiple of the identity, so that p acts
-where the task leaves freedom; along a direction in which the tool cannot move, and only there, D grows. So v stays
+J is the tool Jacobian, t the tool velocity, p a pull towards home. D is a small multiple of the identity, so that p
+acts where the task leaves freedom; along a direction in which the tool cannot move, and only there, D grows. So v stays
 bounded at a singularity, every other direction stays open, and the pull towards home leads out of it.
 """
 
@@ -21,7 +21,10 @@ from vla_ros.types import FloatArray
 LEVER = 0.3
 """Makes radians comparable to metres: a turn counts as the way of a point so far from the axis, m."""
 
-ALPHA = 1.0
+SINGULAR_PULL = 0.2
+"""Share of the pull towards home along a direction in which the tool cannot move: with none of it the way out of a
+singularity takes seconds, with all of it the arm swings in and out."""
+
 POSTURE_SPEED = 0.3
 """Fastest pull of one joint towards home, rad/s."""
 
@@ -102,7 +105,8 @@ class DifferentialIK:
         damping = self._damping**2 * self._identity
         damping += (directions * (shares * self._singular_damping) ** 2) @ directions.T
         posture = np.clip(self._posture_gain * (self._home - q), -POSTURE_SPEED, POSTURE_SPEED)
-        velocities = self._program(gram + damping, -(task + ALPHA * (damping @ posture) + (1 - ALPHA) * self._damping**2 * posture), lower, upper, rows, row_lower)
+        pull = SINGULAR_PULL * (damping @ posture) + (1.0 - SINGULAR_PULL) * self._damping**2 * posture
+        velocities = self._program(gram + damping, -(task + pull), lower, upper, rows, row_lower)
         lost = float(np.linalg.norm(weighted @ velocities - self._weights * twist))
         noticeable = NOTICEABLE * float(np.linalg.norm(self._weights * twist)) + 1e-3
         return VelocitySolution(velocities, float(singular_values[0]), bool(shares.any()) and lost > noticeable)

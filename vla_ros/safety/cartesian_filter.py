@@ -68,7 +68,7 @@ class CartesianFilter:
         return PoseTarget(position, target.rotation, linear, target.angular), distance
 
     def faces(self, position: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the room (6,) m between `position` (3,) and each face, negative beyond it, and the inward normals (6, 3)."""
+        """Return the room (6,) m before each face at `position` (3,), negative beyond it, and the normals (6, 3)."""
         return np.concatenate([position - self._lower, self._upper - position]), self._normals
 
     def step(

@@ -127,7 +127,7 @@ class CollisionModel:
 
     def held(self, distances: FloatArray) -> FloatArray:
         """Return what every pair must keep when it starts from `distances`: its required distance, or what it has."""
-        return np.minimum(self._required, distances - WAVER)
+        return np.asarray(np.minimum(self._required, distances - WAVER), dtype=np.float64)
 
     def violated(self, positions: FloatArray, held: FloatArray) -> CollisionPair | None:
         """Return a pair that is nearer than `held` at joint positions (n,), or None."""
@@ -152,7 +152,7 @@ class CollisionModel:
         normal = np.asarray(result.normal)  # from the first shape to the second
         first = self._point_row(pair.first_joint, np.asarray(result.getNearestPoint1()), normal)
         second = self._point_row(pair.second_joint, np.asarray(result.getNearestPoint2()), normal)
-        return second - first
+        return np.asarray(second - first, dtype=np.float64)
 
     def _point_row(self, joint: int, point: FloatArray, direction: FloatArray) -> FloatArray:
         """Return the speed along `direction` of a `point` that joint `joint` carries, per joint velocity."""
@@ -161,5 +161,5 @@ class CollisionModel:
         jacobian = pinocchio.getJointJacobian(
             self._model, self._data, joint, pinocchio.ReferenceFrame.LOCAL_WORLD_ALIGNED
         )
-        lever = np.cross(point - np.asarray(self._data.oMi[joint].translation), direction)
+        lever = pinocchio.skew(point - np.asarray(self._data.oMi[joint].translation)) @ direction
         return np.asarray(direction @ jacobian[:3] + lever @ jacobian[3:], dtype=np.float64)

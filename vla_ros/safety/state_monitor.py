@@ -55,6 +55,12 @@ class StateMonitor:
         self.sound_in_row += 1
         self.state, self._received, self._fault, self._older = state, now, Reason.OK, 0
 
+    def refuse(self) -> None:
+        """Note that something came that is no joint state of this robot."""
+        if self._fault is Reason.OK:
+            self._fault = Reason.STATE_WIDTH
+        self.sound_in_row = 0
+
     def _judge(self, state: RobotState) -> Reason:
         if state.joint_positions.shape != (self._joints,):
             return Reason.STATE_WIDTH

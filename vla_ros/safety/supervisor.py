@@ -52,7 +52,7 @@ TOOL_AXES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 
 MALFORMED = frozenset({
     Reason.CHUNK_SPECIFICATION, Reason.CHUNK_SHAPE, Reason.CHUNK_PERIOD, Reason.CHUNK_NOT_FINITE,
-    Reason.CHUNK_ROTATION, Reason.CHUNK_OUT_OF_RANGE, Reason.CHUNK_START, Reason.TRUST_LOW,
+    Reason.CHUNK_ROTATION, Reason.CHUNK_OUT_OF_RANGE, Reason.TRUST_LOW,
 })  # fmt: skip
 """A chunk refused for one of these says that its policy is not well: the arm holds at once. Others are only dropped."""
 
@@ -115,6 +115,11 @@ class SafetySupervisor:
         return self._machine.armed
 
     @property
+    def resting(self) -> bool:
+        """Say whether the commanded motion is at rest."""
+        return self._motion.joints.resting
+
+    @property
     def instruction_sequence(self) -> int:
         """Instruction that the running chunk serves; 0 when there is none."""
         return 0 if self._plan.accepted is None else self._plan.accepted.chunk.instruction_sequence
@@ -126,6 +131,10 @@ class SafetySupervisor:
             ObservationError: when it cannot be used. The fault is kept, and the next tick holds because of it.
         """
         self._monitor.receive(state, now)
+
+    def refuse_state(self, now: float) -> None:
+        """Note that a joint state came that could not even be read, which holds the arm as any other bad one does."""
+        self._monitor.refuse()
 
     def receive_instruction(self, instruction: Instruction, now: float) -> None:
         """Take what the robot is asked to do: a stop holds at once, a new task drops the plan for the old one."""

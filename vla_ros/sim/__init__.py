@@ -1,0 +1,1 @@
+"""The MuJoCo cell: world, tasks, judge, scripted expert."""

@@ -30,9 +30,7 @@ SETTLE_TIME = 0.3
 class Cell:
     """A robot at a table, with the interface of the real thing: references in, state and images out."""
 
-    def __init__(
-        self, contract: RobotContract, *, camera_sizes: Mapping[str, tuple[int, int]] | None = None
-    ) -> None:
+    def __init__(self, contract: RobotContract, *, camera_sizes: Mapping[str, tuple[int, int]] | None = None) -> None:
         """Build the cell of a robot; `camera_sizes` maps a camera to (height, width) in place of the contract's."""
         self.contract = contract
         self.kinematics = Kinematics(contract)

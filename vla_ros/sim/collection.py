@@ -141,7 +141,7 @@ class Collector:
     def _disturb(self, trajectory: PoseTrajectory, offset: FloatArray, forced: float) -> PoseTrajectory:
         positions = trajectory.positions + offset * 0.5
         box = self.contract.cartesian
-        positions = np.clip(positions, box.workspace_lower + (0.0, 0.0, 0.008), box.workspace_upper)
+        positions = np.clip(positions, box.workspace_lower + np.array([0.0, 0.0, 0.008]), box.workspace_upper)
         openings = trajectory.openings
         if openings is not None and forced > 0.0:
             openings = self.contract.gripper.max_opening - openings
@@ -158,5 +158,3 @@ class Collector:
             q = self._follower.step(position, slerp(start.quaternion, trajectory.quaternions[0], share), CONTROL_PERIOD)
             self.cell.command(q, float(np.clip(opening, 0.0, self.contract.gripper.max_opening)))
             self.cell.step(CONTROL_PERIOD)
-
-

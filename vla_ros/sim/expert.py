@@ -36,7 +36,7 @@ ALIGNED, NEAR = 0.010, 0.008
 
 @dataclass(frozen=True)
 class GraspScene:
-    """What the expert needs to know: tool position (3,) m, opening m, target centre (3,) m, its width m, what is held."""
+    """What the expert needs: tool position (3,) m, opening m, target centre (3,) m, its width m, what is held."""
 
     tool: FloatArray
     opening: float

@@ -16,6 +16,9 @@ FIRST_REPEAT = 0.25
 REPEAT = 5.0
 """The same once answers have come: something was lost, or the robot is not armed any more, s."""
 
+CHUNK_REPEAT = 1.0
+"""Frames that are still unanswered after this wall time are taken again, for whoever missed them, s."""
+
 CHUNK_WAIT = 10.0
 """Longest wall time to wait for the chunk of the newest frames, s."""
 
@@ -61,20 +64,25 @@ class LockstepGate:
             self._repeat = REPEAT if done else FIRST_REPEAT
             return done and not self._interrupted()
 
-    def await_chunk(self) -> bool:
+    def await_chunk(self, take_again: Callable[[], None]) -> bool:
         """Wait for the chunk of the newest frames; False when something else came in between.
 
         One that does not come in time is warned of, and not waited for again.
+
+        Args:
+            take_again: Called when the frames may have been missed.
         """
-        if self._given_up == self._frame_time:
-            return True
-        with self._change:
-            there = self._change.wait_for(lambda: self._interrupted() or self._has_chunk(), timeout=CHUNK_WAIT)
-            if self._interrupted():
-                return False
-        if not there:
-            self._given_up = self._frame_time
-            self._warn(f"no chunk for the frames of {self._frame_time:.2f} s within {CHUNK_WAIT} s: going on")
+        for attempt in range(round(CHUNK_WAIT / CHUNK_REPEAT)):
+            if self._given_up == self._frame_time:
+                return True
+            if attempt > 0:
+                take_again()
+            with self._change:
+                self._change.wait_for(lambda: self._interrupted() or self._has_chunk(), timeout=CHUNK_REPEAT)
+                if self._interrupted() or self._has_chunk():
+                    return not self._interrupted()
+        self._given_up = self._frame_time
+        self._warn(f"no chunk for the frames of {self._frame_time:.2f} s within {CHUNK_WAIT} s: going on")
         return True
 
     def _is_answered(self, now: float) -> bool:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import vla_ros.sim.rendering  # noqa: F401, I001  (sets the OpenGL back end before mujoco is imported)
-
 import mujoco
 import numpy as np
 
+import vla_ros.sim.rendering  # noqa: F401  (sets the OpenGL back end before mujoco is imported)
 from vla_ros.errors import SimulationError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.sim.scene import SHAPES
@@ -147,4 +146,3 @@ def _add_cameras(spec: mujoco.MjSpec, contract: RobotContract) -> None:
         hand = next(body for body in spec.bodies if body.name.endswith("_hand"))
         hand.add_camera(name="wrist", pos=list(WRIST_CAMERA["pos"]), fovy=WRIST_CAMERA["fovy"],
                         xyaxes=_look_at(WRIST_CAMERA["pos"], WRIST_CAMERA["look_at"], (0.0, 1.0, 0.0)))  # fmt: skip
-

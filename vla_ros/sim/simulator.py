@@ -260,16 +260,21 @@ class Simulator:
         self._outputs.state(replace(self._cell.state(), stamp=now))
         due = tuple(name for name, rate in self._rates.items() if _due(self._ticks, rate))
         if due:
-            self._ticket = self._cameras.request(Snapshot(now, self._cell.data.qpos.copy(), self._scene, due))
-            self._gate.frames_taken(now)
+            self._take_frames(due)
         if self._ticks % round(STATUS_PERIOD / CONTROL_PERIOD) == 0:
             self._outputs.status(self._judge(), self._cell.instruction, now)
+
+    def _take_frames(self, cameras: tuple[str, ...]) -> None:
+        self._ticket = self._cameras.request(Snapshot(self._time, self._cell.data.qpos.copy(), self._scene, cameras))
+        self._gate.frames_taken(self._time)
 
     def _await_answers(self) -> bool:
         """Lock step: wait for all that this instant needs; False when it has to be shown again."""
         if not self._cameras.wait(self._ticket, CAMERA_WAIT):
             self._outputs.warn(f"the cameras took more than {CAMERA_WAIT} s for the frames of {self._time:.2f} s")
-        return (not self._task_active or self._gate.await_chunk()) and self._gate.await_command(self._time)
+        if self._task_active and not self._gate.await_chunk(lambda: self._take_frames(tuple(self._rates))):
+            return False
+        return self._gate.await_command(self._time)
 
     def _judge(self) -> TaskStatus:
         try:

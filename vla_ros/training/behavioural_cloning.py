@@ -67,9 +67,7 @@ def _bundle(dataset: PickDataset, contract: RobotContract, model: str, notes: Ma
     )  # fmt: skip
 
 
-def _continue_from(
-    folder: Path, network: torch.nn.Module, dataset: PickDataset, bundle: PolicyBundle
-) -> PolicyBundle:
+def _continue_from(folder: Path, network: torch.nn.Module, dataset: PickDataset, bundle: PolicyBundle) -> PolicyBundle:
     from dataclasses import replace
 
     from vla_ros.models.checkpoint import load_checkpoint

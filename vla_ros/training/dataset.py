@@ -133,7 +133,8 @@ class PickDataset:
     def _pictures(pictures: NDArray[np.uint8], rng: np.random.Generator) -> torch.Tensor:
         """Return (B, 3, h, w) float 0 to 1, each picture with light, colour and noise of its own."""
         tensor = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255.0
-        gain = _tensor(rng.uniform(0.85, 1.15, (len(pictures), 1, 1, 1)) * rng.uniform(0.94, 1.06, (len(pictures), 3, 1, 1)))
+        light = rng.uniform(0.85, 1.15, (len(pictures), 1, 1, 1))
+        gain = _tensor(light * rng.uniform(0.94, 1.06, (len(pictures), 3, 1, 1)))
         return (tensor * gain + 0.01 * torch.randn_like(tensor)).clamp_(0.0, 1.0)
 
 

@@ -34,7 +34,12 @@ def test_fit_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("mean", "deviation", "says"),
-    [([0.0], [0.0], "constant"), ([np.nan], [1.0], "not finite"), ([0.0, 1.0], [1.0], "differ"), ([0.0], [-1.0], "constant")],
+    [
+        ([0.0], [0.0], "constant"),
+        ([np.nan], [1.0], "not finite"),
+        ([0.0, 1.0], [1.0], "differ"),
+        ([0.0], [-1.0], "constant"),
+    ],
 )
 def test_bad_statistics_are_refused(mean: list[float], deviation: list[float], says: str) -> None:
     with pytest.raises(ContractError, match=says):

@@ -25,7 +25,8 @@ def test_the_right_size_passes_untouched() -> None:
 
 
 @pytest.mark.parametrize(
-    "image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)]
+    "image",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
 )
 def test_what_is_no_rgb_image_is_refused(image: np.ndarray) -> None:
     with pytest.raises(ObservationError, match="expected"):

@@ -2,48 +2,119 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import pytest
 
 from vla_ros.perception.health import CameraFault, CameraHealth, HealthLimits
 
 STILL = np.zeros(7)
-RNG = np.random.default_rng(0)
-PICTURE = RNG.integers(0, 255, (96, 128, 3)).astype(np.uint8)
+PICTURE = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
+LIMITS = HealthLimits(stale_after=0.5, frozen_travel=0.08, frozen_images=3)
 
 
-def _camera() -> CameraHealth:
-    return CameraHealth(96, 128, HealthLimits(stale_after=0.5))
+@pytest.fixture
+def camera() -> CameraHealth:
+    return CameraHealth(96, 128, LIMITS)
 
 
-def test_nothing_yet_and_then_silence() -> None:
-    camera = _camera()
+def show(camera: CameraHealth, image: np.ndarray, joints: np.ndarray, now: float) -> CameraFault:
+    """Return the verdict as the node comes to it."""
+    fault = camera.check(image, now)
+    return fault if fault not in (CameraFault.NONE, CameraFault.FROZEN) else camera.check_motion(image, joints)
+
+
+def test_nothing_yet_then_images_then_silence(camera: CameraHealth) -> None:
     assert camera.watch(100.0) is CameraFault.SILENT
-    assert camera.check(PICTURE, STILL, 100.0) is CameraFault.NONE
+    assert camera.age(100.0) == math.inf
+    assert camera.check(PICTURE, 100.0) is CameraFault.NONE
     assert camera.watch(100.5) is CameraFault.NONE
     assert camera.watch(100.51) is CameraFault.STALE
-    assert camera.watch(float("nan")) is CameraFault.STALE, "a clock that is not a number is no proof of life"
+    assert "0.5 s ago" in camera.sentence(100.51)
+    assert camera.watch(math.nan) is CameraFault.STALE, "a clock that is not a number is no proof of life"
+    assert camera.check(PICTURE, 103.0) is CameraFault.NONE, "it comes back by itself"
 
 
-def test_black_white_and_wrong_size() -> None:
-    camera = _camera()
-    assert camera.check(np.zeros_like(PICTURE), STILL, 0.0) is CameraFault.BLACK
-    assert camera.check(np.full_like(PICTURE, 255), STILL, 0.1) is CameraFault.SATURATED
-    assert camera.check(PICTURE[:48], STILL, 0.2) is CameraFault.WRONG_SIZE
-    assert camera.check(PICTURE, STILL, 0.3) is CameraFault.NONE, "it comes back by itself"
+@pytest.mark.parametrize(
+    ("image", "fault", "says"),
+    [
+        (np.zeros((96, 128, 3), np.uint8), CameraFault.BLACK, "100% of the pixels"),
+        (PICTURE // 25, CameraFault.BLACK, "lens covered"),
+        (np.full((96, 128, 3), 255, np.uint8), CameraFault.SATURATED, "100% of the pixels"),
+        (PICTURE[:48], CameraFault.WRONG_SIZE, "128 x 48 px, expected 128 x 96"),
+        (PICTURE.transpose(1, 0, 2), CameraFault.WRONG_SIZE, "96 x 128 px, expected 128 x 96"),
+    ],
+)
+def test_a_picture_that_is_no_use_by_itself(camera: CameraHealth, image, fault, says) -> None:
+    assert camera.check(image, 0.0) is fault
+    assert says in camera.sentence(0.0)
+    assert camera.refused == 1
+    assert camera.check(PICTURE, 0.1) is CameraFault.NONE, "it comes back by itself"
+    assert camera.sentence(0.1) == "healthy"
 
 
-def test_frozen_only_while_the_arm_moves() -> None:
-    camera = _camera()
-    for step in range(50):  # a static scene, an arm at rest
-        assert camera.check(PICTURE, STILL, 0.1 * step) is CameraFault.NONE
-    assert camera.check(PICTURE, STILL + 0.04, 5.1) is CameraFault.NONE
-    assert camera.check(PICTURE, STILL + 0.06, 5.2) is CameraFault.FROZEN
-    changed = PICTURE.copy()
-    changed[::8, ::8] ^= 1
-    assert camera.check(changed, STILL + 0.2, 5.3) is CameraFault.NONE
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.where(np.arange(128)[None, :, None] < 120, 0, PICTURE).astype(np.uint8),  # a lit corner in the dark
+        np.where(np.arange(128)[None, :, None] < 110, 255, PICTURE // 2).astype(np.uint8),  # a white table
+        np.full((96, 128, 3), (255, 40, 40), np.uint8),  # close to a bright red thing
+        np.full((96, 128, 3), (0, 0, 60), np.uint8),
+    ],
+)
+def test_a_dark_or_a_bright_scene_is_no_alarm(camera: CameraHealth, image: np.ndarray) -> None:
+    assert camera.check(image, 0.0) is CameraFault.NONE
 
 
-def test_without_joint_states_nothing_is_called_frozen() -> None:
-    camera = _camera()
-    for step in range(5):
-        assert camera.check(PICTURE, None, 0.1 * step) is CameraFault.NONE
+def test_a_still_scene_is_no_alarm_however_long(camera: CameraHealth) -> None:
+    for step in range(200):
+        assert show(camera, PICTURE, STILL + 0.04 * np.sin(step), 0.1 * step) is CameraFault.NONE
+
+
+def test_the_same_picture_while_the_arm_moves_is_an_alarm(camera: CameraHealth) -> None:
+    faults = [show(camera, PICTURE, STILL + 0.05 * step, 0.1 * step) for step in range(6)]
+    # 0.10 rad after two steps, but three images must repeat the first
+    assert faults == [CameraFault.NONE] * 3 + [CameraFault.FROZEN] * 3
+    assert "6 images over 0.25 rad" in camera.sentence(0.5)
+    assert camera.refused == 3
+
+
+def test_one_pixel_that_changes_is_life(camera: CameraHealth) -> None:
+    for step in range(40):
+        image = PICTURE.copy()
+        image[95 - step % 96, 127] ^= 1  # not one of those that the sample looks at
+        assert show(camera, image, STILL + 0.05 * step, 0.1 * step) is CameraFault.NONE
+
+
+def test_a_frozen_camera_that_moves_again_is_healthy_again(camera: CameraHealth) -> None:
+    for step in range(6):
+        show(camera, PICTURE, STILL + 0.05 * step, 0.1 * step)
+    assert camera.check(PICTURE, 0.6) is CameraFault.FROZEN, "an image by itself does not end it"
+    assert show(camera, PICTURE[::-1], STILL + 0.4, 0.7) is CameraFault.NONE
+    assert camera.sentence(0.7) == "healthy"
+
+
+def test_an_arm_whose_joints_are_no_number_is_no_proof_of_rest(camera: CameraHealth) -> None:
+    faults = [show(camera, PICTURE, np.full(7, math.nan if step else 0.0), 0.1 * step) for step in range(5)]
+    assert faults[-1] is CameraFault.FROZEN
+
+
+def test_what_the_node_refuses_is_kept_with_its_reason(camera: CameraHealth) -> None:
+    camera.refuse(CameraFault.WRONG_FRAME, "camera_b, expected camera_a", 1.0)
+    assert camera.watch(1.1) is CameraFault.WRONG_FRAME
+    assert "swapped" in camera.sentence(1.1)
+    assert "camera_b, expected camera_a" in camera.sentence(1.1)
+    assert camera.watch(2.0) is CameraFault.STALE
+
+
+def test_the_rate_is_that_of_the_recent_images(camera: CameraHealth) -> None:
+    for step in range(50):
+        camera.check(PICTURE, 0.05 * step)
+    assert camera.rate(2.5) == pytest.approx(20.0)
+    assert camera.age(2.5) == pytest.approx(0.05)
+    assert camera.rate(4.0) == 0.0, "they have stopped"
+    for step in range(11):
+        camera.check(PICTURE, 10.0 + 0.1 * step)
+    assert camera.rate(11.0) == pytest.approx(10.0), "the pause is no part of the rate"
+    assert camera.images == 61

@@ -1,4 +1,4 @@
-"""Bundles hold parts of one instant, never twice, and say what is missing."""
+"""Bundles hold parts of one instant, in order and never twice, and what keeps them from forming is said."""
 
 from __future__ import annotations
 
@@ -6,80 +6,99 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla_ros.perception.synchroniser import BACKWARD_RESTART, Synchroniser
+from vla_ros.perception.sensor_buffer import BACKWARD_RESTART
+from vla_ros.perception.synchroniser import PICTURES_KEPT, STATES_KEPT, Bundle, Synchroniser
+
+TOLERANCE, PATIENCE = 0.05, 0.02
+Sync = Synchroniser[str, float, float]
 
 
-def _ready(tolerance: float = 0.05) -> Synchroniser[str, str]:
-    return Synchroniser(["front", "wrist"], tolerance)
+def blend(before: float, after: float, share: float) -> float:
+    """States in these tests are numbers that equal their stamps, so that a blended one shows where it was taken."""
+    return before + share * (after - before)
+
+
+def make(**rates: float) -> Sync:
+    return Synchroniser(rates or {"front": 10.0, "wrist": 10.0}, TOLERANCE, blend, PATIENCE)
+
+
+def feed(sync: Sync, now: float = 0.0, **stamps: float) -> None:
+    """Add a picture a camera, or a state, with the given stamps."""
+    for name, stamp in stamps.items():
+        if name == "state":
+            sync.add_state(stamp, stamp, now)
+        else:
+            sync.add_picture(name, stamp, f"{name}@{stamp}", now)
+
+
+def shown(bundle: Bundle[str, float] | None) -> tuple[dict[str, str], float] | None:
+    """Return what is in a bundle."""
+    if bundle is None:
+        return None
+    return {name: item.value for name, item in bundle.pictures.items()}, pytest.approx(bundle.state.value)
+
+
+def test_no_camera_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one camera"):
+        Synchroniser({}, TOLERANCE, blend)
 
 
 def test_it_says_what_is_missing() -> None:
-    sync = _ready()
-    assert sync.missing() == ["front", "wrist", "joint states"] and sync.take() is None
-    sync.add_picture("front", 1.0, "f")
-    sync.add_state(1.0, "s")
-    assert sync.missing() == ["wrist"] and sync.take() is None
+    sync = make()
+    assert sync.missing() == ["front", "wrist", "joint states"]
+    feed(sync, front=1.0, state=1.0)
+    assert sync.missing() == ["wrist"]
+    assert sync.take(99.0) is None
+    assert sync.sentence() == "waiting for wrist"
 
 
-def test_the_nearest_parts_meet() -> None:
-    sync = _ready()
-    for stamp in (0.98, 0.99, 1.00, 1.01):
-        sync.add_state(stamp, f"s{stamp}")
-    sync.add_picture("front", 1.000, "f")
-    sync.add_picture("wrist", 1.004, "w")
-    bundle = sync.take()
+def test_parts_of_one_stamp_meet_at_once_and_once() -> None:
+    sync = make()
+    feed(sync, front=1.0, wrist=1.0, state=1.0)
+    bundle = sync.take(0.0)
+    assert shown(bundle) == ({"front": "front@1.0", "wrist": "wrist@1.0"}, 1.0)
     assert bundle is not None
-    assert bundle.state.value == "s1.0" and bundle.stamp == 1.0
+    assert bundle.skew == 0.0
+    assert bundle.stamp == 1.0
+    assert sync.take(99.0) is None, "the same pictures came twice"
+
+
+def test_the_state_is_blended_at_the_oldest_picture() -> None:
+    sync = make()
+    feed(sync, state=0.99)
+    feed(sync, front=1.000, wrist=1.004, state=1.01)
+    bundle = sync.take(0.0)
+    assert bundle is not None
+    assert bundle.state.value == pytest.approx(1.0)
+    assert bundle.state.stamp == bundle.stamp == 1.0
     assert bundle.skew == pytest.approx(0.004)
-    assert sync.take() is None, "the same pictures came twice"
 
 
-def test_parts_too_far_apart_do_not_meet() -> None:
-    sync = _ready(tolerance=0.05)
-    sync.add_picture("front", 1.0, "f")
-    sync.add_picture("wrist", 1.0, "w")
-    sync.add_state(0.94, "old")
-    assert sync.take() is None and sync.unmatched == 1
-    sync.add_state(1.01, "new")
-    bundle = sync.take()
-    assert bundle is not None and bundle.state.value == "new"
+def test_a_picture_waits_for_the_state_behind_it_but_not_for_ever() -> None:
+    sync = make()
+    feed(sync, now=10.0, front=1.0, wrist=1.0, state=0.99)
+    assert sync.take(10.0) is None
+    assert sync.expires(10.005) == pytest.approx(0.015)
+    bundle = sync.take(10.0 + PATIENCE)
+    assert bundle is not None
+    assert bundle.state.value == 0.99, "the nearest one"
+    assert bundle.skew == pytest.approx(0.01)
+    assert bundle.stamp == 0.99
+    assert sync.expires(10.03) is None
 
 
-def test_a_camera_that_lags_decides_the_instant() -> None:
-    sync = _ready()
-    sync.add_state(1.0, "s")
-    sync.add_picture("front", 1.0, "f1")
-    sync.add_picture("front", 1.1, "f2")
-    sync.add_picture("wrist", 1.0, "w1")
-    bundle = sync.take()
-    assert bundle is not None and bundle.pictures["front"].value == "f1"
+def test_states_too_far_apart_are_not_blended() -> None:
+    sync = make()
+    feed(sync, state=0.96)
+    feed(sync, front=1.0, wrist=1.0, state=1.03)
+    bundle = sync.take(0.0)
+    assert bundle is not None
+    assert bundle.state.value == 1.03
 
 
-def test_a_clock_that_jumps_back_is_followed_after_a_few_pictures() -> None:
-    sync = _ready()
-    sync.add_state(100.0, "s")
-    sync.add_picture("front", 100.0, "f")
-    sync.add_picture("wrist", 100.0, "w")
-    assert sync.take() is not None
-    for count in range(BACKWARD_RESTART):
-        stamp = 1.0 + 0.1 * count
-        sync.add_state(stamp, f"s{count}")
-        sync.add_picture("front", stamp, "f")
-        sync.add_picture("wrist", stamp, "w")
-    bundle = sync.take()
-    assert bundle is not None and bundle.stamp < 2.0
-
-
-@given(st.lists(st.tuples(st.sampled_from(["front", "wrist", "state"]), st.floats(0.0, 10.0)), max_size=200))
-def test_whatever_comes_bundles_keep_their_promise_and_buffers_stay_bounded(parts: list[tuple[str, float]]) -> None:
-    sync = _ready()
-    for kind, stamp in parts:
-        if kind == "state":
-            sync.add_state(stamp, "s")
-        else:
-            sync.add_picture(kind, stamp, kind)
-        if (bundle := sync.take()) is not None:
-            stamps = [bundle.state.stamp, *(p.stamp for p in bundle.pictures.values())]
-            assert max(stamps) - min(stamps) <= sync.tolerance
-            assert bundle.stamp == min(stamps)
-    assert all(len(queue) <= 4 for queue in sync._pictures.values()) and len(sync._states) <= 50
+@pytest.mark.parametrize(("state", "sign"), [(0.9, "-0.100"), (1.2, r"\+0.200")])
+def test_a_state_of_another_time_is_no_partner(state: float, sign: str) -> None:
+    sync = make()
+    feed(sync, front=1.0, wrist=1.0, state=state)
+    assert sync.take(99.0) is None
+    assert pytest.raises(AssertionError, match=sign, check=None) if False else sign.strip("\\") in sync.sentence()

@@ -245,6 +245,18 @@ def test_without_observations_the_state_is_waiting() -> None:
     assert bench.worker.close(DEADLINE)
 
 
+def test_a_new_instruction_does_not_begin_with_an_old_observation() -> None:
+    bench = Bench(stale_after=0.05)
+    bench.worker.offer(observation(1))
+    time.sleep(0.1)
+    bench.worker.instruct(RED)
+    bench.policy.gate.release(2)
+    bench.enter(2)
+    bench.wait_for_chunks(1)
+    assert [seen.sequence for seen in bench.policy.seen] == [2]
+    assert bench.worker.close(DEADLINE)
+
+
 def test_closing_does_not_wait_for_a_hung_policy() -> None:
     bench = Bench()
     bench.worker.instruct(RED)

@@ -95,8 +95,8 @@ def test_a_chunk_without_an_instruction_or_a_camera_is_refused(
 
 
 def test_training_resumes_where_it_stopped(dataset: PickDataset, trained: tuple[Path, float, float]) -> None:
-    from vla_ros.models.checkpoint import load_bundle
     from vla_ros.models.build import build_model
+    from vla_ros.models.checkpoint import load_bundle
 
     network = build_model("keypoint", load_bundle(trained[0]).model_config)
     loop = TrainingLoop(network, LoopOptions(steps=102, warm_up=10), CPU)

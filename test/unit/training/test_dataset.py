@@ -18,7 +18,7 @@ def test_a_batch_has_a_sentence_for_every_object_and_one_for_an_absent_one(datas
     assert given.tokens.shape == (2, 4, 10) and given.images["front"].shape == (2, 3, 96, 128)
     assert wanted.present.tolist() == [[1, 1, 1, 0]] * 2
     assert not bool((wanted.positions[:, 0] == wanted.positions[:, 1]).all())
-    assert 0.0 <= float(given.images["wrist"].min()) and float(given.images["wrist"].max()) <= 1.0
+    assert float(given.images["wrist"].min()) >= 0.0 and float(given.images["wrist"].max()) <= 1.0
 
 
 def test_one_seed_gives_one_sequence_of_batches(dataset: PickDataset) -> None:

@@ -1,0 +1,269 @@
+"""The instruction node over real ROS topics, as a process of its own in a domain of its own.
+
+It runs on simulation time while nobody publishes a clock, as when the simulation is paused: the rate must not care.
+"""
+
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.serialization import serialize_message
+from rosgraph_msgs.msg import Clock
+from std_msgs.msg import String
+
+from vla_ros.msg import Instruction
+from vla_ros.nodes.conversions import stamp_to_seconds
+from vla_ros.nodes.graph import Graph, load_graph
+from vla_ros.nodes.qos import qos
+from vla_ros.nodes.runner import GraphRunner
+from vla_ros.nodes.transitions import ACTIVATE, DEACTIVATE, GraphError, LifecycleClient
+
+NAME = "instruction_node"
+DEADLINE = 30.0
+RATE = 4.0
+BURST = 1000
+MEBIBYTE = 2**20
+
+
+def node_alone(folder, **parameters):
+    """The shipped graph, reduced to the instruction node, with these parameters added."""
+    graph = load_graph()
+    node = next(node for node in graph.nodes if node.name == NAME)
+    node = replace(node, parameters={**node.parameters, "use_sim_time": True, **parameters})
+    return GraphRunner(graph=Graph(graph.arguments, (node,)), folder=folder)
+
+
+class Desk:
+    """Sends instructions and keeps every answer, from the first one on."""
+
+    def __init__(self, runner):
+        self.runner, self.node = runner, runner.node
+        self.change = threading.Condition()
+        self.tasks, self.refusals, self.reports = [], [], []
+        self.node.create_subscription(Instruction, "/vla/task", self.keep(self.tasks), qos("task"))
+        self.node.create_subscription(String, "/vla/instruction_rejected", self.keep(self.refusals), qos("instruction"))
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self.keep(self.reports), qos("diagnostics"))
+        self.publisher = self.node.create_publisher(String, "/vla/instruction", qos("instruction"))
+        self.connect()
+
+    def keep(self, into):
+        def take(message):
+            with self.change:
+                into.append(message)
+                self.change.notify_all()
+
+        return take
+
+    def connect(self):
+        """Wait until both directions are matched: what is sent before is lost."""
+        graph = (
+            self.publisher.get_subscription_count,
+            lambda: self.node.count_publishers("/vla/task"),
+            lambda: self.node.count_publishers("/vla/instruction_rejected"),
+        )
+        end = time.monotonic() + DEADLINE
+        while not all(count() for count in graph):
+            assert time.monotonic() < end, "the node was not discovered"
+            time.sleep(0.01)
+
+    def send(self, text):
+        self.publisher.publish(String(data=text))
+
+    def wait_for(self, condition):
+        with self.change:
+            assert self.change.wait_for(condition, DEADLINE), self.describe()
+
+    def describe(self):
+        log = self.runner.process(NAME).last_lines()
+        return f"{[task.text for task in self.tasks[-5:]]}, {[r.data for r in self.refusals[-5:]]}\n{log}"
+
+    def ask(self, text, expected=None):
+        """Send `text` and return the task that it became."""
+        before = len(self.tasks)
+        self.send(text)
+        expected = text if expected is None else expected
+        self.wait_for(lambda: any(task.text == expected for task in self.tasks[before:]))
+        return self.tasks[-1]
+
+    def resident_bytes(self):
+        """Memory of the node's process."""
+        status = Path(f"/proc/{self.runner.process(NAME).pid}/status").read_text(encoding="ascii")
+        return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    with node_alone(tmp_path_factory.mktemp("instruction"), max_rate=RATE) as runner:
+        yield Desk(runner)
+
+
+def test_a_sentence_becomes_a_task_in_normal_form_with_the_first_number(desk):
+    task = desk.ask("  Pick UP\tthe ｒｅｄ   cube.\n", "pick up the red cube.")
+    assert (task.sequence, task.kind) == (1, Instruction.TASK)
+
+
+def test_numbers_rise_by_one_and_who_joins_late_learns_the_newest_task_alone(desk):
+    first = desk.ask("pick up the blue cube")
+    second = desk.ask("pick up the green cube")
+    assert second.sequence == first.sequence + 1
+    late = []
+    subscription = desk.node.create_subscription(Instruction, "/vla/task", desk.keep(late), qos("task"))
+    desk.wait_for(lambda: late)
+    desk.node.destroy_subscription(subscription)
+    assert [task.text for task in late] == ["pick up the green cube"]
+
+
+def test_a_task_carries_the_time_of_the_robot(desk):
+    assert stamp_to_seconds(desk.ask("pick up the red ball").header.stamp) == 0.0, "no clock has ticked yet"
+    clock = desk.node.create_publisher(Clock, "/clock", qos("task"))  # latched: it reaches whoever is found later
+    message = Clock()
+    message.clock.sec, message.clock.nanosec = 42, 500_000_000
+    clock.publish(message)
+    end = time.monotonic() + DEADLINE
+    while stamp_to_seconds(desk.ask("pick up the red ball").header.stamp) != 42.5:
+        clock.publish(message)
+        assert time.monotonic() < end
+
+
+@pytest.mark.parametrize("text", ["stop!", "STOP.", "please stop", "halt now", "emergency stop", "st\u200bop"])
+def test_a_stop_passes_at_once_and_what_waited_is_forgotten(desk, text):
+    before, tag = len(desk.tasks), f"{len(desk.tasks)}"
+    for _ in range(3):  # the first may pass, the rest wait for their time
+        desk.send(f"pick up the cube {tag}")
+    desk.send(text)
+    desk.wait_for(lambda: any(task.kind == Instruction.STOP for task in desk.tasks[before:]))
+    desk.ask("pick up the yellow ball")
+    kinds = [(task.kind, task.text) for task in desk.tasks[before:]]
+    stop = next(place for place, (kind, _) in enumerate(kinds) if kind == Instruction.STOP)
+    assert stop <= 1, f"more than the first task passed before the stop: {kinds}"
+    assert kinds[stop + 1 :] == [(Instruction.TASK, "pick up the yellow ball")]
+
+
+def test_a_stop_word_inside_a_task_stops_nothing(desk):
+    assert desk.ask("put the block next to the bus stop").kind == Instruction.TASK
+
+
+def test_a_stop_that_is_refused_as_a_sentence_is_still_a_stop(desk):
+    before = len(desk.tasks)
+    desk.send("stop " + "x" * 10_000)
+    desk.send("stop\x07")
+    desk.wait_for(lambda: len(desk.tasks) >= before + 2)
+    assert [(task.kind, task.text) for task in desk.tasks[before:]] == [(Instruction.STOP, "stop")] * 2
+
+
+BAD = {
+    "empty": ("", "is empty"),
+    "blank": (" \n ", "is empty"),
+    "huge": ("pick up the cube " * 300_000, "at least 5100000 bytes, expected at most 512"),
+    "too long": ("é" * 257, "at least 514 bytes, expected at most 512"),
+    "control": ("pick\x1b[2Jup", "control character (U+001B)"),
+    "invisible": ("pick \N{RIGHT-TO-LEFT OVERRIDE}up", "invisible formatting character (U+202E)"),
+    "not UTF-8": (b"pick \xff\xfe up", "not UTF-8"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_cannot_be_used_is_answered_logged_reported_and_survived(desk, what):
+    text, reason = BAD[what]
+    accepted = desk.ask("pick up the red cube")
+    refusals = len(desk.refusals)
+    if isinstance(text, bytes):
+        blank = serialize_message(String(data="#" * len(text)))
+        desk.publisher.publish(blank.replace(b"#" * len(text), text))
+    else:
+        desk.send(text)
+    desk.wait_for(lambda: len(desk.refusals) > refusals)
+    answer = desk.refusals[-1].data
+    assert reason in answer
+    assert len(answer) < 300
+    reports = len(desk.reports)
+    desk.wait_for(lambda: any(is_warned(report, answer) for report in desk.reports[reports:]))
+    assert f"refused: {answer}" in desk.runner.process(NAME).log_path.read_text(encoding="utf-8")
+    again = desk.ask("pick up the red cube")
+    assert again.sequence == accepted.sequence + 1, "a refused sentence takes no number"
+    reports = len(desk.reports)
+    desk.wait_for(lambda: any(level_of(report) == DiagnosticStatus.OK for report in desk.reports[reports:]))
+
+
+def level_of(report):
+    return next((status.level for status in report.status if status.name == NAME), None)
+
+
+def is_warned(report, sentence):
+    return any(
+        status.name == NAME and status.level == DiagnosticStatus.WARN and status.message == sentence
+        for status in report.status
+    )
+
+
+def flood(desk, texts):
+    """Send all at once and return what was published until the last one was, and the most that the rate allows."""
+    before, began = len(desk.tasks), time.monotonic()
+    for text in texts:
+        desk.send(text)
+    desk.wait_for(lambda: len(desk.tasks) > before and desk.tasks[-1].text == texts[-1])
+    elapsed = time.monotonic() - began
+    return desk.tasks[before:], int(elapsed * RATE) + 1
+
+
+def test_a_flood_publishes_the_newest_within_the_rate(desk):
+    published, most = flood(desk, [f"pick up cube {number}" for number in range(BURST)])
+    assert len(published) <= most
+    numbers = [int(task.text.split()[-1]) for task in published]
+    assert numbers == sorted(numbers)
+    assert numbers[-1] == BURST - 1
+    sequence = [task.sequence for task in published]
+    assert sequence == list(range(sequence[0], sequence[0] + len(published)))
+
+
+def test_a_flood_keeps_memory_flat(desk):
+    def megabytes(tag):
+        flood(desk, [f"pick {number} of {tag} {'x' * 400}" for number in range(BURST)])
+        for _ in range(20):
+            desk.send("pick up the cube " * 60_000)
+        desk.ask(f"pick up cube {tag}")
+
+    megabytes("a")  # buffers grow to their size once
+    before = desk.resident_bytes()
+    for tag in "bcde":
+        megabytes(tag)
+    assert desk.resident_bytes() - before < 16 * MEBIBYTE
+
+
+def test_a_flood_of_refused_ones_is_answered_within_its_own_rate(desk):
+    before, began = len(desk.refusals), time.monotonic()
+    for number in range(BURST):
+        desk.send(f"\x07 {number}")
+    desk.wait_for(lambda: desk.refusals[before:] and f"\\x07 {BURST - 1}'" in desk.refusals[-1].data)
+    assert len(desk.refusals) - before <= int((time.monotonic() - began) * 5.0) + 1
+
+
+def test_a_stop_in_the_middle_of_a_flood_is_not_lost(desk):
+    texts = [f"pick up cube {number}" for number in range(BURST)]
+    texts[BURST // 2] = "stop!"
+    published, _ = flood(desk, texts)
+    assert Instruction.STOP in [task.kind for task in published]
+
+
+def test_an_inactive_node_hears_nothing_and_goes_on_counting_afterwards(desk):
+    last = desk.ask("pick up the red cube")
+    lifecycle = LifecycleClient(desk.node)
+    lifecycle.change(NAME, DEACTIVATE, DEADLINE)
+    end = time.monotonic() + DEADLINE
+    while desk.publisher.get_subscription_count():
+        assert time.monotonic() < end, "an inactive node still listens"
+        time.sleep(0.01)
+    desk.send("pick up the blue cube")
+    lifecycle.change(NAME, ACTIVATE, DEADLINE)
+    desk.connect()
+    task = desk.ask("pick up the green cube")
+    assert task.sequence == last.sequence + 1
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, 1e9, float("nan")])
+def test_a_rate_out_of_range_is_refused(tmp_path, rate):
+    with pytest.raises(GraphError, match="max_rate is .* expected 0.1 to 50.0"):
+        node_alone(tmp_path, max_rate=rate).start()

@@ -1,0 +1,61 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vla_ros.language.stop import SCANNED, is_stop
+
+WORDS = ["stop", "halt", "freeze", "cancel", "abort", "quit", "pause", "emergency stop", "e-stop", "estop", "e stop",
+         "whoa", "hold still", "do not move", "don't move", "stand still"]  # fmt: skip
+
+ORDERS = [
+    "stop!", "STOP.", "Stop, please", "please stop", "stop the arm", "halt now", "robot, stop!", "stop moving",
+    "no no no stop", "oh god stop", "hey robot stop", "you must stop", "can you stop?", "stop it", "stop stop stop",
+    "stop!!!stop", "STOOOP", "stopp", "freeeze", "that is wrong, stop!", "pick up the cube. stop!", "stop-it",
+    "stop_now", "EMERGENCY!", "emergency", "cancel that", "abort the pick", "stop picking up the red cube", "\tstop\n",
+    "“stop”", "*stop*", "(stop)", "wait", "wait!", "hold on", "hold it!", "enough", "please wait", "don’t move",
+    "ＳＴＯＰ", "st\N{ZERO WIDTH SPACE}op", "\N{RIGHT-TO-LEFT OVERRIDE}stop", "stop\x00\x07", "\x1b stop", "stop\ufffd",
+    "the arm must stop", "make it stop", "make the robot stop", "i said stop", "stop - now", "wrong cube - stop",
+    "stop then pick up the cube",
+]  # fmt: skip
+
+TASKS = [
+    "", " ", "?!", "put the block next to the bus stop", "pick up the red cube", "pick up the stop sign",
+    "press the stop button", "place it on the emergency exit sign", "pick up the cube, then stop",
+    "pick up the cube and stop", "do not stop", "don't stop", "never stop", "go non-stop", "stopwatch to the left",
+    "hold the cube", "hold it above the plate", "wait for the green cube", "the red cube", "unstoppable",
+    "stack the cube on the backstop", "move to the haltestelle", "pick the freezer bag", "cube stop",
+    "the stops are red", "hold on to the cube",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", WORDS + ORDERS)
+def test_an_order_to_stop_is_seen(text):
+    assert is_stop(text)
+
+
+@pytest.mark.parametrize("text", TASKS)
+def test_a_task_is_no_stop(text):
+    assert not is_stop(text)
+
+
+@given(
+    word=st.sampled_from(WORDS),
+    casing=st.randoms(use_true_random=False),
+    before=st.text(" .,!?;:\n\t\x00\u200b\"'([", max_size=5),
+    after=st.text(" .,!?;:\n\t\x00\u200b\"')]", max_size=5),
+    tail=st.sampled_from(["", " now", " please", " the arm", " everything at once", " or it breaks"]),
+)
+def test_case_punctuation_and_what_follows_change_nothing(word, casing, before, after, tail):
+    mixed = "".join(casing.choice((letter.upper(), letter.lower())) for letter in word)
+    assert is_stop(f"{before}{mixed}{after}{tail}")
+
+
+@given(st.text())
+def test_any_text_gets_an_answer(text):
+    assert is_stop(text) in (True, False)
+    assert is_stop(f"stop! {text}")
+
+
+def test_only_the_beginning_of_a_huge_text_is_read():
+    assert is_stop("stop " + "x" * 10_000_000)
+    assert not is_stop("x" * SCANNED + ". stop")

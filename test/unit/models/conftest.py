@@ -1,0 +1,167 @@
+"""Thirty-two recorded steps of the simulated pick task, made once a run."""
+
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from vla_ros.data.episodes import EpisodeWriter
+from vla_ros.models.checkpoint import PolicyBundle, save_checkpoint
+from vla_ros.models.contract import ModelInput, ModelTarget
+from vla_ros.robot.contract import load_contract
+from vla_ros.sim.collection import CollectionOptions, Collector
+from vla_ros.sim.scene import COLOURS, SHAPES
+from vla_ros.sim.tasks import PICK_TEMPLATES
+from vla_ros.training.dataset import PickDataset, Statistics
+
+EPISODES, STEPS = 4, 8
+
+
+class Frames(NamedTuple):
+    """32 scenes with N sentences each (the last of each scene about an object that is not there)."""
+
+    given: ModelInput
+    wanted: ModelTarget
+    statistics: Statistics
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory):
+    contract = load_contract("panda")
+    folder = tmp_path_factory.mktemp("frames")
+    writer = EpisodeWriter(folder, contract.action, {})
+    collector = Collector(contract, CollectionOptions(max_steps=STEPS, switch=0.0))
+    for seed in range(EPISODES):
+        writer.write(collector.collect(seed))
+    kinds = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
+    return PickDataset([folder], [c.name for c in contract.cameras], PICK_TEMPLATES, kinds)
+
+
+@pytest.fixture(scope="session")
+def frames(dataset):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        given, wanted = dataset.batch(np.arange(EPISODES * STEPS), np.random.default_rng(0))
+    return Frames(given, wanted, dataset.statistics)
+
+
+@pytest.fixture(scope="session")
+def sizes(dataset, frames):
+    """What every network is built from."""
+    return {
+        "cameras": {name: tuple(image.shape[-2:]) for name, image in frames.given.images.items()},
+        "vocabulary": dataset.tokenizer.size,
+        "state_width": frames.given.state.shape[-1],
+        "horizon": frames.wanted.positions.shape[2],
+    }
+
+
+def scenes(given, index):
+    """Return the scenes `index` (a slice or indices) of a `ModelInput`."""
+    return ModelInput({name: image[index] for name, image in given.images.items()}, given.state[index],
+                      given.tokens[index])  # fmt: skip
+
+
+def targets(wanted, index):
+    """Return the scenes `index` of a `ModelTarget`."""
+    return ModelTarget(
+        positions=wanted.positions[index], rotations=wanted.rotations[index], gripper=wanted.gripper[index],
+        present=wanted.present[index], target=wanted.target[index],
+        pixels={name: pixels[index] for name, pixels in wanted.pixels.items()},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def train(frames):
+    """train(network, steps, rate, batch=8): overfit the frames; returns the seconds of the fastest step."""
+
+    def run(network, steps, rate, batch=8):
+        network.train()
+        optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.0)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
+        order = torch.Generator().manual_seed(0)
+        fastest = float("inf")
+        for _ in range(steps):
+            begin = time.perf_counter()
+            index = torch.randperm(len(frames.given.state), generator=order)[:batch]
+            loss, _ = network.compute_loss(scenes(frames.given, index), targets(frames.wanted, index))
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+            fastest = min(fastest, time.perf_counter() - begin)
+        network.eval()
+        return fastest
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def errors(frames):
+    """errors(output): mean absolute errors over the sentences about objects that are there, normalised units."""
+
+    def measure(output):
+        there = frames.wanted.present.bool()
+        wanted = frames.wanted
+        return {
+            "position": float((output.positions - wanted.positions)[there].abs().mean()),
+            "rotation": float((output.rotations - wanted.rotations)[there].abs().mean()),
+            "gripper": float(((output.gripper > 0) != (wanted.gripper > 0.5))[there].float().mean()),
+        }
+
+    return measure
+
+
+ELSEWHERE = """
+import sys, torch
+from pathlib import Path
+from vla_ros.models.checkpoint import load_checkpoint
+from vla_ros.models.checkpoint import PolicyBundle, save_checkpoint
+from vla_ros.models.contract import ModelInput
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+network, _ = load_checkpoint(folder, torch.device("cpu"))
+given = torch.load(folder / "given.pt", weights_only=True)
+torch.manual_seed(0)
+with torch.no_grad():
+    output = network.act(ModelInput(**given))
+torch.save([output.positions, output.rotations, output.gripper], folder / "output.pt")
+"""
+
+
+@pytest.fixture
+def predict_elsewhere(tmp_path, dataset, frames):
+    """predict_elsewhere(name, config, network, given): save, load in a new process, predict there.
+
+    Returns (positions, rotations, gripper); `torch.manual_seed(0)` comes right before `act`.
+    """
+
+    def run(name, config, network, given):
+        statistics = frames.statistics
+        bundle = PolicyBundle(
+            model=name, model_config=config, specification=dataset.specification, position=statistics.position,
+            rotation=statistics.rotation, state=statistics.state, words=dataset.tokenizer.words,
+            sentence_length=given.tokens.shape[-1], contract=load_contract("panda").text, training={},
+        )  # fmt: skip
+        save_checkpoint(tmp_path, network, bundle)
+        torch.save(
+            {"images": dict(given.images), "state": given.state, "tokens": given.tokens}, tmp_path / "given.pt"
+        )
+        subprocess.run([sys.executable, "-c", ELSEWHERE, str(tmp_path)], check=True, timeout=120)
+        return torch.load(tmp_path / "output.pt", weights_only=True)
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small networks are slower on several threads, and figures repeat on one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,0 +1,86 @@
+"""Continuous actions as small whole numbers: each column's range cut into equal bins (Brohan et al. 2023)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vla_ros.errors import ChunkError, ContractError
+from vla_ros.types import FloatArray, frozen_array
+
+
+@dataclass(frozen=True)
+class ActionBins:
+    """`count` equal bins a column between `low` and `high`; bin 0 begins at low, bin count - 1 ends at high.
+
+    Values outside the range fall into the outermost bins. A bin stands for its centre, so that a value within the
+    range comes back off by at most half a bin.
+
+    Attributes:
+        low: (columns,) lower ends.
+        high: (columns,) upper ends.
+        count: Bins a column.
+    """
+
+    low: FloatArray
+    high: FloatArray
+    count: int = 256
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "low", frozen_array(self.low))
+        object.__setattr__(self, "high", frozen_array(self.high))
+        if self.low.ndim != 1 or self.low.shape != self.high.shape or self.low.size == 0:
+            raise ContractError(f"bins: low {self.low.shape} and high {self.high.shape}, expected the same (columns,)")
+        if self.count < 2:
+            raise ContractError(f"bins: count is {self.count}, expected at least 2")
+        finite = np.isfinite(self.low).all() and np.isfinite(self.high).all()
+        if not (finite and (self.high > self.low).all()):
+            raise ContractError(f"bins: low {self.low.tolist()}, high {self.high.tolist()}; expected finite, low < high")
+
+    @property
+    def size(self) -> FloatArray:
+        """Width of a bin, (columns,)."""
+        return (self.high - self.low) / self.count
+
+    @property
+    def edges(self) -> FloatArray:
+        """Where a next bin begins, (columns, count - 1)."""
+        return self.low[:, None] + np.arange(1, self.count) * self.size[:, None]
+
+    @property
+    def centres(self) -> FloatArray:
+        """What each bin stands for, (columns, count)."""
+        return self.low[:, None] + (np.arange(self.count) + 0.5) * self.size[:, None]
+
+    def encode(self, values: ArrayLike) -> NDArray[np.int64]:
+        """Return the bins (..., columns) of values of that shape.
+
+        Raises:
+            ChunkError: for another width or values that are not finite.
+        """
+        array = np.asarray(values, dtype=np.float64)
+        self._check_width(array.shape)
+        if not np.isfinite(array).all():
+            raise ChunkError(f"{int((~np.isfinite(array)).sum())} of {array.size} values are not finite")
+        found = [np.searchsorted(edges, array[..., i], side="right") for i, edges in enumerate(self.edges)]
+        return np.stack(found, axis=-1).astype(np.int64)
+
+    def decode(self, bins: ArrayLike) -> FloatArray:
+        """Return the centres of bins (..., columns).
+
+        Raises:
+            ChunkError: for another width or a bin that does not exist.
+        """
+        array = np.asarray(bins)
+        self._check_width(array.shape)
+        if array.dtype.kind not in "iu":
+            raise ChunkError(f"bins are {array.dtype}, expected whole numbers")
+        if array.size and not (array.min() >= 0 and array.max() < self.count):
+            raise ChunkError(f"bins {array.min()} to {array.max()}, expected 0 to {self.count - 1}")
+        return self.centres[np.arange(self.low.size), array]
+
+    def _check_width(self, shape: tuple[int, ...]) -> None:
+        if len(shape) < 1 or shape[-1] != self.low.size:
+            raise ChunkError(f"got shape {shape}, expected {self.low.size} columns")

@@ -1,0 +1,86 @@
+"""Recognises an order to stop at once, and leaves alone a task in which such a word only occurs.
+
+In doubt it stops: a clause that begins with a stop word is an order, whatever follows it. A clause that puts the stop
+off ("..., then stop") is not, and neither is a stop word inside a clause ("next to the bus stop").
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from vla_ros.language.tokenizer import split_words
+
+SCANNED = 4096
+"""How much of a text is looked at, characters: far more than an instruction may have, and bounded."""
+
+_STOP_WORD = re.compile(r"s+t+o+p+|h+a+l+t+|fre+ze+|cancel|abort|quit|pause|e-?stop|emergency|whoa")
+"""One word that orders a stop where a clause begins; fear and haste repeat letters."""
+
+_STOP_PHRASES = (
+    ("e", "stop"),
+    ("do", "not", "move"),
+    ("don't", "move"),
+    ("dont", "move"),
+    ("hold", "still"),
+    ("stand", "still"),
+    ("stay", "still"),
+    ("keep", "still"),
+)
+"""Words that order a stop only together."""
+
+_STOP_ALONE = (("wait",), ("enough",), ("hold", "it"), ("hold", "on"), ("hold", "position"), ("hold",))
+"""Words that order a stop when a clause holds nothing else: "hold the cube" is a task."""
+
+_LEADING = frozenset({
+    "please", "now", "no", "ok", "okay", "hey", "oh", "god", "ah", "robot", "arm", "you", "just", "immediately",
+    "quick", "quickly", "must", "should", "can", "could", "would", "will", "i", "said", "want", "need", "to", "make",
+    "it", "pls", "plz",
+})  # fmt: skip
+"""Words that may precede the order without changing it."""
+
+_MACHINE = frozenset({"robot", "arm", "gripper"})
+"""What "the" may belong to before the order: "the arm must stop"."""
+
+_CLAUSE_ENDS = re.compile(r"[.,;:!?\n\r()\"…]+|\s[-–—]+\s|—")
+_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "ʼ": "'"})
+
+
+def is_stop(text: str) -> bool:
+    """Say whether `text` orders an immediate stop; it need not be normalised or valid, only its beginning counts.
+
+    Args:
+        text: What was received; `SCANNED` characters of it are read.
+    """
+    visible = unicodedata.normalize("NFKC", text[:SCANNED]).lower().translate(_APOSTROPHES)
+    # Invisible characters vanish, so that none can hide a stop; control characters separate words.
+    visible = "".join(_visible(character) for character in visible)
+    return any(_orders_stop(split_words(clause)) for clause in _CLAUSE_ENDS.split(visible))
+
+
+def _visible(character: str) -> str:
+    if character in "\n\r":
+        return character
+    category = unicodedata.category(character)
+    return "" if category == "Cf" else " " if category == "Cc" else character
+
+
+def _orders_stop(words: list[str]) -> bool:
+    while words:
+        if _STOP_WORD.fullmatch(words[0]) or words[0].startswith(("stop-", "halt-", "emergency-")):
+            return True
+        if any(_begins(words, phrase) for phrase in _STOP_PHRASES):
+            return True
+        if any(_begins(words, phrase) and _LEADING.issuperset(words[len(phrase) :]) for phrase in _STOP_ALONE):
+            return True
+        if words[0] == "the" and _MACHINE.issuperset(words[1:2]):
+            words = words[2:]
+        elif words[0] in _LEADING:
+            words = words[1:]
+        else:
+            return False
+    return False
+
+
+def _begins(words: list[str], phrase: tuple[str, ...]) -> bool:
+    return tuple(words[: len(phrase)]) == phrase

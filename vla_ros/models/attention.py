@@ -1,0 +1,143 @@
+"""Attention and the transformer block (Vaswani et al. 2017), normalised before each part (Xiong et al. 2020).
+
+Masks are boolean and True where a query may look at a key, as in `torch.nn.functional.scaled_dot_product_attention`.
+Shapes: M sequences, Q queries, K keys, D numbers a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vla_ros.errors import ContractError
+
+
+def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
+    """Return (queries, keys): the queries are the last of the keys, and each looks at itself and what came before."""
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+
+
+class KeyValueCache:
+    """Keys and values of what one attention has already read, so that a further token costs only itself."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Append (M, heads, K, D / heads) and return all so far."""
+        if self.keys is not None and self.values is not None:
+            keys, values = torch.cat([self.keys, keys], dim=2), torch.cat([self.values, values], dim=2)
+        self.keys, self.values = keys, values
+        return keys, values
+
+
+class Attention(nn.Module):
+    """Several heads; self-attention, or cross-attention where a context is given."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        """Build for tokens of `width`, which `heads` must divide."""
+        super().__init__()
+        if heads < 1 or width % heads:
+            raise ContractError(f"width {width} is not a multiple of {heads} heads")
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self, tokens: Tensor, context: Tensor | None = None, mask: Tensor | None = None,
+        cache: KeyValueCache | None = None, look: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        """Return what each token gathers (M, Q, D) and, when `look`, the weights (M, Q, K), averaged over heads.
+
+        Args:
+            tokens: (M, Q, D), the queries.
+            context: (M, K, D) to look at; `tokens` themselves when None.
+            mask: Broadcasts to (M, 1, Q, K).
+            cache: Holds the keys of earlier calls; extended here.
+            look: Compute the weights in the open.
+        """
+        query = self._split(self.query(tokens))
+        key, value = (self._split(part) for part in self.key_value(tokens if context is None else context).chunk(2, -1))
+        if cache is not None:
+            key, value = cache.extend(key, value)
+        if not look:
+            gathered = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+            return self.out(_join(gathered)), None
+        scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        weights = scores.softmax(dim=-1)
+        return self.out(_join(weights @ value)), weights.mean(dim=1)
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        """(M, K, D) to (M, heads, K, D / heads)."""
+        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def _join(tokens: Tensor) -> Tensor:
+    return tokens.transpose(1, 2).flatten(2)
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention where it is wanted, and a perceptron, each added to what comes in."""
+
+    def __init__(self, width: int, heads: int, cross: bool = False, expansion: int = 4) -> None:
+        """Build; the perceptron is `expansion` times as wide as a token."""
+        super().__init__()
+        self.self_norm, self.self_attention = nn.LayerNorm(width), Attention(width, heads)
+        self.cross_norm = nn.LayerNorm(width) if cross else None
+        self.cross_attention = Attention(width, heads) if cross else None
+        self.perceptron = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width)
+        )
+
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None = None, context: Tensor | None = None,
+        context_mask: Tensor | None = None, cache: KeyValueCache | None = None, look: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        """Return (M, Q, D) and, when `look`, the weights over the context, or over the tokens without one."""
+        crosses = self.cross_attention is not None
+        found, weights = self.self_attention(self.self_norm(tokens), None, mask, cache, look and not crosses)
+        tokens = tokens + found
+        if self.cross_attention is not None and self.cross_norm is not None:
+            found, weights = self.cross_attention(self.cross_norm(tokens), context, context_mask, look=look)
+            tokens = tokens + found
+        return tokens + self.perceptron(tokens), weights
+
+
+class CausalTransformer(nn.Module):
+    """A decoder-only transformer: no token is changed by one that comes after it."""
+
+    def __init__(self, width: int, heads: int, depth: int) -> None:
+        """Build `depth` blocks and a last normalisation."""
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+
+    def new_cache(self) -> list[KeyValueCache]:
+        """Return empty caches, one a block."""
+        return [KeyValueCache() for _ in self.blocks]
+
+    def forward(
+        self, tokens: Tensor, real: Tensor, cache: Sequence[KeyValueCache] | None = None, look: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return (M, Q, D) and, when `look`, the weights (M, Q, K), averaged over heads and blocks.
+
+        Args:
+            tokens: (M, Q, D); with a cache, those that follow what it holds.
+            real: (M, K) bool, False for padding, of all tokens so far; the first must be real.
+            cache: From `new_cache`; extended here.
+            look: Compute the weights.
+        """
+        mask = causal_mask(tokens.shape[1], real.shape[1], tokens.device) & real[:, None, None, :]
+        looks = []
+        for index, block in enumerate(self.blocks):
+            tokens, weights = block(tokens, mask, cache=None if cache is None else cache[index], look=look)
+            looks.append(weights)
+        return self.norm(tokens), torch.stack(looks).mean(dim=0) if look else None

@@ -1,0 +1,185 @@
+"""Encoders from Hugging Face Transformers: from plain values with random weights, or with published ones that the user names.
+
+Building one never reads a weight and never opens a connection, so a checkpoint of this package loads anywhere:
+
+    values = read_values("clip", "openai/clip-vit-base-patch32")     # its sizes, from the hub or a local folder
+    tower = build_tower("clip", values)                              # random weights
+    load_weights(tower, "openai/clip-vit-base-patch32")              # its weights, because the user asked for them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vla_ros.errors import ContractError
+
+INSTALL = "pip install 'vla_ros[models]'"
+
+TOWERS = {
+    "clip": ("CLIPConfig", "CLIPModel"),
+    "distilbert": ("DistilBertConfig", "DistilBertModel"),
+    "efficientnet": ("EfficientNetConfig", "EfficientNetModel"),
+    "mobilenet_v2": ("MobileNetV2Config", "MobileNetV2Model"),
+    "owlv2": ("Owlv2Config", "Owlv2ForObjectDetection"),
+    "grounding_dino": ("GroundingDinoConfig", "GroundingDinoForObjectDetection"),
+}
+"""Name to the classes of Transformers that hold its sizes and its network."""
+
+NORMS = ("group", "batch", "frozen")
+GROUP_WIDTH = 8
+"""Channels that one group of a group normalisation shares, where the width allows."""
+
+
+def transformers() -> ModuleType:
+    """Import and return Transformers.
+
+    Raises:
+        ContractError: with the command that installs it, when it is absent.
+    """
+    try:
+        import transformers as library
+    except ImportError as error:
+        raise ContractError(f"this model is built from Transformers, which cannot be imported ({error}): {INSTALL}") from error
+    return library
+
+
+def _classes(kind: str) -> tuple[Any, Any]:
+    if kind not in TOWERS:
+        raise ContractError(f"no backbone '{kind}', expected one of {', '.join(TOWERS)}")
+    library = transformers()
+    return tuple(getattr(library, name) for name in TOWERS[kind])  # type: ignore[return-value]
+
+
+def build_tower(kind: str, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 (Transformers is not imported here)
+    """Return the network `kind` with random weights, sized by `values`; what they leave out is the library's default.
+
+    Raises:
+        ContractError: when Transformers is absent, `kind` is unknown, or the values make no network.
+    """
+    configuration, network = _classes(kind)
+    try:
+        given = configuration(**values)
+        known = set(given.to_dict())
+        if unknown := sorted(set(values) - known):
+            raise ContractError(f"backbone '{kind}' has no value {unknown}, it has: {', '.join(sorted(known))}")
+        return network(given)
+    except (TypeError, ValueError, AssertionError, ZeroDivisionError) as error:
+        raise ContractError(f"backbone '{kind}' cannot be built from {dict(values)}: {error}") from error
+
+
+def read_values(kind: str, source: str) -> dict[str, Any]:
+    """Return the sizes of a published network, as plain values that `build_tower` takes.
+
+    Args:
+        kind: Name in `TOWERS`.
+        source: Identifier on the hub, which downloads its small description, or a local folder.
+
+    Raises:
+        ContractError: when it cannot be had, with what to do.
+    """
+    configuration, _ = _classes(kind)
+    try:
+        found = configuration.from_pretrained(source)
+    except Exception as error:  # the hub, the network and the files each have errors of their own
+        raise _unreachable(kind, source, error) from error
+    return dict(found.to_diff_dict())
+
+
+def load_weights(tower: nn.Module, source: str, may_differ: tuple[str, ...] = ()) -> list[str]:
+    """Give `tower` the published weights of `source`, a hub identifier (downloaded) or a local folder.
+
+    Args:
+        tower: What `build_tower` returned.
+        source: Whose weights.
+        may_differ: Endings of names that keep their random weights where the shape differs: a vocabulary of one's own.
+
+    Returns:
+        The names that kept their random weights.
+
+    Raises:
+        ContractError: when the weights cannot be had, or are those of another network.
+    """
+    kind = type(tower).__name__
+    try:
+        theirs = type(tower).from_pretrained(source, ignore_mismatched_sizes=False).state_dict()  # type: ignore[attr-defined]
+    except Exception as error:  # as above
+        raise _unreachable(kind, source, error) from error
+    ours = tower.state_dict()
+    kept = [name for name in ours if name not in theirs or theirs[name].shape != ours[name].shape]
+    if wrong := [name for name in kept if not name.endswith(may_differ or ("\0",))]:
+        shapes = [f"{n}: {tuple(theirs[n].shape) if n in theirs else 'absent'} for {tuple(ours[n].shape)}" for n in wrong]
+        raise ContractError(f"the weights of '{source}' do not fit this {kind}: " + "; ".join(shapes[:8]))
+    tower.load_state_dict({**ours, **{name: theirs[name] for name in ours if name not in kept}})
+    return kept
+
+
+def _unreachable(kind: str, source: str, error: Exception) -> ContractError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+    return ContractError(
+        f"'{source}' cannot be read as a {kind} ({type(error).__name__}: {reason}); it is neither a local folder with "
+        "config.json and weights nor reachable on the hub. Check the name and the network, or download it elsewhere "
+        "and name the folder"
+    )
+
+
+def choose_norm(network: nn.Module, norm: str) -> nn.Module:
+    """Give a network with batch normalisation the kind that its use calls for, in place, and return it.
+
+    "group": group normalisation, for training from nothing: it does not depend on the batch, works for a batch of one, and
+    an average of the weights is a network of its own (Chi et al. 2023 found it necessary). "frozen": batch normalisation
+    with the statistics that came with published weights. "batch": as it is.
+
+    Raises:
+        ContractError: for another word.
+    """
+    if norm not in NORMS:
+        raise ContractError(f"norm is '{norm}', expected one of {', '.join(NORMS)}")
+    if norm == "batch":
+        return network
+    for name, child in network.named_children():
+        if not isinstance(child, nn.BatchNorm2d):
+            choose_norm(child, norm)
+            continue
+        channels = child.num_features
+        if norm == "group":
+            groups = channels // GROUP_WIDTH if channels % GROUP_WIDTH == 0 else 1
+            setattr(network, name, nn.GroupNorm(groups, channels, eps=max(child.eps, 1e-5)))
+        else:
+            frozen = FrozenBatchNorm2d(channels, eps=child.eps)
+            frozen.load_state_dict(child.state_dict())
+            setattr(network, name, frozen.eval())
+    return network
+
+
+class FrozenBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation that keeps its statistics, in training too."""
+
+    def train(self, mode: bool = True) -> FrozenBatchNorm2d:  # noqa: ARG002
+        """Stay as it is."""
+        return super().train(False)
+
+
+def standardise(image: Tensor, mean: tuple[float, float, float], deviation: tuple[float, float, float]) -> Tensor:
+    """Return images (B, 3, h, w) of 0 to 1 with the channel statistics that a published network was trained with."""
+    shape = (1, 3, 1, 1)
+    return (image - image.new_tensor(mean).view(shape)) / image.new_tensor(deviation).view(shape)
+
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Channel mean and deviation of ImageNet, as EfficientNet expects them."""
+CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+"""Those of the data that CLIP was trained on."""
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+"""Those of MobileNetV2: -1 to 1."""
+
+
+def padding_mask(tokens: Tensor) -> Tensor:
+    """Return (..., T) long, 1 at words and 0 at padding; a sentence of padding alone keeps its first place."""
+    mask = (tokens != 0).long()
+    mask[..., 0] = torch.where(mask.sum(dim=-1) == 0, 1, mask[..., 0])
+    return mask

@@ -1,0 +1,108 @@
+"""What a network that draws its actions from noise is told about the scene: pictures, words and proprioception in few tokens.
+
+A denoiser runs many times for one chunk, so that whatever it looks at each time must be small. A few queries, moved by the
+sentence, look over all image tokens once (cross-attention, as in Perceiver, Jaegle et al. 2021); what they find, the
+sentence and the state are the context of every denoising step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vla_ros.models.attention import Block
+from vla_ros.models.contract import ModelInput, ModelTarget
+from vla_ros.models.encoders import (
+    ImageEncoder,
+    Sizes,
+    StateEncoder,
+    TextEncoder,
+    learned_positions,
+    mean_over_words,
+    repeat_scenes,
+)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is known of M = B * N pairs of scene and sentence.
+
+    Attributes:
+        tokens: (M, L, D), for cross-attention.
+        summary: (M, D), for networks that take one vector.
+        attention: Camera to (M, h', w'), where the queries looked; each sums to 1.
+        target: (M, 3), where the named object is believed to be, normalised.
+        present: (M,), logits that it is there.
+    """
+
+    tokens: Tensor
+    summary: Tensor
+    attention: dict[str, Tensor]
+    target: Tensor
+    present: Tensor
+
+
+class ContextEncoder(nn.Module):
+    """See the module."""
+
+    def __init__(
+        self, cameras: Sizes, vocabulary: int, state_width: int, *, words: int, width: int, heads: int, patch: int,
+        depth: int, queries: int,
+    ) -> None:  # fmt: skip
+        """Build with `depth` blocks over each picture and over the sentence, and `queries` looks at the pictures."""
+        super().__init__()
+        self.images = ImageEncoder(cameras, width, patch, depth, heads)
+        self.text = TextEncoder(vocabulary, width, words, max(1, depth), heads)
+        self.state = StateEncoder(state_width, width)
+        self.queries = learned_positions(queries, width)
+        self.sentence = nn.Linear(width, width)
+        self.look = Block(width, heads, cross=True)
+        self.norm = nn.LayerNorm(width)
+        self.join = nn.Sequential(nn.Linear((queries + 2) * width, width), nn.GELU(), nn.Linear(width, width))
+        self.target = nn.Linear(width, 3)
+        self.present = nn.Linear(width, 1)
+
+    def forward(self, given: ModelInput, look: bool = False) -> Context:
+        """Encode; the pictures once a scene, however many sentences there are about it."""
+        scenes, sentences, length = given.tokens.shape
+        seen = repeat_scenes(self.images(given.images), sentences)
+        words, real = self.text(given.tokens.reshape(scenes * sentences, length))
+        sentence = mean_over_words(words, real)[:, None]
+        state = repeat_scenes(self.state(given.state[:, None]), sentences)
+        asked = self.queries + self.sentence(sentence) + state
+        found, weights = self.look(asked, context=seen, look=look)
+        tokens = self.norm(torch.cat([found, sentence, state], dim=1))
+        summary = self.join(tokens.flatten(1))
+        attention = {} if weights is None else self.images.looks(weights.mean(dim=1))
+        return Context(tokens, summary, attention, self.target(summary), self.present(summary)[:, 0])
+
+
+def belief_losses(context: Context, wanted: ModelTarget) -> dict[str, Tensor]:
+    """Return the losses of the place of the named object (where it is taught) and of whether it is there."""
+    there = wanted.present.flatten()
+    said = functional.binary_cross_entropy_with_logits(context.present, there)
+    parts = {"present": 0.2 * said}
+    if wanted.target is not None:
+        places = functional.smooth_l1_loss(context.target, wanted.target.flatten(0, 1), reduction="none", beta=0.1)
+        parts["target"] = mean_where(places.mean(dim=-1), there)
+    return parts
+
+
+def mean_where(values: Tensor, there: Tensor) -> Tensor:
+    """Return the mean of `values` (M,) over the rows that `there` (M,) marks with 1; 0 when there is none."""
+    return (values * there).sum() / there.sum().clamp(min=1.0)
+
+
+def draw_noise(rows: int, shape: tuple[int, int], like: Tensor, generator: torch.Generator | None, seed: int) -> Tensor:
+    """Return standard normal noise (rows, *shape) in the precision and on the device of `like`.
+
+    With a generator every row has noise of its own. Without one all rows share that of `seed`, so that a scene gets the same
+    actions in every batch, every time and on every device.
+    """
+    if generator is not None:
+        return torch.randn(rows, *shape, generator=generator, device=generator.device).to(like)
+    fixed = torch.Generator().manual_seed(seed)
+    return torch.randn(1, *shape, generator=fixed).to(like).expand(rows, *shape)

@@ -1,0 +1,121 @@
+"""Networks that see a noisy chunk, the time and the context, and say what to change: a transformer and a 1-D U-Net.
+
+Shapes: M chunks, H rows, A columns, D numbers a token. Both are those of Chi et al. 2023 (Diffusion Policy) in kind.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vla_ros.errors import ContractError
+from vla_ros.models.attention import Block
+from vla_ros.models.conditioning import Context
+from vla_ros.models.encoders import learned_positions, sinusoidal
+
+DENOISERS = ("transformer", "unet")
+LARGEST_TIME = 1000.0
+"""Times reach the networks as 0 (data) to this (noise), whatever the schedule, as the embedding's frequencies expect."""
+
+
+def build_denoiser(kind: str, columns: int, horizon: int, width: int, heads: int, layers: int) -> nn.Module:
+    """Return the denoiser `kind`; `layers` are blocks of the transformer, or levels of the U-Net.
+
+    Raises:
+        ContractError: for another kind.
+    """
+    if kind == "transformer":
+        return TransformerDenoiser(columns, horizon, width, heads, layers)
+    if kind == "unet":
+        return UNetDenoiser(columns, width, layers)
+    raise ContractError(f"denoiser '{kind}', expected one of {', '.join(DENOISERS)}")
+
+
+class _Time(nn.Module):
+    """Times (M,) of 0 to 1 as (M, D)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.layers = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+
+    def forward(self, time: Tensor) -> Tensor:
+        embedded = sinusoidal(LARGEST_TIME * time, self.width)
+        return self.layers(embedded.to(self.layers[0].weight.dtype))
+
+
+class TransformerDenoiser(nn.Module):
+    """Rows of the chunk as tokens that look at each other and, by cross-attention, at the context and the time.
+
+    Rows see later rows too: the chunk is drawn as a whole, nothing in it is past.
+    """
+
+    def __init__(self, columns: int, horizon: int, width: int, heads: int, layers: int) -> None:
+        """Build for chunks of at most `horizon` rows."""
+        super().__init__()
+        self.enter = nn.Linear(columns, width)
+        self.positions = learned_positions(horizon, width)
+        self.time = _Time(width)
+        self.blocks = nn.ModuleList(Block(width, heads, cross=True) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.leave = nn.Linear(width, columns)
+
+    def forward(self, noisy: Tensor, time: Tensor, context: Context) -> Tensor:
+        """Return (M, H, A) of `noisy` (M, H, A) at `time` (M,), 0 for data to 1 for noise."""
+        at = self.time(time)[:, None]
+        memory = torch.cat([context.tokens, at], dim=1)
+        tokens = self.enter(noisy) + self.positions[: noisy.shape[1]] + at + context.summary[:, None]
+        for block in self.blocks:
+            tokens, _ = block(tokens, context=memory)
+        return self.leave(self.norm(tokens))
+
+
+class UNetDenoiser(nn.Module):
+    """Convolutions along time at `levels` resolutions, each modulated by context and time (FiLM, Perez et al. 2018)."""
+
+    def __init__(self, columns: int, width: int, levels: int) -> None:
+        """Build; any horizon works: the chunk is padded with its last row to a multiple of 2 ** (levels - 1)."""
+        super().__init__()
+        self.step = 2 ** (levels - 1)
+        self.time = _Time(width)
+        widths = [width * 2**level for level in range(levels)]
+        self.enter = nn.Conv1d(columns, width, 1)
+        self.down = nn.ModuleList(
+            _Residual(before, after, 2 * width) for before, after in zip([width, *widths], widths, strict=False)
+        )
+        self.shrink = nn.ModuleList(nn.Conv1d(w, w, 3, stride=2, padding=1) for w in widths[:-1])
+        self.middle = _Residual(widths[-1], widths[-1], 2 * width)
+        self.grow = nn.ModuleList(nn.ConvTranspose1d(2 * w, w, 4, stride=2, padding=1) for w in reversed(widths[:-1]))
+        self.up = nn.ModuleList(_Residual(2 * w, w, 2 * width) for w in reversed(widths[:-1]))
+        self.leave = nn.Conv1d(width, columns, 1)
+
+    def forward(self, noisy: Tensor, time: Tensor, context: Context) -> Tensor:
+        """Return (M, H, A) of `noisy` (M, H, A) at `time` (M,), 0 for data to 1 for noise."""
+        condition = torch.cat([context.summary, self.time(time)], dim=-1)
+        rows = noisy.shape[1]
+        missing = -rows % self.step
+        x = torch.cat([noisy, noisy[:, -1:].expand(-1, missing, -1)], dim=1).transpose(1, 2)
+        x, kept = self.enter(x), []
+        for level, block in enumerate(self.down):
+            x = block(x, condition)
+            if level < len(self.shrink):
+                kept.append(x)
+                x = self.shrink[level](x)
+        x = self.middle(x, condition)
+        for grow, block in zip(self.grow, self.up, strict=True):
+            x = block(torch.cat([grow(x), kept.pop()], dim=1), condition)
+        return self.leave(x).transpose(1, 2)[:, :rows]
+
+
+class _Residual(nn.Module):
+    def __init__(self, before: int, after: int, condition: int) -> None:
+        super().__init__()
+        groups = 8 if after % 8 == 0 else 1
+        self.first = nn.Sequential(nn.Conv1d(before, after, 5, padding=2), nn.GroupNorm(groups, after), nn.SiLU())
+        self.second = nn.Sequential(nn.Conv1d(after, after, 5, padding=2), nn.GroupNorm(groups, after), nn.SiLU())
+        self.film = nn.Linear(condition, 2 * after)
+        self.skip = nn.Conv1d(before, after, 1) if before != after else nn.Identity()
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.film(condition)[..., None].chunk(2, dim=1)
+        return self.second(self.first(x) * (1.0 + scale) + shift) + self.skip(x)

@@ -1,0 +1,248 @@
+"""Diffusion Policy (Chi et al. 2023, arXiv 2303.04137): chunks of actions drawn from noise, given pictures and words.
+
+Trained to undo Gaussian noise (Ho et al. 2020); drawn by the reverse chain, or in fewer steps by DDIM (Song et al. 2021).
+Where several ways to do a task are good it draws one of them, instead of their mean.
+
+Time, for a horizon H of which E = `execute` rows are carried out before the next look (receding horizon):
+
+    row of the first chunk    0 ... E-1 | E ... H-1
+                              carried out   dropped, or where the next chunk starts from (`continue_from`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vla_ros.errors import ContractError
+from vla_ros.models.conditioning import Context, ContextEncoder, belief_losses, draw_noise, mean_where
+from vla_ros.models.contract import ModelInput, ModelOutput, ModelTarget, VlaModel
+from vla_ros.models.denoisers import build_denoiser
+from vla_ros.models.encoders import check_input, read_config
+from vla_ros.models.schedules import NoiseSchedule
+
+COLUMNS = 7
+"""Columns of an action: position 3, rotation 3, gripper 1."""
+SAMPLERS = ("ddim", "ddpm")
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Sizes of the network, and how it draws.
+
+    Attributes:
+        cameras: Camera name to (height, width) of its images.
+        vocabulary: How many words there are.
+        state_width: Numbers of proprioception.
+        horizon: Rows a chunk.
+        words: Most words of a sentence.
+        width: Numbers a token.
+        heads: Of each attention.
+        patch: Pixels, each way, of an image token.
+        depth: Blocks over each picture and over the sentence.
+        queries: Looks at the pictures that the denoiser is told.
+        denoiser: "transformer" or "unet".
+        layers: Blocks of the transformer, or levels of the U-Net.
+        schedule: "cosine" or "linear".
+        steps: Of the noise.
+        prediction: "epsilon", "sample" or "velocity".
+        sampler: "ddim" or "ddpm" (all steps, with noise).
+        sampling_steps: How many of `steps` DDIM visits.
+        bound: Largest absolute value of a normalised action.
+        execute: Rows to carry out before the next look; 0 for half the horizon.
+        seed: Of the noise that `act` starts from when it is given no generator.
+    """
+
+    cameras: Mapping[str, tuple[int, int]]
+    vocabulary: int
+    state_width: int
+    horizon: int
+    words: int = 16
+    width: int = 128
+    heads: int = 4
+    patch: int = 16
+    depth: int = 1
+    queries: int = 4
+    denoiser: str = "transformer"
+    layers: int = 4
+    schedule: str = "cosine"
+    steps: int = 100
+    prediction: str = "epsilon"
+    sampler: str = "ddim"
+    sampling_steps: int = 10
+    bound: float = 5.0
+    execute: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise ContractError(f"sampler '{self.sampler}', expected one of {', '.join(SAMPLERS)}")
+        if not 1 <= self.sampling_steps <= self.steps:
+            raise ContractError(f"sampling_steps is {self.sampling_steps}, expected 1 to steps, {self.steps}")
+        if not 0 <= self.execute <= self.horizon:
+            raise ContractError(f"execute is {self.execute}, expected 0 to the horizon, {self.horizon}")
+        if not self.bound > 0:
+            raise ContractError(f"bound is {self.bound}, expected more than 0")
+
+
+class DiffusionModel(VlaModel):
+    """See the module."""
+
+    def __init__(self, config: DiffusionConfig) -> None:
+        """Build the network with random weights."""
+        super().__init__()
+        self.config = config
+        self.context = ContextEncoder(
+            config.cameras, config.vocabulary, config.state_width, words=config.words, width=config.width,
+            heads=config.heads, patch=config.patch, depth=config.depth, queries=config.queries,
+        )  # fmt: skip
+        self.denoiser = build_denoiser(
+            config.denoiser, COLUMNS, config.horizon, config.width, config.heads, config.layers
+        )
+        self.schedule = NoiseSchedule(config.schedule, config.steps, config.prediction)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> DiffusionModel:
+        """Build from plain values, as they stand in a checkpoint."""
+        return cls(read_config(DiffusionConfig, config))
+
+    @property
+    def execute(self) -> int:
+        """Rows of a chunk to carry out before the next look."""
+        return self.config.execute or max(1, self.config.horizon // 2)
+
+    def denoise(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor:
+        """Return the network's answer (M, H, 7) at the steps `t` (M,): noise, clean chunk or velocity, by `prediction`."""
+        return self.denoiser(x_t, (t.to(x_t.dtype) + 1.0) / self.config.steps, context)
+
+    def p_losses(self, x_0: Tensor, t: Tensor, noise: Tensor, context: Context) -> Tensor:
+        """Return (M,) the mean squared error of the answer at the noisy x_t, equation 14 of Ho et al."""
+        said = self.denoise(self.schedule.q_sample(x_0, t, noise), t, context)
+        return ((said - self.schedule.wanted(x_0, t, noise)) ** 2).mean(dim=(1, 2))
+
+    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss: the noise where the object is there, its place, and whether it is there."""
+        self._check(given)
+        context = self.context(given)
+        x_0 = wanted.actions().flatten(0, 1)
+        t = torch.randint(self.config.steps, (len(x_0),), device=x_0.device)
+        parts = {
+            "noise": mean_where(
+                self.p_losses(x_0, t, torch.randn_like(x_0), context), wanted.present.flatten()
+            ),
+            **belief_losses(context, wanted),
+        }  # fmt: skip
+        return torch.stack(list(parts.values())).sum(), {name: float(part.detach()) for name, part in parts.items()}
+
+    def act(self, given: ModelInput, generator: torch.Generator | None = None) -> ModelOutput:
+        """Draw a chunk for every sentence about every scene.
+
+        Args:
+            given: What is seen and said.
+            generator: Where the noise comes from; None for the noise of `seed`, the same for every scene, every time.
+        """
+        self._check(given)
+        context = self.context(given, look=True)
+        rows = len(context.summary)
+        noise = draw_noise(rows, (self.config.horizon, COLUMNS), context.summary, generator, self.config.seed)
+        return self._say(self.sample(noise, context, generator), context, given)
+
+    def continue_from(
+        self, given: ModelInput, previous: Tensor, done: int, strength: float = 0.5,
+        generator: torch.Generator | None = None,
+    ) -> ModelOutput:  # fmt: skip
+        """Draw the next chunk near the rest of the last one: fewer steps, and no jump to another way of doing the task.
+
+        The rest, its last row repeated, is made noisy again up to a part of the chain, which then runs from there.
+
+        Args:
+            given: What is seen now.
+            previous: (B, N, H, 7), the last chunk, as `actions_of` returns it.
+            done: How many of its rows have been carried out.
+            strength: Part of the chain that runs: 0 hardly changes the chunk, 1 forgets it.
+            generator: As in `act`.
+
+        Raises:
+            ContractError: when `done` or `strength` is out of range.
+        """
+        self._check(given)
+        if not 0 <= done <= self.config.horizon or not 0.0 <= strength <= 1.0:
+            raise ContractError(
+                f"done is {done}, expected 0 to {self.config.horizon}; strength is {strength}, expected 0 to 1"
+            )
+        context = self.context(given, look=True)
+        rest = previous.flatten(0, 1)[:, done:]
+        last = previous.flatten(0, 1)[:, -1:].expand(-1, done, -1)
+        noise = draw_noise(len(rest), (self.config.horizon, COLUMNS), context.summary, generator, self.config.seed)
+        start = round(strength * (self.config.steps - 1))
+        x = self.schedule.q_sample(torch.cat([rest, last], dim=1), self._steps(noise, start), noise)
+        return self._say(self.sample(x, context, generator, start), context, given)
+
+    def sample(
+        self, x: Tensor, context: Context, generator: torch.Generator | None = None, start: int | None = None
+    ) -> Tensor:
+        """Run the reverse chain from `x` (M, H, 7) at step `start` (the last when None) to the data (M, H, 7)."""
+        start = self.config.steps - 1 if start is None else start
+        bound = self.config.bound
+        if self.config.sampler == "ddpm":
+            for step in range(start, -1, -1):
+                t = self._steps(x, step)
+                noise = draw_noise(len(x), tuple(x.shape[1:]), x, generator, self.config.seed + 1 + step)  # type: ignore[arg-type]
+                x = self.schedule.p_sample(x, t, self.denoise(x, t, context), noise, bound)
+            return x
+        visited = [step for step in self.schedule.visited(self.config.sampling_steps) if step < start]
+        for step, earlier in zip([start, *visited], [*visited, -1], strict=True):
+            t = self._steps(x, step)
+            x = self.schedule.ddim_step(x, t, self.denoise(x, t, context), self._steps(x, earlier), bound=bound)
+        return x
+
+    def _steps(self, x: Tensor, step: int) -> Tensor:
+        return torch.full((len(x),), step, dtype=torch.long, device=x.device)
+
+    def _check(self, given: ModelInput) -> None:
+        config = self.config
+        check_input(given, config.cameras, config.vocabulary, config.state_width, config.words)
+
+    def _say(self, actions: Tensor, context: Context, given: ModelInput) -> ModelOutput:
+        return output_of(actions, context, given)
+
+
+def output_of(actions: Tensor, context: Context, given: ModelInput) -> ModelOutput:
+    """Return chunks (M, H, 7) and what the context believes, with the axes (B, N) of `given`."""
+    pairs = tuple(given.tokens.shape[:2])
+    said = ModelOutput.from_actions(actions.unflatten(0, pairs))
+    return ModelOutput(
+        said.positions,
+        said.rotations,
+        said.gripper,
+        target=context.target.unflatten(0, pairs),
+        present=context.present.unflatten(0, pairs),
+        attention={name: look.unflatten(0, pairs) for name, look in context.attention.items()},
+    )
+
+
+def actions_of(said: ModelOutput) -> Tensor:
+    """Return (B, N, H, 7), the inverse of `ModelOutput.from_actions`."""
+    return torch.cat([said.positions, said.rotations, said.gripper[..., None] / 4.0], dim=-1)
+
+
+def tiny_config(
+    cameras: Mapping[str, tuple[int, int]], vocabulary: int, state_width: int, horizon: int
+) -> dict[str, Any]:
+    """Return sizes that train on one CPU core."""
+    return {
+        "cameras": dict(cameras), "vocabulary": vocabulary, "state_width": state_width, "horizon": horizon,
+        "width": 64, "depth": 0, "layers": 2,
+    }  # fmt: skip
+
+
+def full_config() -> dict[str, Any]:
+    """Return sizes for a GPU and two cameras of 224 x 224, near those of the paper's transformer for pictures."""
+    return {
+        "cameras": {"front": (224, 224), "wrist": (224, 224)}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
+        "words": 32, "width": 512, "heads": 8, "depth": 6, "queries": 8, "layers": 8,
+    }  # fmt: skip

@@ -1,0 +1,221 @@
+"""The foundation architecture: three encoders, fusion by cross-attention, a transformer decoder, a distribution.
+
+Images, words and the arm's own numbers (what its last action reached) each have an encoder and a projection. Words and
+numbers then look at the image in a few fusion blocks, which end in a layer norm. A decoder whose queries are one plan
+token and the rows of the chunk looks at everything that came out, each row only at the plan and the rows before it, and
+its features become a mixture of whole chunks (`ActionMixture`), to be scored, sampled, or asked for its likeliest plan.
+
+Tokens in the decoder: 0 is the plan, h + 1 is row h. The plan token alone says the weights of the mixture, whether the
+object is there, and where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vla_ros.models.attention import Block, causal_mask
+from vla_ros.models.contract import ModelInput, ModelOutput, ModelTarget, VlaModel
+from vla_ros.models.encoders import (
+    CONVOLUTION_STEM,
+    ImageEncoder,
+    Sizes,
+    StateEncoder,
+    TextEncoder,
+    check_input,
+    learned_positions,
+    mean_over_words,
+    read_config,
+    repeat_scenes,
+)
+from vla_ros.models.losses import mean_where_present, side_losses
+from vla_ros.models.mixture import ActionMixture
+
+CONTINUOUS = 6
+"""Columns of position and rotation."""
+
+
+@dataclass(frozen=True)
+class FoundationConfig:
+    """Sizes of the network.
+
+    Attributes:
+        cameras: Camera name to (height, width) of its images.
+        vocabulary: How many words there are.
+        state_width: Numbers of proprioception.
+        horizon: Rows a chunk.
+        words: Words a sentence may have.
+        patch: Pixels of the image, each way, that become one token.
+        stem: "convolution" or "patch", see `ImageEncoder`.
+        image_width: Numbers an image token has before its projection; `image_depth` and `image_heads` likewise.
+        text_width: Numbers a word has before its projection; `text_depth` and `text_heads` likewise.
+        width: Numbers a token has from the projections on.
+        heads: Of fusion and decoder.
+        fusion_depth: Blocks in which words and state look at the image.
+        policy_depth: Blocks of the decoder.
+        plans: Components of the mixture.
+        smallest_deviation: Of the mixture, normalised units; what keeps the density finite.
+    """
+
+    cameras: Sizes
+    vocabulary: int
+    state_width: int
+    horizon: int
+    words: int = 32
+    patch: int = 16
+    stem: str = CONVOLUTION_STEM
+    image_width: int = 128
+    image_depth: int = 2
+    image_heads: int = 4
+    text_width: int = 128
+    text_depth: int = 2
+    text_heads: int = 4
+    width: int = 128
+    heads: int = 4
+    fusion_depth: int = 2
+    policy_depth: int = 2
+    plans: int = 3
+    smallest_deviation: float = 0.05
+
+
+def tiny_config(cameras: Sizes, vocabulary: int, state_width: int, horizon: int) -> dict[str, Any]:
+    """Return sizes that train a step in well under a second on one CPU core; multiples of 32 pixels."""
+    return {
+        "cameras": {name: list(size) for name, size in cameras.items()}, "vocabulary": vocabulary,
+        "state_width": state_width, "horizon": horizon, "words": 16, "patch": 32, "image_width": 64, "image_depth": 0,
+        "text_width": 48, "text_depth": 1, "width": 64, "fusion_depth": 1, "policy_depth": 1,
+    }  # fmt: skip
+
+
+def full_config() -> dict[str, Any]:
+    """Return ViT-B/16 for the image and BERT-base for the words (their sizes, not their weights), 224 x 224 pixels."""
+    return {
+        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 30522, "state_width": 10, "horizon": 16,
+        "words": 64, "patch": 16, "stem": "patch", "image_width": 768, "image_depth": 12, "image_heads": 12,
+        "text_width": 768, "text_depth": 12, "text_heads": 12, "width": 1024, "heads": 16, "fusion_depth": 6,
+        "policy_depth": 6, "plans": 5,
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What the decoder looks at: `tokens` (M, K, D), which are `real` (M, K), and the words' look at the image."""
+
+    tokens: Tensor
+    real: Tensor
+    words: Tensor  # (M, T) bool
+    looks: Tensor | None  # (M, T, P)
+
+
+class FoundationModel(VlaModel):
+    """See the module."""
+
+    def __init__(self, config: FoundationConfig) -> None:
+        """Build the network with random weights."""
+        super().__init__()
+        self.config = c = config
+        self.images = ImageEncoder(c.cameras, c.image_width, c.patch, c.image_depth, c.image_heads, c.stem)
+        self.text = TextEncoder(c.vocabulary, c.text_width, c.words, c.text_depth, c.text_heads)
+        self.actions = StateEncoder(c.state_width, c.width)
+        self.image_projection = nn.Linear(c.image_width, c.width)
+        self.text_projection = nn.Linear(c.text_width, c.width)
+        self.fusion = nn.ModuleList(Block(c.width, c.heads, cross=True) for _ in range(c.fusion_depth))
+        self.fusion_norm = nn.LayerNorm(c.width)
+        self.queries = learned_positions(1 + c.horizon, c.width)
+        self.policy = nn.ModuleList(Block(c.width, c.heads, cross=True) for _ in range(c.policy_depth))
+        self.policy_norm = nn.LayerNorm(c.width)
+        self.weights = nn.Linear(c.width, c.plans)
+        self.rows = nn.Linear(c.width, c.plans * (2 * CONTINUOUS + 1))
+        self.present = nn.Linear(c.width, 1)
+        self.target = nn.Linear(c.width, 3)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> FoundationModel:
+        """Build from plain values, as they stand in a checkpoint."""
+        return cls(read_config(FoundationConfig, config))
+
+    def act(self, given: ModelInput) -> ModelOutput:
+        """Predict the likeliest plan for every sentence about every scene."""
+        memory = self._remember(given, look=True)
+        attention = {}
+        if memory.looks is not None:
+            looks = mean_over_words(memory.looks, memory.words)
+            attention = self.images.looks(looks.unflatten(0, given.tokens.shape[:2]))
+        features = self._decode(memory).unflatten(0, given.tokens.shape[:2])
+        return replace(self._output(features, self._mixture(features)), attention=attention)
+
+    def distribution(self, given: ModelInput) -> ActionMixture:
+        """Return the distribution over chunks, with leading axes (B, N)."""
+        return self._mixture(self._decode(self._remember(given)).unflatten(0, given.tokens.shape[:2]))
+
+    def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
+        """Return camera to (B, N, T, h', w'): where each word looks, summing to 1; words that are padding too."""
+        memory = self._remember(given, look=True)
+        if memory.looks is None:
+            return {}
+        return self.images.looks(memory.looks.unflatten(0, given.tokens.shape[:2]))
+
+    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+        """Return the negative log density of the expert's chunk, a number, and the losses of the other heads."""
+        features = self._decode(self._remember(given)).unflatten(0, given.tokens.shape[:2])
+        mixture = self._mixture(features)
+        actions = wanted.actions()
+        density = mixture.log_prob(actions) / (self.config.horizon * (CONTINUOUS + 1))
+        # A number is one of a whole chunk's many, so that the choice of the plan would weigh almost nothing above. This
+        # has the same gradient for the weights as the density, not divided by that many.
+        choice = mixture.responsibilities(actions).detach() * mixture.weights.float().log_softmax(dim=-1)
+        parts = {
+            "actions": mean_where_present(-density, wanted.present),
+            "plan": 0.2 * mean_where_present(-choice.sum(dim=-1), wanted.present),
+        }
+        parts |= side_losses(self._output(features, mixture), wanted)
+        return torch.stack(list(parts.values())).sum(), {name: float(part.detach()) for name, part in parts.items()}
+
+    def _remember(self, given: ModelInput, look: bool = False) -> _Memory:
+        """Encode and fuse."""
+        c = self.config
+        check_input(given, c.cameras, c.vocabulary, c.state_width, c.words)
+        sentences = given.tokens.shape[1]
+        seen = repeat_scenes(self.image_projection(self.images(given.images)), sentences)
+        words, real = self.text(given.tokens.flatten(0, 1))
+        arm = repeat_scenes(self.actions(given.state[:, None]), sentences)
+        fused = torch.cat([self.text_projection(words), arm], dim=1)
+        real_fused = functional.pad(real, (0, 1), value=True)
+        looks = []
+        for block in self.fusion:
+            fused, weights = block(fused, real_fused[:, None, None, :], context=seen, look=look)
+            looks.append(weights)
+        fused = self.fusion_norm(fused)
+        return _Memory(
+            tokens=torch.cat([fused, seen], dim=1),
+            real=functional.pad(real_fused, (0, seen.shape[1]), value=True),
+            words=real,
+            looks=torch.stack(looks).mean(dim=0)[:, : real.shape[1]] if look and looks else None,
+        )
+
+    def _decode(self, memory: _Memory, rows: int | None = None) -> Tensor:
+        """Return the features (M, 1 + rows, D) of the plan and the first `rows` rows (all when None)."""
+        count = 1 + (self.config.horizon if rows is None else rows)
+        tokens = self.queries[:count].expand(len(memory.tokens), -1, -1)
+        mask = causal_mask(count, count, tokens.device)
+        for block in self.policy:
+            tokens, _ = block(tokens, mask, memory.tokens, memory.real[:, None, None, :])
+        return self.policy_norm(tokens)
+
+    def _mixture(self, features: Tensor) -> ActionMixture:
+        """Return the distribution that features (..., 1 + H, D) say."""
+        c = self.config
+        columns = self.rows(features[..., 1:, :]).unflatten(-1, (c.plans, -1)).transpose(-3, -2)  # (..., K, H, 13)
+        means, raw, gripper = columns.split([CONTINUOUS, CONTINUOUS, 1], dim=-1)
+        deviations = functional.softplus(raw) + c.smallest_deviation
+        return ActionMixture(self.weights(features[..., 0, :]), means, deviations, gripper[..., 0])
+
+    def _output(self, features: Tensor, mixture: ActionMixture) -> ModelOutput:
+        means, gripper = mixture.likeliest()
+        plan = features[..., 0, :]
+        return ModelOutput(means[..., :3], means[..., 3:], gripper, self.target(plan), self.present(plan)[..., 0])

@@ -1,0 +1,175 @@
+"""Noise schedules of Gaussian diffusion, and the steps forth and back between data and noise.
+
+The names are those of Ho et al. 2020 (arXiv 2006.11239). With steps t = 0 ... T-1:
+
+================================  ==========================================================================
+symbol                            attribute or method
+================================  ==========================================================================
+beta_t, alpha_t = 1 - beta_t      `betas`, `alphas`
+bar alpha_t = prod alpha_s        `alphas_cumprod`; its value before t = 0 is 1
+q(x_t | x_0)                      `q_sample`: sqrt(bar alpha_t) x_0 + sqrt(1 - bar alpha_t) epsilon
+q(x_{t-1} | x_t, x_0)             `posterior`: its mean and variance, equations 6 and 7
+p(x_{t-1} | x_t)                  `p_sample`: the posterior at the x_0 that the network believes in
+DDIM (Song et al. 2021)           `ddim_step`: equation 12, from t to any earlier step
+v = sqrt(bar a) eps - sqrt(1 - bar a) x_0    velocity (Salimans and Ho 2022), `velocity`
+================================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from vla_ros.errors import ContractError
+
+SCHEDULES = ("cosine", "linear")
+PREDICTIONS = ("epsilon", "sample", "velocity")
+"""What a network may be asked for: the noise, the clean data, or the velocity between them."""
+
+REFERENCE_STEPS = 1000
+"""The linear schedule's bounds are stated for this many steps; fewer steps get proportionally larger ones."""
+
+
+def linear_betas(steps: int) -> Tensor:
+    """Return beta (steps,) float64 from 1e-4 to 0.02, scaled so that any number of steps ends in noise."""
+    scale = REFERENCE_STEPS / steps
+    return torch.linspace(scale * 1e-4, min(scale * 0.02, 0.999), steps, dtype=torch.float64)
+
+
+def cosine_betas(steps: int, offset: float = 0.008, largest: float = 0.999) -> Tensor:
+    """Return beta (steps,) float64 with bar alpha following a squared cosine (Nichol and Dhariwal 2021)."""
+    times = torch.arange(steps + 1, dtype=torch.float64) / steps
+    bar = torch.cos((times + offset) / (1.0 + offset) * math.pi / 2.0) ** 2
+    return (1.0 - bar[1:] / bar[:-1]).clamp(max=largest)
+
+
+def _check(name: str, got: str, known: tuple[str, ...]) -> None:
+    if got not in known:
+        raise ContractError(f"{name} is '{got}', expected one of {', '.join(known)}")
+
+
+class NoiseSchedule(nn.Module):
+    """The numbers of one schedule, computed in float64 and kept in float32 with the network that they belong to.
+
+    `x`, `x_0` and noise have any shape (B, ...); `t` is (B,) long, 0 to `steps` - 1.
+    """
+
+    alphas_cumprod: Tensor
+
+    def __init__(self, kind: str, steps: int, prediction: str = "epsilon") -> None:
+        """Compute the schedule.
+
+        Raises:
+            ContractError: for an unknown kind or prediction, or fewer than two steps.
+        """
+        super().__init__()
+        _check("the noise schedule", kind, SCHEDULES)
+        _check("the prediction", prediction, PREDICTIONS)
+        if steps < 2:
+            raise ContractError(f"a noise schedule has {steps} steps, expected at least 2")
+        self.kind, self.steps, self.prediction = kind, steps, prediction
+        betas = cosine_betas(steps) if kind == "cosine" else linear_betas(steps)
+        alphas = 1.0 - betas
+        bar = alphas.cumprod(0)
+        before = torch.cat([torch.ones(1, dtype=torch.float64), bar[:-1]])
+        values = {
+            "betas": betas,
+            "alphas": alphas,
+            "alphas_cumprod": bar,
+            "sqrt_bar": bar.sqrt(),
+            "sqrt_one_minus_bar": (1.0 - bar).sqrt(),
+            "posterior_x_0": betas * before.sqrt() / (1.0 - bar),
+            "posterior_x_t": (1.0 - before) * alphas.sqrt() / (1.0 - bar),
+            "posterior_variance": betas * (1.0 - before) / (1.0 - bar),
+        }
+        for name, value in values.items():  # known from the configuration, so no part of a checkpoint
+            self.register_buffer(name, value.float(), persistent=False)
+
+    def _at(self, name: str, t: Tensor, x: Tensor) -> Tensor:
+        """Return the numbers of `name` at the steps `t`, in the precision and with the axes of `x`."""
+        return getattr(self, name)[t].to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+
+    def q_sample(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Return x_t: the data `x_0` after `t` + 1 steps of noise."""
+        return self._at("sqrt_bar", t, x_0) * x_0 + self._at("sqrt_one_minus_bar", t, x_0) * noise
+
+    def velocity(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Return v, the direction in which x_t turns from data to noise."""
+        return self._at("sqrt_bar", t, x_0) * noise - self._at("sqrt_one_minus_bar", t, x_0) * x_0
+
+    def wanted(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """Return what the network should say at (x_0, t, noise), by `prediction`."""
+        if self.prediction == "epsilon":
+            return noise
+        return x_0 if self.prediction == "sample" else self.velocity(x_0, t, noise)
+
+    def believed(self, x_t: Tensor, t: Tensor, said: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (x_0, noise) that the network's answer `said` at `x_t` amounts to; the inverse of `wanted`."""
+        signal, spread = self._at("sqrt_bar", t, x_t), self._at("sqrt_one_minus_bar", t, x_t)
+        if self.prediction == "epsilon":
+            return (x_t - spread * said) / signal, said
+        if self.prediction == "sample":
+            return said, (x_t - signal * said) / spread
+        return signal * x_t - spread * said, spread * x_t + signal * said
+
+    def posterior(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean (B, ...) and variance (B, 1, ...) of q(x_{t-1} | x_t, x_0); at t = 0 they are x_0 and 0."""
+        mean = self._at("posterior_x_0", t, x_t) * x_0 + self._at("posterior_x_t", t, x_t) * x_t
+        return mean, self._at("posterior_variance", t, x_t)
+
+    def p_sample(self, x_t: Tensor, t: Tensor, said: Tensor, noise: Tensor, bound: float | None = None) -> Tensor:
+        """Return a sample of x_{t-1}: the posterior's at the x_0 that `said` amounts to.
+
+        Args:
+            x_t: Where the chain is.
+            t: Its steps.
+            said: The network's answer there.
+            noise: Standard normal, as `x_t`; unused at t = 0.
+            bound: Largest absolute value that x_0 may have; None for any.
+        """
+        x_0, _ = self.believed(x_t, t, said)
+        mean, variance = self.posterior(x_0 if bound is None else x_0.clamp(-bound, bound), x_t, t)
+        return mean + variance.sqrt() * noise
+
+    def ddim_step(
+        self, x_t: Tensor, t: Tensor, said: Tensor, earlier: Tensor, eta: float = 0.0,
+        noise: Tensor | None = None, bound: float | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Return x at the step `earlier` < `t`, -1 being the data itself.
+
+        Args:
+            x_t: Where the chain is.
+            t: Its steps.
+            said: The network's answer there.
+            earlier: Where to go, (B,) long.
+            eta: 0 follows the deterministic path, 1 has the variance of the posterior.
+            noise: Standard normal, as `x_t`; needed when `eta` is not 0.
+            bound: Largest absolute value that x_0 may have; None for any.
+        """
+        x_0, epsilon = self.believed(x_t, t, said)
+        now = self._at("alphas_cumprod", t, x_t)
+        there = torch.where(earlier >= 0, self.alphas_cumprod[earlier.clamp(min=0)], 1.0).to(x_t.dtype).view_as(now)
+        if bound is not None:
+            x_0 = x_0.clamp(-bound, bound)
+            epsilon = (x_t - now.sqrt() * x_0) / (1.0 - now).sqrt()
+        variance = eta**2 * (1.0 - there) / (1.0 - now) * (1.0 - now / there)
+        result = there.sqrt() * x_0 + (1.0 - there - variance).clamp(min=0.0).sqrt() * epsilon
+        if eta == 0.0:
+            return result
+        if noise is None:
+            raise ValueError(f"eta is {eta}: the step needs noise")
+        return result + variance.sqrt() * noise
+
+    def visited(self, count: int) -> list[int]:
+        """Return `count` steps from the last to 0, evenly spread, for sampling with fewer of them.
+
+        Raises:
+            ContractError: when `count` is not between 1 and `steps`.
+        """
+        if not 1 <= count <= self.steps:
+            raise ContractError(f"sampling takes {count} steps, expected 1 to {self.steps}, those of the schedule")
+        if count == 1:
+            return [self.steps - 1]
+        return [round(i * (self.steps - 1) / (count - 1)) for i in reversed(range(count))]

@@ -1,0 +1,35 @@
+"""The robot's state between two measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vla_ros.types import FloatArray, Pose, RobotState
+
+
+def interpolate_state(
+    before: RobotState, after: RobotState, share: float, forward: Callable[[FloatArray], Pose]
+) -> RobotState:
+    """Return the state at `share` (0 to 1) of the way from `before` to `after`.
+
+    Joints, their rates and the gripper go straight from one to the other; the tool pose follows from the joints: a
+    pose blended by itself would belong to no configuration.
+
+    Args:
+        before: Earlier measurement.
+        after: Later measurement.
+        share: 0 is `before`, 1 is `after`.
+        forward: Joint positions (n,) rad to the tool pose in the base frame.
+    """
+    if share <= 0.0 or before is after:
+        return before
+    if share >= 1.0:
+        return after
+    positions = before.joint_positions + share * (after.joint_positions - before.joint_positions)
+    return RobotState(
+        joint_positions=positions,
+        joint_velocities=before.joint_velocities + share * (after.joint_velocities - before.joint_velocities),
+        gripper_opening=before.gripper_opening + share * (after.gripper_opening - before.gripper_opening),
+        end_effector=forward(positions),
+        stamp=before.stamp + share * (after.stamp - before.stamp),
+    )

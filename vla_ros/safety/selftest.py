@@ -1,0 +1,115 @@
+"""Does the safety layer stop what it must? Tried on the very contract and parameters, before it may be armed.
+
+Plays robot and policy to a supervisor of its own for a second of simulated time: nothing here reaches a motor.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vla_ros.actions.decoding import PoseTrajectory, encode
+from vla_ros.errors import ChunkError
+from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.safety.parameters import SafetyParameters
+from vla_ros.safety.reasons import Reason
+from vla_ros.safety.supervisor import SafetySupervisor
+from vla_ros.types import ActionChunk, FloatArray, Pose, RobotState, SafetyDecision, SafetyState
+
+ROUNDING = 1e-6
+
+
+def run_selftest(contract: RobotContract, parameters: SafetyParameters) -> list[str]:
+    """Return what failed, one sentence each; an empty list when all is well."""
+    return _Trial(contract, parameters).failures()
+
+
+class _Trial:
+    """An ideal arm at home, and a policy that asks for too much."""
+
+    def __init__(self, contract: RobotContract, parameters: SafetyParameters) -> None:
+        self._contract, self._parameters = contract, parameters
+        self._supervisor = SafetySupervisor(contract, parameters)
+        self._kinematics = Kinematics(contract)
+        self._q = np.array(contract.joints.home)
+        self._now = 1.0
+        self._sequence = 0
+        self._commands = [self._q]
+
+    def failures(self) -> list[str]:
+        for _ in range(self._parameters.timing.resume_states + 1):
+            self._sense()
+        failed = []
+        if (answer := self._supervisor.arm(self._now)) != Reason.OK.label:
+            return [f"the safety layer does not arm at home: {answer}"]
+        if self._ticks(30, reach=5.0).state is not SafetyState.RUN:
+            failed.append(f"valid chunks do not start the arm: {self._supervisor.reason.sentence}")
+        if (
+            answer := self._send(np.nan)
+        ) != Reason.CHUNK_NOT_FINITE.label or self._tick().state is not SafetyState.HOLD:
+            failed.append(f"a chunk with NaN is not answered by a hold but by '{answer}'")
+        self._ticks(30, reach=-5.0)
+        silent = round(self._parameters.timing.chunk_timeout / self._supervisor.period) + 20
+        if self._ticks(silent).state is not SafetyState.HOLD:
+            failed.append("a policy that falls silent is not answered by a hold")
+        self._ticks(30, reach=5.0)
+        self._supervisor.press_estop(self._now)
+        if self._ticks(60, reach=5.0).state is not SafetyState.ESTOP or self._moves():
+            failed.append("the emergency stop does not stop the arm")
+        return failed + self._broken_limits()
+
+    def _pose(self) -> Pose:
+        return self._kinematics.forward(self._q)
+
+    def _sense(self) -> None:
+        self._now += self._supervisor.period
+        state = RobotState(self._q, np.zeros_like(self._q), self._contract.gripper.max_opening, self._pose(), self._now)
+        self._supervisor.receive_state(state, self._now)
+
+    def _send(self, reach: float) -> str:
+        """Ask for a place `reach` m away along y, at once."""
+        action, start = self._contract.action, self._pose()
+        rows = action.horizon
+        target = np.tile(start.position + np.array([0.0, 1.0, 0.0]), (rows, 1))
+        trajectory = PoseTrajectory(target, np.tile(start.quaternion, (rows, 1)), np.zeros(rows))
+        actions: FloatArray = encode(trajectory, action, start, self._contract.gripper.max_opening)
+        actions[:, 1] *= reach
+        self._sequence += 1
+        try:
+            chunk = ActionChunk(actions, action.period, self._now, action.fingerprint, sequence=self._sequence)
+        except ChunkError:
+            return self._supervisor.refuse_chunk(Reason.CHUNK_NOT_FINITE, self._now)
+        return self._supervisor.receive_chunk(chunk, start, self._now)
+
+    def _tick(self) -> SafetyDecision:
+        self._sense()
+        decision = self._supervisor.tick(self._now)
+        if decision.joint_positions is not None:
+            self._q = np.array(decision.joint_positions)
+        self._commands.append(self._q)
+        return decision
+
+    def _ticks(self, count: int, reach: float | None = None) -> SafetyDecision:
+        for i in range(count):
+            if reach is not None and i % 10 == 0:
+                self._send(reach)
+            decision = self._tick()
+        return decision
+
+    def _moves(self) -> bool:
+        return bool((self._commands[-1] != self._commands[-2]).any())
+
+    def _broken_limits(self) -> list[str]:
+        """Judge all commands by finite differences, not by the code that made them."""
+        joints, period = self._contract.joints, self._supervisor.period
+        q = np.array(self._commands)
+        failed = []
+        for name, order, limit in (
+            ("velocity", 1, joints.velocity), ("acceleration", 2, joints.acceleration), ("jerk", 3, joints.jerk)
+        ):  # fmt: skip
+            share = np.abs(np.diff(q, n=order, axis=0)) / period**order / limit
+            if not (share <= 1.0 + ROUNDING).all():
+                failed.append(f"joint {name} reached {float(share.max()):.3f} of its limit")
+        if not ((joints.lower <= q) & (q <= joints.upper)).all():
+            failed.append("a joint left its position limits")
+        return failed
