@@ -271,9 +271,8 @@ class LockstepDriver:
         stamp = stamp_to_seconds(message.header.stamp)
         goal = CONTRACT.joints.home + 0.2 * np.sin(2.0 * stamp + np.arange(7))
         self.parts[(tick, "command")] = goal.tobytes()
-        if tick == 1:
-            self._gripper.publish(trajectory(FINGERS, [0.01, 0.01], duration=0.2))
         self._arm.publish(trajectory(ARM, goal, stamp))
+        self._gripper.publish(trajectory(FINGERS, [0.01, 0.01], stamp, duration=0.2))
 
     def hash(self) -> str:
         whole = hashlib.sha256()

@@ -17,7 +17,7 @@ def matrix_from_quaternion(quaternion: FloatArray) -> FloatArray:
     Raises:
         ValueError: when its norm is further than `UNIT_TOLERANCE` from 1.
     """
-    norm = float(np.linalg.norm(quaternion))
+    norm = float(np.linalg.norm(np.clip(quaternion, -2.0, 2.0)))  # clipped: 1e300 squared would overflow; NaN stays NaN
     if not abs(norm - 1.0) <= UNIT_TOLERANCE:
         raise ValueError(f"quaternion has norm {norm:.6g}, expected 1 within {UNIT_TOLERANCE}")
     x, y, z, w = np.asarray(quaternion, dtype=np.float64) / norm

@@ -69,6 +69,8 @@ def _check_size(text: str) -> None:
 
 
 def _check_characters(text: str) -> None:
+    if text.isascii() and text.isprintable():
+        return
     for place, character in enumerate(text):
         if character == REPLACEMENT:
             raise InstructionError(

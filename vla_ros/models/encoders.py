@@ -87,14 +87,17 @@ def check_input(given: ModelInput, cameras: Sizes, vocabulary: int, state_width:
 def _check_words(tokens: Tensor, vocabulary: int) -> None:
     strange = (tokens < 0) | (tokens >= vocabulary)
     empty = (tokens == 0).all(dim=-1)
-    if not bool((strange.any() | empty.any()).item()):  # one wait for the device
+    holes = (tokens[..., :-1] == 0) & (tokens[..., 1:] != 0)
+    if not bool((strange.any() | empty.any() | holes.any()).item()):  # one wait for the device
         return
     if bool(strange.any()):
         found = sorted({int(t) for t in tokens[strange].tolist()})[:5]
         raise InstructionError(f"token {found[0]} is no word: got {found}, the vocabulary has 0 to {vocabulary - 1}")
-    raise InstructionError(
-        f"the instruction is empty (all padding) at (scene, sentence) {empty.nonzero()[0].tolist()}; expected words"
-    )
+    if bool(empty.any()):
+        where = empty.nonzero()[0].tolist()
+        raise InstructionError(f"the instruction is empty (all padding) at (scene, sentence) {where}; expected words")
+    where = holes.nonzero()[0].tolist()
+    raise InstructionError(f"padding before a word at (scene, sentence, word) {where}; expected it after the last word")
 
 
 def repeat_scenes(features: Tensor, sentences: int) -> Tensor:

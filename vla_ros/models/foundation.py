@@ -80,7 +80,7 @@ class FoundationConfig:
     fusion_depth: int = 2
     policy_depth: int = 2
     plans: int = 3
-    smallest_deviation: float = 0.05
+    smallest_deviation: float = 0.1
 
 
 def tiny_config(cameras: Sizes, vocabulary: int, state_width: int, horizon: int) -> dict[str, Any]:

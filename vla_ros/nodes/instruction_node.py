@@ -10,6 +10,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
+from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from std_msgs.msg import String
 
@@ -32,6 +33,9 @@ REFUSALS_PER_SECOND = 5.0
 POLL_PERIOD = 0.02
 """How often the node looks whether the time of what waits has come, s on the steady clock."""
 
+DRAINED = 1000
+"""Messages taken in one go; then timers and services get their turn, however fast more arrive."""
+
 STOP_TEXT = "stop"
 """Text of a STOP whose own text cannot be passed on."""
 
@@ -46,7 +50,7 @@ class InstructionNode(ManagedNode):
         self._stops = self._refused = 0
         self._last_refusal = ""
         self._made: list[Any] = []
-        self._listening: list[Any] = []
+        self._subscription: Subscription | None = None
         self._timer: Timer | None = None
 
     def configure(self) -> None:
@@ -67,17 +71,17 @@ class InstructionNode(ManagedNode):
 
     def activate(self) -> None:
         """Begin to listen."""
-        self._listening.append(
-            self.create_subscription(String, "/vla/instruction", self._on_instruction, qos("instruction"))
+        self._subscription = self.create_subscription(
+            String, "/vla/instruction", self._on_instruction, qos("instruction")
         )
         # The steady clock: simulation time may stand still, and a jump of it must neither block nor flood.
         self._timer = self.create_timer(POLL_PERIOD, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def deactivate(self) -> None:
         """Stop listening; what waits is forgotten."""
-        for subscription in self._listening:
-            self.destroy_subscription(subscription)
-        self._listening = []
+        if self._subscription is not None:
+            self.destroy_subscription(self._subscription)
+            self._subscription = None
         if self._timer is not None:
             self.destroy_timer(self._timer)
             self._timer = None
@@ -104,6 +108,22 @@ class InstructionNode(ManagedNode):
         return [diagnostic(self.get_name(), level, self._last_refusal or "listening", figures)]
 
     def _on_instruction(self, message: String) -> None:
+        """Take this message and all that wait behind it.
+
+        The middleware keeps as many as the topic's depth and overwrites the oldest, which may be a stop; the executor,
+        coming back for each, would fall behind a burst sooner.
+        """
+        self._judge(message)
+        if self._subscription is None:
+            return
+        with self._subscription.handle as handle:
+            for _ in range(DRAINED):
+                taken = handle.take_message(String, False)
+                if taken is None:
+                    return
+                self._judge(taken[0])
+
+    def _judge(self, message: String) -> None:
         now = time.monotonic()
         # Before any validation: a stop that is too long or garbled is still a stop.
         if is_stop(message.data):

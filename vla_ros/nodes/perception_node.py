@@ -1,7 +1,10 @@
 """Camera topics and joint states in, one synchronised `Observation` out.
 
-Callbacks only leave messages in bounded queues; a worker thread decodes, judges, resizes and publishes. A camera that
-is faulty silences the observation (the safety node then holds), is named in /diagnostics, and comes back by itself.
+    executor's thread    messages  ->  bounded queues                                   timers, services
+    worker thread        queues    ->  decode, judge, match, resize  ->  /vla/observation
+
+A camera that is faulty silences the observation (the safety node then holds), is named in the log and in /diagnostics,
+and comes back by itself. Staleness is counted from receipt on the steady clock; stamps only say what belongs together.
 """
 
 from __future__ import annotations
@@ -12,10 +15,13 @@ from collections import deque
 from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.publisher import Publisher
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import Image, JointState
 
 from vla_ros.errors import ObservationError, VlaError
 from vla_ros.msg import Observation as ObservationMessage
+from vla_ros.nodes.complaints import Complaints
 from vla_ros.nodes.conversions import (
     image_to_array,
     joint_state_to_robot_state,
@@ -23,16 +29,28 @@ from vla_ros.nodes.conversions import (
     stamp_to_seconds,
 )
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
+from vla_ros.nodes.perception_report import camera_status, observing_status
 from vla_ros.nodes.qos import qos
-from vla_ros.perception.geometry import resize_for_policy
-from vla_ros.perception.health import CameraFault, CameraHealth, HealthLimits
-from vla_ros.perception.synchroniser import Bundle, Synchroniser
+from vla_ros.perception.health import CameraFault, HealthLimits
+from vla_ros.perception.interpolation import interpolate_state
+from vla_ros.perception.observer import CameraSettings, Observer, ObserverLimits
 from vla_ros.robot.contract import CameraContract, load_contract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.types import FloatArray, ImageArray, Observation, RobotState
+from vla_ros.types import RobotState
 
-WARNING_PERIOD = 2.0
-"""Least time between two warnings about the same thing, s."""
+IMAGES_WAITING = 2
+"""Images a camera that may wait for the worker; the newest replace the oldest, which are counted."""
+
+STATES_WAITING = 512
+
+REPORT_PERIOD = 0.5
+"""How often the worker writes down how the cameras are, s; also the longest time that it sleeps."""
+
+WORKER_PATIENCE = 3.0
+"""A worker that has not written that for so long counts as stuck, s."""
+
+OBSERVATIONS = "observations"
+"""What complaints about no camera in particular are about."""
 
 
 class PerceptionNode(ManagedNode):
@@ -41,145 +59,193 @@ class PerceptionNode(ManagedNode):
     def __init__(self) -> None:
         """Create the node, unconfigured."""
         super().__init__("perception_node")
+        self._sequence = 0  # rises through every change of state: who reads it takes a lower number for an old one
+        self._change = threading.Condition()
         self._worker: threading.Thread | None = None
-        self._new = threading.Condition()
+        self._publisher: Publisher | None = None
+        self._subscriptions_made: list[Subscription] = []
 
     def configure(self) -> None:
-        """Read the contract and prepare buffers and topics."""
-        self._contract = load_contract(self.parameter("robot", "panda"))
+        """Read the contract and the parameters, make the topic."""
+        self._contract = load_contract(self.parameter("robot", "panda", "robot contract: a name or a file"))
         self._kinematics = Kinematics(self._contract)
-        tolerance = float(self.parameter("skew_tolerance", 0.05))
-        limits = HealthLimits(stale_after=float(self.parameter("stale_after", 0.5)))
-        self._cameras = {camera.name: self._sized(camera) for camera in self._contract.cameras}
-        self._health = {name: CameraHealth(*size, limits) for name, size in self._cameras.items()}
-        self._synchroniser: Synchroniser[ImageArray, RobotState] = Synchroniser(self._cameras, tolerance)
-        self._images: dict[str, deque[Image]] = {name: deque(maxlen=2) for name in self._cameras}
-        self._joint_states: deque[JointState] = deque(maxlen=50)
-        self._joints: FloatArray | None = None
-        self._sequence = self._overwritten = 0
-        self._warned: dict[str, float] = {}
+        self._cameras = [self._settings(camera) for camera in self._contract.cameras]
+        if len(self._cameras) > ObservationMessage.MAX_CAMERAS:
+            raise ObservationError(
+                f"robot '{self._contract.name}' has {len(self._cameras)} cameras, an observation holds at most "
+                f"{ObservationMessage.MAX_CAMERAS}"
+            )
+        self._limits = ObserverLimits(
+            skew=float(self.parameter("skew_tolerance", 0.05, "largest difference of stamps in one observation, s")),
+            patience=float(self.parameter("patience", 0.02, "how long a picture waits for its partners, s")),
+            health=HealthLimits(stale_after=float(self.parameter("stale_after", 0.5, "s without an image"))),
+        )
         self._publisher = self.create_publisher(ObservationMessage, "/vla/observation", qos("observation"))
 
-    def _sized(self, camera: CameraContract) -> tuple[int, int]:
-        """Return (height, width) px that the camera's images must have; a parameter may replace the contract's."""
-        height = int(self.parameter(f"{camera.name}.height", camera.height))
-        return height, int(self.parameter(f"{camera.name}.width", camera.width))
+    def _settings(self, camera: CameraContract) -> CameraSettings:
+        """Return what is expected of a camera; parameters may replace the contract's image size, px."""
+        return CameraSettings(
+            name=camera.name,
+            frame=camera.frame,
+            height=int(self.parameter(f"{camera.name}.height", camera.height)),
+            width=int(self.parameter(f"{camera.name}.width", camera.width)),
+            rate_hz=camera.rate_hz,
+            policy_height=camera.policy_height,
+            policy_width=camera.policy_width,
+        )
 
     def activate(self) -> None:
-        """Subscribe and start the worker."""
-        self._subscribed = [
-            self.create_subscription(Image, camera.topic, partial(self._take_image, camera.name), qos("camera"))
-            for camera in self._contract.cameras
-        ]
-        topic = self._contract.controllers.joint_states_topic
-        self._subscribed.append(
-            self.create_subscription(JointState, topic, self._take_joint_state, qos("joint_states"))
-        )
-        self._stopping = False
+        """Start the worker with empty buffers, and subscribe."""
+        self._observer: Observer[JointState] = Observer(self._cameras, self._state_between, self._limits)
+        self._complaints = Complaints(self.get_logger())
+        self._images: dict[str, deque[Image]] = {c.name: deque(maxlen=IMAGES_WAITING) for c in self._cameras}
+        self._overwritten = dict.fromkeys(self._images, 0)
+        self._joint_states: deque[JointState] = deque(maxlen=STATES_WAITING)
+        self._stopping = self._state_wanted = False
+        self._lines: list[DiagnosticStatus] = []
+        self._failure = ""
+        self._reported = self._observed = time.monotonic()
         self._worker = threading.Thread(target=self._work, name="perception", daemon=True)
         self._worker.start()
+        for camera in self._contract.cameras:
+            take = partial(self._take_image, camera.name)
+            self._subscriptions_made.append(self.create_subscription(Image, camera.topic, take, qos("camera")))
+        topic = self._contract.controllers.joint_states_topic
+        subscription = self.create_subscription(JointState, topic, self._take_joint_state, qos("joint_states"))
+        self._subscriptions_made.append(subscription)
 
     def deactivate(self) -> None:
-        """Stop the worker and the subscriptions."""
-        with self._new:
-            self._stopping = True
-            self._new.notify()
+        """Stop the subscriptions and the worker."""
+        while self._subscriptions_made:
+            self.destroy_subscription(self._subscriptions_made.pop())
         if self._worker is not None:
+            with self._change:
+                self._stopping = True
+                self._change.notify_all()
             self._worker.join(timeout=2.0)
             self._worker = None
-        for subscription in self._subscribed:
-            self.destroy_subscription(subscription)
-        self._subscribed = []
+
+    def cleanup(self) -> None:
+        """Take the topic away."""
+        if self._publisher is not None:
+            self.destroy_publisher(self._publisher)
+            self._publisher = None
+
+    def health(self) -> list[DiagnosticStatus]:
+        """Return what the worker has written down, or that it writes no more."""
+        if self._worker is None:
+            return []
+        silence = time.monotonic() - self._reported
+        if self._worker.is_alive() and silence <= WORKER_PATIENCE:
+            return self._lines
+        sentence = f"the worker has not reported for {silence:.1f} s: no observations"
+        return [diagnostic(self.get_name(), DiagnosticStatus.ERROR, sentence, {"observations": self._sequence})]
+
+    # What the executor's thread does.
 
     def _take_image(self, camera: str, message: Image) -> None:
-        with self._new:
+        with self._change:
             queue = self._images[camera]
-            self._overwritten += len(queue) == queue.maxlen
+            self._overwritten[camera] += len(queue) == IMAGES_WAITING
             queue.append(message)
-            self._new.notify()
+            self._change.notify_all()
 
     def _take_joint_state(self, message: JointState) -> None:
-        with self._new:
+        with self._change:
             self._joint_states.append(message)
+            if self._state_wanted:
+                self._change.notify_all()
+
+    # What the worker's thread does.
 
     def _work(self) -> None:
-        while True:
-            with self._new:
-                self._new.wait_for(lambda: self._stopping or any(self._images.values()), timeout=0.2)
-                if self._stopping:
-                    return
-                images = [(name, queue.popleft()) for name, queue in self._images.items() if queue]
-                joint_states = list(self._joint_states)
-                self._joint_states.clear()
+        while not self._stopping:
+            images, joint_states = self._wait()
             try:
                 self._digest(images, joint_states)
-            except VlaError as error:
-                self._warn("work", str(error))
             except Exception as error:  # whatever one set of messages does, the next one gets its chance
-                self._warn("work", f"{type(error).__name__}: {error}")
+                self._failure = str(error) if isinstance(error, VlaError) else repr(error)
+                self._complaints.report(OBSERVATIONS, type(error).__name__, self._failure)
+            now = time.monotonic()
+            if now - self._reported >= REPORT_PERIOD:
+                self._lines, self._reported = self._write_report(now), now
+
+    def _wait(self) -> tuple[list[tuple[str, Image]], list[JointState]]:
+        """Sleep until there is something to do, and return what has come."""
+        patience = self._observer.synchroniser.expires(time.monotonic())
+        with self._change:
+            self._state_wanted = self._observer.synchroniser.wants_state()
+
+            def busy() -> bool:
+                return self._stopping or any(self._images.values()) or (self._state_wanted and bool(self._joint_states))
+
+            self._change.wait_for(busy, timeout=REPORT_PERIOD if patience is None else min(patience, REPORT_PERIOD))
+            images = [(name, queue.popleft()) for name, queue in self._images.items() if queue]
+            joint_states = list(self._joint_states)
+            self._joint_states.clear()
+        return images, joint_states
 
     def _digest(self, images: list[tuple[str, Image]], joint_states: list[JointState]) -> None:
-        for message in joint_states:
-            try:
-                state = joint_state_to_robot_state(message, self._contract, self._kinematics)
-            except ObservationError as error:
-                self._warn("joint states", str(error))
-                continue
-            self._joints = state.joint_positions
-            self._synchroniser.add_state(state.stamp, state)
-        for name, image in images:
-            self._add_image(name, image)
-        while (bundle := self._synchroniser.take()) is not None:
-            self._publish(bundle)
-
-    def _add_image(self, name: str, message: Image) -> None:
         now = time.monotonic()
+        for message in joint_states:
+            self._observer.add_state(stamp_to_seconds(message.header.stamp), message, now)
+        for name, message in images:
+            self._judge(name, message, now)
+        while (made := self._observer.take(self._sequence + 1, time.monotonic())) is not None:
+            observation, stamps = made
+            self._sequence += 1
+            self._observed = time.monotonic()
+            self._failure = ""
+            self._complaints.settle(OBSERVATIONS)
+            if self._publisher is not None:
+                self._publisher.publish(observation_to_message(observation, self._contract, stamps))
+
+    def _judge(self, name: str, message: Image, now: float) -> None:
         try:
             image = image_to_array(message)
         except ObservationError as error:
-            self._health[name].unreadable(now)
-            self._warn(name, f"camera '{name}': {error}")
-            return
-        fault = self._health[name].check(image, self._joints, now)
-        if fault is not CameraFault.NONE:
-            got = f"{image.shape[1]} x {image.shape[0]} px"
-            self._warn(name, f"camera '{name}' is refused: {fault.value} (got {got})")
-            return
-        self._synchroniser.add_picture(name, stamp_to_seconds(message.header.stamp), image)
+            self._observer.refuse_picture(name, str(error), now)
+        else:
+            stamp = stamp_to_seconds(message.header.stamp)
+            self._observer.add_picture(name, stamp, message.header.frame_id, image, now)
+        self._complain_about(name, now)
 
-    def _publish(self, bundle: Bundle[ImageArray, RobotState]) -> None:
-        self._sequence += 1
-        images = {
-            camera.name: resize_for_policy(bundle.pictures[camera.name].value, camera.policy_height,
-                                           camera.policy_width)
-            for camera in self._contract.cameras
-        }  # fmt: skip
-        observation = Observation(images, bundle.state.value, None, bundle.stamp, self._sequence, bundle.skew)
-        self._publisher.publish(observation_to_message(observation, self._contract))
+    def _state_between(self, before: JointState, after: JointState, share: float) -> RobotState:
+        first = joint_state_to_robot_state(before, self._contract, self._kinematics)
+        if after is before:
+            return first
+        second = joint_state_to_robot_state(after, self._contract, self._kinematics)
+        return interpolate_state(first, second, share, self._kinematics.forward)
 
-    def _warn(self, about: str, sentence: str) -> None:
-        now = time.monotonic()
-        if now - self._warned.get(about, -WARNING_PERIOD) >= WARNING_PERIOD:
-            self._warned[about] = now
-            self.get_logger().warning(sentence)
+    def _complain_about(self, name: str, now: float) -> bool:
+        """Warn about a camera if there is something wrong with it, and say whether there is."""
+        health = self._observer.health[name]
+        fault = health.watch(now)
+        about = f"camera '{name}' ({self._contract.camera(name).topic})"
+        if fault is CameraFault.NONE:
+            self._complaints.settle(about)
+        else:
+            self._complaints.report(about, fault.name, health.sentence(now))
+        return fault is not CameraFault.NONE
 
-    def health(self) -> list[DiagnosticStatus]:
-        """Report every camera and what an observation lacks."""
-        if not self.active:
-            return []
-        now, lines = time.monotonic(), []
-        for name, camera in self._health.items():
-            fault = camera.watch(now)
-            level = DiagnosticStatus.OK if fault is CameraFault.NONE else DiagnosticStatus.ERROR
-            lines.append(diagnostic(f"{self.get_name()}: camera {name}", level, fault.value, {"images": camera.images}))
-            if fault in (CameraFault.STALE, CameraFault.SILENT):
-                self._warn(name, f"camera '{name}': {fault.value} on {self._contract.camera(name).topic}")
-        missing = self._synchroniser.missing() if self._sequence == 0 else []
-        counts = {"observations": self._sequence, "overwritten_images": self._overwritten,
-                  "dropped_pictures": self._synchroniser.dropped, "unmatched": self._synchroniser.unmatched}  # fmt: skip
-        level = DiagnosticStatus.WARN if missing else DiagnosticStatus.OK
-        sentence = f"waiting for {', '.join(missing)}" if missing else "observing"
-        return [*lines, diagnostic(self.get_name(), level, sentence, counts)]
+    def _write_report(self, now: float) -> list[DiagnosticStatus]:
+        """Write down every camera and what keeps the next observation from being made."""
+        observer, name = self._observer, self.get_name()
+        faulty = [camera.name for camera in self._cameras if self._complain_about(camera.name, now)]
+        silence, longest = now - self._observed, self._limits.health.stale_after
+        why = f"see camera {', '.join(faulty)}" if faulty else self._failure or observer.synchroniser.sentence()
+        if silence > longest:
+            self._complaints.report(OBSERVATIONS, "silence", f"none for {silence:.1f} s: {why}")
+        counts = {
+            "observations": self._sequence,
+            "unmatched": observer.synchroniser.unmatched,
+            "out_of_order": observer.synchroniser.dropped,
+            "withheld": observer.withheld,
+        }
+        return [
+            observing_status(name, silence, longest, why, counts),
+            *(camera_status(name, c, observer.health[c.name], self._overwritten[c.name], now) for c in self._cameras),
+        ]
 
 
 def main() -> int:

@@ -36,11 +36,12 @@ class PolicyNode(ManagedNode):
 
     def configure(self) -> None:
         """Load the policy; a checkpoint that does not fit the robot is refused with every line that differs."""
-        threads = int(self.parameter("threads", 1))
+        threads = int(self.parameter("threads", 1, "CPU threads of PyTorch"))
         if threads < 1:
             raise ContractError(f"threads is {threads}, expected at least 1")
-        self._contract = load_contract(self.parameter("robot", "panda"))
-        name, device = self.parameter("policy", DEFAULT_CHECKPOINT), self.parameter("device", "auto")
+        self._contract = load_contract(self.parameter("robot", "panda", "robot contract: a name or a file"))
+        name = self.parameter("policy", DEFAULT_CHECKPOINT, "folder of a checkpoint, or the name of a shipped one")
+        device = self.parameter("device", "auto", "auto (CUDA where there is one), cpu, cuda, cuda:1, ...")
         self._policy = load_policy(name, self._contract, device)
         _limit_threads(threads)
         self.get_logger().info(f"policy {self._policy.name} on {self._policy.device}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rosgraph_msgs.msg import Clock
@@ -40,36 +40,30 @@ class SimNode(ManagedNode):
         super().__init__("sim_node")
         self.failure = ""
         self._simulator: Simulator | None = None
-        self._made: list[Any] = []
+        self._made: list[Callable[[], object]] = []
 
     def configure(self) -> None:
         """Build the cell and the topics of its robot."""
-        contract = load_contract(self.parameter("robot", "panda"))
+        contract = load_contract(self.parameter("robot", "panda", "robot contract: a name or a file"))
         options = self._options(contract)
-        outputs = _Publishers(self, contract)
-        self._simulator = simulator = Simulator(contract, options, outputs)
-        controllers = contract.controllers
-        self._made = [
-            self.create_subscription(
-                JointTrajectory, controllers.arm_topic,
-                lambda m: simulator.command_arm(message_to_command(m)), qos("arm_command")
-            ),
-            self.create_subscription(
-                JointTrajectory, controllers.gripper_topic,
-                lambda m: simulator.command_gripper(message_to_command(m)), qos("gripper_command")
-            ),
-            self.create_subscription(Instruction, "/vla/task", self._follow, qos("task")),
-        ]  # fmt: skip
-        if options.lockstep:
-            self._made.append(
-                self.create_subscription(
-                    ActionChunk, "/vla/action_chunk",
-                    lambda m: simulator.chunk_arrived(stamp_to_seconds(m.observation_stamp)), qos("action_chunk")
-                )
-            )  # fmt: skip
-        self._reset = self.create_service(ResetScene, "/sim/reset_scene", self._on_reset)
         self._description = contract.urdf.read_text(encoding="utf-8")
-        self._outputs = outputs
+        self._outputs = _Publishers(self, contract)
+        self._made.append(self._outputs.close)
+        self._simulator = simulator = Simulator(contract, options, self._outputs)
+        self._made.append(simulator.close)
+        arm, gripper = contract.controllers.arm_topic, contract.controllers.gripper_topic
+        self._listen(JointTrajectory, arm, "arm_command", lambda m: simulator.command_arm(message_to_command(m)))
+        self._listen(
+            JointTrajectory, gripper, "gripper_command", lambda m: simulator.command_gripper(message_to_command(m))
+        )
+        self._listen(Instruction, "/vla/task", "task", self._follow)
+        if options.lockstep:
+            self._listen(
+                ActionChunk, "/vla/action_chunk", "action_chunk",
+                lambda m: simulator.chunk_arrived(stamp_to_seconds(m.observation_stamp)),
+            )  # fmt: skip
+        service = self.create_service(ResetScene, "/sim/reset_scene", self._on_reset)
+        self._made.append(lambda: self.destroy_service(service))
 
     def activate(self) -> None:
         """Let time run."""
@@ -83,15 +77,10 @@ class SimNode(ManagedNode):
             self._simulator.run(False)
 
     def cleanup(self) -> None:
-        """End the cell's threads and take the topics away."""
-        if self._simulator is None:
-            return
-        self._simulator.close()
+        """Take away what commands it, end its threads, then take its topics away."""
         self._simulator = None
-        for subscription in self._made:
-            self.destroy_subscription(subscription)
-        self.destroy_service(self._reset)
-        self._outputs.close()
+        while self._made:
+            self._made.pop()()
 
     def fail(self, sentence: str) -> None:
         """Say that the simulation has ended, and end the process with it."""
@@ -99,10 +88,15 @@ class SimNode(ManagedNode):
         self.get_logger().fatal(sentence)
         self.context.try_shutdown()
 
+    def _listen(self, kind: type, topic: str, profile: str, callback: Callable[[Any], None]) -> None:
+        subscription = self.create_subscription(kind, topic, callback, qos(profile))
+        self._made.append(lambda: self.destroy_subscription(subscription))
+
     def _options(self, contract: RobotContract) -> SimulatorOptions:
-        width, height = self.parameter("camera_width", 0), self.parameter("camera_height", 0)
-        rate = self.parameter("camera_rate_hz", 0.0)
-        factor = self.parameter("real_time_factor", 1.0)
+        width = self.parameter("camera_width", 0, "px, in place of the contract's; 0: the contract's")
+        height = self.parameter("camera_height", 0, "px, in place of the contract's; 0: the contract's")
+        rate = self.parameter("camera_rate_hz", 0.0, "images a second, in place of the contract's; 0: the contract's")
+        factor = self.parameter("real_time_factor", 1.0, "simulated seconds a second, as far as the machine can")
         if (width > 0) != (height > 0) or width < 0 or height < 0 or rate < 0.0 or not factor > 0.0:
             raise SimulationError(
                 f"camera_width {width}, camera_height {height}, camera_rate_hz {rate}, real_time_factor {factor}: "
@@ -110,10 +104,10 @@ class SimNode(ManagedNode):
             )
         names = [camera.name for camera in contract.cameras]
         return SimulatorOptions(
-            seed=self.parameter("seed", 0),
-            instruction=self.parameter("instruction", "") or None,
+            seed=self.parameter("seed", 0, "decides the scene"),
+            instruction=self.parameter("instruction", "", "task of the scene; empty: the scene's own") or None,
             real_time_factor=factor,
-            lockstep=self.parameter("lockstep", False),
+            lockstep=self.parameter("lockstep", False, "advance one control period a command"),
             camera_sizes=dict.fromkeys(names, (height, width)) if width else {},
             camera_rates=dict.fromkeys(names, rate) if rate else {},
         )

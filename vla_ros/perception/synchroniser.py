@@ -92,14 +92,18 @@ class Synchroniser(Generic[Picture, RawState, State]):
         return lacking + ([] if self._states.items else ["joint states"])
 
     def sentence(self) -> str:
-        """Return for people why the latest try gave no bundle; empty when it gave one."""
-        missing = self.missing()
-        return f"waiting for {', '.join(missing)}" if missing else self._reason
+        """Return for people what kept the latest try from giving a bundle, or what the next one waits for."""
+        return self._reason or f"waiting for {', '.join(self.missing())}"
 
     def expires(self, now: float) -> float | None:
         """Return the time until the patience of a picture that waits for partners ends, s; None when none waits."""
         waiting = [rest for item in self._pictures[self._pivot].items if (rest := self._rest(item, now)) > 0.0]
         return min(waiting, default=None)
+
+    def wants_state(self) -> bool:
+        """Tell whether a joint state that has not come yet would help a picture that waits."""
+        pivots, states = self._pictures[self._pivot].items, self._states.items
+        return bool(pivots) and not (states and states[-1].stamp >= pivots[-1].stamp)
 
     def take(self, now: float) -> Bundle[Picture, State] | None:
         """Return the newest bundle there is at `now`, or None; older pictures of the pivot are dropped with it.
@@ -137,7 +141,8 @@ class Synchroniser(Generic[Picture, RawState, State]):
         return all(source.items and source.items[-1].stamp >= stamp for source in sources)
 
     def _gather(self, pivot: Stamped[Picture]) -> Bundle[Picture, State] | None:
-        if self.missing():
+        if missing := self.missing():
+            self._reason = f"waiting for {', '.join(missing)}"
             return None
         pictures = {name: source.nearest(pivot.stamp) for name, source in self._pictures.items()}
         pictures[self._pivot] = pivot
@@ -151,18 +156,16 @@ class Synchroniser(Generic[Picture, RawState, State]):
             )
             return None
         state = self._state_at(pictures[oldest].stamp)
-        stamps = [state.stamp, *(picture.stamp for picture in pictures.values())]
-        skew = max(stamps) - min(stamps)
+        if state is None:
+            return None
+        skew = max(skew, pictures[newest].stamp - state.stamp, state.stamp - pictures[oldest].stamp)
         if not skew <= self._tolerance:
-            self._reason = (
-                f"the nearest joint state is {state.stamp - pictures[oldest].stamp:+.3f} s from the pictures, expected "
-                f"at most {self._tolerance}; look at the clocks of the cameras and the robot"
-            )
+            self._reason = f"pictures and joint state are {skew:.3f} s apart, expected at most {self._tolerance}"
             return None
         return Bundle(pictures, state, skew)
 
-    def _state_at(self, stamp: float) -> Stamped[State]:
-        """Return the state at `stamp`: blended between its neighbours, or the nearest one where that cannot be."""
+    def _state_at(self, stamp: float) -> Stamped[State] | None:
+        """Return the state at `stamp`: blended between its neighbours, else the nearest one within the tolerance."""
         after: Stamped[RawState] | None = None
         for before in reversed(self._states.items):
             if before.stamp <= stamp:
@@ -172,6 +175,12 @@ class Synchroniser(Generic[Picture, RawState, State]):
                 return Stamped(stamp, self._blend(before.value, after.value, share), after.received)
             after = before
         nearest = self._states.nearest(stamp)
+        if not abs(nearest.stamp - stamp) <= self._tolerance:
+            self._reason = (
+                f"the nearest joint state is {nearest.stamp - stamp:+.3f} s from the pictures, expected at most "
+                f"{self._tolerance}; look at the clocks of the cameras and the robot"
+            )
+            return None
         return Stamped(nearest.stamp, self._blend(nearest.value, nearest.value, 0.0), nearest.received)
 
     def _forget_before(self, bundle: Bundle[Picture, State]) -> None:

@@ -1,6 +1,7 @@
 """Lock step: when simulation time may go on, so that the speed of the machine has no part in what happens.
 
-An instant is over when its command has come and, if it took frames while there is a task, the policy's chunk for them.
+An instant is over when its commands for the arm and for the gripper have come and, if there is a task, the policy's
+chunk for the newest frames.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
+
+COMMANDED = ("arm", "gripper")
+"""What is commanded at every instant, each on a topic of its own; both have to come, in any order."""
 
 FIRST_REPEAT = 0.25
 """An instant that nobody has answered yet is said again after this wall time, for whoever joined late, s."""
@@ -36,14 +40,14 @@ class LockstepGate:
     ) -> None:
         """Wait on `change`, and not once `interrupted` says that something else is to be done."""
         self._change, self._interrupted, self._warn = change, interrupted, warn
-        self._answered_at: float | None = None
+        self._answered_at: dict[str, float | None] = dict.fromkeys(COMMANDED)
         self._repeat = FIRST_REPEAT
         self._chunk_stamp = self._frame_time = self._frames_before = -np.inf
         self._given_up = -np.inf
 
-    def answer(self, stamp: float | None) -> None:
-        """Take note of a command for the instant `stamp`, s."""
-        self._answered_at = stamp
+    def answer(self, what: str, stamp: float | None) -> None:
+        """Take note of a command to `what` (one of `COMMANDED`) for the instant `stamp`, s."""
+        self._answered_at[what] = stamp
         self._change.notify_all()
 
     def chunk_arrived(self, observation_stamp: float) -> None:
@@ -57,7 +61,7 @@ class LockstepGate:
             self._frames_before, self._frame_time = self._frame_time, time
 
     def await_command(self, now: float) -> bool:
-        """Wait for the command of the instant `now`; False when it has to be shown again."""
+        """Wait for the commands of the instant `now`; False when it has to be shown again."""
         with self._change:
             self._change.wait_for(lambda: self._interrupted() or self._is_answered(now), timeout=self._repeat)
             done = self._is_answered(now)
@@ -86,7 +90,8 @@ class LockstepGate:
         return True
 
     def _is_answered(self, now: float) -> bool:
-        return self._answered_at is not None and round(self._answered_at * _TICK) == round(now * _TICK)
+        wanted = round(now * _TICK)
+        return all(stamp is not None and round(stamp * _TICK) == wanted for stamp in self._answered_at.values())
 
     def _has_chunk(self) -> bool:
         return self._chunk_stamp > max(self._frames_before, self._frame_time - FRAME_SKEW)

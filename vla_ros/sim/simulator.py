@@ -5,8 +5,8 @@ slips, it never runs in bursts to catch up. Lock step: time stands still until t
 arrived, so that a seed repeats bit for bit whatever the machine does. Order within one instant t:
 
     clock(t), state(t), status -> frames of t if due -> physics from t to t + CONTROL_PERIOD
-                                                        [lock step: once the command for t has come and, while there is
-                                                         a task, the policy's chunk for the newest frames]
+                                                        [lock step: once the commands for t have come and, while there
+                                                         is a task, the policy's chunk for the newest frames]
 """
 
 from __future__ import annotations
@@ -134,12 +134,13 @@ class Simulator:
         """Leave a trajectory for the arm's controller; the newest wins."""
         with self._change:
             self._arm_command = command
-            self._gate.answer(command.start)
+            self._gate.answer("arm", command.start)
 
     def command_gripper(self, command: Command) -> None:
         """Leave a trajectory for the controller of the fingers; the newest wins."""
         with self._change:
             self._gripper_command = command
+            self._gate.answer("gripper", command.start)
 
     def chunk_arrived(self, observation_stamp: float) -> None:
         """Lock step: the policy has answered the observation of `observation_stamp` s."""

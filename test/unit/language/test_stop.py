@@ -50,6 +50,28 @@ def test_case_punctuation_and_what_follows_change_nothing(word, casing, before, 
     assert is_stop(f"{before}{mixed}{after}{tail}")
 
 
+FRAGMENTS = [
+    *WORDS,
+    "sstooop",
+    "haalt",
+    "frezze",
+    "wait",
+    "enough",
+    "hold on",
+    "please",
+    "the arm",
+    "red cube",
+    ",",
+    "-",
+]
+
+
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=4), st.sampled_from([" ", "", "_", ". "]))
+def test_the_short_way_for_plain_text_answers_as_the_long_one(fragments, joint):
+    text = joint.join(fragments)
+    assert is_stop(text) == is_stop(f"\N{ZERO WIDTH SPACE}{text}")
+
+
 @given(st.text())
 def test_any_text_gets_an_answer(text):
     assert is_stop(text) in (True, False)

@@ -51,7 +51,7 @@ class Rig:
         self.q = np.array(contract.joints.home if q is None else q)
         self.velocities = np.zeros(contract.joints.count)
         self.opening = contract.gripper.max_opening
-        self.now, self.stamp = 500.0, 1.0  # the steady clock and the sensor's have nothing in common
+        self.now, self.stamp = 500.0, 100.0  # the steady clock and the sensor's have nothing in common
         self.sequence = 0
         self.decisions: list[SafetyDecision] = []
         self.commands: list[FloatArray] = [self.q.copy()]

@@ -129,6 +129,7 @@ def test_lockstep_waits_for_the_chunk_of_the_newest_frames() -> None:
         if frames and frames[-1] not in answered:
             too_early.append(state.stamp)
         point = TrajectoryPoint(CONTRACT.joints.home, CONTROL_PERIOD)
+        simulator.command_gripper(Command(CONTRACT.gripper.names, (TrajectoryPoint([0.04, 0.04], 0.1),), state.stamp))
         simulator.command_arm(Command(CONTRACT.joints.names, (point,), state.stamp))
 
     recorder.answer = answer

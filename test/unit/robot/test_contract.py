@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import yaml
+
+from vla_ros.errors import ContractError
+from vla_ros.robot.contract import load_contract, parse_contract
+
+SHIPPED = yaml.safe_load(load_contract("panda").text)
+
+
+def parse(values):
+    return parse_contract(yaml.safe_dump(values, sort_keys=False))
+
+
+def changed(path, value):
+    """The shipped contract with one line replaced, or dropped when `value` is None."""
+    values = yaml.safe_load(load_contract("panda").text)
+    place = values
+    for key in path[:-1]:
+        place = place[key]
+    if value is None:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    return values
+
+
+def leaves(values, path=()):
+    for key, value in values.items():
+        yield (*path, key)
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+
+
+def test_the_shipped_contract_says_what_its_file_says():
+    contract = parse(SHIPPED)
+    assert contract.joints.count == 7
+    np.testing.assert_array_equal(contract.joints.velocity, SHIPPED["joints"]["velocity"])
+    assert contract.gripper.max_opening == SHIPPED["gripper"]["max_opening"]
+    assert contract.action.horizon == SHIPPED["action"]["horizon"]
+    assert contract.camera("wrist").topic == SHIPPED["cameras"]["wrist"]["topic"]
+
+
+@pytest.mark.parametrize("path", list(leaves(SHIPPED)), ids=".".join)
+def test_no_line_may_be_missing(path):
+    if path in (("cameras", "front"), ("cameras", "wrist")):
+        return  # a robot may have fewer cameras
+    with pytest.raises(ContractError, match=path[-1]):
+        parse(changed(path, None))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [("colour",), ("joints", "colour"), ("cartesian", "colour"), ("cartesian", "workspace", "colour"),
+     ("gripper", "colour"), ("cameras", "front", "colour"), ("controllers", "colour"), ("action", "colour")],
+)  # fmt: skip
+def test_an_unknown_line_is_refused(path):
+    with pytest.raises(ContractError, match="colour"):
+        parse(changed(path, "red"))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("joints", "velocity"), [1.0] * 6),
+        (("joints", "velocity"), [1.0] * 6 + [0.0]),
+        (("joints", "velocity"), [1.0] * 6 + [float("nan")]),
+        (("joints", "velocity"), [1.0] * 6 + [float("inf")]),
+        (("joints", "velocity"), "fast"),
+        (("joints", "upper"), [-3.0] * 7),
+        (("joints", "home"), [9.0] * 7),
+        (("joints", "names"), ["panda_joint1"] * 7),
+        (("cartesian", "linear_velocity"), -1.0),
+        (("cartesian", "linear_velocity"), float("nan")),
+        (("cartesian", "linear_velocity"), True),
+        (("cartesian", "workspace", "lower"), [1.0, 1.0, 1.0]),
+        (("gripper", "min_opening"), 0.09),
+        (("cameras",), {}),
+        (("urdf",), "urdf/none.urdf"),
+        (("action", "horizon"), 0),
+    ],
+)
+def test_a_wrong_line_is_refused(path, value):
+    with pytest.raises(ContractError):
+        parse(changed(path, value))
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "a: [", "42"])
+def test_what_is_no_contract_at_all_is_refused(text):
+    with pytest.raises(ContractError):
+        parse_contract(text)
+
+
+def test_a_robot_or_a_camera_that_is_not_there_is_named():
+    with pytest.raises(ContractError, match="robbie"):
+        load_contract("robbie")
+    with pytest.raises(ContractError, match="wrist"):
+        parse(SHIPPED).camera("back")

@@ -1,0 +1,78 @@
+import mujoco
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from vla_ros.errors import ContractError, KinematicsError
+from vla_ros.robot.contract import load_contract, parse_contract
+from vla_ros.robot.kinematics import Kinematics
+
+CONTRACT = load_contract("panda")
+KINEMATICS = Kinematics(CONTRACT)
+MUJOCO = mujoco.MjModel.from_xml_path(str(CONTRACT.urdf))
+
+
+def configuration(seed):
+    return np.random.default_rng(seed).uniform(CONTRACT.joints.lower, CONTRACT.joints.upper)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000))
+def test_the_tool_is_where_mujoco_says_it_is(seed):
+    q = configuration(seed)
+    data = mujoco.MjData(MUJOCO)
+    for name, value in zip(CONTRACT.joints.names, q, strict=True):
+        data.qpos[MUJOCO.joint(name).qposadr[0]] = value
+    mujoco.mj_kinematics(MUJOCO, data)
+    # MuJoCo merges bodies that are fixed to each other, so the tool is found from the last link that moves.
+    last = data.body("panda_link7")
+    hand = Rotation.from_quat(last.xquat[[1, 2, 3, 0]]) * Rotation.from_rotvec([0.0, 0.0, -np.pi / 4])
+    position = last.xpos + hand.apply([0.0, 0.0, 0.107 + 0.1034])
+    pose = KINEMATICS.forward(q)
+    np.testing.assert_allclose(pose.position, position, atol=1e-9)
+    assert (hand.inv() * Rotation.from_quat(pose.quaternion)).magnitude() < 1e-7
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000))
+def test_the_jacobian_is_the_derivative_of_the_pose(seed):
+    q, step = configuration(seed), 1e-6
+    jacobian = KINEMATICS.jacobian(q)
+    for joint in range(CONTRACT.joints.count):
+        shift = np.zeros(CONTRACT.joints.count)
+        shift[joint] = step
+        before, after = KINEMATICS.placement(q - shift), KINEMATICS.placement(q + shift)
+        linear = (after.translation - before.translation) / (2 * step)
+        angular = Rotation.from_matrix(after.rotation @ before.rotation.T).as_rotvec() / (2 * step)
+        np.testing.assert_allclose(jacobian[:, joint], [*linear, *angular], atol=1e-6)
+
+
+def test_home_points_the_tool_down_over_the_table():
+    pose = KINEMATICS.forward(CONTRACT.joints.home)
+    assert pose.position[2] == pytest.approx(0.30, abs=0.01)
+    np.testing.assert_allclose(Rotation.from_quat(pose.quaternion).apply([0, 0, 1]), [0, 0, -1], atol=1e-3)
+
+
+@pytest.mark.parametrize("q", [np.zeros(6), np.zeros((1, 7)), np.full(7, np.nan), np.full(7, np.inf)])
+def test_joints_that_cannot_be_are_refused(q):
+    with pytest.raises(KinematicsError):
+        KINEMATICS.forward(q)
+    with pytest.raises(KinematicsError):
+        KINEMATICS.jacobian(q)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("panda_joint7]", "panda_joint8]", "panda_joint8"),
+        ("[panda_joint1, panda_joint2,", "[panda_joint2, panda_joint1,", "order"),
+        ("end_effector_frame: panda_tcp", "end_effector_frame: nose", "nose"),
+        ("lower: [-2.8973,", "lower: [-3.5,", "panda_joint1"),
+    ],
+)
+def test_a_contract_that_does_not_fit_the_description_is_refused(old, new, message):
+    assert old in CONTRACT.text
+    with pytest.raises(ContractError, match=message):
+        Kinematics(parse_contract(CONTRACT.text.replace(old, new)))

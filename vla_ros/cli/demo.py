@@ -1,0 +1,221 @@
+"""`vla-ros demo`: the whole graph, one sentence, one task, in the simulated cell; on film."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vla_ros.errors import ContractError, VlaError
+
+if TYPE_CHECKING:
+    from vla_ros.cli.film import Film
+    from vla_ros.nodes.observer import Observer
+    from vla_ros.nodes.operator_client import Operator
+    from vla_ros.nodes.runner import GraphRunner
+    from vla_ros.robot.contract import RobotContract
+
+HELP = "let a policy do a task in the simulated cell"
+
+DEFAULT_SEED = 7
+CAMERA = "front"
+READY_TIMEOUT = 30.0  # s, for the first verdict, the first chunk, and until the robot can be armed
+EPILOGUE = 0.7  # s of film after the end
+LINE_PERIOD = 1.0  # s between two lines of progress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="decides the scene (default %(default)s)")
+    parser.add_argument("--instruction", default="", help='what to ask for, e.g. "pick up the red cube"; '
+                        "by default what the scene suggests")  # fmt: skip
+    parser.add_argument("--policy", default="checkpoints/pick", help="checkpoint (default %(default)s)")
+    parser.add_argument("--robot", default="panda", help="robot contract: a name or a YAML file")
+    parser.add_argument("--timeout", type=float, default=60.0, help="s to do it in (default %(default)s)")
+    parser.add_argument("--lockstep", action="store_true", help="simulation time waits for everyone: repeatable")
+    parser.add_argument("--view", choices=["text", "off"], default="text", help="what to show on the way")
+    parser.add_argument("--keep-running", action="store_true", help="leave the graph up for further instructions")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of films, logs and graph.json")
+    parser.add_argument("--json", action="store_true", help="the figures alone on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo; 0 when the judge said success."""
+    from vla_ros.robot.contract import load_contract
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr if args.json else sys.stdout, flush=True)
+
+    try:
+        contract = load_contract(args.robot)
+        if not (args.timeout > 0.0 and args.seed >= 0):
+            raise ContractError(f"--timeout {args.timeout}, --seed {args.seed}: expected more than 0, and 0 or more")
+    except ContractError as error:
+        print(f"vla-ros demo: {error}", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends everything as Ctrl-C does
+    figures: dict[str, Any] = {"success": False, "instruction": args.instruction, "seed": args.seed}
+    try:
+        _play(args, contract, figures, say)
+    except VlaError as error:
+        figures["error"] = str(error).splitlines()[0]
+        say(f"failed: {error}")
+    except KeyboardInterrupt:
+        figures.setdefault("error", "interrupted")
+        say("interrupted: everything has ended")
+    print(json.dumps(figures), flush=True)
+    return 0 if figures["success"] else 1
+
+
+def _play(
+    args: argparse.Namespace, contract: RobotContract, figures: dict[str, Any], say: Callable[[str], None]
+) -> None:
+    from vla_ros.nodes.observer import Observer
+    from vla_ros.nodes.operator_client import Operator
+    from vla_ros.nodes.runner import GraphRunner
+
+    wanted = ("robot", "policy", "seed", "instruction", "lockstep")
+    arguments = {name: getattr(args, name) for name in wanted}
+    domain = os.environ.get("ROS_DOMAIN_ID")
+    say(f"starting the graph (seed {args.seed}); logs in {args.out / 'log'}")
+    with GraphRunner(arguments, folder=args.out, domain=int(domain) if domain else None, progress=say) as graph:
+        observer = Observer(graph.node, contract, CAMERA)
+        operator = Operator(graph.node, observer)
+        episode = _Episode(args, graph, observer, operator, say)
+        try:
+            episode.play()
+        finally:
+            figures.update(episode.figures())
+        _summarise(figures, observer, say)
+        if args.keep_running:
+            _stay(graph, observer, say)
+
+
+class _Episode:
+    """One sentence, from saying it to the judge's verdict, on film."""
+
+    def __init__(
+        self, args: argparse.Namespace, graph: GraphRunner, observer: Observer, operator: Operator,
+        say: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._args, self._graph, self._observer, self._operator, self._say = args, graph, observer, operator, say
+        self.instruction = args.instruction
+        name = f"{datetime.now():%Y%m%d_%H%M%S}_seed{args.seed}.mp4"
+        self.video = args.out / "demo" / name
+
+    def figures(self) -> dict[str, Any]:
+        """Return what there is to say about it."""
+        return {
+            **self._observer.figures(self._args.lockstep),
+            "instruction": self.instruction,
+            "video": str(self.video) if self.video.exists() else None,
+            "seed": self._args.seed,
+        }
+
+    def play(self) -> None:
+        """Ask, arm, watch.
+
+        Raises:
+            GraphError: when a part of the graph fails, or nothing happens within `READY_TIMEOUT`.
+            InstructionError: when the graph or the policy refuses the sentence.
+        """
+        from vla_ros.cli.film import Film
+
+        observer = self._observer
+        self._wait(lambda: bool(observer.task.instruction), "a verdict of the judge on /vla/task_status")
+        self.instruction = self.instruction or observer.task.instruction
+        self._say(f"instruction: {self.instruction}")
+        observer.begin()
+        number = self._operator.say(self.instruction, READY_TIMEOUT)
+        self._wait(lambda: observer.episode.chunks > 0 or self._refused(number), "a chunk of the policy")
+        if self._refused(number):
+            from vla_ros.errors import InstructionError
+
+            raise InstructionError(observer.policy.sentence)
+        self._operator.arm(READY_TIMEOUT)
+        self._say("armed")
+        with Film(self.video, rate_hz=10.0) as film:
+            self._watch(film)
+
+    def _refused(self, number: int) -> bool:
+        policy = self._observer.policy
+        return policy.state == policy.FAULT and policy.instruction_sequence == number
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        from vla_ros.nodes.transitions import GraphError
+
+        deadline = time.monotonic() + READY_TIMEOUT
+        while not self._observer.wait(condition, timeout=0.2):
+            if self._graph.failure:
+                raise GraphError(self._graph.failure)
+            if time.monotonic() > deadline:
+                raise GraphError(f"no {what} within {READY_TIMEOUT:.0f} s")
+
+    def _watch(self, film: Film) -> None:
+        from vla_ros.nodes.transitions import GraphError
+
+        observer, began = self._observer, time.monotonic()
+        end, line_due = began + self._args.timeout, 0.0
+        done: float | None = None
+        while time.monotonic() < (end if done is None else done + EPILOGUE):
+            observer.wait(lambda: observer.episode.success, timeout=0.05)
+            if done is None and observer.episode.success:
+                done = time.monotonic()
+            elif done is not None:
+                time.sleep(0.05)
+            self._film(film)
+            if self._graph.failure:
+                raise GraphError(self._graph.failure)
+            if self._args.view == "text" and time.monotonic() > line_due:
+                line_due = time.monotonic() + LINE_PERIOD
+                self._say(f"  {observer.episode.seconds:5.1f} s  {self._state()}  {observer.task.detail}")
+
+    def _film(self, film: Film) -> None:
+        from vla_ros.cli.film import annotate
+
+        observer = self._observer
+        state = f"{observer.episode.seconds:.1f} s   {self._state()}   {observer.task.detail}"
+        for image in observer.images():
+            film.add(annotate(image, self.instruction, state, True if observer.episode.success else None))
+
+    def _state(self) -> str:
+        safety = self._observer.safety
+        reason = "" if safety.reason in ("", "ok") else f" ({safety.reason})"
+        return f"{safety.state_name}{reason}"
+
+
+def _summarise(figures: dict[str, Any], observer: Observer, say: Callable[[str], None]) -> None:
+    verdict = "success" if figures["success"] else "no success"
+    say(f"{verdict}: '{figures['instruction']}' in {figures['episode_s']} s of simulation; {observer.task.detail}")
+    age, late = figures["observation_age_ms_p50"], figures["observation_age_ms_p99"]
+    say(f"  {figures['steps']} chunks, {figures['policy_ms_p50']} ms each; observations {age} ms old (99 %: {late})")
+    say(f"  {figures['command_rate_hz']} commands a second, {figures['missed_ticks']} ticks missed")
+    path = " > ".join(f"{state}" + (f" ({reason})" if reason not in ("", "ok") else "")
+                      for state, reason in observer.episode.states[:12])  # fmt: skip
+    say(f"  safety layer: {path}")
+    if figures["video"]:
+        say(f"  film {figures['video']}, stills {Path(figures['video']).with_suffix('.png')}")
+
+
+def _stay(graph: GraphRunner, observer: Observer, say: Callable[[str], None]) -> None:
+    """Leave the graph up and tell what it does, until Ctrl-C or until it fails."""
+    say("the graph stays up; Ctrl-C ends it. In another terminal:")
+    say('  vla-ros say "pick up the blue ball"      or, with ros2cli:')
+    say(f"  ROS_DOMAIN_ID={graph.domain} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST ros2 topic pub --once "
+        "/vla/instruction std_msgs/msg/String \"{data: 'stop'}\"")  # fmt: skip
+    told = ""
+    while not graph.failure:
+        observer.wait(lambda: False, timeout=0.2)
+        safety, task = observer.safety, observer.task
+        line = f"{safety.state_name}: {safety.sentence}; '{observer.instruction.text}': success {task.success}"
+        if line != told:
+            told = line
+            say(f"  {line}")
+    say(graph.failure)

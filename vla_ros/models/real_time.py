@@ -1,0 +1,187 @@
+"""The smallest delay: MobileNetV2 (Sandler et al. 2018) for pictures, an LSTM for words, no attention anywhere.
+
+For each new picture only the convolutions and two perceptrons run. What the words say is kept until they change, and a
+network that was trained on sequences keeps a recurrent state from picture to picture:
+
+    cache = network.new_cache()
+    for given in frames:
+        said = network.act(given, cache)     # new words: the cache starts anew
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vla_ros.models.backbones import HALF, build_tower, choose_norm, standardise
+from vla_ros.models.contract import ModelInput, ModelOutput, ModelTarget, VlaModel
+from vla_ros.models.encoders import check_input, read_config, repeat_scenes
+from vla_ros.models.regression import ChunkHead, chunk_losses, total
+
+
+@dataclass(frozen=True)
+class RealTimeConfig:
+    """Sizes of the network.
+
+    Attributes:
+        cameras: Camera name to (height, width) of its images.
+        vocabulary: How many words there are.
+        state_width: Numbers of proprioception.
+        horizon: Rows a chunk.
+        words: Most words of a sentence.
+        vision: Sizes of MobileNetV2, as `backbones.build_tower` takes them.
+        shrink: The pictures' sides are divided by this (means of squares) before anything looks at them.
+        norm: Its normalisation: "group" to train from nothing, "frozen" with published weights, "batch".
+        channels: Of each cell of the pictures' last feature map, after one 1 x 1 convolution.
+        text_width: Of the LSTM.
+        text_layers: Of the LSTM.
+        hidden: Width of the perceptrons and of the recurrent state.
+        recurrent: Carry a state from picture to picture. Only for networks trained with `compute_sequence_loss`: without
+            that, a carried state is one that the network has never seen.
+    """
+
+    cameras: Mapping[str, tuple[int, int]]
+    vocabulary: int
+    state_width: int
+    horizon: int
+    words: int = 16
+    vision: Mapping[str, Any] | None = None
+    shrink: int = 1
+    norm: str = "group"
+    channels: int = 32
+    text_width: int = 64
+    text_layers: int = 2
+    hidden: int = 256
+    recurrent: bool = False
+
+
+@dataclass
+class RealTimeCache:
+    """What is kept between pictures of one run.
+
+    Attributes:
+        tokens: The words that the rest belongs to; None at the start.
+        words: (B * N, text_width), what they say.
+        state: (B * N, hidden), the recurrent state; None before the first picture.
+        reads: How often words were read: once an instruction.
+    """
+
+    tokens: Tensor | None = None
+    words: Tensor | None = None
+    state: Tensor | None = None
+    reads: int = 0
+
+    def begin(self, tokens: Tensor) -> bool:
+        """Tell whether `tokens` are new words; if so, forget what belongs to the old ones."""
+        if self.tokens is not None and self.tokens.shape == tokens.shape and torch.equal(self.tokens, tokens):
+            return False
+        self.tokens, self.words, self.state = tokens.clone(), None, None
+        return True
+
+
+class RealTimeModel(VlaModel):
+    """See the module."""
+
+    def __init__(self, config: RealTimeConfig) -> None:
+        """Build the network with random weights."""
+        super().__init__()
+        self.config = config
+        self.tower = choose_norm(build_tower("mobilenet_v2", config.vision or {}), config.norm)
+        with torch.no_grad():
+            first = next(iter(config.cameras.values()))
+            depth = self._see(torch.zeros(1, 3, *first)).shape[1]
+            cells = sum(self._see(torch.zeros(1, 3, *s))[0, 0].numel() for s in config.cameras.values())
+        self.reduce = nn.Sequential(nn.Conv2d(depth, config.channels, 1), nn.ReLU())
+        self.embedding = nn.Embedding(config.vocabulary, config.text_width, padding_idx=0)
+        self.text = nn.LSTM(config.text_width, config.text_width, config.text_layers, batch_first=True)
+        self.film = nn.Linear(config.text_width, 2 * config.hidden)
+        self.look = nn.Linear(cells * config.channels, config.hidden)
+        self.enter = nn.Linear(config.hidden + config.state_width + config.text_width, config.hidden)
+        self.memory = nn.GRUCell(config.hidden, config.hidden) if config.recurrent else None
+        self.head = ChunkHead(config.hidden, config.hidden, config.horizon)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> RealTimeModel:
+        """Build from plain values, as they stand in a checkpoint."""
+        return cls(read_config(RealTimeConfig, config))
+
+    def new_cache(self) -> RealTimeCache:
+        """Return an empty cache, for one run."""
+        return RealTimeCache()
+
+    def act(self, given: ModelInput, cache: RealTimeCache | None = None) -> ModelOutput:
+        """Predict chunks; with a cache, words that have not changed are not read again."""
+        config = self.config
+        check_input(given, config.cameras, config.vocabulary, config.state_width, config.words)
+        cache = self.new_cache() if cache is None else cache
+        cache.begin(given.tokens)
+        if cache.words is None:
+            cache.words, cache.reads = self._read(given.tokens.flatten(0, 1)), cache.reads + 1
+        return self._decide(given, cache)
+
+    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of single pictures, each the first of its run."""
+        return total(chunk_losses(self.act(given), wanted))
+
+    def compute_sequence_loss(
+        self, frames: Sequence[tuple[ModelInput, ModelTarget]]
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the mean loss of pictures that follow each other, with the recurrent state carried through them.
+
+        Raises:
+            ValueError: when there is no picture.
+        """
+        if not frames:
+            raise ValueError("a sequence of 0 frames was given, expected at least 1")
+        cache = self.new_cache()
+        parts = [chunk_losses(self.act(given, cache), wanted) for given, wanted in frames]
+        return total({name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]})
+
+    def _see(self, image: Tensor) -> Tensor:
+        """Return the last feature map (B, C, h', w')."""
+        if self.config.shrink > 1:
+            image = functional.avg_pool2d(image, self.config.shrink)
+        return self.tower(standardise(image, *HALF)).last_hidden_state
+
+    def _read(self, tokens: Tensor) -> Tensor:
+        """Return (M, text_width): the LSTM's output at each sentence's last word."""
+        outputs, _ = self.text(self.embedding(tokens))
+        last = (tokens != 0).sum(dim=1).clamp(min=1) - 1
+        return outputs.gather(1, last[:, None, None].expand(-1, 1, outputs.shape[-1]))[:, 0]
+
+    def _decide(self, given: ModelInput, cache: RealTimeCache) -> ModelOutput:
+        pairs = (given.tokens.shape[0], given.tokens.shape[1])
+        maps = [self.reduce(self._see(given.images[name])).flatten(1) for name in self.config.cameras]
+        assert cache.words is not None
+        scale, shift = self.film(cache.words).chunk(2, dim=-1)
+        seen = repeat_scenes(self.look(torch.cat(maps, dim=1)), pairs[1]) * (1.0 + scale) + shift
+        state = repeat_scenes(given.state, pairs[1])
+        vector = torch.relu(self.enter(torch.cat([torch.relu(seen), state, cache.words], dim=-1)))
+        if self.memory is not None:
+            cache.state = self.memory(vector, cache.state)
+            vector = vector + cache.state
+        return self.head(vector, pairs)
+
+
+def tiny_config(
+    cameras: Mapping[str, tuple[int, int]], vocabulary: int, state_width: int, horizon: int
+) -> dict[str, Any]:
+    """Return sizes that train on one CPU core."""
+    return {
+        "cameras": dict(cameras), "vocabulary": vocabulary, "state_width": state_width, "horizon": horizon,
+        "vision": {"depth_multiplier": 0.25, "min_depth": 8, "finegrained_output": False, "output_stride": 8}, "shrink": 2,
+        "text_width": 32, "text_layers": 1, "hidden": 128,
+    }  # fmt: skip
+
+
+def full_config() -> dict[str, Any]:
+    """Return MobileNetV2 at full width for two cameras of 224 x 224, with the sketch's two LSTM layers of 256."""
+    return {
+        "cameras": {"front": (224, 224), "wrist": (224, 224)}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
+        "words": 32, "vision": {}, "channels": 64, "text_width": 256, "text_layers": 2, "hidden": 512,
+    }  # fmt: skip

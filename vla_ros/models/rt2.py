@@ -1,0 +1,279 @@
+"""RT-2 (Brohan et al. 2023): vision, language and actions are tokens of one stream, and one head says them all.
+
+The stream is [image patches | state | words | begin | actions], read by one causal transformer. An action is a row of
+seven numbers (position, rotation, gripper), each cut into 256 bins, and the bins are the last 256 ids of the
+vocabulary. Training scores the whole vocabulary, on the words of the sentence (co-training) and on the actions;
+decoding looks at the last 256 logits alone, so that it can say nothing but valid actions, and keeps keys and values, so
+that a token costs one token.
+
+ids: 0 padding, 1 unknown, 2 ... words, `vocabulary` begin, `vocabulary` + 1 + bin an action.
+
+The chunk is said as `predicted_rows` rows, evenly spread from its first to its last; those between are interpolated
+(position and rotation linearly, the gripper from the nearest). 0 says every row, at seven tokens each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vla_ros.actions.binning import ActionBins
+from vla_ros.errors import ContractError
+from vla_ros.models.contract import ModelInput, ModelOutput, ModelTarget, VlaModel
+from vla_ros.models.encoders import CONVOLUTION_STEM, ImageEncoder, Sizes, learned_positions, read_config
+from vla_ros.models.losses import mean_where_present, side_losses
+from vla_ros.models.stream import Prefix, SceneStream, StreamSizes
+
+COLUMNS = 7
+GRIPPER = 6
+"""Column of the gripper."""
+
+
+@dataclass(frozen=True)
+class Rt2Config:
+    """Sizes of the network.
+
+    Attributes:
+        cameras: Camera name to (height, width) of its images.
+        vocabulary: How many words there are.
+        state_width: Numbers of proprioception.
+        horizon: Rows a chunk.
+        words: Words a sentence may have.
+        patch: Pixels of the image, each way, that become one token.
+        stem: "convolution" or "patch", see `ImageEncoder`.
+        image_width: Numbers an image token has before its projection; `image_depth` and `image_heads` likewise.
+        width: Numbers a token of the stream has.
+        heads: Of the stream's transformer.
+        depth: Its blocks.
+        bins: Bins a column.
+        bound: Position and rotation are cut between minus this and this, normalised units; the gripper between -1 and 1.
+        predicted_rows: Rows that are said, see the module; 0 for all.
+        language_weight: Of the loss on the words.
+    """
+
+    cameras: Sizes
+    vocabulary: int
+    state_width: int
+    horizon: int
+    words: int = 32
+    patch: int = 16
+    stem: str = CONVOLUTION_STEM
+    image_width: int = 128
+    image_depth: int = 1
+    image_heads: int = 4
+    width: int = 128
+    heads: int = 4
+    depth: int = 4
+    bins: int = 256
+    bound: float = 4.0
+    predicted_rows: int = 4
+    language_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (self.predicted_rows == 0 or min(2, self.horizon) <= self.predicted_rows <= self.horizon):
+            raise ContractError(
+                f"predicted_rows is {self.predicted_rows}, expected 0 (all) or 2 to the horizon, {self.horizon}"
+            )
+
+
+def tiny_config(cameras: Sizes, vocabulary: int, state_width: int, horizon: int) -> dict[str, Any]:
+    """Return sizes that train a step in well under a second on one CPU core; images of multiples of 32 pixels."""
+    return {
+        "cameras": {name: list(size) for name, size in cameras.items()}, "vocabulary": vocabulary,
+        "state_width": state_width, "horizon": horizon, "words": 16, "patch": 32, "image_width": 64, "image_depth": 0,
+        "width": 64, "depth": 2, "predicted_rows": min(4, horizon),
+    }  # fmt: skip
+
+
+def full_config() -> dict[str, Any]:
+    """Return ViT-L/14 under a language model with the sizes of Llama 2 7B, as OpenVLA (Kim et al. 2024) has."""
+    return {
+        "cameras": {"front": [224, 224]}, "vocabulary": 32000, "state_width": 10, "horizon": 16, "words": 64,
+        "patch": 14, "stem": "patch", "image_width": 1024, "image_depth": 24, "image_heads": 16, "width": 4096,
+        "heads": 32, "depth": 32, "predicted_rows": 4,
+    }  # fmt: skip
+
+
+class Rt2Model(VlaModel):
+    """See the module.
+
+    Attributes:
+        begin: Id of the token that ends the sentence and begins the actions.
+        first_action: Id of bin 0.
+    """
+
+    bin_edges: Tensor
+    bin_centres: Tensor
+    row_weights: Tensor
+
+    def __init__(self, config: Rt2Config) -> None:
+        """Build the network with random weights."""
+        super().__init__()
+        self.config = c = config
+        self.begin, self.first_action = c.vocabulary, c.vocabulary + 1
+        ids = self.first_action + c.bins
+        self.stream = SceneStream(
+            StreamSizes(c.cameras, c.vocabulary, c.state_width, c.words, c.width, c.heads, c.depth),
+            ImageEncoder(c.cameras, c.image_width, c.patch, c.image_depth, c.image_heads, c.stem), c.image_width, ids,
+        )  # fmt: skip
+        said = c.predicted_rows or c.horizon
+        self.rows = [round(i * (c.horizon - 1) / max(1, said - 1)) for i in range(said)]
+        self.count = said * COLUMNS
+        self.slots = learned_positions(self.count, c.width)
+        self.head = nn.Linear(c.width, ids, bias=False)
+        self.present = nn.Linear(c.width, 1)
+        self.target = nn.Linear(c.width, 3)
+        bound = np.array([c.bound] * GRIPPER + [1.0])
+        self.bins = ActionBins(-bound, bound, c.bins)
+        for name, values in (
+            ("bin_edges", self.bins.edges), ("bin_centres", self.bins.centres),
+            ("row_weights", _interpolation(self.rows, c.horizon)),
+        ):  # fmt: skip
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Rt2Model:
+        """Build from plain values, as they stand in a checkpoint."""
+        return cls(read_config(Rt2Config, config))
+
+    def act(self, given: ModelInput) -> ModelOutput:
+        """Say the likeliest token after token, for every sentence about every scene."""
+        shape = given.tokens.shape[:2]
+        prefix = self.stream.prefix(given)
+        tokens, logits, begin, weights = self._decode(prefix)
+        return ModelOutput(
+            **self._columns(tokens.unflatten(0, shape), logits.unflatten(0, shape)),
+            target=self.target(begin).unflatten(0, shape),
+            present=self.present(begin)[:, 0].unflatten(0, shape),
+            attention=self.stream.looks(weights, prefix.words, shape),
+        )
+
+    def decode_tokens(
+        self, given: ModelInput, temperature: float = 0.0, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return action tokens (B, N, rows, 7), ids of the vocabulary; drawn at a `temperature` above 0."""
+        tokens = self._decode(self.stream.prefix(given), temperature, generator)[0]
+        return tokens.unflatten(0, given.tokens.shape[:2]).unflatten(-1, (-1, COLUMNS))
+
+    def language_logits(self, given: ModelInput) -> Tensor:
+        """Return (B, N, T + 1, ids): what the head expects before each word, and after the last."""
+        prefix = self.stream.prefix(given)
+        tokens, real = prefix.followed_by(self._embed_begin(len(prefix.tokens)))
+        features, _ = self.stream.transformer(tokens, real)
+        return self.head(self._before_words(features)).unflatten(0, given.tokens.shape[:2])
+
+    def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
+        """Return camera to (B, N, T, h', w'): where each word looks, summing to 1; words that are padding too."""
+        prefix = self.stream.prefix(given)
+        _, weights = self.stream.transformer(prefix.tokens, prefix.real, look=True)
+        assert weights is not None
+        return self.stream.word_looks(weights, prefix.words.shape[1], given.tokens.shape[:2])
+
+    def tokenise(self, wanted: ModelTarget) -> Tensor:
+        """Return the action tokens (B, N, rows, 7) of what is wanted."""
+        values = wanted.actions()[:, :, self.rows].float()
+        bins = [torch.bucketize(values[..., i].contiguous(), edges, right=True) for i, edges in
+                enumerate(self.bin_edges.float())]  # fmt: skip
+        return torch.stack(bins, dim=-1) + self.first_action
+
+    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+        """Return the cross entropy of the expert's action tokens and of the sentence, over the whole vocabulary."""
+        shape = given.tokens.shape[:2]
+        prefix = self.stream.prefix(given)
+        actions = self.tokenise(wanted).flatten(2)  # (B, N, count)
+        features, first = self._teach(prefix, actions.flatten(0, 1))
+        logits = self.head(features[:, first:]).float()
+        taught = functional.cross_entropy(logits.flatten(0, 1), actions.flatten(), reduction="none")
+        begin = features[:, first]
+        said = ModelOutput(
+            wanted.positions, wanted.rotations, wanted.gripper, target=self.target(begin).unflatten(0, shape),
+            present=self.present(begin)[:, 0].unflatten(0, shape),
+        )  # fmt: skip
+        parts = {
+            "actions": mean_where_present(taught.view_as(actions), wanted.present),
+            "language": self.config.language_weight * self._language_loss(features, prefix.words),
+            **side_losses(said, wanted),
+        }
+        return torch.stack(list(parts.values())).sum(), {name: float(part.detach()) for name, part in parts.items()}
+
+    def _teach(self, prefix: Prefix, actions: Tensor) -> tuple[Tensor, int]:
+        """Return the features (M, L, D) of the stream with action tokens (M, count), and where they begin to be said."""
+        told = torch.cat([self._embed_begin(len(actions)), self._embed_actions(actions[:, :-1], 0)], dim=1)
+        tokens, real = prefix.followed_by(told)
+        features, _ = self.stream.transformer(tokens, real)
+        return features, prefix.tokens.shape[1]
+
+    def _language_loss(self, features: Tensor, words: Tensor) -> Tensor:
+        """Return the cross entropy of each next word, and of `begin` after the last."""
+        logits = self.head(self._before_words(features, words.shape[1])).float()
+        wanted = functional.pad(words, (0, 1)).scatter(1, (words != 0).sum(dim=1, keepdim=True), self.begin)
+        return functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=0)
+
+    def _before_words(self, features: Tensor, words: int | None = None) -> Tensor:
+        """Return what stands before each of T words and after the last: (M, T + 1, D)."""
+        start = self.stream.words_at - 1
+        return features[:, start : (-1 if words is None else start + words + 1)]
+
+    def _decode(
+        self, prefix: Prefix, temperature: float = 0.0, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return tokens (M, count), logits of the bins (M, count, bins), the feature of `begin`, and the attention."""
+        cache = self.stream.transformer.new_cache()
+        tokens, real = prefix.followed_by(self._embed_begin(len(prefix.tokens)))
+        features, weights = self.stream.transformer(tokens, real, cache, look=True)
+        assert weights is not None
+        begin = features[:, -1]
+        said: list[Tensor] = []
+        scores: list[Tensor] = []
+        for slot in range(self.count):
+            scores.append(self._constrain(features[:, -1]))
+            said.append(self.first_action + _choose(scores[-1], temperature, generator))
+            if slot + 1 < self.count:
+                real = functional.pad(real, (0, 1), value=True)
+                features, _ = self.stream.transformer(self._embed_actions(said[-1][:, None], slot), real, cache)
+        return torch.stack(said, dim=1), torch.stack(scores, dim=1), begin, weights
+
+    def _constrain(self, feature: Tensor) -> Tensor:
+        """Return the logits (M, bins) of the action tokens: no other id can be chosen, since no other has a logit."""
+        return functional.linear(feature, self.head.weight[self.first_action :])
+
+    def _embed_begin(self, count: int) -> Tensor:
+        return self.stream.embedding.weight[self.begin].expand(count, 1, -1)
+
+    def _embed_actions(self, tokens: Tensor, first: int) -> Tensor:
+        """Embed action tokens (M, X) that stand in the slots from `first` on."""
+        return self.stream.embedding(tokens) + self.slots[first : first + tokens.shape[1]]
+
+    def _columns(self, tokens: Tensor, logits: Tensor) -> dict[str, Tensor]:
+        """Return position, rotation and gripper of tokens (B, N, count) and their logits (B, N, count, bins).
+
+        The gripper's logit is the log of how much likelier the upper half of its bins is than the lower.
+        """
+        bins = (tokens - self.first_action).unflatten(-1, (-1, COLUMNS))
+        values = torch.stack([self.bin_centres[i][bins[..., i]] for i in range(GRIPPER)], dim=-1)
+        chances = logits.unflatten(-2, (-1, COLUMNS))[..., GRIPPER, :].float().log_softmax(dim=-1)
+        half = self.config.bins // 2
+        opened = (chances[..., half:].logsumexp(dim=-1) - chances[..., :half].logsumexp(dim=-1)).to(logits.dtype)
+        between = self.row_weights.to(values.dtype) @ values  # (H, rows) @ (B, N, rows, 6)
+        return {
+            "positions": between[..., :3].to(logits.dtype),
+            "rotations": between[..., 3:].to(logits.dtype),
+            "gripper": opened[..., self.row_weights.argmax(dim=-1)],
+        }
+
+
+def _choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+    if temperature <= 0.0:
+        return logits.argmax(dim=-1)
+    return torch.multinomial((logits.float() / temperature).softmax(dim=-1), 1, generator=generator)[:, 0]
+
+
+def _interpolation(rows: list[int], horizon: int) -> np.ndarray:
+    """Return (horizon, rows): how much of each said row is in each row of the chunk; linear."""
+    return np.stack([np.interp(np.arange(horizon), rows, unit) for unit in np.eye(len(rows))], axis=1)

@@ -1,0 +1,115 @@
+"""Evaluates a policy through the real graph: every node a process, everything over DDS, the judge in the simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rclpy.node import Node
+from tqdm import tqdm
+
+from vla_ros.evaluation.rollout import RolloutResult
+from vla_ros.msg import SafetyStatus
+from vla_ros.nodes.conversions import stamp_to_seconds
+from vla_ros.nodes.observer import Observer
+from vla_ros.nodes.operator_client import Operator
+from vla_ros.nodes.runner import GraphRunner
+from vla_ros.nodes.transitions import GraphError
+from vla_ros.robot.contract import load_contract
+from vla_ros.sim.tasks import PICK_TEMPLATES
+from vla_ros.srv import ResetScene
+
+MAX_SECONDS = 12.0
+"""Simulation time for one scene, s: the same as in one process."""
+
+WALL_LIMIT = 90.0
+"""Wall time for one scene, s: a machine that is too slow to simulate is reported, not waited for."""
+
+READY_LIMIT = 15.0
+"""Wall time for one step of the preparation, s."""
+
+
+def evaluate_through_graph(
+    robot: str, policy: str, device: str, seeds: Iterable[int], *, lockstep: bool = False, folder: str = "runs/eval"
+) -> list[RolloutResult]:
+    """Play one scene a seed in one running graph and return the results, as the judge in the simulator sees them.
+
+    Args:
+        robot: Name or path of the robot contract.
+        policy: Checkpoint.
+        device: Where it computes.
+        seeds: One scene each.
+        lockstep: Let simulation time wait for every node.
+        folder: Where the logs of the nodes go.
+
+    Raises:
+        GraphError: when the graph does not come up or a node that it needs dies.
+    """
+    seeds = list(seeds)
+    arguments = {"robot": robot, "policy": policy, "device": device, "seed": seeds[0], "lockstep": lockstep}
+    with GraphRunner(arguments, folder=Path(folder), progress=tqdm.write) as graph:
+        stage = _Stage(graph.node, robot)
+        results = []
+        for seed in tqdm(seeds, unit="scene", desc="eval via ros"):
+            results.append(stage.play(seed))
+            if graph.failure:
+                raise GraphError(graph.failure)
+        return results
+
+
+class _Stage:
+    """Plays scenes: disarm, set up, arm, say what to do, watch."""
+
+    def __init__(self, node: Node, robot: str) -> None:
+        self._observer = Observer(node, load_contract(robot))
+        self._operator = Operator(node, self._observer)
+        self._scene = node.create_client(ResetScene, "/sim/reset_scene")
+
+    def play(self, seed: int) -> RolloutResult:
+        observer = self._observer
+        sentence = self._set_up(seed)
+        self._operator.arm(READY_LIMIT)
+        observer.begin()
+        self._operator.say(sentence, READY_LIMIT)
+        target, picked = _named(sentence), ""
+
+        def over() -> bool:
+            nonlocal picked
+            if observer.task.grasped_object and (observer.task.success or observer.task.grasped_object != target):
+                picked = picked or str(observer.task.grasped_object)
+            return observer.episode.success or observer.episode.seconds > MAX_SECONDS
+
+        observer.wait(over, WALL_LIMIT)
+        detail = str(observer.task.detail)
+        if not observer.episode.success:
+            detail += f"; safety layer: {observer.safety.state_name}, {observer.safety.sentence}"
+        episode = observer.episode
+        return RolloutResult(seed, sentence, target, episode.success, picked, episode.chunks, episode.seconds, detail)
+
+    def _set_up(self, seed: int) -> str:
+        """Bring the arm to rest, put another scene before it, and return the scene's sentence."""
+        observer, before = self._observer, stamp_to_seconds(self._observer.task.header.stamp)
+        self._operator.say("stop", READY_LIMIT)
+        self._operator.disarm()
+        if not observer.wait(lambda: observer.safety.state == SafetyStatus.DISARMED, READY_LIMIT):
+            raise GraphError(f"the arm was not disarmed: {observer.safety.sentence}")
+        answer = self._operator.call(self._scene, ResetScene.Request(seed=seed))
+        if not answer.success:
+            raise GraphError(f"no scene of seed {seed}: {answer.message}")
+
+        def judged() -> bool:
+            task = observer.task
+            return task.instruction == answer.instruction and stamp_to_seconds(task.header.stamp) > before
+
+        if not observer.wait(judged, READY_LIMIT):
+            raise GraphError(f"the simulator does not judge '{answer.instruction}'")
+        return str(answer.instruction)
+
+
+def _named(sentence: str) -> str:
+    """Return the name of the object that a sentence of the scene asks for."""
+    for template in PICK_TEMPLATES:
+        before = template.split("{}")[0]
+        if sentence.startswith(before):
+            return sentence[len(before) :]
+    return sentence

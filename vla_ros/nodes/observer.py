@@ -1,0 +1,172 @@
+"""Watches an episode from outside, by the topics that everyone can see, and keeps its figures."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+
+from vla_ros.msg import ActionChunk, Instruction, PolicyStatus, SafetyStatus, TaskStatus
+from vla_ros.nodes.conversions import image_to_array, stamp_to_seconds
+from vla_ros.nodes.qos import qos
+from vla_ros.robot.contract import RobotContract
+from vla_ros.types import ImageArray
+
+AGES = 100_000
+"""Ages of observations that are kept: more than an hour."""
+
+MOVING = (SafetyStatus.RUN, SafetyStatus.SLOW)
+
+
+@dataclass
+class Episode:
+    """What was heard since `Observer.begin`.
+
+    Attributes:
+        chunks: Chunks that the policy sent.
+        ages: Age of the observation behind the command, s, sampled with every safety status while the arm was driven.
+        first: The first safety status with an armed robot, and when it came (steady clock, s).
+        last: The newest one, likewise.
+        started: Simulation time of the first verdict, s.
+        seconds: Simulation time of the newest verdict since then, s.
+        success: The judge has said success.
+        states: Every state of the safety layer, in order, with its reason.
+    """
+
+    chunks: int = 0
+    ages: deque[float] = field(default_factory=lambda: deque(maxlen=AGES))
+    first: tuple[SafetyStatus, float] | None = None
+    last: tuple[SafetyStatus, float] | None = None
+    started: float | None = None
+    seconds: float = 0.0
+    success: bool = False
+    states: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Observer:
+    """Subscribes with the node it is given, which another thread spins, and lets a caller wait for conditions."""
+
+    def __init__(self, node: Node, contract: RobotContract, camera: str | None = None) -> None:
+        """Listen; with `camera`, also keep its newest images."""
+        self._change = threading.Condition()
+        self.task = TaskStatus()
+        self.safety = SafetyStatus()
+        self.policy = PolicyStatus()
+        self.instruction = Instruction()
+        self.rejection = ""
+        self.episode = Episode()
+        self._images: deque[ImageArray] = deque(maxlen=16)
+        listen = node.create_subscription
+        listen(TaskStatus, "/vla/task_status", self._locked(self._on_task), qos("status"))
+        listen(SafetyStatus, "/vla/safety_status", self._locked(self._on_safety), qos("status"))
+        listen(PolicyStatus, "/vla/policy_status", self._locked(self._on_policy), qos("status"))
+        listen(Instruction, "/vla/task", self._locked(self._on_instruction), qos("task"))
+        listen(String, "/vla/instruction_rejected", self._locked(self._on_rejection), qos("instruction"))
+        listen(ActionChunk, "/vla/action_chunk", self._locked(self._on_chunk), qos("action_chunk"))
+        if camera is not None:
+            listen(Image, contract.camera(camera).topic, self._locked(self._on_image), qos("camera_out"))
+
+    def begin(self) -> None:
+        """Begin a new episode: forget the figures of the one before."""
+        with self._change:
+            self.episode = Episode()
+            self.rejection = ""
+
+    def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Wait at most `timeout` s until `condition` holds; it is asked after every message."""
+        with self._change:
+            return self._change.wait_for(condition, timeout)
+
+    def images(self) -> list[ImageArray]:
+        """Return the images that came since the last call, oldest first; more than 16 lose the oldest."""
+        with self._change:
+            images = list(self._images)
+            self._images.clear()
+            return images
+
+    def figures(self, lockstep: bool) -> dict[str, Any]:
+        """Return the figures of the episode; rates by the wall clock, in lock step by simulation time."""
+        with self._change:
+            episode = self.episode
+            ages = 1e3 * np.array(episode.ages or [np.nan])
+            return {
+                "success": episode.success,
+                "steps": episode.chunks - self._difference("rejected_chunks"),
+                "policy_ms_p50": _rounded(self.policy.inference_ms_p50),
+                "observation_age_ms_p50": _rounded(float(np.percentile(ages, 50.0))),
+                "observation_age_ms_p99": _rounded(float(np.percentile(ages, 99.0))),
+                "command_rate_hz": _rounded(self._command_rate(lockstep)),
+                "episode_s": round(episode.seconds, 2),
+                "missed_ticks": self._difference("missed_ticks"),
+                "corrections": self._difference("corrections"),
+            }
+
+    def _difference(self, counter: str) -> int:
+        first, last = self.episode.first, self.episode.last
+        return 0 if first is None or last is None else int(getattr(last[0], counter) - getattr(first[0], counter))
+
+    def _command_rate(self, lockstep: bool) -> float:
+        first, last = self.episode.first, self.episode.last
+        if first is None or last is None:
+            return 0.0
+        span = last[1] - first[1]
+        if lockstep:
+            span = stamp_to_seconds(last[0].header.stamp) - stamp_to_seconds(first[0].header.stamp)
+        return self._difference("commands") / span if span > 0.0 else 0.0
+
+    def _locked(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
+        def locked(message: Any) -> None:  # noqa: ANN401 (any message)
+            with self._change:
+                take(message)
+                self._change.notify_all()
+
+        return locked
+
+    def _on_task(self, message: TaskStatus) -> None:
+        self.task = message
+        now = stamp_to_seconds(message.header.stamp)
+        if self.episode.first is None or self.episode.success:
+            return
+        if self.episode.started is None:
+            self.episode.started = now
+        self.episode.seconds = now - self.episode.started
+        self.episode.success = message.success
+
+    def _on_safety(self, message: SafetyStatus) -> None:
+        self.safety = message
+        episode = self.episode
+        if not episode.states or episode.states[-1] != (message.state_name, message.reason):
+            episode.states.append((message.state_name, message.reason))
+        if not message.armed:
+            return
+        episode.last = (message, time.monotonic())
+        episode.first = episode.first or episode.last
+        if message.state in MOVING and message.observation_age >= 0.0:
+            episode.ages.append(message.observation_age)
+
+    def _on_policy(self, message: PolicyStatus) -> None:
+        self.policy = message
+
+    def _on_instruction(self, message: Instruction) -> None:
+        self.instruction = message
+
+    def _on_rejection(self, message: String) -> None:
+        self.rejection = message.data
+
+    def _on_chunk(self, message: ActionChunk) -> None:
+        self.episode.chunks += message.instruction_sequence == self.instruction.sequence
+
+    def _on_image(self, message: Image) -> None:
+        self._images.append(image_to_array(message))
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 2) if np.isfinite(value) else None

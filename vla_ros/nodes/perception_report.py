@@ -1,0 +1,52 @@
+"""How the cameras are, as lines of /diagnostics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from diagnostic_msgs.msg import DiagnosticStatus
+
+from vla_ros.nodes.lifecycle import diagnostic
+from vla_ros.perception.health import CameraFault, CameraHealth
+from vla_ros.perception.observer import CameraSettings
+
+
+def camera_status(
+    node: str, camera: CameraSettings, health: CameraHealth, overwritten: int, now: float
+) -> DiagnosticStatus:
+    """Return the line of one camera.
+
+    Args:
+        node: Name of the node that reports.
+        camera: What is expected of it.
+        health: What has come.
+        overwritten: Images that a newer one replaced before the worker had time for them.
+        now: Steady clock, s.
+    """
+    values = {
+        "rate_hz": f"{health.rate(now):.1f}",
+        "expected_hz": f"{camera.rate_hz:.1f}",
+        "age_s": f"{health.age(now):.3f}",
+        "images": health.images,
+        "refused": health.refused,
+        "overwritten": overwritten,
+    }
+    level = DiagnosticStatus.OK if health.watch(now) is CameraFault.NONE else DiagnosticStatus.ERROR
+    return diagnostic(f"{node}: camera {camera.name}", level, health.sentence(now), values)
+
+
+def observing_status(
+    node: str, silence: float, longest: float, why: str, counts: Mapping[str, int]
+) -> DiagnosticStatus:
+    """Return the line of the observations.
+
+    Args:
+        node: Name of the node that reports.
+        silence: Time since the last observation, s.
+        longest: More than this is an error, s.
+        why: What keeps the next observation from being made.
+        counts: Counters to show.
+    """
+    if silence <= longest:
+        return diagnostic(node, DiagnosticStatus.OK, "observing", counts)
+    return diagnostic(node, DiagnosticStatus.ERROR, f"no observation for {silence:.1f} s: {why}", counts)

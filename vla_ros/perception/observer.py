@@ -1,0 +1,118 @@
+"""From pictures and joint states to observations: judge, bring together, resize. Knows no ROS and starts no thread."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from vla_ros.errors import ObservationError
+from vla_ros.perception.geometry import resize_for_policy
+from vla_ros.perception.health import CameraFault, CameraHealth, HealthLimits
+from vla_ros.perception.synchroniser import Synchroniser
+from vla_ros.types import ImageArray, Observation, RobotState
+
+RawState = TypeVar("RawState")
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """What is expected of a camera, and how large the policy wants its pictures; px, Hz."""
+
+    name: str
+    frame: str
+    height: int
+    width: int
+    rate_hz: float
+    policy_height: int
+    policy_width: int
+
+
+@dataclass(frozen=True)
+class ObserverLimits:
+    """What an observation may be made of.
+
+    Attributes:
+        skew: Largest difference between the stamps of its parts, s.
+        patience: How long a picture waits for its partners, s on the steady clock.
+        health: When a camera counts as faulty.
+    """
+
+    skew: float = 0.05
+    patience: float = 0.02
+    health: HealthLimits = field(default_factory=HealthLimits)
+
+    def __post_init__(self) -> None:
+        for name, value in (("skew", self.skew), ("patience", self.patience)):
+            if not 0.0 <= value < math.inf:
+                raise ObservationError(f"{name} is {value} s, expected a finite number of at least 0")
+        if not 0.0 < self.health.stale_after < math.inf:
+            raise ObservationError(f"stale_after is {self.health.stale_after} s, expected a finite positive number")
+
+
+class Observer(Generic[RawState]):
+    """Collects what one robot's sensors send; `now` is always the caller's steady clock, s.
+
+    Attributes:
+        health: Verdict about every camera.
+        withheld: Sets of pictures that were not used because one of them was frozen.
+    """
+
+    def __init__(
+        self,
+        cameras: Sequence[CameraSettings],
+        state_between: Callable[[RawState, RawState, float], RobotState],
+        limits: ObserverLimits,
+    ) -> None:
+        """Prepare for `cameras`; `state_between` is the synchroniser's `blend`."""
+        self._cameras = {camera.name: camera for camera in cameras}
+        self.health = {name: CameraHealth(c.height, c.width, limits.health) for name, c in self._cameras.items()}
+        rates = {name: camera.rate_hz for name, camera in self._cameras.items()}
+        self.synchroniser: Synchroniser[ImageArray, RawState, RobotState] = Synchroniser(
+            rates, limits.skew, state_between, limits.patience
+        )
+        self.withheld = 0
+
+    def add_state(self, stamp: float, state: RawState, now: float) -> None:
+        """Take a joint state; it is read once a picture needs it."""
+        self.synchroniser.add_state(stamp, state, now)
+
+    def add_picture(self, camera: str, stamp: float, frame: str, image: ImageArray, now: float) -> CameraFault:
+        """Take a picture (h, w, 3) uint8 RGB if it is sound, and return the verdict."""
+        health, expected = self.health[camera], self._cameras[camera].frame
+        if frame.lstrip("/") != expected.lstrip("/"):
+            return health.refuse(CameraFault.WRONG_FRAME, f"'{frame[:64]}', expected '{expected}'", now)
+        if not stamp > 0.0:
+            return health.refuse(CameraFault.UNSTAMPED, f"{stamp} s", now)
+        fault = health.check(image, now)
+        if fault in (CameraFault.NONE, CameraFault.FROZEN):  # whether it still is frozen shows beside the joints
+            self.synchroniser.add_picture(camera, stamp, image, now)
+        return fault
+
+    def refuse_picture(self, camera: str, detail: str, now: float) -> CameraFault:
+        """Note a picture that could not even be decoded."""
+        return self.health[camera].refuse(CameraFault.UNREADABLE, detail, now)
+
+    def take(self, sequence: int, now: float) -> tuple[Observation, Mapping[str, float]] | None:
+        """Return the newest observation there is, numbered `sequence`, with the stamp of every picture in it, s.
+
+        Raises:
+            Whatever `state_between` raises about a joint state that cannot be used.
+        """
+        bundle = self.synchroniser.take(now)
+        if bundle is None:
+            return None
+        state = bundle.state.value
+        faults = [
+            self.health[name].check_motion(item.value, state.joint_positions) for name, item in bundle.pictures.items()
+        ]
+        if CameraFault.FROZEN in faults:
+            self.withheld += 1
+            return None
+        images = {
+            name: resize_for_policy(bundle.pictures[name].value, camera.policy_height, camera.policy_width)
+            for name, camera in self._cameras.items()
+        }
+        observation = Observation(images, state, None, bundle.stamp, sequence, bundle.skew)
+        return observation, {name: item.stamp for name, item in bundle.pictures.items()}
