@@ -162,6 +162,7 @@ class _Episode:
         from vla_ros.nodes.transitions import GraphError
 
         observer, began = self._observer, time.monotonic()
+        observer.images()  # what came before is not on film
         end, line_due = began + self._args.timeout, 0.0
         done: float | None = None
         while time.monotonic() < (end if done is None else done + EPILOGUE):

@@ -57,7 +57,7 @@ def rollout(
     except InstructionError as error:
         return RolloutResult(seed, given, cell.target.name, False, "", 0, 0.0, str(error))
     carrier.start(cell, order)
-    player = _Player(cell, policy, carrier, order, latency)
+    player = Player(cell, policy, carrier, order, latency)
     picked = ""
     while cell.time < max_seconds:
         player.period()
@@ -72,7 +72,7 @@ def rollout(
     )
 
 
-class _Player:
+class Player:
     """Advances one control period at a time; at most one chunk is on its way."""
 
     def __init__(self, cell: Cell, policy: Policy, carrier: Carrier, order: Instruction, latency: float) -> None:
@@ -83,6 +83,7 @@ class _Player:
         self._period = policy.specification.period
 
     def period(self) -> None:
+        """Advance by one control period: look and plan where that is due, carry out, step the physics."""
         contract: RobotContract = self.cell.contract
         state = self.cell.state()
         if state.stamp >= self._due - 1e-9:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from vla_ros.errors import ContractError
@@ -33,6 +34,8 @@ class MemoryEfficientConfig:
         words: Most words of a sentence.
         vision: Sizes of EfficientNet, as `backbones.build_tower` takes them.
         text: Sizes of DistilBERT; its vocabulary and length are set here.
+        shrink: The pictures' sides are divided by this (means of squares) before anything looks at them.
+        looks: Places in each picture that a sentence may look at.
         norm: Normalisation of EfficientNet: "group" to train from nothing, "frozen" with published weights, "batch".
         checkpointing: Compute the towers' inner values again on the way back instead of keeping them.
         width: Of the fused features.
@@ -46,6 +49,8 @@ class MemoryEfficientConfig:
     words: int = 16
     vision: Mapping[str, Any] | None = None
     text: Mapping[str, Any] | None = None
+    shrink: int = 1
+    looks: int = 4
     norm: str = "group"
     checkpointing: bool = True
     width: int = 128
@@ -70,8 +75,8 @@ class MemoryEfficientModel(VlaModel):
             {name: learned_positions(h * w, config.width) for name, (h, w) in self.grids.items()}
         )
         self.sentence = nn.Linear(self.text.config.dim, config.width)
-        self.asks = nn.ModuleDict({name: nn.Linear(config.width, config.width) for name in config.cameras})
-        fused = (1 + len(config.cameras)) * config.width + config.state_width
+        self.asks = nn.ModuleDict({n: nn.Linear(config.width, config.looks * config.width) for n in config.cameras})
+        fused = (1 + config.looks * len(config.cameras)) * config.width + config.state_width
         self.head = ChunkHead(fused, config.hidden, config.horizon)
 
     @classmethod
@@ -89,10 +94,10 @@ class MemoryEfficientModel(VlaModel):
         for name in config.cameras:
             patches = self.patch(self._see(given.images[name]).flatten(2).transpose(1, 2)) + self.positions[name]
             patches = repeat_scenes(patches, pairs[1])
-            scores = (patches @ self.asks[name](sentence)[..., None])[..., 0] / config.width**0.5
-            weights = scores.softmax(dim=-1)
-            found.append((weights[:, None] @ patches)[:, 0] + patches.mean(dim=1))
-            attention[name] = weights.unflatten(-1, self.grids[name])
+            asked = self.asks[name](sentence).unflatten(-1, (config.looks, config.width))
+            weights = (asked @ patches.transpose(1, 2) / config.width**0.5).softmax(dim=-1)  # (M, looks, P)
+            found.append((weights @ patches).flatten(1))
+            attention[name] = weights.mean(dim=1).unflatten(-1, self.grids[name])
         state = repeat_scenes(given.state, pairs[1])
         return self.head(torch.cat([*found, sentence, state], dim=-1), pairs, attention)
 
@@ -102,6 +107,8 @@ class MemoryEfficientModel(VlaModel):
 
     def _see(self, image: Tensor) -> Tensor:
         """Return EfficientNet's last feature map (B, C, h', w'), block by block."""
+        if self.config.shrink > 1:
+            image = functional.avg_pool2d(image, self.config.shrink)
         seen = self.vision.embeddings(standardise(image, *IMAGENET))
         encoder = self.vision.encoder
         for block in encoder.blocks:
@@ -139,7 +146,7 @@ def tiny_config(
     """Return sizes that train on one CPU core."""
     return {
         "cameras": dict(cameras), "vocabulary": vocabulary, "state_width": state_width, "horizon": horizon,
-        "vision": {"width_coefficient": 0.25, "depth_coefficient": 0.25, "drop_connect_rate": 0.0},
+        "vision": {"width_coefficient": 0.25, "depth_coefficient": 0.25, "drop_connect_rate": 0.0}, "shrink": 2,
         "text": {"dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 96, "dropout": 0.0, "attention_dropout": 0.0},
         "width": 64, "hidden": 128,
     }  # fmt: skip

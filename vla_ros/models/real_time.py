@@ -174,8 +174,8 @@ def tiny_config(
     """Return sizes that train on one CPU core."""
     return {
         "cameras": dict(cameras), "vocabulary": vocabulary, "state_width": state_width, "horizon": horizon,
-        "vision": {"depth_multiplier": 0.25, "min_depth": 8, "finegrained_output": False, "output_stride": 8}, "shrink": 2,
-        "text_width": 32, "text_layers": 1, "hidden": 128,
+        "vision": {"depth_multiplier": 0.25, "min_depth": 8, "finegrained_output": False, "output_stride": 16},
+        "shrink": 2, "text_width": 32, "text_layers": 1, "hidden": 128,
     }  # fmt: skip
 
 

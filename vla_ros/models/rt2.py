@@ -53,7 +53,7 @@ class Rt2Config:
         depth: Its blocks.
         bins: Bins a column.
         bound: Position and rotation are cut between minus this and this, normalised units; the gripper between -1 and 1.
-        predicted_rows: Rows that are said, see the module; 0 for all.
+        predicted_rows: Rows that are said, see the module; 0, or more than there are, for all.
         language_weight: Of the loss on the words.
     """
 
@@ -76,10 +76,10 @@ class Rt2Config:
     language_weight: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (self.predicted_rows == 0 or min(2, self.horizon) <= self.predicted_rows <= self.horizon):
-            raise ContractError(
-                f"predicted_rows is {self.predicted_rows}, expected 0 (all) or 2 to the horizon, {self.horizon}"
-            )
+        if self.predicted_rows != 0 and self.predicted_rows < 2:
+            raise ContractError(f"predicted_rows is {self.predicted_rows}, expected 0 (all) or at least 2")
+        if not self.bound > 0.0 or self.bins < 2:
+            raise ContractError(f"bound is {self.bound} and bins {self.bins}, expected a positive number and at least 2")
 
 
 def tiny_config(cameras: Sizes, vocabulary: int, state_width: int, horizon: int) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def tiny_config(cameras: Sizes, vocabulary: int, state_width: int, horizon: int)
     return {
         "cameras": {name: list(size) for name, size in cameras.items()}, "vocabulary": vocabulary,
         "state_width": state_width, "horizon": horizon, "words": 16, "patch": 32, "image_width": 64, "image_depth": 0,
-        "width": 64, "depth": 2, "predicted_rows": min(4, horizon),
+        "width": 64, "depth": 2, "predicted_rows": 3,
     }  # fmt: skip
 
 
@@ -106,11 +106,9 @@ class Rt2Model(VlaModel):
     Attributes:
         begin: Id of the token that ends the sentence and begins the actions.
         first_action: Id of bin 0.
+        bins: How the columns are cut.
+        rows: Rows of the chunk that are said.
     """
-
-    bin_edges: Tensor
-    bin_centres: Tensor
-    row_weights: Tensor
 
     def __init__(self, config: Rt2Config) -> None:
         """Build the network with random weights."""
@@ -122,7 +120,7 @@ class Rt2Model(VlaModel):
             StreamSizes(c.cameras, c.vocabulary, c.state_width, c.words, c.width, c.heads, c.depth),
             ImageEncoder(c.cameras, c.image_width, c.patch, c.image_depth, c.image_heads, c.stem), c.image_width, ids,
         )  # fmt: skip
-        said = c.predicted_rows or c.horizon
+        said = min(c.predicted_rows or c.horizon, c.horizon)
         self.rows = [round(i * (c.horizon - 1) / max(1, said - 1)) for i in range(said)]
         self.count = said * COLUMNS
         self.slots = learned_positions(self.count, c.width)
@@ -130,12 +128,8 @@ class Rt2Model(VlaModel):
         self.present = nn.Linear(c.width, 1)
         self.target = nn.Linear(c.width, 3)
         bound = np.array([c.bound] * GRIPPER + [1.0])
-        self.bins = ActionBins(-bound, bound, c.bins)
-        for name, values in (
-            ("bin_edges", self.bins.edges), ("bin_centres", self.bins.centres),
-            ("row_weights", _interpolation(self.rows, c.horizon)),
-        ):  # fmt: skip
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
+        self.bins = ActionBins(-bound, bound, c.bins)  # no buffer: bf16 would move its edges
+        self.row_weights = _interpolation(self.rows, c.horizon)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Rt2Model:
@@ -178,8 +172,8 @@ class Rt2Model(VlaModel):
     def tokenise(self, wanted: ModelTarget) -> Tensor:
         """Return the action tokens (B, N, rows, 7) of what is wanted."""
         values = wanted.actions()[:, :, self.rows].float()
-        bins = [torch.bucketize(values[..., i].contiguous(), edges, right=True) for i, edges in
-                enumerate(self.bin_edges.float())]  # fmt: skip
+        edges = torch.tensor(self.bins.edges, dtype=torch.float32, device=values.device)
+        bins = [torch.bucketize(values[..., i].contiguous(), edges[i], right=True) for i in range(COLUMNS)]
         return torch.stack(bins, dim=-1) + self.first_action
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
@@ -256,15 +250,17 @@ class Rt2Model(VlaModel):
         The gripper's logit is the log of how much likelier the upper half of its bins is than the lower.
         """
         bins = (tokens - self.first_action).unflatten(-1, (-1, COLUMNS))
-        values = torch.stack([self.bin_centres[i][bins[..., i]] for i in range(GRIPPER)], dim=-1)
+        centres = torch.tensor(self.bins.centres, dtype=torch.float32, device=bins.device)
+        values = torch.stack([centres[i][bins[..., i]] for i in range(GRIPPER)], dim=-1)
         chances = logits.unflatten(-2, (-1, COLUMNS))[..., GRIPPER, :].float().log_softmax(dim=-1)
         half = self.config.bins // 2
         opened = (chances[..., half:].logsumexp(dim=-1) - chances[..., :half].logsumexp(dim=-1)).to(logits.dtype)
-        between = self.row_weights.to(values.dtype) @ values  # (H, rows) @ (B, N, rows, 6)
+        weights = torch.tensor(self.row_weights, dtype=torch.float32, device=bins.device)
+        between = weights @ values  # (H, rows) @ (B, N, rows, 6)
         return {
             "positions": between[..., :3].to(logits.dtype),
             "rotations": between[..., 3:].to(logits.dtype),
-            "gripper": opened[..., self.row_weights.argmax(dim=-1)],
+            "gripper": opened[..., weights.argmax(dim=-1)],
         }
 
 

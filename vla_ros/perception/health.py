@@ -77,8 +77,7 @@ class CameraHealth:
         self._receipts: deque[float] = deque(maxlen=_RATE_WINDOW)
         self._verdict, self._detail = CameraFault.SILENT, ""
         self._reference: _Reference | None = None
-        self._same = 0
-        self._frozen = False
+        self._same, self._travel, self._frozen = 0, 0.0, False
         self.images = 0
         self.refused = 0
 
@@ -114,15 +113,16 @@ class CameraHealth:
             joints: Positions (n,) rad at the time that the image shows.
         """
         if self._reference is None or not _same(image, self._reference.image):
-            self._reference, self._same, self._frozen = _Reference(image, np.array(joints)), 0, False
+            self._reference, self._same, self._travel, self._frozen = _Reference(image, np.array(joints)), 0, 0.0, False
             return self.fault
         self._same += 1
-        travel = float(np.abs(joints - self._reference.joints).max())
+        # The farthest it has been: an arm that came back does not make the picture any fresher.
+        self._travel = np.maximum(self._travel, np.abs(joints - self._reference.joints).max())
         # `not <=`: a joint that is no number is no proof of rest.
-        self._frozen = self._same >= self._limits.frozen_images and not travel <= self._limits.frozen_travel
+        self._frozen = self._same >= self._limits.frozen_images and not self._travel <= self._limits.frozen_travel
         if self._frozen:
             self.refused += 1
-            self._detail = f"{self._same + 1} images over {travel:.2f} rad"
+            self._detail = f"{self._same + 1} images over {self._travel:.2f} rad"
         return self.fault
 
     @property

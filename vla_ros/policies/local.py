@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,13 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
+TRUST_FROM, TRUST_FULL = 0.2, 0.5
+"""Probability that the named object is there at which trust begins, and at which it is full."""
+
+GLANCES = 5
+"""Trust goes by the best of so many last looks: the hand hides the object for a moment when it grasps."""
+
+
 class LocalPolicy:
     """Runs a checkpoint; implements the `Policy` protocol."""
 
@@ -60,6 +68,7 @@ class LocalPolicy:
         }
         self._tokenizer = WordTokenizer(self.bundle.words)
         self._tokens: torch.Tensor | None = None
+        self._glances: deque[float] = deque(maxlen=GLANCES)
         self._sequence = 0
 
     def reset(self, instruction: Instruction) -> None:
@@ -69,6 +78,7 @@ class LocalPolicy:
             InstructionError: naming the words that the network has never been taught.
         """
         self._tokens = None
+        self._glances.clear()
         if unknown := self._tokenizer.unknown(instruction.text):
             raise InstructionError(
                 f"'{instruction.text}': the policy was not taught {unknown}; it knows: {', '.join(self.bundle.words)}"
@@ -91,7 +101,7 @@ class LocalPolicy:
             positions = self.bundle.position.unnormalise(output.positions[0, 0].float().cpu().numpy())
             rotations = self.bundle.rotation.unnormalise(output.rotations[0, 0].float().cpu().numpy())
             gripper = (output.gripper[0, 0] > 0.0).double().cpu().numpy()[:, None]
-            present = 1.0 if output.present is None else float(output.present[0, 0].sigmoid())
+            self._glances.append(1.0 if output.present is None else float(output.present[0, 0].sigmoid()))
         self.attention = {name: look[0, 0].float().cpu().numpy() for name, look in output.attention.items()}
         self._sequence += 1
         return ActionChunk(
@@ -102,7 +112,7 @@ class LocalPolicy:
             instruction_sequence=self._instruction.sequence,
             specification=self.specification.fingerprint,
             policy=self.name,
-            trust=min(1.0, 2.0 * present),
+            trust=float(np.clip((max(self._glances) - TRUST_FROM) / (TRUST_FULL - TRUST_FROM), 0.0, 1.0)),
             sequence=self._sequence,
         )
 

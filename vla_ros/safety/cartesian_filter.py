@@ -12,7 +12,7 @@ from vla_ros.actions.blending import PoseTarget
 from vla_ros.robot.contract import CartesianContract
 from vla_ros.types import FloatArray
 
-ACCELERATION_SHARE, JERK_SHARE = 0.97, 0.8
+ACCELERATION_SHARE, JERK_SHARE = 0.93, 0.75
 """Of the tool's limits, that the filter uses: the joints' own curves between two ticks take the rest."""
 
 
@@ -113,8 +113,9 @@ class CartesianFilter:
         wanted = _capped(wanted, highest)
         change = wanted - velocity
         size = _norm(change)
-        # A change of velocity with bounded jerk ends without overshoot as long as |a| <= sqrt(2 j |dv|).
-        most = min(limits.acceleration, math.sqrt(2.0 * limits.jerk * size))
+        # Taking an acceleration back in steps of j T gains another a^2 / 2j + a T / 2: no more than what is wanted.
+        half = 0.5 * self._period
+        most = min(limits.acceleration, limits.jerk * (math.sqrt(half**2 + 2.0 * size / limits.jerk) - half))
         asked = _capped(change / self._period, most)
         before = _capped(acceleration, limits.acceleration)
         after = before + _capped(asked - before, limits.jerk * self._period)

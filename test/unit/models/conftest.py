@@ -149,9 +149,7 @@ def predict_elsewhere(tmp_path, dataset, frames):
             sentence_length=given.tokens.shape[-1], contract=load_contract("panda").text, training={},
         )  # fmt: skip
         save_checkpoint(tmp_path, network, bundle)
-        torch.save(
-            {"images": dict(given.images), "state": given.state, "tokens": given.tokens}, tmp_path / "given.pt"
-        )
+        torch.save({"images": dict(given.images), "state": given.state, "tokens": given.tokens}, tmp_path / "given.pt")
         subprocess.run([sys.executable, "-c", ELSEWHERE, str(tmp_path)], check=True, timeout=120)
         return torch.load(tmp_path / "output.pt", weights_only=True)
 

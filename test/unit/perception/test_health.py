@@ -80,6 +80,11 @@ def test_the_same_picture_while_the_arm_moves_is_an_alarm(camera: CameraHealth) 
     assert camera.refused == 3
 
 
+def test_an_arm_that_came_back_makes_the_picture_no_fresher(camera: CameraHealth) -> None:
+    faults = [show(camera, PICTURE, STILL + angle, 0.1 * step) for step, angle in enumerate((0.0, 0.2, 0.0, 0.0, 0.0))]
+    assert faults[-1] is CameraFault.FROZEN
+
+
 def test_one_pixel_that_changes_is_life(camera: CameraHealth) -> None:
     for step in range(40):
         image = PICTURE.copy()

@@ -136,7 +136,9 @@ def test_contradicting_bounds_are_an_error():
 
 def test_an_arm_of_six_joints_is_solved_too():
     six = replace(CONTRACT.joints, home=HOME[:6])
-    ik = DifferentialIK(six.home, damping=1e-3, singular_damping=0.08, singular_value=0.02, posture_gain=0.0, iterations=60)
+    ik = DifferentialIK(
+        six.home, damping=1e-3, singular_damping=0.08, singular_value=0.02, posture_gain=0.0, iterations=60
+    )
     jacobian = np.diag([1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
     twist = np.array([0.1, 0.2, 0.3, 0.1, 0.2, 0.3])
     np.testing.assert_allclose(ik.solve(six.home, jacobian, twist, -WIDE[:6], WIDE[:6]).velocities, twist, atol=1e-4)

@@ -1,0 +1,214 @@
+"""CLIP-VLA: the towers of CLIP (Radford et al. 2021, arXiv 2103.00020), projections, and a decoder that says the chunk.
+
+Pictures and sentences meet in one space, so that `compute_similarity` tells how well they go together, and the same
+measure between a sentence and single patches tells where in the picture it applies (as MaskCLIP does, Zhou et al. 2022).
+
+The words are those of this package's tokenizer. CLIP reads a sentence off its end mark, which is appended here: token
+`vocabulary` of a text tower with `vocabulary` + 1 tokens. Published text weights therefore keep all but their table of words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vla_ros.errors import ContractError
+from vla_ros.models.attention import Block
+from vla_ros.models.backbones import CLIP, build_tower, load_weights, standardise
+from vla_ros.models.contract import ModelInput, ModelOutput, ModelTarget, VlaModel
+from vla_ros.models.encoders import check_input, learned_positions, read_config, repeat_scenes
+from vla_ros.models.regression import COLUMNS, chunk_losses, total
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """Sizes of the network.
+
+    Attributes:
+        cameras: Camera name to (height, width) of its images.
+        vocabulary: How many words there are.
+        state_width: Numbers of proprioception.
+        horizon: Rows a chunk.
+        words: Most words of a sentence; at most 76 with published weights.
+        towers: Sizes of CLIP, as `backbones.build_tower` takes them: `vision_config`, `text_config`, `projection_dim`.
+        freeze: Leave the towers as they are.
+        width: Numbers a token of the decoder.
+        heads: Of the decoder.
+        layers: Of the decoder.
+    """
+
+    cameras: Mapping[str, tuple[int, int]]
+    vocabulary: int
+    state_width: int
+    horizon: int
+    words: int = 16
+    towers: Mapping[str, Any] | None = None
+    freeze: bool = False
+    width: int = 256
+    heads: int = 8
+    layers: int = 4
+
+
+@dataclass(frozen=True)
+class _Text:
+    words: Tensor  # (M, T + 1, D)
+    real: Tensor  # (M, T + 1) bool
+    feature: Tensor  # (M, projection), unit
+
+
+class ClipModel(VlaModel):
+    """See the module."""
+
+    def __init__(self, config: ClipConfig) -> None:
+        """Build the network with random weights."""
+        super().__init__()
+        self.config = config
+        self.clip = build_tower("clip", _tower_values(config))
+        if config.freeze:
+            self.clip.requires_grad_(False)
+        vision, text = self.clip.config.vision_config, self.clip.config.text_config
+        side = int(vision.patch_size)
+        for name, size in config.cameras.items():
+            if any(pixels % side or pixels < side for pixels in size):
+                raise ContractError(f"camera '{name}' is {size}, expected multiples of CLIP's patch, {side}")
+        self.grids = {name: (h // side, w // side) for name, (h, w) in config.cameras.items()}
+        self.project_vision = nn.Linear(vision.hidden_size, config.width)
+        self.project_text = nn.Linear(text.hidden_size, config.width)
+        self.project_pair = nn.Linear(2 * self.clip.config.projection_dim, config.width)
+        self.state = nn.Sequential(nn.Linear(config.state_width, config.width), nn.GELU(), nn.Linear(config.width, config.width))
+        self.cameras = learned_positions(len(config.cameras), config.width)
+        self.rows = learned_positions(config.horizon + 1, config.width)
+        self.decoder = nn.ModuleList(Block(config.width, config.heads, cross=True) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+        self.chunk = nn.Linear(config.width, COLUMNS)
+        self.beliefs = nn.Linear(config.width, 4)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> ClipModel:
+        """Build from plain values, as they stand in a checkpoint."""
+        return cls(read_config(ClipConfig, config))
+
+    def load_towers(self, source: str) -> list[str]:
+        """Give the towers the published weights of `source`, a hub identifier (downloaded) or a local folder.
+
+        Returns:
+            The names that kept their random weights: the table of words, and the places where `words` is not 76.
+
+        Raises:
+            ContractError: when they cannot be had or do not fit.
+        """
+        return load_weights(
+            self.clip, source, ("text_model.embeddings.token_embedding.weight", "text_model.embeddings.position_embedding.weight")
+        )  # fmt: skip
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Return unit features (B, projection) of pictures (B, 3, h, w), 0 to 1."""
+        return functional.normalize(self.clip.visual_projection(self._see(images).pooler_output), dim=-1)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Return unit features (M, projection) of sentences (M, T), 0 for padding."""
+        return self._read(tokens).feature
+
+    def compute_similarity(self, images: Tensor, tokens: Tensor) -> Tensor:
+        """Return (B, M), how well each picture (B, 3, h, w) goes with each sentence (M, T): CLIP's scaled cosine."""
+        return self.clip.logit_scale.exp() * self.encode_images(images) @ self.encode_text(tokens).T
+
+    def act(self, given: ModelInput) -> ModelOutput:
+        """Predict a chunk for every sentence about every scene; pictures are seen once a scene."""
+        config = self.config
+        check_input(given, config.cameras, config.vocabulary, config.state_width, config.words)
+        pairs = (given.tokens.shape[0], given.tokens.shape[1])
+        text = self._read(given.tokens.flatten(0, 1))
+        memory, attention, seen_features = [], {}, []
+        for index, name in enumerate(config.cameras):
+            seen = self._see(given.images[name])
+            memory.append(repeat_scenes(self.project_vision(seen.last_hidden_state) + self.cameras[index], pairs[1]))
+            feature = functional.normalize(self.clip.visual_projection(seen.pooler_output), dim=-1)
+            seen_features.append(repeat_scenes(feature, pairs[1]))
+            attention[name] = self._where(seen.last_hidden_state, text.feature, pairs, self.grids[name])
+        pair = self.project_pair(torch.cat([torch.stack(seen_features).mean(dim=0), text.feature], dim=-1))[:, None]
+        state = repeat_scenes(self.state(given.state), pairs[1])[:, None]
+        memory += [self.project_text(text.words), pair, state]
+        real = torch.ones(*pair.shape[:1], sum(m.shape[1] for m in memory), dtype=torch.bool, device=pair.device)
+        real[:, -2 - text.real.shape[1] : -2] = text.real
+        tokens = self.rows + pair + state
+        for block in self.decoder:
+            tokens, _ = block(tokens, context=torch.cat(memory, dim=1), context_mask=real[:, None, None, :])
+        return self._say(self.norm(tokens), pairs, attention)
+
+    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss: the chunk where the object is there, its place, and whether it is there."""
+        return total(chunk_losses(self.act(given), wanted))
+
+    def _say(self, tokens: Tensor, pairs: tuple[int, int], attention: dict[str, Tensor]) -> ModelOutput:
+        chunk = self.chunk(tokens[:, :-1]).unflatten(0, pairs)
+        beliefs = self.beliefs(tokens[:, -1]).unflatten(0, pairs)
+        return ModelOutput(
+            chunk[..., :3], chunk[..., 3:6], chunk[..., 6], beliefs[..., :3], beliefs[..., 3],
+            {name: look.unflatten(0, pairs) for name, look in attention.items()},
+        )  # fmt: skip
+
+    def _see(self, images: Tensor) -> Any:  # noqa: ANN401 (an output of Transformers)
+        return self.clip.vision_model(standardise(images, *CLIP), interpolate_pos_encoding=True)
+
+    def _read(self, tokens: Tensor) -> _Text:
+        ended = with_end(tokens, self.config.vocabulary)
+        mask = ended != 0
+        read = self.clip.text_model(ended, attention_mask=mask.long())
+        feature = functional.normalize(self.clip.text_projection(read.pooler_output), dim=-1)
+        return _Text(read.last_hidden_state, mask, feature)
+
+    def _where(self, seen: Tensor, sentence: Tensor, pairs: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+        """Return (M, h', w'), the softmax of the scaled cosine between a sentence and every patch."""
+        patches = self.clip.visual_projection(self.clip.vision_model.post_layernorm(seen[:, 1:]))
+        patches = repeat_scenes(functional.normalize(patches, dim=-1), pairs[1])
+        cosine = (patches @ sentence[..., None])[..., 0]
+        return (self.clip.logit_scale.exp() * cosine).softmax(dim=-1).unflatten(-1, grid)
+
+
+def with_end(tokens: Tensor, end: int) -> Tensor:
+    """Return (M, T + 1): sentences (M, T) with the token `end` after their last word."""
+    longer = functional.pad(tokens, (0, 1))
+    places = (tokens != 0).sum(dim=1, keepdim=True)
+    return longer.scatter(1, places, end)
+
+
+def _tower_values(config: ClipConfig) -> dict[str, Any]:
+    towers = dict(config.towers or {})
+    text = {
+        **towers.get("text_config", {}), "vocab_size": config.vocabulary + 1, "eos_token_id": config.vocabulary,
+        "bos_token_id": None, "pad_token_id": 0, "max_position_embeddings": config.words + 1,
+    }  # fmt: skip
+    projection = int(towers.get("projection_dim", 512))
+    vision = dict(towers.get("vision_config", {}))
+    return {
+        **towers, "projection_dim": projection, "text_config": {**text, "projection_dim": projection},
+        "vision_config": {**vision, "projection_dim": projection},
+    }  # fmt: skip
+
+
+def tiny_config(
+    cameras: Mapping[str, tuple[int, int]], vocabulary: int, state_width: int, horizon: int
+) -> dict[str, Any]:
+    """Return sizes that train on one CPU core; pictures in multiples of 32 pixels."""
+    tower = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 4}
+    return {
+        "cameras": dict(cameras), "vocabulary": vocabulary, "state_width": state_width, "horizon": horizon,
+        "towers": {
+            "vision_config": {**tower, "patch_size": 32, "image_size": 96}, "text_config": tower, "projection_dim": 32,
+        },
+        "width": 64, "heads": 4, "layers": 1,
+    }  # fmt: skip
+
+
+def full_config() -> dict[str, Any]:
+    """Return the sizes of CLIP ViT-B/32 (the library's defaults) for two cameras of 224 x 224."""
+    return {
+        "cameras": {"front": (224, 224), "wrist": (224, 224)}, "vocabulary": 49407, "state_width": 10, "horizon": 16,
+        "words": 76, "towers": {}, "width": 512, "heads": 8, "layers": 6,
+    }  # fmt: skip
