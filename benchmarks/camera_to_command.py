@@ -3,9 +3,8 @@
     .venv/bin/python benchmarks/camera_to_command.py --frames 300 --json
 
 The simulator renders both cameras at 640x480 and 30 Hz; the shipped policy works on every observation. This process
-listens from outside: a frame counts from its arrival here to the second command that arrives after its action chunk did.
-The first one may have been computed before the chunk was there, so the figure is an upper bound by up to one tick. The
-time from the instant that the frame shows to its arrival (rendering and transport) is said apart.
+listens from outside: a frame counts from its arrival here to the second command that arrives after its action chunk
+did. The first one may have been computed before the chunk was there, so the figure is an upper bound by up to one tick.
 """
 
 from __future__ import annotations
@@ -46,9 +45,7 @@ class _Listener:
             )
         node.create_subscription(Observation, "/vla/observation", self._observation, qos("observation"))
         node.create_subscription(ActionChunk, "/vla/action_chunk", self._chunk, qos("action_chunk"))
-        node.create_subscription(
-            JointTrajectory, contract.controllers.arm_topic, self._command, qos("arm_command")
-        )
+        node.create_subscription(JointTrajectory, contract.controllers.arm_topic, self._command, qos("arm_command"))
 
     def _frame(self, camera: str, message: Any) -> None:
         self.frames[camera].setdefault(_key(message.header.stamp), time.monotonic())

@@ -108,7 +108,8 @@ def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
     for size, result in results.items():
         label = f"{size}: {result['received']} of {result['sent']} frames"
         axes.hist(result["ages_ms"], bins=60, alpha=0.6, label=label)
-    axes.set(xlabel="age on arrival, ms", ylabel="frames", title=f"Camera images between two processes, {RATE_HZ:.0f} Hz")
+    axes.set(xlabel="age on arrival, ms", ylabel="frames")
+    axes.set_title(f"Camera images between two processes, {RATE_HZ:.0f} Hz")
     axes.legend()
     figure.tight_layout()
     figure.savefig(path)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import array
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Pose as PoseMessage
+from geometry_msgs.msg import Quaternion
 from hypothesis import given
 from hypothesis import strategies as st
 from sensor_msgs.msg import Image, JointState
 
 from vla_ros.errors import ChunkError, InstructionError, ObservationError
+from vla_ros.msg import Observation as ObservationMessage
 from vla_ros.nodes.conversions import (
     array_to_image,
     chunk_to_message,
@@ -22,6 +26,7 @@ from vla_ros.nodes.conversions import (
     message_to_chunk,
     message_to_instruction,
     message_to_observation,
+    message_to_pose,
     observation_to_message,
     robot_state_to_joint_state,
     seconds_to_stamp,
@@ -52,8 +57,24 @@ def _state(stamp: float = 12.5) -> RobotState:
 @given(st.integers(0, 2**31 - 1), st.integers(0, 999_999_999))
 def test_stamps_survive(sec: int, nanosec: int) -> None:
     there = seconds_to_stamp(stamp_to_seconds(Time(sec=sec, nanosec=nanosec)))
-    # A double holds 53 bits: below 2^22 s, to the nanosecond; at 2^31 s, to half a microsecond.
-    assert abs((there.sec - sec) * 10**9 + there.nanosec - nanosec) <= (1 if sec < 2**22 else 500)
+    # A double holds 53 bits: below 2^22 s every nanosecond is another one; at 2^31 s they are 0.24 us apart.
+    assert abs((there.sec - sec) * 10**9 + there.nanosec - nanosec) <= (0 if sec < 2**22 else 120)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sec", "nanosec"),
+    [
+        (0.0, 0, 0),
+        (0.9999999999, 1, 0),
+        (1.5, 1, 500_000_000),
+        (1e-9, 0, 1),
+        (math.nextafter(2.0**31, 0.0), 2**31 - 1, 999_999_762),
+        (1795488734.25, 1795488734, 250_000_000),
+    ],
+)
+def test_stamps_by_hand(seconds: float, sec: int, nanosec: int) -> None:
+    stamp = seconds_to_stamp(seconds)
+    assert (stamp.sec, stamp.nanosec) == (sec, nanosec)
 
 
 @pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf, 2.0**31])
@@ -102,6 +123,18 @@ def test_a_malformed_image_is_named(change: dict[str, object], says: str) -> Non
         image_to_array(message)
 
 
+@pytest.mark.parametrize(
+    "picture", [PICTURE[..., 0], PICTURE.astype(np.float64), PICTURE[:0], np.zeros((2, 2, 4), np.uint8)]
+)
+def test_what_is_no_picture_becomes_no_message(picture: np.ndarray) -> None:
+    with pytest.raises(ObservationError, match="expected"):
+        array_to_image(picture, 0.0, "camera")
+
+
+def test_a_picture_that_is_a_view_becomes_a_message() -> None:
+    np.testing.assert_array_equal(image_to_array(array_to_image(PICTURE[::2, ::-1], 0.0, "camera")), PICTURE[::2, ::-1])
+
+
 def test_joints_are_mapped_by_name() -> None:
     state = _state()
     message = robot_state_to_joint_state(state, CONTRACT)
@@ -118,8 +151,23 @@ def test_joints_are_mapped_by_name() -> None:
     assert there.gripper_opening == pytest.approx(0.05) and there.stamp == 12.5
 
 
-@pytest.mark.parametrize("fault", ["missing", "twice", "nan", "ragged", "infinite velocity"])
-def test_a_malformed_joint_state_is_named(fault: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("missing", r"lacks \['panda_joint3'\]"),
+        ("twice", "twice"),
+        ("nan", "not finite"),
+        ("ragged", "9 positions and 5 velocities"),
+        ("no velocities", "9 positions and 0 velocities"),
+        ("infinite velocity", "not finite"),
+        ("huge", "over 1000"),
+        ("degrees", "are these degrees"),
+        ("finger nan", "not finite"),
+        ("finger in mm", r"fingers are 25\.0250 m apart"),
+        ("nothing", "lacks"),
+    ],
+)
+def test_a_malformed_joint_state_is_named(fault: str, says: str) -> None:
     message = robot_state_to_joint_state(_state(), CONTRACT)
     if fault == "missing":
         message.name[2] = "another"
@@ -129,9 +177,21 @@ def test_a_malformed_joint_state_is_named(fault: str) -> None:
         message.position[3] = math.nan
     elif fault == "ragged":
         message.velocity = message.velocity[:5]
-    else:
+    elif fault == "infinite velocity":
         message.velocity[0] = math.inf
-    with pytest.raises(ObservationError):
+    elif fault == "no velocities":
+        message.velocity = []
+    elif fault == "huge":
+        message.position[0] = 1e300
+    elif fault == "degrees":
+        message.position = [*np.degrees(message.position[:7]), *message.position[7:]]
+    elif fault == "finger nan":
+        message.position[8] = math.nan
+    elif fault == "finger in mm":
+        message.position[7] *= 1000.0
+    else:
+        message = JointState()
+    with pytest.raises(ObservationError, match=says):
         joint_state_to_robot_state(message, CONTRACT, KINEMATICS)
 
 
@@ -145,14 +205,65 @@ def test_an_observation_survives() -> None:
     np.testing.assert_array_equal(there.state.end_effector.quaternion, observation.state.end_effector.quaternion)
 
 
-def test_an_observation_of_another_robot_or_with_nan_is_refused() -> None:
+def test_every_picture_keeps_its_stamp_and_frame() -> None:
+    observation = Observation(_views(), _state(), None, 12.5)
+    front, wrist = observation_to_message(observation, CONTRACT, {"wrist": 12.75}).images
+    assert (stamp_to_seconds(front.header.stamp), front.header.frame_id) == (12.5, CONTRACT.camera("front").frame)
+    assert (stamp_to_seconds(wrist.header.stamp), wrist.header.frame_id) == (12.75, CONTRACT.camera("wrist").frame)
+
+
+def _set(path: str, value: object) -> Callable[[ObservationMessage], None]:
+    def change(message: ObservationMessage) -> None:
+        *way, last = path.split(".")
+        for name in way:
+            message = getattr(message, name)
+        setattr(message, last, value)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (_set("joint_names", ["one"] * 7), "robot's are"),
+        (_set("joint_names", []), "robot's are"),
+        (_set("gripper_opening", math.nan), "finite"),
+        (_set("skew", math.inf), "finite"),
+        (_set("joint_positions", [0.0] * 6), "expected 7 positions"),
+        (_set("joint_positions", [0.0] * 6 + [math.nan]), "finite"),
+        (_set("joint_velocities", [1e300] * 7), "finite"),
+        (_set("joint_velocities", []), "expected 7 positions"),
+        (_set("end_effector.position.x", math.nan), "expected finite metres"),
+        (_set("end_effector.position.x", 1e300), "expected finite metres"),
+        (_set("end_effector.orientation", Quaternion(x=0.0, y=0.0, z=0.0, w=0.0)), "expected norm 1"),
+        (_set("end_effector.orientation", Quaternion(x=0.0, y=0.0, z=0.0, w=1.01)), "expected norm 1"),
+        (_set("end_effector.orientation", Quaternion(x=math.nan, y=0.0, z=0.0, w=1.0)), "expected norm 1"),
+        (_set("end_effector.orientation", Quaternion(x=1e300, y=0.0, z=0.0, w=1.0)), "expected norm 1"),
+        (_set("camera_names", ["front", "front"]), "expected one each"),
+        (_set("camera_names", ["front", "side"]), "expected one each"),
+        (_set("camera_names", ["front"]), "expected one each"),
+        (_set("images", []), "expected one each"),
+        (_set("images", [array_to_image(VIEW[:48], 0.0, "x")] * 2), r"\(48, 128\), expected \(96, 128\)"),
+        (_set("images", [Image(), Image()]), "encoding ''"),
+    ],
+)
+def test_an_observation_that_cannot_be_is_refused(change: Callable[[ObservationMessage], None], says: str) -> None:
     message = observation_to_message(Observation(_views(), _state(), None, 12.5), CONTRACT)
-    message.gripper_opening = math.nan
-    with pytest.raises(ObservationError, match="finite"):
+    change(message)
+    with pytest.raises(ObservationError, match=says):
         message_to_observation(message, CONTRACT)
-    message.joint_names = ["one"] * 7
-    with pytest.raises(ObservationError, match="robot's are"):
-        message_to_observation(message, CONTRACT)
+
+
+def test_a_quaternion_that_is_nearly_one_is_made_one() -> None:
+    pose = message_to_pose(PoseMessage(orientation=Quaternion(x=0.0, y=0.0, z=0.0, w=1.0005)))
+    assert pose.quaternion.tolist() == [0.0, 0.0, 0.0, 1.0]
+
+
+def test_a_state_made_of_the_message_it_became_is_the_same() -> None:
+    state = _state()
+    there = joint_state_to_robot_state(robot_state_to_joint_state(state, CONTRACT), CONTRACT, KINEMATICS)
+    np.testing.assert_array_equal(there.joint_positions, state.joint_positions)
+    np.testing.assert_allclose(there.end_effector.position, state.end_effector.position)
 
 
 def test_a_chunk_survives_and_a_ragged_or_poisoned_one_does_not() -> None:
@@ -172,7 +283,26 @@ def test_a_chunk_survives_and_a_ragged_or_poisoned_one_does_not() -> None:
     with pytest.raises(ChunkError, match="expected 12 rows of 8"):
         message_to_chunk(message)
     message.horizon = message.width = 0
-    with pytest.raises(ChunkError):
+    with pytest.raises(ChunkError, match="at least 1 x 1"):
+        message_to_chunk(message)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("horizon", 0, "expected 0 rows"),
+        ("actions", [], "0 numbers"),
+        ("actions", [0.0] * 83, "83 numbers, expected 12 rows of 7"),
+        ("period", 0.0, "period is 0.0"),
+        ("period", math.nan, "period is nan"),
+        ("trust", math.nan, "trust is nan"),
+        ("trust", 1.5, "trust is 1.5"),
+    ],
+)
+def test_a_chunk_that_cannot_be_is_refused(field: str, value: object, says: str) -> None:
+    message = chunk_to_message(ActionChunk(np.zeros((12, 7)), 0.1, 3.25, "0123456789abcdef"))
+    setattr(message, field, value)
+    with pytest.raises(ChunkError, match=says):
         message_to_chunk(message)
 
 

@@ -88,6 +88,10 @@ class Desk:
         self.wait_for(lambda: any(task.text == expected for task in self.tasks[before:]))
         return self.tasks[-1]
 
+    def stops(self, since):
+        """The STOPs among the tasks from number `since` on."""
+        return [task for task in self.tasks[since:] if task.kind == Instruction.STOP]
+
     def own_bytes(self):
         """Resident memory of the node's process, without what it maps of others: their segments of shared memory."""
         status = Path(f"/proc/{self.runner.process(NAME).pid}/status").read_text(encoding="ascii")
@@ -129,17 +133,26 @@ def test_a_task_carries_the_time_of_the_robot(desk):
 
 
 @pytest.mark.parametrize("text", ["stop!", "STOP.", "please stop", "halt now", "emergency stop", "st\u200bop"])
-def test_a_stop_passes_at_once_and_what_waited_is_forgotten(desk, text):
-    before, tag = len(desk.tasks), f"{len(desk.tasks)}"
-    for _ in range(3):  # the first may pass, the rest wait for their time
-        desk.send(f"pick up the cube {tag}")
-    desk.send(text)
-    desk.wait_for(lambda: any(task.kind == Instruction.STOP for task in desk.tasks[before:]))
-    desk.ask("pick up the yellow ball")
-    kinds = [(task.kind, task.text) for task in desk.tasks[before:]]
-    stop = next(place for place, (kind, _) in enumerate(kinds) if kind == Instruction.STOP)
-    assert stop <= 1, f"more than the first task passed before the stop: {kinds}"
-    assert kinds[stop + 1 :] == [(Instruction.TASK, "pick up the yellow ball")]
+def test_a_stop_does_not_wait_for_its_turn(desk, text):
+    before, began = len(desk.tasks), time.monotonic()
+    for sent in ("pick up the red cube", "pick up the blue cube", text, text):
+        desk.send(sent)
+    desk.wait_for(lambda: len(desk.stops(before)) == 2)
+    most = int((time.monotonic() - began) * RATE) + 1  # one, unless this process was held up
+    first = desk.tasks.index(desk.stops(before)[0])
+    assert first - before <= most, "the second task had to wait, the stop behind it had not"
+    assert desk.tasks[first + 1].sequence == desk.tasks[first].sequence + 1
+
+
+def test_a_task_from_before_a_stop_does_not_come_after_it(desk):
+    before = len(desk.tasks)
+    for sent in ("pick up the red cube", "pick up the blue cube", "stop"):
+        desk.send(sent)
+    desk.wait_for(lambda: desk.stops(before))
+    reports = len(desk.reports)
+    # Two reports lie a second apart on the node's own clock: four times the wait of a task.
+    desk.wait_for(lambda: sum(level_of(report) is not None for report in desk.reports[reports:]) >= 2)
+    assert desk.tasks[-1].kind == Instruction.STOP
 
 
 def test_a_stop_word_inside_a_task_stops_nothing(desk):

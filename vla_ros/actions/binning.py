@@ -37,7 +37,9 @@ class ActionBins:
             raise ContractError(f"bins: count is {self.count}, expected at least 2")
         finite = np.isfinite(self.low).all() and np.isfinite(self.high).all()
         if not (finite and (self.high > self.low).all()):
-            raise ContractError(f"bins: low {self.low.tolist()}, high {self.high.tolist()}; expected finite, low < high")
+            raise ContractError(
+                f"bins: low {self.low.tolist()}, high {self.high.tolist()}; expected finite, low < high"
+            )
 
     @property
     def size(self) -> FloatArray:

@@ -33,12 +33,16 @@ class Bounds:
         except (TypeError, ValueError) as error:
             raise ContractError(f"bounds are not numbers: {error}") from error
         if self.low.ndim != 1 or self.low.shape != self.high.shape or self.low.size == 0:
-            raise ContractError(f"bounds have shapes {self.low.shape} and {self.high.shape}, expected the same (n >= 1,)")
+            raise ContractError(
+                f"bounds have shapes {self.low.shape} and {self.high.shape}, expected the same (n >= 1,)"
+            )
         if not (np.isfinite(self.low).all() and np.isfinite(self.high).all()):
             raise ContractError("bounds hold values that are not finite")
         size = np.maximum(1.0, np.maximum(abs(self.low), abs(self.high)))
         if not (self.high - self.low > SMALLEST_RANGE * size).all():
-            raise ContractError(f"bounds are degenerate: low {self.low.tolist()}, high {self.high.tolist()}; expected low < high")
+            raise ContractError(
+                f"bounds are degenerate: low {self.low.tolist()}, high {self.high.tolist()}; expected low < high"
+            )
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ HELP = "let a policy do a task in the simulated cell"
 DEFAULT_SEED = 7
 CAMERA = "front"
 READY_TIMEOUT = 30.0  # s, for the first verdict, the first chunk, and until the robot can be armed
+SETTLE_TIME = 0.5  # s without a new chunk
 EPILOGUE = 0.7  # s of film after the end
 LINE_PERIOD = 1.0  # s between two lines of progress
 
@@ -139,10 +140,18 @@ class _Episode:
             from vla_ros.errors import InstructionError
 
             raise InstructionError(observer.policy.sentence)
+        if self._args.lockstep:
+            self._settle()
         self._operator.arm(READY_TIMEOUT)
         self._say("armed")
         with Film(self.video, rate_hz=10.0) as film:
             self._watch(film)
+
+    def _settle(self) -> None:
+        """Wait until no chunk is on its way any more: in lock step the first instant must find the same ones each time."""
+        count = -1
+        while count != (count := self._observer.episode.chunks):
+            time.sleep(SETTLE_TIME)
 
     def _refused(self, number: int) -> bool:
         policy = self._observer.policy

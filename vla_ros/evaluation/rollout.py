@@ -73,12 +73,12 @@ def rollout(
 
 
 class Player:
-    """Advances one control period at a time; at most one chunk is on its way."""
+    """Lets policy, carrier and physics play together; a chunk arrives `latency` s after its observation."""
 
     def __init__(self, cell: Cell, policy: Policy, carrier: Carrier, order: Instruction, latency: float) -> None:
         self.cell, self.policy, self.carrier, self.order, self.latency = cell, policy, carrier, order, latency
         self.observations = 0
-        self._due = 0.0
+        self._due = cell.time
         self._travelling: list[tuple[float, ActionChunk, Pose]] = []
         self._period = policy.specification.period
 

@@ -42,7 +42,7 @@ def normalise_instruction(text: object) -> str:
         raise InstructionError(f"instruction is of type {type(text).__name__}, expected str; send a sentence")
     _check_size(text)  # before the work, whose cost grows with the length
     _check_characters(text)
-    # Twice, since a letter that is lowered may compose or decompose once more.
+    # Twice: H with a line below is two characters, h with a line below is one.
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
     sentence = " ".join(folded.split())
     if not split_words(sentence):

@@ -58,7 +58,7 @@ def is_stop(text: str) -> bool:
     beginning = text[:SCANNED]
     if beginning.isascii() and not _HINT.search(beginning.lower()):
         return False  # nearly every text: in a flood the time spent here decides whether a stop is overwritten
-    visible = unicodedata.normalize("NFKC", beginning).lower().translate(_APOSTROPHES)
+    visible = unicodedata.normalize("NFKC", beginning).translate(_APOSTROPHES)
     # Invisible characters vanish, so that none can hide a stop; control characters separate words.
     visible = "".join(_visible(character) for character in visible)
     return any(_orders_stop(split_words(clause)) for clause in _CLAUSE_ENDS.split(visible))

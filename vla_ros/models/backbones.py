@@ -148,7 +148,9 @@ def choose_norm(network: nn.Module, norm: str) -> nn.Module:
         channels = child.num_features
         if norm == "group":
             groups = channels // GROUP_WIDTH if channels % GROUP_WIDTH == 0 else 1
-            setattr(network, name, nn.GroupNorm(groups, channels, eps=max(child.eps, 1e-5)))
+            # Not the batch normalisation's epsilon: that of these towers is 1e-3, as large as the variance behind a layer
+            # with their random weights, and layer by layer the picture would fade away.
+            setattr(network, name, nn.GroupNorm(groups, channels, eps=1e-5))
         else:
             frozen = FrozenBatchNorm2d(channels, eps=child.eps)
             frozen.load_state_dict(child.state_dict())

@@ -13,6 +13,12 @@ MODELS = {
     "foundation": "vla_ros.models.foundation:FoundationModel",
     "rt2": "vla_ros.models.rt2:Rt2Model",
     "unified": "vla_ros.models.unified:UnifiedModel",
+    "diffusion": "vla_ros.models.diffusion:DiffusionModel",
+    "flow": "vla_ros.models.flow:FlowModel",
+    "clip": "vla_ros.models.clip:ClipModel",
+    "grounded": "vla_ros.models.grounded:GroundedModel",
+    "memory_efficient": "vla_ros.models.memory_efficient:MemoryEfficientModel",
+    "real_time": "vla_ros.models.real_time:RealTimeModel",
     "keypoint": "vla_ros.models.keypoint:KeypointModel",
 }
 """Name to `module:Class`; the class has a `from_config` that takes plain values."""

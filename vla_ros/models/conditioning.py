@@ -96,13 +96,15 @@ def mean_where(values: Tensor, there: Tensor) -> Tensor:
     return (values * there).sum() / there.sum().clamp(min=1.0)
 
 
-def draw_noise(rows: int, shape: tuple[int, int], like: Tensor, generator: torch.Generator | None, seed: int) -> Tensor:
-    """Return standard normal noise (rows, *shape) in the precision and on the device of `like`.
+def draw_noise(
+    rows: int, shape: tuple[int, int], device: torch.device, generator: torch.Generator | None, seed: int
+) -> Tensor:
+    """Return standard normal noise (rows, *shape), float32, on `device`.
 
     With a generator every row has noise of its own. Without one all rows share that of `seed`, so that a scene gets the same
     actions in every batch, every time and on every device.
     """
     if generator is not None:
-        return torch.randn(rows, *shape, generator=generator, device=generator.device).to(like)
-    fixed = torch.Generator().manual_seed(seed)
-    return torch.randn(1, *shape, generator=fixed).to(like).expand(rows, *shape)
+        return torch.randn(rows, *shape, generator=generator, device=generator.device).to(device)
+    fixed = torch.randn(1, *shape, generator=torch.Generator().manual_seed(seed), device="cpu")
+    return fixed.to(device).expand(rows, *shape)

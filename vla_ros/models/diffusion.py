@@ -116,8 +116,13 @@ class DiffusionModel(VlaModel):
         return self.config.execute or max(1, self.config.horizon // 2)
 
     def denoise(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor:
-        """Return the network's answer (M, H, 7) at the steps `t` (M,): noise, clean chunk or velocity, by `prediction`."""
-        return self.denoiser(x_t, (t.to(x_t.dtype) + 1.0) / self.config.steps, context)
+        """Return the network's answer (M, H, 7) at the steps `t` (M,): noise, clean chunk or velocity, by `prediction`.
+
+        The chain is kept in the precision of `x_t`, whatever that of the network is.
+        """
+        inside = context.summary.dtype
+        said = self.denoiser(x_t.to(inside), (t.float() + 1.0) / self.config.steps, context)
+        return said.to(x_t.dtype)
 
     def p_losses(self, x_0: Tensor, t: Tensor, noise: Tensor, context: Context) -> Tensor:
         """Return (M,) the mean squared error of the answer at the noisy x_t, equation 14 of Ho et al."""
@@ -128,7 +133,7 @@ class DiffusionModel(VlaModel):
         """Return the loss: the noise where the object is there, its place, and whether it is there."""
         self._check(given)
         context = self.context(given)
-        x_0 = wanted.actions().flatten(0, 1)
+        x_0 = wanted.actions().flatten(0, 1).float()
         t = torch.randint(self.config.steps, (len(x_0),), device=x_0.device)
         parts = {
             "noise": mean_where(
@@ -148,7 +153,7 @@ class DiffusionModel(VlaModel):
         self._check(given)
         context = self.context(given, look=True)
         rows = len(context.summary)
-        noise = draw_noise(rows, (self.config.horizon, COLUMNS), context.summary, generator, self.config.seed)
+        noise = draw_noise(rows, self._shape, context.summary.device, generator, self.config.seed)
         return self._say(self.sample(noise, context, generator), context, given)
 
     def continue_from(
@@ -175,9 +180,9 @@ class DiffusionModel(VlaModel):
                 f"done is {done}, expected 0 to {self.config.horizon}; strength is {strength}, expected 0 to 1"
             )
         context = self.context(given, look=True)
-        rest = previous.flatten(0, 1)[:, done:]
-        last = previous.flatten(0, 1)[:, -1:].expand(-1, done, -1)
-        noise = draw_noise(len(rest), (self.config.horizon, COLUMNS), context.summary, generator, self.config.seed)
+        known = previous.flatten(0, 1).float()
+        rest, last = known[:, done:], known[:, -1:].expand(-1, done, -1)
+        noise = draw_noise(len(rest), self._shape, context.summary.device, generator, self.config.seed)
         start = round(strength * (self.config.steps - 1))
         x = self.schedule.q_sample(torch.cat([rest, last], dim=1), self._steps(noise, start), noise)
         return self._say(self.sample(x, context, generator, start), context, given)
@@ -191,7 +196,7 @@ class DiffusionModel(VlaModel):
         if self.config.sampler == "ddpm":
             for step in range(start, -1, -1):
                 t = self._steps(x, step)
-                noise = draw_noise(len(x), tuple(x.shape[1:]), x, generator, self.config.seed + 1 + step)  # type: ignore[arg-type]
+                noise = draw_noise(len(x), self._shape, x.device, generator, self.config.seed + 1 + step)
                 x = self.schedule.p_sample(x, t, self.denoise(x, t, context), noise, bound)
             return x
         visited = [step for step in self.schedule.visited(self.config.sampling_steps) if step < start]
@@ -199,6 +204,10 @@ class DiffusionModel(VlaModel):
             t = self._steps(x, step)
             x = self.schedule.ddim_step(x, t, self.denoise(x, t, context), self._steps(x, earlier), bound=bound)
         return x
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.config.horizon, COLUMNS
 
     def _steps(self, x: Tensor, step: int) -> Tensor:
         return torch.full((len(x),), step, dtype=torch.long, device=x.device)
@@ -214,7 +223,7 @@ class DiffusionModel(VlaModel):
 def output_of(actions: Tensor, context: Context, given: ModelInput) -> ModelOutput:
     """Return chunks (M, H, 7) and what the context believes, with the axes (B, N) of `given`."""
     pairs = tuple(given.tokens.shape[:2])
-    said = ModelOutput.from_actions(actions.unflatten(0, pairs))
+    said = ModelOutput.from_actions(actions.to(context.summary.dtype).unflatten(0, pairs))
     return ModelOutput(
         said.positions,
         said.rotations,
@@ -236,7 +245,7 @@ def tiny_config(
     """Return sizes that train on one CPU core."""
     return {
         "cameras": dict(cameras), "vocabulary": vocabulary, "state_width": state_width, "horizon": horizon,
-        "width": 64, "depth": 0, "layers": 2,
+        "width": 64, "depth": 0, "layers": 2, "prediction": "sample",
     }  # fmt: skip
 
 

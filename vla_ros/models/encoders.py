@@ -231,17 +231,29 @@ class TextEncoder(nn.Module):
 
 
 class StateEncoder(nn.Module):
-    """Rows of numbers, such as proprioception or past actions, to tokens: one a row."""
+    """Rows of numbers, such as proprioception or past actions, to tokens: one a row.
 
-    def __init__(self, inputs: int, width: int, rows: int = 1) -> None:
-        """Build for at most `rows` rows of `inputs` numbers."""
+    While training it may hide the numbers of a sequence behind a learned token. They are enough to recognise a recorded
+    step by, and a network that does so never looks at the picture.
+    """
+
+    def __init__(self, inputs: int, width: int, rows: int = 1, hide: float = 0.0) -> None:
+        """Build for at most `rows` rows of `inputs` numbers; `hide` is the share of sequences hidden while training."""
         super().__init__()
+        if not 0.0 <= hide < 1.0:
+            raise ContractError(f"the share of hidden states is {hide}, expected 0 or more, and less than 1")
         self.layers = nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, width))
         self.positions = learned_positions(rows, width)
+        self.hide = hide
+        self.unknown = learned_positions(1, width) if hide > 0.0 else None
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return (M, L, D) of rows (M, L, inputs)."""
-        return self.layers(rows) + self.positions[: rows.shape[1]]
+        tokens = self.layers(rows)
+        if self.training and self.unknown is not None:
+            hidden = torch.rand(len(rows), 1, 1, device=rows.device) < self.hide
+            tokens = torch.where(hidden, self.unknown, tokens)
+        return tokens + self.positions[: rows.shape[1]]
 
 
 def mean_over_words(values: Tensor, real: Tensor) -> Tensor:

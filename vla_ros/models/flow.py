@@ -87,14 +87,17 @@ class FlowModel(VlaModel):
         return cls(read_config(FlowConfig, config))
 
     def velocity(self, x: Tensor, time: Tensor, context: Context) -> Tensor:
-        """Return dx/dt (M, H, 7) at `x` (M, H, 7) and `time` (M,), 0 for noise to 1 for data."""
-        return self.denoiser(x, 1.0 - time, context)
+        """Return dx/dt (M, H, 7) at `x` (M, H, 7) and `time` (M,), 0 for noise to 1 for data.
+
+        The path is kept in the precision of `x`, whatever that of the network is.
+        """
+        return self.denoiser(x.to(context.summary.dtype), 1.0 - time, context).to(x.dtype)
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss: the velocity where the object is there, its place, and whether it is there."""
         self._check(given)
         context = self.context(given)
-        data = wanted.actions().flatten(0, 1)
+        data = wanted.actions().flatten(0, 1).float()
         noise = torch.randn_like(data)
         time = draw_times(len(data), data)
         wrong = self.velocity(between(noise, data, time), time, context) - (data - noise)
@@ -114,7 +117,8 @@ class FlowModel(VlaModel):
         self._check(given)
         context = self.context(given, look=True)
         rows = len(context.summary)
-        noise = draw_noise(rows, (self.config.horizon, COLUMNS), context.summary, generator, self.config.seed)
+        shape = (self.config.horizon, COLUMNS)
+        noise = draw_noise(rows, shape, context.summary.device, generator, self.config.seed)
         actions = integrate(lambda x, time: self.velocity(x, time, context), noise, self.config.integration_steps)
         return output_of(actions, context, given)
 

@@ -60,6 +60,7 @@ class FoundationConfig:
         policy_depth: Blocks of the decoder.
         plans: Components of the mixture.
         smallest_deviation: Of the mixture, normalised units; what keeps the density finite.
+        hidden_state: Share of the scenes whose state is hidden while training, see `StateEncoder`.
     """
 
     cameras: Sizes
@@ -81,6 +82,7 @@ class FoundationConfig:
     policy_depth: int = 2
     plans: int = 3
     smallest_deviation: float = 0.1
+    hidden_state: float = 0.3
 
 
 def tiny_config(cameras: Sizes, vocabulary: int, state_width: int, horizon: int) -> dict[str, Any]:
@@ -121,7 +123,7 @@ class FoundationModel(VlaModel):
         self.config = c = config
         self.images = ImageEncoder(c.cameras, c.image_width, c.patch, c.image_depth, c.image_heads, c.stem)
         self.text = TextEncoder(c.vocabulary, c.text_width, c.words, c.text_depth, c.text_heads)
-        self.actions = StateEncoder(c.state_width, c.width)
+        self.actions = StateEncoder(c.state_width, c.width, hide=c.hidden_state)
         self.image_projection = nn.Linear(c.image_width, c.width)
         self.text_projection = nn.Linear(c.text_width, c.width)
         self.fusion = nn.ModuleList(Block(c.width, c.heads, cross=True) for _ in range(c.fusion_depth))

@@ -74,7 +74,8 @@ class MemoryEfficientModel(VlaModel):
         self.positions = nn.ParameterDict(
             {name: learned_positions(h * w, config.width) for name, (h, w) in self.grids.items()}
         )
-        self.sentence = nn.Linear(self.text.config.dim, config.width)
+        self.sentence = nn.Sequential(nn.Linear(self.text.config.dim, config.width), nn.LayerNorm(config.width))
+        self.film = nn.Linear(config.width, 2 * config.width)
         self.asks = nn.ModuleDict({n: nn.Linear(config.width, config.looks * config.width) for n in config.cameras})
         fused = (1 + config.looks * len(config.cameras)) * config.width + config.state_width
         self.head = ChunkHead(fused, config.hidden, config.horizon)
@@ -90,10 +91,11 @@ class MemoryEfficientModel(VlaModel):
         check_input(given, config.cameras, config.vocabulary, config.state_width, config.words)
         pairs = (given.tokens.shape[0], given.tokens.shape[1])
         sentence = self.sentence(self._read(given.tokens.flatten(0, 1)))
+        scale, shift = self.film(sentence)[:, None].chunk(2, dim=-1)
         found, attention = [], {}
         for name in config.cameras:
             patches = self.patch(self._see(given.images[name]).flatten(2).transpose(1, 2)) + self.positions[name]
-            patches = repeat_scenes(patches, pairs[1])
+            patches = functional.gelu(repeat_scenes(patches, pairs[1]) * (1.0 + scale) + shift)
             asked = self.asks[name](sentence).unflatten(-1, (config.looks, config.width))
             weights = (asked @ patches.transpose(1, 2) / config.width**0.5).softmax(dim=-1)  # (M, looks, P)
             found.append((weights @ patches).flatten(1))

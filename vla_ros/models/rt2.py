@@ -52,9 +52,10 @@ class Rt2Config:
         heads: Of the stream's transformer.
         depth: Its blocks.
         bins: Bins a column.
-        bound: Position and rotation are cut between minus this and this, normalised units; the gripper between -1 and 1.
+        bound: Position and rotation are cut between minus this and this, normalised; the gripper between -1 and 1.
         predicted_rows: Rows that are said, see the module; 0, or more than there are, for all.
         language_weight: Of the loss on the words.
+        hidden_state: Share of the scenes whose state is hidden while training, see `StateEncoder`.
     """
 
     cameras: Sizes
@@ -74,12 +75,13 @@ class Rt2Config:
     bound: float = 4.0
     predicted_rows: int = 4
     language_weight: float = 0.1
+    hidden_state: float = 0.3
 
     def __post_init__(self) -> None:
         if self.predicted_rows != 0 and self.predicted_rows < 2:
             raise ContractError(f"predicted_rows is {self.predicted_rows}, expected 0 (all) or at least 2")
         if not self.bound > 0.0 or self.bins < 2:
-            raise ContractError(f"bound is {self.bound} and bins {self.bins}, expected a positive number and at least 2")
+            raise ContractError(f"bound is {self.bound} and bins {self.bins}, expected more than 0 and at least 2")
 
 
 def tiny_config(cameras: Sizes, vocabulary: int, state_width: int, horizon: int) -> dict[str, Any]:
@@ -117,7 +119,8 @@ class Rt2Model(VlaModel):
         self.begin, self.first_action = c.vocabulary, c.vocabulary + 1
         ids = self.first_action + c.bins
         self.stream = SceneStream(
-            StreamSizes(c.cameras, c.vocabulary, c.state_width, c.words, c.width, c.heads, c.depth),
+            StreamSizes(c.cameras, c.vocabulary, c.state_width, c.words, c.width, c.heads, c.depth,
+                        c.hidden_state),
             ImageEncoder(c.cameras, c.image_width, c.patch, c.image_depth, c.image_heads, c.stem), c.image_width, ids,
         )  # fmt: skip
         said = min(c.predicted_rows or c.horizon, c.horizon)
@@ -197,7 +200,7 @@ class Rt2Model(VlaModel):
         return torch.stack(list(parts.values())).sum(), {name: float(part.detach()) for name, part in parts.items()}
 
     def _teach(self, prefix: Prefix, actions: Tensor) -> tuple[Tensor, int]:
-        """Return the features (M, L, D) of the stream with action tokens (M, count), and where they begin to be said."""
+        """Return the features (M, L, D) of the stream with action tokens (M, count), and where the first is said."""
         told = torch.cat([self._embed_begin(len(actions)), self._embed_actions(actions[:, :-1], 0)], dim=1)
         tokens, real = prefix.followed_by(told)
         features, _ = self.stream.transformer(tokens, real)

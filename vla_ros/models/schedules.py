@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vla_ros.errors import ContractError
 
@@ -50,13 +50,12 @@ def _check(name: str, got: str, known: tuple[str, ...]) -> None:
         raise ContractError(f"{name} is '{got}', expected one of {', '.join(known)}")
 
 
-class NoiseSchedule(nn.Module):
-    """The numbers of one schedule, computed in float64 and kept in float32 with the network that they belong to.
+class NoiseSchedule:
+    """The numbers of one schedule, computed in float64 and kept in float32.
 
+    They are no buffers of a network: one that is turned to half precision would round 1 - bar alpha to 0.
     `x`, `x_0` and noise have any shape (B, ...); `t` is (B,) long, 0 to `steps` - 1.
     """
-
-    alphas_cumprod: Tensor
 
     def __init__(self, kind: str, steps: int, prediction: str = "epsilon") -> None:
         """Compute the schedule.
@@ -64,32 +63,32 @@ class NoiseSchedule(nn.Module):
         Raises:
             ContractError: for an unknown kind or prediction, or fewer than two steps.
         """
-        super().__init__()
         _check("the noise schedule", kind, SCHEDULES)
         _check("the prediction", prediction, PREDICTIONS)
         if steps < 2:
             raise ContractError(f"a noise schedule has {steps} steps, expected at least 2")
         self.kind, self.steps, self.prediction = kind, steps, prediction
+        with torch.device("cpu"):  # also where a network is built on the meta device: they are few
+            self._fill(kind, steps)
+        self._moved: dict[tuple[str, torch.device], Tensor] = {}
+
+    def _fill(self, kind: str, steps: int) -> None:
         betas = cosine_betas(steps) if kind == "cosine" else linear_betas(steps)
         alphas = 1.0 - betas
         bar = alphas.cumprod(0)
         before = torch.cat([torch.ones(1, dtype=torch.float64), bar[:-1]])
-        values = {
-            "betas": betas,
-            "alphas": alphas,
-            "alphas_cumprod": bar,
-            "sqrt_bar": bar.sqrt(),
-            "sqrt_one_minus_bar": (1.0 - bar).sqrt(),
-            "posterior_x_0": betas * before.sqrt() / (1.0 - bar),
-            "posterior_x_t": (1.0 - before) * alphas.sqrt() / (1.0 - bar),
-            "posterior_variance": betas * (1.0 - before) / (1.0 - bar),
-        }
-        for name, value in values.items():  # known from the configuration, so no part of a checkpoint
-            self.register_buffer(name, value.float(), persistent=False)
+        self.betas, self.alphas, self.alphas_cumprod = betas.float(), alphas.float(), bar.float()
+        self.sqrt_bar, self.sqrt_one_minus_bar = bar.sqrt().float(), (1.0 - bar).sqrt().float()
+        self.posterior_x_0 = (betas * before.sqrt() / (1.0 - bar)).float()
+        self.posterior_x_t = ((1.0 - before) * alphas.sqrt() / (1.0 - bar)).float()
+        self.posterior_variance = (betas * (1.0 - before) / (1.0 - bar)).float()
 
     def _at(self, name: str, t: Tensor, x: Tensor) -> Tensor:
         """Return the numbers of `name` at the steps `t`, in the precision and with the axes of `x`."""
-        return getattr(self, name)[t].to(x.dtype).view(-1, *[1] * (x.ndim - 1))
+        key = (name, t.device)
+        if key not in self._moved:
+            self._moved[key] = getattr(self, name).to(t.device)
+        return self._moved[key][t].to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
     def q_sample(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Return x_t: the data `x_0` after `t` + 1 steps of noise."""
@@ -150,7 +149,8 @@ class NoiseSchedule(nn.Module):
         """
         x_0, epsilon = self.believed(x_t, t, said)
         now = self._at("alphas_cumprod", t, x_t)
-        there = torch.where(earlier >= 0, self.alphas_cumprod[earlier.clamp(min=0)], 1.0).to(x_t.dtype).view_as(now)
+        ends = (earlier < 0).view_as(now)
+        there = self._at("alphas_cumprod", earlier.clamp(min=0), x_t).masked_fill(ends, 1.0)
         if bound is not None:
             x_0 = x_0.clamp(-bound, bound)
             epsilon = (x_t - now.sqrt() * x_0) / (1.0 - now).sqrt()

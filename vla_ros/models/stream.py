@@ -34,6 +34,7 @@ class StreamSizes:
     width: int
     heads: int
     depth: int
+    hidden_state: float
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class SceneStream(nn.Module):
         self.images = images
         same = image_width == sizes.width
         self.image_projection = nn.Identity() if same else nn.Linear(image_width, sizes.width)
-        self.state = StateEncoder(sizes.state_width, sizes.width)
+        self.state = StateEncoder(sizes.state_width, sizes.width, hide=sizes.hidden_state)
         self.embedding = nn.Embedding(ids, sizes.width)
         self.word_positions = learned_positions(sizes.words, sizes.width)
         self.transformer = CausalTransformer(sizes.width, sizes.heads, sizes.depth)

@@ -1,7 +1,7 @@
 """The unified architecture: one decoder-only transformer over image, text, state and action tokens.
 
-No part of it belongs to one modality but the thin layers at the ends: image patches are projected as they are, words are
-embedded, the state and the rows of the chunk are projected as the numbers that they are. The stream is
+No part of it belongs to one modality but the thin layers at the ends: image patches are projected as they are, words
+are embedded, the state and the rows of the chunk are projected as the numbers that they are. The stream is
 [image patches | state | words | start | row 0 | row 1 | ...], and the token before each row says that row.
 
 While training, rows that the network reads are disturbed, and half of them are hidden behind one learned token: else it
@@ -43,6 +43,7 @@ class UnifiedConfig:
         depth: Its blocks.
         row_noise: Deviation of what is added to the rows it reads while training, normalised units.
         hidden_rows: Share of the rows that it cannot read while training.
+        hidden_state: Share of the scenes whose state is hidden while training, see `StateEncoder`.
     """
 
     cameras: Sizes
@@ -57,6 +58,7 @@ class UnifiedConfig:
     depth: int = 4
     row_noise: float = 0.1
     hidden_rows: float = 0.5
+    hidden_state: float = 0.3
 
 
 def tiny_config(cameras: Sizes, vocabulary: int, state_width: int, horizon: int) -> dict[str, Any]:
@@ -84,7 +86,8 @@ class UnifiedModel(VlaModel):
         super().__init__()
         self.config = c = config
         self.stream = SceneStream(
-            StreamSizes(c.cameras, c.vocabulary, c.state_width, c.words, c.width, c.heads, c.depth),
+            StreamSizes(c.cameras, c.vocabulary, c.state_width, c.words, c.width, c.heads, c.depth,
+                        c.hidden_state),
             ImageEncoder(c.cameras, c.width, c.patch, stem=c.stem), c.width, c.vocabulary,
         )  # fmt: skip
         self.slots = learned_positions(c.horizon, c.width)

@@ -31,9 +31,9 @@ from vla_ros.nodes.conversions import (
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
 from vla_ros.nodes.perception_report import camera_status, observing_status
 from vla_ros.nodes.qos import qos
+from vla_ros.perception.assembler import Assembler, CameraSettings, ObservationLimits
 from vla_ros.perception.health import CameraFault, HealthLimits
 from vla_ros.perception.interpolation import interpolate_state
-from vla_ros.perception.observer import CameraSettings, Observer, ObserverLimits
 from vla_ros.robot.contract import CameraContract, load_contract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import RobotState
@@ -75,7 +75,7 @@ class PerceptionNode(ManagedNode):
                 f"robot '{self._contract.name}' has {len(self._cameras)} cameras, an observation holds at most "
                 f"{ObservationMessage.MAX_CAMERAS}"
             )
-        self._limits = ObserverLimits(
+        self._limits = ObservationLimits(
             skew=float(self.parameter("skew_tolerance", 0.05, "largest difference of stamps in one observation, s")),
             patience=float(self.parameter("patience", 0.02, "how long a picture waits for its partners, s")),
             health=HealthLimits(stale_after=float(self.parameter("stale_after", 0.5, "s without an image"))),
@@ -96,7 +96,7 @@ class PerceptionNode(ManagedNode):
 
     def activate(self) -> None:
         """Start the worker with empty buffers, and subscribe."""
-        self._observer: Observer[JointState] = Observer(self._cameras, self._state_between, self._limits)
+        self._assembler: Assembler[JointState] = Assembler(self._cameras, self._state_between, self._limits)
         self._complaints = Complaints(self.get_logger())
         self._images: dict[str, deque[Image]] = {c.name: deque(maxlen=IMAGES_WAITING) for c in self._cameras}
         self._overwritten = dict.fromkeys(self._images, 0)
@@ -172,9 +172,9 @@ class PerceptionNode(ManagedNode):
 
     def _wait(self) -> tuple[list[tuple[str, Image]], list[JointState]]:
         """Sleep until there is something to do, and return what has come."""
-        patience = self._observer.synchroniser.expires(time.monotonic())
+        patience = self._assembler.synchroniser.expires(time.monotonic())
         with self._change:
-            self._state_wanted = self._observer.synchroniser.wants_state()
+            self._state_wanted = self._assembler.synchroniser.wants_state()
 
             def busy() -> bool:
                 return self._stopping or any(self._images.values()) or (self._state_wanted and bool(self._joint_states))
@@ -188,10 +188,10 @@ class PerceptionNode(ManagedNode):
     def _digest(self, images: list[tuple[str, Image]], joint_states: list[JointState]) -> None:
         now = time.monotonic()
         for message in joint_states:
-            self._observer.add_state(stamp_to_seconds(message.header.stamp), message, now)
+            self._assembler.add_state(stamp_to_seconds(message.header.stamp), message, now)
         for name, message in images:
             self._judge(name, message, now)
-        while (made := self._observer.take(self._sequence + 1, time.monotonic())) is not None:
+        while (made := self._assembler.take(self._sequence + 1, time.monotonic())) is not None:
             observation, stamps = made
             self._sequence += 1
             self._observed = time.monotonic()
@@ -204,10 +204,10 @@ class PerceptionNode(ManagedNode):
         try:
             image = image_to_array(message)
         except ObservationError as error:
-            self._observer.refuse_picture(name, str(error), now)
+            self._assembler.refuse_picture(name, str(error), now)
         else:
             stamp = stamp_to_seconds(message.header.stamp)
-            self._observer.add_picture(name, stamp, message.header.frame_id, image, now)
+            self._assembler.add_picture(name, stamp, message.header.frame_id, image, now)
         self._complain_about(name, now)
 
     def _state_between(self, before: JointState, after: JointState, share: float) -> RobotState:
@@ -219,7 +219,7 @@ class PerceptionNode(ManagedNode):
 
     def _complain_about(self, name: str, now: float) -> bool:
         """Warn about a camera if there is something wrong with it, and say whether there is."""
-        health = self._observer.health[name]
+        health = self._assembler.health[name]
         fault = health.watch(now)
         about = f"camera '{name}' ({self._contract.camera(name).topic})"
         if fault is CameraFault.NONE:
@@ -230,21 +230,21 @@ class PerceptionNode(ManagedNode):
 
     def _write_report(self, now: float) -> list[DiagnosticStatus]:
         """Write down every camera and what keeps the next observation from being made."""
-        observer, name = self._observer, self.get_name()
+        assembler, name = self._assembler, self.get_name()
         faulty = [camera.name for camera in self._cameras if self._complain_about(camera.name, now)]
         silence, longest = now - self._observed, self._limits.health.stale_after
-        why = f"see camera {', '.join(faulty)}" if faulty else self._failure or observer.synchroniser.sentence()
+        why = f"see camera {', '.join(faulty)}" if faulty else self._failure or assembler.synchroniser.sentence()
         if silence > longest:
             self._complaints.report(OBSERVATIONS, "silence", f"none for {silence:.1f} s: {why}")
         counts = {
             "observations": self._sequence,
-            "unmatched": observer.synchroniser.unmatched,
-            "out_of_order": observer.synchroniser.dropped,
-            "withheld": observer.withheld,
+            "unmatched": assembler.synchroniser.unmatched,
+            "out_of_order": assembler.synchroniser.dropped,
+            "withheld": assembler.withheld,
         }
         return [
             observing_status(name, silence, longest, why, counts),
-            *(camera_status(name, c, observer.health[c.name], self._overwritten[c.name], now) for c in self._cameras),
+            *(camera_status(name, c, assembler.health[c.name], self._overwritten[c.name], now) for c in self._cameras),
         ]
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from vla_ros.nodes.lifecycle import diagnostic
+from vla_ros.perception.assembler import CameraSettings
 from vla_ros.perception.health import CameraFault, CameraHealth
-from vla_ros.perception.observer import CameraSettings
 
 
 def camera_status(

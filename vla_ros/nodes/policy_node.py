@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from typing import Any
@@ -22,6 +23,7 @@ from vla_ros.policies.build import DEFAULT_CHECKPOINT, load_policy
 from vla_ros.robot.contract import load_contract
 from vla_ros.types import ActionChunk
 
+STALE_AFTER = 0.5  # s without an observation
 HEARTBEAT_PERIOD = 0.5  # s, on the steady clock: it beats also while simulation time stands still
 
 
@@ -42,6 +44,8 @@ class PolicyNode(ManagedNode):
         self._contract = load_contract(self.parameter("robot", "panda", "robot contract: a name or a file"))
         name = self.parameter("policy", DEFAULT_CHECKPOINT, "folder of a checkpoint, or the name of a shipped one")
         device = self.parameter("device", "auto", "auto (CUDA where there is one), cpu, cuda, cuda:1, ...")
+        lockstep = self.parameter("lockstep", False, "simulation time waits: no observation grows old meanwhile")
+        self._stale_after = math.inf if lockstep else STALE_AFTER
         self._policy = load_policy(name, self._contract, device)
         _limit_threads(threads)
         self.get_logger().info(f"policy {self._policy.name} on {self._policy.device}")
@@ -50,7 +54,7 @@ class PolicyNode(ManagedNode):
 
     def activate(self) -> None:
         """Begin to listen and to work."""
-        self._worker = InferenceWorker(self._policy, self._publish)
+        self._worker = InferenceWorker(self._policy, self._publish, stale_after=self._stale_after)
         self._made = [
             self.create_subscription(ObservationMessage, "/vla/observation", self._on_observation, qos("observation")),
             self.create_subscription(InstructionMessage, "/vla/task", self._on_task, qos("task")),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 
 from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
@@ -53,6 +53,7 @@ def qos(topic: str, table: Mapping[str, Any] | None = None) -> QoSProfile:
         depth=depth,
         reliability=_choice(topic, values, "reliability", _RELIABILITY),
         durability=_choice(topic, values, "durability", _DURABILITY),
+        liveliness=LivelinessPolicy.AUTOMATIC,  # said, so that two ends can be compared without a guess
     )
 
 

@@ -9,7 +9,9 @@ delays what comes in, never what goes out. In lock step one joint state is one t
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import sys
 import threading
 import time
@@ -49,6 +51,9 @@ REST_TIMEOUT = 1.0
 
 SWITCH_INTERVAL = 5e-4
 """Longest time that a callback may keep the interpreter from the control thread, s: a tenth of Python's own."""
+
+NICENESS = -15
+"""Of the control thread among the threads of the machine."""
 
 Answer = TypeVar("Answer")
 
@@ -201,6 +206,8 @@ class SafetyNode(ManagedNode):
         return self._control.lockstep_time if self._lockstep else time.monotonic()
 
     def _run(self) -> None:
+        with contextlib.suppress(OSError):  # where the system allows it; it works without, until processors are scarce
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         period = self._control.period
         deadline = time.monotonic()
         while not self._stopping:

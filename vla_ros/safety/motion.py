@@ -8,6 +8,7 @@ target -> CartesianFilter -> DifferentialIK -> JointMotion.propose -> Envelope.j
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,13 +81,25 @@ class Motion:
         self.joints.seed(positions)
         self._envelope.seed(self.joints.current.positions)
         self._twist: FloatArray | None = None
+        self._stepped = False
         self.placement: pinocchio.SE3 = self._kinematics.placement(self.joints.current.positions)
 
+    def begin_tick(self) -> None:
+        """Allow the one step of this tick."""
+        self._stepped = False
+
     def brake(self) -> JointStep:
-        """Follow the stop behind the last command; needs no computation that could fail."""
+        """Follow the stop behind the last command; needs no computation that could fail.
+
+        When this tick has had its step already, what is left of the stop begins with the next one.
+        """
+        if self._stepped:
+            return self.joints.current
+        self._stepped = True
         step = self.joints.brake()
         self._twist = None  # a stop is steeper than the filter's limits, and no measure for what follows it
-        self._note(step)
+        with contextlib.suppress(Exception):  # what it is good for can wait for the next tick, the step cannot
+            self._note(step)
         return step
 
     def follow(self, asked: PoseTarget, ahead: PoseTarget, later: PoseTarget, scale: float) -> MotionResult:
@@ -202,6 +215,7 @@ class Motion:
             verdict, place = self._envelope.judge(step)
             if verdict is Reason.OK:
                 self.joints.accept(step)
+                self._stepped = True
                 self._note(step)
                 if share < 1.0:
                     return MotionResult(step, wanted, refused, where, False)

@@ -21,7 +21,10 @@ ROUNDING = 1e-6
 
 def run_selftest(contract: RobotContract, parameters: SafetyParameters) -> list[str]:
     """Return what failed, one sentence each; an empty list when all is well."""
-    return _Trial(contract, parameters).failures()
+    try:
+        return _Trial(contract, parameters).failures()
+    except Exception as error:  # a layer that raises is one that failed
+        return [f"the safety layer raised {type(error).__name__}: {error}"]
 
 
 class _Trial:

@@ -30,7 +30,7 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.chunk_gate import ChunkGate
 from vla_ros.safety.gripper_filter import GripperFilter
-from vla_ros.safety.motion import Motion, MotionResult
+from vla_ros.safety.motion import Motion
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.plan_follower import PlanFollower
 from vla_ros.safety.reasons import Reason
@@ -236,8 +236,12 @@ class SafetySupervisor:
         if not self._commanding:
             return self._decision(now, {}, 0.0)
         self.counters.commands += 1
+        self._motion.begin_tick()
         if self._machine.moving:
-            return self._follow(now)
+            try:
+                return self._follow(now)
+            except Exception as error:  # whatever it is, the way to rest has been computed before
+                self._hold(Reason.RESULT_INVALID, f"({type(error).__name__}: {error})")
         self._motion.brake()
         self._gripper.hold()
         return self._decision(now, {}, 0.0)
@@ -300,8 +304,9 @@ class SafetySupervisor:
         if now < self._slow_until and scale > self.parameters.motion.slow_speed:
             scale, reason, detail = self.parameters.motion.slow_speed, Reason.TICKS_MISSED, ""
         slow = reason is not Reason.OK
-        asked = self._plan.asked()
-        result = self._move(scale)
+        asked, preview = self._plan.asked(), self._motion.filter
+        ahead, later = self._plan.target(preview.preview), self._plan.target(preview.brake_preview)
+        result = self._motion.follow(asked, ahead, later, scale)
         opening = self._plan.opening()
         gripped = Reason.OK if opening is None else self._gripper.step(opening)
         self._braked_in_row = self._braked_in_row + 1 if result.braked else 0
@@ -313,16 +318,6 @@ class SafetySupervisor:
         self._machine.run(reason, detail, slow)
         width = self._gripper.opening if opening is None else opening
         return self._decision(now, self._axes_of(asked.position, asked.rotation, width, result.wanted), scale)
-
-    def _move(self, scale: float) -> MotionResult:
-        try:
-            ahead = self._plan.target(self._motion.filter.preview)
-            later = self._plan.target(self._motion.filter.brake_preview)
-            return self._motion.follow(self._plan.asked(), ahead, later, scale)
-        except Exception as error:  # whatever it is, the way to rest has been computed before
-            before = self._motion.joints.current.positions
-            detail = f"({type(error).__name__}: {error})"
-            return MotionResult(self._motion.brake(), before, Reason.RESULT_INVALID, detail, True)
 
     def _axes_of(
         self, position: FloatArray, rotation: FloatArray, opening: float, joints: FloatArray

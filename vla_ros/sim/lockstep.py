@@ -44,6 +44,7 @@ class LockstepGate:
         self._repeat = FIRST_REPEAT
         self._chunk_stamp = self._frame_time = self._frames_before = -np.inf
         self._given_up = -np.inf
+        self._misses = 0
 
     def answer(self, what: str, stamp: float | None) -> None:
         """Take note of a command to `what` (one of `COMMANDED`) for the instant `stamp`, s."""
@@ -60,6 +61,15 @@ class LockstepGate:
         if time > self._frame_time:
             self._frames_before, self._frame_time = self._frame_time, time
 
+    def is_planned(self, now: float) -> bool:
+        """Say whether the frames of the instant `now` have their chunk: showing them again would only make another."""
+        return self._frame_time == now and self._has_chunk()
+
+    @property
+    def in_step(self) -> bool:
+        """Whether the latest instant that was waited for was answered: somebody commands the robot."""
+        return self._repeat == REPEAT
+
     def await_command(self, now: float) -> bool:
         """Wait for the commands of the instant `now`; False when it has to be shown again."""
         with self._change:
@@ -68,24 +78,21 @@ class LockstepGate:
             self._repeat = REPEAT if done else FIRST_REPEAT
             return done and not self._interrupted()
 
-    def await_chunk(self, take_again: Callable[[], None]) -> bool:
-        """Wait for the chunk of the newest frames; False when something else came in between.
+    def await_chunk(self) -> bool:
+        """Wait for the chunk of the newest frames; False when there is none, for one reason or another.
 
-        One that does not come in time is warned of, and not waited for again.
-
-        Args:
-            take_again: Called when the frames may have been missed.
+        Frames that have been without a chunk for too long are warned of, and not waited for again.
         """
-        for attempt in range(round(CHUNK_WAIT / CHUNK_REPEAT)):
-            if self._given_up == self._frame_time:
-                return True
-            if attempt > 0:
-                take_again()
-            with self._change:
-                self._change.wait_for(lambda: self._interrupted() or self._has_chunk(), timeout=CHUNK_REPEAT)
-                if self._interrupted() or self._has_chunk():
-                    return not self._interrupted()
-        self._given_up = self._frame_time
+        if self._given_up == self._frame_time:
+            return True
+        with self._change:
+            self._change.wait_for(lambda: self._interrupted() or self._has_chunk(), timeout=CHUNK_REPEAT)
+            if self._interrupted():
+                return False
+            self._misses = 0 if self._has_chunk() else self._misses + 1
+        if self._misses * CHUNK_REPEAT < CHUNK_WAIT:
+            return self._misses == 0
+        self._misses, self._given_up = 0, self._frame_time
         self._warn(f"no chunk for the frames of {self._frame_time:.2f} s within {CHUNK_WAIT} s: going on")
         return True
 

@@ -15,7 +15,10 @@ import numpy as np
 from vla_ros.errors import SimulationError
 from vla_ros.types import ImageArray
 
-EGL_HINT = "install the headless OpenGL libraries, e.g. 'apt-get install libegl1 libgl1-mesa-dri'"
+EGL_HINT = (
+    "install the headless OpenGL libraries, e.g. 'apt-get install libegl1 libgl1-mesa-dri', and where mujoco is imported "
+    "before vla_ros, set MUJOCO_GL=egl"
+)
 
 
 class CameraRenderer:

@@ -111,6 +111,7 @@ class Simulator:
         self._gate = LockstepGate(self._change, self._interrupted, outputs.warn)
         # The first instant is 1: a stamp of zero means "on arrival" in a trajectory and "no time yet" on /clock.
         self._instant = 0
+        self._all_due = False
         self.missed_ticks = 0
         self._rates = {c.name: c.rate_hz for c in contract.cameras} | dict(options.camera_rates)
         self._cell = Cell(contract)
@@ -153,6 +154,8 @@ class Simulator:
         def follow() -> None:
             self._task_active = instruction is not None
             if instruction is not None:
+                if self._options.lockstep and not self._gate.in_step:
+                    self._begin_instant()  # whoever joined late has missed the frames of this one
                 try:
                     self._cell.set_instruction(instruction)
                 except InstructionError as error:
@@ -259,21 +262,25 @@ class Simulator:
         now = self._time
         self._outputs.clock(now)
         self._outputs.state(replace(self._cell.state(), stamp=now))
-        due = tuple(name for name, rate in self._rates.items() if _due(self._ticks, rate))
-        if due:
-            self._take_frames(due)
+        due = tuple(name for name, rate in self._rates.items() if self._all_due or _due(self._ticks, rate))
+        if due and not self._gate.is_planned(now):
+            self._ticket = self._cameras.request(Snapshot(now, self._cell.data.qpos.copy(), self._scene, due))
+            self._gate.frames_taken(now)
         if self._ticks % round(STATUS_PERIOD / CONTROL_PERIOD) == 0:
             self._outputs.status(self._judge(), self._cell.instruction, now)
 
-    def _take_frames(self, cameras: tuple[str, ...]) -> None:
-        self._ticket = self._cameras.request(Snapshot(self._time, self._cell.data.qpos.copy(), self._scene, cameras))
-        self._gate.frames_taken(self._time)
+    def _begin_instant(self) -> None:
+        """Go on by one period on the clock alone, and show all there is again: two pictures may not share a stamp."""
+        self._instant += 1
+        self._all_due = True
 
     def _await_answers(self) -> bool:
         """Lock step: wait for all that this instant needs; False when it has to be shown again."""
         if not self._cameras.wait(self._ticket, CAMERA_WAIT):
             self._outputs.warn(f"the cameras took more than {CAMERA_WAIT} s for the frames of {self._time:.2f} s")
-        if self._task_active and not self._gate.await_chunk(lambda: self._take_frames(tuple(self._rates))):
+        if self._task_active and not self._gate.await_chunk():
+            if not self._interrupted():
+                self._begin_instant()
             return False
         return self._gate.await_command(self._time)
 
@@ -300,6 +307,7 @@ class Simulator:
             self._cell.step(TIMESTEP)
         self._ticks += 1
         self._instant += 1
+        self._all_due = False
 
 
 def _due(tick: int, rate: float) -> bool:

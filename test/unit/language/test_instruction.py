@@ -1,4 +1,5 @@
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -33,6 +34,11 @@ def test_empty_is_refused(text):
 def test_what_is_no_text_is_refused_by_type(value):
     with pytest.raises(InstructionError, match=rf"of type {type(value).__name__}, expected str"):
         normalise_instruction(value)
+
+
+def test_the_cap_is_the_bound_of_the_message():
+    message = Path(__file__).parents[3] / "msg" / "Instruction.msg"
+    assert f"string<={MAX_BYTES} text" in message.read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize("character", ["a", "é", "红", "\N{DESERET SMALL LETTER LONG I}"])
@@ -83,6 +89,7 @@ def test_characters_that_nobody_can_see_are_refused_with_name_and_place(characte
 
 
 @given(st.text(max_size=600))
+@example("H\N{COMBINING MACRON BELOW}")
 @example("İ")
 @example("ẞ" * 170)
 @example("ϓ\N{COMBINING ACUTE ACCENT}")

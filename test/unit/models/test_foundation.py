@@ -1,14 +1,100 @@
-import time
+"""The foundation network beyond what all keep: its distribution, the order of its rows, its full size."""
+
+import pytest
 import torch
-from vla_ros.models.foundation import *
+
+from vla_ros.models.foundation import FoundationModel, full_config, tiny_config
 
 
-def test_overfit(frames, sizes, train, errors):
+@pytest.fixture
+def network(sizes):
     torch.manual_seed(0)
-    net = FoundationModel.from_config(tiny_config(**sizes))
-    print(net.parameter_count)
-    t = time.time()
-    print("fastest", train(net, 300, 3e-3), time.time() - t)
+    return FoundationModel.from_config(tiny_config(**sizes)).eval()
+
+
+@pytest.fixture
+def memory(network, frames):
     with torch.no_grad():
-        print(errors(net.act(frames.given)))
-        print(net.compute_loss(frames.given, frames.wanted))
+        return network._remember(frames.given)
+
+
+def test_a_later_row_changes_no_earlier_one(network, memory):
+    with torch.no_grad():
+        before = network._decode(memory)
+        for row in (1, 5, network.config.horizon):
+            kept = network.queries[row].clone()
+            network.queries[row] = torch.randn(len(kept))
+            after = network._decode(memory)
+            network.queries[row] = kept
+            change = (after - before).abs().amax(dim=(0, 2))
+            assert (change[:row] == 0).all()
+            assert (change[row:] > 1e-4).all()
+
+
+def test_fewer_rows_are_the_first_of_more(network, memory):
+    with torch.no_grad():
+        torch.testing.assert_close(network._decode(memory, rows=3), network._decode(memory)[:, :4])
+
+
+def test_the_loss_scores_with_the_distribution(network, frames):
+    with torch.no_grad():
+        _, parts = network.compute_loss(frames.given, frames.wanted)
+        density = network.distribution(frames.given).log_prob(frames.wanted.actions())
+    there = frames.wanted.present.bool()
+    numbers = frames.wanted.gripper.shape[-1] * 7
+    assert parts["actions"] == pytest.approx(-float(density[there].mean()) / numbers, rel=1e-5)
+
+
+def test_it_acts_as_its_likeliest_plan_and_samples_around_it(network, frames):
+    with torch.no_grad():
+        found, said = network.distribution(frames.given), network.act(frames.given)
+    means, gripper = found.likeliest()
+    torch.testing.assert_close(torch.cat([said.positions, said.rotations], dim=-1), means, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(said.gripper, gripper, rtol=1e-4, atol=1e-5)
+    sample = found.sample(torch.Generator().manual_seed(0))
+    assert sample.shape == frames.wanted.actions().shape
+    assert (found.deviations >= network.config.smallest_deviation).all()
+    assert torch.isfinite(found.log_prob(sample)).all()
+
+
+def test_two_ways_become_two_plans(sizes, frames):
+    """Half of the demonstrations go the other way: a mean would go between them, the mixture does not."""
+    torch.manual_seed(0)
+    network = FoundationModel.from_config({**tiny_config(**sizes), "plans": 2, "hidden_state": 0.0})
+    given, wanted = frames.given, frames.wanted
+    optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
+    side = torch.tensor([1.0, -1.0]).repeat(16)[:, None, None, None]
+    wanted = type(wanted)(side.expand_as(wanted.positions), 0 * wanted.rotations, wanted.gripper, wanted.present)
+    blind = type(given)({n: torch.zeros_like(i[:8]) for n, i in given.images.items()}, torch.zeros(8, 10),
+                        given.tokens[:1].expand(8, -1, -1))  # fmt: skip
+    wanted = type(wanted)(*(getattr(wanted, f)[:8] for f in ("positions", "rotations", "gripper", "present")))
+    for _ in range(60):
+        loss, _ = network.compute_loss(blind, wanted)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        found = network.eval().distribution(blind)
+    centres = found.means[0, 0, :, :, :3].mean(dim=(1, 2)).sort().values
+    torch.testing.assert_close(centres, torch.tensor([-1.0, 1.0]), rtol=0.0, atol=0.15)
+    torch.testing.assert_close(found.weights[0, 0].softmax(-1), torch.tensor([0.5, 0.5]), rtol=0.0, atol=0.1)
+
+
+def test_the_full_size_is_what_its_parts_add_up_to():
+    with torch.device("meta"):
+        network = FoundationModel.from_config(full_config())
+
+    def linear(inputs, outputs):
+        return inputs * outputs + outputs
+
+    def block(d, cross=False):  # attention 4 d^2 + 4 d, perceptron 8 d^2 + 5 d, norms 2 d each
+        return 12 * d * d + 13 * d + cross * (4 * d * d + 6 * d)
+
+    d = 1024
+    images = 768 * (3 * 16 * 16 + 1) + 2 * 14 * 14 * 768 + 12 * block(768) + 2 * 768
+    text = 30522 * 768 + 64 * 768 + 12 * block(768) + 2 * 768
+    state = linear(10, d) + linear(d, d) + d + d
+    fused = 2 * linear(768, d) + 12 * block(d, cross=True) + 2 * 2 * d + 17 * d
+    heads = linear(d, 5) + linear(d, 5 * 13) + linear(d, 1) + linear(d, 3)
+    assert network.parameter_count == images + text + state + fused + heads
+    assert 3.9e8 < network.parameter_count < 4.1e8

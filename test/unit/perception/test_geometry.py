@@ -31,3 +31,13 @@ def test_the_right_size_passes_untouched() -> None:
 def test_what_is_no_rgb_image_is_refused(image: np.ndarray) -> None:
     with pytest.raises(ObservationError, match="expected"):
         resize_for_policy(image, 2, 2)
+
+
+def test_height_comes_before_width() -> None:
+    assert resize_for_policy(np.zeros((40, 60, 3), np.uint8), 10, 30).shape == (10, 30, 3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 4), (4, 0), (-1, 4)])
+def test_a_size_that_is_none_is_refused(height: int, width: int) -> None:
+    with pytest.raises(ObservationError, match="expected positive sizes"):
+        resize_for_policy(np.zeros((4, 4, 3), np.uint8), height, width)

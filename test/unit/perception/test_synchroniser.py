@@ -74,6 +74,37 @@ def test_the_state_is_blended_at_the_oldest_picture() -> None:
     assert bundle.skew == pytest.approx(0.004)
 
 
+def test_the_blend_leans_towards_the_nearer_state() -> None:
+    sync: Synchroniser[str, str, str] = Synchroniser(
+        {"front": 10.0}, TOLERANCE, lambda before, after, share: f"{before} {after} {share:.2f}", PATIENCE
+    )
+    sync.add_state(1.000, "before", 0.0)
+    sync.add_state(1.010, "after", 0.0)
+    sync.add_picture("front", 1.002, "picture", 0.0)
+    bundle = sync.take(0.0)
+    assert bundle is not None
+    assert bundle.state.value == "before after 0.20"
+
+
+def test_a_state_is_wanted_only_while_it_would_help() -> None:
+    sync = make()
+    assert not sync.wants_state(), "there is no picture to help"
+    feed(sync, front=1.0)
+    assert sync.wants_state()
+    feed(sync, state=0.99)
+    assert sync.wants_state()
+    feed(sync, state=1.0)
+    assert not sync.wants_state(), "only a picture is missing now"
+
+
+def test_patience_that_is_over_is_not_waited_for_again() -> None:
+    sync = make()
+    feed(sync, now=10.0, front=1.0)
+    assert sync.take(10.0) is None
+    assert sync.expires(10.0) == pytest.approx(PATIENCE)
+    assert sync.expires(10.0 + 2 * PATIENCE) is None
+
+
 def test_a_picture_waits_for_the_state_behind_it_but_not_for_ever() -> None:
     sync = make()
     feed(sync, now=10.0, front=1.0, wrist=1.0, state=0.99)
@@ -193,6 +224,17 @@ def test_a_clock_that_jumps_is_followed_by_itself(jump: float) -> None:
     assert len(bundles) - len(after) == 5
     assert len(after) >= 12 - BACKWARD_RESTART
     assert after == sorted(after)
+
+
+def test_pictures_follow_at_once_when_the_clock_of_the_states_went_back() -> None:
+    sync = make()
+    feed(sync, state=100.0, front=100.0, wrist=100.0)
+    for count in range(BACKWARD_RESTART):
+        feed(sync, state=0.01 * count)
+    feed(sync, front=0.04, wrist=0.04)
+    bundle = sync.take(0.0)
+    assert bundle is not None
+    assert bundle.stamp == 0.04
 
 
 def test_one_picture_from_the_future_does_not_blind_for_long() -> None:

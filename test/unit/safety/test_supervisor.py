@@ -517,6 +517,20 @@ def test_whatever_breaks_inside_the_arm_comes_to_rest(rig, referee, monkeypatch)
     assert_stops(rig, referee)
 
 
+@pytest.mark.parametrize("place", ["advance", "judge"])
+def test_what_breaks_after_or_before_the_step_does_not_make_it_two_steps(rig, referee, monkeypatch, place):
+    moving(rig)
+    envelope = rig.supervisor._motion._envelope
+    for tick in range(30):
+        with monkeypatch.context() as patch:
+            if tick == 3:
+                patch.setattr(envelope, place, lambda *_: 1 / 0)
+            rig.tick()
+    assert rig.supervisor.state is HOLD
+    assert speed(rig) == 0.0
+    referee.accept(rig.commands)
+
+
 def test_a_solver_that_fails_is_answered_within_one_tick(rig, referee, monkeypatch):
     moving(rig)
     monkeypatch.setattr("vla_ros.robot.differential_ik.daqp.solve", lambda *_, **__: (np.full(7, np.nan), 0.0, 1, {}))

@@ -30,7 +30,7 @@ class CameraSettings:
 
 
 @dataclass(frozen=True)
-class ObserverLimits:
+class ObservationLimits:
     """What an observation may be made of.
 
     Attributes:
@@ -51,7 +51,7 @@ class ObserverLimits:
             raise ObservationError(f"stale_after is {self.health.stale_after} s, expected a finite positive number")
 
 
-class Observer(Generic[RawState]):
+class Assembler(Generic[RawState]):
     """Collects what one robot's sensors send; `now` is always the caller's steady clock, s.
 
     Attributes:
@@ -63,7 +63,7 @@ class Observer(Generic[RawState]):
         self,
         cameras: Sequence[CameraSettings],
         state_between: Callable[[RawState, RawState, float], RobotState],
-        limits: ObserverLimits,
+        limits: ObservationLimits,
     ) -> None:
         """Prepare for `cameras`; `state_between` is the synchroniser's `blend`."""
         self._cameras = {camera.name: camera for camera in cameras}

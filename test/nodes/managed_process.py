@@ -1,0 +1,31 @@
+"""A node for test_lifecycle.py: it fails and hangs as its parameters say."""
+
+import threading
+
+from std_msgs.msg import String
+
+from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
+from vla_ros.nodes.qos import qos
+
+
+class Managed(ManagedNode):
+    def __init__(self):
+        super().__init__("managed")
+        self.heard = 0
+        self.create_subscription(String, "/test/hear", self.hear, qos("instruction"))
+
+    def hear(self, message):
+        self.heard += 1
+        if message.data == "fail":
+            raise RuntimeError("the callback was asked to fail")
+
+    def deactivate(self):
+        if self.parameter("hangs", False):
+            threading.Event().wait()
+
+    def health(self):
+        return [diagnostic("managed", b"\0", "hears", {"heard": self.heard})]
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_node(Managed))

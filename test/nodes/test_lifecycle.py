@@ -1,0 +1,251 @@
+"""What every node inherits: transitions that refuse instead of dying, health in every state, an orderly end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
+from std_msgs.msg import String
+
+from vla_ros.errors import ContractError
+from vla_ros.nodes.lifecycle import END_GRACE, ManagedNode
+from vla_ros.nodes.qos import qos
+from vla_ros.nodes.runner import RosLink, free_domain, graph_environment
+from vla_ros.nodes.transitions import ACTIVATE, CONFIGURE, LifecycleClient
+
+DEADLINE = 30.0
+SCRIPT = Path(__file__).with_name("managed_process.py")
+
+
+class Scripted(ManagedNode):
+    """Notes what is called, and raises what it is told to."""
+
+    def __init__(self, link: RosLink) -> None:
+        self.calls: list[str] = []
+        self.raises: dict[str, Exception] = {}
+        self.statuses: list[DiagnosticStatus] = []
+        super().__init__("scripted", context=link.node.context, use_global_arguments=False)
+
+    def _step(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.raises:
+            raise self.raises[name]
+
+    def configure(self) -> None:
+        self.parameter("depth", 3, "how deep")
+        self._step("configure")
+
+    def activate(self) -> None:
+        self._step("activate")
+
+    def deactivate(self) -> None:
+        self._step("deactivate")
+
+    def cleanup(self) -> None:
+        self._step("cleanup")
+
+    def health(self) -> list[DiagnosticStatus]:
+        self._step("health")
+        return self.statuses
+
+
+class World:
+    """A scripted node and somebody who talks to it, over real ROS."""
+
+    def __init__(self) -> None:
+        domain = free_domain()
+        self.link, self.own = RosLink("somebody", domain), RosLink("own", domain)
+        self.node = Scripted(self.own)
+        self.own._executor.add_node(self.node)
+        self.lifecycle = LifecycleClient(self.link.node)
+        self.reports: list[DiagnosticStatus] = []
+        self.change = threading.Condition()
+        self.link.node.create_subscription(DiagnosticArray, "/diagnostics", self._take, qos("diagnostics"))
+
+    def _take(self, message: DiagnosticArray) -> None:
+        with self.change:
+            self.reports += message.status
+            self.change.notify_all()
+
+    def next_report(self) -> DiagnosticStatus:
+        with self.change:
+            before = len(self.reports)
+            assert self.change.wait_for(lambda: len(self.reports) > before + 1, DEADLINE)
+            return self.reports[-1]
+
+    def transit(self, transition: int) -> bool:
+        request = ChangeState.Request()
+        request.transition.id = transition
+        return self.call(ChangeState, "/scripted/change_state", request).success
+
+    def call(self, kind: Any, name: str, request: Any) -> Any:
+        client = self.link.node.create_client(kind, name)
+        assert client.wait_for_service(DEADLINE)
+        future, done = client.call_async(request), threading.Event()
+        future.add_done_callback(lambda _: done.set())
+        assert done.wait(DEADLINE), "no answer"
+        return future.result()
+
+    def state(self) -> int:
+        return self.lifecycle.state("scripted", DEADLINE)
+
+    def steps(self) -> list[str]:
+        return [call for call in self.node.calls if call != "health"]
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    yield world
+    world.own.close()
+    world.link.close()
+
+
+def test_the_way_up_and_down(world: World) -> None:
+    for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+        assert world.transit(transition)
+    assert world.state() == State.PRIMARY_STATE_ACTIVE
+    assert world.node.active
+    for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
+        assert world.transit(transition)
+    assert world.state() == State.PRIMARY_STATE_UNCONFIGURED
+    assert not world.node.active
+    assert world.steps() == ["configure", "activate", "deactivate", "cleanup"]
+
+
+@pytest.mark.parametrize("error", [ContractError("no such robot"), ZeroDivisionError("a mistake")])
+def test_what_configure_raises_refuses_and_leaves_the_way_open(world: World, error: Exception) -> None:
+    world.node.raises["configure"] = error
+    assert not world.transit(Transition.TRANSITION_CONFIGURE)
+    assert world.state() == State.PRIMARY_STATE_UNCONFIGURED
+    assert world.steps() == ["configure", "cleanup"]
+    world.node.raises.clear()
+    assert world.transit(Transition.TRANSITION_CONFIGURE)
+
+
+def test_what_activate_raises_refuses_and_stops_what_had_begun(world: World) -> None:
+    assert world.transit(Transition.TRANSITION_CONFIGURE)
+    world.node.raises["activate"] = ContractError("not yet")
+    assert not world.transit(Transition.TRANSITION_ACTIVATE)
+    assert world.state() == State.PRIMARY_STATE_INACTIVE
+    assert world.steps() == ["configure", "activate", "deactivate"]
+    assert not world.node.active
+
+
+def test_a_node_that_cannot_stop_in_order_counts_as_stopped(world: World) -> None:
+    for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+        assert world.transit(transition)
+    world.node.raises["deactivate"] = RuntimeError("stuck")
+    assert world.transit(Transition.TRANSITION_DEACTIVATE)
+    assert not world.node.active
+
+
+@pytest.mark.parametrize("transition", [Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE, 200])
+def test_a_transition_that_does_not_exist_is_answered_and_survived(world: World, transition: int) -> None:
+    assert not world.transit(transition)
+    assert world.transit(Transition.TRANSITION_CONFIGURE)
+
+
+def test_shutdown_stops_and_frees(world: World) -> None:
+    for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+        assert world.transit(transition)
+    assert world.transit(Transition.TRANSITION_ACTIVE_SHUTDOWN)
+    assert world.steps() == ["configure", "activate", "deactivate", "cleanup"]
+    assert world.state() == State.PRIMARY_STATE_FINALIZED
+
+
+def test_health_is_reported_in_every_state_and_when_it_fails(world: World) -> None:
+    assert (world.next_report().message, world.next_report().level) == ("not active", DiagnosticStatus.OK)
+    world.node.statuses = [DiagnosticStatus(name="scripted", message="well")]
+    assert world.next_report().message == "well"
+    world.node.raises["health"] = RuntimeError("lost")
+    report = world.next_report()
+    assert (report.message, report.level) == ("no health: lost", DiagnosticStatus.ERROR)
+
+
+def test_a_live_change_of_a_parameter_is_refused_and_the_old_value_kept(world: World) -> None:
+    assert world.transit(Transition.TRANSITION_CONFIGURE)
+    request = SetParameters.Request(parameters=[Parameter("depth", value=99).to_parameter_msg()])
+    result = world.call(SetParameters, "/scripted/set_parameters", request).results[0]
+    assert not result.successful
+    assert "read-only" in result.reason
+    assert world.node.get_parameter("depth").value == 3
+
+
+class Running:
+    """The node of managed_process.py, active, and somebody who talks to it."""
+
+    def __init__(self, hangs: bool = False) -> None:
+        domain = free_domain()
+        self.link = RosLink("somebody", domain)
+        command = [sys.executable, str(SCRIPT), "--ros-args", "-p", f"hangs:={str(hangs).lower()}"]
+        self.process = subprocess.Popen(command, env=graph_environment(domain, os.environ))
+        lifecycle = LifecycleClient(self.link.node)
+        for transition in (CONFIGURE, ACTIVATE):
+            lifecycle.change("managed", transition, DEADLINE, lambda: self.process.poll() is None)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(DEADLINE)
+        self.link.close()
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., Running]]:
+    running: list[Running] = []
+
+    def start(**how: bool) -> Running:
+        running.append(Running(**how))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_process_in_order(run: Callable[..., Running], number: signal.Signals) -> None:
+    process = run().process
+    process.send_signal(number)
+    assert process.wait(DEADLINE) == 0
+
+
+def test_a_node_that_hangs_at_its_end_is_ended_all_the_same(run: Callable[..., Running]) -> None:
+    process = run(hangs=True).process
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(DEADLINE) == 1
+    assert time.monotonic() - began >= END_GRACE * 0.9, "it did not even try"
+
+
+def test_a_callback_that_raises_does_not_end_the_process(run: Callable[..., Running]) -> None:
+    running = run()
+    heard: list[int] = []
+
+    def take(message: DiagnosticArray) -> None:
+        heard.extend(int(pair.value) for status in message.status for pair in status.values if pair.key == "heard")
+
+    running.link.node.create_subscription(DiagnosticArray, "/diagnostics", take, qos("diagnostics"))
+    speech = running.link.node.create_publisher(String, "/test/hear", qos("instruction"))
+    end = time.monotonic() + DEADLINE
+    while not (heard and heard[-1] >= 20):  # more are sent than can have been on their way when the first one failed
+        assert time.monotonic() < end
+        assert running.process.poll() is None, "the callback ended the process"
+        speech.publish(String(data="fail"))
+        time.sleep(0.02)
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(DEADLINE) == 0

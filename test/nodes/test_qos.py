@@ -1,0 +1,71 @@
+"""The table of quality of service is complete, bounded, and its two ends fit."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSCompatibility, ReliabilityPolicy, qos_check_compatible
+
+import vla_ros
+from vla_ros.errors import ContractError
+from vla_ros.nodes.qos import QOS_FILE, qos
+from vla_ros.paths import share_file
+
+TABLE = yaml.safe_load(share_file(QOS_FILE).read_text(encoding="utf-8"))
+NODES = Path(vla_ros.__file__).resolve().parent / "nodes"
+
+
+@pytest.mark.parametrize("topic", TABLE)
+def test_every_queue_is_bounded(topic: str) -> None:
+    profile = qos(topic)
+    assert profile.history == HistoryPolicy.KEEP_LAST
+    assert 1 <= profile.depth <= 50
+    assert (profile.reliability == ReliabilityPolicy.RELIABLE) == (TABLE[topic]["reliability"] == "reliable")
+    assert (profile.durability == DurabilityPolicy.TRANSIENT_LOCAL) == (TABLE[topic]["durability"] != "volatile")
+
+
+@pytest.mark.parametrize("sensor", ["camera", "joint_states"])
+def test_what_we_read_from_foreign_drivers_fits_reliable_and_best_effort_ones(sensor: str) -> None:
+    for publisher in (qos(sensor), qos(f"{sensor}_out")):
+        assert qos_check_compatible(publisher, qos(sensor))[0] == QoSCompatibility.OK
+
+
+def test_every_name_that_the_nodes_ask_for_is_there_and_none_is_left_over() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in NODES.glob("*.py"))
+    assert set(re.findall(r'qos\("(\w+)"\)', sources)) <= set(TABLE)
+    assert {name for name in TABLE if f'"{name}"' not in sources} == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"depth": 0}, "depth is 0, expected an integer from 1"),
+        ({"depth": 10**6}, "depth is 1000000"),
+        ({"depth": 2.5}, "depth is 2.5"),
+        ({"depth": True}, "depth is True"),
+        (
+            {"reliability": "best-effort"},
+            r"reliability is 'best-effort', expected one of \['best_effort', 'reliable'\]",
+        ),
+        ({"durability": None}, "durability is None"),
+        ({"lifespan": 3}, "expected exactly"),
+    ],
+)
+def test_a_wrong_line_is_named(change: dict[str, object], says: str) -> None:
+    table = {"camera": {"reliability": "reliable", "durability": "volatile", "depth": 1} | change}
+    with pytest.raises(ContractError, match=f"camera: .*{says}"):
+        qos("camera", table)
+
+
+@pytest.mark.parametrize("entry", [None, 3, {"depth": 1}])
+def test_a_wrong_entry_is_named(entry: object) -> None:
+    with pytest.raises(ContractError, match="expected exactly"):
+        qos("camera", {"camera": entry})
+
+
+def test_an_unknown_topic_is_named() -> None:
+    with pytest.raises(ContractError, match="no 'camra'; it has"):
+        qos("camra")

@@ -1,0 +1,454 @@
+"""The safety node over real topics: a process and a domain of its own; the test plays robot, policy and operator."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from vla_ros.msg import ActionChunk as ChunkMessage
+from vla_ros.msg import Instruction as InstructionMessage
+from vla_ros.msg import SafetyStatus
+from vla_ros.nodes.conversions import chunk_to_message, instruction_to_message, seconds_to_stamp, stamp_to_seconds
+from vla_ros.nodes.graph import Graph, Value, load_graph
+from vla_ros.nodes.qos import qos
+from vla_ros.nodes.runner import GraphRunner, RosLink
+from vla_ros.nodes.transitions import ACTIVATE, DEACTIVATE, GraphError, LifecycleClient
+from vla_ros.robot.contract import load_contract
+from vla_ros.safety.reasons import Reason
+from vla_ros.types import ActionChunk, Instruction, InstructionKind
+
+DEADLINE = 30.0
+CONTRACT = load_contract("panda")
+ARM, FINGERS = CONTRACT.joints.names, CONTRACT.gripper.names
+TOPICS = CONTRACT.controllers
+
+
+def safety_alone(folder: Path, **parameters: Value) -> GraphRunner:
+    graph = load_graph()
+    node = next(node for node in graph.nodes if node.name == "safety_node")
+    node = replace(node, parameters={**node.parameters, "use_sim_time": False, **parameters})
+    return GraphRunner(graph=Graph(graph.arguments, (node,)), folder=folder)
+
+
+class Cell:
+    """An ideal robot that is where it was last told to be, a policy, and everything that was heard."""
+
+    def __init__(self, runner: GraphRunner, steady: bool = True) -> None:
+        self.runner, self.node = runner, runner.node
+        self.change = threading.Condition()
+        self.q, self.opening = np.array(CONTRACT.joints.home), CONTRACT.gripper.max_opening
+        self.stamp, self.sequence = 10.0, 0
+        self.order = [*FINGERS, *reversed(ARM)]  # drivers order joints as they like
+        self.commands: list[JointTrajectory] = []
+        self.grips: list[JointTrajectory] = []
+        self.statuses: list[SafetyStatus] = []
+        self._made: list[tuple[Callable[[Any], object], Any]] = []
+        self._subscribe(JointTrajectory, TOPICS.arm_topic, self._on_arm, "arm_command")
+        self._subscribe(JointTrajectory, TOPICS.gripper_topic, self._on_gripper, "gripper_command")
+        self._subscribe(SafetyStatus, "/vla/safety_status", self._on_status, "status")
+        self.states = self._publisher(JointState, TOPICS.joint_states_topic, qos("joint_states_out"))
+        self.instructions = self._publisher(InstructionMessage, "/vla/task", qos("task"))
+        self.chunks = self._publisher(ChunkMessage, "/vla/action_chunk", qos("action_chunk"))
+        self._arm = self.node.create_client(SetBool, "/vla/arm")
+        self._reset = self.node.create_client(Trigger, "/vla/reset")
+        self.talking = threading.Event()
+        self.closing = threading.Event()
+        self._thread = threading.Thread(target=self._talk, daemon=True)
+        if steady:
+            self.talking.set()
+            self._thread.start()
+
+    def close(self) -> None:
+        self.closing.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        for destroy, thing in self._made:
+            destroy(thing)
+        self.node.destroy_client(self._arm)
+        self.node.destroy_client(self._reset)
+
+    def _publisher(self, kind: type, topic: str, profile: QoSProfile) -> Any:
+        publisher = self.node.create_publisher(kind, topic, profile)
+        self._made.append((self.node.destroy_publisher, publisher))
+        return publisher
+
+    def _subscribe(self, kind: type, topic: str, callback: Callable[[Any], None], profile: str) -> None:
+        subscription = self.node.create_subscription(kind, topic, callback, qos(profile))
+        self._made.append((self.node.destroy_subscription, subscription))
+
+    def _talk(self) -> None:
+        while not self.closing.wait(0.01):
+            if self.talking.is_set():
+                self.say_state()
+
+    def say_state(self) -> None:
+        with self.change:
+            self.stamp = round(self.stamp + 0.01, 6)
+            values = dict(zip(ARM, self.q.tolist(), strict=True)) | dict.fromkeys(FINGERS, self.opening / 2)
+            message = JointState(
+                name=self.order, position=[values[n] for n in self.order], velocity=[0.0] * len(self.order)
+            )
+            message.header.stamp = seconds_to_stamp(self.stamp)
+        self.states.publish(message)
+
+    def _on_arm(self, message: JointTrajectory) -> None:
+        with self.change:
+            self.commands.append(message)
+            self.q = np.array(message.points[0].positions)
+            self.change.notify_all()
+
+    def _on_gripper(self, message: JointTrajectory) -> None:
+        with self.change:
+            self.grips.append(message)
+            self.opening = float(sum(message.points[0].positions))
+            self.change.notify_all()
+
+    def _on_status(self, message: SafetyStatus) -> None:
+        with self.change:
+            self.statuses.append(message)
+            self.change.notify_all()
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        with self.change:
+            assert self.change.wait_for(condition, DEADLINE), self.statuses[-1:]
+
+    def wait_for_state(self, name: str, reason: str = "") -> SafetyStatus:
+        """Wait until a status that comes from now on says so, and return it."""
+        mark = len(self.statuses)
+
+        def said() -> bool:
+            fitting = [s for s in self.statuses[mark:] if s.state_name == name and reason in ("", s.reason)]
+            found.extend(fitting[:1])
+            return bool(fitting)
+
+        found: list[SafetyStatus] = []
+        self.wait_for(said)
+        return found[0]
+
+    def call(self, client: Any, request: Any) -> Any:
+        assert client.wait_for_service(DEADLINE)
+        done = threading.Event()
+        future = client.call_async(request)
+        future.add_done_callback(lambda _: done.set())
+        assert done.wait(DEADLINE)
+        return future.result()
+
+    def arm(self, arm: bool = True) -> SetBool.Response:
+        return self.call(self._arm, SetBool.Request(data=arm))
+
+    def reset(self) -> Trigger.Response:
+        return self.call(self._reset, Trigger.Request())
+
+    def wait_until_heard(self, publisher: Any) -> None:
+        end = time.monotonic() + DEADLINE
+        while publisher.get_subscription_count() < 1:
+            assert time.monotonic() < end, publisher.topic_name
+            time.sleep(0.01)
+
+    def chunk(self, **changes: Any) -> ChunkMessage:
+        """A plan that moves the tool 20 mm a row along y."""
+        actions = np.zeros((12, 7))
+        actions[:, 1], actions[:, 6] = 0.02 * np.arange(1, 13), 1.0
+        with self.change:
+            self.sequence += 1
+            values = {"actions": actions, "period": 0.1, "observation_stamp": self.stamp,
+                      "specification": CONTRACT.action.fingerprint, "sequence": self.sequence} | changes  # fmt: skip
+        return chunk_to_message(ActionChunk(**values))
+
+    def policy_until(self, condition: Callable[[], bool], publisher: Any = None, **changes: Any) -> None:
+        """Send chunks ten times a second until `condition` holds."""
+        end = time.monotonic() + DEADLINE
+        while not condition():
+            assert time.monotonic() < end, self.statuses[-1:]
+            (publisher or self.chunks).publish(self.chunk(**changes))
+            with self.change:
+                self.change.wait_for(condition, 0.1)
+
+    def run(self) -> None:
+        """Arm and move."""
+        self.wait_until_heard(self.chunks)
+        self.wait_until_heard(self.states)
+        end = time.monotonic() + DEADLINE
+        while not (answer := self.arm()).success:
+            assert time.monotonic() < end, answer
+        self.policy_until(lambda: self.statuses[-1].state_name == "RUN")
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GraphRunner]:
+    with safety_alone(tmp_path_factory.mktemp("safety")) as running:
+        yield running
+
+
+@pytest.fixture
+def cell(runner: GraphRunner) -> Iterator[Cell]:
+    """A robot at home before a safety node that was activated afresh."""
+    lifecycle = LifecycleClient(runner.node)
+    lifecycle.change("safety_node", DEACTIVATE, DEADLINE)
+    lifecycle.change("safety_node", ACTIVATE, DEADLINE)
+    cell = Cell(runner)
+    cell.wait_for(lambda: bool(cell.statuses))
+    yield cell
+    cell.talking.set()
+    cell.arm(False)
+    cell.close()
+
+
+def test_disarmed_it_commands_nothing_and_armed_it_holds_the_measured_posture(cell: Cell) -> None:
+    cell.wait_until_heard(cell.states)
+    cell.wait_for(lambda: len(cell.statuses) > 10)
+    assert cell.statuses[-1].state_name == "DISARMED"
+    assert not cell.statuses[-1].armed
+    assert not cell.commands
+    assert not cell.grips
+    assert cell.arm().success
+    cell.wait_for(lambda: len(cell.commands) > 20 and len(cell.grips) > 20)
+    command, grip = cell.commands[-1], cell.grips[-1]
+    assert tuple(command.joint_names) == ARM
+    assert len(command.points) == 1
+    np.testing.assert_allclose(command.points[0].positions, CONTRACT.joints.home, atol=1e-9)
+    np.testing.assert_array_equal(command.points[0].velocities, np.zeros(7))
+    assert 0.01 <= command.points[0].time_from_start.nanosec * 1e-9 <= 0.02
+    assert (command.header.stamp.sec, command.header.stamp.nanosec) == (0, 0)
+    assert tuple(grip.joint_names) == FINGERS
+    np.testing.assert_allclose(grip.points[0].positions, [CONTRACT.gripper.max_opening / 2] * 2)
+    assert cell.wait_for_state("HOLD").armed
+
+
+def test_chunks_move_the_arm_and_the_status_says_how(cell: Cell) -> None:
+    cell.run()
+    moved = len(cell.commands)
+    cell.policy_until(lambda: len(cell.commands) > moved + 60)
+    status = cell.statuses[-1]
+    assert status.reason == "ok"
+    assert status.reason_code == 0
+    assert list(status.axes) == ["x", "y", "z", "roll", "pitch", "yaw", "gripper", *ARM]
+    assert len(status.proposed) == len(status.executed) == len(status.axes)
+    assert 0.0 <= status.observation_age < 1.0
+    assert status.tick >= status.commands > 60
+    q = np.array([c.points[0].positions for c in cell.commands])
+    assert np.abs(q[-1] - q[0]).max() > 0.02
+    joints = CONTRACT.joints
+    assert (np.abs(np.diff(q, axis=0)) <= joints.velocity * 0.01 + 1e-9).all()
+    assert (np.abs(np.diff(q, n=2, axis=0)) <= joints.acceleration * 1e-4 + 1e-9).all()
+
+
+def test_a_chunk_with_nan_holds(cell: Cell) -> None:
+    cell.run()
+    message = cell.chunk()
+    message.actions[3] = float("nan")
+    rejected = cell.statuses[-1].rejected_chunks
+    cell.chunks.publish(message)
+    assert cell.wait_for_state("HOLD", "chunk_not_finite").rejected_chunks > rejected
+
+
+def test_a_ragged_chunk_holds(cell: Cell) -> None:
+    cell.run()
+    message = cell.chunk()
+    message.horizon = 13
+    cell.chunks.publish(message)
+    cell.wait_for_state("HOLD", "chunk_shape")
+
+
+def test_a_chunk_from_before_all_that_is_known_is_refused_and_does_no_harm(cell: Cell) -> None:
+    cell.run()
+    rejected = cell.statuses[-1].rejected_chunks
+    cell.policy_until(lambda: cell.statuses[-1].rejected_chunks > rejected, observation_stamp=1.0)
+    assert cell.statuses[-1].state_name != "ESTOP"
+
+
+def test_a_silent_policy_is_answered_by_a_hold(cell: Cell) -> None:
+    cell.run()
+    assert cell.wait_for_state("HOLD").reason == "chunk_stale"
+    cell.policy_until(lambda: cell.statuses[-1].state_name == "RUN")  # and it goes on when the policy is back
+
+
+def test_silent_joint_states_are_answered_by_a_hold(cell: Cell) -> None:
+    cell.run()
+    cell.talking.clear()
+    cell.wait_for_state("HOLD", "state_stale")
+
+
+def test_a_stop_instruction_holds(cell: Cell) -> None:
+    cell.run()
+    cell.wait_until_heard(cell.instructions)
+    stop = Instruction("stop now", 1_000_000, InstructionKind.STOP, stamp=cell.stamp)
+    cell.instructions.publish(instruction_to_message(stop))
+    assert "stop now" in cell.wait_for_state("HOLD", "instruction_stop").sentence
+    assert cell.statuses[-1].instruction_sequence == 0
+
+
+def test_the_emergency_stop_latches_until_a_reset(cell: Cell) -> None:
+    button = cell._publisher(Bool, "/vla/estop", qos("estop"))
+    cell.wait_until_heard(button)
+    cell.run()
+    button.publish(Bool(data=True))
+    assert not cell.wait_for_state("ESTOP", "estop_pressed").armed
+    assert not cell.arm().success
+    assert "estop_pressed" in cell.reset().message
+    button.publish(Bool(data=False))
+    cell.wait_for_state("ESTOP", "estop_latched")
+    assert not cell.arm().success
+    assert cell.reset().success
+    cell.wait_for_state("DISARMED")
+    assert cell.arm().success
+
+
+def test_a_lost_button_is_a_pressed_one(cell: Cell) -> None:
+    button = cell._publisher(Bool, "/vla/estop", qos("estop"))
+    cell.wait_until_heard(button)
+    button.publish(Bool(data=False))
+    cell.run()
+    cell._made.remove((cell.node.destroy_publisher, button))
+    cell.node.destroy_publisher(button)
+    cell.wait_for_state("ESTOP")
+    assert not cell.reset().success
+    again = cell._publisher(Bool, "/vla/estop", qos("estop"))
+    cell.wait_until_heard(again)
+    cell.wait_for_state("ESTOP", "estop_latched")
+    assert cell.reset().success
+
+
+def test_a_second_sender_of_chunks_is_refused_and_named(runner: GraphRunner, cell: Cell) -> None:
+    cell.run()
+    stranger = RosLink("stranger", runner.domain)
+    try:
+        foreign = stranger.node.create_publisher(ChunkMessage, "/vla/action_chunk", qos("action_chunk"))
+        cell.wait_until_heard(foreign)
+        cell.policy_until(lambda: cell.statuses[-1].state_name == "HOLD", publisher=foreign)
+        answer = cell.arm(False) and cell.arm()
+        assert not answer.success
+        assert "/stranger" in answer.message
+    finally:
+        stranger.close()
+
+
+def test_another_commander_forbids_to_arm(runner: GraphRunner, cell: Cell) -> None:
+    cell.wait_until_heard(cell.states)
+    stranger = RosLink("usurper", runner.domain)
+    try:
+        stranger.node.create_publisher(JointTrajectory, TOPICS.arm_topic, qos("arm_command"))
+        end = time.monotonic() + DEADLINE
+        while "/usurper" not in (answer := cell.arm()).message:
+            assert time.monotonic() < end
+            cell.arm(False)
+        assert not answer.success
+    finally:
+        stranger.close()
+
+
+def test_a_quality_of_service_that_is_not_received_forbids_to_arm(runner: GraphRunner, cell: Cell) -> None:
+    cell.wait_until_heard(cell.states)
+    careless = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    button = cell._publisher(Bool, "/vla/estop", careless)
+    end = time.monotonic() + DEADLINE
+    while "quality of service" not in (answer := cell.arm()).message:
+        assert time.monotonic() < end
+        cell.arm(False)
+    assert not answer.success
+    assert "/vla/estop" in answer.message
+    del button
+
+
+def test_a_node_that_was_frozen_counts_what_it_missed_and_makes_no_jump(runner: GraphRunner, cell: Cell) -> None:
+    cell.run()
+    before = cell.statuses[-1].missed_ticks
+    process = runner.process("safety_node")
+    process.signal(signal.SIGSTOP)
+    heard, frozen_at = len(cell.commands), cell.stamp
+    cell.wait_for(lambda: cell.stamp > frozen_at + 0.3)
+    process.signal(signal.SIGCONT)
+    cell.policy_until(lambda: cell.statuses[-1].missed_ticks >= before + 10 and len(cell.commands) > heard + 5)
+    q = np.array([c.points[0].positions for c in cell.commands])
+    assert (np.abs(np.diff(q, axis=0)) <= CONTRACT.joints.velocity * 0.01 + 1e-9).all()
+
+
+def test_diagnostics_give_counters_and_durations(cell: Cell) -> None:
+    heard: list[DiagnosticArray] = []
+    cell._subscribe(DiagnosticArray, "/diagnostics", heard.append, "diagnostics")
+    cell.run()
+    end = time.monotonic() + DEADLINE
+    while not any(s.name == "safety_node" and s.values for m in heard for s in m.status):
+        assert time.monotonic() < end
+        cell.chunks.publish(cell.chunk())
+        time.sleep(0.1)
+    line = next(s for m in heard[::-1] for s in m.status if s.name == "safety_node")
+    values = {pair.key: pair.value for pair in line.values}
+    assert {"state", "ticks", "missed_ticks", "commands", "corrections", "rejected_chunks"} < set(values)
+    assert float(values["tick_ms_p99"]) > 0.0
+
+
+@pytest.fixture(scope="module")
+def stepped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cell]:
+    with safety_alone(tmp_path_factory.mktemp("lockstep"), lockstep=True) as running:
+        cell = Cell(running, steady=False)
+        cell.wait_until_heard(cell.states)
+        yield cell
+        cell.close()
+
+
+def step(cell: Cell, again: bool = False) -> JointTrajectory:
+    """Say one state and return the command that answers it."""
+    if again:
+        cell.stamp = round(cell.stamp - 0.01, 6)
+    count = len(cell.commands)
+    cell.say_state()
+    cell.wait_for(lambda: len(cell.commands) > count)
+    return cell.commands[-1]
+
+
+def test_in_lock_step_one_state_is_one_command_with_its_stamp(stepped: Cell) -> None:
+    cell = stepped
+    cell.say_state()
+    while not cell.arm().success:
+        cell.say_state()
+    for _ in range(15):
+        command = step(cell)
+        assert stamp_to_seconds(command.header.stamp) == pytest.approx(cell.stamp, abs=1e-9)
+    assert command.points[0].time_from_start.nanosec == 10_000_000
+    for _ in range(2):
+        cell.chunks.publish(cell.chunk())
+        for _ in range(10):
+            step(cell)
+    ticks = cell.statuses[-1].tick
+    first, second = step(cell), step(cell, again=True)
+    assert list(first.points[0].positions) == list(second.points[0].positions)
+    assert list(first.points[0].velocities) == list(second.points[0].velocities)
+    assert any(first.points[0].velocities)
+    third = step(cell)
+    assert list(third.points[0].positions) != list(first.points[0].positions)
+    cell.wait_for(lambda: cell.statuses[-1].tick > ticks - 5)
+    q = np.array([c.points[0].positions for c in cell.commands])
+    assert (np.abs(np.diff(q, axis=0)) <= CONTRACT.joints.velocity * 0.01 + 1e-9).all()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({"robot": "robbie"}, "robbie"),
+        ({"safety": "config/qos.yaml"}, "missing"),
+    ],
+)
+def test_a_configuration_that_does_not_hold_is_refused(tmp_path: Path, parameters: dict[str, Value], says: str) -> None:
+    with pytest.raises(GraphError, match="configure") as error, safety_alone(tmp_path, **parameters):
+        pass
+    assert says in str(error.value)
+
+
+def test_reasons_of_the_core_fit_the_message() -> None:
+    assert max(len(reason.label) for reason in Reason) <= 64
+    assert max(reason.code for reason in Reason) < 2**16

@@ -1,0 +1,135 @@
+"""Distances against closed forms and finite differences; motions that would collide, and ways out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vla_ros.errors import ContractError
+from vla_ros.safety.collision import CollisionModel
+from vla_ros.safety.parameters import Obstacle
+from vla_ros.types import SafetyState
+
+
+@pytest.fixture(scope="module")
+def model(contract, parameters):
+    return CollisionModel(contract, parameters.collision, parameters.obstacles)
+
+
+def index_of(model, *words):
+    return next(i for i, pair in enumerate(model.pairs) if all(word in pair.name for word in words))
+
+
+def test_the_fingers_are_as_far_over_the_table_as_the_drawing_says(model, contract, referee):
+    """At home the tool points down; the finger tips are 10 mm beyond the tool frame: 0.0584 + 0.055 - 0.1034 m."""
+    height = referee.tool(contract.joints.home)[2]
+    distance = model.distances(contract.joints.home)[index_of(model, "leftfinger", "table")]
+    assert distance == pytest.approx(height - 0.010, abs=1e-3)
+
+
+def test_neighbours_and_what_stands_on_the_table_are_left_out(model):
+    names = [pair.name for pair in model.pairs]
+    assert not any("link0" in name and "table" in name for name in names)
+    assert not any("link1" in name and "link2" in name for name in names)
+    assert any("link1" in name and "link3" in name for name in names)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_are_the_derivatives_of_the_distances(contract, parameters, seed):
+    wide = replace(parameters.collision, influence_distance=10.0)
+    model = CollisionModel(contract, wide, parameters.obstacles)
+    rng = np.random.default_rng(seed)
+    q = contract.joints.home + rng.uniform(-0.5, 0.5, 7)
+    direction = rng.normal(size=7)
+    _, near = model.approaches(q)
+    assert near.pairs == tuple(model.pairs)
+    step = 1e-4
+    derivative = (model.distances(q + step * direction) - model.distances(q - step * direction)) / (2 * step)
+    error = np.abs(near.rows @ direction - derivative)
+    # Where the nearest edge changes within the step there is no derivative: two pairs of about ninety at most.
+    assert np.sort(error)[-3] < 0.02 * np.abs(derivative).max()
+
+
+def test_a_distance_that_is_no_number_counts_as_violated(model, contract, monkeypatch):
+    monkeypatch.setattr(model, "distances", lambda _: np.full(len(model.pairs), np.nan))
+    assert model.violated(contract.joints.home, np.full(len(model.pairs), -np.inf)) is not None
+
+
+def test_a_home_inside_of_an_obstacle_is_refused(contract, parameters):
+    block = Obstacle("block", np.full(3, 0.3), np.array([0.45, 0.0, 0.3]))
+    with pytest.raises(ContractError, match="block"):
+        CollisionModel(contract, parameters.collision, (block,))
+
+
+def with_block(rig_type, contract, parameters, position, size):
+    block = Obstacle("block", np.array(size), np.array(position))
+    return rig_type(contract, replace(parameters, obstacles=(*parameters.obstacles, block)))
+
+
+def smallest(model, commands, word):
+    rows = [i for i, pair in enumerate(model.pairs) if word in pair.name]
+    return min(float(model.distances(q)[rows].min()) for q in commands)
+
+
+def test_a_keep_out_volume_is_kept_out_of_and_passed_along(rig, contract, parameters, referee):
+    rig = with_block(type(rig), contract, parameters, (0.45, 0.30, 0.2), (0.3, 0.1, 0.6))
+    model = CollisionModel(contract, parameters.collision, rig.parameters.obstacles)
+    rig.start()
+    height = rig.pose().position[2]
+    decision = rig.run_towards(rig.pose().position + np.array([0.0, 0.35, 0.1]), 300)
+    assert decision.state is SafetyState.RUN
+    assert decision.reason == "obstacle"
+    assert "block" in decision.sentence
+    assert smallest(model, rig.commands, "block") >= parameters.collision.obstacle_distance - 1e-4
+    assert rig.pose().position[2] > height + 0.05  # it slid up along the block
+    referee.accept(rig.commands)
+    before = rig.pose().position[1]
+    rig.run_towards(rig.pose().position - np.array([0.0, 0.2, 0.0]), 100)  # the way back is open at full speed
+    assert rig.pose().position[1] < before - 0.15
+
+
+def test_the_fingers_do_not_touch_the_table(rig, contract, parameters, referee, model):
+    rig.start()
+    decision = rig.run_towards(rig.pose().position - np.array([0.0, 0.0, 0.35]), 250)
+    assert decision.state is SafetyState.RUN
+    tip = smallest(model, rig.commands, "table")
+    assert parameters.collision.obstacle_distance - 1e-4 <= tip < parameters.collision.obstacle_distance + 2e-3
+    referee.accept(rig.commands)
+
+
+def test_a_start_in_collision_can_be_left_but_not_made_worse(rig, contract, parameters):
+    """The block appears where the arm already is."""
+    probe = with_block(type(rig), contract, parameters, (0.46, 0.36, 0.3), (0.1, 0.4, 0.2))
+    clear = probe.q.copy()
+    probe.q = probe.q + np.array([0.32, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    model = CollisionModel(contract, parameters.collision, probe.parameters.obstacles)
+    inside = smallest(model, [probe.q], "block")
+    assert inside < -0.01
+    probe.commands = [probe.q.copy()]
+    probe.start()
+    probe.run_towards(probe.pose().position + np.array([0.0, 0.2, 0.0]), 150)
+    assert smallest(model, probe.commands, "block") >= inside - 1e-3
+    for _ in range(4):
+        probe.run_towards(probe.kinematics.forward(clear).position, 100)
+    assert smallest(model, [probe.q], "block") > 0.0
+
+
+def test_the_arm_does_not_fold_into_itself(rig, contract, parameters, referee, model):
+    """Far behind its own base: joint by joint nothing forbids it, the workspace and the shapes do."""
+    rig.start()
+    for target in ((0.25, 0.0, 0.05), (0.25, 0.0, 0.6), (0.25, 0.4, 0.02)):
+        rig.run_towards(np.array(target), 200)
+    rows = [i for i, pair in enumerate(model.pairs) if pair.reason.label == "self_collision"]
+    closest = min(float(model.distances(q)[rows].min()) for q in rig.commands)
+    assert closest >= parameters.collision.self_distance - 1e-3
+    referee.accept(rig.commands)
+
+
+def test_switched_off_nothing_is_watched(rig, contract, parameters):
+    off = replace(parameters, collision=replace(parameters.collision, enabled=False))
+    rig = type(rig)(contract, off)
+    rig.start()
+    rig.run_towards(rig.pose().position - np.array([0.0, 0.0, 0.35]), 250)
+    assert rig.pose().position[2] < 0.007  # the tool frame's own limit; the tips are 10 mm lower
