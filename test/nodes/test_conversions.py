@@ -283,6 +283,7 @@ def test_a_chunk_survives_and_a_ragged_or_poisoned_one_does_not() -> None:
     with pytest.raises(ChunkError, match="expected 12 rows of 8"):
         message_to_chunk(message)
     message.horizon = message.width = 0
+    message.actions = []
     with pytest.raises(ChunkError, match="at least 1 x 1"):
         message_to_chunk(message)
 

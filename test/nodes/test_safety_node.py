@@ -194,8 +194,30 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GraphRunner]:
         yield running
 
 
+class Button:
+    """An emergency stop that is there for all tests: once seen, its absence would count as pressed."""
+
+    def __init__(self, runner: GraphRunner) -> None:
+        self._node = runner.node
+        self.plug_in()
+
+    def plug_in(self) -> None:
+        self.publisher = self._node.create_publisher(Bool, "/vla/estop", qos("estop"))
+
+    def unplug(self) -> None:
+        self._node.destroy_publisher(self.publisher)
+
+    def press(self, pressed: bool = True) -> None:
+        self.publisher.publish(Bool(data=pressed))
+
+
+@pytest.fixture(scope="module")
+def button(runner: GraphRunner) -> Button:
+    return Button(runner)
+
+
 @pytest.fixture
-def cell(runner: GraphRunner) -> Iterator[Cell]:
+def cell(runner: GraphRunner, button: Button) -> Iterator[Cell]:
     """A robot at home before a safety node that was activated afresh."""
     lifecycle = LifecycleClient(runner.node)
     lifecycle.change("safety_node", DEACTIVATE, DEADLINE)
@@ -290,17 +312,19 @@ def test_a_stop_instruction_holds(cell: Cell) -> None:
     cell.instructions.publish(instruction_to_message(stop))
     assert "stop now" in cell.wait_for_state("HOLD", "instruction_stop").sentence
     assert cell.statuses[-1].instruction_sequence == 0
+    task = Instruction("go on", 0, stamp=cell.stamp + 1.0)  # the instruction node has started again
+    cell.instructions.publish(instruction_to_message(task))
+    cell.policy_until(lambda: cell.statuses[-1].state_name == "RUN")
 
 
-def test_the_emergency_stop_latches_until_a_reset(cell: Cell) -> None:
-    button = cell._publisher(Bool, "/vla/estop", qos("estop"))
-    cell.wait_until_heard(button)
+def test_the_emergency_stop_latches_until_a_reset(cell: Cell, button: Button) -> None:
+    cell.wait_until_heard(button.publisher)
     cell.run()
-    button.publish(Bool(data=True))
+    button.press()
     assert not cell.wait_for_state("ESTOP", "estop_pressed").armed
     assert not cell.arm().success
     assert "estop_pressed" in cell.reset().message
-    button.publish(Bool(data=False))
+    button.press(False)
     cell.wait_for_state("ESTOP", "estop_latched")
     assert not cell.arm().success
     assert cell.reset().success
@@ -308,17 +332,13 @@ def test_the_emergency_stop_latches_until_a_reset(cell: Cell) -> None:
     assert cell.arm().success
 
 
-def test_a_lost_button_is_a_pressed_one(cell: Cell) -> None:
-    button = cell._publisher(Bool, "/vla/estop", qos("estop"))
-    cell.wait_until_heard(button)
-    button.publish(Bool(data=False))
+def test_a_lost_button_is_a_pressed_one(cell: Cell, button: Button) -> None:
+    cell.wait_until_heard(button.publisher)
     cell.run()
-    cell._made.remove((cell.node.destroy_publisher, button))
-    cell.node.destroy_publisher(button)
+    button.unplug()
     cell.wait_for_state("ESTOP")
     assert not cell.reset().success
-    again = cell._publisher(Bool, "/vla/estop", qos("estop"))
-    cell.wait_until_heard(again)
+    button.plug_in()
     cell.wait_for_state("ESTOP", "estop_latched")
     assert cell.reset().success
 

@@ -17,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from vla_ros.msg import ActionChunk, Instruction, TaskStatus
+from vla_ros.msg import ActionChunk, Instruction, PolicyStatus, TaskStatus
 from vla_ros.nodes.conversions import image_to_array, seconds_to_stamp, stamp_to_seconds
 from vla_ros.nodes.graph import Graph, Value, load_graph
 from vla_ros.nodes.qos import qos
@@ -306,7 +306,9 @@ def test_in_lockstep_with_a_task_time_waits_for_the_chunk(tmp_path: Path) -> Non
         tasks = runner.node.create_publisher(Instruction, "/vla/task", qos("task"))
         chunks = runner.node.create_publisher(ActionChunk, "/vla/action_chunk", qos("action_chunk"))
         wait_for_match(tasks)
+        policy = runner.node.create_publisher(PolicyStatus, "/vla/policy_status", qos("status"))
         wait_for_match(chunks)
+        wait_for_match(policy)
         name = reset(runner, 4).objects[0]
         tasks.publish(Instruction(sequence=1, kind=Instruction.TASK, text=f"pick up the {name}"))
         heard = Listener(runner)
@@ -316,7 +318,7 @@ def test_in_lockstep_with_a_task_time_waits_for_the_chunk(tmp_path: Path) -> Non
         images = heard.listen(Image, CONTRACT.camera("front").topic, "camera_out")
         driver = LockstepDriver(runner, ticks=40)
         answered: set[int] = set()
-        for _ in range(4):  # the first frames came before anyone listened: they are taken again
+        for count in range(1, 5):  # the first frames came before anyone listened: they are taken again
             heard.wait_for(lambda: {driver._tick(image.header.stamp) for image in images} > answered)  # noqa: B023
             newest = max(images, key=lambda image: stamp_to_seconds(image.header.stamp))
             time.sleep(0.05)  # the latency of the policy
@@ -324,4 +326,5 @@ def test_in_lockstep_with_a_task_time_waits_for_the_chunk(tmp_path: Path) -> Non
             assert latest <= driver._tick(newest.header.stamp)
             answered |= {driver._tick(image.header.stamp) for image in images}
             chunks.publish(ActionChunk(observation_stamp=newest.header.stamp))
+            policy.publish(PolicyStatus(inferences=count, state=PolicyStatus.RUNNING))
         assert driver.done.wait(DEADLINE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -35,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     from vla_ros.evaluation.suite import summarise
 
     if args.episodes < 1:
-        raise SystemExit("--episodes must be at least 1")
+        print(f"vla-ros eval: --episodes is {args.episodes}, expected at least 1", file=sys.stderr)
+        return 2
     begin = time.monotonic()
     seeds = range(args.seed, args.seed + args.episodes)
     results = _via_ros(args, seeds) if args.via == "ros" else _via_core(args, seeds)
@@ -49,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
     success_picture(figures, f"{args.policy}: {args.task}, {len(results)} episodes via {args.via}",
                     args.out / f"{name}.png")  # fmt: skip
     low, high = figures["success_ci95"]
-    print(f"success {figures['success_rate']:.3f} (95 %: {low:.3f} to {high:.3f}) in {figures['episodes']} episodes; "
-          f"of {figures['picked_something']} objects lifted {figures['picked_the_named_one']} were the named one")  # fmt: skip
+    print(f"success {figures['success_rate']:.3f} (95 %: {low:.3f} to {high:.3f}) in {figures['episodes']} episodes")
+    print(f"{figures['picked_the_named_one']} of the {figures['picked_something']} objects lifted were the named one")
     print(f"report and picture in {args.out / name}.json, .png")
     if args.json:
         print(json.dumps(figures))

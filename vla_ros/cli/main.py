@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-USAGE_ERROR = 2
+from vla_ros.errors import VlaError
 
-COMMANDS = ("doctor", "demo", "eval", "collect", "train", "bench")
+FAILED, USAGE_ERROR = 1, 2
+
+COMMANDS = ("doctor", "demo", "say", "selftest", "eval", "collect", "train", "models", "bench")
 """In the order of `vla-ros --help`; each is a module of this package."""
 
 
@@ -83,7 +85,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parser.parse_args(rest)
     except SystemExit as stop:  # argparse has printed its message: 0 after --help, 2 after a usage error
         return stop.code if isinstance(stop.code, int) else USAGE_ERROR
-    return int(module.run(arguments))
+    try:
+        return int(module.run(arguments))
+    except VlaError as error:  # says what was got, what was expected and what to do: a traceback adds nothing
+        print(f"vla-ros {name}: {error}", file=sys.stderr)
+        return FAILED
 
 
 if __name__ == "__main__":

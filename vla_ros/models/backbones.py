@@ -130,9 +130,9 @@ def _unreachable(kind: str, source: str, error: Exception) -> ContractError:
 def choose_norm(network: nn.Module, norm: str) -> nn.Module:
     """Give a network with batch normalisation the kind that its use calls for, in place, and return it.
 
-    "group": group normalisation, for training from nothing: it does not depend on the batch, works for a batch of one, and
-    an average of the weights is a network of its own (Chi et al. 2023 found it necessary). "frozen": batch normalisation
-    with the statistics that came with published weights. "batch": as it is.
+    "group": group normalisation and convolutions drawn anew, for training from nothing: it does not depend on the batch,
+    works for a batch of one, and an average of the weights is a network of its own (Chi et al. 2023 found it necessary).
+    "frozen": batch normalisation with the statistics that came with published weights. "batch": as it is.
 
     Raises:
         ContractError: for another word.
@@ -141,21 +141,28 @@ def choose_norm(network: nn.Module, norm: str) -> nn.Module:
         raise ContractError(f"norm is '{norm}', expected one of {', '.join(NORMS)}")
     if norm == "batch":
         return network
+    for module in network.modules():
+        if norm == "group" and isinstance(module, nn.Conv2d):
+            # The towers' own weights are drawn with a deviation of 0.02, for fine-tuning: behind a normalisation an
+            # optimiser that moves each weight by a rate near that turns them over in a few steps, and the picture is lost.
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+    _replace_norms(network, norm)
+    return network
+
+
+def _replace_norms(network: nn.Module, norm: str) -> None:
     for name, child in network.named_children():
         if not isinstance(child, nn.BatchNorm2d):
-            choose_norm(child, norm)
+            _replace_norms(child, norm)
             continue
         channels = child.num_features
         if norm == "group":
             groups = channels // GROUP_WIDTH if channels % GROUP_WIDTH == 0 else 1
-            # Not the batch normalisation's epsilon: that of these towers is 1e-3, as large as the variance behind a layer
-            # with their random weights, and layer by layer the picture would fade away.
             setattr(network, name, nn.GroupNorm(groups, channels, eps=1e-5))
         else:
             frozen = FrozenBatchNorm2d(channels, eps=child.eps)
             frozen.load_state_dict(child.state_dict())
             setattr(network, name, frozen.eval())
-    return network
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):

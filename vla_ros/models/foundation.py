@@ -39,6 +39,9 @@ from vla_ros.models.mixture import ActionMixture
 CONTINUOUS = 6
 """Columns of position and rotation."""
 
+PLAN_SPREAD = 0.5
+"""Deviation of where the plans of the mixture begin, normalised units."""
+
 
 @dataclass(frozen=True)
 class FoundationConfig:
@@ -133,6 +136,8 @@ class FoundationModel(VlaModel):
         self.policy_norm = nn.LayerNorm(c.width)
         self.weights = nn.Linear(c.width, c.plans)
         self.rows = nn.Linear(c.width, c.plans * (2 * CONTINUOUS + 1))
+        with torch.no_grad():  # plans that begin alike would stay alike: between two of them lies a saddle
+            self.rows.bias.view(c.plans, -1)[:, :CONTINUOUS].normal_(std=PLAN_SPREAD)
         self.present = nn.Linear(c.width, 1)
         self.target = nn.Linear(c.width, 3)
 

@@ -2,9 +2,9 @@
 
 Convolutions see each camera once. The sentence (a small GRU) modulates their features (FiLM, Perez et al. 2018), and
 spatial softmax (Levine et al. 2016) turns the result into points. The first point of each camera is taught where the
-named object is; the rest are free. From points, pooled features and proprioception a perceptron tells where the object is in
-the base frame, and a second one, given the way from the tool to there, tells the action chunk (Zhao et al. 2023).
-About half a million parameters: it trains on two CPU cores.
+named object is; the rest are free. From points, pooled features and proprioception a perceptron tells where the
+object is in the base frame, and a second one, given the way from the tool to there, tells the action chunk (Zhao et
+al. 2023). About half a million parameters: it trains on two CPU cores.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class MemoryEfficientModel(VlaModel):
         with torch.no_grad():
             grids = {n: tuple(self._see(torch.zeros(1, 3, *s)).shape[1:]) for n, s in config.cameras.items()}
         self.grids = {name: (grid[1], grid[2]) for name, grid in grids.items()}
-        self.patch = nn.Linear(next(iter(grids.values()))[0], config.width)
+        self.patch = nn.Sequential(nn.Linear(next(iter(grids.values()))[0], config.width), nn.LayerNorm(config.width))
         self.positions = nn.ParameterDict(
             {name: learned_positions(h * w, config.width) for name, (h, w) in self.grids.items()}
         )
@@ -148,8 +148,9 @@ def tiny_config(
     """Return sizes that train on one CPU core."""
     return {
         "cameras": dict(cameras), "vocabulary": vocabulary, "state_width": state_width, "horizon": horizon,
-        "vision": {"width_coefficient": 0.25, "depth_coefficient": 0.25, "drop_connect_rate": 0.0}, "shrink": 2,
-        "text": {"dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 96, "dropout": 0.0, "attention_dropout": 0.0},
+        "vision": {"width_coefficient": 0.25, "depth_coefficient": 0.25, "drop_connect_rate": 0.0,
+                   "strides": [1, 2, 2, 2, 1, 1, 1]},
+        "shrink": 2, "text": {"dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 96, "dropout": 0.0, "attention_dropout": 0.0},
         "width": 64, "hidden": 128,
     }  # fmt: skip
 

@@ -96,11 +96,11 @@ class RealTimeModel(VlaModel):
             first = next(iter(config.cameras.values()))
             depth = self._see(torch.zeros(1, 3, *first)).shape[1]
             cells = sum(self._see(torch.zeros(1, 3, *s))[0, 0].numel() for s in config.cameras.values())
-        self.reduce = nn.Sequential(nn.Conv2d(depth, config.channels, 1), nn.ReLU())
+        self.reduce = nn.Sequential(nn.Conv2d(depth, config.channels, 1), nn.SiLU())
         self.embedding = nn.Embedding(config.vocabulary, config.text_width, padding_idx=0)
         self.text = nn.LSTM(config.text_width, config.text_width, config.text_layers, batch_first=True)
         self.film = nn.Linear(config.text_width, 2 * config.hidden)
-        self.look = nn.Linear(cells * config.channels, config.hidden)
+        self.look = nn.Sequential(nn.Linear(cells * config.channels, config.hidden), nn.LayerNorm(config.hidden))
         self.enter = nn.Linear(config.hidden + config.state_width + config.text_width, config.hidden)
         self.memory = nn.GRUCell(config.hidden, config.hidden) if config.recurrent else None
         self.head = ChunkHead(config.hidden, config.hidden, config.horizon)
@@ -161,7 +161,7 @@ class RealTimeModel(VlaModel):
         scale, shift = self.film(cache.words).chunk(2, dim=-1)
         seen = repeat_scenes(self.look(torch.cat(maps, dim=1)), pairs[1]) * (1.0 + scale) + shift
         state = repeat_scenes(given.state, pairs[1])
-        vector = torch.relu(self.enter(torch.cat([torch.relu(seen), state, cache.words], dim=-1)))
+        vector = functional.silu(self.enter(torch.cat([functional.silu(seen), state, cache.words], dim=-1)))
         if self.memory is not None:
             cache.state = self.memory(vector, cache.state)
             vector = vector + cache.state

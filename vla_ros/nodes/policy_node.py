@@ -9,6 +9,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 
 from vla_ros.errors import ContractError, InstructionError, ObservationError
 from vla_ros.msg import ActionChunk as ChunkMessage
@@ -23,6 +24,7 @@ from vla_ros.policies.build import DEFAULT_CHECKPOINT, load_policy
 from vla_ros.robot.contract import load_contract
 from vla_ros.types import ActionChunk
 
+DELIVERY_TIMEOUT = 1.0  # s, lock step: longest time until every reader has a chunk
 STALE_AFTER = 0.5  # s without an observation
 HEARTBEAT_PERIOD = 0.5  # s, on the steady clock: it beats also while simulation time stands still
 
@@ -45,7 +47,7 @@ class PolicyNode(ManagedNode):
         name = self.parameter("policy", DEFAULT_CHECKPOINT, "folder of a checkpoint, or the name of a shipped one")
         device = self.parameter("device", "auto", "auto (CUDA where there is one), cpu, cuda, cuda:1, ...")
         lockstep = self.parameter("lockstep", False, "simulation time waits: no observation grows old meanwhile")
-        self._stale_after = math.inf if lockstep else STALE_AFTER
+        self._lockstep = bool(lockstep)
         self._policy = load_policy(name, self._contract, device)
         _limit_threads(threads)
         self.get_logger().info(f"policy {self._policy.name} on {self._policy.device}")
@@ -54,7 +56,7 @@ class PolicyNode(ManagedNode):
 
     def activate(self) -> None:
         """Begin to listen and to work."""
-        self._worker = InferenceWorker(self._policy, self._publish, stale_after=self._stale_after)
+        self._worker = InferenceWorker(self._policy, self._publish, self._tell, stale_after=math.inf if self._lockstep else STALE_AFTER)
         self._made = [
             self.create_subscription(ObservationMessage, "/vla/observation", self._on_observation, qos("observation")),
             self.create_subscription(InstructionMessage, "/vla/task", self._on_task, qos("task")),
@@ -119,6 +121,13 @@ class PolicyNode(ManagedNode):
         message.header.stamp = self.get_clock().now().to_msg()
         message.header.frame_id = self._policy.specification.frame
         self._chunks.publish(message)
+        if self._lockstep:
+            self._chunks.wait_for_all_acked(Duration(seconds=DELIVERY_TIMEOUT))
+
+    def _tell(self) -> None:
+        """Say at once that an inference is finished: in lock step the simulator waits for that."""
+        if self._lockstep:
+            self._beat()
 
     def _beat(self) -> None:
         if self._worker is None:

@@ -12,7 +12,7 @@ from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.errors import SimulationError, VlaError
-from vla_ros.msg import ActionChunk, Instruction
+from vla_ros.msg import ActionChunk, Instruction, PolicyStatus
 from vla_ros.msg import TaskStatus as TaskStatusMessage
 from vla_ros.nodes.conversions import (
     array_to_image,
@@ -61,6 +61,10 @@ class SimNode(ManagedNode):
             self._listen(
                 ActionChunk, "/vla/action_chunk", "action_chunk",
                 lambda m: simulator.chunk_arrived(stamp_to_seconds(m.observation_stamp)),
+            )  # fmt: skip
+            self._listen(
+                PolicyStatus, "/vla/policy_status", "status",
+                lambda m: simulator.policy_spoke(m.inferences, m.state == PolicyStatus.FAULT),
             )  # fmt: skip
         service = self.create_service(ResetScene, "/sim/reset_scene", self._on_reset)
         self._made.append(lambda: self.destroy_service(service))

@@ -66,6 +66,7 @@ class InferenceWorker:
         self,
         policy: Policy,
         publish: Callable[[ActionChunk], None],
+        finished: Callable[[], None] = lambda: None,
         *,
         stale_after: float = 0.5,
         hung_after: float = 2.0,
@@ -74,12 +75,14 @@ class InferenceWorker:
 
         Args:
             policy: From now on only the thread calls it.
-            publish: Takes each good chunk, in the worker's thread; must not wait.
+            publish: Takes each good chunk, in the worker's thread; must not wait long.
+            finished: Called in the worker's thread after every inference, good or not.
             stale_after: Without an observation for so long, s, the state is WAITING.
             hung_after: One inference that lasts longer, s, is reported as FAULT while it lasts.
         """
         self.policy = policy
-        self._publish, self._stale_after, self._hung_after = publish, stale_after, hung_after
+        self._publish, self._finished = publish, finished
+        self._stale_after, self._hung_after = stale_after, hung_after
         self._change = threading.Condition()
         self._closed = False
         self._instruction: Instruction | None = None
@@ -178,6 +181,7 @@ class InferenceWorker:
             if observation is None or instruction is None:  # wait_for saw both: only for the type checker
                 continue
             self._work(observation, instruction, must_reset)
+            self._finished()
 
     def _work(self, observation: Observation, instruction: Instruction, must_reset: bool) -> None:
         """One inference from start to publication; no exception of the policy leaves it."""

@@ -1,7 +1,9 @@
 """Lock step: when simulation time may go on, so that the speed of the machine has no part in what happens.
 
-An instant is over when its commands for the arm and for the gripper have come and, if there is a task, the policy's
-chunk for the newest frames.
+An instant is over when its commands for the arm and for the gripper have come and, if there is a task, the policy has
+answered the newest frames. A chunk alone is no answer: that it has arrived here does not mean that it has arrived at the
+safety node. In lock step the policy node waits until every reader has its chunk, and then says so by its count of
+inferences; that count is the answer.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ FIRST_REPEAT = 0.25
 REPEAT = 5.0
 """The same once answers have come: something was lost, or the robot is not armed any more, s."""
 
-CHUNK_REPEAT = 1.0
+POLICY_REPEAT = 1.0
 """Frames that are still unanswered after this wall time are taken again, for whoever missed them, s."""
 
-CHUNK_WAIT = 10.0
-"""Longest wall time to wait for the chunk of the newest frames, s."""
+POLICY_WAIT = 10.0
+"""Longest wall time to wait for the answer to the newest frames, s."""
 
 FRAME_SKEW = 0.05
 """How far an observation's stamp may lie before its frames, s: it is the oldest stamp of its parts."""
@@ -43,6 +45,8 @@ class LockstepGate:
         self._answered_at: dict[str, float | None] = dict.fromkeys(COMMANDED)
         self._repeat = FIRST_REPEAT
         self._chunk_stamp = self._frame_time = self._frames_before = -np.inf
+        self._inferences = self._inferences_before = 0
+        self._fault = False
         self._given_up = -np.inf
         self._misses = 0
 
@@ -56,14 +60,21 @@ class LockstepGate:
         self._chunk_stamp = max(self._chunk_stamp, observation_stamp)
         self._change.notify_all()
 
+    def policy_spoke(self, inferences: int, fault: bool) -> None:
+        """Take note of how many inferences the policy has finished, and whether it is at fault: no chunk comes then."""
+        self._inferences, self._fault = inferences, fault
+        self._change.notify_all()
+
     def frames_taken(self, time: float) -> None:
-        """Take note of new frames, for which a chunk is due."""
-        if time > self._frame_time:
-            self._frames_before, self._frame_time = self._frame_time, time
+        """Take note of new frames, which the policy has to answer."""
+        with self._change:
+            if time > self._frame_time:
+                self._frames_before, self._frame_time = self._frame_time, time
+                self._inferences_before = self._inferences
 
     def is_planned(self, now: float) -> bool:
-        """Say whether the frames of the instant `now` have their chunk: showing them again would only make another."""
-        return self._frame_time == now and self._has_chunk()
+        """Say whether the frames of the instant `now` are answered: showing them again would only make another chunk."""
+        return self._frame_time == now and self._is_planned()
 
     @property
     def in_step(self) -> bool:
@@ -78,27 +89,30 @@ class LockstepGate:
             self._repeat = REPEAT if done else FIRST_REPEAT
             return done and not self._interrupted()
 
-    def await_chunk(self) -> bool:
-        """Wait for the chunk of the newest frames; False when there is none, for one reason or another.
+    def await_policy(self) -> bool:
+        """Wait for the policy's answer to the newest frames; False when there is none, for one reason or another.
 
-        Frames that have been without a chunk for too long are warned of, and not waited for again.
+        Frames that have been without an answer for too long are warned of, and not waited for again.
         """
         if self._given_up == self._frame_time:
             return True
         with self._change:
-            self._change.wait_for(lambda: self._interrupted() or self._has_chunk(), timeout=CHUNK_REPEAT)
+            self._change.wait_for(lambda: self._interrupted() or self._is_planned(), timeout=POLICY_REPEAT)
             if self._interrupted():
                 return False
-            self._misses = 0 if self._has_chunk() else self._misses + 1
-        if self._misses * CHUNK_REPEAT < CHUNK_WAIT:
+            self._misses = 0 if self._is_planned() else self._misses + 1
+        if self._misses * POLICY_REPEAT < POLICY_WAIT:
             return self._misses == 0
         self._misses, self._given_up = 0, self._frame_time
-        self._warn(f"no chunk for the frames of {self._frame_time:.2f} s within {CHUNK_WAIT} s: going on")
+        self._warn(f"no chunk for the frames of {self._frame_time:.2f} s within {POLICY_WAIT} s: going on")
         return True
 
     def _is_answered(self, now: float) -> bool:
         wanted = round(now * _TICK)
         return all(stamp is not None and round(stamp * _TICK) == wanted for stamp in self._answered_at.values())
+
+    def _is_planned(self) -> bool:
+        return self._inferences > self._inferences_before and (self._fault or self._has_chunk())
 
     def _has_chunk(self) -> bool:
         return self._chunk_stamp > max(self._frames_before, self._frame_time - FRAME_SKEW)

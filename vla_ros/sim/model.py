@@ -139,10 +139,11 @@ def _add_cameras(spec: mujoco.MjSpec, contract: RobotContract) -> None:
     wanted = {camera.name for camera in contract.cameras}
     if unknown := wanted - {"front", "wrist"}:
         raise SimulationError(f"the cell has the cameras 'front' and 'wrist', the contract also wants {unknown}")
+    views = []
     if "front" in wanted:
-        spec.worldbody.add_camera(name="front", pos=list(FRONT_CAMERA["pos"]), fovy=FRONT_CAMERA["fovy"],
-                                  xyaxes=_look_at(FRONT_CAMERA["pos"], FRONT_CAMERA["look_at"], (0.0, 1.0, 0.0)))  # fmt: skip
+        views.append(("front", spec.worldbody, FRONT_CAMERA))
     if "wrist" in wanted:
-        hand = next(body for body in spec.bodies if body.name.endswith("_hand"))
-        hand.add_camera(name="wrist", pos=list(WRIST_CAMERA["pos"]), fovy=WRIST_CAMERA["fovy"],
-                        xyaxes=_look_at(WRIST_CAMERA["pos"], WRIST_CAMERA["look_at"], (0.0, 1.0, 0.0)))  # fmt: skip
+        views.append(("wrist", next(body for body in spec.bodies if body.name.endswith("_hand")), WRIST_CAMERA))
+    for name, body, view in views:
+        axes = _look_at(view["pos"], view["look_at"], (0.0, 1.0, 0.0))
+        body.add_camera(name=name, pos=list(view["pos"]), fovy=view["fovy"], xyaxes=axes)

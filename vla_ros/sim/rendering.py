@@ -16,8 +16,8 @@ from vla_ros.errors import SimulationError
 from vla_ros.types import ImageArray
 
 EGL_HINT = (
-    "install the headless OpenGL libraries, e.g. 'apt-get install libegl1 libgl1-mesa-dri', and where mujoco is imported "
-    "before vla_ros, set MUJOCO_GL=egl"
+    "install the headless OpenGL libraries, e.g. 'apt-get install libegl1 libgl1-mesa-dri', "
+    "and set MUJOCO_GL=egl where mujoco is imported before vla_ros"
 )
 
 

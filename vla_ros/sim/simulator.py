@@ -6,7 +6,7 @@ arrived, so that a seed repeats bit for bit whatever the machine does. Order wit
 
     clock(t), state(t), status -> frames of t if due -> physics from t to t + CONTROL_PERIOD
                                                         [lock step: once the commands for t have come and, while there
-                                                         is a task, the policy's chunk for the newest frames]
+                                                         is a task, the policy's answer to the newest frames]
 """
 
 from __future__ import annotations
@@ -148,8 +148,13 @@ class Simulator:
         with self._change:
             self._gate.chunk_arrived(observation_stamp)
 
+    def policy_spoke(self, inferences: int, fault: bool) -> None:
+        """Lock step: the policy has finished so many inferences, and every reader has their chunks."""
+        with self._change:
+            self._gate.policy_spoke(inferences, fault)
+
     def follow_instruction(self, instruction: str | None) -> None:
-        """Judge by a new instruction; None: there is no task any more, and lock step waits for no chunk."""
+        """Judge by a new instruction; None: there is no task any more, and lock step waits for no policy."""
 
         def follow() -> None:
             self._task_active = instruction is not None
@@ -278,7 +283,7 @@ class Simulator:
         """Lock step: wait for all that this instant needs; False when it has to be shown again."""
         if not self._cameras.wait(self._ticket, CAMERA_WAIT):
             self._outputs.warn(f"the cameras took more than {CAMERA_WAIT} s for the frames of {self._time:.2f} s")
-        if self._task_active and not self._gate.await_chunk():
+        if self._task_active and not self._gate.await_policy():
             if not self._interrupted():
                 self._begin_instant()
             return False

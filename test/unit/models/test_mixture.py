@@ -53,7 +53,8 @@ def test_responsibilities_by_bayes():
                       found.deviations[..., k : k + 1, :, :], found.gripper[..., k : k + 1, :]).log_prob(actions)
         for k in range(4)
     ]  # fmt: skip
-    joint = torch.stack(parts, dim=-1).exp().double() * found.weights.softmax(-1).double()
+    joint = torch.stack(parts, dim=-1).double()
+    joint = (joint - joint.amax(-1, keepdim=True)).exp() * found.weights.softmax(-1).double()
     expected = (joint / joint.sum(-1, keepdim=True)).float()
     torch.testing.assert_close(found.responsibilities(actions), expected, rtol=1e-3, atol=1e-5)
 

@@ -142,6 +142,7 @@ def test_lockstep_waits_for_the_chunk_of_the_newest_frames() -> None:
             time.sleep(0.02)  # the latency of the policy: a simulator that does not wait goes on meanwhile
             answered.append(recorder.frame_stamps[2 * count - 1][1])
             simulator.chunk_arrived(answered[-1])
+            simulator.policy_spoke(count, fault=False)
         recorder.wait_for_states(45)
     finally:
         simulator.close()
