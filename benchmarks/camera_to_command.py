@@ -1,16 +1,22 @@
-"""From a camera frame to the robot command that it caused, through the real graph, every frame counted.
+"""From a camera frame to the robot command that it caused, through the real nodes, every frame counted.
 
-    .venv/bin/python benchmarks/camera_to_command.py --frames 300 --json
+    .venv/bin/python benchmarks/camera_to_command.py --frames 300
 
-The simulator renders both cameras at 640x480 and 30 Hz; the shipped policy works on every observation. This process
-listens from outside: a frame counts from its arrival here to the second command that arrives after its action chunk
-did. The first one may have been computed before the chunk was there, so the figure is an upper bound by up to one tick.
+A stand-in for the robot, in a process of its own, hands out two cameras' images at 640x480 and 30 Hz and joint states at
+100 Hz, and follows every command at once; its pictures are rendered small and enlarged, so that rendering costs next to
+nothing. Between its images and its commands are perception_node, policy_node and safety_node with the shipped policy.
+
+Time runs on one steady clock from handing the frame to ROS to the arrival of the command. The safety node works through
+a chunk in its next tick; which of the two commands around that tick carries it cannot be seen from outside, so that the
+first command after the chunk is the lower bound and the second the upper one. The upper bound is the figure.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -19,57 +25,151 @@ from typing import Any
 import numpy as np
 
 WIDTH, HEIGHT, RATE_HZ = 640, 480, 30.0
-FULL_SECONDS = 60.0
+STATE_HZ = 100.0
+RENDERED = 4
+"""The pictures are rendered so many times smaller each way."""
+
+SETTLE_S = 2.0
+"""Frames of the first seconds warm up the nodes and are not counted."""
+
+ARM_S = 30.0
+LATE_S = 2.0
+"""How long after the last frame its command is waited for."""
 
 
-class _Listener:
-    """Notes when each thing arrived, by the steady clock of this process."""
+class StandIn:
+    """The robot and its cameras. Stamps are readings of the steady clock."""
 
-    def __init__(self, node: Any, contract: Any, first_camera: str) -> None:
-        from sensor_msgs.msg import Image
+    def __init__(self, seed: int) -> None:
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+        from sensor_msgs.msg import Image, JointState
         from trajectory_msgs.msg import JointTrajectory
 
         from vla_ros.msg import ActionChunk, Observation
         from vla_ros.nodes.qos import qos
+        from vla_ros.robot.contract import load_contract
 
-        self._lock = threading.Lock()
-        self.frames: dict[str, dict[int, float]] = {c.name: {} for c in contract.cameras}
-        self.observations: dict[int, float] = {}
-        self.chunks: dict[int, float] = {}
-        self.latencies: list[float] = []
-        self._waiting: list[tuple[float, int]] = []
-        self._first = first_camera
-        for camera in contract.cameras:
-            node.create_subscription(
-                Image, camera.topic, lambda m, name=camera.name: self._frame(name, m), qos("camera")
-            )
-        node.create_subscription(Observation, "/vla/observation", self._observation, qos("observation"))
-        node.create_subscription(ActionChunk, "/vla/action_chunk", self._chunk, qos("action_chunk"))
-        node.create_subscription(JointTrajectory, contract.controllers.arm_topic, self._command, qos("arm_command"))
+        self.contract = load_contract("panda")
+        self.lock = threading.Lock()
+        self.joints = self.contract.joints.home.copy()
+        self.opening = self.contract.gripper.max_opening
+        self.frames: dict[int, float] = {}
+        self.arrived: dict[str, dict[int, float]] = {"observation": {}, "chunk": {}, "first": {}, "second": {}}
+        self.waiting: list[tuple[int, str]] = []
+        self.commands = 0
+        self.seed, self.stopping = seed, False
+        rclpy.init()
+        self.node = rclpy.create_node("stand_in")
+        self.cameras = {c.name: self.node.create_publisher(Image, c.topic, qos("camera_out"))
+                        for c in self.contract.cameras}  # fmt: skip
+        topics = self.contract.controllers
+        self.states = self.node.create_publisher(JointState, topics.joint_states_topic, qos("joint_states_out"))
+        listen = self.node.create_subscription
+        listen(Observation, "/vla/observation", self._on_observation, qos("observation"))
+        listen(ActionChunk, "/vla/action_chunk", self._on_chunk, qos("action_chunk"))
+        listen(JointTrajectory, topics.arm_topic, self._on_arm, qos("arm_command"))
+        listen(JointTrajectory, topics.gripper_topic, self._on_gripper, qos("gripper_command"))
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
 
-    def _frame(self, camera: str, message: Any) -> None:
-        self.frames[camera].setdefault(_key(message.header.stamp), time.monotonic())
+    def _on_observation(self, message: Any) -> None:
+        self.arrived["observation"].setdefault(_key(message.header.stamp), time.monotonic())
 
-    def _observation(self, message: Any) -> None:
-        self.observations.setdefault(_key(message.header.stamp), time.monotonic())
-
-    def _chunk(self, message: Any) -> None:
+    def _on_chunk(self, message: Any) -> None:
         key = _key(message.observation_stamp)
-        if key not in self.chunks:
-            self.chunks[key] = time.monotonic()
-            seen = self.frames[self._first].get(key)
-            if seen is not None:
-                self._waiting.append((seen, 0))
+        if key not in self.arrived["chunk"]:
+            self.arrived["chunk"][key] = time.monotonic()
+            self.waiting.append((key, "first"))
 
-    def _command(self, message: Any) -> None:
-        del message
-        now, waiting = time.monotonic(), []
-        for seen, commands in self._waiting:
-            if commands >= 1:
-                self.latencies.append(now - seen)
-            else:
-                waiting.append((seen, commands + 1))
-        self._waiting = waiting
+    def _on_arm(self, message: Any) -> None:
+        now, self.commands = time.monotonic(), self.commands + 1
+        for key, place in self.waiting:
+            self.arrived[place][key] = now
+        self.waiting = [(key, "second") for key, place in self.waiting if place == "first"]
+        with self.lock:
+            self.joints = np.array(message.points[0].positions)
+
+    def _on_gripper(self, message: Any) -> None:
+        with self.lock:
+            self.opening = float(sum(message.points[0].positions))
+
+    def _publish_states(self) -> None:
+        from vla_ros.nodes.conversions import robot_state_to_joint_state
+        from vla_ros.types import Pose, RobotState
+
+        nowhere, before = Pose(np.zeros(3), [0.0, 0.0, 0.0, 1.0]), self.joints
+        for now in _ticks(STATE_HZ, lambda: self.stopping):
+            with self.lock:
+                joints, opening = self.joints, self.opening
+            state = RobotState(joints, (joints - before) * STATE_HZ, opening, nowhere, now)
+            self.states.publish(robot_state_to_joint_state(state, self.contract))
+            before = joints
+
+    def _publish_frames(self) -> None:
+        import cv2
+
+        from vla_ros.nodes.conversions import array_to_image, seconds_to_stamp
+        from vla_ros.sim.cell import Cell
+
+        import mujoco  # isort: skip  (after the cell, which chooses the OpenGL back end)
+
+        small = (HEIGHT // RENDERED, WIDTH // RENDERED)
+        cell = Cell(self.contract, camera_sizes={c.name: small for c in self.contract.cameras})
+        cell.reset(self.seed)
+        print(json.dumps({"instruction": cell.instruction}), flush=True)
+        arm = [cell.model.joint(name).qposadr[0] for name in self.contract.joints.names]
+        fingers = [cell.model.joint(name).qposadr[0] for name in self.contract.gripper.names]
+        for _ in _ticks(RATE_HZ, lambda: self.stopping):
+            with self.lock:
+                cell.data.qpos[arm], cell.data.qpos[fingers] = self.joints, self.opening / 2.0
+            mujoco.mj_kinematics(cell.model, cell.data)
+            mujoco.mj_camlight(cell.model, cell.data)
+            pictures = {name: cv2.resize(cell.render(name), (WIDTH, HEIGHT)) for name in self.cameras}
+            now = time.monotonic()
+            self.frames[_key(seconds_to_stamp(now))] = now
+            for name, publisher in self.cameras.items():
+                publisher.publish(array_to_image(pictures[name], now, self.contract.camera(name).frame))
+
+    def run(self) -> dict[str, Any]:
+        """Play until a line comes from stdin, and return what was seen."""
+        threads = [threading.Thread(target=work, daemon=True) for work in
+                   (self._publish_frames, self._publish_states, self.executor.spin)]  # fmt: skip
+        for thread in threads:
+            thread.start()
+        begin = float(sys.stdin.readline())
+        sys.stdin.readline()
+        self.stopping = True
+        threads[0].join(5.0)
+        time.sleep(LATE_S)
+        frames = {key: sent for key, sent in self.frames.items() if sent >= begin}
+        return {
+            "commands": self.commands,
+            "late": _late(list(frames.values())),
+            "frames": _joined(frames, self.arrived),
+        }
+
+
+def _joined(frames: dict[int, float], arrived: dict[str, dict[int, float]]) -> list[dict[str, float]]:
+    """Return for each frame how long after it each thing arrived, ms."""
+    return [
+        {what: 1e3 * (times[key] - sent) for what, times in arrived.items() if key in times}
+        for key, sent in sorted(frames.items())
+    ]
+
+
+def _ticks(rate: float, stopped: Any) -> Any:
+    """Yield readings of the steady clock at `rate`; a tick that is late shortens the next wait, none is left out."""
+    due = time.monotonic()
+    while not stopped():
+        yield time.monotonic()
+        due = max(due + 1.0 / rate, time.monotonic() - 1.0 / rate)
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+def _late(sent: list[float]) -> int:
+    """Return how many frames came over half a period late: the stand-in, not the graph, was too slow."""
+    return int((np.diff(sorted(sent)) > 1.5 / RATE_HZ).sum()) if len(sent) > 1 else 0
 
 
 def _key(stamp: Any) -> int:
@@ -77,89 +177,118 @@ def _key(stamp: Any) -> int:
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
-def _gaps(keys: list[int]) -> int:
-    """Return how many frames are missing between the first and the last, at the nominal rate."""
-    if len(keys) < 2:
-        return 0
-    return round((max(keys) - min(keys)) / 1e9 * RATE_HZ) + 1 - len(keys)
-
-
-def main() -> int:
-    """Run the graph, measure, print one JSON object; 0 when no frame was lost."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, default=300)
-    parser.add_argument("--policy", default="checkpoints/pick")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
-    parser.add_argument("--json", action="store_true", help="accepted for symmetry: the last line is always JSON")
-    args = parser.parse_args()
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run the graph around the stand-in and return the figures."""
     from dataclasses import replace
 
     from vla_ros.nodes.graph import Graph, load_graph
     from vla_ros.nodes.observer import Observer
     from vla_ros.nodes.operator_client import Operator
-    from vla_ros.nodes.runner import GraphRunner
+    from vla_ros.nodes.runner import GraphRunner, graph_environment
     from vla_ros.robot.contract import load_contract
 
-    contract = load_contract("panda")
-    extra = {
-        "sim_node": {"camera_width": WIDTH, "camera_height": HEIGHT, "camera_rate_hz": RATE_HZ},
-        "perception_node": {f"{c.name}.{side}": value for c in contract.cameras
-                            for side, value in (("width", WIDTH), ("height", HEIGHT))},
-    }  # fmt: skip
-    graph = load_graph()
-    nodes = tuple(replace(n, parameters={**n.parameters, **extra.get(n.name, {})}) for n in graph.nodes)
-    arguments = {"policy": args.policy, "device": args.device, "seed": 1}
-    with GraphRunner(arguments, graph=Graph(graph.arguments, nodes), folder=args.out, progress=print) as runner:
-        listener = _Listener(runner.node, contract, contract.cameras[0].name)
-        observer = Observer(runner.node, contract)
-        operator = Operator(runner.node, observer)
-        observer.wait(lambda: bool(observer.task.instruction), 20.0)
-        operator.arm(20.0)
-        operator.say(observer.task.instruction, 20.0)
-        observer.wait(lambda: len(listener.latencies) >= args.frames, FULL_SECONDS)
-        safety = observer.safety
-    figures = _figures(listener, safety)
-    _draw(listener, args.out / "camera_to_command.png")
-    print(json.dumps(figures))
-    return 0 if figures["frames_lost"] == 0 else 1
+    contract, graph = load_contract("panda"), load_graph()
+    size = {f"{c.name}.{side}": px for c in contract.cameras for side, px in (("width", WIDTH), ("height", HEIGHT))}
+    nodes = tuple(replace(n, parameters={**n.parameters, **(size if n.name == "perception_node" else {})})
+                  for n in graph.nodes)  # fmt: skip
+    wanted = {"policy": arguments.policy, "device": arguments.device, "use_sim_time": False}
+    with GraphRunner(
+        wanted, graph=Graph(graph.arguments, nodes), simulation=False, folder=arguments.out, progress=print
+    ) as runner:
+        command = [sys.executable, __file__, "--stand-in", "--seed", str(arguments.seed)]
+        process = subprocess.Popen(
+            command, env=graph_environment(runner.domain), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert process.stdin is not None and process.stdout is not None
+            instruction = json.loads(process.stdout.readline())["instruction"]
+            observer = Observer(runner.node, contract)
+            operator = Operator(runner.node, observer)
+            operator.arm(ARM_S)
+            operator.say(instruction, ARM_S)
+            observer.wait(lambda: observer.episode.chunks > 0, ARM_S)
+            time.sleep(SETTLE_S)
+            observer.begin()
+            process.stdin.write(f"{time.monotonic()}\n")
+            process.stdin.flush()
+            time.sleep(arguments.frames / RATE_HZ)
+            figures = observer.figures(lockstep=False)
+            states = sorted({f"{state}: {reason}" for state, reason in observer.episode.states})
+            seen = json.loads(process.communicate("end\n", timeout=60.0)[0].splitlines()[-1])
+        finally:
+            process.kill()
+            process.wait()
+    return _summary(seen, figures, states)
 
 
-def _figures(listener: _Listener, safety: Any) -> dict[str, Any]:
-    values = np.array(listener.latencies) * 1e3
-    frames = {name: sorted(keys) for name, keys in listener.frames.items()}
-    begin = min(listener.chunks, default=0)
-    end = max(listener.chunks, default=0)
-    served = [key for key in listener.observations if begin <= key <= end]
+def _summary(seen: dict[str, Any], figures: dict[str, Any], states: list[str]) -> dict[str, Any]:
+    frames = seen["frames"]
+    column = {what: [frame[what] for frame in frames if what in frame] for what in
+              ("observation", "chunk", "first", "second")}  # fmt: skip
     return {
-        "width": WIDTH, "height": HEIGHT, "rate_hz": RATE_HZ,
-        "frames": {name: len(keys) for name, keys in frames.items()},
-        "frames_lost": sum(_gaps(keys) for keys in frames.values()),
-        "observations": len(listener.observations),
-        "observations_lost": _gaps(sorted(listener.observations)),
-        "observations_with_a_task": len(served),
-        "chunks": len(listener.chunks),
-        "frame_to_command": len(values),
-        "frame_to_command_ms_p50": round(float(np.percentile(values, 50)), 2) if len(values) else None,
-        "frame_to_command_ms_p99": round(float(np.percentile(values, 99)), 2) if len(values) else None,
-        "missed_ticks": None if safety is None else int(safety.missed_ticks),
-        "ticks": None if safety is None else int(safety.tick),
+        "width": WIDTH, "height": HEIGHT, "rate_hz": RATE_HZ, "cameras": 2,
+        "frames_sent": len(frames),
+        "frames_sent_late": seen["late"],
+        "frames_observed": len(column["observation"]),
+        "frames_lost": len(frames) - len(column["observation"]),
+        "frames_superseded": len(column["observation"]) - len(column["chunk"]),
+        "frames_to_command": len(column["second"]),
+        **{f"{name}_ms_{label}": _percentile(column[what], percent)
+           for what, name in (("observation", "frame_to_observation"), ("chunk", "frame_to_chunk"),
+                              ("first", "frame_to_command_lower"), ("second", "frame_to_command"))
+           for label, percent in (("p50", 50), ("p99", 99))},
+        "policy_ms_p50": figures["policy_ms_p50"],
+        "missed_ticks": figures["missed_ticks"],
+        "command_rate_hz": figures["command_rate_hz"],
+        "safety_states": states,
+        "latencies_ms": column["second"],
     }  # fmt: skip
 
 
-def _draw(listener: _Listener, path: Path) -> None:
+def _percentile(values: list[float], percent: float) -> float | None:
+    return round(float(np.percentile(values, percent)), 2) if values else None
+
+
+def draw(figures: dict[str, Any], path: Path) -> None:
+    """Draw the time of every frame."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure, axes = plt.subplots(figsize=(8, 4), dpi=110)
-    axes.hist(np.array(listener.latencies) * 1e3, bins=60)
+    axes.hist(figures["latencies_ms"], bins=60)
     axes.set(xlabel="camera frame to robot command, ms", ylabel="frames",
-             title=f"{WIDTH}x{HEIGHT} at {RATE_HZ:.0f} Hz, {len(listener.latencies)} frames")  # fmt: skip
+             title=f"Two cameras, {WIDTH}x{HEIGHT} at {RATE_HZ:.0f} Hz: {figures['frames_to_command']} of "
+                   f"{figures['frames_sent']} frames, p50 {figures['frame_to_command_ms_p50']} ms, "
+                   f"p99 {figures['frame_to_command_ms_p99']} ms")  # fmt: skip
+    axes.title.set_fontsize(10)
     figure.tight_layout()
     figure.savefig(path)
+
+
+def main() -> int:
+    """Measure, draw, and print one JSON object last; 0 when no frame was lost."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, default=300, help="frames of each camera to count (%(default)s)")
+    parser.add_argument("--policy", default="checkpoints/pick", help="folder of a checkpoint (%(default)s)")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--seed", type=int, default=1, help="decides the scene (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="for the picture and the logs")
+    parser.add_argument("--json", action="store_true", help="accepted for symmetry: the last line is always JSON")
+    parser.add_argument("--stand-in", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.stand_in:
+        from vla_ros.nodes.large_buffers import keep_large_buffers
+
+        keep_large_buffers()
+        print(json.dumps(StandIn(arguments.seed).run()), flush=True)
+        return 0
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    figures = measure(arguments)
+    draw(figures, arguments.out / "camera_to_command.png")
+    print(json.dumps({name: value for name, value in figures.items() if name != "latencies_ms"}))
+    return 0 if figures["frames_lost"] == 0 else 1
 
 
 if __name__ == "__main__":

@@ -25,13 +25,17 @@ from vla_ros.nodes.conversions import (
     array_to_image,
     message_to_observation,
     robot_state_to_joint_state,
+    seconds_to_stamp,
     stamp_to_seconds,
 )
 from vla_ros.nodes.graph import Graph, Value, load_graph
+from vla_ros.nodes.perception_node import IMAGES_WAITING, PerceptionNode
 from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner
+from vla_ros.nodes.runner import GraphRunner, RosLink, free_domain
 from vla_ros.nodes.transitions import ACTIVATE, DEACTIVATE, GraphError, LifecycleClient
+from vla_ros.perception.assembler import Assembler
 from vla_ros.perception.geometry import resize_for_policy
+from vla_ros.perception.health import CameraFault
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import RobotState
@@ -71,6 +75,7 @@ class Feeder:
         self.arm_moves = False
         self.time, self.angle, self.sets, self.end = 100.0, 0.0, 0, False
         self.sent: dict[tuple[str, float], np.ndarray] = {}
+        self.angles: dict[float, float] = {}
         self._kinematics = Kinematics(CONTRACT)
         node.create_subscription(Observation, "/vla/observation", self._take_observation, qos("observation"))
         node.create_subscription(DiagnosticArray, "/diagnostics", self._take_report, qos("diagnostics"))
@@ -92,15 +97,18 @@ class Feeder:
             time.sleep(max(due - time.monotonic(), 0.0))
 
     def play(self) -> None:
-        """Send one set: the joint state first, as drivers do."""
+        """Send one set: two joint states, the second at the time of the images."""
         with self.change:
             self.time = round(self.time + PERIOD, 6)
             stamp, self.sets, bend = self.time, self.sets + 1, self.bend
+            halfway = 0.5 * self.angle
             self.angle = 0.3 * math.sin(0.15 * self.sets) if self.arm_moves else self.angle
-            angle = self.angle
-        state = RobotState(HOME + angle, np.zeros(7), 0.05, self._kinematics.forward(HOME + angle), stamp)
-        if (joints := bend("joints", robot_state_to_joint_state(state, CONTRACT))) is not None:
-            self._joints.publish(joints)
+            halfway += 0.5 * self.angle
+        for at, angle in ((stamp - PERIOD / 2, halfway), (stamp, self.angle)):
+            state = RobotState(HOME + angle, np.zeros(7), 0.05, self._kinematics.forward(HOME + angle), at)
+            self.angles[at] = angle
+            if (joints := bend("joints", robot_state_to_joint_state(state, CONTRACT))) is not None:
+                self._joints.publish(joints)
         for place, (name, camera) in enumerate(CAMERAS.items()):
             scene = SCENES[(self.sets + place) % len(SCENES)]
             self.sent[name, stamp] = scene
@@ -121,6 +129,10 @@ class Feeder:
         with self.change:
             assert self.change.wait_for(condition, DEADLINE), self.describe()
             return condition()
+
+    def listeners(self) -> int:
+        """How many subscriptions the node has among what the feeder plays."""
+        return sum(publisher.get_subscription_count() for publisher in (*self._cameras.values(), self._joints))
 
     def describe(self) -> str:
         last = [f"{s.name}: {s.message}" for s in self.reports[-1].values()] if self.reports else "no report"
@@ -199,6 +211,30 @@ def test_an_observation_is_what_was_sent_at_its_stamp(feeder: Feeder) -> None:
     stamps = [stamp(message) for message in messages]
     assert stamps == sorted(set(stamps))
     assert len({message.joint_positions[0] for message in messages}) > 5, "the arm moved"
+
+
+SHIFT = {"front": -0.010, "wrist": -0.004}
+
+
+def shifted(who: str, message: Any) -> Any:
+    if who in SHIFT:
+        message.header.stamp = seconds_to_stamp(stamp_to_seconds(message.header.stamp) + SHIFT[who])
+    return message
+
+
+def test_parts_of_different_times_keep_them_and_the_state_is_that_of_the_oldest_picture(feeder: Feeder) -> None:
+    with feeder.bent(shifted, moves=True):
+        messages = feeder.wait_observations(10)[5:]
+    for message in messages:
+        taken = {n: stamp_to_seconds(i.header.stamp) for n, i in zip(message.camera_names, message.images, strict=True)}
+        assert stamp(message) == taken["front"]
+        assert taken["wrist"] == pytest.approx(taken["front"] + 0.006, abs=1e-9)
+        assert message.skew == pytest.approx(0.006, abs=1e-9)
+        played = round(taken["front"] + 0.010, 6)
+        before, after = feeder.angles[played - PERIOD / 2], feeder.angles[played]
+        expected = before + (after - before) * 0.6  # 15 ms into the 25 ms between the two states
+        assert message.joint_positions[0] - HOME[0] == pytest.approx(expected, abs=1e-6)
+    assert len({message.joint_positions[0] for message in messages}) == len(messages), "the arm moved"
 
 
 def test_numbers_rise_by_one(feeder: Feeder) -> None:
@@ -370,12 +406,47 @@ def test_an_inactive_node_is_silent_and_goes_on_counting_afterwards(feeder: Feed
     lifecycle.change(NAME, DEACTIVATE, DEADLINE)
     last, since = feeder.observations[-1].sequence, feeder.time
     feeder.wait_report(node="not active")
+    end = time.monotonic() + DEADLINE
+    while feeder.listeners():
+        assert time.monotonic() < end, "an inactive node still listens"
+        time.sleep(0.01)
     feeder.wait_sets(5)
     until = feeder.time
     lifecycle.change(NAME, ACTIVATE, DEADLINE)
     after = feeder.wait_observations(1)
     assert not [s for s in map(stamp, feeder.observations) if since + PERIOD / 2 < s < until - PERIOD / 2]
     assert after[0].sequence >= last + 1
+
+
+def test_a_worker_that_is_held_up_costs_old_images_and_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrived, release = threading.Event(), threading.Event()
+
+    def hold_up(self: Assembler, *picture: object) -> CameraFault:
+        arrived.set()
+        release.wait(DEADLINE)
+        return CameraFault.NONE
+
+    monkeypatch.setattr(Assembler, "add_picture", hold_up)
+    link = RosLink("perception_test", free_domain())
+    node = PerceptionNode(context=link.node.context, use_global_arguments=False)
+    try:
+        node.configure()
+        node.activate()
+        image = array_to_image(SCENES[0], 1.0, CAMERAS["front"].frame)
+        node._take_image("front", image)
+        assert arrived.wait(DEADLINE)
+        for _ in range(50):
+            node._take_image("front", image)
+            node._take_joint_state(JointState())
+        assert len(node._images["front"]) == IMAGES_WAITING
+        assert node._overwritten["front"] == 50 - IMAGES_WAITING
+        assert node._joint_states.maxlen is not None
+    finally:
+        release.set()
+        node.deactivate()
+        node.cleanup()
+        node.destroy_node()
+        link.close()
 
 
 @pytest.mark.parametrize(

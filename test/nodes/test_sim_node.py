@@ -323,7 +323,7 @@ def test_in_lockstep_with_a_task_time_waits_for_the_chunk(tmp_path: Path) -> Non
             newest = max(images, key=lambda image: stamp_to_seconds(image.header.stamp))
             time.sleep(0.05)  # the latency of the policy
             latest = max((driver._tick(state.header.stamp) for state in states), default=0)
-            assert latest <= driver._tick(newest.header.stamp)
+            assert latest < driver._tick(newest.header.stamp) + 10  # the next frames are ten instants away
             answered |= {driver._tick(image.header.stamp) for image in images}
             chunks.publish(ActionChunk(observation_stamp=newest.header.stamp))
             policy.publish(PolicyStatus(inferences=count, state=PolicyStatus.RUNNING))

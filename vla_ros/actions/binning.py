@@ -81,7 +81,8 @@ class ActionBins:
             raise ChunkError(f"bins are {array.dtype}, expected whole numbers")
         if array.size and not (array.min() >= 0 and array.max() < self.count):
             raise ChunkError(f"bins {array.min()} to {array.max()}, expected 0 to {self.count - 1}")
-        return self.centres[np.arange(self.low.size), array]
+        found: FloatArray = self.centres[np.arange(self.low.size), array]
+        return found
 
     def _check_width(self, shape: tuple[int, ...]) -> None:
         if len(shape) < 1 or shape[-1] != self.low.size:

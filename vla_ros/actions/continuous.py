@@ -16,7 +16,7 @@ UNIT_TOLERANCE = 1e-6
 """How far the norm of a unit quaternion may be from 1."""
 
 SMALLEST_RANGE = 1e-9
-"""Bounds closer together than this (or than this share of their size) are one value, and dividing by it invents numbers."""
+"""Bounds closer together than this (or this share of their size) are one value; dividing by it would invent numbers."""
 
 
 @dataclass(frozen=True)

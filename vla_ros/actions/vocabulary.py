@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from vla_ros.errors import ContractError, InstructionError
 
 SYMBOLIC_ACTIONS = (
-    "navigate_to", "pick_up", "place_at", "place_on", "place_in", "open", "close", "push", "pull", "turn_on", "turn_off",
-    "look_at", "hand_over", "wait", "done",
+    "navigate_to", "pick_up", "place_at", "place_on", "place_in", "open", "close", "push", "pull", "turn_on",
+    "turn_off", "look_at", "hand_over", "wait", "done",
 )  # fmt: skip
 """What a household arm is asked to do; "done" ends a plan."""
 

@@ -63,11 +63,10 @@ def build_tower(kind: str, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 (T
     """
     configuration, network = _classes(kind)
     try:
-        given = configuration(**values)
-        known = set(given.to_dict())
+        known = set(configuration().to_dict()) | set(configuration.attribute_map)
         if unknown := sorted(set(values) - known):
             raise ContractError(f"backbone '{kind}' has no value {unknown}, it has: {', '.join(sorted(known))}")
-        return network(given)
+        return network(configuration(**values))
     except (TypeError, ValueError, AssertionError, ZeroDivisionError) as error:
         raise ContractError(f"backbone '{kind}' cannot be built from {dict(values)}: {error}") from error
 

@@ -158,10 +158,9 @@ class ClipModel(VlaModel):
 
     def _read(self, tokens: Tensor) -> _Text:
         ended = with_end(tokens, self.config.vocabulary)
-        mask = ended != 0
-        read = self.clip.text_model(ended, attention_mask=mask.long())
+        read = self.clip.text_model(ended)  # causal, so that the padding behind the end mark reaches no word
         feature = functional.normalize(self.clip.text_projection(read.pooler_output), dim=-1)
-        return _Text(read.last_hidden_state, mask, feature)
+        return _Text(read.last_hidden_state, ended != 0, feature)
 
     def _where(self, seen: Tensor, sentence: Tensor, pairs: tuple[int, int], grid: tuple[int, int]) -> Tensor:
         """Return (M, h', w'), the softmax of the scaled cosine between a sentence and every patch."""

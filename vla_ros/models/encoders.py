@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import fields
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -205,7 +206,7 @@ def _stem(kind: str, width: int, patch: int) -> nn.Module:
         raise ContractError(f"patch is {patch}; several convolutions need {FIRST_STRIDE} times a power of two")
     channels = [max(16, width >> (halvings - i)) for i in range(halvings)] + [width]
     layers: list[nn.Module] = [nn.Conv2d(3, channels[0], FIRST_STRIDE, stride=FIRST_STRIDE)]
-    for before, after in zip(channels[:-1], channels[1:], strict=True):
+    for before, after in pairwise(channels):
         layers += [nn.GELU(), nn.Conv2d(before, after, 3, stride=2, padding=1)]
     return nn.Sequential(*layers)
 

@@ -40,7 +40,7 @@ CONTINUOUS = 6
 """Columns of position and rotation."""
 
 PLAN_SPREAD = 0.5
-"""Deviation of where the plans of the mixture begin, normalised units."""
+"""Where the plans of the mixture begin: each column at this or minus this, normalised units."""
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,21 @@ class FoundationModel(VlaModel):
         self.policy_norm = nn.LayerNorm(c.width)
         self.weights = nn.Linear(c.width, c.plans)
         self.rows = nn.Linear(c.width, c.plans * (2 * CONTINUOUS + 1))
-        with torch.no_grad():  # plans that begin alike would stay alike: between two of them lies a saddle
-            self.rows.bias.view(c.plans, -1)[:, :CONTINUOUS].normal_(std=PLAN_SPREAD)
+        self._spread_plans()
         self.present = nn.Linear(c.width, 1)
         self.target = nn.Linear(c.width, 3)
+
+    def _spread_plans(self) -> None:
+        """Let the plans begin apart, and equally far from 0.
+
+        Plans that begin alike stay alike, and one that begins nearer to the data than the others takes all of it.
+        """
+        with torch.no_grad():
+            self.rows.weight.mul_(0.1)
+            bias = self.rows.bias.view(self.config.plans, -1)
+            bias.zero_()
+            signs = torch.rand(self.config.plans, CONTINUOUS, device=bias.device) < 0.5
+            bias[:, :CONTINUOUS] = torch.where(signs, PLAN_SPREAD, -PLAN_SPREAD)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> FoundationModel:

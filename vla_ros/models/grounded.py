@@ -98,7 +98,7 @@ class GroundedModel(VlaModel):
         self.read = Attention(config.width, config.heads)
         self.score = nn.Sequential(nn.Linear(3 * config.width, config.width), nn.GELU(), nn.Linear(config.width, 1))
         self.none = nn.Linear(config.width, 1)
-        self.head = ChunkHead(2 * config.width + config.state_width + 6, config.hidden, config.horizon)
+        self.head = ChunkHead(2 * config.width + config.state_width + 6, config.hidden, config.horizon, beliefs=False)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> GroundedModel:

@@ -18,14 +18,14 @@ COLUMNS = 7
 class ChunkHead(nn.Module):
     """One vector for a pair of scene and sentence to the chunk, the place of the named object, and whether it is there."""
 
-    def __init__(self, inputs: int, hidden: int, horizon: int) -> None:
-        """Build a perceptron with two hidden layers."""
+    def __init__(self, inputs: int, hidden: int, horizon: int, beliefs: bool = True) -> None:
+        """Build a perceptron with two hidden layers; without `beliefs` it says the chunk alone."""
         super().__init__()
         self.horizon = horizon
         self.trunk = nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU())
         self.chunk = nn.Linear(hidden, horizon * COLUMNS)
-        self.target = nn.Linear(hidden, 3)
-        self.present = nn.Linear(hidden, 1)
+        self.target = nn.Linear(hidden, 3) if beliefs else None
+        self.present = nn.Linear(hidden, 1) if beliefs else None
 
     def forward(
         self, vector: Tensor, pairs: tuple[int, int], attention: Mapping[str, Tensor] | None = None
@@ -37,8 +37,8 @@ class ChunkHead(nn.Module):
             positions=chunk[..., :3],
             rotations=chunk[..., 3:6],
             gripper=chunk[..., 6],
-            target=self.target(seen).unflatten(0, pairs),
-            present=self.present(seen).view(pairs),
+            target=None if self.target is None else self.target(seen).unflatten(0, pairs),
+            present=None if self.present is None else self.present(seen).view(pairs),
             attention={name: look.unflatten(0, pairs) for name, look in (attention or {}).items()},
         )
 

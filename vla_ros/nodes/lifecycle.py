@@ -24,6 +24,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.signals import SignalHandlerOptions
 
 from vla_ros.errors import VlaError
+from vla_ros.nodes.large_buffers import keep_large_buffers
 from vla_ros.nodes.qos import qos
 
 DIAGNOSTICS_PERIOD = 1.0
@@ -169,6 +170,7 @@ def run_node(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = 
     SIGINT and SIGTERM are treated alike: the node stops, frees what it holds, and the process ends with 0; with 1 when
     that takes longer than `END_GRACE`. A callback that raises is logged, and the node goes on.
     """
+    keep_large_buffers()
     rclpy.init(args=sys.argv if arguments is None else list(arguments), signal_handler_options=SignalHandlerOptions.NO)
     stopping = threading.Event()
 

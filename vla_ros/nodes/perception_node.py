@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from functools import partial
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.publisher import Publisher
@@ -56,9 +57,9 @@ OBSERVATIONS = "observations"
 class PerceptionNode(ManagedNode):
     """See the module."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 (those of rclpy.node.Node)
         """Create the node, unconfigured."""
-        super().__init__("perception_node")
+        super().__init__("perception_node", **options)
         self._sequence = 0  # rises through every change of state: who reads it takes a lower number for an old one
         self._change = threading.Condition()
         self._worker: threading.Thread | None = None

@@ -56,7 +56,8 @@ class PolicyNode(ManagedNode):
 
     def activate(self) -> None:
         """Begin to listen and to work."""
-        self._worker = InferenceWorker(self._policy, self._publish, self._tell, stale_after=math.inf if self._lockstep else STALE_AFTER)
+        stale_after = math.inf if self._lockstep else STALE_AFTER
+        self._worker = InferenceWorker(self._policy, self._publish, self._tell, stale_after=stale_after)
         self._made = [
             self.create_subscription(ObservationMessage, "/vla/observation", self._on_observation, qos("observation")),
             self.create_subscription(InstructionMessage, "/vla/task", self._on_task, qos("task")),

@@ -82,8 +82,11 @@ class ChunkGate:
             reason = self._judge_form(chunk) or self._judge_service(chunk) or self._judge_time(chunk, sensor_time)
             if reason is not None:
                 return reason
+        except Exception:  # fields of another kind than was promised
+            return Reason.CHUNK_SHAPE
+        try:
             plan = self._decode(chunk, start)
-        except (VlaError, ValueError, TypeError, AttributeError, FloatingPointError, OverflowError):
+        except (VlaError, ValueError):
             return Reason.CHUNK_ROTATION
         if isinstance(plan, Reason):
             return plan

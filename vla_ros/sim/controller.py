@@ -60,19 +60,28 @@ class TrajectoryController:
     Times are seconds on one clock of the caller's choice (simulation time in the simulator), never going back.
     """
 
-    def __init__(self, names: Sequence[str], positions: FloatArray, command_timeout: float) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        positions: FloatArray,
+        command_timeout: float,
+        velocity_limits: FloatArray | None = None,
+    ) -> None:
         """Hold `positions` (n,) until the first command.
 
         Args:
             names: Joints in the order of every (n,) array that `sample` returns.
             positions: Reference to hold, rad or m.
             command_timeout: Longest time that a trajectory is followed for after it arrived, s.
+            velocity_limits: (n,) rad/s or m/s. As the motion generators of real arms do, a trajectory is refused whose
+                first point could not be reached at these speeds within its time and the time-out. None: no limit.
 
         Raises:
             TrajectoryError: when names, positions and time-out do not make sense together.
         """
         self.names = tuple(names)
         self.command_timeout = command_timeout
+        self._velocity_limits = None if velocity_limits is None else frozen_array(velocity_limits)
         if not command_timeout > 0.0:
             raise TrajectoryError(f"command time-out is {command_timeout} s, expected more than 0")
         self._knots: list[_Knot] = []
@@ -109,7 +118,9 @@ class TrajectoryController:
             raise TrajectoryError(f"times from start are {times}, expected rising ones from 0 s on")
         # A point whose time has passed is skipped: the reference goes from where it is to the next one, without a jump.
         coming = [knot for knot in knots if knot.time > now] or [replace(knots[-1], time=now)]
-        self._knots = [_Knot(now, *self._reference(now)), *coming]
+        reference = _Knot(now, *self._reference(now))
+        self._check_jump(reference, coming[0])
+        self._knots = [reference, *coming]
         self._accepted_at = now
 
     def _order(self, names: Sequence[str]) -> list[int]:
@@ -129,6 +140,18 @@ class TrajectoryController:
         late = now - (start + points[-1].time_from_start)
         if late > self.command_timeout:
             raise TrajectoryError(f"the trajectory ended {late:.3f} s ago, more than {self.command_timeout} s")
+
+    def _check_jump(self, reference: _Knot, first: _Knot) -> None:
+        if self._velocity_limits is None:
+            return
+        reach = self._velocity_limits * (first.time - reference.time + self.command_timeout)
+        excess = np.abs(first.positions - reference.positions) - reach
+        worst = int(np.argmax(excess))
+        if excess[worst] > 0.0:
+            raise TrajectoryError(
+                f"{self.names[worst]} is asked to jump by {excess[worst] + reach[worst]:.3f}, expected at most "
+                f"{reach[worst]:.3f} in that time: does the sender know where the joint is?"
+            )
 
     def _knot(self, point: TrajectoryPoint, order: list[int], start: float) -> _Knot:
         rows = [point.positions] if point.velocities is None else [point.positions, point.velocities]

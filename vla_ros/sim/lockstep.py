@@ -1,9 +1,9 @@
 """Lock step: when simulation time may go on, so that the speed of the machine has no part in what happens.
 
 An instant is over when its commands for the arm and for the gripper have come and, if there is a task, the policy has
-answered the newest frames. A chunk alone is no answer: that it has arrived here does not mean that it has arrived at the
-safety node. In lock step the policy node waits until every reader has its chunk, and then says so by its count of
-inferences; that count is the answer.
+answered the newest frames. A chunk alone is no answer: that it has arrived here does not mean that the safety node has
+it. In lock step the policy node waits until every reader has its chunk, then it publishes its count of inferences:
+that count is the answer.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class LockstepGate:
                 self._inferences_before = self._inferences
 
     def is_planned(self, now: float) -> bool:
-        """Say whether the frames of the instant `now` are answered: showing them again would only make another chunk."""
+        """Say whether the frames of the instant `now` are answered: shown again, they only make another chunk."""
         return self._frame_time == now and self._is_planned()
 
     @property

@@ -35,6 +35,9 @@ CONTROL_PERIOD = 0.01
 STATUS_PERIOD = 0.1
 """Simulated time between two verdicts of the judge, s."""
 
+RESET_INSTANTS = 5
+"""How often the state of a new scene is said before its reset is reported as done."""
+
 CAMERA_WAIT = 10.0
 """Lock step: longest wall time that rendering may take, s."""
 
@@ -112,11 +115,13 @@ class Simulator:
         # The first instant is 1: a stamp of zero means "on arrival" in a trajectory and "no time yet" on /clock.
         self._instant = 0
         self._all_due = False
+        self._announce: tuple[int, Callable[[], None]] = (0, lambda: None)
         self.missed_ticks = 0
         self._rates = {c.name: c.rate_hz for c in contract.cameras} | dict(options.camera_rates)
         self._cell = Cell(contract)
         hold = contract.controllers.command_timeout
-        self._arm = TrajectoryController(contract.joints.names, contract.joints.home, hold)
+        joints = contract.joints
+        self._arm = TrajectoryController(joints.names, joints.home, hold, velocity_limits=joints.velocity)
         self._gripper = TrajectoryController(contract.gripper.names, np.zeros(len(contract.gripper.names)), hold)
         self._load_scene(options.seed, options.instruction)
         self._cameras = CameraThread(contract, options.camera_sizes, outputs.frames)
@@ -171,6 +176,9 @@ class Simulator:
     def reset(self, seed: int, instruction: str | None, timeout: float = 10.0) -> tuple[str, tuple[str, ...]]:
         """Make a new scene; returns its instruction and the names of its objects.
 
+        While time runs it returns only after the robot's state in the new scene has been said a few times: whoever
+        arms the robot next must not take the old state for the present one.
+
         Raises:
             VlaError: when the instruction names nothing that the cell has; the scene is then as it was.
             TimeoutError: when the physics thread did not get to it within `timeout` s.
@@ -183,7 +191,10 @@ class Simulator:
                 outcome.append(self._load_scene(seed, instruction))
             except VlaError as error:
                 outcome.append(error)
-            done.set()
+                done.set()
+            self._announce = (1 if self._options.lockstep else RESET_INSTANTS, done.set)
+            if not self._running:
+                done.set()
 
         self._submit(load)
         if not done.wait(timeout):
@@ -267,12 +278,20 @@ class Simulator:
         now = self._time
         self._outputs.clock(now)
         self._outputs.state(replace(self._cell.state(), stamp=now))
+        self._announced()
         due = tuple(name for name, rate in self._rates.items() if self._all_due or _due(self._ticks, rate))
         if due and not self._gate.is_planned(now):
             self._ticket = self._cameras.request(Snapshot(now, self._cell.data.qpos.copy(), self._scene, due))
             self._gate.frames_taken(now)
         if self._ticks % round(STATUS_PERIOD / CONTROL_PERIOD) == 0:
             self._outputs.status(self._judge(), self._cell.instruction, now)
+
+    def _announced(self) -> None:
+        """Tell who waits for it that the state after a reset has been said often enough."""
+        count, tell = self._announce
+        if count == 1:
+            tell()
+        self._announce = (max(count - 1, 0), tell)
 
     def _begin_instant(self) -> None:
         """Go on by one period on the clock alone, and show all there is again: two pictures may not share a stamp."""

@@ -64,9 +64,8 @@ def test_one_said_row_is_refused(sizes):
 def test_nothing_but_actions_can_be_said(network, frames):
     with torch.no_grad():
         # The head would rather say a word, or begin, than any action.
-        network.head.weight[: network.first_action] = 1e3 * torch.randn_like(
-            network.head.weight[: network.first_action]
-        )
+        words = network.head.weight[: network.first_action]
+        words.copy_(1e3 * torch.randn_like(words))
         features, first = network._teach(network.stream.prefix(frames.given),
                                          network.tokenise(frames.wanted).flatten(0, 1).flatten(1))  # fmt: skip
         assert (network.head(features[:, first:]).argmax(dim=-1) < network.first_action).float().mean() > 0.9

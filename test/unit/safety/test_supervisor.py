@@ -97,9 +97,10 @@ def test_disarming_in_motion_brings_the_arm_to_rest_first(rig, referee):
     rig.supervisor.disarm(rig.now)
     decision = rig.tick()
     assert (decision.state, decision.reason) == (HOLD, "disarming")
-    while decision.joint_positions is not None:
+    for _ in range(40):
         decision = rig.tick()
     assert decision.state is DISARMED
+    assert decision.joint_positions is None
     assert speed(rig) < 0.05  # the last command of a stop is its place of rest
     referee.accept([*rig.commands, *[rig.commands[-1]] * 3])
 
@@ -261,6 +262,27 @@ def test_a_malformed_chunk_is_refused_and_holds(rig, changes, reason):
     chunk = rig.chunk(**({"actions": rig.actions(np.tile(aside(rig), (12, 1)))} | changes))
     assert rig.send(chunk) == reason
     assert (rig.tick().state, rig.supervisor.reason.label) == (HOLD, reason)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("actions", np.full((12, 7), np.nan), "chunk_not_finite"),
+        ("actions", np.full((12, 7), np.inf), "chunk_not_finite"),
+        ("actions", "rubbish", "chunk_shape"),
+        ("actions", np.zeros(7), "chunk_shape"),
+        ("trust", np.nan, "chunk_not_finite"),
+        ("trust", 2.0, "trust_low"),
+        ("period", np.nan, "chunk_period"),
+        ("observation_stamp", None, "chunk_shape"),
+    ],
+)
+def test_nothing_about_a_chunk_is_believed_not_even_that_it_was_checked_before(rig, field, value, reason):
+    rig.start()
+    chunk = rig.chunk(rig.actions(np.tile(aside(rig), (12, 1))))
+    object.__setattr__(chunk, field, value)
+    assert rig.send(chunk) == reason
+    assert rig.tick().state is HOLD
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,20 @@ def test_bad_trajectories_are_refused_and_change_nothing(case: str) -> None:
     np.testing.assert_allclose(c.sample(10.05), START + 0.1)
 
 
+def test_a_jump_that_the_joint_could_not_follow_is_refused() -> None:
+    limits = np.array([2.0, 3.0])
+    c = TrajectoryController(NAMES, START, TIMEOUT, velocity_limits=limits)
+    reach = limits * (0.1 + TIMEOUT)  # by hand: 0.6 and 0.9
+    c.accept(NAMES, [TrajectoryPoint(START + 0.99 * reach, 0.1)], now=1.0)
+    c.reset(START)
+    for joint in (0, 1):
+        jump = np.zeros(2)
+        jump[joint] = -1.01 * reach[joint]
+        with pytest.raises(TrajectoryError, match=f"{NAMES[joint]} is asked to jump by {1.01 * reach[joint]:.3f}"):
+            c.accept(NAMES, [TrajectoryPoint(START + jump, 0.1)], now=2.0)
+    np.testing.assert_array_equal(c.sample(2.1), START)
+
+
 def test_a_controller_without_a_time_out_cannot_be_made() -> None:
     with pytest.raises(TrajectoryError, match="time-out"):
         controller(timeout=0.0)

@@ -223,6 +223,21 @@ def test_reset_makes_the_scene_of_the_seed_and_time_goes_on() -> None:
     assert all(later > earlier for earlier, later in itertools.pairwise(stamps))
 
 
+def test_a_reset_is_done_when_the_new_state_has_been_said() -> None:
+    recorder = Recorder()
+    simulator = Simulator(CONTRACT, SimulatorOptions(seed=1), recorder)
+    simulator.run()
+    recorder.wait_for_states(3)
+    old = recorder.states[-1].joint_positions
+    for seed in (2, 3, 4):
+        simulator.reset(seed, None)
+        latest = [state.joint_positions for state in recorder.states[-3:]]
+        assert all(np.abs(positions - old).max() > 1e-3 for positions in latest)
+        assert np.abs(latest[0] - latest[2]).max() < 1e-3
+        old = latest[-1]
+    simulator.close()
+
+
 def test_the_judge_follows_a_new_instruction_and_refuses_nonsense() -> None:
     recorder = Recorder()
     simulator = Simulator(CONTRACT, SimulatorOptions(seed=2), recorder)

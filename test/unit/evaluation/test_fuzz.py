@@ -1,0 +1,44 @@
+"""Nonsense of every kind goes in; the referee finds nothing in what comes out, and it sees what it should see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vla_ros.evaluation.fuzz import fuzz
+from vla_ros.robot.contract import load_contract
+from vla_ros.safety.joint_motion import JointMotion
+from vla_ros.safety.parameters import load_parameters
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return load_contract("panda"), load_parameters()
+
+
+def test_2000_ticks_of_nonsense_bring_out_nothing_unsafe(parts):
+    report = fuzz(*parts, 2000, seed=11)
+    figures = report.figures()
+    assert figures["violations"] == 0, figures
+    assert figures["raised"] == 0, figures["first_raised"]
+    assert figures["ticks"] == sum(report.states.values()) == 2000
+    assert {"RUN", "HOLD"} <= set(report.states)
+    assert len(report.reasons) > 8
+
+
+def test_the_same_seed_is_the_same_run(parts):
+    first, second, other = (fuzz(*parts, 150, seed=seed).reasons for seed in (1, 1, 2))
+    assert first == second != other
+
+
+def test_a_layer_without_its_joint_limits_is_found_out(parts, monkeypatch):
+    propose = JointMotion.propose
+
+    def at_once(self, velocities):
+        step = propose(self, velocities)
+        if step is not None:
+            step.positions[:] = self.current.positions + 0.05 * np.sign(velocities)
+        return step
+
+    monkeypatch.setattr(JointMotion, "propose", at_once)
+    assert fuzz(*parts, 150, seed=1).judgement.violations["joint_velocity"] > 0

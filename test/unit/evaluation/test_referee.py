@@ -1,0 +1,116 @@
+"""The referee against commands whose violations were counted by hand; the limits are those of the Panda contract."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vla_ros.evaluation.referee import KINDS, Judgement, Referee
+from vla_ros.robot.contract import load_contract
+from vla_ros.robot.kinematics import Kinematics
+
+PERIOD = 0.01
+
+
+@pytest.fixture(scope="module")
+def contract():
+    return load_contract("panda")
+
+
+@pytest.fixture(scope="module")
+def referee(contract):
+    return Referee(contract, PERIOD)
+
+
+def still(contract, rows=10):
+    return np.tile(contract.joints.home, (rows, 1))
+
+
+def found(judgement):
+    return {kind: count for kind, count in judgement.violations.items() if count}
+
+
+def test_standing_still_violates_nothing(referee, contract):
+    judgement = referee.judge(still(contract), np.full(10, 0.08))
+    assert found(judgement) == {}
+    assert judgement.commands == 10
+    assert judgement.worst["joint_velocity"] == 0.0
+
+
+def test_a_command_that_is_not_finite_counts_once(referee, contract):
+    q = still(contract)
+    q[4, 2], q[4, 3], q[7, 0] = np.nan, np.inf, 1e300 * 1e300
+    assert found(referee.judge(q)) == {"not_finite": 2}
+
+
+def test_one_step_too_far(referee, contract):
+    """Joint 1 goes 0.03 rad in one tick: 3 rad/s of 2.175 allowed.
+
+    Acceleration: +3 / 0.01 = 300 in the tick, -300 in the next; 15 is allowed: 2 commands.
+    Jerk: +30,000, -60,000, +30,000 in three commands; 7,500 is allowed: 3 commands.
+    """
+    q = still(contract)
+    q[5:, 0] += 0.03
+    judgement = referee.judge(q)
+    assert found(judgement) == {"joint_velocity": 1, "joint_acceleration": 2, "joint_jerk": 3}
+    assert judgement.worst["joint_velocity"] == pytest.approx(3.0 / 2.175)
+    assert judgement.worst["joint_acceleration"] == pytest.approx(300.0 / 15.0)
+    assert judgement.worst["joint_jerk"] == pytest.approx(60_000.0 / 7500.0)
+
+
+def test_the_first_command_counts_from_rest(referee, contract):
+    """Ten ticks at 0.5 rad/s, from the first on there is no jump: only the first difference is one, 50 rad/s^2."""
+    q = still(contract)
+    q[:, 0] += 0.005 * np.arange(10)
+    assert found(referee.judge(q)) == {"joint_acceleration": 1}  # jerk 5,000 and -5,000: below 7,500
+
+
+def test_beyond_a_joint_limit(referee, contract):
+    q = still(contract)
+    q[:, 6] = contract.joints.upper[6] + 0.001
+    assert found(referee.judge(q)) == {"joint_position": 10}
+
+
+def test_outside_of_the_workspace(referee, contract):
+    """Base turned by 0.9 rad: the tool at 0.5 m or so goes aside by more than 0.4."""
+    tool = Kinematics(contract).forward(contract.joints.home).position
+    aside = float(np.arcsin(0.42 / np.hypot(tool[0], tool[1])))
+    q = still(contract)
+    q[:, 0] = aside
+    judgement = referee.judge(q)
+    assert found(judgement)["workspace"] == 10
+    assert judgement.worst["beyond_workspace_mm"] == pytest.approx(20.0, abs=0.1)  # 0.42 - 0.40 m
+
+
+def test_mujoco_and_pinocchio_agree_where_the_tool_is(referee, contract):
+    """1.9 mm inside the face at y = 0.4 is no violation, 1.1 mm beyond it is one: the slack is 1 mm."""
+    tool = Kinematics(contract).forward(contract.joints.home).position
+    radius = np.hypot(tool[0], tool[1])
+    for y, count in ((0.3981, 0), (0.4009, 0), (0.4011, 1)):
+        q = still(contract, 1)
+        q[:, 0] = np.arcsin(y / radius)
+        assert referee.judge(q).violations["workspace"] == count
+
+
+def test_into_the_table(referee, contract):
+    """The second joint tilts the arm until the hand is under the table's top at z = 0."""
+    q = still(contract)
+    q[:, 1] += 0.9
+    assert Kinematics(contract).forward(q[0]).position[2] < 0.0
+    judgement = referee.judge(q, table_every=1)
+    assert judgement.violations["table"] == 10
+    assert judgement.worst["table_mm"] < 0.0
+
+
+def test_the_gripper(referee, contract):
+    """0.08, then 0.09 (too wide, 1 m/s), 0.08 again (-1 m/s), 0.078 (0.2 m/s: exactly allowed), NaN."""
+    judgement = referee.judge(still(contract, 5), np.array([0.08, 0.09, 0.08, 0.078, np.nan]))
+    assert found(judgement) == {"gripper_range": 1, "gripper_velocity": 2, "not_finite": 1}
+
+
+def test_judgements_add_up(referee, contract):
+    first, second = referee.judge(still(contract)), Judgement(5)
+    second.violations["table"], second.worst["table_mm"] = 3, -4.0
+    first.add(second)
+    assert (first.commands, first.total, first.worst["table_mm"]) == (15, 3, -4.0)
+    assert tuple(first.violations) == KINDS

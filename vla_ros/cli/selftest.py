@@ -1,0 +1,43 @@
+"""`vla-ros selftest`: the fault table, tried on the safety layer in shadow; nothing moves."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+
+HELP = "try the fault table on the safety layer, in shadow"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--robot", default="panda", help="robot contract (name or YAML file)")
+    parser.add_argument("--safety", default="config/safety.yaml", help="parameters of the safety layer")
+    parser.add_argument("--json", action="store_true", help="print the rows as one JSON object on the last line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a line for every fault; 0 when all were stopped."""
+    from vla_ros.errors import VlaError
+    from vla_ros.robot.contract import load_contract
+    from vla_ros.safety.faults import FaultRow, run_faults
+    from vla_ros.safety.parameters import load_parameters
+
+    def tell(row: FaultRow) -> None:
+        print(f"{'stopped' if row.stopped else 'MISSED ':<8} {row.name:<62} {row.got}", flush=True)
+        if not row.stopped:
+            print(f"{'':<8} expected {row.expected}; {row.sentence}", flush=True)
+
+    try:
+        rows = run_faults(load_contract(args.robot), load_parameters(args.safety), tell=tell)
+    except VlaError as error:
+        print(f"vla-ros selftest: {error}")
+        return 1
+    stopped = sum(row.stopped for row in rows)
+    print(
+        f"{stopped} of {len(rows)} faults stopped" + ("" if stopped == len(rows) else f", {len(rows) - stopped} MISSED")
+    )
+    if args.json:
+        figures = {"tried": len(rows), "stopped": stopped, "missed": len(rows) - stopped}
+        print(json.dumps({**figures, "rows": [asdict(row) for row in rows]}))
+    return 0 if stopped == len(rows) else 1

@@ -1,0 +1,201 @@
+"""A fuzzer of everything that can come into the safety layer; the referee judges what comes out. Repeatable by seed."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vla_ros.errors import VlaError
+from vla_ros.evaluation.referee import Judgement, Referee
+from vla_ros.robot.contract import RobotContract
+from vla_ros.safety.parameters import SafetyParameters
+from vla_ros.safety.shadow import Shadow
+from vla_ros.types import FloatArray, Instruction, InstructionKind, Pose, SafetyState
+
+NASTY = np.array([np.nan, np.inf, -np.inf, 1e300, -1e300, 5e-324, 0.0, -0.0, 1e9, 7.0])
+"""Values that programs stumble over."""
+
+SEGMENT = 2000
+"""Ticks with one supervisor; then a fresh one begins."""
+
+
+@dataclass
+class FuzzReport:
+    """What came of it: ticks by state, commands that were judged, ticks that raised, and how long ticks took, ms."""
+
+    ticks: int = 0
+    states: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    judgement: Judgement = field(default_factory=Judgement)
+    raised: list[str] = field(default_factory=list)
+    tick_ms: list[float] = field(default_factory=list)
+
+    def add(self, other: FuzzReport) -> None:
+        """Take another report in."""
+        self.ticks += other.ticks
+        self.states.update(other.states)
+        self.reasons.update(other.reasons)
+        self.judgement.add(other.judgement)
+        self.raised += other.raised
+        self.tick_ms += other.tick_ms
+
+    def figures(self) -> dict[str, object]:
+        """Return plain values for a report."""
+        p50, p99 = np.percentile(self.tick_ms or [0.0], [50.0, 99.0])
+        return {
+            "ticks": self.ticks, "commands": self.judgement.commands, "violations": self.judgement.total,
+            "violations_by_kind": self.judgement.violations, "worst": self.judgement.worst, "raised": len(self.raised),
+            "first_raised": self.raised[:3], "states": dict(self.states), "reasons": dict(self.reasons.most_common()),
+            "tick_ms_p50": round(float(p50), 3), "tick_ms_p99": round(float(p99), 3),
+        }  # fmt: skip
+
+
+def fuzz(
+    contract: RobotContract, parameters: SafetyParameters, ticks: int, seed: int = 0,
+    progress: Callable[[int], object] = lambda ticks: None,
+) -> FuzzReport:  # fmt: skip
+    """Run `ticks` ticks of nonsense in segments, each with a supervisor and a random stream of its own.
+
+    Args:
+        contract: Of the robot.
+        parameters: Of the layer.
+        ticks: How many.
+        seed: Decides everything.
+        progress: Called after each segment with its ticks.
+    """
+    report, referee = FuzzReport(), Referee(contract, parameters.timing.period)
+    for number, first in enumerate(range(0, ticks, SEGMENT)):
+        count = min(SEGMENT, ticks - first)
+        report.add(fuzz_segment(contract, parameters, referee, count, (seed, number)))
+        progress(count)
+    return report
+
+
+def fuzz_segment(
+    contract: RobotContract, parameters: SafetyParameters, referee: Referee, ticks: int, seed: tuple[int, int]
+) -> FuzzReport:
+    """Run one segment and judge it."""
+    rng = np.random.default_rng(seed)
+    shadow = Shadow(contract, parameters)
+    shadow.start()
+    gremlin, report = Gremlin(shadow, rng), FuzzReport(ticks)
+    for _ in range(ticks):
+        try:
+            with np.errstate(all="ignore"):
+                gremlin.play()
+                began = time.perf_counter()
+                decision = shadow.tick()
+                report.tick_ms.append(1e3 * (time.perf_counter() - began))
+        except Exception as error:
+            report.raised.append(f"{type(error).__name__}: {error}")
+            continue
+        report.states[decision.state.name] += 1
+        report.reasons[decision.reason] += 1
+        gremlin.recover(decision.state)
+    report.judgement = referee.judge(np.array(shadow.commands), np.array(shadow.openings))
+    return report
+
+
+class Gremlin:
+    """Plays a policy, a driver, an operator and two clocks that have lost their minds, now and then."""
+
+    def __init__(self, shadow: Shadow, rng: np.random.Generator) -> None:
+        """Play with `shadow`, by `rng`."""
+        self._shadow, self._rng = shadow, rng
+        self._goal: FloatArray = shadow.pose().position
+
+    def play(self) -> None:
+        """Do what comes into its mind before one tick."""
+        shadow, rng = self._shadow, self._rng
+        if rng.random() < 0.12:
+            self._send()
+        if rng.random() < 0.003:
+            self._operate()
+        if rng.random() < 0.003:
+            self._measure()
+        if rng.random() < 0.002:
+            shadow.now += float(rng.choice([0.05, 0.2, 3.0]))
+        if rng.random() < 0.001:
+            shadow.stamp += float(rng.choice([-0.5, 0.3, 3600.0, -3600.0]))
+
+    def recover(self, state: SafetyState) -> None:
+        """Operate as documented, sooner or later: reset, arm. An arm at rest between two sessions stays where it is."""
+        supervisor, now = self._shadow.supervisor, self._shadow.now
+        if state is SafetyState.DISARMED:
+            supervisor.arm(now)
+        elif state is SafetyState.ESTOP and self._rng.random() < 0.05:
+            supervisor.reset(now)
+
+    def _send(self) -> None:
+        shadow, rng = self._shadow, self._rng
+        kind = rng.random()
+        if kind < 0.4:
+            self._goal = rng.uniform([0.1, -0.7, -0.2], [1.0, 0.7, 0.9])
+        rows = int(rng.integers(1, shadow.contract.action.horizon + 1))
+        here = shadow.pose()
+        way = here.position + np.outer(np.linspace(0.0, 1.0, rows + 1)[1:], self._goal - here.position)
+        actions = shadow.actions(way, rng.uniform(-0.02, 0.1, rows))
+        actions[:, 3:6] += rng.normal(0.0, rng.choice([0.0, 0.1, 1.0]), (rows, 3))
+        changes: dict[str, object] = {"instruction_sequence": shadow.instruction}
+        if kind > 0.9:
+            actions = actions + rng.normal(0.0, rng.choice([0.1, 1.0, 5.0]), actions.shape)
+        if kind > 0.96:
+            actions[tuple(int(rng.integers(0, size)) for size in actions.shape)] = rng.choice(NASTY)
+        if kind > 0.98:
+            changes |= self._nonsense()
+        if rng.random() < 0.03:
+            changes["trust"] = float(rng.choice([0.0, 0.1, 0.5, np.nan, -1.0, 2.0]))
+        start = here if rng.random() > 0.02 else Pose(here.position, rng.choice([0.0, 1.0, np.nan, 1e300], 4))
+        shadow.send(shadow.chunk(changes.pop("actions", actions), **changes), start)
+
+    def _nonsense(self) -> dict[str, object]:
+        """Return a wrong field of a chunk."""
+        shadow, rng = self._shadow, self._rng
+        width = shadow.contract.action.width
+        choices: list[dict[str, object]] = [
+            {"observation_stamp": shadow.stamp + float(rng.choice([-10.0, -0.3, 0.02, 1.0, np.nan, np.inf]))},
+            {"instruction_sequence": int(rng.integers(-3, 9))},
+            {"sequence": int(rng.integers(-3, 9))},
+            {"period": float(rng.choice(NASTY))},
+            {"specification": "not this one"},
+            {"actions": np.zeros((int(rng.integers(0, 40)), int(rng.integers(0, 20))))},
+            {"actions": [[0.0] * width, [0.0]]},
+            {"actions": np.full((3, width), "x")},
+            {"actions": None},
+            {"actions": rng.choice(NASTY, (3, width))},
+        ]
+        return choices[int(rng.integers(0, len(choices)))]
+
+    def _operate(self) -> None:
+        shadow, rng = self._shadow, self._rng
+        supervisor, now = shadow.supervisor, shadow.now
+        kind = int(rng.integers(0, 5))
+        if kind == 0:
+            supervisor.press_estop(now)
+        elif kind == 1:
+            supervisor.disarm(now)
+        elif kind == 2:
+            shadow.instruction += 1
+            what = InstructionKind.STOP if rng.random() < 0.3 else InstructionKind.TASK
+            supervisor.receive_instruction(Instruction("x", shadow.instruction, what, shadow.stamp), now)
+        elif kind == 3:
+            supervisor.reset(now)
+        supervisor.release_estop(now)
+
+    def _measure(self) -> None:
+        shadow, rng = self._shadow, self._rng
+        q = np.array(shadow.q)
+        q[int(rng.integers(0, len(q)))] = rng.choice(NASTY)
+        with contextlib.suppress(VlaError):
+            shadow.sense(shadow.state(positions=q))
+        with contextlib.suppress(VlaError):
+            shadow.sense(
+                shadow.state(opening=float(rng.choice(NASTY)), stamp=float(rng.choice([*NASTY, shadow.stamp])))
+            )
+        if rng.random() < 0.3:
+            shadow.supervisor.refuse_state(shadow.now)

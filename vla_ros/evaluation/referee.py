@@ -1,0 +1,152 @@
+"""An independent referee of recorded commands: every limit computed anew, with nothing of the safety layer's code.
+
+Positions, velocities, accelerations and jerks are finite differences of the commands; where the tool and the arm's
+parts are, MuJoCo says, while the safety layer asks Pinocchio and Coal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import mujoco
+import numpy as np
+
+from vla_ros.robot.contract import RobotContract
+from vla_ros.sim.model import build_model
+from vla_ros.types import FloatArray
+
+ROUNDING = 1e-6
+"""Relative, of differences of rounded numbers."""
+
+WORKSPACE_SLACK = 1e-3
+"""The tool may be so far beyond a face, m."""
+
+KINDS = ("not_finite", "joint_position", "joint_velocity", "joint_acceleration", "joint_jerk", "workspace", "table",
+         "gripper_range", "gripper_velocity")  # fmt: skip
+"""What a command can violate; each is counted by commands, not by joints."""
+
+
+@dataclass
+class Judgement:
+    """What was found.
+
+    Attributes:
+        commands: How many were judged.
+        violations: Kind to the number of commands that violate it.
+        worst: The largest share of each joint limit (1 is at the limit), of the tool's speed (not counted as a
+            violation: a stop is made at joint level), how far the tool was beyond the workspace, mm, and the smallest
+            distance of the arm to the table, mm.
+    """
+
+    commands: int = 0
+    violations: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    worst: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """Number of violations of all kinds."""
+        return sum(self.violations.values())
+
+    def add(self, other: Judgement) -> None:
+        """Take the findings of another recording in."""
+        self.commands += other.commands
+        for kind, count in other.violations.items():
+            self.violations[kind] += count
+        for name, value in other.worst.items():
+            choose = min if name == "table_mm" else max
+            self.worst[name] = choose(self.worst.get(name, value), value)
+
+
+class Referee:
+    """Judges sequences of commands; one thread at a time."""
+
+    def __init__(self, contract: RobotContract, period: float = 0.01) -> None:
+        """Judge commands that are `period` s apart by the limits of `contract`."""
+        self._contract, self._period = contract, period
+        self._model = build_model(contract)
+        self._data = mujoco.MjData(self._model)
+        self._arm = [self._model.joint(name).qposadr[0] for name in contract.joints.names]
+        self._fingers = [self._model.joint(name).qposadr[0] for name in contract.gripper.names]
+        self._tool = self._model.body(contract.end_effector_frame).id
+        self._table = self._model.geom("table").id
+        self._parts = self._moving_parts(self._model.joint(contract.joints.names[0]).bodyid[0])
+
+    def _moving_parts(self, first: int) -> list[int]:
+        """Return the geoms that the first joint carries."""
+        carried = {int(first)}
+        for body in range(int(first) + 1, self._model.nbody):
+            if int(self._model.body_parentid[body]) in carried:
+                carried.add(body)
+        return [geom for geom in range(self._model.ngeom) if int(self._model.geom_bodyid[geom]) in carried]
+
+    def judge(
+        self, commands: FloatArray, openings: FloatArray | None = None, *, table_every: int = 5
+    ) -> Judgement:  # fmt: skip
+        """Judge joint positions (k, n) rad and openings (k,) m that were commanded one after the other.
+
+        The arm stood still before the first. What is not finite is counted, and left out of everything else.
+
+        Args:
+            commands: (k, n) rad.
+            openings: (k,) m; None when there is no gripper to judge.
+            table_every: The distance to the table is taken at every so many commands: at 0.5 m/s it changes by 5 mm
+                between two commands.
+        """
+        q = np.atleast_2d(np.asarray(commands, dtype=np.float64))
+        finite = np.isfinite(q).all(axis=1)
+        result = Judgement(len(q))
+        result.violations["not_finite"] = int((~finite).sum())
+        q = q[finite]
+        if len(q):
+            self._judge_joints(q, result)
+            self._judge_places(q, result, table_every)
+        if openings is not None:
+            self._judge_gripper(np.asarray(openings, dtype=np.float64), result)
+        return result
+
+    def _judge_joints(self, q: FloatArray, result: Judgement) -> None:
+        joints = self._contract.joints
+        outside = np.maximum(joints.lower - q, q - joints.upper).max(axis=1)
+        result.violations["joint_position"] = int((outside > ROUNDING).sum())
+        still = np.vstack([np.tile(q[0], (3, 1)), q])
+        for kind, order, limit in (
+            ("joint_velocity", 1, joints.velocity), ("joint_acceleration", 2, joints.acceleration),
+            ("joint_jerk", 3, joints.jerk),
+        ):  # fmt: skip
+            share = (np.abs(np.diff(still, n=order, axis=0)) / self._period**order / limit).max(axis=1)
+            result.violations[kind] = int((share > 1.0 + ROUNDING).sum())
+            result.worst[kind] = float(share.max())
+
+    def _judge_places(self, q: FloatArray, result: Judgement, table_every: int) -> None:
+        box, wide = self._contract.cartesian, self._contract.gripper.max_opening
+        tools, clearances = np.empty((len(q), 3)), []
+        self._data.qpos[self._fingers] = wide / len(self._fingers)
+        for i, row in enumerate(q):
+            self._data.qpos[self._arm] = row
+            mujoco.mj_kinematics(self._model, self._data)
+            tools[i] = self._data.xpos[self._tool]
+            if i % table_every == 0:
+                clearances.append(self._clearance())
+        beyond = np.maximum(box.workspace_lower - tools, tools - box.workspace_upper).max(axis=1)
+        speeds = np.linalg.norm(np.diff(tools, axis=0), axis=1) / self._period
+        result.violations["workspace"] = int((beyond > WORKSPACE_SLACK).sum())
+        result.violations["table"] = int((np.array(clearances) < 0.0).sum())
+        result.worst["beyond_workspace_mm"] = 1e3 * max(float(beyond.max()), 0.0)
+        result.worst["table_mm"] = 1e3 * min(clearances)
+        result.worst["tool_speed"] = float(speeds.max(initial=0.0)) / box.linear_velocity
+
+    def _clearance(self) -> float:
+        """Return the smallest distance of a moving part to the table, m; negative inside of it."""
+        return min(
+            mujoco.mj_geomDistance(self._model, self._data, geom, self._table, 2.0, None) for geom in self._parts
+        )
+
+    def _judge_gripper(self, openings: FloatArray, result: Judgement) -> None:
+        gripper = self._contract.gripper
+        finite = np.isfinite(openings)
+        result.violations["not_finite"] += int((~finite).sum())
+        openings = openings[finite]
+        inside = (openings >= gripper.min_opening - ROUNDING) & (openings <= gripper.max_opening + ROUNDING)
+        result.violations["gripper_range"] = int((~inside).sum())
+        speeds = np.abs(np.diff(openings)) / self._period
+        result.violations["gripper_velocity"] = int((speeds > gripper.velocity * (1.0 + ROUNDING)).sum())

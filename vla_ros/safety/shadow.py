@@ -1,0 +1,152 @@
+"""A supervisor of its own with an ideal arm, a clock and a policy that asks for anything: nothing here reaches a motor.
+
+shadow = Shadow(contract, parameters)
+shadow.move()                                   # armed and under way at full speed
+answer = shadow.send(shadow.chunk(actions))     # "ok", or the name of the reason
+decision = shadow.tick()                        # a state comes, the supervisor ticks, the arm does as it is told
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+
+from vla_ros.actions.decoding import PoseTrajectory, encode
+from vla_ros.errors import ObservationError
+from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.safety.parameters import SafetyParameters
+from vla_ros.safety.supervisor import SafetySupervisor
+from vla_ros.types import ActionChunk, FloatArray, Pose, RobotState, SafetyDecision
+
+CHUNK_TICKS = 10
+"""A well-behaved policy sends a chunk every so many ticks."""
+
+STEP = 0.025
+"""Way of the tool in one row of the plan under way, m."""
+
+
+class Shadow:
+    """See the module; the steady clock and the sensor's have nothing in common, as on a robot."""
+
+    def __init__(self, contract: RobotContract, parameters: SafetyParameters, q: FloatArray | None = None) -> None:
+        """Put the arm at joint positions `q` (n,) rad, by default at home; disarmed."""
+        self.contract, self.parameters = contract, parameters
+        self.supervisor = SafetySupervisor(contract, parameters)
+        self.kinematics = Kinematics(contract)
+        self.q: FloatArray = np.array(contract.joints.home if q is None else q, dtype=np.float64)
+        self.velocities: FloatArray = np.zeros(contract.joints.count)
+        self.opening = contract.gripper.max_opening
+        self.now, self.stamp = 5e2, 1e4
+        self.sequence = self.instruction = 0
+        self.commands: list[FloatArray] = [self.q.copy()]
+        self.openings: list[float] = [self.opening]
+        self.period = self.supervisor.period
+
+    def pose(self) -> Pose:
+        """Where the tool is."""
+        return self.kinematics.forward(self.q)
+
+    def state(
+        self, *, positions: FloatArray | None = None, velocities: FloatArray | None = None,
+        opening: float | None = None, stamp: float | None = None,
+    ) -> RobotState:  # fmt: skip
+        """Return what the joints measure, with other values where they are given."""
+        q = self.q if positions is None else positions
+        speed = (self.velocities if len(q) == len(self.velocities) else np.zeros(len(q)))  # fmt: skip
+        return RobotState(
+            q, speed if velocities is None else velocities, self.opening if opening is None else opening,
+            self.pose(), self.stamp if stamp is None else stamp,
+        )  # fmt: skip
+
+    def sense(self, state: RobotState | None = None) -> None:
+        """Let a joint state come; one that is refused is kept by the supervisor as its fault, as in the node."""
+        with contextlib.suppress(ObservationError):
+            self.supervisor.receive_state(self.state() if state is None else state, self.now)
+
+    def wait(self, ticks: int) -> None:
+        """Let sound states come, without ticks."""
+        for _ in range(ticks):
+            self.pass_time()
+            self.sense()
+
+    def pass_time(self) -> None:
+        """Advance both clocks by one period."""
+        self.now += self.period
+        self.stamp += self.period
+
+    def tick(self, sense: bool = True) -> SafetyDecision:
+        """One period."""
+        self.pass_time()
+        if sense:
+            self.sense()
+        decision = self.supervisor.tick(self.now)
+        if decision.joint_positions is None or decision.gripper_opening is None:
+            self.velocities = np.zeros_like(self.q)
+            return decision
+        self.velocities = (decision.joint_positions - self.q) / self.period
+        self.q = np.array(decision.joint_positions)
+        self.opening = decision.gripper_opening
+        self.commands.append(self.q.copy())
+        self.openings.append(self.opening)
+        return decision
+
+    def actions(self, positions: FloatArray, openings: FloatArray | float | None = None) -> FloatArray:
+        """Return the rows that bring the tool through `positions` (k, 3) m, its orientation as it is."""
+        rows, start = len(positions), self.pose()
+        wide = self.contract.gripper.max_opening
+        opened = np.broadcast_to(np.asarray(wide if openings is None else openings, dtype=np.float64), (rows,))
+        trajectory = PoseTrajectory(positions, np.tile(start.quaternion, (rows, 1)), opened)
+        return encode(trajectory, self.contract.action, start, wide)
+
+    def way(self, step: FloatArray | tuple[float, float, float]) -> FloatArray:
+        """Return (horizon, 3) m: places `step` m apart, from where the tool is."""
+        rows = np.arange(1, self.contract.action.horizon + 1)
+        return self.pose().position + np.outer(rows, np.asarray(step, dtype=np.float64))
+
+    def place(self, position: FloatArray) -> FloatArray:
+        """Return (horizon, 3) m: the same place in every row."""
+        return np.tile(np.asarray(position, dtype=np.float64), (self.contract.action.horizon, 1))
+
+    def chunk(self, actions: object, **changes: object) -> ActionChunk:
+        """Return a chunk with any content: what its own type would refuse is let through, to try what lies behind."""
+        self.sequence += 1
+        values: dict[str, object] = {
+            "actions": actions, "period": self.contract.action.period, "observation_stamp": self.stamp,
+            "specification": self.contract.action.fingerprint, "observation_sequence": 0,
+            "instruction_sequence": self.instruction, "policy": "shadow", "trust": 1.0, "sequence": self.sequence,
+        }  # fmt: skip
+        chunk = object.__new__(ActionChunk)
+        for name, value in (values | changes).items():
+            object.__setattr__(chunk, name, value)
+        return chunk
+
+    def send(self, chunk: ActionChunk, start: Pose | None = None) -> str:
+        """Hand a chunk to the supervisor and return its answer."""
+        return self.supervisor.receive_chunk(chunk, self.pose() if start is None else start, self.now)
+
+    def ask(self, positions: FloatArray, openings: FloatArray | float | None = None, **changes: object) -> str:
+        """Send a sound chunk through `positions` (k, 3) m."""
+        return self.send(self.chunk(self.actions(positions, openings), **changes))
+
+    def stay(self) -> str:
+        """Send a sound chunk that keeps the tool where it is."""
+        return self.ask(self.place(self.pose().position))
+
+    def start(self) -> str:
+        """Arm, and let two chunks start the arm on the spot; returns the answer to arming."""
+        self.wait(self.parameters.timing.resume_states + 1)
+        answer = self.supervisor.arm(self.now)
+        for _ in range(self.parameters.timing.resume_chunks):
+            self.stay()
+            self.tick()
+        return answer
+
+    def move(self, ticks: int = 26) -> None:
+        """Arm and get under way: the tool along y at `STEP` m a row."""
+        self.start()
+        for i in range(ticks):
+            if i % CHUNK_TICKS == 0:
+                self.ask(self.way((0.0, STEP, 0.0)))
+            self.tick()
