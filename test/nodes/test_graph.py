@@ -306,11 +306,24 @@ def demo(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_the_demo_command_succeeds_and_films_it(tmp_path: Path) -> None:
-    process = demo("demo", "--out", str(tmp_path), "--seed", str(SEED))
-    output, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, output + errors
-    figures = json.loads(output.splitlines()[-1])
+def test_the_demo_command_does_the_task_films_it_and_then_takes_instructions(tmp_path: Path) -> None:
+    process = demo("demo", "--out", str(tmp_path), "--keep-running", "--seed", str(SEED))
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")))
+    reader.start()
+    try:
+        wait_until(lambda: any("stays up" in line for line in lines), "the graph does not stay up", 200)
+        for sentence, code, answer in (("stop", 0, "accepted"), ("   ", 1, "refused")):
+            said = demo("say", sentence, "--out", str(tmp_path))
+            output, errors = said.communicate(timeout=60)
+            assert (said.returncode, output.split()[0].rstrip(":")) == (code, answer), output + errors
+        wait_until(lambda: any("HOLD" in line and "'stop'" in line for line in lines), "stop does not arrive")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+        reader.join(timeout=10)
+    assert process.returncode == 0, lines
+    figures = json.loads(lines[-1])
     expected = {"success", "instruction", "steps", "policy_ms_p50", "observation_age_ms_p50", "observation_age_ms_p99",
                 "command_rate_hz", "video", "seed", "episode_s", "missed_ticks"}  # fmt: skip
     assert expected <= set(figures)
@@ -355,25 +368,6 @@ def test_the_demo_command_reports_a_policy_that_is_not_there(tmp_path: Path) -> 
     assert figures["success"] is False
     assert "policy_node" in figures["error"]
     assert "vla-ros train" in output
-
-
-def test_say_reaches_a_graph_that_was_left_up(tmp_path: Path) -> None:
-    process = demo("demo", "--out", str(tmp_path), "--keep-running", "--seed", str(SEED))
-    lines: list[str] = []
-    reader = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")))
-    reader.start()
-    try:
-        wait_until(lambda: any("stays up" in line for line in lines), "the graph does not stay up", 200)
-        for sentence, code, answer in (("stop", 0, "accepted"), ("   ", 1, "refused")):
-            said = demo("say", sentence, "--out", str(tmp_path))
-            output, errors = said.communicate(timeout=60)
-            assert (said.returncode, output.split()[0].rstrip(":")) == (code, answer), output + errors
-        wait_until(lambda: any("HOLD" in line and "stop" in line for line in lines), "stop does not arrive")
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
-        reader.join(timeout=10)
-    assert process.returncode == 0  # the first instruction was done
 
 
 def test_say_without_a_graph_says_how_to_start_one(tmp_path: Path) -> None:

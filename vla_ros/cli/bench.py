@@ -165,7 +165,8 @@ def _summary(report: dict[str, Any]) -> str:
             f"fuzzer        {fuzz['ticks']:,} ticks, {fuzz['violations']} violations, {fuzz['raised']} raised, "
             f"tick p50 {fuzz['tick_ms_p50']} ms, p99 {fuzz['tick_ms_p99']} ms",
             f"clean runs    {clean['scenes']} scenes: stopped {clean['false_stop_share']:.2%} of ticks, modified "
-            f"{clean['modified_share']:.2%}, success {clean['success_rate']:.0%} (without {clean['success_without']:.0%})",
+            f"{clean['modified_share']:.2%}, success {clean['success_rate']:.0%} "
+            f"(without {clean['success_without']:.0%})",
         ]
         for name, one in report["comparison"].items():
             lines.append(

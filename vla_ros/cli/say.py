@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vla_ros.errors import VlaError
 
+PRESENT_TASK = 1.5  # s to hear of the task that the graph has now
 HELP = "give an instruction to a running graph"
 
 
@@ -37,8 +38,10 @@ def run(args: argparse.Namespace) -> int:
         return 1
     link = RosLink("vla_ros_say", domain)
     try:
-        operator = Operator(link.node, Observer(link.node, load_contract(args.robot)))
-        number = operator.say(args.sentence, args.timeout)
+        observer = Observer(link.node, load_contract(args.robot))
+        # The task that the graph has now comes first, if there is one: it must not be taken for the answer.
+        observer.wait(lambda: observer.instruction.sequence > 0, min(PRESENT_TASK, args.timeout))
+        number = Operator(link.node, observer).say(args.sentence, args.timeout)
     except VlaError as error:
         print(f"refused: {error}")
         answer, number = False, None

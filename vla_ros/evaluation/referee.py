@@ -62,7 +62,7 @@ class Referee:
 
     def __init__(self, contract: RobotContract, period: float = 0.01) -> None:
         """Judge commands that are `period` s apart by the limits of `contract`."""
-        self._contract, self._period = contract, period
+        self._contract, self.period = contract, period
         self._model = build_model(contract)
         self._data = mujoco.MjData(self._model)
         self._arm = [self._model.joint(name).qposadr[0] for name in contract.joints.names]
@@ -113,7 +113,7 @@ class Referee:
             ("joint_velocity", 1, joints.velocity), ("joint_acceleration", 2, joints.acceleration),
             ("joint_jerk", 3, joints.jerk),
         ):  # fmt: skip
-            share = (np.abs(np.diff(still, n=order, axis=0)) / self._period**order / limit).max(axis=1)
+            share = (np.abs(np.diff(still, n=order, axis=0)) / self.period**order / limit).max(axis=1)
             result.violations[kind] = int((share > 1.0 + ROUNDING).sum())
             result.worst[kind] = float(share.max())
 
@@ -128,7 +128,7 @@ class Referee:
             if i % table_every == 0:
                 clearances.append(self._clearance())
         beyond = np.maximum(box.workspace_lower - tools, tools - box.workspace_upper).max(axis=1)
-        speeds = np.linalg.norm(np.diff(tools, axis=0), axis=1) / self._period
+        speeds = np.linalg.norm(np.diff(tools, axis=0), axis=1) / self.period
         result.violations["workspace"] = int((beyond > WORKSPACE_SLACK).sum())
         result.violations["table"] = int((np.array(clearances) < 0.0).sum())
         result.worst["beyond_workspace_mm"] = 1e3 * max(float(beyond.max()), 0.0)
@@ -148,5 +148,5 @@ class Referee:
         openings = openings[finite]
         inside = (openings >= gripper.min_opening - ROUNDING) & (openings <= gripper.max_opening + ROUNDING)
         result.violations["gripper_range"] = int((~inside).sum())
-        speeds = np.abs(np.diff(openings)) / self._period
+        speeds = np.abs(np.diff(openings)) / self.period
         result.violations["gripper_velocity"] = int((speeds > gripper.velocity * (1.0 + ROUNDING)).sum())

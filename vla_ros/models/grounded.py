@@ -28,6 +28,10 @@ from vla_ros.models.losses import mean_where_present
 from vla_ros.models.regression import ChunkHead, chunk_losses, total
 
 
+SURENESS = 1.0
+"""What a slot's confidence is worth when things are given to slots, in normalised distance; as in DETR's matching cost."""
+
+
 @dataclass(frozen=True)
 class GroundedConfig:
     """Sizes of the network, and how sure it has to be.
@@ -214,7 +218,8 @@ def assign(places: Tensor, wanted: Tensor, present: Tensor, confidence: Tensor) 
         places: (B, K, 3), where the detector believes things to be.
         wanted: (B, N, 3), where they are.
         present: (B, N), 1 where there is one; the others get slot 0.
-        confidence: (B, K) logits; of two equally near slots the surer one is taken.
+        confidence: (B, K) logits; a sure slot may be `SURENESS` farther away than an unsure one. Otherwise slots that still
+            say the same would take turns, and none would ever become sure.
 
     Raises:
         ValueError: when there are more things than slots.
@@ -222,7 +227,7 @@ def assign(places: Tensor, wanted: Tensor, present: Tensor, confidence: Tensor) 
     if int(present.sum(dim=1).max()) > places.shape[1]:
         raise ValueError(f"{int(present.sum(dim=1).max())} things in a scene, expected at most {places.shape[1]}")
     with torch.no_grad():
-        cost = (wanted[:, :, None] - places[:, None]).norm(dim=-1) - 0.1 * confidence.sigmoid()[:, None]
+        cost = (wanted[:, :, None] - places[:, None]).norm(dim=-1) - SURENESS * confidence.sigmoid()[:, None]
         cost = cost.masked_fill(present[..., None] <= 0, float("inf")).float()
         slots = torch.zeros(present.shape, dtype=torch.long, device=places.device)
         scene = torch.arange(len(places), device=places.device)
@@ -245,7 +250,7 @@ def _detection_losses(detections: Detections, slots: Tensor, wanted: ModelTarget
         "place": mean_where_present(
             functional.smooth_l1_loss(places, wanted.target, reduction="none", beta=0.1), there
         ),
-        "confidence": 0.2 * functional.binary_cross_entropy_with_logits(detections.confidence, held),
+        "confidence": functional.binary_cross_entropy_with_logits(detections.confidence, held),
     }  # fmt: skip
     for name, points in detections.points.items():
         if name in wanted.pixels:

@@ -74,6 +74,12 @@ class CollisionModel:
         self._data, self._results = self._model.createData(), pinocchio.GeometryData(self._shapes)
         self._leave_out_touching(contract)
         self._required = np.array([pair.distance for pair in self.pairs])
+        # No point of the arm is further from any joint's axis, so a joint's turn moves none by more than this times it.
+        self._reach = sum(float(np.linalg.norm(placement.translation)) for placement in self._model.jointPlacements)
+        self._reach += max(
+            float(np.linalg.norm(shape.placement.translation)) + float(shape.geometry.aabb_radius)
+            for shape in list(self._shapes.geometryObjects)[: len(parts)]
+        )
 
     def _add_pairs(self, parts: list[int], parameters: CollisionParameters, obstacles: tuple[Obstacle, ...]) -> None:
         objects = self._shapes.geometryObjects
@@ -129,10 +135,24 @@ class CollisionModel:
         """Return what every pair must keep when it starts from `distances`: its required distance, or what it has."""
         return np.asarray(np.minimum(self._required, distances - WAVER), dtype=np.float64)
 
-    def violated(self, positions: FloatArray, held: FloatArray) -> CollisionPair | None:
-        """Return a pair that is nearer than `held` at joint positions (n,), or None."""
-        bad = np.flatnonzero(~(self.distances(positions) >= held))  # ~(>=): a distance that is NaN is bad, too
-        return self.pairs[int(bad[0])] if len(bad) else None
+    def violated(
+        self, positions: FloatArray, held: FloatArray, near: FloatArray, distances: FloatArray
+    ) -> CollisionPair | None:
+        """Return a pair that is nearer than `held` at joint positions (n,), or None.
+
+        Only the pairs are looked at that can have come so near on the way from joint positions `near` (n,), where they
+        were `distances` apart.
+        """
+        way = self._reach * float(np.abs(positions - near).sum())
+        suspects = np.flatnonzero(~(distances - way >= held))  # ~(>=): what is NaN is suspect, too
+        if len(suspects) == 0:
+            return None
+        pinocchio.updateGeometryPlacements(self._model, self._data, self._shapes, self._results, positions)
+        for index in suspects.tolist():
+            result = pinocchio.computeDistance(self._shapes, self._results, index)
+            if not result.min_distance >= held[index]:
+                return self.pairs[index]
+        return None
 
     def approaches(self, positions: FloatArray) -> tuple[FloatArray, Approaches]:
         """Return all distances at joint positions (n,), and how the near pairs may move."""

@@ -40,6 +40,7 @@ class Envelope:
         """Start from joint positions (n,) wherever they are: their violations are the most there may be."""
         self._joint_excess = self._excess_of_joints(positions)
         self._tool_excess = self._excess_of_tool(positions)
+        self._positions, self._distances = positions, np.zeros(0)
         self._held = np.full(0 if self._collision is None else len(self._collision.pairs), -np.inf)
         self.advance(positions)
 
@@ -57,7 +58,7 @@ class Envelope:
                 return Reason.WORKSPACE, ""
         if self._collision is not None:
             for row in (stop[len(stop) // 2], stop[-1])[len(stop) < 3 :]:
-                pair = self._collision.violated(row, self._held)
+                pair = self._collision.violated(row, self._held, self._positions, self._distances)
                 if pair is not None:
                     return pair.reason, f"({pair.name})"
         return Reason.OK, ""
@@ -69,8 +70,9 @@ class Envelope:
         if self._tool_excess.any():
             self._tool_excess = np.minimum(self._tool_excess, self._excess_of_tool(positions))
         if self._collision is not None:
-            distances, self.approaches = self._collision.approaches(positions)
-            self._held = np.maximum(self._held, self._collision.held(distances))
+            self._positions = positions
+            self._distances, self.approaches = self._collision.approaches(positions)
+            self._held = np.maximum(self._held, self._collision.held(self._distances))
 
     def _excess_of_joints(self, positions: FloatArray) -> FloatArray:
         """Return by how much each joint is outside of its limits, same shape as `positions` (..., n), rad."""

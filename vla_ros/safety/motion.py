@@ -80,6 +80,7 @@ class Motion:
         """Start at rest at joint positions (n,) rad."""
         self.joints.seed(positions)
         self._envelope.seed(self.joints.current.positions)
+        self._noted = self.joints.current.positions
         self._twist: FloatArray | None = None
         self._stepped = False
         self.placement: pinocchio.SE3 = self._kinematics.placement(self.joints.current.positions)
@@ -225,5 +226,8 @@ class Motion:
         return MotionResult(self.brake(), wanted, refused, where, True)
 
     def _note(self, step: JointStep) -> None:
+        if np.array_equal(step.positions, self._noted):
+            return  # a held arm needs no looking at
+        self._noted = step.positions
         self._envelope.advance(step.positions)
         self.placement = self._kinematics.placement(step.positions)

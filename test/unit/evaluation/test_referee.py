@@ -26,6 +26,14 @@ def still(contract, rows=10):
     return np.tile(contract.joints.home, (rows, 1))
 
 
+def stretched(contract, rows):
+    """The tool further out than at home, straight ahead (y = 0): turning the base moves it on a circle."""
+    q = still(contract, rows)
+    q[:, 1] += 0.25
+    q[:, 3] += 0.3
+    return q
+
+
 def found(judgement):
     return {kind: count for kind, count in judgement.violations.items() if count}
 
@@ -72,11 +80,9 @@ def test_beyond_a_joint_limit(referee, contract):
 
 
 def test_outside_of_the_workspace(referee, contract):
-    """Base turned by 0.9 rad: the tool at 0.5 m or so goes aside by more than 0.4."""
-    tool = Kinematics(contract).forward(contract.joints.home).position
-    aside = float(np.arcsin(0.42 / np.hypot(tool[0], tool[1])))
-    q = still(contract)
-    q[:, 0] = aside
+    """The stretched arm turned until its tool is at y = 0.42 m; the face is at 0.40 m."""
+    q = stretched(contract, 10)
+    q[:, 0] = np.arcsin(0.42 / Kinematics(contract).forward(q[0]).position[0])
     judgement = referee.judge(q)
     assert found(judgement)["workspace"] == 10
     assert judgement.worst["beyond_workspace_mm"] == pytest.approx(20.0, abs=0.1)  # 0.42 - 0.40 m
@@ -84,10 +90,9 @@ def test_outside_of_the_workspace(referee, contract):
 
 def test_mujoco_and_pinocchio_agree_where_the_tool_is(referee, contract):
     """1.9 mm inside the face at y = 0.4 is no violation, 1.1 mm beyond it is one: the slack is 1 mm."""
-    tool = Kinematics(contract).forward(contract.joints.home).position
-    radius = np.hypot(tool[0], tool[1])
+    radius = Kinematics(contract).forward(stretched(contract, 1)[0]).position[0]
     for y, count in ((0.3981, 0), (0.4009, 0), (0.4011, 1)):
-        q = still(contract, 1)
+        q = stretched(contract, 1)
         q[:, 0] = np.arcsin(y / radius)
         assert referee.judge(q).violations["workspace"] == count
 

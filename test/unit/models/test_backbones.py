@@ -21,11 +21,6 @@ from vla_ros.models.backbones import (
 BERT = {"vocab_size": 20, "dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32, "max_position_embeddings": 8}
 
 
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
 def small_bert(seed=0):
     torch.manual_seed(seed)
     return build_tower("distilbert", BERT).eval()
@@ -84,7 +79,8 @@ class TestWithTransformers:
         assert load_weights(other, str(tmp_path), ("word_embeddings.weight",)) == ["embeddings.word_embeddings.weight"]
 
     @pytest.mark.parametrize("source", ["distilbert-base-uncased", "/nowhere/at/all"])
-    def test_what_cannot_be_had_is_named_with_what_to_do(self, source):
+    def test_what_cannot_be_had_is_named_with_what_to_do(self, source, monkeypatch):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         for attempt in (lambda: read_values("distilbert", source), lambda: load_weights(small_bert(), source)):
             with pytest.raises(ContractError) as error:
                 attempt()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -53,8 +54,24 @@ def test_rows_are_the_derivatives_of_the_distances(contract, parameters, seed):
 
 
 def test_a_distance_that_is_no_number_counts_as_violated(model, contract, monkeypatch):
-    monkeypatch.setattr(model, "distances", lambda _: np.full(len(model.pairs), np.nan))
-    assert model.violated(contract.joints.home, np.full(len(model.pairs), -np.inf)) is not None
+    home, held = contract.joints.home, np.full(len(model.pairs), -np.inf)
+    assert model.violated(home, held, home, model.distances(home)) is None
+    monkeypatch.setattr(
+        "vla_ros.safety.collision.pinocchio.computeDistance", lambda *_: SimpleNamespace(min_distance=np.nan)
+    )
+    assert model.violated(home, held, home, np.full(len(model.pairs), np.nan)) is model.pairs[0]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_looking_only_at_the_pairs_that_can_be_near_misses_none(model, contract, seed):
+    rng = np.random.default_rng(seed)
+    start = rng.uniform(contract.joints.lower, contract.joints.upper)
+    end = start + rng.normal(0.0, 0.3, 7)
+    before, after = model.distances(start), model.distances(end)
+    held = np.full(len(model.pairs), 0.01)
+    found = model.violated(end, held, start, before)
+    bad = [model.pairs[i] for i in np.flatnonzero(after < held)]
+    assert (found in bad) if bad else (found is None)
 
 
 def test_a_home_inside_of_an_obstacle_is_refused(contract, parameters):

@@ -120,11 +120,21 @@ def test_a_joint_that_could_not_be_stopped_in_time_is_not_let_through(contract, 
 def test_what_would_touch_an_obstacle_is_not_let_through_and_a_start_that_touches_it_may_only_leave(
     contract, parameters, kinematics
 ):
+    def at_gap(gap):
+        """Joints with the fingers `gap` m over the table, found along the second joint."""
+        low, high = 0.0, 1.0
+        table = [i for i, pair in enumerate(collision.pairs) if "table" in pair.name]
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            q = with_joint(contract, 1, contract.joints.home[1] + middle)
+            low, high = (middle, high) if collision.distances(q)[table].min() > gap else (low, middle)
+        return q
+
     collision = CollisionModel(contract, parameters.collision, parameters.obstacles)
     envelope = Envelope(contract, kinematics, 10.0, collision)
     home = np.array(contract.joints.home)
     kept = parameters.collision.obstacle_distance
-    touching, nearly, deep = (at_height(contract, kinematics, kept + 0.010 + d) for d in (-0.001, 0.003, -0.02))
+    touching, nearly, deep = (at_gap(kept + d) for d in (-0.0005, 0.0005, -0.01))
     assert envelope.judge(standing(nearly))[0] is Reason.OK
     for step in (standing(touching), stopping_at(home, touching)):
         reason, where = envelope.judge(step)
@@ -132,7 +142,7 @@ def test_what_would_touch_an_obstacle_is_not_let_through_and_a_start_that_touche
         assert "table" in where
     envelope.seed(deep)
     assert envelope.judge(standing(touching))[0] is Reason.OK
-    assert envelope.judge(standing(at_height(contract, kinematics, kept + 0.010 - 0.022)))[0] is Reason.OBSTACLE
+    assert envelope.judge(standing(at_gap(kept - 0.011)))[0] is Reason.OBSTACLE
     envelope.advance(touching)
     assert envelope.judge(standing(deep))[0] is Reason.OBSTACLE
 

@@ -113,7 +113,7 @@ def without_count_of_corrections(monkeypatch):
     ("name", "remove"),
     [
         ("an action is NaN", without_finite_check),
-        ("a gripper value is 1e300", lambda m: without_gate("_judge_form", m)),
+        ("a chunk has a column too few", lambda m: without_gate("_judge_form", m)),
         ("another specification", lambda m: without_gate("_judge_form", m)),
         ("the stamp is an hour ahead", lambda m: without_gate("_judge_time", m)),
         ("the same chunk twice", lambda m: without_gate("_judge_time", m)),

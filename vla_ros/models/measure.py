@@ -1,0 +1,148 @@
+"""How large, how fast and how hungry a network is on this machine."""
+
+from __future__ import annotations
+
+import importlib
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from vla_ros.errors import ContractError
+from vla_ros.models.build import MODELS, build_model
+from vla_ros.models.contract import ModelInput, ModelTarget, VlaModel
+from vla_ros.models.footprint import PeakMemory
+
+SIZES = ("tiny", "full")
+CELL = {"front": (96, 128), "wrist": (96, 128)}
+"""Pictures of the simulated cell, as the tiny networks see them."""
+VOCABULARY, STATE_WIDTH, HORIZON, WORDS = 32, 10, 12, 8
+TRAINED_SCENES = 8
+MEGABYTE = 1e6
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured; times are medians, memory is the most held at once.
+
+    Attributes:
+        parameters: Numbers that training can change.
+        act_ms: One chunk for one scene and one sentence.
+        step_ms: One training step, forth and back, of `TRAINED_SCENES` scenes; None when it was not measured.
+        weights_mb: The weights.
+        act_mb: What one chunk needs beside the weights.
+        step_mb: What a training step needs beside the weights, gradients among it; None when it was not measured.
+        full_parameters: Of the full size.
+    """
+
+    parameters: int
+    act_ms: float
+    step_ms: float | None
+    weights_mb: float
+    act_mb: float
+    step_mb: float | None
+    full_parameters: int | None
+
+
+def configuration(name: str, size: str) -> dict[str, Any]:
+    """Return the values of the network `name` at `size`, "tiny" or "full".
+
+    Raises:
+        ContractError: for an unknown name or size.
+    """
+    if name not in MODELS:
+        raise ContractError(f"no model '{name}', expected one of {', '.join(sorted(MODELS))}")
+    if size not in SIZES:
+        raise ContractError(f"no size '{size}', expected one of {', '.join(SIZES)}")
+    module = importlib.import_module(MODELS[name].partition(":")[0])
+    basic = {"cameras": dict(CELL), "vocabulary": VOCABULARY, "state_width": STATE_WIDTH, "horizon": HORIZON}
+    if size == "full":
+        return dict(module.full_config()) if hasattr(module, "full_config") else basic
+    return dict(module.tiny_config(**basic)) if hasattr(module, "tiny_config") else basic
+
+
+def example(config: Mapping[str, Any], scenes: int, device: torch.device) -> tuple[ModelInput, ModelTarget]:
+    """Return random scenes with one sentence each, and random answers."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator).to(device)
+
+    words = min(WORDS, int(config.get("words", WORDS)))
+    horizon = int(config["horizon"])
+    given = ModelInput(
+        {n: torch.rand(scenes, 3, *s, generator=generator).to(device) for n, s in config["cameras"].items()},
+        normal(scenes, int(config["state_width"])),
+        torch.randint(2, int(config["vocabulary"]), (scenes, 1, words), generator=generator).to(device),
+    )
+    one = torch.ones(scenes, 1, device=device)
+    return given, ModelTarget(
+        normal(scenes, 1, horizon, 3), normal(scenes, 1, horizon, 3), one[..., None].expand(-1, -1, horizon), one,
+        normal(scenes, 1, 3), {n: torch.full((scenes, 1, 2), 0.5, device=device) for n in config["cameras"]},
+    )  # fmt: skip
+
+
+def measure(name: str, size: str, device: torch.device, seconds: float = 1.0, train: bool = True) -> Figures:
+    """Build the network `name` with random weights and measure it, for about `seconds` a figure.
+
+    Raises:
+        ContractError: for an unknown name or size, or when its libraries are absent.
+    """
+    config = configuration(name, size)
+    torch.manual_seed(0)
+    network: VlaModel = build_model(name, config).to(device)
+    weights = sum(p.numel() * p.element_size() for p in network.parameters())
+    given, _ = example(config, 1, device)
+    network.eval()
+    with torch.inference_mode():
+        act_ms = _median_ms(lambda: network.act(given), device, seconds)
+        with PeakMemory() as acting:
+            network.act(given)
+    step_ms = step_mb = None
+    if train:
+        network.train()
+        batch = example(config, TRAINED_SCENES, device)
+
+        def step() -> None:
+            network.zero_grad(set_to_none=True)
+            network.compute_loss(*batch)[0].backward()  # type: ignore[no-untyped-call]
+
+        step_ms = _median_ms(step, device, seconds)
+        network.zero_grad(set_to_none=True)
+        with PeakMemory() as training:
+            step()
+        step_mb = training.peak / MEGABYTE
+    return Figures(
+        network.parameter_count, act_ms, step_ms, weights / MEGABYTE, acting.peak / MEGABYTE, step_mb, full_parameters(name)
+    )  # fmt: skip
+
+
+def full_parameters(name: str) -> int | None:
+    """Return how many parameters the full size has, without making them; None for a network of one size."""
+    module = importlib.import_module(MODELS[name].partition(":")[0])
+    if not hasattr(module, "full_config"):
+        return None
+    with torch.device("meta"):
+        network: VlaModel = build_model(name, module.full_config())
+    return network.parameter_count
+
+
+def _median_ms(run: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """Return the median time of a run, at least three of them after one that does not count."""
+    run()
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < seconds:
+        _finish(device)
+        begin = time.perf_counter()
+        run()
+        _finish(device)
+        times.append(time.perf_counter() - begin)
+    return 1000.0 * statistics.median(times)
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
