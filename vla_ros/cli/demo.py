@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 import time
@@ -43,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lockstep", action="store_true", help="simulation time waits for everyone: repeatable")
     parser.add_argument("--view", choices=["text", "off"], default="text", help="what to show on the way")
     parser.add_argument("--keep-running", action="store_true", help="leave the graph up for further instructions")
+    parser.add_argument("--domain", type=int, help="ROS domain id (default: one that nobody uses)")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of films, logs and graph.json")
     parser.add_argument("--json", action="store_true", help="the figures alone on standard output")
 
@@ -84,9 +84,8 @@ def _play(
 
     wanted = ("robot", "policy", "seed", "instruction", "lockstep")
     arguments = {name: getattr(args, name) for name in wanted}
-    domain = os.environ.get("ROS_DOMAIN_ID")
     say(f"starting the graph (seed {args.seed}); logs in {args.out / 'log'}")
-    with GraphRunner(arguments, folder=args.out, domain=int(domain) if domain else None, progress=say) as graph:
+    with GraphRunner(arguments, folder=args.out, domain=args.domain, progress=say) as graph:
         observer = Observer(graph.node, contract, CAMERA)
         operator = Operator(graph.node, observer)
         episode = _Episode(args, graph, observer, operator, say)
@@ -148,7 +147,7 @@ class _Episode:
             self._watch(film)
 
     def _settle(self) -> None:
-        """Wait until no chunk is on its way any more: in lock step the first instant must find the same ones each time."""
+        """Wait until no chunk is on its way any more: in lock step the first instant shall find the same each time."""
         count = -1
         while count != (count := self._observer.episode.chunks):
             time.sleep(SETTLE_TIME)

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("names", nargs="*", help="which networks (default: all)")
     parser.add_argument("--size", default="tiny", choices=["tiny", "full"],
-                        help="tiny: what trains on a CPU; full: what it is meant to be (gigabytes, slow on a CPU)")  # fmt: skip
+                        help="tiny: what trains on a CPU; full: gigabytes, and slow on a CPU")  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu, cuda, auto")
     parser.add_argument("--threads", type=int, default=0, help="threads on the CPU (0: one a core)")
     parser.add_argument("--seconds", type=float, default=1.0, help="time to spend on each figure")
@@ -72,15 +72,16 @@ def _measure(args: argparse.Namespace, names: list[str]) -> tuple[dict[str, Figu
     return figures, failures
 
 
-COLUMNS = ("network", "parameters", "full size", "act ms", "step ms", "weights MB", "act MB", "step MB")
+COLUMNS = ("network", "parameters", "full size", "act ms", "step ms", "weights MB", "act MB", "step MB", "plain MB")
 
 
 def _rows(figures: dict[str, Figures]) -> list[list[str]]:
     return [
         [
-            name, count(f.parameters), "-" if f.full_parameters is None else count(f.full_parameters), f"{f.act_ms:.1f}",
-            "-" if f.step_ms is None else f"{f.step_ms:.0f}", f"{f.weights_mb:.1f}", f"{f.act_mb:.1f}",
-            "-" if f.step_mb is None else f"{f.step_mb:.0f}",
+            name, count(f.parameters), "-" if f.full_parameters is None else count(f.full_parameters),
+            f"{f.act_ms:.1f}", "-" if f.step_ms is None else f"{f.step_ms:.0f}", f"{f.weights_mb:.1f}",
+            f"{f.act_mb:.1f}", "-" if f.step_mb is None else f"{f.step_mb:.0f}",
+            "-" if f.plain_step_mb is None else f"{f.plain_step_mb:.0f}",
         ]
         for name, f in figures.items()
     ]  # fmt: skip
@@ -92,7 +93,9 @@ def _table(figures: dict[str, Figures]) -> list[str]:
     rows = [list(COLUMNS), *_rows(figures)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     lines = [
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     ]
     for name in figures:

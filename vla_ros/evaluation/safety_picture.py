@@ -17,7 +17,7 @@ def safety_picture(report: Mapping[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 4), dpi=110, width_ratios=(1.7, 1.0, 1.0))
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.2), dpi=110, width_ratios=(1.6, 0.9, 1.15))
     ways = report["comparison"]
     kinds = [kind for kind in next(iter(ways.values()))["replay"]["by_kind"]
              if any(one["replay"]["by_kind"][kind] for one in ways.values())]  # fmt: skip
@@ -35,7 +35,7 @@ def safety_picture(report: Mapping[str, Any], path: Path) -> None:
     left.invert_yaxis()
     left.margins(x=0.12)
     left.set(xlabel="violations per 1,000 commands", title="the same recorded bad commands")
-    left.legend(fontsize=8, loc="lower right", title="violations in all", title_fontsize=8)
+    left.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, title="violations in all")
     middle.set_xticks(range(3), [label.replace(" ", "\n", 1) for label in WAYS.values()], fontsize=8)
     middle.set(ylim=(0, 110), ylabel="%", title=f"success, 1 chunk in 8 spoilt (n={ways['filter']['scenes']})")
     clean, fuzz, table = report["clean"], report["fuzz"], report["selftest"]

@@ -14,8 +14,8 @@ from vla_ros.language.tokenizer import split_words
 SCANNED = 4096
 """How much of a text is looked at, characters: far more than an instruction may have, and bounded."""
 
-_STOP_WORD = re.compile(r"s+t+o+p+|h+a+l+t+|fre+ze+|cancel|abort|quit|pause|e-?stop|emergency|whoa")
-"""One word that orders a stop where a clause begins; fear and haste repeat letters."""
+_STOP_WORD = re.compile(r"(?:s+t+o+p+)+|h+a+l+t+|fre+ze+|cancel|abort|quit|pause|e-?stop|emergency|whoa")
+"""One word that orders a stop where a clause begins; fear and haste repeat letters and words."""
 
 _STOP_PHRASES = (
     ("e", "stop"),
@@ -33,7 +33,8 @@ _STOP_ALONE = (("wait",), ("enough",), ("hold", "it"), ("hold", "on"), ("hold", 
 """Words that order a stop when a clause holds nothing else: "hold the cube" is a task."""
 
 _LEADING = frozenset({
-    "please", "now", "no", "ok", "okay", "hey", "oh", "god", "ah", "robot", "arm", "you", "just", "immediately",
+    "all", "everything", "full", "please", "now", "no", "ok", "okay", "hey", "oh", "god", "ah", "robot", "arm", "you",
+    "just", "immediately",
     "quick", "quickly", "must", "should", "can", "could", "would", "will", "i", "said", "want", "need", "to", "make",
     "it", "pls", "plz",
 })  # fmt: skip
@@ -77,7 +78,7 @@ def _orders_stop(words: list[str]) -> bool:
             return True
         if any(_begins(words, phrase) for phrase in _STOP_PHRASES):
             return True
-        if any(_begins(words, phrase) and _LEADING.issuperset(words[len(phrase) :]) for phrase in _STOP_ALONE):
+        if any(_begins(words, phrase) and _LEADING.issuperset({*words} - {*phrase}) for phrase in _STOP_ALONE):
             return True
         if words[0] == "the" and _MACHINE.issuperset(words[1:2]):
             words = words[2:]

@@ -1,4 +1,4 @@
-"""Encoders from Hugging Face Transformers: from plain values with random weights, or with published ones that the user names.
+"""Encoders from Hugging Face Transformers: from plain values with random weights, or with published ones on request.
 
 Building one never reads a weight and never opens a connection, so a checkpoint of this package loads anywhere:
 
@@ -44,7 +44,9 @@ def transformers() -> ModuleType:
     try:
         import transformers as library
     except ImportError as error:
-        raise ContractError(f"this model is built from Transformers, which cannot be imported ({error}): {INSTALL}") from error
+        raise ContractError(
+            f"this model is built from Transformers, which cannot be imported ({error}): {INSTALL}"
+        ) from error
     return library
 
 
@@ -111,7 +113,9 @@ def load_weights(tower: nn.Module, source: str, may_differ: tuple[str, ...] = ()
     ours = tower.state_dict()
     kept = [name for name in ours if name not in theirs or theirs[name].shape != ours[name].shape]
     if wrong := [name for name in kept if not name.endswith(may_differ or ("\0",))]:
-        shapes = [f"{n}: {tuple(theirs[n].shape) if n in theirs else 'absent'} for {tuple(ours[n].shape)}" for n in wrong]
+        shapes = [
+            f"{n}: {tuple(theirs[n].shape) if n in theirs else 'absent'} for {tuple(ours[n].shape)}" for n in wrong
+        ]
         raise ContractError(f"the weights of '{source}' do not fit this {kind}: " + "; ".join(shapes[:8]))
     tower.load_state_dict({**ours, **{name: theirs[name] for name in ours if name not in kept}})
     return kept
@@ -129,8 +133,8 @@ def _unreachable(kind: str, source: str, error: Exception) -> ContractError:
 def choose_norm(network: nn.Module, norm: str) -> nn.Module:
     """Give a network with batch normalisation the kind that its use calls for, in place, and return it.
 
-    "group": group normalisation and convolutions drawn anew, for training from nothing: it does not depend on the batch,
-    works for a batch of one, and an average of the weights is a network of its own (Chi et al. 2023 found it necessary).
+    "group": group normalisation and convolutions drawn anew, for training from nothing: it does not depend on the
+    batch, works for a batch of one, and an average of the weights is a network of its own (Chi et al. 2023).
     "frozen": batch normalisation with the statistics that came with published weights. "batch": as it is.
 
     Raises:
@@ -142,8 +146,8 @@ def choose_norm(network: nn.Module, norm: str) -> nn.Module:
         return network
     for module in network.modules():
         if norm == "group" and isinstance(module, nn.Conv2d):
-            # The towers' own weights are drawn with a deviation of 0.02, for fine-tuning: behind a normalisation an
-            # optimiser that moves each weight by a rate near that turns them over in a few steps, and the picture is lost.
+            # The towers draw their own weights with a deviation of 0.02. Behind a normalisation an optimiser that moves
+            # each weight by a rate near that turns them over in a few steps, and the picture is lost.
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
     _replace_norms(network, norm)
     return network
@@ -167,7 +171,7 @@ def _replace_norms(network: nn.Module, norm: str) -> None:
 class FrozenBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation that keeps its statistics, in training too."""
 
-    def train(self, mode: bool = True) -> FrozenBatchNorm2d:  # noqa: ARG002
+    def train(self, mode: bool = True) -> FrozenBatchNorm2d:
         """Stay as it is."""
         return super().train(False)
 

@@ -1,10 +1,10 @@
 """CLIP-VLA: the towers of CLIP (Radford et al. 2021, arXiv 2103.00020), projections, and a decoder that says the chunk.
 
 Pictures and sentences meet in one space, so that `compute_similarity` tells how well they go together, and the same
-measure between a sentence and single patches tells where in the picture it applies (as MaskCLIP does, Zhou et al. 2022).
+measure between a sentence and single patches tells where in the picture it applies (as MaskCLIP, Zhou et al. 2022).
 
 The words are those of this package's tokenizer. CLIP reads a sentence off its end mark, which is appended here: token
-`vocabulary` of a text tower with `vocabulary` + 1 tokens. Published text weights therefore keep all but their table of words.
+`vocabulary` of a text tower with `vocabulary` + 1 tokens. Published text weights keep all but their table of words.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ class ClipModel(VlaModel):
         self.project_vision = nn.Linear(vision.hidden_size, config.width)
         self.project_text = nn.Linear(text.hidden_size, config.width)
         self.project_pair = nn.Linear(2 * self.clip.config.projection_dim, config.width)
-        self.state = nn.Sequential(nn.Linear(config.state_width, config.width), nn.GELU(), nn.Linear(config.width, config.width))
+        self.state = nn.Sequential(
+            nn.Linear(config.state_width, config.width), nn.GELU(), nn.Linear(config.width, config.width)
+        )
         self.cameras = learned_positions(len(config.cameras), config.width)
         self.rows = learned_positions(config.horizon + 1, config.width)
         self.decoder = nn.ModuleList(Block(config.width, config.heads, cross=True) for _ in range(config.layers))
@@ -102,9 +104,8 @@ class ClipModel(VlaModel):
         Raises:
             ContractError: when they cannot be had or do not fit.
         """
-        return load_weights(
-            self.clip, source, ("text_model.embeddings.token_embedding.weight", "text_model.embeddings.position_embedding.weight")
-        )  # fmt: skip
+        own = ("text_model.embeddings.token_embedding.weight", "text_model.embeddings.position_embedding.weight")
+        return load_weights(self.clip, source, own)
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Return unit features (B, projection) of pictures (B, 3, h, w), 0 to 1."""

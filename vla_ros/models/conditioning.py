@@ -1,8 +1,8 @@
-"""What a network that draws its actions from noise is told about the scene: pictures, words and proprioception in few tokens.
+"""What a network that draws its actions from noise is told about the scene: pictures, words and state in few tokens.
 
-A denoiser runs many times for one chunk, so that whatever it looks at each time must be small. A few queries, moved by the
-sentence, look over all image tokens once (cross-attention, as in Perceiver, Jaegle et al. 2021); what they find, the
-sentence and the state are the context of every denoising step.
+A denoiser runs many times for one chunk, so that whatever it looks at each time must be small. A few queries, moved by
+the sentence, look over all image tokens once (cross-attention, as in Perceiver, Jaegle et al. 2021); what they find,
+the sentence and the state are the context of every denoising step.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def draw_noise(
 ) -> Tensor:
     """Return standard normal noise (rows, *shape), float32, on `device`.
 
-    With a generator every row has noise of its own. Without one all rows share that of `seed`, so that a scene gets the same
-    actions in every batch, every time and on every device.
+    With a generator every row has noise of its own. Without one all rows share that of `seed`, so that a scene gets the
+    same actions in every batch, every time and on every device.
     """
     if generator is not None:
         return torch.randn(rows, *shape, generator=generator, device=generator.device).to(device)

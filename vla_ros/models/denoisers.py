@@ -15,7 +15,7 @@ from vla_ros.models.encoders import learned_positions, sinusoidal
 
 DENOISERS = ("transformer", "unet")
 LARGEST_TIME = 1000.0
-"""Times reach the networks as 0 (data) to this (noise), whatever the schedule, as the embedding's frequencies expect."""
+"""Times reach the embedding as 0 (data) to this (noise), whatever the schedule: its frequencies expect that range."""
 
 
 def build_denoiser(kind: str, columns: int, horizon: int, width: int, heads: int, layers: int) -> nn.Module:

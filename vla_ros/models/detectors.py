@@ -59,7 +59,7 @@ def build_detector(
 
 
 class SlotDetector(nn.Module):
-    """K learned queries look over the image tokens of all cameras and over each other; each becomes a thing or nothing."""
+    """K learned queries look over all image tokens and over each other; each becomes a thing or nothing."""
 
     def __init__(self, cameras: Sizes, objects: int, width: int, heads: int, patch: int, depth: int) -> None:
         """Build with `depth` blocks over each picture and `depth` of queries, at least one."""
@@ -70,7 +70,9 @@ class SlotDetector(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, cross=True) for _ in range(max(1, depth)))
         self.norm = nn.LayerNorm(width)
         self.place = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 3))
-        self.point = nn.ModuleDict({n: nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 2)) for n in cameras})
+        self.point = nn.ModuleDict(
+            {n: nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 2)) for n in cameras}
+        )
         self.confidence = nn.Linear(width, 1)
 
     def forward(self, images: Mapping[str, Tensor]) -> Detections:
@@ -90,7 +92,7 @@ class SlotDetector(nn.Module):
 
 @dataclass(frozen=True)
 class Box:
-    """One thing that was asked for by name: (left, top, right, bottom) from 0 to 1, which name, and how sure (0 to 1)."""
+    """A thing that was asked for by name: (left, top, right, bottom) from 0 to 1, which name, and how sure (0 to 1)."""
 
     corners: tuple[float, float, float, float]
     name: int
@@ -132,7 +134,7 @@ class Owlv2Detector(nn.Module):
         return Detections(things, self.place(things), confidence.gather(1, best), {self.camera: points}, {})
 
     def find(self, image: Tensor, names: Tensor, least: float) -> list[list[Box]]:
-        """Return, for each picture (B, 3, h, w), the boxes of things called one of `names` (Q, T) with a score of `least`.
+        """Return, for each picture (B, 3, h, w), the boxes of things called one of `names` (Q, T) that score `least`.
 
         The names are tokens of OWLv2's own tokenizer, 0 for padding.
         """

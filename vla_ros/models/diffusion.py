@@ -1,6 +1,6 @@
 """Diffusion Policy (Chi et al. 2023, arXiv 2303.04137): chunks of actions drawn from noise, given pictures and words.
 
-Trained to undo Gaussian noise (Ho et al. 2020); drawn by the reverse chain, or in fewer steps by DDIM (Song et al. 2021).
+Trained to undo Gaussian noise (Ho et al. 2020); drawn by the reverse chain, or in fewer steps by DDIM (Song et al.).
 Where several ways to do a task are good it draws one of them, instead of their mean.
 
 Time, for a horizon H of which E = `execute` rows are carried out before the next look (receding horizon):

@@ -1,7 +1,7 @@
 """Conditional flow matching for actions, as the head of pi0 does it (Black et al. 2024, arXiv 2410.24164).
 
-A straight line leads from noise (time 0) to data (time 1): x_t = (1 - t) noise + t data. The network learns its velocity,
-data - noise (Lipman et al. 2023; rectified flow, Liu et al. 2023), and drawing a chunk is a few Euler steps along it.
+A straight line leads from noise (time 0) to data (time 1): x_t = (1 - t) noise + t data. The network learns its
+velocity, data - noise (Lipman et al. 2023; rectified flow, Liu et al. 2023), and drawing a chunk is a few Euler steps.
 The encoders, the denoiser and the contract are those of `diffusion`; the noise schedule and its steps are gone.
 """
 
@@ -22,7 +22,7 @@ from vla_ros.models.diffusion import COLUMNS, output_of
 from vla_ros.models.encoders import check_input, read_config
 
 LATEST_TRAINED = 0.999
-"""Training draws times up to here; Beta(1.5, 1) towards the noise, where the network decides what to do (pi0, appendix B)."""
+"""Training draws times up to here, Beta(1.5, 1) towards the noise, where it is decided what to do (pi0, appendix B)."""
 
 
 @dataclass(frozen=True)

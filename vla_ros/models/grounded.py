@@ -1,8 +1,8 @@
 """Grounded language: find the things in the pictures, then tell which of them a sentence means, if any.
 
-A small detector (learned queries over image tokens, after DETR, Carion et al. 2020) says where things are. Each thing looks
-at the words (cross-attention from objects to text); what it finds there gives its matching score, which competes with
-that of "none of them". So the answer to a command can be a thing, "not there", or "which of the two".
+A small detector (learned queries over image tokens, after DETR, Carion et al. 2020) says where things are. Each thing
+looks at the words (cross-attention from objects to text); what it finds there gives its matching score, which competes
+with that of "none of them". So the answer to a command can be a thing, "not there", or "which of the two".
 Instead of the detector, one of Transformers can propose the things: OWLv2 (Minderer et al. 2023), see `detectors`.
 
 Shapes: B scenes, N sentences each, M = B * N, K objects, D numbers a token.
@@ -27,9 +27,8 @@ from vla_ros.models.identification import Identification, SceneObject, decide
 from vla_ros.models.losses import mean_where_present
 from vla_ros.models.regression import ChunkHead, chunk_losses, total
 
-
 SURENESS = 1.0
-"""What a slot's confidence is worth when things are given to slots, in normalised distance; as in DETR's matching cost."""
+"""What a slot's confidence is worth, in normalised distance, when things are given to slots (DETR's matching cost)."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,9 @@ class GroundedModel(VlaModel):
         found, _ = self.read(things, words, real[:, None, None, :])
         sentence = mean_over_words(words, real)
         asked = sentence[:, None].expand_as(found)
-        return self.score(torch.cat([things * found, found, asked * things], dim=-1))[..., 0], self.none(sentence)[..., 0]
+        return self.score(torch.cat([things * found, found, asked * things], dim=-1))[..., 0], self.none(sentence)[
+            ..., 0
+        ]
 
     def _decide(self, given: ModelInput, detections: Detections, matching: Matching) -> ModelOutput:
         pairs = (given.tokens.shape[0], given.tokens.shape[1])
@@ -199,7 +200,9 @@ class GroundedModel(VlaModel):
         words, real = self.text(given.tokens.flatten(0, 1))
         # As for the keypoint network: the way from the tool to the thing is told outright.
         told = [thing, mean_over_words(words, real), state, place.detach(), place.detach() - state[:, :3]]
-        looks = {name: (share @ look.flatten(2)).unflatten(-1, look.shape[2:]) for name, look in detections.looks.items()}
+        looks = {
+            name: (share @ look.flatten(2)).unflatten(-1, look.shape[2:]) for name, look in detections.looks.items()
+        }
         said = self.head(torch.cat(told, dim=-1), pairs)
         present = matching.scores.logsumexp(dim=-1) - matching.none
         return ModelOutput(
@@ -218,8 +221,8 @@ def assign(places: Tensor, wanted: Tensor, present: Tensor, confidence: Tensor) 
         places: (B, K, 3), where the detector believes things to be.
         wanted: (B, N, 3), where they are.
         present: (B, N), 1 where there is one; the others get slot 0.
-        confidence: (B, K) logits; a sure slot may be `SURENESS` farther away than an unsure one. Otherwise slots that still
-            say the same would take turns, and none would ever become sure.
+        confidence: (B, K) logits; a sure slot may be `SURENESS` farther away than an unsure one. Otherwise slots
+            that still say the same would take turns, and none would ever become sure.
 
     Raises:
         ValueError: when there are more things than slots.

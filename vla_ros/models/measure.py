@@ -26,24 +26,29 @@ MEGABYTE = 1e6
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured; times are medians, memory is the most held at once.
+    """What was measured; memory is the most held at once.
 
     Attributes:
         parameters: Numbers that training can change.
-        act_ms: One chunk for one scene and one sentence.
-        step_ms: One training step, forth and back, of `TRAINED_SCENES` scenes; None when it was not measured.
+        act_ms: One chunk for one scene and one sentence, the fastest of the runs: on a machine with other work to do
+            the others say more about that work.
+        act_median_ms: The median of the runs.
+        step_ms: The fastest training step, forth and back, of `TRAINED_SCENES` scenes; None when it was not measured.
         weights_mb: The weights.
         act_mb: What one chunk needs beside the weights.
         step_mb: What a training step needs beside the weights, gradients among it; None when it was not measured.
+        plain_step_mb: The same without gradient checkpointing, for a network that has it.
         full_parameters: Of the full size.
     """
 
     parameters: int
     act_ms: float
+    act_median_ms: float
     step_ms: float | None
     weights_mb: float
     act_mb: float
     step_mb: float | None
+    plain_step_mb: float | None
     full_parameters: int | None
 
 
@@ -98,26 +103,40 @@ def measure(name: str, size: str, device: torch.device, seconds: float = 1.0, tr
     given, _ = example(config, 1, device)
     network.eval()
     with torch.inference_mode():
-        act_ms = _median_ms(lambda: network.act(given), device, seconds)
+        acts = _times_ms(lambda: network.act(given), device, seconds)
         with PeakMemory() as acting:
             network.act(given)
-    step_ms = step_mb = None
+    step_ms = step_mb = plain = None
     if train:
-        network.train()
         batch = example(config, TRAINED_SCENES, device)
-
-        def step() -> None:
-            network.zero_grad(set_to_none=True)
-            network.compute_loss(*batch)[0].backward()  # type: ignore[no-untyped-call]
-
-        step_ms = _median_ms(step, device, seconds)
-        network.zero_grad(set_to_none=True)
-        with PeakMemory() as training:
-            step()
-        step_mb = training.peak / MEGABYTE
+        step_ms = min(_times_ms(lambda: _step(network, batch), device, seconds))
+        step_mb = _step_mb(network, batch)
+        if hasattr(network.config, "checkpointing"):
+            plain = _step_mb(build_model(name, {**config, "checkpointing": False}).to(device), batch)
     return Figures(
-        network.parameter_count, act_ms, step_ms, weights / MEGABYTE, acting.peak / MEGABYTE, step_mb, full_parameters(name)
-    )  # fmt: skip
+        parameters=network.parameter_count,
+        act_ms=min(acts),
+        act_median_ms=statistics.median(acts),
+        step_ms=step_ms,
+        weights_mb=weights / MEGABYTE,
+        act_mb=acting.peak / MEGABYTE,
+        step_mb=step_mb,
+        plain_step_mb=plain,
+        full_parameters=full_parameters(name),
+    )
+
+
+def _step(network: VlaModel, batch: tuple[ModelInput, ModelTarget]) -> None:
+    network.train()
+    network.zero_grad(set_to_none=True)
+    network.compute_loss(*batch)[0].backward()  # type: ignore[no-untyped-call]
+
+
+def _step_mb(network: VlaModel, batch: tuple[ModelInput, ModelTarget]) -> float:
+    network.zero_grad(set_to_none=True)
+    with PeakMemory() as memory:
+        _step(network, batch)
+    return memory.peak / MEGABYTE
 
 
 def full_parameters(name: str) -> int | None:
@@ -130,8 +149,8 @@ def full_parameters(name: str) -> int | None:
     return network.parameter_count
 
 
-def _median_ms(run: Callable[[], object], device: torch.device, seconds: float) -> float:
-    """Return the median time of a run, at least three of them after one that does not count."""
+def _times_ms(run: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
+    """Return the times of runs, at least three of them after one that does not count."""
     run()
     times: list[float] = []
     while len(times) < 3 or sum(times) < seconds:
@@ -140,7 +159,7 @@ def _median_ms(run: Callable[[], object], device: torch.device, seconds: float) 
         run()
         _finish(device)
         times.append(time.perf_counter() - begin)
-    return 1000.0 * statistics.median(times)
+    return [1000.0 * taken for taken in times]
 
 
 def _finish(device: torch.device) -> None:

@@ -1,7 +1,7 @@
 """Little memory: EfficientNet (Tan and Le 2019) and DistilBERT (Sanh et al. 2019), with gradient checkpointing.
 
-Checkpointing (Chen et al. 2016) keeps only what enters a block of a tower; the rest is computed again on the way back. A
-tower checkpointed as one piece would save little: on the way back all of it is there again at once.
+Checkpointing (Chen et al. 2016) keeps only what enters a block of a tower; the rest is computed again on the way back.
+A tower checkpointed as one piece would save little: on the way back all of it is there again at once.
 """
 
 from __future__ import annotations
@@ -150,8 +150,8 @@ def tiny_config(
         "cameras": dict(cameras), "vocabulary": vocabulary, "state_width": state_width, "horizon": horizon,
         "vision": {"width_coefficient": 0.25, "depth_coefficient": 0.25, "drop_connect_rate": 0.0,
                    "strides": [1, 2, 2, 2, 1, 1, 1]},
-        "shrink": 2, "text": {"dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 96, "dropout": 0.0, "attention_dropout": 0.0},
-        "width": 64, "hidden": 128,
+        "text": {"dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 96, "dropout": 0.0, "attention_dropout": 0.0},
+        "shrink": 2, "width": 64, "hidden": 128,
     }  # fmt: skip
 
 

@@ -41,8 +41,8 @@ class RealTimeConfig:
         text_width: Of the LSTM.
         text_layers: Of the LSTM.
         hidden: Width of the perceptrons and of the recurrent state.
-        recurrent: Carry a state from picture to picture. Only for networks trained with `compute_sequence_loss`: without
-            that, a carried state is one that the network has never seen.
+        recurrent: Carry a state from picture to picture. Only for networks trained with `compute_sequence_loss`:
+            without that, a carried state is one that the network has never seen.
     """
 
     cameras: Mapping[str, tuple[int, int]]

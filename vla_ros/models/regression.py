@@ -16,7 +16,7 @@ COLUMNS = 7
 
 
 class ChunkHead(nn.Module):
-    """One vector for a pair of scene and sentence to the chunk, the place of the named object, and whether it is there."""
+    """A vector for scene and sentence to the chunk, the place of the named object, and whether it is there."""
 
     def __init__(self, inputs: int, hidden: int, horizon: int, beliefs: bool = True) -> None:
         """Build a perceptron with two hidden layers; without `beliefs` it says the chunk alone."""
@@ -30,7 +30,7 @@ class ChunkHead(nn.Module):
     def forward(
         self, vector: Tensor, pairs: tuple[int, int], attention: Mapping[str, Tensor] | None = None
     ) -> ModelOutput:
-        """Return what `vector` (B * N, inputs) amounts to, with the axes `pairs` = (B, N); attention maps are (B * N, ...)."""
+        """Return what `vector` (B * N, inputs) amounts to, with the axes `pairs`; attention is (B * N, h', w')."""
         seen = self.trunk(vector)
         chunk = self.chunk(seen).view(*pairs, self.horizon, COLUMNS)
         return ModelOutput(

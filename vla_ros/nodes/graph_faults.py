@@ -295,7 +295,7 @@ def _try(stage: Stage, fault: GraphFault, seed: int) -> GraphRow:
             time.sleep(0.5)
             _judge(stage, row)
     except (GraphError, InstructionError) as error:
-        row.sentence = str(error).splitlines()[0]
+        row.got, row.sentence = row.got or "not tried", str(error).splitlines()[0]
         with contextlib.suppress(GraphError, InstructionError):
             fault.end(stage)
         return row

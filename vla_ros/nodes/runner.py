@@ -40,18 +40,60 @@ _SUPERVISION = 0.2
 _DOMAINS = range(1, 100)
 """Domain ids whose ports lie under Linux's ephemeral ones."""
 
+CLAIM_OFFSET = 5
+PARTICIPANTS_PROBED = 32
+_CLAIMS: list[socket.socket] = []
 
-def free_domain() -> int:
-    """Return a domain id that no DDS participant on this machine uses just now.
+
+def claim_domain() -> tuple[int, socket.socket]:
+    """Return a domain id that nobody on this machine uses, and a socket that keeps others off it until it is closed.
+
+    RTPS 9.6.1: the ports of domain d begin at 7400 + 250 d; participant p listens at 10 + 2 p and 11 + 2 p, and
+    2 to 9 are used by nobody. One of these is the claim. A domain is in use when a participant listens there; it need
+    not be the first one: that one may have ended before the others.
 
     Raises:
-        GraphError: when every one is in use.
+        GraphError: when every domain is in use.
     """
     for domain in random.sample(list(_DOMAINS), len(_DOMAINS)):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-            probe.bind(("", 7400 + 250 * domain + 10))  # RTPS 9.6.1.1: unicast discovery port of participant 0
-            return domain
+        base = 7400 + 250 * domain
+        claim = _bound(base + CLAIM_OFFSET)
+        if claim is None:
+            continue
+        listeners = [_bound(base + 10 + 2 * participant) for participant in range(PARTICIPANTS_PROBED)]
+        for listener in listeners:
+            if listener is not None:
+                listener.close()
+        if all(listeners):
+            return domain, claim
+        claim.close()
     raise GraphError(f"all DDS domains from {_DOMAINS[0]} to {_DOMAINS[-1]} are in use; set ROS_DOMAIN_ID")
+
+
+def _claim(domain: int) -> socket.socket:
+    """Return the claim on a domain that the user chose; ROS nodes of the user's own may be in it, another graph not."""
+    claim = _bound(7400 + 250 * domain + CLAIM_OFFSET)
+    if claim is None:
+        raise GraphError(f"domain {domain} is used by another graph of this package; choose another")
+    return claim
+
+
+def _bound(port: int) -> socket.socket | None:
+    """Return a socket that listens at a port, or None when another one does."""
+    probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        probe.bind(("", port))
+    except OSError:
+        probe.close()
+        return None
+    return probe
+
+
+def free_domain() -> int:
+    """Return a domain id that nobody on this machine uses, for this process: it is kept until the process ends."""
+    domain, claim = claim_domain()
+    _CLAIMS.append(claim)
+    return domain
 
 
 def graph_environment(domain: int, base: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -80,7 +122,11 @@ class RosLink:
 
     def __init__(self, name: str, domain: int) -> None:
         """Join `domain` as the node `name`."""
-        os.environ.update({k: v for k, v in graph_environment(domain).items() if k.startswith(("ROS_", "FASTRTPS_"))})
+        # The middleware reads these when it is loaded. The domain is not among them: whoever this process starts later
+        # shall not join it by accident.
+        shared = ("ROS_AUTOMATIC_DISCOVERY_RANGE", "FASTRTPS_DEFAULT_PROFILES_FILE", "RMW_FASTRTPS_USE_QOS_FROM_XML")
+        environment = graph_environment(domain)
+        os.environ.update({name: environment[name] for name in shared})
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
         self.node = Node(name, context=self._context, use_global_arguments=False)
@@ -127,9 +173,10 @@ class GraphRunner:
 
         Raises:
             ContractError: when the description or an argument is wrong.
+            GraphError: when another graph uses the domain, or all of them are in use.
         """
         self.descriptions = (graph or load_graph()).resolve(arguments, simulation=simulation)
-        self.domain = free_domain() if domain is None else domain
+        self.domain, self._claim = claim_domain() if domain is None else (domain, _claim(domain))
         self.folder = Path(folder)
         self.failure = ""
         self._progress = progress
@@ -259,6 +306,7 @@ class GraphRunner:
             self._link = None
         with contextlib.suppress(FileNotFoundError):
             (self.folder / STATE_FILE).unlink()
+        self._claim.close()
 
     def __enter__(self) -> GraphRunner:
         """Start the graph."""

@@ -119,9 +119,7 @@ class SimNode(ManagedNode):
     def _follow(self, message: Instruction) -> None:
         if self._simulator is not None:
             instruction = message_to_instruction(message)
-            self._simulator.follow_instruction(
-                instruction.text if instruction.kind is InstructionKind.TASK else None
-            )
+            self._simulator.follow_instruction(instruction.text if instruction.kind is InstructionKind.TASK else None)
 
     def _on_reset(self, request: ResetScene.Request, response: ResetScene.Response) -> ResetScene.Response:
         if self._simulator is None:

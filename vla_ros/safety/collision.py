@@ -76,10 +76,7 @@ class CollisionModel:
         self._required = np.array([pair.distance for pair in self.pairs])
         # No point of the arm is further from any joint's axis, so a joint's turn moves none by more than this times it.
         self._reach = sum(float(np.linalg.norm(placement.translation)) for placement in self._model.jointPlacements)
-        self._reach += max(
-            float(np.linalg.norm(shape.placement.translation)) + float(shape.geometry.aabb_radius)
-            for shape in list(self._shapes.geometryObjects)[: len(parts)]
-        )
+        self._reach += max(_extent(shape) for shape in list(self._shapes.geometryObjects)[: len(parts)])
 
     def _add_pairs(self, parts: list[int], parameters: CollisionParameters, obstacles: tuple[Obstacle, ...]) -> None:
         objects = self._shapes.geometryObjects
@@ -183,3 +180,9 @@ class CollisionModel:
         )
         lever = pinocchio.skew(point - np.asarray(self._data.oMi[joint].translation)) @ direction
         return np.asarray(direction @ jacobian[:3] + lever @ jacobian[3:], dtype=np.float64)
+
+
+def _extent(shape: pinocchio.GeometryObject) -> float:
+    """Return how far a shape reaches from the joint that carries it, at most, m."""
+    shape.geometry.computeLocalAABB()  # before that its radius is -1
+    return float(np.linalg.norm(shape.placement.translation)) + float(shape.geometry.aabb_radius)

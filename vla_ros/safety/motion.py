@@ -30,6 +30,9 @@ from vla_ros.types import FloatArray
 SMALLER_STEPS = (1.0, 0.5, 0.2)
 """Shares of the wanted joint velocity that are tried before the arm brakes."""
 
+BUFFER = 1e-3
+"""The arm is steered so much, m, further from what it must not touch than the envelope asks for."""
+
 _WORKSPACE_REPORT = 1e-3
 _SPEED_REPORT = 0.02
 
@@ -170,9 +173,10 @@ class Motion:
     def _inequalities(self, jacobian: FloatArray, near: Approaches) -> tuple[FloatArray, FloatArray]:
         """Return rows (m, n) and the least `rows @ v` (m,): how fast distances may shrink, first pairs, then faces."""
         room, normals = self.filter.faces(np.asarray(self.placement.translation))
-        slowest = -self._approach(np.concatenate([near.clearances, room]), self._braking)
-        # Beyond a face the least speed is one back inside, so that the tool does not stick to the face.
-        slowest[len(near.clearances) :] += self._parameters.motion.tracking_gain * np.maximum(-room, 0.0)
+        left = np.concatenate([near.clearances - BUFFER, room])
+        # Below zero the least speed is one away again: what sticks to a limit could not slide along it.
+        back = np.clip(-left, 0.0, np.where(np.arange(len(left)) < len(near.clearances), BUFFER, np.inf))
+        slowest = self._parameters.motion.tracking_gain * back - self._approach(left, self._braking)
         return np.vstack([near.rows, normals @ jacobian[:3]]), slowest
 
     def _bounds(self) -> tuple[FloatArray, FloatArray]:

@@ -15,7 +15,8 @@ ORDERS = [
     "“stop”", "*stop*", "(stop)", "wait", "wait!", "hold on", "hold it!", "enough", "please wait", "don’t move",
     "ＳＴＯＰ", "st\N{ZERO WIDTH SPACE}op", "\N{RIGHT-TO-LEFT OVERRIDE}stop", "stop\x00\x07", "\x1b stop", "stop\ufffd",
     "the arm must stop", "make it stop", "make the robot stop", "i said stop", "stop - now", "wrong cube - stop",
-    "stop then pick up the cube",
+    "stop then pick up the cube", "stopstopstop", "STOPSTOP!", "all stop", "full stop", "everything stop",
+    "wait wait wait", "hold on hold on", "wait, please wait",
 ]  # fmt: skip
 
 TASKS = [
@@ -24,7 +25,7 @@ TASKS = [
     "pick up the cube and stop", "do not stop", "don't stop", "never stop", "go non-stop", "stopwatch to the left",
     "hold the cube", "hold it above the plate", "wait for the green cube", "the red cube", "unstoppable",
     "stack the cube on the backstop", "move to the haltestelle", "pick the freezer bag", "cube stop",
-    "the stops are red", "hold on to the cube",
+    "the stops are red", "hold on to the cube", "wait for the wait sign", "all cubes", "everything on the bus stop",
 ]  # fmt: skip
 
 

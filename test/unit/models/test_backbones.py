@@ -96,7 +96,7 @@ class TestWithTransformers:
             build_tower("distilbert", {**BERT, "n_heads": 3})
 
     def test_group_normalisation_keeps_the_picture_alive_through_training(self):
-        # With the towers' own small weights and epsilon, a few steps of Adam made their output the same for every picture.
+        # With the towers' own small weights and epsilon, a few steps of Adam make all pictures look the same to them.
         torch.manual_seed(0)
         values = {"depth_multiplier": 0.25, "min_depth": 8, "finegrained_output": False}
         tower = choose_norm(build_tower("mobilenet_v2", values), "group")

@@ -58,7 +58,9 @@ def test_similarity_learns_which_sentence_goes_with_which_picture():
     images, optimiser = pictures(), torch.optim.Adam(network.clip.parameters(), 1e-3)
     for _ in range(25):
         similarity = network.compute_similarity(images, TOKENS)
-        loss = functional.cross_entropy(similarity, torch.arange(3)) + functional.cross_entropy(similarity.T, torch.arange(3))
+        loss = functional.cross_entropy(similarity, torch.arange(3)) + functional.cross_entropy(
+            similarity.T, torch.arange(3)
+        )
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -128,7 +128,9 @@ def test_two_ways_of_doing_it_are_both_drawn_and_never_their_mean(prediction):
     one = ModelInput(given.images, given.state, given.tokens[:, :1])
     with torch.no_grad():
         context = network.context(one)
-    many = type(context)(context.tokens.expand(64, -1, -1), context.summary.expand(64, -1), {}, context.target, context.present)
+    many = type(context)(
+        context.tokens.expand(64, -1, -1), context.summary.expand(64, -1), {}, context.target, context.present
+    )
     optimiser = torch.optim.Adam(network.denoiser.parameters(), 3e-3)
     for _ in range(300):
         x_0 = (2.0 * (torch.rand(64, 1, 1) > 0.5) - 1.0).expand(64, 2, 7)

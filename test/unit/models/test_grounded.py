@@ -145,7 +145,9 @@ def test_each_thing_gets_a_slot_of_its_own():
         mine = [int(slots[scene, n]) for n in named]
         assert len(set(mine)) == len(named)
         # greedy by hand
-        pairs = sorted(itertools.product(named, range(5)), key=lambda p: (wanted[scene, p[0]] - places[scene, p[1]]).norm())
+        pairs = sorted(
+            itertools.product(named, range(5)), key=lambda p: (wanted[scene, p[0]] - places[scene, p[1]]).norm()
+        )
         taken = {}
         for thing, slot in pairs:
             if thing not in taken and slot not in taken.values():
@@ -163,16 +165,20 @@ def test_unknown_detectors_are_refused():
     network = build()
     given = ModelInput({"eye": torch.rand(1, 3, 32, 32)}, torch.zeros(1, 4), torch.tensor([[[RED]]]))
     with pytest.raises(ValueError, match="`target` is missing"):
-        network.compute_loss(given, ModelTarget(*(torch.zeros(1, 1, 3, 3),) * 2, torch.zeros(1, 1, 3), torch.ones(1, 1)))
+        network.compute_loss(
+            given, ModelTarget(*(torch.zeros(1, 1, 3, 3),) * 2, torch.zeros(1, 1, 3), torch.ones(1, 1))
+        )
+
+
+TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+WORDS = {"vocab_size": 30, "max_position_embeddings": 6, "eos_token_id": 29, "bos_token_id": 28}
+VALUES = {
+    "vision_config": {**TOWER, "image_size": 64, "patch_size": 16}, "projection_dim": 16,
+    "text_config": {**TOWER, **WORDS},
+}  # fmt: skip
 
 
 class TestOwlv2:
-    TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    VALUES = {
-        "vision_config": {**TOWER, "image_size": 64, "patch_size": 16}, "projection_dim": 16,
-        "text_config": {**TOWER, "vocab_size": 30, "max_position_embeddings": 6, "eos_token_id": 29, "bos_token_id": 28},
-    }  # fmt: skip
-
     @pytest.fixture(autouse=True)
     def _needed(self):
         pytest.importorskip("transformers")
@@ -180,7 +186,7 @@ class TestOwlv2:
     def detector(self):
         torch.manual_seed(0)
         return build_detector(
-            "owlv2", {"eye": (48, 64)}, objects=4, width=32, heads=2, patch=16, depth=1, values=self.VALUES
+            "owlv2", {"eye": (48, 64)}, objects=4, width=32, heads=2, patch=16, depth=1, values=VALUES
         ).eval()
 
     def test_as_the_front_of_the_network(self):
@@ -189,7 +195,13 @@ class TestOwlv2:
         assert found.places.shape == (2, 4, 3)
         assert found.points["eye"].shape == (2, 4, 2)
         assert (found.confidence[:, :-1] >= found.confidence[:, 1:]).all()  # the likeliest first
-        values = {**SMALL, "cameras": {"eye": (48, 64)}, "detector": "owlv2", "detector_values": self.VALUES, "objects": 4}
+        values = {
+            **SMALL,
+            "cameras": {"eye": (48, 64)},
+            "detector": "owlv2",
+            "detector_values": VALUES,
+            "objects": 4,
+        }
         network = GroundedModel.from_config(values).eval()
         given = ModelInput({"eye": torch.rand(2, 3, 48, 64)}, torch.zeros(2, 4), torch.tensor([[[RED, CUBE]]] * 2))
         assert network.act(given).positions.shape == (2, 1, 3, 3)
@@ -198,9 +210,7 @@ class TestOwlv2:
         detector: Owlv2Detector = self.detector()
         image, names = torch.rand(1, 3, 64, 64), torch.tensor([[28, 5, 6, 29], [28, 7, 29, 0]])
         boxes = detector.find(image, names, least=0.0)[0]
-        theirs = detector.owl(
-            input_ids=names, attention_mask=(names != 0).long(), pixel_values=detector._square(image)
-        )
+        theirs = detector.owl(input_ids=names, attention_mask=(names != 0).long(), pixel_values=detector._square(image))
         assert len(boxes) == 16
         best = theirs.logits[0].sigmoid().max(dim=-1)
         order = best.values.argsort(descending=True)

@@ -24,3 +24,6 @@ def test_heads_that_say_nothing_cost_nothing():
     parts = side_losses(said, wanted)
     assert parts["target"] == pytest.approx(0.5 - 0.05)  # |x| - beta / 2
     assert parts["present"] == pytest.approx(0.2 * 0.693147, rel=1e-5)
+    absent = ModelTarget(zeros, zeros, zeros[..., 0], torch.zeros(1, 1), target=torch.zeros(1, 1, 3))
+    assert side_losses(said, absent)["target"] == 0.0  # nothing is there to be somewhere
+    assert side_losses(said, absent)["present"] > 0.0

@@ -115,7 +115,9 @@ def test_each_camera_is_looked_at(trained, frames):
     whole = act(network, given).positions
     for camera in given.images:
         blind = {n: torch.zeros_like(i) if n == camera else i for n, i in given.images.items()}
-        assert (act(network, dataclasses.replace(given, images=blind)).positions - whole).abs().mean() > LEAST_CHANGE, camera
+        assert (act(network, dataclasses.replace(given, images=blind)).positions - whole).abs().mean() > LEAST_CHANGE, (
+            camera
+        )
 
 
 def test_a_scene_gets_the_same_answer_in_any_batch_and_every_time(trained, frames):

@@ -20,7 +20,9 @@ def build(**changes):
 def scene(seed=0, tokens=((3, 4, 0),)):
     generator = torch.Generator().manual_seed(seed)
     words = torch.tensor(tokens)[None]
-    return ModelInput({"eye": torch.rand(1, 3, 64, 64, generator=generator)}, torch.randn(1, 4, generator=generator), words)
+    return ModelInput(
+        {"eye": torch.rand(1, 3, 64, 64, generator=generator)}, torch.randn(1, 4, generator=generator), words
+    )
 
 
 def act(network, given, cache=None):
@@ -78,8 +80,8 @@ def test_sequences_teach_what_single_pictures_cannot():
     network = build(recurrent=True).train()
 
     def target(value):
-        return ModelTarget(torch.full((1, 1, 3, 3), value), torch.zeros(1, 1, 3, 3), torch.ones(1, 1, 3), torch.ones(1, 1),
-                           torch.zeros(1, 1, 3))  # fmt: skip
+        there, open_ = torch.ones(1, 1), torch.ones(1, 1, 3)
+        return ModelTarget(torch.full((1, 1, 3, 3), value), torch.zeros(1, 1, 3, 3), open_, there, torch.zeros(1, 1, 3))
 
     runs = [[(scene(s), target(v)), (scene(9), target(v))] for s, v in ((1, 1.0), (2, -1.0))]
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
@@ -111,7 +113,7 @@ def test_no_attention_runs_in_the_hot_path(monkeypatch):
 
 def test_the_cache_saves_time():
     network = build(text_width=128, text_layers=2)
-    given = scene(0, (tuple(range(1, 12)) + (5, 5, 5),))
+    given = scene(0, ((*range(1, 12), 5, 5, 5),))
 
     def fastest(cache):
         times = []

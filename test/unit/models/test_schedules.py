@@ -62,8 +62,8 @@ def test_noise_added_step_by_step_is_the_noise_added_at_once(kind):
 
 @pytest.mark.parametrize("kind", SCHEDULES)
 def test_posterior_is_bayes_rule(kind):
-    # q(x_{t-1} | x_t, x_0) is proportional to N(x_t; sqrt(a_t) x_{t-1}, b_t) N(x_{t-1}; sqrt(bar_{t-1}) x_0, 1 - bar_{t-1}):
-    # two Gaussians in x_{t-1}, whose precisions add.
+    # q(x_{t-1} | x_t, x_0) is N(x_t; sqrt(a_t) x_{t-1}, b_t) times N(x_{t-1}; sqrt(bar_{t-1}) x_0, 1 - bar_{t-1}), but
+    # for a factor: two Gaussians in x_{t-1}, whose precisions add.
     schedule = NoiseSchedule(kind, 30)
     x_0, x_t = 0.7, -1.3
     for t in range(1, 30):

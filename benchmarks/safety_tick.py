@@ -1,0 +1,130 @@
+"""How long one tick of the safety layer takes, in free motion, at a face of the workspace and at a singularity.
+
+    .venv/bin/python benchmarks/safety_tick.py --ticks 2000
+
+A policy at 10 Hz asks, an ideal arm follows; only `SafetySupervisor.tick` is timed, and the taking of a chunk on its
+own. "cpu" is the time that the thread computed, "wall" has the waiting for a processor in it, so that the two differ by
+what else the machine is doing. One JSON object on the last line, ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the graph does: a pool of threads only hurts small matrices
+
+import numpy as np
+
+from vla_ros.actions.decoding import PoseTrajectory, encode
+from vla_ros.robot.contract import load_contract
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.safety.parameters import load_parameters
+from vla_ros.safety.supervisor import SafetySupervisor
+from vla_ros.types import ActionChunk, FloatArray, RobotState
+
+SITUATIONS: dict[str, tuple[tuple[float, float, float], ...]] = {
+    "free motion": ((0.45, 0.2, 0.3), (0.55, -0.2, 0.2)),
+    "along a face": ((0.45, 0.6, 0.3), (0.60, 0.6, 0.15)),
+    "over the table": ((0.45, 0.1, -0.1), (0.60, -0.1, -0.1)),
+    "at the reach's end": ((0.95, 0.40, 0.55), (0.95, -0.40, 0.55)),
+}
+"""Places between which the policy wants to go, m; some it cannot reach."""
+
+TICKS_PER_CHUNK, TICKS_PER_PLACE, SPEED = 10, 300, 0.25
+
+
+class Bench:
+    """A supervisor, an ideal arm and a policy that asks for straight lines."""
+
+    def __init__(self, robot: str) -> None:
+        """Arm the robot at home."""
+        self.contract = load_contract(robot)
+        self.kinematics = Kinematics(self.contract)
+        self.supervisor = SafetySupervisor(self.contract, load_parameters())
+        self.q = np.array(self.contract.joints.home)
+        self.velocities = np.zeros_like(self.q)
+        self.now, self.sequence = 1.0, 0
+        self.chunk_ms: list[float] = []
+        for _ in range(12):
+            self._sense()
+        if (answer := self.supervisor.arm(self.now)) != "ok":
+            raise SystemExit(f"the robot does not arm: {answer}")
+
+    def _sense(self) -> None:
+        self.now += self.supervisor.period
+        pose = self.kinematics.forward(self.q)
+        opening = self.contract.gripper.max_opening
+        self.supervisor.receive_state(RobotState(self.q, self.velocities, opening, pose, self.now), self.now)
+
+    def ask(self, place: FloatArray) -> None:
+        """Send a chunk towards `place` (3,) m at `SPEED`."""
+        action, start = self.contract.action, self.kinematics.forward(self.q)
+        way = place - start.position
+        shares = np.minimum(SPEED * action.period * np.arange(1, action.horizon + 1) / np.linalg.norm(way), 1.0)
+        home = self.kinematics.forward(self.contract.joints.home)
+        rows = len(shares)
+        trajectory = PoseTrajectory(
+            start.position + np.outer(shares, way), np.tile(home.quaternion, (rows, 1)), np.zeros(rows)
+        )
+        actions = encode(trajectory, action, start, self.contract.gripper.max_opening)
+        self.sequence += 1
+        chunk = ActionChunk(actions, action.period, self.now, action.fingerprint, sequence=self.sequence)
+        began = time.perf_counter()
+        self.supervisor.receive_chunk(chunk, start, self.now)
+        self.chunk_ms.append(1e3 * (time.perf_counter() - began))
+
+    def tick(self, clock: Callable[[], float]) -> tuple[float, float, str]:
+        """Return the wall time and the time on `clock` of one tick, ms, and the reason that it gave."""
+        self._sense()
+        wall, cpu = time.perf_counter(), clock()
+        decision = self.supervisor.tick(self.now)
+        times = 1e3 * (time.perf_counter() - wall), 1e3 * (clock() - cpu)
+        if decision.joint_positions is not None:
+            self.velocities = (decision.joint_positions - self.q) / self.supervisor.period
+            self.q = np.array(decision.joint_positions)
+        return (*times, decision.reason)
+
+
+def measure(robot: str, places: tuple[tuple[float, float, float], ...], ticks: int) -> dict[str, object]:
+    """Return figures of one situation."""
+    bench = Bench(robot)
+    walls, cpus, reasons = [], [], {}
+    for i in range(ticks):
+        if i % TICKS_PER_CHUNK == 0:
+            bench.ask(np.array(places[(i // TICKS_PER_PLACE) % len(places)]))
+        wall, cpu, reason = bench.tick(time.thread_time)
+        walls.append(wall)
+        cpus.append(cpu)
+        reasons[reason] = reasons.get(reason, 0) + 1
+    return {"wall": _figures(walls), "cpu": _figures(cpus), "chunk_wall": _figures(bench.chunk_ms), "reasons": reasons}
+
+
+def _figures(values: list[float]) -> dict[str, float]:
+    p50, p99 = np.percentile(values, [50, 99])
+    return {"p50": round(float(p50), 3), "p99": round(float(p99), 3), "max": round(max(values), 3)}
+
+
+def main() -> int:
+    """Print a line for each situation and one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ticks", type=int, default=2000, help="ticks of each situation")
+    parser.add_argument("--robot", default="panda", help="robot contract")
+    arguments = parser.parse_args()
+    gc.collect()
+    gc.freeze()
+    results = {}
+    for name, places in SITUATIONS.items():
+        results[name] = result = measure(arguments.robot, places, arguments.ticks)
+        print(f"{name:20s} wall {result['wall']}  cpu {result['cpu']}", file=sys.stderr)
+    print(json.dumps({"unit": "ms", "ticks": arguments.ticks, "situations": results}))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,68 @@
+"""How the runner keeps graphs apart: domains, claims, environments."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vla_ros.nodes import runner as runner_module
+from vla_ros.nodes.graph import Graph
+from vla_ros.nodes.runner import GraphRunner, RosLink, claim_domain, free_domain, graph_environment
+from vla_ros.nodes.transitions import GraphError
+
+
+def test_claims_do_not_overlap_and_end_when_they_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    domain, claim = claim_domain()
+    monkeypatch.setattr(runner_module, "_DOMAINS", range(domain, domain + 1))
+    with pytest.raises(GraphError, match="in use"):
+        claim_domain()
+    claim.close()
+    again, claim = claim_domain()
+    assert again == domain
+    claim.close()
+
+
+def test_a_domain_where_somebody_listens_is_in_use_also_after_the_first_one_has_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    domain, claim = claim_domain()
+    claim.close()
+    first, second = RosLink("first", domain), RosLink("second", domain)
+    try:
+        monkeypatch.setattr(runner_module, "_DOMAINS", range(domain, domain + 1))
+        with pytest.raises(GraphError, match="in use"):
+            claim_domain()
+        first.close()
+        with pytest.raises(GraphError, match="in use"):
+            claim_domain()
+    finally:
+        second.close()
+
+
+def test_two_graphs_cannot_share_a_domain_that_was_asked_for(tmp_path: Path) -> None:
+    domain, claim = claim_domain()
+    claim.close()
+    nothing = Graph({}, ())
+    shared = pytest.raises(GraphError, match=f"domain {domain} is used by another graph")
+    with GraphRunner(graph=nothing, domain=domain, folder=tmp_path / "a"), shared:
+        GraphRunner(graph=nothing, domain=domain, folder=tmp_path / "b")
+    with GraphRunner(graph=nothing, domain=domain, folder=tmp_path / "b"):
+        pass
+
+
+def test_joining_a_domain_does_not_send_later_processes_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_DOMAIN_ID", "3")
+    domain = free_domain()
+    link = RosLink("guest", domain)
+    link.close()
+    assert os.environ["ROS_DOMAIN_ID"] == "3"
+    assert graph_environment(domain)["ROS_DOMAIN_ID"] == str(domain)
+
+
+def test_the_users_own_middleware_profile_is_kept(tmp_path: Path) -> None:
+    mine = {"FASTRTPS_DEFAULT_PROFILES_FILE": str(tmp_path / "mine.xml")}
+    assert graph_environment(5, mine)["FASTRTPS_DEFAULT_PROFILES_FILE"] == str(tmp_path / "mine.xml")
+    assert Path(graph_environment(5, {})["FASTRTPS_DEFAULT_PROFILES_FILE"]).exists()
+    assert graph_environment(5, {})["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
