@@ -46,7 +46,8 @@ def test_two_graphs_cannot_share_a_domain_that_was_asked_for(tmp_path: Path) -> 
     claim.close()
     nothing = Graph({}, ())
     shared = pytest.raises(GraphError, match=f"domain {domain} is used by another graph")
-    with GraphRunner(graph=nothing, domain=domain, folder=tmp_path / "a"), shared:
+    first = GraphRunner(graph=nothing, domain=domain, folder=tmp_path / "a")
+    with first, shared:
         GraphRunner(graph=nothing, domain=domain, folder=tmp_path / "b")
     with GraphRunner(graph=nothing, domain=domain, folder=tmp_path / "b"):
         pass

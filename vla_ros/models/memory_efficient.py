@@ -32,7 +32,7 @@ class MemoryEfficientConfig:
         state_width: Numbers of proprioception.
         horizon: Rows a chunk.
         words: Most words of a sentence.
-        vision: Sizes of EfficientNet, as `backbones.build_tower` takes them.
+        vision: Sizes of EfficientNet, as `backbones.build_tower` takes them; B0 where they say nothing.
         text: Sizes of DistilBERT; its vocabulary and length are set here.
         shrink: The pictures' sides are divided by this (means of squares) before anything looks at them.
         looks: Places in each picture that a sentence may look at.
@@ -134,7 +134,8 @@ class MemoryEfficientModel(VlaModel):
 
 def _vision_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return sizes whose last layer fits: Transformers takes its width from two places that have to agree."""
-    scale, step = float(values.get("width_coefficient", 2.0)), int(values.get("depth_divisor", 8))
+    values = {"width_coefficient": 1.0, "depth_coefficient": 1.0, **values}
+    scale, step = float(values["width_coefficient"]), int(values.get("depth_divisor", 8))
     if scale <= 0 or step < 1:
         raise ContractError(f"EfficientNet: width_coefficient is {scale} and depth_divisor {step}, expected above 0")
     rounded = max(step, int(1280 * scale + step / 2) // step * step)

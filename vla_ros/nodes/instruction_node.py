@@ -116,7 +116,8 @@ class InstructionNode(ManagedNode):
         self._judge(message)
         if self._subscription is None:
             return
-        with self._subscription.handle as handle:
+        handle = self._subscription.handle
+        with handle:  # keeps it from being destroyed meanwhile; the context itself is None
             for _ in range(DRAINED):
                 taken = handle.take_message(String, False)
                 if taken is None:

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image, JointState
-from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.errors import SimulationError, VlaError
 from vla_ros.msg import ActionChunk, Instruction, PolicyStatus
-from vla_ros.msg import TaskStatus as TaskStatusMessage
-from vla_ros.nodes.conversions import (
-    array_to_image,
-    message_to_instruction,
-    robot_state_to_joint_state,
-    seconds_to_stamp,
-    stamp_to_seconds,
-)
+from vla_ros.nodes.conversions import message_to_instruction, stamp_to_seconds
 from vla_ros.nodes.lifecycle import ManagedNode, run_node
 from vla_ros.nodes.qos import qos
-from vla_ros.nodes.sim_conversions import camera_info, message_to_command, task_status_to_message
+from vla_ros.nodes.sim_conversions import message_to_command
+from vla_ros.nodes.sim_outputs import SimPublishers
 from vla_ros.robot.contract import RobotContract, load_contract
-from vla_ros.sim.cameras import Frame
 from vla_ros.sim.simulator import Simulator, SimulatorOptions
-from vla_ros.sim.tasks import TaskStatus
 from vla_ros.srv import ResetScene
-from vla_ros.types import InstructionKind, RobotState
+from vla_ros.types import InstructionKind
+
+SWITCH_INTERVAL = 5e-4
+"""Longest time that a callback may keep the interpreter from the physics, s; Python's own is ten times longer."""
 
 
 class SimNode(ManagedNode):
@@ -47,7 +39,7 @@ class SimNode(ManagedNode):
         contract = load_contract(self.parameter("robot", "panda", "robot contract: a name or a file"))
         options = self._options(contract)
         self._description = contract.urdf.read_text(encoding="utf-8")
-        self._outputs = _Publishers(self, contract)
+        self._outputs = SimPublishers(self, contract, self.fail)
         self._made.append(self._outputs.close)
         self._simulator = simulator = Simulator(contract, options, self._outputs)
         self._made.append(simulator.close)
@@ -135,54 +127,9 @@ class SimNode(ManagedNode):
         return response
 
 
-class _Publishers:
-    """What the simulation says, as messages. Called in the threads of the simulation."""
-
-    def __init__(self, node: SimNode, contract: RobotContract) -> None:
-        self._node, self._contract = node, contract
-        make = node.create_publisher
-        self._clock = make(Clock, "/clock", qos("clock"))
-        self._joints = make(JointState, contract.controllers.joint_states_topic, qos("joint_states_out"))
-        self._status = make(TaskStatusMessage, "/vla/task_status", qos("status"))
-        self._robot = make(String, "/robot_description", qos("robot_description"))
-        self._cameras = {
-            c.name: (make(Image, c.topic, qos("camera_out")), make(CameraInfo, c.info_topic, qos("camera_info")))
-            for c in contract.cameras
-        }
-
-    def close(self) -> None:
-        cameras = [publisher for pair in self._cameras.values() for publisher in pair]
-        for publisher in (self._clock, self._joints, self._status, self._robot, *cameras):
-            self._node.destroy_publisher(publisher)
-
-    def describe(self, urdf: str) -> None:
-        self._robot.publish(String(data=urdf))
-
-    def clock(self, time: float) -> None:
-        self._clock.publish(Clock(clock=seconds_to_stamp(time)))
-
-    def state(self, state: RobotState) -> None:
-        self._joints.publish(robot_state_to_joint_state(state, self._contract))
-
-    def frames(self, frames: Sequence[Frame]) -> None:
-        for frame in frames:
-            images, infos = self._cameras[frame.camera]
-            optical = self._contract.camera(frame.camera).frame
-            images.publish(array_to_image(frame.image, frame.time, optical))
-            infos.publish(camera_info(frame.matrix, *frame.image.shape[:2], frame.time, optical))
-
-    def status(self, status: TaskStatus, instruction: str, time: float) -> None:
-        self._status.publish(task_status_to_message(status, instruction, time, self._contract.base_frame))
-
-    def warn(self, sentence: str) -> None:
-        self._node.get_logger().warning(sentence, throttle_duration_sec=1.0)
-
-    def failed(self, sentence: str) -> None:
-        self._node.fail(sentence)
-
-
 def main() -> int:
     """Run the node; 1 when the simulation ended by itself."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
     made: list[SimNode] = []
 
     def make() -> SimNode:

@@ -56,6 +56,8 @@ def test_what_has_no_bin_is_refused():
         FINE.encode([0.0, np.nan, 0.0])
     with pytest.raises(ChunkError, match="0 to 256, expected 0 to 255"):
         FINE.decode([0, 256, 3])
+    with pytest.raises(ChunkError, match="-1 to 3, expected 0 to 255"):
+        FINE.decode([0, -1, 3])
     with pytest.raises(ChunkError, match="whole numbers"):
         FINE.decode([0.0, 1.0, 2.0])
 

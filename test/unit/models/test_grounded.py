@@ -221,9 +221,13 @@ class TestOwlv2:
         assert boxes[0].corners == pytest.approx(corners, abs=1e-6)
         assert detector.find(image, names, least=1.1) == [[]]
 
-    def test_places_in_a_wide_picture_are_those_of_the_picture(self):
+    def test_places_in_a_wide_picture_are_those_of_the_picture(self, monkeypatch):
         detector = self.detector()
         assert detector._stretch(torch.zeros(1, 3, 48, 64)).tolist() == pytest.approx([1.0, 64 / 48])
+        middle = torch.tensor([0.5, 24 / 64, 0.1, 0.1])  # of the picture, which fills three quarters of the square
+        monkeypatch.setattr(detector.owl, "box_predictor", lambda seen, grid: middle.expand(*seen.shape[:2], 4))
+        points = detector({"eye": torch.rand(1, 3, 48, 64)}).points["eye"]
+        assert torch.allclose(points, torch.full((1, 4, 2), 0.5))
         square = detector._square(torch.ones(1, 3, 48, 64))
         assert square.shape == (1, 3, 64, 64)
         assert (square[..., :47, :] - square[..., :1, :1]).abs().max() < 1e-5  # the picture stays above

@@ -84,7 +84,10 @@ def test_the_towers_compute_what_transformers_computes():
 
 
 def test_bytes_are_counted_by_hand():
+    before = torch.zeros(500)
     with PeakMemory() as memory:
+        before.add_(1.0)
+        assert memory.now == 0  # what was there before does not count
         first = torch.zeros(1000)  # 4000 bytes
         second = first + 1.0
         view = second.view(10, 100)
@@ -99,10 +102,14 @@ def test_bytes_are_counted_by_hand():
 
 
 def test_the_full_width_agrees_with_transformers():
+    # The hidden_dim of the published configurations: B0 1280, B2 1408, B3 1536, B7 2560.
+    from transformers import EfficientNetConfig
+    from transformers.models.efficientnet.modeling_efficientnet import round_filters
+
     from vla_ros.models.memory_efficient import _vision_values
 
-    # The hidden_dim of the published configurations: B0 1280, B2 1408, B3 1536, B7 2560.
-    for scale, width in ((1.0, 1280), (1.1, 1408), (1.2, 1536), (2.0, 2560), (0.25, 320)):
+    for scale, width in ((1.0, 1280), (1.1, 1408), (1.2, 1536), (2.0, 2560), (0.25, 320), (0.009, 16)):
+        assert round_filters(EfficientNetConfig(width_coefficient=scale), 1280) == width
         assert _vision_values({"width_coefficient": scale})["hidden_dim"] == width
     with pytest.raises(ContractError, match="width_coefficient is 0"):
         _vision_values({"width_coefficient": 0})

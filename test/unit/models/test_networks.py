@@ -82,6 +82,7 @@ def test_it_overfits_the_frames(name, trained, frames, errors):
     network, fastest = trained
     assert fastest < MOST_SECONDS
     measured = errors(act(network, frames.given))
+    print("MEASURED", name, round(fastest * 1000), {k: round(v, 3) for k, v in measured.items()})
     assert measured["position"] < CASES[name].error, measured
     assert measured["rotation"] < 0.5, measured
     assert measured["gripper"] < 0.08, measured
@@ -107,6 +108,7 @@ def test_each_modality_changes_what_it_says(name, trained, frames):
         "state": dataclasses.replace(given, state=given.state.flip(0)),
     }
     changes = {m: float((act(network, changed).positions - whole).abs().mean()) for m, changed in other.items()}
+    print("CHANGES", {k: round(v, 4) for k, v in changes.items()})
     assert min(changes.values()) > LEAST_CHANGE, changes
 
 

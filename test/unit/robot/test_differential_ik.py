@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pinocchio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -145,3 +146,24 @@ def test_an_arm_of_six_joints_is_solved_too():
     jacobian = np.diag([1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
     twist = np.array([0.1, 0.2, 0.3, 0.1, 0.2, 0.3])
     np.testing.assert_allclose(ik.solve(six.home, jacobian, twist, -WIDE[:6], WIDE[:6]).velocities, twist, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pink_moves_the_tool_alike(seed):
+    """A second library with the same task, away from limits and singularities."""
+    pink = pytest.importorskip("pink")
+    q, twist, _ = near_home(seed)
+    q = HOME + 0.3 * (q - HOME)
+    period, jacobian = 0.001, KINEMATICS.jacobian(q)
+    frame = pink.tasks.FrameTask(CONTRACT.end_effector_frame, position_cost=1.0, orientation_cost=LEVER)
+    posture = pink.tasks.PostureTask(cost=0.01, gain=0.8 * period)
+    placement = KINEMATICS.placement(q)
+    target = placement.copy()
+    target.translation = placement.translation + period * twist[:3]
+    target.rotation = pinocchio.exp3(period * twist[3:]) @ placement.rotation
+    frame.set_target(target)
+    posture.set_target(HOME)
+    configuration = pink.Configuration(KINEMATICS.model, KINEMATICS.model.createData(), q)
+    theirs = pink.solve_ik(configuration, [frame, posture], period, solver="daqp")
+    mine = solver().solve(q, jacobian, twist, -WIDE, WIDE).velocities
+    np.testing.assert_allclose(jacobian @ mine, jacobian @ theirs, atol=2e-3)

@@ -30,36 +30,34 @@ class Gremlin:
         rig, rng = self.rig, self.rng
         if rng.random() < 0.12:
             self.policy()
-        if rng.random() < 0.004:
+        if rng.random() < 0.002:
             self.operator()
-        if rng.random() < 0.004:
+        if rng.random() < 0.002:
             self.driver()
         if rng.random() < 0.002:
-            rig.now += rng.choice([0.05, 0.2, 3.0])
-        if rng.random() < 0.002:
+            rig.now += rng.choice([0.03, 0.05, 0.2, 3.0])
+        if rng.random() < 0.001:
             rig.stamp += rng.choice([-0.5, 0.3, 3600.0])
 
     def policy(self) -> None:
+        """Mostly plans that can be read, wild as they are: the arm has to be moving to be brought to break a limit."""
         rig, rng = self.rig, self.rng
-        kind = rng.random()
-        if kind < 0.5:
+        if rng.random() < 0.1:
             self.goal = rng.uniform([0.1, -0.7, -0.2], [1.0, 0.7, 0.9])
         rows = int(rng.integers(1, 13))
         way = np.linspace(rig.pose().position, self.goal, rows + 1)[1:]
         actions = rig.actions(way, rng.uniform(-0.02, 0.1, rows))
-        actions[:, 3:6] += rng.normal(0.0, rng.choice([0.0, 0.1, 1.0]), (rows, 3))
-        changes = {}
-        if kind > 0.9:
-            actions = actions + rng.normal(0.0, rng.choice([0.1, 1.0, 5.0]), actions.shape)
-        if kind > 0.97:
+        actions[:, 3:6] += rng.normal(0.0, rng.choice([0.0, 0.01, 0.1, 1.0]), (rows, 3))
+        changes = {"instruction_sequence": self.instruction, "trust": rng.choice([0.1, 1.0])}
+        if rng.random() < 0.1:
+            actions[:, :3] += rng.normal(0.0, rng.choice([0.03, 0.3, 1.0]), (rows, 3))
+        start = rig.pose()
+        if rng.random() < 0.02:  # the rest cannot be read at all
             actions[tuple(rng.integers(0, size) for size in actions.shape)] = rng.choice(NASTY)
             changes["observation_stamp"] = rig.stamp + rng.choice([-10.0, -0.3, 0.02, 1.0, np.nan])
             changes["instruction_sequence"] = int(rng.integers(0, 5))
-        start = rig.pose()
-        if rng.random() < 0.02:
+            changes["trust"] = rng.choice([0.0, 1.0])
             start = Pose(start.position, rng.choice([0.0, 1.0, np.nan], 4))
-        changes.setdefault("instruction_sequence", self.instruction)
-        changes["trust"] = 0.0 if rng.random() < 0.02 else rng.choice([0.1, 1.0])
         with contextlib.suppress(VlaError):  # a chunk that cannot even be built
             rig.supervisor.receive_chunk(rig.chunk(actions, **changes), start, rig.now)
 
@@ -71,9 +69,9 @@ class Gremlin:
         elif kind == 1:
             supervisor.disarm(now)
         elif kind == 2:
-            self.instruction += 1
-            what = InstructionKind(int(rng.integers(0, 2)))
-            supervisor.receive_instruction(Instruction("x", self.instruction, what, now), now)
+            for what in (InstructionKind(int(rng.integers(0, 2))), InstructionKind.TASK):
+                self.instruction += 1
+                supervisor.receive_instruction(Instruction("x", self.instruction, what, now), now)
         supervisor.release_estop(now)
 
     def driver(self) -> None:

@@ -1,0 +1,74 @@
+"""What a simulation says, as messages on the topics of a real robot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import String
+
+from vla_ros.msg import TaskStatus as TaskStatusMessage
+from vla_ros.nodes.conversions import array_to_image, robot_state_to_joint_state, seconds_to_stamp
+from vla_ros.nodes.qos import qos
+from vla_ros.nodes.sim_conversions import camera_info, task_status_to_message
+from vla_ros.robot.contract import RobotContract
+from vla_ros.sim.cameras import Frame
+from vla_ros.sim.tasks import TaskStatus
+from vla_ros.types import RobotState
+
+
+class SimPublishers:
+    """Listens to a simulation (`vla_ros.sim.simulator.Outputs`), in its threads, and publishes what it says."""
+
+    def __init__(self, node: Node, contract: RobotContract, fail: Callable[[str], None]) -> None:
+        """Make the topics on `node`; `fail` is told when the simulation has ended for good."""
+        self._node, self._contract, self._fail = node, contract, fail
+        make = node.create_publisher
+        self._clock = make(Clock, "/clock", qos("clock"))
+        self._joints = make(JointState, contract.controllers.joint_states_topic, qos("joint_states_out"))
+        self._status = make(TaskStatusMessage, "/vla/task_status", qos("status"))
+        self._robot = make(String, "/robot_description", qos("robot_description"))
+        self._cameras = {
+            c.name: (make(Image, c.topic, qos("camera_out")), make(CameraInfo, c.info_topic, qos("camera_info")))
+            for c in contract.cameras
+        }
+
+    def close(self) -> None:
+        """Take the topics away."""
+        cameras = [publisher for pair in self._cameras.values() for publisher in pair]
+        for publisher in (self._clock, self._joints, self._status, self._robot, *cameras):
+            self._node.destroy_publisher(publisher)
+
+    def describe(self, urdf: str) -> None:
+        """Publish the robot description."""
+        self._robot.publish(String(data=urdf))
+
+    def clock(self, time: float) -> None:
+        """Publish the time."""
+        self._clock.publish(Clock(clock=seconds_to_stamp(time)))
+
+    def state(self, state: RobotState) -> None:
+        """Publish what the joints measure."""
+        self._joints.publish(robot_state_to_joint_state(state, self._contract))
+
+    def frames(self, frames: Sequence[Frame]) -> None:
+        """Publish images with their calibration."""
+        for frame in frames:
+            images, infos = self._cameras[frame.camera]
+            optical = self._contract.camera(frame.camera).frame
+            images.publish(array_to_image(frame.image, frame.time, optical))
+            infos.publish(camera_info(frame.matrix, *frame.image.shape[:2], frame.time, optical))
+
+    def status(self, status: TaskStatus, instruction: str, time: float) -> None:
+        """Publish the verdict of the judge."""
+        self._status.publish(task_status_to_message(status, instruction, time, self._contract.base_frame))
+
+    def warn(self, sentence: str) -> None:
+        """Log, at most once a second."""
+        self._node.get_logger().warning(sentence, throttle_duration_sec=1.0)
+
+    def failed(self, sentence: str) -> None:
+        """Pass on that the simulation has ended."""
+        self._fail(sentence)
