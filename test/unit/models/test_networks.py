@@ -15,7 +15,7 @@ from vla_ros.models.contract import ModelInput, ModelTarget
 
 MOST_SECONDS = 1.0
 LEAST_CHANGE = 3e-3
-"""Of positions, in standard deviations: a network that has lost a modality changes by 1e-5 at most."""
+"""Of positions, in standard deviations: a network that has lost a modality changes by 1e-4 at most."""
 SPREAD = torch.arange(0, 32, 4)  # two steps of each of the four scenes
 
 
@@ -82,10 +82,9 @@ def test_it_overfits_the_frames(name, trained, frames, errors):
     network, fastest = trained
     assert fastest < MOST_SECONDS
     measured = errors(act(network, frames.given))
-    print("MEASURED", name, round(fastest * 1000), {k: round(v, 3) for k, v in measured.items()})
     assert measured["position"] < CASES[name].error, measured
     assert measured["rotation"] < 0.5, measured
-    assert measured["gripper"] < 0.08, measured
+    assert measured["gripper"] < 0.1, measured
 
 
 def test_saved_and_loaded_elsewhere_it_predicts_the_same(name, config, trained, frames, predict_elsewhere):
@@ -108,8 +107,30 @@ def test_each_modality_changes_what_it_says(name, trained, frames):
         "state": dataclasses.replace(given, state=given.state.flip(0)),
     }
     changes = {m: float((act(network, changed).positions - whole).abs().mean()) for m, changed in other.items()}
-    print("CHANGES", {k: round(v, 4) for k, v in changes.items()})
     assert min(changes.values()) > LEAST_CHANGE, changes
+
+
+@pytest.mark.parametrize("drawing", ["diffusion", "flow"])
+def test_without_proprioception_the_pictures_decide(drawing, sizes, frames):
+    # In 32 frames proprioception alone tells nearly all of them apart, and these two lean on it: above, other pictures
+    # change them by 0.01 only. Without it they have to look.
+    torch.manual_seed(0)
+    network = build_model(drawing, module(drawing).tiny_config(**sizes))
+    given, wanted = dataclasses.replace(frames.given, state=torch.zeros_like(frames.given.state)), frames.wanted
+    optimiser = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=0.0)
+    for step in range(200):
+        index = torch.arange(step % 4, 32, 4)
+        target = ModelTarget(wanted.positions[index], wanted.rotations[index], wanted.gripper[index],
+                             wanted.present[index], wanted.target[index])  # fmt: skip
+        loss, _ = network.compute_loss(rows(given, index), target)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+    network.eval()
+    whole = act(network, given).positions
+    other = dataclasses.replace(given, images={n: i.flip(0) for n, i in given.images.items()})
+    assert (act(network, other).positions - whole).abs().mean() > 0.05
 
 
 def test_each_camera_is_looked_at(trained, frames):
