@@ -33,8 +33,6 @@ REFUSALS_PER_SECOND = 5.0
 POLL_PERIOD = 0.02
 """How often the node looks whether the time of what waits has come, s on the steady clock."""
 
-DRAINED = 1000
-"""Messages taken in one go; then timers and services get their turn, however fast more arrive."""
 
 STOP_TEXT = "stop"
 """Text of a STOP whose own text cannot be passed on."""
@@ -108,21 +106,8 @@ class InstructionNode(ManagedNode):
         return [diagnostic(self.get_name(), level, self._last_refusal or "listening", figures)]
 
     def _on_instruction(self, message: String) -> None:
-        """Take this message and all that wait behind it.
-
-        The middleware keeps as many as the topic's depth and overwrites the oldest, which may be a stop; the executor,
-        coming back for each, would fall behind a burst sooner.
-        """
+        """Take one sentence."""
         self._judge(message)
-        if self._subscription is None:
-            return
-        handle = self._subscription.handle
-        with handle:  # keeps it from being destroyed meanwhile; the context itself is None
-            for _ in range(DRAINED):
-                taken = handle.take_message(String, False)
-                if taken is None:
-                    return
-                self._judge(taken[0])
 
     def _judge(self, message: String) -> None:
         now = time.monotonic()
