@@ -33,7 +33,6 @@ REFUSALS_PER_SECOND = 5.0
 POLL_PERIOD = 0.02
 """How often the node looks whether the time of what waits has come, s on the steady clock."""
 
-
 STOP_TEXT = "stop"
 """Text of a STOP whose own text cannot be passed on."""
 
@@ -106,10 +105,6 @@ class InstructionNode(ManagedNode):
         return [diagnostic(self.get_name(), level, self._last_refusal or "listening", figures)]
 
     def _on_instruction(self, message: String) -> None:
-        """Take one sentence."""
-        self._judge(message)
-
-    def _judge(self, message: String) -> None:
         now = time.monotonic()
         # Before any validation: a stop that is too long or garbled is still a stop.
         if is_stop(message.data):
