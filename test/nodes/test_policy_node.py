@@ -16,6 +16,7 @@ import pytest
 from vla_ros.actions.normaliser import Normaliser
 from vla_ros.models.build import build_model
 from vla_ros.models.checkpoint import PolicyBundle, save_checkpoint
+from vla_ros.models.options import model_values
 from vla_ros.msg import ActionChunk, Instruction, Observation, PolicyStatus
 from vla_ros.nodes.conversions import message_to_chunk, observation_to_message
 from vla_ros.nodes.graph import Graph, load_graph
@@ -33,21 +34,20 @@ CONTRACT = load_contract("panda")
 WORDS = ("pick", "up", "the", "red", "blue", "cube", "ball")
 
 
-def write_checkpoint(folder: Path) -> Path:
-    """A checkpoint that fits the robot, with random weights."""
+def write_checkpoint(folder: Path, model: str = "keypoint") -> Path:
+    """A checkpoint of the network `model` that fits the robot, with random weights."""
     specification = CONTRACT.action
-    config = {
+    needed = {
         "cameras": {c.name: (c.policy_height, c.policy_width) for c in CONTRACT.cameras},
         "vocabulary": len(WORDS) + 2,
         "state_width": STATE_WIDTH,
         "horizon": specification.horizon,
-        "channels": 16,
-        "hidden": 32,
     }
+    config, _ = model_values(model, needed, {"size": "tiny"}, 12)
     rows = Normaliser(np.zeros((specification.horizon, 3)), np.full((specification.horizon, 3), 0.02))
     state = Normaliser(np.zeros(STATE_WIDTH), np.ones(STATE_WIDTH))
-    bundle = PolicyBundle("keypoint", config, specification, rows, rows, state, WORDS, 12, CONTRACT.text, {})
-    save_checkpoint(folder, build_model("keypoint", config), bundle)
+    bundle = PolicyBundle(model, config, specification, rows, rows, state, WORDS, 12, CONTRACT.text, {})
+    save_checkpoint(folder, build_model(model, config), bundle)
     return folder
 
 
@@ -231,6 +231,24 @@ def test_deactivated_it_is_silent(tmp_path: Path) -> None:
         bench.observe()
         time.sleep(1.2)  # more than two heartbeats
         assert (len(bench.states), len(bench.chunks)) == (beats, chunks)
+
+
+@pytest.mark.parametrize("model", ["flow", "rt2", "real_time"])
+def test_it_runs_any_network_by_its_checkpoint(model: str, tmp_path: Path) -> None:
+    if model == "real_time":
+        pytest.importorskip("transformers")
+    with policy_alone(tmp_path, write_checkpoint(tmp_path / "untrained", model)) as runner:
+        bench = Bench(runner)
+        for sequence, text in ((71, "pick up the red cube"), (72, "pick up the blue ball")):
+            bench.ask(text, sequence)
+            seen = bench.observe()
+            bench.wait_for(lambda sequence=sequence, seen=seen: any(  # type: ignore[misc]
+                (c.instruction_sequence, c.observation_sequence) == (sequence, seen) for c in bench.chunks
+            ))  # fmt: skip
+        chunk = message_to_chunk(bench.chunks[-1])
+        assert chunk.policy == f"{model}:untrained"
+        assert chunk.actions.shape == (CONTRACT.action.horizon, CONTRACT.action.width)
+        assert bench.next_status().policy == f"{model}:untrained"
 
 
 def refused(tmp_path: Path, checkpoint: Path) -> str:

@@ -117,6 +117,7 @@ class CausalTransformer(nn.Module):
     def __init__(self, width: int, heads: int, depth: int) -> None:
         """Build `depth` blocks and a last normalisation."""
         super().__init__()
+        self.width = width
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 

@@ -9,7 +9,10 @@ Building one never reads a weight and never opens a connection, so a checkpoint 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -20,15 +23,51 @@ from vla_ros.errors import ContractError
 
 INSTALL = "pip install 'vla_ros[models]'"
 
+
+@dataclass(frozen=True)
+class Tower:
+    """A network of Transformers.
+
+    Attributes:
+        sizes: Class that holds its sizes.
+        network: Class of the network.
+        options: What the network is built with beside its sizes.
+        model_types: What a published description calls it, where that is not its name in `TOWERS`.
+        unused: Beginnings of weights that no network of this package uses; they do not learn.
+    """
+
+    sizes: str
+    network: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    model_types: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+
+_NO_POOLER = {"add_pooling_layer": False}
+
 TOWERS = {
-    "clip": ("CLIPConfig", "CLIPModel"),
-    "distilbert": ("DistilBertConfig", "DistilBertModel"),
-    "efficientnet": ("EfficientNetConfig", "EfficientNetModel"),
-    "mobilenet_v2": ("MobileNetV2Config", "MobileNetV2Model"),
-    "owlv2": ("Owlv2Config", "Owlv2ForObjectDetection"),
-    "grounding_dino": ("GroundingDinoConfig", "GroundingDinoForObjectDetection"),
-}
-"""Name to the classes of Transformers that hold its sizes and its network."""
+    "clip": Tower("CLIPConfig", "CLIPModel"),
+    "distilbert": Tower("DistilBertConfig", "DistilBertModel"),
+    "efficientnet": Tower("EfficientNetConfig", "EfficientNetModel"),
+    "mobilenet_v2": Tower("MobileNetV2Config", "MobileNetV2Model"),
+    "owlv2": Tower("Owlv2Config", "Owlv2ForObjectDetection"),
+    "clip_vision": Tower(
+        "CLIPVisionConfig", "CLIPVisionModel", model_types=("clip_vision_model", "clip"),
+        unused=("post_layernorm", "vision_model.post_layernorm"),
+    ),
+    "siglip_vision": Tower("SiglipVisionConfig", "SiglipVisionModel", model_types=("siglip_vision_model", "siglip")),
+    "dinov2": Tower("Dinov2Config", "Dinov2Model", unused=("embeddings.mask_token",)),
+    "vit": Tower("ViTConfig", "ViTModel", options=_NO_POOLER),
+    "bert": Tower("BertConfig", "BertModel", options=_NO_POOLER),
+    "clip_text": Tower("CLIPTextConfig", "CLIPTextModel", model_types=("clip_text_model", "clip")),
+    "gpt2": Tower("GPT2Config", "GPT2Model"),
+    "llama": Tower("LlamaConfig", "LlamaModel"),
+    "qwen2": Tower("Qwen2Config", "Qwen2Model"),
+}  # fmt: skip
+"""Name to a network of Transformers."""
+
+NOT_SIZES = ("transformers_version", "architectures", "dtype", "torch_dtype", "_name_or_path")
+"""Lines of a published description that say nothing of the network's shape."""
 
 NORMS = ("group", "batch", "frozen")
 GROUP_WIDTH = 8
@@ -54,7 +93,7 @@ def _classes(kind: str) -> tuple[Any, Any]:
     if kind not in TOWERS:
         raise ContractError(f"no backbone '{kind}', expected one of {', '.join(TOWERS)}")
     library = transformers()
-    return tuple(getattr(library, name) for name in TOWERS[kind])  # type: ignore[return-value]
+    return getattr(library, TOWERS[kind].sizes), getattr(library, TOWERS[kind].network)
 
 
 def build_tower(kind: str, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 (Transformers is not imported here)
@@ -63,14 +102,52 @@ def build_tower(kind: str, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 (T
     Raises:
         ContractError: when Transformers is absent, `kind` is unknown, or the values make no network.
     """
-    configuration, network = _classes(kind)
+    sizes, network = _classes(kind)
     try:
-        known = set(configuration().to_dict()) | set(configuration.attribute_map)
+        known = set(sizes().to_dict()) | set(sizes.attribute_map)
         if unknown := sorted(set(values) - known):
             raise ContractError(f"backbone '{kind}' has no value {unknown}, it has: {', '.join(sorted(known))}")
-        return network(configuration(**values))
+        with _quiet():
+            tower = network(sizes(**values), **TOWERS[kind].options)
     except (TypeError, ValueError, AssertionError, ZeroDivisionError) as error:
         raise ContractError(f"backbone '{kind}' cannot be built from {dict(values)}: {error}") from error
+    for name, weight in tower.named_parameters():
+        if name.startswith(TOWERS[kind].unused or ("\0",)):
+            weight.requires_grad_(False)
+    return tower
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the library's warning that its special tokens lie outside a vocabulary of this package's own."""
+    logger = logging.getLogger("transformers")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def find_kind(source: str, kinds: tuple[str, ...]) -> str:
+    """Return which of `kinds` the published network `source` is.
+
+    Args:
+        source: Identifier on the hub, which downloads its small description, or a local folder.
+        kinds: Names in `TOWERS`.
+
+    Raises:
+        ContractError: when it cannot be had, or is none of them.
+    """
+    library = transformers()
+    try:
+        found = str(library.AutoConfig.from_pretrained(source).model_type)
+    except Exception as error:  # the hub, the network and the files each have errors of their own
+        raise _unreachable(" or ".join(kinds), source, error) from error
+    for kind in kinds:
+        if found in (kind, *TOWERS[kind].model_types):
+            return kind
+    raise ContractError(f"'{source}' is a network of type '{found}', expected one of {', '.join(kinds)}")
 
 
 def read_values(kind: str, source: str) -> dict[str, Any]:
@@ -83,21 +160,40 @@ def read_values(kind: str, source: str) -> dict[str, Any]:
     Raises:
         ContractError: when it cannot be had, with what to do.
     """
-    configuration, _ = _classes(kind)
+    sizes, _ = _classes(kind)
     try:
-        found = configuration.from_pretrained(source)
-    except Exception as error:  # the hub, the network and the files each have errors of their own
+        found = sizes.from_pretrained(source)
+    except Exception as error:  # as above
         raise _unreachable(kind, source, error) from error
-    return dict(found.to_diff_dict())
+    return {name: value for name, value in found.to_diff_dict().items() if name not in NOT_SIZES}
 
 
-def load_weights(tower: nn.Module, source: str, may_differ: tuple[str, ...] = ()) -> list[str]:
-    """Give `tower` the published weights of `source`, a hub identifier (downloaded) or a local folder.
+def read_weights(tower: nn.Module, source: str) -> dict[str, Tensor]:
+    """Return the published weights of `source`, a hub identifier (downloaded) or a local folder, by `tower`'s names.
+
+    Raises:
+        ContractError: when they cannot be had, with what to do.
+    """
+    kind = type(tower)
+    try:
+        with _quiet():
+            # Safetensors alone: the older format is a pickle.
+            found = kind.from_pretrained(source, use_safetensors=True)  # type: ignore[attr-defined]
+    except Exception as error:  # as above
+        raise _unreachable(kind.__name__, source, error) from error
+    return dict(found.state_dict())
+
+
+def load_weights(
+    tower: nn.Module, source: str, may_differ: tuple[str, ...] = (), theirs: Mapping[str, Tensor] | None = None
+) -> list[str]:
+    """Give `tower` the published weights of `source`.
 
     Args:
         tower: What `build_tower` returned.
-        source: Whose weights.
+        source: Whose weights: a hub identifier (downloaded) or a local folder.
         may_differ: Endings of names that keep their random weights where the shape differs: a vocabulary of one's own.
+        theirs: What `read_weights` returned for `source`; read here when None.
 
     Returns:
         The names that kept their random weights.
@@ -105,18 +201,16 @@ def load_weights(tower: nn.Module, source: str, may_differ: tuple[str, ...] = ()
     Raises:
         ContractError: when the weights cannot be had, or are those of another network.
     """
-    kind = type(tower).__name__
-    try:
-        theirs = type(tower).from_pretrained(source, ignore_mismatched_sizes=False).state_dict()  # type: ignore[attr-defined]
-    except Exception as error:  # as above
-        raise _unreachable(kind, source, error) from error
+    theirs = read_weights(tower, source) if theirs is None else theirs
     ours = tower.state_dict()
     kept = [name for name in ours if name not in theirs or theirs[name].shape != ours[name].shape]
     if wrong := [name for name in kept if not name.endswith(may_differ or ("\0",))]:
         shapes = [
             f"{n}: {tuple(theirs[n].shape) if n in theirs else 'absent'} for {tuple(ours[n].shape)}" for n in wrong
         ]
-        raise ContractError(f"the weights of '{source}' do not fit this {kind}: " + "; ".join(shapes[:8]))
+        raise ContractError(
+            f"the weights of '{source}' do not fit this {type(tower).__name__}: " + "; ".join(shapes[:8])
+        )
     tower.load_state_dict({**ours, **{name: theirs[name] for name in ours if name not in kept}})
     return kept
 

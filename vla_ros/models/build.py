@@ -21,17 +21,47 @@ MODELS = {
     "real_time": "vla_ros.models.real_time:RealTimeModel",
     "keypoint": "vla_ros.models.keypoint:KeypointModel",
 }
-"""Name to `module:Class`; the class has a `from_config` that takes plain values."""
+"""Name to `module:Class`, a `contract.VlaModel`."""
+
+SIZES = ("tiny", "base", "full")
+"""`base` is what a configuration says by itself; see `VlaModel.TINY` and `VlaModel.FULL`."""
 
 
-def build_model(name: str, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 (torch is not imported here)
-    """Return the network called `name`, made from plain values, with random weights.
+def model_class(name: str) -> Any:  # noqa: ANN401 (torch is not imported here)
+    """Return the class of the network called `name`.
 
     Raises:
-        ContractError: for an unknown name (with near ones) or an invalid configuration.
+        ContractError: for an unknown name, with near ones.
     """
     if name not in MODELS:
         near = difflib.get_close_matches(name, MODELS, n=3, cutoff=0.3)
         raise ContractError(f"no model '{name}'; did you mean one of {near or sorted(MODELS)}?")
     module, _, attribute = MODELS[name].partition(":")
-    return getattr(importlib.import_module(module), attribute).from_config(config)
+    return getattr(importlib.import_module(module), attribute)
+
+
+def build_model(name: str, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 (as above)
+    """Return the network called `name`, made from plain values, with random weights.
+
+    Raises:
+        ContractError: for an unknown name (with near ones) or an invalid configuration.
+    """
+    return model_class(name).from_config(config)
+
+
+def sized_config(name: str, size: str, needed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the network `name` at a size, for the data that `needed` describes.
+
+    Args:
+        name: In the table.
+        size: "tiny" (trains on a CPU), "base" or "full" (as large as it is meant to be).
+        needed: Lines that the data decide: `cameras`, `vocabulary`, `state_width`, `horizon`, perhaps `words`.
+
+    Raises:
+        ContractError: for an unknown name or size.
+    """
+    network = model_class(name)
+    if size not in SIZES:
+        raise ContractError(f"no size '{size}', expected one of {', '.join(SIZES)}")
+    lines = {"tiny": network.TINY, "base": {}, "full": network.FULL}[size]
+    return {**lines, **needed}

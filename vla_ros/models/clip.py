@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,22 +19,21 @@ from torch.nn import functional
 
 from vla_ros.errors import ContractError
 from vla_ros.models.attention import Block
-from vla_ros.models.backbones import CLIP, build_tower, load_weights, standardise
-from vla_ros.models.contract import ModelInput, ModelOutput, ModelTarget, VlaModel
-from vla_ros.models.encoders import check_input, learned_positions, read_config, repeat_scenes
-from vla_ros.models.regression import COLUMNS, chunk_losses, total
+from vla_ros.models.backbones import CLIP, build_tower, standardise
+from vla_ros.models.batch import COLUMNS, ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.configuration import ReadingConfig
+from vla_ros.models.contract import Backbone, VlaModel
+from vla_ros.models.encoders import learned_positions, repeat_scenes
+from vla_ros.models.losses import chunk_losses, total
+
+_TINY_TOWER = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 4}
 
 
 @dataclass(frozen=True)
-class ClipConfig:
-    """Sizes of the network.
+class ClipConfig(ReadingConfig):
+    """Sizes of the network; `words` is at most 76 with published weights.
 
     Attributes:
-        cameras: Camera name to (height, width) of its images.
-        vocabulary: How many words there are.
-        state_width: Numbers of proprioception.
-        horizon: Rows a chunk.
-        words: Most words of a sentence; at most 76 with published weights.
         towers: Sizes of CLIP, as `backbones.build_tower` takes them: `vision_config`, `text_config`, `projection_dim`.
         freeze: Leave the towers as they are.
         width: Numbers a token of the decoder.
@@ -42,11 +41,6 @@ class ClipConfig:
         layers: Of the decoder.
     """
 
-    cameras: Mapping[str, tuple[int, int]]
-    vocabulary: int
-    state_width: int
-    horizon: int
-    words: int = 16
     towers: Mapping[str, Any] | None = None
     freeze: bool = False
     width: int = 256
@@ -64,10 +58,24 @@ class _Text:
 class ClipModel(VlaModel):
     """See the module."""
 
+    Config = ClipConfig
+    TINY: ClassVar = {
+        "towers": {
+            "vision_config": {**_TINY_TOWER, "patch_size": 32, "image_size": 96}, "text_config": _TINY_TOWER,
+            "projection_dim": 32,
+        },
+        "width": 64, "heads": 4, "layers": 1,
+    }  # fmt: skip
+    FULL: ClassVar = {  # CLIP ViT-B/32, the library's defaults
+        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 49407, "state_width": 10, "horizon": 16,
+        "words": 76, "towers": {}, "width": 512, "heads": 8, "layers": 6,
+    }  # fmt: skip
+    BACKBONES: ClassVar = {"towers": ("clip",)}
+    config: ClipConfig
+
     def __init__(self, config: ClipConfig) -> None:
         """Build the network with random weights."""
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.clip = build_tower("clip", _tower_values(config))
         if config.freeze:
             self.clip.requires_grad_(False)
@@ -90,22 +98,10 @@ class ClipModel(VlaModel):
         self.chunk = nn.Linear(config.width, COLUMNS)
         self.beliefs = nn.Linear(config.width, 4)
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> ClipModel:
-        """Build from plain values, as they stand in a checkpoint."""
-        return cls(read_config(ClipConfig, config))
-
-    def load_towers(self, source: str) -> list[str]:
-        """Give the towers the published weights of `source`, a hub identifier (downloaded) or a local folder.
-
-        Returns:
-            The names that kept their random weights: the table of words, and the places where `words` is not 76.
-
-        Raises:
-            ContractError: when they cannot be had or do not fit.
-        """
+    def backbones(self) -> dict[str, Backbone]:
+        """Return the towers: they take all published weights but the words, and the places where `words` is not 76."""
         own = ("text_model.embeddings.token_embedding.weight", "text_model.embeddings.position_embedding.weight")
-        return load_weights(self.clip, source, own)
+        return {"towers": Backbone(self.clip, own, self.clip.text_model.embeddings.token_embedding)}
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Return unit features (B, projection) of pictures (B, 3, h, w), 0 to 1."""
@@ -121,8 +117,8 @@ class ClipModel(VlaModel):
 
     def act(self, given: ModelInput) -> ModelOutput:
         """Predict a chunk for every sentence about every scene; pictures are seen once a scene."""
+        self.check(given)
         config = self.config
-        check_input(given, config.cameras, config.vocabulary, config.state_width, config.words)
         pairs = (given.tokens.shape[0], given.tokens.shape[1])
         text = self._read(given.tokens.flatten(0, 1))
         memory, attention, seen_features = [], {}, []
@@ -144,7 +140,34 @@ class ClipModel(VlaModel):
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss: the chunk where the object is there, its place, and whether it is there."""
+        self.check(given, wanted)
         return total(chunk_losses(self.act(given), wanted))
+
+    def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
+        """Return camera to (B, N, T, h', w'): the softmax of the scaled cosine between each word and every patch.
+
+        A word is what CLIP's text tower makes of the sentence up to it, since that tower is causal.
+        """
+        self.check(given)
+        pairs = (given.tokens.shape[0], given.tokens.shape[1])
+        words = functional.normalize(self.clip.text_projection(self._read(given.tokens.flatten(0, 1)).words), dim=-1)
+        looks = {}
+        for name, grid in self.grids.items():
+            patches = self._patches(self._see(given.images[name]).last_hidden_state, pairs[1])
+            cosine = words[:, : given.tokens.shape[2]] @ patches.transpose(1, 2)
+            weights = (self.clip.logit_scale.exp() * cosine).softmax(dim=-1)
+            looks[name] = weights.unflatten(-1, grid).unflatten(0, pairs)
+        return looks
+
+    def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
+        """Return CLIP's scaled cosine between the pictures of each camera and each sentence, "similarity_<camera>"."""
+        scenes, sentences = given.tokens.shape[:2]
+        text = self._read(given.tokens.flatten(0, 1)).feature.unflatten(0, (scenes, sentences))
+        scale = self.clip.logit_scale.exp()
+        return {
+            f"similarity_{name}": scale * (text @ self.encode_images(given.images[name])[..., None])[..., 0]
+            for name in self.grids
+        }
 
     def _say(self, tokens: Tensor, pairs: tuple[int, int], attention: dict[str, Tensor]) -> ModelOutput:
         chunk = self.chunk(tokens[:, :-1]).unflatten(0, pairs)
@@ -165,10 +188,14 @@ class ClipModel(VlaModel):
 
     def _where(self, seen: Tensor, sentence: Tensor, pairs: tuple[int, int], grid: tuple[int, int]) -> Tensor:
         """Return (M, h', w'), the softmax of the scaled cosine between a sentence and every patch."""
-        patches = self.clip.visual_projection(self.clip.vision_model.post_layernorm(seen[:, 1:]))
-        patches = repeat_scenes(functional.normalize(patches, dim=-1), pairs[1])
+        patches = self._patches(seen, pairs[1])
         cosine = (patches @ sentence[..., None])[..., 0]
         return (self.clip.logit_scale.exp() * cosine).softmax(dim=-1).unflatten(-1, grid)
+
+    def _patches(self, seen: Tensor, sentences: int) -> Tensor:
+        """Return the unit features (M, P, projection) of the patches among the vision tower's tokens."""
+        patches = self.clip.visual_projection(self.clip.vision_model.post_layernorm(seen[:, 1:]))
+        return repeat_scenes(functional.normalize(patches, dim=-1), sentences)
 
 
 def with_end(tokens: Tensor, end: int) -> Tensor:
@@ -189,26 +216,4 @@ def _tower_values(config: ClipConfig) -> dict[str, Any]:
     return {
         **towers, "projection_dim": projection, "text_config": {**text, "projection_dim": projection},
         "vision_config": {**vision, "projection_dim": projection},
-    }  # fmt: skip
-
-
-def tiny_config(
-    cameras: Mapping[str, tuple[int, int]], vocabulary: int, state_width: int, horizon: int
-) -> dict[str, Any]:
-    """Return sizes that train on one CPU core; pictures in multiples of 32 pixels."""
-    tower = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 4}
-    return {
-        "cameras": dict(cameras), "vocabulary": vocabulary, "state_width": state_width, "horizon": horizon,
-        "towers": {
-            "vision_config": {**tower, "patch_size": 32, "image_size": 96}, "text_config": tower, "projection_dim": 32,
-        },
-        "width": 64, "heads": 4, "layers": 1,
-    }  # fmt: skip
-
-
-def full_config() -> dict[str, Any]:
-    """Return the sizes of CLIP ViT-B/32 (the library's defaults) for two cameras of 224 x 224."""
-    return {
-        "cameras": {"front": (224, 224), "wrist": (224, 224)}, "vocabulary": 49407, "state_width": 10, "horizon": 16,
-        "words": 76, "towers": {}, "width": 512, "heads": 8, "layers": 6,
     }  # fmt: skip

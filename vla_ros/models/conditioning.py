@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vla_ros.models.attention import Block
-from vla_ros.models.contract import ModelInput, ModelTarget
+from vla_ros.models.batch import ModelInput, ModelTarget
+from vla_ros.models.configuration import Sizes
 from vla_ros.models.encoders import (
     ImageEncoder,
-    Sizes,
     StateEncoder,
     TextEncoder,
     learned_positions,
@@ -94,17 +94,3 @@ def belief_losses(context: Context, wanted: ModelTarget) -> dict[str, Tensor]:
 def mean_where(values: Tensor, there: Tensor) -> Tensor:
     """Return the mean of `values` (M,) over the rows that `there` (M,) marks with 1; 0 when there is none."""
     return (values * there).sum() / there.sum().clamp(min=1.0)
-
-
-def draw_noise(
-    rows: int, shape: tuple[int, int], device: torch.device, generator: torch.Generator | None, seed: int
-) -> Tensor:
-    """Return standard normal noise (rows, *shape), float32, on `device`.
-
-    With a generator every row has noise of its own. Without one all rows share that of `seed`, so that a scene gets the
-    same actions in every batch, every time and on every device.
-    """
-    if generator is not None:
-        return torch.randn(rows, *shape, generator=generator, device=generator.device).to(device)
-    fixed = torch.randn(1, *shape, generator=torch.Generator().manual_seed(seed), device="cpu")
-    return fixed.to(device).expand(rows, *shape)

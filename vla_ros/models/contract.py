@@ -1,20 +1,6 @@
 """What every network offers, so that training and the policy node need not know which one they hold.
 
-Shapes: B scenes, N sentences about each of them, H rows a chunk, S numbers of proprioception, T words.
-
-==================  =======================  ==========================================================
-field               shape, dtype             meaning
-==================  =======================  ==========================================================
-images[camera]      (B, 3, h, w) float       RGB, 0 to 1
-state               (B, S) float             proprioception, normalised
-tokens              (B, N, T) long           words; 0 is padding
-positions           (B, N, H, 3) float       position columns, normalised
-rotations           (B, N, H, 3) float       rotation columns, normalised
-gripper             (B, N, H) float          1 open, 0 closed
-present             (B, N) float             1 when the named object is in the scene, else 0
-target              (B, N, 3) float          where the named object is, normalised
-pixels[camera]      (B, N, 2) float          where it is in the image, 0 to 1; NaN out of sight
-==================  =======================  ==========================================================
+What goes in and what comes out stands in the table of `batch`: B scenes, N sentences each, H rows a chunk, T words.
 """
 
 from __future__ import annotations
@@ -22,92 +8,150 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
-import torch
 from torch import Tensor, nn
 
+from vla_ros.models.batch import COLUMNS, ModelInput, ModelOutput, ModelTarget, check_width
+from vla_ros.models.configuration import ModelConfig, Sizes, read_config
+from vla_ros.models.inputs import check_input, check_target
 
-@dataclass(frozen=True)
-class ModelInput:
-    """What a network sees; see the table of this module."""
+__all__ = ["COLUMNS", "Backbone", "Inspection", "ModelInput", "ModelOutput", "ModelTarget", "VlaModel", "check_width"]
 
-    images: Mapping[str, Tensor]
-    state: Tensor
-    tokens: Tensor
-
-
-@dataclass(frozen=True)
-class ModelTarget:
-    """What it should have said; see the table of this module. What follows `present` only some networks are taught."""
-
-    positions: Tensor
-    rotations: Tensor
-    gripper: Tensor
-    present: Tensor
-    target: Tensor | None = None
-    pixels: Mapping[str, Tensor] = field(default_factory=dict)
-
-    def actions(self) -> Tensor:
-        """Return (B, N, H, 7): positions, rotations, and the gripper as -1 closed to 1 open."""
-        return torch.cat([self.positions, self.rotations, 2.0 * self.gripper[..., None] - 1.0], dim=-1)
+_Model = TypeVar("_Model", bound="VlaModel")
 
 
 @dataclass(frozen=True)
-class ModelOutput:
-    """What it says: `positions` and `rotations` (B, N, H, 3), `gripper` (B, N, H) logits of "open".
+class Inspection:
+    """What a network can tell about one answer.
 
     Attributes:
-        positions: Normalised.
-        rotations: Normalised.
-        gripper: Logits.
-        target: (B, N, 3) where it believes the named object is, normalised; None where it does not say.
-        present: (B, N) logits that the named object is there; None where it does not say.
-        attention: Camera to (B, N, h', w') weights that sum to 1: where it looked for the object.
+        said: The answer itself; `said.attention` is where it looked for each sentence.
+        heads: What each of its heads predicted, by name, each with leading axes (B, N); the grippers' and the
+            object's logits as probabilities. Beside those of every network, each has some of its own.
+        words: Camera to (B, N, T, h', w'): the weights between each word and the image patches, summing to 1; words
+            that are padding have a map too. Empty for a network in which no word looks for itself.
     """
 
-    positions: Tensor
-    rotations: Tensor
-    gripper: Tensor
-    target: Tensor | None = None
-    present: Tensor | None = None
-    attention: Mapping[str, Tensor] = field(default_factory=dict)
+    said: ModelOutput
+    heads: Mapping[str, Tensor]
+    words: Mapping[str, Tensor] = field(default_factory=dict)
 
-    @classmethod
-    def from_actions(cls, actions: Tensor, attention: Mapping[str, Tensor] | None = None) -> ModelOutput:
-        """Split (B, N, H, 7) as `ModelTarget.actions` joins it; the gripper's sign becomes its logit."""
-        return cls(actions[..., :3], actions[..., 3:6], 4.0 * actions[..., 6], attention=attention or {})
+    @property
+    def attention(self) -> Mapping[str, Tensor]:
+        """Camera to (B, N, h', w'): where it looked for each sentence; empty for a network without attention."""
+        return self.said.attention
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A part of a network that published weights exist for.
+
+    Attributes:
+        tower: The part, as Transformers has it.
+        may_differ: Endings of its weights that are this package's own: tables whose size is that of its vocabulary.
+        words: The network's own table of words, which can begin with the published one's meaning of each word.
+    """
+
+    tower: nn.Module
+    may_differ: tuple[str, ...] = ()
+    words: nn.Embedding | None = None
 
 
 class VlaModel(nn.Module, ABC):
     """A network that maps images, proprioception and words to an action chunk.
 
     It never moves itself or its inputs to a device and never changes their precision: that is the caller's choice.
+
+    Attributes:
+        Config: What it is built from.
+        TINY: Lines of a configuration that trains a step in under a second on a CPU, beside the four needed ones.
+        FULL: All lines of a configuration as large as it is meant to be.
+        BACKBONES: Lines of the configuration that may name a published network, to the kinds that fit there.
     """
 
-    @classmethod
-    @abstractmethod
-    def from_config(cls, config: Mapping[str, Any]) -> VlaModel:
-        """Build from plain values, as they stand in a checkpoint, with random weights; unknown values are errors.
+    Config: ClassVar[type[ModelConfig]]
+    TINY: ClassVar[Mapping[str, Any]]
+    FULL: ClassVar[Mapping[str, Any]]
+    BACKBONES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    config: ModelConfig
 
-        Every network takes at least `cameras` (name to (height, width)), `vocabulary`, `state_width` and `horizon`.
+    def __init__(self, config: ModelConfig) -> None:
+        """Keep the configuration; a network builds its parts after that, with random weights."""
+        super().__init__()
+        self.config = config
+
+    @classmethod
+    def from_config(cls: type[_Model], config: Mapping[str, Any]) -> _Model:
+        """Build from plain values, as they stand in a checkpoint, with random weights; nothing is downloaded.
+
+        Raises:
+            ContractError: for a line that is missing, unknown, or makes no network.
         """
+        return cls(read_config(cls.Config, config))
+
+    @classmethod
+    def tiny_config(cls, cameras: Sizes, vocabulary: int, state_width: int, horizon: int) -> dict[str, Any]:
+        """Return sizes that train a step in under a second on one CPU core; pictures in multiples of 32 pixels."""
+        needed = {"vocabulary": vocabulary, "state_width": state_width, "horizon": horizon}
+        return {"cameras": {name: list(size) for name, size in cameras.items()}, **needed, **cls.TINY}
+
+    @classmethod
+    def full_config(cls) -> dict[str, Any]:
+        """Return sizes as they are meant to be; see `FULL`."""
+        return dict(cls.FULL)
 
     @abstractmethod
     def act(self, given: ModelInput) -> ModelOutput:
-        """Predict chunks; shapes as in the table of this module."""
+        """Predict chunks; shapes as in the table of `batch`.
+
+        Raises:
+            ValueError: for a wrong width or no scene at all.
+            ObservationError: for a camera that is missing or of another size.
+            InstructionError: for an empty sentence or a token that is no word.
+        """
 
     @abstractmethod
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the scalar loss and its parts by name; rows whose `present` is 0 do not count for actions."""
+
+    def new_cache(self) -> Any:  # noqa: ANN401 (a network's own; no other part looks into it)
+        """Return what `act_next` may keep between the pictures of one run; None for a network that keeps nothing."""
+        return None
+
+    def act_next(self, given: ModelInput, cache: Any) -> ModelOutput:  # noqa: ANN401 (as above)
+        """Predict chunks for the picture that follows those in `cache`, a `new_cache` of this run."""
+        return self.act(given)
+
+    def inspect(self, given: ModelInput) -> Inspection:
+        """Return the answer, what each head predicted, and the weights between words and image patches."""
+        said = self.act(given)
+        heads = {"positions": said.positions, "rotations": said.rotations, "gripper": said.gripper.sigmoid()}
+        if said.target is not None:
+            heads["target"] = said.target
+        if said.present is not None:
+            heads["present"] = said.present.sigmoid()
+        return Inspection(said, {**heads, **self.own_heads(given)}, self.word_attention(given))
+
+    def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
+        """Return what the heads that only this network has predicted, with leading axes (B, N)."""
+        return {}
+
+    def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
+        """Return `Inspection.words`."""
+        return {}
+
+    def backbones(self) -> dict[str, Backbone]:
+        """Return the parts that can be given published weights, by their lines in `BACKBONES`."""
+        return {}
 
     @property
     def parameter_count(self) -> int:
         """How many numbers training can change."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
-
-def check_width(name: str, tensor: Tensor, width: int) -> None:
-    """Raise when the last axis of `tensor` is not `width` wide."""
-    if tensor.shape[-1] != width:
-        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {width} in the last axis")
+    def check(self, given: ModelInput, wanted: ModelTarget | None = None) -> None:
+        """Raise what `act` raises when this network cannot read `given`, or ValueError when `wanted` does not fit."""
+        check_input(given, self.config)
+        if wanted is not None:
+            check_target(given, wanted, self.config)

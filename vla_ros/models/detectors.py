@@ -16,7 +16,8 @@ from torch.nn import functional
 from vla_ros.errors import ContractError
 from vla_ros.models.attention import Block
 from vla_ros.models.backbones import CLIP, build_tower, padding_mask, standardise
-from vla_ros.models.encoders import ImageEncoder, Sizes, learned_positions
+from vla_ros.models.configuration import Sizes
+from vla_ros.models.encoders import ImageEncoder, learned_positions
 
 DETECTORS = ("own", "owlv2")
 

@@ -11,42 +11,27 @@ Time, for a horizon H of which E = `execute` rows are carried out before the nex
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from vla_ros.errors import ContractError
-from vla_ros.models.conditioning import Context, ContextEncoder, belief_losses, draw_noise, mean_where
-from vla_ros.models.contract import ModelInput, ModelOutput, ModelTarget, VlaModel
-from vla_ros.models.denoisers import build_denoiser
-from vla_ros.models.encoders import check_input, read_config
+from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.conditioning import Context, belief_losses, mean_where
+from vla_ros.models.drawn import DrawnConfig, DrawnModel
+from vla_ros.models.losses import total
 from vla_ros.models.schedules import NoiseSchedule
 
-COLUMNS = 7
-"""Columns of an action: position 3, rotation 3, gripper 1."""
 SAMPLERS = ("ddim", "ddpm")
 
 
 @dataclass(frozen=True)
-class DiffusionConfig:
+class DiffusionConfig(DrawnConfig):
     """Sizes of the network, and how it draws.
 
     Attributes:
-        cameras: Camera name to (height, width) of its images.
-        vocabulary: How many words there are.
-        state_width: Numbers of proprioception.
-        horizon: Rows a chunk.
-        words: Most words of a sentence.
-        width: Numbers a token.
-        heads: Of each attention.
-        patch: Pixels, each way, of an image token.
-        depth: Blocks over each picture and over the sentence.
-        queries: Looks at the pictures that the denoiser is told.
-        denoiser: "transformer" or "unet".
-        layers: Blocks of the transformer, or levels of the U-Net.
         schedule: "cosine" or "linear".
         steps: Of the noise.
         prediction: "epsilon", "sample" or "velocity".
@@ -54,21 +39,8 @@ class DiffusionConfig:
         sampling_steps: How many of `steps` DDIM visits.
         bound: Largest absolute value of a normalised action.
         execute: Rows to carry out before the next look; 0 for half the horizon.
-        seed: Of the noise that `act` starts from when it is given no generator.
     """
 
-    cameras: Mapping[str, tuple[int, int]]
-    vocabulary: int
-    state_width: int
-    horizon: int
-    words: int = 16
-    width: int = 128
-    heads: int = 4
-    patch: int = 16
-    depth: int = 1
-    queries: int = 4
-    denoiser: str = "transformer"
-    layers: int = 4
     schedule: str = "cosine"
     steps: int = 100
     prediction: str = "epsilon"
@@ -76,7 +48,6 @@ class DiffusionConfig:
     sampling_steps: int = 10
     bound: float = 5.0
     execute: int = 0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
@@ -89,26 +60,29 @@ class DiffusionConfig:
             raise ContractError(f"bound is {self.bound}, expected more than 0")
 
 
-class DiffusionModel(VlaModel):
+class DiffusionModel(DrawnModel):
     """See the module."""
+
+    Config = DiffusionConfig
+    TINY: ClassVar = {**DrawnModel.TINY, "prediction": "sample"}
+    FULL: ClassVar = {  # near the sizes of the paper's transformer for pictures
+        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
+        "words": 32, "width": 512, "heads": 8, "depth": 6, "queries": 8, "layers": 8,
+    }  # fmt: skip
+    config: DiffusionConfig
 
     def __init__(self, config: DiffusionConfig) -> None:
         """Build the network with random weights."""
-        super().__init__()
-        self.config = config
-        self.context = ContextEncoder(
-            config.cameras, config.vocabulary, config.state_width, words=config.words, width=config.width,
-            heads=config.heads, patch=config.patch, depth=config.depth, queries=config.queries,
-        )  # fmt: skip
-        self.denoiser = build_denoiser(
-            config.denoiser, COLUMNS, config.horizon, config.width, config.heads, config.layers
-        )
+        super().__init__(config)
         self.schedule = NoiseSchedule(config.schedule, config.steps, config.prediction)
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> DiffusionModel:
-        """Build from plain values, as they stand in a checkpoint."""
-        return cls(read_config(DiffusionConfig, config))
+    def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
+        """Return the clean chunk (B, N, H, 7) that the denoiser believes in at its first step, from noise alone."""
+        context = self.context(given)
+        noise = self.draw_noise(context, None)
+        t = self._steps(noise, self.config.steps - 1)
+        guess, _ = self.schedule.believed(noise, t, self.denoise(noise, t, context))
+        return {"first_guess": guess.unflatten(0, given.tokens.shape[:2])}
 
     @property
     def execute(self) -> int:
@@ -131,7 +105,7 @@ class DiffusionModel(VlaModel):
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss: the noise where the object is there, its place, and whether it is there."""
-        self._check(given)
+        self.check(given, wanted)
         context = self.context(given)
         x_0 = wanted.actions().flatten(0, 1).float()
         t = torch.randint(self.config.steps, (len(x_0),), device=x_0.device)
@@ -141,7 +115,7 @@ class DiffusionModel(VlaModel):
             ),
             **belief_losses(context, wanted),
         }  # fmt: skip
-        return torch.stack(list(parts.values())).sum(), {name: float(part.detach()) for name, part in parts.items()}
+        return total(parts)
 
     def act(self, given: ModelInput, generator: torch.Generator | None = None) -> ModelOutput:
         """Draw a chunk for every sentence about every scene.
@@ -150,11 +124,9 @@ class DiffusionModel(VlaModel):
             given: What is seen and said.
             generator: Where the noise comes from; None for the noise of `seed`, the same for every scene, every time.
         """
-        self._check(given)
+        self.check(given)
         context = self.context(given, look=True)
-        rows = len(context.summary)
-        noise = draw_noise(rows, self._shape, context.summary.device, generator, self.config.seed)
-        return self._say(self.sample(noise, context, generator), context, given)
+        return self.output(self.sample(self.draw_noise(context, generator), context, generator), context, given)
 
     def continue_from(
         self, given: ModelInput, previous: Tensor, done: int, strength: float = 0.5,
@@ -174,7 +146,7 @@ class DiffusionModel(VlaModel):
         Raises:
             ContractError: when `done` or `strength` is out of range.
         """
-        self._check(given)
+        self.check(given)
         if not 0 <= done <= self.config.horizon or not 0.0 <= strength <= 1.0:
             raise ContractError(
                 f"done is {done}, expected 0 to {self.config.horizon}; strength is {strength}, expected 0 to 1"
@@ -182,10 +154,10 @@ class DiffusionModel(VlaModel):
         context = self.context(given, look=True)
         known = previous.flatten(0, 1).float()
         rest, last = known[:, done:], known[:, -1:].expand(-1, done, -1)
-        noise = draw_noise(len(rest), self._shape, context.summary.device, generator, self.config.seed)
+        noise = self.draw_noise(context, generator)
         start = round(strength * (self.config.steps - 1))
         x = self.schedule.q_sample(torch.cat([rest, last], dim=1), self._steps(noise, start), noise)
-        return self._say(self.sample(x, context, generator, start), context, given)
+        return self.output(self.sample(x, context, generator, start), context, given)
 
     def sample(
         self, x: Tensor, context: Context, generator: torch.Generator | None = None, start: int | None = None
@@ -196,7 +168,7 @@ class DiffusionModel(VlaModel):
         if self.config.sampler == "ddpm":
             for step in range(start, -1, -1):
                 t = self._steps(x, step)
-                noise = draw_noise(len(x), self._shape, x.device, generator, self.config.seed + 1 + step)
+                noise = self.draw_noise(context, generator, self.config.seed + 1 + step)
                 x = self.schedule.p_sample(x, t, self.denoise(x, t, context), noise, bound)
             return x
         visited = [step for step in self.schedule.visited(self.config.sampling_steps) if step < start]
@@ -205,53 +177,10 @@ class DiffusionModel(VlaModel):
             x = self.schedule.ddim_step(x, t, self.denoise(x, t, context), self._steps(x, earlier), bound=bound)
         return x
 
-    @property
-    def _shape(self) -> tuple[int, int]:
-        return self.config.horizon, COLUMNS
-
     def _steps(self, x: Tensor, step: int) -> Tensor:
         return torch.full((len(x),), step, dtype=torch.long, device=x.device)
-
-    def _check(self, given: ModelInput) -> None:
-        config = self.config
-        check_input(given, config.cameras, config.vocabulary, config.state_width, config.words)
-
-    def _say(self, actions: Tensor, context: Context, given: ModelInput) -> ModelOutput:
-        return output_of(actions, context, given)
-
-
-def output_of(actions: Tensor, context: Context, given: ModelInput) -> ModelOutput:
-    """Return chunks (M, H, 7) and what the context believes, with the axes (B, N) of `given`."""
-    pairs = tuple(given.tokens.shape[:2])
-    said = ModelOutput.from_actions(actions.to(context.summary.dtype).unflatten(0, pairs))
-    return ModelOutput(
-        said.positions,
-        said.rotations,
-        said.gripper,
-        target=context.target.unflatten(0, pairs),
-        present=context.present.unflatten(0, pairs),
-        attention={name: look.unflatten(0, pairs) for name, look in context.attention.items()},
-    )
 
 
 def actions_of(said: ModelOutput) -> Tensor:
     """Return (B, N, H, 7), the inverse of `ModelOutput.from_actions`."""
     return torch.cat([said.positions, said.rotations, said.gripper[..., None] / 4.0], dim=-1)
-
-
-def tiny_config(
-    cameras: Mapping[str, tuple[int, int]], vocabulary: int, state_width: int, horizon: int
-) -> dict[str, Any]:
-    """Return sizes that train on one CPU core."""
-    return {
-        "cameras": dict(cameras), "vocabulary": vocabulary, "state_width": state_width, "horizon": horizon,
-        "width": 64, "depth": 0, "layers": 2, "prediction": "sample",
-    }  # fmt: skip
-
-
-def full_config() -> dict[str, Any]:
-    """Return sizes for a GPU and two cameras of 224 x 224, near those of the paper's transformer for pictures."""
-    return {
-        "cameras": {"front": (224, 224), "wrist": (224, 224)}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
-        "words": 32, "width": 512, "heads": 8, "depth": 6, "queries": 8, "layers": 8,
-    }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the networks share at their entrance: checked inputs, and encoders that turn each modality into tokens.
+"""What the networks share at their entrance: encoders that turn each modality into tokens.
 
 Shapes: B scenes, N sentences a scene, M = B * N sequences, P image tokens of all cameras, T words, D numbers a token.
 """
@@ -7,127 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
 from itertools import pairwise
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from vla_ros.errors import ContractError, InstructionError, ObservationError
+from vla_ros.errors import ContractError
 from vla_ros.models.attention import Block
-from vla_ros.models.contract import ModelInput, ModelTarget, check_width
-
-Sizes = Mapping[str, tuple[int, int]]
-"""Camera name to (height, width) of its images."""
+from vla_ros.models.configuration import Sizes
 
 PATCH_STEM, CONVOLUTION_STEM = "patch", "convolution"
 FIRST_STRIDE = 4
 """Stride of the first of several convolutions."""
 
-_Config = TypeVar("_Config")
-
-
-def read_config(kind: type[_Config], values: Mapping[str, Any]) -> _Config:
-    """Make the dataclass `kind` from plain values, as they stand in a checkpoint.
-
-    Raises:
-        ContractError: naming missing and unknown lines, or a camera size that is none.
-    """
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    missing = [name for name in ("cameras", "vocabulary", "state_width", "horizon") if name not in values]
-    if unknown := sorted(set(values) - set(known)):
-        raise ContractError(f"{kind.__name__} does not know {unknown}; it takes {known}")
-    if missing:
-        raise ContractError(f"{kind.__name__} lacks {missing}; got {sorted(values)}")
-    try:
-        cameras = {str(name): (int(size[0]), int(size[1])) for name, size in values["cameras"].items()}
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise ContractError(f"cameras is {values['cameras']!r}, expected name to (height, width)") from error
-    if not cameras:
-        raise ContractError("cameras is empty, expected at least one camera")
-    if bad := {name: values[name] for name in ("vocabulary", "state_width", "horizon") if int(values[name]) < 1}:
-        raise ContractError(f"{bad}: expected positive numbers")
-    return kind(**{**values, "cameras": cameras})
-
-
-def check_input(given: ModelInput, cameras: Sizes, vocabulary: int, state_width: int, words: int) -> None:
-    """Raise when a network with these sizes cannot read `given`; `words` is the most a sentence may have.
-
-    Looks at the values of the tokens too, except on the meta device, where they have none.
-
-    Raises:
-        ValueError: a wrong width, a wrong number of axes, or no scene at all.
-        ObservationError: a camera that is missing or of another size.
-        InstructionError: an empty or too long sentence, or a token that is no word.
-    """
-    tokens = given.tokens
-    if tokens.ndim != 3 or 0 in tokens.shape or tokens.is_floating_point():
-        raise ValueError(
-            f"tokens have shape {tuple(tokens.shape)} {tokens.dtype}, expected whole numbers "
-            "(scenes >= 1, sentences >= 1, words >= 1)"
-        )
-    scenes, _, length = tokens.shape
-    if length > words:
-        raise InstructionError(f"sentences are padded to {length} words, the network reads at most {words}")
-    check_width("state", given.state, state_width)
-    if tuple(given.state.shape) != (scenes, state_width):
-        raise ValueError(f"state has shape {tuple(given.state.shape)}, expected {(scenes, state_width)}")
-    for name, size in cameras.items():
-        if name not in given.images:
-            raise ObservationError(f"camera '{name}' is missing; got {sorted(given.images)}, expected {[*cameras]}")
-        image = given.images[name]
-        if tuple(image.shape) != (scenes, 3, *size) or not image.is_floating_point():
-            raise ObservationError(
-                f"camera '{name}' gave {tuple(image.shape)} {image.dtype}, expected {(scenes, 3, *size)} float, 0 to 1"
-            )
-    if not tokens.is_meta:
-        _check_words(tokens, vocabulary)
-
-
-def _check_words(tokens: Tensor, vocabulary: int) -> None:
-    strange = (tokens < 0) | (tokens >= vocabulary)
-    empty = (tokens == 0).all(dim=-1)
-    holes = (tokens[..., :-1] == 0) & (tokens[..., 1:] != 0)
-    if not bool((strange.any() | empty.any() | holes.any()).item()):  # one wait for the device
-        return
-    if bool(strange.any()):
-        found = sorted({int(t) for t in tokens[strange].tolist()})[:5]
-        raise InstructionError(f"token {found[0]} is no word: got {found}, the vocabulary has 0 to {vocabulary - 1}")
-    if bool(empty.any()):
-        where = empty.nonzero()[0].tolist()
-        raise InstructionError(f"the instruction is empty (all padding) at (scene, sentence) {where}; expected words")
-    where = holes.nonzero()[0].tolist()
-    raise InstructionError(f"padding before a word at (scene, sentence, word) {where}; expected it after the last word")
-
 
 def repeat_scenes(features: Tensor, sentences: int) -> Tensor:
     """(B, ...) to (B * N, ...): each scene once for every sentence about it."""
     return features.repeat_interleave(sentences, dim=0)
-
-
-def flatten_sentences(given: ModelInput, wanted: ModelTarget | None = None) -> tuple[ModelInput, ModelTarget | None]:
-    """Return the same with B * N scenes of one sentence each: images and state repeated, the rest reshaped."""
-    scenes, sentences = given.tokens.shape[:2]
-
-    def flat(values: Tensor) -> Tensor:
-        return values.reshape(scenes * sentences, 1, *values.shape[2:])
-
-    flat_given = ModelInput(
-        {name: repeat_scenes(image, sentences) for name, image in given.images.items()},
-        repeat_scenes(given.state, sentences),
-        flat(given.tokens),
-    )
-    if wanted is None:
-        return flat_given, None
-    return flat_given, ModelTarget(
-        positions=flat(wanted.positions),
-        rotations=flat(wanted.rotations),
-        gripper=flat(wanted.gripper),
-        present=flat(wanted.present),
-        target=None if wanted.target is None else flat(wanted.target),
-        pixels={name: flat(pixels) for name, pixels in wanted.pixels.items()},
-    )
 
 
 def sinusoidal(positions: Tensor, width: int) -> Tensor:
@@ -147,15 +43,51 @@ def learned_positions(length: int, width: int) -> nn.Parameter:
     return nn.Parameter(0.02 * torch.randn(length, width))
 
 
-class ImageEncoder(nn.Module):
-    """Pictures of all cameras to tokens: a stem, learned places, and transformer blocks over each picture.
-
-    The stem is one convolution a patch (Dosovitskiy et al. 2021) or several small ones (Xiao et al. 2021), which learn
-    faster from little data. All cameras share the weights; each has its own places.
+class ImageTokens(nn.Module):
+    """What every encoder of pictures offers: tokens (B, P, D), camera after camera, row after row.
 
     Attributes:
         grids: Camera to (h', w'), its tokens.
         count: P, the tokens of all cameras.
+        width: D, numbers a token.
+    """
+
+    def __init__(self, cameras: Sizes, width: int, patch: int) -> None:
+        """Cut each picture into patches of `patch` pixels, each way.
+
+        Raises:
+            ContractError: when a picture is no whole number of patches.
+        """
+        super().__init__()
+        for name, size in cameras.items():
+            if any(side % patch or side < patch for side in size):
+                raise ContractError(f"camera '{name}' is {size}, expected multiples of the patch, {patch}")
+        self.grids = {name: (h // patch, w // patch) for name, (h, w) in cameras.items()}
+        self.count = sum(h * w for h, w in self.grids.values())
+        self.width = width
+
+    def forward(self, images: Mapping[str, Tensor]) -> Tensor:
+        """Return (B, P, D) of images (B, 3, h, w), 0 to 1."""
+        return torch.cat([self.see(name, images[name]) for name in self.grids], dim=1)
+
+    def see(self, camera: str, image: Tensor) -> Tensor:
+        """Return (B, h' * w', D) of one camera's image (B, 3, h, w), 0 to 1."""
+        raise NotImplementedError
+
+    def looks(self, weights: Tensor) -> dict[str, Tensor]:
+        """Split weights (..., P) over the image tokens into (..., h', w') a camera, each summing to 1."""
+        parts = weights.split([h * w for h, w in self.grids.values()], dim=-1)
+        return {
+            name: (part / part.sum(dim=-1, keepdim=True).clamp(min=1e-9)).unflatten(-1, grid)
+            for (name, grid), part in zip(self.grids.items(), parts, strict=True)
+        }
+
+
+class ImageEncoder(ImageTokens):
+    """Pictures of all cameras to tokens: a stem, learned places, and transformer blocks over each picture.
+
+    The stem is one convolution a patch (Dosovitskiy et al. 2021) or several small ones (Xiao et al. 2021), which learn
+    faster from little data. All cameras share the weights; each has its own places.
     """
 
     def __init__(
@@ -166,34 +98,18 @@ class ImageEncoder(nn.Module):
         Raises:
             ContractError: when a picture is no whole number of patches, or the stem cannot make such patches.
         """
-        super().__init__()
-        for name, size in cameras.items():
-            if any(side % patch or side < patch for side in size):
-                raise ContractError(f"camera '{name}' is {size}, expected multiples of the patch, {patch}")
-        self.grids = {name: (h // patch, w // patch) for name, (h, w) in cameras.items()}
-        self.count = sum(h * w for h, w in self.grids.values())
+        super().__init__(cameras, width, patch)
         self.stem = _stem(stem, width, patch)
         self.positions = nn.ParameterDict({n: learned_positions(h * w, width) for n, (h, w) in self.grids.items()})
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, images: Mapping[str, Tensor]) -> Tensor:
-        """Return (B, P, D) of images (B, 3, h, w), 0 to 1; camera after camera, row after row."""
-        return torch.cat([self._see(images[name], self.positions[name]) for name in self.grids], dim=1)
-
-    def _see(self, image: Tensor, positions: Tensor) -> Tensor:
-        tokens = self.stem(2.0 * image - 1.0).flatten(2).transpose(1, 2) + positions
+    def see(self, camera: str, image: Tensor) -> Tensor:
+        """Return (B, h' * w', D) of one camera's image (B, 3, h, w), 0 to 1."""
+        tokens = self.stem(2.0 * image - 1.0).flatten(2).transpose(1, 2) + self.positions[camera]
         for block in self.blocks:
             tokens, _ = block(tokens)
         return self.norm(tokens)
-
-    def looks(self, weights: Tensor) -> dict[str, Tensor]:
-        """Split weights (..., P) over the image tokens into (..., h', w') a camera, each summing to 1."""
-        parts = weights.split([h * w for h, w in self.grids.values()], dim=-1)
-        return {
-            name: (part / part.sum(dim=-1, keepdim=True).clamp(min=1e-9)).unflatten(-1, grid)
-            for (name, grid), part in zip(self.grids.items(), parts, strict=True)
-        }
 
 
 def _stem(kind: str, width: int, patch: int) -> nn.Module:
@@ -212,11 +128,16 @@ def _stem(kind: str, width: int, patch: int) -> nn.Module:
 
 
 class TextEncoder(nn.Module):
-    """Words to tokens that know of each other; padding is never looked at."""
+    """Words to tokens that know of each other; padding is never looked at.
+
+    Attributes:
+        width: Numbers a token.
+    """
 
     def __init__(self, vocabulary: int, width: int, words: int, depth: int = 1, heads: int = 4) -> None:
         """Build for sentences of at most `words` words."""
         super().__init__()
+        self.width = width
         self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)
         self.positions = learned_positions(words, width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))

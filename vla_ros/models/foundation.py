@@ -13,28 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vla_ros.models.attention import Block, causal_mask
-from vla_ros.models.contract import ModelInput, ModelOutput, ModelTarget, VlaModel
-from vla_ros.models.encoders import (
-    CONVOLUTION_STEM,
-    ImageEncoder,
-    Sizes,
-    StateEncoder,
-    TextEncoder,
-    check_input,
-    learned_positions,
-    mean_over_words,
-    read_config,
-    repeat_scenes,
-)
-from vla_ros.models.losses import mean_where_present, side_losses
+from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.contract import Backbone, VlaModel
+from vla_ros.models.encoders import StateEncoder, TextEncoder, learned_positions, mean_over_words, repeat_scenes
+from vla_ros.models.losses import mean_where_present, side_losses, total
 from vla_ros.models.mixture import ActionMixture
+from vla_ros.models.published import IMAGE_KINDS, TEXT_KINDS, PublishedImageEncoder, PublishedTextEncoder
+from vla_ros.models.scene import TINY, SceneConfig, build_image_encoder
 
 CONTINUOUS = 6
 """Columns of position and rotation."""
@@ -44,67 +36,27 @@ PLAN_SPREAD = 0.5
 
 
 @dataclass(frozen=True)
-class FoundationConfig:
-    """Sizes of the network.
+class FoundationConfig(SceneConfig):
+    """Sizes of the network; `width` and `heads` are those of everything behind the projections.
 
     Attributes:
-        cameras: Camera name to (height, width) of its images.
-        vocabulary: How many words there are.
-        state_width: Numbers of proprioception.
-        horizon: Rows a chunk.
-        words: Words a sentence may have.
-        patch: Pixels of the image, each way, that become one token.
-        stem: "convolution" or "patch", see `ImageEncoder`.
-        image_width: Numbers an image token has before its projection; `image_depth` and `image_heads` likewise.
         text_width: Numbers a word has before its projection; `text_depth` and `text_heads` likewise.
-        width: Numbers a token has from the projections on.
-        heads: Of fusion and decoder.
+        text: A published text encoder in the place of those three: {"kind": ..., sizes}, see `published.TEXT_KINDS`.
         fusion_depth: Blocks in which words and state look at the image.
         policy_depth: Blocks of the decoder.
         plans: Components of the mixture.
         smallest_deviation: Of the mixture, normalised units; what keeps the density finite.
-        hidden_state: Share of the scenes whose state is hidden while training, see `StateEncoder`.
     """
 
-    cameras: Sizes
-    vocabulary: int
-    state_width: int
-    horizon: int
-    words: int = 32
-    patch: int = 16
-    stem: str = CONVOLUTION_STEM
-    image_width: int = 128
     image_depth: int = 2
-    image_heads: int = 4
     text_width: int = 128
     text_depth: int = 2
     text_heads: int = 4
-    width: int = 128
-    heads: int = 4
+    text: Mapping[str, Any] | None = None
     fusion_depth: int = 2
     policy_depth: int = 2
     plans: int = 3
     smallest_deviation: float = 0.1
-    hidden_state: float = 0.3
-
-
-def tiny_config(cameras: Sizes, vocabulary: int, state_width: int, horizon: int) -> dict[str, Any]:
-    """Return sizes that train a step in well under a second on one CPU core; multiples of 32 pixels."""
-    return {
-        "cameras": {name: list(size) for name, size in cameras.items()}, "vocabulary": vocabulary,
-        "state_width": state_width, "horizon": horizon, "words": 16, "patch": 32, "image_width": 64, "image_depth": 0,
-        "text_width": 48, "text_depth": 1, "width": 64, "fusion_depth": 1, "policy_depth": 1,
-    }  # fmt: skip
-
-
-def full_config() -> dict[str, Any]:
-    """Return ViT-B/16 for the image and BERT-base for the words (their sizes, not their weights), 224 x 224 pixels."""
-    return {
-        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 30522, "state_width": 10, "horizon": 16,
-        "words": 64, "patch": 16, "stem": "patch", "image_width": 768, "image_depth": 12, "image_heads": 12,
-        "text_width": 768, "text_depth": 12, "text_heads": 12, "width": 1024, "heads": 16, "fusion_depth": 6,
-        "policy_depth": 6, "plans": 5,
-    }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -120,15 +72,32 @@ class _Memory:
 class FoundationModel(VlaModel):
     """See the module."""
 
+    Config = FoundationConfig
+    TINY: ClassVar = {
+        **TINY, "image_width": 64, "text_width": 48, "text_depth": 1, "fusion_depth": 1, "policy_depth": 1,
+    }  # fmt: skip
+    FULL: ClassVar = {  # ViT-B/16 for the image and BERT-base for the words: their sizes, not their weights
+        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 30522, "state_width": 10, "horizon": 16,
+        "words": 64, "patch": 16, "stem": "patch", "image_width": 768, "image_depth": 12, "image_heads": 12,
+        "text_width": 768, "text_depth": 12, "text_heads": 12, "width": 1024, "heads": 16, "fusion_depth": 6,
+        "policy_depth": 6, "plans": 5,
+    }  # fmt: skip
+    BACKBONES: ClassVar = {"vision": IMAGE_KINDS, "text": TEXT_KINDS}
+    config: FoundationConfig
+
     def __init__(self, config: FoundationConfig) -> None:
         """Build the network with random weights."""
-        super().__init__()
-        self.config = c = config
-        self.images = ImageEncoder(c.cameras, c.image_width, c.patch, c.image_depth, c.image_heads, c.stem)
-        self.text = TextEncoder(c.vocabulary, c.text_width, c.words, c.text_depth, c.text_heads)
+        super().__init__(config)
+        c = config
+        self.images = build_image_encoder(c)
+        self.text: TextEncoder | PublishedTextEncoder = (
+            TextEncoder(c.vocabulary, c.text_width, c.words, c.text_depth, c.text_heads)
+            if c.text is None
+            else PublishedTextEncoder(c.vocabulary, c.words, c.text)
+        )
         self.actions = StateEncoder(c.state_width, c.width, hide=c.hidden_state)
-        self.image_projection = nn.Linear(c.image_width, c.width)
-        self.text_projection = nn.Linear(c.text_width, c.width)
+        self.image_projection = nn.Linear(self.images.width, c.width)
+        self.text_projection = nn.Linear(self.text.width, c.width)
         self.fusion = nn.ModuleList(Block(c.width, c.heads, cross=True) for _ in range(c.fusion_depth))
         self.fusion_norm = nn.LayerNorm(c.width)
         self.queries = learned_positions(1 + c.horizon, c.width)
@@ -152,13 +121,9 @@ class FoundationModel(VlaModel):
             signs = torch.rand(self.config.plans, CONTINUOUS, device=bias.device) < 0.5
             bias[:, :CONTINUOUS] = torch.where(signs, PLAN_SPREAD, -PLAN_SPREAD)
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> FoundationModel:
-        """Build from plain values, as they stand in a checkpoint."""
-        return cls(read_config(FoundationConfig, config))
-
     def act(self, given: ModelInput) -> ModelOutput:
         """Predict the likeliest plan for every sentence about every scene."""
+        self.check(given)
         memory = self._remember(given, look=True)
         attention = {}
         if memory.looks is not None:
@@ -169,17 +134,37 @@ class FoundationModel(VlaModel):
 
     def distribution(self, given: ModelInput) -> ActionMixture:
         """Return the distribution over chunks, with leading axes (B, N)."""
+        self.check(given)
         return self._mixture(self._decode(self._remember(given)).unflatten(0, given.tokens.shape[:2]))
 
     def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return camera to (B, N, T, h', w'): where each word looks, summing to 1; words that are padding too."""
+        """Return camera to (B, N, T, h', w'): where each word looks, averaged over heads and blocks of the fusion."""
+        self.check(given)
         memory = self._remember(given, look=True)
         if memory.looks is None:
             return {}
         return self.images.looks(memory.looks.unflatten(0, given.tokens.shape[:2]))
 
+    def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
+        """Return the plans of the mixture: their chances (B, N, K), means, deviations, chances of an open gripper."""
+        found = self.distribution(given)
+        return {
+            "plans": found.weights.softmax(dim=-1), "means": found.means, "deviations": found.deviations,
+            "open": found.gripper.sigmoid(),
+        }  # fmt: skip
+
+    def backbones(self) -> dict[str, Backbone]:
+        """Return the parts that can be given published weights."""
+        parts = {}
+        if isinstance(self.images, PublishedImageEncoder):
+            parts["vision"] = Backbone(self.images.tower)
+        if isinstance(self.text, PublishedTextEncoder):
+            parts["text"] = self.text.backbone()
+        return parts
+
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the negative log density of the expert's chunk, a number, and the losses of the other heads."""
+        self.check(given, wanted)
         features = self._decode(self._remember(given)).unflatten(0, given.tokens.shape[:2])
         mixture = self._mixture(features)
         actions = wanted.actions()
@@ -192,12 +177,10 @@ class FoundationModel(VlaModel):
             "plan": 0.2 * mean_where_present(-choice.sum(dim=-1), wanted.present),
         }
         parts |= side_losses(self._output(features, mixture), wanted)
-        return torch.stack(list(parts.values())).sum(), {name: float(part.detach()) for name, part in parts.items()}
+        return total(parts)
 
     def _remember(self, given: ModelInput, look: bool = False) -> _Memory:
         """Encode and fuse."""
-        c = self.config
-        check_input(given, c.cameras, c.vocabulary, c.state_width, c.words)
         sentences = given.tokens.shape[1]
         seen = repeat_scenes(self.image_projection(self.images(given.images)), sentences)
         words, real = self.text(given.tokens.flatten(0, 1))

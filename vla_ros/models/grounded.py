@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,31 +20,25 @@ from torch.nn import functional
 
 from vla_ros.errors import InstructionError
 from vla_ros.models.attention import Attention
-from vla_ros.models.contract import ModelInput, ModelOutput, ModelTarget, VlaModel, check_width
+from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget, check_width
+from vla_ros.models.configuration import TransformerConfig
+from vla_ros.models.contract import Backbone, VlaModel
 from vla_ros.models.detectors import Detections, build_detector
-from vla_ros.models.encoders import TextEncoder, check_input, mean_over_words, read_config, repeat_scenes
+from vla_ros.models.encoders import TextEncoder, mean_over_words, repeat_scenes
 from vla_ros.models.identification import Identification, SceneObject, decide
-from vla_ros.models.losses import mean_where_present
-from vla_ros.models.regression import ChunkHead, chunk_losses, total
+from vla_ros.models.losses import chunk_losses, mean_where_present, total
+from vla_ros.models.regression import ChunkHead
 
 SURENESS = 1.0
 """What a slot's confidence is worth, in normalised distance, when things are given to slots (DETR's matching cost)."""
 
 
 @dataclass(frozen=True)
-class GroundedConfig:
+class GroundedConfig(TransformerConfig):
     """Sizes of the network, and how sure it has to be.
 
     Attributes:
-        cameras: Camera name to (height, width) of its images.
-        vocabulary: How many words there are.
-        state_width: Numbers of proprioception.
-        horizon: Rows a chunk.
-        words: Most words of a sentence.
         objects: Most things that are told apart, K.
-        width: Numbers a token.
-        heads: Of each attention.
-        patch: Pixels, each way, of an image token.
         depth: Blocks over each picture, and of the detector.
         detector: "own" or "owlv2".
         detector_values: Sizes of OWLv2, as `backbones.build_tower` takes them.
@@ -54,15 +48,7 @@ class GroundedConfig:
         apart: Things closer than this (normalised) are one thing, seen twice.
     """
 
-    cameras: Mapping[str, tuple[int, int]]
-    vocabulary: int
-    state_width: int
-    horizon: int
-    words: int = 16
     objects: int = 8
-    width: int = 128
-    heads: int = 4
-    patch: int = 16
     depth: int = 2
     detector: str = "own"
     detector_values: Mapping[str, Any] | None = None
@@ -88,10 +74,19 @@ class Matching:
 class GroundedModel(VlaModel):
     """See the module."""
 
+    Config = GroundedConfig
+    TINY: ClassVar = {"objects": 6, "width": 64, "depth": 1, "hidden": 128}
+    FULL: ClassVar = {  # OWLv2 base, the library's defaults, as the detector
+        "cameras": {"front": [960, 960], "wrist": [960, 960]}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
+        "words": 32, "objects": 32, "width": 512, "heads": 8, "depth": 6, "hidden": 1024, "detector": "owlv2",
+        "detector_values": {"vision_config": {"image_size": 960}},
+    }  # fmt: skip
+    BACKBONES: ClassVar = {"detector_values": ("owlv2",)}
+    config: GroundedConfig
+
     def __init__(self, config: GroundedConfig) -> None:
         """Build the network with random weights."""
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.detector = build_detector(
             config.detector, config.cameras, objects=config.objects, width=config.width, heads=config.heads,
             patch=config.patch, depth=config.depth, values=config.detector_values or {},
@@ -103,20 +98,15 @@ class GroundedModel(VlaModel):
         self.none = nn.Linear(config.width, 1)
         self.head = ChunkHead(2 * config.width + config.state_width + 6, config.hidden, config.horizon, beliefs=False)
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> GroundedModel:
-        """Build from plain values, as they stand in a checkpoint."""
-        return cls(read_config(GroundedConfig, config))
-
     def act(self, given: ModelInput) -> ModelOutput:
         """Predict a chunk for every sentence about every scene, and where the thing is that it means."""
-        self._check(given)
+        self.check(given)
         detections = self.detector(given.images)
         return self._decide(given, detections, self._match(detections, given.tokens))
 
     def match(self, given: ModelInput) -> Matching:
         """Return how well each sentence goes with each thing."""
-        self._check(given)
+        self.check(given)
         return self._match(self.detector(given.images), given.tokens)
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
@@ -125,7 +115,7 @@ class GroundedModel(VlaModel):
         Raises:
             ValueError: when `target` is missing.
         """
-        self._check(given)
+        self.check(given, wanted)
         if wanted.target is None:
             raise ValueError("the grounded network is taught where the named object is: `target` is missing")
         detections = self.detector(given.images)
@@ -138,6 +128,41 @@ class GroundedModel(VlaModel):
         )
         parts.update(_detection_losses(detections, slots, wanted))
         return total(parts)
+
+    def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
+        """Return the chance of each thing and of none (B, N, K + 1), and of each thing: is it one, and where is it."""
+        found = self.detector(given.images)
+        sentences = given.tokens.shape[1]
+        return {
+            "match": self._match(found, given.tokens).probabilities,
+            "confidence": found.confidence.sigmoid()[:, None].expand(-1, sentences, -1),
+            "places": found.places[:, None].expand(-1, sentences, -1, -1),
+        }
+
+    def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
+        """Return camera to (B, N, T, h', w'): where the things are that look at each word, by how much they do.
+
+        A thing looks at words (cross-attention), and its detector looked at patches; this is the product of the two.
+        Empty for a detector that does not tell where it looked.
+        """
+        self.check(given)
+        found = self.detector(given.images)
+        pairs = (given.tokens.shape[0], given.tokens.shape[1])
+        words, real = self.text(given.tokens.flatten(0, 1))
+        things = self.object_norm(repeat_scenes(found.features, pairs[1]))
+        _, weights = self.read(things, words, real[:, None, None, :], look=True)
+        assert weights is not None
+        share = weights.transpose(1, 2)  # (M, T, K)
+        share = torch.where(real[..., None], share, 1.0)  # no thing looks at padding: its map is that of all things
+        share = share / share.sum(dim=-1, keepdim=True)
+        return {
+            name: (share @ repeat_scenes(look.flatten(2), pairs[1])).unflatten(-1, look.shape[2:]).unflatten(0, pairs)
+            for name, look in found.looks.items()
+        }
+
+    def backbones(self) -> dict[str, Backbone]:
+        """Return the detector, where it is one of Transformers."""
+        return {"detector_values": Backbone(self.detector.owl)} if self.config.detector == "owlv2" else {}
 
     def detect(self, images: Mapping[str, Tensor]) -> list[list[SceneObject]]:
         """Return the things in each scene, the surest first; one that was seen twice counts once."""
@@ -170,7 +195,7 @@ class GroundedModel(VlaModel):
         check_width("the feature of an object", features, self.config.width)
         words, real = self.text(command[None])
         scores, none = self._score(features[None], words, real)
-        return decide(scores[0], float(none[0]), self.config.margin)
+        return decide(scores[0], float(none[0].detach()), self.config.margin)
 
     def _match(self, detections: Detections, tokens: Tensor) -> Matching:
         pairs = (tokens.shape[0], tokens.shape[1])
@@ -209,10 +234,6 @@ class GroundedModel(VlaModel):
             said.positions, said.rotations, said.gripper, place.unflatten(0, pairs), present, looks
         )  # fmt: skip
 
-    def _check(self, given: ModelInput) -> None:
-        config = self.config
-        check_input(given, config.cameras, config.vocabulary, config.state_width, config.words)
-
 
 def assign(places: Tensor, wanted: Tensor, present: Tensor, confidence: Tensor) -> Tensor:
     """Return (B, N) long, a slot for each named thing: nearest pairs first, no slot twice.
@@ -248,7 +269,8 @@ def _detection_losses(detections: Detections, slots: Tensor, wanted: ModelTarget
     there = wanted.present
     assert wanted.target is not None
     places = detections.places.gather(1, slots[..., None].expand(-1, -1, 3))
-    held = torch.zeros_like(detections.confidence).scatter_reduce(1, slots, there, reduce="amax")
+    nothing = torch.zeros_like(detections.confidence)
+    held = nothing.scatter_reduce(1, slots, there.to(nothing), reduce="amax")  # another precision under autocast
     parts = {
         "place": mean_where_present(
             functional.smooth_l1_loss(places, wanted.target, reduction="none", beta=0.1), there
@@ -263,22 +285,3 @@ def _detection_losses(detections: Detections, slots: Tensor, wanted: ModelTarget
             wrong = functional.smooth_l1_loss(said, torch.nan_to_num(pixels), reduction="none", beta=0.05)
             parts[f"point_{name}"] = 2.0 * mean_where_present(wrong, visible)
     return parts
-
-
-def tiny_config(
-    cameras: Mapping[str, tuple[int, int]], vocabulary: int, state_width: int, horizon: int
-) -> dict[str, Any]:
-    """Return sizes that train on one CPU core."""
-    return {
-        "cameras": dict(cameras), "vocabulary": vocabulary, "state_width": state_width, "horizon": horizon,
-        "objects": 6, "width": 64, "depth": 1, "hidden": 128,
-    }  # fmt: skip
-
-
-def full_config() -> dict[str, Any]:
-    """Return the sizes of OWLv2 base (the library's defaults) as the detector, for two cameras of 960 x 960."""
-    return {
-        "cameras": {"front": (960, 960), "wrist": (960, 960)}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
-        "words": 32, "objects": 32, "width": 512, "heads": 8, "depth": 6, "hidden": 1024, "detector": "owlv2",
-        "detector_values": {"vision_config": {"image_size": 960}},
-    }  # fmt: skip

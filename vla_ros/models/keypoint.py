@@ -9,40 +9,34 @@ al. 2023). About half a million parameters: it trains on two CPU cores.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vla_ros.errors import ContractError
-from vla_ros.models.contract import ModelInput, ModelOutput, ModelTarget, VlaModel, check_width
+from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.configuration import ModelConfig
+from vla_ros.models.contract import VlaModel
+from vla_ros.models.losses import total
 
 STRIDE = 4
 """Pixels of the image that one cell of the feature map spans, each way."""
 
 
 @dataclass(frozen=True)
-class KeypointConfig:
-    """Sizes of the network.
+class KeypointConfig(ModelConfig):
+    """Sizes of the network; the first three numbers of the state are the tool's position.
 
     Attributes:
-        cameras: Camera name to (height, width) of its images.
-        vocabulary: How many words there are.
-        state_width: Numbers of proprioception; the first three are the tool's position.
-        horizon: Rows a chunk.
         channels: Width of the feature maps.
         points: Points a camera.
         words: Width of the sentence vector.
         hidden: Width of the perceptrons.
     """
 
-    cameras: Mapping[str, tuple[int, int]]
-    vocabulary: int
-    state_width: int
-    horizon: int
     channels: int = 48
     points: int = 6
     words: int = 64
@@ -57,10 +51,17 @@ class KeypointConfig:
 class KeypointModel(VlaModel):
     """See the module."""
 
+    Config = KeypointConfig
+    TINY: ClassVar = {"channels": 32, "hidden": 128}
+    FULL: ClassVar = {
+        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
+        "channels": 128, "points": 32, "words": 256, "hidden": 1024,
+    }  # fmt: skip
+    config: KeypointConfig
+
     def __init__(self, config: KeypointConfig) -> None:
         """Build the network with random weights."""
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.embedding = nn.Embedding(config.vocabulary, config.words, padding_idx=0)
         self.sentence = nn.GRU(config.words, config.words, batch_first=True)
         self.eyes = nn.ModuleDict({name: _Eye(config) for name in config.cameras})
@@ -69,15 +70,9 @@ class KeypointModel(VlaModel):
         self.present = nn.Linear(seen, 1)
         self.plan = _perceptron(seen + 6, config.hidden, config.horizon * 7)
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> KeypointModel:
-        """Build from plain values, as they stand in a checkpoint."""
-        cameras = {name: (int(size[0]), int(size[1])) for name, size in config["cameras"].items()}
-        return cls(KeypointConfig(**{**config, "cameras": cameras}))
-
     def act(self, given: ModelInput) -> ModelOutput:
         """Predict a chunk for every sentence about every scene."""
-        check_width("state", given.state, self.config.state_width)
+        self.check(given)
         scenes, sentences = given.tokens.shape[:2]
         words = self._read(given.tokens)
         looks = {name: eye(given.images[name], words) for name, eye in self.eyes.items()}
@@ -106,10 +101,17 @@ class KeypointModel(VlaModel):
         return states[torch.arange(len(flat), device=flat.device), last].view(scenes, sentences, -1)
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss: the chunk where the object is there, the point, its place, and whether it is there."""
+        """Return the loss: the chunk where the object is there, the point, its place, and whether it is there.
+
+        Raises:
+            ValueError: when `target`, or the `pixels` of a camera, are missing.
+        """
+        self.check(given, wanted)
         said = self.act(given)
-        if said.target is None or said.present is None or wanted.target is None:
-            raise ValueError("the keypoint network is taught where the named object is: `target` is missing")
+        missing = [name for name in self.config.cameras if name not in wanted.pixels]
+        if said.target is None or said.present is None or wanted.target is None or missing:
+            lacks = "`target`" if wanted.target is None else f"`pixels` of {missing}"
+            raise ValueError(f"the keypoint network is taught where the named object is: {lacks} is missing")
         there = wanted.present
         share = there.mean().clamp(min=1e-6)
 
@@ -127,8 +129,7 @@ class KeypointModel(VlaModel):
         }
         for name, attention in said.attention.items():
             parts[f"look_{name}"] = 0.1 * _pointing_loss(attention, wanted.pixels[name], there)
-        loss = torch.stack(list(parts.values())).sum()
-        return loss, {name: float(part.detach()) for name, part in parts.items()}
+        return total(parts)
 
 
 @dataclass(frozen=True)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import importlib
+import os
+import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from vla_ros.errors import ContractError
-from vla_ros.models.build import MODELS, build_model
-from vla_ros.models.contract import ModelInput, ModelTarget, VlaModel
+from vla_ros.models.batch import ModelInput, ModelTarget
+from vla_ros.models.build import build_model, model_class, sized_config
+from vla_ros.models.contract import VlaModel
 from vla_ros.models.footprint import PeakMemory
 
-SIZES = ("tiny", "full")
 CELL = {"front": (96, 128), "wrist": (96, 128)}
 """Pictures of the simulated cell, as the tiny networks see them."""
 VOCABULARY, STATE_WIDTH, HORIZON, WORDS = 32, 10, 12, 8
 TRAINED_SCENES = 8
-MEGABYTE = 1e6
+MEGABYTE, GIGABYTE = 1e6, 1e9
 
 
 @dataclass(frozen=True)
@@ -49,58 +51,59 @@ class Figures:
     act_mb: float
     step_mb: float | None
     plain_step_mb: float | None
-    full_parameters: int | None
+    full_parameters: int
 
 
 def configuration(name: str, size: str) -> dict[str, Any]:
-    """Return the values of the network `name` at `size`, "tiny" or "full".
+    """Return the values of the network `name` at `size`: on the simulated cell's data, or all of the full size's own.
 
     Raises:
         ContractError: for an unknown name or size.
     """
-    if name not in MODELS:
-        raise ContractError(f"no model '{name}', expected one of {', '.join(sorted(MODELS))}")
-    if size not in SIZES:
-        raise ContractError(f"no size '{size}', expected one of {', '.join(SIZES)}")
-    module = importlib.import_module(MODELS[name].partition(":")[0])
-    basic = {"cameras": dict(CELL), "vocabulary": VOCABULARY, "state_width": STATE_WIDTH, "horizon": HORIZON}
     if size == "full":
-        return dict(module.full_config()) if hasattr(module, "full_config") else basic
-    return dict(module.tiny_config(**basic)) if hasattr(module, "tiny_config") else basic
+        return dict(model_class(name).full_config())
+    needed = {"cameras": dict(CELL), "vocabulary": VOCABULARY, "state_width": STATE_WIDTH, "horizon": HORIZON}
+    return sized_config(name, size, needed)
 
 
-def example(config: Mapping[str, Any], scenes: int, device: torch.device) -> tuple[ModelInput, ModelTarget]:
+def example(
+    config: Mapping[str, Any], scenes: int, device: torch.device, precision: torch.dtype = torch.float32
+) -> tuple[ModelInput, ModelTarget]:
     """Return random scenes with one sentence each, and random answers."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator).to(device)
+        return torch.randn(*shape, generator=generator).to(device, precision)
 
     words = min(WORDS, int(config.get("words", WORDS)))
     horizon = int(config["horizon"])
     given = ModelInput(
-        {n: torch.rand(scenes, 3, *s, generator=generator).to(device) for n, s in config["cameras"].items()},
+        {n: torch.rand(scenes, 3, *s, generator=generator).to(device, precision) for n, s in config["cameras"].items()},
         normal(scenes, int(config["state_width"])),
         torch.randint(2, int(config["vocabulary"]), (scenes, 1, words), generator=generator).to(device),
     )
-    one = torch.ones(scenes, 1, device=device)
+    one = torch.ones(scenes, 1, device=device, dtype=precision)
     return given, ModelTarget(
         normal(scenes, 1, horizon, 3), normal(scenes, 1, horizon, 3), one[..., None].expand(-1, -1, horizon), one,
-        normal(scenes, 1, 3), {n: torch.full((scenes, 1, 2), 0.5, device=device) for n in config["cameras"]},
+        normal(scenes, 1, 3), {n: one[..., None].expand(-1, -1, 2) / 2 for n in config["cameras"]},
     )  # fmt: skip
 
 
-def measure(name: str, size: str, device: torch.device, seconds: float = 1.0, train: bool = True) -> Figures:
+def measure(
+    name: str, size: str, device: torch.device, seconds: float = 1.0, train: bool = True,
+    precision: torch.dtype = torch.float32,
+) -> Figures:  # fmt: skip
     """Build the network `name` with random weights and measure it, for about `seconds` a figure.
 
     Raises:
-        ContractError: for an unknown name or size, or when its libraries are absent.
+        ContractError: for an unknown name or size, when its libraries are absent, or when it does not fit the memory.
     """
     config = configuration(name, size)
+    _check_memory(name, config, device)
     torch.manual_seed(0)
-    network: VlaModel = build_model(name, config).to(device)
+    network: VlaModel = build_model(name, config).to(device, precision)
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
-    given, _ = example(config, 1, device)
+    given, _ = example(config, 1, device, precision)
     network.eval()
     with torch.inference_mode():
         acts = _times_ms(lambda: network.act(given), device, seconds)
@@ -108,11 +111,11 @@ def measure(name: str, size: str, device: torch.device, seconds: float = 1.0, tr
             network.act(given)
     step_ms = step_mb = plain = None
     if train:
-        batch = example(config, TRAINED_SCENES, device)
+        batch = example(config, TRAINED_SCENES, device, precision)
         step_ms = min(_times_ms(lambda: _step(network, batch), device, seconds))
         step_mb = _step_mb(network, batch)
         if hasattr(network.config, "checkpointing"):
-            plain = _step_mb(build_model(name, {**config, "checkpointing": False}).to(device), batch)
+            plain = _step_mb(build_model(name, {**config, "checkpointing": False}).to(device, precision), batch)
     return Figures(
         parameters=network.parameter_count,
         act_ms=min(acts),
@@ -124,6 +127,45 @@ def measure(name: str, size: str, device: torch.device, seconds: float = 1.0, tr
         plain_step_mb=plain,
         full_parameters=full_parameters(name),
     )
+
+
+def _check_memory(name: str, config: Mapping[str, Any], device: torch.device) -> None:
+    """Raise when the weights alone, made in fp32, need more than what is free: a system without memory kills."""
+    with torch.device("meta"):
+        network: VlaModel = build_model(name, config)
+    needed = sum(4 * p.numel() for p in network.parameters())
+    free = free_memory(torch.device("cpu"))
+    if device.type == "cuda":
+        free = free_memory(device) if free is None else min(free, free_memory(device) or free)
+    if free is not None and needed > free:
+        raise ContractError(f"the weights need {needed / GIGABYTE:.1f} GB, {free / GIGABYTE:.1f} GB are free")
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return the bytes that can still be had on `device`; None where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
+
+
+def describe_machine(device: torch.device) -> str:
+    """Return the processor, its cores and threads, the versions, and how busy it is, in one line."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        processor = platform.processor() or platform.machine()
+    words = [f"{processor}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s)"]
+    if device.type == "cuda":
+        words.append(torch.cuda.get_device_name(device))
+    words.append(f"Python {platform.python_version()}, PyTorch {torch.__version__}")
+    if hasattr(os, "getloadavg"):
+        words.append(f"load {os.getloadavg()[0]:.1f}")
+    return ", ".join(words)
 
 
 def _step(network: VlaModel, batch: tuple[ModelInput, ModelTarget]) -> None:
@@ -139,13 +181,10 @@ def _step_mb(network: VlaModel, batch: tuple[ModelInput, ModelTarget]) -> float:
     return memory.peak / MEGABYTE
 
 
-def full_parameters(name: str) -> int | None:
-    """Return how many parameters the full size has, without making them; None for a network of one size."""
-    module = importlib.import_module(MODELS[name].partition(":")[0])
-    if not hasattr(module, "full_config"):
-        return None
+def full_parameters(name: str) -> int:
+    """Return how many parameters the full size has, without making them."""
     with torch.device("meta"):
-        network: VlaModel = build_model(name, module.full_config())
+        network: VlaModel = build_model(name, configuration(name, "full"))
     return network.parameter_count
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,53 +17,52 @@ from torch.utils.checkpoint import checkpoint
 
 from vla_ros.errors import ContractError
 from vla_ros.models.backbones import IMAGENET, build_tower, choose_norm, padding_mask, standardise
-from vla_ros.models.contract import ModelInput, ModelOutput, ModelTarget, VlaModel
-from vla_ros.models.encoders import check_input, learned_positions, mean_over_words, read_config, repeat_scenes
-from vla_ros.models.regression import ChunkHead, chunk_losses, total
+from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.configuration import TowerConfig
+from vla_ros.models.contract import Backbone, VlaModel
+from vla_ros.models.encoders import learned_positions, mean_over_words, repeat_scenes
+from vla_ros.models.losses import chunk_losses, total
+from vla_ros.models.regression import ChunkHead
 
 
 @dataclass(frozen=True)
-class MemoryEfficientConfig:
-    """Sizes of the network.
+class MemoryEfficientConfig(TowerConfig):
+    """Sizes of the network; `vision` is EfficientNet's, B0 where it says nothing.
 
     Attributes:
-        cameras: Camera name to (height, width) of its images.
-        vocabulary: How many words there are.
-        state_width: Numbers of proprioception.
-        horizon: Rows a chunk.
-        words: Most words of a sentence.
-        vision: Sizes of EfficientNet, as `backbones.build_tower` takes them; B0 where they say nothing.
         text: Sizes of DistilBERT; its vocabulary and length are set here.
-        shrink: The pictures' sides are divided by this (means of squares) before anything looks at them.
         looks: Places in each picture that a sentence may look at.
-        norm: Normalisation of EfficientNet: "group" to train from nothing, "frozen" with published weights, "batch".
         checkpointing: Compute the towers' inner values again on the way back instead of keeping them.
         width: Of the fused features.
-        hidden: Width of the head.
     """
 
-    cameras: Mapping[str, tuple[int, int]]
-    vocabulary: int
-    state_width: int
-    horizon: int
-    words: int = 16
-    vision: Mapping[str, Any] | None = None
     text: Mapping[str, Any] | None = None
-    shrink: int = 1
     looks: int = 4
-    norm: str = "group"
     checkpointing: bool = True
     width: int = 128
-    hidden: int = 256
 
 
 class MemoryEfficientModel(VlaModel):
     """See the module."""
 
+    Config = MemoryEfficientConfig
+    TINY: ClassVar = {
+        "vision": {"width_coefficient": 0.25, "depth_coefficient": 0.25, "drop_connect_rate": 0.0,
+                   "strides": [1, 2, 2, 2, 1, 1, 1]},
+        "text": {"dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 96, "dropout": 0.0, "attention_dropout": 0.0},
+        "shrink": 2, "width": 64, "hidden": 128,
+    }  # fmt: skip
+    FULL: ClassVar = {  # EfficientNet-B0 and DistilBERT (base, uncased)
+        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 30522, "state_width": 10, "horizon": 16,
+        "words": 512, "vision": {"width_coefficient": 1.0, "depth_coefficient": 1.0, "image_size": 224}, "text": {},
+        "width": 512, "hidden": 512,
+    }  # fmt: skip
+    BACKBONES: ClassVar = {"vision": ("efficientnet",), "text": ("distilbert",)}
+    config: MemoryEfficientConfig
+
     def __init__(self, config: MemoryEfficientConfig) -> None:
         """Build the network with random weights."""
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.vision = choose_norm(build_tower("efficientnet", _vision_values(config.vision or {})), config.norm)
         text = {**(config.text or {}), "vocab_size": config.vocabulary, "max_position_embeddings": config.words}
         self.text = build_tower("distilbert", text)
@@ -80,15 +79,15 @@ class MemoryEfficientModel(VlaModel):
         fused = (1 + config.looks * len(config.cameras)) * config.width + config.state_width
         self.head = ChunkHead(fused, config.hidden, config.horizon)
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> MemoryEfficientModel:
-        """Build from plain values, as they stand in a checkpoint."""
-        return cls(read_config(MemoryEfficientConfig, config))
+    def backbones(self) -> dict[str, Backbone]:
+        """Return both towers; build with `norm: frozen` for published weights of EfficientNet."""
+        own = ("word_embeddings.weight", "position_embeddings.weight")
+        return {"vision": Backbone(self.vision), "text": Backbone(self.text, own, self.text.get_input_embeddings())}
 
     def act(self, given: ModelInput) -> ModelOutput:
         """Predict a chunk for every sentence about every scene; the pictures are seen once a scene."""
+        self.check(given)
         config = self.config
-        check_input(given, config.cameras, config.vocabulary, config.state_width, config.words)
         pairs = (given.tokens.shape[0], given.tokens.shape[1])
         sentence = self.sentence(self._read(given.tokens.flatten(0, 1)))
         scale, shift = self.film(sentence)[:, None].chunk(2, dim=-1)
@@ -105,6 +104,7 @@ class MemoryEfficientModel(VlaModel):
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss: the chunk where the object is there, its place, and whether it is there."""
+        self.check(given, wanted)
         return total(chunk_losses(self.act(given), wanted))
 
     def _see(self, image: Tensor) -> Tensor:
@@ -141,25 +141,3 @@ def _vision_values(values: Mapping[str, Any]) -> dict[str, Any]:
     rounded = max(step, int(1280 * scale + step / 2) // step * step)
     rounded += step if rounded < 0.9 * 1280 * scale else 0
     return {**values, "hidden_dim": rounded}
-
-
-def tiny_config(
-    cameras: Mapping[str, tuple[int, int]], vocabulary: int, state_width: int, horizon: int
-) -> dict[str, Any]:
-    """Return sizes that train on one CPU core."""
-    return {
-        "cameras": dict(cameras), "vocabulary": vocabulary, "state_width": state_width, "horizon": horizon,
-        "vision": {"width_coefficient": 0.25, "depth_coefficient": 0.25, "drop_connect_rate": 0.0,
-                   "strides": [1, 2, 2, 2, 1, 1, 1]},
-        "text": {"dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 96, "dropout": 0.0, "attention_dropout": 0.0},
-        "shrink": 2, "width": 64, "hidden": 128,
-    }  # fmt: skip
-
-
-def full_config() -> dict[str, Any]:
-    """Return the sizes of EfficientNet-B0 and of DistilBERT (base, uncased) for two cameras of 224 x 224."""
-    return {
-        "cameras": {"front": (224, 224), "wrist": (224, 224)}, "vocabulary": 30522, "state_width": 10, "horizon": 16,
-        "words": 512, "vision": {"width_coefficient": 1.0, "depth_coefficient": 1.0, "image_size": 224}, "text": {},
-        "width": 512, "hidden": 512,
-    }  # fmt: skip

@@ -5,58 +5,43 @@ network that was trained on sequences keeps a recurrent state from picture to pi
 
     cache = network.new_cache()
     for given in frames:
-        said = network.act(given, cache)     # new words: the cache starts anew
+        said = network.act_next(given, cache)     # new words: the cache starts anew
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vla_ros.models.backbones import HALF, build_tower, choose_norm, standardise
-from vla_ros.models.contract import ModelInput, ModelOutput, ModelTarget, VlaModel
-from vla_ros.models.encoders import check_input, read_config, repeat_scenes
-from vla_ros.models.regression import ChunkHead, chunk_losses, total
+from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.configuration import TowerConfig
+from vla_ros.models.contract import Backbone, VlaModel
+from vla_ros.models.encoders import repeat_scenes
+from vla_ros.models.losses import chunk_losses, total
+from vla_ros.models.regression import ChunkHead
 
 
 @dataclass(frozen=True)
-class RealTimeConfig:
-    """Sizes of the network.
+class RealTimeConfig(TowerConfig):
+    """Sizes of the network; `vision` is MobileNetV2's, and `hidden` that of the recurrent state too.
 
     Attributes:
-        cameras: Camera name to (height, width) of its images.
-        vocabulary: How many words there are.
-        state_width: Numbers of proprioception.
-        horizon: Rows a chunk.
-        words: Most words of a sentence.
-        vision: Sizes of MobileNetV2, as `backbones.build_tower` takes them.
-        shrink: The pictures' sides are divided by this (means of squares) before anything looks at them.
-        norm: Its normalisation: "group" to train from nothing, "frozen" with published weights, "batch".
         channels: Of each cell of the pictures' last feature map, after one 1 x 1 convolution.
         text_width: Of the LSTM.
         text_layers: Of the LSTM.
-        hidden: Width of the perceptrons and of the recurrent state.
         recurrent: Carry a state from picture to picture. Only for networks trained with `compute_sequence_loss`:
             without that, a carried state is one that the network has never seen.
     """
 
-    cameras: Mapping[str, tuple[int, int]]
-    vocabulary: int
-    state_width: int
-    horizon: int
-    words: int = 16
-    vision: Mapping[str, Any] | None = None
-    shrink: int = 1
-    norm: str = "group"
     channels: int = 32
     text_width: int = 64
     text_layers: int = 2
-    hidden: int = 256
     recurrent: bool = False
 
 
@@ -87,10 +72,21 @@ class RealTimeCache:
 class RealTimeModel(VlaModel):
     """See the module."""
 
+    Config = RealTimeConfig
+    TINY: ClassVar = {
+        "vision": {"depth_multiplier": 0.25, "min_depth": 8, "finegrained_output": False, "output_stride": 16},
+        "shrink": 2, "text_width": 32, "text_layers": 1, "hidden": 128,
+    }  # fmt: skip
+    FULL: ClassVar = {  # MobileNetV2 at full width, with the two LSTM layers of 256 of the original sketch
+        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
+        "words": 32, "vision": {}, "channels": 64, "text_width": 256, "text_layers": 2, "hidden": 512,
+    }  # fmt: skip
+    BACKBONES: ClassVar = {"vision": ("mobilenet_v2",)}
+    config: RealTimeConfig
+
     def __init__(self, config: RealTimeConfig) -> None:
         """Build the network with random weights."""
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.tower = choose_norm(build_tower("mobilenet_v2", config.vision or {}), config.norm)
         with torch.no_grad():
             first = next(iter(config.cameras.values()))
@@ -105,10 +101,9 @@ class RealTimeModel(VlaModel):
         self.memory = nn.GRUCell(config.hidden, config.hidden) if config.recurrent else None
         self.head = ChunkHead(config.hidden, config.hidden, config.horizon)
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> RealTimeModel:
-        """Build from plain values, as they stand in a checkpoint."""
-        return cls(read_config(RealTimeConfig, config))
+    def backbones(self) -> dict[str, Backbone]:
+        """Return the tower; build with `norm: frozen` for published weights."""
+        return {"vision": Backbone(self.tower)}
 
     def new_cache(self) -> RealTimeCache:
         """Return an empty cache, for one run."""
@@ -116,16 +111,20 @@ class RealTimeModel(VlaModel):
 
     def act(self, given: ModelInput, cache: RealTimeCache | None = None) -> ModelOutput:
         """Predict chunks; with a cache, words that have not changed are not read again."""
-        config = self.config
-        check_input(given, config.cameras, config.vocabulary, config.state_width, config.words)
+        self.check(given)
         cache = self.new_cache() if cache is None else cache
         cache.begin(given.tokens)
         if cache.words is None:
             cache.words, cache.reads = self._read(given.tokens.flatten(0, 1)), cache.reads + 1
         return self._decide(given, cache)
 
+    def act_next(self, given: ModelInput, cache: RealTimeCache) -> ModelOutput:
+        """Predict chunks for the picture that follows those in `cache`."""
+        return self.act(given, cache)
+
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of single pictures, each the first of its run."""
+        self.check(given, wanted)
         return total(chunk_losses(self.act(given), wanted))
 
     def compute_sequence_loss(
@@ -166,22 +165,3 @@ class RealTimeModel(VlaModel):
             cache.state = self.memory(vector, cache.state)
             vector = vector + cache.state
         return self.head(vector, pairs)
-
-
-def tiny_config(
-    cameras: Mapping[str, tuple[int, int]], vocabulary: int, state_width: int, horizon: int
-) -> dict[str, Any]:
-    """Return sizes that train on one CPU core."""
-    return {
-        "cameras": dict(cameras), "vocabulary": vocabulary, "state_width": state_width, "horizon": horizon,
-        "vision": {"depth_multiplier": 0.25, "min_depth": 8, "finegrained_output": False, "output_stride": 16},
-        "shrink": 2, "text_width": 32, "text_layers": 1, "hidden": 128,
-    }  # fmt: skip
-
-
-def full_config() -> dict[str, Any]:
-    """Return MobileNetV2 at full width for two cameras of 224 x 224, with the sketch's two LSTM layers of 256."""
-    return {
-        "cameras": {"front": (224, 224), "wrist": (224, 224)}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
-        "words": 32, "vision": {}, "channels": 64, "text_width": 256, "text_layers": 2, "hidden": 512,
-    }  # fmt: skip

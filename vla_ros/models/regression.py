@@ -1,18 +1,12 @@
-"""A head that says the chunk outright, and the losses that teach it: for networks that draw nothing from noise."""
+"""A head that says the chunk outright: for networks that draw nothing from noise."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from vla_ros.models.contract import ModelOutput, ModelTarget
-from vla_ros.models.losses import mean_where_present, side_losses
-
-COLUMNS = 7
-"""Columns of an action: position 3, rotation 3, gripper 1."""
+from vla_ros.models.batch import COLUMNS, ModelOutput
 
 
 class ChunkHead(nn.Module):
@@ -41,21 +35,3 @@ class ChunkHead(nn.Module):
             present=None if self.present is None else self.present(seen).view(pairs),
             attention={name: look.unflatten(0, pairs) for name, look in (attention or {}).items()},
         )
-
-
-def chunk_losses(said: ModelOutput, wanted: ModelTarget) -> dict[str, Tensor]:
-    """Return the losses of the chunk where the object is there, and of the beliefs beside it."""
-    there = wanted.present
-    position = functional.smooth_l1_loss(said.positions, wanted.positions, reduction="none", beta=0.1)
-    gripper = functional.binary_cross_entropy_with_logits(said.gripper, wanted.gripper, reduction="none")
-    return {
-        "position": mean_where_present(position, there),
-        "rotation": 0.2 * mean_where_present((said.rotations - wanted.rotations) ** 2, there),
-        "gripper": mean_where_present(gripper, there),
-        **side_losses(said, wanted),
-    }
-
-
-def total(parts: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-    """Return the sum of the parts, and each as a number."""
-    return torch.stack(list(parts.values())).sum(), {name: float(part.detach()) for name, part in parts.items()}

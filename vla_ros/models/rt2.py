@@ -14,9 +14,8 @@ The chunk is said as `predicted_rows` rows, evenly spread from its first to its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,81 +24,39 @@ from torch.nn import functional
 
 from vla_ros.actions.binning import ActionBins
 from vla_ros.errors import ContractError
-from vla_ros.models.contract import ModelInput, ModelOutput, ModelTarget, VlaModel
-from vla_ros.models.encoders import CONVOLUTION_STEM, ImageEncoder, Sizes, learned_positions, read_config
-from vla_ros.models.losses import mean_where_present, side_losses
-from vla_ros.models.stream import Prefix, SceneStream, StreamSizes
+from vla_ros.models.batch import COLUMNS, ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.contract import Backbone, VlaModel
+from vla_ros.models.encoders import learned_positions
+from vla_ros.models.losses import mean_where_present, side_losses, total
+from vla_ros.models.published import IMAGE_KINDS, LANGUAGE_KINDS
+from vla_ros.models.scene import TINY
+from vla_ros.models.stream import Prefix, SceneStream, StreamConfig
 
-COLUMNS = 7
 GRIPPER = 6
 """Column of the gripper."""
 
 
 @dataclass(frozen=True)
-class Rt2Config:
-    """Sizes of the network.
+class Rt2Config(StreamConfig):
+    """Sizes of the network: those of `StreamConfig`, and how it says actions.
 
     Attributes:
-        cameras: Camera name to (height, width) of its images.
-        vocabulary: How many words there are.
-        state_width: Numbers of proprioception.
-        horizon: Rows a chunk.
-        words: Words a sentence may have.
-        patch: Pixels of the image, each way, that become one token.
-        stem: "convolution" or "patch", see `ImageEncoder`.
-        image_width: Numbers an image token has before its projection; `image_depth` and `image_heads` likewise.
-        width: Numbers a token of the stream has.
-        heads: Of the stream's transformer.
-        depth: Its blocks.
         bins: Bins a column.
         bound: Position and rotation are cut between minus this and this, normalised; the gripper between -1 and 1.
         predicted_rows: Rows that are said, see the module; 0, or more than there are, for all.
         language_weight: Of the loss on the words.
-        hidden_state: Share of the scenes whose state is hidden while training, see `StateEncoder`.
     """
 
-    cameras: Sizes
-    vocabulary: int
-    state_width: int
-    horizon: int
-    words: int = 32
-    patch: int = 16
-    stem: str = CONVOLUTION_STEM
-    image_width: int = 128
-    image_depth: int = 1
-    image_heads: int = 4
-    width: int = 128
-    heads: int = 4
-    depth: int = 4
     bins: int = 256
     bound: float = 4.0
     predicted_rows: int = 4
     language_weight: float = 0.1
-    hidden_state: float = 0.3
 
     def __post_init__(self) -> None:
         if self.predicted_rows != 0 and self.predicted_rows < 2:
             raise ContractError(f"predicted_rows is {self.predicted_rows}, expected 0 (all) or at least 2")
         if not self.bound > 0.0 or self.bins < 2:
             raise ContractError(f"bound is {self.bound} and bins {self.bins}, expected more than 0 and at least 2")
-
-
-def tiny_config(cameras: Sizes, vocabulary: int, state_width: int, horizon: int) -> dict[str, Any]:
-    """Return sizes that train a step in well under a second on one CPU core; images of multiples of 32 pixels."""
-    return {
-        "cameras": {name: list(size) for name, size in cameras.items()}, "vocabulary": vocabulary,
-        "state_width": state_width, "horizon": horizon, "words": 16, "patch": 32, "image_width": 64, "image_depth": 0,
-        "width": 64, "depth": 2, "predicted_rows": 3,
-    }  # fmt: skip
-
-
-def full_config() -> dict[str, Any]:
-    """Return ViT-L/14 under a language model with the sizes of Llama 2 7B, as OpenVLA (Kim et al. 2024) has."""
-    return {
-        "cameras": {"front": [224, 224]}, "vocabulary": 32000, "state_width": 10, "horizon": 16, "words": 64,
-        "patch": 14, "stem": "patch", "image_width": 1024, "image_depth": 24, "image_heads": 16, "width": 4096,
-        "heads": 32, "depth": 32, "predicted_rows": 4,
-    }  # fmt: skip
 
 
 class Rt2Model(VlaModel):
@@ -112,35 +69,38 @@ class Rt2Model(VlaModel):
         rows: Rows of the chunk that are said.
     """
 
+    Config = Rt2Config
+    TINY: ClassVar = {**TINY, "image_width": 64, "depth": 2, "predicted_rows": 3}
+    FULL: ClassVar = {  # ViT-L/14 under a language model with the sizes of Llama 2 7B, as OpenVLA (Kim et al. 2024) has
+        "cameras": {"front": [224, 224]}, "vocabulary": 32000, "state_width": 10, "horizon": 16, "words": 64,
+        "patch": 14, "stem": "patch", "image_width": 1024, "image_depth": 24, "image_heads": 16, "width": 4096,
+        "heads": 32, "depth": 32, "predicted_rows": 4,
+    }  # fmt: skip
+    BACKBONES: ClassVar = {"vision": IMAGE_KINDS, "language": LANGUAGE_KINDS}
+    config: Rt2Config
+
     def __init__(self, config: Rt2Config) -> None:
         """Build the network with random weights."""
-        super().__init__()
-        self.config = c = config
+        super().__init__(config)
+        c = config
         self.begin, self.first_action = c.vocabulary, c.vocabulary + 1
         ids = self.first_action + c.bins
-        self.stream = SceneStream(
-            StreamSizes(c.cameras, c.vocabulary, c.state_width, c.words, c.width, c.heads, c.depth,
-                        c.hidden_state),
-            ImageEncoder(c.cameras, c.image_width, c.patch, c.image_depth, c.image_heads, c.stem), c.image_width, ids,
-        )  # fmt: skip
+        self.stream = SceneStream(c, ids)
+        width = self.stream.width
         said = min(c.predicted_rows or c.horizon, c.horizon)
         self.rows = [round(i * (c.horizon - 1) / max(1, said - 1)) for i in range(said)]
         self.count = said * COLUMNS
-        self.slots = learned_positions(self.count, c.width)
-        self.head = nn.Linear(c.width, ids, bias=False)
-        self.present = nn.Linear(c.width, 1)
-        self.target = nn.Linear(c.width, 3)
+        self.slots = learned_positions(self.count, width)
+        self.head = nn.Linear(width, ids, bias=False)
+        self.present = nn.Linear(width, 1)
+        self.target = nn.Linear(width, 3)
         bound = np.array([c.bound] * GRIPPER + [1.0])
         self.bins = ActionBins(-bound, bound, c.bins)  # no buffer: bf16 would move its edges
         self.row_weights = _interpolation(self.rows, c.horizon)
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Rt2Model:
-        """Build from plain values, as they stand in a checkpoint."""
-        return cls(read_config(Rt2Config, config))
-
     def act(self, given: ModelInput) -> ModelOutput:
         """Say the likeliest token after token, for every sentence about every scene."""
+        self.check(given)
         shape = given.tokens.shape[:2]
         prefix = self.stream.prefix(given)
         tokens, logits, begin, weights = self._decode(prefix)
@@ -155,22 +115,37 @@ class Rt2Model(VlaModel):
         self, given: ModelInput, temperature: float = 0.0, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return action tokens (B, N, rows, 7), ids of the vocabulary; drawn at a `temperature` above 0."""
+        self.check(given)
         tokens = self._decode(self.stream.prefix(given), temperature, generator)[0]
         return tokens.unflatten(0, given.tokens.shape[:2]).unflatten(-1, (-1, COLUMNS))
 
     def language_logits(self, given: ModelInput) -> Tensor:
         """Return (B, N, T + 1, ids): what the head expects before each word, and after the last."""
+        self.check(given)
         prefix = self.stream.prefix(given)
         tokens, real = prefix.followed_by(self._embed_begin(len(prefix.tokens)))
         features, _ = self.stream.transformer(tokens, real)
         return self.head(self._before_words(features)).unflatten(0, given.tokens.shape[:2])
 
     def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return camera to (B, N, T, h', w'): where each word looks, summing to 1; words that are padding too."""
-        prefix = self.stream.prefix(given)
-        _, weights = self.stream.transformer(prefix.tokens, prefix.real, look=True)
-        assert weights is not None
-        return self.stream.word_looks(weights, prefix.words.shape[1], given.tokens.shape[:2])
+        """Return camera to (B, N, T, h', w'): where each word looks, averaged over heads and blocks."""
+        self.check(given)
+        return self.stream.word_looks(given)
+
+    def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
+        """Return the action tokens, the chances of their bins, and those of the next word at each place."""
+        self.check(given)
+        tokens, logits, _, _ = self._decode(self.stream.prefix(given))
+        shape = given.tokens.shape[:2]
+        return {
+            "tokens": tokens.unflatten(0, shape).unflatten(-1, (-1, COLUMNS)),
+            "bins": logits.softmax(dim=-1).unflatten(0, shape).unflatten(2, (-1, COLUMNS)),
+            "language": self.language_logits(given).softmax(dim=-1),
+        }
+
+    def backbones(self) -> dict[str, Backbone]:
+        """Return the parts that can be given published weights."""
+        return self.stream.backbones()
 
     def tokenise(self, wanted: ModelTarget) -> Tensor:
         """Return the action tokens (B, N, rows, 7) of what is wanted."""
@@ -181,6 +156,7 @@ class Rt2Model(VlaModel):
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the cross entropy of the expert's action tokens and of the sentence, over the whole vocabulary."""
+        self.check(given, wanted)
         shape = given.tokens.shape[:2]
         prefix = self.stream.prefix(given)
         actions = self.tokenise(wanted).flatten(2)  # (B, N, count)
@@ -197,7 +173,7 @@ class Rt2Model(VlaModel):
             "language": self.config.language_weight * self._language_loss(features, prefix.words),
             **side_losses(said, wanted),
         }
-        return torch.stack(list(parts.values())).sum(), {name: float(part.detach()) for name, part in parts.items()}
+        return total(parts)
 
     def _teach(self, prefix: Prefix, actions: Tensor) -> tuple[Tensor, int]:
         """Return the features (M, L, D) of the stream with action tokens (M, count), and where the first is said."""

@@ -5,36 +5,33 @@ Every kind has places of its own (image patches, words, slots of actions), so th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vla_ros.models.attention import CausalTransformer
-from vla_ros.models.contract import ModelInput
-from vla_ros.models.encoders import (
-    ImageEncoder,
-    Sizes,
-    StateEncoder,
-    check_input,
-    learned_positions,
-    mean_over_words,
-    repeat_scenes,
-)
+from vla_ros.models.batch import ModelInput
+from vla_ros.models.contract import Backbone
+from vla_ros.models.encoders import StateEncoder, learned_positions, mean_over_words, repeat_scenes
+from vla_ros.models.published import PublishedImageEncoder, PublishedTransformer
+from vla_ros.models.scene import SceneConfig, build_image_encoder
 
 
 @dataclass(frozen=True)
-class StreamSizes:
-    """What the stream is built from; the meaning is that of the network's configuration."""
+class StreamConfig(SceneConfig):
+    """A network that reads everything as one stream.
 
-    cameras: Sizes
-    vocabulary: int
-    state_width: int
-    words: int
-    width: int
-    heads: int
-    depth: int
-    hidden_state: float
+    Attributes:
+        depth: Blocks of the transformer.
+        language: A published language model in the place of `width`, `heads` and `depth`: {"kind": ..., sizes}, see
+            `published.LANGUAGE_KINDS`.
+    """
+
+    depth: int = 4
+    language: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,25 +53,27 @@ class SceneStream(nn.Module):
 
     Attributes:
         words_at: Where the words begin, the same for every input.
+        width: Numbers a token.
     """
 
-    def __init__(self, sizes: StreamSizes, images: ImageEncoder, image_width: int, ids: int) -> None:
+    def __init__(self, config: StreamConfig, ids: int) -> None:
         """Build; `ids` is the size of the table of embeddings, the vocabulary and what a network reserves behind it."""
         super().__init__()
-        self.sizes = sizes
-        self.images = images
-        same = image_width == sizes.width
-        self.image_projection = nn.Identity() if same else nn.Linear(image_width, sizes.width)
-        self.state = StateEncoder(sizes.state_width, sizes.width, hide=sizes.hidden_state)
-        self.embedding = nn.Embedding(ids, sizes.width)
-        self.word_positions = learned_positions(sizes.words, sizes.width)
-        self.transformer = CausalTransformer(sizes.width, sizes.heads, sizes.depth)
-        self.words_at = images.count + 1
+        c = config
+        self.images = build_image_encoder(c)
+        self.transformer: CausalTransformer | PublishedTransformer = (
+            CausalTransformer(c.width, c.heads, c.depth) if c.language is None else PublishedTransformer(c.language)
+        )
+        self.width = width = self.transformer.width
+        same = self.images.width == width
+        self.image_projection = nn.Identity() if same else nn.Linear(self.images.width, width)
+        self.state = StateEncoder(c.state_width, width, hide=c.hidden_state)
+        self.embedding = nn.Embedding(ids, width)
+        self.word_positions = learned_positions(c.words, width)
+        self.words_at = self.images.count + 1
 
     def prefix(self, given: ModelInput) -> Prefix:
-        """Check and encode; M = B * N sequences."""
-        s = self.sizes
-        check_input(given, s.cameras, s.vocabulary, s.state_width, s.words)
+        """Encode what has been checked; M = B * N sequences."""
         sentences = given.tokens.shape[1]
         words = given.tokens.flatten(0, 1)
         scene = torch.cat([self.image_projection(self.images(given.images)), self.state(given.state[:, None])], dim=1)
@@ -83,10 +82,22 @@ class SceneStream(nn.Module):
         before = torch.ones(len(words), self.words_at, dtype=torch.bool, device=words.device)
         return Prefix(tokens, torch.cat([before, words != 0], dim=1), words)
 
-    def word_looks(self, weights: Tensor, words: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
-        """Return camera to (B, N, T, h', w') of weights (M, Q, K) over the stream."""
-        part = weights[:, self.words_at : self.words_at + words, : self.images.count]
-        return self.images.looks(part.unflatten(0, shape))
+    def backbones(self) -> dict[str, Backbone]:
+        """Return the published parts, as `VlaModel.backbones` does."""
+        parts = {}
+        if isinstance(self.images, PublishedImageEncoder):
+            parts["vision"] = Backbone(self.images.tower)
+        if isinstance(self.transformer, PublishedTransformer):
+            parts["language"] = self.transformer.backbone(self.embedding)
+        return parts
+
+    def word_looks(self, given: ModelInput) -> dict[str, Tensor]:
+        """Return camera to (B, N, T, h', w'): where each word looks, summing to 1; words that are padding too."""
+        prefix = self.prefix(given)
+        _, weights = self.transformer(prefix.tokens, prefix.real, look=True)
+        assert weights is not None
+        part = weights[:, self.words_at : self.words_at + prefix.words.shape[1], : self.images.count]
+        return self.images.looks(part.unflatten(0, given.tokens.shape[:2]))
 
     def looks(self, weights: Tensor, words: Tensor, shape: tuple[int, ...]) -> dict[str, Tensor]:
         """Return camera to (B, N, h', w'), the mean over the words (M, T) that are no padding."""

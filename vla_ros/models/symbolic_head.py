@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vla_ros.actions.vocabulary import SymbolicVocabulary
-from vla_ros.models.contract import check_width
+from vla_ros.models.batch import check_width
 
 
 class SymbolicHead(nn.Module):

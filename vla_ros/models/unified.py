@@ -10,101 +10,66 @@ would learn to continue what the expert did instead of looking (de Haan et al. 2
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vla_ros.models.contract import ModelInput, ModelOutput, ModelTarget, VlaModel
-from vla_ros.models.encoders import PATCH_STEM, ImageEncoder, Sizes, learned_positions, read_config
-from vla_ros.models.losses import mean_where_present, side_losses
-from vla_ros.models.stream import Prefix, SceneStream, StreamSizes
-
-COLUMNS = 7
+from vla_ros.models.batch import COLUMNS, ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.contract import Backbone, VlaModel
+from vla_ros.models.encoders import CONVOLUTION_STEM, PATCH_STEM, learned_positions
+from vla_ros.models.losses import mean_where_present, side_losses, total
+from vla_ros.models.published import IMAGE_KINDS, LANGUAGE_KINDS
+from vla_ros.models.scene import TINY
+from vla_ros.models.stream import Prefix, SceneStream, StreamConfig
 
 
 @dataclass(frozen=True)
-class UnifiedConfig:
-    """Sizes of the network.
+class UnifiedConfig(StreamConfig):
+    """Sizes of the network: those of `StreamConfig`, and how it is taught.
 
     Attributes:
-        cameras: Camera name to (height, width) of its images.
-        vocabulary: How many words there are.
-        state_width: Numbers of proprioception.
-        horizon: Rows a chunk.
-        words: Words a sentence may have.
-        patch: Pixels of the image, each way, that become one token.
-        stem: "patch" or "convolution", see `ImageEncoder`.
-        width: Numbers a token has.
-        heads: Of the transformer.
-        depth: Its blocks.
         row_noise: Deviation of what is added to the rows it reads while training, normalised units.
         hidden_rows: Share of the rows that it cannot read while training.
-        hidden_state: Share of the scenes whose state is hidden while training, see `StateEncoder`.
     """
 
-    cameras: Sizes
-    vocabulary: int
-    state_width: int
-    horizon: int
-    words: int = 32
-    patch: int = 16
     stem: str = PATCH_STEM
-    width: int = 128
-    heads: int = 4
-    depth: int = 4
+    image_width: int = 0
+    image_depth: int = 0
     row_noise: float = 0.1
     hidden_rows: float = 0.5
-    hidden_state: float = 0.3
-
-
-def tiny_config(cameras: Sizes, vocabulary: int, state_width: int, horizon: int) -> dict[str, Any]:
-    """Return sizes that train a step in well under a second on one CPU core; images of multiples of 32 pixels."""
-    return {
-        "cameras": {name: list(size) for name, size in cameras.items()}, "vocabulary": vocabulary,
-        "state_width": state_width, "horizon": horizon, "words": 16, "patch": 32, "stem": "convolution", "width": 64,
-        "depth": 2,
-    }  # fmt: skip
-
-
-def full_config() -> dict[str, Any]:
-    """Return the sizes of Gato (Reed et al. 2022), 24 blocks of 2048 numbers."""
-    return {
-        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 32000, "state_width": 10, "horizon": 16,
-        "words": 64, "patch": 16, "width": 2048, "heads": 16, "depth": 24,
-    }  # fmt: skip
 
 
 class UnifiedModel(VlaModel):
     """See the module."""
 
+    Config = UnifiedConfig
+    TINY: ClassVar = {**TINY, "stem": CONVOLUTION_STEM, "depth": 2}
+    FULL: ClassVar = {  # the sizes of Gato (Reed et al. 2022), 24 blocks of 2048 numbers
+        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 32000, "state_width": 10, "horizon": 16,
+        "words": 64, "patch": 16, "width": 2048, "heads": 16, "depth": 24,
+    }  # fmt: skip
+    BACKBONES: ClassVar = {"vision": IMAGE_KINDS, "language": LANGUAGE_KINDS}
+    config: UnifiedConfig
+
     def __init__(self, config: UnifiedConfig) -> None:
         """Build the network with random weights."""
-        super().__init__()
-        self.config = c = config
-        self.stream = SceneStream(
-            StreamSizes(c.cameras, c.vocabulary, c.state_width, c.words, c.width, c.heads, c.depth,
-                        c.hidden_state),
-            ImageEncoder(c.cameras, c.width, c.patch, stem=c.stem), c.width, c.vocabulary,
-        )  # fmt: skip
-        self.slots = learned_positions(c.horizon, c.width)
-        self.start = learned_positions(1, c.width)
-        self.hidden = learned_positions(1, c.width)
-        self.read = nn.Linear(COLUMNS, c.width)
-        self.say = nn.Sequential(nn.Linear(c.width, c.width), nn.GELU(), nn.Linear(c.width, COLUMNS))
-        self.present = nn.Linear(c.width, 1)
-        self.target = nn.Linear(c.width, 3)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> UnifiedModel:
-        """Build from plain values, as they stand in a checkpoint."""
-        return cls(read_config(UnifiedConfig, config))
+        super().__init__(config)
+        self.stream = SceneStream(config, config.vocabulary)
+        width = self.stream.width
+        self.slots = learned_positions(config.horizon, width)
+        self.start = learned_positions(1, width)
+        self.hidden = learned_positions(1, width)
+        self.read = nn.Linear(COLUMNS, width)
+        self.say = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, COLUMNS))
+        self.present = nn.Linear(width, 1)
+        self.target = nn.Linear(width, 3)
 
     def act(self, given: ModelInput) -> ModelOutput:
         """Say row after row, each read before the next is said, for every sentence about every scene."""
+        self.check(given)
         shape = given.tokens.shape[:2]
         prefix = self.stream.prefix(given)
         cache = self.stream.transformer.new_cache()
@@ -125,14 +90,17 @@ class UnifiedModel(VlaModel):
         )  # fmt: skip
 
     def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return camera to (B, N, T, h', w'): where each word looks, summing to 1; words that are padding too."""
-        prefix = self.stream.prefix(given)
-        _, weights = self.stream.transformer(prefix.tokens, prefix.real, look=True)
-        assert weights is not None
-        return self.stream.word_looks(weights, prefix.words.shape[1], given.tokens.shape[:2])
+        """Return camera to (B, N, T, h', w'): where each word looks, averaged over heads and blocks."""
+        self.check(given)
+        return self.stream.word_looks(given)
+
+    def backbones(self) -> dict[str, Backbone]:
+        """Return the parts that can be given published weights."""
+        return self.stream.backbones()
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of every row given those before it, and of the other heads."""
+        self.check(given, wanted)
         prefix = self.stream.prefix(given)
         features = self._teach(prefix, wanted.actions().flatten(0, 1))
         said = self._output(self.say(features), features[:, 0], given.tokens.shape[:2])
@@ -145,7 +113,7 @@ class UnifiedModel(VlaModel):
             "gripper": mean_where_present(gripper, wanted.present),
             **side_losses(said, wanted),
         }
-        return torch.stack(list(parts.values())).sum(), {name: float(part.detach()) for name, part in parts.items()}
+        return total(parts)
 
     def _teach(self, prefix: Prefix, actions: Tensor) -> Tensor:
         """Return the features (M, H, D) that say the rows, given the rows before; actions (M, H, 7)."""

@@ -13,13 +13,16 @@ DEFAULT_CHECKPOINT = "checkpoints/pick"
 """The policy that ships with the package."""
 
 
-def load_policy(name_or_path: str, contract: RobotContract, device: str = "auto") -> Policy:
+def load_policy(
+    name_or_path: str, contract: RobotContract, device: str = "auto", precision: str = "fp32"
+) -> Policy:  # fmt: skip
     """Return the policy in a checkpoint folder, ready for `contract`'s robot.
 
     Args:
         name_or_path: A folder, a path below the shipped files, or the name of a shipped checkpoint ("pick").
         contract: The robot it shall drive.
         device: "auto", "cpu", "cuda", "cuda:1", ...
+        precision: "fp32", "bf16" or "fp16", of the weights and of what the network computes with.
 
     Raises:
         CheckpointError: when there is none, it is damaged, or it does not fit the robot.
@@ -29,7 +32,7 @@ def load_policy(name_or_path: str, contract: RobotContract, device: str = "auto"
     candidates = [Path(name_or_path), Path("checkpoints") / name_or_path]
     for candidate in candidates:
         try:
-            return LocalPolicy(share_file(candidate), contract, device)
+            return LocalPolicy(share_file(candidate), contract, device, precision)
         except FileNotFoundError:
             continue
     raise CheckpointError(

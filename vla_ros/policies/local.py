@@ -13,7 +13,7 @@ from vla_ros.actions.rotations import matrix_from_quaternion, six_d_from_matrix
 from vla_ros.errors import CheckpointError, InstructionError, ObservationError
 from vla_ros.language.tokenizer import WordTokenizer
 from vla_ros.models.checkpoint import load_checkpoint
-from vla_ros.models.contract import ModelInput
+from vla_ros.models.contract import Inspection, ModelInput
 from vla_ros.robot.contract import RobotContract
 from vla_ros.types import ActionChunk, FloatArray, Instruction, Observation, Pose
 
@@ -39,6 +39,21 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Names of the precisions that a network can run in."""
+
+
+def choose_precision(wanted: str) -> torch.dtype:
+    """Return the precision called `wanted`.
+
+    Raises:
+        CheckpointError: for another word.
+    """
+    if wanted not in PRECISIONS:
+        raise CheckpointError(f"precision is '{wanted}', expected one of {', '.join(PRECISIONS)}")
+    return PRECISIONS[wanted]
+
+
 TRUST_FROM, TRUST_FULL = 0.2, 0.5
 """Probability that the named object is there at which trust begins, and at which it is full."""
 
@@ -49,14 +64,21 @@ GLANCES = 5
 class LocalPolicy:
     """Runs a checkpoint; implements the `Policy` protocol."""
 
-    def __init__(self, folder: Path, contract: RobotContract, device: str = "auto") -> None:
+    def __init__(self, folder: Path, contract: RobotContract, device: str = "auto", precision: str = "fp32") -> None:
         """Load a checkpoint for a robot.
+
+        Args:
+            folder: Of the checkpoint.
+            contract: The robot.
+            device: See `choose_device`.
+            precision: Name in `PRECISIONS`, of the weights and of what the network computes with.
 
         Raises:
             CheckpointError: when it cannot be loaded or does not fit the robot, with a line for each difference.
         """
-        self._device = choose_device(device)
+        self._device, self._dtype = choose_device(device), choose_precision(precision)
         self._network, self.bundle = load_checkpoint(folder, self._device)
+        self._network.to(self._dtype)
         check_fit(self.bundle.contract, contract)
         if differences := self.bundle.specification.differences(contract.action):
             raise CheckpointError(f"{folder} does not fit robot '{contract.name}': action " + "; ".join(differences))
@@ -68,6 +90,7 @@ class LocalPolicy:
         }
         self._tokenizer = WordTokenizer(self.bundle.words)
         self._tokens: torch.Tensor | None = None
+        self._cache = self._network.new_cache()
         self._glances: deque[float] = deque(maxlen=GLANCES)
         self._sequence = 0
 
@@ -78,6 +101,7 @@ class LocalPolicy:
             InstructionError: naming the words that the network has never been taught.
         """
         self._tokens = None
+        self._cache = self._network.new_cache()  # what it kept belongs to the instruction before
         self._glances.clear()
         if unknown := self._tokenizer.unknown(instruction.text):
             raise InstructionError(
@@ -97,11 +121,11 @@ class LocalPolicy:
         if self._tokens is None:
             raise InstructionError("the policy has no instruction; call reset first")
         with torch.inference_mode():
-            output = self._network.act(ModelInput(self._images(observation), self._state(observation), self._tokens))
+            output = self._network.act_next(self._given(observation, self._tokens), self._cache)
             positions = self.bundle.position.unnormalise(output.positions[0, 0].float().cpu().numpy())
             rotations = self.bundle.rotation.unnormalise(output.rotations[0, 0].float().cpu().numpy())
             gripper = (output.gripper[0, 0] > 0.0).double().cpu().numpy()[:, None]
-            self._glances.append(1.0 if output.present is None else float(output.present[0, 0].sigmoid()))
+            self._glances.append(1.0 if output.present is None else float(output.present[0, 0].float().sigmoid()))
         self.attention = {name: look[0, 0].float().cpu().numpy() for name, look in output.attention.items()}
         self._sequence += 1
         return ActionChunk(
@@ -116,6 +140,21 @@ class LocalPolicy:
             sequence=self._sequence,
         )
 
+    def inspect(self, observation: Observation) -> Inspection:
+        """Return what each head predicted for what is seen, and where each word looked; changes nothing.
+
+        Raises:
+            InstructionError: before the first `reset`.
+            ObservationError: when an image is missing or of another size.
+        """
+        if self._tokens is None:
+            raise InstructionError("the policy has no instruction; call reset first")
+        with torch.inference_mode():
+            return self._network.inspect(self._given(observation, self._tokens))
+
+    def _given(self, observation: Observation, tokens: torch.Tensor) -> ModelInput:
+        return ModelInput(self._images(observation), self._state(observation), tokens)
+
     def _images(self, observation: Observation) -> dict[str, torch.Tensor]:
         images = {}
         for name, size in self.image_sizes.items():
@@ -126,12 +165,12 @@ class LocalPolicy:
                 raise ObservationError(f"camera '{name}': got {image.shape}, the policy expects {(*size, 3)}")
             # A copy, since the picture may be a read-only view of a message.
             tensor = torch.from_numpy(np.array(image, order="C")).to(self._device)
-            images[name] = tensor.permute(2, 0, 1)[None].float() / 255.0
+            images[name] = (tensor.permute(2, 0, 1)[None].float() / 255.0).to(self._dtype)
         return images
 
     def _state(self, observation: Observation) -> torch.Tensor:
         state = proprioception(observation.state.end_effector, observation.state.gripper_opening)
-        return torch.from_numpy(self.bundle.state.normalise(state)).float()[None].to(self._device)
+        return torch.from_numpy(self.bundle.state.normalise(state))[None].to(self._device, self._dtype)
 
 
 FITTING_LINES = ("joints.names", "gripper.max_opening", "base_frame", "end_effector_frame")

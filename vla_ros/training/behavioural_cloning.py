@@ -11,6 +11,8 @@ import torch
 
 from vla_ros.models.build import build_model
 from vla_ros.models.checkpoint import PolicyBundle, save_checkpoint
+from vla_ros.models.options import model_values
+from vla_ros.models.published import load_published
 from vla_ros.robot.contract import RobotContract
 from vla_ros.training.dataset import SENTENCE_LENGTH, PickDataset
 from vla_ros.training.loop import LoopOptions, TrainingLoop, TrainingRecord
@@ -20,6 +22,7 @@ def train_policy(
     dataset: PickDataset, contract: RobotContract, model: str, out: Path, options: LoopOptions, *,
     batch: int, seed: int, device: torch.device, resume: bool = False, notes: Mapping[str, Any] | None = None,
     start_from: Path | None = None, report: Callable[[TrainingRecord], None] | None = None,
+    model_options: Mapping[str, Any] | None = None,
 ) -> float:  # fmt: skip
     """Train the network called `model` and write its checkpoint to `out`; returns the last loss.
 
@@ -36,10 +39,13 @@ def train_policy(
         notes: Said in the checkpoint about its training.
         start_from: A checkpoint whose weights to begin with; its normalisers are kept, so that they still fit.
         report: Called every 50 updates.
+        model_options: Size of the network, lines of its configuration, and published backbones, see `model_values`.
     """
     torch.manual_seed(seed)
-    bundle = _bundle(dataset, contract, model, notes or {})
+    bundle, sources = _bundle(dataset, contract, model, notes or {}, model_options or {})
     network = build_model(model, bundle.model_config)
+    if sources and start_from is None and not resume:
+        load_published(network, sources, bundle.words)
     if start_from is not None:
         bundle = _continue_from(start_from, network, dataset, bundle)
     loop = TrainingLoop(network, options, device)
@@ -51,20 +57,26 @@ def train_policy(
     return loss
 
 
-def _bundle(dataset: PickDataset, contract: RobotContract, model: str, notes: Mapping[str, Any]) -> PolicyBundle:
+def _bundle(
+    dataset: PickDataset, contract: RobotContract, model: str, notes: Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[PolicyBundle, dict[str, str]]:
+    """Return all but the weights, and the sources of published weights by the lines that name them."""
     sizes = {c.name: (c.policy_height, c.policy_width) for c in contract.cameras if c.name in dataset.cameras}
-    config = {
+    needed = {
         "cameras": sizes,
         "vocabulary": dataset.tokenizer.size,
         "state_width": int(dataset.statistics.state.mean.shape[0]),
         "horizon": dataset.specification.horizon,
     }
+    config, sources = model_values(model, needed, options, SENTENCE_LENGTH)
     statistics = dataset.statistics
-    return PolicyBundle(
+    bundle = PolicyBundle(
         model=model, model_config=config, specification=dataset.specification, position=statistics.position,
         rotation=statistics.rotation, state=statistics.state, words=dataset.tokenizer.words,
-        sentence_length=SENTENCE_LENGTH, contract=contract.text, training=notes,
+        sentence_length=SENTENCE_LENGTH, contract=contract.text,
+        training={**notes, **({"published": sources} if sources else {})},
     )  # fmt: skip
+    return bundle, sources
 
 
 def _continue_from(folder: Path, network: torch.nn.Module, dataset: PickDataset, bundle: PolicyBundle) -> PolicyBundle:

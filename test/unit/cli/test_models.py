@@ -1,13 +1,16 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from vla_ros.cli import main as cli
-from vla_ros.cli.models import count
+from vla_ros.errors import ContractError, VlaError
+from vla_ros.models import measure as module
 from vla_ros.models.build import MODELS
 from vla_ros.models.guide import GUIDES
 from vla_ros.models.measure import configuration, measure
+from vla_ros.models.report import count, fill
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +22,18 @@ def _one_thread():
 
 
 NAMES = ["foundation", "rt2", "diffusion", "flow", "clip", "grounded", "memory_efficient", "real_time", "unified"]
+DOCUMENT = """# Title
+<!-- guide -->
+old
+<!-- end -->
+between
+<!-- figures tiny cpu -->
+old
+<!-- end -->
+<!-- figures full cpu -->
+kept
+<!-- end -->
+"""
 
 
 def test_every_network_has_advice_and_two_sizes():
@@ -53,6 +68,54 @@ def test_the_training_step_can_be_left_out(capsys):
     assert len({line.count("|") for line in table}) == 1
 
 
+def test_a_document_s_tables_are_filled_and_a_picture_is_drawn(tmp_path, capsys):
+    document, picture = tmp_path / "models.md", tmp_path / "models.png"
+    document.write_text(DOCUMENT)
+    words = ["models", "flow", "--seconds", "0.01", "--threads", "1", "--into", str(document), "--picture",
+             str(picture)]  # fmt: skip
+    assert cli.main(words) == 0
+    text = document.read_text()
+    assert text.startswith("# Title\n<!-- guide -->\n| network | best for |")
+    assert "`vla-ros models flow --size tiny --device cpu --precision fp32 --threads 1 --seconds 0.01 --into" in text
+    assert "| flow | 0.34 M |" in text
+    assert "PyTorch" in text
+    assert "<!-- end -->\nbetween\n" in text
+    assert "\nkept\n" in text
+    assert "\nold\n" not in text
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert cli.main(words) == 0  # again: the same blocks are filled, nothing grows
+    assert abs(len(document.read_text()) - len(text)) < 100
+
+
+def test_a_document_without_the_block_is_named(tmp_path):
+    (tmp_path / "a.md").write_text("<!-- guide -->\n")
+    for block in ("guide", "figures tiny cpu"):
+        with pytest.raises(VlaError, match=f"no block '<!-- {block} -->'"):
+            fill(tmp_path / "a.md", block, [])
+
+
+def test_the_documents_of_this_package_have_the_blocks(tmp_path):
+    text = (Path(__file__).parents[3] / "docs" / "models.md").read_text()
+    for block in ("guide", "figures tiny cpu", "figures full cpu"):
+        assert f"<!-- {block} -->" in text
+    for name in MODELS:
+        assert f"| `{name}` |" in text  # advice
+        assert f"\n| {name} |" in text  # figures
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_precision_is_the_callers_choice(precision, capsys):
+    assert cli.main(["models", "flow", "--seconds", "0.01", "--no-train", "--precision", precision, "--json"]) == 0
+    flow = json.loads(capsys.readouterr().out.splitlines()[-1])["models"]["flow"]
+    assert flow["weights_mb"] == pytest.approx(2 * flow["parameters"] / 1e6, rel=1e-3)
+
+
+def test_what_does_not_fit_the_memory_is_not_tried(capsys, monkeypatch):
+    monkeypatch.setattr(module, "free_memory", lambda device: 1000)
+    assert cli.main(["models", "rt2", "--size", "full", "--no-train", "--json"]) == 1
+    assert "the weights need 28.1 GB, 0.0 GB are free" in capsys.readouterr().err
+
+
 def test_an_unknown_network_is_a_usage_error(capsys):
     assert cli.main(["models", "difusion"]) == 2
     assert "did you mean 'diffusion'?" in capsys.readouterr().err
@@ -61,9 +124,6 @@ def test_an_unknown_network_is_a_usage_error(capsys):
 
 
 def test_what_cannot_be_measured_is_said(capsys, monkeypatch):
-    from vla_ros.errors import ContractError
-    from vla_ros.models import measure as module
-
     def fail(name, config):
         raise ContractError("Transformers is absent")
 

@@ -45,14 +45,14 @@ def test_building_opens_no_connection_and_importing_the_models_needs_no_transfor
 import socket, sys
 def refuse(*a, **k): raise AssertionError("a connection")
 socket.socket.connect = socket.getaddrinfo = refuse
-import vla_ros.models.diffusion, vla_ros.models.flow, vla_ros.models.clip, vla_ros.models.grounded
-import vla_ros.models.memory_efficient, vla_ros.models.real_time
+from vla_ros.models.build import MODELS, build_model, model_class
+networks = {name: model_class(name) for name in MODELS}
 assert "transformers" not in sys.modules
-from vla_ros.models.build import build_model
 sizes = {"cameras": {"eye": (64, 64)}, "vocabulary": 9, "state_width": 3, "horizon": 2}
-for name in ("clip", "real_time", "memory_efficient"):
-    module = sys.modules[f"vla_ros.models.{name}"]
-    build_model(name, module.tiny_config(**sizes))
+for name, network in networks.items():
+    build_model(name, network.tiny_config(**sizes))
+published = {"vision": {"kind": "vit", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}}
+build_model("foundation", {**networks["foundation"].tiny_config(**sizes), **published})
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 

@@ -8,9 +8,10 @@ from vla_ros.models.contract import ModelInput
 pytest.importorskip("transformers")
 
 from vla_ros.models.backbones import standardise
-from vla_ros.models.clip import ClipModel, tiny_config, with_end
+from vla_ros.models.clip import ClipModel, with_end
+from vla_ros.models.published import load_published
 
-SMALL = tiny_config({"eye": (96, 96)}, 20, 4, 3)
+SMALL = ClipModel.tiny_config({"eye": (96, 96)}, 20, 4, 3)
 
 
 def build(**changes):
@@ -96,12 +97,13 @@ def test_published_weights_are_taken_but_for_the_words(tmp_path):
     theirs.clip.save_pretrained(tmp_path)
     torch.manual_seed(5)
     ours = ClipModel.from_config({**SMALL, "vocabulary": 11})
-    assert sorted(ours.load_towers(str(tmp_path))) == ["text_model.embeddings.token_embedding.weight"]
+    kept = load_published(ours, {"towers": str(tmp_path)})
+    assert kept == {"towers": ["text_model.embeddings.token_embedding.weight"]}
     with torch.no_grad():
         assert torch.allclose(ours.eval().encode_images(pictures()), theirs.encode_images(pictures()), atol=1e-6)
     torch.manual_seed(5)
     same = ClipModel.from_config(SMALL).eval()
-    assert same.load_towers(str(tmp_path)) == []
+    assert load_published(same, {"towers": str(tmp_path)}) == {"towers": []}
     with torch.no_grad():
         assert torch.allclose(same.encode_text(TOKENS), theirs.encode_text(TOKENS), atol=1e-6)
 

@@ -1,114 +1,188 @@
 """What every network in the table must keep, on recorded steps of the simulated pick task."""
 
-import importlib
+import json
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
 
+import vla_ros.models
 from vla_ros.errors import ContractError, InstructionError, ObservationError
-from vla_ros.models.build import MODELS, build_model
-from vla_ros.models.contract import ModelInput, ModelTarget
+from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.build import MODELS, build_model, model_class
+
+pytestmark = pytest.mark.timeout(1200)  # a network is trained in a fixture, perhaps beside other work
 
 
-class Bounds(NamedTuple):
-    """Updates and learning rate; errors (normalised units; a share for the gripper) that must be reached."""
+class Case(NamedTuple):
+    """How a network is trained here, how far it must come, and what it weighs.
+
+    Errors are those over the sentences about objects that are there: of positions and rotations in standard deviations
+    (saying the mean errs by about 0.75, checked below), of the gripper the share of rows.
+    """
 
     steps: int
     rate: float
     position: float
     rotation: float
     gripper: float
+    full: float  # parameters of the full size, in millions
+    image_change: float = 0.05  # of positions, when the pictures are those of another scene
+    looks: bool = True  # tells where it looked
+    words: bool = True  # tells where each word looked
 
 
-# The normalised numbers have a deviation of 1: saying the mean is off by 0.7 or so, checked below.
-NETWORKS = {
-    "foundation": Bounds(400, 4e-3, position=0.18, rotation=0.16, gripper=0.08),
-    "rt2": Bounds(350, 5e-3, position=0.2, rotation=0.18, gripper=0.11),
-    "unified": Bounds(350, 4e-3, position=0.2, rotation=0.17, gripper=0.08),
+CASES = {
+    "foundation": Case(400, 4e-3, 0.18, 0.16, 0.08, 399),
+    "rt2": Case(350, 5e-3, 0.2, 0.18, 0.11, 7033),
+    "unified": Case(350, 4e-3, 0.2, 0.17, 0.08, 1285),
+    # The two that draw lean on proprioception, which tells most of 32 frames apart; see below.
+    "diffusion": Case(200, 4e-3, 0.25, 0.12, 0.1, 84, image_change=3e-3, words=False),
+    "flow": Case(200, 4e-3, 0.3, 0.2, 0.12, 558, image_change=3e-3, words=False),
+    "clip": Case(150, 3e-3, 0.25, 0.2, 0.08, 178, image_change=3e-3),
+    "grounded": Case(160, 3e-3, 0.3, 0.3, 0.08, 165),
+    "memory_efficient": Case(250, 3e-3, 0.3, 0.3, 0.1, 77, image_change=3e-3, words=False),
+    "real_time": Case(250, 4e-3, 0.35, 0.3, 0.1, 9, image_change=3e-3, looks=False, words=False),
+    "keypoint": Case(200, 3e-3, 0.2, 0.28, 0.06, 6, words=False),
 }
-LOOKS = ("foundation", "rt2", "unified")
+
+UNREACHED = {"clip": ("logit_scale", "visual_projection.weight", "post_layernorm.weight", "post_layernorm.bias")}
+"""Weights that the loss of the actions does not reach: those of CLIP's similarity, which it does not use."""
+
+FROM_TRANSFORMERS = ("clip", "memory_efficient", "real_time")
+LEAST_CHANGE = 3e-3
+"""Of positions, in standard deviations: a network that has lost a modality changes by 1e-4 at most."""
 
 
-def module_of(name):
-    return importlib.import_module(MODELS[name].partition(":")[0])
+def test_every_network_of_the_table_is_tested():
+    assert set(CASES) == set(MODELS)
 
 
-def tiny(name, sizes):
-    return build_model(name, module_of(name).tiny_config(**sizes)).eval()
+@pytest.fixture(params=CASES)
+def name(request):
+    if request.param in FROM_TRANSFORMERS:
+        pytest.importorskip("transformers")
+    return request.param
 
 
-def few(given, scenes=4):
-    return ModelInput({n: i[:scenes] for n, i in given.images.items()}, given.state[:scenes], given.tokens[:scenes])
+@pytest.fixture
+def config(name, sizes):
+    return model_class(name).tiny_config(**sizes)
 
 
-def wanted_of(frames, scenes=4):
-    wanted = frames.wanted
-    return ModelTarget(wanted.positions[:scenes], wanted.rotations[:scenes], wanted.gripper[:scenes],
-                       wanted.present[:scenes], wanted.target[:scenes])  # fmt: skip
+@pytest.fixture
+def fresh(name, config):
+    torch.manual_seed(1)
+    return build_model(name, config).eval()
 
 
 @pytest.fixture(scope="session")
-def trained(sizes, train):
-    """trained(name): the tiny network, overfitted once a run."""
+def trained_once(sizes, train):
     kept = {}
 
     def get(name):
         if name not in kept:
             torch.manual_seed(0)
-            network = tiny(name, sizes)
-            kept[name] = network, train(network, NETWORKS[name].steps, NETWORKS[name].rate)
+            kept[name] = build_model(name, model_class(name).tiny_config(**sizes))
+            train(kept[name], CASES[name].steps, CASES[name].rate)
         return kept[name]
 
     return get
 
 
-@pytest.fixture(params=NETWORKS)
-def name(request):
-    return request.param
+@pytest.fixture
+def trained(name, trained_once):
+    """The tiny network, overfitted once a run."""
+    return trained_once(name)
+
+
+def act(network, given):
+    with torch.no_grad():
+        return network.act(given)
+
+
+def rows(given, index):
+    return ModelInput({n: i[index] for n, i in given.images.items()}, given.state[index], given.tokens[index])
+
+
+def answers(wanted, index):
+    return ModelTarget(
+        wanted.positions[index], wanted.rotations[index], wanted.gripper[index], wanted.present[index],
+        wanted.target[index], {n: p[index] for n, p in wanted.pixels.items()},
+    )  # fmt: skip
+
+
+def change(network, given, other):
+    return float((act(network, given).positions - act(network, other).positions).abs().mean())
 
 
 class TestTrained:
     def test_it_overfits_the_recorded_steps(self, name, trained, frames, errors):
-        network, _ = trained(name)
-        with torch.no_grad():
-            found = errors(network.act(frames.given))
-        assert found["position"] < NETWORKS[name].position, found
-        assert found["rotation"] < NETWORKS[name].rotation, found
-        assert found["gripper"] < NETWORKS[name].gripper, found
+        found = errors(act(trained, frames.given))
+        assert found["position"] < CASES[name].position, found
+        assert found["rotation"] < CASES[name].rotation, found
+        assert found["gripper"] < CASES[name].gripper, found
 
-    def test_a_step_takes_less_than_a_second(self, name, trained):
-        assert trained(name)[1] < 1.0
-
-    @pytest.mark.parametrize("modality", ["image", "words", "state"])
-    def test_every_modality_matters(self, name, modality, trained, frames):
-        network, _ = trained(name)
-        given = frames.given
-        # Of another episode; another sentence about the same scene.
-        other = {
-            "image": replace(given, images={n: i.roll(8, dims=0) for n, i in given.images.items()}),
-            "words": replace(given, tokens=given.tokens.roll(1, dims=1)),
-            "state": replace(given, state=given.state.roll(4, dims=0)),
-        }[modality]
-        with torch.no_grad():
-            change = (network.act(given).positions - network.act(other).positions).abs().mean()
-        assert change > 0.05
-
-    def test_a_new_process_predicts_the_same(self, name, trained, frames, sizes, predict_elsewhere):
-        network, _ = trained(name)
-        given = few(frames.given)
-        elsewhere = predict_elsewhere(name, module_of(name).tiny_config(**sizes), network, given)
-        torch.manual_seed(0)
-        with torch.no_grad():
-            here = network.act(given)
+    def test_a_new_process_predicts_the_same(self, name, config, trained, frames, predict_elsewhere):
+        given = rows(frames.given, slice(0, 4))
+        here = act(trained, given)
+        elsewhere = predict_elsewhere(name, json.loads(json.dumps(config)), trained, given)
         for mine, theirs in zip((here.positions, here.rotations, here.gripper), elsewhere, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0.0, atol=1e-6)
 
+    def test_every_modality_matters(self, name, trained, frames):
+        given = frames.given
+        pictures = replace(given, images={n: i.roll(8, dims=0) for n, i in given.images.items()})  # another episode's
+        assert change(trained, given, pictures) > CASES[name].image_change
+        sentence = replace(given, tokens=given.tokens.roll(1, dims=1))  # another about the same scene
+        assert change(trained, given, sentence) > 0.05
+        assert change(trained, given, replace(given, state=given.state.roll(4, dims=0))) > LEAST_CHANGE
+
+    def test_each_camera_is_looked_at(self, trained, frames):
+        given = frames.given
+        for camera in given.images:
+            blind = {n: torch.zeros_like(i) if n == camera else i for n, i in given.images.items()}
+            assert change(trained, given, replace(given, images=blind)) > LEAST_CHANGE, camera
+
+    def test_a_scene_gets_the_same_answer_in_any_batch_and_every_time(self, trained, frames):
+        given = rows(frames.given, slice(0, 4))
+        whole = act(trained, given).positions
+        assert torch.equal(act(trained, given).positions, whole)
+        alone = act(trained, ModelInput({n: i[2:3] for n, i in given.images.items()}, given.state[2:3],
+                                        given.tokens[2:3, 1:2])).positions  # fmt: skip
+        torch.testing.assert_close(alone, whole[2:3, 1:2], rtol=1e-4, atol=1e-4)
+
+    def test_different_words_look_elsewhere(self, name, trained, frames):
+        said = act(trained, rows(frames.given, slice(0, 4)))
+        assert bool(said.attention) == CASES[name].looks
+        if said.attention:
+            assert any((look[:, 0] - look[:, 1]).abs().max() > 1e-4 for look in said.attention.values())
+
+
+@pytest.mark.parametrize("drawing", ["diffusion", "flow"])
+def test_without_proprioception_the_pictures_decide(drawing, sizes, frames):
+    # In 32 frames proprioception alone tells nearly all of them apart, and these two lean on it: above, other pictures
+    # change them by 0.01 only. Without it they have to look.
+    torch.manual_seed(0)
+    network = build_model(drawing, model_class(drawing).tiny_config(**sizes))
+    given = replace(frames.given, state=torch.zeros_like(frames.given.state))
+    optimiser = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=0.0)
+    for step in range(200):
+        index = torch.arange(step % 4, 32, 4)
+        loss, _ = network.compute_loss(rows(given, index), answers(frames.wanted, index))
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+    network.eval()
+    spread = rows(given, torch.arange(0, 32, 4))
+    assert change(network, spread, replace(spread, images={n: i.flip(0) for n, i in spread.images.items()})) > 0.05
+
 
 def test_the_mean_is_much_worse_than_what_is_asked_for(frames, errors):
-    from vla_ros.models.contract import ModelOutput
-
     wanted = frames.wanted
     mean = ModelOutput(
         wanted.positions.mean((0, 1)).expand_as(wanted.positions),
@@ -116,75 +190,135 @@ def test_the_mean_is_much_worse_than_what_is_asked_for(frames, errors):
         torch.ones_like(wanted.gripper),
     )
     found = errors(mean)
-    assert found["position"] > 3 * max(b.position for b in NETWORKS.values())
-    assert found["rotation"] > 3 * max(b.rotation for b in NETWORKS.values())
-    assert found["gripper"] > 1.4 * max(b.gripper for b in NETWORKS.values())
+    assert found["position"] > 2.0 * max(case.position for case in CASES.values())
+    assert found["rotation"] > 1.8 * max(case.rotation for case in CASES.values())
+    assert found["gripper"] > 1.4 * max(case.gripper for case in CASES.values())
 
 
-def test_shapes_and_finite_values(name, sizes, frames):
-    output = tiny(name, sizes).act(few(frames.given))
-    shape = (4, frames.given.tokens.shape[1], sizes["horizon"])
-    assert output.positions.shape == output.rotations.shape == (*shape, 3)
-    assert output.gripper.shape == shape
+def test_shapes_and_finite_values(fresh, sizes, frames):
+    output = act(fresh, rows(frames.given, slice(0, 2)))
+    pairs = (2, frames.given.tokens.shape[1])
+    assert output.positions.shape == output.rotations.shape == (*pairs, sizes["horizon"], 3)
+    assert output.gripper.shape == (*pairs, sizes["horizon"])
+    assert output.present.shape == pairs
+    assert output.target.shape == (*pairs, 3)
     assert all(torch.isfinite(part).all() for part in (output.positions, output.rotations, output.gripper))
 
 
-def test_a_step_of_learning_reaches_every_weight(name, sizes, frames):
-    torch.manual_seed(0)
-    network = tiny(name, sizes).train()
-    loss, parts = network.compute_loss(few(frames.given, 8), wanted_of(frames, 8))
+def test_a_step_of_learning_reaches_every_weight(name, fresh, frames):
+    fresh.train()
+    loss, parts = fresh.compute_loss(rows(frames.given, slice(0, 8)), answers(frames.wanted, slice(0, 8)))
     loss.backward()
     assert loss.shape == ()
     assert loss.item() == pytest.approx(sum(parts.values()), rel=1e-5)
-    still = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
-    assert not still
+    still = [n for n, p in fresh.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    assert [n for n in still if not n.endswith(UNREACHED.get(name, ("\0",)))] == []
 
 
-def test_absent_objects_teach_no_action(name, sizes, frames):
-    network = tiny(name, sizes)
-    given, wanted = few(frames.given), wanted_of(frames)
+def test_no_weight_is_made_or_changed_by_a_call(fresh, frames):
+    """The original sketch drew a new head at random on every call."""
+    before = {n: w.clone() for n, w in fresh.state_dict().items()}
+    said = act(fresh, rows(frames.given, slice(0, 2)))
+    torch.manual_seed(7)
+    assert torch.equal(act(fresh, rows(frames.given, slice(0, 2))).positions, said.positions)
+    after = fresh.state_dict()
+    assert set(after) == set(before)
+    assert all(torch.equal(after[n], before[n]) for n in before)
+
+
+def test_absent_objects_teach_no_action(fresh, frames):
+    given, wanted = rows(frames.given, slice(0, 4)), answers(frames.wanted, slice(0, 4))
     absent = wanted.present[..., None, None] == 0
-    other = replace(wanted, positions=torch.where(absent, wanted.positions + 5.0, wanted.positions))
-    assert network.compute_loss(given, wanted)[1] == network.compute_loss(given, other)[1]
+    losses = []
+    for far in (0.0, 1e3):
+        other = replace(
+            wanted,
+            positions=torch.where(absent, far, wanted.positions),
+            target=torch.where(absent[..., 0], far, wanted.target),
+        )
+        torch.manual_seed(0)
+        losses.append(fresh.compute_loss(given, other)[0].item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_sentences_and_scenes_do_not_mix(name, sizes, frames):
-    network, given = tiny(name, sizes), few(frames.given)
-    with torch.no_grad():
-        together = network.act(given).positions
-        alone = network.act(ModelInput({n: i[2:3] for n, i in given.images.items()}, given.state[2:3],
-                                       given.tokens[2:3, 1:2])).positions  # fmt: skip
-    torch.testing.assert_close(together[2:3, 1:2], alone, rtol=1e-4, atol=1e-5)
-
-
-def test_more_padding_changes_nothing(name, sizes, frames):
-    network, given = tiny(name, sizes), few(frames.given)
+def test_padding_is_a_mask_and_no_word(fresh, frames):
+    """The original sketch gave an encoder the text where its mask belongs."""
+    given = rows(frames.given, slice(0, 4))
     longer = replace(given, tokens=torch.nn.functional.pad(given.tokens, (0, 3)))
     with torch.no_grad():
-        torch.testing.assert_close(network.act(given).positions, network.act(longer).positions, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(fresh.act(given).positions, fresh.act(longer).positions, rtol=1e-4, atol=1e-5)
+    word = replace(given, tokens=torch.where(given.tokens == given.tokens.max(), 2, given.tokens))
+    assert (act(fresh, given).target - act(fresh, word).target).abs().max() > 1e-6
 
 
-def test_bfloat16_is_kept(name, sizes, frames):
-    network, given = tiny(name, sizes).bfloat16(), few(frames.given)
-    given = replace(given, images={n: i.bfloat16() for n, i in given.images.items()}, state=given.state.bfloat16())
-    output = network.act(given)
-    assert {part.dtype for part in (output.positions, output.rotations, output.gripper)} == {torch.bfloat16}
-    wanted = wanted_of(frames)
-    wanted = ModelTarget(*(getattr(wanted, f).bfloat16() for f in ("positions", "rotations", "gripper", "present",
-                                                                   "target")))  # fmt: skip
-    assert torch.isfinite(network.compute_loss(given, wanted)[0])
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_precision_is_the_callers_choice(precision, fresh, frames):
+    given = rows(frames.given, slice(0, 2))
+    exact = act(fresh, given)
+    half = ModelInput({n: i.to(precision) for n, i in given.images.items()}, given.state.to(precision), given.tokens)
+    fresh.to(precision)
+    said = act(fresh, half)
+    assert {part.dtype for part in (said.positions, said.rotations, said.gripper)} == {precision}
+    assert torch.isfinite(said.positions).all()
+    # RT-2 may choose another bin; a network that draws adds up ten rounded steps.
+    assert (said.positions.float() - exact.positions).abs().median() < 0.05
+    if precision is torch.bfloat16:  # fp16 is trained with fp32 weights and a scaler
+        wanted = answers(frames.wanted, slice(0, 2))
+        wanted = ModelTarget(
+            *(getattr(wanted, f).to(precision) for f in ("positions", "rotations", "gripper", "present", "target")),
+            {n: p.to(precision) for n, p in wanted.pixels.items()},
+        )
+        fresh.train()
+        loss = fresh.compute_loss(half, wanted)[0]
+        loss.backward()
+        assert torch.isfinite(loss)
 
 
-@pytest.mark.parametrize("name", LOOKS)
-def test_attention_is_a_map_a_camera(name, sizes, frames):
-    network, given = tiny(name, sizes), few(frames.given)
-    with torch.no_grad():
-        looks, words = network.act(given).attention, network.word_attention(given)
-    for camera in sizes["cameras"]:
-        assert looks[camera].shape == (*given.tokens.shape[:2], 3, 4)  # 96 x 128 pixels in patches of 32
-        assert words[camera].shape == (*given.tokens.shape, 3, 4)
-        torch.testing.assert_close(looks[camera].sum((-2, -1)), torch.ones(given.tokens.shape[:2]))
-        torch.testing.assert_close(words[camera].sum((-2, -1)), torch.ones(given.tokens.shape))
+def test_it_learns_under_autocast(fresh, frames):
+    fresh.train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss, _ = fresh.compute_loss(rows(frames.given, slice(0, 2)), answers(frames.wanted, slice(0, 2)))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert {p.dtype for p in fresh.parameters()} == {torch.float32}
+
+
+def test_no_network_chooses_a_device():
+    for file in Path(vla_ros.models.__file__).parent.glob("*.py"):
+        assert not re.search(r"\.cuda\(|\.to\(\"cuda|device=\"cuda", file.read_text()), file.name
+
+
+class TestInspection:
+    def test_every_head_and_every_look_can_be_asked_for(self, name, fresh, sizes, frames):
+        given = rows(frames.given, slice(0, 2))
+        pairs = tuple(given.tokens.shape[:2])
+        with torch.no_grad():
+            seen = fresh.inspect(given)
+        assert {"positions", "rotations", "gripper", "target", "present"} <= set(seen.heads)
+        assert torch.equal(seen.heads["positions"], act(fresh, given).positions)
+        for head, said in seen.heads.items():
+            assert said.shape[:2] == pairs, head
+            assert torch.isfinite(said).all(), head
+        for head in ("gripper", "present"):
+            assert (seen.heads[head] >= 0).all()
+            assert (seen.heads[head] <= 1).all()
+        assert set(seen.attention) == (set(sizes["cameras"]) if CASES[name].looks else set())
+        assert set(seen.words) == (set(sizes["cameras"]) if CASES[name].words else set())
+        for look in seen.attention.values():
+            assert look.shape[:2] == pairs
+            assert look.ndim == 4
+            assert (look >= 0).all()
+            torch.testing.assert_close(look.sum((-2, -1)), torch.ones(pairs))
+        for camera, look in seen.words.items():
+            assert look.shape == (*given.tokens.shape, *seen.attention[camera].shape[2:])
+            assert (look >= 0).all()
+            torch.testing.assert_close(look.sum((-2, -1)), torch.ones(given.tokens.shape))
+
+    def test_words_of_one_sentence_look_at_different_places(self, name, trained, frames):
+        with torch.no_grad():
+            words = trained.inspect(rows(frames.given, slice(0, 2))).words
+        for look in words.values():
+            assert (look[:, :, 0] - look[:, :, 1]).abs().max() > 1e-5
 
 
 def damaged(given, kind, vocabulary):
@@ -209,9 +343,7 @@ def damaged(given, kind, vocabulary):
     if kind == "scenes":
         return replace(given, state=given.state[:2])
     if kind == "none":
-        return few(given, 0)
-    if kind == "long":
-        return replace(given, tokens=torch.nn.functional.pad(tokens, (0, 100)))
+        return rows(given, slice(0, 0))
     if kind == "axes":
         return replace(given, tokens=tokens[0])
     return given
@@ -222,59 +354,82 @@ BAD = {
     "scenes": (ValueError, r"state has shape \(2, 10\), expected \(4, 10\)"),
     "none": (ValueError, r"tokens have shape \(0, .*scenes >= 1"),
     "axes": (ValueError, r"tokens have shape"),
-    "camera": (ObservationError, r"camera 'wrist' is missing; got \['front'\]"),
+    "camera": (ObservationError, r"camera 'wrist' is missing; got \['front'\], expected \['front', 'wrist'\]"),
     "size": (ObservationError, r"camera 'front' gave \(4, 3, 96, 64\).*expected \(4, 3, 96, 128\)"),
     "bytes": (ObservationError, r"camera 'front' gave .*uint8, expected .*float"),
     "empty": (InstructionError, r"empty.*\[1, 2\]"),
     "hole": (InstructionError, r"padding before a word at .*\[1, 2, 0\]"),
     "token": (InstructionError, r"token 17 is no word.*0 to 16"),
     "negative": (InstructionError, r"token -1 is no word.*0 to 16"),
-    "long": (InstructionError, r"110 words, the network reads at most 16"),
 }
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_bad_input_is_refused_with_both_numbers(name, kind, sizes, frames):
-    network = tiny(name, sizes)
-    given = damaged(few(frames.given), kind, sizes["vocabulary"])
+def test_bad_input_is_refused_with_both_numbers(kind, fresh, sizes, frames):
+    given = damaged(rows(frames.given, slice(0, 4)), kind, sizes["vocabulary"])
     expected, match = BAD[kind]
+    for ask in (fresh.act, fresh.inspect, fresh.word_attention if kind != "none" else fresh.act):
+        if ask == fresh.word_attention and not fresh.word_attention(rows(frames.given, slice(0, 4))):
+            continue
+        with pytest.raises(expected, match=match):
+            ask(given)
     with pytest.raises(expected, match=match):
-        network.act(given)
-    with pytest.raises(expected, match=match):
-        network.compute_loss(given, wanted_of(frames))
+        fresh.compute_loss(given, answers(frames.wanted, slice(0, 4)))
 
 
-def test_bad_configurations_are_refused(name, sizes):
-    config = module_of(name).tiny_config(**sizes)
+def test_sentences_that_are_too_long_are_refused(name, fresh, frames):
+    if fresh.config.longest_sentence is None:
+        pytest.skip(f"{name} reads sentences of any length")
+    longer = replace(frames.given, tokens=torch.nn.functional.pad(frames.given.tokens, (0, 100)))
+    with pytest.raises(InstructionError, match="110 words, the network reads at most 16"):
+        fresh.act(longer)
+
+
+@pytest.mark.parametrize("part", ["positions", "rotations", "gripper", "present", "target"])
+def test_answers_of_another_shape_are_refused(part, fresh, frames):
+    wanted = answers(frames.wanted, slice(0, 4))
+    short = replace(wanted, **{part: getattr(wanted, part)[:, :-1]})
+    with pytest.raises(ValueError, match=rf"{part} has shape \(4, 3.*expected \(4, 4"):
+        fresh.compute_loss(rows(frames.given, slice(0, 4)), short)
+
+
+def test_bad_configurations_are_refused(name, config):
     for wrong, match in (
         ({"cameras": {}}, "cameras is empty"),
-        ({"cameras": {"front": [100, 128]}}, "camera 'front' is .*multiples"),
         ({"cameras": {"front": 96}}, "expected name to"),
-        ({"no_such_line": 3}, "no_such_line"),
+        ({"depht": 3}, "depht"),
         ({"horizon": 0}, "horizon"),
-        ({"heads": 7}, "7 heads"),
     ):
         with pytest.raises(ContractError, match=match):
             build_model(name, {**config, **wrong})
+    if name not in ("memory_efficient", "real_time"):  # convolutions take any size
+        with pytest.raises(ContractError, match=r"camera 'front' is .*multiples"):
+            build_model(name, {**config, "cameras": {"front": [90, 128]}})
+    if "heads" in vars(build_model(name, config).config):
+        with pytest.raises(ContractError, match="7 heads"):
+            build_model(name, {**config, "heads": 7})
     del config["vocabulary"]
-    with pytest.raises(ContractError, match="vocabulary"):
+    with pytest.raises(ContractError, match=r"lacks \['vocabulary'\]"):
         build_model(name, config)
 
 
-def test_the_four_lines_alone_make_a_network(name, sizes):
-    assert build_model(name, sizes).parameter_count > 100_000
-
-
-def test_the_full_size_has_the_right_shapes(name):
-    config = module_of(name).full_config()
+def test_the_needed_lines_alone_make_a_network(name, sizes):
     with torch.device("meta"):
-        network = build_model(name, config)
+        assert build_model(name, sizes).parameter_count > 100_000
+
+
+def test_the_full_size_has_the_right_shapes_and_size(name):
+    config = model_class(name).full_config()
+    with torch.device("meta"):
+        network = build_model(name, config).eval()
         given = ModelInput(
             {n: torch.empty(2, 3, *size) for n, size in config["cameras"].items()},
             torch.empty(2, config["state_width"]),
-            torch.empty(2, 3, 12, dtype=torch.long),
+            torch.ones(2, 3, 12, dtype=torch.long),
         )
-        output = network.act(given)
+        output = act(network, given)
     assert all(p.is_meta for p in network.parameters())
+    assert output.positions.is_meta
     assert output.positions.shape == output.rotations.shape == (2, 3, config["horizon"], 3)
     assert output.gripper.shape == (2, 3, config["horizon"])
+    assert round(network.parameter_count / 1e6) == CASES[name].full

@@ -4,11 +4,12 @@ import torch
 from vla_ros.errors import ContractError
 from vla_ros.models.contract import ModelInput
 from vla_ros.models.denoisers import DENOISERS, build_denoiser
-from vla_ros.models.diffusion import DiffusionModel, actions_of, tiny_config
+from vla_ros.models.diffusion import DiffusionModel, actions_of
 from vla_ros.models.schedules import PREDICTIONS
 
 SMALL = {
-    **tiny_config({"eye": (32, 32)}, 12, 4, 6), "width": 32, "patch": 16, "layers": 1, "steps": 20, "sampling_steps": 5,
+    **DiffusionModel.tiny_config({"eye": (32, 32)}, 12, 4, 6), "width": 32, "patch": 16, "layers": 1, "steps": 20,
+    "sampling_steps": 5,
 }  # fmt: skip
 
 

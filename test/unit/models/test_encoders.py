@@ -6,12 +6,10 @@ import pytest
 import torch
 
 from vla_ros.errors import ContractError
-from vla_ros.models.contract import ModelInput, ModelTarget
 from vla_ros.models.encoders import (
     ImageEncoder,
     StateEncoder,
     TextEncoder,
-    flatten_sentences,
     mean_over_words,
     sinusoidal,
 )
@@ -102,26 +100,3 @@ def test_sinusoids_by_hand():
 def test_the_mean_leaves_padding_out():
     values = torch.tensor([[[1.0], [3.0], [100.0]]])
     assert mean_over_words(values, torch.tensor([[True, True, False]])).tolist() == [[2.0]]
-
-
-def test_flat_sentences_keep_their_scene():
-    scenes, sentences = 2, 3
-    given = ModelInput(
-        {"a": torch.arange(2.0).view(2, 1, 1, 1).expand(2, 3, 4, 4)}, torch.arange(2.0)[:, None],
-        torch.arange(6).view(2, 3, 1),
-    )  # fmt: skip
-    numbers = torch.arange(6.0).view(2, 3)
-    wanted = ModelTarget(
-        positions=numbers[..., None, None].expand(2, 3, 5, 3), rotations=torch.zeros(2, 3, 5, 3),
-        gripper=numbers[..., None].expand(2, 3, 5), present=numbers, target=numbers[..., None].expand(2, 3, 3),
-        pixels={"a": numbers[..., None].expand(2, 3, 2)},
-    )  # fmt: skip
-    flat, target = flatten_sentences(given, wanted)
-    assert target is not None
-    assert target.target is not None
-    for m in range(scenes * sentences):
-        assert flat.state[m].item() == flat.images["a"][m, 0, 0, 0].item() == m // sentences
-        for part in (flat.tokens, target.positions, target.gripper, target.present, target.target, target.pixels["a"]):
-            assert part.shape[:2] == (scenes * sentences, 1)
-            assert (part[m] == m).all()
-    assert flatten_sentences(given)[1] is None

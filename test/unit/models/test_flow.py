@@ -5,9 +5,9 @@ import torch
 
 from vla_ros.errors import ContractError
 from vla_ros.models.contract import ModelInput
-from vla_ros.models.flow import FlowModel, between, draw_times, integrate, tiny_config
+from vla_ros.models.flow import FlowModel, between, draw_times, integrate
 
-SMALL = {**tiny_config({"eye": (32, 32)}, 12, 4, 6), "width": 32, "layers": 1}
+SMALL = {**FlowModel.tiny_config({"eye": (32, 32)}, 12, 4, 6), "width": 32, "layers": 1}
 
 
 def build(**changes):

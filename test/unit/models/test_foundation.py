@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from vla_ros.models.foundation import FoundationModel, full_config, tiny_config
+from vla_ros.models.foundation import FoundationModel
 
 
 @pytest.fixture
 def network(sizes):
     torch.manual_seed(0)
-    return FoundationModel.from_config(tiny_config(**sizes)).eval()
+    return FoundationModel.from_config(FoundationModel.tiny_config(**sizes)).eval()
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_it_acts_as_its_likeliest_plan_and_samples_around_it(network, frames):
 def test_two_ways_become_two_plans(sizes, frames):
     """Half of the demonstrations go the other way: a mean would go between them, the mixture does not."""
     torch.manual_seed(0)
-    network = FoundationModel.from_config({**tiny_config(**sizes), "plans": 2, "hidden_state": 0.0})
+    network = FoundationModel.from_config({**FoundationModel.tiny_config(**sizes), "plans": 2, "hidden_state": 0.0})
     given, wanted = frames.given, frames.wanted
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
     side = torch.tensor([1.0, -1.0]).repeat(16)[:, None, None, None]
@@ -82,7 +82,7 @@ def test_two_ways_become_two_plans(sizes, frames):
 
 def test_the_full_size_is_what_its_parts_add_up_to():
     with torch.device("meta"):
-        network = FoundationModel.from_config(full_config())
+        network = FoundationModel.from_config(FoundationModel.full_config())
 
     def linear(inputs, outputs):
         return inputs * outputs + outputs

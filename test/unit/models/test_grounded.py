@@ -7,10 +7,10 @@ import torch
 from vla_ros.errors import ContractError, InstructionError
 from vla_ros.models.contract import ModelInput, ModelTarget
 from vla_ros.models.detectors import Owlv2Detector, build_detector
-from vla_ros.models.grounded import GroundedModel, assign, tiny_config
+from vla_ros.models.grounded import GroundedModel, assign
 from vla_ros.models.identification import AMBIGUOUS, FOUND, NOT_THERE, SceneObject, decide
 
-SMALL = {**tiny_config({"eye": (32, 32)}, 9, 4, 3), "width": 32}
+SMALL = {**GroundedModel.tiny_config({"eye": (32, 32)}, 9, 4, 3), "width": 32}
 RED, BLUE, CUBE, PICK = 2, 3, 4, 5
 
 

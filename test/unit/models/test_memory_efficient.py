@@ -7,9 +7,9 @@ from vla_ros.models.contract import ModelInput, ModelTarget
 pytest.importorskip("transformers")
 
 from vla_ros.models.footprint import PeakMemory
-from vla_ros.models.memory_efficient import MemoryEfficientModel, tiny_config
+from vla_ros.models.memory_efficient import MemoryEfficientModel
 
-SMALL = {**tiny_config({"eye": (64, 64)}, 12, 4, 3), "shrink": 1}
+SMALL = {**MemoryEfficientModel.tiny_config({"eye": (64, 64)}, 12, 4, 3), "shrink": 1}
 
 
 def build(**changes):

@@ -7,9 +7,9 @@ from vla_ros.models.contract import ModelInput, ModelTarget
 
 pytest.importorskip("transformers")
 
-from vla_ros.models.real_time import RealTimeModel, tiny_config
+from vla_ros.models.real_time import RealTimeModel
 
-SMALL = {**tiny_config({"eye": (64, 64)}, 12, 4, 3), "hidden": 32}
+SMALL = {**RealTimeModel.tiny_config({"eye": (64, 64)}, 12, 4, 3), "hidden": 32}
 
 
 def build(**changes):

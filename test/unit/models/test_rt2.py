@@ -6,13 +6,13 @@ import torch
 
 from vla_ros.errors import ContractError
 from vla_ros.models.contract import ModelTarget
-from vla_ros.models.rt2 import Rt2Model, full_config, tiny_config
+from vla_ros.models.rt2 import Rt2Model
 
 
 @pytest.fixture
 def network(sizes):
     torch.manual_seed(0)
-    return Rt2Model.from_config(tiny_config(**sizes)).eval()
+    return Rt2Model.from_config(Rt2Model.tiny_config(**sizes)).eval()
 
 
 def target(positions, rotations, gripper):
@@ -43,7 +43,7 @@ def test_tokens_are_those_of_the_bins(network, frames):
 ])  # fmt: skip
 def test_a_chunk_survives_its_tokens(sizes, frames, rows, said, worst):
     """Half a bin, 8 / 256 / 2 = 0.0156, and on recorded chunks what interpolation leaves out."""
-    network = Rt2Model.from_config({**tiny_config(**sizes), "predicted_rows": rows})
+    network = Rt2Model.from_config({**Rt2Model.tiny_config(**sizes), "predicted_rows": rows})
     assert network.rows == said
     tokens = network.tokenise(frames.wanted)
     logits = torch.nn.functional.one_hot(tokens.flatten(2) - network.first_action, 256).float() * 50.0
@@ -58,7 +58,7 @@ def test_a_chunk_survives_its_tokens(sizes, frames, rows, said, worst):
 
 def test_one_said_row_is_refused(sizes):
     with pytest.raises(ContractError, match="predicted_rows is 1"):
-        Rt2Model.from_config({**tiny_config(**sizes), "predicted_rows": 1})
+        Rt2Model.from_config({**Rt2Model.tiny_config(**sizes), "predicted_rows": 1})
 
 
 def test_nothing_but_actions_can_be_said(network, frames):
@@ -139,7 +139,7 @@ def test_the_gripper_is_open_where_the_upper_bins_are_likelier(network):
 
 def test_the_full_size_is_what_its_parts_add_up_to():
     with torch.device("meta"):
-        network = Rt2Model.from_config(full_config())
+        network = Rt2Model.from_config(Rt2Model.full_config())
 
     def linear(inputs, outputs):
         return inputs * outputs + outputs

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from vla_ros.models.unified import UnifiedModel, _as_read, full_config, tiny_config
+from vla_ros.models.unified import UnifiedModel, _as_read
 
 
 @pytest.fixture
 def network(sizes):
     torch.manual_seed(0)
-    return UnifiedModel.from_config(tiny_config(**sizes)).eval()
+    return UnifiedModel.from_config(UnifiedModel.tiny_config(**sizes)).eval()
 
 
 def test_a_later_row_changes_no_earlier_one(network, frames):
@@ -66,7 +66,7 @@ def test_the_gripper_is_read_as_it_is_taught():
 
 def test_the_full_size_is_what_its_parts_add_up_to():
     with torch.device("meta"):
-        network = UnifiedModel.from_config(full_config())
+        network = UnifiedModel.from_config(UnifiedModel.full_config())
 
     def linear(inputs, outputs):
         return inputs * outputs + outputs

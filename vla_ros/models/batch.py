@@ -1,0 +1,86 @@
+"""What goes into every network and what comes out.
+
+Shapes: B scenes, N sentences about each of them, H rows a chunk, S numbers of proprioception, T words.
+
+==================  =======================  ==========================================================
+field               shape, dtype             meaning
+==================  =======================  ==========================================================
+images[camera]      (B, 3, h, w) float       RGB, 0 to 1
+state               (B, S) float             proprioception, normalised
+tokens              (B, N, T) long           words; 0 is padding
+positions           (B, N, H, 3) float       position columns, normalised
+rotations           (B, N, H, 3) float       rotation columns, normalised
+gripper             (B, N, H) float          1 open, 0 closed
+present             (B, N) float             1 when the named object is in the scene, else 0
+target              (B, N, 3) float          where the named object is, normalised
+pixels[camera]      (B, N, 2) float          where it is in the image, 0 to 1; NaN out of sight
+==================  =======================  ==========================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+COLUMNS = 7
+"""Columns of an action: position 3, rotation 3, gripper 1."""
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """What a network sees; see the table of this module."""
+
+    images: Mapping[str, Tensor]
+    state: Tensor
+    tokens: Tensor
+
+
+@dataclass(frozen=True)
+class ModelTarget:
+    """What it should have said; see the table of this module. What follows `present` only some networks are taught."""
+
+    positions: Tensor
+    rotations: Tensor
+    gripper: Tensor
+    present: Tensor
+    target: Tensor | None = None
+    pixels: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def actions(self) -> Tensor:
+        """Return (B, N, H, 7): positions, rotations, and the gripper as -1 closed to 1 open."""
+        return torch.cat([self.positions, self.rotations, 2.0 * self.gripper[..., None] - 1.0], dim=-1)
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    """What it says: `positions` and `rotations` (B, N, H, 3), `gripper` (B, N, H) logits of "open".
+
+    Attributes:
+        positions: Normalised.
+        rotations: Normalised.
+        gripper: Logits.
+        target: (B, N, 3) where it believes the named object is, normalised; None where it does not say.
+        present: (B, N) logits that the named object is there; None where it does not say.
+        attention: Camera to (B, N, h', w') weights that sum to 1: where it looked for the object.
+    """
+
+    positions: Tensor
+    rotations: Tensor
+    gripper: Tensor
+    target: Tensor | None = None
+    present: Tensor | None = None
+    attention: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def from_actions(cls, actions: Tensor, attention: Mapping[str, Tensor] | None = None) -> ModelOutput:
+        """Split (B, N, H, 7) as `ModelTarget.actions` joins it; the gripper's sign becomes its logit."""
+        return cls(actions[..., :3], actions[..., 3:6], 4.0 * actions[..., 6], attention=attention or {})
+
+
+def check_width(name: str, tensor: Tensor, width: int) -> None:
+    """Raise when the last axis of `tensor` is not `width` wide."""
+    if tensor.shape[-1] != width:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {width} in the last axis")

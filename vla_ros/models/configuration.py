@@ -1,0 +1,110 @@
+"""What networks are built from: plain values, as they stand in a checkpoint, and the lines that several share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from vla_ros.errors import ContractError
+
+Sizes = Mapping[str, tuple[int, int]]
+"""Camera name to (height, width) of its images."""
+
+NEEDED = ("cameras", "vocabulary", "state_width", "horizon")
+"""Lines without which there is no network; all others have a value of their own."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What every network needs to know.
+
+    Attributes:
+        cameras: Camera name to (height, width) of its images.
+        vocabulary: How many words there are, padding and unknown among them.
+        state_width: Numbers of proprioception.
+        horizon: Rows a chunk.
+    """
+
+    cameras: Sizes
+    vocabulary: int
+    state_width: int
+    horizon: int
+
+    @property
+    def longest_sentence(self) -> int | None:
+        """Most words of a sentence; None for a network that reads them one after the other, however many."""
+        return None
+
+
+@dataclass(frozen=True)
+class ReadingConfig(ModelConfig):
+    """A network with a place for each word.
+
+    Attributes:
+        words: Most words of a sentence.
+    """
+
+    words: int = 16
+
+    @property
+    def longest_sentence(self) -> int | None:
+        """Most words of a sentence."""
+        return self.words
+
+
+@dataclass(frozen=True)
+class TransformerConfig(ReadingConfig):
+    """A transformer over image patches.
+
+    Attributes:
+        width: Numbers a token.
+        heads: Of each attention.
+        patch: Pixels, each way, of an image token.
+    """
+
+    width: int = 128
+    heads: int = 4
+    patch: int = 16
+
+
+@dataclass(frozen=True)
+class TowerConfig(ReadingConfig):
+    """A convolutional tower of Transformers under a perceptron.
+
+    Attributes:
+        vision: Sizes of the tower, as `backbones.build_tower` takes them; the library's own where they say nothing.
+        shrink: The pictures' sides are divided by this (means of squares) before anything looks at them.
+        norm: Its normalisation: "group" to train from nothing, "frozen" with published weights, "batch".
+        hidden: Width of the perceptrons.
+    """
+
+    vision: Mapping[str, Any] | None = None
+    shrink: int = 1
+    norm: str = "group"
+    hidden: int = 256
+
+
+_Config = TypeVar("_Config", bound=ModelConfig)
+
+
+def read_config(kind: type[_Config], values: Mapping[str, Any]) -> _Config:
+    """Make the dataclass `kind` from plain values, as they stand in a checkpoint.
+
+    Raises:
+        ContractError: naming missing and unknown lines, or a camera size that is none.
+    """
+    known = [f.name for f in fields(kind)]
+    if unknown := sorted(set(values) - set(known)):
+        raise ContractError(f"{kind.__name__} does not know {unknown}; it takes {known}")
+    if missing := [name for name in NEEDED if name not in values]:
+        raise ContractError(f"{kind.__name__} lacks {missing}; got {sorted(values)}")
+    try:
+        cameras = {str(name): (int(size[0]), int(size[1])) for name, size in values["cameras"].items()}
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise ContractError(f"cameras is {values['cameras']!r}, expected name to (height, width)") from error
+    if not cameras:
+        raise ContractError("cameras is empty, expected at least one camera")
+    if bad := {name: values[name] for name in NEEDED[1:] if int(values[name]) < 1}:
+        raise ContractError(f"{bad}: expected positive numbers")
+    return kind(**{**values, "cameras": cameras})

@@ -1,0 +1,83 @@
+"""Whether a network can read what it is given: an error says what was got and what was expected."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vla_ros.errors import InstructionError, ObservationError
+from vla_ros.models.batch import ModelInput, ModelTarget, check_width
+from vla_ros.models.configuration import ModelConfig
+
+
+def check_input(given: ModelInput, config: ModelConfig) -> None:
+    """Raise when a network built from `config` cannot read `given`.
+
+    Looks at the values of the tokens too, except on the meta device, where they have none.
+
+    Raises:
+        ValueError: a wrong width, a wrong number of axes, or no scene at all.
+        ObservationError: a camera that is missing or of another size.
+        InstructionError: an empty or too long sentence, or a token that is no word.
+    """
+    tokens = given.tokens
+    if tokens.ndim != 3 or 0 in tokens.shape or tokens.is_floating_point():
+        raise ValueError(
+            f"tokens have shape {tuple(tokens.shape)} {tokens.dtype}, expected whole numbers "
+            "(scenes >= 1, sentences >= 1, words >= 1)"
+        )
+    scenes, _, length = tokens.shape
+    if config.longest_sentence is not None and length > config.longest_sentence:
+        raise InstructionError(
+            f"sentences are padded to {length} words, the network reads at most {config.longest_sentence}"
+        )
+    check_width("state", given.state, config.state_width)
+    if tuple(given.state.shape) != (scenes, config.state_width):
+        raise ValueError(f"state has shape {tuple(given.state.shape)}, expected {(scenes, config.state_width)}")
+    for name, size in config.cameras.items():
+        if name not in given.images:
+            raise ObservationError(
+                f"camera '{name}' is missing; got {sorted(given.images)}, expected {[*config.cameras]}"
+            )
+        image = given.images[name]
+        if tuple(image.shape) != (scenes, 3, *size) or not image.is_floating_point():
+            raise ObservationError(
+                f"camera '{name}' gave {tuple(image.shape)} {image.dtype}, expected {(scenes, 3, *size)} float, 0 to 1"
+            )
+    if not tokens.is_meta:
+        _check_words(tokens, config.vocabulary)
+
+
+def check_target(given: ModelInput, wanted: ModelTarget, config: ModelConfig) -> None:
+    """Raise when `wanted` is no answer to `given` for a network built from `config`.
+
+    Raises:
+        ValueError: naming the part whose shape is another one.
+    """
+    pairs = tuple(given.tokens.shape[:2])
+    expected = {
+        "positions": (*pairs, config.horizon, 3),
+        "rotations": (*pairs, config.horizon, 3),
+        "gripper": (*pairs, config.horizon),
+        "present": pairs,
+    }
+    if wanted.target is not None:
+        expected["target"] = (*pairs, 3)
+    for name, shape in expected.items():
+        if (got := tuple(getattr(wanted, name).shape)) != shape:
+            raise ValueError(f"{name} has shape {got}, expected {shape}")
+
+
+def _check_words(tokens: Tensor, vocabulary: int) -> None:
+    strange = (tokens < 0) | (tokens >= vocabulary)
+    empty = (tokens == 0).all(dim=-1)
+    holes = (tokens[..., :-1] == 0) & (tokens[..., 1:] != 0)
+    if not bool((strange.any() | empty.any() | holes.any()).item()):  # one wait for the device
+        return
+    if bool(strange.any()):
+        found = sorted({int(t) for t in tokens[strange].tolist()})[:5]
+        raise InstructionError(f"token {found[0]} is no word: got {found}, the vocabulary has 0 to {vocabulary - 1}")
+    if bool(empty.any()):
+        where = empty.nonzero()[0].tolist()
+        raise InstructionError(f"the instruction is empty (all padding) at (scene, sentence) {where}; expected words")
+    where = holes.nonzero()[0].tolist()
+    raise InstructionError(f"padding before a word at (scene, sentence, word) {where}; expected it after the last word")
