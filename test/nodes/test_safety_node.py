@@ -21,12 +21,13 @@ from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.msg import ActionChunk as ChunkMessage
 from vla_ros.msg import Instruction as InstructionMessage
-from vla_ros.msg import SafetyStatus
+from vla_ros.msg import PolicyStatus, SafetyStatus
 from vla_ros.nodes.conversions import chunk_to_message, instruction_to_message, seconds_to_stamp, stamp_to_seconds
 from vla_ros.nodes.graph import Graph, Value, load_graph
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.runner import GraphRunner, RosLink
 from vla_ros.nodes.transitions import ACTIVATE, DEACTIVATE, GraphError, LifecycleClient
+from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.reasons import Reason
 from vla_ros.types import ActionChunk, Instruction, InstructionKind
@@ -37,9 +38,10 @@ ARM, FINGERS = CONTRACT.joints.names, CONTRACT.gripper.names
 TOPICS = CONTRACT.controllers
 
 
-def safety_alone(folder: Path, **parameters: Value) -> GraphRunner:
+def safety_alone(folder: Path, executable: str = "safety_node", **parameters: Value) -> GraphRunner:
     graph = load_graph()
     node = next(node for node in graph.nodes if node.name == "safety_node")
+    node = replace(node, executable=executable)
     node = replace(node, parameters={**node.parameters, "use_sim_time": False, **parameters})
     return GraphRunner(graph=Graph(graph.arguments, (node,)), folder=folder)
 
@@ -63,6 +65,8 @@ class Cell:
         self.states = self._publisher(JointState, TOPICS.joint_states_topic, qos("joint_states_out"))
         self.instructions = self._publisher(InstructionMessage, "/vla/task", qos("task"))
         self.chunks = self._publisher(ChunkMessage, "/vla/action_chunk", qos("action_chunk"))
+        self.hearts = self._publisher(PolicyStatus, "/vla/policy_status", qos("status"))
+        self.heart: dict[str, Any] | None = {"state": PolicyStatus.RUNNING}
         self._arm = self.node.create_client(SetBool, "/vla/arm")
         self._reset = self.node.create_client(Trigger, "/vla/reset")
         self.talking = threading.Event()
@@ -94,6 +98,8 @@ class Cell:
         while not self.closing.wait(0.01):
             if self.talking.is_set():
                 self.say_state()
+            if self.heart is not None:
+                self.hearts.publish(PolicyStatus(**{"inferences": self.sequence} | self.heart))
 
     def say_state(self) -> None:
         with self.change:
@@ -415,6 +421,23 @@ def test_diagnostics_give_counters_and_durations(cell: Cell) -> None:
     assert float(values["tick_ms_p99"]) > 0.0
 
 
+def test_while_the_solver_hangs_the_known_stop_goes_out_in_every_period(tmp_path: Path) -> None:
+    """The solver sleeps for 0.6 s, twice as long as any stop takes: the commands brake to rest meanwhile."""
+    with safety_alone(tmp_path, "fault_injection.hanging_safety_node") as running:
+        cell = Cell(running)
+        cell.wait_until_heard(cell.states)
+        cell.wait_for(lambda: bool(cell.statuses))
+        cell.run()
+        cell.policy_until(lambda: bool(cell.commands) and max(map(abs, cell.commands[-1].points[0].velocities)) > 0.05)
+        overruns = cell.statuses[-1].overruns
+        running.process("safety_node").signal(signal.SIGUSR1)
+        cell.wait_for(lambda: not any(cell.commands[-1].points[0].velocities))  # nobody sends chunks any more
+        status = cell.wait_for_state("HOLD", "tick_overrun")
+        assert status.overruns - overruns > 20  # of the 60 periods that it hung
+        cell.policy_until(lambda: cell.statuses[-1].state_name == "RUN")
+        cell.close()
+
+
 @pytest.fixture(scope="module")
 def stepped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cell]:
     with safety_alone(tmp_path_factory.mktemp("lockstep"), lockstep=True) as running:
@@ -457,6 +480,102 @@ def test_in_lock_step_one_state_is_one_command_with_its_stamp(stepped: Cell) -> 
     cell.wait_for(lambda: cell.statuses[-1].tick > ticks - 5)
     q = np.array([c.points[0].positions for c in cell.commands])
     assert (np.abs(np.diff(q, axis=0)) <= CONTRACT.joints.velocity * 0.01 + 1e-9).all()
+
+
+def test_a_missing_self_test_forbids_to_arm_until_it_has_passed(tmp_path: Path) -> None:
+    """A node whose table was never run: arming says how far it is, is refused, and is granted when it has passed."""
+    with safety_alone(tmp_path, selftest_folder=str(tmp_path / "kept")) as running:
+        cell = Cell(running)
+        cell.wait_until_heard(cell.states)
+        cell.wait_for(lambda: bool(cell.statuses))
+        first = cell.arm()
+        assert not first.success
+        assert "self-test is under way" in first.message
+        assert not cell.commands
+        end = time.monotonic() + 10 * DEADLINE
+        while not (answer := cell.arm()).success:
+            assert time.monotonic() < end, answer.message
+            time.sleep(0.2)
+        assert list((tmp_path / "kept").glob("*.json"))
+        cell.close()
+
+
+def test_a_layer_that_misses_a_fault_is_not_armed(tmp_path: Path) -> None:
+    """With the collision check switched off the layer touches what stands in the way: the table finds out."""
+    text = share_file("config/safety.yaml").read_text(encoding="utf-8")
+    assert text.count("enabled: true") == 1
+    (tmp_path / "careless.yaml").write_text(text.replace("enabled: true", "enabled: false"), encoding="utf-8")
+    with safety_alone(
+        tmp_path, safety=str(tmp_path / "careless.yaml"), selftest_folder=str(tmp_path / "kept")
+    ) as running:
+        cell = Cell(running)
+        cell.wait_until_heard(cell.states)
+        cell.wait_for(lambda: bool(cell.statuses))
+        end = time.monotonic() + 10 * DEADLINE
+        while "under way" in (answer := cell.arm()).message:
+            assert time.monotonic() < end, answer.message
+            time.sleep(0.2)
+        assert not answer.success
+        assert "missed" in answer.message
+        assert "in the way" in answer.message
+        assert not cell.commands
+        assert not list((tmp_path / "kept").glob("*.json"))
+        cell.close()
+
+
+def test_the_self_test_runs_on_demand_and_disturbs_nothing(runner: GraphRunner, cell: Cell) -> None:
+    cell.run()
+    client = runner.node.create_client(Trigger, "/vla/selftest")
+    assert client.wait_for_service(DEADLINE)
+    future = client.call_async(Trigger.Request())
+    moved = len(cell.commands)
+    end = time.monotonic() + 10 * DEADLINE
+    while not future.done():
+        assert time.monotonic() < end
+        cell.chunks.publish(cell.chunk())
+        time.sleep(0.1)
+    answer = future.result()
+    assert answer.success, answer.message
+    assert "faults stopped" in answer.message
+    assert len(cell.commands) > moved + 50  # it was commanded all the time
+    runner.node.destroy_client(client)
+
+
+def test_a_policy_without_a_heartbeat_is_not_followed(cell: Cell) -> None:
+    cell.run()
+    cell.heart = None
+    cell.policy_until(lambda: cell.statuses[-1].reason == "policy_silent")  # its chunks go on coming
+    assert cell.wait_for_state("HOLD", "policy_silent").armed
+    cell.heart = {"state": PolicyStatus.RUNNING}
+    cell.policy_until(lambda: cell.statuses[-1].state_name == "RUN")
+
+
+@pytest.mark.parametrize(
+    ("heart", "reason"),
+    [
+        ({"state": PolicyStatus.FAULT, "sentence": "out of memory"}, "policy_fault"),
+        ({"state": PolicyStatus.WAITING}, "policy_waiting"),
+        ({"state": PolicyStatus.RUNNING, "computing": 0.1, "inferences": 7}, "policy_stuck"),
+    ],
+)
+def test_a_policy_that_is_not_well_is_not_followed(cell: Cell, heart: dict[str, Any], reason: str) -> None:
+    cell.run()
+    cell.heart = heart
+    cell.policy_until(lambda: cell.statuses[-1].reason == reason)
+    assert str(heart.get("sentence", "")) in cell.statuses[-1].sentence
+
+
+def test_the_status_says_how_much_room_is_left(cell: Cell) -> None:
+    cell.run()
+    cell.policy_until(lambda: cell.statuses[-1].state_name == "RUN" and len(cell.statuses[-1].margins) > 8)
+    margins = dict(zip(cell.statuses[-1].margin_names, cell.statuses[-1].margins, strict=True))
+    q = np.array(cell.commands[-1].points[0].positions)
+    nearest = np.minimum(q - CONTRACT.joints.lower, CONTRACT.joints.upper - q).min()
+    assert margins["joint_position"] == pytest.approx(nearest, abs=0.05)
+    assert 0.0 < margins["obstacle"] < 1.0
+    assert 0.0 < margins["chunk"] <= 0.8
+    assert margins["heartbeat"] <= 0.1
+    assert cell.statuses[-1].steady_time == pytest.approx(time.monotonic(), abs=5.0)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -14,26 +16,59 @@ from vla_ros.errors import VlaError
 from vla_ros.evaluation.referee import Judgement, Referee
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.parameters import SafetyParameters
+from vla_ros.safety.policy_watch import Condition
 from vla_ros.safety.shadow import Shadow
 from vla_ros.types import FloatArray, Instruction, InstructionKind, Pose, SafetyState
 
 NASTY = np.array([np.nan, np.inf, -np.inf, 1e300, -1e300, 5e-324, 0.0, -0.0, 1e9, 7.0])
 """Values that programs stumble over."""
 
+WIDTH = 0.02
+"""Of a bin of durations, as a share."""
+
 SEGMENT = 2000
 """Ticks with one supervisor; then a fresh one begins."""
 
 
 @dataclass
+class Durations:
+    """Many durations, ms, as a histogram whose bins are 2 % wide: a million of them fit into a few lines."""
+
+    counts: dict[int, int] = field(default_factory=dict)
+
+    def take(self, milliseconds: float) -> None:
+        """Count one."""
+        bin = round(math.log(max(milliseconds, 1e-6)) / WIDTH)
+        self.counts[bin] = self.counts.get(bin, 0) + 1
+
+    def add(self, other: Durations) -> None:
+        """Count those of another."""
+        for bin, count in other.counts.items():
+            self.counts[bin] = self.counts.get(bin, 0) + count
+
+    def quantile(self, share: float) -> float:
+        """Return the duration that `share` of them do not exceed, ms; 0 when there are none."""
+        left = share * sum(self.counts.values())
+        for bin in sorted(self.counts):
+            left -= self.counts[bin]
+            if left <= 0.0:
+                return math.exp(bin * WIDTH)
+        return 0.0
+
+
+@dataclass
 class FuzzReport:
-    """What came of it: ticks by state, commands that were judged, ticks that raised, and how long ticks took, ms."""
+    """What came of it: ticks by state and reason, what the referee found, ticks that raised, and how long ticks took.
+
+    The time is the thread's own, ms: what else the machine does is not in it.
+    """
 
     ticks: int = 0
     states: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     judgement: Judgement = field(default_factory=Judgement)
     raised: list[str] = field(default_factory=list)
-    tick_ms: list[float] = field(default_factory=list)
+    tick_ms: Durations = field(default_factory=lambda: Durations())
 
     def add(self, other: FuzzReport) -> None:
         """Take another report in."""
@@ -42,17 +77,33 @@ class FuzzReport:
         self.reasons.update(other.reasons)
         self.judgement.add(other.judgement)
         self.raised += other.raised
-        self.tick_ms += other.tick_ms
+        self.tick_ms.add(other.tick_ms)
 
     def figures(self) -> dict[str, object]:
         """Return plain values for a report."""
-        p50, p99 = np.percentile(self.tick_ms or [0.0], [50.0, 99.0])
+        p50, p99 = self.tick_ms.quantile(0.5), self.tick_ms.quantile(0.99)
         return {
             "ticks": self.ticks, "commands": self.judgement.commands, "violations": self.judgement.total,
             "violations_by_kind": self.judgement.violations, "worst": self.judgement.worst, "raised": len(self.raised),
             "first_raised": self.raised[:3], "states": dict(self.states), "reasons": dict(self.reasons.most_common()),
-            "tick_ms_p50": round(float(p50), 3), "tick_ms_p99": round(float(p99), 3),
+            "tick_ms_p50": round(p50, 3), "tick_ms_p99": round(p99, 3),
         }  # fmt: skip
+
+    def values(self) -> dict[str, Any]:
+        """Return all of it as plain values; `from_values` is the inverse."""
+        return {
+            "ticks": self.ticks, "states": dict(self.states), "reasons": dict(self.reasons),
+            "judgement": asdict(self.judgement), "raised": self.raised, "tick_ms": asdict(self.tick_ms),
+        }  # fmt: skip
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> FuzzReport:
+        """Return the report of `values`."""
+        return cls(
+            int(values["ticks"]), Counter(values["states"]), Counter(values["reasons"]),
+            Judgement(**values["judgement"]), list(values["raised"]),
+            Durations({int(bin): int(count) for bin, count in values["tick_ms"]["counts"].items()}),
+        )  # fmt: skip
 
 
 def fuzz(
@@ -88,9 +139,9 @@ def fuzz_segment(
         try:
             with np.errstate(all="ignore"):
                 gremlin.play()
-                began = time.perf_counter()
+                began = time.thread_time()
                 decision = shadow.tick()
-                report.tick_ms.append(1e3 * (time.perf_counter() - began))
+                report.tick_ms.take(1e3 * (time.thread_time() - began))
         except Exception as error:
             report.raised.append(f"{type(error).__name__}: {error}")
             continue
@@ -120,6 +171,11 @@ class Gremlin:
             self._measure()
         if rng.random() < 0.002:
             shadow.now += float(rng.choice([0.05, 0.2, 3.0]))
+        if rng.random() < 0.004:
+            shadow.heart = rng.choice([None, *Condition])
+            shadow.computing = bool(rng.random() < 0.2)
+        if rng.random() < 0.05:
+            shadow.heart, shadow.computing = Condition.RUNNING, False
         if rng.random() < 0.001:
             shadow.stamp += float(rng.choice([-0.5, 0.3, 3600.0, -3600.0]))
 

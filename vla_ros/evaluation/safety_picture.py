@@ -38,7 +38,7 @@ def safety_picture(report: Mapping[str, Any], path: Path) -> None:
     left.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, title="violations in all")
     middle.set_xticks(range(3), [label.replace(" ", "\n", 1) for label in WAYS.values()], fontsize=8)
     middle.set(ylim=(0, 110), ylabel="%", title=f"success, 1 chunk in 8 spoilt (n={ways['filter']['scenes']})")
-    clean, fuzz, table = report["clean"], report["fuzz"], report["selftest"]
+    clean, fuzz, table = report["clean"], report["fuzz"], report["table"]
     lines = [
         ("fault table", f"{table['stopped']} of {table['tried']} stopped"),
         ("fuzzed ticks", f"{fuzz['ticks']:,}"),

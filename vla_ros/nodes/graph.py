@@ -6,7 +6,7 @@ The runner starts it as plain processes, the launch files as launch actions: bot
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ class NodeDescription:
         configure_timeout: Longest time for the process to appear and configure, s.
         activate_timeout: Longest time for it to activate, s.
         parameters: Its ROS parameters.
+        remappings: Topic to topic.
+        prefix: What stands before the command of its process.
     """
 
     name: str
@@ -46,6 +48,8 @@ class NodeDescription:
     configure_timeout: float
     activate_timeout: float
     parameters: Mapping[str, Value]
+    remappings: Mapping[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
 
     @property
     def module(self) -> str:

@@ -14,6 +14,7 @@ from vla_ros.errors import InstructionError
 from vla_ros.nodes.observer import Observer
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.transitions import GraphError
+from vla_ros.safety.selftest_record import UNDER_WAY
 
 SERVICE_TIMEOUT = 5.0
 """Longest time for a service to appear and to answer, s."""
@@ -58,6 +59,8 @@ class Operator:
     def arm(self, timeout: float) -> None:
         """Arm the robot, trying again while the safety layer has a reason not to.
 
+        A self-test that is under way has a limit of its own, so it does not count.
+
         Raises:
             GraphError: with that reason, when it stands for `timeout` s.
         """
@@ -66,6 +69,8 @@ class Operator:
             response = self.call(self._arm, SetBool.Request(data=True))
             if response.success:
                 return
+            if response.message.startswith(UNDER_WAY):
+                deadline = time.monotonic() + timeout
             if time.monotonic() > deadline:
                 raise GraphError(f"the robot could not be armed: {response.message}")
             time.sleep(ARM_AGAIN)

@@ -39,7 +39,9 @@ class NodeProcess:
         self.log_path = folder / f"{description.name}.log"
         parameters = folder / f"{description.name}.yaml"
         parameters.write_text(description.parameter_file(), encoding="utf-8")
-        command = [sys.executable, "-m", description.module, "--ros-args", "-r", f"__node:={description.name}",
+        names = {"__node": description.name, **description.remappings}
+        command = [*description.prefix, sys.executable, "-m", description.module, "--ros-args",
+                   *(word for name, to in names.items() for word in ("-r", f"{name}:={to}")),
                    "--params-file", str(parameters), "--disable-external-lib-logs"]  # fmt: skip
         self._process = subprocess.Popen(
             command,

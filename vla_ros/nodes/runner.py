@@ -282,6 +282,20 @@ class GraphRunner:
             self._progress(str(error))
             self._processes[description.name].end(time.monotonic() + 1.0)
 
+    def revive(self, name: str) -> None:
+        """Start a node that has ended for good once more, as an operator does who has looked at the robot.
+
+        Raises:
+            GraphError: when it does not come up.
+        """
+        description = next(one for one in self.descriptions if one.name == name)
+        self._launch(description)
+        self._bring(description, CONFIGURE)
+        self._bring(description, ACTIVATE)
+        self._write_state()
+        self.failure = ""
+        self._gone.discard(name)
+
     def _give_up(self, description: NodeDescription, process: NodeProcess, code: int) -> None:
         self._gone.add(description.name)
         sentence = f"{description.name} ended with {code}\n--- {process.log_path}\n{process.last_lines()}"

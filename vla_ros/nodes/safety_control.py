@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
 
 import numpy as np
 from rclpy.clock import Clock
+from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from vla_ros.errors import ChunkError, InstructionError, ObservationError
-from vla_ros.msg import ActionChunk, SafetyStatus
+from vla_ros.msg import ActionChunk, PolicyStatus, SafetyStatus
 from vla_ros.nodes.conversions import (
     joint_state_to_robot_state,
     message_to_chunk,
     message_to_instruction,
     seconds_to_stamp,
 )
+from vla_ros.nodes.safety_conversions import decision_to_status, message_to_heartbeat
 from vla_ros.nodes.safety_inputs import Inputs
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.estop import EstopSignal
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.supervisor import Counters, SafetySupervisor
-from vla_ros.types import Pose, SafetyDecision, SafetyState
+from vla_ros.types import FloatArray, Pose, SafetyDecision, SafetyState
 
 STATUS_PERIOD = 0.05
 """At least so often the status goes out, s."""
@@ -38,7 +41,10 @@ again is then the same run, whatever the order in which two processes were serve
 
 
 class SafetyControl:
-    """One supervisor with its messages. For the control thread alone, but for `inputs`, `estop` and `take_notes`."""
+    """One supervisor with its messages, for the control thread alone.
+
+    Other threads may use `inputs`, `estop`, `note`, `take_notes` and `tick_instead`.
+    """
 
     def __init__(
         self,
@@ -48,21 +54,26 @@ class SafetyControl:
         publish_arm: Callable[[JointTrajectory], None],
         publish_gripper: Callable[[JointTrajectory], None],
         publish_status: Callable[[SafetyStatus], None],
+        take_button: Callable[[], list[Bool]],
+        take_heartbeats: Callable[[], list[PolicyStatus]],
         clock: Clock,
         estop_timeout: float,
         lockstep: bool,
     ) -> None:
-        """Build the supervisor; disarmed."""
+        """Build the supervisor; disarmed. In lock step a policy may take its time, so no heartbeat counts."""
         self._contract, self._parameters = contract, parameters
         self._publish_arm, self._publish_gripper = publish_arm, publish_gripper
         self._publish_status = publish_status
         self._clock, self._lockstep = clock, lockstep
-        self._supervisor = SafetySupervisor(contract, parameters)
+        self._take_button, self._take_heartbeats = take_button, take_heartbeats
+        self._supervisor = SafetySupervisor(contract, parameters, heartbeat=not lockstep)
         self.period = self._supervisor.period
         self.inputs = Inputs()
         self.estop = EstopSignal(estop_timeout)
         self.durations: deque[float] = deque(maxlen=1000)
         self.lockstep_time = 0.0
+        self._turn, self._sent = threading.Lock(), 0
+        self.commanded_at = np.inf  # when the last command began to be made, s; inf while there are none
         self.sentence = Reason.DISARMED.sentence
         self._notes: deque[str] = deque(maxlen=32)
         self._pressed = False
@@ -124,11 +135,15 @@ class SafetyControl:
         began = time.perf_counter()
         self._take_estop(now)
         self._take_instructions(now)
+        for message in self._take_heartbeats()[-1:]:
+            self._supervisor.receive_heartbeat(message_to_heartbeat(message), now)
         self._take_joint_state(now)
         self._take_chunk(now)
         decision = self._supervisor.tick(now)
         if decision.joint_positions is not None:
             self._command(decision, now)
+        elif not self._supervisor.commanding:
+            self.commanded_at = np.inf
         self.sentence = decision.sentence
         told = (decision.state, decision.reason if decision.state is not SafetyState.RUN else "")
         if told != self._told or now >= self._status_due or now < self._status_due - STATUS_PERIOD:
@@ -139,7 +154,20 @@ class SafetyControl:
         self.durations.append(time.perf_counter() - began)
         return decision
 
+    def tick_instead(self, now: float) -> None:
+        """Send the next row of the known stop, because the command of this tick is late; for the watch's thread."""
+        with self._turn:
+            taken = self._supervisor.brake_instead(now, self._sent)
+            if taken is None:
+                return
+            step, opening = taken
+            self._send(step.positions, step.velocities, opening, now)
+            self._sent = step.serial
+            self.commanded_at = now - self._parameters.timing.tick_budget  # the next one is due a period from here
+
     def _take_estop(self, now: float) -> None:
+        for message in self._take_button():
+            self.estop.receive(bool(message.data), time.monotonic())
         pressed = self.estop.take(time.monotonic())
         if pressed and (not self._pressed or self._supervisor.state is not SafetyState.ESTOP):
             self._supervisor.press_estop(now)
@@ -155,12 +183,14 @@ class SafetyControl:
                 self.note(f"instruction refused: {error}")
 
     def _take_joint_state(self, now: float) -> None:
-        message = self.inputs.take_joint_state()
-        if message is None:
+        taken = self.inputs.take_joint_state()
+        if taken is None:
             return
+        message, received = taken
+        received = now if self._lockstep else min(received, now)  # it may have come while this tick began
         try:
             state = joint_state_to_robot_state(message, self._contract, self._supervisor.kinematics)
-            self._supervisor.receive_state(state, now)
+            self._supervisor.receive_state(state, received)
         except ObservationError as error:
             self._supervisor.refuse_state(now)
             self.note(f"joint state refused: {error}")
@@ -200,11 +230,16 @@ class SafetyControl:
     def _command(self, decision: SafetyDecision, now: float) -> None:
         if decision.joint_positions is None or decision.joint_velocities is None or decision.gripper_opening is None:
             return
+        serial = self._supervisor.commanded.serial
+        with self._turn:  # commands go out in the order in which they were made, each of them once
+            if serial > self._sent or self._lockstep:
+                self._send(decision.joint_positions, decision.joint_velocities, decision.gripper_opening, now)
+                self._sent, self.commanded_at = serial, now
+
+    def _send(self, positions: FloatArray, velocities: FloatArray, opening: float, now: float) -> None:
         joints, gripper = self._contract.joints, self._contract.gripper
-        each = decision.gripper_opening / len(gripper.names)
-        self._publish_arm(
-            self._trajectory(joints.names, decision.joint_positions.tolist(), decision.joint_velocities.tolist(), now)
-        )
+        each = opening / len(gripper.names)
+        self._publish_arm(self._trajectory(joints.names, positions.tolist(), velocities.tolist(), now))
         self._publish_gripper(self._trajectory(gripper.names, [each] * len(gripper.names), [], now))
 
     def _trajectory(
@@ -221,26 +256,8 @@ class SafetyControl:
         return message
 
     def _status(self, decision: SafetyDecision, now: float) -> SafetyStatus:
-        supervisor, counters = self._supervisor, self._supervisor.counters
-        message = SafetyStatus(
-            state=int(decision.state),
-            state_name=decision.state.name,
-            reason_code=supervisor.reason.code,
-            reason=decision.reason,
-            sentence=decision.sentence,
-            armed=supervisor.armed,
-            observation_age=-1.0 if decision.observation_age is None else decision.observation_age,
-            speed_scale=decision.speed_scale,
-            axes=list(decision.executed),
-            proposed=list(decision.proposed.values()),
-            executed=list(decision.executed.values()),
-            tick=counters.ticks,
-            missed_ticks=counters.missed_ticks,
-            commands=counters.commands,
-            corrections=counters.corrections,
-            rejected_chunks=counters.rejected_chunks,
-            instruction_sequence=supervisor.instruction_sequence,
-        )
+        steady = time.monotonic() if self._lockstep else now
+        message = decision_to_status(decision, self._supervisor, now, steady)
         message.header.stamp = seconds_to_stamp(now) if self._lockstep else self._clock.now().to_msg()
         message.header.frame_id = self._contract.base_frame
         return message

@@ -10,6 +10,7 @@ from vla_ros.nodes.qos import qos
 from vla_ros.robot.contract import RobotContract
 
 CHUNK_TOPIC = "/vla/action_chunk"
+HEARTBEAT_TOPIC = "/vla/policy_status"
 
 
 class GraphWatch:
@@ -22,17 +23,20 @@ class GraphWatch:
         self._command_topics = (controllers.arm_topic, controllers.gripper_topic)
         self._inputs = {
             controllers.joint_states_topic: "joint_states", CHUNK_TOPIC: "action_chunk", "/vla/task": "task",
-            "/vla/estop": "estop",
+            "/vla/estop": "estop", HEARTBEAT_TOPIC: "status",
         }  # fmt: skip
 
     def chunk_strangers(self) -> str:
-        """Say who the several senders of chunks are; "" while there is at most one.
+        """Say who the several senders of chunks or heartbeats are; "" while there is at most one of each.
 
         rclpy does not say which publisher a message came from, so with two of them none is believed. A process that was
         started again has the name of the one before, whose end the middleware may not have noticed yet.
         """
-        names = sorted(self._publishers(CHUNK_TOPIC))
-        return f"several nodes publish {CHUNK_TOPIC}: {', '.join(names)}; none is followed" if len(names) > 1 else ""
+        for topic in (CHUNK_TOPIC, HEARTBEAT_TOPIC):
+            names = sorted(self._publishers(topic))
+            if len(names) > 1:
+                return f"several nodes publish {topic}: {', '.join(names)}; none is followed"
+        return ""
 
     def complaint(self) -> str:
         """Say what forbids to arm: strangers, or inputs that are never delivered; "" when nothing does."""

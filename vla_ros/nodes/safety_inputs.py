@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+import time
 
 from sensor_msgs.msg import JointState
 
@@ -21,15 +21,16 @@ class Inputs:
     def __init__(self) -> None:
         """Start empty."""
         self._lock = threading.Lock()
-        self._joint_state: JointState | None = None
+        self._joint_state: tuple[JointState, float] | None = None
         self._history: History[JointState] = History(HISTORY)
         self._chunk: tuple[ActionChunk, bool] | None = None
-        self._instructions: deque[Instruction] = deque(maxlen=2)
+        self._stop: Instruction | None = None
+        self._task: Instruction | None = None
 
     def offer_joint_state(self, message: JointState) -> None:
         """Leave the newest joint state."""
         with self._lock:
-            self._joint_state = message
+            self._joint_state = message, time.monotonic()
             self._history.add(stamp_to_seconds(message.header.stamp), message)
 
     def offer_chunk(self, message: ActionChunk, foreign: bool) -> None:
@@ -38,20 +39,27 @@ class Inputs:
             self._chunk = (message, foreign)
 
     def offer_instruction(self, message: Instruction) -> None:
-        """Leave an instruction; a stop is not pushed out by the one task behind it."""
+        """Leave an instruction: the newest stop and the newest task, so that no number of tasks pushes a stop out."""
         with self._lock:
-            self._instructions.append(message)
+            if message.kind == Instruction.STOP:
+                self._stop = message
+            else:
+                self._task = message
 
-    def take_joint_state(self) -> JointState | None:
-        """Return the newest joint state once."""
+    def take_joint_state(self) -> tuple[JointState, float] | None:
+        """Return the newest joint state once, and when it came, steady clock, s."""
         with self._lock:
-            message, self._joint_state = self._joint_state, None
-            return message
+            taken, self._joint_state = self._joint_state, None
+            return taken
 
     def take_instruction(self) -> Instruction | None:
-        """Return the oldest instruction that is left."""
+        """Return an instruction that is left, a stop before a task; which of them is older, the gate finds out."""
         with self._lock:
-            return self._instructions.popleft() if self._instructions else None
+            if self._stop is not None:
+                stop, self._stop = self._stop, None
+                return stop
+            task, self._task = self._task, None
+            return task
 
     def take_chunk(self, until: float) -> tuple[ActionChunk, bool] | None:
         """Return the newest chunk once, if its observation is not younger than `until`, s."""

@@ -46,6 +46,7 @@ class WorkerStatus:
         inference_ms_p50: Median of the recent ones.
         inference_ms_p99: Their 99th percentile.
         trust: Of the latest chunk, 0 to 1.
+        computing: How long the inference under way has been computing, s; 0 between inferences.
     """
 
     state: WorkerState
@@ -57,6 +58,7 @@ class WorkerStatus:
     inference_ms_p50: float = 0.0
     inference_ms_p99: float = 0.0
     trust: float = 0.0
+    computing: float = 0.0
 
 
 class InferenceWorker:
@@ -94,6 +96,7 @@ class InferenceWorker:
         self._started_at: float | None = None
         self._inferences = self._dropped = self._chunks = 0
         self._latencies: deque[float] = deque(maxlen=LATENCY_WINDOW)
+        self._latency_of, self._latency = 0, (0.0, 0.0, 0.0)
         self._trust = 0.0
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
@@ -127,20 +130,29 @@ class InferenceWorker:
     def status(self) -> WorkerStatus:
         """Return what the worker is at."""
         with self._change:
-            state, sentence = self._describe(time.monotonic())
-            recent = np.asarray(self._latencies) if self._latencies else np.zeros(1)
-            p50, p99 = np.percentile(recent, [50.0, 99.0])
+            now = time.monotonic()
+            state, sentence = self._describe(now)
+            newest, p50, p99 = self._latency_figures()
             return WorkerStatus(
                 state=state,
                 sentence=sentence,
                 instruction_sequence=self._instruction.sequence if self._instruction else 0,
                 inferences=self._inferences,
                 dropped_observations=self._dropped,
-                inference_ms=float(recent[-1]),
-                inference_ms_p50=float(p50),
-                inference_ms_p99=float(p99),
+                inference_ms=newest,
+                inference_ms_p50=p50,
+                inference_ms_p99=p99,
                 trust=self._trust,
+                computing=0.0 if self._started_at is None else max(now - self._started_at, 1e-9),
             )
+
+    def _latency_figures(self) -> tuple[float, float, float]:
+        """Return the newest latency, median and 99th percentile, ms: heartbeats ask more often than they change."""
+        if self._latency_of != self._inferences:
+            recent = np.asarray(self._latencies) if self._latencies else np.zeros(1)
+            p50, p99 = np.percentile(recent, [50.0, 99.0])
+            self._latency_of, self._latency = self._inferences, (float(recent[-1]), float(p50), float(p99))
+        return self._latency
 
     def close(self, timeout: float = 5.0) -> bool:
         """End the thread; False when the policy did not come back within `timeout` s (it is then left behind)."""

@@ -10,12 +10,21 @@ import pinocchio
 
 from vla_ros.errors import ContractError
 from vla_ros.robot.contract import RobotContract
-from vla_ros.safety.parameters import CollisionParameters, Obstacle
+from vla_ros.safety.obstacles import Obstacle, Shape
+from vla_ros.safety.parameters import CollisionParameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.types import FloatArray
 
 WAVER = 2e-4
 """What is on its way out of a collision may waver by this, m, before it counts as going back in."""
+
+
+KINDS = (Reason.SELF_COLLISION, Reason.OBSTACLE)
+"""Kinds of pairs."""
+
+_SHAPES = {
+    Shape.BOX: coal.Box, Shape.SPHERE: coal.Sphere, Shape.CYLINDER: coal.Cylinder, Shape.CAPSULE: coal.Capsule,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,8 +104,9 @@ class CollisionModel:
                     )
                     self._indices.append((first, second))
         for obstacle in obstacles:
-            placement = pinocchio.SE3(np.eye(3), np.array(obstacle.position))
-            shape = coal.Box(*(float(side) for side in obstacle.size))
+            turned = pinocchio.rpy.rpyToMatrix(*(float(angle) for angle in obstacle.rotation))
+            placement = pinocchio.SE3(turned, np.array(obstacle.position))
+            shape = _SHAPES[obstacle.shape](*(float(size) for size in obstacle.dimensions))
             index = self._shapes.addGeometryObject(pinocchio.GeometryObject(obstacle.name, 0, 0, placement, shape))
             for part in parts:
                 if joints[part] > 0:
@@ -131,6 +141,12 @@ class CollisionModel:
     def held(self, distances: FloatArray) -> FloatArray:
         """Return what every pair must keep when it starts from `distances`: its required distance, or what it has."""
         return np.asarray(np.minimum(self._required, distances - WAVER), dtype=np.float64)
+
+    def clearances(self, distances: FloatArray) -> dict[str, float]:
+        """Return how much of `distances` is left above what is required, m, least of each kind of pair."""
+        left = distances - self._required
+        kinds = {reason.label: [pair.reason is reason for pair in self.pairs] for reason in KINDS}
+        return {name: float(left[chosen].min()) for name, chosen in kinds.items() if any(chosen)}
 
     def violated(
         self, positions: FloatArray, held: FloatArray, near: FloatArray, distances: FloatArray

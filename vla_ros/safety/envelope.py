@@ -74,6 +74,12 @@ class Envelope:
             self._distances, self.approaches = self._collision.approaches(positions)
             self._held = np.maximum(self._held, self._collision.held(self._distances))
 
+    def clearances(self) -> dict[str, float]:
+        """Return by how much the nearest pairs of each kind are further apart than they must be, m."""
+        if self._collision is None:
+            return {}
+        return self._collision.clearances(self._distances)
+
     def _excess_of_joints(self, positions: FloatArray) -> FloatArray:
         """Return by how much each joint is outside of its limits, same shape as `positions` (..., n), rad."""
         return _excess(positions, self._joints.lower, self._joints.upper)

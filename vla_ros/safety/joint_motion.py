@@ -6,7 +6,7 @@ a whole tick), braking needs no computation: it reads the next row of a table th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import ruckig
@@ -36,12 +36,13 @@ class Stop:
 
 @dataclass(frozen=True)
 class JointStep:
-    """One tick of motion, (n,) each, and the `stop` that can follow it."""
+    """One tick of motion, (n,) each, and the `stop` that can follow it; `serial` counts what was commanded."""
 
     positions: FloatArray
     velocities: FloatArray
     accelerations: FloatArray
     stop: Stop
+    serial: int = 0
 
 
 class JointMotion:
@@ -63,6 +64,7 @@ class JointMotion:
         self._input.max_jerk = joints.jerk
         # Speed that one tick can gain and yet end without acceleration, so that targets within it are reached.
         self.reachable = joints.acceleration * np.maximum(period - joints.acceleration / joints.jerk, 0.25 * period)
+        self._serial = 0
         self.seed(joints.home)
 
     def seed(self, positions: FloatArray) -> None:
@@ -70,7 +72,7 @@ class JointMotion:
         positions = np.array(positions, dtype=np.float64)
         rest = np.zeros_like(positions)
         stop = Stop(positions[None], rest[None], rest[None])
-        self._current = JointStep(positions, rest, rest, stop)
+        self._current = JointStep(positions, rest, rest, stop, self._serial)
         self._stopped_rows = 0
 
     @property
@@ -102,17 +104,22 @@ class JointMotion:
         step = JointStep(positions, speeds, accelerations, Stop(*stop))
         return step if self._within_limits(step) else None
 
-    def accept(self, step: JointStep) -> None:
-        """Command `step`."""
-        self._current = step
+    def accept(self, step: JointStep) -> JointStep:
+        """Command `step`, and return it with its number."""
+        self._serial += 1
         self._stopped_rows = 0
+        self._current = replace(step, serial=self._serial)
+        return self._current
 
     def brake(self) -> JointStep:
         """Command the next row of the stop that was made with the last accepted step, and return it."""
         stop = self._current.stop
         row = min(self._stopped_rows, stop.rows - 1)
         self._stopped_rows += 1
-        self._current = JointStep(stop.positions[row], stop.velocities[row], stop.accelerations[row], stop)
+        self._serial += 1
+        self._current = JointStep(
+            stop.positions[row], stop.velocities[row], stop.accelerations[row], stop, self._serial
+        )  # fmt: skip
         return self._current
 
     def remaining_stop(self) -> FloatArray:

@@ -9,13 +9,14 @@ target -> CartesianFilter -> DifferentialIK -> JointMotion.propose -> Envelope.j
 from __future__ import annotations
 
 import contextlib
+import threading
 from dataclasses import dataclass
 
 import numpy as np
 import pinocchio
 
 from vla_ros.actions.blending import PoseTarget
-from vla_ros.errors import KinematicsError
+from vla_ros.errors import KinematicsError, VlaError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.differential_ik import DifferentialIK
 from vla_ros.robot.kinematics import Kinematics
@@ -56,8 +57,12 @@ class MotionResult:
     braked: bool
 
 
+class TickOverrunError(VlaError):
+    """While a step was computed, another thread had to take the one of the known stop in its place."""
+
+
 class Motion:
-    """The commanded motion of the arm and what may be done to it; one thread at a time."""
+    """The commanded motion of the arm and what may be done to it; one thread at a time, but for `brake_instead`."""
 
     def __init__(self, contract: RobotContract, parameters: SafetyParameters, kinematics: Kinematics) -> None:
         """Build every stage from the contract's limits."""
@@ -77,6 +82,8 @@ class Motion:
             contract, kinematics, motion.workspace_tolerance, collision if parameters.collision.enabled else None
         )
         self._braking = motion.brake_share * contract.cartesian.linear_acceleration
+        self._turn = threading.Lock()
+        self._overruns = 0
         self.seed(contract.joints.home)
 
     def seed(self, positions: FloatArray) -> None:
@@ -88,23 +95,44 @@ class Motion:
         self._stepped = False
         self.placement: pinocchio.SE3 = self._kinematics.placement(self.joints.current.positions)
 
-    def begin_tick(self) -> None:
-        """Allow the one step of this tick."""
-        self._stepped = False
+    def begin_tick(self) -> int:
+        """Allow the one step of this tick; returns how many `brake_instead` took since the one before."""
+        with self._turn:
+            overruns, self._overruns, self._stepped = self._overruns, 0, False
+        return overruns
 
     def brake(self) -> JointStep:
         """Follow the stop behind the last command; needs no computation that could fail.
 
         When this tick has had its step already, what is left of the stop begins with the next one.
+
+        Raises:
+            TickOverrunError: when `brake_instead` has taken the step of this tick.
         """
-        if self._stepped:
-            return self.joints.current
-        self._stepped = True
-        step = self.joints.brake()
+        with self._turn:
+            if self._overruns:
+                raise TickOverrunError("the step of this tick has been taken")
+            if self._stepped:
+                return self.joints.current
+            self._stepped = True
+            step = self.joints.brake()
         self._twist = None  # a stop is steeper than the filter's limits, and no measure for what follows it
         with contextlib.suppress(Exception):  # what it is good for can wait for the next tick, the step cannot
             self._note(step)
         return step
+
+    def brake_instead(self, sent: int) -> JointStep:
+        """Return what to command in place of a tick that does not come to its end; any thread.
+
+        That is the step that was taken last, when its number is beyond `sent`, or the next row of the stop. What the
+        tick may still find after that is thrown away: it comes too late.
+        """
+        with self._turn:
+            if self.joints.current.serial > sent:
+                return self.joints.current
+            self._overruns += 1
+            self._twist = None
+            return self.joints.brake()
 
     def follow(self, asked: PoseTarget, ahead: PoseTarget, later: PoseTarget, scale: float) -> MotionResult:
         """Move towards the plan for one tick.
@@ -219,8 +247,7 @@ class Motion:
                 continue
             verdict, place = self._envelope.judge(step)
             if verdict is Reason.OK:
-                self.joints.accept(step)
-                self._stepped = True
+                step = self._accept(step)
                 self._note(step)
                 if share < 1.0:
                     return MotionResult(step, wanted, refused, where, False)
@@ -228,6 +255,27 @@ class Motion:
             if share == 1.0:
                 refused, where = verdict, place
         return MotionResult(self.brake(), wanted, refused, where, True)
+
+    def _accept(self, step: JointStep) -> JointStep:
+        with self._turn:
+            if self._overruns:
+                raise TickOverrunError("the step was ready too late")
+            self._stepped = True
+            return self.joints.accept(step)
+
+    def margins(self) -> dict[str, float]:
+        """Return how far the last command is from each limit; names and units are those of SafetyStatus.msg."""
+        current, joints = self.joints.current, self._joints
+        room, _ = self.filter.faces(np.asarray(self.placement.translation))
+        position = np.minimum(current.positions - joints.lower, joints.upper - current.positions)
+        singular = np.linalg.svd(self._kinematics.jacobian(current.positions), compute_uv=False)[-1]
+        return {
+            "joint_position": float(position.min()),
+            "joint_velocity": float(1.0 - (np.abs(current.velocities) / joints.velocity).max()),
+            "workspace": float(room.min()),
+            **self._envelope.clearances(),
+            "singularity": float(singular) - self._parameters.kinematics.singular_value,
+        }
 
     def _note(self, step: JointStep) -> None:
         if np.array_equal(step.positions, self._noted):

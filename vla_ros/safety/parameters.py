@@ -12,7 +12,7 @@ import yaml
 
 from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
-from vla_ros.types import FloatArray, frozen_array
+from vla_ros.safety.obstacles import Obstacle, parse_obstacles
 
 SAFETY_FILE = "config/safety.yaml"
 
@@ -26,6 +26,9 @@ class TimingParameters:
     rate_hz: float
     state_timeout: float
     chunk_timeout: float
+    policy_slow: float
+    policy_timeout: float
+    inference_timeout: float
     observation_slow_age: float
     observation_hold_age: float
     future_tolerance: float
@@ -36,6 +39,7 @@ class TimingParameters:
     resume_chunks: int
     missed_ticks_slow: int
     missed_ticks_hold: int
+    tick_budget: float
 
     @property
     def period(self) -> float:
@@ -50,6 +54,11 @@ class TimingParameters:
         )
         _require(self.exhausted_grace <= 0.1, f"timing.exhausted_grace is {self.exhausted_grace}, expected at most 0.1")
         _require(self.missed_ticks_slow < self.missed_ticks_hold, "timing.missed_ticks_slow must be below _hold")
+        _require(self.policy_slow < self.policy_timeout, "timing.policy_slow must be below policy_timeout")
+        _require(
+            self.tick_budget < self.period,
+            f"timing.tick_budget is {self.tick_budget}, expected less than a tick ({self.period} s)",
+        )
 
 
 @dataclass(frozen=True)
@@ -112,15 +121,6 @@ class CollisionParameters:
 
 
 @dataclass(frozen=True)
-class Obstacle:
-    """A box, axes of the base frame: `size` (3,) m and `position` (3,) m of its centre."""
-
-    name: str
-    size: FloatArray
-    position: FloatArray
-
-
-@dataclass(frozen=True)
 class SafetyParameters:
     """All of it; `load_parameters` reads it from YAML."""
 
@@ -165,7 +165,7 @@ def parse_parameters(text: str, where: str = "safety parameters") -> SafetyParam
         gripper=_section(GripperParameters, lines["gripper"], f"{where}: gripper"),
         trust=_section(TrustParameters, lines["trust"], f"{where}: trust"),
         collision=_section(CollisionParameters, lines["collision"], f"{where}: collision"),
-        obstacles=_obstacles(lines["obstacles"], f"{where}: obstacles"),
+        obstacles=parse_obstacles(lines["obstacles"], f"{where}: obstacles"),
     )
 
 
@@ -199,25 +199,3 @@ def _section(kind: type[Section], content: Any, where: str) -> Section:  # noqa:
             raise ContractError(f"{where}.{name}: expected a whole number, got {value!r}")
         values[name] = int(value) if types[name] == "int" else float(value)
     return kind(**values)
-
-
-def _obstacles(content: Any, where: str) -> tuple[Obstacle, ...]:  # noqa: ANN401
-    if content is None:  # an empty section: a robot in free space, said on purpose
-        return ()
-    if not isinstance(content, Mapping):
-        raise ContractError(f"{where}: expected a mapping from name to box, got {type(content).__name__}")
-    obstacles = []
-    for name, value in content.items():
-        lines = _lines(value, {"size", "position"}, f"{where}.{name}")
-        vectors = {}
-        for key in ("size", "position"):
-            try:
-                vectors[key] = frozen_array(lines[key])
-            except (TypeError, ValueError) as error:
-                raise ContractError(f"{where}.{name}.{key}: expected 3 numbers, got {lines[key]!r}") from error
-            if vectors[key].shape != (3,) or not np.isfinite(vectors[key]).all():
-                raise ContractError(f"{where}.{name}.{key}: expected 3 finite numbers, got {lines[key]!r}")
-        if not (vectors["size"] > 0.0).all():
-            raise ContractError(f"{where}.{name}.size: expected numbers above 0, got {lines['size']!r}")
-        obstacles.append(Obstacle(str(name), vectors["size"], vectors["position"]))
-    return tuple(obstacles)

@@ -71,6 +71,17 @@ class PlanFollower:
             return Reason.CHUNK_EXHAUSTED, f"(after {duration:.2f} s)"
         return Reason.OK, ""
 
+    def margins(self, now: float) -> dict[str, float]:
+        """Return how long, s, until the silence of the policy and the age of the observation hold the arm."""
+        age = self.age(now)
+        if self.accepted is None or age is None:
+            return {}
+        timing = self._timing
+        return {
+            "chunk": timing.chunk_timeout - (now - self.accepted.received),
+            "observation": timing.observation_hold_age - age,
+        }
+
     def speed_scale(self, now: float) -> tuple[float, Reason, str]:
         """Return the share of the allowed speed at `now`, and why it is not 1."""
         timing, age = self._timing, self.age(now)

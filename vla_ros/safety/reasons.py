@@ -64,6 +64,12 @@ class Reason(Enum):
     ESTOP_LATCHED = "estop_latched", "The emergency stop was pressed; a reset is needed."
     MOVING = "moving", "The arm is moving by itself, so it cannot be armed."
     OUTSIDE_LIMITS = "outside_limits", "The measured joints are outside of their limits by more than can be recovered."
+    POLICY_SILENT = "policy_silent", "The policy's heartbeat has stopped."
+    POLICY_STUCK = "policy_stuck", "One inference of the policy takes longer than its deadline."
+    POLICY_FAULT = "policy_fault", "The policy says that it cannot go on."
+    POLICY_WAITING = "policy_waiting", "The policy says that it has nothing fresh to work on."
+    CONFIGURATION = "configuration", "A limit or a parameter is missing or makes no sense; it was refused."
+    TICK_OVERRUN = "tick_overrun", "A command was not ready in time; the arm braked along a stop known to be safe."
 
     label: str
     sentence: str

@@ -16,7 +16,10 @@ from vla_ros.actions.decoding import PoseTrajectory, encode
 from vla_ros.errors import ObservationError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.safety.collision import CollisionModel
 from vla_ros.safety.parameters import SafetyParameters
+from vla_ros.safety.policy_watch import Condition, Heartbeat
+from vla_ros.safety.reasons import Reason
 from vla_ros.safety.supervisor import SafetySupervisor
 from vla_ros.types import ActionChunk, FloatArray, Pose, RobotState, SafetyDecision
 
@@ -33,7 +36,9 @@ class Shadow:
     def __init__(self, contract: RobotContract, parameters: SafetyParameters, q: FloatArray | None = None) -> None:
         """Put the arm at joint positions `q` (n,) rad, by default at home; disarmed."""
         self.contract, self.parameters = contract, parameters
-        self.supervisor = SafetySupervisor(contract, parameters)
+        self.heart: Condition | None = Condition.RUNNING
+        self.computing, self.inferences = False, 0
+        self.restart_layer()
         self.kinematics = Kinematics(contract)
         self.q: FloatArray = np.array(contract.joints.home if q is None else q, dtype=np.float64)
         self.velocities: FloatArray = np.zeros(contract.joints.count)
@@ -43,6 +48,10 @@ class Shadow:
         self.commands: list[FloatArray] = [self.q.copy()]
         self.openings: list[float] = [self.opening]
         self.period = self.supervisor.period
+
+    def restart_layer(self) -> None:
+        """Let the layer be another one that knows of nothing; the arm stays as it is."""
+        self.supervisor = SafetySupervisor(self.contract, self.parameters, heartbeat=True)
 
     def pose(self) -> Pose:
         """Where the tool is."""
@@ -72,9 +81,11 @@ class Shadow:
             self.sense()
 
     def pass_time(self) -> None:
-        """Advance both clocks by one period."""
+        """Advance both clocks by one period; the policy's heart beats, if it does."""
         self.now += self.period
         self.stamp += self.period
+        if self.heart is not None:
+            self.supervisor.receive_heartbeat(Heartbeat(self.heart, self.inferences, self.computing), self.now)
 
     def tick(self, sense: bool = True) -> SafetyDecision:
         """One period."""
@@ -85,12 +96,24 @@ class Shadow:
         if decision.joint_positions is None or decision.gripper_opening is None:
             self.velocities = np.zeros_like(self.q)
             return decision
-        self.velocities = (decision.joint_positions - self.q) / self.period
-        self.q = np.array(decision.joint_positions)
-        self.opening = decision.gripper_opening
+        self.carry_out(decision.joint_positions, decision.gripper_opening)
+        return decision
+
+    def carry_out(self, positions: FloatArray, opening: float) -> None:
+        """Let the arm do a command: joint positions (n,) rad and the gripper's opening, m."""
+        self.velocities = (positions - self.q) / self.period
+        self.q = np.array(positions)
+        self.opening = opening
         self.commands.append(self.q.copy())
         self.openings.append(self.opening)
-        return decision
+
+    def clearance(self) -> float:
+        """Return the smallest distance to a declared obstacle over all commands, m, by a model of its own."""
+        model = CollisionModel(self.contract, self.parameters.collision, self.parameters.obstacles)
+        chosen = [pair.reason is Reason.OBSTACLE for pair in model.pairs]
+        if not any(chosen):
+            return np.inf
+        return min(float(model.distances(q)[chosen].min()) for q in self.commands)
 
     def actions(self, positions: FloatArray, openings: FloatArray | float | None = None) -> FloatArray:
         """Return the rows that bring the tool through `positions` (k, 3) m, its orientation as it is."""
@@ -112,6 +135,7 @@ class Shadow:
     def chunk(self, actions: object, **changes: object) -> ActionChunk:
         """Return a chunk with any content: what its own type would refuse is let through, to try what lies behind."""
         self.sequence += 1
+        self.inferences += 1
         values: dict[str, object] = {
             "actions": actions, "period": self.contract.action.period, "observation_stamp": self.stamp,
             "specification": self.contract.action.fingerprint, "observation_sequence": 0,

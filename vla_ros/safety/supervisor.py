@@ -21,7 +21,7 @@ One thread calls all of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pinocchio
@@ -30,9 +30,11 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.chunk_gate import ChunkGate
 from vla_ros.safety.gripper_filter import GripperFilter
-from vla_ros.safety.motion import Motion
+from vla_ros.safety.joint_motion import JointStep
+from vla_ros.safety.motion import Motion, TickOverrunError
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.plan_follower import PlanFollower
+from vla_ros.safety.policy_watch import Heartbeat, PolicyWatch
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.state_machine import StateMachine
 from vla_ros.safety.state_monitor import StateMonitor
@@ -69,13 +71,20 @@ class Counters:
     commands: int = 0
     corrections: int = 0
     rejected_chunks: int = 0
+    overruns: int = 0
 
 
 class SafetySupervisor:
     """Lets nothing unsafe through: state machine, watchdogs, filter."""
 
-    def __init__(self, contract: RobotContract, parameters: SafetyParameters) -> None:
+    def __init__(self, contract: RobotContract, parameters: SafetyParameters, *, heartbeat: bool = False) -> None:
         """Build all stages for a robot; disarmed.
+
+        Args:
+            contract: Of the robot.
+            parameters: Of the layer.
+            heartbeat: Follow a policy only while its heartbeat comes: needed where it runs in a process of its own. In
+                the same thread it cannot die alone.
 
         Raises:
             ContractError: when contract and robot description do not fit each other.
@@ -89,15 +98,17 @@ class SafetySupervisor:
         self._gate = ChunkGate(contract, parameters)
         self._machine = StateMachine()
         self._plan = PlanFollower(parameters)
+        self._policy = PolicyWatch(parameters.timing) if heartbeat else None
         self._motion = Motion(contract, parameters, self.kinematics)
         self._gripper = GripperFilter(
             contract.gripper, self.period, parameters.gripper.deadband, parameters.gripper.reversal_time
         )
         self._commanding = False
         self._braked_in_row = 0
-        self._missed = 0
+        self._missed = self._overran = 0
         self._last_tick: float | None = None
-        self._slow_until = -np.inf
+        self._slow_until = self._served_at = -np.inf
+        self._commanded = self._motion.joints.current
 
     @property
     def state(self) -> SafetyState:
@@ -113,6 +124,11 @@ class SafetySupervisor:
     def armed(self) -> bool:
         """True from a successful `arm` until disarmed or stopped by the emergency stop."""
         return self._machine.armed
+
+    @property
+    def commanding(self) -> bool:
+        """Say whether every tick has a command."""
+        return self._commanding
 
     @property
     def resting(self) -> bool:
@@ -164,6 +180,11 @@ class SafetySupervisor:
             if self._machine.moving:
                 self._plan.begin(self._motion.placement, sensor_time)
         return Reason.OK.label
+
+    def receive_heartbeat(self, beat: Heartbeat, now: float) -> None:
+        """Take a sign of life of the policy."""
+        if self._policy is not None:
+            self._policy.receive(beat, now)
 
     def refuse_chunk(self, reason: Reason, now: float) -> str:
         """Count a chunk that is not followed, also one that could not even be read, and return the reason's name."""
@@ -222,9 +243,43 @@ class SafetySupervisor:
         self._commanding = self._commanding and reason is not Reason.OK
         return reason.label
 
+    @property
+    def commanded(self) -> JointStep:
+        """What the decision of the last tick commands."""
+        return self._commanded
+
+    def brake_instead(self, now: float, sent: int) -> tuple[JointStep, float] | None:
+        """Return what to command in place of a tick that is late or hangs; any other thread may call it.
+
+        Needs no solver and waits for none. The tick that was late finds out, and the arm slows or holds.
+
+        Args:
+            now: Steady clock, s. A tick that comes less than half a period later has been served by this.
+            sent: Number of the last step that was sent: a later one that was taken, but not sent, comes first.
+
+        Returns:
+            The step and the gripper's opening, m; None while nothing is commanded.
+        """
+        if not self._commanding:
+            return None
+        before, step = self._motion.joints.current.serial, self._motion.brake_instead(sent)
+        self._served_at = now
+        self.counters.commands += step.serial != before
+        self.counters.overruns += 1
+        return step, self._gripper.opening
+
+    def margins(self, now: float) -> dict[str, float]:
+        """Return how far everything is from the limit or the deadline that would act; see SafetyStatus.msg."""
+        timing, margins = self.parameters.timing, self._motion.margins() if self._commanding else {}
+        if self._monitor.state is not None:
+            margins["joint_state"] = timing.state_timeout - (now - self._monitor.received)
+        if self._policy is not None and np.isfinite(left := self._policy.left(now)):
+            margins["heartbeat"] = left
+        return margins | self._plan.margins(now)
+
     def tick(self, now: float) -> SafetyDecision:
         """Return what to command now; call it every `period` s of the same clock as everything else."""
-        self._count_tick(now)
+        self._count_tick(now, self._motion.begin_tick())
         self._plan.advance(self._monitor.sensor_time(now))
         fault, detail = self._fault(now)
         if fault is not Reason.OK:
@@ -235,25 +290,37 @@ class SafetySupervisor:
         self._finish_disarming()  # before the brake: the place of rest has then been commanded
         if not self._commanding:
             return self._decision(now, {}, 0.0)
+        if self._overran and now - self._served_at < 0.5 * self.period:
+            return replace(self._decision(now, {}, 0.0), joint_positions=None)
+        try:
+            decision = self._step(now)
+        except TickOverrunError:  # the command of this tick has gone out already; the next one finds out
+            return replace(self._decision(now, {}, 0.0), joint_positions=None)
         self.counters.commands += 1
-        self._motion.begin_tick()
+        return decision
+
+    def _step(self, now: float) -> SafetyDecision:
+        """Follow the plan, or the known stop."""
         if self._machine.moving:
             try:
                 return self._follow(now)
+            except TickOverrunError:
+                raise
             except Exception as error:  # whatever it is, the way to rest has been computed before
                 self._hold(Reason.RESULT_INVALID, f"({type(error).__name__}: {error})")
-        self._motion.brake()
+        step = self._motion.brake()
         self._gripper.hold()
-        return self._decision(now, {}, 0.0)
+        return self._decision(now, {}, 0.0, step)
 
-    def _count_tick(self, now: float) -> None:
-        """Count ticks, and those that a gap swallowed."""
+    def _count_tick(self, now: float, overruns: int) -> None:
+        """Count ticks, those that a gap swallowed, and those in whose place the known stop was followed."""
         self.counters.ticks += 1
         gap = 0.0 if self._last_tick is None else (now - self._last_tick) / self.period
         self._missed = max(round(gap) - 1, 0)
         self._last_tick = now
         self.counters.missed_ticks += self._missed
-        if self._missed >= self.parameters.timing.missed_ticks_slow:
+        self._overran = overruns
+        if max(self._missed, overruns) >= self.parameters.timing.missed_ticks_slow:
             self._slow_until = now + MISSED_TICKS_MEMORY
 
     def _fault(self, now: float) -> tuple[Reason, str]:
@@ -264,6 +331,8 @@ class SafetySupervisor:
         fault = self._monitor.fault(now)
         if fault is not Reason.OK:
             return fault, f"(for {now - self._monitor.received:.2f} s)" if fault is Reason.STATE_STALE else ""
+        if self._overran >= self.parameters.timing.missed_ticks_hold:
+            return Reason.TICK_OVERRUN, f"({self._overran} in a row)"
         if self._missed >= self.parameters.timing.missed_ticks_hold:
             return Reason.TICKS_MISSED, f"({self._missed} in a row)"
         distance = self._tracking_error() if self._commanding else 0.0
@@ -271,7 +340,12 @@ class SafetySupervisor:
             return Reason.TRACKING, f"({distance:.2f} rad)"
         if self._braked_in_row >= self.parameters.motion.corrections_hold:
             return Reason.TOO_MANY_CORRECTIONS, f"({self._braked_in_row})"
-        return self._plan.fault(now) if self._machine.moving else (Reason.OK, "")
+        return self._policy_fault(now) if self._machine.moving else (Reason.OK, "")
+
+    def _policy_fault(self, now: float) -> tuple[Reason, str]:
+        """Return why neither policy nor plan may be followed at `now`, or OK."""
+        fault, detail = (Reason.OK, "") if self._policy is None else self._policy.fault(now)
+        return (fault, detail) if fault is not Reason.OK else self._plan.fault(now)
 
     def _tracking_error(self) -> float:
         state = self._monitor.state
@@ -282,7 +356,7 @@ class SafetySupervisor:
     def _ready(self, now: float) -> bool:
         """Say whether enough valid inputs came in a row to end a hold."""
         enough_states = self._monitor.sound_in_row >= self.parameters.timing.resume_states
-        return self.armed and enough_states and self._plan.primed and self._plan.fault(now)[0] is Reason.OK
+        return self.armed and enough_states and self._plan.primed and self._policy_fault(now)[0] is Reason.OK
 
     def _hold(self, reason: Reason, detail: str = "") -> None:
         """Stop, and want fresh inputs before going on."""
@@ -302,7 +376,10 @@ class SafetySupervisor:
         """Move along the plan for one tick."""
         scale, reason, detail = self._plan.speed_scale(now)
         if now < self._slow_until and scale > self.parameters.motion.slow_speed:
-            scale, reason, detail = self.parameters.motion.slow_speed, Reason.TICKS_MISSED, ""
+            late = Reason.TICK_OVERRUN if self._overran else Reason.TICKS_MISSED
+            scale, reason, detail = self.parameters.motion.slow_speed, late, ""
+        if self._policy is not None and self._policy.late(now) and scale > self.parameters.motion.slow_speed:
+            scale, reason, detail = self.parameters.motion.slow_speed, Reason.POLICY_SILENT, ""
         slow = reason is not Reason.OK
         asked, preview = self._plan.asked(), self._motion.filter
         ahead, later = self._plan.target(preview.preview), self._plan.target(preview.brake_preview)
@@ -317,7 +394,8 @@ class SafetySupervisor:
         self.counters.corrections += result.reason is not Reason.OK or gripped is not Reason.OK
         self._machine.run(reason, detail, slow)
         width = self._gripper.opening if opening is None else opening
-        return self._decision(now, self._axes_of(asked.position, asked.rotation, width, result.wanted), scale)
+        proposed = self._axes_of(asked.position, asked.rotation, width, result.wanted)
+        return self._decision(now, proposed, scale, result.step)
 
     def _axes_of(
         self, position: FloatArray, rotation: FloatArray, opening: float, joints: FloatArray
@@ -325,14 +403,17 @@ class SafetySupervisor:
         angles = pinocchio.rpy.matrixToRpy(np.asarray(rotation))
         return dict(zip(self.axes, (*position.tolist(), *angles.tolist(), opening, *joints.tolist()), strict=True))
 
-    def _decision(self, now: float, proposed: dict[str, float], scale: float) -> SafetyDecision:
+    def _decision(
+        self, now: float, proposed: dict[str, float], scale: float, step: JointStep | None = None
+    ) -> SafetyDecision:
         machine, age = self._machine, self._plan.age(now)
         sentence = machine.reason.explain(machine.detail)
         if not self._commanding:
             return SafetyDecision(
                 machine.state, machine.reason.label, sentence, speed_scale=0.0, observation_age=age
             )  # fmt: skip
-        step, placement = self._motion.joints.current, self._motion.placement
+        step, placement = step or self._motion.joints.current, self._motion.placement
+        self._commanded = step
         tool = np.asarray(placement.translation)
         executed = self._axes_of(tool, placement.rotation, self._gripper.opening, step.positions)
         return SafetyDecision(

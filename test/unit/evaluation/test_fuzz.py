@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
-from vla_ros.evaluation.fuzz import fuzz
+from vla_ros.evaluation.fuzz import Durations, FuzzReport, fuzz
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.joint_motion import JointMotion
 from vla_ros.safety.parameters import load_parameters
@@ -42,3 +44,19 @@ def test_a_layer_without_its_joint_limits_is_found_out(parts, monkeypatch):
 
     monkeypatch.setattr(JointMotion, "propose", at_once)
     assert fuzz(*parts, 150, seed=1).judgement.violations["joint_velocity"] > 0
+
+
+def test_a_report_survives_its_way_through_json(parts):
+    report = fuzz(*parts, 120, seed=3)
+    again = FuzzReport.from_values(json.loads(json.dumps(report.values())))
+    assert again.figures() == report.figures()
+
+
+def test_quantiles_of_durations_are_right_within_a_bin():
+    durations = Durations()
+    values = np.random.default_rng(1).lognormal(0.0, 1.0, 5000)
+    for value in values:
+        durations.take(float(value))
+    for share in (0.01, 0.5, 0.99):
+        assert durations.quantile(share) == pytest.approx(float(np.quantile(values, share)), rel=0.03)
+    assert Durations().quantile(0.5) == 0.0

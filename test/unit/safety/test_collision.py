@@ -10,7 +10,7 @@ import pytest
 
 from vla_ros.errors import ContractError
 from vla_ros.safety.collision import CollisionModel
-from vla_ros.safety.parameters import Obstacle
+from vla_ros.safety.obstacles import Obstacle
 from vla_ros.types import SafetyState
 
 
@@ -86,13 +86,13 @@ def test_looking_only_at_the_pairs_that_can_be_near_misses_none(model, start, st
 
 
 def test_a_home_inside_of_an_obstacle_is_refused(contract, parameters):
-    block = Obstacle("block", np.full(3, 0.3), np.array([0.45, 0.0, 0.3]))
+    block = Obstacle.box("block", np.full(3, 0.3), np.array([0.45, 0.0, 0.3]))
     with pytest.raises(ContractError, match="block"):
         CollisionModel(contract, parameters.collision, (block,))
 
 
 def with_block(rig_type, contract, parameters, position, size):
-    block = Obstacle("block", np.array(size), np.array(position))
+    block = Obstacle.box("block", np.array(size), np.array(position))
     return rig_type(contract, replace(parameters, obstacles=(*parameters.obstacles, block)))
 
 

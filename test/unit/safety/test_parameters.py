@@ -35,7 +35,7 @@ def test_the_shipped_file_says_what_it_says():
     assert parameters.motion.tracking_gain == values["motion"]["tracking_gain"]
     assert parameters.timing.resume_chunks == values["timing"]["resume_chunks"]
     (table,) = parameters.obstacles
-    np.testing.assert_array_equal(table.size, values["obstacles"]["table"]["size"])
+    np.testing.assert_array_equal(table.dimensions, values["obstacles"]["table"]["size"])
 
 
 @pytest.mark.parametrize("path", list(lines()), ids=".".join)

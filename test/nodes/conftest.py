@@ -1,0 +1,26 @@
+"""What tests with real nodes share: a safety layer whose arming self-test has passed, as on a robot that is in use."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from vla_ros.robot.contract import load_contract
+from vla_ros.safety.faults import run_faults
+from vla_ros.safety.parameters import load_parameters
+from vla_ros.safety.selftest_record import SelftestRecord, default_folder, fingerprint, keep, recall
+
+FRESH = 3600.0
+"""A pass of the same code that is not older than this need not be made again, s."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tested_layer() -> None:
+    """Run the fault table once for all safety nodes, where the nodes would keep a pass themselves."""
+    contract, parameters = load_contract("panda"), load_parameters()
+    mark = fingerprint(contract, parameters)
+    if recall(default_folder(), mark, FRESH) is None:
+        rows = run_faults(contract, parameters)
+        missed = tuple(f"{row.name}: {row.sentence}" for row in rows if not row.stopped)
+        keep(default_folder(), SelftestRecord(mark, len(rows), missed, time.time()))

@@ -1,0 +1,144 @@
+"""Control thread and watch against a solver that is late now and then: every command within limits, one a period."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from rclpy.clock import Clock
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory
+
+from vla_ros.msg import PolicyStatus, SafetyStatus
+from vla_ros.nodes.conversions import chunk_to_message, seconds_to_stamp
+from vla_ros.nodes.safety_control import SafetyControl
+from vla_ros.nodes.safety_thread import ControlThread
+from vla_ros.robot.contract import load_contract
+from vla_ros.robot.differential_ik import DifferentialIK
+from vla_ros.safety.parameters import load_parameters
+from vla_ros.types import ActionChunk
+
+CONTRACT, PARAMETERS = load_contract("panda"), load_parameters()
+ARM, FINGERS = CONTRACT.joints.names, CONTRACT.gripper.names
+PERIOD = PARAMETERS.timing.period
+
+
+class Bench:
+    """The safety node without its node: an ideal arm and a policy leave messages, commands are kept in their order."""
+
+    def __init__(self) -> None:
+        self.commands: list[list[float]] = []
+        self.statuses: list[SafetyStatus] = []
+        self.change = threading.Condition()
+        self.control = SafetyControl(
+            CONTRACT, PARAMETERS, publish_arm=self._on_arm, publish_gripper=lambda message: None,
+            publish_status=self.statuses.append, take_button=list, take_heartbeats=self._heartbeats, clock=Clock(),
+            estop_timeout=0.0, lockstep=False,
+        )  # fmt: skip
+        self.thread = ControlThread(self.control, PARAMETERS.timing.tick_budget, lockstep=False)
+        self.q, self.sequence = list(CONTRACT.joints.home), 0
+        self._began, self._over = time.monotonic(), threading.Event()
+        self._feeder = threading.Thread(target=self._feed, daemon=True)
+
+    def _heartbeats(self) -> list[PolicyStatus]:
+        return [PolicyStatus(state=PolicyStatus.RUNNING, inferences=self.sequence)]
+
+    def _on_arm(self, message: JointTrajectory) -> None:
+        with self.change:
+            self.q = list(message.points[0].positions)
+            self.commands.append(self.q)
+            self.change.notify_all()
+
+    def stamp(self) -> float:
+        return 10.0 + time.monotonic() - self._began
+
+    def _feed(self) -> None:
+        """A joint state every 5 ms, a chunk every 100 ms: to and fro along y."""
+        count = 0
+        while not self._over.wait(0.005):
+            count += 1
+            message = JointState(name=[*ARM, *FINGERS], position=[*self.q, 0.04, 0.04], velocity=[0.0] * 9)
+            message.header.stamp = seconds_to_stamp(self.stamp())
+            self.control.inputs.offer_joint_state(message)
+            if count % 20 == 0:
+                self.sequence += 1
+                actions = np.zeros((12, 7))
+                actions[:, 1] = 0.03 * np.arange(1, 13) * (-1) ** (self.sequence // 10)
+                seen, mark = self.stamp() - 0.02, CONTRACT.action.fingerprint
+                chunk = ActionChunk(actions, 0.1, seen, mark, sequence=self.sequence)
+                self.control.inputs.offer_chunk(chunk_to_message(chunk), foreign=False)
+
+    def __enter__(self) -> Bench:
+        self._feeder.start()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.thread.stop()
+        self._feeder.join(5.0)
+
+    def arm(self) -> None:
+        end = time.monotonic() + 30.0
+        while (answer := self.thread.ask(lambda: self.control.arm(self.thread.now()), "it does not run")) != "":
+            assert time.monotonic() < end, answer
+            time.sleep(0.05)
+
+    def wait_for(self, count: int) -> None:
+        with self.change:
+            assert self.change.wait_for(lambda: len(self.commands) >= count, 60.0), len(self.commands)
+
+
+def shares(commands: list[list[float]]) -> list[float]:
+    """Largest share of each joint limit, by finite differences from rest: velocity, acceleration, jerk."""
+    joints, q = CONTRACT.joints, np.array(commands)
+    still = np.vstack([np.tile(q[0], (3, 1)), q])
+    limits = (joints.velocity, joints.acceleration, joints.jerk)
+    return [
+        float((np.abs(np.diff(still, n=order, axis=0)) / PERIOD**order / limit).max())
+        for order, limit in enumerate(limits, 1)
+    ]
+
+
+@pytest.mark.parametrize("longest", [0.004, 0.012, 0.04])
+def test_a_solver_that_is_late_now_and_then_brings_no_command_beyond_a_limit(monkeypatch, longest):
+    """One solution in five takes up to `longest` s; with 12 and 40 ms, beyond the budget, the watch has to help."""
+    rng, program = np.random.default_rng(4), DifferentialIK._program
+
+    def late(self, *arguments):
+        if rng.random() < 0.2:
+            time.sleep(rng.uniform(0.0, longest))
+        return program(self, *arguments)
+
+    with Bench() as bench:
+        bench.arm()
+        bench.wait_for(30)
+        monkeypatch.setattr(DifferentialIK, "_program", late)
+        bench.wait_for(400)
+    assert max(shares(bench.commands)) <= 1.0 + 1e-6
+    assert np.abs(np.diff(bench.commands, axis=0)).max() > 1e-4  # it moved
+    if longest > PARAMETERS.timing.tick_budget + PERIOD:
+        assert bench.control.counters.overruns > 0
+
+
+def test_a_control_thread_that_hangs_is_braked_for_until_it_comes_back(monkeypatch):
+    with Bench() as bench:
+        bench.arm()
+        bench.wait_for(120)
+        release, program = threading.Event(), DifferentialIK._program
+
+        def hang(self, *arguments):
+            release.wait(10.0)
+            return program(self, *arguments)
+
+        monkeypatch.setattr(DifferentialIK, "_program", hang)
+        before = len(bench.commands)
+        bench.wait_for(before + 60)  # 60 periods: twice as long as the longest stop
+        assert bench.commands[-1] == bench.commands[-2]  # at rest, and actively held
+        assert bench.control.counters.overruns >= 50
+        release.set()
+        bench.wait_for(len(bench.commands) + 60)
+    assert max(shares(bench.commands)) <= 1.0 + 1e-6
+    assert "tick_overrun" in {status.reason for status in bench.statuses}

@@ -1,0 +1,40 @@
+"""Results on disk as they come, one JSON object a line: what was cut off can be taken up again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class Journal:
+    """Rows under keys, in the order in which they were added."""
+
+    def __init__(self, path: Path, resume: bool) -> None:
+        """Begin the file anew, or with `resume` read what is there; a last line that was cut off is dropped."""
+        self.path = path
+        self.rows: dict[str, Mapping[str, Any]] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if resume and path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    entry = json.loads(line)
+                    self.rows[entry["key"]] = entry["row"]
+                except (ValueError, KeyError, TypeError):
+                    continue
+        path.write_text("".join(map(_line, self.rows.items())), encoding="utf-8")
+
+    def __contains__(self, key: str) -> bool:
+        """Say whether there is a row under `key`."""
+        return key in self.rows
+
+    def add(self, key: str, row: Mapping[str, Any]) -> None:
+        """Write a row down."""
+        self.rows[key] = row
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(_line((key, row)))
+
+
+def _line(entry: tuple[str, Mapping[str, Any]]) -> str:
+    return json.dumps({"key": entry[0], "row": entry[1]}) + "\n"

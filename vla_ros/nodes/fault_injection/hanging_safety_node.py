@@ -1,0 +1,40 @@
+"""The safety node with one thing added: on SIGUSR1 the solver of its next tick does not come back for a while."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Any
+
+from vla_ros.nodes.safety_node import SafetyNode, main
+from vla_ros.robot.differential_ik import DifferentialIK
+
+HANG = 0.6
+"""How long the solver hangs, s: twice as long as any stop takes."""
+
+_PENDING = [False]
+
+
+def _begin(number: int, frame: object) -> None:
+    del number, frame
+    _PENDING[0] = True
+
+
+def _hang_when_told() -> None:
+    program = DifferentialIK._program
+
+    def hanging(self: DifferentialIK, *arguments: Any) -> Any:  # noqa: ANN401 (those of the program)
+        if _PENDING[0]:
+            _PENDING[0] = False
+            time.sleep(HANG)
+        return program(self, *arguments)
+
+    setattr(DifferentialIK, "_program", hanging)  # noqa: B010 (for this process alone)
+
+
+__all__ = ["SafetyNode"]
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGUSR1, _begin)
+    _hang_when_told()
+    raise SystemExit(main())

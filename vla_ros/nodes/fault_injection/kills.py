@@ -1,0 +1,182 @@
+"""A campaign of random `kill -9` and SIGSTOP: every node in turn, in motion, each time back by the documented way."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from vla_ros.errors import InstructionError
+from vla_ros.evaluation.journal import Journal
+from vla_ros.evaluation.referee import Referee
+from vla_ros.msg import SafetyStatus
+from vla_ros.nodes.fault_injection.scenario import Scenario
+from vla_ros.nodes.fault_injection.setups import started
+from vla_ros.nodes.fault_injection.stage import Findings
+from vla_ros.nodes.fault_injection.trial import AT_REST, RESUME_LIMIT
+from vla_ros.nodes.observer import MOVING
+from vla_ros.nodes.transitions import GraphError
+from vla_ros.robot.contract import load_contract
+from vla_ros.safety.parameters import load_parameters
+
+NODES = ("policy_node", "perception_node", "safety_node", "sim_node", "instruction_node")
+
+LONGEST_RUN, LONGEST_STOP = 1.5, 1.0
+"""A node is struck at random within so long after the arm got under way, and stopped for at most so long, s."""
+
+ANSWER_LIMIT = 3.0
+"""Wall time until the arm must hold, s: the slowest watchdog on a busy machine."""
+
+GOES_ON = frozenset({"instruction_node"})
+"""Without it the arm goes on with its task."""
+
+REARMED = frozenset({"safety_node", "sim_node"})
+"""After the death of one of these the robot is armed again: the layer has forgotten it, or the arm is elsewhere."""
+
+
+@dataclass
+class KillRow:
+    """One strike.
+
+    Attributes:
+        node: What was struck.
+        signal: With what.
+        held: The arm came to hold, or need not.
+        resumed: It followed its policy again, by the documented way.
+        reason: That was given for the hold.
+        hold_ms: From the strike until the layer said so, or until the measured arm rested where the layer itself died.
+        resume_ms: From the end of the strike until the policy was followed again.
+        commands: Judged by the referee.
+        lost: That the recording lost.
+        violations: Found.
+        by_kind: Likewise.
+        sentence: What was not as it must be.
+    """
+
+    node: str
+    signal: str
+    held: bool = False
+    resumed: bool = False
+    reason: str = ""
+    hold_ms: float | None = None
+    resume_ms: float | None = None
+    commands: int = 0
+    lost: int = 0
+    violations: int = 0
+    by_kind: dict[str, int] = field(default_factory=dict)
+    sentence: str = ""
+
+
+def run_kills(
+    robot: str, policy: str, count: int, folder: Path, *, seed: int = 0, resume: bool = False
+) -> list[dict[str, Any]]:
+    """Strike `count` times and return the rows, which `kills.jsonl` in `folder` has as they come."""
+    contract, parameters = load_contract(robot), load_parameters()
+    referee, journal = Referee(contract, parameters.timing.period), Journal(folder / "kills.jsonl", resume)
+    arguments = {"robot": robot, "policy": policy, "device": "cpu", "seed": 1}
+    missing = [i for i in range(count) if str(i) not in journal]
+    with tqdm(total=count, initial=count - len(missing), desc="kills", unit="kill") as bar:
+        while missing:
+            with started("plain", arguments, folder / "kills") as running:
+                scenario = Scenario(running, "plain", contract, referee, parameters.timing.period)
+                while missing:
+                    row = strike(scenario, missing[0], seed)
+                    journal.add(str(missing.pop(0)), asdict(row))
+                    bar.update()
+                    if row.sentence:
+                        tqdm.write(f"{row.signal} of {row.node}: {row.sentence}")
+                    if not row.resumed or running.graph.failure:
+                        break  # a fresh graph for the rest
+                scenario.close()
+    return [dict(row) for row in journal.rows.values()]
+
+
+def strike(scenario: Scenario, number: int, seed: int) -> KillRow:
+    """Strike once; `number` and `seed` decide when and how."""
+    rng = np.random.default_rng([seed, number])
+    node = NODES[number % len(NODES)]
+    kind = signal.SIGKILL if rng.random() < 0.5 else signal.SIGSTOP
+    row, found = KillRow(node, kind.name), Findings()
+    try:
+        scenario.prepare(int(rng.integers(100, 1000)))
+        time.sleep(float(rng.uniform(0.0, LONGEST_RUN)))
+        at = scenario.kill(node, kind)
+        if kind is signal.SIGSTOP and node == "safety_node":
+            time.sleep(float(rng.uniform(0.2, LONGEST_STOP)))
+            scenario.take_away()  # who is stopped cannot say so
+        _await_hold(scenario, row, at)
+        if kind is signal.SIGSTOP:
+            time.sleep(float(rng.uniform(0.0, LONGEST_STOP)))
+        _resume(scenario, row, kind, found)
+        found.add(scenario.judge())
+    except (GraphError, InstructionError) as error:
+        row.sentence = str(error).splitlines()[0]
+        with contextlib.suppress(GraphError):
+            scenario.take_away()
+        found.add(scenario.judge())
+    row.commands, row.lost, row.violations, row.by_kind = found.commands, found.lost, found.violations, found.by_kind
+    if row.violations:
+        row.sentence = row.sentence or f"{row.violations} violations: {row.by_kind}"
+    return row
+
+
+def _await_hold(scenario: Scenario, row: KillRow, at: float) -> None:
+    recorder, observer = scenario.recorder, scenario.observer
+    if row.node in GOES_ON:
+        row.held, row.reason = True, "goes on"
+        return
+    if row.node == "safety_node" and row.signal == "SIGKILL":
+        row.held = observer.wait(
+            lambda: recorder.measured_at > at + 0.05 and recorder.measured_speed < AT_REST,
+            ANSWER_LIMIT,
+        )  # fmt: skip
+        row.reason, row.hold_ms = "the controller holds", round(1e3 * (time.monotonic() - at), 1)
+    else:
+        row.held = observer.wait(lambda: recorder.first(at, SafetyStatus.HOLD) is not None, ANSWER_LIMIT)
+        if said := recorder.first(at, SafetyStatus.HOLD):
+            row.reason, row.hold_ms = said.reason, round(1e3 * (said.steady - at), 1)
+    if not row.held:
+        row.sentence = f"the arm did not hold within {ANSWER_LIMIT:.0f} s: {observer.safety.sentence}"
+
+
+def _resume(scenario: Scenario, row: KillRow, kind: signal.Signals, found: Findings) -> None:
+    """Go on as documented: processes come back by themselves, safety layer and robot by hand and armed again."""
+    began = time.monotonic()
+    scenario.take_away()
+    if kind is signal.SIGKILL and row.node in REARMED:
+        found.add(scenario.judge())
+        scenario.graph.revive(row.node)
+        scenario.rearm()
+    observer = scenario.observer
+    row.resumed = observer.wait(lambda: observer.safety.state in MOVING, RESUME_LIMIT)
+    row.resume_ms = round(1e3 * (time.monotonic() - began), 1)
+    if not row.resumed:
+        row.sentence = row.sentence or f"it did not go on: {observer.safety.sentence}"
+
+
+def summarise_kills(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of a campaign, as a whole and by node and signal."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(f"{row['signal']} of {row['node']}", []).append(row)
+
+    def figures(some: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        holds = [row["hold_ms"] for row in some if row["hold_ms"] is not None]
+        return {
+            "strikes": len(some), "held": sum(row["held"] for row in some),
+            "resumed": sum(row["resumed"] for row in some),
+            "commands": sum(row["commands"] for row in some), "lost": sum(row["lost"] for row in some),
+            "violations": sum(row["violations"] for row in some),
+            "hold_ms_p50": round(float(np.percentile(holds, 50.0)), 1) if holds else None,
+            "hold_ms_p99": round(float(np.percentile(holds, 99.0)), 1) if holds else None,
+            "reasons": sorted({row["reason"] for row in some}),
+        }  # fmt: skip
+
+    return {**figures(rows), "groups": {name: figures(some) for name, some in sorted(groups.items())}}

@@ -1,0 +1,103 @@
+"""What was commanded and what the safety layer said, with the times that the layer itself wrote down."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory
+
+from vla_ros.msg import SafetyStatus
+from vla_ros.nodes.qos import qos
+from vla_ros.robot.contract import RobotContract
+from vla_ros.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Said:
+    """One status: `steady` is the beginning of its tick on the machine's steady clock, s; `executed` (n,) rad."""
+
+    steady: float
+    state: int
+    reason: str
+    commands: int
+    missed_ticks: int
+    overruns: int
+    executed: tuple[float, ...]
+
+
+class Recorder:
+    """Keeps every command of the arm and every status since `begin`.
+
+    Commands carry no time (a stamp of zero means "on arrival"), so `heard` is when this process had them.
+    """
+
+    def __init__(self, node: Node, contract: RobotContract) -> None:
+        """Listen on `node`, which another thread spins."""
+        self._joints = contract.joints.count
+        self._names = contract.joints.names
+        self.begin()
+        self.measured_speed, self.measured_at = 0.0, 0.0
+        topics = contract.controllers
+        node.create_subscription(JointTrajectory, topics.arm_topic, self._on_command, QoSProfile(depth=1000))
+        node.create_subscription(SafetyStatus, "/vla/safety_status", self._on_status, qos("status"))
+        node.create_subscription(JointState, topics.joint_states_topic, self._on_state, qos("joint_states"))
+
+    def begin(self) -> None:
+        """Forget what was heard."""
+        self.heard: list[float] = []
+        self.positions: list[list[float]] = []
+        self.velocities: list[list[float]] = []
+        self.said: list[Said] = []
+
+    def _on_command(self, message: JointTrajectory) -> None:
+        point = message.points[0]
+        self.heard.append(time.monotonic())
+        self.positions.append(list(point.positions))
+        self.velocities.append(list(point.velocities))
+
+    def _on_status(self, message: SafetyStatus) -> None:
+        executed = tuple(message.executed[-self._joints :]) if len(message.executed) else ()
+        self.said.append(
+            Said(message.steady_time, message.state, message.reason, message.commands, message.missed_ticks,
+                 message.overruns, executed)
+        )  # fmt: skip
+
+    def _on_state(self, message: JointState) -> None:
+        speeds = [abs(v) for name, v in zip(message.name, message.velocity, strict=False) if name in self._names]
+        self.measured_speed, self.measured_at = max(speeds, default=0.0), time.monotonic()
+
+    def speed(self) -> float:
+        """Return the speed of the fastest joint in the newest command, rad/s."""
+        return max(map(abs, self.velocities[-1])) if self.velocities and self.velocities[-1] else 0.0
+
+    def first(self, since: float, *states: int) -> Said | None:
+        """Return the first status of a tick that began at `since` or later and had one of `states`."""
+        return next((one for one in list(self.said) if one.steady >= since and one.state in states), None)
+
+    def commands(self) -> FloatArray:
+        """Return what was commanded, (k, n) rad."""
+        return np.array(list(self.positions)) if self.positions else np.zeros((0, self._joints))
+
+    def index_of(self, said: Said) -> int:
+        """Return which command is the one that a status speaks of, -1 when it was not heard.
+
+        A resting arm is commanded to the same place again and again; then it is the first that came after that tick.
+        """
+        wanted = list(said.executed)
+        fitting = (i for i, heard in enumerate(list(self.heard)) if heard >= said.steady)
+        return next((i for i in fitting if self.positions[i] == wanted), -1) if wanted else -1
+
+    def lost(self) -> int:
+        """Return how many commands were not heard between the first and the last status that speak of a moving arm."""
+        places = Counter(map(tuple, list(self.positions)))
+        said = [one for one in list(self.said) if places[one.executed] == 1]
+        if len(said) < 2:
+            return 0
+        first, last = self.index_of(said[0]), self.index_of(said[-1])
+        return max((said[-1].commands - said[0].commands) - (last - first), 0)

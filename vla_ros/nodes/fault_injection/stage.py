@@ -1,0 +1,162 @@
+"""A running graph with an operator, a recorder and a referee: prepares motion, waits, judges what was commanded."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from std_srvs.srv import Trigger
+
+from vla_ros.errors import InstructionError
+from vla_ros.evaluation.referee import Referee
+from vla_ros.msg import SafetyStatus
+from vla_ros.nodes.fault_injection.recorder import Recorder
+from vla_ros.nodes.observer import MOVING, Observer
+from vla_ros.nodes.operator_client import Operator
+from vla_ros.nodes.runner import GraphRunner
+from vla_ros.nodes.transitions import GraphError
+from vla_ros.robot.contract import RobotContract
+from vla_ros.srv import ResetScene
+from vla_ros.types import FloatArray
+
+READY_LIMIT = 20.0
+"""Wall time for one step of the preparation, s."""
+
+UNDER_WAY = 0.05
+"""Speed of the fastest joint at which the arm counts as under way, rad/s."""
+
+SETTLE = 0.3
+"""So long a new scene is let be, s."""
+
+
+@dataclass
+class Findings:
+    """What the referee found in the commands of one attempt.
+
+    Where commands were lost on the way to the recording, differences of second and third order say nothing: position,
+    velocity (as it was commanded), workspace and table alone are judged then.
+    """
+
+    commands: int = 0
+    lost: int = 0
+    violations: int = 0
+    by_kind: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: Findings) -> None:
+        """Take more in."""
+        self.commands += other.commands
+        self.lost += other.lost
+        self.violations += other.violations
+        for kind, count in other.by_kind.items():
+            self.by_kind[kind] = self.by_kind.get(kind, 0) + count
+
+
+class Stage:
+    """See the module."""
+
+    def __init__(self, graph: GraphRunner, contract: RobotContract, referee: Referee) -> None:
+        """Join the graph."""
+        self.graph, self.contract, self._referee = graph, contract, referee
+        self.observer = Observer(graph.node, contract)
+        self.operator = Operator(graph.node, self.observer)
+        self.recorder = Recorder(graph.node, contract)
+        self._scene = graph.node.create_client(ResetScene, "/sim/reset_scene")
+        self._reset = graph.node.create_client(Trigger, "/vla/reset")
+
+    def prepare(self, seed: int) -> None:
+        """Put a fresh scene before the arm and get it under way, as the documentation says.
+
+        Raises:
+            GraphError: when that cannot be done in time.
+        """
+        with contextlib.suppress(InstructionError):
+            self.operator.say("stop", READY_LIMIT)
+        self.leave_estop()
+        self.operator.disarm()
+        self.wait_for(lambda: self.observer.safety.state == SafetyStatus.DISARMED, "the arm was not disarmed")
+        answer = self.operator.call(self._scene, ResetScene.Request(seed=seed))
+        time.sleep(SETTLE)
+        self.recorder.begin()
+        self.operator.arm(READY_LIMIT)
+        self.operator.say(str(answer.instruction), READY_LIMIT)
+        self.wait_until_moving()
+
+    def wait_until_moving(self, limit: float = READY_LIMIT) -> None:
+        """Wait until the policy is followed and the arm moves.
+
+        Raises:
+            GraphError: when it does not within `limit` s.
+        """
+        self.wait_for(
+            lambda: self.observer.safety.state in MOVING and self.recorder.speed() > UNDER_WAY,
+            "the arm did not get under way", limit,
+        )  # fmt: skip
+
+    def wait_for(self, condition: Callable[[], bool], complaint: str, limit: float = READY_LIMIT) -> None:
+        """Wait for `condition`.
+
+        Raises:
+            GraphError: with `complaint` and what the safety layer says, after `limit` s.
+        """
+        if not self.observer.wait(condition, limit):
+            raise GraphError(f"{complaint}: {self.observer.safety.sentence}")
+
+    def leave_estop(self) -> None:
+        """Reset an emergency stop, if there is one, as soon as it can be.
+
+        Raises:
+            GraphError: when it is refused for too long.
+        """
+        end = time.monotonic() + READY_LIMIT
+        while self.observer.safety.state == SafetyStatus.ESTOP:
+            answer = self.operator.call(self._reset, Trigger.Request())
+            if answer.success:
+                self.wait_for(lambda: self.observer.safety.state != SafetyStatus.ESTOP, "the reset has no effect")
+            elif time.monotonic() > end:
+                raise GraphError(f"the emergency stop cannot be reset: {answer.message}")
+            time.sleep(0.1)
+
+    def rearm(self) -> None:
+        """Disarm and arm again: the documented way on after the arm was moved by something else.
+
+        Raises:
+            GraphError: when it cannot be armed.
+        """
+        self.operator.disarm()
+        self.wait_for(lambda: self.observer.safety.state == SafetyStatus.DISARMED, "the arm was not disarmed")
+        self.recorder.begin()
+        self.operator.arm(READY_LIMIT)
+
+    def signal(self, node: str, number: signal.Signals) -> None:
+        """Send a signal to the process of a node."""
+        self.graph.process(node).signal(number)
+
+    def judge(self) -> Findings:
+        """Let the referee judge what was commanded since the recording began."""
+        recorder = self.recorder
+        commands = recorder.commands()
+        if len(commands) == 0:
+            return Findings()
+        found, lost = dict(self._referee.judge(commands).violations), recorder.lost()
+        if lost:
+            found |= dict.fromkeys(("joint_velocity", "joint_acceleration", "joint_jerk"), 0)
+            speeds = np.abs([one for one in list(recorder.velocities) if one])
+            found["joint_velocity"] = int((speeds > self.contract.joints.velocity * (1.0 + 1e-6)).any(axis=1).sum())
+        kinds = {kind: count for kind, count in found.items() if count}
+        if kinds:
+            self._keep(commands)
+        return Findings(len(commands), lost, sum(found.values()), kinds)
+
+    def _keep(self, commands: FloatArray) -> None:
+        """Keep a recording that holds violations, to be looked at."""
+        path = self.graph.folder / f"violations_{len(list(self.graph.folder.glob('violations_*.npz')))}.npz"
+        said = [one for one in list(self.recorder.said) if one.executed]
+        np.savez_compressed(
+            path, commands=commands, heard=np.array(self.recorder.heard),
+            steady=np.array([one.steady for one in said]), counted=np.array([one.commands for one in said]),
+            overruns=np.array([one.overruns for one in said]), executed=np.array([one.executed for one in said]),
+        )  # fmt: skip

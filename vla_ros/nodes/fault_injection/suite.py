@@ -1,0 +1,154 @@
+"""All faults in the real graph, each in the graph that it needs, as often as is wanted; rows are kept as they come."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from vla_ros.evaluation.journal import Journal
+from vla_ros.evaluation.referee import Referee
+from vla_ros.nodes.fault_injection.fault import GraphFault, GraphRow
+from vla_ros.nodes.fault_injection.input_faults import input_faults
+from vla_ros.nodes.fault_injection.machine_faults import machine_faults
+from vla_ros.nodes.fault_injection.process_faults import process_faults
+from vla_ros.nodes.fault_injection.scenario import Scenario
+from vla_ros.nodes.fault_injection.sensor_faults import sensor_faults
+from vla_ros.nodes.fault_injection.setups import impossible, started
+from vla_ros.nodes.fault_injection.trial import try_fault
+from vla_ros.nodes.transitions import GraphError
+from vla_ros.robot.contract import RobotContract, load_contract
+from vla_ros.safety.parameters import SafetyParameters, load_parameters
+
+FIRST_SEED = 100
+
+ROWS = "graph.jsonl"
+
+
+def graph_faults(contract: RobotContract, parameters: SafetyParameters) -> list[GraphFault]:
+    """Return every fault, those that need the same graph together."""
+    faults = [
+        *process_faults(parameters, contract.controllers.command_timeout), *sensor_faults(contract, parameters),
+        *input_faults(parameters), *machine_faults(),
+    ]  # fmt: skip
+    return sorted(faults, key=lambda fault: (fault.setup != "plain", fault.setup))
+
+
+def run_graph_faults(
+    robot: str, policy: str, repeats: int, folder: Path, *, resume: bool = False, only: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Bring every fault about `repeats` times and return the rows.
+
+    Each graph has a process of its own to watch over it: a middleware that was once loaded keeps what it was told.
+
+    Args:
+        robot: Contract.
+        policy: Checkpoint that drives the arm.
+        repeats: How often.
+        folder: Of logs and of the rows, `graph.jsonl`.
+        resume: Go on with what is in that file.
+        only: Words; only faults whose names hold one of them.
+    """
+    faults = [
+        one for one in graph_faults(load_contract(robot), load_parameters())
+        if not only or any(word in one.name for word in only)
+    ]  # fmt: skip
+    Journal(folder / ROWS, resume)
+    context = multiprocessing.get_context("spawn")
+    for setup, group in groupby(faults, key=lambda fault: fault.setup):
+        wanted = [_key(fault, i) for i in range(repeats) for fault in group]
+        before = -1
+        while missing := [key for key in wanted if key not in Journal(folder / ROWS, resume=True)]:
+            if len(missing) == before:
+                raise GraphError(f"the process that watches over the graph '{setup}' ended without a result")
+            before = len(missing)
+            process = context.Process(
+                target=_play, args=(robot, policy, folder, setup, missing, repeats * len(faults))
+            )  # fmt: skip
+            process.start()
+            process.join()
+    return [dict(row) for row in Journal(folder / ROWS, resume=True).rows.values()]
+
+
+def _play(robot: str, policy: str, folder: Path, setup: str, wanted: Sequence[str], total: int) -> None:
+    """Try what is `wanted` in one graph, until all is through or the graph has failed; for a process of its own."""
+    contract, parameters = load_contract(robot), load_parameters()
+    journal = Journal(folder / ROWS, resume=True)
+    faults = {fault.name: fault for fault in graph_faults(contract, parameters)}
+    tries = [(faults[name], int(number)) for name, _, number in (key.rpartition(" #") for key in wanted)]
+    arguments = {"robot": robot, "policy": policy, "device": "cpu", "seed": 1}
+    with tqdm(total=total, initial=len(journal.rows), desc="faults in the graph", unit="fault") as bar:
+        if sentence := impossible(setup):
+            _give_up(tries, sentence, journal, bar, tried=False)
+            return
+        try:
+            with started(setup, arguments, folder) as running:
+                referee = Referee(contract, parameters.timing.period)
+                scenario = Scenario(running, setup, contract, referee, parameters.timing.period)
+                try:
+                    _try_all(scenario, tries, journal, bar)
+                finally:
+                    scenario.close()
+        except GraphError as error:  # of all that this graph was for, nothing can be said
+            left = [(fault, i) for fault, i in tries if _key(fault, i) not in journal]
+            _give_up(left, f"the graph did not come up: {error}".splitlines()[0], journal, bar)
+
+
+def _try_all(scenario: Scenario, tries: Sequence[tuple[GraphFault, int]], journal: Journal, bar: tqdm[Any]) -> None:
+    for number, (fault, i) in enumerate(tries):
+        bar.set_postfix_str(fault.name[:40])
+        row = try_fault(scenario, fault, FIRST_SEED + number, i)
+        journal.add(_key(fault, i), asdict(row))
+        bar.update()
+        if not row.stopped:
+            tqdm.write(f"{fault.name}: {row.sentence}")
+        if scenario.graph.failure or (row.resume_ms is None and row.got != "not tried"):
+            return  # what comes next shall not begin in the ruins of this one
+
+
+def _give_up(
+    tries: Sequence[tuple[GraphFault, int]], sentence: str, journal: Journal, bar: tqdm[Any], tried: bool = True
+) -> None:
+    """Write down for every one of `tries` why there is nothing to say of it."""
+    tqdm.write(sentence)
+    for fault, i in tries:
+        row = GraphRow(fault.name, fault.row, i, tried=tried, got="not tried", sentence=sentence)
+        journal.add(_key(fault, i), asdict(row))
+        bar.update()
+
+
+def _key(fault: GraphFault, attempt: int) -> str:
+    return f"{fault.name} #{attempt}"
+
+
+def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row for each fault: how often it was tried and stopped, with median and 99th percentile."""
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    return [_summary([row for row in rows if row["name"] == name]) for name in names]
+
+
+def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    tried = [row for row in rows if row["tried"]]
+
+    def percentile(field: str, share: float) -> float | None:
+        values = [row[field] for row in tried if row[field] is not None]
+        return round(float(np.percentile(values, share)), 4) if values else None
+
+    figures: dict[str, Any] = {
+        "name": rows[0]["name"], "row": rows[0]["row"], "tried": len(tried),
+        "stopped": sum(row["stopped"] for row in tried), "got": sorted({row["got"] for row in tried}),
+        "deadline_ms": rows[0]["deadline_ms"],
+    }  # fmt: skip
+    for field in ("reaction_ms", "heard_ms", "stop_ms", "resume_ms"):
+        figures[f"{field}_p50"], figures[f"{field}_p99"] = percentile(field, 50.0), percentile(field, 99.0)
+    for field in ("analytic_stop_ms", "travel_rad", "analytic_travel_rad"):
+        figures[f"{field}_p50"] = percentile(field, 50.0)
+    for field in ("commands", "lost", "violations", "starved"):
+        figures[field] = sum(row[field] for row in tried)
+    return figures

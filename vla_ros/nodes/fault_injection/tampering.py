@@ -1,0 +1,157 @@
+"""What may be done to sensor messages on their way; every function takes a message and returns what is passed on.
+
+Nothing here knows of topics or nodes: `tamper_node` does.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image, JointState
+
+from vla_ros.nodes.conversions import seconds_to_stamp, stamp_to_seconds
+
+SKEW = 0.2
+"""By which the stamps of a skewed camera are off, s."""
+
+FAR = 0.5
+"""By which a joint is measured away from where it is, rad."""
+
+
+def shifted(message: Any, seconds: float) -> Any:  # noqa: ANN401 (a message with a header, or a clock)
+    """Return a message with its time moved by `seconds`."""
+    if isinstance(message, Clock):
+        message.clock = seconds_to_stamp(max(stamp_to_seconds(message.clock) + seconds, 0.0))
+    else:
+        message.header.stamp = seconds_to_stamp(max(stamp_to_seconds(message.header.stamp) + seconds, 0.0))
+    return message
+
+
+def filled(value: int) -> Callable[[Image], Image]:
+    """Return what makes every pixel `value`."""
+
+    def fill(image: Image) -> Image:
+        image.data = np.full(len(image.data), value, dtype=np.uint8).tobytes()
+        return image
+
+    return fill
+
+
+def halved(image: Image) -> Image:
+    """Return the upper half: another height than the contract's, and consistent in itself."""
+    image.height //= 2
+    image.data = image.data[: image.height * image.step]
+    return image
+
+
+def with_encoding(name: str) -> Callable[[Image], Image]:
+    """Return what calls the pixels something else."""
+
+    def rename(image: Image) -> Image:
+        image.encoding = name
+        return image
+
+    return rename
+
+
+class Frozen:
+    """Goes on with the first picture it sees, with fresh stamps."""
+
+    def __init__(self) -> None:
+        """Nothing has been seen yet."""
+        self._first: Image | None = None
+
+    def __call__(self, image: Image) -> Image:
+        """Return the first picture with the stamp of this one."""
+        self._first = self._first or copy.copy(image)
+        self._first.header = image.header
+        return self._first
+
+
+IMAGES: Mapping[str, Callable[[], Callable[[Image], Image | None]]] = {
+    "silent": lambda: lambda image: None,
+    "frozen": Frozen,
+    "black": lambda: filled(0),
+    "white": lambda: filled(255),
+    "half": lambda: halved,
+    "encoding": lambda: with_encoding("bayer_of_mars"),
+    "skewed": lambda: lambda image: shifted(image, -SKEW),
+}
+"""By name; each makes what is done to one camera."""
+
+
+def partial(state: JointState) -> JointState:
+    """Return the state without its third joint."""
+    for field in ("name", "position", "velocity", "effort"):
+        values = list(getattr(state, field))
+        if len(values) > 2:
+            del values[2]
+        setattr(state, field, values)
+    return state
+
+
+def reordered(state: JointState) -> JointState:
+    """Return the same joints the other way round."""
+    for field in ("name", "position", "velocity", "effort"):
+        setattr(state, field, list(getattr(state, field))[::-1])
+    return state
+
+
+def with_position(value: float) -> Callable[[JointState], JointState]:
+    """Return what measures the second joint at `value`, rad."""
+
+    def change(state: JointState) -> JointState:
+        positions = list(state.position)
+        positions[1] = value
+        state.position = positions
+        return state
+
+    return change
+
+
+def far(state: JointState) -> JointState:
+    """Return the second joint `FAR` away."""
+    return with_position(state.position[1] + FAR)(state)
+
+
+class Repeated:
+    """Goes on with the first state it sees, stamp and all."""
+
+    def __init__(self) -> None:
+        """Nothing has been seen yet."""
+        self._first: JointState | None = None
+
+    def __call__(self, state: JointState) -> JointState:
+        """Return the first one."""
+        self._first = self._first or state
+        return self._first
+
+
+class Late:
+    """Every other state comes after the one behind it."""
+
+    def __init__(self) -> None:
+        """Nothing waits yet."""
+        self._waiting: JointState | None = None
+
+    def __call__(self, state: JointState) -> JointState | None:
+        """Return the state before, every other time."""
+        waiting, self._waiting = self._waiting, None if self._waiting else state
+        return waiting
+
+
+STATES: Mapping[str, Callable[[], Callable[[JointState], JointState | None]]] = {
+    "silent": lambda: lambda state: None,
+    "partial": lambda: partial,
+    "reordered": lambda: reordered,
+    "nan": lambda: with_position(float("nan")),
+    "huge": lambda: with_position(1e300),
+    "far": lambda: far,
+    "repeated": Repeated,
+    "late": Late,
+}
+"""By name; each makes what is done to the joint states."""

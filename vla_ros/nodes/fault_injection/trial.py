@@ -1,0 +1,164 @@
+"""One try of a fault: motion, fault, answer, rest, judgement, and the documented way on."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from vla_ros.errors import InstructionError
+from vla_ros.evaluation.stopping import compare_stop
+from vla_ros.msg import SafetyStatus
+from vla_ros.nodes.fault_injection.fault import GraphFault, GraphRow
+from vla_ros.nodes.fault_injection.recorder import Said
+from vla_ros.nodes.fault_injection.scenario import Scenario
+from vla_ros.nodes.fault_injection.stage import Findings
+from vla_ros.nodes.observer import MOVING
+from vla_ros.nodes.transitions import GraphError
+
+STARVED = ("state_stale", "ticks_missed", "tick_overrun", "tracking", "policy_silent", "chunk_stale", "policy_waiting")
+"""Reasons of a hold that may say that the machine was too busy; where they are not the fault's, it is tried again."""
+
+ATTEMPTS = 4
+
+RESUME_LIMIT = 90.0
+"""Wall time until the arm follows its policy again, s: a policy that was killed loads its network again."""
+
+WINDOW = 2.0
+"""So long a fault that need not stop the arm is watched, s."""
+
+REST = 0.6
+"""So long after the answer the arm must rest, s: the longest stop takes 0.4 s."""
+
+PATIENCE = 2.0
+"""So long after its deadline an answer is still waited for, to say how late it was, s."""
+
+AT_REST = 0.02
+"""Measured speed of the fastest joint that counts as rest, rad/s: physics, not commands."""
+
+
+def try_fault(scenario: Scenario, fault: GraphFault, seed: int, attempt: int) -> GraphRow:
+    """Try a fault, again where the machine and not the fault stopped the arm; limits count in every try."""
+    total = Findings()
+    for starved in range(ATTEMPTS):
+        row, found = _try(scenario, fault, seed)
+        total.add(found)
+        row.attempt, row.starved = attempt, starved
+        if row.stopped or not _starved(row, fault):
+            break
+    row.commands, row.lost, row.violations, row.by_kind = total.commands, total.lost, total.violations, total.by_kind
+    if total.violations:
+        row.stopped, row.sentence = False, f"{total.violations} violations: {total.by_kind}"
+    return row
+
+
+def _starved(row: GraphRow, fault: GraphFault) -> bool:
+    reason = row.got.partition(": ")[2] or row.got
+    return reason in STARVED and reason not in fault.reasons
+
+
+def _try(scenario: Scenario, fault: GraphFault, seed: int) -> tuple[GraphRow, Findings]:
+    deadline = fault.deadline
+    row = GraphRow(fault.name, fault.row, deadline_ms=None if deadline is None else round(1e3 * deadline, 1))
+    found = Findings()
+    try:
+        scenario.prepare(seed)
+        at = fault.begin(scenario)
+        _watch(scenario, fault, row, at)
+        if fault.rearm:  # arming again begins where the arm is measured: another sequence of commands
+            found.add(scenario.judge())
+        _resume(scenario, fault, row)
+        found.add(scenario.judge())
+    except (GraphError, InstructionError) as error:
+        row.got, row.sentence = row.got or "not tried", str(error).splitlines()[0]
+        with contextlib.suppress(GraphError, InstructionError):
+            fault.end(scenario)
+    finally:
+        scenario.take_away()
+    row.stopped = not row.sentence
+    if row.stopped:
+        row.sentence = _summary(row)
+    return row, found
+
+
+def _watch(scenario: Scenario, fault: GraphFault, row: GraphRow, at: float) -> None:
+    """Wait for the answer of the layer, and for the arm to rest."""
+    recorder = scenario.recorder
+    if fault.state not in ("HOLD", "ESTOP"):
+        _watch_going_on(scenario, fault, row, at)
+        return
+    if fault.timeout is None:  # the layer itself is stopped: it answers when it goes on
+        fault.end(scenario)
+    state = getattr(SafetyStatus, fault.state)
+    longest = (fault.deadline or WINDOW) + PATIENCE
+    scenario.observer.wait(lambda: recorder.first(at, state) is not None, longest)
+    time.sleep(REST)
+    said = recorder.first(at, state)
+    if said is None:
+        row.got = recorder.said[-1].reason if recorder.said else "nothing"
+        row.sentence = f"never {fault.state}, but {row.got}"
+        return
+    row.got, row.reaction_ms = f"{fault.state}: {said.reason}", round(1e3 * (said.steady - at), 1)
+    _measure(scenario, row, said, at)
+    if said.reason not in fault.reasons:
+        row.sentence = f"{fault.state}, but because of {said.reason}"
+    elif row.deadline_ms is not None and row.reaction_ms > row.deadline_ms:
+        row.sentence = f"braked after {row.reaction_ms:.0f} ms, at most {row.deadline_ms:.0f} ms are right"
+    elif fault.timeout is not None and recorder.speed() > 0.0:
+        row.sentence = "the arm does not rest"
+
+
+def _watch_going_on(scenario: Scenario, fault: GraphFault, row: GraphRow, at: float) -> None:
+    recorder, observer = scenario.recorder, scenario.observer
+    if fault.rest_within is not None:
+        resting = observer.wait(
+            lambda: recorder.measured_at > at + 0.05 and recorder.measured_speed < AT_REST,
+            fault.rest_within,
+        )  # fmt: skip
+        row.got, row.stop_ms = "the controller holds", round(1e3 * (time.monotonic() - at), 1)
+        if not resting:
+            row.sentence = f"the arm still moves after {fault.rest_within:.1f} s"
+        return
+    time.sleep(WINDOW)
+    if fault.state == "RUN":
+        observer.wait(lambda: observer.safety.state in MOVING, PATIENCE)
+    status = observer.safety
+    row.got = f"{status.state_name}: {status.reason}"
+    if fault.state == "RUN" and status.state not in MOVING:
+        row.sentence = f"it does not go on: {status.sentence}"
+
+
+def _measure(scenario: Scenario, row: GraphRow, said: Said, at: float) -> None:
+    """Find the first braking command in the recording, and hold the stop against the analytic one."""
+    recorder = scenario.recorder
+    first = recorder.index_of(said)
+    if first < 0:
+        return
+    row.heard_ms = round(1e3 * (recorder.heard[first] - at), 1)
+    period = scenario.period
+    stop = compare_stop(recorder.commands(), first, scenario.contract.joints, period)
+    if stop is not None:
+        row.stop_ms, row.analytic_stop_ms = round(1e3 * stop.seconds, 1), round(1e3 * stop.analytic_seconds, 1)
+        row.travel_rad, row.analytic_travel_rad = round(stop.travel, 5), round(stop.analytic_travel, 5)
+
+
+def _resume(scenario: Scenario, fault: GraphFault, row: GraphRow) -> None:
+    """Take the fault away, go on as documented, and wait until the policy is followed again."""
+    began = time.monotonic()
+    if not (fault.state == "HOLD" and fault.timeout is None):
+        fault.end(scenario)
+    if fault.rearm:
+        scenario.rearm()
+    observer = scenario.observer
+    if observer.wait(lambda: observer.safety.state in MOVING, RESUME_LIMIT):
+        row.resume_ms = round(1e3 * (time.monotonic() - began), 1)
+    else:
+        row.sentence = row.sentence or f"it did not go on: {observer.safety.sentence}"
+
+
+def _summary(row: GraphRow) -> str:
+    parts = [] if row.reaction_ms is None else [f"braked after {row.reaction_ms:.0f} ms"]
+    if row.stop_ms is not None:
+        parts.append(f"at rest {row.stop_ms:.0f} ms later")
+    if row.resume_ms is not None:
+        parts.append(f"followed again after {1e-3 * row.resume_ms:.1f} s")
+    return ", ".join(parts)

@@ -1,0 +1,54 @@
+"""What only the safety node turns from messages into types and back: signs of life, and what was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vla_ros.msg import PolicyStatus, SafetyStatus
+from vla_ros.safety.policy_watch import Condition, Heartbeat
+from vla_ros.safety.supervisor import SafetySupervisor
+from vla_ros.types import SafetyDecision
+
+CONDITIONS: Mapping[int, Condition] = {
+    PolicyStatus.IDLE: Condition.IDLE,
+    PolicyStatus.RUNNING: Condition.RUNNING,
+    PolicyStatus.WAITING: Condition.WAITING,
+    PolicyStatus.FAULT: Condition.FAULT,
+}
+
+
+def message_to_heartbeat(message: PolicyStatus) -> Heartbeat:
+    """Return a sign of life; a state that the message does not define counts as a fault."""
+    condition = CONDITIONS.get(int(message.state), Condition.FAULT)
+    computing = message.computing != 0.0  # what is NaN is computing, too
+    return Heartbeat(condition, int(message.inferences), computing, str(message.sentence)[:160])
+
+
+def decision_to_status(
+    decision: SafetyDecision, supervisor: SafetySupervisor, now: float, steady_time: float
+) -> SafetyStatus:
+    """Return the status without its header; `now` is the clock of the supervisor, `steady_time` the machine's, s."""
+    counters, margins = supervisor.counters, supervisor.margins(now)
+    return SafetyStatus(
+        state=int(decision.state),
+        state_name=decision.state.name,
+        reason_code=supervisor.reason.code,
+        reason=decision.reason,
+        sentence=decision.sentence,
+        armed=supervisor.armed,
+        observation_age=-1.0 if decision.observation_age is None else decision.observation_age,
+        speed_scale=decision.speed_scale,
+        axes=list(decision.executed),
+        proposed=list(decision.proposed.values()),
+        executed=list(decision.executed.values()),
+        tick=counters.ticks,
+        missed_ticks=counters.missed_ticks,
+        commands=counters.commands,
+        corrections=counters.corrections,
+        rejected_chunks=counters.rejected_chunks,
+        instruction_sequence=supervisor.instruction_sequence,
+        margin_names=list(margins),
+        margins=list(margins.values()),
+        steady_time=steady_time,
+        overruns=counters.overruns,
+    )

@@ -1,0 +1,138 @@
+"""The arming self-test: the fault table, run beside the node in a process of its own, and what it came to."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from vla_ros.robot.contract import RobotContract
+from vla_ros.safety.parameters import SafetyParameters
+from vla_ros.safety.selftest_record import UNDER_WAY, SelftestRecord, fingerprint, keep, recall
+
+LIMIT = 300.0
+"""Longest time of one run, s: on a busy machine it has the lowest priority of all."""
+
+
+class ArmingSelftest:
+    """Runs the table for one contract and one set of parameters; any thread may ask what it came to."""
+
+    def __init__(
+        self, contract: RobotContract, parameters: SafetyParameters, robot: str, safety: str, folder: Path
+    ) -> None:
+        """Prepare.
+
+        Args:
+            contract: What the node works with.
+            parameters: Likewise.
+            robot: Where the contract came from: the process reads it again, and must come to the same fingerprint.
+            safety: Where the parameters came from.
+            folder: Where passes are kept.
+        """
+        self._command = [
+            sys.executable, "-m", "vla_ros.safety.selftest_process", "--robot", robot, "--safety", safety
+        ]  # fmt: skip
+        self._folder, self._mark = folder, fingerprint(contract, parameters)
+        self._change = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._closed = False
+        self._record: SelftestRecord | None = None
+        self._failure = ""
+        self._done, self._total = 0, 0
+
+    def recall(self, max_age: float) -> bool:
+        """Take a pass that is kept and at most `max_age` s old; False when there is none."""
+        self._record = recall(self._folder, self._mark, max_age)
+        return self._record is not None
+
+    def start(self, finished: Callable[[str], None]) -> bool:
+        """Run the table in the background; False when it runs already.
+
+        Args:
+            finished: Called at the end, in a thread of its own, with "" or why the robot must not be armed.
+        """
+        with self._change:
+            if self._process is not None or self._closed:
+                return False
+            self._record, self._failure, self._done, self._total = None, "", 0, 0
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+        threading.Thread(target=self._read, args=(self._process, finished), name="self-test", daemon=True).start()
+        return True
+
+    def complaint(self) -> str:
+        """Say why the robot must not be armed; "" once every fault was stopped."""
+        with self._change:
+            if self._process is not None:
+                return f"{UNDER_WAY}: {self._done} of {self._total or '?'} faults tried"
+            if self._record is None:
+                return self._failure or "the self-test has not been run"
+            if not self._record.passed:
+                return f"the self-test missed {len(self._record.missed)} faults: {'; '.join(self._record.missed)}"[:500]
+            return ""
+
+    def sentence(self) -> str:
+        """Say for people how it stands."""
+        if complaint := self.complaint():
+            return complaint
+        with self._change:
+            record = self._record
+        if record is None:  # it has just begun again
+            return "under way"
+        return f"{record.tried} faults stopped, {time.time() - record.finished:.0f} s ago"
+
+    def close(self) -> None:
+        """End a run that is under way."""
+        with self._change:
+            self._closed = True
+            process = self._process
+        if process is not None:
+            process.kill()
+            process.wait(timeout=5.0)
+
+    def _read(self, process: subprocess.Popen[str], finished: Callable[[str], None]) -> None:
+        limit = threading.Timer(LIMIT, process.kill)
+        limit.daemon = True
+        limit.start()
+        record, rest = None, ""
+        for line in process.stdout or ():
+            try:
+                values = json.loads(line)
+                record = self._take(values, record)
+            except (ValueError, TypeError, KeyError):
+                rest = (rest + line)[-400:]
+        code = process.wait()
+        limit.cancel()
+        with self._change:
+            self._process = None
+            self._record, self._failure = self._conclude(record, code, rest)
+            if self._record is not None:
+                keep(self._folder, self._record)
+            if self._closed:
+                return
+        finished(self.complaint())
+
+    def _take(self, values: dict[str, object], record: SelftestRecord | None) -> SelftestRecord | None:
+        with self._change:
+            self._total = int(str(values.get("total", self._total)))
+            self._done += "row" in values
+        if "record" not in values:
+            return record
+        made = values["record"]
+        if not isinstance(made, dict):
+            raise TypeError("a record is an object")
+        return SelftestRecord(made["fingerprint"], made["tried"], tuple(made["missed"]), made["finished"])
+
+    def _conclude(self, record: SelftestRecord | None, code: int, rest: str) -> tuple[SelftestRecord | None, str]:
+        if record is None or code != 0:
+            how = signal.Signals(-code).name if code < 0 else str(code)
+            return None, f"the self-test did not come to its end ({how}): {rest.strip()}".rstrip(": ")
+        if record.fingerprint != self._mark:
+            return None, "the self-test was run on another contract, other parameters or other code than this node's"
+        return record, ""

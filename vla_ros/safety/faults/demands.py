@@ -1,0 +1,122 @@
+"""Faults of how a plan wants to get there: too fast, too jerky, without sense, again and again; and of the gripper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vla_ros.safety.faults.places import OUTSIDE
+from vla_ros.safety.faults.solver import break_solver
+from vla_ros.safety.faults.trial import HOLD, Fault, Play, Trial, corrected
+from vla_ros.safety.reasons import Reason
+from vla_ros.safety.shadow import CHUNK_TICKS
+from vla_ros.types import FloatArray
+
+TOO_FAST = frozenset({Reason.LINEAR_VELOCITY, Reason.WORKSPACE, Reason.JOINT_VELOCITY})
+
+
+def _turn(trial: Trial) -> None:
+    """Every row turned 1 rad further than the one before: 10 rad/s."""
+    for _ in range(3):
+        actions = trial.good()
+        actions[:, 5] = np.minimum(np.arange(1, len(actions) + 1) * 1.0, 3.0)
+        trial.send(actions)
+        trial.tick(CHUNK_TICKS)
+
+
+def _leap(metres: float) -> Play:
+    """The whole way in the first row, there and back with every chunk."""
+
+    def play(trial: Trial) -> None:
+        centre = trial.shadow.pose().position
+        trial.follow(lambda i: trial.shadow.place(centre + np.array([0.0, metres * (-1.0) ** i, 0.0])), 5 * CHUNK_TICKS)
+
+    return play
+
+
+def _chatter_of_rows(trial: Trial) -> None:
+    """Every row on the other side."""
+    centre, rows = trial.shadow.pose().position, trial.shadow.contract.action.horizon
+    sides = np.outer((-1.0) ** np.arange(rows), [0.0, 0.15, 0.0])
+    trial.follow(lambda _: centre + sides, 4 * CHUNK_TICKS)
+
+
+def _chatter_of_chunks(trial: Trial) -> None:
+    """A chunk every other tick, each with the opposite direction."""
+    shadow = trial.shadow
+    for i in range(40):
+        if i % 2 == 0:
+            trial.answer(shadow.ask(shadow.way((0.0, 0.05 * (-1.0) ** (i // 2), 0.0))))
+        trial.tick()
+
+
+def _noise(trial: Trial) -> None:
+    """Rows without any sense, within what a chunk may hold."""
+    rng = np.random.default_rng(7)
+    for _ in range(6):
+        trial.send(rng.uniform(-1.0, 1.0, trial.good().shape))
+        trial.tick(CHUNK_TICKS)
+
+
+def _corrections(trial: Trial) -> None:
+    """Nothing of what is asked for can be done, again and again."""
+    shadow = trial.shadow
+    break_solver(trial, lambda *_: np.full(shadow.contract.joints.count, np.nan))
+    for i in range(shadow.parameters.motion.corrections_hold + 2):
+        if i % CHUNK_TICKS == 0:
+            trial.answer(shadow.stay())
+        trial.tick()
+        if trial.decisions[-1].state is HOLD:
+            break
+
+
+def _demands() -> list[Fault]:
+    noise = TOO_FAST | OUTSIDE | {Reason.ANGULAR_VELOCITY, Reason.RESULT_INVALID}
+    return [
+        corrected("a leap of 0.3 m in one row", TOO_FAST, _leap(0.3)),
+        corrected("a leap of 3 m in one row", TOO_FAST, _leap(3.0)),
+        corrected("a turn of 10 rad/s", frozenset({Reason.ANGULAR_VELOCITY}), _turn),
+        corrected("the direction changes with every row", TOO_FAST, _chatter_of_rows),
+        corrected("the direction changes with every chunk", frozenset({Reason.OK}) | TOO_FAST, _chatter_of_chunks),
+        corrected("noise in place of a plan", noise, _noise),
+        Fault("corrections without end", _corrections, frozenset({HOLD}), frozenset({Reason.TOO_MANY_CORRECTIONS})),
+    ]
+
+
+def _openings(values: Callable[[int, int], FloatArray]) -> Play:
+    def play(trial: Trial) -> None:
+        shadow = trial.shadow
+        rows = shadow.contract.action.horizon
+        for i in range(8):
+            trial.answer(shadow.ask(shadow.place(shadow.pose().position), values(i, rows)))
+            trial.tick(CHUNK_TICKS)
+
+    return play
+
+
+def _chatter_of_gripper(trial: Trial) -> None:
+    """Open and closed in turn, a row each: at most one reversal in each reversal time."""
+    shadow = trial.shadow
+    wide, first = shadow.contract.gripper.max_opening, len(shadow.openings)
+    _openings(lambda _, rows: np.asarray(wide * (np.arange(rows) % 2), dtype=np.float64))(trial)
+    steps = np.sign(np.diff(shadow.openings[first:]))
+    turns = int((np.diff(steps[steps != 0]) != 0).sum())
+    most = 8 * CHUNK_TICKS * shadow.period / shadow.parameters.gripper.reversal_time + 1
+    trial.require(turns <= most, f"the gripper turned {turns} times, at most {most:.0f} are right")
+
+
+def _grippers() -> list[Fault]:
+    return [
+        corrected("the gripper opens and closes with every row", frozenset({Reason.GRIPPER_CHATTER}),
+                  _chatter_of_gripper),
+        corrected("the gripper is asked for too wide an opening", frozenset({Reason.GRIPPER_RANGE}),
+                  _openings(lambda _, rows: np.full(rows, 0.15))),
+        corrected("the gripper is asked for a negative opening", frozenset({Reason.GRIPPER_RANGE}),
+                  _openings(lambda _, rows: np.full(rows, -0.05))),
+    ]  # fmt: skip
+
+
+def table() -> list[Fault]:
+    """Return the faults of this module."""
+    return [*_demands(), *_grippers()]

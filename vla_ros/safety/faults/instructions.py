@@ -1,0 +1,63 @@
+"""Faults of instructions: stops, changes in motion, chunks for others, a flood."""
+
+from __future__ import annotations
+
+from vla_ros.safety.faults.trial import Fault, Trial, holds
+from vla_ros.safety.reasons import Reason
+from vla_ros.safety.shadow import CHUNK_TICKS
+from vla_ros.types import Instruction, InstructionKind
+
+
+def _instruct(trial: Trial, text: str, kind: InstructionKind = InstructionKind.TASK) -> None:
+    shadow = trial.shadow
+    shadow.instruction += 1
+    shadow.supervisor.receive_instruction(Instruction(text, shadow.instruction, kind, shadow.stamp), shadow.now)
+
+
+def _stop(trial: Trial) -> None:
+    _instruct(trial, "stop", InstructionKind.STOP)
+    trial.tick()
+
+
+def _after_stop(trial: Trial) -> None:
+    """The policy goes on as if nobody had said stop."""
+    _stop(trial)
+    trial.follow(lambda _: trial.shadow.way((0.0, 0.02, 0.0)), 3 * CHUNK_TICKS)
+
+
+def _new_task(trial: Trial) -> None:
+    _instruct(trial, "pick up the red cube")
+    trial.tick()
+
+
+def _old_task(trial: Trial) -> None:
+    """Chunks for the task before keep coming."""
+    _new_task(trial)
+    for _ in range(3):
+        trial.send(trial.good(), instruction_sequence=0)
+        trial.tick(CHUNK_TICKS)
+
+
+def _unknown_task(trial: Trial) -> None:
+    _instruct(trial, "pick up the red cube")
+    for _ in range(3):
+        trial.send(trial.good(), instruction_sequence=99)
+        trial.tick(CHUNK_TICKS)
+
+
+def _flood(trial: Trial) -> None:
+    for i in range(200):
+        _instruct(trial, f"pick up the cube {i}")
+    trial.tick()
+
+
+def table() -> list[Fault]:
+    """Return the faults of this module."""
+    return [
+        holds("'stop' in motion", Reason.INSTRUCTION_STOP, _stop),
+        holds("chunks after 'stop'", Reason.INSTRUCTION_STOP, _after_stop),
+        holds("a new instruction in motion", Reason.INSTRUCTION_NEW, _new_task),
+        holds("chunks for an old instruction", Reason.INSTRUCTION_OLD, _old_task),
+        holds("chunks for an unknown instruction", Reason.INSTRUCTION_UNKNOWN, _unknown_task),
+        holds("200 instructions at once", Reason.INSTRUCTION_NEW, _flood),
+    ]

@@ -1,0 +1,59 @@
+"""Faults of where the arm is when it is armed: outside of its limits, pushed, in collision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vla_ros.robot.contract import RobotContract
+from vla_ros.safety.faults.places import wide
+from vla_ros.safety.faults.trial import DISARMED, MOVING, Fault, Trial
+from vla_ros.safety.reasons import Reason
+from vla_ros.types import FloatArray
+
+
+def _beyond(excess: float) -> Callable[[RobotContract], FloatArray]:
+    """The fourth joint beyond its upper limit by `excess` rad, or one is before it."""
+
+    def posture(contract: RobotContract) -> FloatArray:
+        q = np.array(contract.joints.home)
+        q[3] = contract.joints.upper[3] + excess
+        return q
+
+    return posture
+
+
+def _way_back(trial: Trial) -> None:
+    shadow = trial.shadow
+    trial.answer(shadow.start())
+    before = shadow.q[3] - shadow.contract.joints.upper[3]
+    goal = shadow.pose().position + np.array([-0.25, 0.0, -0.1])
+    trial.follow(lambda _: shadow.place(goal), 120)
+    trial.answer(shadow.supervisor.reason.label)
+    after = shadow.q[3] - shadow.contract.joints.upper[3]
+    trial.require(after <= 0.0 < before, f"the joint did not come back: {before:.3f} rad outside, then {after:.3f}")
+
+
+def _refused_arming(trial: Trial) -> None:
+    shadow = trial.shadow
+    shadow.wait(shadow.parameters.timing.resume_states + 1)
+    trial.answer(shadow.supervisor.arm(shadow.now))
+    trial.tick()
+
+
+def _pushed(trial: Trial) -> None:
+    trial.shadow.velocities = np.full_like(trial.shadow.q, 0.1)
+    _refused_arming(trial)
+
+
+def table() -> list[Fault]:
+    """Return the faults of this module."""
+    disarmed = frozenset({DISARMED})
+    return [
+        Fault("a joint starts outside of its limits and comes back", _way_back, MOVING, frozenset(Reason),
+              moving=False, posture=_beyond(0.04), adapt=wide),
+        Fault("a joint starts far outside of its limits", _refused_arming, disarmed,
+              frozenset({Reason.OUTSIDE_LIMITS}), moving=False, posture=_beyond(0.2), adapt=wide),
+        Fault("the arm is pushed while it is armed", _pushed, disarmed, frozenset({Reason.MOVING}), moving=False),
+    ]  # fmt: skip

@@ -1,0 +1,104 @@
+"""Faults of the solver: no solution, nonsense, an exception, none at all in time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from vla_ros.errors import KinematicsError
+from vla_ros.safety.faults.trial import HOLD, RUN, SLOW, Fault, Play, Trial
+from vla_ros.safety.reasons import Reason
+from vla_ros.types import FloatArray, SafetyDecision
+
+REST = 40
+"""Ticks in which the arm comes to rest."""
+
+
+def break_solver(trial: Trial, program: Callable[..., FloatArray]) -> None:
+    """Let the quadratic program of this shadow be another."""
+    solver = trial.shadow.supervisor._motion._ik
+    setattr(solver, "_program", program)  # noqa: B010 (one instance alone, for the time of one trial)
+
+
+def _solver(program: Callable[..., FloatArray]) -> Play:
+    def play(trial: Trial) -> None:
+        break_solver(trial, program)
+        trial.shadow.ask(trial.shadow.way((0.0, 0.02, 0.0)))
+        trial.tick()
+        speed = np.abs(trial.shadow.velocities)
+        trial.tick()
+        trial.require(bool((np.abs(trial.shadow.velocities) <= speed + 1e-9).all()), "it does not brake at once")
+        trial.tick(REST)
+        trial.require(not trial.moves, "it does not come to rest without the solver")
+
+    return play
+
+
+def _infeasible(*_: object) -> FloatArray:
+    raise KinematicsError("the quadratic program ended with flag -1, expected 1")
+
+
+def _crash(*_: object) -> FloatArray:
+    raise ZeroDivisionError("something nobody thought of")
+
+
+def _all(value: float) -> Callable[..., FloatArray]:
+    return lambda hessian, *_: np.full(len(hessian), value)
+
+
+def _hangs(trial: Trial) -> None:
+    """The solver does not come back: the watch of the node takes the steps of the known stop, tick after tick.
+
+    Its one tick runs in a thread, as in the node; how long "late" is, the node's clock decides, and here the trial.
+    """
+    shadow, supervisor = trial.shadow, trial.shadow.supervisor
+    reached, release = threading.Event(), threading.Event()
+
+    def program(hessian: FloatArray, *_: object) -> FloatArray:
+        reached.set()
+        release.wait(HANG_LIMIT)
+        return np.full(len(hessian), 0.5)
+
+    shadow.ask(shadow.way((0.0, 0.02, 0.0)))
+    speed, sent = np.abs(shadow.velocities), supervisor.commanded.serial
+    break_solver(trial, program)
+    shadow.pass_time()
+    shadow.sense()
+    thread = threading.Thread(target=lambda: late.append(supervisor.tick(shadow.now)), daemon=True)
+    late: list[SafetyDecision] = []
+    thread.start()
+    trial.require(reached.wait(HANG_LIMIT), "the solver was not asked")
+    for _ in range(supervisor.parameters.timing.missed_ticks_hold + 2):
+        taken = supervisor.brake_instead(shadow.now, sent)
+        if taken is None:
+            trial.require(False, "nothing is commanded while the solver hangs")
+            break
+        sent = taken[0].serial
+        shadow.carry_out(taken[0].positions, taken[1])
+        slower = np.abs(shadow.velocities)
+        trial.require(bool((slower <= speed + 1e-9).all()), "it does not brake while the solver hangs")
+        speed = slower
+        shadow.pass_time()
+    release.set()
+    thread.join(HANG_LIMIT)
+    trial.require(bool(late) and late[0].joint_positions is None, "a step that came too late was commanded")
+    trial.tick()
+
+
+HANG_LIMIT = 5.0
+"""Longest wall time of the trial with a hanging solver, s; it takes milliseconds."""
+
+
+def table() -> list[Fault]:
+    """Return the faults of this module."""
+    any_state = frozenset({RUN, SLOW, HOLD})
+    broken = frozenset({Reason.RESULT_INVALID, Reason.SOLVER})
+    return [
+        Fault("the solver finds no solution", _solver(_infeasible), any_state, frozenset({Reason.SOLVER})),
+        Fault("the solver returns NaN", _solver(_all(np.nan)), any_state, broken),
+        Fault("the solver returns 1e300", _solver(_all(1e300)), any_state, broken),
+        Fault("the solver hangs", _hangs, frozenset({HOLD}), frozenset({Reason.TICK_OVERRUN})),
+        Fault("the solver raises", _solver(_crash), frozenset({HOLD}), frozenset({Reason.RESULT_INVALID})),
+    ]

@@ -1,0 +1,53 @@
+"""The fault table in a process of its own, so that nobody who must be on time has to wait for it.
+
+    python -m vla_ros.safety.selftest_process --robot panda --safety config/safety.yaml
+
+One JSON object a line: {"row": ...} for every fault, at the end {"record": ...}. Ends with 0 when it came to its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import time
+from dataclasses import asdict
+from typing import Any
+
+from vla_ros.robot.contract import load_contract
+from vla_ros.safety.faults import FaultRow, fault_table, run_faults
+from vla_ros.safety.parameters import load_parameters
+from vla_ros.safety.selftest_record import SelftestRecord, fingerprint
+
+NICENESS = 10
+"""It may take what nobody else wants."""
+
+
+def main() -> int:
+    """Run the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--robot", required=True, help="robot contract: a name or a file")
+    parser.add_argument("--safety", required=True, help="safety parameters: a file")
+    arguments = parser.parse_args()
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    contract, parameters = load_contract(arguments.robot), load_parameters(arguments.safety)
+    mark, faults = fingerprint(contract, parameters), fault_table()
+    _say(total=len(faults))
+
+    def tell(row: FaultRow) -> None:
+        _say(row=asdict(row))
+
+    rows = run_faults(contract, parameters, faults, tell=tell)
+    missed = tuple(f"{row.name}: {row.sentence}" for row in rows if not row.stopped)
+    _say(record=asdict(SelftestRecord(mark, len(rows), missed, time.time())))
+    return 0
+
+
+def _say(**values: Any) -> None:  # noqa: ANN401 (what JSON holds)
+    print(json.dumps(values), flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
