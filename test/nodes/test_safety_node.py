@@ -59,7 +59,7 @@ class Cell:
         self.grips: list[JointTrajectory] = []
         self.statuses: list[SafetyStatus] = []
         self._made: list[tuple[Callable[[Any], object], Any]] = []
-        self._subscribe(JointTrajectory, TOPICS.arm_topic, self._on_arm, "arm_command")
+        self._subscribe(JointTrajectory, TOPICS.arm_topic, self._on_arm, "arm_command_out")
         self._subscribe(JointTrajectory, TOPICS.gripper_topic, self._on_gripper, "gripper_command")
         self._subscribe(SafetyStatus, "/vla/safety_status", self._on_status, "status")
         self.states = self._publisher(JointState, TOPICS.joint_states_topic, qos("joint_states_out"))
