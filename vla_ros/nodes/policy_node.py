@@ -6,7 +6,6 @@ a policy has died, hangs or is at fault, and not when its last plan has run out.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import sys
@@ -23,6 +22,7 @@ from vla_ros.msg import Observation as ObservationMessage
 from vla_ros.msg import PolicyStatus
 from vla_ros.nodes.conversions import chunk_to_message, message_to_instruction, message_to_observation
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
+from vla_ros.nodes.priority import prefer_process, prefer_thread
 from vla_ros.nodes.qos import qos
 from vla_ros.policies.asynchronous import InferenceWorker, WorkerState
 from vla_ros.policies.build import DEFAULT_CHECKPOINT, load_policy
@@ -33,7 +33,8 @@ DELIVERY_TIMEOUT = 1.0  # s, lock step: longest time until every reader has a ch
 STALE_AFTER = 0.5  # s without an observation
 HEARTBEAT_PERIOD = 0.02  # s, on the steady clock: it beats also while simulation time stands still
 LOCKSTEP_HEARTBEAT_PERIOD = 0.5  # s; there a heartbeat follows every inference, and no deadline counts
-HEARTBEAT_NICENESS = -10  # among the threads of the machine: a heartbeat that is late slows the arm down
+NICENESS = -5  # of the process among others: a policy that is late slows the arm down
+HEARTBEAT_NICENESS = -10  # of the heartbeat
 SWITCH_INTERVAL = (
     1e-3  # s that the policy may keep the interpreter from the heartbeat; Python's own is five times longer
 )
@@ -144,8 +145,7 @@ class PolicyNode(ManagedNode):
             self._beat()
 
     def _keep_beating(self) -> None:
-        with contextlib.suppress(OSError):  # where the system allows it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), HEARTBEAT_NICENESS)
+        prefer_thread(HEARTBEAT_NICENESS)
         while not self._ending.wait(LOCKSTEP_HEARTBEAT_PERIOD if self._lockstep else HEARTBEAT_PERIOD):
             self._beat()
 
@@ -183,6 +183,7 @@ def _limit_threads(threads: int) -> None:
 def main() -> int:
     """Run the node."""
     sys.setswitchinterval(SWITCH_INTERVAL)
+    prefer_process(NICENESS)
     return run_node(PolicyNode)
 
 

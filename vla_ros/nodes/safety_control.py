@@ -20,7 +20,12 @@ from vla_ros.nodes.conversions import (
     message_to_instruction,
     seconds_to_stamp,
 )
-from vla_ros.nodes.safety_conversions import decision_to_status, message_to_heartbeat
+from vla_ros.nodes.safety_conversions import (
+    braking_status,
+    decision_to_status,
+    message_to_heartbeat,
+    state_complaint,
+)
 from vla_ros.nodes.safety_inputs import Inputs
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.estop import EstopSignal
@@ -34,6 +39,9 @@ STATUS_PERIOD = 0.05
 
 COMMAND_HORIZON = 1.5
 """Ticks that the controller gets to reach a command: the next one comes before it has come to rest, also a bit late."""
+
+TOLD_AFTER = 2
+"""So many commands in a row that the watch sent are told."""
 
 LOCKSTEP_LATENCY = 0.03
 """In lock step a chunk counts from so long after its observation, s, whenever it came within that time: the same run
@@ -73,6 +81,7 @@ class SafetyControl:
         self.durations: deque[float] = deque(maxlen=1000)
         self.lockstep_time = 0.0
         self._turn, self._sent = threading.Lock(), 0
+        self._in_place, self._in_place_since = 0, 0.0
         self.commanded_at = np.inf  # when the last command began to be made, s; inf while there are none
         self.sentence = Reason.DISARMED.sentence
         self._notes: deque[str] = deque(maxlen=32)
@@ -132,7 +141,7 @@ class SafetyControl:
 
     def tick(self, now: float) -> SafetyDecision:
         """Do all of one period: inputs, decision, commands, status."""
-        began = time.perf_counter()
+        began, self._in_place = time.perf_counter(), 0
         self._take_estop(now)
         self._take_instructions(now)
         for message in self._take_heartbeats()[-1:]:
@@ -164,6 +173,12 @@ class SafetyControl:
             self._send(step.positions, step.velocities, opening, now)
             self._sent = step.serial
             self.commanded_at = now - self._parameters.timing.tick_budget  # the next one is due a period from here
+            self._in_place += 1
+            if self._in_place == 1:
+                self._in_place_since = now
+            # One late command is no news, nor is any while the arm is held; a thread that hangs cannot say so itself.
+            if self._in_place == TOLD_AFTER and self._supervisor.state in (SafetyState.RUN, SafetyState.SLOW):
+                self._publish_status(self._stamped(braking_status(step, self._supervisor, self._in_place_since), now))
 
     def _take_estop(self, now: float) -> None:
         for message in self._take_button():
@@ -190,9 +205,13 @@ class SafetyControl:
         received = now if self._lockstep else min(received, now)  # it may have come while this tick began
         try:
             state = joint_state_to_robot_state(message, self._contract, self._supervisor.kinematics)
-            self._supervisor.receive_state(state, received)
         except ObservationError as error:
-            self._supervisor.refuse_state(now)
+            self._supervisor.refuse_state(now, state_complaint(message, self._contract))
+            self.note(f"joint state refused: {error}")
+            return
+        try:
+            self._supervisor.receive_state(state, received)
+        except ObservationError as error:  # the supervisor has kept what is wrong with it
             self.note(f"joint state refused: {error}")
 
     def _take_chunk(self, now: float) -> None:
@@ -257,7 +276,9 @@ class SafetyControl:
 
     def _status(self, decision: SafetyDecision, now: float) -> SafetyStatus:
         steady = time.monotonic() if self._lockstep else now
-        message = decision_to_status(decision, self._supervisor, now, steady)
+        return self._stamped(decision_to_status(decision, self._supervisor, now, steady), now)
+
+    def _stamped(self, message: SafetyStatus, now: float) -> SafetyStatus:
         message.header.stamp = seconds_to_stamp(now) if self._lockstep else self._clock.now().to_msg()
         message.header.frame_id = self._contract.base_frame
         return message

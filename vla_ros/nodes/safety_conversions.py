@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+from sensor_msgs.msg import JointState
+
 from vla_ros.msg import PolicyStatus, SafetyStatus
+from vla_ros.robot.contract import RobotContract
+from vla_ros.safety.joint_motion import JointStep
 from vla_ros.safety.policy_watch import Condition, Heartbeat
+from vla_ros.safety.reasons import Reason
 from vla_ros.safety.supervisor import SafetySupervisor
-from vla_ros.types import SafetyDecision
+from vla_ros.types import SafetyDecision, SafetyState
 
 CONDITIONS: Mapping[int, Condition] = {
     PolicyStatus.IDLE: Condition.IDLE,
@@ -22,6 +28,17 @@ def message_to_heartbeat(message: PolicyStatus) -> Heartbeat:
     condition = CONDITIONS.get(int(message.state), Condition.FAULT)
     computing = message.computing != 0.0  # what is NaN is computing, too
     return Heartbeat(condition, int(message.inferences), computing, str(message.sentence)[:160])
+
+
+def state_complaint(message: JointState, contract: RobotContract) -> Reason:
+    """Return what is wrong with a joint state that could not be turned into one of this robot."""
+    names = list(message.name)
+    wanted = {*contract.joints.names, *contract.gripper.names}
+    sizes = {len(names), len(set(names)), len(message.position), len(message.velocity)}
+    if not wanted <= set(names) or len(sizes) > 1:
+        return Reason.STATE_WIDTH
+    values = np.concatenate([np.asarray(message.position), np.asarray(message.velocity)])
+    return Reason.STATE_OUT_OF_RANGE if np.isfinite(values).all() else Reason.STATE_NOT_FINITE
 
 
 def decision_to_status(
@@ -50,5 +67,34 @@ def decision_to_status(
         margin_names=list(margins),
         margins=list(margins.values()),
         steady_time=steady_time,
+        overruns=counters.overruns,
+    )
+
+
+def braking_status(step: JointStep, supervisor: SafetySupervisor, since: float) -> SafetyStatus:
+    """Return what the watch says while the control thread does not: the arm brakes, `since` s on the machine's clock.
+
+    Nothing that the control thread may be in the middle of is asked.
+    """
+    counters, reason = supervisor.counters, Reason.TICK_OVERRUN
+    axes = supervisor.contract.joints.names
+    return SafetyStatus(
+        state=int(SafetyState.SLOW),
+        state_name=SafetyState.SLOW.name,
+        reason_code=reason.code,
+        reason=reason.label,
+        sentence=reason.sentence,
+        armed=supervisor.armed,
+        observation_age=-1.0,
+        speed_scale=0.0,
+        axes=list(axes),
+        proposed=step.positions.tolist(),
+        executed=step.positions.tolist(),
+        tick=counters.ticks,
+        missed_ticks=counters.missed_ticks,
+        commands=counters.commands,
+        corrections=counters.corrections,
+        rejected_chunks=counters.rejected_chunks,
+        steady_time=since,
         overruns=counters.overruns,
     )

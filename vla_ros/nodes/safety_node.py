@@ -32,6 +32,7 @@ from vla_ros.errors import ContractError
 from vla_ros.msg import ActionChunk, Instruction, PolicyStatus, SafetyStatus
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
 from vla_ros.nodes.polled import PolledSubscription
+from vla_ros.nodes.priority import prefer_process
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.safety_control import SafetyControl
 from vla_ros.nodes.safety_graph import GraphWatch
@@ -51,6 +52,10 @@ REST_TIMEOUT = 1.0
 
 SWITCH_INTERVAL = 5e-4
 """Longest time that a callback may keep the interpreter from the control thread, s: a tenth of Python's own."""
+
+NICENESS = -15
+"""Of all threads of the node among those of the machine: one that is put aside while it has Python's interpreter lock
+keeps the control thread waiting, too."""
 
 SELFTEST_MAX_AGE = 86400.0
 """So long a self-test that passed is good for starting again with nothing changed, s."""
@@ -263,6 +268,7 @@ def main() -> int:
     """Run the node."""
     sys.setswitchinterval(SWITCH_INTERVAL)
     _never_wait_for_a_reader()
+    prefer_process(NICENESS)  # before the middleware makes its own threads
     return run_node(SafetyNode)
 
 

@@ -61,7 +61,12 @@ class ArmingSelftest:
                 return False
             self._record, self._failure, self._done, self._total = None, "", 0, 0
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,  # not in the session that comes first of all
             )
         threading.Thread(target=self._read, args=(self._process, finished), name="self-test", daemon=True).start()
         return True

@@ -8,8 +8,6 @@ In lock step one joint state is one tick, its stamp is the clock, and nothing ca
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
 import time
 import traceback
@@ -29,9 +27,6 @@ SHORTEST_LOOK = 1e-3
 """The watch looks no more often than this, s."""
 
 JOIN_TIMEOUT = 1.0
-
-NICENESS = -15
-"""Of these threads among the threads of the machine."""
 
 Answer = TypeVar("Answer")
 
@@ -101,7 +96,6 @@ class ControlThread:
         return answers[0] if done.wait(ANSWER_TIMEOUT) else otherwise
 
     def _run(self) -> None:
-        _prefer()
         period = self._control.period
         deadline = time.monotonic()
         while not self._stopping.is_set():
@@ -116,7 +110,6 @@ class ControlThread:
 
     def _watch(self) -> None:
         """See that a command goes out in every period, whatever the control thread is doing."""
-        _prefer()
         period = self._control.period
         while not self._stopping.is_set():
             due = self._control.commanded_at + period + self._budget
@@ -145,9 +138,3 @@ class ControlThread:
     def _answer_requests(self) -> None:
         while self._requests:
             self._requests.popleft()()
-
-
-def _prefer() -> None:
-    """Ask for a place before others; it works without, until processors are scarce."""
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

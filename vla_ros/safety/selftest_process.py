@@ -30,8 +30,8 @@ def main() -> int:
     parser.add_argument("--robot", required=True, help="robot contract: a name or a file")
     parser.add_argument("--safety", required=True, help="safety parameters: a file")
     arguments = parser.parse_args()
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
+    with contextlib.suppress(OSError):  # whoever starts it may have a place before others
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     contract, parameters = load_contract(arguments.robot), load_parameters(arguments.safety)
     mark, faults = fingerprint(contract, parameters), fault_table()
     _say(total=len(faults))

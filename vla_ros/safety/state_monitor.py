@@ -55,10 +55,10 @@ class StateMonitor:
         self.sound_in_row += 1
         self.state, self._received, self._fault, self._older = state, now, Reason.OK, 0
 
-    def refuse(self) -> None:
-        """Note that something came that is no joint state of this robot."""
+    def refuse(self, reason: Reason = Reason.STATE_WIDTH) -> None:
+        """Note that something came that is no joint state of this robot, and why."""
         if self._fault is Reason.OK:
-            self._fault = Reason.STATE_WIDTH
+            self._fault = reason
         self.sound_in_row = 0
 
     def _judge(self, state: RobotState) -> Reason:

@@ -148,9 +148,9 @@ class SafetySupervisor:
         """
         self._monitor.receive(state, now)
 
-    def refuse_state(self, now: float) -> None:
-        """Note that a joint state came that could not even be read, which holds the arm as any other bad one does."""
-        self._monitor.refuse()
+    def refuse_state(self, now: float, reason: Reason = Reason.STATE_WIDTH) -> None:
+        """Note that a joint state came that could not even be read, and why; it holds the arm as any bad one does."""
+        self._monitor.refuse(reason)
 
     def receive_instruction(self, instruction: Instruction, now: float) -> None:
         """Take what the robot is asked to do: a stop holds at once, a new task drops the plan for the old one."""

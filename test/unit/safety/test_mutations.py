@@ -49,7 +49,7 @@ class Edit:
         source = sources.get(function.__qualname__) or textwrap.dedent(inspect.getsource(function))
         assert source.count(self.old) == 1, f"{self.name} holds {self.old!r} {source.count(self.old)} times"
         source = sources[function.__qualname__] = source.replace(self.old, self.new)
-        made: dict[str, Any] = {}
+        made = dict(function.__globals__)
         exec(compile(f"from __future__ import annotations\n{source}", self.name, "exec"), made)
         # The code alone is exchanged: whoever holds the function already has the rewritten one, too.
         monkeypatch.setattr(function, "__code__", made[self.name].__code__)
@@ -205,7 +205,7 @@ MUTATIONS = (
              ("a measured velocity is denormal",)),
     Mutation("a state may have any joints", (
         edit(StateMonitor, "_judge", "state.joint_positions.shape != (self._joints,)", "False"),
-        edit(StateMonitor, "refuse", "self._fault = Reason.STATE_WIDTH", "pass"),
+        edit(StateMonitor, "refuse", "self._fault = reason", "pass"),
     ), ("a state has too few joints", "a state has too many joints", "a state lacks joints by name")),
     Mutation("joint states have no deadline",
              (edit(StateMonitor, "fault", "not 0.0 <= now - self._received <= self._timeout", "False"),),

@@ -23,7 +23,8 @@ class GraphFault:
         begin: Brings it about and returns when, on the steady clock, s.
         end: Takes it away.
         setup: Which graph it needs.
-        state: HOLD or ESTOP where the arm must stop, RUN where it must go on; "" where it may do either.
+        state: HOLD or ESTOP (or, while the layer itself hangs, SLOW) where the arm must stop, RUN where it must go on;
+            "" where it may do either.
         reasons: Of which one must be given.
         timeout: s in which the fault can be told; `SLACK` later the arm must brake. None where it must not.
         notice: What else may pass before the layer can know, s, and why: the middleware, a camera's period.

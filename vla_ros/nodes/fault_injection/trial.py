@@ -83,7 +83,7 @@ def _try(scenario: Scenario, fault: GraphFault, seed: int) -> tuple[GraphRow, Fi
 def _watch(scenario: Scenario, fault: GraphFault, row: GraphRow, at: float) -> None:
     """Wait for the answer of the layer, and for the arm to rest."""
     recorder = scenario.recorder
-    if fault.state not in ("HOLD", "ESTOP"):
+    if fault.state not in ("HOLD", "ESTOP", "SLOW"):
         _watch_going_on(scenario, fault, row, at)
         return
     if fault.timeout is None:  # the layer itself is stopped: it answers when it goes on
