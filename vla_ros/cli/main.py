@@ -14,7 +14,7 @@ from vla_ros.errors import VlaError
 
 FAILED, USAGE_ERROR = 1, 2
 
-COMMANDS = ("doctor", "demo", "say", "selftest", "eval", "collect", "train", "models", "bench")
+COMMANDS = ("doctor", "demo", "say", "selftest", "eval", "collect", "record", "train", "models", "bench")
 """In the order of `vla-ros --help`; each is a module of this package."""
 
 

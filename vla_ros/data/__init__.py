@@ -1,1 +1,1 @@
-"""Recorded episodes on disk."""
+"""Demonstrations: typed steps, readers and writers of the common formats, mixtures, augmentation."""

@@ -1,0 +1,62 @@
+"""Runs in an environment that has the `lerobot` package: writes a data set with it, or reads one and says what it saw.
+
+<python of that environment> peer.py write FOLDER
+<python of that environment> peer.py read FOLDER
+"""
+
+import json
+import sys
+
+import numpy as np
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+HEIGHT, WIDTH = 64, 64
+FEATURES = {
+    "observation.images.front": {
+        "dtype": "video",
+        "shape": (HEIGHT, WIDTH, 3),
+        "names": ["height", "width", "channels"],
+    },
+    "observation.state": {"dtype": "float32", "shape": (3,), "names": ["a", "b", "c"]},
+    "action": {"dtype": "float32", "shape": (7,), "names": ["x", "y", "z", "rx", "ry", "rz", "gripper"]},
+    "next.success": {"dtype": "bool", "shape": (1,), "names": None},
+}
+
+
+def grey(episode, index):
+    return 40 + 50 * episode + 6 * index
+
+
+def write(folder):
+    dataset = LeRobotDataset.create("test/peer", fps=10, features=FEATURES, root=folder, vcodec="libsvtav1")
+    for episode, count in enumerate((5, 8, 3)):
+        for index in range(count):
+            dataset.add_frame({
+                "observation.images.front": np.full((HEIGHT, WIDTH, 3), grey(episode, index), np.uint8),
+                "observation.state": np.array([episode, index, 0.5], np.float32),
+                "action": np.arange(7, dtype=np.float32) + episode,
+                "next.success": np.array([index == count - 1 and episode != 1]),
+                "task": f"task {episode % 2}",
+            })  # fmt: skip
+        dataset.save_episode()
+    dataset.finalize()
+
+
+def read(folder):
+    dataset = LeRobotDataset("test/ours", root=folder, video_backend="pyav")
+    steps = []
+    for i in range(len(dataset)):
+        item = dataset[i]
+        cameras = {k: v for k, v in item.items() if k.startswith("observation.images.")}
+        steps.append({
+            "episode": int(item["episode_index"]), "index": int(item["frame_index"]), "task": item["task"],
+            "action": item["action"].tolist(), "state": item["observation.state"].tolist(),
+            "done": bool(item["next.done"]), "success": bool(item["next.success"]),
+            "pictures": {k: [list(v.shape), (v.float().mean(dim=(1, 2)) * 255).tolist()] for k, v in cameras.items()},
+        })  # fmt: skip
+    mean = dataset.meta.stats["action"]["mean"].tolist()
+    print(json.dumps({"episodes": dataset.num_episodes, "fps": dataset.fps, "steps": steps, "action_mean": mean}))
+
+
+if __name__ == "__main__":
+    {"write": write, "read": read}[sys.argv[1]](sys.argv[2])

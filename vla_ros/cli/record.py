@@ -1,0 +1,219 @@
+"""`vla-ros record`: episodes from the running graph, driven by a policy or by a person at the keyboard."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vla_ros.errors import ContractError, VlaError
+
+if TYPE_CHECKING:
+    from vla_ros.cli.keys import Keys
+    from vla_ros.data.lerobot.writer import LeRobotWriter
+    from vla_ros.nodes.recorder import Recorder
+    from vla_ros.nodes.runner import GraphRunner
+    from vla_ros.policies.keyboard import KeyboardPolicy
+    from vla_ros.robot.contract import RobotContract
+
+HELP = "record episodes from the live graph"
+
+FORMATS = ("lerobot", "mcap")
+READY_LIMIT = 30.0  # s, for one step of the preparation
+KEEP, FAIL, AGAIN, QUIT = "\n", "x", "\x7f", "\x1b"
+MARKS = "Enter: success   x: failure   Backspace: again   Esc: end"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--robot", default="panda", help="robot contract: a name or a YAML file")
+    parser.add_argument("--policy", default="checkpoints/pick", help="who drives (default %(default)s)")
+    parser.add_argument(
+        "--teleop", action="store_true", help="a person drives with the keyboard, and marks the outcome"
+    )
+    parser.add_argument("--real", action="store_true", help="on a robot: no simulator; scenes are set up by hand")
+    parser.add_argument("--instruction", default="", help="what to do; by default what the scene suggests")
+    parser.add_argument("--episodes", type=int, default=10, help="how many to keep (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="first scene (default %(default)s)")
+    parser.add_argument("--timeout", type=float, default=30.0, help="longest episode, s (default %(default)s)")
+    parser.add_argument("--task", default="pick", help="name of the task in the data set (default %(default)s)")
+    parser.add_argument("--format", action="append", choices=FORMATS, help="once or twice (default: both)")
+    parser.add_argument("--out", type=Path, default=Path("runs/data/recorded"), help="folder (default %(default)s)")
+    parser.add_argument("--keep-failures", action="store_true", help="keep episodes that failed, marked as such")
+    parser.add_argument("--domain", type=int, help="ROS domain id (default: one that nobody uses)")
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Record; 0 when as many episodes were kept as were asked for."""
+    try:
+        from vla_ros.nodes.runner import GraphRunner
+        from vla_ros.robot.contract import load_contract
+
+        contract = load_contract(args.robot)
+        if args.episodes < 1 or args.seed < 0 or not args.timeout > 0.0:
+            raise ContractError("--episodes and --timeout are more than 0, --seed is at least 0")
+        if args.real and not args.instruction:
+            raise ContractError("--real needs --instruction: no scene suggests one")
+    except ContractError as error:
+        print(f"vla-ros record: {error}", file=sys.stderr)
+        return 2
+    figures: dict[str, Any] = {"kept": 0, "failed": 0, "dropped": 0, "steps": 0, "without_action": 0,
+                               "folder": str(args.out)}  # fmt: skip
+    try:
+        with ExitStack() as stack:
+            keys = stack.enter_context(_keys(args.teleop))
+            arguments = {"robot": args.robot, "seed": args.seed, "use_sim_time": not args.real}
+            if not args.teleop:
+                arguments["policy"] = args.policy
+            graph = stack.enter_context(
+                GraphRunner(
+                    arguments,
+                    graph=_graph(args.teleop),
+                    simulation=not args.real,
+                    domain=args.domain,
+                    folder=args.out / "log",
+                    progress=print,
+                )
+            )
+            dataset = stack.enter_context(_dataset(args, contract)) if "lerobot" in _formats(args) else None
+            _Session(args, contract, graph, dataset, keys, figures).play()
+    except VlaError as error:
+        figures["error"] = str(error).splitlines()[0]
+        print(f"vla-ros record: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        figures["error"] = "interrupted"
+    print(f"kept {figures['kept']} episodes ({figures['steps']} steps) in {args.out}; {figures['failed']} failed, "
+          f"{figures['dropped']} were dropped")  # fmt: skip
+    if args.json:
+        print(json.dumps(figures))
+    return 0 if figures["kept"] == args.episodes else 1
+
+
+def _formats(args: argparse.Namespace) -> tuple[str, ...]:
+    return tuple(args.format or FORMATS)
+
+
+def _keys(wanted: bool) -> AbstractContextManager[Keys | None]:
+    from vla_ros.cli.keys import single_keys
+
+    return single_keys() if wanted else nullcontext(None)
+
+
+def _graph(teleop: bool) -> Any:  # noqa: ANN401 (a Graph, imported late)
+    """Return the shipped graph; a person takes the policy node's place."""
+    from vla_ros.nodes.graph import Graph, load_graph
+
+    graph = load_graph()
+    return Graph(graph.arguments, tuple(n for n in graph.nodes if n.name != "policy_node")) if teleop else graph
+
+
+def _dataset(args: argparse.Namespace, contract: RobotContract) -> LeRobotWriter:
+    from vla_ros.data.lerobot.writer import LeRobotWriter
+    from vla_ros.nodes.bag import description
+
+    sizes = {camera.name: (camera.policy_height, camera.policy_width) for camera in contract.cameras}
+    return LeRobotWriter(args.out / "lerobot", description(contract, "recorded"), sizes, robot=contract.name)
+
+
+class _Session:
+    """Episode after episode: set the scene up, arm, say what to do, watch, keep or drop."""
+
+    def __init__(
+        self, args: argparse.Namespace, contract: RobotContract, graph: GraphRunner, dataset: LeRobotWriter | None,
+        keys: Keys | None, figures: dict[str, Any],
+    ) -> None:  # fmt: skip
+        from vla_ros.nodes.observer import Observer
+        from vla_ros.nodes.operator_client import Operator
+        from vla_ros.nodes.recorder import Recorder
+        from vla_ros.nodes.stage import Stage
+
+        self._args, self._graph, self._keys, self._figures = args, graph, keys, figures
+        self._observer = Observer(graph.node, contract)
+        self._operator = Operator(graph.node, self._observer)
+        self._stage = None if args.real else Stage(graph.node, self._observer, self._operator)
+        bags = args.out / "mcap" if "mcap" in _formats(args) else None
+        self._recorder: Recorder = Recorder(graph.node, contract, bags=bags, dataset=dataset)
+        self._keyboard: KeyboardPolicy | None = None
+        if keys is not None:
+            from vla_ros.nodes.teleoperation import Teleoperation
+            from vla_ros.policies.keyboard import HELP as KEYS_HELP
+            from vla_ros.policies.keyboard import KeyboardPolicy
+
+            self._keyboard = KeyboardPolicy(contract)
+            self._teleoperation = Teleoperation(graph.node, contract, self._keyboard)
+            print(f"{KEYS_HELP}\n{MARKS}")
+
+    def play(self) -> None:
+        from tqdm import tqdm
+
+        seed = self._args.seed
+        with tqdm(total=self._args.episodes, unit="episode", desc="record") as progress:
+            while self._figures["kept"] < self._args.episodes:
+                before = self._figures["kept"]
+                if not self._episode(seed):
+                    return
+                progress.update(self._figures["kept"] - before)
+                seed += 1
+                if seed - self._args.seed > 4 * self._args.episodes + 10:
+                    raise VlaError("four of five episodes cannot be kept; look at the reasons above")
+
+    def _episode(self, seed: int) -> bool:
+        """Record one; False when the person ends the session."""
+        from vla_ros.data.errors import DiskFullError
+
+        sentence = self._args.instruction
+        if self._stage is not None:
+            sentence = self._stage.set_up(seed, sentence, READY_LIMIT)
+        name = f"{time.strftime('%Y%m%d_%H%M%S')}_{seed:06d}"
+        self._operator.arm(READY_LIMIT)
+        self._observer.begin()
+        self._recorder.begin(name, self._args.task)
+        kept = False
+        try:
+            self._operator.say(sentence, READY_LIMIT)
+            mark = self._watch()
+            if mark in (AGAIN, QUIT) or (mark == FAIL and not self._args.keep_failures):
+                self._figures["failed"] += mark == FAIL
+                return mark != QUIT
+            try:
+                episode = self._recorder.commit(mark == KEEP)
+            except DiskFullError:
+                raise
+            except VlaError as error:
+                print(f"  {name} dropped: {error}")
+                self._figures["dropped"] += 1
+                return True
+            finally:
+                kept = True
+            self._figures["kept"] += 1
+            self._figures["failed"] += mark == FAIL
+            self._figures["steps"] += episode.steps
+            self._figures["without_action"] += episode.without_action
+            return True
+        finally:
+            if not kept:
+                self._recorder.drop()
+
+    def _watch(self) -> str:
+        """Return how the episode ended, as a key: the person's word, else the judge's, else failure by the clock."""
+        end = time.monotonic() + self._args.timeout
+        while time.monotonic() < end:
+            if self._graph.failure:
+                raise VlaError(self._graph.failure)
+            if self._recorder.failure:
+                return KEEP  # the reason comes out when it is asked to keep it
+            if self._keys is None:
+                if self._observer.wait(lambda: self._observer.episode.success, timeout=0.1):
+                    return KEEP
+                continue
+            for key in self._keys.read(0.05):
+                if key in (KEEP, FAIL, AGAIN, QUIT):
+                    return key
+                assert self._keyboard is not None
+                self._keyboard.press(key)
+        return FAIL

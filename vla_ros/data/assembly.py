@@ -1,0 +1,166 @@
+"""From what the graph says to steps: the one way for the live robot and for a recording of it.
+
+A step is an observation and the action that was commanded for it. The action comes from the newest chunk whose
+observation is not newer: its row for one period after the step's observation, written as seen from there. A step is
+decided when two more observations have come, so that a chunk may arrive a little before or after its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vla_ros.actions.decoding import PoseTrajectory, decode, encode
+from vla_ros.actions.specification import ActionSpecification
+from vla_ros.data.errors import ConventionError, DataError, RecordingGapError
+from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
+from vla_ros.types import ActionChunk, FloatArray, Instruction, Observation
+
+PATIENCE = 2
+"""Observations that come before a step is decided."""
+
+REMEMBERED = 64
+"""Observations, chunks and instructions that are kept to look up where a chunk started and what it served."""
+
+LONGEST_GAP = 3.5
+"""Periods that two steps of an episode may lie apart."""
+
+
+@dataclass
+class AssemblyCounts:
+    """What became of the observations: steps, and those without a valid action (before the first chunk, in a hold)."""
+
+    steps: int = 0
+    without_action: int = 0
+
+
+class EpisodeAssembler:
+    """Takes values of one episode in the order in which they came, and gives its steps."""
+
+    def __init__(self, specification: ActionSpecification, joint_names: tuple[str, ...], max_opening: float,
+                 episode: str, task: str) -> None:  # fmt: skip
+        """Begin an episode.
+
+        Args:
+            specification: Convention of the chunks.
+            joint_names: In the order of the observations.
+            max_opening: Opening of the gripper that counts as fully open, m.
+            episode: Its name.
+            task: Name of its task.
+        """
+        self._specification, self._convention = specification, replace(specification, horizon=1)
+        self._max_opening, self._episode, self._task = max_opening, episode, task
+        self._names = (*joint_names, *POSE_NAMES, GRIPPER_NAME)
+        self._waiting: deque[Observation] = deque()
+        self._seen: deque[Observation] = deque(maxlen=REMEMBERED)
+        self._chunks: deque[ActionChunk] = deque(maxlen=REMEMBERED)
+        self._instructions: deque[Instruction] = deque(maxlen=REMEMBERED)
+        self._first = self._last = -np.inf
+        self.counts = AssemblyCounts()
+
+    def instruct(self, instruction: Instruction) -> None:
+        """Take an instruction."""
+        self._instructions.append(instruction)
+
+    def act(self, chunk: ActionChunk) -> None:
+        """Take a chunk.
+
+        Raises:
+            ConventionError: when it follows another convention.
+        """
+        if chunk.specification != self._specification.fingerprint:
+            raise ConventionError(
+                f"episode '{self._episode}': a chunk of '{chunk.policy}' follows the action specification "
+                f"{chunk.specification}, the robot's is {self._specification.fingerprint}"
+            )
+        self._chunks.append(chunk)
+
+    def observe(self, observation: Observation) -> list[Step]:
+        """Take an observation and return the steps that are decided now; an old one that comes late is ignored.
+
+        Raises:
+            RecordingGapError: when too long a time passed since the step before.
+            DataError: when the numbers of a step cannot be.
+        """
+        if self._seen and observation.stamp <= self._seen[-1].stamp:
+            return []
+        pictures = {name: np.array(image) for name, image in observation.images.items()}
+        self._waiting.append(replace(observation, images=pictures))  # the message's memory is not kept
+        self._seen.append(replace(observation, images={}))
+        return self._decide() if len(self._waiting) > PATIENCE else []
+
+    def finish(self) -> list[Step]:
+        """Return the steps that are left; the episode is over."""
+        steps = []
+        while self._waiting:
+            steps += self._decide()
+        return steps
+
+    def _decide(self) -> list[Step]:
+        observation = self._waiting.popleft()
+        found = self._action(observation)
+        if found is None:
+            self.counts.without_action += 1
+            return []
+        action, sentence = found
+        if self.counts.steps == 0:
+            self._first = self._last = observation.stamp
+        gap = observation.stamp - self._last
+        if gap > LONGEST_GAP * self._convention.period:
+            raise RecordingGapError(
+                f"episode '{self._episode}': {gap:.2f} s without a step behind step {self.counts.steps - 1}, expected "
+                f"at most {LONGEST_GAP * self._convention.period:.2f} s; a camera, the policy or the machine stalled"
+            )
+        self._last = observation.stamp
+        state = observation.state
+        pose = state.end_effector
+        step = Step(
+            images=observation.images,
+            instruction=sentence,
+            proprioception=np.concatenate(
+                [state.joint_positions, pose.position, pose.quaternion, [state.gripper_opening]]
+            ),
+            action=action,
+            convention=self._convention,
+            task=self._task,
+            episode=self._episode,
+            index=self.counts.steps,
+            timestamp=observation.stamp - self._first,
+            last=False,
+            success=None,
+            proprioception_names=self._names,
+        )
+        self.counts.steps += 1
+        return [step]
+
+    def _action(self, observation: Observation) -> tuple[FloatArray, str] | None:
+        """Return the action for an observation and the sentence that it serves, or None where nothing was commanded."""
+        stamp, period = observation.stamp, self._specification.period
+        earlier = [chunk for chunk in self._chunks if chunk.observation_stamp <= stamp]
+        if not earlier:
+            return None
+        chunk = max(earlier, key=lambda one: (one.observation_stamp, one.sequence))
+        row = round((stamp - chunk.observation_stamp) / period)
+        start = next((one.state for one in self._seen if one.stamp == chunk.observation_stamp), None)
+        sentence = next((i.text for i in self._instructions if i.sequence == chunk.instruction_sequence), None)
+        if row >= chunk.horizon or start is None or sentence is None:
+            return None
+        if row == 0:
+            return np.asarray(chunk.actions[0]), sentence
+        plan = decode(chunk.actions, self._specification, start.end_effector, self._max_opening)
+        openings = None if plan.openings is None else plan.openings[row : row + 1]
+        wanted = PoseTrajectory(plan.positions[row : row + 1], plan.quaternions[row : row + 1], openings)
+        return encode(wanted, self._convention, observation.state.end_effector, self._max_opening)[0], sentence
+
+
+def ended(steps: list[Step], success: bool | None) -> list[Step]:
+    """Return the steps of a whole episode with its outcome, the last one marked.
+
+    Raises:
+        DataError: when there is none.
+    """
+    if not steps:
+        raise DataError("an episode has no step: nothing was commanded while it was recorded")
+    return [replace(step, success=success, last=step is steps[-1]) for step in steps]

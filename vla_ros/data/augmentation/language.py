@@ -1,0 +1,102 @@
+"""The same request in other words: synonyms, other ways to put it, and the slips of a hurried writer.
+
+What a sentence asks for never changes: a word is exchanged only for one of its own row of the table, directions and
+numbers are never touched, and noise stays away from the words that say what and where.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_ros.errors import ContractError
+
+SYNONYMS: tuple[tuple[str, ...], ...] = (
+    ("pick up", "grab", "take", "lift", "grasp"),
+    ("put", "place", "set"),
+    ("push", "shove", "slide"),
+    ("stack", "pile"),
+    ("cube", "block"),
+    ("ball", "sphere"),
+    ("red", "crimson", "scarlet"),
+    ("blue", "azure"),
+    ("green", "emerald"),
+    ("yellow", "golden"),
+    ("on top of", "onto"),
+)
+"""Each row means one thing to a robot on a table; a word stands in one row at most."""
+
+FRAMES = ("{}", "please {}", "{} please", "can you {}", "could you {}", "now {}", "i want you to {}", "{} for me")
+"""Ways to put a request; each leaves the request itself as it is."""
+
+
+@dataclass(frozen=True)
+class LanguageAugmentation:
+    """How often each change is made, 0 to 1.
+
+    Attributes:
+        synonym: Chance a word that has synonyms is exchanged.
+        frame: Chance that the sentence is put another way.
+        article: Chance that an article is left out.
+        slip: Chance that two neighbouring letters of a harmless word change places.
+        synonyms: Rows of words with one meaning.
+        frames: Ways to put a request.
+    """
+
+    synonym: float = 0.3
+    frame: float = 0.3
+    article: float = 0.1
+    slip: float = 0.02
+    synonyms: tuple[tuple[str, ...], ...] = SYNONYMS
+    frames: tuple[str, ...] = FRAMES
+
+    def __post_init__(self) -> None:
+        for name in ("synonym", "frame", "article", "slip"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ContractError(f"chance of '{name}' is {getattr(self, name)}, expected 0 to 1")
+        words = [word for row in self.synonyms for word in row]
+        if twice := sorted({word for word in words if words.count(word) > 1}):
+            raise ContractError(f"{twice} stand in two rows of synonyms, so their meaning is not one")
+        if wrong := [frame for frame in self.frames if frame.count("{}") != 1]:
+            raise ContractError(f"a way to put a request has one place '{{}}' for it, got {wrong}")
+
+    def __call__(self, sentence: str, random: np.random.Generator) -> str:
+        """Return the sentence in other words; the state of `random` decides."""
+        rows = {word: row for row in self.synonyms for word in row}
+        sentence = self._exchanged(sentence, rows, random)
+        words = sentence.split(" ")
+        words = [word for word in words if word not in ("the", "a", "an") or random.random() >= self.article]
+        protected = {part for word in rows for part in word.split(" ")}
+        words = [self._slipped(word, protected, random) for word in words]
+        sentence = " ".join(words)
+        if random.random() < self.frame:
+            sentence = self.frames[int(random.integers(len(self.frames)))].replace("{}", sentence)
+        return sentence
+
+    def batch(self, sentences: Iterable[str], random: np.random.Generator) -> list[str]:
+        """Return every sentence in other words."""
+        return [self(sentence, random) for sentence in sentences]
+
+    def _exchanged(self, sentence: str, rows: Mapping[str, tuple[str, ...]], random: np.random.Generator) -> str:
+        if not rows:
+            return sentence
+        longest_first = sorted(map(re.escape, rows), key=len, reverse=True)
+
+        def choose(match: re.Match[str]) -> str:
+            row = rows[match.group()]
+            return row[int(random.integers(len(row)))] if random.random() < self.synonym else match.group()
+
+        return re.sub(rf"\b(?:{'|'.join(longest_first)})\b", choose, sentence)
+
+    def _slipped(self, word: str, protected: set[str], random: np.random.Generator) -> str:
+        if len(word) < 5 or word in protected or _MEANING.fullmatch(word) or random.random() >= self.slip:
+            return word
+        place = int(random.integers(1, len(word) - 2))
+        return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
+
+
+_MEANING = re.compile(r"(?:left|right|forward|back|behind|front|above|below|under|stop|not|n't|\d).*", re.IGNORECASE)
+"""Directions, numbers, stops and negations: a slip in one of them could ask for something else."""

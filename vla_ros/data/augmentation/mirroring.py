@@ -1,0 +1,117 @@
+"""The world in a mirror: pictures, measurements, actions and words together, or not at all.
+
+The mirror stands in the robot's plane of symmetry, the xz plane of its base frame: S = diag(1, -1, 1). A place p is
+S p there; a rotation R is S R S, so a rotation vector or a quaternion's vector part (x, y, z), an axial vector, is
+(-x, y, -z). "Left" becomes "right". A camera whose view is symmetric about the plane sees its picture flipped; that a
+camera is one is a property of the cell, so it must be said, and a step with a picture of any other is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from vla_ros.actions.specification import ActionSpecification, GripperConvention, Rotation
+from vla_ros.data.errors import ConventionError, DataError
+from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
+from vla_ros.types import FloatArray
+
+_PLACE = (1.0, -1.0, 1.0)
+_AXIAL = (-1.0, 1.0, -1.0)
+_ROTATION = {
+    Rotation.NONE: (),
+    Rotation.ROTATION_VECTOR: _AXIAL,
+    Rotation.QUATERNION: (*_AXIAL, 1.0),
+    Rotation.SIX_D: (1.0, -1.0, 1.0, -1.0, 1.0, -1.0),  # S R S: columns one and two of the matrix
+}
+_POSE = dict(zip(POSE_NAMES, (*_PLACE, *_AXIAL, 1.0), strict=True))
+
+_ENDINGS = "|most|ward|wards|hand|-hand|handed|-handed|side"
+_TURNS = {"clockwise": "counterclockwise", "counterclockwise": "clockwise", "anticlockwise": "clockwise",
+          "counter-clockwise": "clockwise", "anti-clockwise": "clockwise"}  # fmt: skip
+_WORD = re.compile(rf"\b(left|right)({_ENDINGS})\b|\b(counter-?clockwise|anti-?clockwise|clockwise)\b", re.IGNORECASE)
+_OTHER_MEANING = re.compile(
+    r"\bleft (?:over|behind|alone|out|open|on|off)\b|\b(?:is|are|was|were|been|being|get|has|have|had|be) left\b(?! of)"
+    r"|\bright (?:away|now|after|before|here|there|angle|angles|side up|one|tool|object|order|amount|way|place|again)\b"
+    r"|\b(?:all|just|until it is|exactly) right\b",
+    re.IGNORECASE,
+)
+
+
+class MirrorError(DataError):
+    """A step has no mirror image that is known to be true."""
+
+
+@dataclass(frozen=True)
+class MirrorPlane:
+    """What is known about a robot and its cell.
+
+    Attributes:
+        frame: The frame whose xz plane is the plane of symmetry.
+        cameras: Those whose view is symmetric about it.
+        proprioception: Name to the sign that a measurement gets, beside `POSE_NAMES` and the gripper, which are known:
+            for an arm that stands upright, joints that turn about the vertical get -1.
+    """
+
+    frame: str
+    cameras: frozenset[str]
+    proprioception: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if wrong := {name: sign for name, sign in self.proprioception.items() if sign not in (-1.0, 1.0)}:
+            raise ConventionError(f"signs of a mirrored measurement are -1 or 1, got {wrong}")
+
+
+def mirror(step: Step, plane: MirrorPlane) -> Step:
+    """Return the mirror image of a step.
+
+    Raises:
+        MirrorError: when a part of it has no known mirror image; nothing is mirrored then.
+    """
+    if step.convention.frame != plane.frame:
+        raise MirrorError(
+            f"actions in the frame '{step.convention.frame}' cannot be mirrored in that of '{plane.frame}'"
+        )
+    if strange := sorted(set(step.images) - plane.cameras):
+        raise MirrorError(f"the views of {strange} are not said to be symmetric; leave them out or do not mirror")
+    return replace(
+        step,
+        images={camera: np.ascontiguousarray(image[:, ::-1]) for camera, image in step.images.items()},
+        instruction=mirror_words(step.instruction),
+        proprioception=step.proprioception * _signs(step.proprioception_names, plane),
+        action=mirror_action(step.action, step.convention),
+    )
+
+
+def mirror_action(action: FloatArray, convention: ActionSpecification) -> FloatArray:
+    """Return actions (..., width) in the mirror; the gripper opens and closes as before."""
+    gripper = () if convention.gripper is GripperConvention.NONE else (1.0,)
+    return np.asarray(action * np.array((*_PLACE, *_ROTATION[convention.rotation], *gripper)))
+
+
+def _signs(names: tuple[str, ...], plane: MirrorPlane) -> FloatArray:
+    known = {**_POSE, GRIPPER_NAME: 1.0, "gripper_open": 1.0, **plane.proprioception}
+    if unknown := [name for name in names if name not in known]:
+        raise MirrorError(f"nothing says how the measurements {unknown} look in the mirror")
+    return np.array([known[name] for name in names])
+
+
+def mirror_words(sentence: str) -> str:
+    """Return an English sentence with left and right exchanged, and the turns about the vertical with them.
+
+    Raises:
+        MirrorError: when "left" or "right" may mean something else there.
+    """
+    if other := _OTHER_MEANING.search(sentence):
+        raise MirrorError(f"'{other.group()}' in '{sentence}' is perhaps no direction, so the sentence is not mirrored")
+    return _WORD.sub(_exchanged, sentence)
+
+
+def _exchanged(match: re.Match[str]) -> str:
+    side, ending, turn = match.groups()
+    word = _TURNS[turn.lower()] if turn else ("right" if side.lower() == "left" else "left") + (ending or "")
+    given = match.group()
+    return word.upper() if given.isupper() else word.capitalize() if given[0].isupper() else word

@@ -1,0 +1,85 @@
+"""Opens a data set by the name of its format, and reads the table of a mixture; a format is imported when used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vla_ros.actions.specification import ActionSpecification
+from vla_ros.data.errors import DataError
+from vla_ros.data.reader import EpisodeReader
+
+FORMATS: Mapping[str, str] = {
+    "lerobot": "vla_ros.data.lerobot.reader:LeRobotReader",
+    "rlds": "vla_ros.data.readers.rlds:RldsReader",
+    "rlbench": "vla_ros.data.readers.rlbench:RlbenchReader",
+    "hdf5": "vla_ros.data.readers.hdf5:Hdf5Reader",
+}
+"""Name to where its reader is; each takes the path and options of its own."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a mixture's table.
+
+    Attributes:
+        format: One of `FORMATS`.
+        path: File or folder.
+        weight: How often its steps are drawn, relative to the others.
+        options: Of the reader, such as `convention`, `split` or `cameras`.
+    """
+
+    format: str
+    path: Path
+    weight: float
+    options: Mapping[str, Any]
+
+
+def open_dataset(kind: str, path: Path, **options: Any) -> EpisodeReader:  # noqa: ANN401 (those of the reader)
+    """Return the reader of a data set; `convention` may be given as plain values.
+
+    Raises:
+        DataError: when the format is not known, a package is missing, or an option is not one of the reader's.
+    """
+    if kind not in FORMATS:
+        raise DataError(f"there is no format '{kind}'; choose one of {sorted(FORMATS)}")
+    module, _, name = FORMATS[kind].partition(":")
+    if isinstance(options.get("convention"), Mapping):
+        options["convention"] = ActionSpecification.from_dict(options["convention"])
+    try:
+        reader: Callable[..., EpisodeReader] = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise DataError(f"reading '{kind}' needs {error.name}: pip install -r requirements/data.txt") from error
+    try:
+        return reader(Path(path), **options)
+    except TypeError as error:
+        raise DataError(f"format '{kind}' does not take the options {sorted(options)}: {error}") from error
+
+
+def read_table(path: Path) -> list[Line]:
+    """Return the lines of a mixture: a YAML list of `format`, `path`, `weight`, and options of the reader.
+
+    Raises:
+        DataError: when it cannot be read, or a line lacks something.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, list) or not content:
+        raise DataError(f"{path}: expected a list of data sets")
+    lines = []
+    for number, entry in enumerate(content, start=1):
+        if not isinstance(entry, Mapping) or not {"format", "path", "weight"} <= set(entry):
+            raise DataError(f"{path}, line {number}: expected format, path and weight, got {entry!r}")
+        options = {str(key): value for key, value in entry.items() if key not in ("format", "path", "weight")}
+        try:
+            lines.append(Line(str(entry["format"]), Path(str(entry["path"])), float(entry["weight"]), options))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{path}, line {number}: weight {entry['weight']!r} is no number") from error
+    return lines

@@ -1,0 +1,1 @@
+"""Data sets in the layout of LeRobot v3: Parquet tables, MP4 videos, and metadata that says where each episode lies."""

@@ -1,0 +1,134 @@
+"""One episode on its way into a data set: pictures are coded as they come, numbers are kept until it is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.data.errors import ConventionError, DataError, naming_full_disk
+from vla_ros.data.lerobot.layout import ACTION, DONE, IMAGE_PREFIX, STAMP, STATE, SUCCESS
+from vla_ros.data.lerobot.statistics import PictureStatistics, Statistics, column_statistics
+from vla_ros.data.lerobot.video import VideoEncoder
+from vla_ros.data.reader import DatasetDescription
+from vla_ros.data.step import Step
+from vla_ros.types import ImageArray
+
+LONGEST_EPISODE = 1_000_000
+"""More steps than this are no episode but a recorder that nobody stopped."""
+
+
+class Draft:
+    """Takes the steps of one episode; lies in a folder of its own, which nobody reads.
+
+    Attributes:
+        videos: Column to finished video, once `finish` was called.
+        pictures: Column to PNG files, where pictures are not coded as video.
+        sentences: Instruction of every step.
+    """
+
+    def __init__(self, folder: Path, description: DatasetDescription, sizes: Mapping[str, tuple[int, int]], *,
+                 video: bool) -> None:  # fmt: skip
+        """Begin with no step; `sizes` are (height, width), px."""
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self._description, self._sizes = description, dict(sizes)
+        self._rate = int(description.convention.rate_hz)
+        self._encoders: dict[str, VideoEncoder] = {}
+        self._statistics = {IMAGE_PREFIX + camera: PictureStatistics() for camera in description.cameras}
+        self.videos: dict[str, Path] = {}
+        self.pictures: dict[str, list[bytes]] = {} if video else {IMAGE_PREFIX + c: [] for c in description.cameras}
+        self._video = video
+        self.sentences: list[str] = []
+        self._states: list[NDArray[np.float64]] = []
+        self._actions: list[NDArray[np.float64]] = []
+        self._stamps: list[float] = []
+
+    def __len__(self) -> int:
+        """Number of steps so far."""
+        return len(self._actions)
+
+    def add(self, step: Step) -> None:
+        """Append a step; its episode, task, success and `last` are said when the episode is finished.
+
+        Raises:
+            ConventionError: when it follows another convention than the data set.
+            DataError: when its cameras, sizes, names or order do not fit.
+            DiskFullError: when no more fits.
+        """
+        self._check(step)
+        with naming_full_disk(f"an episode of {self._description.name}"):
+            for camera, image in step.images.items():
+                self._add_picture(IMAGE_PREFIX + camera, image)
+        self.sentences.append(step.instruction)
+        self._states.append(step.proprioception)
+        self._actions.append(step.action)
+        self._stamps.append(step.timestamp)
+
+    def _check(self, step: Step) -> None:
+        description, where = self._description, f"{self._description.name}, step {len(self)}"
+        if step.convention != description.convention:
+            raise ConventionError(
+                f"{where} has another action convention: "
+                + "; ".join(description.convention.differences(step.convention))
+            )
+        if step.proprioception_names != description.proprioception_names:
+            raise DataError(
+                f"{where} measures {step.proprioception_names}, expected {description.proprioception_names}"
+            )
+        sizes = {camera: image.shape[:2] for camera, image in step.images.items()}
+        if sizes != self._sizes:
+            raise DataError(f"{where} has pictures {sizes}, expected {self._sizes} (height, width)")
+        if self._stamps and not step.timestamp > self._stamps[-1]:
+            raise DataError(f"{where} is at {step.timestamp} s, the one before at {self._stamps[-1]} s")
+        if len(self) >= LONGEST_EPISODE:
+            raise DataError(f"{where}: an episode has at most {LONGEST_EPISODE} steps")
+
+    def _add_picture(self, key: str, image: ImageArray) -> None:
+        self._statistics[key].add(image)
+        if not self._video:
+            done, content = cv2.imencode(".png", image[..., ::-1])
+            if not done:
+                raise DataError(f"a picture of {key} could not be coded as PNG")
+            self.pictures[key].append(content.tobytes())
+            return
+        if key not in self._encoders:
+            height, width = image.shape[:2]
+            self._encoders[key] = VideoEncoder(self.folder / f"{key}.mp4", self._rate, height, width)
+        self._encoders[key].add(image)
+
+    def finish(self, success: bool | None) -> tuple[dict[str, NDArray[Any]], dict[str, Statistics]]:
+        """Close the videos; return the columns of numbers, and the figures of every column.
+
+        Raises:
+            DataError: when there is no step.
+            DiskFullError: when no more fits.
+        """
+        count = len(self)
+        if count == 0:
+            raise DataError(f"an episode of {self._description.name} has no step")
+        with naming_full_disk(f"an episode of {self._description.name}"):
+            for key, encoder in self._encoders.items():
+                encoder.finish()
+                self.videos[key] = encoder.path
+        last = np.arange(count) == count - 1
+        columns: dict[str, NDArray[Any]] = {
+            STATE: np.stack(self._states).astype(np.float32),
+            ACTION: np.stack(self._actions).astype(np.float32),
+            STAMP: np.array(self._stamps, dtype=np.float64),
+            DONE: last,
+            SUCCESS: last & bool(success),
+            "timestamp": (np.arange(count) / self._rate).astype(np.float32),
+            "frame_index": np.arange(count),
+        }
+        figures = {key: statistics.result() for key, statistics in self._statistics.items()}
+        return columns, figures | {key: column_statistics(values) for key, values in columns.items()}
+
+    def abort(self) -> None:
+        """Close what is open."""
+        for encoder in self._encoders.values():
+            encoder.abort()

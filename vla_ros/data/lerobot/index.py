@@ -1,0 +1,162 @@
+"""The list of finished episodes of a LeRobot v3 data set: `meta/episodes` and `meta/tasks.parquet`.
+
+An episode exists when its row stands here. The figures in `info.json` follow from it, and may lag behind by one episode
+where a writer was killed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vla_ros.data.errors import DamagedDataError, DataError, MissingColumnError
+from vla_ros.data.lerobot.layout import EPISODES, TASKS, Location
+
+EPISODE_NAME, TASK_NAME, OUTCOME = "vla_ros.episode", "vla_ros.task", "vla_ros.success"
+"""Columns of this package: name of the episode, name of the task, and success as true, false or nothing."""
+
+SENTENCE_INDEX = "__index_level_0__"
+ROWS_AT_ONCE = 256
+"""Rows that are copied at once: what a writer holds of old episodes."""
+
+
+@dataclass(frozen=True)
+class EpisodeRow:
+    """Where one episode lies.
+
+    Attributes:
+        index: Its number.
+        name: Its name.
+        task: Name of its task.
+        success: As the data set says; None where it does not.
+        sentences: What it was asked to do.
+        length: Steps.
+        first: Number of its first step in the whole data set.
+        data: Which Parquet file.
+        videos: Column to the file and the time, s, at which the episode begins in it.
+    """
+
+    index: int
+    name: str
+    task: str
+    success: bool | None
+    sentences: tuple[str, ...]
+    length: int
+    first: int
+    data: Location
+    videos: Mapping[str, tuple[Location, float]] = field(default_factory=dict)
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return a Parquet file.
+
+    Raises:
+        DamagedDataError: when it cannot be read.
+        MissingColumnError: naming the columns that it lacks.
+    """
+    try:
+        present = pq.read_schema(path).names
+        if missing := [name for name in columns or () if name not in present]:
+            raise MissingColumnError(f"{path} has no column {missing}; it has {present}")
+        return pq.ParquetFile(path).read(columns=None if columns is None else list(columns))
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedDataError(f"{path} cannot be read: {error}") from error
+
+
+def read_tasks(root: Path) -> dict[int, str]:
+    """Return number to sentence."""
+    table = read_table(root / TASKS)
+    texts = [name for name in table.column_names if pa.types.is_string(table.schema.field(name).type)
+             or pa.types.is_large_string(table.schema.field(name).type)]  # fmt: skip
+    if "task_index" not in table.column_names or not texts:
+        raise MissingColumnError(f"{root / TASKS} has {table.column_names}, expected task_index and a text")
+    return dict(zip(table["task_index"].to_pylist(), table[texts[0]].to_pylist(), strict=True))
+
+
+def write_tasks(path: Path, sentences: Sequence[str]) -> None:
+    """Write the sentences in the form that pandas reads back with the sentence as index, as LeRobot expects it."""
+    numbers = {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64",
+               "metadata": None}  # fmt: skip
+    texts = {"name": None, "field_name": SENTENCE_INDEX, "pandas_type": "unicode", "numpy_type": "object",
+             "metadata": None}  # fmt: skip
+    header = {"index_columns": [SENTENCE_INDEX], "column_indexes": [], "columns": [numbers, texts],
+              "creator": {"library": "pyarrow", "version": pa.__version__}, "pandas_version": "2.0.0"}  # fmt: skip
+    table = pa.table({"task_index": pa.array(range(len(sentences)), pa.int64()),
+                      SENTENCE_INDEX: pa.array(sentences, pa.string())})  # fmt: skip
+    pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(header)}), path)
+
+
+def read_episodes(root: Path, video_keys: Sequence[str]) -> list[EpisodeRow]:
+    """Return every finished episode in order.
+
+    Raises:
+        DamagedDataError: when the rows contradict each other.
+        MissingColumnError: when a column is not there.
+    """
+    needed = ["episode_index", "tasks", "length", "data/chunk_index", "data/file_index", "dataset_from_index"]
+    for key in video_keys:
+        needed += [f"videos/{key}/{part}" for part in ("chunk_index", "file_index", "from_timestamp")]
+    rows: list[EpisodeRow] = []
+    for path in sorted((root / EPISODES).glob("*/*.parquet")):
+        own = [name for name in (EPISODE_NAME, TASK_NAME, OUTCOME) if name in _schema(path)]
+        rows += [_row(values, video_keys) for values in read_table(path, [*needed, *own]).to_pylist()]
+    expected = 0
+    for number, row in enumerate(rows):
+        if row.index != number or row.first != expected or row.length < 1:
+            raise DamagedDataError(
+                f"{root / EPISODES}: row {number} is episode {row.index} with {row.length} steps from {row.first} on; "
+                f"expected episode {number} from {expected} on"
+            )
+        expected += row.length
+    return rows
+
+
+def _schema(path: Path) -> list[str]:
+    try:
+        return list(pq.read_schema(path).names)
+    except (OSError, pa.ArrowException) as error:
+        raise DamagedDataError(f"{path} cannot be read: {error}") from error
+
+
+def _row(values: Mapping[str, Any], video_keys: Sequence[str]) -> EpisodeRow:
+    index, sentences = int(values["episode_index"]), tuple(values["tasks"])
+    videos = {
+        key: (
+            Location(int(values[f"videos/{key}/chunk_index"]), int(values[f"videos/{key}/file_index"])),
+            float(values[f"videos/{key}/from_timestamp"]),
+        )
+        for key in video_keys
+    }
+    return EpisodeRow(
+        index=index,
+        name=values.get(EPISODE_NAME) or f"{index:06d}",
+        task=values.get(TASK_NAME) or (sentences[0] if sentences else ""),
+        success=values.get(OUTCOME),
+        sentences=sentences,
+        length=int(values["length"]),
+        first=int(values["dataset_from_index"]),
+        data=Location(int(values["data/chunk_index"]), int(values["data/file_index"])),
+        videos=videos,
+    )
+
+
+def append_table(present: Path, keep: int, table: pa.Table, target: Path) -> None:
+    """Write the first `keep` rows of a file and those of a table to `target`."""
+    with pq.ParquetWriter(target, table.schema, compression="snappy") as writer:
+        left = keep
+        if keep:
+            for batch in pq.ParquetFile(present).iter_batches(batch_size=ROWS_AT_ONCE):
+                if left <= 0:
+                    break
+                part = batch.slice(0, min(left, batch.num_rows))
+                writer.write_table(pa.Table.from_batches([part]).cast(table.schema), row_group_size=ROWS_AT_ONCE)
+                left -= part.num_rows
+        if left > 0:
+            raise DataError(f"{present} has {left} rows fewer than its list of episodes says")
+        writer.write_table(table, row_group_size=ROWS_AT_ONCE)

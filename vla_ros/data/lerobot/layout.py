@@ -1,0 +1,175 @@
+"""Where the files of a LeRobot v3 data set lie, and what its `info.json` says.
+
+    meta/info.json                                columns, frames a second, patterns of the paths
+    meta/stats.json                               figures of every column over all episodes
+    meta/tasks.parquet                            task_index of every sentence
+    meta/episodes/chunk-000/file-000.parquet      one row an episode: its rows, its videos, its figures
+    data/chunk-000/file-000.parquet               one row a step; several episodes a file
+    videos/<column>/chunk-000/file-000.mp4        one frame a step; several episodes a file
+
+Source: the `lerobot` package 0.4.4, `lerobot/datasets/utils.py` and `lerobot_dataset.py`. `meta/vla_ros.json` is this
+package's own: the convention of the actions, which the layout has no place for. LeRobot does not mind it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vla_ros.actions.specification import ActionSpecification, GripperConvention, Rotation
+from vla_ros.data.errors import ConventionError, DamagedDataError, DataError, MissingColumnError
+from vla_ros.data.reader import DatasetDescription
+from vla_ros.errors import ContractError
+
+VERSION = "v3.0"
+INFO, STATS, TASKS, EPISODES = "meta/info.json", "meta/stats.json", "meta/tasks.parquet", "meta/episodes"
+CONVENTION = "meta/vla_ros.json"
+DATA_PATTERN = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATTERN = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+EPISODES_PATTERN = EPISODES + "/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+FILES_PER_CHUNK = 1000
+
+IMAGE_PREFIX = "observation.images."
+STATE, ACTION, SUCCESS, DONE = "observation.state", "action", "next.success", "next.done"
+STAMP = "observation.stamp"
+"""Time since the first step as measured, s; `timestamp` is, by the layout, the number of the step over the rate."""
+
+_NUMBERS = {
+    "timestamp": {"dtype": "float32", "shape": [1], "names": None},
+    "frame_index": {"dtype": "int64", "shape": [1], "names": None},
+    "episode_index": {"dtype": "int64", "shape": [1], "names": None},
+    "index": {"dtype": "int64", "shape": [1], "names": None},
+    "task_index": {"dtype": "int64", "shape": [1], "names": None},
+}
+_ROTATION_NAMES = {
+    Rotation.NONE: (),
+    Rotation.ROTATION_VECTOR: ("rx", "ry", "rz"),
+    Rotation.QUATERNION: ("qx", "qy", "qz", "qw"),
+    Rotation.SIX_D: ("r11", "r21", "r31", "r12", "r22", "r32"),
+}
+
+
+@dataclass(frozen=True, order=True)
+class Location:
+    """Which file of its kind."""
+
+    chunk: int = 0
+    file: int = 0
+
+    def following(self) -> Location:
+        """Return the file behind this one."""
+        return Location(self.chunk + 1, 0) if self.file + 1 >= FILES_PER_CHUNK else Location(self.chunk, self.file + 1)
+
+    def path(self, pattern: str, video_key: str = "") -> str:
+        """Return the path that a pattern gives it."""
+        return pattern.format(chunk_index=self.chunk, file_index=self.file, video_key=video_key)
+
+
+def action_names(convention: ActionSpecification) -> tuple[str, ...]:
+    """Return one name a column of an action."""
+    gripper = () if convention.gripper is GripperConvention.NONE else ("gripper",)
+    return ("x", "y", "z", *_ROTATION_NAMES[convention.rotation], *gripper)
+
+
+def new_info(description: DatasetDescription, sizes: Mapping[str, tuple[int, int]], robot: str, *, video: bool,
+             data_mb: int, video_mb: int) -> dict[str, Any]:  # fmt: skip
+    """Return the `info.json` of an empty data set.
+
+    Args:
+        description: What holds for every step.
+        sizes: (height, width) of every camera, px.
+        robot: Name of the robot.
+        video: Pictures go to MP4; else each is a PNG in the table, exact to the bit and ten times as large.
+        data_mb: Size at which a new Parquet file begins, MiB.
+        video_mb: The same for MP4.
+
+    Raises:
+        ConventionError: when the rate is no whole number: the layout cannot say another.
+    """
+    rate = description.convention.rate_hz
+    if rate != int(rate):
+        raise ConventionError(f"{description.name}: the layout holds whole rates, this one is {rate} Hz")
+    features: dict[str, Any] = {}
+    for camera in description.cameras:
+        height, width = sizes[camera]
+        features[IMAGE_PREFIX + camera] = {
+            "dtype": "video" if video else "image",
+            "shape": [height, width, 3],
+            "names": ["height", "width", "channels"],
+        }
+    names = list(description.proprioception_names)
+    features[STATE] = {"dtype": "float32", "shape": [len(names)], "names": names}
+    columns = list(action_names(description.convention))
+    features[ACTION] = {"dtype": "float32", "shape": [len(columns)], "names": columns}
+    features[STAMP] = {"dtype": "float64", "shape": [1], "names": None}
+    features[DONE] = {"dtype": "bool", "shape": [1], "names": None}
+    features[SUCCESS] = {"dtype": "bool", "shape": [1], "names": None}
+    return {
+        "codebase_version": VERSION, "robot_type": robot,
+        "total_episodes": 0, "total_frames": 0, "total_tasks": 0,
+        "chunks_size": FILES_PER_CHUNK, "data_files_size_in_mb": data_mb, "video_files_size_in_mb": video_mb,
+        "fps": int(rate), "splits": {}, "data_path": DATA_PATTERN, "video_path": VIDEO_PATTERN if video else None,
+        "features": {**features, **_NUMBERS},
+    }  # fmt: skip
+
+
+def read_info(root: Path) -> dict[str, Any]:
+    """Return `info.json`.
+
+    Raises:
+        DataError: when there is none, or it is of another version of the layout.
+        DamagedDataError: when it cannot be read.
+        MissingColumnError: when a line is not there.
+    """
+    path = root / INFO
+    if not path.exists():
+        raise DataError(f"{root} is no LeRobot data set: it has no {INFO}")
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+        version = str(info["codebase_version"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedDataError(f"{path} cannot be read: {error!r}") from error
+    if not version.startswith("v3."):
+        raise DataError(f"{path} is of layout {version}, expected v3; convert it with lerobot's own converter")
+    lines = ("fps", "features", "data_path", "video_path", "total_episodes", "total_frames")
+    if missing := [line for line in lines if line not in info]:
+        raise MissingColumnError(f"{path} has no {missing}")
+    return dict(info)
+
+
+def read_convention(root: Path) -> tuple[ActionSpecification, float | None] | None:
+    """Return the convention of the actions and the full opening of the gripper, m, or None where nothing says it.
+
+    Raises:
+        DamagedDataError: when the file is there but says nothing usable.
+    """
+    path = root / CONVENTION
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        opening = content["max_opening"]
+        return ActionSpecification.from_dict(content["action"]), None if opening is None else float(opening)
+    except (OSError, ValueError, KeyError, TypeError, ContractError) as error:
+        raise DamagedDataError(f"{path} cannot be read: {error}") from error
+
+
+def flat_names(feature: Mapping[str, Any], prefix: str) -> tuple[str, ...]:
+    """Return the names of a vector; they may stand in lists by group, or not at all."""
+    names, width = feature.get("names"), int(feature["shape"][0])
+    flat = list(_flatten(names))
+    return tuple(flat) if len(flat) == width else tuple(f"{prefix}_{i}" for i in range(width))
+
+
+def _flatten(names: object) -> Iterator[str]:
+    if isinstance(names, str):
+        yield names
+    elif isinstance(names, Mapping):
+        for group in names.values():
+            yield from _flatten(group)
+    elif isinstance(names, Sequence):
+        for name in names:
+            yield from _flatten(name)

@@ -1,0 +1,350 @@
+"""Writes a LeRobot v3 data set, so that an episode is in it whole or not at all.
+
+An episode is made in a folder of its own. When it is finished, each file that it joins is written anew beside the old
+one, and takes its name in one step of the file system: sentences, videos, table, and last the list of episodes, with
+which the episode exists. Old episodes lie at the beginning of every file, in front of the new one, so whoever reads in
+the middle of this, or after a kill, finds them where the list says. `info.json` and `stats.json` follow.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vla_ros.data.durable import publish, synchronise, write_whole
+from vla_ros.data.errors import ConventionError, DataError, DatasetBusyError, naming_full_disk
+from vla_ros.data.lerobot import layout, video
+from vla_ros.data.lerobot.draft import Draft
+from vla_ros.data.lerobot.episode import EpisodeInProgress
+from vla_ros.data.lerobot.index import (
+    EPISODE_NAME,
+    OUTCOME,
+    TASK_NAME,
+    EpisodeRow,
+    append_table,
+    read_episodes,
+    read_table,
+    read_tasks,
+    write_tasks,
+)
+from vla_ros.data.lerobot.layout import Location
+from vla_ros.data.lerobot.statistics import Statistics, aggregate, column_statistics
+from vla_ros.data.reader import DatasetDescription
+from vla_ros.data.step import Step
+
+DRAFTS = ".drafts"
+_MIB = 1 << 20
+
+
+class LeRobotWriter:
+    """One process, one writer, one data set; use it as a context manager.
+
+    with LeRobotWriter(folder, description, sizes) as writer:
+        with writer.episode("000001", "pick") as episode:
+            episode.add(step)
+            episode.commit(success=True)
+
+    An episode that is left without `commit`, or with an exception, is dropped.
+    """
+
+    def __init__(
+        self, root: Path, description: DatasetDescription, sizes: Mapping[str, tuple[int, int]], *,
+        robot: str = "unknown", video_files: bool = True, data_mb: int = 100, video_mb: int = 200,
+    ) -> None:  # fmt: skip
+        """Begin a data set, or go on with one.
+
+        Args:
+            root: Its folder.
+            description: What holds for every step.
+            sizes: (height, width) of every camera's pictures, px.
+            robot: Name of the robot.
+            video_files: Pictures as MP4; else as PNG in the table.
+            data_mb: Size at which a new Parquet file begins, MiB.
+            video_mb: The same for MP4.
+
+        Raises:
+            ConventionError: when the data set is there and follows another convention.
+            DataError: when it is there with other cameras, sizes or measurements.
+            DatasetBusyError: when another process writes to it.
+            DiskFullError: when not even the empty data set fits.
+        """
+        if set(sizes) != set(description.cameras):
+            raise DataError(f"{description.name}: sizes of {sorted(sizes)}, cameras {sorted(description.cameras)}")
+        self.root, self.description, self._sizes = Path(root), description, dict(sizes)
+        self._lock = self._locked()
+        try:
+            self._info = layout.new_info(
+                description, sizes, robot, video=video_files, data_mb=data_mb, video_mb=video_mb
+            )
+            self._video_keys = [layout.IMAGE_PREFIX + c for c in description.cameras] if video_files else []
+            self.rows: list[EpisodeRow] = []
+            self._sentences: list[str] = []
+            if (self.root / layout.INFO).exists():
+                self._go_on()
+            else:
+                self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def _locked(self) -> IO[bytes]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        lock = (self.root / ".lock").open("wb")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.close()
+            raise DatasetBusyError(f"another process writes to {self.root}; wait for it, or choose a folder") from error
+        return lock
+
+    def _begin(self) -> None:
+        convention = {
+            "name": self.description.name,
+            "action": self.description.convention.to_dict(),
+            "max_opening": self.description.max_opening,
+        }
+        with naming_full_disk(str(self.root)):
+            write_whole(self.root / layout.CONVENTION, _json(convention))
+            write_whole(self.root / layout.INFO, _json(self._info))
+
+    def _go_on(self) -> None:
+        """Take over what is there, and remove what a killed writer left."""
+        present = layout.read_info(self.root)
+        self._check_convention()
+        for line in ("fps", "video_path", "data_path"):
+            if present[line] != self._info[line]:
+                raise DataError(f"{self.root}: {line} is {present[line]!r} there, {self._info[line]!r} here")
+        for key, feature in self._info["features"].items():
+            there = {k: present["features"].get(key, {}).get(k) for k in ("dtype", "shape", "names")}
+            if there != {k: feature[k] for k in there}:
+                raise DataError(f"{self.root}: column {key} is {there} there, {feature} here")
+        self._info = present
+        self.rows = read_episodes(self.root, self._video_keys)
+        if (self.root / layout.TASKS).exists():
+            self._sentences = [sentence for _, sentence in sorted(read_tasks(self.root).items())]
+        shutil.rmtree(self.root / DRAFTS, ignore_errors=True)
+        self._remove_strays("data", {row.data for row in self.rows})
+        for key in self._video_keys:
+            self._remove_strays(f"videos/{key}", {row.videos[key][0] for row in self.rows})
+        if present["total_episodes"] != len(self.rows):
+            self._write_totals()
+
+    def _check_convention(self) -> None:
+        found = layout.read_convention(self.root)
+        if found is None:
+            raise ConventionError(f"{self.root} does not say the convention of its actions; write to another folder")
+        here = (self.description.convention, self.description.max_opening)
+        if found != here:
+            lines = here[0].differences(found[0]) or [f"max_opening: {here[1]} here, {found[1]} there"]
+            raise ConventionError(f"{self.root} has another action convention: " + "; ".join(lines))
+
+    def _remove_strays(self, folder: str, known: set[Location]) -> None:
+        for path in (self.root / folder).glob("chunk-*/file-*"):
+            location = Location(int(path.parent.name.split("-")[1]), int(path.stem.split("-")[1]))
+            if location not in known:
+                path.unlink()
+
+    # One episode.
+
+    def episode(self, name: str, task: str) -> EpisodeInProgress:
+        """Begin an episode, to be used as a context manager; `name` must be new in the data set.
+
+        Raises:
+            DataError: when an episode of that name is there.
+        """
+        if any(row.name == name for row in self.rows):
+            raise DataError(f"{self.root} has an episode '{name}' already")
+        return EpisodeInProgress(self, name, task)
+
+    def write(self, steps: Iterable[Step]) -> EpisodeRow:
+        """Write the steps of one finished episode, with the name, task and success that they carry.
+
+        Raises:
+            DataError: when there is no step, or they are of several episodes.
+        """
+        episode: EpisodeInProgress | None = None
+        last: Step | None = None
+        try:
+            for step in steps:
+                episode = episode or self.episode(step.episode, step.task)
+                if step.episode != episode.name:
+                    raise DataError(f"steps of the episodes '{episode.name}' and '{step.episode}' were mixed")
+                episode.add(step)
+                last = step
+            if episode is None or last is None:
+                raise DataError(f"no step to write to {self.root}")
+            return episode.commit(last.success)
+        finally:
+            if episode is not None:
+                episode.abort()
+
+    def new_draft(self) -> Draft:
+        """Return an empty draft."""
+        folder = self.root / DRAFTS / str(os.getpid())
+        shutil.rmtree(folder, ignore_errors=True)
+        with naming_full_disk(str(self.root)):
+            return Draft(folder, self.description, self._sizes, video=bool(self._video_keys))
+
+    def commit(self, draft: Draft, name: str, task: str, success: bool | None) -> EpisodeRow:
+        """Bring a draft into the data set.
+
+        Raises:
+            DiskFullError: when it does not fit; the data set is as it was before.
+        """
+        columns, figures = draft.finish(success)
+        count, index = len(draft), len(self.rows)
+        first = self.rows[-1].first + self.rows[-1].length if self.rows else 0
+        sentences = [*self._sentences, *(s for s in dict.fromkeys(draft.sentences) if s not in self._sentences)]
+        columns["episode_index"] = np.full(count, index)
+        columns["index"] = np.arange(first, first + count)
+        columns["task_index"] = np.array([sentences.index(sentence) for sentence in draft.sentences])
+        figures |= {key: column_statistics(columns[key]) for key in ("episode_index", "index", "task_index")}
+        with naming_full_disk(f"episode '{name}' of {self.root}"):
+            pending: list[tuple[Path, str]] = []
+            tasks = draft.folder / "tasks.parquet"
+            write_tasks(tasks, sentences)
+            pending.append((tasks, layout.TASKS))
+            videos = {key: self._video(draft, key, pending) for key in self._video_keys}
+            data = self._table(draft, columns, pending)
+            row = EpisodeRow(index, name, task, success, tuple(dict.fromkeys(draft.sentences)), count, first, data,
+                             videos)  # fmt: skip
+            self._list(draft, row, figures, pending)
+            for partial, _ in pending:
+                synchronise(partial)  # a full disk shows here at the latest, before anything has its name
+            for partial, target in pending:
+                publish(partial, self.root / target)
+        self.rows.append(row)
+        self._sentences = sentences
+        self._describe_videos()
+        with naming_full_disk(f"the figures of {self.root} (episode '{name}' is in it)"):
+            self._write_totals()
+        return row
+
+    def _video(self, draft: Draft, key: str, pending: list[tuple[Path, str]]) -> tuple[Location, float]:
+        new, rate = draft.videos[key], self._info["fps"]
+        location, frames = Location(), 0
+        if self.rows:
+            location, start = self.rows[-1].videos[key]
+            frames = round(start * rate) + self.rows[-1].length
+            present = self.root / location.path(layout.VIDEO_PATTERN, key)
+            size = present.stat().st_size + new.stat().st_size
+            if size >= self._info["video_files_size_in_mb"] * _MIB or not video.fits_behind(present, new):
+                location, frames = location.following(), 0
+            else:
+                joined = new.with_suffix(".joined.mp4")
+                video.concatenate(present, frames, new, joined, rate)
+                new = joined
+        pending.append((new, location.path(layout.VIDEO_PATTERN, key)))
+        return location, frames / rate
+
+    def _table(self, draft: Draft, columns: Mapping[str, NDArray[Any]], pending: list[tuple[Path, str]]) -> Location:
+        table = self._arrow(draft, columns)
+        location, keep = Location(), 0
+        if self.rows:
+            location = self.rows[-1].data
+            present = self.root / location.path(layout.DATA_PATTERN)
+            if present.stat().st_size + table.nbytes >= self._info["data_files_size_in_mb"] * _MIB:
+                location = location.following()
+            else:
+                keep = sum(row.length for row in self.rows if row.data == location)
+        partial = draft.folder / "data.parquet"
+        append_table(self.root / location.path(layout.DATA_PATTERN), keep, table, partial)
+        pending.append((partial, location.path(layout.DATA_PATTERN)))
+        return location
+
+    def _arrow(self, draft: Draft, columns: Mapping[str, NDArray[Any]]) -> pa.Table:
+        arrays = {}
+        for key, feature in self._info["features"].items():
+            if feature["dtype"] == "image":
+                rows = [{"bytes": png, "path": None} for png in draft.pictures[key]]
+                arrays[key] = pa.array(rows, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+            elif feature["dtype"] != "video":
+                kind, values = pa.type_for_alias(feature["dtype"]), columns[key]
+                flat = pa.array(values.ravel(), kind)
+                arrays[key] = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+        return pa.table(arrays)
+
+    def _list(self, draft: Draft, row: EpisodeRow, figures: Mapping[str, Statistics],
+              pending: list[tuple[Path, str]]) -> None:  # fmt: skip
+        line: dict[str, Any] = {
+            "episode_index": row.index, "tasks": list(row.sentences), "length": row.length,
+            "data/chunk_index": row.data.chunk, "data/file_index": row.data.file,
+            "dataset_from_index": row.first, "dataset_to_index": row.first + row.length,
+        }  # fmt: skip
+        for key, (location, start) in row.videos.items():
+            line |= {
+                f"videos/{key}/chunk_index": location.chunk, f"videos/{key}/file_index": location.file,
+                f"videos/{key}/from_timestamp": start,
+                f"videos/{key}/to_timestamp": start + row.length / self._info["fps"],
+            }  # fmt: skip
+        for column, values in figures.items():
+            line |= {f"stats/{column}/{name}": value.tolist() for name, value in values.items()}
+        line |= {EPISODE_NAME: row.name, TASK_NAME: row.task, OUTCOME: row.success}
+        line |= {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
+        arrays = {key: pa.array([value], pa.bool_() if key == OUTCOME else None) for key, value in line.items()}
+        partial, target = draft.folder / "episodes.parquet", Location().path(layout.EPISODES_PATTERN)
+        append_table(self.root / target, len(self.rows), pa.table(arrays), partial)
+        pending.append((partial, target))
+
+    # What follows from the list of episodes.
+
+    def _describe_videos(self) -> None:
+        for key in self._video_keys:
+            location = self.rows[0].videos[key][0]
+            if "info" not in self._info["features"][key]:
+                path = self.root / location.path(layout.VIDEO_PATTERN, key)
+                self._info["features"][key]["info"] = video.describe(path)
+
+    def _write_totals(self) -> None:
+        count = len(self.rows)
+        self._info |= {
+            "total_episodes": count,
+            "total_frames": sum(row.length for row in self.rows),
+            "total_tasks": len(self._sentences),
+            "splits": {"train": f"0:{count}"} if count else {},
+        }
+        if count:
+            table = read_table(self.root / Location().path(layout.EPISODES_PATTERN))
+            write_whole(self.root / layout.STATS, _json(_together(table)))
+        write_whole(self.root / layout.INFO, _json(self._info))
+
+    def close(self) -> None:
+        """Let others write; what is not committed is dropped."""
+        shutil.rmtree(self.root / DRAFTS, ignore_errors=True)
+        self._lock.close()
+
+    def __enter__(self) -> LeRobotWriter:
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+def _together(episodes: pa.Table) -> dict[str, Any]:
+    """Return the figures of all episodes from those in the list of episodes."""
+    names = [name.split("/") for name in episodes.column_names if name.startswith("stats/")]
+    parts = []
+    for row in episodes.select([n for n in episodes.column_names if n.startswith("stats/")]).to_pylist():
+        part: dict[str, Statistics] = {}
+        for _, column, figure in names:
+            part.setdefault(column, {})[figure] = np.array(row[f"stats/{column}/{figure}"])
+        parts.append(part)
+    return {column: {k: v.tolist() for k, v in one.items()} for column, one in aggregate(parts).items()}
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=4, ensure_ascii=False).encode()

@@ -1,0 +1,1 @@
+"""Readers of other formats; each yields the same typed steps."""

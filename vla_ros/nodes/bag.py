@@ -1,0 +1,264 @@
+"""Recordings of the graph: one MCAP file an episode, as rosbag2 writes and plays them.
+
+The file has its name only when it is complete. Beside the messages it carries the robot contract, and how the episode
+ended, so it can be read with nothing else at hand. `ros2 bag play` and other tools for MCAP need none of that.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mcap.exceptions import McapError
+from mcap.reader import make_reader
+from mcap.writer import Writer
+from rclpy.serialization import deserialize_message
+
+from vla_ros.data.assembly import EpisodeAssembler
+from vla_ros.data.durable import publish
+from vla_ros.data.errors import DamagedDataError, DataError, MissingColumnError, naming_full_disk
+from vla_ros.data.reader import DatasetDescription
+from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
+from vla_ros.msg import ActionChunk, Instruction, Observation, PolicyStatus, SafetyStatus, TaskStatus
+from vla_ros.nodes.conversions import message_to_chunk, message_to_instruction, message_to_observation
+from vla_ros.robot.contract import RobotContract, parse_contract
+
+TOPICS: Mapping[str, tuple[type, str]] = {
+    "/vla/task": (Instruction, "task"),
+    "/vla/observation": (Observation, "observation"),
+    "/vla/action_chunk": (ActionChunk, "action_chunk"),
+    "/vla/safety_status": (SafetyStatus, "status"),
+    "/vla/policy_status": (PolicyStatus, "status"),
+    "/vla/task_status": (TaskStatus, "status"),
+}
+"""Topic to its type and its quality of service; steps come from the first three, the others are for people."""
+
+STEP_TOPICS = ("/vla/task", "/vla/observation", "/vla/action_chunk")
+METADATA = "vla_ros"
+OUTCOMES = {"success": True, "failure": False, "unknown": None}
+SEPARATOR = "=" * 80
+
+
+def feed(assembler: EpisodeAssembler, contract: RobotContract, topic: str, message: Any) -> list[Step]:  # noqa: ANN401
+    """Give one message to an assembler and return the steps that it decides: live and from a recording alike.
+
+    Raises:
+        VlaError: when the message cannot be what its type says.
+    """
+    if topic == "/vla/task":
+        assembler.instruct(message_to_instruction(message))
+    elif topic == "/vla/action_chunk":
+        assembler.act(message_to_chunk(message))
+    elif topic == "/vla/observation":
+        return assembler.observe(message_to_observation(message, contract))
+    return []
+
+
+def new_assembler(contract: RobotContract, episode: str, task: str) -> EpisodeAssembler:
+    """Return an assembler for a robot."""
+    return EpisodeAssembler(contract.action, contract.joints.names, contract.gripper.max_opening, episode, task)
+
+
+def description(contract: RobotContract, name: str) -> DatasetDescription:
+    """Return what holds for every step of a robot's recordings."""
+    names = (*contract.joints.names, *POSE_NAMES, GRIPPER_NAME)
+    cameras = tuple(camera.name for camera in contract.cameras)
+    return DatasetDescription(name, contract.action, cameras, names, contract.gripper.max_opening)
+
+
+class BagWriter:
+    """Writes one episode; nothing is there under its name before `finish`."""
+
+    def __init__(self, path: Path, contract: RobotContract) -> None:
+        """Open the file beside its name.
+
+        Raises:
+            DataError: when an episode of that name is there.
+        """
+        if path.exists():
+            raise DataError(f"{path} exists already")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._partial = path, path.with_name(f".{path.name}.{os.getpid()}.partial")
+        self._contract = contract
+        self._file = self._partial.open("wb")
+        self._writer = Writer(self._file)
+        with naming_full_disk(str(path)):
+            self._writer.start(profile="ros2", library="vla_ros")
+            self._channels = {topic: self._channel(topic, kind) for topic, (kind, _) in TOPICS.items()}
+
+    def _channel(self, topic: str, kind: type) -> int:
+        name = type_name(kind)
+        schema = self._writer.register_schema(name, "ros2msg", message_definition(name).encode())
+        return int(self._writer.register_channel(topic, "cdr", schema))
+
+    def write(self, topic: str, content: bytes, nanoseconds: int) -> None:
+        """Append a serialised message that came at `nanoseconds` of the wall clock.
+
+        Raises:
+            DiskFullError: when it does not fit.
+        """
+        with naming_full_disk(str(self._path)):
+            self._writer.add_message(self._channels[topic], nanoseconds, content, nanoseconds)
+
+    def finish(self, episode: str, task: str, success: bool | None) -> Path:
+        """Close the file and give it its name.
+
+        Raises:
+            DiskFullError: when it does not fit.
+        """
+        outcome = next(word for word, value in OUTCOMES.items() if value is success)
+        with naming_full_disk(str(self._path)):
+            content = {"contract": self._contract.text, "episode": episode, "task": task, "outcome": outcome}
+            self._writer.add_metadata(METADATA, content)
+            self._writer.finish()
+            self._file.close()
+            publish(self._partial, self._path)
+        return self._path
+
+    def abort(self) -> None:
+        """Remove what was written, unless it was finished."""
+        with suppress(OSError):
+            self._file.close()
+        self._partial.unlink(missing_ok=True)
+
+
+class BagReader:
+    """Reads a folder of recordings; see `EpisodeReader`. Holds one chunk of a file and the pictures of three steps."""
+
+    def __init__(self, folder: Path, *, contract: RobotContract | None = None) -> None:
+        """Find the files.
+
+        Args:
+            folder: With one `.mcap` an episode.
+            contract: For recordings of other recorders, which do not carry it.
+
+        Raises:
+            DataError: when there is none, or they are of different robots.
+            MissingColumnError: when one does not carry the contract and none is given.
+        """
+        self._folder = Path(folder)
+        self._paths = {path.stem: path for path in sorted(self._folder.glob("*.mcap"))}
+        if not self._paths:
+            raise DataError(f"{folder} holds no recording (*.mcap)")
+        self._metadata = {name: _metadata(path) for name, path in self._paths.items()}
+        texts = {content["contract"] for content in self._metadata.values() if "contract" in content}
+        if contract is None and not texts:
+            raise MissingColumnError(f"the recordings in {folder} do not carry a robot contract; give one")
+        self._contract = contract or parse_contract(texts.pop(), str(folder))
+        if texts - {self._contract.text}:
+            raise DataError(f"the recordings in {folder} are of different robots; read them one folder a robot")
+        self._description = description(self._contract, self._folder.name)
+
+    @property
+    def description(self) -> DatasetDescription:
+        """What holds for every step."""
+        return self._description
+
+    @property
+    def episodes(self) -> Sequence[str]:
+        """Names of the files."""
+        return list(self._paths)
+
+    def read(self, episode: str, *, pictures: bool = True) -> Iterator[Step]:
+        """Yield the steps of an episode."""
+        if episode not in self._paths:
+            raise DataError(f"{self._folder} has no recording '{episode}'; it has {len(self._paths)}")
+        content = self._metadata[episode]
+        success = OUTCOMES.get(content.get("outcome", "unknown"))
+        assembler = new_assembler(self._contract, episode, content.get("task", self._folder.name))
+        before: Step | None = None
+        for step in self._steps(self._paths[episode], assembler):
+            if before is not None:
+                yield _finished(before, success, last=False, pictures=pictures)
+            before = step
+        if before is None:
+            raise DataError(f"{self._paths[episode]} has no step: nothing was commanded while it was recorded")
+        yield _finished(before, success, last=True, pictures=pictures)
+
+    def _steps(self, path: Path, assembler: EpisodeAssembler) -> Iterator[Step]:
+        for topic, message in messages(path, STEP_TOPICS):
+            yield from feed(assembler, self._contract, topic, message)
+        yield from assembler.finish()
+
+
+def messages(path: Path, topics: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Yield topic and message of a recording in the order in which they were recorded.
+
+    Raises:
+        DamagedDataError: when the file is cut short or damaged.
+        MissingColumnError: when it has none of the topics.
+    """
+    found = False
+    try:
+        with path.open("rb") as file:
+            for _, channel, message in make_reader(file, validate_crcs=True).iter_messages(topics):
+                found = True
+                yield channel.topic, deserialize_message(message.data, TOPICS[channel.topic][0])
+    except (McapError, OSError, EOFError) as error:
+        raise DamagedDataError(f"{path} cannot be read: {error!r}; it was cut short or damaged") from error
+    if not found:
+        raise MissingColumnError(f"{path} has none of the topics {list(topics)}")
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with path.open("rb") as file:
+            for record in make_reader(file).iter_metadata():
+                if record.name == METADATA:
+                    return dict(record.metadata)
+            return {}
+    except (McapError, OSError, EOFError) as error:
+        raise DamagedDataError(f"{path} cannot be read: {error!r}; it was cut short or damaged") from error
+
+
+def _finished(step: Step, success: bool | None, *, last: bool, pictures: bool) -> Step:
+    return replace(step, success=success, last=last, images=step.images if pictures else {})
+
+
+def type_name(kind: type) -> str:
+    """Return the name of a message class, such as vla_ros/msg/Observation."""
+    return f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
+
+
+def message_definition(name: str) -> str:
+    """Return the definition of a message and of all that it contains, as MCAP wants it ("ros2msg").
+
+    Raises:
+        DataError: when the definition of a part is not installed.
+    """
+    texts: dict[str, str] = {}
+    waiting = [name]
+    while waiting:
+        current = waiting.pop(0)
+        if current in texts:
+            continue
+        texts[current] = _definition_file(current).read_text(encoding="utf-8")
+        waiting += _parts(texts[current], current.split("/")[0])
+    first, *others = texts.items()
+    blocks = [first[1], *(f"{SEPARATOR}\nMSG: {part.replace('/msg/', '/')}\n{text}" for part, text in others)]
+    return "\n".join(blocks)
+
+
+def _definition_file(name: str) -> Path:
+    package, _, kind = name.split("/")
+    prefixes = [prefix for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    for prefix in prefixes:
+        path = Path(prefix) / "share" / package / "msg" / f"{kind}.msg"
+        if path.exists():
+            return path
+    raise DataError(f"the definition of {name} is in none of {prefixes}; source the ROS 2 installation")
+
+
+def _parts(text: str, package: str) -> list[str]:
+    """Return the names of the messages that a definition is made of."""
+    parts = []
+    for line in text.splitlines():
+        match = re.match(r"\s*(?:([a-z]\w*)/)?(?:msg/)?([A-Z]\w*)(?:\[[^\]]*\])?\s+[a-z]\w*", line.split("#")[0])
+        if match:
+            parts.append(f"{match.group(1) or package}/msg/{match.group(2)}")
+    return parts
