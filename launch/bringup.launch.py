@@ -1,15 +1,18 @@
 """Brings up the graph of config/graph.yaml: every process, then configure and activate in the order of that file.
 
-    ros2 launch vla_ros bringup.launch.py robot:=panda policy:=checkpoints/pick
+    ros2 launch vla_ros bringup.launch.py robot:=panda policy:=checkpoints/pick use_sim_time:=false
 
-The robot's own controllers, or a simulator, run beside it; `simulation_mujoco.launch.py` includes this file with the
-MuJoCo cell. A node that may start again is brought to the active state again; a required one that ends, or one that
-cannot be configured, ends the launch.
+The robot's own controllers, or a simulator, run beside it. Before anything but the simulated robot is activated,
+`preflight` looks for every camera, the joint states and the controllers, and ends the launch with what is missing.
+Nothing moves before somebody arms: by hand (/vla/arm), or by arm:=true. A node that died and may start again is brought
+to the active state again, and the robot is disarmed; a required one that ends, or one that cannot be configured, ends
+the launch with its reason.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from launch.actions import (
     DeclareLaunchArgument,
@@ -21,35 +24,53 @@ from launch.actions import (
     Shutdown,
     TimerAction,
 )
-from launch.event_handlers import OnProcessStart
+from launch.event_handlers import OnProcessIO, OnProcessStart
 from launch.events import matches_action
+from launch.events.process import ProcessExited, ProcessIO
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
+from launch_ros.ros_adapters import get_ros_node
 from lifecycle_msgs.msg import Transition
+from std_srvs.srv import SetBool
 
 from launch import Action, LaunchContext, LaunchDescription
-from vla_ros.nodes.graph import NodeDescription, load_graph
+from vla_ros.errors import ContractError
+from vla_ros.nodes.graph import SIMULATORS, NodeDescription, load_graph
+from vla_ros.nodes.interfaces import checked_namespace, namespaced, remappings
+from vla_ros.nodes.launch_files import about
 from vla_ros.paths import share_file
+from vla_ros.robot.contract import RobotContract, load_contract
+from vla_ros.robot.kinematics import Kinematics
 
 DDS_PROFILE = "config/dds/shared_memory.xml"
 RESPAWN_DELAY = 1.0  # s
 ASK_AGAIN = 3.0  # s; a request to a process that has just started again can reach the dead one's service instead
 ASK_AGAIN_TIMES = 20
+LAST_WORDS = 0.5  # s that the log of a node that failed gets to arrive here
+SPEAKS_OF_FAILURE = ("cannot configure", "cannot activate")
 
 
 class LifecycleOrder:
-    """Configures all nodes one after the other, then activates them likewise; later starts catch up by themselves."""
+    """Configures all nodes one after the other, then activates them likewise; later starts catch up by themselves.
 
-    def __init__(self, nodes: list[LifecycleNode]) -> None:
-        self.nodes = nodes
+    Between the activation of the simulated robot and that of everything else stands `ready`: the preflight.
+    """
+
+    def __init__(self, nodes: list[LifecycleNode], first: int, disarm: Callable[[LaunchContext], None]) -> None:
+        """Order `nodes`, of which the first `first` are the simulated robot."""
+        self.nodes, self.first, self._disarm = nodes, first, disarm
         self.is_up = False
+        self.is_ready = False
+        self.preflight: Node | None = None
+        self._waiting_for_ready = False
         self.starts = [0] * len(nodes)
         self.is_configured = [False] * len(nodes)
+        self.last_words = [""] * len(nodes)
 
     def handlers(self) -> list[RegisterEventHandler]:
-        """Return what reacts to the starts and transitions of the nodes."""
+        """Return what reacts to the starts, transitions and complaints of the nodes."""
         registered = []
         for index, node in enumerate(self.nodes):
             reactions = {
@@ -68,12 +89,29 @@ class LifecycleOrder:
                 registered.append(RegisterEventHandler(handler))
             started = OpaqueFunction(function=self._after_start, args=[index])
             registered.append(RegisterEventHandler(OnProcessStart(target_action=node, on_start=[started])))
+            listen = self._listener(index)
+            registered.append(RegisterEventHandler(OnProcessIO(target_action=node, on_stdout=listen, on_stderr=listen)))
         return registered
+
+    def ready(self, context: LaunchContext) -> list[Action]:
+        """Go on: what the contract names is there."""
+        del context
+        self.is_ready = True
+        return [self._ask(self.first, Transition.TRANSITION_ACTIVATE)] if self._waiting_for_ready else []
+
+    def _listener(self, index: int) -> Callable[[ProcessIO], None]:
+        def listen(event: ProcessIO) -> None:
+            for line in event.text.decode(errors="replace").splitlines():
+                if any(words in line for words in SPEAKS_OF_FAILURE):
+                    self.last_words[index] = line.split("]: ", 1)[-1]
+
+        return listen
 
     def _after_start(self, context: LaunchContext, index: int) -> list[Action]:
         self.starts[index] += 1
         self.is_configured[index] = False
         if self.starts[index] > 1:
+            self._disarm(context)
             return self._ask_until_configured(context, index, self.starts[index], ASK_AGAIN_TIMES)
         return [self._ask(0, Transition.TRANSITION_CONFIGURE)] if all(self.starts) else []
 
@@ -89,19 +127,32 @@ class LifecycleOrder:
             return [self._ask(index, Transition.TRANSITION_ACTIVATE)]
         if index + 1 < len(self.nodes):
             return [self._ask(index + 1, Transition.TRANSITION_CONFIGURE)]
-        return [self._ask(0, Transition.TRANSITION_ACTIVATE)]
+        return self._activate(0)
+
+    def _activate(self, index: int) -> list[Action]:
+        """Activate the next node, unless the preflight has not been heard yet."""
+        if index < self.first or self.is_ready:
+            return [self._ask(index, Transition.TRANSITION_ACTIVATE)]
+        self._waiting_for_ready = True
+        return [self.preflight] if self.first and self.preflight is not None else []
 
     def _after_activating(self, context: LaunchContext, index: int) -> list[Action]:
         if self.is_up:
             return []
         if index + 1 < len(self.nodes):
-            return [self._ask(index + 1, Transition.TRANSITION_ACTIVATE)]
+            return self._activate(index + 1)
         self.is_up = True
         return [LogInfo(msg="every node is active: publish a sentence on /vla/instruction, call /vla/arm")]
 
     def _after_failing(self, context: LaunchContext, index: int) -> list[Action]:
         """End the launch: a graph with a part missing must not look as if it worked."""
-        reason = f"{self.nodes[index].node_name} could not be brought up; its log says why"
+        return [TimerAction(period=LAST_WORDS, actions=[OpaqueFunction(function=self._give_up, args=[index])])]
+
+    def _give_up(self, context: LaunchContext, index: int) -> list[Action]:
+        if context.is_shutdown:
+            return []
+        why = self.last_words[index] or "its log says why"
+        reason = f"{self.nodes[index].node_name} could not be brought up: {why}"
         return [LogInfo(msg=reason), Shutdown(reason=reason)]
 
     def _ask(self, index: int, transition: int) -> EmitEvent:
@@ -109,7 +160,7 @@ class LifecycleOrder:
         return EmitEvent(event=ChangeState(lifecycle_node_matcher=matcher, transition_id=transition))
 
 
-def process(description: NodeDescription) -> LifecycleNode:
+def process(description: NodeDescription, contract: RobotContract, namespace: str, log_level: str) -> LifecycleNode:
     """Return the launch action of one node of the graph."""
     reason = f"{description.name} has ended"
 
@@ -120,8 +171,10 @@ def process(description: NodeDescription) -> LifecycleNode:
         package="vla_ros",
         executable=description.executable,
         name=description.name,
-        namespace="",
+        namespace=namespace,
+        remappings=remappings(contract, namespace),
         parameters=[dict(description.parameters)],
+        ros_arguments=["--log-level", log_level],
         output="screen",
         respawn=description.restarts > 0,
         respawn_delay=RESPAWN_DELAY,
@@ -130,16 +183,67 @@ def process(description: NodeDescription) -> LifecycleNode:
     )
 
 
+def disarmer(namespace: str) -> Callable[[LaunchContext], None]:
+    """Return what asks the safety node to disarm: whoever arms again shall have looked at what died."""
+
+    def disarm(context: LaunchContext) -> None:
+        client = get_ros_node(context).create_client(SetBool, namespaced("/vla/arm", namespace))
+        client.call_async(SetBool.Request(data=False))
+
+    return disarm
+
+
+def preflight(contract: RobotContract, arguments: dict[str, str], namespace: str, order: LifecycleOrder) -> Node:
+    """Return the process that looks for everything that the contract names, and lets the others go on."""
+
+    def after(event: ProcessExited, context: LaunchContext) -> list[Action]:
+        if context.is_shutdown:
+            return []
+        if event.returncode == 0:
+            return order.ready(context)
+        reason = f"robot '{contract.name}' is not complete, see the lines of preflight above: nothing was activated"
+        return [LogInfo(msg=reason), Shutdown(reason=reason)]
+
+    return Node(
+        package="vla_ros",
+        executable="preflight",
+        name="preflight",
+        namespace=namespace,
+        remappings=remappings(contract, namespace),
+        parameters=[{"robot": arguments["robot"], "use_sim_time": arguments["use_sim_time"].lower() == "true"}],
+        output="screen",
+        on_exit=after,
+    )
+
+
 def bring_up(context: LaunchContext) -> list[Action]:
     """Return the actions for the arguments that the user gave."""
-    graph = load_graph(LaunchConfiguration("graph").perform(context))
-    arguments = {name: LaunchConfiguration(name).perform(context) for name in graph.arguments}
-    with_cell = LaunchConfiguration("simulation").perform(context).lower() == "true"
-    nodes = [process(description) for description in graph.resolve(arguments, simulation=with_cell)]
+
+    def given(name: str) -> str:
+        return str(LaunchConfiguration(name).perform(context))
+
+    graph = load_graph(given("graph"))
+    arguments = {name: given(name) for name in graph.arguments}
+    simulation = "" if given("simulation") == "none" else given("simulation")
+    if simulation not in SIMULATORS:
+        raise ContractError(f"simulation is '{simulation}', expected one of none, mujoco, gazebo")
+    namespace = checked_namespace(given("namespace"))
+    contract = load_contract(arguments["robot"])
+    Kinematics(contract)  # a contract that does not fit its description is found before a process starts
+    descriptions = graph.resolve(arguments, simulation=simulation)
+    nodes = [process(description, contract, namespace, given("log_level")) for description in descriptions]
+    first = sum(description.simulation == "mujoco" for description in descriptions)
+    order = LifecycleOrder(nodes, first, disarmer(namespace))
     actions: list[Action] = []
     if not os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE"):
         actions.append(SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", str(share_file(DDS_PROFILE))))
-    return [*actions, *LifecycleOrder(nodes).handlers(), *nodes]
+    if given("preflight").lower() == "true":
+        order.preflight = preflight(contract, arguments, namespace, order)
+        if not first:  # a simulated robot speaks only when it is active; a real one, or Gazebo, does already
+            actions.append(order.preflight)
+    else:
+        order.is_ready = True
+    return [*actions, *order.handlers(), *nodes]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -150,8 +254,14 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             DeclareLaunchArgument("graph", default_value="config/graph.yaml", description="what runs"),
-            DeclareLaunchArgument("simulation", default_value="false", description="with the MuJoCo cell"),
-            *(DeclareLaunchArgument(name, default_value=value) for name, value in defaults.items()),
+            DeclareLaunchArgument("simulation", default_value="none", description="none (a robot), mujoco or gazebo"),
+            DeclareLaunchArgument("namespace", default_value="", description="of this arm's topics; empty: none"),
+            DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error"),
+            DeclareLaunchArgument("preflight", default_value="true", description="look for the robot's topics first"),
+            *(
+                DeclareLaunchArgument(name, default_value=value, description=about(name))
+                for name, value in defaults.items()
+            ),
             OpaqueFunction(function=bring_up),
         ]
     )

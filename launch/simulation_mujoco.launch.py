@@ -19,7 +19,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             IncludeLaunchDescription(
-                PythonLaunchDescriptionSource(bringup), launch_arguments={"simulation": "true"}.items()
+                PythonLaunchDescriptionSource(bringup), launch_arguments={"simulation": "mujoco"}.items()
             )
         ]
     )

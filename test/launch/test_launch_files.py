@@ -29,7 +29,10 @@ def load(path: Path) -> ModuleType:
 
 
 def test_there_are_launch_files() -> None:
-    assert {path.name for path in FILES} >= {"bringup.launch.py", "simulation_mujoco.launch.py"}
+    assert {path.name for path in FILES} == {
+        "bringup.launch.py", "record.launch.py", "simulation_gazebo.launch.py", "simulation_mujoco.launch.py",
+        "view.launch.py",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -46,7 +49,7 @@ def test_every_executable_of_the_graph_is_installed_with_the_files_that_it_needs
     assert {node.executable for node in load_graph().nodes} <= set(installed.group(1).split())
     folders = re.search(r"foreach\(FOLDER ([^)]*)\)", recipe)
     assert folders is not None
-    assert {"launch", "config", "urdf", "checkpoints"} <= set(folders.group(1).split())
+    assert {"launch", "config", "rviz", "urdf", "worlds", "checkpoints"} <= set(folders.group(1).split())
 
 
 def actions_of(path: Path, **arguments: str) -> tuple[list[Any], Any]:
@@ -73,8 +76,8 @@ def node_names(actions: list[Any], context: Any) -> list[str]:
 
 
 def test_bringup_describes_the_nodes_of_the_graph_file() -> None:
-    actions, context = actions_of(ROOT / "launch/bringup.launch.py", simulation="true", seed="12", robot="panda")
-    assert node_names(actions, context) == [node.name for node in load_graph().nodes]
+    actions, context = actions_of(ROOT / "launch/bringup.launch.py", simulation="mujoco", seed="12", robot="panda")
+    assert node_names(actions, context) == [node.name for node in load_graph().resolve(simulation="mujoco")]
     actions, context = actions_of(ROOT / "launch/bringup.launch.py")
     assert node_names(actions, context) == [node.name for node in load_graph().resolve(simulation=False)]
 
@@ -82,8 +85,9 @@ def test_bringup_describes_the_nodes_of_the_graph_file() -> None:
 def test_a_wrong_argument_is_refused() -> None:
     from vla_ros.errors import ContractError
 
-    with pytest.raises(ContractError, match="seed"):
-        actions_of(ROOT / "launch/bringup.launch.py", seed="seven")
+    for arguments in ({"seed": "seven"}, {"robot": "robbie"}, {"namespace": "2nd arm"}, {"simulation": "webots"}):
+        with pytest.raises(ContractError, match=next(iter(arguments.values()))):
+            actions_of(ROOT / "launch/bringup.launch.py", **arguments)
 
 
 def test_the_dds_profile_is_set_unless_the_user_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,4 +105,106 @@ def test_the_dds_profile_is_set_unless_the_user_has_one(monkeypatch: pytest.Monk
 def test_the_simulation_includes_bringup_with_the_cell() -> None:
     description = load(ROOT / "launch/simulation_mujoco.launch.py").generate_launch_description()
     include = next(e for e in description.entities if type(e).__name__ == "IncludeLaunchDescription")
-    assert ("simulation", "true") in list(include.launch_arguments)
+    assert ("simulation", "mujoco") in list(include.launch_arguments)
+
+
+def parameters_of(actions: list[Any], context: Any, name: str) -> dict[str, Any]:
+    from launch_ros.actions import LifecycleNode
+    from launch_ros.utilities import evaluate_parameters
+
+    nodes = [action for action in actions if isinstance(action, LifecycleNode)]
+    names = node_names(actions, context)
+    merged: dict[str, Any] = {}
+    for part in evaluate_parameters(context, nodes[names.index(name)]._Node__parameters):
+        merged.update(part)
+    return merged
+
+
+def test_the_robot_is_armed_only_where_that_is_asked_for() -> None:
+    for given, expected in (("false", False), ("true", True)):
+        actions, context = actions_of(ROOT / "launch/bringup.launch.py", arm=given)
+        assert parameters_of(actions, context, "safety_node")["arm_on_activate"] is expected
+    actions, context = actions_of(ROOT / "launch/bringup.launch.py")
+    assert parameters_of(actions, context, "safety_node")["arm_on_activate"] is False
+
+
+def test_a_namespace_is_put_before_every_name_of_the_arm() -> None:
+    actions, context = actions_of(ROOT / "launch/bringup.launch.py", namespace="left")
+    assert node_names(actions, context)[0].startswith("left/")
+    from launch_ros.actions import LifecycleNode
+
+    node = next(action for action in actions if isinstance(action, LifecycleNode))
+    renamed = dict(node.expanded_remapping_rules)
+    assert renamed["/vla/instruction"] == "/left/vla/instruction"
+    assert renamed["/camera/front/image_raw"] == "/left/camera/front/image_raw"
+    assert "/clock" not in renamed
+
+
+def test_nothing_but_the_simulated_robot_is_activated_before_the_preflight_has_passed() -> None:
+    module = load(ROOT / "launch/bringup.launch.py")
+    order = module.LifecycleOrder(["sim", "a", "b"], 1, lambda context: None)
+    order._ask = lambda index, transition: (index, transition)  # what would be asked of which node
+    order.preflight = "preflight"
+    assert order._activate(0) == [(0, 3)]
+    assert order._after_activating(None, 0) == ["preflight"]
+    assert order.ready(None) == [(1, 3)]
+    robot = module.LifecycleOrder(["a", "b"], 0, lambda context: None)
+    robot._ask = order._ask
+    assert robot._activate(0) == []
+    assert robot.ready(None) == [(0, 3)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_argument_is_explained(path: Path) -> None:
+    description = load(path).generate_launch_description()
+    for action in description.entities:
+        if type(action).__name__ == "DeclareLaunchArgument":
+            assert action.description not in ("", "no description given"), f"{path.name}: {action.name}"
+
+
+def test_gazebo_says_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vla_ros.errors import ContractError
+
+    module = load(ROOT / "launch/simulation_gazebo.launch.py")
+    with pytest.raises(ContractError, match=r"no_such_package, nor_this.*sudo apt install ros-\$ROS_DISTRO-no-such"):
+        module.require(("no_such_package", "nor_this"))
+
+
+@pytest.mark.parametrize("kind", ["gz", "ros2_control"])
+def test_gazebo_starts_robot_bridges_and_then_the_graph(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load(ROOT / "launch/simulation_gazebo.launch.py")
+    from launch import LaunchContext
+
+    monkeypatch.setattr(module, "get_package_share_directory", lambda package: "/opt/ros/share")
+    context = LaunchContext()
+    for action in module.generate_launch_description().entities:
+        if type(action).__name__ == "DeclareLaunchArgument":
+            context.launch_configurations[action.name] = "".join(p.perform(context) for p in action.default_value)
+    context.launch_configurations.update(headless="true", seed="7", controllers=kind)
+    actions = module.bring_up(context)
+    gazebo = next(action for action in actions if type(action).__name__ == "IncludeLaunchDescription")
+    arguments = dict(gazebo.launch_arguments)
+    assert arguments["on_exit_shutdown"] == "true"
+    for word in ("-r", "-s", "--headless-rendering", "--render-engine-server ogre2", "--seed 8", "pick.sdf"):
+        assert word in arguments["gz_args"]
+    executables = [p.node_executable for p in actions if type(p).__name__ == "Node"]
+    texts = ["".join(q.perform(context) for q in e) if isinstance(e, list) else e for e in executables]
+    assert texts == ["robot_state_publisher", "parameter_bridge", "parameter_bridge", "create"]
+
+
+def test_a_step_that_fails_ends_the_launch_and_the_next_one_is_not_taken() -> None:
+    module = load(ROOT / "launch/simulation_gazebo.launch.py")
+    from launch import LaunchContext
+
+    class Ended:
+        returncode = 1
+
+    taken: list[str] = []
+    actions = module.after("the controller arm_controller", lambda: taken.append("next") or [])(
+        Ended(), LaunchContext()
+    )
+    assert [type(action).__name__ for action in actions] == ["LogInfo", "Shutdown"]
+    assert taken == []
+    Ended.returncode = 0
+    module.after("x", lambda: taken.append("next") or [])(Ended(), LaunchContext())
+    assert taken == ["next"]

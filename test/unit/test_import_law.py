@@ -177,7 +177,8 @@ sys.path.insert(0, sys.argv[1])
 class Block(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         top = name.split(".")[0]
-        if top == "rclpy" or top.endswith(("_msgs", "_interfaces")) or name in ("vla_ros.msg", "vla_ros.srv"):
+        generated = ("vla_ros.msg", "vla_ros.srv", "vla_ros.action")
+        if top == "rclpy" or top.endswith(("_msgs", "_interfaces")) or name in generated:
             raise ImportError(f"{name} is blocked")
 
 sys.meta_path.insert(0, Block())

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
 PACKAGE = ElementTree.parse(ROOT / "package.xml").getroot()
 TRANSITIVE = "transitive.txt"
+INTERFACES = [file for kind in ("msg", "srv", "action") for file in (ROOT / kind).glob(f"*.{kind}")]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 # Only ROS 2 has these: a file that imports one needs the package of that name.
 ROS_MODULE = re.compile(
@@ -147,14 +148,14 @@ def test_cmake_generates_every_interface():
 
 def test_interfaces_use_declared_packages_only():
     used = set()
-    for file in [*(ROOT / "msg").glob("*.msg"), *(ROOT / "srv").glob("*.srv")]:
+    for file in INTERFACES:
         used |= set(re.findall(r"^(\w+)/\w+", file.read_text(), re.MULTILINE))
     assert used
     assert used <= depends("depend")
 
 
 def test_every_field_of_an_interface_is_bounded_and_explained():
-    for file in [*(ROOT / "msg").glob("*.msg"), *(ROOT / "srv").glob("*.srv")]:
+    for file in INTERFACES:
         explained = False
         for line in file.read_text().splitlines():
             if line.startswith("#"):
@@ -170,7 +171,10 @@ def test_every_field_of_an_interface_is_bounded_and_explained():
 def test_installed_executables_belong_to_nodes():
     cmake = (ROOT / "CMakeLists.txt").read_text()
     nodes = re.search(r"foreach\(NODE ([\w ]+)\)", cmake)[1].split()
-    assert set(nodes) == {"perception_node", "instruction_node", "policy_node", "safety_node", "sim_node"}
+    assert set(nodes) == {
+        "action_node", "instruction_node", "perception_node", "policy_node", "preflight", "safety_node", "scene_node",
+        "sim_node",
+    }  # fmt: skip
     for node in nodes:
         assert (ROOT / "vla_ros" / "nodes" / f"{node}.py").exists(), f"{node} has no module vla_ros.nodes.{node}"
 

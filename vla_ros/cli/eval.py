@@ -21,8 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--robot", default="panda", help="robot contract (name or YAML file)")
     parser.add_argument("--policy", default="checkpoints/pick", help="checkpoint folder")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, auto")
-    parser.add_argument("--via", choices=["core", "ros"], default="core",
-                        help="core: in one process, in lock-step; ros: through the real ROS 2 graph")  # fmt: skip
+    parser.add_argument("--via", choices=["core", "ros", "gazebo"], default="core",
+                        help="core: in one process, in lock-step; ros: through the real ROS 2 graph; "
+                        "gazebo: the same graph with Gazebo in place of MuJoCo")  # fmt: skip
     parser.add_argument("--exchange", action="store_true", help="ask for every other object of each scene as well")
     parser.add_argument("--no-safety", action="store_true", help="without the safety layer (core only, to compare)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many work at once (core)")
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     begin = time.monotonic()
     seeds = range(args.seed, args.seed + args.episodes)
-    results = _via_ros(args, seeds) if args.via == "ros" else _via_core(args, seeds)
+    results = {"core": _via_core, "ros": _via_ros, "gazebo": _via_gazebo}[args.via](args, seeds)
     figures = {"task": args.task, "via": args.via, "policy": args.policy, "seed": args.seed,
                "safety": not args.no_safety, **summarise(results),
                "wall_seconds": round(time.monotonic() - begin, 1)}  # fmt: skip
@@ -75,3 +76,9 @@ def _via_ros(args: argparse.Namespace, seeds: range) -> list:  # type: ignore[ty
     from vla_ros.nodes.evaluation import evaluate_through_graph
 
     return evaluate_through_graph(args.robot, args.policy, args.device, seeds)
+
+
+def _via_gazebo(args: argparse.Namespace, seeds: range) -> list:  # type: ignore[type-arg]
+    from vla_ros.nodes.gazebo_evaluation import evaluate_in_gazebo
+
+    return evaluate_in_gazebo(args.robot, args.policy, args.device, seeds)

@@ -20,7 +20,8 @@ from vla_ros.errors import ChunkError, InstructionError, ObservationError
 from vla_ros.msg import ActionChunk as ChunkMessage
 from vla_ros.msg import Instruction as InstructionMessage
 from vla_ros.msg import Observation as ObservationMessage
-from vla_ros.perception.decoding import decode_image
+from vla_ros.nodes.cv_bridge_images import decode_with_cv_bridge
+from vla_ros.perception.decoding import KNOWN_ENCODINGS, decode_image
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import ActionChunk, ImageArray, Instruction, InstructionKind, Observation, Pose, RobotState
@@ -55,9 +56,13 @@ def seconds_to_stamp(seconds: float) -> Time:
 def image_to_array(message: Image) -> ImageArray:
     """Return the picture as (height, width, 3) uint8 RGB, read-only; rgb8 without a copy.
 
+    Encodings that `decode_image` does not know (Bayer patterns, YUV, 16 bits) go through cv_bridge, where there is one.
+
     Raises:
         ObservationError: see `decode_image`.
     """
+    if message.encoding not in KNOWN_ENCODINGS and (picture := decode_with_cv_bridge(message)) is not None:
+        return picture
     return decode_image(message.data, message.encoding, int(message.height), int(message.width), int(message.step))
 
 
@@ -115,7 +120,8 @@ def joint_state_to_robot_state(message: JointState, contract: RobotContract, kin
         raise ObservationError(
             f"joints are over half a turn outside of their limits: {which} rad; are these degrees, or another robot?"
         )
-    opening, spread = float(position[fingers].sum()), contract.gripper.max_opening - contract.gripper.min_opening
+    opening = contract.gripper.opening(position[fingers])
+    spread = contract.gripper.max_opening - contract.gripper.min_opening
     if not contract.gripper.min_opening - spread <= opening <= contract.gripper.max_opening + spread:
         raise ObservationError(
             f"the fingers are {opening:.4f} m apart, expected {contract.gripper.min_opening} to "
@@ -131,12 +137,12 @@ def joint_state_to_robot_state(message: JointState, contract: RobotContract, kin
 
 
 def robot_state_to_joint_state(state: RobotState, contract: RobotContract) -> JointState:
-    """Return arm and fingers as a message; the fingers share the opening equally."""
-    fingers = len(contract.gripper.names)
+    """Return arm and fingers as a message; the fingers are said to be at rest."""
+    fingers = contract.gripper.joint_positions(state.gripper_opening)
     message = JointState(
         name=[*contract.joints.names, *contract.gripper.names],
-        position=[*state.joint_positions.tolist(), *([state.gripper_opening / fingers] * fingers)],
-        velocity=[*state.joint_velocities.tolist(), *([0.0] * fingers)],
+        position=[*state.joint_positions.tolist(), *fingers],
+        velocity=[*state.joint_velocities.tolist(), *([0.0] * len(fingers))],
     )
     message.header.stamp = seconds_to_stamp(state.stamp)
     return message

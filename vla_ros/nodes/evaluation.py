@@ -25,6 +25,9 @@ MAX_SECONDS = 12.0
 WALL_LIMIT = 90.0
 """Wall time for one scene, s: a machine that is too slow to simulate is reported, not waited for."""
 
+RESET_LIMIT = 45.0
+"""Wall time for another scene, s: in Gazebo the arm drives home."""
+
 READY_LIMIT = 15.0
 """Wall time for one step of the preparation, s."""
 
@@ -48,7 +51,7 @@ def evaluate_through_graph(
     seeds = list(seeds)
     arguments = {"robot": robot, "policy": policy, "device": device, "seed": seeds[0], "lockstep": lockstep}
     with GraphRunner(arguments, folder=Path(folder), progress=tqdm.write) as graph:
-        stage = _Stage(graph.node, robot)
+        stage = Stage(graph.node, robot)
         results = []
         for seed in tqdm(seeds, unit="scene", desc="eval via ros"):
             results.append(stage.play(seed))
@@ -57,15 +60,22 @@ def evaluate_through_graph(
         return results
 
 
-class _Stage:
+class Stage:
     """Plays scenes: disarm, set up, arm, say what to do, watch."""
 
     def __init__(self, node: Node, robot: str) -> None:
+        """Speak and listen with `node`, which another thread spins."""
         self._observer = Observer(node, load_contract(robot))
         self._operator = Operator(node, self._observer)
         self._scene = node.create_client(ResetScene, "/sim/reset_scene")
 
+    def wait_until_judged(self, timeout: float) -> bool:
+        """Wait at most `timeout` s for a verdict of the judge and a word of the safety layer: all is up then."""
+        observer = self._observer
+        return observer.wait(lambda: bool(observer.task.instruction and observer.safety.state_name), timeout)
+
     def play(self, seed: int) -> RolloutResult:
+        """Play the scene of a seed to its end."""
         observer = self._observer
         sentence = self._set_up(seed)
         self._operator.arm(READY_LIMIT)
@@ -93,7 +103,7 @@ class _Stage:
         self._operator.disarm()
         if not observer.wait(lambda: observer.safety.state == SafetyStatus.DISARMED, READY_LIMIT):
             raise GraphError(f"the arm was not disarmed: {observer.safety.sentence}")
-        answer = self._operator.call(self._scene, ResetScene.Request(seed=seed))
+        answer = self._operator.call(self._scene, ResetScene.Request(seed=seed), RESET_LIMIT)
         if not answer.success:
             raise GraphError(f"no scene of seed {seed}: {answer.message}")
 

@@ -17,6 +17,9 @@ from vla_ros.paths import share_file
 
 GRAPH_FILE = "config/graph.yaml"
 
+SIMULATORS = ("", "mujoco", "gazebo")
+"""What can take the place of the robot; "" is the robot itself."""
+
 Value = bool | int | float | str
 
 _NODE_LINES = ("name", "executable", "simulation", "required", "restarts", "configure_timeout", "activate_timeout",
@@ -30,7 +33,8 @@ class NodeDescription:
     Attributes:
         name: Name of the node in ROS.
         executable: Installed as `lib/vla_ros/<executable>`; module `vla_ros.nodes.<executable>`.
-        simulation: It belongs to the MuJoCo cell and is left out where something else takes its place.
+        simulation: The simulator that it belongs to, "mujoco" or "gazebo"; it is left out without that one. "": it
+            always runs.
         required: The graph ends when it ends.
         restarts: How often it is started again after it died.
         configure_timeout: Longest time for the process to appear and configure, s.
@@ -42,7 +46,7 @@ class NodeDescription:
 
     name: str
     executable: str
-    simulation: bool
+    simulation: str
     required: bool
     restarts: int
     configure_timeout: float
@@ -69,18 +73,22 @@ class Graph:
     nodes: tuple[NodeDescription, ...]
 
     def resolve(
-        self, arguments: Mapping[str, Any] | None = None, *, simulation: bool = True
+        self, arguments: Mapping[str, Any] | None = None, *, simulation: bool | str = True
     ) -> tuple[NodeDescription, ...]:
         """Return the nodes with "$name" replaced by the arguments.
 
         Args:
             arguments: Values in place of the defaults; texts are converted to the type of the default, as a launch
                 file needs.
-            simulation: With the MuJoCo cell; without it its nodes are left out.
+            simulation: "mujoco" (or True), "gazebo", or "" (or False) for a robot; nodes of other simulators are left
+                out.
 
         Raises:
-            ContractError: naming an argument that does not exist or does not convert.
+            ContractError: naming an argument that does not exist or does not convert, or an unknown simulator.
         """
+        wanted = simulation if isinstance(simulation, str) else "mujoco" if simulation else ""
+        if wanted not in SIMULATORS:
+            raise ContractError(f"simulation is '{wanted}', expected one of {list(SIMULATORS)}")
         given = dict(arguments or {})
         if unknown := set(given) - set(self.arguments):
             raise ContractError(f"unknown arguments {sorted(unknown)}; the graph has {sorted(self.arguments)}")
@@ -88,7 +96,7 @@ class Graph:
         return tuple(
             NodeDescription(**{**vars(node), "parameters": _substitute(node.parameters, values)})
             for node in self.nodes
-            if simulation or not node.simulation
+            if node.simulation in ("", wanted)
         )
 
 
@@ -143,10 +151,12 @@ def _node(path: str | Path, entry: Any) -> NodeDescription:  # noqa: ANN401 (wha
     if not isinstance(entry, Mapping) or set(entry) != set(_NODE_LINES):
         got = sorted(entry) if isinstance(entry, Mapping) else entry
         raise ContractError(f"{path}: a node has the lines {got}, expected exactly {sorted(_NODE_LINES)}")
+    if entry["simulation"] not in SIMULATORS:
+        raise ContractError(f"{path}: {entry['name']}: simulation is {entry['simulation']!r}, expected {SIMULATORS}")
     return NodeDescription(
         name=str(entry["name"]),
         executable=str(entry["executable"]),
-        simulation=bool(entry["simulation"]),
+        simulation=str(entry["simulation"]),
         required=bool(entry["required"]),
         restarts=int(entry["restarts"]),
         configure_timeout=float(entry["configure_timeout"]),

@@ -79,8 +79,8 @@ class Operator:
         """Bring the arm to rest and disarm it."""
         self.call(self._arm, SetBool.Request(data=False))
 
-    def call(self, client: Any, request: Any) -> Any:  # noqa: ANN401 (any service)
-        """Call a service and return its answer.
+    def call(self, client: Any, request: Any, timeout: float = SERVICE_TIMEOUT) -> Any:  # noqa: ANN401 (any service)
+        """Call a service and return its answer, which may take `timeout` s.
 
         Raises:
             GraphError: when it is not there or does not answer.
@@ -90,7 +90,7 @@ class Operator:
         answered = threading.Event()
         future = client.call_async(request)
         future.add_done_callback(lambda _: answered.set())
-        if not answered.wait(SERVICE_TIMEOUT):
+        if not answered.wait(timeout):
             client.remove_pending_request(future)
-            raise GraphError(f"no answer from {client.srv_name} within {SERVICE_TIMEOUT:.0f} s")
+            raise GraphError(f"no answer from {client.srv_name} within {timeout:.0f} s")
         return future.result()

@@ -156,7 +156,7 @@ class GraphRunner:
         arguments: Mapping[str, Any] | None = None,
         *,
         graph: Graph | None = None,
-        simulation: bool = True,
+        simulation: bool | str = True,
         domain: int | None = None,
         folder: str | Path = "runs",
         progress: Callable[[str], None] = lambda line: None,
@@ -166,7 +166,7 @@ class GraphRunner:
         Args:
             arguments: Of the graph, in place of their defaults.
             graph: Description; the shipped one when None.
-            simulation: With the MuJoCo cell.
+            simulation: "mujoco" (or True), "gazebo", or "" (or False) for a robot.
             domain: DDS domain; a free one when None.
             folder: `graph.json` in it says how to reach the graph; logs and parameter files go to its `log/`.
             progress: Called with a line for people at every step.

@@ -257,9 +257,9 @@ class SafetyControl:
 
     def _send(self, positions: FloatArray, velocities: FloatArray, opening: float, now: float) -> None:
         joints, gripper = self._contract.joints, self._contract.gripper
-        each = opening / len(gripper.names)
+        fingers = gripper.joint_positions(opening)
         self._publish_arm(self._trajectory(joints.names, positions.tolist(), velocities.tolist(), now))
-        self._publish_gripper(self._trajectory(gripper.names, [each] * len(gripper.names), [], now))
+        self._publish_gripper(self._trajectory(gripper.names, fingers, [], now))
 
     def _trajectory(
         self, names: tuple[str, ...], positions: list[float], velocities: list[float], now: float

@@ -26,10 +26,10 @@ from rclpy.task import Future
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
-from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.errors import ContractError
 from vla_ros.msg import ActionChunk, Instruction, PolicyStatus, SafetyStatus
+from vla_ros.nodes.controller_outputs import Outputs
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
 from vla_ros.nodes.polled import PolledSubscription
 from vla_ros.nodes.priority import prefer_process
@@ -94,11 +94,13 @@ class SafetyNode(ManagedNode):
         self._own(timer, self.destroy_timer)
 
     def _make_control(self, contract: RobotContract, parameters: SafetyParameters) -> SafetyControl:
+        outputs = Outputs(self, contract)
+        self._made.append(outputs.close)
         return SafetyControl(
             contract,
             parameters,
-            publish_arm=self._publisher(JointTrajectory, contract.controllers.arm_topic, "arm_command_out"),
-            publish_gripper=self._publisher(JointTrajectory, contract.controllers.gripper_topic, "gripper_command"),
+            publish_arm=outputs.arm(),
+            publish_gripper=outputs.gripper(),
             publish_status=self._publisher(SafetyStatus, "/vla/safety_status", "status"),
             take_button=self._polled(Bool, "/vla/estop", "estop"),
             take_heartbeats=self._polled(PolicyStatus, "/vla/policy_status", "status"),
@@ -212,7 +214,7 @@ class SafetyNode(ManagedNode):
 
     def _look(self) -> None:
         """Find lost and foreign publishers, arm where asked to, and say what the control thread has to say."""
-        self._control.estop.publishers(self.count_publishers("/vla/estop"))
+        self._control.estop.publishers(self.count_publishers(self.resolve_topic_name("/vla/estop")))
         if self.active and self._auto_arm and not self._complaint():
             self._ticker.post(self._arm_by_itself)
         for line in self._control.take_notes():

@@ -20,6 +20,8 @@ _ENCODINGS: Mapping[str, tuple[int, int | None]] = {
 }
 """Encoding, as in `sensor_msgs/image_encodings`, to (bytes a pixel, OpenCV's conversion to RGB)."""
 
+KNOWN_ENCODINGS = frozenset(_ENCODINGS)
+
 
 def decode_image(
     data: array[int] | bytes | memoryview, encoding: str, height: int, width: int, step: int

@@ -89,7 +89,7 @@ class InferenceWorker:
         self._closed = False
         self._instruction: Instruction | None = None
         self._must_reset = False
-        self._fault = ""
+        self._fault = self._complaint = ""
         self._refused = False
         self._observation: Observation | None = None
         self._observed_at = -np.inf
@@ -110,7 +110,8 @@ class InferenceWorker:
             if time.monotonic() - self._observed_at > self._stale_after:
                 self._observation = None  # left from before: what a new plan begins with has to be seen now
             self._must_reset = True
-            self._fault, self._refused, self._trust = "", False, 0.0
+            self._fault = self._complaint = ""
+            self._refused, self._trust = False, 0.0
             self._change.notify_all()
 
     def offer(self, observation: Observation) -> None:
@@ -122,10 +123,10 @@ class InferenceWorker:
             self._change.notify_all()
 
     def complain(self, sentence: str) -> None:
-        """Be at fault for an observation that could not even be offered, until the next good chunk."""
+        """Be at fault for an observation that could not even be offered, until a good chunk from a newer one."""
         with self._change:
             if self._has_task():
-                self._fault = sentence
+                self._fault = self._complaint = sentence
 
     def status(self) -> WorkerStatus:
         """Return what the worker is at."""
@@ -188,7 +189,7 @@ class InferenceWorker:
                     return
                 observation, self._observation = self._observation, None
                 instruction, must_reset = self._instruction, self._must_reset
-                self._must_reset = False
+                self._must_reset, self._complaint = False, ""
                 self._started_at = time.monotonic()
             if observation is None or instruction is None:  # wait_for saw both: only for the type checker
                 continue
@@ -218,7 +219,8 @@ class InferenceWorker:
                 # It was replaced meanwhile: neither its chunk nor its fault counts any more. What was seen still does.
                 self._observation = self._observation or observation
                 return
-            self._fault, self._refused = fault, refused
+            # What was complained of meanwhile is newer than this observation, and not mended by its chunk.
+            self._fault, self._refused = fault or self._complaint, refused
             self._must_reset = self._must_reset or bool(fault)  # after a fault nothing is known of the policy's state
             if chunk is None:
                 self._trust = 0.0

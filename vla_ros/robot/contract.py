@@ -5,10 +5,11 @@ A line that is missing is an error, never a default: a robot whose limits are un
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import yaml
@@ -17,6 +18,8 @@ from vla_ros.actions.specification import ActionSpecification
 from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
 from vla_ros.types import FloatArray, frozen_array
+
+Choice = TypeVar("Choice", bound=Enum)
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,14 @@ class CartesianContract:
 
 @dataclass(frozen=True)
 class GripperContract:
-    """A parallel gripper whose two fingers each travel half of the opening.
+    """A gripper whose joints all move together, in proportion to the opening between the fingertips.
 
     Attributes:
-        names: Finger joints.
+        names: Finger joints, each commanded.
         min_opening: Smallest opening, m.
         max_opening: Largest opening, m.
+        closed: Position of every finger joint at the smallest opening, m or rad.
+        open: Position of every finger joint at the largest opening, m or rad.
         velocity: Largest speed of the opening, m/s.
         force: Grip force, N.
     """
@@ -78,8 +83,20 @@ class GripperContract:
     names: tuple[str, ...]
     min_opening: float
     max_opening: float
+    closed: float
+    open: float
     velocity: float
     force: float
+
+    def joint_positions(self, opening: float) -> list[float]:
+        """Return where the finger joints stand at an opening in m: one position a joint, m or rad."""
+        share = (opening - self.min_opening) / (self.max_opening - self.min_opening)
+        return [self.closed + share * (self.open - self.closed)] * len(self.names)
+
+    def opening(self, positions: Iterable[float]) -> float:
+        """Return the opening, m, at finger joint positions (one a joint, m or rad): the mean of what each says."""
+        shares = [(float(position) - self.closed) / (self.open - self.closed) for position in positions]
+        return self.min_opening + sum(shares) / len(shares) * (self.max_opening - self.min_opening)
 
 
 @dataclass(frozen=True)
@@ -97,11 +114,30 @@ class CameraContract:
     policy_width: int
 
 
+class ArmInterface(str, Enum):
+    """What the arm's controller listens to on `arm_topic`."""
+
+    JOINT_TRAJECTORY = "joint_trajectory"  # trajectory_msgs/JointTrajectory: joint_trajectory_controller
+    TWIST = "twist"  # geometry_msgs/TwistStamped of the tool in the base frame: MoveIt Servo
+    POSE = "pose"  # geometry_msgs/PoseStamped of the tool in the base frame: Cartesian controllers
+
+
+class GripperInterface(str, Enum):
+    """What the gripper's controller listens to on `gripper_topic`, a topic or the name of an action."""
+
+    JOINT_TRAJECTORY = "joint_trajectory"  # trajectory_msgs/JointTrajectory
+    POSITIONS = "positions"  # std_msgs/Float64MultiArray, one number a joint: forward_command_controller
+    GRIPPER_COMMAND = "gripper_command"  # action control_msgs/GripperCommand
+    PARALLEL_GRIPPER_COMMAND = "parallel_gripper_command"  # action control_msgs/ParallelGripperCommand
+
+
 @dataclass(frozen=True)
 class ControllerContract:
     """The topics of the robot's controllers and the time after which they stop by themselves, s."""
 
+    arm_interface: ArmInterface
     arm_topic: str
+    gripper_interface: GripperInterface
     gripper_topic: str
     joint_states_topic: str
     command_timeout: float
@@ -163,6 +199,15 @@ class _Section:
         if not isinstance(value, str) or not value:
             raise ContractError(f"{self.where}.{name}: expected a text, got {value!r}")
         return value
+
+    def choice(self, name: str, kind: type[Choice]) -> Choice:
+        value = self.text(name)
+        try:
+            return kind(value)
+        except ValueError as error:
+            raise ContractError(
+                f"{self.where}.{name}: expected one of {[str(c.value) for c in kind]}, got {value!r}"
+            ) from error
 
     def number(self, name: str, *, positive: bool = True) -> float:
         value = self.get(name)
@@ -269,16 +314,20 @@ def _cartesian(section: _Section) -> CartesianContract:
 
 
 def _gripper(section: _Section) -> GripperContract:
-    section.only("names", "min_opening", "max_opening", "velocity", "force")
+    section.only("names", "min_opening", "max_opening", "closed", "open", "velocity", "force")
     gripper = GripperContract(
         names=section.names("names"),
         min_opening=section.number("min_opening", positive=False),
         max_opening=section.number("max_opening"),
+        closed=section.number("closed", positive=False),
+        open=section.number("open", positive=False),
         velocity=section.number("velocity"),
         force=section.number("force"),
     )
     if not 0.0 <= gripper.min_opening < gripper.max_opening:
         raise ContractError(f"{section.where}: expected 0 <= min_opening < max_opening")
+    if gripper.closed == gripper.open:
+        raise ContractError(f"{section.where}: closed and open are both {gripper.open}: the fingers would not move")
     return gripper
 
 
@@ -307,9 +356,12 @@ def _cameras(root: _Section) -> tuple[CameraContract, ...]:
 
 
 def _controllers(section: _Section) -> ControllerContract:
-    section.only("arm_topic", "gripper_topic", "joint_states_topic", "command_timeout")
+    section.only("arm_interface", "arm_topic", "gripper_interface", "gripper_topic", "joint_states_topic",
+                 "command_timeout")  # fmt: skip
     return ControllerContract(
+        arm_interface=section.choice("arm_interface", ArmInterface),
         arm_topic=section.text("arm_topic"),
+        gripper_interface=section.choice("gripper_interface", GripperInterface),
         gripper_topic=section.text("gripper_topic"),
         joint_states_topic=section.text("joint_states_topic"),
         command_timeout=section.number("command_timeout"),

@@ -73,7 +73,7 @@ class CollisionModel:
         shapes = pinocchio.buildGeomFromUrdf(full, str(contract.urdf), pinocchio.GeometryType.COLLISION)
         posture = pinocchio.neutral(full)
         for name in contract.gripper.names:
-            posture[full.joints[full.getJointId(name)].idx_q] = 0.5 * contract.gripper.max_opening
+            posture[full.joints[full.getJointId(name)].idx_q] = contract.gripper.open
         locked = [full.getJointId(name) for name in list(full.names)[1:] if name not in contract.joints.names]
         self._model, self._shapes = pinocchio.buildReducedModel(full, shapes, locked, posture)
         if self._shapes.ngeoms == 0:

@@ -16,7 +16,7 @@ from vla_ros.errors import SimulationError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.sim.model import ARM_BITS, OBJECT_BITS, TIMESTEP, build_model, slot_body, slot_geom
-from vla_ros.sim.scene import COLOURS, SHAPES, SceneObject, sample_scene
+from vla_ros.sim.scene import COLOURS, SHAPES, SceneObject, required_object, sample_scene
 from vla_ros.sim.tasks import LIFT_HEIGHT, TaskStatus, judge_pick, named_object, pick_instruction
 from vla_ros.types import FloatArray, ImageArray, RobotState
 
@@ -72,7 +72,7 @@ class Cell:
         """
         rng = np.random.default_rng(seed)
         mujoco.mj_resetData(self.model, self.data)
-        self.objects = sample_scene(rng, required=_required(instruction))
+        self.objects = sample_scene(rng, required=required_object(instruction))
         chosen = self.objects[int(rng.integers(len(self.objects)))].name
         self.place(self.objects)
         self._vary_looks(rng)
@@ -80,7 +80,7 @@ class Cell:
         start = joints.home + rng.uniform(-START_SPREAD, START_SPREAD, joints.count)
         self.data.qpos[self._arm] = np.clip(start, joints.lower, joints.upper)
         self.command(self.data.qpos[self._arm], self.contract.gripper.max_opening)
-        self.data.qpos[self._fingers] = self.contract.gripper.max_opening / 2.0
+        self.data.qpos[self._fingers] = self.contract.gripper.open
         mujoco.mj_forward(self.model, self.data)
         self._steps = 0
         self.step(SETTLE_TIME)
@@ -125,7 +125,7 @@ class Cell:
         if positions.shape != (len(self._arm),) or not np.isfinite(positions).all() or not np.isfinite(gripper_opening):
             raise SimulationError(f"command {positions}, {gripper_opening}: expected {len(self._arm)} finite joints")
         self.data.ctrl[self._arm_servo] = positions
-        self.data.ctrl[self._finger_servo] = gripper_opening / 2.0
+        self.data.ctrl[self._finger_servo] = self.contract.gripper.joint_positions(gripper_opening)
 
     def step(self, duration: float) -> None:
         """Advance the physics by `duration` s (a whole number of 2 ms steps)."""
@@ -141,7 +141,7 @@ class Cell:
         return RobotState(
             joint_positions=positions,
             joint_velocities=self.data.qvel[self._arm_dof].copy(),
-            gripper_opening=float(self.data.qpos[self._fingers].sum()),
+            gripper_opening=self.contract.gripper.opening(self.data.qpos[self._fingers]),
             end_effector=self.kinematics.forward(positions),
             stamp=self.time,
         )
@@ -213,17 +213,3 @@ class Cell:
         for renderer in self._renderers.values():
             renderer.close()
         self._renderers.clear()
-
-
-def _required(instruction: str | None) -> tuple[str, str] | None:
-    """Return the (colour, shape) that an instruction names, so that the scene holds it."""
-    if instruction is None:
-        return None
-    words = instruction.lower().split()
-    colour = next((word for word in words if word in COLOURS), None)
-    shape = next((word for word in words if word in SHAPES), None)
-    if colour is None or shape is None:
-        raise SimulationError(
-            f"'{instruction}' must name a colour of {sorted(COLOURS)} and a shape of {sorted(SHAPES)}"
-        )
-    return colour, shape

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mujoco
 import numpy as np
 
@@ -19,8 +21,12 @@ TIMESTEP = 0.002
 ARM_BITS, OBJECT_BITS = 1, 2
 """Contact groups: the arm's links touch objects and table, not each other (the safety layer watches those)."""
 
-FRONT_CAMERA = {"pos": (1.20, 0.0, 0.70), "look_at": (0.47, 0.0, 0.13), "fovy": 35.0}
-WRIST_CAMERA = {"pos": (0.085, 0.0, 0.035), "look_at": (0.020, 0.0, 0.15), "fovy": 65.0}
+FRONT_CAMERA: dict[str, Any] = {"pos": (1.20, 0.0, 0.70), "look_at": (0.47, 0.0, 0.13), "fovy": 35.0}
+WRIST_CAMERA: dict[str, Any] = {"pos": (0.085, 0.0, 0.035), "look_at": (0.020, 0.0, 0.15), "fovy": 65.0}
+TABLE: dict[str, Any] = {"size": (0.45, 0.55, 0.02), "pos": (0.40, 0.0, -0.02), "rgba": (0.72, 0.66, 0.58, 1.0)}
+"""Half sizes and centre, m: its top is at z = 0."""
+
+FLOOR: dict[str, Any] = {"pos": (0.0, 0.0, -0.75), "rgba": (0.42, 0.45, 0.50, 1.0)}
 OBJECT_MASS = 0.05
 
 
@@ -49,6 +55,10 @@ def build_model(contract: RobotContract) -> mujoco.MjModel:
     Raises:
         SimulationError: when the URDF lacks what the contract names, or MuJoCo refuses it.
     """
+    if len(contract.gripper.names) != 2:
+        raise SimulationError(
+            f"the cell's judge wants two fingers that move, robot '{contract.name}' has {list(contract.gripper.names)}"
+        )
     try:
         spec = mujoco.MjSpec.from_file(str(contract.urdf))
         spec.compiler.fusestatic = False
@@ -114,11 +124,11 @@ def _add_table(spec: mujoco.MjSpec) -> None:
     world = spec.worldbody
     world.add_light(name="key", pos=[0.4, -0.6, 1.6], dir=[0.1, 0.5, -1.0], diffuse=[0.55, 0.55, 0.55],
                     castshadow=False)  # fmt: skip
-    world.add_geom(name="table", type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.45, 0.55, 0.02], pos=[0.40, 0.0, -0.02],
-                   rgba=[0.72, 0.66, 0.58, 1.0], contype=OBJECT_BITS, conaffinity=ARM_BITS | OBJECT_BITS,
+    world.add_geom(name="table", type=mujoco.mjtGeom.mjGEOM_BOX, size=list(TABLE["size"]), pos=list(TABLE["pos"]),
+                   rgba=list(TABLE["rgba"]), contype=OBJECT_BITS, conaffinity=ARM_BITS | OBJECT_BITS,
                    friction=[1.0, 0.005, 0.0001])  # fmt: skip
-    world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[3.0, 3.0, 0.1], pos=[0.0, 0.0, -0.75],
-                   rgba=[0.42, 0.45, 0.50, 1.0], contype=OBJECT_BITS, conaffinity=OBJECT_BITS)  # fmt: skip
+    world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[3.0, 3.0, 0.1], pos=list(FLOOR["pos"]),
+                   rgba=list(FLOOR["rgba"]), contype=OBJECT_BITS, conaffinity=OBJECT_BITS)  # fmt: skip
 
 
 def _add_slot(spec: mujoco.MjSpec, slot: int) -> None:

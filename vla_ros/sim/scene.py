@@ -96,3 +96,21 @@ def _sample_spots(rng: np.random.Generator, count: int) -> Sequence[tuple[float,
         if (gaps >= SPACING).all():
             return [(float(x), float(y)) for x, y in spots]
     raise SimulationError(f"{count} objects do not fit on the table at a spacing of {SPACING} m")
+
+
+def required_object(instruction: str | None) -> tuple[str, str] | None:
+    """Return the (colour, shape) that an instruction names, so that the scene can be made to hold it; None without one.
+
+    Raises:
+        SimulationError: when it does not name a colour and a shape.
+    """
+    if instruction is None:
+        return None
+    words = instruction.lower().split()
+    colour = next((word for word in words if word in COLOURS), None)
+    shape = next((word for word in words if word in SHAPES), None)
+    if colour is None or shape is None:
+        raise SimulationError(
+            f"'{instruction}' must name a colour of {sorted(COLOURS)} and a shape of {sorted(SHAPES)}"
+        )
+    return colour, shape

@@ -232,7 +232,7 @@ class Simulator:
         self._instant += 1  # the one before the reset has been shown: no two states may carry one stamp
         state = self._cell.state()
         self._arm.reset(state.joint_positions)
-        self._gripper.reset(np.full(len(self._contract.gripper.names), state.gripper_opening / 2.0))
+        self._gripper.reset(np.array(self._contract.gripper.joint_positions(state.gripper_opening)))
         self._arm_command = self._gripper_command = None
         return text, tuple(item.name for item in self._cell.objects)
 
@@ -327,7 +327,7 @@ class Simulator:
                     self._outputs.warn(f"command refused: {error}")
         for step in range(1, round(CONTROL_PERIOD / TIMESTEP) + 1):
             moment = now + step * TIMESTEP
-            self._cell.command(self._arm.sample(moment), float(self._gripper.sample(moment).sum()))
+            self._cell.command(self._arm.sample(moment), self._contract.gripper.opening(self._gripper.sample(moment)))
             self._cell.step(TIMESTEP)
         self._ticks += 1
         self._instant += 1

@@ -284,3 +284,17 @@ def test_a_listener_that_fails_does_not_end_the_worker() -> None:
     assert worker.status().state is WorkerState.FAULT
     assert "the topic is gone" in worker.status().sentence
     assert worker.close(DEADLINE)
+
+
+def test_a_complaint_is_not_mended_by_the_chunk_of_an_older_observation(bench: Bench) -> None:
+    bench.worker.instruct(RED)
+    bench.enter(1)
+    bench.worker.complain("the next picture is too small")
+    bench.policy.gate.release()
+    bench.wait_for_chunks(1)
+    status = bench.worker.status()
+    assert (status.state, status.sentence) == (WorkerState.FAULT, "the next picture is too small")
+    bench.policy.gate.release()
+    bench.worker.offer(observation(2))
+    bench.wait_for_chunks(2)
+    assert bench.worker.status().state is WorkerState.RUNNING

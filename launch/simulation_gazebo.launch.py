@@ -1,0 +1,244 @@
+"""Brings up the cell in Gazebo and, once its controllers are active, the graph.
+
+    ros2 launch vla_ros simulation_gazebo.launch.py headless:=true controllers:=gz seed:=7
+
+    gz sim (world, seed, rendering) -> robot_state_publisher, bridges, `create` the robot
+    controllers:=gz            -> the graph, when the robot is there
+    controllers:=ros2_control  -> joint_state_broadcaster -> arm_controller -> gripper_controller -> the graph
+
+Each step waits for the one before; one that fails ends the launch with its name. Everything ends with Gazebo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+from launch.actions import (
+    AppendEnvironmentVariable,
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    LogInfo,
+    OpaqueFunction,
+    Shutdown,
+)
+from launch.events.process import ProcessExited
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from launch import Action, LaunchContext, LaunchDescription
+from vla_ros.errors import ContractError
+from vla_ros.nodes.graph import load_graph
+from vla_ros.nodes.interfaces import checked_namespace, remappings
+from vla_ros.nodes.launch_files import (
+    HARDWARE,
+    about,
+    bridge_rules,
+    controller_parameters,
+    robot_description,
+    temporary_file,
+    world_name,
+)
+from vla_ros.paths import share_file
+from vla_ros.robot.contract import RobotContract, load_contract
+from vla_ros.robot.kinematics import Kinematics
+
+SWITCH_TIMEOUT = "30"  # s; a simulation that starts slowly must not count as a controller that fails
+NEEDED = ("ros_gz_sim", "ros_gz_bridge", "robot_state_publisher")
+NEEDED_FOR_ROS2_CONTROL = ("controller_manager", "gz_ros2_control", "joint_trajectory_controller",
+                           "joint_state_broadcaster")  # fmt: skip
+OWN_ARGUMENTS = {
+    "world": ("worlds/pick.sdf", "SDF file of the world"),
+    "headless": ("false", "true: no window, cameras render off-screen through EGL"),
+    "render_engine": ("ogre2", "headless works with ogre2 alone"),
+    "controllers": ("gz", "gz: Gazebo's own; ros2_control: gz_ros2_control with config/controllers.yaml"),
+    "gz_args": ("", "more arguments for gz sim"),
+    "namespace": ("", "of this arm's topics in ROS; empty: none"),
+    "log_level": ("info", "debug, info, warn, error"),
+    "rviz": ("false", "true: RViz as well; its end ends nothing else"),
+}
+NOT_FOR_GAZEBO = ("lockstep", "real_time_factor")
+
+
+def require(packages: tuple[str, ...]) -> None:
+    """Say which packages of ROS 2 are missing, all at once.
+
+    Raises:
+        ContractError: naming them and the command that brings them.
+    """
+    missing = []
+    for package in packages:
+        try:
+            get_package_share_directory(package)
+        except PackageNotFoundError:
+            missing.append(package)
+    if missing:
+        names = " ".join(f"ros-$ROS_DISTRO-{package.replace('_', '-')}" for package in missing)
+        raise ContractError(f"not installed: {', '.join(missing)}. Install with: sudo apt install {names}")
+
+
+def after(step: str, then: Callable[[], list[Action]]) -> Callable[[ProcessExited, LaunchContext], list[Action]]:
+    """Return what follows the end of a step: `then`, or the end of the launch when the step failed."""
+
+    def react(event: ProcessExited, context: LaunchContext) -> list[Action]:
+        if context.is_shutdown:
+            return []
+        if event.returncode == 0:
+            return then()
+        reason = f"{step} failed (exit code {event.returncode}): its lines above say why; nothing was activated"
+        return [LogInfo(msg=reason), Shutdown(reason=reason)]
+
+    return react
+
+
+def gazebo(context: LaunchContext, world: Path) -> IncludeLaunchDescription:
+    """Return the simulator."""
+
+    def given(name: str) -> str:
+        return str(LaunchConfiguration(name).perform(context))
+
+    arguments = [
+        "-r",
+        "--seed",
+        str(int(given("seed")) + 1),
+    ]  # 0 would mean no seed; -r: a paused start hangs controllers
+    if given("headless").lower() == "true":
+        arguments += ["-s", "--headless-rendering", "--render-engine-server", given("render_engine")]
+    else:
+        arguments += ["--render-engine", given("render_engine")]
+    gz_args = " ".join([*arguments, given("gz_args"), str(world)])
+    source = Path(get_package_share_directory("ros_gz_sim")) / "launch" / "gz_sim.launch.py"
+    return IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(source)),
+        launch_arguments={"gz_args": gz_args, "on_exit_shutdown": "true"}.items(),
+    )
+
+
+def bridge(name: str, rules: list[dict[str, Any]], contract: RobotContract, namespace: str) -> Node:
+    """Return a bridge process; bridges end the launch with them: without one the graph is blind or deaf."""
+    reason = f"{name} has ended"
+
+    def end_launch(context: LaunchContext) -> list[Action]:
+        return [] if context.is_shutdown else [Shutdown(reason=reason)]
+
+    return Node(
+        package="ros_gz_bridge",
+        executable="parameter_bridge",
+        name=name,
+        namespace=namespace,
+        remappings=remappings(contract, namespace),
+        parameters=[{"config_file": str(temporary_file(rules, ".yaml")), "use_sim_time": True}],
+        output="screen",
+        on_exit=[OpaqueFunction(function=end_launch)],
+    )
+
+
+def spawner(controllers: list[str], parameters: Path, namespace: str, then: Callable[[], list[Action]]) -> Node:
+    """Return what loads and activates the first of `controllers`, then the others, then `then`."""
+    name, *others = controllers
+
+    def next_step() -> list[Action]:
+        return [spawner(others, parameters, namespace, then)] if others else then()
+
+    return Node(
+        package="controller_manager",
+        executable="spawner",
+        namespace=namespace,
+        arguments=[
+            name,
+            "--param-file",
+            str(parameters),
+            "--switch-timeout",
+            SWITCH_TIMEOUT,
+            "--controller-manager-timeout",
+            SWITCH_TIMEOUT,
+        ],
+        output="screen",
+        on_exit=after(f"the controller {name}", next_step),
+    )
+
+
+def bring_up(context: LaunchContext) -> list[Action]:
+    """Return the actions for the arguments that the user gave."""
+
+    def given(name: str) -> str:
+        return str(LaunchConfiguration(name).perform(context))
+
+    contract = load_contract(given("robot"))
+    Kinematics(contract)
+    namespace = checked_namespace(given("namespace"))
+    kind = given("controllers")
+    if kind not in HARDWARE:
+        raise ContractError(f"controllers is '{kind}', expected one of {sorted(HARDWARE)}")
+    world = share_file(given("world"))
+    require(NEEDED + (NEEDED_FOR_ROS2_CONTROL if kind == "ros2_control" else ()))
+    parameters = temporary_file(controller_parameters(contract, use_sim_time=True), ".yaml")
+    description = robot_description(contract, HARDWARE[kind], str(parameters))
+    renamed = remappings(contract, namespace)
+
+    def graph() -> list[Action]:
+        source = str(Path(__file__).resolve().parent / "bringup.launch.py")
+        passed = {name: given(name) for name in ("namespace", "log_level", *load_graph().arguments)}
+        passed.update(simulation="gazebo", use_sim_time="true", preflight="true", lockstep="false")
+        return [IncludeLaunchDescription(PythonLaunchDescriptionSource(source), launch_arguments=passed.items())]
+
+    def controllers() -> list[Action]:
+        if kind == "gz":
+            return graph()
+        order = ["joint_state_broadcaster", "arm_controller", "gripper_controller"]
+        return [spawner(order, parameters, namespace, graph)]
+
+    actions: list[Action] = [
+        gazebo(context, world),
+        Node(
+            package="robot_state_publisher",
+            executable="robot_state_publisher",
+            namespace=namespace,
+            remappings=renamed,
+            parameters=[{"robot_description": description, "use_sim_time": True}],
+            output="screen",
+        ),
+        bridge(
+            "bridge", bridge_rules(("common", "controllers") if kind == "gz" else ("common",), world_name(world)),
+            contract, namespace,
+        ),
+        bridge("bridge_images", bridge_rules(("images",), world_name(world)), contract, namespace),
+        Node(
+            package="ros_gz_sim",
+            executable="create",
+            namespace=namespace,
+            remappings=renamed,
+            arguments=["-world", world_name(world), "-name", contract.name, "-topic", "robot_description"],
+            output="screen",
+            on_exit=after("creating the robot in Gazebo", controllers),
+        ),
+    ]  # fmt: skip
+    if given("rviz").lower() == "true":
+        source = str(Path(__file__).resolve().parent / "view.launch.py")
+        passed = {"namespace": namespace, "use_sim_time": "true"}
+        actions.append(IncludeLaunchDescription(PythonLaunchDescriptionSource(source), launch_arguments=passed.items()))
+    return actions
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Return the description that `ros2 launch` runs."""
+    shared = {name: value for name, value in load_graph().arguments.items() if name not in NOT_FOR_GAZEBO}
+    defaults = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in shared.items()}
+    resources = str(share_file("worlds").parent.parent)
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(name, default_value=value, description=about)
+                for name, (value, about) in OWN_ARGUMENTS.items()
+            ),
+            *(
+                DeclareLaunchArgument(name, default_value=value, description=about(name))
+                for name, value in defaults.items()
+            ),
+            AppendEnvironmentVariable("GZ_SIM_RESOURCE_PATH", resources),
+            OpaqueFunction(function=bring_up),
+        ]
+    )

@@ -1,0 +1,160 @@
+"""Writes worlds/pick.sdf: the cell of vla_ros.sim for Gazebo, from the same constants. A test compares the two.
+
+python scripts/write_world.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from vla_ros.robot.contract import load_contract
+from vla_ros.sim.gazebo import PARKED, WORLD, horizontal_fov, looking_pose, model_name
+from vla_ros.sim.model import FLOOR, FRONT_CAMERA, OBJECT_MASS, TABLE
+from vla_ros.sim.scene import COLOURS, SHAPES
+
+FILE = Path(__file__).resolve().parent.parent / "worlds" / f"{WORLD}.sdf"
+
+HEAD = """\
+<?xml version="1.0"?>
+<!-- Written by scripts/write_world.py from the constants of the MuJoCo cell: the same table, objects and front camera.
+     SDF 1.9 loads in Harmonic, Ionic and Jetty. The robot is spawned into it; its wrist camera is part of the robot.
+     Objects wait on the floor behind the robot until a scene takes them. -->
+<sdf version="1.9">
+  <world name="{world}">
+    <physics name="1ms" type="dart">
+      <max_step_size>0.001</max_step_size>
+      <real_time_factor>1.0</real_time_factor>
+    </physics>
+    <plugin filename="gz-sim-physics-system" name="gz::sim::systems::Physics"/>
+    <plugin filename="gz-sim-user-commands-system" name="gz::sim::systems::UserCommands"/>
+    <plugin filename="gz-sim-scene-broadcaster-system" name="gz::sim::systems::SceneBroadcaster"/>
+    <plugin filename="gz-sim-contact-system" name="gz::sim::systems::Contact"/>
+    <plugin filename="gz-sim-sensors-system" name="gz::sim::systems::Sensors">
+      <render_engine>ogre2</render_engine>
+    </plugin>
+    <scene>
+      <ambient>0.5 0.5 0.5 1</ambient>
+      <background>0.42 0.45 0.50 1</background>
+      <shadows>false</shadows>
+    </scene>
+    <light name="key" type="directional">
+      <pose>0.4 -0.6 1.6 0 0 0</pose>
+      <direction>0.1 0.5 -1.0</direction>
+      <diffuse>0.7 0.7 0.7 1</diffuse>
+      <specular>0.1 0.1 0.1 1</specular>
+      <cast_shadows>false</cast_shadows>
+    </light>
+"""
+
+TAIL = "  </world>\n</sdf>\n"
+
+
+def numbers(*values: float) -> str:
+    """Return numbers as SDF writes them."""
+    return " ".join(f"{round(float(value), 9) + 0.0:.9g}" for value in values)
+
+
+def part(kind: str, geometry: str, rgb: tuple[float, ...], friction: float) -> str:
+    """Return a visual and a collision of one geometry; `kind` names them."""
+    colour = numbers(*rgb)
+    return f"""\
+        <collision name="{kind}_collision">
+          <geometry>{geometry}</geometry>
+          <surface><friction><ode><mu>{friction}</mu><mu2>{friction}</mu2></ode></friction></surface>
+        </collision>
+        <visual name="{kind}_visual">
+          <geometry>{geometry}</geometry>
+          <material>
+            <ambient>{colour} 1</ambient>
+            <diffuse>{colour} 1</diffuse>
+            <specular>0.05 0.05 0.05 1</specular>
+          </material>
+        </visual>
+"""
+
+
+def static_model(name: str, position: tuple[float, ...], geometry: str, rgb: tuple[float, ...], friction: float) -> str:
+    """Return a model that does not move."""
+    return f"""\
+    <model name="{name}">
+      <static>true</static>
+      <pose>{numbers(*position)} 0 0 0</pose>
+      <link name="link">
+{part(name, geometry, rgb, friction)}\
+      </link>
+    </model>
+"""
+
+
+def geometry_of(shape: str) -> str:
+    """Return the SDF geometry of one of the cell's shapes."""
+    size = SHAPES[shape].size
+    if shape == "cube":
+        return f"<box><size>{numbers(*(2 * side for side in size))}</size></box>"
+    if shape == "cylinder":
+        return f"<cylinder><radius>{numbers(size[0])}</radius><length>{numbers(2 * size[1])}</length></cylinder>"
+    return f"<sphere><radius>{numbers(size[0])}</radius></sphere>"
+
+
+def objects() -> Iterator[str]:
+    """Yield every object that a scene can hold, parked."""
+    for colour, shape in product(COLOURS, SHAPES):
+        name = model_name(colour, shape)
+        yield f"""\
+    <model name="{name}">
+      <pose>{numbers(*PARKED[name])} 0 0 0</pose>
+      <link name="link">
+        <inertial>
+          <mass>{OBJECT_MASS}</mass>
+          <inertia><ixx>2e-5</ixx><iyy>2e-5</iyy><izz>2e-5</izz><ixy>0</ixy><ixz>0</ixz><iyz>0</iyz></inertia>
+        </inertial>
+{part("object", geometry_of(shape), COLOURS[colour], 1.2)}\
+      </link>
+    </model>
+"""
+
+
+def front_camera() -> str:
+    """Return the camera over the table; the pinhole of the cell's camera."""
+    camera = load_contract("panda").camera("front")
+    pose = looking_pose(FRONT_CAMERA["pos"], FRONT_CAMERA["look_at"])
+    fov = horizontal_fov(FRONT_CAMERA["fovy"], camera.width, camera.height)
+    return f"""\
+    <model name="camera_front">
+      <static>true</static>
+      <pose>{numbers(*pose)}</pose>
+      <link name="link">
+        <sensor name="camera_front" type="camera">
+          <always_on>true</always_on>
+          <update_rate>{numbers(camera.rate_hz)}</update_rate>
+          <topic>{camera.topic}</topic>
+          <camera>
+            <optical_frame_id>{camera.frame}</optical_frame_id>
+            <camera_info_topic>{camera.info_topic}</camera_info_topic>
+            <horizontal_fov>{numbers(fov)}</horizontal_fov>
+            <image><width>{camera.width}</width><height>{camera.height}</height><format>R8G8B8</format></image>
+            <clip><near>0.02</near><far>10</far></clip>
+          </camera>
+        </sensor>
+      </link>
+    </model>
+"""
+
+
+def world() -> str:
+    """Return the whole file."""
+    box = f"<box><size>{numbers(*(2 * np.array(TABLE['size'])))}</size></box>"
+    plane = "<plane><normal>0 0 1</normal><size>6 6</size></plane>"
+    table = static_model("table", TABLE["pos"], box, TABLE["rgba"][:3], 1.0)
+    floor = static_model("floor", FLOOR["pos"], plane, FLOOR["rgba"][:3], 1.0)
+    return HEAD.format(world=WORLD) + floor + table + "".join(objects()) + front_camera() + TAIL
+
+
+if __name__ == "__main__":
+    FILE.parent.mkdir(exist_ok=True)
+    FILE.write_text(world(), encoding="utf-8")
+    print(FILE)

@@ -1,0 +1,205 @@
+"""The action server over real rclpy: it and the instruction node are processes, the test is safety layer and judge."""
+
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from action_msgs.msg import GoalStatus
+from builtin_interfaces.msg import Duration
+from rclpy.action import ActionClient
+
+from vla_ros.action import ExecuteInstruction
+from vla_ros.msg import Instruction, PolicyStatus, SafetyStatus, TaskStatus
+from vla_ros.nodes.action_node import ACTION
+from vla_ros.nodes.graph import Graph, load_graph
+from vla_ros.nodes.qos import qos
+from vla_ros.nodes.runner import GraphRunner
+
+DEADLINE = 30.0
+TASK = "pick up the red cube"
+
+
+class Bystanders:
+    """Safety layer, policy and judge, as the server hears them, and a client of the action."""
+
+    def __init__(self, runner):
+        self.node = runner.node
+        self.change = threading.Condition()
+        self.tasks, self.feedback = [], []
+        make = self.node.create_publisher
+        self.safety = make(SafetyStatus, "/vla/safety_status", qos("status"))
+        self.policy = make(PolicyStatus, "/vla/policy_status", qos("status"))
+        self.judge = make(TaskStatus, "/vla/task_status", qos("status"))
+        self.node.create_subscription(Instruction, "/vla/task", self.keep(self.tasks), qos("task"))
+        self.client = ActionClient(self.node, ExecuteInstruction, ACTION)
+        self.state = SimpleNamespace(state=SafetyStatus.RUN, name="RUN", armed=True)
+        self.node.create_timer(0.05, self.speak)
+        assert self.client.wait_for_server(DEADLINE)
+
+    def keep(self, into):
+        def take(message):
+            with self.change:
+                into.append(message)
+                self.change.notify_all()
+
+        return take
+
+    def speak(self):
+        state = self.state
+        self.safety.publish(
+            SafetyStatus(state=state.state, state_name=state.name, armed=state.armed, sentence=f"in {state.name}")
+        )
+
+    def wait(self, condition):
+        with self.change:
+            assert self.change.wait_for(condition, DEADLINE)
+
+    def repeat_until(self, publish, condition):
+        end = time.monotonic() + DEADLINE
+        while True:
+            publish()
+            with self.change:
+                if self.change.wait_for(condition, 0.1):
+                    return
+            assert time.monotonic() < end
+
+    def send(self, text=TASK, seconds=20):
+        """Send a goal and return its handle."""
+        goal = ExecuteInstruction.Goal(instruction=text, time_limit=Duration(sec=seconds))
+        take = self.keep(self.feedback)
+        return self.result(self.client.send_goal_async(goal, lambda message: take(message.feedback)))
+
+    def result(self, future):
+        done = threading.Event()
+        future.add_done_callback(lambda _: done.set())
+        assert done.wait(DEADLINE), "no answer of the action server"
+        return future.result()
+
+    def taken(self, since=0, text=TASK):
+        """Wait until the graph has the task."""
+        self.wait(lambda: any(t.text == text and t.kind == Instruction.TASK for t in self.tasks[since:]))
+
+    def end_of(self, handle):
+        answer = self.result(handle.get_result_async())
+        return answer.status, answer.result
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    shipped = load_graph()
+    nodes = tuple(node for node in shipped.nodes if node.name in ("instruction_node", "action_node"))
+    alone = Graph({**shipped.arguments, "use_sim_time": False}, nodes)
+    with GraphRunner(graph=alone, simulation="", folder=tmp_path_factory.mktemp("action")) as runner:
+        yield Bystanders(runner)
+
+
+@pytest.fixture
+def bystanders(graph):
+    graph.state = SimpleNamespace(state=SafetyStatus.RUN, name="RUN", armed=True)
+    graph.feedback.clear()
+    return graph
+
+
+def test_success_is_what_the_judge_says(bystanders):
+    since = len(bystanders.tasks)
+    handle = bystanders.send("  Pick up the RED cube ")
+    assert handle.accepted
+    bystanders.taken(since)
+    bystanders.judge.publish(TaskStatus(instruction="pick up the blue ball", success=True))  # of another task
+    bystanders.policy.publish(PolicyStatus(state=PolicyStatus.RUNNING, trust=0.75))
+    halfway = TaskStatus(instruction=TASK, progress=0.5)
+    told = ("RUN", "in RUN", 0.5, 0.75)
+    # Again and again: the server may hear of the task a little later than this process.
+    bystanders.repeat_until(
+        lambda: bystanders.judge.publish(halfway),
+        lambda: any((f.phase, f.sentence, f.progress, f.trust) == told for f in bystanders.feedback),
+    )
+    bystanders.judge.publish(TaskStatus(instruction=TASK, progress=1.0, success=True, detail="holds the red cube"))
+    status, result = bystanders.end_of(handle)
+    assert status == GoalStatus.STATUS_SUCCEEDED
+    assert (result.success, result.reason, result.message) == (True, "done", "holds the red cube")
+
+
+def test_without_a_judge_it_runs_to_its_time_limit_and_the_arm_is_stopped(bystanders):
+    since = len(bystanders.tasks)
+    status, result = bystanders.end_of(bystanders.send(seconds=2))
+    assert status == GoalStatus.STATUS_ABORTED
+    assert (result.success, result.reason) == (False, "time_limit")
+    bystanders.wait(lambda: any(t.kind == Instruction.STOP for t in bystanders.tasks[since:]))
+
+
+def test_a_cancel_is_a_stop(bystanders):
+    since = len(bystanders.tasks)
+    handle = bystanders.send()
+    bystanders.taken(since)
+    cancel = handle.cancel_goal_async()
+    bystanders.wait(lambda: any(t.kind == Instruction.STOP for t in bystanders.tasks[since:]))
+    bystanders.state = SimpleNamespace(state=SafetyStatus.HOLD, name="HOLD", armed=True)
+    assert bystanders.result(cancel).goals_canceling
+    status, result = bystanders.end_of(handle)
+    assert status == GoalStatus.STATUS_CANCELED
+    assert (result.success, result.reason) == (False, "canceled")
+    assert "HOLD" in result.message
+
+
+def test_another_task_takes_its_place(bystanders):
+    since = len(bystanders.tasks)
+    first = bystanders.send()
+    bystanders.taken(since)
+    second = bystanders.send("pick up the blue ball")
+    status, result = bystanders.end_of(first)
+    assert status == GoalStatus.STATUS_ABORTED
+    assert result.reason == "superseded"
+    bystanders.taken(since, "pick up the blue ball")
+    bystanders.result(second.cancel_goal_async())
+    bystanders.end_of(second)
+
+
+@pytest.mark.parametrize(
+    ("state", "name", "armed"), [(SafetyStatus.ESTOP, "ESTOP", True), (SafetyStatus.DISARMED, "DISARMED", False)]
+)
+def test_an_emergency_stop_or_a_disarmed_robot_ends_it(bystanders, state, name, armed):
+    since = len(bystanders.tasks)
+    handle = bystanders.send()
+    bystanders.taken(since)
+    bystanders.wait(lambda: any(f.phase == "RUN" for f in bystanders.feedback))
+    bystanders.state = SimpleNamespace(state=state, name=name, armed=armed)
+    status, result = bystanders.end_of(handle)
+    assert status == GoalStatus.STATUS_ABORTED
+    assert result.reason == "stopped"
+
+
+def test_a_fault_of_the_policy_with_this_task_ends_it(bystanders):
+    since = len(bystanders.tasks)
+    handle = bystanders.send()
+    bystanders.taken(since)
+    number = next(t.sequence for t in bystanders.tasks[since:] if t.text == TASK)
+    fault = PolicyStatus(state=PolicyStatus.FAULT, instruction_sequence=number, sentence="not taught 'cube'")
+    end = time.monotonic() + DEADLINE
+    answer = handle.get_result_async()
+    while not answer.done() and time.monotonic() < end:
+        bystanders.policy.publish(fault)
+        time.sleep(0.05)
+    assert answer.result().result.reason == "fault"
+    assert answer.result().result.message == "not taught 'cube'"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("", 5), ("   ", 5), ("pick\x07up", 5), (TASK, 0), (TASK, 100_000), ("a" * 512 + "é", 5)]
+)
+def test_what_cannot_be_a_task_is_rejected(bystanders, text, seconds):
+    since = len(bystanders.tasks)
+    try:
+        handle = bystanders.send(text, seconds)
+    except AssertionError:  # raised by the message itself
+        assert len(text) > 512
+    else:
+        assert not handle.accepted
+    assert not [t for t in bystanders.tasks[since:] if t.kind == Instruction.TASK]
+
+
+def test_a_stop_as_a_goal_stops_and_is_no_goal(bystanders):
+    since = len(bystanders.tasks)
+    assert not bystanders.send("STOP!").accepted
+    bystanders.wait(lambda: any(t.kind == Instruction.STOP for t in bystanders.tasks[since:]))

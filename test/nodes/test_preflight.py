@@ -1,0 +1,124 @@
+"""The preflight against topics that are there, that are not, and that are somewhere else."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from sensor_msgs.msg import Image, JointState
+from trajectory_msgs.msg import JointTrajectory
+
+from vla_ros.nodes.conversions import array_to_image, robot_state_to_joint_state
+from vla_ros.nodes.qos import qos
+from vla_ros.nodes.runner import RosLink, free_domain, graph_environment
+from vla_ros.robot.contract import load_contract
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.types import RobotState
+
+PANDA = load_contract("panda")
+LIMIT = 3.0
+
+
+class Robot:
+    """Cameras, joint states and controllers of a Panda at home, under a prefix; `without` leaves topics out."""
+
+    def __init__(self, node, prefix="", without=(), size=(240, 320)):
+        import numpy as np
+
+        home = PANDA.joints.home
+        state = RobotState(home, np.zeros(7), 0.08, Kinematics(PANDA).forward(home), 1.0)
+        self.node, self.made = node, []
+        controllers = PANDA.controllers
+        if controllers.joint_states_topic not in without:
+            self.speak(JointState, prefix + controllers.joint_states_topic, robot_state_to_joint_state(state, PANDA))
+        for camera in PANDA.cameras:
+            if camera.topic not in without:
+                image = array_to_image(np.zeros((*size, 3), np.uint8), 1.0, camera.frame)
+                self.speak(Image, prefix + camera.topic, image)
+        for topic in (controllers.arm_topic, controllers.gripper_topic):
+            if topic not in without:
+                listener = node.create_subscription(JointTrajectory, prefix + topic, lambda m: None, qos("arm_command"))
+                self.made.append((node.destroy_subscription, listener))
+
+    def speak(self, kind, topic, message):
+        publisher = self.node.create_publisher(kind, topic, qos("camera_out"))
+        self.made.append((self.node.destroy_publisher, publisher))
+        self.made.append((self.node.destroy_timer, self.node.create_timer(0.1, lambda: publisher.publish(message))))
+
+    def close(self):
+        for destroy, thing in reversed(self.made):
+            destroy(thing)
+
+
+@pytest.fixture(scope="module")
+def link():
+    domain = free_domain()
+    link = RosLink("preflight_test", domain)
+    link.domain = domain
+    yield link
+    link.close()
+
+
+def preflight(link, robot="panda", remap=(), timeout=LIMIT):
+    command = [sys.executable, "-m", "vla_ros.nodes.preflight", "--ros-args", "-p", f"robot:={robot}", "-p",
+               f"timeout:={timeout}"]  # fmt: skip
+    for rule in remap:
+        command += ["-r", rule]
+    began = time.monotonic()
+    environment = {**os.environ, **graph_environment(link.domain)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout + done.stderr, time.monotonic() - began
+
+
+@pytest.fixture
+def robot(link):
+    made = []
+
+    def make(**options):
+        made.append(Robot(link.node, **options))
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_a_robot_that_is_complete_passes(link, robot):
+    robot()
+    code, said, _ = preflight(link, timeout=20.0)
+    assert code == 0, said
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [PANDA.camera("wrist").topic, PANDA.controllers.joint_states_topic, PANDA.controllers.arm_topic,
+     PANDA.controllers.gripper_topic],
+)  # fmt: skip
+def test_what_is_missing_is_named_and_nothing_else(link, robot, topic):
+    robot(without=(topic,))
+    code, said, _ = preflight(link)
+    assert code == 1
+    lines = [line for line in said.splitlines() if "FATAL" in line]
+    assert len(lines) == 1, said
+    assert topic in lines[0]
+
+
+def test_a_wrong_namespace_is_told_by_where_the_topics_are(link, robot):
+    robot(prefix="/left")
+    code, said, _ = preflight(link)
+    assert code == 1
+    assert "/left/joint_states: is the namespace right?" in said
+
+
+def test_images_of_another_size_are_refused(link, robot):
+    robot(size=(480, 640))
+    code, said, _ = preflight(link)
+    assert code == 1
+    assert "640 x 480" in said
+    assert "320 x 240" in said
+
+
+def test_an_unknown_robot_is_named(link):
+    code, said, _ = preflight(link, robot="robbie")
+    assert code == 1
+    assert "no robot contract 'robbie'" in said

@@ -1,0 +1,37 @@
+"""The list of names against the sources, and what a namespace does to it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vla_ros.errors import ContractError
+from vla_ros.nodes import interfaces
+from vla_ros.robot.contract import load_contract
+
+NODES = Path(interfaces.__file__).parent
+CONTRACT = load_contract("panda")
+
+
+def test_every_name_in_the_code_is_in_the_list():
+    named = set()
+    for file in NODES.glob("*.py"):
+        named |= set(re.findall(r'"(/(?:vla|sim|scene)/[a-z_/]+)"', file.read_text(encoding="utf-8")))
+    known = {*interfaces.TOPICS, *interfaces.SERVICES, *interfaces.ACTIONS, *interfaces.SIMULATION_TOPICS}
+    assert named <= known
+    assert set(interfaces.TOPICS) <= named
+
+
+def test_a_namespace_moves_everything_of_one_arm_and_nothing_else():
+    renamed = dict(interfaces.remappings(CONTRACT, "/left/"))
+    assert renamed["/vla/estop"] == "/left/vla/estop"
+    assert renamed["/vla/execute_instruction/_action/send_goal"] == "/left/vla/execute_instruction/_action/send_goal"
+    assert renamed[CONTRACT.controllers.arm_topic] == f"/left{CONTRACT.controllers.arm_topic}"
+    assert not set(renamed) & set(interfaces.SHARED)
+    assert interfaces.remappings(CONTRACT, "") == []
+
+
+@pytest.mark.parametrize("wrong", ["2nd", "a-b", "a b", "a//b"])
+def test_what_ros_would_not_take_is_refused(wrong):
+    with pytest.raises(ContractError, match="namespace"):
+        interfaces.remappings(CONTRACT, wrong)

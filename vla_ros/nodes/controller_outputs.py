@@ -1,0 +1,188 @@
+"""What the safety node decided, in the form that the robot's controllers listen to.
+
+The safety node speaks in joint trajectories of one point. Here they become, as the robot contract says, a trajectory,
+the tool's twist (MoveIt Servo) or the tool's pose (Cartesian controllers), and for the gripper a trajectory, an array
+of positions or a goal of one of two actions. Nothing is decided here, and nothing is added to a command.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped, TwistStamped
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
+
+from vla_ros.errors import ContractError
+from vla_ros.nodes.conversions import pose_to_message
+from vla_ros.nodes.qos import qos
+from vla_ros.robot.contract import ArmInterface, GripperInterface, RobotContract
+from vla_ros.robot.kinematics import Kinematics
+
+GOAL_PERIOD = 0.1
+"""Goals of a gripper action go out at most so often, s: each one preempts the one before."""
+
+Publish = Callable[[JointTrajectory], None]
+
+
+class Outputs:
+    """Makes the publishers of one robot on a node; `close` takes them away again."""
+
+    def __init__(self, node: Node, contract: RobotContract) -> None:
+        """Prepare; nothing is made before it is asked for."""
+        self._node, self._contract = node, contract
+        self._undo: list[Callable[[], object]] = []
+
+    def arm(self) -> Publish:
+        """Return what takes the arm's commands."""
+        interface, topic = self._contract.controllers.arm_interface, self._contract.controllers.arm_topic
+        if interface is ArmInterface.JOINT_TRAJECTORY:
+            return self._publisher(JointTrajectory, topic, "arm_command_out")
+        if interface is ArmInterface.TWIST:
+            return self._twist(self._publisher(TwistStamped, topic, "arm_command_out"))
+        return self._pose(self._publisher(PoseStamped, topic, "arm_command_out"))
+
+    def gripper(self) -> Publish:
+        """Return what takes the gripper's commands.
+
+        Raises:
+            ContractError: when the contract asks for an action and control_msgs is not installed, or is too old for it.
+        """
+        interface, topic = self._contract.controllers.gripper_interface, self._contract.controllers.gripper_topic
+        if interface is GripperInterface.JOINT_TRAJECTORY:
+            return self._publisher(JointTrajectory, topic, "gripper_command")
+        if interface is GripperInterface.POSITIONS:
+            publish = self._publisher(Float64MultiArray, topic, "gripper_command")
+            return lambda message: publish(Float64MultiArray(data=list(message.points[0].positions)))
+        goals = GripperGoals(self._node, self._contract)
+        self._undo.append(goals.close)
+        return goals.command
+
+    def close(self) -> None:
+        """Take every topic and action client away."""
+        while self._undo:
+            self._undo.pop()()
+
+    def _publisher(self, kind: type, topic: str, profile: str) -> Callable[[Any], None]:
+        publisher = self._node.create_publisher(kind, topic, qos(profile))
+        self._undo.append(lambda: self._node.destroy_publisher(publisher))
+        return publisher.publish
+
+    def _twist(self, publish: Callable[[Any], None]) -> Publish:
+        kinematics = Kinematics(self._contract)
+
+        def command(message: JointTrajectory) -> None:
+            point = message.points[0]
+            twist = kinematics.jacobian(np.array(point.positions)) @ np.array(point.velocities)
+            stamped = TwistStamped(header=self._header(message))
+            linear, angular = stamped.twist.linear, stamped.twist.angular
+            linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = twist.tolist()
+            publish(stamped)
+
+        return command
+
+    def _pose(self, publish: Callable[[Any], None]) -> Publish:
+        kinematics = Kinematics(self._contract)
+
+        def command(message: JointTrajectory) -> None:
+            pose = kinematics.forward(np.array(message.points[0].positions))
+            publish(PoseStamped(header=self._header(message), pose=pose_to_message(pose)))
+
+        return command
+
+    def _header(self, message: JointTrajectory) -> Any:  # noqa: ANN401 (std_msgs/Header)
+        """Return a stamp of now: Servo drops a command without one as too old."""
+        header = message.header
+        header.stamp = self._node.get_clock().now().to_msg()
+        header.frame_id = self._contract.base_frame
+        return header
+
+
+class GripperGoals:
+    """Sends the newest gripper target as goals of an action, at most every `GOAL_PERIOD`, and only when it changed.
+
+    The control thread leaves targets; the executor's timer sends them, so that a slow server never delays a tick.
+    """
+
+    def __init__(self, node: Node, contract: RobotContract) -> None:
+        """Make the client.
+
+        Raises:
+            ContractError: when the action's type is not installed.
+        """
+        from rclpy.action import ActionClient
+
+        self._node, self._contract = node, contract
+        self._kind, self._goal = _action(contract)
+        self._client = ActionClient(node, self._kind, contract.controllers.gripper_topic)
+        self._timer = node.create_timer(GOAL_PERIOD, self._send, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._lock = threading.Lock()
+        self._target: tuple[float, ...] | None = None
+        self._sent: tuple[float, ...] | None = None
+        self._asked: float | None = None
+
+    def command(self, message: JointTrajectory) -> None:
+        """Leave the newest target; any thread."""
+        with self._lock:
+            self._target = tuple(message.points[0].positions)
+
+    def close(self) -> None:
+        """Take the client away."""
+        self._node.destroy_timer(self._timer)
+        self._client.destroy()
+
+    def _send(self) -> None:
+        with self._lock:
+            target = self._target
+        waiting = self._asked is not None and time.monotonic() - self._asked < 10 * GOAL_PERIOD
+        if target is None or target == self._sent or waiting:
+            return
+        if not self._client.server_is_ready():
+            topic = self._contract.controllers.gripper_topic
+            self._node.get_logger().error(f"no server of the gripper action {topic}", throttle_duration_sec=2.0)
+            return
+        self._asked = time.monotonic()
+        self._client.send_goal_async(self._goal(target)).add_done_callback(
+            lambda future: self._on_answer(target, future)
+        )
+
+    def _on_answer(self, target: tuple[float, ...], future: Any) -> None:  # noqa: ANN401 (of an action)
+        self._asked = None
+        if future.exception() is None and future.result().accepted:
+            self._sent = target
+        else:
+            self._node.get_logger().error("the gripper refused its goal", throttle_duration_sec=2.0)
+
+
+def _action(contract: RobotContract) -> tuple[type, Callable[[tuple[float, ...]], Any]]:
+    """Return the action's type, and what makes a goal of finger positions; GripperCommand takes the first finger's."""
+    gripper, kind = contract.gripper, contract.controllers.gripper_interface
+    try:
+        if kind is GripperInterface.GRIPPER_COMMAND:
+            from control_msgs.action import GripperCommand
+
+            def single(target: tuple[float, ...]) -> Any:  # noqa: ANN401 (a goal)
+                goal = GripperCommand.Goal()
+                goal.command.position, goal.command.max_effort = target[0], gripper.force
+                return goal
+
+            return GripperCommand, single
+        from control_msgs.action import ParallelGripperCommand
+    except ImportError as error:
+        raise ContractError(
+            f"gripper_interface is '{kind.value}', but {error}: sudo apt install ros-$ROS_DISTRO-control-msgs"
+        ) from error
+
+    def parallel(target: tuple[float, ...]) -> Any:  # noqa: ANN401 (a goal)
+        goal = ParallelGripperCommand.Goal()
+        goal.command.name, goal.command.position = list(gripper.names), list(target)
+        goal.command.effort = [gripper.force] * len(target)
+        return goal
+
+    return ParallelGripperCommand, parallel

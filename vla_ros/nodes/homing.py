@@ -1,0 +1,72 @@
+"""Brings the simulated arm back to its home posture before a new scene. For simulations alone: no policy, no filter.
+
+The safety node must be the only one that commands the robot, so this speaks only while the robot is disarmed, and its
+topics exist no longer than the motion.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from rclpy.node import Node
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from vla_ros.nodes.qos import qos
+from vla_ros.robot.contract import RobotContract
+from vla_ros.types import FloatArray
+
+SPEED_SHARE = 0.25
+"""Share of every joint's velocity limit that the fastest moment of the motion uses."""
+
+SHORTEST = 1.0
+"""Even a short way takes so long, s."""
+
+PERIOD = 0.02
+"""Time between two commands, s."""
+
+
+class Homing:
+    """A smooth joint motion from where the arm is to its home, gripper open; call `step` every `PERIOD` s."""
+
+    def __init__(self, node: Node, contract: RobotContract, positions: FloatArray) -> None:
+        """Begin at `positions` (n,) rad."""
+        self._node, self._contract = node, contract
+        self._start = np.asarray(positions, dtype=np.float64)
+        self._way = contract.joints.home - self._start
+        # 1.5 is the peak of the derivative of the smooth step.
+        fastest = float(np.max(1.5 * np.abs(self._way) / (SPEED_SHARE * contract.joints.velocity)))
+        self._duration, self._elapsed = max(SHORTEST, fastest), 0.0
+        controllers = contract.controllers
+        self._arm = node.create_publisher(JointTrajectory, controllers.arm_topic, qos("arm_command"))
+        self._gripper = node.create_publisher(JointTrajectory, controllers.gripper_topic, qos("gripper_command"))
+
+    @property
+    def connected(self) -> bool:
+        """Tell whether both controllers listen."""
+        return self._arm.get_subscription_count() > 0 and self._gripper.get_subscription_count() > 0
+
+    @property
+    def done(self) -> bool:
+        """Tell whether the last command has been sent."""
+        return self._elapsed >= self._duration
+
+    def step(self) -> None:
+        """Send the next command."""
+        self._elapsed = min(self._elapsed + PERIOD, self._duration)
+        s = self._elapsed / self._duration
+        positions = self._start + self._way * s * s * (3.0 - 2.0 * s)
+        velocities = self._way * 6.0 * s * (1.0 - s) / self._duration
+        gripper = self._contract.gripper
+        self._arm.publish(_trajectory(self._contract.joints.names, positions.tolist(), velocities.tolist()))
+        fingers = gripper.joint_positions(gripper.max_opening)
+        self._gripper.publish(_trajectory(gripper.names, fingers, [0.0] * len(fingers)))
+
+    def close(self) -> None:
+        """Take the topics away."""
+        self._node.destroy_publisher(self._arm)
+        self._node.destroy_publisher(self._gripper)
+
+
+def _trajectory(names: tuple[str, ...], positions: list[float], velocities: list[float]) -> JointTrajectory:
+    point = JointTrajectoryPoint(positions=positions, velocities=velocities)
+    point.time_from_start.nanosec = round(1.5 * PERIOD * 1e9)
+    return JointTrajectory(joint_names=list(names), points=[point])

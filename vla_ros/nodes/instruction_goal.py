@@ -1,0 +1,157 @@
+"""One goal of the action server: what was heard so far, and whether it has come to an end. Knows messages, no topics.
+
+    said    ->  taken (it is the graph's task)  |  refused  |  no_graph
+    taken   ->  done  |  time_limit  |  superseded  |  stopped  |  fault  |  no_graph
+
+Success is what the judge on /vla/task_status says, and nothing else: without a judge a goal runs to its time limit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from vla_ros.msg import Instruction, PolicyStatus, SafetyStatus, TaskStatus
+
+SAY_AGAIN = 1.0
+"""A sentence that nobody has taken is said again after this time, s."""
+
+TAKEN_WITHIN = 5.0
+"""Longest time until the instruction node has taken the sentence, s."""
+
+SILENCE = 2.0
+"""The safety layer speaks twenty times a second; a silence of this length means that it is gone, s."""
+
+PATIENCE = 10.0
+"""Wall time that a second of the time limit may take where simulation time runs slowly or stands still."""
+
+
+class End(str, Enum):
+    """Why a goal ended; the values are those of the action's `reason`."""
+
+    DONE = "done"
+    TIME_LIMIT = "time_limit"
+    CANCELED = "canceled"
+    REFUSED = "refused"
+    SUPERSEDED = "superseded"
+    STOPPED = "stopped"
+    FAULT = "fault"
+    NO_GRAPH = "no_graph"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How it ended, and a sentence for people."""
+
+    end: End
+    sentence: str
+
+
+class InstructionGoal:
+    """Follows one instruction. Times are s: `now` by the server's clock, `steady` by the steady one."""
+
+    def __init__(self, text: str, time_limit: float, now: float, steady: float, known_sequence: int) -> None:
+        """Begin to follow the normalised `text`; only tasks with a number above `known_sequence` can be it."""
+        self.text, self.time_limit = text, time_limit
+        self.began, self._began_steady = now, steady
+        self._said_at: float | None = None
+        self._known = known_sequence
+        self.sequence: int | None = None
+        self._safety: SafetyStatus | None = None
+        self._heard_safety = steady
+        self._was_armed = False
+        self._policy: PolicyStatus | None = None
+        self._verdict: TaskStatus | None = None
+        self.outcome: Outcome | None = None
+
+    def must_say(self, steady: float) -> bool:
+        """Tell whether the sentence is to be published now, and take note that it is."""
+        if self.sequence is not None or (self._said_at is not None and steady - self._said_at < SAY_AGAIN):
+            return False
+        self._said_at = steady
+        return True
+
+    def hear_task(self, message: Instruction) -> None:
+        """Take what the graph has accepted as its instruction."""
+        if message.sequence <= max(self._known, self.sequence or 0) or self._said_at is None:
+            return
+        if message.kind == Instruction.STOP:
+            self._finish(End.STOPPED, f"a stop was ordered: '{message.text}'")
+        elif message.text == self.text:
+            self.sequence = int(message.sequence)
+        elif self.sequence is not None:
+            self._finish(End.SUPERSEDED, f"the graph was given another task: '{message.text}'")
+
+    def hear_rejection(self, sentence: str) -> None:
+        """Take the graph's refusal of a sentence; while this one waits for its answer, it is this one's."""
+        if self._said_at is not None and self.sequence is None:
+            self._finish(End.REFUSED, sentence)
+
+    def hear_safety(self, message: SafetyStatus, steady: float) -> None:
+        """Take a word of the safety layer."""
+        self._safety, self._heard_safety = message, steady
+        if message.state == SafetyStatus.ESTOP:
+            self._finish(End.STOPPED, message.sentence)
+        elif self._was_armed and not message.armed:
+            self._finish(End.STOPPED, "the robot was disarmed")
+        self._was_armed = self._was_armed or message.armed
+
+    def hear_policy(self, message: PolicyStatus) -> None:
+        """Take a word of the policy; a fault with this instruction ends the goal."""
+        self._policy = message
+        if message.state == PolicyStatus.FAULT and message.instruction_sequence == self.sequence:
+            self._finish(End.FAULT, message.sentence)
+
+    def hear_verdict(self, message: TaskStatus) -> None:
+        """Take a verdict of the judge; one about another task is no verdict on this one."""
+        if self.sequence is None or message.instruction != self.text:
+            return
+        self._verdict = message
+        if message.success:
+            self._finish(End.DONE, message.detail)
+
+    def look_at_clock(self, now: float, steady: float) -> None:
+        """End what has taken too long."""
+        waited = steady - self._began_steady
+        if self.sequence is None and waited > TAKEN_WITHIN:
+            self._finish(End.NO_GRAPH, f"nobody took the sentence within {TAKEN_WITHIN:.0f} s: is the graph active?")
+        elif self.sequence is not None and steady - self._heard_safety > SILENCE:
+            self._finish(End.NO_GRAPH, f"the safety layer has been silent for {SILENCE:.0f} s")
+        elif now - self.began > self.time_limit or waited > PATIENCE * self.time_limit + TAKEN_WITHIN:
+            judged = self._verdict.detail if self._verdict else "no judge speaks on /vla/task_status"
+            self._finish(End.TIME_LIMIT, f"not done within {self.time_limit:.1f} s: {judged}")
+
+    def cancel(self) -> None:
+        """End because the client asked for it."""
+        self._finish(End.CANCELED, "canceled: the arm was ordered to stop")
+
+    @property
+    def phase(self) -> str:
+        """State of the safety layer, "WAITING" before it was heard."""
+        return str(self._safety.state_name) if self._safety else "WAITING"
+
+    @property
+    def resting(self) -> bool:
+        """Tell whether the safety layer moves nothing any more."""
+        return self.phase in ("WAITING", "HOLD", "DISARMED", "ESTOP")
+
+    @property
+    def progress(self) -> float:
+        """What the judge says: 0 to 1, -1 without one."""
+        return float(self._verdict.progress) if self._verdict else -1.0
+
+    @property
+    def trust(self) -> float:
+        """Trust of the policy in its latest plan, 0 to 1; 0 before the first one."""
+        return float(self._policy.trust) if self._policy else 0.0
+
+    @property
+    def sentence(self) -> str:
+        """What is going on, for people."""
+        if self.sequence is None:
+            return "waits for the graph to take the sentence"
+        return str(self._safety.sentence) if self._safety else "waits for the safety layer"
+
+    def _finish(self, end: End, sentence: str) -> None:
+        if self.outcome is None:
+            self.outcome = Outcome(end, sentence)

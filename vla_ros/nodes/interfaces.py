@@ -1,0 +1,70 @@
+"""Every topic, service and action of the graph by its name; a namespace is put before all of them at once.
+
+The names in the code are absolute, so that a node means the same wherever it is started. With two arms on one network
+each graph gets a namespace, and the launch files hand its nodes these names as remappings.
+"""
+
+from __future__ import annotations
+
+import re
+
+from vla_ros.errors import ContractError
+from vla_ros.robot.contract import RobotContract
+
+TOPICS = (
+    "/vla/action_chunk",
+    "/vla/estop",
+    "/vla/instruction",
+    "/vla/instruction_rejected",
+    "/vla/observation",
+    "/vla/policy_status",
+    "/vla/safety_status",
+    "/vla/task",
+    "/vla/task_status",
+)
+SERVICES = ("/vla/arm", "/vla/reset", "/vla/selftest", "/sim/reset_scene")
+ACTIONS = ("/vla/execute_instruction",)
+SIMULATION_TOPICS = ("/robot_description", "/scene/poses", "/gripper/left_contact", "/gripper/right_contact")
+SHARED = ("/clock", "/diagnostics", "/tf", "/tf_static")
+"""These belong to the machine or the network, not to one arm: no namespace."""
+
+_ACTION_PARTS = ("send_goal", "get_result", "cancel_goal", "feedback", "status")
+_NAMESPACE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
+
+
+def robot_topics(contract: RobotContract) -> tuple[str, ...]:
+    """Return the topics that the contract names: cameras, joint states, controllers."""
+    controllers = contract.controllers
+    cameras = [topic for camera in contract.cameras for topic in (camera.topic, camera.info_topic)]
+    return (*cameras, controllers.joint_states_topic, controllers.arm_topic, controllers.gripper_topic)
+
+
+def namespaced(name: str, namespace: str) -> str:
+    """Return an absolute name in a namespace; "" leaves it as it is."""
+    return f"/{namespace}{name}" if namespace else name
+
+
+def checked_namespace(namespace: str) -> str:
+    """Return a namespace without slashes around it.
+
+    Raises:
+        ContractError: when ROS 2 would not accept it.
+    """
+    bare = namespace.strip("/")
+    if bare and not _NAMESPACE.fullmatch(bare):
+        raise ContractError(f"namespace '{namespace}': expected letters, digits and _, not beginning with a digit")
+    return bare
+
+
+def remappings(contract: RobotContract, namespace: str) -> list[tuple[str, str]]:
+    """Return (name, name in the namespace) for everything that belongs to one arm; nothing without a namespace.
+
+    Raises:
+        ContractError: see `checked_namespace`.
+    """
+    bare = checked_namespace(namespace)
+    if not bare:
+        return []
+    actions = [f"{action}/_action/{part}" for action in ACTIONS for part in _ACTION_PARTS]
+    names = dict.fromkeys([*TOPICS, *SERVICES, *actions, *SIMULATION_TOPICS, *robot_topics(contract)])
+    return [(name, namespaced(name, bare)) for name in names]

@@ -1,0 +1,182 @@
+"""Looks whether everything that the robot contract names is there, says what is not, and ends: 0 all there, 1 not.
+
+The launch files start it before anything is activated, so that a camera that never comes, a missing controller or a
+wrong namespace is named within seconds, and nothing moves.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+from geometry_msgs.msg import PoseStamped, TwistStamped
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
+
+from vla_ros.errors import ContractError, ObservationError
+from vla_ros.nodes.conversions import image_to_array, joint_state_to_robot_state
+from vla_ros.nodes.qos import qos
+from vla_ros.robot.contract import ArmInterface, CameraContract, GripperInterface, RobotContract, load_contract
+from vla_ros.robot.kinematics import Kinematics
+
+TIMEOUT = 8.0
+"""How long everything is waited for, s."""
+
+POLL = 0.1
+
+ARM_TYPES: dict[ArmInterface, type] = {
+    ArmInterface.JOINT_TRAJECTORY: JointTrajectory, ArmInterface.TWIST: TwistStamped, ArmInterface.POSE: PoseStamped,
+}  # fmt: skip
+GRIPPER_TYPES: dict[GripperInterface, type | None] = {
+    GripperInterface.JOINT_TRAJECTORY: JointTrajectory,
+    GripperInterface.POSITIONS: Float64MultiArray,
+    GripperInterface.GRIPPER_COMMAND: None,  # actions: known by their services
+    GripperInterface.PARALLEL_GRIPPER_COMMAND: None,
+}
+
+
+class Preflight(Node):
+    """Waits for the robot's topics; `missing` says what has not been seen so far, one sentence each."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 (those of rclpy.node.Node)
+        """Subscribe to everything that the contract of the parameter `robot` names.
+
+        Raises:
+            ContractError: when there is no such contract, or it does not fit its description.
+        """
+        super().__init__("preflight", **options)
+        contract = load_contract(self.declare_parameter("robot", "panda").value)
+        self.timeout = float(self.declare_parameter("timeout", TIMEOUT).value)
+        if not self.timeout > 0.0:
+            raise ContractError(f"timeout is {self.timeout} s, expected more than 0")
+        self._contract, self._kinematics = contract, Kinematics(contract)
+        self._pending: dict[str, Callable[[], str]] = {}
+        self._complaints: dict[str, str] = {}
+        if self.get_parameter("use_sim_time").value:
+            self._expect(Clock, "/clock", "clock", lambda message: None)
+        self._expect(JointState, contract.controllers.joint_states_topic, "joint_states", self._judge_state)
+        for camera in contract.cameras:
+            self._expect(Image, camera.topic, "camera", self._judge_image(camera))
+        self._expect_listener(contract.controllers.arm_topic, ARM_TYPES[contract.controllers.arm_interface])
+        self._expect_gripper(contract)
+
+    def missing(self) -> list[str]:
+        """Return a sentence for everything that is not there yet."""
+        return [sentence for say in list(self._pending.values()) if (sentence := say())]
+
+    # Topics that must speak.
+
+    def _expect(self, kind: type, topic: str, profile: str, judge: Callable[[Any], None]) -> None:
+        name = self.resolve_topic_name(topic)
+
+        def take(message: Any) -> None:  # noqa: ANN401 (any message)
+            try:
+                judge(message)
+            except ObservationError as error:
+                self._complaints[topic] = f"{name}: {error}"
+                return
+            self._pending.pop(topic, None)
+
+        def say() -> str:
+            if topic in self._complaints:
+                return self._complaints[topic]
+            publishers = self.get_publishers_info_by_topic(topic)
+            if publishers:
+                who = ", ".join(sorted({info.node_name for info in publishers}))
+                return f"no message on {name} ({kind.__name__}), although {who} publishes it"
+            return f"nobody publishes {name} ({kind.__name__}){self._elsewhere(name, kind)}"
+
+        self.create_subscription(kind, topic, take, qos(profile))
+        self._pending[topic] = say
+
+    def _judge_state(self, message: JointState) -> None:
+        joint_state_to_robot_state(message, self._contract, self._kinematics)
+
+    def _judge_image(self, camera: CameraContract) -> Callable[[Image], None]:
+        def judge(message: Image) -> None:
+            height, width = image_to_array(message).shape[:2]
+            if (height, width) != (camera.height, camera.width):
+                raise ObservationError(
+                    f"images are {width} x {height} px, the contract says {camera.width} x {camera.height}"
+                )
+
+        return judge
+
+    # Topics and actions that must be listened to.
+
+    def _expect_listener(self, topic: str, kind: type) -> None:
+        name, wanted = self.resolve_topic_name(topic), _type_name(kind)
+
+        def say() -> str:
+            listeners = self.get_subscriptions_info_by_topic(topic)
+            if any(info.topic_type == wanted for info in listeners):
+                self._pending.pop(topic, None)
+                return ""
+            if listeners:
+                return f"{name} is listened to as {listeners[0].topic_type}, the contract says {wanted}"
+            return f"no controller listens to {name} ({wanted}){self._elsewhere(name, kind)}"
+
+        self._pending[topic] = say
+
+    def _expect_gripper(self, contract: RobotContract) -> None:
+        topic, kind = contract.controllers.gripper_topic, GRIPPER_TYPES[contract.controllers.gripper_interface]
+        if kind is not None:
+            self._expect_listener(topic, kind)
+            return
+        name = self.resolve_service_name(f"{topic}/_action/send_goal")
+
+        def say() -> str:
+            if any(service == name for service, _ in self.get_service_names_and_types()):
+                self._pending.pop(topic, None)
+                return ""
+            return f"no controller serves the action {topic} ({contract.controllers.gripper_interface.value})"
+
+        self._pending[topic] = say
+
+    def _elsewhere(self, name: str, kind: type) -> str:
+        """Say where there is something like it: the usual cause is a namespace."""
+        wanted, last = _type_name(kind), name.rsplit("/", 1)[-1]
+        same = [n for n, types in self.get_topic_names_and_types() if wanted in types and n != name]
+        own = {self.resolve_topic_name(topic) for topic in self._pending}
+        near = sorted((n for n in same if n not in own), key=lambda n: (not n.endswith(f"/{last}"), n))
+        return f"; there is {', '.join(near[:4])}: is the namespace right?" if near else ""
+
+
+def _type_name(kind: type) -> str:
+    """Return a message type as the graph names it, such as sensor_msgs/msg/Image."""
+    package, interface, *_ = kind.__module__.split(".")
+    return f"{package}/{interface}/{kind.__name__}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Wait until everything is there, or say what is not."""
+    rclpy.init(args=sys.argv if arguments is None else list(arguments))
+    try:
+        node = Preflight()
+        end = time.monotonic() + node.timeout
+        missing = node.missing()
+        while missing and time.monotonic() < end:
+            rclpy.spin_once(node, timeout_sec=POLL)
+            missing = node.missing()
+        for sentence in missing:
+            node.get_logger().fatal(sentence)
+        if not missing:
+            node.get_logger().info("cameras, joint states and controllers are there")
+    except ContractError as error:
+        print(f"preflight: {error}", file=sys.stderr, flush=True)
+        return 1
+    except KeyboardInterrupt:
+        return 1
+    finally:
+        rclpy.try_shutdown()
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
