@@ -29,6 +29,7 @@ class StateMonitor:
         self.jumped = False
         self._received = -np.inf
         self._interval = 0.0
+        self.gripper_step = 0.0  # change of the opening from the state before to the newest, m
         self._older = 0
         self._older_stamp = -np.inf
         self._fault = Reason.STATE_MISSING
@@ -52,6 +53,7 @@ class StateMonitor:
             self._interval = gap if 0.0 < gap < CLOCK_JUMP else 0.0
             if not now - self._received <= self._timeout:
                 self.sound_in_row = 0
+            self.gripper_step = abs(state.gripper_opening - self.state.gripper_opening)
         self.sound_in_row += 1
         self.state, self._received, self._fault, self._older = state, now, Reason.OK, 0
 

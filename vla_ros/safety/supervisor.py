@@ -104,6 +104,7 @@ class SafetySupervisor:
             contract.gripper, self.period, parameters.gripper.deadband, parameters.gripper.reversal_time
         )
         self._commanding = False
+        self._gripped_at = np.inf  # measured opening when the gripper was last commanded, m
         self._braked_in_row = 0
         self._missed = self._overran = 0
         self._last_tick: float | None = None
@@ -205,11 +206,17 @@ class SafetySupervisor:
         joints, motion = self.contract.joints, self.parameters.motion
         if not (np.abs(state.joint_velocities) <= motion.arming_speed).all():
             return Reason.MOVING.label
+        # What the gripper's command will begin with has to be measured twice: one wrong measurement would make it jump.
+        if self._monitor.gripper_step > self.parameters.gripper.deadband:
+            return Reason.MOVING.label
         outside = np.maximum(joints.lower - state.joint_positions, state.joint_positions - joints.upper)
         if not (outside <= motion.recoverable_violation).all():
             return Reason.OUTSIDE_LIMITS.label
         self._motion.seed(state.joint_positions)
-        self._gripper.seed(state.gripper_opening)
+        if abs(state.gripper_opening - self._gripped_at) > self.parameters.gripper.deadband:
+            self._gripper.seed(state.gripper_opening)
+        # Otherwise it stands as it did when it was last commanded. Fingers on an object never reach their command, and
+        # to begin with what is measured would let go of it.
         self._drop_plan()
         self._machine.arm()
         self._commanding = True
@@ -414,6 +421,8 @@ class SafetySupervisor:
             )  # fmt: skip
         step, placement = step or self._motion.joints.current, self._motion.placement
         self._commanded = step
+        if self._monitor.state is not None:
+            self._gripped_at = self._monitor.state.gripper_opening
         tool = np.asarray(placement.translation)
         executed = self._axes_of(tool, placement.rotation, self._gripper.opening, step.positions)
         return SafetyDecision(

@@ -33,6 +33,9 @@ LIFT_HEIGHT = 0.22
 ALIGNED, NEAR = 0.010, 0.008
 """How exactly the tool stands over the object before it goes down, and at the grasp before it closes, m."""
 
+CLOSING = 0.003
+"""Fingers this much short of open, m, are closing already, and go on with twice the patience."""
+
 
 @dataclass(frozen=True)
 class GraspScene:
@@ -110,8 +113,8 @@ def _rule(
             return np.array([tool[0], tool[1], hover[2]]), True
         return hover, True
     ready = opening > width + 0.012
-    closing = _at_grasp(tool, target, 1.5) and opening > width - 0.010
-    if closing and (_at_grasp(tool, target, 1.0) or opening < 0.9 * max_opening):
+    closing = _at_grasp(tool, target, 2.0) and opening > width - 0.010
+    if closing and (_at_grasp(tool, target, 1.0) or opening < max_opening - CLOSING):
         return target, False
     if not ready and height < 0.06:  # closed beside or above it: rise and open
         return hover, True

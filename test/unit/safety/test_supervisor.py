@@ -115,6 +115,32 @@ def test_arming_again_takes_over_from_where_the_arm_is(rig):
     np.testing.assert_array_equal(rig.tick().joint_positions, rig.commands[-2] + 0.1)
 
 
+def test_an_opening_that_jumps_is_not_what_the_gripper_begins_with(rig, contract):
+    rig.wait()
+    rig.opening = contract.gripper.min_opening  # one wrong measurement: 80 mm in one period
+    rig.wait(1)
+    assert rig.supervisor.arm(rig.now) == "moving"
+    rig.wait(1)  # measured twice it is believed
+    assert rig.supervisor.arm(rig.now) == "ok"
+    assert rig.tick().gripper_opening == contract.gripper.min_opening
+
+
+@pytest.mark.parametrize(("moved", "begins"), [(0.0, 0.03), (0.02, 0.06)])
+def test_armed_again_the_gripper_lets_go_of_nothing_that_it_holds(rig, moved, begins):
+    rig.start()
+    assert rig.run_towards(rig.pose().position, 60, opening=0.03).gripper_opening == pytest.approx(0.03)
+    rig.opening = 0.04  # where the object stops the fingers
+    rig.tick()
+    rig.supervisor.disarm(rig.now)
+    while rig.supervisor.commanding:
+        rig.opening = 0.04
+        rig.tick()
+    rig.opening = 0.04 + moved
+    rig.wait()
+    assert rig.supervisor.arm(rig.now) == "ok"
+    assert rig.tick().gripper_opening == pytest.approx(begins)
+
+
 # Joint states.
 
 

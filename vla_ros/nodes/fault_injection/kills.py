@@ -105,7 +105,8 @@ def strike(scenario: Scenario, number: int, seed: int) -> KillRow:
     kind = signal.SIGKILL if rng.random() < 0.5 else signal.SIGSTOP
     row, found = KillRow(node, kind.name), Findings()
     try:
-        scenario.prepare(int(rng.integers(100, 1000)))
+        scene = int(rng.integers(100, 1000))
+        scenario.prepare(scene)
         time.sleep(float(rng.uniform(0.0, LONGEST_RUN)))
         at = scenario.kill(node, kind)
         if kind is signal.SIGSTOP and node == "safety_node":
@@ -114,7 +115,7 @@ def strike(scenario: Scenario, number: int, seed: int) -> KillRow:
         _await_hold(scenario, row, at)
         if kind is signal.SIGSTOP:
             time.sleep(float(rng.uniform(0.0, LONGEST_STOP)))
-        _resume(scenario, row, kind, found)
+        _resume(scenario, row, kind, found, scene)
         found.add(scenario.judge())
     except (GraphError, InstructionError) as error:
         row.sentence = str(error).splitlines()[0]
@@ -146,14 +147,17 @@ def _await_hold(scenario: Scenario, row: KillRow, at: float) -> None:
         row.sentence = f"the arm did not hold within {ANSWER_LIMIT:.0f} s: {observer.safety.sentence}"
 
 
-def _resume(scenario: Scenario, row: KillRow, kind: signal.Signals, found: Findings) -> None:
+def _resume(scenario: Scenario, row: KillRow, kind: signal.Signals, found: Findings, scene: int) -> None:
     """Go on as documented: processes come back by themselves, safety layer and robot by hand and armed again."""
     began = time.monotonic()
     scenario.take_away()
     if kind is signal.SIGKILL and row.node in REARMED:
         found.add(scenario.judge())
         scenario.graph.revive(row.node)
-        scenario.rearm()
+        if row.node == "sim_node":  # it comes back with another scene, in which the task before may have no object
+            scenario.prepare(scene)
+        else:
+            scenario.rearm()
     observer = scenario.observer
     row.resumed = observer.wait(lambda: observer.safety.state in MOVING, RESUME_LIMIT)
     row.resume_ms = round(1e3 * (time.monotonic() - began), 1)

@@ -20,11 +20,15 @@ from vla_ros.nodes.operator_client import Operator
 from vla_ros.nodes.runner import GraphRunner
 from vla_ros.nodes.transitions import GraphError
 from vla_ros.robot.contract import RobotContract
+from vla_ros.safety.reasons import Reason
 from vla_ros.srv import ResetScene
 from vla_ros.types import FloatArray
 
 READY_LIMIT = 20.0
 """Wall time for one step of the preparation, s."""
+
+SCENES, SCENE_STRIDE = 3, 1000
+"""So many scenes are tried, this far apart in their seeds."""
 
 UNDER_WAY = 0.05
 """Speed of the fastest joint at which the arm counts as under way, rad/s."""
@@ -70,9 +74,20 @@ class Stage:
     def prepare(self, seed: int) -> None:
         """Put a fresh scene before the arm and get it under way, as the documentation says.
 
+        A scene in which the policy does not see what is asked for is no fault: the next one is taken.
+
         Raises:
-            GraphError: when that cannot be done in time.
+            GraphError: when that cannot be done in time, or in none of `SCENES` scenes.
         """
+        for number in range(SCENES):
+            try:
+                self._begin(seed + number * SCENE_STRIDE)
+                return
+            except GraphError:
+                if self.observer.safety.reason != Reason.TRUST_LOW.label or number == SCENES - 1:
+                    raise
+
+    def _begin(self, seed: int) -> None:
         with contextlib.suppress(InstructionError):
             self.operator.say("stop", READY_LIMIT)
         self.leave_estop()
