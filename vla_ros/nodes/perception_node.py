@@ -79,7 +79,10 @@ class PerceptionNode(ManagedNode):
         self._limits = ObservationLimits(
             skew=float(self.parameter("skew_tolerance", 0.05, "largest difference of stamps in one observation, s")),
             patience=float(self.parameter("patience", 0.02, "how long a picture waits for its partners, s")),
-            health=HealthLimits(stale_after=float(self.parameter("stale_after", 0.5, "s without an image"))),
+            health=HealthLimits(
+                stale_after=float(self.parameter("stale_after", 0.5, "s without an image")),
+                joint_speed=float(self._contract.joints.velocity.max()),
+            ),
         )
         self._publisher = self.create_publisher(ObservationMessage, "/vla/observation", qos("observation"))
 

@@ -49,6 +49,8 @@ class ObservationLimits:
                 raise ObservationError(f"{name} is {value} s, expected a finite number of at least 0")
         if not 0.0 < self.health.stale_after < math.inf:
             raise ObservationError(f"stale_after is {self.health.stale_after} s, expected a finite positive number")
+        if not self.health.joint_speed > 0.0:
+            raise ObservationError(f"joint_speed is {self.health.joint_speed} rad/s, expected more than 0")
 
 
 class Assembler(Generic[RawState]):
@@ -105,7 +107,8 @@ class Assembler(Generic[RawState]):
             return None
         state = bundle.state.value
         faults = [
-            self.health[name].check_motion(item.value, state.joint_positions) for name, item in bundle.pictures.items()
+            self.health[name].check_motion(item.value, state.joint_positions, item.stamp)
+            for name, item in bundle.pictures.items()
         ]
         if CameraFault.FROZEN in faults:
             self.withheld += 1

@@ -42,6 +42,9 @@ class HealthLimits:
         white_share: Share of white pixels from which the picture is.
         frozen_travel: Way of any joint during which the picture must change, rad.
         frozen_images: So many images in a row must be the same, too: an image is a little older than its stamp says.
+        joint_speed: What no joint can exceed, rad/s. A faster change was no motion but a false measurement, and a
+            picture that stays the same is judged anew from there: an arm that is held because of it never moves again,
+            and its picture never changes. Infinite: every change counts as motion.
     """
 
     stale_after: float = 0.5
@@ -51,6 +54,7 @@ class HealthLimits:
     white_share: float = 0.9
     frozen_travel: float = 0.08
     frozen_images: int = 3
+    joint_speed: float = math.inf
 
 
 SAMPLE_ROWS = 48
@@ -77,6 +81,7 @@ class CameraHealth:
         self._receipts: deque[float] = deque(maxlen=_RATE_WINDOW)
         self._verdict, self._detail = CameraFault.SILENT, ""
         self._reference: _Reference | None = None
+        self._last_seen: tuple[float, FloatArray] | None = None
         self._same, self._travel, self._frozen = 0, 0.0, False
         self.images = 0
         self.refused = 0
@@ -103,7 +108,7 @@ class CameraHealth:
             return self._conclude(CameraFault.SATURATED, f"{white:.0%} of the pixels")
         return self._conclude(CameraFault.NONE, "")
 
-    def check_motion(self, image: ImageArray, joints: FloatArray) -> CameraFault:
+    def check_motion(self, image: ImageArray, joints: FloatArray, stamp: float) -> CameraFault:
         """Judge whether the picture has changed while the arm did.
 
         A picture that is the same to the last bit is fine as long as nothing moves.
@@ -111,8 +116,9 @@ class CameraHealth:
         Args:
             image: One that `check` found sound.
             joints: Positions (n,) rad at the time that the image shows.
+            stamp: That time, s.
         """
-        if self._reference is None or not _same(image, self._reference.image):
+        if self._reference is None or self._jumped(joints, stamp) or not _same(image, self._reference.image):
             self._reference, self._same, self._travel, self._frozen = _Reference(image, np.array(joints)), 0, 0.0, False
             return self.fault
         self._same += 1
@@ -124,6 +130,13 @@ class CameraHealth:
             self.refused += 1
             self._detail = f"{self._same + 1} images over {self._travel:.2f} rad"
         return self.fault
+
+    def _jumped(self, joints: FloatArray, stamp: float) -> bool:
+        """Say whether the joints are further from where they were last than they can have gone."""
+        before, self._last_seen = self._last_seen, (stamp, np.array(joints))
+        if before is None:
+            return False
+        return bool(np.abs(joints - before[1]).max() > self._limits.joint_speed * abs(stamp - before[0]))
 
     @property
     def fault(self) -> CameraFault:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def camera() -> CameraHealth:
 def show(camera: CameraHealth, image: np.ndarray, joints: np.ndarray, now: float) -> CameraFault:
     """Return the verdict as the node comes to it."""
     fault = camera.check(image, now)
-    return fault if fault not in (CameraFault.NONE, CameraFault.FROZEN) else camera.check_motion(image, joints)
+    return fault if fault not in (CameraFault.NONE, CameraFault.FROZEN) else camera.check_motion(image, joints, now)
 
 
 def test_nothing_yet_then_images_then_silence(camera: CameraHealth) -> None:
@@ -83,6 +84,22 @@ def test_the_same_picture_while_the_arm_moves_is_an_alarm(camera: CameraHealth) 
 def test_an_arm_that_came_back_makes_the_picture_no_fresher(camera: CameraHealth) -> None:
     faults = [show(camera, PICTURE, STILL + angle, 0.1 * step) for step, angle in enumerate((0.0, 0.2, 0.0, 0.0, 0.0))]
     assert faults[-1] is CameraFault.FROZEN
+
+
+@pytest.mark.parametrize(("speed", "verdict"), [(2.6, CameraFault.NONE), (math.inf, CameraFault.FROZEN)])
+def test_a_false_measurement_is_no_motion(speed: float, verdict: CameraFault) -> None:
+    """0.5 rad in 0.1 s are 5 rad/s: the joint did not go there, nor did it come back from there."""
+    camera = CameraHealth(96, 128, replace(LIMITS, joint_speed=speed))
+    for step in range(20):
+        lie = 0.5 if 3 <= step < 9 else 0.0
+        fault = show(camera, PICTURE, STILL + lie, 0.1 * step)
+    assert fault is verdict
+
+
+def test_a_frozen_picture_is_found_with_a_limit_of_speed_too() -> None:
+    camera = CameraHealth(96, 128, replace(LIMITS, joint_speed=2.6))
+    faults = [show(camera, PICTURE, STILL + 0.25 * step, 0.1 * step) for step in range(6)]
+    assert faults == [CameraFault.NONE] * 3 + [CameraFault.FROZEN] * 3
 
 
 def test_one_pixel_that_changes_is_life(camera: CameraHealth) -> None:
