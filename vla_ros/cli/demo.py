@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -61,7 +60,6 @@ def run(args: argparse.Namespace) -> int:
     except ContractError as error:
         print(f"vla-ros demo: {error}", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends everything as Ctrl-C does
     figures: dict[str, Any] = {"success": False, "instruction": args.instruction, "seed": args.seed}
     try:
         _play(args, contract, figures, say)

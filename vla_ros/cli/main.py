@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -85,10 +87,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parser.parse_args(rest)
     except SystemExit as stop:  # argparse has printed its message: 0 after --help, 2 after a usage error
         return stop.code if isinstance(stop.code, int) else USAGE_ERROR
+    if threading.current_thread() is threading.main_thread():
+        # Whatever ends the command ends what it has started, as Ctrl-C does, also where a shell has it ignore that.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
     try:
         return int(module.run(arguments))
     except VlaError as error:  # says what was got, what was expected and what to do: a traceback adds nothing
         print(f"vla-ros {name}: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"vla-ros {name}: interrupted", file=sys.stderr)
         return FAILED
 
 

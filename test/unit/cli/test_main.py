@@ -1,8 +1,12 @@
 """The dispatch of `vla-ros`: exit codes, suggestions, and that nothing heavy is imported before it is needed."""
 
 import importlib
+import os
+import signal
 import subprocess
 import sys
+import threading
+import types
 
 import pytest
 
@@ -56,3 +60,27 @@ def test_help_imports_neither_ros_nor_torch():
         "sys.exit(bool({'rclpy', 'torch', 'mujoco'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_whatever_ends_a_command_lets_it_clean_up(number, monkeypatch, capsys):
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    cleaned = []
+
+    def run(arguments):
+        try:
+            os.kill(os.getpid(), number)
+            threading.Event().wait(10.0)
+        finally:
+            cleaned.append(True)
+
+    command = types.SimpleNamespace(HELP="", add_arguments=lambda parser: None, run=run)
+    monkeypatch.setattr(cli, "import_module", lambda name: command)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a shell's background job
+    try:
+        assert cli.main(["doctor"]) == 1
+    finally:
+        for n, handler in before.items():
+            signal.signal(n, handler)
+    assert cleaned
+    assert "interrupted" in capsys.readouterr().err

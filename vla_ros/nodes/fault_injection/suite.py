@@ -30,6 +30,9 @@ FIRST_SEED = 100
 
 ROWS = "graph.jsonl"
 
+END_LIMIT = 10.0
+"""Longest time that the end of an interrupted process is waited for, s."""
+
 
 def graph_faults(contract: RobotContract, parameters: SafetyParameters) -> list[GraphFault]:
     """Return every fault, those that need the same graph together."""
@@ -72,7 +75,11 @@ def run_graph_faults(
                 target=_play, args=(robot, policy, folder, setup, missing, repeats * len(faults))
             )  # fmt: skip
             process.start()
-            process.join()
+            try:
+                process.join()
+            finally:  # interrupted: its nodes end with it
+                process.terminate()
+                process.join(END_LIMIT)
     return [dict(row) for row in Journal(folder / ROWS, resume=True).rows.values()]
 
 
