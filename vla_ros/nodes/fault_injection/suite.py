@@ -65,7 +65,8 @@ def run_graph_faults(
     Journal(folder / ROWS, resume)
     context = multiprocessing.get_context("spawn")
     for setup, group in groupby(faults, key=lambda fault: fault.setup):
-        wanted = [_key(fault, i) for i in range(repeats) for fault in group]
+        together = list(group)
+        wanted = [_key(fault, i) for i in range(repeats) for fault in together]
         before = -1
         while missing := [key for key in wanted if key not in Journal(folder / ROWS, resume=True)]:
             if len(missing) == before:
