@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from vla_ros.robot.contract import load_contract
 from vla_ros.safety.faults import Fault, fault_table, run_faults
+from vla_ros.safety.faults.pace import Pace, pace_of
 
 TABLE = {fault.name: fault for fault in fault_table()}
 
@@ -28,3 +32,21 @@ def test_a_layer_that_raises_let_the_fault_through(contract, parameters):
     [result] = run_faults(contract, parameters, [fault])
     assert not result.stopped
     assert "ZeroDivisionError" in result.got
+
+
+@pytest.mark.parametrize("robot", ["fr3", "so101", "ur5e"])
+def test_every_shipped_robot_can_be_armed(robot, parameters):
+    """The same table, to the scale and the pace of each arm: a row that is not stopped would forbid to arm it."""
+    assert [row for row in run_faults(load_contract(robot), parameters) if not row.stopped] == []
+
+
+def test_times_and_distances_are_those_of_the_arm(contract):
+    """The Panda is what the table is written for; half as wide and half as fast it is, to scale, the same."""
+    assert pace_of(contract) == Pace(1.0, 1.0)
+    box = contract.cartesian
+    narrow = replace(box, workspace_lower=0.5 * box.workspace_lower, workspace_upper=0.5 * box.workspace_upper)
+    small = replace(contract, cartesian=replace(narrow, linear_velocity=0.5 * box.linear_velocity))
+    assert pace_of(small) == Pace(0.5, 1.0)
+    weak = replace(contract, cartesian=replace(box, linear_acceleration=0.5 * box.linear_acceleration))
+    assert pace_of(weak) == Pace(1.0, 2.0)
+    assert pace_of(weak).ticks(31) == 62

@@ -9,6 +9,7 @@ import numpy as np
 
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.safety.faults.pace import pace_of
 from vla_ros.safety.faults.trial import Fault, Play, Trial, corrected
 from vla_ros.safety.obstacles import Obstacle, Shape
 from vla_ros.safety.parameters import SafetyParameters
@@ -27,41 +28,51 @@ POSTS = {
 }  # fmt: skip
 """Sizes of what stands in the way, m."""
 
+INSIDE = 0.02
+"""Beside the axis that the arm stands on, m: on it, no side would be the nearer one."""
+
+REACHABLE = 0.8
+"""Share of the tool's speed limit that a plan asks for."""
+
 Arrange = Callable[[SafetyParameters, RobotContract], SafetyParameters]
 
 
 def towards(offset: tuple[float, float, float], ticks: int = 60) -> Play:
-    """Plans at a reachable speed to a place `offset` m from where the tool is."""
+    """Plans at a reachable speed to a place `offset` m, to the arm's scale, from where the tool is."""
 
     def play(trial: Trial) -> None:
-        shadow = trial.shadow
-        goal = shadow.pose().position + np.asarray(offset)
-
-        def rows(_: int) -> FloatArray:
-            way = goal - shadow.pose().position
-            step = way * min(1.0, 0.04 / max(float(np.linalg.norm(way)), 1e-9))
-            count = np.arange(1, shadow.contract.action.horizon + 1)[:, None]
-            short = np.linalg.norm(count * step, axis=1)[:, None] < np.linalg.norm(way)
-            places: FloatArray = np.where(short, shadow.pose().position + count * step, goal)
-            return places
-
-        trial.follow(rows, ticks)
+        goal = trial.shadow.pose().position + trial.pace.scale * np.asarray(offset)
+        _follow_to(trial, goal, trial.pace.ticks(ticks))
 
     return play
 
 
+def _follow_to(trial: Trial, goal: FloatArray, ticks: int) -> None:
+    shadow, action = trial.shadow, trial.shadow.contract.action
+    longest = REACHABLE * shadow.contract.cartesian.linear_velocity * action.period
+
+    def rows(_: int) -> FloatArray:
+        way = goal - shadow.pose().position
+        step = way * min(1.0, longest / max(float(np.linalg.norm(way)), 1e-9))
+        count = np.arange(1, action.horizon + 1)[:, None]
+        short = np.linalg.norm(count * step, axis=1)[:, None] < np.linalg.norm(way)
+        places: FloatArray = np.where(short, shadow.pose().position + count * step, goal)
+        return places
+
+    trial.follow(rows, ticks)
+
+
 def _near_face(axis: int, upper: bool) -> Callable[[RobotContract], RobotContract]:
-    """Move one face of the box to 5 cm before the tool at home, so that the way to it is short."""
+    """Move one face of the box to 5 cm, to scale, before the tool at home, so that the way to it is short."""
 
     def adapt(contract: RobotContract) -> RobotContract:
-        from vla_ros.robot.kinematics import Kinematics
-
         box, tool = contract.cartesian, Kinematics(contract).forward(contract.joints.home).position
+        scale = pace_of(contract).scale
         lower, higher = box.workspace_lower.copy(), box.workspace_upper.copy()
         if upper:
-            higher[axis] = tool[axis] + (0.15 if axis == 1 else 0.05)
+            higher[axis] = tool[axis] + scale * (0.15 if axis == 1 else 0.05)
         else:
-            lower[axis] = tool[axis] - 0.05
+            lower[axis] = tool[axis] - scale * 0.05
         return replace(contract, cartesian=replace(box, workspace_lower=lower, workspace_upper=higher))
 
     return adapt
@@ -75,12 +86,12 @@ def wide(contract: RobotContract) -> RobotContract:
 
 
 def _in_the_way(shape: Shape, dimensions: tuple[float, ...], aside: float) -> Arrange:
-    """Put a shape `aside` m to the left of where the tool is at home, at its height."""
+    """Put a shape `aside` m, to scale, to the left of where the tool is at home, at its height."""
 
     def arrange(parameters: SafetyParameters, contract: RobotContract) -> SafetyParameters:
-        tool = Kinematics(contract).forward(contract.joints.home).position
-        place = frozen_array(tool + np.array([0.0, aside, 0.0]))
-        obstacle = Obstacle("post", shape, frozen_array(dimensions), place, frozen_array(np.zeros(3)))
+        tool, scale = Kinematics(contract).forward(contract.joints.home).position, pace_of(contract).scale
+        place, size = tool + np.array([0.0, scale * aside, 0.0]), scale * np.asarray(dimensions)
+        obstacle = Obstacle("post", shape, frozen_array(size), frozen_array(place), frozen_array(np.zeros(3)))
         return replace(parameters, obstacles=(*parameters.obstacles, obstacle))
 
     return arrange
@@ -95,13 +106,22 @@ def _table(parameters: SafetyParameters, contract: RobotContract) -> SafetyParam
 
 
 def _against_and_back(trial: Trial) -> None:
-    """Against the obstacle for a while; then the way back must be open at full speed."""
+    """Against the obstacle for a while, or along it; then the way back must be open at full speed."""
     towards((0.0, 0.5, 0.0), 120)(trial)
-    near = float(trial.shadow.pose().position[1])
+    since = len(trial.shadow.commands)
     towards((0.0, -0.2, 0.0), 60)(trial)
-    back = near - float(trial.shadow.pose().position[1])
-    trial.require(back > 0.1, f"the retreat is not open: {back:.3f} m in 0.6 s")
+    aside = [float(trial.shadow.kinematics.placement(q).translation[1]) for q in trial.shadow.commands[since:]]
+    back = max(aside) - aside[-1]
+    enough, seconds = 0.1 * trial.pace.scale, trial.pace.ticks(60) * trial.shadow.period
+    trial.require(back > enough, f"the retreat is not open: {back:.3f} m in {seconds:.1f} s, {enough:.3f} m are right")
     trial.require(trial.shadow.clearance() >= 0.0, "an obstacle was touched")
+
+
+def _into_itself(trial: Trial) -> None:
+    """Over its own shoulder, and towards the axis that it stands on: which of them leads into it, its build decides."""
+    towards((-0.6, 0.05, 0.4), 220)(trial)
+    place = trial.shadow.pose().position
+    _follow_to(trial, np.array([0.0, INSIDE, 0.5 * place[2]]), trial.pace.ticks(220))
 
 
 def _touching(trial: Trial) -> None:
@@ -112,7 +132,8 @@ def _touching(trial: Trial) -> None:
     low = float(shadow.pose().position[2])
     towards((0.0, 0.0, 0.1), 60)(trial)
     up = float(shadow.pose().position[2]) - low
-    trial.require(up > 0.05, f"the way out of the collision is not open: {up:.3f} m in 0.6 s")
+    enough, seconds = 0.05 * trial.pace.scale, trial.pace.ticks(60) * shadow.period
+    trial.require(up > enough, f"the way out of the collision is not open: {up:.3f} m in {seconds:.1f} s")
 
 
 def _low(contract: RobotContract) -> FloatArray:
@@ -137,7 +158,7 @@ def table() -> list[Fault]:
         ("above", 2, True, (0.0, 0.0, 0.5)), ("below", 2, False, (0.0, 0.0, -0.5)),
     )  # fmt: skip
     faces = [
-        corrected(f"the target is {name} the workspace", outside, towards(way, 60), adapt=_near_face(axis, upper))
+        corrected(f"the target is {name} the workspace", outside, towards(way, 90), adapt=_near_face(axis, upper))
         for name, axis, upper, way in ways
     ]
     below = frozenset({Reason.OBSTACLE, Reason.RESULT_INVALID})
@@ -164,7 +185,7 @@ def table() -> list[Fault]:
             )
             for shape, dimensions in POSTS.items()
         ),
-        corrected("the target is inside the arm", itself, towards((-0.6, 0.05, 0.4), 220), adapt=wide),
+        corrected("the target is inside the arm", itself, _into_itself, adapt=wide),
         corrected("the target is out of reach", stretched, towards((0.9, 0.0, 0.3), 200), adapt=wide),
         corrected("the arm is stretched, and comes back", stretched, _stretch_and_back, adapt=wide),
     ]
@@ -175,4 +196,5 @@ def _stretch_and_back(trial: Trial) -> None:
     far = float(trial.shadow.pose().position[0])
     towards((-0.3, 0.0, 0.0), 80)(trial)
     back = far - float(trial.shadow.pose().position[0])
-    trial.require(back > 0.05, f"the way out of the singularity is not open: {back:.3f} m in 0.8 s")
+    enough, seconds = 0.05 * trial.pace.scale, trial.pace.ticks(80) * trial.shadow.period
+    trial.require(back > enough, f"the way out of the singularity is not open: {back:.3f} m in {seconds:.1f} s")

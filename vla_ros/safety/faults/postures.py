@@ -6,11 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 
+from vla_ros.actions.decoding import PoseTrajectory, encode
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.faults.places import wide
 from vla_ros.safety.faults.trial import DISARMED, MOVING, Fault, Trial
 from vla_ros.safety.reasons import Reason
+from vla_ros.safety.shadow import CHUNK_TICKS
 from vla_ros.types import FloatArray
+
+INSIDE = 0.2
+"""How far inside its limits the joint is asked back, rad."""
 
 
 def _beyond(excess: float) -> Callable[[RobotContract], FloatArray]:
@@ -25,11 +30,19 @@ def _beyond(excess: float) -> Callable[[RobotContract], FloatArray]:
 
 
 def _way_back(trial: Trial) -> None:
+    """Plans to where the tool is when that joint alone goes back inside."""
     shadow = trial.shadow
+    action, opening = shadow.contract.action, shadow.contract.gripper.max_opening
     trial.answer(shadow.start())
     before = shadow.q[3] - shadow.contract.joints.upper[3]
-    goal = shadow.pose().position + np.array([-0.25, 0.0, -0.1])
-    trial.follow(lambda _: shadow.place(goal), 120)
+    inside = shadow.q.copy()
+    inside[3] = shadow.contract.joints.upper[3] - INSIDE
+    goal, rows = shadow.kinematics.forward(inside), action.horizon
+    places, turns = np.tile(goal.position, (rows, 1)), np.tile(goal.quaternion, (rows, 1))
+    for i in range(trial.pace.ticks(120)):
+        if i % CHUNK_TICKS == 0:
+            trial.send(encode(PoseTrajectory(places, turns, np.full(rows, opening)), action, shadow.pose(), opening))
+        trial.tick()
     trial.answer(shadow.supervisor.reason.label)
     after = shadow.q[3] - shadow.contract.joints.upper[3]
     trial.require(after <= 0.0 < before, f"the joint did not come back: {before:.3f} rad outside, then {after:.3f}")

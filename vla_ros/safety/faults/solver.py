@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ import numpy as np
 from vla_ros.errors import KinematicsError
 from vla_ros.safety.faults.trial import HOLD, RUN, SLOW, Fault, Play, Trial
 from vla_ros.safety.reasons import Reason
+from vla_ros.safety.shadow import Shadow
 from vla_ros.types import FloatArray, SafetyDecision
 
 REST = 40
@@ -70,7 +72,8 @@ def _hangs(trial: Trial) -> None:
     late: list[SafetyDecision] = []
     thread.start()
     trial.require(reached.wait(HANG_LIMIT), "the solver was not asked")
-    for _ in range(supervisor.parameters.timing.missed_ticks_hold + 2):
+    turning = _ticks_to_turn(shadow)
+    for count in range(supervisor.parameters.timing.missed_ticks_hold + 2):
         taken = supervisor.brake_instead(shadow.now, sent)
         if taken is None:
             trial.require(False, "nothing is commanded while the solver hangs")
@@ -78,13 +81,20 @@ def _hangs(trial: Trial) -> None:
         sent = taken[0].serial
         shadow.carry_out(taken[0].positions, taken[1])
         slower = np.abs(shadow.velocities)
-        trial.require(bool((slower <= speed + 1e-9).all()), "it does not brake while the solver hangs")
+        braking = count < turning or bool((slower <= speed + 1e-9).all())
+        trial.require(braking, "it does not brake while the solver hangs")
         speed = slower
         shadow.pass_time()
     release.set()
     thread.join(HANG_LIMIT)
     trial.require(bool(late) and late[0].joint_positions is None, "a step that came too late was commanded")
     trial.tick()
+
+
+def _ticks_to_turn(shadow: Shadow) -> int:
+    """Return after how many steps every joint brakes: one that was decided before, then from +a to -a at the jerk j."""
+    joints = shadow.contract.joints
+    return 1 + math.ceil(float((2.0 * joints.acceleration / (joints.jerk * shadow.period)).max()))
 
 
 HANG_LIMIT = 5.0

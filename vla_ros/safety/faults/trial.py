@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vla_ros.robot.contract import RobotContract
+from vla_ros.safety.faults.pace import Pace
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.shadow import CHUNK_TICKS, Shadow
@@ -34,9 +35,10 @@ class FaultRow:
 
 @dataclass
 class Trial:
-    """What a fault plays with: the shadow, and what was seen since the fault began."""
+    """What a fault plays with: the shadow, how large and quick its arm is, and what was seen since the fault began."""
 
     shadow: Shadow
+    pace: Pace
     decisions: list[SafetyDecision] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
@@ -116,7 +118,8 @@ class Fault:
     def expected(self) -> str:
         """The expectation as text."""
         states = " or ".join(state.name for state in sorted(self.state))
-        return f"{states}: {' or '.join(sorted(reason.label for reason in self.reason))}"
+        reasons = "any reason" if self.reason == set(Reason) else " or ".join(sorted(one.label for one in self.reason))
+        return f"{states}: {reasons}"
 
 
 def holds(name: str, reason: Reason, play: Play, **more: object) -> Fault:
