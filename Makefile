@@ -24,9 +24,12 @@ build:  ## the same, and build the messages again
 demo: setup  ## run the demo (DEMO_ARGS="--help" lists its options)
 	@$(BIN)/vla-ros demo $(DEMO_ARGS)
 
-# Node tests run real processes against real clocks: a busy machine may starve one, so a failure gets two more tries.
+# Unit tests first, on all processors. The others run real processes against real clocks, one after the other; a busy
+# machine may starve one, so a failure there gets two more tries. Code 5: nothing was selected.
 test: setup  ## run the tests (PYTEST_ARGS="-k safety" selects)
-	@$(BIN)/python -m pytest --reruns 2 $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 test/unit $(PYTEST_ARGS); unit=$$?; \
+	$(BIN)/python -m pytest --reruns 2 test/sim test/launch test/nodes $(PYTEST_ARGS); rest=$$?; \
+	for code in $$unit $$rest; do [ $$code -eq 0 ] || [ $$code -eq 5 ] || exit $$code; done; [ $$unit$$rest != 55 ]
 
 lint: setup  ## ruff, and mypy on the rooms that are strictly typed
 	$(BIN)/ruff check .

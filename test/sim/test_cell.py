@@ -103,8 +103,10 @@ def test_bad_references_are_refused(cell: Cell) -> None:
 def test_an_instruction_brings_its_object_and_nonsense_is_refused(cell: Cell) -> None:
     assert cell.reset(5, "pick up the yellow ball") == "pick up the yellow ball"
     assert cell.target.name == "yellow ball"
+    before = cell.data.qpos.copy()
     with pytest.raises(SimulationError, match="must name a colour"):
         cell.reset(5, "pick up the dragon")
+    assert np.array_equal(cell.data.qpos, before)  # what is refused changes nothing
     absent = next(f"{c} cube" for c in COLOURS if f"{c} cube" not in [item.name for item in cell.objects])
     with pytest.raises(InstructionError):
         cell.set_instruction(f"pick up the {absent}")

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "policies": {"models", "actions", "robot", "language"},
     "data": {"actions"},
     "training": {"models", "data", "policies", "language", "robot"},
-    "sim": {"robot", "actions", "perception", "data"},
+    "sim": {"robot", "actions", "perception", "data", "language"},
     "evaluation": {"policies", "sim", "safety"},
     "insight": {"models", "policies"},
 }

@@ -9,6 +9,10 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vla_ros.evaluation.tabletop_suite import Trial, TrialResult
 
 HELP = "measure a policy's success in the simulator"
 
@@ -16,6 +20,8 @@ HELP = "measure a policy's success in the simulator"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--task", default="pick", choices=["pick"], help="what is asked for")
+    parser.add_argument("--suite", choices=["tabletop"], help="every tabletop task, split and perturbation instead: 36 "
+                        "episodes visit each combination once")  # fmt: skip
     parser.add_argument("--episodes", type=int, default=100, help="how many scenes (one a seed)")
     parser.add_argument("--seed", type=int, default=1000, help="first seed")
     parser.add_argument("--robot", default="panda", help="robot contract (name or YAML file)")
@@ -39,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     if args.episodes < 1:
         print(f"vla-ros eval: --episodes is {args.episodes}, expected at least 1", file=sys.stderr)
         return 2
+    if args.suite == "tabletop":
+        return _tabletop(args)
     begin = time.monotonic()
     seeds = range(args.seed, args.seed + args.episodes)
     results = {"core": _via_core, "ros": _via_ros, "gazebo": _via_gazebo}[args.via](args, seeds)
@@ -58,6 +66,56 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(figures))
     return 0 if figures["success_rate"] > 0 else 1
+
+
+def _tabletop(args: argparse.Namespace) -> int:
+    """Play the tabletop suite and report."""
+    from tqdm import tqdm
+
+    from vla_ros.evaluation.suite import SuiteOptions
+    from vla_ros.evaluation.tabletop_picture import tabletop_picture
+    from vla_ros.evaluation.tabletop_suite import make_trials, play_tabletop, summarise_tabletop
+
+    begin, results = time.monotonic(), []
+    trials = make_trials(args.episodes, args.seed)
+    if args.via == "ros":
+        results = _tabletop_via_ros(args, trials)
+    else:
+        options = SuiteOptions(args.robot, args.policy, args.device, not args.no_safety, args.exchange)
+        played = play_tabletop(options, trials, args.processes)
+        for group in tqdm(played, total=len(trials), unit="scene", desc="eval"):
+            results += group
+    figures = {"suite": "tabletop", "via": args.via, "policy": args.policy, "seed": args.seed,
+               "safety": not args.no_safety, **summarise_tabletop(results),
+               "wall_seconds": round(time.monotonic() - begin, 1)}  # fmt: skip
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.out / f"tabletop_{args.via}_{args.seed}_{args.episodes}.json"
+    report = {**figures, "rollouts": [asdict(result) for result in results]}
+    path.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    tabletop_picture(figures, f"{args.policy}: tabletop, {figures['episodes']} episodes", path.with_suffix(".png"))
+    low, high = figures["success_ci95"]
+    print(f"success {figures['success_rate']:.3f} (95 %: {low:.3f} to {high:.3f}) in {figures['episodes']} episodes")
+    for group, table in figures["by"].items():
+        for name, one in table.items():
+            low, high = one["success_ci95"]
+            print(f"  {group:<14} {name:<24} {one['success_rate']:.3f} ({low:.3f} to {high:.3f}), n={one['episodes']}")
+    print(f"report and picture in {path}, {path.with_suffix('.png').name}")
+    if args.json:
+        print(json.dumps(figures))
+    return 0 if figures["success_rate"] > 0 else 1
+
+
+def _tabletop_via_ros(args: argparse.Namespace, trials: list[Trial]) -> list[TrialResult]:
+    """Play those trials that change nothing in the simulator through the real graph."""
+    from vla_ros.evaluation.tabletop_suite import TrialResult
+    from vla_ros.nodes.evaluation import evaluate_through_graph
+
+    plain = [trial for trial in trials if trial.perturbation == "none"]
+    results = evaluate_through_graph(
+        args.robot, args.policy, args.device, [trial.seed for trial in plain], world="tabletop",
+        sentences=[trial.sentence for trial in plain],
+    )  # fmt: skip
+    return [TrialResult(trial, result) for trial, result in zip(plain, results, strict=True)]
 
 
 def _via_core(args: argparse.Namespace, seeds: range) -> list:  # type: ignore[type-arg]

@@ -19,7 +19,7 @@ POLICY_LATENCY = 0.04
 
 @dataclass(frozen=True)
 class RolloutResult:
-    """What happened: `picked` is the first object that was carried up, "" for none; `seconds` of simulation."""
+    """What happened: `picked` is the first object that the arm handled, "" for none; `seconds` of simulation."""
 
     seed: int
     instruction: str
@@ -33,7 +33,8 @@ class RolloutResult:
 
 def rollout(
     cell: Cell, policy: Policy, carrier: Carrier, seed: int, instruction: str | None = None, *,
-    max_seconds: float = 12.0, latency: float = POLICY_LATENCY, watch: Callable[[Cell], None] | None = None,
+    scene: str | None = None, max_seconds: float = 12.0, latency: float = POLICY_LATENCY,
+    watch: Callable[[Cell], None] | None = None,
 ) -> RolloutResult:  # fmt: skip
     """Play one scene to success or to `max_seconds` of simulation.
 
@@ -43,11 +44,12 @@ def rollout(
         carrier: What carries out its chunks.
         seed: Of the scene.
         instruction: What to ask for; by default what the scene suggests. The scene is that of the seed either way.
+        scene: The sentence that the scene is prepared for, where a world makes scenes for sentences.
         max_seconds: When to give up.
         latency: Simulation time between an observation and the arrival of its chunk, s.
         watch: Called after every control period, e.g. to film.
     """
-    given = cell.reset(seed)
+    given = cell.reset(seed, scene)
     if instruction is not None:
         cell.set_instruction(instruction)
         given = instruction
@@ -63,7 +65,7 @@ def rollout(
         player.period()
         if watch is not None:
             watch(cell)
-        picked = picked or cell.lifted()
+        picked = picked or cell.handled()
         status = cell.task_status()
         if status.success:
             break

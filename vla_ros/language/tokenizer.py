@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,10 @@ class WordTokenizer:
         """Number of token ids, padding and unknown included."""
         return len(self.words) + 2
 
+    @cached_property
+    def _index(self) -> Mapping[str, int]:
+        return {word: i + 2 for i, word in enumerate(self.words)}
+
     def encode(self, text: str, length: int) -> NDArray[np.int64]:
         """Return the tokens (length,) int64 of `text`, padded with 0.
 
@@ -47,15 +52,14 @@ class WordTokenizer:
         words = split_words(text)
         if len(words) > length:
             raise InstructionError(f"'{text}' has {len(words)} words, the policy reads at most {length}")
-        index = {word: i + 2 for i, word in enumerate(self.words)}
+        index = self._index
         tokens = np.zeros(length, dtype=np.int64)
         tokens[: len(words)] = [index.get(word, UNKNOWN) for word in words]
         return tokens
 
     def unknown(self, text: str) -> list[str]:
         """Return the words of `text` that the vocabulary lacks, in order."""
-        known = set(self.words)
-        return [word for word in split_words(text) if word not in known]
+        return [word for word in split_words(text) if word not in self._index]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""

@@ -14,6 +14,9 @@ gripper             (B, N, H) float          1 open, 0 closed
 present             (B, N) float             1 when the named object is in the scene, else 0
 target              (B, N, 3) float          where the named object is, normalised
 pixels[camera]      (B, N, 2) float          where it is in the image, 0 to 1; NaN out of sight
+goal                (B, N, 3) float          where it should go (into, onto), normalised
+goal_pixels[camera] (B, N, 2) float          where that is in the image; NaN out of sight or when there is no goal
+concepts[name]      (B, N) long              what the sentence means, by parts; a network's own table says which
 ==================  =======================  ==========================================================
 """
 
@@ -48,6 +51,9 @@ class ModelTarget:
     present: Tensor
     target: Tensor | None = None
     pixels: Mapping[str, Tensor] = field(default_factory=dict)
+    goal: Tensor | None = None
+    goal_pixels: Mapping[str, Tensor] = field(default_factory=dict)
+    concepts: Mapping[str, Tensor] = field(default_factory=dict)
 
     def actions(self) -> Tensor:
         """Return (B, N, H, 7): positions, rotations, and the gripper as -1 closed to 1 open."""

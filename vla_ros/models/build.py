@@ -20,6 +20,7 @@ MODELS = {
     "memory_efficient": "vla_ros.models.memory_efficient:MemoryEfficientModel",
     "real_time": "vla_ros.models.real_time:RealTimeModel",
     "keypoint": "vla_ros.models.keypoint:KeypointModel",
+    "compositional": "vla_ros.models.compositional:CompositionalModel",
 }
 """Name to `module:Class`, a `contract.VlaModel`."""
 
@@ -46,7 +47,12 @@ def build_model(name: str, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 (a
     Raises:
         ContractError: for an unknown name (with near ones) or an invalid configuration.
     """
-    return model_class(name).from_config(config)
+    values = dict(config)
+    adapters = values.pop("adapters", None)  # of a network that was fine-tuned with them
+    network = model_class(name).from_config(values)
+    if adapters is not None:
+        importlib.import_module("vla_ros.models.adapters").insert_adapters(network, **adapters)
+    return network
 
 
 def sized_config(name: str, size: str, needed: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,6 +82,12 @@ GUIDES = {
         "general-purpose robots, complex reasoning",
         "Gato (arXiv 2205.06175), OpenVLA (arXiv 2406.09246)",
     ),
+    "compositional": Guide(
+        "several tasks, pairs of colour and shape and words that were never seen",
+        "sentences are about an act, a thing and a goal, and little data has to do",
+        "pick, place, push, stack on a table",
+        "products of experts (Hinton 2002) over spatial softmax (arXiv 1504.00702)",
+    ),
     "keypoint": Guide(
         "learning one task from a few hundred demonstrations on a CPU",
         "the named object's place is known in training, as in simulation",

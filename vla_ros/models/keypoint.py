@@ -21,6 +21,7 @@ from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
 from vla_ros.models.configuration import ModelConfig
 from vla_ros.models.contract import VlaModel
 from vla_ros.models.losses import total
+from vla_ros.models.pointing import expected_place, pointing_loss
 
 STRIDE = 4
 """Pixels of the image that one cell of the feature map spans, each way."""
@@ -128,7 +129,7 @@ class KeypointModel(VlaModel):
             "present": 0.2 * functional.binary_cross_entropy_with_logits(said.present, wanted.present),
         }
         for name, attention in said.attention.items():
-            parts[f"look_{name}"] = 0.1 * _pointing_loss(attention, wanted.pixels[name], there)
+            parts[f"look_{name}"] = 0.1 * pointing_loss(attention, wanted.pixels[name], there)
         return total(parts)
 
 
@@ -163,10 +164,7 @@ class _Eye(nn.Module):
         seen = functional.relu(seen[:, None] * (1.0 + scale) + shift)  # (B, N, c, h', w')
         height, width = seen.shape[-2:]
         weights = self.points(seen.flatten(0, 1)).flatten(2).softmax(dim=-1)  # (BN, K, h'w')
-        rows = torch.linspace(-1.0, 1.0, height, device=image.device, dtype=image.dtype)
-        columns = torch.linspace(-1.0, 1.0, width, device=image.device, dtype=image.dtype)
-        grid = torch.stack([columns.repeat(height), rows.repeat_interleave(width)], dim=-1)
-        where = (weights @ grid).flatten(1)  # (BN, 2K)
+        where = expected_place(weights, (height, width)).flatten(1)  # (BN, 2K)
         sharpness = weights.amax(dim=-1)
         pooled = (weights[:, :1] @ seen.flatten(0, 1).flatten(2).transpose(1, 2))[:, 0]
         features = torch.cat([where, sharpness, pooled], dim=-1).view(scenes, sentences, -1)
@@ -177,23 +175,3 @@ def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
     )
-
-
-def _pointing_loss(attention: Tensor, pixels: Tensor, there: Tensor) -> Tensor:
-    """Cross entropy between where the network looked and a small spot around where the object is.
-
-    The spot shares its weight between the four cells around the point, so that its mean is the point itself.
-    """
-    height, width = attention.shape[-2:]
-    visible = there * torch.isfinite(pixels).all(dim=-1)
-    pixels = torch.nan_to_num(pixels)
-    x = (pixels[..., 0] * width - 0.5).clamp(0.0, width - 1.001)
-    y = (pixels[..., 1] * height - 0.5).clamp(0.0, height - 1.001)
-    left, top = x.floor(), y.floor()
-    logs = (attention + 1e-9).log().flatten(2)
-    loss = torch.zeros_like(x)
-    for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        weight = (1 - (x - left - dx).abs()) * (1 - (y - top - dy).abs())
-        index = ((top + dy) * width + left + dx).long()
-        loss = loss - weight * logs.gather(-1, index[..., None])[..., 0]
-    return (loss * visible).sum() / visible.sum().clamp(min=1.0)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rclpy.node import Node
 from tqdm import tqdm
 
 from vla_ros.evaluation.rollout import RolloutResult
+from vla_ros.language.commands import understand
 from vla_ros.msg import SafetyStatus
 from vla_ros.nodes.conversions import stamp_to_seconds
 from vla_ros.nodes.observer import Observer
@@ -16,11 +17,8 @@ from vla_ros.nodes.operator_client import Operator
 from vla_ros.nodes.runner import GraphRunner
 from vla_ros.nodes.transitions import GraphError
 from vla_ros.robot.contract import load_contract
-from vla_ros.sim.tasks import PICK_TEMPLATES
+from vla_ros.sim.worlds import find_world
 from vla_ros.srv import ResetScene
-
-MAX_SECONDS = 12.0
-"""Simulation time for one scene, s: the same as in one process."""
 
 WALL_LIMIT = 90.0
 """Wall time for one scene, s: a machine that is too slow to simulate is reported, not waited for."""
@@ -33,8 +31,9 @@ READY_LIMIT = 15.0
 
 
 def evaluate_through_graph(
-    robot: str, policy: str, device: str, seeds: Iterable[int], *, lockstep: bool = False, folder: str = "runs/eval"
-) -> list[RolloutResult]:
+    robot: str, policy: str, device: str, seeds: Iterable[int], *, lockstep: bool = False, folder: str = "runs/eval",
+    world: str = "pick", sentences: Sequence[str] | None = None,
+) -> list[RolloutResult]:  # fmt: skip
     """Play one scene a seed in one running graph and return the results, as the judge in the simulator sees them.
 
     Args:
@@ -44,17 +43,20 @@ def evaluate_through_graph(
         seeds: One scene each.
         lockstep: Let simulation time wait for every node.
         folder: Where the logs of the nodes go.
+        world: Name in the table of simulated worlds.
+        sentences: What each scene is prepared for and the policy is told; by default what the scene suggests.
 
     Raises:
         GraphError: when the graph does not come up or a node that it needs dies.
     """
     seeds = list(seeds)
-    arguments = {"robot": robot, "policy": policy, "device": device, "seed": seeds[0], "lockstep": lockstep}
+    arguments = {"robot": robot, "policy": policy, "device": device, "seed": seeds[0], "lockstep": lockstep,
+                 "world": world}  # fmt: skip
     with GraphRunner(arguments, folder=Path(folder), progress=tqdm.write) as graph:
-        stage = Stage(graph.node, robot)
+        stage = Stage(graph.node, robot, find_world(world).max_seconds)
         results = []
-        for seed in tqdm(seeds, unit="scene", desc="eval via ros"):
-            results.append(stage.play(seed))
+        for number, seed in enumerate(tqdm(seeds, unit="scene", desc="eval via ros")):
+            results.append(stage.play(seed, "" if sentences is None else sentences[number]))
             if graph.failure:
                 raise GraphError(graph.failure)
         return results
@@ -63,8 +65,9 @@ def evaluate_through_graph(
 class Stage:
     """Plays scenes: disarm, set up, arm, say what to do, watch."""
 
-    def __init__(self, node: Node, robot: str) -> None:
-        """Speak and listen with `node`, which another thread spins."""
+    def __init__(self, node: Node, robot: str, max_seconds: float) -> None:
+        """Speak and listen with `node`, which another thread spins; a scene ends after `max_seconds` of simulation."""
+        self._max_seconds = max_seconds
         self._observer = Observer(node, load_contract(robot))
         self._operator = Operator(node, self._observer)
         self._scene = node.create_client(ResetScene, "/sim/reset_scene")
@@ -74,20 +77,20 @@ class Stage:
         observer = self._observer
         return observer.wait(lambda: bool(observer.task.instruction and observer.safety.state_name), timeout)
 
-    def play(self, seed: int) -> RolloutResult:
-        """Play the scene of a seed to its end."""
+    def play(self, seed: int, wanted: str = "") -> RolloutResult:
+        """Play the scene of a seed to its end; `wanted` is what it is prepared for, by default what it suggests."""
         observer = self._observer
-        sentence = self._set_up(seed)
+        sentence = self._set_up(seed, wanted)
         self._operator.arm(READY_LIMIT)
         observer.begin()
         self._operator.say(sentence, READY_LIMIT)
-        target, picked = _named(sentence), ""
+        target, picked = understand(sentence).name, ""
 
         def over() -> bool:
             nonlocal picked
             if observer.task.grasped_object and (observer.task.success or observer.task.grasped_object != target):
                 picked = picked or str(observer.task.grasped_object)
-            return observer.episode.success or observer.episode.seconds > MAX_SECONDS
+            return observer.episode.success or observer.episode.seconds > self._max_seconds
 
         observer.wait(over, WALL_LIMIT)
         detail = str(observer.task.detail)
@@ -96,14 +99,15 @@ class Stage:
         episode = observer.episode
         return RolloutResult(seed, sentence, target, episode.success, picked, episode.chunks, episode.seconds, detail)
 
-    def _set_up(self, seed: int) -> str:
+    def _set_up(self, seed: int, wanted: str) -> str:
         """Bring the arm to rest, put another scene before it, and return the scene's sentence."""
         observer, before = self._observer, stamp_to_seconds(self._observer.task.header.stamp)
         self._operator.say("stop", READY_LIMIT)
         self._operator.disarm()
         if not observer.wait(lambda: observer.safety.state == SafetyStatus.DISARMED, READY_LIMIT):
             raise GraphError(f"the arm was not disarmed: {observer.safety.sentence}")
-        answer = self._operator.call(self._scene, ResetScene.Request(seed=seed), RESET_LIMIT)
+        request = ResetScene.Request(seed=seed, instruction=wanted)
+        answer = self._operator.call(self._scene, request, RESET_LIMIT)
         if not answer.success:
             raise GraphError(f"no scene of seed {seed}: {answer.message}")
 
@@ -114,12 +118,3 @@ class Stage:
         if not observer.wait(judged, READY_LIMIT):
             raise GraphError(f"the simulator does not judge '{answer.instruction}'")
         return str(answer.instruction)
-
-
-def _named(sentence: str) -> str:
-    """Return the name of the object that a sentence of the scene asks for."""
-    for template in PICK_TEMPLATES:
-        before = template.split("{}")[0]
-        if sentence.startswith(before):
-            return sentence[len(before) :]
-    return sentence

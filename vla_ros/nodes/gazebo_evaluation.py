@@ -17,6 +17,7 @@ from vla_ros.evaluation.rollout import RolloutResult
 from vla_ros.nodes.evaluation import Stage
 from vla_ros.nodes.runner import RosLink, free_domain, graph_environment
 from vla_ros.nodes.transitions import GraphError
+from vla_ros.sim.worlds import find_world
 
 UP_LIMIT = 180.0
 """Wall time until Gazebo, the controllers and the graph are up, s."""
@@ -94,7 +95,7 @@ def evaluate_in_gazebo(
     try:
         link = RosLink("vla_ros_evaluation", domain)
         try:
-            stage = Stage(link.node, robot)
+            stage = Stage(link.node, robot, find_world("pick").max_seconds)
             end = time.monotonic() + UP_LIMIT
             while not stage.wait_until_judged(1.0):
                 launch.check()

@@ -100,6 +100,7 @@ class SimNode(ManagedNode):
             )
         names = [camera.name for camera in contract.cameras]
         return SimulatorOptions(
+            world=self.parameter("world", "pick", "what lies on the table: pick or tabletop"),
             seed=self.parameter("seed", 0, "decides the scene"),
             instruction=self.parameter("instruction", "", "task of the scene; empty: the scene's own") or None,
             real_time_factor=factor,

@@ -57,6 +57,9 @@ def choose_precision(wanted: str) -> torch.dtype:
 TRUST_FROM, TRUST_FULL = 0.2, 0.5
 """Probability that the named object is there at which trust begins, and at which it is full."""
 
+MOST_WORDS = 100
+"""A longer vocabulary is not printed."""
+
 GLANCES = 5
 """Trust goes by the best of so many last looks: the hand hides the object for a moment when it grasps."""
 
@@ -105,11 +108,16 @@ class LocalPolicy:
         self._glances.clear()
         if unknown := self._tokenizer.unknown(instruction.text):
             raise InstructionError(
-                f"'{instruction.text}': the policy was not taught {unknown}; it knows: {', '.join(self.bundle.words)}"
+                f"'{instruction.text}': the policy was not taught {unknown}; it knows: {self._words()}"
             )
         tokens = self._tokenizer.encode(instruction.text, self.bundle.sentence_length)
         self._tokens = torch.from_numpy(tokens)[None, None].to(self._device)
         self._instruction = instruction
+
+    def _words(self) -> str:
+        """Return the words that it knows, or how many there are where nobody would read them."""
+        words = self.bundle.words
+        return ", ".join(words) if len(words) <= MOST_WORDS else f"{len(words)} words"
 
     def predict(self, observation: Observation) -> ActionChunk:
         """Return the chunk (horizon, width) for what is seen.

@@ -16,6 +16,7 @@ import mujoco
 
 from vla_ros.errors import SimulationError, VlaError
 from vla_ros.robot.contract import RobotContract
+from vla_ros.sim.worlds import make_cell
 from vla_ros.types import FloatArray, ImageArray
 
 
@@ -47,6 +48,7 @@ class CameraThread:
         contract: RobotContract,
         sizes: Mapping[str, tuple[int, int]],
         deliver: Callable[[Sequence[Frame]], None],
+        world: str = "pick",
     ) -> None:
         """Start the thread and wait until it can render.
 
@@ -54,6 +56,7 @@ class CameraThread:
             contract: Robot whose cameras it renders.
             sizes: Camera to (height, width) px in place of the contract's.
             deliver: Called in the thread with the frames of each snapshot.
+            world: Name in the table of worlds.
 
         Raises:
             SimulationError: when the cell cannot be built or no OpenGL context can be had.
@@ -66,7 +69,9 @@ class CameraThread:
         self._error: Exception | None = None
         self._ready = False
         self.dropped = 0
-        self._thread = threading.Thread(target=self._run, args=(contract, dict(sizes)), name="cameras", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(contract, dict(sizes), world), name="cameras", daemon=True
+        )
         self._thread.start()
         with self._change:
             self._change.wait_for(lambda: self._ready or self._error is not None)
@@ -94,9 +99,9 @@ class CameraThread:
             self._change.notify_all()
         self._thread.join(timeout=5.0)
 
-    def _run(self, contract: RobotContract, sizes: Mapping[str, tuple[int, int]]) -> None:
+    def _run(self, contract: RobotContract, sizes: Mapping[str, tuple[int, int]], world: str) -> None:
         try:
-            cell = Cell(contract, camera_sizes=sizes)
+            cell = make_cell(world, contract, sizes)
             for camera in contract.cameras:
                 cell.render(camera.name)
         except VlaError as error:

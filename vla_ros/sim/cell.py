@@ -6,6 +6,7 @@ One thread at a time: MuJoCo's data and the OpenGL context belong to the thread 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from vla_ros.sim.rendering import CameraRenderer  # isort: skip  (sets the OpenGL back end before mujoco is imported)
 
@@ -16,12 +17,15 @@ from vla_ros.errors import SimulationError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.sim.model import ARM_BITS, OBJECT_BITS, TIMESTEP, build_model, slot_body, slot_geom
-from vla_ros.sim.scene import COLOURS, SHAPES, SceneObject, required_object, sample_scene
+from vla_ros.sim.scene import COLOURS, SHAPES, SceneObject, Shape, required_object, sample_scene
 from vla_ros.sim.tasks import LIFT_HEIGHT, TaskStatus, judge_pick, named_object, pick_instruction
 from vla_ros.types import FloatArray, ImageArray, RobotState
 
 START_SPREAD = 0.08
 """Each arm joint starts within this of its home position, rad."""
+
+PROGRESS_REACH = 0.4
+"""Further than this from its target, m, an arm has made no progress."""
 
 SETTLE_TIME = 0.3
 """Objects fall to rest for so long before a scene begins, s."""
@@ -34,7 +38,7 @@ class Cell:
         """Build the cell of a robot; `camera_sizes` maps a camera to (height, width) in place of the contract's."""
         self.contract = contract
         self.kinematics = Kinematics(contract)
-        self.model = build_model(contract)
+        self.model = self._build()
         self.data = mujoco.MjData(self.model)
         self.objects: tuple[SceneObject, ...] = ()
         self.instruction = ""
@@ -55,6 +59,9 @@ class Cell:
         self._table_rgba = self.model.geom("table").rgba.copy()
         self.reset(0)
 
+    def _build(self) -> mujoco.MjModel:
+        return build_model(self.contract)
+
     @property
     def time(self) -> float:
         """Simulation time, s: a whole number of physics steps; a scene begins at SETTLE_TIME, never at zero."""
@@ -71,37 +78,58 @@ class Cell:
             SimulationError: when the instruction names nothing that the cell has.
         """
         rng = np.random.default_rng(seed)
+        scene, sentence = self._draw_scene(rng, instruction)  # what cannot be drawn leaves everything as it was
         mujoco.mj_resetData(self.model, self.data)
-        self.objects = sample_scene(rng, required=required_object(instruction))
-        chosen = self.objects[int(rng.integers(len(self.objects)))].name
-        self.place(self.objects)
+        self._set_scene(scene)
         self._vary_looks(rng)
+        self._take_start(rng, START_SPREAD)
+        self._rest = [float(self._object_position(slot)[2]) for slot in range(len(self.objects))]
+        self.instruction = sentence
+        return self.instruction
+
+    def _draw_scene(self, rng: np.random.Generator, instruction: str | None) -> tuple[Any, str]:
+        """Return what will lie on the table, as `_set_scene` takes it, and what is asked for."""
+        objects = sample_scene(rng, required=required_object(instruction))
+        chosen = objects[int(rng.integers(len(objects)))].name
+        return objects, instruction or pick_instruction(chosen)
+
+    def _set_scene(self, scene: Any) -> None:  # noqa: ANN401 (each world has its own)
+        """Put the objects on the table."""
+        self.objects = scene
+        self.place(scene)
+
+    def _take_start(self, rng: np.random.Generator, spread: float) -> None:
+        """Bring the arm to within `spread` rad of home, open the gripper, and let everything fall to rest."""
         joints = self.contract.joints
-        start = joints.home + rng.uniform(-START_SPREAD, START_SPREAD, joints.count)
+        start = joints.home + rng.uniform(-spread, spread, joints.count)
         self.data.qpos[self._arm] = np.clip(start, joints.lower, joints.upper)
         self.command(self.data.qpos[self._arm], self.contract.gripper.max_opening)
         self.data.qpos[self._fingers] = self.contract.gripper.open
         mujoco.mj_forward(self.model, self.data)
         self._steps = 0
         self.step(SETTLE_TIME)
-        self._rest = [float(self._object_position(slot)[2]) for slot in range(len(self.objects))]
-        self.instruction = instruction or pick_instruction(chosen)
-        return self.instruction
 
     def place(self, objects: tuple[SceneObject, ...]) -> None:
         """Put `objects` on the table, one a slot, and hide the rest of each slot."""
         for slot, item in enumerate(objects):
-            for name in SHAPES:
-                geom = self.model.geom(slot_geom(slot, name))
-                shown = name == item.shape
-                geom.rgba[:] = (*COLOURS[item.colour], 1.0) if shown else 0.0
-                geom.contype[:] = OBJECT_BITS if shown else 0
-                geom.conaffinity[:] = (ARM_BITS | OBJECT_BITS) if shown else 0
-            address = self.model.joint(slot_body(slot)).qposadr[0]
-            height = SHAPES[item.shape].half_height + 0.002
-            self.data.qpos[address : address + 7] = [
-                *item.position, height, np.cos(item.yaw / 2), 0.0, 0.0, np.sin(item.yaw / 2)
-            ]  # fmt: skip
+            self._show(slot, item, SHAPES, COLOURS[item.colour])
+
+    def _show(self, slot: int, item: SceneObject, shapes: Mapping[str, Shape], rgb: tuple[float, float, float]) -> None:
+        """Let a slot be `item`, one of `shapes`, where it stands."""
+        for name in shapes:
+            geom = self.model.geom(slot_geom(slot, name))
+            shown = name == item.shape
+            geom.rgba[:] = (*rgb, 1.0) if shown else 0.0
+            geom.contype[:] = OBJECT_BITS if shown else 0
+            geom.conaffinity[:] = (ARM_BITS | OBJECT_BITS) if shown else 0
+        self._put(slot_body(slot), item, shapes[item.shape].half_height + 0.002)
+
+    def _put(self, body: str, item: SceneObject, height: float) -> None:
+        """Let a body stand at the place of `item`, its origin `height` m above the table."""
+        address = self.model.joint(body).qposadr[0]
+        self.data.qpos[address : address + 7] = [
+            *item.position, height, np.cos(item.yaw / 2), 0.0, 0.0, np.sin(item.yaw / 2)
+        ]  # fmt: skip
 
     def _vary_looks(self, rng: np.random.Generator) -> None:
         """Change light, table and camera a little, so that no policy learns one picture by heart."""
@@ -194,6 +222,10 @@ class Cell:
         """The object that the current instruction names."""
         return named_object(self.instruction, self.objects)
 
+    def handled(self) -> str:
+        """Return the name of the object that the arm has done something with, or "": here the one it has lifted."""
+        return self.lifted()
+
     def lifted(self) -> str:
         """Return the name of the object held above the table by both fingers, or ""."""
         held = self.grasped()
@@ -207,6 +239,17 @@ class Cell:
         target = self.target
         slot = self.objects.index(target)
         return judge_pick(target, float(self._object_position(slot)[2]) - self._rest[slot], self.grasped())
+
+    def progress(self) -> float:
+        """Return how far the task has come, 0 to 1, also before anything is held: what a judge of clips goes by.
+
+        The first half is the tool's way to the target, counted over the last `PROGRESS_REACH` m of it.
+        """
+        status = self.task_status()
+        slot = self.objects.index(self.target)
+        way = self._object_position(slot) - self.state().end_effector.position
+        near = max(0.0, 1.0 - float(np.linalg.norm(way)) / PROGRESS_REACH)
+        return max(0.5 * near, status.progress)
 
     def close(self) -> None:
         """Free the renderers."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vla_ros.actions.decoding import PoseTrajectory, decode, encode
 from vla_ros.actions.rotations import slerp
 from vla_ros.data.episodes import Episode
+from vla_ros.errors import SimulationError
 from vla_ros.perception.geometry import resize_for_policy
 from vla_ros.robot.contract import RobotContract
 from vla_ros.sim.cell import Cell
@@ -39,7 +42,8 @@ class CollectionOptions:
         disturbance_size: Standard deviation of the offset it adds to where the tool goes, m.
         switch: Chance that an episode asks for another object in the middle.
         learner_share: Chance that a step is driven by the learner, where there is one.
-        hold_steps: Steps recorded after the object is up.
+        hold_steps: Steps recorded after the task is done.
+        record_learner: Record the learner's chunks (`driven`) and how far the judge sees the task (`progress`), too.
     """
 
     max_steps: int = 60
@@ -48,6 +52,7 @@ class CollectionOptions:
     switch: float = 0.15
     learner_share: float = 1.0
     hold_steps: int = 4
+    record_learner: bool = False
 
 
 def policy_images(cell: Cell, contract: RobotContract) -> dict[str, ImageArray]:
@@ -63,19 +68,28 @@ class Collector:
 
     def __init__(self, contract: RobotContract, options: CollectionOptions, learner: Learner | None = None) -> None:
         """Build a cell of its own."""
+        if options.record_learner and (learner is None or options.learner_share < 1.0):
+            raise SimulationError("record_learner needs a learner that drives every step (learner_share 1)")
         self.contract, self.options, self.learner = contract, options, learner
-        self.cell = Cell(contract)
+        self.cell = self._make_cell()
+
+    def _make_cell(self) -> Cell:
+        return Cell(self.contract)
+
+    def _begin(self) -> None:
+        """Let the arm's follower start where the arm is, undisturbed."""
+        self._follower = PoseFollower(self.contract, self.cell.kinematics, self.cell.state().joint_positions)
+        self._disturbance = (0, np.zeros(3), 0.0)
 
     def collect(self, seed: int) -> Episode:
         """Play one episode; `Episode.success` says whether the object asked for last was picked up."""
         rng = np.random.default_rng([seed, 1])
         self.cell.reset(seed)
-        self._follower = PoseFollower(self.contract, self.cell.kinematics, self.cell.state().joint_positions)
+        self._begin()
         names = [item.name for item in self.cell.objects]
         asked = names.index(named_object(self.cell.instruction, self.cell.objects).name)
         switch_at = int(rng.integers(4, 18)) if rng.random() < self.options.switch else -1
         rows: list[dict[str, object]] = []
-        disturbed, offset, forced = 0, np.zeros(3), 0.0
         after = 0
         for step in range(self.options.max_steps):
             if step == switch_at:
@@ -86,17 +100,20 @@ class Collector:
             after = after + 1 if self.cell.task_status().success else 0
             if after > self.options.hold_steps:
                 break
-            if disturbed == 0 and rng.random() < self.options.disturbance:
-                disturbed = int(rng.integers(2, 6))
-                offset = rng.normal(0.0, self.options.disturbance_size, 3) * (1.0, 1.0, 0.6)
-                forced = float(rng.choice([-1.0, -1.0, 0.0, 1.0]))
-            trajectory = self._chosen(plans[asked], rng)
-            if disturbed > 0:
-                disturbed -= 1
-                trajectory = self._disturb(trajectory, offset, forced)
-            self._execute(trajectory)
-        arrays = {key: np.stack([np.asarray(row[key]) for row in rows]) for key in rows[0]}
+            self._execute(self._disturbed(plans[asked], rng))
+            self._note_learner(row)
+        arrays = self._gather(rows)
         return Episode(seed, self.cell.task_status().success, arrays | {"names": np.array(names)})
+
+    def _note_learner(self, row: dict[str, object]) -> None:
+        if self.options.record_learner:
+            row["driven"], row["progress"] = self._driven.astype(np.float32), np.float32(self._progress)
+
+    def _gather(self, rows: list[dict[str, object]]) -> dict[str, NDArray[Any]]:
+        """Return the rows as arrays; where the learner is recorded, without a last row in which it did nothing."""
+        if self.options.record_learner:
+            rows = [row for row in rows if "driven" in row]
+        return {key: np.stack([np.asarray(row[key]) for row in rows]) for key in rows[0]}
 
     def _label(self, asked: int) -> tuple[dict[str, object], list[PoseTrajectory]]:
         """Return one row of the episode and the expert's plan for every object."""
@@ -136,9 +153,20 @@ class Collector:
         state = self.cell.state()
         observation = Observation(self._images, state, Instruction(self.cell.instruction), state.stamp)
         actions = self.learner(observation)
+        self._driven, self._progress = actions, self.cell.progress()
         return decode(actions, self.contract.action, state.end_effector, self.contract.gripper.max_opening)
 
-    def _disturb(self, trajectory: PoseTrajectory, offset: FloatArray, forced: float) -> PoseTrajectory:
+    def _disturbed(self, expert: PoseTrajectory, rng: np.random.Generator) -> PoseTrajectory:
+        """Return what is carried out: the expert's or the learner's plan, now and then disturbed for a few steps."""
+        left, offset, forced = self._disturbance
+        if left == 0 and rng.random() < self.options.disturbance:
+            left = int(rng.integers(2, 6))
+            offset = rng.normal(0.0, self.options.disturbance_size, 3) * (1.0, 1.0, 0.6)
+            forced = float(rng.choice([-1.0, -1.0, 0.0, 1.0]))
+        trajectory = self._chosen(expert, rng)
+        if left == 0:
+            return trajectory
+        self._disturbance = (left - 1, offset, forced)
         positions = trajectory.positions + offset * 0.5
         box = self.contract.cartesian
         positions = np.clip(positions, box.workspace_lower + np.array([0.0, 0.0, 0.008]), box.workspace_upper)

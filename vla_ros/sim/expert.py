@@ -78,15 +78,14 @@ def plan(scene: GraspScene, horizon: int, period: float, max_opening: float, gri
     holds_other = scene.holds_other
     positions, openings = [], []
     for _ in range(horizon):
-        goal, open_gripper = _rule(tool, opening, target, scene.width, holds, holds_other, max_opening)
-        step = _bounded(goal - tool)
+        goal, open_gripper = grasp_rule(tool, opening, target, scene.width, holds, holds_other, max_opening)
+        step = bounded_step(goal - tool)
         tool = tool + step
         if holds:
             target = target + step
         change = gripper_speed * period
         opening = min(opening + change, max_opening) if open_gripper else max(opening - change, 0.0)
-        grips = not open_gripper and _at_grasp(tool, target, 2.0) and opening <= scene.width
-        if holds or grips:
+        if holds or grips(tool, target, opening, scene.width, open_gripper):
             opening = max(opening, scene.width)
             holds = not open_gripper
         holds_other = holds_other and not open_gripper
@@ -95,7 +94,7 @@ def plan(scene: GraspScene, horizon: int, period: float, max_opening: float, gri
     return PoseTrajectory(np.stack(positions), np.tile(TOOL_DOWN, (horizon, 1)), np.array(openings))
 
 
-def _rule(
+def grasp_rule(
     tool: FloatArray, opening: float, target: FloatArray, width: float, holds: bool, holds_other: bool,
     max_opening: float,
 ) -> tuple[FloatArray, bool]:  # fmt: skip
@@ -121,11 +120,17 @@ def _rule(
     return target, True
 
 
+def grips(tool: FloatArray, target: FloatArray, opening: float, width: float, open_gripper: bool) -> bool:
+    """Say whether closing fingers that have come to `opening` m have the target between them."""
+    return not open_gripper and _at_grasp(tool, target, 2.0) and opening <= width
+
+
 def _at_grasp(tool: FloatArray, target: FloatArray, slack: float) -> bool:
     return bool(np.linalg.norm(tool - target) < slack * NEAR)
 
 
-def _bounded(way: FloatArray) -> FloatArray:
+def bounded_step(way: FloatArray) -> FloatArray:
+    """Return the step of one row towards a goal that lies `way` (3,) m from the tool."""
     length = float(np.linalg.norm(way))
     if length < 1e-9:
         return way

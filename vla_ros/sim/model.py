@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import mujoco
@@ -10,7 +11,7 @@ import numpy as np
 import vla_ros.sim.rendering  # noqa: F401  (sets the OpenGL back end before mujoco is imported)
 from vla_ros.errors import SimulationError
 from vla_ros.robot.contract import RobotContract
-from vla_ros.sim.scene import SHAPES
+from vla_ros.sim.scene import SHAPES, Shape
 
 SLOTS = 3
 """How many objects a scene can hold."""
@@ -49,8 +50,17 @@ def _look_at(position: tuple[float, ...], target: tuple[float, ...], right: tupl
     return [*x, *np.cross(backward, x)]
 
 
-def build_model(contract: RobotContract) -> mujoco.MjModel:
+def build_model(
+    contract: RobotContract, shapes: Mapping[str, Shape] = SHAPES, slots: int = SLOTS,
+    furnish: Callable[[mujoco.MjSpec], None] | None = None,
+) -> mujoco.MjModel:  # fmt: skip
     """Compile the cell for a robot.
+
+    Args:
+        contract: The robot.
+        shapes: What each slot can show.
+        slots: How many objects there can be.
+        furnish: Adds what else stands in the cell.
 
     Raises:
         SimulationError: when the URDF lacks what the contract names, or MuJoCo refuses it.
@@ -66,8 +76,10 @@ def build_model(contract: RobotContract) -> mujoco.MjModel:
         _set_options(spec)
         _prepare_arm(spec, contract)
         _add_table(spec)
-        for slot in range(SLOTS):
-            _add_slot(spec, slot)
+        for slot in range(slots):
+            _add_slot(spec, slot, shapes)
+        if furnish is not None:
+            furnish(spec)
         _add_cameras(spec, contract)
         return spec.compile()
     except (ValueError, KeyError) as error:
@@ -131,7 +143,7 @@ def _add_table(spec: mujoco.MjSpec) -> None:
                    rgba=list(FLOOR["rgba"]), contype=OBJECT_BITS, conaffinity=OBJECT_BITS)  # fmt: skip
 
 
-def _add_slot(spec: mujoco.MjSpec, slot: int) -> None:
+def _add_slot(spec: mujoco.MjSpec, slot: int, shapes: Mapping[str, Shape]) -> None:
     body = spec.worldbody.add_body(name=slot_body(slot), pos=[0.5, 0.1 * slot, 0.05])
     body.add_freejoint(name=slot_body(slot))
     body.explicitinertial = True
@@ -139,7 +151,7 @@ def _add_slot(spec: mujoco.MjSpec, slot: int) -> None:
     body.ipos, body.iquat = [0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]
     types = {"box": mujoco.mjtGeom.mjGEOM_BOX, "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER,
              "sphere": mujoco.mjtGeom.mjGEOM_SPHERE}  # fmt: skip
-    for name, shape in SHAPES.items():
+    for name, shape in shapes.items():
         body.add_geom(name=slot_geom(slot, name), type=types[shape.geom], size=list(shape.size), mass=0.0,
                       contype=OBJECT_BITS, conaffinity=ARM_BITS | OBJECT_BITS, rgba=[0.0] * 4, condim=6,
                       friction=[1.2, 0.02, 0.002])  # fmt: skip

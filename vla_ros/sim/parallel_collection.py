@@ -1,63 +1,141 @@
-"""Collects episodes in several processes, each with a cell of its own."""
+"""Collects episodes in several processes, each with its own cell, and keeps a ledger of what became of each seed."""
 
 from __future__ import annotations
 
+import json
 import multiprocessing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vla_ros.data.episodes import EpisodeWriter
-from vla_ros.robot.contract import load_contract
-from vla_ros.sim.collection import CollectionOptions, Collector
+from vla_ros.errors import VlaError
+from vla_ros.robot.contract import RobotContract, load_contract
+from vla_ros.sim.collection import CollectionOptions, Collector, Learner
+from vla_ros.sim.worlds import make_collector
+
+LEDGER_FILE = "ledger.jsonl"
+"""One line a finished seed, failures included: what makes an interrupted collection go on where it stopped."""
+
+MakeLearner = Callable[[RobotContract], Learner]
+"""Builds a learner in each process; must be picklable."""
 
 
 @dataclass(frozen=True)
 class EpisodeReport:
-    """What became of one seed: whether the expert succeeded, how long the episode is, whether it was stored."""
+    """What became of one seed.
+
+    Attributes:
+        seed: Of the episode.
+        success: Whether what was asked for last was done.
+        steps: How long the episode is.
+        stored: Whether it was stored.
+        task: What kind of task it began with, e.g. "pick".
+    """
 
     seed: int
     success: bool
     steps: int
     stored: bool
+    task: str
+
+
+@dataclass(frozen=True)
+class CollectionJob:
+    """What is collected.
+
+    Attributes:
+        robot: Name or path of the robot contract.
+        world: Name in the table of worlds.
+        options: How episodes are made.
+        folder: Where they are stored.
+        keep_failures: Whether episodes in which the task was not done are stored too: DAgger learns from those.
+        learner: Builds who drives in place of the expert, for a share of the steps.
+    """
+
+    robot: str
+    world: str
+    options: CollectionOptions
+    folder: Path
+    keep_failures: bool = False
+    learner: MakeLearner | None = None
 
 
 _collector: Collector
 _writer: EpisodeWriter
-_keep_failures = False
+_job: CollectionJob
 
 
-def _start(robot: str, options: CollectionOptions, folder: Path, keep_failures: bool) -> None:
-    global _collector, _writer, _keep_failures
-    contract = load_contract(robot)
-    _collector = Collector(contract, options)
-    _writer = EpisodeWriter(folder, contract.action, {"expert": "vla_ros.sim.expert", "options": asdict(options)})
-    _keep_failures = keep_failures
+def _start(job: CollectionJob) -> None:
+    global _collector, _writer, _job
+    contract = load_contract(job.robot)
+    learner = job.learner(contract) if job.learner is not None else None
+    _collector = make_collector(job.world, contract, job.options, learner)
+    source = {"expert": "vla_ros.sim", "world": job.world, "options": asdict(job.options)}
+    _writer = EpisodeWriter(job.folder, contract.action, source)
+    _job = job
 
 
 def _collect(seed: int) -> EpisodeReport:
     episode = _collector.collect(seed)
-    stored = episode.success or _keep_failures
+    stored = episode.success or _job.keep_failures
     if stored:
         _writer.write(episode)
-    return EpisodeReport(seed, episode.success, len(episode), stored)
+    first = str(episode.arrays["names"][0])
+    task = first.split("|")[0] if "|" in first else _job.world
+    return EpisodeReport(seed, episode.success, len(episode), stored, task)
 
 
-def collect_in_parallel(
-    robot: str, seeds: Iterable[int], options: CollectionOptions, folder: Path, processes: int,
-    keep_failures: bool = False,
-) -> Iterator[EpisodeReport]:  # fmt: skip
-    """Collect one episode a seed into `folder` and yield a report of each as it ends, in no fixed order.
+def collect_in_parallel(job: CollectionJob, seeds: Iterable[int], processes: int) -> Iterator[EpisodeReport]:
+    """Collect one episode a seed and yield a report of each as it ends, in no fixed order.
+
+    Seeds that the ledger of the folder knows are not collected again: their reports come first.
 
     Args:
-        robot: Name or path of the robot contract.
+        job: What to collect.
         seeds: One episode each; the same seed always gives the same episode.
-        options: How episodes are made.
-        folder: Where they are stored.
         processes: How many processes work at once.
-        keep_failures: Whether episodes in which the expert failed are stored too.
+
+    Raises:
+        VlaError: when the ledger cannot be read.
     """
+    seeds = list(seeds)
+    known = read_ledger(job.folder)
+    yield from (known[seed] for seed in seeds if seed in known)
+    missing = [seed for seed in seeds if seed not in known]
+    if not missing:
+        return
+    job.folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")  # an OpenGL context does not survive a fork
-    arguments = (robot, options, folder, keep_failures)
-    with context.Pool(processes, initializer=_start, initargs=arguments) as pool:
-        yield from pool.imap_unordered(_collect, seeds)
+    with (
+        (job.folder / LEDGER_FILE).open("a", encoding="utf-8") as ledger,
+        context.Pool(min(processes, len(missing)), initializer=_start, initargs=(job,)) as pool,
+    ):
+        for report in pool.imap_unordered(_collect, missing):
+            ledger.write(json.dumps(asdict(report)) + "\n")
+            ledger.flush()
+            yield report
+
+
+def read_ledger(folder: Path) -> dict[int, EpisodeReport]:
+    """Return the report of each seed that is finished; a last line that was cut off counts as not written.
+
+    Raises:
+        VlaError: naming a line in the middle that is not a report.
+    """
+    path = folder / LEDGER_FILE
+    if not path.exists():
+        return {}
+    lines = path.read_text(encoding="utf-8").split("\n")
+    reports = {}
+    for number, line in enumerate(lines):
+        if not line:
+            continue
+        try:
+            report = EpisodeReport(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            if number == len(lines) - 1:
+                break
+            raise VlaError(f"{path}, line {number + 1}, is no report of an episode: {error}") from error
+        reports[report.seed] = report
+    return reports

@@ -22,11 +22,11 @@ import numpy as np
 from vla_ros.errors import InstructionError, VlaError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.sim.cameras import CameraThread, Frame, Snapshot
-from vla_ros.sim.cell import Cell
 from vla_ros.sim.controller import TrajectoryController, TrajectoryError, TrajectoryPoint
 from vla_ros.sim.lockstep import LockstepGate
 from vla_ros.sim.model import TIMESTEP
 from vla_ros.sim.tasks import TaskStatus
+from vla_ros.sim.worlds import make_cell
 from vla_ros.types import RobotState
 
 CONTROL_PERIOD = 0.01
@@ -56,6 +56,7 @@ class SimulatorOptions:
     """What a simulation is run with.
 
     Attributes:
+        world: Name in the table of worlds.
         seed: Decides the scene.
         instruction: Task that the scene is prepared for; None lets the scene choose.
         real_time_factor: Simulated seconds a second, as far as the machine can.
@@ -64,6 +65,7 @@ class SimulatorOptions:
         camera_rates: Camera to frames a simulated second in place of the contract's.
     """
 
+    world: str = "pick"
     seed: int = 0
     instruction: str | None = None
     real_time_factor: float = 1.0
@@ -118,13 +120,13 @@ class Simulator:
         self._announce: tuple[int, Callable[[], None]] = (0, lambda: None)
         self.missed_ticks = 0
         self._rates = {c.name: c.rate_hz for c in contract.cameras} | dict(options.camera_rates)
-        self._cell = Cell(contract)
+        self._cell = make_cell(options.world, contract)
         hold = contract.controllers.command_timeout
         joints = contract.joints
         self._arm = TrajectoryController(joints.names, joints.home, hold, velocity_limits=joints.velocity)
         self._gripper = TrajectoryController(contract.gripper.names, np.zeros(len(contract.gripper.names)), hold)
         self._load_scene(options.seed, options.instruction)
-        self._cameras = CameraThread(contract, options.camera_sizes, outputs.frames)
+        self._cameras = CameraThread(contract, options.camera_sizes, outputs.frames, options.world)
         self._thread = threading.Thread(target=self._guarded_loop, name="physics", daemon=True)
         self._thread.start()
 

@@ -2,27 +2,74 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from vla_ros.actions.specification import ActionSpecification
+from vla_ros.language.tokenizer import WordTokenizer
 from vla_ros.models.build import build_model
-from vla_ros.models.checkpoint import PolicyBundle, save_checkpoint
+from vla_ros.models.checkpoint import PolicyBundle, load_checkpoint, save_checkpoint
+from vla_ros.models.contract import ModelInput, ModelTarget, VlaModel
 from vla_ros.models.options import model_values
 from vla_ros.models.published import load_published
 from vla_ros.robot.contract import RobotContract
-from vla_ros.training.dataset import SENTENCE_LENGTH, PickDataset
-from vla_ros.training.loop import LoopOptions, TrainingLoop, TrainingRecord
+from vla_ros.training.adaptation import Adaptation, adapt, merge_lora
+from vla_ros.training.dataset import Statistics
+from vla_ros.training.loop import LoopOptions, Objective, TrainingLoop, TrainingRecord, has_state
+from vla_ros.training.source import SeededBatches
+from vla_ros.training.word_vectors import describe_words
+
+
+class Demonstrations(Protocol):
+    """Recorded steps, and what is known of them."""
+
+    cameras: tuple[str, ...]
+    count: int
+    episodes: int
+    sentence_length: int
+    specification: ActionSpecification
+    tokenizer: WordTokenizer
+    statistics: Statistics
+
+    def rows(self, generators: Sequence[np.random.Generator]) -> tuple[ModelInput, ModelTarget]:
+        """Return one row a generator."""
+        ...
+
+
+@dataclass(frozen=True)
+class CloningOptions:
+    """How a network is trained on demonstrations.
+
+    Attributes:
+        loop: Options of the loop.
+        batch: Steps of the data set an update.
+        seed: Of weights and batches.
+        model_options: Size of the network, lines of its configuration and published backbones; see `model_values`.
+        adaptation: Fine-tuning that leaves most weights as they are; needs `start_from`.
+        start_from: A checkpoint to begin with; its normalisers and words are kept, so that they still fit.
+        resume: Continue where the folder of the checkpoint stopped.
+        notes: Said in the checkpoint about its training.
+    """
+
+    loop: LoopOptions
+    batch: int
+    seed: int = 0
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    adaptation: Adaptation = field(default_factory=Adaptation)
+    start_from: Path | None = None
+    resume: bool = False
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def train_policy(
-    dataset: PickDataset, contract: RobotContract, model: str, out: Path, options: LoopOptions, *,
-    batch: int, seed: int, device: torch.device, resume: bool = False, notes: Mapping[str, Any] | None = None,
-    start_from: Path | None = None, report: Callable[[TrainingRecord], None] | None = None,
-    model_options: Mapping[str, Any] | None = None,
+    dataset: Demonstrations, contract: RobotContract, model: str, out: Path, options: CloningOptions,
+    device: torch.device, report: Callable[[TrainingRecord], None] | None = None, objective: Objective | None = None,
 ) -> float:  # fmt: skip
     """Train the network called `model` and write its checkpoint to `out`; returns the last loss.
 
@@ -31,36 +78,53 @@ def train_policy(
         contract: The robot; travels inside the checkpoint.
         model: Name in the table of models.
         out: Folder of the checkpoint and of the state to resume from.
-        options: Of the loop.
-        batch: Steps of the data set an update.
-        seed: Of weights and batches.
+        options: See there.
         device: Where to compute.
-        resume: Continue from `out` where it stopped.
-        notes: Said in the checkpoint about its training.
-        start_from: A checkpoint whose weights to begin with; its normalisers are kept, so that they still fit.
-        report: Called every 50 updates.
-        model_options: Size of the network, lines of its configuration, and published backbones, see `model_values`.
+        report: Called now and then.
+        objective: What to make small; by default what the network itself defines.
     """
-    torch.manual_seed(seed)
-    bundle, sources = _bundle(dataset, contract, model, notes or {}, model_options or {})
-    network = build_model(model, bundle.model_config)
-    if sources and start_from is None and not resume:
-        load_published(network, sources, bundle.words)
-    if start_from is not None:
-        bundle = _continue_from(start_from, network, dataset, bundle)
-    loop = TrainingLoop(network, options, device)
-    if resume:
+    torch.manual_seed(options.seed)
+    bundle, sources = make_bundle(dataset, contract, model, options.model_options, options.notes)
+    if options.start_from is not None:
+        network, bundle = _continue_from(options.start_from, dataset, bundle)
+    else:
+        network = build_model(model, bundle.model_config)
+        if not (options.resume and has_state(out)):  # a saved state brings weights and word vectors of its own
+            _give_what_is_known(network, sources, bundle.words)
+    layers = adapt(network, options.adaptation)
+    loop = TrainingLoop(network, options.loop, device, objective)
+    if options.resume:
         loop.resume(out)
-    rng = np.random.default_rng([seed, loop.step])
-    loss = loop.run(dataset.batches(batch, rng), out, report)
-    save_checkpoint(out, loop.averaged, bundle)
+    loss = loop.run(SeededBatches(dataset, options.batch, options.seed), out, report)
+    if loop.is_main:
+        save_checkpoint(out, *finished(loop.averaged, bundle, options.adaptation, layers))
     return loss
 
 
-def _bundle(
-    dataset: PickDataset, contract: RobotContract, model: str, notes: Mapping[str, Any], options: Mapping[str, Any]
-) -> tuple[PolicyBundle, dict[str, str]]:
-    """Return all but the weights, and the sources of published weights by the lines that name them."""
+def _give_what_is_known(network: Any, sources: Mapping[str, str], words: Sequence[str]) -> None:  # noqa: ANN401 (any network)
+    """Give a new network its published weights, and the descriptions of words where it takes them."""
+    if sources:
+        load_published(network, sources, words)
+    if hasattr(network, "set_word_vectors"):
+        network.set_word_vectors(describe_words(words, network.config.word_width))
+
+
+def finished(
+    network: VlaModel, bundle: PolicyBundle, adaptation: Adaptation, layers: Sequence[str]
+) -> tuple[VlaModel, PolicyBundle]:
+    """Return what goes into the checkpoint: low-rank changes merged, adapters named."""
+    if adaptation.method == "lora":
+        return merge_lora(copy.deepcopy(network)), bundle  # type: ignore[return-value]
+    if adaptation.method == "adapters":
+        adapters = {"layers": list(layers), "width": adaptation.rank}
+        return network, replace(bundle, model_config={**bundle.model_config, "adapters": adapters})
+    return network, bundle
+
+
+def make_bundle(
+    dataset: Demonstrations, contract: RobotContract, model: str, options: Mapping[str, Any], notes: Mapping[str, Any],
+) -> tuple[PolicyBundle, dict[str, str]]:  # fmt: skip
+    """Return all that a checkpoint needs beside the weights, and the sources of published weights by their lines."""
     sizes = {c.name: (c.policy_height, c.policy_width) for c in contract.cameras if c.name in dataset.cameras}
     needed = {
         "cameras": sizes,
@@ -68,27 +132,26 @@ def _bundle(
         "state_width": int(dataset.statistics.state.mean.shape[0]),
         "horizon": dataset.specification.horizon,
     }
-    config, sources = model_values(model, needed, options, SENTENCE_LENGTH)
+    config, sources = model_values(model, needed, options, dataset.sentence_length)
     statistics = dataset.statistics
     bundle = PolicyBundle(
         model=model, model_config=config, specification=dataset.specification, position=statistics.position,
         rotation=statistics.rotation, state=statistics.state, words=dataset.tokenizer.words,
-        sentence_length=SENTENCE_LENGTH, contract=contract.text,
+        sentence_length=dataset.sentence_length, contract=contract.text,
         training={**notes, **({"published": sources} if sources else {})},
     )  # fmt: skip
     return bundle, sources
 
 
-def _continue_from(folder: Path, network: torch.nn.Module, dataset: PickDataset, bundle: PolicyBundle) -> PolicyBundle:
-    from dataclasses import replace
-
-    from vla_ros.models.checkpoint import load_checkpoint
-    from vla_ros.training.dataset import Statistics
-
-    earlier, before = load_checkpoint(folder, torch.device("cpu"))
-    network.load_state_dict(earlier.state_dict())
+def _continue_from(folder: Path, dataset: Demonstrations, bundle: PolicyBundle) -> tuple[VlaModel, PolicyBundle]:
+    """Return the network of a checkpoint, ready to learn, and let the data set use its normalisers and words."""
+    network, before = load_checkpoint(folder, torch.device("cpu"))
     dataset.statistics = Statistics(before.position, before.rotation, before.state)
-    return replace(bundle, position=before.position, rotation=before.rotation, state=before.state)
+    dataset.tokenizer = WordTokenizer(before.words)
+    return network.requires_grad_(True), replace(
+        bundle, model=before.model, model_config=before.model_config, position=before.position,
+        rotation=before.rotation, state=before.state, words=before.words,
+    )  # fmt: skip
 
 
 def curve_picture(records: Sequence[TrainingRecord], path: Path) -> None:
@@ -98,17 +161,16 @@ def curve_picture(records: Sequence[TrainingRecord], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 4.5), dpi=110)
+    figure, axes = plt.subplots(figsize=(9, 4.5), dpi=110)
     steps = [r.step for r in records]
     axes.plot(steps, [r.loss for r in records], color="black", linewidth=1.6, label="all")
-    for name in records[0].parts if records else ():
-        axes.plot(steps, [r.parts[name] for r in records], linewidth=0.9, label=name)
+    colours = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
+    for number, name in enumerate(records[0].parts if records else ()):
+        colour = colours[number % len(colours)]
+        axes.plot(steps, [r.parts[name] for r in records], linewidth=0.9, color=colour, label=name)
     axes.set(xlabel="update", ylabel="loss", yscale="log", title="Training")
     axes.grid(alpha=0.3)
-    axes.legend(ncols=2, fontsize=8)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))  # beside the curves, which cross all over
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)
-
-
-__all__: Sequence[str] = ("curve_picture", "train_policy")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +15,12 @@ from vla_ros.actions.normaliser import Normaliser
 from vla_ros.actions.specification import ActionSpecification
 from vla_ros.data.episodes import read_episodes, read_specification
 from vla_ros.errors import VlaError
+from vla_ros.language.commands import Act, Command
 from vla_ros.language.tokenizer import WordTokenizer, split_words
 from vla_ros.models.contract import ModelInput, ModelTarget
 from vla_ros.policies.local import proprioception
+from vla_ros.training.concepts import concept_columns
+from vla_ros.training.pictures import varied
 from vla_ros.types import Pose
 
 SENTENCE_LENGTH = 10
@@ -58,7 +62,8 @@ class PickDataset:
         folders = list(folders)
         self.cameras = tuple(cameras)
         self.templates, self.kinds = tuple(templates), tuple(absent)
-        self.specification = _one_specification(folders)
+        self.sentence_length = SENTENCE_LENGTH
+        self.specification = one_specification(folders)
         rows: dict[str, list[NDArray[np.generic]]] = {}
         names: list[tuple[str, ...]] = []
         keys = ["actions", "target", "asked", *(f"image_{c}" for c in self.cameras),
@@ -68,7 +73,7 @@ class PickDataset:
             for episode in read_episodes(folder):
                 for key in keys:
                     rows.setdefault(key, []).append(episode.arrays[key])
-                rows.setdefault("state", []).append(_states(episode.arrays))
+                rows.setdefault("state", []).append(recorded_states(episode.arrays))
                 names += [tuple(str(n) for n in episode.arrays["names"])] * len(episode)
                 self.episodes += 1
         if not names:
@@ -83,33 +88,33 @@ class PickDataset:
         self.statistics = Statistics(
             position=Normaliser.fit(actions[..., :3], floor=1e-3),
             rotation=Normaliser.fit(actions[..., 3:6], floor=1e-2),
-            state=self._fit_state(),
+            state=state_statistics(self._rows["state"]),
         )
-
-    def _fit_state(self) -> Normaliser:
-        state = Normaliser.fit(self._rows["state"], floor=1e-2)
-        # Tool and target share one scale, so that a difference of normalised places is a way in metres.
-        mean, deviation = state.mean.copy(), state.deviation.copy()
-        deviation[:3] = 0.1
-        return Normaliser(mean, deviation)
-
-    def batches(self, size: int, rng: np.random.Generator) -> Iterator[tuple[ModelInput, ModelTarget]]:
-        """Yield batches of `size` steps without end; one state of `rng` always gives the same batches."""
-        while True:
-            yield self.batch(rng.integers(0, self.count, size), rng)
 
     def batch(self, index: NDArray[np.int64], rng: np.random.Generator) -> tuple[ModelInput, ModelTarget]:
         """Return the steps `index`, each with a sentence for every object on the table and one for an absent one."""
+        return self._assemble(index, rng.spawn(len(index)))
+
+    def rows(self, generators: Sequence[np.random.Generator]) -> tuple[ModelInput, ModelTarget]:
+        """Return one step a generator, drawn by it; see `batch`."""
+        return self._assemble(np.array([int(rng.integers(self.count)) for rng in generators]), generators)
+
+    def _assemble(
+        self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]
+    ) -> tuple[ModelInput, ModelTarget]:
         rows = self._rows
         names = [self._names[i] for i in index]
-        sentences, present = zip(*(self._sentences(n, rng) for n in names), strict=True)
+        asked = [[*n, self._absent(n, rng)] for n, rng in zip(names, generators, strict=True)]
+        sentences = [[self._sentence(name, rng) for name in group]
+                     for group, rng in zip(asked, generators, strict=True)]  # fmt: skip
+        present = [[1.0] * len(n) + [0.0] for n in names]
         tokens = np.stack([[self.tokenizer.encode(s, SENTENCE_LENGTH) for s in group] for group in sentences])
         actions = _with_absent(rows["actions"][index])
         target = _with_absent(rows["target"][index])
         position, rotation = self.statistics.position, self.statistics.rotation
         place = Normaliser(self.statistics.state.mean[:3], self.statistics.state.deviation[:3])
         given = ModelInput(
-            images={c: self._pictures(rows[f"image_{c}"][index], rng) for c in self.cameras},
+            images={c: varied(rows[f"image_{c}"][index], generators) for c in self.cameras},
             state=_tensor(self.statistics.state.normalise(rows["state"][index])),
             tokens=torch.from_numpy(tokens),
         )
@@ -119,23 +124,33 @@ class PickDataset:
             gripper=_tensor(actions[..., 6]),
             target=_tensor(place.normalise(target)),
             pixels={c: _tensor(_with_absent(rows[f"pixel_{c}"][index])) for c in self.cameras},
-            present=_tensor(np.stack(present)),
+            present=_tensor(np.array(present)),
+            concepts={k: torch.from_numpy(v) for k, v in concept_columns(_picks(asked)).items()},
         )
         return given, wanted
 
-    def _sentences(self, names: tuple[str, ...], rng: np.random.Generator) -> tuple[list[str], NDArray[np.float64]]:
+    def _absent(self, names: tuple[str, ...], rng: np.random.Generator) -> str:
         elsewhere = [kind for kind in self.kinds if kind not in names]
-        asked = [*names, elsewhere[int(rng.integers(len(elsewhere)))]]
-        sentences = [self.templates[int(rng.integers(len(self.templates)))].format(name) for name in asked]
-        return sentences, np.array([1.0] * len(names) + [0.0])
+        return elsewhere[int(rng.integers(len(elsewhere)))]
 
-    @staticmethod
-    def _pictures(pictures: NDArray[np.uint8], rng: np.random.Generator) -> torch.Tensor:
-        """Return (B, 3, h, w) float 0 to 1, each picture with light, colour and noise of its own."""
-        tensor = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255.0
-        light = rng.uniform(0.85, 1.15, (len(pictures), 1, 1, 1))
-        gain = _tensor(light * rng.uniform(0.94, 1.06, (len(pictures), 3, 1, 1)))
-        return (tensor * gain + 0.01 * torch.randn_like(tensor)).clamp_(0.0, 1.0)
+    def _sentence(self, name: str, rng: np.random.Generator) -> str:
+        return self.templates[int(rng.integers(len(self.templates)))].format(name)
+
+
+def _picks(names: Sequence[Sequence[str]]) -> list[list[Command]]:
+    """Return the command that stands behind each "pick up ..."."""
+    return [[Command(Act.PICK, (name.split(" ")[0], name.split(" ")[1])) for name in group] for group in names]
+
+
+def state_statistics(states: NDArray[np.float64]) -> Normaliser:
+    """Fit the normaliser of proprioception; tool and targets share one scale.
+
+    So a difference of normalised places is a way in metres, times a constant.
+    """
+    state = Normaliser.fit(states, floor=1e-2)
+    deviation = state.deviation.copy()
+    deviation[:3] = 0.1
+    return Normaliser(state.mean.copy(), deviation)
 
 
 def _with_absent(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -147,12 +162,18 @@ def _tensor(values: NDArray[np.generic]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
 
 
-def _states(arrays: object) -> NDArray[np.float64]:
-    rows = zip(arrays["position"], arrays["quaternion"], arrays["opening"], strict=True)  # type: ignore[index]
+def recorded_states(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """Return the proprioception (steps, 10) of an episode, as a policy will see it."""
+    rows = zip(arrays["position"], arrays["quaternion"], arrays["opening"], strict=True)
     return np.stack([proprioception(Pose(p, q), float(o)) for p, q, o in rows])
 
 
-def _one_specification(folders: list[Path]) -> ActionSpecification:
+def one_specification(folders: list[Path]) -> ActionSpecification:
+    """Return the convention of the actions that all folders share.
+
+    Raises:
+        VlaError: naming what differs.
+    """
     specifications = [read_specification(folder) for folder in folders]
     for folder, other in zip(folders[1:], specifications[1:], strict=True):
         if differences := specifications[0].differences(other):

@@ -1,44 +1,106 @@
-"""The training loop: AdamW, warm-up and cosine, clipping, an average of the weights, resume, and a progress bar."""
+"""The one training loop: what to learn from and what to make small come from outside, the rest is here.
+
+`accelerate` carries it: the CPU, one GPU, or several processes that `torchrun` or `accelerate launch` started. An
+update is a function of its number alone: its batch and its random numbers are drawn from (seed, update). So a run that
+was interrupted goes on exactly as if it had not been, and several processes see the batch that one would have seen.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from vla_ros.errors import VlaError
 from vla_ros.models.contract import ModelInput, ModelTarget, VlaModel
+from vla_ros.training.activations import checkpoint_activations
 
 STATE_FILE = "training_state.pt"
+
+SCHEDULES = ("cosine", "constant")
+PRECISIONS = ("no", "bf16", "fp16")
+
+FLOOR = 0.01
+"""Share of the learning rate that the cosine ends at."""
+
+Batch = Any
+"""Whatever the source gives and the objective takes: nested tuples, mappings and dataclasses of tensors."""
+
+Objective = Callable[[Any, Batch], tuple[Tensor, dict[str, float]]]
+"""(network, batch) to the scalar loss, a mean over the batch, and its parts by name."""
+
+
+class BatchSource(Protocol):
+    """Supplies what to learn from."""
+
+    def batch(self, update: int, part: int, parts: int) -> Batch:
+        """Return the `part`-th of `parts` equal shares of the batch of update number `update`: always the same."""
+        ...
 
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How long and how fast.
+    """How long, how fast, in how many pieces.
 
     Attributes:
         steps: Updates in all, those before a resume included.
-        learning_rate: Largest rate, reached after `warm_up` updates; a cosine brings it to a hundredth.
+        learning_rate: Largest rate, reached after `warm_up` updates.
         warm_up: Updates until then.
+        schedule: "cosine": down to a hundredth at the end; "constant".
         weight_decay: Of AdamW (Loshchilov and Hutter 2019).
         clip: Largest norm of the gradient.
         average: Decay of the exponential average of the weights.
         save_every: Updates between two saved states.
+        report_every: Updates between two reports.
+        accumulate: Shares of a batch that a process works on one after the other.
+        precision: "no", "bf16" or "fp16": what activations are computed in.
+        checkpointing: Compute activations again in the backward pass instead of keeping them.
+        seed: Of the random numbers of the networks.
+        tensorboard: Write the curves for TensorBoard, beside the checkpoint.
+        workers: Processes that draw batches in advance; 0: they are drawn when they are needed.
     """
 
     steps: int
     learning_rate: float = 1e-3
     warm_up: int = 200
+    schedule: str = "cosine"
     weight_decay: float = 1e-4
     clip: float = 1.0
     average: float = 0.998
     save_every: int = 500
+    report_every: int = 50
+    accumulate: int = 1
+    precision: str = "no"
+    checkpointing: bool = False
+    seed: int = 0
+    tensorboard: bool = False
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise VlaError(f"{name} is '{getattr(self, name)}', expected one of {known}")
+        low = {"steps": 1, "warm_up": 0, "save_every": 1, "report_every": 1, "accumulate": 1, "workers": 0}
+        for name, least in low.items():
+            if getattr(self, name) < least:
+                raise VlaError(f"{name} is {getattr(self, name)}, expected at least {least}")
+        if not (self.learning_rate > 0.0 and self.clip > 0.0 and 0.0 <= self.average < 1.0):
+            raise VlaError(
+                f"learning_rate {self.learning_rate}, clip {self.clip}, average {self.average}: expected positive "
+                "numbers, and an average below 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -50,69 +112,170 @@ class TrainingRecord:
     parts: dict[str, float]
 
 
+def has_state(folder: Path) -> bool:
+    """Say whether a training was saved in `folder`."""
+    return (folder / STATE_FILE).exists()
+
+
 class TrainingLoop:
     """Trains one network; `averaged` holds the weights to keep."""
 
-    def __init__(self, network: VlaModel, options: LoopOptions, device: torch.device) -> None:
-        """Prepare optimiser, schedule and average."""
-        self.network, self.options, self.device = network.to(device), options, device
-        self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self._optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+    def __init__(
+        self, network: VlaModel, options: LoopOptions, device: torch.device, objective: Objective | None = None
+    ) -> None:
+        """Prepare optimiser, schedule and average.
+
+        Args:
+            network: What is trained; parameters that need no gradient stay as they are.
+            options: Of the loop.
+            device: Where to compute; under `torchrun` with CUDA each process takes the GPU of its rank instead.
+            objective: What to make small; by default the network's own `compute_loss`.
+        """
+        # accelerate keeps one state a process, and refuses another precision after the first.
+        AcceleratorState._reset_state()
+        self._accelerator = Accelerator(
+            cpu=device.type == "cpu",
+            mixed_precision=options.precision,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimiser, self._rate)
+        self.options, self.device = options, self._accelerator.device if device.type != "cpu" else device
+        self.network = network.to(self.device)
+        self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
+        if options.checkpointing:
+            checkpoint_activations(self.network)
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        if not trained:
+            raise VlaError("the network has no parameter that training may change")
+        optimiser = torch.optim.AdamW(trained, lr=options.learning_rate, weight_decay=options.weight_decay)
+        self._objective, self._optimiser = self._accelerator.prepare(_Objective(self.network, objective), optimiser)
+        self._trained = trained
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
         self.step = 0
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes."""
+        return bool(self._accelerator.is_main_process)
 
     def _rate(self, step: int) -> float:
         if step < self.options.warm_up:
             return (step + 1) / self.options.warm_up
+        if self.options.schedule == "constant":
+            return 1.0
         share = (step - self.options.warm_up) / max(1, self.options.steps - self.options.warm_up)
-        return 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * min(share, 1.0)))
+        return FLOOR + (1.0 - FLOOR) * 0.5 * (1.0 + math.cos(math.pi * min(share, 1.0)))
 
     def run(
-        self, batches: Iterator[tuple[ModelInput, ModelTarget]], folder: Path | None = None,
-        report: Callable[[TrainingRecord], None] | None = None,
+        self, source: BatchSource, folder: Path | None = None, report: Callable[[TrainingRecord], None] | None = None,
+        until: int | None = None,
     ) -> float:  # fmt: skip
         """Train until `options.steps` updates are done and return the last loss.
 
+        Args:
+            source: What to learn from.
+            folder: Where states are saved, every `save_every` updates, at the end and when interrupted.
+            report: Called every `report_every` updates, in the main process.
+            until: Stop after this update, as an interruption would.
+
         Raises:
-            VlaError: when the loss is not finite: no weights are saved from there.
+            VlaError: when the loss is not finite: no state is saved from there.
         """
-        loss = math.nan
-        with tqdm(total=self.options.steps, initial=self.step, unit="step", desc="train", mininterval=2.0) as bar:
-            while self.step < self.options.steps:
-                given, wanted = next(batches)
-                loss, parts = self._update(_to(given, self.device), _to(wanted, self.device))
-                self.step += 1
-                bar.update()
-                if self.step % 20 == 0:
-                    bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-                if report is not None and self.step % 50 == 0:
-                    report(TrainingRecord(self.step, loss, parts))
-                if folder is not None and self.step % self.options.save_every == 0:
-                    self.save(folder)
+        loss, end = math.nan, min(self.options.steps, until or self.options.steps)
+        writer, batches = self._writer(folder), self._batches(source, end)
+        bar = tqdm(total=self.options.steps, initial=self.step, unit="step", desc="train", mininterval=2.0,
+                   disable=not self.is_main)  # fmt: skip
+        try:
+            with bar:
+                while self.step < end:
+                    loss, parts = self._update(batches)
+                    self.step += 1
+                    bar.update()
+                    if self.step % self.options.report_every == 0 or self.step == end:
+                        bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+                        self._tell(TrainingRecord(self.step, loss, parts), report, writer)
+                    if folder is not None and (self.step % self.options.save_every == 0 or self.step == end):
+                        self.save(folder)
+        except KeyboardInterrupt:
+            if folder is not None:
+                self.save(folder)
+            raise
+        finally:
+            if writer is not None:
+                writer.close()
         return loss
 
-    def _update(self, given: ModelInput, wanted: ModelTarget) -> tuple[float, dict[str, float]]:
-        self.network.train()
-        loss, parts = self.network.compute_loss(given, wanted)
-        if not torch.isfinite(loss):
-            raise VlaError(f"the loss is {loss.item()} at step {self.step}; lower the learning rate or check the data")
+    def _writer(self, folder: Path | None) -> Any:  # noqa: ANN401 (TensorBoard is not imported without need)
+        if folder is None or not self.options.tensorboard or not self.is_main:
+            return None
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(folder / "tensorboard"), purge_step=self.step + 1)
+
+    def _tell(self, record: TrainingRecord, report: Callable[[TrainingRecord], None] | None, writer: Any) -> None:  # noqa: ANN401
+        if not self.is_main:
+            return
+        if report is not None:
+            report(record)
+        if writer is not None:
+            writer.add_scalar("loss/all", record.loss, record.step)
+            for name, value in record.parts.items():
+                writer.add_scalar(f"loss/{name}", value, record.step)
+            writer.add_scalar("learning_rate", self._schedule.get_last_lr()[0], record.step)
+
+    def _batches(self, source: BatchSource, end: int) -> Iterator[Batch]:
+        """Yield this process's shares of the batches of all updates until `end`, in order."""
+        rank, pieces = self._accelerator.process_index, self.options.accumulate
+        parts = pieces * self._accelerator.num_processes
+        keys = [(update, rank * pieces + piece, parts) for update in range(self.step, end) for piece in range(pieces)]
+        if not self.options.workers:
+            return (source.batch(*key) for key in keys)
+        loader: DataLoader[Batch] = DataLoader(
+            _Shares(source), batch_size=None, sampler=keys, num_workers=self.options.workers, collate_fn=_as_it_is,
+            prefetch_factor=4,
+        )  # fmt: skip
+        return iter(loader)
+
+    def _update(self, batches: Iterator[Batch]) -> tuple[float, dict[str, float]]:
+        accelerator, pieces = self._accelerator, self.options.accumulate
+        self._objective.train()
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip)
+        total = torch.zeros((), device=self.device)
+        told: dict[str, float] = {}
+        for piece in range(pieces):
+            part = accelerator.process_index * pieces + piece
+            batch = to_device(next(batches), self.device)
+            torch.manual_seed(_seed_of(self.options.seed, self.step, part))
+            last = piece == pieces - 1
+            with nullcontext() if last else accelerator.no_sync(self._objective):
+                loss, one = self._objective(batch)
+                if not torch.isfinite(loss):
+                    raise VlaError(
+                        f"the loss is {loss.item()} at step {self.step}; lower the learning rate or check the data"
+                    )
+                accelerator.backward(loss / pieces)
+            total += loss.detach().float() / pieces
+            told = {name: told.get(name, 0.0) + value / pieces for name, value in one.items()}
+        accelerator.clip_grad_norm_(self._trained, self.options.clip)
         self._optimiser.step()
         self._schedule.step()
+        self._average()
+        return float(accelerator.reduce(total, reduction="mean")), told
+
+    def _average(self) -> None:
         decay = min(self.options.average, (1.0 + self.step) / (10.0 + self.step))
         with torch.no_grad():
             for kept, new in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
                 kept.lerp_(new, 1.0 - decay)
-        return float(loss.detach()), parts
+            for kept, new in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
+                kept.copy_(new)
 
     def save(self, folder: Path) -> None:
         """Write all that `resume` needs; a half-written file never takes the place of a whole one."""
+        if not self.is_main:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / (STATE_FILE + ".partial")
+        scaler = self._accelerator.scaler
         torch.save(
             {
                 "step": self.step,
@@ -120,31 +283,81 @@ class TrainingLoop:
                 "averaged": self.averaged.state_dict(),
                 "optimiser": self._optimiser.state_dict(),
                 "schedule": self._schedule.state_dict(),
+                "scaler": {} if scaler is None else scaler.state_dict(),
             },
             partial,
         )
         partial.replace(folder / STATE_FILE)
 
     def resume(self, folder: Path) -> bool:
-        """Continue from what `save` wrote; False when there is nothing."""
+        """Continue from what `save` wrote; False when there is nothing.
+
+        Raises:
+            VlaError: when it is damaged, or of another network.
+        """
         path = folder / STATE_FILE
         if not path.exists():
             return False
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.averaged.load_state_dict(state["averaged"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        self._schedule.load_state_dict(state["schedule"])
-        self.step = int(state["step"])
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.averaged.load_state_dict(state["averaged"])
+            self._optimiser.load_state_dict(state["optimiser"])
+            self._schedule.load_state_dict(state["schedule"])
+            if self._accelerator.scaler is not None and state["scaler"]:
+                self._accelerator.scaler.load_state_dict(state["scaler"])
+            self.step = int(state["step"])
+        except Exception as error:  # torch and zipfile raise types of their own
+            raise VlaError(
+                f"{path} does not continue this training ({type(error).__name__}: {error}); "
+                "remove it, or give another folder"
+            ) from error
         return True
 
 
-def _to(batch: ModelInput | ModelTarget, device: torch.device) -> ModelInput | ModelTarget:  # type: ignore[misc]
-    def move(value: object) -> object:
-        if value is None:
-            return None
-        if isinstance(value, Tensor):
-            return value.to(device)
-        return {name: tensor.to(device) for name, tensor in value.items()}  # type: ignore[attr-defined]
+class _Shares(Dataset[Any]):
+    """A source as a data set whose index is (update, part, parts)."""
 
-    return type(batch)(**{name: move(value) for name, value in vars(batch).items()})
+    def __init__(self, source: BatchSource) -> None:
+        self._source = source
+
+    def __getitem__(self, key: tuple[int, int, int]) -> Batch:
+        return self._source.batch(*key)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+class _Objective(nn.Module):
+    """Network and loss as one module: several processes average the gradients of what passes through `forward`."""
+
+    def __init__(self, network: VlaModel, objective: Objective | None) -> None:
+        super().__init__()
+        self.network = network
+        self._objective = objective or own_loss
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        return self._objective(self.network, batch)
+
+
+def own_loss(network: VlaModel, batch: tuple[ModelInput, ModelTarget]) -> tuple[Tensor, dict[str, float]]:
+    """Behavioural cloning: the loss that the network itself defines."""
+    return network.compute_loss(*batch)
+
+
+def _seed_of(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Return `batch` with every tensor on `device`; walks tuples, mappings and dataclasses."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, tuple):
+        return tuple(to_device(value, device) for value in batch)
+    if isinstance(batch, dict):
+        return {name: to_device(value, device) for name, value in batch.items()}
+    if hasattr(batch, "__dataclass_fields__"):
+        return type(batch)(**{name: to_device(value, device) for name, value in vars(batch).items()})
+    return batch

@@ -7,7 +7,8 @@ import torch
 
 from vla_ros.errors import ContractError
 from vla_ros.models.contract import ModelInput
-from vla_ros.models.keypoint import KeypointConfig, KeypointModel, _pointing_loss
+from vla_ros.models.keypoint import KeypointConfig, KeypointModel
+from vla_ros.models.pointing import pointing_loss
 
 CONFIG = {"cameras": {"front": [32, 48]}, "vocabulary": 9, "state_width": 10, "horizon": 5}
 
@@ -48,13 +49,13 @@ def test_the_pointing_loss_by_hand() -> None:
     attention = torch.full((1, 1, 4, 6), 0.5 / 23)
     attention[0, 0, 1, 2] = 0.5
     pixels = torch.tensor([[[2.5 / 6, 1.5 / 4]]])
-    loss = _pointing_loss(attention, pixels, torch.ones(1, 1))
+    loss = pointing_loss(attention, pixels, torch.ones(1, 1))
     assert float(loss) == pytest.approx(-torch.tensor(0.5).log().item(), abs=1e-3)
     halfway = torch.tensor([[[3.0 / 6, 1.5 / 4]]])  # between columns 2 and 3: half the weight each
     expected = -0.5 * (torch.tensor(0.5).log() + torch.tensor(0.5 / 23).log()).item()
-    assert float(_pointing_loss(attention, halfway, torch.ones(1, 1))) == pytest.approx(expected, abs=1e-3)
+    assert float(pointing_loss(attention, halfway, torch.ones(1, 1))) == pytest.approx(expected, abs=1e-3)
     hidden = torch.full((1, 1, 2), float("nan"))
-    assert float(_pointing_loss(attention, hidden, torch.ones(1, 1))) == 0.0
+    assert float(pointing_loss(attention, hidden, torch.ones(1, 1))) == 0.0
 
 
 def test_bad_input_is_named() -> None:

@@ -17,9 +17,10 @@ from vla_ros.policies.protocol import Policy
 from vla_ros.robot.contract import load_contract, parse_contract
 from vla_ros.sim.cell import Cell
 from vla_ros.sim.collection import policy_images
-from vla_ros.training.behavioural_cloning import train_policy
+from vla_ros.training.behavioural_cloning import CloningOptions, train_policy
 from vla_ros.training.dataset import PickDataset
 from vla_ros.training.loop import LoopOptions, TrainingLoop
+from vla_ros.training.source import SeededBatches
 from vla_ros.types import Instruction, Observation
 
 CONTRACT = load_contract("panda")
@@ -31,9 +32,9 @@ def trained(dataset: PickDataset, tmp_path_factory: pytest.TempPathFactory) -> t
     torch.set_num_threads(2)
     out = tmp_path_factory.mktemp("trained")
     losses: list[float] = []
-    options = LoopOptions(steps=100, learning_rate=2e-3, warm_up=10, save_every=50)
-    last = train_policy(dataset, CONTRACT, "keypoint", out, options, batch=6, seed=0, device=CPU,
-                        report=lambda record: losses.append(record.loss))  # fmt: skip
+    loop = LoopOptions(steps=100, learning_rate=2e-3, warm_up=10, save_every=50)
+    last = train_policy(dataset, CONTRACT, "keypoint", out, CloningOptions(loop, batch=6), CPU,
+                        lambda record: losses.append(record.loss))  # fmt: skip
     return out, losses[0], last
 
 
@@ -101,7 +102,7 @@ def test_training_resumes_where_it_stopped(dataset: PickDataset, trained: tuple[
     network = build_model("keypoint", load_bundle(trained[0]).model_config)
     loop = TrainingLoop(network, LoopOptions(steps=102, warm_up=10), CPU)
     assert loop.resume(trained[0]) and loop.step == 100
-    loop.run(dataset.batches(2, np.random.default_rng(0)))
+    loop.run(SeededBatches(dataset, 2, 0))
     assert loop.step == 102
     assert not TrainingLoop(network, LoopOptions(steps=1), CPU).resume(trained[0] / "nothing")
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from vla_ros.errors import VlaError
 from vla_ros.sim.tasks import PICK_TEMPLATES
 from vla_ros.training.dataset import PickDataset
+from vla_ros.training.source import SeededBatches
 
 
 def test_a_batch_has_a_sentence_for_every_object_and_one_for_an_absent_one(dataset: PickDataset) -> None:
@@ -21,16 +23,19 @@ def test_a_batch_has_a_sentence_for_every_object_and_one_for_an_absent_one(datas
     assert float(given.images["wrist"].min()) >= 0.0 and float(given.images["wrist"].max()) <= 1.0
 
 
-def test_one_seed_gives_one_sequence_of_batches(dataset: PickDataset) -> None:
-    import torch
+def test_a_batch_is_decided_by_seed_and_number_and_its_shares_make_the_whole(dataset: PickDataset) -> None:
+    def tensors(seed: int, update: int, part: int, parts: int) -> list[torch.Tensor]:
+        given, wanted = SeededBatches(dataset, 6, seed).batch(update, part, parts)
+        return [given.images["wrist"], given.state, given.tokens, wanted.positions, wanted.present]
 
-    def first() -> tuple[object, object]:
-        torch.manual_seed(0)
-        given, wanted = next(dataset.batches(4, np.random.default_rng(5)))
-        return given.tokens, wanted.positions
-
-    for one, other in zip(first(), first(), strict=True):
-        assert bool((one == other).all())
+    whole = tensors(5, 7, 0, 1)
+    for one, other in zip(whole, tensors(5, 7, 0, 1), strict=True):
+        assert torch.equal(one, other)
+    shares = [tensors(5, 7, part, 3) for part in range(3)]
+    for one, *parts in zip(whole, *shares, strict=True):
+        assert torch.equal(one, torch.cat(parts))
+    for seed, update in ((5, 8), (6, 7)):
+        assert not torch.equal(whole[0], tensors(seed, update, 0, 1)[0])
 
 
 def test_actions_come_back_from_their_normaliser(dataset: PickDataset) -> None:

@@ -1,0 +1,135 @@
+"""Batches of the tabletop tasks: several commands a picture, in taught words, never one that is held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vla_ros.data.episodes import EpisodeWriter
+from vla_ros.errors import VlaError
+from vla_ros.language.commands import Command
+from vla_ros.language.phrasing import held_out_words, taught_words
+from vla_ros.robot.contract import load_contract
+from vla_ros.sim.collection import CollectionOptions
+from vla_ros.sim.tabletop_collection import TabletopCollector
+from vla_ros.sim.tabletop_scene import HELD_OUT_PAIRS
+from vla_ros.training.concepts import COLOUR_NAMES, KIND_NAMES
+from vla_ros.training.source import SeededBatches
+from vla_ros.training.tabletop_dataset import TabletopDataset, Wordiness, trainable_pairs
+
+CONTRACT = load_contract("panda")
+WORDS = sorted({*taught_words(), *held_out_words(), "walrus", "hurry", "seven"})
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tabletop")
+    writer = EpisodeWriter(folder, CONTRACT.action, {})
+    collector = TabletopCollector(CONTRACT, CollectionOptions(max_steps=12, switch=0.0))
+    for seed in (1, 2, 3, 6):
+        writer.write(collector.collect(seed))
+    return folder
+
+
+def _dataset(recorded: Path, cache: Path, **options: object) -> TabletopDataset:
+    return TabletopDataset([recorded], ["front", "wrist"], WORDS, trainable_pairs(HELD_OUT_PAIRS), cache, **options)
+
+
+@pytest.fixture(scope="module")
+def dataset(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> TabletopDataset:
+    return _dataset(recorded, tmp_path_factory.mktemp("cache"))
+
+
+def test_a_batch_has_its_shapes_and_its_absent_command(dataset: TabletopDataset) -> None:
+    given, wanted = SeededBatches(dataset, 4, 0).batch(0, 0, 1)
+    assert given.images["front"].shape == (4, 3, 96, 128) and given.tokens.shape == (4, 6, 16)
+    assert wanted.present.tolist() == [[1, 1, 1, 1, 1, 0]] * 4
+    assert wanted.positions.shape == (4, 6, 12, 3) and wanted.goal is not None and wanted.goal.shape == (4, 6, 3)
+    for tensor in (wanted.positions, wanted.target, wanted.goal, given.state):
+        assert bool(torch.isfinite(tensor).all())
+    has_goal = wanted.concepts["goal_kind"] < len(KIND_NAMES)
+    seen = torch.isfinite(wanted.goal_pixels["front"]).all(dim=-1)
+    assert not bool((seen & ~has_goal)[:, :-1].any()) and bool((seen & has_goal).any())
+
+
+def test_shares_make_the_whole_and_pictures_come_from_their_step(dataset: TabletopDataset) -> None:
+    source = SeededBatches(dataset, 4, 0)
+    given, wanted = source.batch(3, 0, 1)
+    parts = [source.batch(3, part, 2) for part in range(2)]
+    assert torch.equal(given.tokens, torch.cat([g.tokens for g, _ in parts]))
+    assert torch.equal(given.images["wrist"], torch.cat([g.images["wrist"] for g, _ in parts]))
+    assert torch.equal(wanted.positions, torch.cat([w.positions for _, w in parts]))
+    rng = np.random.default_rng([0, 3, 0])
+    picture = dataset._pictures["front"][int(rng.integers(dataset.count))].astype(np.float32) / 255.0
+    seen = given.images["front"][0].permute(1, 2, 0).numpy()
+    assert np.corrcoef(picture.ravel(), seen.ravel())[0, 1] > 0.97
+
+
+def test_no_sentence_names_what_is_held_out(dataset: TabletopDataset) -> None:
+    kept_back = {WORDS.index(word) + 2 for word in held_out_words()}
+    names = {(COLOUR_NAMES.index(c), KIND_NAMES.index(k)) for c, k in HELD_OUT_PAIRS}
+    for update in range(20):
+        given, wanted = SeededBatches(dataset, 8, 1).batch(update, 0, 1)
+        assert not kept_back & set(given.tokens.flatten().tolist())
+        for colour, kind in (("colour", "kind"), ("goal_colour", "goal_kind")):
+            pairs = zip(
+                wanted.concepts[colour].flatten().tolist(), wanted.concepts[kind].flatten().tolist(), strict=True
+            )
+            assert not names & set(pairs)
+
+
+def test_what_is_asked_for_in_vain_is_not_there(dataset: TabletopDataset) -> None:
+    rng = np.random.default_rng(0)
+    for step in np.repeat(np.arange(0, dataset.count, 6), 50):  # many draws: most pairs lie on no table
+        things = dataset._tables[dataset._episode_of[step]][1]
+        command = dataset._absent(step, rng)
+        named = {name for name in (command.name, command.goal_name) if name}
+        assert not named <= set(things)
+
+
+def test_labels_belong_to_their_command(dataset: TabletopDataset, recorded: Path) -> None:
+    """The normalised chunk of the pursued command, brought back, is the one that was recorded."""
+    given, wanted = SeededBatches(dataset, 6, 2).batch(0, 0, 1)
+    for row in range(6):
+        step = int(np.random.default_rng([2, 0, row]).integers(dataset.count))
+        asked = int(dataset._rows["asked"][step])
+        chunk = dataset.statistics.position.unnormalise(wanted.positions[row, 0].numpy())
+        np.testing.assert_allclose(chunk, dataset._rows["actions"][step, asked, :, :3], atol=1e-5)
+        command = dataset._tables[dataset._episode_of[step]][0][asked]
+        assert wanted.concepts["colour"][row, 0] == COLOUR_NAMES.index(command.thing[0])
+    assert bool((given.tokens[:, 0] != 0).any())
+
+
+def test_sentences_are_roughened_only_by_words_that_say_nothing(recorded: Path, tmp_path: Path) -> None:
+    rough = _dataset(recorded, tmp_path, wordiness=Wordiness(other_verb=1.0, filler=1.0))
+    plain = _dataset(recorded, tmp_path, wordiness=Wordiness(other_verb=0.0, filler=0.0))
+    command = Command.from_key("pick|blue cube||")
+    rng = np.random.default_rng(0)
+    fillers = {WORDS.index(word) + 2 for word in ("walrus", "hurry", "seven")}
+    for _ in range(20):
+        assert fillers & set(rough._tokens(command, rng).tolist())
+        assert not fillers & set(plain._tokens(command, rng).tolist())
+
+
+def test_pictures_are_kept_once_and_again_when_the_data_grows(recorded: Path, tmp_path: Path) -> None:
+    first = _dataset(recorded, tmp_path)
+    (place,) = tmp_path.iterdir()
+    stamp = (place / "front.rgb").stat().st_mtime_ns
+    again = _dataset(recorded, tmp_path)
+    assert (place / "front.rgb").stat().st_mtime_ns == stamp
+    np.testing.assert_array_equal(first._pictures["wrist"], again._pictures["wrist"])
+    (place / "front.rgb").write_bytes(b"short")
+    with pytest.raises(VlaError, match="5 bytes"):
+        _dataset(recorded, tmp_path)
+
+
+def test_missing_words_and_empty_folders_are_named(recorded: Path, tmp_path: Path) -> None:
+    with pytest.raises(VlaError, match=r"lacks the taught words \['and'"):
+        TabletopDataset([recorded], ["front"], ["cube"], [], tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "meta.json").write_text((recorded / "meta.json").read_text())
+    with pytest.raises(VlaError, match="no episodes"):
+        _dataset(tmp_path / "empty", tmp_path / "cache")

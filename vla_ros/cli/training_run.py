@@ -1,0 +1,245 @@
+"""Runs what a training configuration says: collect, clone, and then visit or compare where the method asks for it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from tqdm import tqdm
+
+from vla_ros.data.episodes import Episode, read_episodes
+from vla_ros.errors import VlaError
+from vla_ros.language.commands import Command
+from vla_ros.language.phrasing import held_out_words, say, taught_words
+from vla_ros.models.checkpoint import load_checkpoint, save_checkpoint
+from vla_ros.policies.driver import PolicyDriver
+from vla_ros.robot.contract import RobotContract, load_contract
+from vla_ros.sim.collection import CollectionOptions
+from vla_ros.sim.parallel_collection import CollectionJob, collect_in_parallel
+from vla_ros.sim.scene import COLOURS, SHAPES
+from vla_ros.sim.tabletop_scene import HELD_OUT_PAIRS
+from vla_ros.sim.tasks import PICK_TEMPLATES, pick_instruction
+from vla_ros.sim.worlds import find_world
+from vla_ros.training.behavioural_cloning import CloningOptions, Demonstrations, curve_picture, train_policy
+from vla_ros.training.configuration import TrainingConfig
+from vla_ros.training.dagger import DaggerRound, run_dagger, schedule
+from vla_ros.training.dataset import PickDataset
+from vla_ros.training.experience import ExperienceBatches
+from vla_ros.training.loop import LoopOptions, TrainingLoop, TrainingRecord
+from vla_ros.training.preferences import PolicyGradient, advantages, cut_clips, step_features
+from vla_ros.training.rewards import PairBatches, RewardModel, preference_loss
+from vla_ros.training.tabletop_dataset import TabletopDataset, trainable_pairs
+from vla_ros.training.word_vectors import common_words
+
+CURVE_FILE = "curve.jsonl"
+
+
+class Training:
+    """One configuration on one machine."""
+
+    def __init__(
+        self, config: TrainingConfig, device: torch.device, *, resume: bool, processes: int, command: str
+    ) -> None:
+        """Keep what every step needs."""
+        self.config, self.device, self.resume = config, device, resume
+        self.processes, self.command = processes, command
+        self.contract: RobotContract = load_contract(config.robot)
+        self._state = PartialState(cpu=device.type == "cpu")
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this process, of several, is the one that reports."""
+        return bool(self._state.is_main_process)
+
+    def run(self) -> dict[str, Any]:
+        """Do it all and return the figures."""
+        self._collect_demonstrations()
+        if self.config.method == "dagger":
+            return self._dagger()
+        if self.config.method == "preferences":
+            return self._preferences()
+        return self._clone(self.config.data.folders, self.config.out, self.config.loop, self.config.start_from)
+
+    # Data.
+
+    def _collect_demonstrations(self) -> None:
+        data = self.config.data
+        if data.episodes:
+            seeds = range(data.seed, data.seed + data.episodes)
+            self._collect(data.folders[0], seeds, find_world(self.config.world).options)
+
+    def _collect(
+        self, folder: Path, seeds: range, options: CollectionOptions, driver: PolicyDriver | None = None
+    ) -> None:
+        """Collect what a folder lacks; of several processes the first does it, and the others wait."""
+        job = CollectionJob(self.config.robot, self.config.world, options, folder, driver is not None, driver)
+        with self._state.main_process_first():
+            reports = collect_in_parallel(job, seeds, self.processes)
+            for _ in tqdm(reports, total=len(seeds), unit="episode", desc=f"collect {folder.name}"):
+                pass
+
+    def _dataset(self, folders: Sequence[Path]) -> Demonstrations:
+        cameras = [camera.name for camera in self.contract.cameras]
+        if self.config.world == "pick":
+            kinds = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
+            return PickDataset(folders, cameras, PICK_TEMPLATES, kinds)
+        words = sorted({*common_words(), *taught_words(), *held_out_words()})
+        with self._state.main_process_first():
+            return TabletopDataset(folders, cameras, words, trainable_pairs(HELD_OUT_PAIRS), self.config.data.cache)
+
+    # Methods.
+
+    def _clone(
+        self, folders: Sequence[Path], out: Path, loop: LoopOptions, start_from: Path | None, resume: bool | None = None
+    ) -> dict[str, Any]:
+        """Clone, and draw the curve."""
+        config = self.config
+        dataset = self._dataset(folders)
+        if self.speaks:
+            print(f"{dataset.count} steps of {dataset.episodes} episodes")
+        curve = Curve(out / CURVE_FILE, fresh=not (self.resume if resume is None else resume))
+        options = CloningOptions(
+            loop, config.batch, config.seed, config.model_options, config.adaptation, start_from,
+            self.resume if resume is None else resume,
+            {"command": self.command, "method": config.method, "episodes": dataset.episodes,
+             "steps_recorded": dataset.count, "updates": loop.steps, "seed": config.seed},
+        )  # fmt: skip
+        loss = train_policy(dataset, self.contract, config.model, out, options, self.device, curve.add)
+        records = curve.records
+        if records and self.speaks:
+            curve_picture(records, out / "curve.png")
+        return {"loss": loss if np.isfinite(loss) else (records[-1].loss if records else loss),
+                "episodes": dataset.episodes, "recorded_steps": dataset.count,
+                "parts": records[-1].parts if records else {}}  # fmt: skip
+
+    def _dagger(self) -> dict[str, Any]:
+        config, section = self.config, self.config.dagger
+        figures: dict[str, Any] = {}
+
+        def learn(data: Sequence[Path], number: int) -> Path:
+            place = config.out / f"round_{number}"
+            first = number == 0
+            loop = config.loop if first else replace(config.loop, steps=section.steps)
+            start = config.start_from if first else config.out / f"round_{number - 1}"
+            if first and config.start_from is not None:
+                return config.start_from
+            figures.update(self._clone(data, place, loop, start))
+            return place
+
+        def visit(policy: Path, one: DaggerRound) -> Path:
+            folder = config.out / f"visits_{one.number}"
+            begin = section.seed + (one.number - 1) * section.episodes
+            options = replace(find_world(config.world).options, learner_share=1.0 - one.beta)
+            self._collect(folder, range(begin, begin + section.episodes), options, PolicyDriver(str(policy)))
+            return folder
+
+        demonstrations = config.data.folders
+        last = run_dagger(
+            demonstrations[0], schedule(section.rounds, section.decay),
+            lambda data, number: learn([*demonstrations[1:], *data], number), visit,
+        )  # fmt: skip
+        self._publish(last)
+        return figures
+
+    def _preferences(self) -> dict[str, Any]:
+        config, section = self.config, self.config.preferences
+        policy = config.start_from or config.out / "cloned"
+        if config.start_from is None:
+            self._clone(config.data.folders, policy, config.loop, None)
+        cloned, figures = policy, {}
+        for number in range(1, section.rounds + 1):
+            folder = config.out / f"clips_{number}"
+            begin = section.seed + (number - 1) * section.episodes
+            options = replace(
+                find_world(config.world).options, learner_share=1.0, disturbance=0.0, switch=0.0, record_learner=True
+            )
+            driver = PolicyDriver(str(policy), noise=section.noise, seed=number)
+            self._collect(folder, range(begin, begin + section.episodes), options, driver)
+            figures = self._improve(list(read_episodes(folder)), policy, cloned, config.out / f"round_{number}", number)
+            policy = config.out / f"round_{number}"
+        self._publish(policy)
+        return figures
+
+    def _improve(self, episodes: list[Episode], played: Path, cloned: Path, out: Path, number: int) -> dict[str, Any]:
+        """One round: compare clips, learn the reward, climb it."""
+        section, episodes = self.config.preferences, [e for e in episodes if len(e) >= self.config.preferences.clip]
+        features = [step_features(e, e.arrays["asked"]) for e in episodes]
+        clips, scores = cut_clips(features, [e.arrays["progress"] for e in episodes], section.clip)
+        rewards, agreed = self._learn_reward(clips, scores, number)
+        with torch.no_grad():
+            earned = [rewards(torch.from_numpy(one).to(self.device)).cpu().numpy() for one in features]
+        network, bundle = load_checkpoint(played, self.device)
+        anchor, _ = load_checkpoint(cloned, self.device)
+        sentences = [[self._sentence(e, int(asked)) for asked in e.arrays["asked"]] for e in episodes]
+        source = ExperienceBatches(episodes, sentences, advantages(earned), bundle, self.config.batch, number)
+        objective = PolicyGradient(copy.deepcopy(network), anchor, section.noise, section.anchor)
+        options = LoopOptions(
+            steps=section.policy_steps, learning_rate=section.learning_rate, warm_up=10, schedule="constant",
+            weight_decay=0.0, average=0.9, seed=self.config.seed, report_every=10,
+        )  # fmt: skip
+        loop = TrainingLoop(network.requires_grad_(True), options, self.device, objective)
+        records: list[TrainingRecord] = []
+        loss = loop.run(source, None, records.append)
+        notes = {**bundle.training, "command": self.command, "method": "preferences", "round": number}
+        if loop.is_main:
+            save_checkpoint(out, loop.averaged, replace(bundle, training=notes))
+        return {"loss": loss, "reward_agrees": agreed, "clips": len(clips), "parts": records[-1].parts}
+
+    def _learn_reward(self, clips: np.ndarray, scores: np.ndarray, number: int) -> tuple[RewardModel, float]:  # type: ignore[type-arg]
+        """Return the reward model, and the share of unseen comparisons in which it agrees with the judge."""
+        section = self.config.preferences
+        order = np.random.default_rng(number).permutation(len(clips))
+        kept, unseen = order[len(clips) // 5 :], order[: len(clips) // 5]
+        torch.manual_seed(number)
+        loop = TrainingLoop(
+            RewardModel(clips.shape[-1]),  # type: ignore[arg-type]
+            LoopOptions(steps=section.reward_steps, learning_rate=2e-3, warm_up=20, weight_decay=1e-3, average=0.99,
+                        seed=number),
+            self.device, preference_loss,
+        )  # fmt: skip
+        loop.run(PairBatches(clips[kept], scores[kept], section.pairs, 64, number))
+        test = PairBatches(clips[unseen], scores[unseen], 500, 500, number).batch(0, 0, 1)
+        with torch.no_grad():
+            _, parts = preference_loss(loop.averaged.cpu(), test)
+        return loop.averaged.to(self.device), parts["agreed"]  # type: ignore[return-value]
+
+    def _sentence(self, episode: Episode, asked: int) -> str:
+        name = str(episode.arrays["names"][asked])
+        return say(Command.from_key(name)) if "|" in name else pick_instruction(name)
+
+    def _publish(self, policy: Path) -> None:
+        """Let the last policy stand in the folder of the configuration."""
+        if self.speaks:
+            network, bundle = load_checkpoint(policy, torch.device("cpu"))
+            save_checkpoint(self.config.out, network, bundle)
+
+
+class Curve:
+    """The losses so far, on disk, so that a run which goes on draws the whole curve."""
+
+    def __init__(self, path: Path, fresh: bool) -> None:
+        """Read what is there, unless the training is new."""
+        self._path = path
+        self.records: list[TrainingRecord] = []
+        if fresh:
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            try:
+                lines = path.read_text(encoding="utf-8").splitlines()
+                self.records = [TrainingRecord(**json.loads(line)) for line in lines if line]
+            except (ValueError, TypeError) as error:
+                raise VlaError(f"{path} is no curve of a training: {error}; remove it") from error
+
+    def add(self, record: TrainingRecord) -> None:
+        """Append one record; what an interrupted run had said after its last state is replaced."""
+        self.records = [r for r in self.records if r.step < record.step] + [record]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps({"step": r.step, "loss": r.loss, "parts": r.parts}) for r in self.records]
+        self._path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,56 @@
+"""Bottleneck adapters (Houlsby et al. 2019): a small residual perceptron behind a linear layer that stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vla_ros.errors import ContractError
+
+
+class AdaptedLinear(nn.Module):
+    """y + up(relu(down(y))) with y = base(x); `up` begins at zero, so that nothing changes before it is trained."""
+
+    def __init__(self, base: nn.Linear, width: int) -> None:
+        """Put a bottleneck of `width` behind `base`."""
+        super().__init__()
+        self.base = base
+        self.down = nn.Linear(base.out_features, width)
+        self.up = nn.Linear(width, base.out_features)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    @property
+    def in_features(self) -> int:
+        """Width of the input."""
+        return self.base.in_features
+
+    @property
+    def out_features(self) -> int:
+        """Width of the output."""
+        return self.base.out_features
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map (..., in) to (..., out)."""
+        said = self.base(values)
+        return said + self.up(functional.relu(self.down(said)))
+
+
+def insert_adapters(network: nn.Module, layers: Iterable[str], width: int) -> None:
+    """Put an adapter behind each of the linear layers called `layers`, in place.
+
+    Raises:
+        ContractError: when a name is no linear layer of the network.
+    """
+    for name in layers:
+        try:
+            base = network.get_submodule(name)
+        except AttributeError as error:
+            raise ContractError(f"adapters: the network has no layer '{name}'") from error
+        if not isinstance(base, nn.Linear):
+            raise ContractError(f"adapters: '{name}' is a {type(base).__name__}, expected a Linear")
+        parent, _, last = name.rpartition(".")
+        adapted = AdaptedLinear(base, width).to(base.weight.device)
+        setattr(network.get_submodule(parent), last, adapted)

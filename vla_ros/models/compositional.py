@@ -1,0 +1,287 @@
+"""A small policy for many tasks that reads a sentence as its parts, and looks for each part on its own.
+
+A sentence becomes probabilities (`SentenceReader`): what to do, which colour and kind the thing has, and its goal.
+Each camera's feature map says at every cell which colour and which kind is there. Where both agree is where the network
+looks: log p(colour) + log p(kind), a product of experts (Hinton 2002). Colour is told from nine pixels around a cell,
+too few to see a shape, and each expert is taught by itself where things are. So a colour and a shape that were never
+seen together are found all the same, and a word that was never taught needs only to mean one of the parts.
+
+From the two points of attention in each camera the network
+tells where thing and goal are in the base frame, and from there plans the chunk, as `keypoint` does.
+
+==============  ===================================================================================
+`concepts`      classes
+==============  ===================================================================================
+`act`           `ACTS`: pick; carry (place and stack); push left, right, forward, back
+`colour`        of the thing: `colours`
+`kind`          of the thing: `kinds`
+`goal_colour`   of the goal: `colours`, and one more for "no goal"
+`goal_kind`     of the goal: `kinds`, and one more for "no goal"
+==============  ===================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vla_ros.errors import ContractError
+from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.configuration import ModelConfig
+from vla_ros.models.contract import VlaModel
+from vla_ros.models.keypoint import STRIDE
+from vla_ros.models.losses import mean_where_present, total
+from vla_ros.models.pointing import cell_loss, expected_place, pointing_loss
+from vla_ros.models.sentences import ACTS, COLOUR_COLUMNS, SentenceReader
+
+
+@dataclass(frozen=True)
+class CompositionalConfig(ModelConfig):
+    """Sizes of the network; the first three numbers of the state are the tool's position.
+
+    Attributes:
+        colours: How many colours there are.
+        kinds: How many kinds of things.
+        word_width: Numbers that describe a word.
+        channels: Width of the feature maps.
+        free_points: Points a camera beside those of thing and goal.
+        hidden: Width of the perceptrons.
+    """
+
+    colours: int = 6
+    kinds: int = 6
+    word_width: int = 132
+    channels: int = 56
+    free_points: int = 4
+    hidden: int = 320
+
+    def __post_init__(self) -> None:
+        for name, size in self.cameras.items():
+            if any(side % STRIDE or side < 4 * STRIDE for side in size):
+                raise ContractError(f"camera '{name}' is {size}, expected multiples of {STRIDE}, at least {4 * STRIDE}")
+        if self.word_width <= COLOUR_COLUMNS:
+            raise ContractError(f"word_width is {self.word_width}, expected more than {COLOUR_COLUMNS}")
+
+
+class CompositionalModel(VlaModel):
+    """See the module."""
+
+    Config = CompositionalConfig
+    TINY: ClassVar = {"channels": 32, "hidden": 128}
+    FULL: ClassVar = {
+        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
+        "channels": 192, "free_points": 16, "hidden": 1024,
+    }  # fmt: skip
+    config: CompositionalConfig
+
+    def __init__(self, config: CompositionalConfig) -> None:
+        """Build the network with random weights and word vectors, until `set_word_vectors`."""
+        super().__init__(config)
+        self.reader = SentenceReader(config.vocabulary, config.word_width, config.colours, config.kinds)
+        self.eyes = nn.ModuleDict({name: _Eye(config) for name in config.cameras})
+        cameras, view = len(config.cameras), config.channels // 2 + 4
+        around = cameras * 2 * config.free_points + config.state_width
+        self.locate = _perceptron(cameras * view + around, config.hidden, 3)
+        self.present = nn.Linear(4 * cameras, 1)
+        self.plan = _Plan(2 * cameras * view + around + len(ACTS) + 15, config.hidden, config.horizon * 7)
+
+    def set_word_vectors(self, vectors: Tensor) -> None:
+        """Take the description of every token, (vocabulary, word_width).
+
+        Raises:
+            ContractError: when the shape is another.
+        """
+        self.reader.set_word_vectors(vectors)
+
+    def act(self, given: ModelInput) -> ModelOutput:
+        """Predict a chunk for every sentence about every scene."""
+        return self._say(given)[0]
+
+    def read(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Return what sentences (B, N, T) mean: logits of each concept, (B, N, classes)."""
+        return self.reader(tokens)
+
+    def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
+        """Return where the goal would be, (B, N, 3) normalised, and the probabilities of each concept."""
+        thoughts = self._say(given)[1]
+        return {"goal": thoughts.place, **{name: values.softmax(dim=-1) for name, values in thoughts.logits.items()}}
+
+    def _say(self, given: ModelInput) -> tuple[ModelOutput, _Thoughts]:
+        """Return the output, and what it was made from."""
+        self.check(given)
+        scenes, sentences = given.tokens.shape[:2]
+        logits = self.reader(given.tokens)
+        chances = {name: values.softmax(dim=-1) for name, values in logits.items()}
+        has_goal = 1.0 - chances["goal_kind"][..., -1:]
+        views = {name: eye(given.images[name], chances) for name, eye in self.eyes.items()}
+        state = given.state[:, None].expand(-1, sentences, -1)
+        free = [view.free[:, None].expand(-1, sentences, -1) for view in views.values()]
+        around = torch.cat([*free, state], dim=-1)
+        thing = torch.cat([view.thing for view in views.values()], dim=-1)
+        goal = torch.cat([view.goal for view in views.values()], dim=-1)
+        target = self.locate(torch.cat([thing, around], dim=-1))
+        place = self.locate(torch.cat([goal, around], dim=-1))
+        tool, there, then = state[..., :3], target.detach(), place.detach() * has_goal
+        ways = [there, there - tool, then, has_goal * (then - tool), has_goal * (then - there)]
+        plan = self.plan(torch.cat([thing, goal * has_goal, around, chances["act"], *ways], dim=-1))
+        plan = plan.view(scenes, sentences, self.config.horizon, 7)
+        evidence = [torch.cat([view.thing[..., :2], view.goal[..., :2] * has_goal], dim=-1) for view in views.values()]
+        output = ModelOutput(
+            positions=plan[..., :3],
+            rotations=plan[..., 3:6],
+            gripper=plan[..., 6],
+            target=target,
+            present=self.present(torch.cat(evidence, dim=-1))[..., 0],
+            attention={name: view.thing_look for name, view in views.items()},
+        )
+        return output, _Thoughts(logits, views, place)
+
+    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss: the chunk, the points and places of thing and goal, what is there, what the words mean.
+
+        Goals, words and the experts of colour and kind are taught only where there are `concepts`.
+
+        Raises:
+            ValueError: when `target`, or the `pixels` of a camera, are missing.
+        """
+        self.check(given, wanted)
+        said, thoughts = self._say(given)
+        missing = [name for name in self.config.cameras if name not in wanted.pixels]
+        if said.target is None or wanted.target is None or missing:
+            lacks = "`target`" if wanted.target is None else f"`pixels` of {missing}"
+            raise ValueError(f"the compositional network is taught where the named thing is: {lacks} is missing")
+        there = wanted.present
+        parts = {
+            "position": _chunk_error(said.positions, wanted.positions, there),
+            "rotation": 0.2 * mean_where_present((said.rotations - wanted.rotations) ** 2, there),
+            "gripper": mean_where_present(
+                functional.binary_cross_entropy_with_logits(said.gripper, wanted.gripper, reduction="none"), there
+            ),
+            "target": 2.0 * _chunk_error(said.target, wanted.target, there),
+            "present": 0.2 * functional.binary_cross_entropy_with_logits(said.present, there),
+        }
+        for name, look in said.attention.items():
+            parts[f"look_{name}"] = 0.1 * pointing_loss(look, wanted.pixels[name], there)
+        if wanted.concepts:
+            parts |= self._concept_losses(thoughts, wanted)
+        return total(parts)
+
+    def _concept_losses(self, thoughts: _Thoughts, wanted: ModelTarget) -> dict[str, Tensor]:
+        there, concepts = wanted.present, wanted.concepts
+        parts = {
+            f"word_{name}": 0.1 * functional.cross_entropy(thoughts.logits[name].flatten(0, 1), classes.flatten())
+            for name, classes in concepts.items()
+        }
+        for name, view in thoughts.views.items():
+            size, pixels = view.thing_look.shape[-2:], wanted.pixels[name]
+            parts[f"colour_{name}"] = 0.1 * cell_loss(view.colour, size, pixels, concepts["colour"], there)
+            parts[f"kind_{name}"] = 0.1 * cell_loss(view.kind, size, pixels, concepts["kind"], there)
+        if wanted.goal is not None:
+            carried = there * (concepts["goal_kind"] < self.config.kinds)
+            parts["goal"] = 2.0 * _chunk_error(thoughts.place, wanted.goal, carried)
+            for name, view in thoughts.views.items():
+                size, pixels = view.goal_look.shape[-2:], wanted.goal_pixels[name]
+                parts[f"goal_{name}"] = 0.1 * pointing_loss(view.goal_look, pixels, carried)
+                parts[f"colour_{name}"] = parts[f"colour_{name}"] + 0.1 * cell_loss(
+                    view.colour, size, pixels, concepts["goal_colour"], carried
+                )
+                parts[f"kind_{name}"] = parts[f"kind_{name}"] + 0.1 * cell_loss(
+                    view.kind, size, pixels, concepts["goal_kind"], carried
+                )
+        return parts
+
+
+@dataclass(frozen=True)
+class _Thoughts:
+    """What an output was made from: logits of each concept, one view a camera, where the goal is (B, N, 3)."""
+
+    logits: Mapping[str, Tensor]
+    views: Mapping[str, _View]
+    place: Tensor
+
+
+@dataclass(frozen=True)
+class _View:
+    thing: Tensor  # (B, N, width): evidence, sharpness, place, what is there
+    goal: Tensor
+    free: Tensor  # (B, 2 * free_points)
+    thing_look: Tensor  # (B, N, h', w')
+    goal_look: Tensor
+    colour: Tensor  # (B, colours + 1, h'w') log probabilities
+    kind: Tensor
+
+
+class _Eye(nn.Module):
+    """One camera: convolutions, what is at every cell, and looks for thing and goal."""
+
+    def __init__(self, config: CompositionalConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.near = nn.Sequential(
+            nn.Conv2d(3, 24, 5, stride=2, padding=2), nn.ReLU(),
+            nn.Conv2d(24, 36, 3, stride=2, padding=1), nn.ReLU(),
+        )  # fmt: skip
+        self.trunk = nn.Sequential(
+            nn.Conv2d(36, c, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(c, c, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(c, c, 3, padding=2, dilation=2), nn.ReLU(),
+        )  # fmt: skip
+        self.colour = nn.Sequential(nn.Conv2d(36, 32, 1), nn.ReLU(), nn.Conv2d(32, config.colours + 1, 1))
+        self.kind = nn.Conv2d(c, config.kinds + 1, 1)
+        self.free = nn.Conv2d(c, config.free_points, 1)
+        self.keep = nn.Conv2d(c, c // 2, 1)
+        self.sharpen = nn.Parameter(torch.ones(2))
+
+    def forward(self, image: Tensor, chances: Mapping[str, Tensor]) -> _View:
+        near = self.near(image - 0.5)
+        seen = self.trunk(near)
+        size = seen.shape[-2:]
+        colour = self.colour(near).flatten(2).log_softmax(dim=1)  # (B, colours + 1, h'w'); the last: none of them
+        kind = self.kind(seen).flatten(2).log_softmax(dim=1)
+        kept = self.keep(seen).flatten(2)
+        free = expected_place(self.free(seen).flatten(2).softmax(dim=-1), size)
+        thing, thing_look = self._look(colour, kind, kept, chances["colour"], chances["kind"], size)
+        goal_colour, goal_kind = chances["goal_colour"][..., :-1], chances["goal_kind"][..., :-1]
+        goal, goal_look = self._look(colour, kind, kept, goal_colour, goal_kind, size)
+        return _View(thing, goal, free.flatten(1), thing_look, goal_look, colour, kind)
+
+    def _look(
+        self, colour: Tensor, kind: Tensor, kept: Tensor, wanted_colour: Tensor, wanted_kind: Tensor,
+        size: tuple[int, int],
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Return features (B, N, width) of what is looked for, and the weights (B, N, h', w')."""
+        scores = self.sharpen[0] * (wanted_colour @ colour[:, :-1]) + self.sharpen[1] * (wanted_kind @ kind[:, :-1])
+        weights = scores.softmax(dim=-1)  # (B, N, h'w')
+        best = 0.1 * scores.amax(dim=-1, keepdim=True)
+        features = [best, weights.amax(dim=-1, keepdim=True), expected_place(weights, size),
+                    weights @ kept.transpose(1, 2)]  # fmt: skip
+        return torch.cat(features, dim=-1), weights.unflatten(-1, size)
+
+
+class _Plan(nn.Module):
+    """A perceptron with one residual block."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(inputs, hidden)
+        self.block = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
+        self.last = nn.Linear(hidden, outputs)
+
+    def forward(self, values: Tensor) -> Tensor:
+        first = functional.relu(self.first(values))
+        return self.last(functional.relu(first + self.block(first)))
+
+
+def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+    )
+
+
+def _chunk_error(said: Tensor, wanted: Tensor, there: Tensor) -> Tensor:
+    return mean_where_present(functional.smooth_l1_loss(said, wanted, reduction="none", beta=0.1), there)

@@ -1,0 +1,57 @@
+"""Lets a checkpoint drive where the scripted expert usually does: for DAgger, and to explore."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_ros.policies.build import load_policy
+from vla_ros.policies.local import LocalPolicy
+from vla_ros.robot.contract import RobotContract
+from vla_ros.types import FloatArray, Observation
+
+
+@dataclass(frozen=True)
+class PolicyDriver:
+    """Builds, in whatever process it is called, a function from observations to action chunks.
+
+    Attributes:
+        checkpoint: Folder of the policy.
+        device: Where it computes.
+        noise: Standard deviation of what is added to the positions of each chunk, in units of its normaliser: one
+            offset for all its rows, drawn anew for each chunk.
+        seed: Of the noise, together with the time of the observation.
+    """
+
+    checkpoint: str
+    device: str = "cpu"
+    noise: float = 0.0
+    seed: int = 0
+
+    def __call__(self, contract: RobotContract) -> Callable[[Observation], FloatArray]:
+        """Load the policy and return the function; chunks are (horizon, width), as the contract specifies."""
+        import torch
+
+        torch.set_num_threads(1)  # many work at once
+        policy = load_policy(self.checkpoint, contract, self.device)
+        sentence: str | None = None
+
+        def drive(observation: Observation) -> FloatArray:
+            nonlocal sentence
+            if observation.instruction is not None and observation.instruction.text != sentence:
+                policy.reset(observation.instruction)
+                sentence = observation.instruction.text
+            actions = np.array(policy.predict(observation).actions)
+            if self.noise > 0.0 and isinstance(policy, LocalPolicy):
+                actions[:, :3] += self._offset(observation) * policy.bundle.position.deviation
+            return actions
+
+        return drive
+
+    def _offset(self, observation: Observation) -> FloatArray:
+        """Draw (3,) from what is seen, so that an episode repeats whatever was played before it."""
+        seen = np.ascontiguousarray(observation.state.joint_positions).view(np.uint64)
+        rng = np.random.default_rng([self.seed, *(int(value) for value in seen)])
+        return np.asarray(self.noise * rng.standard_normal(3))

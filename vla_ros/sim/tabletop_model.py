@@ -1,0 +1,84 @@
+"""What the tabletop tasks add to the cell's MuJoCo model: receptacles, distractors, and textures for the table."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from vla_ros.sim.model import ARM_BITS, OBJECT_BITS
+from vla_ros.sim.tabletop_scene import MAX_RECEPTACLES, RECEPTACLES
+
+SEGMENTS = 14
+"""Boxes that a rim is made of."""
+
+FLOOR_HALF_HEIGHT = 0.002
+RECEPTACLE_MASS = 0.4
+
+DISTRACTORS: dict[str, tuple[mujoco.mjtGeom, list[float], list[float]]] = {
+    "distractor_0": (mujoco.mjtGeom.mjGEOM_CAPSULE, [0.016, 0.030, 0.0], [0.92, 0.92, 0.90, 1.0]),
+    "distractor_1": (mujoco.mjtGeom.mjGEOM_ELLIPSOID, [0.040, 0.024, 0.018], [0.12, 0.12, 0.13, 1.0]),
+    "distractor_2": (mujoco.mjtGeom.mjGEOM_BOX, [0.012, 0.055, 0.012], [0.95, 0.55, 0.70, 1.0]),
+}
+"""Name to (geom type, half sizes m, RGBA): shapes and colours that no instruction names."""
+
+TEXTURES: dict[str, tuple[mujoco.mjtBuiltin, list[float], list[float], float]] = {
+    "table_checker": (mujoco.mjtBuiltin.mjBUILTIN_CHECKER, [0.30, 0.34, 0.38], [0.62, 0.64, 0.66], 5.0),
+    "table_dark": (mujoco.mjtBuiltin.mjBUILTIN_FLAT, [0.20, 0.17, 0.15], [0.20, 0.17, 0.15], 1.0),
+    "table_gradient": (mujoco.mjtBuiltin.mjBUILTIN_GRADIENT, [0.85, 0.84, 0.80], [0.45, 0.55, 0.58], 1.0),
+}
+"""Name of a material to (pattern, first colour, second colour, repetitions)."""
+
+
+def receptacle_body(index: int) -> str:
+    """Name of the body that holds receptacle number `index`."""
+    return f"receptacle_{index}"
+
+
+def receptacle_geoms(index: int, kind: str) -> list[str]:
+    """Names of the geoms that show receptacle `index` as `kind`."""
+    return [f"receptacle_{index}_{kind}_{part}" for part in range(SEGMENTS + 1)]
+
+
+def furnish(spec: mujoco.MjSpec) -> None:
+    """Add all of it to a cell."""
+    spec.compiler.discardvisual = False  # it would drop the materials, which no geom uses before a table is perturbed
+    for index in range(MAX_RECEPTACLES):
+        body = spec.worldbody.add_body(name=receptacle_body(index), pos=[-1.0, 0.3 * index, 0.0])
+        body.add_freejoint(name=receptacle_body(index))
+        body.explicitinertial = True
+        body.mass, body.inertia = RECEPTACLE_MASS, [6.0e-4, 6.0e-4, 1.0e-3]
+        body.ipos, body.iquat = [0.0, 0.0, 0.006], [1.0, 0.0, 0.0, 0.0]
+        for kind in RECEPTACLES:
+            _add_ring(body, index, kind)
+    for number, (name, (kind, size, rgba)) in enumerate(DISTRACTORS.items()):
+        body = spec.worldbody.add_body(name=name, pos=[-1.5, 0.3 * number, 0.0])
+        body.add_freejoint(name=name)
+        body.add_geom(name=name, type=kind, size=size, rgba=rgba, mass=0.08, condim=6, friction=[1.2, 0.02, 0.002],
+                      contype=OBJECT_BITS, conaffinity=ARM_BITS | OBJECT_BITS)  # fmt: skip
+    for name, (pattern, first, second, repeat) in TEXTURES.items():
+        spec.add_texture(name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=pattern, rgb1=first, rgb2=second,
+                         width=256, height=256)  # fmt: skip
+        material = spec.add_material(name=name, texrepeat=[repeat, repeat])
+        material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
+
+
+def _add_ring(body: mujoco.MjsBody, index: int, kind: str) -> None:
+    """A round floor with a rim of boxes that leans outward."""
+    inner, outer, height = RECEPTACLES[kind].size
+    names = receptacle_geoms(index, kind)
+    common = {"rgba": [0.0] * 4, "mass": 0.0, "condim": 4, "friction": [1.0, 0.01, 0.001],
+              "contype": OBJECT_BITS, "conaffinity": ARM_BITS | OBJECT_BITS}  # fmt: skip
+    body.add_geom(name=names[0], type=mujoco.mjtGeom.mjGEOM_CYLINDER, pos=[0.0, 0.0, FLOOR_HALF_HEIGHT],
+                  size=[inner + 0.003, FLOOR_HALF_HEIGHT, 0.0], **common)  # fmt: skip
+    lean = np.arctan2(outer - inner, height)
+    length = float(np.hypot(outer - inner, height)) / 2.0
+    middle, half_width = (inner + outer) / 2.0, 1.08 * np.pi * outer / SEGMENTS
+    for part in range(SEGMENTS):
+        angle = 2.0 * np.pi * part / SEGMENTS
+        turn, tilt = np.zeros(4), np.zeros(4)
+        mujoco.mju_axisAngle2Quat(turn, np.array([0.0, 0.0, 1.0]), angle)
+        mujoco.mju_axisAngle2Quat(tilt, np.array([0.0, 1.0, 0.0]), lean)
+        mujoco.mju_mulQuat(turn, turn.copy(), tilt)
+        body.add_geom(name=names[part + 1], type=mujoco.mjtGeom.mjGEOM_BOX, quat=turn,
+                      pos=[middle * np.cos(angle), middle * np.sin(angle), height / 2.0],
+                      size=[0.002, half_width, length], **common)  # fmt: skip

@@ -1,0 +1,194 @@
+"""What lies on the table in the tabletop tasks: things, held-out pairs, and how a seed places them.
+
+Colour and shape of a few pairs are never shown together in a scene that a policy is trained on: `HELD_OUT_PAIRS`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_ros.errors import SimulationError
+from vla_ros.language.commands import Act, Command
+from vla_ros.language.lexicon import DIRECTIONS
+from vla_ros.sim.scene import COLOURS as PICK_COLOURS
+from vla_ros.sim.scene import SHAPES as PICK_SHAPES
+from vla_ros.sim.scene import SceneObject, Shape
+from vla_ros.types import FloatArray
+
+COLOURS: dict[str, tuple[float, float, float]] = PICK_COLOURS | {
+    "orange": (0.95, 0.42, 0.04),
+    "purple": (0.45, 0.10, 0.62),
+}
+"""Colour name to RGB, 0 to 1."""
+
+SHAPES: dict[str, Shape] = PICK_SHAPES | {"disc": Shape("cylinder", (0.028, 0.014, 0.0), 0.014, 0.056)}
+"""What can be grasped."""
+
+RECEPTACLES: dict[str, Shape] = {
+    "bowl": Shape("ring", (0.050, 0.068, 0.036), 0.018, 0.136),
+    "plate": Shape("ring", (0.058, 0.064, 0.014), 0.007, 0.128),
+}
+"""What something can be put in or on; sizes are inner radius, outer radius and height of the rim, m."""
+
+MAX_THINGS, MAX_RECEPTACLES = 5, 2
+
+FLAT = ("cube", "disc")
+"""Shapes on which something can be stacked."""
+
+STACKABLE = ("cube", "cylinder", "disc")
+"""Shapes that stay where they are put."""
+
+REACH = ((0.38, 0.64), (-0.24, 0.24))
+"""Where things may lie: (x range, y range) in the base frame, m."""
+
+GAP = 0.045
+"""Free way between two things, m: an open finger fits between."""
+
+PUSH_WAY = 0.12
+"""A thing to be pushed has so much free way before it, m, and room for the hand behind it."""
+
+HAND_ROOM = 0.085
+
+DIRECTION_VECTORS: dict[str, tuple[float, float]] = {
+    "left": (0.0, 1.0),
+    "right": (0.0, -1.0),
+    "forward": (1.0, 0.0),
+    "back": (-1.0, 0.0),
+}
+
+_TRIES = 400
+
+
+HELD_OUT_PAIRS = frozenset(zip(COLOURS, [*SHAPES, *SHAPES], strict=False)) | {("green", "bowl"), ("orange", "plate")}
+"""(colour, shape) never seen together in training: one of four shapes for each colour, and two receptacles."""
+
+
+def radius(shape: str) -> float:
+    """Return how far a thing of this shape reaches from its centre on the table, m."""
+    if shape in RECEPTACLES:
+        return RECEPTACLES[shape].size[1]
+    return SHAPES[shape].width / 2.0
+
+
+def pairs(shapes: dict[str, Shape], held_out: bool | None) -> list[tuple[str, str]]:
+    """Return (colour, shape) of `shapes`; only those held out, only the others, or all (None)."""
+    every = [(colour, shape) for colour in COLOURS for shape in shapes]
+    return [p for p in every if held_out is None or (p in HELD_OUT_PAIRS) == held_out]
+
+
+def sample_command(rng: np.random.Generator, act: Act | None = None, held_out: bool = False) -> Command:
+    """Draw what to ask for.
+
+    Args:
+        rng: Source of all randomness.
+        act: The act; drawn as well when None.
+        held_out: Whether the thing (and what is stacked on) is a held-out pair; else neither thing nor goal is one.
+    """
+    act = act or list(Act)[int(rng.integers(len(Act)))]
+    fitting = [p for p in pairs(SHAPES, held_out) if act is not Act.STACK or p[1] in STACKABLE]
+    thing = fitting[int(rng.integers(len(fitting)))]
+    if act is Act.PICK:
+        return Command(act, thing)
+    if act is Act.PUSH:
+        return Command(act, thing, None, list(DIRECTIONS)[int(rng.integers(len(DIRECTIONS)))])
+    if act is Act.PLACE:
+        goals = pairs(RECEPTACLES, None if held_out else False)
+    else:
+        goals = [p for p in pairs(SHAPES, False) if p[1] in FLAT and p != thing]
+    return Command(act, thing, goals[int(rng.integers(len(goals)))])
+
+
+@dataclass(frozen=True)
+class TabletopScene:
+    """What a seed and a command put on the table; `things` holds objects, then receptacles."""
+
+    command: Command
+    objects: tuple[SceneObject, ...]
+    receptacles: tuple[SceneObject, ...]
+
+    @property
+    def things(self) -> tuple[SceneObject, ...]:
+        """All of them."""
+        return self.objects + self.receptacles
+
+
+def sample_tabletop(rng: np.random.Generator, command: Command) -> TabletopScene:
+    """Place what `command` names and others beside it, two to five things in all.
+
+    The others are never held-out pairs; half of them share colour or shape with the thing that is asked for, so that a
+    policy has to read both words.
+
+    Raises:
+        SimulationError: when they do not fit.
+    """
+    wanted = [command.thing] + ([command.goal] if command.goal is not None else [])
+    objects = [p for p in wanted if p[1] in SHAPES]
+    bowls = [p for p in wanted if p[1] in RECEPTACLES]
+    count = int(rng.integers(max(2, len(wanted)), MAX_THINGS + 1))
+    while len(objects) + len(bowls) < count:
+        if len(bowls) < MAX_RECEPTACLES and rng.random() < 0.25:
+            bowls.append(_another(rng, pairs(RECEPTACLES, False), bowls, None))
+        else:
+            near = command.thing if rng.random() < 0.5 else None
+            objects.append(_another(rng, pairs(SHAPES, False), objects, near))
+    spots = place_apart(rng, [p[1] for p in objects + bowls], command.direction)
+    things = [
+        SceneObject(colour, shape, spot, float(rng.uniform(-0.3, 0.3)))
+        for (colour, shape), spot in zip(objects + bowls, spots, strict=True)
+    ]
+    return TabletopScene(command, tuple(things[: len(objects)]), tuple(things[len(objects) :]))
+
+
+def _another(
+    rng: np.random.Generator, among: list[tuple[str, str]], taken: list[tuple[str, str]], near: tuple[str, str] | None
+) -> tuple[str, str]:
+    free = [p for p in among if p not in taken]
+    alike = [p for p in free if near is not None and (p[0] == near[0] or p[1] == near[1])]
+    choice = alike or free
+    return choice[int(rng.integers(len(choice)))]
+
+
+def place_apart(rng: np.random.Generator, shapes: list[str], direction: str | None = None) -> list[tuple[float, float]]:
+    """Return places (x, y) m for things of `shapes`, apart from each other.
+
+    With a `direction` the first has a free way before it and room for the hand behind it.
+
+    Raises:
+        SimulationError: when no such places were found.
+    """
+    (x_low, x_high), (y_low, y_high) = REACH
+    for _ in range(_TRIES):
+        spots: list[FloatArray] = []
+        for index, shape in enumerate(shapes):
+            for _ in range(30):
+                spot = np.array([rng.uniform(x_low, x_high), rng.uniform(y_low, y_high)])
+                if index == 0 and direction is not None and not _has_way(spot, direction):
+                    continue
+                if all(
+                    _distance(spot, other, direction if j == 0 else None) >= radius(shape) + radius(shapes[j]) + GAP
+                    for j, other in enumerate(spots)
+                ):
+                    spots.append(spot)
+                    break
+            else:
+                break
+        if len(spots) == len(shapes):
+            return [(float(x), float(y)) for x, y in spots]
+    raise SimulationError(f"{len(shapes)} things do not fit on the table at a gap of {GAP} m")
+
+
+def _has_way(spot: FloatArray, direction: str) -> bool:
+    end = spot + PUSH_WAY * np.array(DIRECTION_VECTORS[direction])
+    start = spot - HAND_ROOM * np.array(DIRECTION_VECTORS[direction])
+    return bool(0.36 <= end[0] <= 0.66 and abs(end[1]) <= 0.30 and 0.32 <= start[0] <= 0.68 and abs(start[1]) <= 0.32)
+
+
+def _distance(spot: FloatArray, other: FloatArray, direction: str | None) -> float:
+    """Return the distance of `spot` from `other`, or from the way that `other` is pushed along."""
+    if direction is None:
+        return float(np.linalg.norm(spot - other))
+    way = np.array(DIRECTION_VECTORS[direction])
+    along = float(np.clip((spot - other) @ way, -HAND_ROOM + 0.02, PUSH_WAY - 0.03))
+    return float(np.linalg.norm(spot - other - along * way))

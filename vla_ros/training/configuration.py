@@ -1,0 +1,177 @@
+"""What `vla-ros train --config` reads: everything that a policy is made from, data included, in one YAML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from vla_ros.errors import VlaError
+from vla_ros.training.adaptation import Adaptation
+from vla_ros.training.loop import LoopOptions
+
+METHODS = ("cloning", "dagger", "preferences")
+
+_Section = TypeVar("_Section")
+
+
+@dataclass(frozen=True)
+class DataSection:
+    """Where demonstrations are, or where they are collected to.
+
+    Attributes:
+        folders: Folders of episodes; what the first lacks is collected into it.
+        episodes: How many are collected; 0: only what is there is used.
+        seed: First seed of the collected ones.
+        cache: Folder for the pictures in a form that is read step by step.
+    """
+
+    folders: tuple[Path, ...] = (Path("runs/data/pick"),)
+    episodes: int = 0
+    seed: int = 1_000_000
+    cache: Path = Path("runs/cache")
+
+
+@dataclass(frozen=True)
+class DaggerSection:
+    """See `vla_ros.training.dagger`.
+
+    Attributes:
+        rounds: How often the learner visits.
+        episodes: Scenes a round.
+        seed: First seed of the visits.
+        decay: The expert drives in round i with chance decay ** i.
+        steps: Updates after each round.
+    """
+
+    rounds: int = 3
+    episodes: int = 100
+    seed: int = 3_000_000
+    decay: float = 0.5
+    steps: int = 500
+
+
+@dataclass(frozen=True)
+class PreferenceSection:
+    """See `vla_ros.training.preferences`.
+
+    Attributes:
+        rounds: How often clips are made, compared and learned from.
+        episodes: Scenes a round.
+        seed: First seed of the clips.
+        noise: Standard deviation of the exploration, in units of the normalised action.
+        pairs: Pairs of clips that are compared a round.
+        clip: Steps of a clip.
+        reward_steps: Updates of the reward model a round.
+        policy_steps: Updates of the policy a round.
+        anchor: Weight of the divergence from the cloned policy.
+        learning_rate: Of the policy.
+    """
+
+    rounds: int = 2
+    episodes: int = 100
+    seed: int = 4_000_000
+    noise: float = 0.3
+    pairs: int = 2000
+    clip: int = 12
+    reward_steps: int = 500
+    policy_steps: int = 200
+    anchor: float = 0.1
+    learning_rate: float = 1e-4
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A whole training.
+
+    Attributes:
+        world: Name in the table of simulated worlds.
+        robot: Robot contract: a name or a file.
+        model: Name in the table of networks.
+        out: Folder of the checkpoint.
+        batch: Recorded steps an update.
+        seed: Of weights and batches.
+        method: "cloning", "dagger" or "preferences"; the last two begin with `start_from`, or clone first.
+        model_options: Sizes of the network, in place of its own.
+        start_from: A checkpoint to begin with.
+        data: Where demonstrations are.
+        loop: Options of the loop.
+        adaptation: Parameter-efficient fine-tuning.
+        dagger: For that method.
+        preferences: For that method.
+    """
+
+    loop: LoopOptions
+    world: str = "pick"
+    robot: str = "panda"
+    model: str = "keypoint"
+    out: Path = Path("runs/train/pick")
+    batch: int = 48
+    seed: int = 0
+    method: str = "cloning"
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    start_from: Path | None = None
+    data: DataSection = field(default_factory=DataSection)
+    adaptation: Adaptation = field(default_factory=Adaptation)
+    dagger: DaggerSection = field(default_factory=DaggerSection)
+    preferences: PreferenceSection = field(default_factory=PreferenceSection)
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise VlaError(f"method is '{self.method}', expected one of {METHODS}")
+        if self.adaptation.method != "none" and self.start_from is None:
+            raise VlaError(f"adaptation '{self.adaptation.method}' fine-tunes a policy: say which in start_from")
+
+
+def load_training_config(path: Path) -> TrainingConfig:
+    """Read a file.
+
+    Raises:
+        VlaError: naming a line that is missing, unknown, or of the wrong kind.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise VlaError(f"{path} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise VlaError(f"{path} holds {type(values).__name__}, expected lines of 'name: value'")
+    return _section(TrainingConfig, values, str(path))
+
+
+_SECTIONS = {"data": DataSection, "loop": LoopOptions, "adaptation": Adaptation, "dagger": DaggerSection,
+             "preferences": PreferenceSection}  # fmt: skip
+
+
+def _section(kind: type[_Section], values: Mapping[str, Any], where: str) -> _Section:
+    fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in fields:
+            near = difflib.get_close_matches(str(name), fields, n=1)
+            raise VlaError(f"{where}: unknown line '{name}'; did you mean {near or sorted(fields)}?")
+    ready = {name: _value(fields[name], value, f"{where}: {name}") for name, value in values.items()}
+    try:
+        return kind(**ready)
+    except TypeError as error:
+        raise VlaError(f"{where}: {error}") from error
+
+
+def _value(line: dataclasses.Field[Any], value: Any, where: str) -> Any:  # noqa: ANN401 (as YAML has it)
+    """Return `value` as the annotation of its field wants it."""
+    kind = str(line.type)
+    if line.name in _SECTIONS:
+        if not isinstance(value, dict):
+            raise VlaError(f"{where} is {value!r}, expected lines of 'name: value'")
+        return _section(_SECTIONS[line.name], value, where)
+    if kind == "tuple[Path, ...]":
+        return tuple(Path(str(one)) for one in (value if isinstance(value, list) else [value]))
+    if kind in ("Path", "Path | None"):
+        return None if value is None else Path(str(value))
+    wanted = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}.get(kind)
+    if wanted is not None and (not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool")):
+        raise VlaError(f"{where} is {value!r} ({type(value).__name__}), expected {kind}")
+    return float(value) if kind == "float" else value

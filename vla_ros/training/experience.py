@@ -1,0 +1,62 @@
+"""What a policy has played, as batches for the policy gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vla_ros.data.episodes import Episode
+from vla_ros.language.tokenizer import WordTokenizer
+from vla_ros.models.checkpoint import PolicyBundle
+from vla_ros.models.contract import ModelInput
+from vla_ros.training.dataset import recorded_states
+from vla_ros.training.preferences import Experience
+
+
+class ExperienceBatches:
+    """Steps of played episodes, as the policy saw them."""
+
+    def __init__(
+        self, episodes: Sequence[Episode], sentences: Sequence[Sequence[str]], advantage: NDArray[np.float32],
+        bundle: PolicyBundle, size: int, seed: int,
+    ) -> None:  # fmt: skip
+        """Keep everything in memory.
+
+        Args:
+            episodes: With `driven`.
+            sentences: For each episode what was asked for in each step.
+            advantage: Of every step of every episode in a row.
+            bundle: Normalisers and words of the policy that played.
+            size: Of a batch.
+            seed: Of the batches.
+        """
+        self._size, self._seed = size, seed
+        self._advantage = advantage
+        tokenizer = WordTokenizer(bundle.words)
+        self._tokens = np.stack([tokenizer.encode(s, bundle.sentence_length) for rows in sentences for s in rows])
+        cameras = list(bundle.model_config["cameras"])
+        self._images = {c: np.concatenate([e.arrays[f"image_{c}"] for e in episodes]) for c in cameras}
+        states = np.concatenate([recorded_states(e.arrays) for e in episodes])
+        self._states = bundle.state.normalise(states).astype(np.float32)
+        driven = np.concatenate([e.arrays["driven"] for e in episodes])
+        self._explored = bundle.position.normalise(driven[..., :3]).mean(axis=1).astype(np.float32)
+
+    def __len__(self) -> int:
+        """Number of steps."""
+        return len(self._advantage)
+
+    def batch(self, update: int, part: int, parts: int) -> Experience:
+        """Return one share of the batch of an update."""
+        rng = np.random.default_rng([self._seed, update])
+        index = rng.integers(len(self), size=self._size)[part::parts]
+        images = {
+            camera: torch.from_numpy(pictures[index]).permute(0, 3, 1, 2).float() / 255.0
+            for camera, pictures in self._images.items()
+        }
+        given = ModelInput(
+            images, torch.from_numpy(self._states[index]), torch.from_numpy(self._tokens[index])[:, None]
+        )
+        return Experience(given, torch.from_numpy(self._explored[index]), torch.from_numpy(self._advantage[index]))

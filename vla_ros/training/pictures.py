@@ -1,0 +1,78 @@
+"""Recorded pictures on disk, read where they are needed: memory stays flat however many there are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vla_ros.errors import VlaError
+
+NOISE = 0.01
+"""Standard deviation of the noise on a picture while training."""
+
+_BANK = np.random.default_rng(0).standard_normal(1_000_003, dtype=np.float32)
+"""Noise drawn once; each picture takes a piece of it, which costs a thousandth of drawing it anew."""
+
+
+class PictureStore:
+    """The pictures of one camera, one after the other, in one file that the operating system maps into memory."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin a file at `path`."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("wb")
+        self.size: tuple[int, int] | None = None
+
+    def append(self, pictures: NDArray[np.uint8]) -> None:
+        """Add pictures (steps, height, width, 3); all have one size.
+
+        Raises:
+            VlaError: when these have another.
+        """
+        size = (pictures.shape[1], pictures.shape[2])
+        if self.size not in (None, size):
+            raise VlaError(f"pictures of {size} among pictures of {self.size}: one camera has one size")
+        self.size = size
+        self._file.write(np.ascontiguousarray(pictures).tobytes())
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+
+def open_pictures(path: Path, count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return what a store has written, (count, height, width, 3), read-only.
+
+    Raises:
+        VlaError: when the file does not hold so many.
+    """
+    if path.stat().st_size != count * size[0] * size[1] * 3:
+        raise VlaError(f"{path} has {path.stat().st_size} bytes, expected {count} pictures of {size}; remove it")
+    return np.memmap(path, np.uint8, "r", shape=(count, *size, 3))
+
+
+def fingerprint(folders: Sequence[Path]) -> str:
+    """Return a short name for what lies in folders of episodes: their files, sizes and times."""
+    files = [
+        (str(f), f.stat().st_size, f.stat().st_mtime_ns) for folder in folders for f in sorted(folder.glob("*.npz"))
+    ]
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
+
+
+def varied(pictures: NDArray[np.uint8], generators: Sequence[np.random.Generator]) -> Tensor:
+    """Return (B, 3, h, w) float 0 to 1, each picture with light, colour and noise drawn by its own generator."""
+    tensor = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float().div_(255.0)
+    size = tensor[0].numel()
+    for row, rng in enumerate(generators):
+        gain = rng.uniform(0.85, 1.15) * rng.uniform(0.94, 1.06, (3, 1, 1))
+        offset = int(rng.integers(len(_BANK) - size))
+        noise = torch.from_numpy(_BANK[offset : offset + size]).view(tensor[0].shape)
+        tensor[row].mul_(torch.from_numpy(gain.astype(np.float32))).add_(noise, alpha=NOISE)
+    return tensor.clamp_(0.0, 1.0)

@@ -1,0 +1,128 @@
+"""Learning from preferences: a policy climbs a learned reward, and stays near the one that was cloned.
+
+The cloned policy plays with a little noise. Clips of what happened are compared, a reward model learns what the judge
+prefers (`vla_ros.training.rewards`), and the policy climbs its rewards by policy gradient (Williams 1992) with the
+clipped ratio of PPO (Schulman et al. 2017), held back by its divergence from the cloned policy.
+
+The policy is a Gaussian around what the network says. Exploration moves all rows of a chunk by one offset, so that its
+variable is u, the mean of the chunk's normalised positions, (3,), with standard deviation sigma:
+
+    L = - mean[ min(r A, clip(r, 0.8, 1.2) A) ] + anchor * mean_rows |mu - mu_cloned|^2 / (2 sigma^2)
+    r = exp( (|u - mu_old|^2 - |u - mu|^2) / (2 sigma^2) )
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vla_ros.data.episodes import Episode
+from vla_ros.errors import VlaError
+from vla_ros.models.contract import ModelInput, VlaModel
+
+RATIO_RANGE = (0.8, 1.2)
+"""Further from the policy that played, an update gains nothing."""
+
+DISCOUNT = 0.9
+"""Of rewards, a step: a tenth of a second."""
+
+
+@dataclass(frozen=True)
+class Experience:
+    """Steps that a policy played: what it saw, `explored` (B, 3) normalised mean position, `advantage` (B,)."""
+
+    given: ModelInput
+    explored: Tensor
+    advantage: Tensor
+
+
+def step_features(episode: Episode, asked: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return (steps, 9): what a judge can see in a clip, by the step, in units of about one.
+
+    The target from the tool (3), the tool's height, the opening of the gripper, the target's height, and the first
+    step of the chunk that was played (3). A judge who watches a clip sees the thing and the hand; it is not told what
+    is good about them.
+    """
+    arrays = episode.arrays
+    target = arrays["target"][np.arange(len(episode)), asked]
+    way = (target - arrays["position"]) / 0.1
+    rest = [arrays["position"][:, 2:] / 0.1, arrays["opening"][:, None] / 0.04, target[:, 2:] / 0.05]
+    return np.concatenate([way, *rest, arrays["driven"][:, 0, :3] / 0.02], axis=1).astype(np.float32)
+
+
+def cut_clips(
+    features: Sequence[NDArray[np.float32]], progress: Sequence[NDArray[np.float32]], length: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return all clips of `length` steps, (clips, length, features), and what the judge goes by, (clips,).
+
+    The judge prefers the clip in which the task has come further from where it stood.
+
+    Raises:
+        VlaError: when no episode is long enough.
+    """
+    clips, scores = [], []
+    for values, how_far in zip(features, progress, strict=True):
+        for start in range(0, len(values) - length + 1, max(1, length // 3)):
+            clips.append(values[start : start + length])
+            scores.append(how_far[start + length - 1] - how_far[start])
+    if not clips:
+        raise VlaError(f"no episode has {length} steps: clips cannot be cut")
+    return np.stack(clips), np.array(scores, np.float32)
+
+
+def advantages(rewards: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return, for all steps of all episodes in a row, how much better than usual it went from there.
+
+    The discounted sum of the rewards to come, less its mean over the episodes at the same step, in units of its
+    deviation.
+    """
+    returns = []
+    for one in rewards:
+        total, sums = 0.0, np.zeros(len(one), np.float32)
+        for step in range(len(one) - 1, -1, -1):
+            total = float(one[step]) + DISCOUNT * total
+            sums[step] = total
+        returns.append(sums)
+    usual = [np.mean([r[t] for r in returns if len(r) > t]) for t in range(max(map(len, returns)))]
+    flat = np.concatenate([r - np.array(usual[: len(r)], np.float32) for r in returns])
+    return (flat / max(float(flat.std()), 1e-6)).astype(np.float32)
+
+
+class PolicyGradient:
+    """The objective of the loop: see the module."""
+
+    def __init__(self, played: VlaModel, cloned: VlaModel, sigma: float, anchor: float) -> None:
+        """Hold the policy that played and the cloned one, both fixed.
+
+        Raises:
+            VlaError: when sigma is not positive or the anchor negative.
+        """
+        if not sigma > 0.0 or anchor < 0.0:
+            raise VlaError(f"sigma {sigma}, anchor {anchor}: expected a positive deviation and no negative weight")
+        self._played, self._cloned = played.eval().requires_grad_(False), cloned.eval().requires_grad_(False)
+        self._sigma, self._anchor = sigma, anchor
+
+    def __call__(self, network: nn.Module, batch: Experience) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss and its parts."""
+        # Networks may behave differently while they learn; the ratio compares policies as they act.
+        network.eval()
+        said = network.act(batch.given)  # type: ignore[operator]
+        with torch.no_grad():
+            before, cloned = self._played.act(batch.given), self._cloned.act(batch.given)
+        two_variances = 2.0 * self._sigma**2
+
+        def error(positions: Tensor) -> Tensor:
+            return (batch.explored - positions[:, 0].mean(dim=1)).square().sum(dim=-1)
+
+        ratio = torch.exp((error(before.positions) - error(said.positions)) / two_variances)
+        low, high = RATIO_RANGE
+        gain = torch.minimum(ratio * batch.advantage, ratio.clamp(low, high) * batch.advantage).mean()
+        drift = (said.positions - cloned.positions).square().sum(dim=-1).mean() / two_variances
+        grip = (said.gripper.sigmoid() - cloned.gripper.sigmoid()).square().mean()
+        loss = -gain + self._anchor * (drift + grip)
+        return loss, {"gain": float(gain.detach()), "divergence": float(drift.detach()), "grip": float(grip.detach())}

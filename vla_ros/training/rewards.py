@@ -1,0 +1,86 @@
+"""A reward learned from comparisons of clips, by the model of Bradley and Terry (1952), as in Christiano et al. (2017).
+
+P(first is better) = sigmoid(sum of rewards of the first - sum of rewards of the second)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vla_ros.errors import VlaError
+
+
+class RewardModel(nn.Module):
+    """A small perceptron that gives each step of a clip its reward."""
+
+    def __init__(self, features: int, hidden: int = 64) -> None:
+        """Build for steps of `features` numbers."""
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(features, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, 1)
+        )
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """Return rewards (...) of steps (..., features)."""
+        return self.layers(steps)[..., 0]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Pairs of clips: `first` and `second` (B, T, features), `better` (B,), 1 where the first is."""
+
+    first: Tensor
+    second: Tensor
+    better: Tensor
+
+
+def preference_loss(model: nn.Module, pairs: Comparison) -> tuple[Tensor, dict[str, float]]:
+    """Return the cross entropy of the judge's choices under Bradley and Terry's model, and how many it predicts."""
+    margin = model(pairs.first).sum(dim=-1) - model(pairs.second).sum(dim=-1)
+    loss = functional.binary_cross_entropy_with_logits(margin, pairs.better)
+    agreed = ((margin > 0) == (pairs.better > 0.5)).float().mean()
+    return loss, {"preference": float(loss.detach()), "agreed": float(agreed)}
+
+
+class PairBatches:
+    """Pairs of clips as a source of batches; the clip that the judge scores higher is the better one."""
+
+    def __init__(
+        self, clips: NDArray[np.float32], scores: NDArray[np.float32], pairs: int, size: int, seed: int
+    ) -> None:
+        """Compare `pairs` random pairs once, and draw batches of `size` from those.
+
+        Args:
+            clips: (clips, T, features).
+            scores: (clips,), what the judge goes by; a tie is not compared.
+            pairs: How many comparisons there are.
+            size: Of a batch.
+            seed: Of pairs and batches.
+
+        Raises:
+            VlaError: when no two clips differ in the judge's eyes.
+        """
+        rng = np.random.default_rng(seed)
+        first, second = rng.integers(len(clips), size=(2, 4 * pairs))
+        differ = np.flatnonzero(np.abs(scores[first] - scores[second]) > 1e-6)[:pairs]
+        if not len(differ):
+            raise VlaError(f"the judge sees no difference between any of {len(clips)} clips")
+        self._clips, self._size, self._seed = clips, size, seed
+        self.first, self.second = first[differ], second[differ]
+        self.better = (scores[self.first] > scores[self.second]).astype(np.float32)
+
+    def batch(self, update: int, part: int, parts: int) -> Comparison:
+        """Return one share of the batch of an update."""
+        rng = np.random.default_rng([self._seed, update])
+        chosen = rng.integers(len(self.better), size=self._size)[part::parts]
+        return Comparison(
+            torch.from_numpy(self._clips[self.first[chosen]]),
+            torch.from_numpy(self._clips[self.second[chosen]]),
+            torch.from_numpy(self.better[chosen]),
+        )

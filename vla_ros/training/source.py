@@ -1,0 +1,41 @@
+"""Batches as a function of the update's number: the same for a run that was resumed, and for several processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from vla_ros.errors import VlaError
+from vla_ros.models.contract import ModelInput, ModelTarget
+
+
+class StepDataset(Protocol):
+    """Recorded steps that rows of a batch are drawn from."""
+
+    def rows(self, generators: Sequence[np.random.Generator]) -> tuple[ModelInput, ModelTarget]:
+        """Return one row a generator: which step it is and everything random about it comes from that generator."""
+        ...
+
+
+class SeededBatches:
+    """Every row of every batch has a generator of its own, seeded by (seed, update, row)."""
+
+    def __init__(self, dataset: StepDataset, size: int, seed: int) -> None:
+        """Draw batches of `size` rows."""
+        if size < 1:
+            raise VlaError(f"the batch is {size}, expected at least one row")
+        self.dataset, self.size, self.seed = dataset, size, seed
+
+    def batch(self, update: int, part: int, parts: int) -> tuple[ModelInput, ModelTarget]:
+        """Return rows part * size / parts up to (part + 1) * size / parts of the batch.
+
+        Raises:
+            VlaError: when the batch is no multiple of `parts`.
+        """
+        if self.size % parts:
+            raise VlaError(f"a batch of {self.size} rows cannot be shared by {parts}; choose a multiple")
+        share = self.size // parts
+        rows = range(part * share, (part + 1) * share)
+        return self.dataset.rows([np.random.default_rng([self.seed, update, row]) for row in rows])

@@ -1,0 +1,221 @@
+"""Recorded steps of the tabletop tasks as batches: one picture, several commands about it, each in words drawn anew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vla_ros.actions.normaliser import Normaliser
+from vla_ros.data.episodes import Episode, read_episodes
+from vla_ros.errors import VlaError
+from vla_ros.language.commands import Command
+from vla_ros.language.lexicon import ALL_WORDS, COLOURS, OBJECTS, RECEPTACLES
+from vla_ros.language.phrasing import Wording, held_out_words, say, taught_words
+from vla_ros.language.tokenizer import WordTokenizer, split_words
+from vla_ros.models.contract import ModelInput, ModelTarget
+from vla_ros.training.concepts import concept_columns
+from vla_ros.training.dataset import Statistics, one_specification, recorded_states, state_statistics
+from vla_ros.training.pictures import PictureStore, fingerprint, open_pictures, varied
+from vla_ros.training.word_vectors import colour_of
+
+SENTENCE_LENGTH = 16
+"""Words a sentence is padded to."""
+
+
+FILLERS = 300
+"""Words that say nothing here, drawn once from the vocabulary."""
+
+MOST_COMMANDS = 8
+"""Commands that a recorded state can be labelled for."""
+
+
+@dataclass(frozen=True)
+class Wordiness:
+    """How sentences are roughened, so that a reader does not hang on words that say nothing.
+
+    Attributes:
+        other_verb: Chance that the verb becomes a word drawn from the vocabulary: the rest says what is asked for.
+        filler: Chance that such a word is put in somewhere.
+    """
+
+    other_verb: float = 0.3
+    filler: float = 0.3
+
+
+class TabletopDataset:
+    """All steps of one or more folders; tables in memory, pictures on disk.
+
+    Attributes:
+        count: How many steps there are.
+        episodes: How many episodes.
+        specification: Convention of the actions.
+        tokenizer: Vocabulary.
+        statistics: Normalisers fitted to these steps.
+    """
+
+    def __init__(
+        self, folders: Iterable[Path], cameras: Iterable[str], words: Sequence[str], pairs: Sequence[tuple[str, str]],
+        cache: Path, *, sentences: int = 5, wordiness: Wordiness | None = None,
+    ) -> None:  # fmt: skip
+        """Read everything.
+
+        Args:
+            folders: Folders of episodes with one convention.
+            cameras: Which cameras to read.
+            words: Vocabulary; what a policy was not taught still has a place in it. Lacks nothing that is taught.
+            pairs: (colour, kind) that may be asked for although they are not there: those that training may name.
+            cache: Folder for the pictures, in a form that can be read one by one.
+            sentences: Commands about each picture, beside one about something that is not there.
+            wordiness: How sentences are roughened.
+
+        Raises:
+            VlaError: when folders disagree on the convention, hold no episode, or words are missing.
+        """
+        folders = list(folders)
+        self.cameras, self.pairs, self.sentences = tuple(cameras), tuple(pairs), sentences
+        self.wordiness = wordiness or Wordiness()
+        self.sentence_length = SENTENCE_LENGTH
+        self.specification = one_specification(folders)
+        if missing := set(taught_words()) - set(words):
+            raise VlaError(f"the vocabulary lacks the taught words {sorted(missing)}")
+        self.tokenizer = WordTokenizer(tuple(words))
+        kept_back = {*ALL_WORDS, *taught_words(), *held_out_words()}
+        free = [word for word in words if word not in kept_back and colour_of(word)[0] == 0.0]
+        # A few hundred, not all: among all there are those that mean nearly what a taught or a held-out word means.
+        chosen = np.random.default_rng(0).permutation(len(free))[:FILLERS]
+        self._fillers = [free[i] for i in chosen]
+        self._read(folders, cache)
+        actions = self._rows["actions"]
+        self.statistics = Statistics(
+            position=Normaliser.fit(actions[..., :3].reshape(-1, *actions.shape[2:3], 3), floor=1e-3),
+            rotation=Normaliser.fit(actions[..., 3:6].reshape(-1, *actions.shape[2:3], 3), floor=1e-2),
+            state=state_statistics(self._rows["state"]),
+        )
+
+    def _read(self, folders: list[Path], cache: Path) -> None:
+        rows: dict[str, list[NDArray[np.generic]]] = {}
+        tables: list[tuple[tuple[Command, ...], tuple[str, ...]]] = []
+        episode_of: list[int] = []
+        keys = ["actions", "target", "goal", "asked", *(f"pixel_{c}" for c in self.cameras),
+                *(f"pixel_goal_{c}" for c in self.cameras)]  # fmt: skip
+        place = cache / fingerprint(folders)
+        note = place / "complete.json"
+        stores = {} if note.exists() else {c: PictureStore(place / f"{c}.rgb") for c in self.cameras}
+        for folder in folders:
+            for episode in read_episodes(folder):
+                for key in keys:
+                    values = episode.arrays[key]
+                    rows.setdefault(key, []).append(values if key == "asked" else _widened(values))
+                rows.setdefault("state", []).append(recorded_states(episode.arrays))
+                tables.append(_table(episode))
+                episode_of += [len(tables) - 1] * len(episode)
+                for camera, store in stores.items():
+                    store.append(episode.arrays[f"image_{camera}"])
+        if not tables:
+            raise VlaError(f"no episodes in {[str(f) for f in folders]}; collect some with 'vla-ros collect'")
+        for store in stores.values():
+            store.close()
+        if stores:
+            note.write_text(json.dumps({c: store.size for c, store in stores.items()}), encoding="utf-8")
+        sizes = json.loads(note.read_text(encoding="utf-8"))
+        self.episodes, self.count = len(tables), len(episode_of)
+        self._tables, self._episode_of = tables, np.array(episode_of)
+        self._rows = {key: np.concatenate(parts) for key, parts in rows.items()}
+        self._pictures = {c: open_pictures(place / f"{c}.rgb", self.count, tuple(sizes[c])) for c in self.cameras}
+
+    def rows(self, generators: Sequence[np.random.Generator]) -> tuple[ModelInput, ModelTarget]:
+        """Return one step a generator: the command that was pursued, others, and one about what is not there."""
+        index = np.array([int(rng.integers(self.count)) for rng in generators])
+        chosen = [self._choose(step, rng) for step, rng in zip(index, generators, strict=True)]
+        commands = [
+            [*(self._tables[self._episode_of[step]][0][k] for k in columns), self._absent(step, rng)]
+            for step, columns, rng in zip(index, chosen, generators, strict=True)
+        ]
+        tokens = np.stack([
+            [self._tokens(command, rng) for command in scene] for scene, rng in zip(commands, generators, strict=True)
+        ])  # fmt: skip
+        present = np.ones(tokens.shape[:2], np.float32)
+        present[:, -1] = 0.0
+
+        def column(key: str) -> NDArray[np.float32]:
+            """Rows (B, N, ...) of the chosen commands; that of the absent one is masked by `present`."""
+            values = self._rows[key][index[:, None], np.array(chosen)]
+            return np.concatenate([values, values[:, :1]], axis=1)
+
+        actions, statistics = column("actions"), self.statistics
+        place = Normaliser(statistics.state.mean[:3], statistics.state.deviation[:3])
+        given = ModelInput(
+            images={c: varied(self._pictures[c][index], generators) for c in self.cameras},
+            state=_tensor(statistics.state.normalise(self._rows["state"][index])),
+            tokens=torch.from_numpy(tokens),
+        )
+        return given, ModelTarget(
+            positions=_tensor(statistics.position.normalise(actions[..., :3])),
+            rotations=_tensor(statistics.rotation.normalise(actions[..., 3:6])),
+            gripper=_tensor(actions[..., 6]),
+            present=_tensor(present),
+            target=_tensor(place.normalise(column("target"))),
+            pixels={c: _tensor(column(f"pixel_{c}")) for c in self.cameras},
+            goal=_tensor(place.normalise(column("goal"))),
+            goal_pixels={c: _tensor(column(f"pixel_goal_{c}")) for c in self.cameras},
+            concepts={name: torch.from_numpy(values) for name, values in concept_columns(commands).items()},
+        )
+
+    def _choose(self, step: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the columns of `sentences` different commands, the one that was pursued first."""
+        count = len(self._tables[self._episode_of[step]][0])
+        asked = int(self._rows["asked"][step])
+        others = [k for k in rng.permutation(count) if k != asked]
+        return np.array([asked, *others[: self.sentences - 1]])
+
+    def _absent(self, step: int, rng: np.random.Generator) -> Command:
+        """Return a command of the episode with one of its things replaced by one that is not on the table."""
+        commands, things = self._tables[self._episode_of[step]]
+        like = commands[int(rng.integers(len(commands)))]
+        replace_goal = like.goal is not None and rng.random() < 0.5
+        kinds = RECEPTACLES if replace_goal and like.goal and like.goal[1] in RECEPTACLES else OBJECTS
+        free = [p for p in self.pairs if p[1] in kinds and " ".join(p) not in things]
+        other = free[int(rng.integers(len(free)))]
+        if replace_goal:
+            return Command(like.act, like.thing, other)
+        return Command(like.act, other, like.goal, like.direction)
+
+    def _tokens(self, command: Command, rng: np.random.Generator) -> NDArray[np.int64]:
+        words = split_words(say(command, Wording.TAUGHT, rng))
+        if self._fillers and rng.random() < self.wordiness.other_verb:
+            words[0] = self._filler(rng)
+        if self._fillers and rng.random() < self.wordiness.filler:
+            for _ in range(int(rng.integers(1, 4))):
+                words.insert(int(rng.integers(len(words) + 1)), self._filler(rng))
+        return self.tokenizer.encode(" ".join(words[:SENTENCE_LENGTH]), SENTENCE_LENGTH)
+
+    def _filler(self, rng: np.random.Generator) -> str:
+        return self._fillers[int(rng.integers(len(self._fillers)))]
+
+
+def trainable_pairs(held_out: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return every (colour, kind) that training may name."""
+    kept_back = set(held_out)
+    every = [(colour, kind) for colour in COLOURS for kind in (*OBJECTS, *RECEPTACLES)]
+    return [pair for pair in every if pair not in kept_back]
+
+
+def _table(episode: Episode) -> tuple[tuple[Command, ...], tuple[str, ...]]:
+    commands = tuple(Command.from_key(str(key)) for key in episode.arrays["names"])
+    return commands, tuple(str(name) for name in episode.arrays["things"])
+
+
+def _widened(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return values (steps, commands, ...) with `MOST_COMMANDS` of them: a table with few things allows fewer."""
+    missing = MOST_COMMANDS - values.shape[1]
+    return np.pad(values, [(0, 0), (0, missing), *[(0, 0)] * (values.ndim - 2)])
+
+
+def _tensor(values: NDArray[np.generic]) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
