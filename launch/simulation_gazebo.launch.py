@@ -181,7 +181,8 @@ def bring_up(context: LaunchContext) -> list[Action]:
 
     def graph() -> list[Action]:
         source = str(Path(__file__).resolve().parent / "bringup.launch.py")
-        passed = {name: given(name) for name in ("namespace", "log_level", *load_graph().arguments)}
+        shared = (name for name in load_graph().arguments if name not in NOT_FOR_GAZEBO)
+        passed = {name: given(name) for name in ("namespace", "log_level", *shared)}
         passed.update(simulation="gazebo", use_sim_time="true", preflight="true", lockstep="false")
         return [IncludeLaunchDescription(PythonLaunchDescriptionSource(source), launch_arguments=passed.items())]
 
@@ -202,10 +203,9 @@ def bring_up(context: LaunchContext) -> list[Action]:
             output="screen",
         ),
         bridge(
-            "bridge", bridge_rules(("common", "controllers") if kind == "gz" else ("common",), world_name(world)),
-            contract, namespace,
+            "bridge", bridge_rules(("common", "controllers") if kind == "gz" else ("common",)), contract, namespace
         ),
-        bridge("bridge_images", bridge_rules(("images",), world_name(world)), contract, namespace),
+        bridge("bridge_images", bridge_rules(("images",)), contract, namespace),
         Node(
             package="ros_gz_sim",
             executable="create",

@@ -16,13 +16,15 @@ from vla_ros.sim.gazebo import PARKED, WORLD, horizontal_fov, looking_pose, mode
 from vla_ros.sim.model import FLOOR, FRONT_CAMERA, OBJECT_MASS, TABLE
 from vla_ros.sim.scene import COLOURS, SHAPES
 
+VISIBILITY = 0x0FFFFFFF  # all that ogre2 lets a camera see; the default asks for more, with a warning
+POSES = "/scene/poses"  # with names: the bridge takes those from a header, which dynamic_pose/info leaves empty
 FILE = Path(__file__).resolve().parent.parent / "worlds" / f"{WORLD}.sdf"
 
 HEAD = """\
 <?xml version="1.0"?>
 <!-- Written by scripts/write_world.py from the constants of the MuJoCo cell: the same table, objects and front camera.
      SDF 1.9 loads in Harmonic, Ionic and Jetty. The robot is spawned into it; its wrist camera is part of the robot.
-     Objects wait on the floor behind the robot until a scene takes them. -->
+     Objects wait on the floor behind the front camera until a scene takes them. -->
 <sdf version="1.9">
   <world name="{world}">
     <physics name="1ms" type="dart">
@@ -114,6 +116,13 @@ def objects() -> Iterator[str]:
         </inertial>
 {part("object", geometry_of(shape), COLOURS[colour], 1.2)}\
       </link>
+      <plugin filename="gz-sim-pose-publisher-system" name="gz::sim::systems::PosePublisher">
+        <topic>{POSES}</topic>
+        <use_pose_vector_msg>true</use_pose_vector_msg>
+        <publish_model_pose>true</publish_model_pose>
+        <publish_link_pose>false</publish_link_pose>
+        <update_frequency>20</update_frequency>
+      </plugin>
     </model>
 """
 
@@ -138,6 +147,7 @@ def front_camera() -> str:
             <horizontal_fov>{numbers(fov)}</horizontal_fov>
             <image><width>{camera.width}</width><height>{camera.height}</height><format>R8G8B8</format></image>
             <clip><near>0.02</near><far>10</far></clip>
+            <visibility_mask>{VISIBILITY}</visibility_mask>
           </camera>
         </sensor>
       </link>

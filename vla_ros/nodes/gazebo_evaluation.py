@@ -62,13 +62,18 @@ class GazeboLaunch:
             raise GraphError(f"the launch ended with {self._process.returncode}\n--- {self._log}\n{tail}")
 
     def close(self) -> None:
-        """End the launch and everything that it started."""
+        """End the launch and everything that it started.
+
+        `ros2 launch` can be gone while the Gazebo server below its shell still runs, so the group is ended last.
+        """
         for number, grace in ((signal.SIGINT, END_GRACE), (signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=grace)
-                return
+                break
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def evaluate_in_gazebo(

@@ -25,7 +25,10 @@ PERIOD = 0.02
 
 
 class Homing:
-    """A smooth joint motion from where the arm is to its home, gripper open; call `step` every `PERIOD` s."""
+    """A smooth joint motion from where the arm is to its home, gripper open; call `step` at least every `PERIOD` s.
+
+    Time is the simulation's: one that is slower than the wall clock must not be commanded ahead of itself.
+    """
 
     def __init__(self, node: Node, contract: RobotContract, positions: FloatArray) -> None:
         """Begin at `positions` (n,) rad."""
@@ -49,9 +52,9 @@ class Homing:
         """Tell whether the last command has been sent."""
         return self._elapsed >= self._duration
 
-    def step(self) -> None:
-        """Send the next command."""
-        self._elapsed = min(self._elapsed + PERIOD, self._duration)
+    def step(self, elapsed: float) -> None:
+        """Send the command for `elapsed` s of the simulation after the beginning."""
+        self._elapsed = min(max(elapsed, 0.0), self._duration)
         s = self._elapsed / self._duration
         positions = self._start + self._way * s * s * (3.0 - 2.0 * s)
         velocities = self._way * 6.0 * s * (1.0 - s) / self._duration

@@ -77,11 +77,11 @@ def controller_parameters(contract: RobotContract, *, use_sim_time: bool) -> dic
     return dict(fill_in(template, values))
 
 
-def bridge_rules(kinds: Sequence[str], world: str) -> list[dict[str, Any]]:
-    """Return the rules of ros_gz_bridge of some `BRIDGE_FILES` for a world of that name."""
+def bridge_rules(kinds: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rules of ros_gz_bridge of some `BRIDGE_FILES`."""
     rules: list[dict[str, Any]] = []
     for kind in kinds:
-        rules += fill_in(yaml.safe_load(share_file(BRIDGE_FILES[kind]).read_text(encoding="utf-8")), {"world": world})
+        rules += yaml.safe_load(share_file(BRIDGE_FILES[kind]).read_text(encoding="utf-8"))
     return rules
 
 

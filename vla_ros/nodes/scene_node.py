@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +36,10 @@ STATUS_TICKS = 5
 """A verdict goes out every so many periods: ten a second."""
 
 STEP_TIMEOUT = 10.0
-"""Longest wall time for one step of a reset beyond the motion itself, s."""
+"""Longest time of the simulation for one step of a reset beyond the motion itself, s."""
+
+STALL_TIMEOUT = 10.0
+"""Longest wall time, s, in which the simulation's clock may stand still."""
 
 SETTLE_TIME = 0.5
 """Objects rest for so long, s, before the scene counts as laid out."""
@@ -44,6 +48,20 @@ PLACE_TOLERANCE = 0.01
 """An object counts as in its place within this distance, m."""
 
 FINGERS = ("left", "right")
+
+
+class Patience:
+    """Tells a simulation that is slow, which is waited for, from one that stands still, which is not."""
+
+    def __init__(self) -> None:
+        """Begin without having seen the clock."""
+        self._seen, self._since = -math.inf, math.inf
+
+    def stalled(self, now: float, steady: float) -> bool:
+        """Tell whether the simulation's clock `now`, s, has not moved for `STALL_TIMEOUT` s of the `steady` one."""
+        if now != self._seen:
+            self._seen, self._since = now, steady
+        return steady - self._since > STALL_TIMEOUT
 
 
 class SceneNode(ManagedNode):
@@ -198,10 +216,13 @@ class SceneNode(ManagedNode):
         homing = Homing(self, self._contract, self._positions())
         try:
             await self._until(lambda: homing.connected, "controllers that listen")
+            patience, begin = Patience(), self._now()
             while not homing.done:
                 if self._armed:
                     raise SimulationError("the robot was armed in the middle of a reset")
-                homing.step()
+                if patience.stalled(self._now(), time.monotonic()):
+                    raise SimulationError(f"the simulation's clock stood still for {STALL_TIMEOUT:.0f} s")
+                homing.step(self._now() - begin)
                 await self._next_tick()
             await self._until(self._is_home, "the arm at home")
         finally:
@@ -217,10 +238,12 @@ class SceneNode(ManagedNode):
         return bool(np.abs(self._positions() - self._contract.joints.home).max() < 0.05)
 
     async def _until(self, condition: Callable[[], bool], what: str) -> None:
-        end = time.monotonic() + STEP_TIMEOUT
+        patience, end = Patience(), self._now() + STEP_TIMEOUT
         while not condition():
-            if time.monotonic() > end:
+            if self._now() > end:
                 raise SimulationError(f"no {what} within {STEP_TIMEOUT:.0f} s")
+            if patience.stalled(self._now(), time.monotonic()):
+                raise SimulationError(f"no {what}: the simulation's clock stood still for {STALL_TIMEOUT:.0f} s")
             await self._next_tick()
 
     def _next_tick(self) -> Future:

@@ -28,10 +28,10 @@ def model_name(colour: str, shape: str) -> str:
 
 
 PARKED: Mapping[str, tuple[float, float, float]] = {
-    model_name(colour, shape): (-1.2 - 0.15 * column, -0.6 + 0.4 * row, -0.75 + SHAPES[shape].half_height)
+    model_name(colour, shape): (1.8 + 0.15 * column, -0.6 + 0.4 * row, -0.75 + SHAPES[shape].half_height)
     for (row, colour), (column, shape) in product(enumerate(COLOURS), enumerate(SHAPES))
 }
-"""Where each object waits while no scene needs it: on the floor behind the robot, m."""
+"""Where each object waits while no scene needs it, m: on the floor, out of the picture of the front camera."""
 
 
 def looking_pose(position: Sequence[float], target: Sequence[float]) -> tuple[float, ...]:

@@ -28,6 +28,7 @@ SYSTEMS = {
     "gz-sim-scene-broadcaster-system": "gz::sim::systems::SceneBroadcaster",
     "gz-sim-contact-system": "gz::sim::systems::Contact",
     "gz-sim-sensors-system": "gz::sim::systems::Sensors",
+    "gz-sim-pose-publisher-system": "gz::sim::systems::PosePublisher",
     "gz-sim-joint-trajectory-controller-system": "gz::sim::systems::JointTrajectoryController",
     "gz-sim-joint-state-publisher-system": "gz::sim::systems::JointStatePublisher",
     "gz_ros2_control-system": "gz_ros2_control::GazeboSimROS2ControlPlugin",
@@ -161,11 +162,46 @@ def topics_in_gazebo():
     text = robot_description(load_contract("panda"), "gz")
     own = [e.text for root in (SDF, ElementTree.fromstring(text)) for tag in ("topic", "camera_info_topic")
            for e in root.iter(tag)]  # fmt: skip
-    return {*own, "/clock", f"/world/{WORLD}/dynamic_pose/info"}
+    return {*own, "/clock"}
+
+
+def test_the_bridge_carries_poses_that_have_names():
+    # ros_gz_bridge takes a transform's child frame from a header that only the PosePublisher system fills.
+    for colour in COLOURS:
+        for shape in SHAPES:
+            plugin = MODELS[f"{colour}_{shape}"].find("plugin[@name='gz::sim::systems::PosePublisher']")
+            assert (plugin.findtext("publish_model_pose"), plugin.findtext("use_pose_vector_msg")) == ("true", "true")
+            assert plugin.findtext("publish_link_pose") == "false"
+            assert plugin.findtext("topic") == "/scene/poses"
+    rule = next(rule for rule in bridge_rules(("common",)) if rule["gz_type_name"] == "gz.msgs.Pose_V")
+    assert rule["gz_topic_name"] == rule["ros_topic_name"] == "/scene/poses"
+    assert rule["publisher_queue"] >= len(PARKED)
+
+
+def test_parked_objects_are_out_of_the_front_cameras_picture():
+    pose = numbers(MODELS["camera_front"], "pose")
+    width, height, fov = camera_info(MODELS["camera_front"].find("link/sensor"))
+    for name, place in PARKED.items():
+        right, up, back = gazebo_axes(pose[3:]).T @ (np.array(place) - pose[:3])
+        if back < 0.0:  # before the camera
+            seen = np.abs([right * height / width, up]) / -back / (np.tan(fov / 2.0) * height / width)
+            assert seen.max() > 1.5, f"{name} is in the picture, or near its rim"
+
+
+@pytest.mark.parametrize("robot", ["panda", "fr3", "ur5e", "so101"])
+@pytest.mark.parametrize("hardware", ["gz", "gz_ros2_control"])
+def test_the_robot_is_bolted_to_the_world(robot, hardware):
+    contract = load_contract(robot)
+    description = ElementTree.fromstring(robot_description(contract, hardware, "/x.yaml"))
+    children = {joint.find("child").get("link") for joint in description.findall("joint")}
+    assert {link.get("name") for link in description.findall("link")} - children == {"world"}
+    joint = next(joint for joint in description.findall("joint") if joint.find("parent").get("link") == "world")
+    assert (joint.get("type"), joint.find("child").get("link")) == ("fixed", contract.base_frame)
+    assert ElementTree.fromstring(robot_description(contract)).find("link[@name='world']") is None
 
 
 def test_the_bridge_carries_what_gazebo_has_and_the_contract_names():
-    rules = bridge_rules(("common", "controllers", "images"), WORLD)
+    rules = bridge_rules(("common", "controllers", "images"))
     assert {rule["gz_topic_name"] for rule in rules} == topics_in_gazebo()
     assert {(rule["ros_type_name"], rule["gz_type_name"]) for rule in rules} <= PAIRS
     carried = {rule["ros_topic_name"]: rule["direction"] for rule in rules}
