@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 HELP = "collect demonstrations in the simulator"
@@ -18,6 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--world", default="pick", help="pick (one task) or tabletop (pick, place, push, stack)")
     parser.add_argument("--episodes", type=int, default=1500, help="how many episodes (one a seed)")
     parser.add_argument("--seed", type=int, default=1_000_000, help="first seed")
+    parser.add_argument("--varied-from", type=int, help="tabletop scenes of this seed and later ones vary in light, "
+                        "cameras, table, start pose and clutter")  # fmt: skip
     parser.add_argument("--out", type=Path, help="folder of the episodes (runs/data/<world>)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many work at once")
     parser.add_argument("--keep-failures", action="store_true", help="store episodes in which the expert failed, too")
@@ -34,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
 
     begin = time.monotonic()
     folder = args.out or Path("runs/data") / args.world
-    job = CollectionJob(args.robot, args.world, find_world(args.world).options, folder, args.keep_failures)
+    options = replace(find_world(args.world).options, varied_from=args.varied_from)
+    job = CollectionJob(args.robot, args.world, options, folder, args.keep_failures)
     seeds = range(args.seed, args.seed + args.episodes)
     stored = failures = steps = 0
     outcomes: dict[str, list[bool]] = defaultdict(list)

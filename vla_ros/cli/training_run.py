@@ -73,7 +73,8 @@ class Training:
         data = self.config.data
         if data.episodes:
             seeds = range(data.seed, data.seed + data.episodes)
-            self._collect(data.folders[0], seeds, find_world(self.config.world).options)
+            options = replace(find_world(self.config.world).options, varied_from=data.varied_from)
+            self._collect(data.folders[0], seeds, options)
 
     def _collect(
         self, folder: Path, seeds: range, options: CollectionOptions, driver: PolicyDriver | None = None

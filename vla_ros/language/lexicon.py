@@ -1,6 +1,7 @@
 """The words and sentences about the table: those that a policy is taught, and those kept back to test it with.
 
-Nothing in a `held_out` list ever stands in a training sentence. They were chosen before anything was trained.
+Nothing in a `held_out` list ever stands in a training sentence. They were chosen before anything was trained; the lists
+of what is taught grew afterwards.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ COLOURS: Mapping[str, Words] = {
     "blue": Words(("blue", "azure", "navy"), ("cobalt",)),
     "yellow": Words(("yellow", "lemon"), ("golden",)),
     "orange": Words(("orange", "apricot"), ("tangerine",)),
-    "purple": Words(("purple", "violet"), ("plum",)),
+    "purple": Words(("purple", "violet", "grape"), ("plum",)),
 }
 
 OBJECTS: Mapping[str, Words] = {
@@ -54,25 +55,32 @@ SENTENCES: Mapping[str, Words] = {
     "pick": Words(
         (
             "pick up the {a}", "pick the {a}", "pick the {a} up", "take the {a}", "lift the {a}", "lift up the {a}",
-            "get the {a}",
+            "get the {a}", "fetch the {a}", "give me the {a}", "i need the {a}", "go and get the {a}",
+            "could you pick up the {a}",
         ),
         ("grab the {a}", "grasp the {a}", "raise the {a}", "please collect the {a}"),
     ),
     "place": Words(
         (
             "put the {a} {in} the {b}", "place the {a} {in} the {b}", "move the {a} {into} the {b}",
-            "drop the {a} {into} the {b}", "take the {a} and put it {in} the {b}",
+            "drop the {a} {into} the {b}", "take the {a} and put it {in} the {b}", "carry the {a} to the {b}",
+            "move the {a} over to the {b}", "put the {a} down {in} the {b}", "leave the {a} {in} the {b}",
+            "pick up the {a} and drop it {into} the {b}",
         ),
         ("set the {a} down {in} the {b}", "lay the {a} {in} the {b}", "bring the {a} over to the {b}"),
     ),
     "push": Words(
-        ("push the {a} {d}", "slide the {a} {d}", "move the {a} {d}"),
+        (
+            "push the {a} {d}", "slide the {a} {d}", "move the {a} {d}", "nudge the {a} {d}", "push the {a} a bit {d}",
+            "give the {a} a push {d}",
+        ),
         ("shove the {a} {d}", "shift the {a} {d}"),
     ),
     "stack": Words(
         (
             "stack the {a} on the {b}", "stack the {a} on top of the {b}", "pile the {a} on the {b}",
-            "put the {a} on top of the {b}", "put the {a} on the {b}",
+            "put the {a} on top of the {b}", "put the {a} on the {b}", "make a stack of the {a} on the {b}",
+            "make a pile with the {a} on top of the {b}", "rest the {a} on the {b}", "place the {a} on top of the {b}",
         ),
         ("set the {a} onto the {b}", "balance the {a} on the {b}", "build a tower with the {a} on the {b}"),
     ),

@@ -1,6 +1,7 @@
 """A small policy for many tasks that reads a sentence as its parts, and looks for each part on its own.
 
-A sentence becomes probabilities (`SentenceReader`): what to do, which colour and kind the thing has, and its goal.
+A sentence becomes concepts (`SentenceReader`): what to do, which colour and kind the thing has, and its goal. The
+reader learns what they are by itself; the rest of the network learns what follows from them.
 Each camera's feature map says at every cell which colour and which kind is there. Where both agree is where the network
 looks: log p(colour) + log p(kind), a product of experts (Hinton 2002). Colour is told from nine pixels around a cell,
 too few to see a shape, and each expert is taught by itself where things are. So a colour and a shape that were never
@@ -23,6 +24,7 @@ tells where thing and goal are in the base frame, and from there plans the chunk
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -111,15 +113,27 @@ class CompositionalModel(VlaModel):
         thoughts = self._say(given)[1]
         return {"goal": thoughts.place, **{name: values.softmax(dim=-1) for name, values in thoughts.logits.items()}}
 
-    def _say(self, given: ModelInput) -> tuple[ModelOutput, _Thoughts]:
-        """Return the output, and what it was made from."""
+    def _say(
+        self, given: ModelInput, concepts: Mapping[str, Tensor] | None = None
+    ) -> tuple[ModelOutput, _Thoughts]:  # fmt: skip
+        """Return the output, and what it was made from: what the sentences mean, or `concepts` where they are known."""
         self.check(given)
-        scenes, sentences = given.tokens.shape[:2]
         logits = self.reader(given.tokens)
-        chances = {name: values.softmax(dim=-1) for name, values in logits.items()}
-        has_goal = 1.0 - chances["goal_kind"][..., -1:]
+        if concepts:
+            chances = {name: functional.one_hot(concepts[name], logits[name].shape[-1]) for name in logits}
+        else:
+            chances = {name: _decided(values) for name, values in logits.items()}
+        chances = {name: values.to(given.state.dtype) for name, values in chances.items()}
         views = {name: eye(given.images[name], chances) for name, eye in self.eyes.items()}
-        state = given.state[:, None].expand(-1, sentences, -1)
+        with _full_precision(given.state):
+            return self._decide(logits, chances, views, given.state)
+
+    def _decide(
+        self, logits: Mapping[str, Tensor], chances: Mapping[str, Tensor], views: Mapping[str, _View], state: Tensor
+    ) -> tuple[ModelOutput, _Thoughts]:
+        scenes, sentences = chances["act"].shape[:2]
+        has_goal = 1.0 - chances["goal_kind"][..., -1:]
+        state = state[:, None].expand(-1, sentences, -1)
         free = [view.free[:, None].expand(-1, sentences, -1) for view in views.values()]
         around = torch.cat([*free, state], dim=-1)
         thing = torch.cat([view.thing for view in views.values()], dim=-1)
@@ -150,7 +164,7 @@ class CompositionalModel(VlaModel):
             ValueError: when `target`, or the `pixels` of a camera, are missing.
         """
         self.check(given, wanted)
-        said, thoughts = self._say(given)
+        said, thoughts = self._say(given, wanted.concepts)
         missing = [name for name in self.config.cameras if name not in wanted.pixels]
         if said.target is None or wanted.target is None or missing:
             lacks = "`target`" if wanted.target is None else f"`pixels` of {missing}"
@@ -241,10 +255,16 @@ class _Eye(nn.Module):
         near = self.near(image - 0.5)
         seen = self.trunk(near)
         size = seen.shape[-2:]
-        colour = self.colour(near).flatten(2).log_softmax(dim=1)  # (B, colours + 1, h'w'); the last: none of them
-        kind = self.kind(seen).flatten(2).log_softmax(dim=1)
-        kept = self.keep(seen).flatten(2)
-        free = expected_place(self.free(seen).flatten(2).softmax(dim=-1), size)
+        said = [self.colour(near), self.kind(seen), self.keep(seen), self.free(seen)]
+        with _full_precision(image):
+            return self._view(*(values.flatten(2).to(self.sharpen.dtype) for values in said), chances, size)
+
+    def _view(
+        self, colour: Tensor, kind: Tensor, kept: Tensor, free: Tensor, chances: Mapping[str, Tensor],
+        size: tuple[int, int],
+    ) -> _View:  # fmt: skip
+        colour, kind = colour.log_softmax(dim=1), kind.log_softmax(dim=1)  # (B, classes + 1, h'w'); the last: none
+        free = expected_place(free.softmax(dim=-1), size)
         thing, thing_look = self._look(colour, kind, kept, chances["colour"], chances["kind"], size)
         goal_colour, goal_kind = chances["goal_colour"][..., :-1], chances["goal_kind"][..., :-1]
         goal, goal_look = self._look(colour, kind, kept, goal_colour, goal_kind, size)
@@ -261,6 +281,18 @@ class _Eye(nn.Module):
         features = [best, weights.amax(dim=-1, keepdim=True), expected_place(weights, size),
                     weights @ kept.transpose(1, 2)]  # fmt: skip
         return torch.cat(features, dim=-1), weights.unflatten(-1, size)
+
+
+def _full_precision(like: Tensor) -> AbstractContextManager[None]:
+    """Leave mixed precision: convolutions stand eight bits, a point in a picture and a way in metres do not."""
+    return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
+
+
+def _decided(logits: Tensor) -> Tensor:
+    """Return one reading, wholly: halfway between a bowl and a cube lies nothing. Gradients pass as if it were soft."""
+    chances = logits.softmax(dim=-1)
+    one = functional.one_hot(chances.argmax(dim=-1), chances.shape[-1]).to(chances.dtype)
+    return one + chances - chances.detach()
 
 
 class _Plan(nn.Module):

@@ -54,10 +54,13 @@ class SentenceReader(nn.Module):
     ) -> None:
         """Build for words described by `width` numbers."""
         super().__init__()
-        self.register_buffer("vectors", torch.randn(vocabulary, width).half())
+        vectors = torch.randn(vocabulary, width)
+        vectors[:, -COLOUR_COLUMNS:] = 0.0  # no word names a colour, until it is known which do
+        self.register_buffer("vectors", vectors.half())
         # Linear: a word between taught ones is classed as the nearest, and few words teach no more than that.
         self.colour = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, colours))
-        self.kind = nn.Linear(width, kinds)
+        # One reader for things and one for goals: what can be a goal is not what can be picked up.
+        self.kind, self.goal_kind = nn.Linear(width, kinds), nn.Linear(width, kinds)
         self.direction = nn.Linear(width, len(DIRECTIONS))
         sorts = 3 + OTHER_SORTS
         self.sort = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, sorts))
@@ -84,13 +87,14 @@ class SentenceReader(nn.Module):
         scenes, sentences, length = tokens.shape
         flat = tokens.reshape(-1, length)
         words = self._described(flat)
-        colour, kind = self.colour(_by_hue(words)).softmax(dim=-1), self.kind(words).softmax(dim=-1)
+        colour = self.colour(_by_hue(words)).softmax(dim=-1)
+        kind, goal_kind = self.kind(words).softmax(dim=-1), self.goal_kind(words).softmax(dim=-1)
         play = self._roles(flat, words)
         meaning = {
             "colour": _shares(_meant(play["colour"], colour)[..., :-1]),  # the thing is always there
             "kind": _shares(_meant(play["kind"], kind)[..., :-1]),
             "goal_colour": _meant(play["goal_colour"], colour),
-            "goal_kind": _meant(play["goal_kind"], kind),
+            "goal_kind": _meant(play["goal_kind"], goal_kind),
         }
         way = _meant(play["direction"], self.direction(words).softmax(dim=-1))
         alone = meaning["goal_kind"][..., -1:]

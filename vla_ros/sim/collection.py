@@ -44,6 +44,7 @@ class CollectionOptions:
         learner_share: Chance that a step is driven by the learner, where there is one.
         hold_steps: Steps recorded after the task is done.
         record_learner: Record the learner's chunks (`driven`) and how far the judge sees the task (`progress`), too.
+        varied_from: Tabletop scenes of this seed and later ones vary more; see `training_variation`. None: none does.
     """
 
     max_steps: int = 60
@@ -53,6 +54,7 @@ class CollectionOptions:
     learner_share: float = 1.0
     hold_steps: int = 4
     record_learner: bool = False
+    varied_from: int | None = None
 
 
 def policy_images(cell: Cell, contract: RobotContract) -> dict[str, ImageArray]:

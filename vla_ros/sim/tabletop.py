@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from vla_ros.sim.cell import Cell  # isort: skip  (sets the OpenGL back end before mujoco is imported)
 
+from collections.abc import Sequence
+
 import mujoco
 import numpy as np
 
@@ -17,7 +19,6 @@ from vla_ros.sim.tabletop_judge import STACK_ASIDE, Rest, judge_push, judge_rest
 from vla_ros.sim.tabletop_model import (
     DISTRACTORS,
     FLOOR_HALF_HEIGHT,
-    TEXTURES,
     furnish,
     receptacle_body,
     receptacle_geoms,
@@ -134,15 +135,17 @@ class TabletopCell(Cell):
             model.cam_pos[:] += scale * rng.uniform(-1.0, 1.0, model.cam_pos.shape)
             self._turn_cameras(change.camera_turn * rng.uniform(-1.0, 1.0, (model.ncam, 3)))
         if change.table:
-            model.geom("table").matid[:] = model.material(list(TEXTURES)[int(rng.integers(len(TEXTURES)))]).id
+            material = model.material(change.table[int(rng.integers(len(change.table)))])
+            material.rgba[:3] = rng.uniform(1.0 - change.table_tint, 1.0, 3)
+            model.geom("table").matid[:] = material.id
             model.geom("table").rgba[:] = 1.0
-        for number, name in enumerate(list(DISTRACTORS)[: change.distractors]):
-            self._add_distractor(rng, number, name)
+        for number, name in enumerate(change.distractors):
+            self._add_distractor(rng, change.distractors[:number], name)
 
-    def _add_distractor(self, rng: np.random.Generator, number: int, name: str) -> None:
+    def _add_distractor(self, rng: np.random.Generator, before: Sequence[str], name: str) -> None:
         """Lay a distractor at the first free place of a few that are tried; a full table stays without it."""
         taken = [np.array(item.position) for item in self.scene.things]
-        taken += [self.data.qpos[self.model.joint(other).qposadr[0] :][:2] for other in list(DISTRACTORS)[:number]]
+        taken += [self.data.qpos[self.model.joint(other).qposadr[0] :][:2] for other in before]
         for _ in range(100):
             spot = place_apart(rng, ["cube"])[0]
             if all(np.linalg.norm(np.subtract(spot, other)) >= 0.11 for other in taken):

@@ -15,6 +15,7 @@ from vla_ros.language.commands import Act, Command
 from vla_ros.language.lexicon import DIRECTIONS
 from vla_ros.language.phrasing import say
 from vla_ros.sim.collection import Collector, policy_images
+from vla_ros.sim.perturbations import Perturbation, training_variation
 from vla_ros.sim.tabletop import TabletopCell
 from vla_ros.sim.tabletop_expert import observe_command, plan_command
 from vla_ros.sim.tabletop_scene import FLAT, RECEPTACLES, STACKABLE, TabletopScene
@@ -37,6 +38,8 @@ class TabletopCollector(Collector):
     def collect(self, seed: int) -> Episode:
         """Play one episode; `Episode.success` says whether what was asked for last was done."""
         rng = np.random.default_rng([seed, 1])
+        varies = self.options.varied_from is not None and seed >= self.options.varied_from
+        self.cell.perturbation = training_variation(np.random.default_rng([seed, 2])) if varies else Perturbation()
         self.cell.reset(seed)
         return self._play(seed, rng, choose_commands(self.cell.scene, rng))
 

@@ -28,12 +28,14 @@ class DataSection:
         folders: Folders of episodes; what the first lacks is collected into it.
         episodes: How many are collected; 0: only what is there is used.
         seed: First seed of the collected ones.
+        varied_from: Tabletop scenes of this seed and later ones vary in light, cameras, table, start pose and clutter.
         cache: Folder for the pictures in a form that is read step by step.
     """
 
     folders: tuple[Path, ...] = (Path("runs/data/pick"),)
     episodes: int = 0
     seed: int = 1_000_000
+    varied_from: int | None = None
     cache: Path = Path("runs/cache")
 
 
@@ -171,7 +173,9 @@ def _value(line: dataclasses.Field[Any], value: Any, where: str) -> Any:  # noqa
         return tuple(Path(str(one)) for one in (value if isinstance(value, list) else [value]))
     if kind in ("Path", "Path | None"):
         return None if value is None else Path(str(value))
-    wanted = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}.get(kind)
+    if value is None and kind == "int | None":
+        return None
+    wanted = {"int": (int,), "int | None": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}.get(kind)
     if wanted is not None and (not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool")):
         raise VlaError(f"{where} is {value!r} ({type(value).__name__}), expected {kind}")
     return float(value) if kind == "float" else value

@@ -71,6 +71,7 @@ def targets(wanted, index):
         positions=wanted.positions[index], rotations=wanted.rotations[index], gripper=wanted.gripper[index],
         present=wanted.present[index], target=wanted.target[index],
         pixels={name: pixels[index] for name, pixels in wanted.pixels.items()},
+        concepts={name: classes[index] for name, classes in wanted.concepts.items()},
     )  # fmt: skip
 
 

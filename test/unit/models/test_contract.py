@@ -47,7 +47,7 @@ CASES = {
     "memory_efficient": Case(250, 3e-3, 0.3, 0.3, 0.1, 77, image_change=3e-3, words=False),
     "real_time": Case(250, 4e-3, 0.35, 0.3, 0.1, 9, image_change=3e-3, looks=False, words=False),
     "keypoint": Case(200, 3e-3, 0.2, 0.28, 0.06, 6, words=False),
-    "compositional": Case(200, 3e-3, 0.25, 0.28, 0.08, 6, words=False),
+    "compositional": Case(300, 3e-3, 0.25, 0.28, 0.08, 6, words=False),
 }
 
 UNREACHED = {"clip": ("logit_scale", "visual_projection.weight", "post_layernorm.weight", "post_layernorm.bias")}

@@ -127,7 +127,7 @@ def test_pictures_are_kept_once_and_again_when_the_data_grows(recorded: Path, tm
 
 
 def test_missing_words_and_empty_folders_are_named(recorded: Path, tmp_path: Path) -> None:
-    with pytest.raises(VlaError, match=r"lacks the taught words \['and'"):
+    with pytest.raises(VlaError, match=r"lacks the taught words \['a', 'and'"):
         TabletopDataset([recorded], ["front"], ["cube"], [], tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "meta.json").write_text((recorded / "meta.json").read_text())
