@@ -10,8 +10,9 @@ import torch
 
 from vla_ros.errors import CheckpointError
 from vla_ros.evaluation.carriers import BareCarrier, SafeCarrier
+from vla_ros.evaluation.player import SuiteOptions
 from vla_ros.evaluation.rollout import RolloutResult, rollout
-from vla_ros.evaluation.suite import SuiteOptions, play_suite, summarise
+from vla_ros.evaluation.suite import play_suite, summarise
 from vla_ros.paths import share_file
 from vla_ros.policies.build import DEFAULT_CHECKPOINT, load_policy
 from vla_ros.policies.local import LocalPolicy

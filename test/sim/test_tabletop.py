@@ -14,13 +14,24 @@ from vla_ros.language.commands import Act, Command, understand
 from vla_ros.language.phrasing import say
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.sim.collection import CollectionOptions
-from vla_ros.sim.perturbations import PERTURBATIONS, Perturbation
+from vla_ros.sim.perturbations import (
+    HELD_OUT_DISTRACTORS,
+    HELD_OUT_PATTERNS,
+    PERTURBATIONS,
+    TRAINING_DISTRACTORS,
+    TRAINING_PATTERNS,
+    Perturbation,
+    training_variation,
+)
 from vla_ros.sim.tabletop import TabletopCell
 from vla_ros.sim.tabletop_collection import TabletopCollector, choose_commands, possible_commands
 from vla_ros.sim.tabletop_expert import Situation, plan_command
 from vla_ros.sim.tabletop_scene import COLOURS, HELD_OUT_PAIRS
 from vla_ros.sim.worlds import find_world
 from vla_ros.types import Pose
+
+LARGEST = {"light": "light", "camera": "camera_shift"}
+"""Perturbation to the number that says how much of it there is."""
 
 UNDISTURBED = CollectionOptions(max_steps=110, disturbance=0.0, switch=0.0)
 
@@ -223,3 +234,32 @@ def test_the_rule_by_hand() -> None:
 def test_an_unknown_world_is_named() -> None:
     with pytest.raises(SimulationError, match=r"\['tabletop'\]"):
         find_world("tabeltop")
+
+
+def test_training_scenes_vary_less_and_never_as_an_evaluation_does() -> None:
+    most = {name: getattr(PERTURBATIONS[name], field) for name, field in LARGEST.items()}
+    drawn = [training_variation(np.random.default_rng(seed)) for seed in range(400)]
+    assert 0.3 < sum(one == Perturbation() for one in drawn) / len(drawn) < 0.5
+    for one in drawn:
+        assert one.camera_turn <= 0.7 * PERTURBATIONS["camera"].camera_turn
+        assert all(getattr(one, field) <= 0.7 * most[name] for name, field in LARGEST.items())
+        assert one.start_spread is None or one.start_spread <= 0.7 * PERTURBATIONS["start"].start_spread
+        assert not set(one.table) & set(HELD_OUT_PATTERNS) and not set(one.distractors) & set(HELD_OUT_DISTRACTORS)
+        assert one.delay == 0.0
+    assert any(one.table for one in drawn) and any(one.distractors for one in drawn)
+
+
+def test_every_pattern_and_distractor_is_in_the_model(cell: TabletopCell) -> None:
+    for name in (*HELD_OUT_PATTERNS, *TRAINING_PATTERNS):
+        assert cell.model.material(name).id >= 0
+    for name in (*HELD_OUT_DISTRACTORS, *TRAINING_DISTRACTORS):
+        assert cell.model.body(name).id >= 0
+
+
+def test_only_seeds_from_the_given_one_on_vary() -> None:
+    options = CollectionOptions(max_steps=1, varied_from=100)
+    collector = TabletopCollector(load_contract("panda"), options)
+    varied = next(s for s in range(100, 120) if training_variation(np.random.default_rng([s, 2])) != Perturbation())
+    for seed, wanted in ((99, Perturbation()), (varied, training_variation(np.random.default_rng([varied, 2])))):
+        collector.collect(seed)
+        assert collector.cell.perturbation == wanted

@@ -11,7 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vla_ros.errors import VlaError
+
 if TYPE_CHECKING:
+    from vla_ros.evaluation.journal import Journal
     from vla_ros.evaluation.tabletop_suite import Trial, TrialResult
 
 HELP = "measure a policy's success in the simulator"
@@ -33,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exchange", action="store_true", help="ask for every other object of each scene as well")
     parser.add_argument("--no-safety", action="store_true", help="without the safety layer (core only, to compare)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many work at once (core)")
+    parser.add_argument("--resume", action="store_true", help="of the suite: play what is missing in its journal only")
     parser.add_argument("--out", type=Path, default=Path("runs/eval"), help="folder of the report and its picture")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
 
@@ -70,26 +74,24 @@ def run(args: argparse.Namespace) -> int:
 
 def _tabletop(args: argparse.Namespace) -> int:
     """Play the tabletop suite and report."""
-    from tqdm import tqdm
-
-    from vla_ros.evaluation.suite import SuiteOptions
+    from vla_ros.evaluation.journal import Journal
     from vla_ros.evaluation.tabletop_picture import tabletop_picture
-    from vla_ros.evaluation.tabletop_suite import make_trials, play_tabletop, summarise_tabletop
+    from vla_ros.evaluation.tabletop_suite import TrialResult, make_trials, summarise_tabletop
 
-    begin, results = time.monotonic(), []
+    begin = time.monotonic()
     trials = make_trials(args.episodes, args.seed)
+    path = args.out / f"tabletop_{args.via}_{args.seed}_{args.episodes}.json"
     if args.via == "ros":
         results = _tabletop_via_ros(args, trials)
     else:
-        options = SuiteOptions(args.robot, args.policy, args.device, not args.no_safety, args.exchange)
-        played = play_tabletop(options, trials, args.processes)
-        for group in tqdm(played, total=len(trials), unit="scene", desc="eval"):
-            results += group
+        journal = Journal(path.with_suffix(".jsonl"), args.resume)
+        _play_tabletop(args, trials, journal)
+        rows = [journal.rows[str(trial.seed)]["results"] for trial in trials]
+        results = [TrialResult.from_dict(row) for group in rows for row in group]
     figures = {"suite": "tabletop", "via": args.via, "policy": args.policy, "seed": args.seed,
                "safety": not args.no_safety, **summarise_tabletop(results),
                "wall_seconds": round(time.monotonic() - begin, 1)}  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / f"tabletop_{args.via}_{args.seed}_{args.episodes}.json"
     report = {**figures, "rollouts": [asdict(result) for result in results]}
     path.write_text(json.dumps(report, indent=1), encoding="utf-8")
     tabletop_picture(figures, f"{args.policy}: tabletop, {figures['episodes']} episodes", path.with_suffix(".png"))
@@ -103,6 +105,26 @@ def _tabletop(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(figures))
     return 0 if figures["success_rate"] > 0 else 1
+
+
+def _play_tabletop(args: argparse.Namespace, trials: list[Trial], journal: Journal) -> None:
+    """Play what the journal lacks; each scene is written down as it ends, so that an interruption loses one at most."""
+    from tqdm import tqdm
+
+    from vla_ros.evaluation.player import SuiteOptions
+    from vla_ros.evaluation.tabletop_suite import play_tabletop
+
+    options = SuiteOptions(args.robot, args.policy, args.device, not args.no_safety, args.exchange)
+    if journal.rows.get("options", asdict(options)) != asdict(options):
+        raise VlaError(f"{journal.path} was written with {journal.rows['options']}: evaluate without --resume")
+    if "options" not in journal:
+        journal.add("options", asdict(options))
+    missing = [trial for trial in trials if str(trial.seed) not in journal]
+    if not missing:
+        return
+    played = play_tabletop(options, missing, args.processes)
+    for trial, group in tqdm(zip(missing, played, strict=True), total=len(missing), unit="scene", desc="eval"):
+        journal.add(str(trial.seed), {"results": [asdict(one) for one in group]})
 
 
 def _tabletop_via_ros(args: argparse.Namespace, trials: list[Trial]) -> list[TrialResult]:
@@ -121,7 +143,8 @@ def _tabletop_via_ros(args: argparse.Namespace, trials: list[Trial]) -> list[Tri
 def _via_core(args: argparse.Namespace, seeds: range) -> list:  # type: ignore[type-arg]
     from tqdm import tqdm
 
-    from vla_ros.evaluation.suite import SuiteOptions, play_suite
+    from vla_ros.evaluation.player import SuiteOptions
+    from vla_ros.evaluation.suite import play_suite
 
     options = SuiteOptions(args.robot, args.policy, args.device, not args.no_safety, args.exchange)
     results = []

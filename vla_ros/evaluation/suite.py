@@ -5,52 +5,29 @@ from __future__ import annotations
 import multiprocessing
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from vla_ros.evaluation.carriers import BareCarrier, Carrier, SafeCarrier
+from vla_ros.evaluation.player import Player, SuiteOptions, make_player
 from vla_ros.evaluation.rollout import RolloutResult, rollout
 from vla_ros.evaluation.statistics import wilson_interval
 from vla_ros.policies.build import load_policy
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.parameters import load_parameters
-from vla_ros.sim.cell import Cell
 from vla_ros.sim.tasks import pick_instruction
 
-
-@dataclass(frozen=True)
-class SuiteOptions:
-    """What is evaluated: `exchange` asks for each other object of a scene, too; `safety` off is to compare."""
-
-    robot: str
-    policy: str
-    device: str = "cpu"
-    safety: bool = True
-    exchange: bool = False
-
-
-_cell: Cell
-_options: SuiteOptions
-_parts: tuple[Any, Carrier]
+_player: Player
 
 
 def _start(options: SuiteOptions) -> None:
-    global _cell, _options, _parts
-    import torch
-
-    torch.set_num_threads(1)
-    contract = load_contract(options.robot)
-    _cell, _options = Cell(contract), options
-    carrier: Carrier = SafeCarrier(contract, load_parameters()) if options.safety else BareCarrier(contract)
-    _parts = (load_policy(options.policy, contract, options.device), carrier)
+    global _player
+    _player = make_player(options, "pick")
 
 
 def _play(seed: int) -> list[RolloutResult]:
-    policy, carrier = _parts
-    results = [rollout(_cell, policy, carrier, seed)]
-    if _options.exchange:
-        others = [item.name for item in _cell.objects if item.name != results[0].target]
-        results += [rollout(_cell, policy, carrier, seed, pick_instruction(name)) for name in others]
+    cell, policy, carrier = _player.cell, _player.policy, _player.carrier
+    results = [rollout(cell, policy, carrier, seed)]
+    if _player.options.exchange:
+        others = [item.name for item in cell.objects if item.name != results[0].target]
+        results += [rollout(cell, policy, carrier, seed, pick_instruction(name)) for name in others]
     return results
 
 

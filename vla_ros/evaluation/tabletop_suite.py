@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from vla_ros.errors import SimulationError
-from vla_ros.evaluation.carriers import BareCarrier, Carrier, SafeCarrier
+from vla_ros.evaluation.player import Player, SuiteOptions, make_player
 from vla_ros.evaluation.rollout import POLICY_LATENCY, RolloutResult, rollout
 from vla_ros.evaluation.statistics import wilson_interval
-from vla_ros.evaluation.suite import SuiteOptions
 from vla_ros.language.commands import Act, Command
 from vla_ros.language.phrasing import Wording, say
 from vla_ros.policies.build import load_policy
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.parameters import load_parameters
 from vla_ros.sim.perturbations import PERTURBATIONS
 from vla_ros.sim.tabletop import TabletopCell
 from vla_ros.sim.tabletop_collection import possible_commands
@@ -65,6 +63,11 @@ class TrialResult:
     trial: Trial
     result: RolloutResult
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrialResult:
+        """Read what `dataclasses.asdict` wrote."""
+        return cls(Trial(**values["trial"]), RolloutResult(**values["result"]))
+
 
 def make_trials(episodes: int, seed: int) -> list[Trial]:
     """Return the trials of a suite; the same seed always gives the same.
@@ -105,42 +108,38 @@ def _alike(one: Command, other: Command) -> bool:
     return one.direction == other.direction and one.goal == other.goal
 
 
-_cell: TabletopCell
-_options: SuiteOptions
-_parts: tuple[Any, Carrier]
+_player: Player
 
 
 def _start(options: SuiteOptions) -> None:
-    global _cell, _options, _parts
-    import torch
+    global _player
+    _player = make_player(options, "tabletop")
 
-    torch.set_num_threads(1)
-    contract = load_contract(options.robot)
-    cell = find_world("tabletop").cell(contract)
+
+def _cell() -> TabletopCell:
+    cell = _player.cell
     if not isinstance(cell, TabletopCell):
         raise SimulationError("the world 'tabletop' has another cell than its suite")
-    _cell, _options = cell, options
-    carrier: Carrier = SafeCarrier(contract, load_parameters()) if options.safety else BareCarrier(contract)
-    _parts = (load_policy(options.policy, contract, options.device), carrier)
+    return cell
 
 
 def _play(trial: Trial) -> list[TrialResult]:
     results = [_play_one(trial)]
-    if _options.exchange and trial.perturbation == "none":
-        other = exchanged(trial, _cell)
+    if _player.options.exchange and trial.perturbation == "none":
+        other = exchanged(trial, _cell())
         if other is not None:
             results.append(_play_one(other))
     return results
 
 
 def _play_one(trial: Trial) -> TrialResult:
-    policy, carrier = _parts
-    _cell.perturbation = PERTURBATIONS[trial.perturbation]
-    latency = POLICY_LATENCY + _cell.perturbation.delay
+    cell = _cell()
+    cell.perturbation = PERTURBATIONS[trial.perturbation]
+    latency = POLICY_LATENCY + cell.perturbation.delay
     return TrialResult(
         trial,
         rollout(
-            _cell, policy, carrier, trial.seed, trial.sentence, scene=trial.scene, latency=latency,
+            cell, _player.policy, _player.carrier, trial.seed, trial.sentence, scene=trial.scene, latency=latency,
             max_seconds=find_world("tabletop").max_seconds,
         ),
     )  # fmt: skip
