@@ -38,7 +38,9 @@ setup(
     packages=find_packages(include=["vla_ros", "vla_ros.*"]),
     data_files=shared_files(),
     install_requires=requirements("core"),
-    extras_require={name: requirements(name) for name in ("data", "learning", "models", "ros", "build", "dev")},
+    extras_require={
+        name: requirements(name) for name in ("data", "learning", "models", "words", "ros", "build", "dev")
+    },
     entry_points={"console_scripts": ["vla-ros = vla_ros.cli.main:main"]},
     zip_safe=False,
 )

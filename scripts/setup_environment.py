@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 VENV = REPOSITORY / ".venv"
 STAMPS = VENV / "vla_ros_stamps.json"
 LOGS = VENV / "logs"
-REQUIREMENTS = ("build", "ros", "core", "data", "learning", "models", "dev")
+REQUIREMENTS = ("build", "ros", "core", "data", "learning", "models", "words", "dev")
 CONSTRAINTS = REPOSITORY / "requirements" / "transitive.txt"
 SUPPORTED = ((3, 10), (3, 13))
 # Variables of a sourced ROS 2 or of another environment, which would mix two installations.

