@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="decides the scene (default %(default)s)")
     parser.add_argument("--instruction", default="", help='what to ask for, e.g. "pick up the red cube"; '
                         "by default what the scene suggests")  # fmt: skip
-    parser.add_argument("--policy", default="checkpoints/pick", help="checkpoint (default %(default)s)")
+    parser.add_argument("--world", choices=["pick", "tabletop"], default="pick", help="what lies on the table: "
+                        "objects to pick up; or, tabletop, to place, push and stack as well (default %(default)s)")  # fmt: skip
+    parser.add_argument("--policy", help="checkpoint (default: the one that ships for the world)")
     parser.add_argument("--robot", default="panda", help="robot contract: a name or a YAML file")
     parser.add_argument("--timeout", type=float, default=60.0, help="s to do it in (default %(default)s)")
     parser.add_argument("--lockstep", action="store_true", help="simulation time waits for everyone: repeatable")
@@ -79,9 +81,10 @@ def _play(
     from vla_ros.nodes.observer import Observer
     from vla_ros.nodes.operator_client import Operator
     from vla_ros.nodes.runner import GraphRunner
+    from vla_ros.policies.build import SHIPPED
 
-    wanted = ("robot", "policy", "seed", "instruction", "lockstep")
-    arguments = {name: getattr(args, name) for name in wanted}
+    wanted = ("robot", "world", "seed", "instruction", "lockstep")
+    arguments = {name: getattr(args, name) for name in wanted} | {"policy": args.policy or SHIPPED[args.world]}
     say(f"starting the graph (seed {args.seed}); logs in {args.out / 'log'}")
     with GraphRunner(arguments, folder=args.out, domain=args.domain, progress=say) as graph:
         observer = Observer(graph.node, contract, CAMERA)

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=int, default=100, help="how many scenes (one a seed)")
     parser.add_argument("--seed", type=int, default=1000, help="first seed")
     parser.add_argument("--robot", default="panda", help="robot contract (name or YAML file)")
-    parser.add_argument("--policy", default="checkpoints/pick", help="checkpoint folder")
+    parser.add_argument("--policy", help="checkpoint folder (default: the one that ships for the task or the suite)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, auto")
     parser.add_argument("--via", choices=["core", "ros", "gazebo"], default="core",
                         help="core: in one process, in lock-step; ros: through the real ROS 2 graph; "
@@ -45,10 +45,12 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and report; 0 when at least one episode succeeded."""
     from vla_ros.evaluation.picture import success_picture
     from vla_ros.evaluation.suite import summarise
+    from vla_ros.policies.build import SHIPPED
 
     if args.episodes < 1:
         print(f"vla-ros eval: --episodes is {args.episodes}, expected at least 1", file=sys.stderr)
         return 2
+    args.policy = args.policy or SHIPPED[args.suite or args.task]
     if args.suite == "tabletop":
         return _tabletop(args)
     begin = time.monotonic()

@@ -10,21 +10,16 @@ from tqdm import tqdm
 
 from vla_ros.evaluation.rollout import RolloutResult
 from vla_ros.language.commands import understand
-from vla_ros.msg import SafetyStatus
-from vla_ros.nodes.conversions import stamp_to_seconds
 from vla_ros.nodes.observer import Observer
 from vla_ros.nodes.operator_client import Operator
 from vla_ros.nodes.runner import GraphRunner
+from vla_ros.nodes.stage import Stage
 from vla_ros.nodes.transitions import GraphError
 from vla_ros.robot.contract import load_contract
 from vla_ros.sim.worlds import find_world
-from vla_ros.srv import ResetScene
 
 WALL_LIMIT = 90.0
 """Wall time for one scene, s: a machine that is too slow to simulate is reported, not waited for."""
-
-RESET_LIMIT = 120.0
-"""Wall time for another scene, s: in Gazebo the arm drives home, 7 s of a simulation that may be slow."""
 
 READY_LIMIT = 15.0
 """Wall time for one step of the preparation, s."""
@@ -53,24 +48,24 @@ def evaluate_through_graph(
     arguments = {"robot": robot, "policy": policy, "device": device, "seed": seeds[0], "lockstep": lockstep,
                  "world": world}  # fmt: skip
     with GraphRunner(arguments, folder=Path(folder), progress=tqdm.write) as graph:
-        stage = Stage(graph.node, robot, find_world(world).max_seconds)
+        player = ScenePlayer(graph.node, robot, find_world(world).max_seconds)
         results = []
         for number, seed in enumerate(tqdm(seeds, unit="scene", desc="eval via ros")):
-            results.append(stage.play(seed, "" if sentences is None else sentences[number]))
+            results.append(player.play(seed, "" if sentences is None else sentences[number]))
             if graph.failure:
                 raise GraphError(graph.failure)
         return results
 
 
-class Stage:
-    """Plays scenes: disarm, set up, arm, say what to do, watch."""
+class ScenePlayer:
+    """Plays scenes: set up, arm, say what to do, watch."""
 
     def __init__(self, node: Node, robot: str, max_seconds: float) -> None:
         """Speak and listen with `node`, which another thread spins; a scene ends after `max_seconds` of simulation."""
         self._max_seconds = max_seconds
         self._observer = Observer(node, load_contract(robot))
         self._operator = Operator(node, self._observer)
-        self._scene = node.create_client(ResetScene, "/sim/reset_scene")
+        self._stage = Stage(node, self._observer, self._operator)
 
     def wait_until_judged(self, timeout: float) -> bool:
         """Wait at most `timeout` s for a verdict of the judge and a word of the safety layer: all is up then."""
@@ -80,7 +75,7 @@ class Stage:
     def play(self, seed: int, wanted: str = "") -> RolloutResult:
         """Play the scene of a seed to its end; `wanted` is what it is prepared for, by default what it suggests."""
         observer = self._observer
-        sentence = self._set_up(seed, wanted)
+        sentence = self._stage.set_up(seed, wanted, READY_LIMIT)
         self._operator.arm(READY_LIMIT)
         observer.begin()
         self._operator.say(sentence, READY_LIMIT)
@@ -98,23 +93,3 @@ class Stage:
             detail += f"; safety layer: {observer.safety.state_name}, {observer.safety.sentence}"
         episode = observer.episode
         return RolloutResult(seed, sentence, target, episode.success, picked, episode.chunks, episode.seconds, detail)
-
-    def _set_up(self, seed: int, wanted: str) -> str:
-        """Bring the arm to rest, put another scene before it, and return the scene's sentence."""
-        observer, before = self._observer, stamp_to_seconds(self._observer.task.header.stamp)
-        self._operator.say("stop", READY_LIMIT)
-        self._operator.disarm()
-        if not observer.wait(lambda: observer.safety.state == SafetyStatus.DISARMED, READY_LIMIT):
-            raise GraphError(f"the arm was not disarmed: {observer.safety.sentence}")
-        request = ResetScene.Request(seed=seed, instruction=wanted)
-        answer = self._operator.call(self._scene, request, RESET_LIMIT)
-        if not answer.success:
-            raise GraphError(f"no scene of seed {seed}: {answer.message}")
-
-        def judged() -> bool:
-            task = observer.task
-            return task.instruction == answer.instruction and stamp_to_seconds(task.header.stamp) > before
-
-        if not observer.wait(judged, READY_LIMIT):
-            raise GraphError(f"the simulator does not judge '{answer.instruction}'")
-        return str(answer.instruction)

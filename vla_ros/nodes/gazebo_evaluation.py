@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vla_ros.evaluation.rollout import RolloutResult
-from vla_ros.nodes.evaluation import Stage
+from vla_ros.nodes.evaluation import ScenePlayer
 from vla_ros.nodes.runner import RosLink, free_domain, graph_environment
 from vla_ros.nodes.transitions import GraphError
 from vla_ros.sim.worlds import find_world
@@ -100,15 +100,15 @@ def evaluate_in_gazebo(
     try:
         link = RosLink("vla_ros_evaluation", domain)
         try:
-            stage = Stage(link.node, robot, find_world("pick").max_seconds)
+            player = ScenePlayer(link.node, robot, find_world("pick").max_seconds)
             end = time.monotonic() + UP_LIMIT
-            while not stage.wait_until_judged(1.0):
+            while not player.wait_until_judged(1.0):
                 launch.check()
                 if time.monotonic() > end:
                     raise GraphError(f"nothing judges in Gazebo after {UP_LIMIT:.0f} s; see {folder}/log/gazebo.log")
             results = []
             for seed in tqdm(seeds, unit="scene", desc="eval via gazebo"):
-                results.append(stage.play(seed))
+                results.append(player.play(seed))
                 launch.check()
             return results
         finally:

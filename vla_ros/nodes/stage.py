@@ -11,6 +11,9 @@ from vla_ros.nodes.operator_client import Operator
 from vla_ros.nodes.transitions import GraphError
 from vla_ros.srv import ResetScene
 
+RESET_LIMIT = 120.0
+"""Wall time for another scene, s: in Gazebo the arm drives home, 7 s of a simulation that may be slow."""
+
 
 class Stage:
     """Brings the arm to rest and puts another scene before it."""
@@ -24,14 +27,14 @@ class Stage:
         """Return the sentence that the scene was prepared for; an empty `instruction` lets the scene choose.
 
         Raises:
-            GraphError: when a step of it does not happen within `timeout` s.
+            GraphError: when a step of it does not happen within `timeout` s, or the scene not within `RESET_LIMIT`.
         """
         observer, before = self._observer, stamp_to_seconds(self._observer.task.header.stamp)
         self._operator.say("stop", timeout)
         self._operator.disarm()
         if not observer.wait(lambda: observer.safety.state == SafetyStatus.DISARMED, timeout):
             raise GraphError(f"the arm was not disarmed: {observer.safety.sentence}")
-        answer = self._operator.call(self._scene, ResetScene.Request(seed=seed, instruction=instruction))
+        answer = self._operator.call(self._scene, ResetScene.Request(seed=seed, instruction=instruction), RESET_LIMIT)
         if not answer.success:
             raise GraphError(f"no scene of seed {seed}: {answer.message}")
 

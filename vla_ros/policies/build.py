@@ -9,8 +9,10 @@ from vla_ros.paths import share_file
 from vla_ros.policies.protocol import Policy
 from vla_ros.robot.contract import RobotContract
 
-DEFAULT_CHECKPOINT = "checkpoints/pick"
-"""The policy that ships with the package."""
+SHIPPED = {"pick": "checkpoints/pick", "tabletop": "checkpoints/tabletop"}
+"""Simulated world to the policy that ships with the package for it."""
+
+DEFAULT_CHECKPOINT = SHIPPED["pick"]
 
 
 def load_policy(
@@ -37,5 +39,5 @@ def load_policy(
             continue
     raise CheckpointError(
         f"no checkpoint '{name_or_path}': looked for {', '.join(str(c) for c in candidates)}; "
-        f"train one with 'vla-ros train' or use '{DEFAULT_CHECKPOINT}'"
+        f"train one with 'vla-ros train' or use one of {sorted(SHIPPED.values())}"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,6 +126,7 @@ class TabletopDataset:
         sizes = json.loads(note.read_text(encoding="utf-8"))
         self.episodes, self.count = len(tables), len(episode_of)
         self._tables, self._episode_of = tables, np.array(episode_of)
+        self._goal_kinds = {command.goal[1] for commands, _ in tables for command in commands if command.goal}
         self._rows = {key: np.concatenate(parts) for key, parts in rows.items()}
         self._pictures = {c: open_pictures(place / f"{c}.rgb", self.count, tuple(sizes[c])) for c in self.cameras}
 
@@ -179,7 +180,9 @@ class TabletopDataset:
         commands, things = self._tables[self._episode_of[step]]
         like = commands[int(rng.integers(len(commands)))]
         replace_goal = like.goal is not None and rng.random() < 0.5
-        kinds = RECEPTACLES if replace_goal and like.goal and like.goal[1] in RECEPTACLES else OBJECTS
+        kinds: Collection[str] = OBJECTS
+        if replace_goal and like.goal is not None:  # by something that could be one, or words would be taught amiss
+            kinds = self._goal_kinds & set(RECEPTACLES if like.goal[1] in RECEPTACLES else OBJECTS)
         free = [p for p in self.pairs if p[1] in kinds and " ".join(p) not in things]
         other = free[int(rng.integers(len(free)))]
         if replace_goal:

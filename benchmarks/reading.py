@@ -1,0 +1,90 @@
+"""How often a tabletop policy reads a sentence right: with taught words, with held-out ones, and with others.
+
+    python benchmarks/reading.py --policy checkpoints/tabletop
+
+No simulation: the reader's answer is compared with the command behind the sentence. The third list was drawn up before
+the policy was trained, and nothing was chosen by it; unlike the held-out words nobody has looked at them before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+
+import numpy as np
+import torch
+
+from vla_ros.evaluation.statistics import wilson_interval
+from vla_ros.language.commands import Act, Command
+from vla_ros.language.lexicon import PREPOSITIONS
+from vla_ros.language.phrasing import Wording, say
+from vla_ros.language.tokenizer import WordTokenizer
+from vla_ros.models.checkpoint import load_checkpoint
+from vla_ros.paths import share_file
+from vla_ros.policies.build import SHIPPED
+from vla_ros.sim.tabletop_scene import sample_command
+from vla_ros.training.concepts import CONCEPTS, concept_classes
+
+NAMES = {
+    "red": "cherry", "green": "lime", "blue": "sapphire", "yellow": "mustard", "orange": "pumpkin",
+    "purple": "lavender", "cube": "crate", "ball": "globe", "cylinder": "rod", "disc": "chip", "bowl": "dish",
+    "plate": "saucer", "left": "leftwards", "right": "rightwards", "forward": "forwards", "back": "toward you",
+}  # fmt: skip
+FRAMES = {
+    "pick": ("hand me the {a}", "lift the {a} off the table"),
+    "place": ("transfer the {a} {into} the {b}", "deposit the {a} {in} the {b}"),
+    "push": ("knock the {a} {d}", "scoot the {a} {d}"),
+    "stack": ("mount the {a} on the {b}", "stand the {a} on the {b}"),
+}
+
+
+def say_otherwise(command: Command, rng: np.random.Generator, *, names: bool) -> str:
+    """Return a sentence that is neither taught nor held out, with `names` of things that are not either."""
+    inside, into = PREPOSITIONS.get(command.goal[1], ("on", "onto")) if command.goal else ("", "")
+    called = {name: other if names else name for name, other in NAMES.items()}
+    thing, goal = (" ".join(called[word] for word in pair) if pair else "" for pair in (command.thing, command.goal))
+    frame = FRAMES[command.act.value][int(rng.integers(2))]
+    way = called[command.direction] if command.direction else ""
+    return frame.format(a=thing, b=goal, d=way, **{"in": inside, "into": into})
+
+
+def main() -> None:
+    """Print the table, and the same as JSON on the last line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--policy", default=SHIPPED["tabletop"], help="checkpoint folder (default %(default)s)")
+    parser.add_argument("--sentences", type=int, default=400, help="of each task and kind (default %(default)s)")
+    args = parser.parse_args()
+    network, bundle = load_checkpoint(share_file(args.policy), torch.device("cpu"))
+    tokenizer = WordTokenizer(bundle.words)
+    kinds = {
+        "taught": lambda c, rng: say(c, Wording.TAUGHT, rng),
+        "held out": lambda c, rng: say(c, Wording.HELD_OUT, rng),
+        "other sentences": lambda c, rng: say_otherwise(c, rng, names=False),
+        "other sentences and words": lambda c, rng: say_otherwise(c, rng, names=True),
+    }
+    figures = {}
+    for kind, word in kinds.items():
+        for act in Act:
+            rng = np.random.default_rng([7, list(Act).index(act)])
+            commands = [sample_command(rng, act) for _ in range(args.sentences)]
+            sentences = [word(command, rng) for command in commands]
+            tokens = torch.from_numpy(np.stack([tokenizer.encode(s, bundle.sentence_length) for s in sentences]))
+            with torch.inference_mode():
+                read = network.read(tokens[None])
+            told = np.stack([values[0].argmax(dim=-1).numpy() for values in read.values()], axis=1)
+            wanted = np.array([
+                [dict(zip(CONCEPTS, concept_classes(command), strict=True))[name] for name in read]
+                for command in commands
+            ])  # fmt: skip
+            right = (told == wanted).all(axis=1)
+            wrong = Counter(sentences[i] for i in np.flatnonzero(~right))
+            low, high = wilson_interval(int(right.sum()), len(right))
+            figures[f"{kind}/{act.value}"] = {"right": float(right.mean()), "ci95": [low, high]}
+            print(f"{kind:<26} {act.value:<6} {right.mean():.3f} ({low:.3f} to {high:.3f})  "
+                  f"{'; '.join(s for s, _ in wrong.most_common(2))}")  # fmt: skip
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
