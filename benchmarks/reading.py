@@ -28,8 +28,8 @@ from vla_ros.training.concepts import CONCEPTS, concept_classes
 
 NAMES = {
     "red": "cherry", "green": "lime", "blue": "sapphire", "yellow": "mustard", "orange": "pumpkin",
-    "purple": "lavender", "cube": "crate", "ball": "globe", "cylinder": "rod", "disc": "chip", "bowl": "dish",
-    "plate": "saucer", "left": "leftwards", "right": "rightwards", "forward": "forwards", "back": "toward you",
+    "purple": "lavender", "cube": "crate", "ball": "globe", "cylinder": "rod", "disc": "chip", "bowl": "tub",
+    "plate": "dish", "left": "leftwards", "right": "rightwards", "forward": "forwards", "back": "toward you",
 }  # fmt: skip
 FRAMES = {
     "pick": ("hand me the {a}", "lift the {a} off the table"),

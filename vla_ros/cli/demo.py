@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="decides the scene (default %(default)s)")
     parser.add_argument("--instruction", default="", help='what to ask for, e.g. "pick up the red cube"; '
                         "by default what the scene suggests")  # fmt: skip
-    parser.add_argument("--world", choices=["pick", "tabletop"], default="pick", help="what lies on the table: "
-                        "objects to pick up; or, tabletop, to place, push and stack as well (default %(default)s)")  # fmt: skip
+    parser.add_argument("--world", choices=["pick", "tabletop"], default="pick", help="objects to pick up; or, "
+                        "tabletop, to place, push and stack as well (default %(default)s)")  # fmt: skip
     parser.add_argument("--policy", help="checkpoint (default: the one that ships for the world)")
     parser.add_argument("--robot", default="panda", help="robot contract: a name or a YAML file")
     parser.add_argument("--timeout", type=float, default=60.0, help="s to do it in (default %(default)s)")
