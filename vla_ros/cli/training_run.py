@@ -107,7 +107,7 @@ class Training:
             print(f"{dataset.count} steps of {dataset.episodes} episodes")
         curve = Curve(out / CURVE_FILE, fresh=not (self.resume if resume is None else resume))
         options = CloningOptions(
-            loop, config.batch, config.seed, config.model_options, config.adaptation, start_from,
+            loop, config.batch, config.seed, config.model_options, config.adaptation, config.anew, start_from,
             self.resume if resume is None else resume,
             {"command": self.command, "method": config.method, "episodes": dataset.episodes,
              "steps_recorded": dataset.count, "updates": loop.steps, "seed": config.seed},

@@ -104,7 +104,7 @@ class SentenceReader(nn.Module):
     def _roles(self, flat: Tensor, words: Tensor) -> dict[str, Tensor]:
         """Return for each role (M, T + 1): how much each word, or nobody (the last), plays it."""
         real = (flat != 0)[..., None]
-        sorts = self.sort(words).softmax(dim=-1)
+        sorts = self.sort(_as_sort(words)).softmax(dim=-1)
         if self.training:
             hidden = torch.rand_like(sorts[..., :1]) < HIDDEN_SORTS
             sorts = torch.where(hidden, self.hidden_sort.softmax(dim=-1), sorts)
@@ -148,6 +148,13 @@ def _by_hue(words: Tensor) -> Tensor:
     """Return the words without other descriptions of those that name a colour: the hue says which."""
     named = words[..., -COLOUR_COLUMNS : 1 - COLOUR_COLUMNS]
     return torch.cat([words[..., :-COLOUR_COLUMNS] * (1.0 - named), words[..., -COLOUR_COLUMNS:]], dim=-1)
+
+
+def _as_sort(words: Tensor) -> Tensor:
+    """Return the words with nothing of a colour but that it is one, so that every colour is of the same sort."""
+    named = words[..., -COLOUR_COLUMNS : 1 - COLOUR_COLUMNS]
+    which = torch.zeros_like(words[..., 1 - COLOUR_COLUMNS :])
+    return torch.cat([words[..., :-COLOUR_COLUMNS] * (1.0 - named), named, which], dim=-1)
 
 
 def _shares(values: Tensor) -> Tensor:

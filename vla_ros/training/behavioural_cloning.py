@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from vla_ros.actions.specification import ActionSpecification
+from vla_ros.errors import VlaError
 from vla_ros.language.tokenizer import WordTokenizer
 from vla_ros.models.build import build_model
 from vla_ros.models.checkpoint import PolicyBundle, load_checkpoint, save_checkpoint
@@ -52,6 +53,7 @@ class CloningOptions:
         seed: Of weights and batches.
         model_options: Size of the network, lines of its configuration and published backbones; see `model_values`.
         adaptation: Fine-tuning that leaves most weights as they are; needs `start_from`.
+        anew: Parts that begin anew and are trained alone, by the beginning of their parameters' names; none: all go on.
         start_from: A checkpoint to begin with; its normalisers and words are kept, so that they still fit.
         resume: Continue where the folder of the checkpoint stopped.
         notes: Said in the checkpoint about its training.
@@ -62,6 +64,7 @@ class CloningOptions:
     seed: int = 0
     model_options: Mapping[str, Any] = field(default_factory=dict)
     adaptation: Adaptation = field(default_factory=Adaptation)
+    anew: Sequence[str] = ()
     start_from: Path | None = None
     resume: bool = False
     notes: Mapping[str, Any] = field(default_factory=dict)
@@ -92,6 +95,8 @@ def train_policy(
         if not (options.resume and has_state(out)):  # a saved state brings weights and word vectors of its own
             _give_what_is_known(network, sources, bundle.words)
     layers = adapt(network, options.adaptation)
+    if options.anew:
+        _begin_anew(network, build_model(model, bundle.model_config), options.anew)
     loop = TrainingLoop(network, options.loop, device, objective)
     if options.resume:
         loop.resume(out)
@@ -99,6 +104,27 @@ def train_policy(
     if loop.is_main:
         save_checkpoint(out, *finished(loop.averaged, bundle, options.adaptation, layers))
     return loss
+
+
+def _begin_anew(network: VlaModel, fresh: VlaModel, parts: Sequence[str]) -> None:
+    """Give some parts the random weights of a fresh network, and let nothing else be trained.
+
+    Raises:
+        VlaError: when the network has no such part.
+    """
+    weights = dict(network.named_parameters())
+    for part in parts:
+        if not any(_belongs(name, part) for name in weights):
+            raise VlaError(f"the network has no part '{part}', only {sorted({name.split('.')[0] for name in weights})}")
+    for name, begun in fresh.named_parameters():
+        if any(_belongs(name, part) for part in parts):
+            weights[name].data.copy_(begun.data)
+        else:
+            weights[name].requires_grad_(False)
+
+
+def _belongs(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")
 
 
 def _give_what_is_known(network: Any, sources: Mapping[str, str], words: Sequence[str]) -> None:  # noqa: ANN401 (any network)

@@ -103,6 +103,8 @@ class TrainingConfig:
         start_from: A checkpoint to begin with.
         data: Where demonstrations are.
         loop: Options of the loop.
+        anew: Parts of the network of `start_from` that begin anew and are trained alone, by the beginning of their
+            parameters' names; none named: all go on from where they are.
         adaptation: Parameter-efficient fine-tuning.
         dagger: For that method.
         preferences: For that method.
@@ -118,6 +120,7 @@ class TrainingConfig:
     method: str = "cloning"
     model_options: Mapping[str, Any] = field(default_factory=dict)
     start_from: Path | None = None
+    anew: tuple[str, ...] = ()
     data: DataSection = field(default_factory=DataSection)
     adaptation: Adaptation = field(default_factory=Adaptation)
     dagger: DaggerSection = field(default_factory=DaggerSection)
@@ -128,6 +131,8 @@ class TrainingConfig:
             raise VlaError(f"method is '{self.method}', expected one of {METHODS}")
         if self.adaptation.method != "none" and self.start_from is None:
             raise VlaError(f"adaptation '{self.adaptation.method}' fine-tunes a policy: say which in start_from")
+        if self.anew and (self.start_from is None or self.adaptation.method != "none"):
+            raise VlaError(f"{list(self.anew)} begins anew: say in start_from what the rest is, and no adaptation")
 
 
 def load_training_config(path: Path) -> TrainingConfig:
@@ -171,6 +176,8 @@ def _value(line: dataclasses.Field[Any], value: Any, where: str) -> Any:  # noqa
         return _section(_SECTIONS[line.name], value, where)
     if kind == "tuple[Path, ...]":
         return tuple(Path(str(one)) for one in (value if isinstance(value, list) else [value]))
+    if kind == "tuple[str, ...]":
+        return tuple(str(one) for one in (value if isinstance(value, list) else [value]))
     if kind in ("Path", "Path | None"):
         return None if value is None else Path(str(value))
     if value is None and kind == "int | None":

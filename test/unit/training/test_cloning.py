@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from vla_ros.errors import CheckpointError, InstructionError, ObservationError
+from vla_ros.errors import CheckpointError, InstructionError, ObservationError, VlaError
+from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.policies.build import load_policy
 from vla_ros.policies.local import LocalPolicy
 from vla_ros.policies.protocol import Policy
@@ -152,3 +153,18 @@ def test_a_checkpoint_of_another_robot_is_refused_line_by_line(
     other = parse_contract(CONTRACT.text.replace(old, new))
     with pytest.raises(CheckpointError, match=says):
         load_policy(str(trained[0]), other, "cpu")
+
+
+def test_a_part_begins_anew_and_alone(dataset: PickDataset, tmp_path: Path) -> None:
+    loop = LoopOptions(steps=2, learning_rate=1e-2, warm_up=0, average=0.0)
+    train_policy(dataset, CONTRACT, "keypoint", tmp_path / "base", CloningOptions(loop, batch=4), CPU)
+    base, _ = load_checkpoint(tmp_path / "base", CPU)
+    part = next(name for name, _ in base.named_children())
+    options = CloningOptions(loop, 4, anew=[part], start_from=tmp_path / "base")
+    train_policy(dataset, CONTRACT, "keypoint", tmp_path / "after", options, CPU)
+    after, _ = load_checkpoint(tmp_path / "after", CPU)
+    pairs = zip(base.named_parameters(), after.parameters(), strict=True)
+    changed = {name.split(".")[0] for (name, old), new in pairs if (old != new).any()}
+    assert changed == {part}
+    with pytest.raises(VlaError, match="no part 'ears'"):
+        train_policy(dataset, CONTRACT, "keypoint", tmp_path / "no", replace(options, anew=["ears"]), CPU)
