@@ -6,7 +6,8 @@ The robot's own controllers, or a simulator, run beside it. Before anything but 
 `preflight` looks for every camera, the joint states and the controllers, and ends the launch with what is missing.
 Nothing moves before somebody arms: by hand (/vla/arm), or by arm:=true. A node that died and may start again is brought
 to the active state again, and the robot is disarmed; a required one that ends, or one that cannot be configured, ends
-the launch with its reason.
+the launch with its reason: with an error (exit code 1), not with the action Shutdown (exit code 0), so that whatever
+started it can tell. No node outlives the launch, however that ends.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from launch.actions import (
     OpaqueFunction,
     RegisterEventHandler,
     SetEnvironmentVariable,
-    Shutdown,
     TimerAction,
 )
 from launch.event_handlers import OnProcessIO, OnProcessStart
@@ -40,6 +40,8 @@ from vla_ros.errors import ContractError
 from vla_ros.nodes.graph import SIMULATORS, NodeDescription, load_graph
 from vla_ros.nodes.interfaces import checked_namespace, namespaced, remappings
 from vla_ros.nodes.launch_files import about
+from vla_ros.nodes.process import PARENT
+from vla_ros.nodes.transitions import GraphError
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.robot.kinematics import Kinematics
@@ -152,8 +154,7 @@ class LifecycleOrder:
         if context.is_shutdown:
             return []
         why = self.last_words[index] or "its log says why"
-        reason = f"{self.nodes[index].node_name} could not be brought up: {why}"
-        return [LogInfo(msg=reason), Shutdown(reason=reason)]
+        raise GraphError(f"{self.nodes[index].node_name} could not be brought up: {why}")
 
     def _ask(self, index: int, transition: int) -> EmitEvent:
         matcher = matches_action(self.nodes[index])
@@ -162,10 +163,11 @@ class LifecycleOrder:
 
 def process(description: NodeDescription, contract: RobotContract, namespace: str, log_level: str) -> LifecycleNode:
     """Return the launch action of one node of the graph."""
-    reason = f"{description.name} has ended"
 
     def end_launch(context: LaunchContext) -> list[Action]:
-        return [] if context.is_shutdown else [Shutdown(reason=reason)]
+        if context.is_shutdown:
+            return []
+        raise GraphError(f"{description.name} has ended")
 
     return LifecycleNode(
         package="vla_ros",
@@ -175,6 +177,7 @@ def process(description: NodeDescription, contract: RobotContract, namespace: st
         remappings=remappings(contract, namespace),
         parameters=[dict(description.parameters)],
         ros_arguments=["--log-level", log_level],
+        additional_env={PARENT: str(os.getpid())},
         output="screen",
         respawn=description.restarts > 0,
         respawn_delay=RESPAWN_DELAY,
@@ -201,8 +204,7 @@ def preflight(contract: RobotContract, arguments: dict[str, str], namespace: str
             return []
         if event.returncode == 0:
             return order.ready(context)
-        reason = f"robot '{contract.name}' is not complete, see the lines of preflight above: nothing was activated"
-        return [LogInfo(msg=reason), Shutdown(reason=reason)]
+        raise GraphError(f"robot '{contract.name}' is not complete, see the lines of preflight: nothing was activated")
 
     return Node(
         package="vla_ros",

@@ -20,9 +20,7 @@ from launch.actions import (
     AppendEnvironmentVariable,
     DeclareLaunchArgument,
     IncludeLaunchDescription,
-    LogInfo,
     OpaqueFunction,
-    Shutdown,
 )
 from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
@@ -42,6 +40,7 @@ from vla_ros.nodes.launch_files import (
     temporary_file,
     world_name,
 )
+from vla_ros.nodes.transitions import GraphError
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.robot.kinematics import Kinematics
@@ -60,7 +59,7 @@ OWN_ARGUMENTS = {
     "log_level": ("info", "debug, info, warn, error"),
     "rviz": ("false", "true: RViz as well; its end ends nothing else"),
 }
-NOT_FOR_GAZEBO = ("lockstep", "real_time_factor")
+NOT_FOR_GAZEBO = ("world", "lockstep", "real_time_factor")
 
 
 def require(packages: tuple[str, ...]) -> None:
@@ -88,8 +87,7 @@ def after(step: str, then: Callable[[], list[Action]]) -> Callable[[ProcessExite
             return []
         if event.returncode == 0:
             return then()
-        reason = f"{step} failed (exit code {event.returncode}): its lines above say why; nothing was activated"
-        return [LogInfo(msg=reason), Shutdown(reason=reason)]
+        raise GraphError(f"{step} failed (exit code {event.returncode}): its lines say why; nothing was activated")
 
     return react
 
@@ -119,10 +117,11 @@ def gazebo(context: LaunchContext, world: Path) -> IncludeLaunchDescription:
 
 def bridge(name: str, rules: list[dict[str, Any]], contract: RobotContract, namespace: str) -> Node:
     """Return a bridge process; bridges end the launch with them: without one the graph is blind or deaf."""
-    reason = f"{name} has ended"
 
     def end_launch(context: LaunchContext) -> list[Action]:
-        return [] if context.is_shutdown else [Shutdown(reason=reason)]
+        if context.is_shutdown:
+            return []
+        raise GraphError(f"{name} has ended")
 
     return Node(
         package="ros_gz_bridge",

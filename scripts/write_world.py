@@ -18,6 +18,13 @@ from vla_ros.sim.scene import COLOURS, SHAPES
 
 VISIBILITY = 0x0FFFFFFF  # all that ogre2 lets a camera see; the default asks for more, with a warning
 POSES = "/scene/poses"  # with names: the bridge takes those from a header, which dynamic_pose/info leaves empty
+AMBIENT, KEY_INTENSITY, KEY_FALLOFF = 0.8, 0.8, 4.0
+"""Light without direction, and the lamp's: chosen so that table and floor come out as bright as in the cell's pictures.
+
+MuJoCo adds a light at each camera, which Gazebo has not, and its lamp falls off with another law; both are in here.
+The gloss is MuJoCo's: without it a ball close by looks like the top of a cylinder.
+"""
+
 FILE = Path(__file__).resolve().parent.parent / "worlds" / f"{WORLD}.sdf"
 
 HEAD = """\
@@ -30,6 +37,7 @@ HEAD = """\
     <physics name="1ms" type="dart">
       <max_step_size>0.001</max_step_size>
       <real_time_factor>1.0</real_time_factor>
+      <max_contacts>4</max_contacts> <!-- a pair; enough to stand on, and half the work of the default 20 -->
     </physics>
     <plugin filename="gz-sim-physics-system" name="gz::sim::systems::Physics"/>
     <plugin filename="gz-sim-user-commands-system" name="gz::sim::systems::UserCommands"/>
@@ -39,15 +47,18 @@ HEAD = """\
       <render_engine>ogre2</render_engine>
     </plugin>
     <scene>
-      <ambient>0.5 0.5 0.5 1</ambient>
-      <background>0.42 0.45 0.50 1</background>
+      <ambient>{ambient} {ambient} {ambient} 1</ambient>
+      <background>{background} 1</background>
       <shadows>false</shadows>
     </scene>
-    <light name="key" type="directional">
+    <light name="key" type="spot">
       <pose>0.4 -0.6 1.6 0 0 0</pose>
       <direction>0.1 0.5 -1.0</direction>
-      <diffuse>0.7 0.7 0.7 1</diffuse>
-      <specular>0.1 0.1 0.1 1</specular>
+      <intensity>{key}</intensity>
+      <diffuse>1 1 1 1</diffuse>
+      <specular>1 1 1 1</specular>
+      <attenuation><range>10</range><constant>1</constant><linear>0</linear><quadratic>0</quadratic></attenuation>
+      <spot><inner_angle>0.0</inner_angle><outer_angle>1.5708</outer_angle><falloff>{falloff}</falloff></spot>
       <cast_shadows>false</cast_shadows>
     </light>
 """
@@ -60,9 +71,15 @@ def numbers(*values: float) -> str:
     return " ".join(f"{round(float(value), 9) + 0.0:.9g}" for value in values)
 
 
+def linear(rgb: tuple[float, ...]) -> str:
+    """Return a colour as Gazebo computes with it: ogre2 encodes pictures as sRGB (IEC 61966-2-1), MuJoCo does not."""
+    shown = np.asarray(rgb, dtype=np.float64)
+    return numbers(*np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4))
+
+
 def part(kind: str, geometry: str, rgb: tuple[float, ...], friction: float) -> str:
     """Return a visual and a collision of one geometry; `kind` names them."""
-    colour = numbers(*rgb)
+    colour = linear(rgb)
     return f"""\
         <collision name="{kind}_collision">
           <geometry>{geometry}</geometry>
@@ -73,7 +90,7 @@ def part(kind: str, geometry: str, rgb: tuple[float, ...], friction: float) -> s
           <material>
             <ambient>{colour} 1</ambient>
             <diffuse>{colour} 1</diffuse>
-            <specular>0.05 0.05 0.05 1</specular>
+            <specular>0.5 0.5 0.5 1</specular>
           </material>
         </visual>
 """
@@ -102,6 +119,18 @@ def geometry_of(shape: str) -> str:
     return f"<sphere><radius>{numbers(size[0])}</radius></sphere>"
 
 
+# DART has no rolling friction. A torque against the turning stands in for it, kg m^2/s: a ball at 0.1 m/s feels
+# 8e-4 N m, in the cell 1e-3 N m (0.002 m times its weight). SNAME's names of the damping about x, y and z.
+ROLLING_RESISTANCE = """\
+      <plugin filename="gz-sim-hydrodynamics-system" name="gz::sim::systems::Hydrodynamics">
+        <link_name>link</link_name>
+        <disable_added_mass>true</disable_added_mass>
+        <disable_coriolis>true</disable_coriolis>
+        <kP>-2e-4</kP><mQ>-2e-4</mQ><nR>-2e-4</nR>
+      </plugin>
+"""
+
+
 def objects() -> Iterator[str]:
     """Yield every object that a scene can hold, parked."""
     for colour, shape in product(COLOURS, SHAPES):
@@ -116,6 +145,7 @@ def objects() -> Iterator[str]:
         </inertial>
 {part("object", geometry_of(shape), COLOURS[colour], 1.2)}\
       </link>
+{"" if shape == "cube" else ROLLING_RESISTANCE}\
       <plugin filename="gz-sim-pose-publisher-system" name="gz::sim::systems::PosePublisher">
         <topic>{POSES}</topic>
         <use_pose_vector_msg>true</use_pose_vector_msg>
@@ -161,7 +191,10 @@ def world() -> str:
     plane = "<plane><normal>0 0 1</normal><size>6 6</size></plane>"
     table = static_model("table", TABLE["pos"], box, TABLE["rgba"][:3], 1.0)
     floor = static_model("floor", FLOOR["pos"], plane, FLOOR["rgba"][:3], 1.0)
-    return HEAD.format(world=WORLD) + floor + table + "".join(objects()) + front_camera() + TAIL
+    background = linear(FLOOR["rgba"][:3])
+    head = HEAD.format(world=WORLD, ambient=AMBIENT, key=KEY_INTENSITY, falloff=KEY_FALLOFF,
+                       background=background)  # fmt: skip
+    return head + floor + table + "".join(objects()) + front_camera() + TAIL
 
 
 if __name__ == "__main__":

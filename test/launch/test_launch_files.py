@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from vla_ros.nodes.graph import load_graph
+from vla_ros.nodes.transitions import GraphError
 from vla_ros.paths import share_file
+from vla_ros.robot.contract import load_contract
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "launch").glob("*.launch.py"))
@@ -192,7 +194,7 @@ def test_gazebo_starts_robot_bridges_and_then_the_graph(kind: str, monkeypatch: 
     assert texts == ["robot_state_publisher", "parameter_bridge", "parameter_bridge", "create"]
 
 
-def test_a_step_that_fails_ends_the_launch_and_the_next_one_is_not_taken() -> None:
+def test_a_step_that_fails_ends_the_launch_with_an_error_and_the_next_one_is_not_taken() -> None:
     module = load(ROOT / "launch/simulation_gazebo.launch.py")
     from launch import LaunchContext
 
@@ -200,11 +202,30 @@ def test_a_step_that_fails_ends_the_launch_and_the_next_one_is_not_taken() -> No
         returncode = 1
 
     taken: list[str] = []
-    actions = module.after("the controller arm_controller", lambda: taken.append("next") or [])(
-        Ended(), LaunchContext()
-    )
-    assert [type(action).__name__ for action in actions] == ["LogInfo", "Shutdown"]
+    react = module.after("the controller arm_controller", lambda: taken.append("next") or [])
+    with pytest.raises(GraphError, match="the controller arm_controller failed"):
+        react(Ended(), LaunchContext())
     assert taken == []
     Ended.returncode = 0
-    module.after("x", lambda: taken.append("next") or [])(Ended(), LaunchContext())
+    react(Ended(), LaunchContext())
     assert taken == ["next"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_no_argument_is_declared_twice(path: Path) -> None:
+    entities = load(path).generate_launch_description().entities
+    names = [action.name for action in entities if type(action).__name__ == "DeclareLaunchArgument"]
+    assert len(names) == len(set(names)), names
+
+
+def test_a_required_node_that_ends_ends_the_launch_with_an_error() -> None:
+    module = load(ROOT / "launch/bringup.launch.py")
+    from launch import LaunchContext
+
+    safety = next(node for node in load_graph().resolve(simulation=False) if node.name == "safety_node")
+    ended = module.process(safety, load_contract("panda"), "", "info")._ExecuteLocal__on_exit
+    with pytest.raises(GraphError, match="safety_node has ended"):
+        ended[0].execute(LaunchContext())
+    ending = LaunchContext()
+    ending._set_is_shutdown(True)
+    assert ended[0].execute(ending) == []

@@ -10,6 +10,7 @@ from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.nodes.conversions import array_to_image, robot_state_to_joint_state
+from vla_ros.nodes.preflight import FIRST_WORD
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.runner import RosLink, free_domain, graph_environment
 from vla_ros.robot.contract import load_contract
@@ -108,6 +109,32 @@ def test_a_wrong_namespace_is_told_by_where_the_topics_are(link, robot):
     code, said, _ = preflight(link)
     assert code == 1
     assert "/left/joint_states: is the namespace right?" in said
+
+
+@pytest.mark.parametrize("name", ["rosbag2_recorder", "_ros2cli_17"])
+def test_who_only_looks_on_is_no_controller(link, robot, name):
+    robot(without=(PANDA.controllers.arm_topic,))
+    looker = RosLink(name, link.domain)
+    looker.node.create_subscription(JointTrajectory, PANDA.controllers.arm_topic, lambda m: None, qos("arm_command"))
+    code, said, _ = preflight(link)
+    looker.close()
+    assert code == 1
+    assert f"no controller listens to {PANDA.controllers.arm_topic}" in said
+
+
+def test_what_is_missing_is_said_before_the_time_is_up(link, robot):
+    robot(without=(PANDA.camera("wrist").topic,))
+    code, said, _ = preflight(link, timeout=2 * FIRST_WORD)
+    assert code == 1
+    lines = [line for line in said.splitlines() if PANDA.camera("wrist").topic in line]
+    assert ["WARN" in line for line in lines] == [True, False], said
+    assert "still waiting" in lines[0]
+
+
+def test_a_topic_of_the_contract_is_not_offered_in_place_of_another(link, robot):
+    robot(without=(PANDA.camera("wrist").topic,))
+    _, said, _ = preflight(link)
+    assert PANDA.camera("front").topic not in said
 
 
 def test_images_of_another_size_are_refused(link, robot):

@@ -11,6 +11,7 @@ from rclpy.node import Node
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from vla_ros.nodes.qos import qos
+from vla_ros.nodes.simulation_wait import PERIOD
 from vla_ros.robot.contract import RobotContract
 from vla_ros.types import FloatArray
 
@@ -19,9 +20,6 @@ SPEED_SHARE = 0.25
 
 SHORTEST = 1.0
 """Even a short way takes so long, s."""
-
-PERIOD = 0.02
-"""Time between two commands, s."""
 
 
 class Homing:

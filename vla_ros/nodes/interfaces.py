@@ -36,7 +36,14 @@ def robot_topics(contract: RobotContract) -> tuple[str, ...]:
     """Return the topics that the contract names: cameras, joint states, controllers."""
     controllers = contract.controllers
     cameras = [topic for camera in contract.cameras for topic in (camera.topic, camera.info_topic)]
-    return (*cameras, controllers.joint_states_topic, controllers.arm_topic, controllers.gripper_topic)
+    gripper = () if controllers.gripper_interface.is_action else (controllers.gripper_topic,)
+    return (*cameras, controllers.joint_states_topic, controllers.arm_topic, *gripper)
+
+
+def robot_actions(contract: RobotContract) -> tuple[str, ...]:
+    """Return the actions that the contract names: a gripper that is commanded by one."""
+    controllers = contract.controllers
+    return (controllers.gripper_topic,) if controllers.gripper_interface.is_action else ()
 
 
 def namespaced(name: str, namespace: str) -> str:
@@ -65,6 +72,6 @@ def remappings(contract: RobotContract, namespace: str) -> list[tuple[str, str]]
     bare = checked_namespace(namespace)
     if not bare:
         return []
-    actions = [f"{action}/_action/{part}" for action in ACTIONS for part in _ACTION_PARTS]
+    actions = [f"{action}/_action/{part}" for action in (*ACTIONS, *robot_actions(contract)) for part in _ACTION_PARTS]
     names = dict.fromkeys([*TOPICS, *SERVICES, *actions, *SIMULATION_TOPICS, *robot_topics(contract)])
     return [(name, namespaced(name, bare)) for name in names]

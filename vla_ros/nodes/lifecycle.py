@@ -25,6 +25,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from vla_ros.errors import VlaError
 from vla_ros.nodes.large_buffers import keep_large_buffers
+from vla_ros.nodes.process import follow_parent
 from vla_ros.nodes.qos import qos
 
 DIAGNOSTICS_PERIOD = 1.0
@@ -184,6 +185,7 @@ def run_node(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = 
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    follow_parent()
     node = make()
     executor = SingleThreadedExecutor()
     executor.add_node(node)

@@ -225,7 +225,7 @@ class PerceptionNode(ManagedNode):
         """Warn about a camera if there is something wrong with it, and say whether there is."""
         health = self._assembler.health[name]
         fault = health.watch(now)
-        about = f"camera '{name}' ({self._contract.camera(name).topic})"
+        about = f"camera '{name}' ({self.resolve_topic_name(self._contract.camera(name).topic)})"
         if fault is CameraFault.NONE:
             self._complaints.settle(about)
         else:

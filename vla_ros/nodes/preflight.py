@@ -28,7 +28,13 @@ from vla_ros.robot.kinematics import Kinematics
 TIMEOUT = 8.0
 """How long everything is waited for, s."""
 
+FIRST_WORD = 3.0
+"""After this time what is still missing is said for the first time: discovery takes one or two seconds, s."""
+
 POLL = 0.1
+
+OBSERVERS = ("rosbag2_recorder",)
+"""Nodes that listen to commands and are no controllers; so are hidden ones, as those of `ros2 topic echo`."""
 
 ARM_TYPES: dict[ArmInterface, type] = {
     ArmInterface.JOINT_TRAJECTORY: JointTrajectory, ArmInterface.TWIST: TwistStamped, ArmInterface.POSE: PoseStamped,
@@ -65,6 +71,7 @@ class Preflight(Node):
             self._expect(Image, camera.topic, "camera", self._judge_image(camera))
         self._expect_listener(contract.controllers.arm_topic, ARM_TYPES[contract.controllers.arm_interface])
         self._expect_gripper(contract)
+        self._own = {self.resolve_topic_name(topic) for topic in self._pending}
 
     def missing(self) -> list[str]:
         """Return a sentence for everything that is not there yet."""
@@ -114,7 +121,9 @@ class Preflight(Node):
         name, wanted = self.resolve_topic_name(topic), _type_name(kind)
 
         def say() -> str:
-            listeners = self.get_subscriptions_info_by_topic(topic)
+            listeners = [
+                one for one in self.get_subscriptions_info_by_topic(topic) if _may_be_controller(one.node_name)
+            ]
             if any(info.topic_type == wanted for info in listeners):
                 self._pending.pop(topic, None)
                 return ""
@@ -140,12 +149,24 @@ class Preflight(Node):
         self._pending[topic] = say
 
     def _elsewhere(self, name: str, kind: type) -> str:
-        """Say where there is something like it: the usual cause is a namespace."""
-        wanted, last = _type_name(kind), name.rsplit("/", 1)[-1]
-        same = [n for n, types in self.get_topic_names_and_types() if wanted in types and n != name]
-        own = {self.resolve_topic_name(topic) for topic in self._pending}
-        near = sorted((n for n in same if n not in own), key=lambda n: (not n.endswith(f"/{last}"), n))
-        return f"; there is {', '.join(near[:4])}: is the namespace right?" if near else ""
+        """Say where there is something like it: the usual causes are a namespace and a name."""
+        wanted = _type_name(kind)
+        same = [
+            other for other, types in self.get_topic_names_and_types() if wanted in types and other not in self._own
+        ]
+        near = sorted(same, key=lambda other: (not _same_but_for_namespace(other, name), other))
+        if not near:
+            return ""
+        what = "namespace" if _same_but_for_namespace(near[0], name) else "topic"
+        return f"; there is {', '.join(near[:4])}: is the {what} right?"
+
+
+def _may_be_controller(node_name: str) -> bool:
+    return not node_name.startswith("_") and node_name not in OBSERVERS
+
+
+def _same_but_for_namespace(one: str, other: str) -> bool:
+    return one.endswith(other) or other.endswith(one)
 
 
 def _type_name(kind: type) -> str:
@@ -154,20 +175,30 @@ def _type_name(kind: type) -> str:
     return f"{package}/{interface}/{kind.__name__}"
 
 
+def wait_for_robot(node: Preflight) -> list[str]:
+    """Wait until everything is there, say what is not, and return it."""
+    began = time.monotonic()
+    first_word = min(FIRST_WORD, node.timeout)
+    missing = node.missing()
+    while missing and (waited := time.monotonic() - began) < node.timeout:
+        if waited >= first_word:
+            first_word = node.timeout
+            for sentence in missing:
+                node.get_logger().warning(f"still waiting: {sentence}")
+        rclpy.spin_once(node, timeout_sec=POLL)
+        missing = node.missing()
+    for sentence in missing:
+        node.get_logger().fatal(sentence)
+    if not missing:
+        node.get_logger().info("cameras, joint states and controllers are there")
+    return missing
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Wait until everything is there, or say what is not."""
     rclpy.init(args=sys.argv if arguments is None else list(arguments))
     try:
-        node = Preflight()
-        end = time.monotonic() + node.timeout
-        missing = node.missing()
-        while missing and time.monotonic() < end:
-            rclpy.spin_once(node, timeout_sec=POLL)
-            missing = node.missing()
-        for sentence in missing:
-            node.get_logger().fatal(sentence)
-        if not missing:
-            node.get_logger().info("cameras, joint states and controllers are there")
+        missing = wait_for_robot(Preflight())
     except ContractError as error:
         print(f"preflight: {error}", file=sys.stderr, flush=True)
         return 1

@@ -24,10 +24,26 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
+PARENT = "VLA_ROS_PARENT"
+"""Environment variable: id of the process that started the graph and that no node shall outlive."""
+
+
 def _end_with_parent() -> None:
     """Ask the kernel to interrupt this process when its parent dies: no orphan outlives a killed runner."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+def follow_parent() -> None:
+    """Be interrupted when the process that `PARENT` names dies, if that is the parent.
+
+    `ros2 launch` leaves its processes alone when it is killed or terminated: an arm that nobody watches any more.
+    """
+    named = os.environ.get(PARENT, "")
+    if named and named == str(os.getppid()):
+        _end_with_parent()
+        if named != str(os.getppid()):  # it died in between
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 class NodeProcess:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from vla_ros.nodes.interfaces import checked_namespace, namespaced
+from vla_ros.nodes.interfaces import checked_namespace, namespaced, robot_actions
 from vla_ros.robot.contract import RobotContract
 
 ENCLAVES = "/vla_ros"
@@ -41,7 +41,8 @@ def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
     controllers = contract.controllers
     images = [camera.topic for camera in contract.cameras]
     infos = [camera.info_topic for camera in contract.cameras]
-    commands = [controllers.arm_topic, controllers.gripper_topic]
+    goals = robot_actions(contract)
+    commands = [controllers.arm_topic, *(() if goals else (controllers.gripper_topic,))]
     states, nodes = controllers.joint_states_topic, ("perception_node", "instruction_node", "safety_node",
                                                      "policy_node", "action_node")  # fmt: skip
     return {
@@ -53,6 +54,7 @@ def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
             publish=[*commands, "/vla/safety_status"],
             subscribe=[states, "/vla/action_chunk", "/vla/policy_status", "/vla/task", "/vla/estop"],
             reply=["/vla/arm", "/vla/reset", "/vla/selftest"],
+            call=goals,
         ),
         "policy_node": Rights(
             publish=["/vla/action_chunk", "/vla/policy_status"], subscribe=["/vla/observation", "/vla/task"]
@@ -76,6 +78,7 @@ def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
             publish=[*images, *infos, states, "/robot_description", "/clock", "/vla/task_status", "/tf", "/tf_static"],
             subscribe=[*commands, "/vla/task", "/vla/action_chunk", "/vla/policy_status"],
             reply=["/sim/reset_scene"],
+            execute=goals,
         ),
     }  # fmt: skip
 

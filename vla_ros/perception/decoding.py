@@ -42,7 +42,8 @@ def decode_image(
     """
     if encoding not in _ENCODINGS:
         raise ObservationError(
-            f"image encoding '{encoding[:32]}' is not known; set the camera driver to one of {sorted(_ENCODINGS)}"
+            f"image encoding '{encoding[:32]}' is not known; set the camera driver to one of {sorted(_ENCODINGS)}, "
+            "or install ROS 2's cv_bridge"
         )
     channels, to_rgb = _ENCODINGS[encoding]
     if height < 1 or width < 1 or step < width * channels:

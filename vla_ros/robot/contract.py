@@ -130,6 +130,11 @@ class GripperInterface(str, Enum):
     GRIPPER_COMMAND = "gripper_command"  # action control_msgs/GripperCommand
     PARALLEL_GRIPPER_COMMAND = "parallel_gripper_command"  # action control_msgs/ParallelGripperCommand
 
+    @property
+    def is_action(self) -> bool:
+        """Whether `gripper_topic` is the name of an action."""
+        return self in (GripperInterface.GRIPPER_COMMAND, GripperInterface.PARALLEL_GRIPPER_COMMAND)
+
 
 @dataclass(frozen=True)
 class ControllerContract:

@@ -40,6 +40,8 @@ class Shadow:
         self.computing, self.inferences = False, 0
         self.restart_layer()
         self.kinematics = Kinematics(contract)
+        # A tool that must be slower than the plan's is asked for a slower way, or every sound plan would be corrected.
+        self.gait = min(1.0, contract.cartesian.linear_velocity * contract.action.period / STEP)
         self.q: FloatArray = np.array(contract.joints.home if q is None else q, dtype=np.float64)
         self.velocities: FloatArray = np.zeros(contract.joints.count)
         self.opening = contract.gripper.max_opening
@@ -124,8 +126,8 @@ class Shadow:
         return encode(trajectory, self.contract.action, start, wide)
 
     def way(self, step: FloatArray | tuple[float, float, float]) -> FloatArray:
-        """Return (horizon, 3) m: places `step` m apart, from where the tool is."""
-        rows = np.arange(1, self.contract.action.horizon + 1)
+        """Return (horizon, 3) m: places `gait * step` m apart, from where the tool is."""
+        rows = self.gait * np.arange(1, self.contract.action.horizon + 1)
         return self.pose().position + np.outer(rows, np.asarray(step, dtype=np.float64))
 
     def place(self, position: FloatArray) -> FloatArray:
@@ -168,7 +170,7 @@ class Shadow:
         return answer
 
     def move(self, ticks: int = 26) -> None:
-        """Arm and get under way: the tool along y at `STEP` m a row."""
+        """Arm and get under way: the tool along y at `STEP` m a row, or as fast as it may."""
         self.start()
         for i in range(ticks):
             if i % CHUNK_TICKS == 0:

@@ -7,7 +7,7 @@ import pytest
 
 from vla_ros.errors import ContractError
 from vla_ros.nodes import interfaces
-from vla_ros.robot.contract import load_contract
+from vla_ros.robot.contract import load_contract, parse_contract
 
 NODES = Path(interfaces.__file__).parent
 CONTRACT = load_contract("panda")
@@ -29,6 +29,22 @@ def test_a_namespace_moves_everything_of_one_arm_and_nothing_else():
     assert renamed[CONTRACT.controllers.arm_topic] == f"/left{CONTRACT.controllers.arm_topic}"
     assert not set(renamed) & set(interfaces.SHARED)
     assert interfaces.remappings(CONTRACT, "") == []
+
+
+def test_a_gripper_that_is_an_action_moves_with_all_its_parts():
+    text = CONTRACT.text.replace("gripper_interface: joint_trajectory", "gripper_interface: gripper_command")
+    contract = parse_contract(text.replace(CONTRACT.controllers.gripper_topic, "/hand/gripper_cmd"))
+    renamed = dict(interfaces.remappings(contract, "left"))
+    for part in ("send_goal", "get_result", "cancel_goal", "feedback", "status"):
+        assert renamed[f"/hand/gripper_cmd/_action/{part}"] == f"/left/hand/gripper_cmd/_action/{part}"
+    assert "/hand/gripper_cmd" not in interfaces.robot_topics(contract)
+
+
+def test_the_network_note_names_everything():
+    note = (Path(__file__).resolve().parents[3] / "docs" / "network.md").read_text(encoding="utf-8")
+    everything = (*interfaces.TOPICS, *interfaces.SERVICES, *interfaces.ACTIONS, *interfaces.SIMULATION_TOPICS,
+                  *interfaces.SHARED, CONTRACT.controllers.joint_states_topic)  # fmt: skip
+    assert [name for name in everything if f"`{name}`" not in note] == []
 
 
 @pytest.mark.parametrize("wrong", ["2nd", "a-b", "a b", "a//b"])

@@ -8,9 +8,17 @@ from vla_ros.errors import ContractError
 from vla_ros.nodes.graph import load_graph
 from vla_ros.nodes.security_policy import OPERATOR, policy, rights_of_the_graph
 from vla_ros.paths import share_file
-from vla_ros.robot.contract import load_contract
+from vla_ros.robot.contract import load_contract, parse_contract
 
 PANDA = load_contract("panda")
+
+
+GRIPPER_ACTION = "/gripper/gripper_cmd"
+
+
+def with_gripper_action(interface):
+    text = PANDA.text.replace("gripper_interface: joint_trajectory", f"gripper_interface: {interface}")
+    return parse_contract(text.replace(PANDA.controllers.gripper_topic, GRIPPER_ACTION))
 
 
 def names(profile, group, right, kind):
@@ -38,6 +46,17 @@ def test_the_safety_node_alone_commands_the_robot(robot):
         commands = {contract.controllers.arm_topic, contract.controllers.gripper_topic}
         allowed = commands & names(profile, "topics", "publish", "topic")
         assert allowed == (commands if node == "safety_node" else set()), node
+
+
+@pytest.mark.parametrize("interface", ["gripper_command", "parallel_gripper_command"])
+def test_a_gripper_that_is_an_action_is_called_by_the_safety_node_alone(interface):
+    contract = with_gripper_action(interface)
+    found = profiles(policy(contract))
+    calls = {node: names(profile, "actions", "call", "action") for node, profile in found.items()}
+    assert [node for node, called in calls.items() if GRIPPER_ACTION in called] == ["safety_node"]
+    assert names(found["robot"], "actions", "execute", "action") == {GRIPPER_ACTION}
+    for profile in found.values():
+        assert GRIPPER_ACTION not in names(profile, "topics", "publish", "topic")
 
 
 def test_the_policy_alone_sends_chunks_and_the_instruction_node_alone_sets_tasks():

@@ -34,10 +34,28 @@ def test_a_layer_that_raises_let_the_fault_through(contract, parameters):
     assert "ZeroDivisionError" in result.got
 
 
-@pytest.mark.parametrize("robot", ["fr3", "so101", "ur5e"])
+@pytest.mark.parametrize("robot", ["fr3", "so101", "template", "ur5e"])
 def test_every_shipped_robot_can_be_armed(robot, parameters):
     """The same table, to the scale and the pace of each arm: a row that is not stopped would forbid to arm it."""
     assert [row for row in run_faults(load_contract(robot), parameters) if not row.stopped] == []
+
+
+@pytest.mark.parametrize("speed", [0.05, 0.1])
+def test_an_arm_whose_tool_is_made_slow_can_be_armed(contract, parameters, speed):
+    """As docs/robots.md asks for before a first motion; a sound plan must not be one that it is held back for."""
+    slow = replace(contract, cartesian=replace(contract.cartesian, linear_velocity=speed))
+    sound = [
+        "the policy misses some heartbeats",
+        "the policy misses many heartbeats",
+        "one inference of the policy fails",
+        "a measured velocity is denormal",
+        "one state comes late",
+        "every other state is an old one",
+        "4 ticks are missed",
+        "reset while the arm still moves",
+    ]
+    rows = run_faults(slow, parameters, [TABLE[name] for name in sound])
+    assert [f"{row.name}: expected {row.expected}, {row.sentence}" for row in rows if not row.stopped] == []
 
 
 def test_times_and_distances_are_those_of_the_arm(contract):

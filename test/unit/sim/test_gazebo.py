@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import mujoco
 import numpy as np
 import pytest
+import write_world
 from scipy.spatial.transform import Rotation
 
 from vla_ros.errors import ContractError, InstructionError, SimulationError
@@ -28,6 +29,7 @@ SYSTEMS = {
     "gz-sim-scene-broadcaster-system": "gz::sim::systems::SceneBroadcaster",
     "gz-sim-contact-system": "gz::sim::systems::Contact",
     "gz-sim-sensors-system": "gz::sim::systems::Sensors",
+    "gz-sim-hydrodynamics-system": "gz::sim::systems::Hydrodynamics",
     "gz-sim-pose-publisher-system": "gz::sim::systems::PosePublisher",
     "gz-sim-joint-trajectory-controller-system": "gz::sim::systems::JointTrajectoryController",
     "gz-sim-joint-state-publisher-system": "gz::sim::systems::JointStatePublisher",
@@ -74,7 +76,45 @@ def test_objects_are_those_of_the_cell(cell):
                 assert float(geometry.findtext("cylinder/length")) == pytest.approx(2 * geom.size[1])
             else:
                 assert float(geometry.findtext("sphere/radius")) == pytest.approx(geom.size[0])
-            np.testing.assert_allclose(numbers(model, ".//diffuse")[:3], rgb, atol=1e-9)
+            np.testing.assert_allclose(shown(numbers(model, ".//diffuse")[:3]), rgb, atol=1e-6)
+
+
+def shown(linear):
+    """What a picture encoded as sRGB (IEC 61966-2-1) holds for linear light, 0 to 1."""
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1.0 / 2.4) - 0.055)
+
+
+def test_the_arm_is_painted_as_in_the_cell(cell):
+    description = ElementTree.fromstring(robot_description(load_contract("panda"), "gz"))
+    plain = ElementTree.fromstring(robot_description(load_contract("panda")))
+    seen = 0
+    for root, decode in ((description, shown), (plain, np.asarray)):
+        paint = {
+            material.get("name"): decode(np.array([float(v) for v in material.find("color").get("rgba").split()[:3]]))
+            for material in root.findall("material")
+        }
+        for link in root.findall("link"):
+            for material in link.findall("visual/material"):
+                body = cell.model.body(link.get("name"))
+                for geom in range(body.geomadr[0], body.geomadr[0] + body.geomnum[0]):
+                    np.testing.assert_allclose(paint[material.get("name")], cell.model.geom_rgba[geom][:3], atol=1e-3)
+                    seen += 1
+    assert seen >= 2 * 11
+
+
+def test_the_lamp_hangs_where_the_cells_does():
+    cell = Cell(load_contract("panda"))  # its reset moves the lamp a little: the model as it was compiled counts
+    lamp = SDF.find("world/light")
+    assert lamp.get("type") == "spot"  # MuJoCo's lamps are spots, unless they say otherwise
+    np.testing.assert_allclose(numbers(lamp, "pose")[:3], cell._light_pos[0])
+    direction = numbers(lamp, "direction")
+    np.testing.assert_allclose(direction / np.linalg.norm(direction), cell.model.light_dir[0], atol=1e-6)
+    cell.close()
+
+
+def test_the_world_is_what_the_script_writes():
+    assert write_world.FILE == FILE
+    assert FILE.read_text(encoding="utf-8") == write_world.world(), "python scripts/write_world.py"
 
 
 def gazebo_axes(rpy):

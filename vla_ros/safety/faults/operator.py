@@ -43,7 +43,8 @@ def _arm_while_latched(trial: Trial) -> None:
 
 
 def _reset_in_motion(trial: Trial) -> None:
-    _press(trial)
+    """At once: a slow arm is at rest a tick later."""
+    trial.shadow.supervisor.press_estop(trial.shadow.now)
     trial.shadow.supervisor.release_estop(trial.shadow.now)
     trial.answer(trial.shadow.supervisor.reset(trial.shadow.now))
     trial.tick()
