@@ -25,8 +25,8 @@ from vla_ros.sim.perturbations import (
 )
 from vla_ros.sim.tabletop import TabletopCell
 from vla_ros.sim.tabletop_collection import TabletopCollector, choose_commands, possible_commands
-from vla_ros.sim.tabletop_expert import Situation, plan_command
-from vla_ros.sim.tabletop_scene import COLOURS, HELD_OUT_PAIRS
+from vla_ros.sim.tabletop_expert import LET_GO, LET_GO_STACK, Situation, plan_command
+from vla_ros.sim.tabletop_scene import COLOURS, DIRECTION_VECTORS, HELD_OUT_PAIRS
 from vla_ros.sim.worlds import find_world
 from vla_ros.types import Pose
 
@@ -231,6 +231,45 @@ def test_the_rule_by_hand() -> None:
     assert opening == 0.08 and np.abs(step).max() < 1e-9  # something in the hand: let it go first
 
 
+@pytest.mark.parametrize("direction", ["left", "right", "forward", "back"])
+def test_a_closed_hand_that_touches_a_thing_with_both_fingers_pushes_on(direction: str) -> None:
+    way = np.array([*DIRECTION_VECTORS[direction], 0.0])
+    thing = np.array([0.5, 0.0, 0.021])
+    command = Command(Act.PUSH, ("red", "cube"), None, direction)
+    situation = Situation(command, thing - 0.032 * way, 0.001, thing, True, False)
+    plan = plan_command(situation, 8, 0.1, 0.08, 0.2)
+    assert plan.openings is not None and (plan.openings == 0.0).all()
+    steps = np.diff(plan.positions, axis=0) @ way
+    assert steps.min() > 0.01
+
+
+@pytest.mark.parametrize(("aside", "above"), [(0.0, 0.05), (0.012, 0.0), (0.015, 0.015), (0.03, 0.005), (0.05, 0.06)])
+@pytest.mark.parametrize("goal", [("blue", "plate"), ("blue", "bowl"), ("blue", "disc")])
+def test_near_its_goal_a_held_thing_is_let_go_soon(aside: float, above: float, goal: tuple[str, str]) -> None:
+    """Whatever the learner is off by: the next 1.6 seconds bring it there and open the hand."""
+    command = Command(Act.STACK if goal[1] == "disc" else Act.PLACE, ("red", "cube"), goal)
+    place = np.array([0.5, 0.1, 0.06])
+    let_go = LET_GO.get(goal[1], LET_GO_STACK)
+    thing = place + np.array([0.0, aside, above])
+    situation = Situation(command, thing + np.array([0.0, 0.004, 0.005]), 0.042, thing, True, False, place, let_go)
+    plan = plan_command(situation, 16, 0.1, 0.08, 0.2)
+    assert plan.openings is not None and plan.openings.max() == 0.08
+
+
+def test_where_the_state_changes_little_the_way_to_the_goal_does() -> None:
+    """Two centimetres around the goal, no two neighbouring states (2 mm) are taught ways that differ much."""
+    command = Command(Act.STACK, ("red", "cube"), ("blue", "disc"))
+    place = np.array([0.5, 0.1, 0.06])
+
+    def step(aside: float, above: float) -> np.ndarray:
+        thing = place + np.array([aside, 0.0, above])
+        situation = Situation(command, thing, 0.042, thing, True, False, place)
+        return plan_command(situation, 1, 0.1, 0.08, 0.2).positions[0] - thing
+
+    grid = np.array([[step(a, h) for h in np.arange(0.010, 0.05, 0.002)] for a in np.arange(0.0, 0.03, 0.002)])
+    assert np.abs(np.diff(grid, axis=0)).max() < 0.008 and np.abs(np.diff(grid, axis=1)).max() < 0.008
+
+
 def test_an_unknown_world_is_named() -> None:
     with pytest.raises(SimulationError, match=r"\['tabletop'\]"):
         find_world("tabeltop")
@@ -239,7 +278,7 @@ def test_an_unknown_world_is_named() -> None:
 def test_training_scenes_vary_less_and_never_as_an_evaluation_does() -> None:
     most = {name: getattr(PERTURBATIONS[name], field) for name, field in LARGEST.items()}
     drawn = [training_variation(np.random.default_rng(seed)) for seed in range(400)]
-    assert 0.3 < sum(one == Perturbation() for one in drawn) / len(drawn) < 0.5
+    assert 0.2 < sum(one == Perturbation() for one in drawn) / len(drawn) < 0.4
     for one in drawn:
         assert one.camera_turn <= 0.7 * PERTURBATIONS["camera"].camera_turn
         assert all(getattr(one, field) <= 0.7 * most[name] for name, field in LARGEST.items())

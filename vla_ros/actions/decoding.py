@@ -107,7 +107,11 @@ def encode(
         ChunkError: when the specification has a gripper column and the trajectory no openings.
     """
     start_matrix = matrix_from_quaternion(start.quaternion)
-    matrices = [matrix_from_quaternion(q) for q in trajectory.quaternions]
+    quaternions = np.asarray(trajectory.quaternions)
+    if (quaternions == quaternions[0]).all():  # a tool that keeps its attitude is the usual case
+        matrices = [matrix_from_quaternion(quaternions[0])] * len(quaternions)
+    else:
+        matrices = [matrix_from_quaternion(q) for q in quaternions]
     positions = np.asarray(trajectory.positions, dtype=np.float64)
     if specification.reference is not Reference.ABSOLUTE:
         positions = positions - start.position

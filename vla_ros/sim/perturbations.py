@@ -56,7 +56,7 @@ PERTURBATIONS: dict[str, Perturbation] = {
 """Name to what it changes."""
 
 
-PLAIN_SHARE = 0.4
+PLAIN_SHARE = 0.3
 """Share of training scenes that look as those without a perturbation do."""
 
 
@@ -64,13 +64,13 @@ def training_variation(rng: np.random.Generator) -> Perturbation:
     """Draw what a training scene changes: up to two thirds of what evaluations do, patterns and things of its own."""
     if rng.random() < PLAIN_SHARE:
         return Perturbation()
-    things = rng.permutation(len(TRAINING_DISTRACTORS))[: int(rng.integers(1, 3))] if rng.random() < 0.35 else []
+    things = rng.permutation(len(TRAINING_DISTRACTORS))[: int(rng.integers(1, 3))] if rng.random() < 0.5 else []
     return Perturbation(
         light=float(rng.uniform(0.0, 0.67)),
         camera_shift=float(rng.uniform(0.0, 0.02)),
         camera_turn=float(rng.uniform(0.0, 0.02)),
-        table=TRAINING_PATTERNS if rng.random() < 0.6 else (),
-        table_tint=0.5,
+        table=TRAINING_PATTERNS if rng.random() < 0.65 else (),
+        table_tint=0.7,
         distractors=tuple(TRAINING_DISTRACTORS[i] for i in things),
         start_spread=float(rng.uniform(0.1, 0.17)),
     )

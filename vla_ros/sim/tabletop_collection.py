@@ -17,7 +17,7 @@ from vla_ros.language.phrasing import say
 from vla_ros.sim.collection import Collector, policy_images
 from vla_ros.sim.perturbations import Perturbation, training_variation
 from vla_ros.sim.tabletop import TabletopCell
-from vla_ros.sim.tabletop_expert import observe_command, plan_command
+from vla_ros.sim.tabletop_expert import observe_commands, plan_command
 from vla_ros.sim.tabletop_scene import FLAT, RECEPTACLES, STACKABLE, TabletopScene
 
 LABELS = 8
@@ -71,10 +71,8 @@ class TabletopCollector(Collector):
         """Return one row of the episode and the expert's plan for the command that is pursued."""
         state, action, gripper = self.cell.state(), self.contract.action, self.contract.gripper
         plans = [
-            plan_command(
-                observe_command(self.cell, one), action.horizon, action.period, gripper.max_opening, gripper.velocity
-            )
-            for one in commands
+            plan_command(one, action.horizon, action.period, gripper.max_opening, gripper.velocity)
+            for one in observe_commands(self.cell, commands)
         ]
         targets = [self.cell.thing_position(one.thing) for one in commands]
         goals = [self.cell.thing_position(one.goal) if one.goal else np.zeros(3) for one in commands]

@@ -5,6 +5,7 @@ It builds on `vla_ros.sim.expert`, which grasps. Added are where a held thing go
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from vla_ros.language.commands import Act, Command
 from vla_ros.sim.expert import TOOL_DOWN, bounded_step, grasp_rule, grips
 from vla_ros.sim.tabletop import TabletopCell, rest_height
 from vla_ros.sim.tabletop_scene import DIRECTION_VECTORS, RECEPTACLES, SHAPES, radius
-from vla_ros.types import FloatArray
+from vla_ros.types import FloatArray, RobotState
 
 TRAVEL_HEIGHT = 0.15
 """A held thing is carried so high, m above the table: over everything that stands there."""
@@ -25,8 +26,15 @@ DROP = {"bowl": 0.034, "plate": 0.008}
 
 STACK_DROP = 0.004
 
-OVER_GOAL = 0.008
-"""How exactly a held thing stands over its goal before it goes down, and at the end of it before the hand opens, m."""
+LET_GO = {"bowl": (0.020, 0.016), "plate": (0.016, 0.012)}
+LET_GO_STACK = (0.010, 0.009)
+"""A held thing is let go when it is so near its goal: (aside, above) m."""
+
+SINK = 0.006
+"""The hand aims so much below the place where a thing is let go, m: it must not hover above it."""
+
+HELD_OPENING = 0.02
+"""Fingers closer than this, m, hold nothing."""
 
 HAND_HALF = 0.012
 """Half the closed fingers, m."""
@@ -56,6 +64,7 @@ class Situation:
         holds_target: Both fingers touch it.
         holds_other: They touch something else.
         goal: Where the thing's centre is let go, (3,) m, for "place" and "stack".
+        let_go: How near to it, (aside, above) m.
         landed: It lies in, on or over its goal and is not held.
     """
 
@@ -66,22 +75,29 @@ class Situation:
     holds_target: bool
     holds_other: bool
     goal: FloatArray | None = None
+    let_go: tuple[float, float] = LET_GO_STACK
     landed: bool = False
 
 
-def observe_command(cell: TabletopCell, command: Command) -> Situation:
-    """Read the state from the physics (privileged: a policy never sees this)."""
+def observe_commands(cell: TabletopCell, commands: Sequence[Command]) -> list[Situation]:
+    """Read the state from the physics, once for each command (privileged: a policy never sees this)."""
     state, held = cell.state(), cell.grasped()
-    goal, landed = None, False
+    return [_observe(cell, command, state, held) for command in commands]
+
+
+def _observe(cell: TabletopCell, command: Command, state: RobotState, held: str) -> Situation:
+    goal, let_go, landed = None, LET_GO_STACK, False
     if command.goal is not None:
         rest = cell.rest(command)
-        reach = RECEPTACLES[command.goal[1]].size[0] if command.act is Act.PLACE else 0.03
-        drop = DROP[command.goal[1]] if command.act is Act.PLACE else STACK_DROP
+        reach, drop = 0.03, STACK_DROP
+        if command.act is Act.PLACE:
+            kind = command.goal[1]
+            reach, drop, let_go = RECEPTACLES[kind].size[0], DROP[kind], LET_GO[kind]
         goal = cell.thing_position(command.goal) + np.array([0.0, 0.0, rest_height(command) + drop])
         landed = held != command.name and rest.aside < reach and -0.012 < rest.above < drop + 0.01
     return Situation(
         command, state.end_effector.position, state.gripper_opening, cell.thing_position(command.thing),
-        held == command.name, held not in ("", command.name), goal, landed,
+        held == command.name, held not in ("", command.name), goal, let_go, landed,
     )  # fmt: skip
 
 
@@ -98,6 +114,8 @@ def plan_command(
         gripper_speed: How fast the opening changes, m/s.
     """
     now, positions, openings = situation, [], []
+    if now.command.act is Act.PUSH and now.opening < HELD_OPENING:  # both closed fingers may touch what they push
+        now = replace(now, holds_target=False, holds_other=False)
     width = SHAPES[situation.command.thing[1]].width
     for _ in range(horizon):
         step, open_gripper = _decide(now, max_opening)
@@ -133,19 +151,27 @@ def _decide(now: Situation, max_opening: float) -> tuple[FloatArray, bool]:
 
 
 def _carry(now: Situation) -> tuple[FloatArray, bool]:
-    """Up, over, down, open; then up again. The thing's centre is steered, however it sits between the fingers."""
+    """Up, over, down, open; then up again. The thing's centre is steered, however it sits between the fingers.
+
+    Near the goal the way changes little where the state does, so that a learner that is a centimetre off still goes on.
+    """
     tool = now.tool
     if now.landed or now.goal is None:
         return np.array([tool[0], tool[1], max(TRAVEL_HEIGHT, tool[2])]), True
     way = now.goal - now.target
-    aside, height = float(np.hypot(way[0], way[1])), float(-way[2])
-    if aside > OVER_GOAL + 0.25 * max(height - 0.02, 0.0):
-        if height < 0.02 or (aside > 0.04 and now.target[2] < TRAVEL_HEIGHT - 0.03):  # too low to cross: up first
-            return np.array([tool[0], tool[1], tool[2] + TRAVEL_HEIGHT - now.target[2]]), False
-        return tool + np.array([way[0], way[1], TRAVEL_HEIGHT - now.target[2]]), False
-    if height < 0.006:
+    if float(np.hypot(way[0], way[1])) < now.let_go[0] and -way[2] < now.let_go[1]:
         return tool, True
-    return tool + way, False
+    return tool + _funnel(way[:2], now.target[2], now.goal[2] - SINK, TRAVEL_HEIGHT, 1.5), False
+
+
+def _funnel(way: FloatArray, height: float, bottom: float, top: float, slope: float) -> FloatArray:
+    """Return the way (3,) to a place `way` (2,) m aside and at `bottom`, through a funnel that stands on it.
+
+    Far from it the funnel is `top` high; what is lower than its wall goes up, the more steeply the deeper it is.
+    """
+    wall = bottom + min(max(slope * (float(np.hypot(way[0], way[1])) - 0.006), 0.0), top - bottom)
+    freely = min(max(1.0 - (wall - height) / 0.04, 0.0), 1.0)
+    return np.array([freely * way[0], freely * way[1], wall - height])
 
 
 def _line(now: Situation) -> tuple[FloatArray, float, float]:
@@ -159,12 +185,15 @@ def _line(now: Situation) -> tuple[FloatArray, float, float]:
 
 def _push(now: Situation) -> tuple[FloatArray, bool]:
     tool = now.tool
-    if (now.holds_target or now.holds_other) and now.opening > 0.02:  # the closed hand may touch it with both fingers
+    if now.holds_target or now.holds_other:  # of another command's
         return np.zeros(3), True
     way, along, aside = _line(now)
     contact = -(radius(now.command.thing[1]) + HAND_HALF)
-    if tool[2] < CLEAR_HEIGHT - 0.03 and now.opening > 0.02:  # open fingers may stand around something: up, then close
-        return bounded_step(np.array([0.0, 0.0, CLEAR_HEIGHT - tool[2]])), True
+    start = now.target[:2] + (contact - 0.020) * way
+    if now.opening > HELD_OPENING:  # open fingers may stand around something: up, then close, then down
+        if tool[2] < CLEAR_HEIGHT - 0.02:
+            return bounded_step(np.array([0.0, 0.0, CLEAR_HEIGHT + 0.01 - tool[2]])), tool[2] < CLEAR_HEIGHT - 0.03
+        return bounded_step(np.array([*start, CLEAR_HEIGHT]) - tool), False
     if tool[2] < PUSH_HEIGHT + 0.02 and along < contact + 0.014 and abs(aside) < 0.012 + 0.1 * max(contact - along, 0):
         (x_low, x_high), (y_low, y_high) = PUSH_BOUNDS
         ahead = now.target[:2] + 0.02 * way
@@ -173,13 +202,7 @@ def _push(now: Situation) -> tuple[FloatArray, bool]:
         across = np.array([-way[1], way[0]])
         step = PUSH_STEP * way - np.clip(aside, -0.006, 0.006) * across
         return np.array([step[0], step[1], np.clip(PUSH_HEIGHT - tool[2], -0.01, 0.01)]), False
-    start = now.target[:2] + (contact - 0.020) * way
-    gap = float(np.linalg.norm(tool[:2] - start))
-    if gap > 0.008 + 0.2 * max(tool[2] - PUSH_HEIGHT - 0.02, 0.0):
-        if tool[2] < CLEAR_HEIGHT - 0.02:
-            return bounded_step(np.array([0.0, 0.0, CLEAR_HEIGHT + 0.01 - tool[2]])), False
-        return bounded_step(np.array([*start, CLEAR_HEIGHT]) - tool), False
-    return bounded_step(np.array([*start, PUSH_HEIGHT]) - tool), False
+    return bounded_step(_funnel(start - tool[:2], tool[2], PUSH_HEIGHT, CLEAR_HEIGHT, 3.0)), False
 
 
 def _touches(now: Situation, step: FloatArray) -> bool:
