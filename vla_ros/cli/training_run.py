@@ -127,7 +127,7 @@ class Training:
         def learn(data: Sequence[Path], number: int) -> Path:
             place = config.out / f"round_{number}"
             first = number == 0
-            loop = config.loop if first else replace(config.loop, steps=section.steps)
+            loop = config.loop if first else continued(config.loop, section.steps)
             start = config.start_from if first else config.out / f"round_{number - 1}"
             if first and config.start_from is not None:
                 return config.start_from
@@ -137,7 +137,8 @@ class Training:
         def visit(policy: Path, one: DaggerRound) -> Path:
             folder = config.out / f"visits_{one.number}"
             begin = section.seed + (one.number - 1) * section.episodes
-            options = replace(find_world(config.world).options, learner_share=1.0 - one.beta)
+            varied_from = None if config.data.varied_from is None else 0
+            options = replace(find_world(config.world).options, learner_share=1.0 - one.beta, varied_from=varied_from)
             self._collect(folder, range(begin, begin + section.episodes), options, PolicyDriver(str(policy)))
             return folder
 
@@ -220,6 +221,11 @@ class Training:
         if self.speaks:
             network, bundle = load_checkpoint(policy, torch.device("cpu"))
             save_checkpoint(self.config.out, network, bundle)
+
+
+def continued(loop: LoopOptions, steps: int) -> LoopOptions:
+    """Return the options of `steps` updates after those of `loop`: parts with an end of their own are finished."""
+    return replace(loop, steps=steps, parts={name: replace(one, steps=0) for name, one in loop.parts.items()})
 
 
 class Curve:

@@ -22,7 +22,7 @@ from vla_ros.models.published import load_published
 from vla_ros.robot.contract import RobotContract
 from vla_ros.training.adaptation import Adaptation, adapt, merge_lora
 from vla_ros.training.dataset import Statistics
-from vla_ros.training.loop import LoopOptions, Objective, TrainingLoop, TrainingRecord, has_state
+from vla_ros.training.loop import LoopOptions, Objective, TrainingLoop, TrainingRecord, belongs, has_state
 from vla_ros.training.source import SeededBatches
 from vla_ros.training.word_vectors import describe_words
 
@@ -53,7 +53,7 @@ class CloningOptions:
         seed: Of weights and batches.
         model_options: Size of the network, lines of its configuration and published backbones; see `model_values`.
         adaptation: Fine-tuning that leaves most weights as they are; needs `start_from`.
-        anew: Parts that begin anew and are trained alone, by the beginning of their parameters' names; none: all go on.
+        anew: Parts that begin with new weights, by the beginning of their parameters' names; the rest goes on.
         start_from: A checkpoint to begin with; its normalisers and words are kept, so that they still fit.
         resume: Continue where the folder of the checkpoint stopped.
         notes: Said in the checkpoint about its training.
@@ -107,24 +107,18 @@ def train_policy(
 
 
 def _begin_anew(network: VlaModel, fresh: VlaModel, parts: Sequence[str]) -> None:
-    """Give some parts the random weights of a fresh network, and let nothing else be trained.
+    """Give some parts the weights of a fresh network.
 
     Raises:
         VlaError: when the network has no such part.
     """
     weights = dict(network.named_parameters())
     for part in parts:
-        if not any(_belongs(name, part) for name in weights):
+        if not any(belongs(name, part) for name in weights):
             raise VlaError(f"the network has no part '{part}', only {sorted({name.split('.')[0] for name in weights})}")
     for name, begun in fresh.named_parameters():
-        if any(_belongs(name, part) for part in parts):
+        if any(belongs(name, part) for part in parts):
             weights[name].data.copy_(begun.data)
-        else:
-            weights[name].requires_grad_(False)
-
-
-def _belongs(name: str, part: str) -> bool:
-    return name == part or name.startswith(f"{part}.")
 
 
 def _give_what_is_known(network: Any, sources: Mapping[str, str], words: Sequence[str]) -> None:  # noqa: ANN401 (any network)

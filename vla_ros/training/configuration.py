@@ -13,7 +13,7 @@ import yaml
 
 from vla_ros.errors import VlaError
 from vla_ros.training.adaptation import Adaptation
-from vla_ros.training.loop import LoopOptions
+from vla_ros.training.loop import LoopOptions, PartOptions
 
 METHODS = ("cloning", "dagger", "preferences")
 
@@ -45,10 +45,10 @@ class DaggerSection:
 
     Attributes:
         rounds: How often the learner visits.
-        episodes: Scenes a round.
+        episodes: Scenes a round; they vary if some of the demonstrations do.
         seed: First seed of the visits.
         decay: The expert drives in round i with chance decay ** i.
-        steps: Updates after each round.
+        steps: Updates after each round; parts of the network with an end of their own (`loop.parts`) stay as they are.
     """
 
     rounds: int = 3
@@ -103,8 +103,8 @@ class TrainingConfig:
         start_from: A checkpoint to begin with.
         data: Where demonstrations are.
         loop: Options of the loop.
-        anew: Parts of the network of `start_from` that begin anew and are trained alone, by the beginning of their
-            parameters' names; none named: all go on from where they are.
+        anew: Parts of the network of `start_from` that begin with new weights, by the beginning of their parameters'
+            names; the rest goes on from where it is.
         adaptation: Parameter-efficient fine-tuning.
         dagger: For that method.
         preferences: For that method.
@@ -174,6 +174,10 @@ def _value(line: dataclasses.Field[Any], value: Any, where: str) -> Any:  # noqa
         if not isinstance(value, dict):
             raise VlaError(f"{where} is {value!r}, expected lines of 'name: value'")
         return _section(_SECTIONS[line.name], value, where)
+    if kind == "Mapping[str, PartOptions]":
+        if not isinstance(value, dict) or not all(isinstance(lines, dict) for lines in value.values()):
+            raise VlaError(f"{where} is {value!r}, expected lines of 'part: {{steps: ..., weight_decay: ...}}'")
+        return {str(part): _section(PartOptions, lines, f"{where}.{part}") for part, lines in value.items()}
     if kind == "tuple[Path, ...]":
         return tuple(Path(str(one)) for one in (value if isinstance(value, list) else [value]))
     if kind == "tuple[str, ...]":

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,6 +52,23 @@ class BatchSource(Protocol):
 
 
 @dataclass(frozen=True)
+class PartOptions:
+    """How a part of a network is trained that is not trained as the rest is.
+
+    Attributes:
+        steps: Updates after which it stays as it is; its rate falls until then. 0: it is not trained.
+        weight_decay: Of AdamW, for this part.
+    """
+
+    steps: int
+    weight_decay: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or not self.weight_decay >= 0.0:
+            raise VlaError(f"a part has steps {self.steps} and weight_decay {self.weight_decay}: expected 0 or more")
+
+
+@dataclass(frozen=True)
 class LoopOptions:
     """How long, how fast, in how many pieces.
 
@@ -70,6 +88,7 @@ class LoopOptions:
         seed: Of the random numbers of the networks.
         tensorboard: Write the curves for TensorBoard, beside the checkpoint.
         workers: Processes that draw batches in advance; 0: they are drawn when they are needed.
+        parts: Parts that are trained otherwise, by the beginning of their parameters' names.
     """
 
     steps: int
@@ -87,6 +106,7 @@ class LoopOptions:
     seed: int = 0
     tensorboard: bool = False
     workers: int = 0
+    parts: Mapping[str, PartOptions] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
@@ -143,26 +163,43 @@ class TrainingLoop:
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
         if options.checkpointing:
             checkpoint_activations(self.network)
-        trained = [p for p in self.network.parameters() if p.requires_grad]
-        if not trained:
-            raise VlaError("the network has no parameter that training may change")
-        optimiser = torch.optim.AdamW(trained, lr=options.learning_rate, weight_decay=options.weight_decay)
+        groups, lengths = self._groups()
+        self._ends = [(length, group["params"]) for length, group in zip(lengths, groups, strict=True)]
+        optimiser = torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay)
         self._objective, self._optimiser = self._accelerator.prepare(_Objective(self.network, objective), optimiser)
-        self._trained = trained
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
+        self._trained = [parameter for _, parameters in self._ends for parameter in parameters]
+        rates = [partial(self._rate, steps=length) for length in lengths]
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rates)
         self.step = 0
+
+    def _groups(self) -> tuple[list[dict[str, Any]], list[int]]:
+        """Return the optimiser's groups, the rest of the network first, and how many updates each is trained for."""
+        options = self.options
+        free = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+        groups, lengths = [], []
+        for part, one in options.parts.items():
+            names = [name for name in free if belongs(name, part)]
+            if not names:
+                raise VlaError(f"no part '{part}' can be trained, only {sorted({name.split('.')[0] for name in free})}")
+            groups.append({"params": [free.pop(name) for name in names], "weight_decay": one.weight_decay})
+            lengths.append(min(one.steps, options.steps))
+        groups.insert(0, {"params": list(free.values())})
+        lengths.insert(0, options.steps)
+        if not any(length and group["params"] for length, group in zip(lengths, groups, strict=True)):
+            raise VlaError("the network has no parameter that training may change")
+        return groups, lengths
 
     @property
     def is_main(self) -> bool:
         """Whether this process is the one that writes."""
         return bool(self._accelerator.is_main_process)
 
-    def _rate(self, step: int) -> float:
+    def _rate(self, step: int, steps: int) -> float:
         if step < self.options.warm_up:
             return (step + 1) / self.options.warm_up
         if self.options.schedule == "constant":
             return 1.0
-        share = (step - self.options.warm_up) / max(1, self.options.steps - self.options.warm_up)
+        share = (step - self.options.warm_up) / max(1, steps - self.options.warm_up)
         return FLOOR + (1.0 - FLOOR) * 0.5 * (1.0 + math.cos(math.pi * min(share, 1.0)))
 
     def run(
@@ -255,6 +292,10 @@ class TrainingLoop:
                 accelerator.backward(loss / pieces)
             total += loss.detach().float() / pieces
             told = {name: told.get(name, 0.0) + value / pieces for name, value in one.items()}
+        for length, parameters in self._ends:
+            if self.step >= length:  # neither the optimiser nor the norm of the gradient sees what is finished
+                for parameter in parameters:
+                    parameter.grad = None
         accelerator.clip_grad_norm_(self._trained, self.options.clip)
         self._optimiser.step()
         self._schedule.step()
@@ -274,7 +315,7 @@ class TrainingLoop:
         if not self.is_main:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / (STATE_FILE + ".partial")
+        unfinished = folder / (STATE_FILE + ".partial")
         scaler = self._accelerator.scaler
         torch.save(
             {
@@ -285,9 +326,9 @@ class TrainingLoop:
                 "schedule": self._schedule.state_dict(),
                 "scaler": {} if scaler is None else scaler.state_dict(),
             },
-            partial,
+            unfinished,
         )
-        partial.replace(folder / STATE_FILE)
+        unfinished.replace(folder / STATE_FILE)
 
     def resume(self, folder: Path) -> bool:
         """Continue from what `save` wrote; False when there is nothing.
@@ -313,6 +354,11 @@ class TrainingLoop:
                 "remove it, or give another folder"
             ) from error
         return True
+
+
+def belongs(name: str, part: str) -> bool:
+    """Say whether a parameter's name is that of a part, or lies in it."""
+    return name == part or name.startswith(f"{part}.")
 
 
 class _Shares(Dataset[Any]):

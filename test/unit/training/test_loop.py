@@ -16,7 +16,7 @@ from vla_ros.errors import VlaError
 from vla_ros.models.build import build_model
 from vla_ros.models.contract import ModelInput, ModelTarget
 from vla_ros.training.activations import checkpoint_activations
-from vla_ros.training.loop import LoopOptions, TrainingLoop, TrainingRecord
+from vla_ros.training.loop import LoopOptions, PartOptions, TrainingLoop, TrainingRecord, belongs
 from vla_ros.training.source import SeededBatches
 
 CPU = torch.device("cpu")
@@ -241,3 +241,40 @@ def test_the_average_is_a_copy() -> None:
         next(loop.network.parameters()).add_(1.0)
     for name, tensor in loop.averaged.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+def test_a_part_is_trained_for_its_own_number_of_updates(tmp_path: Path) -> None:
+    """The part is what it is after two updates of four, resumed or not; the rest goes on."""
+    model = network()
+    part = next(name for name, _ in model.named_children())
+    options = replace(OPTIONS, average=0.0, parts={part: PartOptions(steps=2, weight_decay=0.5)})
+    kept: dict[int, dict[str, torch.Tensor]] = {}
+    for until in (2, 4):
+        loop = TrainingLoop(network(), options, CPU)
+        loop.resume(tmp_path)
+        loop.run(source(), tmp_path, until=until)
+        kept[until] = {name: p.detach().clone() for name, p in loop.network.named_parameters()}
+    begun = dict(network().named_parameters())
+    for name, weight in kept[4].items():
+        if belongs(name, part):
+            assert torch.equal(weight, kept[2][name]) and not torch.equal(weight, begun[name])
+        else:
+            assert not torch.equal(weight, kept[2][name])
+
+
+def test_a_part_decays_as_it_should_and_an_unknown_one_is_named() -> None:
+    part = next(name for name, _ in network().named_children())
+
+    def size(decay: float) -> float:
+        loop = TrainingLoop(network(), replace(OPTIONS, learning_rate=0.1, parts={part: PartOptions(4, decay)}), CPU)
+        loop.run(source())
+        return float(sum(p.detach().square().sum() for n, p in loop.network.named_parameters() if belongs(n, part)))
+
+    assert size(5.0) < 0.8 * size(0.0)
+    with pytest.raises(VlaError, match="no part 'ears' can be trained, only"):
+        TrainingLoop(network(), replace(OPTIONS, parts={"ears": PartOptions(1)}), CPU)
+    with pytest.raises(VlaError, match="steps -1"):
+        PartOptions(-1)
+    every = {name: PartOptions(0) for name, _ in network().named_children()}
+    with pytest.raises(VlaError, match="no parameter that training may change"):
+        TrainingLoop(network(), replace(OPTIONS, parts=every), CPU)
