@@ -32,7 +32,7 @@ NAMES = {
     "plate": "dish", "left": "leftwards", "right": "rightwards", "forward": "forwards", "back": "toward you",
 }  # fmt: skip
 FRAMES = {
-    "pick": ("hand me the {a}", "lift the {a} off the table"),
+    "pick": ("hand me the {a}", "retrieve the {a} for me"),
     "place": ("transfer the {a} {into} the {b}", "deposit the {a} {in} the {b}"),
     "push": ("knock the {a} {d}", "scoot the {a} {d}"),
     "stack": ("mount the {a} on the {b}", "stand the {a} on the {b}"),

@@ -56,7 +56,7 @@ SENTENCES: Mapping[str, Words] = {
         (
             "pick up the {a}", "pick the {a}", "pick the {a} up", "take the {a}", "lift the {a}", "lift up the {a}",
             "get the {a}", "fetch the {a}", "give me the {a}", "i need the {a}", "go and get the {a}",
-            "could you pick up the {a}",
+            "could you pick up the {a}", "pick up the {a} from the table", "take the {a} off the table",
         ),
         ("grab the {a}", "grasp the {a}", "raise the {a}", "please collect the {a}"),
     ),

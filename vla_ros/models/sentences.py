@@ -68,6 +68,10 @@ class SentenceReader(nn.Module):
         self.sentence = nn.GRU(sorts, memory, batch_first=True, bidirectional=True)
         self.role = nn.Linear(2 * memory, len(ROLES))
         self.nobody = nn.Parameter(torch.zeros(len(ROLES)))
+        # Few words teach these; from random weights, those that were not taught would be read by chance.
+        for linear in (self.kind, self.goal_kind, self.direction):
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
 
     def set_word_vectors(self, vectors: Tensor) -> None:
         """Take the description of every token, (vocabulary, width).
