@@ -256,6 +256,18 @@ def test_near_its_goal_a_held_thing_is_let_go_soon(aside: float, above: float, g
     assert plan.openings is not None and plan.openings.max() == 0.08
 
 
+@pytest.mark.parametrize(("landed", "opening", "waits"), [(False, 0.047, 2), (True, 0.060, 1), (True, 0.079, 0)])
+def test_the_hand_is_open_before_it_rises(landed: bool, opening: float, waits: int) -> None:
+    """Else it takes a wide thing, which it lets go late, with it. 0.02 m a row; a disc is 0.056 m wide."""
+    command = Command(Act.STACK, ("red", "disc"), ("blue", "disc"))
+    place = np.array([0.5, 0.1, 0.06])
+    situation = Situation(command, place, opening, place, not landed, False, place, landed=landed)
+    plan = plan_command(situation, 6, 0.1, 0.08, 0.2)
+    steps = np.diff(plan.positions[:, 2], prepend=place[2])
+    assert plan.openings is not None and (plan.openings == 0.08).all()
+    assert (steps[:waits] == 0.0).all() and steps[waits] > 0.02
+
+
 def test_where_the_state_changes_little_the_way_to_the_goal_does() -> None:
     """Two centimetres around the goal, no two neighbouring states (2 mm) are taught ways that differ much."""
     command = Command(Act.STACK, ("red", "cube"), ("blue", "disc"))

@@ -98,17 +98,18 @@ class Training:
     # Methods.
 
     def _clone(
-        self, folders: Sequence[Path], out: Path, loop: LoopOptions, start_from: Path | None, resume: bool | None = None
+        self, folders: Sequence[Path], out: Path, loop: LoopOptions, start_from: Path | None, *, first: bool = True
     ) -> dict[str, Any]:
-        """Clone, and draw the curve."""
+        """Clone, and draw the curve; parts begin anew only in the first cloning of a configuration."""
         config = self.config
         dataset = self._dataset(folders)
         if self.speaks:
             print(f"{dataset.count} steps of {dataset.episodes} episodes")
-        curve = Curve(out / CURVE_FILE, fresh=not (self.resume if resume is None else resume))
+        curve = Curve(out / CURVE_FILE, fresh=not self.resume)
         options = CloningOptions(
-            loop, config.batch, config.seed, config.model_options, config.adaptation, config.anew, start_from,
-            self.resume if resume is None else resume,
+            loop, config.batch, config.seed, config.model_options, config.adaptation, config.anew if first else (),
+            start_from,
+            self.resume,
             {"command": self.command, "method": config.method, "episodes": dataset.episodes,
              "steps_recorded": dataset.count, "updates": loop.steps, "seed": config.seed},
         )  # fmt: skip
@@ -126,12 +127,12 @@ class Training:
 
         def learn(data: Sequence[Path], number: int) -> Path:
             place = config.out / f"round_{number}"
-            first = number == 0
-            loop = config.loop if first else continued(config.loop, section.steps)
-            start = config.start_from if first else config.out / f"round_{number - 1}"
-            if first and config.start_from is not None:
+            if number == 0 and config.start_from is not None:
                 return config.start_from
-            figures.update(self._clone(data, place, loop, start))
+            first = number == (0 if config.start_from is None else 1)
+            start = config.start_from if first else config.out / f"round_{number - 1}"
+            loop = config.loop if number == 0 else replace(config.loop, steps=section.steps)
+            figures.update(self._clone(data, place, loop if first else finished_parts(loop), start, first=first))
             return place
 
         def visit(policy: Path, one: DaggerRound) -> Path:
@@ -223,9 +224,9 @@ class Training:
             save_checkpoint(self.config.out, network, bundle)
 
 
-def continued(loop: LoopOptions, steps: int) -> LoopOptions:
-    """Return the options of `steps` updates after those of `loop`: parts with an end of their own are finished."""
-    return replace(loop, steps=steps, parts={name: replace(one, steps=0) for name, one in loop.parts.items()})
+def finished_parts(loop: LoopOptions) -> LoopOptions:
+    """Return `loop` for a network whose parts with an end of their own have reached it: they stay as they are."""
+    return replace(loop, parts={name: replace(one, steps=0) for name, one in loop.parts.items()})
 
 
 class Curve:

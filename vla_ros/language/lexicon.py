@@ -33,14 +33,14 @@ COLOURS: Mapping[str, Words] = {
 
 OBJECTS: Mapping[str, Words] = {
     "cube": Words(("cube", "brick", "box"), ("block",)),
-    "ball": Words(("ball", "sphere"), ("orb",)),
+    "ball": Words(("ball", "sphere", "marble"), ("orb",)),
     "cylinder": Words(("cylinder", "tube", "pillar"), ("column",)),
     "disc": Words(("disc", "puck", "coin"), ("disk",)),
 }
 
 RECEPTACLES: Mapping[str, Words] = {
-    "bowl": Words(("bowl", "basin"), ("pot",)),
-    "plate": Words(("plate", "platter"), ("tray",)),
+    "bowl": Words(("bowl", "basin", "bucket", "container"), ("pot",)),
+    "plate": Words(("plate", "platter", "saucer"), ("tray",)),
 }
 
 DIRECTIONS: Mapping[str, Words] = {

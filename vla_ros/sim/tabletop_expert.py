@@ -13,7 +13,7 @@ import numpy as np
 from vla_ros.actions.decoding import PoseTrajectory
 from vla_ros.errors import InstructionError
 from vla_ros.language.commands import Act, Command
-from vla_ros.sim.expert import TOOL_DOWN, bounded_step, grasp_rule, grips
+from vla_ros.sim.expert import CLOSING, TOOL_DOWN, bounded_step, grasp_rule, grips
 from vla_ros.sim.tabletop import TabletopCell, rest_height
 from vla_ros.sim.tabletop_scene import DIRECTION_VECTORS, RECEPTACLES, SHAPES, radius
 from vla_ros.types import FloatArray, RobotState
@@ -143,20 +143,22 @@ def _decide(now: Situation, max_opening: float) -> tuple[FloatArray, bool]:
     if now.command.act is Act.PUSH:
         return _push(now)
     if now.goal is not None and (now.holds_target or now.landed):
-        goal, is_open = _carry(now)
+        goal, is_open = _carry(now, max_opening)
         return bounded_step(goal - now.tool), is_open
     width = SHAPES[now.command.thing[1]].width
     goal, is_open = grasp_rule(now.tool, now.opening, now.target, width, now.holds_target, now.holds_other, max_opening)
     return bounded_step(goal - now.tool), is_open
 
 
-def _carry(now: Situation) -> tuple[FloatArray, bool]:
+def _carry(now: Situation, max_opening: float) -> tuple[FloatArray, bool]:
     """Up, over, down, open; then up again. The thing's centre is steered, however it sits between the fingers.
 
     Near the goal the way changes little where the state does, so that a learner that is a centimetre off still goes on.
     """
     tool = now.tool
     if now.landed or now.goal is None:
+        if now.opening < max_opening - CLOSING:  # fingers that rise before they are open take a wide thing with them
+            return tool, True
         return np.array([tool[0], tool[1], max(TRAVEL_HEIGHT, tool[2])]), True
     way = now.goal - now.target
     if float(np.hypot(way[0], way[1])) < now.let_go[0] and -way[2] < now.let_go[1]:
