@@ -301,6 +301,17 @@ def test_a_chunk_from_before_all_that_is_known_is_refused_and_does_no_harm(cell:
     assert cell.statuses[-1].state_name != "ESTOP"
 
 
+def test_of_refused_chunks_in_a_row_the_log_has_the_first_and_then_how_many_there_were(
+    runner: GraphRunner, cell: Cell
+) -> None:
+    cell.wait_until_heard(cell.chunks)
+    cell.wait_until_heard(cell.states)
+    log = runner.process("safety_node").log_path
+    began = log.stat().st_size
+    cell.policy_until(lambda: b"more since the last such line" in log.read_bytes()[began:], specification="foreign")
+    assert log.read_bytes()[began:].count(b"refused: chunk_specification\n") >= 1  # a single one, as it came
+
+
 def test_a_silent_policy_is_answered_by_a_hold(cell: Cell) -> None:
     cell.run()
     while cell.wait_for_state("HOLD").reason != "chunk_stale":  # a busy machine can be late with joint states, too
