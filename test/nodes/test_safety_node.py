@@ -394,6 +394,28 @@ def test_another_commander_forbids_to_arm(runner: GraphRunner, cell: Cell) -> No
         stranger.close()
 
 
+def test_a_controller_that_is_not_there_is_named_and_forbids_to_arm(runner: GraphRunner, cell: Cell) -> None:
+    """As with no preflight, or when the controllers have ended since."""
+    cell.wait_until_heard(cell.states)
+    log = runner.process("safety_node").log_path
+    began = log.stat().st_size
+    heard = next(pair for pair in cell._made if pair[1].topic_name == TOPICS.gripper_topic)
+    cell._made.remove(heard)
+    cell.node.destroy_subscription(heard[1])
+    expected = f"no controller listens to {TOPICS.gripper_topic}"
+    end = time.monotonic() + DEADLINE
+    while expected not in (answer := cell.arm()).message:
+        assert time.monotonic() < end, answer
+        cell.arm(False)
+    assert not answer.success
+    cell.wait_for(lambda: expected.encode() in log.read_bytes()[began:])
+    said = len(cell.commands)
+    cell._subscribe(JointTrajectory, TOPICS.gripper_topic, cell._on_gripper, "gripper_command")
+    while not (answer := cell.arm()).success:
+        assert time.monotonic() < end, answer
+    cell.wait_for(lambda: len(cell.commands) > said and b"controllers: well again" in log.read_bytes()[began:])
+
+
 def test_a_quality_of_service_that_is_not_received_forbids_to_arm(runner: GraphRunner, cell: Cell) -> None:
     cell.wait_until_heard(cell.states)
     careless = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
