@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from rclpy.node import Node
 
+from vla_ros.nodes import launch_actions
 from vla_ros.nodes.graph import Graph, load_graph
 from vla_ros.nodes.launch_actions import end_launch, look_for_namesakes
 from vla_ros.nodes.namesakes import require_alone
@@ -130,6 +131,8 @@ def test_a_launch_looks_in_the_domain_of_its_environment(foreign: Foreign, monke
     with pytest.raises(GraphError, match=f"domain {foreign.domain} has /{NAME} already"):
         look_for_namesakes(LaunchContext(), ["/safety_node", f"/{NAME}"])
     assert look_for_namesakes(LaunchContext(is_shutdown=True), [f"/{NAME}"]) == []
+    assert look_for_namesakes(LaunchContext(), [f"/left/{NAME}"]) == []
+    monkeypatch.setattr(launch_actions, "require_alone", None)  # who has looked once does not look again
     assert look_for_namesakes(LaunchContext(), [f"/left/{NAME}"]) == []
 
 

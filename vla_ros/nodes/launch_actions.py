@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from launch import Action, LaunchContext
 
 
+_FREE: set[str] = set()
+"""Names that this launch has looked for already: a file that includes another one shall not wait twice."""
+
+
 def end_launch(context: LaunchContext, why: str) -> list[Action]:
     """End the launch with an error (exit code 1), not with the action Shutdown (0); nothing when it ends already.
 
@@ -51,6 +55,8 @@ def look_for_namesakes(context: LaunchContext, names: Sequence[str]) -> list[Act
     Raises:
         GraphError: naming them, the domain, and what to do.
     """
+    if _FREE.issuperset(names):
+        return []
     # With a node that is gone again after that: the launch's own is made later, with the DDS profile that is set then.
     visit = Context()
     rclpy.init(context=visit, signal_handler_options=SignalHandlerOptions.NO)
@@ -60,4 +66,5 @@ def look_for_namesakes(context: LaunchContext, names: Sequence[str]) -> list[Act
         return end_launch(context, str(error))
     finally:
         visit.try_shutdown()
+    _FREE.update(names)
     return []
