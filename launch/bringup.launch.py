@@ -39,9 +39,9 @@ from launch import Action, LaunchContext, LaunchDescription
 from vla_ros.errors import ContractError
 from vla_ros.nodes.graph import SIMULATORS, NodeDescription, load_graph
 from vla_ros.nodes.interfaces import checked_namespace, namespaced, remappings
+from vla_ros.nodes.launch_actions import end_launch, looks_for_namesakes, required
 from vla_ros.nodes.launch_files import about
 from vla_ros.nodes.process import PARENT
-from vla_ros.nodes.transitions import GraphError
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.robot.kinematics import Kinematics
@@ -151,10 +151,8 @@ class LifecycleOrder:
         return [TimerAction(period=LAST_WORDS, actions=[OpaqueFunction(function=self._give_up, args=[index])])]
 
     def _give_up(self, context: LaunchContext, index: int) -> list[Action]:
-        if context.is_shutdown:
-            return []
         why = self.last_words[index] or "its log says why"
-        raise GraphError(f"{self.nodes[index].node_name} could not be brought up: {why}")
+        return end_launch(context, f"{self.nodes[index].node_name} could not be brought up: {why}")
 
     def _ask(self, index: int, transition: int) -> EmitEvent:
         matcher = matches_action(self.nodes[index])
@@ -163,12 +161,6 @@ class LifecycleOrder:
 
 def process(description: NodeDescription, contract: RobotContract, namespace: str, log_level: str) -> LifecycleNode:
     """Return the launch action of one node of the graph."""
-
-    def end_launch(context: LaunchContext) -> list[Action]:
-        if context.is_shutdown:
-            return []
-        raise GraphError(f"{description.name} has ended")
-
     return LifecycleNode(
         package="vla_ros",
         executable=description.executable,
@@ -182,7 +174,7 @@ def process(description: NodeDescription, contract: RobotContract, namespace: st
         respawn=description.restarts > 0,
         respawn_delay=RESPAWN_DELAY,
         respawn_max_retries=description.restarts,
-        on_exit=[OpaqueFunction(function=end_launch)] if description.required else None,
+        on_exit=required(description.name) if description.required else None,
     )
 
 
@@ -200,11 +192,10 @@ def preflight(contract: RobotContract, arguments: dict[str, str], namespace: str
     """Return the process that looks for everything that the contract names, and lets the others go on."""
 
     def after(event: ProcessExited, context: LaunchContext) -> list[Action]:
-        if context.is_shutdown:
-            return []
-        if event.returncode == 0:
+        if event.returncode == 0 and not context.is_shutdown:
             return order.ready(context)
-        raise GraphError(f"robot '{contract.name}' is not complete, see the lines of preflight: nothing was activated")
+        why = f"robot '{contract.name}' is not complete, see the lines of preflight: nothing was activated"
+        return end_launch(context, why)
 
     return Node(
         package="vla_ros",
@@ -239,6 +230,7 @@ def bring_up(context: LaunchContext) -> list[Action]:
     actions: list[Action] = []
     if not os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE"):
         actions.append(SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", str(share_file(DDS_PROFILE))))
+    actions.append(looks_for_namesakes([namespaced(f"/{one.name}", namespace) for one in descriptions]))
     if given("preflight").lower() == "true":
         order.preflight = preflight(contract, arguments, namespace, order)
         if not first:  # a simulated robot speaks only when it is active; a real one, or Gazebo, does already

@@ -30,7 +30,8 @@ from launch_ros.actions import Node
 from launch import Action, LaunchContext, LaunchDescription
 from vla_ros.errors import ContractError
 from vla_ros.nodes.graph import load_graph
-from vla_ros.nodes.interfaces import checked_namespace, remappings
+from vla_ros.nodes.interfaces import checked_namespace, namespaced, remappings
+from vla_ros.nodes.launch_actions import end_launch, looks_for_namesakes, required
 from vla_ros.nodes.launch_files import (
     HARDWARE,
     about,
@@ -40,7 +41,6 @@ from vla_ros.nodes.launch_files import (
     temporary_file,
     world_name,
 )
-from vla_ros.nodes.transitions import GraphError
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.robot.kinematics import Kinematics
@@ -83,11 +83,10 @@ def after(step: str, then: Callable[[], list[Action]]) -> Callable[[ProcessExite
     """Return what follows the end of a step: `then`, or the end of the launch when the step failed."""
 
     def react(event: ProcessExited, context: LaunchContext) -> list[Action]:
-        if context.is_shutdown:
-            return []
-        if event.returncode == 0:
+        if event.returncode == 0 and not context.is_shutdown:
             return then()
-        raise GraphError(f"{step} failed (exit code {event.returncode}): its lines say why; nothing was activated")
+        why = f"{step} failed (exit code {event.returncode}): its lines say why; nothing was activated"
+        return end_launch(context, why)
 
     return react
 
@@ -117,12 +116,6 @@ def gazebo(context: LaunchContext, world: Path) -> IncludeLaunchDescription:
 
 def bridge(name: str, rules: list[dict[str, Any]], contract: RobotContract, namespace: str) -> Node:
     """Return a bridge process; bridges end the launch with them: without one the graph is blind or deaf."""
-
-    def end_launch(context: LaunchContext) -> list[Action]:
-        if context.is_shutdown:
-            return []
-        raise GraphError(f"{name} has ended")
-
     return Node(
         package="ros_gz_bridge",
         executable="parameter_bridge",
@@ -131,7 +124,7 @@ def bridge(name: str, rules: list[dict[str, Any]], contract: RobotContract, name
         remappings=remappings(contract, namespace),
         parameters=[{"config_file": str(temporary_file(rules, ".yaml")), "use_sim_time": True}],
         output="screen",
-        on_exit=[OpaqueFunction(function=end_launch)],
+        on_exit=required(name),
     )
 
 
@@ -191,7 +184,9 @@ def bring_up(context: LaunchContext) -> list[Action]:
         order = ["joint_state_broadcaster", "arm_controller", "gripper_controller"]
         return [spawner(order, parameters, namespace, graph)]
 
+    names = [namespaced(f"/{one.name}", namespace) for one in load_graph().resolve(simulation="gazebo")]
     actions: list[Action] = [
+        looks_for_namesakes(names),  # before Gazebo: a second one would put its robot into the first one's world
         gazebo(context, world),
         Node(
             package="robot_state_publisher",

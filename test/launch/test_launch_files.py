@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from vla_ros.nodes import launch_actions
 from vla_ros.nodes.graph import load_graph
 from vla_ros.nodes.transitions import GraphError
 from vla_ros.paths import share_file
@@ -82,6 +83,16 @@ def test_bringup_describes_the_nodes_of_the_graph_file() -> None:
     assert node_names(actions, context) == [node.name for node in load_graph().resolve(simulation="mujoco")]
     actions, context = actions_of(ROOT / "launch/bringup.launch.py")
     assert node_names(actions, context) == [node.name for node in load_graph().resolve(simulation=False)]
+
+
+def test_namesakes_are_looked_for_before_a_process_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(launch_actions, "look_for_namesakes", lambda context, names: looked.extend(names) or [])
+    actions, context = actions_of(ROOT / "launch/bringup.launch.py", namespace="left")
+    for action in actions[: next(i for i, one in enumerate(actions) if hasattr(one, "node_executable"))]:
+        if type(action).__name__ == "OpaqueFunction":
+            action.execute(context)
+    assert looked == [f"/left/{node.name}" for node in load_graph().resolve(simulation=False)]
 
 
 def test_a_wrong_argument_is_refused() -> None:

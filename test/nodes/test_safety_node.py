@@ -301,6 +301,17 @@ def test_a_chunk_from_before_all_that_is_known_is_refused_and_does_no_harm(cell:
     assert cell.statuses[-1].state_name != "ESTOP"
 
 
+def test_of_refused_chunks_in_a_row_the_log_has_the_first_and_then_how_many_there_were(
+    runner: GraphRunner, cell: Cell
+) -> None:
+    cell.wait_until_heard(cell.chunks)
+    cell.wait_until_heard(cell.states)
+    log = runner.process("safety_node").log_path
+    began = log.stat().st_size
+    cell.policy_until(lambda: b"more since the last such line" in log.read_bytes()[began:], specification="foreign")
+    assert log.read_bytes()[began:].count(b"refused: chunk_specification\n") >= 1  # a single one, as it came
+
+
 def test_a_silent_policy_is_answered_by_a_hold(cell: Cell) -> None:
     cell.run()
     while cell.wait_for_state("HOLD").reason != "chunk_stale":  # a busy machine can be late with joint states, too
@@ -381,6 +392,28 @@ def test_another_commander_forbids_to_arm(runner: GraphRunner, cell: Cell) -> No
         assert not answer.success
     finally:
         stranger.close()
+
+
+def test_a_controller_that_is_not_there_is_named_and_forbids_to_arm(runner: GraphRunner, cell: Cell) -> None:
+    """As with no preflight, or when the controllers have ended since."""
+    cell.wait_until_heard(cell.states)
+    log = runner.process("safety_node").log_path
+    began = log.stat().st_size
+    heard = next(pair for pair in cell._made if pair[1].topic_name == TOPICS.gripper_topic)
+    cell._made.remove(heard)
+    cell.node.destroy_subscription(heard[1])
+    expected = f"no controller listens to {TOPICS.gripper_topic}"
+    end = time.monotonic() + DEADLINE
+    while expected not in (answer := cell.arm()).message:
+        assert time.monotonic() < end, answer
+        cell.arm(False)
+    assert not answer.success
+    cell.wait_for(lambda: expected.encode() in log.read_bytes()[began:])
+    said = len(cell.commands)
+    cell._subscribe(JointTrajectory, TOPICS.gripper_topic, cell._on_gripper, "gripper_command")
+    while not (answer := cell.arm()).success:
+        assert time.monotonic() < end, answer
+    cell.wait_for(lambda: len(cell.commands) > said and b"controllers: well again" in log.read_bytes()[began:])
 
 
 def test_a_quality_of_service_that_is_not_received_forbids_to_arm(runner: GraphRunner, cell: Cell) -> None:

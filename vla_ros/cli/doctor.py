@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
-from vla_ros.cli import probes
+from vla_ros.cli import probes, shared_memory
 
 HELP = "check that this machine has what the demo needs"
 
@@ -49,6 +49,7 @@ CHECKS = (
     Check("ROS 2", True, probes.ros),
     Check("messages", True, probes.messages),
     Check("shared memory", False, probes.shared_memory),
+    Check("left in memory", False, probes.left_in_shared_memory),
     Check("CUDA", False, probes.cuda),
     Check("disk", True, probes.disk),
     Check("checkpoint", True, probes.checkpoint),
@@ -71,11 +72,15 @@ def examine(checks: Iterable[Check]) -> Iterator[Finding]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    parser.add_argument("--clean-shared-memory", action="store_true", help="do this alone: remove what your killed "
+                        "processes left in /dev/shm and no living one uses; best while no graph starts")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the findings as one JSON object on the last line")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the table; 0 when everything the demo needs is there."""
+    if args.clean_shared_memory:
+        return _clean(args.json)
     width = max(len(check.name) for check in CHECKS)
     findings = []
     for finding in examine(CHECKS):
@@ -88,3 +93,19 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"ok": not lacking, "checks": [asdict(finding) for finding in findings]}))
     return 1 if lacking else 0
+
+
+def _clean(as_json: bool) -> int:
+    """Remove what dead processes left in shared memory; 0 when nothing of this user's is left."""
+    removed = shared_memory.remove_leftovers(shared_memory.FOLDER)
+    left = shared_memory.find_leftovers(shared_memory.FOLDER)
+    own = len(left.files) - left.foreign
+    print(f"removed {len(removed.files)} files, {removed.size / 1e6:.1f} MB, from {shared_memory.FOLDER}")
+    if left.foreign:
+        print(f"{left.foreign} files of other users remain: have them, or root, remove these")
+    if own:
+        print(f"{own} files could not be removed: look at {', '.join(map(str, left.files[:3]))}")
+    if as_json:
+        figures = {"removed": len(removed.files), "bytes": removed.size, "left": len(left.files)}
+        print(json.dumps({"ok": not own, **figures}))
+    return 1 if own else 0

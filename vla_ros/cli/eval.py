@@ -22,7 +22,7 @@ HELP = "measure a policy's success in the simulator"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--task", default="pick", choices=["pick"], help="what is asked for")
+    parser.add_argument("--task", choices=["pick"], help="what is asked for (default: pick)")
     parser.add_argument("--suite", choices=["tabletop"], help="every tabletop task, split and perturbation instead: 36 "
                         "episodes visit each combination once")  # fmt: skip
     parser.add_argument("--episodes", type=int, default=100, help="how many scenes (one a seed)")
@@ -33,10 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--via", choices=["core", "ros", "gazebo"], default="core",
                         help="core: in one process, in lock-step; ros: through the real ROS 2 graph; "
                         "gazebo: the same graph with Gazebo in place of MuJoCo")  # fmt: skip
-    parser.add_argument("--exchange", action="store_true", help="ask for every other object of each scene as well")
+    parser.add_argument("--exchange", action="store_true", help="ask for every other object of each scene as well "
+                        "(core)")  # fmt: skip
     parser.add_argument("--no-safety", action="store_true", help="without the safety layer (core only, to compare)")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many work at once (core)")
-    parser.add_argument("--resume", action="store_true", help="of the suite: play what is missing in its journal only")
+    parser.add_argument("--processes", type=int, help="how many work at once (core; default: one a processor)")
+    parser.add_argument("--resume", action="store_true", help="of the suite: play what is missing in its journal only "
+                        "(core)")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("runs/eval"), help="folder of the report and its picture")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
 
@@ -47,9 +49,10 @@ def run(args: argparse.Namespace) -> int:
     from vla_ros.evaluation.suite import summarise
     from vla_ros.policies.build import SHIPPED
 
-    if args.episodes < 1:
-        print(f"vla-ros eval: --episodes is {args.episodes}, expected at least 1", file=sys.stderr)
+    if complaint := _complaint(args):
+        print(f"vla-ros eval: {complaint}", file=sys.stderr)
         return 2
+    args.task, args.processes = args.task or "pick", args.processes or os.cpu_count() or 1
     args.policy = args.policy or SHIPPED[args.suite or args.task]
     if args.suite == "tabletop":
         return _tabletop(args)
@@ -72,6 +75,27 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(figures))
     return 0 if figures["success_rate"] > 0 else 1
+
+
+def _complaint(args: argparse.Namespace) -> str:
+    """Say which value makes no sense or which option would have no effect, and what works; "" when all is well."""
+    if args.episodes < 1:
+        return f"--episodes is {args.episodes}, expected at least 1"
+    if args.processes is not None and args.processes < 1:
+        return f"--processes is {args.processes}, expected at least 1"
+    if args.suite and args.task:
+        return f"--task {args.task} has no effect with --suite, which plays all of its tasks: leave one of them out"
+    if args.suite and args.via == "gazebo":
+        return f"--suite {args.suite} is played --via core or --via ros, got --via gazebo"
+    if args.resume and not args.suite:
+        return "--resume has no effect without --suite tabletop, whose scenes alone are written down as they end"
+    core_only = {"--resume": args.resume, "--exchange": args.exchange, "--no-safety": args.no_safety,
+                 "--processes": args.processes is not None}  # fmt: skip
+    without_effect = [option for option, given in core_only.items() if given]
+    if without_effect and args.via != "core":
+        verb = "has" if len(without_effect) == 1 else "have"
+        return f"{', '.join(without_effect)} {verb} no effect with --via {args.via}: leave out, or use --via core"
+    return ""
 
 
 def _tabletop(args: argparse.Namespace) -> int:

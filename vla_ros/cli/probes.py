@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from vla_ros.cli import shared_memory as shared_memory_files
 from vla_ros.errors import VlaError
 
 GIGABYTE = 1e9
@@ -28,6 +29,9 @@ INTERFACES = (
 )
 # The demo runs six processes; each takes the segment of config/dds/shared_memory.xml.
 SHARED_MEMORY_BYTES = 6 * (64 << 20)
+
+# As much as four killed processes leave: a few are of no account, many take the memory of the machine.
+LEFT_BYTES = 256e6
 
 SETUP_ADVICE = "run 'make setup' in the source folder, or build the package in a ROS 2 Jazzy workspace and source it"
 SCENE = """<mujoco><worldbody>
@@ -174,6 +178,20 @@ def shared_memory() -> str:
             "start the container with more, e.g. docker run --shm-size=1g, or mount -o remount,size=1g /dev/shm",
         )
     return f"/dev/shm has {usage.free / GIGABYTE:.1f} GB free"
+
+
+def left_in_shared_memory() -> str:
+    """Return what dead processes have left in shared memory."""
+    if not shared_memory_files.FOLDER.is_dir():
+        return f"no {shared_memory_files.FOLDER}: there is nothing"
+    left = shared_memory_files.find_leftovers(shared_memory_files.FOLDER)
+    what = f"{len(left.files)} files of Fast DDS, {left.size / 1e6:.0f} MB, of no living process that I can see"
+    if left.size <= LEFT_BYTES:
+        return what
+    advice = "vla-ros doctor --clean-shared-memory"
+    if left.foreign:
+        advice += f"; {left.foreign} files are of other users: have them, or root, remove these"
+    raise MissingError(f"{what}, in {shared_memory_files.FOLDER}", advice)
 
 
 def cuda() -> str:

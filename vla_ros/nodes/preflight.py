@@ -121,9 +121,7 @@ class Preflight(Node):
         name, wanted = self.resolve_topic_name(topic), _type_name(kind)
 
         def say() -> str:
-            listeners = [
-                one for one in self.get_subscriptions_info_by_topic(topic) if _may_be_controller(one.node_name)
-            ]
+            listeners = [one for one in self.get_subscriptions_info_by_topic(topic) if may_be_controller(one.node_name)]
             if any(info.topic_type == wanted for info in listeners):
                 self._pending.pop(topic, None)
                 return ""
@@ -161,7 +159,8 @@ class Preflight(Node):
         return f"; there is {', '.join(near[:4])}: is the {what} right?"
 
 
-def _may_be_controller(node_name: str) -> bool:
+def may_be_controller(node_name: str) -> bool:
+    """Tell a node that may carry out commands from one that only looks at them."""
     return not node_name.startswith("_") and node_name not in OBSERVERS
 
 

@@ -27,6 +27,7 @@ from rclpy.signals import SignalHandlerOptions
 
 import vla_ros
 from vla_ros.nodes.graph import Graph, NodeDescription, load_graph
+from vla_ros.nodes.namesakes import require_alone
 from vla_ros.nodes.process import NodeProcess
 from vla_ros.nodes.transitions import ACTIVATE, CONFIGURE, GraphError, LifecycleClient
 from vla_ros.paths import share_file
@@ -56,15 +57,10 @@ def claim_domain() -> tuple[int, socket.socket]:
         GraphError: when every domain is in use.
     """
     for domain in random.sample(list(_DOMAINS), len(_DOMAINS)):
-        base = 7400 + 250 * domain
-        claim = _bound(base + CLAIM_OFFSET)
+        claim = _bound(_first_port(domain) + CLAIM_OFFSET)
         if claim is None:
             continue
-        listeners = [_bound(base + 10 + 2 * participant) for participant in range(PARTICIPANTS_PROBED)]
-        for listener in listeners:
-            if listener is not None:
-                listener.close()
-        if all(listeners):
+        if not _inhabited(domain):
             return domain, claim
         claim.close()
     raise GraphError(f"all DDS domains from {_DOMAINS[0]} to {_DOMAINS[-1]} are in use; set ROS_DOMAIN_ID")
@@ -72,10 +68,27 @@ def claim_domain() -> tuple[int, socket.socket]:
 
 def _claim(domain: int) -> socket.socket:
     """Return the claim on a domain that the user chose; ROS nodes of the user's own may be in it, another graph not."""
-    claim = _bound(7400 + 250 * domain + CLAIM_OFFSET)
+    claim = _bound(_first_port(domain) + CLAIM_OFFSET)
     if claim is None:
-        raise GraphError(f"domain {domain} is used by another graph of this package; choose another")
+        raise GraphError(
+            f"domain {domain} is used by another graph of this package on this machine; end it, or choose another "
+            "domain (--domain)"
+        )
     return claim
+
+
+def _first_port(domain: int) -> int:
+    return 7400 + 250 * domain
+
+
+def _inhabited(domain: int) -> bool:
+    """Say whether anybody on this machine takes part in a domain."""
+    for participant in range(PARTICIPANTS_PROBED):
+        listener = _bound(_first_port(domain) + 10 + 2 * participant)
+        if listener is None:
+            return True
+        listener.close()
+    return False
 
 
 def _bound(port: int) -> socket.socket | None:
@@ -207,11 +220,15 @@ class GraphRunner:
         """Start every node and bring it to the active state, in the order of the description.
 
         Raises:
-            GraphError: with the end of the log of the node that did not come up. Everything has ended again then.
+            GraphError: when nodes of these names are in the domain already, or with the end of the log of the node that
+                did not come up. Everything has ended again then.
         """
         (self.folder / "log").mkdir(parents=True, exist_ok=True)
         try:
+            inhabited = _inhabited(self.domain)  # nodes that were started by hand or by `ros2 launch`, on this machine
             self._link = RosLink("vla_ros_runner", self.domain)
+            if inhabited:
+                require_alone(self._link.node, [f"/{description.name}" for description in self.descriptions])
             self._lifecycle = LifecycleClient(self._link.node)
             for description in self.descriptions:
                 self._launch(description)

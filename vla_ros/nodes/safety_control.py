@@ -20,6 +20,7 @@ from vla_ros.nodes.conversions import (
     message_to_instruction,
     seconds_to_stamp,
 )
+from vla_ros.nodes.refusals import Refusals
 from vla_ros.nodes.safety_conversions import (
     braking_status,
     decision_to_status,
@@ -85,6 +86,7 @@ class SafetyControl:
         self.commanded_at = np.inf  # when the last command began to be made, s; inf while there are none
         self.sentence = Reason.DISARMED.sentence
         self._notes: deque[str] = deque(maxlen=32)
+        self._refusals = Refusals(self.note)
         self._pressed = False
         self._status_due = 0.0
         self._told: tuple[SafetyState, str] | None = None
@@ -148,6 +150,7 @@ class SafetyControl:
             self._supervisor.receive_heartbeat(message_to_heartbeat(message), now)
         self._take_joint_state(now)
         self._take_chunk(now)
+        self._refusals.catch_up()
         decision = self._supervisor.tick(now)
         if decision.joint_positions is not None:
             self._command(decision, now)
@@ -195,7 +198,7 @@ class SafetyControl:
             try:
                 self._supervisor.receive_instruction(message_to_instruction(message), now)
             except InstructionError as error:
-                self.note(f"instruction refused: {error}")
+                self._refusals.note("instruction", f"instruction refused: {error}")
 
     def _take_joint_state(self, now: float) -> None:
         taken = self.inputs.take_joint_state()
@@ -206,13 +209,14 @@ class SafetyControl:
         try:
             state = joint_state_to_robot_state(message, self._contract, self._supervisor.kinematics)
         except ObservationError as error:
-            self._supervisor.refuse_state(now, state_complaint(message, self._contract))
-            self.note(f"joint state refused: {error}")
+            reason = state_complaint(message, self._contract)
+            self._supervisor.refuse_state(now, reason)
+            self._refusals.note(f"joint state: {reason.label}", f"joint state refused: {error}")
             return
         try:
             self._supervisor.receive_state(state, received)
         except ObservationError as error:  # the supervisor has kept what is wrong with it
-            self.note(f"joint state refused: {error}")
+            self._refusals.note("joint state", f"joint state refused: {error}")
 
     def _take_chunk(self, now: float) -> None:
         taken = self.inputs.take_chunk(now - LOCKSTEP_LATENCY + 1e-6 if self._lockstep else np.inf)
@@ -221,7 +225,8 @@ class SafetyControl:
         message, foreign = taken
         answer = self._judge_chunk(message, foreign, now)
         if answer != Reason.OK.label:
-            self.note(f"chunk {message.sequence} of '{message.policy}' refused: {answer}")
+            sentence = f"chunk {message.sequence} of '{message.policy}' refused: {answer}"
+            self._refusals.note(f"chunk: {answer}", sentence)
 
     def _judge_chunk(self, message: ActionChunk, foreign: bool, now: float) -> str:
         if foreign:

@@ -1,4 +1,4 @@
-"""Who else talks on the safety node's topics: strangers that send chunks or commands, and quality of service."""
+"""Who else talks on the safety node's topics: strangers, controllers that are not there, and quality of service."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, qos_check_compatible
 
 from vla_ros.errors import ContractError
+from vla_ros.nodes.preflight import may_be_controller
 from vla_ros.nodes.qos import qos
 from vla_ros.robot.contract import RobotContract
 
 CHUNK_TOPIC = "/vla/action_chunk"
 HEARTBEAT_TOPIC = "/vla/policy_status"
+
+_NAMELESS = "_NODE_NAME_UNKNOWN_"
+"""How rclpy calls a node that has been found, but not yet with its name."""
 
 
 class GraphWatch:
@@ -21,6 +25,7 @@ class GraphWatch:
         self._node = node
         controllers = contract.controllers
         self._command_topics = (controllers.arm_topic, controllers.gripper_topic)
+        self._gripper_is_action = controllers.gripper_interface.is_action
         self._inputs = {
             controllers.joint_states_topic: "joint_states", CHUNK_TOPIC: "action_chunk", "/vla/task": "task",
             "/vla/estop": "estop", HEARTBEAT_TOPIC: "status",
@@ -53,6 +58,25 @@ class GraphWatch:
                 if verdict == QoSCompatibility.ERROR:
                     return f"{info.node_name} publishes {topic} with a quality of service that is not received: {why}"
         return ""
+
+    def unheard(self) -> str:
+        """Name the controllers that are not there to hear a command; "" when all are.
+
+        Forbids to arm, and not to be activated: controllers may come later.
+        """
+        arm, gripper = self._command_topics
+        missing = [topic for topic in (arm, gripper) if not self._is_heard(topic)]
+        if not missing:
+            return ""
+        names = " and ".join(self._node.resolve_topic_name(topic) for topic in missing)
+        return f"no controller listens to {names}: bring it up, or correct the topic in the robot contract"
+
+    def _is_heard(self, topic: str) -> bool:
+        if topic == self._command_topics[1] and self._gripper_is_action:
+            service = self._node.resolve_service_name(f"{topic}/_action/send_goal")
+            return any(name == service for name, _ in self._node.get_service_names_and_types())
+        names = [info.node_name for info in self._node.get_subscriptions_info_by_topic(topic)]
+        return any(name == _NAMELESS or may_be_controller(name) for name in names)
 
     def require(self) -> None:
         """Refuse to go on while there is a complaint.

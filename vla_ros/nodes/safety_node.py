@@ -29,8 +29,10 @@ from std_srvs.srv import SetBool, Trigger
 
 from vla_ros.errors import ContractError
 from vla_ros.msg import ActionChunk, Instruction, PolicyStatus, SafetyStatus
+from vla_ros.nodes.complaints import Complaints
 from vla_ros.nodes.controller_outputs import Outputs
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
+from vla_ros.nodes.namesakes import DISCOVERY
 from vla_ros.nodes.polled import PolledSubscription
 from vla_ros.nodes.priority import prefer_process
 from vla_ros.nodes.qos import qos
@@ -69,6 +71,7 @@ class SafetyNode(ManagedNode):
         super().__init__("safety_node")
         self._thread: ControlThread | None = None
         self._made: list[Callable[[], object]] = []
+        self._complaints = Complaints(self.get_logger())
 
     def configure(self) -> None:
         """Read contract and parameters, begin to test the layer on them, make the topics."""
@@ -128,6 +131,7 @@ class SafetyNode(ManagedNode):
         """Start the control thread, disarmed."""
         self._watch.require()
         self._auto_arm = self._arm_at_once
+        self._found_by = time.monotonic() + DISCOVERY
         gc.collect()
         gc.freeze()  # what is there now is there to stay: collections need not look at it in the middle of a tick
         self._thread = self._ticker
@@ -180,7 +184,7 @@ class SafetyNode(ManagedNode):
 
     def _complaint(self) -> str:
         """Say what forbids to arm, beside the state of the robot."""
-        return self._selftest.complaint() or self._watch.complaint()
+        return self._selftest.complaint() or self._watch.complaint() or self._watch.unheard()
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         del request
@@ -228,6 +232,7 @@ class SafetyNode(ManagedNode):
         """Report state, counters and how long ticks take."""
         if not self.active:
             return []
+        self._look_for_controllers()
         control = self._control
         levels = {SafetyState.RUN: DiagnosticStatus.OK, SafetyState.DISARMED: DiagnosticStatus.OK,
                   SafetyState.ESTOP: DiagnosticStatus.ERROR}  # fmt: skip
@@ -241,6 +246,14 @@ class SafetyNode(ManagedNode):
         if complaint := self._complaint():
             level, sentence = DiagnosticStatus.ERROR, complaint
         return [diagnostic(self.get_name(), level, sentence, values)]
+
+    def _look_for_controllers(self) -> None:
+        """Tell the log of commands that nobody hears: no preflight may have run, and a controller can end later."""
+        unheard = self._watch.unheard()
+        if not unheard:
+            self._complaints.settle("controllers")
+        elif time.monotonic() > self._found_by:
+            self._complaints.report("controllers", unheard, unheard)
 
     def _publisher(self, kind: type, topic: str, profile: str) -> Callable[[object], None]:
         publisher = self.create_publisher(kind, topic, qos(profile))

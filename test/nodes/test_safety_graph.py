@@ -1,0 +1,89 @@
+"""What the safety node's eyes see of controllers: those that listen, those that only look, and a gripper's action."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from rclpy.node import Node
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from vla_ros.nodes.qos import qos
+from vla_ros.nodes.runner import RosLink, claim_domain
+from vla_ros.nodes.safety_graph import GraphWatch
+from vla_ros.robot.contract import GripperInterface, RobotContract, load_contract
+
+DEADLINE = 30.0
+PANDA = load_contract("panda")
+ARM, GRIPPER = PANDA.controllers.arm_topic, PANDA.controllers.gripper_topic
+ACTION = replace(PANDA, controllers=replace(PANDA.controllers, gripper_interface=GripperInterface.GRIPPER_COMMAND))
+
+
+@pytest.fixture(scope="module")
+def link() -> Iterator[RosLink]:
+    domain, claim = claim_domain()
+    link = RosLink("eyes", domain)
+    yield link
+    link.close()
+    claim.close()
+
+
+@pytest.fixture
+def node_of(link: RosLink) -> Iterator[Callable[[str], Node]]:
+    made: list[Node] = []
+
+    def make(name: str) -> Node:
+        made.append(Node(name, context=link.node.context, use_global_arguments=False))
+        return made[-1]
+
+    yield make
+    for node in made:
+        node.destroy_node()
+
+
+def says(link: RosLink, contract: RobotContract, *wanted: str) -> bool:
+    """Say whether the complaint comes to name exactly these topics."""
+    watch, tick = GraphWatch(link.node, contract), threading.Event()
+    for _ in range(int(DEADLINE / 0.05)):
+        if {topic for topic in (ARM, GRIPPER) if topic in watch.unheard()} == set(wanted):
+            return True
+        tick.wait(0.05)
+    return False
+
+
+def listen(node: Node, topic: str) -> None:
+    node.create_subscription(JointTrajectory, topic, lambda message: None, qos("arm_command"))
+
+
+def test_each_controller_that_is_not_there_is_named(link: RosLink, node_of: Callable[[str], Node]) -> None:
+    assert says(link, PANDA, ARM, GRIPPER)
+    robot = node_of("controllers")
+    listen(robot, ARM)
+    assert says(link, PANDA, GRIPPER)
+    listen(robot, GRIPPER)
+    assert says(link, PANDA)
+    assert GraphWatch(link.node, PANDA).unheard() == ""
+
+
+def test_who_only_looks_is_no_controller(link: RosLink, node_of: Callable[[str], Node]) -> None:
+    for name in ("_ros2cli_17", "rosbag2_recorder"):
+        listen(node_of(name), ARM)
+    listen(node_of("controllers"), GRIPPER)
+    assert says(link, PANDA, ARM)
+    assert {info.node_name for info in link.node.get_subscriptions_info_by_topic(ARM)} == {
+        "_ros2cli_17", "rosbag2_recorder",
+    }  # fmt: skip
+
+
+def test_a_gripper_that_is_an_action_is_there_when_its_goals_are_served(
+    link: RosLink, node_of: Callable[[str], Node]
+) -> None:
+    robot = node_of("controllers")
+    listen(robot, ARM)
+    listen(robot, GRIPPER)  # of the same name, and still no action
+    assert says(link, ACTION, GRIPPER)
+    robot.create_service(Trigger, f"{GRIPPER}/_action/send_goal", lambda request, response: response)
+    assert says(link, ACTION)
