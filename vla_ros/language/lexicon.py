@@ -40,7 +40,7 @@ OBJECTS: Mapping[str, Words] = {
 
 RECEPTACLES: Mapping[str, Words] = {
     "bowl": Words(("bowl", "basin", "bucket", "container"), ("pot",)),
-    "plate": Words(("plate", "platter", "saucer"), ("tray",)),
+    "plate": Words(("plate", "platter"), ("tray",)),
 }
 
 DIRECTIONS: Mapping[str, Words] = {

@@ -164,6 +164,8 @@ class CompositionalModel(VlaModel):
             ValueError: when `target`, or the `pixels` of a camera, are missing.
         """
         self.check(given, wanted)
+        if wanted.concepts and self._only_reads():
+            return total(_word_losses(self.reader(given.tokens), wanted.concepts))
         said, thoughts = self._say(given, wanted.concepts)
         missing = [name for name in self.config.cameras if name not in wanted.pixels]
         if said.target is None or wanted.target is None or missing:
@@ -185,12 +187,13 @@ class CompositionalModel(VlaModel):
             parts |= self._concept_losses(thoughts, wanted)
         return total(parts)
 
+    def _only_reads(self) -> bool:
+        """Say whether nothing but the reader is trained: then the pictures need not be looked at."""
+        return not any(p.requires_grad for name, p in self.named_parameters() if not name.startswith("reader."))
+
     def _concept_losses(self, thoughts: _Thoughts, wanted: ModelTarget) -> dict[str, Tensor]:
         there, concepts = wanted.present, wanted.concepts
-        parts = {
-            f"word_{name}": 0.1 * functional.cross_entropy(thoughts.logits[name].flatten(0, 1), classes.flatten())
-            for name, classes in concepts.items()
-        }
+        parts = _word_losses(thoughts.logits, concepts)
         for name, view in thoughts.views.items():
             size, pixels = view.thing_look.shape[-2:], wanted.pixels[name]
             parts[f"colour_{name}"] = 0.1 * cell_loss(view.colour, size, pixels, concepts["colour"], there)
@@ -208,6 +211,13 @@ class CompositionalModel(VlaModel):
                     view.kind, size, pixels, concepts["goal_kind"], carried
                 )
         return parts
+
+
+def _word_losses(logits: Mapping[str, Tensor], concepts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        f"word_{name}": 0.1 * functional.cross_entropy(logits[name].flatten(0, 1), classes.flatten())
+        for name, classes in concepts.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ class Demonstrations(Protocol):
     episodes: int
     sentence_length: int
     specification: ActionSpecification
+    taught: tuple[str, ...]
     tokenizer: WordTokenizer
     statistics: Statistics
 
@@ -164,8 +165,14 @@ def make_bundle(
 
 
 def _continue_from(folder: Path, dataset: Demonstrations, bundle: PolicyBundle) -> tuple[VlaModel, PolicyBundle]:
-    """Return the network of a checkpoint, ready to learn, and let the data set use its normalisers and words."""
+    """Return the network of a checkpoint, ready to learn, and let the data set use its normalisers and words.
+
+    Raises:
+        VlaError: when the data set teaches words that the checkpoint has no place for.
+    """
     network, before = load_checkpoint(folder, torch.device("cpu"))
+    if missing := set(dataset.taught) - set(before.words):
+        raise VlaError(f"{folder} has no place for the taught words {sorted(missing)}; teach others, or begin anew")
     dataset.statistics = Statistics(before.position, before.rotation, before.state)
     dataset.tokenizer = WordTokenizer(before.words)
     return network.requires_grad_(True), replace(

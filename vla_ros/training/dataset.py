@@ -42,7 +42,8 @@ class PickDataset:
     Attributes:
         count: How many steps there are.
         specification: Convention of the actions.
-        tokenizer: Vocabulary: the words of every template and every object.
+        taught: The words of every template and every object.
+        tokenizer: Vocabulary: these words.
         statistics: Normalisers fitted to these steps.
     """
 
@@ -83,7 +84,8 @@ class PickDataset:
         self.count = len(names)
         vocabulary = {word for t in self.templates for word in split_words(t.format(""))}
         vocabulary |= {word for kind in self.kinds for word in split_words(kind)}
-        self.tokenizer = WordTokenizer(tuple(sorted(vocabulary)))
+        self.taught = tuple(sorted(vocabulary))
+        self.tokenizer = WordTokenizer(self.taught)
         actions = self._rows["actions"].reshape(-1, *self._rows["actions"].shape[2:])
         self.statistics = Statistics(
             position=Normaliser.fit(actions[..., :3], floor=1e-3),

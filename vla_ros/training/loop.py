@@ -181,11 +181,16 @@ class TrainingLoop:
             names = [name for name in free if belongs(name, part)]
             if not names:
                 raise VlaError(f"no part '{part}' can be trained, only {sorted({name.split('.')[0] for name in free})}")
-            groups.append({"params": [free.pop(name) for name in names], "weight_decay": one.weight_decay})
+            parameters = [free.pop(name) for name in names]
+            if one.steps == 0:
+                for parameter in parameters:
+                    parameter.requires_grad_(False)
+                continue
+            groups.append({"params": parameters, "weight_decay": one.weight_decay})
             lengths.append(min(one.steps, options.steps))
         groups.insert(0, {"params": list(free.values())})
         lengths.insert(0, options.steps)
-        if not any(length and group["params"] for length, group in zip(lengths, groups, strict=True)):
+        if not any(group["params"] for group in groups):
             raise VlaError("the network has no parameter that training may change")
         return groups, lengths
 

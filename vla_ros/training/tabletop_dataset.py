@@ -55,6 +55,7 @@ class TabletopDataset:
         count: How many steps there are.
         episodes: How many episodes.
         specification: Convention of the actions.
+        taught: Every word that a sentence can have, beside fillers.
         tokenizer: Vocabulary.
         statistics: Normalisers fitted to these steps.
     """
@@ -82,7 +83,8 @@ class TabletopDataset:
         self.wordiness = wordiness or Wordiness()
         self.sentence_length = SENTENCE_LENGTH
         self.specification = one_specification(folders)
-        if missing := set(taught_words()) - set(words):
+        self.taught = taught_words()
+        if missing := set(self.taught) - set(words):
             raise VlaError(f"the vocabulary lacks the taught words {sorted(missing)}")
         self.tokenizer = WordTokenizer(tuple(words))
         kept_back = {*ALL_WORDS, *taught_words(), *held_out_words()}

@@ -190,3 +190,20 @@ def test_sorts_are_hidden_now_and_then_and_only_while_training() -> None:
             reader.train(training)(tokens)
     hidden = [float((rows - reader.hidden_sort.softmax(0)).abs().amax(dim=1).lt(1e-6).float().mean()) for rows in seen]
     assert 0.2 < hidden[0] < 0.3 and hidden[1] == 0.0
+
+
+def test_where_nothing_but_the_reader_is_trained_the_pictures_are_not_looked_at() -> None:
+    model = network()
+    given, wanted = scenes(np.random.default_rng(8), 4, [(0, 0), (1, 1)])
+    model.eval()
+    _, every = model.compute_loss(given, wanted)
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(name.startswith("reader."))
+    seen: list[int] = []
+    for eye in model.eyes.values():
+        eye.register_forward_pre_hook(lambda module, given: seen.append(1))
+    loss, parts = model.compute_loss(given, wanted)
+    assert parts == {name: pytest.approx(every[name], rel=1e-5) for name in every if name.startswith("word_")}
+    assert parts and not seen
+    loss.backward()
+    assert model.reader.kind.weight.grad is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -169,3 +170,15 @@ def test_a_part_begins_anew_and_the_rest_goes_on(dataset: PickDataset, tmp_path:
     assert changed == {part}
     with pytest.raises(VlaError, match="no part 'ears'"):
         train_policy(dataset, CONTRACT, "keypoint", tmp_path / "no", replace(options, anew=["ears"]), CPU)
+
+
+def test_words_that_a_checkpoint_has_no_place_for_are_named(dataset: PickDataset, tmp_path: Path) -> None:
+    """Else they would be taught as one and the same unknown word."""
+    loop = LoopOptions(steps=1, warm_up=0)
+    train_policy(dataset, CONTRACT, "keypoint", tmp_path / "base", CloningOptions(loop, batch=4), CPU)
+    other = copy.copy(dataset)
+    other.taught = (*dataset.taught, "saucer")
+    with pytest.raises(VlaError, match=r"no place for the taught words \['saucer'\]"):
+        train_policy(
+            other, CONTRACT, "keypoint", tmp_path / "no", CloningOptions(loop, 4, start_from=tmp_path / "base"), CPU
+        )
