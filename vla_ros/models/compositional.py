@@ -24,7 +24,6 @@ tells where thing and goal are in the base frame, and from there plans the chunk
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -39,6 +38,7 @@ from vla_ros.models.contract import VlaModel
 from vla_ros.models.keypoint import STRIDE
 from vla_ros.models.losses import mean_where_present, total
 from vla_ros.models.pointing import cell_loss, expected_place, pointing_loss
+from vla_ros.models.precision import full_precision
 from vla_ros.models.sentences import ACTS, COLOUR_COLUMNS, SentenceReader
 
 
@@ -125,7 +125,8 @@ class CompositionalModel(VlaModel):
             chances = {name: _decided(values) for name, values in logits.items()}
         chances = {name: values.to(given.state.dtype) for name, values in chances.items()}
         views = {name: eye(given.images[name], chances) for name, eye in self.eyes.items()}
-        with _full_precision(given.state):
+        # Convolutions stand eight bits, a point in a picture and a way in metres do not.
+        with full_precision(given.state):
             return self._decide(logits, chances, views, given.state)
 
     def _decide(
@@ -266,7 +267,7 @@ class _Eye(nn.Module):
         seen = self.trunk(near)
         size = seen.shape[-2:]
         said = [self.colour(near), self.kind(seen), self.keep(seen), self.free(seen)]
-        with _full_precision(image):
+        with full_precision(image):
             return self._view(*(values.flatten(2).to(self.sharpen.dtype) for values in said), chances, size)
 
     def _view(
@@ -291,11 +292,6 @@ class _Eye(nn.Module):
         features = [best, weights.amax(dim=-1, keepdim=True), expected_place(weights, size),
                     weights @ kept.transpose(1, 2)]  # fmt: skip
         return torch.cat(features, dim=-1), weights.unflatten(-1, size)
-
-
-def _full_precision(like: Tensor) -> AbstractContextManager[None]:
-    """Leave mixed precision: convolutions stand eight bits, a point in a picture and a way in metres do not."""
-    return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
 
 
 def _decided(logits: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from vla_ros.models.configuration import TowerConfig
 from vla_ros.models.contract import Backbone, VlaModel
 from vla_ros.models.encoders import repeat_scenes
 from vla_ros.models.losses import chunk_losses, total
+from vla_ros.models.precision import full_precision
 from vla_ros.models.regression import ChunkHead
 
 
@@ -149,7 +150,9 @@ class RealTimeModel(VlaModel):
 
     def _read(self, tokens: Tensor) -> Tensor:
         """Return (M, text_width): the LSTM's output at each sentence's last word."""
-        outputs, _ = self.text(self.embedding(tokens))
+        words = self.embedding(tokens)
+        with full_precision(words):  # processors without bfloat16 have no LSTM of it
+            outputs, _ = self.text(words)
         last = (tokens != 0).sum(dim=1).clamp(min=1) - 1
         return outputs.gather(1, last[:, None, None].expand(-1, 1, outputs.shape[-1]))[:, 0]
 
