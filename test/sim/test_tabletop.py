@@ -215,7 +215,7 @@ def test_the_rule_by_hand() -> None:
     step, opening = first(place, np.array([0.5, 0.1, 0.1]))
     assert step[2] < -0.01 and opening == 0.0
     assert first(place, goal + np.array([0.0, 0.0, 0.002]))[1] == 0.08
-    step, opening = first(place, goal, holds_target=False, landed=True)
+    step, opening = first(place, goal, holds_target=False, landed=True, opening=0.08)
     assert step[2] > 0.01 and opening == 0.08
 
     push = Command(Act.PUSH, ("red", "cube"), None, "left")
