@@ -3,7 +3,8 @@
     python benchmarks/reading.py --policy checkpoints/tabletop
 
 No simulation: the reader's answer is compared with the command behind the sentence. The third list was drawn up before
-the policy was trained, and nothing was chosen by it; unlike the held-out words nobody has looked at them before.
+the first policy was trained, and nothing was chosen by it; its figures have been seen since, and one of its sentences
+was replaced when one like it came to the taught ones.
 """
 
 from __future__ import annotations

@@ -108,8 +108,7 @@ class Training:
         curve = Curve(out / CURVE_FILE, fresh=not self.resume)
         options = CloningOptions(
             loop, config.batch, config.seed, config.model_options, config.adaptation, config.anew if first else (),
-            start_from,
-            self.resume,
+            start_from, self.resume,
             {"command": self.command, "method": config.method, "episodes": dataset.episodes,
              "steps_recorded": dataset.count, "updates": loop.steps, "seed": config.seed},
         )  # fmt: skip
