@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vla_ros.sim.tabletop_patterns import DRAWN
+
 HELD_OUT_PATTERNS = ("table_checker", "table_dark", "table_gradient")
-TRAINING_PATTERNS = ("table_squares", "table_fine_checker", "table_slope", "table_dots", "table_crosses")
+TRAINING_PATTERNS = ("table_squares", "table_fine_checker", "table_slope", "table_dots", "table_crosses", *DRAWN)
 """Materials of the table: those that no training scene has, and those that training scenes may have."""
 
 HELD_OUT_DISTRACTORS = ("distractor_0", "distractor_1", "distractor_2")
@@ -69,7 +71,7 @@ def training_variation(rng: np.random.Generator) -> Perturbation:
         light=float(rng.uniform(0.0, 0.67)),
         camera_shift=float(rng.uniform(0.0, 0.02)),
         camera_turn=float(rng.uniform(0.0, 0.02)),
-        table=TRAINING_PATTERNS if rng.random() < 0.65 else (),
+        table=TRAINING_PATTERNS if rng.random() < 0.8 else (),
         table_tint=0.7,
         distractors=tuple(TRAINING_DISTRACTORS[i] for i in things),
         start_spread=float(rng.uniform(0.1, 0.17)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vla_ros.sim.cell import Cell  # isort: skip  (sets the OpenGL back end before mujoco is imported)
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import mujoco
 import numpy as np
@@ -112,6 +113,13 @@ class TabletopCell(Cell):
         model.cam_pos[:] = self._camera_pos + shift * rng.uniform(-1.0, 1.0, self._camera_pos.shape)
         self._turn_cameras(turn)
         self._perturb(np.random.default_rng(rng.integers(2**32)))
+
+    def look_otherwise(self, rng: np.random.Generator, change: Perturbation) -> None:
+        """Let the scene look as `change` says from now on: light, cameras and table; nothing moves."""
+        distractors, self.perturbation = self.perturbation.distractors, replace(change, distractors=())
+        self._vary_looks(rng)
+        self.perturbation = replace(change, distractors=distractors)
+        mujoco.mj_camlight(self.model, self.data)
 
     def _camera_scale(self, size: float) -> FloatArray:
         """Return (cameras, 1) m: `size` for those that stand, a fifth of it for those on the arm."""

@@ -23,6 +23,9 @@ from vla_ros.sim.tabletop_scene import FLAT, RECEPTACLES, STACKABLE, TabletopSce
 LABELS = 8
 """Commands labelled in every state."""
 
+LOOKS = 5
+"""A scene that varies looks otherwise after so many steps: light, cameras and table are drawn anew."""
+
 MAX_STEPS = 110
 """An episode is given up after so many steps."""
 
@@ -41,9 +44,12 @@ class TabletopCollector(Collector):
         varies = self.options.varied_from is not None and seed >= self.options.varied_from
         self.cell.perturbation = training_variation(np.random.default_rng([seed, 2])) if varies else Perturbation()
         self.cell.reset(seed)
-        return self._play(seed, rng, choose_commands(self.cell.scene, rng))
+        looks = np.random.default_rng([seed, 3]) if varies else None
+        return self._play(seed, rng, choose_commands(self.cell.scene, rng), looks)
 
-    def _play(self, seed: int, rng: np.random.Generator, commands: list[Command]) -> Episode:
+    def _play(
+        self, seed: int, rng: np.random.Generator, commands: list[Command], looks: np.random.Generator | None
+    ) -> Episode:
         self._begin()
         asked = 0
         switch_at = int(rng.integers(6, 40)) if rng.random() < self.options.switch else -1
@@ -53,6 +59,8 @@ class TabletopCollector(Collector):
             if step == switch_at:
                 asked = int(rng.integers(len(commands)))
                 self.cell.set_instruction(say(commands[asked]))
+            if looks is not None and step and step % LOOKS == 0:
+                self.cell.look_otherwise(looks, training_variation(looks))
             row, plan = self._label_commands(commands, asked)
             rows.append(row)
             after = after + 1 if self.cell.task_status().success else 0

@@ -45,6 +45,12 @@ PUSH_HEIGHT = 0.022
 CLEAR_HEIGHT = 0.10
 """The closed hand crosses the table no lower than this, m."""
 
+OPENING_HEIGHT = CLEAR_HEIGHT - 0.03
+"""Whoever is to push opens the fingers only below this, m, and has them closed above.
+
+So half-open fingers up there can mean but one thing, whether they just close or hold something.
+"""
+
 PUSH_STEP = 0.016
 """Way of one row while pushing, m: faster, and a ball runs away."""
 
@@ -186,15 +192,15 @@ def _line(now: Situation) -> tuple[FloatArray, float, float]:
 
 
 def _push(now: Situation) -> tuple[FloatArray, bool]:
-    tool = now.tool
-    if now.holds_target or now.holds_other:  # of another command's
-        return np.zeros(3), True
+    tool, low = now.tool, bool(now.tool[2] < OPENING_HEIGHT)
     way, along, aside = _line(now)
     contact = -(radius(now.command.thing[1]) + HAND_HALF)
     start = now.target[:2] + (contact - 0.020) * way
+    if now.holds_target or now.holds_other:  # of another command's: put down, not dropped
+        return (np.zeros(3), True) if low else (bounded_step(np.array([0.0, 0.0, -0.02])), False)
     if now.opening > HELD_OPENING:  # open fingers may stand around something: up, then close, then down
         if tool[2] < CLEAR_HEIGHT - 0.02:
-            return bounded_step(np.array([0.0, 0.0, CLEAR_HEIGHT + 0.01 - tool[2]])), tool[2] < CLEAR_HEIGHT - 0.03
+            return bounded_step(np.array([0.0, 0.0, CLEAR_HEIGHT + 0.01 - tool[2]])), low
         return bounded_step(np.array([*start, CLEAR_HEIGHT]) - tool), False
     if tool[2] < PUSH_HEIGHT + 0.02 and along < contact + 0.014 and abs(aside) < 0.012 + 0.1 * max(contact - along, 0):
         (x_low, x_high), (y_low, y_high) = PUSH_BOUNDS

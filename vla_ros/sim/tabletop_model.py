@@ -1,4 +1,4 @@
-"""What the tabletop tasks add to the cell's MuJoCo model: receptacles, distractors, and textures for the table."""
+"""What the tabletop tasks add to the cell's MuJoCo model: receptacles, distractors, and patterns for the table."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import mujoco
 import numpy as np
 
 from vla_ros.sim.model import ARM_BITS, OBJECT_BITS
+from vla_ros.sim.tabletop_patterns import add_patterns
 from vla_ros.sim.tabletop_scene import MAX_RECEPTACLES, RECEPTACLES
 
 SEGMENTS = 14
@@ -23,26 +24,6 @@ DISTRACTORS: dict[str, tuple[mujoco.mjtGeom, list[float], list[float]]] = {
     "clutter_2": (mujoco.mjtGeom.mjGEOM_BOX, [0.045, 0.030, 0.008], [0.55, 0.55, 0.56, 1.0]),
 }
 """Name to (geom type, half sizes m, RGBA): shapes and colours that no instruction names; see `perturbations`."""
-
-Rgb = tuple[float, float, float]
-
-_CHECKER, _FLAT, _GRADIENT = (
-    mujoco.mjtBuiltin.mjBUILTIN_CHECKER, mujoco.mjtBuiltin.mjBUILTIN_FLAT, mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
-)  # fmt: skip
-_PLAIN, _CROSS, _RANDOM = mujoco.mjtMark.mjMARK_NONE, mujoco.mjtMark.mjMARK_CROSS, mujoco.mjtMark.mjMARK_RANDOM
-
-TEXTURES: dict[str, tuple[mujoco.mjtBuiltin, mujoco.mjtMark, Rgb, Rgb, float]] = {
-    "table_checker": (_CHECKER, _PLAIN, (0.30, 0.34, 0.38), (0.62, 0.64, 0.66), 5.0),
-    "table_dark": (_FLAT, _PLAIN, (0.20, 0.17, 0.15), (0.20, 0.17, 0.15), 1.0),
-    "table_gradient": (_GRADIENT, _PLAIN, (0.85, 0.84, 0.80), (0.45, 0.55, 0.58), 1.0),
-    "table_squares": (_CHECKER, _PLAIN, (0.92, 0.88, 0.80), (0.70, 0.62, 0.52), 2.0),
-    "table_fine_checker": (_CHECKER, _PLAIN, (0.55, 0.60, 0.55), (0.85, 0.88, 0.86), 9.0),
-    "table_slope": (_GRADIENT, _PLAIN, (0.40, 0.36, 0.34), (0.80, 0.76, 0.74), 1.0),
-    "table_dots": (_FLAT, _RANDOM, (0.70, 0.70, 0.68), (0.25, 0.25, 0.28), 1.0),
-    "table_crosses": (_FLAT, _CROSS, (0.50, 0.46, 0.42), (0.90, 0.90, 0.90), 6.0),
-}
-"""Name of a material to (pattern, mark, first colour, second colour and that of marks, repetitions)."""
-
 
 def receptacle_body(index: int) -> str:
     """Name of the body that holds receptacle number `index`."""
@@ -70,11 +51,7 @@ def furnish(spec: mujoco.MjSpec) -> None:
         body.add_freejoint(name=name)
         body.add_geom(name=name, type=kind, size=size, rgba=rgba, mass=0.08, condim=6, friction=[1.2, 0.02, 0.002],
                       contype=OBJECT_BITS, conaffinity=ARM_BITS | OBJECT_BITS)  # fmt: skip
-    for name, (pattern, mark, first, second, repeat) in TEXTURES.items():
-        spec.add_texture(name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=pattern, mark=mark, rgb1=first,
-                         rgb2=second, markrgb=second, random=0.02, width=256, height=256)  # fmt: skip
-        material = spec.add_material(name=name, texrepeat=[repeat, repeat])
-        material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
+    add_patterns(spec)
 
 
 def _add_ring(body: mujoco.MjsBody, index: int, kind: str) -> None:
