@@ -25,6 +25,7 @@ DISTRACTORS: dict[str, tuple[mujoco.mjtGeom, list[float], list[float]]] = {
 }
 """Name to (geom type, half sizes m, RGBA): shapes and colours that no instruction names; see `perturbations`."""
 
+
 def receptacle_body(index: int) -> str:
     """Name of the body that holds receptacle number `index`."""
     return f"receptacle_{index}"
