@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from vla_ros.training.behavioural_cloning import CloningOptions, Demonstrations,
 from vla_ros.training.configuration import TrainingConfig
 from vla_ros.training.dagger import DaggerRound, run_dagger, schedule
 from vla_ros.training.dataset import PickDataset
+from vla_ros.training.deciding import DecidingOptions, train_deciding
 from vla_ros.training.experience import ExperienceBatches
 from vla_ros.training.loop import LoopOptions, TrainingLoop, TrainingRecord
 from vla_ros.training.preferences import PolicyGradient, advantages, cut_clips, step_features
@@ -98,26 +99,63 @@ class Training:
     # Methods.
 
     def _clone(
-        self, folders: Sequence[Path], out: Path, loop: LoopOptions, start_from: Path | None, *, first: bool = True
+        self,
+        folders: Sequence[Path],
+        out: Path,
+        loop: LoopOptions | None,
+        start_from: Path | None,
+        *,
+        first: bool = True,
     ) -> dict[str, Any]:
-        """Clone, and draw the curve; parts begin anew only in the first cloning of a configuration."""
+        """Clone, then teach deciding alone where that is asked for; parts begin anew only in the first cloning.
+
+        `loop` of None: only deciding is taught, from `start_from` on.
+        """
         config = self.config
         dataset = self._dataset(folders)
         if self.speaks:
             print(f"{dataset.count} steps of {dataset.episodes} episodes")
-        curve = Curve(out / CURVE_FILE, fresh=not self.resume)
-        options = CloningOptions(
-            loop, config.batch, config.seed, config.model_options, config.adaptation, config.anew if first else (),
-            start_from, self.resume,
-            {"command": self.command, "method": config.method, "episodes": dataset.episodes,
-             "steps_recorded": dataset.count, "updates": loop.steps, "seed": config.seed},
+        notes = {"command": self.command, "method": config.method, "episodes": dataset.episodes,
+                 "steps_recorded": dataset.count, "seed": config.seed}  # fmt: skip
+        figures: dict[str, Any] = {"episodes": dataset.episodes, "recorded_steps": dataset.count}
+        if loop is not None:
+            place = out / "whole" if config.deciding.steps else out
+            options = CloningOptions(
+                loop, config.batch, config.seed, config.model_options, config.adaptation, config.anew if first else (),
+                start_from, self.resume, {**notes, "updates": loop.steps},
+            )  # fmt: skip
+            start_from = place
+            figures |= self._drawn(
+                place,
+                lambda add: train_policy(dataset, self.contract, config.model, place, options, self.device, add),
+            )
+        if config.deciding.steps:
+            figures |= self._decide(dataset, start_from, out, notes)
+        return figures
+
+    def _decide(
+        self, dataset: Demonstrations, policy: Path | None, out: Path, notes: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Teach the half that decides alone."""
+        section = self.config.deciding
+        if not isinstance(dataset, TabletopDataset) or policy is None:
+            raise VlaError(f"deciding alone is taught in the world 'tabletop', not in '{self.config.world}'")
+        loop = replace(
+            self.config.loop, steps=section.steps, learning_rate=section.learning_rate, precision="no", parts={}
+        )
+        options = DecidingOptions(
+            loop, section.batch, section.variants, self.config.seed, self.resume,
+            {**notes, "deciding_updates": section.steps},
         )  # fmt: skip
-        loss = train_policy(dataset, self.contract, config.model, out, options, self.device, curve.add)
-        records = curve.records
+        return self._drawn(out, lambda add: train_deciding(dataset, policy, out, options, self.device, add))
+
+    def _drawn(self, out: Path, train: Callable[[Callable[[TrainingRecord], None]], float]) -> dict[str, Any]:
+        """Train, and draw the curve beside the checkpoint."""
+        curve = Curve(out / CURVE_FILE, fresh=not self.resume)
+        loss, records = train(curve.add), curve.records
         if records and self.speaks:
             curve_picture(records, out / "curve.png")
         return {"loss": loss if np.isfinite(loss) else (records[-1].loss if records else loss),
-                "episodes": dataset.episodes, "recorded_steps": dataset.count,
                 "parts": records[-1].parts if records else {}}  # fmt: skip
 
     def _dagger(self) -> dict[str, Any]:
@@ -130,8 +168,7 @@ class Training:
                 return config.start_from
             first = number == (0 if config.start_from is None else 1)
             start = config.start_from if first else config.out / f"round_{number - 1}"
-            loop = config.loop if number == 0 else replace(config.loop, steps=section.steps)
-            figures.update(self._clone(data, place, loop if first else finished_parts(loop), start, first=first))
+            figures.update(self._clone(data, place, self._round_loop(number, first), start, first=first))
             return place
 
         def visit(policy: Path, one: DaggerRound) -> Path:
@@ -149,6 +186,15 @@ class Training:
         )  # fmt: skip
         self._publish(last)
         return figures
+
+    def _round_loop(self, number: int, first: bool) -> LoopOptions | None:
+        """Return how the whole network learns in a round of DAgger: None where only deciding is taught."""
+        loop, steps = self.config.loop, self.config.dagger.steps
+        if number > 0:
+            if not steps:
+                return None
+            loop = replace(loop, steps=steps)
+        return loop if first else finished_parts(loop)
 
     def _preferences(self) -> dict[str, Any]:
         config, section = self.config, self.config.preferences

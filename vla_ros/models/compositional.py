@@ -24,7 +24,7 @@ tells where thing and goal are in the base frame, and from there plans the chunk
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -35,11 +35,15 @@ from vla_ros.errors import ContractError
 from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
 from vla_ros.models.configuration import ModelConfig
 from vla_ros.models.contract import VlaModel
+from vla_ros.models.eyes import Eye, Glance, View
 from vla_ros.models.keypoint import STRIDE
 from vla_ros.models.losses import mean_where_present, total
-from vla_ros.models.pointing import cell_loss, expected_place, pointing_loss
+from vla_ros.models.pointing import cell_loss, pointing_loss
 from vla_ros.models.precision import full_precision
 from vla_ros.models.sentences import ACTS, COLOUR_COLUMNS, SentenceReader
+
+CONCEPTS = ("act", "colour", "kind", "goal_colour", "goal_kind")
+"""See the table of this module."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,9 @@ class CompositionalModel(VlaModel):
         """Build the network with random weights and word vectors, until `set_word_vectors`."""
         super().__init__(config)
         self.reader = SentenceReader(config.vocabulary, config.word_width, config.colours, config.kinds)
-        self.eyes = nn.ModuleDict({name: _Eye(config) for name in config.cameras})
+        self.eyes = nn.ModuleDict(
+            {name: Eye(config.channels, config.colours, config.kinds, config.free_points) for name in config.cameras}
+        )
         cameras, view = len(config.cameras), config.channels // 2 + 4
         around = cameras * 2 * config.free_points + config.state_width
         self.locate = _perceptron(cameras * view + around, config.hidden, 3)
@@ -120,18 +126,46 @@ class CompositionalModel(VlaModel):
         self.check(given)
         logits = self.reader(given.tokens)
         if concepts:
-            chances = {name: functional.one_hot(concepts[name], logits[name].shape[-1]) for name in logits}
+            chances = self._certain(concepts, given.state)
         else:
-            chances = {name: _decided(values) for name, values in logits.items()}
-        chances = {name: values.to(given.state.dtype) for name, values in chances.items()}
+            chances = {name: _decided(values).to(given.state.dtype) for name, values in logits.items()}
         views = {name: eye(given.images[name], chances) for name, eye in self.eyes.items()}
+        looks = {name: view.thing_look for name, view in views.items()}
         # Convolutions stand eight bits, a point in a picture and a way in metres do not.
         with full_precision(given.state):
-            return self._decide(logits, chances, views, given.state)
+            output, place = self._decide(chances, {name: view.glance for name, view in views.items()}, given.state)
+        return replace(output, attention=looks), _Thoughts(logits, views, place)
+
+    def look(self, images: Mapping[str, Tensor], concepts: Mapping[str, Tensor]) -> dict[str, Glance]:
+        """Return what each camera's picture (B, 3, h, w) says about commands whose concepts (B, N) are known."""
+        chances = self._certain(concepts, next(iter(images.values())))
+        return {name: eye(images[name], chances).glance for name, eye in self.eyes.items()}
+
+    def decision_loss(
+        self, glances: Mapping[str, Glance], state: Tensor, wanted: ModelTarget
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of the half that decides, given glances at pictures and state (B, S): no eye is needed.
+
+        Raises:
+            ValueError: when target, goal or concepts are missing.
+        """
+        concepts = wanted.concepts
+        if wanted.target is None or wanted.goal is None or not concepts:
+            raise ValueError("deciding is taught by `target`, `goal` and `concepts`: one of them is missing")
+        said, place = self._decide(self._certain(concepts, state), glances, state)
+        carried = wanted.present * (concepts["goal_kind"] < self.config.kinds)
+        return total({**_decision_losses(said, wanted), "goal": 2.0 * _chunk_error(place, wanted.goal, carried)})
+
+    def _certain(self, concepts: Mapping[str, Tensor], like: Tensor) -> dict[str, Tensor]:
+        """Return the chances of each class of concepts (B, N) that are known: (B, N, classes) of 0 and 1."""
+        things, goals = (self.config.colours, self.config.kinds), (self.config.colours + 1, self.config.kinds + 1)
+        classes = dict(zip(CONCEPTS, (len(ACTS), *things, *goals), strict=True))
+        return {name: functional.one_hot(concepts[name], count).to(like) for name, count in classes.items()}
 
     def _decide(
-        self, logits: Mapping[str, Tensor], chances: Mapping[str, Tensor], views: Mapping[str, _View], state: Tensor
-    ) -> tuple[ModelOutput, _Thoughts]:
+        self, chances: Mapping[str, Tensor], views: Mapping[str, Glance], state: Tensor
+    ) -> tuple[ModelOutput, Tensor]:
+        """Return the output, without its looks, and where the goal is, (B, N, 3) normalised."""
         scenes, sentences = chances["act"].shape[:2]
         has_goal = 1.0 - chances["goal_kind"][..., -1:]
         state = state[:, None].expand(-1, sentences, -1)
@@ -152,9 +186,8 @@ class CompositionalModel(VlaModel):
             gripper=plan[..., 6],
             target=target,
             present=self.present(torch.cat(evidence, dim=-1))[..., 0],
-            attention={name: view.thing_look for name, view in views.items()},
         )
-        return output, _Thoughts(logits, views, place)
+        return output, place
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss: the chunk, the points and places of thing and goal, what is there, what the words mean.
@@ -172,18 +205,9 @@ class CompositionalModel(VlaModel):
         if said.target is None or wanted.target is None or missing:
             lacks = "`target`" if wanted.target is None else f"`pixels` of {missing}"
             raise ValueError(f"the compositional network is taught where the named thing is: {lacks} is missing")
-        there = wanted.present
-        parts = {
-            "position": _chunk_error(said.positions, wanted.positions, there),
-            "rotation": 0.2 * mean_where_present((said.rotations - wanted.rotations) ** 2, there),
-            "gripper": mean_where_present(
-                functional.binary_cross_entropy_with_logits(said.gripper, wanted.gripper, reduction="none"), there
-            ),
-            "target": 2.0 * _chunk_error(said.target, wanted.target, there),
-            "present": 0.2 * functional.binary_cross_entropy_with_logits(said.present, there),
-        }
+        parts = _decision_losses(said, wanted)
         for name, look in said.attention.items():
-            parts[f"look_{name}"] = 0.1 * pointing_loss(look, wanted.pixels[name], there)
+            parts[f"look_{name}"] = 0.1 * pointing_loss(look, wanted.pixels[name], wanted.present)
         if wanted.concepts:
             parts |= self._concept_losses(thoughts, wanted)
         return total(parts)
@@ -214,6 +238,19 @@ class CompositionalModel(VlaModel):
         return parts
 
 
+def _decision_losses(said: ModelOutput, wanted: ModelTarget) -> dict[str, Tensor]:
+    there = wanted.present
+    return {
+        "position": _chunk_error(said.positions, wanted.positions, there),
+        "rotation": 0.2 * mean_where_present((said.rotations - wanted.rotations) ** 2, there),
+        "gripper": mean_where_present(
+            functional.binary_cross_entropy_with_logits(said.gripper, wanted.gripper, reduction="none"), there
+        ),
+        "target": 2.0 * _chunk_error(said.target, wanted.target, there),
+        "present": 0.2 * functional.binary_cross_entropy_with_logits(said.present, there),
+    }
+
+
 def _word_losses(logits: Mapping[str, Tensor], concepts: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {
         f"word_{name}": 0.1 * functional.cross_entropy(logits[name].flatten(0, 1), classes.flatten())
@@ -226,72 +263,8 @@ class _Thoughts:
     """What an output was made from: logits of each concept, one view a camera, where the goal is (B, N, 3)."""
 
     logits: Mapping[str, Tensor]
-    views: Mapping[str, _View]
+    views: Mapping[str, View]
     place: Tensor
-
-
-@dataclass(frozen=True)
-class _View:
-    thing: Tensor  # (B, N, width): evidence, sharpness, place, what is there
-    goal: Tensor
-    free: Tensor  # (B, 2 * free_points)
-    thing_look: Tensor  # (B, N, h', w')
-    goal_look: Tensor
-    colour: Tensor  # (B, colours + 1, h'w') log probabilities
-    kind: Tensor
-
-
-class _Eye(nn.Module):
-    """One camera: convolutions, what is at every cell, and looks for thing and goal."""
-
-    def __init__(self, config: CompositionalConfig) -> None:
-        super().__init__()
-        c = config.channels
-        self.near = nn.Sequential(
-            nn.Conv2d(3, 24, 5, stride=2, padding=2), nn.ReLU(),
-            nn.Conv2d(24, 36, 3, stride=2, padding=1), nn.ReLU(),
-        )  # fmt: skip
-        self.trunk = nn.Sequential(
-            nn.Conv2d(36, c, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(c, c, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(c, c, 3, padding=2, dilation=2), nn.ReLU(),
-        )  # fmt: skip
-        self.colour = nn.Sequential(nn.Conv2d(36, 32, 1), nn.ReLU(), nn.Conv2d(32, config.colours + 1, 1))
-        self.kind = nn.Conv2d(c, config.kinds + 1, 1)
-        self.free = nn.Conv2d(c, config.free_points, 1)
-        self.keep = nn.Conv2d(c, c // 2, 1)
-        self.sharpen = nn.Parameter(torch.ones(2))
-
-    def forward(self, image: Tensor, chances: Mapping[str, Tensor]) -> _View:
-        near = self.near(image - 0.5)
-        seen = self.trunk(near)
-        size = seen.shape[-2:]
-        said = [self.colour(near), self.kind(seen), self.keep(seen), self.free(seen)]
-        with full_precision(image):
-            return self._view(*(values.flatten(2).to(self.sharpen.dtype) for values in said), chances, size)
-
-    def _view(
-        self, colour: Tensor, kind: Tensor, kept: Tensor, free: Tensor, chances: Mapping[str, Tensor],
-        size: tuple[int, int],
-    ) -> _View:  # fmt: skip
-        colour, kind = colour.log_softmax(dim=1), kind.log_softmax(dim=1)  # (B, classes + 1, h'w'); the last: none
-        free = expected_place(free.softmax(dim=-1), size)
-        thing, thing_look = self._look(colour, kind, kept, chances["colour"], chances["kind"], size)
-        goal_colour, goal_kind = chances["goal_colour"][..., :-1], chances["goal_kind"][..., :-1]
-        goal, goal_look = self._look(colour, kind, kept, goal_colour, goal_kind, size)
-        return _View(thing, goal, free.flatten(1), thing_look, goal_look, colour, kind)
-
-    def _look(
-        self, colour: Tensor, kind: Tensor, kept: Tensor, wanted_colour: Tensor, wanted_kind: Tensor,
-        size: tuple[int, int],
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Return features (B, N, width) of what is looked for, and the weights (B, N, h', w')."""
-        scores = self.sharpen[0] * (wanted_colour @ colour[:, :-1]) + self.sharpen[1] * (wanted_kind @ kind[:, :-1])
-        weights = scores.softmax(dim=-1)  # (B, N, h'w')
-        best = 0.1 * scores.amax(dim=-1, keepdim=True)
-        features = [best, weights.amax(dim=-1, keepdim=True), expected_place(weights, size),
-                    weights @ kept.transpose(1, 2)]  # fmt: skip
-        return torch.cat(features, dim=-1), weights.unflatten(-1, size)
 
 
 def _decided(logits: Tensor) -> Tensor:

@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from vla_ros.language.commands import Act, Command
 from vla_ros.language.lexicon import COLOURS, OBJECTS, RECEPTACLES
+from vla_ros.models.compositional import CONCEPTS
 from vla_ros.models.sentences import ACTS
 
 COLOUR_NAMES, KIND_NAMES = tuple(COLOURS), (*OBJECTS, *RECEPTACLES)
 """Classes in order; one more stands for "no goal"."""
-
-CONCEPTS = ("act", "colour", "kind", "goal_colour", "goal_kind")
 
 
 def concept_classes(command: Command) -> tuple[int, ...]:

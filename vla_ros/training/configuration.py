@@ -40,6 +40,25 @@ class DataSection:
 
 
 @dataclass(frozen=True)
+class DecidingSection:
+    """The half of a network that decides, trained on by itself once its eyes know what is where.
+
+    See `vla_ros.training.glances`; of the networks, `compositional` can be taught so.
+
+    Attributes:
+        steps: Updates after those of `loop`; 0: none.
+        batch: Recorded steps an update, with all commands about each.
+        variants: How often each picture is looked at, each time in another light.
+        learning_rate: Largest rate.
+    """
+
+    steps: int = 0
+    batch: int = 256
+    variants: int = 2
+    learning_rate: float = 1e-3
+
+
+@dataclass(frozen=True)
 class DaggerSection:
     """See `vla_ros.training.dagger`.
 
@@ -49,6 +68,7 @@ class DaggerSection:
         seed: First seed of the visits.
         decay: The expert drives in round i with chance decay ** i.
         steps: Updates after each round; parts of the network with an end of their own (`loop.parts`) stay as they are.
+            0: only what decides learns on (`deciding`).
     """
 
     rounds: int = 3
@@ -106,6 +126,7 @@ class TrainingConfig:
         anew: Parts of the network of `start_from` that begin with new weights, by the beginning of their parameters'
             names; the rest goes on from where it is.
         adaptation: Parameter-efficient fine-tuning.
+        deciding: What follows the training of the whole network.
         dagger: For that method.
         preferences: For that method.
     """
@@ -123,6 +144,7 @@ class TrainingConfig:
     anew: tuple[str, ...] = ()
     data: DataSection = field(default_factory=DataSection)
     adaptation: Adaptation = field(default_factory=Adaptation)
+    deciding: DecidingSection = field(default_factory=DecidingSection)
     dagger: DaggerSection = field(default_factory=DaggerSection)
     preferences: PreferenceSection = field(default_factory=PreferenceSection)
 
@@ -133,6 +155,10 @@ class TrainingConfig:
             raise VlaError(f"adaptation '{self.adaptation.method}' fine-tunes a policy: say which in start_from")
         if self.anew and (self.start_from is None or self.adaptation.method != "none"):
             raise VlaError(f"{list(self.anew)} begins anew: say in start_from what the rest is, and no adaptation")
+        if self.deciding.steps and (self.model != "compositional" or self.adaptation.method != "none"):
+            raise VlaError(f"deciding alone is taught to 'compositional' without adaptation, not to '{self.model}'")
+        if self.method == "dagger" and not (self.dagger.steps or self.deciding.steps):
+            raise VlaError("a round of DAgger would teach nothing: dagger.steps and deciding.steps are 0")
 
 
 def load_training_config(path: Path) -> TrainingConfig:
@@ -150,7 +176,7 @@ def load_training_config(path: Path) -> TrainingConfig:
     return _section(TrainingConfig, values, str(path))
 
 
-_SECTIONS = {"data": DataSection, "loop": LoopOptions, "adaptation": Adaptation, "dagger": DaggerSection,
+_SECTIONS = {"data": DataSection, "loop": LoopOptions, "adaptation": Adaptation, "deciding": DecidingSection, "dagger": DaggerSection,
              "preferences": PreferenceSection}  # fmt: skip
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,22 +49,35 @@ class PictureStore:
         self._file.close()
 
 
-def open_pictures(path: Path, count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return what a store has written, (count, height, width, 3), read-only.
+class StoredRows:
+    """Rows of one shape in several files, counted through all of them and read where they are needed."""
 
-    Raises:
-        VlaError: when the file does not hold so many.
-    """
-    if path.stat().st_size != count * size[0] * size[1] * 3:
-        raise VlaError(f"{path} has {path.stat().st_size} bytes, expected {count} pictures of {size}; remove it")
-    return np.memmap(path, np.uint8, "r", shape=(count, *size, 3))
+    def __init__(self, files: Sequence[tuple[Path, int]], shape: tuple[int, ...], kind: type[np.generic]) -> None:
+        """Open files of so many rows each, every row an array of `shape` and dtype `kind`.
+
+        Raises:
+            VlaError: when a file does not hold so many.
+        """
+        size = math.prod(shape) * np.dtype(kind).itemsize
+        for path, count in files:
+            if path.stat().st_size != count * size:
+                raise VlaError(f"{path} has {path.stat().st_size} bytes, expected {count} rows of {size}; remove it")
+        self._files = [np.memmap(path, kind, "r", shape=(count, *shape)) for path, count in files]
+        self._starts = np.cumsum([0, *(count for _, count in files)])
+
+    def __getitem__(self, index: NDArray[np.int64]) -> NDArray[Any]:
+        """Return the rows of these numbers, (rows, *shape)."""
+        where = np.searchsorted(self._starts, index, side="right") - 1
+        out = np.empty((len(index), *self._files[0].shape[1:]), self._files[0].dtype)
+        for number in np.unique(where):
+            mine = where == number
+            out[mine] = self._files[number][index[mine] - self._starts[number]]
+        return out
 
 
-def fingerprint(folders: Sequence[Path]) -> str:
-    """Return a short name for what lies in folders of episodes: their files, sizes and times."""
-    files = [
-        (str(f), f.stat().st_size, f.stat().st_mtime_ns) for folder in folders for f in sorted(folder.glob("*.npz"))
-    ]
+def fingerprint(folder: Path) -> str:
+    """Return a short name for what lies in a folder of episodes: its files, their sizes and times."""
+    files = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(folder.glob("*.npz"))]
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
 
 

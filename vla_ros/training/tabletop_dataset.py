@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from vla_ros.language.tokenizer import WordTokenizer, split_words
 from vla_ros.models.contract import ModelInput, ModelTarget
 from vla_ros.training.concepts import concept_columns
 from vla_ros.training.dataset import Statistics, one_specification, recorded_states, state_statistics
-from vla_ros.training.pictures import PictureStore, fingerprint, open_pictures, varied
+from vla_ros.training.pictures import PictureStore, StoredRows, fingerprint, varied
 from vla_ros.training.word_vectors import colour_of
 
 SENTENCE_LENGTH = 16
@@ -30,6 +30,9 @@ SENTENCE_LENGTH = 16
 
 FILLERS = 300
 """Words that say nothing here, drawn once from the vocabulary."""
+
+NOTE = "complete.json"
+"""Written when a folder's pictures are whole."""
 
 MOST_COMMANDS = 8
 """Commands that a recorded state can be labelled for."""
@@ -106,10 +109,11 @@ class TabletopDataset:
         episode_of: list[int] = []
         keys = ["actions", "target", "goal", "asked", *(f"pixel_{c}" for c in self.cameras),
                 *(f"pixel_goal_{c}" for c in self.cameras)]  # fmt: skip
-        place = cache / fingerprint(folders)
-        note = place / "complete.json"
-        stores = {} if note.exists() else {c: PictureStore(place / f"{c}.rgb") for c in self.cameras}
-        for folder in folders:
+        self.places, self.counts = [cache / fingerprint(folder) for folder in folders], []
+        for folder, place in zip(folders, self.places, strict=True):
+            before = len(episode_of)
+            known = _sizes(place)  # pictures are kept by folder: DAgger adds one a round
+            stores = {c: PictureStore(place / f"{c}.rgb") for c in self.cameras if c not in known}
             for episode in read_episodes(folder):
                 for key in keys:
                     values = episode.arrays[key]
@@ -119,46 +123,68 @@ class TabletopDataset:
                 episode_of += [len(tables) - 1] * len(episode)
                 for camera, store in stores.items():
                     store.append(episode.arrays[f"image_{camera}"])
+            self.counts.append(len(episode_of) - before)
+            for store in stores.values():
+                store.close()
+            if stores:
+                known |= {c: store.size for c, store in stores.items() if store.size is not None}
+                (place / NOTE).write_text(json.dumps(known), encoding="utf-8")
         if not tables:
             raise VlaError(f"no episodes in {[str(f) for f in folders]}; collect some with 'vla-ros collect'")
-        for store in stores.values():
-            store.close()
-        if stores:
-            note.write_text(json.dumps({c: store.size for c, store in stores.items()}), encoding="utf-8")
-        sizes = json.loads(note.read_text(encoding="utf-8"))
         self.episodes, self.count = len(tables), len(episode_of)
         self._tables, self._episode_of = tables, np.array(episode_of)
         self._goal_kinds = {command.goal[1] for commands, _ in tables for command in commands if command.goal}
         self._rows = {key: np.concatenate(parts) for key, parts in rows.items()}
-        self._pictures = {c: open_pictures(place / f"{c}.rgb", self.count, tuple(sizes[c])) for c in self.cameras}
+        self.pictures = {c: self._open(c) for c in self.cameras}
+
+    def _open(self, camera: str) -> StoredRows:
+        sizes = {_sizes(place)[camera] for place, count in zip(self.places, self.counts, strict=True) if count}
+        if len(sizes) != 1:
+            raise VlaError(f"pictures of '{camera}' have sizes {sorted(sizes)}: one camera has one size")
+        files = [(p / f"{camera}.rgb", n) for p, n in zip(self.places, self.counts, strict=True) if n]
+        return StoredRows(files, (*sizes.pop(), 3), np.uint8)
 
     def rows(self, generators: Sequence[np.random.Generator]) -> tuple[ModelInput, ModelTarget]:
         """Return one step a generator: the command that was pursued, others, and one about what is not there."""
         index = np.array([int(rng.integers(self.count)) for rng in generators])
         chosen = [self._choose(step, rng) for step, rng in zip(index, generators, strict=True)]
         commands = [
-            [*(self._tables[self._episode_of[step]][0][k] for k in columns), self._absent(step, rng)]
+            [*(self.commands(step)[k] for k in columns), self.absent(step, rng)]
             for step, columns, rng in zip(index, chosen, generators, strict=True)
         ]
         tokens = np.stack([
             [self._tokens(command, rng) for command in scene] for scene, rng in zip(commands, generators, strict=True)
         ])  # fmt: skip
-        present = np.ones(tokens.shape[:2], np.float32)
-        present[:, -1] = 0.0
+        given = ModelInput(
+            images={c: varied(self.pictures[c][index], generators) for c in self.cameras},
+            state=self.states(index),
+            tokens=torch.from_numpy(tokens),
+        )
+        concepts = {name: torch.from_numpy(values) for name, values in concept_columns(commands).items()}
+        return given, self.targets(index, np.array(chosen), concepts)
+
+    def states(self, index: NDArray[np.int64]) -> torch.Tensor:
+        """Return the normalised state (B, S) of steps."""
+        return _tensor(self.statistics.state.normalise(self._rows["state"][index]))
+
+    def targets(
+        self, index: NDArray[np.int64], columns: NDArray[np.int64], concepts: Mapping[str, torch.Tensor]
+    ) -> ModelTarget:
+        """Return what should be said in steps (B,) about the commands of `columns` (B, N), and one that is in vain.
+
+        `concepts` (B, N + 1) are those of all of them.
+        """
 
         def column(key: str) -> NDArray[np.float32]:
-            """Rows (B, N, ...) of the chosen commands; that of the absent one is masked by `present`."""
-            values = self._rows[key][index[:, None], np.array(chosen)]
+            """Rows (B, N + 1, ...); that of the command in vain, the last, is masked by `present`."""
+            values = self._rows[key][index[:, None], columns]
             return np.concatenate([values, values[:, :1]], axis=1)
 
         actions, statistics = column("actions"), self.statistics
+        present = np.ones(actions.shape[:2], np.float32)
+        present[:, -1] = 0.0
         place = Normaliser(statistics.state.mean[:3], statistics.state.deviation[:3])
-        given = ModelInput(
-            images={c: varied(self._pictures[c][index], generators) for c in self.cameras},
-            state=_tensor(statistics.state.normalise(self._rows["state"][index])),
-            tokens=torch.from_numpy(tokens),
-        )
-        return given, ModelTarget(
+        return ModelTarget(
             positions=_tensor(statistics.position.normalise(actions[..., :3])),
             rotations=_tensor(statistics.rotation.normalise(actions[..., 3:6])),
             gripper=_tensor(actions[..., 6]),
@@ -167,8 +193,12 @@ class TabletopDataset:
             pixels={c: _tensor(column(f"pixel_{c}")) for c in self.cameras},
             goal=_tensor(place.normalise(column("goal"))),
             goal_pixels={c: _tensor(column(f"pixel_goal_{c}")) for c in self.cameras},
-            concepts={name: torch.from_numpy(values) for name, values in concept_columns(commands).items()},
+            concepts=concepts,
         )
+
+    def commands(self, step: int) -> tuple[Command, ...]:
+        """Return what a step is labelled for, in the order of its columns."""
+        return self._tables[self._episode_of[step]][0]
 
     def _choose(self, step: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return the columns of `sentences` different commands, the one that was pursued first."""
@@ -177,7 +207,7 @@ class TabletopDataset:
         others = [k for k in rng.permutation(count) if k != asked]
         return np.array([asked, *others[: self.sentences - 1]])
 
-    def _absent(self, step: int, rng: np.random.Generator) -> Command:
+    def absent(self, step: int, rng: np.random.Generator) -> Command:
         """Return a command of the episode with one of its things replaced by one that is not on the table."""
         commands, things = self._tables[self._episode_of[step]]
         like = commands[int(rng.integers(len(commands)))]
@@ -202,6 +232,14 @@ class TabletopDataset:
 
     def _filler(self, rng: np.random.Generator) -> str:
         return self._fillers[int(rng.integers(len(self._fillers)))]
+
+
+def _sizes(place: Path) -> dict[str, tuple[int, int]]:
+    """Return (height, width) of the pictures that lie whole in a folder of the cache, by camera."""
+    note = place / NOTE
+    if not note.exists():
+        return {}
+    return {camera: (size[0], size[1]) for camera, size in json.loads(note.read_text(encoding="utf-8")).items()}
 
 
 def trainable_pairs(held_out: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
