@@ -24,8 +24,10 @@ from vla_ros.sim.perturbations import (
     training_variation,
 )
 from vla_ros.sim.tabletop import TabletopCell
-from vla_ros.sim.tabletop_collection import TabletopCollector, choose_commands, possible_commands
+from vla_ros.sim.tabletop_collection import LOOKS, TabletopCollector, choose_commands, possible_commands
 from vla_ros.sim.tabletop_expert import LET_GO, LET_GO_STACK, Situation, plan_command
+from vla_ros.sim.tabletop_model import DISTRACTORS
+from vla_ros.sim.tabletop_patterns import draw_pattern
 from vla_ros.sim.tabletop_scene import COLOURS, DIRECTION_VECTORS, HELD_OUT_PAIRS
 from vla_ros.sim.worlds import find_world
 from vla_ros.types import Pose
@@ -243,6 +245,22 @@ def test_a_closed_hand_that_touches_a_thing_with_both_fingers_pushes_on(directio
     assert steps.min() > 0.01
 
 
+@pytest.mark.parametrize("opening", [0.0, 0.021, 0.042, 0.06, 0.08])
+@pytest.mark.parametrize("held", ["target", "other", ""])
+def test_above_the_things_the_hand_that_is_to_push_closes(held: str, opening: float) -> None:
+    """Else half-open fingers mean two things up there, and what learns from it opens and closes for ever."""
+    command = Command(Act.PUSH, ("red", "cube"), None, "left")
+    tool = np.array([0.5, 0.0, 0.09])
+    thing = tool if held == "target" else np.array([0.5, 0.06, 0.021])
+    situation = Situation(command, tool, opening, thing, held == "target", held == "other")
+    plan = plan_command(situation, 16, 0.1, 0.08, 0.2)
+    assert plan.openings is not None and plan.openings[0] == 0.0
+    if held and opening > 0.02:  # what it holds is put down, not dropped
+        low = plan.positions[:, 2] < 0.07
+        assert low.any() and plan.positions[0, 2] < 0.09 and (plan.openings[: int(low.argmax())] == 0.0).all()
+        assert plan.openings.max() == 0.08
+
+
 @pytest.mark.parametrize(("aside", "above"), [(0.0, 0.05), (0.012, 0.0), (0.015, 0.015), (0.03, 0.005), (0.05, 0.06)])
 @pytest.mark.parametrize("goal", [("blue", "plate"), ("blue", "bowl"), ("blue", "disc")])
 def test_near_its_goal_a_held_thing_is_let_go_soon(aside: float, above: float, goal: tuple[str, str]) -> None:
@@ -305,6 +323,37 @@ def test_every_pattern_and_distractor_is_in_the_model(cell: TabletopCell) -> Non
         assert cell.model.material(name).id >= 0
     for name in (*HELD_OUT_DISTRACTORS, *TRAINING_DISTRACTORS):
         assert cell.model.body(name).id >= 0
+
+
+def test_drawn_patterns_differ_and_repeat() -> None:
+    drawn = [draw_pattern(np.random.default_rng(seed)) for seed in range(12)]
+    assert all(one.shape == (128, 128, 3) and one.dtype == np.uint8 for one in drawn)
+    assert len({one.tobytes() for one in drawn}) == 12
+    assert all(one.std(axis=(0, 1)).max() > 2.0 for one in drawn)  # no plain surface
+    np.testing.assert_array_equal(drawn[3], draw_pattern(np.random.default_rng(3)))
+
+
+def test_a_scene_that_looks_otherwise_is_the_same_scene(cell: TabletopCell) -> None:
+    cell.perturbation = Perturbation(distractors=TRAINING_DISTRACTORS[:1])
+    cell.reset(4)
+    before, shown = cell.render("front"), cell.data.qpos.copy()
+    aside = cell.project("front", cell.thing_position(cell.command_wanted.thing))
+    cell.look_otherwise(np.random.default_rng(0), Perturbation(table=("table_drawn_3",), camera_shift=0.02))
+    after = cell.render("front")
+    np.testing.assert_array_equal(cell.data.qpos, shown)
+    assert np.abs(after.astype(int) - before).mean() > 5.0
+    assert cell.project("front", cell.thing_position(cell.command_wanted.thing)) != aside  # the camera has moved
+    assert cell.perturbation.distractors == TRAINING_DISTRACTORS[:1]
+    colour = np.array(DISTRACTORS[TRAINING_DISTRACTORS[0]][2][:3])
+    assert cell.model.geom(TRAINING_DISTRACTORS[0]).rgba[:3] == pytest.approx(colour)
+
+
+def test_scenes_that_vary_look_otherwise_every_few_steps(contract: RobotContract) -> None:
+    options = CollectionOptions(max_steps=3 * LOOKS, disturbance=0.0, switch=0.0, varied_from=100)
+    for seed, varies in ((99, False), (100, True)):
+        pictures = TabletopCollector(contract, options).collect(seed).arrays["image_front"].astype(int)
+        change = np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2, 3))  # the arm moves, and little else
+        assert (change[LOOKS - 1 :: LOOKS].max() > 5.0 * np.median(change)) == varies
 
 
 def test_only_seeds_from_the_given_one_on_vary() -> None:

@@ -176,8 +176,10 @@ def load_training_config(path: Path) -> TrainingConfig:
     return _section(TrainingConfig, values, str(path))
 
 
-_SECTIONS = {"data": DataSection, "loop": LoopOptions, "adaptation": Adaptation, "deciding": DecidingSection, "dagger": DaggerSection,
-             "preferences": PreferenceSection}  # fmt: skip
+_SECTIONS = {
+    "data": DataSection, "loop": LoopOptions, "adaptation": Adaptation, "deciding": DecidingSection,
+    "dagger": DaggerSection, "preferences": PreferenceSection,
+}  # fmt: skip
 
 
 def _section(kind: type[_Section], values: Mapping[str, Any], where: str) -> _Section:

@@ -10,6 +10,7 @@ from vla_ros.data.episodes import EpisodeWriter
 from vla_ros.robot.contract import load_contract
 from vla_ros.sim.collection import CollectionOptions, Collector
 from vla_ros.sim.scene import COLOURS, SHAPES
+from vla_ros.sim.tabletop_collection import TabletopCollector
 from vla_ros.sim.tasks import PICK_TEMPLATES
 from vla_ros.training.dataset import PickDataset
 
@@ -30,3 +31,22 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def dataset(recorded: Path) -> PickDataset:
     return PickDataset([recorded], ["front", "wrist"], PICK_TEMPLATES, KINDS)
+
+
+def _collect_tabletop(folder: Path, seeds: tuple[int, ...]) -> Path:
+    contract = load_contract("panda")
+    writer = EpisodeWriter(folder, contract.action, {})
+    collector = TabletopCollector(contract, CollectionOptions(max_steps=12, switch=0.0))
+    for seed in seeds:
+        writer.write(collector.collect(seed))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tabletop_recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _collect_tabletop(tmp_path_factory.mktemp("tabletop"), (1, 2, 3, 6))
+
+
+@pytest.fixture(scope="session")
+def tabletop_later(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _collect_tabletop(tmp_path_factory.mktemp("tabletop_later"), (7,))

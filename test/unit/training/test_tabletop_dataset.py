@@ -8,39 +8,27 @@ import numpy as np
 import pytest
 import torch
 
-from vla_ros.data.episodes import EpisodeWriter
 from vla_ros.errors import VlaError
 from vla_ros.language.commands import Command
 from vla_ros.language.phrasing import held_out_words, taught_words
-from vla_ros.robot.contract import load_contract
-from vla_ros.sim.collection import CollectionOptions
-from vla_ros.sim.tabletop_collection import TabletopCollector
 from vla_ros.sim.tabletop_scene import HELD_OUT_PAIRS
 from vla_ros.training.concepts import COLOUR_NAMES, KIND_NAMES
 from vla_ros.training.source import SeededBatches
 from vla_ros.training.tabletop_dataset import TabletopDataset, Wordiness, trainable_pairs
 
-CONTRACT = load_contract("panda")
 WORDS = sorted({*taught_words(), *held_out_words(), "walrus", "hurry", "seven"})
+PAIRS = trainable_pairs(HELD_OUT_PAIRS)
+
+
+def _dataset(tabletop_recorded: Path, cache: Path, **options: object) -> TabletopDataset:
+    return TabletopDataset(
+        [tabletop_recorded], ["front", "wrist"], WORDS, trainable_pairs(HELD_OUT_PAIRS), cache, **options
+    )
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tabletop")
-    writer = EpisodeWriter(folder, CONTRACT.action, {})
-    collector = TabletopCollector(CONTRACT, CollectionOptions(max_steps=12, switch=0.0))
-    for seed in (1, 2, 3, 6):
-        writer.write(collector.collect(seed))
-    return folder
-
-
-def _dataset(recorded: Path, cache: Path, **options: object) -> TabletopDataset:
-    return TabletopDataset([recorded], ["front", "wrist"], WORDS, trainable_pairs(HELD_OUT_PAIRS), cache, **options)
-
-
-@pytest.fixture(scope="module")
-def dataset(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> TabletopDataset:
-    return _dataset(recorded, tmp_path_factory.mktemp("cache"))
+def dataset(tabletop_recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> TabletopDataset:
+    return _dataset(tabletop_recorded, tmp_path_factory.mktemp("cache"))
 
 
 def test_a_batch_has_its_shapes_and_its_absent_command(dataset: TabletopDataset) -> None:
@@ -63,7 +51,7 @@ def test_shares_make_the_whole_and_pictures_come_from_their_step(dataset: Tablet
     assert torch.equal(given.images["wrist"], torch.cat([g.images["wrist"] for g, _ in parts]))
     assert torch.equal(wanted.positions, torch.cat([w.positions for _, w in parts]))
     rng = np.random.default_rng([0, 3, 0])
-    picture = dataset._pictures["front"][int(rng.integers(dataset.count))].astype(np.float32) / 255.0
+    picture = dataset.pictures["front"][np.array([rng.integers(dataset.count)])][0].astype(np.float32) / 255.0
     seen = given.images["front"][0].permute(1, 2, 0).numpy()
     assert np.corrcoef(picture.ravel(), seen.ravel())[0, 1] > 0.97
 
@@ -85,12 +73,12 @@ def test_what_is_asked_for_in_vain_is_not_there(dataset: TabletopDataset) -> Non
     rng = np.random.default_rng(0)
     for step in np.repeat(np.arange(0, dataset.count, 6), 50):  # many draws: most pairs lie on no table
         things = dataset._tables[dataset._episode_of[step]][1]
-        command = dataset._absent(step, rng)
+        command = dataset.absent(step, rng)
         named = {name for name in (command.name, command.goal_name) if name}
         assert not named <= set(things)
 
 
-def test_labels_belong_to_their_command(dataset: TabletopDataset, recorded: Path) -> None:
+def test_labels_belong_to_their_command(dataset: TabletopDataset, tabletop_recorded: Path) -> None:
     """The normalised chunk of the pursued command, brought back, is the one that was recorded."""
     given, wanted = SeededBatches(dataset, 6, 2).batch(0, 0, 1)
     for row in range(6):
@@ -103,9 +91,9 @@ def test_labels_belong_to_their_command(dataset: TabletopDataset, recorded: Path
     assert bool((given.tokens[:, 0] != 0).any())
 
 
-def test_sentences_are_roughened_only_by_words_that_say_nothing(recorded: Path, tmp_path: Path) -> None:
-    rough = _dataset(recorded, tmp_path, wordiness=Wordiness(other_verb=1.0, filler=1.0))
-    plain = _dataset(recorded, tmp_path, wordiness=Wordiness(other_verb=0.0, filler=0.0))
+def test_sentences_are_roughened_only_by_words_that_say_nothing(tabletop_recorded: Path, tmp_path: Path) -> None:
+    rough = _dataset(tabletop_recorded, tmp_path, wordiness=Wordiness(other_verb=1.0, filler=1.0))
+    plain = _dataset(tabletop_recorded, tmp_path, wordiness=Wordiness(other_verb=0.0, filler=0.0))
     command = Command.from_key("pick|blue cube||")
     rng = np.random.default_rng(0)
     fillers = {WORDS.index(word) + 2 for word in ("walrus", "hurry", "seven")}
@@ -114,22 +102,40 @@ def test_sentences_are_roughened_only_by_words_that_say_nothing(recorded: Path, 
         assert not fillers & set(plain._tokens(command, rng).tolist())
 
 
-def test_pictures_are_kept_once_and_again_when_the_data_grows(recorded: Path, tmp_path: Path) -> None:
-    first = _dataset(recorded, tmp_path)
+def test_pictures_are_kept_once_and_again_when_the_data_grows(tabletop_recorded: Path, tmp_path: Path) -> None:
+    first = _dataset(tabletop_recorded, tmp_path)
     (place,) = tmp_path.iterdir()
     stamp = (place / "front.rgb").stat().st_mtime_ns
-    again = _dataset(recorded, tmp_path)
+    again = _dataset(tabletop_recorded, tmp_path)
     assert (place / "front.rgb").stat().st_mtime_ns == stamp
-    np.testing.assert_array_equal(first._pictures["wrist"], again._pictures["wrist"])
+    every = np.arange(first.count)
+    np.testing.assert_array_equal(first.pictures["wrist"][every], again.pictures["wrist"][every])
     (place / "front.rgb").write_bytes(b"short")
     with pytest.raises(VlaError, match="5 bytes"):
-        _dataset(recorded, tmp_path)
+        _dataset(tabletop_recorded, tmp_path)
 
 
-def test_missing_words_and_empty_folders_are_named(recorded: Path, tmp_path: Path) -> None:
+def test_a_second_folder_leaves_the_pictures_of_the_first_alone(
+    tabletop_recorded: Path, tabletop_later: Path, dataset: TabletopDataset, tmp_path: Path
+) -> None:
+    _dataset(tabletop_recorded, tmp_path)
+    (place,) = tmp_path.iterdir()
+    stamp = (place / "front.rgb").stat().st_mtime_ns
+    both = TabletopDataset(
+        [tabletop_recorded, tabletop_later], ["front", "wrist"], WORDS, trainable_pairs(HELD_OUT_PAIRS), tmp_path
+    )
+    assert (place / "front.rgb").stat().st_mtime_ns == stamp and len(list(tmp_path.iterdir())) == 2
+    assert both.counts == [dataset.count, both.count - dataset.count]
+    last = np.array([both.count - 1, 0])  # of the second folder, and of the first
+    alone = _dataset(tabletop_later, tmp_path).pictures["front"][np.array([both.counts[1] - 1])]
+    np.testing.assert_array_equal(both.pictures["front"][last][:1], alone)
+    np.testing.assert_array_equal(both.pictures["front"][last][1:], dataset.pictures["front"][last[1:]])
+
+
+def test_missing_words_and_empty_folders_are_named(tabletop_recorded: Path, tmp_path: Path) -> None:
     with pytest.raises(VlaError, match=r"lacks the taught words \['a', 'and'"):
-        TabletopDataset([recorded], ["front"], ["cube"], [], tmp_path)
+        TabletopDataset([tabletop_recorded], ["front"], ["cube"], [], tmp_path)
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "meta.json").write_text((recorded / "meta.json").read_text())
+    (tmp_path / "empty" / "meta.json").write_text((tabletop_recorded / "meta.json").read_text())
     with pytest.raises(VlaError, match="no episodes"):
         _dataset(tmp_path / "empty", tmp_path / "cache")
