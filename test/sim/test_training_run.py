@@ -9,12 +9,20 @@ import numpy as np
 import pytest
 import torch
 
+from vla_ros.cli import training_run
 from vla_ros.cli.training_run import Curve, Training
 from vla_ros.data.episodes import read_episodes
 from vla_ros.errors import VlaError
 from vla_ros.models.checkpoint import load_checkpoint
-from vla_ros.training.configuration import DaggerSection, DataSection, PreferenceSection, TrainingConfig
-from vla_ros.training.loop import LoopOptions, TrainingRecord
+from vla_ros.training.configuration import (
+    DaggerSection,
+    DataSection,
+    DecidingSection,
+    PreferenceSection,
+    TrainingConfig,
+)
+from vla_ros.training.loop import TrainingRecord
+from vla_ros.training.loop_options import LoopOptions
 
 CPU = torch.device("cpu")
 
@@ -76,6 +84,31 @@ def test_dagger_visits_with_the_learner_and_learns_from_all(demonstrations: Path
     assert figures["episodes"] == 4 and (tmp_path / "round_0").exists()
     assert torch.equal(_weights(tmp_path), _weights(tmp_path / "round_1"))
     assert not torch.equal(_weights(tmp_path), _weights(tmp_path / "round_0"))
+
+
+def test_what_decides_learns_on_alone_also_from_visits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the whole network, and after each visit; the eyes stay what the whole training made them."""
+    monkeypatch.setattr(training_run, "common_words", list)  # thousands take long to describe
+    config = TrainingConfig(
+        LoopOptions(steps=3, warm_up=1, report_every=1), world="tabletop", model="compositional", out=tmp_path / "out",
+        batch=4, method="dagger", model_options={"channels": 8, "hidden": 16},
+        data=DataSection((tmp_path / "data",), episodes=1, seed=10, cache=tmp_path / "cache"),
+        deciding=DecidingSection(5, 4, 1), dagger=DaggerSection(1, 1, 50, 0.5, 0),
+    )  # fmt: skip
+    figures = _run(config)
+    assert figures["episodes"] == 2
+    whole, first, last = (
+        dict(load_checkpoint(tmp_path / "out" / name, CPU)[0].named_parameters())
+        for name in ("round_0/whole", "round_0", "round_1")
+    )
+    assert not (tmp_path / "out" / "round_1" / "whole").exists()
+    for name, weights in whole.items():
+        stays = name.split(".")[0] in ("eyes", "reader")
+        assert torch.equal(weights, first[name]) == torch.equal(first[name], last[name]) == stays, name
+    assert load_checkpoint(tmp_path / "out", CPU)[1].training["deciding_updates"] == 5
+    before = _weights(tmp_path / "out")
+    _run(config)  # there is nothing left to do
+    assert torch.equal(_weights(tmp_path / "out"), before)
 
 
 def test_preferences_improve_a_copy_and_keep_what_the_clips_do_not_say(demonstrations: Path, tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ from vla_ros.training.dagger import DaggerRound, run_dagger, schedule
 from vla_ros.training.dataset import PickDataset
 from vla_ros.training.deciding import DecidingOptions, train_deciding
 from vla_ros.training.experience import ExperienceBatches
-from vla_ros.training.loop import LoopOptions, TrainingLoop, TrainingRecord
+from vla_ros.training.loop import TrainingLoop, TrainingRecord
+from vla_ros.training.loop_options import LoopOptions
 from vla_ros.training.preferences import PolicyGradient, advantages, cut_clips, step_features
 from vla_ros.training.rewards import PairBatches, RewardModel, preference_loss
 from vla_ros.training.tabletop_dataset import TabletopDataset, trainable_pairs

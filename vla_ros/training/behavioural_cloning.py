@@ -22,7 +22,8 @@ from vla_ros.models.published import load_published
 from vla_ros.robot.contract import RobotContract
 from vla_ros.training.adaptation import Adaptation, adapt, merge_lora
 from vla_ros.training.dataset import Statistics
-from vla_ros.training.loop import LoopOptions, Objective, TrainingLoop, TrainingRecord, belongs, has_state
+from vla_ros.training.loop import Objective, TrainingLoop, TrainingRecord, has_state
+from vla_ros.training.loop_options import LoopOptions, belongs
 from vla_ros.training.source import SeededBatches
 from vla_ros.training.word_vectors import describe_words
 

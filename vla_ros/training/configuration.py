@@ -13,7 +13,7 @@ import yaml
 
 from vla_ros.errors import VlaError
 from vla_ros.training.adaptation import Adaptation
-from vla_ros.training.loop import LoopOptions, PartOptions
+from vla_ros.training.loop_options import LoopOptions, PartOptions
 
 METHODS = ("cloning", "dagger", "preferences")
 

@@ -15,7 +15,8 @@ from vla_ros.models.checkpoint import load_checkpoint, save_checkpoint
 from vla_ros.models.compositional import CompositionalModel
 from vla_ros.training.dataset import Statistics
 from vla_ros.training.glances import GlanceDataset, decide
-from vla_ros.training.loop import LoopOptions, PartOptions, TrainingLoop, TrainingRecord
+from vla_ros.training.loop import TrainingLoop, TrainingRecord
+from vla_ros.training.loop_options import LoopOptions, PartOptions
 from vla_ros.training.source import SeededBatches
 from vla_ros.training.tabletop_dataset import TabletopDataset
 

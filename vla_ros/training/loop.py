@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,11 +27,9 @@ from tqdm import tqdm
 from vla_ros.errors import VlaError
 from vla_ros.models.contract import ModelInput, ModelTarget, VlaModel
 from vla_ros.training.activations import checkpoint_activations
+from vla_ros.training.loop_options import LoopOptions, belongs
 
 STATE_FILE = "training_state.pt"
-
-SCHEDULES = ("cosine", "constant")
-PRECISIONS = ("no", "bf16", "fp16")
 
 FLOOR = 0.01
 """Share of the learning rate that the cosine ends at."""
@@ -49,78 +47,6 @@ class BatchSource(Protocol):
     def batch(self, update: int, part: int, parts: int) -> Batch:
         """Return the `part`-th of `parts` equal shares of the batch of update number `update`: always the same."""
         ...
-
-
-@dataclass(frozen=True)
-class PartOptions:
-    """How a part of a network is trained that is not trained as the rest is.
-
-    Attributes:
-        steps: Updates after which it stays as it is; its rate falls until then. 0: it is not trained.
-        weight_decay: Of AdamW, for this part.
-    """
-
-    steps: int
-    weight_decay: float = 1e-4
-
-    def __post_init__(self) -> None:
-        if self.steps < 0 or not self.weight_decay >= 0.0:
-            raise VlaError(f"a part has steps {self.steps} and weight_decay {self.weight_decay}: expected 0 or more")
-
-
-@dataclass(frozen=True)
-class LoopOptions:
-    """How long, how fast, in how many pieces.
-
-    Attributes:
-        steps: Updates in all, those before a resume included.
-        learning_rate: Largest rate, reached after `warm_up` updates.
-        warm_up: Updates until then.
-        schedule: "cosine": down to a hundredth at the end; "constant".
-        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
-        clip: Largest norm of the gradient.
-        average: Decay of the exponential average of the weights.
-        save_every: Updates between two saved states.
-        report_every: Updates between two reports.
-        accumulate: Shares of a batch that a process works on one after the other.
-        precision: "no", "bf16" or "fp16": what activations are computed in.
-        checkpointing: Compute activations again in the backward pass instead of keeping them.
-        seed: Of the random numbers of the networks.
-        tensorboard: Write the curves for TensorBoard, beside the checkpoint.
-        workers: Processes that draw batches in advance; 0: they are drawn when they are needed.
-        parts: Parts that are trained otherwise, by the beginning of their parameters' names.
-    """
-
-    steps: int
-    learning_rate: float = 1e-3
-    warm_up: int = 200
-    schedule: str = "cosine"
-    weight_decay: float = 1e-4
-    clip: float = 1.0
-    average: float = 0.998
-    save_every: int = 500
-    report_every: int = 50
-    accumulate: int = 1
-    precision: str = "no"
-    checkpointing: bool = False
-    seed: int = 0
-    tensorboard: bool = False
-    workers: int = 0
-    parts: Mapping[str, PartOptions] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
-            if getattr(self, name) not in known:
-                raise VlaError(f"{name} is '{getattr(self, name)}', expected one of {known}")
-        low = {"steps": 1, "warm_up": 0, "save_every": 1, "report_every": 1, "accumulate": 1, "workers": 0}
-        for name, least in low.items():
-            if getattr(self, name) < least:
-                raise VlaError(f"{name} is {getattr(self, name)}, expected at least {least}")
-        if not (self.learning_rate > 0.0 and self.clip > 0.0 and 0.0 <= self.average < 1.0):
-            raise VlaError(
-                f"learning_rate {self.learning_rate}, clip {self.clip}, average {self.average}: expected positive "
-                "numbers, and an average below 1"
-            )
 
 
 @dataclass(frozen=True)
@@ -359,11 +285,6 @@ class TrainingLoop:
                 "remove it, or give another folder"
             ) from error
         return True
-
-
-def belongs(name: str, part: str) -> bool:
-    """Say whether a parameter's name is that of a part, or lies in it."""
-    return name == part or name.startswith(f"{part}.")
 
 
 class _Shares(Dataset[Any]):

@@ -16,7 +16,7 @@ from vla_ros.robot.contract import load_contract
 from vla_ros.training.adaptation import Adaptation, adapt, merge_lora
 from vla_ros.training.behavioural_cloning import CloningOptions, train_policy
 from vla_ros.training.dataset import PickDataset
-from vla_ros.training.loop import LoopOptions
+from vla_ros.training.loop_options import LoopOptions
 
 CPU = torch.device("cpu")
 CONTRACT = load_contract("panda")

@@ -21,7 +21,8 @@ from vla_ros.sim.cell import Cell
 from vla_ros.sim.collection import policy_images
 from vla_ros.training.behavioural_cloning import CloningOptions, train_policy
 from vla_ros.training.dataset import PickDataset
-from vla_ros.training.loop import LoopOptions, TrainingLoop
+from vla_ros.training.loop import TrainingLoop
+from vla_ros.training.loop_options import LoopOptions
 from vla_ros.training.source import SeededBatches
 from vla_ros.types import Instruction, Observation
 

@@ -21,7 +21,7 @@ from vla_ros.training.behavioural_cloning import make_bundle
 from vla_ros.training.concepts import COLOUR_NAMES, KIND_NAMES
 from vla_ros.training.deciding import DecidingOptions, train_deciding
 from vla_ros.training.glances import ASKED, GlanceDataset
-from vla_ros.training.loop import LoopOptions
+from vla_ros.training.loop_options import LoopOptions
 from vla_ros.training.pictures import varied
 from vla_ros.training.source import SeededBatches
 from vla_ros.training.tabletop_dataset import TabletopDataset, trainable_pairs

@@ -16,7 +16,8 @@ from vla_ros.errors import VlaError
 from vla_ros.models.build import build_model
 from vla_ros.models.contract import ModelInput, ModelTarget
 from vla_ros.training.activations import checkpoint_activations
-from vla_ros.training.loop import LoopOptions, PartOptions, TrainingLoop, TrainingRecord, belongs
+from vla_ros.training.loop import TrainingLoop, TrainingRecord
+from vla_ros.training.loop_options import LoopOptions, PartOptions, belongs
 from vla_ros.training.source import SeededBatches
 
 CPU = torch.device("cpu")

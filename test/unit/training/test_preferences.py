@@ -11,7 +11,8 @@ from torch import nn
 
 from vla_ros.errors import VlaError
 from vla_ros.models.contract import ModelInput, ModelOutput
-from vla_ros.training.loop import LoopOptions, TrainingLoop
+from vla_ros.training.loop import TrainingLoop
+from vla_ros.training.loop_options import LoopOptions
 from vla_ros.training.preferences import Experience, PolicyGradient, advantages, cut_clips
 from vla_ros.training.rewards import Comparison, PairBatches, RewardModel, preference_loss
 
