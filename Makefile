@@ -24,11 +24,13 @@ build:  ## the same, and build the messages again
 demo: setup  ## run the demo (DEMO_ARGS="--help" lists its options)
 	@$(BIN)/vla-ros demo $(DEMO_ARGS)
 
-# Unit tests first, on all processors. The others run real processes against real clocks, one after the other; a busy
-# machine may starve one, so a failure there gets two more tries. Code 5: nothing was selected.
+# First what knows no clock, on all processors: a file is one process's, or each would train the same networks, and they go
+# in this order, for the last files are short ones. The others run real processes against real clocks, one after the other;
+# a busy machine may starve one, so a failure there gets two more tries. Code 5: nothing was selected.
 test: setup  ## run the tests (PYTEST_ARGS="-k safety" selects)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 test/unit $(PYTEST_ARGS); unit=$$?; \
-	$(BIN)/python -m pytest --reruns 2 test/sim test/launch test/nodes $(PYTEST_ARGS); rest=$$?; \
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder \
+		test/sim test/unit $(PYTEST_ARGS); unit=$$?; \
+	$(BIN)/python -m pytest --reruns 2 test/launch test/nodes $(PYTEST_ARGS); rest=$$?; \
 	for code in $$unit $$rest; do [ $$code -eq 0 ] || [ $$code -eq 5 ] || exit $$code; done; [ $$unit$$rest != 55 ]
 
 lint: setup  ## ruff, and mypy on the rooms that are strictly typed

@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--task", choices=["pick"], help="what is asked for (default: pick)")
     parser.add_argument("--suite", choices=["tabletop"], help="every tabletop task, split and perturbation instead: 36 "
-                        "episodes visit each combination once")  # fmt: skip
+                        "episodes visit each combination once (core; ros plays only the episodes without a "
+                        "perturbation, a third of them)")  # fmt: skip
     parser.add_argument("--episodes", type=int, default=100, help="how many scenes (one a seed)")
     parser.add_argument("--seed", type=int, default=1000, help="first seed")
     parser.add_argument("--robot", default="panda", help="robot contract (name or YAML file)")

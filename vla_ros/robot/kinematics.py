@@ -46,6 +46,13 @@ class Kinematics:
         self.data = self.model.createData()
         self.frame_id = self.model.getFrameId(contract.end_effector_frame)
 
+    @property
+    def length(self) -> float:
+        """Length of the arm, m: the ways from its first joint to the next one and on to the tool, added up."""
+        tool = self.model.frames[self.frame_id].placement
+        ways = [*list(self.model.jointPlacements)[2:], tool]  # of the world, and to the first joint: where it stands
+        return float(sum(np.linalg.norm(way.translation) for way in ways))
+
     def _checked(self, q: FloatArray) -> FloatArray:
         q = np.asarray(q, dtype=np.float64)
         if q.shape != (self.model.nq,) or not np.isfinite(q).all():

@@ -29,6 +29,9 @@ CHUNK_TICKS = 10
 STEP = 0.025
 """Way of the tool in one row of the plan under way, m."""
 
+ROOM = 5 * STEP
+"""To the left of home, m, for that plan: `move` goes half of it, and the rest is for what comes then."""
+
 
 class Shadow:
     """See the module; the steady clock and the sensor's have nothing in common, as on a robot."""
@@ -40,8 +43,11 @@ class Shadow:
         self.computing, self.inferences = False, 0
         self.restart_layer()
         self.kinematics = Kinematics(contract)
-        # A tool that must be slower than the plan's is asked for a slower way, or every sound plan would be corrected.
-        self.gait = min(1.0, contract.cartesian.linear_velocity * contract.action.period / STEP)
+        # A tool that must be slower than the plan's, or has a face of the workspace before it, is asked for a shorter
+        # way: every sound plan would be corrected else.
+        home, box = self.kinematics.forward(contract.joints.home).position, contract.cartesian
+        room = max(float(box.workspace_upper[1] - home[1]), 0.0)
+        self.gait = min(1.0, box.linear_velocity * contract.action.period / STEP, room / ROOM)
         self.q: FloatArray = np.array(contract.joints.home if q is None else q, dtype=np.float64)
         self.velocities: FloatArray = np.zeros(contract.joints.count)
         self.opening = contract.gripper.max_opening
@@ -170,7 +176,7 @@ class Shadow:
         return answer
 
     def move(self, ticks: int = 26) -> None:
-        """Arm and get under way: the tool along y at `STEP` m a row, or as fast as it may."""
+        """Arm and get under way: the tool along y at `gait * STEP` m a row."""
         self.start()
         for i in range(ticks):
             if i % CHUNK_TICKS == 0:

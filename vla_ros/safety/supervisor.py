@@ -38,6 +38,7 @@ from vla_ros.safety.policy_watch import Heartbeat, PolicyWatch
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.state_machine import StateMachine
 from vla_ros.safety.state_monitor import StateMonitor
+from vla_ros.safety.tick_watch import TickWatch
 from vla_ros.types import (
     ActionChunk,
     FloatArray,
@@ -57,9 +58,6 @@ MALFORMED = frozenset({
     Reason.CHUNK_ROTATION, Reason.CHUNK_OUT_OF_RANGE, Reason.TRUST_LOW,
 })  # fmt: skip
 """A chunk refused for one of these says that its policy is not well: the arm holds at once. Others are only dropped."""
-
-MISSED_TICKS_MEMORY = 0.5
-"""So long after a gap between ticks the arm stays slow, s."""
 
 
 @dataclass
@@ -99,6 +97,7 @@ class SafetySupervisor:
         self._machine = StateMachine()
         self._plan = PlanFollower(parameters)
         self._policy = PolicyWatch(parameters.timing) if heartbeat else None
+        self._ticks = TickWatch(parameters.timing)
         self._motion = Motion(contract, parameters, self.kinematics)
         self._gripper = GripperFilter(
             contract.gripper, self.period, parameters.gripper.deadband, parameters.gripper.reversal_time
@@ -106,9 +105,6 @@ class SafetySupervisor:
         self._commanding = False
         self._gripped_at = np.inf  # measured opening when the gripper was last commanded, m
         self._braked_in_row = 0
-        self._missed = self._overran = 0
-        self._last_tick: float | None = None
-        self._slow_until = self._served_at = -np.inf
         self._commanded = self._motion.joints.current
 
     @property
@@ -270,7 +266,7 @@ class SafetySupervisor:
         if not self._commanding:
             return None
         before, step = self._motion.joints.current.serial, self._motion.brake_instead(sent)
-        self._served_at = now
+        self._ticks.serve(now)
         self.counters.commands += step.serial != before
         self.counters.overruns += 1
         return step, self._gripper.opening
@@ -286,7 +282,8 @@ class SafetySupervisor:
 
     def tick(self, now: float) -> SafetyDecision:
         """Return what to command now; call it every `period` s of the same clock as everything else."""
-        self._count_tick(now, self._motion.begin_tick())
+        self.counters.ticks += 1
+        self.counters.missed_ticks += self._ticks.count(now, self._motion.begin_tick())
         self._plan.advance(self._monitor.sensor_time(now))
         fault, detail = self._fault(now)
         if fault is not Reason.OK:
@@ -297,7 +294,7 @@ class SafetySupervisor:
         self._finish_disarming()  # before the brake: the place of rest has then been commanded
         if not self._commanding:
             return self._decision(now, {}, 0.0)
-        if self._overran and now - self._served_at < 0.5 * self.period:
+        if self._ticks.served(now):
             return replace(self._decision(now, {}, 0.0), joint_positions=None)
         try:
             decision = self._step(now)
@@ -319,17 +316,6 @@ class SafetySupervisor:
         self._gripper.hold()
         return self._decision(now, {}, 0.0, step)
 
-    def _count_tick(self, now: float, overruns: int) -> None:
-        """Count ticks, those that a gap swallowed, and those in whose place the known stop was followed."""
-        self.counters.ticks += 1
-        gap = 0.0 if self._last_tick is None else (now - self._last_tick) / self.period
-        self._missed = max(round(gap) - 1, 0)
-        self._last_tick = now
-        self.counters.missed_ticks += self._missed
-        self._overran = overruns
-        if max(self._missed, overruns) >= self.parameters.timing.missed_ticks_slow:
-            self._slow_until = now + MISSED_TICKS_MEMORY
-
     def _fault(self, now: float) -> tuple[Reason, str]:
         """Return why nothing must be followed at `now`, or OK."""
         if self._monitor.take_jump():
@@ -338,10 +324,9 @@ class SafetySupervisor:
         fault = self._monitor.fault(now)
         if fault is not Reason.OK:
             return fault, f"(for {now - self._monitor.received:.2f} s)" if fault is Reason.STATE_STALE else ""
-        if self._overran >= self.parameters.timing.missed_ticks_hold:
-            return Reason.TICK_OVERRUN, f"({self._overran} in a row)"
-        if self._missed >= self.parameters.timing.missed_ticks_hold:
-            return Reason.TICKS_MISSED, f"({self._missed} in a row)"
+        fault, detail = self._ticks.fault()
+        if fault is not Reason.OK:
+            return fault, detail
         distance = self._tracking_error() if self._commanding else 0.0
         if not distance <= self.parameters.motion.tracking_tolerance:
             return Reason.TRACKING, f"({distance:.2f} rad)"
@@ -382,8 +367,8 @@ class SafetySupervisor:
     def _follow(self, now: float) -> SafetyDecision:
         """Move along the plan for one tick."""
         scale, reason, detail = self._plan.speed_scale(now)
-        if now < self._slow_until and scale > self.parameters.motion.slow_speed:
-            late = Reason.TICK_OVERRUN if self._overran else Reason.TICKS_MISSED
+        late = self._ticks.late(now)
+        if late is not Reason.OK and scale > self.parameters.motion.slow_speed:
             scale, reason, detail = self.parameters.motion.slow_speed, late, ""
         if self._policy is not None and self._policy.late(now) and scale > self.parameters.motion.slow_speed:
             scale, reason, detail = self.parameters.motion.slow_speed, Reason.POLICY_SILENT, ""

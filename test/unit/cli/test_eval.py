@@ -43,5 +43,11 @@ def test_what_has_an_effect_is_done(words):
     assert evaluation._complaint(parser.parse_args(words.split())) == ""
 
 
+def test_the_help_says_what_of_the_suite_is_played_through_the_graph():
+    parser = argparse.ArgumentParser()
+    evaluation.add_arguments(parser)
+    assert "ros plays only the episodes without a perturbation" in " ".join(parser.format_help().split())
+
+
 def never(*arguments):
     raise AssertionError("it was played all the same")

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -78,7 +76,7 @@ def checkpoint(request, trained):
 
 
 ELSEWHERE = """
-import sys, numpy as np, torch
+import numpy as np, torch
 from vla_ros.policies.build import load_policy
 from vla_ros.robot.contract import load_contract
 from vla_ros.types import Instruction, Observation
@@ -88,20 +86,27 @@ torch.set_num_threads(1)
 contract = load_contract("panda")
 cell = Cell(contract)
 cell.reset(0)
-policy = load_policy(sys.argv[1], contract, "cpu")
-policy.reset(Instruction("pick up the red cube", 5))
-np.save(sys.argv[2], policy.predict(Observation(policy_images(cell, contract), cell.state(), None, 1.0, 1)).actions)
+
+def answer(checkpoint, file):
+    policy = load_policy(checkpoint, contract, "cpu")
+    policy.reset(Instruction("pick up the red cube", 5))
+    np.save(file, policy.predict(Observation(policy_images(cell, contract), cell.state(), None, 1.0, 1)).actions)
 """
 
 
-def test_the_policy_predicts_the_same_in_a_new_process(checkpoint, observations, tmp_path):
+@pytest.fixture(scope="module")
+def elsewhere(another_process):
+    return another_process(ELSEWHERE)
+
+
+def test_the_policy_predicts_the_same_in_another_process(checkpoint, observations, tmp_path, elsewhere):
     policy = load_policy(str(checkpoint), CONTRACT, "cpu")
     assert isinstance(policy, Policy)
     policy.reset(RED)
     chunk = policy.predict(observations[0])
     assert chunk.actions.shape == (CONTRACT.action.horizon, CONTRACT.action.width)
     assert chunk.policy == f"{checkpoint.name}:{checkpoint.name}"
-    subprocess.run([sys.executable, "-c", ELSEWHERE, str(checkpoint), str(tmp_path / "a.npy")], check=True, timeout=120)
+    elsewhere(str(checkpoint), str(tmp_path / "a.npy"))
     np.testing.assert_allclose(np.load(tmp_path / "a.npy"), chunk.actions, rtol=0.0, atol=1e-6)
 
 

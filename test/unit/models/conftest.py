@@ -1,7 +1,5 @@
 """Thirty-two recorded steps of the simulated pick task, made once a run."""
 
-import subprocess
-import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -115,25 +113,31 @@ def errors(frames):
 
 
 ELSEWHERE = """
-import sys, torch
+import torch
 from pathlib import Path
 from vla_ros.models.checkpoint import load_checkpoint
-from vla_ros.models.checkpoint import PolicyBundle, save_checkpoint
 from vla_ros.models.contract import ModelInput
 torch.set_num_threads(1)
-folder = Path(sys.argv[1])
-network, _ = load_checkpoint(folder, torch.device("cpu"))
-given = torch.load(folder / "given.pt", weights_only=True)
-torch.manual_seed(0)
-with torch.no_grad():
-    output = network.act(ModelInput(**given))
-torch.save([output.positions, output.rotations, output.gripper], folder / "output.pt")
+
+def answer(folder):
+    folder = Path(folder)
+    network, _ = load_checkpoint(folder, torch.device("cpu"))
+    given = torch.load(folder / "given.pt", weights_only=True)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        output = network.act(ModelInput(**given))
+    torch.save([output.positions, output.rotations, output.gripper], folder / "output.pt")
 """
 
 
+@pytest.fixture(scope="session")
+def elsewhere(another_process):
+    return another_process(ELSEWHERE)
+
+
 @pytest.fixture
-def predict_elsewhere(tmp_path, dataset, frames):
-    """predict_elsewhere(name, config, network, given): save, load in a new process, predict there.
+def predict_elsewhere(tmp_path, dataset, frames, elsewhere):
+    """predict_elsewhere(name, config, network, given): save, load in another process, predict there.
 
     Returns (positions, rotations, gripper); `torch.manual_seed(0)` comes right before `act`.
     """
@@ -147,7 +151,7 @@ def predict_elsewhere(tmp_path, dataset, frames):
         )  # fmt: skip
         save_checkpoint(tmp_path, network, bundle)
         torch.save({"images": dict(given.images), "state": given.state, "tokens": given.tokens}, tmp_path / "given.pt")
-        subprocess.run([sys.executable, "-c", ELSEWHERE, str(tmp_path)], check=True, timeout=120)
+        elsewhere(str(tmp_path))
         return torch.load(tmp_path / "output.pt", weights_only=True)
 
     return run

@@ -127,7 +127,7 @@ class TestTrained:
         assert found["rotation"] < CASES[name].rotation, found
         assert found["gripper"] < CASES[name].gripper, found
 
-    def test_a_new_process_predicts_the_same(self, name, config, trained, frames, predict_elsewhere):
+    def test_another_process_predicts_the_same(self, name, config, trained, frames, predict_elsewhere):
         given = rows(frames.given, slice(0, 4))
         here = act(trained, given)
         elsewhere = predict_elsewhere(name, json.loads(json.dumps(config)), trained, given)

@@ -35,6 +35,12 @@ def test_the_tool_is_where_mujoco_says_it_is(seed):
     assert (hand.inv() * Rotation.from_quat(pose.quaternion)).magnitude() < 1e-7
 
 
+def test_the_length_of_the_arm_is_that_of_its_links():
+    """From Craig's parameters of the Panda: d3, a4, a5 and d5 at right angles, a7, the flange and the hand's tool."""
+    links = 0.316 + 0.0825 + np.hypot(0.0825, 0.384) + 0.088 + (0.107 + 0.1034)
+    assert KINEMATICS.length == pytest.approx(links, abs=1e-9)
+
+
 @settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_the_jacobian_is_the_derivative_of_the_pose(seed):

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.faults import Fault, fault_table, run_faults
-from vla_ros.safety.faults.pace import Pace, pace_of
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.safety.faults import Fault, fault_table, places, run_faults
+from vla_ros.safety.faults.pace import Pace, arm_pace_of, pace_of
 
 TABLE = {fault.name: fault for fault in fault_table()}
+
+SOUND = [
+    TABLE[name]
+    for name in (
+        "the policy misses some heartbeats",
+        "the policy misses many heartbeats",
+        "one inference of the policy fails",
+        "a measured velocity is denormal",
+        "one state comes late",
+        "every other state is an old one",
+        "4 ticks are missed",
+        "reset while the arm still moves",
+    )
+]
+"""In these the plan itself is a good one, and nothing of it must be corrected."""
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +61,20 @@ def test_every_shipped_robot_can_be_armed(robot, parameters):
 def test_an_arm_whose_tool_is_made_slow_can_be_armed(contract, parameters, speed):
     """As docs/robots.md asks for before a first motion; a sound plan must not be one that it is held back for."""
     slow = replace(contract, cartesian=replace(contract.cartesian, linear_velocity=speed))
-    sound = [
-        "the policy misses some heartbeats",
-        "the policy misses many heartbeats",
-        "one inference of the policy fails",
-        "a measured velocity is denormal",
-        "one state comes late",
-        "every other state is an old one",
-        "4 ticks are missed",
-        "reset while the arm still moves",
-    ]
-    rows = run_faults(slow, parameters, [TABLE[name] for name in sound])
+    rows = run_faults(slow, parameters, SOUND)
+    assert [f"{row.name}: expected {row.expected}, {row.sentence}" for row in rows if not row.stopped] == []
+
+
+@pytest.mark.parametrize("size", [(0.5, 0.25, 0.6), (0.12, 0.12, 0.12)])
+def test_an_arm_whose_workspace_is_small_can_be_armed(contract, parameters, size):
+    """The arm is as large as ever: what is in its way, and what it cannot reach, must not shrink with the workspace.
+
+    A sound plan must fit into it.
+    """
+    home, half = Kinematics(contract).forward(contract.joints.home).position, 0.5 * np.array(size)
+    lower = np.maximum(home - half, contract.cartesian.workspace_lower)
+    cartesian = replace(contract.cartesian, workspace_lower=lower, workspace_upper=lower + size)
+    rows = run_faults(replace(contract, cartesian=cartesian), parameters, [*places.table(), *SOUND])
     assert [f"{row.name}: expected {row.expected}, {row.sentence}" for row in rows if not row.stopped] == []
 
 
@@ -68,3 +88,12 @@ def test_times_and_distances_are_those_of_the_arm(contract):
     weak = replace(contract, cartesian=replace(box, linear_acceleration=0.5 * box.linear_acceleration))
     assert pace_of(weak) == Pace(1.0, 2.0)
     assert pace_of(weak).ticks(31) == 62
+
+
+def test_the_size_of_the_arm_is_not_that_of_its_workspace(contract):
+    box = contract.cartesian
+    slow_and_narrow = replace(box, workspace_upper=0.1 + box.workspace_lower, linear_velocity=0.1)
+    pace = arm_pace_of(replace(contract, cartesian=slow_and_narrow))
+    assert pace.scale == arm_pace_of(contract).scale == pytest.approx(1.0, rel=0.01)
+    assert pace.stretch == pytest.approx(5.0, rel=0.01)  # the whole way at a fifth of the table's speed
+    assert arm_pace_of(load_contract("so101")).scale == pytest.approx(0.44, rel=0.01)

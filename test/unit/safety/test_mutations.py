@@ -31,6 +31,7 @@ from vla_ros.safety.policy_watch import PolicyWatch
 from vla_ros.safety.state_machine import StateMachine
 from vla_ros.safety.state_monitor import StateMonitor
 from vla_ros.safety.supervisor import SafetySupervisor
+from vla_ros.safety.tick_watch import TickWatch
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ MUTATIONS = (
                    "abs(gap - (now - self._received)) > 0.005"),),
              ("simulation time runs at a tenth", "simulation time runs three times as fast")),
     Mutation("missed ticks do not count",
-             (edit(SafetySupervisor, "_count_tick", "max(round(gap) - 1, 0)", "0"),),
+             (edit(TickWatch, "count", "max(round(gap) - 1, 0)", "0"),),
              ("4 ticks are missed", "12 ticks are missed")),
     Mutation("the workspace has no faces", (
         edit(CartesianFilter, "project", "if distance == 0.0", "if True"),

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from vla_ros.robot.contract import RobotContract
-from vla_ros.safety.faults.pace import pace_of
 from vla_ros.safety.faults.trial import MOVING, RUN, Fault, FaultRow, Trial
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
@@ -52,7 +51,7 @@ def _try(fault: Fault, contract: RobotContract, parameters: SafetyParameters) ->
 
 
 def _judge(fault: Fault, contract: RobotContract, parameters: SafetyParameters) -> FaultRow:
-    pace = pace_of(contract)
+    pace = fault.pace(contract)
     contract = contract if fault.adapt is None else fault.adapt(contract)
     parameters = parameters if fault.arrange is None else fault.arrange(parameters, contract)
     shadow = Shadow(contract, parameters, None if fault.posture is None else fault.posture(contract))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety.faults.pace import pace_of
+from vla_ros.safety.faults.pace import arm_pace_of, pace_of
 from vla_ros.safety.faults.trial import Fault, Play, Trial, corrected
 from vla_ros.safety.obstacles import Obstacle, Shape
 from vla_ros.safety.parameters import SafetyParameters
@@ -28,6 +29,9 @@ POSTS = {
 }  # fmt: skip
 """Sizes of what stands in the way, m."""
 
+ASIDE = 0.3
+"""How far it stands beside where the tool is at home, m."""
+
 INSIDE = 0.02
 """Beside the axis that the arm stands on, m: on it, no side would be the nearer one."""
 
@@ -38,7 +42,7 @@ Arrange = Callable[[SafetyParameters, RobotContract], SafetyParameters]
 
 
 def towards(offset: tuple[float, float, float], ticks: int = 60) -> Play:
-    """Plans at a reachable speed to a place `offset` m, to the arm's scale, from where the tool is."""
+    """Plans at a reachable speed to a place `offset` m, to the fault's scale, from where the tool is."""
 
     def play(trial: Trial) -> None:
         goal = trial.shadow.pose().position + trial.pace.scale * np.asarray(offset)
@@ -85,12 +89,16 @@ def wide(contract: RobotContract) -> RobotContract:
     return replace(contract, cartesian=cartesian)
 
 
-def _in_the_way(shape: Shape, dimensions: tuple[float, ...], aside: float) -> Arrange:
-    """Put a shape `aside` m, to scale, to the left of where the tool is at home, at its height."""
+UNBOUNDED: Mapping[str, Any] = {"adapt": wide, "pace": arm_pace_of}
+"""For a fault that no face of the workspace may come before: how wide that is says nothing about the arm then."""
+
+
+def _in_the_way(shape: Shape, dimensions: tuple[float, ...]) -> Arrange:
+    """Put a shape `ASIDE` m, to scale, to the left of where the tool is at home, at its height."""
 
     def arrange(parameters: SafetyParameters, contract: RobotContract) -> SafetyParameters:
-        tool, scale = Kinematics(contract).forward(contract.joints.home).position, pace_of(contract).scale
-        place, size = tool + np.array([0.0, scale * aside, 0.0]), scale * np.asarray(dimensions)
+        tool, scale = Kinematics(contract).forward(contract.joints.home).position, arm_pace_of(contract).scale
+        place, size = tool + np.array([0.0, scale * ASIDE, 0.0]), scale * np.asarray(dimensions)
         obstacle = Obstacle("post", shape, frozen_array(size), frozen_array(place), frozen_array(np.zeros(3)))
         return replace(parameters, obstacles=(*parameters.obstacles, obstacle))
 
@@ -106,8 +114,11 @@ def _table(parameters: SafetyParameters, contract: RobotContract) -> SafetyParam
 
 
 def _against_and_back(trial: Trial) -> None:
-    """Against the obstacle for a while, or along it; then the way back must be open at full speed."""
-    towards((0.0, 0.5, 0.0), 120)(trial)
+    """Into the obstacle's middle for a while; then the way back must be open at full speed.
+
+    Not to a place behind it: a tool that had gone around it would find it in its way back.
+    """
+    _follow_to(trial, trial.shadow.parameters.obstacles[-1].position, trial.pace.ticks(120))
     since = len(trial.shadow.commands)
     towards((0.0, -0.2, 0.0), 60)(trial)
     aside = [float(trial.shadow.kinematics.placement(q).translation[1]) for q in trial.shadow.commands[since:]]
@@ -166,28 +177,29 @@ def table() -> list[Fault]:
     stretched = frozenset({Reason.SINGULARITY, Reason.JOINT_POSITION, Reason.RESULT_INVALID, Reason.OBSTACLE})
     return [
         *faces,
-        corrected("the target is under the table", below, towards((0.0, 0.0, -0.6), 130), adapt=wide, arrange=_table),
+        corrected("the target is under the table", below, towards((0.0, 0.0, -0.6), 130), arrange=_table, **UNBOUNDED),
         corrected(
             "the arm starts too near to the table",
             below,
             _touching,
             moving=False,
             posture=_low,
-            adapt=wide,
             arrange=_table,
+            **UNBOUNDED,
         ),
         *(
             corrected(
                 f"a {shape.value} is in the way, and the arm comes back",
                 below,
                 _against_and_back,
-                arrange=_in_the_way(shape, dimensions, 0.3),
+                arrange=_in_the_way(shape, dimensions),
+                **UNBOUNDED,
             )
             for shape, dimensions in POSTS.items()
         ),
-        corrected("the target is inside the arm", itself, _into_itself, adapt=wide),
-        corrected("the target is out of reach", stretched, towards((0.9, 0.0, 0.3), 200), adapt=wide),
-        corrected("the arm is stretched, and comes back", stretched, _stretch_and_back, adapt=wide),
+        corrected("the target is inside the arm", itself, _into_itself, **UNBOUNDED),
+        corrected("the target is out of reach", stretched, towards((0.9, 0.0, 0.3), 200), **UNBOUNDED),
+        corrected("the arm is stretched, and comes back", stretched, _stretch_and_back, **UNBOUNDED),
     ]
 
 

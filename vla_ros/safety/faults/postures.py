@@ -8,7 +8,7 @@ import numpy as np
 
 from vla_ros.actions.decoding import PoseTrajectory, encode
 from vla_ros.robot.contract import RobotContract
-from vla_ros.safety.faults.places import wide
+from vla_ros.safety.faults.places import UNBOUNDED
 from vla_ros.safety.faults.trial import DISARMED, MOVING, Fault, Trial
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.shadow import CHUNK_TICKS
@@ -65,8 +65,8 @@ def table() -> list[Fault]:
     disarmed = frozenset({DISARMED})
     return [
         Fault("a joint starts outside of its limits and comes back", _way_back, MOVING, frozenset(Reason),
-              moving=False, posture=_beyond(0.04), adapt=wide),
+              moving=False, posture=_beyond(0.04), **UNBOUNDED),
         Fault("a joint starts far outside of its limits", _refused_arming, disarmed,
-              frozenset({Reason.OUTSIDE_LIMITS}), moving=False, posture=_beyond(0.2), adapt=wide),
+              frozenset({Reason.OUTSIDE_LIMITS}), moving=False, posture=_beyond(0.2), **UNBOUNDED),
         Fault("the arm is pushed while it is armed", _pushed, disarmed, frozenset({Reason.MOVING}), moving=False),
     ]  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vla_ros.robot.contract import RobotContract
-from vla_ros.safety.faults.pace import Pace
+from vla_ros.safety.faults.pace import Pace, pace_of
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.shadow import CHUNK_TICKS, Shadow
@@ -103,6 +103,7 @@ class Fault:
         adapt: Changes the contract that is tried on.
         arrange: Changes the parameters, for the contract that is tried on: what stands in the way.
         posture: Joint positions (n,) rad to begin at, from the contract.
+        pace: Whose size and quickness the fault is played to, from the contract as it came: by default the workspace's.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Fault:
     adapt: Callable[[RobotContract], RobotContract] | None = None
     arrange: Callable[[SafetyParameters, RobotContract], SafetyParameters] | None = None
     posture: Callable[[RobotContract], FloatArray] | None = None
+    pace: Callable[[RobotContract], Pace] = pace_of
 
     @property
     def expected(self) -> str:

@@ -1,0 +1,61 @@
+"""Do the ticks come on time? Judged by the clock that they are given, and by what was sent in their place."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vla_ros.safety.parameters import TimingParameters
+from vla_ros.safety.reasons import Reason
+
+MEMORY = 0.5
+"""So long after ticks that did not come in time the arm stays slow, s."""
+
+
+class TickWatch:
+    """Judges the ticks of one control thread."""
+
+    def __init__(self, timing: TimingParameters) -> None:
+        """Judge by the period and the counts of `timing`; before the first tick none was missed."""
+        self._timing = timing
+        self._missed = self._overran = 0
+        self._last: float | None = None
+        self._slow_until = self._served_at = -np.inf
+
+    def count(self, now: float, overruns: int) -> int:
+        """Take a tick.
+
+        Args:
+            now: When it came, s.
+            overruns: In the place of how many ticks in a row, until now, the known stop was followed.
+
+        Returns:
+            How many ticks the gap before it swallowed.
+        """
+        gap = 0.0 if self._last is None else (now - self._last) / self._timing.period
+        self._missed = max(round(gap) - 1, 0)
+        self._last, self._overran = now, overruns
+        if max(self._missed, overruns) >= self._timing.missed_ticks_slow:
+            self._slow_until = now + MEMORY
+        return self._missed
+
+    def serve(self, now: float) -> None:
+        """Note that the known stop was sent at `now`, s, in place of a tick; any other thread may call it."""
+        self._served_at = now
+
+    def served(self, now: float) -> bool:
+        """Say whether the tick that was taken at `now`, s, comes so late that the known stop was sent in its place."""
+        return self._overran > 0 and now - self._served_at < 0.5 * self._timing.period
+
+    def fault(self) -> tuple[Reason, str]:
+        """Return why nothing must be followed in the tick that was taken last, or OK."""
+        if self._overran >= self._timing.missed_ticks_hold:
+            return Reason.TICK_OVERRUN, f"({self._overran} in a row)"
+        if self._missed >= self._timing.missed_ticks_hold:
+            return Reason.TICKS_MISSED, f"({self._missed} in a row)"
+        return Reason.OK, ""
+
+    def late(self, now: float) -> Reason:
+        """Return why the arm must go slowly at `now`, s, or OK."""
+        if now >= self._slow_until:
+            return Reason.OK
+        return Reason.TICK_OVERRUN if self._overran else Reason.TICKS_MISSED
