@@ -155,8 +155,14 @@ class TrainingConfig:
             raise VlaError(f"adaptation '{self.adaptation.method}' fine-tunes a policy: say which in start_from")
         if self.anew and (self.start_from is None or self.adaptation.method != "none"):
             raise VlaError(f"{list(self.anew)} begins anew: say in start_from what the rest is, and no adaptation")
-        if self.deciding.steps and (self.model != "compositional" or self.adaptation.method != "none"):
-            raise VlaError(f"deciding alone is taught to 'compositional' without adaptation, not to '{self.model}'")
+        fits = (self.world, self.model, self.adaptation.method) == ("tabletop", "compositional", "none")
+        if self.deciding.steps and not fits:
+            raise VlaError(
+                f"deciding alone is taught to 'compositional' in the world 'tabletop', without adaptation, not to "
+                f"'{self.model}' in '{self.world}'"
+            )
+        if self.method == "dagger" and self.anew and not self.dagger.steps:
+            raise VlaError(f"{list(self.anew)} would not be taught anew: dagger.steps is 0")
         if self.method == "dagger" and not (self.dagger.steps or self.deciding.steps):
             raise VlaError("a round of DAgger would teach nothing: dagger.steps and deciding.steps are 0")
 

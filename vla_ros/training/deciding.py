@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 
 from vla_ros.errors import VlaError
 from vla_ros.language.tokenizer import WordTokenizer
@@ -53,12 +54,14 @@ def train_deciding(
     Raises:
         VlaError: when the network has no half that decides by itself.
     """
-    network, bundle = load_checkpoint(policy, torch.device("cpu"))
-    if not isinstance(network, CompositionalModel):
-        raise VlaError(f"{policy} holds a '{bundle.model}': only 'compositional' decides apart from what it sees")
-    dataset.statistics = Statistics(bundle.position, bundle.rotation, bundle.state)
-    dataset.tokenizer = WordTokenizer(bundle.words)
-    glances = GlanceDataset(dataset, network, options.variants, device)
+    # Of several processes one writes the checkpoint and the glances, and the others wait for both.
+    with PartialState(cpu=device.type == "cpu").main_process_first():
+        network, bundle = load_checkpoint(policy, torch.device("cpu"))
+        if not isinstance(network, CompositionalModel):
+            raise VlaError(f"{policy} holds a '{bundle.model}': only 'compositional' decides apart from what it sees")
+        dataset.statistics = Statistics(bundle.position, bundle.rotation, bundle.state)
+        dataset.tokenizer = WordTokenizer(bundle.words)
+        glances = GlanceDataset(dataset, network, options.variants, device)
     stays = {name: PartOptions(0) for name in STAYS}
     loop = TrainingLoop(network.requires_grad_(True), replace(options.loop, parts=stays), device, decide)
     if options.resume:

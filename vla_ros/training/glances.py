@@ -1,7 +1,7 @@
 """What a network's eyes say of recorded steps, computed once: the half that decides then learns without pictures.
 
-Looking takes nine tenths of an update. Once the eyes know what is where, their answers about every command of every
-step fit on the disk, a few times over with light and colours drawn anew, and an update costs a twentieth.
+Looking takes most of an update. Once the eyes know what is where, their answers about every command of every step fit
+on the disk, a few times over with light and colours drawn anew, and a step costs a twentieth (on a CPU).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class GlanceDataset:
 
     def __init__(
         self, dataset: TabletopDataset, network: CompositionalModel, variants: int, device: torch.device
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Look at what has not been looked at with these eyes; glances lie beside the pictures.
 
         Args:

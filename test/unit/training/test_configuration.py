@@ -51,6 +51,12 @@ def test_lines_reach_their_place(tmp_path: Path) -> None:
         ("loop: {steps: 5}\nmethod: magic\n", "method is 'magic'"),
         ("loop: {steps: 5}\nadaptation: {method: lora}\n", "say which in start_from"),
         ("loop: {steps: 5}\ndeciding: {steps: 5}\n", "not to 'keypoint'"),
+        ("loop: {steps: 5}\nmodel: compositional\ndeciding: {steps: 5}\n", "in 'pick'"),
+        (
+            "loop: {steps: 5}\nworld: tabletop\nmodel: compositional\nmethod: dagger\nstart_from: e\nanew: [reader]\n"
+            "deciding: {steps: 5}\ndagger: {steps: 0}\n",
+            "would not be taught anew",
+        ),
         ("loop: {steps: 5}\ndeciding: {stepps: 5}\n", "unknown line 'stepps'"),
         ("loop: {steps: 5}\nmethod: dagger\ndagger: {steps: 0}\n", "would teach nothing"),
         ("- 1\n", "holds list"),
