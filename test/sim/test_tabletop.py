@@ -283,21 +283,26 @@ def test_the_hand_is_open_before_it_rises(landed: bool, opening: float, waits: i
     plan = plan_command(situation, 6, 0.1, 0.08, 0.2)
     steps = np.diff(plan.positions[:, 2], prepend=place[2])
     assert plan.openings is not None and (plan.openings == 0.08).all()
-    assert (steps[:waits] == 0.0).all() and steps[waits] > 0.02
+    assert (steps[:waits] <= 0.0).all() and steps[waits] > 0.02
 
 
-def test_where_the_state_changes_little_the_way_to_the_goal_does() -> None:
-    """Two centimetres around the goal, no two neighbouring states (2 mm) are taught ways that differ much."""
-    command = Command(Act.STACK, ("red", "cube"), ("blue", "disc"))
+@pytest.mark.parametrize("goal", ["plate", "bowl", "disc"])
+def test_where_the_state_changes_little_the_way_to_the_goal_does(goal: str) -> None:
+    """Around the goal, no two neighbouring states (2 mm) are taught ways that differ much.
+
+    Also where the hand begins to open: a learner that saw it stop there stopped there, and did not open.
+    """
+    command = Command(Act.STACK if goal == "disc" else Act.PLACE, ("red", "cube"), ("blue", goal))
     place = np.array([0.5, 0.1, 0.06])
 
     def step(aside: float, above: float) -> np.ndarray:
         thing = place + np.array([aside, 0.0, above])
-        situation = Situation(command, thing, 0.042, thing, True, False, place)
+        let_go = LET_GO.get(goal, LET_GO_STACK)
+        situation = Situation(command, thing, 0.042, thing, True, False, place, let_go)
         return plan_command(situation, 1, 0.1, 0.08, 0.2).positions[0] - thing
 
-    grid = np.array([[step(a, h) for h in np.arange(0.010, 0.05, 0.002)] for a in np.arange(0.0, 0.03, 0.002)])
-    assert np.abs(np.diff(grid, axis=0)).max() < 0.008 and np.abs(np.diff(grid, axis=1)).max() < 0.008
+    grid = np.array([[step(a, h) for h in np.arange(-0.004, 0.05, 0.002)] for a in np.arange(0.0, 0.03, 0.002)])
+    assert np.abs(np.diff(grid, axis=0)).max() < 0.006 and np.abs(np.diff(grid, axis=1)).max() < 0.006
 
 
 def test_an_unknown_world_is_named() -> None:

@@ -159,7 +159,8 @@ def _decide(now: Situation, max_opening: float) -> tuple[FloatArray, bool]:
 def _carry(now: Situation, max_opening: float) -> tuple[FloatArray, bool]:
     """Up, over, down, open; then up again. The thing's centre is steered, however it sits between the fingers.
 
-    Near the goal the way changes little where the state does, so that a learner that is a centimetre off still goes on.
+    Near the goal the way changes little where the state does, so that a learner that is a centimetre off still goes on:
+    the hand sinks on while it lets go. A teacher that stops where it opens is copied as one that stops and does not.
     """
     tool = now.tool
     if now.landed or now.goal is None:
@@ -167,9 +168,8 @@ def _carry(now: Situation, max_opening: float) -> tuple[FloatArray, bool]:
             return tool, True
         return np.array([tool[0], tool[1], max(TRAVEL_HEIGHT, tool[2])]), True
     way = now.goal - now.target
-    if float(np.hypot(way[0], way[1])) < now.let_go[0] and -way[2] < now.let_go[1]:
-        return tool, True
-    return tool + _funnel(way[:2], now.target[2], now.goal[2] - SINK, TRAVEL_HEIGHT, 1.5), False
+    is_open = bool(np.hypot(way[0], way[1]) < now.let_go[0] and -way[2] < now.let_go[1])
+    return tool + _funnel(way[:2], now.target[2], now.goal[2] - SINK, TRAVEL_HEIGHT, 1.5), is_open
 
 
 def _funnel(way: FloatArray, height: float, bottom: float, top: float, slope: float) -> FloatArray:
