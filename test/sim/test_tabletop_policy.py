@@ -75,3 +75,11 @@ def test_a_suite_that_was_cut_off_goes_on(tmp_path: Path, capsys: pytest.Capture
     assert [r["result"]["detail"].startswith("kept; ") for r in rollouts] == [True, False]  # the first was not played
     assert main([*command, "--resume", "--no-safety"]) != 0
     assert "without --resume" in capsys.readouterr().err
+
+    for row in rollouts:  # against a policy that won where this one lost, and lost where it won
+        row["result"]["success"] = not row["result"]["success"]
+    (other := tmp_path / "other" / "report.json").parent.mkdir()
+    other.write_text(json.dumps({"rollouts": rollouts}))
+    main([*command, "--resume", "--against", str(other)])
+    against, won = json.loads(capsys.readouterr().out.splitlines()[-1])["against"], round(2 * whole["success_rate"])
+    assert (against["scenes"], against["won"], against["lost"]) == (2, won, 2 - won) and "against" not in again

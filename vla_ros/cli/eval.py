@@ -7,14 +7,17 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vla_ros.errors import VlaError
 
 if TYPE_CHECKING:
     from vla_ros.evaluation.journal import Journal
+    from vla_ros.evaluation.paired import Outcomes
+    from vla_ros.evaluation.rollout import RolloutResult
     from vla_ros.evaluation.tabletop_suite import Trial, TrialResult
 
 HELP = "measure a policy's success in the simulator"
@@ -40,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=int, help="how many work at once (core; default: one a processor)")
     parser.add_argument("--resume", action="store_true", help="of the suite: play what is missing in its journal only "
                         "(core)")  # fmt: skip
+    parser.add_argument("--against", type=Path, metavar="REPORT", help="compare with the report (.json) of another "
+                        "policy over the same scenes")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("runs/eval"), help="folder of the report and its picture")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
 
@@ -53,15 +58,20 @@ def run(args: argparse.Namespace) -> int:
     if complaint := _complaint(args):
         print(f"vla-ros eval: {complaint}", file=sys.stderr)
         return 2
+    try:
+        against = _read_report(args) if args.against else None
+    except VlaError as error:
+        print(f"vla-ros eval: --against {args.against}: {error}", file=sys.stderr)
+        return 2
     args.task, args.processes = args.task or "pick", args.processes or os.cpu_count() or 1
     args.policy = args.policy or SHIPPED[args.suite or args.task]
     if args.suite == "tabletop":
-        return _tabletop(args)
+        return _tabletop(args, against)
     begin = time.monotonic()
     seeds = range(args.seed, args.seed + args.episodes)
     results = {"core": _via_core, "ros": _via_ros, "gazebo": _via_gazebo}[args.via](args, seeds)
     figures = {"task": args.task, "via": args.via, "policy": args.policy, "seed": args.seed,
-               "safety": not args.no_safety, **summarise(results),
+               "safety": not args.no_safety, **summarise(results), **_compared(against, results),
                "wall_seconds": round(time.monotonic() - begin, 1)}  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
     name = f"{args.task}_{args.via}_{args.seed}_{args.episodes}" + ("_exchange" if args.exchange else "")
@@ -72,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
     low, high = figures["success_ci95"]
     print(f"success {figures['success_rate']:.3f} (95 %: {low:.3f} to {high:.3f}) in {figures['episodes']} episodes")
     print(f"{figures['picked_the_named_one']} of the {figures['picked_something']} objects lifted were the named one")
+    _say_who_won(args, figures)
     print(f"report and picture in {args.out / name}.json, .png")
     if args.json:
         print(json.dumps(figures))
@@ -99,7 +110,41 @@ def _complaint(args: argparse.Namespace) -> str:
     return ""
 
 
-def _tabletop(args: argparse.Namespace) -> int:
+def _read_report(args: argparse.Namespace) -> Outcomes:
+    """Return what the policy to compare with made of the scenes.
+
+    Raises:
+        VlaError: when the file is no report, or of other scenes.
+    """
+    from vla_ros.evaluation.paired import outcomes
+
+    try:
+        report = json.loads(args.against.read_text(encoding="utf-8"))
+        rollouts = report["rollouts"]
+    except OSError as error:
+        raise VlaError(error.strerror or str(error)) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise VlaError("not a report (.json) that `vla-ros eval` wrote: it has no 'rollouts'") from error
+    found = outcomes(rollouts)
+    if not {seed for seed, _ in found} & set(range(args.seed, args.seed + args.episodes)):
+        raise VlaError(f"played none of the scenes {args.seed} to {args.seed + args.episodes - 1}")
+    return found
+
+
+def _compared(against: Outcomes | None, results: Sequence[TrialResult] | Sequence[RolloutResult]) -> dict[str, Any]:
+    """Return the comparison with another policy under "against", if there is one to compare with."""
+    from vla_ros.evaluation.paired import compare, outcomes
+
+    return {} if against is None else {"against": compare(outcomes(map(asdict, results)), against)}
+
+
+def _say_who_won(args: argparse.Namespace, figures: Mapping[str, Any]) -> None:
+    if other := figures.get("against"):
+        print(f"against {args.against}: success {other['success_rate']:.3f} over the same {other['scenes']} scenes; "
+              f"won {other['won']}, lost {other['lost']} (p = {other['p']:.2f})")  # fmt: skip
+
+
+def _tabletop(args: argparse.Namespace, against: Outcomes | None) -> int:
     """Play the tabletop suite and report."""
     from vla_ros.evaluation.journal import Journal
     from vla_ros.evaluation.tabletop_picture import tabletop_picture
@@ -116,7 +161,7 @@ def _tabletop(args: argparse.Namespace) -> int:
         rows = [journal.rows[str(trial.seed)]["results"] for trial in trials]
         results = [TrialResult.from_dict(row) for group in rows for row in group]
     figures = {"suite": "tabletop", "via": args.via, "policy": args.policy, "seed": args.seed,
-               "safety": not args.no_safety, **summarise_tabletop(results),
+               "safety": not args.no_safety, **summarise_tabletop(results), **_compared(against, results),
                "wall_seconds": round(time.monotonic() - begin, 1)}  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
     report = {**figures, "rollouts": [asdict(result) for result in results]}
@@ -128,6 +173,7 @@ def _tabletop(args: argparse.Namespace) -> int:
         for name, one in table.items():
             low, high = one["success_ci95"]
             print(f"  {group:<14} {name:<24} {one['success_rate']:.3f} ({low:.3f} to {high:.3f}), n={one['episodes']}")
+    _say_who_won(args, figures)
     print(f"report and picture in {path}, {path.with_suffix('.png').name}")
     if args.json:
         print(json.dumps(figures))

@@ -1,0 +1,58 @@
+"""Two policies over the same scenes: how often one won where the other lost, and how likely chance alone does that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vla_ros.errors import VlaError
+
+Outcomes = dict[tuple[int, str], bool]
+"""(seed of the scene, what was asked for) to success."""
+
+
+def outcomes(rollouts: Iterable[Mapping[str, Any]]) -> Outcomes:
+    """Return what came of each scene, from the `rollouts` of a report that `vla-ros eval` wrote.
+
+    Raises:
+        VlaError: when they are not such rollouts.
+    """
+    found: Outcomes = {}
+    try:
+        for row in rollouts:
+            result = row.get("result", row)
+            found[int(result["seed"]), str(result["instruction"])] = bool(result["success"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise VlaError(f"not the rollouts of a report of `vla-ros eval`: {error!r}") from error
+    return found
+
+
+def sign_test(won: int, lost: int) -> float:
+    """Return how likely scenes that go either way by chance divide as unevenly: the exact two-sided sign test.
+
+    It is McNemar's (1947) question with the binomial distribution in place of its approximation. 1.0 when no scene
+    tells the two apart.
+    """
+    if min(won, lost) < 0:
+        raise ValueError(f"got {won} won and {lost} lost, expected counts")
+    told_apart = won + lost
+    tail: int = sum(math.comb(told_apart, k) for k in range(min(won, lost) + 1))
+    return float(min(1.0, 2 * tail / 2**told_apart))
+
+
+def compare(ours: Outcomes, theirs: Outcomes) -> dict[str, Any]:
+    """Return `scenes`, `won`, `lost`, and `p` of the sign test, over the scenes that both have played.
+
+    Raises:
+        VlaError: when they have none in common.
+    """
+    common = ours.keys() & theirs.keys()
+    if not common:
+        raise VlaError("the two reports have no scene in common: play the same --seed and the same sentences")
+    won = sum(ours[key] and not theirs[key] for key in common)
+    lost = sum(theirs[key] and not ours[key] for key in common)
+    return {
+        "scenes": len(common), "success_rate": sum(theirs[key] for key in common) / len(common),
+        "won": won, "lost": lost, "p": round(sign_test(won, lost), 4),
+    }  # fmt: skip
