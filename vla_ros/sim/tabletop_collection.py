@@ -26,9 +26,6 @@ LABELS = 8
 LOOKS = 5
 """A scene that varies looks otherwise after so many steps: light, cameras and table are drawn anew."""
 
-MAX_STEPS = 110
-"""An episode is given up after so many steps."""
-
 
 class TabletopCollector(Collector):
     """Makes episodes in one cell; one process, one collector."""

@@ -44,7 +44,7 @@ class Rest:
 def judge_rest(rest: Rest, reach: float, name: str, goal: str, held: bool) -> TaskStatus:
     """Judge "put A in, on or on top of B": let go, at rest, touching B, at most `reach` m from its middle, and there.
 
-    "There" is half a centimetre: a thing that leans on the rim from outside, or lies beside B, is higher or lower.
+    "There" is within 1.2 cm of the height: what leans on the rim from outside, or lies beside B, is higher or lower.
     """
     near = rest.aside <= reach and abs(rest.above) <= 0.012
     success = near and rest.supported and not rest.touched and rest.speed < AT_REST
