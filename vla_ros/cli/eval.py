@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "(core)")  # fmt: skip
     parser.add_argument("--against", type=Path, metavar="REPORT", help="compare with the report (.json) of another "
                         "policy over the same scenes")  # fmt: skip
-    parser.add_argument("--out", type=Path, default=Path("runs/eval"), help="folder of the report and its picture")
+    parser.add_argument("--out", type=Path, default=Path("runs/eval"), help="folder of the report, its picture and "
+                        "the logs of the nodes")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
 
 
@@ -208,7 +209,7 @@ def _tabletop_via_ros(args: argparse.Namespace, trials: list[Trial]) -> list[Tri
     plain = [trial for trial in trials if trial.perturbation == "none"]
     results = evaluate_through_graph(
         args.robot, args.policy, args.device, [trial.seed for trial in plain], world="tabletop",
-        sentences=[trial.sentence for trial in plain],
+        sentences=[trial.sentence for trial in plain], folder=str(args.out),
     )  # fmt: skip
     return [TrialResult(trial, result) for trial, result in zip(plain, results, strict=True)]
 
@@ -229,10 +230,10 @@ def _via_core(args: argparse.Namespace, seeds: range) -> list:  # type: ignore[t
 def _via_ros(args: argparse.Namespace, seeds: range) -> list:  # type: ignore[type-arg]
     from vla_ros.nodes.evaluation import evaluate_through_graph
 
-    return evaluate_through_graph(args.robot, args.policy, args.device, seeds)
+    return evaluate_through_graph(args.robot, args.policy, args.device, seeds, folder=str(args.out))
 
 
 def _via_gazebo(args: argparse.Namespace, seeds: range) -> list:  # type: ignore[type-arg]
     from vla_ros.nodes.gazebo_evaluation import evaluate_in_gazebo
 
-    return evaluate_in_gazebo(args.robot, args.policy, args.device, seeds)
+    return evaluate_in_gazebo(args.robot, args.policy, args.device, seeds, folder=str(args.out))

@@ -26,6 +26,9 @@ POSE_NAMES = ("tool_x", "tool_y", "tool_z", "tool_qx", "tool_qy", "tool_qz", "to
 GRIPPER_NAME = "gripper_opening"
 """Name of the distance between the fingers, m, among the proprioception."""
 
+GRIPPER_SHARE = "gripper_open"
+"""Name of a gripper that is measured as a share instead: 0 closed to 1 open."""
+
 
 @dataclass(frozen=True)
 class Step:

@@ -23,8 +23,7 @@ from vla_ros.actions.specification import ActionSpecification, GripperConvention
 from vla_ros.data.errors import DamagedDataError, DataError, MissingColumnError, NotFiniteError
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.readers.restricted_pickle import load
-from vla_ros.data.readers.rlds import GRIPPER_SHARE
-from vla_ros.data.step import POSE_NAMES, Step
+from vla_ros.data.step import GRIPPER_SHARE, POSE_NAMES, Step
 from vla_ros.types import FloatArray, ImageArray
 
 RATE_HZ = 20.0

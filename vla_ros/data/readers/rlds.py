@@ -18,13 +18,10 @@ from vla_ros.data.conventions import absolute_gripper, quaternion_from_euler, ro
 from vla_ros.data.errors import DamagedDataError, DataError, MissingColumnError, NotFiniteError
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.readers.tfrecord import Feature, parse_example, read_record, record_offsets
-from vla_ros.data.step import POSE_NAMES, Step
+from vla_ros.data.step import GRIPPER_SHARE, POSE_NAMES, Step
 from vla_ros.types import FloatArray, ImageArray
 
 Columns = Callable[["RldsEpisode"], FloatArray]
-
-GRIPPER_SHARE = "gripper_open"
-"""Name of a gripper that is measured as a share: 0 closed to 1 open."""
 
 
 class RldsEpisode:
