@@ -619,6 +619,7 @@ def test_the_status_says_how_much_room_is_left(cell: Cell) -> None:
     [
         ({"robot": "robbie"}, "robbie"),
         ({"safety": "config/qos.yaml"}, "missing"),
+        ({"estop_timeout": -1.0}, "expected 0 to 10 s"),
     ],
 )
 def test_a_configuration_that_does_not_hold_is_refused(tmp_path: Path, parameters: dict[str, Value], says: str) -> None:

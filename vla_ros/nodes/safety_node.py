@@ -108,7 +108,9 @@ class SafetyNode(ManagedNode):
             take_button=self._polled(Bool, "/vla/estop", "estop"),
             take_heartbeats=self._polled(PolicyStatus, "/vla/policy_status", "status"),
             clock=self.get_clock(),
-            estop_timeout=float(self.parameter("estop_timeout", 0.0, "s of silence of a speaking button; 0: no limit")),
+            estop_timeout=float(
+                self.parameter("estop_timeout", 0.0, "s of silence of a speaking button, to 10; 0: no limit")
+            ),
             lockstep=self._lockstep,
         )
 

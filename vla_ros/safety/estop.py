@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import threading
 
+from vla_ros.errors import ContractError
+
+LONGEST_TIMEOUT = 10.0
+"""A button that may be silent for longer, s, does not speak at all."""
+
 
 class EstopSignal:
     """Takes what comes in any thread; `take` tells the control thread what to do about it."""
 
     def __init__(self, timeout: float = 0.0) -> None:
-        """Treat silence of `timeout` s after the first message as pressed; 0 for buttons that speak only when used."""
+        """Treat silence of `timeout` s after the first message as pressed; 0 for buttons that speak only when used.
+
+        Raises:
+            ContractError: when `timeout` is no number from 0 to `LONGEST_TIMEOUT`: silence would never count.
+        """
+        if not 0.0 <= timeout <= LONGEST_TIMEOUT:
+            raise ContractError(
+                f"estop_timeout is {timeout}, expected 0 to {LONGEST_TIMEOUT:.0f} s: the silence after which a button "
+                "that speaks counts as pressed, or 0 for one that speaks only when used"
+            )
         self._timeout = timeout
         self._lock = threading.Lock()
         self._down = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,30 +16,41 @@ from vla_ros.safety.obstacles import Obstacle, parse_obstacles
 
 SAFETY_FILE = "config/safety.yaml"
 
+LONGEST_SLEEP = 1.0
+"""So long, s, the control thread may be missing before the arm holds, at most."""
+
 Section = TypeVar("Section")
+
+
+def _up_to(most: float, because: str) -> Any:  # noqa: ANN401 (a field of any number)
+    """Return a field that must be above 0 and at most `most`: beyond it, what it guards would be guarded no more."""
+    return field(metadata={"most": most, "because": because})
 
 
 @dataclass(frozen=True)
 class TimingParameters:
-    """Clocks and deadlines; s unless said otherwise. `config/safety.yaml` says what each is for."""
+    """Clocks and deadlines; s unless said otherwise. `config/safety.yaml` says what each is for.
+
+    The bounds are several times what is shipped: room for a slow machine or network, none for a watchdog that sleeps.
+    """
 
     rate_hz: float
-    state_timeout: float
-    chunk_timeout: float
-    policy_slow: float
-    policy_timeout: float
-    inference_timeout: float
-    observation_slow_age: float
-    observation_hold_age: float
-    future_tolerance: float
-    exhausted_grace: float
-    actuation_delay: float
-    blend_time: float
-    resume_states: int
-    resume_chunks: int
-    missed_ticks_slow: int
-    missed_ticks_hold: int
-    tick_budget: float
+    state_timeout: float = _up_to(0.5, "the arm moves on without knowing where it is: others wait 40 to 250 ms")
+    chunk_timeout: float = _up_to(5.0, "no plan is good for longer")
+    policy_slow: float = _up_to(1.0, "a heartbeat comes every 0.02 s; a network that holds it up for longer has parted")
+    policy_timeout: float = _up_to(1.0, "the plan of a policy that is dead is followed until then")
+    inference_timeout: float = _up_to(5.0, "what it computes on is too old by then")
+    observation_slow_age: float = _up_to(5.0, "the arm moves by what was seen so long ago")
+    observation_hold_age: float = _up_to(5.0, "the arm moves by what was seen so long ago")
+    future_tolerance: float = _up_to(0.2, "chunks are paired with joint states by it: at 0.5 m/s it is 0.1 m")
+    exhausted_grace: float = _up_to(0.1, "there is no plan any more")
+    actuation_delay: float = _up_to(0.5, "the plan is read so far ahead of what was measured")
+    blend_time: float = _up_to(1.0, "the plan of before is followed for so long in part")
+    resume_states: int = _up_to(1000, "joint states; at 100 Hz it is 10 s")
+    resume_chunks: int = _up_to(100, "chunks; at 10 Hz it is 10 s")
+    missed_ticks_slow: int = _up_to(1000, "ticks; at 1 kHz it is 1 s")
+    missed_ticks_hold: int = _up_to(1000, "ticks; at 1 kHz it is 1 s")
+    tick_budget: float = _up_to(0.1, "s; the slowest tick is that long")
 
     @property
     def period(self) -> float:
@@ -48,13 +59,18 @@ class TimingParameters:
 
     def __post_init__(self) -> None:
         _require(10.0 <= self.rate_hz <= 1000.0, f"timing.rate_hz is {self.rate_hz}, expected 10 to 1000")
+        _check_bounds(self, "timing")
+        for lower, upper in (
+            ("observation_slow_age", "observation_hold_age"), ("missed_ticks_slow", "missed_ticks_hold"),
+            ("policy_slow", "policy_timeout"),
+        ):  # fmt: skip
+            slow, hold = getattr(self, lower), getattr(self, upper)
+            _require(slow < hold, f"timing.{lower} is {slow}, expected less than {upper} ({hold})")
+        most = int(LONGEST_SLEEP * self.rate_hz)
         _require(
-            self.observation_slow_age < self.observation_hold_age,
-            "timing.observation_slow_age must be below observation_hold_age",
+            self.missed_ticks_hold <= most,
+            f"timing.missed_ticks_hold is {self.missed_ticks_hold}, expected at most {most}: {LONGEST_SLEEP} s",
         )
-        _require(self.exhausted_grace <= 0.1, f"timing.exhausted_grace is {self.exhausted_grace}, expected at most 0.1")
-        _require(self.missed_ticks_slow < self.missed_ticks_hold, "timing.missed_ticks_slow must be below _hold")
-        _require(self.policy_slow < self.policy_timeout, "timing.policy_slow must be below policy_timeout")
         _require(
             self.tick_budget < self.period,
             f"timing.tick_budget is {self.tick_budget}, expected less than a tick ({self.period} s)",
@@ -65,38 +81,43 @@ class TimingParameters:
 class MotionParameters:
     """How the tool follows its plan, and what stops it; units in `config/safety.yaml`."""
 
-    tracking_gain: float
-    brake_share: float
-    slow_speed: float
-    workspace_tolerance: float
-    joint_margin: float
-    tracking_tolerance: float
-    recoverable_violation: float
-    arming_speed: float
-    corrections_hold: int
+    tracking_gain: float = _up_to(100.0, "1/s; at 100 Hz the tool would be there in one tick")
+    brake_share: float = _up_to(1.0, "a share: the tool brakes with no more than its acceleration")
+    slow_speed: float = _up_to(1.0, "a share: slow is not faster than fast")
+    workspace_tolerance: float = _up_to(0.01, "m beyond a face; what stands there is near")
+    joint_margin: float = _up_to(0.5, "rad from either limit: little is left of a joint's travel")
+    tracking_tolerance: float = _up_to(0.5, "rad off the command: half a metre at the tool of a long arm")
+    recoverable_violation: float = _up_to(0.3, "rad outside of a limit is more than an arm sags there: it was forced")
+    arming_speed: float = _up_to(0.2, "rad/s is no noise: the arm moves, and is commanded as if it stood")
+    corrections_hold: int = _up_to(1000, "ticks; at 100 Hz the arm stands for 10 s and is called running")
 
     def __post_init__(self) -> None:
-        _require(self.brake_share <= 1.0, f"motion.brake_share is {self.brake_share}, expected at most 1")
-        _require(self.slow_speed <= 1.0, f"motion.slow_speed is {self.slow_speed}, expected at most 1")
+        _check_bounds(self, "motion")
 
 
 @dataclass(frozen=True)
 class KinematicsParameters:
     """Differential inverse kinematics; see `vla_ros.robot.differential_ik`."""
 
-    damping: float
-    singular_damping: float
-    singular_value: float
-    posture_gain: float
-    iterations: int
+    damping: float = _up_to(0.5, "the tool hardly follows any more")
+    singular_damping: float = _up_to(1.0, "the tool stands still near a singularity")
+    singular_value: float = _up_to(0.5, "no posture is far from a singularity by that measure")
+    posture_gain: float = _up_to(10.0, "1/s; the pull towards home is at its greatest speed within 0.03 rad")
+    iterations: int = _up_to(1000, "they do not fit into a tick")
+
+    def __post_init__(self) -> None:
+        _check_bounds(self, "kinematics")
 
 
 @dataclass(frozen=True)
 class GripperParameters:
     """Hysteresis of the gripper: `deadband` m, `reversal_time` s."""
 
-    deadband: float
-    reversal_time: float
+    deadband: float = _up_to(0.02, "m; the fingers miss what they are to hold, and may jump so far when armed")
+    reversal_time: float = _up_to(5.0, "s; the fingers do not let go when they are told to")
+
+    def __post_init__(self) -> None:
+        _check_bounds(self, "gripper")
 
 
 @dataclass(frozen=True)
@@ -115,9 +136,12 @@ class CollisionParameters:
     """Distances, m, that the arm keeps from itself and from obstacles, and from which an approach is slowed."""
 
     enabled: bool
-    self_distance: float
-    obstacle_distance: float
-    influence_distance: float
+    self_distance: float = _up_to(0.2, "m between parts: no arm can fold so little")
+    obstacle_distance: float = _up_to(0.5, "m from what is to be reached for")
+    influence_distance: float = _up_to(2.0, "m; further than the arms reach that this is made for")
+
+    def __post_init__(self) -> None:
+        _check_bounds(self, "collision")
 
 
 @dataclass(frozen=True)
@@ -172,6 +196,16 @@ def parse_parameters(text: str, where: str = "safety parameters") -> SafetyParam
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ContractError(f"safety parameters: {message}")
+
+
+def _check_bounds(section: Any, name: str) -> None:  # noqa: ANN401 (a dataclass of this module)
+    for one in fields(section):
+        if "most" in one.metadata:
+            value, most = getattr(section, one.name), one.metadata["most"]
+            _require(
+                0.0 < value <= most,
+                f"{name}.{one.name} is {value}, expected above 0 and at most {most} ({one.metadata['because']})",
+            )
 
 
 def _lines(content: Any, expected: set[str], where: str) -> Mapping[str, Any]:  # noqa: ANN401 (whatever YAML holds)

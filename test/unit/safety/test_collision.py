@@ -39,7 +39,7 @@ def test_neighbours_and_what_stands_on_the_table_are_left_out(model):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_rows_are_the_derivatives_of_the_distances(contract, parameters, seed):
-    wide = replace(parameters.collision, influence_distance=10.0)
+    wide = replace(parameters.collision, influence_distance=2.0)
     model = CollisionModel(contract, wide, parameters.obstacles)
     rng = np.random.default_rng(seed)
     q = contract.joints.home + rng.uniform(-0.5, 0.5, 7)

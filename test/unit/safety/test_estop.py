@@ -1,5 +1,6 @@
 import pytest
 
+from vla_ros.errors import ContractError
 from vla_ros.safety.estop import EstopSignal
 
 
@@ -48,3 +49,9 @@ def test_a_button_that_speaks_and_falls_silent_is_pressed():
     assert signal.take(100.6)
     signal.receive(False, 100.7)
     assert not signal.take(100.8)
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), float("inf"), -1.0, -1e-9, 10.1, 1e6])
+def test_a_silence_that_would_never_count_is_refused(timeout):
+    with pytest.raises(ContractError, match=r"estop_timeout is .* expected 0 to 10 s"):
+        EstopSignal(timeout=timeout)

@@ -78,6 +78,58 @@ def test_a_wrong_line_is_refused(path, value):
         parse_parameters(changed(path, value))
 
 
+MOST = {
+    "timing": {"rate_hz": 1000.0, "state_timeout": 0.5, "chunk_timeout": 5.0, "policy_slow": 1.0, "policy_timeout": 1.0,
+               "inference_timeout": 5.0, "observation_slow_age": 5.0, "observation_hold_age": 5.0,
+               "future_tolerance": 0.2, "exhausted_grace": 0.1, "actuation_delay": 0.5, "blend_time": 1.0,
+               "resume_states": 1000, "resume_chunks": 100, "missed_ticks_slow": 100, "missed_ticks_hold": 100,
+               "tick_budget": 0.01},
+    "motion": {"tracking_gain": 100.0, "brake_share": 1.0, "slow_speed": 1.0, "workspace_tolerance": 0.01,
+               "joint_margin": 0.5, "tracking_tolerance": 0.5, "recoverable_violation": 0.3, "arming_speed": 0.2,
+               "corrections_hold": 1000},
+    "kinematics": {"damping": 0.5, "singular_damping": 1.0, "singular_value": 0.5, "posture_gain": 10.0,
+                   "iterations": 1000},
+    "gripper": {"deadband": 0.02, "reversal_time": 5.0},
+    "trust": {"hold": 1.0, "slow": 1.0},
+    "collision": {"self_distance": 0.2, "obstacle_distance": 0.5, "influence_distance": 2.0},
+}  # fmt: skip
+"""The most that every line may say, at 100 Hz."""
+
+
+@pytest.mark.parametrize("path", [p for p in lines() if len(p) == 2 and p != ("collision", "enabled")], ids=".".join)
+def test_no_number_is_without_an_upper_bound(path):
+    section, name = path
+    most = MOST[section][name]
+    above = most + 1 if isinstance(most, int) else 1.01 * most
+    for value in (above, 1e3 * most):
+        with pytest.raises(ContractError, match=f"{name}.*expected|expected.*{name}"):
+            parse_parameters(changed(path, value))
+
+
+@pytest.mark.parametrize("path", [p for p in lines() if len(p) == 2 and p[0] != "trust"], ids=".".join)
+def test_the_bound_itself_is_allowed(path):
+    """But for what another line bounds earlier, such as a slow age by the age that holds."""
+    section, name = path
+    if name in ("enabled", "rate_hz", "policy_slow", "observation_slow_age", "missed_ticks_slow", "tick_budget"):
+        return
+    parse_parameters(changed(path, MOST[section][name]))
+
+
+def test_a_bound_says_what_was_got_what_was_expected_and_why():
+    with pytest.raises(ContractError, match=r"timing.state_timeout is 1000.0, expected .* at most 0.5 \(the arm moves"):
+        parse_parameters(changed(("timing", "state_timeout"), 1000.0))
+
+
+@pytest.mark.parametrize(("rate_hz", "most"), [(10.0, 10), (100.0, 100), (1000.0, 1000)])
+def test_at_every_rate_a_second_without_a_tick_holds(rate_hz, most):
+    values = yaml.safe_load(TEXT)
+    values["timing"] |= {"rate_hz": rate_hz, "tick_budget": 0.5 / rate_hz, "missed_ticks_hold": most}
+    parse_parameters(yaml.safe_dump(values))
+    values["timing"]["missed_ticks_hold"] = most + 1
+    with pytest.raises(ContractError, match="missed_ticks_hold"):
+        parse_parameters(yaml.safe_dump(values))
+
+
 def test_a_robot_in_free_space_has_no_obstacles():
     values = yaml.safe_load(TEXT) | {"obstacles": None}
     assert parse_parameters(yaml.safe_dump(values)).obstacles == ()
