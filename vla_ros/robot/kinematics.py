@@ -10,6 +10,9 @@ from vla_ros.errors import ContractError, KinematicsError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.types import FloatArray, Pose
 
+ROUNDING = 1e-6
+"""Share by which a limit of the contract may be above the description's: one of them may have been rounded."""
+
 
 class Kinematics:
     """The arm's kinematic model; the fingers are locked, so that q is the contract's joints and nothing else.
@@ -43,6 +46,8 @@ class Kinematics:
         if outside.any():
             names = [name for name, bad in zip(contract.joints.names, outside, strict=True) if bad]
             raise ContractError(f"the contract allows more travel than {contract.urdf.name} for {names}")
+        self._check_limit("velocity", contract.joints.velocity, self.model.upperVelocityLimit, "rad/s")
+        self._check_limit("effort", contract.joints.effort, self.model.upperEffortLimit, "N m")
         self.data = self.model.createData()
         self.frame_id = self.model.getFrameId(contract.end_effector_frame)
 
@@ -52,6 +57,19 @@ class Kinematics:
         tool = self.model.frames[self.frame_id].placement
         ways = [*list(self.model.jointPlacements)[2:], tool]  # of the world, and to the first joint: where it stands
         return float(sum(np.linalg.norm(way.translation) for way in ways))
+
+    def _check_limit(self, line: str, ours: FloatArray, described: FloatArray, unit: str) -> None:
+        """Refuse a limit (n,) of the contract that is above the description's; 0 and inf describe none.
+
+        Raises:
+            ContractError: naming the joint.
+        """
+        said = np.isfinite(described) & (described > 0.0)
+        for index in np.flatnonzero(said & ~(ours <= described * (1.0 + ROUNDING))).tolist():
+            raise ContractError(
+                f"joints.{line} of {self.contract.joints.names[index]}: got {float(ours[index])} {unit}, expected at "
+                f"most the {float(described[index])} of {self.contract.urdf.name}: lower it in the contract"
+            )
 
     def _checked(self, q: FloatArray) -> FloatArray:
         q = np.asarray(q, dtype=np.float64)

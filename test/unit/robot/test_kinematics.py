@@ -1,3 +1,5 @@
+import re
+
 import mujoco
 import numpy as np
 import pytest
@@ -69,9 +71,35 @@ def test_joints_that_cannot_be_are_refused(q):
         KINEMATICS.jacobian(q)
 
 
+def described_with(tmp_path, **limits):
+    """The Panda with other limits of its first joint: "2.175" becomes what is given."""
+    text = CONTRACT.urdf.read_text(encoding="utf-8")
+    for name, value in limits.items():
+        text, count = re.subn(
+            f'(name="panda_joint1".*?<limit[^>]*{name}=")[^"]*', rf"\g<1>{value}", text, count=1, flags=re.S
+        )
+        assert count == 1
+    (tmp_path / "arm.urdf").write_text(text, encoding="utf-8")
+    return parse_contract(CONTRACT.text.replace("urdf/panda.urdf", str(tmp_path / "arm.urdf")))
+
+
+@pytest.mark.parametrize("limits", [{"velocity": "2.1749"}, {"velocity": "0.1"}, {"effort": "86.9"}])
+def test_what_is_more_than_the_description_allows_is_refused(tmp_path, limits):
+    (name, value), allowed = *limits.items(), {"velocity": "2.175 rad/s", "effort": "87.0 N m"}
+    with pytest.raises(ContractError, match=f"{name}.*panda_joint1.*{allowed[name]}.*{value}"):
+        Kinematics(described_with(tmp_path, **limits))
+
+
+@pytest.mark.parametrize("value", ["0", "1e300", "2.175", "9.9"])
+def test_a_description_that_says_nothing_or_more_is_no_error(tmp_path, value):
+    Kinematics(described_with(tmp_path, velocity=value, effort="0" if value == "0" else "87"))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
+        ("velocity: [2.1750,", "velocity: [26.2,", "velocity.*panda_joint1.*26.2.*2.175"),
+        ("effort: [87.0,", "effort: [870.0,", "effort.*panda_joint1.*870.0.*87.0"),
         ("panda_joint7]", "panda_joint8]", "panda_joint8"),
         ("[panda_joint1, panda_joint2,", "[panda_joint2, panda_joint1,", "order"),
         ("end_effector_frame: panda_tcp", "end_effector_frame: nose", "nose"),
