@@ -269,17 +269,22 @@ def parse_contract(text: str, where: str = "robot contract") -> RobotContract:
         urdf = share_file(root.text("urdf"))
     except FileNotFoundError as error:
         raise ContractError(f"{where}.urdf: {error}") from error
+    base_frame, action = root.text("base_frame"), ActionSpecification.from_dict(root.section("action").values)
+    if action.frame != base_frame:
+        raise ContractError(
+            f"{where}.action.frame: got '{action.frame}', expected the base_frame, '{base_frame}': it has the axes"
+        )
     return RobotContract(
         name=root.text("name"),
         urdf=urdf,
-        base_frame=root.text("base_frame"),
+        base_frame=base_frame,
         end_effector_frame=root.text("end_effector_frame"),
         joints=_joints(root.section("joints")),
         cartesian=_cartesian(root.section("cartesian")),
         gripper=_gripper(root.section("gripper")),
         cameras=_cameras(root),
         controllers=_controllers(root.section("controllers")),
-        action=ActionSpecification.from_dict(root.section("action").values),
+        action=action,
         text=text,
     )
 

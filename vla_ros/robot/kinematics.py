@@ -10,6 +10,9 @@ from vla_ros.errors import ContractError, KinematicsError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.types import FloatArray, Pose
 
+SAME_PLACE = 1e-6
+"""The base frame may stand so far from the description's root, m and rad: the origin may have been rounded."""
+
 ROUNDING = 1e-6
 """Share by which a limit of the contract may be above the description's: one of them may have been rounded."""
 
@@ -24,10 +27,12 @@ class Kinematics:
         """Build the model from the contract's URDF.
 
         Raises:
-            ContractError: when a joint or a frame of the contract is not in the URDF, or limits disagree.
+            ContractError: when a joint or a frame of the contract is not in the URDF, the base frame is not where its
+                root is, or limits disagree.
         """
         full = pinocchio.buildModelFromUrdf(str(contract.urdf))
         self.contract = contract
+        self._check_base(full)
         missing = [name for name in contract.joints.names if not full.existJointName(name)]
         if missing:
             raise ContractError(f"{contract.urdf.name} has no joints {missing}; it has {list(full.names)[1:]}")
@@ -57,6 +62,29 @@ class Kinematics:
         tool = self.model.frames[self.frame_id].placement
         ways = [*list(self.model.jointPlacements)[2:], tool]  # of the world, and to the first joint: where it stands
         return float(sum(np.linalg.norm(way.translation) for way in ways))
+
+    def _check_base(self, full: pinocchio.Model) -> None:
+        """Refuse a base frame that is not where the description's root is: everything here is in the root's axes.
+
+        Raises:
+            ContractError: saying where it is instead.
+        """
+        links = [frame for frame in full.frames if frame.type == pinocchio.FrameType.BODY]
+        name, file, root = self.contract.base_frame, self.contract.urdf.name, links[0].name
+        base = next((link for link in links if link.name == name), None)
+        if base is None:
+            raise ContractError(f"base_frame: {file} has no link '{name}'; expected its root, '{root}'")
+        turn = float(np.linalg.norm(pinocchio.log3(base.placement.rotation)))
+        way = float(np.linalg.norm(base.placement.translation))
+        if base.parentJoint == 0 and way <= SAME_PLACE and turn <= SAME_PLACE:
+            return
+        moved = f"which {full.names[base.parentJoint]} moves"
+        if base.parentJoint == 0:
+            moved = f"which stands {way:.4f} m and {turn:.4f} rad from the root"
+        raise ContractError(
+            f"base_frame: got '{name}', {moved}; expected the root of {file}, '{root}': write that, and workspace, "
+            "obstacles and actions in its axes"
+        )
 
     def _check_limit(self, line: str, ours: FloatArray, described: FloatArray, unit: str) -> None:
         """Refuse a limit (n,) of the contract that is above the description's; 0 and inf describe none.

@@ -85,6 +85,12 @@ def test_a_wrong_line_is_refused(path, value):
         parse(changed(path, value))
 
 
+@pytest.mark.parametrize("frame", ["camera_nowhere", "panda_tcp", "panda_link0 "])
+def test_actions_in_another_frame_than_the_base_s_are_refused(frame):
+    with pytest.raises(ContractError, match=f"action.frame.*'{frame}'.*base_frame.*'panda_link0'"):
+        parse(changed(("action", "frame"), frame))
+
+
 @pytest.mark.parametrize("text", ["", "- a list", "a: [", "42"])
 def test_what_is_no_contract_at_all_is_refused(text):
     with pytest.raises(ContractError):

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import mujoco
 import numpy as np
@@ -61,6 +62,41 @@ def test_home_points_the_tool_down_over_the_table():
     pose = KINEMATICS.forward(CONTRACT.joints.home)
     assert pose.position[2] == pytest.approx(0.30, abs=0.01)
     np.testing.assert_allclose(Rotation.from_quat(pose.quaternion).apply([0, 0, 1]), [0, 0, -1], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("robot", "frame", "message"),
+    [
+        ("panda", "no_such_link", "no link 'no_such_link'.*'panda_link0'"),
+        ("panda", "universe", "no link 'universe'.*'panda_link0'"),
+        ("panda", "panda_link3", "'panda_link3', which panda_joint3 moves.*'panda_link0'"),
+        ("panda", "panda_tcp", "'panda_tcp', which panda_joint7 moves.*'panda_link0'"),
+        ("panda", "panda_leftfinger", "'panda_leftfinger', which panda_finger_joint1 moves.*'panda_link0'"),
+        ("ur5e", "base", "'base', which stands 0.0000 m and 3.1416 rad from the root.*'base_link'"),
+    ],
+)
+def test_a_base_frame_that_is_not_the_root_s_is_refused(robot, frame, message):
+    contract = replace(load_contract(robot), base_frame=frame)
+    with pytest.raises(ContractError, match=message):
+        Kinematics(contract)
+
+
+@pytest.mark.parametrize(("height", "stands"), [("0", True), ("1e-7", True), ("0.8", False)])
+def test_a_base_frame_on_another_root_is_taken_only_in_the_very_same_place(tmp_path, height, stands):
+    text = CONTRACT.urdf.read_text(encoding="utf-8")
+    world = (
+        '<link name="world"/><joint name="bolts" type="fixed"><parent link="world"/><child link="panda_link0"/>'
+        f'<origin xyz="0 0 {height}" rpy="0 0 0"/></joint></robot>'
+    )
+    (tmp_path / "arm.urdf").write_text(text.replace("</robot>", world), encoding="utf-8")
+    contract = replace(CONTRACT, urdf=tmp_path / "arm.urdf")
+    Kinematics(replace(contract, base_frame="world"))
+    if stands:
+        place = Kinematics(contract).placement(CONTRACT.joints.home)
+        np.testing.assert_allclose(place, KINEMATICS.placement(CONTRACT.joints.home), atol=1e-6)
+    else:
+        with pytest.raises(ContractError, match=r"0.8000 m and 0.0000 rad from the root.*'world'"):
+            Kinematics(contract)
 
 
 @pytest.mark.parametrize("q", [np.zeros(6), np.zeros((1, 7)), np.full(7, np.nan), np.full(7, np.inf)])
