@@ -17,7 +17,8 @@ from vla_ros.types import FloatArray
 TOLERANCE = 1e-9
 """Relative slack of the re-check: rounding, nothing else."""
 
-_MAX_STOP_ROWS = 400
+STOP_MARGIN = 2.0
+"""A stop that would last so many times the longest one of the limits is none."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,9 @@ class JointMotion:
         self._input.max_jerk = joints.jerk
         # Speed that one tick can gain and yet end without acceleration, so that targets within it are reached.
         self.reachable = joints.acceleration * np.maximum(period - joints.acceleration / joints.jerk, 0.25 * period)
+        # The longest stop takes the acceleration back, brakes from full speed, and takes that back: a/j + v/a + a/j.
+        longest = float((joints.velocity / joints.acceleration + 2.0 * joints.acceleration / joints.jerk).max())
+        self._most_rows = int(np.ceil(STOP_MARGIN * longest / period)) + 1
         self._serial = 0
         self.seed(joints.home)
 
@@ -94,11 +98,11 @@ class JointMotion:
         if velocities.shape != limit.shape or not (np.abs(velocities) <= limit * (1.0 + TOLERANCE)).all():
             return None
         current = self._current
-        rows = self._plan(current.positions, current.velocities, current.accelerations, velocities, 1)
+        rows = self._plan(current.positions, current.velocities, current.accelerations, velocities, rows=1)
         if rows is None:
             return None
         positions, speeds, accelerations = (table[0] for table in rows)
-        stop = self._plan(positions, speeds, accelerations, np.zeros_like(speeds), _MAX_STOP_ROWS)
+        stop = self._plan(positions, speeds, accelerations, np.zeros_like(speeds))
         if stop is None:
             return None
         step = JointStep(positions, speeds, accelerations, Stop(*stop))
@@ -128,9 +132,13 @@ class JointMotion:
         return stop.positions[min(self._stopped_rows, stop.rows - 1) :]
 
     def _plan(
-        self, positions: FloatArray, velocities: FloatArray, accelerations: FloatArray, target: FloatArray, most: int
-    ) -> tuple[FloatArray, FloatArray, FloatArray] | None:
-        """Return positions, velocities and accelerations, (k, n) each, at the next ticks until `target` or `most`."""
+        self, positions: FloatArray, velocities: FloatArray, accelerations: FloatArray, target: FloatArray,
+        rows: int | None = None,
+    ) -> tuple[FloatArray, FloatArray, FloatArray] | None:  # fmt: skip
+        """Return positions, velocities and accelerations, (k, n) each, at the next ticks.
+
+        There are `rows` of them, or as many as it takes to be at `target`; None when it cannot be, or takes too long.
+        """
         self._input.current_position = positions
         self._input.current_velocity = velocities
         self._input.current_acceleration = accelerations
@@ -142,12 +150,14 @@ class JointMotion:
         duration = self._trajectory.duration
         if result < 0 or not 0.0 <= duration < np.inf:
             return None
-        count = min(max(int(np.ceil(duration / self._period - TOLERANCE)), 1), most)
+        count = rows or max(int(np.ceil(duration / self._period - TOLERANCE)), 1)
+        if count > self._most_rows:  # cut off, it would not end at rest
+            return None
         samples = [self._trajectory.at_time((i + 1) * self._period) for i in range(count)]
         table = np.array(samples)
         if not np.isfinite(table).all():
             return None
-        if count < most:  # the last row is at the target: no residue of rounding stays in it
+        if rows is None:  # the last row is at the target: no residue of rounding stays in it
             table[-1, 1], table[-1, 2] = target, 0.0
         return table[:, 0], table[:, 1], table[:, 2]
 

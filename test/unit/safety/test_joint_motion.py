@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.joint_motion import JointMotion
+from vla_ros.safety.joint_motion import JointMotion, JointStep
 
 PERIOD = 0.01
 JOINTS = load_contract("panda").joints
@@ -78,6 +78,67 @@ def test_the_stop_is_followed_row_by_row_and_then_held():
     np.testing.assert_array_equal(followed[: stop.rows], stop.positions)
     np.testing.assert_array_equal(followed[stop.rows :], np.tile(stop.positions[-1], (3, 1)))
     assert motion.resting
+
+
+CONTRACTS = {robot: load_contract(robot) for robot in ("panda", "fr3", "ur5e", "so101", "template")}
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from(sorted(CONTRACTS)), st.sampled_from([100.0, 125.0, 250.0, 500.0, 1000.0]), st.integers(0, 100_000)
+)
+def test_at_every_rate_every_stop_ends_at_rest_within_the_limits(robot, rate_hz, seed):
+    """From any speed, full speed included, and any acceleration that can still be taken back below it."""
+    joints, period, rng = CONTRACTS[robot].joints, 1.0 / rate_hz, np.random.default_rng(seed)
+    motion, n = JointMotion(joints, period), joints.count
+    speed = 0.999 * joints.velocity * rng.choice([-1.0, 0.0, 0.5, 1.0], n)
+    up = np.minimum(joints.acceleration, np.sqrt(2.0 * joints.jerk * (joints.velocity - speed)))
+    down = np.minimum(joints.acceleration, np.sqrt(2.0 * joints.jerk * (joints.velocity + speed)))
+    acceleration = 0.999 * rng.choice([-1.0, 0.0, 1.0], n)
+    acceleration *= np.where(acceleration > 0.0, up, down)
+    motion.accept(JointStep(joints.home, speed, acceleration, motion.current.stop))
+    step = motion.propose(joints.velocity * rng.choice([-1.0, 0.0, 1.0], n))
+    assert step is not None
+    motion.accept(step)
+    stop = step.stop
+    assert not stop.velocities[-1].any() and not stop.accelerations[-1].any()
+    positions = np.vstack([step.positions, stop.positions])
+    velocities = np.vstack([step.velocities, stop.velocities])
+    accelerations = np.vstack([step.accelerations, stop.accelerations])
+    slack = 1.0 + 1e-6
+    assert (np.abs(np.diff(positions, axis=0)) / period <= joints.velocity * slack).all()
+    assert (np.abs(np.diff(velocities, axis=0)) / period <= joints.acceleration * slack).all()
+    assert (np.abs(np.diff(accelerations, axis=0)) / period <= joints.jerk * slack).all()
+    for _ in range(stop.rows):
+        motion.brake()
+    assert motion.resting
+
+
+def test_the_longest_stop_of_a_fast_clock_ends_at_rest():
+    """FR3, second joint, 1 kHz: from its full speed it brakes for 1.3 s, which is 1310 ticks."""
+    joints, period = CONTRACTS["fr3"].joints, 1e-3
+    motion, wish = JointMotion(joints, period), np.zeros(7)
+    wish[1] = joints.velocity[1]
+    motion.accept(JointStep(joints.home, wish, np.zeros(7), motion.current.stop))
+    step = motion.propose(wish)
+    assert step is not None
+    assert step.stop.rows == pytest.approx((2.62 / 2.0 + 2.0 / 5000.0) / period, abs=2)
+    assert not step.stop.velocities[-1].any()
+    assert np.abs(np.diff(step.stop.velocities[:, 1])).max() / period <= 2.0 * (1 + 1e-6)
+    motion.accept(step)
+    for _ in range(step.stop.rows):
+        motion.brake()
+    assert motion.resting
+
+
+def test_a_stop_that_does_not_fit_its_table_is_none(monkeypatch):
+    motion = JointMotion(JOINTS, PERIOD)
+    for _ in range(20):
+        motion.accept(motion.propose(JOINTS.velocity))
+    monkeypatch.setattr(motion, "_most_rows", motion.current.stop.rows - 3)
+    assert motion.propose(JOINTS.velocity) is None
+    while not motion.resting:
+        motion.brake()
 
 
 def test_braking_asks_no_library(monkeypatch):
