@@ -12,13 +12,14 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.msg import PolicyStatus, SafetyStatus
+from vla_ros.nodes import safety_thread
 from vla_ros.nodes.conversions import chunk_to_message, seconds_to_stamp
 from vla_ros.nodes.safety_control import SafetyControl
 from vla_ros.nodes.safety_thread import ControlThread
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.differential_ik import DifferentialIK
 from vla_ros.safety.parameters import load_parameters
-from vla_ros.types import ActionChunk
+from vla_ros.types import ActionChunk, SafetyState
 
 CONTRACT, PARAMETERS = load_contract("panda"), load_parameters()
 ARM, FINGERS = CONTRACT.joints.names, CONTRACT.gripper.names
@@ -86,9 +87,145 @@ class Bench:
             assert time.monotonic() < end, answer
             time.sleep(0.05)
 
+    def wait_for_states(self) -> None:
+        end = time.monotonic() + 30.0
+        while self.control._supervisor.margins(time.monotonic()).get("joint_state", 0.0) <= 0.0:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
     def wait_for(self, count: int) -> None:
         with self.change:
             assert self.change.wait_for(lambda: len(self.commands) >= count, 60.0), len(self.commands)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Nobody waits long for an answer."""
+    monkeypatch.setattr(safety_thread, "ANSWER_TIMEOUT", 0.1)
+
+
+@pytest.fixture
+def hung(quick):
+    """A bench whose control thread hangs in a request until the event is set."""
+    with Bench() as bench:
+        release, entered = threading.Event(), threading.Event()
+        bench.thread.post(lambda: (entered.set(), release.wait(30.0)))
+        assert entered.wait(10.0)
+        try:
+            yield bench, release
+        finally:
+            release.set()
+
+
+def settle(bench):
+    """Let the control thread come round twice."""
+    for _ in range(2):
+        done, end = threading.Event(), time.monotonic() + 10.0
+        while bench.thread.post(done.set) is False:
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        assert done.wait(10.0)
+
+
+def test_what_was_answered_for_too_late_does_not_happen_any_more(hung):
+    bench, release = hung
+    done = []
+    assert bench.thread.ask(lambda: done.append(1) or "", "no answer") == "no answer"
+    release.set()
+    settle(bench)
+    assert done == []
+
+
+def test_who_gives_up_on_an_arming_under_way_finds_the_robot_disarmed(quick, monkeypatch):
+    """It has begun and cannot be taken back; so it is disarmed behind it."""
+    release, arm = threading.Event(), SafetyControl.arm
+
+    def slow(self, now):
+        answer = arm(self, time.monotonic())
+        release.wait(30.0)
+        return answer
+
+    with Bench() as bench:
+        bench.wait_for_states()
+        monkeypatch.setattr(SafetyControl, "arm", slow)
+        assert bench.thread.ask(lambda: bench.control.arm(bench.thread.now()), "no answer") == "no answer"
+        assert bench.control.state is SafetyState.HOLD  # armed, although the answer was no
+        release.set()
+        settle(bench)
+        assert bench.control.state is SafetyState.DISARMED
+
+
+def test_no_number_of_requests_pushes_a_disarming_out(hung):
+    bench, release = hung
+    asked = []
+    assert not bench.thread.disarm()  # it has not been done: it must not be said to be
+    for i in range(30):
+        bench.thread.post(lambda i=i: asked.append(i))
+    seen = []
+    bench.control.disarm = lambda now: seen.append(now)
+    release.set()
+    settle(bench)
+    assert len(seen) == 1
+    assert len(asked) <= 8
+
+
+def test_a_disarming_overrules_what_was_asked_before_it_and_not_what_is_asked_after(hung):
+    bench, release = hung
+    order = []
+    bench.control.disarm = lambda now: order.append("disarm")
+    bench.thread.post(lambda: order.append("before"))
+    bench.thread.request_disarm()
+    bench.thread.post(lambda: order.append("after"))
+    release.set()
+    settle(bench)
+    assert order == ["disarm", "after"]
+
+
+def test_a_request_that_raises_ends_nothing_and_leaves_the_robot_disarmed(quick):
+    with Bench() as bench:
+        bench.arm()
+        bench.wait_for(5)
+        assert bench.thread.ask(lambda: 1 / 0, "no answer") == "no answer"
+        end = time.monotonic() + 10.0
+        while bench.control.state is not SafetyState.DISARMED and time.monotonic() < end:
+            time.sleep(0.01)
+        assert bench.thread.running
+        assert bench.thread.ended == ()
+        assert bench.control.state is SafetyState.DISARMED
+        assert any("ZeroDivisionError" in note for note in bench.control.take_notes())
+
+
+def test_a_disarming_that_raises_is_tried_again(quick):
+    with Bench() as bench:
+        tries = []
+
+        def disarm(now):
+            tries.append(now)
+            if len(tries) < 3:
+                raise RuntimeError("not yet")
+
+        bench.control.disarm = disarm
+        bench.thread.request_disarm()
+        assert bench.thread.disarm()
+        assert len(tries) >= 3
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_has_ended_is_named_and_does_nothing_any_more(quick):
+    with Bench() as bench:
+        assert bench.thread.ended == ()
+
+        def end():
+            raise SystemExit
+
+        bench.thread.post(end)
+        limit = time.monotonic() + 10.0
+        while not bench.thread.ended and time.monotonic() < limit:
+            time.sleep(0.01)
+        assert bench.thread.ended == ("control thread",)
+        assert not bench.thread.running
+        assert not bench.thread.disarm()
+        assert bench.thread.ask(lambda: "done", "no answer") == "no answer"
 
 
 def shares(commands: list[list[float]]) -> list[float]:

@@ -39,7 +39,7 @@ from vla_ros.nodes.qos import qos
 from vla_ros.nodes.safety_control import SafetyControl
 from vla_ros.nodes.safety_graph import GraphWatch
 from vla_ros.nodes.safety_selftest import ArmingSelftest
-from vla_ros.nodes.safety_thread import ControlThread
+from vla_ros.nodes.safety_thread import ANSWER_TIMEOUT, ControlThread
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.safety.parameters import SAFETY_FILE, SafetyParameters, load_parameters
 from vla_ros.safety.selftest import run_selftest
@@ -49,8 +49,10 @@ from vla_ros.types import SafetyState
 WATCH_PERIOD = 0.1
 """How often the executor looks who publishes what, s."""
 
-REST_TIMEOUT = 1.0
-"""Longest time to bring the arm to rest when the node is deactivated, s."""
+REST_TIMEOUT = 2.0
+"""Longest time to bring the arm to rest when the node is deactivated, s; the FR3 brakes for 1.3 s from full speed."""
+
+NO_ANSWER = "the control thread does not answer"
 
 SWITCH_INTERVAL = 5e-4
 """Longest time that a callback may keep the interpreter from the control thread, s: a tenth of Python's own."""
@@ -144,7 +146,7 @@ class SafetyNode(ManagedNode):
         thread = self._thread
         if thread is None:
             return
-        thread.post(lambda: self._control.disarm(thread.now()))
+        thread.request_disarm()
         end = time.monotonic() + (0.0 if self._lockstep else REST_TIMEOUT)
         while self._control.state is not SafetyState.DISARMED and time.monotonic() < end and thread.running:
             if self._control.state is SafetyState.ESTOP and self._control.resting:
@@ -173,10 +175,12 @@ class SafetyNode(ManagedNode):
     def _on_arm(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._auto_arm = False  # who decides by hand is not decided over
         if not request.data:
-            self._ticker.ask(lambda: self._control.disarm(self._ticker.now()), None)
-            response.success, response.message = True, "the arm comes to rest, then it is disarmed"
+            response.success = self._ticker.disarm()
+            response.message = "the arm comes to rest, then it is disarmed"
+            if not response.success:
+                response.message = f"not disarmed: {NO_ANSWER}. The arm brakes and is held; stop it at its controller"
             return response
-        answer = self._complaint() or self._ticker.ask(self._arm, "the control thread does not run")
+        answer = self._complaint() or self._ticker.ask(self._arm, NO_ANSWER)
         response.success = answer == ""
         response.message = answer or "armed: the arm holds until valid chunks come"
         return response
@@ -186,13 +190,13 @@ class SafetyNode(ManagedNode):
 
     def _complaint(self) -> str:
         """Say what forbids to arm, beside the state of the robot."""
+        if ended := self._ticker.ended:
+            return f"the {' and the '.join(ended)} has ended: start the node again"
         return self._selftest.complaint() or self._watch.complaint() or self._watch.unheard()
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         del request
-        answer = self._ticker.ask(
-            lambda: self._control.reset(self._ticker.now()), "the control thread does not run"
-        )  # fmt: skip
+        answer = self._ticker.ask(lambda: self._control.reset(self._ticker.now()), NO_ANSWER)
         response.success, response.message = answer == "", answer or "disarmed"
         return response
 
@@ -216,18 +220,20 @@ class SafetyNode(ManagedNode):
         """Say what the self-test came to; a layer that failed it commands nothing any more."""
         self._control.note(f"self-test: {self._selftest.sentence()}")
         if complaint:
-            self._ticker.post(lambda: self._control.disarm(self._ticker.now()))
+            self._ticker.request_disarm()
 
     def _look(self) -> None:
         """Find lost and foreign publishers, arm where asked to, and say what the control thread has to say."""
         self._control.estop.publishers(self.count_publishers(self.resolve_topic_name("/vla/estop")))
         if self.active and self._auto_arm and not self._complaint():
-            self._ticker.post(self._arm_by_itself)
+            asked = time.monotonic()
+            self._ticker.post(lambda: self._arm_by_itself(asked))
         for line in self._control.take_notes():
             self.get_logger().info(line)
 
-    def _arm_by_itself(self) -> None:
-        if self._auto_arm and self._arm() == "":
+    def _arm_by_itself(self, asked: float) -> None:
+        """Arm, unless it was `asked` for so long ago, s, steady clock, that there may be a complaint by now."""
+        if self._auto_arm and time.monotonic() - asked <= ANSWER_TIMEOUT and self._arm() == "":
             self._auto_arm = False
 
     def health(self) -> list[DiagnosticStatus]:

@@ -23,6 +23,9 @@ from vla_ros.nodes.safety_control import SafetyControl
 ANSWER_TIMEOUT = 1.0
 """Longest time until the control thread has dealt with a request, s."""
 
+MOST_REQUESTS = 8
+"""So many may wait; more are refused. A disarming is none of them: it always finds its place."""
+
 SHORTEST_LOOK = 1e-3
 """The watch looks no more often than this, s."""
 
@@ -32,13 +35,17 @@ Answer = TypeVar("Answer")
 
 
 class ControlThread:
-    """Runs one `SafetyControl`. `post`, `ask` and `offer_joint_state` are for other threads."""
+    """Runs one `SafetyControl`. All but `start` and `stop` is for other threads.
+
+    A request that fails, or that nobody waits for any more although it has begun, is followed by a disarming.
+    """
 
     def __init__(self, control: SafetyControl, budget: float, lockstep: bool) -> None:
         """Prepare; `budget` is what a command may be late, s."""
         self._control, self._budget, self._lockstep = control, budget, lockstep
         self._change = threading.Condition()
-        self._requests: deque[Callable[[], None]] = deque(maxlen=8)
+        self._requests: deque[Callable[[], object]] = deque()
+        self._disarming = False
         self._joint_states: deque[JointState] = deque(maxlen=1)
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -48,22 +55,33 @@ class ControlThread:
         """Say whether the control thread runs."""
         return bool(self._threads) and self._threads[0].is_alive()
 
+    @property
+    def ended(self) -> tuple[str, ...]:
+        """Names of the threads that should run and do not."""
+        return tuple(thread.name for thread in self._threads if not thread.is_alive())
+
     def start(self) -> None:
         """Begin to tick."""
         self._stopping.clear()
-        loops = (self._run_lockstep,) if self._lockstep else (self._run, self._watch)
-        self._threads = [threading.Thread(target=loop, name=loop.__name__, daemon=True) for loop in loops]
-        for thread in self._threads:
+        with self._change:
+            self._requests.clear()
+            self._disarming = False
+        control = self._run_lockstep if self._lockstep else self._run
+        threads = [threading.Thread(target=control, name="control thread", daemon=True)]
+        if not self._lockstep:
+            threads.append(threading.Thread(target=self._watch, name="watch", daemon=True))
+        for thread in threads:
             thread.start()
+        self._threads = threads
 
     def stop(self) -> None:
         """End the threads."""
         self._stopping.set()
         with self._change:
             self._change.notify_all()
-        for thread in self._threads:
+        threads, self._threads = self._threads, []
+        for thread in threads:
             thread.join(timeout=JOIN_TIMEOUT)
-        self._threads = []
 
     def now(self) -> float:
         """Return the clock of the ticks, s."""
@@ -75,25 +93,54 @@ class ControlThread:
             self._joint_states.append(message)
             self._change.notify_all()
 
-    def post(self, request: Callable[[], None]) -> None:
-        """Let the control thread do something before its next tick."""
+    def post(self, request: Callable[[], object]) -> bool:
+        """Let the control thread do something before its next tick; False when too much waits already."""
         with self._change:
+            if len(self._requests) >= MOST_REQUESTS:
+                return False
             self._requests.append(request)
             self._change.notify_all()
+            return True
 
     def ask(self, request: Callable[[], Answer], otherwise: Answer) -> Answer:
-        """Let the control thread do something, and return its answer; `otherwise` when it does not run."""
+        """Let the control thread do something, and return its answer.
+
+        `otherwise` when it does not run, does not come to it in time, or fails in it; then it does not happen later
+        either: what has not begun is taken back, and what has begun is followed by a disarming.
+        """
         answers: list[Answer] = []
         done = threading.Event()
 
         def answer() -> None:
-            answers.append(request())
-            done.set()
+            try:
+                answers.append(request())
+            finally:
+                done.set()
 
-        if not self.running:
+        if not self.running or not self.post(answer):
             return otherwise
-        self.post(answer)
-        return answers[0] if done.wait(ANSWER_TIMEOUT) else otherwise
+        done.wait(ANSWER_TIMEOUT)
+        with self._change:
+            if answer in self._requests:
+                self._requests.remove(answer)
+            elif not done.is_set():
+                self._disarming = True
+            return answers[0] if answers and done.is_set() else otherwise
+
+    def request_disarm(self) -> None:
+        """Let the control thread disarm. What was asked for before and has not begun does not happen any more."""
+        with self._change:
+            self._requests.clear()
+            self._disarming = True
+            self._change.notify_all()
+
+    def disarm(self) -> bool:
+        """Do as `request_disarm`, and say whether it was done in time; if not, it is done as soon as it can be."""
+        if not self.running:
+            return False
+        self.request_disarm()
+        with self._change:
+            return self._change.wait_for(lambda: not self._disarming, ANSWER_TIMEOUT)
 
     def _run(self) -> None:
         period = self._control.period
@@ -106,7 +153,7 @@ class ControlThread:
             else:
                 deadline -= delay  # late: the tick counts as missed, it is not made up for
             self._answer_requests()
-            self._attempt(self._control.tick, time.monotonic())
+            self._attempt("a tick", lambda: self._control.tick(time.monotonic()))
 
     def _watch(self) -> None:
         """See that a command goes out in every period, whatever the control thread is doing."""
@@ -115,26 +162,48 @@ class ControlThread:
             due = self._control.commanded_at + period + self._budget
             delay = due - time.monotonic()
             if delay <= 0.0:
-                self._attempt(self._control.tick_instead, time.monotonic())
+                self._attempt("the watch", lambda: self._control.tick_instead(time.monotonic()))
             time.sleep(min(max(delay, SHORTEST_LOOK), period))
 
     def _run_lockstep(self) -> None:
         while not self._stopping.is_set():
             with self._change:
                 self._change.wait_for(
-                    lambda: self._stopping.is_set() or bool(self._requests) or bool(self._joint_states), timeout=0.5
+                    lambda: self._stopping.is_set() or self._disarming or self._requests or self._joint_states,
+                    timeout=0.5,
                 )
                 message = self._joint_states.popleft() if self._joint_states else None
             self._answer_requests()
             if message is not None:
-                self._attempt(self._control.lockstep_tick, stamp_to_seconds(message.header.stamp))
+                now = stamp_to_seconds(message.header.stamp)
+                self._attempt("a tick", lambda now=now: self._control.lockstep_tick(now))
 
-    def _attempt(self, tick: Callable[[float], object], now: float) -> None:
+    def _attempt(self, what: str, step: Callable[[], object]) -> bool:
         try:
-            tick(now)
+            step()
         except Exception:  # no command goes out; the watch, or the controller's own time-out, holds the arm until then
-            self._control.note(f"a tick failed:\n{traceback.format_exc()}")
+            self._control.note(f"{what} failed:\n{traceback.format_exc()}")
+            return False
+        return True
 
     def _answer_requests(self) -> None:
-        while self._requests:
-            self._requests.popleft()()
+        """Disarm where that is asked for, then do what was asked for after it."""
+        self._disarm_if_asked()
+        while (request := self._take_request()) is not None:
+            if not self._attempt("a request", request):
+                self.request_disarm()
+        self._disarm_if_asked()
+
+    def _take_request(self) -> Callable[[], object] | None:
+        with self._change:
+            return self._requests.popleft() if self._requests and not self._disarming else None
+
+    def _disarm_if_asked(self) -> None:
+        if not self._disarming:
+            return
+        if not self._attempt("disarming", lambda: self._control.disarm(self.now())):
+            time.sleep(SHORTEST_LOOK)  # tried again before the next tick
+            return
+        with self._change:
+            self._disarming = False
+            self._change.notify_all()
