@@ -1,8 +1,9 @@
-"""Distances between the arm's parts and to obstacles, by Coal, over the primitive shapes of the robot description."""
+"""Distances between the arm's parts and to obstacles, by Coal, over the shapes of the robot description."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import coal
 import numpy as np
@@ -66,11 +67,10 @@ class CollisionModel:
         """Read the shapes from the contract's URDF.
 
         Raises:
-            ContractError: when the URDF has no shapes, or the home posture touches an obstacle.
+            ContractError: when the URDF has no shapes, a mesh is not there, or the home posture touches an obstacle.
         """
         self._influence = parameters.influence_distance
-        full = pinocchio.buildModelFromUrdf(str(contract.urdf))
-        shapes = pinocchio.buildGeomFromUrdf(full, str(contract.urdf), pinocchio.GeometryType.COLLISION)
+        full, shapes = _read_shapes(contract)
         posture = pinocchio.neutral(full)
         for name in contract.gripper.names:
             posture[full.joints[full.getJointId(name)].idx_q] = contract.gripper.open
@@ -201,4 +201,24 @@ class CollisionModel:
 def _extent(shape: pinocchio.GeometryObject) -> float:
     """Return how far a shape reaches from the joint that carries it, at most, m."""
     shape.geometry.computeLocalAABB()  # before that its radius is -1
-    return float(np.linalg.norm(shape.placement.translation)) + float(shape.geometry.aabb_radius)
+    middle = shape.placement.act(np.asarray(shape.geometry.aabb_center))  # of a mesh it may be anywhere
+    return float(np.linalg.norm(middle)) + float(shape.geometry.aabb_radius)
+
+
+def _read_shapes(contract: RobotContract) -> tuple[pinocchio.Model, pinocchio.GeometryModel]:
+    full = pinocchio.buildModelFromUrdf(str(contract.urdf))
+    try:
+        return full, pinocchio.buildGeomFromUrdf(full, str(contract.urdf), pinocchio.GeometryType.COLLISION)
+    except ValueError as error:  # says which file
+        raise ContractError(f"{contract.urdf.name}: its collision shapes cannot be read: {error}") from error
+
+
+def mesh_files(contract: RobotContract) -> list[Path]:
+    """Return the files, beside its URDF, that the robot's collision shapes come from.
+
+    Raises:
+        ContractError: when one of them is not there.
+    """
+    _, shapes = _read_shapes(contract)
+    paths = {Path(shape.meshPath) for shape in shapes.geometryObjects}
+    return sorted(path for path in paths if path.is_file())  # of a primitive shape it is a word such as BOX

@@ -1,4 +1,4 @@
-"""What the fault table came to, tied to all that it depends on: contract, parameters, code, libraries.
+"""What the fault table came to, tied to all that it depends on: contract, shapes, parameters, code, libraries.
 
 The table is deterministic, so a pass stays true for as long as nothing of that changes. It is kept for a while, so that
 a node that is started again need not spend half a minute of a busy machine on it; a failure is never kept.
@@ -22,6 +22,7 @@ import numpy as np
 
 import vla_ros
 from vla_ros.robot.contract import RobotContract
+from vla_ros.safety.collision import mesh_files
 from vla_ros.safety.parameters import SafetyParameters
 
 ROOMS = ("actions", "robot", "safety")
@@ -59,6 +60,8 @@ def fingerprint(contract: RobotContract, parameters: SafetyParameters) -> str:
     digest = hashlib.sha256()
     _feed(digest, contract)
     _feed(digest, parameters)
+    for path in mesh_files(contract):
+        digest.update(path.read_bytes())
     package = Path(vla_ros.__file__).parent
     sources = [package / name for name in FILES]
     sources += sorted(path for room in ROOMS for path in (package / room).rglob("*.py"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -39,6 +39,20 @@ def rig(contract, parameters) -> Rig:
 @pytest.fixture(scope="session")
 def referee(contract) -> Referee:
     return Referee(contract)
+
+
+@pytest.fixture(scope="session")
+def meshed(contract, tmp_path_factory) -> RobotContract:
+    """The arm with a mesh on its last link: a triangle of 1 cm, 3 m from the joint that carries it."""
+    folder = tmp_path_factory.mktemp("meshed")
+    corners = "".join(f"vertex {x} {y} -3.0\n" for x, y in ((0.0, 0.0), (0.01, 0.0), (0.0, 0.01)))
+    facet = f"facet normal 0 0 1\nouter loop\n{corners}endloop\nendfacet\n"
+    (folder / "flag.stl").write_text(f"solid flag\n{facet}endsolid flag\n", encoding="utf-8")
+    mesh = f'<collision><geometry><mesh filename="{folder / "flag.stl"}"/></geometry></collision>'
+    text, link = contract.urdf.read_text(encoding="utf-8"), '<link name="panda_link7">'
+    assert text.count(link) == 1
+    (folder / "arm.urdf").write_text(text.replace(link, link + mesh), encoding="utf-8")
+    return replace(contract, urdf=folder / "arm.urdf")
 
 
 class Rig:

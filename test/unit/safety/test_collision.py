@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from types import SimpleNamespace
 
+import coal
 import numpy as np
+import pinocchio
 import pytest
 
 from vla_ros.errors import ContractError
-from vla_ros.safety.collision import CollisionModel
+from vla_ros.safety.collision import CollisionModel, _extent
 from vla_ros.safety.obstacles import Obstacle
 from vla_ros.types import SafetyState
 
@@ -83,6 +85,41 @@ def test_looking_only_at_the_pairs_that_can_be_near_misses_none(model, start, st
         assert model.violated(end, held, start, before) is None
         held[index] = after[index] + 1e-4
         assert model.violated(end, held, start, before) is pair
+
+
+def test_the_shapes_of_a_mesh_count_from_the_joint_and_not_from_their_middle(meshed, parameters):
+    """Its triangle is 7 mm across and 3 m out: what a joint's turn may do to a distance goes by the 3 m."""
+    floor = Obstacle.box("floor", np.array([10.0, 10.0, 0.04]), np.array([0.0, 0.0, -0.02]))
+    model = CollisionModel(meshed, parameters.collision, (floor,))
+    start = meshed.joints.home - 1.5 * np.eye(7)[5]  # the hand lies flat, and so does the way to the mesh
+    for step in (0.1, -0.1):
+        end = start + step * np.eye(7)[5]
+        before, after = model.distances(start), model.distances(end)
+        assert np.abs(after - before).max() > 0.25
+        for index, pair in enumerate(model.pairs):
+            held = np.full(len(model.pairs), -np.inf)
+            held[index] = after[index] + 1e-4
+            assert model.violated(end, held, start, before) is pair
+
+
+def test_the_reach_of_a_placed_shape_covers_its_corners():
+    """A turned and shifted triangle, 1 m out in its own axes: its furthest corner, by hand."""
+    corners = np.array([[1.0, 0.0, 0.0], [1.01, 0.0, 0.0], [1.0, 0.01, 0.0]])
+    mesh = coal.BVHModelOBBRSS()
+    mesh.beginModel(1, 3)
+    mesh.addTriangle(*corners)
+    mesh.endModel()
+    placement = pinocchio.SE3(pinocchio.rpy.rpyToMatrix(0.3, -0.4, 0.5), np.array([0.2, 0.1, -0.3]))
+    furthest = max(float(np.linalg.norm(placement.act(corner))) for corner in corners)
+    reach = _extent(pinocchio.GeometryObject("flag", 0, 0, placement, mesh))
+    assert furthest <= reach <= furthest + 0.02
+
+
+def test_a_mesh_that_is_not_there_is_named(meshed, parameters, tmp_path):
+    text = meshed.urdf.read_text(encoding="utf-8").replace("flag.stl", "nowhere.stl")
+    (tmp_path / "arm.urdf").write_text(text, encoding="utf-8")
+    with pytest.raises(ContractError, match=r"nowhere.stl"):
+        CollisionModel(replace(meshed, urdf=tmp_path / "arm.urdf"), parameters.collision, parameters.obstacles)
 
 
 def test_a_home_inside_of_an_obstacle_is_refused(contract, parameters):

@@ -35,6 +35,17 @@ def test_any_other_number_makes_another_mark(contract, parameters, mark):
     assert len({mark, *others}) == 4
 
 
+def test_another_mesh_makes_another_mark(meshed, parameters):
+    flag = meshed.urdf.parent / "flag.stl"
+    text, mark = flag.read_text(encoding="utf-8"), fingerprint(meshed, parameters)
+    assert fingerprint(meshed, parameters) == mark
+    flag.write_text(text.replace("-3.0", "-2.9"), encoding="utf-8")
+    try:
+        assert fingerprint(meshed, parameters) != mark
+    finally:
+        flag.write_text(text, encoding="utf-8")
+
+
 def test_other_code_makes_another_mark(contract, parameters, mark, monkeypatch):
     monkeypatch.setattr("vla_ros.safety.selftest_record.FILES", ("types.py",))
     assert fingerprint(contract, parameters) != mark
