@@ -112,8 +112,8 @@ class ChunkGate:
     def _judge_service(self, chunk: ActionChunk) -> Reason | None:
         if not self._parameters.trust.hold <= chunk.trust <= 1.0:
             return Reason.TRUST_LOW
-        if self.instruction is None:
-            return None
+        if self.instruction is None:  # nothing was asked for: only a plan that says so (ActionChunk.msg) is none's
+            return None if chunk.instruction_sequence == 0 else Reason.INSTRUCTION_UNKNOWN
         if chunk.instruction_sequence < self.instruction.sequence:
             return Reason.INSTRUCTION_OLD
         if chunk.instruction_sequence > self.instruction.sequence:

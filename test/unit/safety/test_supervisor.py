@@ -443,6 +443,20 @@ def test_a_stop_holds_at_once_and_only_a_new_task_ends_it(rig, referee):
     assert rig.supervisor.state is RUN
 
 
+@pytest.mark.parametrize("sequence", [1, 7, -1, 2**63])
+def test_before_the_first_task_no_chunk_serves_one(rig, sequence):
+    """0 is what a plan says that serves no instruction (ActionChunk.msg); any other was not heard here."""
+    rig.arm()
+    actions = rig.actions(np.tile(aside(rig), (12, 1)))
+    for _ in range(3):
+        assert rig.send(rig.chunk(actions, instruction_sequence=sequence)) == "instruction_unknown"
+        assert rig.ticks(5).state is HOLD
+    assert rig.send(rig.chunk(actions)) == "ok"
+    rig.supervisor.receive_instruction(Instruction("task", 7), rig.now)
+    assert rig.send(rig.chunk(actions)) == "instruction_old"
+    assert rig.send(rig.chunk(actions, instruction_sequence=7)) == "ok"
+
+
 def test_a_new_task_drops_the_plan_of_the_old_one(rig):
     rig.start()
     rig.supervisor.receive_instruction(Instruction("another task", 7), rig.now)
