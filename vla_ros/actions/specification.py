@@ -122,7 +122,7 @@ class ActionSpecification:
                 rate_hz=float(values["rate_hz"]),
                 horizon=int(values["horizon"]),
             )
-        except ValueError as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ContractError(f"action specification: {error}") from error
 
     def differences(self, other: ActionSpecification) -> list[str]:

@@ -85,6 +85,22 @@ def test_a_wrong_line_is_refused(path, value):
         parse(changed(path, value))
 
 
+def numbers(values, path=()):
+    """Every number of the contract: where it stands, lists of them included."""
+    for key, value in values.items() if isinstance(values, dict) else enumerate(values):
+        if isinstance(value, (dict, list)):
+            yield from numbers(value, (*path, key))
+        elif isinstance(value, (int, float)):
+            yield (*path, key)
+
+
+@pytest.mark.parametrize("path", list(numbers(SHIPPED)), ids=lambda path: ".".join(map(str, path)))
+def test_no_number_may_be_anything_but_finite(path):
+    for value in (float("nan"), float("inf"), -float("inf")):
+        with pytest.raises(ContractError):
+            parse(changed(path, value))
+
+
 @pytest.mark.parametrize("frame", ["camera_nowhere", "panda_tcp", "panda_link0 "])
 def test_actions_in_another_frame_than_the_base_s_are_refused(frame):
     with pytest.raises(ContractError, match=f"action.frame.*'{frame}'.*base_frame.*'panda_link0'"):
