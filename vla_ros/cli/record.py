@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -35,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--teleop", action="store_true", help="a person drives with the keyboard, and marks the outcome"
     )
-    parser.add_argument("--real", action="store_true", help="on a robot: no simulator; scenes are set up by hand")
+    parser.add_argument(
+        "--real", action="store_true", help="on a robot, with --teleop: no simulator; scenes are set up by hand"
+    )
     parser.add_argument("--instruction", default="", help="what to do; by default what the scene suggests")
     parser.add_argument("--episodes", type=int, default=10, help="how many to keep (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="first scene (default %(default)s)")
@@ -44,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", action="append", choices=FORMATS, help="once or twice (default: both)")
     parser.add_argument("--out", type=Path, default=Path("runs/data/recorded"), help="folder (default %(default)s)")
     parser.add_argument("--keep-failures", action="store_true", help="keep episodes that failed, marked as such")
-    parser.add_argument("--domain", type=int, help="ROS domain id (default: one that nobody uses)")
+    parser.add_argument(
+        "--domain", type=int, help="ROS domain id (default: one that nobody uses; with --real ROS_DOMAIN_ID, or 0)"
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
 
 
@@ -59,6 +64,12 @@ def run(args: argparse.Namespace) -> int:
             raise ContractError("--episodes and --timeout are more than 0, --seed is at least 0")
         if args.real and not args.instruction:
             raise ContractError("--real needs --instruction: no scene suggests one")
+        if args.real and not args.teleop:
+            raise ContractError(
+                "--real needs --teleop: nobody but a person says when an episode on a robot has ended, and how. What a "
+                "policy does there is recorded by 'ros2 launch vla_ros record.launch.py'"
+            )
+        domain = _domain(args)
     except ContractError as error:
         print(f"vla-ros record: {error}", file=sys.stderr)
         return 2
@@ -75,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
                     arguments,
                     graph=_graph(args.teleop),
                     simulation=not args.real,
-                    domain=args.domain,
+                    domain=domain,
                     folder=args.out / "log",
                     progress=print,
                 )
@@ -96,6 +107,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _formats(args: argparse.Namespace) -> tuple[str, ...]:
     return tuple(args.format or FORMATS)
+
+
+def _domain(args: argparse.Namespace) -> int | None:
+    """Return the domain to use, None for one that nobody uses: a robot is where its drivers are."""
+    if args.domain is not None or not args.real:
+        return args.domain
+    word = os.environ.get("ROS_DOMAIN_ID") or "0"
+    if not word.isdecimal():
+        raise ContractError(f"ROS_DOMAIN_ID is '{word}', expected a number; or give --domain")
+    return int(word)
 
 
 def _keys(wanted: bool) -> AbstractContextManager[Keys | None]:
@@ -155,15 +176,16 @@ class _Session:
         with tqdm(total=self._args.episodes, unit="episode", desc="record") as progress:
             while self._figures["kept"] < self._args.episodes:
                 before = self._figures["kept"]
-                if not self._episode(seed):
+                mark = self._episode(seed)
+                if mark == QUIT:
                     return
                 progress.update(self._figures["kept"] - before)
-                seed += 1
+                seed += mark != AGAIN
                 if seed - self._args.seed > 4 * self._args.episodes + 10:
                     raise VlaError("four of five episodes cannot be kept; look at the reasons above")
 
-    def _episode(self, seed: int) -> bool:
-        """Record one; False when the person ends the session."""
+    def _episode(self, seed: int) -> str:
+        """Record one and return how it ended; see `_watch`."""
         from vla_ros.data.errors import DiskFullError
 
         sentence = self._args.instruction
@@ -179,7 +201,7 @@ class _Session:
             mark = self._watch()
             if mark in (AGAIN, QUIT) or (mark == FAIL and not self._args.keep_failures):
                 self._figures["failed"] += mark == FAIL
-                return mark != QUIT
+                return mark
             try:
                 episode = self._recorder.commit(mark == KEEP)
             except DiskFullError:
@@ -187,14 +209,14 @@ class _Session:
             except VlaError as error:
                 print(f"  {name} dropped: {error}")
                 self._figures["dropped"] += 1
-                return True
+                return mark
             finally:
                 kept = True
             self._figures["kept"] += 1
             self._figures["failed"] += mark == FAIL
             self._figures["steps"] += episode.steps
             self._figures["without_action"] += episode.without_action
-            return True
+            return mark
         finally:
             if not kept:
                 self._recorder.drop()

@@ -17,6 +17,7 @@ from vla_ros.errors import ContractError
         (["--episodes", "0"], "more than 0"),
         (["--timeout", "nan"], "more than 0"),
         (["--real"], "needs --instruction"),
+        (["--real", "--instruction", "push it"], "--real needs --teleop"),
         (["--robot", "no_such_robot"], "no_such_robot"),
     ],
 )
