@@ -13,7 +13,7 @@ from vla_ros.data.errors import DamagedDataError, DataError, DiskFullError, Miss
 from vla_ros.data.lerobot.reader import LeRobotReader
 from vla_ros.data.lerobot.writer import LeRobotWriter
 from vla_ros.data.reader import EpisodeReader
-from vla_ros.msg import ActionChunk, Instruction, Observation
+from vla_ros.msg import ActionChunk, Instruction, Observation, PolicyStatus
 from vla_ros.nodes import bag
 from vla_ros.nodes.bag import BagReader, BagWriter, description, message_definition
 from vla_ros.nodes.conversions import chunk_to_message, instruction_to_message, observation_to_message
@@ -228,12 +228,13 @@ def test_a_definition_holds_all_of_its_parts():
 
 
 def test_a_person_drives_as_a_policy_does(nodes):
-    """Keys come out as chunks on the policy's topic, tied to the observation; the controllers' topics stay silent."""
+    """Keys come out as chunks and heartbeats on the policy's topics; the controllers' topics stay silent."""
     talker, listener = nodes
-    policy, heard = KeyboardPolicy(CONTRACT), []
+    policy, heard, beats = KeyboardPolicy(CONTRACT), [], []
     driver = Teleoperation(talker, CONTRACT, policy)
     try:
         listener.create_subscription(ActionChunk, "/vla/action_chunk", heard.append, qos("action_chunk"))
+        listener.create_subscription(PolicyStatus, "/vla/policy_status", beats.append, qos("status"))
         tasks = listener.create_publisher(Instruction, "/vla/task", qos("task"))
         sight = listener.create_publisher(Observation, "/vla/observation", qos("observation"))
         wait_for(lambda: tasks.get_subscription_count() and sight.get_subscription_count(), "listener")
@@ -252,6 +253,8 @@ def test_a_person_drives_as_a_policy_does(nodes):
         last = heard[-1]
         assert (last.policy, last.action_specification) == ("keyboard", CONTRACT.action.fingerprint)
         assert last.instruction_sequence == 3
+        wait_for(lambda: any((b.state, b.instruction_sequence) == (PolicyStatus.RUNNING, 3) for b in beats), "beat")
+        assert (beats[-1].policy, beats[-1].device) == ("keyboard", "cpu")
         published = {name for name, _ in talker.get_publisher_names_and_types_by_node("talker", "/")}
         assert "/vla/action_chunk" in published
         assert not published & {CONTRACT.controllers.arm_topic, CONTRACT.controllers.gripper_topic}

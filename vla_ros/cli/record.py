@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vla_ros.data.lerobot.writer import LeRobotWriter
     from vla_ros.nodes.recorder import Recorder
     from vla_ros.nodes.runner import GraphRunner
+    from vla_ros.nodes.teleoperation import Teleoperation
     from vla_ros.policies.keyboard import KeyboardPolicy
     from vla_ros.robot.contract import RobotContract
 
@@ -92,7 +93,9 @@ def run(args: argparse.Namespace) -> int:
                 )
             )
             dataset = stack.enter_context(_dataset(args, contract)) if "lerobot" in _formats(args) else None
-            _Session(args, contract, graph, dataset, keys, figures).play()
+            session = _Session(args, contract, graph, dataset, keys, figures)
+            stack.callback(session.close)
+            session.play()
     except VlaError as error:
         figures["error"] = str(error).splitlines()[0]
         print(f"vla-ros record: {error}", file=sys.stderr)
@@ -160,6 +163,7 @@ class _Session:
         bags = args.out / "mcap" if "mcap" in _formats(args) else None
         self._recorder: Recorder = Recorder(graph.node, contract, bags=bags, dataset=dataset)
         self._keyboard: KeyboardPolicy | None = None
+        self._teleoperation: Teleoperation | None = None
         if keys is not None:
             from vla_ros.nodes.teleoperation import Teleoperation
             from vla_ros.policies.keyboard import HELP as KEYS_HELP
@@ -168,6 +172,11 @@ class _Session:
             self._keyboard = KeyboardPolicy(contract)
             self._teleoperation = Teleoperation(graph.node, contract, self._keyboard)
             print(f"{KEYS_HELP}\n{MARKS}")
+
+    def close(self) -> None:
+        """Take the person's hands off; the graph still runs."""
+        if self._teleoperation is not None:
+            self._teleoperation.close()
 
     def play(self) -> None:
         from tqdm import tqdm

@@ -1,15 +1,10 @@
-"""Runs a policy: the newest observation in, a chunk out, fifty heartbeats a second. It never touches the robot.
-
-The heartbeat has a thread of its own. It says what the worker is at, so that the safety layer stops the arm soon after
-a policy has died, hangs or is at fault, and not when its last plan has run out.
-"""
+"""Runs a policy: the newest observation in, a chunk out, fifty heartbeats a second. It never touches the robot."""
 
 from __future__ import annotations
 
 import math
 import os
 import sys
-import threading
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -19,10 +14,10 @@ from vla_ros.errors import ContractError, InstructionError, ObservationError
 from vla_ros.msg import ActionChunk as ChunkMessage
 from vla_ros.msg import Instruction as InstructionMessage
 from vla_ros.msg import Observation as ObservationMessage
-from vla_ros.msg import PolicyStatus
 from vla_ros.nodes.conversions import chunk_to_message, message_to_instruction, message_to_observation
+from vla_ros.nodes.heartbeat import HEARTBEAT_PERIOD, Heartbeat
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
-from vla_ros.nodes.priority import prefer_process, prefer_thread
+from vla_ros.nodes.priority import prefer_process
 from vla_ros.nodes.qos import qos
 from vla_ros.policies.asynchronous import InferenceWorker, WorkerState
 from vla_ros.policies.build import DEFAULT_CHECKPOINT, load_policy
@@ -31,10 +26,8 @@ from vla_ros.types import ActionChunk
 
 DELIVERY_TIMEOUT = 1.0  # s, lock step: longest time until every reader has a chunk
 STALE_AFTER = 0.5  # s without an observation
-HEARTBEAT_PERIOD = 0.02  # s, on the steady clock: it beats also while simulation time stands still
 LOCKSTEP_HEARTBEAT_PERIOD = 0.5  # s; there a heartbeat follows every inference, and no deadline counts
 NICENESS = -5  # of the process among others: a policy that is late slows the arm down
-HEARTBEAT_NICENESS = -10  # of the heartbeat
 SWITCH_INTERVAL = (
     1e-3  # s that the policy may keep the interpreter from the heartbeat; Python's own is five times longer
 )
@@ -47,6 +40,7 @@ class PolicyNode(ManagedNode):
         """Create the node, unconfigured."""
         super().__init__("policy_node")
         self._worker: InferenceWorker | None = None
+        self._heartbeat: Heartbeat | None = None
         self._made: list[Any] = []
 
     def configure(self) -> None:
@@ -64,19 +58,17 @@ class PolicyNode(ManagedNode):
         _limit_threads(threads)
         self.get_logger().info(f"policy {self._policy.name} on {self._policy.device}")
         self._chunks = self.create_publisher(ChunkMessage, "/vla/action_chunk", qos("action_chunk"))
-        self._status = self.create_publisher(PolicyStatus, "/vla/policy_status", qos("status"))
 
     def activate(self) -> None:
         """Begin to listen and to work."""
         stale_after = math.inf if self._lockstep else STALE_AFTER
         self._worker = InferenceWorker(self._policy, self._publish, self._tell, stale_after=stale_after)
+        period = LOCKSTEP_HEARTBEAT_PERIOD if self._lockstep else HEARTBEAT_PERIOD
+        self._heartbeat = Heartbeat(self, self._worker, period)
         self._made = [
             self.create_subscription(ObservationMessage, "/vla/observation", self._on_observation, qos("observation")),
             self.create_subscription(InstructionMessage, "/vla/task", self._on_task, qos("task")),
         ]
-        self._ending = threading.Event()
-        self._heart = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
-        self._heart.start()
 
     def deactivate(self) -> None:
         """Drop all work; what is under way is not published any more."""
@@ -84,8 +76,9 @@ class PolicyNode(ManagedNode):
             return
         for subscription in self._made:
             self.destroy_subscription(subscription)
-        self._ending.set()
-        self._heart.join(timeout=1.0)
+        if self._heartbeat is not None:
+            self._heartbeat.close()
+            self._heartbeat = None
         if not self._worker.close():
             self.get_logger().error("the policy did not come back; its thread is left behind")
         self._worker = None
@@ -96,7 +89,6 @@ class PolicyNode(ManagedNode):
             return
         self._policy = None
         self.destroy_publisher(self._chunks)
-        self.destroy_publisher(self._status)
 
     def health(self) -> list[DiagnosticStatus]:
         """Report what the worker is at."""
@@ -144,32 +136,9 @@ class PolicyNode(ManagedNode):
         if self._lockstep:
             self._beat()
 
-    def _keep_beating(self) -> None:
-        prefer_thread(HEARTBEAT_NICENESS)
-        while not self._ending.wait(LOCKSTEP_HEARTBEAT_PERIOD if self._lockstep else HEARTBEAT_PERIOD):
-            self._beat()
-
     def _beat(self) -> None:
-        worker = self._worker
-        if worker is None:
-            return
-        status = worker.status()
-        message = PolicyStatus(
-            state=int(status.state),
-            policy=self._policy.name[:64],
-            device=self._policy.device[:64],
-            instruction_sequence=status.instruction_sequence,
-            inferences=status.inferences,
-            dropped_observations=status.dropped_observations,
-            inference_ms=status.inference_ms,
-            inference_ms_p50=status.inference_ms_p50,
-            inference_ms_p99=status.inference_ms_p99,
-            trust=status.trust,
-            sentence=status.sentence[:256],
-            computing=status.computing,
-        )
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._status.publish(message)
+        if (heartbeat := self._heartbeat) is not None:
+            heartbeat.beat()
 
 
 def _limit_threads(threads: int) -> None:

@@ -1,4 +1,4 @@
-"""Lets a person drive through the graph as a policy does: chunks on /vla/action_chunk, judged by the safety node."""
+"""Lets a person drive through the graph as a policy does: chunks and heartbeats, judged by the safety node."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from vla_ros.msg import ActionChunk as ChunkMessage
 from vla_ros.msg import Instruction as InstructionMessage
 from vla_ros.msg import Observation as ObservationMessage
 from vla_ros.nodes.conversions import chunk_to_message, message_to_instruction, message_to_observation
+from vla_ros.nodes.heartbeat import Heartbeat
 from vla_ros.nodes.qos import qos
 from vla_ros.policies.asynchronous import InferenceWorker, WorkerStatus
 from vla_ros.policies.protocol import Policy
@@ -24,6 +25,7 @@ class Teleoperation:
         self._node, self._contract = node, contract
         self._chunks = node.create_publisher(ChunkMessage, "/vla/action_chunk", qos("action_chunk"))
         self._worker = InferenceWorker(policy, self._publish)
+        self._heartbeat = Heartbeat(node, self._worker)
         self._made = [
             node.create_subscription(ObservationMessage, "/vla/observation", self._observe, qos("observation")),
             node.create_subscription(InstructionMessage, "/vla/task", self._instruct, qos("task")),
@@ -34,9 +36,10 @@ class Teleoperation:
         return self._worker.status()
 
     def close(self) -> None:
-        """Stop; without chunks the safety node brings the arm to rest."""
+        """Stop; without heartbeats the safety node brings the arm to rest."""
         for subscription in self._made:
             self._node.destroy_subscription(subscription)
+        self._heartbeat.close()
         self._worker.close()
         self._node.destroy_publisher(self._chunks)
 
