@@ -134,17 +134,20 @@ class NodeProcess:
             # A full disk costs log lines; a pipe that nobody empties would stop the node.
             with contextlib.suppress(OSError):
                 if log is None or size + len(line) > LOG_BYTES:
-                    log, size = self._next_file(log), 0
+                    full, log = log, None  # from here on it is closed, also when no file follows it
+                    log, size = self._next_file(full), 0
                 log.write(line)
                 log.flush()
                 size += len(line)
             self._written += len(line)
         stream.close()
         if log is not None:
-            log.close()
+            with contextlib.suppress(OSError):
+                log.close()
 
     def _next_file(self, full: IO[bytes] | None) -> IO[bytes]:
         if full is not None:
-            full.close()
-            self.log_path.replace(self.log_path.with_suffix(".log.1"))
+            with contextlib.suppress(OSError):  # what cannot be put aside is written over
+                full.close()
+                self.log_path.replace(self.log_path.with_suffix(".log.1"))
         return self.log_path.open("wb")
