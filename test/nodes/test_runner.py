@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from vla_ros.nodes import runner as runner_module
 from vla_ros.nodes.graph import Graph
-from vla_ros.nodes.runner import GraphRunner, RosLink, claim_domain, free_domain, graph_environment
+from vla_ros.nodes.runner import (
+    STATE_FILE,
+    GraphRunner,
+    RosLink,
+    claim_domain,
+    free_domain,
+    graph_environment,
+)
 from vla_ros.nodes.transitions import GraphError
 
 
@@ -51,6 +61,36 @@ def test_two_graphs_cannot_share_a_domain_that_was_asked_for(tmp_path: Path) -> 
         GraphRunner(graph=nothing, domain=domain, folder=tmp_path / "b")
     with GraphRunner(graph=nothing, domain=domain, folder=tmp_path / "b"):
         pass
+
+
+def test_two_graphs_cannot_share_a_folder(tmp_path: Path) -> None:
+    nothing, note = Graph({}, ()), tmp_path / STATE_FILE
+    with GraphRunner(graph=nothing, folder=tmp_path) as first:
+        told = note.read_text(encoding="utf-8")
+        second = GraphRunner(graph=nothing, folder=tmp_path)
+        with pytest.raises(GraphError, match=f"process {os.getpid()} in domain {first.domain}: end it, or choose"):
+            second.start()
+        assert note.read_text(encoding="utf-8") == told
+    assert not note.exists()
+    with GraphRunner(graph=nothing, folder=tmp_path):
+        assert note.exists()
+
+
+def test_what_a_killed_graph_left_in_its_folder_is_no_obstacle(tmp_path: Path) -> None:
+    text = (
+        "import sys, time\nfrom vla_ros.nodes.graph import Graph\nfrom vla_ros.nodes.runner import GraphRunner\n"
+        "with GraphRunner(graph=Graph({}, ()), folder=sys.argv[1]): print(flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", text, str(tmp_path)], stdout=subprocess.PIPE) as killed:
+        assert killed.stdout is not None
+        killed.stdout.readline()
+        assert json.loads((tmp_path / STATE_FILE).read_text(encoding="utf-8"))["pid"] == killed.pid
+        with pytest.raises(GraphError, match=f"process {killed.pid} in domain"):
+            GraphRunner(graph=Graph({}, ()), folder=tmp_path).start()
+        killed.kill()
+    assert (tmp_path / STATE_FILE).exists()
+    with GraphRunner(graph=Graph({}, ()), folder=tmp_path):
+        assert json.loads((tmp_path / STATE_FILE).read_text(encoding="utf-8"))["pid"] == os.getpid()
 
 
 def test_joining_a_domain_does_not_send_later_processes_there(monkeypatch: pytest.MonkeyPatch) -> None:

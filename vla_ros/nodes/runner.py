@@ -7,6 +7,7 @@ graph.node.create_subscription(...)       # a node of this process in the same D
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import rclpy
 from rclpy.context import Context
@@ -34,6 +35,7 @@ from vla_ros.paths import share_file
 
 DDS_PROFILE = "config/dds/shared_memory.xml"
 STATE_FILE = "graph.json"
+LOG_FOLDER = "log"
 END_GRACE = 4.0
 """All nodes together get so long to end in order, s."""
 
@@ -100,6 +102,15 @@ def _bound(port: int) -> socket.socket | None:
         probe.close()
         return None
     return probe
+
+
+def _told(path: Path) -> str:
+    """Say what a graph left about itself in its `graph.json`."""
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {int(state['pid'])} in domain {int(state['domain_id'])}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "which is just starting or ending"
 
 
 def free_domain() -> int:
@@ -181,7 +192,8 @@ class GraphRunner:
             graph: Description; the shipped one when None.
             simulation: "mujoco" (or True), "gazebo", or "" (or False) for a robot.
             domain: DDS domain; a free one when None.
-            folder: `graph.json` in it says how to reach the graph; logs and parameter files go to its `log/`.
+            folder: `graph.json` in it says how to reach the graph; logs and parameter files go to its `log/`. It is
+                this graph's alone while it runs.
             progress: Called with a line for people at every step.
 
         Raises:
@@ -197,6 +209,7 @@ class GraphRunner:
         self._restarts: dict[str, int] = {}
         self._gone: set[str] = set()
         self._link: RosLink | None = None
+        self._hold: IO[bytes] | None = None
         self._ending = threading.Event()
         self._lock = threading.Lock()
         self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
@@ -220,11 +233,11 @@ class GraphRunner:
         """Start every node and bring it to the active state, in the order of the description.
 
         Raises:
-            GraphError: when nodes of these names are in the domain already, or with the end of the log of the node that
-                did not come up. Everything has ended again then.
+            GraphError: when another graph uses the folder, nodes of these names are in the domain already, or with the
+                end of the log of the node that did not come up. Everything has ended again then.
         """
-        (self.folder / "log").mkdir(parents=True, exist_ok=True)
         try:
+            self._hold_folder()
             inhabited = _inhabited(self.domain)  # nodes that were started by hand or by `ros2 launch`, on this machine
             self._link = RosLink("vla_ros_runner", self.domain)
             if inhabited:
@@ -242,11 +255,27 @@ class GraphRunner:
             raise
         self._supervisor.start()
 
+    def _hold_folder(self) -> None:
+        """Keep other graphs off the folder; what a killed one left is no obstacle, since its hold has ended with it."""
+        log = self.folder / LOG_FOLDER
+        log.mkdir(parents=True, exist_ok=True)
+        hold = (log / ".lock").open("wb")
+        try:
+            fcntl.flock(hold, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            hold.close()
+            raise GraphError(
+                f"{self.folder} is used by another graph, {_told(self.folder / STATE_FILE)}: end it, or choose another "
+                "folder (--out)"
+            ) from error
+        self._hold = hold
+        (self.folder / STATE_FILE).unlink(missing_ok=True)
+
     def _launch(self, description: NodeDescription) -> None:
         environment = graph_environment(self.domain)
         with self._lock:
             if not self._ending.is_set():
-                self._processes[description.name] = NodeProcess(description, environment, self.folder / "log")
+                self._processes[description.name] = NodeProcess(description, environment, self.folder / LOG_FOLDER)
 
     def _bring(self, description: NodeDescription, transition: int) -> None:
         process = self._processes[description.name]
@@ -335,8 +364,10 @@ class GraphRunner:
         if self._link is not None:
             self._link.close()
             self._link = None
-        with contextlib.suppress(FileNotFoundError):
-            (self.folder / STATE_FILE).unlink()
+        if self._hold is not None:
+            (self.folder / STATE_FILE).unlink(missing_ok=True)
+            self._hold.close()
+            self._hold = None
         self._claim.close()
 
     def __enter__(self) -> GraphRunner:
