@@ -1,5 +1,7 @@
 """The action server over real rclpy: it and the instruction node are processes, the test is safety layer and judge."""
 
+import os
+import signal
 import threading
 import time
 from types import SimpleNamespace
@@ -12,9 +14,12 @@ from rclpy.action import ActionClient
 from vla_ros.action import ExecuteInstruction
 from vla_ros.msg import Instruction, PolicyStatus, SafetyStatus, TaskStatus
 from vla_ros.nodes.action_node import ACTION
+from vla_ros.nodes.conversions import seconds_to_stamp
 from vla_ros.nodes.graph import Graph, load_graph
+from vla_ros.nodes.instruction_goal import End, InstructionGoal
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.runner import GraphRunner
+from vla_ros.nodes.transitions import ACTIVE, LifecycleClient
 
 DEADLINE = 30.0
 TASK = "pick up the red cube"
@@ -24,7 +29,7 @@ class Bystanders:
     """Safety layer, policy and judge, as the server hears them, and a client of the action."""
 
     def __init__(self, runner):
-        self.node = runner.node
+        self.runner, self.node = runner, runner.node
         self.change = threading.Condition()
         self.tasks, self.feedback = [], []
         make = self.node.create_publisher
@@ -197,6 +202,54 @@ def test_what_cannot_be_a_task_is_rejected(bystanders, text, seconds):
     else:
         assert not handle.accepted
     assert not [t for t in bystanders.tasks[since:] if t.kind == Instruction.TASK]
+
+
+def test_a_goal_after_the_instruction_node_was_started_again_is_followed(bystanders):
+    """The new node counts from 1 again; its tasks are newer by their stamps."""
+    for _ in range(2):
+        since = len(bystanders.tasks)
+        handle = bystanders.send()
+        bystanders.taken(since)
+        bystanders.result(handle.cancel_goal_async())
+        bystanders.end_of(handle)
+    runner = bystanders.runner
+    before = runner.process("instruction_node").pid
+    os.kill(before, signal.SIGKILL)
+    end = time.monotonic() + DEADLINE
+    while runner.process("instruction_node").pid == before:
+        assert time.monotonic() < end, "nobody started it again"
+        time.sleep(0.05)
+    client = LifecycleClient(runner.node)
+    while client.state("instruction_node", DEADLINE) != ACTIVE:
+        assert time.monotonic() < end, "it is not active again"
+        time.sleep(0.05)
+    since = len(bystanders.tasks)
+    handle = bystanders.send()
+    bystanders.taken(since)
+    assert bystanders.tasks[-1].sequence < bystanders.tasks[since - 1].sequence
+    judge = TaskStatus(instruction=TASK, success=True, detail="holds the red cube")
+    answer = handle.get_result_async()
+    bystanders.repeat_until(lambda: bystanders.judge.publish(judge), answer.done)
+    assert answer.result().result.reason == "done"
+
+
+def test_a_task_that_comes_late_is_not_taken_for_a_newer_one():
+    def task(sequence, stamp, text, kind=Instruction.TASK):
+        message = Instruction(sequence=sequence, kind=kind, text=text)
+        message.header.stamp = seconds_to_stamp(stamp)
+        return message
+
+    goal = InstructionGoal(TASK, 20.0, 0.0, 0.0, task(7, 10.0, "pick up the blue ball"))
+    assert goal.must_say(0.0)
+    goal.hear_task(task(6, 9.0, "stop", Instruction.STOP))
+    goal.hear_task(task(7, 10.0, "pick up the blue ball"))
+    assert (goal.sequence, goal.outcome) == (None, None)
+    goal.hear_task(task(1, 11.0, TASK))  # of an instruction node that was started again
+    assert goal.sequence == 1
+    goal.hear_task(task(1, 11.0, TASK))
+    assert goal.outcome is None
+    goal.hear_task(task(2, 12.0, "pick up the blue ball"))
+    assert goal.outcome.end is End.SUPERSEDED
 
 
 def test_a_stop_as_a_goal_stops_and_is_no_goal(bystanders):

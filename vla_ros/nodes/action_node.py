@@ -25,7 +25,7 @@ from vla_ros.language.instruction import normalise_instruction
 from vla_ros.language.stop import is_stop
 from vla_ros.msg import Instruction, PolicyStatus, SafetyStatus, TaskStatus
 from vla_ros.nodes.conversions import NANOSECONDS
-from vla_ros.nodes.instruction_goal import End, InstructionGoal, Outcome
+from vla_ros.nodes.instruction_goal import End, InstructionGoal, Outcome, is_newer
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
 from vla_ros.nodes.qos import qos
 
@@ -54,7 +54,7 @@ class ActionNode(ManagedNode):
         self._made: list[Callable[[], object]] = []
         self._goal: InstructionGoal | None = None
         self._waiting: list[Future] = []
-        self._known_sequence = 0
+        self._known: Instruction | None = None
         self._served = self._succeeded = 0
 
     def configure(self) -> None:
@@ -111,7 +111,8 @@ class ActionNode(ManagedNode):
     def _on_task(self, message: Instruction) -> None:
         if self._goal is not None:
             self._goal.hear_task(message)
-        self._known_sequence = int(message.sequence)
+        if is_newer(message, self._known):
+            self._known = message
 
     def _on_rejection(self, message: String) -> None:
         if self._goal is not None:
@@ -159,9 +160,8 @@ class ActionNode(ManagedNode):
         if self._goal is not None:
             self._goal.outcome = self._goal.outcome or Outcome(End.SUPERSEDED, "a newer goal took its place")
         text = normalise_instruction(handle.request.instruction)
-        goal = InstructionGoal(
-            text, _seconds(handle.request.time_limit), self._now(), time.monotonic(), self._known_sequence
-        )
+        limit = _seconds(handle.request.time_limit)
+        goal = InstructionGoal(text, limit, self._now(), time.monotonic(), self._known)
         self._goal, self._served = goal, self._served + 1
         while goal.outcome is None and not handle.is_cancel_requested:
             if goal.must_say(time.monotonic()):

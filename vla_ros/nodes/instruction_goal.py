@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from vla_ros.msg import Instruction, PolicyStatus, SafetyStatus, TaskStatus
+from vla_ros.nodes.conversions import stamp_to_seconds
 
 SAY_AGAIN = 1.0
 """A sentence that nobody has taken is said again after this time, s."""
@@ -47,15 +48,25 @@ class Outcome:
     sentence: str
 
 
+def is_newer(message: Instruction, known: Instruction | None) -> bool:
+    """Tell whether the graph took `message` after `known`, as `ChunkGate` does.
+
+    A lower number with a newer stamp comes from an instruction node that was started again.
+    """
+    if known is None or message.sequence > known.sequence:
+        return True
+    return stamp_to_seconds(message.header.stamp) > stamp_to_seconds(known.header.stamp)
+
+
 class InstructionGoal:
     """Follows one instruction. Times are s: `now` by the server's clock, `steady` by the steady one."""
 
-    def __init__(self, text: str, time_limit: float, now: float, steady: float, known_sequence: int) -> None:
-        """Begin to follow the normalised `text`; only tasks with a number above `known_sequence` can be it."""
+    def __init__(self, text: str, time_limit: float, now: float, steady: float, known: Instruction | None) -> None:
+        """Begin to follow the normalised `text`; only tasks that the graph takes after `known` can be it."""
         self.text, self.time_limit = text, time_limit
         self.began, self._began_steady = now, steady
         self._said_at: float | None = None
-        self._known = known_sequence
+        self._known = known
         self.sequence: int | None = None
         self._safety: SafetyStatus | None = None
         self._heard_safety = steady
@@ -73,8 +84,9 @@ class InstructionGoal:
 
     def hear_task(self, message: Instruction) -> None:
         """Take what the graph has accepted as its instruction."""
-        if message.sequence <= max(self._known, self.sequence or 0) or self._said_at is None:
+        if self._said_at is None or not is_newer(message, self._known):
             return
+        self._known = message
         if message.kind == Instruction.STOP:
             self._finish(End.STOPPED, f"a stop was ordered: '{message.text}'")
         elif message.text == self.text:
