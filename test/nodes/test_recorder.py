@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 import time
 
 import numpy as np
@@ -15,6 +16,7 @@ from vla_ros.data.lerobot.writer import LeRobotWriter
 from vla_ros.data.reader import EpisodeReader
 from vla_ros.msg import ActionChunk, Instruction, Observation, PolicyStatus
 from vla_ros.nodes import bag
+from vla_ros.nodes import recorder as recorder_module
 from vla_ros.nodes.bag import BagReader, BagWriter, description, message_definition
 from vla_ros.nodes.conversions import chunk_to_message, instruction_to_message, observation_to_message
 from vla_ros.nodes.qos import qos
@@ -196,6 +198,42 @@ def test_a_full_disk_refuses_the_episode_and_keeps_those_before(nodes, tmp_path,
         recorder.commit(True)
     assert [path.name for path in tmp_path.iterdir()] == ["first.mcap"]
     assert len(list(BagReader(tmp_path).read("first"))) == 3
+
+
+@pytest.mark.parametrize("step", ["commit", "_write_totals"])
+def test_what_the_data_set_does_not_take_is_no_recording_either(nodes, tmp_path, monkeypatch, step):
+    talker, listener = nodes
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with LeRobotWriter(tmp_path / "set", description(CONTRACT, "recorded"), SIZES, video_files=False) as dataset:
+        recorder = Recorder(listener, CONTRACT, bags=tmp_path / "bags", dataset=dataset)
+        recorder.begin("first", "pick")
+        Talker(talker).say(recorder, 3)
+        monkeypatch.setattr(dataset, step, full)
+        with pytest.raises((OSError, DiskFullError)):
+            recorder.commit(True)
+        bags = [path.name for path in (tmp_path / "bags").iterdir()]
+        # The figures come last: the episode is in the data set then, and stays in both.
+        assert (bags, len(dataset.rows)) == (([], 0) if step == "commit" else (["first.mcap"], 1))
+
+
+def test_a_disk_that_takes_nothing_is_named(nodes, tmp_path, monkeypatch):
+    talker, listener = nodes
+    go_on = threading.Event()
+    monkeypatch.setattr(recorder_module, "WAITING", 1)
+    monkeypatch.setattr(recorder_module, "END_PATIENCE", 0.2)
+    monkeypatch.setattr(BagWriter, "write", lambda *arguments: go_on.wait(DEADLINE))
+    try:
+        recorder = Recorder(listener, CONTRACT, bags=tmp_path)
+        recorder.begin("first", "pick")
+        Talker(talker).say(recorder, 3)
+        with pytest.raises(DataError, match="the disk did not take it within"):
+            recorder.commit(True)
+    finally:
+        go_on.set()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_damaged_recordings_are_named(nodes, tmp_path):

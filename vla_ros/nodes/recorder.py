@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -128,6 +129,7 @@ class _Episode:
         self.name, self._task, self._contract, self._on_step = name, task, contract, on_step
         self.error: VlaError | None = None
         self._assembler = new_assembler(contract, name, task)
+        self._dataset = dataset
         self._draft: EpisodeInProgress | None = None if dataset is None else dataset.episode(name, task)
         try:
             self._bag = None if bags is None else BagWriter(bags / f"{name}.mcap", contract)
@@ -168,8 +170,9 @@ class _Episode:
             self._on_step(step)
 
     def _join(self) -> None:
-        self._queue.put(None, timeout=END_PATIENCE)
-        self._worker.join(END_PATIENCE)
+        with suppress(queue.Full):
+            self._queue.put(None, timeout=END_PATIENCE)
+            self._worker.join(END_PATIENCE)
         if self._worker.is_alive():
             raise DataError(f"episode '{self.name}': the disk did not take it within {END_PATIENCE:.0f} s")
 
@@ -185,11 +188,20 @@ class _Episode:
                     f"episode '{self.name}' has no step: {counts.without_action} observations, nothing commanded"
                 )
             path = None if self._bag is None else self._bag.finish(self.name, self._task, success)
-            if self._draft is not None:
-                self._draft.commit(success)
+            try:
+                if self._draft is not None:
+                    self._draft.commit(success)
+            except BaseException:
+                if path is not None and not self._is_in_dataset():
+                    path.unlink(missing_ok=True)
+                raise
             return RecordedEpisode(self.name, counts.steps, counts.without_action, success, path)
         finally:
             self._close()
+
+    def _is_in_dataset(self) -> bool:
+        """Say whether it came that far: the figures of the data set follow the episode, and may fail alone."""
+        return self._dataset is not None and any(row.name == self.name for row in self._dataset.rows)
 
     def drop(self) -> None:
         try:
