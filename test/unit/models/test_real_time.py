@@ -1,5 +1,3 @@
-import time
-
 import pytest
 import torch
 
@@ -109,19 +107,3 @@ def test_no_attention_runs_in_the_hot_path(monkeypatch):
     )
     assert act(network, scene()).shape == (1, 1, 3, 3)
     assert not called
-
-
-def test_the_cache_saves_time():
-    network = build(text_width=128, text_layers=2)
-    given = scene(0, ((*range(1, 12), 5, 5, 5),))
-
-    def fastest(cache):
-        times = []
-        for _ in range(15):
-            begin = time.perf_counter()
-            act(network, given, cache)
-            times.append(time.perf_counter() - begin)
-        return min(times)
-
-    cache = network.new_cache()
-    assert fastest(cache) < fastest(None)
