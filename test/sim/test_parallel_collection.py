@@ -49,6 +49,20 @@ def test_a_broken_ledger_is_named(tmp_path: Path) -> None:
     assert read_ledger(tmp_path / "nowhere") == {}
 
 
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"robot": "nosuch"}, "nosuch"),
+        ({"world": "nosuch"}, "no world 'nosuch'"),
+        ({"learner": PolicyDriver("nosuch")}, "no checkpoint 'nosuch'"),
+    ],
+)
+def test_what_cannot_start_is_named_and_ends(tmp_path: Path, changes: dict[str, object], says: str) -> None:
+    with pytest.raises(VlaError, match=says):
+        list(collect_in_parallel(_job(tmp_path, **changes), range(3), 2))
+
+
 def test_failures_are_counted_and_left_out(tmp_path: Path) -> None:
     (report,) = collect_in_parallel(_job(tmp_path, keep_failures=False), [0], 1)
     assert not report.success and not report.stored and not list(read_episodes(tmp_path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,22 +9,18 @@ from typing import Any
 from vla_ros.evaluation.player import Player, SuiteOptions, make_player
 from vla_ros.evaluation.rollout import RolloutResult, rollout
 from vla_ros.evaluation.statistics import wilson_interval
-from vla_ros.policies.build import load_policy
-from vla_ros.robot.contract import load_contract
+from vla_ros.sim.processes import work_in_processes
 from vla_ros.sim.tasks import pick_instruction
 
-_player: Player
+
+def _make_player(options: SuiteOptions) -> Player:
+    return make_player(options, "pick")
 
 
-def _start(options: SuiteOptions) -> None:
-    global _player
-    _player = make_player(options, "pick")
-
-
-def _play(seed: int) -> list[RolloutResult]:
-    cell, policy, carrier = _player.cell, _player.policy, _player.carrier
+def _play(player: Player, seed: int) -> list[RolloutResult]:
+    cell, policy, carrier = player.cell, player.policy, player.carrier
     results = [rollout(cell, policy, carrier, seed)]
-    if _player.options.exchange:
+    if player.options.exchange:
         others = [item.name for item in cell.objects if item.name != results[0].target]
         results += [rollout(cell, policy, carrier, seed, pick_instruction(name)) for name in others]
     return results
@@ -35,12 +30,10 @@ def play_suite(options: SuiteOptions, seeds: Sequence[int], processes: int) -> I
     """Yield the results of each seed as they come, in the order of the seeds.
 
     Raises:
-        CheckpointError: when the policy cannot be loaded; a pool would try to start its processes for ever.
+        CheckpointError: when the policy cannot be loaded.
+        VlaError: when the robot is unknown, its cell cannot be built, or a process was killed.
     """
-    load_policy(options.policy, load_contract(options.robot), options.device)
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(processes, initializer=_start, initargs=(options,)) as pool:
-        yield from pool.imap(_play, seeds)
+    yield from work_in_processes(_make_player, options, _play, seeds, processes)
 
 
 def summarise(results: Sequence[RolloutResult]) -> dict[str, Any]:

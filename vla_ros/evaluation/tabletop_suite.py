@@ -6,7 +6,6 @@ through the conditions in turn, and through the four tasks after each turn, so t
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +19,8 @@ from vla_ros.evaluation.rollout import POLICY_LATENCY, RolloutResult, rollout
 from vla_ros.evaluation.statistics import wilson_interval
 from vla_ros.language.commands import Act, Command
 from vla_ros.language.phrasing import Wording, say
-from vla_ros.policies.build import load_policy
-from vla_ros.robot.contract import load_contract
 from vla_ros.sim.perturbations import PERTURBATIONS
+from vla_ros.sim.processes import work_in_processes
 from vla_ros.sim.tabletop import TabletopCell
 from vla_ros.sim.tabletop_collection import possible_commands
 from vla_ros.sim.tabletop_scene import sample_command
@@ -108,38 +106,33 @@ def _alike(one: Command, other: Command) -> bool:
     return one.direction == other.direction and one.goal == other.goal
 
 
-_player: Player
+def _make_player(options: SuiteOptions) -> Player:
+    return make_player(options, "tabletop")
 
 
-def _start(options: SuiteOptions) -> None:
-    global _player
-    _player = make_player(options, "tabletop")
-
-
-def _cell() -> TabletopCell:
-    cell = _player.cell
-    if not isinstance(cell, TabletopCell):
+def _cell(player: Player) -> TabletopCell:
+    if not isinstance(player.cell, TabletopCell):
         raise SimulationError("the world 'tabletop' has another cell than its suite")
-    return cell
+    return player.cell
 
 
-def _play(trial: Trial) -> list[TrialResult]:
-    results = [_play_one(trial)]
-    if _player.options.exchange and trial.perturbation == "none":
-        other = exchanged(trial, _cell())
+def _play(player: Player, trial: Trial) -> list[TrialResult]:
+    results = [_play_one(player, trial)]
+    if player.options.exchange and trial.perturbation == "none":
+        other = exchanged(trial, _cell(player))
         if other is not None:
-            results.append(_play_one(other))
+            results.append(_play_one(player, other))
     return results
 
 
-def _play_one(trial: Trial) -> TrialResult:
-    cell = _cell()
+def _play_one(player: Player, trial: Trial) -> TrialResult:
+    cell = _cell(player)
     cell.perturbation = PERTURBATIONS[trial.perturbation]
     latency = POLICY_LATENCY + cell.perturbation.delay
     return TrialResult(
         trial,
         rollout(
-            cell, _player.policy, _player.carrier, trial.seed, trial.sentence, scene=trial.scene, latency=latency,
+            cell, player.policy, player.carrier, trial.seed, trial.sentence, scene=trial.scene, latency=latency,
             max_seconds=find_world("tabletop").max_seconds,
         ),
     )  # fmt: skip
@@ -149,12 +142,10 @@ def play_tabletop(options: SuiteOptions, trials: Sequence[Trial], processes: int
     """Yield the results of each trial, and of its exchange, in order.
 
     Raises:
-        CheckpointError: when the policy cannot be loaded; a pool would try to start its processes for ever.
+        CheckpointError: when the policy cannot be loaded.
+        VlaError: when the robot is unknown, its cell cannot be built, or a process was killed.
     """
-    load_policy(options.policy, load_contract(options.robot), options.device)
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(min(processes, len(trials)), initializer=_start, initargs=(options,)) as pool:
-        yield from pool.imap(_play, trials)
+    yield from work_in_processes(_make_player, options, _play, trials, processes)
 
 
 def summarise_tabletop(results: Sequence[TrialResult]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from vla_ros.data.episodes import EpisodeWriter
 from vla_ros.errors import VlaError
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.sim.collection import CollectionOptions, Collector, Learner
-from vla_ros.sim.worlds import make_collector
+from vla_ros.sim.processes import work_in_processes
+from vla_ros.sim.worlds import find_world, make_collector
 
 LEDGER_FILE = "ledger.jsonl"
 """One line a finished seed, failures included: what makes an interrupted collection go on where it stopped."""
@@ -61,28 +61,30 @@ class CollectionJob:
     learner: MakeLearner | None = None
 
 
-_collector: Collector
-_writer: EpisodeWriter
-_job: CollectionJob
+@dataclass(frozen=True)
+class _Worker:
+    """What a process collects with."""
+
+    job: CollectionJob
+    collector: Collector
+    writer: EpisodeWriter
 
 
-def _start(job: CollectionJob) -> None:
-    global _collector, _writer, _job
+def _make_worker(job: CollectionJob) -> _Worker:
     contract = load_contract(job.robot)
     learner = job.learner(contract) if job.learner is not None else None
-    _collector = make_collector(job.world, contract, job.options, learner)
+    collector = make_collector(job.world, contract, job.options, learner)
     source = {"expert": "vla_ros.sim", "world": job.world, "options": asdict(job.options)}
-    _writer = EpisodeWriter(job.folder, contract.action, source)
-    _job = job
+    return _Worker(job, collector, EpisodeWriter(job.folder, contract.action, source))
 
 
-def _collect(seed: int) -> EpisodeReport:
-    episode = _collector.collect(seed)
-    stored = episode.success or _job.keep_failures
+def _collect(worker: _Worker, seed: int) -> EpisodeReport:
+    episode = worker.collector.collect(seed)
+    stored = episode.success or worker.job.keep_failures
     if stored:
-        _writer.write(episode)
+        worker.writer.write(episode)
     first = str(episode.arrays["names"][0])
-    task = first.split("|")[0] if "|" in first else _job.world
+    task = first.split("|")[0] if "|" in first else worker.job.world
     return EpisodeReport(seed, episode.success, len(episode), stored, task)
 
 
@@ -97,8 +99,11 @@ def collect_in_parallel(job: CollectionJob, seeds: Iterable[int], processes: int
         processes: How many processes work at once.
 
     Raises:
-        VlaError: when the ledger cannot be read.
+        VlaError: when robot or world are unknown, the ledger cannot be read, or a process was killed.
+        Exception: whatever went wrong in a process.
     """
+    load_contract(job.robot)
+    find_world(job.world)
     seeds = list(seeds)
     known = read_ledger(job.folder)
     yield from (known[seed] for seed in seeds if seed in known)
@@ -106,12 +111,8 @@ def collect_in_parallel(job: CollectionJob, seeds: Iterable[int], processes: int
     if not missing:
         return
     job.folder.mkdir(parents=True, exist_ok=True)
-    context = multiprocessing.get_context("spawn")  # an OpenGL context does not survive a fork
-    with (
-        (job.folder / LEDGER_FILE).open("a", encoding="utf-8") as ledger,
-        context.Pool(min(processes, len(missing)), initializer=_start, initargs=(job,)) as pool,
-    ):
-        for report in pool.imap_unordered(_collect, missing):
+    with (job.folder / LEDGER_FILE).open("a", encoding="utf-8") as ledger:
+        for report in work_in_processes(_make_worker, job, _collect, missing, processes, ordered=False):
             ledger.write(json.dumps(asdict(report)) + "\n")
             ledger.flush()
             yield report
