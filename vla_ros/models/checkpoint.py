@@ -1,11 +1,12 @@
 """A trained policy on disk: weights as safetensors (nothing is unpickled) and one JSON file with all it needs to run.
 
 The folder holds `weights.safetensors`, `policy.json` (network, normalisers, action specification, words, cameras, the
-robot contract it was trained for) and a card `README.md` for people.
+robot contract it was trained for, hash of the weights) and a card `README.md` for people.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,14 +56,14 @@ class PolicyBundle:
 
 
 def save_checkpoint(folder: Path, network: VlaModel, bundle: PolicyBundle) -> None:
-    """Write weights and description; the folder is usable only when both are there."""
+    """Write weights and description; the folder is usable only when both are there and belong together."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    partial = folder / (WEIGHTS_FILE + ".partial")
-    save_file(weights, partial)
-    partial.replace(folder / WEIGHTS_FILE)
+    new_weights, new_policy = folder / (WEIGHTS_FILE + ".partial"), folder / (POLICY_FILE + ".partial")
+    save_file(weights, new_weights)
     description = {
         "format": FORMAT,
+        "weights_sha256": _sha256(new_weights),
         "model": bundle.model,
         "model_config": dict(bundle.model_config),
         "specification": bundle.specification.to_dict(),
@@ -74,9 +75,29 @@ def save_checkpoint(folder: Path, network: VlaModel, bundle: PolicyBundle) -> No
         "contract": bundle.contract,
         "training": dict(bundle.training),
     }
-    partial = folder / (POLICY_FILE + ".partial")
-    partial.write_text(json.dumps(description, indent=1), encoding="utf-8")
-    partial.replace(folder / POLICY_FILE)
+    new_policy.write_text(json.dumps(description, indent=1), encoding="utf-8")
+    new_weights.replace(folder / WEIGHTS_FILE)
+    new_policy.replace(folder / POLICY_FILE)
+
+
+def weights_digest(folder: Path) -> str:
+    """Return the SHA-256 of the weights in a folder, in hexadecimal.
+
+    Raises:
+        CheckpointError: when they cannot be read.
+    """
+    try:
+        return _sha256(folder / WEIGHTS_FILE)
+    except OSError as error:
+        raise CheckpointError(f"{folder / WEIGHTS_FILE} cannot be read: {error}") from error
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def load_bundle(folder: Path) -> PolicyBundle:
@@ -85,6 +106,11 @@ def load_bundle(folder: Path) -> PolicyBundle:
     Raises:
         CheckpointError: when it is absent, of another format, or a line is missing.
     """
+    return _read_description(folder)[0]
+
+
+def _read_description(folder: Path) -> tuple[PolicyBundle, str | None]:
+    """Return the description, and the SHA-256 of the weights that it was written for; earlier versions did not say."""
     path = folder / POLICY_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -97,7 +123,7 @@ def load_bundle(folder: Path) -> PolicyBundle:
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a policy description of format {FORMAT}")
     try:
-        return PolicyBundle(
+        bundle = PolicyBundle(
             model=str(values["model"]),
             model_config=values["model_config"],
             specification=ActionSpecification.from_dict(values["specification"]),
@@ -109,6 +135,7 @@ def load_bundle(folder: Path) -> PolicyBundle:
             contract=str(values["contract"]),
             training=values["training"],
         )
+        return bundle, values.get("weights_sha256")
     except (KeyError, TypeError, ValueError, VlaError) as error:
         raise CheckpointError(f"{path} is incomplete: {error}") from error
 
@@ -117,15 +144,20 @@ def load_checkpoint(folder: Path, device: torch.device) -> tuple[VlaModel, Polic
     """Return the network with its weights on `device`, in evaluation mode, and its description.
 
     Raises:
-        CheckpointError: when a file is missing or damaged, or the weights do not fit the network.
+        CheckpointError: when a file is missing or damaged, or the weights do not fit the network or the description.
     """
-    bundle = load_bundle(folder)
+    bundle, written_for = _read_description(folder)
     try:
         network: VlaModel = build_model(bundle.model, bundle.model_config)
         weights = load_file(folder / WEIGHTS_FILE, device="cpu")
         broken = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
         if broken:
             raise CheckpointError(f"{folder / WEIGHTS_FILE}: weights are not finite in {broken}")
+        if written_for not in (None, weights_digest(folder)):
+            raise CheckpointError(
+                f"{folder / WEIGHTS_FILE} holds other weights than {POLICY_FILE} was written for, as when saving is "
+                "cut off: run the training again, or bring back both files from one place"
+            )
         network.load_state_dict(weights)
     except CheckpointError:
         raise

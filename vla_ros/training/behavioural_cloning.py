@@ -24,6 +24,7 @@ from vla_ros.training.adaptation import Adaptation, adapt, merge_lora
 from vla_ros.training.dataset import Statistics
 from vla_ros.training.loop import Objective, TrainingLoop, TrainingRecord, has_state
 from vla_ros.training.loop_options import LoopOptions, belongs
+from vla_ros.training.provenance import cloning_lines, data_lines
 from vla_ros.training.source import SeededBatches
 from vla_ros.training.word_vectors import describe_words
 
@@ -87,8 +88,12 @@ def train_policy(
         device: Where to compute.
         report: Called now and then.
         objective: What to make small; by default what the network itself defines.
+
+    Raises:
+        VlaError: when the state to resume from belongs to other data or options, naming the lines.
     """
     torch.manual_seed(options.seed)
+    data = data_lines(dataset)
     bundle, sources = make_bundle(dataset, contract, model, options.model_options, options.notes)
     if options.start_from is not None:
         network, bundle = _continue_from(options.start_from, dataset, bundle)
@@ -99,7 +104,7 @@ def train_policy(
     layers = adapt(network, options.adaptation)
     if options.anew:
         _begin_anew(network, build_model(model, bundle.model_config), options.anew)
-    loop = TrainingLoop(network, options.loop, device, objective)
+    loop = TrainingLoop(network, options.loop, device, objective, cloning_lines(options, data, bundle))
     if options.resume:
         loop.resume(out)
     loss = loop.run(SeededBatches(dataset, options.batch, options.seed), out, report)

@@ -12,12 +12,13 @@ from accelerate import PartialState
 
 from vla_ros.errors import VlaError
 from vla_ros.language.tokenizer import WordTokenizer
-from vla_ros.models.checkpoint import load_checkpoint, save_checkpoint
+from vla_ros.models.checkpoint import load_checkpoint, save_checkpoint, weights_digest
 from vla_ros.models.compositional import CompositionalModel
 from vla_ros.training.dataset import Statistics
 from vla_ros.training.glances import GlanceDataset, decide
 from vla_ros.training.loop import TrainingLoop, TrainingRecord
 from vla_ros.training.loop_options import LoopOptions, PartOptions
+from vla_ros.training.provenance import data_lines, deciding_lines
 from vla_ros.training.source import SeededBatches
 from vla_ros.training.tabletop_dataset import TabletopDataset
 
@@ -52,18 +53,20 @@ def train_deciding(
     """Go on from the checkpoint `policy`, write another to `out`; returns the last loss.
 
     Raises:
-        VlaError: when the network has no half that decides by itself.
+        VlaError: when the network has no half that decides by itself, or the state to resume from belongs to other
+            data, options or eyes.
     """
     # Of several processes one writes the checkpoint and the glances, and the others wait for both.
     with PartialState(cpu=device.type == "cpu").main_process_first():
         network, bundle = load_checkpoint(policy, torch.device("cpu"))
         if not isinstance(network, CompositionalModel):
             raise VlaError(f"{policy} holds a '{bundle.model}': only 'compositional' decides apart from what it sees")
+        belongs_to = deciding_lines(options, data_lines(dataset), weights_digest(policy))
         dataset.statistics = Statistics(bundle.position, bundle.rotation, bundle.state)
         dataset.tokenizer = WordTokenizer(bundle.words)
         glances = GlanceDataset(dataset, network, options.variants, device)
     stays = {name: PartOptions(0) for name in STAYS}
-    loop = TrainingLoop(network.requires_grad_(True), replace(options.loop, parts=stays), device, decide)
+    loop = TrainingLoop(network.requires_grad_(True), replace(options.loop, parts=stays), device, decide, belongs_to)
     if options.resume:
         loop.resume(out)
     loss = loop.run(SeededBatches(glances, options.batch, options.seed), out, report)

@@ -8,8 +8,9 @@ was interrupted goes on exactly as if it had not been, and several processes see
 from __future__ import annotations
 
 import copy
+import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from vla_ros.data.lines import differing_lines
 from vla_ros.errors import VlaError
 from vla_ros.models.contract import ModelInput, ModelTarget, VlaModel
 from vla_ros.training.activations import checkpoint_activations
@@ -67,8 +69,9 @@ class TrainingLoop:
     """Trains one network; `averaged` holds the weights to keep."""
 
     def __init__(
-        self, network: VlaModel, options: LoopOptions, device: torch.device, objective: Objective | None = None
-    ) -> None:
+        self, network: VlaModel, options: LoopOptions, device: torch.device, objective: Objective | None = None,
+        belongs_to: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         """Prepare optimiser, schedule and average.
 
         Args:
@@ -76,6 +79,7 @@ class TrainingLoop:
             options: Of the loop.
             device: Where to compute; under `torchrun` with CUDA each process takes the GPU of its rank instead.
             objective: What to make small; by default the network's own `compute_loss`.
+            belongs_to: What the weights belong to, as JSON has it: kept with each state, which goes on with no other.
         """
         # accelerate keeps one state a process, and refuses another precision after the first.
         AcceleratorState._reset_state()
@@ -84,6 +88,7 @@ class TrainingLoop:
             mixed_precision=options.precision,
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
+        self.belongs_to = dict(belongs_to or {})
         self.options, self.device = options, self._accelerator.device if device.type != "cpu" else device
         self.network = network.to(self.device)
         self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
@@ -251,6 +256,7 @@ class TrainingLoop:
         torch.save(
             {
                 "step": self.step,
+                "belongs_to": json.dumps(self.belongs_to),
                 "network": self.network.state_dict(),
                 "averaged": self.averaged.state_dict(),
                 "optimiser": self._optimiser.state_dict(),
@@ -265,13 +271,19 @@ class TrainingLoop:
         """Continue from what `save` wrote; False when there is nothing.
 
         Raises:
-            VlaError: when it is damaged, or of another network.
+            VlaError: when it is damaged, of another network, or of weights that belong to something else, line by line.
         """
         path = folder / STATE_FILE
         if not path.exists():
             return False
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
+            before = json.loads(state.get("belongs_to", "{}"))  # states of earlier versions do not say it
+            if differences := differing_lines(before, self.belongs_to):
+                raise VlaError(
+                    f"{path} belongs to another training: {'; '.join(differences)}; bring back what it began with, "
+                    "give another folder, or remove it to begin anew"
+                )
             self.network.load_state_dict(state["network"])
             self.averaged.load_state_dict(state["averaged"])
             self._optimiser.load_state_dict(state["optimiser"])
@@ -279,6 +291,8 @@ class TrainingLoop:
             if self._accelerator.scaler is not None and state["scaler"]:
                 self._accelerator.scaler.load_state_dict(state["scaler"])
             self.step = int(state["step"])
+        except VlaError:
+            raise
         except Exception as error:  # torch and zipfile raise types of their own
             raise VlaError(
                 f"{path} does not continue this training ({type(error).__name__}: {error}); "

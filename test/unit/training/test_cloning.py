@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from vla_ros.actions.normaliser import Normaliser
 from vla_ros.errors import CheckpointError, InstructionError, ObservationError, VlaError
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.policies.build import load_policy
@@ -108,6 +109,76 @@ def test_training_resumes_where_it_stopped(dataset: PickDataset, trained: tuple[
     loop.run(SeededBatches(dataset, 2, 0))
     assert loop.step == 102
     assert not TrainingLoop(network, LoopOptions(steps=1), CPU).resume(trained[0] / "nothing")
+
+
+def _grown(dataset: PickDataset) -> PickDataset:
+    """The same steps as if there were more of them: what is learned does not matter, only what it is normalised by."""
+    other, state = copy.copy(dataset), dataset.statistics.state
+    other.episodes = dataset.episodes + 1
+    other.statistics = replace(dataset.statistics, state=Normaliser(state.mean + 1.0, state.deviation))
+    return other
+
+
+@pytest.fixture(scope="module")
+def begun(dataset: PickDataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CloningOptions]:
+    out, options = tmp_path_factory.mktemp("begun"), CloningOptions(LoopOptions(steps=2, warm_up=1), 4, resume=True)
+    train_policy(dataset, CONTRACT, "keypoint", out, options, CPU)
+    return out, options
+
+
+def test_weights_go_on_with_no_other_data(begun: tuple[Path, CloningOptions], dataset: PickDataset) -> None:
+    """They would read its numbers as if they were normalised as before."""
+    out, options = begun
+    policy = (out / "policy.json").read_bytes()
+    with pytest.raises(VlaError, match=r"data\.episodes: 3 then, 4 now; data\.statistics: .*normalisers: .*anew"):
+        train_policy(_grown(dataset), CONTRACT, "keypoint", out, options, CPU)
+    assert (out / "policy.json").read_bytes() == policy
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"batch": 5}, "batch: 4 then, 5 now"),
+        ({"seed": 3}, "seed: 0 then, 3 now"),
+        ({"model_options": {"hidden": 96}}, r'model_config: .* then, .*"hidden": 96.* now'),
+        ({"loop": LoopOptions(steps=2, warm_up=1, learning_rate=0.5)}, r"loop\.learning_rate: 0.001 then, 0.5 now"),
+    ],
+)
+def test_weights_go_on_with_no_other_options(
+    begun: tuple[Path, CloningOptions], dataset: PickDataset, changes: dict[str, object], says: str
+) -> None:
+    with pytest.raises(VlaError, match=says):
+        train_policy(dataset, CONTRACT, "keypoint", begun[0], replace(begun[1], **changes), CPU)
+
+
+def test_weights_go_on_for_longer_and_from_a_state_that_does_not_say_what_they_belong_to(
+    begun: tuple[Path, CloningOptions], dataset: PickDataset, tmp_path: Path
+) -> None:
+    out, options = begun
+    state = torch.load(out / "training_state.pt", weights_only=True)
+    del state["belongs_to"]  # as earlier versions wrote it
+    torch.save(state, tmp_path / "training_state.pt")
+    longer = replace(options, loop=LoopOptions(steps=4, warm_up=1, report_every=1))
+    for folder in (out, tmp_path):
+        steps: list[int] = []
+        train_policy(dataset, CONTRACT, "keypoint", folder, longer, CPU, lambda r, s=steps: s.append(r.step))
+        assert steps == [3, 4]
+
+
+def test_weights_that_the_description_was_not_written_for_are_refused(
+    begun: tuple[Path, CloningOptions], dataset: PickDataset, tmp_path: Path
+) -> None:
+    """As when saving is cut off between the two files."""
+    out, options = begun
+    train_policy(dataset, CONTRACT, "keypoint", tmp_path / "other", replace(options, seed=1), CPU)
+    (tmp_path / "policy.json").write_text((out / "policy.json").read_text())
+    (tmp_path / "weights.safetensors").write_bytes((tmp_path / "other" / "weights.safetensors").read_bytes())
+    with pytest.raises(CheckpointError, match=r"holds other weights than policy\.json was written for"):
+        load_checkpoint(tmp_path, CPU)
+    values = json.loads((tmp_path / "policy.json").read_text())
+    del values["weights_sha256"]  # as earlier versions wrote it
+    (tmp_path / "policy.json").write_text(json.dumps(values))
+    load_checkpoint(tmp_path, CPU)
 
 
 def test_a_missing_or_damaged_checkpoint_is_named(trained: tuple[Path, float, float], tmp_path: Path) -> None:

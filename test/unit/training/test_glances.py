@@ -103,6 +103,19 @@ def test_deciding_learns_and_the_eyes_stay(make: Callable[..., Made], tabletop_r
     assert last < 0.85 * first
 
 
+def test_what_decides_goes_on_with_no_other_eyes(
+    make: Callable[..., Made], tabletop_recorded: Path, tmp_path: Path
+) -> None:
+    options = DecidingOptions(LoopOptions(steps=1, warm_up=0), 4, 1, resume=True)
+    for seed in (0, 1):
+        _, network, bundle = make(tabletop_recorded, seed=seed)
+        save_checkpoint(tmp_path / f"whole_{seed}", network, bundle)
+    train_deciding(make(tabletop_recorded)[0], tmp_path / "whole_0", tmp_path / "out", options, CPU)
+    train_deciding(make(tabletop_recorded)[0], tmp_path / "whole_0", tmp_path / "out", options, CPU)
+    with pytest.raises(VlaError, match=r"policy: '.*' then, '.*' now"):
+        train_deciding(make(tabletop_recorded)[0], tmp_path / "whole_1", tmp_path / "out", options, CPU)
+
+
 def test_glances_are_made_once_for_each_folder_and_each_pair_of_eyes(
     make: Callable[..., Made], tabletop_recorded: Path, tabletop_later: Path
 ) -> None:

@@ -1,0 +1,13 @@
+"""What differs is named line by line; what only one side says is no difference."""
+
+from __future__ import annotations
+
+from vla_ros.data.lines import differing_lines
+
+
+def test_differences_are_named_with_their_place() -> None:
+    then = {"data": {"steps": 40, "gone": 1}, "cameras": ("front", "wrist"), "start": None}
+    now = {"data": {"steps": 60, "new": {"a": 1}}, "cameras": ["front", "wrist"], "start": {"path": "here"}}
+    assert differing_lines(then, now) == ["data.steps: 40 then, 60 now"]
+    assert differing_lines(then, then) == differing_lines({}, now) == []
+    assert differing_lines({"start": None}, {"start": "here"}) == ["start: None then, 'here' now"]

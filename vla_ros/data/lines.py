@@ -1,0 +1,26 @@
+"""What was written down about something, compared line by line with what is so now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def differing_lines(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say which lines of two nested mappings differ, e.g. "data.steps: 40 then, 60 now".
+
+    Only lines that both have are compared: what an earlier version did not write down is no difference. Values are
+    compared as JSON has them, where a tuple is a list.
+    """
+    before, after = dict(_lines(then)), dict(_lines(now))
+    return [f"{name}: {before[name]!r} then, {value!r} now" for name, value in after.items()
+            if name in before and before[name] != value]  # fmt: skip
+
+
+def _lines(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in json.loads(json.dumps(values)).items():
+        if isinstance(value, dict) and value:
+            yield from ((f"{name}.{inner}", one) for inner, one in _lines(value))
+        else:
+            yield name, value

@@ -1,0 +1,79 @@
+"""What trained weights belong to: a saved training goes on with the same data, options and words, or not at all.
+
+Weights learned what normalised numbers mean from the statistics of their data. With those of other data they would say
+something else, and nothing would look wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from vla_ros.models.checkpoint import PolicyBundle, weights_digest
+from vla_ros.training.dataset import Statistics
+from vla_ros.training.loop_options import LoopOptions
+
+if TYPE_CHECKING:
+    from vla_ros.training.behavioural_cloning import CloningOptions, Demonstrations
+    from vla_ros.training.deciding import DecidingOptions
+
+FREE = frozenset({
+    "steps", "save_every", "report_every", "accumulate", "precision", "checkpointing", "tensorboard", "workers",
+})  # fmt: skip
+"""Options of the loop that a training may go on without: how long, and how it is carried out."""
+
+
+def data_lines(dataset: Demonstrations) -> dict[str, Any]:
+    """Return what tells these recordings from others; call it before a checkpoint's normalisers replace the fitted."""
+    return {"episodes": dataset.episodes, "steps": dataset.count, "statistics": _statistics(dataset.statistics)}
+
+
+def cloning_lines(options: CloningOptions, data: dict[str, Any], bundle: PolicyBundle) -> dict[str, Any]:
+    """Return what the weights of a cloned policy belong to; `data` from `data_lines`."""
+    return {
+        "data": data,
+        "model": bundle.model,
+        "model_config": _one_line(bundle.model_config),
+        "specification": bundle.specification.to_dict(),
+        "normalisers": _statistics(Statistics(bundle.position, bundle.rotation, bundle.state)),
+        "words": _digest(bundle.words),
+        "sentence_length": bundle.sentence_length,
+        "contract": yaml.safe_load(bundle.contract),
+        "batch": options.batch,
+        "seed": options.seed,
+        "adaptation": asdict(options.adaptation),
+        "anew": list(options.anew),
+        "start_from": None if options.start_from is None else weights_digest(options.start_from)[:12],
+        "loop": _loop(options.loop),
+    }
+
+
+def deciding_lines(options: DecidingOptions, data: dict[str, Any], policy: str) -> dict[str, Any]:
+    """Return what the half that decides belongs to; `policy` is the digest of the weights that it began with."""
+    return {
+        "data": data, "policy": policy[:12], "variants": options.variants, "batch": options.batch,
+        "seed": options.seed, "loop": _loop(options.loop),
+    }  # fmt: skip
+
+
+def _loop(options: LoopOptions) -> dict[str, Any]:
+    lines = {name: value for name, value in asdict(options).items() if name not in FREE}
+    return lines | {"parts": _one_line(lines["parts"])}
+
+
+def _one_line(values: Mapping[str, Any]) -> str:
+    """Return a mapping as one line, so that a name that only one side has is a difference, too."""
+    return json.dumps(values, sort_keys=True)
+
+
+def _statistics(statistics: Statistics) -> str:
+    return _digest([one.to_dict() for one in (statistics.position, statistics.rotation, statistics.state)])
+
+
+def _digest(values: Any) -> str:  # noqa: ANN401 (whatever JSON can say)
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:12]
