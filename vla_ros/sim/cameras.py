@@ -14,10 +14,13 @@ from vla_ros.sim.cell import Cell  # isort: skip  (sets the OpenGL back end befo
 
 import mujoco
 
-from vla_ros.errors import SimulationError, VlaError
+from vla_ros.errors import SimulationError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.sim.worlds import make_cell
 from vla_ros.types import FloatArray, ImageArray
+
+START_WAIT = 120.0
+"""Longest wall time that a cell may take to be built and rendered for the first time, s."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class CameraThread:
         contract: RobotContract,
         sizes: Mapping[str, tuple[int, int]],
         deliver: Callable[[Sequence[Frame]], None],
+        failed: Callable[[str], None],
         world: str = "pick",
     ) -> None:
         """Start the thread and wait until it can render.
@@ -56,12 +60,13 @@ class CameraThread:
             contract: Robot whose cameras it renders.
             sizes: Camera to (height, width) px in place of the contract's.
             deliver: Called in the thread with the frames of each snapshot.
+            failed: Called in the thread with a sentence when it has ended for good.
             world: Name in the table of worlds.
 
         Raises:
-            SimulationError: when the cell cannot be built or no OpenGL context can be had.
+            SimulationError: when the cell cannot be built, no OpenGL context can be had, or that takes too long.
         """
-        self._deliver = deliver
+        self._deliver, self._failed = deliver, failed
         self._change = threading.Condition()
         self._waiting: Snapshot | None = None
         self._requested = self._delivered = 0
@@ -74,7 +79,10 @@ class CameraThread:
         )
         self._thread.start()
         with self._change:
-            self._change.wait_for(lambda: self._ready or self._error is not None)
+            in_time = self._change.wait_for(lambda: self._ready or self._error is not None, START_WAIT)
+            self._closed = not in_time
+        if not in_time:
+            raise SimulationError(f"the cameras do not render within {START_WAIT:.0f} s; try 'vla-ros doctor'")
         if self._error is not None:
             raise SimulationError(f"cameras cannot render: {self._error}") from self._error
 
@@ -104,7 +112,7 @@ class CameraThread:
             cell = make_cell(world, contract, sizes)
             for camera in contract.cameras:
                 cell.render(camera.name)
-        except VlaError as error:
+        except Exception as error:  # MuJoCo and OpenGL raise types of their own
             with self._change:
                 self._error = error
                 self._change.notify_all()
@@ -112,8 +120,15 @@ class CameraThread:
         with self._change:
             self._ready = True
             self._change.notify_all()
-        self._serve(cell)
-        cell.close()
+        try:
+            self._serve(cell)
+        except Exception as error:  # a thread that dies in silence would leave cameras that seem to see nothing
+            with self._change:
+                self._closed = True
+                self._change.notify_all()
+            self._failed(f"the cameras ended: {type(error).__name__}: {error}")
+        finally:
+            cell.close()
 
     def _serve(self, cell: Cell) -> None:
         scene: tuple[int, str | None] | None = None

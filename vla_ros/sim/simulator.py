@@ -126,7 +126,7 @@ class Simulator:
         self._arm = TrajectoryController(joints.names, joints.home, hold, velocity_limits=joints.velocity)
         self._gripper = TrajectoryController(contract.gripper.names, np.zeros(len(contract.gripper.names)), hold)
         self._load_scene(options.seed, options.instruction)
-        self._cameras = CameraThread(contract, options.camera_sizes, outputs.frames, options.world)
+        self._cameras = CameraThread(contract, options.camera_sizes, outputs.frames, outputs.failed, options.world)
         self._thread = threading.Thread(target=self._guarded_loop, name="physics", daemon=True)
         self._thread.start()
 
