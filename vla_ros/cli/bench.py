@@ -10,6 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vla_ros.data.durable import write_whole
+from vla_ros.data.lines import differing_lines
+from vla_ros.errors import VlaError
+
 HELP = "measure the safety layer: fault table, fuzzer, comparison, clean runs, faults in the real graph, campaigns"
 
 PARTS = ("table", "clean", "comparison", "fuzz", "graph", "kills", "load")
@@ -50,7 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and report; 0 when everything was stopped."""
+    """Measure and report; 0 when everything was stopped.
+
+    Raises:
+        VlaError: when a report to go on with cannot be read, or is of another robot, policy, seed or amount.
+    """
     from vla_ros.cli.bench_report import missed_in, summary_of, violations_in
 
     for name, (full, quick) in DEFAULTS.items():
@@ -59,7 +67,14 @@ def run(args: argparse.Namespace) -> int:
     begin = time.monotonic()
     args.out.mkdir(parents=True, exist_ok=True)
     report = _before(args) if args.resume else {}
-    report |= {"robot": args.robot, "seed": args.seed, "quick": args.quick}
+    asked = {"robot": args.robot, "policy": args.policy, "seed": args.seed, "quick": args.quick}
+    if differences := differing_lines({name: report[name] for name in asked if name in report}, asked):
+        raise VlaError(
+            f"{_path(args)} was measured otherwise: {'; '.join(differences)}; measure anew, without --resume, or give "
+            "another --out"
+        )
+    report |= asked
+    _write(args, report)  # journals without a report would be taken for anybody's
     for part in PARTS:
         if part in args.only and not (args.resume and part in report and part not in JOURNALS):
             report[part] = MEASURE[part](args)
@@ -82,11 +97,14 @@ def _path(args: argparse.Namespace) -> Path:
 
 def _before(args: argparse.Namespace) -> dict[str, Any]:
     path = _path(args)
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    except (ValueError, TypeError) as error:
+        raise VlaError(f"{path} is no report: {error}; measure anew, without --resume") from error
 
 
 def _write(args: argparse.Namespace, report: Mapping[str, Any]) -> None:
-    _path(args).write_text(json.dumps(report, indent=1), encoding="utf-8")
+    write_whole(_path(args), json.dumps(report, indent=1).encode())
 
 
 def _illustrate(args: argparse.Namespace, report: Mapping[str, Any]) -> list[Path]:
