@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,6 +67,21 @@ def test_what_cannot_start_is_named_and_ends(tmp_path: Path, changes: dict[str, 
 def test_failures_are_counted_and_left_out(tmp_path: Path) -> None:
     (report,) = collect_in_parallel(_job(tmp_path, keep_failures=False), [0], 1)
     assert not report.success and not report.stored and not list(read_episodes(tmp_path))
+    (again,) = collect_in_parallel(_job(tmp_path, keep_failures=True), [0], 1)  # asked for now: collected again
+    assert not again.success and again.stored and len(list(read_episodes(tmp_path))) == 1
+    assert read_ledger(tmp_path) == {0: again}
+
+
+def test_a_folder_holds_one_kind_of_episodes_also_when_nothing_is_missing(tmp_path: Path) -> None:
+    list(collect_in_parallel(_job(tmp_path), [], 1))
+    for changes, says in (
+        ({"world": "pick"}, "source.world: 'tabletop' then, 'pick' now"),
+        ({"robot": "fr3"}, "source.robot: 'panda' then, 'fr3' now"),
+        ({"options": replace(SHORT, varied_from=0)}, "source.options.varied_from: None then, 0 now"),
+        ({"learner": PolicyDriver("checkpoints/pick")}, "source.driven_by: 'expert' then, 'learner' now"),
+    ):
+        with pytest.raises(VlaError, match=re.escape(says)):
+            list(collect_in_parallel(_job(tmp_path, **changes), [], 1))
 
 
 def test_a_policy_drives_and_explores_and_is_recorded(tmp_path: Path) -> None:

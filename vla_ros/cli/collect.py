@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "cameras, table, start pose and clutter")  # fmt: skip
     parser.add_argument("--out", type=Path, help="folder of the episodes (runs/data/<world>)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many work at once")
-    parser.add_argument("--keep-failures", action="store_true", help="store episodes in which the expert failed, too")
+    parser.add_argument("--keep-failures", action="store_true", help="store episodes in which the expert failed, "
+                        "too; those that an earlier run left out are collected again")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
 
 

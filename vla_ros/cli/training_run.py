@@ -82,7 +82,8 @@ class Training:
         self, folder: Path, seeds: range, options: CollectionOptions, driver: PolicyDriver | None = None
     ) -> None:
         """Collect what a folder lacks; of several processes the first does it, and the others wait."""
-        job = CollectionJob(self.config.robot, self.config.world, options, folder, driver is not None, driver)
+        source = {} if driver is None else {"noise": driver.noise, "noise_seed": driver.seed}
+        job = CollectionJob(self.config.robot, self.config.world, options, folder, driver is not None, driver, source)
         with self._state.main_process_first():
             reports = collect_in_parallel(job, seeds, self.processes)
             for _ in tqdm(reports, total=len(seeds), unit="episode", desc=f"collect {folder.name}"):

@@ -17,8 +17,8 @@ names              (objects,) str                        names of the objects
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,6 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.actions.specification import ActionSpecification
+from vla_ros.data.durable import write_whole
+from vla_ros.data.errors import DataError, naming_full_disk
+from vla_ros.data.lines import differing_lines
 from vla_ros.errors import VlaError
 
 META_FILE = "meta.json"
@@ -51,33 +54,50 @@ class EpisodeWriter:
     """Writes episodes into a folder; a file appears under its name only when it is complete."""
 
     def __init__(self, folder: Path, specification: ActionSpecification, source: Mapping[str, Any]) -> None:
-        """Make the folder and write down the convention of its actions and where they come from."""
+        """Make the folder and write down the convention of its actions and where they come from.
+
+        A folder that there is already must hold episodes of the same convention and source, as far as it says.
+
+        Raises:
+            DataError: naming the lines that differ.
+            DiskFullError: when no more fits.
+        """
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
         meta = {"specification": specification.to_dict(), "source": dict(source)}
-        _write_whole(folder / META_FILE, json.dumps(meta, indent=2).encode())
+        path = folder / META_FILE
+        if path.exists():
+            if differences := differing_lines(_read_meta(folder), meta):
+                raise DataError(
+                    f"{folder} holds episodes of another kind: {'; '.join(differences)}; give another folder, or ask "
+                    "for what it holds"
+                )
+            return
+        with naming_full_disk(str(path)):
+            write_whole(path, json.dumps(meta, indent=2).encode())
 
     def write(self, episode: Episode) -> Path:
         """Store one episode and return its path.
 
         Raises:
             VlaError: when an array holds a value that is not finite (pixels out of sight apart).
+            DiskFullError: when no more fits.
         """
         for name, array in episode.arrays.items():
             if array.dtype.kind == "f" and not name.startswith("pixel_") and not np.isfinite(array).all():
                 raise VlaError(f"episode {episode.seed}: '{name}' holds values that are not finite")
         path = self.folder / f"episode_{episode.seed:09d}.npz"
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        with partial.open("wb") as file:
-            np.savez(file, success=episode.success, seed=episode.seed, **episode.arrays)
-        partial.replace(path)
+        content = io.BytesIO()
+        np.savez(content, success=episode.success, seed=episode.seed, **episode.arrays)
+        with naming_full_disk(f"episode {episode.seed} in {self.folder}"):
+            write_whole(path, content.getvalue())
         return path
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+def _read_meta(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / META_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{folder} is no folder of episodes: {META_FILE}: {error}") from error
 
 
 def read_specification(folder: Path) -> ActionSpecification:
@@ -86,11 +106,11 @@ def read_specification(folder: Path) -> ActionSpecification:
     Raises:
         VlaError: when the folder has no description.
     """
+    meta = _read_meta(folder)
     try:
-        meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
         return ActionSpecification.from_dict(meta["specification"])
-    except (OSError, ValueError, KeyError) as error:
-        raise VlaError(f"{folder} is no folder of episodes: {META_FILE}: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder} is no folder of episodes: {META_FILE}: {error}") from error
 
 
 def read_episodes(folder: Path) -> Iterator[Episode]:

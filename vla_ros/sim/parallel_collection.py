@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from vla_ros.data.episodes import EpisodeWriter
 from vla_ros.errors import VlaError
@@ -51,6 +54,7 @@ class CollectionJob:
         folder: Where they are stored.
         keep_failures: Whether episodes in which the task was not done are stored too: DAgger learns from those.
         learner: Builds who drives in place of the expert, for a share of the steps.
+        source: What else is written down beside the episodes, as JSON has it; a folder holds episodes of one source.
     """
 
     robot: str
@@ -59,6 +63,7 @@ class CollectionJob:
     folder: Path
     keep_failures: bool = False
     learner: MakeLearner | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,16 @@ class _Worker:
 def _make_worker(job: CollectionJob) -> _Worker:
     contract = load_contract(job.robot)
     learner = job.learner(contract) if job.learner is not None else None
-    collector = make_collector(job.world, contract, job.options, learner)
-    source = {"expert": "vla_ros.sim", "world": job.world, "options": asdict(job.options)}
-    return _Worker(job, collector, EpisodeWriter(job.folder, contract.action, source))
+    return _Worker(job, make_collector(job.world, contract, job.options, learner), _make_writer(job, contract))
+
+
+def _make_writer(job: CollectionJob, contract: RobotContract) -> EpisodeWriter:
+    source = {
+        "expert": "vla_ros.sim", "robot": contract.name, "contract": yaml.safe_load(contract.text),
+        "world": job.world, "options": asdict(job.options),
+        "driven_by": "expert" if job.learner is None else "learner", **job.source,
+    }  # fmt: skip
+    return EpisodeWriter(job.folder, contract.action, source)
 
 
 def _collect(worker: _Worker, seed: int) -> EpisodeReport:
@@ -91,7 +103,8 @@ def _collect(worker: _Worker, seed: int) -> EpisodeReport:
 def collect_in_parallel(job: CollectionJob, seeds: Iterable[int], processes: int) -> Iterator[EpisodeReport]:
     """Collect one episode a seed and yield a report of each as it ends, in no fixed order.
 
-    Seeds that the ledger of the folder knows are not collected again: their reports come first.
+    Seeds that the ledger of the folder knows are not collected again: their reports come first. Failures that were left
+    out are collected again where they are to be kept.
 
     Args:
         job: What to collect.
@@ -99,18 +112,19 @@ def collect_in_parallel(job: CollectionJob, seeds: Iterable[int], processes: int
         processes: How many processes work at once.
 
     Raises:
-        VlaError: when robot or world are unknown, the ledger cannot be read, or a process was killed.
+        VlaError: when robot or world are unknown, the folder holds episodes of another robot, world or kind, the ledger
+            cannot be read, or a process was killed.
         Exception: whatever went wrong in a process.
     """
-    load_contract(job.robot)
+    contract = load_contract(job.robot)
     find_world(job.world)
+    _make_writer(job, contract)
     seeds = list(seeds)
-    known = read_ledger(job.folder)
+    known = {seed: report for seed, report in read_ledger(job.folder).items() if report.stored or not job.keep_failures}
     yield from (known[seed] for seed in seeds if seed in known)
     missing = [seed for seed in seeds if seed not in known]
     if not missing:
         return
-    job.folder.mkdir(parents=True, exist_ok=True)
     with (job.folder / LEDGER_FILE).open("a", encoding="utf-8") as ledger:
         for report in work_in_processes(_make_worker, job, _collect, missing, processes, ordered=False):
             ledger.write(json.dumps(asdict(report)) + "\n")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vla_ros.data import durable
 from vla_ros.data.episodes import Episode, EpisodeWriter, read_episodes, read_specification
+from vla_ros.data.errors import DiskFullError
 from vla_ros.errors import VlaError
 from vla_ros.robot.contract import load_contract
 
@@ -45,6 +49,35 @@ def test_a_truncated_episode_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(VlaError, match=path.name):
         list(read_episodes(tmp_path))
+
+
+def test_episodes_of_another_kind_do_not_come_into_a_folder(tmp_path: Path) -> None:
+    source = {"world": "pick", "options": {"max_steps": 60, "varied_from": None}}
+    EpisodeWriter(tmp_path, SPECIFICATION, source)
+    before = (tmp_path / "meta.json").read_bytes()
+    EpisodeWriter(tmp_path, SPECIFICATION, source)
+    EpisodeWriter(tmp_path, SPECIFICATION, {**source, "robot": "panda"})  # what it does not say is no difference
+    other = {"world": "pick", "options": {"max_steps": 60, "varied_from": 7}}
+    with pytest.raises(VlaError, match=r"source\.options\.varied_from: None then, 7 now; give another folder"):
+        EpisodeWriter(tmp_path, SPECIFICATION, other)
+    with pytest.raises(VlaError, match=r"specification\.horizon: 12 then, 8 now"):
+        EpisodeWriter(tmp_path, replace(SPECIFICATION, horizon=8), source)
+    assert (tmp_path / "meta.json").read_bytes() == before
+    (tmp_path / "meta.json").write_text("half a fi")
+    with pytest.raises(VlaError, match=r"meta\.json"):
+        EpisodeWriter(tmp_path, SPECIFICATION, source)
+
+
+def test_what_no_longer_fits_is_named_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = EpisodeWriter(tmp_path, SPECIFICATION, {})
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(durable, "synchronise", full)
+    with pytest.raises(DiskFullError, match="episode 3 in"):
+        writer.write(_episode())
+    assert [path.name for path in tmp_path.iterdir()] == ["meta.json"]
 
 
 def test_pickled_content_is_refused(tmp_path: Path) -> None:
