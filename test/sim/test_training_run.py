@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vla_ros.cli import training_run
-from vla_ros.cli.training_run import Curve, Training
+from vla_ros.cli.training_run import Training
 from vla_ros.data.episodes import read_episodes
 from vla_ros.errors import VlaError
 from vla_ros.models.checkpoint import load_checkpoint
@@ -21,6 +21,7 @@ from vla_ros.training.configuration import (
     PreferenceSection,
     TrainingConfig,
 )
+from vla_ros.training.curve import Curve
 from vla_ros.training.loop import TrainingRecord
 from vla_ros.training.loop_options import LoopOptions
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +26,9 @@ from vla_ros.sim.scene import COLOURS, SHAPES
 from vla_ros.sim.tabletop_scene import HELD_OUT_PAIRS
 from vla_ros.sim.tasks import PICK_TEMPLATES, pick_instruction
 from vla_ros.sim.worlds import find_world
-from vla_ros.training.behavioural_cloning import CloningOptions, Demonstrations, curve_picture, train_policy
+from vla_ros.training.behavioural_cloning import CloningOptions, Demonstrations, train_policy
 from vla_ros.training.configuration import TrainingConfig
+from vla_ros.training.curve import CURVE_FILE, Curve, curve_picture
 from vla_ros.training.dagger import DaggerRound, run_dagger, schedule
 from vla_ros.training.dataset import PickDataset
 from vla_ros.training.deciding import DecidingOptions, train_deciding
@@ -39,8 +39,6 @@ from vla_ros.training.preferences import PolicyGradient, advantages, cut_clips, 
 from vla_ros.training.rewards import PairBatches, RewardModel, preference_loss
 from vla_ros.training.tabletop_dataset import TabletopDataset, trainable_pairs
 from vla_ros.training.word_vectors import common_words
-
-CURVE_FILE = "curve.jsonl"
 
 
 class Training:
@@ -274,27 +272,3 @@ class Training:
 def finished_parts(loop: LoopOptions) -> LoopOptions:
     """Return `loop` for a network whose parts with an end of their own have reached it: they stay as they are."""
     return replace(loop, parts={name: replace(one, steps=0) for name, one in loop.parts.items()})
-
-
-class Curve:
-    """The losses so far, on disk, so that a run which goes on draws the whole curve."""
-
-    def __init__(self, path: Path, fresh: bool) -> None:
-        """Read what is there, unless the training is new."""
-        self._path = path
-        self.records: list[TrainingRecord] = []
-        if fresh:
-            path.unlink(missing_ok=True)
-        elif path.exists():
-            try:
-                lines = path.read_text(encoding="utf-8").splitlines()
-                self.records = [TrainingRecord(**json.loads(line)) for line in lines if line]
-            except (ValueError, TypeError) as error:
-                raise VlaError(f"{path} is no curve of a training: {error}; remove it") from error
-
-    def add(self, record: TrainingRecord) -> None:
-        """Append one record; what an interrupted run had said after its last state is replaced."""
-        self.records = [r for r in self.records if r.step < record.step] + [record]
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps({"step": r.step, "loss": r.loss, "parts": r.parts}) for r in self.records]
-        self._path.write_text("\n".join(lines) + "\n", encoding="utf-8")

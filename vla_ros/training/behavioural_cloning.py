@@ -185,25 +185,3 @@ def _continue_from(folder: Path, dataset: Demonstrations, bundle: PolicyBundle) 
         bundle, model=before.model, model_config=before.model_config, position=before.position,
         rotation=before.rotation, state=before.state, words=before.words,
     )  # fmt: skip
-
-
-def curve_picture(records: Sequence[TrainingRecord], path: Path) -> None:
-    """Draw the loss and its parts over the updates."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(9, 4.5), dpi=110)
-    steps = [r.step for r in records]
-    axes.plot(steps, [r.loss for r in records], color="black", linewidth=1.6, label="all")
-    colours = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
-    for number, name in enumerate(records[0].parts if records else ()):
-        colour = colours[number % len(colours)]
-        axes.plot(steps, [r.parts[name] for r in records], linewidth=0.9, color=colour, label=name)
-    axes.set(xlabel="update", ylabel="loss", yscale="log", title="Training")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))  # beside the curves, which cross all over
-    figure.tight_layout()
-    figure.savefig(path)
-    plt.close(figure)

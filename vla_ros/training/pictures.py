@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vla_ros.data.durable import synchronise, write_whole
 from vla_ros.errors import VlaError
 
 NOISE = 0.01
 """Standard deviation of the noise on a picture while training."""
+
+FOLDER_NOTE = "folder.txt"
+"""In a folder of the cache: which folder of episodes its pictures come from."""
 
 _BANK = np.random.default_rng(0).standard_normal(1_000_003, dtype=np.float32)
 """Noise drawn once; each picture takes a piece of it, which costs a thousandth of drawing it anew."""
@@ -29,7 +34,7 @@ class PictureStore:
     def __init__(self, path: Path) -> None:
         """Begin a file at `path`."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("wb")
+        self._path, self._file = path, path.open("wb")
         self.size: tuple[int, int] | None = None
 
     def append(self, pictures: NDArray[np.uint8]) -> None:
@@ -45,8 +50,9 @@ class PictureStore:
         self._file.write(np.ascontiguousarray(pictures).tobytes())
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finish the file and bring it to the disk: whoever notes that it is whole can rely on it."""
         self._file.close()
+        synchronise(self._path)
 
 
 class StoredRows:
@@ -79,6 +85,18 @@ def fingerprint(folder: Path) -> str:
     """Return a short name for what lies in a folder of episodes: its files, their sizes and times."""
     files = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(folder.glob("*.npz"))]
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
+
+
+def drop_outdated(folder: Path, place: Path) -> None:
+    """Remove what the cache holds of earlier states of a folder of episodes, for it is read from `place` now.
+
+    What does not say which folder it belongs to stays: versions before this one did not write it down.
+    """
+    name = str(folder.resolve())
+    for note in place.parent.glob(f"*/{FOLDER_NOTE}"):
+        if note.parent != place and note.read_text(encoding="utf-8") == name:
+            shutil.rmtree(note.parent, ignore_errors=True)
+    write_whole(place / FOLDER_NOTE, name.encode())
 
 
 def varied(pictures: NDArray[np.uint8], generators: Sequence[np.random.Generator]) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from vla_ros.actions.normaliser import Normaliser
+from vla_ros.data.durable import write_whole
 from vla_ros.data.episodes import Episode, read_episodes
 from vla_ros.errors import VlaError
 from vla_ros.language.commands import Command
@@ -21,7 +22,7 @@ from vla_ros.language.tokenizer import WordTokenizer, split_words
 from vla_ros.models.contract import ModelInput, ModelTarget
 from vla_ros.training.concepts import concept_columns
 from vla_ros.training.dataset import Statistics, one_specification, recorded_states, state_statistics
-from vla_ros.training.pictures import PictureStore, StoredRows, fingerprint, varied
+from vla_ros.training.pictures import PictureStore, StoredRows, drop_outdated, fingerprint, varied
 from vla_ros.training.word_vectors import colour_of
 
 SENTENCE_LENGTH = 16
@@ -112,6 +113,7 @@ class TabletopDataset:
         self.places, self.counts = [cache / fingerprint(folder) for folder in folders], []
         for folder, place in zip(folders, self.places, strict=True):
             before = len(episode_of)
+            drop_outdated(folder, place)
             known = _sizes(place)  # pictures are kept by folder: DAgger adds one a round
             stores = {c: PictureStore(place / f"{c}.rgb") for c in self.cameras if c not in known}
             for episode in read_episodes(folder):
@@ -128,7 +130,7 @@ class TabletopDataset:
                 store.close()
             if stores:
                 known |= {c: store.size for c, store in stores.items() if store.size is not None}
-                (place / NOTE).write_text(json.dumps(known), encoding="utf-8")
+                write_whole(place / NOTE, json.dumps(known).encode())
         if not tables:
             raise VlaError(f"no episodes in {[str(f) for f in folders]}; collect some with 'vla-ros collect'")
         self.episodes, self.count = len(tables), len(episode_of)
@@ -235,11 +237,15 @@ class TabletopDataset:
 
 
 def _sizes(place: Path) -> dict[str, tuple[int, int]]:
-    """Return (height, width) of the pictures that lie whole in a folder of the cache, by camera."""
-    note = place / NOTE
-    if not note.exists():
+    """Return (height, width) of the pictures that lie whole in a folder of the cache, by camera.
+
+    A note that cannot be read says of none: they are then written again.
+    """
+    try:
+        note = json.loads((place / NOTE).read_text(encoding="utf-8"))
+        return {str(camera): (int(size[0]), int(size[1])) for camera, size in note.items()}
+    except (FileNotFoundError, ValueError, TypeError, LookupError, AttributeError):
         return {}
-    return {camera: (size[0], size[1]) for camera, size in json.loads(note.read_text(encoding="utf-8")).items()}
 
 
 def trainable_pairs(held_out: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

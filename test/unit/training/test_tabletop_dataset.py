@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,32 @@ def test_pictures_are_kept_once_and_again_when_the_data_grows(tabletop_recorded:
     (place / "front.rgb").write_bytes(b"short")
     with pytest.raises(VlaError, match="5 bytes"):
         _dataset(tabletop_recorded, tmp_path)
+
+
+@pytest.mark.parametrize("note", ['{"front": [96', "[]", '{"front": 3}'])
+def test_pictures_are_written_again_where_the_note_about_them_is_damaged(
+    tabletop_recorded: Path, tmp_path: Path, note: str
+) -> None:
+    first = _dataset(tabletop_recorded, tmp_path)
+    (place,) = tmp_path.iterdir()
+    (place / "complete.json").write_text(note)
+    again = _dataset(tabletop_recorded, tmp_path)
+    every = np.arange(first.count)
+    np.testing.assert_array_equal(first.pictures["wrist"][every], again.pictures["wrist"][every])
+
+
+def test_pictures_of_an_earlier_state_of_a_folder_are_removed(
+    tabletop_recorded: Path, tabletop_later: Path, tmp_path: Path
+) -> None:
+    growing, cache = tmp_path / "growing", tmp_path / "cache"
+    shutil.copytree(tabletop_recorded, growing)
+    _dataset(growing, cache)
+    other = _dataset(tabletop_recorded, cache)
+    (unknown := cache / "0123456789abcdef").mkdir()  # of a version that did not write down whose pictures these are
+    for episode in tabletop_later.glob("*.npz"):
+        shutil.copy(episode, growing)
+    grown = _dataset(growing, cache)
+    assert {*cache.iterdir()} == {*other.places, *grown.places, unknown} and grown.count > other.count
 
 
 def test_a_second_folder_leaves_the_pictures_of_the_first_alone(
