@@ -1,14 +1,23 @@
-"""Another process for the tests that want one: what this one holds in memory is not there."""
+"""What tests of several rooms share: another process, and recorded demonstrations of a known motion."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+
+from vla_ros.data.lerobot.writer import LeRobotWriter
+from vla_ros.data.reader import DatasetDescription
+from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
+from vla_ros.robot.contract import load_contract
 
 LOOP = """
 import json, sys, traceback
@@ -48,3 +57,59 @@ def another_process() -> Iterator[Callable[[str], Callable[..., None]]]:
             return ask
 
         yield start
+
+
+PANDA = load_contract("panda")
+ROW = replace(PANDA.action, horizon=1)
+SIZES = {camera.name: (camera.policy_height, camera.policy_width) for camera in PANDA.cameras}
+NAMES = (*PANDA.joints.names, *POSE_NAMES, GRIPPER_NAME)
+
+
+def _pictures(seed: int, sizes: dict[str, tuple[int, int]]) -> dict[str, np.ndarray]:
+    """Smooth pictures, which a video keeps, each of another colour."""
+    colour = np.random.default_rng(seed).integers(40, 216, 3)
+    shade = {
+        name: np.linspace(0, 30, size[1])[None, :, None] * np.ones((size[0], 1, 1)) for name, size in sizes.items()
+    }
+    return {name: (colour + one).astype(np.uint8) for name, one in shade.items()}
+
+
+def _walk(
+    name: str, count: int, *, seed: int = 0, sizes: dict[str, tuple[int, int]] = SIZES, **changes: object
+) -> list[Step]:
+    """Return an episode of the panda: the tool wanders and turns, and the command of a step is 1 cm up from where it is."""
+    rng = np.random.default_rng([seed, count])
+    steps = []
+    for index in range(count):
+        angle = 0.1 * index
+        place = np.array([0.5, 0.0, 0.3]) + rng.normal(0.0, 0.05, 3)
+        turn = [0.0, 0.0, np.sin(angle / 2), np.cos(angle / 2)]
+        given = {
+            "images": _pictures(100 * seed + index, sizes), "instruction": "pick up the red cube",
+            "proprioception": np.concatenate([np.zeros(7), place, turn, [0.04]]),
+            "action": np.array([0.0, 0.0, 0.01, 0.0, 0.0, 0.02, float(index % 2)]), "convention": ROW, "task": "pick",
+            "episode": name, "index": index, "timestamp": index / 10.0, "last": index == count - 1, "success": True,
+            "proprioception_names": NAMES,
+        }  # fmt: skip
+        steps.append(Step(**{**given, **changes}))  # type: ignore[arg-type]
+    return steps
+
+
+def _write(folder: Path, episodes: Sequence[Sequence[Step]], **changes: object) -> Path:
+    """Write episodes as a LeRobot data set; `changes` are of its description, or of the writer."""
+    options = {key: changes.pop(key) for key in ("video_files",) if key in changes}
+    first = episodes[0][0]
+    sizes = {name: image.shape[:2] for name, image in first.images.items()}
+    given = DatasetDescription(
+        folder.name, first.convention, tuple(sizes), first.proprioception_names, PANDA.gripper.max_opening
+    )
+    with LeRobotWriter(folder, replace(given, **changes), sizes, **options) as writer:  # type: ignore[arg-type]
+        for steps in episodes:
+            writer.write(steps)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recordings() -> SimpleNamespace:
+    """Recorded demonstrations: `walk` makes the steps of an episode, `write` a LeRobot data set of several."""
+    return SimpleNamespace(contract=PANDA, convention=ROW, sizes=SIZES, names=NAMES, walk=_walk, write=_write)

@@ -13,6 +13,7 @@ import yaml
 from vla_ros.actions.specification import ActionSpecification
 from vla_ros.data.errors import DataError
 from vla_ros.data.reader import EpisodeReader
+from vla_ros.data.renaming import RenamedReader
 
 FORMATS: Mapping[str, str] = {
     "lerobot": "vla_ros.data.lerobot.reader:LeRobotReader",
@@ -31,7 +32,8 @@ class Line:
         format: One of `FORMATS`.
         path: File or folder.
         weight: How often its steps are drawn, relative to the others.
-        options: Of the reader, such as `convention`, `split` or `cameras`.
+        options: Of the reader, such as `convention`, `split` or `cameras`; and `rename_cameras` and `frame`, see
+            `RenamedReader`.
     """
 
     format: str
@@ -43,12 +45,15 @@ class Line:
 def open_dataset(kind: str, path: Path, **options: Any) -> EpisodeReader:  # noqa: ANN401 (those of the reader)
     """Return the reader of a data set; `convention` may be given as plain values.
 
+    The options are the reader's own, and `rename_cameras` and `frame`: see `RenamedReader`.
+
     Raises:
         DataError: when the format is not known, a package is missing, or an option is not one of the reader's.
     """
     if kind not in FORMATS:
         raise DataError(f"there is no format '{kind}'; choose one of {sorted(FORMATS)}")
     module, _, name = FORMATS[kind].partition(":")
+    cameras, frame = options.pop("rename_cameras", None), options.pop("frame", None)
     if isinstance(options.get("convention"), Mapping):
         options["convention"] = ActionSpecification.from_dict(options["convention"])
     try:
@@ -56,7 +61,8 @@ def open_dataset(kind: str, path: Path, **options: Any) -> EpisodeReader:  # noq
     except ModuleNotFoundError as error:
         raise DataError(f"reading '{kind}' needs {error.name}: pip install -r requirements/data.txt") from error
     try:
-        return reader(Path(path), **options)
+        opened = reader(Path(path), **options)
+        return opened if cameras is None and frame is None else RenamedReader(opened, cameras=cameras, frame=frame)
     except TypeError as error:
         raise DataError(f"format '{kind}' does not take the options {sorted(options)}: {error}") from error
 
@@ -71,15 +77,24 @@ def read_table(path: Path) -> list[Line]:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+    return table_lines(content, str(path))
+
+
+def table_lines(content: object, where: str) -> list[Line]:
+    """Return the lines of a table that was read from `where`; see `read_table`.
+
+    Raises:
+        DataError: when a line lacks something.
+    """
     if not isinstance(content, list) or not content:
-        raise DataError(f"{path}: expected a list of data sets")
+        raise DataError(f"{where}: expected a list of data sets")
     lines = []
     for number, entry in enumerate(content, start=1):
         if not isinstance(entry, Mapping) or not {"format", "path", "weight"} <= set(entry):
-            raise DataError(f"{path}, line {number}: expected format, path and weight, got {entry!r}")
+            raise DataError(f"{where}, line {number}: expected format, path and weight, got {entry!r}")
         options = {str(key): value for key, value in entry.items() if key not in ("format", "path", "weight")}
         try:
             lines.append(Line(str(entry["format"]), Path(str(entry["path"])), float(entry["weight"]), options))
         except (TypeError, ValueError) as error:
-            raise DataError(f"{path}, line {number}: weight {entry['weight']!r} is no number") from error
+            raise DataError(f"{where}, line {number}: weight {entry['weight']!r} is no number") from error
     return lines

@@ -55,6 +55,23 @@ def absolute_gripper(closing: FloatArray, initial: float = 1.0) -> FloatArray:
     return np.array(states)
 
 
+def obstacles(given: ActionSpecification, wanted: ActionSpecification) -> list[str]:
+    """Say line by line why the actions of one convention are other motions than those of another; [] when they are not.
+
+    Another frame or rate, or a rotation or gripper that only one of them has. Horizons do not matter.
+    """
+    lines = [
+        f"{line} is {getattr(given, line)!r} there, {getattr(wanted, line)!r} here"
+        for line in ("frame", "rate_hz")
+        if getattr(given, line) != getattr(wanted, line)
+    ]
+    for line in ("rotation", "gripper"):
+        there, here = getattr(given, line).value, getattr(wanted, line).value
+        if (there == "none") != (here == "none"):
+            lines.append(f"{line} is '{there}' there, '{here}' here")
+    return lines
+
+
 def convert(
     action: FloatArray,
     given: ActionSpecification,
@@ -78,16 +95,8 @@ def convert(
     given, wanted = replace(given, horizon=1), replace(wanted, horizon=1)
     if given == wanted:
         return action
-    for line in ("frame", "rate_hz"):
-        there, here = getattr(given, line), getattr(wanted, line)
-        if there != here:
-            raise ConventionError(f"an action cannot be converted: {line} is {there!r} there, {here!r} here")
-    for line in ("rotation", "gripper"):
-        if (getattr(given, line).value == "none") != (getattr(wanted, line).value == "none"):
-            raise ConventionError(
-                f"an action cannot be converted: {line} is '{getattr(given, line).value}' there, "
-                f"'{getattr(wanted, line).value}' here"
-            )
+    if lines := obstacles(given, wanted):
+        raise ConventionError("an action cannot be converted: " + "; ".join(lines))
     metres = GripperConvention.OPENING
     if (given.gripper is metres) != (wanted.gripper is metres) and max_opening is None:
         raise ConventionError("a gripper in metres cannot be converted: the data set does not say its full opening")

@@ -55,6 +55,20 @@ def shard_of(rank: int, ranks: int, worker: int, workers: int) -> tuple[int, int
     return rank * workers + worker, ranks * workers
 
 
+def shares_of(names: Sequence[str], weights: Sequence[float]) -> FloatArray:
+    """Return how often each data set is drawn, summing to 1.
+
+    Raises:
+        DataError: when there is none, a name stands twice, or a weight is not positive.
+    """
+    given = np.array(weights, dtype=np.float64)
+    if not names or len(set(names)) != len(names):
+        raise DataError(f"a mixture needs data sets, each name once; got {list(names)}")
+    if not (np.isfinite(given).all() and (given > 0.0).all()):
+        raise DataError(f"weights must be positive numbers, got {dict(zip(names, given.tolist(), strict=True))}")
+    return np.asarray(given / given.sum())
+
+
 class Mixture:
     """Iterates without end; `state` and `restore` go on in the middle of an epoch, exactly."""
 
@@ -77,18 +91,14 @@ class Mixture:
             DataError: when a weight is not positive, a name stands twice, or a data set has fewer episodes than shards.
         """
         names = [source.reader.description.name for source in sources]
-        weights = np.array([source.weight for source in sources], dtype=np.float64)
-        if not sources or len(set(names)) != len(names):
-            raise DataError(f"a mixture needs data sets, each name once; got {names}")
-        if not (np.isfinite(weights).all() and (weights > 0.0).all()):
-            raise DataError(f"weights must be positive numbers, got {dict(zip(names, weights.tolist(), strict=True))}")
+        weights = [float(source.weight) for source in sources]
+        self._sources, self._shares = tuple(sources), shares_of(names, weights)
         if not 0 <= shard < shards or open_episodes < 1:
             raise DataError(
                 f"shard {shard} of {shards}, {open_episodes} open episodes: expected 0 <= shard < shards, >= 1"
             )
-        self._sources, self._shares = tuple(sources), weights / weights.sum()
         self._convention = None if convention is None else replace(convention, horizon=1)
-        self._identity = {"names": names, "weights": weights.tolist(), "seed": seed, "shard": shard, "shards": shards,
+        self._identity = {"names": names, "weights": weights, "seed": seed, "shard": shard, "shards": shards,
                           "open_episodes": open_episodes}  # fmt: skip
         self._random = np.random.default_rng([seed, shard, 0])
         self._streams = [

@@ -76,6 +76,16 @@ class LanguageAugmentation:
             sentence = self.frames[int(random.integers(len(self.frames)))].replace("{}", sentence)
         return sentence
 
+    def reach(self, sentence: str) -> tuple[set[str], int]:
+        """Return texts that hold every word that may come out, slips apart, and by how many words it may grow."""
+        texts, more = {sentence, *(self.frames if self.frame else ())}, 0
+        for row in self.synonyms if self.synonym else ():
+            for word in row:
+                found = len(re.findall(rf"\b{re.escape(word)}\b", sentence))
+                texts |= set(row) if found else set()
+                more += found * (max(len(other.split()) for other in row) - len(word.split()))
+        return texts, more + max((len(frame.split()) - 1 for frame in self.frames if self.frame), default=0)
+
     def batch(self, sentences: Iterable[str], random: np.random.Generator) -> list[str]:
         """Return every sentence in other words."""
         return [self(sentence, random) for sentence in sentences]

@@ -1,0 +1,43 @@
+"""A folder is what its files say."""
+
+from __future__ import annotations
+
+import pytest
+
+from vla_ros.data.errors import DataError
+from vla_ros.data.recognition import recognise
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("meta/info.json", "lerobot"),
+        ("a.mcap", "mcap"),
+        ("bridge-train.tfrecord-00000-of-00001", "rlds"),
+        ("variation0/episodes/episode0/low_dim_obs.pkl", "rlbench"),
+        ("meta.json", None),
+        ("picture.png", None),
+    ],
+)
+def test_a_folder(tmp_path, file, kind):
+    path = tmp_path / "set" / file
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert recognise(tmp_path / "set") == kind
+
+
+def test_a_file(tmp_path):
+    (tmp_path / "a.hdf5").touch()
+    (tmp_path / "a.txt").touch()
+    assert recognise(tmp_path / "a.hdf5") == "hdf5"
+    assert recognise(tmp_path / "a.txt") is None and recognise(tmp_path / "nowhere") is None
+    with pytest.raises(DataError, match="one a task; name one"):
+        recognise(tmp_path)
+
+
+def test_the_folder_above_says_what_is_below(tmp_path):
+    for file in ("lerobot/meta/info.json", "mcap/a.mcap"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).touch()
+    with pytest.raises(DataError, match=r"is the folder above \['lerobot', 'mcap'\]"):
+        recognise(tmp_path)

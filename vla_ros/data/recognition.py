@@ -1,0 +1,46 @@
+"""Tells by the files of a folder which format a data set has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vla_ros.data.episodes import META_FILE
+from vla_ros.data.errors import DataError
+from vla_ros.data.lerobot.layout import INFO
+
+TABLES = (".yaml", ".yml")
+"""Endings of a mixture's table."""
+
+MCAP = "mcap"
+"""Recordings of the graph: of all formats the one whose reader needs ROS, `vla_ros.nodes.bag`."""
+
+
+def recognise(path: Path) -> str | None:
+    """Return the format of a data set, or None where it is none of those that yield steps.
+
+    A folder of `vla-ros collect` is among the latter: it holds labels of the simulated cell, not steps alone.
+
+    Raises:
+        DataError: when the path is the folder above several data sets.
+    """
+    if path.is_file():
+        return "hdf5" if path.suffix in (".hdf5", ".h5") else None
+    if not path.is_dir() or (path / META_FILE).exists():
+        return None
+    if (found := _here(path)) is not None:
+        return found
+    below = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and _here(folder) is not None]
+    if below:
+        raise DataError(f"{path} is the folder above {[folder.name for folder in below]}; name one or several of them")
+    if files := sorted(path.glob("*.hdf5")):
+        raise DataError(f"{path} holds {len(files)} files of demonstrations, one a task; name one or several of them")
+    return "rlbench" if next(path.rglob("low_dim_obs.pkl"), None) is not None else None
+
+
+def _here(folder: Path) -> str | None:
+    if (folder / INFO).exists():
+        return "lerobot"
+    for pattern, kind in (("*.mcap", MCAP), ("*.tfrecord*", "rlds")):
+        if next(folder.glob(pattern), None) is not None:
+            return kind
+    return None
