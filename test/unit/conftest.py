@@ -77,7 +77,7 @@ def _pictures(seed: int, sizes: dict[str, tuple[int, int]]) -> dict[str, np.ndar
 def _walk(
     name: str, count: int, *, seed: int = 0, sizes: dict[str, tuple[int, int]] = SIZES, **changes: object
 ) -> list[Step]:
-    """Return an episode of the panda: the tool wanders and turns, and the command of a step is 1 cm up from where it is."""
+    """Return an episode of the panda: the tool wanders and turns, and each command is 1 cm up from where it is."""
     rng = np.random.default_rng([seed, count])
     steps = []
     for index in range(count):

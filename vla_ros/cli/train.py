@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "on where it stopped; the options below then replace its lines")  # fmt: skip
     parser.add_argument("--robot", help="robot contract: name or YAML file (panda)")
     parser.add_argument("--world", help="pick or tabletop (pick)")
-    parser.add_argument("--data", type=Path, nargs="+", help="folders of episodes (runs/data/pick)")
+    parser.add_argument("--data", type=Path, nargs="+", help="folders of episodes of the simulated cell "
+                        "(runs/data/pick); or recorded data sets (LeRobot, RLDS, RLBench, HDF5, MCAP), or a "
+                        "table of them (.yaml): docs/data.md")  # fmt: skip
     parser.add_argument("--model", help="name of the network (keypoint)")
     parser.add_argument("--size", choices=["tiny", "base", "full"],
                         help="of the network: tiny (trains on a CPU), base (its own; the default), full")  # fmt: skip
@@ -82,7 +84,7 @@ def configuration(args: argparse.Namespace) -> TrainingConfig:
     given = {name: getattr(args, name) for name in ("robot", "world", "model", "out", "batch", "seed", "start_from")}
     config = replace(config, **{name: value for name, value in given.items() if value is not None})
     if args.data is not None:
-        config = replace(config, data=replace(config.data, folders=tuple(args.data), episodes=0))
+        config = replace(config, data=replace(config.data, folders=tuple(args.data), episodes=0, mixture=()))
     lines = {**({SIZE_LINE: args.size} if args.size else {}), **read_options(args.options)}
     config = replace(config, model_options={**config.model_options, **lines})
     loop = {"steps": args.steps, "learning_rate": args.learning_rate}

@@ -13,6 +13,7 @@ import torch
 from accelerate import PartialState
 from tqdm import tqdm
 
+from vla_ros.cli.recorded_data import recorded_dataset, recorded_lines
 from vla_ros.data.episodes import Episode, read_episodes
 from vla_ros.errors import VlaError
 from vla_ros.language.commands import Command
@@ -36,6 +37,7 @@ from vla_ros.training.experience import ExperienceBatches
 from vla_ros.training.loop import TrainingLoop, TrainingRecord
 from vla_ros.training.loop_options import LoopOptions
 from vla_ros.training.preferences import PolicyGradient, advantages, cut_clips, step_features
+from vla_ros.training.recorded_dataset import RecordedDataset
 from vla_ros.training.rewards import PairBatches, RewardModel, preference_loss
 from vla_ros.training.tabletop_dataset import TabletopDataset, trainable_pairs
 from vla_ros.training.word_vectors import common_words
@@ -51,6 +53,7 @@ class Training:
         self.config, self.device, self.resume = config, device, resume
         self.processes, self.command = processes, command
         self.contract: RobotContract = load_contract(config.robot)
+        self._recorded = recorded_lines(config)
         self._state = PartialState(cpu=device.type == "cpu")
 
     @property
@@ -89,6 +92,9 @@ class Training:
 
     def _dataset(self, folders: Sequence[Path]) -> Demonstrations:
         cameras = [camera.name for camera in self.contract.cameras]
+        if self._recorded:
+            with self._state.main_process_first():
+                return recorded_dataset(self._recorded, self.contract, self.config.data)
         if self.config.world == "pick":
             kinds = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
             return PickDataset(folders, cameras, PICK_TEMPLATES, kinds)
@@ -117,6 +123,8 @@ class Training:
             print(f"{dataset.count} steps of {dataset.episodes} episodes")
         notes = {"command": self.command, "method": config.method, "episodes": dataset.episodes,
                  "steps_recorded": dataset.count, "seed": config.seed}  # fmt: skip
+        if isinstance(dataset, RecordedDataset):
+            notes["data"] = dataset.table()
         figures: dict[str, Any] = {"episodes": dataset.episodes, "recorded_steps": dataset.count}
         if loop is not None:
             place = out / "whole" if config.deciding.steps else out

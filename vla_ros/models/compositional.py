@@ -78,6 +78,7 @@ class CompositionalModel(VlaModel):
     """See the module."""
 
     Config = CompositionalConfig
+    LEARNS_PLACES: ClassVar = True
     TINY: ClassVar = {"channels": 32, "hidden": 128}
     FULL: ClassVar = {
         "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 4096, "state_width": 10, "horizon": 16,

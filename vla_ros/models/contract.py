@@ -68,12 +68,15 @@ class VlaModel(nn.Module, ABC):
         TINY: Lines of a configuration that trains a step in under a second on a CPU, beside the four needed ones.
         FULL: All lines of a configuration as large as it is meant to be.
         BACKBONES: Lines of the configuration that may name a published network, to the kinds that fit there.
+        LEARNS_PLACES: Whether it is taught where the named thing is, which a simulated world knows and a recording
+            does not.
     """
 
     Config: ClassVar[type[ModelConfig]]
     TINY: ClassVar[Mapping[str, Any]]
     FULL: ClassVar[Mapping[str, Any]]
     BACKBONES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    LEARNS_PLACES: ClassVar[bool] = False
     config: ModelConfig
 
     def __init__(self, config: ModelConfig) -> None:

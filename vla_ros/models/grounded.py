@@ -75,6 +75,7 @@ class GroundedModel(VlaModel):
     """See the module."""
 
     Config = GroundedConfig
+    LEARNS_PLACES: ClassVar = True
     TINY: ClassVar = {"objects": 6, "width": 64, "depth": 1, "hidden": 128}
     FULL: ClassVar = {  # OWLv2 base, the library's defaults, as the detector
         "cameras": {"front": [960, 960], "wrist": [960, 960]}, "vocabulary": 4096, "state_width": 10, "horizon": 16,

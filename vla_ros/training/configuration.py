@@ -7,13 +7,18 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
+from vla_ros.data.augmentation.language import LanguageAugmentation
+from vla_ros.data.catalogue import Line, table_lines
 from vla_ros.errors import VlaError
 from vla_ros.training.adaptation import Adaptation
 from vla_ros.training.loop_options import LoopOptions, PartOptions
+
+if TYPE_CHECKING:
+    from vla_ros.data.augmentation.images import ImageSettings
 
 METHODS = ("cloning", "dagger", "preferences")
 
@@ -25,11 +30,15 @@ class DataSection:
     """Where demonstrations are, or where they are collected to.
 
     Attributes:
-        folders: Folders of episodes; what the first lacks is collected into it.
+        folders: Folders of episodes, what the first lacks is collected into it; or recorded data sets, or tables of
+            such (`.yaml`).
         episodes: How many are collected; 0: only what is there is used.
         seed: First seed of the collected ones.
         varied_from: Tabletop scenes of this seed and later ones vary in light, cameras, table, start pose and clutter.
         cache: Folder for the pictures in a form that is read step by step.
+        mixture: A table of recorded data sets, in place of folders; see docs/data.md.
+        pictures: How pictures of recorded data sets are changed, in place of a little light, colour and noise.
+        words: How their sentences are changed; None: not at all.
     """
 
     folders: tuple[Path, ...] = (Path("runs/data/pick"),)
@@ -37,6 +46,13 @@ class DataSection:
     seed: int = 1_000_000
     varied_from: int | None = None
     cache: Path = Path("runs/cache")
+    mixture: tuple[Line, ...] = ()
+    pictures: ImageSettings | None = None
+    words: LanguageAugmentation | None = None
+
+    def __post_init__(self) -> None:
+        if self.mixture and self.episodes:
+            raise VlaError(f"data has a mixture, and {self.episodes} episodes to collect, which would not be in it")
 
 
 @dataclass(frozen=True)
@@ -184,7 +200,7 @@ def load_training_config(path: Path) -> TrainingConfig:
 
 _SECTIONS = {
     "data": DataSection, "loop": LoopOptions, "adaptation": Adaptation, "deciding": DecidingSection,
-    "dagger": DaggerSection, "preferences": PreferenceSection,
+    "dagger": DaggerSection, "preferences": PreferenceSection, "words": LanguageAugmentation,
 }  # fmt: skip
 
 
@@ -208,6 +224,14 @@ def _value(line: dataclasses.Field[Any], value: Any, where: str) -> Any:  # noqa
         if not isinstance(value, dict):
             raise VlaError(f"{where} is {value!r}, expected lines of 'name: value'")
         return _section(_SECTIONS[line.name], value, where)
+    if kind == "tuple[Line, ...]":
+        return tuple(table_lines(value, where))
+    if kind == "ImageSettings | None":
+        from vla_ros.data.augmentation.images import ImageSettings  # brings kornia, which takes a while
+
+        if not isinstance(value, dict):
+            raise VlaError(f"{where} is {value!r}, expected lines of 'name: value'")
+        return _section(ImageSettings, value, where)
     if kind == "Mapping[str, PartOptions]":
         if not isinstance(value, dict) or not all(isinstance(lines, dict) for lines in value.values()):
             raise VlaError(f"{where} is {value!r}, expected lines of 'part: {{steps: ..., weight_decay: ...}}'")

@@ -1,0 +1,277 @@
+"""Recorded data become the samples that the cell's demonstrations become, mixed as asked; what is wrong is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vla_ros.actions.decoding import PoseTrajectory, encode
+from vla_ros.data.augmentation.language import LanguageAugmentation
+from vla_ros.data.catalogue import Line, open_dataset
+from vla_ros.data.episodes import Episode, EpisodeWriter, read_episodes
+from vla_ros.data.errors import ConventionError, DataError, MissingColumnError, NotFiniteError
+from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
+from vla_ros.errors import VlaError
+from vla_ros.language.tokenizer import split_words
+from vla_ros.perception.geometry import resize_for_policy
+from vla_ros.sim.tasks import PICK_TEMPLATES, pick_instruction
+from vla_ros.training.dataset import PickDataset
+from vla_ros.training.recorded_dataset import Augmentations, RecordedDataset, check_network
+from vla_ros.training.source import SeededBatches
+from vla_ros.training.stored_steps import Recording, store_steps
+from vla_ros.types import Pose
+
+VIDEO = 3.0
+"""Grey levels that a video may lose, on average."""
+
+
+@pytest.fixture
+def store(recordings, tmp_path):
+    """store(folder, ...): bring LeRobot data sets into a cache."""
+
+    def bring(*folders: Path, weights=None, contract=recordings.contract, cache=tmp_path / "cache", **options):
+        weights = weights or [1.0] * len(folders)
+        lines = [Line("lerobot", folder, weight, options) for folder, weight in zip(folders, weights, strict=True)]
+        opened = [Recording(line, open_dataset("lerobot", line.path, **options)) for line in lines]
+        return store_steps(opened, contract, cache, resize_for_policy, lambda episodes, what: episodes)
+
+    return bring
+
+
+def _both_ways(episode: Episode, contract, sentence: str) -> tuple[Episode, list[Step]]:
+    """Return an expert's episode with the commands of its steps as chunks, and the same as steps of one command each.
+
+    The expert's own chunks are plans; a recording holds what was commanded step after step, and the rest is held.
+    """
+    arrays, action, opening = episode.arrays, contract.action, contract.gripper.max_opening
+    asked, count = int(arrays["asked"][0]), len(episode)
+    poses = [Pose(p, q) for p, q in zip(arrays["position"], arrays["quaternion"], strict=True)]
+    chosen = arrays["actions"][:, asked, 0].astype(np.float64)
+    places = arrays["position"] + chosen[:, :3]  # the expert always wants the tool to point down
+    chunks = []
+    for index, pose in enumerate(poses):
+        rows = np.minimum(index + np.arange(action.horizon), count - 1)
+        plan = PoseTrajectory(places[rows], np.tile([1.0, 0.0, 0.0, 0.0], (len(rows), 1)), opening * chosen[rows, 6])
+        chunks.append(encode(plan, action, pose, opening))
+    cameras = [name.removeprefix("image_") for name in arrays if name.startswith("image_")]
+    steps = [
+        Step(
+            {camera: arrays[f"image_{camera}"][index] for camera in cameras}, sentence,
+            np.concatenate([pose.position, pose.quaternion, [arrays["opening"][index]]]), chunks[index][0],
+            replace(action, horizon=1), "pick", f"{episode.seed:06d}", index, index * action.period, index == count - 1,
+            True, (*POSE_NAMES, GRIPPER_NAME),
+        )
+        for index, pose in enumerate(poses)
+    ]  # fmt: skip
+    labels = np.repeat(np.stack(chunks)[:, None].astype(np.float32), arrays["actions"].shape[1], axis=1)
+    return replace(episode, arrays={**arrays, "actions": labels}), steps
+
+
+def test_an_episode_gives_the_same_samples_from_both_kinds_of_files(
+    recorded: Path, recordings, store, tmp_path: Path
+) -> None:
+    contract, episodes = recordings.contract, list(read_episodes(recorded))
+    writer, written = EpisodeWriter(tmp_path / "npz", contract.action, {}), []
+    for episode in episodes:
+        name = str(episode.arrays["names"][int(episode.arrays["asked"][0])])
+        one, steps = _both_ways(episode, contract, pick_instruction(name))
+        writer.write(one)
+        written.append(steps)
+    cell = PickDataset([tmp_path / "npz"], ["front", "wrist"], PICK_TEMPLATES, ["red cube", "blue ball"])
+    data = RecordedDataset(store(recordings.write(tmp_path / "lerobot", written)), contract)
+    assert data.count == cell.count == sum(map(len, episodes)) and data.specification == cell.specification
+    unset = data.statistics
+    data.statistics = cell.statistics  # the same numbers in, so the same numbers out
+    asked = np.concatenate([e.arrays["asked"] for e in episodes])
+    for index in range(0, data.count, 7):
+        other, wanted = cell.batch(np.array([index]), np.random.default_rng(0))
+        given, found = data.steps(np.array([index]), [np.random.default_rng(0)])
+        np.testing.assert_allclose(given.state, other.state, atol=1e-5)
+        for part in ("positions", "rotations", "gripper"):
+            there = getattr(wanted, part)[:, asked[index]]
+            scale = 1.0 if part == "gripper" else float(getattr(cell.statistics, part[:-1]).deviation.min())
+            np.testing.assert_allclose(getattr(found, part)[:, 0] * scale, there * scale, atol=1e-5)
+    for camera in ("front", "wrist"):
+        wanted = np.concatenate([e.arrays[f"image_{camera}"] for e in episodes])
+        kept = np.fromfile(data.parts[0].pictures(camera), np.uint8).reshape(wanted.shape)
+        losses = np.abs(kept.astype(int) - wanted.astype(int)).mean(axis=(1, 2, 3))
+        strangers = np.abs(kept[1:].astype(int) - wanted[:-1].astype(int)).mean(axis=(1, 2, 3))
+        assert losses.max() < VIDEO and losses.mean() < 0.5 * strangers.mean()
+    np.testing.assert_allclose(unset.state.mean, cell.statistics.state.mean, atol=1e-5)
+
+
+def test_a_mixture_is_drawn_in_its_shares_and_each_set_has_its_own_statistics(
+    recordings, store, tmp_path: Path
+) -> None:
+    long = recordings.write(tmp_path / "long", [recordings.walk("a", 20, seed=1), recordings.walk("b", 20, seed=2)])
+    up = np.array([0.05, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
+    short = recordings.write(tmp_path / "short", [recordings.walk("a", 6, seed=3, action=up)])
+    data = RecordedDataset(store(long, short, weights=[1.0, 3.0]), recordings.contract)
+    count = 2000
+    sets, index = data.draw([np.random.default_rng([0, row]) for row in range(count)])
+    assert abs((sets == 1).sum() - 0.75 * count) < 4.0 * np.sqrt(count * 0.75 * 0.25)
+    assert ((index >= 40) == (sets == 1)).all() and set(index.tolist()) == set(range(46))
+    for number, part in enumerate(data.parts):
+        rows = data.steps(np.flatnonzero(np.arange(46) // 40 == number), [np.random.default_rng(0)] * len(part))[1]
+        assert float(rows.positions[..., :2].mean(dim=0).abs().max()) < 1e-4
+    assert [(line["share"], line["steps"], line["episodes"]) for line in data.table()] == [(0.25, 40, 2), (0.75, 6, 1)]
+    with pytest.raises(DataError, match="weights must be positive"):
+        RecordedDataset(store(long, short, weights=[1.0, 0.0]), recordings.contract)
+    with pytest.raises(DataError, match="each name once"):
+        RecordedDataset(store(long, long), recordings.contract)
+
+
+def test_a_batch_is_decided_by_seed_and_number_and_its_shares_make_the_whole(recordings, store, tmp_path: Path) -> None:
+    from vla_ros.data.augmentation.images import ImageSettings
+    from vla_ros.training.recorded_pictures import PictureAugmentation
+
+    parts = store(recordings.write(tmp_path / "set", [recordings.walk("a", 8)]))
+    changes = Augmentations(PictureAugmentation(ImageSettings()), LanguageAugmentation(slip=0.0))
+    data = RecordedDataset(parts, recordings.contract, changes)
+
+    def tensors(update: int, part: int, shares: int) -> list[torch.Tensor]:
+        given, wanted = SeededBatches(data, 4, 0).batch(update, part, shares)
+        return [given.images["wrist"], given.state, given.tokens, wanted.positions]
+
+    whole = tensors(7, 0, 1)
+    for one, other in zip(whole, tensors(7, 0, 1), strict=True):
+        assert torch.equal(one, other)
+    for one, *halves in zip(whole, tensors(7, 0, 2), tensors(7, 1, 2), strict=True):
+        assert torch.equal(one, torch.cat(halves))
+    assert not torch.equal(whole[0], tensors(8, 0, 1)[0])
+
+
+def test_changed_sentences_stay_within_the_vocabulary_and_the_length(recordings, store, tmp_path: Path) -> None:
+    parts = store(
+        recordings.write(tmp_path / "set", [recordings.walk("a", 2, instruction="put it on top of the cube")])
+    )
+    change = LanguageAugmentation(synonym=0.9, frame=0.9, slip=0.0)
+    data = RecordedDataset(parts, recordings.contract, Augmentations(words=change))
+    assert {"block", "onto", "please"} <= set(data.taught) and "sphere" not in data.taught
+    said = {change("put it on top of the cube", np.random.default_rng(seed)) for seed in range(200)}
+    assert len(said) > 20
+    for sentence in said:
+        assert data.tokenizer.unknown(sentence) == [] and len(split_words(sentence)) <= data.sentence_length
+
+
+def test_failures_are_left_out_and_counted(recordings, store, tmp_path: Path) -> None:
+    episodes = [recordings.walk("a", 4), recordings.walk("b", 5, success=False), recordings.walk("c", 3, success=None)]
+    (part,) = store(recordings.write(tmp_path / "set", episodes))
+    assert (len(part), part.episodes, part.failed) == (7, 2, 1)
+    with pytest.raises(DataError, match=r"no episode to learn from \(1 are marked as failures\)"):
+        store(recordings.write(tmp_path / "failed", [recordings.walk("b", 5, success=False)]))
+
+
+def test_an_episode_is_decoded_once(recordings, store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vla_ros.data.lerobot.reader import LeRobotReader
+
+    folder = recordings.write(tmp_path / "set", [recordings.walk("a", 4)])
+    (first,) = store(folder)
+    read: list[bool] = []
+    inner = LeRobotReader.read
+
+    def note(self, episode, *, pictures=True):
+        read.append(pictures)
+        return inner(self, episode, pictures=pictures)
+
+    monkeypatch.setattr(LeRobotReader, "read", note)
+    (again,) = store(folder)
+    assert read == [] and again.folder == first.folder
+    np.testing.assert_array_equal(again.chunks, first.chunks)
+    changed = replace(recordings.contract, action=replace(recordings.contract.action, horizon=5))
+    assert store(folder, contract=changed)[0].chunks.shape[1] == 5 and read == [False, True]
+    assert [p.name for p in first.folder.parent.iterdir() if "partial" in p.name] == []
+
+
+def test_a_larger_picture_of_the_same_shape_is_shrunk_and_any_other_refused(recordings, store, tmp_path: Path) -> None:
+    double = {name: (2 * h, 2 * w) for name, (h, w) in recordings.sizes.items()}
+    (part,) = store(recordings.write(tmp_path / "large", [recordings.walk("a", 2, sizes=double)], video_files=False))
+    picture = np.fromfile(part.pictures("front"), np.uint8).reshape(2, *recordings.sizes["front"], 3)[0]
+    np.testing.assert_array_equal(
+        picture, resize_for_policy(recordings.walk("a", 2, sizes=double)[0].images["front"], *recordings.sizes["front"])
+    )
+    square = dict.fromkeys(recordings.sizes, (128, 128))
+    with pytest.raises(DataError, match=r"camera 'front': the picture is 128 x 128, the contract wants 96 x 128"):
+        store(recordings.write(tmp_path / "square", [recordings.walk("a", 2, sizes=square)]))
+    half = {name: (h // 2, w // 2) for name, (h, w) in recordings.sizes.items()}
+    with pytest.raises(DataError, match="nothing is cut, stretched or enlarged"):
+        store(recordings.write(tmp_path / "half", [recordings.walk("a", 2, sizes=half)]))
+
+
+@pytest.fixture
+def refused(recordings, store, tmp_path):
+    """refused(error, text, ...): a data set of these steps is refused before anything is decoded."""
+
+    def look(error, text, **changes):
+        steps = [recordings.walk("fine", 3), recordings.walk("wrong", 3, seed=1, **changes)]
+        folder = recordings.write(tmp_path / "set", steps)
+        with pytest.raises(error, match=text):
+            store(folder)
+        assert not (tmp_path / "cache").exists()
+
+    return look
+
+
+def test_every_line_that_does_not_fit_is_said_at_once(recordings, store, tmp_path: Path) -> None:
+    other = replace(recordings.convention, frame="world", rate_hz=5.0)
+    steps = recordings.walk("a", 3, convention=other, proprioception=np.zeros(1), proprioception_names=("joint",))
+    steps = [replace(step, images={"top": step.images["front"]}) for step in steps]
+    with pytest.raises(ConventionError) as error:
+        store(recordings.write(tmp_path / "set", [steps], max_opening=0.05))
+    for line in (
+        "does not fit robot 'panda'", "frame is 'world' there, 'panda_link0' here", "rate_hz is 5.0 there, 10.0 here",
+        "max_opening is 0.05 m there, 0.08 m here", r"cameras ['front', 'wrist'] are not there, it has ['top']",
+        "'tool_x'", "the gripper's opening", "rename_cameras",
+    ):  # fmt: skip
+        assert line in str(error.value)
+
+
+def test_a_camera_of_another_name_is_a_missing_one(recordings, store, tmp_path: Path) -> None:
+    steps = [replace(s, images={"top": s.images["front"], "wrist": s.images["wrist"]}) for s in recordings.walk("a", 2)]
+    folder = recordings.write(tmp_path / "set", [steps])
+    with pytest.raises(MissingColumnError, match=r"cameras \['front'\] are not there, it has \['top', 'wrist'\]"):
+        store(folder)
+    assert len(store(folder, rename_cameras={"top": "front"})[0]) == 2
+
+
+def test_no_words_are_named(refused) -> None:
+    refused(DataError, "episode 'wrong', step 0 has no instruction", instruction=" ")
+
+
+def test_a_gripper_out_of_range_is_named(refused) -> None:
+    shut = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
+    refused(ConventionError, "gripper is commanded from -1.0000 to", action=shut)
+
+
+def test_not_a_number_is_named(recordings, store, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = recordings.write(tmp_path / "set", [recordings.walk("a", 3), recordings.walk("b", 3, seed=1)])
+    path = next((folder / "data").rglob("*.parquet"))
+    table = pq.read_table(path)
+    states = np.array(table["observation.state"].to_pylist(), np.float32)
+    states[4, 7] = np.nan
+    column = pa.FixedSizeListArray.from_arrays(pa.array(states.ravel()), states.shape[1])
+    pq.write_table(table.set_column(table.column_names.index("observation.state"), "observation.state", column), path)
+    with pytest.raises(NotFiniteError, match=r"episode 'b', step 1: column 'observation\.state'"):
+        store(folder)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_networks_that_are_taught_places_are_refused_by_name() -> None:
+    for name in ("keypoint", "compositional", "grounded"):
+        with pytest.raises(VlaError, match=f"'{name}' is taught where the named thing is.*'flow'"):
+            check_network(name)
+    check_network("flow")
+
+
+def test_a_robot_whose_actions_no_network_says_is_refused(recordings, store, tmp_path: Path) -> None:
+    folder = recordings.write(tmp_path / "set", [recordings.walk("a", 2)])
+    contract = replace(recordings.contract, action=replace(recordings.contract.action, rotation="six_d"))
+    with pytest.raises(ConventionError, match="takes rotation 'six_d'"):
+        store(folder, contract=contract)

@@ -1,0 +1,100 @@
+"""`vla-ros train` on recorded data: which of the given paths are such, how they are opened, and what cannot be had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from vla_ros.data.catalogue import Line, open_dataset, read_table
+from vla_ros.data.errors import DataError
+from vla_ros.data.reader import EpisodeReader
+from vla_ros.data.recognition import MCAP, TABLES, recognise
+from vla_ros.errors import VlaError
+from vla_ros.models.checkpoint import load_bundle
+from vla_ros.perception.geometry import resize_for_policy
+from vla_ros.robot.contract import RobotContract
+from vla_ros.training.configuration import DataSection, TrainingConfig
+from vla_ros.training.recorded_dataset import Augmentations, RecordedDataset, check_network
+from vla_ros.training.stored_steps import Recording, store_steps
+
+
+def recorded_lines(config: TrainingConfig) -> list[Line]:
+    """Return the table of the recorded data sets that a training learns from; [] when it learns from the cell's.
+
+    Raises:
+        VlaError: when the paths are of both kinds, or the training asks for what recorded data cannot give.
+    """
+    lines = _lines(config.data)
+    if not lines:
+        if config.data.pictures is not None or config.data.words is not None:
+            raise VlaError(
+                "data.pictures and data.words change recorded data, not demonstrations of the simulated cell"
+            )
+        return []
+    if config.method != "cloning":
+        raise VlaError(
+            f"method '{config.method}' asks the expert or the judge of the simulated cell; recorded data have neither: "
+            "clone from them, and start from what comes out"
+        )
+    if config.deciding.steps:
+        raise VlaError("deciding alone is taught by the labels of the simulated cell, which recorded data do not have")
+    if config.data.episodes:
+        raise VlaError(f"data.episodes is {config.data.episodes}: nothing is collected into recorded data")
+    check_network(config.model if config.start_from is None else load_bundle(config.start_from).model)
+    return lines
+
+
+def recorded_dataset(lines: Sequence[Line], contract: RobotContract, data: DataSection) -> RecordedDataset:
+    """Open data sets, bring them into the cache, and join them.
+
+    Raises:
+        DataError: naming the data set, and every line of it that does not fit the robot.
+    """
+    recordings = [Recording(line, _open(line)) for line in lines]
+    parts = store_steps(recordings, contract, data.cache, resize_for_policy, _progress)
+    if data.pictures is None:
+        return RecordedDataset(parts, contract, Augmentations(words=data.words))
+    from vla_ros.training.recorded_pictures import PictureAugmentation
+
+    return RecordedDataset(parts, contract, Augmentations(PictureAugmentation(data.pictures), data.words))
+
+
+def _lines(data: DataSection) -> list[Line]:
+    """Return the lines of the mixture, or those that folders and tables among `folders` make: each of weight 1."""
+    if data.mixture:
+        return list(data.mixture)
+    lines: list[Line] = []
+    others: list[Path] = []
+    for path in data.folders:
+        if path.suffix in TABLES and path.is_file():
+            lines += read_table(path)
+        elif (kind := recognise(path)) is not None:
+            lines.append(Line(kind, path, 1.0, {}))
+        else:
+            others.append(path)
+    if lines and others:
+        raise DataError(
+            f"{[str(path) for path in others]} are no recorded data sets, {[str(line.path) for line in lines]} are: "
+            "demonstrations of the simulated cell (vla-ros collect) and recorded data are not mixed"
+        )
+    return lines
+
+
+def _open(line: Line) -> EpisodeReader:
+    if not line.path.exists():
+        raise DataError(f"{line.path} is not there")
+    if line.format != MCAP:
+        return open_dataset(line.format, line.path, **dict(line.options))
+    try:
+        from vla_ros.nodes.bag import BagReader
+    except ModuleNotFoundError as error:
+        raise DataError(f"reading MCAP needs ROS 2 and {error.name}; record as LeRobot, or use 'make setup'") from error
+    if line.options:
+        raise DataError(f"format '{MCAP}' takes no options, got {sorted(line.options)}")
+    return BagReader(line.path)
+
+
+def _progress(episodes: Iterable[str], what: str) -> Iterable[str]:
+    return tqdm(episodes, unit="episode", desc=what)

@@ -1,0 +1,89 @@
+"""Whether recorded data can teach a robot: every line of a data set that does not fit its contract is said at once."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.actions.specification import GripperConvention, Rotation
+from vla_ros.data.chunks import check_convention
+from vla_ros.data.errors import ConventionError, MissingColumnError
+from vla_ros.data.reader import DatasetDescription
+from vla_ros.data.readers.rlds import GRIPPER_SHARE
+from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
+from vla_ros.policies.local import proprioception
+from vla_ros.robot.contract import RobotContract
+
+LEARNED_GRIPPERS = (GripperConvention.OPEN_IS_ONE, GripperConvention.CLOSED_IS_ONE)
+"""What the networks can say about a gripper: one number between two states."""
+
+OPENING_TOLERANCE = 1e-6
+"""Difference of two full openings, m, that is none."""
+
+
+def check_dataset(description: DatasetDescription, contract: RobotContract) -> None:
+    """Raise when a data set does not fit a robot; no step is read for that.
+
+    Raises:
+        ConventionError: when its actions, rate or gripper are others, naming every line that differs.
+        MissingColumnError: when only cameras or measurements are missing.
+    """
+    wrong: list[str] = []
+    try:
+        check_convention(description.convention, contract.action, full_opening(description, contract))
+    except ConventionError as error:
+        wrong.append(f"actions: {error}")
+    opening = description.max_opening
+    if opening is not None and abs(opening - contract.gripper.max_opening) > OPENING_TOLERANCE:
+        wrong.append(f"max_opening is {opening} m there, {contract.gripper.max_opening} m here")
+    missing: list[str] = []
+    cameras = [camera.name for camera in contract.cameras]
+    if absent := [name for name in cameras if name not in description.cameras]:
+        missing.append(
+            f"cameras {absent} are not there, it has {[*description.cameras]} (in a table of data sets "
+            "'rename_cameras: {there: here}' gives one the contract's name)"
+        )
+    names = set(description.proprioception_names)
+    if lacks := [name for name in POSE_NAMES if name not in names]:
+        missing.append(f"the tool's {lacks} are not measured")
+    if not names & {GRIPPER_NAME, GRIPPER_SHARE}:
+        missing.append(f"the gripper's opening ('{GRIPPER_NAME}', m, or '{GRIPPER_SHARE}', 0 to 1) is not measured")
+    if not (wrong or missing):
+        return
+    text = (
+        f"{description.name} does not fit robot '{contract.name}': " + "; ".join([*wrong, *missing])
+        + ". Train with the contract of the robot that it was recorded with (--robot)"
+    )  # fmt: skip
+    raise ConventionError(text) if wrong else MissingColumnError(text)
+
+
+def check_contract(contract: RobotContract) -> None:
+    """Raise when the networks cannot say actions as a robot wants them.
+
+    Raises:
+        ConventionError: naming the line.
+    """
+    action = contract.action
+    if action.rotation is not Rotation.ROTATION_VECTOR or action.gripper not in LEARNED_GRIPPERS:
+        raise ConventionError(
+            f"robot '{contract.name}' takes rotation '{action.rotation.value}' and gripper '{action.gripper.value}'; "
+            f"the networks say '{Rotation.ROTATION_VECTOR.value}' and one of {[g.value for g in LEARNED_GRIPPERS]}"
+        )
+
+
+def full_opening(description: DatasetDescription, contract: RobotContract) -> float | None:
+    """Return the opening that counts as fully open, m; None where it is not known and would be needed."""
+    if description.max_opening is not None or description.convention.gripper is GripperConvention.OPENING:
+        return description.max_opening
+    return contract.gripper.max_opening
+
+
+def network_state(step: Step, max_opening: float) -> NDArray[np.float64]:
+    """Return the proprioception (10,) of a step, as a policy will see it; `max_opening` (m) is that of a share of 1."""
+    pose, names = step.end_effector, step.proprioception_names
+    assert pose is not None  # `check_dataset` asked for it
+    if GRIPPER_NAME in names:
+        opening = float(step.proprioception[names.index(GRIPPER_NAME)])
+    else:
+        opening = max_opening * float(step.proprioception[names.index(GRIPPER_SHARE)])
+    return proprioception(pose, opening)

@@ -1,0 +1,28 @@
+"""The picture augmentation of `data.augmentation.images`, drawn for each row by the row's own generator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vla_ros.data.augmentation.images import ImageAugmentation, ImageSettings
+
+
+class PictureAugmentation:
+    """Changes each picture by itself, so that a row is the same in whichever batch, and process, it is drawn."""
+
+    def __init__(self, settings: ImageSettings) -> None:
+        """Prepare the changes."""
+        self._change = ImageAugmentation(settings)
+
+    def __call__(self, pictures: NDArray[np.uint8], generators: Sequence[np.random.Generator]) -> torch.Tensor:
+        """Return (B, 3, h, w) float 0 to 1 of pictures (B, h, w, 3), one generator each."""
+        tensor = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float().div_(255.0)
+        changed = [
+            self._change(picture[None], int(rng.integers(2**31)))
+            for picture, rng in zip(tensor, generators, strict=True)
+        ]
+        return torch.cat(changed)

@@ -1,0 +1,250 @@
+"""Recorded steps of one data set as rows that training draws: each episode is decoded once, into a folder of the cache.
+
+First all numbers of all data sets are read, so that what is wrong with one is named before any picture is decoded; then
+the pictures, one at a time, into one file a camera (see `PictureStore`). What memory holds in the end is the numbers,
+some 0.4 kB a step. A folder of the cache has its name only when it is whole, and another name when anything it was made
+from changes: a file of the data set, the robot's action convention, its cameras.
+
+============  =======================  ===========================================================
+row           shape, dtype             meaning
+============  =======================  ===========================================================
+states        (steps, 10) float32      proprioception, see `policies.local.proprioception`
+chunks        (steps, H, 7) float32    action chunk in the robot's convention, see `data.chunks`
+sentence_of   (steps,) int64           which of `sentences` was asked for
+pictures      (steps, h, w, 3) uint8   on disk, by camera
+============  =======================  ===========================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.data.catalogue import Line
+from vla_ros.data.chunks import action_chunks
+from vla_ros.data.errors import ConventionError, DamagedDataError, DataError, naming_full_disk
+from vla_ros.data.reader import EpisodeReader
+from vla_ros.robot.contract import RobotContract
+from vla_ros.training.pictures import PictureStore
+from vla_ros.training.recorded_fit import check_contract, check_dataset, full_opening, network_state
+from vla_ros.types import ImageArray
+
+VERSION = 1
+"""Rises when rows are made otherwise, so that no old ones are taken for new."""
+
+ROWS, NOTE = "rows.npz", "complete.json"
+GRIPPER_TOLERANCE = 1e-4
+
+Resize = Callable[[ImageArray, int, int], ImageArray]
+Progress = Callable[[Iterable[str], str], Iterable[str]]
+"""Wraps the episodes on their way, with a few words about what is done to them."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A line of the table, and the reader that it opens."""
+
+    line: Line
+    reader: EpisodeReader
+
+
+@dataclass(frozen=True)
+class StoredSteps:
+    """The rows of one data set; see the table of this module.
+
+    Attributes:
+        name: Its path.
+        weight: How often its steps are drawn, relative to the others.
+        folder: Of the cache, with one file of pictures a camera.
+        sentences: Every instruction in it.
+        episodes: How many were taken.
+        failed: How many were left out because they are marked as failures.
+    """
+
+    name: str
+    weight: float
+    folder: Path
+    sentences: tuple[str, ...]
+    episodes: int
+    failed: int
+    states: NDArray[np.float32]
+    chunks: NDArray[np.float32]
+    sentence_of: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Number of steps."""
+        return len(self.states)
+
+    def pictures(self, camera: str) -> Path:
+        """Return the file of a camera's pictures."""
+        return self.folder / f"{camera}.rgb"
+
+
+def store_steps(
+    recordings: Sequence[Recording], contract: RobotContract, cache: Path, resize: Resize, progress: Progress
+) -> list[StoredSteps]:
+    """Return the rows of data sets, from the cache where they are in it.
+
+    Args:
+        recordings: What to read.
+        contract: The robot; says cameras, sizes and convention.
+        cache: Folder for the pictures.
+        resize: Brings a picture of the same shape to the size (height, width) that the policy sees, as on the robot.
+        progress: See there.
+
+    Raises:
+        ConventionError, MissingColumnError, NotFiniteError: see `check_dataset` and the readers.
+        DataError: when a data set cannot be read, has no step, no words, or pictures of another shape.
+    """
+    check_contract(contract)
+    for one in recordings:
+        check_dataset(one.reader.description, contract)
+    places = [cache / _fingerprint(one.line, contract) for one in recordings]
+    fresh = [None if (place / NOTE).exists() else _numbers(one, contract, progress)
+             for one, place in zip(recordings, places, strict=True)]  # fmt: skip
+    for one, place, found in zip(recordings, places, fresh, strict=True):
+        if found is not None:
+            _keep(one, found, contract, place, resize, progress)
+    return [_load(one.line, place) for one, place in zip(recordings, places, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """All of a data set but its pictures; `taken` are the names of the episodes, with their lengths."""
+
+    rows: dict[str, NDArray[Any]]
+    sentences: list[str]
+    taken: dict[str, int]
+    failed: int
+
+
+def _numbers(recording: Recording, contract: RobotContract, progress: Progress) -> _Numbers:
+    reader = recording.reader
+    description = reader.description
+    opening = full_opening(description, contract)
+    states, chunks, sentence_of = [], [], []
+    sentences: dict[str, int] = {}
+    taken: dict[str, int] = {}
+    failed = 0
+    for episode in progress(reader.episodes, f"read {description.name}"):
+        steps = list(reader.read(episode, pictures=False))
+        if not steps:
+            continue
+        if steps[-1].success is False:
+            failed += 1
+            continue
+        if silent := [step.index for step in steps if not step.instruction.strip()]:
+            raise DataError(
+                f"{description.name}, episode '{episode}', step {silent[0]} has no instruction: a network is taught "
+                "with words (a table of data sets can give them where the reader takes 'instruction')"
+            )
+        chunks.append(_checked(action_chunks(steps, contract.action, opening), description.name, episode))
+        states.append([network_state(step, contract.gripper.max_opening) for step in steps])
+        sentence_of += [sentences.setdefault(step.instruction, len(sentences)) for step in steps]
+        taken[episode] = len(steps)
+    if not taken:
+        raise DataError(f"{recording.line.path} has no episode to learn from ({failed} are marked as failures)")
+    rows: dict[str, NDArray[Any]] = {
+        "states": np.concatenate(states).astype(np.float32),
+        "chunks": np.concatenate(chunks),
+        "sentence_of": np.array(sentence_of, np.int64),
+    }
+    return _Numbers(rows, list(sentences), taken, failed)
+
+
+def _checked(chunks: NDArray[np.float64], name: str, episode: str) -> NDArray[np.float32]:
+    """Return chunks whose gripper column runs from 0 to 1, as the networks take it."""
+    gripper = chunks[..., -1]
+    low, high = float(gripper.min()), float(gripper.max())
+    if low < -GRIPPER_TOLERANCE or high > 1.0 + GRIPPER_TOLERANCE:
+        raise ConventionError(
+            f"{name}, episode '{episode}': the gripper is commanded from {low:.4f} to {high:.4f}, expected 0 to 1; is "
+            "its convention, or max_opening, another?"
+        )
+    chunks[..., -1] = gripper.clip(0.0, 1.0)
+    return chunks.astype(np.float32)
+
+
+def _keep(
+    recording: Recording, found: _Numbers, contract: RobotContract, place: Path, resize: Resize, progress: Progress
+) -> None:
+    """Decode the pictures of the episodes that were taken, and give the folder its name."""
+    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    name = recording.reader.description.name
+    sizes = {camera.name: (camera.policy_height, camera.policy_width) for camera in contract.cameras}
+    try:
+        with naming_full_disk(f"the pictures of {name} in {place.parent}"):
+            stores = {camera: PictureStore(partial / f"{camera}.rgb") for camera in sizes}
+            try:
+                for episode in progress(list(found.taken), f"decode {name}"):
+                    count = 0
+                    for step in recording.reader.read(episode):
+                        count += 1
+                        for camera, store in stores.items():
+                            where = f"{name}, episode '{episode}', step {step.index}, camera '{camera}'"
+                            store.append(_sized(step.images[camera], sizes[camera], resize, where)[None])
+                    if count != found.taken[episode]:
+                        raise DamagedDataError(
+                            f"{name}, episode '{episode}' has pictures of {count} steps, and numbers of "
+                            f"{found.taken[episode]}"
+                        )
+            finally:
+                for store in stores.values():
+                    store.close()
+            np.savez(partial / ROWS, **found.rows)  # type: ignore[arg-type]
+            note = {"sentences": found.sentences, "episodes": len(found.taken), "failed": found.failed}
+            (partial / NOTE).write_text(json.dumps(note), encoding="utf-8")
+        if not (place / NOTE).exists():  # another training may have been faster
+            shutil.rmtree(place, ignore_errors=True)
+            partial.replace(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sized(image: ImageArray, size: tuple[int, int], resize: Resize, where: str) -> ImageArray:
+    """Return a picture at the size that the policy sees; shrunk where it has the same shape, else refused."""
+    height, width = image.shape[:2]
+    if (height, width) == size:
+        return image
+    if height * size[1] != width * size[0] or height < size[0]:
+        raise DataError(
+            f"{where}: the picture is {height} x {width}, the contract wants {size[0]} x {size[1]} (policy_height x "
+            "policy_width); a larger one of the same shape is shrunk, nothing is cut, stretched or enlarged"
+        )
+    return resize(image, *size)
+
+
+def _load(line: Line, place: Path) -> StoredSteps:
+    try:
+        note = json.loads((place / NOTE).read_text(encoding="utf-8"))
+        with np.load(place / ROWS, allow_pickle=False) as file:
+            rows = {key: file[key] for key in ("states", "chunks", "sentence_of")}
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{place} cannot be read: {error}; remove it, and it is made again") from error
+    return StoredSteps(
+        str(line.path), line.weight, place, tuple(note["sentences"]), int(note["episodes"]), int(note["failed"]), **rows
+    )
+
+
+def _fingerprint(line: Line, contract: RobotContract) -> str:
+    """Return a name for the rows that a data set becomes: its files, sizes and times, and what they are turned into."""
+    root = line.path
+    inside = [root] if root.is_file() else sorted(root.rglob("*"))
+    found = [path for path in inside if path.is_file() and not path.name.startswith(".")]
+    if not found:
+        raise DataError(f"{root} is not there, or holds no file")
+    files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in found]
+    action = contract.action.to_dict()
+    cameras = [(camera.name, camera.policy_height, camera.policy_width) for camera in contract.cameras]
+    made = [VERSION, line.format, repr(sorted(line.options.items())), action, cameras, contract.gripper.max_opening]
+    return "recorded_" + hashlib.sha256(json.dumps([files, made]).encode()).hexdigest()[:16]
