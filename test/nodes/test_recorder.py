@@ -9,7 +9,10 @@ import time
 import numpy as np
 import pytest
 from mcap_ros2.reader import read_ros2_messages
+from rclpy.serialization import serialize_message
 
+from vla_ros.cli.recorded_data import recorded_dataset, recorded_lines
+from vla_ros.data.assembly import ended
 from vla_ros.data.errors import DamagedDataError, DataError, DiskFullError, MissingColumnError
 from vla_ros.data.lerobot.reader import LeRobotReader
 from vla_ros.data.lerobot.writer import LeRobotWriter
@@ -17,7 +20,7 @@ from vla_ros.data.reader import EpisodeReader
 from vla_ros.msg import ActionChunk, Instruction, Observation, PolicyStatus
 from vla_ros.nodes import bag
 from vla_ros.nodes import recorder as recorder_module
-from vla_ros.nodes.bag import BagReader, BagWriter, description, message_definition
+from vla_ros.nodes.bag import BagReader, BagWriter, description, feed, message_definition, new_assembler
 from vla_ros.nodes.conversions import chunk_to_message, instruction_to_message, observation_to_message
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.recorder import Recorder
@@ -26,6 +29,8 @@ from vla_ros.nodes.teleoperation import Teleoperation
 from vla_ros.policies.keyboard import KeyboardPolicy
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.training.configuration import DataSection, TrainingConfig
+from vla_ros.training.loop_options import LoopOptions
 from vla_ros.types import ActionChunk as ChunkType
 from vla_ros.types import Instruction as InstructionType
 from vla_ros.types import Observation as ObservationType
@@ -146,6 +151,34 @@ def test_another_reader_of_mcap_understands_the_recording(nodes, tmp_path):
         assert bytes(message.images[0].data) == observation(k).images[message.camera_names[0]].tobytes()
     np.testing.assert_allclose(seen["/vla/action_chunk"][1].actions, chunk(1).actions.ravel())
     assert next(BagReader(tmp_path).read("first")).success is False
+
+
+def test_both_kinds_of_recordings_become_the_same_rows_of_a_training(tmp_path):
+    torch = pytest.importorskip("torch")
+    writer = BagWriter(tmp_path / "mcap" / "a.mcap", CONTRACT)
+    assembler, steps = new_assembler(CONTRACT, "a", "pick"), []
+    for number, (topic, message) in enumerate(messages(10)):
+        writer.write(topic, serialize_message(message), number)
+        steps += feed(assembler, CONTRACT, topic, message)
+    writer.finish("a", "pick", True)
+    there = description(CONTRACT, "recorded")
+    with LeRobotWriter(tmp_path / "lerobot", there, SIZES, video_files=False) as dataset:
+        dataset.write(ended(steps + assembler.finish(), True))
+    found = []
+    for kind in ("mcap", "lerobot"):
+        section = DataSection((tmp_path / kind,), cache=tmp_path / "cache")
+        config = TrainingConfig(LoopOptions(steps=1), model="unified", data=section)
+        found.append(recorded_dataset(recorded_lines(config), CONTRACT, section))
+    for rows in found:
+        assert rows.count == 10
+        given, wanted = rows.steps(np.array([4]), [np.random.default_rng(0)])
+        commanded = rows.statistics.position.unnormalise(wanted.positions[0, 0].numpy())[0]
+        np.testing.assert_allclose(commanded, chunk(4).actions[0, :3], atol=1e-5)
+        assert given.images["front"].shape == (1, 3, *SIZES["front"])
+    one, other = (rows.steps(np.arange(10), [np.random.default_rng(k) for k in range(10)]) for rows in found)
+    assert torch.equal(one[0].images["wrist"], other[0].images["wrist"])
+    torch.testing.assert_close(one[0].state, other[0].state, atol=1e-4, rtol=0)
+    torch.testing.assert_close(one[1].actions(), other[1].actions(), atol=1e-4, rtol=0)
 
 
 def test_the_task_that_holds_already_is_part_of_the_next_episode(nodes, tmp_path):

@@ -14,7 +14,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vla_ros.data.lerobot.writer import LeRobotWriter
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
 from vla_ros.robot.contract import load_contract
@@ -97,6 +96,8 @@ def _walk(
 
 def _write(folder: Path, episodes: Sequence[Sequence[Step]], **changes: object) -> Path:
     """Write episodes as a LeRobot data set; `changes` are of its description, or of the writer."""
+    from vla_ros.data.lerobot.writer import LeRobotWriter  # not every test that needs another process has pyarrow
+
     options = {key: changes.pop(key) for key in ("video_files",) if key in changes}
     first = episodes[0][0]
     sizes = {name: image.shape[:2] for name, image in first.images.items()}

@@ -9,8 +9,7 @@ from vla_ros.actions.specification import GripperConvention, Rotation
 from vla_ros.data.chunks import check_convention
 from vla_ros.data.errors import ConventionError, MissingColumnError
 from vla_ros.data.reader import DatasetDescription
-from vla_ros.data.readers.rlds import GRIPPER_SHARE
-from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
+from vla_ros.data.step import GRIPPER_NAME, GRIPPER_SHARE, POSE_NAMES, Step
 from vla_ros.policies.local import proprioception
 from vla_ros.robot.contract import RobotContract
 
