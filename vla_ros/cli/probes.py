@@ -26,9 +26,11 @@ INTERFACES = (
     *(f"vla_ros.msg.{name}" for name in ("ActionChunk", "Instruction", "Observation")),
     *(f"vla_ros.msg.{name}" for name in ("PolicyStatus", "SafetyStatus", "TaskStatus")),
     "vla_ros.srv.ResetScene",
+    "vla_ros.action.ExecuteInstruction",
 )
-# The demo runs six processes; each takes the segment of config/dds/shared_memory.xml.
-SHARED_MEMORY_BYTES = 6 * (64 << 20)
+# The demo is six nodes and the command itself; each takes the segment of config/dds/shared_memory.xml.
+PARTICIPANTS = 7
+SHARED_MEMORY_BYTES = PARTICIPANTS * (64 << 20)
 
 # As much as four killed processes leave: a few are of no account, many take the memory of the machine.
 LEFT_BYTES = 256e6
@@ -173,7 +175,7 @@ def shared_memory() -> str:
     usage = shutil.disk_usage(folder)
     if usage.free < SHARED_MEMORY_BYTES:
         raise MissingError(
-            f"/dev/shm has {usage.free / GIGABYTE:.2f} GB free, six processes take "
+            f"/dev/shm has {usage.free / GIGABYTE:.2f} GB free, {PARTICIPANTS} processes take "
             f"{SHARED_MEMORY_BYTES / GIGABYTE:.2f} GB; the images of some go through UDP",
             "start the container with more, e.g. docker run --shm-size=1g, or mount -o remount,size=1g /dev/shm",
         )

@@ -26,11 +26,11 @@ from vla_ros.language.stop import is_stop
 from vla_ros.msg import Instruction, PolicyStatus, SafetyStatus, TaskStatus
 from vla_ros.nodes.conversions import NANOSECONDS
 from vla_ros.nodes.instruction_goal import End, InstructionGoal, Outcome, is_newer
+from vla_ros.nodes.instruction_node import STOP_TEXT
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
 from vla_ros.nodes.qos import qos
 
 ACTION = "/vla/execute_instruction"
-STOP_TEXT = "stop"
 PERIOD = 0.1
 """How often a goal is looked at and feedback goes out, s on the steady clock."""
 

@@ -80,5 +80,11 @@ def test_ros_and_message_probes_work_here():
 
 def test_every_interface_is_probed():
     root = Path(__file__).resolve().parents[3]  # the sources: the package may be tried as it is installed
-    present = {f"vla_ros.{file.parent.name}.{file.stem}" for kind in ("msg", "srv") for file in (root / kind).glob("*")}
+    files = [file for kind in ("msg", "srv", "action") for file in (root / kind).glob(f"*.{kind}")]
+    present = {f"vla_ros.{file.parent.name}.{file.stem}" for file in files}
     assert set(probes.INTERFACES) == present
+
+
+def test_shared_memory_is_asked_for_every_participant_of_the_demo():
+    graph = pytest.importorskip("vla_ros.nodes.graph")
+    assert len(graph.load_graph().resolve()) + 1 == probes.PARTICIPANTS
