@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from std_srvs.srv import SetBool
 
 from vla_ros.nodes import runner as runner_module
-from vla_ros.nodes.graph import Graph
+from vla_ros.nodes.graph import Graph, load_graph
 from vla_ros.nodes.runner import (
     STATE_FILE,
     GraphRunner,
@@ -21,6 +24,8 @@ from vla_ros.nodes.runner import (
     graph_environment,
 )
 from vla_ros.nodes.transitions import GraphError
+
+DEADLINE = 60.0  # s
 
 
 def test_claims_do_not_overlap_and_end_when_they_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +96,30 @@ def test_what_a_killed_graph_left_in_its_folder_is_no_obstacle(tmp_path: Path) -
     assert (tmp_path / STATE_FILE).exists()
     with GraphRunner(graph=Graph({}, ()), folder=tmp_path):
         assert json.loads((tmp_path / STATE_FILE).read_text(encoding="utf-8"))["pid"] == os.getpid()
+
+
+def test_the_robot_is_disarmed_when_a_node_was_started_again(tmp_path: Path) -> None:
+    asked: list[bool] = []
+
+    def answer(request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        asked.append(request.data)
+        response.success = True
+        return response
+
+    shipped = load_graph()
+    alone = Graph(
+        {**shipped.arguments, "use_sim_time": False}, tuple(n for n in shipped.nodes if n.name == "instruction_node")
+    )
+    with GraphRunner(graph=alone, simulation="", folder=tmp_path, disarms=True) as runner:
+        runner.node.create_service(SetBool, "/vla/arm", answer)
+        looking = runner.node.create_client(SetBool, "/vla/arm")
+        assert looking.wait_for_service(DEADLINE)
+        runner.process("instruction_node").signal(signal.SIGKILL)
+        end = time.monotonic() + DEADLINE
+        while not asked:
+            assert time.monotonic() < end, "nobody asked to disarm"
+            time.sleep(0.05)
+        assert asked == [False]
 
 
 def test_joining_a_domain_does_not_send_later_processes_there(monkeypatch: pytest.MonkeyPatch) -> None:

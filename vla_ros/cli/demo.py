@@ -86,7 +86,7 @@ def _play(
     wanted = ("robot", "world", "seed", "instruction", "lockstep")
     arguments = {name: getattr(args, name) for name in wanted} | {"policy": args.policy or SHIPPED[args.world]}
     say(f"starting the graph (seed {args.seed}); logs in {args.out / 'log'}")
-    with GraphRunner(arguments, folder=args.out, domain=args.domain, progress=say) as graph:
+    with GraphRunner(arguments, folder=args.out, domain=args.domain, disarms=True, progress=say) as graph:
         observer = Observer(graph.node, contract, CAMERA)
         operator = Operator(graph.node, observer)
         episode = _Episode(args, graph, observer, operator, say)

@@ -89,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
                     simulation=not args.real,
                     domain=domain,
                     folder=args.out / "log",
+                    disarms=True,
                     progress=print,
                 )
             )

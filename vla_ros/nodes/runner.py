@@ -25,6 +25,7 @@ from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from std_srvs.srv import SetBool
 
 import vla_ros
 from vla_ros.nodes.graph import Graph, NodeDescription, load_graph
@@ -183,6 +184,7 @@ class GraphRunner:
         simulation: bool | str = True,
         domain: int | None = None,
         folder: str | Path = "runs",
+        disarms: bool = False,
         progress: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Prepare a graph; nothing starts before `start`.
@@ -194,6 +196,8 @@ class GraphRunner:
             domain: DDS domain; a free one when None.
             folder: `graph.json` in it says how to reach the graph; logs and parameter files go to its `log/`. It is
                 this graph's alone while it runs.
+            disarms: When a node has died and is started again, ask for the robot to be disarmed: whoever arms it again
+                shall have looked at what died, as with `bringup.launch.py`.
             progress: Called with a line for people at every step.
 
         Raises:
@@ -204,7 +208,7 @@ class GraphRunner:
         self.domain, self._claim = claim_domain() if domain is None else (domain, _claim(domain))
         self.folder = Path(folder)
         self.failure = ""
-        self._progress = progress
+        self._disarms, self._progress = disarms, progress
         self._processes: dict[str, NodeProcess] = {}
         self._restarts: dict[str, int] = {}
         self._gone: set[str] = set()
@@ -243,6 +247,7 @@ class GraphRunner:
             if inhabited:
                 require_alone(self._link.node, [f"/{description.name}" for description in self.descriptions])
             self._lifecycle = LifecycleClient(self._link.node)
+            self._arm = self._link.node.create_client(SetBool, "/vla/arm")
             for description in self.descriptions:
                 self._launch(description)
             self._write_state()
@@ -319,6 +324,9 @@ class GraphRunner:
                 self._restart(description)
 
     def _restart(self, description: NodeDescription) -> None:
+        if self._disarms and self._arm.service_is_ready():
+            self._arm.call_async(SetBool.Request(data=False))
+            self._progress("the robot is asked to rest and to disarm: look at what died, then arm it again (/vla/arm)")
         self._launch(description)
         try:
             self._bring(description, CONFIGURE)
