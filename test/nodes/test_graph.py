@@ -60,7 +60,7 @@ class Stage:
 
     def __init__(self, runner: GraphRunner) -> None:
         self.runner = runner
-        self.observer = Observer(runner.node, CONTRACT)
+        self.observer = Observer(runner.node)
         self.operator = Operator(runner.node, self.observer)
         self.velocities: list[float] = []
         self.tools: list[np.ndarray] = []
@@ -209,7 +209,7 @@ def lockstep_run(folder: Path, seed: int) -> dict[tuple[int, str], bytes]:
     """One episode in lock step, as what passed by: (control period, what) to its bytes."""
     parts: dict[tuple[int, str], bytes] = {}
     with GraphRunner({"seed": seed, "lockstep": True}, folder=folder) as runner:
-        observer = Observer(runner.node, CONTRACT)
+        observer = Observer(runner.node)
         operator = Operator(runner.node, observer)
         everything = QoSProfile(depth=500)
 

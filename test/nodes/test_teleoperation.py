@@ -65,7 +65,7 @@ class Person(threading.Thread):
             link.close()
 
     def _drive(self, link: RosLink) -> None:
-        observer = Observer(link.node, CONTRACT)
+        observer = Observer(link.node)
         topic = CONTRACT.controllers.joint_states_topic
         link.node.create_subscription(JointState, topic, self._keep, qos("joint_states"))
         self._wait_for_task(observer, 0)

@@ -87,7 +87,7 @@ def _play(
     arguments = {name: getattr(args, name) for name in wanted} | {"policy": args.policy or SHIPPED[args.world]}
     say(f"starting the graph (seed {args.seed}); logs in {args.out / 'log'}")
     with GraphRunner(arguments, folder=args.out, domain=args.domain, disarms=True, progress=say) as graph:
-        observer = Observer(graph.node, contract, CAMERA)
+        observer = Observer(graph.node, contract.camera(CAMERA).topic)
         operator = Operator(graph.node, observer)
         episode = _Episode(args, graph, observer, operator, say)
         try:

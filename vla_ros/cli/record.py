@@ -158,7 +158,7 @@ class _Session:
         from vla_ros.nodes.stage import Stage
 
         self._args, self._graph, self._keys, self._figures = args, graph, keys, figures
-        self._observer = Observer(graph.node, contract)
+        self._observer = Observer(graph.node)
         self._operator = Operator(graph.node, self._observer)
         self._stage = None if args.real else Stage(graph.node, self._observer, self._operator)
         bags = args.out / "mcap" if "mcap" in _formats(args) else None

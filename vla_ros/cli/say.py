@@ -17,7 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("sentence", help='e.g. "pick up the blue ball", or "stop"')
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder where the graph left its graph.json")
-    parser.add_argument("--robot", default="panda", help="robot contract: a name or a YAML file")
     parser.add_argument("--timeout", type=float, default=10.0, help="s to wait for an answer (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the answer as one JSON object")
 
@@ -27,7 +26,6 @@ def run(args: argparse.Namespace) -> int:
     from vla_ros.nodes.observer import Observer
     from vla_ros.nodes.operator_client import Operator
     from vla_ros.nodes.runner import STATE_FILE, RosLink
-    from vla_ros.robot.contract import load_contract
 
     path = args.out / STATE_FILE
     try:
@@ -38,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
     link = RosLink("vla_ros_say", domain)
     try:
-        observer = Observer(link.node, load_contract(args.robot))
+        observer = Observer(link.node)
         # The task that the graph has now comes first, if there is one: it must not be taken for the answer.
         observer.wait(lambda: observer.instruction.sequence > 0, min(PRESENT_TASK, args.timeout))
         number = Operator(link.node, observer).say(args.sentence, args.timeout)

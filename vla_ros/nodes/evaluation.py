@@ -15,7 +15,6 @@ from vla_ros.nodes.operator_client import Operator
 from vla_ros.nodes.runner import GraphRunner
 from vla_ros.nodes.stage import Stage
 from vla_ros.nodes.transitions import GraphError
-from vla_ros.robot.contract import load_contract
 from vla_ros.sim.worlds import find_world
 
 WALL_LIMIT = 90.0
@@ -48,7 +47,7 @@ def evaluate_through_graph(
     arguments = {"robot": robot, "policy": policy, "device": device, "seed": seeds[0], "lockstep": lockstep,
                  "world": world}  # fmt: skip
     with GraphRunner(arguments, folder=Path(folder), progress=tqdm.write) as graph:
-        player = ScenePlayer(graph.node, robot, find_world(world).max_seconds)
+        player = ScenePlayer(graph.node, find_world(world).max_seconds)
         results = []
         for number, seed in enumerate(tqdm(seeds, unit="scene", desc="eval via ros")):
             results.append(player.play(seed, "" if sentences is None else sentences[number]))
@@ -60,10 +59,10 @@ def evaluate_through_graph(
 class ScenePlayer:
     """Plays scenes: set up, arm, say what to do, watch."""
 
-    def __init__(self, node: Node, robot: str, max_seconds: float) -> None:
+    def __init__(self, node: Node, max_seconds: float) -> None:
         """Speak and listen with `node`, which another thread spins; a scene ends after `max_seconds` of simulation."""
         self._max_seconds = max_seconds
-        self._observer = Observer(node, load_contract(robot))
+        self._observer = Observer(node)
         self._operator = Operator(node, self._observer)
         self._stage = Stage(node, self._observer, self._operator)
 

@@ -100,7 +100,7 @@ def evaluate_in_gazebo(
     try:
         link = RosLink("vla_ros_evaluation", domain)
         try:
-            player = ScenePlayer(link.node, robot, find_world("pick").max_seconds)
+            player = ScenePlayer(link.node, find_world("pick").max_seconds)
             end = time.monotonic() + UP_LIMIT
             while not player.wait_until_judged(1.0):
                 launch.check()

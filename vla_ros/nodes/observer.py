@@ -17,7 +17,6 @@ from std_msgs.msg import String
 from vla_ros.msg import ActionChunk, Instruction, PolicyStatus, SafetyStatus, TaskStatus
 from vla_ros.nodes.conversions import image_to_array, stamp_to_seconds
 from vla_ros.nodes.qos import qos
-from vla_ros.robot.contract import RobotContract
 from vla_ros.types import ImageArray
 
 AGES = 100_000
@@ -54,8 +53,8 @@ class Episode:
 class Observer:
     """Subscribes with the node it is given, which another thread spins, and lets a caller wait for conditions."""
 
-    def __init__(self, node: Node, contract: RobotContract, camera: str | None = None) -> None:
-        """Listen; with `camera`, also keep its newest images."""
+    def __init__(self, node: Node, camera_topic: str | None = None) -> None:
+        """Listen; with `camera_topic`, also keep the newest images there."""
         self._change = threading.Condition()
         self.task = TaskStatus()
         self.safety = SafetyStatus()
@@ -71,8 +70,8 @@ class Observer:
         listen(Instruction, "/vla/task", self._locked(self._on_instruction), qos("task"))
         listen(String, "/vla/instruction_rejected", self._locked(self._on_rejection), qos("instruction"))
         listen(ActionChunk, "/vla/action_chunk", self._locked(self._on_chunk), qos("action_chunk"))
-        if camera is not None:
-            listen(Image, contract.camera(camera).topic, self._locked(self._on_image), qos("camera_out"))
+        if camera_topic is not None:
+            listen(Image, camera_topic, self._locked(self._on_image), qos("camera_out"))
 
     def begin(self) -> None:
         """Begin a new episode: forget the figures of the one before."""

@@ -65,7 +65,7 @@ class Stage:
     def __init__(self, graph: GraphRunner, contract: RobotContract, referee: Referee) -> None:
         """Join the graph."""
         self.graph, self.contract, self._referee = graph, contract, referee
-        self.observer = Observer(graph.node, contract)
+        self.observer = Observer(graph.node)
         self.operator = Operator(graph.node, self.observer)
         self.recorder = Recorder(graph.node, contract)
         self._scene = graph.node.create_client(ResetScene, "/sim/reset_scene")
