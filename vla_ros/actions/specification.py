@@ -114,6 +114,8 @@ class ActionSpecification:
                 f"action specification: missing {sorted(missing)}, unknown {sorted(unknown)}; expected {sorted(known)}"
             )
         try:
+            if not float(values["horizon"]).is_integer():
+                raise ValueError(f"horizon is {values['horizon']}, expected a whole number")
             return cls(
                 frame=str(values["frame"]),
                 reference=values["reference"],

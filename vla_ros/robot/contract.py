@@ -222,6 +222,12 @@ class _Section:
             raise ContractError(f"{self.where}.{name}: expected more than 0, got {value}")
         return float(value)
 
+    def count(self, name: str) -> int:
+        value = self.number(name)
+        if not value.is_integer():
+            raise ContractError(f"{self.where}.{name}: expected a whole number, got {value}")
+        return int(value)
+
     def vector(self, name: str, length: int, *, positive: bool = False) -> FloatArray:
         value = self.get(name)
         try:
@@ -355,11 +361,11 @@ def _cameras(root: _Section) -> tuple[CameraContract, ...]:
                 topic=one.text("topic"),
                 info_topic=one.text("info_topic"),
                 frame=one.text("frame"),
-                width=int(one.number("width")),
-                height=int(one.number("height")),
+                width=one.count("width"),
+                height=one.count("height"),
                 rate_hz=one.number("rate_hz"),
-                policy_height=int(one.number("policy_height")),
-                policy_width=int(one.number("policy_width")),
+                policy_height=one.count("policy_height"),
+                policy_width=one.count("policy_width"),
             )
         )
     return tuple(cameras)

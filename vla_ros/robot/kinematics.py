@@ -17,6 +17,10 @@ ROUNDING = 1e-6
 """Share by which a limit of the contract may be above the description's: one of them may have been rounded."""
 
 
+TURNING = "JointModelR"
+"""How the names begin that Pinocchio gives to joints that turn."""
+
+
 class Kinematics:
     """The arm's kinematic model; the fingers are locked, so that q is the contract's joints and nothing else.
 
@@ -28,7 +32,7 @@ class Kinematics:
 
         Raises:
             ContractError: when a joint or a frame of the contract is not in the URDF, the base frame is not where its
-                root is, or limits disagree.
+                root is, a joint does not turn between limits, or limits disagree.
         """
         full = pinocchio.buildModelFromUrdf(str(contract.urdf))
         self.contract = contract
@@ -36,6 +40,13 @@ class Kinematics:
         missing = [name for name in contract.joints.names if not full.existJointName(name)]
         if missing:
             raise ContractError(f"{contract.urdf.name} has no joints {missing}; it has {list(full.names)[1:]}")
+        for name in contract.joints.names:
+            kind = full.joints[full.getJointId(name)]
+            if kind.nq != 1 or not kind.shortname().startswith(TURNING):
+                raise ContractError(
+                    f"{contract.urdf.name}: '{name}' slides, or turns without end ({kind.shortname()}); expected joints "
+                    'of type="revolute", with limits: limits here are rad, and reach is counted so'
+                )
         locked = [full.getJointId(name) for name in list(full.names)[1:] if name not in contract.joints.names]
         self.model = pinocchio.buildReducedModel(full, locked, pinocchio.neutral(full))
         if tuple(self.model.names)[1:] != contract.joints.names:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -41,7 +41,6 @@ def test_row_i_is_reached_at_its_time_and_the_last_one_is_held(seed):
     assert not late.angular.any()
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1000), st.floats(0.001, 0.498))
 def test_velocities_are_the_derivatives_of_the_poses(seed, elapsed):
     plan, _, _ = random_plan(seed)

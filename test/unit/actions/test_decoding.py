@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation as ScipyRotation
 
@@ -32,7 +32,6 @@ def random_trajectory(seed, rows=5):
     return PoseTrajectory(rng.uniform(-1.0, 1.0, (rows, 3)), quaternions, rng.uniform(0.0, MAX_OPENING, rows))
 
 
-@settings(deadline=None)
 @given(specifications, st.integers(0, 10_000))
 def test_encode_and_decode_are_inverse_for_every_convention(convention, seed):
     trajectory = random_trajectory(seed)

@@ -120,7 +120,7 @@ def test_steps_agree_with_diffusers(kind, prediction):
                 assert torch.allclose(got, expected, atol=2e-5), (kind, prediction, step, eta)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     t=st.integers(0, 38), kind=st.sampled_from(SCHEDULES), prediction=st.sampled_from(PREDICTIONS),
     seed=st.integers(0, 99),

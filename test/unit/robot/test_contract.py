@@ -78,6 +78,8 @@ def test_an_unknown_line_is_refused(path):
         (("cameras",), {}),
         (("urdf",), "urdf/none.urdf"),
         (("action", "horizon"), 0),
+        (("action", "horizon"), 12.5),
+        *((("cameras", "front", line), 96.5) for line in ("width", "height", "policy_width", "policy_height")),
     ],
 )
 def test_a_wrong_line_is_refused(path, value):

@@ -30,7 +30,6 @@ def near_home(seed):
     return HOME + rng.uniform(-0.4, 0.4, 7), rng.uniform(-0.3, 0.3, 6), rng
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1000))
 def test_away_from_limits_the_tool_moves_as_asked(seed):
     q, twist, _ = near_home(seed)
@@ -41,7 +40,6 @@ def test_away_from_limits_the_tool_moves_as_asked(seed):
         assert not solution.damped
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1000))
 def test_bounds_hold_exactly_whatever_is_asked(seed):
     q, twist, rng = near_home(seed)
@@ -52,7 +50,7 @@ def test_bounds_hold_exactly_whatever_is_asked(seed):
     assert (velocities <= upper).all()
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 1000))
 def test_it_is_the_optimum_that_a_general_optimiser_finds(seed):
     q, twist, rng = near_home(seed)

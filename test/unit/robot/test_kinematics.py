@@ -4,7 +4,7 @@ from dataclasses import replace
 import mujoco
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -21,7 +21,6 @@ def configuration(seed):
     return np.random.default_rng(seed).uniform(CONTRACT.joints.lower, CONTRACT.joints.upper)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_the_tool_is_where_mujoco_says_it_is(seed):
     q = configuration(seed)
@@ -44,7 +43,6 @@ def test_the_length_of_the_arm_is_that_of_its_links():
     assert KINEMATICS.length == pytest.approx(links, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_the_jacobian_is_the_derivative_of_the_pose(seed):
     q, step = configuration(seed), 1e-6
@@ -97,6 +95,16 @@ def test_a_base_frame_on_another_root_is_taken_only_in_the_very_same_place(tmp_p
     else:
         with pytest.raises(ContractError, match=r"0.8000 m and 0.0000 rad from the root.*'world'"):
             Kinematics(contract)
+
+
+@pytest.mark.parametrize("kind", ["prismatic", "continuous"])
+def test_an_arm_s_joint_that_does_not_turn_between_limits_is_refused(tmp_path, kind):
+    text = CONTRACT.urdf.read_text(encoding="utf-8")
+    other = re.sub(r'(name="panda_joint3"\s+type=")revolute', rf"\g<1>{kind}", text)
+    assert other != text
+    (tmp_path / "arm.urdf").write_text(other, encoding="utf-8")
+    with pytest.raises(ContractError, match=r'panda_joint3.*type="revolute"'):
+        Kinematics(replace(CONTRACT, urdf=tmp_path / "arm.urdf"))
 
 
 @pytest.mark.parametrize("q", [np.zeros(6), np.zeros((1, 7)), np.full(7, np.nan), np.full(7, np.inf)])

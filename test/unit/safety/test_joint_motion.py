@@ -10,7 +10,7 @@ PERIOD = 0.01
 JOINTS = load_contract("panda").joints
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 100_000))
 def test_any_wish_stays_within_speed_acceleration_and_jerk_and_can_be_stopped(seed):
     rng = np.random.default_rng(seed)
@@ -83,7 +83,7 @@ def test_the_stop_is_followed_row_by_row_and_then_held():
 CONTRACTS = {robot: load_contract(robot) for robot in ("panda", "fr3", "ur5e", "so101", "template")}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.sampled_from(sorted(CONTRACTS)), st.sampled_from([100.0, 125.0, 250.0, 500.0, 1000.0]), st.integers(0, 100_000)
 )
