@@ -44,7 +44,7 @@ class Kinematics:
             kind = full.joints[full.getJointId(name)]
             if kind.nq != 1 or not kind.shortname().startswith(TURNING):
                 raise ContractError(
-                    f"{contract.urdf.name}: '{name}' slides, or turns without end ({kind.shortname()}); expected joints "
+                    f"{contract.urdf.name}: '{name}' slides or turns on and on ({kind.shortname()}); expected joints "
                     'of type="revolute", with limits: limits here are rad, and reach is counted so'
                 )
         locked = [full.getJointId(name) for name in list(full.names)[1:] if name not in contract.joints.names]
