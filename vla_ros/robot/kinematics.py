@@ -62,6 +62,7 @@ class Kinematics:
         if outside.any():
             names = [name for name, bad in zip(contract.joints.names, outside, strict=True) if bad]
             raise ContractError(f"the contract allows more travel than {contract.urdf.name} for {names}")
+        self._check_gripper(full)
         self._check_limit("velocity", contract.joints.velocity, self.model.upperVelocityLimit, "rad/s")
         self._check_limit("effort", contract.joints.effort, self.model.upperEffortLimit, "N m")
         self.data = self.model.createData()
@@ -96,6 +97,24 @@ class Kinematics:
             f"base_frame: got '{name}', {moved}; expected the root of {file}, '{root}': write that, and workspace, "
             "obstacles and actions in its axes"
         )
+
+    def _check_gripper(self, full: pinocchio.Model) -> None:
+        """Refuse fingers that are not described, or would be sent beyond their stops.
+
+        Raises:
+            ContractError: naming the joint.
+        """
+        gripper, file = self.contract.gripper, self.contract.urdf.name
+        for name in gripper.names:
+            if not full.existJointName(name):
+                raise ContractError(f"gripper.names: {file} has no joint '{name}'; it has {list(full.names)[1:]}")
+            index = full.joints[full.getJointId(name)].idx_q
+            low, high = float(full.lowerPositionLimit[index]), float(full.upperPositionLimit[index])
+            for line, position in (("closed", gripper.closed), ("open", gripper.open)):
+                if not low - 1e-9 <= position <= high + 1e-9:
+                    raise ContractError(
+                        f"gripper.{line} of {name}: got {position}, expected {low} to {high}, its stops in {file}"
+                    )
 
     def _check_limit(self, line: str, ours: FloatArray, described: FloatArray, unit: str) -> None:
         """Refuse a limit (n,) of the contract that is above the description's; 0 and inf describe none.

@@ -107,6 +107,19 @@ def test_an_arm_s_joint_that_does_not_turn_between_limits_is_refused(tmp_path, k
         Kinematics(replace(CONTRACT, urdf=tmp_path / "arm.urdf"))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"open": 0.0401}, "gripper.open of panda_finger_joint1: got 0.0401, expected 0.0 to 0.04"),
+        ({"closed": -0.001}, "gripper.closed of panda_finger_joint1"),
+        ({"names": ("panda_finger_joint1", "thumb")}, "no joint 'thumb'"),
+    ],
+)
+def test_fingers_that_the_description_does_not_have_so_are_refused(change, message):
+    with pytest.raises(ContractError, match=message):
+        Kinematics(replace(CONTRACT, gripper=replace(CONTRACT.gripper, **change)))
+
+
 @pytest.mark.parametrize("q", [np.zeros(6), np.zeros((1, 7)), np.full(7, np.nan), np.full(7, np.inf)])
 def test_joints_that_cannot_be_are_refused(q):
     with pytest.raises(KinematicsError):
