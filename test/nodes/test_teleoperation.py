@@ -32,7 +32,7 @@ PATIENT = {
     "observation_slow_age": 4.0, "observation_hold_age": 5.0, "future_tolerance": 0.2, "missed_ticks_slow": 50,
     "missed_ticks_hold": 100,
 }  # fmt: skip
-"""The longest deadlines that there may be, for a busy machine: this is about who drives, and other tests are about how fast."""
+"""The longest that there may be, for a busy machine: this is about who drives, and other tests are about how fast."""
 
 UP = 120.0  # s, until the graph runs and the robot is armed
 MOVES = 120.0  # s, for the arm to go where the keys send it
