@@ -24,8 +24,8 @@ from vla_ros.training.concepts import CONCEPTS, concept_columns
 
 SEED = 9000
 
-READS = {Wording.TAUGHT: (0.99, 0.99, 0.99, 0.99), Wording.HELD_OUT: (0.95, 0.95, 0.95, 0.95)}
-"""Share of sentences to pick, place, push and stack that it reads right at least."""
+READS = {Wording.TAUGHT: (0.99, 0.99, 0.99, 0.99), Wording.HELD_OUT: (0.95, 0.90, 0.95, 0.95)}
+"""Share of sentences to pick, place, push and stack that it reads right at least (docs/training.md has the figures)."""
 
 
 def test_it_fits_into_thirty_megabytes() -> None:
