@@ -7,10 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
 
 from vla_ros.nodes import runner as runner_module
@@ -54,6 +57,39 @@ def test_a_domain_where_somebody_listens_is_in_use_also_after_the_first_one_has_
             claim_domain()
     finally:
         second.close()
+
+
+def test_a_link_hears_on_while_another_thread_destroys_what_it_waits_for() -> None:
+    domain, claim = claim_domain()
+    claim.close()
+    link = RosLink("destroyer", domain)
+    heard: list[Bool] = []
+    try:
+        link.node.create_subscription(Bool, "kept", heard.append, 1)
+        kept = link.node.create_publisher(Bool, "kept", 1)
+        passing = link.node.create_publisher(Bool, "passing", 1)
+        event = passing.event_handlers[0]
+        wait_for_it = event.add_to_wait_set
+
+        def destroy_first(wait_set: Any) -> None:
+            destroyer = threading.Thread(target=link.node.destroy_publisher, args=(passing,))
+            destroyer.start()
+            destroyer.join()
+            destroyed.set()
+            wait_for_it(wait_set)
+
+        destroyed = threading.Event()
+        event.add_to_wait_set = destroy_first
+        kept.publish(Bool(data=True))
+        assert destroyed.wait(DEADLINE)
+        heard.clear()
+        end = time.monotonic() + DEADLINE
+        while not heard:
+            assert time.monotonic() < end, "the thread that spins has ended"
+            kept.publish(Bool(data=True))
+            time.sleep(0.01)
+    finally:
+        link.close()
 
 
 def test_two_graphs_cannot_share_a_domain_that_was_asked_for(tmp_path: Path) -> None:

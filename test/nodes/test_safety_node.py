@@ -233,6 +233,8 @@ def cell(runner: GraphRunner, button: Button) -> Iterator[Cell]:
     cell.wait_for(lambda: bool(cell.statuses))
     yield cell
     cell.talking.set()
+    button.press(False)  # a failed test leaves nothing latched to the next one
+    cell.reset()
     cell.arm(False)
     cell.close()
 

@@ -22,6 +22,7 @@ from typing import IO, Any
 
 import rclpy
 from rclpy.context import Context
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -157,15 +158,20 @@ class RosLink:
         self.node = Node(name, context=self._context, use_global_arguments=False)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._spin, name=name, daemon=True)
         self._thread.start()
 
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException):
-            self._executor.spin()
+            while not self._closing.is_set():
+                # rclpy raises this when another thread destroys a publisher or a subscription just as it is waited for.
+                with contextlib.suppress(InvalidHandle):
+                    self._executor.spin()
 
     def close(self) -> None:
         """Leave the domain."""
+        self._closing.set()
         self._executor.shutdown(timeout_sec=2.0)
         self._context.try_shutdown()
         self._thread.join(timeout=2.0)
