@@ -167,8 +167,8 @@ def bring_up(context: LaunchContext) -> list[Action]:
         raise ContractError(f"controllers is '{kind}', expected one of {sorted(HARDWARE)}")
     world = share_file(given("world"))
     require(NEEDED + (NEEDED_FOR_ROS2_CONTROL if kind == "ros2_control" else ()))
-    parameters = temporary_file(controller_parameters(contract, use_sim_time=True), ".yaml")
-    description = robot_description(contract, HARDWARE[kind], str(parameters))
+    parameters = temporary_file(controller_parameters(contract, use_sim_time=True, namespace=namespace), ".yaml")
+    description = robot_description(contract, HARDWARE[kind], str(parameters), namespace)
     renamed = remappings(contract, namespace)
 
     def graph() -> list[Action]:

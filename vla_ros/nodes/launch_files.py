@@ -65,8 +65,11 @@ def fill_in(value: Any, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 (what
     return value
 
 
-def controller_parameters(contract: RobotContract, *, use_sim_time: bool) -> dict[str, Any]:
-    """Return the parameters of ros2_control for a robot."""
+def controller_parameters(contract: RobotContract, *, use_sim_time: bool, namespace: str = "") -> dict[str, Any]:
+    """Return the parameters of ros2_control for a robot whose controllers are nodes of `namespace`.
+
+    Each is named in full: ros2_control looks for no shorter name once there is a namespace.
+    """
     template = yaml.safe_load(share_file(CONTROLLERS_FILE).read_text(encoding="utf-8"))
     values = {
         "arm_joints": list(contract.joints.names),
@@ -74,7 +77,7 @@ def controller_parameters(contract: RobotContract, *, use_sim_time: bool) -> dic
         "command_timeout": contract.controllers.command_timeout,
         "use_sim_time": use_sim_time,
     }
-    return dict(fill_in(template, values))
+    return {f"/{namespace}/{name}" if namespace else name: fill_in(part, values) for name, part in template.items()}
 
 
 def bridge_rules(kinds: Sequence[str]) -> list[dict[str, Any]]:
@@ -100,8 +103,10 @@ def world_name(path: Path) -> str:
     return str(world.get("name"))
 
 
-def robot_description(contract: RobotContract, hardware: str = "none", parameters_file: str = "") -> str:
-    """Return the robot's URDF with the hardware that moves it; see urdf/parts/control.xacro.
+def robot_description(
+    contract: RobotContract, hardware: str = "none", parameters_file: str = "", namespace: str = ""
+) -> str:
+    """Return the robot's URDF with the hardware that moves it, in a namespace; see urdf/parts/control.xacro.
 
     A description without a .xacro file beside it is a robot's own, and is returned as it is.
 
@@ -120,7 +125,8 @@ def robot_description(contract: RobotContract, hardware: str = "none", parameter
             "xacro is not installed: apt install ros-$ROS_DISTRO-xacro, or pip install xacro"
         ) from error
     try:
-        document = xacro.process_file(str(source), mappings={"hardware": hardware, "parameters_file": parameters_file})
+        chosen = {"hardware": hardware, "parameters_file": parameters_file, "namespace": namespace}
+        document = xacro.process_file(str(source), mappings=chosen)
     except Exception as error:  # xacro's errors have no common root
         raise ContractError(f"{source.name}: {error}") from error
     return str(document.toxml())

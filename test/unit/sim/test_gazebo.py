@@ -268,6 +268,17 @@ def test_the_controllers_have_the_contracts_joints_and_time_out(robot):
         assert values["use_sim_time"] is True
 
 
+@pytest.mark.parametrize("robot", ["panda", "fr3", "ur5e", "so101"])
+def test_in_a_namespace_the_controllers_and_their_manager_are_named_in_full(robot):
+    contract = load_contract(robot)
+    parameters = controller_parameters(contract, use_sim_time=True, namespace="left")
+    bare = controller_parameters(contract, use_sim_time=True)
+    assert parameters == {f"/left/{name}": values for name, values in bare.items()}
+    for namespace, expected in (("left", "/left"), ("", None)):
+        description = ElementTree.fromstring(robot_description(contract, "gz_ros2_control", "/x.yaml", namespace))
+        assert description.find("gazebo/plugin").findtext("ros/namespace") == expected
+
+
 def test_a_name_that_nobody_gave_is_an_error():
     assert fill_in({"a": ["$x", "/w/$x/y"]}, {"x": "z"}) == {"a": ["z", "/w/z/y"]}
     with pytest.raises(ContractError, match="wold"):
