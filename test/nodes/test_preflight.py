@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -102,6 +103,54 @@ def test_what_is_missing_is_named_and_nothing_else(link, robot, topic):
     lines = [line for line in said.splitlines() if "FATAL" in line]
     assert len(lines) == 1, said
     assert topic in lines[0]
+
+
+CONTROLLER = {
+    "allow_nonzero_velocity_at_trajectory_end": True, "interpolate_from_desired_state": True, "cmd_timeout": 0.2,
+    "constraints.goal_time": 0.0, "joints": list(PANDA.joints.names),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [
+        ("cmd_timeout", 0.3, ""),
+        ("cmd_timeout", 0.0, "cmd_timeout is 0.0 s, which is never"),
+        (
+            "constraints.goal_time",
+            0.2,
+            "cmd_timeout is 0.2 s, which is never: expected more than constraints.goal_time (0.2 s)",
+        ),
+        ("allow_nonzero_velocity_at_trajectory_end", False, "allow_nonzero_velocity_at_trajectory_end is false"),
+        ("interpolate_from_desired_state", False, "interpolate_from_desired_state is false"),
+        ("joints", ["panda_joint1"], "joints are ['panda_joint1'], the contract says ['panda_joint1', 'panda_joint2'"),
+    ],
+)
+def test_a_trajectory_controller_that_would_not_follow_or_not_stop_is_refused(link, robot, setting, value, says):
+    robot(without=(PANDA.controllers.arm_topic,))
+    controller = RosLink("arm_controller", link.domain)
+    for name, usual in CONTROLLER.items():
+        controller.node.declare_parameter(name, value if name == setting else usual)
+    topic = PANDA.controllers.arm_topic
+    controller.node.create_subscription(JointTrajectory, topic, lambda m: None, qos("arm_command"))
+    code, said, _ = preflight(link, timeout=LIMIT if says else 20.0)
+    controller.close()
+    assert code == (1 if says else 0), said
+    assert f"/arm_controller: {says}" in said or not says
+
+
+def test_a_controller_that_does_not_answer_what_its_parameters_are_is_named(link, robot):
+    robot(without=(PANDA.controllers.arm_topic,))
+    controller = RosLink("arm_controller", link.domain)
+    topic = PANDA.controllers.arm_topic
+    controller.node.create_subscription(JointTrajectory, topic, lambda m: None, qos("arm_command"))
+    end = threading.Event()
+    controller.node.create_timer(0.01, lambda: end.wait(60.0))  # its thread has no time for questions
+    code, said, _ = preflight(link)
+    end.set()
+    controller.close()
+    assert code == 1
+    assert "/arm_controller does not say what its parameters are" in said
 
 
 def test_a_wrong_namespace_is_told_by_where_the_topics_are(link, robot):

@@ -14,12 +14,14 @@ from typing import Any
 import rclpy
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.node import Node
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.errors import ContractError, ObservationError
+from vla_ros.nodes.controller_settings import SettingsQuestion, objections
 from vla_ros.nodes.conversions import image_to_array, joint_state_to_robot_state
 from vla_ros.nodes.qos import qos
 from vla_ros.robot.contract import ArmInterface, CameraContract, GripperInterface, RobotContract, load_contract
@@ -64,12 +66,14 @@ class Preflight(Node):
         self._contract, self._kinematics = contract, Kinematics(contract)
         self._pending: dict[str, Callable[[], str]] = {}
         self._complaints: dict[str, str] = {}
+        self._questions: dict[str, SettingsQuestion] = {}
         if self.get_parameter("use_sim_time").value:
             self._expect(Clock, "/clock", "clock", lambda message: None)
         self._expect(JointState, contract.controllers.joint_states_topic, "joint_states", self._judge_state)
         for camera in contract.cameras:
             self._expect(Image, camera.topic, "camera", self._judge_image(camera))
-        self._expect_listener(contract.controllers.arm_topic, ARM_TYPES[contract.controllers.arm_interface])
+        arm = ARM_TYPES[contract.controllers.arm_interface]
+        self._expect_listener(contract.controllers.arm_topic, arm, contract.joints.names)
         self._expect_gripper(contract)
         self._own = {self.resolve_topic_name(topic) for topic in self._pending}
 
@@ -117,24 +121,38 @@ class Preflight(Node):
 
     # Topics and actions that must be listened to.
 
-    def _expect_listener(self, topic: str, kind: type) -> None:
+    def _expect_listener(self, topic: str, kind: type, joints: Sequence[str]) -> None:
         name, wanted = self.resolve_topic_name(topic), _type_name(kind)
 
         def say() -> str:
             listeners = [one for one in self.get_subscriptions_info_by_topic(topic) if may_be_controller(one.node_name)]
-            if any(info.topic_type == wanted for info in listeners):
-                self._pending.pop(topic, None)
-                return ""
+            if fitting := [one for one in listeners if one.topic_type == wanted]:
+                objection = self._objection(fitting, joints) if kind is JointTrajectory else ""
+                if not objection:
+                    self._pending.pop(topic, None)
+                return objection
             if listeners:
                 return f"{name} is listened to as {listeners[0].topic_type}, the contract says {wanted}"
             return f"no controller listens to {name} ({wanted}){self._elsewhere(name, kind)}"
 
         self._pending[topic] = say
 
+    def _objection(self, listeners: Sequence[TopicEndpointInfo], joints: Sequence[str]) -> str:
+        """Say what in the parameters of these controllers is in the way, or that they have not been told yet."""
+        for one in listeners:
+            name = f"{one.node_namespace.rstrip('/')}/{one.node_name}"
+            question = self._questions.get(name) or SettingsQuestion(self, name)
+            self._questions[name] = question
+            if not question.poll():
+                return f"{name} does not say what its parameters are"
+            if said := objections(question.settings or {}, joints):
+                return f"{name}: {'; '.join(said)}"
+        return ""
+
     def _expect_gripper(self, contract: RobotContract) -> None:
         topic, kind = contract.controllers.gripper_topic, GRIPPER_TYPES[contract.controllers.gripper_interface]
         if kind is not None:
-            self._expect_listener(topic, kind)
+            self._expect_listener(topic, kind, contract.gripper.names)
             return
         name = self.resolve_service_name(f"{topic}/_action/send_goal")
 

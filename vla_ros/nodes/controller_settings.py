@@ -1,0 +1,76 @@
+"""Looks into the parameters of a `joint_trajectory_controller` that shall follow the safety node.
+
+With its defaults that controller refuses every point that is passed at speed, so that the arm stands still and then
+jumps to where the commands came to rest; and it never times out. Both are found here, before anything moves. Sources:
+the parameters' descriptions in ros2_controllers, `joint_trajectory_controller_parameters.yaml`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rcl_interfaces.srv import GetParameters
+from rclpy.node import Node
+from rclpy.parameter import parameter_value_to_python
+
+SETTLE = 2.0
+"""A node that offers no parameters for so long after it was first seen has none, s: services are discovered late."""
+
+AT_SPEED = "allow_nonzero_velocity_at_trajectory_end"
+FROM_DESIRED = "interpolate_from_desired_state"
+TIMEOUT, GOAL_TIME, JOINTS = "cmd_timeout", "constraints.goal_time", "joints"
+NAMES = (AT_SPEED, FROM_DESIRED, TIMEOUT, GOAL_TIME, JOINTS)
+
+
+def objections(settings: Mapping[str, Any], joints: Sequence[str]) -> list[str]:
+    """Return what in a controller's parameters would keep it from following, or from stopping; a sentence each.
+
+    Args:
+        settings: Value by name; a name that the node does not have is left out. One without any of them is no
+            `joint_trajectory_controller`, and nothing is said of it.
+        joints: Those that the robot contract says it moves.
+    """
+    said = []
+    if settings.get(AT_SPEED) is False:
+        said.append(f"{AT_SPEED} is false: every point that is passed at speed would be refused; set it to true")
+    if settings.get(FROM_DESIRED) is False:
+        said.append(
+            f"{FROM_DESIRED} is false: every point would be reached from where the arm lags behind; set it to true"
+        )
+    timeout, goal_time = settings.get(TIMEOUT), settings.get(GOAL_TIME, 0.0)
+    if timeout is not None and not timeout > goal_time:
+        said.append(
+            f"{TIMEOUT} is {timeout} s, which is never: expected more than {GOAL_TIME} ({goal_time} s), so that "
+            "silence stops the arm"
+        )
+    moved = settings.get(JOINTS)
+    if moved is not None and AT_SPEED in settings and set(moved) != set(joints):
+        said.append(f"{JOINTS} are {sorted(moved)}, the contract says {sorted(joints)}")
+    return said
+
+
+class SettingsQuestion:
+    """The question to one node what its parameters are; `settings` is the answer, None until it is known."""
+
+    def __init__(self, node: Node, other: str) -> None:
+        """Ask the node whose full name is `other`; `node` has to be spun."""
+        self.settings: dict[str, Any] | None = None
+        self._node, self._since, self._asked = node, time.monotonic(), False
+        self._client = node.create_client(GetParameters, f"{other}/get_parameters")
+
+    def poll(self) -> bool:
+        """Ask as soon as the node can be asked; say whether the answer is known."""
+        if self.settings is None and not self._asked:
+            if self._client.service_is_ready():
+                self._asked = True
+                future = self._client.call_async(GetParameters.Request(names=list(NAMES)))
+                future.add_done_callback(lambda done: self._take(done.result()))
+            elif time.monotonic() - self._since > SETTLE:
+                self.settings = {}
+        return self.settings is not None
+
+    def _take(self, answer: GetParameters.Response) -> None:
+        values = [parameter_value_to_python(value) for value in answer.values]  # none at all from a node without them
+        self.settings = {name: value for name, value in zip(NAMES, values, strict=False) if value is not None}
