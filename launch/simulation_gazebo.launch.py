@@ -11,6 +11,9 @@ Each step waits for the one before; one that fails ends the launch with its name
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,10 @@ from ament_index_python.packages import PackageNotFoundError, get_package_share_
 from launch.actions import (
     AppendEnvironmentVariable,
     DeclareLaunchArgument,
+    ExecuteProcess,
     IncludeLaunchDescription,
     OpaqueFunction,
+    Shutdown,
 )
 from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
@@ -91,26 +96,42 @@ def after(step: str, then: Callable[[], list[Action]]) -> Callable[[ProcessExite
     return react
 
 
-def gazebo(context: LaunchContext, world: Path) -> IncludeLaunchDescription:
-    """Return the simulator."""
+def gazebo(context: LaunchContext, world: Path) -> ExecuteProcess:
+    """Return the simulator. No shell stands in between: it would take the signals, and leave the server behind.
+
+    Raises:
+        ContractError: when it is not installed.
+    """
 
     def given(name: str) -> str:
         return str(LaunchConfiguration(name).perform(context))
 
-    arguments = [
-        "-r",
-        "--seed",
-        str(int(given("seed")) + 1),
-    ]  # 0 would mean no seed; -r: a paused start hangs controllers
+    def ended(event: ProcessExited, context: LaunchContext) -> list[Action]:
+        if context.is_shutdown:
+            return []
+        if event.returncode == 0:  # somebody closed the window
+            return [Shutdown(reason="Gazebo has ended")]
+        return end_launch(context, f"Gazebo has ended (exit code {event.returncode})")
+
+    ruby, gz = shutil.which("ruby"), shutil.which("gz")
+    if ruby is None or gz is None:
+        raise ContractError(
+            "there is no command 'gz': sudo apt install ros-$ROS_DISTRO-ros-gz, then source ROS 2 again"
+        )
+    command = [ruby, gz, "sim", "-r", "--seed", str(int(given("seed")) + 1)]
+    # A seed of 0 would mean none; -r: a paused start hangs controllers.
     if given("headless").lower() == "true":
-        arguments += ["-s", "--headless-rendering", "--render-engine-server", given("render_engine")]
+        command += ["-s", "--headless-rendering", "--render-engine-server", given("render_engine")]
     else:
-        arguments += ["--render-engine", given("render_engine")]
-    gz_args = " ".join([*arguments, given("gz_args"), str(world)])
-    source = Path(get_package_share_directory("ros_gz_sim")) / "launch" / "gz_sim.launch.py"
-    return IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(source)),
-        launch_arguments={"gz_args": gz_args, "on_exit_shutdown": "true"}.items(),
+        command += ["--render-engine", given("render_engine")]
+    # Systems of ROS packages, such as gz_ros2_control, lie where their libraries do.
+    systems = [os.environ.get(name, "") for name in ("GZ_SIM_SYSTEM_PLUGIN_PATH", "LD_LIBRARY_PATH")]
+    return ExecuteProcess(
+        cmd=[*command, *shlex.split(given("gz_args")), str(world)],
+        name="gazebo",
+        output="screen",
+        additional_env={"GZ_SIM_SYSTEM_PLUGIN_PATH": os.pathsep.join(filter(None, systems))},
+        on_exit=ended,
     )
 
 

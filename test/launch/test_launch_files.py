@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,6 +30,13 @@ def load(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
+
+
+@dataclass
+class Ended:
+    """What the end of a process says."""
+
+    returncode: int
 
 
 def test_there_are_launch_files() -> None:
@@ -189,17 +197,22 @@ def test_gazebo_starts_robot_bridges_and_then_the_graph(kind: str, monkeypatch: 
     from launch import LaunchContext
 
     monkeypatch.setattr(module, "get_package_share_directory", lambda package: "/opt/ros/share")
+    monkeypatch.setattr(module.shutil, "which", lambda command: f"/bin/{command}")
     context = LaunchContext()
     for action in module.generate_launch_description().entities:
         if type(action).__name__ == "DeclareLaunchArgument":
             context.launch_configurations[action.name] = "".join(p.perform(context) for p in action.default_value)
-    context.launch_configurations.update(headless="true", seed="7", controllers=kind)
+    context.launch_configurations.update(headless="true", seed="7", controllers=kind, gz_args="-v 4")
     actions = module.bring_up(context)
-    gazebo = next(action for action in actions if type(action).__name__ == "IncludeLaunchDescription")
-    arguments = dict(gazebo.launch_arguments)
-    assert arguments["on_exit_shutdown"] == "true"
+    gazebo = next(action for action in actions if type(action).__name__ == "ExecuteProcess")
+    words = ["".join(part.perform(context) for part in word) for word in gazebo.cmd]
+    assert words[:3] == ["/bin/ruby", "/bin/gz", "sim"]  # not a shell: it would take the signals
     for word in ("-r", "-s", "--headless-rendering", "--render-engine-server ogre2", "--seed 8", "pick.sdf"):
-        assert word in arguments["gz_args"]
+        assert word in " ".join(words)
+    assert words[-3:-1] == ["-v", "4"]
+    with pytest.raises(GraphError, match="Gazebo has ended"):
+        gazebo._ExecuteLocal__on_exit(Ended(1), context)
+    assert [type(action).__name__ for action in gazebo._ExecuteLocal__on_exit(Ended(0), context)] == ["Shutdown"]
     executables = [p.node_executable for p in actions if type(p).__name__ == "Node"]
     texts = ["".join(q.perform(context) for q in e) if isinstance(e, list) else e for e in executables]
     assert texts == ["robot_state_publisher", "parameter_bridge", "parameter_bridge", "create"]
@@ -209,16 +222,12 @@ def test_a_step_that_fails_ends_the_launch_with_an_error_and_the_next_one_is_not
     module = load(ROOT / "launch/simulation_gazebo.launch.py")
     from launch import LaunchContext
 
-    class Ended:
-        returncode = 1
-
     taken: list[str] = []
     react = module.after("the controller arm_controller", lambda: taken.append("next") or [])
     with pytest.raises(GraphError, match="the controller arm_controller failed"):
-        react(Ended(), LaunchContext())
+        react(Ended(1), LaunchContext())
     assert taken == []
-    Ended.returncode = 0
-    react(Ended(), LaunchContext())
+    react(Ended(0), LaunchContext())
     assert taken == ["next"]
 
 

@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--via", choices=["core", "ros", "gazebo"], default="core",
                         help="core: in one process, in lock-step; ros: through the real ROS 2 graph; "
                         "gazebo: the same graph with Gazebo in place of MuJoCo")  # fmt: skip
+    parser.add_argument("--controllers", choices=["gz", "ros2_control"], help="who moves the arm (gazebo; default: gz)")
     parser.add_argument("--exchange", action="store_true", help="ask for every other object of each scene as well "
                         "(core)")  # fmt: skip
     parser.add_argument("--no-safety", action="store_true", help="without the safety layer (core only, to compare)")
@@ -100,6 +101,8 @@ def _complaint(args: argparse.Namespace) -> str:
         return f"--task {args.task} has no effect with --suite, which plays all of its tasks: leave one of them out"
     if args.suite and args.via == "gazebo":
         return f"--suite {args.suite} is played --via core or --via ros, got --via gazebo"
+    if args.controllers and args.via != "gazebo":
+        return f"--controllers has no effect with --via {args.via}: leave it out, or use --via gazebo"
     if args.resume and not args.suite:
         return "--resume has no effect without --suite tabletop, whose scenes alone are written down as they end"
     core_only = {"--resume": args.resume, "--exchange": args.exchange, "--no-safety": args.no_safety,
@@ -236,4 +239,5 @@ def _via_ros(args: argparse.Namespace, seeds: range) -> list:  # type: ignore[ty
 def _via_gazebo(args: argparse.Namespace, seeds: range) -> list:  # type: ignore[type-arg]
     from vla_ros.nodes.gazebo_evaluation import evaluate_in_gazebo
 
-    return evaluate_in_gazebo(args.robot, args.policy, args.device, seeds, folder=str(args.out))
+    return evaluate_in_gazebo(args.robot, args.policy, args.device, seeds, folder=str(args.out),
+                              controllers=args.controllers or "gz")  # fmt: skip

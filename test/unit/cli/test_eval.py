@@ -19,6 +19,7 @@ from vla_ros.cli.main import main
         ("--suite tabletop --via gazebo", "--via core or --via ros, got --via gazebo"),
         ("--suite tabletop --task pick", "--task pick has no effect with --suite"),
         ("--via ros --exchange", "--exchange has no effect with --via ros"),
+        ("--controllers gz", "--controllers has no effect with --via core"),
         ("--via gazebo --no-safety", "--no-safety has no effect with --via gazebo"),
         ("--via ros --no-safety --processes 2", "--no-safety, --processes have no effect with --via ros"),
         ("--episodes 0", "--episodes is 0, expected at least 1"),
