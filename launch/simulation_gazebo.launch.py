@@ -36,7 +36,7 @@ from launch import Action, LaunchContext, LaunchDescription
 from vla_ros.errors import ContractError
 from vla_ros.nodes.graph import load_graph
 from vla_ros.nodes.interfaces import checked_namespace, namespaced, remappings
-from vla_ros.nodes.launch_actions import end_launch, looks_for_namesakes, required
+from vla_ros.nodes.launch_actions import end_launch, follows_launch, looks_for_namesakes, required
 from vla_ros.nodes.launch_files import (
     HARDWARE,
     about,
@@ -130,6 +130,7 @@ def gazebo(context: LaunchContext, world: Path) -> ExecuteProcess:
         cmd=[*command, *shlex.split(given("gz_args")), str(world)],
         name="gazebo",
         output="screen",
+        prefix=follows_launch(),
         additional_env={"GZ_SIM_SYSTEM_PLUGIN_PATH": os.pathsep.join(filter(None, systems))},
         on_exit=ended,
     )
@@ -141,8 +142,10 @@ def bridge(name: str, rules: list[dict[str, Any]], contract: RobotContract, name
         package="ros_gz_bridge",
         executable="parameter_bridge",
         name=name,
+        exec_name=name,
         namespace=namespace,
         remappings=remappings(contract, namespace),
+        prefix=follows_launch(),
         parameters=[{"config_file": str(temporary_file(rules, ".yaml")), "use_sim_time": True}],
         output="screen",
         on_exit=required(name),
@@ -212,8 +215,10 @@ def bring_up(context: LaunchContext) -> list[Action]:
         Node(
             package="robot_state_publisher",
             executable="robot_state_publisher",
+            exec_name="robot_state_publisher",
             namespace=namespace,
             remappings=renamed,
+            prefix=follows_launch(),
             parameters=[{"robot_description": description, "use_sim_time": True}],
             output="screen",
         ),

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +22,7 @@ from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
 
 ROOT = Path(__file__).resolve().parents[2]
+DEADLINE = 60.0  # s
 FILES = sorted((ROOT / "launch").glob("*.launch.py"))
 
 
@@ -216,6 +221,39 @@ def test_gazebo_starts_robot_bridges_and_then_the_graph(kind: str, monkeypatch: 
     executables = [p.node_executable for p in actions if type(p).__name__ == "Node"]
     texts = ["".join(q.perform(context) for q in e) if isinstance(e, list) else e for e in executables]
     assert texts == ["robot_state_publisher", "parameter_bridge", "parameter_bridge", "create"]
+
+
+KILLED = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import ExecuteProcess
+from vla_ros.nodes.launch_actions import follows_launch
+service = LaunchService()
+follower = ExecuteProcess(cmd=[sys.executable, "-c", "import time; time.sleep(120)"], prefix=follows_launch())
+service.include_launch_description(LaunchDescription([follower]))
+service.run()
+"""
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="util-linux' setpriv is not installed here")
+def test_what_follows_the_launch_ends_with_it_even_when_it_is_killed() -> None:
+    pytest.importorskip("launch", reason="ROS 2's launch is not installed here")
+    launch = subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert launch.stdout is not None
+    started = None
+    while started is None:
+        line = launch.stdout.readline()
+        assert line, "it ended before it started the process"
+        started = re.search(rb"process started with pid \[(\d+)\]", line)
+    follower = Path("/proc") / started.group(1).decode()
+    end = time.monotonic() + DEADLINE
+    while b"time.sleep" not in (command := (follower / "cmdline").read_bytes()) or b"setpriv" in command:
+        assert time.monotonic() < end, command  # setpriv has not become the process yet
+    launch.kill()
+    launch.wait(timeout=DEADLINE)
+    while follower.exists():
+        assert time.monotonic() < end, "it outlived the launch"
+        time.sleep(0.01)
 
 
 def test_a_step_that_fails_ends_the_launch_with_an_error_and_the_next_one_is_not_taken() -> None:

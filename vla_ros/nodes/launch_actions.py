@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,15 @@ def required(name: str) -> list[Action]:
     from launch.actions import OpaqueFunction
 
     return [OpaqueFunction(function=lambda context: end_launch(context, f"{name} has ended"))]
+
+
+def follows_launch() -> str | None:
+    """Return the `prefix` of a foreign process that shall end when the launch does, even if that is killed.
+
+    The kernel sees to it, by util-linux' `setpriv`; None where that is not installed. Nodes of this package watch their
+    parent themselves.
+    """
+    return "setpriv --pdeathsig KILL" if shutil.which("setpriv") else None
 
 
 def looks_for_namesakes(names: Sequence[str]) -> Action:
