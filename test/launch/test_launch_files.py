@@ -237,7 +237,7 @@ service.run()
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="util-linux' setpriv is not installed here")
 def test_what_follows_the_launch_ends_with_it_even_when_it_is_killed() -> None:
-    pytest.importorskip("launch", reason="ROS 2's launch is not installed here")
+    pytest.importorskip("launch_ros.actions", reason="ROS 2's launch is not installed here")
     launch = subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert launch.stdout is not None
     started = None
