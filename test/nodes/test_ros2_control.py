@@ -29,6 +29,8 @@ from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.msg import ActionChunk as ChunkMessage
 from vla_ros.msg import PolicyStatus, SafetyStatus
+from vla_ros.nodes.controller_settings import AT_SPEED, FROM_DESIRED, TIMEOUT, SettingsQuestion, objections
+from vla_ros.nodes.controller_settings import NAMES as NAMES_ASKED
 from vla_ros.nodes.conversions import chunk_to_message, stamp_to_seconds
 from vla_ros.nodes.graph import Graph, load_graph
 from vla_ros.nodes.launch_files import controller_parameters, robot_description
@@ -201,6 +203,35 @@ def test_the_preflight_has_no_objection_to_the_shipped_controllers(runner: Graph
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False)
     said = [line for line in (done.stdout + done.stderr).splitlines() if "FATAL" in line]
     assert [camera.topic in line for line, camera in zip(said, PANDA.cameras, strict=True)] == [True, True], said
+
+
+def asked(runner: GraphRunner, controller: str) -> dict[str, Any]:
+    """Return what a real controller says that its parameters are."""
+    question, end = SettingsQuestion(runner.node, controller), time.monotonic() + DEADLINE
+    while not question.poll():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert question.settings is not None
+    return question.settings
+
+
+def test_the_shipped_controllers_say_what_they_are_set_to(runner: GraphRunner) -> None:
+    settings = asked(runner, "/arm_controller")
+    assert set(settings) == set(NAMES_ASKED)
+    assert not objections(settings, PANDA.joints.names)
+    assert "joints" in asked(runner, "/joint_state_broadcaster")  # which has this one alone of those asked for
+
+
+def test_a_trajectory_controller_at_its_defaults_is_objected_to(runner: GraphRunner, tmp_path: Path) -> None:
+    joints = list(PANDA.joints.names)
+    values = {"type": "joint_trajectory_controller/JointTrajectoryController", "joints": joints,
+              "command_interfaces": ["position"], "state_interfaces": ["position", "velocity"]}  # fmt: skip
+    parameters = tmp_path / "default.yaml"
+    parameters.write_text(yaml.safe_dump({"default_controller": {"ros__parameters": values}}), encoding="utf-8")
+    command = [SPAWNER, "default_controller", "--inactive", "--param-file", str(parameters)]
+    subprocess.run(command, env={**os.environ, **graph_environment(runner.domain)}, timeout=DEADLINE, check=True)
+    said = objections(asked(runner, "/default_controller"), joints)
+    assert [one.split()[0] for one in said] == [AT_SPEED, FROM_DESIRED, TIMEOUT]
 
 
 def test_the_controllers_do_what_the_safety_node_says(policy: Policy) -> None:

@@ -21,7 +21,7 @@ INTERFACES = [file for kind in ("msg", "srv", "action") for file in (ROOT / kind
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 # Only ROS 2 has these: a file that imports one needs the package of that name.
 ROS_MODULE = re.compile(
-    r"^(rclpy|launch|launch_ros|builtin_interfaces|std_srvs|\w+_msgs|\w+_interfaces|tf2_ros|cv_bridge|ament_index_python|rosidl\w*)$"
+    r"^(rclpy|launch|launch_ros|std_srvs|\w+_msgs|\w+_interfaces|tf2_ros|cv_bridge|ament_index_python|rosidl\w*)$"
 )
 
 

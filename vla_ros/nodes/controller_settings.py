@@ -52,12 +52,17 @@ def objections(settings: Mapping[str, Any], joints: Sequence[str]) -> list[str]:
 
 
 class SettingsQuestion:
-    """The question to one node what its parameters are; `settings` is the answer, None until it is known."""
+    """The question to one node what its parameters are; `settings` is the answer, None until it is known.
+
+    Every parameter is asked for by itself: a node in C++ answers with none at all when it lacks one of those asked for.
+    """
 
     def __init__(self, node: Node, other: str) -> None:
         """Ask the node whose full name is `other`; `node` has to be spun."""
         self.settings: dict[str, Any] | None = None
-        self._node, self._since, self._asked = node, time.monotonic(), False
+        self._since, self._open = time.monotonic(), list(NAMES)
+        self._found: dict[str, Any] = {}
+        self._asked = False
         self._client = node.create_client(GetParameters, f"{other}/get_parameters")
 
     def poll(self) -> bool:
@@ -65,12 +70,20 @@ class SettingsQuestion:
         if self.settings is None and not self._asked:
             if self._client.service_is_ready():
                 self._asked = True
-                future = self._client.call_async(GetParameters.Request(names=list(NAMES)))
-                future.add_done_callback(lambda done: self._take(done.result()))
+                for name in NAMES:
+                    self._ask(name)
             elif time.monotonic() - self._since > SETTLE:
                 self.settings = {}
         return self.settings is not None
 
-    def _take(self, answer: GetParameters.Response) -> None:
-        values = [parameter_value_to_python(value) for value in answer.values]  # none at all from a node without them
-        self.settings = {name: value for name, value in zip(NAMES, values, strict=False) if value is not None}
+    def _ask(self, name: str) -> None:
+        def take(answer: GetParameters.Response) -> None:
+            value = parameter_value_to_python(answer.values[0]) if answer.values else None
+            if value is not None:
+                self._found[name] = value
+            self._open.remove(name)
+            if not self._open:
+                self.settings = self._found
+
+        future = self._client.call_async(GetParameters.Request(names=[name]))
+        future.add_done_callback(lambda done: take(done.result()))
