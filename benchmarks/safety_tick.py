@@ -51,7 +51,7 @@ class Bench:
         self.velocities = np.zeros_like(self.q)
         self.now, self.sequence = 1.0, 0
         self.chunk_ms: list[float] = []
-        for _ in range(12):
+        for _ in range(self.supervisor.settling_ticks):
             self._sense()
         if (answer := self.supervisor.arm(self.now)) != "ok":
             raise SystemExit(f"the robot does not arm: {answer}")

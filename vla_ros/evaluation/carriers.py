@@ -40,9 +40,12 @@ class SafeCarrier:
         self.refused: list[str] = []
 
     def start(self, cell: Cell, instruction: Instruction) -> None:
-        """Arm a fresh supervisor on the cell's state."""
+        """Arm a fresh supervisor, once the cell has shown it an arm at rest."""
         self.decisions, self.refused = [], []
         self._supervisor = SafetySupervisor(self._contract, self._parameters)
+        for _ in range(self._supervisor.settling_ticks):
+            self._supervisor.receive_state(cell.state(), cell.time)
+            cell.step(CONTROL_PERIOD)
         self._supervisor.receive_state(cell.state(), cell.time)
         self._supervisor.receive_instruction(instruction, cell.time)
         answer = self._supervisor.arm(cell.time)

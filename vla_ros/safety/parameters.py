@@ -86,6 +86,8 @@ class MotionParameters:
     slow_speed: float = _up_to(1.0, "a share: slow is not faster than fast")
     workspace_tolerance: float = _up_to(0.01, "m beyond a face; what stands there is near")
     joint_margin: float = _up_to(0.5, "rad from either limit: little is left of a joint's travel")
+    follow_window: float = _up_to(0.5, "s in which an arm answers a command; nothing is moved by one that is slower")
+    follow_tolerance: float = _up_to(0.2, "rad off its recent commands: the arm is moved blindly until then")
     tracking_tolerance: float = _up_to(0.5, "rad off the command: half a metre at the tool of a long arm")
     recoverable_violation: float = _up_to(0.3, "rad outside of a limit is more than an arm sags there: it was forced")
     arming_speed: float = _up_to(0.2, "rad/s is no noise: the arm moves, and is commanded as if it stood")
@@ -93,6 +95,11 @@ class MotionParameters:
 
     def __post_init__(self) -> None:
         _check_bounds(self, "motion")
+        _require(
+            self.follow_tolerance <= self.tracking_tolerance,
+            f"motion.follow_tolerance is {self.follow_tolerance}, expected at most tracking_tolerance "
+            f"({self.tracking_tolerance})",
+        )
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Reason(Enum):
     GRIPPER_CHATTER = "gripper_chatter", "The gripper is asked to open and close in quick turns."
     SOLVER = "solver", "The inverse kinematics found no solution; the arm brakes along a stop known to be safe."
     RESULT_INVALID = "result_invalid", "A computed command broke a limit; the arm brakes along a stop known to be safe."
-    TRACKING = "tracking", "The measured joints are far from the commanded ones."
+    TRACKING = "tracking", "The measured joints are far from the commanded ones; once at rest, a new arming is needed."
     TICKS_MISSED = "ticks_missed", "The control thread was held up for too long."
     TOO_MANY_CORRECTIONS = "too_many_corrections", "The plan had to be braked too many times in a row."
     ESTOP_PRESSED = "estop_pressed", "The emergency stop is pressed."
@@ -70,6 +70,9 @@ class Reason(Enum):
     POLICY_WAITING = "policy_waiting", "The policy says that it has nothing fresh to work on."
     CONFIGURATION = "configuration", "A limit or a parameter is missing or makes no sense; it was refused."
     TICK_OVERRUN = "tick_overrun", "A command was not ready in time; the arm braked along a stop known to be safe."
+
+    NOT_FOLLOWING = "not_following", "The measured joints do not follow their commands."
+    UNSETTLED = "unsettled", "Too few joint states in a row have shown the arm at rest in one posture."
 
     label: str
     sentence: str

@@ -40,7 +40,7 @@ class _Trial:
         self._commands = [self._q]
 
     def failures(self) -> list[str]:
-        for _ in range(self._parameters.timing.resume_states + 1):
+        for _ in range(self._supervisor.settling_ticks):
             self._sense()
         failed = []
         if (answer := self._supervisor.arm(self._now)) != Reason.OK.label:

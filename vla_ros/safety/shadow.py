@@ -168,7 +168,7 @@ class Shadow:
 
     def start(self) -> str:
         """Arm, and let two chunks start the arm on the spot; returns the answer to arming."""
-        self.wait(self.parameters.timing.resume_states + 1)
+        self.wait(self.supervisor.settling_ticks)
         answer = self.supervisor.arm(self.now)
         for _ in range(self.parameters.timing.resume_chunks):
             self.stay()

@@ -4,6 +4,7 @@ DISARMED  --arm-->                  HOLD
 HOLD      --enough valid inputs-->  RUN <--> SLOW
 RUN, SLOW --fault-->                HOLD
 armed     --disarm, at rest-->      DISARMED
+HOLD      --lost, at rest-->        DISARMED
 any       --pressed-->              ESTOP
 ESTOP     --reset-->                DISARMED
 """
@@ -53,6 +54,12 @@ class StateMachine:
         if self.disarming:
             self.disarming = False
             self._enter(SafetyState.DISARMED, Reason.DISARMED)
+
+    def lose(self, reason: Reason, detail: str) -> None:
+        """Give up commanding the arm because of `reason`; only a new arming goes on."""
+        if self.state is SafetyState.HOLD:
+            self.disarming = False
+            self._enter(SafetyState.DISARMED, reason, detail)
 
     def press_estop(self) -> None:
         """Latch the emergency stop."""

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 
 from vla_ros.errors import ObservationError
 from vla_ros.safety.reasons import Reason
-from vla_ros.types import RobotState
+from vla_ros.types import FloatArray, RobotState
 
 LARGEST_VALUE = 1e3
 """No joint of any arm measures more than this, rad or rad/s."""
 
 CLOCK_JUMP = 1.0
 """A stamp that moves by more than this between two states that came together, s, is a jump of the clock."""
+
+SETTLING_TIME = 0.1
+"""The arm counts as at rest when it has stood still for this time, s."""
+
+_WINDOW = 1024
+"""Joint states that are kept to see whether the arm rests, at most: `SETTLING_TIME` at 10 kHz."""
 
 _ORDER_PATIENCE = 5
 """So many states in a row that are older than the newest, yet in order among themselves: the clock was set back."""
@@ -24,12 +32,14 @@ class StateMonitor:
     def __init__(self, joints: int, timeout: float) -> None:
         """Expect states of `joints` joints at least every `timeout` s."""
         self._joints, self._timeout = joints, timeout
+        self._window: deque[tuple[float, FloatArray]] = deque(maxlen=_WINDOW)
         self.state: RobotState | None = None
         self.sound_in_row = 0
         self.jumped = False
         self._received = -np.inf
         self._interval = 0.0
         self.gripper_step = 0.0  # change of the opening from the state before to the newest, m
+        self.changed = -np.inf  # when the positions last differed from those before, s, steady clock
         self._older = 0
         self._older_stamp = -np.inf
         self._fault = Reason.STATE_MISSING
@@ -44,6 +54,7 @@ class StateMonitor:
         if reason is not Reason.OK:
             if reason is not Reason.STATE_OUT_OF_ORDER:  # one late message among good ones is no fault, only useless
                 self._fault, self.sound_in_row = reason, 0
+                self._window.clear()
             raise ObservationError(reason.explain(f"(stamp {state.stamp})"))
         if self.state is not None:
             gap = state.stamp - self.state.stamp
@@ -53,8 +64,14 @@ class StateMonitor:
             self._interval = gap if 0.0 < gap < CLOCK_JUMP else 0.0
             if not now - self._received <= self._timeout:
                 self.sound_in_row = 0
+                self._window.clear()
             self.gripper_step = abs(state.gripper_opening - self.state.gripper_opening)
+        if self.state is None or not np.array_equal(state.joint_positions, self.state.joint_positions):
+            self.changed = now
         self.sound_in_row += 1
+        self._window.append((now, state.joint_positions))
+        while len(self._window) > 2 and self._window[1][0] <= now - SETTLING_TIME:
+            self._window.popleft()
         self.state, self._received, self._fault, self._older = state, now, Reason.OK, 0
 
     def refuse(self, reason: Reason = Reason.STATE_WIDTH) -> None:
@@ -62,6 +79,7 @@ class StateMonitor:
         if self._fault is Reason.OK:
             self._fault = reason
         self.sound_in_row = 0
+        self._window.clear()
 
     def _judge(self, state: RobotState) -> Reason:
         if state.joint_positions.shape != (self._joints,):
@@ -78,6 +96,7 @@ class StateMonitor:
         if self._older < _ORDER_PATIENCE:
             return Reason.STATE_OUT_OF_ORDER
         self.jumped, self.sound_in_row, self._older_stamp = True, 0, -np.inf
+        self._window.clear()
         return Reason.OK
 
     def fault(self, now: float) -> Reason:
@@ -87,6 +106,25 @@ class StateMonitor:
         if not 0.0 <= now - self._received <= self._timeout:  # also when the caller's clock went back
             return Reason.STATE_STALE
         return Reason.OK
+
+    def unrest(self, states: int, speed: float) -> Reason:
+        """Return why the arm does not count as at rest in one posture, or OK.
+
+        Its speed comes from positions alone: there are drivers that always report a velocity of zero. And one false
+        state among true ones must not become the posture that is commanded.
+
+        Args:
+            states: How many sound states in a row are needed, beside `SETTLING_TIME`.
+            speed: Fastest joint that counts as at rest, rad/s.
+        """
+        if not self._window or self.sound_in_row < states:
+            return Reason.UNSETTLED
+        span = self._window[-1][0] - self._window[0][0]
+        if not span >= 0.9 * SETTLING_TIME:
+            return Reason.UNSETTLED
+        positions = np.stack([row for _, row in self._window])
+        spread = positions.max(axis=0) - positions.min(axis=0)
+        return Reason.OK if (spread <= speed * span).all() else Reason.MOVING
 
     def take_jump(self) -> bool:
         """Say once whether the sensor's clock jumped since the last call."""

@@ -2,7 +2,7 @@
 
     supervisor = SafetySupervisor(contract, load_parameters())
     supervisor.receive_state(state, now)              # now: a steady clock, s
-    assert supervisor.arm(now) == "ok"                # one sound state is enough to arm, ten in a row to move
+    assert supervisor.arm(now) == "ok"                # when ten states in a row have shown the arm at rest
     supervisor.receive_chunk(chunk, start, now)       # start: observation.state.end_effector; two start the arm
     decision = supervisor.tick(now)                   # every supervisor.period s
     if decision.joint_positions is not None:          # None while disarmed
@@ -21,6 +21,7 @@ One thread calls all of it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,6 +30,7 @@ import pinocchio
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.chunk_gate import ChunkGate
+from vla_ros.safety.following import FollowMonitor
 from vla_ros.safety.gripper_filter import GripperFilter
 from vla_ros.safety.joint_motion import JointStep
 from vla_ros.safety.motion import Motion, TickOverrunError
@@ -37,7 +39,7 @@ from vla_ros.safety.plan_follower import PlanFollower
 from vla_ros.safety.policy_watch import Heartbeat, PolicyWatch
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.state_machine import StateMachine
-from vla_ros.safety.state_monitor import StateMonitor
+from vla_ros.safety.state_monitor import SETTLING_TIME, StateMonitor
 from vla_ros.safety.tick_watch import TickWatch
 from vla_ros.types import (
     ActionChunk,
@@ -49,6 +51,15 @@ from vla_ros.types import (
     SafetyDecision,
     SafetyState,
 )
+
+LOST_AFTER = 3
+"""Joint states in a row, far from their command, after which the arm is not commanded any more: one may be false."""
+
+FROZEN_SPAN = 4e-3
+"""Way of a joint within `follow_window`, rad, that changes what any encoder reads: 2.6 steps of one with 4,096."""
+
+FROZEN_WINDOWS = 2.0
+"""Positions that stay the same to the last bit for this multiple of `follow_window` while it moves are frozen."""
 
 TOOL_AXES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 """The first axes of `proposed` and `executed`: m, rad (fixed axes of the base frame), m; the joints follow, rad."""
@@ -102,6 +113,10 @@ class SafetySupervisor:
         self._gripper = GripperFilter(
             contract.gripper, self.period, parameters.gripper.deadband, parameters.gripper.reversal_time
         )
+        self._following = FollowMonitor(parameters.motion.follow_window)
+        self._last_command: tuple[FloatArray, float] | None = None  # (n,) rad, and when, s
+        self._astray = 0  # joint states in a row that are far from their command
+        self._judged_at = -np.inf  # receipt of the joint state that `_astray` counted last, s
         self._commanding = False
         self._gripped_at = np.inf  # measured opening when the gripper was last commanded, m
         self._braked_in_row = 0
@@ -121,6 +136,11 @@ class SafetySupervisor:
     def armed(self) -> bool:
         """True from a successful `arm` until disarmed or stopped by the emergency stop."""
         return self._machine.armed
+
+    @property
+    def settling_ticks(self) -> int:
+        """Joint states, one a tick, that must show the arm at rest before it can be armed."""
+        return max(self.parameters.timing.resume_states, math.ceil(SETTLING_TIME / self.period)) + 2
 
     @property
     def commanding(self) -> bool:
@@ -196,19 +216,29 @@ class SafetySupervisor:
             return self._machine.reason.label
         if self.armed:
             return Reason.OK.label
+        if self._commanding:  # the stop of the disarming is under way: the arm moves as it was commanded
+            return Reason.DISARMING.label
         fault, state = self._monitor.fault(now), self._monitor.state
         if fault is not Reason.OK or state is None:
             return fault.label
         joints, motion = self.contract.joints, self.parameters.motion
         if not (np.abs(state.joint_velocities) <= motion.arming_speed).all():
             return Reason.MOVING.label
+        unrest = self._monitor.unrest(self.parameters.timing.resume_states, motion.arming_speed)
+        if unrest is not Reason.OK:
+            return unrest.label
         # What the gripper's command will begin with has to be measured twice: one wrong measurement would make it jump.
         if self._monitor.gripper_step > self.parameters.gripper.deadband:
             return Reason.MOVING.label
         outside = np.maximum(joints.lower - state.joint_positions, state.joint_positions - joints.upper)
         if not (outside <= motion.recoverable_violation).all():
             return Reason.OUTSIDE_LIMITS.label
-        self._motion.seed(state.joint_positions)
+        posture = self._first_posture(state.joint_positions, now)
+        if posture is None:
+            return Reason.TRACKING.label
+        self._motion.seed(posture)
+        self._following.restart(posture, now)
+        self._astray = 0
         if abs(state.gripper_opening - self._gripped_at) > self.parameters.gripper.deadband:
             self._gripper.seed(state.gripper_opening)
         # Otherwise it stands as it did when it was last commanded. Fingers on an object never reach their command, and
@@ -217,6 +247,21 @@ class SafetySupervisor:
         self._machine.arm()
         self._commanding = True
         return Reason.OK.label
+
+    def _first_posture(self, measured: FloatArray, now: float) -> FloatArray | None:
+        """Return the posture (n,) that arming begins to command: where the controller's reference stands, or None.
+
+        That is the last command while the arm is measured within one tick of it, and the measured posture once the
+        controller's own time-out has taken that command's place. Before that, a command to another posture would be a
+        jump of the reference, whatever the arm does.
+        """
+        if self._last_command is None:
+            return measured
+        commanded, when = self._last_command
+        if (np.abs(measured - commanded) <= self.contract.joints.velocity * self.period).all():
+            return commanded
+        waited = now - when - 2.0 * self.period
+        return measured if waited > self.contract.controllers.command_timeout else None
 
     def disarm(self, now: float) -> None:
         """Bring the arm to rest, then command nothing any more."""
@@ -267,6 +312,7 @@ class SafetySupervisor:
             return None
         before, step = self._motion.joints.current.serial, self._motion.brake_instead(sent)
         self._ticks.serve(now)
+        self._last_command = step.positions, now
         self.counters.commands += step.serial != before
         self.counters.overruns += 1
         return step, self._gripper.opening
@@ -285,6 +331,7 @@ class SafetySupervisor:
         self.counters.ticks += 1
         self.counters.missed_ticks += self._ticks.count(now, self._motion.begin_tick())
         self._plan.advance(self._monitor.sensor_time(now))
+        self._following.record(self._motion.joints.current.positions, now)
         fault, detail = self._fault(now)
         if fault is not Reason.OK:
             self._hold(fault, detail)
@@ -292,6 +339,7 @@ class SafetySupervisor:
             self._machine.run(Reason.OK, "", slow=False)
             self._plan.begin(self._motion.placement, self._monitor.sensor_time(now))
         self._finish_disarming()  # before the brake: the place of rest has then been commanded
+        self._give_up_if_lost(detail)
         if not self._commanding:
             return self._decision(now, {}, 0.0)
         if self._ticks.served(now):
@@ -327,9 +375,9 @@ class SafetySupervisor:
         fault, detail = self._ticks.fault()
         if fault is not Reason.OK:
             return fault, detail
-        distance = self._tracking_error() if self._commanding else 0.0
-        if not distance <= self.parameters.motion.tracking_tolerance:
-            return Reason.TRACKING, f"({distance:.2f} rad)"
+        fault, detail = self._following_fault()
+        if fault is not Reason.OK:
+            return fault, detail
         if self._braked_in_row >= self.parameters.motion.corrections_hold:
             return Reason.TOO_MANY_CORRECTIONS, f"({self._braked_in_row})"
         return self._policy_fault(now) if self._machine.moving else (Reason.OK, "")
@@ -339,11 +387,33 @@ class SafetySupervisor:
         fault, detail = (Reason.OK, "") if self._policy is None else self._policy.fault(now)
         return (fault, detail) if fault is not Reason.OK else self._plan.fault(now)
 
-    def _tracking_error(self) -> float:
-        state = self._monitor.state
-        if state is None:
-            return np.inf
-        return float(np.max(np.abs(state.joint_positions - self._motion.joints.current.positions)))
+    def _following_fault(self) -> tuple[Reason, str]:
+        """Return whether the newest measurement does not follow the commands, and by how much; count those in a row."""
+        state, motion = self._monitor.state, self.parameters.motion
+        if not self._commanding or state is None:
+            self._astray = 0
+            return Reason.OK, ""
+        excess = self._following.excess(state.joint_positions)
+        worst = int(np.argmax(excess))
+        far = not excess[worst] <= motion.tracking_tolerance
+        if self._monitor.received != self._judged_at:
+            self._judged_at, self._astray = self._monitor.received, self._astray + 1 if far else 0
+        detail = f"({self.contract.joints.names[worst]}, {excess[worst]:.2f} rad)"
+        if far:
+            return Reason.TRACKING, detail
+        if not excess[worst] <= motion.follow_tolerance:
+            return Reason.NOT_FOLLOWING, detail
+        still = self._monitor.received - self._monitor.changed
+        if still > FROZEN_WINDOWS * motion.follow_window and self._following.span() > FROZEN_SPAN:
+            return Reason.NOT_FOLLOWING, f"(not one position has changed for {still:.2f} s)"
+        return Reason.OK, ""
+
+    def _give_up_if_lost(self, detail: str) -> None:
+        """Stop commanding a posture that the arm has left: let go of, it would be driven back at once."""
+        if self._astray >= LOST_AFTER and self._motion.joints.resting and self._machine.state is SafetyState.HOLD:
+            self._machine.lose(Reason.TRACKING, detail)
+            self._drop_plan()
+            self._commanding = False
 
     def _ready(self, now: float) -> bool:
         """Say whether enough valid inputs came in a row to end a hold."""
@@ -405,7 +475,7 @@ class SafetySupervisor:
                 machine.state, machine.reason.label, sentence, speed_scale=0.0, observation_age=age
             )  # fmt: skip
         step, placement = step or self._motion.joints.current, self._motion.placement
-        self._commanded = step
+        self._commanded, self._last_command = step, (step.positions, now)
         if self._monitor.state is not None:
             self._gripped_at = self._monitor.state.gripper_opening
         tool = np.asarray(placement.translation)

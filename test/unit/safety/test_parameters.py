@@ -85,7 +85,8 @@ MOST = {
                "resume_states": 1000, "resume_chunks": 100, "missed_ticks_slow": 100, "missed_ticks_hold": 100,
                "tick_budget": 0.01},
     "motion": {"tracking_gain": 100.0, "brake_share": 1.0, "slow_speed": 1.0, "workspace_tolerance": 0.01,
-               "joint_margin": 0.5, "tracking_tolerance": 0.5, "recoverable_violation": 0.3, "arming_speed": 0.2,
+               "joint_margin": 0.5, "follow_window": 0.5, "follow_tolerance": 0.2, "tracking_tolerance": 0.5,
+               "recoverable_violation": 0.3, "arming_speed": 0.2,
                "corrections_hold": 1000},
     "kinematics": {"damping": 0.5, "singular_damping": 1.0, "singular_value": 0.5, "posture_gain": 10.0,
                    "iterations": 1000},
@@ -110,7 +111,15 @@ def test_no_number_is_without_an_upper_bound(path):
 def test_the_bound_itself_is_allowed(path):
     """But for what another line bounds earlier, such as a slow age by the age that holds."""
     section, name = path
-    if name in ("enabled", "rate_hz", "policy_slow", "observation_slow_age", "missed_ticks_slow", "tick_budget"):
+    if name in (
+        "enabled",
+        "rate_hz",
+        "policy_slow",
+        "observation_slow_age",
+        "missed_ticks_slow",
+        "tick_budget",
+        "follow_tolerance",
+    ):
         return
     parse_parameters(changed(path, MOST[section][name]))
 

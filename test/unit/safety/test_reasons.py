@@ -18,5 +18,5 @@ def test_every_reason_is_one_sentence_that_fits_the_message():
 
 
 def test_an_explanation_is_cut_to_what_the_message_holds():
-    assert Reason.TRACKING.explain("(0.30 rad)").endswith("commanded ones. (0.30 rad)")
+    assert Reason.TRACKING.explain("(0.30 rad)").endswith("arming is needed. (0.30 rad)")
     assert len(Reason.TRACKING.explain("x" * 1000)) == 256

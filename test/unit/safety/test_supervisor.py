@@ -108,9 +108,11 @@ def test_disarming_in_motion_brings_the_arm_to_rest_first(rig, referee):
 def test_arming_again_takes_over_from_where_the_arm_is(rig):
     rig.start()
     rig.supervisor.disarm(rig.now)
-    rig.tick()
+    rig.ticks(2)  # the place of rest has been commanded
     rig.q = rig.q + 0.1  # moved by hand
-    rig.wait()
+    rig.wait(13)
+    assert rig.supervisor.arm(rig.now) == "tracking"  # until its controller has let go of the last command
+    rig.wait(round(rig.contract.controllers.command_timeout / rig.supervisor.period))
     assert rig.supervisor.arm(rig.now) == "ok"
     np.testing.assert_array_equal(rig.tick().joint_positions, rig.commands[-2] + 0.1)
 

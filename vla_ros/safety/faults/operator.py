@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from vla_ros.safety.faults.trial import DISARMED, ESTOP, HOLD, RUN, Fault, Trial
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.shadow import CHUNK_TICKS
@@ -76,17 +78,28 @@ def _layer_again(trial: Trial) -> None:
     """The layer dies in motion and is started again: disarmed, and armed from where the arm is measured, at rest."""
     shadow = trial.shadow
     shadow.restart_layer()
-    shadow.wait(shadow.parameters.timing.resume_states + 1)
+    shadow.wait(shadow.supervisor.settling_ticks)
     trial.require(shadow.supervisor.arm(shadow.now) == Reason.MOVING.label, "it is armed while the arm still moves")
     shadow.velocities = shadow.velocities * 0.0
     shadow.q = shadow.q + 0.02  # the controller has brought it to rest, somewhere else than commanded
     shadow.commands.clear()
     shadow.commands.append(shadow.q.copy())
-    shadow.wait(shadow.parameters.timing.resume_states + 1)
+    shadow.wait(shadow.supervisor.settling_ticks)
     trial.require(shadow.supervisor.arm(shadow.now) == Reason.OK.label, "it cannot be armed again")
     trial.tick()
     trial.require(bool((shadow.commands[-1] == shadow.commands[0]).all()), "it does not begin where the arm is")
     trial.follow(lambda _: shadow.way((0.0, 0.01, 0.0)), 3 * CHUNK_TICKS)
+
+
+def _armed_in_its_stop(trial: Trial) -> None:
+    """Disarmed in motion and armed again at once, measured at rest by a sensor that lags: the stop comes first."""
+    shadow, supervisor = trial.shadow, trial.shadow.supervisor
+    supervisor.disarm(shadow.now)
+    moving, shadow.velocities = shadow.velocities, np.zeros_like(shadow.q)
+    shadow.wait(supervisor.settling_ticks)
+    shadow.velocities = moving
+    trial.require(trial.answer(supervisor.arm(shadow.now)) == Reason.DISARMING.label, "it is armed in mid-stop")
+    trial.tick(REST)
 
 
 def table() -> list[Fault]:
@@ -103,5 +116,7 @@ def table() -> list[Fault]:
         Fault("chunks after the reset", _reset, frozenset({DISARMED}), frozenset({Reason.DISARMED})),
         Fault("reset, armed again, fresh chunks", _arm_again, frozenset({RUN}), frozenset({Reason.OK})),
         Fault("the layer dies and is started again", _layer_again, frozenset({RUN}), frozenset({Reason.OK})),
+        Fault("disarmed and armed at once, in motion", _armed_in_its_stop, frozenset({DISARMED, HOLD}),
+              frozenset({Reason.DISARMING})),
         Fault("disarmed in motion", _disarm, frozenset({DISARMED}), frozenset({Reason.DISARMING})),
-    ]
+    ]  # fmt: skip

@@ -48,7 +48,7 @@ def _one_observation(trial: Trial) -> None:
 def _disarmed(trial: Trial) -> None:
     """Chunks without an armed robot lead to nothing."""
     shadow = trial.shadow
-    shadow.wait(shadow.parameters.timing.resume_states + 1)
+    shadow.wait(shadow.supervisor.settling_ticks)
     trial.follow(lambda _: shadow.way((0.0, 0.02, 0.0)), 2 * CHUNK_TICKS)
     trial.require(all(d.joint_positions is None for d in trial.decisions), "something was commanded while disarmed")
 

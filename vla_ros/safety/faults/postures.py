@@ -50,7 +50,7 @@ def _way_back(trial: Trial) -> None:
 
 def _refused_arming(trial: Trial) -> None:
     shadow = trial.shadow
-    shadow.wait(shadow.parameters.timing.resume_states + 1)
+    shadow.wait(shadow.supervisor.settling_ticks)
     trial.answer(shadow.supervisor.arm(shadow.now))
     trial.tick()
 
@@ -58,6 +58,42 @@ def _refused_arming(trial: Trial) -> None:
 def _pushed(trial: Trial) -> None:
     trial.shadow.velocities = np.full_like(trial.shadow.q, 0.1)
     _refused_arming(trial)
+
+
+def _creeping(trial: Trial) -> None:
+    """The arm moves, and its driver always reports a velocity of zero."""
+    shadow = trial.shadow
+    way = 4.0 * shadow.parameters.motion.arming_speed * shadow.period
+    for _ in range(shadow.supervisor.settling_ticks):
+        shadow.q = shadow.q + way
+        shadow.wait(1)
+    trial.answer(shadow.supervisor.arm(shadow.now))
+    trial.tick()
+
+
+def _false(last: int) -> Callable[[Trial], None]:
+    """One joint state is false when the arm is armed: the newest, or one `last` states before it."""
+
+    def play(trial: Trial) -> None:
+        shadow = trial.shadow
+        shadow.wait(shadow.supervisor.settling_ticks)
+        shadow.pass_time()
+        shadow.sense(shadow.state(positions=shadow.q + 0.4))
+        shadow.wait(last)
+        trial.answer(shadow.supervisor.arm(shadow.now))
+        trial.tick()
+
+    return play
+
+
+def _two_publishers(trial: Trial) -> None:
+    """Another arm's states come between this one's."""
+    shadow = trial.shadow
+    for _ in range(shadow.supervisor.settling_ticks):
+        shadow.wait(1)
+        shadow.sense(shadow.state(positions=shadow.q + 0.1, stamp=shadow.stamp + 1e-4))
+        trial.answer(shadow.supervisor.arm(shadow.now))
+    trial.tick()
 
 
 def table() -> list[Fault]:
@@ -68,5 +104,11 @@ def table() -> list[Fault]:
               moving=False, posture=_beyond(0.04), **UNBOUNDED),
         Fault("a joint starts far outside of its limits", _refused_arming, disarmed,
               frozenset({Reason.OUTSIDE_LIMITS}), moving=False, posture=_beyond(0.2), **UNBOUNDED),
+        Fault("the driver reports no velocity, and the arm moves", _creeping, disarmed, frozenset({Reason.MOVING}),
+              moving=False),
+        Fault("the joint state at arming is false", _false(0), disarmed, frozenset({Reason.MOVING}), moving=False),
+        Fault("a joint state before arming was false", _false(5), disarmed, frozenset({Reason.MOVING}), moving=False),
+        Fault("joint states of two arms at arming", _two_publishers, disarmed, frozenset({Reason.MOVING}),
+              moving=False),
         Fault("the arm is pushed while it is armed", _pushed, disarmed, frozenset({Reason.MOVING}), moving=False),
     ]  # fmt: skip

@@ -10,6 +10,7 @@ from vla_ros.safety.faults import (
     clocks,
     configuration,
     demands,
+    following,
     instructions,
     operator,
     places,
@@ -24,7 +25,8 @@ from vla_ros.safety.faults.trial import Fault, FaultRow
 from vla_ros.safety.parameters import SafetyParameters
 
 PARTS = (
-    chunks, stamps, instructions, policies, states, clocks, places, demands, postures, solver, operator, configuration,
+    chunks, stamps, instructions, policies, states, following, clocks, places, demands, postures, solver, operator,
+    configuration,
 )  # fmt: skip
 
 

@@ -1,0 +1,124 @@
+"""Faults of an arm that does not do as it is commanded, and of sensors that only seem to measure it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vla_ros.safety.faults.trial import DISARMED, HOLD, Fault, Play, Trial, holds
+from vla_ros.safety.reasons import Reason
+from vla_ros.safety.shadow import CHUNK_TICKS, STEP
+from vla_ros.types import FloatArray
+
+PATIENCE = 3.0
+"""Time in which a sensor that lies must have been noticed, s."""
+
+LATE = 3.0
+"""Joint states are so much later than the window allows that the arm has gone this multiple of the tolerance."""
+
+GUIDED = 0.8
+"""How far the arm is guided by hand, rad."""
+
+SLOW_STEP = 0.002
+"""Way of the tool in one row of a slow plan, m: 0.02 m/s at rows 0.1 s apart."""
+
+Measure = Callable[[Trial], dict[str, object]]
+
+
+def _lying(measure: Callable[[Trial], Measure], step: float = STEP) -> Play:
+    """The arm follows, the policy goes on, and from now on the joint states say what `measure` makes of it."""
+
+    def play(trial: Trial) -> None:
+        shadow = trial.shadow
+        says = measure(trial)
+        row = step if step == STEP else step / shadow.gait
+        turn = max(round(4.0 / shadow.gait), 1)
+        for i in range(round(PATIENCE / shadow.period)):
+            shadow.pass_time()
+            shadow.sense(shadow.state(**says(trial)))  # type: ignore[arg-type]
+            if i % CHUNK_TICKS == 0:
+                # There and back along one line, so that the way does not end before the fault has been noticed.
+                back = -1.0 if i // (turn * CHUNK_TICKS) % 2 else 1.0
+                trial.answer(shadow.ask(shadow.way((0.0, back * row, 0.0))))
+            shadow.now -= shadow.period  # `tick` counts it again
+            shadow.stamp -= shadow.period
+            trial.tick(sense=False)
+            if shadow.supervisor.state is HOLD:
+                return
+
+    return play
+
+
+def _frozen(trial: Trial) -> Measure:
+    q = trial.shadow.q.copy()
+    return lambda _: {"positions": q}
+
+
+def _late(trial: Trial) -> Measure:
+    past: list[FloatArray] = []
+    shadow, motion = trial.shadow, trial.shadow.parameters.motion
+    delay = motion.follow_window + LATE * motion.follow_tolerance / float(np.abs(shadow.velocities).max())
+    late = round(delay / shadow.period)
+
+    def measure(now: Trial) -> dict[str, object]:
+        past.append(now.shadow.q.copy())
+        return {"positions": past[max(len(past) - 1 - late, 0)]}
+
+    return measure
+
+
+def _offset(trial: Trial) -> Measure:
+    """The zero of one joint is lost: it measures more by what is over the tolerance, and moves with the arm."""
+    motion = trial.shadow.parameters.motion
+    offset = np.zeros_like(trial.shadow.q)
+    offset[1] = 0.5 * (motion.follow_tolerance + motion.tracking_tolerance)
+    return lambda now: {"positions": now.shadow.q + offset}
+
+
+def _swapped(trial: Trial) -> Measure:
+    """The two neighboring joints that stand furthest apart are taken for each other."""
+    first = int(np.argmax(np.abs(np.diff(trial.shadow.q))))
+    order = np.arange(len(trial.shadow.q))
+    order[[first, first + 1]] = first + 1, first
+    return lambda now: {"positions": now.shadow.q[order]}
+
+
+def _guided(trial: Trial) -> None:
+    """Held, the arm is guided away by hand and let go of: nothing may drive it back, and nothing goes on by itself."""
+    shadow, supervisor = trial.shadow, trial.shadow.supervisor
+    trial.tick(round(shadow.parameters.timing.chunk_timeout / shadow.period) + 40)  # the policy says nothing more
+    away = shadow.q.copy()
+    middle = 0.5 * (shadow.contract.joints.lower[1] + shadow.contract.joints.upper[1])
+    away[1] += GUIDED if away[1] < middle else -GUIDED
+    for share in np.linspace(0.0, 1.0, 100):
+        shadow.pass_time()
+        shadow.sense(shadow.state(positions=shadow.q + share * (away - shadow.q), velocities=np.zeros_like(away)))
+        decision = supervisor.tick(shadow.now)
+        trial.decisions.append(decision)
+    trial.require(supervisor.state is DISARMED, "it goes on commanding a posture that the arm has left")
+    shadow.q, shadow.velocities = away, np.zeros_like(away)
+    shadow.commands.clear()
+    shadow.commands.append(away.copy())
+    trial.follow(lambda _: shadow.way((0.0, STEP, 0.0)), 6 * CHUNK_TICKS)
+    trial.require(len(shadow.commands) == 1, "it goes on by itself")
+    trial.require(supervisor.arm(shadow.now) is not None and supervisor.armed, "it cannot be armed where it is now")
+    trial.tick()
+    trial.require(bool((shadow.commands[-1] == away).all()), "arming begins with another posture than the measured one")
+    supervisor.disarm(shadow.now)
+    trial.tick(2)
+
+
+def table() -> list[Fault]:
+    """Return the faults of this module."""
+    lost = frozenset({Reason.TRACKING})
+    either = frozenset({Reason.TRACKING, Reason.NOT_FOLLOWING})
+    stop = frozenset({HOLD, DISARMED})
+    return [
+        holds("positions freeze with fresh stamps", Reason.NOT_FOLLOWING, _lying(_frozen)),
+        holds("positions freeze with fresh stamps in slow motion", Reason.NOT_FOLLOWING, _lying(_frozen, SLOW_STEP)),
+        holds("joint states come too late", Reason.NOT_FOLLOWING, _lying(_late)),
+        holds("a joint has lost its zero", Reason.NOT_FOLLOWING, _lying(_offset)),
+        Fault("two joints are swapped", _lying(_swapped), stop, either),
+        Fault("the held arm is guided away by hand", _guided, frozenset({DISARMED}), lost),
+    ]
