@@ -38,7 +38,12 @@ class Node:
     def __init__(self, ticker) -> None:
         self._ticker, self.active, self._auto_arm = ticker, True, True
         self._control = SimpleNamespace(
-            state=SafetyState.RUN, counters=Counters(), durations=[1e-3], sentence="well", arm=lambda now: ""
+            state=SafetyState.RUN,
+            counters=Counters(),
+            durations=[1e-3],
+            sentence="well",
+            arm=lambda now: "",
+            estop=SimpleNamespace(missing=lambda now: ""),
         )
         self._selftest = SimpleNamespace(complaint=lambda: "", sentence=lambda: "passed")
         self._watch = SimpleNamespace(complaint=lambda: "", unheard=lambda: "")

@@ -15,18 +15,18 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool
+from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.msg import ActionChunk as ChunkMessage
 from vla_ros.msg import Instruction as InstructionMessage
-from vla_ros.msg import PolicyStatus, SafetyStatus
+from vla_ros.msg import InstructionRequest, PolicyStatus, SafetyStatus
 from vla_ros.nodes.conversions import chunk_to_message, instruction_to_message, seconds_to_stamp, stamp_to_seconds
 from vla_ros.nodes.graph import Graph, Value, load_graph
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.runner import GraphRunner, RosLink
-from vla_ros.nodes.transitions import ACTIVATE, DEACTIVATE, GraphError, LifecycleClient
+from vla_ros.nodes.transitions import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, GraphError, LifecycleClient
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.reasons import Reason
@@ -360,15 +360,182 @@ def test_the_emergency_stop_latches_until_a_reset(cell: Cell, button: Button) ->
     assert cell.arm().success
 
 
-def test_a_lost_button_is_a_pressed_one(cell: Cell, button: Button) -> None:
+@pytest.mark.parametrize("kind", [String, InstructionRequest])
+def test_a_stop_is_heard_without_an_instruction_node(cell: Cell, kind: type) -> None:
+    """In a flood, too, and only a new task ends it."""
+    topic = "/vla/instruction" if kind is String else "/vla/instruction_request"
+    sentences = cell._publisher(kind, topic, qos("instruction"))
+    cell.wait_until_heard(sentences)
+    cell.run()
+    field = "data" if kind is String else "text"
+    sentences.publish(kind(**{field: "please, could you kindly stop moving"}))
+    for i in range(300):
+        sentences.publish(kind(**{field: f"pick up the cube number {i}"}))
+    cell.wait_for_state("HOLD", "instruction_stop")
+    seen = cell.statuses[-1].tick
+    cell.policy_until(lambda: cell.statuses[-1].tick > seen + 50)
+    assert cell.statuses[-1].reason == "instruction_stop"
+    task = Instruction("pick up the red cube", 0, InstructionKind.TASK, time.monotonic())
+    cell.instructions.publish(instruction_to_message(task))
+    cell.policy_until(lambda: cell.statuses[-1].state_name == "RUN")
+
+
+def test_a_message_that_is_too_large_is_not_read(cell: Cell) -> None:
+    cell.run()
+    names = [f"{i:040d}" for i in range(1000)]
+    cell.states.publish(JointState(name=names, position=[0.0] * 1000, velocity=[0.0] * 1000))
+    cell.wait_for_state("HOLD", "message_oversize")
+
+
+def reset_until_done(cell: Cell) -> Trigger.Response:
+    """Reset; the stop may be under way, or the middleware may not have noticed yet that a publisher has gone."""
+    end = time.monotonic() + DEADLINE
+    while not (answer := cell.reset()).success:
+        assert time.monotonic() < end, answer
+        time.sleep(0.05)
+    return answer
+
+
+def test_a_lost_button_is_pressed_until_a_reset(cell: Cell, button: Button) -> None:
     cell.wait_until_heard(button.publisher)
     cell.run()
     button.unplug()
     cell.wait_for_state("ESTOP")
-    assert not cell.reset().success
+    assert not cell.arm().success
+    reset_until_done(cell)
     button.plug_in()
+    cell.wait_until_heard(button.publisher)
+
+
+def test_a_best_effort_button_that_joins_in_motion_is_heard(runner: GraphRunner, cell: Cell) -> None:
+    cell.run()
+    link = RosLink("careless_button", runner.domain)
+    try:
+        careless = link.node.create_publisher(
+            Bool, "/vla/estop", QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        )
+        cell.wait_until_heard(careless)
+        end = time.monotonic() + DEADLINE
+        while cell.statuses[-1].reason != "estop_pressed":
+            assert time.monotonic() < end
+            careless.publish(Bool(data=True))
+            time.sleep(0.02)
+    finally:
+        link.close()
+    reset_until_done(cell)  # it said true and has gone: what a one-shot publisher pressed can be reset
+
+
+def test_a_false_of_another_publisher_releases_nothing(cell: Cell, button: Button) -> None:
+    cell.wait_until_heard(button.publisher)
+    cell.run()
+    other = cell.node.create_publisher(Bool, "/vla/estop", qos("estop"))
+    try:
+        cell.wait_until_heard(other)
+        button.press()
+        cell.wait_for_state("ESTOP", "estop_pressed")
+        for _ in range(20):
+            other.publish(Bool(data=False))
+        seen = cell.statuses[-1].tick
+        cell.wait_for(lambda: cell.statuses[-1].tick > seen + 20)
+        assert cell.statuses[-1].reason == "estop_pressed"
+        button.press(False)
+        cell.wait_for_state("ESTOP", "estop_latched")
+    finally:
+        cell.node.destroy_publisher(other)
+    cell.wait_for_state("ESTOP", "estop_pressed")  # it has gone
+    reset_until_done(cell)
+
+
+def test_a_latched_stop_survives_every_transition(runner: GraphRunner, cell: Cell, button: Button) -> None:
+    cell.wait_until_heard(button.publisher)
+    cell.run()
+    button.press()
+    cell.wait_for_state("ESTOP", "estop_pressed")
+    lifecycle = LifecycleClient(runner.node)
+    lifecycle.change("safety_node", DEACTIVATE, DEADLINE)
+    last = cell.statuses[-1].tick
+    for transition in (CLEANUP, CONFIGURE, ACTIVATE):
+        lifecycle.change("safety_node", transition, DEADLINE)
+    cell.wait_for(lambda: cell.statuses[-1].tick < last)  # of the node that was configured again
+    assert cell.statuses[-1].state_name == "ESTOP"
+    assert not cell.arm().success
+    assert not cell.reset().success
+    button.press(False)
     cell.wait_for_state("ESTOP", "estop_latched")
-    assert cell.reset().success
+    reset_until_done(cell)
+
+
+def test_an_emergency_stop_of_another_type_is_pressed(runner: GraphRunner, cell: Cell) -> None:
+    cell.run()
+    link = RosLink("wrong_button", runner.domain)
+    try:
+        link.node.create_publisher(String, "/vla/estop", qos("estop"))
+        cell.wait_for_state("ESTOP", "estop_pressed")
+    finally:
+        link.close()
+    reset_until_done(cell)
+
+
+def test_joint_states_of_another_machine_are_ignored(runner: GraphRunner, cell: Cell) -> None:
+    cell.run()
+    link = RosLink("wheels", runner.domain)
+    try:
+        wheels = link.node.create_publisher(JointState, TOPICS.joint_states_topic, qos("joint_states_out"))
+        cell.wait_until_heard(wheels)
+        mark, first = len(cell.statuses), cell.statuses[-1].tick
+
+        def over() -> bool:
+            wheels.publish(JointState(name=["wheel"], position=[0.0], velocity=[0.0]))
+            return cell.statuses[-1].tick > first + 50
+
+        cell.policy_until(over)
+        assert {status.reason for status in cell.statuses[mark:]} & {"state_width", "foreign_publisher"} == set()
+    finally:
+        link.close()
+
+
+def test_a_second_publisher_of_joint_states_holds_and_is_named(runner: GraphRunner, cell: Cell) -> None:
+    cell.run()
+    link = RosLink("second_driver", runner.domain)
+    try:
+        second = link.node.create_publisher(JointState, TOPICS.joint_states_topic, qos("joint_states_out"))
+        cell.wait_until_heard(second)
+        names = [*ARM, *FINGERS]
+        end = time.monotonic() + DEADLINE
+        while "/second_driver" not in cell.statuses[-1].sentence:
+            assert time.monotonic() < end, cell.statuses[-1].sentence
+            second.publish(JointState(name=names, position=[0.0] * len(names), velocity=[0.0] * len(names)))
+            time.sleep(0.02)
+        assert (cell.statuses[-1].state_name, cell.statuses[-1].reason) == ("HOLD", "foreign_publisher")
+    finally:
+        link.close()
+
+
+def test_a_second_commander_in_motion_holds(runner: GraphRunner, cell: Cell) -> None:
+    cell.run()
+    link = RosLink("safety_node", runner.domain)  # of the very same name
+    try:
+        link.node.create_publisher(JointTrajectory, TOPICS.arm_topic, qos("arm_command"))
+        cell.wait_for_state("HOLD", "foreign_publisher")
+    finally:
+        link.close()
+
+
+def test_a_second_policy_of_the_same_name_holds(runner: GraphRunner, cell: Cell) -> None:
+    cell.run()
+    link = RosLink(cell.node.get_name(), runner.domain)
+    try:
+        foreign = link.node.create_publisher(ChunkMessage, "/vla/action_chunk", qos("action_chunk"))
+        cell.wait_until_heard(foreign)
+
+        def refused() -> bool:
+            foreign.publish(cell.chunk())
+            return cell.statuses[-1].reason == "foreign_publisher"
+
+        cell.policy_until(refused)
+        assert cell.statuses[-1].state_name == "HOLD"
+    finally:
+        link.close()
 
 
 def test_a_second_sender_of_chunks_is_refused_and_named(runner: GraphRunner, cell: Cell) -> None:
@@ -427,14 +594,14 @@ def test_a_controller_that_is_not_there_is_named_and_forbids_to_arm(runner: Grap
 def test_a_quality_of_service_that_is_not_received_forbids_to_arm(runner: GraphRunner, cell: Cell) -> None:
     cell.wait_until_heard(cell.states)
     careless = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-    button = cell._publisher(Bool, "/vla/estop", careless)
+    task = cell._publisher(InstructionMessage, "/vla/task", careless)
     end = time.monotonic() + DEADLINE
     while "quality of service" not in (answer := cell.arm()).message:
         assert time.monotonic() < end
         cell.arm(False)
     assert not answer.success
-    assert "/vla/estop" in answer.message
-    del button
+    assert "/vla/task" in answer.message
+    del task
 
 
 def test_a_node_that_was_frozen_counts_what_it_missed_and_makes_no_jump(runner: GraphRunner, cell: Cell) -> None:

@@ -18,6 +18,7 @@ from vla_ros.nodes.safety_control import SafetyControl
 from vla_ros.nodes.safety_thread import ControlThread
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.differential_ik import DifferentialIK
+from vla_ros.safety.estop import EstopSignal
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.types import ActionChunk, SafetyState
 
@@ -35,8 +36,8 @@ class Bench:
         self.change = threading.Condition()
         self.control = SafetyControl(
             CONTRACT, PARAMETERS, publish_arm=self._on_arm, publish_gripper=lambda message: None,
-            publish_status=self.statuses.append, take_button=list, take_heartbeats=self._heartbeats, clock=Clock(),
-            estop_timeout=0.0, lockstep=False,
+            publish_status=self.statuses.append, estop=EstopSignal(), take_heartbeats=self._heartbeats, clock=Clock(),
+            lockstep=False,
         )  # fmt: skip
         self.thread = ControlThread(self.control, PARAMETERS.timing.tick_budget, lockstep=False)
         self.q, self.sequence = list(CONTRACT.joints.home), 0
@@ -146,7 +147,9 @@ def test_who_gives_up_on_an_arming_under_way_finds_the_robot_disarmed(quick, mon
         return answer
 
     with Bench() as bench:
-        bench.wait_for_states()
+        bench.arm()  # the arm has been seen at rest
+        assert bench.thread.disarm()
+        settle(bench)
         monkeypatch.setattr(SafetyControl, "arm", slow)
         assert bench.thread.ask(lambda: bench.control.arm(bench.thread.now()), "no answer") == "no answer"
         assert bench.control.state is SafetyState.HOLD  # armed, although the answer was no

@@ -14,6 +14,7 @@ from vla_ros.actions.specification import ActionSpecification
 from vla_ros.data.errors import DataError
 from vla_ros.data.reader import EpisodeReader
 from vla_ros.data.renaming import RenamedReader
+from vla_ros.yaml_files import parse_yaml
 
 FORMATS: Mapping[str, str] = {
     "lerobot": "vla_ros.data.lerobot.reader:LeRobotReader",
@@ -74,7 +75,7 @@ def read_table(path: Path) -> list[Line]:
         DataError: when it cannot be read, or a line lacks something.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     return table_lines(content, str(path))

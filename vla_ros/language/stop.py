@@ -14,7 +14,10 @@ from vla_ros.language.tokenizer import split_words
 SCANNED = 4096
 """How much of a text is looked at, characters: far more than an instruction may have, and bounded."""
 
-_STOP_WORD = re.compile(r"(?:s+t+o+p+)+|h+a+l+t+|fre+ze+|cancel|abort|quit|pause|e-?stop|emergency|whoa")
+_STOP_WORD = re.compile(
+    r"(?:s+t+o+p+)+|h+a+l+t+|fre+ze+|cancel|abort|quit|pause|e-?stop|emergency|whoa"
+    r"|alto|arr[eê]te[rz]?|fermati|basta|стоп|停(?:止|下)?|止まれ"
+)
 """One word that orders a stop where a clause begins; fear and haste repeat letters and words."""
 
 _STOP_PHRASES = (
@@ -26,6 +29,8 @@ _STOP_PHRASES = (
     ("stand", "still"),
     ("stay", "still"),
     ("keep", "still"),
+    ("mind", "stopping"),
+    ("mind", "not", "moving"),
 )
 """Words that order a stop only together."""
 
@@ -36,18 +41,33 @@ _LEADING = frozenset({
     "all", "everything", "full", "please", "now", "no", "ok", "okay", "hey", "oh", "god", "ah", "robot", "arm", "you",
     "just", "immediately",
     "quick", "quickly", "must", "should", "can", "could", "would", "will", "i", "said", "want", "need", "to", "make",
-    "it", "pls", "plz",
+    "it", "pls", "plz", "kindly", "politely", "simply", "maybe", "perhaps", "actually", "really", "quite", "may",
+    "might", "shall", "ought", "have", "got", "gotta", "better", "had", "would've", "like", "love", "prefer", "wish",
+    "i'd", "i'll", "i'm", "id", "you'd", "you'll", "we", "we'd", "us", "let", "let's", "lets", "me", "ask", "asking",
+    "beg", "begging", "tell", "telling", "am", "be", "so", "if", "everybody", "everyone", "somebody", "someone", "sir",
+    "hello", "excuse", "sorry", "well", "hurry", "right", "straight", "away", "try", "go", "ahead", "for", "heaven's",
+    "god's", "goodness'", "sake",
 })  # fmt: skip
 """Words that may precede the order without changing it."""
 
 _MACHINE = frozenset({"robot", "arm", "gripper"})
 """What "the" may belong to before the order: "the arm must stop"."""
 
-_HINT = re.compile(r"s+t+o+p|h+a+l+t|fre+ze|cancel|abort|quit|pause|emergency|whoa|move|still|wait|enough|hold")
+_HINT = re.compile(
+    r"s+t+o+p|h+a+l+t|fre+ze|cancel|abort|quit|pause|emergency|whoa|mov|still|wait|enough|hold|alto|arrete|fermati|basta"
+)
 """A text without any of these orders no stop; a test holds it to the words above."""
 
 _CLAUSE_ENDS = re.compile(r"[.,;:!?\n\r()\"…]+|\s[-–—]+\s|—")
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "ʼ": "'"})
+
+
+_RAW_HINT = re.compile(_HINT.pattern.encode(), re.IGNORECASE)
+
+
+def may_be_stop(raw: bytes) -> bool:
+    """Say whether UTF-8 text somewhere in `raw` may order a stop: cheap, and never wrong when it says no."""
+    return not raw.isascii() or _RAW_HINT.search(raw) is not None
 
 
 def is_stop(text: str) -> bool:

@@ -11,6 +11,7 @@ from vla_ros.errors import ContractError
 from vla_ros.models.build import model_class, sized_config
 from vla_ros.models.configuration import ReadingConfig
 from vla_ros.models.published import name_sources
+from vla_ros.yaml_files import parse_yaml
 
 SIZE_LINE = "size"
 """The one option that is no line of a configuration: "tiny", "base" (the default) or "full"."""
@@ -51,7 +52,7 @@ def read_options(lines: Sequence[str]) -> dict[str, Any]:
         if not equals or not name.strip():
             raise ContractError(f"'{line}' is no option of a network, expected name=value")
         try:
-            options[name.strip()] = yaml.safe_load(value)
+            options[name.strip()] = parse_yaml(value)
         except yaml.YAMLError as error:
             raise ContractError(f"option '{name}': {value!r} is no value: {error}") from error
     return options

@@ -14,6 +14,7 @@ import yaml
 
 from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
+from vla_ros.yaml_files import parse_yaml
 
 GRAPH_FILE = "config/graph.yaml"
 
@@ -134,7 +135,7 @@ def load_graph(path: str | Path = GRAPH_FILE) -> Graph:
         ContractError: when the file is absent, not YAML, or a node has missing or unknown lines.
     """
     try:
-        content = yaml.safe_load(share_file(path).read_text(encoding="utf-8"))
+        content = parse_yaml(share_file(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, yaml.YAMLError) as error:
         raise ContractError(f"no graph description: {error}") from error
     if not isinstance(content, Mapping) or set(content) != {"arguments", "nodes"}:

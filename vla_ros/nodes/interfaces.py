@@ -16,6 +16,7 @@ TOPICS = (
     "/vla/estop",
     "/vla/instruction",
     "/vla/instruction_rejected",
+    "/vla/instruction_request",
     "/vla/observation",
     "/vla/policy_status",
     "/vla/safety_status",

@@ -16,6 +16,7 @@ import yaml
 from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import RobotContract
+from vla_ros.yaml_files import parse_yaml
 
 CONTROLLERS_FILE = "config/controllers.yaml"
 BRIDGE_FILES = {
@@ -70,7 +71,7 @@ def controller_parameters(contract: RobotContract, *, use_sim_time: bool, namesp
 
     Each is named in full: ros2_control looks for no shorter name once there is a namespace.
     """
-    template = yaml.safe_load(share_file(CONTROLLERS_FILE).read_text(encoding="utf-8"))
+    template = parse_yaml(share_file(CONTROLLERS_FILE).read_text(encoding="utf-8"))
     values = {
         "arm_joints": list(contract.joints.names),
         "gripper_joints": list(contract.gripper.names),
@@ -84,7 +85,7 @@ def bridge_rules(kinds: Sequence[str]) -> list[dict[str, Any]]:
     """Return the rules of ros_gz_bridge of some `BRIDGE_FILES`."""
     rules: list[dict[str, Any]] = []
     for kind in kinds:
-        rules += yaml.safe_load(share_file(BRIDGE_FILES[kind]).read_text(encoding="utf-8"))
+        rules += parse_yaml(share_file(BRIDGE_FILES[kind]).read_text(encoding="utf-8"))
     return rules
 
 

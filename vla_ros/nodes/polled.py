@@ -1,12 +1,94 @@
-"""A subscription that a thread of its own asks: what arrives waits in the middleware, no executor lies on the way."""
+"""A subscription that a thread of its own polls: what arrives waits in the middleware, no executor lies on the way.
+
+Each message comes with the GID of its publisher, which rclpy does not pass on: it is taken through librcl itself. So
+publishers of one topic can be told apart whatever they call themselves, and a message that is too large is dropped
+before anything parses it.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.serialization import deserialize_message
+
+LARGEST_MESSAGE = 1 << 20
+"""Longest message that is parsed, bytes, where the caller sets no other limit."""
+
+_NANOSECONDS = 1e-9
+_GID_SIZE = 16  # RMW_GID_STORAGE_SIZE of rmw/types.h
+_RET_OK = 0
+
+
+class _Allocator(ctypes.Structure):
+    """rcutils_allocator_t."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ("allocate", "deallocate", "reallocate", "zero_allocate", "state")]
+
+
+class _Bytes(ctypes.Structure):
+    """rcutils_uint8_array_t, which is rcl_serialized_message_t."""
+
+    _fields_ = [
+        ("buffer", ctypes.c_void_p),
+        ("length", ctypes.c_size_t),
+        ("capacity", ctypes.c_size_t),
+        ("allocator", _Allocator),
+    ]
+
+
+class _Gid(ctypes.Structure):
+    """rmw_gid_t."""
+
+    _fields_ = [("implementation", ctypes.c_char_p), ("data", ctypes.c_uint8 * _GID_SIZE)]
+
+
+class _Info(ctypes.Structure):
+    """rmw_message_info_t of Jazzy and Kilted."""
+
+    _fields_ = [
+        ("source_timestamp", ctypes.c_int64),
+        ("received_timestamp", ctypes.c_int64),
+        ("publication_sequence", ctypes.c_uint64),
+        ("reception_sequence", ctypes.c_uint64),
+        ("gid", _Gid),
+        ("from_intra_process", ctypes.c_bool),
+    ]
+
+
+@functools.cache
+def _libraries() -> tuple[Any, Any]:
+    """Return librcl and librcutils, which rclpy has loaded already."""
+    rcl, rcutils = ctypes.CDLL("librcl.so"), ctypes.CDLL("librcutils.so")
+    rcutils.rcutils_get_default_allocator.restype = _Allocator
+    rcutils.rcutils_uint8_array_init.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+    rcutils.rcutils_uint8_array_fini.argtypes = [ctypes.c_void_p]
+    rcl.rcl_take_serialized_message.argtypes = [ctypes.c_void_p] * 4
+    return rcl, rcutils
+
+
+@dataclass(frozen=True)
+class Received:
+    """A message with its origin.
+
+    Attributes:
+        message: As it was deserialized.
+        gid: Of its publisher, as `TopicEndpointInfo.endpoint_gid` has it.
+        sequence: Number that its publisher gave it; rises with each message of one publisher.
+        received: When it arrived, s, steady clock.
+    """
+
+    message: Any
+    gid: bytes
+    sequence: int
+    received: float
 
 
 class _NoExecutor(CallbackGroup):
@@ -27,24 +109,89 @@ class _NoExecutor(CallbackGroup):
 
 
 class PolledSubscription:
-    """The messages of one topic; for one thread at a time. The queue is as deep as the profile says, and no deeper."""
+    """The messages of one topic; for one thread at a time. Its queues are as deep as the profiles say."""
 
-    def __init__(self, node: Node, kind: type, topic: str, profile: QoSProfile) -> None:
-        """Subscribe on `node`."""
-        self._node, self._kind, self._most = node, kind, profile.depth
-        self._subscription = node.create_subscription(
-            kind, topic, lambda _: None, profile, callback_group=_NoExecutor()
-        )  # fmt: skip
+    def __init__(
+        self,
+        node: Node,
+        kind: type,
+        topic: str,
+        profiles: QoSProfile | Sequence[QoSProfile],
+        largest: int = LARGEST_MESSAGE,
+        wanted: Callable[[bytes], bool] = lambda raw: True,
+    ) -> None:
+        """Subscribe on `node`.
 
-    def take(self) -> list[Any]:
-        """Return what has come since the last call, oldest first; never waits."""
-        messages: list[Any] = []
-        handle = self._subscription.handle
-        with handle:
-            while len(messages) < self._most and (taken := handle.take_message(self._kind, False)) is not None:
-                messages.append(taken[0])
+        Args:
+            node: Nobody needs to spin it.
+            kind: Type of the messages.
+            topic: Its name.
+            profiles: One subscription each. A reliable and a best-effort one together hear every publisher, and what
+                is sent reliably still arrives; a message that comes through both is returned once.
+            largest: Longest message that is parsed, bytes; longer ones are counted in `oversize` and dropped.
+            wanted: Says of a serialized message whether it is worth parsing; what is not is dropped.
+        """
+        self._node, self._kind, self._largest = node, kind, largest
+        self._wanted = wanted
+        self.oversize = self.lost = 0
+        self._profiles = [profiles] if isinstance(profiles, QoSProfile) else list(profiles)
+        self._subscriptions = [
+            node.create_subscription(kind, topic, lambda _: None, profile, callback_group=_NoExecutor())
+            for profile in self._profiles
+        ]
+        self._newest: dict[bytes, int] = {}
+        self._taken = time.monotonic()
+        _, rcutils = _libraries()
+        self._allocator, self._buffer = rcutils.rcutils_get_default_allocator(), _Bytes()
+        if rcutils.rcutils_uint8_array_init(ctypes.byref(self._buffer), 0, ctypes.byref(self._allocator)) != _RET_OK:
+            raise MemoryError(f"no buffer for the messages of {topic}")
+
+    def take(self) -> list[Received]:
+        """Return what has come since the last call, oldest first of each publisher; never waits."""
+        messages: list[Received] = []
+        now, wall, last = time.monotonic(), time.time(), self._taken
+        for subscription, profile in zip(self._subscriptions, self._profiles, strict=True):
+            handle = subscription.handle
+            with handle:
+                for _ in range(profile.depth):
+                    info = _Info()
+                    if not self._take_one(handle, info):
+                        break
+                    # The reception stamp is of the wall clock, which may be set; the last look bounds the age anyway.
+                    age = min(max(wall - _NANOSECONDS * info.received_timestamp, 0.0), now - last)
+                    self._add(messages, info, now - age)
+        self._taken = now
         return messages
+
+    def _take_one(self, handle: Any, info: _Info) -> bool:  # noqa: ANN401 (of rclpy's own)
+        rcl, _ = _libraries()
+        taken = rcl.rcl_take_serialized_message(handle.pointer, ctypes.byref(self._buffer), ctypes.byref(info), None)
+        return bool(taken == _RET_OK)
+
+    def _add(self, messages: list[Received], info: _Info, received: float) -> None:
+        gid, sequence = bytes(info.gid.data), int(info.publication_sequence)
+        before = self._newest.get(gid)
+        if before is not None and len(self._subscriptions) > 1 and sequence <= before:
+            return  # it has come through the other subscription, or a newer one has
+        self.lost += 0 if before is None else max(sequence - before - 1, 0)
+        if before is None and len(self._newest) >= _MOST_PUBLISHERS:
+            self._newest.pop(next(iter(self._newest)))
+        self._newest[gid] = sequence
+        if self._buffer.length > self._largest:
+            self.oversize += 1
+            return
+        raw = ctypes.string_at(self._buffer.buffer, self._buffer.length)
+        if self._wanted(raw):
+            messages.append(Received(deserialize_message(raw, self._kind), gid, sequence, received))
 
     def close(self) -> None:
         """Unsubscribe."""
-        self._node.destroy_subscription(self._subscription)
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+        _, rcutils = _libraries()
+        rcutils.rcutils_uint8_array_fini(ctypes.byref(self._buffer))
+
+
+_MOST_PUBLISHERS = 64
+"""Publishers whose newest number is remembered."""

@@ -6,11 +6,11 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 
 from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
+from vla_ros.yaml_files import parse_yaml
 
 QOS_FILE = "config/qos.yaml"
 MAX_DEPTH = 1000
@@ -22,7 +22,7 @@ _LINES = {"reliability", "durability", "depth"}
 
 @functools.cache
 def _table() -> Mapping[str, Any]:
-    values = yaml.safe_load(share_file(QOS_FILE).read_text(encoding="utf-8"))
+    values = parse_yaml(share_file(QOS_FILE).read_text(encoding="utf-8"))
     if not isinstance(values, dict):
         raise ContractError(f"{QOS_FILE}: expected a mapping of topics")
     return values

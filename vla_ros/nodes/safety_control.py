@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import numpy as np
 from rclpy.clock import Clock
-from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from vla_ros.errors import ChunkError, InstructionError, ObservationError
@@ -63,22 +62,28 @@ class SafetyControl:
         publish_arm: Callable[[JointTrajectory], None],
         publish_gripper: Callable[[JointTrajectory], None],
         publish_status: Callable[[SafetyStatus], None],
-        take_button: Callable[[], list[Bool]],
+        estop: EstopSignal,
         take_heartbeats: Callable[[], list[PolicyStatus]],
         clock: Clock,
-        estop_timeout: float,
         lockstep: bool,
+        poll: Callable[[], tuple[Reason, str]] = lambda: (Reason.OK, ""),
+        inputs: Inputs | None = None,
+        stop_phrase: Callable[[], str] = lambda: "",
     ) -> None:
-        """Build the supervisor; disarmed. In lock step a policy may take its time, so no heartbeat counts."""
+        """Build the supervisor; disarmed. In lock step a policy may take its time, so no heartbeat counts.
+
+        `poll` brings in what has come since the last tick, and returns what is wrong with those who publish it.
+        """
         self._contract, self._parameters = contract, parameters
         self._publish_arm, self._publish_gripper = publish_arm, publish_gripper
         self._publish_status = publish_status
         self._clock, self._lockstep = clock, lockstep
-        self._take_button, self._take_heartbeats = take_button, take_heartbeats
+        self._stop_phrase = stop_phrase
+        self._poll, self._take_heartbeats = poll, take_heartbeats
         self._supervisor = SafetySupervisor(contract, parameters, heartbeat=not lockstep)
         self.period = self._supervisor.period
-        self.inputs = Inputs()
-        self.estop = EstopSignal(estop_timeout)
+        self.inputs = Inputs() if inputs is None else inputs
+        self.estop = estop
         self.durations: deque[float] = deque(maxlen=1000)
         self.lockstep_time = 0.0
         self._turn, self._sent = threading.Lock(), 0
@@ -128,7 +133,14 @@ class SafetyControl:
 
     def reset(self, now: float) -> str:
         """Leave the emergency stop; returns "" or a sentence that says why not."""
+        self.estop.forget_gone()
+        self._take_estop(now)
         return self._explain(self._supervisor.reset(now))
+
+    def latch(self, now: float) -> None:
+        """Begin in the emergency stop: it was latched when the node was configured before."""
+        self._supervisor.press_estop(now)
+        self._supervisor.release_estop(now)
 
     def _explain(self, answer: str) -> str:
         return "" if answer == Reason.OK.label else f"{answer}: {Reason(answer).sentence}"
@@ -144,6 +156,7 @@ class SafetyControl:
     def tick(self, now: float) -> SafetyDecision:
         """Do all of one period: inputs, decision, commands, status."""
         began, self._in_place = time.perf_counter(), 0
+        self._supervisor.report(*self._poll())
         self._take_estop(now)
         self._take_instructions(now)
         for message in self._take_heartbeats()[-1:]:
@@ -184,16 +197,18 @@ class SafetyControl:
                 self._publish_status(self._stamped(braking_status(step, self._supervisor, self._in_place_since), now))
 
     def _take_estop(self, now: float) -> None:
-        for message in self._take_button():
-            self.estop.receive(bool(message.data), time.monotonic())
         pressed = self.estop.take(time.monotonic())
         if pressed and (not self._pressed or self._supervisor.state is not SafetyState.ESTOP):
+            if not self._pressed:
+                self.note(f"emergency stop: {self.estop.why(time.monotonic()) or 'a button was pressed for a moment'}")
             self._supervisor.press_estop(now)
         elif self._pressed and not pressed:
             self._supervisor.release_estop(now)
         self._pressed = pressed
 
     def _take_instructions(self, now: float) -> None:
+        if stop := self._stop_phrase():
+            self._supervisor.stop(stop, now)
         while (message := self.inputs.take_instruction()) is not None:
             try:
                 self._supervisor.receive_instruction(message_to_instruction(message), now)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, qos_check_compatible
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from vla_ros.errors import ContractError
 from vla_ros.nodes.preflight import may_be_controller
 from vla_ros.nodes.qos import qos
+from vla_ros.nodes.safety_polling import CHUNK_TOPIC, ESTOP_TOPIC, HEARTBEAT_TOPIC, TASK_TOPIC
 from vla_ros.robot.contract import RobotContract
 
-CHUNK_TOPIC = "/vla/action_chunk"
-HEARTBEAT_TOPIC = "/vla/policy_status"
+BUTTON_TYPE = "std_msgs/msg/Bool"
 
 _NAMELESS = "_NODE_NAME_UNKNOWN_"
 """How rclpy calls a node that has been found, but not yet with its name."""
@@ -23,12 +24,13 @@ class GraphWatch:
     def __init__(self, node: Node, contract: RobotContract) -> None:
         """Look with the eyes of `node`."""
         self._node = node
+        self._own = f"{node.get_namespace().rstrip('/')}/{node.get_name()}"
         controllers = contract.controllers
         self._command_topics = (controllers.arm_topic, controllers.gripper_topic)
         self._gripper_is_action = controllers.gripper_interface.is_action
         self._inputs = {
-            controllers.joint_states_topic: "joint_states", CHUNK_TOPIC: "action_chunk", "/vla/task": "task",
-            "/vla/estop": "estop", HEARTBEAT_TOPIC: "status",
+            controllers.joint_states_topic: "joint_states", CHUNK_TOPIC: "action_chunk", TASK_TOPIC: "task",
+            HEARTBEAT_TOPIC: "status",
         }  # fmt: skip
 
     def chunk_strangers(self) -> str:
@@ -47,17 +49,42 @@ class GraphWatch:
         """Say what forbids to arm: strangers, or inputs that are never delivered; "" when nothing does."""
         if strangers := self.chunk_strangers():
             return strangers
-        own = f"{self._node.get_namespace().rstrip('/')}/{self._node.get_name()}"
-        for topic in self._command_topics:
-            others = sorted(self._publishers(topic) - {own})
-            if others:
-                return f"{', '.join(others)} also publishes {topic}: the robot must have one commander"
+        if others := self.other_commanders():
+            return others
         for topic, profile in self._inputs.items():
             for info in self._node.get_publishers_info_by_topic(topic):
                 verdict, why = qos_check_compatible(info.qos_profile, qos(profile))
                 if verdict == QoSCompatibility.ERROR:
                     return f"{info.node_name} publishes {topic} with a quality of service that is not received: {why}"
         return ""
+
+    def other_commanders(self) -> str:
+        """Name who else publishes commands, whatever it calls itself; "" when nobody does."""
+        for topic in self._command_topics:
+            infos = self._node.get_publishers_info_by_topic(topic)
+            # This node has one publisher of a topic, and what has its name may still be somebody else.
+            strange = [info for info in infos if _name(info) != self._own] or infos[1:]
+            if strange:
+                names = ", ".join(sorted({_name(info) for info in strange}))
+                return f"{names} also publishes {topic}: the robot must have one commander"
+        return ""
+
+    def buttons(self) -> tuple[list[bytes], str]:
+        """Return the GIDs of the emergency stop's publishers, and which of them cannot be heard, or ""."""
+        infos = self._node.get_publishers_info_by_topic(ESTOP_TOPIC)
+        wrong = [f"{_name(info)} ({info.topic_type})" for info in infos if info.topic_type != BUTTON_TYPE]
+        complaint = (
+            f"{ESTOP_TOPIC} is published as another type than {BUTTON_TYPE}: {', '.join(wrong)}" if wrong else ""
+        )
+        return [bytes(info.endpoint_gid) for info in infos], complaint
+
+    def publisher_names(self) -> dict[bytes, str]:
+        """Return who publishes the inputs: GID to the full name of the node."""
+        return {
+            bytes(info.endpoint_gid): _name(info)
+            for topic in self._inputs
+            for info in self._node.get_publishers_info_by_topic(topic)
+        }
 
     def unheard(self) -> str:
         """Name the controllers that are not there to hear a command; "" when all are.
@@ -89,4 +116,8 @@ class GraphWatch:
 
     def _publishers(self, topic: str) -> set[str]:
         infos = self._node.get_publishers_info_by_topic(topic)
-        return {f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos}
+        return {_name(info) for info in infos}
+
+
+def _name(info: TopicEndpointInfo) -> str:
+    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"

@@ -27,10 +27,10 @@ class Inputs:
         self._stop: Instruction | None = None
         self._task: Instruction | None = None
 
-    def offer_joint_state(self, message: JointState) -> None:
-        """Leave the newest joint state."""
+    def offer_joint_state(self, message: JointState, received: float | None = None) -> None:
+        """Leave the newest joint state; `received` is when it came, s, steady clock, None for now."""
         with self._lock:
-            self._joint_state = message, time.monotonic()
+            self._joint_state = message, time.monotonic() if received is None else received
             self._history.add(stamp_to_seconds(message.header.stamp), message)
 
     def offer_chunk(self, message: ActionChunk, foreign: bool) -> None:

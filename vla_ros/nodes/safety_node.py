@@ -24,24 +24,26 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.task import Future
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
 from vla_ros.errors import ContractError
-from vla_ros.msg import ActionChunk, Instruction, PolicyStatus, SafetyStatus
+from vla_ros.msg import ActionChunk, Instruction, SafetyStatus
 from vla_ros.nodes.complaints import Complaints
 from vla_ros.nodes.controller_outputs import Outputs
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
 from vla_ros.nodes.namesakes import DISCOVERY
-from vla_ros.nodes.polled import PolledSubscription
 from vla_ros.nodes.priority import prefer_process
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.safety_control import SafetyControl
 from vla_ros.nodes.safety_graph import GraphWatch
+from vla_ros.nodes.safety_inputs import Inputs
+from vla_ros.nodes.safety_polling import CHUNK_TOPIC, TASK_TOPIC, SafetyPolling
 from vla_ros.nodes.safety_selftest import ArmingSelftest
 from vla_ros.nodes.safety_thread import ANSWER_TIMEOUT, ControlThread
 from vla_ros.robot.contract import RobotContract, load_contract
+from vla_ros.safety.estop import EstopSignal
 from vla_ros.safety.parameters import SAFETY_FILE, SafetyParameters, load_parameters
+from vla_ros.safety.reasons import Reason
 from vla_ros.safety.selftest import run_selftest
 from vla_ros.safety.selftest_record import default_folder
 from vla_ros.types import SafetyState
@@ -72,8 +74,13 @@ class SafetyNode(ManagedNode):
         """Create the node, unconfigured."""
         super().__init__("safety_node")
         self._thread: ControlThread | None = None
+        self._control: SafetyControl | None = None
         self._made: list[Callable[[], object]] = []
         self._complaints = Complaints(self.get_logger())
+        self._estop: EstopSignal | None = None  # what is pressed stays pressed through every transition
+        self._estop_timeout = 0.0
+        self._latched = False
+        self._foreign = ""
 
     def configure(self) -> None:
         """Read contract and parameters, begin to test the layer on them, make the topics."""
@@ -88,10 +95,11 @@ class SafetyNode(ManagedNode):
         self._ticker = ControlThread(self._control, parameters.timing.tick_budget, self._lockstep)
         self._watch = GraphWatch(self, contract)
         self._selftest = self._begin_selftest(contract, parameters, robot, safety)
-        topic = contract.controllers.joint_states_topic
-        self._subscription(JointState, topic, self._take_joint_state, "joint_states")
-        self._subscription(ActionChunk, "/vla/action_chunk", self._take_chunk, "action_chunk")
-        self._subscription(Instruction, "/vla/task", self._control.inputs.offer_instruction, "task")
+        if self._lockstep:
+            topic = contract.controllers.joint_states_topic
+            self._subscription(JointState, topic, self._take_joint_state, "joint_states")
+            self._subscription(ActionChunk, CHUNK_TOPIC, self._take_chunk, "action_chunk")
+            self._subscription(Instruction, TASK_TOPIC, self._control.inputs.offer_instruction, "task")
         self._own(self.create_service(SetBool, "/vla/arm", self._on_arm), self.destroy_service)
         self._own(self.create_service(Trigger, "/vla/reset", self._on_reset), self.destroy_service)
         self._own(self.create_service(Trigger, "/vla/selftest", self._on_selftest), self.destroy_service)
@@ -101,19 +109,39 @@ class SafetyNode(ManagedNode):
     def _make_control(self, contract: RobotContract, parameters: SafetyParameters) -> SafetyControl:
         outputs = Outputs(self, contract)
         self._made.append(outputs.close)
-        return SafetyControl(
+        timeout = float(self.parameter("estop_timeout", 0.0, "s of silence of a speaking button, to 10; 0: no limit"))
+        if self._estop is None or self._estop_timeout != timeout:
+            self._estop, self._estop_timeout = EstopSignal(timeout), timeout
+        inputs = Inputs()
+        self._polling = SafetyPolling(self, contract, inputs, self._estop, lockstep=self._lockstep)
+        self._made.append(self._polling.close)
+        control = SafetyControl(
             contract,
             parameters,
             publish_arm=outputs.arm(),
             publish_gripper=outputs.gripper(),
             publish_status=self._publisher(SafetyStatus, "/vla/safety_status", "status"),
-            take_button=self._polled(Bool, "/vla/estop", "estop"),
-            take_heartbeats=self._polled(PolicyStatus, "/vla/policy_status", "status"),
+            estop=self._estop,
+            take_heartbeats=self._polling.heartbeats,
             clock=self.get_clock(),
-            estop_timeout=float(
-                self.parameter("estop_timeout", 0.0, "s of silence of a speaking button, to 10; 0: no limit")
-            ),
             lockstep=self._lockstep,
+            poll=self._poll,
+            inputs=inputs,
+            stop_phrase=self._polling.stop_phrase,
+        )
+        if self._latched:  # nothing but a reset ends an emergency stop, and no transition of the node is one
+            control.latch(self._ticker_time())
+        return control
+
+    def _ticker_time(self) -> float:
+        return 0.0 if self._lockstep else time.monotonic()
+
+    def _poll(self) -> tuple[Reason, str]:
+        fault = self._polling.poll()
+        return (
+            fault
+            if fault[0] is not Reason.OK or not self._foreign
+            else (Reason.FOREIGN_PUBLISHER, f"({self._foreign})")
         )
 
     def _begin_selftest(
@@ -138,6 +166,7 @@ class SafetyNode(ManagedNode):
         self._found_by = time.monotonic() + DISCOVERY
         gc.collect()
         gc.freeze()  # what is there now is there to stay: collections need not look at it in the middle of a tick
+        self._polling.restart()
         self._thread = self._ticker
         self._thread.start()
 
@@ -158,6 +187,8 @@ class SafetyNode(ManagedNode):
 
     def cleanup(self) -> None:
         """Take the topics and services away."""
+        if self._control is not None:
+            self._latched = self._control.state is SafetyState.ESTOP
         while self._made:
             self._made.pop()()
 
@@ -192,7 +223,12 @@ class SafetyNode(ManagedNode):
         """Say what forbids to arm, beside the state of the robot."""
         if ended := self._ticker.ended:
             return f"the {' and the '.join(ended)} has ended: start the node again"
-        return self._selftest.complaint() or self._watch.complaint() or self._watch.unheard()
+        return (
+            self._selftest.complaint()
+            or self._watch.complaint()
+            or self._watch.unheard()
+            or self._control.estop.missing(time.monotonic())
+        )
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         del request
@@ -224,7 +260,11 @@ class SafetyNode(ManagedNode):
 
     def _look(self) -> None:
         """Find lost and foreign publishers, arm where asked to, and say what the control thread has to say."""
-        self._control.estop.publishers(self.count_publishers(self.resolve_topic_name("/vla/estop")))
+        gids, unheard = self._watch.buttons()
+        self._control.estop.publishers(gids, time.monotonic())
+        self._control.estop.cannot_hear(unheard)
+        self._polling.names = self._watch.publisher_names()
+        self._foreign = self._watch.other_commanders() or self._watch.chunk_strangers()
         if self.active and self._auto_arm and not self._complaint():
             asked = time.monotonic()
             self._ticker.post(lambda: self._arm_by_itself(asked))
@@ -270,11 +310,6 @@ class SafetyNode(ManagedNode):
 
     def _subscription(self, kind: type, topic: str, callback: Callable[..., None], profile: str) -> None:
         self._own(self.create_subscription(kind, topic, callback, qos(profile)), self.destroy_subscription)
-
-    def _polled(self, kind: type, topic: str, profile: str) -> Callable[[], list[object]]:
-        subscription = PolledSubscription(self, kind, topic, qos(profile))
-        self._made.append(subscription.close)
-        return subscription.take
 
     def _own(self, thing: object, destroy: Callable[..., object]) -> None:
         self._made.append(lambda: destroy(thing))

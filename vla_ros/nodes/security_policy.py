@@ -52,7 +52,8 @@ def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
         ),
         "safety_node": Rights(
             publish=[*commands, "/vla/safety_status"],
-            subscribe=[states, "/vla/action_chunk", "/vla/policy_status", "/vla/task", "/vla/estop"],
+            subscribe=[states, "/vla/action_chunk", "/vla/policy_status", "/vla/task", "/vla/estop",
+                       "/vla/instruction", "/vla/instruction_request"],
             reply=["/vla/arm", "/vla/reset", "/vla/selftest"],
             call=goals,
         ),
@@ -66,7 +67,7 @@ def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
             execute=["/vla/execute_instruction"],
         ),
         OPERATOR: Rights(
-            publish=["/vla/instruction", "/vla/estop"],
+            publish=["/vla/instruction", "/vla/instruction_request", "/vla/estop"],
             subscribe=["/vla/task", "/vla/instruction_rejected", "/vla/safety_status", "/vla/policy_status",
                        "/vla/task_status", "/vla/action_chunk", "/diagnostics", states, *images],
             request=["/vla/arm", "/vla/reset", "/vla/selftest", "/sim/reset_scene",

@@ -18,10 +18,16 @@ from vla_ros.errors import VlaError
 CONFIGURE = Transition.TRANSITION_CONFIGURE
 ACTIVATE = Transition.TRANSITION_ACTIVATE
 DEACTIVATE = Transition.TRANSITION_DEACTIVATE
+CLEANUP = Transition.TRANSITION_CLEANUP
 ACTIVE = State.PRIMARY_STATE_ACTIVE
 
-_NAMES = {CONFIGURE: "configure", ACTIVATE: "activate", DEACTIVATE: "deactivate"}
-_GOALS = {CONFIGURE: State.PRIMARY_STATE_INACTIVE, ACTIVATE: ACTIVE, DEACTIVATE: State.PRIMARY_STATE_INACTIVE}
+_NAMES = {CONFIGURE: "configure", ACTIVATE: "activate", DEACTIVATE: "deactivate", CLEANUP: "cleanup"}
+_GOALS = {
+    CONFIGURE: State.PRIMARY_STATE_INACTIVE,
+    ACTIVATE: ACTIVE,
+    DEACTIVATE: State.PRIMARY_STATE_INACTIVE,
+    CLEANUP: State.PRIMARY_STATE_UNCONFIGURED,
+}
 _POLL = 0.05
 """How often a wait for a service looks whether the process still lives, s."""
 

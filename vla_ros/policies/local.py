@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from vla_ros.actions.rotations import matrix_from_quaternion, six_d_from_matrix
 from vla_ros.errors import CheckpointError, InstructionError, ObservationError
@@ -16,6 +15,7 @@ from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.models.contract import Inspection, ModelInput
 from vla_ros.robot.contract import RobotContract
 from vla_ros.types import ActionChunk, FloatArray, Instruction, Observation, Pose
+from vla_ros.yaml_files import parse_yaml
 
 STATE_WIDTH = 10
 """Proprioception of the shipped networks: tool position (3, m), rotation as six_d (6), opening (1, m)."""
@@ -190,7 +190,7 @@ def check_fit(trained: str, contract: RobotContract) -> None:
     Raises:
         CheckpointError: listing every line that differs and matters.
     """
-    then, now = yaml.safe_load(trained), yaml.safe_load(contract.text)
+    then, now = parse_yaml(trained), parse_yaml(contract.text)
     lines = [*FITTING_LINES, *(f"cameras.{name}.policy_{side}" for name in then["cameras"] for side in
                                ("height", "width"))]  # fmt: skip
     wrong = []

@@ -18,6 +18,7 @@ from vla_ros.actions.specification import ActionSpecification
 from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
 from vla_ros.types import FloatArray, frozen_array
+from vla_ros.yaml_files import parse_yaml, read_text
 
 Choice = TypeVar("Choice", bound=Enum)
 
@@ -260,13 +261,13 @@ def load_contract(robot: str | Path) -> RobotContract:
         path = share_file(given if given.suffix in {".yaml", ".yml"} else Path("config/robots") / f"{robot}.yaml")
     except FileNotFoundError as error:
         raise ContractError(f"no robot contract '{robot}': {error}") from error
-    return parse_contract(path.read_text(encoding="utf-8"), where=str(path.name))
+    return parse_contract(read_text(path, "robot contract"), where=str(path.name))
 
 
 def parse_contract(text: str, where: str = "robot contract") -> RobotContract:
     """Read a contract from YAML text; see `load_contract`."""
     try:
-        root = _Section(yaml.safe_load(text), where)
+        root = _Section(parse_yaml(text), where)
     except yaml.YAMLError as error:
         raise ContractError(f"{where}: not YAML: {error}") from error
     root.only("name", "urdf", "base_frame", "end_effector_frame", "joints", "cartesian", "gripper", "cameras",

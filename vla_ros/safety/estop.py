@@ -1,20 +1,44 @@
-"""The emergency stop as a signal that comes over a network: pressed, or lost, which is the same."""
+"""The emergency stop as a signal that comes over a network, with one state for each publisher.
+
+true from any publisher       pressed
+false                         releases what the same publisher pressed, and nothing else
+a publisher that goes away    pressed, until somebody resets: from then on it has no vote any more
+heartbeat mode                silence of any button is pressed; without a button that speaks nothing is armed
+"""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from vla_ros.errors import ContractError
 
 LONGEST_TIMEOUT = 10.0
 """A button that may be silent for longer, s, does not speak at all."""
 
+DISCOVERY = 1.0
+"""A message may come before its publisher has been discovered, s; after that, one that is not there has gone."""
+
+MOST_BUTTONS = 32
+"""Publishers that are told apart; more of them count as pressed."""
+
+
+@dataclass
+class _Button:
+    """What one publisher said last."""
+
+    down: bool = False
+    heard: float | None = None
+    present: bool = False
+    gone: bool = False
+
 
 class EstopSignal:
     """Takes what comes in any thread; `take` tells the control thread what to do about it."""
 
     def __init__(self, timeout: float = 0.0) -> None:
-        """Treat silence of `timeout` s after the first message as pressed; 0 for buttons that speak only when used.
+        """Treat silence of `timeout` s as pressed; 0 for buttons that speak only when used.
 
         Raises:
             ContractError: when `timeout` is no number from 0 to `LONGEST_TIMEOUT`: silence would never count.
@@ -26,28 +50,78 @@ class EstopSignal:
             )
         self._timeout = timeout
         self._lock = threading.Lock()
-        self._down = False
-        self._pressed_since_taken = False
-        self._heard: float | None = None
-        self._seen_publisher = False
-        self._lost = False
+        self._buttons: dict[bytes, _Button] = {}
+        self._tapped = self._crowded = False
+        self._unheard = ""
 
-    def receive(self, pressed: bool, now: float) -> None:
-        """Take a message of the button at `now`, s, steady clock."""
+    def receive(self, pressed: bool, now: float, gid: bytes = b"") -> None:
+        """Take a message of the publisher `gid` at `now`, s, steady clock."""
         with self._lock:
-            self._heard, self._seen_publisher = now, True
-            self._down = pressed
-            self._pressed_since_taken = self._pressed_since_taken or pressed
+            button = self._button(gid)
+            button.heard, button.down, button.gone = now, pressed, False
+            self._tapped = self._tapped or pressed
 
-    def publishers(self, count: int) -> None:
-        """Take how many publishers of the signal there are."""
+    def publishers(self, gids: Collection[bytes], now: float) -> None:
+        """Take which publishers of the signal there are at `now`, s, steady clock."""
         with self._lock:
-            self._seen_publisher = self._seen_publisher or count > 0
-            self._lost = self._seen_publisher and count == 0
+            for gid in gids:
+                button = self._button(gid)
+                button.present, button.gone = True, False
+            for gid, button in self._buttons.items():
+                known = button.present or (button.heard is not None and now - button.heard > DISCOVERY)
+                if gid not in gids and known:
+                    button.gone, button.present = True, False
+
+    def cannot_hear(self, sentence: str) -> None:
+        """Take why a publisher of the topic cannot be heard, such as its type; "" when all can be."""
+        with self._lock:
+            self._unheard = sentence
 
     def take(self, now: float) -> bool:
         """Return whether the stop counts as pressed, also when it was only tapped since the last call."""
         with self._lock:
-            tapped, self._pressed_since_taken = self._pressed_since_taken, False
-            silent = self._timeout > 0.0 and self._heard is not None and not now - self._heard <= self._timeout
-            return self._down or tapped or self._lost or silent
+            tapped, self._tapped = self._tapped, False
+            return tapped or bool(self._why(now))
+
+    def why(self, now: float) -> str:
+        """Say why the stop counts as pressed at `now`, s; "" when it does not."""
+        with self._lock:
+            return self._why(now)
+
+    def missing(self, now: float) -> str:
+        """Say why nothing may be armed at `now`, s, beside a button that is pressed; "" when nothing forbids it."""
+        with self._lock:
+            if self._timeout == 0.0 or any(self._speaks(button, now) for button in self._buttons.values()):
+                return ""
+            return f"no emergency stop has been heard, and estop_timeout ({self._timeout:g} s) asks for one that speaks"
+
+    def forget_gone(self) -> None:
+        """Forget the publishers that went away: whoever resets says by it that they are not missed."""
+        with self._lock:
+            self._buttons = {gid: button for gid, button in self._buttons.items() if not button.gone}
+            self._crowded = False
+
+    def _button(self, gid: bytes) -> _Button:
+        if gid not in self._buttons and len(self._buttons) >= MOST_BUTTONS:
+            self._crowded = True
+            return _Button()
+        return self._buttons.setdefault(gid, _Button())
+
+    def _speaks(self, button: _Button, now: float) -> bool:
+        return button.heard is not None and 0.0 <= now - button.heard <= self._timeout and not button.gone
+
+    def _why(self, now: float) -> str:
+        if self._unheard:
+            return self._unheard
+        if self._crowded:
+            return f"more than {MOST_BUTTONS} publishers of the emergency stop"
+        buttons = self._buttons.values()
+        if any(button.down for button in buttons):
+            return "a button is pressed"
+        if any(button.gone for button in buttons):
+            return "the publisher of a button has gone"
+        if self._timeout > 0.0 and any(
+            button.heard is not None and not self._speaks(button, now) for button in buttons
+        ):
+            return f"a button has been silent for more than {self._timeout:g} s"
+        return ""

@@ -13,6 +13,7 @@ import yaml
 from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
 from vla_ros.safety.obstacles import Obstacle, parse_obstacles
+from vla_ros.yaml_files import parse_yaml, read_text
 
 SAFETY_FILE = "config/safety.yaml"
 
@@ -176,7 +177,7 @@ def load_parameters(path: str | Path = SAFETY_FILE) -> SafetyParameters:
         ContractError: when the file is absent, or a line is missing, unknown or invalid.
     """
     try:
-        text = share_file(path).read_text(encoding="utf-8")
+        text = read_text(share_file(path), "safety parameters")
     except FileNotFoundError as error:
         raise ContractError(f"no safety parameters: {error}") from error
     return parse_parameters(text, Path(path).name)
@@ -185,7 +186,7 @@ def load_parameters(path: str | Path = SAFETY_FILE) -> SafetyParameters:
 def parse_parameters(text: str, where: str = "safety parameters") -> SafetyParameters:
     """Read the parameters from YAML text; see `load_parameters`."""
     try:
-        content = yaml.safe_load(text)
+        content = parse_yaml(text)
     except yaml.YAMLError as error:
         raise ContractError(f"{where}: not YAML: {error}") from error
     lines = _lines(content, {field.name for field in fields(SafetyParameters)}, where)

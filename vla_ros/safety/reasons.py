@@ -72,6 +72,8 @@ class Reason(Enum):
     TICK_OVERRUN = "tick_overrun", "A command was not ready in time; the arm braked along a stop known to be safe."
 
     NOT_FOLLOWING = "not_following", "The measured joints do not follow their commands."
+    FOREIGN_PUBLISHER = "foreign_publisher", "A topic that must have one publisher has several; none is followed."
+    MESSAGE_OVERSIZE = "message_oversize", "A message is longer than any of its topic can be; it was not read."
     UNSETTLED = "unsettled", "Too few joint states in a row have shown the arm at rest in one posture."
 
     label: str

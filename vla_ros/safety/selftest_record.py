@@ -26,7 +26,7 @@ from vla_ros.safety.collision import mesh_files
 from vla_ros.safety.parameters import SafetyParameters
 
 ROOMS = ("actions", "robot", "safety")
-FILES = ("types.py", "errors.py")
+FILES = ("types.py", "errors.py", "yaml_files.py")
 UNDER_WAY = "the self-test is under way"
 """How an answer begins that says to wait."""
 

@@ -52,6 +52,9 @@ from vla_ros.types import (
     SafetyState,
 )
 
+MOST_QUOTED = 128
+"""Characters of an order to stop that are repeated in the reason."""
+
 LOST_AFTER = 3
 """Joint states in a row, far from their command, after which the arm is not commanded any more: one may be false."""
 
@@ -115,6 +118,7 @@ class SafetySupervisor:
         )
         self._following = FollowMonitor(parameters.motion.follow_window)
         self._last_command: tuple[FloatArray, float] | None = None  # (n,) rad, and when, s
+        self._graph_fault = (Reason.OK, "")
         self._astray = 0  # joint states in a row that are far from their command
         self._judged_at = -np.inf  # receipt of the joint state that `_astray` counted last, s
         self._commanding = False
@@ -178,6 +182,12 @@ class SafetySupervisor:
         elif self._plan.accepted is not None and self.instruction_sequence != instruction.sequence:
             self._hold(Reason.INSTRUCTION_NEW)
 
+    def stop(self, text: str, now: float) -> None:
+        """Stop for an order in words that has not been numbered; the next new task, and no plan before it, goes on."""
+        known = self._gate.instruction
+        sequence, stamp = (0, 0.0) if known is None else (known.sequence, known.stamp)
+        self.receive_instruction(Instruction(text[:MOST_QUOTED], sequence, InstructionKind.STOP, stamp), now)
+
     def receive_chunk(self, chunk: ActionChunk, start: Pose, now: float) -> str:
         """Take a plan and return "ok", or the name of the reason why it is refused; never raises for its content.
 
@@ -202,6 +212,10 @@ class SafetySupervisor:
         """Take a sign of life of the policy."""
         if self._policy is not None:
             self._policy.receive(beat, now)
+
+    def report(self, reason: Reason, detail: str = "") -> None:
+        """Take what is wrong with the graph around the layer: it holds while it lasts; OK when nothing is."""
+        self._graph_fault = reason, detail
 
     def refuse_chunk(self, reason: Reason, now: float) -> str:
         """Count a chunk that is not followed, also one that could not even be read, and return the reason's name."""
@@ -366,6 +380,8 @@ class SafetySupervisor:
 
     def _fault(self, now: float) -> tuple[Reason, str]:
         """Return why nothing must be followed at `now`, or OK."""
+        if self._graph_fault[0] is not Reason.OK:
+            return self._graph_fault
         if self._monitor.take_jump():
             self._gate.forget_order()
             return Reason.CLOCK_JUMP, ""

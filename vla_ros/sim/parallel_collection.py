@@ -8,14 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vla_ros.data.episodes import EpisodeWriter
 from vla_ros.errors import VlaError
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.sim.collection import CollectionOptions, Collector, Learner
 from vla_ros.sim.processes import work_in_processes
 from vla_ros.sim.worlds import find_world, make_collector
+from vla_ros.yaml_files import parse_yaml
 
 LEDGER_FILE = "ledger.jsonl"
 """One line a finished seed, failures included: what makes an interrupted collection go on where it stopped."""
@@ -83,7 +82,7 @@ def _make_worker(job: CollectionJob) -> _Worker:
 
 def _make_writer(job: CollectionJob, contract: RobotContract) -> EpisodeWriter:
     source = {
-        "expert": "vla_ros.sim", "robot": contract.name, "contract": yaml.safe_load(contract.text),
+        "expert": "vla_ros.sim", "robot": contract.name, "contract": parse_yaml(contract.text),
         "world": job.world, "options": asdict(job.options),
         "driven_by": "expert" if job.learner is None else "learner", **job.source,
     }  # fmt: skip

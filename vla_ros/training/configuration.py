@@ -16,6 +16,7 @@ from vla_ros.data.catalogue import Line, table_lines
 from vla_ros.errors import VlaError
 from vla_ros.training.adaptation import Adaptation
 from vla_ros.training.loop_options import LoopOptions, PartOptions
+from vla_ros.yaml_files import parse_yaml
 
 if TYPE_CHECKING:
     from vla_ros.data.augmentation.images import ImageSettings
@@ -190,7 +191,7 @@ def load_training_config(path: Path) -> TrainingConfig:
         VlaError: naming a line that is missing, unknown, or of the wrong kind.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise VlaError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict):

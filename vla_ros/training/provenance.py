@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from vla_ros.models.checkpoint import PolicyBundle, weights_digest
 from vla_ros.training.dataset import Statistics
 from vla_ros.training.loop_options import LoopOptions
+from vla_ros.yaml_files import parse_yaml
 
 if TYPE_CHECKING:
     from vla_ros.training.behavioural_cloning import CloningOptions, Demonstrations
@@ -43,7 +42,7 @@ def cloning_lines(options: CloningOptions, data: dict[str, Any], bundle: PolicyB
         "normalisers": _statistics(Statistics(bundle.position, bundle.rotation, bundle.state)),
         "words": _digest(bundle.words),
         "sentence_length": bundle.sentence_length,
-        "contract": yaml.safe_load(bundle.contract),
+        "contract": parse_yaml(bundle.contract),
         "batch": options.batch,
         "seed": options.seed,
         "adaptation": asdict(options.adaptation),

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla_ros.language.stop import SCANNED, is_stop
+from vla_ros.language.stop import SCANNED, is_stop, may_be_stop
 
 WORDS = ["stop", "halt", "freeze", "cancel", "abort", "quit", "pause", "emergency stop", "e-stop", "estop", "e stop",
          "whoa", "hold still", "do not move", "don't move", "stand still"]  # fmt: skip
@@ -25,13 +25,23 @@ TASKS = [
     "pick up the cube and stop", "do not stop", "don't stop", "never stop", "go non-stop", "stopwatch to the left",
     "hold the cube", "hold it above the plate", "wait for the green cube", "the red cube", "unstoppable",
     "stack the cube on the backstop", "move to the haltestelle", "pick the freezer bag", "cube stop",
+    "I'd like you to pick up the stop sign", "put the cube in the bowl, then stop",
     "the stops are red", "hold on to the cube", "wait for the wait sign", "all cubes", "everything on the bus stop",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", WORDS + ORDERS)
+POLITE = [
+    "please, could you kindly stop moving", "would you please stop", "I'd like you to stop now", "kindly halt",
+    "robot, will you just stop it", "can you stop for a second", "everybody stop", "you need to stop right now",
+    "would you mind stopping", "sorry, please stop", "I have to ask you to stop", "could you maybe halt",
+    "Stopp", "alto", "arrête", "Arrêtez !", "fermati", "стоп", "停", "止まれ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", WORDS + ORDERS + POLITE)
 def test_an_order_to_stop_is_seen(text):
     assert is_stop(text)
+    assert may_be_stop(b"\x00\x01" + text.encode())
 
 
 @pytest.mark.parametrize("text", TASKS)

@@ -1,13 +1,18 @@
+from __future__ import annotations
+
 import pytest
 
 from vla_ros.errors import ContractError
-from vla_ros.safety.estop import EstopSignal
+from vla_ros.safety.estop import DISCOVERY, MOST_BUTTONS, EstopSignal
+
+LEFT, RIGHT = b"left", b"right"
 
 
 def test_nothing_heard_and_nobody_there_is_not_pressed():
     signal = EstopSignal()
-    signal.publishers(0)
+    signal.publishers([], 0.0)
     assert not signal.take(0.0)
+    assert signal.missing(0.0) == ""
 
 
 def test_pressed_and_released():
@@ -19,36 +24,94 @@ def test_pressed_and_released():
     assert not signal.take(0.4)
 
 
-def test_a_tap_between_two_ticks_is_not_lost():
+def test_false_releases_only_its_own_press():
     signal = EstopSignal()
-    signal.receive(True, 0.001)
-    signal.receive(False, 0.002)
+    signal.receive(True, 0.0, LEFT)
+    for i in range(50):
+        signal.receive(False, 0.01 * i, RIGHT)
+        assert signal.take(0.01 * i)
+    signal.receive(False, 1.0, LEFT)
+    assert not signal.take(1.0)
+
+
+def test_a_tap_in_a_flood_is_not_lost():
+    signal = EstopSignal()
+    for i in range(100):
+        signal.receive(i == 50, 1e-4 * i, LEFT)
     assert signal.take(0.01)
     assert not signal.take(0.02)
 
 
 @pytest.mark.parametrize("heard", [False, True])
-def test_a_publisher_that_is_lost_is_pressed_until_it_is_back(heard):
+def test_a_gone_publisher_is_pressed_until_a_reset(heard):
     signal = EstopSignal()
+    signal.publishers([LEFT, RIGHT], 0.0)
     if heard:
-        signal.receive(False, 0.0)
-    else:
-        signal.publishers(1)
+        signal.receive(False, 0.0, LEFT)
     assert not signal.take(0.0)
-    signal.publishers(0)
+    signal.publishers([RIGHT], 0.1)  # one of two is missed as well
     assert signal.take(0.1)
-    signal.publishers(1)
+    assert "gone" in signal.why(0.1)
+    signal.forget_gone()
+    signal.publishers([RIGHT], 0.2)
     assert not signal.take(0.2)
 
 
-def test_a_button_that_speaks_and_falls_silent_is_pressed():
-    signal = EstopSignal(timeout=0.5)
-    assert not signal.take(100.0)
-    signal.receive(False, 100.0)
-    assert not signal.take(100.5)
-    assert signal.take(100.6)
-    signal.receive(False, 100.7)
-    assert not signal.take(100.8)
+def test_a_one_shot_press_can_be_reset():
+    """`ros2 topic pub --once` presses, goes away, and never says false."""
+    signal = EstopSignal()
+    signal.receive(True, 0.0, LEFT)
+    signal.publishers([], 0.1)  # it may have gone before it was discovered
+    signal.forget_gone()
+    assert signal.take(0.2)
+    signal.publishers([], 0.1 + DISCOVERY)
+    assert signal.take(1.2)
+    signal.forget_gone()
+    assert not signal.take(1.3)
+
+
+def test_a_present_button_that_is_down_stays_down_through_a_reset():
+    signal = EstopSignal()
+    signal.receive(True, 0.0, LEFT)
+    signal.publishers([LEFT], 0.1)
+    signal.forget_gone()
+    assert signal.take(10.0)
+
+
+def test_a_silent_button_of_two_is_pressed():
+    signal = EstopSignal(timeout=0.25)
+    for i in range(10):
+        signal.receive(False, 0.1 * i, LEFT)
+        signal.receive(False, 0.1 * i, RIGHT)
+    assert not signal.take(0.9)
+    signal.receive(False, 1.1, RIGHT)
+    assert not signal.take(1.14)
+    signal.receive(False, 1.2, RIGHT)
+    assert signal.take(1.2)  # left was heard last at 0.9 s
+    assert "silent" in signal.why(1.2)
+
+
+def test_a_heartbeat_that_is_asked_for_must_be_there():
+    signal = EstopSignal(timeout=0.25)
+    signal.publishers([LEFT], 100.0)
+    assert "no emergency stop has been heard" in signal.missing(100.0)
+    signal.receive(False, 100.1, LEFT)
+    assert signal.missing(100.2) == ""
+
+
+def test_an_unhearable_publisher_is_pressed():
+    signal = EstopSignal()
+    signal.cannot_hear("/vla/estop is another type")
+    assert signal.take(0.0)
+    signal.cannot_hear("")
+    assert not signal.take(0.1)
+
+
+def test_more_publishers_than_can_be_told_apart_are_pressed():
+    signal = EstopSignal()
+    for i in range(MOST_BUTTONS + 1):
+        signal.receive(False, 0.0, bytes([i]))
+    assert signal.take(0.0)
 
 
 @pytest.mark.parametrize("timeout", [float("nan"), float("inf"), -1.0, -1e-9, 10.1, 1e6])

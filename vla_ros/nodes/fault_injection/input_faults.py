@@ -33,18 +33,19 @@ THROUGH_THE_NODE = 0.1
 
 def input_faults(parameters: SafetyParameters) -> list[GraphFault]:
     """Return the faults of this module."""
-    timing, arrival = parameters.timing, (0.01, "the tick that is under way")
-    silence: dict[str, Any] = {
-        "reasons": ("chunk_stale", "chunk_exhausted"), "timeout": timing.chunk_timeout,
-        "notice": (DISCOVERY, "until the middleware has noticed the other sender"),
+    del parameters
+    arrival = (0.01, "the tick that is under way")
+    foreign: dict[str, Any] = {
+        "reasons": ("foreign_publisher",), "timeout": WATCH + 0.1,
+        "notice": (DISCOVERY, "until the middleware has noticed the other publisher"),
     }  # fmt: skip
     pressed: dict[str, Any] = {"state": "ESTOP", "reasons": ("estop_pressed",), "rearm": True}
     return [
-        GraphFault("another sender of chunks", SENDERS, lambda s: _chunks(s, 0.01), Scenario.take_away, **silence),
+        GraphFault("another sender of chunks", SENDERS, lambda s: _chunks(s, 0.01), Scenario.take_away, **foreign),
         GraphFault("another sender of chunks of NaN", SENDERS, lambda s: _chunks(s, float("nan")), Scenario.take_away,
-                   **silence),
+                   **foreign),
         GraphFault("a sender of chunks with a foreign quality of service", SENDERS, _careless, Scenario.take_away,
-                   note="it also forbids to arm", **silence),
+                   note="it also forbids to arm", **foreign),
         GraphFault("500 sentences at once", INSTRUCTIONS, _flood, Scenario.take_away, state="", timeout=None),
         GraphFault("sentences that are none", INSTRUCTIONS, _nonsense, Scenario.take_away, state="RUN", timeout=None),
         GraphFault("'STOP!!' in motion", INSTRUCTIONS, lambda s: _say(s, "STOP!!"), _say_it_again,

@@ -16,6 +16,7 @@ from vla_ros.safety.parameters import SAFETY_FILE, parse_parameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.shadow import CHUNK_TICKS
 from vla_ros.safety.supervisor import SafetySupervisor
+from vla_ros.yaml_files import parse_yaml
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -24,7 +25,7 @@ def _contract(change: Change) -> Play:
     """Another contract is read while the arm moves: refused, and the arm goes on with its own."""
 
     def read(trial: Trial) -> None:
-        values = yaml.safe_load(trial.shadow.contract.text)
+        values = parse_yaml(trial.shadow.contract.text)
         change(values)
         contract: RobotContract = parse_contract(yaml.safe_dump(values))
         SafetySupervisor(contract, trial.shadow.parameters)
@@ -37,7 +38,7 @@ def _parameters(change: Change) -> Play:
 
     def read(trial: Trial) -> None:
         del trial
-        values = copy.deepcopy(yaml.safe_load(share_file(SAFETY_FILE).read_text(encoding="utf-8")))
+        values = copy.deepcopy(parse_yaml(share_file(SAFETY_FILE).read_text(encoding="utf-8")))
         change(values)
         parse_parameters(yaml.safe_dump(values))
 

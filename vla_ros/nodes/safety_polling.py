@@ -1,0 +1,176 @@
+"""What the control thread polls before each tick: the newest messages, and whether each topic has one publisher.
+
+Nothing here goes through an executor, and nothing that is too large is parsed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool, String
+
+from vla_ros.language.stop import is_stop, may_be_stop
+from vla_ros.msg import ActionChunk, Instruction, InstructionRequest, PolicyStatus
+from vla_ros.nodes.polled import PolledSubscription, Received
+from vla_ros.nodes.qos import qos
+from vla_ros.nodes.safety_inputs import Inputs
+from vla_ros.robot.contract import RobotContract
+from vla_ros.safety.estop import EstopSignal
+from vla_ros.safety.publisher_watch import PATIENCE, PublisherWatch
+from vla_ros.safety.reasons import Reason
+
+ESTOP_TOPIC = "/vla/estop"
+CHUNK_TOPIC = "/vla/action_chunk"
+HEARTBEAT_TOPIC = "/vla/policy_status"
+TASK_TOPIC = "/vla/task"
+
+LARGEST_JOINT_STATE = 16_384
+"""Bytes: over a hundred joints with long names."""
+
+LARGEST_STATUS = 4_096
+"""Bytes of an instruction or a heartbeat: their texts are bounded."""
+
+LARGEST_BUTTON = 64
+
+LARGEST_SENTENCE = 1 << 16
+"""Bytes: more than is looked at for a stop."""
+
+SENTENCES = 1000
+"""Sentences that wait for a tick: a hundred thousand a second before one is lost."""
+
+LOST_SENTENCES = "stop: sentences were lost"
+"""Stands for a stop that may have been among sentences that were pushed out."""
+
+LARGEST_CHUNK = 1 << 17
+"""Bytes: its 8,192 numbers and their texts."""
+
+DEPTH = 10
+"""Messages that wait for a tick, at least: in a queue of one, two publishers would hide each other."""
+
+
+class SafetyPolling:
+    """The inputs of the safety node; for the control thread alone, but for `names`."""
+
+    def __init__(
+        self, node: Node, contract: RobotContract, inputs: Inputs, estop: EstopSignal, *, lockstep: bool
+    ) -> None:
+        """Subscribe on `node`; in lock step joint states, chunks and tasks come through the executor instead."""
+        self._inputs, self._estop, self._lockstep = inputs, estop, lockstep
+        self._robot = {*contract.joints.names, *contract.gripper.names}
+        self.names: Mapping[bytes, str] = {}  # of publishers by GID: the executor's thread exchanges it as a whole
+        self._made: list[PolledSubscription] = []
+        self._watches: dict[str, PublisherWatch] = {}
+        reliable = qos("estop")
+        best_effort = QoSProfile(
+            history=reliable.history, depth=reliable.depth, durability=reliable.durability,
+            reliability=ReliabilityPolicy.BEST_EFFORT,
+        )  # fmt: skip
+        self._buttons = self._subscribe(node, Bool, ESTOP_TOPIC, [reliable, best_effort], LARGEST_BUTTON)
+        # Stop phrases are heard here too: the instruction node may hang, or be busy with what came before.
+        self._sentences = []
+        for kind, topic in ((String, "/vla/instruction"), (InstructionRequest, "/vla/instruction_request")):
+            pair = [_deep(reliable, SENTENCES), _deep(best_effort, SENTENCES)]
+            self._sentences.append(PolledSubscription(node, kind, topic, pair, LARGEST_SENTENCE, may_be_stop))
+        self._made += self._sentences
+        self._lost = self._oversize = 0
+        self._oversize_until = -np.inf
+        self._beats = self._subscribe(node, PolicyStatus, HEARTBEAT_TOPIC, [qos("status")], LARGEST_STATUS)
+        self._topics: list[tuple[str, PolledSubscription, Callable[[Received, bool], None]]] = []
+        if not lockstep:
+            self._states_topic = contract.controllers.joint_states_topic
+            for kind, topic, profile, largest, offer in (
+                (JointState, self._states_topic, "joint_states", LARGEST_JOINT_STATE, self._offer_state),
+                (Instruction, TASK_TOPIC, "task", LARGEST_STATUS, self._offer_task),
+                (ActionChunk, CHUNK_TOPIC, "action_chunk", LARGEST_CHUNK, self._offer_chunk),
+            ):
+                deep = _deep(qos(profile), DEPTH)
+                self._topics.append((topic, self._subscribe(node, kind, topic, [deep], largest), offer))
+
+    def _subscribe(
+        self, node: Node, kind: type, topic: str, profiles: list[QoSProfile], largest: int
+    ) -> PolledSubscription:
+        self._made.append(PolledSubscription(node, kind, topic, profiles, largest))
+        self._watches[topic] = PublisherWatch()
+        return self._made[-1]
+
+    def restart(self) -> None:
+        """Forget what came before now, and who published it; a button that was pressed meanwhile is not forgotten."""
+        for topic, subscription, _ in self._topics:
+            subscription.take()
+            self._watches[topic] = PublisherWatch()
+        self._beats.take()
+        self._watches[HEARTBEAT_TOPIC] = PublisherWatch()
+
+    def poll(self) -> tuple[Reason, str]:
+        """Bring in what has come since the last call; return whether a topic has several publishers, and which."""
+        for one in self._buttons.take():
+            self._estop.receive(bool(one.message.data), one.received, one.gid)
+        for topic, subscription, offer in self._topics:
+            watch = self._watches[topic]
+            for one in subscription.take():
+                if topic == self._states_topic and not self._robot.intersection(one.message.name):
+                    continue  # of wheels, or of another arm
+                offer(one, watch.receive(one.gid, one.received))
+        now = time.monotonic()
+        oversize = sum(subscription.oversize for subscription in self._made)
+        if oversize > self._oversize:
+            self._oversize, self._oversize_until = oversize, now + PATIENCE
+        if now < self._oversize_until:
+            return Reason.MESSAGE_OVERSIZE, f"({oversize} by now)"
+        return self._conflict(now)
+
+    def stop_phrase(self) -> str:
+        """Return the newest sentence that orders to stop and has come since the last call, or ""."""
+        stop = ""
+        for subscription in self._sentences:
+            for one in subscription.take():
+                message = one.message
+                text = message.data if isinstance(message, String) else message.text
+                stop = text if is_stop(text) else stop
+        lost = sum(subscription.lost for subscription in self._sentences)
+        if lost > self._lost and not stop:
+            stop = LOST_SENTENCES  # a stop may have been among them
+        self._lost = lost
+        return stop
+
+    def heartbeats(self) -> list[Any]:
+        """Return the policy's signs of life that may be believed, oldest first."""
+        watch = self._watches[HEARTBEAT_TOPIC]
+        return [one.message for one in self._beats.take() if watch.receive(one.gid, one.received) or self._lockstep]
+
+    def _conflict(self, now: float) -> tuple[Reason, str]:
+        for topic, watch in self._watches.items():
+            if gids := () if topic == ESTOP_TOPIC else watch.conflict(now):
+                names = ", ".join(self.names.get(gid, "a node without a name") for gid in gids)
+                return Reason.FOREIGN_PUBLISHER, f"({topic}: {names})"
+        return Reason.OK, ""
+
+    def _offer_state(self, one: Received, believed: bool) -> None:
+        if believed:
+            self._inputs.offer_joint_state(one.message, one.received)
+
+    def _offer_task(self, one: Received, believed: bool) -> None:
+        if believed or one.message.kind == Instruction.STOP:
+            self._inputs.offer_instruction(one.message)
+
+    def _offer_chunk(self, one: Received, believed: bool) -> None:
+        self._inputs.offer_chunk(one.message, foreign=not believed)
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        while self._made:
+            self._made.pop().close()
+
+
+def _deep(profile: QoSProfile, depth: int) -> QoSProfile:
+    """Return the profile with a queue of at least `depth` messages."""
+    return QoSProfile(
+        history=profile.history, depth=max(profile.depth, depth), durability=profile.durability,
+        reliability=profile.reliability, liveliness=profile.liveliness,
+    )  # fmt: skip
