@@ -23,7 +23,8 @@ GIGABYTE = 1e9
 CHILD_TIMEOUT_S = 120.0
 LIBRARIES = ("numpy", "pinocchio", "coal", "pink", "ruckig", "mujoco", "cv2", "safetensors", "torch")
 INTERFACES = (
-    *(f"vla_ros.msg.{name}" for name in ("ActionChunk", "Instruction", "Observation")),
+    *(f"vla_ros.msg.{name}" for name in ("ActionChunk", "Instruction", "InstructionRequest")),
+    *(f"vla_ros.msg.{name}" for name in ("InstructionStatus", "Observation")),
     *(f"vla_ros.msg.{name}" for name in ("PolicyStatus", "SafetyStatus", "TaskStatus")),
     "vla_ros.srv.ResetScene",
     "vla_ros.action.ExecuteInstruction",

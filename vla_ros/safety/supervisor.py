@@ -89,7 +89,9 @@ class Counters:
 class SafetySupervisor:
     """Lets nothing unsafe through: state machine, watchdogs, filter."""
 
-    def __init__(self, contract: RobotContract, parameters: SafetyParameters, *, heartbeat: bool = False) -> None:
+    def __init__(
+        self, contract: RobotContract, parameters: SafetyParameters, *, heartbeat: bool = False, settle: bool = True
+    ) -> None:
         """Build all stages for a robot; disarmed.
 
         Args:
@@ -97,11 +99,13 @@ class SafetySupervisor:
             parameters: Of the layer.
             heartbeat: Follow a policy only while its heartbeat comes: needed where it runs in a process of its own. In
                 the same thread it cannot die alone.
+            settle: Arm only after joint states have shown an arm at rest. Not so in lock step with a simulator, whose
+                time stands still until it is commanded.
 
         Raises:
             ContractError: when contract and robot description do not fit each other.
         """
-        self.contract, self.parameters = contract, parameters
+        self.contract, self.parameters, self._settle = contract, parameters, settle
         self.period = parameters.timing.period
         self.axes = (*TOOL_AXES, *contract.joints.names)
         self.counters = Counters()
@@ -238,7 +242,7 @@ class SafetySupervisor:
         joints, motion = self.contract.joints, self.parameters.motion
         if not (np.abs(state.joint_velocities) <= motion.arming_speed).all():
             return Reason.MOVING.label
-        unrest = self._monitor.unrest(self.parameters.timing.resume_states, motion.arming_speed)
+        unrest = self._unrest() if self._settle else Reason.OK
         if unrest is not Reason.OK:
             return unrest.label
         # What the gripper's command will begin with has to be measured twice: one wrong measurement would make it jump.
@@ -261,6 +265,9 @@ class SafetySupervisor:
         self._machine.arm()
         self._commanding = True
         return Reason.OK.label
+
+    def _unrest(self) -> Reason:
+        return self._monitor.unrest(self.parameters.timing.resume_states, self.parameters.motion.arming_speed)
 
     def _first_posture(self, measured: FloatArray, now: float) -> FloatArray | None:
         """Return the posture (n,) that arming begins to command: where the controller's reference stands, or None.
