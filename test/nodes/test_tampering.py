@@ -82,3 +82,21 @@ def test_states_that_repeat_or_overtake_each_other():
     assert stamp_to_seconds(repeat(state(6.0)).header.stamp) == 5.0
     passed = [late(state(float(i))) for i in range(1, 5)]
     assert [None if one is None else stamp_to_seconds(one.header.stamp) for one in passed] == [None, 1.0, None, 3.0]
+
+
+def test_frozen_joint_states_keep_their_positions_and_not_their_stamps():
+    freeze = STATES["frozen"]()
+    freeze(state(5.0))
+    other = state(6.0)
+    other.position = [9.0] * 4
+    changed = freeze(other)
+    assert list(changed.position) == [0.1, 0.2, 0.3, 0.4]
+    assert list(changed.velocity) == [0.0] * 4
+    assert stamp_to_seconds(changed.header.stamp) == 6.0
+
+
+def test_swapped_joint_states_exchange_the_first_two_joints():
+    changed = STATES["swapped"]()(state())
+    assert list(changed.position) == [0.2, 0.1, 0.3, 0.4]
+    assert list(changed.velocity) == [2.0, 1.0, 3.0, 4.0]
+    assert list(changed.name) == list("abcd")

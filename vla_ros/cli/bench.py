@@ -14,9 +14,12 @@ from vla_ros.data.durable import write_whole
 from vla_ros.data.lines import differing_lines
 from vla_ros.errors import VlaError
 
-HELP = "measure the safety layer: fault table, fuzzer, comparison, clean runs, faults in the real graph, campaigns"
+HELP = "measure the safety layer: fault table, fuzzer, edges, comparison, clean runs, faults in the graph, campaigns"
 
-PARTS = ("table", "clean", "comparison", "fuzz", "graph", "kills", "load")
+PARTS = ("table", "clean", "comparison", "fuzz", "edges", "graph", "kills", "load")
+
+WHERE = ("process", "graph")
+"""Where the cases at the edges are tried."""
 
 DEFAULTS: Mapping[str, tuple[float, float]] = {
     "fuzz_ticks": (1_000_000, 20_000), "scenes": (20, 2), "repeats": (3, 1), "kills": (100, 5),
@@ -43,6 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scenes", type=int, help="how many scenes are played (default 20)")
     parser.add_argument("--repeats", type=int, help="how often each fault comes about in the graph (default 3)")
     parser.add_argument("--faults", nargs="+", default=(), metavar="WORD", help="only faults whose names hold a WORD")
+    parser.add_argument("--lines", nargs="+", type=int, default=(), metavar="N", help="edges: only these lines")
+    parser.add_argument(
+        "--where", nargs="+", choices=WHERE, default=WHERE, metavar="PLACE", help=f"edges: of {', '.join(WHERE)}"
+    )
     parser.add_argument("--kills", type=int, help="how many random kill -9 and SIGSTOP (default 100)")
     parser.add_argument("--load-minutes", type=float, help="minutes of motion with every processor loaded (default 10)")
     parser.add_argument("--seed", type=int, default=0, help="of fuzzer and kills")
@@ -209,6 +216,28 @@ def _graph(args: argparse.Namespace) -> dict[str, Any]:
     return {"faults": summarise(rows), "rows": rows}
 
 
+def _edges(args: argparse.Namespace) -> dict[str, Any]:
+    """Try the cases at the edges in this process, then in the graph."""
+    from dataclasses import asdict
+
+    from tqdm import tqdm
+
+    from vla_ros.evaluation.edges import run_edges
+
+    contract, parameters, _ = _parts(args)
+    rows = []
+    if "process" in args.where:
+        with tqdm(desc="edges in this process", unit="case") as bar:
+            rows += run_edges(contract, parameters, args.lines, lambda row: bar.update())
+    if "graph" in args.where:
+        from vla_ros.nodes.fault_injection.suite import run_graph_edges
+
+        rows += run_graph_edges(args.robot, args.policy, args.repeats, args.out, resume=args.resume, lines=args.lines)
+    rows.sort(key=lambda row: row.line)
+    totals = {name: sum(getattr(row, name) for row in rows) for name in ("tried", "passed", "violations")}
+    return {**totals, "rows": [asdict(row) for row in rows]}
+
+
 def _kills(args: argparse.Namespace) -> dict[str, Any]:
     from vla_ros.nodes.fault_injection.kills import run_kills, summarise_kills
 
@@ -224,9 +253,9 @@ def _load(args: argparse.Namespace) -> dict[str, Any]:
 
 
 MEASURE: Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
-    "table": _table, "clean": _clean, "comparison": _comparison, "fuzz": _fuzz, "graph": _graph, "kills": _kills,
-    "load": _load,
+    "table": _table, "clean": _clean, "comparison": _comparison, "fuzz": _fuzz, "edges": _edges,
+    "graph": _graph, "kills": _kills, "load": _load,
 }  # fmt: skip
 
-JOURNALS = frozenset({"fuzz", "graph", "kills", "load"})
+JOURNALS = frozenset({"fuzz", "edges", "graph", "kills", "load"})
 """Parts that keep what they have as they go, and take it up again by themselves."""

@@ -97,6 +97,17 @@ def _graph(report: Mapping[str, Any]) -> str:
     return _rows(head, rows)
 
 
+def _edges(report: Mapping[str, Any]) -> str:
+    from vla_ros.evaluation.edges import LINES
+
+    rows = [
+        (f"{row['line']}: {LINES[row['line']]}", row["name"], row["where"], f"{row['passed']} of {row['tried']}"
+         if row["tried"] else "not tried", row["violations"])
+        for row in report["edges"]["rows"]
+    ]  # fmt: skip
+    return _rows(("edge", "case", "where", "passed", "violations"), rows)
+
+
 def _kills(report: Mapping[str, Any]) -> str:
     kills = report["kills"]
     rows = [
@@ -128,7 +139,7 @@ def _table(report: Mapping[str, Any]) -> str:
 
 
 TABLES: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
-    "figures": ("fuzz", _figures), "comparison": ("comparison", _comparison), "graph": ("graph", _graph),
-    "kills": ("kills", _kills), "load": ("load", _load), "table": ("table", _table),
+    "figures": ("fuzz", _figures), "comparison": ("comparison", _comparison), "edges": ("edges", _edges),
+    "graph": ("graph", _graph), "kills": ("kills", _kills), "load": ("load", _load), "table": ("table", _table),
 }  # fmt: skip
 """Name of the mark to the part of the report that it needs and what is written there."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+PARTS = ("fuzz", "clean", "edges", "kills", "load")
+"""Parts whose violations are counted as one number."""
+
 FALSE_STOPS, MODIFIED, SUCCESS_COST = 0.005, 0.01, 0.01
 """Most that clean runs may lose: share of ticks in a stop, share of ticks changed, success."""
 
 
 def violations_in(report: Mapping[str, Any]) -> dict[str, int]:
     """Return what the referee found in the commands of the safety layer, by part of the report."""
-    found = {part: int(report[part]["violations"]) for part in ("fuzz", "clean", "kills", "load") if part in report}
+    found = {part: int(report[part]["violations"]) for part in PARTS if part in report}
     if "comparison" in report:
         found["spoilt runs"] = int(report["comparison"]["filter"]["violations"])
         found["replay"] = int(report["comparison"]["filter"]["replay"]["violations"])
@@ -32,6 +35,12 @@ def missed_in(report: Mapping[str, Any]) -> list[str]:
     if "graph" in report:
         rows = [row for row in report["graph"]["rows"] if row["tried"] and not row["stopped"]]
         missed += [f"graph: {row['name']}: {row['sentence']}" for row in rows]
+    if "edges" in report:
+        missed += [
+            f"line {row['line']}, {row['where']}: {row['name']}: {row['sentence']}"
+            for row in report["edges"]["rows"]
+            if row["passed"] < row["tried"]
+        ]
     if "kills" in report:
         missed += [
             f"{row['signal']} of {row['node']}: {row['sentence'] or 'it did not hold or did not go on'}"
@@ -96,6 +105,17 @@ def _graph_lines(graph: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _edges_lines(edges: Mapping[str, Any]) -> list[str]:
+    by_line: dict[int, list[Mapping[str, Any]]] = {}
+    for row in edges["rows"]:
+        by_line.setdefault(row["line"], []).append(row)
+    return [
+        f"edges, line {line:<2} {sum(row['passed'] for row in rows)} of {sum(row['tried'] for row in rows)} passed, "
+        f"{sum(row['violations'] for row in rows)} violations"
+        for line, rows in sorted(by_line.items())
+    ]
+
+
 def _kills_lines(kills: Mapping[str, Any]) -> list[str]:
     return [
         f"kills         {kills['strikes']} strikes, {kills['held']} held, {kills['resumed']} resumed, "
@@ -112,5 +132,5 @@ def _load_lines(load: Mapping[str, Any]) -> list[str]:
 
 LINES = {
     "table": _table_lines, "fuzz": _fuzz_lines, "clean": _clean_lines, "comparison": _comparison_lines,
-    "graph": _graph_lines, "kills": _kills_lines, "load": _load_lines,
+    "edges": _edges_lines, "graph": _graph_lines, "kills": _kills_lines, "load": _load_lines,
 }  # fmt: skip

@@ -20,6 +20,7 @@ def run(args: argparse.Namespace) -> int:
     """Print a line for every fault; 0 when all were stopped."""
     from vla_ros.errors import VlaError
     from vla_ros.robot.contract import load_contract
+    from vla_ros.safety.collision import CollisionModel
     from vla_ros.safety.faults import FaultRow, run_faults
     from vla_ros.safety.parameters import load_parameters
 
@@ -29,7 +30,11 @@ def run(args: argparse.Namespace) -> int:
             print(f"{'':<8} expected {row.expected}; {row.sentence}", flush=True)
 
     try:
-        rows = run_faults(load_contract(args.robot), load_parameters(args.safety), tell=tell)
+        contract, parameters = load_contract(args.robot), load_parameters(args.safety)
+        concessions = CollisionModel(contract, parameters.collision, parameters.obstacles).concessions
+        for sentence in concessions:
+            print(f"{'note':<8} collision: {sentence}", flush=True)
+        rows = run_faults(contract, parameters, tell=tell)
     except VlaError as error:
         print(f"vla-ros selftest: {error}")
         return 1
@@ -39,5 +44,5 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.json:
         figures = {"tried": len(rows), "stopped": stopped, "missed": len(rows) - stopped}
-        print(json.dumps({**figures, "rows": [asdict(row) for row in rows]}))
+        print(json.dumps({**figures, "concessions": concessions, "rows": [asdict(row) for row in rows]}))
     return 0 if stopped == len(rows) else 1

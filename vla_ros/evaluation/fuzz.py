@@ -1,4 +1,10 @@
-"""A fuzzer of everything that can come into the safety layer; the referee judges what comes out. Repeatable by seed."""
+"""A fuzzer of everything that can come into the safety layer; the referee judges what comes out. Repeatable by seed.
+
+The arm lags and its driver lies now and then (`plants.py`); it is armed, disarmed and armed again at any moment. What
+comes out is judged twice: as equally spaced commands, from each arming on, and with its times, as trajectory
+controllers would follow it (`command_stream.py`), the first command after each arming against the last one and the true
+arm.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +19,15 @@ from typing import Any
 import numpy as np
 
 from vla_ros.errors import VlaError
+from vla_ros.evaluation.command_stream import CommandStream
+from vla_ros.evaluation.plants import UNKNOWABLE_AT_REST, Lie, Plant, PlantShadow
 from vla_ros.evaluation.referee import Judgement, Referee
+from vla_ros.evaluation.reference_limits import Arming
+from vla_ros.evaluation.trajectory_controller import Release, TimedTrajectory, TrajectoryControllerModel
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.policy_watch import Condition
-from vla_ros.safety.shadow import Shadow
+from vla_ros.safety.reasons import Reason
 from vla_ros.types import FloatArray, Instruction, InstructionKind, Pose, SafetyState
 
 NASTY = np.array([np.nan, np.inf, -np.inf, 1e300, -1e300, 5e-324, 0.0, -0.0, 1e9, 7.0])
@@ -25,6 +35,21 @@ NASTY = np.array([np.nan, np.inf, -np.inf, 1e300, -1e300, 5e-324, 0.0, -0.0, 1e9
 
 WIDTH = 0.02
 """Of a bin of durations, as a share."""
+
+CONTROLLERS = (
+    TrajectoryControllerModel(1000.0, Release.JAZZY),
+    TrajectoryControllerModel(500.0, Release.JAZZY, replacement=True),
+)
+"""What the commands are judged with: the releases differ only where a trajectory has not begun yet."""
+
+LAGS, DELAYS = (0.0, 0.0, 0.02, 0.06), (0, 0, 1, 4)
+"""Of the arms, s and periods."""
+
+LONGEST_LIE = 200
+"""Ticks."""
+
+PATIENCE = 200
+"""Ticks until a segment begins although the arm was not armed."""
 
 SEGMENT = 2000
 """Ticks with one supervisor; then a fresh one begins."""
@@ -58,7 +83,7 @@ class Durations:
 
 @dataclass
 class FuzzReport:
-    """What came of it: ticks by state and reason, what the referee found, ticks that raised, and how long ticks took.
+    """What came of it: ticks by state and reason, what the referee found, ticks that raised, answers to arming, times.
 
     The time is the thread's own, ms: what else the machine does is not in it.
     """
@@ -68,6 +93,7 @@ class FuzzReport:
     reasons: Counter[str] = field(default_factory=Counter)
     judgement: Judgement = field(default_factory=Judgement)
     raised: list[str] = field(default_factory=list)
+    armings: Counter[str] = field(default_factory=Counter)
     tick_ms: Durations = field(default_factory=lambda: Durations())
 
     def add(self, other: FuzzReport) -> None:
@@ -77,6 +103,7 @@ class FuzzReport:
         self.reasons.update(other.reasons)
         self.judgement.add(other.judgement)
         self.raised += other.raised
+        self.armings.update(other.armings)
         self.tick_ms.add(other.tick_ms)
 
     def figures(self) -> dict[str, object]:
@@ -85,7 +112,8 @@ class FuzzReport:
         return {
             "ticks": self.ticks, "commands": self.judgement.commands, "violations": self.judgement.total,
             "violations_by_kind": self.judgement.violations, "worst": self.judgement.worst, "raised": len(self.raised),
-            "first_raised": self.raised[:3], "states": dict(self.states), "reasons": dict(self.reasons.most_common()),
+            "first_raised": self.raised[:3], "armings": dict(self.armings.most_common()),
+            "states": dict(self.states), "reasons": dict(self.reasons.most_common()),
             "tick_ms_p50": round(p50, 3), "tick_ms_p99": round(p99, 3),
         }  # fmt: skip
 
@@ -93,7 +121,8 @@ class FuzzReport:
         """Return all of it as plain values; `from_values` is the inverse."""
         return {
             "ticks": self.ticks, "states": dict(self.states), "reasons": dict(self.reasons),
-            "judgement": asdict(self.judgement), "raised": self.raised, "tick_ms": asdict(self.tick_ms),
+            "judgement": asdict(self.judgement), "raised": self.raised, "armings": dict(self.armings),
+            "tick_ms": asdict(self.tick_ms),
         }  # fmt: skip
 
     @classmethod
@@ -101,7 +130,7 @@ class FuzzReport:
         """Return the report of `values`."""
         return cls(
             int(values["ticks"]), Counter(values["states"]), Counter(values["reasons"]),
-            Judgement(**values["judgement"]), list(values["raised"]),
+            Judgement(**values["judgement"]), list(values["raised"]), Counter(values["armings"]),
             Durations({int(bin): int(count) for bin, count in values["tick_ms"]["counts"].items()}),
         )  # fmt: skip
 
@@ -132,9 +161,9 @@ def fuzz_segment(
 ) -> FuzzReport:
     """Run one segment and judge it."""
     rng = np.random.default_rng(seed)
-    shadow = Shadow(contract, parameters)
-    shadow.start()
+    shadow = PlantShadow(contract, parameters, Plant(float(rng.choice(LAGS)), int(rng.choice(DELAYS))))
     gremlin, report = Gremlin(shadow, rng), FuzzReport(ticks)
+    gremlin.start()
     for _ in range(ticks):
         try:
             with np.errstate(all="ignore"):
@@ -148,21 +177,63 @@ def fuzz_segment(
         report.states[decision.state.name] += 1
         report.reasons[decision.reason] += 1
         gremlin.recover(decision.state)
-    report.judgement = referee.judge(np.array(shadow.commands), np.array(shadow.openings))
+    report.armings = gremlin.answers
+    report.judgement = judge_run(referee, shadow, gremlin.armings)
     return report
+
+
+def judge_run(referee: Referee, shadow: PlantShadow, armings: list[Arming]) -> Judgement:
+    """Judge what was commanded, from each arming on, by commands and by what controllers make of them."""
+    judgement, stream = Judgement(), CommandStream(shadow.period)
+    times = np.array([now for now, _ in shadow.steps])
+    trajectories: list[TimedTrajectory] = []
+    begins = [int(np.searchsorted(times, arming.time)) for arming in armings]
+    for first, end in zip([0, *begins], [*begins, len(times)], strict=True):
+        session = shadow.steps[first:end]
+        if not session:
+            continue
+        commands = np.array([step.positions for _, step in session])
+        judgement.add(referee.judge(commands, np.array(shadow.openings[1 + first : 1 + end])))
+        stream.begin()
+        for now, step in session:
+            tick = max(round(now / shadow.period), stream.next_tick)
+            trajectories.append(stream.write(step, tick))
+    timed = referee.judge_trajectories(
+        trajectories, armings=armings, start=shadow.commands[0], controllers=CONTROLLERS
+    ) if trajectories else Judgement()  # fmt: skip
+    timed.commands = 0
+    judgement.add(timed)
+    return judgement
 
 
 class Gremlin:
     """Plays a policy, a driver, an operator and two clocks that have lost their minds, now and then."""
 
-    def __init__(self, shadow: Shadow, rng: np.random.Generator) -> None:
+    def __init__(self, shadow: PlantShadow, rng: np.random.Generator) -> None:
         """Play with `shadow`, by `rng`."""
         self._shadow, self._rng = shadow, rng
+        self.armings: list[Arming] = []
+        self.answers: Counter[str] = Counter()
+        self._lie_left = 0
         self._goal: FloatArray = shadow.pose().position
+
+    def start(self) -> None:
+        """Arm as documented, and get under way."""
+        shadow = self._shadow
+        shadow.wait(shadow.parameters.timing.resume_states + 1)
+        while not shadow.supervisor.armed and not self.answers.total() > PATIENCE:
+            self._arm()
+            shadow.wait(1)
 
     def play(self) -> None:
         """Do what comes into its mind before one tick."""
         shadow, rng = self._shadow, self._rng
+        self._lie()
+        if rng.random() < 0.01:
+            self._arm()
+        if rng.random() < 0.003:  # in motion: both come before the arm has come to rest
+            shadow.supervisor.disarm(shadow.now)
+            self._arm()
         if rng.random() < 0.12:
             self._send()
         if rng.random() < 0.003:
@@ -183,9 +254,35 @@ class Gremlin:
         """Operate as documented, sooner or later: reset, arm. An arm at rest between two sessions stays where it is."""
         supervisor, now = self._shadow.supervisor, self._shadow.now
         if state is SafetyState.DISARMED:
-            supervisor.arm(now)
+            self._arm()
         elif state is SafetyState.ESTOP and self._rng.random() < 0.05:
             supervisor.reset(now)
+
+    def _arm(self) -> None:
+        shadow = self._shadow
+        if shadow.supervisor.armed:
+            return
+        answer = shadow.supervisor.arm(shadow.now)
+        label = answer.label if isinstance(answer, Reason) else answer
+        self.answers[label] += 1
+        if label == Reason.OK.label:
+            last = shadow.commands[-1] if shadow.steps else None
+            self.armings.append(Arming(shadow.now, last, shadow.q.copy()))
+
+    def _lie(self) -> None:
+        """Let the driver lie for a while, now and then."""
+        plant, rng = self._shadow.plant, self._rng
+        self._lie_left -= 1
+        unknowable = plant.lie in UNKNOWABLE_AT_REST and self._shadow.supervisor.state is SafetyState.DISARMED
+        if self._lie_left <= 0 or unknowable:
+            plant.lie = Lie.NONE
+        if rng.random() < 0.004:
+            plant.lie = Lie(rng.choice([lie.value for lie in Lie]))
+            self._lie_left = int(rng.integers(2, LONGEST_LIE))
+            plant.offset = np.zeros(len(plant.q))
+            plant.offset[int(rng.integers(0, len(plant.q)))] = rng.choice([-0.4, -0.05, 0.02, 0.1, 0.5])
+            first, second = rng.choice(len(plant.q), 2, replace=False).tolist()
+            plant.swapped = (first, second)
 
     def _send(self) -> None:
         shadow, rng = self._shadow, self._rng

@@ -2,15 +2,22 @@
 
 Positions, velocities, accelerations and jerks are finite differences of the commands; where the tool and the arm's
 parts are, MuJoCo says, while the safety layer asks Pinocchio and Coal.
+
+`judge` takes commands that are equally far apart. `judge_timed` and `judge_trajectories` take them with their times,
+and judge what joint trajectory controllers make of them (`reference_limits.py`, `trajectory_controller.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import mujoco
 import numpy as np
 
+from vla_ros.evaluation import reference_limits
+from vla_ros.evaluation.reference_limits import CONTROLLERS, Arming, commanded, judge_armings, judge_reference
+from vla_ros.evaluation.trajectory_controller import TimedTrajectory, TrajectoryControllerModel
 from vla_ros.robot.contract import RobotContract
 from vla_ros.sim.model import build_model
 from vla_ros.types import FloatArray
@@ -18,12 +25,15 @@ from vla_ros.types import FloatArray
 ROUNDING = 1e-6
 """Relative, of differences of rounded numbers."""
 
+SAME_POSTURE = 0.02
+"""An arm that is nearer to its last command than this, rad, is still where its controller holds it."""
+
 WORKSPACE_SLACK = 1e-3
 """The tool may be so far beyond a face, m."""
 
 KINDS = ("not_finite", "joint_position", "joint_velocity", "joint_acceleration", "joint_jerk", "workspace", "table",
-         "gripper_range", "gripper_velocity")  # fmt: skip
-"""What a command can violate; each is counted by commands, not by joints."""
+         "gripper_range", "gripper_velocity", *reference_limits.KINDS)  # fmt: skip
+"""What commands can violate; each is counted by commands, and not by joints, or as `reference_limits` says."""
 
 
 @dataclass
@@ -104,10 +114,79 @@ class Referee:
             self._judge_gripper(np.asarray(openings, dtype=np.float64), result)
         return result
 
-    def _judge_joints(self, q: FloatArray, result: Judgement) -> None:
+    def judge_timed(
+        self, times: FloatArray, commands: FloatArray, velocities: FloatArray | None = None,
+        horizons: FloatArray | float = 0.0, *, accelerations: FloatArray | None = None,
+        stamps: FloatArray | float = 0.0, openings: FloatArray | None = None, armings: Sequence[Arming] = (),
+        controllers: Sequence[TrajectoryControllerModel] = CONTROLLERS,
+    ) -> Judgement:  # fmt: skip
+        """Judge commands of one point each, with the times at which controllers received them.
+
+        Args:
+            times: (k,) s, of arrival, not falling.
+            commands: (k, n) rad; what is not finite is counted, and left out of everything else.
+            velocities: (k, n) rad/s, or None for commands without.
+            horizons: (k,) or one for all, s: `time_from_start` of each.
+            accelerations: (k, n) rad/s^2, or None for commands without.
+            stamps: (k,) or one for all, s: of the header; 0 stands for the arrival.
+            openings: As for `judge`; they are taken for equally spaced.
+            armings: When the robot was armed, and where it was then.
+            controllers: Each judges on its own; what all of them find is added up.
+        """
+        q = np.atleast_2d(np.asarray(commands, dtype=np.float64))
+        rows = len(q)
+        horizons, stamps = np.broadcast_to(horizons, rows), np.broadcast_to(stamps, rows)
+        trajectories = [
+            TimedTrajectory(
+                float(times[i]), float(stamps[i]), np.array([horizons[i]]), q[i : i + 1],
+                None if velocities is None else velocities[i : i + 1],
+                None if accelerations is None else accelerations[i : i + 1],
+            )
+            for i in range(rows)
+        ]  # fmt: skip
+        return self.judge_trajectories(trajectories, openings=openings, armings=armings, controllers=controllers)
+
+    def judge_trajectories(
+        self, trajectories: Sequence[TimedTrajectory], *, openings: FloatArray | None = None,
+        armings: Sequence[Arming] = (), start: FloatArray | None = None,
+        controllers: Sequence[TrajectoryControllerModel] = CONTROLLERS, table_every: int = 5,
+    ) -> Judgement:  # fmt: skip
+        """Judge received trajectories: where their commands lead, and the references that controllers make of them.
+
+        Args:
+            trajectories: In the order of their arrival; one with values that are not finite is counted and left out.
+            openings: As for `judge`; they are taken for equally spaced.
+            armings: When the robot was armed, and where it was then. From there a reference begins anew: at the last
+                command where the robot still stands at it, and where the robot is otherwise.
+            start: (n,) rad, the reference before the first; by default where the first leads.
+            controllers: Each judges on its own; what all of them find is added up.
+            table_every: As for `judge`.
+        """
+        result = Judgement(len(trajectories))
+        finite = [one for one in trajectories if _finite(one)]
+        result.violations["not_finite"] = len(trajectories) - len(finite)
+        if finite:
+            places = np.array([commanded(one) for one in finite])
+            self._judge_position_limits(places, result)
+            self._judge_places(places, result, table_every, speeds=False)
+            result.violations["arming_jump"] = judge_armings(finite, armings, self._contract.joints)
+            for begin, session in _sessions(finite, armings):
+                first = begin if begin is not None else (places[0] if start is None else start)
+                for model in controllers:
+                    found = judge_reference(session, self._contract.joints, first, model)
+                    result.add(Judgement(0, dict.fromkeys(KINDS, 0) | found.violations, found.worst))
+        if openings is not None:
+            self._judge_gripper(np.asarray(openings, dtype=np.float64), result)
+        return result
+
+    def _judge_position_limits(self, q: FloatArray, result: Judgement) -> None:
         joints = self._contract.joints
         outside = np.maximum(joints.lower - q, q - joints.upper).max(axis=1)
         result.violations["joint_position"] = int((outside > ROUNDING).sum())
+
+    def _judge_joints(self, q: FloatArray, result: Judgement) -> None:
+        joints = self._contract.joints
+        self._judge_position_limits(q, result)
         still = np.vstack([np.tile(q[0], (3, 1)), q])
         for kind, order, limit in (
             ("joint_velocity", 1, joints.velocity), ("joint_acceleration", 2, joints.acceleration),
@@ -117,7 +196,7 @@ class Referee:
             result.violations[kind] = int((share > 1.0 + ROUNDING).sum())
             result.worst[kind] = float(share.max())
 
-    def _judge_places(self, q: FloatArray, result: Judgement, table_every: int) -> None:
+    def _judge_places(self, q: FloatArray, result: Judgement, table_every: int, speeds: bool = True) -> None:
         box, wide = self._contract.cartesian, self._contract.gripper.max_opening
         tools, clearances = np.empty((len(q), 3)), []
         self._data.qpos[self._fingers] = wide / len(self._fingers)
@@ -128,12 +207,13 @@ class Referee:
             if i % table_every == 0:
                 clearances.append(self._clearance())
         beyond = np.maximum(box.workspace_lower - tools, tools - box.workspace_upper).max(axis=1)
-        speeds = np.linalg.norm(np.diff(tools, axis=0), axis=1) / self.period
         result.violations["workspace"] = int((beyond > WORKSPACE_SLACK).sum())
         result.violations["table"] = int((np.array(clearances) < 0.0).sum())
         result.worst["beyond_workspace_mm"] = 1e3 * max(float(beyond.max()), 0.0)
         result.worst["table_mm"] = 1e3 * min(clearances)
-        result.worst["tool_speed"] = float(speeds.max(initial=0.0)) / box.linear_velocity
+        if speeds:
+            fastest = np.linalg.norm(np.diff(tools, axis=0), axis=1).max(initial=0.0) / self.period
+            result.worst["tool_speed"] = float(fastest) / box.linear_velocity
 
     def _clearance(self) -> float:
         """Return the smallest distance of a moving part to the table, m; negative inside of it."""
@@ -150,3 +230,23 @@ class Referee:
         result.violations["gripper_range"] = int((~inside).sum())
         speeds = np.abs(np.diff(openings)) / self.period
         result.violations["gripper_velocity"] = int((speeds > gripper.velocity * (1.0 + ROUNDING)).sum())
+
+
+def _finite(trajectory: TimedTrajectory) -> bool:
+    values = (trajectory.times, trajectory.positions, trajectory.velocities, trajectory.accelerations)
+    return all(bool(np.isfinite(one).all()) for one in values if one is not None)
+
+
+def _sessions(
+    trajectories: Sequence[TimedTrajectory], armings: Sequence[Arming]
+) -> list[tuple[FloatArray | None, list[TimedTrajectory]]]:
+    """Return what was commanded from each arming on, with where the robot was; None before the first arming."""
+    sessions: list[tuple[FloatArray | None, list[TimedTrajectory]]] = [(None, [])]
+    coming = list(armings)
+    for one in trajectories:
+        while coming and coming[0].time <= one.arrival:
+            arming = coming.pop(0)
+            near = arming.commanded is not None and np.abs(arming.commanded - arming.position).max() < SAME_POSTURE
+            sessions.append((arming.commanded if near else arming.position, []))
+        sessions[-1][1].append(one)
+    return [session for session in sessions if session[1]]

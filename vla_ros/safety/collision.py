@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import coal
@@ -18,6 +18,9 @@ from vla_ros.types import FloatArray
 
 WAVER = 2e-4
 """What is on its way out of a collision may waver by this, m, before it counts as going back in."""
+
+FINEST_SWEEP, COARSEST_SWEEP = 1e-4, 1e-3
+"""Between two checked postures a pair may come nearer by half of twice its required distance, or by half of this, m."""
 
 
 KINDS = (Reason.SELF_COLLISION, Reason.OBSTACLE)
@@ -57,8 +60,13 @@ class Approaches:
 class CollisionModel:
     """The shapes of a robot and its surroundings; one thread at a time.
 
-    The fingers count as wide open, which is where they reach furthest. Neighbouring parts touch by construction and are
-    left out, as are parts that stand nearer at home than what is asked for.
+    The fingers count as wide open, which is where they reach furthest. Parts of the same or of neighbouring links touch
+    by construction and are no pair. `concessions` names every other pair that does not keep what is asked for: one that
+    stands nearer at home keeps what it has there, and one whose shapes overlap at home cannot be watched.
+
+    Attributes:
+        pairs: Which pairs are watched, each with the distance that it must keep.
+        concessions: A sentence for each pair that keeps less than the parameters ask for.
     """
 
     def __init__(
@@ -81,11 +89,12 @@ class CollisionModel:
         parts = list(range(self._shapes.ngeoms))
         self._add_pairs(parts, parameters, obstacles)
         self._data, self._results = self._model.createData(), pinocchio.GeometryData(self._shapes)
-        self._leave_out_touching(contract)
+        self.concessions = self._concede(contract)
         self._required = np.array([pair.distance for pair in self.pairs])
-        # No point of the arm is further from any joint's axis, so a joint's turn moves none by more than this times it.
-        self._reach = sum(float(np.linalg.norm(placement.translation)) for placement in self._model.jointPlacements)
-        self._reach += max(_extent(shape) for shape in list(self._shapes.geometryObjects)[: len(parts)])
+        self._reach = _reaches(self._model, self._shapes, self.pairs, self._indices)
+        thinnest = [_thickness(self._shapes.geometryObjects[second]) for _, second in self._indices]
+        finest = np.clip(0.5 * np.array(thinnest), FINEST_SWEEP, COARSEST_SWEEP)
+        self._sweep = np.maximum(2.0 * self._required, finest)
 
     def _add_pairs(self, parts: list[int], parameters: CollisionParameters, obstacles: tuple[Obstacle, ...]) -> None:
         objects = self._shapes.geometryObjects
@@ -93,9 +102,11 @@ class CollisionModel:
         self._indices: list[tuple[int, int]] = []
         names = [objects[part].name for part in parts]
         joints = [objects[part].parentJoint for part in parts]
+        parents = list(self._model.parents)
         for first in parts:
             for second in parts[first + 1 :]:
-                if abs(joints[first] - joints[second]) > 1:
+                one, other = joints[first], joints[second]
+                if one != other and parents[one] != other and parents[other] != one:
                     label = f"{names[first]} and {names[second]}"
                     self.pairs.append(
                         CollisionPair(
@@ -122,16 +133,31 @@ class CollisionModel:
         for first, second in self._indices:
             self._shapes.addCollisionPair(pinocchio.CollisionPair(first, second))
 
-    def _leave_out_touching(self, contract: RobotContract) -> None:
-        """Drop self-pairs that are too near at home: they are so by construction."""
-        near = self.distances(contract.joints.home) <= np.array([pair.distance for pair in self.pairs])
-        for pair, bad in zip(self.pairs, near, strict=True):
-            if bad and pair.reason is Reason.OBSTACLE:
+    def _concede(self, contract: RobotContract) -> tuple[str, ...]:
+        """Ask of self-pairs that are too near at home for what they have there; returns a sentence for each.
+
+        Raises:
+            ContractError: when an obstacle is too near at home.
+        """
+        kept: list[int] = []
+        sentences: list[str] = []
+        for index, distance in enumerate(self.distances(contract.joints.home).tolist()):
+            pair = self.pairs[index]
+            if distance > pair.distance:
+                kept.append(index)
+            elif pair.reason is Reason.OBSTACLE:
                 raise ContractError(f"at home, {pair.name} are nearer than {pair.distance} m: check the obstacles")
-        self._indices = [index for index, bad in zip(self._indices, near, strict=True) if not bad]
-        self.pairs = [pair for pair, bad in zip(self.pairs, near, strict=True) if not bad]
+            elif distance > 2.0 * WAVER:
+                sentences.append(f"{pair.name} keep {distance:.3f} m, as at home, instead of {pair.distance} m")
+                self.pairs[index] = replace(pair, distance=distance - WAVER)
+                kept.append(index)
+            else:
+                sentences.append(f"{pair.name} are not watched: their shapes touch at home")
+        self._indices = [self._indices[index] for index in kept]
+        self.pairs = [self.pairs[index] for index in kept]
         self._register()
         self._results = pinocchio.GeometryData(self._shapes)
+        return tuple(sentences)
 
     def distances(self, positions: FloatArray) -> FloatArray:
         """Return the distance of every pair, m, negative where they overlap, at joint positions (n,)."""
@@ -148,24 +174,41 @@ class CollisionModel:
         kinds = {reason.label: [pair.reason is reason for pair in self.pairs] for reason in KINDS}
         return {name: float(left[chosen].min()) for name, chosen in kinds.items() if any(chosen)}
 
-    def violated(
-        self, positions: FloatArray, held: FloatArray, near: FloatArray, distances: FloatArray
-    ) -> CollisionPair | None:
-        """Return a pair that is nearer than `held` at joint positions (n,), or None.
+    def violated_along(self, path: FloatArray, held: FloatArray, distances: FloatArray) -> CollisionPair | None:
+        """Return a pair that comes nearer than `held` on the way along `path` (k, n) rad, or None.
 
-        Only the pairs are looked at that can have come so near on the way from joint positions `near` (n,), where they
-        were `distances` apart.
+        Conservative advancement: a pair that is d apart and must keep h is looked at again before its parts can have
+        moved by d - h + s against each other. So it never comes nearer than h - s / 2 in between, where s is twice its
+        required distance: nothing is touched, and nothing is passed through however thin it is.
+
+        Args:
+            path: Postures that are joined by straight lines in joint space, from where `distances` were taken.
+            held: What every pair must keep, m.
+            distances: Of every pair at `path[0]`, m.
         """
-        way = self._reach * float(np.abs(positions - near).sum())
-        suspects = np.flatnonzero(~(distances - way >= held))  # ~(>=): what is NaN is suspect, too
+        moves = np.abs(np.diff(path, axis=0))
+        suspects = np.flatnonzero(~(distances - self._reach @ moves.sum(axis=0) >= held))  # NaN is suspect, too
         if len(suspects) == 0:
             return None
-        pinocchio.updateGeometryPlacements(self._model, self._data, self._shapes, self._results, positions)
-        for index in suspects.tolist():
-            result = pinocchio.computeDistance(self._shapes, self._results, index)
-            if not result.min_distance >= held[index]:
-                return self.pairs[index]
-        return None
+        ways = np.vstack([np.zeros(len(suspects)), np.cumsum(moves @ self._reach[suspects].T, axis=0)])
+        free = np.nan_to_num(distances[suspects] - held[suspects]) + self._sweep[suspects]
+        while True:
+            row, part = _due(ways, free)
+            posture, way = path[row], ways[row]
+            if part > 0.0:
+                posture = posture + part * (path[row + 1] - posture)
+                way = way + part * (ways[row + 1] - way)
+            pinocchio.updateGeometryPlacements(self._model, self._data, self._shapes, self._results, posture)
+            measured = np.empty(len(suspects))
+            for i, index in enumerate(suspects.tolist()):
+                measured[i] = pinocchio.computeDistance(self._shapes, self._results, index).min_distance
+                if not measured[i] >= held[index]:
+                    return self.pairs[index]
+            clear = way + measured - held[suspects]
+            on = clear < ways[-1]  # the others cannot come too near on what is left
+            if row + part >= len(path) - 1 or not on.any():
+                return None
+            suspects, ways, free = suspects[on], ways[:, on], clear[on] + self._sweep[suspects[on]]
 
     def approaches(self, positions: FloatArray) -> tuple[FloatArray, Approaches]:
         """Return all distances at joint positions (n,), and how the near pairs may move."""
@@ -203,6 +246,46 @@ def _extent(shape: pinocchio.GeometryObject) -> float:
     shape.geometry.computeLocalAABB()  # before that its radius is -1
     middle = shape.placement.act(np.asarray(shape.geometry.aabb_center))  # of a mesh it may be anywhere
     return float(np.linalg.norm(middle)) + float(shape.geometry.aabb_radius)
+
+
+def _due(ways: FloatArray, free: FloatArray) -> tuple[int, float]:
+    """Return the row, and the part of the way to the next one, at which the first of `ways` (k, s) is `free` (s,)."""
+    row = int((ways <= free).sum(axis=0).min()) - 1
+    if row >= len(ways) - 1:
+        return len(ways) - 1, 0.0
+    step = ways[row + 1] - ways[row]
+    parts = np.divide(free - ways[row], step, out=np.ones_like(step), where=step > 0.0)
+    return row, float(np.clip(parts, 0.0, 1.0).min())
+
+
+def _reaches(
+    model: pinocchio.Model, shapes: pinocchio.GeometryModel, pairs: list[CollisionPair], indices: list[tuple[int, int]]
+) -> FloatArray:
+    """Return by how much joint i moves the parts of pair p against each other at most, (p, i) m/rad.
+
+    Only the joints between the two parts do; none moves a point by more than its distance from the joint's axis, which
+    is at most the length of the chain to the shape and what the shape reaches from there.
+    """
+    reaches = np.zeros((len(pairs), model.nv))
+    for row, (pair, parts) in enumerate(zip(pairs, indices, strict=True)):
+        for joint, part, other in (
+            (pair.first_joint, parts[0], pair.second_joint), (pair.second_joint, parts[1], pair.first_joint),
+        ):  # fmt: skip
+            length = _extent(shapes.geometryObjects[part])
+            others = set(model.supports[other])
+            for one in reversed(list(model.supports[joint])[1:]):
+                if one in others:
+                    break
+                reaches[row, model.joints[one].idx_v] = length
+                length += float(np.linalg.norm(model.jointPlacements[one].translation))
+    return reaches
+
+
+def _thickness(shape: pinocchio.GeometryObject) -> float:
+    """Return the least width of a shape's bounding box along its own axes, m."""
+    shape.geometry.computeLocalAABB()
+    box = shape.geometry.aabb_local
+    return float(min(box.width(), box.height(), box.depth()))
 
 
 def _read_shapes(contract: RobotContract) -> tuple[pinocchio.Model, pinocchio.GeometryModel]:

@@ -18,6 +18,12 @@ from vla_ros.types import FloatArray
 JOINT_SLACK = 1e-3
 """While a joint is on its way back into its limits it may waver by this, rad."""
 
+LONGEST_SEGMENT = 0.01
+"""A motion is judged as straight in joint space for at most this long, s."""
+
+LEAST_TOLERANCE = 1e-5
+"""Between two places that are looked at the tool may be so far beyond a face, m, also where none is tolerated."""
+
 
 class Envelope:
     """Joint limits, workspace and distances, with a ratchet: what has been regained is not given away again."""
@@ -28,11 +34,23 @@ class Envelope:
         kinematics: Kinematics,
         workspace_tolerance: float,
         collision: CollisionModel | None,
+        period: float = LONGEST_SEGMENT,
     ) -> None:
-        """Judge by the limits of `contract`; the tool may be `workspace_tolerance` m beyond a face."""
+        """Judge by the limits of `contract`.
+
+        Args:
+            contract: Of the robot.
+            kinematics: Of the robot.
+            workspace_tolerance: The tool may be so far beyond a face, m.
+            collision: Distances; None where they are not watched.
+            period: From one row of a step or of its stop to the next, s.
+        """
         self._joints, self._box = contract.joints, contract.cartesian
         self._kinematics, self._collision = kinematics, collision
         self._tolerance = workspace_tolerance
+        self._period, self._segments = period, max(round(period / LONGEST_SEGMENT), 1)
+        # Joints that turn by a in all bend the tool's way off its chord by length * a^2 / 8 at most.
+        self._longest_chord = float(np.sqrt(8.0 * max(workspace_tolerance, LEAST_TOLERANCE) / kinematics.length))
         self.approaches = Approaches(np.zeros((0, contract.joints.count)), np.zeros(0), ())
         self.seed(contract.joints.home)
 
@@ -46,22 +64,40 @@ class Envelope:
 
     def judge(self, step: JointStep) -> tuple[Reason, str]:
         """Return OK, or which limit the step would break at the latest, and where."""
-        stop = step.stop.positions
-        path = np.vstack([step.positions, stop])
+        path = self._path(step)
         allowed = self._joint_excess + np.where(self._joint_excess > 0.0, JOINT_SLACK, 0.0)
-        excess = self._excess_of_joints(path)
+        excess = self._excess_of_joints(path[1:])
         if not (excess <= allowed).all():
             joint = self._joints.names[int(np.argmax((excess - allowed).max(axis=0)))]
             return Reason.JOINT_POSITION, f"({joint})"
-        for row in (step.positions, stop[len(stop) // 2], stop[-1]):
-            if not (self._excess_of_tool(row) <= self._tool_excess + self._tolerance).all():
-                return Reason.WORKSPACE, ""
+        if self._leaves_workspace(path):
+            return Reason.WORKSPACE, ""
         if self._collision is not None:
-            for row in (stop[len(stop) // 2], stop[-1])[len(stop) < 3 :]:
-                pair = self._collision.violated(row, self._held, self._positions, self._distances)
-                if pair is not None:
-                    return pair.reason, f"({pair.name})"
+            pair = self._collision.violated_along(path, self._held, self._distances)
+            if pair is not None:
+                return pair.reason, f"({pair.name})"
         return Reason.OK, ""
+
+    def _path(self, step: JointStep) -> FloatArray:
+        """Return the postures (k, n) from where the arm is through the step to the end of its stop."""
+        positions = np.vstack([self._positions, step.positions, step.stop.positions])
+        if self._segments == 1:
+            return positions
+        return _refined(positions, self._period * np.vstack([step.velocities, step.stop.velocities]), self._segments)
+
+    def _leaves_workspace(self, path: FloatArray) -> bool:
+        """Say whether the tool leaves the workspace further than it may on the way along `path` (k, n).
+
+        A box holds every chord between two places in it, so what counts is how far the way bends off its chords.
+        """
+        ways = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(path, axis=0)).sum(axis=1))])
+        most = self._tool_excess + self._tolerance
+        pieces = max(int(np.ceil(ways[-1] / self._longest_chord)), 1)
+        for way in np.linspace(0.0, ways[-1], pieces + 1)[1:]:
+            row = min(int(np.searchsorted(ways, way)), len(path) - 1)
+            if not (self._excess_of_tool(path[row]) <= most).all():
+                return True
+        return False
 
     def advance(self, positions: FloatArray) -> None:
         """Note that joint positions (n,) were commanded: violations that shrank may not grow again."""
@@ -92,3 +128,20 @@ class Envelope:
 
 def _excess(values: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:
     return np.asarray(np.maximum(np.maximum(lower - values, values - upper), 0.0), dtype=np.float64)
+
+
+def _refined(positions: FloatArray, changes: FloatArray, parts: int) -> FloatArray:
+    """Return `positions` (k, n) with each step divided into `parts`, (1 + (k - 1) * parts, n): cubics in joint space.
+
+    Args:
+        positions: rad.
+        changes: (k - 1, n) rad, what the velocities at `positions[1:]` would change in one step. The first step is a
+            parabola, because it begins with any velocity.
+        parts: Of each step.
+    """
+    first, steps = positions[:-1, None], np.diff(positions, axis=0)[:, None]
+    ends = changes[:, None]
+    starts = np.concatenate([2.0 * steps[:1] - ends[:1], ends[:-1]])
+    s = (np.arange(1, parts + 1) / parts)[:, None]
+    rows = first + s * (starts + s * (3.0 * steps - 2.0 * starts - ends + s * (starts + ends - 2.0 * steps)))
+    return np.vstack([positions[:1], rows.reshape(-1, positions.shape[1])])

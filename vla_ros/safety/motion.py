@@ -79,8 +79,9 @@ class Motion:
         self.joints = JointMotion(contract.joints, self._period)
         collision = CollisionModel(contract, parameters.collision, parameters.obstacles)
         self._envelope = Envelope(
-            contract, kinematics, motion.workspace_tolerance, collision if parameters.collision.enabled else None
-        )
+            contract, kinematics, motion.workspace_tolerance, collision if parameters.collision.enabled else None,
+            self._period,
+        )  # fmt: skip
         self._braking = motion.brake_share * contract.cartesian.linear_acceleration
         self._turn = threading.Lock()
         self._overruns = 0

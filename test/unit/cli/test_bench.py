@@ -63,3 +63,15 @@ def test_a_report_is_whole_after_a_kill_and_a_damaged_one_is_named(measure, tmp_
     assert json.loads((tmp_path / "safety.json").read_text())["seed"] == 0
     (tmp_path / "safety.json").write_text('{"robot": "pan')
     assert measure("--resume") == 1 and "is no report" in capsys.readouterr().err
+
+
+def test_edges_in_process_are_measured_and_written(tmp_path, capsys):
+    """A line that needs no graph: report, table and exit code are made of its rows."""
+    page = tmp_path / "page.md"
+    words = ["bench", "safety", "--only", "edges", "--where", "process", "--lines", "17", "--out", str(tmp_path)]
+    assert main([*words, "--json", "--markdown", str(page)]) == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (report["edges"]["tried"], report["edges"]["passed"], report["edges"]["violations"]) == (2, 2, 0)
+    assert {row["line"] for row in report["edges"]["rows"]} == {17}
+    row = "| 17: thin obstacles and close pairs | a sheet of 4 mm at 10 Hz | in process | 1 of 1 | 0 |"
+    assert row in page.read_text(encoding="utf-8")

@@ -13,6 +13,15 @@ GRAPH_ROW = {
     "name": "a kill", "tried": True, "stopped": True, "violations": 0, "sentence": "", "got": "HOLD: policy_silent",
 }  # fmt: skip
 KILL = {"signal": "SIGKILL", "node": "sim_node", "sentence": "", "held": True, "resumed": True}
+EDGE = {
+    "line": 16,
+    "name": "a gap",
+    "where": "in process",
+    "tried": 1,
+    "passed": 1,
+    "violations": 0,
+    "sentence": "late",
+}
 FIGURES = {"strikes": 1, "held": 1, "resumed": 1, "commands": 50, "lost": 0, "violations": 0, "hold_ms_p50": 81.0,
            "hold_ms_p99": 90.0, "reasons": ["policy_silent"]}  # fmt: skip
 
@@ -31,6 +40,7 @@ def report():
             "name": "a kill", "tried": 3, "stopped": 3, "got": ["HOLD: policy_silent"], "deadline_ms": 100.0,
             "reaction_ms_p50": 81.0, "reaction_ms_p99": 99.4, "stop_ms_p50": 50.0, "analytic_stop_ms_p50": 44.0,
             "travel_rad_p50": -0.0123, "analytic_travel_rad_p50": -0.0111, "violations": 0, "commands": 300}]},
+        "edges": {"tried": 1, "passed": 1, "violations": 0, "rows": [EDGE]},
         "kills": {**FIGURES, "groups": {"SIGKILL of sim_node": FIGURES}, "rows": [KILL]},
         "load": {"violations": 0, "seconds": 600.0, "ticks": 60000, "missed_ticks": 600, "overruns": 7,
                  "commands": 59000, "lost": 3, "scenes": 40, "load_processes": 2, "holds": {"state_stale": 4},
@@ -54,6 +64,8 @@ def test_a_sound_report_misses_nothing(report):
         (("clean", "success_rate"), 0.98, "success"),
         (("load", "violations"), 1, "1 violations in load"),
         (("kills", "violations"), 1, "1 violations in kills"),
+        (("edges", "violations"), 2, "2 violations in edges"),
+        (("edges", "rows", 0, "passed"), 0, "line 16, in process: a gap: late"),
         (("table", "rows", 0, "stopped"), False, "fault table: NaN"),
         (("graph", "rows", 0, "stopped"), False, "graph: a kill"),
         (("graph", "rows", 0, "violations"), 4, "4 violations in graph"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import coal
@@ -11,8 +12,11 @@ import pinocchio
 import pytest
 
 from vla_ros.errors import ContractError
+from vla_ros.robot.contract import load_contract
 from vla_ros.safety.collision import CollisionModel, _extent
-from vla_ros.safety.obstacles import Obstacle
+from vla_ros.safety.obstacles import Obstacle, Shape
+from vla_ros.safety.reasons import Reason
+from vla_ros.safety.shadow import Shadow
 from vla_ros.types import SafetyState
 
 
@@ -55,15 +59,6 @@ def test_rows_are_the_derivatives_of_the_distances(contract, parameters, seed):
     assert np.sort(error)[-3] < 0.02 * np.abs(derivative).max()
 
 
-def test_a_distance_that_is_no_number_counts_as_violated(model, contract, monkeypatch):
-    home, held = contract.joints.home, np.full(len(model.pairs), -np.inf)
-    assert model.violated(home, held, home, model.distances(home)) is None
-    monkeypatch.setattr(
-        "vla_ros.safety.collision.pinocchio.computeDistance", lambda *_: SimpleNamespace(min_distance=np.nan)
-    )
-    assert model.violated(home, held, home, np.full(len(model.pairs), np.nan)) is model.pairs[0]
-
-
 STRETCHED = np.array([0.0, 1.2, 0.0, -0.4, 0.0, 1.6, 0.0])
 
 
@@ -79,12 +74,13 @@ def test_looking_only_at_the_pairs_that_can_be_near_misses_none(model, start, st
     """Whichever pair it is, it is found when it is a tenth of a millimetre too near."""
     end = start + step
     before, after = model.distances(start), model.distances(end)
+    least = np.min([model.distances(q) for q in densely([start, end], 60)], axis=0)
     for index, pair in enumerate(model.pairs):
         held = np.full(len(model.pairs), -np.inf)
-        held[index] = after[index] - 1e-3
-        assert model.violated(end, held, start, before) is None
+        held[index] = least[index] - 1e-3
+        assert model.violated_along(np.vstack([start, end]), held, before) is None
         held[index] = after[index] + 1e-4
-        assert model.violated(end, held, start, before) is pair
+        assert model.violated_along(np.vstack([start, end]), held, before) is pair
 
 
 def test_the_shapes_of_a_mesh_count_from_the_joint_and_not_from_their_middle(meshed, parameters):
@@ -99,7 +95,7 @@ def test_the_shapes_of_a_mesh_count_from_the_joint_and_not_from_their_middle(mes
         for index, pair in enumerate(model.pairs):
             held = np.full(len(model.pairs), -np.inf)
             held[index] = after[index] + 1e-4
-            assert model.violated(end, held, start, before) is pair
+            assert model.violated_along(np.vstack([start, end]), held, before) is pair
 
 
 def test_the_reach_of_a_placed_shape_covers_its_corners():
@@ -213,3 +209,94 @@ def test_switched_off_nothing_is_watched(rig, contract, parameters):
     rig.start()
     rig.run_towards(rig.pose().position - np.array([0.0, 0.0, 0.35]), 250)
     assert rig.pose().position[2] < 0.007  # the tool frame's own limit; the tips are 10 mm lower
+
+
+def slow_layer(parameters, *obstacles, rate=10.0):
+    timing = replace(parameters.timing, rate_hz=rate)
+    return replace(parameters, timing=timing, obstacles=(*parameters.obstacles, *obstacles))
+
+
+def densely(commands, parts=11):
+    """Postures between commands, on straight lines in joint space."""
+    moves = [(a, b) for a, b in pairwise(commands) if (a != b).any()]
+    return [a + share * (b - a) for a, b in moves for share in np.linspace(0.0, 1.0, parts)]
+
+
+def test_sweep_thin_sheet_at_ten_hertz_is_not_touched(contract, parameters):
+    """At 10 Hz the tool moves by 50 mm a tick, past the edges of a turned sheet of 4 mm, and through them."""
+    rng = np.random.default_rng(41)
+    position = np.array([rng.uniform(0.45, 0.62), rng.uniform(0.05, 0.2) * rng.choice([-1, 1]), rng.uniform(0.2, 0.5)])
+    size = np.array([0.004, rng.uniform(0.05, 0.3), rng.uniform(0.05, 0.3)])
+    sheet = Obstacle("sheet", Shape.BOX, size, position, rng.uniform(-np.pi, np.pi, 3))
+    slow = slow_layer(parameters, sheet)
+    shadow, model = Shadow(contract, slow), CollisionModel(contract, slow.collision, slow.obstacles)
+    shadow.start()
+    for i in range(200):
+        here = shadow.pose().position
+        if i % 15 == 0:
+            goal = 2.0 * position - here if i % 2 else position + rng.uniform(-0.15, 0.15, 3)
+        way = goal - here
+        shares = np.minimum(0.05 * np.arange(1, contract.action.horizon + 1) / (np.linalg.norm(way) + 1e-9), 1.0)
+        shadow.ask(here + np.outer(shares, way))
+        shadow.tick()
+    assert np.abs(np.diff(shadow.commands, axis=0)).max() > 0.02  # it moved
+    nearest = smallest(model, densely(shadow.commands), "sheet")
+    assert nearest > 0.5 * parameters.collision.obstacle_distance
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_sweep_finds_what_dense_sampling_finds(contract, parameters, seed):
+    """Whatever pair of a random motion comes nearest on the way: asked for more than it keeps, it is named."""
+    rng = np.random.default_rng(seed)
+    post = Obstacle.box("post", np.array([0.004, 0.004, 0.6]), np.array([0.5, 0.25, 0.3]))
+    model = CollisionModel(contract, parameters.collision, (*parameters.obstacles, post))
+    start = contract.joints.home + rng.uniform(-0.3, 0.3, 7)
+    path = np.vstack([start, start + np.cumsum(rng.uniform(-0.25, 0.25, (4, 7)), axis=0)])
+    least = np.min([model.distances(q) for q in densely(path, 60)], axis=0)
+    before = model.distances(start)
+    for index, pair in enumerate(model.pairs):
+        slack = max(pair.distance, 1e-3)
+        held = np.full(len(model.pairs), -10.0)
+        held[index] = least[index] + slack + 1e-3
+        assert model.violated_along(path, held, before) is pair
+        held[index] = least[index] - 1e-3  # dense sampling is not exact either
+        assert model.violated_along(path, held, before) is None
+
+
+def test_sweep_distance_that_is_no_number_is_violated(model, contract, monkeypatch):
+    home, held = contract.joints.home, np.full(len(model.pairs), -np.inf)
+    held[0] = 0.0
+    path = np.vstack([home, home + 0.1])
+    distances = np.full(len(model.pairs), np.nan)
+    monkeypatch.setattr(
+        "vla_ros.safety.collision.pinocchio.computeDistance", lambda *_: SimpleNamespace(min_distance=np.nan)
+    )
+    assert model.violated_along(path, held, distances) is model.pairs[0]
+
+
+@pytest.mark.parametrize("robot", ["panda", "fr3", "ur5e", "so101"])
+def test_self_distance_raised_drops_no_pair(parameters, robot):
+    """What stands nearer at home than is asked for keeps what it has there, and is named."""
+    robot = load_contract(robot)
+    usual = CollisionModel(robot, parameters.collision, parameters.obstacles)
+    wide = CollisionModel(robot, replace(parameters.collision, self_distance=0.2), parameters.obstacles)
+    assert usual.concessions == ()
+    assert [pair.name for pair in wide.pairs] == [pair.name for pair in usual.pairs]
+    at_home = wide.distances(robot.joints.home)
+    assert (at_home >= [pair.distance for pair in wide.pairs]).all()
+    less = [pair for pair in wide.pairs if pair.reason is Reason.SELF_COLLISION and pair.distance < 0.2]
+    assert less
+    assert len(less) == len(wide.concessions)
+    for pair, sentence in zip(less, wide.concessions, strict=True):
+        assert pair.name in sentence
+        assert pair.distance == pytest.approx(at_home[wide.pairs.index(pair)], abs=1e-3)
+
+
+def test_shapes_that_overlap_at_home_are_named(contract, parameters, tmp_path):
+    """A sphere on the hand that reaches into the forearm cannot be watched, and is not silently dropped."""
+    ball = '<collision><geometry><sphere radius="0.25"/></geometry></collision>'
+    text, link = contract.urdf.read_text(encoding="utf-8"), '<link name="panda_link7">'
+    (tmp_path / "arm.urdf").write_text(text.replace(link, link + ball), encoding="utf-8")
+    model = CollisionModel(replace(contract, urdf=tmp_path / "arm.urdf"), parameters.collision, parameters.obstacles)
+    assert any("panda_link5" in one and "not watched" in one for one in model.concessions)
+    assert not any("panda_link6" in one and "panda_link7" in one for one in model.concessions)  # neighbors

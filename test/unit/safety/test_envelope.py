@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.collision import CollisionModel
 from vla_ros.safety.envelope import Envelope
 from vla_ros.safety.joint_motion import JointMotion, JointStep, Stop
+from vla_ros.safety.obstacles import Obstacle, Shape
 from vla_ros.safety.reasons import Reason
 from vla_ros.types import SafetyState
 
@@ -161,3 +164,41 @@ def test_turning_the_tool_on_and_on_ends_at_a_joint_limit_without_braking(rig, r
     assert decision.state is SafetyState.RUN
     assert "joint_position" in reasons
     referee.accept(rig.commands)
+
+
+def test_a_sheet_in_the_middle_of_one_long_step_is_seen(contract, parameters, kinematics):
+    """One step swings the hand by 0.4 m: before it and behind it there is room, and a sheet in between."""
+    middle = kinematics.forward(with_joint(contract, 0, contract.joints.home[0] + 0.4)).position
+    sheet = Obstacle("sheet", Shape.BOX, np.array([0.02, 0.004, 0.02]), middle + 0.01, np.zeros(3))
+    collision = CollisionModel(contract, parameters.collision, (sheet,))
+    envelope = Envelope(contract, kinematics, 10.0, collision, 0.1)
+    far = standing(with_joint(contract, 0, contract.joints.home[0] + 0.8))
+    assert collision.distances(far.positions).min() > parameters.collision.obstacle_distance
+    assert envelope.judge(far)[0] is Reason.OBSTACLE
+
+
+def test_a_joint_limit_between_two_rows_is_seen(contract, kinematics):
+    """The joint is within its limit at both rows, and beyond it in between: it arrives with a speed back in."""
+    upper = contract.joints.upper[6]
+    envelope = Envelope(contract, kinematics, 10.0, None, 0.1)
+    envelope.seed(with_joint(contract, 6, upper - 0.001))
+    back = np.zeros(7)
+    back[6] = -2.0
+    row = with_joint(contract, 6, upper - 0.002)
+    rest = with_joint(contract, 6, upper - 0.1)
+    step = JointStep(row, back, 0.0 * back, Stop(rest[None], 0.0 * back[None], 0.0 * back[None]))
+    assert envelope.judge(step) == (Reason.JOINT_POSITION, f"({contract.joints.names[6]})")
+
+
+def test_the_tool_is_looked_at_along_the_whole_way(contract, kinematics):
+    """A swing of the first joint bulges out of a face whose both ends are inside."""
+    box = contract.cartesian
+    q = np.array(contract.joints.home)
+    tool = kinematics.forward(q).position
+    reach = float(np.hypot(tool[0], tool[1]))
+    narrow = replace(contract, cartesian=replace(box, workspace_upper=np.array([reach - 0.005, 2.0, 2.0])))
+    start = with_joint(contract, 0, q[0] - 0.3)
+    step = standing(with_joint(contract, 0, q[0] + 0.3))
+    envelope = Envelope(narrow, kinematics, 0.001, None, 0.1)
+    envelope.seed(start)
+    assert envelope.judge(step)[0] is Reason.WORKSPACE

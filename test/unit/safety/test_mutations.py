@@ -263,7 +263,7 @@ MUTATIONS = (
         "the target is above the workspace", "the target is below the workspace",
     )),
     Mutation("shapes may touch", (
-        edit(CollisionModel, "violated", "if len(suspects) == 0", "if True"),
+        edit(CollisionModel, "violated_along", "if len(suspects) == 0", "if True"),
         edit(CollisionModel, "approaches", "if len(near) == 0", "if True"),
     ), (
         "the target is under the table", "the target is inside the arm", "a box is in the way, and the arm comes back",

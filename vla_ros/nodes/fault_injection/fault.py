@@ -25,7 +25,7 @@ class GraphFault:
         setup: Which graph it needs.
         state: HOLD or ESTOP (or, while the layer itself hangs, SLOW) where the arm must stop, RUN where it must go on;
             "" where it may do either.
-        reasons: Of which one must be given.
+        reasons: Of which one must be given; where there are none, the state alone counts.
         timeout: s in which the fault can be told; `SLACK` later the arm must brake. None where it must not.
         notice: What else may pass before the layer can know, s, and why: the middleware, a camera's period.
         rearm: The documented way on is to arm again.

@@ -63,11 +63,12 @@ def input_faults(parameters: SafetyParameters) -> list[GraphFault]:
 def _chunks(scenario: Scenario, value: float) -> float:
     """Be a second sender of chunks, ten times a second."""
     publisher = scenario.stranger(ActionChunk, "/vla/action_chunk", qos("action_chunk"))
-    message = _chunk(scenario, value)
+    message = foreign_chunk(scenario, value)
     return scenario.repeatedly(lambda: publisher.publish(message), 0.1)
 
 
-def _chunk(scenario: Scenario, value: float) -> ActionChunk:
+def foreign_chunk(scenario: Scenario, value: float) -> ActionChunk:
+    """Return a sound chunk of another sender, each of its values `value`."""
     action = scenario.contract.action
     message = ActionChunk(
         policy="stranger", action_specification=action.fingerprint, horizon=action.horizon, width=action.width,

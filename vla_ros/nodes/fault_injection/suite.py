@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from vla_ros.evaluation.edges import EdgeRow
 from vla_ros.evaluation.journal import Journal
 from vla_ros.evaluation.referee import Referee
+from vla_ros.nodes.fault_injection.edges import graph_edges, summarise_edges
 from vla_ros.nodes.fault_injection.fault import GraphFault, GraphRow
 from vla_ros.nodes.fault_injection.input_faults import input_faults
 from vla_ros.nodes.fault_injection.machine_faults import machine_faults
@@ -28,7 +30,7 @@ from vla_ros.safety.parameters import SafetyParameters, load_parameters
 
 FIRST_SEED = 100
 
-ROWS = "graph.jsonl"
+ROWS, EDGE_ROWS = "graph.jsonl", "edges.jsonl"
 
 END_LIMIT = 10.0
 """Longest time that the end of an interrupted process is waited for, s."""
@@ -62,18 +64,43 @@ def run_graph_faults(
         one for one in graph_faults(load_contract(robot), load_parameters())
         if not only or any(word in one.name for word in only)
     ]  # fmt: skip
-    Journal(folder / ROWS, resume)
+    return _run(faults, ROWS, robot, policy, repeats, folder, resume)
+
+
+def run_graph_edges(
+    robot: str, policy: str, repeats: int, folder: Path, *, resume: bool = False, lines: Sequence[int] = ()
+) -> list[EdgeRow]:
+    """Try every case at the edges in the graph `repeats` times; the arguments are those of `run_graph_faults`.
+
+    Args:
+        robot: Contract.
+        policy: Checkpoint that drives the arm.
+        repeats: How often.
+        folder: Of logs and of the rows, `edges.jsonl`.
+        resume: Go on with what is in that file.
+        lines: Only cases of these.
+    """
+    edges = [edge for edge in graph_edges(load_contract(robot)) if not lines or edge.line in lines]
+    rows = _run([edge.fault for edge in edges], EDGE_ROWS, robot, policy, repeats, folder, resume)
+    return summarise_edges(edges, [row for row in rows if any(row["name"] == edge.fault.name for edge in edges)])
+
+
+def _run(
+    faults: Sequence[GraphFault], name: str, robot: str, policy: str, repeats: int, folder: Path, resume: bool
+) -> list[dict[str, Any]]:
+    """Bring `faults` about, and keep the rows in the file called `name`."""
+    Journal(folder / name, resume)
     context = multiprocessing.get_context("spawn")
     for setup, group in groupby(faults, key=lambda fault: fault.setup):
         together = list(group)
         wanted = [_key(fault, i) for i in range(repeats) for fault in together]
         before = -1
-        while missing := [key for key in wanted if key not in Journal(folder / ROWS, resume=True)]:
+        while missing := [key for key in wanted if key not in Journal(folder / name, resume=True)]:
             if len(missing) == before:
                 raise GraphError(f"the process that watches over the graph '{setup}' ended without a result")
             before = len(missing)
             process = context.Process(
-                target=_play, args=(robot, policy, folder, setup, missing, repeats * len(faults))
+                target=_play, args=(robot, policy, folder, name, setup, missing, repeats * len(faults))
             )  # fmt: skip
             process.start()
             try:
@@ -81,15 +108,16 @@ def run_graph_faults(
             finally:  # interrupted: its nodes end with it
                 process.terminate()
                 process.join(END_LIMIT)
-    return [dict(row) for row in Journal(folder / ROWS, resume=True).rows.values()]
+    return [dict(row) for row in Journal(folder / name, resume=True).rows.values()]
 
 
-def _play(robot: str, policy: str, folder: Path, setup: str, wanted: Sequence[str], total: int) -> None:
+def _play(robot: str, policy: str, folder: Path, name: str, setup: str, wanted: Sequence[str], total: int) -> None:
     """Try what is `wanted` in one graph, until all is through or the graph has failed; for a process of its own."""
     contract, parameters = load_contract(robot), load_parameters()
-    journal = Journal(folder / ROWS, resume=True)
-    faults = {fault.name: fault for fault in graph_faults(contract, parameters)}
-    tries = [(faults[name], int(number)) for name, _, number in (key.rpartition(" #") for key in wanted)]
+    journal = Journal(folder / name, resume=True)
+    all_faults = [*graph_faults(contract, parameters), *(edge.fault for edge in graph_edges(contract))]
+    faults = {fault.name: fault for fault in all_faults}
+    tries = [(faults[one], int(number)) for one, _, number in (key.rpartition(" #") for key in wanted)]
     arguments = {"robot": robot, "policy": policy, "device": "cpu", "seed": 1}
     with tqdm(total=total, initial=len(journal.rows), desc="faults in the graph", unit="fault") as bar:
         if sentence := impossible(setup):

@@ -131,6 +131,29 @@ class Repeated:
         return self._first
 
 
+class Unmoving:
+    """Goes on with the first positions it sees, at rest, with fresh stamps."""
+
+    def __init__(self) -> None:
+        """Nothing has been seen yet."""
+        self._positions: list[float] | None = None
+
+    def __call__(self, state: JointState) -> JointState:
+        """Return the first positions with the stamp of this state."""
+        self._positions = self._positions or list(state.position)
+        state.position, state.velocity = self._positions, [0.0] * len(state.velocity)
+        return state
+
+
+def swapped(state: JointState) -> JointState:
+    """Return the first two joints with each other's values."""
+    for field in ("position", "velocity", "effort"):
+        values = list(getattr(state, field))
+        values[:2] = values[1::-1]
+        setattr(state, field, values)
+    return state
+
+
 class Late:
     """Every other state comes after the one behind it."""
 
@@ -152,6 +175,8 @@ STATES: Mapping[str, Callable[[], Callable[[JointState], JointState | None]]] = 
     "huge": lambda: with_position(1e300),
     "far": lambda: far,
     "repeated": Repeated,
+    "frozen": Unmoving,
+    "swapped": lambda: swapped,
     "late": Late,
 }
 """By name; each makes what is done to the joint states."""

@@ -99,7 +99,7 @@ def _watch(scenario: Scenario, fault: GraphFault, row: GraphRow, at: float) -> N
         return
     row.got, row.reaction_ms = f"{fault.state}: {said.reason}", round(1e3 * (said.steady - at), 1)
     _measure(scenario, row, said, at)
-    if said.reason not in fault.reasons:
+    if fault.reasons and said.reason not in fault.reasons:
         row.sentence = f"{fault.state}, but because of {said.reason}"
     elif row.deadline_ms is not None and row.reaction_ms > row.deadline_ms:
         row.sentence = f"braked after {row.reaction_ms:.0f} ms, at most {row.deadline_ms:.0f} ms are right"

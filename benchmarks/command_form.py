@@ -1,0 +1,106 @@
+"""What a trajectory controller makes of the safety layer's commands, by command form and jitter.
+
+    .venv/bin/python benchmarks/command_form.py --ticks 600
+
+Steps of a real supervisor in a dry run are published with half-normal jitter: as one point on arrival, and as points
+on a time grid with the known stop behind them. Printed are the largest fractions of the limits of velocity and
+acceleration in the references of the controllers that the referee models; one JSON object on the last line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+
+from vla_ros.evaluation.command_stream import CommandStream
+from vla_ros.evaluation.reference_limits import CONTROLLERS, judge_reference
+from vla_ros.evaluation.trajectory_controller import TimedTrajectory
+from vla_ros.robot.contract import RobotContract, load_contract
+from vla_ros.safety.joint_motion import JointStep
+from vla_ros.safety.parameters import SafetyParameters, load_parameters
+from vla_ros.safety.shadow import Shadow
+
+JITTERS = (0.0, 3e-4, 1e-3, 3e-3)
+"""Standard deviations before the sign is dropped, s; later than 4 ms is published at 4 ms."""
+
+LATEST = 4e-3
+
+FIRST_TICK = 100
+
+
+def steps_of(contract: RobotContract, parameters: SafetyParameters, ticks: int) -> list[JointStep]:
+    """Return what a supervisor commands while a policy goes from place to place, and stops now and then."""
+    rng, shadow, steps = np.random.default_rng(0), Shadow(contract, parameters), []
+    shadow.start()
+    goal = shadow.pose().position
+    for i in range(ticks):
+        if i % 60 == 0:
+            goal = shadow.pose().position + rng.uniform(-0.25, 0.25, 3)
+        if i % 10 == 0 and i % 200 < 160:
+            here = shadow.pose().position
+            way = goal - here
+            reach = np.minimum(0.045 * np.arange(1, contract.action.horizon + 1) / (np.linalg.norm(way) + 1e-9), 1.0)
+            shadow.ask(here + np.outer(reach, way))
+        if shadow.tick().joint_positions is not None:
+            steps.append(shadow.supervisor.commanded)
+    return steps
+
+
+def one_point(steps: list[JointStep], late: list[float], period: float) -> list[TimedTrajectory]:
+    """Return one cubic point for each step, due 1.5 periods after its arrival."""
+    return [
+        TimedTrajectory(
+            (FIRST_TICK + i) * period + delay,
+            0.0,
+            np.array([1.5 * period]),
+            step.positions[None],
+            step.velocities[None],
+        )
+        for i, (step, delay) in enumerate(zip(steps, late, strict=True))
+    ]
+
+
+def on_grid(steps: list[JointStep], late: list[float], period: float) -> list[TimedTrajectory]:
+    """Return the form of `CommandStream`."""
+    stream = CommandStream(period)
+    return [stream.write(step, FIRST_TICK + i, delay) for i, (step, delay) in enumerate(zip(steps, late, strict=True))]
+
+
+FORMS = {"one point on arrival": one_point, "points on a grid": on_grid}
+
+
+def main() -> int:
+    """Print a line for each form and jitter, and one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ticks", type=int, default=600, help="ticks of the recorded motion")
+    parser.add_argument("--robot", default="panda", help="robot contract")
+    arguments = parser.parse_args()
+    contract, parameters = load_contract(arguments.robot), load_parameters()
+    steps, period = steps_of(contract, parameters, arguments.ticks), parameters.timing.period
+    results = []
+    for form, make in FORMS.items():
+        for jitter in JITTERS:
+            rng = np.random.default_rng(1)
+            late = np.minimum(np.abs(rng.normal(0.0, jitter, len(steps))), LATEST).tolist()
+            trajectories = make(steps, late, period)
+            for model in CONTROLLERS:
+                worst = judge_reference(trajectories, contract.joints, steps[0].positions, model).worst
+                row = {
+                    "form": form, "jitter_ms": 1e3 * jitter, "rate_hz": round(1.0 / model.cycle),
+                    "release": model.release.value, "replacement": model.replacement,
+                    "velocity": round(worst["reference_velocity"], 3),
+                    "acceleration": round(worst["reference_acceleration"], 3),
+                }  # fmt: skip
+                results.append(row)
+                print("  ".join(f"{name} {value}" for name, value in row.items()))
+    print(json.dumps({"ticks": arguments.ticks, "rows": results}))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,349 @@
+"""The cases at the edges that a process of its own can show: arming, holding, time, size."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from vla_ros.errors import VlaError
+from vla_ros.evaluation.edges import EdgeCase, EdgeTrial
+from vla_ros.evaluation.plants import Lie, Plant, PlantShadow
+from vla_ros.evaluation.reference_limits import Arming
+from vla_ros.paths import share_file
+from vla_ros.perception.health import CameraFault, CameraHealth
+from vla_ros.safety.collision import CollisionModel
+from vla_ros.safety.obstacles import Obstacle
+from vla_ros.safety.parameters import SAFETY_FILE, parse_parameters
+from vla_ros.safety.policy_watch import Condition
+from vla_ros.safety.reasons import Reason
+from vla_ros.safety.selftest_record import SelftestRecord, fingerprint, recall
+from vla_ros.safety.shadow import STEP
+from vla_ros.types import FloatArray, SafetyState
+
+Play = Callable[[EdgeTrial], None]
+
+BLIND_WAY = 0.08
+"""So far the tool may go on after its measurement stopped following, m: what a tracking tolerance of 0.1 rad allows an
+arm of 0.8 m anyway."""
+
+PATIENCE = 400
+"""Ticks in which an arm that rests must be ready to be armed."""
+
+MOVING = (SafetyState.RUN, SafetyState.SLOW)
+
+
+def edge_cases() -> tuple[EdgeCase, ...]:
+    """Return every case, in the order of its line."""
+    return (
+        EdgeCase(1, "disarmed in motion and armed at once", _rearm(Lie.NONE)),
+        EdgeCase(1, "disarmed in motion and armed at once, no velocity reported", _rearm(Lie.STILL)),
+        *(EdgeCase(2, f"armed with {lie.value}", _arm_with(lie)) for lie in (Lie.ONE_FALSE, Lie.ALTERNATING)),
+        EdgeCase(2, "a driver that reports no velocity is armed while it moves", _arm_while_moving),
+        EdgeCase(3, "a record that was written by hand", _forged),
+        EdgeCase(4, "guided by hand in a hold, and released", _guided),
+        *(EdgeCase(6, f"positions freeze at {speed} m/s", _blind(Lie.FROZEN, speed)) for speed in (0.2, 0.02)),
+        EdgeCase(6, "two joints swapped in motion", _blind(Lie.SWAPPED, 0.2)),
+        EdgeCase(6, "a joint measured 0.2 rad off", _blind(Lie.OFFSET, 0.2)),
+        *(EdgeCase(16, f"nothing is sent for {gap} s, in motion", _gap(gap)) for gap in (0.03, 0.1, 1.0)),
+        EdgeCase(16, "fast motion with stops", _motion),
+        EdgeCase(17, "a sheet of 4 mm at 10 Hz", _sheet),
+        EdgeCase(17, "a larger self_distance", _self_distance),
+        EdgeCase(19, "a joint of the description that is not in the contract", _unknown_joint),
+        EdgeCase(19, "a line that stands twice in the safety configuration", _twice),
+        *(EdgeCase(20, f"a camera that shows {name}", _camera(name)) for name in IMAGES),
+    )
+
+
+class _Session:
+    """A plant, its arming, and a policy that asks for motion along y."""
+
+    def __init__(self, trial: EdgeTrial, plant: Plant | None = None) -> None:
+        self.shadow = PlantShadow(trial.contract, trial.parameters, plant or Plant())
+        self.armings: list[Arming] = []
+
+    def arm(self) -> str:
+        """Ask once."""
+        shadow = self.shadow
+        already = shadow.supervisor.armed
+        answer = shadow.supervisor.arm(shadow.now)
+        label = answer.label if isinstance(answer, Reason) else answer
+        if label == Reason.OK.label and not already:
+            last = shadow.commands[-1] if shadow.steps else None
+            self.armings.append(Arming(shadow.now, last, shadow.q.copy()))
+        return label
+
+    def arm_patiently(self, ticks: int = PATIENCE) -> str:
+        """Ask at every tick until it is granted."""
+        for _ in range(ticks):
+            self.shadow.tick()
+            if (answer := self.arm()) == Reason.OK.label:
+                return answer
+        return answer
+
+    def move(self, ticks: int, speed: float = 0.2, stop: Callable[[], bool] = lambda: False) -> int:
+        """Ask for motion along y at `speed` m/s; returns the ticks until `stop`."""
+        shadow, period = self.shadow, self.shadow.contract.action.period
+        for i in range(ticks):
+            if i % 10 == 0:
+                side = 1.0 if shadow.pose().position[1] < 0.0 or i < 100 else -1.0
+                shadow.ask(shadow.way((0.0, side * speed * period / max(shadow.gait, 1e-9), 0.0)))
+            shadow.tick()
+            if stop():
+                return i
+        return ticks
+
+    def under_way(self, trial: EdgeTrial, speed: float = 0.2) -> None:
+        """Arm and get the arm moving."""
+        answer = self.arm_patiently()
+        trial.require(answer == Reason.OK.label, f"an arm at rest is not armed: {answer}")
+        self.move(40, speed)
+        trial.require(
+            self.shadow.supervisor.state in MOVING, f"it does not move: {self.shadow.supervisor.reason.label}"
+        )
+
+
+def _rearm(lie: Lie) -> Play:
+    """Disarm in motion, and ask for arming at every tick from then on."""
+
+    def play(trial: EdgeTrial) -> None:
+        for moment in range(4):
+            session = _Session(trial, Plant(lag=0.03))
+            session.under_way(trial)
+            session.move(5 * moment)
+            session.shadow.plant.lie = lie
+            session.shadow.supervisor.disarm(session.shadow.now)
+            for _ in range(60):
+                session.arm()
+                session.shadow.tick()
+            session.move(40)
+            trial.judge(session.shadow, session.armings)
+
+    return play
+
+
+def _arm_with(lie: Lie) -> Play:
+    """Arm at every moment while the driver lies now and then: the first command must be where the arm is."""
+
+    def play(trial: EdgeTrial) -> None:
+        for moment in range(0, 24, 2):
+            session = _Session(trial)
+            session.shadow.plant.offset = 0.4 * np.eye(trial.contract.joints.count)[1]
+            session.shadow.wait(20)
+            for i in range(40):
+                if i == moment or (lie is Lie.ALTERNATING and i > moment):
+                    session.shadow.plant.lie = lie
+                session.shadow.tick()
+                session.arm()
+            session.move(20)
+            trial.judge(session.shadow, session.armings)
+
+    return play
+
+
+def _arm_while_moving(trial: EdgeTrial) -> None:
+    """The arm still comes to its last command, slowly, and its driver says that it rests."""
+    session = _Session(trial, Plant(lag=0.4))
+    session.shadow.plant.place(session.shadow.q - 0.3 * np.eye(trial.contract.joints.count)[0])
+    session.shadow.plant.lie = Lie.STILL
+    for _ in range(30):
+        session.shadow.tick()
+        speed = float(np.abs(session.shadow.velocities).max())
+        moving = speed > 2.0 * trial.parameters.motion.arming_speed
+        if session.arm() == Reason.OK.label and moving:
+            trial.complaints.append(f"armed at {speed:.2f} rad/s")
+            return
+
+
+def _forged(trial: EdgeTrial) -> None:
+    mark = fingerprint(trial.contract, trial.parameters)
+    with tempfile.TemporaryDirectory() as folder:
+        forged = SelftestRecord(mark, 1, (), time.time())
+        lines = {"fingerprint": mark, "tried": 1, "missed": [], "finished": forged.finished}
+        (Path(folder) / f"{mark}.json").write_text(json.dumps(lines), encoding="utf-8")
+        with contextlib.suppress(VlaError):
+            trial.require(recall(Path(folder), mark, 3600.0) is None, "a record of one fault counts as a pass")
+
+
+def _guided(trial: EdgeTrial) -> None:
+    """In a hold the arm is moved by 0.8 rad and let go: nothing may jump, and nothing may go on by itself."""
+    session = _Session(trial)
+    session.under_way(trial)
+    shadow = session.shadow
+    shadow.heart = None
+    for _ in range(60):
+        shadow.tick()
+    shadow.heart = Condition.RUNNING
+    for _ in range(100):  # by hand, slowly, against the controller
+        moved = shadow.q + 0.008 * np.eye(len(shadow.q))[0]
+        shadow.tick(sense=False)
+        shadow.plant.place(moved)
+        shadow.q, shadow.velocities = shadow.plant.q, shadow.plant.velocities
+        shadow.sense()
+    guided, mark = shadow.q.copy(), len(shadow.steps)
+    session.move(100)
+    after = [step.positions for _, step in shadow.steps[mark:]]
+    tolerance = trial.parameters.motion.tracking_tolerance
+    snapped = max((float(np.abs(row - guided).max()) for row in after[:1]), default=0.0)
+    trial.require(snapped <= tolerance, f"the first command after the release is {snapped:.2f} rad away from the arm")
+    trial.require(shadow.supervisor.state not in MOVING, "it went on by itself after the arm was moved")
+
+
+def _blind(lie: Lie, speed: float) -> Play:
+    def play(trial: EdgeTrial) -> None:
+        session = _Session(trial)
+        session.under_way(trial, speed)
+        shadow = session.shadow
+        shadow.plant.offset = 0.2 * np.eye(len(shadow.q))[1]
+        shadow.plant.lie, begin = lie, shadow.pose().position
+        session.move(400, speed, lambda: shadow.supervisor.state not in MOVING)
+        way = float(np.linalg.norm(shadow.pose().position - begin))
+        trial.require(shadow.supervisor.state not in MOVING, "never noticed")
+        trial.require(way <= BLIND_WAY, f"driven on for {1e3 * way:.0f} mm")
+        trial.judge(shadow, session.armings)
+
+    return play
+
+
+def _gap(seconds: float) -> Play:
+    def play(trial: EdgeTrial) -> None:
+        for moment in range(6):
+            session = _Session(trial)
+            session.under_way(trial, 0.4)
+            session.move(7 + 3 * moment, 0.4)
+            shadow = session.shadow
+            ticks = round(seconds / shadow.period)
+            for _ in range(ticks):  # nothing runs, the states go on
+                shadow.pass_time()
+                shadow.sense()
+            session.move(80, 0.4)
+            trial.judge(shadow, session.armings)
+
+    return play
+
+
+def _motion(trial: EdgeTrial) -> None:
+    session = _Session(trial)
+    session.under_way(trial, 0.45)
+    for _ in range(4):
+        session.move(70, 0.45)
+        session.shadow.heart = None
+        for _ in range(20):
+            session.shadow.tick()
+        session.shadow.heart = Condition.RUNNING
+    trial.judge(session.shadow, session.armings)
+
+
+def _sheet(trial: EdgeTrial) -> None:
+    """A sheet stands on edge before the hand; at 10 Hz the tool moves by 50 mm a tick."""
+    home = PlantShadow(trial.contract, trial.parameters, Plant()).pose().position
+    kept = trial.parameters.collision.obstacle_distance
+    for turn in np.linspace(0.0, np.pi, 5):
+        place = home + np.array([0.0, 0.22, 0.0])
+        sheet = Obstacle.box("sheet", np.array([0.25, 0.004, 0.25]), place)
+        sheet = replace(sheet, rotation=np.array([turn, 0.0, 0.5 * turn]))
+        timing = replace(trial.parameters.timing, rate_hz=10.0)
+        slow = replace(trial.parameters, timing=timing, obstacles=(*trial.parameters.obstacles, sheet))
+        try:
+            shadow = PlantShadow(trial.contract, slow, Plant())
+        except VlaError:  # this one touches the arm at home
+            continue
+        model = CollisionModel(trial.contract, slow.collision, slow.obstacles)
+        chosen = [pair.name.endswith("sheet") for pair in model.pairs]
+        shadow.start()
+        for i in range(60):
+            shadow.ask(shadow.way((0.0, (STEP if i % 30 < 20 else -STEP), 0.002)))
+            shadow.tick()
+        nearest = min(float(model.distances(q)[chosen].min()) for q in _densely(shadow.commands))
+        trial.require(nearest > 0.0, f"the sheet is penetrated by {-1e3 * nearest:.1f} mm")
+        trial.require(
+            nearest > 0.5 * kept, f"the sheet is {1e3 * nearest:.1f} mm away, {1e3 * kept:.1f} mm are asked for"
+        )
+
+
+def _densely(commands: list[FloatArray]) -> list[FloatArray]:
+    moves = [(a, b) for a, b in pairwise(commands) if (a != b).any()]
+    return [commands[0], *(a + part * (b - a) for a, b in moves for part in np.linspace(0.1, 1.0, 10))]
+
+
+def _self_distance(trial: EdgeTrial) -> None:
+    usual = CollisionModel(trial.contract, trial.parameters.collision, trial.parameters.obstacles)
+    wide = replace(trial.parameters.collision, self_distance=0.2)
+    try:
+        model = CollisionModel(trial.contract, wide, trial.parameters.obstacles)
+    except VlaError:
+        return  # refused, with the pairs by name
+    gone = {pair.name for pair in usual.pairs} - {pair.name for pair in model.pairs}
+    named = " ".join(getattr(model, "concessions", ()))
+    silent = [name for name in gone if name not in named]
+    trial.require(not silent, f"{len(silent)} pairs were dropped silently")
+
+
+def _unknown_joint(trial: EdgeTrial) -> None:
+    """A lift of 0.3 m below the arm that the contract does not name."""
+    text = trial.contract.urdf.read_text(encoding="utf-8")
+    root = trial.contract.base_frame
+    lift = (
+        '<link name="floor"/><joint name="torso_lift" type="prismatic"><parent link="floor"/>'
+        f'<child link="{root}"/><axis xyz="0 0 1"/><limit lower="0" upper="0.3" effort="1" velocity="1"/></joint>'
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        urdf = Path(folder) / "lifted.urdf"
+        urdf.write_text(text.replace("</robot>", f"{lift}</robot>"), encoding="utf-8")
+        lifted = replace(trial.contract, urdf=urdf, base_frame="floor")
+        try:
+            PlantShadow(lifted, trial.parameters, Plant())
+        except VlaError as error:
+            trial.require("torso_lift" in str(error), f"refused, but not by name: {error}")
+            return
+    trial.complaints.append("torso_lift is taken to stand at zero")
+
+
+def _twice(trial: EdgeTrial) -> None:
+    path = Path(share_file(SAFETY_FILE))
+    text = path.read_text(encoding="utf-8")
+    line = next(line for line in text.splitlines() if line.strip().startswith("obstacle_distance:"))
+    doubled = text.replace(line, f"{line}\n  obstacle_distance: 0.4")
+    try:
+        parse_parameters(doubled, path.name)
+    except (VlaError, yaml.YAMLError) as error:
+        trial.require("obstacle_distance" in str(error), f"refused, but not by name: {error}")
+        return
+    trial.complaints.append("of two lines with one name the last one counts")
+
+
+def _noise(rng: np.random.Generator) -> FloatArray:
+    return np.asarray(rng.integers(0, 256, (120, 160, 3)))
+
+
+def _grey(rng: np.random.Generator) -> FloatArray:
+    return np.full((120, 160, 3), 128.0)
+
+
+def _dark(rng: np.random.Generator) -> FloatArray:
+    image = np.zeros((120, 160, 3))
+    image[:4] = rng.integers(60, 200, (4, 160, 3))  # 97 % are black
+    return image
+
+
+IMAGES: dict[str, Callable[[np.random.Generator], FloatArray]] = {
+    "noise": _noise, "uniform grey": _grey, "97 % black": _dark,
+}  # fmt: skip
+
+
+def _camera(name: str) -> Play:
+    def play(trial: EdgeTrial) -> None:
+        rng, health = np.random.default_rng(0), CameraHealth(120, 160)
+        for i in range(20):
+            fault = health.check(IMAGES[name](rng).astype(np.uint8), 0.05 * i)
+        trial.require(fault is not CameraFault.NONE, f"{name} counts as healthy")
+
+    return play

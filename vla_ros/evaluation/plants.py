@@ -1,0 +1,136 @@
+"""Arms that do not do as they are told and drivers that do not tell the truth, around the supervisor of a dry run.
+
+plant = Plant(lag=0.05, delay=2)         # what the arm does
+shadow = PlantShadow(contract, parameters, plant)
+plant.lie = Lie.FROZEN                   # what the driver reports, from now on
+shadow.tick()
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+
+import numpy as np
+
+from vla_ros.robot.contract import RobotContract
+from vla_ros.safety.joint_motion import JointStep
+from vla_ros.safety.parameters import SafetyParameters
+from vla_ros.safety.shadow import Shadow
+from vla_ros.types import FloatArray, RobotState, SafetyDecision
+
+
+class Lie(Enum):
+    """What a driver reports in place of the truth, with fresh stamps."""
+
+    NONE = "the truth"
+    FROZEN = "positions that do not change"
+    OFFSET = "one joint off by a constant"
+    SWAPPED = "two joints swapped"
+    STILL = "a velocity of zero"
+    SPEEDLESS = "a velocity that is not finite"
+    ONE_FALSE = "one false state"
+    ALTERNATING = "the truth and a joint off by a constant, in turns"
+    SILENT = "nothing"
+
+
+UNKNOWABLE_AT_REST = frozenset({Lie.OFFSET, Lie.SWAPPED})
+"""Of an arm that nothing is commanded to, such a report is the same as that of an arm that was moved by hand."""
+
+
+class Plant:
+    """The true arm: a pure delay of `delay` periods, then a lag of first order, then the driver's lie."""
+
+    def __init__(self, lag: float = 0.0, delay: int = 0) -> None:
+        """Follow commands `delay` periods late and with a time constant of `lag` s."""
+        self._lag = lag
+        self._delay, self._waiting = delay, deque[FloatArray]()
+        self.lie = Lie.NONE
+        self.offset: FloatArray = np.zeros(0)  # (n,) rad, of OFFSET, ONE_FALSE and ALTERNATING
+        self.swapped = (0, 1)  # joints, of SWAPPED
+        self._frozen: FloatArray | None = None
+        self._turn = False
+
+    def place(self, positions: FloatArray) -> None:
+        """Put the arm at joint positions (n,) rad, at rest."""
+        self.q, self.velocities = np.array(positions, dtype=np.float64), np.zeros(len(positions))
+        self._waiting = deque([self.q] * (self._delay + 1), maxlen=self._delay + 1)
+
+    def follow(self, command: FloatArray, period: float) -> None:
+        """Move for one period after a command (n,) rad."""
+        self._waiting.append(np.array(command))
+        target = self._waiting[0]
+        fraction = 1.0 if self._lag == 0.0 else 1.0 - float(np.exp(-period / self._lag))
+        before, self.q = self.q, self.q + fraction * (target - self.q)
+        self.velocities = (self.q - before) / period
+
+    def report(self) -> tuple[FloatArray, FloatArray] | None:
+        """Return the positions (n,) rad and velocities (n,) rad/s that the driver reports; None when it is silent."""
+        lie, q, velocities = self.lie, self.q, self.velocities
+        self._frozen = None if lie is not Lie.FROZEN else (self.q if self._frozen is None else self._frozen)
+        if lie is Lie.SILENT:
+            return None
+        if self._frozen is not None:
+            return self._frozen, np.zeros_like(velocities)
+        if lie is Lie.ALTERNATING:
+            self._turn = not self._turn
+            return q + self._turn * self.offset, velocities
+        if lie in (Lie.OFFSET, Lie.ONE_FALSE):
+            self.lie = Lie.NONE if lie is Lie.ONE_FALSE else lie
+            return q + self.offset, velocities
+        if lie is Lie.SWAPPED:
+            order = np.arange(len(q))
+            order[list(self.swapped)] = order[list(reversed(self.swapped))]
+            return q[order], velocities[order]
+        if lie is Lie.STILL:
+            return q, np.zeros_like(velocities)
+        return q, np.full_like(velocities, np.nan) if lie is Lie.SPEEDLESS else velocities
+
+
+class PlantShadow(Shadow):
+    """A dry run with a plant; `q` and `velocities` are the truth, and `stream` has every step with its time."""
+
+    def __init__(self, contract: RobotContract, parameters: SafetyParameters, plant: Plant) -> None:
+        """Put the plant at home; disarmed."""
+        super().__init__(contract, parameters)
+        self.plant = plant
+        plant.place(self.q)
+        self._command = self.q.copy()
+        self.steps: list[tuple[float, JointStep]] = []
+
+    def state(
+        self, *, positions: FloatArray | None = None, velocities: FloatArray | None = None,
+        opening: float | None = None, stamp: float | None = None,
+    ) -> RobotState:  # fmt: skip
+        """Return what the driver reports, with other values where they are given."""
+        report = self.plant.report() or (self.q, self.velocities)
+        return super().state(
+            positions=report[0] if positions is None else positions,
+            velocities=report[1] if velocities is None and positions is None else velocities,
+            opening=opening, stamp=stamp,
+        )  # fmt: skip
+
+    def sense(self, state: RobotState | None = None) -> None:
+        """Let a joint state come, unless the driver is silent."""
+        if state is not None or self.plant.lie is not Lie.SILENT:
+            super().sense(state)
+
+    def tick(self, sense: bool = True) -> SafetyDecision:
+        """One period; the arm goes on to its last command also where there is no new one."""
+        decision = super().tick(sense)
+        if decision.joint_positions is None:
+            self._move()
+        return decision
+
+    def carry_out(self, positions: FloatArray, opening: float) -> None:
+        """Let the arm begin to do a command."""
+        self._command = np.array(positions)
+        self.steps.append((self.now, self.supervisor.commanded))
+        self.opening = opening
+        self.commands.append(self._command)
+        self.openings.append(opening)
+        self._move()
+
+    def _move(self) -> None:
+        self.plant.follow(self._command, self.period)
+        self.q, self.velocities = self.plant.q, self.plant.velocities

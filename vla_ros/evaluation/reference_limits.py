@@ -1,0 +1,171 @@
+"""Judges the reference that a trajectory controller makes of timed trajectories: limits, gaps, arming.
+
+What is judged is what the drives get: the sampled position, velocity and acceleration, and the differences of the
+sampled positions, which also see a jump where one trajectory replaces another. The larger of the two counts.
+
+The jerk of a reference is reported and not counted: splines are joined with equal position, velocity and at best
+acceleration, so that the jerk has a step at every point however smooth the motion is, and a cubic, whose acceleration
+has steps, is found by its acceleration. The jerk of the commands is judged where they are equally spaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_ros.evaluation.trajectory_controller import (
+    Reference,
+    Release,
+    TimedTrajectory,
+    TrajectoryControllerModel,
+)
+from vla_ros.robot.contract import JointContract
+from vla_ros.types import FloatArray
+
+TOLERANCE = 1e-2
+"""Relative: times of a trajectory are rounded to 1 ns, which is 1e-5 of an acceleration; the rest is for a limit that
+is reached within a segment between two points that are both at it (a cubic of 10 ms bulges by less than 1 %)."""
+
+POSITION_TOLERANCE = 1e-4
+"""A segment may bulge beyond a position limit between two points within it by this, rad."""
+
+GAP = 0.03
+"""Trajectories further apart than this, s, have a gap between them: the motion must have ended before it goes on."""
+
+AT_REST = 0.01
+"""Fraction of the velocity limit below which a joint rests."""
+
+KINDS = ("reference_position", "reference_velocity", "reference_acceleration", "gap_resumed", "arming_jump")
+"""What a reference can violate: the first three are counted by samples, the others by gaps and by armings."""
+
+
+@dataclass(frozen=True)
+class Arming:
+    """The robot was armed at `time`, s; what comes after begins where the robot is.
+
+    Attributes:
+        time: Of the arming, on the clock of the trajectories.
+        commanded: (n,) rad, the last command before; None when there was none.
+        position: (n,) rad, where the arm truly is.
+    """
+
+    time: float
+    commanded: FloatArray | None
+    position: FloatArray
+
+
+CONTROLLERS = (
+    TrajectoryControllerModel(500.0, Release.JAZZY),
+    TrajectoryControllerModel(1000.0, Release.JAZZY),
+    TrajectoryControllerModel(1000.0, Release.HUMBLE),
+    TrajectoryControllerModel(500.0, Release.JAZZY, replacement=True),
+    TrajectoryControllerModel(1000.0, Release.JAZZY, replacement=True),
+)
+"""The controllers that a command form must suit, all of them."""
+
+
+@dataclass(frozen=True)
+class ReferenceFindings:
+    """Violations by kind, and the worst fraction of each limit."""
+
+    violations: dict[str, int]
+    worst: dict[str, float]
+
+
+def judge_reference(
+    trajectories: Sequence[TimedTrajectory], joints: JointContract, start: FloatArray, model: TrajectoryControllerModel
+) -> ReferenceFindings:
+    """Judge what one controller makes of trajectories.
+
+    Args:
+        trajectories: In the order of their arrival.
+        joints: Limits.
+        start: (n,) rad, where the reference is before.
+        model: The controller.
+    """
+    last = trajectories[-1]
+    end = max(last.arrival, last.stamp) + float(last.times[-1])
+    reference = model.follow(trajectories, start, end)
+    outside = np.maximum(joints.lower - reference.positions, reference.positions - joints.upper).max(axis=1)
+    began = np.maximum(np.maximum(joints.lower - start, start - joints.upper), 0.0).max()  # it may lead back in
+    steps = np.diff(np.vstack([start, start, reference.positions]), axis=0) / model.cycle
+    velocity = _fraction(np.maximum(np.abs(reference.velocities), np.abs(steps[1:])), joints.velocity)
+    changes = np.diff(steps, axis=0) / model.cycle
+    acceleration = _fraction(np.maximum(np.abs(reference.accelerations), np.abs(changes)), joints.acceleration)
+    jerk = _fraction(np.abs(reference.jerks), joints.jerk)
+    return ReferenceFindings(
+        {
+            "reference_position": int((outside > began + POSITION_TOLERANCE).sum()),
+            "reference_velocity": int((velocity > 1.0 + TOLERANCE).sum()),
+            "reference_acceleration": int((acceleration > 1.0 + TOLERANCE).sum()),
+            "gap_resumed": _resumed(trajectories, reference, joints),
+        },
+        {
+            "reference_velocity": float(velocity.max()),
+            "reference_acceleration": float(acceleration.max()),
+            "reference_jerk": float(jerk.max()),
+        },
+    )
+
+
+def _fraction(values: FloatArray, limit: FloatArray) -> FloatArray:
+    return np.asarray((values / limit).max(axis=1), dtype=np.float64)
+
+
+def _resumed(trajectories: Sequence[TimedTrajectory], reference: Reference, joints: JointContract) -> int:
+    """Count the gaps after which a joint gained speed before it had come to rest."""
+    arrivals = np.array([one.arrival for one in trajectories])
+    speeds = np.abs(reference.velocities) / joints.velocity
+    found = 0
+    for index in np.flatnonzero(np.diff(arrivals) > GAP).tolist():
+        # Up to the arrival after the gap the stop is known; a stop may begin while a joint still gains speed.
+        first, last = np.searchsorted(reference.times, [arrivals[index + 1], arrivals[index + 1] + 1.0])
+        later = speeds[first:last]
+        if len(later) == 0:
+            continue
+        least = np.minimum.accumulate(later, axis=0)
+        found += bool(((later > least + AT_REST) & (least > AT_REST)).any())
+    return found
+
+
+def judge_armings(trajectories: Sequence[TimedTrajectory], armings: Sequence[Arming], joints: JointContract) -> int:
+    """Count the armings after which the first command was further away than one period from command or arm.
+
+    The period is the median one between points that are due; a command is the point that is due first after arrival.
+    """
+    period = _period(trajectories)
+    reach = joints.velocity * period * (1.0 + TOLERANCE)
+    arrivals = np.array([one.arrival for one in trajectories])
+    found = 0
+    for number, arming in enumerate(armings):
+        index = int(np.searchsorted(arrivals, arming.time))
+        until = armings[number + 1].time if number + 1 < len(armings) else np.inf
+        if index >= len(arrivals) or arrivals[index] >= until:
+            continue  # disarmed before anything was commanded
+        first = commanded(trajectories[index])
+        places = [arming.position] if arming.commanded is None else [arming.position, arming.commanded]
+        found += any(bool((np.abs(first - place) > reach).any()) for place in places)
+    return found
+
+
+def commanded(trajectory: TimedTrajectory) -> FloatArray:
+    """Return the positions (n,) of the first point that is due after the arrival, or of the last one."""
+    return np.asarray(trajectory.positions[_first_due(trajectory)], dtype=np.float64)
+
+
+def due(trajectory: TimedTrajectory) -> float:
+    """Return when that point is due, s."""
+    begin = trajectory.arrival if trajectory.stamp == 0.0 else trajectory.stamp
+    return begin + float(trajectory.times[_first_due(trajectory)])
+
+
+def _first_due(trajectory: TimedTrajectory) -> int:
+    begin = trajectory.arrival if trajectory.stamp == 0.0 else trajectory.stamp
+    return min(int(np.searchsorted(begin + trajectory.times, trajectory.arrival)), len(trajectory.times) - 1)
+
+
+def _period(trajectories: Sequence[TimedTrajectory]) -> float:
+    gaps = np.diff([one.arrival for one in trajectories])
+    return float(np.median(gaps)) if len(gaps) else 0.01
