@@ -62,7 +62,7 @@ def fingerprint(contract: RobotContract, parameters: SafetyParameters) -> str:
     _feed(digest, parameters)
     for path in mesh_files(contract):
         digest.update(path.read_bytes())
-    package = Path(vla_ros.__file__).parent
+    package = Path(vla_ros.__file__).resolve().parent  # a symlinked install lacks files that are newer than its build
     sources = [package / name for name in FILES]
     sources += sorted(path for room in ROOMS for path in (package / room).rglob("*.py"))
     for path in sources:
