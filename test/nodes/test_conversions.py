@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,8 +33,10 @@ from vla_ros.nodes.conversions import (
     seconds_to_stamp,
     stamp_to_seconds,
 )
+from vla_ros.nodes.safety_conversions import state_complaint
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.safety.reasons import Reason
 from vla_ros.types import ActionChunk, Instruction, InstructionKind, Observation, RobotState
 
 CONTRACT = load_contract("panda")
@@ -314,3 +317,20 @@ def test_instructions_survive_and_unknown_kinds_do_not() -> None:
     message.kind = 9
     with pytest.raises(InstructionError, match="kind 9"):
         message_to_instruction(message)
+
+
+def test_a_fixed_joint_that_is_reported_elsewhere_is_refused():
+    fixed = replace(CONTRACT, joints=replace(CONTRACT.joints, fixed={"torso": 0.3}))
+    home = CONTRACT.joints.home
+    state = RobotState(home, np.zeros(7), 0.08, KINEMATICS.forward(home), 1.0)
+    message = robot_state_to_joint_state(state, CONTRACT)
+    joint_state_to_robot_state(message, fixed, KINEMATICS)  # not reported: the contract is believed
+    names, positions, velocities = list(message.name), list(message.position), list(message.velocity)
+    for position, sound in ((0.3, True), (0.309, True), (0.311, False), (0.0, False), (math.nan, False)):
+        reported = JointState(name=[*names, "torso"], position=[*positions, position], velocity=[*velocities, 0.0])
+        if sound:
+            joint_state_to_robot_state(reported, fixed, KINEMATICS)
+            continue
+        with pytest.raises(ObservationError, match=r"torso.*expected \{'torso': 0.3\} within 0.01"):
+            joint_state_to_robot_state(reported, fixed, KINEMATICS)
+        assert state_complaint(reported, fixed) is Reason.STATE_FIXED_JOINT

@@ -35,7 +35,8 @@ from vla_ros.nodes.runner import GraphRunner, RosLink, free_domain
 from vla_ros.nodes.transitions import ACTIVATE, DEACTIVATE, GraphError, LifecycleClient
 from vla_ros.perception.assembler import Assembler
 from vla_ros.perception.geometry import resize_for_policy
-from vla_ros.perception.health import CameraFault, HealthLimits
+from vla_ros.perception.health import CameraFault
+from vla_ros.robot.camera_contract import CameraHealthLimits
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import RobotState
@@ -48,7 +49,10 @@ CONTRACT = load_contract("panda")
 CAMERAS = {camera.name: camera for camera in CONTRACT.cameras}
 HOME = CONTRACT.joints.home
 RNG = np.random.default_rng(0)
-SCENES = [RNG.integers(0, 255, (CAMERAS["front"].height, CAMERAS["front"].width, 3), dtype=np.uint8) for _ in range(16)]
+SCENES = [
+    np.kron(RNG.integers(0, 255, (CAMERAS["front"].height // 8, CAMERAS["front"].width // 8, 3)), np.ones((8, 8, 1)))
+    .astype(np.uint8) for _ in range(16)
+]  # fmt: skip
 
 
 def perception_alone(folder: Path, **parameters: Value) -> GraphRunner:
@@ -167,11 +171,11 @@ class Feeder:
         So many pictures in a row have to be the same, and the arm has to be so far from where it was in the second of
         them (the first may have been overtaken).
         """
-        limits = HealthLimits()
+        limits = CameraHealthLimits()
         stamps = [round(since + number * PERIOD, 6) for number in range(1, 200)]
         stamps = [at for at in stamps if at in self.angles]
         travel = [abs(self.angles[at] - self.angles[stamps[1]]) for at in stamps]
-        first = next(i for i, way in enumerate(travel) if way > limits.frozen_travel and i > limits.frozen_images)
+        first = next(i for i, way in enumerate(travel) if way > limits.frozen_travel and i > limits.frozen_after)
         return stamps[first]
 
     def wait_sets(self, count: int) -> None:

@@ -1,13 +1,17 @@
 """The preflight against topics that are there, that are not, and that are somewhere else."""
 
+import copy
 import os
 import subprocess
 import sys
 import threading
 import time
 
+import numpy as np
 import pytest
-from sensor_msgs.msg import Image, JointState
+from builtin_interfaces.msg import Time
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.nodes.conversions import array_to_image, robot_state_to_joint_state
@@ -19,16 +23,23 @@ from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import RobotState
 
 PANDA = load_contract("panda")
-LIMIT = 3.0
+LIMIT = 4.0
+
+
+def scene(size=(240, 320)):
+    """An image of patches: what is uniform, or noise, is no image of a scene."""
+    rng = np.random.default_rng(0)
+    return np.kron(rng.integers(0, 255, (size[0] // 8, size[1] // 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
 
 
 class Robot:
-    """Cameras, joint states and controllers of a Panda at home, under a prefix; `without` leaves topics out."""
+    """Cameras, joint states and controllers of a Panda at home, under a prefix; `without` leaves topics out.
 
-    def __init__(self, node, prefix="", without=(), size=(240, 320)):
-        import numpy as np
+    `change(topic, message)` is what is published in place of a message, `rate` the images a second.
+    """
 
-        home = PANDA.joints.home
+    def __init__(self, node, prefix="", without=(), size=(240, 320), image=None, change=None, rate=10.0):
+        self.change, home = change or (lambda topic, message: message), PANDA.joints.home
         state = RobotState(home, np.zeros(7), 0.08, Kinematics(PANDA).forward(home), 1.0)
         self.node, self.made = node, []
         controllers = PANDA.controllers
@@ -36,17 +47,22 @@ class Robot:
             self.speak(JointState, prefix + controllers.joint_states_topic, robot_state_to_joint_state(state, PANDA))
         for camera in PANDA.cameras:
             if camera.topic not in without:
-                image = array_to_image(np.zeros((*size, 3), np.uint8), 1.0, camera.frame)
-                self.speak(Image, prefix + camera.topic, image)
+                shown = array_to_image(scene(size) if image is None else image, 1.0, camera.frame)
+                self.speak(Image, prefix + camera.topic, shown, 1.0 / rate)
         for topic in (controllers.arm_topic, controllers.gripper_topic):
             if topic not in without:
                 listener = node.create_subscription(JointTrajectory, prefix + topic, lambda m: None, qos("arm_command"))
                 self.made.append((node.destroy_subscription, listener))
 
-    def speak(self, kind, topic, message):
+    def speak(self, kind, topic, message, period=0.05):
         publisher = self.node.create_publisher(kind, topic, qos("camera_out"))
         self.made.append((self.node.destroy_publisher, publisher))
-        self.made.append((self.node.destroy_timer, self.node.create_timer(0.1, lambda: publisher.publish(message))))
+
+        def publish():
+            message.header.stamp = self.node.get_clock().now().to_msg()
+            publisher.publish(self.change(topic, copy.deepcopy(message)))
+
+        self.made.append((self.node.destroy_timer, self.node.create_timer(period, publish)))
 
     def close(self):
         for destroy, thing in reversed(self.made):
@@ -79,6 +95,7 @@ def robot(link):
 
     def make(**options):
         made.append(Robot(link.node, **options))
+        return made[-1]
 
     yield make
     for one in made:
@@ -198,3 +215,138 @@ def test_an_unknown_robot_is_named(link):
     code, said, _ = preflight(link, robot="robbie")
     assert code == 1
     assert "no robot contract 'robbie'" in said
+
+
+FRONT, STATES = PANDA.camera("front").topic, PANDA.controllers.joint_states_topic
+
+
+def only(topic, change):
+    """Return what changes the messages of one topic."""
+    return lambda name, message: change(message) if name == topic else message
+
+
+def setting(path, value):
+    """Return what sets a field of a message, "header.frame_id"."""
+
+    def change(message):
+        *parents, last = path.split(".")
+        place = message
+        for name in parents:
+            place = getattr(place, name)
+        setattr(place, last, value)
+        return message
+
+    return change
+
+
+def fatal(said):
+    return [line for line in said.splitlines() if "FATAL" in line]
+
+
+@pytest.mark.parametrize(
+    ("topic", "change", "says"),
+    [
+        (FRONT, setting("header.frame_id", ""), "frame_id is empty, expected 'camera_front_optical'"),
+        (FRONT, setting("header.frame_id", "camera_wrist_optical"), "frame_id is 'camera_wrist_optical', expected"),
+        (FRONT, setting("header.stamp", Time()), "no time stamp"),
+        (FRONT, setting("encoding", "bayer_of_mars"), "encoding 'bayer_of_mars' is not known"),
+        (STATES, setting("header.stamp", Time()), "joint states carry no time stamp"),
+        (STATES, setting("position", [200.0] * 9), "are these degrees"),
+    ],
+)
+def test_a_sensor_whose_messages_are_not_sound_is_named(link, robot, topic, change, says):
+    robot(change=only(topic, change))
+    code, said, _ = preflight(link)
+    assert code == 1, said
+    assert [topic in line and says in line for line in fatal(said)] == [True], said
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        (np.zeros((240, 320, 3), np.uint8), "black"),
+        (np.full((240, 320, 3), 128, np.uint8), "uniform"),
+        (np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8), "noise"),
+    ],
+)
+def test_an_image_of_no_scene_is_named(link, robot, image, says):
+    robot(image=image)
+    code, said, _ = preflight(link)
+    assert code == 1
+    assert [says in line for line in fatal(said)] == [True, True], said
+
+
+def test_a_camera_that_is_sound_only_now_and_then_is_named(link, robot):
+    count = iter(range(10**9))
+    robot(change=only(FRONT, lambda m: m if next(count) % 5 else setting("header.frame_id", "other")(m)))
+    code, said, _ = preflight(link)
+    assert code == 1
+    assert ["frame_id is 'other'" in line for line in fatal(said)] == [True], said
+
+
+def test_another_type_under_the_name_is_named(link, robot):
+    made = robot(without=(FRONT,))
+    made.speak(CompressedImage, FRONT, CompressedImage(format="jpeg"))
+    code, said, _ = preflight(link)
+    assert code == 1
+    expected = "is published as sensor_msgs/msg/CompressedImage by /preflight_test, expected sensor_msgs/msg/Image"
+    assert [f"{FRONT} {expected}" in line for line in fatal(said)] == [True], said
+
+
+def test_images_that_come_compressed_only_are_named(link, robot):
+    made = robot(without=(FRONT,))
+    made.speak(CompressedImage, f"{FRONT}/compressed", CompressedImage(format="jpeg"))
+    code, said, _ = preflight(link)
+    assert code == 1
+    assert [f"only {FRONT}/compressed is published" in line for line in fatal(said)] == [True], said
+
+
+def test_a_camera_that_is_far_too_slow_is_named(link, robot):
+    robot(rate=3.0)
+    code, said, _ = preflight(link, timeout=6.0)
+    assert code == 1
+    assert ["images a second come, the contract says 10" in line for line in fatal(said)] == [True, True], said
+
+
+def part_of(message, names):
+    kept = [i for i, name in enumerate(message.name) if name in names]
+    for field in ("name", "position", "velocity"):
+        setattr(message, field, [getattr(message, field)[i] for i in kept])
+    return message
+
+
+def test_joint_states_in_parts_are_named_with_both_publishers(link, robot):
+    robot(change=only(STATES, lambda m: part_of(m, PANDA.joints.names)))
+    driver = RosLink("gripper_driver", link.domain)
+    topics = [camera.topic for camera in PANDA.cameras]
+    commands = [PANDA.controllers.arm_topic, PANDA.controllers.gripper_topic]
+    fingers = Robot(driver.node, without=(*topics, *commands), change=lambda _, m: part_of(m, PANDA.gripper.names))
+    code, said, _ = preflight(link)
+    fingers.close()
+    driver.close()
+    assert code == 1
+    assert len(fatal(said)) == 1, said
+    for word in ("/gripper_driver and /preflight_test", "panda_joint7", "panda_finger_joint1"):
+        assert word in fatal(said)[0]
+
+
+def test_stamps_that_never_meet_are_named(link, robot):
+    def late(message):
+        message.header.stamp.sec -= 60
+        return message
+
+    robot(change=only(FRONT, late))
+    code, said, _ = preflight(link)
+    assert code == 1
+    assert ["make no observation" in line for line in fatal(said)] == [True], said
+
+
+def test_a_controller_whose_quality_of_service_does_not_fit_is_named(link, robot):
+    robot(without=(PANDA.controllers.arm_topic,))
+    controller = RosLink("arm_controller", link.domain)
+    profile = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    controller.node.create_subscription(JointTrajectory, PANDA.controllers.arm_topic, lambda m: None, profile)
+    code, said, _ = preflight(link)
+    controller.close()
+    assert code == 1
+    assert [f"/arm_controller does not receive {PANDA.controllers.arm_topic}" in line for line in fatal(said)] == [True]

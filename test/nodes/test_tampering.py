@@ -30,7 +30,7 @@ def test_time_moves_with_header_and_clock():
     assert stamp_to_seconds(shifted(state(), -3600.0).header.stamp) == 0.0  # there is no time before 0
 
 
-@pytest.mark.parametrize(("name", "value"), [("black", 0), ("white", 255)])
+@pytest.mark.parametrize(("name", "value"), [("black", 0), ("white", 255), ("gray", 128)])
 def test_a_filled_picture(name, value):
     changed = IMAGES[name]()(image())
     assert (image_to_array(changed) == value).all()
@@ -59,6 +59,28 @@ def test_a_frozen_picture_keeps_its_content_and_not_its_stamp():
     changed = freeze(other)
     np.testing.assert_array_equal(image_to_array(changed), PICTURE)
     assert stamp_to_seconds(changed.header.stamp) == 6.0
+
+
+def test_a_frozen_picture_that_flickers_changes_in_one_value():
+    flicker = IMAGES["flickering"]()
+    taken = [array_to_image(255 - PICTURE if i else PICTURE, 5.0 + i, "optical") for i in range(4)]
+    shown = [image_to_array(flicker(one)) for one in taken]
+    for i in range(3):
+        assert np.count_nonzero(shown[i] != shown[i + 1]) == 1
+    assert np.count_nonzero(shown[3] != PICTURE) <= 1
+
+
+def test_a_darkened_picture_keeps_its_uppermost_rows():
+    changed = image_to_array(IMAGES["dark"]()(image()))
+    np.testing.assert_array_equal(changed[:1], PICTURE[:1])
+    assert not changed[1:].any()
+
+
+def test_noise_is_another_picture_every_time():
+    noise = IMAGES["noise"]()
+    one, other = image_to_array(noise(image())), image_to_array(noise(image()))
+    assert one.shape == PICTURE.shape
+    assert np.count_nonzero(one == other) < one.size / 10
 
 
 def test_joint_states_lose_a_joint_or_change_their_order():

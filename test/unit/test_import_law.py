@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "actions": set(),
     "robot": {"actions"},
     "safety": {"robot", "actions"},
-    "perception": set(),
+    "perception": {"robot"},
     "language": set(),
     "models": {"actions"},
     "policies": {"models", "actions", "robot", "language"},

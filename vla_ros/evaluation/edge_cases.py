@@ -60,6 +60,7 @@ def edge_cases() -> tuple[EdgeCase, ...]:
         EdgeCase(19, "a joint of the description that is not in the contract", _unknown_joint),
         EdgeCase(19, "a line that stands twice in the safety configuration", _twice),
         *(EdgeCase(20, f"a camera that shows {name}", _camera(name)) for name in IMAGES),
+        EdgeCase(20, "a frozen camera with one flickering pixel", _frozen_with_a_flicker),
     )
 
 
@@ -339,9 +340,25 @@ IMAGES: dict[str, Callable[[np.random.Generator], FloatArray]] = {
 }  # fmt: skip
 
 
+def _small_camera(trial: EdgeTrial) -> CameraHealth:
+    return CameraHealth(replace(trial.contract.cameras[0], height=120, width=160))
+
+
+def _frozen_with_a_flicker(trial: EdgeTrial) -> None:
+    """A scene that stays the same but for one pixel, while the arm moves."""
+    rng, health = np.random.default_rng(0), _small_camera(trial)
+    scene = np.kron(rng.integers(0, 256, (12, 16, 3)), np.ones((10, 10, 1))).astype(np.uint8)
+    for i in range(20):
+        image = scene.copy()
+        image[60, 80] ^= i % 256
+        health.check(image, 0.05 * i)
+        fault = health.check_motion(image, trial.contract.joints.home + 0.02 * i, 0.05 * i)
+    trial.require(fault is CameraFault.FROZEN, f"a frozen image with a flickering pixel counts as {fault.value}")
+
+
 def _camera(name: str) -> Play:
     def play(trial: EdgeTrial) -> None:
-        rng, health = np.random.default_rng(0), CameraHealth(120, 160)
+        rng, health = np.random.default_rng(0), _small_camera(trial)
         for i in range(20):
             fault = health.check(IMAGES[name](rng).astype(np.uint8), 0.05 * i)
         trial.require(fault is not CameraFault.NONE, f"{name} counts as healthy")

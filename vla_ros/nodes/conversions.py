@@ -22,7 +22,7 @@ from vla_ros.msg import Instruction as InstructionMessage
 from vla_ros.msg import Observation as ObservationMessage
 from vla_ros.nodes.cv_bridge_images import decode_with_cv_bridge
 from vla_ros.perception.decoding import KNOWN_ENCODINGS, decode_image
-from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.contract import FIXED_TOLERANCE, RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import ActionChunk, ImageArray, Instruction, InstructionKind, Observation, Pose, RobotState
 
@@ -89,8 +89,9 @@ def joint_state_to_robot_state(message: JointState, contract: RobotContract, kin
     """Return the state of the arm and the gripper, mapped by name: drivers order joints as they like.
 
     Raises:
-        ObservationError: when a joint is missing or named twice, arrays are ragged, a value is not finite, or the
-            fingers or joints are where they cannot be (degrees instead of radians, for one).
+        ObservationError: when a joint is missing or named twice, arrays are ragged, a value is not finite, a fixed
+            joint is reported elsewhere, or the fingers or joints are where they cannot be (degrees instead of radians,
+            for one).
     """
     names = list(message.name)
     if len(set(names)) != len(names):
@@ -108,6 +109,12 @@ def joint_state_to_robot_state(message: JointState, contract: RobotContract, kin
             "expected one of each a joint"
         )
     place = {name: index for index, name in enumerate(names)}
+    if displaced := contract.joints.displaced(dict(zip(names, position.tolist(), strict=True))):
+        expected = {name: contract.joints.fixed[name] for name in displaced}
+        raise ObservationError(
+            f"joints that the contract fixes are elsewhere: {displaced}, expected {expected} within "
+            f"{FIXED_TOLERANCE} (rad or m): move them there, or change joints.fixed in the contract"
+        )
     arm = [place[name] for name in contract.joints.names]
     fingers = [place[name] for name in contract.gripper.names]
     values = np.concatenate([position[arm + fingers], velocity[arm]])

@@ -16,6 +16,7 @@ import yaml
 from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.description import with_fixed_joints
 from vla_ros.yaml_files import parse_yaml
 
 CONTROLLERS_FILE = "config/controllers.yaml"
@@ -109,7 +110,8 @@ def robot_description(
 ) -> str:
     """Return the robot's URDF with the hardware that moves it, in a namespace; see urdf/parts/control.xacro.
 
-    A description without a .xacro file beside it is a robot's own, and is returned as it is.
+    A description without a .xacro file beside it is a robot's own, and is returned as it is. In simulation the fixed
+    joints of the contract do not move: nothing would drive them there.
 
     Raises:
         ContractError: when xacro is missing or refuses the file, or a plain URDF is asked for simulated hardware.
@@ -130,7 +132,8 @@ def robot_description(
         document = xacro.process_file(str(source), mappings=chosen)
     except Exception as error:  # xacro's errors have no common root
         raise ContractError(f"{source.name}: {error}") from error
-    return str(document.toxml())
+    text = str(document.toxml())
+    return text if hardware == "none" else with_fixed_joints(text, contract.joints.fixed)
 
 
 def temporary_file(content: Any, suffix: str) -> Path:  # noqa: ANN401 (YAML content, or a text)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,21 +24,15 @@ from sensor_msgs.msg import Image, JointState
 from vla_ros.errors import ObservationError, VlaError
 from vla_ros.msg import Observation as ObservationMessage
 from vla_ros.nodes.complaints import Complaints
-from vla_ros.nodes.conversions import (
-    image_to_array,
-    joint_state_to_robot_state,
-    observation_to_message,
-    stamp_to_seconds,
-)
+from vla_ros.nodes.conversions import observation_to_message, stamp_to_seconds
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
+from vla_ros.nodes.perception_inputs import StateReader, add_image
 from vla_ros.nodes.perception_report import camera_status, observing_status
 from vla_ros.nodes.qos import qos
-from vla_ros.perception.assembler import Assembler, CameraSettings, ObservationLimits
+from vla_ros.perception.assembler import Assembler, ObservationLimits
 from vla_ros.perception.health import CameraFault, HealthLimits
-from vla_ros.perception.interpolation import interpolate_state
 from vla_ros.robot.contract import CameraContract, load_contract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.types import RobotState
 
 IMAGES_WAITING = 2
 """Images a camera that may wait for the worker; the newest replace the oldest, which are counted."""
@@ -86,21 +81,15 @@ class PerceptionNode(ManagedNode):
         )
         self._publisher = self.create_publisher(ObservationMessage, "/vla/observation", qos("observation"))
 
-    def _settings(self, camera: CameraContract) -> CameraSettings:
+    def _settings(self, camera: CameraContract) -> CameraContract:
         """Return what is expected of a camera; parameters may replace the contract's image size, px."""
-        return CameraSettings(
-            name=camera.name,
-            frame=camera.frame,
-            height=int(self.parameter(f"{camera.name}.height", camera.height)),
-            width=int(self.parameter(f"{camera.name}.width", camera.width)),
-            rate_hz=camera.rate_hz,
-            policy_height=camera.policy_height,
-            policy_width=camera.policy_width,
-        )
+        height = int(self.parameter(f"{camera.name}.height", camera.height))
+        return replace(camera, height=height, width=int(self.parameter(f"{camera.name}.width", camera.width)))
 
     def activate(self) -> None:
         """Start the worker with empty buffers, and subscribe."""
-        self._assembler: Assembler[JointState] = Assembler(self._cameras, self._state_between, self._limits)
+        reader = StateReader(self._contract, self._kinematics)
+        self._assembler: Assembler[JointState] = Assembler(self._cameras, reader.between, self._limits)
         self._complaints = Complaints(self.get_logger())
         self._images: dict[str, deque[Image]] = {c.name: deque(maxlen=IMAGES_WAITING) for c in self._cameras}
         self._overwritten = dict.fromkeys(self._images, 0)
@@ -194,7 +183,8 @@ class PerceptionNode(ManagedNode):
         for message in joint_states:
             self._assembler.add_state(stamp_to_seconds(message.header.stamp), message, now)
         for name, message in images:
-            self._judge(name, message, now)
+            add_image(self._assembler, name, message, now)
+            self._complain_about(name, now)
         while (made := self._assembler.take(self._sequence + 1, time.monotonic())) is not None:
             observation, stamps = made
             self._sequence += 1
@@ -203,23 +193,6 @@ class PerceptionNode(ManagedNode):
             self._complaints.settle(OBSERVATIONS)
             if self._publisher is not None:
                 self._publisher.publish(observation_to_message(observation, self._contract, stamps))
-
-    def _judge(self, name: str, message: Image, now: float) -> None:
-        try:
-            image = image_to_array(message)
-        except ObservationError as error:
-            self._assembler.refuse_picture(name, str(error), now)
-        else:
-            stamp = stamp_to_seconds(message.header.stamp)
-            self._assembler.add_picture(name, stamp, message.header.frame_id, image, now)
-        self._complain_about(name, now)
-
-    def _state_between(self, before: JointState, after: JointState, share: float) -> RobotState:
-        first = joint_state_to_robot_state(before, self._contract, self._kinematics)
-        if after is before:
-            return first
-        second = joint_state_to_robot_state(after, self._contract, self._kinematics)
-        return interpolate_state(first, second, share, self._kinematics.forward)
 
     def _complain_about(self, name: str, now: float) -> bool:
         """Warn about a camera if there is something wrong with it, and say whether there is."""

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from vla_ros.nodes.lifecycle import diagnostic
-from vla_ros.perception.assembler import CameraSettings
 from vla_ros.perception.health import CameraFault, CameraHealth
+from vla_ros.robot.contract import CameraContract
 
 
 def camera_status(
-    node: str, camera: CameraSettings, health: CameraHealth, overwritten: int, now: float
+    node: str, camera: CameraContract, health: CameraHealth, overwritten: int, now: float
 ) -> DiagnosticStatus:
     """Return the line of one camera.
 

@@ -1,7 +1,8 @@
-"""Looks whether everything that the robot contract names is there, says what is not, and ends: 0 all there, 1 not.
+"""Checks that everything the robot contract names is there and sound, says what is not, and ends: 0 all well, 1 not.
 
-The launch files start it before anything is activated, so that a camera that never comes, a missing controller or a
-wrong namespace is named within seconds, and nothing moves.
+Images and joint states go through the checks of the perception node for a while. The launch files start it before
+anything is activated, so that a camera that never comes, a missing controller or a wrong namespace is named within
+seconds, and nothing moves.
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ from typing import Any
 
 import rclpy
 from geometry_msgs.msg import PoseStamped, TwistStamped
+from rclpy.duration import Infinite
 from rclpy.node import Node
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from vla_ros.errors import ContractError, ObservationError
+from vla_ros.errors import ContractError
 from vla_ros.nodes.controller_settings import SettingsQuestion, objections
-from vla_ros.nodes.conversions import image_to_array, joint_state_to_robot_state
 from vla_ros.nodes.qos import qos
+from vla_ros.nodes.sensor_trial import SensorTrial
 from vla_ros.robot.contract import ArmInterface, CameraContract, GripperInterface, RobotContract, load_contract
 from vla_ros.robot.kinematics import Kinematics
 
@@ -34,6 +37,12 @@ FIRST_WORD = 3.0
 """After this time what is still missing is said for the first time: discovery takes one or two seconds, s."""
 
 POLL = 0.1
+
+COMPRESSED = "sensor_msgs/msg/CompressedImage"
+
+COMMANDS = qos("arm_command_out")
+COMMANDS.deadline = COMMANDS.liveliness_lease_duration = Infinite  # not said is none, as the graph shows it
+"""What the safety node offers."""
 
 OBSERVERS = ("rosbag2_recorder",)
 """Nodes that listen to commands and are no controllers; so are hidden ones, as those of `ros2 topic echo`."""
@@ -65,59 +74,95 @@ class Preflight(Node):
             raise ContractError(f"timeout is {self.timeout} s, expected more than 0")
         self._contract, self._kinematics = contract, Kinematics(contract)
         self._pending: dict[str, Callable[[], str]] = {}
-        self._complaints: dict[str, str] = {}
         self._questions: dict[str, SettingsQuestion] = {}
         if self.get_parameter("use_sim_time").value:
-            self._expect(Clock, "/clock", "clock", lambda message: None)
-        self._expect(JointState, contract.controllers.joint_states_topic, "joint_states", self._judge_state)
+            self._expect(Clock, "/clock", "clock", lambda message: self._pending.pop("/clock", None))
+        self._simulated = bool(self.get_parameter("use_sim_time").value)
+        self._trial = SensorTrial(contract, self._kinematics)
+        self._expect_joint_states(contract.controllers.joint_states_topic)
         for camera in contract.cameras:
-            self._expect(Image, camera.topic, "camera", self._judge_image(camera))
+            self._expect_camera(camera)
         arm = ARM_TYPES[contract.controllers.arm_interface]
         self._expect_listener(contract.controllers.arm_topic, arm, contract.joints.names)
         self._expect_gripper(contract)
         self._own = {self.resolve_topic_name(topic) for topic in self._pending}
 
     def missing(self) -> list[str]:
-        """Return a sentence for everything that is not there yet."""
-        return [sentence for say in list(self._pending.values()) if (sentence := say())]
+        """Return a sentence for everything that is not there, or not sound, yet."""
+        sentences = [sentence for say in list(self._pending.values()) if (sentence := say())]
+        unobserved = self._trial.observation(time.monotonic())
+        if not sentences and unobserved:
+            sentences.append(f"images and joint states make no observation: {unobserved}")
+        return sentences
+
+    def notes(self) -> list[str]:
+        """Return a sentence for everything that is accepted and has a price."""
+        name = self.resolve_topic_name(self._contract.controllers.joint_states_topic)
+        notes = [f"{name}: {price}"] if (price := self._trial.price()) else []
+        now = time.monotonic()
+        slow = [(c, self._trial.slow(c, now)) for c in self._contract.cameras if self._simulated]
+        return notes + [f"{self.resolve_topic_name(camera.topic)}: {sentence}" for camera, sentence in slow if sentence]
 
     # Topics that must speak.
 
-    def _expect(self, kind: type, topic: str, profile: str, judge: Callable[[Any], None]) -> None:
-        name = self.resolve_topic_name(topic)
+    def _expect(
+        self, kind: type, topic: str, profile: str, take: Callable[[Any], object],
+        judge: Callable[[], str] = lambda: "",
+    ) -> None:  # fmt: skip
+        """Subscribe to a topic; `judge` says what is wrong with what has come, "" when nothing is."""
+        name, wanted, received = self.resolve_topic_name(topic), _type_name(kind), False
 
-        def take(message: Any) -> None:  # noqa: ANN401 (any message)
-            try:
-                judge(message)
-            except ObservationError as error:
-                self._complaints[topic] = f"{name}: {error}"
-                return
-            self._pending.pop(topic, None)
+        def receive(message: Any) -> None:  # noqa: ANN401 (any message)
+            nonlocal received
+            received = True
+            take(message)
 
         def say() -> str:
-            if topic in self._complaints:
-                return self._complaints[topic]
             publishers = self.get_publishers_info_by_topic(topic)
+            if others := [one for one in publishers if one.topic_type != wanted]:
+                return f"{name} is published as {others[0].topic_type} by {_full_names(others)}, expected {wanted}"
+            if deaf := [why for one in publishers if (why := _incompatible(one.qos_profile, qos(profile)))]:
+                return f"{name} has a quality of service that is not received: {deaf[0]}; see config/qos.yaml"
+            if received:
+                return f"{name}: {fault}" if (fault := judge()) else ""
             if publishers:
-                who = ", ".join(sorted({info.node_name for info in publishers}))
-                return f"no message on {name} ({kind.__name__}), although {who} publishes it"
-            return f"nobody publishes {name} ({kind.__name__}){self._elsewhere(name, kind)}"
+                return f"no message on {name} ({kind.__name__}), although {_full_names(publishers)} publishes it"
+            return f"nobody publishes {name} ({kind.__name__}){self._compressed(name)}{self._elsewhere(name, kind)}"
 
-        self.create_subscription(kind, topic, take, qos(profile))
+        self.create_subscription(kind, topic, receive, qos(profile))
         self._pending[topic] = say
 
-    def _judge_state(self, message: JointState) -> None:
-        joint_state_to_robot_state(message, self._contract, self._kinematics)
+    def _expect_joint_states(self, topic: str) -> None:
+        def judge() -> str:
+            publishers = _full_names(self.get_publishers_info_by_topic(topic))
+            return self._trial.joint_states(publishers, time.monotonic())
 
-    def _judge_image(self, camera: CameraContract) -> Callable[[Image], None]:
-        def judge(message: Image) -> None:
-            height, width = image_to_array(message).shape[:2]
-            if (height, width) != (camera.height, camera.width):
-                raise ObservationError(
-                    f"images are {width} x {height} px, the contract says {camera.width} x {camera.height}"
-                )
+        def take(message: JointState) -> None:
+            self._trial.add_joint_state(message, time.monotonic())
 
-        return judge
+        self._expect(JointState, topic, "joint_states", take, judge)
+
+    def _expect_camera(self, camera: CameraContract) -> None:
+        def judge() -> str:
+            now = time.monotonic()
+            # A simulation on a busy machine is slow by nature: that is a note.
+            return self._trial.camera(camera, now) or ("" if self._simulated else self._trial.slow(camera, now))
+
+        def take(message: Image) -> None:
+            self._trial.add_image(camera.name, message, time.monotonic())
+
+        self._expect(Image, camera.topic, "camera", take, judge)
+
+    def _compressed(self, name: str) -> str:
+        """Say that images come compressed only, where that is so."""
+        compressed = f"{name}/compressed"
+        if COMPRESSED not in dict(self.get_topic_names_and_types()).get(compressed, []):
+            return ""
+        return (
+            f"; only {compressed} is published: have the driver publish raw images, or run 'ros2 run image_transport "
+            f"republish --ros-args -p in_transport:=compressed -p out_transport:=raw -r in/compressed:={compressed} "
+            f"-r out:={name}'"
+        )
 
     # Topics and actions that must be listened to.
 
@@ -127,6 +172,9 @@ class Preflight(Node):
         def say() -> str:
             listeners = [one for one in self.get_subscriptions_info_by_topic(topic) if may_be_controller(one.node_name)]
             if fitting := [one for one in listeners if one.topic_type == wanted]:
+                for one in fitting:
+                    if why := _incompatible(COMMANDS, one.qos_profile):
+                        return f"{_full_names([one])} does not receive {name}, by its quality of service: {why}"
                 objection = self._objection(fitting, joints) if kind is JointTrajectory else ""
                 if not objection:
                     self._pending.pop(topic, None)
@@ -177,6 +225,17 @@ class Preflight(Node):
         return f"; there is {', '.join(near[:4])}: is the {what} right?"
 
 
+def _full_names(endpoints: Sequence[TopicEndpointInfo]) -> str:
+    """Return the full names of the nodes behind some endpoints; a node with two of them is named twice."""
+    return " and ".join(sorted(f"{one.node_namespace.rstrip('/')}/{one.node_name}" for one in endpoints))
+
+
+def _incompatible(offered: QoSProfile, requested: QoSProfile) -> str:
+    """Return why a publisher and a subscriber do not fit together; "" when they do."""
+    verdict, why = qos_check_compatible(offered, requested)
+    return str(why) if verdict == QoSCompatibility.ERROR else ""
+
+
 def may_be_controller(node_name: str) -> bool:
     """Tell a node that may carry out commands from one that only looks at them."""
     return not node_name.startswith("_") and node_name not in OBSERVERS
@@ -202,13 +261,22 @@ def wait_for_robot(node: Preflight) -> list[str]:
             first_word = node.timeout
             for sentence in missing:
                 node.get_logger().warning(f"still waiting: {sentence}")
-        rclpy.spin_once(node, timeout_sec=POLL)
+        _spin(node, POLL)
         missing = node.missing()
     for sentence in missing:
         node.get_logger().fatal(sentence)
+    for sentence in node.notes():
+        node.get_logger().warning(sentence)
     if not missing:
         node.get_logger().info("cameras, joint states and controllers are there")
     return missing
+
+
+def _spin(node: Node, duration: float) -> None:
+    """Take messages for `duration` s: many, where a driver reports at 1 kHz."""
+    end = time.monotonic() + duration
+    while (left := end - time.monotonic()) > 0.0:
+        rclpy.spin_once(node, timeout_sec=left)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -37,6 +37,8 @@ def state_complaint(message: JointState, contract: RobotContract) -> Reason:
     sizes = {len(names), len(set(names)), len(message.position), len(message.velocity)}
     if not wanted <= set(names) or len(sizes) > 1:
         return Reason.STATE_WIDTH
+    if contract.joints.displaced(dict(zip(names, message.position, strict=True))):
+        return Reason.STATE_FIXED_JOINT
     values = np.concatenate([np.asarray(message.position), np.asarray(message.velocity)])
     return Reason.STATE_OUT_OF_RANGE if np.isfinite(values).all() else Reason.STATE_NOT_FINITE
 

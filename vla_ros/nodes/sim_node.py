@@ -16,6 +16,7 @@ from vla_ros.nodes.qos import qos
 from vla_ros.nodes.sim_conversions import message_to_command
 from vla_ros.nodes.sim_outputs import SimPublishers
 from vla_ros.robot.contract import RobotContract, load_contract
+from vla_ros.robot.description import with_fixed_joints
 from vla_ros.sim.simulator import Simulator, SimulatorOptions
 from vla_ros.srv import ResetScene
 from vla_ros.types import InstructionKind
@@ -38,7 +39,7 @@ class SimNode(ManagedNode):
         """Build the cell and the topics of its robot."""
         contract = load_contract(self.parameter("robot", "panda", "robot contract: a name or a file"))
         options = self._options(contract)
-        self._description = contract.urdf.read_text(encoding="utf-8")
+        self._description = with_fixed_joints(contract.urdf.read_text(encoding="utf-8"), contract.joints.fixed)
         self._outputs = SimPublishers(self, contract, self.fail)
         self._made.append(self._outputs.close)
         self._simulator = simulator = Simulator(contract, options, self._outputs)

@@ -11,22 +11,10 @@ from vla_ros.errors import ObservationError
 from vla_ros.perception.geometry import resize_for_policy
 from vla_ros.perception.health import CameraFault, CameraHealth, HealthLimits
 from vla_ros.perception.synchroniser import Synchroniser
+from vla_ros.robot.camera_contract import CameraContract
 from vla_ros.types import ImageArray, Observation, RobotState
 
 RawState = TypeVar("RawState")
-
-
-@dataclass(frozen=True)
-class CameraSettings:
-    """What is expected of a camera, and how large the policy wants its pictures; px, Hz."""
-
-    name: str
-    frame: str
-    height: int
-    width: int
-    rate_hz: float
-    policy_height: int
-    policy_width: int
 
 
 @dataclass(frozen=True)
@@ -63,13 +51,13 @@ class Assembler(Generic[RawState]):
 
     def __init__(
         self,
-        cameras: Sequence[CameraSettings],
+        cameras: Sequence[CameraContract],
         state_between: Callable[[RawState, RawState, float], RobotState],
         limits: ObservationLimits,
     ) -> None:
         """Prepare for `cameras`; `state_between` is the synchroniser's `blend`."""
         self._cameras = {camera.name: camera for camera in cameras}
-        self.health = {name: CameraHealth(c.height, c.width, limits.health) for name, c in self._cameras.items()}
+        self.health = {name: CameraHealth(camera, limits.health) for name, camera in self._cameras.items()}
         rates = {name: camera.rate_hz for name, camera in self._cameras.items()}
         self.synchroniser: Synchroniser[ImageArray, RawState, RobotState] = Synchroniser(
             rates, limits.skew, state_between, limits.patience
@@ -82,12 +70,7 @@ class Assembler(Generic[RawState]):
 
     def add_picture(self, camera: str, stamp: float, frame: str, image: ImageArray, now: float) -> CameraFault:
         """Take a picture (h, w, 3) uint8 RGB if it is sound, and return the verdict."""
-        health, expected = self.health[camera], self._cameras[camera].frame
-        if frame.lstrip("/") != expected.lstrip("/"):
-            return health.refuse(CameraFault.WRONG_FRAME, f"'{frame[:64]}', expected '{expected}'", now)
-        if not stamp > 0.0:
-            return health.refuse(CameraFault.UNSTAMPED, f"{stamp} s", now)
-        fault = health.check(image, now)
+        fault = self.health[camera].receive(image, frame, stamp, now)
         if fault in (CameraFault.NONE, CameraFault.FROZEN):  # whether it still is frozen shows beside the joints
             self.synchroniser.add_picture(camera, stamp, image, now)
         return fault

@@ -1,4 +1,4 @@
-"""Whether a camera tells the truth: the right size, alive, not black, not blinded, not frozen while the arm moves.
+"""Whether a camera tells the truth: right frame, stamp and size, an image of a scene, not frozen while the arm moves.
 
 Time is the steady clock of the caller, s, at receipt: stamps, which may jump or lie, do not decide what is stale.
 """
@@ -12,6 +12,7 @@ from enum import Enum
 
 import numpy as np
 
+from vla_ros.robot.camera_contract import CameraContract, CameraHealthLimits
 from vla_ros.types import FloatArray, ImageArray
 
 
@@ -25,47 +26,46 @@ class CameraFault(Enum):
     UNSTAMPED = "images carry no time stamp"
     WRONG_FRAME = "images come from another optical frame than the robot contract says: are two cameras swapped?"
     WRONG_SIZE = "images have another size than the robot contract says"
-    BLACK = "the picture is black: lens covered, or no light"
-    SATURATED = "the picture is white: blinded, or exposure wrong"
-    FROZEN = "the picture stays the same while the arm moves"
+    BLACK = "the image is black: lens covered, or no light"
+    SATURATED = "the image is white: blinded, or exposure wrong"
+    UNIFORM = "the image is uniform: lens covered, or no signal"
+    NOISE = "the image is noise: neighboring pixels have nothing in common"
+    FROZEN = "the image stays the same while the arm moves"
 
 
 @dataclass(frozen=True)
 class HealthLimits:
-    """When a camera counts as faulty.
+    """When any camera counts as faulty; what depends on the camera is in its contract, see `CameraHealthLimits`.
 
     Attributes:
         stale_after: Time without an image, s.
-        black_level: A pixel whose three channels are all darker than this is black, 0 to 255.
-        black_share: Share of black pixels from which the picture is.
-        white_level: A pixel whose three channels are all brighter than this is white, 0 to 255.
-        white_share: Share of white pixels from which the picture is.
-        frozen_travel: Way of any joint during which the picture must change, rad.
-        frozen_images: So many images in a row must be the same, too: an image is a little older than its stamp says.
-        joint_speed: What no joint can exceed, rad/s. A faster change was no motion but a false measurement, and a
-            picture that stays the same is judged anew from there: an arm that is held because of it never moves again,
-            and its picture never changes. Infinite: every change counts as motion.
+        joint_speed: What no joint can exceed, rad/s. A faster change was no motion but a false measurement, and whether
+            the image changes is judged afresh from there: an arm that is held because of it never moves again, and its
+            image never changes. Infinite: every change counts as motion.
     """
 
     stale_after: float = 0.5
-    black_level: int = 12
-    black_share: float = 0.98
-    white_level: int = 250
-    white_share: float = 0.9
-    frozen_travel: float = 0.08
-    frozen_images: int = 3
     joint_speed: float = math.inf
 
 
+BLACK_LEVEL = 12
+"""A pixel whose three channels are all darker than this is black, 0 to 255."""
+
+WHITE_LEVEL = 250
+"""A pixel whose three channels are all brighter than this is white, 0 to 255."""
+
 SAMPLE_ROWS = 48
-"""About so many rows and columns are looked at: a fault of the whole picture shows in them, too."""
+"""About as many rows and columns are judged: a fault of the whole image shows in them, too."""
+
+COMPARED_ROWS = 240
+"""About as many rows, with all their columns, are compared to see whether an image has changed."""
 
 _RATE_WINDOW = 32
 
 
 @dataclass(frozen=True)
 class _Reference:
-    """The picture since which nothing has changed, and where the arm was."""
+    """The image since which nothing has changed, and where the arm was."""
 
     image: ImageArray
     joints: FloatArray
@@ -74,9 +74,9 @@ class _Reference:
 class CameraHealth:
     """Watches one camera and comes to a verdict about every image; a sound one ends any fault."""
 
-    def __init__(self, height: int, width: int, limits: HealthLimits | None = None) -> None:
-        """Expect images of `height` x `width` px."""
-        self._size = (height, width)
+    def __init__(self, camera: CameraContract, limits: HealthLimits | None = None) -> None:
+        """Expect images as the contract says of `camera`."""
+        self._camera, self._size = camera, (camera.height, camera.width)
         self._limits = limits or HealthLimits()
         self._receipts: deque[float] = deque(maxlen=_RATE_WINDOW)
         self._verdict, self._detail = CameraFault.SILENT, ""
@@ -91,6 +91,23 @@ class CameraHealth:
         self._receive(now)
         return self._conclude(fault, detail)
 
+    def receive(self, image: ImageArray, frame: str, stamp: float, now: float) -> CameraFault:
+        """Judge an image with its header.
+
+        Args:
+            image: (h, w, 3) uint8 RGB.
+            frame: Its `frame_id`.
+            stamp: Its time stamp, s.
+            now: When it came, s, steady clock.
+        """
+        expected = self._camera.frame
+        if frame.lstrip("/") != expected.lstrip("/"):
+            got = f"frame_id is '{frame[:64]}'" if frame else "frame_id is empty"
+            return self.refuse(CameraFault.WRONG_FRAME, f"{got}, expected '{expected}'", now)
+        if not stamp > 0.0:
+            return self.refuse(CameraFault.UNSTAMPED, f"{stamp} s", now)
+        return self.check(image, now)
+
     def check(self, image: ImageArray, now: float) -> CameraFault:
         """Judge an image (h, w, 3) uint8 RGB that came at `now`, by itself."""
         self._receive(now)
@@ -99,33 +116,31 @@ class CameraHealth:
             return self._conclude(
                 CameraFault.WRONG_SIZE, f"{got[1]} x {got[0]} px, expected {expected[1]} x {expected[0]}"
             )
-        sample = _sample(image)
-        black = float((sample.max(axis=2) < self._limits.black_level).mean())
-        if black >= self._limits.black_share:
-            return self._conclude(CameraFault.BLACK, f"{black:.0%} of the pixels")
-        white = float((sample.min(axis=2) > self._limits.white_level).mean())
-        if white >= self._limits.white_share:
-            return self._conclude(CameraFault.SATURATED, f"{white:.0%} of the pixels")
-        return self._conclude(CameraFault.NONE, "")
+        return self._conclude(*judge_content(image, self._camera.health))
 
     def check_motion(self, image: ImageArray, joints: FloatArray, stamp: float) -> CameraFault:
-        """Judge whether the picture has changed while the arm did.
+        """Judge whether the image has changed while the arm moved.
 
-        A picture that is the same to the last bit is fine as long as nothing moves.
+        An image that stays the same is fine as long as nothing moves. What a few pixels do is no change: a frozen image
+        with a flickering pixel is frozen.
 
         Args:
             image: One that `check` found sound.
             joints: Positions (n,) rad at the time that the image shows.
             stamp: That time, s.
         """
-        if self._reference is None or self._jumped(joints, stamp) or not _same(image, self._reference.image):
+        limits = self._camera.health
+        if not limits.expects_motion:
+            return self.fault
+        jumped = self._jumped(joints, stamp)
+        if self._reference is None or jumped or _changed(image, self._reference.image) > limits.min_changed_fraction:
             self._reference, self._same, self._travel, self._frozen = _Reference(image, np.array(joints)), 0, 0.0, False
             return self.fault
         self._same += 1
-        # The farthest it has been: an arm that came back does not make the picture any fresher.
+        # The farthest it has been: an arm that came back does not make the image any fresher.
         self._travel = np.maximum(self._travel, np.abs(joints - self._reference.joints).max())
         # `not <=`: a joint that is no number is no proof of rest.
-        self._frozen = self._same >= self._limits.frozen_images and not self._travel <= self._limits.frozen_travel
+        self._frozen = self._same >= limits.frozen_after and not self._travel <= limits.frozen_travel
         if self._frozen:
             self.refused += 1
             self._detail = f"{self._same + 1} images over {self._travel:.2f} rad"
@@ -179,11 +194,47 @@ class CameraHealth:
         return self.fault
 
 
-def _sample(image: ImageArray) -> ImageArray:
+def judge_content(image: ImageArray, limits: CameraHealthLimits) -> tuple[CameraFault, str]:
+    """Return what is wrong with what an image (h, w, 3) uint8 RGB shows, and the figures; NONE where nothing is.
+
+    A sample of the pixels is judged. Noise is half the mean squared difference of neighboring pixels over the variance,
+    1 - r with r their correlation: the lower one of rows and columns, so that stripes are no noise.
+    """
     rows, columns = (max(size // SAMPLE_ROWS, 1) for size in image.shape[:2])
-    return image[::rows, ::columns]
+    sample = image[::rows, ::columns]
+    red, green, blue = sample[..., 0], sample[..., 1], sample[..., 2]
+    black = float((np.maximum(np.maximum(red, green), blue) < BLACK_LEVEL).mean())
+    if black > limits.max_dark_fraction:
+        return CameraFault.BLACK, f"{black:.0%} of the pixels, max_dark_fraction is {limits.max_dark_fraction}"
+    white = float((np.minimum(np.minimum(red, green), blue) > WHITE_LEVEL).mean())
+    if white > limits.max_bright_fraction:
+        return CameraFault.SATURATED, f"{white:.0%} of the pixels, max_bright_fraction is {limits.max_bright_fraction}"
+    here = _brightness(sample)
+    contrast = float(here.std())
+    if not contrast >= limits.min_contrast:
+        return CameraFault.UNIFORM, f"contrast {contrast:.1f}, min_contrast is {limits.min_contrast}"
+    noise = min(_unshared(here, _brightness(image[1::rows, ::columns])),
+                _unshared(here, _brightness(image[::rows, 1::columns])))  # fmt: skip
+    if noise * 0.5 > limits.max_noise * contrast**2:
+        return CameraFault.NOISE, f"noise {0.5 * noise / contrast**2:.2f}, max_noise is {limits.max_noise}"
+    return CameraFault.NONE, ""
 
 
-def _same(a: ImageArray, b: ImageArray) -> bool:
-    """Tell whether two pictures of one size are equal to the last bit; the sample settles it for most that are not."""
-    return bool(np.array_equal(_sample(a), _sample(b)) and np.array_equal(a, b))
+def _brightness(pixels: ImageArray) -> FloatArray:
+    """Return the mean of the channels, (h, w), 0 to 255."""
+    return (pixels[..., 0].astype(np.float64) + pixels[..., 1] + pixels[..., 2]) / 3.0
+
+
+def _unshared(pixels: FloatArray, neighbors: FloatArray) -> float:
+    """Return the mean squared difference to the neighbors; 0 in an image that has none."""
+    height, width = np.minimum(pixels.shape, neighbors.shape)
+    if not height or not width:
+        return 0.0
+    return float(np.square(pixels[:height, :width] - neighbors[:height, :width]).mean())
+
+
+def _changed(image: ImageArray, reference: ImageArray) -> float:
+    """Return the fraction of values that differ between two images of one size, from a part of the rows."""
+    step = max(image.shape[0] // COMPARED_ROWS, 1)
+    now, before = image[::step], reference[::step]
+    return float(np.count_nonzero(now != before)) / now.size

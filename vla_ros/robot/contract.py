@@ -6,21 +6,35 @@ A line that is missing is an error, never a default: a robot whose limits are un
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
 
-import numpy as np
 import yaml
 
 from vla_ros.actions.specification import ActionSpecification
 from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
-from vla_ros.types import FloatArray, frozen_array
+from vla_ros.robot.camera_contract import CameraContract, parse_cameras
+from vla_ros.robot.section import Section
+from vla_ros.types import FloatArray
 from vla_ros.yaml_files import parse_yaml, read_text
 
-Choice = TypeVar("Choice", bound=Enum)
+__all__ = [
+    "ArmInterface",
+    "CameraContract",
+    "CartesianContract",
+    "ControllerContract",
+    "GripperContract",
+    "GripperInterface",
+    "JointContract",
+    "RobotContract",
+    "load_contract",
+    "parse_contract",
+]
+
+FIXED_TOLERANCE = 0.01
+"""A joint that is reported may be so far from the value at which the contract fixes it, rad or m."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,8 @@ class JointContract:
         jerk: Largest jerk, rad/s^3.
         effort: Largest torque, N m.
         home: Configuration to start from, rad.
+        fixed: Position, rad or m, of every other joint of the description that neither belongs to the gripper nor
+            follows one that does: the arm does not move it, and stands on it or beside it as it is there.
     """
 
     names: tuple[str, ...]
@@ -46,11 +62,23 @@ class JointContract:
     jerk: FloatArray
     effort: FloatArray
     home: FloatArray
+    fixed: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
         """Number of joints."""
         return len(self.names)
+
+    def displaced(self, positions: Mapping[str, float]) -> dict[str, float]:
+        """Return those of measured `positions`, rad or m by name, at which a fixed joint must not be.
+
+        A fixed joint that is not among them is taken to be where the contract says.
+        """
+        return {
+            name: positions[name]
+            for name, value in self.fixed.items()
+            if name in positions and not abs(positions[name] - value) <= FIXED_TOLERANCE  # NaN is displaced, too
+        }
 
 
 @dataclass(frozen=True)
@@ -98,21 +126,6 @@ class GripperContract:
         """Return the opening, m, at finger joint positions (one a joint, m or rad): the mean of what each says."""
         shares = [(float(position) - self.closed) / (self.open - self.closed) for position in positions]
         return self.min_opening + sum(shares) / len(shares) * (self.max_opening - self.min_opening)
-
-
-@dataclass(frozen=True)
-class CameraContract:
-    """One camera: where its images come from and how large the policy wants them (height, width)."""
-
-    name: str
-    topic: str
-    info_topic: str
-    frame: str
-    width: int
-    height: int
-    rate_hz: float
-    policy_height: int
-    policy_width: int
 
 
 class ArmInterface(str, Enum):
@@ -178,78 +191,6 @@ class RobotContract:
         raise ContractError(f"robot '{self.name}' has no camera '{name}'; it has {[c.name for c in self.cameras]}")
 
 
-class _Section:
-    """A mapping that knows its place in the file, so that an error can name the line."""
-
-    def __init__(self, values: Any, where: str) -> None:  # noqa: ANN401 (whatever YAML holds)
-        if not isinstance(values, Mapping):
-            raise ContractError(f"{where}: expected a mapping, got {type(values).__name__}")
-        self.values, self.where = values, where
-
-    def only(self, *names: str) -> _Section:
-        unknown = set(self.values) - set(names)
-        if unknown:
-            raise ContractError(f"{self.where}: unknown lines {sorted(unknown)}; expected {sorted(names)}")
-        return self
-
-    def get(self, name: str) -> Any:  # noqa: ANN401
-        if name not in self.values or self.values[name] is None:
-            raise ContractError(f"{self.where}: '{name}' is missing")
-        return self.values[name]
-
-    def section(self, name: str) -> _Section:
-        return _Section(self.get(name), f"{self.where}.{name}")
-
-    def text(self, name: str) -> str:
-        value = self.get(name)
-        if not isinstance(value, str) or not value:
-            raise ContractError(f"{self.where}.{name}: expected a text, got {value!r}")
-        return value
-
-    def choice(self, name: str, kind: type[Choice]) -> Choice:
-        value = self.text(name)
-        try:
-            return kind(value)
-        except ValueError as error:
-            raise ContractError(
-                f"{self.where}.{name}: expected one of {[str(c.value) for c in kind]}, got {value!r}"
-            ) from error
-
-    def number(self, name: str, *, positive: bool = True) -> float:
-        value = self.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
-            raise ContractError(f"{self.where}.{name}: expected a finite number, got {value!r}")
-        if positive and not value > 0.0:
-            raise ContractError(f"{self.where}.{name}: expected more than 0, got {value}")
-        return float(value)
-
-    def count(self, name: str) -> int:
-        value = self.number(name)
-        if not value.is_integer():
-            raise ContractError(f"{self.where}.{name}: expected a whole number, got {value}")
-        return int(value)
-
-    def vector(self, name: str, length: int, *, positive: bool = False) -> FloatArray:
-        value = self.get(name)
-        try:
-            array = np.asarray(value, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise ContractError(f"{self.where}.{name}: expected {length} numbers, got {value!r}") from error
-        if array.shape != (length,):
-            raise ContractError(f"{self.where}.{name}: expected {length} numbers, got shape {array.shape}")
-        if not np.isfinite(array).all() or (positive and not (array > 0.0).all()):
-            raise ContractError(f"{self.where}.{name}: expected finite{' positive' if positive else ''} numbers")
-        return frozen_array(array)
-
-    def names(self, name: str) -> tuple[str, ...]:
-        value = self.get(name)
-        if not isinstance(value, list) or not value or not all(isinstance(v, str) and v for v in value):
-            raise ContractError(f"{self.where}.{name}: expected a list of names, got {value!r}")
-        if len(set(value)) != len(value):
-            raise ContractError(f"{self.where}.{name}: a name stands twice in {value}")
-        return tuple(value)
-
-
 def load_contract(robot: str | Path) -> RobotContract:
     """Read the contract of a robot by name ("panda") or by the path of its YAML file.
 
@@ -267,7 +208,7 @@ def load_contract(robot: str | Path) -> RobotContract:
 def parse_contract(text: str, where: str = "robot contract") -> RobotContract:
     """Read a contract from YAML text; see `load_contract`."""
     try:
-        root = _Section(parse_yaml(text), where)
+        root = Section(parse_yaml(text), where)
     except yaml.YAMLError as error:
         raise ContractError(f"{where}: not YAML: {error}") from error
     root.only("name", "urdf", "base_frame", "end_effector_frame", "joints", "cartesian", "gripper", "cameras",
@@ -286,18 +227,18 @@ def parse_contract(text: str, where: str = "robot contract") -> RobotContract:
         urdf=urdf,
         base_frame=base_frame,
         end_effector_frame=root.text("end_effector_frame"),
-        joints=_joints(root.section("joints")),
+        joints=_joints(root.section("joints"), root.section("gripper")),
         cartesian=_cartesian(root.section("cartesian")),
         gripper=_gripper(root.section("gripper")),
-        cameras=_cameras(root),
+        cameras=parse_cameras(root),
         controllers=_controllers(root.section("controllers")),
         action=action,
         text=text,
     )
 
 
-def _joints(section: _Section) -> JointContract:
-    section.only("names", "lower", "upper", "velocity", "acceleration", "jerk", "effort", "home")
+def _joints(section: Section, gripper: Section) -> JointContract:
+    section.only("names", "lower", "upper", "velocity", "acceleration", "jerk", "effort", "home", "fixed")
     names = section.names("names")
     n = len(names)
     joints = JointContract(
@@ -309,7 +250,10 @@ def _joints(section: _Section) -> JointContract:
         jerk=section.vector("jerk", n, positive=True),
         effort=section.vector("effort", n, positive=True),
         home=section.vector("home", n),
+        fixed=section.numbers("fixed"),
     )
+    if moved := sorted(set(joints.fixed) & {*names, *gripper.names("names")}):
+        raise ContractError(f"{section.where}.fixed: {moved} are moved: by joints.names or by gripper.names")
     if not (joints.lower < joints.upper).all():
         raise ContractError(f"{section.where}: every lower limit must be below its upper limit")
     if not ((joints.lower <= joints.home) & (joints.home <= joints.upper)).all():
@@ -317,7 +261,7 @@ def _joints(section: _Section) -> JointContract:
     return joints
 
 
-def _cartesian(section: _Section) -> CartesianContract:
+def _cartesian(section: Section) -> CartesianContract:
     numbers = ("linear_velocity", "linear_acceleration", "linear_jerk",
                "angular_velocity", "angular_acceleration", "angular_jerk")  # fmt: skip
     section.only(*numbers, "workspace")
@@ -330,7 +274,7 @@ def _cartesian(section: _Section) -> CartesianContract:
     )
 
 
-def _gripper(section: _Section) -> GripperContract:
+def _gripper(section: Section) -> GripperContract:
     section.only("names", "min_opening", "max_opening", "closed", "open", "velocity", "force")
     gripper = GripperContract(
         names=section.names("names"),
@@ -348,31 +292,7 @@ def _gripper(section: _Section) -> GripperContract:
     return gripper
 
 
-def _cameras(root: _Section) -> tuple[CameraContract, ...]:
-    section = root.section("cameras")
-    if not section.values:
-        raise ContractError(f"{section.where}: at least one camera is needed")
-    cameras = []
-    for name in section.values:
-        one = section.section(name).only("topic", "info_topic", "frame", "width", "height", "rate_hz",
-                                         "policy_height", "policy_width")  # fmt: skip
-        cameras.append(
-            CameraContract(
-                name=str(name),
-                topic=one.text("topic"),
-                info_topic=one.text("info_topic"),
-                frame=one.text("frame"),
-                width=one.count("width"),
-                height=one.count("height"),
-                rate_hz=one.number("rate_hz"),
-                policy_height=one.count("policy_height"),
-                policy_width=one.count("policy_width"),
-            )
-        )
-    return tuple(cameras)
-
-
-def _controllers(section: _Section) -> ControllerContract:
+def _controllers(section: Section) -> ControllerContract:
     section.only("arm_interface", "arm_topic", "gripper_interface", "gripper_topic", "joint_states_topic",
                  "command_timeout")  # fmt: skip
     return ControllerContract(

@@ -8,6 +8,7 @@ import pinocchio
 from vla_ros.actions.rotations import quaternion_from_matrix
 from vla_ros.errors import ContractError, KinematicsError
 from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.posture import locked_joints, locked_posture
 from vla_ros.types import FloatArray, Pose
 
 SAME_PLACE = 1e-6
@@ -22,7 +23,7 @@ TURNING = "JointModelR"
 
 
 class Kinematics:
-    """The arm's kinematic model; the fingers are locked, so that q is the contract's joints and nothing else.
+    """The arm's kinematic model; q is the contract's joints, every other joint is locked: see `locked_posture`.
 
     Not safe for use by several threads at once: Pinocchio writes its results into one data block.
     """
@@ -32,7 +33,8 @@ class Kinematics:
 
         Raises:
             ContractError: when a joint or a frame of the contract is not in the URDF, the base frame is not where its
-                root is, a joint does not turn between limits, or limits disagree.
+                root is, a joint does not turn between limits, limits disagree, or a joint of the URDF is neither the
+                arm's nor the gripper's and the contract does not say where it stands.
         """
         full = pinocchio.buildModelFromUrdf(str(contract.urdf))
         self.contract = contract
@@ -47,8 +49,9 @@ class Kinematics:
                     f"{contract.urdf.name}: '{name}' slides or turns on and on ({kind.shortname()}); expected joints "
                     'of type="revolute", with limits: limits here are rad, and reach is counted so'
                 )
-        locked = [full.getJointId(name) for name in list(full.names)[1:] if name not in contract.joints.names]
-        self.model = pinocchio.buildReducedModel(full, locked, pinocchio.neutral(full))
+        self._check_gripper(full)
+        posture = locked_posture(full, contract, contract.gripper.closed)
+        self.model = pinocchio.buildReducedModel(full, locked_joints(full, contract), posture)
         if tuple(self.model.names)[1:] != contract.joints.names:
             raise ContractError(
                 f"joint order of {contract.urdf.name} is {tuple(self.model.names)[1:]}, "
@@ -62,7 +65,6 @@ class Kinematics:
         if outside.any():
             names = [name for name, bad in zip(contract.joints.names, outside, strict=True) if bad]
             raise ContractError(f"the contract allows more travel than {contract.urdf.name} for {names}")
-        self._check_gripper(full)
         self._check_limit("velocity", contract.joints.velocity, self.model.upperVelocityLimit, "rad/s")
         self._check_limit("effort", contract.joints.effort, self.model.upperEffortLimit, "N m")
         self.data = self.model.createData()

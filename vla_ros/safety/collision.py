@@ -11,6 +11,7 @@ import pinocchio
 
 from vla_ros.errors import ContractError
 from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.posture import locked_joints, locked_posture
 from vla_ros.safety.obstacles import Obstacle, Shape
 from vla_ros.safety.parameters import CollisionParameters
 from vla_ros.safety.reasons import Reason
@@ -75,15 +76,13 @@ class CollisionModel:
         """Read the shapes from the contract's URDF.
 
         Raises:
-            ContractError: when the URDF has no shapes, a mesh is not there, or the home posture touches an obstacle.
+            ContractError: when the URDF has no shapes, a mesh is not there, the home posture touches an obstacle, or it
+                is not known where a joint stands that the arm does not move.
         """
         self._influence = parameters.influence_distance
         full, shapes = _read_shapes(contract)
-        posture = pinocchio.neutral(full)
-        for name in contract.gripper.names:
-            posture[full.joints[full.getJointId(name)].idx_q] = contract.gripper.open
-        locked = [full.getJointId(name) for name in list(full.names)[1:] if name not in contract.joints.names]
-        self._model, self._shapes = pinocchio.buildReducedModel(full, shapes, locked, posture)
+        posture = locked_posture(full, contract, contract.gripper.open)
+        self._model, self._shapes = pinocchio.buildReducedModel(full, shapes, locked_joints(full, contract), posture)
         if self._shapes.ngeoms == 0:
             raise ContractError(f"{contract.urdf.name} has no collision shapes")
         parts = list(range(self._shapes.ngeoms))

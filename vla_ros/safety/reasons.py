@@ -75,6 +75,7 @@ class Reason(Enum):
     FOREIGN_PUBLISHER = "foreign_publisher", "A topic that must have one publisher has several; none is followed."
     MESSAGE_OVERSIZE = "message_oversize", "A message is longer than any of its topic can be; it was not read."
     UNSETTLED = "unsettled", "Too few joint states in a row have shown the arm at rest in one posture."
+    STATE_FIXED_JOINT = "state_fixed_joint", "A joint that the contract takes to be fixed is measured elsewhere."
 
     label: str
     sentence: str

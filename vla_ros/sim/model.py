@@ -11,6 +11,7 @@ import numpy as np
 import vla_ros.sim.rendering  # noqa: F401  (sets the OpenGL back end before mujoco is imported)
 from vla_ros.errors import SimulationError
 from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.description import with_fixed_joints
 from vla_ros.sim.scene import SHAPES, Shape
 
 SLOTS = 3
@@ -70,7 +71,7 @@ def build_model(
             f"the cell's judge wants two fingers that move, robot '{contract.name}' has {list(contract.gripper.names)}"
         )
     try:
-        spec = mujoco.MjSpec.from_file(str(contract.urdf))
+        spec = _read_description(contract)
         spec.compiler.fusestatic = False
         spec.compiler.discardvisual = True
         _set_options(spec)
@@ -84,6 +85,15 @@ def build_model(
         return spec.compile()
     except (ValueError, KeyError) as error:
         raise SimulationError(f"cannot build the cell from {contract.urdf}: {error}") from error
+
+
+def _read_description(contract: RobotContract) -> mujoco.MjSpec:
+    if not contract.joints.fixed:
+        return mujoco.MjSpec.from_file(str(contract.urdf))
+    text = with_fixed_joints(contract.urdf.read_text(encoding="utf-8"), contract.joints.fixed)
+    spec = mujoco.MjSpec.from_string(text)
+    spec.modelfiledir = str(contract.urdf.parent)  # where it looks for meshes
+    return spec
 
 
 def _set_options(spec: mujoco.MjSpec) -> None:

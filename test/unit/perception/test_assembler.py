@@ -8,20 +8,21 @@ import numpy as np
 import pytest
 
 from vla_ros.errors import ObservationError
-from vla_ros.perception.assembler import Assembler, CameraSettings, ObservationLimits
+from vla_ros.perception.assembler import Assembler, ObservationLimits
 from vla_ros.perception.geometry import resize_for_policy
 from vla_ros.perception.health import CameraFault, HealthLimits
+from vla_ros.robot.camera_contract import CameraContract
 from vla_ros.types import Pose, RobotState
 
 CAMERAS = [
-    CameraSettings("front", "front_optical", 48, 64, 10.0, 24, 32),
-    CameraSettings("wrist", "wrist_optical", 48, 64, 10.0, 12, 16),
+    CameraContract("front", "/front", "/front_info", "front_optical", 64, 48, 10.0, 24, 32),
+    CameraContract("wrist", "/wrist", "/wrist_info", "wrist_optical", 64, 48, 10.0, 12, 16),
 ]
 RNG = np.random.default_rng(0)
 
 
 def picture() -> np.ndarray:
-    return RNG.integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    return np.kron(RNG.integers(0, 255, (6, 8, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))
 
 
 def state_between(before: float, after: float, share: float) -> RobotState:
@@ -61,6 +62,8 @@ def test_an_observation_holds_the_pictures_as_the_policy_wants_them(assembler: A
     ("image", "fault"),
     [
         (np.zeros((48, 64, 3), np.uint8), CameraFault.BLACK),
+        (np.full((48, 64, 3), 128, np.uint8), CameraFault.UNIFORM),
+        (RNG.integers(0, 255, (48, 64, 3), dtype=np.uint8), CameraFault.NOISE),
         (np.full((48, 64, 3), 255, np.uint8), CameraFault.SATURATED),
         (picture()[:24], CameraFault.WRONG_SIZE),
     ],

@@ -9,15 +9,29 @@ import numpy as np
 import pytest
 
 from vla_ros.perception.health import CameraFault, CameraHealth, HealthLimits
+from vla_ros.robot.camera_contract import CameraContract, CameraHealthLimits
 
 STILL = np.zeros(7)
-PICTURE = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
-LIMITS = HealthLimits(stale_after=0.5, frozen_travel=0.08, frozen_images=3)
+RNG = np.random.default_rng(0)
+PICTURE = np.kron(RNG.integers(0, 255, (12, 16, 3), dtype=np.uint8), np.ones((8, 8, 1), np.uint8))
+NOISE = RNG.integers(0, 255, (96, 128, 3), dtype=np.uint8)
+CAMERA = CameraContract("front", "/image", "/info", "optical", 128, 96, 10.0, 96, 128)
+LIMITS = HealthLimits(stale_after=0.5)
+
+
+def halves(left: tuple[int, int, int], right: tuple[int, int, int]) -> np.ndarray:
+    """Return an image of two colors."""
+    return np.broadcast_to(np.where(np.arange(128)[:, None] < 64, left, right), (96, 128, 3)).astype(np.uint8)
+
+
+def limited(**health) -> CameraHealth:
+    """Return the health of a camera whose contract has other limits."""
+    return CameraHealth(replace(CAMERA, health=CameraHealthLimits(**health)), LIMITS)
 
 
 @pytest.fixture
 def camera() -> CameraHealth:
-    return CameraHealth(96, 128, LIMITS)
+    return CameraHealth(CAMERA, LIMITS)
 
 
 def show(camera: CameraHealth, image: np.ndarray, joints: np.ndarray, now: float) -> CameraFault:
@@ -43,6 +57,18 @@ def test_nothing_yet_then_images_then_silence(camera: CameraHealth) -> None:
         (np.zeros((96, 128, 3), np.uint8), CameraFault.BLACK, "100% of the pixels"),
         (PICTURE // 25, CameraFault.BLACK, "lens covered"),
         (np.full((96, 128, 3), 255, np.uint8), CameraFault.SATURATED, "100% of the pixels"),
+        (
+            np.where(RNG.random((96, 128, 1)) < 0.97, 0, PICTURE).astype(np.uint8),
+            CameraFault.BLACK,
+            "max_dark_fraction",
+        ),
+        (np.where(np.arange(128)[None, :, None] < 125, 0, PICTURE).astype(np.uint8), CameraFault.BLACK, "98% of"),
+        (np.full((96, 128, 3), 128, np.uint8), CameraFault.UNIFORM, "contrast 0.0, min_contrast is 3.0"),
+        (np.full((96, 128, 3), (255, 40, 40), np.uint8), CameraFault.UNIFORM, "contrast 0.0"),
+        (RNG.normal(128, 1.0, (96, 128, 3)).astype(np.uint8), CameraFault.UNIFORM, "min_contrast"),
+        (RNG.normal(128, 20.0, (96, 128, 3)).astype(np.uint8), CameraFault.NOISE, "max_noise is 0.75"),
+        (NOISE, CameraFault.NOISE, "neighboring pixels"),
+        (np.repeat(RNG.integers(0, 255, (96, 128, 1), np.uint8), 3, 2), CameraFault.NOISE, "neighboring pixels"),
         (PICTURE[:48], CameraFault.WRONG_SIZE, "128 x 48 px, expected 128 x 96"),
         (PICTURE.transpose(1, 0, 2), CameraFault.WRONG_SIZE, "96 x 128 px, expected 128 x 96"),
     ],
@@ -60,8 +86,9 @@ def test_a_picture_that_is_no_use_by_itself(camera: CameraHealth, image, fault, 
     [
         np.where(np.arange(128)[None, :, None] < 120, 0, PICTURE).astype(np.uint8),  # a lit corner in the dark
         np.where(np.arange(128)[None, :, None] < 110, 255, PICTURE // 2).astype(np.uint8),  # a white table
-        np.full((96, 128, 3), (255, 40, 40), np.uint8),  # close to a bright red thing
-        np.full((96, 128, 3), (0, 0, 60), np.uint8),
+        halves((255, 40, 40), (230, 30, 30)),  # a red thing, near
+        halves((0, 0, 60), (0, 0, 90)),
+        np.broadcast_to(255 * (np.arange(128) // 3 % 2)[None, :, None], (96, 128, 3)).astype(np.uint8),  # thin stripes
     ],
 )
 def test_a_dark_or_a_bright_scene_is_no_alarm(camera: CameraHealth, image: np.ndarray) -> None:
@@ -89,7 +116,7 @@ def test_an_arm_that_came_back_makes_the_picture_no_fresher(camera: CameraHealth
 @pytest.mark.parametrize(("speed", "verdict"), [(2.6, CameraFault.NONE), (math.inf, CameraFault.FROZEN)])
 def test_a_false_measurement_is_no_motion(speed: float, verdict: CameraFault) -> None:
     """0.5 rad in 0.1 s are 5 rad/s: the joint did not go there, nor did it come back from there."""
-    camera = CameraHealth(96, 128, replace(LIMITS, joint_speed=speed))
+    camera = CameraHealth(CAMERA, replace(LIMITS, joint_speed=speed))
     for step in range(20):
         lie = 0.5 if 3 <= step < 9 else 0.0
         fault = show(camera, PICTURE, STILL + lie, 0.1 * step)
@@ -97,16 +124,80 @@ def test_a_false_measurement_is_no_motion(speed: float, verdict: CameraFault) ->
 
 
 def test_a_frozen_picture_is_found_with_a_limit_of_speed_too() -> None:
-    camera = CameraHealth(96, 128, replace(LIMITS, joint_speed=2.6))
+    camera = CameraHealth(CAMERA, replace(LIMITS, joint_speed=2.6))
     faults = [show(camera, PICTURE, STILL + 0.25 * step, 0.1 * step) for step in range(6)]
     assert faults == [CameraFault.NONE] * 3 + [CameraFault.FROZEN] * 3
 
 
-def test_one_pixel_that_changes_is_life(camera: CameraHealth) -> None:
+@pytest.mark.parametrize("values", [(3,), (1, 1, 1)])
+def test_a_flickering_pixel_does_not_hide_a_frozen_image(camera: CameraHealth, values) -> None:
+    for step in range(6):
+        image = PICTURE.copy()
+        image[95 - step % 96, 127, : len(values)] ^= np.array(values, np.uint8)
+        fault = show(camera, image, STILL + 0.05 * step, 0.1 * step)
+    assert fault is CameraFault.FROZEN
+
+
+def test_a_small_part_of_the_image_that_changes_is_life(camera: CameraHealth) -> None:
     for step in range(40):
         image = PICTURE.copy()
-        image[95 - step % 96, 127] ^= 1  # not one of those that the sample looks at
+        image[40:43, 3 * (step % 40) : 3 * (step % 40) + 3] ^= 255
         assert show(camera, image, STILL + 0.05 * step, 0.1 * step) is CameraFault.NONE
+
+
+@pytest.mark.parametrize("sigma", [0.5, 5.0, 10.0])
+def test_a_camera_with_noise_of_its_own_is_never_frozen(camera: CameraHealth, sigma: float) -> None:
+    for step in range(20):
+        image = np.clip(PICTURE + RNG.normal(0.0, sigma, PICTURE.shape), 0, 255).astype(np.uint8)
+        assert show(camera, image, STILL + 0.05 * step, 0.1 * step) is CameraFault.NONE
+
+
+@pytest.mark.parametrize("sigma", [0.0, 5.0, 10.0])
+@pytest.mark.parametrize("contrast", [12.0, 40.0])
+def test_a_scene_with_sensor_noise_is_no_alarm(sigma: float, contrast: float) -> None:
+    scene = 128.0 + contrast * 1.4 * np.sin(np.arange(640) / 30.0)[None, :, None] * np.ones((480, 1, 3))
+    image = np.clip(scene + RNG.normal(0.0, sigma, scene.shape), 0, 255).astype(np.uint8)
+    camera = CameraHealth(replace(CAMERA, width=640, height=480), LIMITS)
+    assert camera.check(image, 0.0) is CameraFault.NONE, camera.sentence(0.0)
+
+
+@pytest.mark.parametrize(
+    ("image", "health"),
+    [
+        (np.full((96, 128, 3), 128, np.uint8), {"min_contrast": 0.0}),
+        (NOISE, {"max_noise": 2.0}),
+        (np.where(np.arange(128)[None, :, None] < 125, 0, PICTURE).astype(np.uint8), {"max_dark_fraction": 0.99}),
+        (np.where(np.arange(128)[None, :, None] < 125, 255, PICTURE).astype(np.uint8), {"max_bright_fraction": 0.99}),
+        (np.full((96, 128, 3), 255, np.uint8), {"max_bright_fraction": 1.0, "min_contrast": 0.0}),
+    ],
+)
+def test_every_limit_can_be_set_for_a_camera(image: np.ndarray, health: dict) -> None:
+    assert CameraHealth(CAMERA, LIMITS).check(image, 0.0) is not CameraFault.NONE
+    assert limited(**health).check(image, 0.0) is CameraFault.NONE
+
+
+@pytest.mark.parametrize(
+    ("health", "frozen"),
+    [({}, True), ({"expects_motion": False}, False), ({"frozen_after": 9}, False), ({"frozen_travel": 2.0}, False)],
+)
+def test_what_counts_as_frozen_can_be_set_for_a_camera(health: dict, frozen: bool) -> None:
+    camera = limited(**health)
+    for step in range(8):
+        fault = show(camera, PICTURE, STILL + 0.05 * step, 0.1 * step)
+    assert (fault is CameraFault.FROZEN) == frozen
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 64), (64, 1), (2, 2), (49, 97)])
+def test_images_of_any_size_are_judged(shape: tuple[int, int]) -> None:
+    camera = CameraHealth(replace(CAMERA, height=shape[0], width=shape[1]), LIMITS)
+    for image in (np.zeros((*shape, 3), np.uint8), np.full((*shape, 3), 90, np.uint8)):
+        assert camera.check(image, 0.0) in (CameraFault.BLACK, CameraFault.UNIFORM)
+
+
+def test_an_empty_frame_is_named(camera: CameraHealth) -> None:
+    assert camera.receive(PICTURE, "", 1.0, 0.0) is CameraFault.WRONG_FRAME
+    assert "frame_id is empty, expected 'optical'" in camera.sentence(0.0)
+    assert camera.receive(PICTURE, "/optical", 1.0, 0.0) is CameraFault.NONE
 
 
 def test_a_frozen_camera_that_moves_again_is_healthy_again(camera: CameraHealth) -> None:

@@ -1,8 +1,12 @@
+import re
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import yaml
 
 from vla_ros.errors import ContractError
+from vla_ros.robot.camera_contract import CameraHealthLimits
 from vla_ros.robot.contract import load_contract, parse_contract
 
 SHIPPED = yaml.safe_load(load_contract("panda").text)
@@ -120,3 +124,31 @@ def test_a_robot_or_a_camera_that_is_not_there_is_named():
         load_contract("robbie")
     with pytest.raises(ContractError, match="wrist"):
         parse(SHIPPED).camera("back")
+
+
+def test_cameras_have_strict_limits_of_health_unless_the_contract_says_otherwise():
+    health = {"max_bright_fraction": 1.0, "frozen_after": 5, "expects_motion": False}
+    contract = parse(changed(("cameras", "front", "health"), health))
+    assert contract.camera("wrist").health == CameraHealthLimits()
+    expected = CameraHealthLimits(max_bright_fraction=1.0, frozen_after=5, expects_motion=False)
+    assert contract.camera("front").health == expected
+
+
+@pytest.mark.parametrize(
+    "health",
+    [
+        {"color": 1.0}, {"max_dark_fraction": 1.1}, {"max_dark_fraction": -0.1}, {"max_bright_fraction": float("nan")},
+        {"min_contrast": "low"}, {"max_noise": 0.0}, {"frozen_travel": 0.0}, {"frozen_after": 2.5}, {"frozen_after": 0},
+        {"min_changed_fraction": None}, {"expects_motion": 1}, [1.0],
+    ],
+)  # fmt: skip
+def test_limits_of_health_that_make_no_sense_are_refused(health):
+    with pytest.raises(ContractError, match=r"cameras\.front\.health"):
+        parse(changed(("cameras", "front", "health"), health))
+
+
+def test_the_template_names_the_defaults_of_health():
+    text = load_contract("template").text.replace("    # health:", "    health:").replace("    #   ", "      ")
+    assert parse_contract(text).camera("front").health == CameraHealthLimits()
+    lines = re.findall(r"^      [a-z_]+: ", text[text.index("    health:") :], re.M)
+    assert len(lines) == len(fields(CameraHealthLimits))

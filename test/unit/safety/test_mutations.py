@@ -16,6 +16,7 @@ import pytest
 
 from vla_ros.actions import rotations
 from vla_ros.robot import contract as contracts
+from vla_ros.robot import section
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety import obstacles, parameters
 from vla_ros.safety.cartesian_filter import CartesianFilter
@@ -344,10 +345,10 @@ MUTATIONS = (
              (edit(StateMachine, "disarm", "if self.state in ARMED_STATES", "if False"),),
              ("disarmed in motion",)),
     Mutation("limits may be missing or anything", (
-        edit(contracts._Section, "get", "name not in self.values or self.values[name] is None", "False"),
-        edit(contracts._Section, "get", "return self.values[name]",
+        edit(section.Section, "get", "name not in self.values or self.values[name] is None", "False"),
+        edit(section.Section, "get", "return self.values[name]",
              "return self.values.get(name, [1.0] * 7 if name == 'jerk' else 1.0)"),
-        edit(contracts._Section, "vector", "not np.isfinite(array).all() or (positive and not (array > 0.0).all())",
+        edit(section.Section, "vector", "not np.isfinite(array).all() or (positive and not (array > 0.0).all())",
              "False"),
         edit(contracts, "_cartesian", "(lower < upper).all()", "True"),
         edit(contracts, "parse_contract", "share_file(root.text(\"urdf\"))", "share_file('urdf/panda.urdf')"),

@@ -44,7 +44,12 @@ def sensor_faults(contract: RobotContract, parameters: SafetyParameters) -> list
     return [
         camera("a camera falls silent", "silent"),
         camera("a camera freezes with fresh stamps", "frozen", (FROZEN_NOTICE, "way of the arm until it shows")),
+        camera("a camera freezes but for one flickering pixel", "flickering",
+               (FROZEN_NOTICE, "way of the arm until it shows")),
         camera("a camera goes black", "black"),
+        camera("a camera goes black but for 3 % of the image", "dark"),
+        camera("a camera shows uniform gray", "gray"),
+        camera("a camera shows noise", "noise"),
         camera("a camera is blinded", "white"),
         camera("a camera changes its size", "half"),
         camera("a camera changes its encoding", "encoding"),

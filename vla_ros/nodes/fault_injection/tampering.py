@@ -18,6 +18,9 @@ from vla_ros.nodes.conversions import seconds_to_stamp, stamp_to_seconds
 SKEW = 0.2
 """By which the stamps of a skewed camera are off, s."""
 
+DARK_KEPT = 0.03
+"""Fraction of the rows that a darkened image keeps."""
+
 FAR = 0.5
 """By which a joint is measured away from where it is, rad."""
 
@@ -58,6 +61,26 @@ def with_encoding(name: str) -> Callable[[Image], Image]:
     return rename
 
 
+class Noise:
+    """Replaces every pixel by chance; the same seed gives the same images."""
+
+    def __init__(self) -> None:
+        """Begin with seed 0."""
+        self._rng = np.random.default_rng(0)
+
+    def __call__(self, image: Image) -> Image:
+        """Return noise with the header of `image`."""
+        image.data = self._rng.integers(0, 256, len(image.data), np.uint8).tobytes()
+        return image
+
+
+def darkened(image: Image) -> Image:
+    """Return the image with all but its upper 3 % black."""
+    kept = max(round(DARK_KEPT * image.height), 1) * image.step
+    image.data = bytes(image.data[:kept]) + bytes(len(image.data) - kept)
+    return image
+
+
 class Frozen:
     """Goes on with the first picture it sees, with fresh stamps."""
 
@@ -72,10 +95,31 @@ class Frozen:
         return self._first
 
 
+class Flickering:
+    """Goes on with the first picture it sees, with fresh stamps, but for one value that changes every time."""
+
+    def __init__(self) -> None:
+        """Nothing has been seen yet."""
+        self._frozen, self._count = Frozen(), 0
+
+    def __call__(self, image: Image) -> Image:
+        """Return the first picture with the stamp of this one, and another pixel in its middle."""
+        frozen = copy.copy(self._frozen(image))
+        data = bytearray(frozen.data)
+        self._count += 1
+        data[len(data) // 2] = self._count % 256
+        frozen.data = bytes(data)
+        return frozen
+
+
 IMAGES: Mapping[str, Callable[[], Callable[[Image], Image | None]]] = {
     "silent": lambda: lambda image: None,
     "frozen": Frozen,
+    "flickering": Flickering,
     "black": lambda: filled(0),
+    "gray": lambda: filled(128),
+    "dark": lambda: darkened,
+    "noise": Noise,
     "white": lambda: filled(255),
     "half": lambda: halved,
     "encoding": lambda: with_encoding("bayer_of_mars"),

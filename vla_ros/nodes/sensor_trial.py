@@ -1,0 +1,132 @@
+"""The robot's sensors on trial: their messages go through what the perception node does with them, for a while.
+
+One sound message proves little: a second driver on the same topic, stamps that never match, or images that come half as
+often as the contract says show only over time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sensor_msgs.msg import Image, JointState
+
+from vla_ros.errors import ObservationError
+from vla_ros.nodes.conversions import joint_state_to_robot_state, stamp_to_seconds
+from vla_ros.nodes.perception_inputs import StateReader, add_image
+from vla_ros.perception.assembler import Assembler, ObservationLimits
+from vla_ros.perception.health import CameraFault
+from vla_ros.robot.contract import CameraContract, RobotContract
+from vla_ros.robot.kinematics import Kinematics
+
+WINDOW = 1.0
+"""Time in which every message of a sensor must be sound, s."""
+
+WINDOW_IMAGES = 3
+"""Least number of images in the window of a camera: that of a slow one is longer."""
+
+LEAST_RATE = 0.5
+"""Fraction of the contract's image rate below which a camera is too slow."""
+
+
+@dataclass
+class _Soundness:
+    """Since when every message of a sensor has been sound, s on the steady clock; what was wrong last."""
+
+    since: float | None = None
+    fault: str = ""
+
+    def note(self, fault: str, now: float) -> None:
+        if fault:
+            self.since, self.fault = None, fault
+        elif self.since is None:
+            self.since = now
+
+    def sentence(self, window: float, now: float) -> str:
+        """Return why the sensor has not been sound for `window` s; "" when it has."""
+        if self.since is not None and now - self.since >= window:
+            return ""
+        return self.fault or "has been watched for too short a time"
+
+
+class SensorTrial:
+    """Takes messages, and says what is wrong with each sensor; `now` is the steady clock, s."""
+
+    def __init__(self, contract: RobotContract, kinematics: Kinematics) -> None:
+        """Begin with nothing seen."""
+        self._contract, self._kinematics = contract, kinematics
+        reader = StateReader(contract, kinematics)
+        self._assembler: Assembler[JointState] = Assembler(contract.cameras, reader.between, ObservationLimits())
+        self._cameras = {camera.name: _Soundness() for camera in contract.cameras}
+        self._joints = _Soundness()
+        self._parts: set[tuple[str, ...]] = set()
+        self._observed, self._without_velocities = False, False
+
+    def add_image(self, camera: str, message: Image, now: float) -> None:
+        """Take an image."""
+        fault = add_image(self._assembler, camera, message, now)
+        sentence = "" if fault is CameraFault.NONE else self._assembler.health[camera].sentence(now)
+        self._cameras[camera].note(sentence, now)
+
+    def add_joint_state(self, message: JointState, now: float) -> None:
+        """Take a joint state; one without any joint of this robot is another machine's, and is no fault."""
+        wanted = {*self._contract.joints.names, *self._contract.gripper.names}
+        named = wanted & set(message.name)
+        if not named:
+            return
+        if named != wanted:
+            self._parts.add(tuple(sorted(named)))
+        self._without_velocities = not len(message.velocity)
+        self._joints.note(self._state_fault(message), now)
+        if self._joints.since is not None:
+            self._assembler.add_state(stamp_to_seconds(message.header.stamp), message, now)
+
+    def _state_fault(self, message: JointState) -> str:
+        try:
+            state = joint_state_to_robot_state(message, self._contract, self._kinematics)
+        except ObservationError as error:
+            return str(error)
+        return "" if state.stamp > 0.0 else "joint states carry no time stamp: set header.stamp in the driver"
+
+    def camera(self, camera: CameraContract, now: float) -> str:
+        """Return what is wrong with a camera; "" when nothing is."""
+        health = self._assembler.health[camera.name]
+        fault = health.watch(now)
+        if fault in (CameraFault.STALE, CameraFault.SILENT):
+            return health.sentence(now)
+        window = max(WINDOW, WINDOW_IMAGES / camera.rate_hz)
+        return self._cameras[camera.name].sentence(window, now)
+
+    def slow(self, camera: CameraContract, now: float) -> str:
+        """Return that a camera's images come too seldom, as counted at receipt; "" when they do not."""
+        rate = self._assembler.health[camera.name].rate(now)
+        if rate >= LEAST_RATE * camera.rate_hz:
+            return ""
+        return f"{rate:.1f} images a second come, the contract says {camera.rate_hz:g}"
+
+    def joint_states(self, publishers: str, now: float) -> str:
+        """Return what is wrong with the joint states; `publishers` says who sends them. "" when nothing is."""
+        fault = self._joints.sentence(WINDOW, now)
+        if fault and len(self._parts) > 1:
+            parts = " and ".join(str(list(part)) for part in sorted(self._parts))
+            return f"joint states come in parts, {parts}, published by {publishers}: {fault}"
+        return fault
+
+    def price(self) -> str:
+        """Return what is accepted at a price; "" when there is nothing of the kind."""
+        if not self._without_velocities:
+            return ""
+        return (
+            "joint states carry no velocities: they are differentiated from positions, and lag behind by about half "
+            "of the time between two states"
+        )
+
+    def observation(self, now: float) -> str:
+        """Return why no observation has been assembled so far; "" once one has."""
+        try:
+            while (made := self._assembler.take(1, now)) is not None:
+                self._observed = self._observed or made is not None
+        except ObservationError as error:
+            return str(error)
+        return (
+            "" if self._observed else self._assembler.synchroniser.sentence() or "images and joint states do not meet"
+        )

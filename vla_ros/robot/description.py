@@ -1,0 +1,79 @@
+"""The robot description with the fixed joints of the contract turned into joints that do not move."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from xml.etree import ElementTree
+
+import numpy as np
+import pinocchio
+
+from vla_ros.errors import ContractError
+from vla_ros.types import FloatArray
+
+_KEPT = ("parent", "child", "origin")
+"""What a joint of type="fixed" has."""
+
+
+def with_fixed_joints(urdf: str, fixed: Mapping[str, float]) -> str:
+    """Return a URDF text in which each joint of `fixed` is of type="fixed", in its place.
+
+    Simulators, and those who show the robot, take a joint that nobody drives to stand at zero, or let it fall.
+
+    Args:
+        urdf: The description.
+        fixed: Position by name, rad or m; a text without any is returned as it is.
+
+    Raises:
+        ContractError: when a joint is not there, or neither turns nor slides along one axis.
+    """
+    if not fixed:
+        return urdf
+    try:
+        root = ElementTree.fromstring(urdf)
+    except ElementTree.ParseError as error:
+        raise ContractError(f"the robot description cannot be read: {error}") from error
+    joints = {str(joint.get("name")): joint for joint in root.findall("joint")}
+    for name, position in fixed.items():
+        if name not in joints:
+            raise ContractError(f"joints.fixed: the robot description has no joint '{name}'; it has {sorted(joints)}")
+        _fix(joints[name], position)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _fix(joint: ElementTree.Element, position: float) -> None:
+    kind, name = joint.get("type"), joint.get("name")
+    origin = joint.find("origin")
+    if origin is None:
+        origin = ElementTree.SubElement(joint, "origin")
+    placement = pinocchio.SE3(
+        pinocchio.rpy.rpyToMatrix(*_numbers(origin, "rpy", "0 0 0")), _numbers(origin, "xyz", "0 0 0")
+    )
+    axis_element = joint.find("axis")
+    axis = np.array([1.0, 0.0, 0.0]) if axis_element is None else _numbers(axis_element, "xyz", "1 0 0")
+    axis = axis / np.linalg.norm(axis)
+    if kind == "prismatic":
+        motion = pinocchio.SE3(np.eye(3), position * axis)
+    elif kind in ("revolute", "continuous"):
+        motion = pinocchio.SE3(pinocchio.exp3(position * axis), np.zeros(3))
+    else:
+        raise ContractError(f"joints.fixed: '{name}' is of type=\"{kind}\"; expected revolute, continuous or prismatic")
+    moved = placement * motion
+    origin.set("xyz", _text(moved.translation))
+    origin.set("rpy", _text(pinocchio.rpy.matrixToRpy(moved.rotation)))
+    joint.set("type", "fixed")
+    for child in [child for child in joint if child.tag not in _KEPT]:
+        joint.remove(child)
+
+
+def _numbers(element: ElementTree.Element, name: str, default: str) -> FloatArray:
+    values = np.array([float(word) for word in element.get(name, default).split()])
+    if values.shape != (3,) or not np.isfinite(values).all():
+        raise ContractError(
+            f'the robot description has <{element.tag} {name}="{element.get(name)}">, expected 3 numbers'
+        )
+    return values
+
+
+def _text(values: FloatArray) -> str:
+    return " ".join(repr(float(value)) for value in values)
