@@ -23,4 +23,7 @@ def tested_layer() -> None:
     if recall(default_folder(), mark, FRESH) is None:
         rows = run_faults(contract, parameters)
         missed = tuple(f"{row.name}: {row.sentence}" for row in rows if not row.stopped)
-        keep(default_folder(), SelftestRecord(mark, len(rows), missed, time.time()))
+        keep(
+            default_folder(),
+            SelftestRecord(mark, len(rows), missed, time.time(), tuple(row.name for row in rows if row.stopped)),
+        )

@@ -30,6 +30,7 @@ from vla_ros.nodes.transitions import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, 
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.reasons import Reason
+from vla_ros.safety.selftest_record import UNDER_WAY
 from vla_ros.types import ActionChunk, Instruction, InstructionKind
 
 DEADLINE = 30.0
@@ -806,3 +807,27 @@ def test_a_configuration_that_does_not_hold_is_refused(tmp_path: Path, parameter
 def test_reasons_of_the_core_fit_the_message() -> None:
     assert max(len(reason.label) for reason in Reason) <= 64
     assert max(reason.code for reason in Reason) < 2**16
+
+
+def test_a_selftest_in_motion_blocks_nothing(runner: GraphRunner, cell: Cell) -> None:
+    cell.run()
+    client = runner.node.create_client(Trigger, "/vla/selftest")
+    try:
+        assert client.wait_for_service(DEADLINE)
+        first = client.call_async(Trigger.Request())
+        second = cell.call(client, Trigger.Request())  # answered at once, by whichever of the two came second
+        assert UNDER_WAY in second.message
+        assert not second.success
+        moved = len(cell.commands)
+        mark = len(cell.statuses)
+        cell.policy_until(lambda: len(cell.commands) > moved + 100)
+        assert "state_stale" not in {status.reason for status in cell.statuses[mark:]}  # the executor goes on
+        assert cell.arm(False).success
+        assert not first.done(), "the disarming was answered while the self-test was under way"
+        end = time.monotonic() + 10.0 * DEADLINE
+        while not first.done():
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert first.result().success, first.result().message
+    finally:
+        runner.node.destroy_client(client)

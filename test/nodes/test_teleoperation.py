@@ -24,7 +24,7 @@ from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.parameters import SAFETY_FILE, load_parameters
-from vla_ros.safety.selftest_record import SelftestRecord, default_folder, fingerprint, keep
+from vla_ros.safety.selftest_record import SelftestRecord, default_folder, fingerprint, keep, table_names
 
 CONTRACT = load_contract("panda")
 PATIENT = {
@@ -123,7 +123,8 @@ def patience(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     mark = fingerprint(CONTRACT, load_parameters())
-    keep(default_folder(), SelftestRecord(mark, 1, (), time.time()))
+    names = table_names()
+    keep(default_folder(), SelftestRecord(mark, len(names), (), time.time(), names))
 
 
 def test_keys_move_the_arm_and_the_episode_is_kept(terminal, patience, tmp_path, capsys):

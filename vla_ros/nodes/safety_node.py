@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.task import Future
 from sensor_msgs.msg import JointState
@@ -102,7 +103,11 @@ class SafetyNode(ManagedNode):
             self._subscription(Instruction, TASK_TOPIC, self._control.inputs.offer_instruction, "task")
         self._own(self.create_service(SetBool, "/vla/arm", self._on_arm), self.destroy_service)
         self._own(self.create_service(Trigger, "/vla/reset", self._on_reset), self.destroy_service)
-        self._own(self.create_service(Trigger, "/vla/selftest", self._on_selftest), self.destroy_service)
+        # In a group of its own: a group that is mutually exclusive, as the node's, lets nothing else of it run while a
+        # coroutine of it waits. Reentrant: a second call is told at once that the run is under way.
+        group = ReentrantCallbackGroup()
+        selftest = self.create_service(Trigger, "/vla/selftest", self._on_selftest, callback_group=group)
+        self._own(selftest, self.destroy_service)
         timer = self.create_timer(WATCH_PERIOD, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._own(timer, self.destroy_timer)
 
@@ -156,6 +161,7 @@ class SafetyNode(ManagedNode):
         )  # fmt: skip
         self._made.append(selftest.close)
         if not selftest.recall(max_age):
+            self.get_logger().info(f"the self-test is run: {selftest.not_recalled}")
             selftest.start(self._on_tested)
         return selftest
 

@@ -38,7 +38,7 @@ LARGEST_STATUS = 4_096
 
 LARGEST_BUTTON = 64
 
-LARGEST_SENTENCE = 1 << 16
+LARGEST_SENTENCE = 1 << 14
 """Bytes: more than is looked at for a stop."""
 
 SENTENCES = 1000

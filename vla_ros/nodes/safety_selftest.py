@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.parameters import SafetyParameters
-from vla_ros.safety.selftest_record import UNDER_WAY, SelftestRecord, fingerprint, keep, recall
+from vla_ros.safety.selftest_record import UNDER_WAY, SelftestRecord, examine, fingerprint, keep
 
 LIMIT = 300.0
 """Longest time of one run, s: on a busy machine it has the lowest priority of all."""
@@ -43,11 +43,12 @@ class ArmingSelftest:
         self._closed = False
         self._record: SelftestRecord | None = None
         self._failure = ""
+        self.not_recalled = ""  # why no pass that is kept counts
         self._done, self._total = 0, 0
 
     def recall(self, max_age: float) -> bool:
         """Take a pass that is kept and at most `max_age` s old; False when there is none."""
-        self._record = recall(self._folder, self._mark, max_age)
+        self._record, self.not_recalled = examine(self._folder, self._mark, max_age)
         return self._record is not None
 
     def start(self, finished: Callable[[str], None]) -> bool:
@@ -78,8 +79,10 @@ class ArmingSelftest:
                 return f"{UNDER_WAY}: {self._done} of {self._total or '?'} faults tried"
             if self._record is None:
                 return self._failure or "the self-test has not been run"
-            if not self._record.passed:
+            if self._record.missed:
                 return f"the self-test missed {len(self._record.missed)} faults: {'; '.join(self._record.missed)}"[:500]
+            if not self._record.passed:
+                return "the self-test did not try every fault that this node knows: start the node again"
             return ""
 
     def sentence(self) -> str:
@@ -132,7 +135,8 @@ class ArmingSelftest:
         made = values["record"]
         if not isinstance(made, dict):
             raise TypeError("a record is an object")
-        return SelftestRecord(made["fingerprint"], made["tried"], tuple(made["missed"]), made["finished"])
+        missed, stopped = tuple(made["missed"]), tuple(made["stopped"])
+        return SelftestRecord(made["fingerprint"], made["tried"], missed, made["finished"], stopped)
 
     def _conclude(self, record: SelftestRecord | None, code: int, rest: str) -> tuple[SelftestRecord | None, str]:
         if record is None or code != 0:

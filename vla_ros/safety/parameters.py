@@ -64,6 +64,7 @@ class TimingParameters:
         for lower, upper in (
             ("observation_slow_age", "observation_hold_age"), ("missed_ticks_slow", "missed_ticks_hold"),
             ("policy_slow", "policy_timeout"),
+            ("policy_timeout", "inference_timeout"),  # a policy that is not heard of counts as stuck after the latter
         ):  # fmt: skip
             slow, hold = getattr(self, lower), getattr(self, upper)
             _require(slow < hold, f"timing.{lower} is {slow}, expected less than {upper} ({hold})")

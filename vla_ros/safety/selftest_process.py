@@ -41,7 +41,8 @@ def main() -> int:
 
     rows = run_faults(contract, parameters, faults, tell=tell)
     missed = tuple(f"{row.name}: {row.sentence}" for row in rows if not row.stopped)
-    _say(record=asdict(SelftestRecord(mark, len(rows), missed, time.time())))
+    stopped = tuple(row.name for row in rows if row.stopped)
+    _say(record=asdict(SelftestRecord(mark, len(rows), missed, time.time(), stopped)))
     return 0
 
 

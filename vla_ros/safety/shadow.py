@@ -24,7 +24,10 @@ from vla_ros.safety.supervisor import SafetySupervisor
 from vla_ros.types import ActionChunk, FloatArray, Pose, RobotState, SafetyDecision
 
 CHUNK_TICKS = 10
-"""A well-behaved policy sends a chunk every so many ticks."""
+"""Table ticks between two chunks of a well-behaved policy."""
+
+TABLE_TICK = 0.01
+"""Unit of the times in the table of faults, s: a tick of the rate that it is written for."""
 
 STEP = 0.025
 """Way of the tool in one row of the plan under way, m."""
@@ -56,10 +59,15 @@ class Shadow:
         self.commands: list[FloatArray] = [self.q.copy()]
         self.openings: list[float] = [self.opening]
         self.period = self.supervisor.period
+        self.chunk_ticks = self.ticks(CHUNK_TICKS)
 
     def restart_layer(self) -> None:
         """Let the layer be another one that knows of nothing; the arm stays as it is."""
         self.supervisor = SafetySupervisor(self.contract, self.parameters, heartbeat=True)
+
+    def ticks(self, count: int) -> int:
+        """Return how many ticks of this rate last as long as `count` table ticks."""
+        return max(1, round(count * TABLE_TICK / self.period))
 
     def pose(self) -> Pose:
         """Where the tool is."""
@@ -178,7 +186,7 @@ class Shadow:
     def move(self, ticks: int = 26) -> None:
         """Arm and get under way: the tool along y at `gait * STEP` m a row."""
         self.start()
-        for i in range(ticks):
-            if i % CHUNK_TICKS == 0:
+        for i in range(self.ticks(ticks)):
+            if i % self.chunk_ticks == 0:
                 self.ask(self.way((0.0, STEP, 0.0)))
             self.tick()

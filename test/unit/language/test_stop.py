@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vla_ros.language import stop
 from vla_ros.language.stop import SCANNED, is_stop, may_be_stop
 
 WORDS = ["stop", "halt", "freeze", "cancel", "abort", "quit", "pause", "emergency stop", "e-stop", "estop", "e stop",
@@ -92,3 +93,75 @@ def test_any_text_gets_an_answer(text):
 def test_only_the_beginning_of_a_huge_text_is_read():
     assert is_stop("stop " + "x" * 10_000_000)
     assert not is_stop("x" * SCANNED + ". stop")
+
+
+HEDGED = [
+    "would you please stop", "I would like you to stop", "I want you to stop moving the arm", "please do stop",
+    "would you be so kind as to stop", "do you mind stopping for a moment?", "I'd appreciate it if you stopped",
+    "it would be nice if you could stop", "you'd better stop", "you really must stop", "I think you should stop",
+    "I'm begging you, please stop", "I order you to stop", "I said that you should stop", "it's time to stop",
+    "would everyone please just stop", "go ahead and stop", "do me a favor and stop", "may I ask you to halt",
+    "honestly, could you simply stop", "the machine should stop now", "so stop already", "how about stopping",
+    "no no not that one please stop", "get it to stop", "could you not move", "you must not move", "won't you stop",
+    "why won't you stop", "is it possible to stop", "i need you to pause now",
+]  # fmt: skip
+
+FOREIGN = [
+    "Stopp!", "¡alto!", "Arrête !", "arre\u0302te", "fermati subito", "para", "¡para ya!", "para, por favor", "basta",
+    "停！", "请停下", "快停下", "機器人停下", "止まって", "ストップ", "ｽﾄｯﾌﾟ", "今すぐ止まれ", "やめて", "멈춰",
+    "bitte stopp", "s'il vous plaît arrêtez",
+]  # fmt: skip
+
+MENTIONED = [
+    "push the cube next to the bus stop", "move until you reach the stop sign, then pick up the ball",
+    "could you please push the cube next to the bus stop", "i'd like you to pick up the stop sign",
+    "please move to the stop", "would you put the ball on the pause button", "kindly place it by the emergency exit",
+    "can you hold the cube", "please wait for the green cube", "please don't stop", "you should never stop",
+    "could you not stop", "pick up the cube, then please stop", "pick up the cube and please stop",
+    "put the alto saxophone on the table", "para el cubo rojo", "move the basta pasta box", "把方块放到停车标志旁边",
+    "pick up the cube that stopped", "i'd like you to take the halted train", "please take the cube to a halt sign",
+    "you need to pick up the red cube right now", "place the parapet on the paper", "start freezing the peas",
+    "the gripper holds the stop sign",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HEDGED)
+def test_hedged_and_embedded_orders_stop(text):
+    assert is_stop(text)
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_stop_words_of_other_languages_stop(text):
+    assert is_stop(text)
+    assert may_be_stop(text.encode())
+
+
+@pytest.mark.parametrize("text", MENTIONED)
+def test_a_task_that_mentions_a_stop_stays_a_task(text):
+    assert not is_stop(text)
+
+
+PREFIXES = ["please", "could you", "would you", "kindly", "just", "robot", "i want you to", "really", "now", "you must"]
+
+
+@given(st.lists(st.sampled_from(PREFIXES), max_size=6), st.sampled_from(WORDS), st.sampled_from(["", " ", " it now"]))
+def test_any_mixture_of_courtesy_before_a_stop_verb_stops(prefixes, word, tail):
+    assert is_stop(" ".join([*prefixes, word]) + tail)
+
+
+@given(st.lists(st.sampled_from(PREFIXES), max_size=6), st.sampled_from(["push the cube to the bus stop", "pick it"]))
+def test_any_mixture_of_courtesy_before_a_task_is_a_task(prefixes, task):
+    assert not is_stop(" ".join([*prefixes, task]))
+
+
+UNITS = ["s", "h", "st", "sto", "stopsto", "fre", "you ", "please ", "wait ", "hold ", "i please ", "\u200b", "a. ",
+         "é", "hold you ", "please st", "enough ", "enough you x "]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_work_grows_in_proportion_to_the_text(unit, monkeypatch):
+    monkeypatch.setattr(stop, "SCANNED", 200_000)  # with a quadratic step in it, this takes minutes
+    text = unit * (200_000 // len(unit))
+    assert is_stop(f"{text} cube") in (True, False)
+    assert is_stop(f"you {text} cube") in (True, False)
+    assert may_be_stop(text.encode()) in (True, False)

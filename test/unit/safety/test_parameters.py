@@ -115,6 +115,7 @@ def test_the_bound_itself_is_allowed(path):
         "enabled",
         "rate_hz",
         "policy_slow",
+        "policy_timeout",
         "observation_slow_age",
         "missed_ticks_slow",
         "tick_budget",

@@ -69,8 +69,8 @@ def _rate(factor: float) -> Play:
 
     def play(trial: Trial) -> None:
         shadow = trial.shadow
-        for i in range(6 * CHUNK_TICKS):
-            if i % CHUNK_TICKS == 0:
+        for i in range(6 * shadow.chunk_ticks):
+            if i % trial.shadow.chunk_ticks == 0:
                 trial.answer(shadow.ask(shadow.way((0.0, 0.005, 0.0))))
             shadow.stamp += (factor - 1.0) * shadow.period
             trial.tick()

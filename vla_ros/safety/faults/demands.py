@@ -10,7 +10,7 @@ from vla_ros.safety.faults.places import OUTSIDE
 from vla_ros.safety.faults.solver import break_solver
 from vla_ros.safety.faults.trial import HOLD, Fault, Play, Trial, corrected
 from vla_ros.safety.reasons import Reason
-from vla_ros.safety.shadow import CHUNK_TICKS
+from vla_ros.safety.shadow import CHUNK_TICKS, TABLE_TICK
 from vla_ros.types import FloatArray
 
 TOO_FAST = frozenset({Reason.LINEAR_VELOCITY, Reason.WORKSPACE, Reason.JOINT_VELOCITY})
@@ -22,7 +22,7 @@ def _turn(trial: Trial) -> None:
         actions = trial.good()
         actions[:, 5] = np.minimum(np.arange(1, len(actions) + 1) * 1.0, 3.0)
         trial.send(actions)
-        trial.tick(CHUNK_TICKS)
+        trial.tick(trial.shadow.chunk_ticks)
 
 
 def _leap(metres: float) -> Play:
@@ -56,7 +56,7 @@ def _noise(trial: Trial) -> None:
     rng = np.random.default_rng(7)
     for _ in range(6):
         trial.send(rng.uniform(-1.0, 1.0, trial.good().shape))
-        trial.tick(CHUNK_TICKS)
+        trial.tick(trial.shadow.chunk_ticks)
 
 
 def _corrections(trial: Trial) -> None:
@@ -64,7 +64,7 @@ def _corrections(trial: Trial) -> None:
     shadow = trial.shadow
     break_solver(trial, lambda *_: np.full(shadow.contract.joints.count, np.nan))
     for i in range(shadow.parameters.motion.corrections_hold + 2):
-        if i % CHUNK_TICKS == 0:
+        if i % trial.shadow.chunk_ticks == 0:
             trial.answer(shadow.stay())
         trial.tick()
         if trial.decisions[-1].state is HOLD:
@@ -90,7 +90,7 @@ def _openings(values: Callable[[int, int], FloatArray]) -> Play:
         rows = shadow.contract.action.horizon
         for i in range(8):
             trial.answer(shadow.ask(shadow.place(shadow.pose().position), values(i, rows)))
-            trial.tick(CHUNK_TICKS)
+            trial.tick(trial.shadow.chunk_ticks)
 
     return play
 
@@ -102,7 +102,7 @@ def _chatter_of_gripper(trial: Trial) -> None:
     _openings(lambda _, rows: np.asarray(wide * (np.arange(rows) % 2), dtype=np.float64))(trial)
     steps = np.sign(np.diff(shadow.openings[first:]))
     turns = int((np.diff(steps[steps != 0]) != 0).sum())
-    most = 8 * CHUNK_TICKS * shadow.period / shadow.parameters.gripper.reversal_time + 1
+    most = 8 * CHUNK_TICKS * TABLE_TICK / shadow.parameters.gripper.reversal_time + 1
     trial.require(turns <= most, f"the gripper turned {turns} times, at most {most:.0f} are right")
 
 

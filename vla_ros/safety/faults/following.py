@@ -37,9 +37,9 @@ def _lying(measure: Callable[[Trial], Measure], step: float = STEP) -> Play:
         for i in range(round(PATIENCE / shadow.period)):
             shadow.pass_time()
             shadow.sense(shadow.state(**says(trial)))  # type: ignore[arg-type]
-            if i % CHUNK_TICKS == 0:
+            if i % trial.shadow.chunk_ticks == 0:
                 # There and back along one line, so that the way does not end before the fault has been noticed.
-                back = -1.0 if i // (turn * CHUNK_TICKS) % 2 else 1.0
+                back = -1.0 if i // (turn * shadow.chunk_ticks) % 2 else 1.0
                 trial.answer(shadow.ask(shadow.way((0.0, back * row, 0.0))))
             shadow.now -= shadow.period  # `tick` counts it again
             shadow.stamp -= shadow.period

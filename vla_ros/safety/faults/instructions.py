@@ -35,14 +35,14 @@ def _old_task(trial: Trial) -> None:
     _new_task(trial)
     for _ in range(3):
         trial.send(trial.good(), instruction_sequence=0)
-        trial.tick(CHUNK_TICKS)
+        trial.tick(trial.shadow.chunk_ticks)
 
 
 def _unknown_task(trial: Trial) -> None:
     _instruct(trial, "pick up the red cube")
     for _ in range(3):
         trial.send(trial.good(), instruction_sequence=99)
-        trial.tick(CHUNK_TICKS)
+        trial.tick(trial.shadow.chunk_ticks)
 
 
 def _flood(trial: Trial) -> None:

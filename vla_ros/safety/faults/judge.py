@@ -82,7 +82,7 @@ def _judge(fault: Fault, contract: RobotContract, parameters: SafetyParameters) 
 
 def _ticks_to_rest(trial: Trial) -> int | None:
     """Return how many ticks with sound states and no policy it takes until the commands stand still."""
-    for count in range(REST_TICKS):
+    for count in range(trial.shadow.ticks(REST_TICKS)):
         trial.tick()
         if not trial.moves or trial.decisions[-1].joint_positions is None:
             return count

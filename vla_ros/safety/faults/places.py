@@ -15,6 +15,7 @@ from vla_ros.safety.faults.trial import Fault, Play, Trial, corrected
 from vla_ros.safety.obstacles import Obstacle, Shape
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
+from vla_ros.safety.shadow import TABLE_TICK
 from vla_ros.types import FloatArray, frozen_array
 
 OUTSIDE = frozenset({Reason.WORKSPACE, Reason.OBSTACLE, Reason.SELF_COLLISION, Reason.JOINT_POSITION})
@@ -35,6 +36,12 @@ ASIDE = 0.3
 INSIDE = 0.02
 """Beside the axis that the arm stands on, m: on it, no side would be the nearer one."""
 
+SLICE = 20
+"""Table ticks by which a play that has not come to its end is made longer."""
+
+ARRIVED = 5e-4
+"""Way of the tool in such a slice, m, to scale, that counts as none."""
+
 REACHABLE = 0.8
 """Share of the tool's speed limit that a plan asks for."""
 
@@ -47,6 +54,13 @@ def towards(offset: tuple[float, float, float], ticks: int = 60) -> Play:
     def play(trial: Trial) -> None:
         goal = trial.shadow.pose().position + trial.pace.scale * np.asarray(offset)
         _follow_to(trial, goal, trial.pace.ticks(ticks))
+        for _ in range(3 * ticks // SLICE):  # at high rates the arm takes longer: on, as long as it gets nearer
+            before = float(np.linalg.norm(goal - trial.shadow.pose().position))
+            if not trial.moves or before < ARRIVED:
+                break
+            _follow_to(trial, goal, trial.pace.ticks(SLICE))
+            if float(np.linalg.norm(goal - trial.shadow.pose().position)) > before - ARRIVED * trial.pace.scale:
+                break
 
     return play
 
@@ -123,7 +137,7 @@ def _against_and_back(trial: Trial) -> None:
     towards((0.0, -0.2, 0.0), 60)(trial)
     aside = [float(trial.shadow.kinematics.placement(q).translation[1]) for q in trial.shadow.commands[since:]]
     back = max(aside) - aside[-1]
-    enough, seconds = 0.1 * trial.pace.scale, trial.pace.ticks(60) * trial.shadow.period
+    enough, seconds = 0.1 * trial.pace.scale, trial.pace.ticks(60) * TABLE_TICK
     trial.require(back > enough, f"the retreat is not open: {back:.3f} m in {seconds:.1f} s, {enough:.3f} m are right")
     trial.require(trial.shadow.clearance() >= 0.0, "an obstacle was touched")
 
@@ -143,7 +157,7 @@ def _touching(trial: Trial) -> None:
     low = float(shadow.pose().position[2])
     towards((0.0, 0.0, 0.1), 60)(trial)
     up = float(shadow.pose().position[2]) - low
-    enough, seconds = 0.05 * trial.pace.scale, trial.pace.ticks(60) * shadow.period
+    enough, seconds = 0.05 * trial.pace.scale, trial.pace.ticks(60) * TABLE_TICK
     trial.require(up > enough, f"the way out of the collision is not open: {up:.3f} m in {seconds:.1f} s")
 
 
@@ -208,5 +222,5 @@ def _stretch_and_back(trial: Trial) -> None:
     far = float(trial.shadow.pose().position[0])
     towards((-0.3, 0.0, 0.0), 80)(trial)
     back = far - float(trial.shadow.pose().position[0])
-    enough, seconds = 0.05 * trial.pace.scale, trial.pace.ticks(80) * trial.shadow.period
+    enough, seconds = 0.05 * trial.pace.scale, trial.pace.ticks(80) * TABLE_TICK
     trial.require(back > enough, f"the way out of the singularity is not open: {back:.3f} m in {seconds:.1f} s")

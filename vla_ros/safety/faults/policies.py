@@ -2,41 +2,92 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 from vla_ros.safety.faults.trial import DISARMED, HOLD, REACTION, RUN, SLOW, Fault, Play, Trial, holds, passes
 from vla_ros.safety.policy_watch import Condition
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.shadow import CHUNK_TICKS
 
+ROUNDING = 1e-6
+"""Of a number of ticks."""
+
+SPENT = frozenset({Reason.CHUNK_STALE, Reason.CHUNK_EXHAUSTED, Reason.CHUNK_TOO_OLD})
+"""Reasons to hold when no chunk follows; each play requires the one whose deadline comes first."""
+
+
+def _go_on(trial: Trial, ticks: int, *, progress: bool = True, every: int = 0) -> None:
+    """Let sound chunks come meanwhile, to and fro, so that no deadline of the plan acts, whatever is set for it.
+
+    Args:
+        trial: What is played with.
+        ticks: For how long.
+        progress: The policy counts each of them as an inference that it has finished.
+        every: Ticks between two chunks; 0 for the usual ones.
+    """
+    shadow = trial.shadow
+    every = every or shadow.chunk_ticks
+    for i in range(ticks):
+        if i % every == 0:
+            side = -1.0 if i // every % 4 in (1, 2) else 1.0
+            trial.answer(shadow.ask(shadow.way((0.0, 0.01 * side, 0.0))))
+            shadow.inferences -= not progress
+        trial.tick()
+
+
+def _ticks(trial: Trial, seconds: float) -> int:
+    """Return how many ticks end a time-out of `seconds`, the layer's reaction included."""
+    return round(seconds / trial.shadow.period) + REACTION
+
+
+def _require_first(trial: Trial, duration: float) -> None:
+    """Require the reason of the deadline that comes first when no chunk follows one of `duration` s.
+
+    Deadlines that end within `REACTION` ticks of it may have been first instead.
+    """
+    timing = trial.shadow.parameters.timing
+    deadlines = {
+        Reason.CHUNK_STALE: timing.chunk_timeout,
+        Reason.CHUNK_EXHAUSTED: duration + timing.exhausted_grace,
+        Reason.CHUNK_TOO_OLD: timing.observation_hold_age,
+    }
+    first = min(deadlines.values()) + REACTION * trial.shadow.period
+    fitting = [reason.label for reason, deadline in deadlines.items() if deadline <= first]
+    trial.require(bool({*fitting} & trial.reasons), f"the reason is none of {', '.join(fitting)}")
+
 
 def _silence(trial: Trial) -> None:
-    shadow = trial.shadow
+    shadow, action = trial.shadow, trial.shadow.contract.action
     shadow.ask(shadow.way((0.0, 0.01, 0.0)))
-    trial.tick(round(shadow.parameters.timing.chunk_timeout / shadow.period) + REACTION)
+    trial.tick(_ticks(trial, shadow.parameters.timing.chunk_timeout))
+    _require_first(trial, action.horizon * action.period)
 
 
 def _slow_policy(trial: Trial) -> None:
     """A chunk every one and a half times of its deadline: one is never enough to go on."""
-    shadow = trial.shadow
+    shadow, action = trial.shadow, trial.shadow.contract.action
     wait = round(1.5 * shadow.parameters.timing.chunk_timeout / shadow.period)
     for _ in range(2):
         trial.send(trial.good())
         trial.tick(wait)
+    _require_first(trial, action.horizon * action.period)
 
 
 def _exhausted(trial: Trial) -> None:
     """Three rows, then nothing: at most the grace of the chunk is carried on."""
     shadow, timing = trial.shadow, trial.shadow.parameters.timing
     shadow.ask(shadow.way((0.0, 0.01, 0.0))[:3])
-    last = 3 * shadow.contract.action.period + timing.exhausted_grace
-    trial.tick(round(last / shadow.period) + REACTION)
+    duration = 3 * shadow.contract.action.period
+    trial.tick(_ticks(trial, duration + timing.exhausted_grace))
+    _require_first(trial, duration)
 
 
 def _one_observation(trial: Trial) -> None:
     """New chunks, always from the same old observation: slower, then held."""
     shadow = trial.shadow
     first, pose = shadow.stamp, shadow.pose()
-    for i in range(round(shadow.parameters.timing.observation_hold_age / shadow.period) + CHUNK_TICKS):
-        if i % CHUNK_TICKS == 0:
+    for i in range(round(shadow.parameters.timing.observation_hold_age / shadow.period) + shadow.chunk_ticks):
+        if i % trial.shadow.chunk_ticks == 0:
             answer = shadow.send(shadow.chunk(trial.good(), observation_stamp=first), pose)
             trial.answer(answer)
         trial.tick()
@@ -53,17 +104,25 @@ def _disarmed(trial: Trial) -> None:
     trial.require(all(d.joint_positions is None for d in trial.decisions), "something was commanded while disarmed")
 
 
+def _slowing_ticks(trial: Trial) -> range:
+    """Return after how many ticks without a heartbeat the arm is slow and does not hold; it may be none."""
+    timing, period = trial.shadow.parameters.timing, trial.shadow.period
+    return range(int(timing.policy_slow / period + ROUNDING) + 1, ceil(timing.policy_timeout / period - ROUNDING))
+
+
 def _dead(trial: Trial) -> None:
-    """Killed, stopped, cut off: nothing comes any more."""
+    """Killed, stopped, cut off: nothing comes any more but chunks that were under way."""
     trial.shadow.heart = None
-    trial.tick(round(trial.shadow.parameters.timing.policy_timeout / trial.shadow.period) + REACTION)
-    trial.require(any(one.state is SLOW for one in trial.decisions), "it did not slow down before it held")
+    _go_on(trial, _ticks(trial, trial.shadow.parameters.timing.policy_timeout))
+    slowed = any(one.state is SLOW for one in trial.decisions)
+    trial.require(slowed or not _slowing_ticks(trial), "it did not slow down before it held")
 
 
 def _dead_while_chunks_come(trial: Trial) -> None:
     """Chunks alone are no sign of life: they may have waited somewhere."""
     trial.shadow.heart = None
-    trial.follow(lambda _: trial.shadow.way((0.0, 0.02, 0.0)), 2 * CHUNK_TICKS)
+    least = _ticks(trial, trial.shadow.parameters.timing.policy_timeout)
+    _go_on(trial, least + trial.shadow.chunk_ticks)
 
 
 def _says(condition: Condition) -> Play:
@@ -71,49 +130,63 @@ def _says(condition: Condition) -> Play:
 
     def play(trial: Trial) -> None:
         trial.shadow.heart = condition
-        trial.tick(round(trial.shadow.parameters.timing.policy_timeout / trial.shadow.period) + REACTION)
+        _go_on(trial, _ticks(trial, trial.shadow.parameters.timing.policy_timeout))
 
     return play
 
 
 def _hangs(trial: Trial) -> None:
-    """The heart beats, the inference does not come to its end."""
-    shadow = trial.shadow
-    shadow.ask(shadow.way((0.0, 0.01, 0.0)))
-    shadow.computing = True
-    trial.tick(round(shadow.parameters.timing.inference_timeout / shadow.period) + REACTION)
+    """The heart beats, the inference does not come to its end; chunks that come yet have waited somewhere."""
+    trial.tick()  # the policy has finished one
+    trial.shadow.computing = True
+    _go_on(trial, _ticks(trial, trial.shadow.parameters.timing.inference_timeout) + 1, progress=False)
 
 
 def _works_hard(trial: Trial) -> None:
-    """It is computing whenever it is asked, and gets on."""
+    """It is computing whenever it is asked, and gets on within its deadline."""
     trial.shadow.computing = True
-    trial.follow(lambda _: trial.shadow.way((0.0, 0.01, 0.0)), 6 * CHUNK_TICKS)
+    most = int(0.8 * trial.shadow.parameters.timing.inference_timeout / trial.shadow.period)
+    _go_on(trial, 6 * trial.shadow.chunk_ticks, every=max(1, min(trial.shadow.chunk_ticks, most)))
 
 
-def _misses_beats(times: int, share: float) -> Play:
-    """The heart misses beats for `share` of the time after which the arm slows down, again and again."""
+def _misses_beats(trial: Trial, times: int, ticks: int) -> None:
+    """The heart misses beats for `ticks`, again and again."""
+    for _ in range(times):
+        trial.shadow.heart = None
+        _go_on(trial, ticks)
+        trial.shadow.heart = Condition.RUNNING
+        trial.tick()
+    trial.shadow.heart = None
+    _go_on(trial, ticks)
 
-    def play(trial: Trial) -> None:
-        shadow = trial.shadow
-        ticks = int(share * shadow.parameters.timing.policy_slow / shadow.period)
-        shadow.ask(shadow.way((0.0, 0.01, 0.0)))
-        for _ in range(times):
-            shadow.heart = None
-            trial.tick(ticks)
-            shadow.heart = Condition.RUNNING
-            trial.tick()
-        shadow.heart = None
-        trial.tick(ticks)
 
-    return play
+def _misses_some_beats(trial: Trial) -> None:
+    """For less than the time after which the arm slows down; at a low rate that is less than a tick, and none."""
+    period = trial.shadow.period
+    trial.tick()
+    _misses_beats(trial, 5, int(0.8 * trial.shadow.parameters.timing.policy_slow / period))
+
+
+def _misses_many_beats(trial: Trial) -> None:
+    """For longer, but not so long that it holds; at a low rate no tick may lie between the two."""
+    trial.tick()
+    slowing = _slowing_ticks(trial)
+    if not slowing:
+        return
+    _misses_beats(trial, 3, slowing[len(slowing) // 2])
+    trial.require(trial.decisions[-1].state is SLOW, f"the state is {trial.decisions[-1].state.name}, expected SLOW")
+    trial.require(Reason.POLICY_SILENT.label in trial.reasons, "it did not say that the policy is silent")
 
 
 def _one_bad_inference(trial: Trial) -> None:
     """One inference fails, the next one does not."""
     shadow = trial.shadow
     shadow.ask(shadow.way((0.0, 0.01, 0.0)))
-    shadow.heart = Condition.FAULT
-    trial.tick(3)
+    trial.tick()
+    failing = min(3, int(shadow.parameters.timing.policy_timeout / shadow.period + ROUNDING) - 1)
+    if failing > 0:
+        shadow.heart = Condition.FAULT
+        trial.tick(failing)
     shadow.heart = Condition.RUNNING
     trial.tick(5)
     trial.require(all(one.state is RUN for one in trial.decisions), "one bad inference stopped the arm")
@@ -149,12 +222,13 @@ def table() -> list[Fault]:
         holds("the policy was never heard of", Reason.WAITING, _never_spoke, moving=False),
         passes("the policy dies and is started again", Reason.OK, _started_again),
         passes("the policy computes without a pause", Reason.OK, _works_hard),
-        passes("the policy misses some heartbeats", Reason.OK, _misses_beats(5, 0.8)),
-        passes("the policy misses many heartbeats", Reason.POLICY_SILENT, _misses_beats(3, 1.4), SLOW),
+        passes("the policy misses some heartbeats", Reason.OK, _misses_some_beats),
+        Fault("the policy misses many heartbeats", _misses_many_beats, frozenset({RUN, SLOW}),
+              frozenset({Reason.OK, Reason.POLICY_SILENT})),
         passes("one inference of the policy fails", Reason.OK, _one_bad_inference),
-        holds("the policy falls silent", Reason.CHUNK_STALE, _silence),
-        holds("the policy is slower than its deadline", Reason.CHUNK_STALE, _slow_policy),
-        holds("the chunk runs out", Reason.CHUNK_EXHAUSTED, _exhausted),
+        Fault("the policy falls silent", _silence, frozenset({HOLD}), SPENT),
+        Fault("the policy is slower than its deadline", _slow_policy, frozenset({HOLD}), SPENT),
+        Fault("the chunk runs out", _exhausted, frozenset({HOLD}), SPENT),
         holds("the policy repeats an old observation", Reason.CHUNK_TOO_OLD, _one_observation),
         Fault("chunks while disarmed", _disarmed, frozenset({DISARMED}), frozenset({Reason.DISARMED}), moving=False),
-    ]
+    ]  # fmt: skip

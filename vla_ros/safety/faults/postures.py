@@ -11,7 +11,6 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.faults.places import UNBOUNDED
 from vla_ros.safety.faults.trial import DISARMED, MOVING, Fault, Trial
 from vla_ros.safety.reasons import Reason
-from vla_ros.safety.shadow import CHUNK_TICKS
 from vla_ros.types import FloatArray
 
 INSIDE = 0.2
@@ -39,8 +38,8 @@ def _way_back(trial: Trial) -> None:
     inside[3] = shadow.contract.joints.upper[3] - INSIDE
     goal, rows = shadow.kinematics.forward(inside), action.horizon
     places, turns = np.tile(goal.position, (rows, 1)), np.tile(goal.quaternion, (rows, 1))
-    for i in range(trial.pace.ticks(120)):
-        if i % CHUNK_TICKS == 0:
+    for i in range(shadow.ticks(trial.pace.ticks(120))):
+        if i % trial.shadow.chunk_ticks == 0:
             trial.send(encode(PoseTrajectory(places, turns, np.full(rows, opening)), action, shadow.pose(), opening))
         trial.tick()
     trial.answer(shadow.supervisor.reason.label)

@@ -6,7 +6,6 @@ import numpy as np
 
 from vla_ros.safety.faults.trial import REACTION, Fault, Play, Trial, holds, passes
 from vla_ros.safety.reasons import Reason
-from vla_ros.safety.shadow import CHUNK_TICKS
 
 HOUR = 3600.0
 
@@ -43,7 +42,7 @@ def _foreign(trial: Trial) -> None:
     """As long as another sends chunks, too, none is followed."""
     timing = trial.shadow.parameters.timing
     for i in range(round(timing.chunk_timeout / trial.shadow.period) + REACTION):
-        if i % CHUNK_TICKS == 0:
+        if i % trial.shadow.chunk_ticks == 0:
             trial.answer(trial.shadow.supervisor.refuse_chunk(Reason.CHUNK_FOREIGN, trial.shadow.now))
         trial.tick()
 

@@ -9,7 +9,7 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.faults.pace import Pace, pace_of
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
-from vla_ros.safety.shadow import CHUNK_TICKS, Shadow
+from vla_ros.safety.shadow import Shadow
 from vla_ros.types import FloatArray, SafetyDecision, SafetyState
 
 DISARMED, RUN, SLOW, HOLD, ESTOP = (
@@ -64,10 +64,11 @@ class Trial:
         return self.shadow.actions(self.shadow.way((0.0, 0.0, 0.0)))
 
     def follow(self, places: Callable[[int], FloatArray], ticks: int) -> None:
-        """Ask every `CHUNK_TICKS` for the places (k, 3) m that `places` gives for the number of the chunk."""
-        for i in range(ticks):
-            if i % CHUNK_TICKS == 0:
-                self.answer(self.shadow.ask(places(i // CHUNK_TICKS)))
+        """Ask for the places (k, 3) m that `places` gives for the number of the chunk, for `ticks` table ticks."""
+        every = self.shadow.chunk_ticks
+        for i in range(self.shadow.ticks(ticks)):
+            if i % every == 0:
+                self.answer(self.shadow.ask(places(i // every)))
             self.tick()
 
     def require(self, condition: bool, complaint: str) -> None:
