@@ -385,7 +385,16 @@ def test_a_message_that_is_too_large_is_not_read(cell: Cell) -> None:
     cell.run()
     names = [f"{i:040d}" for i in range(1000)]
     cell.states.publish(JointState(name=names, position=[0.0] * 1000, velocity=[0.0] * 1000))
-    cell.wait_for_state("HOLD", "message_oversize")
+    cell.wait_for_state("HOLD", "message_unreadable")
+
+
+def test_a_malformed_message_is_not_read_and_costs_no_other(cell: Cell) -> None:
+    cell.run()
+    mark = cell.statuses[-1].tick
+    cell.states.publish(b"\x00\x01\x00\x00" + b"\xff" * 40)  # lengths beyond its end
+    cell.wait_for_state("HOLD", "message_unreadable")
+    cell.policy_until(lambda: cell.statuses[-1].state_name == "RUN")
+    assert cell.statuses[-1].tick > mark
 
 
 def reset_until_done(cell: Cell) -> Trigger.Response:

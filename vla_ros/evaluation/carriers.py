@@ -40,7 +40,7 @@ class SafeCarrier:
         self.refused: list[str] = []
 
     def start(self, cell: Cell, instruction: Instruction) -> None:
-        """Arm a fresh supervisor, once the cell has shown it an arm at rest."""
+        """Arm a fresh supervisor, once the simulator has shown it an arm at rest."""
         self.decisions, self.refused = [], []
         self._supervisor = SafetySupervisor(self._contract, self._parameters)
         for _ in range(self._supervisor.settling_ticks):

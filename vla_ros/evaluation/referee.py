@@ -156,7 +156,7 @@ class Referee:
         Args:
             trajectories: In the order of their arrival; one with values that are not finite is counted and left out.
             openings: As for `judge`; they are taken for equally spaced.
-            armings: When the robot was armed, and where it was then. From there a reference begins anew: at the last
+            armings: When the robot was armed, and where it was then. From there a reference starts over: at the last
                 command where the robot still stands at it, and where the robot is otherwise.
             start: (n,) rad, the reference before the first; by default where the first leads.
             controllers: Each judges on its own; what all of them find is added up.

@@ -128,12 +128,13 @@ class PolledSubscription:
             topic: Its name.
             profiles: One subscription each. A reliable and a best-effort one together hear every publisher, and what
                 is sent reliably still arrives; a message that comes through both is returned once.
-            largest: Longest message that is parsed, bytes; longer ones are counted in `oversize` and dropped.
+            largest: Longest message that is parsed, bytes; longer ones, and malformed ones, are counted in `unread`
+                and dropped.
             wanted: Says of a serialized message whether it is worth parsing; what is not is dropped.
         """
         self._node, self._kind, self._largest = node, kind, largest
         self._wanted = wanted
-        self.oversize = self.lost = 0
+        self.unread = self.lost = 0
         self._profiles = [profiles] if isinstance(profiles, QoSProfile) else list(profiles)
         self._subscriptions = [
             node.create_subscription(kind, topic, lambda _: None, profile, callback_group=_NoExecutor())
@@ -178,11 +179,17 @@ class PolledSubscription:
             self._newest.pop(next(iter(self._newest)))
         self._newest[gid] = sequence
         if self._buffer.length > self._largest:
-            self.oversize += 1
+            self.unread += 1
             return
         raw = ctypes.string_at(self._buffer.buffer, self._buffer.length)
-        if self._wanted(raw):
-            messages.append(Received(deserialize_message(raw, self._kind), gid, sequence, received))
+        if not self._wanted(raw):
+            return
+        try:
+            message = deserialize_message(raw, self._kind)
+        except Exception:  # whatever a publisher sends: what came with it, such as a press, must not be lost for it
+            self.unread += 1
+            return
+        messages.append(Received(message, gid, sequence, received))
 
     def close(self) -> None:
         """Unsubscribe."""

@@ -34,10 +34,10 @@ class GraphWatch:
         }  # fmt: skip
 
     def chunk_strangers(self) -> str:
-        """Say who the several senders of chunks or heartbeats are; "" while there is at most one of each.
+        """Name the several nodes that publish chunks or heartbeats; "" while there is at most one of each.
 
-        rclpy does not say which publisher a message came from, so with two of them none is believed. A process that was
-        started again has the name of the one before, whose end the middleware may not have noticed yet.
+        By name alone: a process that was started again has the name of the one before, whose end the middleware may not
+        have noticed yet. Publishers of one name are told apart by their messages (`PublisherWatch`).
         """
         for topic in (CHUNK_TOPIC, HEARTBEAT_TOPIC):
             names = sorted(self._publishers(topic))

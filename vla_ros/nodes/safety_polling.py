@@ -78,8 +78,8 @@ class SafetyPolling:
             pair = [_deep(reliable, SENTENCES), _deep(best_effort, SENTENCES)]
             self._sentences.append(PolledSubscription(node, kind, topic, pair, LARGEST_SENTENCE, may_be_stop))
         self._made += self._sentences
-        self._lost = self._oversize = 0
-        self._oversize_until = -np.inf
+        self._lost = self._unread = 0
+        self._unread_until = -np.inf
         self._beats = self._subscribe(node, PolicyStatus, HEARTBEAT_TOPIC, [qos("status")], LARGEST_STATUS)
         self._topics: list[tuple[str, PolledSubscription, Callable[[Received, bool], None]]] = []
         if not lockstep:
@@ -118,11 +118,11 @@ class SafetyPolling:
                     continue  # of wheels, or of another arm
                 offer(one, watch.receive(one.gid, one.received))
         now = time.monotonic()
-        oversize = sum(subscription.oversize for subscription in self._made)
-        if oversize > self._oversize:
-            self._oversize, self._oversize_until = oversize, now + PATIENCE
-        if now < self._oversize_until:
-            return Reason.MESSAGE_OVERSIZE, f"({oversize} by now)"
+        unread = sum(subscription.unread for subscription in self._made)
+        if unread > self._unread:
+            self._unread, self._unread_until = unread, now + PATIENCE
+        if now < self._unread_until:
+            return Reason.MESSAGE_UNREADABLE, f"({unread} by now)"
         return self._conflict(now)
 
     def stop_phrase(self) -> str:

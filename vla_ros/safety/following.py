@@ -6,7 +6,18 @@ from collections import deque
 
 import numpy as np
 
+from vla_ros.safety.parameters import MotionParameters
+from vla_ros.safety.reasons import Reason
 from vla_ros.types import FloatArray
+
+LOST_AFTER = 3
+"""Joint states in a row, far from their command, after which the arm has left it: one may be false."""
+
+FROZEN_SPAN = 4e-3
+"""Way of a joint within `follow_window`, rad, that changes what any encoder reads: 2.6 steps of one with 4,096."""
+
+FROZEN_WINDOWS = 2.0
+"""Positions that stay the same to the last bit for this multiple of `follow_window` while it moves are frozen."""
 
 HISTORY = 1024
 """Commands that are kept, at most: the longest window at the highest rate."""
@@ -20,15 +31,18 @@ class FollowMonitor:
     that is pushed or blocked, joints that are swapped, states that come too late.
     """
 
-    def __init__(self, window: float) -> None:
-        """Expect the arm to answer a command within `window` s."""
-        self._window = window
+    def __init__(self, names: tuple[str, ...], motion: MotionParameters) -> None:
+        """Judge joints of these names by the window and the tolerances of `motion`."""
+        self._names, self._motion, self._window = names, motion, motion.follow_window
+        self._astray = 0  # joint states in a row that are far from their command
+        self._judged_at = -np.inf  # receipt of the joint state that `_astray` counted last, s
         self._commands: deque[tuple[float, FloatArray]] = deque(maxlen=HISTORY)
 
     def restart(self, positions: FloatArray, now: float) -> None:
         """Forget every command before `positions` (n,) rad, commanded at `now`, s, steady clock."""
         self._commands.clear()
         self._commands.append((now, positions))
+        self._astray = 0
 
     def record(self, positions: FloatArray, now: float) -> None:
         """Take the command (n,) rad that stands at `now`, s, and forget those that are too old to be answered."""
@@ -36,6 +50,33 @@ class FollowMonitor:
         # The newest command that is older than the window still stood when the window began.
         while len(self._commands) > 1 and not self._commands[1][0] > now - self._window:
             self._commands.popleft()
+
+    @property
+    def lost(self) -> bool:
+        """Whether several joint states in a row have shown the arm far from its command."""
+        return self._astray >= LOST_AFTER
+
+    def judge(self, measured: FloatArray, received: float, still: float) -> tuple[Reason, str]:
+        """Return why the newest measurement does not follow the commands, and by how much, or OK.
+
+        Args:
+            measured: Joint positions (n,) rad.
+            received: When they came, s; the same ones again count once.
+            still: How long the positions have stayed the same to the last bit, s.
+        """
+        excess = self.excess(measured)
+        worst = int(np.argmax(excess))
+        far = not excess[worst] <= self._motion.tracking_tolerance
+        if received != self._judged_at:
+            self._judged_at, self._astray = received, self._astray + 1 if far else 0
+        detail = f"({self._names[worst]}, {excess[worst]:.2f} rad)"
+        if far:
+            return Reason.TRACKING, detail
+        if not excess[worst] <= self._motion.follow_tolerance:
+            return Reason.NOT_FOLLOWING, detail
+        if still > FROZEN_WINDOWS * self._window and self.span() > FROZEN_SPAN:
+            return Reason.NOT_FOLLOWING, f"(not one position has changed for {still:.2f} s)"
+        return Reason.OK, ""
 
     def span(self) -> float:
         """Return the longest way that one joint was commanded within the window, rad."""

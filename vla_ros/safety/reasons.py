@@ -73,7 +73,7 @@ class Reason(Enum):
 
     NOT_FOLLOWING = "not_following", "The measured joints do not follow their commands."
     FOREIGN_PUBLISHER = "foreign_publisher", "A topic that must have one publisher has several; none is followed."
-    MESSAGE_OVERSIZE = "message_oversize", "A message is longer than any of its topic can be; it was not read."
+    MESSAGE_UNREADABLE = "message_unreadable", "A message is malformed, or longer than any of its topic can be."
     UNSETTLED = "unsettled", "Too few joint states in a row have shown the arm at rest in one posture."
     STATE_FIXED_JOINT = "state_fixed_joint", "A joint that the contract takes to be fixed is measured elsewhere."
 

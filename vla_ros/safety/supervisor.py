@@ -52,17 +52,8 @@ from vla_ros.types import (
     SafetyState,
 )
 
-MOST_QUOTED = 128
-"""Characters of an order to stop that are repeated in the reason."""
-
-LOST_AFTER = 3
-"""Joint states in a row, far from their command, after which the arm is not commanded any more: one may be false."""
-
-FROZEN_SPAN = 4e-3
-"""Way of a joint within `follow_window`, rad, that changes what any encoder reads: 2.6 steps of one with 4,096."""
-
-FROZEN_WINDOWS = 2.0
-"""Positions that stay the same to the last bit for this multiple of `follow_window` while it moves are frozen."""
+MOST_QUOTED = 64
+"""Characters of an order to stop that are repeated in the reason, in ASCII: it has not been validated."""
 
 TOOL_AXES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 """The first axes of `proposed` and `executed`: m, rad (fixed axes of the base frame), m; the joints follow, rad."""
@@ -120,11 +111,9 @@ class SafetySupervisor:
         self._gripper = GripperFilter(
             contract.gripper, self.period, parameters.gripper.deadband, parameters.gripper.reversal_time
         )
-        self._following = FollowMonitor(parameters.motion.follow_window)
+        self._following = FollowMonitor(contract.joints.names, parameters.motion)
         self._last_command: tuple[FloatArray, float] | None = None  # (n,) rad, and when, s
         self._graph_fault = (Reason.OK, "")
-        self._astray = 0  # joint states in a row that are far from their command
-        self._judged_at = -np.inf  # receipt of the joint state that `_astray` counted last, s
         self._commanding = False
         self._gripped_at = np.inf  # measured opening when the gripper was last commanded, m
         self._braked_in_row = 0
@@ -190,7 +179,9 @@ class SafetySupervisor:
         """Stop for an order in words that has not been numbered; the next new task, and no plan before it, goes on."""
         known = self._gate.instruction
         sequence, stamp = (0, 0.0) if known is None else (known.sequence, known.stamp)
-        self.receive_instruction(Instruction(text[:MOST_QUOTED], sequence, InstructionKind.STOP, stamp), now)
+        self.receive_instruction(
+            Instruction(ascii(text)[1:-1][:MOST_QUOTED], sequence, InstructionKind.STOP, stamp), now
+        )
 
     def receive_chunk(self, chunk: ActionChunk, start: Pose, now: float) -> str:
         """Take a plan and return "ok", or the name of the reason why it is refused; never raises for its content.
@@ -256,7 +247,6 @@ class SafetySupervisor:
             return Reason.TRACKING.label
         self._motion.seed(posture)
         self._following.restart(posture, now)
-        self._astray = 0
         if abs(state.gripper_opening - self._gripped_at) > self.parameters.gripper.deadband:
             self._gripper.seed(state.gripper_opening)
         # Otherwise it stands as it did when it was last commanded. Fingers on an object never reach their command, and
@@ -398,7 +388,7 @@ class SafetySupervisor:
         fault, detail = self._ticks.fault()
         if fault is not Reason.OK:
             return fault, detail
-        fault, detail = self._following_fault()
+        fault, detail = self._follows()
         if fault is not Reason.OK:
             return fault, detail
         if self._braked_in_row >= self.parameters.motion.corrections_hold:
@@ -410,30 +400,16 @@ class SafetySupervisor:
         fault, detail = (Reason.OK, "") if self._policy is None else self._policy.fault(now)
         return (fault, detail) if fault is not Reason.OK else self._plan.fault(now)
 
-    def _following_fault(self) -> tuple[Reason, str]:
-        """Return whether the newest measurement does not follow the commands, and by how much; count those in a row."""
-        state, motion = self._monitor.state, self.parameters.motion
+    def _follows(self) -> tuple[Reason, str]:
+        """Return whether the newest measurement does not follow the commands, and by how much, or OK."""
+        state, monitor = self._monitor.state, self._monitor
         if not self._commanding or state is None:
-            self._astray = 0
             return Reason.OK, ""
-        excess = self._following.excess(state.joint_positions)
-        worst = int(np.argmax(excess))
-        far = not excess[worst] <= motion.tracking_tolerance
-        if self._monitor.received != self._judged_at:
-            self._judged_at, self._astray = self._monitor.received, self._astray + 1 if far else 0
-        detail = f"({self.contract.joints.names[worst]}, {excess[worst]:.2f} rad)"
-        if far:
-            return Reason.TRACKING, detail
-        if not excess[worst] <= motion.follow_tolerance:
-            return Reason.NOT_FOLLOWING, detail
-        still = self._monitor.received - self._monitor.changed
-        if still > FROZEN_WINDOWS * motion.follow_window and self._following.span() > FROZEN_SPAN:
-            return Reason.NOT_FOLLOWING, f"(not one position has changed for {still:.2f} s)"
-        return Reason.OK, ""
+        return self._following.judge(state.joint_positions, monitor.received, monitor.received - monitor.changed)
 
     def _give_up_if_lost(self, detail: str) -> None:
         """Stop commanding a posture that the arm has left: let go of, it would be driven back at once."""
-        if self._astray >= LOST_AFTER and self._motion.joints.resting and self._machine.state is SafetyState.HOLD:
+        if self._following.lost and self._motion.joints.resting and self._machine.state is SafetyState.HOLD:
             self._machine.lose(Reason.TRACKING, detail)
             self._drop_plan()
             self._commanding = False

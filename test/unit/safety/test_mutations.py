@@ -24,6 +24,7 @@ from vla_ros.safety.chunk_gate import ChunkGate
 from vla_ros.safety.collision import CollisionModel
 from vla_ros.safety.envelope import Envelope
 from vla_ros.safety.faults import fault_table, run_faults
+from vla_ros.safety.following import FollowMonitor
 from vla_ros.safety.gripper_filter import GripperFilter
 from vla_ros.safety.joint_motion import JointMotion
 from vla_ros.safety.motion import Motion
@@ -217,18 +218,18 @@ MUTATIONS = (
              (edit(StateMonitor, "receive", "reason is not Reason.STATE_OUT_OF_ORDER", "True"),),
              ("one state comes late", "every other state is an old one")),
     Mutation("the arm may be anywhere",
-             (edit(SafetySupervisor, "_following_fault", "not excess[worst] <= motion.tracking_tolerance", "False"),),
+             (edit(FollowMonitor, "judge", "not excess[worst] <= self._motion.tracking_tolerance", "False"),),
              ("the arm is far from its command",)),
     Mutation("the arm need not follow", (
-        edit(SafetySupervisor, "_following_fault", "not excess[worst] <= motion.follow_tolerance", "False"),
-        edit(SafetySupervisor, "_following_fault", "not excess[worst] <= motion.tracking_tolerance", "False"),
-        edit(SafetySupervisor, "_following_fault", "still > FROZEN_WINDOWS * motion.follow_window", "False"),
+        edit(FollowMonitor, "judge", "not excess[worst] <= self._motion.follow_tolerance", "False"),
+        edit(FollowMonitor, "judge", "not excess[worst] <= self._motion.tracking_tolerance", "False"),
+        edit(FollowMonitor, "judge", "still > FROZEN_WINDOWS * self._window", "False"),
     ), (
         "positions freeze with fresh stamps", "positions freeze with fresh stamps in slow motion",
         "joint states come too late", "a joint has lost its zero", "two joints are swapped",
     )),
     Mutation("a posture that the arm has left is commanded on",
-             (edit(SafetySupervisor, "_give_up_if_lost", "self._astray >= LOST_AFTER", "False"),),
+             (edit(SafetySupervisor, "_give_up_if_lost", "self._following.lost", "False"),),
              ("the held arm is guided away by hand",)),
     Mutation("it may be armed in the middle of a stop",
              (edit(SafetySupervisor, "arm", "if self._commanding", "if False"),),

@@ -35,7 +35,7 @@ ANSWER_LIMIT = 1.0
 """Longest time for an answer to disarming while something else is under way, s."""
 
 GROWTH_LIMIT = 64e6
-"""So many bytes may the safety node grow by for joint states that it cannot use."""
+"""Most memory that the safety node may gain from joint states that it cannot use, bytes."""
 
 MANY_NAMES = 200_000
 
