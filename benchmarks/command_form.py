@@ -17,18 +17,19 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
-from vla_ros.evaluation.command_stream import CommandStream
+from vla_ros.evaluation.fuzz import timed_trajectory
 from vla_ros.evaluation.reference_limits import CONTROLLERS, judge_reference
 from vla_ros.evaluation.trajectory_controller import TimedTrajectory
 from vla_ros.robot.contract import RobotContract, load_contract
+from vla_ros.safety.command_trajectory import lead
 from vla_ros.safety.joint_motion import JointStep
 from vla_ros.safety.parameters import SafetyParameters, load_parameters
 from vla_ros.safety.shadow import Shadow
 
 JITTERS = (0.0, 3e-4, 1e-3, 3e-3)
-"""Standard deviations before the sign is dropped, s; later than 4 ms is published at 4 ms."""
+"""Standard deviations before the sign is dropped, s; later than LATEST is published at LATEST."""
 
-LATEST = 4e-3
+LATEST = load_parameters().timing.tick_budget
 
 FIRST_TICK = 100
 
@@ -66,9 +67,9 @@ def one_point(steps: list[JointStep], late: list[float], period: float) -> list[
 
 
 def on_grid(steps: list[JointStep], late: list[float], period: float) -> list[TimedTrajectory]:
-    """Return the form of `CommandStream`."""
-    stream = CommandStream(period)
-    return [stream.write(step, FIRST_TICK + i, delay) for i, (step, delay) in enumerate(zip(steps, late, strict=True))]
+    """Return what the safety node sends, each published so long after its tick."""
+    ahead = lead(period, LATEST)
+    return [timed_trajectory(step, period, step.due - ahead + delay) for step, delay in zip(steps, late, strict=True)]
 
 
 FORMS = {"one point on arrival": one_point, "points on a grid": on_grid}
@@ -82,6 +83,7 @@ def main() -> int:
     arguments = parser.parse_args()
     contract, parameters = load_contract(arguments.robot), load_parameters()
     steps, period = steps_of(contract, parameters, arguments.ticks), parameters.timing.period
+    start = steps[0].positions if steps[0].before is None else steps[0].before.positions[0]
     results = []
     for form, make in FORMS.items():
         for jitter in JITTERS:
@@ -89,7 +91,7 @@ def main() -> int:
             late = np.minimum(np.abs(rng.normal(0.0, jitter, len(steps))), LATEST).tolist()
             trajectories = make(steps, late, period)
             for model in CONTROLLERS:
-                worst = judge_reference(trajectories, contract.joints, steps[0].positions, model).worst
+                worst = judge_reference(trajectories, contract.joints, start, model).worst
                 row = {
                     "form": form, "jitter_ms": 1e3 * jitter, "rate_hz": round(1.0 / model.cycle),
                     "release": model.release.value, "replacement": model.replacement,

@@ -2,7 +2,7 @@
 
 The arm lags and its driver lies now and then (`plants.py`); it is armed, disarmed and armed again at any moment. What
 comes out is judged twice: as equally spaced commands, from each arming on, and with its times, as trajectory
-controllers would follow it (`command_stream.py`), the first command after each arming against the last one and the true
+controllers would follow the trajectories that the node sends of it, the first command after each arming against the last one and the true
 arm.
 """
 
@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 
 from vla_ros.errors import VlaError
-from vla_ros.evaluation.command_stream import CommandStream
 from vla_ros.evaluation.plants import UNKNOWABLE_AT_REST, Lie, Plant, PlantShadow
 from vla_ros.evaluation.referee import Judgement, Referee
 from vla_ros.evaluation.reference_limits import Arming
 from vla_ros.evaluation.trajectory_controller import Release, TimedTrajectory, TrajectoryControllerModel
 from vla_ros.robot.contract import RobotContract
+from vla_ros.safety.command_trajectory import command_trajectory
+from vla_ros.safety.joint_motion import JointStep
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.policy_watch import Condition
 from vla_ros.safety.reasons import Reason
@@ -41,6 +42,12 @@ CONTROLLERS = (
     TrajectoryControllerModel(500.0, Release.JAZZY, replacement=True),
 )
 """What the commands are judged with: the releases differ only where a trajectory has not begun yet."""
+
+LATENCY = 2e-4
+"""From a tick to the arrival of its trajectory at the controller, s."""
+
+JITTER = 1e-3
+"""Standard deviation, before its sign is dropped, of the time from a tick to its publication, s; at most the budget."""
 
 LAGS, DELAYS = (0.0, 0.0, 0.02, 0.06), (0, 0, 1, 4)
 """Of the arms, s and periods."""
@@ -184,7 +191,7 @@ def fuzz_segment(
 
 def judge_run(referee: Referee, shadow: PlantShadow, armings: list[Arming]) -> Judgement:
     """Judge what was commanded, from each arming on, by commands and by what controllers make of them."""
-    judgement, stream = Judgement(), CommandStream(shadow.period)
+    judgement, jitter = Judgement(), np.random.default_rng(len(shadow.steps))
     times = np.array([now for now, _ in shadow.steps])
     trajectories: list[TimedTrajectory] = []
     begins = [int(np.searchsorted(times, arming.time)) for arming in armings]
@@ -192,18 +199,27 @@ def judge_run(referee: Referee, shadow: PlantShadow, armings: list[Arming]) -> J
         session = shadow.steps[first:end]
         if not session:
             continue
-        commands = np.array([step.positions for _, step in session])
-        judgement.add(referee.judge(commands, np.array(shadow.openings[1 + first : 1 + end])))
-        stream.begin()
-        for now, step in session:
-            tick = max(round(now / shadow.period), stream.next_tick)
-            trajectories.append(stream.write(step, tick))
+        rows = slice(shadow.marks[first], shadow.marks[end - 1] + 1)
+        judgement.add(referee.judge(np.array(shadow.commands[rows]), np.array(shadow.openings[rows])))
+        late = np.minimum(np.abs(jitter.normal(0.0, JITTER, len(session))), shadow.parameters.timing.tick_budget)
+        trajectories += [
+            timed_trajectory(step, shadow.period, now + delay)
+            for (now, step), delay in zip(session, late.tolist(), strict=True)
+        ]
     timed = referee.judge_trajectories(
         trajectories, armings=armings, start=shadow.commands[0], controllers=CONTROLLERS
     ) if trajectories else Judgement()  # fmt: skip
     timed.commands = 0
     judgement.add(timed)
     return judgement
+
+
+def timed_trajectory(step: JointStep, period: float, published: float) -> TimedTrajectory:
+    """Return what a controller receives of a step that is sent at `published`, s."""
+    sent = command_trajectory(step, period, published)
+    return TimedTrajectory(
+        published + LATENCY, sent.stamp, sent.times, sent.positions, sent.velocities, sent.accelerations
+    )  # fmt: skip
 
 
 class Gremlin:

@@ -88,7 +88,12 @@ class Plant:
 
 
 class PlantShadow(Shadow):
-    """A dry run with a plant; `q` and `velocities` are the truth, and `stream` has every step with its time."""
+    """A dry run with a plant; `q` and `velocities` are the truth.
+
+    Attributes:
+        steps: Every step that was commanded, with its time, s.
+        marks: Its index in `commands`, which has the rows of the stop in the place of missed ticks, too.
+    """
 
     def __init__(self, contract: RobotContract, parameters: SafetyParameters, plant: Plant) -> None:
         """Put the plant at home; disarmed."""
@@ -97,6 +102,7 @@ class PlantShadow(Shadow):
         plant.place(self.q)
         self._command = self.q.copy()
         self.steps: list[tuple[float, JointStep]] = []
+        self.marks: list[int] = []
 
     def state(
         self, *, positions: FloatArray | None = None, velocities: FloatArray | None = None,
@@ -122,10 +128,15 @@ class PlantShadow(Shadow):
             self._move()
         return decision
 
+    def follow(self, step: JointStep) -> None:
+        """Take a step as the one that the controller has."""
+        super().follow(step)
+        self.steps.append((self.now, step))
+        self.marks.append(len(self.commands))
+
     def carry_out(self, positions: FloatArray, opening: float) -> None:
         """Let the arm begin to do a command."""
         self._command = np.array(positions)
-        self.steps.append((self.now, self.supervisor.commanded))
         self.opening = opening
         self.commands.append(self._command)
         self.openings.append(opening)

@@ -80,7 +80,7 @@ class SafetyControl:
         self._clock, self._lockstep = clock, lockstep
         self._stop_phrase = stop_phrase
         self._poll, self._take_heartbeats = poll, take_heartbeats
-        self._supervisor = SafetySupervisor(contract, parameters, heartbeat=not lockstep, settle=not lockstep)
+        self._supervisor = SafetySupervisor(contract, parameters, heartbeat=not lockstep, lockstep=lockstep)
         self.period = self._supervisor.period
         self.inputs = Inputs() if inputs is None else inputs
         self.estop = estop

@@ -23,9 +23,10 @@ from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.cartesian_filter import CartesianFilter
 from vla_ros.safety.collision import Approaches, CollisionModel
 from vla_ros.safety.envelope import Envelope
-from vla_ros.safety.joint_motion import JointMotion, JointStep
+from vla_ros.safety.joint_motion import HISTORY, JointMotion, JointStep
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
+from vla_ros.safety.tick_schedule import TickSchedule
 from vla_ros.types import FloatArray
 
 SMALLER_STEPS = (1.0, 0.5, 0.2)
@@ -64,8 +65,10 @@ class TickOverrunError(VlaError):
 class Motion:
     """The commanded motion of the arm and what may be done to it; one thread at a time, but for `brake_instead`."""
 
-    def __init__(self, contract: RobotContract, parameters: SafetyParameters, kinematics: Kinematics) -> None:
-        """Build every stage from the contract's limits."""
+    def __init__(
+        self, contract: RobotContract, parameters: SafetyParameters, kinematics: Kinematics, *, lockstep: bool = False
+    ) -> None:
+        """Build every stage from the contract's limits; in lock step every tick is the next one, whatever the clock."""
         self._joints = contract.joints
         self._parameters = parameters
         self._kinematics = kinematics
@@ -85,22 +88,62 @@ class Motion:
         self._braking = motion.brake_share * contract.cartesian.linear_acceleration
         self._turn = threading.Lock()
         self._overruns = 0
+        timing = parameters.timing
+        self._schedule = None if lockstep else TickSchedule(timing.period, timing.tick_budget)
+        self.behind = False
         self.seed(contract.joints.home)
 
     def seed(self, positions: FloatArray) -> None:
         """Start at rest at joint positions (n,) rad."""
         self.joints.seed(positions)
+        self.resting_first = False
         self._envelope.seed(self.joints.current.positions)
         self._noted = self.joints.current.positions
         self._twist: FloatArray | None = None
         self._stepped = False
         self.placement: pinocchio.SE3 = self._kinematics.placement(self.joints.current.positions)
 
-    def begin_tick(self) -> int:
-        """Allow the one step of this tick; returns how many `brake_instead` took since the one before."""
+    def begin_tick(self, now: float) -> int:
+        """Allow the one step of the tick at `now`, s; returns how many `brake_instead` took since the one before.
+
+        Ticks that did not come are rows of the known stop: a trajectory controller has followed it meanwhile.
+        """
         with self._turn:
             overruns, self._overruns, self._stepped = self._overruns, 0, False
+            self.behind = False
+            if self._schedule is not None:
+                self._catch_up(now, self._schedule)
         return overruns
+
+    def _catch_up(self, now: float, schedule: TickSchedule) -> None:
+        joints = self.joints
+        self.resting_first = self.resting_first and not joints.resting
+        if joints.current.settled:
+            joints.schedule(schedule.anchor(now, joints.current.due))
+        place = schedule.place(now, joints.current.due)
+        for _ in range(min(place.missed, joints.current.ahead.rows + HISTORY)):
+            joints.brake()
+        if place.missed:
+            joints.schedule(place.due)
+            self._after_brake()
+            self.resting_first = self.resting_first or (place.gap and not joints.resting)
+        self._stepped = place.taken
+        self.behind = place.late or self.resting_first
+
+    def _after_brake(self) -> None:
+        self._twist = None  # a stop is steeper than the filter's limits, and no measure for what follows it
+        with contextlib.suppress(Exception):  # what it is good for can wait for the next tick, the step cannot
+            self._note(self.joints.current)
+
+    @property
+    def next_tick(self) -> float:
+        """Return when the tick that follows the last step is due, s; in lock step that is nowhere."""
+        return np.inf if self._schedule is None else self._schedule.next_tick(self.joints.current.due)
+
+    @property
+    def taken(self) -> bool:
+        """Say whether this tick has had its step, or that of the known stop in its place."""
+        return self._stepped
 
     def brake(self) -> JointStep:
         """Follow the stop behind the last command; needs no computation that could fail.
@@ -117,23 +160,29 @@ class Motion:
                 return self.joints.current
             self._stepped = True
             step = self.joints.brake()
-        self._twist = None  # a stop is steeper than the filter's limits, and no measure for what follows it
-        with contextlib.suppress(Exception):  # what it is good for can wait for the next tick, the step cannot
-            self._note(step)
+        self._after_brake()
         return step
 
-    def brake_instead(self, sent: int) -> JointStep:
-        """Return what to command in place of a tick that does not come to its end; any thread.
+    def brake_instead(self, now: float, sent: int) -> JointStep:
+        """Return what to command at `now`, s, in place of a tick that does not come to its end; any thread.
 
-        That is the step that was taken last, when its number is beyond `sent`, or the next row of the stop. What the
-        tick may still find after that is thrown away: it comes too late.
+        That is the step that was taken last, when its number is beyond `sent`, or the next row of the stop that is due.
+        What the tick may still find after that is thrown away: it comes too late.
         """
         with self._turn:
             if self.joints.current.serial > sent:
                 return self.joints.current
-            self._overruns += 1
+            due, rows = None, 1
+            if self._schedule is not None:
+                place = self._schedule.place(now, self.joints.current.due, early=0.0)
+                due, rows = place.due + self._period, place.missed + 1
+            self._overruns += rows
             self._twist = None
-            return self.joints.brake()
+            for _ in range(min(rows, self.joints.current.ahead.rows + HISTORY)):
+                self.joints.brake()
+            if due is not None and rows > 1:
+                self.joints.schedule(due)
+            return self.joints.current
 
     def follow(self, asked: PoseTarget, ahead: PoseTarget, later: PoseTarget, scale: float) -> MotionResult:
         """Move towards the plan for one tick.

@@ -17,6 +17,7 @@ from vla_ros.errors import ObservationError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.collision import CollisionModel
+from vla_ros.safety.joint_motion import JointStep
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.policy_watch import Condition, Heartbeat
 from vla_ros.safety.reasons import Reason
@@ -64,6 +65,7 @@ class Shadow:
     def restart_layer(self) -> None:
         """Let the layer be another one that knows of nothing; the arm stays as it is."""
         self.supervisor = SafetySupervisor(self.contract, self.parameters, heartbeat=True)
+        self._followed: tuple[float, JointStep] | None = None
 
     def ticks(self, count: int) -> int:
         """Return how many ticks of this rate last as long as `count` table ticks."""
@@ -103,6 +105,11 @@ class Shadow:
         if self.heart is not None:
             self.supervisor.receive_heartbeat(Heartbeat(self.heart, self.inferences, self.computing), self.now)
 
+    def rewind(self) -> None:
+        """Take one `pass_time` back, because the `tick` that follows counts it: what came belongs to its period."""
+        self.now -= self.period
+        self.stamp -= self.period
+
     def tick(self, sense: bool = True) -> SafetyDecision:
         """One period."""
         self.pass_time()
@@ -111,9 +118,24 @@ class Shadow:
         decision = self.supervisor.tick(self.now)
         if decision.joint_positions is None or decision.gripper_opening is None:
             self.velocities = np.zeros_like(self.q)
+            self._followed = self._followed if self.supervisor.commanding else None
             return decision
+        for row in self.missed_rows():
+            self.carry_out(row, self.opening)
+        self.follow(self.supervisor.commanded)
         self.carry_out(decision.joint_positions, decision.gripper_opening)
         return decision
+
+    def follow(self, step: JointStep) -> None:
+        """Take a step as the one whose stop the controller follows from now on."""
+        self._followed = self.now, step
+
+    def missed_rows(self) -> FloatArray:
+        """Return where the controller brought the arm in the ticks that did not come, (k, n) rad: along the stop."""
+        if self._followed is None:
+            return np.zeros((0, len(self.q)))
+        when, step = self._followed
+        return step.without(max(round((self.now - when) / self.period) - 1, 0))
 
     def carry_out(self, positions: FloatArray, opening: float) -> None:
         """Let the arm do a command: joint positions (n,) rad and the gripper's opening, m."""

@@ -4,9 +4,9 @@
     supervisor.receive_state(state, now)              # now: a steady clock, s
     assert supervisor.arm(now) == "ok"                # when ten states in a row have shown the arm at rest
     supervisor.receive_chunk(chunk, start, now)       # start: observation.state.end_effector; two start the arm
-    decision = supervisor.tick(now)                   # every supervisor.period s
+    decision = supervisor.tick(now)                   # every supervisor.period s, at deadlines of that clock
     if decision.joint_positions is not None:          # None while disarmed
-        robot.command(decision.joint_positions, decision.gripper_opening)
+        robot.follow(supervisor.trajectory(now), decision.gripper_opening)
 
 In a simulation that steps by itself, `now` is the simulation time, and each period has one state and one tick:
 
@@ -30,6 +30,7 @@ import pinocchio
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.chunk_gate import ChunkGate
+from vla_ros.safety.command_trajectory import TAIL, CommandTrajectory, command_trajectory
 from vla_ros.safety.following import FollowMonitor
 from vla_ros.safety.gripper_filter import GripperFilter
 from vla_ros.safety.joint_motion import JointStep
@@ -81,7 +82,7 @@ class SafetySupervisor:
     """Lets nothing unsafe through: state machine, watchdogs, filter."""
 
     def __init__(
-        self, contract: RobotContract, parameters: SafetyParameters, *, heartbeat: bool = False, settle: bool = True
+        self, contract: RobotContract, parameters: SafetyParameters, *, heartbeat: bool = False, lockstep: bool = False
     ) -> None:
         """Build all stages for a robot; disarmed.
 
@@ -90,13 +91,13 @@ class SafetySupervisor:
             parameters: Of the layer.
             heartbeat: Follow a policy only while its heartbeat comes: needed where it runs in a process of its own. In
                 the same thread it cannot die alone.
-            settle: Arm only after joint states have shown an arm at rest. Not so in lock step with a simulator, whose
-                time stands still until it is commanded.
+            lockstep: The time of a simulator stands still until it is commanded: no tick is missed or late, and no
+                joint states can show an arm at rest before it is armed.
 
         Raises:
             ContractError: when contract and robot description do not fit each other.
         """
-        self.contract, self.parameters, self._settle = contract, parameters, settle
+        self.contract, self.parameters, self._settle = contract, parameters, not lockstep
         self.period = parameters.timing.period
         self.axes = (*TOOL_AXES, *contract.joints.names)
         self.counters = Counters()
@@ -107,12 +108,13 @@ class SafetySupervisor:
         self._plan = PlanFollower(parameters)
         self._policy = PolicyWatch(parameters.timing) if heartbeat else None
         self._ticks = TickWatch(parameters.timing)
-        self._motion = Motion(contract, parameters, self.kinematics)
+        self._motion = Motion(contract, parameters, self.kinematics, lockstep=lockstep)
         self._gripper = GripperFilter(
             contract.gripper, self.period, parameters.gripper.deadband, parameters.gripper.reversal_time
         )
         self._following = FollowMonitor(contract.joints.names, parameters.motion)
-        self._last_command: tuple[FloatArray, float] | None = None  # (n,) rad, and when, s
+        self._last_command: tuple[FloatArray, float] | None = None  # (n,) rad, and when its trajectory ends, s
+        self._last_due = -np.inf  # of the last command, s
         self._graph_fault = (Reason.OK, "")
         self._commanding = False
         self._gripped_at = np.inf  # measured opening when the gripper was last commanded, m
@@ -225,7 +227,7 @@ class SafetySupervisor:
             return self._machine.reason.label
         if self.armed:
             return Reason.OK.label
-        if self._commanding:  # the stop of the disarming is under way: the arm moves as it was commanded
+        if self._commanding or (self._settle and now < self._last_due):  # the arm still moves as it was commanded
             return Reason.DISARMING.label
         fault, state = self._monitor.fault(now), self._monitor.state
         if fault is not Reason.OK or state is None:
@@ -268,10 +270,10 @@ class SafetySupervisor:
         """
         if self._last_command is None:
             return measured
-        commanded, when = self._last_command
+        commanded, end = self._last_command
         if (np.abs(measured - commanded) <= self.contract.joints.velocity * self.period).all():
             return commanded
-        waited = now - when - 2.0 * self.period
+        waited = now - end - 2.0 * self.period
         return measured if waited > self.contract.controllers.command_timeout else None
 
     def disarm(self, now: float) -> None:
@@ -307,6 +309,15 @@ class SafetySupervisor:
         """What the decision of the last tick commands."""
         return self._commanded
 
+    def trajectory(self, now: float, step: JointStep | None = None) -> CommandTrajectory:
+        """Return a step, by default that of the last decision, as a trajectory that is published at `now`, s."""
+        return command_trajectory(self._commanded if step is None else step, self.period, now)
+
+    @property
+    def next_due(self) -> float:
+        """Return when the tick after the last step is due, s."""
+        return self._motion.next_tick
+
     def brake_instead(self, now: float, sent: int) -> tuple[JointStep, float] | None:
         """Return what to command in place of a tick that is late or hangs; any other thread may call it.
 
@@ -321,9 +332,8 @@ class SafetySupervisor:
         """
         if not self._commanding:
             return None
-        before, step = self._motion.joints.current.serial, self._motion.brake_instead(sent)
-        self._ticks.serve(now)
-        self._last_command = step.positions, now
+        before, step = self._motion.joints.current.serial, self._motion.brake_instead(now, sent)
+        self._last_command, self._last_due = (step.positions, now + TAIL), step.due
         self.counters.commands += step.serial != before
         self.counters.overruns += 1
         return step, self._gripper.opening
@@ -340,7 +350,7 @@ class SafetySupervisor:
     def tick(self, now: float) -> SafetyDecision:
         """Return what to command now; call it every `period` s of the same clock as everything else."""
         self.counters.ticks += 1
-        self.counters.missed_ticks += self._ticks.count(now, self._motion.begin_tick())
+        self.counters.missed_ticks += self._ticks.count(now, self._motion.begin_tick(now))
         self._plan.advance(self._monitor.sensor_time(now))
         self._following.record(self._motion.joints.current.positions, now)
         fault, detail = self._fault(now)
@@ -353,7 +363,7 @@ class SafetySupervisor:
         self._give_up_if_lost(detail)
         if not self._commanding:
             return self._decision(now, {}, 0.0)
-        if self._ticks.served(now):
+        if self._motion.taken:
             return replace(self._decision(now, {}, 0.0), joint_positions=None)
         try:
             decision = self._step(now)
@@ -363,14 +373,17 @@ class SafetySupervisor:
         return decision
 
     def _step(self, now: float) -> SafetyDecision:
-        """Follow the plan, or the known stop."""
-        if self._machine.moving:
+        """Follow the plan, or the known stop: also where the controller has begun it in the place of this step."""
+        if self._machine.moving and not self._motion.behind:
             try:
                 return self._follow(now)
             except TickOverrunError:
                 raise
             except Exception as error:  # whatever it is, the way to rest has been computed before
                 self._hold(Reason.RESULT_INVALID, f"({type(error).__name__}: {error})")
+        late = Reason.TICKS_MISSED if self._motion.resting_first else self._ticks.late(now)
+        if self._machine.moving and late is not Reason.OK:
+            self._machine.run(late, "", slow=True)
         step = self._motion.brake()
         self._gripper.hold()
         return self._decision(now, {}, 0.0, step)
@@ -474,7 +487,7 @@ class SafetySupervisor:
                 machine.state, machine.reason.label, sentence, speed_scale=0.0, observation_age=age
             )  # fmt: skip
         step, placement = step or self._motion.joints.current, self._motion.placement
-        self._commanded, self._last_command = step, (step.positions, now)
+        self._commanded, self._last_command, self._last_due = step, (step.positions, now + TAIL), step.due
         if self._monitor.state is not None:
             self._gripped_at = self._monitor.state.gripper_opening
         tool = np.asarray(placement.translation)

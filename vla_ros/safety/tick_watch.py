@@ -19,7 +19,7 @@ class TickWatch:
         self._timing = timing
         self._missed = self._overran = 0
         self._last: float | None = None
-        self._slow_until = self._served_at = -np.inf
+        self._slow_until = -np.inf
 
     def count(self, now: float, overruns: int) -> int:
         """Take a tick.
@@ -37,14 +37,6 @@ class TickWatch:
         if max(self._missed, overruns) >= self._timing.missed_ticks_slow:
             self._slow_until = now + MEMORY
         return self._missed
-
-    def serve(self, now: float) -> None:
-        """Note that the known stop was sent at `now`, s, in place of a tick; any other thread may call it."""
-        self._served_at = now
-
-    def served(self, now: float) -> bool:
-        """Say whether the tick that was taken at `now`, s, comes so late that the known stop was sent in its place."""
-        return self._overran > 0 and now - self._served_at < 0.5 * self._timing.period
 
     def fault(self) -> tuple[Reason, str]:
         """Return why nothing must be followed in the tick that was taken last, or OK."""

@@ -12,8 +12,6 @@ from vla_ros.robot.contract import load_contract
 from vla_ros.safety.joint_motion import JointMotion
 from vla_ros.safety.parameters import load_parameters
 
-OF_THE_REFERENCE = {"reference_position", "reference_velocity", "reference_acceleration", "gap_resumed"}
-
 
 @pytest.fixture(scope="module")
 def parts():
@@ -23,10 +21,8 @@ def parts():
 def test_2000_ticks_of_nonsense_bring_out_nothing_unsafe(parts):
     report = fuzz(*parts, 2000, seed=11)
     figures = report.figures()
-    # What a trajectory controller makes of single points is judged too, and is not within the limits yet.
-    judged = {kind: count for kind, count in figures["violations_by_kind"].items() if kind not in OF_THE_REFERENCE}
-    assert not any(judged.values()), figures
-    assert judged["arming_jump"] == 0
+    assert not any(figures["violations_by_kind"].values()), figures
+    assert figures["worst"]["reference_acceleration"] > 0.5  # it was judged
     assert figures["raised"] == 0, figures["first_raised"]
     assert figures["ticks"] == sum(report.states.values()) == 2000
     assert {"RUN", "HOLD"} <= set(report.states)

@@ -10,7 +10,7 @@ import ruckig
 
 from vla_ros.evaluation.stopping import compare_stop, shortest_stop
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.joint_motion import JointMotion
+from vla_ros.safety.joint_motion import ACCELERATION_RESERVE, JERK_RESERVE, JointMotion
 
 JOINTS = load_contract("panda").joints
 
@@ -46,7 +46,7 @@ def test_ruckig_agrees(seed):
     assert travel == pytest.approx(trajectory.at_time(trajectory.duration)[0][0], rel=1e-6, abs=1e-9)
 
 
-def test_the_stop_of_the_layer_is_the_analytic_one_within_a_tick():
+def test_the_stop_of_the_layer_is_the_analytic_one_but_for_its_reserve():
     motion, period = JointMotion(JOINTS, 0.01), 0.01
     rows = [motion.current.positions]
     for _ in range(40):
@@ -58,8 +58,8 @@ def test_the_stop_of_the_layer_is_the_analytic_one_within_a_tick():
     rows += [motion.brake().positions for _ in range(3)]
     found = compare_stop(np.array(rows), first, JOINTS, period)
     assert found is not None
-    assert found.analytic_seconds <= found.seconds <= found.analytic_seconds + 1.01 * period
-    assert found.travel == pytest.approx(found.analytic_travel, abs=2e-3)
+    assert found.analytic_seconds <= found.seconds <= JERK_RESERVE * found.analytic_seconds + 1.01 * period
+    assert found.analytic_travel <= found.travel <= ACCELERATION_RESERVE * found.analytic_travel + 2e-3
     assert all(later >= earlier for earlier, later in pairwise(np.array(rows)[:, 0]))
 
 

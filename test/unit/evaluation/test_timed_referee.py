@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from vla_ros.evaluation.command_stream import CommandStream
+from vla_ros.evaluation.fuzz import timed_trajectory
 from vla_ros.evaluation.plants import Lie, Plant, PlantShadow
 from vla_ros.evaluation.referee import Referee
 from vla_ros.evaluation.reference_limits import Arming
 from vla_ros.evaluation.trajectory_controller import Release, TimedTrajectory, TrajectoryControllerModel
 from vla_ros.robot.contract import load_contract
+from vla_ros.safety.command_trajectory import lead
 from vla_ros.safety.joint_motion import JointMotion
 from vla_ros.safety.parameters import load_parameters
 
 PERIOD = 0.01
+BUDGET = 0.005
+LEAD = lead(PERIOD, BUDGET)
+FIRST = 1.0
 EXACT = (TrajectoryControllerModel(1000.0, Release.EXACT),)
 
 
@@ -34,14 +36,10 @@ def found(judgement):
     return {kind: count for kind, count in judgement.violations.items() if count}
 
 
-def planner(contract):
-    """Plan with less than the limit: between two of its rows an acceleration peaks at up to 1.26 of what both have."""
-    return JointMotion(replace(contract.joints, acceleration=contract.joints.acceleration / 1.3), PERIOD)
-
-
 def motion(contract, rows=60, speed=0.4):
     """Real steps of the safety layer: joint 1 gains a speed, and comes to rest."""
-    joints = planner(contract)
+    joints = JointMotion(contract.joints, PERIOD)
+    joints.schedule(FIRST + LEAD)
     steps = [joints.current]
     for row in range(rows):
         wish = joints.current.velocities.copy()
@@ -50,10 +48,8 @@ def motion(contract, rows=60, speed=0.4):
     return steps
 
 
-def streamed(steps, late=lambda number: 0.0, ticks=None):
-    stream = CommandStream(PERIOD)
-    numbers = range(100, 100 + len(steps)) if ticks is None else ticks
-    return [stream.write(step, tick, late(tick)) for step, tick in zip(steps, numbers, strict=True)]
+def streamed(steps, late=lambda: 0.0):
+    return [timed_trajectory(step, PERIOD, step.due - LEAD + late()) for step in steps]
 
 
 def test_standing_still_violates_nothing(referee, contract):
@@ -68,7 +64,7 @@ def test_points_on_a_grid_are_within_limits_whatever_the_jitter(referee, contrac
     rng = np.random.default_rng(1)
     steps = motion(contract)
     for jitter in (0.0, 3e-4, 3e-3):
-        trajectories = streamed(steps, lambda tick, jitter=jitter: min(abs(rng.normal(0.0, jitter)), 0.004))
+        trajectories = streamed(steps, lambda jitter=jitter: min(abs(rng.normal(0.0, jitter)), BUDGET))
         judgement = referee.judge_trajectories(trajectories, start=contract.joints.home)
         assert found(judgement) == {}, jitter
         assert judgement.worst["reference_acceleration"] > 0.4
@@ -107,24 +103,26 @@ def test_between_commands_a_limit_of_position_may_not_be_passed(referee, contrac
 
 def after_gap(contract, taken):
     """30 steps, a gap of 5 ticks, and on: the layer took `taken` rows of the stop in it."""
-    joints = planner(contract)
-    wish, steps, ticks = np.zeros(7), [joints.current], [100]
+    joints = JointMotion(contract.joints, PERIOD)
+    joints.schedule(FIRST + LEAD)
+    wish, steps = np.zeros(7), [joints.current]
     for row in range(60):
         if row == 30:
+            due = joints.current.due + 9 * PERIOD
             for _ in range(taken):
                 joints.brake()
+            joints.schedule(due)
         wish[0] = min(joints.current.velocities[0] + 0.03, 0.5)
         steps.append(joints.accept(joints.propose(wish)))
-        ticks.append(101 + row + (5 if row >= 30 else 0))
-    return streamed(steps, ticks=ticks)
+    return streamed(steps)
 
 
 def test_after_a_gap_the_motion_starts_where_the_controller_is(referee, contract):
-    """From 0.5 rad/s a stop takes 5 ticks. Where the layer goes on as if there had been no gap, the reference jumps."""
+    """From 0.5 rad/s a stop takes 7 ticks. Where the layer goes on as if there had been no gap, the reference jumps."""
     jumped = referee.judge_trajectories(after_gap(contract, 0), start=contract.joints.home)
     assert jumped.violations["reference_acceleration"] > 0
     assert jumped.worst["reference_acceleration"] > 5.0
-    rested = referee.judge_trajectories(after_gap(contract, 5), start=contract.joints.home)
+    rested = referee.judge_trajectories(after_gap(contract, 9), start=contract.joints.home)
     assert found(rested) == {}
 
 

@@ -13,6 +13,7 @@ from vla_ros.actions.decoding import PoseTrajectory, encode
 from vla_ros.errors import ObservationError
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.safety.joint_motion import JointStep
 from vla_ros.safety.parameters import SafetyParameters, load_parameters
 from vla_ros.safety.supervisor import SafetySupervisor
 from vla_ros.types import ActionChunk, FloatArray, Pose, RobotState, SafetyDecision, SafetyState
@@ -67,6 +68,7 @@ class Rig:
         self.opening = contract.gripper.max_opening
         self.now, self.stamp = 500.0, 100.0  # the steady clock and the sensor's have nothing in common
         self.sequence = 0
+        self.followed: tuple[float, JointStep] | None = None
         self.decisions: list[SafetyDecision] = []
         self.commands: list[FloatArray] = [self.q.copy()]
 
@@ -103,7 +105,14 @@ class Rig:
                 self.sense()
         decision = self.supervisor.tick(self.now)
         self.decisions.append(decision)
+        if decision.joint_positions is None:
+            self.followed = self.followed if self.supervisor.commanding else None
         if decision.joint_positions is not None:
+            if self.followed is not None:  # where ticks did not come the controller has followed the stop
+                when, step = self.followed
+                self.commands += [*step.without(max(round((self.now - when) / PERIOD) - 1, 0))]
+                self.q = self.commands[-1].copy()
+            self.followed = self.now, self.supervisor.commanded
             self.velocities = (decision.joint_positions - self.q) / PERIOD
             self.q = np.array(decision.joint_positions)
             self.opening = decision.gripper_opening

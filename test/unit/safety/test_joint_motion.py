@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.joint_motion import JointMotion, JointStep
+from vla_ros.safety.joint_motion import ACCELERATION_RESERVE, HISTORY, JERK_RESERVE, JointMotion, JointStep
 
 PERIOD = 0.01
 JOINTS = load_contract("panda").joints
@@ -63,7 +63,7 @@ def test_the_stop_of_one_joint_covers_the_analytic_way():
     for _ in range(40):
         motion.accept(motion.propose(wish))
     start = motion.current.positions[1]
-    speed, a, j = 1.0, JOINTS.acceleration[1], JOINTS.jerk[1]
+    speed, a, j = 1.0, JOINTS.acceleration[1] / ACCELERATION_RESERVE, JOINTS.jerk[1] / JERK_RESERVE
     assert motion.current.velocities[1] == pytest.approx(speed)
     assert motion.current.stop.positions[-1, 1] - start == pytest.approx(speed**2 / (2 * a) + speed * a / (2 * j))
     assert motion.current.stop.rows * PERIOD == pytest.approx(speed / a + a / j, abs=PERIOD)
@@ -92,8 +92,9 @@ def test_at_every_rate_every_stop_ends_at_rest_within_the_limits(robot, rate_hz,
     joints, period, rng = CONTRACTS[robot].joints, 1.0 / rate_hz, np.random.default_rng(seed)
     motion, n = JointMotion(joints, period), joints.count
     speed = 0.999 * joints.velocity * rng.choice([-1.0, 0.0, 0.5, 1.0], n)
-    up = np.minimum(joints.acceleration, np.sqrt(2.0 * joints.jerk * (joints.velocity - speed)))
-    down = np.minimum(joints.acceleration, np.sqrt(2.0 * joints.jerk * (joints.velocity + speed)))
+    most, jerk = joints.acceleration / ACCELERATION_RESERVE, joints.jerk / JERK_RESERVE
+    up = np.minimum(most, np.sqrt(2.0 * jerk * (joints.velocity - speed)))
+    down = np.minimum(most, np.sqrt(2.0 * jerk * (joints.velocity + speed)))
     acceleration = 0.999 * rng.choice([-1.0, 0.0, 1.0], n)
     acceleration *= np.where(acceleration > 0.0, up, down)
     motion.accept(JointStep(joints.home, speed, acceleration, motion.current.stop))
@@ -107,24 +108,24 @@ def test_at_every_rate_every_stop_ends_at_rest_within_the_limits(robot, rate_hz,
     accelerations = np.vstack([step.accelerations, stop.accelerations])
     slack = 1.0 + 1e-6
     assert (np.abs(np.diff(positions, axis=0)) / period <= joints.velocity * slack).all()
-    assert (np.abs(np.diff(velocities, axis=0)) / period <= joints.acceleration * slack).all()
-    assert (np.abs(np.diff(accelerations, axis=0)) / period <= joints.jerk * slack).all()
+    assert (np.abs(np.diff(velocities, axis=0)) / period <= most * slack).all()
+    assert (np.abs(np.diff(accelerations, axis=0)) / period <= jerk * slack).all()
     for _ in range(stop.rows):
         motion.brake()
     assert motion.resting
 
 
 def test_the_longest_stop_of_a_fast_clock_ends_at_rest():
-    """FR3, second joint, 1 kHz: from its full speed it brakes for 1.3 s, which is 1310 ticks."""
+    """FR3, second joint, 1 kHz: from its full speed it brakes at 2 / 1.27 rad/s^2 for 1.66 s, which is 1664 ticks."""
     joints, period = CONTRACTS["fr3"].joints, 1e-3
     motion, wish = JointMotion(joints, period), np.zeros(7)
     wish[1] = joints.velocity[1]
     motion.accept(JointStep(joints.home, wish, np.zeros(7), motion.current.stop))
     step = motion.propose(wish)
     assert step is not None
-    assert step.stop.rows == pytest.approx((2.62 / 2.0 + 2.0 / 5000.0) / period, abs=2)
+    assert step.stop.rows == pytest.approx((2.62 / (2.0 / 1.27) + (2.0 / 1.27) / (5000.0 / 1.35)) / period, abs=2)
     assert not step.stop.velocities[-1].any()
-    assert np.abs(np.diff(step.stop.velocities[:, 1])).max() / period <= 2.0 * (1 + 1e-6)
+    assert np.abs(np.diff(step.stop.velocities[:, 1])).max() / period <= 2.0 / 1.27 * (1 + 1e-6)
     motion.accept(step)
     for _ in range(step.stop.rows):
         motion.brake()
@@ -149,3 +150,34 @@ def test_braking_asks_no_library(monkeypatch):
     monkeypatch.setattr(motion, "_trajectory", None)
     while not motion.resting:
         motion.brake()
+
+
+def test_a_step_knows_what_was_commanded_before_it_and_when_it_is_due():
+    motion = JointMotion(JOINTS, PERIOD)
+    motion.schedule(5.0)
+    rows = [motion.current] * HISTORY
+    for number in range(12):
+        step = motion.accept(motion.propose(0.3 * JOINTS.velocity)) if number < 7 else motion.brake()
+        assert step.due == pytest.approx(5.0 + (number + 1) * PERIOD)
+        np.testing.assert_array_equal(step.before.positions, [row.positions for row in rows[-HISTORY:]])
+        np.testing.assert_array_equal(step.before.velocities, [row.velocities for row in rows[-HISTORY:]])
+        np.testing.assert_array_equal(step.before.accelerations, [row.accelerations for row in rows[-HISTORY:]])
+        rows.append(step)
+    assert not motion.current.settled
+    while not motion.resting:
+        motion.brake()
+    assert not motion.current.settled  # it rests, and its past moves
+    for _ in range(HISTORY):
+        motion.brake()
+    assert motion.current.settled
+
+
+def test_what_is_ahead_is_what_braking_passes():
+    motion = JointMotion(JOINTS, PERIOD)
+    for _ in range(10):
+        motion.accept(motion.propose(0.3 * JOINTS.velocity))
+    while not motion.resting:
+        ahead = motion.current.ahead.positions
+        np.testing.assert_array_equal(motion.remaining_stop(), ahead)
+        np.testing.assert_array_equal(motion.brake().positions, ahead[0])
+    assert motion.current.ahead.rows == 1

@@ -33,6 +33,7 @@ from vla_ros.safety.policy_watch import PolicyWatch
 from vla_ros.safety.state_machine import StateMachine
 from vla_ros.safety.state_monitor import StateMonitor
 from vla_ros.safety.supervisor import SafetySupervisor
+from vla_ros.safety.tick_schedule import TickSchedule
 from vla_ros.safety.tick_watch import TickWatch
 
 
@@ -251,7 +252,8 @@ MUTATIONS = (
                    "abs(gap - (now - self._received)) > 0.005"),),
              ("simulation time runs at a tenth", "simulation time runs three times as fast")),
     Mutation("missed ticks do not count",
-             (edit(TickWatch, "count", "max(round(gap) - 1, 0)", "0"),),
+             (edit(TickWatch, "count", "max(round(gap) - 1, 0)", "0"),
+              edit(TickSchedule, "place", "missed = max(ticks, 0)", "missed = 0")),
              ("4 ticks are missed", "12 ticks are missed")),
     Mutation("the workspace has no faces", (
         edit(CartesianFilter, "project", "if distance == 0.0", "if True"),
@@ -329,7 +331,7 @@ MUTATIONS = (
         "the solver finds no solution", "the solver returns NaN", "the solver returns 1e300", "the solver raises",
     )),
     Mutation("nobody watches over the control thread", (
-        edit(Motion, "brake_instead", "return self.joints.brake()", "return self.joints.current"),
+        edit(Motion, "brake_instead", "self.joints.brake()", "pass"),
     ), ("the solver hangs",)),
     Mutation("the emergency stop does not stop", (
         edit(StateMachine, "press_estop", "self._enter(SafetyState.ESTOP, Reason.ESTOP_PRESSED)", "pass"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vla_ros.errors import ObservationError
+from vla_ros.safety.command_trajectory import TAIL
 from vla_ros.safety.reasons import Reason
 from vla_ros.types import Instruction, InstructionKind, Pose, SafetyState
 
@@ -112,7 +113,7 @@ def test_arming_again_takes_over_from_where_the_arm_is(rig):
     rig.q = rig.q + 0.1  # moved by hand
     rig.wait(13)
     assert rig.supervisor.arm(rig.now) == "tracking"  # until its controller has let go of the last command
-    rig.wait(round(rig.contract.controllers.command_timeout / rig.supervisor.period))
+    rig.wait(round((TAIL + rig.contract.controllers.command_timeout) / rig.supervisor.period))
     assert rig.supervisor.arm(rig.now) == "ok"
     np.testing.assert_array_equal(rig.tick().joint_positions, rig.commands[-2] + 0.1)
 
@@ -231,6 +232,7 @@ def test_a_paused_simulation_holds_and_resumes_without_a_jump(rig, referee):
         decision = rig.supervisor.tick(rig.now)
         rig.q = np.array(decision.joint_positions)
         rig.commands.append(rig.q)
+        rig.followed = rig.now, rig.supervisor.commanded
     assert decision.state is HOLD
     rig.velocities = np.zeros(7)
     rig.wait(2)
@@ -493,6 +495,8 @@ def test_the_emergency_stop_stops_latches_and_ends_only_by_a_reset(rig, referee)
     assert rig.supervisor.arm(rig.now) == "estop_latched"
     assert rig.supervisor.reset(rig.now) == "ok"
     assert rig.tick().state is DISARMED
+    assert rig.supervisor.arm(rig.now) == "disarming"  # the place of rest has been commanded, and not yet been reached
+    rig.ticks(2)
     assert rig.supervisor.arm(rig.now) == "ok"
 
 
@@ -525,12 +529,16 @@ def test_stop_time_is_the_analytic_one(rig, contract):
 
 def test_a_short_gap_between_ticks_slows_and_a_long_one_holds(rig, parameters):
     rig.start()
-    rig.run_towards(aside(rig), 5)
-    rig.now += 0.045
-    rig.stamp += 0.045
+    rig.run_towards(aside(rig), 20)
+    rig.now += 0.042
+    rig.stamp += 0.042
     decision = rig.tick()
     assert (decision.state, decision.reason) == (SLOW, "ticks_missed")
-    assert decision.speed_scale == parameters.motion.slow_speed
+    assert not rig.supervisor.resting
+    while not rig.supervisor.resting:
+        assert decision.speed_scale == 0.0  # after a gap it goes on from rest
+        decision = rig.tick()
+    assert rig.tick().speed_scale == parameters.motion.slow_speed
     rig.run_towards(aside(rig), 60)
     assert rig.supervisor.state is RUN
     before = rig.supervisor.counters.missed_ticks

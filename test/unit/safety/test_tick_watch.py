@@ -53,13 +53,3 @@ def test_the_arm_stays_slow_for_a_while_after_the_fault_is_over(watch):
     assert watch.fault() == (Reason.OK, "")
     assert watch.late(5.11 + MEMORY - 0.01) is Reason.TICKS_MISSED
     assert watch.late(5.11 + MEMORY + 0.01) is Reason.OK
-
-
-def test_a_late_tick_that_was_served_commands_nothing_itself(watch):
-    """Half a period after the stop was sent in its place it can only be the late one; later it is the next."""
-    watch.serve(5.015)
-    watch.count(5.018, 1)
-    assert watch.served(5.018)
-    assert not watch.served(5.021)
-    watch.count(5.018, 0)
-    assert not watch.served(5.018)  # what was sent belonged to the tick before, and that one was in time again

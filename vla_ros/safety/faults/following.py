@@ -41,8 +41,7 @@ def _lying(measure: Callable[[Trial], Measure], step: float = STEP) -> Play:
                 # There and back along one line, so that the way does not end before the fault has been noticed.
                 back = -1.0 if i // (turn * shadow.chunk_ticks) % 2 else 1.0
                 trial.answer(shadow.ask(shadow.way((0.0, back * row, 0.0))))
-            shadow.now -= shadow.period  # `tick` counts it again
-            shadow.stamp -= shadow.period
+            shadow.rewind()
             trial.tick(sense=False)
             if shadow.supervisor.state is HOLD:
                 return

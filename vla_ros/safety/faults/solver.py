@@ -10,6 +10,7 @@ import numpy as np
 
 from vla_ros.errors import KinematicsError
 from vla_ros.safety.faults.trial import HOLD, RUN, SLOW, Fault, Play, Trial
+from vla_ros.safety.joint_motion import ACCELERATION_RESERVE, JERK_RESERVE
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.shadow import Shadow
 from vla_ros.types import FloatArray, SafetyDecision
@@ -79,6 +80,7 @@ def _hangs(trial: Trial) -> None:
             trial.require(False, "nothing is commanded while the solver hangs")
             break
         sent = taken[0].serial
+        shadow.follow(taken[0])
         shadow.carry_out(taken[0].positions, taken[1])
         slower = np.abs(shadow.velocities)
         braking = count < turning or bool((slower <= speed + 1e-9).all())
@@ -94,7 +96,8 @@ def _hangs(trial: Trial) -> None:
 def _ticks_to_turn(shadow: Shadow) -> int:
     """Return after how many steps every joint brakes: one that was decided before, then from +a to -a at the jerk j."""
     joints = shadow.contract.joints
-    return 1 + math.ceil(float((2.0 * joints.acceleration / (joints.jerk * shadow.period)).max()))
+    swing = 2.0 * joints.acceleration / ACCELERATION_RESERVE / (joints.jerk / JERK_RESERVE * shadow.period)
+    return 1 + math.ceil(float(swing.max()))
 
 
 HANG_LIMIT = 5.0

@@ -16,6 +16,7 @@ def _measured(change: Callable[[Trial], dict[str, object]]) -> Play:
     def play(trial: Trial) -> None:
         trial.shadow.pass_time()
         trial.shadow.sense(trial.shadow.state(**change(trial)))  # type: ignore[arg-type]
+        trial.shadow.rewind()
         trial.tick(sense=False)
 
     return play
@@ -65,6 +66,7 @@ def _overtaken(trial: Trial) -> None:
     shadow.sense()
     elsewhere = shadow.q + shadow.parameters.motion.tracking_tolerance + 0.05
     shadow.sense(shadow.state(positions=elsewhere, stamp=shadow.stamp - 3.0 * shadow.period))
+    shadow.rewind()
     trial.tick(sense=False)
 
 
