@@ -83,12 +83,14 @@ class StandIn:
             self.waiting.append((key, "first"))
 
     def _on_arm(self, message: Any) -> None:
+        from vla_ros.nodes.command_messages import commanded_point
+
         now = time.monotonic()
         for key, place in self.waiting:
             self.arrived[place][key] = now
         self.waiting = [(key, "second") for key, place in self.waiting if place == "first"]
         with self.lock:
-            self.joints = np.array(message.points[0].positions)
+            self.joints = np.array(commanded_point(message).positions)
 
     def _on_gripper(self, message: Any) -> None:
         with self.lock:

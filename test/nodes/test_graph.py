@@ -23,6 +23,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.errors import InstructionError
 from vla_ros.msg import ActionChunk, Instruction, PolicyStatus, SafetyStatus
+from vla_ros.nodes.command_messages import commanded_point
 from vla_ros.nodes.conversions import stamp_to_seconds
 from vla_ros.nodes.graph import Graph, load_graph
 from vla_ros.nodes.observer import Observer
@@ -219,8 +220,12 @@ def lockstep_run(folder: Path, seed: int) -> dict[tuple[int, str], bytes]:
         def numbers(*rows: object) -> bytes:
             return np.concatenate([np.asarray(row, dtype=np.float64) for row in rows]).tobytes()
 
+        def commanded(message: JointTrajectory) -> tuple[object, object]:
+            point = commanded_point(message)
+            return point.positions, point.velocities
+
         def command(name: str) -> Callable[[JointTrajectory], None]:
-            return lambda m: keep(name, m.header.stamp, numbers(m.points[0].positions, m.points[0].velocities))
+            return lambda m: keep(name, m.header.stamp, numbers(*commanded(m)))
 
         def picture(name: str) -> Callable[[Image], None]:
             return lambda m: keep(name, m.header.stamp, hashlib.sha256(m.data.tobytes()).digest())

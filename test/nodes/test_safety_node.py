@@ -22,6 +22,7 @@ from trajectory_msgs.msg import JointTrajectory
 from vla_ros.msg import ActionChunk as ChunkMessage
 from vla_ros.msg import Instruction as InstructionMessage
 from vla_ros.msg import InstructionRequest, PolicyStatus, SafetyStatus
+from vla_ros.nodes.command_messages import commanded_point, commanded_rows, due
 from vla_ros.nodes.conversions import chunk_to_message, instruction_to_message, seconds_to_stamp, stamp_to_seconds
 from vla_ros.nodes.graph import Graph, Value, load_graph
 from vla_ros.nodes.qos import qos
@@ -29,6 +30,7 @@ from vla_ros.nodes.runner import GraphRunner, RosLink
 from vla_ros.nodes.transitions import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, GraphError, LifecycleClient
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
+from vla_ros.safety.joint_motion import HISTORY
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.selftest_record import UNDER_WAY
 from vla_ros.types import ActionChunk, Instruction, InstructionKind
@@ -116,13 +118,13 @@ class Cell:
     def _on_arm(self, message: JointTrajectory) -> None:
         with self.change:
             self.commands.append(message)
-            self.q = np.array(message.points[0].positions)
+            self.q = np.array(commanded_point(message).positions)
             self.change.notify_all()
 
     def _on_gripper(self, message: JointTrajectory) -> None:
         with self.change:
             self.grips.append(message)
-            self.opening = float(sum(message.points[0].positions))
+            self.opening = float(sum(commanded_point(message).positions))
             self.change.notify_all()
 
     def _on_status(self, message: SafetyStatus) -> None:
@@ -253,11 +255,11 @@ def test_disarmed_it_commands_nothing_and_armed_it_holds_the_measured_posture(ce
     cell.wait_for(lambda: len(cell.commands) > 20 and len(cell.grips) > 20)
     command, grip = cell.commands[-1], cell.grips[-1]
     assert tuple(command.joint_names) == ARM
-    assert len(command.points) == 1
-    np.testing.assert_allclose(command.points[0].positions, CONTRACT.joints.home, atol=1e-9)
-    np.testing.assert_array_equal(command.points[0].velocities, np.zeros(7))
-    assert 0.01 <= command.points[0].time_from_start.nanosec * 1e-9 <= 0.02
-    assert (command.header.stamp.sec, command.header.stamp.nanosec) == (0, 0)
+    np.testing.assert_allclose(commanded_point(command).positions, CONTRACT.joints.home, atol=1e-9)
+    np.testing.assert_array_equal(commanded_point(command).velocities, np.zeros(7))
+    assert len(command.points) == HISTORY + 3  # the step, where it ends, and that once more
+    assert abs(due(command) - time.time()) < 1.0  # by the system clock
+    assert not any(any(point.velocities) or any(point.accelerations) for point in command.points)
     assert tuple(grip.joint_names) == FINGERS
     np.testing.assert_allclose(grip.points[0].positions, [CONTRACT.gripper.max_opening / 2] * 2)
     assert cell.wait_for_state("HOLD").armed
@@ -275,7 +277,7 @@ def test_chunks_move_the_arm_and_the_status_says_how(cell: Cell) -> None:
     assert len(status.proposed) == len(status.executed) == len(status.axes)
     assert 0.0 <= status.observation_age < 1.0
     assert status.tick >= status.commands > 60
-    q = np.array([c.points[0].positions for c in cell.commands])
+    q = commanded_rows(cell.commands, 0.01)
     assert np.abs(q[-1] - q[0]).max() > 0.02
     joints = CONTRACT.joints
     assert (np.abs(np.diff(q, axis=0)) <= joints.velocity * 0.01 + 1e-9).all()
@@ -623,7 +625,7 @@ def test_a_node_that_was_frozen_counts_what_it_missed_and_makes_no_jump(runner: 
     cell.wait_for(lambda: cell.stamp > frozen_at + 0.3)
     process.signal(signal.SIGCONT)
     cell.policy_until(lambda: cell.statuses[-1].missed_ticks >= before + 10 and len(cell.commands) > heard + 5)
-    q = np.array([c.points[0].positions for c in cell.commands])
+    q = commanded_rows(cell.commands, 0.01)
     assert (np.abs(np.diff(q, axis=0)) <= CONTRACT.joints.velocity * 0.01 + 1e-9).all()
 
 
@@ -649,10 +651,12 @@ def test_while_the_solver_hangs_the_known_stop_goes_out_in_every_period(tmp_path
         cell.wait_until_heard(cell.states)
         cell.wait_for(lambda: bool(cell.statuses))
         cell.run()
-        cell.policy_until(lambda: bool(cell.commands) and max(map(abs, cell.commands[-1].points[0].velocities)) > 0.05)
+        cell.policy_until(
+            lambda: bool(cell.commands) and max(map(abs, commanded_point(cell.commands[-1]).velocities)) > 0.05
+        )
         overruns = cell.statuses[-1].overruns
         running.process("safety_node").signal(signal.SIGUSR1)
-        cell.wait_for(lambda: not any(cell.commands[-1].points[0].velocities))  # nobody sends chunks any more
+        cell.wait_for(lambda: not any(commanded_point(cell.commands[-1]).velocities))  # nobody sends chunks any more
         status = cell.wait_for_state("HOLD", "tick_overrun")
         assert status.overruns - overruns > 20  # of the 60 periods that it hung
         cell.policy_until(lambda: cell.statuses[-1].state_name == "RUN")
@@ -686,20 +690,20 @@ def test_in_lock_step_one_state_is_one_command_with_its_stamp(stepped: Cell) -> 
     for _ in range(15):
         command = step(cell)
         assert stamp_to_seconds(command.header.stamp) == pytest.approx(cell.stamp, abs=1e-9)
-    assert command.points[0].time_from_start.nanosec == 10_000_000
+    assert commanded_point(command).time_from_start.nanosec == 10_000_000
     for _ in range(2):
         cell.chunks.publish(cell.chunk())
         for _ in range(10):
             step(cell)
     ticks = cell.statuses[-1].tick
     first, second = step(cell), step(cell, again=True)
-    assert list(first.points[0].positions) == list(second.points[0].positions)
-    assert list(first.points[0].velocities) == list(second.points[0].velocities)
-    assert any(first.points[0].velocities)
+    assert list(commanded_point(first).positions) == list(commanded_point(second).positions)
+    assert list(commanded_point(first).velocities) == list(commanded_point(second).velocities)
+    assert any(commanded_point(first).velocities)
     third = step(cell)
-    assert list(third.points[0].positions) != list(first.points[0].positions)
+    assert list(commanded_point(third).positions) != list(commanded_point(first).positions)
     cell.wait_for(lambda: cell.statuses[-1].tick > ticks - 5)
-    q = np.array([c.points[0].positions for c in cell.commands])
+    q = commanded_rows(cell.commands, 0.01)
     assert (np.abs(np.diff(q, axis=0)) <= CONTRACT.joints.velocity * 0.01 + 1e-9).all()
 
 
@@ -790,7 +794,7 @@ def test_the_status_says_how_much_room_is_left(cell: Cell) -> None:
     cell.run()
     cell.policy_until(lambda: cell.statuses[-1].state_name == "RUN" and len(cell.statuses[-1].margins) > 8)
     margins = dict(zip(cell.statuses[-1].margin_names, cell.statuses[-1].margins, strict=True))
-    q = np.array(cell.commands[-1].points[0].positions)
+    q = np.array(commanded_point(cell.commands[-1]).positions)
     nearest = np.minimum(q - CONTRACT.joints.lower, CONTRACT.joints.upper - q).min()
     assert margins["joint_position"] == pytest.approx(nearest, abs=0.05)
     assert 0.0 < margins["obstacle"] < 1.0

@@ -13,6 +13,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.msg import PolicyStatus, SafetyStatus
 from vla_ros.nodes import safety_thread
+from vla_ros.nodes.command_messages import commanded_point, commanded_rows
 from vla_ros.nodes.conversions import chunk_to_message, seconds_to_stamp
 from vla_ros.nodes.safety_control import SafetyControl
 from vla_ros.nodes.safety_thread import ControlThread
@@ -31,7 +32,7 @@ class Bench:
     """The safety node without its node: an ideal arm and a policy leave messages, commands are kept in their order."""
 
     def __init__(self) -> None:
-        self.commands: list[list[float]] = []
+        self.commands: list[JointTrajectory] = []
         self.statuses: list[SafetyStatus] = []
         self.change = threading.Condition()
         self.control = SafetyControl(
@@ -49,8 +50,8 @@ class Bench:
 
     def _on_arm(self, message: JointTrajectory) -> None:
         with self.change:
-            self.q = list(message.points[0].positions)
-            self.commands.append(self.q)
+            self.q = list(commanded_point(message).positions)
+            self.commands.append(message)
             self.change.notify_all()
 
     def stamp(self) -> float:
@@ -257,8 +258,8 @@ def test_a_solver_that_is_late_now_and_then_brings_no_command_beyond_a_limit(mon
         bench.wait_for(30)
         monkeypatch.setattr(DifferentialIK, "_program", late)
         bench.wait_for(400)
-    assert max(shares(bench.commands)) <= 1.0 + 1e-6
-    assert np.abs(np.diff(bench.commands, axis=0)).max() > 1e-4  # it moved
+    assert max(shares(commanded_rows(bench.commands, PERIOD))) <= 1.0 + 1e-6
+    assert np.abs(np.diff(commanded_rows(bench.commands, PERIOD), axis=0)).max() > 1e-4  # it moved
     if longest > PARAMETERS.timing.tick_budget + PERIOD:
         assert bench.control.counters.overruns > 0
 
@@ -276,9 +277,9 @@ def test_a_control_thread_that_hangs_is_braked_for_until_it_comes_back(monkeypat
         monkeypatch.setattr(DifferentialIK, "_program", hang)
         before = len(bench.commands)
         bench.wait_for(before + 60)  # 60 periods: twice as long as the longest stop
-        assert bench.commands[-1] == bench.commands[-2]  # at rest, and actively held
+        assert commanded_point(bench.commands[-1]).positions == commanded_point(bench.commands[-2]).positions  # at rest, and actively held
         assert bench.control.counters.overruns >= 50
         release.set()
         bench.wait_for(len(bench.commands) + 60)
-    assert max(shares(bench.commands)) <= 1.0 + 1e-6
+    assert max(shares(commanded_rows(bench.commands, PERIOD))) <= 1.0 + 1e-6
     assert "tick_overrun" in {status.reason for status in bench.statuses}

@@ -1,9 +1,8 @@
 """A fuzzer of everything that can come into the safety layer; the referee judges what comes out. Repeatable by seed.
 
 The arm lags and its driver lies now and then (`plants.py`); it is armed, disarmed and armed again at any moment. What
-comes out is judged twice: as equally spaced commands, from each arming on, and with its times, as trajectory
-controllers would follow the trajectories that the node sends of it, the first command after each arming against the last one and the true
-arm.
+comes out is judged twice: as equally spaced commands, from each arming on, and as trajectory controllers would follow
+what the node sends, late as it may be, the first command after each arming against the last one and the true arm.
 """
 
 from __future__ import annotations

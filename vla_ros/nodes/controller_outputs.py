@@ -1,6 +1,6 @@
 """What the safety node decided, in the form that the robot's controllers listen to.
 
-The safety node speaks in joint trajectories of one point. Here they become, as the robot contract says, a trajectory,
+The safety node speaks in joint trajectories. Here they become, as the robot contract says, a trajectory,
 the tool's twist (MoveIt Servo) or the tool's pose (Cartesian controllers), and for the gripper a trajectory, an array
 of positions or a goal of one of two actions. Nothing is decided here, and nothing is added to a command.
 """
@@ -20,6 +20,7 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.errors import ContractError
+from vla_ros.nodes.command_messages import commanded_point
 from vla_ros.nodes.conversions import pose_to_message
 from vla_ros.nodes.qos import qos
 from vla_ros.robot.contract import ArmInterface, GripperInterface, RobotContract
@@ -78,7 +79,7 @@ class Outputs:
         kinematics = Kinematics(self._contract)
 
         def command(message: JointTrajectory) -> None:
-            point = message.points[0]
+            point = commanded_point(message)
             twist = kinematics.jacobian(np.array(point.positions)) @ np.array(point.velocities)
             stamped = TwistStamped(header=self._header(message))
             linear, angular = stamped.twist.linear, stamped.twist.angular
@@ -91,7 +92,7 @@ class Outputs:
         kinematics = Kinematics(self._contract)
 
         def command(message: JointTrajectory) -> None:
-            pose = kinematics.forward(np.array(message.points[0].positions))
+            pose = kinematics.forward(np.array(commanded_point(message).positions))
             publish(PoseStamped(header=self._header(message), pose=pose_to_message(pose)))
 
         return command

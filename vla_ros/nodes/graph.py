@@ -94,6 +94,8 @@ class Graph:
         if unknown := set(given) - set(self.arguments):
             raise ContractError(f"unknown arguments {sorted(unknown)}; the graph has {sorted(self.arguments)}")
         values = dict(self.arguments) | {key: _convert(key, given[key], self.arguments[key]) for key in given}
+        if wanted == "mujoco" and values.get("command_clock") == "auto" and values["real_time_factor"] == 1.0:
+            values["command_clock"] = "system"  # the simulated controllers take the time of the machine for their own
         return tuple(
             NodeDescription(**{**vars(node), "parameters": _substitute(node.parameters, values)})
             for node in self.nodes

@@ -38,6 +38,7 @@ _ABOUT = {
     "instruction": "simulation: task that the scene is prepared for",
     "lockstep": "simulation: time waits for every node",
     "real_time_factor": "simulation: simulated seconds a second",
+    "command_clock": "stamps of commands: system, arrival; auto: arrival for a simulator with a time of its own",
 }
 
 

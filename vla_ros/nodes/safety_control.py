@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 import numpy as np
 from rclpy.clock import Clock
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.errors import ChunkError, InstructionError, ObservationError
 from vla_ros.msg import ActionChunk, PolicyStatus, SafetyStatus
+from vla_ros.nodes.command_messages import CommandClock, CommandMessages
 from vla_ros.nodes.conversions import (
     joint_state_to_robot_state,
     message_to_chunk,
@@ -29,16 +30,14 @@ from vla_ros.nodes.safety_conversions import (
 from vla_ros.nodes.safety_inputs import Inputs
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.estop import EstopSignal
+from vla_ros.safety.joint_motion import JointStep
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.supervisor import Counters, SafetySupervisor
-from vla_ros.types import FloatArray, Pose, SafetyDecision, SafetyState
+from vla_ros.types import Pose, SafetyDecision, SafetyState
 
 STATUS_PERIOD = 0.05
 """At least so often the status goes out, s."""
-
-COMMAND_HORIZON = 1.5
-"""Ticks that the controller gets to reach a command: the next one comes before it has come to rest, also a bit late."""
 
 TOLD_AFTER = 2
 """So many commands in a row that the watch sent are told."""
@@ -66,6 +65,7 @@ class SafetyControl:
         take_heartbeats: Callable[[], list[PolicyStatus]],
         clock: Clock,
         lockstep: bool,
+        command_clock: CommandClock = CommandClock.SYSTEM,
         poll: Callable[[], tuple[Reason, str]] = lambda: (Reason.OK, ""),
         inputs: Inputs | None = None,
         stop_phrase: Callable[[], str] = lambda: "",
@@ -82,13 +82,15 @@ class SafetyControl:
         self._poll, self._take_heartbeats = poll, take_heartbeats
         self._supervisor = SafetySupervisor(contract, parameters, heartbeat=not lockstep, lockstep=lockstep)
         self.period = self._supervisor.period
+        command_clock = CommandClock.LOCKSTEP if lockstep else command_clock
+        self._messages = CommandMessages(contract.joints.names, self.period, command_clock)
         self.inputs = Inputs() if inputs is None else inputs
         self.estop = estop
         self.durations: deque[float] = deque(maxlen=1000)
         self.lockstep_time = 0.0
         self._turn, self._sent = threading.Lock(), 0
         self._in_place, self._in_place_since = 0, 0.0
-        self.commanded_at = np.inf  # when the last command began to be made, s; inf while there are none
+        self.command_due = np.inf  # when the tick of the next command is due, s; inf while there are none
         self.sentence = Reason.DISARMED.sentence
         self._notes: deque[str] = deque(maxlen=32)
         self._refusals = Refusals(self.note)
@@ -156,7 +158,7 @@ class SafetyControl:
     def tick(self, now: float) -> SafetyDecision:
         """Do all of one period: inputs, decision, commands, status."""
         began, self._in_place = time.perf_counter(), 0
-        self._supervisor.report(*self._poll())
+        self._supervisor.report(*self._graph_fault())
         self._take_estop(now)
         self._take_instructions(now)
         for message in self._take_heartbeats()[-1:]:
@@ -168,7 +170,7 @@ class SafetyControl:
         if decision.joint_positions is not None:
             self._command(decision, now)
         elif not self._supervisor.commanding:
-            self.commanded_at = np.inf
+            self.command_due = np.inf
         self.sentence = decision.sentence
         told = (decision.state, decision.reason if decision.state is not SafetyState.RUN else "")
         if told != self._told or now >= self._status_due or now < self._status_due - STATUS_PERIOD:
@@ -186,15 +188,23 @@ class SafetyControl:
             if taken is None:
                 return
             step, opening = taken
-            self._send(step.positions, step.velocities, opening, now)
-            self._sent = step.serial
-            self.commanded_at = now - self._parameters.timing.tick_budget  # the next one is due a period from here
+            self._send(step, opening, now)
+            self._sent, self.command_due = step.serial, self._supervisor.next_due
             self._in_place += 1
             if self._in_place == 1:
                 self._in_place_since = now
             # One late command is no news, nor is any while the arm is held; a thread that hangs cannot say so itself.
             if self._in_place == TOLD_AFTER and self._supervisor.state in (SafetyState.RUN, SafetyState.SLOW):
                 self._publish_status(self._stamped(braking_status(step, self._supervisor, self._in_place_since), now))
+
+    def _graph_fault(self) -> tuple[Reason, str]:
+        """Return what is wrong with the publishers, or with the clock that the stamps of commands are times of."""
+        if self._messages.clock is CommandClock.SYSTEM:
+            self._messages.offset.follow(free=self._supervisor.settled)
+        fault, apart = self._poll(), self._messages.offset.jumped
+        if fault[0] is Reason.OK and apart:
+            return Reason.CLOCK_JUMP, f"(the system clock was set by {1e3 * apart:.0f} ms)"
+        return fault
 
     def _take_estop(self, now: float) -> None:
         pressed = self.estop.take(time.monotonic())
@@ -269,30 +279,26 @@ class SafetyControl:
     def _command(self, decision: SafetyDecision, now: float) -> None:
         if decision.joint_positions is None or decision.joint_velocities is None or decision.gripper_opening is None:
             return
-        serial = self._supervisor.commanded.serial
         with self._turn:  # commands go out in the order in which they were made, each of them once
-            if serial > self._sent or self._lockstep:
-                self._send(decision.joint_positions, decision.joint_velocities, decision.gripper_opening, now)
-                self._sent, self.commanded_at = serial, now
+            step = self._supervisor.commanded
+            if step.serial <= self._sent and not self._lockstep:
+                return
+            on_grid = self._messages.clock is CommandClock.SYSTEM
+            if on_grid and self._supervisor.too_late(step, self._steady(now)):
+                # The controller has begun the stop in the place of this step. The next tick goes on from there.
+                step = self._supervisor.withdraw(step)
+            self._send(step, decision.gripper_opening, now)
+            self._sent = step.serial
+            self.command_due = np.inf if self._lockstep else self._supervisor.next_due
 
-    def _send(self, positions: FloatArray, velocities: FloatArray, opening: float, now: float) -> None:
-        joints, gripper = self._contract.joints, self._contract.gripper
-        fingers = gripper.joint_positions(opening)
-        self._publish_arm(self._trajectory(joints.names, positions.tolist(), velocities.tolist(), now))
-        self._publish_gripper(self._trajectory(gripper.names, fingers, [], now))
+    def _send(self, step: JointStep, opening: float, now: float) -> None:
+        gripper = self._contract.gripper
+        self._publish_arm(self._messages.trajectory(step, now, self._steady(now)))
+        self._publish_gripper(self._messages.point(gripper.names, gripper.joint_positions(opening), [], now))
 
-    def _trajectory(
-        self, names: tuple[str, ...], positions: list[float], velocities: list[float], now: float
-    ) -> JointTrajectory:
-        """Return one point. A stamp of zero means on arrival; in lock step the tick's own."""
-        message = JointTrajectory(joint_names=list(names))
-        if self._lockstep:
-            message.header.stamp = seconds_to_stamp(now)
-        point = JointTrajectoryPoint(positions=positions, velocities=velocities)
-        horizon = self.period if self._lockstep else COMMAND_HORIZON * self.period
-        point.time_from_start.nanosec = round(horizon * 1e9)
-        message.points.append(point)
-        return message
+    def _steady(self, now: float) -> float:
+        """Return the time at this moment on the clock of the ticks, s."""
+        return now if self._lockstep else time.monotonic()
 
     def _status(self, decision: SafetyDecision, now: float) -> SafetyStatus:
         steady = time.monotonic() if self._lockstep else now

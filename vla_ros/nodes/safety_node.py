@@ -29,6 +29,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from vla_ros.errors import ContractError
 from vla_ros.msg import ActionChunk, Instruction, SafetyStatus
+from vla_ros.nodes.command_messages import CommandClock
 from vla_ros.nodes.complaints import Complaints
 from vla_ros.nodes.controller_outputs import Outputs
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
@@ -130,6 +131,7 @@ class SafetyNode(ManagedNode):
             take_heartbeats=self._polling.heartbeats,
             clock=self.get_clock(),
             lockstep=self._lockstep,
+            command_clock=self._command_clock(),
             poll=self._poll,
             inputs=inputs,
             stop_phrase=self._polling.stop_phrase,
@@ -137,6 +139,16 @@ class SafetyNode(ManagedNode):
         if self._latched:  # nothing but a reset ends an emergency stop, and no transition of the node is one
             control.latch(self._ticker_time())
         return control
+
+    def _command_clock(self) -> CommandClock:
+        name = str(
+            self.parameter("command_clock", "auto", "stamps of commands: system, arrival; auto: by use_sim_time")
+        )
+        if name == "auto":
+            return CommandClock.ARRIVAL if self.get_parameter("use_sim_time").value else CommandClock.SYSTEM
+        if name not in (CommandClock.SYSTEM.value, CommandClock.ARRIVAL.value):
+            raise ContractError(f"command_clock is '{name}', expected auto, system or arrival")
+        return CommandClock(name)
 
     def _ticker_time(self) -> float:
         return 0.0 if self._lockstep else time.monotonic()

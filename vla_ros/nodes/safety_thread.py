@@ -151,7 +151,7 @@ class ControlThread:
             if delay > 0.0:
                 time.sleep(delay)
             else:
-                deadline -= delay  # late: the tick counts as missed, it is not made up for
+                deadline += period * (-delay // period)  # late: ticks that are over are missed, the grid stays
             self._answer_requests()
             self._attempt("a tick", lambda: self._control.tick(time.monotonic()))
 
@@ -159,7 +159,7 @@ class ControlThread:
         """See that a command goes out in every period, whatever the control thread is doing."""
         period = self._control.period
         while not self._stopping.is_set():
-            due = self._control.commanded_at + period + self._budget
+            due = self._control.command_due + self._budget
             delay = due - time.monotonic()
             if delay <= 0.0:
                 self._attempt("the watch", lambda: self._control.tick_instead(time.monotonic()))

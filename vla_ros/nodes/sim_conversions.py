@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 from builtin_interfaces.msg import Duration
 from sensor_msgs.msg import CameraInfo
@@ -20,19 +22,35 @@ def duration_to_seconds(duration: Duration) -> float:
     return float(duration.sec) + float(duration.nanosec) / NANOSECONDS
 
 
-def message_to_command(message: JointTrajectory) -> Command:
-    """Return a trajectory as the controllers take it; a stamp of zero means on arrival, as in ros2_control."""
+def message_to_command(
+    message: JointTrajectory, time_of: Callable[[float], float] | None = None, now: float = 0.0
+) -> Command:
+    """Return a trajectory as the controllers take it; a stamp of zero means on arrival, as in ros2_control.
+
+    Args:
+        message: With a stamp of the simulation's time.
+        time_of: Returns the simulation time at a time of the system clock, s, for stamps of that clock; None where
+            there are none.
+        now: Time of the system clock, s. A stamp that is nearer to it than to the simulation's time is one of it.
+    """
     points = tuple(
         TrajectoryPoint(
             positions=np.asarray(point.positions, dtype=np.float64),
             time_from_start=duration_to_seconds(point.time_from_start),
-            velocities=np.asarray(point.velocities, dtype=np.float64) if len(point.velocities) else None,
+            velocities=_row(point.velocities),
+            accelerations=_row(point.accelerations),
         )
         for point in message.points
     )
     stamp = message.header.stamp
     start = stamp_to_seconds(stamp) if (stamp.sec or stamp.nanosec) else None
+    if start is not None and time_of is not None and abs(start - now) < abs(start - time_of(now)):
+        start = time_of(start)
     return Command(tuple(message.joint_names), points, start)
+
+
+def _row(values: Sequence[float]) -> FloatArray | None:
+    return np.asarray(values, dtype=np.float64) if len(values) else None
 
 
 def camera_info(matrix: FloatArray, height: int, width: int, stamp: float, frame_id: str) -> CameraInfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from vla_ros.nodes.sim_conversions import message_to_command
 from vla_ros.nodes.sim_outputs import SimPublishers
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.robot.description import with_fixed_joints
-from vla_ros.sim.simulator import Simulator, SimulatorOptions
+from vla_ros.sim.simulator import Command, Simulator, SimulatorOptions
 from vla_ros.srv import ResetScene
 from vla_ros.types import InstructionKind
 
@@ -45,10 +46,13 @@ class SimNode(ManagedNode):
         self._simulator = simulator = Simulator(contract, options, self._outputs)
         self._made.append(simulator.close)
         arm, gripper = contract.controllers.arm_topic, contract.controllers.gripper_topic
-        self._listen(JointTrajectory, arm, "arm_command", lambda m: simulator.command_arm(message_to_command(m)))
-        self._listen(
-            JointTrajectory, gripper, "gripper_command", lambda m: simulator.command_gripper(message_to_command(m))
-        )
+        time_of = None if options.lockstep else simulator.time_of
+
+        def received(message: JointTrajectory) -> Command:
+            return message_to_command(message, time_of, time.time())
+
+        self._listen(JointTrajectory, arm, "arm_command", lambda m: simulator.command_arm(received(m)))
+        self._listen(JointTrajectory, gripper, "gripper_command", lambda m: simulator.command_gripper(received(m)))
         self._listen(Instruction, "/vla/task", "task", self._follow)
         if options.lockstep:
             self._listen(

@@ -8,9 +8,9 @@
 
 Rows are due on one grid of time, so it does not matter when a trajectory arrives: a controller whose newest trajectory
 has begun follows it as it stands. Where no further one comes it follows the known stop to its end, and the layer counts
-the ticks that did not come as rows of that stop. With `allow_trajectory_replacement` joint_trajectory_controller plays a
-trajectory from now on if its stamp has passed, hence a stamp that is still to come; before the first point it blends
-from the state of one cycle earlier, hence the rows before. Points carry accelerations, so that its splines are quintic.
+the ticks that did not come as rows of that stop. joint_trajectory_controller with `allow_trajectory_replacement` plays
+a trajectory from now on if its stamp has passed, hence a stamp that is still to come; before the first point it blends
+from the state of one cycle earlier, hence the rows before. Points carry accelerations: its splines are then quintic.
 """
 
 from __future__ import annotations

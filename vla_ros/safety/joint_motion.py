@@ -22,9 +22,9 @@ STOP_MARGIN = 2.0
 """A stop that would last so many times the longest one of the limits is none."""
 
 ACCELERATION_RESERVE, JERK_RESERVE = 1.27, 1.35
-"""The motion is planned with so much less than the limits. Controllers join its rows by quintic splines, and one through
-two rows between which the jerk changes peaks at up to 1.26 times the acceleration and 1.33 times the jerk of the rows
-(largest of 12,000 ticks of random motion)."""
+"""The motion is planned with so much less than the limits. Controllers join its rows by quintic splines, and where the
+jerk changes between two rows theirs peaks at up to 1.26 times the acceleration and 1.33 times the jerk of both (largest
+of 12,000 ticks of random motion)."""
 
 HISTORY = 4
 """Rows before the commanded one that are kept, see `command_trajectory.py`."""
@@ -129,6 +129,7 @@ class JointMotion:
         still = np.zeros((HISTORY, len(positions)))
         before = Rows(np.tile(positions, (HISTORY, 1)), still, still)
         self._current = JointStep(positions, rest, rest, stop, self._serial, 0.0, before)
+        self._accepted = -1, self._current
 
     def schedule(self, due: float) -> None:
         """Let the current row be due at `due`, s; each one after it is due a period later."""
@@ -165,7 +166,20 @@ class JointMotion:
 
     def accept(self, step: JointStep) -> JointStep:
         """Command `step`, and return it with its number."""
+        before = self._current
         self._current = replace(step, stopped_rows=0, **self._next())
+        self._accepted = self._current.serial, before
+        return self._current
+
+    def withdraw(self) -> JointStep:
+        """Command the next row of the stop that was known before in the place of a step that was just accepted.
+
+        A step that is one of a stop itself stays.
+        """
+        serial, before = self._accepted
+        if self._current.serial == serial:
+            self._current = before
+            return self.brake()
         return self._current
 
     def brake(self) -> JointStep:

@@ -22,6 +22,7 @@ from vla_ros.robot.differential_ik import DifferentialIK
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.cartesian_filter import CartesianFilter
 from vla_ros.safety.collision import Approaches, CollisionModel
+from vla_ros.safety.command_trajectory import MARGIN
 from vla_ros.safety.envelope import Envelope
 from vla_ros.safety.joint_motion import HISTORY, JointMotion, JointStep
 from vla_ros.safety.parameters import SafetyParameters
@@ -34,6 +35,9 @@ SMALLER_STEPS = (1.0, 0.5, 0.2)
 
 BUFFER = 1e-3
 """The arm is steered so much, m, further from what it must not touch than the envelope asks for."""
+
+EPSILON = 1e-6
+"""Of times, s."""
 
 _WORKSPACE_REPORT = 1e-3
 _SPEED_REPORT = 0.02
@@ -162,6 +166,19 @@ class Motion:
             step = self.joints.brake()
         self._after_brake()
         return step
+
+    def too_late(self, step: JointStep, now: float) -> bool:
+        """Say whether a trajectory with `step` that is published at `now`, s, reaches its controller too late."""
+        return self._schedule is not None and not step.resting and now + MARGIN > step.due - self._period + EPSILON
+
+    def withdraw(self, step: JointStep) -> JointStep:
+        """Return the next row of the stop that was known before `step`, in its place; any other step stays as it is."""
+        with self._turn:
+            if self.joints.current.serial != step.serial:
+                return self.joints.current
+            taken = self.joints.withdraw()
+        self._after_brake()
+        return taken
 
     def brake_instead(self, now: float, sent: int) -> JointStep:
         """Return what to command at `now`, s, in place of a tick that does not come to its end; any thread.

@@ -318,6 +318,21 @@ class SafetySupervisor:
         """Return when the tick after the last step is due, s."""
         return self._motion.next_tick
 
+    @property
+    def settled(self) -> bool:
+        """Say whether the commanded motion has been at rest for a while."""
+        return self._motion.joints.current.settled
+
+    def too_late(self, step: JointStep, now: float) -> bool:
+        """Say whether a step is of no use any more at `now`, s: the controller is about to begin the known stop."""
+        return self._motion.too_late(step, now)
+
+    def withdraw(self, step: JointStep) -> JointStep:
+        """Take back a step that was not sent, and return that of the known stop in its place."""
+        self._commanded = step = self._motion.withdraw(step)
+        self._last_command, self._last_due = (step.positions, step.due + TAIL), step.due
+        return step
+
     def brake_instead(self, now: float, sent: int) -> tuple[JointStep, float] | None:
         """Return what to command in place of a tick that is late or hangs; any other thread may call it.
 

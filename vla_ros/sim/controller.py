@@ -1,11 +1,14 @@
 """What a joint trajectory controller does between two commands: check, interpolate, hold, time out.
 
 It follows `joint_trajectory_controller` of ros2_control (position interface, "splines" interpolation), so that what
-drives the simulation drives a robot that has that controller. It differs on purpose in one point: the command time-out
-counts from the arrival of a trajectory, not from its end, so that a sender that died can never be followed for longer.
+drives the simulation drives a robot that has that controller. It differs on purpose in one point: a trajectory that
+does not end at rest is followed for the command time-out from its arrival, not from its end, so that a sender that died
+can never be followed for longer. One that ends at rest is followed to its end: that is the stop of its sender.
 
     time      now            start + t_1        start + t_2        ...   end
     what      reference now  point 1            point 2            ...   last point, held
+
+Where start + t_1 has passed already, the trajectory is followed as it stands: it says where the joints are now.
 """
 
 from __future__ import annotations
@@ -29,20 +32,32 @@ class TrajectoryError(VlaError):
 
 @dataclass(frozen=True)
 class TrajectoryPoint:
-    """Where the joints shall be `time_from_start` s after the start: (n,) rad or m; velocities (n,) rad/s or m/s."""
+    """Where the joints shall be `time_from_start` s after the start, below zero before it.
+
+    Attributes:
+        positions: (n,) rad or m.
+        time_from_start: s.
+        velocities: (n,) rad/s or m/s, or None.
+        accelerations: (n,) rad/s^2 or m/s^2, or None.
+    """
 
     positions: FloatArray
     time_from_start: float
     velocities: FloatArray | None = None
+    accelerations: FloatArray | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "positions", frozen_array(self.positions))
-        if self.velocities is not None:
-            object.__setattr__(self, "velocities", frozen_array(self.velocities))
+        for name in ("positions", "velocities", "accelerations"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, frozen_array(getattr(self, name)))
 
 
 HANDOVER = 0.005
 """A trajectory that ended moving hands its velocity on to a successor that is at most so late, s."""
+
+
+State = tuple[FloatArray, FloatArray | None, FloatArray | None]
+"""Positions, velocities and accelerations, (n,) each."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +67,7 @@ class _Knot:
     time: float
     positions: FloatArray
     velocities: FloatArray | None
+    accelerations: FloatArray | None = None
 
 
 class TrajectoryController:
@@ -72,7 +88,8 @@ class TrajectoryController:
         Args:
             names: Joints in the order of every (n,) array that `sample` returns.
             positions: Reference to hold, rad or m.
-            command_timeout: Longest time that a trajectory is followed for after it arrived, s.
+            command_timeout: Longest time that a trajectory that does not end at rest is followed for, s, from its
+                arrival.
             velocity_limits: (n,) rad/s or m/s. As the motion generators of real arms do, a trajectory is refused whose
                 first point could not be reached at these speeds within its time and the time-out. None: no limit.
 
@@ -94,11 +111,12 @@ class TrajectoryController:
         if positions.shape != (len(self.names),) or not np.isfinite(positions).all():
             raise TrajectoryError(f"cannot hold {positions}, expected {len(self.names)} finite positions")
         self._knots = [_Knot(-np.inf, positions, None)]
+        self._until = np.inf
 
     def accept(
         self, names: Sequence[str], points: Sequence[TrajectoryPoint], now: float, start: float | None = None
     ) -> None:
-        """Follow `points` from the present reference on; what was followed before is dropped.
+        """Follow `points`, from the present reference on where none of them has passed; drop what was followed before.
 
         Args:
             names: Joint of each column of the points, in any order.
@@ -114,14 +132,22 @@ class TrajectoryController:
         self._check_start(start, now, points)
         knots = [self._knot(point, order, start) for point in points]
         times = [point.time_from_start for point in points]
-        if times[0] < 0.0 or any(later <= earlier for earlier, later in pairwise(times)):
-            raise TrajectoryError(f"times from start are {times}, expected rising ones from 0 s on")
-        # A point whose time has passed is skipped: the reference goes from where it is to the next one, without a jump.
-        coming = [knot for knot in knots if knot.time > now] or [replace(knots[-1], time=now)]
+        if any(later <= earlier for earlier, later in pairwise(times)):
+            raise TrajectoryError(f"times from start are {times}, expected rising ones")
         reference = _Knot(now, *self._reference(now))
-        self._check_jump(reference, coming[0])
-        self._knots = [reference, *coming]
+        passed = sum(knot.time <= now for knot in knots)
+        if 0 < passed < len(knots):
+            stands = _Knot(now, *_interpolate(knots[passed - 1], knots[passed], now))
+            self._check_jump(reference, stands)
+            self._knots = knots[passed - 1 :]
+        else:
+            coming = knots if passed == 0 else [replace(knots[-1], time=now)]
+            self._check_jump(reference, coming[0])
+            self._knots = [reference, *coming]
         self._accepted_at = now
+        last = knots[-1].velocities
+        rests = last is not None and not last.any()
+        self._until = max(now + self.command_timeout, knots[-1].time if rests else now)
 
     def _order(self, names: Sequence[str]) -> list[int]:
         """Return where each of this controller's joints stands in `names`."""
@@ -154,14 +180,16 @@ class TrajectoryController:
             )
 
     def _knot(self, point: TrajectoryPoint, order: list[int], start: float) -> _Knot:
-        rows = [point.positions] if point.velocities is None else [point.positions, point.velocities]
+        rows = (point.positions, point.velocities, point.accelerations)
         for row in rows:
+            if row is None:
+                continue
             if row.shape != (len(order),) or not np.isfinite(row).all():
                 raise TrajectoryError(f"point holds {row}, expected {len(order)} finite numbers")
         if not np.isfinite(point.time_from_start):
             raise TrajectoryError(f"time from start is {point.time_from_start}, expected seconds")
-        velocities = None if point.velocities is None else point.velocities[order]
-        return _Knot(start + point.time_from_start, point.positions[order], velocities)
+        velocities, accelerations = (None if row is None else row[order] for row in rows[1:])
+        return _Knot(start + point.time_from_start, point.positions[order], velocities, accelerations)
 
     def sample(self, now: float) -> FloatArray:
         """Return the reference at `now`, (n,) rad or m."""
@@ -169,31 +197,44 @@ class TrajectoryController:
 
     def timed_out(self, now: float) -> bool:
         """Say whether the last command is older than the time-out, so that the reference stands still."""
-        return len(self._knots) > 1 and now - self._accepted_at > self.command_timeout + 1e-9
+        return len(self._knots) > 1 and now > self._until + 1e-9
 
-    def _reference(self, now: float) -> tuple[FloatArray, FloatArray | None]:
-        """Return positions and velocities (None: linear segment or at rest) of the reference at `now`."""
+    def _reference(self, now: float) -> State:
+        """Return positions, velocities and accelerations of the reference at `now`.
+
+        Velocities of None: a linear segment; accelerations of None: a linear or a cubic one.
+        """
         moment = now
         if len(self._knots) > 1:
-            moment = min(now, self._accepted_at + self.command_timeout)
+            moment = min(now, self._until)
         moment = max(moment, self._knots[0].time)
         last = self._knots[-1]
         if moment >= last.time:
             resting = now > last.time + HANDOVER or moment < now
-            return last.positions, np.zeros_like(last.positions) if resting else last.velocities
+            still = np.zeros_like(last.positions)
+            return (last.positions, still, still) if resting else (last.positions, last.velocities, last.accelerations)
         after = next(i for i, knot in enumerate(self._knots) if knot.time > moment)
-        positions, velocities = _interpolate(self._knots[after - 1], self._knots[after], moment)
-        return positions, np.zeros_like(positions) if moment < now else velocities
+        state = _interpolate(self._knots[after - 1], self._knots[after], moment)
+        return (state[0], np.zeros_like(state[0]), np.zeros_like(state[0])) if moment < now else state
 
 
-def _interpolate(before: _Knot, after: _Knot, time: float) -> tuple[FloatArray, FloatArray | None]:
-    """Cubic Hermite between two knots that both have velocities, a straight line otherwise."""
+def _interpolate(before: _Knot, after: _Knot, time: float) -> State:
+    """Quintic where both knots have accelerations, cubic where both have velocities, else a straight line."""
     span = after.time - before.time
     s = (time - before.time) / span
     step = after.positions - before.positions
     if before.velocities is None or after.velocities is None:
-        return before.positions + s * step, None if after.velocities is None else step / span
+        return before.positions + s * step, None if after.velocities is None else step / span, None
     start, end = before.velocities * span, after.velocities * span
-    second, third = 3.0 * step - 2.0 * start - end, start + end - 2.0 * step
-    positions = before.positions + s * (start + s * (second + s * third))
-    return positions, (start + s * (2.0 * second + 3.0 * s * third)) / span
+    if before.accelerations is None or after.accelerations is None:
+        second, third = 3.0 * step - 2.0 * start - end, start + end - 2.0 * step
+        positions = before.positions + s * (start + s * (second + s * third))
+        return positions, (start + s * (2.0 * second + 3.0 * s * third)) / span, None
+    first, last = 0.5 * before.accelerations * span**2, 0.5 * after.accelerations * span**2
+    third = 10.0 * step - 6.0 * start - 4.0 * end - 3.0 * first + last
+    fourth = -15.0 * step + 8.0 * start + 7.0 * end + 3.0 * first - 2.0 * last
+    fifth = 6.0 * step - 3.0 * (start + end) - first + last
+    positions = before.positions + s * (start + s * (first + s * (third + s * (fourth + s * fifth))))
+    velocities = start + s * (2.0 * first + s * (3.0 * third + s * (4.0 * fourth + s * 5.0 * fifth)))
+    accelerations = 2.0 * first + s * (6.0 * third + s * (12.0 * fourth + s * 20.0 * fifth))
+    return positions, velocities / span, accelerations / span**2

@@ -119,6 +119,7 @@ class Simulator:
         self._all_due = False
         self._announce: tuple[int, Callable[[], None]] = (0, lambda: None)
         self.missed_ticks = 0
+        self._began = 0.0, time.monotonic()  # an instant, s, and when it was due on the steady clock, s
         self._rates = {c.name: c.rate_hz for c in contract.cameras} | dict(options.camera_rates)
         self._cell = make_cell(options.world, contract)
         hold = contract.controllers.command_timeout
@@ -137,6 +138,11 @@ class Simulator:
         with self._change:
             self._running = running
             self._change.notify_all()
+
+    def time_of(self, system_time: float) -> float:
+        """Return the simulation time, s, at a time of the system clock, s; for `real_time_factor` 1 and real time."""
+        instant, began = self._began
+        return instant + system_time - (time.time() - time.monotonic()) - began
 
     def command_arm(self, command: Command) -> None:
         """Leave a trajectory for the arm's controller; the newest wins."""
@@ -258,6 +264,7 @@ class Simulator:
             if not running:
                 deadline = time.monotonic()
                 continue
+            self._began = self._time, deadline
             self._show_instant()
             if not self._options.lockstep:
                 deadline = self._await_deadline(deadline)

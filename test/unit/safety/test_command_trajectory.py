@@ -24,7 +24,7 @@ def moving(joints=JOINTS, period=0.01, steps=12):
 
 @pytest.mark.parametrize("late", [0.0, 3e-4, 0.0049])
 def test_rows_are_at_their_times_whenever_it_is_published(late):
-    motion, steps = moving()
+    _, steps = moving()
     step = steps[-1]
     sent = command_trajectory(step, 0.01, step.due - lead(0.01, 0.005) + late)
     absolute = sent.stamp + sent.times

@@ -95,13 +95,61 @@ def test_silence_stops_the_reference_where_it_is() -> None:
     np.testing.assert_allclose(c.sample(10.05), START + 0.1)
 
 
-def test_points_that_are_late_are_skipped_without_a_jump() -> None:
+def test_a_trajectory_that_has_begun_is_followed_as_it_stands() -> None:
     c = controller()
     points = [TrajectoryPoint(START + 1.0, 0.02), TrajectoryPoint(START + 2.0, 0.12)]
     c.accept(NAMES, points, now=1.02, start=1.0)
-    np.testing.assert_allclose(c.sample(1.02), START)
-    np.testing.assert_allclose(c.sample(1.07), START + 1.0)
+    np.testing.assert_allclose(c.sample(1.02), START + 1.0)
+    np.testing.assert_allclose(c.sample(1.07), START + 1.5)
     np.testing.assert_allclose(c.sample(1.12), START + 2.0)
+
+
+def test_points_before_the_start_have_passed() -> None:
+    c = controller()
+    points = [TrajectoryPoint(START, -0.1), TrajectoryPoint(START + 1.0, 0.1)]
+    c.accept(NAMES, points, now=5.0, start=5.0)
+    np.testing.assert_allclose(c.sample(5.0), START + 0.5)
+    np.testing.assert_allclose(c.sample(5.05), START + 0.75)
+
+
+def test_a_trajectory_that_is_over_is_a_place_to_hold() -> None:
+    c = controller()
+    c.accept(NAMES, [TrajectoryPoint(START, -0.2), TrajectoryPoint(START + 0.1, -0.1)], now=5.0, start=5.0)
+    np.testing.assert_allclose(c.sample(5.0), START + 0.1)
+
+
+def test_accelerations_make_a_quintic() -> None:
+    """Any polynomial of fifth degree is met exactly by its values and derivatives at two points."""
+    c = controller(timeout=10.0)
+    a, b = np.poly1d([1.0, -2.0, 0.5, 1.0, -0.3, 0.5]), np.poly1d([-1.0, 0.0, 2.0, -1.0, 0.2, -1.0])
+
+    def point(time: float) -> TrajectoryPoint:
+        rows = [np.array([a.deriv(order)(time), b.deriv(order)(time)]) for order in range(3)]
+        return TrajectoryPoint(rows[0], time, rows[1], rows[2])
+
+    c.accept(NAMES, [point(-0.1), point(0.3), point(1.2)], now=0.0, start=0.0)
+    for time in np.linspace(0.0, 1.2, 25):
+        np.testing.assert_allclose(c.sample(time), [a(time), b(time)], atol=1e-12)
+
+
+def test_a_known_stop_is_followed_to_its_end_by_a_sender_that_died() -> None:
+    c = controller()
+    still, speed = np.zeros(2), np.ones(2)
+    points = [TrajectoryPoint(START, 0.0, speed), TrajectoryPoint(START + 0.25, 0.5, still)]
+    c.accept(NAMES, points, now=3.0, start=3.0)
+    assert not c.timed_out(3.5)
+    assert c.timed_out(3.51)
+    for now in (3.5, 3.6, 10.0):
+        np.testing.assert_allclose(c.sample(now), START + 0.25)
+
+
+def test_a_trajectory_that_says_that_the_joints_are_elsewhere_is_refused() -> None:
+    limits = np.array([2.0, 3.0])
+    c = TrajectoryController(NAMES, START, TIMEOUT, velocity_limits=limits)
+    points = [TrajectoryPoint(START + 0.5, -0.1), TrajectoryPoint(START + 0.5, 0.1)]
+    with pytest.raises(TrajectoryError, match="jump"):
+        c.accept(NAMES, points, now=1.0, start=1.0)
+    np.testing.assert_array_equal(c.sample(1.0), START)
 
 
 def test_reset_forgets_the_trajectory() -> None:
@@ -124,7 +172,7 @@ REFUSED = {
     "short velocities": (NAMES, [TrajectoryPoint([0.0, 0.0], 0.1, [0.0])], None),
     "equal times": (NAMES, [GOOD, GOOD], None),
     "falling times": (NAMES, [GOOD, TrajectoryPoint([0.0, 0.0], 0.05)], None),
-    "negative time": (NAMES, [TrajectoryPoint([0.0, 0.0], -0.1)], None),
+    "nan acceleration": (NAMES, [TrajectoryPoint([0.0, 0.0], 0.1, [0.0, 0.0], [0.0, np.nan])], None),
     "nan time": (NAMES, [TrajectoryPoint([0.0, 0.0], np.nan)], None),
     "infinite time": (NAMES, [TrajectoryPoint([0.0, 0.0], np.inf)], None),
     "nan start": (NAMES, [GOOD], np.nan),

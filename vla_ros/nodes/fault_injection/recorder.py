@@ -13,6 +13,7 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.msg import SafetyStatus
+from vla_ros.nodes.command_messages import commanded_point
 from vla_ros.nodes.qos import qos
 from vla_ros.robot.contract import RobotContract
 from vla_ros.types import FloatArray
@@ -56,7 +57,7 @@ class Recorder:
         self.said: list[Said] = []
 
     def _on_command(self, message: JointTrajectory) -> None:
-        point = message.points[0]
+        point = commanded_point(message)
         self.heard.append(time.monotonic())
         self.positions.append(list(point.positions))
         self.velocities.append(list(point.velocities))
