@@ -277,7 +277,8 @@ def test_a_control_thread_that_hangs_is_braked_for_until_it_comes_back(monkeypat
         monkeypatch.setattr(DifferentialIK, "_program", hang)
         before = len(bench.commands)
         bench.wait_for(before + 60)  # 60 periods: twice as long as the longest stop
-        assert commanded_point(bench.commands[-1]).positions == commanded_point(bench.commands[-2]).positions  # at rest, and actively held
+        last, before_last = (commanded_point(one).positions for one in bench.commands[-2:])
+        assert last == before_last  # at rest, and actively held
         assert bench.control.counters.overruns >= 50
         release.set()
         bench.wait_for(len(bench.commands) + 60)

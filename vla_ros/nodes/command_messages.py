@@ -91,14 +91,16 @@ def due(message: JointTrajectory) -> float:
 def commanded_rows(messages: Sequence[JointTrajectory], period: float) -> FloatArray:
     """Return the positions (k, n) rad that commands lead through, a period apart.
 
-    Between two of them of which the later one is due more than a period after the other there are the rows of the stop
-    in the place of the ticks that did not come: the earlier command has them.
+    Where a command is due more than a period after the one before, it says itself what was due in between; where that
+    is not enough there are the rows of the stop of the one before.
     """
     rows: list[Sequence[float]] = []
     for before, message in zip([None, *messages], messages, strict=False):
         if before is not None and len(before.points) > 1:
             behind = before.points[HISTORY + 1 :]
-            missed = round((due(message) - due(before)) / period) - 1
-            rows += [behind[min(i, len(behind) - 1)].positions for i in range(min(missed, len(behind)))]
+            missed = max(round((due(message) - due(before)) / period) - 1, 0)
+            known = min(missed, HISTORY)
+            rows += [behind[min(i, len(behind) - 1)].positions for i in range(min(missed - known, len(behind)))]
+            rows += [point.positions for point in message.points[HISTORY - known : HISTORY]]
         rows.append(commanded_point(message).positions)
     return np.array(rows, dtype=np.float64)

@@ -35,6 +35,7 @@ class FollowMonitor:
         """Judge joints of these names by the window and the tolerances of `motion`."""
         self._names, self._motion, self._window = names, motion, motion.follow_window
         self._astray = 0  # joint states in a row that are far from their command
+        self._lost = False
         self._judged_at = -np.inf  # receipt of the joint state that `_astray` counted last, s
         self._commands: deque[tuple[float, FloatArray]] = deque(maxlen=HISTORY)
 
@@ -42,7 +43,7 @@ class FollowMonitor:
         """Forget every command before `positions` (n,) rad, commanded at `now`, s, steady clock."""
         self._commands.clear()
         self._commands.append((now, positions))
-        self._astray = 0
+        self._astray, self._lost = 0, False
 
     def record(self, positions: FloatArray, now: float) -> None:
         """Take the command (n,) rad that stands at `now`, s, and forget those that are too old to be answered."""
@@ -53,8 +54,8 @@ class FollowMonitor:
 
     @property
     def lost(self) -> bool:
-        """Whether several joint states in a row have shown the arm far from its command."""
-        return self._astray >= LOST_AFTER
+        """Whether several joint states in a row have shown the arm far from its command since the last restart."""
+        return self._lost
 
     def judge(self, measured: FloatArray, received: float, still: float) -> tuple[Reason, str]:
         """Return why the newest measurement does not follow the commands, and by how much, or OK.
@@ -69,6 +70,7 @@ class FollowMonitor:
         far = not excess[worst] <= self._motion.tracking_tolerance
         if received != self._judged_at:
             self._judged_at, self._astray = received, self._astray + 1 if far else 0
+            self._lost = self._lost or self._astray >= LOST_AFTER
         detail = f"({self._names[worst]}, {excess[worst]:.2f} rad)"
         if far:
             return Reason.TRACKING, detail

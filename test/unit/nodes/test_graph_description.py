@@ -93,3 +93,18 @@ def test_a_wrong_description_is_refused(tmp_path: Path, case: str) -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="no graph description"):
         load_graph(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("simulation", "given", "clock"),
+    [
+        ("mujoco", {}, "system"),
+        ("mujoco", {"real_time_factor": 0.5}, "auto"),
+        ("mujoco", {"command_clock": "arrival"}, "arrival"),
+        ("gazebo", {}, "auto"),
+        ("", {"use_sim_time": False}, "auto"),
+    ],
+)
+def test_commands_carry_times_of_the_clock_that_their_controllers_have(simulation, given, clock):
+    nodes = {node.name: node for node in load_graph().resolve(given, simulation=simulation)}
+    assert nodes["safety_node"].parameters["command_clock"] == clock

@@ -110,7 +110,7 @@ class Rig:
         if decision.joint_positions is not None:
             if self.followed is not None:  # where ticks did not come the controller has followed the stop
                 when, step = self.followed
-                self.commands += [*step.without(max(round((self.now - when) / PERIOD) - 1, 0))]
+                self.commands += [*step.without(max(int((self.now - when) / PERIOD + 0.25) - 1, 0))]
                 self.q = self.commands[-1].copy()
             self.followed = self.now, self.supervisor.commanded
             self.velocities = (decision.joint_positions - self.q) / PERIOD

@@ -549,6 +549,48 @@ def test_a_short_gap_between_ticks_slows_and_a_long_one_holds(rig, parameters):
     assert rig.supervisor.counters.missed_ticks == before + 12
 
 
+def test_a_step_that_could_not_be_sent_in_time_is_one_of_the_known_stop_instead(rig, referee):
+    """Its controller has begun the stop: the next tick goes on from there."""
+    moving(rig)
+    rig.ask(aside(rig))
+    before = rig.supervisor.commanded
+    rig.tick()
+    step = rig.supervisor.commanded
+    assert not rig.supervisor.too_late(step, rig.now + rig.supervisor.parameters.timing.tick_budget)
+    assert rig.supervisor.too_late(step, rig.now + rig.supervisor.parameters.timing.tick_budget + 1e-4)
+    taken = rig.supervisor.withdraw(step)
+    np.testing.assert_array_equal(taken.positions, before.ahead.positions[0])
+    assert taken.due == step.due
+    assert taken.serial > step.serial
+    assert rig.supervisor.commanded is taken
+    rig.commands[-1] = rig.q = taken.positions.copy()
+    rig.followed = rig.now, taken
+    rig.run_towards(aside(rig), 20)
+    referee.accept(rig.commands)
+
+
+def test_a_tick_that_is_late_brakes_and_the_next_one_goes_on(rig, referee):
+    moving(rig)
+    rig.ask(aside(rig))
+    rig.tick()
+    known = rig.supervisor.commanded.ahead.positions[0]
+    rig.now += 0.006
+    np.testing.assert_array_equal(rig.tick().joint_positions, known)
+    rig.now -= 0.006
+    assert not np.array_equal(rig.tick().joint_positions, rig.supervisor.commanded.stop.positions[0])
+    assert rig.supervisor.commanded.stopped_rows == 0
+    assert rig.supervisor.state is RUN
+    referee.accept(rig.commands)
+
+
+def test_two_ticks_in_one_period_are_one_step(rig):
+    moving(rig)
+    rig.tick()
+    decision = rig.supervisor.tick(rig.now + 0.002)
+    assert decision.joint_positions is None
+    assert rig.tick().joint_positions is not None
+
+
 def test_after_a_gap_the_first_step_is_one_tick_of_motion(rig, referee):
     moving(rig)
     rig.now += 0.5

@@ -189,6 +189,20 @@ def test_a_command_moves_the_arm_and_silence_stops_it() -> None:
     assert np.abs(recorder.states[-1].joint_velocities).max() < 0.02
 
 
+def test_a_time_of_the_machine_is_a_time_of_the_simulation() -> None:
+    """What is stamped with the time at which a state was said is of that state, as far as this machine keeps time."""
+    recorder = Recorder()
+    simulator = Simulator(CONTRACT, SimulatorOptions(seed=1), recorder)
+    simulator.run()
+    found = []
+    for count in range(5, 30, 5):
+        recorder.wait_for_states(count)
+        found.append(simulator.time_of(time.time()) - recorder.states[-1].stamp)
+    simulator.close()
+    assert min(map(abs, found)) < 2 * CONTROL_PERIOD
+    assert simulator.time_of(time.time() + 1.0) - simulator.time_of(time.time()) == pytest.approx(1.0, abs=0.1)
+
+
 def test_bad_commands_are_refused_with_a_sentence_and_change_nothing() -> None:
     recorder = Recorder()
     simulator = Simulator(CONTRACT, SimulatorOptions(seed=1), recorder)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from rclpy.node import Node
@@ -12,11 +14,21 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
+from vla_ros.evaluation.trajectory_controller import TimedTrajectory
 from vla_ros.msg import SafetyStatus
-from vla_ros.nodes.command_messages import commanded_point
+from vla_ros.nodes.command_messages import commanded_point, commanded_rows
+from vla_ros.nodes.conversions import NANOSECONDS, stamp_to_seconds
 from vla_ros.nodes.qos import qos
 from vla_ros.robot.contract import RobotContract
 from vla_ros.types import FloatArray
+
+LATENCY = 3e-4
+"""From the publication of a command to its arrival at a controller on the same machine, s."""
+
+KEPT_WHOLE = 0.1
+"""When the next command comes within this time, s, the end of a stop was not followed and need not be kept."""
+
+KEPT_POINTS = 40
 
 
 @dataclass(frozen=True)
@@ -35,11 +47,13 @@ class Said:
 class Recorder:
     """Keeps every command of the arm and every status since `begin`.
 
-    Commands carry no time (a stamp of zero means "on arrival"), so `heard` is when this process had them.
+    `heard` is when this process had a command, s, steady clock; what a controller made of it is judged by when it was
+    sent, by the middleware's own stamp.
     """
 
-    def __init__(self, node: Node, contract: RobotContract) -> None:
-        """Listen on `node`, which another thread spins."""
+    def __init__(self, node: Node, contract: RobotContract, period: float) -> None:
+        """Listen on `node`, which another thread spins; ticks are `period` s apart."""
+        self._period = period
         self._joints = contract.joints.count
         self._names = contract.joints.names
         self.begin()
@@ -52,12 +66,21 @@ class Recorder:
     def begin(self) -> None:
         """Forget what was heard."""
         self.heard: list[float] = []
+        self.trajectories: list[TimedTrajectory] = []
+        self._messages: list[JointTrajectory] = []
         self.positions: list[list[float]] = []
         self.velocities: list[list[float]] = []
         self.said: list[Said] = []
 
-    def _on_command(self, message: JointTrajectory) -> None:
+    def _on_command(self, message: JointTrajectory, info: Mapping[str, Any]) -> None:
         point = commanded_point(message)
+        if self._messages and time.monotonic() - self.heard[-1] < KEPT_WHOLE:  # of a stop that was not followed
+            self._messages[-1].points = self._messages[-1].points[:KEPT_POINTS]
+        self._messages.append(message)
+        if len(message.points) > 1:
+            if self.trajectories and time.monotonic() - self.heard[-1] < KEPT_WHOLE:
+                self.trajectories[-1] = shortened(self.trajectories[-1])
+            self.trajectories.append(timed_trajectory(message, 1e-9 * info["source_timestamp"] + LATENCY))
         self.heard.append(time.monotonic())
         self.positions.append(list(point.positions))
         self.velocities.append(list(point.velocities))
@@ -82,8 +105,9 @@ class Recorder:
         return next((one for one in list(self.said) if one.steady >= since and one.state in states), None)
 
     def commands(self) -> FloatArray:
-        """Return what was commanded, (k, n) rad."""
-        return np.array(list(self.positions)) if self.positions else np.zeros((0, self._joints))
+        """Return what was commanded, (k, n) rad, with the rows of the stop in the place of ticks that did not come."""
+        messages = list(self._messages)
+        return commanded_rows(messages, self._period) if messages else np.zeros((0, self._joints))
 
     def index_of(self, said: Said) -> int:
         """Return which command is the one that a status speaks of, -1 when it was not heard.
@@ -102,3 +126,23 @@ class Recorder:
             return 0
         first, last = self.index_of(said[0]), self.index_of(said[-1])
         return max((said[-1].commands - said[0].commands) - (last - first), 0)
+
+
+def timed_trajectory(message: JointTrajectory, arrival: float) -> TimedTrajectory:
+    """Return a command as the referee judges it; `arrival` is of the clock of its stamp, s."""
+    rows = [(point.positions, point.velocities, point.accelerations) for point in message.points]
+    positions, velocities, accelerations = (np.array(one, dtype=np.float64) for one in zip(*rows, strict=True))
+    since = [point.time_from_start for point in message.points]
+    times = np.array([one.sec + one.nanosec / NANOSECONDS for one in since])
+    return TimedTrajectory(arrival, stamp_to_seconds(message.header.stamp), times, positions, velocities, accelerations)
+
+
+def shortened(one: TimedTrajectory) -> TimedTrajectory:
+    """Return a trajectory with no more points than are followed until the next one comes."""
+    first = slice(0, KEPT_POINTS)
+    if one.velocities is None or one.accelerations is None or len(one.times) <= KEPT_POINTS:
+        return one
+    return replace(
+        one, times=one.times[first].copy(), positions=one.positions[first].copy(),
+        velocities=one.velocities[first].copy(), accelerations=one.accelerations[first].copy(),
+    )  # fmt: skip

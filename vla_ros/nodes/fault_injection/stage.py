@@ -12,7 +12,9 @@ import numpy as np
 from std_srvs.srv import Trigger
 
 from vla_ros.errors import InstructionError
+from vla_ros.evaluation.fuzz import CONTROLLERS
 from vla_ros.evaluation.referee import Referee
+from vla_ros.evaluation.reference_limits import KINDS
 from vla_ros.msg import SafetyStatus
 from vla_ros.nodes.fault_injection.recorder import Recorder
 from vla_ros.nodes.observer import MOVING, Observer
@@ -67,7 +69,7 @@ class Stage:
         self.graph, self.contract, self._referee = graph, contract, referee
         self.observer = Observer(graph.node)
         self.operator = Operator(graph.node, self.observer)
-        self.recorder = Recorder(graph.node, contract)
+        self.recorder = Recorder(graph.node, contract, referee.period)
         self._scene = graph.node.create_client(ResetScene, "/sim/reset_scene")
         self._reset = graph.node.create_client(Trigger, "/vla/reset")
 
@@ -157,8 +159,14 @@ class Stage:
         if len(commands) == 0:
             return Findings()
         found, lost = dict(self._referee.judge(commands).violations), recorder.lost()
+        if trajectories := list(recorder.trajectories):
+            timed = self._referee.judge_trajectories(
+                trajectories, start=trajectories[0].positions[0], controllers=CONTROLLERS
+            )
+            found |= {kind: timed.violations[kind] for kind in KINDS if kind in timed.violations}
         if lost:
             found |= dict.fromkeys(("joint_velocity", "joint_acceleration", "joint_jerk"), 0)
+            found |= dict.fromkeys(KINDS, 0)
             speeds = np.abs([one for one in list(recorder.velocities) if one])
             found["joint_velocity"] = int((speeds > self.contract.joints.velocity * (1.0 + 1e-6)).any(axis=1).sum())
         kinds = {kind: count for kind, count in found.items() if count}
