@@ -319,7 +319,7 @@ def test_the_demo_command_does_the_task_films_it_and_then_takes_instructions(tmp
     reader.start()
     try:
         wait_until(lambda: any("stays up" in line for line in lines), "the graph does not stay up", 200)
-        for sentence, code, answer in (("stop", 0, "accepted"), ("   ", 1, "refused")):
+        for sentence, code, answer in (("stop", 0, "stopped"), ("   ", 1, "refused")):
             said = demo("say", sentence, "--out", str(tmp_path))
             output, errors = said.communicate(timeout=60)
             assert (said.returncode, output.split()[0].rstrip(":")) == (code, answer), output + errors

@@ -35,3 +35,14 @@ def test_rows_of_one_case_add_up(edges):
     assert one.sentence == "2 violations"
     (none,) = summarise_edges(edges, [untried])
     assert (none.tried, none.passed, none.sentence) == (0, 0, "needs root")
+
+
+def test_losing_the_instruction_node_is_expected_to_hold(edges):
+    parameters = load_parameters()
+    faults = [*graph_faults(load_contract("panda"), parameters), *(edge.fault for edge in edges)]
+    lost = [
+        fault for fault in faults if "of the instruction_node" in fault.name or fault.name.startswith("the instruction")
+    ]
+    assert len(lost) == 3
+    assert {(fault.state, fault.reasons) for fault in lost} == {("HOLD", ("instruction_silent",))}
+    assert {fault.timeout + fault.notice[0] for fault in lost} == {parameters.timing.instruction_timeout}

@@ -14,11 +14,14 @@ from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 
-from vla_ros.msg import Instruction
+from vla_ros.msg import Instruction, InstructionRequest, InstructionStatus
 from vla_ros.nodes.conversions import stamp_to_seconds
 from vla_ros.nodes.graph import Graph, load_graph
+from vla_ros.nodes.observer import Observer
+from vla_ros.nodes.operator_client import Operator
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.runner import GraphRunner
+from vla_ros.nodes.saying import say
 from vla_ros.nodes.transitions import ACTIVATE, DEACTIVATE, GraphError, LifecycleClient
 
 NAME = "instruction_node"
@@ -46,7 +49,12 @@ class Desk:
         self.node.create_subscription(Instruction, "/vla/task", self.keep(self.tasks), qos("task"))
         self.node.create_subscription(String, "/vla/instruction_rejected", self.keep(self.refusals), qos("instruction"))
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self.keep(self.reports), qos("diagnostics"))
+        self.answers = []
+        status = qos("task")  # deeper than it is published
+        self.node.create_subscription(InstructionStatus, "/vla/instruction_status", self.keep(self.answers), status)
         self.publisher = self.node.create_publisher(String, "/vla/instruction", qos("instruction"))
+        requests = "/vla/instruction_request"
+        self.requests = self.node.create_publisher(InstructionRequest, requests, qos("instruction"))
         self.connect()
 
     def keep(self, into):
@@ -61,6 +69,7 @@ class Desk:
         """Wait until both directions are matched: what is sent before is lost."""
         graph = (
             self.publisher.get_subscription_count,
+            self.requests.get_subscription_count,
             lambda: self.node.count_publishers("/vla/task"),
             lambda: self.node.count_publishers("/vla/instruction_rejected"),
         )
@@ -87,6 +96,14 @@ class Desk:
         expected = text if expected is None else expected
         self.wait_for(lambda: any(task.text == expected for task in self.tasks[before:]))
         return self.tasks[-1]
+
+    def request(self, request_id, text):
+        self.requests.publish(InstructionRequest(id=request_id, text=text))
+
+    def answer(self, request_id, since=0):
+        """Wait for the answer to a request among the statuses from number `since` on."""
+        self.wait_for(lambda: any(status.request_id == request_id for status in self.answers[since:]))
+        return next(status for status in self.answers[since:] if status.request_id == request_id)
 
     def stops(self, since):
         """The STOPs among the tasks from number `since` on."""
@@ -200,6 +217,73 @@ def test_what_cannot_be_used_is_answered_logged_reported_and_survived(desk, what
     assert again.sequence == accepted.sequence + 1, "a refused sentence takes no number"
     reports = len(desk.reports)
     desk.wait_for(lambda: any(level_of(report) == DiagnosticStatus.OK for report in desk.reports[reports:]))
+
+
+def test_a_request_is_answered_with_its_number(desk):
+    desk.request("first", "Pick up the RED cube")
+    answer = desk.answer("first")
+    task = next(task for task in desk.tasks if task.request_id == "first")
+    assert (task.text, task.kind) == ("pick up the red cube", Instruction.TASK)
+    assert (answer.request_accepted, answer.request_sequence, answer.sentence) == (True, task.sequence, "")
+
+
+def test_a_repeated_request_is_answered_again_and_is_one_task(desk):
+    for _ in range(5):
+        desk.request("repeated", "pick up the red cube")
+    first = desk.answer("repeated")
+    desk.ask("pick up the blue cube")
+    since = len(desk.answers)
+    desk.request("other", "pick up the green cube")
+    desk.answer("other", since)
+    since = len(desk.answers)
+    desk.request("repeated", "pick up the red cube")
+    assert desk.answer("repeated", since).request_sequence == first.request_sequence
+    assert [task.request_id for task in desk.tasks].count("repeated") == 1
+
+
+def test_a_repeated_stop_is_a_stop_each_time(desk):
+    """Whoever gives all of its requests one id must still be able to stop."""
+    before = len(desk.tasks)
+    for text in ("pick up the red cube", "stop", "pick up the red cube", "stop", "please stop"):
+        desk.request("constant", text)
+    desk.wait_for(lambda: len(desk.stops(before)) == 3)
+    assert desk.tasks[-1].kind == Instruction.STOP
+
+
+def test_a_request_that_cannot_be_used_is_answered_with_the_reason(desk):
+    for request_id, text, reason in (
+        ("blank", "  ", "is empty"),
+        ("blank", "pick up the cube", "belongs to another sentence"),
+        ("", "pick up the red cube", "has no id"),
+    ):
+        since = len(desk.answers)
+        desk.request(request_id, text)
+        desk.wait_for(lambda since=since, reason=reason: any(reason in one.sentence for one in desk.answers[since:]))
+        answer = next(one for one in desk.answers[since:] if reason in one.sentence)
+        assert (answer.request_id, answer.request_accepted) == (request_id, False)
+
+
+def test_a_request_that_lost_its_turn_is_told_so(desk):
+    desk.ask("pick up the red cube")
+    desk.request("lost", "pick up the blue cube")
+    desk.request("kept", "pick up the green cube")
+    assert desk.answer("kept").request_accepted
+    assert "newer sentence" in desk.answer("lost").sentence
+    assert "lost" not in [task.request_id for task in desk.tasks]
+
+
+def test_the_heart_beats_while_simulation_time_stands_still(desk):
+    since = len(desk.answers)
+    desk.wait_for(lambda: len(desk.answers) > since + 10)
+    beats = [status.beat for status in desk.answers[since:]]
+    assert beats == sorted(set(beats))
+
+
+def test_a_stop_that_no_safety_layer_has_heard_is_not_called_one(desk):
+    observer = Observer(desk.node)
+    said = say(Operator(desk.node, observer), observer, "stop", 2.0)
+    assert (said.accepted, said.heard_by_safety_node, said.done) == (True, False, False)
+    assert "NOT confirmed by the safety layer" in "\n".join(said.sentences(2.0))
 
 
 def level_of(report):

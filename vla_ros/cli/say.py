@@ -7,9 +7,6 @@ import json
 import sys
 from pathlib import Path
 
-from vla_ros.errors import VlaError
-
-PRESENT_TASK = 1.5  # s to hear of the task that the graph has now
 HELP = "give an instruction to a running graph"
 
 
@@ -22,10 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Say it; 0 when the graph took it."""
+    """Say it; 0 when the graph does it: a task is taken, a stop is heard by the safety layer and the arm is held."""
     from vla_ros.nodes.observer import Observer
     from vla_ros.nodes.operator_client import Operator
     from vla_ros.nodes.runner import STATE_FILE, RosLink
+    from vla_ros.nodes.saying import say
 
     path = args.out / STATE_FILE
     try:
@@ -37,17 +35,11 @@ def run(args: argparse.Namespace) -> int:
     link = RosLink("vla_ros_say", domain)
     try:
         observer = Observer(link.node)
-        # The task that the graph has now comes first, if there is one: it must not be taken for the answer.
-        observer.wait(lambda: observer.instruction.sequence > 0, min(PRESENT_TASK, args.timeout))
-        number = Operator(link.node, observer).say(args.sentence, args.timeout)
-    except VlaError as error:
-        print(f"refused: {error}")
-        answer, number = False, None
-    else:
-        print(f"accepted as instruction {number}")
-        answer = True
+        said = say(Operator(link.node, observer), observer, args.sentence, args.timeout)
     finally:
         link.close()
+    for line in said.sentences(args.timeout):
+        print(line)
     if args.json:
-        print(json.dumps({"accepted": answer, "instruction": number}))
-    return 0 if answer else 1
+        print(json.dumps(said.as_dict()))
+    return 0 if said.done else 1

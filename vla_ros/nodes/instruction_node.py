@@ -1,11 +1,13 @@
 """Free text in, validated instructions out: a stop at once, tasks at a bounded rate, a refusal with its reason.
 
-Nothing queues here but the newest task and the newest refusal, so a flood costs neither memory nor log.
+Nothing queues here but the newest task, the newest refusal and a few answers, so a flood costs neither memory nor log.
+The heartbeat comes from the thread that takes the sentences: it stops when that one hangs.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -17,8 +19,10 @@ from std_msgs.msg import String
 from vla_ros.errors import ContractError, InstructionError
 from vla_ros.language.instruction import normalise_instruction
 from vla_ros.language.rate import RateLimiter
+from vla_ros.language.request_log import Answer, RequestLog
 from vla_ros.language.stop import is_stop
 from vla_ros.msg import Instruction as InstructionMessage
+from vla_ros.msg import InstructionRequest, InstructionStatus
 from vla_ros.nodes.conversions import NANOSECONDS, instruction_to_message
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
 from vla_ros.nodes.qos import qos
@@ -33,6 +37,15 @@ REFUSALS_PER_SECOND = 5.0
 POLL_PERIOD = 0.02
 """How often the node looks whether the time of what waits has come, s on the steady clock."""
 
+BEAT_PERIOD = 2 * POLL_PERIOD
+"""Time between two heartbeats, s: the safety layer misses them after a dozen (`timing.instruction_timeout`)."""
+
+ANSWERS = 16
+"""Answers to requests that wait for their heartbeat; one that is lost is given again when the request is repeated."""
+
+SUPERSEDED = "a newer sentence came before its turn"
+STOPPED = "a stop came before its turn"
+
 STOP_TEXT = "stop"
 """Text of a STOP whose own text cannot be passed on."""
 
@@ -44,10 +57,14 @@ class InstructionNode(ManagedNode):
         """Create the node, unconfigured."""
         super().__init__("instruction_node")
         self._sequence = 0  # rises through every change of state: consumers take a lower number for an old one
-        self._stops = self._refused = 0
+        self._received = self._stops = self._refused = self._beats = 0
+        self._requests = RequestLog()
+        self._answers: deque[Answer] = deque(maxlen=ANSWERS)
+        self._answered = Answer("", None)
+        self._beat_due = 0.0
         self._last_refusal = ""
         self._made: list[Any] = []
-        self._subscription: Subscription | None = None
+        self._inputs: list[Subscription] = []
         self._timer: Timer | None = None
 
     def configure(self) -> None:
@@ -59,30 +76,34 @@ class InstructionNode(ManagedNode):
         rate = float(self.parameter("max_rate", 5.0, f"tasks per second, {MIN_RATE} to {MAX_RATE}"))
         if not MIN_RATE <= rate <= MAX_RATE:
             raise ContractError(f"max_rate is {rate}, expected {MIN_RATE} to {MAX_RATE} tasks per second")
-        self._tasks: RateLimiter[str] = RateLimiter(1.0 / rate)
+        self._tasks: RateLimiter[tuple[str, InstructionRequest | None]] = RateLimiter(1.0 / rate)
+        self._waiting: InstructionRequest | None = None
         self._refusals: RateLimiter[str] = RateLimiter(1.0 / REFUSALS_PER_SECOND)
         self._task = self.create_publisher(InstructionMessage, "/vla/task", qos("task"))
         self._made.append(self._task)
         self._rejected = self.create_publisher(String, "/vla/instruction_rejected", qos("instruction"))
         self._made.append(self._rejected)
+        self._status = self.create_publisher(InstructionStatus, "/vla/instruction_status", qos("status"))
+        self._made.append(self._status)
 
     def activate(self) -> None:
         """Begin to listen."""
-        self._subscription = self.create_subscription(
-            String, "/vla/instruction", self._on_instruction, qos("instruction")
-        )
+        profile = qos("instruction")
+        self._inputs = [
+            self.create_subscription(String, "/vla/instruction", self._on_instruction, profile),
+            self.create_subscription(InstructionRequest, "/vla/instruction_request", self._on_request, profile),
+        ]
         # The steady clock: simulation time may stand still, and a jump of it must neither block nor flood.
         self._timer = self.create_timer(POLL_PERIOD, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def deactivate(self) -> None:
         """Stop listening; what waits is forgotten."""
-        if self._subscription is not None:
-            self.destroy_subscription(self._subscription)
-            self._subscription = None
+        while self._inputs:
+            self.destroy_subscription(self._inputs.pop())
         if self._timer is not None:
             self.destroy_timer(self._timer)
             self._timer = None
-        self._tasks.restart(time.monotonic())
+        self._forget_waiting(time.monotonic(), STOPPED)
         self._refusals.restart(time.monotonic())
 
     def cleanup(self) -> None:
@@ -105,34 +126,98 @@ class InstructionNode(ManagedNode):
         return [diagnostic(self.get_name(), level, self._last_refusal or "listening", figures)]
 
     def _on_instruction(self, message: String) -> None:
-        now = time.monotonic()
-        # Before any validation: a stop that is too long or garbled is still a stop.
-        if is_stop(message.data):
-            self._tasks.restart(now)  # a task from before the stop must not come after it
-            self._stops += 1
-            self._publish(_stop_text(message.data), InstructionKind.STOP)
+        self._take(message.data, None)
+
+    def _on_request(self, message: InstructionRequest) -> None:
+        if is_stop(message.text):  # as often as it comes, and whatever its id: no bookkeeping may cost a stop
+            self._take(message.text, message)
             return
         try:
-            text = normalise_instruction(message.data)
+            if self._requests.begin(message.id, message.text):
+                self._take(message.text, message)
+            elif answer := self._requests.answer(message.id):
+                self._answers.append(answer)
         except InstructionError as error:
-            self._refused += 1
-            self._last_refusal = str(error)
-            self._answer(self._refusals.offer(self._last_refusal, now))
+            self._refuse(str(error), None)
+            self._answers.append(Answer(message.id, None, str(error)))
+
+    def _take(self, text: str, request: InstructionRequest | None) -> None:
+        now = time.monotonic()
+        self._received += 1
+        # Before any validation: a stop that is too long or garbled is still a stop.
+        if is_stop(text):
+            self._forget_waiting(now, STOPPED)  # a task from before the stop must not come after it
+            self._stops += 1
+            self._publish(_stop_text(text), InstructionKind.STOP, request)
             return
-        for ready in self._tasks.offer(text, now):
-            self._publish(ready, InstructionKind.TASK)
+        try:
+            normal = normalise_instruction(text)
+        except InstructionError as error:
+            self._refuse(str(error), request)
+            return
+        self._settle(self._waiting, None, SUPERSEDED)
+        self._waiting = request
+        for ready in self._tasks.offer((normal, request), now):
+            self._publish_task(*ready)
+
+    def _refuse(self, sentence: str, request: InstructionRequest | None) -> None:
+        self._refused += 1
+        self._last_refusal = sentence
+        self._answer(self._refusals.offer(sentence, time.monotonic()))
+        self._settle(request, None, sentence)
+
+    def _forget_waiting(self, now: float, why: str) -> None:
+        self._tasks.restart(now)
+        self._settle(self._waiting, None, why)
+        self._waiting = None
+
+    def _settle(self, request: InstructionRequest | None, sequence: int | None, sentence: str = "") -> None:
+        """Have a request answered with one of the next heartbeats."""
+        if request is not None:
+            self._answers.append(self._requests.settle(request.id, request.text, sequence, sentence))
 
     def _poll(self) -> None:
         now = time.monotonic()
-        for text in self._tasks.due(now):
-            self._publish(text, InstructionKind.TASK)
+        for ready in self._tasks.due(now):
+            self._publish_task(*ready)
         self._answer(self._refusals.due(now))
+        if self._answers or now >= self._beat_due:
+            self._beat(now)
 
-    def _publish(self, text: str, kind: InstructionKind) -> None:
+    def _beat(self, now: float) -> None:
+        self._beats += 1
+        self._beat_due = now + BEAT_PERIOD - 0.5 * POLL_PERIOD  # a look that comes early is the one that is meant
+        if self._answers:
+            self._answered = self._answers.popleft()
+        answer = self._answered
+        message = InstructionStatus(
+            sequence=self._sequence,
+            received=self._received,
+            accepted=self._sequence,
+            stops=self._stops,
+            refused=self._refused,
+            beat=self._beats,
+            request_id=answer.request_id,
+            request_accepted=answer.sequence is not None,
+            request_sequence=answer.sequence or 0,
+            sentence=answer.sentence[:256],
+        )
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._status.publish(message)
+
+    def _publish_task(self, text: str, request: InstructionRequest | None) -> None:
+        self._waiting = None
+        self._publish(text, InstructionKind.TASK, request)
+
+    def _publish(self, text: str, kind: InstructionKind, request: InstructionRequest | None) -> None:
         self._sequence += 1
         self._last_refusal = ""
         stamp = self.get_clock().now().nanoseconds / NANOSECONDS
-        self._task.publish(instruction_to_message(Instruction(text, self._sequence, kind, stamp)))
+        message = instruction_to_message(Instruction(text, self._sequence, kind, stamp))
+        if request is not None:
+            message.request_id = request.id
+        self._task.publish(message)
+        self._settle(request, self._sequence)
 
     def _answer(self, refusals: list[str]) -> None:
         for sentence in refusals:

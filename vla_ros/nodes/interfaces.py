@@ -17,9 +17,11 @@ TOPICS = (
     "/vla/instruction",
     "/vla/instruction_rejected",
     "/vla/instruction_request",
+    "/vla/instruction_status",
     "/vla/observation",
     "/vla/policy_status",
     "/vla/safety_status",
+    "/vla/stop_status",
     "/vla/task",
     "/vla/task_status",
 )

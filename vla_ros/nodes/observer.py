@@ -7,20 +7,25 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
-from vla_ros.msg import ActionChunk, Instruction, PolicyStatus, SafetyStatus, TaskStatus
+from vla_ros.msg import ActionChunk, Instruction, InstructionStatus, PolicyStatus, SafetyStatus, TaskStatus
 from vla_ros.nodes.conversions import image_to_array, stamp_to_seconds
 from vla_ros.nodes.qos import qos
 from vla_ros.types import ImageArray
 
+REQUESTS = 256
+"""Requests whose answers are kept, of each kind."""
+
 AGES = 100_000
 """Ages of observations that are kept: more than an hour."""
+
+Kept = TypeVar("Kept")
 
 MOVING = (SafetyStatus.RUN, SafetyStatus.SLOW)
 
@@ -61,6 +66,9 @@ class Observer:
         self.policy = PolicyStatus()
         self.instruction = Instruction()
         self.rejection = ""
+        self.taken: dict[str, int] = {}  # id of a request to the number of the instruction that it became
+        self.refused: dict[str, str] = {}  # id of a request to the reason
+        self.stops_heard: dict[str, str] = {}  # id of a request to what the safety layer answered by itself
         self.episode = Episode()
         self._images: deque[ImageArray] = deque(maxlen=16)
         listen = node.create_subscription
@@ -68,6 +76,9 @@ class Observer:
         listen(SafetyStatus, "/vla/safety_status", self._locked(self._on_safety), qos("status"))
         listen(PolicyStatus, "/vla/policy_status", self._locked(self._on_policy), qos("status"))
         listen(Instruction, "/vla/task", self._locked(self._on_instruction), qos("task"))
+        # Deeper than it is published: an answer must not be pushed out by the heartbeat behind it.
+        listen(InstructionStatus, "/vla/instruction_status", self._locked(self._on_answer), qos("task"))
+        listen(InstructionStatus, "/vla/stop_status", self._locked(self._on_stop_heard), qos("stop_status"))
         listen(String, "/vla/instruction_rejected", self._locked(self._on_rejection), qos("instruction"))
         listen(ActionChunk, "/vla/action_chunk", self._locked(self._on_chunk), qos("action_chunk"))
         if camera_topic is not None:
@@ -156,6 +167,19 @@ class Observer:
 
     def _on_instruction(self, message: Instruction) -> None:
         self.instruction = message
+        if message.request_id:
+            _keep(self.taken, message.request_id, int(message.sequence))
+
+    def _on_answer(self, message: InstructionStatus) -> None:
+        if not message.request_id:
+            return
+        if message.request_accepted:
+            _keep(self.taken, message.request_id, int(message.request_sequence))
+        else:
+            _keep(self.refused, message.request_id, str(message.sentence))
+
+    def _on_stop_heard(self, message: InstructionStatus) -> None:
+        _keep(self.stops_heard, message.request_id, str(message.sentence))
 
     def _on_rejection(self, message: String) -> None:
         self.rejection = message.data
@@ -165,6 +189,13 @@ class Observer:
 
     def _on_image(self, message: Image) -> None:
         self._images.append(image_to_array(message))
+
+
+def _keep(answers: dict[str, Kept], request_id: str, answer: Kept) -> None:
+    answers.pop(request_id, None)
+    answers[request_id] = answer
+    if len(answers) > REQUESTS:
+        del answers[next(iter(answers))]
 
 
 def _rounded(value: float) -> float | None:

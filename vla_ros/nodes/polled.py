@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,7 @@ class Received:
     """A message with its origin.
 
     Attributes:
-        message: As it was deserialized.
+        message: As it was deserialized, or the bytes of it where the subscription leaves it serialized.
         gid: Of its publisher, as `TopicEndpointInfo.endpoint_gid` has it.
         sequence: Number that its publisher gave it; rises with each message of one publisher.
         received: When it arrived, s, steady clock.
@@ -118,7 +118,8 @@ class PolledSubscription:
         topic: str,
         profiles: QoSProfile | Sequence[QoSProfile],
         largest: int = LARGEST_MESSAGE,
-        wanted: Callable[[bytes], bool] = lambda raw: True,
+        *,
+        serialized: bool = False,
     ) -> None:
         """Subscribe on `node`.
 
@@ -130,10 +131,10 @@ class PolledSubscription:
                 is sent reliably still arrives; a message that comes through both is returned once.
             largest: Longest message that is parsed, bytes; longer ones, and malformed ones, are counted in `unread`
                 and dropped.
-            wanted: Says of a serialized message whether it is worth parsing; what is not is dropped.
+            serialized: Return messages as they came, bytes: the caller parses those that it needs.
         """
         self._node, self._kind, self._largest = node, kind, largest
-        self._wanted = wanted
+        self._serialized = serialized
         self.unread = self.lost = 0
         self._profiles = [profiles] if isinstance(profiles, QoSProfile) else list(profiles)
         self._subscriptions = [
@@ -182,10 +183,8 @@ class PolledSubscription:
             self.unread += 1
             return
         raw = ctypes.string_at(self._buffer.buffer, self._buffer.length)
-        if not self._wanted(raw):
-            return
         try:
-            message = deserialize_message(raw, self._kind)
+            message = raw if self._serialized else deserialize_message(raw, self._kind)
         except Exception:  # whatever a publisher sends: what came with it, such as a press, must not be lost for it
             self.unread += 1
             return

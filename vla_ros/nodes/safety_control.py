@@ -28,6 +28,7 @@ from vla_ros.nodes.safety_conversions import (
     state_complaint,
 )
 from vla_ros.nodes.safety_inputs import Inputs
+from vla_ros.nodes.safety_orders import Orders
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.estop import EstopSignal
 from vla_ros.safety.joint_motion import JointStep
@@ -68,7 +69,7 @@ class SafetyControl:
         command_clock: CommandClock = CommandClock.SYSTEM,
         poll: Callable[[], tuple[Reason, str]] = lambda: (Reason.OK, ""),
         inputs: Inputs | None = None,
-        stop_phrase: Callable[[], str] = lambda: "",
+        orders: Orders | None = None,
     ) -> None:
         """Build the supervisor; disarmed. In lock step a policy may take its time, so no heartbeat counts.
 
@@ -78,7 +79,7 @@ class SafetyControl:
         self._publish_arm, self._publish_gripper = publish_arm, publish_gripper
         self._publish_status = publish_status
         self._clock, self._lockstep = clock, lockstep
-        self._stop_phrase = stop_phrase
+        self._orders = Orders() if orders is None else orders
         self._poll, self._take_heartbeats = poll, take_heartbeats
         self._supervisor = SafetySupervisor(contract, parameters, heartbeat=not lockstep, lockstep=lockstep)
         self.period = self._supervisor.period
@@ -178,6 +179,7 @@ class SafetyControl:
                 self.note(f"{decision.state.name}: {decision.sentence}")
             self._told, self._status_due = told, now + STATUS_PERIOD
             self._publish_status(self._status(decision, now))
+        self._orders.echo(f"{decision.state.name}: {decision.sentence}")
         self.durations.append(time.perf_counter() - began)
         return decision
 
@@ -217,9 +219,14 @@ class SafetyControl:
         self._pressed = pressed
 
     def _take_instructions(self, now: float) -> None:
-        if stop := self._stop_phrase():
+        for beat, received in self._orders.beats():
+            self._supervisor.receive_instruction_beat(beat, min(received, now))
+        if stop := self._orders.stop_phrase():
             self._supervisor.stop(stop, now)
+        messages = []
         while (message := self.inputs.take_instruction()) is not None:
+            messages.append(message)
+        for message in self._orders.admit(messages):
             try:
                 self._supervisor.receive_instruction(message_to_instruction(message), now)
             except InstructionError as error:

@@ -9,6 +9,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from vla_ros.errors import ContractError
 from vla_ros.nodes.preflight import may_be_controller
 from vla_ros.nodes.qos import qos
+from vla_ros.nodes.safety_orders import INSTRUCTION_STATUS_TOPIC
 from vla_ros.nodes.safety_polling import CHUNK_TOPIC, ESTOP_TOPIC, HEARTBEAT_TOPIC, TASK_TOPIC
 from vla_ros.robot.contract import RobotContract
 
@@ -30,7 +31,7 @@ class GraphWatch:
         self._gripper_is_action = controllers.gripper_interface.is_action
         self._inputs = {
             controllers.joint_states_topic: "joint_states", CHUNK_TOPIC: "action_chunk", TASK_TOPIC: "task",
-            HEARTBEAT_TOPIC: "status",
+            HEARTBEAT_TOPIC: "status", INSTRUCTION_STATUS_TOPIC: "status",
         }  # fmt: skip
 
     def chunk_strangers(self) -> str:

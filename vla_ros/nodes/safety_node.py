@@ -134,7 +134,7 @@ class SafetyNode(ManagedNode):
             command_clock=self._command_clock(),
             poll=self._poll,
             inputs=inputs,
-            stop_phrase=self._polling.stop_phrase,
+            orders=self._polling.orders,
         )
         if self._latched:  # nothing but a reset ends an emergency stop, and no transition of the node is one
             control.latch(self._ticker_time())

@@ -13,13 +13,13 @@ import numpy as np
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, String
+from std_msgs.msg import Bool
 
-from vla_ros.language.stop import is_stop, may_be_stop
-from vla_ros.msg import ActionChunk, Instruction, InstructionRequest, PolicyStatus
+from vla_ros.msg import ActionChunk, Instruction, PolicyStatus
 from vla_ros.nodes.polled import PolledSubscription, Received
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.safety_inputs import Inputs
+from vla_ros.nodes.safety_orders import INSTRUCTION_STATUS_TOPIC, LARGEST_STATUS, PolledOrders, deepened
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.estop import EstopSignal
 from vla_ros.safety.publisher_watch import PATIENCE, PublisherWatch
@@ -33,19 +33,7 @@ TASK_TOPIC = "/vla/task"
 LARGEST_JOINT_STATE = 16_384
 """Bytes: over a hundred joints with long names."""
 
-LARGEST_STATUS = 4_096
-"""Bytes of an instruction or a heartbeat: their texts are bounded."""
-
 LARGEST_BUTTON = 64
-
-LARGEST_SENTENCE = 1 << 14
-"""Bytes: more than is looked at for a stop."""
-
-SENTENCES = 1000
-"""Sentences that wait for a tick: a hundred thousand a second before one is lost."""
-
-LOST_SENTENCES = "stop: sentences were lost"
-"""Stands for a stop that may have been among sentences that were pushed out."""
 
 LARGEST_CHUNK = 1 << 17
 """Bytes: its 8,192 numbers and their texts."""
@@ -73,12 +61,9 @@ class SafetyPolling:
         )  # fmt: skip
         self._buttons = self._subscribe(node, Bool, ESTOP_TOPIC, [reliable, best_effort], LARGEST_BUTTON)
         # Stop phrases are heard here too: the instruction node may hang, or be busy with what came before.
-        self._sentences = []
-        for kind, topic in ((String, "/vla/instruction"), (InstructionRequest, "/vla/instruction_request")):
-            pair = [_deep(reliable, SENTENCES), _deep(best_effort, SENTENCES)]
-            self._sentences.append(PolledSubscription(node, kind, topic, pair, LARGEST_SENTENCE, may_be_stop))
-        self._made += self._sentences
-        self._lost = self._unread = 0
+        self.orders = PolledOrders(node)
+        self._watches[INSTRUCTION_STATUS_TOPIC] = self.orders.watch
+        self._unread = 0
         self._unread_until = -np.inf
         self._beats = self._subscribe(node, PolicyStatus, HEARTBEAT_TOPIC, [qos("status")], LARGEST_STATUS)
         self._topics: list[tuple[str, PolledSubscription, Callable[[Received, bool], None]]] = []
@@ -89,7 +74,7 @@ class SafetyPolling:
                 (Instruction, TASK_TOPIC, "task", LARGEST_STATUS, self._offer_task),
                 (ActionChunk, CHUNK_TOPIC, "action_chunk", LARGEST_CHUNK, self._offer_chunk),
             ):
-                deep = _deep(qos(profile), DEPTH)
+                deep = deepened(qos(profile), DEPTH)
                 self._topics.append((topic, self._subscribe(node, kind, topic, [deep], largest), offer))
 
     def _subscribe(
@@ -118,26 +103,12 @@ class SafetyPolling:
                     continue  # of wheels, or of another arm
                 offer(one, watch.receive(one.gid, one.received))
         now = time.monotonic()
-        unread = sum(subscription.unread for subscription in self._made)
+        unread = self.orders.unread + sum(subscription.unread for subscription in self._made)
         if unread > self._unread:
             self._unread, self._unread_until = unread, now + PATIENCE
         if now < self._unread_until:
             return Reason.MESSAGE_UNREADABLE, f"({unread} by now)"
         return self._conflict(now)
-
-    def stop_phrase(self) -> str:
-        """Return the newest sentence that orders to stop and has come since the last call, or ""."""
-        stop = ""
-        for subscription in self._sentences:
-            for one in subscription.take():
-                message = one.message
-                text = message.data if isinstance(message, String) else message.text
-                stop = text if is_stop(text) else stop
-        lost = sum(subscription.lost for subscription in self._sentences)
-        if lost > self._lost and not stop:
-            stop = LOST_SENTENCES  # a stop may have been among them
-        self._lost = lost
-        return stop
 
     def heartbeats(self) -> list[Any]:
         """Return the policy's signs of life that may be believed, oldest first."""
@@ -164,13 +135,6 @@ class SafetyPolling:
 
     def close(self) -> None:
         """Unsubscribe."""
+        self.orders.close()
         while self._made:
             self._made.pop().close()
-
-
-def _deep(profile: QoSProfile, depth: int) -> QoSProfile:
-    """Return the profile with a queue of at least `depth` messages."""
-    return QoSProfile(
-        history=profile.history, depth=max(profile.depth, depth), durability=profile.durability,
-        reliability=profile.reliability, liveliness=profile.liveliness,
-    )  # fmt: skip

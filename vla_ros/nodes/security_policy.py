@@ -48,12 +48,13 @@ def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
     return {
         "perception_node": Rights(publish=["/vla/observation"], subscribe=[*images, states]),
         "instruction_node": Rights(
-            publish=["/vla/task", "/vla/instruction_rejected"], subscribe=["/vla/instruction"]
+            publish=["/vla/task", "/vla/instruction_rejected", "/vla/instruction_status"],
+            subscribe=["/vla/instruction", "/vla/instruction_request"],
         ),
         "safety_node": Rights(
-            publish=[*commands, "/vla/safety_status"],
+            publish=[*commands, "/vla/safety_status", "/vla/stop_status"],
             subscribe=[states, "/vla/action_chunk", "/vla/policy_status", "/vla/task", "/vla/estop",
-                       "/vla/instruction", "/vla/instruction_request"],
+                       "/vla/instruction", "/vla/instruction_request", "/vla/instruction_status"],
             reply=["/vla/arm", "/vla/reset", "/vla/selftest"],
             call=goals,
         ),
@@ -68,8 +69,9 @@ def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
         ),
         OPERATOR: Rights(
             publish=["/vla/instruction", "/vla/instruction_request", "/vla/estop"],
-            subscribe=["/vla/task", "/vla/instruction_rejected", "/vla/safety_status", "/vla/policy_status",
-                       "/vla/task_status", "/vla/action_chunk", "/diagnostics", states, *images],
+            subscribe=["/vla/task", "/vla/instruction_rejected", "/vla/instruction_status", "/vla/safety_status",
+                       "/vla/stop_status", "/vla/policy_status", "/vla/task_status", "/vla/action_chunk",
+                       "/diagnostics", states, *images],
             request=["/vla/arm", "/vla/reset", "/vla/selftest", "/sim/reset_scene",
                      *(f"/{node}/{service}" for node in nodes for service in LIFECYCLE)],
             call=["/vla/execute_instruction"],

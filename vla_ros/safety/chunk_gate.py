@@ -50,6 +50,11 @@ class ChunkGate:
         self.instruction: Instruction | None = None
         self.forget_order()
 
+    @property
+    def stopped(self) -> bool:
+        """Say whether the newest instruction is an order to stop."""
+        return self.instruction is not None and self.instruction.kind is InstructionKind.STOP
+
     def forget_order(self) -> None:
         """Let chunks start afresh, as after a jump of the clock."""
         self._last_stamp, self._last_sequence = -np.inf, 0
@@ -118,7 +123,7 @@ class ChunkGate:
             return Reason.INSTRUCTION_OLD
         if chunk.instruction_sequence > self.instruction.sequence:
             return Reason.INSTRUCTION_UNKNOWN
-        return Reason.INSTRUCTION_STOP if self.instruction.kind is InstructionKind.STOP else None
+        return Reason.INSTRUCTION_STOP if self.stopped else None
 
     def _judge_time(self, chunk: ActionChunk, sensor_time: float) -> Reason | None:
         timing, stamp = self._parameters.timing, chunk.observation_stamp

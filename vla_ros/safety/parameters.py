@@ -17,6 +17,9 @@ from vla_ros.yaml_files import parse_yaml, read_text
 
 SAFETY_FILE = "config/safety.yaml"
 
+SHORTEST_INSTRUCTION_TIMEOUT = 0.1
+"""Two heartbeats of the instruction node, s."""
+
 LONGEST_SLEEP = 1.0
 """So long, s, the control thread may be missing before the arm holds, at most."""
 
@@ -41,6 +44,7 @@ class TimingParameters:
     policy_slow: float = _up_to(1.0, "a heartbeat comes every 0.02 s; a network that holds it up for longer has parted")
     policy_timeout: float = _up_to(1.0, "the plan of a policy that is dead is followed until then")
     inference_timeout: float = _up_to(5.0, "what it computes on is too old by then")
+    instruction_timeout: float = _up_to(2.0, "the arm goes on with a task that nobody can change until then")
     observation_slow_age: float = _up_to(5.0, "the arm moves by what was seen so long ago")
     observation_hold_age: float = _up_to(5.0, "the arm moves by what was seen so long ago")
     future_tolerance: float = _up_to(0.2, "chunks are paired with joint states by it: at 0.5 m/s it is 0.1 m")
@@ -68,6 +72,11 @@ class TimingParameters:
         ):  # fmt: skip
             slow, hold = getattr(self, lower), getattr(self, upper)
             _require(slow < hold, f"timing.{lower} is {slow}, expected less than {upper} ({hold})")
+        _require(
+            self.instruction_timeout >= SHORTEST_INSTRUCTION_TIMEOUT,
+            f"timing.instruction_timeout is {self.instruction_timeout}, expected at least "
+            f"{SHORTEST_INSTRUCTION_TIMEOUT}: a heartbeat of the instruction node comes every 0.04 s",
+        )
         most = int(LONGEST_SLEEP * self.rate_hz)
         _require(
             self.missed_ticks_hold <= most,

@@ -76,6 +76,7 @@ class Reason(Enum):
     MESSAGE_UNREADABLE = "message_unreadable", "A message is malformed, or longer than any of its topic can be."
     UNSETTLED = "unsettled", "Too few joint states in a row have shown the arm at rest in one posture."
     STATE_FIXED_JOINT = "state_fixed_joint", "A joint that the contract takes to be fixed is measured elsewhere."
+    INSTRUCTION_SILENT = "instruction_silent", "The instruction node's heartbeat has stopped: it passes no order on."
 
     label: str
     sentence: str

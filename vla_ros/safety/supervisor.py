@@ -33,6 +33,7 @@ from vla_ros.safety.chunk_gate import ChunkGate
 from vla_ros.safety.command_trajectory import TAIL, CommandTrajectory, command_trajectory
 from vla_ros.safety.following import FollowMonitor
 from vla_ros.safety.gripper_filter import GripperFilter
+from vla_ros.safety.instruction_watch import InstructionWatch
 from vla_ros.safety.joint_motion import JointStep
 from vla_ros.safety.motion import Motion, TickOverrunError
 from vla_ros.safety.parameters import SafetyParameters
@@ -107,6 +108,7 @@ class SafetySupervisor:
         self._machine = StateMachine()
         self._plan = PlanFollower(parameters)
         self._policy = PolicyWatch(parameters.timing) if heartbeat else None
+        self._instructions = InstructionWatch(parameters.timing) if heartbeat else None
         self._ticks = TickWatch(parameters.timing)
         self._motion = Motion(contract, parameters, self.kinematics, lockstep=lockstep)
         self._gripper = GripperFilter(
@@ -209,6 +211,11 @@ class SafetySupervisor:
         """Take a sign of life of the policy."""
         if self._policy is not None:
             self._policy.receive(beat, now)
+
+    def receive_instruction_beat(self, beat: int, now: float) -> None:
+        """Take the beat with this number of the instruction node's heart."""
+        if self._instructions is not None:
+            self._instructions.receive(beat, now)
 
     def report(self, reason: Reason, detail: str = "") -> None:
         """Take what is wrong with the graph around the layer: it holds while it lasts; OK when nothing is."""
@@ -421,6 +428,10 @@ class SafetySupervisor:
             return fault, detail
         if self._braked_in_row >= self.parameters.motion.corrections_hold:
             return Reason.TOO_MANY_CORRECTIONS, f"({self._braked_in_row})"
+        if self._instructions is not None and not self._gate.stopped:  # a stop in force says more, and holds longer
+            fault, detail = self._instructions.fault(now)
+            if fault is not Reason.OK:
+                return fault, detail
         return self._policy_fault(now) if self._machine.moving else (Reason.OK, "")
 
     def _policy_fault(self, now: float) -> tuple[Reason, str]:

@@ -26,6 +26,7 @@ from vla_ros.safety.envelope import Envelope
 from vla_ros.safety.faults import fault_table, run_faults
 from vla_ros.safety.following import FollowMonitor
 from vla_ros.safety.gripper_filter import GripperFilter
+from vla_ros.safety.instruction_watch import InstructionWatch
 from vla_ros.safety.joint_motion import JointMotion
 from vla_ros.safety.motion import Motion
 from vla_ros.safety.plan_follower import PlanFollower
@@ -154,6 +155,12 @@ MUTATIONS = (
         edit(ChunkGate, "_judge_service", "chunk.instruction_sequence < self.instruction.sequence", "False"),
         edit(ChunkGate, "_judge_service", "chunk.instruction_sequence > self.instruction.sequence", "False"),
     ), ("chunks for an old instruction", "chunks for an unknown instruction")),
+    Mutation("the instruction node has no heartbeat",
+             (edit(InstructionWatch, "fault", "0.0 <= silence <= self._timeout", "True"),),
+             ("the instruction node falls silent",)),
+    Mutation("a late heartbeat of the instruction node is a lost one",
+             (edit(InstructionWatch, "fault", "0.0 <= silence <= self._timeout", "0.0 <= silence <= 0.05"),),
+             ("the instruction node is late",)),
     Mutation("the policy has no heartbeat", (
         edit(PolicyWatch, "fault", "beat is None or not 0.0 <= silence <= timing.policy_timeout", "beat is None"),
         edit(PolicyWatch, "fault", "now - self._well <= timing.policy_timeout", "True"),

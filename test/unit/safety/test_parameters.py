@@ -61,6 +61,8 @@ def test_no_number_may_be_anything_but_finite_and_above_0(path, value):
         (("timing", "observation_slow_age"), 5.0),
         (("timing", "exhausted_grace"), 0.2),
         (("timing", "missed_ticks_slow"), 99),
+        (("timing", "instruction_timeout"), 0),
+        (("timing", "instruction_timeout"), 0.09),
         (("motion", "brake_share"), 1.1),
         (("motion", "slow_speed"), 1.1),
         (("trust", "hold"), 0.9),
@@ -80,7 +82,8 @@ def test_a_wrong_line_is_refused(path, value):
 
 MOST = {
     "timing": {"rate_hz": 1000.0, "state_timeout": 0.5, "chunk_timeout": 5.0, "policy_slow": 1.0, "policy_timeout": 1.0,
-               "inference_timeout": 5.0, "observation_slow_age": 5.0, "observation_hold_age": 5.0,
+               "inference_timeout": 5.0, "instruction_timeout": 2.0,
+               "observation_slow_age": 5.0, "observation_hold_age": 5.0,
                "future_tolerance": 0.2, "exhausted_grace": 0.1, "actuation_delay": 0.5, "blend_time": 1.0,
                "resume_states": 1000, "resume_chunks": 100, "missed_ticks_slow": 100, "missed_ticks_hold": 100,
                "tick_budget": 0.01},

@@ -479,6 +479,13 @@ def test_an_instruction_node_that_was_started_again_is_heard(rig):
     assert rig.send(rig.chunk(actions, instruction_sequence=1)) == "ok"
 
 
+def test_without_heartbeats_the_instruction_node_is_not_missed(rig):
+    """As in lock step, where the time of the simulator stands still while it is waited for."""
+    rig.start()
+    rig.supervisor.receive_instruction_beat(1, rig.now)
+    assert rig.run_towards(aside(rig), 100).state is not HOLD
+
+
 # Emergency stop.
 
 

@@ -22,7 +22,7 @@ from vla_ros.robot.contract import RobotContract
 
 DISCOVERY = (0.5, "until the middleware has noticed the other publisher")
 WATCHED = (1.0, "until the graph is looked at, and the middleware has noticed")
-NODE_LOST = (1.0, "until the silence of the instruction node is noticed")
+NODE_LOST = (0.5, "the time-out of the instruction node's heartbeat")
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ def _stopping() -> list[GraphEdge]:
             "the instruction node is stopped",
             lambda s: s.kill("instruction_node", signal.SIGSTOP),
             notice=NODE_LOST,
+            reasons=("instruction_silent",),
             end=plays.task_again,
         ),
         _edge(

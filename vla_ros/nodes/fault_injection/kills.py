@@ -34,9 +34,6 @@ LONGEST_RUN, LONGEST_STOP = 1.5, 1.0
 ANSWER_LIMIT = 3.0
 """Wall time until the arm must hold, s: the slowest watchdog on a busy machine."""
 
-GOES_ON = frozenset({"instruction_node"})
-"""Without it the arm goes on with its task."""
-
 REARMED = frozenset({"safety_node", "sim_node"})
 """After the death of one of these the robot is armed again: the layer has forgotten it, or the arm is elsewhere."""
 
@@ -48,7 +45,7 @@ class KillRow:
     Attributes:
         node: What was struck.
         signal: With what.
-        held: The arm came to hold, or need not.
+        held: The arm came to hold.
         resumed: It followed its policy again, by the documented way.
         reason: That was given for the hold.
         hold_ms: From the strike until the layer said so, or until the measured arm rested where the layer itself died.
@@ -130,9 +127,6 @@ def strike(scenario: Scenario, number: int, seed: int) -> KillRow:
 
 def _await_hold(scenario: Scenario, row: KillRow, at: float) -> None:
     recorder, observer = scenario.recorder, scenario.observer
-    if row.node in GOES_ON:
-        row.held, row.reason = True, "goes on"
-        return
     if row.node == "safety_node" and row.signal == "SIGKILL":
         row.held = observer.wait(
             lambda: recorder.measured_at > at + 0.05 and recorder.measured_speed < AT_REST,

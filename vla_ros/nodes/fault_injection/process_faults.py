@@ -36,11 +36,14 @@ def process_faults(parameters: SafetyParameters, command_timeout: float) -> list
         "notice": (HEARTBEAT_PERIOD, "the heartbeat that says so"),
     }  # fmt: skip
     still: dict[str, Any] = {"state": "HOLD", "reasons": ("state_stale",), "timeout": timing.state_timeout}
+    mute: dict[str, Any] = {
+        "state": "HOLD", "reasons": ("instruction_silent",), "timeout": timing.instruction_timeout,
+    }  # fmt: skip
     free: dict[str, Any] = {"state": "RUN", "timeout": None}
     return [
         *_killed("policy_node", POLICY, silent),
         *_killed("perception_node", PARTITION, blind),
-        *_killed("instruction_node", PARTITION, free),
+        *_killed("instruction_node", PARTITION, mute),
         GraphFault("SIGSTOP of the simulator", PARTITION, lambda s: s.kill("sim_node", signal.SIGSTOP),
                    Scenario.take_away, **still),
         GraphFault("kill -9 of the simulator", PARTITION, lambda s: s.kill("sim_node"), _revive_simulator,

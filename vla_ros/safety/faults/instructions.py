@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from vla_ros.safety.faults.trial import Fault, Trial, holds
+from math import ceil
+
+from vla_ros.safety.faults.trial import Fault, Trial, holds, passes
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.shadow import CHUNK_TICKS
 from vla_ros.types import Instruction, InstructionKind
@@ -51,6 +53,34 @@ def _flood(trial: Trial) -> None:
     trial.tick()
 
 
+def _heart(trial: Trial, ticks: int, every: int) -> None:
+    """The instruction node beats in every `every`-th tick, and never with 0; the policy goes on."""
+    shadow = trial.shadow
+    for i in range(ticks):
+        if every and i % every == 0:
+            shadow.supervisor.receive_instruction_beat(shadow.supervisor.counters.ticks + 1, shadow.now)
+        if i % shadow.chunk_ticks == 0:
+            trial.answer(shadow.ask(shadow.way((0.0, 0.01, 0.0))))
+        trial.tick()
+
+
+def _timeout(trial: Trial) -> float:
+    """Return how many ticks the instruction node may be silent."""
+    return trial.shadow.parameters.timing.instruction_timeout / trial.shadow.period
+
+
+def _node_silent(trial: Trial) -> None:
+    """It was there, and hangs or dies; the policy knows nothing of that."""
+    _heart(trial, 2, every=1)
+    _heart(trial, ceil(_timeout(trial)) + 1, every=0)
+
+
+def _node_late(trial: Trial) -> None:
+    """It is held up for nearly as long as it may be, again and again."""
+    every = max(1, int(0.8 * _timeout(trial)))
+    _heart(trial, 2 * every + 1, every=every)
+
+
 def table() -> list[Fault]:
     """Return the faults of this module."""
     return [
@@ -60,4 +90,6 @@ def table() -> list[Fault]:
         holds("chunks for an old instruction", Reason.INSTRUCTION_OLD, _old_task),
         holds("chunks for an unknown instruction", Reason.INSTRUCTION_UNKNOWN, _unknown_task),
         holds("200 instructions at once", Reason.INSTRUCTION_NEW, _flood),
+        holds("the instruction node falls silent", Reason.INSTRUCTION_SILENT, _node_silent),
+        passes("the instruction node is late", Reason.OK, _node_late),
     ]

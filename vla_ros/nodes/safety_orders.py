@@ -1,0 +1,199 @@
+"""What the safety node hears of people's orders by itself: stops in words, the instruction node's heartbeat, its tasks.
+
+All of it is polled by the control thread; no executor and no other node lies on the way of a stop.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from std_msgs.msg import String
+
+from vla_ros.errors import InstructionError
+from vla_ros.language.instruction import normalise_instruction
+from vla_ros.language.stop import is_stop, may_be_stop
+from vla_ros.msg import Instruction, InstructionRequest, InstructionStatus
+from vla_ros.nodes.polled import PolledSubscription
+from vla_ros.nodes.qos import qos
+from vla_ros.safety.publisher_watch import PublisherWatch
+from vla_ros.safety.task_order import TaskOrder
+
+INSTRUCTION_STATUS_TOPIC = "/vla/instruction_status"
+STOP_STATUS_TOPIC = "/vla/stop_status"
+
+LARGEST_STATUS = 4_096
+"""Bytes of a heartbeat: its texts are bounded."""
+
+LARGEST_SENTENCE = 1 << 14
+"""Bytes: more than is looked at for a stop."""
+
+SENTENCES = 1000
+"""Sentences that wait for a tick: a hundred thousand a second before one is lost."""
+
+LOST_SENTENCES = "stop: sentences were lost"
+"""Stands for a stop that may have been among sentences that were pushed out."""
+
+ECHOES, ECHOES_A_TICK = 64, 8
+"""Stops whose echo is due, at most, and how many of them go out in one tick; one that is lost is asked for again."""
+
+
+class Orders:
+    """What the control thread asks; this one hears nothing."""
+
+    def stop_phrase(self) -> str:
+        """Return the newest sentence that orders to stop and has come since the last call, or ""."""
+        return ""
+
+    def admit(self, messages: list[Instruction]) -> list[Instruction]:
+        """Return those instructions that count, of `messages`, oldest first, and of those that waited."""
+        return messages
+
+    def beats(self) -> list[tuple[int, float]]:
+        """Return the instruction node's heartbeats since the last call: number, and when it came, s, steady clock."""
+        return []
+
+    def echo(self, outcome: str) -> None:
+        """Tell who asked for the stops of this tick what came of them."""
+
+
+class PolledOrders(Orders):
+    """Polls the sentences, as they are said, and the instruction node's heartbeat; for the control thread alone."""
+
+    def __init__(self, node: Node) -> None:
+        """Subscribe and publish on `node`."""
+        self._node = node
+        reliable = deepened(qos("estop"), SENTENCES)
+        best_effort = QoSProfile(
+            history=reliable.history, depth=reliable.depth, durability=reliable.durability,
+            reliability=ReliabilityPolicy.BEST_EFFORT,
+        )  # fmt: skip
+        self._sentences = {
+            kind: PolledSubscription(node, kind, topic, [reliable, best_effort], LARGEST_SENTENCE, serialized=True)
+            for kind, topic in ((String, "/vla/instruction"), (InstructionRequest, "/vla/instruction_request"))
+        }
+        self._beats = PolledSubscription(
+            node, InstructionStatus, INSTRUCTION_STATUS_TOPIC, qos("status"), LARGEST_STATUS
+        )
+        self._echo = node.create_publisher(InstructionStatus, STOP_STATUS_TOPIC, qos("stop_status"))
+        self._due: deque[str] = deque(maxlen=ECHOES)
+        self._order: TaskOrder[Instruction] = TaskOrder()
+        self.watch = PublisherWatch()
+        self._node_known = False
+        self._lost = self._stops = 0
+
+    @property
+    def unread(self) -> int:
+        """Messages that could not be read, since the beginning."""
+        return self._beats.unread + sum(subscription.unread for subscription in self._sentences.values())
+
+    def stop_phrase(self) -> str:
+        """Return the newest sentence that orders to stop and has come since the last call, or ""."""
+        stop = ""
+        heard = [
+            (one.received, kind, one.message)
+            for kind, subscription in self._sentences.items()
+            for one in subscription.take()
+        ]
+        for _, kind, raw in sorted(heard, key=lambda sentence: sentence[0]):
+            if text := self._stop_in(kind, raw):
+                stop = text
+                self._order.stop()
+            else:
+                self._order.hear(functools.partial(_key_of_sentence, kind, raw))
+        lost = sum(subscription.lost for subscription in self._sentences.values())
+        if lost > self._lost:  # a stop may have been among them, and nobody knows before which of the others
+            stop = stop or LOST_SENTENCES
+            self._order.stop()
+        self._lost = lost
+        return stop
+
+    def _stop_in(self, kind: type, raw: bytes) -> str:
+        """Return the text of a serialized sentence that orders to stop, and have its echo sent; else ""."""
+        if not may_be_stop(raw):
+            return ""
+        message = _read(kind, raw)
+        if message is None:
+            self._sentences[kind].unread += 1
+            return ""
+        text = str(message.data if kind is String else message.text)
+        if not is_stop(text):
+            return ""
+        self._stops += 1
+        if kind is not String:
+            self._due.append(str(message.id)[:64])
+        return text
+
+    def beats(self) -> list[tuple[int, float]]:
+        """Return the heartbeats that may be believed."""
+        beats = [
+            (int(one.message.beat), one.received)
+            for one in self._beats.take()
+            if self.watch.receive(one.gid, one.received)
+        ]
+        self._node_known = self._node_known or bool(beats)
+        return beats
+
+    def admit(self, messages: list[Instruction]) -> list[Instruction]:
+        """Return those instructions that count.
+
+        A stop always does, and so does a task that no instruction node was there to hold back: it is published by
+        whoever wants it, and has come after the stop.
+        """
+        stops = [message for message in messages if message.kind == Instruction.STOP]
+        tasks = [message for message in messages if message.kind != Instruction.STOP]
+        if not self._node_known:
+            return [*stops, *tasks]
+        return [*stops, *self._order.admit([(_key_of_task(task), task) for task in tasks])]
+
+    def echo(self, outcome: str) -> None:
+        """Tell who asked for the stops of this tick what came of them."""
+        for _ in range(min(len(self._due), ECHOES_A_TICK)):
+            request_id = self._due.popleft()
+            message = InstructionStatus(
+                stops=self._stops, request_id=request_id, request_accepted=True, sentence=outcome[:256]
+            )
+            message.header.stamp = self._node.get_clock().now().to_msg()
+            self._echo.publish(message)
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        for subscription in (*self._sentences.values(), self._beats):
+            subscription.close()
+        self._node.destroy_publisher(self._echo)
+
+
+def _read(kind: type, raw: bytes) -> Any:  # noqa: ANN401 (a message)
+    try:
+        return deserialize_message(raw, kind)
+    except Exception:  # whatever a publisher sends
+        return None
+
+
+def _key_of_sentence(kind: type, raw: bytes) -> tuple[str, str] | None:
+    """Return what the task of a serialized sentence will be known by; None when it will be none."""
+    message = _read(kind, raw)
+    if message is None:
+        return None
+    if kind is not String:
+        return "id", str(message.id)
+    try:
+        return "text", normalise_instruction(message.data)
+    except InstructionError:
+        return None
+
+
+def _key_of_task(task: Instruction) -> tuple[str, str]:
+    return ("id", str(task.request_id)) if task.request_id else ("text", str(task.text))
+
+
+def deepened(profile: QoSProfile, depth: int) -> QoSProfile:
+    """Return the profile with a queue of at least `depth` messages."""
+    return QoSProfile(
+        history=profile.history, depth=max(profile.depth, depth), durability=profile.durability,
+        reliability=profile.reliability, liveliness=profile.liveliness,
+    )  # fmt: skip
