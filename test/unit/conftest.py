@@ -61,7 +61,8 @@ def another_process() -> Iterator[Callable[[str], Callable[..., None]]]:
 PANDA = load_contract("panda")
 ROW = replace(PANDA.action, horizon=1)
 SIZES = {camera.name: (camera.policy_height, camera.policy_width) for camera in PANDA.cameras}
-NAMES = (*PANDA.joints.names, *POSE_NAMES, GRIPPER_NAME)
+JOINT_NAMES = tuple(f"joint_{i + 1}" for i in range(PANDA.joints.count))  # not the robot's: they stand still
+NAMES = (*JOINT_NAMES, *POSE_NAMES, GRIPPER_NAME)
 
 
 def _pictures(seed: int, sizes: dict[str, tuple[int, int]]) -> dict[str, np.ndarray]:
@@ -81,7 +82,7 @@ def _walk(
     steps = []
     for index in range(count):
         angle = 0.1 * index
-        place = np.array([0.5, 0.0, 0.3]) + rng.normal(0.0, 0.05, 3)
+        place = np.array([0.5, 0.0, 0.2 + 0.01 * index]) + rng.normal(0.0, 0.002, 3)
         turn = [0.0, 0.0, np.sin(angle / 2), np.cos(angle / 2)]
         given = {
             "images": _pictures(100 * seed + index, sizes), "instruction": "pick up the red cube",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,19 @@ class Normaliser:
         """Return the statistics over axis 0 of `samples`; deviations below `floor` (same unit) become `floor`."""
         array = np.asarray(samples, dtype=np.float64)
         return cls(array.mean(axis=0), np.maximum(array.std(axis=0), floor))
+
+    @classmethod
+    def pool(cls, parts: Sequence[Normaliser], fractions: ArrayLike, floor: float) -> Normaliser:
+        """Return the statistics of a mixture that draws from `parts` in the given fractions, which sum to 1.
+
+        Mean and variance of a mixture: mean = sum f_k mean_k, variance = sum f_k (variance_k + (mean_k - mean)^2).
+        """
+        weights = np.asarray(fractions, dtype=np.float64)
+        means = np.stack([part.mean for part in parts])
+        deviations = np.stack([part.deviation for part in parts])
+        mean = np.tensordot(weights, means, 1)
+        variance = np.tensordot(weights, deviations**2 + (means - mean) ** 2, 1)
+        return cls(mean, np.maximum(np.sqrt(variance), floor))
 
     def normalise(self, values: ArrayLike) -> FloatArray:
         """Return (values - mean) / deviation."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vla_ros.data.catalogue import Line, open_dataset, read_table
+from vla_ros.data.checking import open_checked
 from vla_ros.data.errors import DataError
 from vla_ros.data.reader import EpisodeReader
 from vla_ros.data.recognition import MCAP, TABLES, recognise
@@ -52,7 +53,7 @@ def recorded_dataset(lines: Sequence[Line], contract: RobotContract, data: DataS
     Raises:
         DataError: naming the data set, and every line of it that does not fit the robot.
     """
-    recordings = [Recording(line, _open(line)) for line in lines]
+    recordings = [Recording(line, _open(line, contract)) for line in lines]
     parts = store_steps(recordings, contract, data.cache, resize_for_policy, _progress)
     if data.pictures is None:
         return RecordedDataset(parts, contract, Augmentations(words=data.words))
@@ -82,7 +83,7 @@ def _lines(data: DataSection) -> list[Line]:
     return lines
 
 
-def _open(line: Line) -> EpisodeReader:
+def _open(line: Line, contract: RobotContract) -> EpisodeReader:
     if not line.path.exists():
         raise DataError(f"{line.path} is not there")
     if line.format != MCAP:
@@ -91,9 +92,7 @@ def _open(line: Line) -> EpisodeReader:
         from vla_ros.nodes.bag import BagReader
     except ModuleNotFoundError as error:
         raise DataError(f"reading MCAP needs ROS 2 and {error.name}; record as LeRobot, or use 'make setup'") from error
-    if line.options:
-        raise DataError(f"format '{MCAP}' takes no options, got {sorted(line.options)}")
-    return BagReader(line.path)
+    return open_checked(BagReader, line.path, {"contract": contract, **line.options}, MCAP)
 
 
 def _progress(episodes: Iterable[str], what: str) -> Iterable[str]:

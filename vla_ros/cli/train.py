@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--robot", help="robot contract: name or YAML file (panda)")
     parser.add_argument("--world", help="pick or tabletop (pick)")
     parser.add_argument("--data", type=Path, nargs="+", help="folders of episodes of the simulated cell "
-                        "(runs/data/pick); or recorded data sets (LeRobot, RLDS, RLBench, HDF5, MCAP), or a "
+                        "(runs/data/pick); or recorded data sets (LeRobot, RLDS, RLBench, HDF5, bags), or a "
                         "table of them (.yaml): docs/data.md")  # fmt: skip
     parser.add_argument("--model", help="name of the network (keypoint)")
     parser.add_argument("--size", choices=["tiny", "base", "full"],

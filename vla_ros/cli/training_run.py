@@ -121,6 +121,8 @@ class Training:
         dataset = self._dataset(folders)
         if self.speaks:
             print(f"{dataset.count} steps of {dataset.episodes} episodes")
+            for line in dataset.left_out() if isinstance(dataset, RecordedDataset) else ():
+                print(line)
         notes = {"command": self.command, "method": config.method, "episodes": dataset.episodes,
                  "steps_recorded": dataset.count, "seed": config.seed}  # fmt: skip
         if isinstance(dataset, RecordedDataset):

@@ -14,6 +14,7 @@ import numpy as np
 
 from vla_ros.actions.decoding import PoseTrajectory, decode, encode
 from vla_ros.actions.specification import ActionSpecification
+from vla_ros.data.checking import LONGEST_GAP
 from vla_ros.data.errors import ConventionError, DataError, RecordingGapError
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
 from vla_ros.types import ActionChunk, FloatArray, Instruction, Observation
@@ -23,9 +24,6 @@ PATIENCE = 2
 
 REMEMBERED = 64
 """Observations, chunks and instructions that are kept to look up where a chunk started and what it served."""
-
-LONGEST_GAP = 3.5
-"""Periods that two steps of an episode may lie apart."""
 
 
 @dataclass

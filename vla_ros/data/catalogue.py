@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from vla_ros.actions.specification import ActionSpecification
+from vla_ros.data.checking import only_data_errors, open_checked
 from vla_ros.data.errors import DataError
 from vla_ros.data.reader import EpisodeReader
 from vla_ros.data.renaming import RenamedReader
@@ -56,16 +57,14 @@ def open_dataset(kind: str, path: Path, **options: Any) -> EpisodeReader:  # noq
     module, _, name = FORMATS[kind].partition(":")
     cameras, frame = options.pop("rename_cameras", None), options.pop("frame", None)
     if isinstance(options.get("convention"), Mapping):
-        options["convention"] = ActionSpecification.from_dict(options["convention"])
+        with only_data_errors(f"{path}: convention"):
+            options["convention"] = ActionSpecification.from_dict({"horizon": 1, **options["convention"]})
     try:
         reader: Callable[..., EpisodeReader] = getattr(import_module(module), name)
     except ModuleNotFoundError as error:
         raise DataError(f"reading '{kind}' needs {error.name}: pip install -r requirements/data.txt") from error
-    try:
-        opened = reader(Path(path), **options)
-        return opened if cameras is None and frame is None else RenamedReader(opened, cameras=cameras, frame=frame)
-    except TypeError as error:
-        raise DataError(f"format '{kind}' does not take the options {sorted(options)}: {error}") from error
+    opened = open_checked(reader, Path(path), options, kind)
+    return opened if cameras is None and frame is None else RenamedReader(opened, cameras=cameras, frame=frame)
 
 
 def read_table(path: Path) -> list[Line]:

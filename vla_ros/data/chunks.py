@@ -6,16 +6,20 @@ the episode its last command is held.
 
     step t, at time s_t               row k of its chunk
     commanded pose c_t (absolute)     encode(c_j, seen from the tool at t), j the last step with s_j <= s_t + k periods
+
+A data set of another rate is resampled: the command of step j is where the tool is sent by s_j + p, p a period of the
+data set, and row k is where that path is at s_t + k + 1 periods of the chunk; the gripper is not interpolated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from vla_ros.actions.decoding import PoseTrajectory, decode, encode
+from vla_ros.actions.rotations import slerp
 from vla_ros.actions.specification import ActionSpecification, GripperConvention
 from vla_ros.data.conventions import obstacles
 from vla_ros.data.errors import ConventionError, MissingColumnError
@@ -48,10 +52,9 @@ def action_chunks(steps: Sequence[Step], wanted: ActionSpecification, max_openin
         positions = np.concatenate([one.positions for one in commanded])
         quaternions = np.concatenate([one.quaternions for one in commanded])
         openings = None if commanded[0].openings is None else np.concatenate([one.openings for one in commanded])
-        chunks = []
-        for pose, rows in zip(poses, _rows(steps, wanted), strict=True):
-            plan = PoseTrajectory(positions[rows], quaternions[rows], None if openings is None else openings[rows])
-            chunks.append(encode(plan, wanted, pose, opening))
+        path = PoseTrajectory(positions, quaternions, openings)
+        plans = _same_rate(steps, path, wanted) if given.rate_hz == wanted.rate_hz else _resampled(steps, path, wanted)
+        chunks = [encode(plan, wanted, pose, opening) for pose, plan in zip(poses, plans, strict=True)]
     except ConventionError:
         raise
     except VlaError as error:
@@ -60,12 +63,12 @@ def action_chunks(steps: Sequence[Step], wanted: ActionSpecification, max_openin
 
 
 def check_convention(given: ActionSpecification, wanted: ActionSpecification, max_opening: float | None) -> None:
-    """Raise when actions of `given` cannot be written in the convention `wanted`.
+    """Raise when actions of `given` cannot be written in the convention `wanted`; rates are resampled.
 
     Raises:
         ConventionError: naming every line that differs.
     """
-    if lines := obstacles(given, wanted):
+    if lines := obstacles(given, replace(wanted, rate_hz=given.rate_hz)):
         raise ConventionError("; ".join(lines))
     metres = GripperConvention.OPENING
     if (given.gripper is metres) != (wanted.gripper is metres) and max_opening is None:
@@ -82,8 +85,33 @@ def _pose(step: Step) -> Pose:
     return pose
 
 
-def _rows(steps: Sequence[Step], wanted: ActionSpecification) -> list[FloatArray]:
-    """Return, for every step, which steps' commands its chunk is made of."""
+def _same_rate(steps: Sequence[Step], path: PoseTrajectory, wanted: ActionSpecification) -> Iterator[PoseTrajectory]:
+    for rows in _in_force(steps, wanted, steps[0].convention.period):
+        openings = None if path.openings is None else path.openings[rows]
+        yield PoseTrajectory(path.positions[rows], path.quaternions[rows], openings)
+
+
+def _resampled(steps: Sequence[Step], path: PoseTrajectory, wanted: ActionSpecification) -> Iterator[PoseTrajectory]:
+    """Yield for every step where the commanded path is at the times of its rows."""
+    period = steps[0].convention.period
+    due = np.array([step.timestamp for step in steps]) + period
+    ahead = (np.arange(wanted.horizon) + 1.0) * wanted.period
+    for index, rows in enumerate(_in_force(steps, wanted, period)):
+        pose = _pose(steps[index])
+        knots = np.concatenate([[due[index] - period], due[index:]])
+        positions = np.concatenate([[pose.position], path.positions[index:]])
+        quaternions = np.concatenate([[pose.quaternion], path.quaternions[index:]])
+        places = np.interp(knots[0] + ahead, knots, np.arange(len(knots), dtype=np.float64))
+        before = np.minimum(places.astype(int), len(knots) - 2)
+        share = places - before
+        moved = positions[before] + share[:, None] * (positions[before + 1] - positions[before])
+        turned = [slerp(quaternions[k], quaternions[k + 1], float(part)) for k, part in zip(before, share, strict=True)]
+        openings = None if path.openings is None else path.openings[rows]
+        yield PoseTrajectory(moved, np.stack(turned), openings)
+
+
+def _in_force(steps: Sequence[Step], wanted: ActionSpecification, period: float) -> list[FloatArray]:
+    """Return, for every step, which steps' commands are in force at the rows of its chunk."""
     times = np.array([step.timestamp for step in steps])
-    ahead = (np.arange(wanted.horizon) + SLACK) * wanted.period
+    ahead = np.arange(wanted.horizon) * wanted.period + SLACK * period
     return [np.searchsorted(times, time + ahead, side="right") - 1 for time in times]

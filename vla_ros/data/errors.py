@@ -48,6 +48,10 @@ class RecordingGapError(DataError):
     """A recording misses observations for longer than its steps may lie apart."""
 
 
+class OddEpisodeError(DataError):
+    """One episode cannot be learned from; the others of its data set may be sound."""
+
+
 class DatasetBusyError(DataError):
     """Another process writes to the same data set."""
 

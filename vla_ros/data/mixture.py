@@ -17,7 +17,7 @@ import numpy as np
 from vla_ros.actions.specification import ActionSpecification
 from vla_ros.data.conventions import convert
 from vla_ros.data.errors import ConventionError, DataError
-from vla_ros.data.normalisation import DatasetStatistics
+from vla_ros.data.normalisation import DatasetStatistics, pool_statistics
 from vla_ros.data.reader import EpisodeReader
 from vla_ros.data.step import Step
 from vla_ros.types import FloatArray
@@ -27,7 +27,7 @@ OPEN_EPISODES = 8
 
 @dataclass(frozen=True)
 class Source:
-    """One line of a mixture: a data set, its weight (any positive number), and what normalises it."""
+    """One line of a mixture: a data set, its weight (any positive number), and the statistics of its numbers."""
 
     reader: EpisodeReader
     weight: float
@@ -36,7 +36,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Sample:
-    """A step, which data set it is from, and its numbers as a network wants them: normalised by that data set."""
+    """A step, which data set it is from, and its numbers normalized by the mixture's statistics."""
 
     step: Step
     dataset: str
@@ -70,7 +70,11 @@ def shares_of(names: Sequence[str], weights: Sequence[float]) -> FloatArray:
 
 
 class Mixture:
-    """Iterates without end; `state` and `restore` go on in the middle of an epoch, exactly."""
+    """Iterates without end; `state` and `restore` go on in the middle of an epoch, exactly.
+
+    Attributes:
+        statistics: How every sample is normalized, whichever data set it is from; see `pool_statistics`.
+    """
 
     def __init__(
         self, sources: Sequence[Source], *, seed: int, shard: int = 0, shards: int = 1,
@@ -83,7 +87,7 @@ class Mixture:
             seed: Decides everything.
             shard: This one, from 0; see `shard_of`.
             shards: How many there are.
-            convention: Convention that every action is brought to; each data set's own when None.
+            convention: Convention that every action is brought to; the one that they all have when None.
             open_episodes: Episodes of a data set that are open at a time.
 
         Raises:
@@ -93,10 +97,14 @@ class Mixture:
         names = [source.reader.description.name for source in sources]
         weights = [float(source.weight) for source in sources]
         self._sources, self._shares = tuple(sources), shares_of(names, weights)
+        if convention is None:
+            for source in sources[1:]:
+                source.reader.description.require(sources[0].reader.description.convention)
         if not 0 <= shard < shards or open_episodes < 1:
             raise DataError(
                 f"shard {shard} of {shards}, {open_episodes} open episodes: expected 0 <= shard < shards, >= 1"
             )
+        self.statistics = pool_statistics([source.statistics for source in sources], self._shares)
         self._convention = None if convention is None else replace(convention, horizon=1)
         self._identity = {"names": names, "weights": weights, "seed": seed, "shard": shard, "shards": shards,
                           "open_episodes": open_episodes}  # fmt: skip
@@ -131,7 +139,7 @@ class Mixture:
             except ConventionError as error:
                 raise ConventionError(f"{description.name}: {error}") from error
             step = replace(step, action=action, convention=self._convention)
-        statistics = source.statistics
+        statistics = self.statistics
         if statistics.action.mean.shape != step.action.shape:
             raise ConventionError(
                 f"{description.name}: statistics of {statistics.action.mean.shape} columns, actions of "

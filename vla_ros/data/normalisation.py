@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,24 @@ class DatasetStatistics:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as they stand in a checkpoint."""
         return {"action": self.action.to_dict(), "proprioception": self.proprioception.to_dict()}
+
+
+def pool_statistics(parts: Sequence[DatasetStatistics], fractions: FloatArray) -> DatasetStatistics:
+    """Return the one set of statistics of a mixture: the same motion is the same number in whichever set it is.
+
+    Raises:
+        DataError: when the data sets do not have the same columns.
+    """
+    for name in ("action", "proprioception"):
+        if len(shapes := {getattr(part, name).mean.shape for part in parts}) > 1:
+            raise DataError(
+                f"data sets with {name} of {sorted(shapes)} columns cannot be mixed: bring them to one convention, and "
+                "to the same measurements"
+            )
+    return DatasetStatistics(
+        Normaliser.pool([part.action for part in parts], fractions, FLOOR),
+        Normaliser.pool([part.proprioception for part in parts], fractions, FLOOR),
+    )
 
 
 class _Running:

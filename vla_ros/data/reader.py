@@ -21,6 +21,8 @@ class DatasetDescription:
         cameras: Names of the pictures.
         proprioception_names: One name a measurement.
         max_opening: Opening of the gripper that counts as fully open, m; None where the data set does not say.
+        time_column: Where the times of the steps come from, for error messages.
+        depth_cameras: Names of images that hold no color, such as depth, and are not read.
     """
 
     name: str
@@ -28,6 +30,8 @@ class DatasetDescription:
     cameras: tuple[str, ...]
     proprioception_names: tuple[str, ...]
     max_opening: float | None = None
+    time_column: str = "the number of the step"
+    depth_cameras: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "convention", replace(self.convention, horizon=1))

@@ -11,6 +11,11 @@ from vla_ros.data.lerobot.layout import INFO
 TABLES = (".yaml", ".yml")
 """Endings of a mixture's table."""
 
+BAG_FILES = ("*.mcap", "*.db3", "*.mcap.zstd", "*.db3.zstd")
+"""Files of `vla-ros record` and of `ros2 bag record`."""
+
+BAG_METADATA = "metadata.yaml"
+
 MCAP = "mcap"
 """Recordings of the graph: of all formats the one whose reader needs ROS, `vla_ros.nodes.bag`."""
 
@@ -30,6 +35,8 @@ def recognise(path: Path) -> str | None:
     if (found := _here(path)) is not None:
         return found
     below = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and _here(folder) is not None]
+    if below and all((folder / BAG_METADATA).exists() and _here(folder) == MCAP for folder in below):
+        return MCAP  # one recording of 'ros2 bag record' an episode
     if below:
         raise DataError(f"{path} is the folder above {[folder.name for folder in below]}; name one or several of them")
     if files := sorted(path.glob("*.hdf5")):
@@ -40,7 +47,7 @@ def recognise(path: Path) -> str | None:
 def _here(folder: Path) -> str | None:
     if (folder / INFO).exists():
         return "lerobot"
-    for pattern, kind in (("*.mcap", MCAP), ("*.tfrecord*", "rlds")):
+    for pattern, kind in (*((pattern, MCAP) for pattern in BAG_FILES), ("*.tfrecord*", "rlds")):
         if next(folder.glob(pattern), None) is not None:
             return kind
     return None

@@ -44,7 +44,7 @@ class Step:
         task: Name of the task, such as "pick" or the data set's own.
         episode: Name of the episode, unique in its data set.
         index: Which step of the episode it is, from 0.
-        timestamp: Time since the first step of the episode, s.
+        timestamp: Time since the first step of the episode, s; whether it advances is the reader's check.
         last: It ends the episode.
         success: Whether the episode succeeded; None where the data set does not say.
 
@@ -83,8 +83,8 @@ class Step:
         for name, values in (("action", self.action), ("proprioception", self.proprioception)):
             if not np.isfinite(values).all():
                 raise NotFiniteError(f"{where}: {name} holds values that are not finite: {values.tolist()}")
-        if not (np.isfinite(self.timestamp) and self.timestamp >= 0.0):
-            raise NotFiniteError(f"{where}: timestamp is {self.timestamp} s, expected a number of at least 0")
+        if not np.isfinite(self.timestamp):
+            raise NotFiniteError(f"{where}: timestamp is {self.timestamp} s, expected a finite number")
         for camera, image in self.images.items():
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
                 raise DataError(

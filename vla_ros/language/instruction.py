@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 from vla_ros.errors import InstructionError
-from vla_ros.language.tokenizer import split_words
+from vla_ros.language.tokenizer import JOINERS, split_words
 
 MAX_BYTES = 512
 """Longest instruction in UTF-8, bytes; Instruction.msg holds no more."""
@@ -19,6 +19,9 @@ REPLACEMENT = "�"
 _BLANK_CONTROLS = "\t\n\v\f\r"
 """Control characters that only separate words: a line from a terminal or a file ends with one."""
 
+_JOINING_SCRIPTS = (("\u0600", "\u08ff"), ("\u0900", "\u0dff"), ("\u1000", "\u109f"), ("\u1780", "\u18af"))
+"""Blocks of Arabic and its relatives, of Brahmic scripts (Devanagari to Sinhala), Myanmar, Khmer and Mongolian."""
+
 _REFUSED_CATEGORIES = {
     "Cc": "control character",
     "Cf": "invisible formatting character",
@@ -26,6 +29,20 @@ _REFUSED_CATEGORIES = {
     "Co": "private character",
     "Cn": "unassigned character",
 }
+
+
+def _joins(text: str, place: int) -> bool:
+    """Say whether the character there is a joiner inside a word of a script that is spelled with it.
+
+    Anywhere else nobody sees it: between Latin letters it would make another word that looks the same.
+    """
+    if text[place] not in JOINERS or not 0 < place < len(text) - 1:
+        return False
+    return all(unicodedata.category(one)[0] in "LM" and _is_joining(one) for one in text[place - 1 : place + 2 : 2])
+
+
+def _is_joining(letter: str) -> bool:
+    return any(first <= letter <= last for first, last in _JOINING_SCRIPTS)
 
 
 def normalise_instruction(text: object) -> str:
@@ -36,7 +53,8 @@ def normalise_instruction(text: object) -> str:
 
     Raises:
         InstructionError: when it is not a str, is empty or has no word, is too long, or holds characters that nobody
-            can see or that stand for bytes which were not UTF-8.
+            can see or that stand for bytes which were not UTF-8. Joiners (U+200C, U+200D) between letters of a script
+            that is spelled with them are part of the word.
     """
     if not isinstance(text, str):
         raise InstructionError(f"instruction is of type {type(text).__name__}, expected str; send a sentence")
@@ -77,7 +95,7 @@ def _check_characters(text: str) -> None:
                 f"instruction {quoted(text)} was not UTF-8 (at character {place}), expected UTF-8; encode it as UTF-8"
             )
         what = _REFUSED_CATEGORIES.get(unicodedata.category(character))
-        if what is not None and character not in _BLANK_CONTROLS:
+        if what is not None and character not in _BLANK_CONTROLS and not _joins(text, place):
             raise InstructionError(
                 f"instruction {quoted(text)} has a {what} (U+{ord(character):04X}) at character {place}, expected "
                 "visible text; remove it"

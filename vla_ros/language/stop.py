@@ -130,8 +130,11 @@ _CONTROLS = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def _invisible() -> re.Pattern[str]:
-    """Return a pattern of all formatting characters (category Cf), none of which is seen."""
-    found = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) == "Cf"]
+    """Return a pattern of all formatting characters (Cf), none of which is seen, and of marks on letters (Mn, Me).
+
+    After NFKC a mark is left only where no letter is written with it: over "stop" it can only hide the word.
+    """
+    found = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cf", "Mn", "Me")]
     return re.compile(f"[{re.escape(''.join(found))}]")
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,37 @@ from vla_ros.errors import InstructionError
 PAD, UNKNOWN = 0, 1
 """Token ids that are no word."""
 
-_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
+JOINERS = "\u200c\u200d"
+"""Zero-width non-joiner and joiner: part of the spelling of words in Persian, Hindi and other languages."""
+
+
+def _marks() -> str:
+    """Return a character class of all combining marks: vowels of Hindi, Thai and others, accents that stand alone."""
+    ranges: list[list[int]] = []
+    for code in range(0x300, 0xE01F0):
+        if unicodedata.category(chr(code))[0] == "M":
+            if ranges and ranges[-1][1] == code - 1:
+                ranges[-1][1] = code
+            else:
+                ranges.append([code, code])
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)
+
+
+_ASCII_WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
+
+
+@cache
+def _any_word() -> re.Pattern[str]:
+    # A mark belongs to the letter before it, and a joiner stands between letters.
+    letter = f"[^\\W_][{_marks()}]*"
+    return re.compile(f"(?:{letter})+(?:['{JOINERS}-](?:{letter})+)*")
 
 
 def split_words(text: str) -> list[str]:
-    """Return the lower-case words of `text`, without punctuation."""
-    return _WORD.findall(text.lower())
+    """Return the lower-case words of `text`, composed (NFKC) and without punctuation; marks and joiners stay."""
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower())
+    return _any_word().findall(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower()))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Recordings of the graph: one MCAP file an episode, as rosbag2 writes and plays them.
+"""Recordings of the graph, one MCAP file an episode as rosbag2 writes and plays them, and those of `ros2 bag record`.
 
 The file has its name only when it is complete. Beside the messages it carries the robot contract, and how the episode
 ended, so it can be read with nothing else at hand. `ros2 bag play` and other tools for MCAP need none of that.
@@ -25,7 +25,9 @@ from vla_ros.data.errors import DamagedDataError, DataError, MissingColumnError,
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
 from vla_ros.msg import ActionChunk, Instruction, Observation, PolicyStatus, SafetyStatus, TaskStatus
+from vla_ros.nodes.bag_files import episodes_in, read_messages, topics_of
 from vla_ros.nodes.conversions import message_to_chunk, message_to_instruction, message_to_observation
+from vla_ros.nodes.standard_bag import StandardAssembler, find_topics
 from vla_ros.robot.contract import RobotContract, parse_contract
 
 TOPICS: Mapping[str, tuple[type, str]] = {
@@ -130,28 +132,34 @@ class BagWriter:
 class BagReader:
     """Reads a folder of recordings; see `EpisodeReader`. Holds one chunk of a file and the pictures of three steps."""
 
-    def __init__(self, folder: Path, *, contract: RobotContract | None = None) -> None:
+    def __init__(self, folder: Path, *, contract: RobotContract | None = None, instruction: str | None = None) -> None:
         """Find the files.
 
         Args:
-            folder: With one `.mcap` an episode.
+            folder: With one file an episode, or of `ros2 bag record`, or above several of these.
             contract: For recordings of other recorders, which do not carry it.
+            instruction: What to do, for recordings of a robot's own topics that hold no words.
 
         Raises:
             DataError: when there is none, or they are of different robots.
             MissingColumnError: when one does not carry the contract and none is given.
         """
         self._folder = Path(folder)
-        self._paths = {path.stem: path for path in sorted(self._folder.glob("*.mcap"))}
+        self._paths = episodes_in(self._folder)
         if not self._paths:
-            raise DataError(f"{folder} holds no recording (*.mcap)")
-        self._metadata = {name: _metadata(path) for name, path in self._paths.items()}
+            raise DataError(f"{folder} holds no recording (*.mcap or *.db3, as they are or with .zstd)")
+        self._instruction = instruction
+        self._metadata = {name: _metadata(paths[0]) for name, paths in self._paths.items()}
         texts = {content["contract"] for content in self._metadata.values() if "contract" in content}
         if contract is None and not texts:
-            raise MissingColumnError(f"the recordings in {folder} do not carry a robot contract; give one")
-        self._contract = contract or parse_contract(texts.pop(), str(folder))
-        if texts - {self._contract.text}:
+            raise MissingColumnError(
+                f"the recordings in {folder} do not carry a robot contract; give that of the robot (--robot)"
+            )
+        if len(texts) > 1:
             raise DataError(f"the recordings in {folder} are of different robots; read them one folder a robot")
+        carried = parse_contract(texts.pop(), str(folder)) if texts else contract
+        assert carried is not None
+        self._contract = carried
         self._description = description(self._contract, self._folder.name)
 
     @property
@@ -170,20 +178,29 @@ class BagReader:
             raise DataError(f"{self._folder} has no recording '{episode}'; it has {len(self._paths)}")
         content = self._metadata[episode]
         success = OUTCOMES.get(content.get("outcome", "unknown"))
-        assembler = new_assembler(self._contract, episode, content.get("task", self._folder.name))
         before: Step | None = None
-        for step in self._steps(self._paths[episode], assembler):
+        for step in self._steps(self._paths[episode], episode, content.get("task", self._folder.name)):
             if before is not None:
                 yield _finished(before, success, last=False, pictures=pictures)
             before = step
         if before is None:
-            raise DataError(f"{self._paths[episode]} has no step: nothing was commanded while it was recorded")
+            raise DataError(f"{self._paths[episode][0]} has no step: nothing was commanded while it was recorded")
         yield _finished(before, success, last=True, pictures=pictures)
 
-    def _steps(self, path: Path, assembler: EpisodeAssembler) -> Iterator[Step]:
-        for topic, message in messages(path, STEP_TOPICS):
-            yield from feed(assembler, self._contract, topic, message)
-        yield from assembler.finish()
+    def _steps(self, paths: Sequence[Path], episode: str, task: str) -> Iterator[Step]:
+        found = {topic: kind for path in paths for topic, kind in topics_of(path).items()}
+        if "/vla/observation" in found:
+            assembler = new_assembler(self._contract, episode, task)
+            for path in paths:
+                for topic, message in messages(path, STEP_TOPICS):
+                    yield from feed(assembler, self._contract, topic, message)
+            yield from assembler.finish()
+            return
+        topics = find_topics(found, self._contract, str(paths[0]))
+        standard = StandardAssembler(self._contract, topics, episode, task, self._instruction)
+        for raw in read_messages(paths, topics.all):
+            yield from standard.take(raw)
+        yield from standard.finish()
 
 
 def messages(path: Path, topics: Sequence[str]) -> Iterator[tuple[str, Any]]:
@@ -194,18 +211,16 @@ def messages(path: Path, topics: Sequence[str]) -> Iterator[tuple[str, Any]]:
         MissingColumnError: when it has none of the topics.
     """
     found = False
-    try:
-        with path.open("rb") as file:
-            for _, channel, message in make_reader(file, validate_crcs=True).iter_messages(topics):
-                found = True
-                yield channel.topic, deserialize_message(message.data, TOPICS[channel.topic][0])
-    except (McapError, OSError, EOFError) as error:
-        raise DamagedDataError(f"{path} cannot be read: {error!r}; it was cut short or damaged") from error
+    for message in read_messages([path], topics):
+        found = True
+        yield message.topic, deserialize_message(message.content, TOPICS[message.topic][0])
     if not found:
         raise MissingColumnError(f"{path} has none of the topics {list(topics)}")
 
 
 def _metadata(path: Path) -> dict[str, str]:
+    if path.suffix != ".mcap":
+        return {}
     try:
         with path.open("rb") as file:
             for record in make_reader(file).iter_metadata():

@@ -27,6 +27,10 @@ SENTENCE_LENGTH = 10
 """Words a sentence is padded to."""
 
 
+STATE_FLOOR = 1e-2
+"""Smallest deviation of a measurement that is divided by, m or a share of a quaternion."""
+
+
 @dataclass(frozen=True)
 class Statistics:
     """How the numbers of a data set are normalised."""
@@ -149,7 +153,11 @@ def state_statistics(states: NDArray[np.float64]) -> Normaliser:
 
     So a difference of normalised places is a way in metres, times a constant.
     """
-    state = Normaliser.fit(states, floor=1e-2)
+    return with_tool_scale(Normaliser.fit(states, floor=STATE_FLOOR))
+
+
+def with_tool_scale(state: Normaliser) -> Normaliser:
+    """Return the normalizer of proprioception with the one scale that places of the tool and of targets share."""
     deviation = state.deviation.copy()
     deviation[:3] = 0.1
     return Normaliser(state.mean.copy(), deviation)

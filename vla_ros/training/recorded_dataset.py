@@ -1,8 +1,9 @@
 """Recorded data sets, mixed by weight, as batches: one picture, the sentence that was asked for, what was commanded.
 
 Which data set a row is from and which of its steps it is come from the row's own generator, as everything random about
-it: see `source`. Each data set is normalised by its own statistics, as in `data.mixture`; those of the first one travel
-in the checkpoint, and a policy says its actions by them. Nothing says where the named thing is, nor that one is absent.
+it: see `source`. All data sets are normalized by one set of statistics, that of the mixture as it is drawn, which
+travels in the checkpoint: a motion is the same number in whichever set it is. Nothing says where the named thing is, or
+that one is absent.
 """
 
 from __future__ import annotations
@@ -23,10 +24,14 @@ from vla_ros.language.tokenizer import WordTokenizer, split_words
 from vla_ros.models.build import MODELS, model_class
 from vla_ros.models.contract import ModelInput, ModelTarget
 from vla_ros.robot.contract import RobotContract
-from vla_ros.training.dataset import Statistics, state_statistics
+from vla_ros.training.dataset import STATE_FLOOR, Statistics, with_tool_scale
 from vla_ros.training.pictures import StoredRows, varied
 from vla_ros.training.recorded_pictures import PictureAugmentation
 from vla_ros.training.stored_steps import StoredSteps
+from vla_ros.types import FloatArray
+
+POSITION_FLOOR, ROTATION_FLOOR = 1e-3, 1e-2
+"""Smallest deviation of a chunk's columns that is divided by, m and rad."""
 
 
 def check_network(model: str) -> None:
@@ -66,6 +71,7 @@ class RecordedDataset:
         taught: Every word that a sentence can have, slips of the pen apart.
         tokenizer: Vocabulary: these words.
         sentence_length: Words a sentence is padded to.
+        statistics: How the numbers of all data sets are normalized.
     """
 
     def __init__(
@@ -99,24 +105,24 @@ class RecordedDataset:
         }
         self.taught, self.sentence_length = _vocabulary(self._sentences, self.augmentations.words)
         self.tokenizer = WordTokenizer(self.taught)
-        self._statistics = [_statistics(part) for part in parts]
-
-    @property
-    def statistics(self) -> Statistics:
-        """How the numbers of the first data set are normalised; one that is set holds for all of them."""
-        return self._statistics[0]
-
-    @statistics.setter
-    def statistics(self, statistics: Statistics) -> None:
-        self._statistics = [statistics] * len(self.parts)
+        self.statistics = _pooled([_statistics(part) for part in parts], self.shares)
 
     def table(self) -> list[dict[str, Any]]:
         """Return what a checkpoint says about its data: one entry a data set."""
         return [
             {"path": part.name, "share": float(share), "episodes": part.episodes, "failed": part.failed,
-             "steps": len(part)}
+             "odd": len(part.odd), "steps": len(part)}
             for part, share in zip(self.parts, self.shares, strict=True)
         ]  # fmt: skip
+
+    def left_out(self) -> list[str]:
+        """Return one sentence for each data set of which episodes were left out: how many, and why."""
+        return [
+            f"{part.name}: left out {part.failed} episodes that are marked as failures and {len(part.odd)} that cannot "
+            "be learned from" + (f", the first: {part.odd[0]}" if part.odd else "")
+            for part in self.parts
+            if part.failed or part.odd
+        ]
 
     def draw(self, generators: Sequence[np.random.Generator]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return, for one row a generator, which data set it is from, and its number among the steps of all."""
@@ -132,24 +138,20 @@ class RecordedDataset:
         self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]
     ) -> tuple[ModelInput, ModelTarget]:
         """Return steps by their numbers among those of all data sets, changed as each one's generator says."""
-        sets = np.searchsorted(self._begins, index, side="right") - 1
         change = self.augmentations.pictures or varied
         images = {name: change(store[index], generators) for name, store in self._pictures.items()}
         tokens = np.stack([
             self.tokenizer.encode(self._said(step, rng), self.sentence_length)
             for step, rng in zip(index, generators, strict=True)
         ])  # fmt: skip
-        states, positions, rotations = [], [], []
-        for number, step in zip(sets, index, strict=True):
-            statistics, chunk = self._statistics[number], self._chunks[step]
-            states.append(statistics.state.normalise(self._states[step]))
-            positions.append(statistics.position.normalise(chunk[:, :3]))
-            rotations.append(statistics.rotation.normalise(chunk[:, 3:6]))
-        given = ModelInput(images, _tensor(states), torch.from_numpy(tokens)[:, None])
+        statistics, chunks = self.statistics, self._chunks[index]
+        given = ModelInput(
+            images, _tensor(statistics.state.normalise(self._states[index])), torch.from_numpy(tokens)[:, None]
+        )
         wanted = ModelTarget(
-            positions=_tensor(positions)[:, None],
-            rotations=_tensor(rotations)[:, None],
-            gripper=_tensor(self._chunks[index][..., 6])[:, None],
+            positions=_tensor(statistics.position.normalise(chunks[..., :3]))[:, None],
+            rotations=_tensor(statistics.rotation.normalise(chunks[..., 3:6]))[:, None],
+            gripper=_tensor(chunks[..., 6])[:, None],
             present=torch.ones(len(index), 1),
         )
         return given, wanted
@@ -161,9 +163,17 @@ class RecordedDataset:
 
 def _statistics(part: StoredSteps) -> Statistics:
     return Statistics(
-        position=Normaliser.fit(part.chunks[..., :3], floor=1e-3),
-        rotation=Normaliser.fit(part.chunks[..., 3:6], floor=1e-2),
-        state=state_statistics(part.states.astype(np.float64)),
+        position=Normaliser.fit(part.chunks[..., :3], floor=POSITION_FLOOR),
+        rotation=Normaliser.fit(part.chunks[..., 3:6], floor=ROTATION_FLOOR),
+        state=Normaliser.fit(part.states.astype(np.float64), floor=STATE_FLOOR),
+    )
+
+
+def _pooled(parts: Sequence[Statistics], fractions: FloatArray) -> Statistics:
+    return Statistics(
+        position=Normaliser.pool([part.position for part in parts], fractions, POSITION_FLOOR),
+        rotation=Normaliser.pool([part.rotation for part in parts], fractions, ROTATION_FLOOR),
+        state=with_tool_scale(Normaliser.pool([part.state for part in parts], fractions, STATE_FLOOR)),
     )
 
 
@@ -178,5 +188,5 @@ def _vocabulary(sentences: Sequence[str], changes: LanguageAugmentation | None) 
     return tuple(sorted(words)), longest
 
 
-def _tensor(values: Sequence[NDArray[Any]] | NDArray[Any]) -> torch.Tensor:
+def _tensor(values: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))

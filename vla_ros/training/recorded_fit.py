@@ -6,12 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.actions.specification import GripperConvention, Rotation
+from vla_ros.data.checking import MotionLimits
 from vla_ros.data.chunks import check_convention
 from vla_ros.data.errors import ConventionError, MissingColumnError
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.step import GRIPPER_NAME, GRIPPER_SHARE, POSE_NAMES, Step
 from vla_ros.policies.local import proprioception
 from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.kinematics import Kinematics
 
 LEARNED_GRIPPERS = (GripperConvention.OPEN_IS_ONE, GripperConvention.CLOSED_IS_ONE)
 """What the networks can say about a gripper: one number between two states."""
@@ -39,8 +41,9 @@ def check_dataset(description: DatasetDescription, contract: RobotContract) -> N
     cameras = [camera.name for camera in contract.cameras]
     if absent := [name for name in cameras if name not in description.cameras]:
         missing.append(
-            f"cameras {absent} are not there, it has {[*description.cameras]} (in a table of data sets "
-            "'rename_cameras: {there: here}' gives one the contract's name)"
+            f"cameras {absent} are not there, it has {[*description.cameras]}"
+            + (f", and {[*description.depth_cameras]} without color" if description.depth_cameras else "")
+            + " (in a table of data sets 'rename_cameras: {there: here}' gives one the contract's name)"
         )
     names = set(description.proprioception_names)
     if lacks := [name for name in POSE_NAMES if name not in names]:
@@ -75,6 +78,19 @@ def full_opening(description: DatasetDescription, contract: RobotContract) -> fl
     if description.max_opening is not None or description.convention.gripper is GripperConvention.OPENING:
         return description.max_opening
     return contract.gripper.max_opening
+
+
+def motion_limits(contract: RobotContract) -> MotionLimits:
+    """Return what the motion in a data set is measured against."""
+    cartesian = contract.cartesian
+    return MotionLimits(
+        cartesian.linear_velocity,
+        cartesian.angular_velocity,
+        cartesian.workspace_lower,
+        cartesian.workspace_upper,
+        contract.joints.names,
+        Kinematics(contract).forward,
+    )
 
 
 def network_state(step: Step, max_opening: float) -> NDArray[np.float64]:

@@ -30,16 +30,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.data.catalogue import Line
+from vla_ros.data.checking import CheckedReader
 from vla_ros.data.chunks import action_chunks
-from vla_ros.data.errors import ConventionError, DamagedDataError, DataError, naming_full_disk
+from vla_ros.data.errors import ConventionError, DamagedDataError, DataError, OddEpisodeError, naming_full_disk
 from vla_ros.data.reader import EpisodeReader
+from vla_ros.data.step import Step
 from vla_ros.robot.contract import RobotContract
 from vla_ros.training.pictures import PictureStore
-from vla_ros.training.recorded_fit import check_contract, check_dataset, full_opening, network_state
+from vla_ros.training.recorded_fit import (
+    check_contract,
+    check_dataset,
+    full_opening,
+    motion_limits,
+    network_state,
+)
 from vla_ros.types import ImageArray
 
-VERSION = 1
+VERSION = 2
 """Rises when rows are made otherwise, so that no old ones are taken for new."""
+
+ODD_FRACTION = 0.5
+"""More odd episodes than this fraction, and it is the data set that is read wrongly."""
 
 ROWS, NOTE = "rows.npz", "complete.json"
 GRIPPER_TOLERANCE = 1e-4
@@ -68,6 +79,7 @@ class StoredSteps:
         sentences: Every instruction in it.
         episodes: How many were taken.
         failed: How many were left out because they are marked as failures.
+        odd: Why others were left out, one sentence an episode.
     """
 
     name: str
@@ -76,6 +88,7 @@ class StoredSteps:
     sentences: tuple[str, ...]
     episodes: int
     failed: int
+    odd: tuple[str, ...]
     states: NDArray[np.float32]
     chunks: NDArray[np.float32]
     sentence_of: NDArray[np.int64]
@@ -125,32 +138,34 @@ class _Numbers:
     sentences: list[str]
     taken: dict[str, int]
     failed: int
+    odd: list[str]
 
 
 def _numbers(recording: Recording, contract: RobotContract, progress: Progress) -> _Numbers:
-    reader = recording.reader
+    reader = CheckedReader(recording.reader, motion_limits(contract))
     description = reader.description
     opening = full_opening(description, contract)
     states, chunks, sentence_of = [], [], []
     sentences: dict[str, int] = {}
     taken: dict[str, int] = {}
-    failed = 0
+    failed, odd = 0, list[str]()
     for episode in progress(reader.episodes, f"read {description.name}"):
-        steps = list(reader.read(episode, pictures=False))
+        try:
+            steps = _spoken(list(reader.read(episode, pictures=False)), f"{description.name}, episode '{episode}'")
+        except OddEpisodeError as error:
+            odd.append(str(error))
+            continue
         if not steps:
             continue
         if steps[-1].success is False:
             failed += 1
             continue
-        if silent := [step.index for step in steps if not step.instruction.strip()]:
-            raise DataError(
-                f"{description.name}, episode '{episode}', step {silent[0]} has no instruction: a network is taught "
-                "with words (a table of data sets can give them where the reader takes 'instruction')"
-            )
         chunks.append(_checked(action_chunks(steps, contract.action, opening), description.name, episode))
         states.append([network_state(step, contract.gripper.max_opening) for step in steps])
         sentence_of += [sentences.setdefault(step.instruction, len(sentences)) for step in steps]
         taken[episode] = len(steps)
+    if len(odd) > ODD_FRACTION * (len(taken) + len(odd)):
+        raise DataError(f"{len(odd)} of {len(taken) + len(odd)} episodes cannot be learned from; the first: {odd[0]}")
     if not taken:
         raise DataError(f"{recording.line.path} has no episode to learn from ({failed} are marked as failures)")
     rows: dict[str, NDArray[Any]] = {
@@ -158,7 +173,21 @@ def _numbers(recording: Recording, contract: RobotContract, progress: Progress) 
         "chunks": np.concatenate(chunks),
         "sentence_of": np.array(sentence_of, np.int64),
     }
-    return _Numbers(rows, list(sentences), taken, failed)
+    return _Numbers(rows, list(sentences), taken, failed, odd)
+
+
+def _spoken(steps: list[Step], where: str) -> list[Step]:
+    """Return the steps of an episode that says at each of them what to do.
+
+    Raises:
+        OddEpisodeError: naming the first that does not.
+    """
+    if silent := [step.index for step in steps if not step.instruction.strip()]:
+        raise OddEpisodeError(
+            f"{where}, step {silent[0]} has no instruction: a network is taught with words (a table of data sets gives "
+            "them by the line 'instruction: ...')"
+        )
+    return steps
 
 
 def _checked(chunks: NDArray[np.float64], name: str, episode: str) -> NDArray[np.float32]:
@@ -202,7 +231,8 @@ def _keep(
                 for store in stores.values():
                     store.close()
             np.savez(partial / ROWS, **found.rows)  # type: ignore[arg-type]
-            note = {"sentences": found.sentences, "episodes": len(found.taken), "failed": found.failed}
+            note = {"sentences": found.sentences, "episodes": len(found.taken), "failed": found.failed,
+                    "odd": found.odd}  # fmt: skip
             (partial / NOTE).write_text(json.dumps(note), encoding="utf-8")
         if not (place / NOTE).exists():  # another training may have been faster
             shutil.rmtree(place, ignore_errors=True)
@@ -232,7 +262,14 @@ def _load(line: Line, place: Path) -> StoredSteps:
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{place} cannot be read: {error}; remove it, and it is made again") from error
     return StoredSteps(
-        str(line.path), line.weight, place, tuple(note["sentences"]), int(note["episodes"]), int(note["failed"]), **rows
+        str(line.path),
+        line.weight,
+        place,
+        tuple(note["sentences"]),
+        int(note["episodes"]),
+        int(note["failed"]),
+        tuple(note["odd"]),
+        **rows,
     )
 
 
@@ -246,5 +283,5 @@ def _fingerprint(line: Line, contract: RobotContract) -> str:
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in found]
     action = contract.action.to_dict()
     cameras = [(camera.name, camera.policy_height, camera.policy_width) for camera in contract.cameras]
-    made = [VERSION, line.format, repr(sorted(line.options.items())), action, cameras, contract.gripper.max_opening]
+    made = [VERSION, line.format, repr(sorted(line.options.items())), action, cameras, contract.text]
     return "recorded_" + hashlib.sha256(json.dumps([files, made]).encode()).hexdigest()[:16]

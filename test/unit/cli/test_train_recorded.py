@@ -110,7 +110,44 @@ def test_a_table_mixes_data_sets(expert, recordings, train, tmp_path):
     bundle = load_bundle(tmp_path / "out")
     assert [line["share"] for line in bundle.training["data"]] == [0.25, 0.75]
     assert {"wander", "about", "pick"} <= set(bundle.words)
-    assert float(bundle.state.mean[9]) == pytest.approx(0.04)  # of the first data set
+    places = [step.proprioception[7:10] for step in recordings.walk("a", 5)]
+    assert not np.allclose(bundle.state.mean[:3], np.mean(places, axis=0), atol=1e-3)  # of all, not of the first alone
+
+
+def test_a_slower_data_set_is_resampled(recordings, train, tmp_path):
+    slow = replace(recordings.convention, rate_hz=5.0)
+    steps = [replace(step, timestamp=step.index / 5.0) for step in recordings.walk("a", 6, convention=slow)]
+    assert train("--data", recordings.write(tmp_path / "slow", [steps])) == 0
+    assert load_bundle(tmp_path / "out").specification == recordings.contract.action
+
+
+def test_robomimic_file_trains_through_a_table(train, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    count, size = 12, (96, 128, 3)
+    controller = {"type": "OSC_POSE", "control_delta": True, "output_max": [0.05] * 3 + [0.5] * 3}
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        data = file.create_group("data")
+        environment = {"env_kwargs": {"control_freq": 20, "controller_configs": controller}}
+        data.attrs["env_args"] = np.bytes_(json.dumps(environment))
+        for name in ("demo_0", "demo_0_copy"):
+            observed = data.create_group(f"{name}/obs")
+            data[f"{name}/actions"] = np.tile([0.0, 0.0, 0.2, 0.0, 0.0, 0.0, -1.0], (count, 1))
+            data[f"{name}/rewards"] = np.zeros(count)
+            observed["robot0_eef_pos"] = np.array([[0.5, 0.0, 0.3 + 0.01 * i] for i in range(count)])
+            observed["robot0_eef_quat"] = np.tile([1.0, 0.0, 0.0, 0.0], (count, 1))
+            observed["robot0_joint_pos"] = np.zeros((count, 7))
+            observed["robot0_gripper_qpos"] = np.tile([0.04, -0.04], (count, 1))
+            for camera in ("agentview_image", "robot0_eye_in_hand_image"):
+                observed[camera] = np.full((count, *size), 90, np.uint8)
+    table = tmp_path / "table.yaml"
+    line = {"format": "hdf5", "path": str(tmp_path / "a.hdf5"), "weight": 1, "frame": "panda_link0",
+            "rename_cameras": {"agentview": "front", "eye_in_hand": "wrist"}, "instruction": "lift it"}  # fmt: skip
+    table.write_text(json.dumps([line]))
+    assert train("--data", table) == 0
+    bundle = load_bundle(tmp_path / "out")
+    assert (bundle.training["data"][0]["episodes"], bundle.words) == (2, ("it", "lift"))
+    # at 20 Hz 1 cm a step, so at the robot's 10 Hz 2 cm for each row
+    np.testing.assert_allclose(bundle.position.mean[:3, 2], [0.23 / 12, 0.42 / 12, 0.57 / 12], atol=1e-5)
 
 
 @pytest.fixture
@@ -131,9 +168,9 @@ def test_what_cannot_be_taught_is_refused_before_anything_is_read(expert, said, 
 
 
 def test_a_data_set_that_does_not_fit_is_refused(recordings, said, tmp_path):
-    steps = recordings.walk("a", 3, convention=replace(recordings.convention, rate_hz=5.0))
-    folder = recordings.write(tmp_path / "slow", [steps])
-    assert "rate_hz is 5.0 there, 10.0 here" in said("--data", folder)
+    steps = recordings.walk("a", 3, convention=replace(recordings.convention, frame="world"))
+    folder = recordings.write(tmp_path / "other", [steps])
+    assert "frame is 'world' there, 'panda_link0' here" in said("--data", folder)
     assert "is not there" in said("--data", _table(tmp_path, "lerobot", tmp_path / "nowhere"))
     assert "there is no format 'parquet'" in said("--data", _table(tmp_path, "parquet", folder))
 

@@ -72,10 +72,39 @@ def test_steps_that_are_missing_do_not_squeeze_the_time(recordings):
     np.testing.assert_allclose(action_chunks(late, wanted, OPENING), whole, atol=1e-12)
 
 
+@pytest.mark.parametrize("rate", [5.0, 20.0, 30.0])
+def test_another_rate_is_resampled(rate, recordings):
+    """A tool on a straight way at a steady pace is where it is, whatever the rate at which it was recorded."""
+    speed, yaw, count = 0.1, 0.3, 12  # m/s, rad/s
+    given = replace(recordings.convention, rate_hz=rate, reference="absolute", rotation="quaternion")
+
+    def pose(time):
+        return np.array([0.4 + speed * time, 0.0, 0.3]), np.array(
+            [0, 0, np.sin(yaw * time / 2), np.cos(yaw * time / 2)]
+        )
+
+    steps = []
+    for index, step in enumerate(recordings.walk("a", count)):
+        time, state = index / rate, step.proprioception.copy()
+        state[7:10], state[10:14] = pose(time)
+        action = np.concatenate([*pose(time + 1.0 / rate), [float(time >= 0.2)]])
+        changes = {"convention": given, "timestamp": time, "proprioception": state, "action": action}
+        steps.append(replace(step, **changes))
+    wanted = replace(recordings.convention, horizon=3)
+    chunks = action_chunks(steps, wanted, OPENING)
+    end = count / rate
+    for index, chunk in enumerate(chunks):
+        time = index / rate
+        for row in range(3):
+            ahead = min(time + (row + 1) / 10.0, end) - time
+            np.testing.assert_allclose(chunk[row, :6], [speed * ahead, 0, 0, 0, 0, yaw * ahead], atol=1e-9)
+            assert chunk[row, 6] == float(time + row / 10.0 + 0.5 / rate >= 0.2)
+
+
 def test_another_motion_is_refused_with_every_line(recordings):
     steps = recordings.walk("a", 2)
     wanted = replace(recordings.convention, frame="camera", rate_hz=5.0)
-    with pytest.raises(ConventionError, match=r"frame is 'panda_link0' there, 'camera' here; rate_hz is 10\.0 there"):
+    with pytest.raises(ConventionError, match=r"frame is 'panda_link0' there, 'camera' here$"):
         action_chunks(steps, wanted, OPENING)
     with pytest.raises(ConventionError, match="does not say its full opening"):
         action_chunks(steps, replace(recordings.convention, gripper="opening"), None)

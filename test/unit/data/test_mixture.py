@@ -18,6 +18,14 @@ from vla_ros.data.reader import DatasetDescription
 CLOSED = ActionSpecification("base", "delta", "quaternion", "closed_is_one", 10.0, 1)
 
 
+class Opened(list):
+    """Readers, and the folder that their data sets are in."""
+
+    def __init__(self, root, readers):
+        super().__init__(readers)
+        self.root = root
+
+
 def opposite(demonstrations, number):
     """Return an episode in the other convention, whose actions are known."""
     actions = [(0.01 * i, 0, 0, 0, 0, 0, 1, i % 2) for i in range(4)]
@@ -37,13 +45,13 @@ def sources(tmp_path_factory, demonstrations):
         with LeRobotWriter(root / name, description, demonstrations.sizes) as writer:
             for steps in episodes:
                 writer.write(steps)
-    return [open_dataset("lerobot", root / name) for name in contents]
+    return Opened(root, [open_dataset("lerobot", root / name) for name in contents])
 
 
 def mixture(readers, weights=(3.0, 1.0), **options):
-    convention = options.get("convention")
-    lines = [Source(r, w, fit_statistics(r, convention)) for r, w in zip(readers, weights, strict=True)]
-    return Mixture(lines, **{"seed": 5, "open_episodes": 3, **options})
+    options = {"seed": 5, "open_episodes": 3, "convention": readers[0].description.convention, **options}
+    lines = [Source(r, w, fit_statistics(r, options["convention"])) for r, w in zip(readers, weights, strict=True)]
+    return Mixture(lines, **options)
 
 
 def keys(samples):
@@ -108,7 +116,32 @@ def test_shards_share_no_episode_and_miss_none(sources):
         shard_of(2, 2, 0, 1)
 
 
-def test_each_data_set_is_normalised_by_its_own(sources):
+def test_mixture_normalizes_one_motion_as_one_number(sources):
+    both = mixture(sources)
+    samples = list(islice(both, 400))
+    assert {sample.dataset for sample in samples} == {"a", "b"}
+    for sample in samples:
+        np.testing.assert_allclose(both.statistics.action.unnormalise(sample.action), sample.step.action, atol=1e-9)
+        given = both.statistics.proprioception.unnormalise(sample.proprioception)
+        np.testing.assert_allclose(given, sample.step.proprioception, atol=1e-9)
+
+
+def test_pooled_statistics_are_those_of_all_rows(sources):
+    both = mixture(sources)
+    rows, weights = [], []
+    for reader, share in zip(sources, (0.75, 0.25), strict=True):
+        steps = [step for name in reader.episodes for step in reader.read(name, pictures=False)]
+        rows += [step.proprioception for step in steps]
+        weights += [share / len(steps)] * len(steps)
+    rows, weights = np.stack(rows), np.array(weights)[:, None]
+    mean = (weights * rows).sum(axis=0)
+    deviation = np.sqrt((weights * (rows - mean) ** 2).sum(axis=0))
+    np.testing.assert_allclose(both.statistics.proprioception.mean, mean, atol=1e-9)
+    changing = deviation > 1e-3
+    np.testing.assert_allclose(both.statistics.proprioception.deviation[changing], deviation[changing], atol=1e-9)
+
+
+def test_one_data_set_is_normalized_by_its_own(sources):
     for reader in sources:
         one = mixture([reader], (1.0,), open_episodes=1)
         total = sum(len(list(reader.read(name, pictures=False))) for name in reader.episodes)
@@ -126,8 +159,8 @@ def test_conventions_are_brought_together_or_refused(sources, demonstrations):
         if sample.dataset == "b":
             assert sample.step.action[6] == pytest.approx(1.0 - sample.step.index % 2)
             np.testing.assert_allclose(sample.step.action[:6], [0.01 * sample.step.index, 0, 0, 0, 0, 0], atol=1e-7)
-    own = {sample.dataset: sample.step.convention for sample in islice(mixture(sources), 60)}
-    assert own == {"a": demonstrations.convention, "b": CLOSED}
+    with pytest.raises(ConventionError, match="reference: 'delta' here, 'relative' there"):
+        mixture(sources, convention=None)
     slow = ActionSpecification(**{**CLOSED.to_dict(), "rate_hz": 5.0})
     statistics = fit_statistics(sources[0])
     with pytest.raises(ConventionError, match=r"a: .*rate_hz is 10\.0 there, 5\.0 here"):
@@ -148,8 +181,8 @@ def test_a_name_stands_once(sources):
 
 
 def test_a_table_is_read(tmp_path, sources):
-    table = tmp_path / "mixture.yaml"
-    table.write_text(f"- {{format: lerobot, path: {sources[0].root}, weight: 2}}\n"
+    table, root = tmp_path / "mixture.yaml", sources.root / "a"
+    table.write_text(f"- {{format: lerobot, path: {root}, weight: 2}}\n"
                      f"- {{format: hdf5, path: x.hdf5, weight: 0.5, instruction: lift it}}\n")  # fmt: skip
     first, second = read_table(table)
     assert open_dataset(first.format, first.path, **first.options).episodes == sources[0].episodes
@@ -160,4 +193,4 @@ def test_a_table_is_read(tmp_path, sources):
     with pytest.raises(DataError, match="no format 'zarr'"):
         open_dataset("zarr", tmp_path)
     with pytest.raises(DataError, match="does not take the options"):
-        open_dataset("lerobot", sources[0].root, colour=1)
+        open_dataset("lerobot", root, colour=1)

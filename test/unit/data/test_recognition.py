@@ -13,6 +13,9 @@ from vla_ros.data.recognition import recognise
     [
         ("meta/info.json", "lerobot"),
         ("a.mcap", "mcap"),
+        ("a_0.db3", "mcap"),
+        ("a_0.mcap.zstd", "mcap"),
+        ("a_0.db3.zstd", "mcap"),
         ("bridge-train.tfrecord-00000-of-00001", "rlds"),
         ("variation0/episodes/episode0/low_dim_obs.pkl", "rlbench"),
         ("meta.json", None),
@@ -24,6 +27,13 @@ def test_a_folder(tmp_path, file, kind):
     path.parent.mkdir(parents=True)
     path.touch()
     assert recognise(tmp_path / "set") == kind
+
+
+def test_recordings_of_ros2_bag_below_a_folder_are_its_episodes(tmp_path):
+    for file in ("one/one_0.mcap", "one/metadata.yaml", "two/two_0.db3", "two/metadata.yaml"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    assert recognise(tmp_path) == "mcap"
 
 
 def test_a_file(tmp_path):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from vla_ros.errors import InstructionError
 from vla_ros.language.instruction import MAX_BYTES, normalise_instruction
+from vla_ros.language.tokenizer import split_words
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,23 @@ def test_characters_that_nobody_can_see_are_refused_with_name_and_place(characte
     assert character == "�" or character not in str(error.value), "an error is printed on terminals"
 
 
+@pytest.mark.parametrize(
+    "sentence",
+    ["مکعب قرمز را می\u200cخواهم", "क्\u200dष लाल घन उठाओ", "ශ්\u200dරී රතු"],
+)
+def test_joiners_inside_words_are_taken(sentence):
+    assert normalise_instruction(sentence) == sentence
+    assert split_words(sentence) == sentence.split()
+
+
+@pytest.mark.parametrize(
+    "text", ["r\u200ced cube", "می\u200c خواهم", "\u200cمی", "می\u200c", "a\u200dم", "می\u200c\u200cخ"]
+)
+def test_joiners_elsewhere_are_refused(text):
+    with pytest.raises(InstructionError, match="invisible formatting character"):
+        normalise_instruction(text)
+
+
 @given(st.text(max_size=600))
 @example("H\N{COMBINING MACRON BELOW}")
 @example("İ")
@@ -102,7 +120,8 @@ def test_any_text_is_refused_or_becomes_a_normal_form(text):
     assert unicodedata.is_normalized("NFKC", sentence)
     assert sentence == " ".join(sentence.split())
     assert 0 < len(sentence.encode()) <= MAX_BYTES
-    assert not any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in sentence)
+    hidden = {character for character in sentence if unicodedata.category(character) in ("Cc", "Cf", "Cs")}
+    assert hidden <= {"\u200c", "\u200d"}
 
 
 @given(st.binary(max_size=600))

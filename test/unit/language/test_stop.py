@@ -165,3 +165,8 @@ def test_work_grows_in_proportion_to_the_text(unit, monkeypatch):
     assert is_stop(f"{text} cube") in (True, False)
     assert is_stop(f"you {text} cube") in (True, False)
     assert may_be_stop(text.encode()) in (True, False)
+
+
+@pytest.mark.parametrize("mark", ["\u0336", "\u20e0", "\ufe0f", "\u0332"])
+def test_marks_on_letters_hide_no_stop(mark):
+    assert is_stop(f"stop{mark}") and is_stop(mark.join("stop")) and is_stop(f"please halt{mark}!")

@@ -23,6 +23,21 @@ def test_words_are_lower_case_and_without_punctuation():
     ]
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("केला", "काला"), ("กี่", "กา"), ("कि", "की"), ("कु", "क")],  # banana and black, and others that differ by marks
+)
+def test_split_words_keeps_combining_marks(one, other):
+    assert split_words(one) == [one] and split_words(other) == [other]
+    tokenizer = WordTokenizer((one, other))
+    assert tokenizer.encode(f"{one} {other}", 2).tolist() == [2, 3]
+
+
+def test_split_words_composes():
+    assert split_words("Cafe\N{COMBINING ACUTE ACCENT}") == ["caf\u00e9"] == split_words("CAFÉ")
+    assert split_words("\N{COMBINING ACUTE ACCENT} ❤\ufe0f red") == ["red"]
+
+
 def test_tokens_are_places_in_the_vocabulary_padded_to_length():
     tokens = TOKENIZER.encode("Pick up the GREEN cube.", 7)
     assert tokens.dtype == np.int64

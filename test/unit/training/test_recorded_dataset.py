@@ -18,6 +18,7 @@ from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
 from vla_ros.errors import VlaError
 from vla_ros.language.tokenizer import split_words
 from vla_ros.perception.geometry import resize_for_policy
+from vla_ros.robot.kinematics import Kinematics
 from vla_ros.sim.tasks import PICK_TEMPLATES, pick_instruction
 from vla_ros.training.dataset import PickDataset
 from vla_ros.training.recorded_dataset import Augmentations, RecordedDataset, check_network
@@ -104,11 +105,9 @@ def test_an_episode_gives_the_same_samples_from_both_kinds_of_files(
     np.testing.assert_allclose(unset.state.mean, cell.statistics.state.mean, atol=1e-5)
 
 
-def test_a_mixture_is_drawn_in_its_shares_and_each_set_has_its_own_statistics(
-    recordings, store, tmp_path: Path
-) -> None:
+def test_mixture_is_drawn_in_its_shares_under_one_set_of_statistics(recordings, store, tmp_path: Path) -> None:
     long = recordings.write(tmp_path / "long", [recordings.walk("a", 20, seed=1), recordings.walk("b", 20, seed=2)])
-    up = np.array([0.05, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
+    up = np.array([0.0, 0.0, 0.05, 0.0, 0.0, 0.0, 1.0])
     short = recordings.write(tmp_path / "short", [recordings.walk("a", 6, seed=3, action=up)])
     data = RecordedDataset(store(long, short, weights=[1.0, 3.0]), recordings.contract)
     count = 2000
@@ -116,8 +115,13 @@ def test_a_mixture_is_drawn_in_its_shares_and_each_set_has_its_own_statistics(
     assert abs((sets == 1).sum() - 0.75 * count) < 4.0 * np.sqrt(count * 0.75 * 0.25)
     assert ((index >= 40) == (sets == 1)).all() and set(index.tolist()) == set(range(46))
     for number, part in enumerate(data.parts):
-        rows = data.steps(np.flatnonzero(np.arange(46) // 40 == number), [np.random.default_rng(0)] * len(part))[1]
-        assert float(rows.positions[..., :2].mean(dim=0).abs().max()) < 1e-4
+        given, rows = data.steps(np.flatnonzero(np.arange(46) // 40 == number), [np.random.default_rng(0)] * len(part))
+        said = data.statistics.position.unnormalise(rows.positions[:, 0].numpy())
+        np.testing.assert_allclose(said, part.chunks[..., :3], atol=1e-5)
+        seen = data.statistics.state.unnormalise(given.state.numpy())
+        np.testing.assert_allclose(seen, part.states, atol=1e-5)
+    shared = 0.25 * data.parts[0].chunks[..., 2].mean(axis=0) + 0.75 * data.parts[1].chunks[..., 2].mean(axis=0)
+    np.testing.assert_allclose(data.statistics.position.mean[:, 2], shared, atol=1e-6)
     assert [(line["share"], line["steps"], line["episodes"]) for line in data.table()] == [(0.25, 40, 2), (0.75, 6, 1)]
     with pytest.raises(DataError, match="weights must be positive"):
         RecordedDataset(store(long, short, weights=[1.0, 0.0]), recordings.contract)
@@ -217,13 +221,13 @@ def refused(recordings, store, tmp_path):
 
 
 def test_every_line_that_does_not_fit_is_said_at_once(recordings, store, tmp_path: Path) -> None:
-    other = replace(recordings.convention, frame="world", rate_hz=5.0)
+    other = replace(recordings.convention, frame="world")
     steps = recordings.walk("a", 3, convention=other, proprioception=np.zeros(1), proprioception_names=("joint",))
     steps = [replace(step, images={"top": step.images["front"]}) for step in steps]
     with pytest.raises(ConventionError) as error:
         store(recordings.write(tmp_path / "set", [steps], max_opening=0.05))
     for line in (
-        "does not fit robot 'panda'", "frame is 'world' there, 'panda_link0' here", "rate_hz is 5.0 there, 10.0 here",
+        "does not fit robot 'panda'", "frame is 'world' there, 'panda_link0' here",
         "max_opening is 0.05 m there, 0.08 m here", r"cameras ['front', 'wrist'] are not there, it has ['top']",
         "'tool_x'", "the gripper's opening", "rename_cameras",
     ):  # fmt: skip
@@ -238,8 +242,109 @@ def test_a_camera_of_another_name_is_a_missing_one(recordings, store, tmp_path: 
     assert len(store(folder, rename_cameras={"top": "front"})[0]) == 2
 
 
-def test_no_words_are_named(refused) -> None:
-    refused(DataError, "episode 'wrong', step 0 has no instruction", instruction=" ")
+def test_store_leaves_an_odd_episode_out_and_counts_it(recordings, store, tmp_path: Path) -> None:
+    fine = [recordings.walk("fine", 6), recordings.walk("also", 7, seed=1)]
+    for name, changes in {"silent": {"instruction": " "}, "frozen": {"timestamp": 0.0}}.items():
+        folder = recordings.write(tmp_path / name, [fine[0], recordings.walk(name, 5, seed=2), fine[1]])
+        if "timestamp" in changes:
+            _edit(folder, "observation.stamp", lambda stamps: [*stamps[:6], *[0.0] * 5, *stamps[11:]])
+        else:
+            folder = recordings.write(tmp_path / f"{name}_2", [fine[0], recordings.walk(name, 5, **changes), fine[1]])
+        (part,) = store(folder)
+        assert (len(part), part.episodes, part.failed, len(part.odd)) == (13, 2, 0, 1)
+        assert f"episode '{name}', step " in part.odd[0]
+        (line,) = RecordedDataset([part], recordings.contract).left_out()
+        assert "1 that cannot be learned from" in line and part.odd[0] in line
+        assert store(folder)[0].odd == part.odd  # from the cache
+
+
+def _edit(folder: Path, column: str, change) -> None:  # type: ignore[no-untyped-def]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = next((folder / "data").rglob("*.parquet"))
+    table = pq.read_table(path)
+    index = table.column_names.index(column)
+    values = pa.array(change(table[column].to_pylist()), table.schema.field(column).type)
+    pq.write_table(table.set_column(index, column, values), path)
+
+
+def test_store_refuses_a_set_that_is_mostly_odd(recordings, store, tmp_path: Path) -> None:
+    silent = [recordings.walk("a", 3, instruction=" "), recordings.walk("b", 3, instruction=" ")]
+    folder = recordings.write(tmp_path / "set", [*silent, recordings.walk("c", 3)])
+    with pytest.raises(DataError, match=r"2 of 3 episodes cannot.*episode 'a', step 0 has no instruction"):
+        store(folder)
+    assert not (tmp_path / "cache").exists()
+
+
+def _moved(steps: list[Step], place, turn) -> list[Step]:  # type: ignore[no-untyped-def]
+    """Return steps whose tool is somewhere else: `place` and `turn` change its position and its quaternion."""
+    moved = []
+    for step in steps:
+        state = step.proprioception.copy()
+        state[7:10], state[10:14] = place(state[7:10]), turn(state[10:14])
+        moved.append(replace(step, proprioception=state))
+    return moved
+
+
+def _same(values):  # type: ignore[no-untyped-def]
+    return values
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"place": lambda p: 1000.0 * p}, "is it in meters"),
+        ({"place": lambda p: p + 30.0 * (p - [0.5, 0.0, 0.2])}, "is no motion of this robot.*millimeters"),
+        ({"turn": lambda q: np.roll(q, 1)}, r"turns elsewhere than it is sent.*\(x, y, z, w\)"),
+        ({"action": [0.0, 0.0, 10.0, 0.0, 0.0, 0.02, 1.0]}, "is no motion of this robot.*millimeters"),
+        ({"action": [0.0, 0.0, 0.01, 0.0, 0.0, 1.2, 1.0]}, "is no motion of this robot.*degrees"),
+        ({"action": [0.0, 0.0, 0.01, 0.0, 0.0, 57.0, 1.0]}, "is it in degrees"),
+        ({"action": [0.0, 0.0, -0.01, 0.0, 0.0, 0.02, 1.0]}, "moves elsewhere than it is sent"),
+    ],
+)
+def test_store_refuses_motion_of_no_robot(change, says, recordings, store, tmp_path: Path) -> None:
+    action = {"action": np.array(change["action"])} if "action" in change else {}
+    steps = [_yawing(step) for step in recordings.walk("a", 20, **action)]
+    store(recordings.write(tmp_path / "right", [[_yawing(step) for step in recordings.walk("a", 20)]]))
+    steps = _moved(steps, change.get("place", _same), change.get("turn", _same))
+    with pytest.raises(DataError, match=says):
+        store(recordings.write(tmp_path / "set", [steps]))
+
+
+@pytest.mark.parametrize(
+    ("change", "fits"),
+    [
+        ({}, True),
+        ({"turn": lambda q: np.roll(q, 1)}, False),
+        ({"place": lambda p: np.add(p, (0.0, 0.0, 0.1))}, False),
+        ({"degrees": True}, False),
+    ],
+)
+def test_store_compares_the_tool_with_the_joints(change, fits, recordings, store, tmp_path: Path) -> None:
+    """Of an arm that stands still no motion tells in which order its quaternion is written."""
+    contract = recordings.contract
+    joints = contract.joints.home + 0.1
+    pose = Kinematics(contract).forward(joints)
+    state = np.concatenate([joints, pose.position, pose.quaternion, [0.04]])
+    names = (*contract.joints.names, *recordings.names[7:])
+    steps = recordings.walk("a", 5, proprioception=state, proprioception_names=names)
+    steps = _moved(steps, change.get("place", _same), change.get("turn", _same))
+    if change.get("degrees"):
+        steps = [replace(s, proprioception=s.proprioception * np.where(np.arange(15) < 7, 57.3, 1.0)) for s in steps]
+    folder = recordings.write(tmp_path / "set", [steps])
+    if fits:
+        assert store(folder)[0].odd == ()
+        return
+    with pytest.raises(DataError, match="off from where the joints put it"):
+        store(folder)
+
+
+def _yawing(step: Step) -> Step:
+    """Return a step whose tool points down, as it does over a table, and turns about the vertical."""
+    angle, state = 0.05 * step.index, step.proprioception.copy()
+    state[10:14] = np.cos(angle), np.sin(angle), 0.0, 0.0
+    return replace(step, proprioception=state)
 
 
 def test_a_gripper_out_of_range_is_named(refused) -> None:

@@ -41,7 +41,8 @@ class LanguageAugmentation:
         synonym: Chance a word that has synonyms is exchanged.
         frame: Chance that the sentence is put another way.
         article: Chance that an article is left out.
-        slip: Chance that two neighbouring letters of a harmless word change places.
+        slip: Chance that two neighbouring letters of a harmless word change places; in other scripts it would make
+            another word of many, and the word stays.
         synonyms: Rows of words with one meaning.
         frames: Ways to put a request.
     """
@@ -102,7 +103,13 @@ class LanguageAugmentation:
         return re.sub(rf"\b(?:{'|'.join(longest_first)})\b", choose, sentence)
 
     def _slipped(self, word: str, protected: set[str], random: np.random.Generator) -> str:
-        if len(word) < 5 or word in protected or _MEANING.fullmatch(word) or random.random() >= self.slip:
+        if (
+            len(word) < 5
+            or not word.isascii()
+            or word in protected
+            or _MEANING.fullmatch(word)
+            or random.random() >= self.slip
+        ):
             return word
         place = int(random.integers(1, len(word) - 2))
         return word[:place] + word[place + 1] + word[place] + word[place + 2 :]

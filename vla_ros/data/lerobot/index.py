@@ -7,8 +7,9 @@ where a writer was killed.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,15 @@ class EpisodeRow:
 
     Attributes:
         index: Its number.
-        name: Its name.
+        name: Its name, followed by its number where several have the same.
         task: Name of its task.
         success: As the data set says; None where it does not.
-        sentences: What it was asked to do.
+        sentences: What it was asked to do, as far as the list of episodes says it.
         length: Steps.
         first: Number of its first step in the whole data set.
         data: Which Parquet file.
         videos: Column to the file and the time, s, at which the episode begins in it.
+        step_column: Column by which the steps are numbered from `first` on.
     """
 
     index: int
@@ -51,6 +53,7 @@ class EpisodeRow:
     first: int
     data: Location
     videos: Mapping[str, tuple[Location, float]] = field(default_factory=dict)
+    step_column: str = "index"
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -70,13 +73,54 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def read_tasks(root: Path) -> dict[int, str]:
-    """Return number to sentence."""
-    table = read_table(root / TASKS)
-    texts = [name for name in table.column_names if pa.types.is_string(table.schema.field(name).type)
-             or pa.types.is_large_string(table.schema.field(name).type)]  # fmt: skip
-    if "task_index" not in table.column_names or not texts:
-        raise MissingColumnError(f"{root / TASKS} has {table.column_names}, expected task_index and a text")
-    return dict(zip(table["task_index"].to_pylist(), table[texts[0]].to_pylist(), strict=True))
+    """Return number to instruction.
+
+    Raises:
+        MissingColumnError: when nothing says which column holds the instructions.
+        DamagedDataError: when two instructions have one number.
+    """
+    path = root / TASKS
+    table = read_table(path)
+    column = _instruction_column(table.schema, path)
+    numbers = [scalar(number) for number in table["task_index"].to_pylist()]
+    if len(set(numbers)) != len(numbers):
+        raise DamagedDataError(f"{path} gives one number to two instructions: {numbers}")
+    return {int(number): str(text or "") for number, text in zip(numbers, table[column].to_pylist(), strict=True)}
+
+
+def _instruction_column(schema: pa.Schema, path: Path) -> str:
+    """Return the column with the instructions: pandas' index, as lerobot writes it, else `task`, else the only text."""
+    texts = [field.name for field in schema if _is_text(field.type)]
+    if "task_index" in schema.names:
+        for name in (*_pandas_index(schema), "task", SENTENCE_INDEX):
+            if name in texts:
+                return name
+        if len(texts) == 1:
+            return texts[0]
+    raise MissingColumnError(
+        f"{path} has the columns {schema.names}, expected task_index and the instructions as pandas' index or as 'task'"
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _pandas_index(schema: pa.Schema) -> list[str]:
+    try:
+        found = json.loads((schema.metadata or {})[b"pandas"])["index_columns"]
+        return [name for name in found if isinstance(name, str)]
+    except (KeyError, ValueError, TypeError):
+        return []
+
+
+def scalar(value: Any) -> Any:  # noqa: ANN401 (whatever a table holds)
+    """Return a number that may stand in a list of one: columns of shape [1] are written either way."""
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return value
 
 
 def write_tasks(path: Path, sentences: Sequence[str]) -> None:
@@ -99,22 +143,45 @@ def read_episodes(root: Path, video_keys: Sequence[str]) -> list[EpisodeRow]:
         DamagedDataError: when the rows contradict each other.
         MissingColumnError: when a column is not there.
     """
-    needed = ["episode_index", "tasks", "length", "data/chunk_index", "data/file_index", "dataset_from_index"]
+    needed = ["episode_index", "length", "data/chunk_index", "data/file_index", "dataset_from_index"]
     for key in video_keys:
         needed += [f"videos/{key}/{part}" for part in ("chunk_index", "file_index", "from_timestamp")]
     rows: list[EpisodeRow] = []
     for path in sorted((root / EPISODES).glob("*/*.parquet")):
-        own = [name for name in (EPISODE_NAME, TASK_NAME, OUTCOME) if name in _schema(path)]
+        own = [name for name in ("tasks", EPISODE_NAME, TASK_NAME, OUTCOME) if name in _schema(path)]
         rows += [_row(values, video_keys) for values in read_table(path, [*needed, *own]).to_pylist()]
+    rows.sort(key=lambda row: row.index)
+    end = 0
+    for before, row in zip([None, *rows], rows, strict=False):
+        if (before is not None and row.index == before.index) or row.first < end or row.length < 1:
+            raise DamagedDataError(
+                f"{root / EPISODES}: episode {row.index} has {row.length} steps from {row.first} on; expected at least "
+                f"1 step from {end} on, and each number once (gaps are allowed)"
+            )
+        end = row.first + row.length
+    return distinct(rows)
+
+
+def distinct(rows: list[EpisodeRow]) -> list[EpisodeRow]:
+    """Return rows of which no two have one name: in merged sets the number tells them apart."""
+    names = Counter(row.name for row in rows)
+    return [row if names[row.name] == 1 else replace(row, name=f"{row.name}#{row.index}") for row in rows]
+
+
+def check_contiguous(rows: Sequence[EpisodeRow], root: Path) -> None:
+    """Raise when episodes have gaps, which a reader bears and a writer, which counts on, does not.
+
+    Raises:
+        DamagedDataError: naming the first row.
+    """
     expected = 0
     for number, row in enumerate(rows):
-        if row.index != number or row.first != expected or row.length < 1:
+        if row.index != number or row.first != expected:
             raise DamagedDataError(
-                f"{root / EPISODES}: row {number} is episode {row.index} with {row.length} steps from {row.first} on; "
-                f"expected episode {number} from {expected} on"
+                f"{root / EPISODES}: row {number} is episode {row.index} from step {row.first} on; to go on with a "
+                f"data set, episode {number} from {expected} on is expected: write to another folder"
             )
         expected += row.length
-    return rows
 
 
 def _schema(path: Path) -> list[str]:
@@ -125,11 +192,13 @@ def _schema(path: Path) -> list[str]:
 
 
 def _row(values: Mapping[str, Any], video_keys: Sequence[str]) -> EpisodeRow:
-    index, sentences = int(values["episode_index"]), tuple(values["tasks"])
+    index = int(scalar(values["episode_index"]))
+    tasks = values.get("tasks") or ()
+    sentences = (tasks,) if isinstance(tasks, str) else tuple(str(one or "") for one in tasks)
     videos = {
         key: (
-            Location(int(values[f"videos/{key}/chunk_index"]), int(values[f"videos/{key}/file_index"])),
-            float(values[f"videos/{key}/from_timestamp"]),
+            Location(int(scalar(values[f"videos/{key}/chunk_index"])), int(scalar(values[f"videos/{key}/file_index"]))),
+            float(scalar(values[f"videos/{key}/from_timestamp"])),
         )
         for key in video_keys
     }
@@ -139,9 +208,9 @@ def _row(values: Mapping[str, Any], video_keys: Sequence[str]) -> EpisodeRow:
         task=values.get(TASK_NAME) or (sentences[0] if sentences else ""),
         success=values.get(OUTCOME),
         sentences=sentences,
-        length=int(values["length"]),
-        first=int(values["dataset_from_index"]),
-        data=Location(int(values["data/chunk_index"]), int(values["data/file_index"])),
+        length=int(scalar(values["length"])),
+        first=int(scalar(values["dataset_from_index"])),
+        data=Location(int(scalar(values["data/chunk_index"])), int(scalar(values["data/file_index"]))),
         videos=videos,
     )
 

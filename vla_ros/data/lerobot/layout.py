@@ -8,7 +8,8 @@
     videos/<column>/chunk-000/file-000.mp4        one frame a step; several episodes a file
 
 Source: the `lerobot` package 0.4.4, `lerobot/datasets/utils.py` and `lerobot_dataset.py`. `meta/vla_ros.json` is this
-package's own: the convention of the actions, which the layout has no place for. LeRobot does not mind it.
+package's own: the convention of the actions, which the layout has no place for; it stands in the action column of
+`info.json` as well. LeRobot does not mind either.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from vla_ros.errors import ContractError
 VERSION = "v3.0"
 INFO, STATS, TASKS, EPISODES = "meta/info.json", "meta/stats.json", "meta/tasks.parquet", "meta/episodes"
 CONVENTION = "meta/vla_ros.json"
+CONVENTION_LINE = "vla_ros"
+"""Line of the action column in `info.json` that says the same: it outlives lerobot's delete, split and merge."""
+
 DATA_PATTERN = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATTERN = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 EPISODES_PATTERN = EPISODES + "/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -34,6 +38,7 @@ FILES_PER_CHUNK = 1000
 
 IMAGE_PREFIX = "observation.images."
 STATE, ACTION, SUCCESS, DONE = "observation.state", "action", "next.success", "next.done"
+ACTION_NAMES, STATE_NAMES = (ACTION, "actions"), (STATE, "state")
 STAMP = "observation.stamp"
 """Time since the first step as measured, s; `timestamp` is, by the layout, the number of the step over the rate."""
 
@@ -103,7 +108,12 @@ def new_info(description: DatasetDescription, sizes: Mapping[str, tuple[int, int
     names = list(description.proprioception_names)
     features[STATE] = {"dtype": "float32", "shape": [len(names)], "names": names}
     columns = list(action_names(description.convention))
-    features[ACTION] = {"dtype": "float32", "shape": [len(columns)], "names": columns}
+    features[ACTION] = {
+        "dtype": "float32",
+        "shape": [len(columns)],
+        "names": columns,
+        CONVENTION_LINE: convention_lines(description),
+    }
     features[STAMP] = {"dtype": "float64", "shape": [1], "names": None}
     features[DONE] = {"dtype": "bool", "shape": [1], "names": None}
     features[SUCCESS] = {"dtype": "bool", "shape": [1], "names": None}
@@ -114,6 +124,15 @@ def new_info(description: DatasetDescription, sizes: Mapping[str, tuple[int, int
         "fps": int(rate), "splits": {}, "data_path": DATA_PATTERN, "video_path": VIDEO_PATTERN if video else None,
         "features": {**features, **_NUMBERS},
     }  # fmt: skip
+
+
+def convention_lines(description: DatasetDescription) -> dict[str, Any]:
+    """Return what a data set says about its actions, as plain values."""
+    return {
+        "name": description.name,
+        "action": description.convention.to_dict(),
+        "max_opening": description.max_opening,
+    }
 
 
 def read_info(root: Path) -> dict[str, Any]:
@@ -132,25 +151,93 @@ def read_info(root: Path) -> dict[str, Any]:
         version = str(info["codebase_version"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedDataError(f"{path} cannot be read: {error!r}") from error
-    if not version.startswith("v3."):
-        raise DataError(f"{path} is of layout {version}, expected v3; convert it with lerobot's own converter")
-    lines = ("fps", "features", "data_path", "video_path", "total_episodes", "total_frames")
-    if missing := [line for line in lines if line not in info]:
+    if not version.startswith(("v2.", "v3.")):
+        raise DataError(
+            f"{path} is of layout {version}, expected v2 or v3; convert it with the tools of the lerobot version that "
+            "wrote it"
+        )
+    if missing := [line for line in ("fps", "features") if line not in info]:
         raise MissingColumnError(f"{path} has no {missing}")
-    return dict(info)
+    found = dict(info)
+    _check_info(found, path)
+    return found
+
+
+def _check_info(info: dict[str, Any], path: Path) -> None:
+    """Raise when lines are not of the kind that everybody who reads them expects."""
+    rate, features = info["fps"], info["features"]
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0.0 < rate <= 1000.0:
+        raise DamagedDataError(f"{path}: fps is {rate!r}, expected a number above 0 and at most 1000")
+    if not isinstance(features, dict):
+        raise DamagedDataError(f"{path}: features is {features!r:.80}, expected names and columns")
+    for key, feature in features.items():
+        shape = feature.get("shape") if isinstance(feature, dict) else None
+        whole = isinstance(shape, list) and all(
+            isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape
+        )
+        if not whole or not isinstance(feature.get("dtype"), str):
+            raise DamagedDataError(f"{path}: column '{key}' is {feature!r:.80}, expected dtype and shape")
+        # a scalar's shape is [1], and by some writers []
+        feature["shape"] = shape or [1]
+
+
+def depth_columns(features: Mapping[str, Any]) -> list[str]:
+    """Return the image columns that hold no color: marked as depth, gray of more than 8 bits, or of one channel."""
+    return [
+        key
+        for key, feature in features.items()
+        if feature["dtype"] in ("video", "image") and (_is_depth(feature) or _channels(feature) == 1)
+    ]
+
+
+def _is_depth(feature: Mapping[str, Any]) -> bool:
+    notes = [one for one in (feature, feature.get("info"), feature.get("video_info")) if isinstance(one, Mapping)]
+    marked = any(note.get(key) is True for note in notes for key in ("is_depth_map", "video.is_depth_map"))
+    formats = [str(note.get(key, "")) for note in notes for key in ("pix_fmt", "video.pix_fmt")]
+    return marked or any(is_depth_format(one) for one in formats)
+
+
+def is_depth_format(pixel_format: str) -> bool:
+    """Tell whether a pixel format holds one channel of more than 8 bits, as depth does."""
+    return pixel_format.startswith("gray") and pixel_format not in ("gray", "gray8", "gray8a")
+
+
+def _channels(feature: Mapping[str, Any]) -> int | None:
+    shape, names = feature["shape"], feature.get("names")
+    if len(shape) != 3:
+        return None
+    if isinstance(names, list) and "channels" in names:
+        return int(shape[names.index("channels")])
+    return 1 if shape[2] == 1 or (shape[0] == 1 and shape[2] != 3) else None
+
+
+def action_column(features: Mapping[str, Any]) -> str:
+    """Return the name of the column with the actions: as LeRobot has it, or openpi."""
+    return next((name for name in ACTION_NAMES if name in features), ACTION)
+
+
+def state_column(features: Mapping[str, Any]) -> str:
+    """Return the name of the column with the measurements: as LeRobot has it, or openpi."""
+    return next((name for name in STATE_NAMES if name in features), STATE)
 
 
 def read_convention(root: Path) -> tuple[ActionSpecification, float | None] | None:
     """Return the convention of the actions and the full opening of the gripper, m, or None where nothing says it.
 
     Raises:
-        DamagedDataError: when the file is there but says nothing usable.
+        DamagedDataError: when it is there but says nothing usable.
     """
     path = root / CONVENTION
-    if not path.exists():
-        return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if path.exists():
+            content = json.loads(path.read_text(encoding="utf-8"))
+        else:
+            # lerobot's own tools keep the columns of info.json when they make one set of another, and no other file.
+            path = root / INFO
+            features = json.loads(path.read_text(encoding="utf-8"))["features"]
+            content = features[action_column(features)].get(CONVENTION_LINE)
+            if content is None:
+                return None
         opening = content["max_opening"]
         return ActionSpecification.from_dict(content["action"]), None if opening is None else float(opening)
     except (OSError, ValueError, KeyError, TypeError, ContractError) as error:

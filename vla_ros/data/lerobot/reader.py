@@ -1,23 +1,25 @@
-"""Reads a LeRobot v3 data set, this package's or anybody's, one step at a time."""
+"""Reads a LeRobot data set of layout v3 or v2, this package's or anybody's, one step at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vla_ros.actions.specification import ActionSpecification
 from vla_ros.data.errors import ConventionError, DamagedDataError, DataError, MissingColumnError, NotFiniteError
-from vla_ros.data.lerobot import layout
-from vla_ros.data.lerobot.index import EpisodeRow, read_episodes, read_tasks
+from vla_ros.data.lerobot import index, layout, layout_2
+from vla_ros.data.lerobot.advice import names_joints, table_entry
+from vla_ros.data.lerobot.index import EpisodeRow, scalar
 from vla_ros.data.lerobot.layout import IMAGE_PREFIX
+from vla_ros.data.lerobot.paths import pattern_path
 from vla_ros.data.lerobot.video import read_frames
+from vla_ros.data.pictures import decode_picture
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.step import Step
 from vla_ros.types import ImageArray
@@ -28,8 +30,17 @@ ROWS_AT_ONCE = 64
 class LeRobotReader:
     """See `EpisodeReader`. Holds the list of episodes, a few rows, and one decoded picture a camera."""
 
-    def __init__(self, root: Path, *, convention: ActionSpecification | None = None, max_opening: float | None = None,
-                 proprioception_names: Sequence[str] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        root: Path,
+        *,
+        convention: ActionSpecification | None = None,
+        max_opening: float | None = None,
+        proprioception_names: Sequence[str] | None = None,
+        columns: Mapping[str, str] | None = None,
+        instruction: str | None = None,
+        trust_timestamps: bool = True,
+    ) -> None:
         """Read what the data set says of itself.
 
         Args:
@@ -37,6 +48,10 @@ class LeRobotReader:
             convention: What its actions mean, where it does not say so itself; where it does, it must agree.
             max_opening: Opening of the gripper that counts as fully open, m, where it does not say so itself.
             proprioception_names: Names of the measurements, in place of those of the data set.
+            columns: Which column holds the `action` and the `state`, where they have other names than LeRobot's or
+                openpi's.
+            instruction: What to do, for a data set without words.
+            trust_timestamps: Whether the times of the steps are right; else they are their numbers over the rate.
 
         Raises:
             ConventionError: when nothing says what the actions mean, or two say different things.
@@ -45,28 +60,82 @@ class LeRobotReader:
         self.root = Path(root)
         self._info = layout.read_info(self.root)
         features = self._info["features"]
-        for column in (layout.ACTION, "timestamp", "index", "episode_index", "task_index"):
+        is_2 = str(self._info["codebase_version"]).startswith(layout_2.VERSION)
+        own: Any = layout_2 if is_2 else layout
+        for line, pattern in (("data_path", own.DATA_PATTERN), ("video_path", own.VIDEO_PATTERN)):
+            if self._info.get(line) is None:  # by some writers left out
+                self._info[line] = pattern
+        self._action, self._state = self._named(columns or {})
+        for column in (self._action, "timestamp", "task_index"):
             if column not in features:
-                raise MissingColumnError(f"{self.root / layout.INFO} names no column '{column}'")
-        self._videos = [key for key, feature in features.items() if feature["dtype"] == "video"]
-        self._pictures = [key for key, feature in features.items() if feature["dtype"] == "image"]
-        names: tuple[str, ...] = ()
-        if layout.STATE in features:
-            names = tuple(proprioception_names or layout.flat_names(features[layout.STATE], "state"))
-        convention, max_opening = self._convention(convention, max_opening)
-        cameras = tuple(sorted(key.removeprefix(IMAGE_PREFIX) for key in (*self._videos, *self._pictures)))
-        self._description = DatasetDescription(self.root.name, convention, cameras, names, max_opening)
-        self._rows = {row.name: row for row in read_episodes(self.root, self._videos)}
-        self._sentences = read_tasks(self.root) if self._rows else {}
+                raise MissingColumnError(
+                    f"{self.root / layout.INFO} names no column '{column}'; it has {list(features)} (in a table of "
+                    "data sets 'columns: {action: ..., state: ...}' says which are meant)"
+                )
+        depth = layout.depth_columns(features)
+        self._videos = [key for key, feature in features.items() if feature["dtype"] == "video" and key not in depth]
+        self._pictures = [key for key, feature in features.items() if feature["dtype"] == "image" and key not in depth]
+        cameras = _camera_names(sorted([*self._videos, *self._pictures]))
+        self._cameras = cameras
+        names = self._names(proprioception_names)
+        convention, max_opening = self._convention(convention, max_opening, names)
+        self._instruction, self._trusts = instruction, trust_timestamps
+        self._stamp = layout.STAMP if layout.STAMP in features else "timestamp"
+        self._description = DatasetDescription(
+            self.root.name,
+            convention,
+            tuple(cameras.values()),
+            names,
+            max_opening,
+            f"column '{self._stamp}' ('trust_timestamps: false' in a table counts steps instead)",
+            tuple(key.removeprefix(IMAGE_PREFIX) for key in depth),
+        )
+        lists: Any = layout_2 if is_2 else index
+        self._rows = {row.name: row for row in lists.read_episodes(self.root, self._videos)}
+        self._sentences = lists.read_tasks(self.root) if self._rows else {}
+
+    def _named(self, columns: Mapping[str, str]) -> tuple[str, str]:
+        if unknown := set(columns) - {"action", "state"}:
+            raise DataError(f"{self.root}: columns names {sorted(unknown)}, expected action and state")
+        features = self._info["features"]
+        return columns.get("action", layout.action_column(features)), columns.get(
+            "state", layout.state_column(features)
+        )
+
+    def _names(self, given: Sequence[str] | None) -> tuple[str, ...]:
+        feature = self._info["features"].get(self._state)
+        if feature is None:
+            return ()
+        own = layout.flat_names(feature, "state")
+        if given is None:
+            return own
+        if len(given) != len(own):
+            raise DataError(f"{self.root}: {len(given)} proprioception_names are given, '{self._state}' has {len(own)}")
+        ends = [(one.lower()[-2:], other.lower()[-2:]) for one, other in zip(own, given, strict=True)]
+        if any(one != other and {one, other} <= {"qx", "qy", "qz", "qw"} for one, other in ends):
+            raise ConventionError(
+                f"{self.root}: proprioception_names give the quaternion in another order than '{self._state}' has it: "
+                f"{list(own)}; name each number by what it is"
+            )
+        return tuple(given)
 
     def _convention(
-        self, given: ActionSpecification | None, max_opening: float | None
+        self, given: ActionSpecification | None, max_opening: float | None, measured: tuple[str, ...]
     ) -> tuple[ActionSpecification, float | None]:
         found = layout.read_convention(self.root)
+        feature = self._info["features"][self._action]
+        width = int(feature["shape"][0])
         if found is None and given is None:
+            if names_joints(names := layout.flat_names(feature, "action")):
+                raise ConventionError(
+                    f"{self.root} has actions in joint space, {[*names]}, which are not supported: expected poses of "
+                    "the tool and a gripper; convert them by the forward kinematics of the robot that recorded them"
+                )
+            entry = table_entry(self.root, self._info, list(self._cameras.values()), width, measured)
             raise ConventionError(
-                f"{self.root} does not say what the columns of its actions mean (LeRobot's layout cannot); "
-                "look it up and give a convention"
+                f"{self.root} does not say what the columns of its actions mean (LeRobot's layout cannot); look it up "
+                f"and give a convention: complete this line, and give its file in place of the folder, as "
+                f"--data table.yaml\n{entry}"
             )
         convention = given if found is None else found[0]
         assert convention is not None
@@ -75,7 +144,6 @@ class LeRobotReader:
         rate = float(self._info["fps"])
         if convention.rate_hz != rate:
             raise ConventionError(f"{self.root} has {rate} steps a second, the convention says {convention.rate_hz}")
-        width = int(self._info["features"][layout.ACTION]["shape"][0])
         if convention.width != width:
             raise ConventionError(f"{self.root} has actions of {width} columns, the convention says {convention.width}")
         return convention, found[1] if found is not None and found[1] is not None else max_opening
@@ -100,45 +168,55 @@ class LeRobotReader:
         if episode not in self._rows:
             raise DataError(f"{self.root} has no episode '{episode}'; it has {len(self._rows)}")
         row = self._rows[episode]
-        path = self.root / row.data.path(self._info["data_path"])
+        path = pattern_path(self.root, self._info, "data_path", row.data, row.index)
         success = self._success(row, path)
         with ExitStack() as stack:
             frames = {}
             for key, (location, start) in row.videos.items() if pictures else ():
-                video = self.root / location.path(self._info["video_path"], key)
+                video = pattern_path(self.root, self._info, "video_path", location, row.index, key)
                 frames[key] = stack.enter_context(closing(read_frames(video, start, row.length, self._info["fps"])))
+            first = 0.0
             for count, values in enumerate(self._table(row, path, self._columns(pictures))):
-                images = {key.removeprefix(IMAGE_PREFIX): next(stream) for key, stream in frames.items()}
-                images |= {
-                    key.removeprefix(IMAGE_PREFIX): _png(values[key], path) for key in self._pictures if pictures
-                }
-                yield self._step(row, count, values, images, success)
+                images = {self._cameras[key]: next(stream) for key, stream in frames.items()}
+                images |= {self._cameras[key]: _picture(values[key], path) for key in self._pictures if pictures}
+                time = float(scalar(values[self._stamp])) if self._trusts else count / self._info["fps"]
+                first = time if count == 0 else first
+                yield self._step(row, count, values, images, time - first, success)
 
     def _columns(self, pictures: bool) -> list[str]:
-        optional = [key for key in (layout.STATE, layout.STAMP) if key in self._info["features"]]
-        return [layout.ACTION, "timestamp", "task_index", *optional, *(self._pictures if pictures else ())]
+        state = [self._state] if self._state in self._info["features"] else []
+        return [self._action, self._stamp, "task_index", *state, *(self._pictures if pictures else ())]
 
     def _success(self, row: EpisodeRow, path: Path) -> bool | None:
         if row.success is not None or layout.SUCCESS not in self._info["features"]:
             return row.success
-        if (layout.read_convention(self.root)) is not None:
+        if (self.root / layout.CONVENTION).exists():
             return None  # written here, by somebody who did not know
-        return any(bool(values[layout.SUCCESS]) for values in self._table(row, path, [layout.SUCCESS]))
+        return any(bool(scalar(values[layout.SUCCESS])) for values in self._table(row, path, [layout.SUCCESS]))
 
     def _table(self, row: EpisodeRow, path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
         """Yield the rows of an episode; they stand in order, and a file is read a few rows at a time."""
         found = 0
         try:
+            if not path.exists():
+                raise DamagedDataError(
+                    f"{path} is not there, where data_path ({self._info['data_path']!r}) and the list of episodes put "
+                    f"episode '{row.name}'; copy the data set again, or correct data_path in {layout.INFO}"
+                )
             with pq.ParquetFile(path) as file:
-                if missing := [c for c in (*columns, "index") if c not in file.schema_arrow.names]:
+                number = row.step_column
+                if missing := [c for c in (*columns, number) if c not in file.schema_arrow.names]:
                     raise MissingColumnError(f"{path} has no column {missing}; it has {file.schema_arrow.names}")
                 groups = _groups(file, row)
-                for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=[*columns, "index"]):
+                for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=[*columns, number]):
                     for values in batch.to_pylist():
-                        if not row.first <= values["index"] < row.first + row.length:
+                        index = scalar(values[number])
+                        if not row.first <= index < row.first + row.length:
+                            if number == layout_2.STEP_COLUMN:  # a file an episode
+                                raise DamagedDataError(f"{path}: step {index} of an episode of {row.length}")
                             continue
-                        if values["index"] != row.first + found:
-                            raise DamagedDataError(f"{path}: step {values['index']} where {row.first + found} belongs")
+                        if index != row.first + found:
+                            raise DamagedDataError(f"{path}: step {index} where {row.first + found} belongs")
                         found += 1
                         yield values
         except (OSError, pa.ArrowException) as error:
@@ -147,15 +225,22 @@ class LeRobotReader:
             raise DamagedDataError(f"{path} has {found} of the {row.length} steps of episode '{row.name}'")
 
     def _step(
-        self, row: EpisodeRow, index: int, values: dict[str, Any], images: dict[str, ImageArray], success: bool | None
+        self,
+        row: EpisodeRow,
+        index: int,
+        values: dict[str, Any],
+        images: dict[str, ImageArray],
+        time: float,
+        success: bool | None,
     ) -> Step:
         where = f"{self.root}, episode '{row.name}', step {index}"
-        sentence = self._sentences.get(values["task_index"])
+        task = scalar(values["task_index"])
+        sentence = self._instruction if self._instruction is not None else self._sentences.get(task)
         if sentence is None:
-            raise DamagedDataError(f"{where}: task {values['task_index']} is not in {layout.TASKS}")
-        state = np.atleast_1d(values.get(layout.STATE, ())).astype(np.float64)
-        action = np.atleast_1d(values[layout.ACTION]).astype(np.float64)
-        for column, numbers in ((layout.ACTION, action), (layout.STATE, state)):
+            raise DamagedDataError(f"{where}: task {task} is not in {layout.TASKS}")
+        state = np.atleast_1d(values.get(self._state, ())).astype(np.float64).ravel()
+        action = np.atleast_1d(values[self._action]).astype(np.float64).ravel()
+        for column, numbers in ((self._action, action), (self._state, state)):
             if not np.isfinite(numbers).all():
                 raise NotFiniteError(f"{where}: column '{column}' holds {numbers.tolist()}")
         return Step(
@@ -164,10 +249,10 @@ class LeRobotReader:
             proprioception=state,
             action=action,
             convention=self._description.convention,
-            task=row.task,
+            task=row.task or sentence,
             episode=row.name,
             index=index,
-            timestamp=float(values.get(layout.STAMP, values["timestamp"])),
+            timestamp=time,
             last=index == row.length - 1,
             success=success,
             proprioception_names=self._description.proprioception_names,
@@ -177,7 +262,8 @@ class LeRobotReader:
 def _groups(file: pq.ParquetFile, row: EpisodeRow) -> list[int]:
     """Return the row groups that may hold an episode, by their figures where they have some."""
     schema = file.metadata.schema
-    column = [schema.column(i).path for i in range(len(schema))].index("index")
+    paths = [schema.column(i).path.split(".")[0] for i in range(len(schema))]
+    column = paths.index(row.step_column)
     wanted = []
     for group in range(file.metadata.num_row_groups):
         figures = file.metadata.row_group(group).column(column).statistics
@@ -187,11 +273,14 @@ def _groups(file: pq.ParquetFile, row: EpisodeRow) -> list[int]:
     return wanted
 
 
-def _png(value: dict[str, Any], path: Path) -> ImageArray:
+def _picture(value: dict[str, Any], path: Path) -> ImageArray:
     content = value.get("bytes") if isinstance(value, dict) else None
     if content is None:
         raise DamagedDataError(f"{path} names a picture outside of it: {value!r:.100}")
-    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if picture is None:
-        raise DamagedDataError(f"{path} holds a picture that cannot be decoded")
-    return picture.astype(np.uint8)
+    return decode_picture(content, str(path))
+
+
+def _camera_names(keys: Sequence[str]) -> dict[str, str]:
+    """Return column to camera; without their prefix where that leaves them distinct."""
+    short = [key.removeprefix(IMAGE_PREFIX) for key in keys]
+    return dict(zip(keys, short if len(set(short)) == len(short) else keys, strict=True))

@@ -11,6 +11,7 @@ import av
 import numpy as np
 
 from vla_ros.data.errors import DamagedDataError, DataError, TruncatedVideoError
+from vla_ros.data.lerobot.layout import is_depth_format
 from vla_ros.types import ImageArray
 
 CODEC = "libx264"
@@ -126,10 +127,13 @@ def read_frames(path: Path, start: float, count: int, rate_hz: float) -> Generat
     Raises:
         TruncatedVideoError: when the video ends before, or cannot be opened.
         DamagedDataError: when a frame is not where it should be.
+        DataError: when it holds depth.
     """
     done = 0
     with _opened(path) as container:
         stream = container.streams.video[0]
+        if is_depth_format(str(stream.pix_fmt)):
+            raise DataError(f"{path} holds depth ({stream.pix_fmt}), expected color: name it no camera of the policy")
         container.seek(max(0, int(start / stream.time_base)), stream=stream, backward=True)
         try:
             for frame in container.decode(stream):

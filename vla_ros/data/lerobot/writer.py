@@ -32,6 +32,7 @@ from vla_ros.data.lerobot.index import (
     TASK_NAME,
     EpisodeRow,
     append_table,
+    check_contiguous,
     read_episodes,
     read_table,
     read_tasks,
@@ -108,35 +109,36 @@ class LeRobotWriter:
         return lock
 
     def _begin(self) -> None:
-        convention = {
-            "name": self.description.name,
-            "action": self.description.convention.to_dict(),
-            "max_opening": self.description.max_opening,
-        }
         with naming_full_disk(str(self.root)):
-            write_whole(self.root / layout.CONVENTION, _json(convention))
+            write_whole(self.root / layout.CONVENTION, _json(layout.convention_lines(self.description)))
             write_whole(self.root / layout.INFO, _json(self._info))
 
     def _go_on(self) -> None:
         """Take over what is there, and remove what a killed writer left."""
         present = layout.read_info(self.root)
+        if not str(present["codebase_version"]).startswith("v3."):
+            raise DataError(
+                f"{self.root} is of layout {present['codebase_version']}, which is read and not written; write to "
+                "another folder"
+            )
         self._check_convention()
         for line in ("fps", "video_path", "data_path"):
-            if present[line] != self._info[line]:
-                raise DataError(f"{self.root}: {line} is {present[line]!r} there, {self._info[line]!r} here")
+            if present.get(line) != self._info[line]:
+                raise DataError(f"{self.root}: {line} is {present.get(line)!r} there, {self._info[line]!r} here")
         for key, feature in self._info["features"].items():
             there = {k: present["features"].get(key, {}).get(k) for k in ("dtype", "shape", "names")}
             if there != {k: feature[k] for k in there}:
                 raise DataError(f"{self.root}: column {key} is {there} there, {feature} here")
         self._info = present
         self.rows = read_episodes(self.root, self._video_keys)
+        check_contiguous(self.rows, self.root)
         if (self.root / layout.TASKS).exists():
             self._sentences = [sentence for _, sentence in sorted(read_tasks(self.root).items())]
         shutil.rmtree(self.root / DRAFTS, ignore_errors=True)
         self._remove_strays("data", {row.data for row in self.rows})
         for key in self._video_keys:
             self._remove_strays(f"videos/{key}", {row.videos[key][0] for row in self.rows})
-        if present["total_episodes"] != len(self.rows):
+        if present.get("total_episodes") != len(self.rows):
             self._write_totals()
 
     def _check_convention(self) -> None:

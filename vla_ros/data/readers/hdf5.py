@@ -1,16 +1,19 @@
 """Demonstrations of LIBERO and robomimic: one HDF5 file a task, one group `data/demo_<i>` an episode.
 
 Both drive robosuite's operational space controller: the first six columns of an action run from -1 to 1 and stand for
-0.05 m and 0.5 rad a step at most (its default `output_max`), the last from -1, open, to 1, closed. They become metres,
-a rotation vector and a share of closing here. LIBERO's writer pairs an action with what was seen after it; such pairs
-are passed on as they stand there.
+`output_max` a step, 0.05 m and 0.5 rad unless the file says otherwise, the last from -1, open, to 1, closed. They
+become meters, a rotation vector and a fraction of closing here. Since robosuite 1.5 a robot's controllers stand one a
+part of its body; that of one arm is read. LIBERO's writer pairs an action with what was seen after it; such pairs are
+passed on as they stand there. Success is what the attribute `success` of a demonstration says, and unknown where there
+is none: rewards say nothing about demonstrations that were chosen because they succeeded.
 
 ===========  ==================================================  ===================================================
              LIBERO                                              robomimic
 ===========  ==================================================  ===================================================
 pictures     obs/agentview_rgb, obs/eye_in_hand_rgb              obs/agentview_image, obs/robot0_eye_in_hand_image
 tool         obs/ee_pos, obs/ee_ori (rotation vector, rad)       obs/robot0_eef_pos, obs/robot0_eef_quat (x, y, z, w)
-joints       obs/joint_states                                    obs/robot0_joint_pos
+joints       obs/joint_states, where it is there                 obs/robot0_joint_pos, where it is there
+gripper      obs/gripper_states (two fingers, m)                 obs/robot0_gripper_qpos (two fingers, m)
 words        attribute problem_info of data                      none
 their rows   upside down where macros_image_convention=opengl    upright
 ===========  ==================================================  ===================================================
@@ -21,6 +24,7 @@ Sources: LIBERO's `scripts/create_dataset.py`; robomimic's page on data set cont
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,15 +37,24 @@ from vla_ros.actions.specification import ActionSpecification, GripperConvention
 from vla_ros.data.conventions import quaternion_from_rotation_vector
 from vla_ros.data.errors import ConventionError, DamagedDataError, DataError, MissingColumnError, NotFiniteError
 from vla_ros.data.reader import DatasetDescription
-from vla_ros.data.step import POSE_NAMES, Step
+from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
 from vla_ros.types import FloatArray, ImageArray
 
 POSITION_SCALE, ROTATION_SCALE = 0.05, 0.5
-"""Largest change a step of robosuite's controller, m and rad."""
+"""Largest change a step of robosuite's controller unless it says otherwise, m and rad."""
+
+ARM_PARTS = ("right", "left")
+"""What robosuite calls the arms of a body."""
+
+FINGERS = 2
+"""Columns of a gripper whose opening is the distance between its two fingers."""
 
 CONTROLLER = "OSC_POSE"
 RATE_HZ = 20.0
 INPUT_TOLERANCE = 1e-6
+
+SUCCESS = "success"
+"""Attribute of a demonstration that says whether it succeeded."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +63,16 @@ class _Form:
     position: str
     orientation: str
     joints: str
+    fingers: str
 
 
-_LIBERO = _Form({"agentview": "agentview_rgb", "eye_in_hand": "eye_in_hand_rgb"}, "ee_pos", "ee_ori", "joint_states")
+_LIBERO = _Form(
+    {"agentview": "agentview_rgb", "eye_in_hand": "eye_in_hand_rgb"},
+    "ee_pos", "ee_ori", "joint_states", "gripper_states",
+)  # fmt: skip
 _ROBOMIMIC = _Form(
     {"agentview": "agentview_image", "eye_in_hand": "robot0_eye_in_hand_image"},
-    "robot0_eef_pos", "robot0_eef_quat", "robot0_joint_pos",
+    "robot0_eef_pos", "robot0_eef_quat", "robot0_joint_pos", "robot0_gripper_qpos",
 )  # fmt: skip
 
 
@@ -77,20 +94,28 @@ class Hdf5Reader:
         self.path = Path(path)
         with self._opened() as file:
             data = self._group(file, "data")
-            self._demos = sorted(data, key=lambda name: int(name.rpartition("_")[2]) if "_" in name else 0)
+            self._demos = sorted((name for name in data if isinstance(data[name], h5py.Group)), key=_by_number)
             if not self._demos:
                 raise DataError(f"{self.path} holds no demonstration")
             observed = self._group(file, f"data/{self._demos[0]}/obs")
             self._form = _LIBERO if _LIBERO.position in observed else _ROBOMIMIC
-            attributes = {name: str(value) for name, value in data.attrs.items()}
+            attributes = {name: _text(value) for name, value in data.attrs.items()}
             self._cameras = {c: f for c, f in self._form.cameras.items() if f in observed}
-            joints = int(self._dataset(file, f"data/{self._demos[0]}/obs/{self._form.joints}").shape[1])
-        self._check_controller(attributes)
+            joints = self._width(observed, self._form.joints)
+            self._has_fingers = self._width(observed, self._form.fingers) == FINGERS
+        self._scale, self._rate = self._controller(attributes)
         self._instruction = instruction if instruction is not None else self._words(attributes)
         self._upside_down = attributes.get("macros_image_convention") == "opengl"
-        names = (*(f"joint_{i + 1}" for i in range(joints)), *POSE_NAMES)
+        fingers = (GRIPPER_NAME,) if self._has_fingers else ()
+        names = (*(f"joint_{i + 1}" for i in range(joints)), *POSE_NAMES, *fingers)
+        self._measured = (
+            *([self._form.joints] if joints else []),
+            self._form.position,
+            self._form.orientation,
+            *([self._form.fingers] if fingers else []),
+        )
         convention = ActionSpecification("base", Reference.DELTA, Rotation.ROTATION_VECTOR,
-                                         GripperConvention.CLOSED_IS_ONE, RATE_HZ, 1)  # fmt: skip
+                                         GripperConvention.CLOSED_IS_ONE, self._rate, 1)  # fmt: skip
         self._description = DatasetDescription(self.path.stem, convention, tuple(self._cameras), names)
 
     def _opened(self) -> h5py.File:
@@ -104,6 +129,12 @@ class Hdf5Reader:
         if not isinstance(found, h5py.Group):
             raise MissingColumnError(f"{self.path} has no group '{name}'")
         return found
+
+    @staticmethod
+    def _width(observed: h5py.Group, name: str) -> int:
+        """Return the columns of a measurement; 0 where it is not there."""
+        found = observed.get(name)
+        return int(found.shape[1]) if isinstance(found, h5py.Dataset) and found.ndim == 2 else 0
 
     def _dataset(self, file: h5py.File, name: str) -> h5py.Dataset:
         found = file.get(name)
@@ -122,18 +153,53 @@ class Hdf5Reader:
             raise DamagedDataError(f"{self.path}: attribute '{name}' holds {type(content).__name__}")
         return content
 
-    def _check_controller(self, attributes: dict[str, str]) -> None:
+    def _controller(self, attributes: dict[str, str]) -> tuple[FloatArray, float]:
+        """Return what an input of 1 stands for, (6,) m and rad a step, and the rate, Hz.
+
+        Raises:
+            ConventionError: when the actions go to another controller than changes of the tool's pose.
+        """
         settings = self._parsed(attributes, "env_args").get("env_kwargs", {})
-        controller = settings.get("controller_configs", {})
-        kind, rate = controller.get("type"), settings.get("control_freq")
-        if kind != CONTROLLER or not controller.get("control_delta", True) or rate != RATE_HZ:
+        settings = settings if isinstance(settings, dict) else {}
+        controller = self._arm_controller(settings.get("controller_configs"))
+        kind, rate = controller.get("type"), settings.get("control_freq", RATE_HZ)
+        delta = controller.get("input_type", "delta") == "delta" and controller.get("control_delta", True)
+        if kind != CONTROLLER or not delta or not isinstance(rate, (int, float)) or not 0.0 < rate <= 1000.0:
             raise ConventionError(
-                f"{self.path}: the controller is {kind!r} with control_delta={controller.get('control_delta')} at "
-                f"{rate} Hz, expected {CONTROLLER} with changes of the pose at {RATE_HZ} Hz"
+                f"{self.path}: the controller is {kind!r} with control_delta={controller.get('control_delta')}, "
+                f"input_type={controller.get('input_type')!r} at {rate!r} Hz, expected {CONTROLLER} with changes of "
+                "the pose"
             )
-        largest = np.ravel(controller.get("output_max", [POSITION_SCALE] * 3 + [ROTATION_SCALE] * 3))
-        if not np.allclose(largest, [POSITION_SCALE] * 3 + [ROTATION_SCALE] * 3):
-            raise ConventionError(f"{self.path}: the controller's output_max is {largest.tolist()}")
+        return self._output_scale(controller), float(rate)
+
+    def _arm_controller(self, controllers: object) -> dict[str, Any]:
+        """Return the settings of the arm's controller: alone, or since robosuite 1.5 one of the parts of a body."""
+        if not isinstance(controllers, dict):
+            raise MissingColumnError(f"{self.path}: env_args has no controller_configs in env_kwargs")
+        parts = controllers.get("body_parts")
+        if not isinstance(parts, dict):
+            return controllers
+        arms = {name: part for name, part in parts.items() if name in ARM_PARTS and isinstance(part, dict)}
+        if len(arms) != 1:
+            raise ConventionError(
+                f"{self.path}: robosuite's body parts are {sorted(parts)}, expected one arm ('right' or 'left'): two "
+                "arms are not supported"
+            )
+        return next(iter(arms.values()))
+
+    def _output_scale(self, controller: dict[str, Any]) -> FloatArray:
+        default = [POSITION_SCALE] * 3 + [ROTATION_SCALE] * 3
+        outputs = np.ravel(controller.get("output_max", default))
+        ends = [outputs, np.ravel(controller.get("output_min", -outputs))]
+        inputs = [np.ravel(controller.get(name, sign)) for name, sign in (("input_max", 1.0), ("input_min", -1.0))]
+        largest = np.asarray(ends[0], dtype=np.float64)
+        fits = largest.shape == (6,) and np.allclose(ends[1], -largest) and (largest > 0.0).all()
+        if not fits or not np.allclose(inputs[0], 1.0) or not np.allclose(inputs[1], -1.0):
+            raise ConventionError(
+                f"{self.path}: the controller maps inputs {inputs[1].tolist()} to {inputs[0].tolist()} onto output_min "
+                f"{ends[1].tolist()} to output_max {ends[0].tolist()}, expected -1 to 1 onto six pairs of -x to x"
+            )
+        return largest
 
     def _words(self, attributes: dict[str, str]) -> str:
         if self._form is not _LIBERO:
@@ -160,10 +226,10 @@ class Hdf5Reader:
         if episode not in self._demos:
             raise DataError(f"{self.path} has no demonstration '{episode}'; it has {len(self._demos)}")
         with self._opened() as file:
-            base, form = f"data/{episode}", self._form
+            base = f"data/{episode}"
             actions = self._dataset(file, f"{base}/actions")
             columns = {name: self._dataset(file, f"{base}/obs/{name}")
-                       for name in (form.joints, form.position, form.orientation, *self._cameras.values())}  # fmt: skip
+                       for name in (*self._measured, *self._cameras.values())}  # fmt: skip
             count = len(actions)
             for name, column in columns.items():
                 if len(column) != count:
@@ -176,37 +242,55 @@ class Hdf5Reader:
                     images={camera: self._picture(columns[name][index]) for camera, name in cameras.items()},
                     instruction=self._instruction,
                     proprioception=self._state(columns, index),
-                    action=_action(np.asarray(actions[index], dtype=np.float64), where),
+                    action=_action(np.asarray(actions[index], dtype=np.float64), self._scale, where),
                     convention=self._description.convention,
                     task=self._description.name,
                     episode=episode,
                     index=index,
-                    timestamp=index / RATE_HZ,
+                    timestamp=index / self._rate,
                     last=index == count - 1,
                     success=success,
                     proprioception_names=self._description.proprioception_names,
                 )
 
-    def _success(self, file: h5py.File, base: str) -> bool | None:
-        rewards = file.get(f"{base}/rewards")
-        return bool(np.max(rewards[()]) > 0) if isinstance(rewards, h5py.Dataset) and len(rewards) else None
+    @staticmethod
+    def _success(file: h5py.File, base: str) -> bool | None:
+        """Return what the demonstration says of itself; rewards say nothing: some writers leave them at 0."""
+        said = file[base].attrs.get(SUCCESS)
+        return None if said is None else bool(np.asarray(said).all())
 
     def _picture(self, image: ImageArray) -> ImageArray:
         return np.ascontiguousarray(image[::-1] if self._upside_down else image)
 
     def _state(self, columns: dict[str, h5py.Dataset], index: int) -> FloatArray:
-        orientation = np.asarray(columns[self._form.orientation][index], dtype=np.float64)
-        if self._form is _LIBERO:
-            orientation = quaternion_from_rotation_vector(orientation)
-        parts = (columns[self._form.joints][index], columns[self._form.position][index], orientation)
-        return np.concatenate([np.asarray(part, dtype=np.float64) for part in parts])
+        parts = []
+        for name in self._measured:
+            part = np.asarray(columns[name][index], dtype=np.float64)
+            if name == self._form.orientation and self._form is _LIBERO:
+                part = quaternion_from_rotation_vector(part)
+            if name == self._form.fingers:  # they stand at equal distances on both sides of the middle
+                part = np.array([abs(part[0] - part[1])])
+            parts.append(part)
+        return np.concatenate(parts)
 
 
-def _action(action: FloatArray, where: str) -> FloatArray:
+def _by_number(name: str) -> list[tuple[int, int, str]]:
+    """Return how a name is sorted: `demo_10` behind `demo_9`, `demo_0_copy` behind `demo_0`."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def _text(value: object) -> str:
+    """Return an attribute as text; h5py gives bytes where it was written with a fixed length."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _action(action: FloatArray, scale: FloatArray, where: str) -> FloatArray:
     if action.shape != (7,):
         raise ConventionError(f"{where}: the action has shape {action.shape}, expected (7,)")
     if not np.isfinite(action).all():
         raise NotFiniteError(f"{where}: the action is {action.tolist()}")
     if not (np.abs(action) <= 1.0 + INPUT_TOLERANCE).all():
         raise ConventionError(f"{where}: the action is {action.tolist()}, expected inputs from -1 to 1")
-    return np.concatenate([action[:3] * POSITION_SCALE, action[3:6] * ROTATION_SCALE, [(action[6] + 1.0) / 2.0]])
+    return np.concatenate([action[:6] * scale, [(action[6] + 1.0) / 2.0]])

@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from vla_ros.actions.specification import ActionSpecification, GripperConvention, Reference, Rotation
 from vla_ros.data.errors import DamagedDataError, DataError, MissingColumnError, NotFiniteError
+from vla_ros.data.pictures import decode_picture
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.readers.restricted_pickle import load
 from vla_ros.data.step import GRIPPER_SHARE, POSE_NAMES, Step
@@ -113,11 +113,9 @@ class RlbenchReader:
         path = folder / f"{camera}_rgb" / f"{index}.png"
         if not path.parent.is_dir():
             raise MissingColumnError(f"{folder} has no pictures of the camera '{camera}'")
-        content = path.read_bytes() if path.exists() else b""
-        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB) if content else None
-        if picture is None:
-            raise DamagedDataError(f"{path} is missing or cannot be decoded")
-        return picture.astype(np.uint8)
+        if not path.exists():
+            raise DamagedDataError(f"{path} is missing")
+        return decode_picture(path.read_bytes(), str(path))
 
 
 def _state(observation: Any, folder: Path, index: int) -> FloatArray:  # noqa: ANN401 (whatever the file says)

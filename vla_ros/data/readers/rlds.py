@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from vla_ros.actions.specification import ActionSpecification
 from vla_ros.data.conventions import absolute_gripper, quaternion_from_euler, rotation_vector_from_euler
 from vla_ros.data.errors import DamagedDataError, DataError, MissingColumnError, NotFiniteError
+from vla_ros.data.pictures import decode_picture
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.readers.tfrecord import Feature, parse_example, read_record, record_offsets
 from vla_ros.data.step import GRIPPER_SHARE, POSE_NAMES, Step
-from vla_ros.types import FloatArray, ImageArray
+from vla_ros.types import FloatArray
 
 Columns = Callable[["RldsEpisode"], FloatArray]
 
@@ -212,7 +212,7 @@ class RldsReader:
         for index in range(layout.first_step, fields.count):
             number = index - layout.first_step
             yield Step(
-                images={camera: _decoded(content[index], where) for camera, content in coded.items()},
+                images={camera: decode_picture(content[index], where) for camera, content in coded.items()},
                 instruction=words[index].decode("utf-8", "replace").strip(),
                 proprioception=states[index],
                 action=actions[index],
@@ -225,10 +225,3 @@ class RldsReader:
                 success=None,
                 proprioception_names=layout.names,
             )
-
-
-def _decoded(content: bytes, where: str) -> ImageArray:
-    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB) if content else None
-    if picture is None:
-        raise DamagedDataError(f"{where} holds a picture that cannot be decoded ({len(content)} bytes)")
-    return picture.astype(np.uint8)

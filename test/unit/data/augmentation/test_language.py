@@ -63,3 +63,8 @@ def test_a_seed_decides_and_zero_changes_nothing():
 def test_settings_that_would_change_the_meaning_are_refused(settings, words):
     with pytest.raises(ContractError, match=words):
         LanguageAugmentation(**settings)
+
+
+def test_slip_leaves_other_scripts_alone():
+    change = LanguageAugmentation(synonym=0.0, frame=0.0, article=0.0, slip=1.0)
+    assert {change("लालकेला उठाओजल्दी", np.random.default_rng(seed)) for seed in range(20)} == {"लालकेला उठाओजल्दी"}

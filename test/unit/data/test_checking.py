@@ -1,0 +1,79 @@
+"""Whatever lies in a file: sound steps leave a reader, or a `DataError` that says what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vla_ros.data.checking import CheckedReader, MotionLimits
+from vla_ros.data.errors import DamagedDataError, DataError, OddEpisodeError
+from vla_ros.data.reader import DatasetDescription
+from vla_ros.errors import ObservationError
+
+
+class Listed:
+    """A reader of steps that are given to it."""
+
+    def __init__(self, steps, error=None):
+        first = steps[0]
+        self.description = DatasetDescription(
+            "listed", first.convention, tuple(first.images), first.proprioception_names, time_column="column 't'"
+        )
+        self.episodes, self._steps, self._error = ["a"], steps, error
+
+    def read(self, episode, *, pictures=True):
+        yield from self._steps
+        if self._error is not None:
+            raise self._error
+
+
+def at(steps, times):
+    return [replace(step, timestamp=float(time)) for step, time in zip(steps, times, strict=True)]
+
+
+def read(steps, error=None, limits=None):
+    return list(CheckedReader(Listed(steps, error), limits).read("a"))
+
+
+def test_check_passes_sound_steps_unchanged(recordings):
+    steps = recordings.walk("a", 8)
+    late = at(steps, [0.0, 0.13, 0.2, 0.33, 0.4, 0.71, 0.8, 0.9])  # late ones, and two that are missing
+    assert read(steps) == steps and read(late) == late
+
+
+@pytest.mark.parametrize(
+    ("times", "says"),
+    [
+        (np.float32(1.7e9) + np.arange(8, dtype=np.float32) * np.float32(0.1), "step 1: by column 't' it is 0 s"),
+        (np.zeros(8), "step 1: by column 't' it is 0 s"),
+        (100.0 * np.arange(8), "it is 100 s behind the step before, expected about 0.1 s"),
+        (-0.1 * np.arange(8), "it is -0.1 s"),
+        (0.2 * np.arange(8), "steps are 0.2 s apart, at 10.0 Hz 0.1 s are expected"),
+        (0.033 * np.arange(8), "steps are 0.033 s apart"),
+    ],
+)
+def test_check_refuses_times_that_do_not_advance_by_a_period(times, says, recordings):
+    with pytest.raises(OddEpisodeError, match=says):
+        read(at(recordings.walk("a", 8), times))
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), ValueError("x"), OSError(2, "x"), AttributeError("x"), IndexError()])
+def test_only_data_errors_leave_a_reader(error, recordings):
+    with pytest.raises(DamagedDataError, match="listed, episode 'a' cannot be read"):
+        read(recordings.walk("a", 2), error)
+
+
+def test_errors_of_other_rooms_become_data_errors(recordings):
+    with pytest.raises(DataError, match="listed, episode 'a': a joint is missing"):
+        read(recordings.walk("a", 2), ObservationError("a joint is missing"))
+
+
+def test_check_looks_at_motion_where_limits_are_given(recordings):
+    steps = recordings.walk("a", 3)
+    far = [replace(s, proprioception=np.where(np.arange(15) == 7, 450.0, s.proprioception)) for s in steps]
+    limits = MotionLimits(0.5, 1.5, np.array([0.25, -0.4, 0.0]), np.array([0.75, 0.4, 0.6]))
+    assert read(steps, limits=limits) == steps and read(far) == far
+    with pytest.raises(OddEpisodeError, match=r"step 0: the tool is at \[450\.0, .*is it in meters"):
+        read(far, limits=limits)

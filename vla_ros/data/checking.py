@@ -1,0 +1,317 @@
+"""The one check that every reader passes through: what leaves it are sound steps, or a `DataError` that says why not.
+
+An episode is odd when its times or its motion cannot be those of this data set: it is refused by itself, and whoever
+reads the whole set may leave it out.
+
+=================  =====================================================================================
+what               sound when
+=================  =====================================================================================
+times              each advances by more than 0 and at most `LONGEST_GAP` periods, most by about one
+measured motion    the tool is within `REACH_MARGIN` of the workspace, and no faster than the limits allow
+measured pose      it is where the joints put it, where the data set measures the robot's joints
+commanded motion   it starts where the tool is, and is no faster than the limits allow
+direction          the tool goes, by and large, where it is sent
+=================  =====================================================================================
+
+Motion is looked at where limits are given. They are those of the robot times `SPEED_FACTOR`: demonstrations may be
+quicker than the robot may be, but millimeters, degrees and swapped columns are off by far more.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vla_ros.actions.decoding import decode
+from vla_ros.actions.rotations import (
+    matrix_from_quaternion,
+    rotation_vector_from_matrix,
+)
+from vla_ros.actions.specification import Reference, Rotation
+from vla_ros.data.errors import DamagedDataError, DataError, OddEpisodeError
+from vla_ros.data.reader import DatasetDescription, EpisodeReader
+from vla_ros.data.step import Step
+from vla_ros.errors import VlaError
+from vla_ros.types import FloatArray, Pose
+
+LONGEST_GAP = 3.5
+"""Periods that two steps of an episode may lie apart."""
+
+USUAL_PERIODS = (0.75, 1.5)
+"""Between these, in periods, lies the median time between two steps."""
+
+FEWEST_INTERVALS = 4
+"""Times between steps of which a median says something."""
+
+SPEED_FACTOR = 4.0
+"""Demonstrations may be so many times as fast as the robot's limits."""
+
+REACH_MARGIN = 1.0
+"""A measured position may lie so far outside of the workspace, m."""
+
+LEAD = 0.1
+"""Time by which a command may be ahead of the measurement, s; a period where that is longer."""
+
+SLACK = (0.01, 0.05)
+"""Noise of a measurement, m and rad."""
+
+TOOL_TOLERANCE = (0.05, 0.2)
+"""The tool may be so far from where the joints put it, m and rad: by its description, or by calibration."""
+
+POSES_COMPARED = 16
+"""Of so many steps one is compared with the joints."""
+
+SIGNIFICANT = (0.002, 0.01)
+"""Smallest commanded and measured motion whose directions are compared, m and rad."""
+
+FEWEST_MOTIONS = 10
+"""Significant motions of which the mean direction says something."""
+
+AGREEMENT = 0.2
+"""Smallest mean cosine between the commanded and the measured direction."""
+
+
+@dataclass(frozen=True)
+class MotionLimits:
+    """What a robot can do.
+
+    Attributes:
+        linear_velocity: Largest speed of the tool, m/s.
+        angular_velocity: The same, rad/s.
+        workspace_lower: Box (3,) m that the tool stays in, base frame.
+        workspace_upper: Its other corner.
+        joint_names: Of the arm, as a data set may measure them.
+        forward: Pose of the tool, base frame, for positions of these joints, rad; None: not compared.
+    """
+
+    linear_velocity: float
+    angular_velocity: float
+    workspace_lower: FloatArray
+    workspace_upper: FloatArray
+    joint_names: tuple[str, ...] = ()
+    forward: Callable[[FloatArray], Pose] | None = None
+
+
+@contextmanager
+def only_data_errors(where: str) -> Iterator[None]:
+    """Turn whatever a file makes the code behind it raise into a `DataError` that begins with `where`."""
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except VlaError as error:
+        raise DataError(f"{where}: {error}") from error
+    except Exception as error:
+        raise DamagedDataError(
+            f"{where} cannot be read: {error!r}; it is damaged or laid out in another way"
+        ) from error
+
+
+def open_checked(
+    reader: Callable[..., EpisodeReader], path: object, options: dict[str, Any], kind: str
+) -> CheckedReader:
+    """Return the reader of `path`, checked.
+
+    Raises:
+        DataError: when it does not take an option, or cannot open the data set.
+    """
+    try:
+        inspect.signature(reader).bind(path, **options)
+    except TypeError as error:
+        raise DataError(f"format '{kind}' does not take the options {sorted(options)}: {error}") from error
+    with only_data_errors(str(path)):
+        return CheckedReader(reader(path, **options))
+
+
+class CheckedReader:
+    """See `EpisodeReader`. Passes sound steps on unchanged."""
+
+    def __init__(self, reader: EpisodeReader, limits: MotionLimits | None = None) -> None:
+        """Wrap a reader; motion is checked where `limits` are given."""
+        self._reader, self._limits = reader, limits
+
+    @property
+    def description(self) -> DatasetDescription:
+        """What holds for every step."""
+        return self._reader.description
+
+    @property
+    def episodes(self) -> Sequence[str]:
+        """Names of the episodes."""
+        return self._reader.episodes
+
+    def read(self, episode: str, *, pictures: bool = True) -> Iterator[Step]:
+        """Yield the steps of an episode.
+
+        Raises:
+            OddEpisodeError: at the step whose time or motion cannot be, or behind the last one.
+            DataError: when it cannot be read; nothing else leaves a reader.
+        """
+        check = EpisodeCheck(self.description, episode, self._limits)
+        with only_data_errors(f"{self.description.name}, episode '{episode}'"):
+            for step in self._reader.read(episode, pictures=pictures):
+                check.take(step)
+                yield step
+            check.finish()
+
+
+class EpisodeCheck:
+    """Looks at the steps of one episode in order, and remembers only sums and the last step."""
+
+    def __init__(self, description: DatasetDescription, episode: str, limits: MotionLimits | None) -> None:
+        """Begin before the first step."""
+        self._where = f"{description.name}, episode '{episode}'"
+        self._column = description.time_column
+        self._convention, self._opening = description.convention, description.max_opening or 1.0
+        self._limits = limits
+        self._intervals: list[float] = []
+        self._before: tuple[float, Pose | None, tuple[FloatArray, FloatArray] | None] | None = None
+        self._agreement = (_Agreement(), _Agreement())
+
+    def take(self, step: Step) -> None:
+        """Look at the next step.
+
+        Raises:
+            OddEpisodeError: when its time does not follow, or its motion is none of this robot.
+        """
+        elapsed = self._elapsed(step)
+        commanded = None
+        if self._limits is not None:
+            self._check_measured(step, elapsed)
+            commanded = self._commanded(step)
+        self._before = (step.timestamp, step.end_effector, commanded)
+
+    def finish(self) -> None:
+        """Look at the episode as a whole.
+
+        Raises:
+            OddEpisodeError: when its rate is another one, or the tool does not go where it is sent.
+        """
+        period = self._convention.period
+        if len(self._intervals) >= FEWEST_INTERVALS:
+            usual = float(np.median(self._intervals))
+            if not USUAL_PERIODS[0] <= usual / period <= USUAL_PERIODS[1]:
+                raise OddEpisodeError(
+                    f"{self._where}: by {self._column} its steps are {usual:.4g} s apart, at "
+                    f"{self._convention.rate_hz} Hz {period:.4g} s are expected; is it in seconds, and the rate right?"
+                )
+        for agreement, what in zip(self._agreement, ("moves", "turns"), strict=True):
+            if agreement.count >= FEWEST_MOTIONS and not agreement.cosine >= AGREEMENT:
+                raise OddEpisodeError(
+                    f"{self._where}: the tool {what} elsewhere than it is sent (mean cosine {agreement.cosine:.2f} of "
+                    f"{agreement.count} motions, expected at least {AGREEMENT}); look at signs, axes and reference of "
+                    "the actions, and at the order of the quaternion, which is (x, y, z, w)"
+                )
+
+    def _elapsed(self, step: Step) -> float:
+        if self._before is None:
+            return 0.0
+        elapsed, period = step.timestamp - self._before[0], self._convention.period
+        if not 0.0 < elapsed <= LONGEST_GAP * period:
+            raise OddEpisodeError(
+                f"{self._where}, step {step.index}: by {self._column} it is {elapsed:.4g} s behind the step before, "
+                f"expected about {period:.4g} s: times advance by one period, in seconds"
+            )
+        self._intervals.append(elapsed)
+        return elapsed
+
+    def _check_measured(self, step: Step, elapsed: float) -> None:
+        assert self._limits is not None
+        pose = step.end_effector
+        if pose is None:
+            return
+        lower, upper = self._limits.workspace_lower - REACH_MARGIN, self._limits.workspace_upper + REACH_MARGIN
+        if not ((pose.position >= lower) & (pose.position <= upper)).all():
+            raise OddEpisodeError(
+                f"{self._where}, step {step.index}: the tool is at {np.round(pose.position, 4).tolist()} m, expected "
+                f"within {REACH_MARGIN} m of the workspace {self._limits.workspace_lower.tolist()} to "
+                f"{self._limits.workspace_upper.tolist()}; is it in meters, in the frame of the robot's base?"
+            )
+        if step.index % POSES_COMPARED == 0:
+            self._check_kinematics(step, pose)
+        if self._before is None or self._before[1] is None:
+            return
+        moved, turned = _motion(self._before[1], pose)
+        self._check_speed(step, moved, turned, elapsed, "moved", "since the step before")
+        if self._before[2] is not None:
+            for agreement, sent, went, least in zip(
+                self._agreement, self._before[2], (moved, turned), SIGNIFICANT, strict=True
+            ):
+                agreement.add(sent, went, least)
+
+    def _check_kinematics(self, step: Step, pose: Pose) -> None:
+        assert self._limits is not None
+        names, forward, measured = self._limits.joint_names, self._limits.forward, step.proprioception_names
+        if forward is None or not names or not set(names) <= set(measured):
+            return
+        joints = step.proprioception[[measured.index(name) for name in names]]
+        off = [float(np.linalg.norm(motion)) for motion in _motion(forward(joints), pose)]
+        if not (off[0] <= TOOL_TOLERANCE[0] and off[1] <= TOOL_TOLERANCE[1]):
+            raise OddEpisodeError(
+                f"{self._where}, step {step.index}: the tool is {off[0]:.3f} m and {off[1]:.2f} rad off from where the "
+                f"joints put it, expected at most {TOOL_TOLERANCE[0]} m and {TOOL_TOLERANCE[1]} rad; is the quaternion "
+                "(x, y, z, w), the position in meters and in the base frame, the joints in radians, the tool the same?"
+            )
+
+    def _commanded(self, step: Step) -> tuple[FloatArray, FloatArray] | None:
+        """Return how far, m, and by which rotation vector, rad, a step's command is from where the tool is."""
+        convention, pose = self._convention, step.end_effector
+        if pose is None and convention.reference is Reference.ABSOLUTE:
+            return None
+        start = pose or Pose(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
+        if convention.rotation is Rotation.ROTATION_VECTOR:
+            angle = float(np.linalg.norm(step.action[convention.rotation_columns]))
+            if angle > 2.0 * np.pi + SLACK[1]:
+                raise OddEpisodeError(
+                    f"{self._where}, step {step.index}: the rotation of its action is {angle:.4g} rad, expected at "
+                    "most a whole turn; is it in degrees?"
+                )
+        plan = decode(step.action[None], convention, start, self._opening)
+        moved, turned = _motion(start, Pose(plan.positions[0], plan.quaternions[0]))
+        self._check_speed(step, moved, turned, max(convention.period, LEAD), "is sent", "from where it is")
+        return moved, turned
+
+    def _check_speed(
+        self, step: Step, moved: FloatArray, turned: FloatArray, elapsed: float, verb: str, since: str
+    ) -> None:
+        assert self._limits is not None
+        for motion, limit, slack, unit, mistake in (
+            (moved, self._limits.linear_velocity, SLACK[0], "m", "millimeters"),
+            (turned, self._limits.angular_velocity, SLACK[1], "rad", "degrees, or a quaternion that begins with w"),
+        ):
+            size, most = float(np.linalg.norm(motion)), SPEED_FACTOR * limit * elapsed + slack
+            if not size <= most:
+                raise OddEpisodeError(
+                    f"{self._where}, step {step.index}: the tool {verb} {size:.4g} {unit} {since} in {elapsed:.3g} s, "
+                    f"which is no motion of this robot ({limit} {unit}/s; at most {most:.4g} {unit} expected); are "
+                    f"these {mistake}, or is the convention another?"
+                )
+
+
+class _Agreement:
+    """How well commanded and measured directions agree: the cosine between them, weighted by their sizes."""
+
+    def __init__(self) -> None:
+        self.count, self._products, self._sizes = 0, 0.0, 0.0
+
+    def add(self, sent: FloatArray, went: FloatArray, least: float) -> None:
+        sizes = float(np.linalg.norm(sent)), float(np.linalg.norm(went))
+        if min(sizes) >= least:
+            self.count += 1
+            self._products += float(sent @ went)
+            self._sizes += sizes[0] * sizes[1]
+
+    @property
+    def cosine(self) -> float:
+        return self._products / self._sizes
+
+
+def _motion(start: Pose, end: Pose) -> tuple[FloatArray, FloatArray]:
+    """Return the way (3,) m and the rotation vector (3,) rad from one pose to another, base frame."""
+    turn = matrix_from_quaternion(end.quaternion) @ matrix_from_quaternion(start.quaternion).T
+    return np.asarray(end.position - start.position), rotation_vector_from_matrix(turn)

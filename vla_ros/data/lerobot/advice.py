@@ -1,0 +1,65 @@
+"""What to write when a data set does not say what its actions mean: a line of a table, filled in as far as known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vla_ros.data.lerobot.layout import IMAGE_PREFIX
+from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES
+
+_ROTATIONS = {
+    3: "none",
+    4: "none",
+    6: "rotation_vector",
+    7: "rotation_vector",
+    8: "quaternion",
+    9: "six_d",
+    10: "six_d",
+}
+_JOINT = re.compile(r"joint|motor|shoulder|elbow|waist|forearm|wrist_(?:roll|flex|pitch|yaw)|\.pos$|_pos$|^j\d+$")
+_GRIPPER = re.compile(r"gripper|finger|jaw")
+
+
+def names_joints(names: Sequence[str]) -> bool:
+    """Tell whether columns with these names are joint positions, as of an SO-101 or ALOHA."""
+    others = [name.lower() for name in names if not _GRIPPER.search(name.lower())]
+    return bool(others) and all(_JOINT.search(name) for name in others)
+
+
+def table_entry(
+    root: Path, info: Mapping[str, Any], cameras: Sequence[str], width: int, measured: Sequence[str]
+) -> str:
+    """Return the YAML of a table's line for a data set; what nobody but its maker knows is in angle brackets.
+
+    Args:
+        root: Its folder.
+        info: Its `info.json`.
+        cameras: Names of its cameras.
+        width: Columns of an action.
+        measured: Names of its measurements.
+    """
+    rotation = _ROTATIONS.get(width, "<none | rotation_vector | quaternion | six_d>")
+    gripper = "none" if width in (3, 6, 9) else "<open_is_one | closed_is_one | opening>"
+    known = set(POSE_NAMES) <= set(measured)
+    names = list(measured) if known else [f"<{name}, or one of {[*POSE_NAMES, GRIPPER_NAME]}>" for name in measured]
+    lines = [
+        "- format: lerobot",
+        f"  path: {root}",
+        "  weight: 1",
+        "  convention:",
+        "    frame: <base_frame of the robot>",
+        "    reference: <absolute | relative | delta>",
+        f"    rotation: {rotation}",
+        f"    gripper: {gripper}",
+        f"    rate_hz: {float(info['fps'])}",
+        "  max_opening: <m between the fingers when open, or leave this line out>",
+    ]
+    if measured and not known:
+        lines += ["  proprioception_names:", *(f"    - {name!r}" for name in names)]
+    if cameras:
+        renamed = ", ".join(f"{camera.removeprefix(IMAGE_PREFIX)}: <camera of the robot>" for camera in cameras)
+        lines.append(f"  rename_cameras: {{{renamed}}}")
+    return "\n".join(lines)
