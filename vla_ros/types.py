@@ -7,6 +7,7 @@ field                  shape, dtype                                unit, frame
 =====================  ==========================================  ==================================
 joint_positions        (n,) float64                                rad, order of the robot contract
 joint_velocities       (n,) float64                                rad/s
+joint_efforts          (n,) float64                                N m, link side, gravity included
 gripper_opening        float                                       m between the fingers
 position               (3,) float64                                m, robot base frame
 quaternion             (4,) float64, (x, y, z, w)                  unit, base from end effector
@@ -67,6 +68,7 @@ class RobotState:
         gripper_opening: Distance between the fingers, m.
         end_effector: Pose of the tool frame in the base frame.
         stamp: Time of the measurement, s, on the clock of the sensor (simulation time in simulation).
+        joint_efforts: (n,) N m, torque that each joint passes on to its link, gravity included; None: not reported.
     """
 
     joint_positions: FloatArray
@@ -74,6 +76,7 @@ class RobotState:
     gripper_opening: float
     end_effector: Pose
     stamp: float
+    joint_efforts: FloatArray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "joint_positions", frozen_array(self.joint_positions))
@@ -82,6 +85,14 @@ class RobotState:
             raise ObservationError(
                 f"joint positions {self.joint_positions.shape} and velocities {self.joint_velocities.shape} "
                 "must be vectors of the same length"
+            )
+        if self.joint_efforts is None:
+            return
+        object.__setattr__(self, "joint_efforts", frozen_array(self.joint_efforts))
+        if self.joint_efforts.shape != self.joint_positions.shape or not np.isfinite(self.joint_efforts).all():
+            raise ObservationError(
+                f"joint efforts {self.joint_efforts} must be one finite torque a joint, {self.joint_positions.size} of "
+                "them; leave them out when the driver reports none"
             )
 
 

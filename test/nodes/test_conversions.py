@@ -334,3 +334,33 @@ def test_a_fixed_joint_that_is_reported_elsewhere_is_refused():
         with pytest.raises(ObservationError, match=r"torso.*expected \{'torso': 0.3\} within 0.01"):
             joint_state_to_robot_state(reported, fixed, KINEMATICS)
         assert state_complaint(reported, fixed) is Reason.STATE_FIXED_JOINT
+
+
+def _with_efforts(efforts: list[float]) -> RobotState:
+    """A joint state with its names in another order than the contract's, and efforts of that order."""
+    message = robot_state_to_joint_state(_state(), CONTRACT)
+    message.name, message.position = message.name[::-1], message.position[::-1]
+    message.velocity = message.velocity[::-1]
+    message.effort = efforts
+    return joint_state_to_robot_state(message, CONTRACT, KINEMATICS)
+
+
+def test_efforts_are_mapped_by_name() -> None:
+    count, fingers = CONTRACT.joints.count, len(CONTRACT.gripper.names)
+    state = _with_efforts([float("nan")] * fingers + [float(i) for i in range(count)])
+    assert state.joint_efforts is not None
+    np.testing.assert_array_equal(state.joint_efforts, np.arange(count)[::-1])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_efforts_that_are_no_torques_are_not_reported(value: float) -> None:
+    efforts = [0.0] * (CONTRACT.joints.count + len(CONTRACT.gripper.names))
+    efforts[-1] = value  # of the first joint of the arm
+    assert _with_efforts(efforts).joint_efforts is None
+    assert _with_efforts([]).joint_efforts is None
+
+
+def test_efforts_survive() -> None:
+    state = replace(_state(), joint_efforts=np.linspace(-40.0, 40.0, CONTRACT.joints.count))
+    again = joint_state_to_robot_state(robot_state_to_joint_state(state, CONTRACT), CONTRACT, KINEMATICS)
+    np.testing.assert_array_equal(again.joint_efforts, state.joint_efforts)

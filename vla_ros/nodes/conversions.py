@@ -7,6 +7,7 @@ in is believed: what does not have the promised size, or holds numbers that cann
 from __future__ import annotations
 
 import array
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -24,12 +25,24 @@ from vla_ros.nodes.cv_bridge_images import decode_with_cv_bridge
 from vla_ros.perception.decoding import KNOWN_ENCODINGS, decode_image
 from vla_ros.robot.contract import FIXED_TOLERANCE, RobotContract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.types import ActionChunk, ImageArray, Instruction, InstructionKind, Observation, Pose, RobotState
+from vla_ros.types import (
+    ActionChunk,
+    FloatArray,
+    ImageArray,
+    Instruction,
+    InstructionKind,
+    Observation,
+    Pose,
+    RobotState,
+)
 
 NANOSECONDS = 1_000_000_000
 
 LARGEST_VALUE = 1e3
 """No joint of any arm measures more than this, rad or rad/s; it also catches 1e300, which is finite."""
+
+LARGEST_EFFORT = 1e5
+"""Largest torque that counts as reported, N m."""
 
 
 def stamp_to_seconds(stamp: Time) -> float:
@@ -140,17 +153,31 @@ def joint_state_to_robot_state(message: JointState, contract: RobotContract, kin
         gripper_opening=opening,
         end_effector=kinematics.forward(q),
         stamp=stamp_to_seconds(message.header.stamp),
+        joint_efforts=_efforts(message, arm),
     )
 
 
+def _efforts(message: JointState, arm: list[int]) -> FloatArray | None:
+    """Return the torques of the joints at the places `arm`, (n,) N m; None when one is missing or not finite.
+
+    A driver may leave the effort out, or fill it with NaN: that is no fault, contact is then seen by position alone.
+    """
+    if len(message.effort) != len(message.name):
+        return None
+    efforts = np.asarray(message.effort, dtype=np.float64)[arm]
+    return efforts if (np.abs(efforts) <= LARGEST_EFFORT).all() else None
+
+
 def robot_state_to_joint_state(state: RobotState, contract: RobotContract) -> JointState:
-    """Return arm and fingers as a message; the fingers are said to be at rest."""
+    """Return arm and fingers as a message; the fingers are said to be at rest; their effort is NaN: not reported."""
     fingers = contract.gripper.joint_positions(state.gripper_opening)
     message = JointState(
         name=[*contract.joints.names, *contract.gripper.names],
         position=[*state.joint_positions.tolist(), *fingers],
         velocity=[*state.joint_velocities.tolist(), *([0.0] * len(fingers))],
     )
+    if state.joint_efforts is not None:
+        message.effort = [*state.joint_efforts.tolist(), *([math.nan] * len(fingers))]
     message.header.stamp = seconds_to_stamp(state.stamp)
     return message
 

@@ -16,6 +16,7 @@ from vla_ros.actions.specification import ActionSpecification
 from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
 from vla_ros.robot.camera_contract import CameraContract, parse_cameras
+from vla_ros.robot.contact_contract import ContactContract, parse_contact
 from vla_ros.robot.section import Section
 from vla_ros.types import FloatArray
 from vla_ros.yaml_files import parse_yaml, read_text
@@ -178,6 +179,8 @@ class RobotContract:
     action: ActionSpecification
     text: str
     """The YAML it was read from; a checkpoint keeps it, so that a mismatch can be shown line by line."""
+    contact: ContactContract | None = None
+    """Contact detection; None in contracts written before there was any: it is off."""
 
     def camera(self, name: str) -> CameraContract:
         """Return the camera called `name`.
@@ -212,7 +215,7 @@ def parse_contract(text: str, where: str = "robot contract") -> RobotContract:
     except yaml.YAMLError as error:
         raise ContractError(f"{where}: not YAML: {error}") from error
     root.only("name", "urdf", "base_frame", "end_effector_frame", "joints", "cartesian", "gripper", "cameras",
-              "controllers", "action")  # fmt: skip
+              "controllers", "action", "contact")  # fmt: skip
     try:
         urdf = share_file(root.text("urdf"))
     except FileNotFoundError as error:
@@ -222,18 +225,20 @@ def parse_contract(text: str, where: str = "robot contract") -> RobotContract:
         raise ContractError(
             f"{where}.action.frame: got '{action.frame}', expected the base_frame, '{base_frame}': it has the axes"
         )
+    joints = _joints(root.section("joints"), root.section("gripper"))
     return RobotContract(
         name=root.text("name"),
         urdf=urdf,
         base_frame=base_frame,
         end_effector_frame=root.text("end_effector_frame"),
-        joints=_joints(root.section("joints"), root.section("gripper")),
+        joints=joints,
         cartesian=_cartesian(root.section("cartesian")),
         gripper=_gripper(root.section("gripper")),
         cameras=parse_cameras(root),
         controllers=_controllers(root.section("controllers")),
         action=action,
         text=text,
+        contact=parse_contact(root.section("contact"), joints.count) if "contact" in root.values else None,
     )
 
 

@@ -228,6 +228,11 @@ class Motion:
             reason, detail = limited, where
         return self._take(velocities, reason, detail)
 
+    def retrace(self, velocities: FloatArray) -> JointStep:
+        """Move one tick with joint velocities (n,) rad/s that no plan asked for, as far as the envelope lets them."""
+        self._twist = None
+        return self._take(velocities, Reason.CONTACT, "").step
+
     def _asked_too_much(self, asked: PoseTarget) -> tuple[Reason, str]:
         """Return which limit of the tool the plan itself breaks, and by how much."""
         _, beyond = self.filter.project(asked)

@@ -77,6 +77,7 @@ class Reason(Enum):
     UNSETTLED = "unsettled", "Too few joint states in a row have shown the arm at rest in one posture."
     STATE_FIXED_JOINT = "state_fixed_joint", "A joint that the contract takes to be fixed is measured elsewhere."
     INSTRUCTION_SILENT = "instruction_silent", "The instruction node's heartbeat has stopped: it passes no order on."
+    CONTACT = "contact", "The arm met something that it cannot move; it backs off, then needs to be disarmed and armed."
 
     label: str
     sentence: str

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 
 import numpy as np
+import pinocchio
 
 from vla_ros.actions.decoding import PoseTrajectory, encode
 from vla_ros.errors import ObservationError
@@ -33,6 +34,9 @@ TABLE_TICK = 0.01
 STEP = 0.025
 """Way of the tool in one row of the plan under way, m."""
 
+GIVE = 0.1
+"""Fraction of its command that an arm still follows against an obstacle: its servos and links bend."""
+
 ROOM = 5 * STEP
 """To the left of home, m, for that plan: `move` goes half of it, and the rest is for what comes then."""
 
@@ -54,6 +58,9 @@ class Shadow:
         self.gait = min(1.0, box.linear_velocity * contract.action.period / STEP, room / ROOM)
         self.q: FloatArray = np.array(contract.joints.home if q is None else q, dtype=np.float64)
         self.velocities: FloatArray = np.zeros(contract.joints.count)
+        self.accelerations: FloatArray = np.zeros(contract.joints.count)
+        self.obstacle: tuple[FloatArray, FloatArray] | None = None  # (n,) rad, and the directions (n,) that it blocks
+        self.external: FloatArray | None = None  # (n,) N m from outside; the driver reports efforts where it is given
         self.opening = contract.gripper.max_opening
         self.now, self.stamp = 5e2, 1e4
         self.sequence = self.instruction = 0
@@ -84,8 +91,16 @@ class Shadow:
         speed = (self.velocities if len(q) == len(self.velocities) else np.zeros(len(q)))  # fmt: skip
         return RobotState(
             q, speed if velocities is None else velocities, self.opening if opening is None else opening,
-            self.pose(), self.stamp if stamp is None else stamp,
+            self.pose(), self.stamp if stamp is None else stamp, self._efforts(),
         )  # fmt: skip
+
+    def _efforts(self) -> FloatArray | None:
+        """Return what torque sensors at the links measure, (n,) N m, where there are any."""
+        if self.external is None:
+            return None
+        model = self.kinematics.model
+        free = pinocchio.rnea(model, model.createData(), self.q, self.velocities, self.accelerations)
+        return np.asarray(free - self.external, dtype=np.float64)
 
     def sense(self, state: RobotState | None = None) -> None:
         """Let a joint state come; one that is refused is kept by the supervisor as its fault, as in the node."""
@@ -139,10 +154,14 @@ class Shadow:
 
     def carry_out(self, positions: FloatArray, opening: float) -> None:
         """Let the arm do a command: joint positions (n,) rad and the gripper's opening, m."""
-        self.velocities = (positions - self.q) / self.period
+        self.commands.append(np.array(positions))
+        if self.obstacle is not None:
+            place, blocked = self.obstacle
+            positions = np.where(blocked * (positions - place) > 0.0, place + GIVE * (positions - place), positions)
+        velocities = (positions - self.q) / self.period
+        self.accelerations, self.velocities = (velocities - self.velocities) / self.period, velocities
         self.q = np.array(positions)
         self.opening = opening
-        self.commands.append(self.q.copy())
         self.openings.append(self.opening)
 
     def clearance(self) -> float:

@@ -30,7 +30,8 @@ import pinocchio
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.chunk_gate import ChunkGate
-from vla_ros.safety.command_trajectory import TAIL, CommandTrajectory, command_trajectory
+from vla_ros.safety.command_trajectory import TAIL, CommandTrajectory, command_trajectory, lead
+from vla_ros.safety.contact_reaction import ContactReaction
 from vla_ros.safety.following import FollowMonitor
 from vla_ros.safety.gripper_filter import GripperFilter
 from vla_ros.safety.instruction_watch import InstructionWatch
@@ -115,6 +116,9 @@ class SafetySupervisor:
             contract.gripper, self.period, parameters.gripper.deadband, parameters.gripper.reversal_time
         )
         self._following = FollowMonitor(contract.joints.names, parameters.motion)
+        timing = parameters.timing
+        ahead = 0.0 if lockstep else lead(timing.period, timing.tick_budget)
+        self._contact = ContactReaction(contract, self.kinematics, self.period, ahead)
         self._last_command: tuple[FloatArray, float] | None = None  # (n,) rad, and when its trajectory ends, s
         self._last_due = -np.inf  # of the last command, s
         self._graph_fault = (Reason.OK, "")
@@ -256,6 +260,7 @@ class SafetySupervisor:
             return Reason.TRACKING.label
         self._motion.seed(posture)
         self._following.restart(posture, now)
+        self._contact.reset(posture)
         if abs(state.gripper_opening - self._gripped_at) > self.parameters.gripper.deadband:
             self._gripper.seed(state.gripper_opening)
         # Otherwise it stands as it did when it was last commanded. Fingers on an object never reach their command, and
@@ -375,6 +380,7 @@ class SafetySupervisor:
         self.counters.missed_ticks += self._ticks.count(now, self._motion.begin_tick(now))
         self._plan.advance(self._monitor.sensor_time(now))
         self._following.record(self._motion.joints.current.positions, now)
+        self._contact.record(self._motion.joints.current, now)
         fault, detail = self._fault(now)
         if fault is not Reason.OK:
             self._hold(fault, detail)
@@ -382,7 +388,7 @@ class SafetySupervisor:
             self._machine.run(Reason.OK, "", slow=False)
             self._plan.begin(self._motion.placement, self._monitor.sensor_time(now))
         self._finish_disarming()  # before the brake: the place of rest has then been commanded
-        self._give_up_if_lost(detail)
+        self._give_up_if_lost(detail if fault is Reason.TRACKING else "")
         if not self._commanding:
             return self._decision(now, {}, 0.0)
         if self._motion.taken:
@@ -406,12 +412,27 @@ class SafetySupervisor:
         late = Reason.TICKS_MISSED if self._motion.resting_first else self._ticks.late(now)
         if self._machine.moving and late is not Reason.OK:
             self._machine.run(late, "", slow=True)
-        step = self._motion.brake()
+        step = (None if self._motion.behind else self._retreat()) or self._motion.brake()
         self._gripper.hold()
         return self._decision(now, {}, 0.0, step)
 
+    def _retreat(self) -> JointStep | None:
+        """Return the step that backs off from a contact, or None: the known stop is followed."""
+        state = self._monitor.state
+        if not self.armed or self._machine.reason is not Reason.CONTACT or state is None:
+            return None
+        try:
+            velocities = self._contact.retreat(state.joint_positions)
+            return None if velocities is None else self._motion.retrace(velocities)
+        except TickOverrunError:
+            raise
+        except Exception:  # as while following: the way to rest has been computed before
+            self._contact.give_up()
+            return None
+
     def _fault(self, now: float) -> tuple[Reason, str]:
         """Return why nothing must be followed at `now`, or OK."""
+        follows = self._follows(now)  # first: an arm must not be lost sight of while something else holds it
         if self._graph_fault[0] is not Reason.OK:
             return self._graph_fault
         if self._monitor.take_jump():
@@ -423,9 +444,8 @@ class SafetySupervisor:
         fault, detail = self._ticks.fault()
         if fault is not Reason.OK:
             return fault, detail
-        fault, detail = self._follows()
-        if fault is not Reason.OK:
-            return fault, detail
+        if follows[0] is not Reason.OK:
+            return follows
         if self._braked_in_row >= self.parameters.motion.corrections_hold:
             return Reason.TOO_MANY_CORRECTIONS, f"({self._braked_in_row})"
         if self._instructions is not None and not self._gate.stopped:  # a stop in force says more, and holds longer
@@ -439,15 +459,19 @@ class SafetySupervisor:
         fault, detail = (Reason.OK, "") if self._policy is None else self._policy.fault(now)
         return (fault, detail) if fault is not Reason.OK else self._plan.fault(now)
 
-    def _follows(self) -> tuple[Reason, str]:
-        """Return whether the newest measurement does not follow the commands, and by how much, or OK."""
+    def _follows(self, now: float) -> tuple[Reason, str]:
+        """Return why the arm does not follow its commands, as the newest measurement shows it, or OK."""
         state, monitor = self._monitor.state, self._monitor
-        if not self._commanding or state is None:
+        if not self._commanding or state is None or monitor.fault(now) is not Reason.OK:
             return Reason.OK, ""
-        return self._following.judge(state.joint_positions, monitor.received, monitor.received - monitor.changed)
+        still = monitor.received - monitor.changed
+        fault, detail = self._following.judge(state.joint_positions, monitor.received, still)
+        return self._contact.judge(fault, detail, state, now)
 
     def _give_up_if_lost(self, detail: str) -> None:
         """Stop commanding a posture that the arm has left: let go of, it would be driven back at once."""
+        if self._following.lost:
+            self._contact.give_up()
         if self._following.lost and self._motion.joints.resting and self._machine.state is SafetyState.HOLD:
             self._machine.lose(Reason.TRACKING, detail)
             self._drop_plan()

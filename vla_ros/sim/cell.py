@@ -105,6 +105,7 @@ class Cell:
         self.data.qpos[self._arm] = np.clip(start, joints.lower, joints.upper)
         self.command(self.data.qpos[self._arm], self.contract.gripper.max_opening)
         self.data.qpos[self._fingers] = self.contract.gripper.open
+        self._efforts = np.zeros(len(self._arm))
         mujoco.mj_forward(self.model, self.data)
         self._steps = 0
         self.step(SETTLE_TIME)
@@ -158,7 +159,11 @@ class Cell:
     def step(self, duration: float) -> None:
         """Advance the physics by `duration` s (a whole number of 2 ms steps)."""
         count = round(duration / TIMESTEP)
-        mujoco.mj_step(self.model, self.data, nstep=count)
+        efforts = np.zeros(len(self._arm))
+        for _ in range(count):
+            mujoco.mj_step(self.model, self.data)
+            efforts += self._instant_efforts()
+        self._efforts = efforts / max(count, 1)
         self._steps += count
         if not np.isfinite(self.data.qpos).all():
             raise SimulationError(f"the physics diverged at {self.time:.3f} s")
@@ -172,7 +177,18 @@ class Cell:
             gripper_opening=self.contract.gripper.opening(self.data.qpos[self._fingers]),
             end_effector=self.kinematics.forward(positions),
             stamp=self.time,
+            joint_efforts=self._efforts,
         )
+
+    def _instant_efforts(self) -> FloatArray:
+        """Return the torques behind the gears in the last physics step, (n,) N m, gravity included.
+
+        Servo and gravity compensation act in front of the gears; the rotors' own inertia (armature) takes its part. A
+        state reports their mean over the last `step`, as a sensor with a filter does: references change in jumps.
+        """
+        data, dof = self.data, self._arm_dof
+        driven = data.qfrc_actuator[dof] + data.qfrc_passive[dof]
+        return np.asarray(driven - self.model.dof_armature[dof] * data.qacc[dof], dtype=np.float64)
 
     def render(self, camera: str) -> ImageArray:
         """Return what `camera` sees, (height, width, 3) uint8 RGB."""

@@ -22,12 +22,14 @@ from vla_ros.safety import obstacles, parameters
 from vla_ros.safety.cartesian_filter import CartesianFilter
 from vla_ros.safety.chunk_gate import ChunkGate
 from vla_ros.safety.collision import CollisionModel
+from vla_ros.safety.contact import ContactMonitor
 from vla_ros.safety.envelope import Envelope
 from vla_ros.safety.faults import fault_table, run_faults
 from vla_ros.safety.following import FollowMonitor
 from vla_ros.safety.gripper_filter import GripperFilter
 from vla_ros.safety.instruction_watch import InstructionWatch
 from vla_ros.safety.joint_motion import JointMotion
+from vla_ros.safety.momentum_observer import MomentumObserver
 from vla_ros.safety.motion import Motion
 from vla_ros.safety.plan_follower import PlanFollower
 from vla_ros.safety.policy_watch import PolicyWatch
@@ -85,6 +87,15 @@ NO_FINITE_START = edit(
 )
 
 MUTATIONS = (
+    Mutation("a contact is not looked for by position",
+             (edit(ContactMonitor, "_by_tracking", "residual > limits.tracking", "residual > np.inf"),),
+             ("the arm meets something immovable",)),
+    Mutation("a contact is not looked for by effort",
+             (edit(ContactMonitor, "_by_effort", "np.abs(torques) > limits.effort", "np.abs(torques) > np.inf"),),
+             ("something presses on the arm",)),
+    Mutation("the weight of a payload is a contact",
+             (edit(MomentumObserver, "without_payload", "residual - mass * weight", "2.0 * residual"),),
+             ("the gripper takes its heaviest payload",)),
     Mutation("numbers of a chunk may be anything but numbers", (NO_FINITE,), (
         "an action is NaN", "an action is Inf", "an action is -Inf", "the last value of a chunk is NaN",
         "a rotation is Inf", "trust is NaN", "a quaternion is NaN",
@@ -237,7 +248,7 @@ MUTATIONS = (
         "joint states come too late", "a joint has lost its zero", "two joints are swapped",
     )),
     Mutation("a posture that the arm has left is commanded on",
-             (edit(SafetySupervisor, "_give_up_if_lost", "self._following.lost", "False"),),
+             (edit(SafetySupervisor, "_give_up_if_lost", "self._following.lost and", "False and"),),
              ("the held arm is guided away by hand",)),
     Mutation("it may be armed in the middle of a stop",
              (edit(SafetySupervisor, "arm", "if self._commanding", "if False"),),

@@ -9,6 +9,7 @@ from vla_ros.safety.faults import (
     chunks,
     clocks,
     configuration,
+    contact,
     demands,
     following,
     instructions,
@@ -25,8 +26,8 @@ from vla_ros.safety.faults.trial import Fault, FaultRow
 from vla_ros.safety.parameters import SafetyParameters
 
 PARTS = (
-    chunks, stamps, instructions, policies, states, following, clocks, places, demands, postures, solver, operator,
-    configuration,
+    chunks, stamps, instructions, policies, states, following, contact, clocks, places, demands, postures, solver,
+    operator, configuration,
 )  # fmt: skip
 
 

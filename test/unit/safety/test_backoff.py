@@ -1,0 +1,168 @@
+"""After a contact the arm goes back within all limits, and stays until it is armed again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vla_ros.robot.contract import load_contract
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.safety.backoff import LONGEST, TOOL_SPEED, YIELDS, BackOff
+from vla_ros.safety.parameters import load_parameters
+from vla_ros.safety.shadow import Shadow
+from vla_ros.types import SafetyState
+
+CONTRACT = load_contract("panda")
+KINEMATICS = Kinematics(CONTRACT)
+PERIOD = 0.01
+TURN = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+
+
+def followed(length=0.2):
+    """A back-off that has seen a motion of joint 1, and its last posture."""
+    backoff, q = BackOff(CONTRACT.joints, KINEMATICS, CONTRACT.contact.retreat), CONTRACT.joints.home
+    for way in np.arange(0.0, length, 0.003):
+        backoff.note(q + way * TURN)
+        last = q + way * TURN
+    return backoff, last
+
+
+def carry(backoff, commanded, measured, touching, ticks=400):
+    """Let an ideal arm do what the back-off asks for; return the postures."""
+    way = [commanded]
+    for _ in range(ticks):
+        velocities = backoff.velocities(way[-1], measured(way[-1]), touching(way[-1]))
+        if velocities is None:
+            break
+        way.append(way[-1] + PERIOD * velocities)
+    else:
+        pytest.fail("the way back does not end")
+    return np.array(way)
+
+
+def tool(q):
+    return np.asarray(KINEMATICS.placement(q).translation)
+
+
+def test_backoff_ends_the_retreat_behind_the_measured_place():
+    backoff, last = followed()
+    held = last - 0.03 * TURN
+    backoff.begin(last, held)
+    way = carry(backoff, last, lambda q: np.minimum(q, held), lambda q: False)
+    behind = float(np.linalg.norm(tool(way[-1]) - tool(held)))
+    assert CONTRACT.contact.retreat - 0.001 <= behind <= CONTRACT.contact.retreat + 0.004
+    assert way[-1][0] < held[0]
+
+
+def test_backoff_is_no_faster_than_reduced_speed():
+    backoff, last = followed()
+    backoff.begin(last, last - 0.1 * TURN)
+    way = carry(backoff, last, lambda q: q, lambda q: False)
+    speeds = np.linalg.norm(np.diff([tool(q) for q in way], axis=0), axis=1) / PERIOD
+    assert speeds.max() <= TOOL_SPEED * 1.01
+
+
+def test_backoff_goes_on_while_the_contact_does():
+    backoff, last = followed(0.6)
+    released = last - 0.06 * TURN  # an arm that was bent is free only this far back
+    backoff.begin(last, last - 0.005 * TURN)
+    way = carry(backoff, last, lambda q: np.minimum(q, released), lambda q: q[0] > released[0])
+    assert way[-1][0] <= released[0]
+
+
+def test_backoff_without_end_of_contact_ends():
+    backoff, last = followed(0.6)
+    backoff.begin(last, last - 0.01 * TURN)
+    way = carry(backoff, last, lambda q: q - 0.01 * TURN, lambda q: True, ticks=2000)
+    length = float(np.linalg.norm(np.diff([tool(q) for q in way], axis=0), axis=1).sum())
+    assert length <= LONGEST + 0.02 + 0.01 * YIELDS
+
+
+def test_arm_that_stood_yields_to_where_it_is_pushed():
+    backoff = BackOff(CONTRACT.joints, KINEMATICS, CONTRACT.contact.retreat)
+    home = CONTRACT.joints.home
+    backoff.note(home)
+    pushed = home + 0.02 * TURN
+    backoff.begin(home, pushed)
+    way = carry(backoff, home, lambda q: pushed, lambda q: bool(np.abs(q - pushed).max() > 2e-3))
+    np.testing.assert_allclose(way[-1], pushed, atol=1e-3)
+
+
+def test_arm_pushed_forward_does_not_press_back():
+    backoff, last = followed()
+    pushed = last + 0.02 * TURN
+    backoff.begin(last, pushed)
+    way = carry(backoff, last, lambda q: pushed, lambda q: bool(np.abs(q - pushed).max() > 2e-3))
+    assert way[:, 0].min() >= last[0] - 1e-9
+    np.testing.assert_allclose(way[-1], pushed, atol=1e-3)
+
+
+@pytest.fixture
+def obstructed():
+    """A shadow whose arm has met something immovable at full speed, and has backed off."""
+    shadow = Shadow(CONTRACT, load_parameters())
+    shadow.move()
+    shadow.obstacle = shadow.q.copy(), np.sign(shadow.velocities)
+    for i in range(100):
+        if i % 10 == 0:
+            shadow.ask(shadow.way((0.0, 0.025, 0.0)))
+        shadow.tick()
+    return shadow
+
+
+def test_contact_holds_until_armed_again(obstructed):
+    shadow = obstructed
+    place = shadow.obstacle[0]
+    assert (shadow.supervisor.state, shadow.supervisor.reason.label) == (SafetyState.HOLD, "contact")
+    np.testing.assert_allclose(shadow.commands[-1], shadow.q, atol=1e-9)  # it presses on nothing
+    assert 0.004 < np.linalg.norm(tool(shadow.q) - tool(place)) < 0.03
+    shadow.obstacle = None
+    for i in range(60):  # good chunks alone do not go on
+        if i % 10 == 0:
+            shadow.stay()
+        assert shadow.tick().state is SafetyState.HOLD
+    assert shadow.supervisor.arm(shadow.now) == "ok"  # armed already: that is no new arming
+    assert shadow.tick().reason == "contact"
+    shadow.supervisor.disarm(shadow.now)
+    for _ in range(60):
+        shadow.tick()
+    assert shadow.supervisor.arm(shadow.now) == "ok"
+    for _ in range(30):
+        shadow.stay()
+        decision = shadow.tick()
+    assert decision.state is SafetyState.RUN
+
+
+def test_backoff_keeps_every_joint_limit(obstructed):
+    joints, q = CONTRACT.joints, np.array(obstructed.commands)
+    for order, limit in ((1, joints.velocity), (2, joints.acceleration), (3, joints.jerk)):
+        assert (np.abs(np.diff(q, n=order, axis=0)) / PERIOD**order / limit).max() <= 1.0 + 1e-6, order
+
+
+def test_estop_ends_the_backoff():
+    shadow = Shadow(CONTRACT, load_parameters())
+    shadow.move()
+    shadow.obstacle = shadow.q.copy(), np.sign(shadow.velocities)
+    for i in range(60):
+        if i % 10 == 0:
+            shadow.ask(shadow.way((0.0, 0.025, 0.0)))
+        if shadow.tick().reason == "contact":
+            break
+    assert shadow.supervisor.reason.label == "contact"
+    shadow.supervisor.press_estop(shadow.now)
+    for _ in range(40):
+        decision = shadow.tick()
+    assert decision.state is SafetyState.ESTOP
+    np.testing.assert_array_equal(shadow.commands[-1], shadow.commands[-2])
+
+
+def test_layer_without_contact_thresholds_never_reports_one():
+    shadow = Shadow(replace(CONTRACT, contact=None), load_parameters())
+    shadow.move()
+    shadow.obstacle = shadow.q.copy(), np.sign(shadow.velocities)
+    for i in range(60):
+        if i % 10 == 0:
+            shadow.ask(shadow.way((0.0, 0.025, 0.0)))
+        assert shadow.tick().reason != "contact"

@@ -1,0 +1,61 @@
+"""The section `contact` of a robot contract: how the arm follows its command, and which residuals are a contact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_ros.errors import ContractError
+from vla_ros.robot.section import Section
+from vla_ros.types import FloatArray
+
+NOT_REPORTED = "none"
+"""In place of the effort thresholds: the driver reports no joint torques in N m."""
+
+LARGEST = {"delay": 0.1, "lag": 0.5, "tracking": 0.5, "payload": 50.0, "retreat": 0.05}
+"""Upper bounds, units as in `ContactContract`: beyond them no contact would be seen before it does harm."""
+
+
+@dataclass(frozen=True)
+class ContactContract:
+    """Thresholds of contact detection; arrays are (n,), in the order of the joints.
+
+    Attributes:
+        delay: Longest time from a command to the first measurement of its effect, s.
+        lag: Time constant with which each joint follows its command at the slowest, s; 0 for at once.
+        tracking: Distance from where a free joint can be that counts as a contact, rad.
+        effort: External torque that counts as a contact, N m; None where the driver reports no torques.
+        payload: Heaviest thing that the gripper carries, kg: its weight is no contact.
+        retreat: Way of the tool that the arm backs off behind the place of a contact, m.
+    """
+
+    delay: float
+    lag: FloatArray
+    tracking: FloatArray
+    effort: FloatArray | None
+    payload: float
+    retreat: float
+
+
+def parse_contact(section: Section, joints: int) -> ContactContract:
+    """Read the section for an arm of `joints` joints.
+
+    Raises:
+        ContractError: when a line is missing, unknown or out of range.
+    """
+    section.only("delay", "lag", "tracking", "effort", "payload", "retreat")
+    reported = section.get("effort") != NOT_REPORTED
+    contact = ContactContract(
+        delay=section.number("delay"),
+        lag=section.vector("lag", joints),
+        tracking=section.vector("tracking", joints, positive=True),
+        effort=section.vector("effort", joints, positive=True) if reported else None,
+        payload=section.number("payload", positive=False),
+        retreat=section.number("retreat"),
+    )
+    for name, most in LARGEST.items():
+        values = np.atleast_1d(getattr(contact, name))
+        if not ((values >= 0.0) & (values <= most)).all():
+            raise ContractError(f"{section.where}.{name}: got {values.tolist()}, expected 0 to {most}")
+    return contact

@@ -1,0 +1,171 @@
+"""Contact detection: by where the joints are, and by the torques that they pass on where a driver reports them.
+
+By position: a joint that is free stands somewhere between its command and what the slowest permitted model of it
+(a delay, then a first-order lag) makes of its command. What is further away than the contract's threshold is held by
+something, if the arm has stalled in front of it (`StallCheck`). By effort: `MomentumObserver`, less what a payload
+explains.
+
+A measurement that cannot be believed is no evidence: see `ContactMonitor.update`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pinocchio
+from numpy.typing import NDArray
+
+from vla_ros.robot.contract import RobotContract
+from vla_ros.safety.momentum_observer import MomentumObserver
+from vla_ros.safety.tracking_model import StallCheck, TrackingModel
+from vla_ros.types import FloatArray, RobotState
+
+TRACKING_COUNT = 2
+EFFORT_COUNT = 2
+"""Measurements in a row beyond a threshold that are a contact: one alone may be a false measurement."""
+
+GONE = 0.5
+"""A contact ends when every residual is below this fraction of its threshold."""
+
+TIME_CONSTANT = 0.01
+"""Of the momentum observer, s: one measurement at 100 Hz."""
+
+
+@dataclass(frozen=True)
+class Contact:
+    """A contact: `joint` by name, whether seen by "tracking" (rad) or "effort" (N m), and the residual there."""
+
+    joint: str
+    by: str
+    residual: float
+    threshold: float
+
+    @property
+    def detail(self) -> str:
+        """Say what was measured."""
+        if self.by == "effort":
+            return f"({self.joint}: {self.residual:.1f} N m from outside, threshold {self.threshold:.1f})"
+        return f"({self.joint}: {1e3 * self.residual:.0f} mrad from its command, threshold {1e3 * self.threshold:.0f})"
+
+
+class ContactMonitor:
+    """Watches one arm for contacts; `command` once a tick, `update` for every measurement. One thread at a time."""
+
+    def __init__(
+        self, contract: RobotContract, model: pinocchio.Model, tool: int, period: float, ahead: float = 0.0
+    ) -> None:
+        """Use the thresholds of `contract`; without its section `contact` nothing is ever detected.
+
+        Args:
+            contract: Of the robot.
+            model: Of the arm, its fingers locked; only read.
+            tool: Number of the tool's frame in `model`.
+            period: Of the ticks, s.
+            ahead: From a command to when it is due, s.
+
+        Raises:
+            ContractError: when effort thresholds are given and the description has no masses.
+        """
+        self._names, limits = contract.joints.names, contract.contact
+        self._limits = limits
+        self.residual_torques: FloatArray | None = None
+        self.touching = False
+        if limits is None:
+            return
+        self._tracking = TrackingModel(limits.delay + ahead, limits.lag, period)
+        self._stall = StallCheck(model, tool, period)
+        self._observer = None if limits.effort is None else MomentumObserver(model, tool, TIME_CONSTANT)
+        self.reset(contract.joints.home)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What contacts are detected by: "tracking", "effort"; nothing for a contract without thresholds."""
+        if self._limits is None:
+            return ()
+        return ("tracking",) if self._observer is None else ("tracking", "effort")
+
+    def reset(self, positions: FloatArray) -> None:
+        """Start with an arm at rest at joint positions (n,) rad, as when it is armed."""
+        if self._limits is None:
+            return
+        self._tracking.reset(np.asarray(positions))
+        self._stall.reset()
+        self._state: RobotState | None = None
+        self._tracking_count = np.zeros(len(self._names), dtype=int)
+        self._effort_count = np.zeros(len(self._names), dtype=int)
+        self.residual_torques, self.touching = None, False
+        if self._observer is not None:
+            self._observer.reset()
+
+    def command(self, positions: FloatArray) -> None:
+        """Note the joint positions (n,) rad that one tick commanded."""
+        if self._limits is not None:
+            self._tracking.command(positions)
+
+    def update(
+        self, state: RobotState, *, believed: bool = True, moving: bool = True, punctual: bool = True
+    ) -> Contact | None:
+        """Return the contact that the newest measurement shows, or None.
+
+        Args:
+            state: Newest measurement; the same one again is no evidence, nor is one that equals the one before to the
+                last bit: a sensor that has frozen says the same for ever, an arm in contact gives way a little.
+            believed: Nothing else speaks against the measurement; else it is no evidence, and torques begin anew.
+            moving: The arm is commanded to move, or was a moment ago; else what meets it is no contact of its own.
+            punctual: Commands and measurements keep time; else positions are no evidence. Torques are: they belong
+                to the positions of the same measurement.
+        """
+        if self._limits is None:
+            return None
+        last = self._state
+        if last is not None and state.stamp == last.stamp:
+            return None
+        self._state, self.touching = state, False
+        moved = last is None or not np.array_equal(state.joint_positions, last.joint_positions)
+        felt = moved or last is None or not _same(state.joint_efforts, last.joint_efforts)
+        follows = believed and moving and punctual
+        contacts = self._by_effort(state, believed, moving, felt), self._by_tracking(state, follows, moved)
+        return contacts[0] or contacts[1]
+
+    def _by_tracking(self, state: RobotState, valid: bool, changed: bool) -> Contact | None:
+        limits = self._limits
+        if limits is None:
+            return None
+        residual = np.abs(self._tracking.residual(state.joint_positions))
+        if changed:
+            self._stall.add(state.joint_positions, self._tracking.slowest)
+        beyond = residual > limits.tracking
+        evidence = valid and bool(beyond.any()) and self._stall.stalled
+        self._tracking_count = _count(self._tracking_count, beyond & evidence, changed or not beyond.any())
+        return self._contact("tracking", self._tracking_count >= TRACKING_COUNT, residual, limits.tracking)
+
+    def _by_effort(self, state: RobotState, believed: bool, moving: bool, changed: bool) -> Contact | None:
+        limits, observer = self._limits, self._observer
+        if limits is None or limits.effort is None or observer is None or state.joint_efforts is None:
+            return None
+        if not believed:  # false positions would stay in its integral
+            observer.reset()
+            self._effort_count[:] = 0
+            return None
+        torques = observer.without_payload(state.joint_positions, observer.update(state), limits.payload)
+        self.residual_torques = torques
+        beyond = np.abs(torques) > limits.effort
+        self._effort_count = _count(self._effort_count, beyond & moving, changed)
+        return self._contact("effort", self._effort_count >= EFFORT_COUNT, np.abs(torques), limits.effort)
+
+    def _contact(self, by: str, seen: NDArray[np.bool_], residual: FloatArray, threshold: FloatArray) -> Contact | None:
+        self.touching = self.touching or bool((residual > GONE * threshold).any())
+        if not seen.any():
+            return None
+        worst = int(np.argmax(np.where(seen, residual / threshold, 0.0)))
+        return Contact(self._names[worst], by, float(residual[worst]), float(threshold[worst]))
+
+
+def _count(before: NDArray[np.int_], beyond: NDArray[np.bool_], changed: bool) -> NDArray[np.int_]:
+    """Return the measurements in a row that were beyond; one that did not change neither counts nor interrupts."""
+    return np.where(beyond, before + 1, 0) if changed else before
+
+
+def _same(efforts: FloatArray | None, before: FloatArray | None) -> bool:
+    return efforts is None or before is None or np.array_equal(efforts, before)

@@ -1,0 +1,108 @@
+"""What a contact leads to: the first one is latched, and the arm backs off from it.
+
+    reaction.record(step, now)                                    # every tick: what is commanded
+    fault, detail = reaction.judge(fault, detail, state, now)     # every sound measurement, after the following check
+    velocities = reaction.retreat(step.positions, measured)       # every tick of a hold for `CONTACT`; None: brake
+
+What the following check says comes first. An arm beyond the tracking tolerance has left its command, whatever holds it:
+it is given up. A measurement that does not follow its command is no evidence of a contact; once a contact is known, not
+following is what it looks like.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.safety.backoff import BackOff
+from vla_ros.safety.contact import Contact, ContactMonitor
+from vla_ros.safety.joint_motion import JointStep
+from vla_ros.safety.punctuality import Punctuality
+from vla_ros.safety.reasons import Reason
+from vla_ros.types import FloatArray, RobotState
+
+AFTER_MOTION = 0.3
+"""Contacts are looked for while the arm is commanded to move and for this time after, s. Later it is being guided."""
+
+BLIND_WAY = 0.05
+"""The arm backs off at most this far, rad of its quickest joint, on measurements equal to the last bit."""
+
+
+class ContactReaction:
+    """Finds the first contact since the arming, and leads back from it. One thread at a time."""
+
+    def __init__(self, contract: RobotContract, kinematics: Kinematics, period: float, ahead: float = 0.0) -> None:
+        """Use the section `contact` of the contract; without it nothing ever happens.
+
+        Args:
+            contract: Of the robot.
+            kinematics: Of the robot.
+            period: Of the ticks, s.
+            ahead: From a command to when it is due, s: the robot's own delay comes on top.
+
+        Raises:
+            ContractError: when the thresholds do not fit the robot description.
+        """
+        self._monitor = ContactMonitor(contract, kinematics.model, kinematics.frame_id, period, ahead)
+        self._punctuality = Punctuality(period)
+        retreat = 0.0 if contract.contact is None else contract.contact.retreat
+        self._backoff = BackOff(contract.joints, kinematics, retreat)
+        self.reset(contract.joints.home)
+
+    def reset(self, positions: FloatArray) -> None:
+        """Forget everything: the arm is armed at rest at `positions` (n,) rad."""
+        self.contact: Contact | None = None
+        self._monitor.reset(positions)
+        self._backoff.clear()
+        self._punctuality.reset()
+        self._stamp = -np.inf
+        self._commanded = np.asarray(positions)
+        self._moved_at = -np.inf  # when a command last moved, s
+        self._measured: FloatArray | None = None
+        self._blind = 0.0  # way commanded since the measurement last changed, rad
+
+    def record(self, step: JointStep, now: float) -> None:
+        """Take what is commanded at `now`, s, steady clock."""
+        self._monitor.command(step.positions)
+        self._punctuality.tick(now)
+        if step.velocities.any():
+            self._moved_at = now
+        if self.contact is None:
+            self._backoff.note(step.positions)
+        self._blind += float(np.abs(step.positions - self._commanded).max())
+        self._commanded = step.positions
+
+    def judge(self, fault: Reason, detail: str, state: RobotState, now: float) -> tuple[Reason, str]:
+        """Return what the newest measurement says: `fault` of the following check, or a contact, or OK.
+
+        Args:
+            fault: What the following check makes of the same measurement.
+            detail: What it measured.
+            state: Newest measurement.
+            now: Steady clock, s.
+        """
+        if self._measured is None or not np.array_equal(state.joint_positions, self._measured):
+            self._measured, self._blind = state.joint_positions, 0.0
+        if state.stamp != self._stamp:
+            self._stamp = state.stamp
+            self._punctuality.measure(state.stamp, now)
+        moving = now - self._moved_at <= AFTER_MOTION
+        punctual = self._punctuality.punctual(now)
+        contact = self._monitor.update(state, believed=fault is Reason.OK, moving=moving, punctual=punctual)
+        if self.contact is None and contact is not None:
+            self.contact = contact
+            self._backoff.begin(self._commanded, state.joint_positions)
+        if self.contact is None or fault is Reason.TRACKING:
+            return fault, detail
+        return Reason.CONTACT, self.contact.detail
+
+    def retreat(self, measured: FloatArray) -> FloatArray | None:
+        """Return the joint velocities (n,) rad/s that lead back from the contact, or None: the stop is followed."""
+        if self._blind > BLIND_WAY:
+            self._backoff.end()
+        return self._backoff.velocities(self._commanded, measured, self._monitor.touching)
+
+    def give_up(self) -> None:
+        """Do not go back any further: the arm has left its command."""
+        self._backoff.end()

@@ -1,0 +1,92 @@
+"""External joint torques from what the joints measure, without accelerations.
+
+Generalized-momentum observer (De Luca and Mattone 2003; De Luca et al. 2006; Haddadin, De Luca, Albu-Schaeffer 2017).
+With p = M(q) v, the dynamics M a + C v + g = tau + tau_ext become
+
+    dp/dt = tau + tau_ext + C^T v - g
+    r     = K (p - p_0 - integral (tau + C^T v - g + r) dt)
+
+so that dr/dt = K (tau_ext - r): r is tau_ext behind a low-pass filter of time constant 1 / K.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pinocchio
+
+from vla_ros.errors import ContractError
+from vla_ros.types import FloatArray, RobotState
+
+LONGEST_GAP = 0.05
+"""Time between two measurements, s, beyond which the integral begins again."""
+
+DOWN = np.array([0.0, 0.0, -1.0, 0.0, 0.0, 0.0])
+"""Wrench (6,) of a unit weight at the tool: force, then moment, axes of the base frame."""
+
+
+class MomentumObserver:
+    """Follows one arm; feed it every measurement that has efforts."""
+
+    def __init__(self, model: pinocchio.Model, tool: int, time_constant: float) -> None:
+        """Use the masses of `model`, its fingers locked.
+
+        Args:
+            model: Of the arm; its gravity points along -z of the base.
+            tool: Number of the tool's frame.
+            time_constant: Of the low-pass filter, s.
+
+        Raises:
+            ContractError: when a link that a joint moves has no mass: the description has no inertials.
+        """
+        massless = [str(name) for name, inertia in zip(list(model.names)[1:], list(model.inertias)[1:], strict=True)
+                    if not inertia.mass > 0.0]  # fmt: skip
+        if massless:
+            raise ContractError(
+                f"no mass behind {massless}: write the inertials into the robot description, or 'effort: none' into "
+                "the section contact of the robot contract"
+            )
+        self._model, self._data, self._tool = model, model.createData(), tool
+        self._gain = 1.0 / time_constant
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin again with the next measurement; the residual is zero until then."""
+        self.residual: FloatArray = np.zeros(self._model.nv)
+        self._stamp = -np.inf
+        self._momentum_offset: FloatArray = np.zeros(self._model.nv)
+        self._rate: FloatArray = np.zeros(self._model.nv)
+
+    def update(self, state: RobotState) -> FloatArray:
+        """Take a measurement with efforts and return the external torques (n,) N m, filtered."""
+        if state.joint_efforts is None:
+            raise ValueError("the state has no joint efforts; ask before")
+        q, v = np.asarray(state.joint_positions), np.asarray(state.joint_velocities)
+        pinocchio.computeAllTerms(self._model, self._data, q, v)
+        coriolis = pinocchio.computeCoriolisMatrix(self._model, self._data, q, v)
+        mass = np.triu(self._data.M) + np.triu(self._data.M, 1).T
+        momentum = mass @ v
+        rate = state.joint_efforts + coriolis.T @ v - self._data.g
+        step = state.stamp - self._stamp
+        if 0.0 < step <= LONGEST_GAP:
+            # Trapezoids for what is measured, implicit Euler for the filter: stable at any gain and step.
+            self._momentum_offset = self._momentum_offset + 0.5 * step * (rate + self._rate)
+            gain = self._gain
+            self.residual = gain * (momentum - self._momentum_offset) / (1.0 + gain * step)
+            self._momentum_offset = self._momentum_offset + step * self.residual
+        elif step != 0.0:  # the first one, a gap or a clock that was set: the filter keeps what it knows
+            self._momentum_offset = momentum - self.residual / self._gain
+        self._stamp, self._rate = state.stamp, rate
+        return self.residual
+
+    def without_payload(self, q: FloatArray, residual: FloatArray, heaviest: float) -> FloatArray:
+        """Return what of `residual` (n,) N m no payload of up to `heaviest` kg at the tool explains.
+
+        The mass is the one that explains most of it: min over m in [0, heaviest] of ||r - m g J^T (-e_z)||.
+        """
+        jacobian = pinocchio.computeFrameJacobian(
+            self._model, self._data, q, self._tool, pinocchio.ReferenceFrame.LOCAL_WORLD_ALIGNED
+        )
+        weight = -float(self._model.gravity.linear[2]) * (jacobian.T @ DOWN)
+        size = float(weight @ weight)
+        mass = float(np.clip(residual @ weight / size, 0.0, heaviest)) if size > 0.0 else 0.0
+        return np.asarray(residual - mass * weight, dtype=np.float64)
