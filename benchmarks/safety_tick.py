@@ -25,6 +25,7 @@ from vla_ros.actions.decoding import PoseTrajectory, encode
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.parameters import load_parameters
+from vla_ros.safety.reasons import Reason
 from vla_ros.safety.supervisor import SafetySupervisor
 from vla_ros.types import ActionChunk, FloatArray, RobotState
 
@@ -53,8 +54,8 @@ class Bench:
         self.chunk_ms: list[float] = []
         for _ in range(self.supervisor.settling_ticks):
             self._sense()
-        if (answer := self.supervisor.arm(self.now)) != "ok":
-            raise SystemExit(f"the robot does not arm: {answer}")
+        if (answer := self.supervisor.arm(self.now)) is not Reason.OK:
+            raise SystemExit(f"the robot does not arm: {answer.explain()}")
 
     def _sense(self) -> None:
         self.now += self.supervisor.period

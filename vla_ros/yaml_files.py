@@ -1,4 +1,8 @@
-"""The one reader of YAML: no key stands twice, no text is without bound, and what is wrong says where."""
+"""The one reader of YAML: every text is bounded, no key stands twice, and what is wrong says where.
+
+A text is composed into nodes first, and these are looked at before anything is made of them: an alias is followed as
+often as it stands, so that what a few lines of aliases would grow to counts in full.
+"""
 
 from __future__ import annotations
 
@@ -13,42 +17,133 @@ from vla_ros.errors import ContractError
 LARGEST_TEXT = 1 << 20
 """Characters of one document; configuration is a few kilobytes."""
 
+DEEPEST = 32
+"""Collections inside of each other; configuration has about six."""
 
-class DuplicateKeyError(yaml.YAMLError):
+MOST_NODES = 100_000
+"""Values, keys and collections of a document after the expansion of its aliases."""
+
+_MERGE = "tag:yaml.org,2002:merge"
+_COLLECTIONS = ("tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
+
+
+class YamlContentError(yaml.YAMLError):
+    """Content that cannot be used, with the line and the path of the key that it stands at."""
+
+    def __init__(self, sentence: str, node: yaml.Node, path: str) -> None:
+        """Say what is wrong at a node, whose place in the document is `path`."""
+        super().__init__(f"line {node.start_mark.line + 1}, {path or 'top level'}: {sentence}")
+
+
+class DuplicateKeyError(YamlContentError):
     """A key that stands twice in one mapping: YAML itself forbids it, and PyYAML lets the last one win."""
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice."""
+class _Loader(yaml.SafeLoader):
+    """Composes no deeper than `DEEPEST`, and looks at the nodes before it makes plain values of them."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Return the mapping of `node`.
+    _depth = 0
 
-        Raises:
-            DuplicateKeyError: naming the key and both of its lines.
-        """
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401 (as PyYAML has it)
+        """Return the next node; PyYAML calls itself for every level, and Python bounds how often it may."""
+        self._depth += 1
+        try:
+            if self._depth > DEEPEST:
+                mark = self.peek_event().start_mark
+                raise yaml.YAMLError(f"line {mark.line + 1}: more than {DEEPEST} collections inside of each other")
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+    def get_single_node(self) -> yaml.Node | None:
+        """Return the root of the document, looked at."""
+        root = super().get_single_node()
+        if root is not None:
+            self._left = MOST_NODES
+            self._look(root, "", ())
+        return root
+
+    def _look(self, node: yaml.Node, path: str, around: tuple[yaml.Node, ...]) -> None:
+        """Refuse what cannot be made of a node and of everything below it; `around` are the collections it is in."""
+        self._left -= 1
+        if self._left < 0:
+            raise YamlContentError(f"more than {MOST_NODES} values; are aliases of aliases nested?", node, path)
+        if node in around:
+            raise YamlContentError("it contains itself, by an alias", node, path)
+        if len(around) > DEEPEST:
+            raise YamlContentError(f"more than {DEEPEST} collections inside of each other, by aliases", node, path)
+        if isinstance(node, yaml.ScalarNode):
+            self._make(node, path)
+        elif node.tag not in _COLLECTIONS:
+            raise YamlContentError(f"a collection of the kind '{node.tag}', expected a list or a mapping", node, path)
+        elif isinstance(node, yaml.SequenceNode):
+            for place, item in enumerate(node.value):
+                self._look(item, f"{path}[{place}]", (*around, node))
+        elif isinstance(node, yaml.MappingNode):
+            self._look_at_mapping(node, path, (*around, node))
+
+    def _look_at_mapping(self, node: yaml.MappingNode, path: str, around: tuple[yaml.Node, ...]) -> None:
         lines: dict[Hashable, int] = {}
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key, line = self.construct_object(key_node, deep=True), key_node.start_mark.line + 1
-            if isinstance(key, Hashable) and key in lines:
-                raise DuplicateKeyError(f"'{key}' stands twice, in line {lines[key]} and in line {line}; keep one")
-            if isinstance(key, Hashable):
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise YamlContentError("a key is a list or a mapping, expected a plain one", key_node, path)
+            below = f"{path}.{key_node.value}" if path else str(key_node.value)
+            if key_node.tag == _MERGE:
+                merged = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+                if not all(isinstance(one, yaml.MappingNode) for one in merged):
+                    raise YamlContentError("expected a mapping, or a list of mappings, to merge", value_node, below)
+            else:
+                key, line = self._make(key_node, below), key_node.start_mark.line + 1
+                if key in lines:
+                    sentence = f"'{key}' stands twice, in line {lines[key]} and in line {line}; keep one"
+                    raise DuplicateKeyError(sentence, key_node, path)
                 lines[key] = line
-        return super().construct_mapping(node, deep)
+            self._left -= 1
+            self._look(value_node, below, around)
+
+    def _make(self, node: yaml.ScalarNode, path: str) -> Any:  # noqa: ANN401 (whatever YAML holds)
+        """Return the value of a scalar."""
+        try:
+            return self.construct_object(node)
+        except yaml.YAMLError as error:
+            problem = getattr(error, "problem", None) or str(error)
+            raise YamlContentError(str(problem), node, path) from error
+        except Exception as error:  # a date that is none, a number with two points: PyYAML passes on what Python raises
+            what = node.tag.rpartition(":")[2]
+            raise YamlContentError(f"{node.value[:80]!r} is no {what}", node, path) from error
 
 
 def parse_yaml(text: str) -> Any:  # noqa: ANN401 (whatever YAML holds)
     """Return the content of YAML text.
 
     Raises:
-        yaml.YAMLError: when it is not YAML, has a key twice in one mapping, or is longer than `LARGEST_TEXT`.
+        yaml.YAMLError: when it is not YAML, is longer than `LARGEST_TEXT`, deeper than `DEEPEST` or has more than
+            `MOST_NODES` values, has a key twice in one mapping, a collection that contains itself, or a value that is
+            none of its kind; with the line, and the path of the key where there is one.
     """
     if len(text) > LARGEST_TEXT:
         raise yaml.YAMLError(f"it has {len(text)} characters, expected at most {LARGEST_TEXT}")
-    # A loader of its own of the safe kind: it makes plain values and nothing else.
-    return yaml.load(text, Loader=_UniqueKeyLoader)
+    try:
+        # A loader of its own of the safe kind: it makes plain values and nothing else.
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, MemoryError):
+        raise
+    except Exception as error:  # whatever it is that PyYAML did not expect, the text is what is wrong
+        raise yaml.YAMLError(f"it cannot be read: {type(error).__name__}: {error}") from error
+
+
+def read_yaml(path: Path, what: str) -> Any:  # noqa: ANN401
+    """Return the content of a YAML file.
+
+    Raises:
+        ContractError: when it cannot be used, see `parse_yaml`; `what` it is and its name come first.
+        OSError: when it cannot be read.
+    """
+    text = read_text(path, what)
+    try:
+        return parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise ContractError(f"{what} {path.name}: {error}") from error
 
 
 def read_text(path: Path, what: str) -> str:

@@ -33,8 +33,9 @@ from vla_ros.nodes.conversions import (
     seconds_to_stamp,
     stamp_to_seconds,
 )
-from vla_ros.nodes.safety_conversions import state_complaint
+from vla_ros.nodes.safety_conversions import STATE_REASONS
 from vla_ros.robot.contract import load_contract
+from vla_ros.robot.joint_report import JointFault, JointReportError
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.reasons import Reason
 from vla_ros.types import ActionChunk, Instruction, InstructionKind, Observation, RobotState
@@ -155,22 +156,22 @@ def test_joints_are_mapped_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"),
+    ("fault", "says", "kind"),
     [
-        ("missing", r"lacks \['panda_joint3'\]"),
-        ("twice", "twice"),
-        ("nan", "not finite"),
-        ("ragged", "9 positions and 5 velocities"),
-        ("no velocities", "9 positions and 0 velocities"),
-        ("infinite velocity", "not finite"),
-        ("huge", "over 1000"),
-        ("degrees", "are these degrees"),
-        ("finger nan", "not finite"),
-        ("finger in mm", r"fingers are 25\.0250 m apart"),
-        ("nothing", "lacks"),
+        ("missing", r"lacks \['panda_joint3'\]", JointFault.JOINTS),
+        ("twice", "twice", JointFault.JOINTS),
+        ("nan", "not finite", JointFault.NOT_FINITE),
+        ("ragged", "9 positions and 5 velocities", JointFault.JOINTS),
+        ("no velocities", "9 positions and 0 velocities", JointFault.JOINTS),
+        ("infinite velocity", "not finite", JointFault.NOT_FINITE),
+        ("huge", "over 1000", JointFault.OUT_OF_RANGE),
+        ("degrees", "are these degrees", JointFault.OUT_OF_RANGE),
+        ("finger nan", "not finite", JointFault.NOT_FINITE),
+        ("finger in mm", r"fingers are 25\.0250 m apart", JointFault.OUT_OF_RANGE),
+        ("nothing", "lacks", JointFault.JOINTS),
     ],
 )
-def test_a_malformed_joint_state_is_named(fault: str, says: str) -> None:
+def test_a_malformed_joint_state_is_named(fault: str, says: str, kind: JointFault) -> None:
     message = robot_state_to_joint_state(_state(), CONTRACT)
     if fault == "missing":
         message.name[2] = "another"
@@ -194,8 +195,9 @@ def test_a_malformed_joint_state_is_named(fault: str, says: str) -> None:
         message.position[7] *= 1000.0
     else:
         message = JointState()
-    with pytest.raises(ObservationError, match=says):
+    with pytest.raises(JointReportError, match=says) as caught:
         joint_state_to_robot_state(message, CONTRACT, KINEMATICS)
+    assert caught.value.fault is kind
 
 
 def test_an_observation_survives() -> None:
@@ -331,9 +333,14 @@ def test_a_fixed_joint_that_is_reported_elsewhere_is_refused():
         if sound:
             joint_state_to_robot_state(reported, fixed, KINEMATICS)
             continue
-        with pytest.raises(ObservationError, match=r"torso.*expected \{'torso': 0.3\} within 0.01"):
+        with pytest.raises(JointReportError, match=r"torso.*expected \{'torso': 0.3\} within 0.01") as caught:
             joint_state_to_robot_state(reported, fixed, KINEMATICS)
-        assert state_complaint(reported, fixed) is Reason.STATE_FIXED_JOINT
+        assert STATE_REASONS[caught.value.fault] is Reason.STATE_FIXED_JOINT
+
+
+def test_every_fault_of_a_joint_state_has_a_reason_of_its_own():
+    assert set(STATE_REASONS) == set(JointFault)
+    assert len(set(STATE_REASONS.values())) == len(JointFault)
 
 
 def _with_efforts(efforts: list[float]) -> RobotState:

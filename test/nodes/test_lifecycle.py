@@ -16,7 +16,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter
 from std_msgs.msg import String
 
@@ -183,6 +183,26 @@ def test_a_live_change_of_a_parameter_is_refused_and_the_old_value_kept(world: W
     assert not result.successful
     assert "read-only" in result.reason
     assert world.node.get_parameter("depth").value == 3
+
+
+def test_another_clock_at_run_time_is_refused(world: World) -> None:
+    assert world.transit(Transition.TRANSITION_CONFIGURE)
+    for atomically in (False, True):
+        parameters = [Parameter("use_sim_time", value=True).to_parameter_msg()]
+        kind = SetParametersAtomically if atomically else SetParameters
+        name = "/scripted/set_parameters" + ("_atomically" if atomically else "")
+        answer = world.call(kind, name, kind.Request(parameters=parameters))
+        result = answer.result if atomically else answer.results[0]
+        assert not result.successful
+        assert "use_sim_time is False and cannot be changed while the node runs" in result.reason
+    assert world.node.get_parameter("use_sim_time").value is False
+    assert world.node.get_clock().now().nanoseconds > 0, "the clock stands at zero: it was switched"
+    assert not world.node.get_clock().ros_time_is_active
+
+
+def test_the_clock_that_is_set_already_is_accepted(world: World) -> None:
+    request = SetParameters.Request(parameters=[Parameter("use_sim_time", value=False).to_parameter_msg()])
+    assert world.call(SetParameters, "/scripted/set_parameters", request).results[0].successful
 
 
 class Running:

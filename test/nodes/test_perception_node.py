@@ -362,6 +362,62 @@ def test_bad_joint_states_silence_the_observation_are_named_and_come_back(feeder
     feeder.wait_report(node="observing")
 
 
+@pytest.mark.parametrize("velocity", [[], [math.nan]])
+def test_missing_velocities_are_computed_from_positions(feeder: Feeder, velocity: list[float]) -> None:
+    def without(who: str, message: Any) -> Any:
+        if who == "joints":
+            message.velocity = velocity * len(message.name)
+        return message
+
+    with feeder.bent(without):
+        feeder.wait_observations(5)
+        with feeder.change:
+            feeder.arm_moves = True
+        observations = feeder.wait_observations(20)[4:]  # it begins with a jump
+        with feeder.change:
+            feeder.arm_moves = False
+    largest = max(max(abs(v) for v in one.joint_velocities) for one in observations)
+    assert 0.3 < largest < 1.0  # 0.3 rad * 0.15 rad a set * 20 sets a second = 0.9 rad/s at most
+    feeder.wait_report(node="observing")
+
+
+def test_arm_and_gripper_of_two_drivers_are_observed_where_the_contract_says_so(tmp_path: Path) -> None:
+    line, arm, fingers = "  joint_states_topic: /joint_states\n", CONTRACT.joints.names, CONTRACT.gripper.names
+    assert CONTRACT.text.count(line) == 1
+    rows = "".join(
+        f"    {name}: {{joints: [{', '.join(joints)}], max_age: 0.5}}\n"
+        for name, joints in (("arm", arm), ("hand", fingers))
+    )
+    text = CONTRACT.text.replace(line, f"{line}  joint_states_from:\n{rows}")
+    (tmp_path / "apart.yaml").write_text(text, encoding="utf-8")
+    with perception_alone(tmp_path, robot=str(tmp_path / "apart.yaml")) as runner:
+        hand = runner.node.create_publisher(JointState, "/joint_states", qos("joint_states_out"))
+        feeder = Feeder(runner)
+
+        def part(message: JointState, names: tuple[str, ...]) -> JointState:
+            places = [message.name.index(name) for name in names]
+            made = JointState(header=message.header, name=list(names))
+            made.position = [message.position[place] for place in places]
+            made.velocity = [message.velocity[place] for place in places]
+            return made
+
+        def split(who: str, message: Any) -> Any:
+            if who != "joints":
+                return message
+            hand.publish(part(message, fingers))
+            return part(message, arm)
+
+        try:
+            with feeder.bent(split):
+                observation = feeder.wait_observations(5)[-1]
+                assert observation.gripper_opening == pytest.approx(0.05)
+                np.testing.assert_allclose(observation.joint_positions, HOME, atol=1e-6)
+            with feeder.bent(lambda who, message: part(message, arm) if who == "joints" else message):
+                feeder.wait_report(node="source 'hand'")
+        finally:
+            feeder.close()
+
+
 def test_a_still_scene_and_a_still_arm_are_no_alarm(feeder: Feeder) -> None:
     with feeder.bent(lambda who, m: m if who == "joints" else frozen(m)):
         reports = len(feeder.reports)

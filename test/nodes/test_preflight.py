@@ -330,6 +330,44 @@ def test_joint_states_in_parts_are_named_with_both_publishers(link, robot):
         assert word in fatal(said)[0]
 
 
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory):
+    """A contract that has the arm and the gripper from two publishers."""
+    line = "  joint_states_topic: /joint_states\n"
+    assert PANDA.text.count(line) == 1
+    sources = {"arm": (PANDA.joints.names, 0.2), "hand": (PANDA.gripper.names, 0.3)}
+    rows = "".join(f"    {n}: {{joints: [{', '.join(j)}], max_age: {age}}}\n" for n, (j, age) in sources.items())
+    path = tmp_path_factory.mktemp("apart") / "apart.yaml"
+    path.write_text(PANDA.text.replace(line, f"{line}  joint_states_from:\n{rows}"), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_joint_states_in_parts_are_merged_where_the_contract_says_so(link, robot, apart, there):
+    robot(change=only(STATES, lambda m: part_of(m, PANDA.joints.names)))
+    driver = RosLink("gripper_driver", link.domain)
+    topics = [camera.topic for camera in PANDA.cameras]
+    commands = [PANDA.controllers.arm_topic, PANDA.controllers.gripper_topic]
+    without = (*topics, *commands, *([] if there else [STATES]))
+    fingers = Robot(driver.node, without=without, change=lambda _, m: part_of(m, PANDA.gripper.names))
+    code, said, _ = preflight(link, robot=apart, timeout=20.0 if there else LIMIT)
+    fingers.close()
+    driver.close()
+    assert code == (0 if there else 1), said
+    assert ["source 'hand'" in line and "panda_finger_joint1" in line for line in fatal(said)] == [True] * (1 - there)
+
+
+@pytest.mark.parametrize("velocity", [[], [float("nan")] * 9])
+def test_missing_velocities_are_accepted_and_their_price_is_named(link, robot, velocity):
+    robot(change=only(STATES, setting("velocity", velocity)))
+    code, said, _ = preflight(link, timeout=20.0)
+    assert code == 0, said
+    assert (
+        f"{STATES}: velocities of joints are missing or NaN: they are computed from positions, and lag behind by 25 ms"
+        in said
+    )
+
+
 def test_stamps_that_never_meet_are_named(link, robot):
     def late(message):
         message.header.stamp.sec -= 60

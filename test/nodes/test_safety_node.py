@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -58,6 +59,9 @@ class Cell:
         self.q, self.opening = np.array(CONTRACT.joints.home), CONTRACT.gripper.max_opening
         self.stamp, self.sequence = 10.0, 0
         self.order = [*FINGERS, *reversed(ARM)]  # drivers order joints as they like
+        self.velocity: list[float] = [0.0]  # of each joint; empty where the driver reports none
+        self.parts: list[tuple[list[str], Any]] = []  # which joints are reported by which publisher; empty: all by one
+        self.drift = 0.0  # of every joint, without a command, rad/s
         self.commands: list[JointTrajectory] = []
         self.grips: list[JointTrajectory] = []
         self.statuses: list[SafetyStatus] = []
@@ -107,13 +111,18 @@ class Cell:
     def say_state(self) -> None:
         with self.change:
             self.stamp = round(self.stamp + 0.01, 6)
+            self.q = self.q + 0.01 * self.drift
             values = dict(zip(ARM, self.q.tolist(), strict=True)) | dict.fromkeys(FINGERS, self.opening / 2)
-            message = JointState(
-                name=self.order, position=[values[n] for n in self.order], velocity=[0.0] * len(self.order)
-            )
-            message.header.stamp = seconds_to_stamp(self.stamp)
+            parts = self.parts or [(self.order, self.states)]
+            messages = []
+            for names, publisher in parts:
+                message = JointState(name=names, position=[values[n] for n in names])
+                message.velocity = self.velocity * len(names)
+                message.header.stamp = seconds_to_stamp(self.stamp)
+                messages.append((publisher, message))
             self.change.notify_all()
-        self.states.publish(message)
+        for publisher, message in messages:
+            publisher.publish(message)
 
     def _on_arm(self, message: JointTrajectory) -> None:
         with self.change:
@@ -507,13 +516,88 @@ def test_joint_states_of_another_machine_are_ignored(runner: GraphRunner, cell: 
         link.close()
 
 
-def test_a_second_publisher_of_joint_states_holds_and_is_named(runner: GraphRunner, cell: Cell) -> None:
+@pytest.mark.parametrize("velocity", [[], [math.nan]])
+def test_a_driver_without_velocities_is_armed_at_rest_alone(cell: Cell, velocity: list[float]) -> None:
+    cell.velocity = velocity
+    cell.run()
+    cell.arm(False)
+    cell.wait_for_state("DISARMED")
+    cell.drift, began = 0.1, cell.stamp  # rad/s
+    cell.wait_for(lambda: cell.stamp > began + 0.3)
+    end = time.monotonic() + DEADLINE
+    while (answer := cell.arm()).message.split(":")[0] != "moving":
+        cell.arm(False)
+        assert time.monotonic() < end, answer
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GraphRunner]:
+    """A safety node whose contract has the arm and the gripper from two publishers."""
+    folder = tmp_path_factory.mktemp("apart")
+    line, sources = "  joint_states_topic: /joint_states\n", {"arm": (ARM, 0.12), "hand": (FINGERS, 0.1)}
+    assert CONTRACT.text.count(line) == 1
+    rows = "".join(f"    {n}: {{joints: [{', '.join(j)}], max_age: {age}}}\n" for n, (j, age) in sources.items())
+    text = CONTRACT.text.replace(line, f"{line}  joint_states_from:\n{rows}")
+    (folder / "apart.yaml").write_text(text, encoding="utf-8")
+    with safety_alone(folder, robot=str(folder / "apart.yaml")) as running:
+        yield running
+
+
+@pytest.fixture
+def split(apart: GraphRunner) -> Iterator[Cell]:
+    """A robot before that node, whose arm and gripper report apart."""
+    lifecycle = LifecycleClient(apart.node)
+    lifecycle.change("safety_node", DEACTIVATE, DEADLINE)
+    lifecycle.change("safety_node", ACTIVATE, DEADLINE)
+    cell = Cell(apart, steady=False)
+    hand = cell._publisher(JointState, TOPICS.joint_states_topic, qos("joint_states_out"))
+    cell.parts = [(list(ARM), cell.states), (list(FINGERS), hand)]
+    cell.talking.set()
+    cell._thread.start()
+    end = time.monotonic() + 4 * DEADLINE
+    while "self-test" in cell.arm().message:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    yield cell
+    cell.close()
+
+
+def test_arm_and_gripper_of_two_drivers_are_followed_where_the_contract_says_so(split: Cell) -> None:
+    split.run()
+    moved = len(split.commands)
+    split.policy_until(lambda: len(split.commands) > moved + 60 and split.statuses[-1].state_name == "RUN")
+    split.parts = split.parts[:1]
+    split.wait_for_state("HOLD", "state_source")
+
+
+def test_a_second_publisher_of_one_source_holds_and_is_named(split: Cell) -> None:
+    split.run()
+    other = split._publisher(JointState, TOPICS.joint_states_topic, qos("joint_states_out"))
+    split.wait_until_heard(other)
+    split.parts = [*split.parts, (list(ARM), other)]
+    status = split.wait_for_state("HOLD", "foreign_publisher")
+    assert "/joint_states, arm:" in status.sentence
+
+
+def test_a_joint_that_two_sources_report_holds(split: Cell) -> None:
+    split.run()
+    (_, states), hand = split.parts
+    split.parts = [([*ARM, FINGERS[0]], states), hand]
+    split.wait_for_state("HOLD", "state_source")
+    log = split.runner.process("safety_node").log_path
+    said = "source 'arm' also reports ['panda_finger_joint1'] of source 'hand'"
+    split.wait_for(lambda: said in log.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("names", [[*ARM, *FINGERS], [*FINGERS]], ids=["everything", "fingers"])
+def test_a_second_publisher_of_joint_states_holds_and_is_named(
+    runner: GraphRunner, cell: Cell, names: list[str]
+) -> None:
     cell.run()
     link = RosLink("second_driver", runner.domain)
     try:
         second = link.node.create_publisher(JointState, TOPICS.joint_states_topic, qos("joint_states_out"))
         cell.wait_until_heard(second)
-        names = [*ARM, *FINGERS]
         end = time.monotonic() + DEADLINE
         while "/second_driver" not in cell.statuses[-1].sentence:
             assert time.monotonic() < end, cell.statuses[-1].sentence

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import contextlib
+import datetime
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract, parse_contract
 from vla_ros.safety.parameters import SAFETY_FILE, parse_parameters
-from vla_ros.yaml_files import LARGEST_TEXT, parse_yaml
+from vla_ros.yaml_files import LARGEST_TEXT, parse_yaml, read_yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,3 +66,77 @@ def test_nothing_reads_yaml_otherwise():
         word in (ROOT / path).read_text(encoding="utf-8") for word in ("yaml.safe_load", "yaml.load(", "full_load")
     )]  # fmt: skip
     assert found == []
+
+
+BOMB = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12)
+)
+MERGES = "b0: &b0 {x: 1, y: 2}\n" + "".join(
+    f"b{i}: &b{i} {{<<: [{', '.join([f'*b{i - 1}'] * 10)}]}}\n" for i in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: {b: [1, 2001-99-99]}", r"line 1, a\.b\[1\]: '2001-99-99' is no timestamp"),
+        ("a:\n  b: !!bool perhaps", r"line 2, a\.b: 'perhaps' is no bool"),
+        ("a:\n  b: !!int many", r"line 2, a\.b: 'many' is no int"),
+        ("a: !!float x", "line 1, a: 'x' is no float"),
+        ("- !!python/object/apply:os.system [ls]", r"line 1, \[0\]: a collection of the kind"),
+        ("a: !!set {b, c}", "line 1, a: a collection of the kind"),
+        ("a: !unknown 1", "line 1, a: could not determine a constructor"),
+        ("a: &a [1, *a]", r"line 1, a\[1\]: it contains itself"),
+        ("a: &a\n  b: {c: *a}", r"line 1, a\.b\.c: it contains itself|line 2, a\.b\.c: it contains itself"),
+        ("a: {b: 1, c: {d: 2, d: 3}}", r"line 1, a\.c: 'd' stands twice"),
+        ("a: {2001-99-99: 1}", r"line 1, a\.2001-99-99: '2001-99-99' is no timestamp"),
+        ("a: {[1, 2]: 3}", "line 1, a: a key is a list or a mapping"),
+        ("a: {<<: 1}", "line 1, a.<<: expected a mapping"),
+        ("a: 1\nb: [1,\nc: 2", "line 3"),
+        ("[" * 5000, "line 1: more than 32 collections inside of each other"),
+        ("{a: " * 5000, "more than 32 collections inside of each other"),
+        ("- " * 5000, "more than 32 collections inside of each other"),
+        ("\n".join(" " * i + "a:" for i in range(500)), "line 3[0-9]: more than 32 collections"),
+        (BOMB, r"more than 100000 values"),
+        (MERGES, r"more than 100000 values"),
+        ("x: 0x\n" * 2, "stands twice"),
+        ("a: \x00", "special characters are not allowed|unacceptable character"),
+        ("a: 1\n---\nb: 2", "expected a single document"),
+    ],
+)
+def test_what_cannot_be_read_says_where(text, says):
+    with pytest.raises(yaml.YAMLError, match=says):
+        parse_yaml(text)
+    with pytest.raises(ContractError, match=r"arm\.yaml: "):
+        parse_contract(text, where="arm.yaml")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "topics.yaml").write_text("camera: {depth: 2001-99-99}", encoding="utf-8")
+    with pytest.raises(
+        ContractError, match=r"topics topics\.yaml: line 1, camera\.depth: '2001-99-99' is no timestamp"
+    ):
+        read_yaml(tmp_path / "topics.yaml", "topics")
+
+
+def test_a_nesting_through_aliases_is_bounded_too():
+    lines = ["a0: &a0 [1]", *(f"a{i}: &a{i} [*a{i - 1}]" for i in range(1, 60))]
+    with pytest.raises(yaml.YAMLError, match="more than 32 collections inside of each other, by aliases"):
+        parse_yaml("\n".join(lines))
+
+
+def test_what_configuration_needs_is_well_within_the_bounds():
+    deep = "[" * 25 + "1" + "]" * 25
+    assert parse_yaml(f"a: {deep}")["a"] is not None
+    assert len(parse_yaml(str(list(range(5_000))))) == 5_000
+    assert parse_yaml("a: &x {b: 1}\nc: [*x, *x]\nd: 2001-12-14") == {
+        "a": {"b": 1}, "c": [{"b": 1}, {"b": 1}], "d": datetime.date(2001, 12, 14),
+    }  # fmt: skip
+    assert parse_yaml("") is None
+
+
+@given(st.text(alphabet="[]{}:,-&*!<>|#'\"\n\t abx019.%@`?~=", max_size=60))
+@settings(max_examples=500, deadline=None)
+def test_no_text_raises_anything_else(text):
+    with contextlib.suppress(yaml.YAMLError):
+        parse_yaml(text)

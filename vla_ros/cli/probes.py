@@ -142,6 +142,7 @@ def ros() -> str:
 
 def start_node() -> str:
     """Start a node in this process."""
+    importlib.import_module("vla_ros.nodes")  # refuses, with the reason, where loading ROS 2 would be fatal
     import rclpy
 
     context = rclpy.Context()
@@ -162,6 +163,7 @@ def messages() -> str:
 
 def load_interfaces() -> str:
     """Import each interface in this process, with the compiled library that puts it on the wire."""
+    importlib.import_module("vla_ros.nodes")  # as in `start_node`
     for name in INTERFACES:
         module, _, kind = name.rpartition(".")
         getattr(importlib.import_module(module), kind).__import_type_support__()
@@ -173,6 +175,11 @@ def shared_memory() -> str:
     folder = Path("/dev/shm")
     if not folder.is_dir():
         raise MissingError("no /dev/shm: images go through UDP", "mount a tmpfs on /dev/shm")
+    try:
+        importlib.import_module("vla_ros.nodes")  # refuses where loading ROS 2 would be fatal
+    except VlaError as error:
+        what, _, advice = str(error).partition("; ")
+        raise MissingError(what, advice) from error
     usage = shutil.disk_usage(folder)
     if usage.free < SHARED_MEMORY_BYTES:
         raise MissingError(

@@ -10,6 +10,7 @@ from vla_ros.actions.decoding import PoseTrajectory, decode
 from vla_ros.actions.rotations import slerp
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.parameters import SafetyParameters
+from vla_ros.safety.reasons import Reason
 from vla_ros.safety.supervisor import SafetySupervisor
 from vla_ros.sim.cell import Cell
 from vla_ros.sim.collection import CONTROL_PERIOD
@@ -49,14 +50,14 @@ class SafeCarrier:
         self._supervisor.receive_state(cell.state(), cell.time)
         self._supervisor.receive_instruction(instruction, cell.time)
         answer = self._supervisor.arm(cell.time)
-        if answer != "ok":
-            raise RuntimeError(f"the safety layer does not arm: {answer}")
+        if answer is not Reason.OK:
+            raise RuntimeError(f"the safety layer does not arm: {answer.explain()}")
 
     def receive(self, chunk: ActionChunk, start: Pose, now: float) -> None:
         """Hand the chunk to the supervisor; what it says against it is kept in `refused`."""
         answer = self._supervisor.receive_chunk(chunk, start, now)
-        if answer != "ok":
-            self.refused.append(answer)
+        if answer is not Reason.OK:
+            self.refused.append(answer.label)
 
     def control(self, cell: Cell, state: RobotState, now: float) -> None:
         """One tick of the supervisor."""

@@ -71,22 +71,21 @@ class _Session:
         self.shadow = PlantShadow(trial.contract, trial.parameters, plant or Plant())
         self.armings: list[Arming] = []
 
-    def arm(self) -> str:
+    def arm(self) -> Reason:
         """Ask once."""
         shadow = self.shadow
         already = shadow.supervisor.armed
         answer = shadow.supervisor.arm(shadow.now)
-        label = answer.label if isinstance(answer, Reason) else answer
-        if label == Reason.OK.label and not already:
+        if answer is Reason.OK and not already:
             last = shadow.commands[-1] if shadow.steps else None
             self.armings.append(Arming(shadow.now, last, shadow.q.copy()))
-        return label
+        return answer
 
-    def arm_patiently(self, ticks: int = PATIENCE) -> str:
+    def arm_patiently(self, ticks: int = PATIENCE) -> Reason:
         """Ask at every tick until it is granted."""
         for _ in range(ticks):
             self.shadow.tick()
-            if (answer := self.arm()) == Reason.OK.label:
+            if (answer := self.arm()) is Reason.OK:
                 return answer
         return answer
 
@@ -105,7 +104,7 @@ class _Session:
     def under_way(self, trial: EdgeTrial, speed: float = 0.2) -> None:
         """Arm and get the arm moving."""
         answer = self.arm_patiently()
-        trial.require(answer == Reason.OK.label, f"an arm at rest is not armed: {answer}")
+        trial.require(answer is Reason.OK, f"an arm at rest is not armed: {answer.label}")
         self.move(40, speed)
         trial.require(
             self.shadow.supervisor.state in MOVING, f"it does not move: {self.shadow.supervisor.reason.label}"
@@ -159,7 +158,7 @@ def _arm_while_moving(trial: EdgeTrial) -> None:
         session.shadow.tick()
         speed = float(np.abs(session.shadow.velocities).max())
         moving = speed > 2.0 * trial.parameters.motion.arming_speed
-        if session.arm() == Reason.OK.label and moving:
+        if session.arm() is Reason.OK and moving:
             trial.complaints.append(f"armed at {speed:.2f} rad/s")
             return
 

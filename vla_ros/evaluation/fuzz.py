@@ -278,9 +278,8 @@ class Gremlin:
         if shadow.supervisor.armed:
             return
         answer = shadow.supervisor.arm(shadow.now)
-        label = answer.label if isinstance(answer, Reason) else answer
-        self.answers[label] += 1
-        if label == Reason.OK.label:
+        self.answers[answer.label] += 1
+        if answer is Reason.OK:
             last = shadow.commands[-1] if shadow.steps else None
             self.armings.append(Arming(shadow.now, last, shadow.q.copy()))
 

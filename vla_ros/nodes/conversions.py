@@ -23,11 +23,11 @@ from vla_ros.msg import Instruction as InstructionMessage
 from vla_ros.msg import Observation as ObservationMessage
 from vla_ros.nodes.cv_bridge_images import decode_with_cv_bridge
 from vla_ros.perception.decoding import KNOWN_ENCODINGS, decode_image
-from vla_ros.robot.contract import FIXED_TOLERANCE, RobotContract
+from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.joint_report import LARGEST_VALUE, JointReport, read_joint_report
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import (
     ActionChunk,
-    FloatArray,
     ImageArray,
     Instruction,
     InstructionKind,
@@ -37,12 +37,6 @@ from vla_ros.types import (
 )
 
 NANOSECONDS = 1_000_000_000
-
-LARGEST_VALUE = 1e3
-"""No joint of any arm measures more than this, rad or rad/s; it also catches 1e300, which is finite."""
-
-LARGEST_EFFORT = 1e5
-"""Largest torque that counts as reported, N m."""
 
 
 def stamp_to_seconds(stamp: Time) -> float:
@@ -98,74 +92,19 @@ def array_to_image(picture: ImageArray, stamp: float, frame_id: str) -> Image:
     return message
 
 
+def message_to_joint_report(message: JointState) -> JointReport:
+    """Return what a message says about joints, unchecked."""
+    stamp = stamp_to_seconds(message.header.stamp)
+    return JointReport(message.name, message.position, message.velocity, stamp, message.effort)
+
+
 def joint_state_to_robot_state(message: JointState, contract: RobotContract, kinematics: Kinematics) -> RobotState:
     """Return the state of the arm and the gripper, mapped by name: drivers order joints as they like.
 
     Raises:
-        ObservationError: when a joint is missing or named twice, arrays are ragged, a value is not finite, a fixed
-            joint is reported elsewhere, or the fingers or joints are where they cannot be (degrees instead of radians,
-            for one).
+        ObservationError: see `read_joint_report`.
     """
-    names = list(message.name)
-    if len(set(names)) != len(names):
-        raise ObservationError(f"joint state names a joint twice: {names}")
-    wanted = (*contract.joints.names, *contract.gripper.names)
-    if missing := [name for name in wanted if name not in names]:
-        raise ObservationError(
-            f"joint state lacks {missing}; it has {names}; one publisher has to report the arm and the gripper together"
-        )
-    position = np.asarray(message.position, dtype=np.float64)
-    velocity = np.asarray(message.velocity, dtype=np.float64)
-    if position.size != len(names) or velocity.size != len(names):
-        raise ObservationError(
-            f"joint state has {len(names)} names, {position.size} positions and {velocity.size} velocities; "
-            "expected one of each a joint"
-        )
-    place = {name: index for index, name in enumerate(names)}
-    if displaced := contract.joints.displaced(dict(zip(names, position.tolist(), strict=True))):
-        expected = {name: contract.joints.fixed[name] for name in displaced}
-        raise ObservationError(
-            f"joints that the contract fixes are elsewhere: {displaced}, expected {expected} within "
-            f"{FIXED_TOLERANCE} (rad or m): move them there, or change joints.fixed in the contract"
-        )
-    arm = [place[name] for name in contract.joints.names]
-    fingers = [place[name] for name in contract.gripper.names]
-    values = np.concatenate([position[arm + fingers], velocity[arm]])
-    if not (np.abs(values) <= LARGEST_VALUE).all():  # NaN compares false
-        raise ObservationError(f"joint state holds values that are not finite, or over {LARGEST_VALUE:g}: {values}")
-    q = position[arm]
-    astray = (q < contract.joints.lower - np.pi) | (q > contract.joints.upper + np.pi)
-    if astray.any():
-        which = {contract.joints.names[i]: round(float(q[i]), 3) for i in np.flatnonzero(astray)}
-        raise ObservationError(
-            f"joints are over half a turn outside of their limits: {which} rad; are these degrees, or another robot?"
-        )
-    opening = contract.gripper.opening(position[fingers])
-    spread = contract.gripper.max_opening - contract.gripper.min_opening
-    if not contract.gripper.min_opening - spread <= opening <= contract.gripper.max_opening + spread:
-        raise ObservationError(
-            f"the fingers are {opening:.4f} m apart, expected {contract.gripper.min_opening} to "
-            f"{contract.gripper.max_opening}; look at the units of {list(contract.gripper.names)}"
-        )
-    return RobotState(
-        joint_positions=q,
-        joint_velocities=velocity[arm],
-        gripper_opening=opening,
-        end_effector=kinematics.forward(q),
-        stamp=stamp_to_seconds(message.header.stamp),
-        joint_efforts=_efforts(message, arm),
-    )
-
-
-def _efforts(message: JointState, arm: list[int]) -> FloatArray | None:
-    """Return the torques of the joints at the places `arm`, (n,) N m; None when one is missing or not finite.
-
-    A driver may leave the effort out, or fill it with NaN: that is no fault, contact is then seen by position alone.
-    """
-    if len(message.effort) != len(message.name):
-        return None
-    efforts = np.asarray(message.effort, dtype=np.float64)[arm]
-    return efforts if (np.abs(efforts) <= LARGEST_EFFORT).all() else None
+    return read_joint_report(message_to_joint_report(message), contract).to_state(kinematics.forward)
 
 
 def robot_state_to_joint_state(state: RobotState, contract: RobotContract) -> JointState:

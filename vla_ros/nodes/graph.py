@@ -14,7 +14,7 @@ import yaml
 
 from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
-from vla_ros.yaml_files import parse_yaml
+from vla_ros.yaml_files import read_yaml
 
 GRAPH_FILE = "config/graph.yaml"
 
@@ -137,8 +137,8 @@ def load_graph(path: str | Path = GRAPH_FILE) -> Graph:
         ContractError: when the file is absent, not YAML, or a node has missing or unknown lines.
     """
     try:
-        content = parse_yaml(share_file(path).read_text(encoding="utf-8"))
-    except (FileNotFoundError, yaml.YAMLError) as error:
+        content = read_yaml(share_file(path), "graph description")
+    except FileNotFoundError as error:
         raise ContractError(f"no graph description: {error}") from error
     if not isinstance(content, Mapping) or set(content) != {"arguments", "nodes"}:
         raise ContractError(f"{path}: expected the lines 'arguments' and 'nodes'")

@@ -17,7 +17,7 @@ from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.description import with_fixed_joints
-from vla_ros.yaml_files import parse_yaml
+from vla_ros.yaml_files import read_yaml
 
 CONTROLLERS_FILE = "config/controllers.yaml"
 BRIDGE_FILES = {
@@ -73,7 +73,7 @@ def controller_parameters(contract: RobotContract, *, use_sim_time: bool, namesp
 
     Each is named in full: ros2_control looks for no shorter name once there is a namespace.
     """
-    template = parse_yaml(share_file(CONTROLLERS_FILE).read_text(encoding="utf-8"))
+    template = read_yaml(share_file(CONTROLLERS_FILE), "controllers")
     values = {
         "arm_joints": list(contract.joints.names),
         "gripper_joints": list(contract.gripper.names),
@@ -87,7 +87,7 @@ def bridge_rules(kinds: Sequence[str]) -> list[dict[str, Any]]:
     """Return the rules of ros_gz_bridge of some `BRIDGE_FILES`."""
     rules: list[dict[str, Any]] = []
     for kind in kinds:
-        rules += parse_yaml(share_file(BRIDGE_FILES[kind]).read_text(encoding="utf-8"))
+        rules += read_yaml(share_file(BRIDGE_FILES[kind]), "rules of the bridge")
     return rules
 
 

@@ -17,10 +17,11 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from lifecycle_msgs.srv import ChangeState
-from rcl_interfaces.msg import ParameterDescriptor
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from vla_ros.errors import VlaError
@@ -37,6 +38,8 @@ SPIN_TIMEOUT = 0.1
 END_GRACE = 3.0
 """A node that has not freed everything so long after the signal is ended the hard way, s."""
 
+CLOCK_PARAMETER = "use_sim_time"
+
 FAILURE_LOG_PERIOD = 5.0
 """A callback that keeps failing is logged this often, s."""
 
@@ -48,6 +51,8 @@ class ManagedNode(LifecycleNode):
         """Create the node, unconfigured; `options` are those of `rclpy.node.Node`."""
         super().__init__(name, **options)
         self._answer_every_transition()
+        # rclpy asks the callback that was added last first: its own, which switches the clock, is not reached.
+        self.add_on_set_parameters_callback(self._keep_clock)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos("diagnostics"))
         # The steady clock: a simulation that stands still must not silence the report.
         self._diagnostics_timer = self.create_timer(
@@ -146,6 +151,21 @@ class ManagedNode(LifecycleNode):
                 return response
 
         service.callback = answer
+
+    def _keep_clock(self, parameters: list[Parameter]) -> SetParametersResult:
+        """Refuse another clock while the node runs: stamps and deadlines from before would be those of another time.
+
+        The parameter is rclpy's own, and not read-only.
+        """
+        current = self.get_parameter_or(CLOCK_PARAMETER, Parameter(CLOCK_PARAMETER, value=False)).value
+        for parameter in parameters:
+            if parameter.name == CLOCK_PARAMETER and parameter.value != current:
+                reason = (
+                    f"{CLOCK_PARAMETER} is {current} and cannot be changed while the node runs: start it again with "
+                    f"--ros-args -p {CLOCK_PARAMETER}:={str(parameter.value).lower()}"
+                )
+                return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
 
     def _report(self) -> None:
         try:

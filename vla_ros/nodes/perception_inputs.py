@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from sensor_msgs.msg import Image, JointState
 
 from vla_ros.errors import ObservationError
-from vla_ros.nodes.conversions import image_to_array, joint_state_to_robot_state, stamp_to_seconds
+from vla_ros.nodes.conversions import image_to_array, message_to_joint_report, stamp_to_seconds
 from vla_ros.perception.assembler import Assembler
 from vla_ros.perception.health import CameraFault
 from vla_ros.perception.interpolation import interpolate_state
-from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.joint_report import JointReading
+from vla_ros.robot.joint_state_reader import JointStateReader
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import RobotState
 
 
-def add_image(assembler: Assembler[JointState], camera: str, message: Image, now: float) -> CameraFault:
+def add_image(assembler: Assembler[JointReading], camera: str, message: Image, now: float) -> CameraFault:
     """Decode and judge an image that came at `now`, s, steady clock; add it if it is sound."""
     try:
         image = image_to_array(message)
@@ -26,21 +27,31 @@ def add_image(assembler: Assembler[JointState], camera: str, message: Image, now
     return assembler.add_picture(camera, stamp, message.header.frame_id, image, now)
 
 
-@dataclass(frozen=True)
-class StateReader:
-    """Turns joint states into states of the robot, for the assembler."""
+def add_joint_state(
+    assembler: Assembler[JointReading], reader: JointStateReader, message: JointState, now: float
+) -> JointReading | None:
+    """Read a joint state that came at `now`, s, steady clock, and add it.
 
-    contract: RobotContract
-    kinematics: Kinematics
+    Returns:
+        The reading; None where there is none of this robot, or not yet.
 
-    def between(self, before: JointState, after: JointState, share: float) -> RobotState:
-        """Return the state at `share`, 0 to 1, of the way between two messages.
+    Raises:
+        JointReportError: when it cannot be used; nothing is added then.
+    """
+    reading = reader.read(message_to_joint_report(message), now)
+    if reading is not None:
+        assembler.add_state(reading.stamp, reading, now)
+    return reading
 
-        Raises:
-            ObservationError: when one of them is no state of this robot.
-        """
-        first = joint_state_to_robot_state(before, self.contract, self.kinematics)
+
+def state_between(kinematics: Kinematics) -> Callable[[JointReading, JointReading, float], RobotState]:
+    """Return what makes a state of the robot of two readings, for the assembler."""
+
+    def between(before: JointReading, after: JointReading, fraction: float) -> RobotState:
+        """Return the state at `fraction`, 0 to 1, of the way between two readings."""
+        first = before.to_state(kinematics.forward)
         if after is before:
             return first
-        second = joint_state_to_robot_state(after, self.contract, self.kinematics)
-        return interpolate_state(first, second, share, self.kinematics.forward)
+        return interpolate_state(first, after.to_state(kinematics.forward), fraction, kinematics.forward)
+
+    return between

@@ -24,14 +24,16 @@ from sensor_msgs.msg import Image, JointState
 from vla_ros.errors import ObservationError, VlaError
 from vla_ros.msg import Observation as ObservationMessage
 from vla_ros.nodes.complaints import Complaints
-from vla_ros.nodes.conversions import observation_to_message, stamp_to_seconds
+from vla_ros.nodes.conversions import observation_to_message
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
-from vla_ros.nodes.perception_inputs import StateReader, add_image
+from vla_ros.nodes.perception_inputs import add_image, add_joint_state, state_between
 from vla_ros.nodes.perception_report import camera_status, observing_status
 from vla_ros.nodes.qos import qos
 from vla_ros.perception.assembler import Assembler, ObservationLimits
 from vla_ros.perception.health import CameraFault, HealthLimits
 from vla_ros.robot.contract import CameraContract, load_contract
+from vla_ros.robot.joint_report import JointReading
+from vla_ros.robot.joint_state_reader import JointStateReader
 from vla_ros.robot.kinematics import Kinematics
 
 IMAGES_WAITING = 2
@@ -88,8 +90,9 @@ class PerceptionNode(ManagedNode):
 
     def activate(self) -> None:
         """Start the worker with empty buffers, and subscribe."""
-        reader = StateReader(self._contract, self._kinematics)
-        self._assembler: Assembler[JointState] = Assembler(self._cameras, reader.between, self._limits)
+        self._reader = JointStateReader(self._contract)
+        between = state_between(self._kinematics)
+        self._assembler: Assembler[JointReading] = Assembler(self._cameras, between, self._limits)
         self._complaints = Complaints(self.get_logger())
         self._images: dict[str, deque[Image]] = {c.name: deque(maxlen=IMAGES_WAITING) for c in self._cameras}
         self._overwritten = dict.fromkeys(self._images, 0)
@@ -181,7 +184,11 @@ class PerceptionNode(ManagedNode):
     def _digest(self, images: list[tuple[str, Image]], joint_states: list[JointState]) -> None:
         now = time.monotonic()
         for message in joint_states:
-            self._assembler.add_state(stamp_to_seconds(message.header.stamp), message, now)
+            try:
+                add_joint_state(self._assembler, self._reader, message, now)
+            except ObservationError as error:
+                self._failure = str(error)
+                self._complaints.report(OBSERVATIONS, type(error).__name__, self._failure)
         for name, message in images:
             add_image(self._assembler, name, message, now)
             self._complain_about(name, now)

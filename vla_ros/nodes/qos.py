@@ -10,7 +10,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, LivelinessPolicy, QoSProf
 
 from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
-from vla_ros.yaml_files import parse_yaml
+from vla_ros.yaml_files import read_yaml
 
 QOS_FILE = "config/qos.yaml"
 MAX_DEPTH = 1000
@@ -22,7 +22,7 @@ _LINES = {"reliability", "durability", "depth"}
 
 @functools.cache
 def _table() -> Mapping[str, Any]:
-    values = parse_yaml(share_file(QOS_FILE).read_text(encoding="utf-8"))
+    values = read_yaml(share_file(QOS_FILE), "quality of service")
     if not isinstance(values, dict):
         raise ContractError(f"{QOS_FILE}: expected a mapping of topics")
     return values

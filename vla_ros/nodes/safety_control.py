@@ -15,21 +15,21 @@ from vla_ros.errors import ChunkError, InstructionError, ObservationError
 from vla_ros.msg import ActionChunk, PolicyStatus, SafetyStatus
 from vla_ros.nodes.command_messages import CommandClock, CommandMessages
 from vla_ros.nodes.conversions import (
-    joint_state_to_robot_state,
     message_to_chunk,
     message_to_instruction,
     seconds_to_stamp,
 )
 from vla_ros.nodes.refusals import Refusals
 from vla_ros.nodes.safety_conversions import (
+    STATE_REASONS,
     braking_status,
     decision_to_status,
     message_to_heartbeat,
-    state_complaint,
 )
 from vla_ros.nodes.safety_inputs import Inputs
 from vla_ros.nodes.safety_orders import Orders
 from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.joint_report import JointReportError
 from vla_ros.safety.estop import EstopSignal
 from vla_ros.safety.joint_motion import JointStep
 from vla_ros.safety.parameters import SafetyParameters
@@ -85,7 +85,7 @@ class SafetyControl:
         self.period = self._supervisor.period
         command_clock = CommandClock.LOCKSTEP if lockstep else command_clock
         self._messages = CommandMessages(contract.joints.names, self.period, command_clock)
-        self.inputs = Inputs() if inputs is None else inputs
+        self.inputs = Inputs(contract) if inputs is None else inputs
         self.estop = estop
         self.durations: deque[float] = deque(maxlen=1000)
         self.lockstep_time = 0.0
@@ -145,8 +145,8 @@ class SafetyControl:
         self._supervisor.press_estop(now)
         self._supervisor.release_estop(now)
 
-    def _explain(self, answer: str) -> str:
-        return "" if answer == Reason.OK.label else f"{answer}: {Reason(answer).sentence}"
+    def _explain(self, answer: Reason) -> str:
+        return "" if answer is Reason.OK else f"{answer.label}: {answer.sentence}"
 
     def lockstep_tick(self, now: float) -> None:
         """Tick at the stamp of a joint state; one that comes again is answered again, and nothing else happens."""
@@ -236,15 +236,14 @@ class SafetyControl:
         taken = self.inputs.take_joint_state()
         if taken is None:
             return
-        message, received = taken
+        reading, received = taken
         received = now if self._lockstep else min(received, now)  # it may have come while this tick began
-        try:
-            state = joint_state_to_robot_state(message, self._contract, self._supervisor.kinematics)
-        except ObservationError as error:
-            reason = state_complaint(message, self._contract)
+        if isinstance(reading, JointReportError):
+            reason = STATE_REASONS[reading.fault]
             self._supervisor.refuse_state(now, reason)
-            self._refusals.note(f"joint state: {reason.label}", f"joint state refused: {error}")
+            self._refusals.note(f"joint state: {reason.label}", f"joint state refused: {reading}")
             return
+        state = reading.to_state(self._supervisor.kinematics.forward)
         try:
             self._supervisor.receive_state(state, received)
         except ObservationError as error:  # the supervisor has kept what is wrong with it
@@ -256,11 +255,11 @@ class SafetyControl:
             return
         message, foreign = taken
         answer = self._judge_chunk(message, foreign, now)
-        if answer != Reason.OK.label:
-            sentence = f"chunk {message.sequence} of '{message.policy}' refused: {answer}"
-            self._refusals.note(f"chunk: {answer}", sentence)
+        if answer is not Reason.OK:
+            sentence = f"chunk {message.sequence} of '{message.policy}' refused: {answer.label}"
+            self._refusals.note(f"chunk: {answer.label}", sentence)
 
-    def _judge_chunk(self, message: ActionChunk, foreign: bool, now: float) -> str:
+    def _judge_chunk(self, message: ActionChunk, foreign: bool, now: float) -> Reason:
         if foreign:
             return self._supervisor.refuse_chunk(Reason.CHUNK_FOREIGN, now)
         try:
@@ -275,13 +274,8 @@ class SafetyControl:
 
     def _start_of(self, stamp: float) -> Pose | None:
         """Return the tool pose at `stamp`, s, recomputed from the joints measured then."""
-        message = self.inputs.joint_state_at(stamp, self._parameters.timing.future_tolerance)
-        if message is None:
-            return None
-        try:
-            return joint_state_to_robot_state(message, self._contract, self._supervisor.kinematics).end_effector
-        except ObservationError:
-            return None
+        positions = self.inputs.posture_at(stamp, self._parameters.timing.future_tolerance)
+        return None if positions is None else self._supervisor.kinematics.forward(positions)
 
     def _command(self, decision: SafetyDecision, now: float) -> None:
         if decision.joint_positions is None or decision.joint_velocities is None or decision.gripper_opening is None:

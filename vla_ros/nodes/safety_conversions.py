@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-from sensor_msgs.msg import JointState
-
 from vla_ros.msg import PolicyStatus, SafetyStatus
-from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.joint_report import JointFault
 from vla_ros.safety.joint_motion import JointStep
 from vla_ros.safety.policy_watch import Condition, Heartbeat
 from vla_ros.safety.reasons import Reason
@@ -23,24 +20,21 @@ CONDITIONS: Mapping[int, Condition] = {
 }
 
 
+STATE_REASONS: Mapping[JointFault, Reason] = {
+    JointFault.JOINTS: Reason.STATE_WIDTH,
+    JointFault.NOT_FINITE: Reason.STATE_NOT_FINITE,
+    JointFault.OUT_OF_RANGE: Reason.STATE_OUT_OF_RANGE,
+    JointFault.FIXED_JOINT: Reason.STATE_FIXED_JOINT,
+    JointFault.SOURCE: Reason.STATE_SOURCE,
+}
+"""Why a joint state that cannot be used holds the arm."""
+
+
 def message_to_heartbeat(message: PolicyStatus) -> Heartbeat:
     """Return a sign of life; a state that the message does not define counts as a fault."""
     condition = CONDITIONS.get(int(message.state), Condition.FAULT)
     computing = message.computing != 0.0  # what is NaN is computing, too
     return Heartbeat(condition, int(message.inferences), computing, str(message.sentence)[:160])
-
-
-def state_complaint(message: JointState, contract: RobotContract) -> Reason:
-    """Return what is wrong with a joint state that could not be turned into one of this robot."""
-    names = list(message.name)
-    wanted = {*contract.joints.names, *contract.gripper.names}
-    sizes = {len(names), len(set(names)), len(message.position), len(message.velocity)}
-    if not wanted <= set(names) or len(sizes) > 1:
-        return Reason.STATE_WIDTH
-    if contract.joints.displaced(dict(zip(names, message.position, strict=True))):
-        return Reason.STATE_FIXED_JOINT
-    values = np.concatenate([np.asarray(message.position), np.asarray(message.velocity)])
-    return Reason.STATE_OUT_OF_RANGE if np.isfinite(values).all() else Reason.STATE_NOT_FINITE
 
 
 def decision_to_status(

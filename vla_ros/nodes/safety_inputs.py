@@ -1,4 +1,7 @@
-"""What has come in for the safety node and has not been looked at yet: the newest message of each kind."""
+"""What has come in for the safety node: the newest of each kind, and where the arm has been.
+
+Joint states are read as they come: of a message of any size a few sound numbers are kept, or what is wrong with it.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +11,52 @@ import time
 from sensor_msgs.msg import JointState
 
 from vla_ros.msg import ActionChunk, Instruction
-from vla_ros.nodes.conversions import stamp_to_seconds
+from vla_ros.nodes.conversions import message_to_joint_report, stamp_to_seconds
+from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.joint_report import JointReading, JointReportError
+from vla_ros.robot.joint_state_reader import JointStateReader
 from vla_ros.safety.history import History
+from vla_ros.types import FloatArray
 
 HISTORY = 2000
-"""Joint states that are kept to look up where a chunk starts from: 2 s at 1 kHz."""
+"""Postures that are kept to look up where a chunk starts from: 2 s at 1 kHz; n numbers each."""
 
 
 class Inputs:
     """The newest message of each kind. Callbacks offer, the control thread takes; nothing queues without bound."""
 
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, contract: RobotContract) -> None:
+        """Start empty; joint states are those of the contract's robot."""
+        self._contract, self._reader = contract, JointStateReader(contract)
         self._lock = threading.Lock()
-        self._joint_state: tuple[JointState, float] | None = None
-        self._history: History[JointState] = History(HISTORY)
+        self._joint_state: tuple[JointReading | JointReportError, float] | None = None
+        self._history: History[FloatArray] = History(HISTORY)
         self._chunk: tuple[ActionChunk, bool] | None = None
         self._stop: Instruction | None = None
         self._task: Instruction | None = None
 
+    def restart(self) -> None:
+        """Forget which joint states came before: none is merged with one from now on."""
+        with self._lock:
+            self._reader = JointStateReader(self._contract)
+
+    def sources(self, message: JointState) -> list[str]:
+        """Return which sources' joints a joint state has; none when it is of another machine."""
+        return self._reader.sources(message.name)
+
     def offer_joint_state(self, message: JointState, received: float | None = None) -> None:
         """Leave the newest joint state; `received` is when it came, s, steady clock, None for now."""
+        came = time.monotonic() if received is None else received
         with self._lock:
-            self._joint_state = message, time.monotonic() if received is None else received
-            self._history.add(stamp_to_seconds(message.header.stamp), message)
+            try:
+                reading = self._reader.read(message_to_joint_report(message), came)
+            except JointReportError as error:
+                self._joint_state = error, came
+                return
+            if reading is None:
+                return  # of another machine, or something is not known yet that belongs to it
+            self._joint_state = reading, reading.received
+            self._history.add(reading.stamp, reading.positions)
 
     def offer_chunk(self, message: ActionChunk, foreign: bool) -> None:
         """Leave the newest chunk, and whether its sender is in doubt."""
@@ -46,8 +71,11 @@ class Inputs:
             else:
                 self._task = message
 
-    def take_joint_state(self) -> tuple[JointState, float] | None:
-        """Return the newest joint state once, and when it came, steady clock, s."""
+    def take_joint_state(self) -> tuple[JointReading | JointReportError, float] | None:
+        """Return the newest joint state once, or what is wrong with it, and when its oldest part came.
+
+        The time is of the steady clock, s.
+        """
         with self._lock:
             taken, self._joint_state = self._joint_state, None
             return taken
@@ -69,7 +97,7 @@ class Inputs:
             chunk, self._chunk = self._chunk, None
             return chunk
 
-    def joint_state_at(self, stamp: float, tolerance: float) -> JointState | None:
-        """Return the joint state nearest to `stamp`, s, or None."""
+    def posture_at(self, stamp: float, tolerance: float) -> FloatArray | None:
+        """Return the joint positions (n,) rad that were measured nearest to `stamp`, s, or None."""
         with self._lock:
             return self._history.nearest(stamp, tolerance)

@@ -118,7 +118,7 @@ class SafetyNode(ManagedNode):
         timeout = float(self.parameter("estop_timeout", 0.0, "s of silence of a speaking button, to 10; 0: no limit"))
         if self._estop is None or self._estop_timeout != timeout:
             self._estop, self._estop_timeout = EstopSignal(timeout), timeout
-        inputs = Inputs()
+        inputs = Inputs(contract)
         self._polling = SafetyPolling(self, contract, inputs, self._estop, lockstep=self._lockstep)
         self._made.append(self._polling.close)
         control = SafetyControl(

@@ -50,7 +50,6 @@ class SafetyPolling:
     ) -> None:
         """Subscribe on `node`; in lock step joint states, chunks and tasks come through the executor instead."""
         self._inputs, self._estop, self._lockstep = inputs, estop, lockstep
-        self._robot = {*contract.joints.names, *contract.gripper.names}
         self.names: Mapping[bytes, str] = {}  # of publishers by GID: the executor's thread exchanges it as a whole
         self._made: list[PolledSubscription] = []
         self._watches: dict[str, PublisherWatch] = {}
@@ -67,8 +66,11 @@ class SafetyPolling:
         self._unread_until = -np.inf
         self._beats = self._subscribe(node, PolicyStatus, HEARTBEAT_TOPIC, [qos("status")], LARGEST_STATUS)
         self._topics: list[tuple[str, PolledSubscription, Callable[[Received, bool], None]]] = []
+        self._states_topic = contract.controllers.joint_states_topic
+        self._sources = {
+            one.name: f"{self._states_topic}, {one.name}" for one in contract.controllers.joint_states_from
+        }
         if not lockstep:
-            self._states_topic = contract.controllers.joint_states_topic
             for kind, topic, profile, largest, offer in (
                 (JointState, self._states_topic, "joint_states", LARGEST_JOINT_STATE, self._offer_state),
                 (Instruction, TASK_TOPIC, "task", LARGEST_STATUS, self._offer_task),
@@ -76,6 +78,7 @@ class SafetyPolling:
             ):
                 deep = deepened(qos(profile), DEPTH)
                 self._topics.append((topic, self._subscribe(node, kind, topic, [deep], largest), offer))
+            self._watches.update({watched: PublisherWatch() for watched in self._sources.values()})
 
     def _subscribe(
         self, node: Node, kind: type, topic: str, profiles: list[QoSProfile], largest: int
@@ -89,6 +92,8 @@ class SafetyPolling:
         for topic, subscription, _ in self._topics:
             subscription.take()
             self._watches[topic] = PublisherWatch()
+        self._watches.update({watched: PublisherWatch() for watched in self._sources.values()})
+        self._inputs.restart()
         self._beats.take()
         self._watches[HEARTBEAT_TOPIC] = PublisherWatch()
 
@@ -97,11 +102,10 @@ class SafetyPolling:
         for one in self._buttons.take():
             self._estop.receive(bool(one.message.data), one.received, one.gid)
         for topic, subscription, offer in self._topics:
-            watch = self._watches[topic]
             for one in subscription.take():
-                if topic == self._states_topic and not self._robot.intersection(one.message.name):
-                    continue  # of wheels, or of another arm
-                offer(one, watch.receive(one.gid, one.received))
+                watched = self._watched(one) if topic == self._states_topic else topic
+                if watched:
+                    offer(one, self._watches[watched].receive(one.gid, one.received))
         now = time.monotonic()
         unread = self.orders.unread + sum(subscription.unread for subscription in self._made)
         if unread > self._unread:
@@ -109,6 +113,12 @@ class SafetyPolling:
         if now < self._unread_until:
             return Reason.MESSAGE_UNREADABLE, f"({unread} by now)"
         return self._conflict(now)
+
+    def _watched(self, one: Received) -> str:
+        """Return what a joint state may have one publisher of: its topic, or its source; "" when it is nobody's."""
+        if not (sources := self._inputs.sources(one.message)):
+            return ""  # of wheels, or of another arm
+        return self._sources.get(sources[0], self._states_topic)
 
     def heartbeats(self) -> list[Any]:
         """Return the policy's signs of life that may be believed, oldest first."""

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from sensor_msgs.msg import Image, JointState
 
 from vla_ros.errors import ObservationError
-from vla_ros.nodes.conversions import joint_state_to_robot_state, stamp_to_seconds
-from vla_ros.nodes.perception_inputs import StateReader, add_image
+from vla_ros.nodes.perception_inputs import add_image, add_joint_state, state_between
 from vla_ros.perception.assembler import Assembler, ObservationLimits
 from vla_ros.perception.health import CameraFault
 from vla_ros.robot.contract import CameraContract, RobotContract
+from vla_ros.robot.joint_report import JointReading
+from vla_ros.robot.joint_state_reader import JointStateReader
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.robot.velocity_estimate import WINDOW as VELOCITY_WINDOW
 
 WINDOW = 1.0
 """Time in which every message of a sensor must be sound, s."""
@@ -53,13 +55,13 @@ class SensorTrial:
 
     def __init__(self, contract: RobotContract, kinematics: Kinematics) -> None:
         """Begin with nothing seen."""
-        self._contract, self._kinematics = contract, kinematics
-        reader = StateReader(contract, kinematics)
-        self._assembler: Assembler[JointState] = Assembler(contract.cameras, reader.between, ObservationLimits())
+        self._contract, self._reader = contract, JointStateReader(contract)
+        between = state_between(kinematics)
+        self._assembler: Assembler[JointReading] = Assembler(contract.cameras, between, ObservationLimits())
         self._cameras = {camera.name: _Soundness() for camera in contract.cameras}
         self._joints = _Soundness()
         self._parts: set[tuple[str, ...]] = set()
-        self._observed, self._without_velocities = False, False
+        self._observed, self._differentiates = False, False
 
     def add_image(self, camera: str, message: Image, now: float) -> None:
         """Take an image."""
@@ -69,23 +71,22 @@ class SensorTrial:
 
     def add_joint_state(self, message: JointState, now: float) -> None:
         """Take a joint state; one without any joint of this robot is another machine's, and is no fault."""
+        if not self._reader.sources(message.name):
+            return
         wanted = {*self._contract.joints.names, *self._contract.gripper.names}
         named = wanted & set(message.name)
-        if not named:
-            return
-        if named != wanted:
+        if named != wanted and not self._contract.controllers.joint_states_from:
             self._parts.add(tuple(sorted(named)))
-        self._without_velocities = not len(message.velocity)
-        self._joints.note(self._state_fault(message), now)
-        if self._joints.since is not None:
-            self._assembler.add_state(stamp_to_seconds(message.header.stamp), message, now)
+        self._joints.note(self._state_fault(message, now), now)
+        self._differentiates = self._differentiates or self._reader.differentiates
 
-    def _state_fault(self, message: JointState) -> str:
+    def _state_fault(self, message: JointState, now: float) -> str:
         try:
-            state = joint_state_to_robot_state(message, self._contract, self._kinematics)
+            add_joint_state(self._assembler, self._reader, message, now)
         except ObservationError as error:
             return str(error)
-        return "" if state.stamp > 0.0 else "joint states carry no time stamp: set header.stamp in the driver"
+        stamped = message.header.stamp.sec or message.header.stamp.nanosec
+        return "" if stamped else "joint states carry no time stamp: set header.stamp in the driver"
 
     def camera(self, camera: CameraContract, now: float) -> str:
         """Return what is wrong with a camera; "" when nothing is."""
@@ -113,11 +114,11 @@ class SensorTrial:
 
     def price(self) -> str:
         """Return what is accepted at a price; "" when there is nothing of the kind."""
-        if not self._without_velocities:
+        if not self._differentiates:
             return ""
         return (
-            "joint states carry no velocities: they are differentiated from positions, and lag behind by about half "
-            "of the time between two states"
+            "velocities of joints are missing or NaN: they are computed from positions, and lag behind by "
+            f"{500.0 * VELOCITY_WINDOW:.0f} ms, or by half of the time between two states where that is longer"
         )
 
     def observation(self, now: float) -> str:

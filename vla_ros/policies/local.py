@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 
 from vla_ros.actions.rotations import matrix_from_quaternion, six_d_from_matrix
 from vla_ros.errors import CheckpointError, InstructionError, ObservationError
@@ -190,7 +191,10 @@ def check_fit(trained: str, contract: RobotContract) -> None:
     Raises:
         CheckpointError: listing every line that differs and matters.
     """
-    then, now = parse_yaml(trained), parse_yaml(contract.text)
+    try:
+        then, now = parse_yaml(trained), parse_yaml(contract.text)
+    except yaml.YAMLError as error:
+        raise CheckpointError(f"the robot contract in the checkpoint cannot be read: {error}") from error
     lines = [*FITTING_LINES, *(f"cameras.{name}.policy_{side}" for name in then["cameras"] for side in
                                ("height", "width"))]  # fmt: skip
     wrong = []

@@ -17,6 +17,7 @@ from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
 from vla_ros.robot.camera_contract import CameraContract, parse_cameras
 from vla_ros.robot.contact_contract import ContactContract, parse_contact
+from vla_ros.robot.joint_sources import JointSource, parse_joint_sources
 from vla_ros.robot.section import Section
 from vla_ros.types import FloatArray
 from vla_ros.yaml_files import parse_yaml, read_text
@@ -153,7 +154,10 @@ class GripperInterface(str, Enum):
 
 @dataclass(frozen=True)
 class ControllerContract:
-    """The topics of the robot's controllers and the time after which they stop by themselves, s."""
+    """The topics of the robot's controllers and the time after which they stop by themselves, s.
+
+    `joint_states_from` are the publishers of `joint_states_topic`; empty where one reports all joints.
+    """
 
     arm_interface: ArmInterface
     arm_topic: str
@@ -161,6 +165,7 @@ class ControllerContract:
     gripper_topic: str
     joint_states_topic: str
     command_timeout: float
+    joint_states_from: tuple[JointSource, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -235,7 +240,7 @@ def parse_contract(text: str, where: str = "robot contract") -> RobotContract:
         cartesian=_cartesian(root.section("cartesian")),
         gripper=_gripper(root.section("gripper")),
         cameras=parse_cameras(root),
-        controllers=_controllers(root.section("controllers")),
+        controllers=_controllers(root.section("controllers"), root.section("joints"), root.section("gripper")),
         action=action,
         text=text,
         contact=parse_contact(root.section("contact"), joints.count) if "contact" in root.values else None,
@@ -297,9 +302,9 @@ def _gripper(section: Section) -> GripperContract:
     return gripper
 
 
-def _controllers(section: Section) -> ControllerContract:
+def _controllers(section: Section, joints: Section, gripper: Section) -> ControllerContract:
     section.only("arm_interface", "arm_topic", "gripper_interface", "gripper_topic", "joint_states_topic",
-                 "command_timeout")  # fmt: skip
+                 "joint_states_from", "command_timeout")  # fmt: skip
     return ControllerContract(
         arm_interface=section.choice("arm_interface", ArmInterface),
         arm_topic=section.text("arm_topic"),
@@ -307,4 +312,5 @@ def _controllers(section: Section) -> ControllerContract:
         gripper_topic=section.text("gripper_topic"),
         joint_states_topic=section.text("joint_states_topic"),
         command_timeout=section.number("command_timeout"),
+        joint_states_from=parse_joint_sources(section, (*joints.names("names"), *gripper.names("names"))),
     )

@@ -78,6 +78,7 @@ class Reason(Enum):
     STATE_FIXED_JOINT = "state_fixed_joint", "A joint that the contract takes to be fixed is measured elsewhere."
     INSTRUCTION_SILENT = "instruction_silent", "The instruction node's heartbeat has stopped: it passes no order on."
     CONTACT = "contact", "The arm met something that it cannot move; it backs off, then needs to be disarmed and armed."
+    STATE_SOURCE = "state_source", "A source of joint states is silent, or reports a joint of another one."
 
     label: str
     sentence: str

@@ -43,14 +43,13 @@ class _Trial:
         for _ in range(self._supervisor.settling_ticks):
             self._sense()
         failed = []
-        if (answer := self._supervisor.arm(self._now)) != Reason.OK.label:
-            return [f"the safety layer does not arm at home: {answer}"]
+        if (answer := self._supervisor.arm(self._now)) is not Reason.OK:
+            return [f"the safety layer does not arm at home: {answer.label}"]
         if self._ticks(30, reach=5.0).state is not SafetyState.RUN:
             failed.append(f"valid chunks do not start the arm: {self._supervisor.reason.sentence}")
-        if (
-            answer := self._send(np.nan)
-        ) != Reason.CHUNK_NOT_FINITE.label or self._tick().state is not SafetyState.HOLD:
-            failed.append(f"a chunk with NaN is not answered by a hold but by '{answer}'")
+        answer = self._send(np.nan)
+        if answer is not Reason.CHUNK_NOT_FINITE or self._tick().state is not SafetyState.HOLD:
+            failed.append(f"a chunk with NaN is not answered by a hold but by '{answer.label}'")
         self._ticks(30, reach=-5.0)
         silent = round(self._parameters.timing.chunk_timeout / self._supervisor.period) + 20
         if self._ticks(silent).state is not SafetyState.HOLD:
@@ -69,7 +68,7 @@ class _Trial:
         state = RobotState(self._q, np.zeros_like(self._q), self._contract.gripper.max_opening, self._pose(), self._now)
         self._supervisor.receive_state(state, self._now)
 
-    def _send(self, reach: float) -> str:
+    def _send(self, reach: float) -> Reason:
         """Ask for a place `reach` m away along y, at once."""
         action, start = self._contract.action, self._pose()
         rows = action.horizon

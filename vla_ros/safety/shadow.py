@@ -2,7 +2,7 @@
 
 shadow = Shadow(contract, parameters)
 shadow.move()                                   # armed and under way at full speed
-answer = shadow.send(shadow.chunk(actions))     # "ok", or the name of the reason
+answer = shadow.send(shadow.chunk(actions))     # Reason.OK, or why not
 decision = shadow.tick()                        # a state comes, the supervisor ticks, the arm does as it is told
 """
 
@@ -203,19 +203,19 @@ class Shadow:
             object.__setattr__(chunk, name, value)
         return chunk
 
-    def send(self, chunk: ActionChunk, start: Pose | None = None) -> str:
+    def send(self, chunk: ActionChunk, start: Pose | None = None) -> Reason:
         """Hand a chunk to the supervisor and return its answer."""
         return self.supervisor.receive_chunk(chunk, self.pose() if start is None else start, self.now)
 
-    def ask(self, positions: FloatArray, openings: FloatArray | float | None = None, **changes: object) -> str:
+    def ask(self, positions: FloatArray, openings: FloatArray | float | None = None, **changes: object) -> Reason:
         """Send a sound chunk through `positions` (k, 3) m."""
         return self.send(self.chunk(self.actions(positions, openings), **changes))
 
-    def stay(self) -> str:
+    def stay(self) -> Reason:
         """Send a sound chunk that keeps the tool where it is."""
         return self.ask(self.place(self.pose().position))
 
-    def start(self) -> str:
+    def start(self) -> Reason:
         """Arm, and let two chunks start the arm on the spot; returns the answer to arming."""
         self.wait(self.supervisor.settling_ticks)
         answer = self.supervisor.arm(self.now)

@@ -2,7 +2,7 @@
 
     supervisor = SafetySupervisor(contract, load_parameters())
     supervisor.receive_state(state, now)              # now: a steady clock, s
-    assert supervisor.arm(now) == "ok"                # when ten states in a row have shown the arm at rest
+    assert supervisor.arm(now) is Reason.OK           # when ten states in a row have shown the arm at rest
     supervisor.receive_chunk(chunk, start, now)       # start: observation.state.end_effector; two start the arm
     decision = supervisor.tick(now)                   # every supervisor.period s, at deadlines of that clock
     if decision.joint_positions is not None:          # None while disarmed
@@ -191,8 +191,8 @@ class SafetySupervisor:
             Instruction(ascii(text)[1:-1][:MOST_QUOTED], sequence, InstructionKind.STOP, stamp), now
         )
 
-    def receive_chunk(self, chunk: ActionChunk, start: Pose, now: float) -> str:
-        """Take a plan and return "ok", or the name of the reason why it is refused; never raises for its content.
+    def receive_chunk(self, chunk: ActionChunk, start: Pose, now: float) -> Reason:
+        """Take a plan and return OK, or why it is refused; never raises for its content.
 
         Args:
             chunk: From the policy.
@@ -209,7 +209,7 @@ class SafetySupervisor:
             self._plan.take(verdict)
             if self._machine.moving:
                 self._plan.begin(self._motion.placement, sensor_time)
-        return Reason.OK.label
+        return Reason.OK
 
     def receive_heartbeat(self, beat: Heartbeat, now: float) -> None:
         """Take a sign of life of the policy."""
@@ -225,39 +225,39 @@ class SafetySupervisor:
         """Take what is wrong with the graph around the layer: it holds while it lasts; OK when nothing is."""
         self._graph_fault = reason, detail
 
-    def refuse_chunk(self, reason: Reason, now: float) -> str:
-        """Count a chunk that is not followed, also one that could not even be read, and return the reason's name."""
+    def refuse_chunk(self, reason: Reason, now: float) -> Reason:
+        """Count a chunk that is not followed, also one that could not even be read, and return the reason."""
         self.counters.rejected_chunks += 1
         if reason in MALFORMED:
             self._hold(reason)
-        return reason.label
+        return reason
 
-    def arm(self, now: float) -> str:
-        """Hold the measured posture, ready to follow valid chunks; returns "ok" or why not."""
+    def arm(self, now: float) -> Reason:
+        """Hold the measured posture, ready to follow valid chunks; returns OK or why not."""
         if self._machine.state is SafetyState.ESTOP:
-            return self._machine.reason.label
+            return self._machine.reason
         if self.armed:
-            return Reason.OK.label
+            return Reason.OK
         if self._commanding or (self._settle and now < self._last_due):  # the arm still moves as it was commanded
-            return Reason.DISARMING.label
+            return Reason.DISARMING
         fault, state = self._monitor.fault(now), self._monitor.state
         if fault is not Reason.OK or state is None:
-            return fault.label
+            return fault
         joints, motion = self.contract.joints, self.parameters.motion
         if not (np.abs(state.joint_velocities) <= motion.arming_speed).all():
-            return Reason.MOVING.label
+            return Reason.MOVING
         unrest = self._unrest() if self._settle else Reason.OK
         if unrest is not Reason.OK:
-            return unrest.label
+            return unrest
         # What the gripper's command will begin with has to be measured twice: one wrong measurement would make it jump.
         if self._monitor.gripper_step > self.parameters.gripper.deadband:
-            return Reason.MOVING.label
+            return Reason.MOVING
         outside = np.maximum(joints.lower - state.joint_positions, state.joint_positions - joints.upper)
         if not (outside <= motion.recoverable_violation).all():
-            return Reason.OUTSIDE_LIMITS.label
+            return Reason.OUTSIDE_LIMITS
         posture = self._first_posture(state.joint_positions, now)
         if posture is None:
-            return Reason.TRACKING.label
+            return Reason.TRACKING
         self._motion.seed(posture)
         self._following.restart(posture, now)
         self._contact.reset(posture)
@@ -268,7 +268,7 @@ class SafetySupervisor:
         self._drop_plan()
         self._machine.arm()
         self._commanding = True
-        return Reason.OK.label
+        return Reason.OK
 
     def _unrest(self) -> Reason:
         return self._monitor.unrest(self.parameters.timing.resume_states, self.parameters.motion.arming_speed)
@@ -303,18 +303,18 @@ class SafetySupervisor:
         """Note that the signal is healthy again; nothing moves because of that."""
         self._machine.release_estop()
 
-    def reset(self, now: float) -> str:
-        """Leave the emergency stop for DISARMED; returns "ok" or why not."""
+    def reset(self, now: float) -> Reason:
+        """Leave the emergency stop for DISARMED; returns OK or why not."""
         if self._machine.state is not SafetyState.ESTOP:
-            return Reason.OK.label
+            return Reason.OK
         fault = self._monitor.fault(now)
         if fault is not Reason.OK:
-            return fault.label
+            return fault
         if self._commanding and not self._motion.joints.resting:
-            return Reason.MOVING.label
+            return Reason.MOVING
         reason = self._machine.reset()
         self._commanding = self._commanding and reason is not Reason.OK
-        return reason.label
+        return reason
 
     @property
     def commanded(self) -> JointStep:

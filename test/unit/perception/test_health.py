@@ -145,6 +145,27 @@ def test_a_small_part_of_the_image_that_changes_is_life(camera: CameraHealth) ->
         assert show(camera, image, STILL + 0.05 * step, 0.1 * step) is CameraFault.NONE
 
 
+@pytest.mark.parametrize(
+    ("limit", "changed", "verdict"),
+    [
+        (None, 0.0004, CameraFault.FROZEN),
+        (None, 0.0006, CameraFault.NONE),
+        (0.01, 0.009, CameraFault.FROZEN),
+        (0.01, 0.011, CameraFault.NONE),
+        (0.2, 0.19, CameraFault.FROZEN),
+        (0.2, 0.21, CameraFault.NONE),
+        (0.0, 0.00003, CameraFault.NONE),
+    ],
+)
+def test_an_image_has_changed_from_min_changed_fraction_on(limit, changed, verdict) -> None:
+    camera = limited() if limit is None else limited(min_changed_fraction=limit)
+    values = np.arange(PICTURE.size).reshape(PICTURE.shape) < changed * PICTURE.size
+    for step in range(8):
+        image = np.where(values & (step % 2 == 1), PICTURE ^ 1, PICTURE)
+        fault = show(camera, image, STILL + 0.05 * step, 0.1 * step)
+    assert fault is verdict
+
+
 @pytest.mark.parametrize("sigma", [0.5, 5.0, 10.0])
 def test_a_camera_with_noise_of_its_own_is_never_frozen(camera: CameraHealth, sigma: float) -> None:
     for step in range(20):

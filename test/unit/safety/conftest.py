@@ -15,6 +15,7 @@ from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.joint_motion import JointStep
 from vla_ros.safety.parameters import SafetyParameters, load_parameters
+from vla_ros.safety.reasons import Reason
 from vla_ros.safety.supervisor import SafetySupervisor
 from vla_ros.types import ActionChunk, FloatArray, Pose, RobotState, SafetyDecision, SafetyState
 
@@ -94,7 +95,7 @@ class Rig:
 
     def arm(self) -> None:
         self.wait()
-        assert self.supervisor.arm(self.now) == "ok"
+        assert self.supervisor.arm(self.now) is Reason.OK
 
     def tick(self, sense: bool = True) -> SafetyDecision:
         """One period: a state comes, the supervisor ticks, the arm does as it is told."""
@@ -141,10 +142,10 @@ class Rig:
         } | changes  # fmt: skip
         return ActionChunk(**values)
 
-    def send(self, chunk: ActionChunk) -> str:
+    def send(self, chunk: ActionChunk) -> Reason:
         return self.supervisor.receive_chunk(chunk, self.pose(), self.now)
 
-    def ask(self, position: FloatArray, rows: int = 12, opening: float = 0.08) -> str:
+    def ask(self, position: FloatArray, rows: int = 12, opening: float = 0.08) -> Reason:
         """Send a plan that goes to `position` at once and stays there."""
         return self.send(self.chunk(self.actions(np.tile(position, (rows, 1)), opening)))
 
@@ -152,7 +153,7 @@ class Rig:
         """Ask for `position` ten times a second, for a while."""
         for i in range(ticks):
             if i % 10 == 0:
-                assert self.ask(position, opening=opening) == "ok"
+                assert self.ask(position, opening=opening) is Reason.OK
             decision = self.tick()
         return decision
 

@@ -11,6 +11,7 @@ from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.backoff import LONGEST, TOOL_SPEED, YIELDS, BackOff
 from vla_ros.safety.parameters import load_parameters
+from vla_ros.safety.reasons import Reason
 from vla_ros.safety.shadow import Shadow
 from vla_ros.types import SafetyState
 
@@ -123,12 +124,12 @@ def test_contact_holds_until_armed_again(obstructed):
         if i % 10 == 0:
             shadow.stay()
         assert shadow.tick().state is SafetyState.HOLD
-    assert shadow.supervisor.arm(shadow.now) == "ok"  # armed already: that is no new arming
+    assert shadow.supervisor.arm(shadow.now) is Reason.OK  # armed already: that is no new arming
     assert shadow.tick().reason == "contact"
     shadow.supervisor.disarm(shadow.now)
     for _ in range(60):
         shadow.tick()
-    assert shadow.supervisor.arm(shadow.now) == "ok"
+    assert shadow.supervisor.arm(shadow.now) is Reason.OK
     for _ in range(30):
         shadow.stay()
         decision = shadow.tick()

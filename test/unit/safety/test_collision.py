@@ -167,7 +167,7 @@ def test_over_the_table_the_arm_slides_and_does_not_stick(rig, contract, paramet
     for x, y in ((0.45, 0.1), (0.60, -0.1), (0.45, 0.1), (0.60, -0.1)):
         for i in range(250):
             if i % 10 == 0:
-                assert rig.ask(np.array([x, y, -0.1])) == "ok"
+                assert rig.ask(np.array([x, y, -0.1])) is Reason.OK
             decisions.append(rig.tick())
         np.testing.assert_allclose(rig.pose().position[:2], [x, y], atol=0.01)
     assert all(d.state is SafetyState.RUN for d in decisions)

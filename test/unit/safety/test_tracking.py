@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vla_ros.safety.reasons import Reason
 from vla_ros.types import SafetyState
 
 PLAN_SPEED = 0.25
@@ -21,7 +22,7 @@ def follow_line(rig, seconds, stop_after, direction=(0.0, 1.0, 0.0), noise=0.0):
         if i % 10 == 0:
             ahead = np.clip(now + 0.1 * np.arange(1, 13), 0.0, stop_after)
             plan = start + np.outer(PLAN_SPEED * ahead, direction) + noise * rng.normal(size=(12, 3))
-            assert rig.send(rig.chunk(rig.actions(plan))) == "ok"
+            assert rig.send(rig.chunk(rig.actions(plan))) is Reason.OK
         rig.tick()
         times.append(now + 0.01)
         ways.append(float((rig.pose().position - start) @ direction))
@@ -89,7 +90,7 @@ def test_targets_outside_of_the_workspace_are_slid_to_along_the_faces(rig, refer
     rig.start()
     for i in range(400):
         if i % 10 == 0:
-            assert rig.ask(np.array(target)) == "ok"
+            assert rig.ask(np.array(target)) is Reason.OK
         decision = rig.tick()
     assert decision.state is SafetyState.RUN
     referee.accept(rig.commands)

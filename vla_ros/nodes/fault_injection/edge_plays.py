@@ -89,7 +89,9 @@ def joint_state(scenario: Scenario, off: float = 0.4) -> JointState:
 def arm_among_false(scenario: Scenario, contract: RobotContract) -> float:
     """Arm several times while every other joint state is false: each first command must be where the last one was."""
     profile = qos("joint_states_out")
-    publisher = scenario.stranger(JointState, contract.controllers.joint_states_topic, profile, "intruder")
+    publisher = scenario.unauthorized_publisher(
+        JointState, contract.controllers.joint_states_topic, profile, "unauthorized"
+    )
     at = time.monotonic()
     reach = float(contract.joints.velocity.max()) * scenario.period * 1.01
     for _ in range(4):
@@ -163,7 +165,7 @@ def in_estop(scenario: Scenario) -> None:
 
 def false_while_pressed(scenario: Scenario) -> float:
     """Press, publish a release from another publisher, and try to reset."""
-    other = scenario.stranger(Bool, "/vla/estop", qos("estop"))
+    other = scenario.unauthorized_publisher(Bool, "/vla/estop", qos("estop"))
     at = scenario.tap(True)
     in_estop(scenario)
     for _ in range(5):
@@ -176,7 +178,7 @@ def false_while_pressed(scenario: Scenario) -> float:
 
 def one_true(scenario: Scenario) -> float:
     """Press once while another publisher floods the topic with releases."""
-    other = scenario.stranger(Bool, "/vla/estop", qos("estop"))
+    other = scenario.unauthorized_publisher(Bool, "/vla/estop", qos("estop"))
     scenario.repeatedly(lambda: [other.publish(Bool(data=False)) for _ in range(100)], 1e-3)
     scenario.tap(False)
     at = scenario.tap(True)
@@ -186,7 +188,7 @@ def one_true(scenario: Scenario) -> float:
 
 def kill_one_of_two(scenario: Scenario) -> float:
     """Kill one of two buttons that speak all the time."""
-    other = scenario.stranger(Bool, "/vla/estop", qos("estop"))
+    other = scenario.unauthorized_publisher(Bool, "/vla/estop", qos("estop"))
     scenario.later(lambda: scenario.plug_in())
     scenario.repeatedly(lambda: other.publish(Bool(data=False)), 0.05)
     time.sleep(BUTTON_TIMEOUT)
@@ -207,7 +209,7 @@ def round_trip(scenario: Scenario) -> float:
 
 def one_shot(scenario: Scenario) -> float:
     """Publish once from a participant that then leaves."""
-    publisher = scenario.stranger(Bool, "/vla/estop", qos("estop"), "one_shot")
+    publisher = scenario.unauthorized_publisher(Bool, "/vla/estop", qos("estop"), "one_shot")
     at = time.monotonic()
     publisher.publish(Bool(data=True))
     publisher.wait_for_all_acked()
@@ -253,7 +255,7 @@ def posture(scenario: Scenario) -> JointTrajectory:
 def many_names(scenario: Scenario) -> float:
     """Joint states of 200,000 names: refused, and not kept."""
     topic = scenario.contract.controllers.joint_states_topic
-    publisher = scenario.stranger(JointState, topic, qos("joint_states_out"), "intruder")
+    publisher = scenario.unauthorized_publisher(JointState, topic, qos("joint_states_out"), "unauthorized")
     message = JointState(name=[f"joint_{i}" for i in range(MANY_NAMES)], position=[0.0] * MANY_NAMES)
     pid = scenario.graph.process("safety_node").pid
     before, at = resident(pid), time.monotonic()

@@ -120,7 +120,7 @@ def _unauthorized(contract: RobotContract) -> list[GraphEdge]:
         kind: type, topic: str, profile: str, message: Callable[[Scenario], Any], name: str
     ) -> Callable[[Scenario], float]:  # fmt: skip
         def begin(scenario: Scenario) -> float:
-            publisher = scenario.stranger(kind, topic, qos(profile), name)
+            publisher = scenario.unauthorized_publisher(kind, topic, qos(profile), name)
             made = message(scenario)
             at = scenario.repeatedly(lambda: publisher.publish(made), 0.05)
             expected = topic if name in NODES else name
@@ -145,20 +145,24 @@ def _unauthorized(contract: RobotContract) -> list[GraphEdge]:
         _edge(
             15,
             "a task of another publisher",
-            named(Instruction, "/vla/task", "task", lambda s: s.observer.instruction, "intruder"),
+            named(Instruction, "/vla/task", "task", lambda s: s.observer.instruction, "unauthorized"),
             **held,
         ),
         _edge(
             15,
             "a heartbeat of another publisher",
-            named(PolicyStatus, "/vla/policy_status", "status", lambda s: s.observer.policy, "intruder"),
+            named(PolicyStatus, "/vla/policy_status", "status", lambda s: s.observer.policy, "unauthorized"),
             **held,
         ),
         _edge(
             15,
             "joint states of another publisher",
             named(
-                JointState, contract.controllers.joint_states_topic, "joint_states_out", plays.joint_state, "intruder"
+                JointState,
+                contract.controllers.joint_states_topic,
+                "joint_states_out",
+                plays.joint_state,
+                "unauthorized",
             ),
             **held,
         ),

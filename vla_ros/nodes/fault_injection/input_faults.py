@@ -1,4 +1,4 @@
-"""What others send: strangers, floods, wrong quality of service, stops, live parameters."""
+"""What others send: unauthorized publishers, floods, wrong quality of service, stops, live parameters."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def input_faults(parameters: SafetyParameters) -> list[GraphFault]:
 
 def _chunks(scenario: Scenario, value: float) -> float:
     """Be a second sender of chunks, ten times a second."""
-    publisher = scenario.stranger(ActionChunk, "/vla/action_chunk", qos("action_chunk"))
+    publisher = scenario.unauthorized_publisher(ActionChunk, "/vla/action_chunk", qos("action_chunk"))
     message = foreign_chunk(scenario, value)
     return scenario.repeatedly(lambda: publisher.publish(message), 0.1)
 
@@ -71,7 +71,7 @@ def foreign_chunk(scenario: Scenario, value: float) -> ActionChunk:
     """Return a sound chunk of another sender, each of its values `value`."""
     action = scenario.contract.action
     message = ActionChunk(
-        policy="stranger", action_specification=action.fingerprint, horizon=action.horizon, width=action.width,
+        policy="unauthorized", action_specification=action.fingerprint, horizon=action.horizon, width=action.width,
         period=action.period, actions=[value] * (action.horizon * action.width), trust=1.0,
         instruction_sequence=int(scenario.observer.instruction.sequence), sequence=1 << 40,
     )  # fmt: skip
@@ -80,7 +80,7 @@ def foreign_chunk(scenario: Scenario, value: float) -> ActionChunk:
 
 
 def _careless(scenario: Scenario) -> float:
-    """Offer chunks that the safety node cannot receive: nothing of them arrives, but there is a stranger."""
+    """Publish chunks that the safety node cannot receive: nothing arrives, but there is an unauthorized one."""
     profile = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT, durability=DurabilityPolicy.VOLATILE)
     node = scenario.graph.node
     made = node.create_publisher(ActionChunk, "/vla/action_chunk", profile)

@@ -35,5 +35,5 @@ def _burn(scenario: Scenario) -> float:
 
 
 def _flood(scenario: Scenario) -> float:
-    publisher = scenario.stranger(Instruction, "/vla/task", qos("task"), "log_flood")
+    publisher = scenario.unauthorized_publisher(Instruction, "/vla/task", qos("task"), "log_flood")
     return scenario.repeatedly(lambda: publisher.publish(malformed_instruction()), 1.0 / LOG_LINES)

@@ -76,7 +76,7 @@ class Scenario(Stage):
         self.later(lambda: self.graph.node.destroy_publisher(made))
         return _heard(made)
 
-    def stranger(self, kind: type, topic: str, profile: QoSProfile, name: str = "stranger") -> Any:  # noqa: ANN401
+    def unauthorized_publisher(self, kind: type, topic: str, profile: QoSProfile, name: str = "unauthorized") -> Any:  # noqa: ANN401
         """Return a publisher of another participant, which is taken away with the fault."""
         link = RosLink(name, self.graph.domain)
         self.later(link.close)

@@ -16,7 +16,7 @@ from vla_ros.safety.parameters import SAFETY_FILE, parse_parameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.shadow import CHUNK_TICKS
 from vla_ros.safety.supervisor import SafetySupervisor
-from vla_ros.yaml_files import parse_yaml
+from vla_ros.yaml_files import parse_yaml, read_yaml
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -38,7 +38,7 @@ def _parameters(change: Change) -> Play:
 
     def read(trial: Trial) -> None:
         del trial
-        values = copy.deepcopy(parse_yaml(share_file(SAFETY_FILE).read_text(encoding="utf-8")))
+        values = copy.deepcopy(read_yaml(share_file(SAFETY_FILE), "safety parameters"))
         change(values)
         parse_parameters(yaml.safe_dump(values))
 
@@ -50,7 +50,7 @@ def _refused(read: Callable[[Trial], None]) -> Play:
         try:
             read(trial)
         except VlaError:
-            trial.answer(Reason.CONFIGURATION.label)
+            trial.answer(Reason.CONFIGURATION)
         trial.follow(lambda _: trial.shadow.way((0.0, 0.01, 0.0)), 2 * CHUNK_TICKS)
 
     return play

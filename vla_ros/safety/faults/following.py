@@ -101,7 +101,7 @@ def _guided(trial: Trial) -> None:
     shadow.commands.append(away.copy())
     trial.follow(lambda _: shadow.way((0.0, STEP, 0.0)), 6 * CHUNK_TICKS)
     trial.require(len(shadow.commands) == 1, "it goes on by itself")
-    trial.require(supervisor.arm(shadow.now) is not None and supervisor.armed, "it cannot be armed where it is now")
+    trial.require(supervisor.arm(shadow.now) is Reason.OK, "it cannot be armed where it is now")
     trial.tick()
     trial.require(bool((shadow.commands[-1] == away).all()), "arming begins with another posture than the measured one")
     supervisor.disarm(shadow.now)

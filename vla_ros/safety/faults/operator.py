@@ -62,7 +62,7 @@ def _arm_again(trial: Trial) -> None:
     """Reset, arm, and only fresh chunks move it: the first step is at most one tick of motion."""
     _reset(trial)
     shadow, supervisor = trial.shadow, trial.shadow.supervisor
-    trial.require(supervisor.arm(shadow.now) == "ok", "it cannot be armed again")
+    trial.require(supervisor.arm(shadow.now) is Reason.OK, "it cannot be armed again")
     trial.tick(5)
     trial.require(supervisor.state is HOLD and not trial.moves, "it moves before a chunk has come")
     trial.follow(lambda _: shadow.way((0.0, 0.02, 0.0)), 3 * CHUNK_TICKS)
@@ -79,13 +79,13 @@ def _layer_again(trial: Trial) -> None:
     shadow = trial.shadow
     shadow.restart_layer()
     shadow.wait(shadow.supervisor.settling_ticks)
-    trial.require(shadow.supervisor.arm(shadow.now) == Reason.MOVING.label, "it is armed while the arm still moves")
+    trial.require(shadow.supervisor.arm(shadow.now) is Reason.MOVING, "it is armed while the arm still moves")
     shadow.velocities = shadow.velocities * 0.0
     shadow.q = shadow.q + 0.02  # the controller has brought it to rest, somewhere else than commanded
     shadow.commands.clear()
     shadow.commands.append(shadow.q.copy())
     shadow.wait(shadow.supervisor.settling_ticks)
-    trial.require(shadow.supervisor.arm(shadow.now) == Reason.OK.label, "it cannot be armed again")
+    trial.require(shadow.supervisor.arm(shadow.now) is Reason.OK, "it cannot be armed again")
     trial.tick()
     trial.require(bool((shadow.commands[-1] == shadow.commands[0]).all()), "it does not begin where the arm is")
     trial.follow(lambda _: shadow.way((0.0, 0.01, 0.0)), 3 * CHUNK_TICKS)
@@ -98,7 +98,7 @@ def _armed_in_its_stop(trial: Trial) -> None:
     moving, shadow.velocities = shadow.velocities, np.zeros_like(shadow.q)
     shadow.wait(supervisor.settling_ticks)
     shadow.velocities = moving
-    trial.require(trial.answer(supervisor.arm(shadow.now)) == Reason.DISARMING.label, "it is armed in mid-stop")
+    trial.require(trial.answer(supervisor.arm(shadow.now)) is Reason.DISARMING, "it is armed in mid-stop")
     trial.tick(REST)
 
 

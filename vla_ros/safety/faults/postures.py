@@ -42,7 +42,7 @@ def _way_back(trial: Trial) -> None:
         if i % trial.shadow.chunk_ticks == 0:
             trial.send(encode(PoseTrajectory(places, turns, np.full(rows, opening)), action, shadow.pose(), opening))
         trial.tick()
-    trial.answer(shadow.supervisor.reason.label)
+    trial.answer(shadow.supervisor.reason)
     after = shadow.q[3] - shadow.contract.joints.upper[3]
     trial.require(after <= 0.0 < before, f"the joint did not come back: {before:.3f} rad outside, then {after:.3f}")
 

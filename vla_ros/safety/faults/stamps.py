@@ -33,7 +33,7 @@ def _stamped(stamp: float) -> Play:
 def _duplicate(trial: Trial) -> None:
     shadow = trial.shadow
     chunk = shadow.chunk(trial.good())
-    trial.require(shadow.send(chunk) == "ok", "a sound chunk was refused")
+    trial.require(shadow.send(chunk) is Reason.OK, "a sound chunk was refused")
     trial.answer(shadow.send(chunk))
     trial.tick()
 

@@ -40,7 +40,7 @@ class Trial:
     shadow: Shadow
     pace: Pace
     decisions: list[SafetyDecision] = field(default_factory=list)
-    answers: list[str] = field(default_factory=list)
+    answers: list[Reason] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     check_limits: bool = True
 
@@ -50,12 +50,12 @@ class Trial:
             self.decisions.append(self.shadow.tick(sense))
         return self.decisions[-1]
 
-    def answer(self, answer: str) -> str:
+    def answer(self, answer: Reason) -> Reason:
         """Keep what the layer answered."""
         self.answers.append(answer)
         return answer
 
-    def send(self, actions: object, **changes: object) -> str:
+    def send(self, actions: object, **changes: object) -> Reason:
         """Send rows of any kind in a chunk of any kind."""
         return self.answer(self.shadow.send(self.shadow.chunk(actions, **changes)))
 
@@ -78,8 +78,8 @@ class Trial:
 
     @property
     def reasons(self) -> set[str]:
-        """Every reason that was given since the fault began."""
-        return {decision.reason for decision in self.decisions} | set(self.answers)
+        """Label of every reason that was given since the fault began."""
+        return {decision.reason for decision in self.decisions} | {answer.label for answer in self.answers}
 
     @property
     def moves(self) -> bool:

@@ -1,0 +1,65 @@
+"""Refuses to load ROS 2 where that would kill the process: the folder of shared memory is full.
+
+With rclpy comes LTTng's tracing library, which maps one page in each of two files of /dev/shm while it is loaded.
+Where a page cannot be had the kernel ends the process with SIGBUS, before a line of Python could say why. Measured with
+Jazzy: with less than 8 KiB the import of rclpy dies; with more it does not, and Fast DDS, whose segment takes 0.55 MB
+by default and 70.3 MB by config/dds/shared_memory.xml, logs that it does not fit and goes on with UDP.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+from vla_ros.errors import VlaError
+
+FOLDER = Path("/dev/shm")
+
+TRACE_FILES = "lttng-ust-wait-*"
+"""One of all users, `lttng-ust-wait-6`, and one of each user, `lttng-ust-wait-6-<uid>`; 6 is the version."""
+
+TRACE_PAGES = 2
+
+
+class SharedMemoryFullError(VlaError, SystemExit):
+    """Shared memory has no room for what rclpy maps when it is imported.
+
+    Also a `SystemExit`: it is raised by the import of a package, and a process that does not catch it shall end with
+    this one sentence and exit code 1, not with a traceback.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        """Say what is full, and what to do."""
+        super().__init__(sentence)
+        self.code = sentence
+
+
+def missing_bytes(folder: Path = FOLDER) -> int:
+    """Return how many bytes `folder` lacks for rclpy to be imported; 0 when it has them, or when there is no folder."""
+    try:
+        status = os.statvfs(folder)
+        own = f"-{os.getuid()}"
+        mapped = [
+            file
+            for file in folder.glob(TRACE_FILES)
+            if (file.name.count("-") == TRACE_FILES.count("-") or file.name.endswith(own)) and file.stat().st_blocks
+        ]
+    except OSError:
+        return 0  # it cannot be looked at: then nothing is known against it
+    needed = max(TRACE_PAGES - len(mapped), 0) * mmap.PAGESIZE
+    return max(needed - status.f_bavail * status.f_frsize, 0)
+
+
+def require_shared_memory(folder: Path = FOLDER) -> None:
+    """Refuse to go on where the import of rclpy would be fatal.
+
+    Raises:
+        SharedMemoryFullError: with how much is lacking, and what to do.
+    """
+    if missing := missing_bytes(folder):
+        raise SharedMemoryFullError(
+            f"{folder} is full: ROS 2 needs {missing} bytes more of it to be loaded, and would be killed by SIGBUS "
+            "without; free some ('vla-ros doctor --clean-shared-memory' removes what killed processes have left), or "
+            "give it more (docker run --shm-size=1g, or mount -o remount,size=1g /dev/shm)"
+        )

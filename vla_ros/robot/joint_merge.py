@@ -1,0 +1,129 @@
+"""One state of a robot from several sources, each of which reports some joints at times of its own.
+
+    arm      --o---o---o---o---o---o      every 2 ms, say
+    gripper  -----o-------------o--      every 30 ms
+    merged        ^             ^         at the newest time that every source has reached
+
+The merged state is as old as its oldest part; where a source has newer reports, its joints are interpolated between the
+two around that time. So nothing is mixed from different times, and nothing is extrapolated: it comes as often as the
+slowest source does.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_ros.robot.joint_report import JointFault, JointReportError
+from vla_ros.robot.joint_sources import JointSource
+from vla_ros.types import FloatArray
+
+KEPT = 1024
+"""Reports of a source, at most: `LARGEST_AGE` at 1 kHz."""
+
+BACKWARD_RESTART = 5
+"""Reports in a row that are older than the newest after which the source's clock counts as set back."""
+
+
+@dataclass(frozen=True)
+class JointSample:
+    """What some joints measured.
+
+    Attributes:
+        values: Positions and velocities (2, k), rad or m and rad/s or m/s; a velocity that nobody needs may be NaN.
+        stamp: Time of the measurement, s.
+        received: When it came, s, steady clock.
+    """
+
+    values: FloatArray
+    stamp: float
+    received: float
+
+
+class JointMerger:
+    """Merges samples of sources by time."""
+
+    def __init__(self, sources: Sequence[JointSource], joints: Sequence[str]) -> None:
+        """Begin with nothing; the merged state has the order of `joints`."""
+        self._sources = {source.name: source for source in sources}
+        self._slots = {source.name: [list(joints).index(joint) for joint in source.joints] for source in sources}
+        self._width = len(joints)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all samples."""
+        self._samples: dict[str, deque[JointSample]] = {name: deque(maxlen=KEPT) for name in self._sources}
+        self._backward = dict.fromkeys(self._sources, 0)
+        self._began: float | None = None
+        self._merged = -np.inf
+
+    def add(self, name: str, sample: JointSample) -> JointSample | None:
+        """Take a sample of the source called `name`; return the state that it completes, (2, n), or None.
+
+        Raises:
+            JointReportError: naming a source that has been silent for longer than its `max_age`, or whose stamps are
+                further from the others' than that.
+        """
+        samples = self._samples[name]
+        if samples and sample.stamp <= samples[-1].stamp:
+            self._backward[name] += sample.stamp < samples[-1].stamp
+            if self._backward[name] < BACKWARD_RESTART:
+                return None  # late, or the same again
+            self.restart()
+            samples = self._samples[name]
+        self._backward[name] = 0
+        samples.append(sample)
+        self._began = sample.received if self._began is None else self._began
+        self._require_fresh(sample.received)
+        if not all(self._samples.values()):
+            return None
+        return self._merge()
+
+    def _require_fresh(self, now: float) -> None:
+        for name, source in self._sources.items():
+            heard = self._samples[name][-1].received if self._samples[name] else self._began
+            if heard is not None and not now - heard <= source.max_age:
+                what = "have stopped" if self._samples[name] else "have not come"
+                raise JointReportError(
+                    JointFault.SOURCE,
+                    f"joint states of source '{name}' ({', '.join(source.joints)}) {what}: nothing for "
+                    f"{now - heard:.2f} s, max_age is {source.max_age}",
+                )
+
+    def _merge(self) -> JointSample | None:
+        newest = {name: samples[-1].stamp for name, samples in self._samples.items()}
+        oldest, latest = min(newest, key=newest.__getitem__), max(newest.values())
+        stamp = newest[oldest]
+        if not latest - stamp <= self._sources[oldest].max_age:
+            raise JointReportError(
+                JointFault.SOURCE,
+                f"the stamps of source '{oldest}' are {latest - stamp:.3f} s behind those of the others, max_age is "
+                f"{self._sources[oldest].max_age}: look at its rate and its clock",
+            )
+        if not stamp > self._merged:
+            return None
+        merged = np.full((2, self._width), np.nan)
+        for name, samples in self._samples.items():
+            values = _at(samples, stamp, self._sources[name].max_age)
+            if values is None:
+                return None
+            merged[:, self._slots[name]] = values
+        self._merged = stamp
+        return JointSample(merged, stamp, min(samples[-1].received for samples in self._samples.values()))
+
+
+def _at(samples: deque[JointSample], stamp: float, largest_gap: float) -> FloatArray | None:
+    """Return the values (2, k) at `stamp`, s, and forget what lies before; None when they are not known."""
+    while len(samples) > 1 and samples[1].stamp <= stamp:
+        samples.popleft()
+    before = samples[0]
+    if before.stamp == stamp:
+        return before.values
+    if before.stamp > stamp or len(samples) < 2 or samples[1].stamp - before.stamp > largest_gap:
+        return None
+    after = samples[1]
+    fraction = (stamp - before.stamp) / (after.stamp - before.stamp)
+    return before.values + fraction * (after.values - before.values)

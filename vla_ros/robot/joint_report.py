@@ -1,0 +1,224 @@
+"""What one message says about joints, and what is left of it when it is sound: a few numbers in the contract's order.
+
+Knows no middleware. A driver may order joints as it likes, and report others beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+
+from vla_ros.errors import ObservationError
+from vla_ros.robot.contract import FIXED_TOLERANCE, RobotContract
+from vla_ros.types import FloatArray, Pose, RobotState
+
+LARGEST_VALUE = 1e3
+"""No joint of any arm measures more than this, rad or rad/s; it also catches 1e300, which is finite."""
+
+LARGEST_EFFORT = 1e5
+"""Largest torque that counts as reported, N m."""
+
+
+class JointFault(Enum):
+    """What kind of thing is wrong with a report."""
+
+    JOINTS = "joints are missing or named twice, or there is not one value for each"
+    NOT_FINITE = "a value is not finite"
+    OUT_OF_RANGE = "a value is none that this robot can have"
+    FIXED_JOINT = "a joint that the contract fixes is elsewhere"
+    SOURCE = "a source is silent, or reports a joint of another one"
+
+
+class JointReportError(ObservationError):
+    """A report that cannot be used.
+
+    Attributes:
+        fault: What kind of thing is wrong.
+    """
+
+    def __init__(self, fault: JointFault, sentence: str) -> None:
+        """Say what was received, what was expected, and what to do."""
+        super().__init__(sentence)
+        self.fault = fault
+
+
+@dataclass(frozen=True)
+class JointReport:
+    """One message, as it came.
+
+    Attributes:
+        names: Joints, k of them.
+        positions: Of each, rad or m.
+        velocities: Of each, rad/s or m/s; none where the driver reports none.
+        stamp: Time of the measurement, s.
+        efforts: Of each, N m or N; none where the driver reports none.
+    """
+
+    names: Sequence[str]
+    positions: Sequence[float]
+    velocities: Sequence[float]
+    stamp: float
+    efforts: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class JointReading:
+    """What a robot measured, sound and in the contract's order.
+
+    Attributes:
+        positions: Joint positions (n,), rad.
+        velocities: Joint velocities (n,), rad/s.
+        opening: Of the gripper, m.
+        stamp: Time of the measurement, s.
+        received: When it came, s, steady clock; -inf where that is not known.
+        efforts: Torques of the joints (n,), N m, or None.
+    """
+
+    positions: FloatArray
+    velocities: FloatArray
+    opening: float
+    stamp: float
+    received: float = -np.inf
+    efforts: FloatArray | None = None
+
+    def to_state(self, forward: Callable[[FloatArray], Pose]) -> RobotState:
+        """Return the state of the robot; `forward` leads from joint positions (n,) rad to the tool pose."""
+        pose = forward(self.positions)
+        return RobotState(self.positions, self.velocities, self.opening, pose, self.stamp, joint_efforts=self.efforts)
+
+
+def read_joint_report(report: JointReport, contract: RobotContract) -> JointReading:
+    """Return what one report says about the arm and the gripper, velocities included.
+
+    Raises:
+        JointReportError: see `measure` and `complete_reading`; also when a velocity is missing.
+    """
+    n = contract.joints.count
+    positions, velocities = measure(report, (*contract.joints.names, *contract.gripper.names), contract)
+    if not len(report.velocities):
+        raise JointReportError(JointFault.JOINTS, _ragged(report))
+    _require_numbers(velocities[:n])
+    reading = complete_reading(positions, velocities[:n], report.stamp, contract)
+    return replace(reading, efforts=efforts_of(report, contract))
+
+
+def efforts_of(report: JointReport, contract: RobotContract) -> FloatArray | None:
+    """Return the torques of the arm's joints, (n,) N m; None when one is missing or not finite.
+
+    A driver may leave the effort out, or fill it with NaN: that is no fault, contact is then seen by position alone.
+    """
+    place = {name: index for index, name in enumerate(report.names)}
+    if len(report.efforts) != len(report.names) or not set(contract.joints.names) <= set(place):
+        return None
+    efforts = np.asarray(report.efforts, dtype=np.float64)[[place[name] for name in contract.joints.names]]
+    return efforts if (np.abs(efforts) <= LARGEST_EFFORT).all() else None
+
+
+def measure(
+    report: JointReport, wanted: Sequence[str], contract: RobotContract, advice: str = ""
+) -> tuple[FloatArray, FloatArray]:
+    """Return positions and velocities (k,), rad or m and rad/s or m/s, of the `wanted` joints, in their order.
+
+    A velocity that is NaN, or that no velocity is reported beside, is NaN: it can be computed from positions.
+
+    Args:
+        report: What came.
+        wanted: Names of joints.
+        contract: Of the robot.
+        advice: What to do where a joint is missing.
+
+    Raises:
+        JointReportError: when a joint is missing or named twice, there is not one value for each, a position is not
+            finite, a velocity is infinite, or a fixed joint is reported elsewhere.
+    """
+    names = list(report.names)
+    place = {name: index for index, name in enumerate(names)}
+    if len(place) != len(names):
+        raise JointReportError(JointFault.JOINTS, f"joint state names a joint twice: {names}")
+    if missing := [name for name in wanted if name not in place]:
+        what = f"joint state lacks {missing}; it has {names}"
+        raise JointReportError(JointFault.JOINTS, f"{what}; {advice}" if advice else what)
+    position = np.asarray(report.positions, dtype=np.float64)
+    velocity = np.asarray(report.velocities, dtype=np.float64)
+    if position.size != len(names) or velocity.size not in (0, len(names)):
+        raise JointReportError(JointFault.JOINTS, _ragged(report))
+    _require_fixed(names, position, contract)
+    chosen = [place[name] for name in wanted]
+    velocities = velocity[chosen] if velocity.size else np.full(len(chosen), np.nan)
+    _require_numbers(np.concatenate([position[chosen], velocities[~np.isnan(velocities)]]))
+    return position[chosen], velocities
+
+
+def complete_reading(
+    positions: FloatArray,
+    velocities: FloatArray,
+    stamp: float,
+    contract: RobotContract,
+    received: float = -np.inf,
+) -> JointReading:
+    """Return a reading of the whole robot.
+
+    Args:
+        positions: Of the arm's n joints and then the fingers, rad or m, finite.
+        velocities: Of the arm's joints (n,), rad/s, finite.
+        stamp: Time of the measurement, s.
+        contract: Of the robot.
+        received: When it came, s, steady clock.
+
+    Raises:
+        JointReportError: when joints or fingers are where they cannot be (degrees instead of radians, for one).
+    """
+    n = contract.joints.count
+    _require_reach(positions[:n], contract)
+    return JointReading(positions[:n], velocities, _opening(positions[n:], contract), stamp, received)
+
+
+def _ragged(report: JointReport) -> str:
+    return (
+        f"joint state has {len(report.names)} names, {len(report.positions)} positions and {len(report.velocities)} "
+        "velocities; expected one of each a joint"
+    )
+
+
+def _require_fixed(names: Sequence[str], position: FloatArray, contract: RobotContract) -> None:
+    if displaced := contract.joints.displaced(dict(zip(names, position.tolist(), strict=True))):
+        expected = {name: contract.joints.fixed[name] for name in displaced}
+        raise JointReportError(
+            JointFault.FIXED_JOINT,
+            f"joints that the contract fixes are elsewhere: {displaced}, expected {expected} within "
+            f"{FIXED_TOLERANCE} (rad or m): move them there, or change joints.fixed in the contract",
+        )
+
+
+def _require_numbers(values: FloatArray) -> None:
+    if not (np.abs(values) <= LARGEST_VALUE).all():  # NaN compares false
+        fault = JointFault.OUT_OF_RANGE if np.isfinite(values).all() else JointFault.NOT_FINITE
+        raise JointReportError(
+            fault, f"joint state holds values that are not finite, or over {LARGEST_VALUE:g}: {values}"
+        )
+
+
+def _require_reach(positions: FloatArray, contract: RobotContract) -> None:
+    joints = contract.joints
+    astray = (positions < joints.lower - np.pi) | (positions > joints.upper + np.pi)
+    if astray.any():
+        which = {joints.names[i]: round(float(positions[i]), 3) for i in np.flatnonzero(astray)}
+        raise JointReportError(
+            JointFault.OUT_OF_RANGE,
+            f"joints are over half a turn outside of their limits: {which} rad; are these degrees, or another robot?",
+        )
+
+
+def _opening(fingers: FloatArray, contract: RobotContract) -> float:
+    gripper = contract.gripper
+    opening, spread = gripper.opening(fingers), gripper.max_opening - gripper.min_opening
+    if not gripper.min_opening - spread <= opening <= gripper.max_opening + spread:
+        raise JointReportError(
+            JointFault.OUT_OF_RANGE,
+            f"the fingers are {opening:.4f} m apart, expected {gripper.min_opening} to {gripper.max_opening}; look at "
+            f"the units of {list(gripper.names)}",
+        )
+    return opening

@@ -1,0 +1,112 @@
+"""Joint states of one robot, one after the other: what every node makes of them that uses them.
+
+Velocities that a driver does not report are computed from positions, and the parts of several publishers are merged
+where the contract says that there are several: both take more than one message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.joint_merge import JointMerger, JointSample
+from vla_ros.robot.joint_report import (
+    JointFault,
+    JointReading,
+    JointReport,
+    JointReportError,
+    complete_reading,
+    efforts_of,
+    measure,
+)
+from vla_ros.robot.joint_sources import JointSource
+from vla_ros.robot.velocity_estimate import VelocityEstimator
+from vla_ros.types import FloatArray
+
+ONLY_SOURCE = "robot"
+"""Name of the source where the contract names none."""
+
+TOGETHER = "one publisher has to report arm and gripper together, or controllers.joint_states_from has to name several"
+
+
+class JointStateReader:
+    """Reads the reports of a robot in the order in which they come; for one thread at a time.
+
+    Attributes:
+        differentiates: Whether velocities in the newest report were missing, or NaN, and computed from positions.
+    """
+
+    def __init__(self, contract: RobotContract) -> None:
+        """Expect the joints of the contract."""
+        self._contract = contract
+        names = (*contract.joints.names, *contract.gripper.names)
+        sources = contract.controllers.joint_states_from
+        self._merger = JointMerger(sources, names) if sources else None
+        self._sources = {one.name: one for one in sources or (JointSource(ONLY_SOURCE, names, np.inf),)}
+        self._owners = {joint: source.name for source in self._sources.values() for joint in source.joints}
+        self._velocities = {name: VelocityEstimator() for name in self._sources}
+        arm = set(contract.joints.names)
+        self._of_arm = {name: np.array([j in arm for j in one.joints]) for name, one in self._sources.items()}
+        self.differentiates = False
+
+    def sources(self, names: Iterable[str]) -> list[str]:
+        """Return the sources whose joints are among `names`; none of a message of wheels, or of another arm."""
+        return list(dict.fromkeys(self._owners[name] for name in names if name in self._owners))
+
+    def read(self, report: JointReport, received: float) -> JointReading | None:
+        """Return what is known with this report, which came at `received`, s, steady clock.
+
+        Returns:
+            None when the report has no joint of this robot, while a velocity is not known yet, and while the other
+            sources have nothing newer to go with it.
+
+        Raises:
+            JointReportError: see `measure`, `complete_reading` and `JointMerger.add`, or when a source reports a joint
+                of another one; nothing of the report is used then.
+        """
+        if not (owners := self.sources(report.names)):
+            return None
+        source = self._sources[self._require_one(owners, report)]
+        advice = TOGETHER if self._merger is None else f"source '{source.name}' has to report its joints together"
+        positions, reported = measure(report, source.joints, self._contract, advice)
+        velocities = self._complete(source.name, positions, reported, report.stamp)
+        if velocities is None:
+            return None
+        sample = JointSample(np.stack([positions, velocities]), report.stamp, received)
+        merged = sample if self._merger is None else self._merger.add(source.name, sample)
+        if merged is None:
+            return None
+        n = self._contract.joints.count
+        values = merged.values
+        reading = complete_reading(values[0], values[1, :n], merged.stamp, self._contract, merged.received)
+        # Of several sources the torques would not be of the merged state's time.
+        return replace(reading, efforts=efforts_of(report, self._contract)) if self._merger is None else reading
+
+    def _require_one(self, owners: list[str], report: JointReport) -> str:
+        if len(owners) == 1:
+            return owners[0]
+        of = {owner: [name for name in report.names if self._owners.get(name) == owner] for owner in owners}
+        sender = max(of, key=lambda owner: len(of[owner]))
+        wrong = "; ".join(f"{joints} of source '{owner}'" for owner, joints in of.items() if owner != sender)
+        raise JointReportError(
+            JointFault.SOURCE,
+            f"joints are reported by two sources: source '{sender}' also reports {wrong}; have only one report them, "
+            "or correct controllers.joint_states_from",
+        )
+
+    def _complete(self, source: str, positions: FloatArray, reported: FloatArray, stamp: float) -> FloatArray | None:
+        """Return the velocities (k,) of a source: those `reported`, computed ones in place of NaN; None: not known.
+
+        Nobody needs those of fingers.
+        """
+        arm = self._of_arm[source]
+        computed = self._velocities[source].update(positions, stamp)  # always: one may be missing any time
+        unknown = np.isnan(reported) & arm
+        if arm.any():
+            self.differentiates = bool(unknown.any())
+        if not unknown.any():
+            return reported
+        return None if computed is None else np.where(unknown, computed, reported)
