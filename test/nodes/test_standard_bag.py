@@ -288,3 +288,15 @@ def test_files_that_are_damaged_are_named(tmp_path):
     (tmp_path / "bag/a.mcap.zstd").write_bytes(b"nothing")
     with pytest.raises(DamagedDataError, match=r"a\.mcap\.zstd cannot be unpacked"):
         list(BagReader(tmp_path / "bag", contract=CONTRACT).read("a"))
+
+
+def test_commands_may_be_stamped_by_another_clock_than_the_sensors(tmp_path):
+    """A simulated robot's sensors have a time of their own; commands carry that of the machine, which recorded them."""
+
+    def by_the_machine(message, time):
+        if isinstance(message, JointTrajectory):
+            message.header.stamp = seconds_to_stamp(BEGIN + time + OFFSET)
+        return message
+
+    messages = [(topic, by_the_machine(message, time), time) for topic, message, time in recording()]
+    check(BagReader(write_mcap(tmp_path / "bag/a.mcap", messages).parent, contract=CONTRACT))

@@ -38,9 +38,11 @@ from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
 from vla_ros.errors import ObservationError
 from vla_ros.nodes.bag_files import RawMessage
 from vla_ros.nodes.conversions import image_to_array, message_to_pose, stamp_to_seconds
-from vla_ros.nodes.perception_inputs import StateReader
+from vla_ros.nodes.perception_inputs import add_joint_state, state_between
 from vla_ros.perception.assembler import Assembler, ObservationLimits
 from vla_ros.robot.contract import ArmInterface, RobotContract
+from vla_ros.robot.joint_report import JointReading, JointReportError
+from vla_ros.robot.joint_state_reader import JointStateReader
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import FloatArray, Observation, Pose
 
@@ -133,9 +135,9 @@ class StandardAssembler:
         self._convention = replace(contract.action, horizon=1)
         self._names = (*contract.joints.names, *POSE_NAMES, GRIPPER_NAME)
         kinematics = Kinematics(contract)
-        reader = StateReader(contract, kinematics)
+        self._reader = JointStateReader(contract)
         limits = ObservationLimits(skew=max(0.05, 0.75 * max(1.0 / camera.rate_hz for camera in contract.cameras)))
-        self._assembler: Assembler[JointState] = Assembler(contract.cameras, reader.between, limits)
+        self._assembler: Assembler[JointReading] = Assembler(contract.cameras, state_between(kinematics), limits)
         self._of_topic = {topic: name for name, topic in topics.cameras.items()}
         self._arm = _Commands(contract.joints.names, contract, kinematics)
         self._hand = _Commands(contract.gripper.names, contract, kinematics)
@@ -158,15 +160,13 @@ class StandardAssembler:
         content = deserialize_message(message.content, kind)
         topic = message.topic
         if topic == self._topics.joints:
-            stamp = stamp_to_seconds(content.header.stamp)
-            self._skew = stamp - received
-            self._assembler.add_state(stamp, _with_velocities(content), received)
+            self._state(content, received)
         elif topic in self._of_topic:
             self._picture(self._of_topic[topic], content, received)
         elif topic == self._topics.arm:
-            self._arm.add(content, received + self._skew)
+            self._arm.add(content, received, self._skew)
         elif topic == self._topics.gripper:
-            self._hand.add(content, received + self._skew)
+            self._hand.add(content, received, self._skew)
         elif topic == self._topics.instruction and not self._spoken:
             self._instruction = str(content.data)
         self._observe(received)
@@ -175,6 +175,14 @@ class StandardAssembler:
     def finish(self) -> Iterator[Step]:
         """Yield the steps that are left; the recording is over."""
         yield from self._decide(np.inf)
+
+    def _state(self, message: JointState, received: float) -> None:
+        try:
+            reading = add_joint_state(self._assembler, self._reader, _at_rest(message), received)
+        except JointReportError as error:
+            raise DataError(f"{self._topics.joints}: {error}") from error
+        if reading is not None:
+            self._skew = stamp_to_seconds(message.header.stamp) - received
 
     def _picture(self, camera: str, message: Any, received: float) -> None:  # noqa: ANN401 (one of two messages)
         stamp, frame = stamp_to_seconds(message.header.stamp), message.header.frame_id
@@ -257,12 +265,15 @@ class _Commands:
         self._names, self._base, self._kinematics = names, contract.base_frame, kinematics
         self._kept: deque[tuple[float, FloatArray, FloatArray | Pose]] = deque(maxlen=COMMANDS_KEPT)
 
-    def add(self, message: JointTrajectory | PoseStamped, received: float) -> None:
-        """Take a command that came at `received`, s, clock of the sensors.
+    def add(self, message: JointTrajectory | PoseStamped, recorded: float, skew: float) -> None:
+        """Take a command that was recorded at `recorded`, s, clock of the recorder; the sensors' is ahead by `skew`, s.
+
+        A stamp is a time of the clock that it is nearer to.
 
         Raises:
             DataError: when it is none of these joints, or in another frame than the base.
         """
+        received = recorded + skew
         if isinstance(message, PoseStamped):
             if message.header.frame_id not in ("", self._base):
                 raise DataError(f"a pose is commanded in '{message.header.frame_id}', expected '{self._base}'")
@@ -274,6 +285,8 @@ class _Commands:
         order = [names.index(name) for name in self._names]
         rows = np.array([[point.positions[i] for i in order] for point in message.points], dtype=np.float64)
         begin = stamp_to_seconds(message.header.stamp) or received
+        if abs(begin - recorded) < abs(begin - received):
+            begin += skew
         times = np.array([begin + p.time_from_start.sec + p.time_from_start.nanosec * NS for p in message.points])
         if not np.isfinite(rows).all() or (np.diff(times) <= 0.0).any():
             raise DataError(f"a trajectory of {names} with positions or times that cannot be: {rows.tolist()}")
@@ -300,8 +313,7 @@ class _Commands:
         return None if joints is None else self._kinematics.forward(joints)
 
 
-def _with_velocities(message: JointState) -> JointState:
-    """Return the message with zeros where a driver leaves velocities out: no step holds them."""
-    if not message.velocity:
-        message.velocity = [0.0] * len(message.name)
+def _at_rest(message: JointState) -> JointState:
+    """Return the message with velocities of zero: no step holds any, and those of a driver may be missing."""
+    message.velocity = [0.0] * len(message.name)
     return message
