@@ -53,6 +53,7 @@ def edge_cases() -> tuple[EdgeCase, ...]:
         *(EdgeCase(6, f"positions freeze at {speed} m/s", _blind(Lie.FROZEN, speed)) for speed in (0.2, 0.02)),
         EdgeCase(6, "two joints swapped in motion", _blind(Lie.SWAPPED, 0.2)),
         EdgeCase(6, "a joint measured 0.2 rad off", _blind(Lie.OFFSET, 0.2)),
+        EdgeCase(6, "stamps jump 0.5 s ahead in motion", _stamps_ahead),
         *(EdgeCase(16, f"nothing is sent for {gap} s, in motion", _gap(gap)) for gap in (0.03, 0.1, 1.0)),
         EdgeCase(16, "fast motion with stops", _motion),
         EdgeCase(17, "a sheet of 4 mm at 10 Hz", _sheet),
@@ -211,6 +212,18 @@ def _blind(lie: Lie, speed: float) -> Play:
         trial.judge(shadow, session.armings)
 
     return play
+
+
+def _stamps_ahead(trial: EdgeTrial) -> None:
+    session = _Session(trial)
+    session.under_way(trial)
+    session.shadow.stamp += 0.5
+    reasons = set()
+    for _ in range(3):
+        reasons.add(session.shadow.tick().reason)
+    trial.require(Reason.CLOCK_JUMP.label in reasons, f"not noticed, only {sorted(reasons)}")
+    session.move(40)
+    trial.judge(session.shadow, session.armings)
 
 
 def _gap(seconds: float) -> Play:

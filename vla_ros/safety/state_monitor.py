@@ -13,8 +13,9 @@ from vla_ros.types import FloatArray, RobotState
 LARGEST_VALUE = 1e3
 """No joint of any arm measures more than this, rad or rad/s."""
 
-CLOCK_JUMP = 1.0
-"""A stamp that moves by more than this between two states that came together, s, is a jump of the clock."""
+CLOCK_JUMP = 0.3
+"""A stamp that moves by more than this between two states that came together, s, is a jump of the clock. States that
+were held up for so long and then came at once have held the arm before: they were missed."""
 
 SETTLING_TIME = 0.1
 """The arm counts as at rest when it has stood still for this time, s."""

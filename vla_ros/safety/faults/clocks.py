@@ -86,6 +86,7 @@ def table() -> list[Fault]:
         passes("the sensors' clock jumps an hour ahead, and the arm goes on", jump, _sensor_clock(HOUR)),
         passes("the sensors' clock jumps an hour back, and the arm goes on", jump, _sensor_clock(-HOUR)),
         passes("the sensors' clock jumps 1.5 s ahead, and the arm goes on", jump, _sensor_clock(1.5)),
+        passes("the sensors' clock jumps 0.5 s ahead, and the arm goes on", jump, _sensor_clock(0.5)),
         passes("simulation time stands still, and goes on", Reason.STATE_STALE, _paused),
         passes("simulation time runs at a tenth", Reason.OK, _rate(0.1)),
         passes("simulation time runs three times as fast", Reason.OK, _rate(3.0)),
