@@ -22,6 +22,7 @@ import numpy as np
 from vla_ros.errors import InstructionError, VlaError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.sim.cameras import CameraThread, Frame, Snapshot
+from vla_ros.sim.clock_slip import ClockSlip
 from vla_ros.sim.controller import TrajectoryController, TrajectoryError, TrajectoryPoint
 from vla_ros.sim.lockstep import LockstepGate
 from vla_ros.sim.model import TIMESTEP
@@ -119,7 +120,7 @@ class Simulator:
         self._all_due = False
         self._announce: tuple[int, Callable[[], None]] = (0, lambda: None)
         self.missed_ticks = 0
-        self._began = 0.0, time.monotonic()  # an instant, s, and when it was due on the steady clock, s
+        self._slip = ClockSlip(-time.monotonic())
         self._rates = {c.name: c.rate_hz for c in contract.cameras} | dict(options.camera_rates)
         self._cell = make_cell(options.world, contract)
         hold = contract.controllers.command_timeout
@@ -141,8 +142,7 @@ class Simulator:
 
     def time_of(self, system_time: float) -> float:
         """Return the simulation time, s, at a time of the system clock, s; for `real_time_factor` 1 and real time."""
-        instant, began = self._began
-        return instant + system_time - (time.time() - time.monotonic()) - began
+        return system_time - (time.time() - time.monotonic()) + self._slip.ahead
 
     def command_arm(self, command: Command) -> None:
         """Leave a trajectory for the arm's controller; the newest wins."""
@@ -264,7 +264,7 @@ class Simulator:
             if not running:
                 deadline = time.monotonic()
                 continue
-            self._began = self._time, deadline
+            self._slip.follow(self._time - deadline)
             self._show_instant()
             if not self._options.lockstep:
                 deadline = self._await_deadline(deadline)
