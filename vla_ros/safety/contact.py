@@ -62,7 +62,7 @@ class ContactMonitor:
             model: Of the arm, its fingers locked; only read.
             tool: Number of the tool's frame in `model`.
             period: Of the ticks, s.
-            ahead: From a command to when it is due, s.
+            ahead: From a command to when it is due, and lateness that is tolerated, s: the robot's delay comes on top.
 
         Raises:
             ContractError: when effort thresholds are given and the description has no masses.

@@ -39,7 +39,7 @@ class ContactReaction:
             contract: Of the robot.
             kinematics: Of the robot.
             period: Of the ticks, s.
-            ahead: From a command to when it is due, s: the robot's own delay comes on top.
+            ahead: From a command to when it is due, and lateness that is tolerated, s: the robot's delay comes on top.
 
         Raises:
             ContractError: when the thresholds do not fit the robot description.

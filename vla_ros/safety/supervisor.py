@@ -40,6 +40,7 @@ from vla_ros.safety.motion import Motion, TickOverrunError
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.plan_follower import PlanFollower
 from vla_ros.safety.policy_watch import Heartbeat, PolicyWatch
+from vla_ros.safety.punctuality import LATE
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.state_machine import StateMachine
 from vla_ros.safety.state_monitor import SETTLING_TIME, StateMonitor
@@ -117,7 +118,7 @@ class SafetySupervisor:
         )
         self._following = FollowMonitor(contract.joints.names, parameters.motion)
         timing = parameters.timing
-        ahead = 0.0 if lockstep else lead(timing.period, timing.tick_budget)
+        ahead = 0.0 if lockstep else lead(timing.period, timing.tick_budget) + LATE
         self._contact = ContactReaction(contract, self.kinematics, self.period, ahead)
         self._last_command: tuple[FloatArray, float] | None = None  # (n,) rad, and when its trajectory ends, s
         self._last_due = -np.inf  # of the last command, s
