@@ -105,7 +105,8 @@ class SafetyPolling:
             for one in subscription.take():
                 watched = self._watched(one) if topic == self._states_topic else topic
                 if watched:
-                    offer(one, self._watches[watched].receive(one.gid, one.received))
+                    owner = self.orders.watch.participant if topic == TASK_TOPIC else None
+                    offer(one, self._watches[watched].receive(one.gid, one.received, owner))
         now = time.monotonic()
         unread = self.orders.unread + sum(subscription.unread for subscription in self._made)
         if unread > self._unread:

@@ -29,3 +29,28 @@ def test_the_memory_is_bounded():
     for i in range(10 * MOST_PUBLISHERS):
         watch.receive(i.to_bytes(2, "big"), 0.0)
     assert len(watch.conflict(0.0)) == MOST_PUBLISHERS
+
+
+OWNER, OTHER = b"owner-prefix", b"other-prefix"
+
+
+def test_where_the_owner_is_known_it_alone_is_believed_however_seldom_it_speaks():
+    watch = PublisherWatch()
+    assert watch.receive(OWNER + b"task", 0.0, OWNER)
+    assert not watch.receive(OTHER + b"task", 100.0, OWNER)
+    assert watch.conflict(100.0) == [OWNER + b"task", OTHER + b"task"]
+    assert watch.receive(OWNER + b"task", 100.1, OWNER)  # in the midst of the other's
+    assert watch.conflict(100.0 + 1.01 * PATIENCE) == []
+
+
+def test_another_process_is_no_owner_before_the_owner_has_spoken():
+    watch = PublisherWatch()
+    assert not watch.receive(OTHER + b"task", 0.0, OWNER)
+    assert watch.conflict(0.0) == [OTHER + b"task"]
+
+
+def test_the_participant_is_what_all_publishers_of_a_process_have_in_common():
+    watch = PublisherWatch()
+    assert watch.participant is None
+    watch.receive(OWNER + b"beat", 0.0)
+    assert watch.participant == OWNER

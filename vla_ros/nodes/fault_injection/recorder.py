@@ -73,6 +73,8 @@ class Recorder:
         self.said: list[Said] = []
 
     def _on_command(self, message: JointTrajectory, info: Mapping[str, Any]) -> None:
+        if len(message.points) == 1 and self.trajectories:
+            return  # of another form than the safety node's: another publisher's
         point = commanded_point(message)
         if self._messages and time.monotonic() - self.heard[-1] < KEPT_WHOLE:  # of a stop that was not followed
             self._messages[-1].points = self._messages[-1].points[:KEPT_POINTS]
