@@ -1,6 +1,6 @@
 # Everything for a machine with Python, a C++ compiler and make, and no ROS 2. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint clean
+.PHONY: help setup build demo test lint clean clean-runs
 
 # The first interpreter that the ROS 2 wheels support; `make setup PYTHON=python3.12` chooses another for .venv.
 PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 python3.10; do \
@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## make .venv with everything, messages included (seconds when nothing has changed)
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.10 to 3.13 found; name one: make setup PYTHON=/path/to/python3" >&2; exit 1; }
@@ -41,3 +41,6 @@ lint: setup  ## ruff, and mypy on the rooms that are strictly typed
 clean:  ## remove .venv and everything that was generated
 	rm -rf .venv build install log .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-runs:  ## remove runs/: films, logs, data sets, checkpoints and reports that the commands wrote there
+	rm -rf runs

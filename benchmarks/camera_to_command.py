@@ -216,7 +216,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             assert process.stdout is not None
             instruction = json.loads(process.stdout.readline())["instruction"]
             counts = _PerceptionCounts(runner.node)
-            observer = Observer(runner.node, contract)
+            observer = Observer(runner.node)
             operator = Operator(runner.node, observer)
             operator.arm(ARM_S)
             operator.say(instruction, ARM_S)

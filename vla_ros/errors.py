@@ -7,6 +7,10 @@ class VlaError(Exception):
     """Root of every error that this package raises on purpose."""
 
 
+class UsageError(VlaError):
+    """A command was given a value, or an environment variable, that it cannot work with."""
+
+
 class ContractError(VlaError):
     """A robot contract, an action specification or a configuration is incomplete or contradicts itself."""
 

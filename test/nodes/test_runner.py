@@ -26,6 +26,7 @@ from vla_ros.nodes.runner import (
     free_domain,
     graph_environment,
 )
+from vla_ros.nodes.running_graphs import RunningGraph, running_graphs
 from vla_ros.nodes.transitions import GraphError
 
 DEADLINE = 60.0  # s
@@ -112,7 +113,9 @@ def test_two_graphs_cannot_share_a_folder(tmp_path: Path) -> None:
         with pytest.raises(GraphError, match=f"process {os.getpid()} in domain {first.domain}: end it, or choose"):
             second.start()
         assert note.read_text(encoding="utf-8") == told
+        assert RunningGraph(str(tmp_path), first.domain, os.getpid()) in running_graphs()
     assert not note.exists()
+    assert str(tmp_path) not in {graph.folder for graph in running_graphs()}
     with GraphRunner(graph=nothing, folder=tmp_path):
         assert note.exists()
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vla_ros.errors import ContractError, InstructionError
+from vla_ros.naming import expected_names
 
 SYMBOLIC_ACTIONS = (
     "navigate_to", "pick_up", "place_at", "place_on", "place_in", "open", "close", "push", "pull", "turn_on",
@@ -44,8 +44,7 @@ class SymbolicVocabulary:
         try:
             return self.names.index(name)
         except ValueError:
-            near = difflib.get_close_matches(name, self.names, n=3)
-            raise InstructionError(f"no action '{name}'; did you mean one of {near or list(self.names)}?") from None
+            raise InstructionError(f"no action '{name}'; {expected_names(name, self.names)}") from None
 
     def detokenise(self, token: int) -> str:
         """Return the action of a token id.

@@ -10,11 +10,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vla_ros.cli.arguments import natural, path, positive, positive_int
+from vla_ros.cli.failures import require_output
 from vla_ros.data.durable import write_whole
 from vla_ros.data.lines import differing_lines
 from vla_ros.errors import VlaError
 
 HELP = "measure the safety layer: fault table, fuzzer, edges, comparison, clean runs, faults in the graph, campaigns"
+
+EXAMPLES = (
+    "vla-ros bench safety --quick",
+    "vla-ros bench safety --only graph --repeats 10 --faults camera clock",
+    "vla-ros bench safety --resume --markdown docs/safety.md",
+)
 
 PARTS = ("table", "clean", "comparison", "fuzz", "edges", "graph", "kills", "load")
 
@@ -42,21 +50,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}"
     )
-    parser.add_argument("--fuzz-ticks", type=int, help="how many ticks are fuzzed (default 1,000,000)")
-    parser.add_argument("--scenes", type=int, help="how many scenes are played (default 20)")
-    parser.add_argument("--repeats", type=int, help="how often each fault comes about in the graph (default 3)")
+    parser.add_argument("--fuzz-ticks", type=positive_int, help="how many ticks are fuzzed (default 1,000,000)")
+    parser.add_argument("--scenes", type=positive_int, help="how many scenes are played (default 20)")
+    parser.add_argument(
+        "--repeats", type=positive_int, help="how often each fault comes about in the graph (default 3)"
+    )
     parser.add_argument("--faults", nargs="+", default=(), metavar="WORD", help="only faults whose names hold a WORD")
     parser.add_argument("--lines", nargs="+", type=int, default=(), metavar="N", help="edges: only these lines")
     parser.add_argument(
         "--where", nargs="+", choices=WHERE, default=WHERE, metavar="PLACE", help=f"edges: of {', '.join(WHERE)}"
     )
-    parser.add_argument("--kills", type=int, help="how many random kill -9 and SIGSTOP (default 100)")
-    parser.add_argument("--load-minutes", type=float, help="minutes of motion with every processor loaded (default 10)")
-    parser.add_argument("--seed", type=int, default=0, help="of fuzzer and kills")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many fuzz at once")
+    parser.add_argument("--kills", type=positive_int, help="how many random kill -9 and SIGSTOP (default 100)")
+    parser.add_argument(
+        "--load-minutes", type=positive, help="minutes of motion with every processor loaded (default 10)"
+    )
+    parser.add_argument("--seed", type=natural, default=0, help="of fuzzer and kills")
+    parser.add_argument("--processes", type=positive_int, default=os.cpu_count() or 1, help="how many fuzz at once")
     parser.add_argument("--resume", action="store_true", help="go on where the run before in this folder was cut off")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder of the report and its picture")
-    parser.add_argument("--markdown", type=Path, help="also write the figures into a Markdown file, between its marks")
+    parser.add_argument("--out", type=path, default=Path("runs/bench"), help="folder of the report and its picture")
+    parser.add_argument("--markdown", type=path, help="also write the figures into a Markdown file, between its marks")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
 
 
@@ -72,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) is None:
             setattr(args, name, type(full)(quick if args.quick else full))
     begin = time.monotonic()
-    args.out.mkdir(parents=True, exist_ok=True)
+    require_output(args.out).mkdir(parents=True, exist_ok=True)
     report = _before(args) if args.resume else {}
     asked = {"robot": args.robot, "policy": args.policy, "seed": args.seed, "quick": args.quick}
     if differences := differing_lines({name: report[name] for name in asked if name in report}, asked):

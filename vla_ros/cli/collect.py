@@ -10,19 +10,27 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
+from vla_ros.cli.arguments import natural, path, positive_int
+from vla_ros.cli.failures import require_output
+
 HELP = "collect demonstrations in the simulator"
+
+EXAMPLES = (
+    "vla-ros collect --episodes 200 --out runs/data/pick",
+    "vla-ros collect --world tabletop --episodes 1000",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--robot", default="panda", help="robot contract (name or YAML file)")
     parser.add_argument("--world", default="pick", help="pick (one task) or tabletop (pick, place, push, stack)")
-    parser.add_argument("--episodes", type=int, default=1500, help="how many episodes (one a seed)")
-    parser.add_argument("--seed", type=int, default=1_000_000, help="first seed")
-    parser.add_argument("--varied-from", type=int, help="tabletop scenes of this seed and later ones vary in light, "
-                        "cameras, table, start pose and clutter")  # fmt: skip
-    parser.add_argument("--out", type=Path, help="folder of the episodes (runs/data/<world>)")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many work at once")
+    parser.add_argument("--episodes", type=positive_int, default=1500, help="how many episodes (one a seed)")
+    parser.add_argument("--seed", type=natural, default=1_000_000, help="first seed")
+    parser.add_argument("--varied-from", type=natural, help="tabletop scenes of this seed and later ones vary in "
+                        "light, cameras, table, start pose and clutter")  # fmt: skip
+    parser.add_argument("--out", type=path, help="folder of the episodes (runs/data/<world>)")
+    parser.add_argument("--processes", type=positive_int, default=os.cpu_count() or 1, help="how many work at once")
     parser.add_argument("--keep-failures", action="store_true", help="store episodes in which the expert failed, "
                         "too; those that an earlier run left out are collected again")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
@@ -33,11 +41,13 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from vla_ros.evaluation.statistics import wilson_interval
+    from vla_ros.robot.contract import load_contract
     from vla_ros.sim.parallel_collection import CollectionJob, collect_in_parallel
     from vla_ros.sim.worlds import find_world
 
     begin = time.monotonic()
-    folder = args.out or Path("runs/data") / args.world
+    load_contract(args.robot)  # before processes start
+    folder = require_output(args.out or Path("runs/data") / args.world)
     options = replace(find_world(args.world).options, varied_from=args.varied_from)
     job = CollectionJob(args.robot, args.world, options, folder, args.keep_failures)
     seeds = range(args.seed, args.seed + args.episodes)

@@ -11,7 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla_ros.errors import ContractError, VlaError
+from vla_ros.cli.arguments import domain, natural, path, positive
+from vla_ros.cli.failures import EXPECTED, explain, require_output
+from vla_ros.errors import CheckpointError, ContractError, UsageError
 
 if TYPE_CHECKING:
     from vla_ros.cli.film import Film
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
     from vla_ros.robot.contract import RobotContract
 
 HELP = "let a policy do a task in the simulated cell"
+
+EXAMPLES = (
+    'vla-ros demo --instruction "pick up the red cube"',
+    "vla-ros demo --world tabletop --seed 3",
+    "vla-ros demo --keep-running",
+)
 
 DEFAULT_SEED = 7
 CAMERA = "front"
@@ -32,24 +40,29 @@ LINE_PERIOD = 1.0  # s between two lines of progress
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="decides the scene (default %(default)s)")
+    parser.add_argument("--seed", type=natural, default=DEFAULT_SEED, help="decides the scene (default %(default)s)")
     parser.add_argument("--instruction", default="", help='what to ask for, e.g. "pick up the red cube"; '
                         "by default what the scene suggests")  # fmt: skip
     parser.add_argument("--world", choices=["pick", "tabletop"], default="pick", help="objects to pick up; or, "
                         "tabletop, to place, push and stack as well (default %(default)s)")  # fmt: skip
     parser.add_argument("--policy", help="checkpoint (default: the one that ships for the world)")
     parser.add_argument("--robot", default="panda", help="robot contract: a name or a YAML file")
-    parser.add_argument("--timeout", type=float, default=60.0, help="s to do it in (default %(default)s)")
+    parser.add_argument("--timeout", type=positive, default=60.0, help="s to do it in (default %(default)s)")
     parser.add_argument("--lockstep", action="store_true", help="simulation time waits for everyone: repeatable")
     parser.add_argument("--view", choices=["text", "off"], default="text", help="what to show on the way")
     parser.add_argument("--keep-running", action="store_true", help="leave the graph up for further instructions")
-    parser.add_argument("--domain", type=int, help="ROS domain id (default: one that nobody uses)")
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of films, logs and graph.json")
+    parser.add_argument("--domain", type=domain, help="ROS domain id (default: one that nobody uses)")
+    parser.add_argument("--out", type=path, default=Path("runs"), help="folder of films, logs and graph.json")
     parser.add_argument("--json", action="store_true", help="the figures alone on standard output")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo; 0 when the judge said success."""
+    """Run the demo; 0 when the judge said success.
+
+    Raises:
+        UsageError: when an option names what is not there.
+    """
+    from vla_ros.policies.build import SHIPPED, find_checkpoint
     from vla_ros.robot.contract import load_contract
 
     def say(line: str) -> None:
@@ -57,17 +70,18 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         contract = load_contract(args.robot)
-        if not (args.timeout > 0.0 and args.seed >= 0):
-            raise ContractError(f"--timeout {args.timeout}, --seed {args.seed}: expected more than 0, and 0 or more")
-    except ContractError as error:
-        print(f"vla-ros demo: {error}", file=sys.stderr)
-        return 2
+        args.policy = args.policy or SHIPPED[args.world]
+        find_checkpoint(args.policy)
+    except (ContractError, CheckpointError) as error:
+        raise UsageError(str(error)) from error
+    require_output(args.out)
     figures: dict[str, Any] = {"success": False, "instruction": args.instruction, "seed": args.seed}
     try:
         _play(args, contract, figures, say)
-    except VlaError as error:
-        figures["error"] = str(error).splitlines()[0]
-        say(f"failed: {error}")
+    except EXPECTED as error:
+        sentence = explain(error)
+        figures["error"] = sentence.splitlines()[0]
+        say(f"failed: {sentence}")
     except KeyboardInterrupt:
         figures.setdefault("error", "interrupted")
         say("interrupted: everything has ended")
@@ -81,10 +95,9 @@ def _play(
     from vla_ros.nodes.observer import Observer
     from vla_ros.nodes.operator_client import Operator
     from vla_ros.nodes.runner import GraphRunner
-    from vla_ros.policies.build import SHIPPED
 
-    wanted = ("robot", "world", "seed", "instruction", "lockstep")
-    arguments = {name: getattr(args, name) for name in wanted} | {"policy": args.policy or SHIPPED[args.world]}
+    wanted = ("robot", "world", "policy", "seed", "instruction", "lockstep")
+    arguments = {name: getattr(args, name) for name in wanted}
     say(f"starting the graph (seed {args.seed}); logs in {args.out / 'log'}")
     with GraphRunner(arguments, folder=args.out, domain=args.domain, disarms=True, progress=say) as graph:
         observer = Observer(graph.node, contract.camera(CAMERA).topic)
@@ -191,7 +204,7 @@ class _Episode:
         from vla_ros.cli.film import annotate
 
         observer = self._observer
-        state = f"{observer.episode.seconds:.1f} s   {self._state()}   {observer.task.detail}"
+        state = f"{observer.episode.clock:.1f} s   {self._state()}   {observer.task.detail}"
         for image in observer.images():
             film.add(annotate(image, self.instruction, state, True if observer.episode.success else None))
 

@@ -12,6 +12,12 @@ from vla_ros.cli import probes, shared_memory
 
 HELP = "check that this machine has what the demo needs"
 
+EXAMPLES = (
+    "vla-ros doctor",
+    "vla-ros doctor --clean-shared-memory",
+)
+
+DOMAIN = "ROS domain"
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 
 
@@ -46,6 +52,7 @@ CHECKS = (
     Check("compiler", False, probes.compiler),
     Check("libraries", True, probes.libraries),
     Check("OpenGL", True, probes.opengl),
+    Check(DOMAIN, True, probes.domain),
     Check("ROS 2", True, probes.ros),
     Check("messages", True, probes.messages),
     Check("shared memory", False, probes.shared_memory),
@@ -92,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"\nThe demo lacks: {', '.join(lacking)}." if lacking else "\nEverything the demo needs is here.")
     if args.json:
         print(json.dumps({"ok": not lacking, "checks": [asdict(finding) for finding in findings]}))
+    if DOMAIN in lacking:
+        return 2  # the environment was given what is none, as an option may be
     return 1 if lacking else 0
 
 

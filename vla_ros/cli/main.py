@@ -5,14 +5,23 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import importlib.metadata
+import io
+import json
+import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from xml.etree import ElementTree
 
-from vla_ros.errors import VlaError
+from vla_ros.cli.arguments import Parser
+from vla_ros.cli.failures import EXPECTED, explain
+from vla_ros.cli.shadowing import require_own_libraries
+from vla_ros.errors import UsageError
+from vla_ros.paths import share_roots
 
 FAILED, USAGE_ERROR = 1, 2
 
@@ -47,9 +56,18 @@ def overview() -> str:
             "commands:",
             *(f"  {name:<{width}}  {help_line(name)}" for name in names),
             "",
-            "'vla-ros <command> --help' shows its options. Exit code: 0 done, 1 not done, 2 wrong usage.",
+            "'vla-ros <command> --help' shows its options with their defaults, and examples; --version: the version.",
+            "Exit code: 0 done, 1 not done, 2 wrong usage.",
         ]
     )
+
+
+def version() -> str:
+    """Return the version of the package: that of its manifest, or of its metadata where pip has installed it."""
+    for root in share_roots():
+        if (manifest := root / "package.xml").is_file():
+            return str(ElementTree.parse(manifest).getroot().findtext("version"))
+    return importlib.metadata.version("vla_ros")
 
 
 def unknown(name: str) -> str:
@@ -69,6 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 what was asked for happened, 1 it did not, 2 wrong usage.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # in a locale that lacks a letter
     words = list(sys.argv[1:] if argv is None else argv)
     if not words:
         print(overview(), file=sys.stderr)
@@ -77,28 +98,55 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in ("-h", "--help", "help"):
         print(overview())
         return 0
+    if name in ("-V", "--version"):
+        print(f"vla-ros {version()}")
+        return 0
     if name not in present_commands():
         print(unknown(name), file=sys.stderr)
         return USAGE_ERROR
-    module = import_module(f"vla_ros.cli.{name}")
-    parser = argparse.ArgumentParser(prog=f"vla-ros {name}", description=module.HELP)
-    module.add_arguments(parser)
+    arguments: argparse.Namespace | None = None
     try:
-        arguments = parser.parse_args(rest)
-    except SystemExit as stop:  # argparse has printed its message: 0 after --help, 2 after a usage error
-        return stop.code if isinstance(stop.code, int) else USAGE_ERROR
-    if threading.current_thread() is threading.main_thread():
-        # Whatever ends the command ends what it has started, as Ctrl-C does, also where a shell has it ignore that.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.default_int_handler)
-    try:
+        module = import_module(f"vla_ros.cli.{name}")
+        parser = Parser(name, module.HELP, getattr(module, "EXAMPLES", ()))
+        module.add_arguments(parser)
+        try:
+            arguments = parser.parse_args([decoded(word) for word in rest])
+        except SystemExit as stop:  # argparse has printed its message: 0 after --help, 2 after a usage error
+            return stop.code if isinstance(stop.code, int) else USAGE_ERROR
+        if threading.current_thread() is threading.main_thread():
+            # Whatever ends the command ends what it has started, as Ctrl-C does, also where a shell has it ignore that.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.default_int_handler)
+        if name != "doctor":  # which looks for it itself
+            require_own_libraries()
         return int(module.run(arguments))
-    except VlaError as error:  # says what was got, what was expected and what to do: a traceback adds nothing
-        print(f"vla-ros {name}: {error}", file=sys.stderr)
+    except BrokenPipeError:  # whoever read this has enough: `vla-ros ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except EXPECTED as error:
+        return _fail(name, arguments, explain(error), USAGE_ERROR if isinstance(error, UsageError) else FAILED)
     except KeyboardInterrupt:
-        print(f"vla-ros {name}: interrupted", file=sys.stderr)
-        return FAILED
+        return _fail(name, arguments, "interrupted", FAILED)
+
+
+def _fail(name: str, arguments: argparse.Namespace | None, sentence: str, code: int) -> int:
+    """Say why a command has ended, to people and, where they asked for it, to programs; returns `code`."""
+    print(f"vla-ros {name}: {sentence}", file=sys.stderr)
+    if getattr(arguments, "json", False):
+        print(json.dumps({"ok": False, "error": sentence}), flush=True)
+    return code
+
+
+def decoded(word: str) -> str:
+    """Return a word of the command line as text, whatever the locale: terminals send UTF-8.
+
+    Raises:
+        UsageError: when it is not UTF-8.
+    """
+    try:
+        return os.fsencode(word).decode("utf-8")
+    except UnicodeError as error:
+        raise UsageError(f"{word!a} is not UTF-8: type it in a terminal whose encoding is UTF-8") from error
 
 
 if __name__ == "__main__":

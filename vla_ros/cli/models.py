@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import shlex
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from vla_ros.cli.arguments import device, natural, path, positive
+from vla_ros.errors import UsageError
+from vla_ros.naming import expected_names
 
 if TYPE_CHECKING:
     from vla_ros.models.measure import Figures
 
 HELP = "compare the networks: what each is for, and its size, speed and memory here"
+
+EXAMPLES = (
+    "vla-ros models",
+    "vla-ros models flow diffusion --json",
+    "vla-ros models real_time --size full",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,16 +30,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", help="which networks (default: all)")
     parser.add_argument("--size", default="tiny", choices=["tiny", "base", "full"],
                         help="tiny: what trains on a CPU; full: gigabytes, and slow on a CPU")  # fmt: skip
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, auto")
+    parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, auto")
     parser.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16, of weights and inputs")
-    parser.add_argument("--threads", type=int, default=0, help="threads on the CPU (0: one a core)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="time to spend on each figure")
-    parser.add_argument("--seed", type=int, default=0, help="of the random weights (the figures hardly depend on it)")
+    parser.add_argument("--threads", type=natural, default=0, help="threads on the CPU (0: one a core)")
+    parser.add_argument("--seconds", type=positive, default=1.0, help="time to spend on each figure")
+    parser.add_argument(
+        "--seed", type=natural, default=0, help="of the random weights (the figures hardly depend on it)"
+    )
     parser.add_argument("--no-train", action="store_true", help="leave out the training step")
     parser.add_argument("--markdown", action="store_true", help="print the figures as a Markdown table")
-    parser.add_argument("--into", type=Path, help="write the tables into this document, between its marks "
+    parser.add_argument("--into", type=path, help="write the tables into this document, between its marks "
                         "'<!-- guide -->' or '<!-- figures SIZE DEVICE -->' and '<!-- end -->'")  # fmt: skip
-    parser.add_argument("--picture", type=Path, help="draw speed and memory to this PNG")
+    parser.add_argument("--picture", type=path, help="draw speed and memory to this PNG")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
 
 
@@ -41,10 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     for name in args.names:
         if name not in GUIDES:
-            near = difflib.get_close_matches(name, GUIDES, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"choose from: {', '.join(GUIDES)}"
-            print(f"vla-ros models: there is no network '{name}'; {hint}", file=sys.stderr)
-            return 2
+            raise UsageError(f"there is no network '{name}'; {expected_names(name, GUIDES)}")
     figures, failures, machine = _measure(args, args.names or list(GUIDES))
     _show(args, figures, failures, machine)
     for name, reason in failures.items():
@@ -67,14 +74,14 @@ def _measure(args: argparse.Namespace, names: list[str]) -> tuple[dict[str, Figu
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    device, precision = choose_device(args.device), choose_precision(args.precision)
+    chosen, precision = choose_device(args.device), choose_precision(args.precision)
     figures, failures = {}, {}
     for name in tqdm(names, desc="models", unit="model", disable=None):
         try:
-            figures[name] = measure(name, args.size, device, args.seconds, not args.no_train, precision)
+            figures[name] = measure(name, args.size, chosen, args.seconds, not args.no_train, precision)
         except (VlaError, MemoryError, RuntimeError) as error:
             failures[name] = str(error)
-    return figures, failures, describe_machine(device)
+    return figures, failures, describe_machine(chosen)
 
 
 def _show(args: argparse.Namespace, figures: dict[str, Figures], failures: dict[str, str], machine: str) -> None:

@@ -6,6 +6,7 @@ What may crash instead of raising (OpenGL drivers, ROS libraries of another inst
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import shutil
@@ -17,10 +18,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vla_ros.cli import shared_memory as shared_memory_files
-from vla_ros.errors import VlaError
+from vla_ros.cli.shadowing import require_own_libraries
+from vla_ros.domain_id import VARIABLE, domain_id_of_shell
+from vla_ros.errors import UsageError, VlaError
 
 GIGABYTE = 1e9
 CHILD_TIMEOUT_S = 120.0
+ARROW = " ->"
+"""Stands between what a probe in a process of its own lacks and what to do about it."""
+
 LIBRARIES = ("numpy", "pinocchio", "coal", "pink", "ruckig", "mujoco", "cv2", "safetensors", "torch")
 INTERFACES = (
     *(f"vla_ros.msg.{name}" for name in ("ActionChunk", "Instruction", "InstructionRequest")),
@@ -64,12 +70,15 @@ def in_child(probe: str, advice: str) -> str:
     """
     command = [sys.executable, "-m", "vla_ros.cli.probes", probe]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=CHILD_TIMEOUT_S, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise MissingError(f"no answer within {CHILD_TIMEOUT_S:.0f} s", advice) from error
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"]
-        raise MissingError(lines[-1], advice)
+        what, arrow, own = lines[-1].partition(ARROW)
+        raise MissingError(what, own.strip() if arrow else advice)
     return done.stdout.strip().splitlines()[-1]
 
 
@@ -86,25 +95,50 @@ def compiler() -> str:
     found = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
     if found is None:
         raise MissingError("no C++ compiler: the messages cannot be built again", "sudo apt-get install -y g++")
-    answer = subprocess.run([found, "--version"], capture_output=True, text=True, check=True)
+    answer = subprocess.run([found, "--version"], capture_output=True, text=True, errors="replace", check=True)
     return answer.stdout.splitlines()[0]
 
 
 def libraries() -> str:
-    """Import every library of the core and of the policies; return the versions that matter most."""
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = getattr(importlib.import_module(name), "__version__", "")
-        except ImportError as error:
-            raise MissingError(
-                f"{name}: {error}", "pip install -r requirements/core.txt -r requirements/learning.txt"
-            ) from error
+    """Return the versions of the libraries that matter most, after all of the core and of the policies have loaded."""
+    found = _libraries()
+    if isinstance(found, MissingError):
+        raise found
+    return found
+
+
+@functools.cache
+def _libraries() -> str | MissingError:
+    """Load the libraries in a process of their own, once; returns the line about them, or what is missing."""
+    try:
+        require_own_libraries()
+        return in_child("libraries", "pip install -r requirements/core.txt -r requirements/learning.txt")
+    except MissingError as error:
+        return error
+    except VlaError as error:
+        what, _, advice = str(error).rpartition("; ")
+        return MissingError(what, advice)
+
+
+def require_libraries() -> None:
+    """Refuse to import in this process what has ended another one, or could not be imported there.
+
+    Raises:
+        MissingError: when the libraries do not load.
+    """
+    if isinstance(_libraries(), MissingError):
+        raise MissingError("not looked for, since the libraries do not load", "see there")
+
+
+def load_libraries() -> str:
+    """Import every library in this process."""
+    versions = {name: getattr(importlib.import_module(name), "__version__", "") for name in LIBRARIES}
     return ", ".join(f"{name} {versions[name]}" for name in ("numpy", "pinocchio", "mujoco", "torch"))
 
 
 def opengl() -> str:
     """Render a tiny scene off-screen and return the driver and the times."""
+    require_libraries()
     return in_child("opengl", "sudo apt-get install -y libegl1 libegl-mesa0 libopengl0 libgl1 libgl1-mesa-dri")
 
 
@@ -142,11 +176,13 @@ def ros() -> str:
 
 def start_node() -> str:
     """Start a node in this process."""
-    importlib.import_module("vla_ros.nodes")  # refuses, with the reason, where loading ROS 2 would be fatal
+    domain = domain_id_of_shell()
+    environment = importlib.import_module("vla_ros.nodes.environment_check")  # refuses what would be fatal to load
+    environment.require_loopback()
     import rclpy
 
     context = rclpy.Context()
-    rclpy.init(context=context)
+    rclpy.init(context=context, domain_id=domain)
     node = rclpy.create_node("vla_ros_doctor", context=context, use_global_arguments=False)
     middleware = rclpy.get_rmw_implementation_identifier()
     node.destroy_node()
@@ -178,8 +214,11 @@ def shared_memory() -> str:
     try:
         importlib.import_module("vla_ros.nodes")  # refuses where loading ROS 2 would be fatal
     except VlaError as error:
-        what, _, advice = str(error).partition("; ")
-        raise MissingError(what, advice) from error
+        # Room is looked for first; whatever else the package refuses is told by the probe of ROS 2. The class is not
+        # at hand, for the package that has it was not imported.
+        if type(error).__name__ == "SharedMemoryFullError":
+            what, _, advice = str(error).partition("; ")
+            raise MissingError(what, advice) from error
     usage = shutil.disk_usage(folder)
     if usage.free < SHARED_MEMORY_BYTES:
         raise MissingError(
@@ -204,8 +243,17 @@ def left_in_shared_memory() -> str:
     raise MissingError(f"{what}, in {shared_memory_files.FOLDER}", advice)
 
 
+def domain() -> str:
+    """Return the ROS domain of this shell; the demo takes one of its own."""
+    try:
+        return str(domain_id_of_shell())
+    except UsageError as error:
+        raise MissingError(str(error), f"unset {VARIABLE}, or set it to one of these") from error
+
+
 def cuda() -> str:
     """Return the GPUs that PyTorch sees."""
+    require_libraries()
     import torch
 
     if not torch.cuda.is_available():
@@ -225,14 +273,14 @@ def disk() -> str:
 
 def checkpoint() -> str:
     """Return the policy that the demo runs."""
+    require_libraries()
     from vla_ros.models.checkpoint import WEIGHTS_FILE, load_bundle
-    from vla_ros.nodes.graph import load_graph
     from vla_ros.paths import share_file
+    from vla_ros.policies.build import DEFAULT_CHECKPOINT
 
-    name = str(load_graph().arguments["policy"])
     advice = "take the whole repository, or train one: vla-ros collect, then vla-ros train"
     try:
-        folder = share_file(name)
+        folder = share_file(DEFAULT_CHECKPOINT)
         bundle = load_bundle(folder)
         size = (folder / WEIGHTS_FILE).stat().st_size
     except (OSError, VlaError) as error:
@@ -240,7 +288,27 @@ def checkpoint() -> str:
     return f"{folder}: {bundle.model}, {size / 1e6:.1f} MB"
 
 
-CHILD_PROBES: Mapping[str, Callable[[], str]] = {"opengl": render_scene, "ros": start_node, "messages": load_interfaces}
+CHILD_PROBES: Mapping[str, Callable[[], str]] = {
+    "libraries": load_libraries,
+    "opengl": render_scene,
+    "ros": start_node,
+    "messages": load_interfaces,
+}
+
+
+def main(name: str) -> int:
+    """Run one probe in this process and print its line, or on standard error what is missing and what to do."""
+    try:
+        print(CHILD_PROBES[name]())
+    except MissingError as error:
+        print(f"{error}{ARROW} {error.advice}", file=sys.stderr)
+        return 1
+    except VlaError as error:
+        what, _, advice = str(error).partition("; ")
+        print(f"{what}{ARROW} {advice}", file=sys.stderr)
+        return 1
+    return 0
+
 
 if __name__ == "__main__":
-    print(CHILD_PROBES[sys.argv[1]]())
+    sys.exit(main(sys.argv[1]))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla_ros.errors import ContractError, VlaError
+from vla_ros.cli.arguments import domain as domain_option
+from vla_ros.cli.arguments import natural, path, positive, positive_int
+from vla_ros.cli.failures import EXPECTED, explain, require_output
+from vla_ros.domain_id import domain_id_of_shell
+from vla_ros.errors import CheckpointError, ContractError, UsageError, VlaError
 
 if TYPE_CHECKING:
     from vla_ros.cli.keys import Keys
@@ -23,6 +26,12 @@ if TYPE_CHECKING:
     from vla_ros.robot.contract import RobotContract
 
 HELP = "record episodes from the live graph"
+
+EXAMPLES = (
+    "vla-ros record --episodes 10 --format lerobot",
+    "vla-ros record --teleop --episodes 10",
+    'vla-ros record --real --teleop --instruction "push the red cube to the left" --task push',
+)
 
 FORMATS = ("lerobot", "mcap")
 READY_LIMIT = 30.0  # s, for one step of the preparation
@@ -41,39 +50,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--real", action="store_true", help="on a robot, with --teleop: no simulator; scenes are set up by hand"
     )
     parser.add_argument("--instruction", default="", help="what to do; by default what the scene suggests")
-    parser.add_argument("--episodes", type=int, default=10, help="how many to keep (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="first scene (default %(default)s)")
-    parser.add_argument("--timeout", type=float, default=30.0, help="longest episode, s (default %(default)s)")
+    parser.add_argument("--episodes", type=positive_int, default=10, help="how many to keep (default %(default)s)")
+    parser.add_argument("--seed", type=natural, default=0, help="first scene (default %(default)s)")
+    parser.add_argument("--timeout", type=positive, default=30.0, help="longest episode, s (default %(default)s)")
     parser.add_argument("--task", default="pick", help="name of the task in the data set (default %(default)s)")
     parser.add_argument("--format", action="append", choices=FORMATS, help="once or twice (default: both)")
-    parser.add_argument("--out", type=Path, default=Path("runs/data/recorded"), help="folder (default %(default)s)")
+    parser.add_argument("--out", type=path, default=Path("runs/data/recorded"), help="folder (default %(default)s)")
     parser.add_argument("--keep-failures", action="store_true", help="keep episodes that failed, marked as such")
     parser.add_argument(
-        "--domain", type=int, help="ROS domain id (default: one that nobody uses; with --real ROS_DOMAIN_ID, or 0)"
+        "--domain",
+        type=domain_option,
+        help="ROS domain id (default: one that nobody uses; with --real ROS_DOMAIN_ID, or 0)",
     )
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Record; 0 when as many episodes were kept as were asked for."""
-    try:
-        from vla_ros.nodes.runner import GraphRunner
-        from vla_ros.robot.contract import load_contract
+    """Record; 0 when as many episodes were kept as were asked for.
 
+    Raises:
+        UsageError: when options do not go together, or name what is not there.
+    """
+    from vla_ros.policies.build import find_checkpoint
+    from vla_ros.robot.contract import load_contract
+
+    try:
         contract = load_contract(args.robot)
-        if args.episodes < 1 or args.seed < 0 or not args.timeout > 0.0:
-            raise ContractError("--episodes and --timeout are more than 0, --seed is at least 0")
-        if args.real and not args.instruction:
-            raise ContractError("--real needs --instruction: no scene suggests one")
-        if args.real and not args.teleop:
-            raise ContractError(
-                "--real needs --teleop: nobody but a person says when an episode on a robot has ended, and how. What a "
-                "policy does there is recorded by 'ros2 launch vla_ros record.launch.py'"
-            )
-        domain = _domain(args)
-    except ContractError as error:
-        print(f"vla-ros record: {error}", file=sys.stderr)
-        return 2
+        if not args.teleop:
+            find_checkpoint(args.policy)
+    except (ContractError, CheckpointError) as error:
+        raise UsageError(str(error)) from error
+    if args.real and not args.instruction:
+        raise UsageError("--real needs --instruction: no scene suggests one")
+    if args.real and not args.teleop:
+        raise UsageError(
+            "--real needs --teleop: nobody but a person says when an episode on a robot has ended, and how. What a "
+            "policy does there is recorded by 'ros2 launch vla_ros record.launch.py'"
+        )
+    domain = _domain(args)
+    require_output(args.out)
+    from vla_ros.nodes.runner import GraphRunner
+
     figures: dict[str, Any] = {"kept": 0, "failed": 0, "dropped": 0, "steps": 0, "without_action": 0,
                                "folder": str(args.out)}  # fmt: skip
     try:
@@ -97,9 +114,10 @@ def run(args: argparse.Namespace) -> int:
             session = _Session(args, contract, graph, dataset, keys, figures)
             stack.callback(session.close)
             session.play()
-    except VlaError as error:
-        figures["error"] = str(error).splitlines()[0]
-        print(f"vla-ros record: {error}", file=sys.stderr)
+    except EXPECTED as error:
+        sentence = explain(error)
+        figures["error"] = sentence.splitlines()[0]
+        print(f"vla-ros record: {sentence}", file=sys.stderr)
     except KeyboardInterrupt:
         figures["error"] = "interrupted"
     print(f"kept {figures['kept']} episodes ({figures['steps']} steps) in {args.out}; {figures['failed']} failed, "
@@ -117,10 +135,7 @@ def _domain(args: argparse.Namespace) -> int | None:
     """Return the domain to use, None for one that nobody uses: a robot is where its drivers are."""
     if args.domain is not None or not args.real:
         return args.domain
-    word = os.environ.get("ROS_DOMAIN_ID") or "0"
-    if not word.isdecimal():
-        raise ContractError(f"ROS_DOMAIN_ID is '{word}', expected a number; or give --domain")
-    return int(word)
+    return domain_id_of_shell()
 
 
 def _keys(wanted: bool) -> AbstractContextManager[Keys | None]:

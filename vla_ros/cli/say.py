@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
+from vla_ros.cli.arguments import path, positive
+from vla_ros.errors import VlaError
+
 HELP = "give an instruction to a running graph"
+
+EXAMPLES = (
+    'vla-ros say "pick up the blue ball"',
+    "vla-ros say stop",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("sentence", help='e.g. "pick up the blue ball", or "stop"')
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder where the graph left its graph.json")
-    parser.add_argument("--timeout", type=float, default=10.0, help="s to wait for an answer (default %(default)s)")
+    parser.add_argument("--out", type=path, help="folder where the graph left its graph.json (default: runs/, or "
+                        "that of the only graph of yours on this machine)")  # fmt: skip
+    parser.add_argument("--timeout", type=positive, default=10.0, help="s to wait for an answer (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the answer as one JSON object")
 
 
@@ -22,16 +30,10 @@ def run(args: argparse.Namespace) -> int:
     """Say it; 0 when the graph does it: a task is taken, a stop is heard by the safety layer and the arm is held."""
     from vla_ros.nodes.observer import Observer
     from vla_ros.nodes.operator_client import Operator
-    from vla_ros.nodes.runner import STATE_FILE, RosLink
+    from vla_ros.nodes.runner import RosLink
     from vla_ros.nodes.saying import say
 
-    path = args.out / STATE_FILE
-    try:
-        domain = int(json.loads(path.read_text(encoding="utf-8"))["domain_id"])
-    except (OSError, ValueError, KeyError, TypeError):
-        print(f"vla-ros say: no running graph: {path} is missing or damaged; start one with "
-              "'vla-ros demo --keep-running'", file=sys.stderr)  # fmt: skip
-        return 1
+    domain = _domain(args.out)
     link = RosLink("vla_ros_say", domain)
     try:
         observer = Observer(link.node)
@@ -43,3 +45,29 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(said.as_dict()))
     return 0 if said.done else 1
+
+
+def _domain(out: Path | None) -> int:
+    """Return the DDS domain of the graph to speak to: in `out`, else in runs/, else the only one that runs.
+
+    Raises:
+        VlaError: when there is none, or it is not clear which.
+    """
+    from vla_ros.nodes.runner import STATE_FILE
+    from vla_ros.nodes.running_graphs import running_graphs, runs
+
+    start = "start one with 'vla-ros demo --keep-running'"
+    default = Path("runs")
+    if out is not None or runs(default):
+        state = (out or default) / STATE_FILE
+        try:
+            return int(json.loads(state.read_text(encoding="utf-8"))["domain_id"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise VlaError(f"no running graph: {state} is missing or damaged; {start}") from error
+    graphs = running_graphs()
+    if not graphs:
+        raise VlaError(f"no running graph of yours on this machine; {start}")
+    if len(graphs) > 1:
+        folders = ", ".join(graph.folder for graph in graphs)
+        raise VlaError(f"{len(graphs)} graphs run on this machine, in {folders}; say which with --out")
+    return graphs[0].domain_id

@@ -8,40 +8,52 @@ import os
 import shlex
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from vla_ros.cli.arguments import device as device_option
+from vla_ros.cli.arguments import natural, path, positive, positive_int
+from vla_ros.cli.failures import require_output
+from vla_ros.errors import UsageError
 
 if TYPE_CHECKING:
     from vla_ros.training.configuration import TrainingConfig
 
 HELP = "train a policy on collected demonstrations"
 
+EXAMPLES = (
+    "vla-ros train --data runs/data/pick --out runs/train/pick --steps 2000",
+    "vla-ros train --config config/training/pick.yaml",
+    "vla-ros train --data runs/data/recorded/lerobot --model unified --size tiny --out runs/train/recorded",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--config", type=Path, help="a whole training as YAML, e.g. config/training/pick.yaml; it goes "
+    parser.add_argument("--config", type=path, help="a whole training as YAML, e.g. config/training/pick.yaml; it goes "
                         "on where it stopped; the options below then replace its lines")  # fmt: skip
-    parser.add_argument("--robot", help="robot contract: name or YAML file (panda)")
-    parser.add_argument("--world", help="pick or tabletop (pick)")
-    parser.add_argument("--data", type=Path, nargs="+", help="folders of episodes of the simulated cell "
-                        "(runs/data/pick); or recorded data sets (LeRobot, RLDS, RLBench, HDF5, bags), or a "
+    parser.add_argument("--robot", help="robot contract: name or YAML file (default: panda)")
+    parser.add_argument("--world", help="pick or tabletop (default: pick)")
+    parser.add_argument("--data", type=path, nargs="+", help="folders of episodes of the simulated cell "
+                        "(default: runs/data/pick); or recorded data sets (LeRobot, RLDS, RLBench, HDF5, bags), or a "
                         "table of them (.yaml): docs/data.md")  # fmt: skip
-    parser.add_argument("--model", help="name of the network (keypoint)")
+    parser.add_argument("--model", help="name of the network (default: keypoint)")
     parser.add_argument("--size", choices=["tiny", "base", "full"],
                         help="of the network: tiny (trains on a CPU), base (its own; the default), full")  # fmt: skip
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="options",
                         help="lines of the network's configuration (width=96), or a published backbone by hub "
                              "identifier (downloaded) or folder: vision=..., text=..., language=...")  # fmt: skip
-    parser.add_argument("--out", type=Path, help="folder of the checkpoint (runs/train/pick)")
-    parser.add_argument("--steps", type=int, help="updates (4000)")
-    parser.add_argument("--batch", type=int, help="recorded steps an update, with several sentences each (48)")
-    parser.add_argument("--learning-rate", type=float, help="largest (1e-3)")
-    parser.add_argument("--seed", type=int, help="of weights and batches (0)")
-    parser.add_argument("--start-from", type=Path, help="begin with the weights of this checkpoint")
+    parser.add_argument("--out", type=path, help="folder of the checkpoint (default: runs/train/pick)")
+    parser.add_argument("--steps", type=positive_int, help="updates (default: 4000)")
+    parser.add_argument(
+        "--batch", type=positive_int, help="recorded steps an update, with several sentences each (default: 48)"
+    )
+    parser.add_argument("--learning-rate", type=positive, help="largest (default: 1e-3)")
+    parser.add_argument("--seed", type=natural, help="of weights and batches (default: 0)")
+    parser.add_argument("--start-from", type=path, help="begin with the weights of this checkpoint")
     parser.add_argument("--resume", action="store_true", help="continue where --out stopped (with --config: always)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
-    parser.add_argument("--threads", type=int, default=0, help="threads on the CPU (0: one a core)")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many collect at once")
+    parser.add_argument("--device", type=device_option, default="auto", help="auto, cpu, cuda or cuda:<number>")
+    parser.add_argument("--threads", type=natural, default=0, help="threads on the CPU (0: one a core)")
+    parser.add_argument("--processes", type=positive_int, default=os.cpu_count() or 1, help="how many collect at once")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
 
 
@@ -56,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     config = configuration(args)
+    require_output(config.out)
     device = choose_device(args.device)
     resume = args.resume or args.config is not None
     training = Training(config, device, resume=resume, processes=args.processes, command=_command(args))
@@ -72,13 +85,17 @@ def run(args: argparse.Namespace) -> int:
 
 def configuration(args: argparse.Namespace) -> TrainingConfig:
     """Return the configuration that the file and the options make together."""
+    from vla_ros.models.build import model_class
     from vla_ros.models.options import SIZE_LINE, read_options
     from vla_ros.paths import share_file
     from vla_ros.training.configuration import TrainingConfig, load_training_config
     from vla_ros.training.loop import LoopOptions
 
     if args.config is not None:
-        config = load_training_config(share_file(args.config))
+        try:
+            config = load_training_config(share_file(args.config))
+        except FileNotFoundError as error:
+            raise UsageError(f"--config {args.config}: {error}") from error
     else:
         config = TrainingConfig(loop=LoopOptions(steps=4000))
     given = {name: getattr(args, name) for name in ("robot", "world", "model", "out", "batch", "seed", "start_from")}
@@ -88,6 +105,8 @@ def configuration(args: argparse.Namespace) -> TrainingConfig:
     lines = {**({SIZE_LINE: args.size} if args.size else {}), **read_options(args.options)}
     config = replace(config, model_options={**config.model_options, **lines})
     loop = {"steps": args.steps, "learning_rate": args.learning_rate}
+    if config.start_from is None:
+        model_class(config.model)  # an unknown name is refused before data are looked for
     return replace(config, loop=replace(config.loop, **{n: v for n, v in loop.items() if v is not None}))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from typing import Any
 
 from vla_ros.errors import ContractError
+from vla_ros.naming import expected_names
 
 MODELS = {
     "foundation": "vla_ros.models.foundation:FoundationModel",
@@ -35,8 +35,7 @@ def model_class(name: str) -> Any:  # noqa: ANN401 (torch is not imported here)
         ContractError: for an unknown name, with near ones.
     """
     if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS, n=3, cutoff=0.3)
-        raise ContractError(f"no model '{name}'; did you mean one of {near or sorted(MODELS)}?")
+        raise ContractError(f"no model '{name}'; {expected_names(name, sorted(MODELS))}")
     module, _, attribute = MODELS[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 

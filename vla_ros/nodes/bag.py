@@ -157,7 +157,8 @@ class BagReader:
             )
         if len(texts) > 1:
             raise DataError(f"the recordings in {folder} are of different robots; read them one folder a robot")
-        carried = parse_contract(texts.pop(), str(folder)) if texts else contract
+        beside = None if contract is None else contract.urdf.parent
+        carried = parse_contract(texts.pop(), str(folder), beside) if texts else contract
         assert carried is not None
         self._contract = carried
         self._description = description(self._contract, self._folder.name)

@@ -25,6 +25,7 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from vla_ros.errors import VlaError
+from vla_ros.nodes.environment_check import require_domain
 from vla_ros.nodes.large_buffers import keep_large_buffers
 from vla_ros.nodes.process import follow_parent
 from vla_ros.nodes.qos import qos
@@ -192,6 +193,7 @@ def run_node(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = 
     that takes longer than `END_GRACE`. A callback that raises is logged, and the node goes on.
     """
     keep_large_buffers()
+    require_domain()
     rclpy.init(args=sys.argv if arguments is None else list(arguments), signal_handler_options=SignalHandlerOptions.NO)
     stopping = threading.Event()
 

@@ -40,7 +40,8 @@ class Episode:
         first: The first safety status with an armed robot, and when it came (steady clock, s).
         last: The newest one, likewise.
         started: Simulation time of the first verdict, s.
-        seconds: Simulation time of the newest verdict since then, s.
+        seconds: Simulation time of the newest verdict since then, s; after success, that of the success.
+        clock: Simulation time of the newest verdict since then, s, also after success.
         success: The judge has said success.
         states: Every state of the safety layer, in order, with its reason.
     """
@@ -51,6 +52,7 @@ class Episode:
     last: tuple[SafetyStatus, float] | None = None
     started: float | None = None
     seconds: float = 0.0
+    clock: float = 0.0
     success: bool = False
     states: list[tuple[str, str]] = field(default_factory=list)
 
@@ -143,10 +145,13 @@ class Observer:
     def _on_task(self, message: TaskStatus) -> None:
         self.task = message
         now = stamp_to_seconds(message.header.stamp)
-        if self.episode.first is None or self.episode.success:
+        if self.episode.first is None:
             return
         if self.episode.started is None:
             self.episode.started = now
+        self.episode.clock = now - self.episode.started
+        if self.episode.success:
+            return
         self.episode.seconds = now - self.episode.started
         self.episode.success = message.success
 

@@ -25,6 +25,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.errors import ContractError
 from vla_ros.nodes.controller_settings import SettingsQuestion, objections
+from vla_ros.nodes.environment_check import require_domain
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.sensor_trial import SensorTrial
 from vla_ros.robot.contract import ArmInterface, CameraContract, GripperInterface, RobotContract, load_contract
@@ -281,6 +282,7 @@ def _spin(node: Node, duration: float) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Wait until everything is there, or say what is not."""
+    require_domain()
     rclpy.init(args=sys.argv if arguments is None else list(arguments))
     try:
         missing = wait_for_robot(Preflight())

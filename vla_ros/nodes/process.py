@@ -19,6 +19,9 @@ from vla_ros.nodes.graph import NodeDescription
 LOG_BYTES = 2_000_000
 """Largest size of a log file; the one before is kept beside it as `.1`."""
 
+REFUSALS = ("cannot configure: ", "cannot activate: ")
+"""How a node's log says that it refused a transition, before the reason."""
+
 _LOG_PAUSE = 0.2  # s
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -122,6 +125,14 @@ class NodeProcess:
             return "\n".join(self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])
         except OSError as error:
             return f"(no log: {error})"
+
+    def reason(self) -> str:
+        """Return why it refused its last transition, as its log says; "" when that says nothing of it."""
+        for line in reversed(self.last_lines(count=50).splitlines()):
+            for refusal in REFUSALS:
+                if refusal in line:
+                    return line[line.index(refusal) :]
+        return ""
 
     def _copy_log(self) -> None:
         """Copy what the process writes into the log; the file never grows over `LOG_BYTES`."""

@@ -29,9 +29,12 @@ from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import SetBool
 
 import vla_ros
+from vla_ros.domain_id import parse_domain_id
+from vla_ros.nodes.environment_check import require_loopback
 from vla_ros.nodes.graph import Graph, NodeDescription, load_graph
 from vla_ros.nodes.namesakes import require_alone
 from vla_ros.nodes.process import NodeProcess
+from vla_ros.nodes.running_graphs import LOCK_FILE, RunningGraph, announce
 from vla_ros.nodes.transitions import ACTIVATE, CONFIGURE, GraphError, LifecycleClient
 from vla_ros.paths import share_file
 
@@ -72,7 +75,7 @@ def claim_domain() -> tuple[int, socket.socket]:
 
 def _claim(domain: int) -> socket.socket:
     """Return the claim on a domain that the user chose; ROS nodes of the user's own may be in it, another graph not."""
-    claim = _bound(_first_port(domain) + CLAIM_OFFSET)
+    claim = _bound(_first_port(parse_domain_id(str(domain), "the domain")) + CLAIM_OFFSET)
     if claim is None:
         raise GraphError(
             f"domain {domain} is used by another graph of this package on this machine; end it, or choose another "
@@ -147,7 +150,12 @@ class RosLink:
     """A node of this process in a domain of its own, spun in the background."""
 
     def __init__(self, name: str, domain: int) -> None:
-        """Join `domain` as the node `name`."""
+        """Join `domain` as the node `name`.
+
+        Raises:
+            RosEnvironmentError: when this machine has no loopback interface.
+        """
+        require_loopback()
         # The middleware reads these when it is loaded. The domain is not among them: whoever this process starts later
         # shall not join it by accident.
         shared = ("ROS_AUTOMATIC_DISCOVERY_RANGE", "FASTRTPS_DEFAULT_PROFILES_FILE", "RMW_FASTRTPS_USE_QOS_FROM_XML")
@@ -208,6 +216,7 @@ class GraphRunner:
 
         Raises:
             ContractError: when the description or an argument is wrong.
+            UsageError: when `domain` is none.
             GraphError: when another graph uses the domain, or all of them are in use.
         """
         self.descriptions = (graph or load_graph()).resolve(arguments, simulation=simulation)
@@ -220,6 +229,7 @@ class GraphRunner:
         self._gone: set[str] = set()
         self._link: RosLink | None = None
         self._hold: IO[bytes] | None = None
+        self._note: Path | None = None
         self._ending = threading.Event()
         self._lock = threading.Lock()
         self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
@@ -268,9 +278,9 @@ class GraphRunner:
 
     def _hold_folder(self) -> None:
         """Keep other graphs off the folder; what a killed one left is no obstacle, since its hold has ended with it."""
-        log = self.folder / LOG_FOLDER
-        log.mkdir(parents=True, exist_ok=True)
-        hold = (log / ".lock").open("wb")
+        lock = self.folder / LOCK_FILE
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        hold = lock.open("wb")
         try:
             fcntl.flock(hold, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -300,7 +310,9 @@ class GraphRunner:
         try:
             self._lifecycle.change(description.name, transition, timeout, alive)
         except GraphError as error:
-            raise GraphError(f"{error}\n--- {process.log_path}\n{process.last_lines()}") from error
+            reason = process.reason()
+            sentence = f"{description.name}: {reason}" if reason else str(error)
+            raise GraphError(f"{sentence}\n--- {process.log_path}\n{process.last_lines()}") from error
         word = "configured" if configuring else "active"
         self._progress(f"{description.name} {word} ({time.monotonic() - began:.1f} s)")
 
@@ -312,6 +324,8 @@ class GraphRunner:
             "nodes": {name: process.pid for name, process in self._processes.items()},
         }
         (self.folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+        with contextlib.suppress(OSError):  # without a note it is found by its folder alone
+            self._note = announce(RunningGraph(str(self.folder.resolve()), self.domain, os.getpid()))
 
     def _supervise(self) -> None:
         """Start dead nodes again as often as their description allows; a required one that died is a failure."""
@@ -380,6 +394,8 @@ class GraphRunner:
             self._link = None
         if self._hold is not None:
             (self.folder / STATE_FILE).unlink(missing_ok=True)
+            if self._note is not None:
+                self._note.unlink(missing_ok=True)
             self._hold.close()
             self._hold = None
         self._claim.close()

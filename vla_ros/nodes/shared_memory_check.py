@@ -12,7 +12,7 @@ import mmap
 import os
 from pathlib import Path
 
-from vla_ros.errors import VlaError
+from vla_ros.nodes.environment_check import RosEnvironmentError
 
 FOLDER = Path("/dev/shm")
 
@@ -22,17 +22,8 @@ TRACE_FILES = "lttng-ust-wait-*"
 TRACE_PAGES = 2
 
 
-class SharedMemoryFullError(VlaError, SystemExit):
-    """Shared memory has no room for what rclpy maps when it is imported.
-
-    Also a `SystemExit`: it is raised by the import of a package, and a process that does not catch it shall end with
-    this one sentence and exit code 1, not with a traceback.
-    """
-
-    def __init__(self, sentence: str) -> None:
-        """Say what is full, and what to do."""
-        super().__init__(sentence)
-        self.code = sentence
+class SharedMemoryFullError(RosEnvironmentError):
+    """Shared memory has no room for what rclpy maps when it is imported."""
 
 
 def missing_bytes(folder: Path = FOLDER) -> int:

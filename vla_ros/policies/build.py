@@ -31,10 +31,19 @@ def load_policy(
     """
     from vla_ros.policies.local import LocalPolicy  # torch is imported only by those who need it
 
+    return LocalPolicy(find_checkpoint(name_or_path), contract, device, precision)
+
+
+def find_checkpoint(name_or_path: str) -> Path:
+    """Return the folder of a checkpoint; see `load_policy`. Nothing is loaded.
+
+    Raises:
+        CheckpointError: when it is not there, with the names of those that ship with the package.
+    """
     candidates = [Path(name_or_path), Path("checkpoints") / name_or_path]
     for candidate in candidates:
         try:
-            return LocalPolicy(share_file(candidate), contract, device, precision)
+            return share_file(candidate)
         except FileNotFoundError:
             continue
     raise CheckpointError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from pathlib import Path
 
@@ -27,17 +28,31 @@ def proprioception(pose: Pose, opening: float) -> FloatArray:
     return np.concatenate([pose.position, six_d_from_matrix(matrix_from_quaternion(pose.quaternion)), [opening]])
 
 
+DEVICES = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
+"""Names of the devices that networks run on. Others of PyTorch's were never tried."""
+
+
 def choose_device(wanted: str) -> torch.device:
     """Return the device called `wanted`; "auto" is CUDA where there is one, else the CPU.
 
     Raises:
-        CheckpointError: when CUDA is asked for by name and not there.
+        CheckpointError: when it is none of these, or CUDA is asked for by name and that device is not there.
     """
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise CheckpointError(f"device '{wanted}' was asked for, but PyTorch sees no CUDA device; use 'auto' or 'cpu'")
-    return torch.device(wanted)
+    if not DEVICES.fullmatch(wanted):
+        raise CheckpointError(f"device is '{wanted}', expected auto, cpu, cuda or cuda:<number>")
+    device = torch.device(wanted)
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise CheckpointError(
+                f"device '{wanted}' was asked for, but PyTorch sees no CUDA device; use 'auto' or 'cpu'"
+            )
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise CheckpointError(
+                f"device '{wanted}' was asked for, but PyTorch sees {torch.cuda.device_count()} of them"
+            )
+    return device
 
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

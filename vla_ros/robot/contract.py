@@ -14,7 +14,8 @@ import yaml
 
 from vla_ros.actions.specification import ActionSpecification
 from vla_ros.errors import ContractError
-from vla_ros.paths import share_file
+from vla_ros.naming import expected_names
+from vla_ros.paths import expanded, share_file, share_roots
 from vla_ros.robot.camera_contract import CameraContract, parse_cameras
 from vla_ros.robot.contact_contract import ContactContract, parse_contact
 from vla_ros.robot.joint_sources import JointSource, parse_joint_sources
@@ -34,6 +35,9 @@ __all__ = [
     "load_contract",
     "parse_contract",
 ]
+
+ROBOTS = Path("config/robots")
+"""Where the contracts that have a name lie, below the shipped files."""
 
 FIXED_TOLERANCE = 0.01
 """A joint that is reported may be so far from the value at which the contract fixes it, rad or m."""
@@ -206,25 +210,38 @@ def load_contract(robot: str | Path) -> RobotContract:
         ContractError: when the file is absent, or a line is missing, unknown or invalid.
     """
     given = Path(robot)
+    is_file = given.suffix in {".yaml", ".yml"}
     try:
-        path = share_file(given if given.suffix in {".yaml", ".yml"} else Path("config/robots") / f"{robot}.yaml")
+        path = share_file(given if is_file else ROBOTS / f"{robot}.yaml")
     except FileNotFoundError as error:
-        raise ContractError(f"no robot contract '{robot}': {error}") from error
-    return parse_contract(read_text(path, "robot contract"), where=str(path.name))
+        if is_file:
+            raise ContractError(f"no robot contract '{robot}': {error}") from error
+        names = {one.stem for root in share_roots() for one in (root / ROBOTS).glob("*.yaml")}
+        raise ContractError(
+            f"no robot contract '{robot}'; {expected_names(str(robot), sorted(names))}, or the path of a YAML file"
+        ) from error
+    try:
+        text = read_text(path, "robot contract")
+    except OSError as error:
+        raise ContractError(f"robot contract {path}: {error.strerror}") from error
+    return parse_contract(text, where=str(path.name), folder=path.parent)
 
 
-def parse_contract(text: str, where: str = "robot contract") -> RobotContract:
-    """Read a contract from YAML text; see `load_contract`."""
+def parse_contract(text: str, where: str = "robot contract", folder: Path | None = None) -> RobotContract:
+    """Read a contract from YAML text; see `load_contract`.
+
+    Args:
+        text: The YAML.
+        where: What errors call it.
+        folder: Where its description is looked for before the shipped files: the contract's own folder.
+    """
     try:
         root = Section(parse_yaml(text), where)
     except yaml.YAMLError as error:
         raise ContractError(f"{where}: not YAML: {error}") from error
     root.only("name", "urdf", "base_frame", "end_effector_frame", "joints", "cartesian", "gripper", "cameras",
               "controllers", "action", "contact")  # fmt: skip
-    try:
-        urdf = share_file(root.text("urdf"))
-    except FileNotFoundError as error:
-        raise ContractError(f"{where}.urdf: {error}") from error
+    urdf = _description(root.text("urdf"), where, folder)
     base_frame, action = root.text("base_frame"), ActionSpecification.from_dict(root.section("action").values)
     if action.frame != base_frame:
         raise ContractError(
@@ -245,6 +262,22 @@ def parse_contract(text: str, where: str = "robot contract") -> RobotContract:
         text=text,
         contact=parse_contact(root.section("contact"), joints.count) if "contact" in root.values else None,
     )
+
+
+def _description(name: str, where: str, folder: Path | None) -> Path:
+    """Return the absolute path of the robot description: beside the contract, or a shipped one.
+
+    Raises:
+        ContractError: naming every folder that was searched.
+    """
+    beside = None if folder is None else (folder / expanded(name)).resolve()
+    if beside is not None and beside.is_file():
+        return beside
+    try:
+        return share_file(name)
+    except FileNotFoundError as error:
+        also = "" if beside is None else f" and is not beside the contract, at {beside}"
+        raise ContractError(f"{where}.urdf: {error}{also}") from error
 
 
 def _joints(section: Section, gripper: Section) -> JointContract:

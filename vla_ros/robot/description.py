@@ -1,8 +1,16 @@
-"""The robot description with the fixed joints of the contract turned into joints that do not move."""
+"""The robot description: read into a model, or with the contract's fixed joints turned into joints that do not move."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+import re
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,6 +21,56 @@ from vla_ros.types import FloatArray
 
 _KEPT = ("parent", "child", "origin")
 """What a joint of type="fixed" has."""
+
+
+_STDERR = 2
+_capturing = threading.Lock()
+
+
+def read_model(urdf: Path) -> pinocchio.Model:
+    """Return the kinematic model of a URDF file.
+
+    Raises:
+        ContractError: naming the file, with the reason that urdfdom gives.
+    """
+    with _capturing, tempfile.TemporaryFile() as written, _standard_error_into(written):
+        try:
+            return pinocchio.buildModelFromUrdf(str(urdf))
+        except (ValueError, RuntimeError) as error:
+            written.seek(0)
+            reason = _reason(written.read().decode("utf-8", errors="replace"))
+            written.seek(0)
+            written.truncate()  # it is in the error, and need not stand in the log as well
+            raise ContractError(f"the robot description {urdf} cannot be read: {reason or error}") from error
+
+
+@contextlib.contextmanager
+def _standard_error_into(file: IO[bytes]) -> Iterator[None]:
+    """Send what the process writes to standard error into `file`, and what is left there afterwards on to it.
+
+    urdfdom tells what is wrong with a file nowhere else.
+    """
+    sys.stderr.flush()
+    try:
+        before = os.dup(_STDERR)
+    except OSError:  # it is closed
+        yield
+        return
+    try:
+        os.dup2(file.fileno(), _STDERR)
+        yield
+    finally:
+        os.dup2(before, _STDERR)
+        file.seek(0)
+        with contextlib.suppress(OSError):
+            os.write(before, file.read())
+        os.close(before)
+
+
+def _reason(written: str) -> str:
+    """Return the errors among what urdfdom has written, without the places in its own source."""
+    errors = re.findall(r"Error:\s*(.*?)\s*(?:\n\s+at line \d+ in \S+|\Z)", written, re.DOTALL)
+    return "; ".join(" ".join(one.split()) for one in errors)
 
 
 def with_fixed_joints(urdf: str, fixed: Mapping[str, float]) -> str:

@@ -8,6 +8,7 @@ import pinocchio
 from vla_ros.actions.rotations import quaternion_from_matrix
 from vla_ros.errors import ContractError, KinematicsError
 from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.description import read_model
 from vla_ros.robot.posture import locked_joints, locked_posture
 from vla_ros.types import FloatArray, Pose
 
@@ -32,11 +33,11 @@ class Kinematics:
         """Build the model from the contract's URDF.
 
         Raises:
-            ContractError: when a joint or a frame of the contract is not in the URDF, the base frame is not where its
-                root is, a joint does not turn between limits, limits disagree, or a joint of the URDF is neither the
-                arm's nor the gripper's and the contract does not say where it stands.
+            ContractError: when the URDF cannot be read, a joint or a frame of the contract is not in it, the base frame
+                is not where its root is, a joint does not turn between limits, limits disagree, or a joint of the URDF
+                is neither the arm's nor the gripper's and the contract does not say where it stands.
         """
-        full = pinocchio.buildModelFromUrdf(str(contract.urdf))
+        full = read_model(contract.urdf)
         self.contract = contract
         self._check_base(full)
         missing = [name for name in contract.joints.names if not full.existJointName(name)]

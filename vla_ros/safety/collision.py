@@ -11,6 +11,7 @@ import pinocchio
 
 from vla_ros.errors import ContractError
 from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.description import read_model
 from vla_ros.robot.posture import locked_joints, locked_posture
 from vla_ros.safety.obstacles import Obstacle, Shape
 from vla_ros.safety.parameters import CollisionParameters
@@ -288,10 +289,10 @@ def _thickness(shape: pinocchio.GeometryObject) -> float:
 
 
 def _read_shapes(contract: RobotContract) -> tuple[pinocchio.Model, pinocchio.GeometryModel]:
-    full = pinocchio.buildModelFromUrdf(str(contract.urdf))
+    full = read_model(contract.urdf)
     try:
         return full, pinocchio.buildGeomFromUrdf(full, str(contract.urdf), pinocchio.GeometryType.COLLISION)
-    except ValueError as error:  # says which file
+    except (ValueError, RuntimeError) as error:  # says which file
         raise ContractError(f"{contract.urdf.name}: its collision shapes cannot be read: {error}") from error
 
 

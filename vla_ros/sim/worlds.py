@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vla_ros.errors import SimulationError
+from vla_ros.naming import expected_names
 from vla_ros.robot.contract import RobotContract
 from vla_ros.sim.cell import Cell
 from vla_ros.sim.collection import CollectionOptions, Collector, Learner
@@ -41,11 +41,10 @@ def find_world(name: str) -> World:
     """Return the world called `name`.
 
     Raises:
-        SimulationError: when there is none, with near names.
+        SimulationError: when there is none, listing those there are.
     """
     if name not in WORLDS:
-        near = difflib.get_close_matches(name, WORLDS, n=1, cutoff=0.3)
-        raise SimulationError(f"no world '{name}'; did you mean {near or sorted(WORLDS)}?")
+        raise SimulationError(f"no world '{name}'; {expected_names(name, sorted(WORLDS))}")
     return WORLDS[name]
 
 

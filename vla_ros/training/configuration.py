@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 from vla_ros.data.augmentation.language import LanguageAugmentation
 from vla_ros.data.catalogue import Line, table_lines
 from vla_ros.errors import VlaError
+from vla_ros.naming import expected_names
 from vla_ros.training.adaptation import Adaptation
 from vla_ros.training.loop_options import LoopOptions, PartOptions
 from vla_ros.yaml_files import parse_yaml
@@ -209,8 +209,7 @@ def _section(kind: type[_Section], values: Mapping[str, Any], where: str) -> _Se
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for name in values:
         if name not in fields:
-            near = difflib.get_close_matches(str(name), fields, n=1)
-            raise VlaError(f"{where}: unknown line '{name}'; did you mean {near or sorted(fields)}?")
+            raise VlaError(f"{where}: unknown line '{name}'; {expected_names(str(name), sorted(fields))}")
     ready = {name: _value(fields[name], value, f"{where}: {name}") for name, value in values.items()}
     try:
         return kind(**ready)

@@ -2,11 +2,13 @@
 
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import types
+from pathlib import Path
 
 import pytest
 
@@ -84,3 +86,19 @@ def test_whatever_ends_a_command_lets_it_clean_up(number, monkeypatch, capsys):
             signal.signal(n, handler)
     assert cleaned
     assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["--version", "-V"])
+def test_the_version_is_that_of_the_package(word, capsys):
+    assert cli.main([word]) == 0
+    shown = capsys.readouterr().out
+    manifest = (Path(__file__).parents[3] / "package.xml").read_text(encoding="utf-8")
+    assert re.fullmatch(r"vla-ros [0-9.]+\n", shown)
+    assert f"<version>{shown.split()[1]}</version>" in manifest
+
+
+def test_the_version_does_not_need_the_working_folder(tmp_path, monkeypatch, capsys):
+    (tmp_path / "package.xml").write_text("<package><version>9.9.9</version></package>", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["--version"]) == 0
+    assert "9.9.9" not in capsys.readouterr().out

@@ -120,7 +120,7 @@ def test_an_unknown_network_is_a_usage_error(capsys):
     assert cli.main(["models", "difusion"]) == 2
     assert "did you mean 'diffusion'?" in capsys.readouterr().err
     assert cli.main(["models", "zzz"]) == 2
-    assert "choose from: foundation" in capsys.readouterr().err
+    assert "expected one of: foundation" in capsys.readouterr().err
 
 
 def test_what_cannot_be_measured_is_said(capsys, monkeypatch):

@@ -14,7 +14,7 @@ from vla_ros.errors import ContractError
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--episodes", "0"], "more than 0"),
+        (["--episodes", "0"], "at least 1"),
         (["--timeout", "nan"], "more than 0"),
         (["--real"], "needs --instruction"),
         (["--real", "--instruction", "push it"], "--real needs --teleop"),

@@ -42,7 +42,7 @@ def test_lines_reach_their_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("loop: {steps: 5}\nbacth: 3\n", "unknown line 'bacth'; did you mean \\['batch'\\]"),
+        ("loop: {steps: 5}\nbacth: 3\n", "unknown line 'bacth'; did you mean 'batch'"),
         ("batch: 3\n", "loop"),
         ("loop: {steps: five}\n", "steps is 'five' \\(str\\), expected int"),
         ("loop: {steps: true}\n", "steps is True"),

@@ -26,6 +26,7 @@ def _contract(change: Change) -> Play:
 
     def read(trial: Trial) -> None:
         values = parse_yaml(trial.shadow.contract.text)
+        values["urdf"] = str(trial.shadow.contract.urdf)  # also where it was found beside the contract
         change(values)
         contract: RobotContract = parse_contract(yaml.safe_dump(values))
         SafetySupervisor(contract, trial.shadow.parameters)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from vla_ros.errors import ContractError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.faults.trial import MOVING, RUN, Fault, FaultRow, Trial
 from vla_ros.safety.parameters import SafetyParameters
@@ -34,12 +35,31 @@ def play_faults(
         parameters: That it is to be armed with.
         faults: Which.
         tell: Called with each row as it comes.
+
+    Raises:
+        VlaError: when contract or parameters are wrong, before any fault is tried: that is no fault that was missed.
     """
+    _require_start(Shadow(contract, parameters))
     rows = []
     for fault in faults:
         rows.append(_try(fault, contract, parameters))
         tell(rows[-1])
     return rows
+
+
+def _require_start(shadow: Shadow) -> None:
+    """Refuse a contract whose home is outside its own workspace.
+
+    Raises:
+        ContractError: with both.
+    """
+    tool, box = shadow.pose().position, shadow.contract.cartesian
+    if not ((box.workspace_lower <= tool) & (tool <= box.workspace_upper)).all():
+        places = ", ".join(f"{value:.3f}" for value in tool)
+        raise ContractError(
+            f"joints.home puts the tool at [{places}] m, outside cartesian.workspace, {box.workspace_lower.tolist()} "
+            f"to {box.workspace_upper.tolist()}: change one of them"
+        )
 
 
 def _try(fault: Fault, contract: RobotContract, parameters: SafetyParameters) -> FaultRow:

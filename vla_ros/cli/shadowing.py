@@ -1,0 +1,63 @@
+"""Finds libraries that PYTHONPATH puts before those of this environment, and whether they work here.
+
+NumPy of another version ends a process by a segmentation fault when a compiled library loads it, and two ROS 2 in one
+process crash as well; so they are tried in a process of their own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from vla_ros.errors import VlaError
+
+TRIALS = {"numpy": "import numpy, pinocchio", "rclpy": "import rclpy, rclpy.node"}
+"""Library to the program that shows whether it works."""
+
+TRIAL_LIMIT = 60.0
+"""Longest time of one trial, s."""
+
+ADVICE = "unset PYTHONPATH, or take that folder out of it"
+
+
+def shadowed() -> dict[str, Path]:
+    """Return where each library of `TRIALS` comes from that PYTHONPATH puts before the one of this environment."""
+    own = {Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")}
+    folders = [Path(entry).resolve() for entry in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    found = {}
+    for name in TRIALS:
+        spec = importlib.util.find_spec(name)
+        origin = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+        if origin is None or not any((place / name).is_dir() for place in own):
+            continue
+        if any(origin.is_relative_to(folder) for folder in folders) and not any(map(origin.is_relative_to, own)):
+            found[name] = origin.parent
+    return found
+
+
+def require_own_libraries() -> None:
+    """Refuse to go on with a library from PYTHONPATH that does not work in this environment.
+
+    Raises:
+        VlaError: naming its folder.
+    """
+    for name, place in shadowed().items():
+        command = [sys.executable, "-c", TRIALS[name]]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", timeout=TRIAL_LIMIT, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise VlaError(f"{sentence(name, place)}, does not load within {TRIAL_LIMIT:.0f} s; {ADVICE}") from error
+        if done.returncode != 0:
+            lines = done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"]
+            raise VlaError(f"{sentence(name, place)}, does not work here ({lines[-1]}); {ADVICE}")
+
+
+def sentence(name: str, place: Path) -> str:
+    """Say where a library comes from."""
+    return f"the {name} in {place}, which PYTHONPATH puts before this environment's own"
