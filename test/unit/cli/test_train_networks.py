@@ -194,7 +194,7 @@ def test_a_checkpoint_with_a_published_backbone_needs_its_folder_no_more(recorde
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--model", "difusion"], "did you mean one of ['diffusion'"),
+        (["--model", "difusion"], "did you mean 'diffusion'"),
         (["--model", "flow", "--set", "widht=3"], "widht"),
         (["--model", "flow", "--set", "width"], "expected name=value"),
         (["--model", "foundation", "--set", "vision=/nowhere/at/all"], "name the folder"),
