@@ -8,7 +8,8 @@ can never be followed for longer. One that ends at rest is followed to its end: 
     time      now            start + t_1        start + t_2        ...   end
     what      reference now  point 1            point 2            ...   last point, held
 
-Where start + t_1 has passed already, the trajectory is followed as it stands: it says where the joints are now.
+Where start + t_1 has passed already, the trajectory is followed as it stands: it says where the joints are now. Where
+the reference is elsewhere, as after the simulation stood still, it goes there in 0.1 s.
 """
 
 from __future__ import annotations
@@ -55,6 +56,12 @@ class TrajectoryPoint:
 HANDOVER = 0.005
 """A trajectory that ended moving hands its velocity on to a successor that is at most so late, s."""
 
+
+LARGEST_STEP = 2e-3
+"""A trajectory that has begun is followed as it stands from a reference that is so near, rad or m."""
+
+BLENDING = 0.1
+"""From one that is further away its points are met again after this time, s: the simulation stood still, for one."""
 
 State = tuple[FloatArray, FloatArray | None, FloatArray | None]
 """Positions, velocities and accelerations, (n,) each."""
@@ -139,7 +146,13 @@ class TrajectoryController:
         if 0 < passed < len(knots):
             stands = _Knot(now, *_interpolate(knots[passed - 1], knots[passed], now))
             self._check_jump(reference, stands)
-            self._knots = knots[passed - 1 :]
+            if np.abs(stands.positions - reference.positions).max() <= LARGEST_STEP:
+                self._knots = knots[passed - 1 :]
+            else:  # no drive takes a step: the rows are met again a little later
+                later = [knot for knot in knots if knot.time >= now + BLENDING] or [
+                    replace(knots[-1], time=now + BLENDING)
+                ]
+                self._knots = [reference, *later]
         else:
             coming = knots if passed == 0 else [replace(knots[-1], time=now)]
             self._check_jump(reference, coming[0])

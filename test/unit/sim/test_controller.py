@@ -97,19 +97,31 @@ def test_silence_stops_the_reference_where_it_is() -> None:
 
 def test_a_trajectory_that_has_begun_is_followed_as_it_stands() -> None:
     c = controller()
-    points = [TrajectoryPoint(START + 1.0, 0.02), TrajectoryPoint(START + 2.0, 0.12)]
+    points = [TrajectoryPoint(START + 1e-3, 0.02), TrajectoryPoint(START + 0.1, 0.12)]
     c.accept(NAMES, points, now=1.02, start=1.0)
-    np.testing.assert_allclose(c.sample(1.02), START + 1.0)
-    np.testing.assert_allclose(c.sample(1.07), START + 1.5)
-    np.testing.assert_allclose(c.sample(1.12), START + 2.0)
+    np.testing.assert_allclose(c.sample(1.02), START + 1e-3)
+    np.testing.assert_allclose(c.sample(1.07), START + 0.0505)
+    np.testing.assert_allclose(c.sample(1.12), START + 0.1)
+
+
+def test_a_reference_that_is_elsewhere_meets_the_trajectory_a_little_later_without_a_step() -> None:
+    """At rest at START; the trajectory has been moving at 1 rad/s for 0.3 s, as after a machine that stood still."""
+    c, still = controller(), np.zeros(2)
+    points = [TrajectoryPoint(START + 0.1 * i, 0.1 * i, np.ones(2), still) for i in range(10)]
+    c.accept(NAMES, points, now=1.32, start=1.0)
+    times = np.arange(1.32, 1.6, 0.002)
+    way = np.array([c.sample(time)[0] for time in times]) - START[0]
+    assert way[0] == 0.0
+    assert way[np.searchsorted(times, 1.5)] == pytest.approx(0.5, abs=3e-3)
+    assert np.abs(np.diff(way)).max() < 0.02  # of 0.32 at once
 
 
 def test_points_before_the_start_have_passed() -> None:
     c = controller()
-    points = [TrajectoryPoint(START, -0.1), TrajectoryPoint(START + 1.0, 0.1)]
+    points = [TrajectoryPoint(START - 0.1, -0.1), TrajectoryPoint(START + 0.1, 0.1)]
     c.accept(NAMES, points, now=5.0, start=5.0)
-    np.testing.assert_allclose(c.sample(5.0), START + 0.5)
-    np.testing.assert_allclose(c.sample(5.05), START + 0.75)
+    np.testing.assert_allclose(c.sample(5.0), START)
+    np.testing.assert_allclose(c.sample(5.05), START + 0.05)
 
 
 def test_a_trajectory_that_is_over_is_a_place_to_hold() -> None:
@@ -136,7 +148,7 @@ def test_a_known_stop_is_followed_to_its_end_by_a_sender_that_died() -> None:
     c = controller()
     still, speed = np.zeros(2), np.ones(2)
     points = [TrajectoryPoint(START, 0.0, speed), TrajectoryPoint(START + 0.25, 0.5, still)]
-    c.accept(NAMES, points, now=3.0, start=3.0)
+    c.accept(NAMES, points, now=3.0, start=3.0)  # it begins where the joints are
     assert not c.timed_out(3.5)
     assert c.timed_out(3.51)
     for now in (3.5, 3.6, 10.0):
