@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo; 0 when the judge said success.
+    """Run the demo; returns exit code 0 when the task succeeded.
 
     Raises:
         UsageError: when an option names what is not there.

@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name != "doctor":  # which looks for it itself
             require_own_libraries()
         return int(module.run(arguments))
-    except BrokenPipeError:  # whoever read this has enough: `vla-ros ... | head`
+    except BrokenPipeError:  # the reading end of the pipe was closed: `vla-ros ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except EXPECTED as error:

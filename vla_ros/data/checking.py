@@ -1,7 +1,7 @@
 """The one check that every reader passes through: what leaves it are sound steps, or a `DataError` that says why not.
 
-An episode is odd when its times or its motion cannot be those of this data set: it is refused by itself, and whoever
-reads the whole set may leave it out.
+An episode is odd when its timestamps or its motion cannot be those of this data set: it is refused alone, and a reader
+of the whole set may skip it.
 
 =================  =====================================================================================
 what               sound when
@@ -49,7 +49,7 @@ FEWEST_INTERVALS = 4
 """Times between steps of which a median says something."""
 
 SPEED_FACTOR = 4.0
-"""Demonstrations may be so many times as fast as the robot's limits."""
+"""Largest ratio of a demonstrated speed to the robot's velocity limit."""
 
 REACH_MARGIN = 1.0
 """A measured position may lie so far outside of the workspace, m."""
@@ -64,7 +64,7 @@ TOOL_TOLERANCE = (0.05, 0.2)
 """The tool may be so far from where the joints put it, m and rad: by its description, or by calibration."""
 
 POSES_COMPARED = 16
-"""Of so many steps one is compared with the joints."""
+"""Sampling interval of the comparison with forward kinematics, steps."""
 
 SIGNIFICANT = (0.002, 0.01)
 """Smallest commanded and measured motion whose directions are compared, m and rad."""

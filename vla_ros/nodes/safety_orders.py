@@ -141,8 +141,8 @@ class PolledOrders(Orders):
     def admit(self, messages: list[Instruction]) -> list[Instruction]:
         """Return those instructions that count.
 
-        A stop always does, and so does a task that no instruction node was there to hold back: it is published by
-        whoever wants it, and has come after the stop.
+        A stop always does, and so does a task that was received after the stop while no instruction node's heartbeat
+        has been heard: it was published directly.
         """
         stops = [message for message in messages if message.kind == Instruction.STOP]
         tasks = [message for message in messages if message.kind != Instruction.STOP]

@@ -111,7 +111,7 @@ class ContactMonitor:
         Args:
             state: Newest measurement; the same one again is no evidence, nor is one that equals the one before to the
                 last bit: a sensor that has frozen says the same for ever, an arm in contact gives way a little.
-            believed: Nothing else speaks against the measurement; else it is no evidence, and torques begin anew.
+            believed: No other check rejects the measurement; else it is no evidence, and the observer is reset.
             moving: The arm is commanded to move, or was a moment ago; else what meets it is no contact of its own.
             punctual: Commands and measurements keep time; else positions are no evidence. Torques are: they belong
                 to the positions of the same measurement.

@@ -13,7 +13,7 @@ class InstructionWatch:
 
     It is required from its first beat on. Before that nothing says that there is an instruction node at all: a
     teleoperator, or a task published directly, needs none, and the safety layer hears a stop in words by itself. Once
-    it was there, whoever gives orders counts on it, so that its silence must not go unnoticed.
+    it has been heard, operators rely on it, and its silence is a fault.
     """
 
     def __init__(self, timing: TimingParameters) -> None:

@@ -26,7 +26,7 @@ class Place:
         due: When the step before this one is due, s, those of the missed ticks included.
         taken: A step for this tick has been made before.
         late: The controller has begun the stop in the place of this step, or will have.
-        gap: So many ticks did not come in a row that the motion has to come to rest.
+        gap: Enough consecutive ticks were missed that the motion has to come to rest.
     """
 
     missed: int

@@ -24,7 +24,7 @@ EPISODES, TASKS = "meta/episodes.jsonl", "meta/tasks.jsonl"
 DATA_PATTERN = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 VIDEO_PATTERN = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 STEP_COLUMN = "frame_index"
-"""Number of a step in its own file; `index` runs through the whole set, and some writers begin it anew."""
+"""Index of a frame within its episode; `index` counts over the whole set, and some writers reset it per episode."""
 
 
 def read_tasks(root: Path) -> dict[int, str]:
