@@ -328,7 +328,7 @@ def test_the_demo_command_does_the_task_films_it_and_then_takes_instructions(tmp
         process.send_signal(signal.SIGINT)
         process.wait(timeout=60)
         reader.join(timeout=10)
-    assert process.returncode == 0, lines
+    assert process.returncode == 0, "".join(lines[-25:])
     figures = json.loads(lines[-1])
     expected = {"success", "instruction", "steps", "policy_ms_p50", "observation_age_ms_p50", "observation_age_ms_p99",
                 "command_rate_hz", "video", "seed", "episode_s", "missed_ticks"}  # fmt: skip

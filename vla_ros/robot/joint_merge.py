@@ -57,16 +57,22 @@ class JointMerger:
         """Forget all samples."""
         self._samples: dict[str, deque[JointSample]] = {name: deque(maxlen=KEPT) for name in self._sources}
         self._backward = dict.fromkeys(self._sources, 0)
+        self._refused: dict[str, JointReportError] = {}
         self._began: float | None = None
         self._merged = -np.inf
+
+    def refuse(self, name: str, error: JointReportError) -> None:
+        """Note why a report of the source called `name` was refused: the cause of the silence that it leaves."""
+        self._refused[name] = error
 
     def add(self, name: str, sample: JointSample) -> JointSample | None:
         """Take a sample of the source called `name`; return the state that it completes, (2, n), or None.
 
         Raises:
             JointReportError: naming a source that has been silent for longer than its `max_age`, or whose stamps are
-                further from the others' than that.
+                further from the others' than that; the error of the refused reports where those left the silence.
         """
+        self._refused.pop(name, None)
         samples = self._samples[name]
         if samples and sample.stamp <= samples[-1].stamp:
             self._backward[name] += sample.stamp < samples[-1].stamp
@@ -86,6 +92,8 @@ class JointMerger:
         for name, source in self._sources.items():
             heard = self._samples[name][-1].received if self._samples[name] else self._began
             if heard is not None and not now - heard <= source.max_age:
+                if name in self._refused:
+                    raise self._refused[name]
                 what = "have stopped" if self._samples[name] else "have not come"
                 raise JointReportError(
                     JointFault.SOURCE,
@@ -98,6 +106,8 @@ class JointMerger:
         oldest, latest = min(newest, key=newest.__getitem__), max(newest.values())
         stamp = newest[oldest]
         if not latest - stamp <= self._sources[oldest].max_age:
+            if oldest in self._refused:
+                raise self._refused[oldest]
             raise JointReportError(
                 JointFault.SOURCE,
                 f"the stamps of source '{oldest}' are {latest - stamp:.3f} s behind those of the others, max_age is "

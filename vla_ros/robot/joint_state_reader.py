@@ -69,9 +69,15 @@ class JointStateReader:
         """
         if not (owners := self.sources(report.names)):
             return None
-        source = self._sources[self._require_one(owners, report)]
-        advice = TOGETHER if self._merger is None else f"source '{source.name}' has to report its joints together"
-        positions, reported = measure(report, source.joints, self._contract, advice)
+        source = self._sources[self._sender(owners, report)]
+        try:
+            self._require_one(owners, source.name, report)
+            advice = TOGETHER if self._merger is None else f"source '{source.name}' has to report its joints together"
+            positions, reported = measure(report, source.joints, self._contract, advice)
+        except JointReportError as error:
+            if self._merger is not None:
+                self._merger.refuse(source.name, error)
+            raise
         velocities = self._complete(source.name, positions, reported, report.stamp)
         if velocities is None:
             return None
@@ -85,11 +91,14 @@ class JointStateReader:
         # Of several sources the torques would not be of the merged state's time.
         return replace(reading, efforts=efforts_of(report, self._contract)) if self._merger is None else reading
 
-    def _require_one(self, owners: list[str], report: JointReport) -> str:
+    def _sender(self, owners: list[str], report: JointReport) -> str:
+        """Return the source with the most joints in a report."""
+        return max(owners, key=lambda owner: sum(self._owners.get(name) == owner for name in report.names))
+
+    def _require_one(self, owners: list[str], sender: str, report: JointReport) -> None:
         if len(owners) == 1:
-            return owners[0]
+            return
         of = {owner: [name for name in report.names if self._owners.get(name) == owner] for owner in owners}
-        sender = max(of, key=lambda owner: len(of[owner]))
         wrong = "; ".join(f"{joints} of source '{owner}'" for owner, joints in of.items() if owner != sender)
         raise JointReportError(
             JointFault.SOURCE,

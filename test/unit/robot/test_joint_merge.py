@@ -164,6 +164,22 @@ def test_a_joint_of_two_sources_is_a_fault_by_name():
     assert e.value.fault is JointFault.SOURCE
 
 
+def test_the_silence_that_refused_reports_leave_is_told_by_why_they_were_refused():
+    reader = JointStateReader(contract_with(APART))
+    told = []
+    for i in range(30):
+        for joints in ((*ARM, FINGERS[0]) if i >= 10 else ARM, FINGERS):
+            try:
+                reader.read(part(1.0 + 0.01 * i, joints), 7.0 + 0.01 * i)
+            except JointReportError as error:
+                told.append(str(error))
+    assert len(told) > 30, "of the reports of the arm and, once it is silent, of those of the hand"
+    assert all("source 'arm' also reports ['panda_finger_joint1']" in sentence for sentence in told)
+    for joints in (ARM, FINGERS):
+        reading = reader.read(part(1.3, joints), 7.3)
+    assert reading is not None, "it is well again"
+
+
 def test_a_part_of_a_source_is_a_fault():
     with pytest.raises(JointReportError, match=r"lacks \['panda_joint1'\].*source 'arm' has to report"):
         JointStateReader(contract_with(APART)).read(part(1.0, ARM[1:]), 7.0)
