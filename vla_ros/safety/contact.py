@@ -151,7 +151,7 @@ class ContactMonitor:
         torques = observer.without_payload(state.joint_positions, observer.update(state), limits.payload)
         self.residual_torques = torques
         beyond = np.abs(torques) > limits.effort
-        self._effort_count = _count(self._effort_count, beyond & moving, changed)
+        self._effort_count = _count(self._effort_count, beyond & moving, changed and observer.informed)
         return self._contact("effort", self._effort_count >= EFFORT_COUNT, np.abs(torques), limits.effort)
 
     def _contact(self, by: str, seen: NDArray[np.bool_], residual: FloatArray, threshold: FloatArray) -> Contact | None:

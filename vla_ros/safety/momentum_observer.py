@@ -11,6 +11,9 @@ so that dr/dt = K (tau_ext - r): r is tau_ext behind a low-pass filter of time c
 
 from __future__ import annotations
 
+import statistics
+from collections import deque
+
 import numpy as np
 import pinocchio
 
@@ -19,6 +22,13 @@ from vla_ros.types import FloatArray, RobotState
 
 LONGEST_GAP = 0.05
 """Time between two measurements, s, beyond which the integral begins again."""
+
+WIDER = 1.5
+"""So does it where the time between two is more than this multiple of what is usual: of the torques in between, which
+change within milliseconds, nothing is known."""
+
+REMEMBERED = 9
+"""Times between two measurements whose median is usual."""
 
 DOWN = np.array([0.0, 0.0, -1.0, 0.0, 0.0, 0.0])
 """Wrench (6,) of a unit weight at the tool: force, then moment, axes of the base frame."""
@@ -53,6 +63,8 @@ class MomentumObserver:
         """Begin again with the next measurement; the residual is zero until then."""
         self.residual: FloatArray = np.zeros(self._model.nv)
         self._stamp = -np.inf
+        self._steps: deque[float] = deque(maxlen=REMEMBERED)
+        self.informed = False
         self._momentum_offset: FloatArray = np.zeros(self._model.nv)
         self._rate: FloatArray = np.zeros(self._model.nv)
 
@@ -68,6 +80,9 @@ class MomentumObserver:
         rate = state.joint_efforts + coriolis.T @ v - self._data.g
         step = state.stamp - self._stamp
         if 0.0 < step <= LONGEST_GAP:
+            self._steps.append(step)
+        self.informed = 0.0 < step <= LONGEST_GAP and step <= WIDER * statistics.median(self._steps)
+        if self.informed:
             # Trapezoids for what is measured, implicit Euler for the filter: stable at any gain and step.
             self._momentum_offset = self._momentum_offset + 0.5 * step * (rate + self._rate)
             gain = self._gain

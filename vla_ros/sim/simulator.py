@@ -33,6 +33,9 @@ from vla_ros.types import RobotState
 CONTROL_PERIOD = 0.01
 """Simulated time between two instants at which the robot is measured and commanded, s."""
 
+MOST_BEHIND = 0.05
+"""A machine that was late catches up with at most so much at once, s; commands come with rows of the last 0.04 s."""
+
 STATUS_PERIOD = 0.1
 """Simulated time between two verdicts of the judge, s."""
 
@@ -264,7 +267,7 @@ class Simulator:
             if not running:
                 deadline = time.monotonic()
                 continue
-            self._slip.follow(self._time - deadline)
+            self._slip.follow(self._time - deadline, CONTROL_PERIOD)
             self._show_instant()
             if not self._options.lockstep:
                 deadline = self._await_deadline(deadline)
@@ -273,14 +276,18 @@ class Simulator:
             self._advance()
 
     def _await_deadline(self, deadline: float) -> float:
-        """Sleep until the end of this control period; returns the deadline of the next."""
+        """Sleep until the end of this control period; returns the deadline of the next.
+
+        Where it is past, the next period follows at once; only what is more than `MOST_BEHIND` is lost.
+        """
         deadline += CONTROL_PERIOD / self._options.real_time_factor
         delay = deadline - time.monotonic()
         if delay > 0.0:
             time.sleep(delay)
-            return deadline
-        self.missed_ticks += 1
-        return deadline - delay
+        elif delay < -MOST_BEHIND:
+            self.missed_ticks += 1
+            return deadline - delay - MOST_BEHIND
+        return deadline
 
     def _show_instant(self) -> None:
         """Say what there is to say about this instant; the frames follow when they are rendered."""

@@ -164,6 +164,20 @@ def test_observer_survives_gaps_and_clocks_set_back():
         assert np.abs(observer.update(state(q, v, stamp, efforts_of(q, v, a)))).max() < 0.1
 
 
+@pytest.mark.parametrize("missing", [(), (11, 12)], ids=["all", "two lost"])
+def test_torques_between_two_measurements_that_are_far_apart_are_nobodys(missing):
+    """Joint 2 is accelerated by 40 rad/s^2 for 20 ms; who lost what was measured meanwhile sees speed from nowhere."""
+    watch, at_rest = monitor(), np.array(CONTRACT.joints.home)
+    watch.reset(at_rest)
+    for k in range(30):
+        pushing = np.clip(k * PERIOD - 0.1, 0.0, 0.02)
+        q, v, a = at_rest.copy(), np.zeros(7), np.zeros(7)
+        a[1], v[1] = 40.0 * (10 < k <= 12), 40.0 * pushing
+        q[1] += 20.0 * pushing**2 + v[1] * max(k * PERIOD - 0.12, 0.0)
+        if k not in missing:
+            assert seen(watch, q, state(q, v, k * PERIOD, efforts_of(q, v, a))) is None, k
+
+
 def moving(watch, external, ticks=60):
     """Feed a free motion with a torque from outside that `external` gives for q; return the first contact."""
     watch.reset(swing(0.0)[0])
