@@ -2,8 +2,10 @@
 
     ros2 launch vla_ros bringup.launch.py robot:=panda policy:=checkpoints/pick use_sim_time:=false
 
-The robot's own controllers, or a simulator, run beside it. Before anything but the simulated robot is activated,
-`preflight` looks for every camera, the joint states and the controllers, and ends the launch with what is missing.
+The robot's own controllers, or a simulator, run beside it. Included under PushRosNamespace, every name of the arm is in
+that namespace, as with the argument `namespace`; SetRemap and SetParameter hold for all of its nodes. Before anything
+but the simulated robot is activated, `preflight` looks for every camera, the joint states and the controllers, and ends
+the launch with what is missing.
 Nothing moves before somebody arms: by hand (/vla/arm), or by arm:=true. A node that died and may start again is brought
 to the active state again, and the robot is disarmed; a required one that ends, or one that cannot be configured, ends
 the launch with its reason: with an error (exit code 1), not with the action Shutdown (exit code 0), so that whatever
@@ -13,10 +15,11 @@ started it can tell. No node outlives the launch, however that ends.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 from launch.actions import (
-    DeclareLaunchArgument,
     EmitEvent,
     LogInfo,
     OpaqueFunction,
@@ -27,23 +30,32 @@ from launch.actions import (
 from launch.event_handlers import OnProcessIO, OnProcessStart
 from launch.events import matches_action
 from launch.events.process import ProcessExited, ProcessIO
-from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
-from launch_ros.ros_adapters import get_ros_node
 from lifecycle_msgs.msg import Transition
-from std_srvs.srv import SetBool
 
 from launch import Action, LaunchContext, LaunchDescription
-from vla_ros.errors import ContractError
-from vla_ros.nodes.graph import SIMULATORS, NodeDescription, load_graph
-from vla_ros.nodes.interfaces import checked_namespace, namespaced, remappings
-from vla_ros.nodes.launch_actions import end_launch, looks_for_namesakes, required
-from vla_ros.nodes.launch_files import about
+from vla_ros.nodes.graph import NodeDescription, load_graph
+from vla_ros.nodes.launch_actions import Arm, Group, arm_namespace, end_launch, looks_for_namesakes, required
+from vla_ros.nodes.launch_arguments import (
+    GRAPH,
+    LOG_LEVEL,
+    NAMESPACE,
+    PARAMS_FILE,
+    PREFLIGHT,
+    SIMULATION,
+    declare,
+    given,
+    given_flag,
+    graph_arguments,
+    graph_texts,
+    graph_values,
+)
+from vla_ros.nodes.launch_files import parameters_file
 from vla_ros.nodes.process import PARENT
 from vla_ros.paths import share_file
-from vla_ros.robot.contract import RobotContract, load_contract
+from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
 
 DDS_PROFILE = "config/dds/shared_memory.xml"
@@ -60,15 +72,16 @@ class LifecycleOrder:
     Between the activation of the simulated robot and that of everything else stands `ready`: the preflight.
     """
 
-    def __init__(self, nodes: list[LifecycleNode], first: int, disarm: Callable[[LaunchContext], None]) -> None:
-        """Order `nodes`, of which the first `first` are the simulated robot."""
-        self.nodes, self.first, self._disarm = nodes, first, disarm
+    def __init__(self, nodes: list[LifecycleNode], first: int, arm: Arm) -> None:
+        """Order the `nodes` of one arm, of which the first `first` are the simulated robot."""
+        self.nodes, self.first, self._arm = nodes, first, arm
         self.is_up = False
         self.is_ready = False
-        self.preflight: Node | None = None
+        self.preflight: list[Action] = []
         self._waiting_for_ready = False
         self.starts = [0] * len(nodes)
         self.is_configured = [False] * len(nodes)
+        self.comes_back = [False] * len(nodes)  # started again, and not active yet
         self.last_words = [""] * len(nodes)
 
     def handlers(self) -> list[RegisterEventHandler]:
@@ -113,7 +126,8 @@ class LifecycleOrder:
         self.starts[index] += 1
         self.is_configured[index] = False
         if self.starts[index] > 1:
-            self._disarm(context)
+            self.comes_back[index] = True
+            self._arm.disarm(context)
             return self._ask_until_configured(context, index, self.starts[index], ASK_AGAIN_TIMES)
         return [self._ask(0, Transition.TRANSITION_CONFIGURE)] if all(self.starts) else []
 
@@ -125,8 +139,10 @@ class LifecycleOrder:
 
     def _after_configuring(self, context: LaunchContext, index: int) -> list[Action]:
         self.is_configured[index] = True
-        if self.is_up or self.starts[index] > 1:
+        if self.comes_back[index]:
             return [self._ask(index, Transition.TRANSITION_ACTIVATE)]
+        if self.is_up:  # an operator configures it, with another policy perhaps, and will activate it
+            return []
         if index + 1 < len(self.nodes):
             return [self._ask(index + 1, Transition.TRANSITION_CONFIGURE)]
         return self._activate(0)
@@ -136,18 +152,25 @@ class LifecycleOrder:
         if index < self.first or self.is_ready:
             return [self._ask(index, Transition.TRANSITION_ACTIVATE)]
         self._waiting_for_ready = True
-        return [self.preflight] if self.first and self.preflight is not None else []
+        return self.preflight if self.first else []
 
     def _after_activating(self, context: LaunchContext, index: int) -> list[Action]:
+        self.comes_back[index] = False
         if self.is_up:
             return []
         if index + 1 < len(self.nodes):
             return self._activate(index + 1)
         self.is_up = True
-        return [LogInfo(msg="every node is active: publish a sentence on /vla/instruction, call /vla/arm")]
+        said, armed = self._arm.name("/vla/instruction"), self._arm.name("/vla/arm")
+        return [LogInfo(msg=f"every node is active: publish a sentence on {said}, call {armed}")]
 
     def _after_failing(self, context: LaunchContext, index: int) -> list[Action]:
-        """End the launch: a graph with a part missing must not look as if it worked."""
+        """End the launch: a graph with a part missing must not look as if it worked.
+
+        An operator who has taken a node down, and asks for what it refuses, is answered by that node.
+        """
+        if self.is_up and not self.comes_back[index]:
+            return []
         return [TimerAction(period=LAST_WORDS, actions=[OpaqueFunction(function=self._give_up, args=[index])])]
 
     def _give_up(self, context: LaunchContext, index: int) -> list[Action]:
@@ -159,15 +182,15 @@ class LifecycleOrder:
         return EmitEvent(event=ChangeState(lifecycle_node_matcher=matcher, transition_id=transition))
 
 
-def process(description: NodeDescription, contract: RobotContract, namespace: str, log_level: str) -> LifecycleNode:
-    """Return the launch action of one node of the graph."""
+def process(description: NodeDescription, arm: Arm, log_level: str, file: Path | None = None) -> LifecycleNode:
+    """Return the launch action of one node of the graph; `file` holds parameters that the arguments do not set."""
     return LifecycleNode(
         package="vla_ros",
         executable=description.executable,
         name=description.name,
-        namespace=namespace,
-        remappings=remappings(contract, namespace),
-        parameters=[dict(description.parameters)],
+        namespace=arm.absolute,
+        remappings=arm.remappings,
+        parameters=[*([file] if file else []), dict(description.parameters)],
         ros_arguments=["--log-level", log_level],
         additional_env={PARENT: str(os.getpid())},
         output="screen",
@@ -178,32 +201,22 @@ def process(description: NodeDescription, contract: RobotContract, namespace: st
     )
 
 
-def disarmer(namespace: str) -> Callable[[LaunchContext], None]:
-    """Return what asks the safety node to disarm: whoever arms again shall have looked at what died."""
-
-    def disarm(context: LaunchContext) -> None:
-        client = get_ros_node(context).create_client(SetBool, namespaced("/vla/arm", namespace))
-        client.call_async(SetBool.Request(data=False))
-
-    return disarm
-
-
-def preflight(contract: RobotContract, arguments: dict[str, str], namespace: str, order: LifecycleOrder) -> Node:
+def preflight(arm: Arm, parameters: Mapping[str, Any], order: LifecycleOrder, file: Path | None) -> Node:
     """Return the process that looks for everything that the contract names, and lets the others go on."""
 
     def after(event: ProcessExited, context: LaunchContext) -> list[Action]:
         if event.returncode == 0 and not context.is_shutdown:
             return order.ready(context)
-        why = f"robot '{contract.name}' is not complete, see the lines of preflight: nothing was activated"
+        why = f"robot '{arm.contract.name}' is not complete, see the lines of preflight: nothing was activated"
         return end_launch(context, why)
 
     return Node(
         package="vla_ros",
         executable="preflight",
         name="preflight",
-        namespace=namespace,
-        remappings=remappings(contract, namespace),
-        parameters=[{"robot": arguments["robot"], "use_sim_time": arguments["use_sim_time"].lower() == "true"}],
+        namespace=arm.absolute,
+        remappings=arm.remappings,
+        parameters=[*([file] if file else []), dict(parameters)],
         output="screen",
         on_exit=after,
     )
@@ -211,30 +224,29 @@ def preflight(contract: RobotContract, arguments: dict[str, str], namespace: str
 
 def bring_up(context: LaunchContext) -> list[Action]:
     """Return the actions for the arguments that the user gave."""
-
-    def given(name: str) -> str:
-        return str(LaunchConfiguration(name).perform(context))
-
-    graph = load_graph(given("graph"))
-    arguments = {name: given(name) for name in graph.arguments}
-    simulation = "" if given("simulation") == "none" else given("simulation")
-    if simulation not in SIMULATORS:
-        raise ContractError(f"simulation is '{simulation}', expected one of none, mujoco, gazebo")
-    namespace = checked_namespace(given("namespace"))
-    contract = load_contract(arguments["robot"])
-    Kinematics(contract)  # a contract that does not fit its description is found before a process starts
-    descriptions = graph.resolve(arguments, simulation=simulation)
-    nodes = [process(description, contract, namespace, given("log_level")) for description in descriptions]
+    text = given(context)
+    graph = load_graph(text("graph"))
+    simulation = "" if text("simulation") == "none" else text("simulation")
+    texts = graph_texts(graph, context.launch_configurations)
+    descriptions = graph.resolve(graph_values(texts, simulation), simulation=simulation)
+    arm = Arm(load_contract(texts["robot"]), arm_namespace(context, text("namespace")))
+    Kinematics(arm.contract)  # a contract that does not fit its description is found before a process starts
+    file = parameters_file(text("params_file"), descriptions)
+    nodes = [process(description, arm, text("log_level"), file) for description in descriptions]
     first = sum(description.simulation == "mujoco" for description in descriptions)
-    order = LifecycleOrder(nodes, first, disarmer(namespace))
+    order, group = LifecycleOrder(nodes, first, arm), Group()
     actions: list[Action] = []
     if not os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE"):
         actions.append(SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", str(share_file(DDS_PROFILE))))
-    actions.append(looks_for_namesakes([namespaced(f"/{one.name}", namespace) for one in descriptions]))
-    if given("preflight").lower() == "true":
-        order.preflight = preflight(contract, arguments, namespace, order)
+    actions.append(group.remember())
+    actions.append(looks_for_namesakes([arm.name(f"/{one.name}") for one in descriptions], own_clock=first > 0))
+    if given_flag(context, "preflight"):
+        safety = next((one.parameters for one in descriptions if one.name == "safety_node"), {})
+        simulated = safety.get("use_sim_time", graph_values(texts, simulation).get("use_sim_time") == "true")
+        parameters = {"robot": texts["robot"], "use_sim_time": simulated}
+        order.preflight = group.inside([preflight(arm, parameters, order, file)])
         if not first:  # a simulated robot speaks only when it is active; a real one, or Gazebo, does already
-            actions.append(order.preflight)
+            actions += order.preflight
     else:
         order.is_ready = True
     return [*actions, *order.handlers(), *nodes]
@@ -242,20 +254,5 @@ def bring_up(context: LaunchContext) -> list[Action]:
 
 def generate_launch_description() -> LaunchDescription:
     """Return the description that `ros2 launch` runs."""
-    graph = load_graph()
-    defaults = {name: str(value).lower() if isinstance(value, bool) else str(value)
-                for name, value in graph.arguments.items()}  # fmt: skip
-    return LaunchDescription(
-        [
-            DeclareLaunchArgument("graph", default_value="config/graph.yaml", description="what runs"),
-            DeclareLaunchArgument("simulation", default_value="none", description="none (a robot), mujoco or gazebo"),
-            DeclareLaunchArgument("namespace", default_value="", description="of this arm's topics; empty: none"),
-            DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error"),
-            DeclareLaunchArgument("preflight", default_value="true", description="look for the robot's topics first"),
-            *(
-                DeclareLaunchArgument(name, default_value=value, description=about(name))
-                for name, value in defaults.items()
-            ),
-            OpaqueFunction(function=bring_up),
-        ]
-    )
+    own = (GRAPH, SIMULATION, NAMESPACE, LOG_LEVEL, PREFLIGHT, PARAMS_FILE)
+    return LaunchDescription([*declare(*own, *graph_arguments()), OpaqueFunction(function=bring_up)])

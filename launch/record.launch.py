@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction, Shutdown
-from launch.substitutions import LaunchConfiguration
+from launch.actions import ExecuteProcess, OpaqueFunction, Shutdown
+from launch.events.process import ProcessExited
 
 from launch import Action, LaunchContext, LaunchDescription
 from vla_ros.nodes.interfaces import SHARED, TOPICS, checked_namespace, namespaced, robot_topics
+from vla_ros.nodes.launch_actions import arm_namespace, end_launch
+from vla_ros.nodes.launch_arguments import NAMESPACE, OUT, ROBOT, USE_SIM_TIME, declare, given, given_flag
 from vla_ros.robot.contract import load_contract
 
 
@@ -24,33 +26,28 @@ def topics(robot: str, namespace: str) -> list[str]:
     return [*SHARED, *(namespaced(name, bare) for name in dict.fromkeys(own))]
 
 
+def ended(event: ProcessExited, context: LaunchContext) -> list[Action]:
+    """End the launch with the recorder: with an error (exit code 1) when that failed."""
+    if event.returncode == 0:
+        return [Shutdown(reason="the recording has ended")]
+    return end_launch(context, f"the recorder failed (exit code {event.returncode}): its lines say why")
+
+
 def bring_up(context: LaunchContext) -> list[Action]:
     """Return the actions for the arguments that the user gave."""
-
-    def given(name: str) -> str:
-        return str(LaunchConfiguration(name).perform(context))
-
-    out = given("out") or f"runs/bags/{datetime.now():%Y%m%d_%H%M%S}"
+    text = given(context)
+    out = text("out") or f"runs/bags/{datetime.now():%Y%m%d_%H%M%S}"
     command = ["ros2", "bag", "record", "--storage", "mcap", "--output", out]
-    if given("use_sim_time").lower() == "true":
+    if given_flag(context, "use_sim_time"):
         command.append("--use-sim-time")
-    end = Shutdown(reason="the recording has ended")
+    namespace = arm_namespace(context, text("namespace"))
     return [
         ExecuteProcess(
-            cmd=[*command, "--topics", *topics(given("robot"), given("namespace"))],
-            name="record", output="screen", on_exit=[end],
+            cmd=[*command, "--topics", *topics(text("robot"), namespace)], name="record", output="screen", on_exit=ended
         )
     ]  # fmt: skip
 
 
 def generate_launch_description() -> LaunchDescription:
     """Return the description that `ros2 launch` runs."""
-    return LaunchDescription(
-        [
-            DeclareLaunchArgument("robot", default_value="panda", description="robot contract: a name or a file"),
-            DeclareLaunchArgument("out", default_value="", description="folder; by default runs/bags/<date>"),
-            DeclareLaunchArgument("namespace", default_value="", description="of the arm's topics; empty: none"),
-            DeclareLaunchArgument("use_sim_time", default_value="false", description="true with a simulation"),
-            OpaqueFunction(function=bring_up),
-        ]
-    )
+    return LaunchDescription([*declare(ROBOT, OUT, NAMESPACE, USE_SIM_TIME), OpaqueFunction(function=bring_up)])

@@ -21,7 +21,6 @@ from typing import Any
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from launch.actions import (
     AppendEnvironmentVariable,
-    DeclareLaunchArgument,
     ExecuteProcess,
     IncludeLaunchDescription,
     OpaqueFunction,
@@ -29,17 +28,32 @@ from launch.actions import (
 )
 from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from launch import Action, LaunchContext, LaunchDescription
 from vla_ros.errors import ContractError
 from vla_ros.nodes.graph import load_graph
-from vla_ros.nodes.interfaces import checked_namespace, namespaced, remappings
-from vla_ros.nodes.launch_actions import end_launch, follows_launch, looks_for_namesakes, required
+from vla_ros.nodes.interfaces import namespaced, remappings
+from vla_ros.nodes.launch_actions import (
+    Group,
+    arm_namespace,
+    end_launch,
+    follows_launch,
+    looks_for_namesakes,
+    required,
+)
+from vla_ros.nodes.launch_arguments import (
+    GAZEBO,
+    LOG_LEVEL,
+    NAMESPACE,
+    PARAMS_FILE,
+    declare,
+    given,
+    given_flag,
+    graph_arguments,
+)
 from vla_ros.nodes.launch_files import (
     HARDWARE,
-    about,
     bridge_rules,
     controller_parameters,
     robot_description,
@@ -54,17 +68,8 @@ SWITCH_TIMEOUT = "30"  # s; a simulation that starts slowly must not count as a 
 NEEDED = ("ros_gz_sim", "ros_gz_bridge", "robot_state_publisher")
 NEEDED_FOR_ROS2_CONTROL = ("controller_manager", "gz_ros2_control", "joint_trajectory_controller",
                            "joint_state_broadcaster")  # fmt: skip
-OWN_ARGUMENTS = {
-    "world": ("worlds/pick.sdf", "SDF file of the world"),
-    "headless": ("false", "true: no window, cameras render off-screen through EGL"),
-    "render_engine": ("ogre2", "headless works with ogre2 alone"),
-    "controllers": ("gz", "gz: Gazebo's own; ros2_control: gz_ros2_control with config/controllers.yaml"),
-    "gz_args": ("", "more arguments for gz sim"),
-    "namespace": ("", "of this arm's topics in ROS; empty: none"),
-    "log_level": ("info", "debug, info, warn, error"),
-    "rviz": ("false", "true: RViz as well; its end ends nothing else"),
-}
-NOT_FOR_GAZEBO = ("world", "lockstep", "real_time_factor")
+NOT_FOR_GAZEBO = ("world", "lockstep", "real_time_factor", "use_sim_time")
+PASSED_ON = (NAMESPACE, LOG_LEVEL, PARAMS_FILE)
 
 
 def require(packages: tuple[str, ...]) -> None:
@@ -102,9 +107,7 @@ def gazebo(context: LaunchContext, world: Path) -> ExecuteProcess:
     Raises:
         ContractError: when it is not installed.
     """
-
-    def given(name: str) -> str:
-        return str(LaunchConfiguration(name).perform(context))
+    text = given(context)
 
     def ended(event: ProcessExited, context: LaunchContext) -> list[Action]:
         if context.is_shutdown:
@@ -118,16 +121,20 @@ def gazebo(context: LaunchContext, world: Path) -> ExecuteProcess:
         raise ContractError(
             "there is no command 'gz': sudo apt install ros-$ROS_DISTRO-ros-gz, then source ROS 2 again"
         )
-    command = [ruby, gz, "sim", "-r", "--seed", str(int(given("seed")) + 1)]
+    try:
+        seed = int(text("seed"))
+    except ValueError as error:
+        raise ContractError(f"argument seed: got {text('seed')!r}, expected a whole number such as 7") from error
+    command = [ruby, gz, "sim", "-r", "--seed", str(seed + 1)]
     # A seed of 0 would mean none; -r: a paused start hangs controllers.
-    if given("headless").lower() == "true":
-        command += ["-s", "--headless-rendering", "--render-engine-server", given("render_engine")]
+    if given_flag(context, "headless"):
+        command += ["-s", "--headless-rendering", "--render-engine-server", text("render_engine")]
     else:
-        command += ["--render-engine", given("render_engine")]
+        command += ["--render-engine", text("render_engine")]
     # Systems of ROS packages, such as gz_ros2_control, lie where their libraries do.
     systems = [os.environ.get(name, "") for name in ("GZ_SIM_SYSTEM_PLUGIN_PATH", "LD_LIBRARY_PATH")]
     return ExecuteProcess(
-        cmd=[*command, *shlex.split(given("gz_args")), str(world)],
+        cmd=[*command, *shlex.split(text("gz_args")), str(world)],
         name="gazebo",
         output="screen",
         prefix=follows_launch(),
@@ -143,7 +150,7 @@ def bridge(name: str, rules: list[dict[str, Any]], contract: RobotContract, name
         executable="parameter_bridge",
         name=name,
         exec_name=name,
-        namespace=namespace,
+        namespace=_absolute(namespace),
         remappings=remappings(contract, namespace),
         prefix=follows_launch(),
         parameters=[{"config_file": str(temporary_file(rules, ".yaml")), "use_sim_time": True}],
@@ -152,17 +159,19 @@ def bridge(name: str, rules: list[dict[str, Any]], contract: RobotContract, name
     )
 
 
-def spawner(controllers: list[str], parameters: Path, namespace: str, then: Callable[[], list[Action]]) -> Node:
+def spawner(
+    controllers: list[str], parameters: Path, namespace: str, group: Group, then: Callable[[], list[Action]]
+) -> list[Action]:
     """Return what loads and activates the first of `controllers`, then the others, then `then`."""
     name, *others = controllers
 
     def next_step() -> list[Action]:
-        return [spawner(others, parameters, namespace, then)] if others else then()
+        return spawner(others, parameters, namespace, group, then) if others else then()
 
-    return Node(
+    first = Node(
         package="controller_manager",
         executable="spawner",
-        namespace=namespace,
+        namespace=_absolute(namespace),
         arguments=[
             name,
             "--param-file",
@@ -175,48 +184,53 @@ def spawner(controllers: list[str], parameters: Path, namespace: str, then: Call
         output="screen",
         on_exit=after(f"the controller {name}", next_step),
     )
+    return group.inside([first])
+
+
+def _absolute(namespace: str) -> str:
+    """Return a namespace as a node takes it, so that it is not put below a pushed one for a second time."""
+    return f"/{namespace}" if namespace else ""
 
 
 def bring_up(context: LaunchContext) -> list[Action]:
     """Return the actions for the arguments that the user gave."""
-
-    def given(name: str) -> str:
-        return str(LaunchConfiguration(name).perform(context))
-
-    contract = load_contract(given("robot"))
+    text = given(context)
+    contract, group = load_contract(text("robot")), Group()
     Kinematics(contract)
-    namespace = checked_namespace(given("namespace"))
-    kind = given("controllers")
-    if kind not in HARDWARE:
-        raise ContractError(f"controllers is '{kind}', expected one of {sorted(HARDWARE)}")
-    world = share_file(given("world"))
+    namespace = arm_namespace(context, text("namespace"))
+    kind, world = text("controllers"), share_file(text("world"))
     require(NEEDED + (NEEDED_FOR_ROS2_CONTROL if kind == "ros2_control" else ()))
     parameters = temporary_file(controller_parameters(contract, use_sim_time=True, namespace=namespace), ".yaml")
     description = robot_description(contract, HARDWARE[kind], str(parameters), namespace)
     renamed = remappings(contract, namespace)
 
+    passed = {one.name: text(one.name) for one in (*PASSED_ON, *graph_arguments(NOT_FOR_GAZEBO))}
+    passed.update(
+        namespace=_absolute(namespace), simulation="gazebo", use_sim_time="true", preflight="true", lockstep="false"
+    )
+
     def graph() -> list[Action]:
         source = str(Path(__file__).resolve().parent / "bringup.launch.py")
-        shared = (name for name in load_graph().arguments if name not in NOT_FOR_GAZEBO)
-        passed = {name: given(name) for name in ("namespace", "log_level", *shared)}
-        passed.update(simulation="gazebo", use_sim_time="true", preflight="true", lockstep="false")
-        return [IncludeLaunchDescription(PythonLaunchDescriptionSource(source), launch_arguments=passed.items())]
+        include = IncludeLaunchDescription(PythonLaunchDescriptionSource(source), launch_arguments=passed.items())
+        return group.inside([include])
 
     def controllers() -> list[Action]:
         if kind == "gz":
             return graph()
         order = ["joint_state_broadcaster", "arm_controller", "gripper_controller"]
-        return [spawner(order, parameters, namespace, graph)]
+        return spawner(order, parameters, namespace, group, graph)
 
     names = [namespaced(f"/{one.name}", namespace) for one in load_graph().resolve(simulation="gazebo")]
     actions: list[Action] = [
-        looks_for_namesakes(names),  # before Gazebo: a second one would put its robot into the first one's world
+        group.remember(),
+        # Before Gazebo: a second one would put its robot into the first one's world.
+        looks_for_namesakes(names, own_clock=True),
         gazebo(context, world),
         Node(
             package="robot_state_publisher",
             executable="robot_state_publisher",
             exec_name="robot_state_publisher",
-            namespace=namespace,
+            namespace=_absolute(namespace),
             remappings=renamed,
             prefix=follows_launch(),
             parameters=[{"robot_description": description, "use_sim_time": True}],
@@ -229,35 +243,26 @@ def bring_up(context: LaunchContext) -> list[Action]:
         Node(
             package="ros_gz_sim",
             executable="create",
-            namespace=namespace,
+            namespace=_absolute(namespace),
             remappings=renamed,
             arguments=["-world", world_name(world), "-name", contract.name, "-topic", "robot_description"],
             output="screen",
             on_exit=after("creating the robot in Gazebo", controllers),
         ),
     ]  # fmt: skip
-    if given("rviz").lower() == "true":
+    if given_flag(context, "rviz"):
         source = str(Path(__file__).resolve().parent / "view.launch.py")
-        passed = {"namespace": namespace, "use_sim_time": "true"}
-        actions.append(IncludeLaunchDescription(PythonLaunchDescriptionSource(source), launch_arguments=passed.items()))
+        shown = {"namespace": _absolute(namespace), "robot": text("robot"), "use_sim_time": "true"}
+        actions.append(IncludeLaunchDescription(PythonLaunchDescriptionSource(source), launch_arguments=shown.items()))
     return actions
 
 
 def generate_launch_description() -> LaunchDescription:
     """Return the description that `ros2 launch` runs."""
-    shared = {name: value for name, value in load_graph().arguments.items() if name not in NOT_FOR_GAZEBO}
-    defaults = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in shared.items()}
     resources = str(share_file("worlds").parent.parent)
     return LaunchDescription(
         [
-            *(
-                DeclareLaunchArgument(name, default_value=value, description=about)
-                for name, (value, about) in OWN_ARGUMENTS.items()
-            ),
-            *(
-                DeclareLaunchArgument(name, default_value=value, description=about(name))
-                for name, value in defaults.items()
-            ),
+            *declare(*GAZEBO, *PASSED_ON, *graph_arguments(NOT_FOR_GAZEBO)),
             AppendEnvironmentVariable("GZ_SIM_RESOURCE_PATH", resources),
             OpaqueFunction(function=bring_up),
         ]

@@ -5,31 +5,29 @@ ros2 launch vla_ros view.launch.py namespace:=left
 
 from __future__ import annotations
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.substitutions import LaunchConfiguration
+from launch.actions import OpaqueFunction
 from launch_ros.actions import Node
 
 from launch import Action, LaunchContext, LaunchDescription
-from vla_ros.nodes.interfaces import checked_namespace, remappings
+from vla_ros.nodes.interfaces import remappings
+from vla_ros.nodes.launch_actions import arm_namespace
+from vla_ros.nodes.launch_arguments import LAYOUT, NAMESPACE, ROBOT, USE_SIM_TIME, declare, given, given_flag
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
 
 
 def bring_up(context: LaunchContext) -> list[Action]:
     """Return the actions for the arguments that the user gave."""
-
-    def given(name: str) -> str:
-        return str(LaunchConfiguration(name).perform(context))
-
-    namespace = checked_namespace(given("namespace"))
+    text = given(context)
+    contract, namespace = load_contract(text("robot")), arm_namespace(context, text("namespace"))
     return [
         Node(
             package="rviz2",
             executable="rviz2",
-            namespace=namespace,
-            remappings=remappings(load_contract(given("robot")), namespace),
-            arguments=["-d", str(share_file(given("layout"))), "-f", load_contract(given("robot")).base_frame],
-            parameters=[{"use_sim_time": given("use_sim_time").lower() == "true"}],
+            namespace=f"/{namespace}" if namespace else "",
+            remappings=remappings(contract, namespace),
+            arguments=["-d", str(share_file(text("layout"))), "-f", contract.base_frame],
+            parameters=[{"use_sim_time": given_flag(context, "use_sim_time")}],
             output="screen",
         )
     ]
@@ -37,12 +35,4 @@ def bring_up(context: LaunchContext) -> list[Action]:
 
 def generate_launch_description() -> LaunchDescription:
     """Return the description that `ros2 launch` runs."""
-    return LaunchDescription(
-        [
-            DeclareLaunchArgument("robot", default_value="panda", description="robot contract: a name or a file"),
-            DeclareLaunchArgument("layout", default_value="rviz/vla.rviz", description="RViz layout"),
-            DeclareLaunchArgument("namespace", default_value="", description="of the arm's topics; empty: none"),
-            DeclareLaunchArgument("use_sim_time", default_value="false", description="true with a simulation"),
-            OpaqueFunction(function=bring_up),
-        ]
-    )
+    return LaunchDescription([*declare(ROBOT, LAYOUT, NAMESPACE, USE_SIM_TIME), OpaqueFunction(function=bring_up)])

@@ -151,7 +151,8 @@ def launch() -> Iterator[Callable[..., Launch]]:
     begun: list[Launch] = []
 
     def begin(domain: int, file: str, *arguments: str) -> Launch:
-        begun.append(Launch(domain, file, "arm:=true", *arguments))
+        simulated = ["use_sim_time:=true"] if file == "bringup.launch.py" else []
+        begun.append(Launch(domain, file, "arm:=true", *simulated, *arguments))
         return begun[-1]
 
     yield begin

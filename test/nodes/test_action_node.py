@@ -70,7 +70,14 @@ class Bystanders:
             assert time.monotonic() < end
 
     def send(self, text=TASK, seconds=20):
-        """Send a goal and return its handle."""
+        """Send a goal that is taken, and return its handle; the server may learn a little later that it is armed."""
+        end = time.monotonic() + DEADLINE
+        while not (handle := self.offer(text, seconds)).accepted:
+            assert time.monotonic() < end, "the goal is never taken"
+        return handle
+
+    def offer(self, text=TASK, seconds=20):
+        """Send a goal once and return its handle."""
         goal = ExecuteInstruction.Goal(instruction=text, time_limit=Duration(sec=seconds))
         take = self.keep(self.feedback)
         return self.result(self.client.send_goal_async(goal, lambda message: take(message.feedback)))
@@ -80,6 +87,13 @@ class Bystanders:
         future.add_done_callback(lambda _: done.set())
         assert done.wait(DEADLINE), "no answer of the action server"
         return future.result()
+
+    def try_once(self):
+        """Offer a goal and say whether it was rejected; one that was taken is ended."""
+        handle = self.offer()
+        if handle.accepted:
+            self.end_of(handle)
+        return not handle.accepted
 
     def taken(self, since=0, text=TASK):
         """Wait until the graph has the task."""
@@ -196,12 +210,27 @@ def test_a_fault_of_the_policy_with_this_task_ends_it(bystanders):
 def test_what_cannot_be_a_task_is_rejected(bystanders, text, seconds):
     since = len(bystanders.tasks)
     try:
-        handle = bystanders.send(text, seconds)
+        handle = bystanders.offer(text, seconds)
     except AssertionError:  # raised by the message itself
         assert len(text) > 512
     else:
         assert not handle.accepted
     assert not [t for t in bystanders.tasks[since:] if t.kind == Instruction.TASK]
+
+
+def test_a_goal_while_disarmed_is_rejected_at_once_and_said_nowhere(bystanders):
+    since = len(bystanders.tasks)
+    bystanders.state = SimpleNamespace(state=SafetyStatus.DISARMED, name="DISARMED", armed=False)
+    rejected = []
+    bystanders.repeat_until(lambda: rejected.append(bystanders.try_once()), lambda: rejected[-1])
+    assert not bystanders.offer().accepted
+    log = bystanders.runner.process("action_node").log_path.read_text(encoding="utf-8")
+    assert "goal refused: the robot is not armed: in DISARMED" in log
+    bystanders.state = SimpleNamespace(state=SafetyStatus.RUN, name="RUN", armed=True)
+    handle = bystanders.send()
+    bystanders.taken(since)
+    bystanders.result(handle.cancel_goal_async())
+    bystanders.end_of(handle)
 
 
 def test_a_goal_after_the_instruction_node_was_started_again_is_followed(bystanders):
@@ -254,5 +283,5 @@ def test_a_task_that_comes_late_is_not_taken_for_a_newer_one():
 
 def test_a_stop_as_a_goal_stops_and_is_no_goal(bystanders):
     since = len(bystanders.tasks)
-    assert not bystanders.send("STOP!").accepted
+    assert not bystanders.offer("STOP!").accepted
     bystanders.wait(lambda: any(t.kind == Instruction.STOP for t in bystanders.tasks[since:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -16,12 +17,12 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState
-from rcl_interfaces.srv import SetParameters, SetParametersAtomically
+from rcl_interfaces.srv import DescribeParameters, SetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter
 from std_msgs.msg import String
 
 from vla_ros.errors import ContractError
-from vla_ros.nodes.lifecycle import END_GRACE, ManagedNode
+from vla_ros.nodes.lifecycle import END_GRACE, ManagedNode, diagnostic
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.runner import RosLink, free_domain, graph_environment
 from vla_ros.nodes.transitions import ACTIVATE, CONFIGURE, LifecycleClient
@@ -33,11 +34,11 @@ SCRIPT = Path(__file__).with_name("managed_process.py")
 class Scripted(ManagedNode):
     """Notes what is called, and raises what it is told to."""
 
-    def __init__(self, link: RosLink) -> None:
+    def __init__(self, link: RosLink, **options: Any) -> None:
         self.calls: list[str] = []
         self.raises: dict[str, Exception] = {}
         self.statuses: list[DiagnosticStatus] = []
-        super().__init__("scripted", context=link.node.context, use_global_arguments=False)
+        super().__init__("scripted", context=link.node.context, use_global_arguments=False, **options)
 
     def _step(self, name: str) -> None:
         self.calls.append(name)
@@ -46,6 +47,9 @@ class Scripted(ManagedNode):
 
     def configure(self) -> None:
         self.parameter("depth", 3, "how deep")
+        self.parameter("share", 0.5, "of the whole", low=0.0, high=1.0)
+        self.read = self.parameter("policy", "first", "what decides", changeable=True)
+        self.parameter("threads", 1, "of the processor", low=1, high=8, changeable=True)
         self._step("configure")
 
     def activate(self) -> None:
@@ -183,6 +187,90 @@ def test_a_live_change_of_a_parameter_is_refused_and_the_old_value_kept(world: W
     assert not result.successful
     assert "read-only" in result.reason
     assert world.node.get_parameter("depth").value == 3
+
+
+def set_parameter(world: World, name: str, value: Any) -> Any:
+    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+    return world.call(SetParameters, "/scripted/set_parameters", request).results[0]
+
+
+def test_a_changeable_parameter_is_set_after_cleanup_and_not_before(world: World) -> None:
+    assert world.transit(Transition.TRANSITION_CONFIGURE)
+    for transition in (Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE):
+        answer = set_parameter(world, "policy", "second")
+        assert not answer.successful
+        assert "ros2 lifecycle set /scripted deactivate, then cleanup" in answer.reason
+        assert world.transit(transition)
+    assert world.transit(Transition.TRANSITION_CLEANUP)
+    assert set_parameter(world, "policy", "second").successful
+    assert not set_parameter(world, "depth", 4).successful
+    assert not set_parameter(world, "threads", 9).successful
+    assert world.transit(Transition.TRANSITION_CONFIGURE)
+    assert world.node.read == "second"
+
+
+def test_ranges_of_parameters_are_told(world: World) -> None:
+    assert world.transit(Transition.TRANSITION_CONFIGURE)
+    request = DescribeParameters.Request(names=["share", "threads", "depth"])
+    share, threads, depth = world.call(DescribeParameters, "/scripted/describe_parameters", request).descriptors
+    assert [(one.from_value, one.to_value) for one in share.floating_point_range] == [(0.0, 1.0)]
+    assert [(one.from_value, one.to_value) for one in threads.integer_range] == [(1, 8)]
+    assert (list(depth.integer_range), depth.description) == ([], "how deep")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("share", 1.5, "expected 0.0 to 1.0"), ("share", math.nan, "expected 0.0 to 1.0"),
+        ("share", 1, "expected 0.0 to 1.0, a float such as 0.5"), ("threads", 0, "expected 1 to 8"),
+        ("depth", "deep", "expected a int such as 3"),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_or_of_another_type_is_refused(name: str, value: Any, says: str) -> None:
+    link = RosLink("own", free_domain())
+    node = Scripted(link, parameter_overrides=[Parameter(name, value=value)])
+    try:
+        with pytest.raises(ContractError, match=f"{name}.*{says}"):
+            node.configure()
+    finally:
+        node.destroy_node()
+        link.close()
+
+
+def test_reports_of_two_arms_can_be_told_apart() -> None:
+    link = RosLink("own", free_domain())
+    robot = Parameter("robot", value="config/robots/panda.yaml")
+    found = []
+    for namespace, overrides in (("", []), ("", [robot]), ("left", [robot]), ("right", [robot]), ("right", [])):
+        node = Scripted(link, namespace=namespace, parameter_overrides=overrides)
+        if overrides:
+            node.parameter("robot", "")
+        said = diagnostic("scripted: camera", DiagnosticStatus.OK, "well", {"images": 3})
+        told = [node._of_this_arm(said) for _ in range(2)][-1]  # a report that is made again is not marked twice
+        found.append((told.name, told.hardware_id, told.message, told.values[0].value))
+        node.destroy_node()
+    link.close()
+    assert found == [
+        ("scripted: camera", "vla_ros", "well", "3"), ("scripted: camera", "panda", "well", "3"),
+        ("left/scripted: camera", "left/panda", "well", "3"), ("right/scripted: camera", "right/panda", "well", "3"),
+        ("right/scripted: camera", "right", "well", "3"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", ["instruction_node", "preflight"])
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [(["--log-level", "verbose"], "verbose"), (["--params-file", "/none.yaml"], "/none.yaml"), (["-p", "a"], "-p a")],
+)
+def test_arguments_that_ros_does_not_take_are_one_sentence(module: str, words: list[str], says: str) -> None:
+    command = [sys.executable, "-m", f"vla_ros.nodes.{module}", "--ros-args", *words]
+    ended = subprocess.run(
+        command, env=graph_environment(free_domain()), capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("[")]  # rcl logs a line of its own
+    assert says in line
 
 
 def test_another_clock_at_run_time_is_refused(world: World) -> None:

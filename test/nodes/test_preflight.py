@@ -6,11 +6,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from rcl_interfaces.srv import GetParameters
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.task import Future
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
@@ -78,11 +85,13 @@ def link():
     link.close()
 
 
-def preflight(link, robot="panda", remap=(), timeout=LIMIT):
+def preflight(link, robot="panda", remap=(), timeout=LIMIT, parameters=()):
     command = [sys.executable, "-m", "vla_ros.nodes.preflight", "--ros-args", "-p", f"robot:={robot}", "-p",
                f"timeout:={timeout}"]  # fmt: skip
     for rule in remap:
         command += ["-r", rule]
+    for parameter in parameters:
+        command += ["-p", parameter]
     began = time.monotonic()
     environment = {**os.environ, **graph_environment(link.domain)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
@@ -168,6 +177,67 @@ def test_a_controller_that_does_not_answer_what_its_parameters_are_is_named(link
     controller.close()
     assert code == 1
     assert "/arm_controller does not say what its parameters are" in said
+
+
+class Forgetful:
+    """A controller whose first reply about each parameter is lost on the way, as a busy middleware loses one."""
+
+    def __init__(self, domain):
+        self.link = RosLink("somebody", domain)
+        self.node = Node("arm_controller", context=self.link.node.context, use_global_arguments=False,
+                         start_parameter_services=False)  # fmt: skip
+        self.asked = Counter()
+        group = ReentrantCallbackGroup()
+        self.node.create_service(GetParameters, "~/get_parameters", self.answer, callback_group=group)
+        topic = PANDA.controllers.arm_topic
+        self.node.create_subscription(JointTrajectory, topic, lambda m: None, qos("arm_command"))
+        self.link._executor.add_node(self.node)
+
+    async def answer(self, request, response):
+        (name,) = request.names
+        self.asked[name] += 1
+        if self.asked[name] == 1:
+            await Future()
+        response.values = [Parameter(name, value=CONTROLLER[name]).to_parameter_msg().value]
+        return response
+
+    def close(self):
+        self.link.close()
+        self.node.destroy_node()
+
+
+def test_a_reply_that_is_lost_is_asked_for_again(link, robot):
+    robot(without=(PANDA.controllers.arm_topic,))
+    controller = Forgetful(link.domain)
+    code, said, _ = preflight(link, timeout=20.0)
+    controller.close()
+    assert code == 0, said
+    assert set(controller.asked) == set(CONTROLLER)
+    assert min(controller.asked.values()) > 1
+
+
+def test_two_clocks_are_named(link, robot):
+    robot()
+    publishers = [RosLink(name, link.domain) for name in ("sim_left", "sim_right")]
+    made = [one.node.create_publisher(Clock, "/clock", qos("clock")) for one in publishers]
+    for one, publisher in zip(publishers, made, strict=True):
+        one.node.create_timer(0.05, lambda publisher=publisher: publisher.publish(Clock()))
+    code, said, _ = preflight(link, parameters=("use_sim_time:=true",))
+    for one in publishers:
+        one.close()
+    assert code == 1
+    assert "/clock is published by /sim_left and /sim_right" in said
+
+
+@pytest.mark.parametrize(
+    ("parameter", "says"), [("timeout:=0.0", "expected more than 0"), ("timeout:=9000.0", "600"), ("timeout:=no", "s")]
+)
+def test_a_wrong_parameter_is_one_sentence(link, parameter, says):
+    code, said, _ = preflight(link, parameters=(parameter,))
+    assert code == 1
+    assert "timeout" in said
+    assert says in said
+    assert "Traceback" not in said
 
 
 def test_a_wrong_namespace_is_told_by_where_the_topics_are(link, robot):

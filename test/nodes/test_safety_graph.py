@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from vla_ros.msg import ActionChunk
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.runner import RosLink, claim_domain
 from vla_ros.nodes.safety_graph import GraphWatch
@@ -66,6 +70,40 @@ def test_each_controller_that_is_not_there_is_named(link: RosLink, node_of: Call
     listen(robot, GRIPPER)
     assert says(link, PANDA)
     assert GraphWatch(link.node, PANDA).unheard() == ""
+
+
+def test_a_second_clock_is_named_where_time_is_simulated(link: RosLink) -> None:
+    simulated = Parameter("use_sim_time", value=True)
+    options: dict[str, Any] = {"context": link.node.context, "use_global_arguments": False}
+    eyes = Node("safety_node", namespace="left", parameter_overrides=[simulated], **options)
+    clocks = [Node("sim_node", namespace=namespace, **options) for namespace in ("left", "right")]
+    try:
+        watch, machine = GraphWatch(eyes, PANDA), GraphWatch(link.node, PANDA)
+        clocks[0].create_publisher(Clock, "/clock", qos("clock"))
+        clocks[0].create_publisher(Clock, "/clock", qos("clock"))  # of a process that was started again
+        assert watch.other_clocks() == watch.complaint() == ""
+        clocks[1].create_publisher(Clock, "/clock", qos("clock"))
+        said = "/clock is published by /left/sim_node and /right/sim_node: a domain has one clock"
+        assert said in watch.other_clocks()
+        assert said in watch.complaint()
+        assert machine.other_clocks() == machine.complaint() == ""
+    finally:
+        for node in (eyes, *clocks):
+            node.destroy_node()
+
+
+def test_in_a_namespace_topics_are_named_in_full(link: RosLink) -> None:
+    options: dict[str, Any] = {"context": link.node.context, "use_global_arguments": False}
+    eyes = Node("safety_node", namespace="left", **options)
+    policies = [Node(name, namespace="left", **options) for name in ("policy_node", "other")]
+    try:
+        for one in policies:
+            one.create_publisher(ActionChunk, "vla/action_chunk", qos("action_chunk"))
+        assert "several nodes publish /left/vla/action_chunk: /left/other" in GraphWatch(eyes, PANDA).complaint()
+        assert GraphWatch(link.node, PANDA).complaint() == ""  # the other arm's business
+    finally:
+        for node in (eyes, *policies):
+            node.destroy_node()
 
 
 def test_who_only_looks_is_no_controller(link: RosLink, node_of: Callable[[str], Node]) -> None:

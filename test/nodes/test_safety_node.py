@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
@@ -893,13 +894,36 @@ def test_the_status_says_how_much_room_is_left(cell: Cell) -> None:
     [
         ({"robot": "robbie"}, "robbie"),
         ({"safety": "config/qos.yaml"}, "missing"),
-        ({"estop_timeout": -1.0}, "expected 0 to 10 s"),
+        ({"estop_timeout": -1.0}, "expected 0.0 to 10.0"),
+        ({"estop_timeout": float("nan")}, "expected 0.0 to 10.0"),
+        ({"estop_timeout": 1}, "expected 0.0 to 10.0, a float such as 0.0"),
     ],
 )
 def test_a_configuration_that_does_not_hold_is_refused(tmp_path: Path, parameters: dict[str, Value], says: str) -> None:
     with pytest.raises(GraphError, match="configure") as error, safety_alone(tmp_path, **parameters):
         pass
     assert says in str(error.value)
+
+
+def test_two_clocks_hold_the_arm_and_forbid_to_arm(tmp_path: Path) -> None:
+    with safety_alone(tmp_path, use_sim_time=True) as running:
+        links = [RosLink(name, running.domain) for name in ("simulation", "player")]
+        cell = Cell(running)
+        try:
+            made = [link.node.create_publisher(Clock, "/clock", qos("clock")) for link in links[:1]]
+            cell.run()
+            made.append(links[1].node.create_publisher(Clock, "/clock", qos("clock")))
+            status = cell.wait_for_state("HOLD", "foreign_publisher")
+            assert "/clock is published by /player and /simulation" in status.sentence
+            cell.arm(False)
+            cell.wait_for_state("DISARMED")
+            answer = cell.arm()
+            assert not answer.success
+            assert "/clock is published by /player and /simulation" in answer.message
+        finally:
+            cell.close()
+            for link in links:
+                link.close()
 
 
 def test_reasons_of_the_core_fit_the_message() -> None:

@@ -20,9 +20,10 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from vla_ros.msg import ActionChunk, Instruction, PolicyStatus, TaskStatus
 from vla_ros.nodes.conversions import image_to_array, seconds_to_stamp, stamp_to_seconds
 from vla_ros.nodes.graph import Graph, Value, load_graph
+from vla_ros.nodes.process import NodeProcess
 from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner
-from vla_ros.nodes.transitions import DEACTIVATE, GraphError, LifecycleClient
+from vla_ros.nodes.runner import GraphRunner, graph_environment
+from vla_ros.nodes.transitions import ACTIVATE, CONFIGURE, DEACTIVATE, GraphError, LifecycleClient
 from vla_ros.robot.contract import load_contract
 from vla_ros.sim.cell import Cell
 from vla_ros.srv import ResetScene
@@ -38,6 +39,23 @@ def sim_alone(folder: Path, **parameters: Value) -> GraphRunner:
     node = next(node for node in graph.nodes if node.name == "sim_node")
     node = replace(node, parameters={**node.parameters, **parameters})
     return GraphRunner(graph=Graph(graph.arguments, (node,)), folder=folder)
+
+
+def test_a_second_simulation_in_a_domain_is_refused_and_the_first_named(tmp_path: Path) -> None:
+    with sim_alone(tmp_path / "first") as first:
+        node = next(one for one in load_graph().resolve() if one.name == "sim_node")
+        process = NodeProcess(replace(node, remappings={"__ns": "/right"}), graph_environment(first.domain), tmp_path)
+        try:
+            client = LifecycleClient(first.node)
+            client.change("right/sim_node", CONFIGURE, DEADLINE)
+            with pytest.raises(GraphError, match="right/sim_node: activate failed"):
+                client.change("right/sim_node", ACTIVATE, DEADLINE)
+            assert "/clock is published by /sim_node already: a domain has one clock" in process.last_lines()
+            assert len(first.node.get_publishers_info_by_topic("/clock")) == 1
+            client.change("sim_node", DEACTIVATE, DEADLINE)  # the first one's own clock is in nobody's way
+            client.change("sim_node", ACTIVATE, DEADLINE)
+        finally:
+            process.end(time.monotonic() + 4.0)
 
 
 class Listener:

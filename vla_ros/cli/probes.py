@@ -182,7 +182,7 @@ def start_node() -> str:
     import rclpy
 
     context = rclpy.Context()
-    rclpy.init(context=context, domain_id=domain)
+    rclpy.init(args=[], context=context, domain_id=domain)
     node = rclpy.create_node("vla_ros_doctor", context=context, use_global_arguments=False)
     middleware = rclpy.get_rmw_implementation_identifier()
     node.destroy_node()

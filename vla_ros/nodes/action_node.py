@@ -30,7 +30,7 @@ from vla_ros.nodes.instruction_node import STOP_TEXT
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
 from vla_ros.nodes.qos import qos
 
-ACTION = "/vla/execute_instruction"
+ACTION = "vla/execute_instruction"
 PERIOD = 0.1
 """How often a goal is looked at and feedback goes out, s on the steady clock."""
 
@@ -55,18 +55,19 @@ class ActionNode(ManagedNode):
         self._goal: InstructionGoal | None = None
         self._waiting: list[Future] = []
         self._known: Instruction | None = None
+        self._safety: SafetyStatus | None = None
         self._served = self._succeeded = 0
 
     def configure(self) -> None:
         """Make the topics."""
-        publisher = self.create_publisher(String, "/vla/instruction", qos("instruction"))
+        publisher = self.create_publisher(String, "vla/instruction", qos("instruction"))
         self._made.append(lambda: self.destroy_publisher(publisher))
         self._say = publisher.publish
-        self._listen(Instruction, "/vla/task", self._on_task, "task")
-        self._listen(String, "/vla/instruction_rejected", self._on_rejection, "instruction")
-        self._listen(SafetyStatus, "/vla/safety_status", self._on_safety, "status")
-        self._listen(PolicyStatus, "/vla/policy_status", self._on_policy, "status")
-        self._listen(TaskStatus, "/vla/task_status", self._on_verdict, "status")
+        self._listen(Instruction, "vla/task", self._on_task, "task")
+        self._listen(String, "vla/instruction_rejected", self._on_rejection, "instruction")
+        self._listen(SafetyStatus, "vla/safety_status", self._on_safety, "status")
+        self._listen(PolicyStatus, "vla/policy_status", self._on_policy, "status")
+        self._listen(TaskStatus, "vla/task_status", self._on_verdict, "status")
 
     def activate(self) -> None:
         """Begin to take goals."""
@@ -119,6 +120,7 @@ class ActionNode(ManagedNode):
             self._goal.hear_rejection(message.data)
 
     def _on_safety(self, message: SafetyStatus) -> None:
+        self._safety = message
         if self._goal is not None:
             self._goal.hear_safety(message, time.monotonic())
 
@@ -133,7 +135,10 @@ class ActionNode(ManagedNode):
     # What clients ask for.
 
     def _judge(self, request: ExecuteInstruction.Goal) -> GoalResponse:
-        """Reject what cannot be a task; a stop is passed on all the same: nobody's stop is swallowed."""
+        """Reject what cannot be a task, and what an unarmed robot would not do.
+
+        A stop is passed on all the same: nobody's stop is swallowed.
+        """
         if is_stop(request.instruction):
             self._say(String(data=request.instruction))
             self.get_logger().warning("a goal was an order to stop: passed on, and not taken as a task")
@@ -146,6 +151,9 @@ class ActionNode(ManagedNode):
             return GoalResponse.REJECT
         if not 0.0 < limit <= MAX_TIME_LIMIT:
             self.get_logger().warning(f"goal refused: a time limit of {limit} s, expected 0 to {MAX_TIME_LIMIT:.0f} s")
+            return GoalResponse.REJECT
+        if self._safety is not None and not self._safety.armed:  # without a word of it, the goal ends with "no_graph"
+            self.get_logger().warning(f"goal refused: the robot is not armed: {self._safety.sentence}")
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 

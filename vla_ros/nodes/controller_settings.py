@@ -7,6 +7,7 @@ the parameters' descriptions in ros2_controllers, `joint_trajectory_controller_p
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,10 @@ from typing import Any
 from rcl_interfaces.srv import GetParameters
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
+from rclpy.task import Future
+
+RETRY = 1.0
+"""A parameter whose value has not come after so long is asked for again, s: a reply can be lost."""
 
 SETTLE = 2.0
 """A node that offers no parameters for so long after it was first seen has none, s: services are discovered late."""
@@ -55,6 +60,7 @@ class SettingsQuestion:
     """The question to one node what its parameters are; `settings` is the answer, None until it is known.
 
     Every parameter is asked for by itself: a node in C++ answers with none at all when it lacks one of those asked for.
+    One that is not answered is asked for again, for as long as the question is polled.
     """
 
     def __init__(self, node: Node, other: str) -> None:
@@ -62,22 +68,26 @@ class SettingsQuestion:
         self.settings: dict[str, Any] | None = None
         self._since, self._open = time.monotonic(), list(NAMES)
         self._found: dict[str, Any] = {}
-        self._asked = False
+        self._asked = -math.inf
+        self._waiting: dict[str, Future] = {}
         self._client = node.create_client(GetParameters, f"{other}/get_parameters")
 
     def poll(self) -> bool:
         """Ask as soon as the node can be asked; say whether the answer is known."""
-        if self.settings is None and not self._asked:
+        now = time.monotonic()
+        if self.settings is None and now - self._asked >= RETRY:
             if self._client.service_is_ready():
-                self._asked = True
-                for name in NAMES:
+                self._asked = now
+                for name in self._open:
                     self._ask(name)
-            elif time.monotonic() - self._since > SETTLE:
+            elif self._asked < 0.0 and now - self._since > SETTLE:
                 self.settings = {}
         return self.settings is not None
 
     def _ask(self, name: str) -> None:
         def take(answer: GetParameters.Response) -> None:
+            if name not in self._open:  # the reply to an earlier request came after all
+                return
             value = parameter_value_to_python(answer.values[0]) if answer.values else None
             if value is not None:
                 self._found[name] = value
@@ -85,5 +95,7 @@ class SettingsQuestion:
             if not self._open:
                 self.settings = self._found
 
-        future = self._client.call_async(GetParameters.Request(names=[name]))
+        if (lost := self._waiting.pop(name, None)) is not None:
+            self._client.remove_pending_request(lost)
+        self._waiting[name] = future = self._client.call_async(GetParameters.Request(names=[name]))
         future.add_done_callback(lambda done: take(done.result()))

@@ -23,6 +23,9 @@ SIMULATORS = ("", "mujoco", "gazebo")
 
 Value = bool | int | float | str
 
+FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+"""What a text means where true or false is asked for, in lower case; any other text is refused."""
+
 _NODE_LINES = ("name", "executable", "simulation", "required", "restarts", "configure_timeout", "activate_timeout",
                "parameters")  # fmt: skip
 
@@ -103,12 +106,23 @@ class Graph:
         )
 
 
+def read_flag(name: str, text: str) -> bool:
+    """Return what a text means where true or false is asked for.
+
+    Raises:
+        ContractError: naming the argument, when it is none of `FLAGS`.
+    """
+    if text.lower() not in FLAGS:
+        raise ContractError(f"argument {name}: got {text!r}, expected a bool: true or false")
+    return FLAGS[text.lower()]
+
+
 def _convert(name: str, value: Any, default: Value) -> Value:  # noqa: ANN401 (a text or the value itself)
     kind = type(default)
     if type(value) is kind:
         return value
-    if kind is bool and str(value).lower() in {"true", "false"}:
-        return str(value).lower() == "true"
+    if kind is bool and isinstance(value, str):
+        return read_flag(name, value)
     try:
         if kind is not bool and isinstance(value, str):
             return kind(value)

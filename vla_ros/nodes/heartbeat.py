@@ -28,7 +28,7 @@ class Heartbeat:
     def __init__(self, node: Node, worker: InferenceWorker, period: float = HEARTBEAT_PERIOD) -> None:
         """Begin to tell, every `period` s and as `node`, what `worker` is at."""
         self._node, self._worker, self._period = node, worker, period
-        self._publisher = node.create_publisher(PolicyStatus, "/vla/policy_status", qos("status"))
+        self._publisher = node.create_publisher(PolicyStatus, "vla/policy_status", qos("status"))
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
         self._thread.start()

@@ -16,7 +16,7 @@ from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from std_msgs.msg import String
 
-from vla_ros.errors import ContractError, InstructionError
+from vla_ros.errors import InstructionError
 from vla_ros.language.instruction import normalise_instruction
 from vla_ros.language.rate import RateLimiter
 from vla_ros.language.request_log import Answer, RequestLog
@@ -73,25 +73,23 @@ class InstructionNode(ManagedNode):
         Raises:
             ContractError: when `max_rate` is out of its range.
         """
-        rate = float(self.parameter("max_rate", 5.0, f"tasks per second, {MIN_RATE} to {MAX_RATE}"))
-        if not MIN_RATE <= rate <= MAX_RATE:
-            raise ContractError(f"max_rate is {rate}, expected {MIN_RATE} to {MAX_RATE} tasks per second")
+        rate = float(self.parameter("max_rate", 5.0, "tasks per second", low=MIN_RATE, high=MAX_RATE, changeable=True))
         self._tasks: RateLimiter[tuple[str, InstructionRequest | None]] = RateLimiter(1.0 / rate)
         self._waiting: InstructionRequest | None = None
         self._refusals: RateLimiter[str] = RateLimiter(1.0 / REFUSALS_PER_SECOND)
-        self._task = self.create_publisher(InstructionMessage, "/vla/task", qos("task"))
+        self._task = self.create_publisher(InstructionMessage, "vla/task", qos("task"))
         self._made.append(self._task)
-        self._rejected = self.create_publisher(String, "/vla/instruction_rejected", qos("instruction"))
+        self._rejected = self.create_publisher(String, "vla/instruction_rejected", qos("instruction"))
         self._made.append(self._rejected)
-        self._status = self.create_publisher(InstructionStatus, "/vla/instruction_status", qos("status"))
+        self._status = self.create_publisher(InstructionStatus, "vla/instruction_status", qos("status"))
         self._made.append(self._status)
 
     def activate(self) -> None:
         """Begin to listen."""
         profile = qos("instruction")
         self._inputs = [
-            self.create_subscription(String, "/vla/instruction", self._on_instruction, profile),
-            self.create_subscription(InstructionRequest, "/vla/instruction_request", self._on_request, profile),
+            self.create_subscription(String, "vla/instruction", self._on_instruction, profile),
+            self.create_subscription(InstructionRequest, "vla/instruction_request", self._on_request, profile),
         ]
         # The steady clock: simulation time may stand still, and a jump of it must neither block nor flood.
         self._timer = self.create_timer(POLL_PERIOD, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))

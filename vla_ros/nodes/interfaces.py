@@ -1,7 +1,7 @@
 """Every topic, service and action of the graph by its name; a namespace is put before all of them at once.
 
-The names in the code are absolute, so that a node means the same wherever it is started. With two arms on one network
-each graph gets a namespace, and the launch files hand its nodes these names as remappings.
+The names in the code are relative (but for the `SHARED` ones), so a node's namespace moves them. What a contract or a
+bridge file names is absolute, as drivers have it: in a namespace the launch files remap those names into it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NAMESPACE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 def robot_topics(contract: RobotContract) -> tuple[str, ...]:
     """Return the topics that the contract names: cameras, joint states, controllers."""
     controllers = contract.controllers
-    cameras = [topic for camera in contract.cameras for topic in (camera.topic, camera.info_topic)]
+    cameras = [topic for camera in contract.cameras for topic in (camera.topic, camera.info_topic) if topic]
     gripper = () if controllers.gripper_interface.is_action else (controllers.gripper_topic,)
     return (*cameras, controllers.joint_states_topic, controllers.arm_topic, *gripper)
 

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import yaml
 
 from vla_ros.errors import ContractError
+from vla_ros.nodes.graph import NodeDescription
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.description import with_fixed_joints
@@ -28,59 +29,65 @@ BRIDGE_FILES = {
 HARDWARE = {"gz": "gz", "ros2_control": "gz_ros2_control"}
 """Argument `controllers` of the Gazebo launch file to the `hardware` of the description."""
 
-_ABOUT = {
-    "robot": "robot contract: a name in config/robots, or a file",
-    "policy": "folder of a checkpoint",
-    "device": "auto, cpu, cuda",
-    "use_sim_time": "false on a robot",
-    "arm": "true: arm as soon as the robot allows it; false: a dry run until /vla/arm is called",
-    "seed": "simulation: decides the scene",
-    "instruction": "simulation: task that the scene is prepared for",
-    "lockstep": "simulation: time waits for every node",
-    "real_time_factor": "simulation: simulated seconds a second",
-    "command_clock": "stamps of commands: system, arrival; auto: arrival for a simulator with a time of its own",
-}
-
-
-def about(argument: str) -> str:
-    """Return what an argument of the graph is for, as `ros2 launch --show-args` tells it."""
-    return _ABOUT.get(argument, "see config/graph.yaml")
-
-
-def fill_in(value: Any, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 (whatever YAML holds)
-    """Return YAML content with "$name" replaced: alone by the value itself, inside a longer text by its text.
-
-    Raises:
-        ContractError: naming a "$name" that nobody gave.
-    """
-    if isinstance(value, Mapping):
-        return {key: fill_in(item, values) for key, item in value.items()}
-    if isinstance(value, list):
-        return [fill_in(item, values) for item in value]
-    if not isinstance(value, str) or "$" not in value:
-        return value
-    if value[1:] in values and value.startswith("$"):
-        return values[value[1:]]
-    for name, replacement in values.items():
-        value = value.replace(f"${name}", str(replacement))
-    if "$" in value:
-        raise ContractError(f"'{value}': nobody gave its value; there are {sorted(values)}")
-    return value
-
 
 def controller_parameters(contract: RobotContract, *, use_sim_time: bool, namespace: str = "") -> dict[str, Any]:
     """Return the parameters of ros2_control for a robot whose controllers are nodes of `namespace`.
 
-    Each is named in full: ros2_control looks for no shorter name once there is a namespace.
+    They are those of `CONTROLLERS_FILE` with the joints and the time-out of the contract. Each node is named in full:
+    ros2_control looks for no shorter name once there is a namespace.
     """
-    template = read_yaml(share_file(CONTROLLERS_FILE), "controllers")
-    values = {
-        "arm_joints": list(contract.joints.names),
-        "gripper_joints": list(contract.gripper.names),
-        "command_timeout": contract.controllers.command_timeout,
-        "use_sim_time": use_sim_time,
-    }
-    return {f"/{namespace}/{name}" if namespace else name: fill_in(part, values) for name, part in template.items()}
+    joints = {"arm_controller": contract.joints.names, "gripper_controller": contract.gripper.names}
+    named = {}
+    for name, section in read_yaml(share_file(CONTROLLERS_FILE), "controllers").items():
+        values = {**section["ros__parameters"], "use_sim_time": use_sim_time}
+        if name in joints:
+            values.update(joints=list(joints[name]), cmd_timeout=contract.controllers.command_timeout)
+        named[f"/{namespace}/{name}" if namespace else name] = {"ros__parameters": values}
+    return named
+
+
+def parameters_file(path: str, nodes: Sequence[NodeDescription]) -> Path | None:
+    """Return the ROS 2 parameter file that the user gave for the nodes of the graph; None for "".
+
+    It sets what the arguments of the launch do not: what both set, and differently, is refused, so that no value is
+    overruled without a word.
+
+    Raises:
+        ContractError: when it is not there, no ROS 2 parameter file, or contradicts an argument.
+    """
+    if not path:
+        return None
+    try:
+        file = share_file(Path(path).expanduser())
+        content = read_yaml(file, "params_file")
+    except FileNotFoundError as error:
+        raise ContractError(f"params_file: {error}") from error
+    for name, section in _parameter_sections(path, content):
+        for node in nodes:
+            if name not in (node.name, "*", "**"):
+                continue
+            for parameter, value in section.items():
+                if parameter in node.parameters and node.parameters[parameter] != value:
+                    raise ContractError(
+                        f"{path}: {parameter} of {node.name} is {value!r}, an argument of the launch makes it "
+                        f"{node.parameters[parameter]!r}: leave it out of the file and give the argument"
+                    )
+    return file
+
+
+def _parameter_sections(path: str, content: Any) -> list[tuple[str, Mapping[str, Any]]]:  # noqa: ANN401 (any YAML)
+    """Return (last part of the node's name, its parameters) of a ROS 2 parameter file; sections may be nested."""
+    if not isinstance(content, Mapping):
+        raise ContractError(f"{path}: expected sections of nodes with ros__parameters, got {type(content).__name__}")
+    sections = []
+    for name, section in content.items():
+        if isinstance(section, Mapping) and isinstance(parameters := section.get("ros__parameters"), Mapping):
+            sections.append((str(name).rsplit("/", 1)[-1], parameters))
+        elif isinstance(section, Mapping) and section and "ros__parameters" not in section:
+            sections += _parameter_sections(path, section)
+        else:
+            raise ContractError(f"{path}: section '{name}' has no ros__parameters with parameters below")
+    return sections
 
 
 def bridge_rules(kinds: Sequence[str]) -> list[dict[str, Any]]:

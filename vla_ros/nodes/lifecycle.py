@@ -7,24 +7,28 @@ A node derives from `ManagedNode` and fills in `configure`, `activate`, `deactiv
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from lifecycle_msgs.srv import ChangeState
-from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy._rclpy_pybind11 import RCLError, RCLInvalidROSArgsError, UnknownROSArgsError
 from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
-from vla_ros.errors import VlaError
+from vla_ros.errors import ContractError, VlaError
 from vla_ros.nodes.environment_check import require_domain
 from vla_ros.nodes.large_buffers import keep_large_buffers
 from vla_ros.nodes.process import follow_parent
@@ -41,6 +45,12 @@ END_GRACE = 3.0
 
 CLOCK_PARAMETER = "use_sim_time"
 
+MAX_SEED = 2**31 - 2
+"""Greatest seed of a scene; Gazebo is given one more, as 32 bits with a sign."""
+
+PACKAGE = "vla_ros"
+"""`hardware_id` of a node that belongs to no robot in particular, and to no namespace."""
+
 FAILURE_LOG_PERIOD = 5.0
 """A callback that keeps failing is logged this often, s."""
 
@@ -53,13 +63,14 @@ class ManagedNode(LifecycleNode):
         super().__init__(name, **options)
         self._answer_every_transition()
         # rclpy asks the callback that was added last first: its own, which switches the clock, is not reached.
-        self.add_on_set_parameters_callback(self._keep_clock)
+        self.add_on_set_parameters_callback(self._judge_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos("diagnostics"))
         # The steady clock: a simulation that stands still must not silence the report.
         self._diagnostics_timer = self.create_timer(
             DIAGNOSTICS_PERIOD, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
-        self.active = False
+        self.active = self._configured = False
+        self._changeable: set[str] = set()
 
     def configure(self) -> None:
         """Read parameters and make what `activate` needs; raise to refuse."""
@@ -77,19 +88,49 @@ class ManagedNode(LifecycleNode):
         """Return what to report; called once a second in the executor's thread."""
         return []
 
-    def parameter(self, name: str, default: Any, description: str = "") -> Any:  # noqa: ANN401 (what it holds)
-        """Declare a read-only parameter once and return its value.
+    def parameter(
+        self,
+        name: str,
+        default: Any,  # noqa: ANN401 (what it holds)
+        description: str = "",
+        *,
+        low: float | None = None,
+        high: float | None = None,
+        changeable: bool = False,
+    ) -> Any:  # noqa: ANN401
+        """Declare a parameter once and return its value.
 
-        Read-only: a live change is refused by rclpy with a reason, and the node goes on with what it was given.
+        Args:
+            name: Name.
+            default: Value where nobody gives one; its type is the parameter's.
+            description: Unit, and what it is for.
+            low: Least value of a number; the range is declared, and shown by `ros2 param describe`.
+            high: Greatest value; needed with `low`.
+            changeable: It can be set while the node is not configured, to be read by the next `configure`. All others
+                are read-only: a live change is refused with a reason, and the node goes on with what it was given.
+
+        Raises:
+            ContractError: when the value that was given has another type, or lies outside of the range.
         """
         if not self.has_parameter(name):
-            self.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True))
-        return self.get_parameter(name).value
+            descriptor = describe_parameter(default, description, low, high, read_only=not changeable)
+            try:
+                self.declare_parameter(name, default, descriptor)
+            except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+                raise ContractError(f"{error}; {_expected(default, low, high)}") from error
+            if changeable:
+                self._changeable.add(name)
+        value = self.get_parameter(name).value
+        if low is not None and high is not None and not low <= value <= high:  # NaN, too
+            raise ContractError(f"parameter {name} is {value}, {_expected(default, low, high)}")
+        return value
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Run `configure`; what it had made before it failed is freed again."""
         del state
-        return self._attempt("configure", self.configure, undo=self.cleanup)
+        answer = self._attempt("configure", self.configure, undo=self.cleanup)
+        self._configured = answer == TransitionCallbackReturn.SUCCESS
+        return answer
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Run `activate`; what it had begun before it failed is stopped again."""
@@ -106,6 +147,7 @@ class ManagedNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Run `cleanup`."""
         del state
+        self._configured = False
         return self._attempt("clean up", self.cleanup)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -153,11 +195,18 @@ class ManagedNode(LifecycleNode):
 
         service.callback = answer
 
-    def _keep_clock(self, parameters: list[Parameter]) -> SetParametersResult:
-        """Refuse another clock while the node runs: stamps and deadlines from before would be those of another time.
+    def _judge_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        """Refuse what the node would not read any more, and another clock.
 
-        The parameter is rclpy's own, and not read-only.
+        A node that is configured goes by the values that `configure` has read. The clock's parameter is rclpy's own,
+        and not read-only; with another one, stamps and deadlines from before would be those of another time.
         """
+        if self._configured and (late := [one.name for one in parameters if one.name in self._changeable]):
+            reason = (
+                f"{', '.join(late)} cannot be changed while the node is configured: first "
+                f"ros2 lifecycle set {self.get_fully_qualified_name()} deactivate, then cleanup"
+            )
+            return SetParametersResult(successful=False, reason=reason)
         current = self.get_parameter_or(CLOCK_PARAMETER, Parameter(CLOCK_PARAMETER, value=False)).value
         for parameter in parameters:
             if parameter.name == CLOCK_PARAMETER and parameter.value != current:
@@ -175,9 +224,23 @@ class ManagedNode(LifecycleNode):
             statuses = [diagnostic(self.get_name(), DiagnosticStatus.ERROR, f"no health: {error}", {})]
         if not statuses:
             statuses = [diagnostic(self.get_name(), DiagnosticStatus.OK, "active" if self.active else "not active", {})]
-        message = DiagnosticArray(status=statuses)
+        message = DiagnosticArray(status=[self._of_this_arm(status) for status in statuses])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+
+    def _of_this_arm(self, status: DiagnosticStatus) -> DiagnosticStatus:
+        """Return a copy that can be told from those of another arm: /diagnostics is shared by all namespaces."""
+        namespace = self.get_namespace().strip("/")
+        # Given from the start, declared by `configure`: a report must not change its name in between.
+        robot = self._parameter_overrides.get("robot") or self.get_parameter_or("robot", None)
+        hardware = [namespace, Path(str(robot.value)).stem if robot and robot.value else ""]
+        return DiagnosticStatus(
+            name=f"{namespace}/{status.name}" if namespace else status.name,
+            hardware_id="/".join(filter(None, hardware)) or PACKAGE,
+            level=status.level,
+            message=status.message,
+            values=status.values,
+        )
 
 
 def diagnostic(name: str, level: bytes, message: str, values: Mapping[str, object]) -> DiagnosticStatus:
@@ -186,15 +249,47 @@ def diagnostic(name: str, level: bytes, message: str, values: Mapping[str, objec
     return DiagnosticStatus(name=name, level=level, message=message, hardware_id="", values=pairs)
 
 
+def describe_parameter(
+    default: object, description: str, low: float | None, high: float | None, *, read_only: bool
+) -> ParameterDescriptor:
+    """Return the descriptor of a parameter; numbers with both bounds get a range of their type."""
+    descriptor = ParameterDescriptor(description=description, read_only=read_only)
+    if low is None or high is None:
+        return descriptor
+    if isinstance(default, float):
+        descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
+    else:
+        descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
+    return descriptor
+
+
+def _expected(default: object, low: float | None, high: float | None) -> str:
+    within = f"{low} to {high}, " if low is not None else ""
+    return f"expected {within}a {type(default).__name__} such as {default!r}"
+
+
+def initialize(arguments: Sequence[str] | None, **options: Any) -> str:  # noqa: ANN401 (those of rclpy.init)
+    """Initialize rclpy with a node's own arguments (those of the process when None); "" or what is wrong with them."""
+    try:
+        rclpy.init(args=sys.argv if arguments is None else list(arguments), **options)
+    except (RCLError, RCLInvalidROSArgsError, UnknownROSArgsError) as error:
+        sentence = re.sub(r",? at /\S+:\d+", "", " ".join(str(error).split()))  # places in the source of rcl
+        return sentence.removeprefix("failed to initialize rcl: ")
+    return ""
+
+
 def run_node(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = None) -> int:
     """Run one node until a signal asks it to end; returns the exit code.
 
     SIGINT and SIGTERM are treated alike: the node stops, frees what it holds, and the process ends with 0; with 1 when
-    that takes longer than `END_GRACE`. A callback that raises is logged, and the node goes on.
+    that takes longer than `END_GRACE`, or when ROS 2 does not take its arguments. A callback that raises is logged, and
+    the node goes on.
     """
     keep_large_buffers()
     require_domain()
-    rclpy.init(args=sys.argv if arguments is None else list(arguments), signal_handler_options=SignalHandlerOptions.NO)
+    if wrong := initialize(arguments, signal_handler_options=SignalHandlerOptions.NO):
+        print(f"error: arguments of this node: {wrong}", file=sys.stderr, flush=True)
+        return 1
     stopping = threading.Event()
 
     def stop(number: int, frame: object) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from rclpy.node import Node
 
+from vla_ros.nodes.clock_publishers import foreign_clocks
 from vla_ros.nodes.transitions import GraphError
 
 DISCOVERY = 3.0
@@ -25,13 +26,14 @@ COMPANIONS = 0.5
 _POLL = 0.05
 
 
-def require_alone(node: Node, names: Iterable[str], patience: float = DISCOVERY) -> None:
+def require_alone(node: Node, names: Iterable[str], patience: float = DISCOVERY, *, own_clock: bool = False) -> None:
     """Look for `patience` s with the eyes of `node`, which has just joined the domain, whether a name is taken.
 
     Args:
         node: Of this process; nobody needs to spin it.
         names: Full names of the nodes that are about to be started, such as "/left/safety_node".
         patience: How long to look, s.
+        own_clock: A simulation is among them: nobody else may publish /clock.
 
     Raises:
         GraphError: naming the nodes that are there, the domain, and what to do.
@@ -39,9 +41,11 @@ def require_alone(node: Node, names: Iterable[str], patience: float = DISCOVERY)
     wanted = set(names)
     end = time.monotonic() + patience
     taken: set[str] = set()
-    while wanted and not taken and time.monotonic() < end:
+    clock = ""
+    while wanted and not taken and not clock and time.monotonic() < end:
         time.sleep(_POLL)
         taken = wanted & _present(node)
+        clock = foreign_clocks(node) if own_clock else ""
     if taken:
         time.sleep(COMPANIONS)
         taken |= wanted & _present(node)
@@ -50,6 +54,9 @@ def require_alone(node: Node, names: Iterable[str], patience: float = DISCOVERY)
             "and its nodes would be taken for those of this one. End that graph, or choose another domain "
             "(ROS_DOMAIN_ID, --domain) or, for a second arm, another namespace (namespace:=left)"
         )
+    if clock:
+        time.sleep(COMPANIONS)  # its name may come after it
+        raise GraphError(foreign_clocks(node) or clock)
 
 
 def _present(node: Node) -> set[str]:

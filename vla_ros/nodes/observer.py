@@ -74,15 +74,15 @@ class Observer:
         self.episode = Episode()
         self._images: deque[ImageArray] = deque(maxlen=16)
         listen = node.create_subscription
-        listen(TaskStatus, "/vla/task_status", self._locked(self._on_task), qos("status"))
-        listen(SafetyStatus, "/vla/safety_status", self._locked(self._on_safety), qos("status"))
-        listen(PolicyStatus, "/vla/policy_status", self._locked(self._on_policy), qos("status"))
-        listen(Instruction, "/vla/task", self._locked(self._on_instruction), qos("task"))
+        listen(TaskStatus, "vla/task_status", self._locked(self._on_task), qos("status"))
+        listen(SafetyStatus, "vla/safety_status", self._locked(self._on_safety), qos("status"))
+        listen(PolicyStatus, "vla/policy_status", self._locked(self._on_policy), qos("status"))
+        listen(Instruction, "vla/task", self._locked(self._on_instruction), qos("task"))
         # Deeper than it is published: an answer must not be pushed out by the heartbeat behind it.
-        listen(InstructionStatus, "/vla/instruction_status", self._locked(self._on_answer), qos("task"))
-        listen(InstructionStatus, "/vla/stop_status", self._locked(self._on_stop_heard), qos("stop_status"))
-        listen(String, "/vla/instruction_rejected", self._locked(self._on_rejection), qos("instruction"))
-        listen(ActionChunk, "/vla/action_chunk", self._locked(self._on_chunk), qos("action_chunk"))
+        listen(InstructionStatus, "vla/instruction_status", self._locked(self._on_answer), qos("task"))
+        listen(InstructionStatus, "vla/stop_status", self._locked(self._on_stop_heard), qos("stop_status"))
+        listen(String, "vla/instruction_rejected", self._locked(self._on_rejection), qos("instruction"))
+        listen(ActionChunk, "vla/action_chunk", self._locked(self._on_chunk), qos("action_chunk"))
         if camera_topic is not None:
             listen(Image, camera_topic, self._locked(self._on_image), qos("camera_out"))
 

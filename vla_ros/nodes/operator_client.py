@@ -22,7 +22,7 @@ from vla_ros.safety.selftest_record import UNDER_WAY
 SERVICE_TIMEOUT = 5.0
 """Longest time for a service to appear and to answer, s."""
 
-REQUEST_TOPIC = "/vla/instruction_request"
+REQUEST_TOPIC = "vla/instruction_request"
 
 LONGEST_REQUEST = 4096
 """Most that InstructionRequest.msg holds of a text, bytes of UTF-8; far more than an instruction may have."""
@@ -41,7 +41,7 @@ class Operator:
         """Make the topic and the clients."""
         self._node, self._observer = node, observer
         self._requests = node.create_publisher(InstructionRequest, REQUEST_TOPIC, qos("instruction"))
-        self._arm = node.create_client(SetBool, "/vla/arm")
+        self._arm = node.create_client(SetBool, "vla/arm")
 
     def say(self, text: str, timeout: float) -> int:
         """Publish a sentence and return the number of the instruction it became.

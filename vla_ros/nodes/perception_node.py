@@ -36,6 +36,9 @@ from vla_ros.robot.joint_report import JointReading
 from vla_ros.robot.joint_state_reader import JointStateReader
 from vla_ros.robot.kinematics import Kinematics
 
+MAX_SKEW, MAX_SILENCE, MAX_PIXELS = 1.0, 5.0, 16384
+"""Greatest values of the parameters: s, s without an image (no plan is good for longer), px."""
+
 IMAGES_WAITING = 2
 """Images a camera that may wait for the worker; the newest replace the oldest, which are counted."""
 
@@ -74,19 +77,26 @@ class PerceptionNode(ManagedNode):
                 f"{ObservationMessage.MAX_CAMERAS}"
             )
         self._limits = ObservationLimits(
-            skew=float(self.parameter("skew_tolerance", 0.05, "largest difference of stamps in one observation, s")),
-            patience=float(self.parameter("patience", 0.02, "how long a picture waits for its partners, s")),
+            skew=float(
+                self.parameter("skew_tolerance", 0.05, "largest difference of stamps in one observation, s",
+                               low=0.0, high=MAX_SKEW)
+            ),
+            patience=float(
+                self.parameter("patience", 0.02, "how long a picture waits for its partners, s", low=0.0, high=MAX_SKEW)
+            ),
             health=HealthLimits(
-                stale_after=float(self.parameter("stale_after", 0.5, "s without an image")),
+                stale_after=float(self.parameter("stale_after", 0.5, "s without an image", low=0.0, high=MAX_SILENCE)),
                 joint_speed=float(self._contract.joints.velocity.max()),
             ),
-        )
-        self._publisher = self.create_publisher(ObservationMessage, "/vla/observation", qos("observation"))
+        )  # fmt: skip
+        self._publisher = self.create_publisher(ObservationMessage, "vla/observation", qos("observation"))
 
     def _settings(self, camera: CameraContract) -> CameraContract:
         """Return what is expected of a camera; parameters may replace the contract's image size, px."""
-        height = int(self.parameter(f"{camera.name}.height", camera.height))
-        return replace(camera, height=height, width=int(self.parameter(f"{camera.name}.width", camera.width)))
+        about = "px that the driver sends; by default the contract's"
+        height = int(self.parameter(f"{camera.name}.height", camera.height, about, low=1, high=MAX_PIXELS))
+        width = int(self.parameter(f"{camera.name}.width", camera.width, about, low=1, high=MAX_PIXELS))
+        return replace(camera, height=height, width=width)
 
     def activate(self) -> None:
         """Start the worker with empty buffers, and subscribe."""

@@ -10,7 +10,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.duration import Duration
 
-from vla_ros.errors import ContractError, InstructionError, ObservationError
+from vla_ros.errors import InstructionError, ObservationError
 from vla_ros.msg import ActionChunk as ChunkMessage
 from vla_ros.msg import Instruction as InstructionMessage
 from vla_ros.msg import Observation as ObservationMessage
@@ -24,6 +24,7 @@ from vla_ros.policies.build import DEFAULT_CHECKPOINT, load_policy
 from vla_ros.robot.contract import load_contract
 from vla_ros.types import ActionChunk
 
+MAX_THREADS = 256
 DELIVERY_TIMEOUT = 1.0  # s, lock step: longest time until every reader has a chunk
 STALE_AFTER = 0.5  # s without an observation
 LOCKSTEP_HEARTBEAT_PERIOD = 0.5  # s; there a heartbeat follows every inference, and no deadline counts
@@ -45,19 +46,19 @@ class PolicyNode(ManagedNode):
 
     def configure(self) -> None:
         """Load the policy; a checkpoint that does not fit the robot is refused with every line that differs."""
-        threads = int(self.parameter("threads", 1, "CPU threads of PyTorch"))
-        if threads < 1:
-            raise ContractError(f"threads is {threads}, expected at least 1")
+        threads = int(self.parameter("threads", 1, "CPU threads of PyTorch", low=1, high=MAX_THREADS, changeable=True))
         self._contract = load_contract(self.parameter("robot", "panda", "robot contract: a name or a file"))
-        name = self.parameter("policy", DEFAULT_CHECKPOINT, "folder of a checkpoint, or the name of a shipped one")
-        device = self.parameter("device", "auto", "auto (CUDA where there is one), cpu, cuda, cuda:1, ...")
-        precision = self.parameter("precision", "fp32", "of the network: fp32, bf16 or fp16")
+        about = "folder of a checkpoint, or the name of a shipped one"
+        name = self.parameter("policy", DEFAULT_CHECKPOINT, about, changeable=True)
+        about = "auto (CUDA where there is one), cpu, cuda, cuda:1, ..."
+        device = self.parameter("device", "auto", about, changeable=True)
+        precision = self.parameter("precision", "fp32", "of the network: fp32, bf16 or fp16", changeable=True)
         lockstep = self.parameter("lockstep", False, "simulation time waits: no observation grows old meanwhile")
         self._lockstep = bool(lockstep)
         self._policy = load_policy(name, self._contract, device, precision)
         _limit_threads(threads)
         self.get_logger().info(f"policy {self._policy.name} on {self._policy.device}")
-        self._chunks = self.create_publisher(ChunkMessage, "/vla/action_chunk", qos("action_chunk"))
+        self._chunks = self.create_publisher(ChunkMessage, "vla/action_chunk", qos("action_chunk"))
 
     def activate(self) -> None:
         """Begin to listen and to work."""
@@ -66,8 +67,8 @@ class PolicyNode(ManagedNode):
         period = LOCKSTEP_HEARTBEAT_PERIOD if self._lockstep else HEARTBEAT_PERIOD
         self._heartbeat = Heartbeat(self, self._worker, period)
         self._made = [
-            self.create_subscription(ObservationMessage, "/vla/observation", self._on_observation, qos("observation")),
-            self.create_subscription(InstructionMessage, "/vla/task", self._on_task, qos("task")),
+            self.create_subscription(ObservationMessage, "vla/observation", self._on_observation, qos("observation")),
+            self.create_subscription(InstructionMessage, "vla/task", self._on_task, qos("task")),
         ]
 
     def deactivate(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import rclpy
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.duration import Infinite
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.topic_endpoint_info import TopicEndpointInfo
@@ -24,8 +25,10 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.errors import ContractError
+from vla_ros.nodes.clock_publishers import CLOCK_TOPIC, several_clocks
 from vla_ros.nodes.controller_settings import SettingsQuestion, objections
 from vla_ros.nodes.environment_check import require_domain
+from vla_ros.nodes.lifecycle import describe_parameter, initialize
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.sensor_trial import SensorTrial
 from vla_ros.robot.contract import ArmInterface, CameraContract, GripperInterface, RobotContract, load_contract
@@ -33,6 +36,9 @@ from vla_ros.robot.kinematics import Kinematics
 
 TIMEOUT = 8.0
 """How long everything is waited for, s."""
+
+LONGEST = 600.0
+"""Greatest value of the parameter `timeout`, s."""
 
 FIRST_WORD = 3.0
 """After this time what is still missing is said for the first time: discovery takes one or two seconds, s."""
@@ -69,15 +75,20 @@ class Preflight(Node):
             ContractError: when there is no such contract, or it does not fit its description.
         """
         super().__init__("preflight", **options)
-        contract = load_contract(self.declare_parameter("robot", "panda").value)
-        self.timeout = float(self.declare_parameter("timeout", TIMEOUT).value)
-        if not self.timeout > 0.0:
-            raise ContractError(f"timeout is {self.timeout} s, expected more than 0")
+        about = describe_parameter("panda", "robot contract: a name or a file", None, None, read_only=True)
+        contract = load_contract(self.declare_parameter("robot", "panda", about).value)
+        about = describe_parameter(TIMEOUT, "s that everything is waited for", 0.0, LONGEST, read_only=True)
+        try:
+            self.timeout = float(self.declare_parameter("timeout", TIMEOUT, about).value)
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            raise ContractError(f"parameter timeout: {error}; expected s, to {LONGEST}, such as {TIMEOUT}") from error
+        if not 0.0 < self.timeout <= LONGEST:
+            raise ContractError(f"timeout is {self.timeout} s, expected more than 0, and at most {LONGEST}")
         self._contract, self._kinematics = contract, Kinematics(contract)
         self._pending: dict[str, Callable[[], str]] = {}
         self._questions: dict[str, SettingsQuestion] = {}
         if self.get_parameter("use_sim_time").value:
-            self._expect(Clock, "/clock", "clock", lambda message: self._pending.pop("/clock", None))
+            self._expect(Clock, CLOCK_TOPIC, "clock", lambda message: None, lambda: several_clocks(self))
         self._simulated = bool(self.get_parameter("use_sim_time").value)
         self._trial = SensorTrial(contract, self._kinematics)
         self._expect_joint_states(contract.controllers.joint_states_topic)
@@ -283,7 +294,9 @@ def _spin(node: Node, duration: float) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Wait until everything is there, or say what is not."""
     require_domain()
-    rclpy.init(args=sys.argv if arguments is None else list(arguments))
+    if wrong := initialize(arguments):
+        print(f"preflight: {wrong}", file=sys.stderr, flush=True)
+        return 1
     try:
         missing = wait_for_robot(Preflight())
     except ContractError as error:

@@ -162,7 +162,7 @@ class RosLink:
         environment = graph_environment(domain)
         os.environ.update({name: environment[name] for name in shared})
         self._context = Context()
-        rclpy.init(context=self._context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
+        rclpy.init(args=[], context=self._context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
         self.node = Node(name, context=self._context, use_global_arguments=False)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
@@ -261,9 +261,12 @@ class GraphRunner:
             inhabited = _inhabited(self.domain)  # nodes that were started by hand or by `ros2 launch`, on this machine
             self._link = RosLink("vla_ros_runner", self.domain)
             if inhabited:
-                require_alone(self._link.node, [f"/{description.name}" for description in self.descriptions])
+                require_alone(
+                    self._link.node, [f"/{one.name}" for one in self.descriptions],
+                    own_clock=any(one.simulation == "mujoco" for one in self.descriptions),
+                )  # fmt: skip
             self._lifecycle = LifecycleClient(self._link.node)
-            self._arm = self._link.node.create_client(SetBool, "/vla/arm")
+            self._arm = self._link.node.create_client(SetBool, "vla/arm")
             for description in self.descriptions:
                 self._launch(description)
             self._write_state()

@@ -7,6 +7,7 @@ from rclpy.qos import QoSCompatibility, qos_check_compatible
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from vla_ros.errors import ContractError
+from vla_ros.nodes.clock_publishers import NAMELESS, several_clocks
 from vla_ros.nodes.preflight import may_be_controller
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.safety_orders import INSTRUCTION_STATUS_TOPIC
@@ -14,9 +15,6 @@ from vla_ros.nodes.safety_polling import CHUNK_TOPIC, ESTOP_TOPIC, HEARTBEAT_TOP
 from vla_ros.robot.contract import RobotContract
 
 BUTTON_TYPE = "std_msgs/msg/Bool"
-
-_NAMELESS = "_NODE_NAME_UNKNOWN_"
-"""How rclpy calls a node that has been found, but not yet with its name."""
 
 
 class GraphWatch:
@@ -43,20 +41,23 @@ class GraphWatch:
         for topic in (CHUNK_TOPIC, HEARTBEAT_TOPIC):
             names = sorted(self._publishers(topic))
             if len(names) > 1:
-                return f"several nodes publish {topic}: {', '.join(names)}; none is followed"
+                return f"several nodes publish {self._full(topic)}: {', '.join(names)}; none is followed"
         return ""
 
     def complaint(self) -> str:
         """Say what forbids to arm: strangers, or inputs that are never delivered; "" when nothing does."""
         if strangers := self.chunk_strangers():
             return strangers
-        if others := self.other_commanders():
+        if others := self.other_commanders() or self.other_clocks():
             return others
         for topic, profile in self._inputs.items():
             for info in self._node.get_publishers_info_by_topic(topic):
                 verdict, why = qos_check_compatible(info.qos_profile, qos(profile))
                 if verdict == QoSCompatibility.ERROR:
-                    return f"{info.node_name} publishes {topic} with a quality of service that is not received: {why}"
+                    return (
+                        f"{info.node_name} publishes {self._full(topic)} with a quality of service that is not "
+                        f"received: {why}"
+                    )
         return ""
 
     def other_commanders(self) -> str:
@@ -67,15 +68,27 @@ class GraphWatch:
             strange = [info for info in infos if _name(info) != self._own] or infos[1:]
             if strange:
                 names = ", ".join(sorted({_name(info) for info in strange}))
-                return f"{names} also publishes {topic}: the robot must have one commander"
+                return f"{names} also publishes {self._full(topic)}: the robot must have one commander"
         return ""
+
+    def other_clocks(self) -> str:
+        """Name the several nodes that publish the time that this node goes by; "" while there is at most one.
+
+        By name alone, as in `chunk_strangers`. A node that goes by the machine's clock has no use for the topic.
+        """
+        simulated = self._node.get_parameter_or("use_sim_time", None)
+        if simulated is None or not simulated.value:
+            return ""
+        return several_clocks(self._node)
 
     def buttons(self) -> tuple[list[bytes], str]:
         """Return the GIDs of the emergency stop's publishers, and which of them cannot be heard, or ""."""
         infos = self._node.get_publishers_info_by_topic(ESTOP_TOPIC)
         wrong = [f"{_name(info)} ({info.topic_type})" for info in infos if info.topic_type != BUTTON_TYPE]
         complaint = (
-            f"{ESTOP_TOPIC} is published as another type than {BUTTON_TYPE}: {', '.join(wrong)}" if wrong else ""
+            f"{self._full(ESTOP_TOPIC)} is published as another type than {BUTTON_TYPE}: {', '.join(wrong)}"
+            if wrong
+            else ""
         )
         return [bytes(info.endpoint_gid) for info in infos], complaint
 
@@ -104,7 +117,7 @@ class GraphWatch:
             service = self._node.resolve_service_name(f"{topic}/_action/send_goal")
             return any(name == service for name, _ in self._node.get_service_names_and_types())
         names = [info.node_name for info in self._node.get_subscriptions_info_by_topic(topic)]
-        return any(name == _NAMELESS or may_be_controller(name) for name in names)
+        return any(name == NAMELESS or may_be_controller(name) for name in names)
 
     def require(self) -> None:
         """Refuse to go on while there is a complaint.
@@ -114,6 +127,9 @@ class GraphWatch:
         """
         if complaint := self.complaint():
             raise ContractError(complaint)
+
+    def _full(self, topic: str) -> str:
+        return self._node.resolve_topic_name(topic)
 
     def _publishers(self, topic: str) -> set[str]:
         infos = self._node.get_publishers_info_by_topic(topic)

@@ -40,10 +40,10 @@ from vla_ros.nodes.safety_control import SafetyControl
 from vla_ros.nodes.safety_graph import GraphWatch
 from vla_ros.nodes.safety_inputs import Inputs
 from vla_ros.nodes.safety_polling import CHUNK_TOPIC, TASK_TOPIC, SafetyPolling
-from vla_ros.nodes.safety_selftest import ArmingSelftest
+from vla_ros.nodes.safety_selftest import UNDER_WAY, ArmingSelftest
 from vla_ros.nodes.safety_thread import ANSWER_TIMEOUT, ControlThread
 from vla_ros.robot.contract import RobotContract, load_contract
-from vla_ros.safety.estop import EstopSignal
+from vla_ros.safety.estop import LONGEST_TIMEOUT, EstopSignal
 from vla_ros.safety.parameters import SAFETY_FILE, SafetyParameters, load_parameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.selftest import run_selftest
@@ -67,6 +67,9 @@ keeps the control thread waiting, too."""
 
 SELFTEST_MAX_AGE = 86400.0
 """So long a self-test that passed is good for starting again with nothing changed, s."""
+
+LONGEST_SELFTEST_AGE = 30 * 86400.0
+"""Greatest value of the parameter `selftest_max_age`, s."""
 
 
 class SafetyNode(ManagedNode):
@@ -102,12 +105,12 @@ class SafetyNode(ManagedNode):
             self._subscription(JointState, topic, self._take_joint_state, "joint_states")
             self._subscription(ActionChunk, CHUNK_TOPIC, self._take_chunk, "action_chunk")
             self._subscription(Instruction, TASK_TOPIC, self._control.inputs.offer_instruction, "task")
-        self._own(self.create_service(SetBool, "/vla/arm", self._on_arm), self.destroy_service)
-        self._own(self.create_service(Trigger, "/vla/reset", self._on_reset), self.destroy_service)
+        self._own(self.create_service(SetBool, "vla/arm", self._on_arm), self.destroy_service)
+        self._own(self.create_service(Trigger, "vla/reset", self._on_reset), self.destroy_service)
         # In a group of its own: a group that is mutually exclusive, as the node's, lets nothing else of it run while a
         # coroutine of it waits. Reentrant: a second call is told at once that the run is under way.
         group = ReentrantCallbackGroup()
-        selftest = self.create_service(Trigger, "/vla/selftest", self._on_selftest, callback_group=group)
+        selftest = self.create_service(Trigger, "vla/selftest", self._on_selftest, callback_group=group)
         self._own(selftest, self.destroy_service)
         timer = self.create_timer(WATCH_PERIOD, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._own(timer, self.destroy_timer)
@@ -115,7 +118,8 @@ class SafetyNode(ManagedNode):
     def _make_control(self, contract: RobotContract, parameters: SafetyParameters) -> SafetyControl:
         outputs = Outputs(self, contract)
         self._made.append(outputs.close)
-        timeout = float(self.parameter("estop_timeout", 0.0, "s of silence of a speaking button, to 10; 0: no limit"))
+        about = "s of silence after which a button that speaks counts as pressed; 0: it speaks only when used"
+        timeout = float(self.parameter("estop_timeout", 0.0, about, low=0.0, high=LONGEST_TIMEOUT))
         if self._estop is None or self._estop_timeout != timeout:
             self._estop, self._estop_timeout = EstopSignal(timeout), timeout
         inputs = Inputs(contract)
@@ -126,7 +130,7 @@ class SafetyNode(ManagedNode):
             parameters,
             publish_arm=outputs.arm(),
             publish_gripper=outputs.gripper(),
-            publish_status=self._publisher(SafetyStatus, "/vla/safety_status", "status"),
+            publish_status=self._publisher(SafetyStatus, "vla/safety_status", "status"),
             estop=self._estop,
             take_heartbeats=self._polling.heartbeats,
             clock=self.get_clock(),
@@ -166,7 +170,13 @@ class SafetyNode(ManagedNode):
     ) -> ArmingSelftest:
         folder = str(self.parameter("selftest_folder", "", "where a self-test that passed is kept; empty: user cache"))
         max_age = float(
-            self.parameter("selftest_max_age", SELFTEST_MAX_AGE, "s that it stays good when nothing changed; 0: never")
+            self.parameter(
+                "selftest_max_age",
+                SELFTEST_MAX_AGE,
+                "s that it stays good when nothing changed; 0: never",
+                low=0.0,
+                high=LONGEST_SELFTEST_AGE,
+            )
         )
         selftest = ArmingSelftest(
             contract, parameters, robot, safety, Path(folder) if folder else default_folder()
@@ -282,7 +292,7 @@ class SafetyNode(ManagedNode):
         self._control.estop.publishers(gids, time.monotonic())
         self._control.estop.cannot_hear(unheard)
         self._polling.names = self._watch.publisher_names()
-        self._foreign = self._watch.other_commanders() or self._watch.chunk_strangers()
+        self._foreign = self._watch.other_commanders() or self._watch.chunk_strangers() or self._watch.other_clocks()
         if self.active and self._auto_arm and not self._complaint():
             asked = time.monotonic()
             self._ticker.post(lambda: self._arm_by_itself(asked))
@@ -310,7 +320,8 @@ class SafetyNode(ManagedNode):
                   "selftest": self._selftest.sentence()}  # fmt: skip
         sentence = control.sentence
         if complaint := self._complaint():
-            level, sentence = DiagnosticStatus.ERROR, complaint
+            busy = complaint.startswith(UNDER_WAY)
+            level, sentence = DiagnosticStatus.WARN if busy else DiagnosticStatus.ERROR, complaint
         return [diagnostic(self.get_name(), level, sentence, values)]
 
     def _look_for_controllers(self) -> None:

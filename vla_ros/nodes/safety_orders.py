@@ -23,8 +23,8 @@ from vla_ros.nodes.qos import qos
 from vla_ros.safety.publisher_watch import PublisherWatch
 from vla_ros.safety.task_order import TaskOrder
 
-INSTRUCTION_STATUS_TOPIC = "/vla/instruction_status"
-STOP_STATUS_TOPIC = "/vla/stop_status"
+INSTRUCTION_STATUS_TOPIC = "vla/instruction_status"
+STOP_STATUS_TOPIC = "vla/stop_status"
 
 LARGEST_STATUS = 4_096
 """Bytes of a heartbeat: its texts are bounded."""
@@ -74,7 +74,7 @@ class PolledOrders(Orders):
         )  # fmt: skip
         self._sentences = {
             kind: PolledSubscription(node, kind, topic, [reliable, best_effort], LARGEST_SENTENCE, serialized=True)
-            for kind, topic in ((String, "/vla/instruction"), (InstructionRequest, "/vla/instruction_request"))
+            for kind, topic in ((String, "vla/instruction"), (InstructionRequest, "vla/instruction_request"))
         }
         self._beats = PolledSubscription(
             node, InstructionStatus, INSTRUCTION_STATUS_TOPIC, qos("status"), LARGEST_STATUS

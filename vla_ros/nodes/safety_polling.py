@@ -25,10 +25,10 @@ from vla_ros.safety.estop import EstopSignal
 from vla_ros.safety.publisher_watch import PATIENCE, PublisherWatch
 from vla_ros.safety.reasons import Reason
 
-ESTOP_TOPIC = "/vla/estop"
-CHUNK_TOPIC = "/vla/action_chunk"
-HEARTBEAT_TOPIC = "/vla/policy_status"
-TASK_TOPIC = "/vla/task"
+ESTOP_TOPIC = "vla/estop"
+CHUNK_TOPIC = "vla/action_chunk"
+HEARTBEAT_TOPIC = "vla/policy_status"
+TASK_TOPIC = "vla/task"
 
 LARGEST_JOINT_STATE = 16_384
 """Bytes: over a hundred joints with long names."""
@@ -61,6 +61,7 @@ class SafetyPolling:
         self._buttons = self._subscribe(node, Bool, ESTOP_TOPIC, [reliable, best_effort], LARGEST_BUTTON)
         # Stop phrases are heard here too: the instruction node may hang, or be busy with what came before.
         self.orders = PolledOrders(node)
+        self._resolve = node.resolve_topic_name
         self._watches[INSTRUCTION_STATUS_TOPIC] = self.orders.watch
         self._unread = 0
         self._unread_until = -np.inf
@@ -130,8 +131,13 @@ class SafetyPolling:
         for topic, watch in self._watches.items():
             if gids := () if topic == ESTOP_TOPIC else watch.conflict(now):
                 names = ", ".join(self.names.get(gid, "a node without a name") for gid in gids)
-                return Reason.FOREIGN_PUBLISHER, f"({topic}: {names})"
+                return Reason.FOREIGN_PUBLISHER, f"({self._full_name(topic)}: {names})"
         return Reason.OK, ""
+
+    def _full_name(self, watched: str) -> str:
+        """Return what is watched with its topic as the graph knows it; a source of joint states follows its topic."""
+        topic, *source = watched.split(", ")
+        return ", ".join([self._resolve(topic), *source])
 
     def _offer_state(self, one: Received, believed: bool) -> None:
         if believed:

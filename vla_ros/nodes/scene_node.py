@@ -24,7 +24,7 @@ from vla_ros.nodes.conversions import (
     stamp_to_seconds,
 )
 from vla_ros.nodes.gazebo_service import PoseCall
-from vla_ros.nodes.lifecycle import ManagedNode, run_node
+from vla_ros.nodes.lifecycle import MAX_SEED, ManagedNode, run_node
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.scene_reset import SceneReset
 from vla_ros.nodes.sim_conversions import task_status_to_message
@@ -76,18 +76,18 @@ class SceneNode(ManagedNode):
         self._kinematics = Kinematics(self._contract)
         self._world = self.parameter("world", WORLD, "name of the world in Gazebo")
         instruction = self.parameter("instruction", "", "task of the scene; empty: the scene's own")
-        self._scene = lay_out(self.parameter("seed", 0, "decides the scene"), instruction or None)
+        self._scene = lay_out(self.parameter("seed", 0, "decides the scene", low=0, high=MAX_SEED), instruction or None)
         self._judge = GazeboJudge(self._scene)
-        publisher = self.create_publisher(TaskStatusMessage, "/vla/task_status", qos("status"))
+        publisher = self.create_publisher(TaskStatusMessage, "vla/task_status", qos("status"))
         self._made.append(lambda: self.destroy_publisher(publisher))
         self._say = publisher.publish
-        self._listen(TFMessage, "/scene/poses", self._on_poses, "joint_states")
+        self._listen(TFMessage, "scene/poses", self._on_poses, "joint_states")
         for finger in FINGERS:
             take = self._contact_listener(finger)
-            self._listen(Contacts, f"/gripper/{finger}_contact", take, "joint_states")
+            self._listen(Contacts, f"gripper/{finger}_contact", take, "joint_states")
         self._listen(JointState, self._contract.controllers.joint_states_topic, self._on_joint_state, "joint_states")
-        self._listen(SafetyStatus, "/vla/safety_status", self._on_safety, "status")
-        self._listen(Instruction, "/vla/task", self._on_task, "task")
+        self._listen(SafetyStatus, "vla/safety_status", self._on_safety, "status")
+        self._listen(Instruction, "vla/task", self._on_task, "task")
 
     def activate(self) -> None:
         """Lay out the first scene, then judge and lay out others."""

@@ -20,7 +20,7 @@ from vla_ros.sim.gazebo import GazeboScene, lay_out
 from vla_ros.srv import ResetScene
 from vla_ros.types import FloatArray
 
-SERVICE = "/sim/reset_scene"
+SERVICE = "sim/reset_scene"
 
 HOME_TOLERANCE = 0.05
 """The arm counts as at home when every joint is within this, rad."""

@@ -40,7 +40,7 @@ def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
     """Return node name to what it needs, and nothing more."""
     controllers = contract.controllers
     images = [camera.topic for camera in contract.cameras]
-    infos = [camera.info_topic for camera in contract.cameras]
+    infos = [camera.info_topic for camera in contract.cameras if camera.info_topic]
     goals = robot_actions(contract)
     commands = [controllers.arm_topic, *(() if goals else (controllers.gripper_topic,))]
     states, nodes = controllers.joint_states_topic, ("perception_node", "instruction_node", "safety_node",

@@ -12,7 +12,7 @@ from trajectory_msgs.msg import JointTrajectory
 from vla_ros.errors import SimulationError, VlaError
 from vla_ros.msg import ActionChunk, Instruction, PolicyStatus
 from vla_ros.nodes.conversions import message_to_instruction, stamp_to_seconds
-from vla_ros.nodes.lifecycle import ManagedNode, run_node
+from vla_ros.nodes.lifecycle import MAX_SEED, ManagedNode, run_node
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.sim_conversions import message_to_command
 from vla_ros.nodes.sim_outputs import SimPublishers
@@ -21,6 +21,9 @@ from vla_ros.robot.description import with_fixed_joints
 from vla_ros.sim.simulator import Command, Simulator, SimulatorOptions
 from vla_ros.srv import ResetScene
 from vla_ros.types import InstructionKind
+
+MAX_PIXELS, MAX_RATE, MAX_FACTOR = 4096, 1000.0, 1000.0
+"""Greatest sides of an image, px; images a second; simulated seconds a second."""
 
 SWITCH_INTERVAL = 5e-4
 """Longest time that a callback may keep the interpreter from the physics, s; Python's own is ten times longer."""
@@ -53,21 +56,22 @@ class SimNode(ManagedNode):
 
         self._listen(JointTrajectory, arm, "arm_command", lambda m: simulator.command_arm(received(m)))
         self._listen(JointTrajectory, gripper, "gripper_command", lambda m: simulator.command_gripper(received(m)))
-        self._listen(Instruction, "/vla/task", "task", self._follow)
+        self._listen(Instruction, "vla/task", "task", self._follow)
         if options.lockstep:
             self._listen(
-                ActionChunk, "/vla/action_chunk", "action_chunk",
+                ActionChunk, "vla/action_chunk", "action_chunk",
                 lambda m: simulator.chunk_arrived(stamp_to_seconds(m.observation_stamp)),
             )  # fmt: skip
             self._listen(
-                PolicyStatus, "/vla/policy_status", "status",
+                PolicyStatus, "vla/policy_status", "status",
                 lambda m: simulator.policy_spoke(m.inferences, m.state == PolicyStatus.FAULT),
             )  # fmt: skip
-        service = self.create_service(ResetScene, "/sim/reset_scene", self._on_reset)
+        service = self.create_service(ResetScene, "sim/reset_scene", self._on_reset)
         self._made.append(lambda: self.destroy_service(service))
 
     def activate(self) -> None:
-        """Let time run."""
+        """Let time run, as the only clock of the domain."""
+        self._outputs.open_clock()
         self._outputs.describe(self._description)
         if self._simulator is not None:
             self._simulator.run()
@@ -94,10 +98,12 @@ class SimNode(ManagedNode):
         self._made.append(lambda: self.destroy_subscription(subscription))
 
     def _options(self, contract: RobotContract) -> SimulatorOptions:
-        width = self.parameter("camera_width", 0, "px, in place of the contract's; 0: the contract's")
-        height = self.parameter("camera_height", 0, "px, in place of the contract's; 0: the contract's")
-        rate = self.parameter("camera_rate_hz", 0.0, "images a second, in place of the contract's; 0: the contract's")
-        factor = self.parameter("real_time_factor", 1.0, "simulated seconds a second, as far as the machine can")
+        width = self.parameter("camera_width", 0, "px; 0: the contract's", low=0, high=MAX_PIXELS)
+        height = self.parameter("camera_height", 0, "px; 0: the contract's", low=0, high=MAX_PIXELS)
+        rate = self.parameter("camera_rate_hz", 0.0, "images a second; 0: the contract's", low=0.0, high=MAX_RATE)
+        factor = self.parameter(
+            "real_time_factor", 1.0, "simulated seconds a second, as far as the machine can", low=0.0, high=MAX_FACTOR
+        )
         if (width > 0) != (height > 0) or width < 0 or height < 0 or rate < 0.0 or not factor > 0.0:
             raise SimulationError(
                 f"camera_width {width}, camera_height {height}, camera_rate_hz {rate}, real_time_factor {factor}: "
@@ -106,7 +112,7 @@ class SimNode(ManagedNode):
         names = [camera.name for camera in contract.cameras]
         return SimulatorOptions(
             world=self.parameter("world", "pick", "what lies on the table: pick or tabletop"),
-            seed=self.parameter("seed", 0, "decides the scene"),
+            seed=self.parameter("seed", 0, "decides the scene", low=0, high=MAX_SEED),
             instruction=self.parameter("instruction", "", "task of the scene; empty: the scene's own") or None,
             real_time_factor=factor,
             lockstep=self.parameter("lockstep", False, "advance one control period a command"),

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import String
 
+from vla_ros.errors import SimulationError
 from vla_ros.msg import TaskStatus as TaskStatusMessage
+from vla_ros.nodes.clock_publishers import CLOCK_TOPIC, foreign_clocks
 from vla_ros.nodes.conversions import array_to_image, robot_state_to_joint_state, seconds_to_stamp
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.sim_conversions import camera_info, task_status_to_message
@@ -26,20 +29,32 @@ class SimPublishers:
         """Make the topics on `node`; `fail` is told when the simulation has ended for good."""
         self._node, self._contract, self._fail = node, contract, fail
         make = node.create_publisher
-        self._clock = make(Clock, "/clock", qos("clock"))
+        self._clock: Publisher | None = None
         self._joints = make(JointState, contract.controllers.joint_states_topic, qos("joint_states_out"))
-        self._status = make(TaskStatusMessage, "/vla/task_status", qos("status"))
-        self._robot = make(String, "/robot_description", qos("robot_description"))
-        self._cameras = {
-            c.name: (make(Image, c.topic, qos("camera_out")), make(CameraInfo, c.info_topic, qos("camera_info")))
-            for c in contract.cameras
+        self._status = make(TaskStatusMessage, "vla/task_status", qos("status"))
+        self._robot = make(String, "robot_description", qos("robot_description"))
+        self._images = {c.name: make(Image, c.topic, qos("camera_out")) for c in contract.cameras}
+        self._infos = {
+            c.name: make(CameraInfo, c.info_topic, qos("camera_info")) for c in contract.cameras if c.info_topic
         }
 
     def close(self) -> None:
         """Take the topics away."""
-        cameras = [publisher for pair in self._cameras.values() for publisher in pair]
-        for publisher in (self._clock, self._joints, self._status, self._robot, *cameras):
+        cameras = [*self._images.values(), *self._infos.values()]
+        clock = [self._clock] if self._clock is not None else []
+        for publisher in (*clock, self._joints, self._status, self._robot, *cameras):
             self._node.destroy_publisher(publisher)
+
+    def open_clock(self) -> None:
+        """Begin to be the clock of the domain.
+
+        Raises:
+            SimulationError: naming another node that is its clock already.
+        """
+        if others := foreign_clocks(self._node):
+            raise SimulationError(others)
+        if self._clock is None:
+            self._clock = self._node.create_publisher(Clock, CLOCK_TOPIC, qos("clock"))
 
     def describe(self, urdf: str) -> None:
         """Publish the robot description."""
@@ -47,7 +62,8 @@ class SimPublishers:
 
     def clock(self, time: float) -> None:
         """Publish the time."""
-        self._clock.publish(Clock(clock=seconds_to_stamp(time)))
+        if self._clock is not None:
+            self._clock.publish(Clock(clock=seconds_to_stamp(time)))
 
     def state(self, state: RobotState) -> None:
         """Publish what the joints measure."""
@@ -56,10 +72,10 @@ class SimPublishers:
     def frames(self, frames: Sequence[Frame]) -> None:
         """Publish images with their calibration."""
         for frame in frames:
-            images, infos = self._cameras[frame.camera]
             optical = self._contract.camera(frame.camera).frame
-            images.publish(array_to_image(frame.image, frame.time, optical))
-            infos.publish(camera_info(frame.matrix, *frame.image.shape[:2], frame.time, optical))
+            self._images[frame.camera].publish(array_to_image(frame.image, frame.time, optical))
+            if infos := self._infos.get(frame.camera):
+                infos.publish(camera_info(frame.matrix, *frame.image.shape[:2], frame.time, optical))
 
     def status(self, status: TaskStatus, instruction: str, time: float) -> None:
         """Publish the verdict of the judge."""

@@ -21,7 +21,7 @@ class Stage:
     def __init__(self, node: Node, observer: Observer, operator: Operator) -> None:
         """Make the client; another thread spins `node`."""
         self._observer, self._operator = observer, operator
-        self._scene = node.create_client(ResetScene, "/sim/reset_scene")
+        self._scene = node.create_client(ResetScene, "sim/reset_scene")
 
     def set_up(self, seed: int, instruction: str, timeout: float) -> str:
         """Return the sentence that the scene was prepared for; an empty `instruction` lets the scene choose.

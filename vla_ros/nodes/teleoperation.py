@@ -23,12 +23,12 @@ class Teleoperation:
     def __init__(self, node: Node, contract: RobotContract, policy: Policy) -> None:
         """Listen and work until `close`; another thread spins `node`."""
         self._node, self._contract = node, contract
-        self._chunks = node.create_publisher(ChunkMessage, "/vla/action_chunk", qos("action_chunk"))
+        self._chunks = node.create_publisher(ChunkMessage, "vla/action_chunk", qos("action_chunk"))
         self._worker = InferenceWorker(policy, self._publish)
         self._heartbeat = Heartbeat(node, self._worker)
         self._made = [
-            node.create_subscription(ObservationMessage, "/vla/observation", self._observe, qos("observation")),
-            node.create_subscription(InstructionMessage, "/vla/task", self._instruct, qos("task")),
+            node.create_subscription(ObservationMessage, "vla/observation", self._observe, qos("observation")),
+            node.create_subscription(InstructionMessage, "vla/task", self._instruct, qos("task")),
         ]
 
     def status(self) -> WorkerStatus:

@@ -44,7 +44,7 @@ class CameraContract:
     Attributes:
         name: What the policy calls it.
         topic: Of its images.
-        info_topic: Of its calibration.
+        info_topic: Of its calibration, which no node reads: it is for RViz and recordings. "": there is none.
         frame: Optical frame, the `frame_id` of its images.
         width: Columns that the driver sends, px.
         height: Rows, px.
@@ -84,7 +84,7 @@ def _camera(name: str, section: Section) -> CameraContract:
     return CameraContract(
         name=name,
         topic=section.text("topic"),
-        info_topic=section.text("info_topic"),
+        info_topic=section.text("info_topic") if section.values.get("info_topic") is not None else "",
         frame=section.text("frame"),
         width=section.count("width"),
         height=section.count("height"),

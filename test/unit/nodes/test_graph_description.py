@@ -60,13 +60,23 @@ def test_the_parameter_file_is_read_back_as_it_was() -> None:
         ({"seed": "seven"}, "expected a int"),
         ({"seed": 7.5}, "expected a int"),
         ({"seed": True}, "expected a int"),
-        ({"lockstep": "yes"}, "expected a bool"),
+        ({"lockstep": "maybe"}, "expected a bool"),
+        ({"lockstep": 1}, "expected a bool"),
         ({"real_time_factor": "fast"}, "expected a float"),
     ],
 )
 def test_a_wrong_argument_is_refused(arguments: dict[str, object], sentence: str) -> None:
     with pytest.raises(ContractError, match=sentence):
         load_graph().resolve(arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("yes", True), ("1", True), ("on", True), ("True", True), ("no", False), ("0", False), ("off", False)],
+)
+def test_every_way_to_write_true_or_false_is_read(text: str, value: bool) -> None:
+    nodes = {node.name: node for node in load_graph().resolve({"lockstep": text})}
+    assert nodes["safety_node"].parameters["lockstep"] is value
 
 
 def without(line: str) -> dict[str, object]:

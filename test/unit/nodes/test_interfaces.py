@@ -16,10 +16,33 @@ CONTRACT = load_contract("panda")
 def test_every_name_in_the_code_is_in_the_list():
     named = set()
     for file in NODES.glob("*.py"):
-        named |= set(re.findall(r'"(/(?:vla|sim|scene)/[a-z_/]+)"', file.read_text(encoding="utf-8")))
+        found = re.findall(r'"/?((?:vla|sim|scene)/[a-z_/]+)"', file.read_text(encoding="utf-8"))
+        named |= {f"/{name}" for name in found}
     known = {*interfaces.TOPICS, *interfaces.SERVICES, *interfaces.ACTIONS, *interfaces.SIMULATION_TOPICS}
     assert named <= known
     assert set(interfaces.TOPICS) <= named
+
+
+ABSOLUTE_BY_NATURE = {
+    "interfaces.py",
+    "launch_actions.py",
+    "security_policy.py",
+    "bag.py",
+    "standard_bag.py",
+    "recorder.py",
+}
+"""They name topics as they stand in a recording or on the wire."""
+
+
+def test_the_names_of_nodes_are_relative():
+    """A node that is started with `-r __ns:=/left` takes all of its topics, services and actions with it."""
+    absolute = {
+        file.name: found
+        for file in NODES.glob("*.py")
+        if file.name not in ABSOLUTE_BY_NATURE
+        and (found := re.findall(r'f?"(/(?:vla|sim|scene|gripper|robot_description)[a-z_/{}]*)"', file.read_text()))
+    }
+    assert absolute == {}
 
 
 def test_a_namespace_moves_everything_of_one_arm_and_nothing_else():

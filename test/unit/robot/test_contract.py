@@ -6,6 +6,8 @@ import pytest
 import yaml
 
 from vla_ros.errors import ContractError
+from vla_ros.nodes.interfaces import robot_topics
+from vla_ros.nodes.security_policy import policy
 from vla_ros.robot.camera_contract import CameraHealthLimits
 from vla_ros.robot.contract import load_contract, parse_contract
 
@@ -49,6 +51,8 @@ def test_the_shipped_contract_says_what_its_file_says():
 def test_no_line_may_be_missing(path):
     if path in (("cameras", "front"), ("cameras", "wrist"), ("contact",)):
         return  # a robot may have fewer cameras; contracts older than contact detection have no thresholds
+    if path[-1] == "info_topic":
+        return  # no node reads it
     with pytest.raises(ContractError, match=path[-1]):
         parse(changed(path, None))
 
@@ -152,3 +156,13 @@ def test_the_template_names_the_defaults_of_health():
     assert parse_contract(text).camera("front").health == CameraHealthLimits()
     lines = re.findall(r"^      [a-z_]+: ", text[text.index("    health:") :], re.M)
     assert len(lines) == len(fields(CameraHealthLimits))
+
+
+def test_a_camera_without_calibration_needs_no_topic_for_it():
+    contract = parse(changed(("cameras", "front", "info_topic"), None))
+    assert contract.camera("front").info_topic == ""
+    assert contract.camera("wrist").info_topic in robot_topics(contract)
+    assert all(robot_topics(contract))
+    assert "<topic />" not in policy(contract)
+    with pytest.raises(ContractError, match="info_topic"):
+        parse(changed(("cameras", "front", "info_topic"), ""))

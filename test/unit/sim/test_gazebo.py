@@ -8,10 +8,11 @@ import mujoco
 import numpy as np
 import pytest
 import write_world
+import yaml
 from scipy.spatial.transform import Rotation
 
-from vla_ros.errors import ContractError, InstructionError, SimulationError
-from vla_ros.nodes.launch_files import bridge_rules, controller_parameters, fill_in, robot_description, world_name
+from vla_ros.errors import InstructionError, SimulationError
+from vla_ros.nodes.launch_files import bridge_rules, controller_parameters, robot_description, world_name
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
 from vla_ros.sim.cell import Cell
@@ -268,6 +269,11 @@ def test_the_controllers_have_the_contracts_joints_and_time_out(robot):
         assert values["use_sim_time"] is True
 
 
+def test_the_controllers_as_they_stand_are_those_of_the_panda_on_a_robot():
+    shipped = yaml.safe_load(share_file("config/controllers.yaml").read_text(encoding="utf-8"))
+    assert shipped == controller_parameters(load_contract("panda"), use_sim_time=False)
+
+
 @pytest.mark.parametrize("robot", ["panda", "fr3", "ur5e", "so101"])
 def test_in_a_namespace_the_controllers_and_their_manager_are_named_in_full(robot):
     contract = load_contract(robot)
@@ -277,12 +283,6 @@ def test_in_a_namespace_the_controllers_and_their_manager_are_named_in_full(robo
     for namespace, expected in (("left", "/left"), ("", None)):
         description = ElementTree.fromstring(robot_description(contract, "gz_ros2_control", "/x.yaml", namespace))
         assert description.find("gazebo/plugin").findtext("ros/namespace") == expected
-
-
-def test_a_name_that_nobody_gave_is_an_error():
-    assert fill_in({"a": ["$x", "/w/$x/y"]}, {"x": "z"}) == {"a": ["z", "/w/z/y"]}
-    with pytest.raises(ContractError, match="wold"):
-        fill_in("/world/$wold/pose", {"world": "pick"})
 
 
 @pytest.mark.parametrize("seed", range(5))

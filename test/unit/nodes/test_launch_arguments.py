@@ -1,0 +1,122 @@
+"""The arguments of the launch files, and what they make of a parameter file: nothing of it needs `launch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vla_ros.errors import ContractError
+from vla_ros.nodes import launch_arguments
+from vla_ros.nodes.graph import FLAGS, Graph, load_graph, read_flag
+from vla_ros.nodes.launch_arguments import GAZEBO, PREFLIGHT, LaunchArgument, graph_arguments, graph_texts, graph_values
+from vla_ros.nodes.launch_files import parameters_file
+
+DECLARED = [*(one for one in vars(launch_arguments).values() if isinstance(one, LaunchArgument)), *GAZEBO,
+            *graph_arguments()]  # fmt: skip
+
+
+def test_what_is_true_or_false_takes_every_way_to_write_that_and_no_other() -> None:
+    flags = [one for one in DECLARED if one.default in ("true", "false") and one.name != "arm"]
+    assert {"preflight", "use_sim_time", "headless", "rviz", "lockstep"} <= {one.name for one in flags}
+    for one in flags:
+        assert {choice.lower() for choice in one.choices} == set(FLAGS), one.name
+
+
+def test_every_choice_of_a_flag_is_read() -> None:
+    for choice in PREFLIGHT.choices:
+        assert read_flag("preflight", choice) is (choice.lower() in ("true", "yes", "on", "1"))
+    with pytest.raises(ContractError, match=r"argument preflight: got 'maybe', expected a bool"):
+        read_flag("preflight", "maybe")
+
+
+def test_arming_is_asked_for_in_one_way() -> None:
+    arm = next(one for one in DECLARED if one.name == "arm")
+    assert (arm.default, arm.choices) == ("false", ("true", "false"))
+
+
+@pytest.mark.parametrize("one", DECLARED, ids=lambda one: one.name)
+def test_the_default_is_among_the_choices(one: LaunchArgument) -> None:
+    assert one.about
+    assert not one.choices or one.default in one.choices
+
+
+@pytest.mark.parametrize(
+    ("given", "simulation", "expected"),
+    [("auto", "", "false"), ("auto", "mujoco", "true"), ("auto", "gazebo", "true"), ("yes", "", "yes"),
+     ("false", "mujoco", "false")],
+)  # fmt: skip
+def test_simulated_time_goes_with_the_simulation_unless_it_is_given(given: str, simulation: str, expected: str) -> None:
+    assert graph_values({"use_sim_time": given}, simulation)["use_sim_time"] == expected
+
+
+def written(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "safety_node: {ros__parameters: {selftest_max_age: 60.0}}",
+        "/left/perception_node: {ros__parameters: {skew_tolerance: 0.1}}",
+        "/**: {ros__parameters: {use_sim_time: false}}",
+        "left: {perception_node: {ros__parameters: {skew_tolerance: 0.1}}}",
+        "another_node: {ros__parameters: {robot: fr3}}",
+    ],
+)
+def test_a_parameter_file_may_set_what_no_argument_sets(tmp_path: Path, text: str) -> None:
+    path = written(tmp_path, text)
+    assert parameters_file(path, load_graph().resolve({"use_sim_time": False}, simulation="")) == Path(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "safety_node: {ros__parameters: {arm_on_activate: true}}",
+        "/**: {ros__parameters: {arm_on_activate: true}}",
+        "/*/safety_node: {ros__parameters: {arm_on_activate: true}}",
+        "left: {safety_node: {ros__parameters: {arm_on_activate: true}}}",
+        "policy_node: {ros__parameters: {policy: other}}",
+        "safety_node: {ros__parameters: {use_sim_time: true}}",
+    ],
+)
+def test_a_parameter_file_contradicts_no_argument(tmp_path: Path, text: str) -> None:
+    nodes = load_graph().resolve({"use_sim_time": False}, simulation="")
+    with pytest.raises(ContractError, match="an argument of the launch makes it"):
+        parameters_file(written(tmp_path, text), nodes)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("[1]", "expected sections"), ("safety_node: {estop_timeout: 1.0}", "ros__parameters"), ("a: [", "params_file"),
+     ("safety_node: {ros__parameters: 3}", "ros__parameters")],
+)  # fmt: skip
+def test_what_is_no_parameter_file_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ContractError, match=says):
+        parameters_file(written(tmp_path, text), load_graph().resolve(simulation=""))
+
+
+def test_a_parameter_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(ContractError, match=r"params_file.*none\.yaml"):
+        parameters_file("/nowhere/none.yaml", ())
+    assert parameters_file("", ()) is None
+
+
+def test_an_argument_that_a_graph_of_one_s_own_does_not_take_is_refused() -> None:
+    shipped = load_graph()
+    older = {name: value for name, value in shipped.arguments.items() if name != "estop_timeout"}
+    own = Graph({**older, "speed": 1.0}, shipped.nodes)
+    assert graph_texts(own, {"estop_timeout": "0.0", "seed": "7"}) | {"seed": "7", "speed": "1.0"} == graph_texts(
+        own, {"seed": "7"}
+    )
+    with pytest.raises(ContractError, match="argument estop_timeout: this graph does not take it"):
+        graph_texts(own, {"estop_timeout": "0.25"})
+
+
+def test_the_safety_layer_is_set_by_arguments() -> None:
+    given = {"safety": "mine.yaml", "estop_timeout": "0.25"}
+    safety = next(one for one in load_graph().resolve(given, simulation="") if one.name == "safety_node")
+    assert safety.parameters["safety"] == "mine.yaml"
+    assert safety.parameters["estop_timeout"] == 0.25

@@ -1,0 +1,163 @@
+"""The arguments of the launch files: name, default, what they are for, and which values they take.
+
+Whatever has a small set of values says so, and `ros2 launch` refuses any other one with one sentence. `launch` is
+imported when a function needs it: machines without it have this package, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from vla_ros.errors import ContractError
+from vla_ros.nodes.graph import FLAGS, Graph, Value, load_graph, read_flag
+from vla_ros.nodes.launch_files import HARDWARE
+
+if TYPE_CHECKING:
+    from launch.actions import DeclareLaunchArgument
+
+    from launch import LaunchContext
+
+FLAG_CHOICES = tuple(spelling for word in FLAGS for spelling in dict.fromkeys((word, word.capitalize())))
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class LaunchArgument:
+    """One argument of a launch file; without `choices` it takes any text."""
+
+    name: str
+    default: str
+    about: str
+    choices: tuple[str, ...] = ()
+
+    def preset(self, default: str) -> LaunchArgument:
+        """Return it with another default."""
+        return replace(self, default=default)
+
+
+def flag(name: str, about: str, *, default: bool) -> LaunchArgument:
+    """Return an argument that is true or false, in any of the ways to write that."""
+    return LaunchArgument(name, str(default).lower(), about, FLAG_CHOICES)
+
+
+GRAPH = LaunchArgument("graph", "config/graph.yaml", "what runs")
+SIMULATION = LaunchArgument(
+    "simulation", "none", "what takes the place of the robot; none: a robot", ("none", "mujoco", "gazebo")
+)
+NAMESPACE = LaunchArgument("namespace", "", "of this arm's topics, below one that is pushed; empty: none")
+LOG_LEVEL = LaunchArgument("log_level", "info", "of every node", ("debug", "info", "warn", "error", "fatal"))
+PREFLIGHT = flag("preflight", "look for the robot's topics first", default=True)
+PARAMS_FILE = LaunchArgument("params_file", "", "ROS 2 parameter file for every node, beside the arguments")
+ROBOT = LaunchArgument("robot", "panda", "robot contract: a name in config/robots, or a file")
+USE_SIM_TIME = flag("use_sim_time", "true with a simulation", default=False)
+LAYOUT = LaunchArgument("layout", "rviz/vla.rviz", "RViz layout")
+OUT = LaunchArgument("out", "", "folder of the recording; empty: runs/bags/<date>")
+
+GAZEBO = (
+    LaunchArgument("world", "worlds/pick.sdf", "SDF file of the world"),
+    flag("headless", "true: no window, cameras render off-screen through EGL", default=False),
+    LaunchArgument("render_engine", "ogre2", "headless works with ogre2 alone", ("ogre2", "ogre")),
+    LaunchArgument(
+        "controllers", "gz", "gz: Gazebo's own; ros2_control: gz_ros2_control with config/controllers.yaml",
+        tuple(sorted(HARDWARE)),
+    ),
+    LaunchArgument("gz_args", "", "more arguments for gz sim"),
+    flag("rviz", "true: RViz as well; its end ends nothing else", default=False),
+)  # fmt: skip
+
+_ABOUT = {
+    "robot": ROBOT.about,
+    "policy": "folder of a checkpoint",
+    "device": "auto, cpu, cuda, cuda:1, ...",
+    "use_sim_time": "false on a robot; auto: true with a simulation",
+    "safety": "parameters of the safety layer: a file",
+    "estop_timeout": "s of silence after which an emergency stop button that speaks counts as pressed; 0: it speaks "
+    "only when used",
+    "arm": "true: arm as soon as the robot allows it; false: a dry run until /vla/arm is called",
+    "world": "simulation: what lies on the table",
+    "seed": "simulation: decides the scene",
+    "instruction": "simulation: task that the scene is prepared for; empty: the scene's own",
+    "lockstep": "simulation: time waits for every node",
+    "real_time_factor": "simulation: simulated seconds a second",
+    "command_clock": "stamps of commands; auto: arrival for a simulator with a time of its own, else system",
+}
+
+_CHOICES = {
+    "use_sim_time": (AUTO, *FLAG_CHOICES),
+    "arm": ("true", "false"),  # the one argument that lets the arm move is written in one way
+    "world": ("pick", "tabletop"),
+    "command_clock": (AUTO, "system", "arrival"),
+}
+
+
+def graph_arguments(without: Iterable[str] = ()) -> list[LaunchArgument]:
+    """Return the arguments of the shipped graph, but for some."""
+    return [graph_argument(name, value) for name, value in load_graph().arguments.items() if name not in set(without)]
+
+
+def graph_argument(name: str, default: Value) -> LaunchArgument:
+    """Return an argument of the graph as one of a launch file."""
+    text = str(default).lower() if isinstance(default, bool) else str(default)
+    choices = _CHOICES.get(name, FLAG_CHOICES if isinstance(default, bool) else ())
+    return LaunchArgument(name, AUTO if name == "use_sim_time" else text, _ABOUT.get(name, "see the graph"), choices)
+
+
+def graph_texts(graph: Graph, configurations: Mapping[str, str]) -> dict[str, str]:
+    """Return the texts of a graph's arguments: what was given, else their defaults.
+
+    Args:
+        graph: Perhaps of the user's own, with other arguments than the shipped one.
+        configurations: Text by name, of everything that the launch was given.
+
+    Raises:
+        ContractError: when an argument was given that this graph does not take: nobody would hear of it.
+    """
+    for one in graph_arguments(without=(*graph.arguments, "use_sim_time")):  # the preflight takes that
+        if configurations.get(one.name, one.default) != one.default:
+            raise ContractError(
+                f"argument {one.name}: this graph does not take it, it has {sorted(graph.arguments)}; add it there"
+            )
+    declared = [graph_argument(name, value) for name, value in graph.arguments.items()]
+    return {one.name: str(configurations.get(one.name, one.default)) for one in declared}
+
+
+def graph_values(arguments: Mapping[str, str], simulation: str) -> dict[str, str]:
+    """Return the graph's arguments with `auto` decided: simulated time where there is a `simulation`."""
+    values = dict(arguments)
+    if values.get("use_sim_time", "").lower() == AUTO:
+        values["use_sim_time"] = str(bool(simulation)).lower()
+    return values
+
+
+def declare(*arguments: LaunchArgument) -> list[DeclareLaunchArgument]:
+    """Return the actions that declare arguments to `ros2 launch`."""
+    from launch.actions import DeclareLaunchArgument
+
+    return [
+        DeclareLaunchArgument(
+            one.name,
+            default_value=one.default,
+            description=one.about,
+            choices=list(one.choices) if one.choices else None,
+        )
+        for one in arguments
+    ]
+
+
+def given(context: LaunchContext) -> Callable[[str], str]:
+    """Return what looks up the text of an argument."""
+    from launch.substitutions import LaunchConfiguration
+
+    return lambda name: str(LaunchConfiguration(name).perform(context))
+
+
+def given_flag(context: LaunchContext, name: str) -> bool:
+    """Return the value of an argument that is true or false.
+
+    Raises:
+        ContractError: when it is neither.
+    """
+    return read_flag(name, given(context)(name))
