@@ -1,6 +1,6 @@
 """A node for test_lifecycle.py: it fails and hangs as its parameters say."""
 
-import threading
+import ctypes
 
 from std_msgs.msg import String
 
@@ -21,7 +21,7 @@ class Managed(ManagedNode):
 
     def deactivate(self):
         if self.parameter("hangs", False):
-            threading.Event().wait()
+            ctypes.PyDLL(None).pause()  # and keeps the interpreter's lock, as a library that is closing may
 
     def health(self):
         return [diagnostic("managed", b"\0", "hears", {"heard": self.heard})]

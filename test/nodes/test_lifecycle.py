@@ -340,6 +340,16 @@ def test_a_node_that_hangs_at_its_end_is_ended_all_the_same(run: Callable[..., R
     assert time.monotonic() - began >= END_GRACE * 0.9, "it did not even try"
 
 
+def test_a_second_signal_ends_a_node_that_hangs_at_once(run: Callable[..., Running]) -> None:
+    process = run(hangs=True).process
+    end = time.monotonic() + DEADLINE
+    while process.poll() is None:  # until it has taken the first one, further ones are the same one
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+        assert time.monotonic() < end
+    assert process.returncode == -signal.SIGINT
+
+
 def test_a_callback_that_raises_does_not_end_the_process(run: Callable[..., Running]) -> None:
     running = run()
     heard: list[int] = []

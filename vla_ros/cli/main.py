@@ -9,7 +9,6 @@ import importlib.metadata
 import io
 import json
 import os
-import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from xml.etree import ElementTree
 
 from vla_ros.cli.arguments import Parser
 from vla_ros.cli.failures import EXPECTED, explain
+from vla_ros.cli.interrupts import interrupt_on_signals
 from vla_ros.cli.shadowing import require_own_libraries
 from vla_ros.errors import UsageError
 from vla_ros.paths import share_roots
@@ -114,9 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except SystemExit as stop:  # argparse has printed its message: 0 after --help, 2 after a usage error
             return stop.code if isinstance(stop.code, int) else USAGE_ERROR
         if threading.current_thread() is threading.main_thread():
-            # Whatever ends the command ends what it has started, as Ctrl-C does, also where a shell has it ignore that.
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.default_int_handler)
+            interrupt_on_signals()
         if name != "doctor":  # which looks for it itself
             require_own_libraries()
         return int(module.run(arguments))

@@ -6,7 +6,7 @@ A node derives from `ManagedNode` and fills in `configure`, `activate`, `deactiv
 
 from __future__ import annotations
 
-import os
+import faulthandler
 import re
 import signal
 import sys
@@ -282,8 +282,8 @@ def run_node(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = 
     """Run one node until a signal asks it to end; returns the exit code.
 
     SIGINT and SIGTERM are treated alike: the node stops, frees what it holds, and the process ends with 0; with 1 when
-    that takes longer than `END_GRACE`, or when ROS 2 does not take its arguments. A callback that raises is logged, and
-    the node goes on.
+    that takes longer than `END_GRACE`, or when ROS 2 does not take its arguments. A second signal ends it at once. A
+    callback that raises is logged, and the node goes on.
     """
     keep_large_buffers()
     require_domain()
@@ -296,9 +296,10 @@ def run_node(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = 
         del number, frame
         if not stopping.is_set():
             stopping.set()
-            last_resort = threading.Timer(END_GRACE, os._exit, (1,))
-            last_resort.daemon = True
-            last_resort.start()
+            # Neither needs Python to be able to run: a library that waits for ever while it closes may keep it from it.
+            faulthandler.dump_traceback_later(END_GRACE, exit=True)
+            for each in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(each, signal.SIG_DFL)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)

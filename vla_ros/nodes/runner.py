@@ -181,10 +181,10 @@ class RosLink:
         """Leave the domain."""
         self._closing.set()
         self._executor.shutdown(timeout_sec=2.0)
-        self._context.try_shutdown()
         self._thread.join(timeout=2.0)
-        if not self._thread.is_alive():
+        if not self._thread.is_alive():  # before the context: what logs to /rosout goes with it
             self.node.destroy_node()
+        self._context.try_shutdown()
 
 
 class GraphRunner:

@@ -102,3 +102,31 @@ def test_the_version_does_not_need_the_working_folder(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     assert cli.main(["--version"]) == 0
     assert "9.9.9" not in capsys.readouterr().out
+
+
+HANGS = """
+import ctypes
+from vla_ros.cli.interrupts import interrupt_on_signals
+interrupt_on_signals()
+print("up", flush=True)
+try:
+    while True:
+        pass
+except KeyboardInterrupt:
+    print("closing", flush=True)
+    ctypes.PyDLL(None).pause()  # keeps the interpreter's lock, as a library that is closing may
+"""
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_a_command_that_hangs_while_it_closes(second):
+    process = subprocess.Popen([sys.executable, "-c", HANGS], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "closing\n"
+        process.send_signal(second)
+        assert process.wait(30) == -second
+    finally:
+        process.kill()
+        process.wait()
