@@ -21,7 +21,9 @@ class Managed(ManagedNode):
 
     def deactivate(self):
         if self.parameter("hangs", False):
-            ctypes.PyDLL(None).pause()  # and keeps the interpreter's lock, as a library that is closing may
+            library, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)  # which keeps the interpreter's lock
+            while True:
+                library.pthread_mutex_lock(mutex)  # as a library may that is closing
 
     def health(self):
         return [diagnostic("managed", b"\0", "hears", {"heard": self.heard})]

@@ -114,7 +114,9 @@ try:
         pass
 except KeyboardInterrupt:
     print("closing", flush=True)
-    ctypes.PyDLL(None).pause()  # keeps the interpreter's lock, as a library that is closing may
+    library, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)  # which keeps the interpreter's lock
+    while True:
+        library.pthread_mutex_lock(mutex)  # as a library may that is closing
 """
 
 
