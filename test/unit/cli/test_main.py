@@ -108,8 +108,8 @@ HANGS = """
 import ctypes
 from vla_ros.cli.interrupts import interrupt_on_signals
 interrupt_on_signals()
-print("up", flush=True)
 try:
+    print("up", flush=True)
     while True:
         pass
 except KeyboardInterrupt:
