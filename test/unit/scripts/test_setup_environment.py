@@ -125,6 +125,37 @@ class TestSteps:
         assert setup_environment.read_stamps() == {}
 
 
+class TestExtras:
+    def test_none_are_for_the_demo(self):
+        assert setup_environment.chosen_extras([], "") == ()
+
+    def test_what_earlier_runs_installed_stays(self):
+        assert setup_environment.chosen_extras(["learning"], "data") == ("data", "learning")
+        assert setup_environment.chosen_extras([], "data learning") == ("data", "learning")
+
+    def test_all_are_all(self):
+        assert setup_environment.chosen_extras(["all"], "") == setup_environment.EXTRAS
+
+    def test_an_unknown_one_is_refused_with_those_there_are(self):
+        with pytest.raises(SetupError, match="no extra everything; choose among data, learning"):
+            setup_environment.chosen_extras(["everything"], "")
+
+    def test_each_is_a_file_of_requirements(self):
+        folder = setup_environment.REPOSITORY / "requirements"
+        names = {file.stem for file in folder.glob("*.txt")} - {"transitive"}
+        assert names == {*setup_environment.BASE, *setup_environment.EXTRAS}
+
+
+@pytest.mark.parametrize(
+    ("installed", "ours", "kept"),
+    [("", "", False), ("2.13.0", "", False), ("2.13.0+cpu", "2.13.0", False), ("2.12.1+rocm", "", True),
+     ("2.12.1", "2.12.1", False), ("2.12.1", "2.13.0", True)],
+)  # fmt: skip
+def test_a_torch_that_somebody_else_installed_is_kept(monkeypatch, installed, ours, kept):
+    monkeypatch.setattr(setup_environment, "pinned", lambda name: "2.13.0")
+    assert setup_environment.is_users_torch(installed, ours) is kept
+
+
 def test_include_folders_of_the_wheels_are_replaced(tmp_path):
     file = tmp_path / "std_msgs" / "cmake" / "export_std_msgs__rosidl_generator_pyExport.cmake"
     file.parent.mkdir(parents=True)
