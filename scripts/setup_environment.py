@@ -198,13 +198,14 @@ def install_torch(pip: list[str], python: str, index: str) -> bool:
 def install_wheels(extras: Iterable[str] = (), torch_index: str = "") -> str:
     """Install every pinned requirement, then mend what the ROS 2 wheels got wrong. Return the step's fingerprint."""
     chosen = chosen_extras(extras, read_stamps().get("extras", ""))
+    index = torch_index or read_stamps().get("torch index", "")
     files = [REPOSITORY / "requirements" / f"{name}.txt" for name in (*BASE, *chosen)]
-    fingerprint = digest([*files, CONSTRAINTS, REPOSITORY / "scripts" / "ros_environment.py"], torch_index)
+    fingerprint = digest([*files, CONSTRAINTS, REPOSITORY / "scripts" / "ros_environment.py"], index)
     if read_stamps().get("wheels") == fingerprint:
         return fingerprint
     python = str(VENV / "bin" / "python")
     pip = [python, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
-    kept = install_torch(pip, python, torch_index)
+    kept = install_torch(pip, python, index)
     files = [file for file in files if not (kept and file.stem == TORCH)]
     what = f"Installing pinned wheels{' with ' + ', '.join(chosen) if chosen else ''}"
     run_step(what, [*pip, f"--constraint={CONSTRAINTS}", *(f"--requirement={file}" for file in files)])
