@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import sys
 
@@ -21,6 +23,16 @@ EGL_HINT = (
 )
 
 
+def load_compiler_first() -> None:
+    """Load triton, where it is installed, before the first OpenGL context of this process.
+
+    Mesa's software renderer and triton bring an LLVM each. A process that has rendered, and in which the first optimizer
+    of torch then imports triton, ends with a segmentation fault; in the other order both work.
+    """
+    if importlib.util.find_spec("triton") is not None:
+        importlib.import_module("triton")
+
+
 class CameraRenderer:
     """Renders one size of image; shadows and reflections are off, for they cost three times the rest."""
 
@@ -30,6 +42,7 @@ class CameraRenderer:
         Raises:
             SimulationError: when no OpenGL context can be had.
         """
+        load_compiler_first()
         try:
             self._renderer = mujoco.Renderer(model, height, width)
         except Exception as error:  # the back ends raise types of their own

@@ -1,0 +1,130 @@
+"""What the graph costs: processor time and memory of each node of the demo, at rest and in motion.
+
+    .venv/bin/python benchmarks/graph_cost.py --seconds 20 --json
+
+At rest the graph is up and nobody has armed it: cameras, joint states and heartbeats run at their rates. In motion it
+carries out one task after the other. 100 % is one processor core. `memory_mb` is what a process keeps in memory of its
+own and with others (RSS); `memory_pss_mb` shares the common pages out among those that use them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+TICKS = os.sysconf("SC_CLK_TCK")
+TIMEOUT = 60.0
+LONGEST_TASK = 5.0
+FIRST_SEED = 1000
+MEGABYTE = 1e6
+
+
+def processor_time(pid: int) -> float:
+    """Return the processor time that a process and its threads have used, s."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def memory(pid: int) -> dict[str, float]:
+    """Return RSS and PSS of a process, MB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith("kB")}
+    return {"memory_mb": 1024 * kilobytes["Rss"] / MEGABYTE, "memory_pss_mb": 1024 * kilobytes["Pss"] / MEGABYTE}
+
+
+class Meter:
+    """Adds up the processor time of processes over several intervals."""
+
+    def __init__(self, processes: Mapping[str, int]) -> None:
+        """Measure `processes`: name to process id."""
+        self._processes = dict(processes)
+        self.seconds, self.used = 0.0, dict.fromkeys(self._processes, 0.0)
+
+    def during(self, wait: Callable[[], object]) -> None:
+        """Measure while `wait` runs."""
+        before, began = {name: processor_time(pid) for name, pid in self._processes.items()}, time.monotonic()
+        wait()
+        self.seconds += time.monotonic() - began
+        for name, pid in self._processes.items():
+            self.used[name] += processor_time(pid) - before[name]
+
+    def percent(self) -> dict[str, float]:
+        """Return the share of one core that each process used, %."""
+        return {name: round(100.0 * used / self.seconds, 1) for name, used in self.used.items()}
+
+
+def measure(seconds: float, tasks: int, policy: str) -> dict[str, Any]:
+    """Return the figures of one graph, for `seconds` at rest and through so many `tasks`."""
+    from vla_ros.nodes.observer import Observer
+    from vla_ros.nodes.operator_client import Operator
+    from vla_ros.nodes.runner import GraphRunner
+    from vla_ros.nodes.stage import Stage
+    from vla_ros.robot.contract import load_contract
+
+    contract = load_contract("panda")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        GraphRunner({"policy": policy}, folder=folder) as graph,
+        tqdm(total=1 + tasks, desc="cost of the graph", unit="part") as bar,
+    ):
+        processes = {one.name: graph.process(one.name).pid for one in graph.descriptions}
+        observer = Observer(graph.node, contract.cameras[0].topic)
+        operator = Operator(graph.node, observer)
+        stage = Stage(graph.node, observer, operator)
+        rest, motion = Meter(processes), Meter(processes)
+        observer.wait(lambda: observer.safety.sentence != "", TIMEOUT)
+        rest.during(lambda: time.sleep(seconds))
+        bar.update()
+        for number in range(tasks):
+            sentence = stage.set_up(FIRST_SEED + number, "", TIMEOUT)
+            observer.begin()
+            operator.say(sentence, TIMEOUT)
+            operator.arm(TIMEOUT)
+            observer.wait(lambda: observer.safety.state_name == "RUN", TIMEOUT)
+            motion.during(lambda: observer.wait(lambda: observer.episode.success, LONGEST_TASK))
+            bar.update()
+        kept = {name: memory(pid) for name, pid in processes.items()}
+    at_rest, in_motion = rest.percent(), motion.percent()
+    return {
+        "cpu_percent_at_rest": round(sum(at_rest.values()), 1),
+        "cpu_percent_in_motion": round(sum(in_motion.values()), 1),
+        "memory_mb": round(sum(one["memory_mb"] for one in kept.values())),
+        "memory_pss_mb": round(sum(one["memory_pss_mb"] for one in kept.values())),
+        "seconds_at_rest": round(rest.seconds, 1),
+        "seconds_in_motion": round(motion.seconds, 1),
+        "nodes": {
+            name: {"cpu_percent_at_rest": at_rest[name], "cpu_percent_in_motion": in_motion[name],
+                   **{what: round(value) for what, value in kept[name].items()}}
+            for name in processes
+        },
+    }  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long the graph is watched at rest")
+    parser.add_argument("--tasks", type=int, default=5, help="how many tasks it carries out")
+    parser.add_argument("--policy", default="checkpoints/pick", help="checkpoint that drives it")
+    parser.add_argument("--json", action="store_true", help="no table, only the figures on the last line")
+    arguments = parser.parse_args()
+    figures = measure(arguments.seconds, arguments.tasks, arguments.policy)
+    if not arguments.json:
+        print(f"{'node':<20}{'at rest, %':>12}{'in motion, %':>14}{'memory, MB':>12}")
+        for name, node in {**figures["nodes"], "in all": figures}.items():
+            row = (node[key] for key in ("cpu_percent_at_rest", "cpu_percent_in_motion", "memory_mb"))
+            print("{:<20}{:>12}{:>14}{:>12}".format(name, *row))
+    print(json.dumps(figures))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
