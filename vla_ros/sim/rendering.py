@@ -26,8 +26,8 @@ EGL_HINT = (
 def load_compiler_first() -> None:
     """Load triton, where it is installed, before the first OpenGL context of this process.
 
-    Mesa's software renderer and triton bring an LLVM each. A process that has rendered, and in which the first optimizer
-    of torch then imports triton, ends with a segmentation fault; in the other order both work.
+    Mesa's software renderer and triton bring an LLVM each. A process that has rendered, and in which the first
+    optimizer of torch then imports triton, ends with a segmentation fault; in the other order both work.
     """
     if importlib.util.find_spec("triton") is not None:
         importlib.import_module("triton")
