@@ -18,6 +18,7 @@ from vla_ros.nodes.sim_conversions import message_to_command
 from vla_ros.nodes.sim_outputs import SimPublishers
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.robot.description import with_fixed_joints
+from vla_ros.sim import rendering
 from vla_ros.sim.simulator import Command, Simulator, SimulatorOptions
 from vla_ros.srv import ResetScene
 from vla_ros.types import InstructionKind
@@ -142,6 +143,7 @@ class SimNode(ManagedNode):
 def main() -> int:
     """Run the node; 1 when the simulation ended by itself."""
     sys.setswitchinterval(SWITCH_INTERVAL)
+    rendering.Process.trains = False
     made: list[SimNode] = []
 
     def make() -> SimNode:

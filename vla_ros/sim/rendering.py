@@ -23,13 +23,19 @@ EGL_HINT = (
 )
 
 
+class Process:
+    """What is known of this process: `trains` says that it may use torch; triton, 90 MB, is not loaded otherwise."""
+
+    trains = True
+
+
 def load_compiler_first() -> None:
     """Load triton, where it is installed, before the first OpenGL context of this process.
 
     Mesa's software renderer and triton bring an LLVM each. A process that has rendered, and in which the first
     optimizer of torch then imports triton, ends with a segmentation fault; in the other order both work.
     """
-    if importlib.util.find_spec("triton") is not None:
+    if Process.trains and importlib.util.find_spec("triton") is not None:
         importlib.import_module("triton")
 
 
