@@ -37,7 +37,16 @@ from lifecycle_msgs.msg import Transition
 
 from launch import Action, LaunchContext, LaunchDescription
 from vla_ros.nodes.graph import NodeDescription, load_graph
-from vla_ros.nodes.launch_actions import Arm, Group, arm_namespace, end_launch, looks_for_namesakes, required
+from vla_ros.nodes.launch_actions import (
+    Arm,
+    Group,
+    arm_namespace,
+    end_launch,
+    follows_launch,
+    is_installed,
+    looks_for_namesakes,
+    required,
+)
 from vla_ros.nodes.launch_arguments import (
     GRAPH,
     LOG_LEVEL,
@@ -51,13 +60,16 @@ from vla_ros.nodes.launch_arguments import (
     graph_arguments,
     graph_texts,
     graph_values,
+    transform_source,
 )
 from vla_ros.nodes.launch_files import parameters_file
 from vla_ros.nodes.process import PARENT
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.robot.link_frames import complete_description
 
+TRANSFORMS = "robot_state_publisher"  # the package, its executable and its node
 DDS_PROFILE = "config/dds/shared_memory.xml"
 RESPAWN_DELAY = 1.0  # s
 ASK_AGAIN = 3.0  # s; a request to a process that has just started again can reach the dead one's service instead
@@ -201,6 +213,20 @@ def process(description: NodeDescription, arm: Arm, log_level: str, file: Path |
     )
 
 
+def transforms(arm: Arm, *, use_sim_time: bool) -> Node:
+    """Return `robot_state_publisher` for this arm, its cameras included."""
+    return Node(
+        package="robot_state_publisher",
+        executable="robot_state_publisher",
+        name=TRANSFORMS,
+        namespace=arm.absolute,
+        remappings=[("joint_states", arm.name(arm.contract.controllers.joint_states_topic)), *arm.remappings],
+        prefix=follows_launch(),
+        parameters=[{"robot_description": complete_description(arm.contract), "use_sim_time": use_sim_time}],
+        output="screen",
+    )
+
+
 def preflight(arm: Arm, parameters: Mapping[str, Any], order: LifecycleOrder, file: Path | None) -> Node:
     """Return the process that looks for everything that the contract names, and lets the others go on."""
 
@@ -228,6 +254,8 @@ def bring_up(context: LaunchContext) -> list[Action]:
     graph = load_graph(text("graph"))
     simulation = "" if text("simulation") == "none" else text("simulation")
     texts = graph_texts(graph, context.launch_configurations)
+    if "tf" in texts:
+        texts["tf"] = transform_source(texts["tf"], simulation, installed=is_installed(TRANSFORMS))
     descriptions = graph.resolve(graph_values(texts, simulation), simulation=simulation)
     arm = Arm(load_contract(texts["robot"]), arm_namespace(context, text("namespace")))
     Kinematics(arm.contract)  # a contract that does not fit its description is found before a process starts
@@ -239,7 +267,12 @@ def bring_up(context: LaunchContext) -> list[Action]:
     if not os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE"):
         actions.append(SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", str(share_file(DDS_PROFILE))))
     actions.append(group.remember())
-    actions.append(looks_for_namesakes([arm.name(f"/{one.name}") for one in descriptions], own_clock=first > 0))
+    names, beside = [one.name for one in descriptions], list[Action]()
+    if texts.get("tf") == TRANSFORMS:
+        names.append(TRANSFORMS)
+        simulated = graph_values(texts, simulation).get("use_sim_time") == "true"
+        beside.append(transforms(arm, use_sim_time=simulated))
+    actions.append(looks_for_namesakes([arm.name(f"/{name}") for name in names], own_clock=first > 0))
     if given_flag(context, "preflight"):
         safety = next((one.parameters for one in descriptions if one.name == "safety_node"), {})
         simulated = safety.get("use_sim_time", graph_values(texts, simulation).get("use_sim_time") == "true")
@@ -249,7 +282,7 @@ def bring_up(context: LaunchContext) -> list[Action]:
             actions += order.preflight
     else:
         order.is_ready = True
-    return [*actions, *order.handlers(), *nodes]
+    return [*actions, *order.handlers(), *nodes, *beside]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from launch.actions import (
     AppendEnvironmentVariable,
     ExecuteProcess,
@@ -39,6 +38,7 @@ from vla_ros.nodes.launch_actions import (
     arm_namespace,
     end_launch,
     follows_launch,
+    is_installed,
     looks_for_namesakes,
     required,
 )
@@ -68,7 +68,7 @@ SWITCH_TIMEOUT = "30"  # s; a simulation that starts slowly must not count as a 
 NEEDED = ("ros_gz_sim", "ros_gz_bridge", "robot_state_publisher")
 NEEDED_FOR_ROS2_CONTROL = ("controller_manager", "gz_ros2_control", "joint_trajectory_controller",
                            "joint_state_broadcaster")  # fmt: skip
-NOT_FOR_GAZEBO = ("world", "lockstep", "real_time_factor", "use_sim_time")
+NOT_FOR_GAZEBO = ("world", "lockstep", "real_time_factor", "use_sim_time", "tf")
 PASSED_ON = (NAMESPACE, LOG_LEVEL, PARAMS_FILE)
 
 
@@ -78,12 +78,7 @@ def require(packages: tuple[str, ...]) -> None:
     Raises:
         ContractError: naming them and the command that brings them.
     """
-    missing = []
-    for package in packages:
-        try:
-            get_package_share_directory(package)
-        except PackageNotFoundError:
-            missing.append(package)
+    missing = [package for package in packages if not is_installed(package)]
     if missing:
         names = " ".join(f"ros-$ROS_DISTRO-{package.replace('_', '-')}" for package in missing)
         raise ContractError(f"not installed: {', '.join(missing)}. Install with: sudo apt install {names}")
@@ -206,7 +201,12 @@ def bring_up(context: LaunchContext) -> list[Action]:
 
     passed = {one.name: text(one.name) for one in (*PASSED_ON, *graph_arguments(NOT_FOR_GAZEBO))}
     passed.update(
-        namespace=_absolute(namespace), simulation="gazebo", use_sim_time="true", preflight="true", lockstep="false"
+        namespace=_absolute(namespace),
+        simulation="gazebo",
+        use_sim_time="true",
+        preflight="true",
+        lockstep="false",
+        tf="none",
     )
 
     def graph() -> list[Action]:
@@ -220,7 +220,8 @@ def bring_up(context: LaunchContext) -> list[Action]:
         order = ["joint_state_broadcaster", "arm_controller", "gripper_controller"]
         return spawner(order, parameters, namespace, group, graph)
 
-    names = [namespaced(f"/{one.name}", namespace) for one in load_graph().resolve(simulation="gazebo")]
+    started = [*(one.name for one in load_graph().resolve(simulation="gazebo")), "robot_state_publisher"]
+    names = [namespaced(f"/{name}", namespace) for name in started]
     actions: list[Action] = [
         group.remember(),
         # Before Gazebo: a second one would put its robot into the first one's world.

@@ -35,6 +35,9 @@ EXTRAS = ("data", "learning", "models", "words", "dev")
 ALL = "all"
 TORCH = "policy"
 CONSTRAINTS = REPOSITORY / "requirements" / "transitive.txt"
+TRANSFORM_MESSAGES = REPOSITORY / "scripts" / "tf2_msgs"
+"""Package of the message of /tf: of all that the graph uses, the one that is on no index."""
+
 SUPPORTED = ((3, 10), (3, 13))
 # Variables of a sourced ROS 2 or of another environment, which would mix two installations.
 FOREIGN_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH", "COLCON_PREFIX_PATH")
@@ -238,17 +241,18 @@ def install_site_files(site_packages: Path) -> None:
 
 
 def build_messages(wheels: str, force: bool) -> None:
-    """Generate, compile and install `vla_ros.msg` and `vla_ros.srv` with colcon, `.venv` being the ament prefix."""
+    """Generate, compile and install this package's messages and those of TF with colcon, `.venv` the ament prefix."""
     interfaces = [file for folder in ("msg", "srv", "action") for file in (REPOSITORY / folder).glob("*.*")]
     templates = (REPOSITORY / "scripts").glob("*.in")
-    sources = [REPOSITORY / "CMakeLists.txt", REPOSITORY / "package.xml", *interfaces, *templates]
+    transforms = [file for file in TRANSFORM_MESSAGES.rglob("*") if file.is_file()]
+    sources = [REPOSITORY / "CMakeLists.txt", REPOSITORY / "package.xml", *interfaces, *templates, *transforms]
     fingerprint = digest(sources, wheels)
     if read_stamps().get("messages") == fingerprint and not force:
         return
     environment = {**clean_environment(), "AMENT_PREFIX_PATH": str(VENV), "CMAKE_PREFIX_PATH": str(VENV)}
     colcon = [str(VENV / "bin" / "colcon"), "--log-base", str(VENV / "colcon" / "log"), "build"]
     layout = ["--merge-install", "--symlink-install", "--install-base", str(VENV)]
-    choice = ["--build-base", str(VENV / "colcon" / "build"), "--paths", str(REPOSITORY)]
+    choice = ["--build-base", str(VENV / "colcon" / "build"), "--paths", str(REPOSITORY), str(TRANSFORM_MESSAGES)]
     arguments = ["-DCMAKE_BUILD_TYPE=Release", "-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={VENV / 'bin' / 'python'}"]
     events = ["--event-handlers", "console_direct+", "--cmake-args", *arguments]
     run_step("Building the messages with colcon", [*colcon, *layout, *choice, *events], environment)

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # tests are imported by path, no
 from descriptions import FILES, ROOT, Ended, actions_of, load, parameters_of
 
 CLAMPED = {"preflight", "headless", "rviz", "use_sim_time", "lockstep", "arm", "log_level", "simulation", "controllers",
-           "world", "command_clock"}  # fmt: skip
+           "world", "command_clock", "tf"}  # fmt: skip
 """Arguments that have a small set of values, but for Gazebo's `world`, a file."""
 
 
@@ -184,3 +184,29 @@ def test_the_launch_gives_ros_no_arguments_of_its_own(monkeypatch: pytest.Monkey
     with pytest.raises(SeenError):
         launch_actions.look_for_namesakes(LaunchContext(), ["/a_name_of_nobody"])
     assert given == [[]]
+
+
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize(
+    ("given", "published"),
+    [
+        ({"simulation": "mujoco"}, True),
+        ({}, False),
+        ({"tf": "any"}, True),
+        ({"tf": "none", "simulation": "mujoco"}, False),
+    ],
+)
+def test_the_transform_tree_has_one_publisher(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], published: bool, installed: bool
+) -> None:
+    module = load(ROOT / "launch/bringup.launch.py")
+    monkeypatch.setattr(launch_actions, "is_installed", lambda package: installed)
+    monkeypatch.setattr(module, "is_installed", lambda package: installed)
+    monkeypatch.setattr(sys.modules[actions_of.__module__], "load", lambda path: module)
+    actions, context = actions_of(ROOT / "launch/bringup.launch.py", **given)
+    executables = [one.node_executable for one in actions if hasattr(one, "node_executable")]
+    beside, own = executables.count("robot_state_publisher"), executables.count("transform_node")
+    if "sim_node" in executables:
+        own += parameters_of(actions, context, "sim_node")["tf"] == "own"
+    expected = (int(installed), int(not installed)) if published else (0, 0)
+    assert (beside, own) == expected

@@ -150,7 +150,7 @@ def test_gazebo_starts_robot_bridges_and_then_the_graph(kind: str, monkeypatch: 
     module = load(ROOT / "launch/simulation_gazebo.launch.py")
     from launch import LaunchContext
 
-    monkeypatch.setattr(module, "get_package_share_directory", lambda package: "/opt/ros/share")
+    monkeypatch.setattr(module, "is_installed", lambda package: True)
     monkeypatch.setattr(module.shutil, "which", lambda command: f"/bin/{command}")
     context = LaunchContext()
     for action in module.generate_launch_description().entities:

@@ -1,6 +1,7 @@
 """What arrives at the controllers, over real topics and actions, checked against the commanded joints."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from vla_ros.errors import ContractError
 from vla_ros.nodes.controller_outputs import Outputs
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.runner import RosLink, free_domain
-from vla_ros.robot.contract import load_contract, parse_contract
+from vla_ros.robot.contract import GripperInterface, load_contract, parse_contract
+from vla_ros.robot.gripper_contract import NO_GRIPPER
 from vla_ros.robot.kinematics import Kinematics
 
 DEADLINE = 20.0
@@ -159,3 +161,17 @@ def test_a_gripper_action_gets_every_new_target_once(node, outputs, kind):
         assert len(goals) == 2
     finally:
         server.destroy()
+
+
+def test_without_a_gripper_nothing_is_published_for_one(node):
+    bare = replace(
+        PANDA,
+        gripper=NO_GRIPPER,
+        controllers=replace(PANDA.controllers, gripper_interface=GripperInterface.NONE, gripper_topic=""),
+    )
+    outputs = Outputs(node, bare)
+    before = {name for name, _ in node.get_publisher_names_and_types_by_node(node.get_name(), "/")}
+    outputs.gripper()(trajectory([], []))
+    after = {name for name, _ in node.get_publisher_names_and_types_by_node(node.get_name(), "/")}
+    outputs.close()
+    assert after == before

@@ -112,7 +112,7 @@ def test_padding_at_the_end_of_rows_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"encoding": "yuv422"}, "encoding 'yuv422'"),
+        ({"encoding": "yuv444"}, "encoding 'yuv444'"),
         ({"encoding": ""}, "encoding ''"),
         ({"height": 7}, "expected 7 rows"),
         ({"height": 0}, "at least 1 x 1"),

@@ -10,6 +10,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import yaml
 from builtin_interfaces.msg import Time
 from rcl_interfaces.srv import GetParameters
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -21,7 +22,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from vla_ros.nodes.conversions import array_to_image, robot_state_to_joint_state
+from vla_ros.nodes.conversions import array_to_compressed_image, array_to_image, robot_state_to_joint_state
 from vla_ros.nodes.preflight import FIRST_WORD
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.runner import RosLink, free_domain, graph_environment
@@ -361,6 +362,7 @@ def test_another_type_under_the_name_is_named(link, robot):
     assert code == 1
     expected = "is published as sensor_msgs/msg/CompressedImage by /preflight_test, expected sensor_msgs/msg/Image"
     assert [f"{FRONT} {expected}" in line for line in fatal(said)] == [True], said
+    assert "write 'transport: compressed' for this camera" in said
 
 
 def test_images_that_come_compressed_only_are_named(link, robot):
@@ -369,6 +371,51 @@ def test_images_that_come_compressed_only_are_named(link, robot):
     code, said, _ = preflight(link)
     assert code == 1
     assert [f"only {FRONT}/compressed is published" in line for line in fatal(said)] == [True], said
+    assert f"name that topic in the robot contract (topic: {FRONT}/compressed)" in said
+
+
+def compressed_contract(folder, topic=f"{FRONT}/compressed", **lines):
+    values = yaml.safe_load(PANDA.text)
+    values["cameras"]["front"] |= {"topic": topic, **lines}
+    path = folder / "compressed.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("lines", [{}, {"topic": FRONT, "transport": "compressed"}], ids=["by its name", "by a line"])
+def test_a_camera_that_the_contract_names_compressed_passes(link, robot, tmp_path, lines):
+    made = robot(without=(FRONT,))
+    path = compressed_contract(tmp_path, **lines)
+    frame = PANDA.camera("front").frame
+    made.speak(CompressedImage, lines.get("topic", f"{FRONT}/compressed"),
+               array_to_compressed_image(scene(), 1.0, frame), 0.1)  # fmt: skip
+    code, said, _ = preflight(link, path, timeout=20.0)
+    assert code == 0, said
+
+
+def test_compressed_images_are_tried_as_raw_ones_are(link, robot, tmp_path):
+    made = robot(without=(FRONT,))
+    shown = array_to_compressed_image(scene(), 1.0, PANDA.camera("front").frame)
+    shown.data = shown.data[: len(shown.data) // 2]
+    made.speak(CompressedImage, f"{FRONT}/compressed", shown, 0.1)
+    code, said, _ = preflight(link, compressed_contract(tmp_path))
+    assert code == 1
+    assert ["is cut or damaged" in line for line in fatal(said)] == [True], said
+
+
+def test_a_raw_topic_that_the_contract_takes_for_compressed_is_named(link, robot, tmp_path):
+    robot()
+    code, said, _ = preflight(link, compressed_contract(tmp_path, FRONT, transport="compressed"))
+    assert code == 1
+    assert ["write 'transport: raw' for this camera" in line for line in fatal(said)] == [True], said
+
+
+def test_depth_for_a_color_camera_is_named(link, robot):
+    depth = setting("encoding", "16UC1")
+    robot(change=only(FRONT, lambda m: depth(m)))
+    code, said, _ = preflight(link)
+    assert code == 1
+    assert ["'16UC1' may be depth, which is no camera image" in line for line in fatal(said)] == [True], said
 
 
 def test_a_camera_that_is_far_too_slow_is_named(link, robot):

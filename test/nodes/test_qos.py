@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSCompatibility, ReliabilityPolicy, qos_check_compatible
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    LivelinessPolicy,
+    QoSCompatibility,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+)
 
 import vla_ros
 from vla_ros.errors import ContractError
@@ -32,6 +40,15 @@ def test_every_queue_is_bounded(topic: str) -> None:
 def test_what_we_read_from_foreign_drivers_fits_reliable_and_best_effort_ones(sensor: str) -> None:
     for publisher in (qos(sensor), qos(f"{sensor}_out")):
         assert qos_check_compatible(publisher, qos(sensor))[0] == QoSCompatibility.OK
+
+
+@pytest.mark.parametrize("offered", ["camera_out", "camera_info", "joint_states_out", "tf", "tf_static"])
+@pytest.mark.parametrize("asked", [ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT])
+def test_what_a_simulation_offers_serves_every_subscriber(offered: str, asked: ReliabilityPolicy) -> None:
+    wanted = QoSProfile(
+        depth=1, reliability=asked, durability=DurabilityPolicy.VOLATILE, liveliness=LivelinessPolicy.AUTOMATIC
+    )
+    assert qos_check_compatible(qos(offered), wanted)[0] == QoSCompatibility.OK
 
 
 def test_every_name_that_the_nodes_ask_for_is_there_and_none_is_left_over() -> None:

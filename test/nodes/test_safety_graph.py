@@ -19,6 +19,7 @@ from vla_ros.nodes.qos import qos
 from vla_ros.nodes.runner import RosLink, claim_domain
 from vla_ros.nodes.safety_graph import GraphWatch
 from vla_ros.robot.contract import GripperInterface, RobotContract, load_contract
+from vla_ros.robot.gripper_contract import NO_GRIPPER
 
 DEADLINE = 30.0
 PANDA = load_contract("panda")
@@ -70,6 +71,17 @@ def test_each_controller_that_is_not_there_is_named(link: RosLink, node_of: Call
     listen(robot, GRIPPER)
     assert says(link, PANDA)
     assert GraphWatch(link.node, PANDA).unheard() == ""
+
+
+def test_where_there_is_no_gripper_only_the_arm_s_controller_is_wanted(
+    link: RosLink, node_of: Callable[[str], Node]
+) -> None:
+    bare = replace(PANDA.controllers, gripper_interface=GripperInterface.NONE, gripper_topic="")
+    contract = replace(PANDA, gripper=NO_GRIPPER, controllers=bare)
+    assert says(link, contract, ARM)
+    listen(node_of("controllers"), ARM)
+    assert says(link, contract)
+    assert GraphWatch(link.node, contract).complaint() == ""
 
 
 def test_a_second_clock_is_named_where_time_is_simulated(link: RosLink) -> None:

@@ -206,8 +206,8 @@ def test_the_arm_goes_home_smoothly_and_opens_its_hand(bench: Bench) -> None:
     speeds = np.abs([list(message.points[0].velocities) for message in bench.simulation.arm])
     assert (speeds <= SPEED_SHARE * CONTRACT.joints.velocity + 1e-9).all()
     fingers = bench.simulation.gripper[-1]
-    assert dict(zip(fingers.joint_names, fingers.points[0].positions, strict=True)) == dict.fromkeys(
-        CONTRACT.gripper.names, CONTRACT.gripper.open
+    assert dict(zip(fingers.joint_names, fingers.points[0].positions, strict=True)) == dict(
+        zip(CONTRACT.gripper.names, CONTRACT.gripper.open, strict=True)
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
-from vla_ros.robot.contract import load_contract
+from vla_ros.robot.contract import RobotContract, load_contract
 
 LOOP = """
 import json, sys, traceback
@@ -115,3 +116,66 @@ def _write(folder: Path, episodes: Sequence[Sequence[Step]], **changes: object) 
 def recordings() -> SimpleNamespace:
     """Recorded demonstrations: `walk` makes the steps of an episode, `write` a LeRobot data set of several."""
     return SimpleNamespace(contract=PANDA, convention=ROW, sizes=SIZES, names=NAMES, walk=_walk, write=_write)
+
+
+TEXT = PANDA.text
+URDF = PANDA.urdf.read_text(encoding="utf-8")
+FIRST, SECOND = "panda_finger_joint1", "panda_finger_joint2"
+
+
+def _replaced(text: str, pattern: str, by: str, count: int = 1) -> str:
+    changed, found = re.subn(pattern, by, text, flags=re.DOTALL)
+    assert found == count, pattern
+    return changed
+
+
+def _joint(name: str, change: Mapping[str, str]) -> str:
+    """Return the description with other text in one of its joints."""
+    block = re.search(rf'<joint name="{name}".*?</joint>', URDF, re.DOTALL)
+    assert block is not None
+    text = block.group()
+    for pattern, by in change.items():
+        text = _replaced(text, pattern, by)
+    return URDF.replace(block.group(), text)
+
+
+def _variants(folder: Path) -> dict[str, RobotContract]:
+    """Write every variant in a folder of its own below `folder` and return it by name."""
+    bare = _replaced(TEXT, r"\ngripper:\n(  .*?\n)+?(?=\S|\n\S)", "\ngripper: none\n")
+    bare = _replaced(bare, r"\n  gripper_(interface|topic):[^\n]*", "", 2)
+    bare = _replaced(bare, r"\n  gripper: \w+", "\n  gripper: none")
+    bare = _replaced(bare, r"\n  home: ", f"\n  fixed: {{{FIRST}: 0.02, {SECOND}: 0.02}}\n  home: ")
+    names = rf"names: \[{FIRST}, {SECOND}\]"
+    mirrored = _joint(SECOND, {r'<axis xyz="[^"]*"/>': '<axis xyz="0 1 0"/>',
+                               r'lower="[^"]*"': 'lower="-0.04"', r'upper="[^"]*"': 'upper="0.0"'})  # fmt: skip
+    follower = _joint(SECOND, {"</joint>": f'<mimic joint="{FIRST}"/></joint>'})
+    turns = URDF
+    for name in ("panda_joint1", "panda_joint7"):
+        block = re.search(rf'<joint name="{name}".*?</joint>', turns, re.DOTALL)
+        assert block is not None
+        endless = _replaced(block.group(), 'type="revolute"', 'type="continuous"')
+        endless = _replaced(endless, r' (lower|upper)="[^"]*"', "", 2)
+        turns = turns.replace(block.group(), endless)
+    wide = _replaced(TEXT, r"lower: \[-2\.8973, (.*?), -2\.8973\]", r"lower: [-6.2, \1, -6.2]")
+    wide = _replaced(wide, r"upper: \[2\.8973, (.*?), 2\.8973\]", r"upper: [6.2, \1, 6.2]")
+    made = {
+        "bare": (bare, URDF),
+        "mirrored": (_replaced(TEXT, r"\n  open: 0\.04", "\n  open: [0.04, -0.04]"), mirrored),
+        "mimic": (_replaced(TEXT, names, f"names: [{FIRST}]"), follower),
+        "continuous": (wide, turns),
+    }  # fmt: skip
+    found = {}
+    for name, (text, urdf) in made.items():
+        place = folder / name
+        place.mkdir()
+        (place / "arm.urdf").write_text(urdf, encoding="utf-8")
+        text = _replaced(text, r"\nurdf: [^\s#]+", "\nurdf: arm.urdf")
+        (place / "arm.yaml").write_text(text, encoding="utf-8")
+        found[name] = load_contract(place / "arm.yaml")
+    return found
+
+
+@pytest.fixture(scope="session")
+def arm_variants(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RobotContract]:
+    """Contracts of arms that are built otherwise: bare, mirrored and mimic fingers, continuous joints."""
+    return _variants(tmp_path_factory.mktemp("variants"))

@@ -27,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from vla_ros.safety.collision import CollisionModel
     from vla_ros.safety.faults import FaultRow, run_faults
     from vla_ros.safety.parameters import load_parameters
+    from vla_ros.safety.query_time import require_timely_distances
 
     def tell(row: FaultRow) -> None:
         print(f"{'stopped' if row.stopped else 'MISSED ':<8} {row.name:<62} {row.got}", flush=True)
@@ -34,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"{'':<8} expected {row.expected}; {row.sentence}", flush=True)
 
     contract, parameters = load_contract(args.robot), load_parameters(args.safety)
+    if slow := require_timely_distances(contract, parameters):
+        print(f"{'note':<8} collision: {slow}", flush=True)
     concessions = CollisionModel(contract, parameters.collision, parameters.obstacles).concessions
     for sentence in concessions:
         print(f"{'note':<8} collision: {sentence}", flush=True)

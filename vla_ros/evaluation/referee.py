@@ -199,7 +199,7 @@ class Referee:
     def _judge_places(self, q: FloatArray, result: Judgement, table_every: int, speeds: bool = True) -> None:
         box, wide = self._contract.cartesian, self._contract.gripper.max_opening
         tools, clearances = np.empty((len(q), 3)), []
-        self._data.qpos[self._fingers] = wide / len(self._fingers)
+        self._data.qpos[self._fingers] = self._contract.gripper.joint_positions(wide)
         for i, row in enumerate(q):
             self._data.qpos[self._arm] = row
             mujoco.mj_kinematics(self._model, self._data)

@@ -157,7 +157,7 @@ class BagReader:
             )
         if len(texts) > 1:
             raise DataError(f"the recordings in {folder} are of different robots; read them one folder a robot")
-        beside = None if contract is None else contract.urdf.parent
+        beside = None if contract is None else (contract.xacro or contract.urdf).parent
         carried = parse_contract(texts.pop(), str(folder), beside) if texts else contract
         assert carried is not None
         self._contract = carried

@@ -56,6 +56,8 @@ class Outputs:
             ContractError: when the contract asks for an action and control_msgs is not installed, or is too old for it.
         """
         interface, topic = self._contract.controllers.gripper_interface, self._contract.controllers.gripper_topic
+        if interface is GripperInterface.NONE:
+            return lambda message: None
         if interface is GripperInterface.JOINT_TRAJECTORY:
             return self._publisher(JointTrajectory, topic, "gripper_command")
         if interface is GripperInterface.POSITIONS:

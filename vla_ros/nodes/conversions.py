@@ -10,19 +10,21 @@ import array
 import math
 from collections.abc import Mapping
 
+import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Quaternion
 from geometry_msgs.msg import Pose as PoseMessage
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from vla_ros.actions.rotations import UNIT_TOLERANCE
 from vla_ros.errors import ChunkError, InstructionError, ObservationError
 from vla_ros.msg import ActionChunk as ChunkMessage
 from vla_ros.msg import Instruction as InstructionMessage
 from vla_ros.msg import Observation as ObservationMessage
-from vla_ros.nodes.cv_bridge_images import decode_with_cv_bridge
-from vla_ros.perception.decoding import KNOWN_ENCODINGS, decode_image
+from vla_ros.perception.compressed import decode_compressed
+from vla_ros.perception.decoding import decode_image
+from vla_ros.robot.camera_contract import CameraContract
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.joint_report import LARGEST_VALUE, JointReport, read_joint_report
 from vla_ros.robot.kinematics import Kinematics
@@ -37,6 +39,9 @@ from vla_ros.types import (
 )
 
 NANOSECONDS = 1_000_000_000
+
+JPEG_QUALITY = 95
+"""Of compressed images that a simulation sends, 0 to 100; image_transport's own default."""
 
 
 def stamp_to_seconds(stamp: Time) -> float:
@@ -60,17 +65,37 @@ def seconds_to_stamp(seconds: float) -> Time:
     return Time(sec=whole + carry, nanosec=nanosec)
 
 
-def image_to_array(message: Image) -> ImageArray:
+def image_to_array(message: Image, declared: str = "") -> ImageArray:
     """Return the picture as (height, width, 3) uint8 RGB, read-only; rgb8 without a copy.
 
-    Encodings that `decode_image` does not know (Bayer patterns, YUV, 16 bits) go through cv_bridge, where there is one.
+    Args:
+        message: Of a camera, or of an observation.
+        declared: Encoding that the contract says; "": nothing.
 
     Raises:
         ObservationError: see `decode_image`.
     """
-    if message.encoding not in KNOWN_ENCODINGS and (picture := decode_with_cv_bridge(message)) is not None:
-        return picture
-    return decode_image(message.data, message.encoding, int(message.height), int(message.width), int(message.step))
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    return decode_image(
+        message.data, message.encoding, height, width, step,
+        big_endian=bool(message.is_bigendian), declared=declared,
+    )  # fmt: skip
+
+
+def camera_image_to_array(message: Image | CompressedImage, camera: CameraContract) -> ImageArray:
+    """Return what a camera sent as (height, width, 3) uint8 RGB, read-only.
+
+    Raises:
+        ObservationError: see `decode_image` and `decode_compressed`.
+    """
+    if isinstance(message, CompressedImage):
+        return decode_compressed(message.data, message.format, camera.height, camera.width, declared=camera.encoding)
+    return image_to_array(message, camera.encoding)
+
+
+def camera_message_type(camera: CameraContract) -> type[Image] | type[CompressedImage]:
+    """Return the type of the messages on a camera's topic."""
+    return CompressedImage if camera.is_compressed else Image
 
 
 def array_to_image(picture: ImageArray, stamp: float, frame_id: str) -> Image:
@@ -85,11 +110,28 @@ def array_to_image(picture: ImageArray, stamp: float, frame_id: str) -> Image:
     message = Image(height=height, width=width, encoding="rgb8", step=3 * width)
     message.header.stamp = seconds_to_stamp(stamp)
     message.header.frame_id = frame_id
-    # An array.array is taken as it is; of bytes or a NumPy array, rclpy would look at every element in Python.
-    data = array.array("B")
-    data.frombytes(np.ascontiguousarray(picture).data.cast("B"))
-    message.data = data
+    message.data = _as_array(np.ascontiguousarray(picture).data.cast("B"))
     return message
+
+
+def array_to_compressed_image(picture: ImageArray, stamp: float, frame_id: str) -> CompressedImage:
+    """Return (height, width, 3) uint8 RGB as a JPEG, as image_transport's compressed plugin sends it; `stamp` in s."""
+    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    coded, content = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality)
+    if not coded:
+        raise ObservationError(f"a picture {picture.shape} {picture.dtype} cannot be coded as JPEG")
+    message = CompressedImage(format="rgb8; jpeg compressed bgr8")
+    message.header.stamp = seconds_to_stamp(stamp)
+    message.header.frame_id = frame_id
+    message.data = _as_array(content.data)
+    return message
+
+
+def _as_array(content: memoryview) -> array.array[int]:
+    """Return bytes as rclpy takes them as they are; of bytes or a NumPy array it would look at every element."""
+    data = array.array("B")
+    data.frombytes(content)
+    return data
 
 
 def message_to_joint_report(message: JointState) -> JointReport:

@@ -21,6 +21,12 @@ GRAPH_FILE = "config/graph.yaml"
 SIMULATORS = ("", "mujoco", "gazebo")
 """What can take the place of the robot; "" is the robot itself."""
 
+ROBOT_ONLY = "none"
+"""`simulation` of a node that a simulator replaces."""
+
+TRANSFORM_SOURCES = ("own", "robot_state_publisher", "none")
+"""Who publishes /tf, /tf_static and /robot_description; "own" is this package."""
+
 Value = bool | int | float | str
 
 FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -28,6 +34,7 @@ FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no":
 
 _NODE_LINES = ("name", "executable", "simulation", "required", "restarts", "configure_timeout", "activate_timeout",
                "parameters")  # fmt: skip
+_OPTIONAL_LINES = ("when",)
 
 
 @dataclass(frozen=True)
@@ -37,13 +44,14 @@ class NodeDescription:
     Attributes:
         name: Name of the node in ROS.
         executable: Installed as `lib/vla_ros/<executable>`; module `vla_ros.nodes.<executable>`.
-        simulation: The simulator that it belongs to, "mujoco" or "gazebo"; it is left out without that one. "": it
-            always runs.
+        simulation: The simulator that it belongs to, "mujoco" or "gazebo"; it is left out without that one. "none": it
+            is left out with any. "": it always runs.
         required: The graph ends when it ends.
         restarts: How often it is started again after it died.
         configure_timeout: Longest time for the process to appear and configure, s.
         activate_timeout: Longest time for it to activate, s.
         parameters: Its ROS parameters.
+        when: It is left out unless each of these arguments has this value.
         remappings: Topic to topic.
         prefix: What stands before the command of its process.
     """
@@ -56,6 +64,7 @@ class NodeDescription:
     configure_timeout: float
     activate_timeout: float
     parameters: Mapping[str, Value]
+    when: Mapping[str, Value] = field(default_factory=dict)
     remappings: Mapping[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
 
@@ -99,11 +108,26 @@ class Graph:
         values = dict(self.arguments) | {key: _convert(key, given[key], self.arguments[key]) for key in given}
         if wanted == "mujoco" and values.get("command_clock") == "auto" and values["real_time_factor"] == 1.0:
             values["command_clock"] = "system"  # the simulated controllers take the time of the machine for their own
+        if "tf" in values:
+            values["tf"] = _transform_source(values["tf"], wanted)
         return tuple(
             NodeDescription(**{**vars(node), "parameters": _substitute(node.parameters, values)})
             for node in self.nodes
-            if node.simulation in ("", wanted)
+            if node.simulation in ("", wanted or ROBOT_ONLY)
+            and all(values.get(name) == value for name, value in node.when.items())
         )
+
+
+def _transform_source(text: Value, simulation: str) -> str:
+    """Return who publishes the transform tree; a robot's driver, and Gazebo's launch file, mostly bring their own.
+
+    Raises:
+        ContractError: when it is none of `TRANSFORM_SOURCES`, "auto" or "any".
+    """
+    source = {"auto": "own" if simulation == "mujoco" else "none", "any": "own"}.get(str(text), str(text))
+    if source not in TRANSFORM_SOURCES:
+        raise ContractError(f"argument tf: got {text!r}, expected auto, any or one of {list(TRANSFORM_SOURCES)}")
+    return source
 
 
 def read_flag(name: str, text: str) -> bool:
@@ -161,15 +185,24 @@ def load_graph(path: str | Path = GRAPH_FILE) -> Graph:
         raise ContractError(f"{path}: a name stands twice in {[node.name for node in nodes]}")
     graph = Graph(arguments=dict(content["arguments"]), nodes=nodes)
     graph.resolve()  # a "$name" without an argument is found here, not when the robot stands ready
+    for node in nodes:
+        if unknown := set(node.when) - set(graph.arguments):
+            raise ContractError(
+                f"{path}: {node.name}: when names {sorted(unknown)}, the arguments are {sorted(graph.arguments)}"
+            )
     return graph
 
 
 def _node(path: str | Path, entry: Any) -> NodeDescription:  # noqa: ANN401 (whatever YAML holds)
-    if not isinstance(entry, Mapping) or set(entry) != set(_NODE_LINES):
+    if not isinstance(entry, Mapping) or set(entry) - set(_OPTIONAL_LINES) != set(_NODE_LINES):
         got = sorted(entry) if isinstance(entry, Mapping) else entry
         raise ContractError(f"{path}: a node has the lines {got}, expected exactly {sorted(_NODE_LINES)}")
-    if entry["simulation"] not in SIMULATORS:
-        raise ContractError(f"{path}: {entry['name']}: simulation is {entry['simulation']!r}, expected {SIMULATORS}")
+    if entry["simulation"] not in (*SIMULATORS, ROBOT_ONLY):
+        expected = (*SIMULATORS, ROBOT_ONLY)
+        raise ContractError(f"{path}: {entry['name']}: simulation is {entry['simulation']!r}, expected {expected}")
+    when = entry.get("when") or {}
+    if not isinstance(when, Mapping):
+        raise ContractError(f"{path}: {entry['name']}: when is {when!r}, expected a mapping of arguments to values")
     return NodeDescription(
         name=str(entry["name"]),
         executable=str(entry["executable"]),
@@ -179,4 +212,5 @@ def _node(path: str | Path, entry: Any) -> NodeDescription:  # noqa: ANN401 (wha
         configure_timeout=float(entry["configure_timeout"]),
         activate_timeout=float(entry["activate_timeout"]),
         parameters=dict(entry["parameters"] or {}),
+        when=dict(when),
     )

@@ -38,12 +38,14 @@ class Homing:
         self._duration, self._elapsed = max(SHORTEST, fastest), 0.0
         controllers = contract.controllers
         self._arm = node.create_publisher(JointTrajectory, controllers.arm_topic, qos("arm_command"))
-        self._gripper = node.create_publisher(JointTrajectory, controllers.gripper_topic, qos("gripper_command"))
+        self._gripper = None
+        if contract.gripper.present:
+            self._gripper = node.create_publisher(JointTrajectory, controllers.gripper_topic, qos("gripper_command"))
 
     @property
     def connected(self) -> bool:
-        """Tell whether both controllers listen."""
-        return self._arm.get_subscription_count() > 0 and self._gripper.get_subscription_count() > 0
+        """Tell whether the controllers listen."""
+        return all(one.get_subscription_count() > 0 for one in (self._arm, self._gripper) if one is not None)
 
     @property
     def done(self) -> bool:
@@ -59,12 +61,14 @@ class Homing:
         gripper = self._contract.gripper
         self._arm.publish(_trajectory(self._contract.joints.names, positions.tolist(), velocities.tolist()))
         fingers = gripper.joint_positions(gripper.max_opening)
-        self._gripper.publish(_trajectory(gripper.names, fingers, [0.0] * len(fingers)))
+        if self._gripper is not None:
+            self._gripper.publish(_trajectory(gripper.names, fingers, [0.0] * len(fingers)))
 
     def close(self) -> None:
         """Take the topics away."""
         self._node.destroy_publisher(self._arm)
-        self._node.destroy_publisher(self._gripper)
+        if self._gripper is not None:
+            self._node.destroy_publisher(self._gripper)
 
 
 def _trajectory(names: tuple[str, ...], positions: list[float], velocities: list[float]) -> JointTrajectory:

@@ -39,7 +39,7 @@ def robot_topics(contract: RobotContract) -> tuple[str, ...]:
     """Return the topics that the contract names: cameras, joint states, controllers."""
     controllers = contract.controllers
     cameras = [topic for camera in contract.cameras for topic in (camera.topic, camera.info_topic) if topic]
-    gripper = () if controllers.gripper_interface.is_action else (controllers.gripper_topic,)
+    gripper = (controllers.gripper_topic,) if controllers.gripper_interface.is_topic else ()
     return (*cameras, controllers.joint_states_topic, controllers.arm_topic, *gripper)
 
 

@@ -56,6 +56,17 @@ def follows_launch() -> str | None:
     return "setpriv --pdeathsig KILL" if shutil.which("setpriv") else None
 
 
+def is_installed(package: str) -> bool:
+    """Tell whether a ROS 2 package is there to be launched."""
+    from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+
+    try:
+        get_package_share_directory(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 def arm_namespace(context: LaunchContext, namespace: str) -> str:
     """Return the namespace of an arm, without slashes around it: the argument below what `PushRosNamespace` has pushed.
 

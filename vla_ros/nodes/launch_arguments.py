@@ -82,6 +82,8 @@ _ABOUT = {
     "instruction": "simulation: task that the scene is prepared for; empty: the scene's own",
     "lockstep": "simulation: time waits for every node",
     "real_time_factor": "simulation: simulated seconds a second",
+    "tf": "who publishes the transform tree: any (robot_state_publisher where it is installed, else own), own "
+    "(this package), robot_state_publisher, none; auto: any in simulation, none on a robot, whose driver mostly does",
     "command_clock": "stamps of commands; auto: arrival for a simulator with a time of its own, else system",
 }
 
@@ -89,6 +91,7 @@ _CHOICES = {
     "use_sim_time": (AUTO, *FLAG_CHOICES),
     "arm": ("true", "false"),  # the one argument that lets the arm move is written in one way
     "world": ("pick", "tabletop"),
+    "tf": (AUTO, "any", "own", "robot_state_publisher", "none"),
     "command_clock": (AUTO, "system", "arrival"),
 }
 
@@ -122,6 +125,29 @@ def graph_texts(graph: Graph, configurations: Mapping[str, str]) -> dict[str, st
             )
     declared = [graph_argument(name, value) for name, value in graph.arguments.items()]
     return {one.name: str(configurations.get(one.name, one.default)) for one in declared}
+
+
+def transform_source(text: str, simulation: str, *, installed: bool) -> str:
+    """Return who publishes the transform tree: "own", "robot_state_publisher" or "none".
+
+    Args:
+        text: Value of the argument `tf`.
+        simulation: What takes the place of the robot; "": a robot.
+        installed: Whether `robot_state_publisher` is.
+
+    Raises:
+        ContractError: when it is asked for and not installed.
+    """
+    if text == AUTO:
+        text = "any" if simulation else "none"
+    if text == "any":
+        return "robot_state_publisher" if installed else "own"
+    if text == "robot_state_publisher" and not installed:
+        raise ContractError(
+            "argument tf: robot_state_publisher is not installed: sudo apt install "
+            "ros-$ROS_DISTRO-robot-state-publisher, or tf:=own, which does without"
+        )
+    return text
 
 
 def graph_values(arguments: Mapping[str, str], simulation: str) -> dict[str, str]:

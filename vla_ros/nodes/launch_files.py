@@ -17,7 +17,8 @@ from vla_ros.errors import ContractError
 from vla_ros.nodes.graph import NodeDescription
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import RobotContract
-from vla_ros.robot.description import with_fixed_joints
+from vla_ros.robot.description import with_camera_links, with_fixed_joints
+from vla_ros.robot.xacro_files import expand_xacro
 from vla_ros.yaml_files import read_yaml
 
 CONTROLLERS_FILE = "config/controllers.yaml"
@@ -40,6 +41,8 @@ def controller_parameters(contract: RobotContract, *, use_sim_time: bool, namesp
     named = {}
     for name, section in read_yaml(share_file(CONTROLLERS_FILE), "controllers").items():
         values = {**section["ros__parameters"], "use_sim_time": use_sim_time}
+        if not joints.get(name, (name,)):  # there is no gripper, and no controller of one
+            continue
         if name in joints:
             values.update(joints=list(joints[name]), cmd_timeout=contract.controllers.command_timeout)
         named[f"/{namespace}/{name}" if namespace else name] = {"ros__parameters": values}
@@ -118,29 +121,19 @@ def robot_description(
 ) -> str:
     """Return the robot's URDF with the hardware that moves it, in a namespace; see urdf/parts/control.xacro.
 
-    A description without a .xacro file beside it is a robot's own, and is returned as it is. In simulation the fixed
-    joints of the contract do not move: nothing would drive them there.
+    A description without a .xacro file beside it is a robot's own. Cameras that the contract places have their frames.
+    In simulation the fixed joints of the contract do not move: nothing would drive them there.
 
     Raises:
         ContractError: when xacro is missing or refuses the file, or a plain URDF is asked for simulated hardware.
     """
-    source = contract.urdf.with_name(contract.urdf.name + ".xacro")
+    source = contract.xacro or contract.urdf.with_name(contract.urdf.name + ".xacro")
     if not source.exists():
         if hardware != "none":
             raise ContractError(f"{contract.urdf.name} has no {source.name} beside it that could choose '{hardware}'")
-        return contract.urdf.read_text(encoding="utf-8")
-    try:
-        import xacro
-    except ImportError as error:
-        raise ContractError(
-            "xacro is not installed: apt install ros-$ROS_DISTRO-xacro, or pip install xacro"
-        ) from error
-    try:
-        chosen = {"hardware": hardware, "parameters_file": parameters_file, "namespace": namespace}
-        document = xacro.process_file(str(source), mappings=chosen)
-    except Exception as error:  # xacro's errors have no common root
-        raise ContractError(f"{source.name}: {error}") from error
-    text = str(document.toxml())
+        return with_camera_links(contract.urdf.read_text(encoding="utf-8"), contract.cameras)
+    chosen = {"hardware": hardware, "parameters_file": parameters_file, "namespace": namespace}
+    text = with_camera_links(expand_xacro(source, {**contract.xacro_arguments, **chosen}), contract.cameras)
     return text if hardware == "none" else with_fixed_joints(text, contract.joints.fixed)
 
 

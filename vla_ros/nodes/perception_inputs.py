@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from vla_ros.errors import ObservationError
-from vla_ros.nodes.conversions import image_to_array, message_to_joint_report, stamp_to_seconds
+from vla_ros.nodes.conversions import camera_image_to_array, message_to_joint_report, stamp_to_seconds
 from vla_ros.perception.assembler import Assembler
 from vla_ros.perception.health import CameraFault
 from vla_ros.perception.interpolation import interpolate_state
@@ -17,10 +17,12 @@ from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import RobotState
 
 
-def add_image(assembler: Assembler[JointReading], camera: str, message: Image, now: float) -> CameraFault:
+def add_image(
+    assembler: Assembler[JointReading], camera: str, message: Image | CompressedImage, now: float
+) -> CameraFault:
     """Decode and judge an image that came at `now`, s, steady clock; add it if it is sound."""
     try:
-        image = image_to_array(message)
+        image = camera_image_to_array(message, assembler.cameras[camera])
     except ObservationError as error:
         return assembler.refuse_picture(camera, str(error), now)
     stamp = stamp_to_seconds(message.header.stamp)

@@ -19,15 +19,16 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from vla_ros.errors import ObservationError, VlaError
 from vla_ros.msg import Observation as ObservationMessage
 from vla_ros.nodes.complaints import Complaints
-from vla_ros.nodes.conversions import observation_to_message
+from vla_ros.nodes.conversions import camera_message_type, observation_to_message
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
 from vla_ros.nodes.perception_inputs import add_image, add_joint_state, state_between
 from vla_ros.nodes.perception_report import camera_status, observing_status
+from vla_ros.nodes.publisher_check import publisher_mismatch
 from vla_ros.nodes.qos import qos
 from vla_ros.perception.assembler import Assembler, ObservationLimits
 from vla_ros.perception.health import CameraFault, HealthLimits
@@ -35,6 +36,8 @@ from vla_ros.robot.contract import CameraContract, load_contract
 from vla_ros.robot.joint_report import JointReading
 from vla_ros.robot.joint_state_reader import JointStateReader
 from vla_ros.robot.kinematics import Kinematics
+
+CameraMessage = Image | CompressedImage
 
 MAX_SKEW, MAX_SILENCE, MAX_PIXELS = 1.0, 5.0, 16384
 """Greatest values of the parameters: s, s without an image (no plan is good for longer), px."""
@@ -104,7 +107,7 @@ class PerceptionNode(ManagedNode):
         between = state_between(self._kinematics)
         self._assembler: Assembler[JointReading] = Assembler(self._cameras, between, self._limits)
         self._complaints = Complaints(self.get_logger())
-        self._images: dict[str, deque[Image]] = {c.name: deque(maxlen=IMAGES_WAITING) for c in self._cameras}
+        self._images: dict[str, deque[CameraMessage]] = {c.name: deque(maxlen=IMAGES_WAITING) for c in self._cameras}
         self._overwritten = dict.fromkeys(self._images, 0)
         self._joint_states: deque[JointState] = deque(maxlen=STATES_WAITING)
         self._stopping = self._state_wanted = False
@@ -115,7 +118,8 @@ class PerceptionNode(ManagedNode):
         self._worker.start()
         for camera in self._contract.cameras:
             take = partial(self._take_image, camera.name)
-            self._subscriptions_made.append(self.create_subscription(Image, camera.topic, take, qos("camera")))
+            kind = camera_message_type(camera)
+            self._subscriptions_made.append(self.create_subscription(kind, camera.topic, take, qos("camera")))
         topic = self._contract.controllers.joint_states_topic
         subscription = self.create_subscription(JointState, topic, self._take_joint_state, qos("joint_states"))
         self._subscriptions_made.append(subscription)
@@ -149,7 +153,7 @@ class PerceptionNode(ManagedNode):
 
     # What the executor's thread does.
 
-    def _take_image(self, camera: str, message: Image) -> None:
+    def _take_image(self, camera: str, message: CameraMessage) -> None:
         with self._change:
             queue = self._images[camera]
             self._overwritten[camera] += len(queue) == IMAGES_WAITING
@@ -176,7 +180,7 @@ class PerceptionNode(ManagedNode):
             if now - self._reported >= REPORT_PERIOD:
                 self._lines, self._reported = self._write_report(now), now
 
-    def _wait(self) -> tuple[list[tuple[str, Image]], list[JointState]]:
+    def _wait(self) -> tuple[list[tuple[str, CameraMessage]], list[JointState]]:
         """Sleep until there is something to do, and return what has come."""
         patience = self._assembler.synchroniser.expires(time.monotonic())
         with self._change:
@@ -191,7 +195,7 @@ class PerceptionNode(ManagedNode):
             self._joint_states.clear()
         return images, joint_states
 
-    def _digest(self, images: list[tuple[str, Image]], joint_states: list[JointState]) -> None:
+    def _digest(self, images: list[tuple[str, CameraMessage]], joint_states: list[JointState]) -> None:
         now = time.monotonic()
         for message in joint_states:
             try:
@@ -219,8 +223,17 @@ class PerceptionNode(ManagedNode):
         if fault is CameraFault.NONE:
             self._complaints.settle(about)
         else:
-            self._complaints.report(about, fault.name, health.sentence(now))
+            self._complaints.report(about, fault.name, self._sentence(name, now))
         return fault is not CameraFault.NONE
+
+    def _sentence(self, name: str, now: float) -> str:
+        """Return the verdict about a camera; with the reason in the graph, where nothing comes for one."""
+        health, camera = self._assembler.health[name], self._contract.camera(name)
+        sentence = health.sentence(now)
+        if health.watch(now) not in (CameraFault.SILENT, CameraFault.STALE):
+            return sentence
+        mismatch = publisher_mismatch(self, camera.topic, camera_message_type(camera), qos("camera"))
+        return f"{sentence}: {mismatch}" if mismatch else sentence
 
     def _write_report(self, now: float) -> list[DiagnosticStatus]:
         """Write down every camera and what keeps the next observation from being made."""
@@ -238,7 +251,12 @@ class PerceptionNode(ManagedNode):
         }
         return [
             observing_status(name, silence, longest, why, counts),
-            *(camera_status(name, c, assembler.health[c.name], self._overwritten[c.name], now) for c in self._cameras),
+            *(
+                camera_status(
+                    name, c, assembler.health[c.name], self._overwritten[c.name], now, self._sentence(c.name, now)
+                )
+                for c in self._cameras
+            ),
         ]
 
 

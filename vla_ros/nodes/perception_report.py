@@ -12,7 +12,7 @@ from vla_ros.robot.contract import CameraContract
 
 
 def camera_status(
-    node: str, camera: CameraContract, health: CameraHealth, overwritten: int, now: float
+    node: str, camera: CameraContract, health: CameraHealth, overwritten: int, now: float, sentence: str
 ) -> DiagnosticStatus:
     """Return the line of one camera.
 
@@ -22,6 +22,7 @@ def camera_status(
         health: What has come.
         overwritten: Images that a newer one replaced before the worker had time for them.
         now: Steady clock, s.
+        sentence: What is wrong with it, for people.
     """
     values = {
         "rate_hz": f"{health.rate(now):.1f}",
@@ -32,7 +33,7 @@ def camera_status(
         "overwritten": overwritten,
     }
     level = DiagnosticStatus.OK if health.watch(now) is CameraFault.NONE else DiagnosticStatus.ERROR
-    return diagnostic(f"{node}: camera {camera.name}", level, health.sentence(now), values)
+    return diagnostic(f"{node}: camera {camera.name}", level, sentence, values)
 
 
 def observing_status(

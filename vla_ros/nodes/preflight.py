@@ -17,18 +17,19 @@ from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.duration import Infinite
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
-from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.errors import ContractError
 from vla_ros.nodes.clock_publishers import CLOCK_TOPIC, several_clocks
 from vla_ros.nodes.controller_settings import SettingsQuestion, objections
+from vla_ros.nodes.conversions import camera_message_type
 from vla_ros.nodes.environment_check import require_domain
 from vla_ros.nodes.lifecycle import describe_parameter, initialize
+from vla_ros.nodes.publisher_check import full_names, incompatible, publisher_mismatch, type_name
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.sensor_trial import SensorTrial
 from vla_ros.robot.contract import ArmInterface, CameraContract, GripperInterface, RobotContract, load_contract
@@ -122,7 +123,7 @@ class Preflight(Node):
         judge: Callable[[], str] = lambda: "",
     ) -> None:  # fmt: skip
         """Subscribe to a topic; `judge` says what is wrong with what has come, "" when nothing is."""
-        name, wanted, received = self.resolve_topic_name(topic), _type_name(kind), False
+        name, received = self.resolve_topic_name(topic), False
 
         def receive(message: Any) -> None:  # noqa: ANN401 (any message)
             nonlocal received
@@ -131,14 +132,12 @@ class Preflight(Node):
 
         def say() -> str:
             publishers = self.get_publishers_info_by_topic(topic)
-            if others := [one for one in publishers if one.topic_type != wanted]:
-                return f"{name} is published as {others[0].topic_type} by {_full_names(others)}, expected {wanted}"
-            if deaf := [why for one in publishers if (why := _incompatible(one.qos_profile, qos(profile)))]:
-                return f"{name} has a quality of service that is not received: {deaf[0]}; see config/qos.yaml"
+            if mismatch := publisher_mismatch(self, topic, kind, qos(profile)):
+                return mismatch
             if received:
                 return f"{name}: {fault}" if (fault := judge()) else ""
             if publishers:
-                return f"no message on {name} ({kind.__name__}), although {_full_names(publishers)} publishes it"
+                return f"no message on {name} ({kind.__name__}), although {full_names(publishers)} publishes it"
             return f"nobody publishes {name} ({kind.__name__}){self._compressed(name)}{self._elsewhere(name, kind)}"
 
         self.create_subscription(kind, topic, receive, qos(profile))
@@ -146,7 +145,7 @@ class Preflight(Node):
 
     def _expect_joint_states(self, topic: str) -> None:
         def judge() -> str:
-            publishers = _full_names(self.get_publishers_info_by_topic(topic))
+            publishers = full_names(self.get_publishers_info_by_topic(topic))
             return self._trial.joint_states(publishers, time.monotonic())
 
         def take(message: JointState) -> None:
@@ -160,10 +159,10 @@ class Preflight(Node):
             # A simulation on a busy machine is slow by nature: that is a note.
             return self._trial.camera(camera, now) or ("" if self._simulated else self._trial.slow(camera, now))
 
-        def take(message: Image) -> None:
+        def take(message: Image | CompressedImage) -> None:
             self._trial.add_image(camera.name, message, time.monotonic())
 
-        self._expect(Image, camera.topic, "camera", take, judge)
+        self._expect(camera_message_type(camera), camera.topic, "camera", take, judge)
 
     def _compressed(self, name: str) -> str:
         """Say that images come compressed only, where that is so."""
@@ -171,22 +170,21 @@ class Preflight(Node):
         if COMPRESSED not in dict(self.get_topic_names_and_types()).get(compressed, []):
             return ""
         return (
-            f"; only {compressed} is published: have the driver publish raw images, or run 'ros2 run image_transport "
-            f"republish --ros-args -p in_transport:=compressed -p out_transport:=raw -r in/compressed:={compressed} "
-            f"-r out:={name}'"
+            f"; only {compressed} is published: name that topic in the robot contract (topic: {compressed}), "
+            "or have the driver publish raw images"
         )
 
     # Topics and actions that must be listened to.
 
     def _expect_listener(self, topic: str, kind: type, joints: Sequence[str]) -> None:
-        name, wanted = self.resolve_topic_name(topic), _type_name(kind)
+        name, wanted = self.resolve_topic_name(topic), type_name(kind)
 
         def say() -> str:
             listeners = [one for one in self.get_subscriptions_info_by_topic(topic) if may_be_controller(one.node_name)]
             if fitting := [one for one in listeners if one.topic_type == wanted]:
                 for one in fitting:
-                    if why := _incompatible(COMMANDS, one.qos_profile):
-                        return f"{_full_names([one])} does not receive {name}, by its quality of service: {why}"
+                    if why := incompatible(COMMANDS, one.qos_profile):
+                        return f"{full_names([one])} does not receive {name}, by its quality of service: {why}"
                 objection = self._objection(fitting, joints) if kind is JointTrajectory else ""
                 if not objection:
                     self._pending.pop(topic, None)
@@ -210,6 +208,8 @@ class Preflight(Node):
         return ""
 
     def _expect_gripper(self, contract: RobotContract) -> None:
+        if not contract.gripper.present:
+            return
         topic, kind = contract.controllers.gripper_topic, GRIPPER_TYPES[contract.controllers.gripper_interface]
         if kind is not None:
             self._expect_listener(topic, kind, contract.gripper.names)
@@ -226,7 +226,7 @@ class Preflight(Node):
 
     def _elsewhere(self, name: str, kind: type) -> str:
         """Say where there is something like it: the usual causes are a namespace and a name."""
-        wanted = _type_name(kind)
+        wanted = type_name(kind)
         same = [
             other for other, types in self.get_topic_names_and_types() if wanted in types and other not in self._own
         ]
@@ -237,17 +237,6 @@ class Preflight(Node):
         return f"; there is {', '.join(near[:4])}: is the {what} right?"
 
 
-def _full_names(endpoints: Sequence[TopicEndpointInfo]) -> str:
-    """Return the full names of the nodes behind some endpoints; a node with two of them is named twice."""
-    return " and ".join(sorted(f"{one.node_namespace.rstrip('/')}/{one.node_name}" for one in endpoints))
-
-
-def _incompatible(offered: QoSProfile, requested: QoSProfile) -> str:
-    """Return why a publisher and a subscriber do not fit together; "" when they do."""
-    verdict, why = qos_check_compatible(offered, requested)
-    return str(why) if verdict == QoSCompatibility.ERROR else ""
-
-
 def may_be_controller(node_name: str) -> bool:
     """Tell a node that may carry out commands from one that only looks at them."""
     return not node_name.startswith("_") and node_name not in OBSERVERS
@@ -255,12 +244,6 @@ def may_be_controller(node_name: str) -> bool:
 
 def _same_but_for_namespace(one: str, other: str) -> bool:
     return one.endswith(other) or other.endswith(one)
-
-
-def _type_name(kind: type) -> str:
-    """Return a message type as the graph names it, such as sensor_msgs/msg/Image."""
-    package, interface, *_ = kind.__module__.split(".")
-    return f"{package}/{interface}/{kind.__name__}"
 
 
 def wait_for_robot(node: Preflight) -> list[str]:

@@ -25,7 +25,7 @@ class GraphWatch:
         self._node = node
         self._own = f"{node.get_namespace().rstrip('/')}/{node.get_name()}"
         controllers = contract.controllers
-        self._command_topics = (controllers.arm_topic, controllers.gripper_topic)
+        self._command_topics = tuple(filter(None, (controllers.arm_topic, controllers.gripper_topic)))
         self._gripper_is_action = controllers.gripper_interface.is_action
         self._inputs = {
             controllers.joint_states_topic: "joint_states", CHUNK_TOPIC: "action_chunk", TASK_TOPIC: "task",
@@ -105,15 +105,14 @@ class GraphWatch:
 
         Forbids to arm, and not to be activated: controllers may come later.
         """
-        arm, gripper = self._command_topics
-        missing = [topic for topic in (arm, gripper) if not self._is_heard(topic)]
+        missing = [topic for topic in self._command_topics if not self._is_heard(topic)]
         if not missing:
             return ""
         names = " and ".join(self._node.resolve_topic_name(topic) for topic in missing)
         return f"no controller listens to {names}: bring it up, or correct the topic in the robot contract"
 
     def _is_heard(self, topic: str) -> bool:
-        if topic == self._command_topics[1] and self._gripper_is_action:
+        if self._gripper_is_action and topic == self._command_topics[-1]:
             service = self._node.resolve_service_name(f"{topic}/_action/send_goal")
             return any(name == service for name, _ in self._node.get_service_names_and_types())
         names = [info.node_name for info in self._node.get_subscriptions_info_by_topic(topic)]

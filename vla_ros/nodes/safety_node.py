@@ -45,6 +45,7 @@ from vla_ros.nodes.safety_thread import ANSWER_TIMEOUT, ControlThread
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.safety.estop import LONGEST_TIMEOUT, EstopSignal
 from vla_ros.safety.parameters import SAFETY_FILE, SafetyParameters, load_parameters
+from vla_ros.safety.query_time import require_timely_distances
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.selftest import run_selftest
 from vla_ros.safety.selftest_record import default_folder
@@ -92,6 +93,8 @@ class SafetyNode(ManagedNode):
         robot = str(self.parameter("robot", "panda", "robot contract: a name or a file"))
         safety = str(self.parameter("safety", SAFETY_FILE, "safety parameters: a file"))
         contract, parameters = load_contract(robot), load_parameters(safety)
+        if slow := require_timely_distances(contract, parameters):
+            self.get_logger().warning(slow)
         if failed := run_selftest(contract, parameters):
             raise ContractError(f"the self-test of the safety layer failed: {'; '.join(failed)}")
         self._lockstep = bool(self.parameter("lockstep", False, "one joint state is one tick, its stamp is the clock"))

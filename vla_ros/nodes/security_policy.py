@@ -42,7 +42,10 @@ def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
     images = [camera.topic for camera in contract.cameras]
     infos = [camera.info_topic for camera in contract.cameras if camera.info_topic]
     goals = robot_actions(contract)
-    commands = [controllers.arm_topic, *(() if goals else (controllers.gripper_topic,))]
+    commands = [
+        controllers.arm_topic,
+        *((controllers.gripper_topic,) if controllers.gripper_interface.is_topic else ()),
+    ]
     states, nodes = controllers.joint_states_topic, ("perception_node", "instruction_node", "safety_node",
                                                      "policy_node", "action_node")  # fmt: skip
     return {
@@ -67,11 +70,14 @@ def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
                        "/vla/task_status"],
             execute=["/vla/execute_instruction"],
         ),
+        "transform_node": Rights(
+            publish=["/tf", "/tf_static", "/robot_description"], subscribe=[states, "/tf", "/tf_static"]
+        ),
         OPERATOR: Rights(
             publish=["/vla/instruction", "/vla/instruction_request", "/vla/estop"],
             subscribe=["/vla/task", "/vla/instruction_rejected", "/vla/instruction_status", "/vla/safety_status",
                        "/vla/stop_status", "/vla/policy_status", "/vla/task_status", "/vla/action_chunk",
-                       "/diagnostics", states, *images],
+                       "/diagnostics", "/tf", "/tf_static", "/robot_description", states, *images],
             request=["/vla/arm", "/vla/reset", "/vla/selftest", "/sim/reset_scene",
                      *(f"/{node}/{service}" for node in nodes for service in LIFECYCLE)],
             call=["/vla/execute_instruction"],
@@ -79,7 +85,7 @@ def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
         # The robot's side: a driver with its controllers and cameras, or a simulator in their place.
         "robot": Rights(
             publish=[*images, *infos, states, "/robot_description", "/clock", "/vla/task_status", "/tf", "/tf_static"],
-            subscribe=[*commands, "/vla/task", "/vla/action_chunk", "/vla/policy_status"],
+            subscribe=[*commands, "/vla/task", "/vla/action_chunk", "/vla/policy_status", "/tf", "/tf_static"],
             reply=["/sim/reset_scene"],
             execute=goals,
         ),

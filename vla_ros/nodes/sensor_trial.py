@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from vla_ros.errors import ObservationError
 from vla_ros.nodes.perception_inputs import add_image, add_joint_state, state_between
@@ -63,7 +63,7 @@ class SensorTrial:
         self._parts: set[tuple[str, ...]] = set()
         self._observed, self._differentiates = False, False
 
-    def add_image(self, camera: str, message: Image, now: float) -> None:
+    def add_image(self, camera: str, message: Image | CompressedImage, now: float) -> None:
         """Take an image."""
         fault = add_image(self._assembler, camera, message, now)
         sentence = "" if fault is CameraFault.NONE else self._assembler.health[camera].sentence(now)

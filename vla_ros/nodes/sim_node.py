@@ -9,15 +9,18 @@ from typing import Any
 
 from trajectory_msgs.msg import JointTrajectory
 
-from vla_ros.errors import SimulationError, VlaError
+from vla_ros.errors import ContractError, SimulationError, VlaError
 from vla_ros.msg import ActionChunk, Instruction, PolicyStatus
 from vla_ros.nodes.conversions import message_to_instruction, stamp_to_seconds
+from vla_ros.nodes.graph import TRANSFORM_SOURCES
 from vla_ros.nodes.lifecycle import MAX_SEED, ManagedNode, run_node
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.sim_conversions import message_to_command
 from vla_ros.nodes.sim_outputs import SimPublishers
+from vla_ros.nodes.transform_node import missing_frames
+from vla_ros.nodes.transforms import TransformPublisher
 from vla_ros.robot.contract import RobotContract, load_contract
-from vla_ros.robot.description import with_fixed_joints
+from vla_ros.robot.link_frames import LinkFrames, cameras_without_frame, complete_description
 from vla_ros.sim import rendering
 from vla_ros.sim.simulator import Command, Simulator, SimulatorOptions
 from vla_ros.srv import ResetScene
@@ -44,8 +47,12 @@ class SimNode(ManagedNode):
         """Build the cell and the topics of its robot."""
         contract = load_contract(self.parameter("robot", "panda", "robot contract: a name or a file"))
         options = self._options(contract)
-        self._description = with_fixed_joints(contract.urdf.read_text(encoding="utf-8"), contract.joints.fixed)
-        self._outputs = SimPublishers(self, contract, self.fail)
+        self._description = complete_description(contract)
+        sources = ", ".join(TRANSFORM_SOURCES)
+        self._tf = self.parameter("tf", "own", f"who publishes /tf and /robot_description: {sources}")
+        if self._tf not in TRANSFORM_SOURCES:
+            raise SimulationError(f"tf is '{self._tf}', expected one of {list(TRANSFORM_SOURCES)}")
+        self._outputs = SimPublishers(self, contract, self.fail, self._publish_transforms(contract))
         self._made.append(self._outputs.close)
         self._simulator = simulator = Simulator(contract, options, self._outputs)
         self._made.append(simulator.close)
@@ -56,7 +63,8 @@ class SimNode(ManagedNode):
             return message_to_command(message, time_of, time.time())
 
         self._listen(JointTrajectory, arm, "arm_command", lambda m: simulator.command_arm(received(m)))
-        self._listen(JointTrajectory, gripper, "gripper_command", lambda m: simulator.command_gripper(received(m)))
+        if contract.gripper.present:
+            self._listen(JointTrajectory, gripper, "gripper_command", lambda m: simulator.command_gripper(received(m)))
         self._listen(Instruction, "vla/task", "task", self._follow)
         if options.lockstep:
             self._listen(
@@ -73,7 +81,8 @@ class SimNode(ManagedNode):
     def activate(self) -> None:
         """Let time run, as the only clock of the domain."""
         self._outputs.open_clock()
-        self._outputs.describe(self._description)
+        if self._tf != "robot_state_publisher":  # which publishes it itself
+            self._outputs.describe(self._description)
         if self._simulator is not None:
             self._simulator.run()
 
@@ -93,6 +102,21 @@ class SimNode(ManagedNode):
         self.failure = sentence
         self.get_logger().fatal(sentence)
         self.context.try_shutdown()
+
+    def _publish_transforms(self, contract: RobotContract) -> TransformPublisher | None:
+        """Return what publishes the transform tree; None where somebody else does, or nobody can."""
+        if self._tf != "own":
+            return None
+        frames = LinkFrames(self._description)
+        if lacking := cameras_without_frame(contract, frames):
+            self.get_logger().warning(missing_frames(lacking))
+        try:
+            transforms = TransformPublisher(self, frames)
+        except ContractError as error:  # the arm moves without it, too
+            self.get_logger().warning(str(error))
+            return None
+        self._made.append(transforms.close)
+        return transforms
 
     def _listen(self, kind: type, topic: str, profile: str, callback: Callable[[Any], None]) -> None:
         subscription = self.create_subscription(kind, topic, callback, qos(profile))

@@ -7,15 +7,22 @@ from collections.abc import Callable, Sequence
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, JointState
 from std_msgs.msg import String
 
 from vla_ros.errors import SimulationError
 from vla_ros.msg import TaskStatus as TaskStatusMessage
 from vla_ros.nodes.clock_publishers import CLOCK_TOPIC, foreign_clocks
-from vla_ros.nodes.conversions import array_to_image, robot_state_to_joint_state, seconds_to_stamp
+from vla_ros.nodes.conversions import (
+    array_to_compressed_image,
+    array_to_image,
+    camera_message_type,
+    robot_state_to_joint_state,
+    seconds_to_stamp,
+)
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.sim_conversions import camera_info, task_status_to_message
+from vla_ros.nodes.transforms import TransformPublisher
 from vla_ros.robot.contract import RobotContract
 from vla_ros.sim.cameras import Frame
 from vla_ros.sim.tasks import TaskStatus
@@ -25,15 +32,22 @@ from vla_ros.types import RobotState
 class SimPublishers:
     """Listens to a simulation (`vla_ros.sim.simulator.Outputs`), in its threads, and publishes what it says."""
 
-    def __init__(self, node: Node, contract: RobotContract, fail: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        contract: RobotContract,
+        fail: Callable[[str], None],
+        transforms: TransformPublisher | None = None,
+    ) -> None:
         """Make the topics on `node`; `fail` is told when the simulation has ended for good."""
+        self._transforms = transforms
         self._node, self._contract, self._fail = node, contract, fail
         make = node.create_publisher
         self._clock: Publisher | None = None
         self._joints = make(JointState, contract.controllers.joint_states_topic, qos("joint_states_out"))
         self._status = make(TaskStatusMessage, "vla/task_status", qos("status"))
         self._robot = make(String, "robot_description", qos("robot_description"))
-        self._images = {c.name: make(Image, c.topic, qos("camera_out")) for c in contract.cameras}
+        self._images = {c.name: make(camera_message_type(c), c.topic, qos("camera_out")) for c in contract.cameras}
         self._infos = {
             c.name: make(CameraInfo, c.info_topic, qos("camera_info")) for c in contract.cameras if c.info_topic
         }
@@ -67,13 +81,17 @@ class SimPublishers:
 
     def state(self, state: RobotState) -> None:
         """Publish what the joints measure."""
-        self._joints.publish(robot_state_to_joint_state(state, self._contract))
+        message = robot_state_to_joint_state(state, self._contract)
+        self._joints.publish(message)
+        if self._transforms is not None:
+            self._transforms.publish(dict(zip(message.name, message.position, strict=True)), state.stamp)
 
     def frames(self, frames: Sequence[Frame]) -> None:
         """Publish images with their calibration."""
         for frame in frames:
-            optical = self._contract.camera(frame.camera).frame
-            self._images[frame.camera].publish(array_to_image(frame.image, frame.time, optical))
+            camera = self._contract.camera(frame.camera)
+            optical, to_message = camera.frame, array_to_compressed_image if camera.is_compressed else array_to_image
+            self._images[frame.camera].publish(to_message(frame.image, frame.time, optical))
             if infos := self._infos.get(frame.camera):
                 infos.publish(camera_info(frame.matrix, *frame.image.shape[:2], frame.time, optical))
 

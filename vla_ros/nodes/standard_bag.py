@@ -23,7 +23,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
 import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rclpy.serialization import deserialize_message
@@ -33,11 +32,10 @@ from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.actions.decoding import PoseTrajectory, encode
 from vla_ros.data.errors import DataError, MissingColumnError
-from vla_ros.data.pictures import decode_picture
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
 from vla_ros.errors import ObservationError
 from vla_ros.nodes.bag_files import RawMessage
-from vla_ros.nodes.conversions import image_to_array, message_to_pose, stamp_to_seconds
+from vla_ros.nodes.conversions import camera_image_to_array, message_to_pose, stamp_to_seconds
 from vla_ros.nodes.perception_inputs import add_joint_state, state_between
 from vla_ros.perception.assembler import Assembler, ObservationLimits
 from vla_ros.robot.contract import ArmInterface, RobotContract
@@ -94,10 +92,11 @@ def find_topics(found: Mapping[str, str], contract: RobotContract, where: str) -
     controllers, lacking = contract.controllers, list[str]()
     cameras = {}
     for camera in contract.cameras:
-        names = (camera.topic, camera.topic + COMPRESSED)
+        raw = camera.topic.removesuffix(COMPRESSED)
+        names = (raw, raw + COMPRESSED)
         topic = next((n for n in names if found.get(n, "").endswith(("/Image", "/CompressedImage"))), None)
         if topic is None:
-            lacking.append(f"{camera.topic} (Image, or CompressedImage there or on {names[1]})")
+            lacking.append(f"{raw} (Image, or CompressedImage there or on {names[1]})")
         else:
             cameras[camera.name] = topic
     kind = "PoseStamped" if controllers.arm_interface is ArmInterface.POSE else "JointTrajectory"
@@ -140,7 +139,7 @@ class StandardAssembler:
         self._assembler: Assembler[JointReading] = Assembler(contract.cameras, state_between(kinematics), limits)
         self._of_topic = {topic: name for name, topic in topics.cameras.items()}
         self._arm = _Commands(contract.joints.names, contract, kinematics)
-        self._hand = _Commands(contract.gripper.names, contract, kinematics)
+        self._hand = _Commands(contract.gripper.names, contract, kinematics)  # none come where there is no gripper
         self._waiting: deque[tuple[Observation, str]] = deque()
         self._last_kept = -np.inf
         self._sequence, self._count = 0, 0
@@ -187,11 +186,8 @@ class StandardAssembler:
     def _picture(self, camera: str, message: Any, received: float) -> None:  # noqa: ANN401 (one of two messages)
         stamp, frame = stamp_to_seconds(message.header.stamp), message.header.frame_id
         try:
-            if isinstance(message, CompressedImage):
-                image = decode_picture(bytes(message.data), f"camera '{camera}'")
-            else:
-                image = np.array(image_to_array(message))
-        except (ObservationError, DataError, cv2.error) as error:
+            image = np.array(camera_image_to_array(message, self._contract.camera(camera)))
+        except ObservationError as error:
             self._assembler.refuse_picture(camera, str(error), received)
             return
         self._assembler.add_picture(camera, stamp, frame, image, received)

@@ -45,6 +45,7 @@ class Assembler(Generic[RawState]):
     """Collects what one robot's sensors send; `now` is always the caller's steady clock, s.
 
     Attributes:
+        cameras: What is expected of each, by name.
         health: Verdict about every camera.
         withheld: Sets of pictures that were not used because one of them was frozen.
     """
@@ -56,9 +57,9 @@ class Assembler(Generic[RawState]):
         limits: ObservationLimits,
     ) -> None:
         """Prepare for `cameras`; `state_between` is the synchroniser's `blend`."""
-        self._cameras = {camera.name: camera for camera in cameras}
-        self.health = {name: CameraHealth(camera, limits.health) for name, camera in self._cameras.items()}
-        rates = {name: camera.rate_hz for name, camera in self._cameras.items()}
+        self.cameras = {camera.name: camera for camera in cameras}
+        self.health = {name: CameraHealth(camera, limits.health) for name, camera in self.cameras.items()}
+        rates = {name: camera.rate_hz for name, camera in self.cameras.items()}
         self.synchroniser: Synchroniser[ImageArray, RawState, RobotState] = Synchroniser(
             rates, limits.skew, state_between, limits.patience
         )
@@ -98,7 +99,7 @@ class Assembler(Generic[RawState]):
             return None
         images = {
             name: resize_for_policy(bundle.pictures[name].value, camera.policy_height, camera.policy_width)
-            for name, camera in self._cameras.items()
+            for name, camera in self.cameras.items()
         }
         observation = Observation(images, state, None, bundle.stamp, sequence, bundle.skew)
         return observation, {name: item.stamp for name, item in bundle.pictures.items()}

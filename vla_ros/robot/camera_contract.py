@@ -8,6 +8,25 @@ from typing import Any
 
 from vla_ros.errors import ContractError
 from vla_ros.robot.section import Section
+from vla_ros.types import FloatArray
+
+RAW, COMPRESSED = "raw", "compressed"
+TRANSPORTS = (RAW, COMPRESSED)
+"""How images travel: `sensor_msgs/Image`, or `sensor_msgs/CompressedImage` with a JPEG or PNG in it."""
+
+OTHER_TRANSPORTS = ("compressedDepth", "ffmpeg", "theora", "zstd", "draco")
+"""Last parts of topics of image_transport that hold neither."""
+
+COLOR_ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8", "8UC3", "mono8", "rgb16", "bgr16", "rgba16", "bgra16",
+                   "yuv422", "uyvy", "yuv422_yuy2", "yuyv", "nv12", "nv21",
+                   *(f"bayer_{pattern}{bits}" for bits in (8, 16) for pattern in ("rggb", "bggr", "gbrg", "grbg"))
+                   )  # fmt: skip
+"""Encodings, as in `sensor_msgs/image_encodings`, that hold an image whatever the contract says."""
+
+GRAY_16 = ("mono16", "16UC1")
+"""Encodings that cameras use for gray of 16 bits and depth sensors for millimeters: only the contract can tell."""
+
+KNOWN_ENCODINGS = (*COLOR_ENCODINGS, *GRAY_16)
 
 
 @dataclass(frozen=True)
@@ -38,6 +57,21 @@ class CameraHealthLimits:
 
 
 @dataclass(frozen=True)
+class CameraPose:
+    """Where a camera's optical frame is, as a fixed joint of a URDF says it.
+
+    Attributes:
+        parent: Link that carries the camera.
+        xyz: Position (3,) in the link's frame, m.
+        rpy: Roll, pitch and yaw (3,) about the link's fixed axes, rad. The optical frame has z forward, x right.
+    """
+
+    parent: str
+    xyz: FloatArray
+    rpy: FloatArray
+
+
+@dataclass(frozen=True)
 class CameraContract:
     """One camera: where its images come from and how large the policy wants them (height, width).
 
@@ -52,6 +86,9 @@ class CameraContract:
         policy_height: Rows that the policy wants, px.
         policy_width: Columns, px.
         health: When an image counts as faulty.
+        transport: "raw" or "compressed": the type on `topic`.
+        encoding: The only encoding that is taken; "": any that can be read and is not depth.
+        pose: Where the optical frame is; None where the robot description has it, or nobody says.
     """
 
     name: str
@@ -64,6 +101,14 @@ class CameraContract:
     policy_height: int
     policy_width: int
     health: CameraHealthLimits = field(default_factory=CameraHealthLimits)
+    transport: str = RAW
+    encoding: str = ""
+    pose: CameraPose | None = None
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether `topic` is of type CompressedImage."""
+        return self.transport == COMPRESSED
 
 
 def parse_cameras(root: Section) -> tuple[CameraContract, ...]:
@@ -80,10 +125,12 @@ def parse_cameras(root: Section) -> tuple[CameraContract, ...]:
 
 def _camera(name: str, section: Section) -> CameraContract:
     section.only("topic", "info_topic", "frame", "width", "height", "rate_hz", "policy_height", "policy_width",
-                 "health")  # fmt: skip
+                 "health", "transport", "encoding", "pose")  # fmt: skip
+    topic = section.text("topic")
+    transport = _transport(topic, section)
     return CameraContract(
         name=name,
-        topic=section.text("topic"),
+        topic=topic,
         info_topic=section.text("info_topic") if section.values.get("info_topic") is not None else "",
         frame=section.text("frame"),
         width=section.count("width"),
@@ -92,7 +139,46 @@ def _camera(name: str, section: Section) -> CameraContract:
         policy_height=section.count("policy_height"),
         policy_width=section.count("policy_width"),
         health=_health(section.section("health")) if "health" in section.values else CameraHealthLimits(),
+        transport=transport,
+        encoding=_encoding(transport, section),
+        pose=_pose(section.section("pose")) if "pose" in section.values else None,
     )
+
+
+def _transport(topic: str, section: Section) -> str:
+    """Return how images travel: what the contract says, else what image_transport means by the last part of a name."""
+    last = topic.rsplit("/", 1)[-1]
+    if last in OTHER_TRANSPORTS:
+        what = "depth, not images of a camera" if last == "compressedDepth" else "a stream that is not decoded here"
+        raise ContractError(
+            f"{section.where}.topic: got '{topic}', which by its name holds {what}; expected a topic of type Image, or "
+            "CompressedImage (.../compressed)"
+        )
+    if "transport" not in section.values:
+        return COMPRESSED if last == COMPRESSED else RAW
+    transport = section.text("transport")
+    if transport not in TRANSPORTS:
+        raise ContractError(f"{section.where}.transport: got '{transport}', expected one of {list(TRANSPORTS)}")
+    return transport
+
+
+def _encoding(transport: str, section: Section) -> str:
+    if "encoding" not in section.values:
+        return ""
+    encoding = section.text("encoding")
+    if encoding not in KNOWN_ENCODINGS:
+        raise ContractError(f"{section.where}.encoding: got '{encoding}', expected one of {list(KNOWN_ENCODINGS)}")
+    if transport == COMPRESSED and encoding not in GRAY_16:
+        raise ContractError(
+            f"{section.where}.encoding: got '{encoding}' for a compressed topic, whose images say it themselves; leave "
+            f"the line out, or write one of {list(GRAY_16)} for 16-bit gray in PNG"
+        )
+    return encoding
+
+
+def _pose(section: Section) -> CameraPose:
+    section.only("parent", "xyz", "rpy")
+    return CameraPose(section.text("parent"), section.vector("xyz", 3), section.vector("rpy", 3))
 
 
 def _health(section: Section) -> CameraHealthLimits:

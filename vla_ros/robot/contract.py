@@ -5,21 +5,23 @@ A line that is missing is an error, never a default: a robot whose limits are un
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
 import yaml
 
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.specification import ActionSpecification, GripperConvention
 from vla_ros.errors import ContractError
 from vla_ros.naming import expected_names
 from vla_ros.paths import expanded, share_file, share_roots
 from vla_ros.robot.camera_contract import CameraContract, parse_cameras
 from vla_ros.robot.contact_contract import ContactContract, parse_contact
+from vla_ros.robot.gripper_contract import GripperContract, gripper_names, parse_gripper
 from vla_ros.robot.joint_sources import JointSource, parse_joint_sources
 from vla_ros.robot.section import Section
+from vla_ros.robot.xacro_files import XACRO, expanded_urdf, split_arguments
 from vla_ros.types import FloatArray
 from vla_ros.yaml_files import parse_yaml, read_text
 
@@ -101,39 +103,6 @@ class CartesianContract:
     workspace_upper: FloatArray
 
 
-@dataclass(frozen=True)
-class GripperContract:
-    """A gripper whose joints all move together, in proportion to the opening between the fingertips.
-
-    Attributes:
-        names: Finger joints, each commanded.
-        min_opening: Smallest opening, m.
-        max_opening: Largest opening, m.
-        closed: Position of every finger joint at the smallest opening, m or rad.
-        open: Position of every finger joint at the largest opening, m or rad.
-        velocity: Largest speed of the opening, m/s.
-        force: Grip force, N.
-    """
-
-    names: tuple[str, ...]
-    min_opening: float
-    max_opening: float
-    closed: float
-    open: float
-    velocity: float
-    force: float
-
-    def joint_positions(self, opening: float) -> list[float]:
-        """Return where the finger joints stand at an opening in m: one position a joint, m or rad."""
-        share = (opening - self.min_opening) / (self.max_opening - self.min_opening)
-        return [self.closed + share * (self.open - self.closed)] * len(self.names)
-
-    def opening(self, positions: Iterable[float]) -> float:
-        """Return the opening, m, at finger joint positions (one a joint, m or rad): the mean of what each says."""
-        shares = [(float(position) - self.closed) / (self.open - self.closed) for position in positions]
-        return self.min_opening + sum(shares) / len(shares) * (self.max_opening - self.min_opening)
-
-
 class ArmInterface(str, Enum):
     """What the arm's controller listens to on `arm_topic`."""
 
@@ -149,6 +118,12 @@ class GripperInterface(str, Enum):
     POSITIONS = "positions"  # std_msgs/Float64MultiArray, one number a joint: forward_command_controller
     GRIPPER_COMMAND = "gripper_command"  # action control_msgs/GripperCommand
     PARALLEL_GRIPPER_COMMAND = "parallel_gripper_command"  # action control_msgs/ParallelGripperCommand
+    NONE = "none"  # there is no gripper: nothing is published
+
+    @property
+    def is_topic(self) -> bool:
+        """Whether `gripper_topic` is the name of a topic."""
+        return not self.is_action and self is not GripperInterface.NONE
 
     @property
     def is_action(self) -> bool:
@@ -190,6 +165,10 @@ class RobotContract:
     """The YAML it was read from; a checkpoint keeps it, so that a mismatch can be shown line by line."""
     contact: ContactContract | None = None
     """Contact detection; None in contracts written before there was any: it is off."""
+    xacro: Path | None = None
+    """The xacro file that `urdf` was made of, where the contract names one."""
+    xacro_arguments: Mapping[str, str] = field(default_factory=dict)
+    """What the contract sets in it."""
 
     def camera(self, name: str) -> CameraContract:
         """Return the camera called `name`.
@@ -241,30 +220,37 @@ def parse_contract(text: str, where: str = "robot contract", folder: Path | None
         raise ContractError(f"{where}: not YAML: {error}") from error
     root.only("name", "urdf", "base_frame", "end_effector_frame", "joints", "cartesian", "gripper", "cameras",
               "controllers", "action", "contact")  # fmt: skip
-    urdf = _description(root.text("urdf"), where, folder)
+    description, arguments = split_arguments(root.text("urdf"), f"{where}.urdf")
+    source = find_description(description, where, folder)
     base_frame, action = root.text("base_frame"), ActionSpecification.from_dict(root.section("action").values)
     if action.frame != base_frame:
         raise ContractError(
             f"{where}.action.frame: got '{action.frame}', expected the base_frame, '{base_frame}': it has the axes"
         )
-    joints = _joints(root.section("joints"), root.section("gripper"))
+    gripper = parse_gripper(root)
+    if not gripper.present and action.gripper is not GripperConvention.NONE:
+        raise ContractError(f"{where}.action.gripper: got '{action.gripper.value}', expected none: there is no gripper")
+    joints = _joints(root.section("joints"), gripper_names(root))
+    is_xacro = source.suffix == XACRO
     return RobotContract(
         name=root.text("name"),
-        urdf=urdf,
+        urdf=expanded_urdf(source, arguments) if is_xacro else source,
         base_frame=base_frame,
         end_effector_frame=root.text("end_effector_frame"),
         joints=joints,
         cartesian=_cartesian(root.section("cartesian")),
-        gripper=_gripper(root.section("gripper")),
+        gripper=gripper,
         cameras=parse_cameras(root),
-        controllers=_controllers(root.section("controllers"), root.section("joints"), root.section("gripper")),
+        controllers=_controllers(root.section("controllers"), joints.names, gripper.names),
         action=action,
         text=text,
         contact=parse_contact(root.section("contact"), joints.count) if "contact" in root.values else None,
+        xacro=source if is_xacro else None,
+        xacro_arguments=arguments,
     )
 
 
-def _description(name: str, where: str, folder: Path | None) -> Path:
+def find_description(name: str, where: str, folder: Path | None) -> Path:
     """Return the absolute path of the robot description: beside the contract, or a shipped one.
 
     Raises:
@@ -280,7 +266,7 @@ def _description(name: str, where: str, folder: Path | None) -> Path:
         raise ContractError(f"{where}.urdf: {error}{also}") from error
 
 
-def _joints(section: Section, gripper: Section) -> JointContract:
+def _joints(section: Section, fingers: tuple[str, ...]) -> JointContract:
     section.only("names", "lower", "upper", "velocity", "acceleration", "jerk", "effort", "home", "fixed")
     names = section.names("names")
     n = len(names)
@@ -295,7 +281,7 @@ def _joints(section: Section, gripper: Section) -> JointContract:
         home=section.vector("home", n),
         fixed=section.numbers("fixed"),
     )
-    if moved := sorted(set(joints.fixed) & {*names, *gripper.names("names")}):
+    if moved := sorted(set(joints.fixed) & {*names, *fingers}):
         raise ContractError(f"{section.where}.fixed: {moved} are moved: by joints.names or by gripper.names")
     if not (joints.lower < joints.upper).all():
         raise ContractError(f"{section.where}: every lower limit must be below its upper limit")
@@ -317,33 +303,26 @@ def _cartesian(section: Section) -> CartesianContract:
     )
 
 
-def _gripper(section: Section) -> GripperContract:
-    section.only("names", "min_opening", "max_opening", "closed", "open", "velocity", "force")
-    gripper = GripperContract(
-        names=section.names("names"),
-        min_opening=section.number("min_opening", positive=False),
-        max_opening=section.number("max_opening"),
-        closed=section.number("closed", positive=False),
-        open=section.number("open", positive=False),
-        velocity=section.number("velocity"),
-        force=section.number("force"),
-    )
-    if not 0.0 <= gripper.min_opening < gripper.max_opening:
-        raise ContractError(f"{section.where}: expected 0 <= min_opening < max_opening")
-    if gripper.closed == gripper.open:
-        raise ContractError(f"{section.where}: closed and open are both {gripper.open}: the fingers would not move")
-    return gripper
-
-
-def _controllers(section: Section, joints: Section, gripper: Section) -> ControllerContract:
-    section.only("arm_interface", "arm_topic", "gripper_interface", "gripper_topic", "joint_states_topic",
-                 "joint_states_from", "command_timeout")  # fmt: skip
+def _controllers(section: Section, arm: tuple[str, ...], fingers: tuple[str, ...]) -> ControllerContract:
+    of_gripper = ("gripper_interface", "gripper_topic") if fingers else ()
+    section.only("arm_interface", "arm_topic", *of_gripper, "joint_states_topic", "joint_states_from",
+                 "command_timeout")  # fmt: skip
     return ControllerContract(
         arm_interface=section.choice("arm_interface", ArmInterface),
         arm_topic=section.text("arm_topic"),
-        gripper_interface=section.choice("gripper_interface", GripperInterface),
-        gripper_topic=section.text("gripper_topic"),
+        gripper_interface=_gripper_interface(section) if fingers else GripperInterface.NONE,
+        gripper_topic=section.text("gripper_topic") if fingers else "",
         joint_states_topic=section.text("joint_states_topic"),
         command_timeout=section.number("command_timeout"),
-        joint_states_from=parse_joint_sources(section, (*joints.names("names"), *gripper.names("names"))),
+        joint_states_from=parse_joint_sources(section, (*arm, *fingers)),
     )
+
+
+def _gripper_interface(section: Section) -> GripperInterface:
+    interface = section.choice("gripper_interface", GripperInterface)
+    if interface is GripperInterface.NONE:
+        raise ContractError(
+            f"{section.where}.gripper_interface: got 'none', but the contract has a gripper; without one write "
+            "'gripper: none' in place of its section"
+        )
+    return interface

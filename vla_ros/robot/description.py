@@ -1,4 +1,4 @@
-"""The robot description: read into a model, or with the contract's fixed joints turned into joints that do not move."""
+"""The robot description: read into a model, or as the contract completes it: joints that are fixed, camera frames."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 from xml.etree import ElementTree
@@ -17,6 +17,7 @@ import numpy as np
 import pinocchio
 
 from vla_ros.errors import ContractError
+from vla_ros.robot.camera_contract import CameraContract
 from vla_ros.types import FloatArray
 
 _KEPT = ("parent", "child", "origin")
@@ -27,15 +28,15 @@ _STDERR = 2
 _capturing = threading.Lock()
 
 
-def read_model(urdf: Path) -> pinocchio.Model:
-    """Return the kinematic model of a URDF file.
+def read_model(urdf: Path, text: str | None = None) -> pinocchio.Model:
+    """Return the kinematic model of a URDF file, or of `text` that was made from it.
 
     Raises:
         ContractError: naming the file, with the reason that urdfdom gives.
     """
     with _capturing, tempfile.TemporaryFile() as written, _standard_error_into(written):
         try:
-            return pinocchio.buildModelFromUrdf(str(urdf))
+            return pinocchio.buildModelFromUrdf(str(urdf)) if text is None else pinocchio.buildModelFromXML(text)
         except (ValueError, RuntimeError) as error:
             written.seek(0)
             reason = _reason(written.read().decode("utf-8", errors="replace"))
@@ -99,17 +100,72 @@ def with_fixed_joints(urdf: str, fixed: Mapping[str, float]) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
+def with_camera_links(urdf: str, cameras: Iterable[CameraContract]) -> str:
+    """Return a URDF text with a link for the optical frame of each camera whose `pose` the contract says.
+
+    Raises:
+        ContractError: when the description has that link already, or not the one that carries the camera.
+    """
+    placed = [(camera, camera.pose) for camera in cameras if camera.pose is not None]
+    if not placed:
+        return urdf
+    try:
+        root = ElementTree.fromstring(urdf)
+    except ElementTree.ParseError as error:
+        raise ContractError(f"the robot description cannot be read: {error}") from error
+    links = {str(link.get("name")) for link in root.findall("link")}
+    for camera, pose in placed:
+        where, frame = f"cameras.{camera.name}", camera.frame.lstrip("/")
+        if frame in links:
+            raise ContractError(
+                f"{where}.pose: the robot description has the frame '{frame}' already; leave the line out, or correct "
+                f"{where}.frame"
+            )
+        if pose.parent not in links:
+            raise ContractError(
+                f"{where}.pose.parent: the robot description has no link '{pose.parent}'; it has {sorted(links)}"
+            )
+        ElementTree.SubElement(root, "link", name=frame)
+        joint = ElementTree.SubElement(root, "joint", name=f"{frame}_joint", type="fixed")
+        ElementTree.SubElement(joint, "parent", link=pose.parent)
+        ElementTree.SubElement(joint, "child", link=frame)
+        ElementTree.SubElement(joint, "origin", xyz=_text(pose.xyz), rpy=_text(pose.rpy))
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def joint_placement(joint: ElementTree.Element) -> pinocchio.SE3:
+    """Return where a <joint> stands in the frame of its parent link.
+
+    Raises:
+        ContractError: when its <origin> is not made of numbers.
+    """
+    origin = joint.find("origin")
+    if origin is None:
+        return pinocchio.SE3.Identity()
+    rotation = pinocchio.rpy.rpyToMatrix(*_numbers(origin, "rpy", "0 0 0"))
+    return pinocchio.SE3(rotation, _numbers(origin, "xyz", "0 0 0"))
+
+
+def joint_axis(joint: ElementTree.Element) -> FloatArray:
+    """Return the axis (3,) of a <joint>, of length 1.
+
+    Raises:
+        ContractError: when it is not made of numbers, or has no direction.
+    """
+    element = joint.find("axis")
+    axis = np.array([1.0, 0.0, 0.0]) if element is None else _numbers(element, "xyz", "1 0 0")
+    length = float(np.linalg.norm(axis))
+    if not length > 0.0:
+        raise ContractError(f"joint '{joint.get('name')}' of the robot description has the axis {axis}: no direction")
+    return np.asarray(axis / length)
+
+
 def _fix(joint: ElementTree.Element, position: float) -> None:
     kind, name = joint.get("type"), joint.get("name")
+    placement, axis = joint_placement(joint), joint_axis(joint)
     origin = joint.find("origin")
     if origin is None:
         origin = ElementTree.SubElement(joint, "origin")
-    placement = pinocchio.SE3(
-        pinocchio.rpy.rpyToMatrix(*_numbers(origin, "rpy", "0 0 0")), _numbers(origin, "xyz", "0 0 0")
-    )
-    axis_element = joint.find("axis")
-    axis = np.array([1.0, 0.0, 0.0]) if axis_element is None else _numbers(axis_element, "xyz", "1 0 0")
-    axis = axis / np.linalg.norm(axis)
     if kind == "prismatic":
         motion = pinocchio.SE3(np.eye(3), position * axis)
     elif kind in ("revolute", "continuous"):

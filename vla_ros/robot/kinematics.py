@@ -9,6 +9,7 @@ from vla_ros.actions.rotations import quaternion_from_matrix
 from vla_ros.errors import ContractError, KinematicsError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.description import read_model
+from vla_ros.robot.model_text import continuous_joints, model_text
 from vla_ros.robot.posture import locked_joints, locked_posture
 from vla_ros.types import FloatArray, Pose
 
@@ -18,6 +19,9 @@ SAME_PLACE = 1e-6
 ROUNDING = 1e-6
 """Share by which a limit of the contract may be above the description's: one of them may have been rounded."""
 
+
+MOST_TURN = 2.0 * np.pi
+"""A joint that turns on and on may be allowed this much either way, rad: cables and hoses do not turn with it."""
 
 TURNING = "JointModelR"
 """How the names begin that Pinocchio gives to joints that turn."""
@@ -37,18 +41,26 @@ class Kinematics:
                 is not where its root is, a joint does not turn between limits, limits disagree, or a joint of the URDF
                 is neither the arm's nor the gripper's and the contract does not say where it stands.
         """
-        full = read_model(contract.urdf)
+        full = read_model(contract.urdf, model_text(contract))
         self.contract = contract
+        self._endless = continuous_joints(contract)
         self._check_base(full)
         missing = [name for name in contract.joints.names if not full.existJointName(name)]
         if missing:
             raise ContractError(f"{contract.urdf.name} has no joints {missing}; it has {list(full.names)[1:]}")
         for name in contract.joints.names:
+            index = contract.joints.names.index(name)
+            furthest = max(abs(float(contract.joints.lower[index])), abs(float(contract.joints.upper[index])))
+            if name in self._endless and not furthest <= MOST_TURN:
+                raise ContractError(
+                    f"joints.lower and upper of {name}, which turns on and on in {contract.urdf.name}: got up to "
+                    f"{furthest} rad, expected at most {MOST_TURN:.4f}: one turn either way, as its driver counts"
+                )
             kind = full.joints[full.getJointId(name)]
             if kind.nq != 1 or not kind.shortname().startswith(TURNING):
                 raise ContractError(
-                    f"{contract.urdf.name}: '{name}' slides or turns on and on ({kind.shortname()}); expected joints "
-                    'of type="revolute", with limits: limits here are rad, and reach is counted so'
+                    f"{contract.urdf.name}: '{name}' does not turn ({kind.shortname()}); expected joints of "
+                    'type="revolute" or "continuous": limits here are rad, and reach is counted so'
                 )
         self._check_gripper(full)
         posture = locked_posture(full, contract, contract.gripper.closed)
@@ -111,9 +123,12 @@ class Kinematics:
         for name in gripper.names:
             if not full.existJointName(name):
                 raise ContractError(f"gripper.names: {file} has no joint '{name}'; it has {list(full.names)[1:]}")
-            index = full.joints[full.getJointId(name)].idx_q
+            joint, number = full.joints[full.getJointId(name)], gripper.names.index(name)
+            if joint.nq != 1:
+                raise ContractError(f"gripper.names: '{name}' of {file} turns on and on; expected a joint with stops")
+            index = joint.idx_q
             low, high = float(full.lowerPositionLimit[index]), float(full.upperPositionLimit[index])
-            for line, position in (("closed", gripper.closed), ("open", gripper.open)):
+            for line, position in (("closed", gripper.closed[number]), ("open", gripper.open[number])):
                 if not low - 1e-9 <= position <= high + 1e-9:
                     raise ContractError(
                         f"gripper.{line} of {name}: got {position}, expected {low} to {high}, its stops in {file}"

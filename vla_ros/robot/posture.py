@@ -5,8 +5,9 @@ A joint that nothing accounts for is an error: taken to stand at zero, everythin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from xml.etree import ElementTree
 
 import numpy as np
@@ -29,7 +30,8 @@ class Mimic:
     offset: float
 
 
-def described_mimics(urdf: str) -> dict[str, Mimic]:
+@lru_cache(maxsize=8)
+def described_mimics(urdf: str) -> Mapping[str, Mimic]:
     """Return which joints of a URDF text follow which: name to its <mimic>.
 
     Raises:
@@ -57,13 +59,15 @@ def locked_joints(model: pinocchio.Model, contract: RobotContract) -> list[int]:
     return [model.getJointId(name) for name in list(model.names)[1:] if name not in contract.joints.names]
 
 
-def locked_posture(model: pinocchio.Model, contract: RobotContract, finger: float) -> FloatArray:
+def locked_posture(
+    model: pinocchio.Model, contract: RobotContract, fingers: float | Sequence[float]
+) -> FloatArray:  # fmt: skip
     """Return the configuration (nq,) of a full model in which every joint that the arm does not move is in its place.
 
     Args:
         model: Of the contract's URDF, every joint in it.
         contract: Says which joints are the gripper's, and where the others are fixed.
-        finger: Position of every joint of the gripper, m or rad.
+        fingers: Position of each joint of the gripper, m or rad; one number is that of all.
 
     Raises:
         ContractError: naming a joint that is neither the arm's, the gripper's, one that follows the gripper, nor fixed;
@@ -74,7 +78,8 @@ def locked_posture(model: pinocchio.Model, contract: RobotContract, finger: floa
     if unknown := sorted(set(fixed) - set(described)):
         raise ContractError(f"joints.fixed: {file} has no joints {unknown} that move; it has {described}")
     mimics = described_mimics(contract.urdf.read_text(encoding="utf-8"))
-    positions = {**dict.fromkeys(contract.gripper.names, finger), **fixed}
+    stands = np.broadcast_to(np.asarray(fingers, dtype=np.float64), len(contract.gripper.names)).tolist()
+    positions = {**dict(zip(contract.gripper.names, stands, strict=True)), **fixed}
     posture = pinocchio.neutral(model)
     for index in locked_joints(model, contract):
         name = model.names[index]

@@ -11,7 +11,9 @@ import pinocchio
 
 from vla_ros.errors import ContractError
 from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.convex_cover import as_convex
 from vla_ros.robot.description import read_model
+from vla_ros.robot.model_text import model_text
 from vla_ros.robot.posture import locked_joints, locked_posture
 from vla_ros.safety.obstacles import Obstacle, Shape
 from vla_ros.safety.parameters import CollisionParameters
@@ -27,6 +29,9 @@ FINEST_SWEEP, COARSEST_SWEEP = 1e-4, 1e-3
 
 KINDS = (Reason.SELF_COLLISION, Reason.OBSTACLE)
 """Kinds of pairs."""
+
+_mesh_loader = coal.CachedMeshLoader()
+"""Reads a file once as long as it does not change: the self-test builds some hundred models."""
 
 _SHAPES = {
     Shape.BOX: coal.Box, Shape.SPHERE: coal.Sphere, Shape.CYLINDER: coal.Cylinder, Shape.CAPSULE: coal.Capsule,
@@ -69,6 +74,8 @@ class CollisionModel:
     Attributes:
         pairs: Which pairs are watched, each with the distance that it must keep.
         concessions: A sentence for each pair that keeps less than the parameters ask for.
+        at_home: Every pair, also those that are not watched, with its distance at home, m.
+        triangles: How many triangles the shapes have that are neither primitive nor convex.
     """
 
     def __init__(
@@ -87,6 +94,11 @@ class CollisionModel:
         if self._shapes.ngeoms == 0:
             raise ContractError(f"{contract.urdf.name} has no collision shapes")
         parts = list(range(self._shapes.ngeoms))
+        self.triangles = sum(
+            shape.geometry.num_tris
+            for shape in self._shapes.geometryObjects
+            if isinstance(shape.geometry, coal.BVHModelBase)
+        )
         self._add_pairs(parts, parameters, obstacles)
         self._data, self._results = self._model.createData(), pinocchio.GeometryData(self._shapes)
         self.concessions = self._concede(contract)
@@ -141,7 +153,9 @@ class CollisionModel:
         """
         kept: list[int] = []
         sentences: list[str] = []
-        for index, distance in enumerate(self.distances(contract.joints.home).tolist()):
+        distances = self.distances(contract.joints.home).tolist()
+        self.at_home = tuple(zip(self.pairs, distances, strict=True))
+        for index, distance in enumerate(distances):
             pair = self.pairs[index]
             if distance > pair.distance:
                 kept.append(index)
@@ -267,11 +281,12 @@ def _reaches(
     is at most the length of the chain to the shape and what the shape reaches from there.
     """
     reaches = np.zeros((len(pairs), model.nv))
+    extents = [_extent(shape) for shape in shapes.geometryObjects]
     for row, (pair, parts) in enumerate(zip(pairs, indices, strict=True)):
         for joint, part, other in (
             (pair.first_joint, parts[0], pair.second_joint), (pair.second_joint, parts[1], pair.first_joint),
         ):  # fmt: skip
-            length = _extent(shapes.geometryObjects[part])
+            length = extents[part]
             others = set(model.supports[other])
             for one in reversed(list(model.supports[joint])[1:]):
                 if one in others:
@@ -289,11 +304,28 @@ def _thickness(shape: pinocchio.GeometryObject) -> float:
 
 
 def _read_shapes(contract: RobotContract) -> tuple[pinocchio.Model, pinocchio.GeometryModel]:
-    full = read_model(contract.urdf)
+    text = model_text(contract)
+    full = read_model(contract.urdf, text)
     try:
-        return full, pinocchio.buildGeomFromUrdf(full, str(contract.urdf), pinocchio.GeometryType.COLLISION)
+        shapes = pinocchio.buildGeomFromUrdfString(
+            full, text, pinocchio.GeometryType.COLLISION, mesh_loader=_mesh_loader
+        )
     except (ValueError, RuntimeError) as error:  # says which file
         raise ContractError(f"{contract.urdf.name}: its collision shapes cannot be read: {error}") from error
+    for shape in shapes.geometryObjects:
+        shape.geometry = as_convex(shape.geometry)
+    return full, shapes
+
+
+def links_at_home(model: CollisionModel) -> dict[str, float]:
+    """Return the least distance at home, m, of the shapes of each two links: "link1 and link3" to it."""
+    nearest: dict[str, float] = {}
+    for pair, distance in model.at_home:
+        links = " and ".join(name.rpartition("_")[0] for name in pair.name.split(" and "))
+        if pair.reason is Reason.OBSTACLE:
+            links = pair.name.split(" and ")[0].rpartition("_")[0] + " and " + pair.name.split(" and ")[1]
+        nearest[links] = min(distance, nearest.get(links, np.inf))
+    return nearest
 
 
 def mesh_files(contract: RobotContract) -> list[Path]:

@@ -17,7 +17,7 @@ from vla_ros.actions.decoding import PoseTrajectory, encode
 from vla_ros.errors import ObservationError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety.collision import CollisionModel
+from vla_ros.safety.collision import WAVER, CollisionModel
 from vla_ros.safety.joint_motion import JointStep
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.policy_watch import Condition, Heartbeat
@@ -164,13 +164,22 @@ class Shadow:
         self.opening = opening
         self.openings.append(self.opening)
 
-    def clearance(self) -> float:
-        """Return the smallest distance to a declared obstacle over all commands, m, by a model of its own."""
+    def clearance(self, reason: Reason) -> float:
+        """Return the smallest distance of pairs of a kind over all commands, m, by a model of its own.
+
+        Args:
+            reason: OBSTACLE: distance to a declared obstacle. SELF_COLLISION: what is left between parts of the arm
+                above the distance that they must keep.
+        """
         model = CollisionModel(self.contract, self.parameters.collision, self.parameters.obstacles)
-        chosen = [pair.reason is Reason.OBSTACLE for pair in model.pairs]
-        if not any(chosen):
+        chosen = np.array([pair.reason is reason for pair in model.pairs], dtype=bool)
+        if not chosen.any():
             return np.inf
-        return min(float(model.distances(q)[chosen].min()) for q in self.commands)
+        if reason is Reason.OBSTACLE:
+            return min(float(model.distances(q)[chosen].min()) for q in self.commands)
+        kept = np.array([pair.distance for pair in model.pairs])
+        kept = np.minimum(kept, model.distances(self.commands[0])) - WAVER
+        return min(float((model.distances(q) - kept)[chosen].min()) for q in self.commands)
 
     def actions(self, positions: FloatArray, openings: FloatArray | float | None = None) -> FloatArray:
         """Return the rows that bring the tool through `positions` (k, 3) m, its orientation as it is."""

@@ -16,7 +16,7 @@ import numpy as np
 from vla_ros.errors import SimulationError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.sim.model import ARM_BITS, OBJECT_BITS, TIMESTEP, build_model, slot_body, slot_geom
+from vla_ros.sim.model import ARM_BITS, OBJECT_BITS, TIMESTEP, build_model, finger_joints, slot_body, slot_geom
 from vla_ros.sim.scene import COLOURS, SHAPES, SceneObject, Shape, required_object, sample_scene
 from vla_ros.sim.tasks import LIFT_HEIGHT, TaskStatus, judge_pick, named_object, pick_instruction
 from vla_ros.types import FloatArray, ImageArray, RobotState
@@ -49,7 +49,7 @@ class Cell:
         self._arm_servo = [self.model.actuator(name).id for name in contract.joints.names]
         self._fingers = [self.model.joint(name).qposadr[0] for name in contract.gripper.names]
         self._finger_servo = [self.model.actuator(name).id for name in contract.gripper.names]
-        finger_bodies = [int(self.model.jnt_bodyid[self.model.joint(name).id]) for name in contract.gripper.names]
+        finger_bodies = [int(self.model.jnt_bodyid[self.model.joint(name).id]) for name in finger_joints(contract)]
         self._finger_of_geom = {
             geom: finger for finger, body in enumerate(finger_bodies)
             for geom in range(self.model.ngeom) if self.model.geom_bodyid[geom] == body
@@ -229,7 +229,7 @@ class Cell:
                         self._finger_of_geom[finger_geom]
                     )
         for slot, item in enumerate(self.objects):
-            if len(touching.get(self.model.body(slot_body(slot)).id, ())) == 2:
+            if len(touching.get(self.model.body(slot_body(slot)).id, ())) >= 2:
                 return item.name
         return ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from xml.etree import ElementTree
 
 import mujoco
 import numpy as np
@@ -12,6 +13,8 @@ import vla_ros.sim.rendering  # noqa: F401  (sets the OpenGL back end before muj
 from vla_ros.errors import SimulationError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.description import with_fixed_joints
+from vla_ros.robot.mesh_paths import with_absolute_meshes
+from vla_ros.robot.posture import described_mimics
 from vla_ros.sim.scene import SHAPES, Shape
 
 SLOTS = 3
@@ -25,6 +28,9 @@ ARM_BITS, OBJECT_BITS = 1, 2
 
 FRONT_CAMERA: dict[str, Any] = {"pos": (1.20, 0.0, 0.70), "look_at": (0.47, 0.0, 0.13), "fovy": 35.0}
 WRIST_CAMERA: dict[str, Any] = {"pos": (0.085, 0.0, 0.035), "look_at": (0.020, 0.0, 0.15), "fovy": 65.0}
+TOOL_CAMERA: dict[str, Any] = {"pos": (0.085, 0.0, -0.068), "look_at": (0.020, 0.0, 0.047), "fovy": 65.0}
+"""The wrist camera of a robot that has no link `*_hand`, on its end effector frame: z is where the tool points."""
+
 TABLE: dict[str, Any] = {"size": (0.45, 0.55, 0.02), "pos": (0.40, 0.0, -0.02), "rgba": (0.72, 0.66, 0.58, 1.0)}
 """Half sizes and centre, m: its top is at z = 0."""
 
@@ -66,10 +72,6 @@ def build_model(
     Raises:
         SimulationError: when the URDF lacks what the contract names, or MuJoCo refuses it.
     """
-    if len(contract.gripper.names) != 2:
-        raise SimulationError(
-            f"the cell's judge wants two fingers that move, robot '{contract.name}' has {list(contract.gripper.names)}"
-        )
     try:
         spec = _read_description(contract)
         spec.compiler.fusestatic = False
@@ -88,12 +90,32 @@ def build_model(
 
 
 def _read_description(contract: RobotContract) -> mujoco.MjSpec:
-    if not contract.joints.fixed:
-        return mujoco.MjSpec.from_file(str(contract.urdf))
     text = with_fixed_joints(contract.urdf.read_text(encoding="utf-8"), contract.joints.fixed)
-    spec = mujoco.MjSpec.from_string(text)
-    spec.modelfiledir = str(contract.urdf.parent)  # where it looks for meshes
-    return spec
+    if "<mesh" in text:
+        text = _with_found_meshes(text, contract)
+    return mujoco.MjSpec.from_string(text)
+
+
+def _with_found_meshes(text: str, contract: RobotContract) -> str:
+    """Return a description whose collision meshes have absolute paths, which MuJoCo keeps, and that shows no others."""
+    root = ElementTree.fromstring(text)
+    with_absolute_meshes(root, contract.urdf)
+    for link in root.findall("link"):
+        for visual in link.findall("visual"):
+            link.remove(visual)
+    for old in root.findall("mujoco"):
+        root.remove(old)
+    ElementTree.SubElement(ElementTree.SubElement(root, "mujoco"), "compiler", strippath="false")
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def finger_joints(contract: RobotContract) -> tuple[str, ...]:
+    """Return the joints of the gripper that move: those that are commanded, and those that follow one of them."""
+    followers = described_mimics(contract.urdf.read_text(encoding="utf-8"))
+    names = list(contract.gripper.names)
+    while more := [name for name, one in followers.items() if one.leader in names and name not in names]:
+        names += more
+    return tuple(names)
 
 
 def _set_options(spec: mujoco.MjSpec) -> None:
@@ -175,7 +197,11 @@ def _add_cameras(spec: mujoco.MjSpec, contract: RobotContract) -> None:
     if "front" in wanted:
         views.append(("front", spec.worldbody, FRONT_CAMERA))
     if "wrist" in wanted:
-        views.append(("wrist", next(body for body in spec.bodies if body.name.endswith("_hand")), WRIST_CAMERA))
+        hand = next((body for body in spec.bodies if body.name.endswith("_hand")), None)
+        tool = spec.body(contract.end_effector_frame)
+        if hand is None and tool is None:
+            raise SimulationError(f"{contract.urdf.name} has no link '{contract.end_effector_frame}' to carry a camera")
+        views.append(("wrist", tool, TOOL_CAMERA) if hand is None else ("wrist", hand, WRIST_CAMERA))
     for name, body, view in views:
         axes = _look_at(view["pos"], view["look_at"], (0.0, 1.0, 0.0))
         body.add_camera(name=name, pos=list(view["pos"]), fovy=view["fovy"], xyaxes=axes)

@@ -152,6 +152,8 @@ class Simulator:
         with self._change:
             self._arm_command = command
             self._gate.answer("arm", command.start)
+            if not self._contract.gripper.present:  # nobody commands it, and nobody is waited for
+                self._gate.answer("gripper", command.start)
 
     def command_gripper(self, command: Command) -> None:
         """Leave a trajectory for the controller of the fingers; the newest wins."""

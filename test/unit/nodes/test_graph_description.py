@@ -118,3 +118,29 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_commands_carry_times_of_the_clock_that_their_controllers_have(simulation, given, clock):
     nodes = {node.name: node for node in load_graph().resolve(given, simulation=simulation)}
     assert nodes["safety_node"].parameters["command_clock"] == clock
+
+
+@pytest.mark.parametrize(
+    ("simulation", "tf", "in_the_simulator", "by_a_node"),
+    [
+        ("mujoco", "auto", "own", False), ("mujoco", "any", "own", False), ("mujoco", "none", "none", False),
+        ("mujoco", "robot_state_publisher", "robot_state_publisher", False), ("gazebo", "auto", None, False),
+        ("gazebo", "own", None, False), ("", "auto", None, False), ("", "own", None, True), ("", "any", None, True),
+        ("", "none", None, False), ("", "robot_state_publisher", None, False),
+    ],
+)  # fmt: skip
+def test_the_transform_tree_has_one_publisher(simulation, tf, in_the_simulator, by_a_node):
+    nodes = {node.name: node for node in load_graph().resolve({"tf": tf}, simulation=simulation)}
+    assert (nodes["sim_node"].parameters["tf"] if "sim_node" in nodes else None) == in_the_simulator
+    assert ("transform_node" in nodes) is by_a_node
+
+
+def test_a_wrong_publisher_of_transforms_is_refused():
+    with pytest.raises(ContractError, match="argument tf: got 'both', expected auto, any or one of"):
+        load_graph().resolve({"tf": "both"})
+
+
+def test_a_condition_on_an_argument_that_is_not_there_is_refused(tmp_path):
+    node = {**SHIPPED["nodes"][-1], "when": {"colour": "red"}}
+    with pytest.raises(ContractError, match=r"when names \['colour'\]"):
+        load_graph(written(tmp_path, {**SHIPPED, "nodes": [node]}))

@@ -9,7 +9,15 @@ import pytest
 from vla_ros.errors import ContractError
 from vla_ros.nodes import launch_arguments
 from vla_ros.nodes.graph import FLAGS, Graph, load_graph, read_flag
-from vla_ros.nodes.launch_arguments import GAZEBO, PREFLIGHT, LaunchArgument, graph_arguments, graph_texts, graph_values
+from vla_ros.nodes.launch_arguments import (
+    GAZEBO,
+    PREFLIGHT,
+    LaunchArgument,
+    graph_arguments,
+    graph_texts,
+    graph_values,
+    transform_source,
+)
 from vla_ros.nodes.launch_files import parameters_file
 
 DECLARED = [*(one for one in vars(launch_arguments).values() if isinstance(one, LaunchArgument)), *GAZEBO,
@@ -48,6 +56,24 @@ def test_the_default_is_among_the_choices(one: LaunchArgument) -> None:
 )  # fmt: skip
 def test_simulated_time_goes_with_the_simulation_unless_it_is_given(given: str, simulation: str, expected: str) -> None:
     assert graph_values({"use_sim_time": given}, simulation)["use_sim_time"] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "simulation", "installed", "expected"),
+    [
+        ("auto", "mujoco", True, "robot_state_publisher"), ("auto", "mujoco", False, "own"), ("auto", "", True, "none"),
+        ("auto", "", False, "none"), ("any", "", True, "robot_state_publisher"), ("any", "", False, "own"),
+        ("own", "", True, "own"), ("own", "mujoco", True, "own"), ("none", "mujoco", True, "none"),
+        ("robot_state_publisher", "", True, "robot_state_publisher"),
+    ],
+)  # fmt: skip
+def test_one_publishes_the_transform_tree(text: str, simulation: str, installed: bool, expected: str) -> None:
+    assert transform_source(text, simulation, installed=installed) == expected
+
+
+def test_a_publisher_of_transforms_that_is_not_installed_is_named() -> None:
+    with pytest.raises(ContractError, match=r"robot_state_publisher is not installed: sudo apt install .*tf:=own"):
+        transform_source("robot_state_publisher", "mujoco", installed=False)
 
 
 def written(tmp_path: Path, text: str) -> str:

@@ -53,6 +53,8 @@ def test_no_line_may_be_missing(path):
         return  # a robot may have fewer cameras; contracts older than contact detection have no thresholds
     if path[-1] == "info_topic":
         return  # no node reads it
+    if path[-1] == "pose":
+        return  # the description may have the frame; without either there is none in the tree
     with pytest.raises(ContractError, match=path[-1]):
         parse(changed(path, None))
 
@@ -166,3 +168,46 @@ def test_a_camera_without_calibration_needs_no_topic_for_it():
     assert "<topic />" not in policy(contract)
     with pytest.raises(ContractError, match="info_topic"):
         parse(changed(("cameras", "front", "info_topic"), ""))
+
+
+@pytest.mark.parametrize(
+    ("topic", "line", "transport"),
+    [
+        ("/camera/image_raw", None, "raw"), ("/camera/image_raw/compressed", None, "compressed"),
+        ("/camera/jpeg", "compressed", "compressed"), ("/camera/compressed", "raw", "raw"),
+    ],
+)  # fmt: skip
+def test_the_name_of_the_topic_says_how_images_travel_unless_the_contract_does(topic, line, transport):
+    values = changed(("cameras", "front", "topic"), topic)
+    if line is not None:
+        values["cameras"]["front"]["transport"] = line
+    camera = parse(values).camera("front")
+    assert (camera.transport, camera.is_compressed) == (transport, transport == "compressed")
+    assert parse(values).camera("wrist").transport == "raw"
+
+
+@pytest.mark.parametrize(
+    ("line", "value", "says"),
+    [
+        ("topic", "/camera/depth/compressedDepth", "holds depth, not images of a camera"),
+        ("topic", "/camera/image_raw/theora", "a stream that is not decoded here"),
+        ("transport", "zstd", r"expected one of \['raw', 'compressed'\]"),
+        ("encoding", "32FC1", "expected one of"),
+        ("encoding", "RGB8", "expected one of"),
+        ("pose", {"parent": "panda_hand", "xyz": [0, 0, 0]}, "rpy"),
+        ("pose", {"parent": "panda_hand", "xyz": [0, 0], "rpy": [0, 0, 0]}, "xyz"),
+        ("pose", {"parent": "panda_hand", "xyz": [0, 0, float("nan")], "rpy": [0, 0, 0]}, "xyz"),
+    ],
+)
+def test_lines_of_a_camera_that_make_no_sense_are_refused(line, value, says):
+    with pytest.raises(ContractError, match=rf"cameras\.front\.{line}.*{says}"):
+        parse(changed(("cameras", "front", line), value))
+
+
+def test_a_compressed_camera_says_its_encoding_itself():
+    values = changed(("cameras", "front", "topic"), "/camera/compressed")
+    values["cameras"]["front"]["encoding"] = "bgr8"
+    with pytest.raises(ContractError, match="got 'bgr8' for a compressed topic"):
+        parse(values)
+    values["cameras"]["front"]["encoding"] = "mono16"
+    assert parse(values).camera("front").encoding == "mono16"

@@ -159,7 +159,7 @@ def test_nothing_of_the_shipped_robots_is_unaccounted_for(robot):
     contract = load_contract(robot)
     assert contract.joints.fixed == {}
     fingers = posture(contract, contract.gripper.open)
-    assert all(fingers[name] == contract.gripper.open for name in contract.gripper.names)
+    assert tuple(fingers[name] for name in contract.gripper.names) == contract.gripper.open
 
 
 @pytest.mark.parametrize(

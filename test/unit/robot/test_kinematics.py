@@ -97,21 +97,22 @@ def test_a_base_frame_on_another_root_is_taken_only_in_the_very_same_place(tmp_p
             Kinematics(contract)
 
 
-@pytest.mark.parametrize("kind", ["prismatic", "continuous"])
-def test_an_arm_s_joint_that_does_not_turn_between_limits_is_refused(tmp_path, kind):
+@pytest.mark.parametrize("kind", ["prismatic", "floating"])
+def test_an_arm_s_joint_that_does_not_turn_is_refused(tmp_path, kind):
     text = CONTRACT.urdf.read_text(encoding="utf-8")
     other = re.sub(r'(name="panda_joint3"\s+type=")revolute', rf"\g<1>{kind}", text)
     assert other != text
     (tmp_path / "arm.urdf").write_text(other, encoding="utf-8")
-    with pytest.raises(ContractError, match=r'panda_joint3.*type="revolute"'):
+    with pytest.raises(ContractError, match=r'panda_joint3.*type="revolute" or "continuous"'):
         Kinematics(replace(CONTRACT, urdf=tmp_path / "arm.urdf"))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"open": 0.0401}, "gripper.open of panda_finger_joint1: got 0.0401, expected 0.0 to 0.04"),
-        ({"closed": -0.001}, "gripper.closed of panda_finger_joint1"),
+        ({"open": (0.0401, 0.04)}, "gripper.open of panda_finger_joint1: got 0.0401, expected 0.0 to 0.04"),
+        ({"closed": (-0.001, 0.0)}, "gripper.closed of panda_finger_joint1"),
+        ({"open": (0.04, 0.0401)}, "gripper.open of panda_finger_joint2: got 0.0401"),
         ({"names": ("panda_finger_joint1", "thumb")}, "no joint 'thumb'"),
     ],
 )

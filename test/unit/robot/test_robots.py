@@ -128,7 +128,7 @@ def test_no_limit_is_beyond_the_description(robot):
         assert contract.joints.effort[index] <= model.upperEffortLimit[joint.idx_v] + 1e-9
     for name in contract.gripper.names:
         joint = model.joints[model.getJointId(name)]
-        for position in (contract.gripper.closed, contract.gripper.open):
+        for position in (*contract.gripper.closed, *contract.gripper.open):
             lower, upper = model.lowerPositionLimit[joint.idx_q], model.upperPositionLimit[joint.idx_q]
             assert lower - 1e-9 <= position <= upper + 1e-9
 
@@ -212,7 +212,7 @@ def test_a_gripper_maps_its_opening_to_its_joints_and_back():
         gripper = load_contract(robot).gripper
         for opening in np.linspace(gripper.min_opening, gripper.max_opening, 7):
             assert gripper.opening(gripper.joint_positions(opening)) == pytest.approx(opening, abs=1e-12)
-        assert gripper.joint_positions(gripper.max_opening) == pytest.approx([gripper.open] * len(gripper.names))
+        assert gripper.joint_positions(gripper.max_opening) == pytest.approx(list(gripper.open))
     panda = load_contract("panda")
     assert panda.gripper.joint_positions(0.05) == pytest.approx([0.025, 0.025])
     with pytest.raises(ContractError, match="would not move"):

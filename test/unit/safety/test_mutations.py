@@ -373,7 +373,7 @@ MUTATIONS = (
         edit(section.Section, "vector", "not np.isfinite(array).all() or (positive and not (array > 0.0).all())",
              "False"),
         edit(contracts, "_cartesian", "(lower < upper).all()", "True"),
-        edit(contracts, "parse_contract", "_description(root.text(\"urdf\"), where, folder)",
+        edit(contracts, "parse_contract", "find_description(description, where, folder)",
              "share_file('urdf/panda.urdf')"),
         edit(Kinematics, "__init__", "outside.any()", "False"),
         edit(Kinematics, "_check_limit", "~(ours <= described * (1.0 + ROUNDING))", "False"),

@@ -221,3 +221,21 @@ def test_an_interpreter_started_with_nothing_sourced_uses_ros(stale, tmp_path):
         [sys.executable, "-c", code], cwd="/", env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout == "works\n"
+
+
+class TestMessages:
+    def test_those_of_tf_are_built_beside_the_package(self, monkeypatch):
+        commands, stamps = [], {}
+        monkeypatch.setattr(setup_environment, "run_step", lambda title, command, environment: commands.append(command))
+        monkeypatch.setattr(setup_environment, "read_stamps", lambda: stamps)
+        monkeypatch.setattr(setup_environment, "write_stamp", stamps.__setitem__)
+        setup_environment.build_messages("wheels", force=False)
+        setup_environment.build_messages("wheels", force=False)
+        assert len(commands) == 1
+        paths = commands[0][commands[0].index("--paths") + 1 :]
+        assert paths[:2] == [str(setup_environment.REPOSITORY), str(setup_environment.TRANSFORM_MESSAGES)]
+
+    def test_the_message_of_tf_has_the_field_of_tf2(self):
+        text = (setup_environment.TRANSFORM_MESSAGES / "msg" / "TFMessage.msg").read_text(encoding="utf-8")
+        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+        assert lines == ["geometry_msgs/TransformStamped[] transforms"]

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from vla_ros.actions.specification import GripperConvention
+from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.faults.places import OUTSIDE
 from vla_ros.safety.faults.solver import break_solver
 from vla_ros.safety.faults.trial import HOLD, Fault, Play, Trial, corrected
@@ -106,14 +108,19 @@ def _chatter_of_gripper(trial: Trial) -> None:
     trial.require(turns <= most, f"the gripper turned {turns} times, at most {most:.0f} are right")
 
 
+def _has_gripper(contract: RobotContract) -> bool:
+    """Say whether the policy's actions have a column for a gripper that is there."""
+    return contract.gripper.present and contract.action.gripper is not GripperConvention.NONE
+
+
 def _grippers() -> list[Fault]:
     return [
         corrected("the gripper opens and closes with every row", frozenset({Reason.GRIPPER_CHATTER}),
-                  _chatter_of_gripper),
+                  _chatter_of_gripper, applies=_has_gripper),
         corrected("the gripper is asked for too wide an opening", frozenset({Reason.GRIPPER_RANGE}),
-                  _openings(lambda _, rows: np.full(rows, 0.15))),
+                  _openings(lambda _, rows: np.full(rows, 0.15)), applies=_has_gripper),
         corrected("the gripper is asked for a negative opening", frozenset({Reason.GRIPPER_RANGE}),
-                  _openings(lambda _, rows: np.full(rows, -0.05))),
+                  _openings(lambda _, rows: np.full(rows, -0.05)), applies=_has_gripper),
     ]  # fmt: skip
 
 

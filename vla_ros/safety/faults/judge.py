@@ -10,11 +10,15 @@ from vla_ros.errors import ContractError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.faults.trial import MOVING, RUN, Fault, FaultRow, Trial
 from vla_ros.safety.parameters import SafetyParameters
+from vla_ros.safety.query_time import require_timely_distances
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.shadow import Shadow
 
 REST_TICKS = 40
 """An arm that must stop rests after so many ticks: 2.175 rad/s at 7.5 rad/s^2 take 29, and jerk and delay the rest."""
+
+NOT_APPLICABLE = "does not apply"
+"""What a fault led to that the robot cannot have."""
 
 ROUNDING = 1e-6
 WORKSPACE_SLACK = 1e-3
@@ -39,6 +43,7 @@ def play_faults(
     Raises:
         VlaError: when contract or parameters are wrong, before any fault is tried: that is no fault that was missed.
     """
+    require_timely_distances(contract, parameters)
     _require_start(Shadow(contract, parameters))
     rows = []
     for fault in faults:
@@ -63,6 +68,8 @@ def _require_start(shadow: Shadow) -> None:
 
 
 def _try(fault: Fault, contract: RobotContract, parameters: SafetyParameters) -> FaultRow:
+    if not fault.applies(contract):
+        return FaultRow(fault.name, fault.expected, NOT_APPLICABLE, True, "This robot has nothing that it is about.")
     try:
         with np.errstate(all="ignore"):  # 1e300 squared overflows, as it should
             return _judge(fault, contract, parameters)

@@ -139,7 +139,7 @@ def _against_and_back(trial: Trial) -> None:
     back = max(aside) - aside[-1]
     enough, seconds = 0.1 * trial.pace.scale, trial.pace.ticks(60) * TABLE_TICK
     trial.require(back > enough, f"the retreat is not open: {back:.3f} m in {seconds:.1f} s, {enough:.3f} m are right")
-    trial.require(trial.shadow.clearance() >= 0.0, "an obstacle was touched")
+    trial.require(trial.shadow.clearance(Reason.OBSTACLE) >= 0.0, "an obstacle was touched")
 
 
 def _into_itself(trial: Trial) -> None:
@@ -147,6 +147,8 @@ def _into_itself(trial: Trial) -> None:
     towards((-0.6, 0.05, 0.4), 220)(trial)
     place = trial.shadow.pose().position
     _follow_to(trial, np.array([0.0, INSIDE, 0.5 * place[2]]), trial.pace.ticks(220))
+    nearest = trial.shadow.clearance(Reason.SELF_COLLISION)
+    trial.require(nearest >= 0.0, f"parts of the arm came {-1e3 * nearest:.1f} mm nearer to each other than they may")
 
 
 def _touching(trial: Trial) -> None:
@@ -187,7 +189,7 @@ def table() -> list[Fault]:
         for name, axis, upper, way in ways
     ]
     below = frozenset({Reason.OBSTACLE, Reason.RESULT_INVALID})
-    itself = frozenset({Reason.SELF_COLLISION})
+    itself = frozenset({Reason.SELF_COLLISION, Reason.JOINT_POSITION})  # many arms cannot bend so far
     stretched = frozenset({Reason.SINGULARITY, Reason.JOINT_POSITION, Reason.RESULT_INVALID, Reason.OBSTACLE})
     return [
         *faces,

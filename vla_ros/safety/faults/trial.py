@@ -91,6 +91,11 @@ class Trial:
 Play = Callable[[Trial], None]
 
 
+def _always(contract: RobotContract) -> bool:
+    del contract
+    return True
+
+
 @dataclass(frozen=True)
 class Fault:
     """One row of the table.
@@ -104,6 +109,7 @@ class Fault:
         adapt: Changes the contract that is tried on.
         arrange: Changes the parameters, for the contract that is tried on: what stands in the way.
         posture: Joint positions (n,) rad to begin at, from the contract.
+        applies: Whether the contract has what the fault is about; a row that does not apply counts as stopped.
         pace: Whose size and quickness the fault is played to, from the contract as it came: by default the workspace's.
     """
 
@@ -116,6 +122,7 @@ class Fault:
     arrange: Callable[[SafetyParameters, RobotContract], SafetyParameters] | None = None
     posture: Callable[[RobotContract], FloatArray] | None = None
     pace: Callable[[RobotContract], Pace] = pace_of
+    applies: Callable[[RobotContract], bool] = _always
 
     @property
     def expected(self) -> str:

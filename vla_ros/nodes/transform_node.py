@@ -1,0 +1,107 @@
+"""Joint states in, the transform tree of the robot and its cameras out: for robots whose driver brings none.
+
+Launched by `tf:=own`. Joint states go through the checks that all nodes share: of one that is refused, no transform is
+published. The simulated robot publishes its tree itself.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.publisher import Publisher
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+
+from vla_ros.errors import ObservationError
+from vla_ros.nodes.complaints import Complaints
+from vla_ros.nodes.conversions import message_to_joint_report
+from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
+from vla_ros.nodes.qos import qos
+from vla_ros.nodes.transforms import TransformPublisher
+from vla_ros.robot.contract import load_contract
+from vla_ros.robot.joint_state_reader import JointStateReader
+from vla_ros.robot.link_frames import LinkFrames, cameras_without_frame, complete_description
+
+REFUSED = "joint states"
+"""What complaints are about."""
+
+
+class TransformNode(ManagedNode):
+    """Publishes the tree of one robot."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 (those of rclpy.node.Node)
+        """Create the node, unconfigured."""
+        super().__init__("transform_node", **options)
+        self._transforms: TransformPublisher | None = None
+        self._subscription: Subscription | None = None
+        self._description: Publisher | None = None
+
+    def configure(self) -> None:
+        """Read the contract and its description."""
+        self._contract = load_contract(self.parameter("robot", "panda", "robot contract: a name or a file"))
+        self._text = complete_description(self._contract)
+        self._frames = LinkFrames(self._text)
+        if lacking := cameras_without_frame(self._contract, self._frames):
+            self.get_logger().warning(missing_frames(lacking))
+
+    def activate(self) -> None:
+        """Listen to others and to the robot."""
+        self._reader, self._complaints = JointStateReader(self._contract), Complaints(self.get_logger())
+        self._description = self.create_publisher(String, "robot_description", qos("robot_description"))
+        self._transforms = TransformPublisher(self, self._frames, self._describe)
+        topic = self._contract.controllers.joint_states_topic
+        self._subscription = self.create_subscription(JointState, topic, self._take, qos("joint_states"))
+
+    def deactivate(self) -> None:
+        """Be silent."""
+        if self._subscription is not None:
+            self.destroy_subscription(self._subscription)
+        if self._transforms is not None:
+            self._transforms.close()
+        if self._description is not None:
+            self.destroy_publisher(self._description)
+        self._subscription = self._transforms = self._description = None
+
+    def health(self) -> list[DiagnosticStatus]:
+        """Return whether the tree is published, and why not."""
+        if self._transforms is None or not self._transforms.objection:
+            return []
+        return [diagnostic(self.get_name(), DiagnosticStatus.ERROR, self._transforms.objection, {})]
+
+    def _describe(self) -> None:
+        if self._description is not None:
+            self._description.publish(String(data=self._text))
+
+    def _take(self, message: JointState) -> None:
+        try:
+            reading = self._reader.read(message_to_joint_report(message), time.monotonic())
+        except ObservationError as error:
+            self._complaints.report(REFUSED, type(error).__name__, str(error))
+            return
+        if reading is None or self._transforms is None:
+            return
+        self._complaints.settle(REFUSED)
+        joints, gripper = self._contract.joints, self._contract.gripper
+        positions = dict(zip(joints.names, reading.positions.tolist(), strict=True))
+        positions |= dict(zip(gripper.names, gripper.joint_positions(reading.opening), strict=True))
+        self._transforms.publish(positions, reading.stamp)
+
+
+def missing_frames(cameras: list[str]) -> str:
+    """Return the sentence about cameras that have no frame."""
+    return (
+        f"cameras {cameras} have no frame in the transform tree: the robot description has no link of that name; add "
+        "it there, or write 'pose: {parent: <link>, xyz: [...], rpy: [...]}' for each in the robot contract"
+    )
+
+
+def main() -> int:
+    """Run the node."""
+    return run_node(TransformNode)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

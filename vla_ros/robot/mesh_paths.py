@@ -1,0 +1,68 @@
+"""Where the mesh files of a robot description are: `package://`, `file://`, or beside the description."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+from vla_ros.errors import ContractError
+
+PACKAGE, FILE = "package://", "file://"
+
+
+def mesh_path(filename: str, urdf: Path) -> Path:
+    """Return the file that a description means by <mesh filename="...">.
+
+    A package is looked for among the sourced ones, and then among the folders that the description itself lies in: so
+    a checkout of a vendor's repository need not be built.
+
+    Args:
+        filename: As it is written.
+        urdf: The description, absolute.
+
+    Raises:
+        ContractError: naming every place that was looked at.
+    """
+    places = list(_places(filename, urdf))
+    for place in places:
+        if place.is_file():
+            return place
+    searched = ", ".join(str(place) for place in places) or "no folder: no package of that name is sourced or near"
+    advice = "; source the workspace that has the package" if filename.startswith(PACKAGE) else ""
+    raise ContractError(f"{urdf.name}: the mesh '{filename}' is not there (looked at: {searched}){advice}")
+
+
+def with_absolute_meshes(root: ElementTree.Element, urdf: Path) -> None:
+    """Let every collision mesh of a description be named by its absolute path.
+
+    Raises:
+        ContractError: see `mesh_path`.
+    """
+    for mesh in root.iterfind("link/collision/geometry/mesh"):
+        mesh.set("filename", str(mesh_path(mesh.get("filename", ""), urdf)))
+
+
+def _places(filename: str, urdf: Path) -> Iterator[Path]:
+    if filename.startswith(FILE):
+        yield Path(filename.removeprefix(FILE))
+    elif filename.startswith(PACKAGE):
+        package, _, rest = filename.removeprefix(PACKAGE).partition("/")
+        yield from (folder / rest for folder in dict.fromkeys(_package_folders(package, urdf)))
+    else:
+        yield urdf.parent / filename
+
+
+def _package_folders(package: str, urdf: Path) -> Iterator[Path]:
+    for prefix in filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)):
+        if (folder := Path(prefix) / "share" / package).is_dir():
+            yield folder
+    for entry in map(Path, filter(None, os.environ.get("ROS_PACKAGE_PATH", "").split(os.pathsep))):
+        if (folder := entry if entry.name == package else entry / package).is_dir():
+            yield folder
+    for parent in urdf.parents:
+        if parent.name == package:
+            yield parent
+        if (parent / package).is_dir():
+            yield parent / package
