@@ -13,13 +13,14 @@ from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.msg import PolicyStatus, SafetyStatus
 from vla_ros.nodes import safety_thread
-from vla_ros.nodes.command_messages import commanded_point, commanded_rows
+from vla_ros.nodes.command_messages import commanded_point, commanded_rows, due
 from vla_ros.nodes.conversions import chunk_to_message, seconds_to_stamp
 from vla_ros.nodes.safety_control import SafetyControl
 from vla_ros.nodes.safety_thread import ControlThread
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.differential_ik import DifferentialIK
 from vla_ros.safety.estop import EstopSignal
+from vla_ros.safety.joint_motion import HISTORY, JointStep
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.types import ActionChunk, SafetyState
 
@@ -284,3 +285,32 @@ def test_a_control_thread_that_hangs_is_braked_for_until_it_comes_back(monkeypat
         bench.wait_for(len(bench.commands) + 60)
     assert max(shares(commanded_rows(bench.commands, PERIOD))) <= 1.0 + 1e-6
     assert "tick_overrun" in {status.reason for status in bench.statuses}
+
+
+def test_a_command_whose_message_is_ready_too_late_is_a_row_of_the_known_stop() -> None:
+    late: list[int] = []
+    with Bench() as bench:
+        messages, own = bench.control._messages, bench.control._messages.trajectory
+
+        def slow(step: JointStep, tick: float, published: float) -> JointTrajectory:
+            """Take longer for a step that the arm is to move by, now and then."""
+            if moving and step.velocities.any() and step.stopped_rows == 0 and step.serial % 25 == 0:
+                late.append(len(bench.commands))
+                time.sleep(0.008)
+            return own(step, tick, published)
+
+        moving = False
+        messages.trajectory = slow
+        bench.wait_for_states()
+        bench.arm()
+        bench.wait_for(100)
+        moving = True
+        end = time.monotonic() + 60.0
+        while len(late) < 5 or len(bench.commands) <= late[-1]:
+            assert time.monotonic() < end, late
+            time.sleep(0.05)
+    for index in late:
+        before, sent = bench.commands[index - 1 : index + 1]
+        rows = round((due(sent) - due(before)) / PERIOD)
+        if rows <= 2:  # so far every row of the stop is a point
+            assert list(commanded_point(sent).positions) == list(before.points[HISTORY + rows].positions)

@@ -25,8 +25,9 @@ SETTLE = 2.0
 
 AT_SPEED = "allow_nonzero_velocity_at_trajectory_end"
 FROM_DESIRED = "interpolate_from_desired_state"
+REPLACEMENT = "allow_trajectory_replacement"
 TIMEOUT, GOAL_TIME, JOINTS = "cmd_timeout", "constraints.goal_time", "joints"
-NAMES = (AT_SPEED, FROM_DESIRED, TIMEOUT, GOAL_TIME, JOINTS)
+NAMES = (AT_SPEED, FROM_DESIRED, REPLACEMENT, TIMEOUT, GOAL_TIME, JOINTS)
 
 
 def objections(settings: Mapping[str, Any], joints: Sequence[str]) -> list[str]:
@@ -43,6 +44,10 @@ def objections(settings: Mapping[str, Any], joints: Sequence[str]) -> list[str]:
     if settings.get(FROM_DESIRED) is False:
         said.append(
             f"{FROM_DESIRED} is false: every point would be reached from where the arm lags behind; set it to true"
+        )
+    if settings.get(REPLACEMENT) is True:
+        said.append(
+            f"{REPLACEMENT} is true: a command that comes late would be followed from its arrival on; set it to false"
         )
     timeout, goal_time = settings.get(TIMEOUT), settings.get(GOAL_TIME, 0.0)
     if timeout is not None and not timeout > goal_time:

@@ -186,12 +186,13 @@ class SafetyControl:
     def tick_instead(self, now: float) -> None:
         """Send the next row of the known stop, because the command of this tick is late; for the watch's thread."""
         with self._turn:
+            now = max(now, self._steady(now))  # it may have waited for its turn
             taken = self._supervisor.brake_instead(now, self._sent)
             if taken is None:
                 return
             step, opening = taken
             self._send(step, opening, now)
-            self._sent, self.command_due = step.serial, self._supervisor.next_due
+            self.command_due = self._supervisor.next_due
             self._in_place += 1
             if self._in_place == 1:
                 self._in_place_since = now
@@ -284,17 +285,18 @@ class SafetyControl:
             step = self._supervisor.commanded
             if step.serial <= self._sent and not self._lockstep:
                 return
-            on_grid = self._messages.clock is CommandClock.SYSTEM
-            if on_grid and self._supervisor.too_late(step, self._steady(now)):
-                # The controller has begun the stop in the place of this step. The next tick goes on from there.
-                step = self._supervisor.withdraw(step)
             self._send(step, decision.gripper_opening, now)
-            self._sent = step.serial
             self.command_due = np.inf if self._lockstep else self._supervisor.next_due
 
     def _send(self, step: JointStep, opening: float, now: float) -> None:
-        gripper = self._contract.gripper
-        self._publish_arm(self._messages.trajectory(step, now, self._steady(now)))
+        gripper, message = self._contract.gripper, self._messages.trajectory(step, now, self._steady(now))
+        # Looked at when the message is ready, for that takes its time, too.
+        if self._messages.clock is CommandClock.SYSTEM and self._supervisor.too_late(step, self._steady(now)):
+            # The controller has begun the stop in the place of this step. The next tick goes on from there.
+            step = self._supervisor.withdraw(step)
+            message = self._messages.trajectory(step, now, self._steady(now))
+        self._publish_arm(message)
+        self._sent = step.serial
         self._publish_gripper(self._messages.point(gripper.names, gripper.joint_positions(opening), [], now))
 
     def _steady(self, now: float) -> float:

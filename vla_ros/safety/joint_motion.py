@@ -26,6 +26,10 @@ ACCELERATION_RESERVE, JERK_RESERVE = 1.27, 1.35
 jerk changes between two rows theirs peaks at up to 1.26 times the acceleration and 1.33 times the jerk of both (largest
 of 12,000 ticks of random motion)."""
 
+VELOCITY_RESERVE = 1.002
+"""So much less than the limit is planned as velocity: between two rows the splines overshoot, by up to 0.2 % in the
+reference of a real controller."""
+
 HISTORY = 4
 """Rows before the commanded one that are kept, see `command_trajectory.py`."""
 

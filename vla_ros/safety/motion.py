@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pinocchio
@@ -24,7 +24,7 @@ from vla_ros.safety.cartesian_filter import CartesianFilter
 from vla_ros.safety.collision import Approaches, CollisionModel
 from vla_ros.safety.command_trajectory import MARGIN
 from vla_ros.safety.envelope import Envelope
-from vla_ros.safety.joint_motion import HISTORY, JointMotion, JointStep
+from vla_ros.safety.joint_motion import HISTORY, VELOCITY_RESERVE, JointMotion, JointStep
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.tick_schedule import TickSchedule
@@ -73,7 +73,7 @@ class Motion:
         self, contract: RobotContract, parameters: SafetyParameters, kinematics: Kinematics, *, lockstep: bool = False
     ) -> None:
         """Build every stage from the contract's limits; in lock step every tick is the next one, whatever the clock."""
-        self._joints = contract.joints
+        self._joints = replace(contract.joints, velocity=contract.joints.velocity / VELOCITY_RESERVE)
         self._parameters = parameters
         self._kinematics = kinematics
         self._period = parameters.timing.period
@@ -83,7 +83,7 @@ class Motion:
             contract.joints.home, damping=ik.damping, singular_damping=ik.singular_damping,
             singular_value=ik.singular_value, posture_gain=ik.posture_gain, iterations=ik.iterations,
         )  # fmt: skip
-        self.joints = JointMotion(contract.joints, self._period)
+        self.joints = JointMotion(self._joints, self._period)
         collision = CollisionModel(contract, parameters.collision, parameters.obstacles)
         self._envelope = Envelope(
             contract, kinematics, motion.workspace_tolerance, collision if parameters.collision.enabled else None,
@@ -183,21 +183,27 @@ class Motion:
     def brake_instead(self, now: float, sent: int) -> JointStep:
         """Return what to command at `now`, s, in place of a tick that does not come to its end; any thread.
 
-        That is the step that was taken last, when its number is beyond `sent`, or the next row of the stop that is due.
-        What the tick may still find after that is thrown away: it comes too late.
+        That is the next row of the stop that is due. A step that was taken, whose number is beyond `sent`, comes first
+        where its controller still gets it in time; else a row of the stop before it stands in its place. What the tick
+        may still find after that is thrown away: it comes too late.
         """
         with self._turn:
+            rows = 1
             if self.joints.current.serial > sent:
-                return self.joints.current
-            due, rows = None, 1
+                if not self.too_late(self.joints.current, now):
+                    return self.joints.current
+                self.joints.withdraw()
+                rows = 0
+            missed, due = 0, self.joints.current.due
             if self._schedule is not None:
-                place = self._schedule.place(now, self.joints.current.due, early=0.0)
-                due, rows = place.due + self._period, place.missed + 1
-            self._overruns += rows
+                place = self._schedule.place(now, due, early=0.0)
+                missed, due = place.missed, place.due
+            due, rows = due + rows * self._period, rows + missed
+            self._overruns += max(rows, 1)
             self._twist = None
             for _ in range(min(rows, self.joints.current.ahead.rows + HISTORY)):
                 self.joints.brake()
-            if due is not None and rows > 1:
+            if missed:
                 self.joints.schedule(due)
             return self.joints.current
 

@@ -578,6 +578,25 @@ def test_a_step_that_could_not_be_sent_in_time_is_one_of_the_known_stop_instead(
     referee.accept(rig.commands)
 
 
+@pytest.mark.parametrize("late", [1e-4, 0.012, 0.3], ids=["just", "a tick", "frozen"])
+def test_a_step_that_was_taken_and_not_sent_is_sent_by_the_watch_only_in_time(rig, referee, late):
+    moving(rig)
+    rig.ask(aside(rig))
+    before, budget = rig.supervisor.commanded, rig.supervisor.parameters.timing.tick_budget
+    rig.tick()
+    step = rig.supervisor.commanded
+    in_time, _ = rig.supervisor.brake_instead(rig.now + budget, before.serial)
+    assert in_time is step
+    instead, _ = rig.supervisor.brake_instead(rig.now + budget + late, before.serial)
+    period = rig.supervisor.parameters.timing.period
+    missed = round((instead.due - step.due) / period)
+    assert missed == max(int((budget + late) / period + 1e-9) - 1, 0), "ticks that are over"
+    stop = before.ahead.positions
+    np.testing.assert_array_equal(instead.positions, stop[min(missed, len(stop) - 1)])
+    rig.commands[-1:] = [stop[min(row, len(stop) - 1)] for row in range(missed + 1)]
+    referee.accept(rig.commands)
+
+
 def test_a_tick_that_is_late_brakes_and_the_next_one_goes_on(rig, referee):
     moving(rig)
     rig.ask(aside(rig))
