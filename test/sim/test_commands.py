@@ -17,7 +17,7 @@ from vla_ros.cli.main import present_commands
 ROOT = Path(__file__).parents[2]
 LIMIT = 250.0
 
-WITHOUT_GRAPH = {"doctor", "selftest", "collect", "train", "eval", "models", "bench"}
+WITHOUT_GRAPH = {"doctor", "selftest", "collect", "train", "eval", "models", "bench", "robot"}
 THROUGH_ROS = {"demo", "say", "record"}
 
 
@@ -50,6 +50,11 @@ def test_selftest_runs(tmp_path):
 
 def test_bench_runs(tmp_path):
     assert vla_ros(tmp_path, "bench safety --only clean --scenes 1 --out bench")["missed"] == []
+
+
+def test_robot_runs(tmp_path):
+    """With meshes: see test/unit/robot/test_simplify.py."""
+    assert "no collision mesh" in vla_ros(tmp_path, "robot simplify so101 --out so101.urdf", codes=(1,))["error"]
 
 
 def test_models_runs(tmp_path):
