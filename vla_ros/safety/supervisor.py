@@ -32,10 +32,11 @@ from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.chunk_gate import ChunkGate
 from vla_ros.safety.command_trajectory import TAIL, CommandTrajectory, command_trajectory, lead
 from vla_ros.safety.contact_reaction import ContactReaction
-from vla_ros.safety.following import FollowMonitor
+from vla_ros.safety.following import FROZEN_WINDOWS, FollowMonitor
 from vla_ros.safety.gripper_filter import GripperFilter
 from vla_ros.safety.instruction_watch import InstructionWatch
 from vla_ros.safety.joint_motion import JointStep
+from vla_ros.safety.measured_motion import MeasuredMotion
 from vla_ros.safety.motion import Motion, TickOverrunError
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.plan_follower import PlanFollower
@@ -117,6 +118,8 @@ class SafetySupervisor:
             contract.gripper, self.period, parameters.gripper.deadband, parameters.gripper.reversal_time
         )
         self._following = FollowMonitor(contract.joints.names, parameters.motion)
+        self._reach = contract.joints.velocity * self.period  # of a tick, (n,) rad
+        self._measured = MeasuredMotion(self._reach, FROZEN_WINDOWS * parameters.motion.follow_window)
         timing = parameters.timing
         ahead = 0.0 if lockstep else lead(timing.period, timing.tick_budget) + LATE
         self._contact = ContactReaction(contract, self.kinematics, self.period, ahead)
@@ -170,6 +173,8 @@ class SafetySupervisor:
             ObservationError: when it cannot be used. The fault is kept, and the next tick holds because of it.
         """
         self._monitor.receive(state, now)
+        if self._monitor.state is state:  # else it is the same measurement again
+            self._measured.measure(state.joint_positions, now)
 
     def refuse_state(self, now: float, reason: Reason = Reason.STATE_WIDTH) -> None:
         """Note that a joint state came that could not even be read, and why; it holds the arm as any bad one does."""
@@ -257,10 +262,11 @@ class SafetySupervisor:
         if not (outside <= motion.recoverable_violation).all():
             return Reason.OUTSIDE_LIMITS
         posture = self._first_posture(state.joint_positions, now)
-        if posture is None:
-            return Reason.TRACKING
+        if isinstance(posture, Reason):
+            return posture
         self._motion.seed(posture)
         self._following.restart(posture, now)
+        self._measured.restart(posture)
         self._contact.reset(posture)
         if abs(state.gripper_opening - self._gripped_at) > self.parameters.gripper.deadband:
             self._gripper.seed(state.gripper_opening)
@@ -274,20 +280,23 @@ class SafetySupervisor:
     def _unrest(self) -> Reason:
         return self._monitor.unrest(self.parameters.timing.resume_states, self.parameters.motion.arming_speed)
 
-    def _first_posture(self, measured: FloatArray, now: float) -> FloatArray | None:
-        """Return the posture (n,) that arming begins to command: where the controller's reference stands, or None.
+    def _first_posture(self, measured: FloatArray, now: float) -> FloatArray | Reason:
+        """Return the posture (n,) that arming begins to command: where the controller's reference stands, or why none.
 
         That is the last command while the arm is measured within one tick of it, and the measured posture once the
         controller's own time-out has taken that command's place. Before that, a command to another posture would be a
-        jump of the reference, whatever the arm does.
+        jump of the reference, whatever the arm does. After it the joints that are measured elsewhere must have been
+        seen to leave: a driver that froze in motion reports where the arm no longer is.
         """
         if self._last_command is None:
             return measured
         commanded, end = self._last_command
-        if (np.abs(measured - commanded) <= self.contract.joints.velocity * self.period).all():
+        away = ~(np.abs(measured - commanded) <= self._reach)
+        if not away.any():
             return commanded
-        waited = now - end - 2.0 * self.period
-        return measured if waited > self.contract.controllers.command_timeout else None
+        if not now - end - 2.0 * self.period > self.contract.controllers.command_timeout:
+            return Reason.TRACKING
+        return measured if self._measured.shows(away) else Reason.NOT_FOLLOWING
 
     def disarm(self, now: float) -> None:
         """Bring the arm to rest, then command nothing any more."""
@@ -382,6 +391,7 @@ class SafetySupervisor:
         self._plan.advance(self._monitor.sensor_time(now))
         self._following.record(self._motion.joints.current.positions, now)
         self._contact.record(self._motion.joints.current, now)
+        self._measured.command(self._motion.joints.current.positions, now)
         fault, detail = self._fault(now)
         if fault is not Reason.OK:
             self._hold(fault, detail)
@@ -539,6 +549,7 @@ class SafetySupervisor:
             )  # fmt: skip
         step, placement = step or self._motion.joints.current, self._motion.placement
         self._commanded, self._last_command, self._last_due = step, (step.positions, now + TAIL), step.due
+        self._measured.command(step.positions, now)
         if self._monitor.state is not None:
             self._gripped_at = self._monitor.state.gripper_opening
         tool = np.asarray(placement.translation)

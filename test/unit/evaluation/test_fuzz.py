@@ -7,9 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from vla_ros.evaluation.fuzz import Durations, FuzzReport, fuzz
+from vla_ros.evaluation.fuzz import Durations, FuzzReport, fuzz, fuzz_segment
+from vla_ros.evaluation.referee import Referee
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.joint_motion import JointMotion
+from vla_ros.safety.measured_motion import MeasuredMotion
 from vla_ros.safety.parameters import load_parameters
 
 
@@ -45,6 +47,17 @@ def test_a_layer_without_its_joint_limits_is_found_out(parts, monkeypatch):
 
     monkeypatch.setattr(JointMotion, "propose", at_once)
     assert fuzz(*parts, 150, seed=1).judgement.violations["joint_velocity"] > 0
+
+
+def test_a_layer_that_arms_where_a_driver_froze_is_found_out(parts, monkeypatch):
+    """In this segment the driver freezes in motion, and is armed while it lies: the arm went on for 0.25 rad."""
+    contract, parameters = parts
+    referee = Referee(contract, parameters.timing.period)
+    assert fuzz_segment(*parts, referee, 2000, (4, 0)).judgement.total == 0
+    monkeypatch.setattr(MeasuredMotion, "shows", lambda self, joints: True)
+    violations = fuzz_segment(*parts, referee, 2000, (4, 0)).judgement.violations
+    assert violations["arming_jump"] > 0
+    assert violations["reference_velocity"] > 0
 
 
 def test_a_report_survives_its_way_through_json(parts):

@@ -1,0 +1,195 @@
+"""Arming where the measurement contradicts the last command: a frozen driver against an arm that was moved by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vla_ros.evaluation.plants import Lie, Plant, PlantShadow
+from vla_ros.safety.command_trajectory import TAIL
+from vla_ros.safety.measured_motion import SHOWN_AFTER, MeasuredMotion
+from vla_ros.safety.reasons import Reason
+from vla_ros.types import SafetyState
+
+REACH = np.full(2, 0.02)
+ALL, FIRST, SECOND = np.array([True, True]), np.array([True, False]), np.array([False, True])
+
+
+def rested(place=0.1):
+    """Commanded to go 0.3 rad until 10 s, and measured elsewhere, always at one place."""
+    motion = MeasuredMotion(REACH, 0.3)
+    motion.restart(np.zeros(2))
+    motion.command(np.array([0.3, 0.3]), 10.0)
+    for tick in range(1, 40):
+        motion.measure(np.array([place, place]), 10.0 + 0.01 * tick)
+    return motion
+
+
+def test_what_is_measured_while_the_arm_answers_is_no_motion_of_its_own():
+    motion = MeasuredMotion(REACH, 0.3)
+    motion.restart(np.zeros(2))
+    motion.command(np.array([0.5, 0.0]), 10.0)
+    for tick in range(31):
+        motion.measure(np.array([0.01 * tick, 0.0]), 10.0 + 0.01 * tick)
+    assert not motion.shows(FIRST)
+    for tick in range(SHOWN_AFTER):
+        motion.measure(np.array([0.31, 0.0]), 10.31 + 0.01 * tick)
+    assert motion.shows(FIRST)
+
+
+@pytest.mark.parametrize(("place", "shown"), [(0.281, True), (0.319, True), (0.279, False), (0.321, False)])
+def test_a_joint_that_was_measured_at_its_command_has_been_seen_there(place, shown):
+    assert rested(place).shows(ALL) is shown
+
+
+def test_a_joint_is_seen_at_the_last_command_and_at_none_before():
+    """The command goes through the frozen place, and on by less than what counts as a motion."""
+    motion = rested(0.281)
+    motion.command(np.array([0.31, 0.31]), 11.0)
+    for tick in range(50):
+        motion.measure(np.array([0.281, 0.281]), 11.0 + 0.01 * tick)
+    assert not motion.shows(ALL)
+
+
+def test_each_joint_has_to_be_seen():
+    motion = rested()
+    for _ in range(SHOWN_AFTER):
+        motion.measure(np.array([0.1, 0.5]), 11.0)
+    assert motion.shows(SECOND)
+    assert not motion.shows(FIRST)
+    assert not motion.shows(ALL)
+
+
+@pytest.mark.parametrize("false", [7.0, 0.3])
+def test_false_states_among_frozen_ones_show_nothing(false):
+    motion = rested()
+    for _ in range(20):
+        for _ in range(SHOWN_AFTER - 1):
+            motion.measure(np.array([false, false]), 11.0)
+        motion.measure(np.array([0.1, 0.1]), 11.0)
+    assert not motion.shows(FIRST)
+    assert not motion.shows(SECOND)
+
+
+def test_a_joint_that_moved_and_came_back_has_moved():
+    motion = rested()
+    for place in (0.12, 0.13, 0.12, 0.1):
+        motion.measure(np.array([place, 0.1]), 11.0)
+    assert motion.shows(FIRST)
+
+
+@pytest.mark.parametrize(("way", "shown"), [(0.019, True), (0.021, False)])
+def test_only_a_new_motion_makes_forget_what_was_shown(way, shown):
+    motion = rested()
+    for _ in range(SHOWN_AFTER):
+        motion.measure(np.array([0.6, 0.6]), 11.0)
+    motion.command(np.array([0.3 + way, 0.3]), 11.1)
+    assert motion.shows(FIRST) is shown
+
+
+def test_an_arming_is_no_motion():
+    motion = rested()
+    for _ in range(SHOWN_AFTER):
+        motion.measure(np.array([0.9, 0.9]), 11.0)
+    motion.restart(np.array([0.9, 0.9]))
+    motion.command(np.array([0.9, 0.9]), 11.1)
+    assert motion.shows(ALL)
+
+
+# The whole layer.
+
+
+@pytest.fixture(params=[(0.0, 0), (0.06, 4)], ids=["ideal", "lagging"])
+def shadow(request, contract, parameters):
+    return PlantShadow(contract, parameters, Plant(*request.param))
+
+
+def wait_for_the_controller(shadow):
+    """Let states come until the controller has let go of the last command, and the arm counts as at rest."""
+    shadow.tick()
+    shadow.wait(round((TAIL + shadow.contract.controllers.command_timeout) / shadow.period) + 3)
+
+
+def frozen_in_motion(shadow):
+    """The driver freezes in motion, the layer finds out and brakes; returns the last command.
+
+    The arm is given up, or disarmed by hand where it has gone on for less than the tracking tolerance.
+    """
+    shadow.move(40)
+    shadow.plant.lie = Lie.FROZEN
+    for _ in range(100):
+        shadow.tick()
+    shadow.supervisor.disarm(shadow.now)
+    while shadow.supervisor.commanding:
+        shadow.tick()
+    assert shadow.supervisor.state is SafetyState.DISARMED
+    last = shadow.commands[-1]
+    assert (np.abs(shadow.state().joint_positions - last) > shadow.contract.joints.velocity * shadow.period).any()
+    return last
+
+
+def test_a_driver_that_froze_in_motion_is_not_armed(shadow):
+    last = frozen_in_motion(shadow)
+    for _ in range(3):
+        wait_for_the_controller(shadow)
+        assert shadow.supervisor.arm(shadow.now) is Reason.NOT_FOLLOWING
+    shadow.plant.lie = Lie.NONE
+    wait_for_the_controller(shadow)
+    assert shadow.supervisor.arm(shadow.now) is Reason.OK
+    np.testing.assert_array_equal(shadow.tick().joint_positions, last)
+
+
+def test_a_driver_that_froze_in_motion_and_tells_one_lie_is_not_armed(shadow):
+    frozen_in_motion(shadow)
+    for _ in range(3):
+        shadow.sense(shadow.state(positions=shadow.state().joint_positions + 0.5))
+        wait_for_the_controller(shadow)
+        assert shadow.supervisor.arm(shadow.now) is Reason.NOT_FOLLOWING
+
+
+def test_where_a_driver_froze_in_a_stop_the_arm_is_not_commanded_back(shadow):
+    """It freezes when the last command stands; an arm that lags has 0.06 s of its way before it."""
+    shadow.move(60)
+    shadow.supervisor.disarm(shadow.now)
+    while not shadow.supervisor.resting:
+        shadow.tick()
+    shadow.plant.lie = Lie.FROZEN
+    while shadow.supervisor.commanding:
+        shadow.tick()
+    last = shadow.commands[-1]
+    wait_for_the_controller(shadow)
+    away = np.abs(shadow.state().joint_positions - last) > shadow.contract.joints.velocity * shadow.period
+    assert shadow.supervisor.arm(shadow.now) is (Reason.NOT_FOLLOWING if away.any() else Reason.OK)
+    if not away.any():
+        np.testing.assert_array_equal(shadow.tick().joint_positions, last)
+
+
+def test_a_frozen_driver_that_wakes_up_at_a_guided_arm_arms_it_there(shadow):
+    last = frozen_in_motion(shadow)
+    shadow.plant.lie = Lie.NONE
+    for _ in range(30):
+        shadow.plant.q = shadow.plant.q + 0.02
+        shadow.plant.velocities = np.zeros_like(last)
+        shadow.q = shadow.plant.q
+        shadow.wait(1)
+    shadow.wait(round((TAIL + shadow.contract.controllers.command_timeout) / shadow.period) + 3)
+    guided = shadow.q.copy()
+    assert np.abs(guided - last).min() > 0.05
+    assert shadow.supervisor.arm(shadow.now) is Reason.OK
+    np.testing.assert_array_equal(shadow.tick().joint_positions, guided)
+
+
+def test_an_arm_that_was_put_elsewhere_right_after_its_stop_is_armed_there(shadow):
+    """A simulator does so when its scene is reset."""
+    shadow.move(40)
+    shadow.supervisor.disarm(shadow.now)
+    while shadow.supervisor.commanding:
+        shadow.tick()
+    for _ in range(22):  # the lagging one arrives
+        shadow.tick()
+    shadow.plant.place(shadow.contract.joints.home)
+    shadow.plant.velocities = np.zeros(shadow.contract.joints.count)
+    shadow.q = shadow.plant.q
+    shadow.wait(round((TAIL + shadow.contract.controllers.command_timeout) / shadow.period) + 3)
+    assert shadow.supervisor.arm(shadow.now) is Reason.OK
+    np.testing.assert_array_equal(shadow.tick().joint_positions, shadow.contract.joints.home)

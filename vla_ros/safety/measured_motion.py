@@ -1,0 +1,70 @@
+"""Does a measurement that contradicts the last command say where the arm is? Only of joints that were seen to leave.
+
+    motion.restart(posture)                     # at an arming
+    motion.command(step.positions, now)         # every tick
+    motion.measure(state.joint_positions, now)  # every sound joint state
+    if motion.shows(away): ...                  # away: (n,) joints that are measured elsewhere than commanded
+
+A driver that freezes while the arm moves goes on reporting, with fresh stamps, where the arm was. It reports a perfect
+rest, and so does an arm that was guided away by hand and let go of. They differ in one thing: a joint that a hand has
+moved was measured at its command before, or was measured to move after the commanded motion had ended. One whose driver
+froze in motion was neither.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vla_ros.types import FloatArray
+
+SHOWN_AFTER = 3
+"""Joint states in a row that show a joint somewhere, after which it is there: one may be false."""
+
+
+class MeasuredMotion:
+    """Watches which joints have been seen where the last command is, or in motion since. One thread at a time."""
+
+    def __init__(self, reach: FloatArray, window: float) -> None:
+        """Take the arm to answer within `window` s, and joints within `reach` (n,) rad of a command to be there."""
+        self._reach, self._window = reach, window
+        self._commanded: FloatArray | None = None  # (n,) rad
+        self._anchor: FloatArray | None = None  # (n,) rad, command from which on a motion is counted
+        self._answered_at = -np.inf  # when the arm has answered the last motion, s, steady clock
+        self._rest: FloatArray | None = None  # (n,) rad, measured then
+        self._arrived, self._moved = self._never(), self._never()  # states in a row; SHOWN_AFTER stays
+
+    def _never(self) -> np.ndarray:
+        return np.zeros(len(self._reach), dtype=np.int64)
+
+    def restart(self, positions: FloatArray) -> None:
+        """Take the command to begin at `positions` (n,) rad; that is no motion of the arm."""
+        self._commanded = self._anchor = positions
+
+    def command(self, positions: FloatArray, now: float) -> None:
+        """Take the command (n,) rad that stands at `now`, s, steady clock."""
+        if self._commanded is None or self._anchor is None:
+            self.restart(positions)
+            return
+        if not np.array_equal(positions, self._commanded):
+            self._commanded, self._arrived = positions, self._never()
+        if not (np.abs(positions - self._anchor) <= self._reach).all():
+            self._anchor, self._answered_at = positions, now + self._window
+            self._rest, self._moved = None, self._never()
+
+    def measure(self, positions: FloatArray, now: float) -> None:
+        """Take what a sound joint state measured, (n,) rad, when it came, s."""
+        if self._commanded is not None:
+            self._arrived = _count(self._arrived, np.abs(positions - self._commanded) <= self._reach)
+        if self._rest is None or now <= self._answered_at:
+            self._rest = positions
+        else:
+            self._moved = _count(self._moved, positions != self._rest)
+
+    def shows(self, joints: np.ndarray) -> bool:
+        """Say whether every one of these joints, (n,) bool, was seen at the last command, or in motion after it."""
+        return bool((np.maximum(self._arrived, self._moved)[joints] >= SHOWN_AFTER).all())
+
+
+def _count(in_row: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Count one state more where it was seen; begin anew elsewhere, but where there were enough."""
+    return np.where(in_row >= SHOWN_AFTER, SHOWN_AFTER, np.where(seen, in_row + 1, 0))
