@@ -7,11 +7,13 @@
 
 A driver that freezes while the arm moves goes on reporting, with fresh stamps, where the arm was. It reports a perfect
 rest, and so does an arm that was guided away by hand and let go of. They differ in one thing: a joint that a hand has
-moved was measured at its command before, or was measured to move after the commanded motion had ended. One whose driver
-froze in motion was neither.
+moved was measured at its command before, or further from it than before, or was measured to move after the commanded
+motion had ended. One whose driver froze in motion was none of these.
 """
 
 from __future__ import annotations
+
+from collections import deque
 
 import numpy as np
 
@@ -31,10 +33,16 @@ class MeasuredMotion:
         self._anchor: FloatArray | None = None  # (n,) rad, command from which on a motion is counted
         self._answered_at = -np.inf  # when the arm has answered the last motion, s, steady clock
         self._rest: FloatArray | None = None  # (n,) rad, measured then
-        self._arrived, self._moved = self._never(), self._never()  # states in a row; SHOWN_AFTER stays
+        self._distances: deque[FloatArray] = deque(maxlen=SHOWN_AFTER)  # (n,) rad from the command, the newest
+        self._nearest = self._nowhere()  # (n,) rad, least distance from the command that was measured
+        self._arrived, self._moved, self._left = self._never(), self._never(), self._never()
+        # states in a row; SHOWN_AFTER stays
 
     def _never(self) -> np.ndarray:
         return np.zeros(len(self._reach), dtype=np.int64)
+
+    def _nowhere(self) -> FloatArray:
+        return np.full(len(self._reach), np.inf)
 
     def restart(self, positions: FloatArray) -> None:
         """Take the command to begin at `positions` (n,) rad; that is no motion of the arm."""
@@ -46,7 +54,9 @@ class MeasuredMotion:
             self.restart(positions)
             return
         if not np.array_equal(positions, self._commanded):
-            self._commanded, self._arrived = positions, self._never()
+            self._commanded, self._nearest = positions, self._nowhere()
+            self._distances.clear()
+            self._arrived, self._left = self._never(), self._never()
         if not (np.abs(positions - self._anchor) <= self._reach).all():
             self._anchor, self._answered_at = positions, now + self._window
             self._rest, self._moved = None, self._never()
@@ -54,15 +64,21 @@ class MeasuredMotion:
     def measure(self, positions: FloatArray, now: float) -> None:
         """Take what a sound joint state measured, (n,) rad, when it came, s."""
         if self._commanded is not None:
-            self._arrived = _count(self._arrived, np.abs(positions - self._commanded) <= self._reach)
+            distance = np.abs(positions - self._commanded)
+            self._arrived = _count(self._arrived, distance <= self._reach)
+            self._left = _count(self._left, distance > self._nearest + self._reach)
+            self._distances.append(distance)
+            if len(self._distances) == SHOWN_AFTER:  # one alone may be false
+                self._nearest = np.minimum(self._nearest, np.max(self._distances, axis=0))
         if self._rest is None or now <= self._answered_at:
             self._rest = positions
         else:
             self._moved = _count(self._moved, positions != self._rest)
 
     def shows(self, joints: np.ndarray) -> bool:
-        """Say whether every one of these joints, (n,) bool, was seen at the last command, or in motion after it."""
-        return bool((np.maximum(self._arrived, self._moved)[joints] >= SHOWN_AFTER).all())
+        """Say whether each of these joints, (n,) bool, was seen at the last command, to leave it, or to move later."""
+        seen = np.maximum.reduce([self._arrived, self._moved, self._left])
+        return bool((seen[joints] >= SHOWN_AFTER).all())
 
 
 def _count(in_row: np.ndarray, seen: np.ndarray) -> np.ndarray:

@@ -71,6 +71,20 @@ def test_false_states_among_frozen_ones_show_nothing(false):
     assert not motion.shows(SECOND)
 
 
+@pytest.mark.parametrize(("near", "far", "shown"), [(0.25, 0.9, True), (0.25, 0.235, False), (0.1, 0.1, False)])
+def test_a_joint_that_goes_away_while_the_arm_answers_has_been_seen_to_leave(near, far, shown):
+    """As where the arm is put elsewhere, by a simulator for one, before it has come to rest."""
+    motion = MeasuredMotion(REACH, 0.3)
+    motion.restart(np.zeros(2))
+    motion.command(np.array([0.3, 0.3]), 10.0)
+    for tick in range(40):
+        place = near if tick < 10 else far
+        motion.measure(np.array([place, place]), 10.0 + 0.005 * tick)
+    for tick in range(200):
+        motion.measure(np.array([far, far]), 10.2 + 0.005 * tick)
+    assert motion.shows(ALL) is shown
+
+
 def test_a_joint_that_moved_and_came_back_has_moved():
     motion = rested()
     for place in (0.12, 0.13, 0.12, 0.1):
