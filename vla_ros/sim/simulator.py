@@ -42,6 +42,10 @@ STATUS_PERIOD = 0.1
 RESET_INSTANTS = 5
 """How often the state of a new scene is said before its reset is reported as done."""
 
+SEEN_INSTANTS = 20
+"""While time runs, so many instants pass before the arm of a new scene stands elsewhere: the safety layer has to have
+seen it where its last command was. A driver that says something else at once could have frozen in motion."""
+
 CAMERA_WAIT = 10.0
 """Lock step: longest wall time that rendering may take, s."""
 
@@ -209,7 +213,15 @@ class Simulator:
             if not self._running:
                 done.set()
 
-        self._submit(load)
+        due = 0 if self._options.lockstep else self._instant + SEEN_INSTANTS
+
+        def load_when_seen() -> None:
+            if self._running and self._instant < due:
+                self._submit(load_when_seen)
+            else:
+                load()
+
+        self._submit(load_when_seen)
         if not done.wait(timeout):
             raise TimeoutError(f"the simulation did not reset within {timeout} s")
         if isinstance(outcome[0], VlaError):
