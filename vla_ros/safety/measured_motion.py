@@ -45,14 +45,14 @@ class MeasuredMotion:
         return np.full(len(self._reach), np.inf)
 
     def restart(self, positions: FloatArray) -> None:
-        """Take the command to begin at `positions` (n,) rad; that is no motion of the arm."""
+        """Take the arm to be armed at `positions` (n,) rad, where it was measured at rest: that is no motion."""
         self._commanded = self._anchor = positions
+        self._arrived = np.full_like(self._arrived, SHOWN_AFTER)
 
     def command(self, positions: FloatArray, now: float) -> None:
         """Take the command (n,) rad that stands at `now`, s, steady clock."""
         if self._commanded is None or self._anchor is None:
-            self.restart(positions)
-            return
+            return  # nothing is commanded before the first arming
         if not np.array_equal(positions, self._commanded):
             self._commanded, self._nearest = positions, self._nowhere()
             self._distances.clear()

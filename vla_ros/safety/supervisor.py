@@ -172,8 +172,9 @@ class SafetySupervisor:
         Raises:
             ObservationError: when it cannot be used. The fault is kept, and the next tick holds because of it.
         """
+        known = self._monitor.state
         self._monitor.receive(state, now)
-        if self._monitor.state is state:  # else it is the same measurement again
+        if self._monitor.state is not known:  # else it is the same measurement again
             self._measured.measure(state.joint_positions, now)
 
     def refuse_state(self, now: float, reason: Reason = Reason.STATE_WIDTH) -> None:
@@ -549,7 +550,6 @@ class SafetySupervisor:
             )  # fmt: skip
         step, placement = step or self._motion.joints.current, self._motion.placement
         self._commanded, self._last_command, self._last_due = step, (step.positions, now + TAIL), step.due
-        self._measured.command(step.positions, now)
         if self._monitor.state is not None:
             self._gripped_at = self._monitor.state.gripper_opening
         tool = np.asarray(placement.translation)

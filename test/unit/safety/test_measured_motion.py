@@ -64,7 +64,7 @@ def test_each_joint_has_to_be_seen():
 def test_false_states_among_frozen_ones_show_nothing(false):
     motion = rested()
     for _ in range(20):
-        for _ in range(SHOWN_AFTER - 1):
+        for _ in range(2):
             motion.measure(np.array([false, false]), 11.0)
         motion.measure(np.array([0.1, 0.1]), 11.0)
     assert not motion.shows(FIRST)
@@ -101,13 +101,14 @@ def test_only_a_new_motion_makes_forget_what_was_shown(way, shown):
     assert motion.shows(FIRST) is shown
 
 
-def test_an_arming_is_no_motion():
+def test_an_armed_arm_is_where_it_was_armed():
     motion = rested()
-    for _ in range(SHOWN_AFTER):
-        motion.measure(np.array([0.9, 0.9]), 11.0)
-    motion.restart(np.array([0.9, 0.9]))
-    motion.command(np.array([0.9, 0.9]), 11.1)
+    assert not motion.shows(ALL)
+    motion.restart(np.array([0.1, 0.1]))
+    motion.command(np.array([0.1, 0.1]), 11.0)
     assert motion.shows(ALL)
+    motion.command(np.array([0.3, 0.1]), 11.1)
+    assert not motion.shows(ALL)
 
 
 # The whole layer.
@@ -156,7 +157,10 @@ def test_a_driver_that_froze_in_motion_is_not_armed(shadow):
 def test_a_driver_that_froze_in_motion_and_tells_one_lie_is_not_armed(shadow):
     frozen_in_motion(shadow)
     for _ in range(3):
-        shadow.sense(shadow.state(positions=shadow.state().joint_positions + 0.5))
+        shadow.pass_time()
+        lie = shadow.state(positions=shadow.state().joint_positions + 0.5)
+        for _ in range(SHOWN_AFTER):  # the same one again, and it counts once
+            shadow.sense(lie)
         wait_for_the_controller(shadow)
         assert shadow.supervisor.arm(shadow.now) is Reason.NOT_FOLLOWING
 
@@ -207,3 +211,19 @@ def test_an_arm_that_was_put_elsewhere_right_after_its_stop_is_armed_there(shado
     shadow.wait(round((TAIL + shadow.contract.controllers.command_timeout) / shadow.period) + 3)
     assert shadow.supervisor.arm(shadow.now) is Reason.OK
     np.testing.assert_array_equal(shadow.tick().joint_positions, shadow.contract.joints.home)
+
+
+def test_an_arm_that_is_guided_on_right_after_its_arming_is_armed_there(shadow):
+    shadow.start()
+    for _ in range(2):
+        shadow.supervisor.disarm(shadow.now)
+        while shadow.supervisor.commanding:
+            shadow.tick()
+        for _ in range(20):
+            shadow.plant.place(shadow.plant.q + 0.01)
+            shadow.q = shadow.plant.q
+            shadow.wait(1)
+        shadow.wait(round((TAIL + shadow.contract.controllers.command_timeout) / shadow.period) + 3)
+        guided = shadow.q.copy()
+        assert shadow.supervisor.arm(shadow.now) is Reason.OK
+        np.testing.assert_array_equal(shadow.tick().joint_positions, guided)
