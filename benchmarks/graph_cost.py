@@ -1,6 +1,7 @@
 """What the graph costs: processor time and memory of each node of the demo, at rest and in motion.
 
     .venv/bin/python benchmarks/graph_cost.py --seconds 20 --json
+    .venv/bin/python benchmarks/graph_cost.py --against ../another_tree
 
 At rest the graph is up and nobody has armed it: cameras, joint states and heartbeats run at their rates. In motion it
 carries out one task after the other. 100 % is one processor core. `memory_mb` is what a process keeps in memory of its
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -109,19 +111,45 @@ def measure(seconds: float, tasks: int, policy: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def measure_tree(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of the package in another source folder, in a process of its own."""
+    words = ["--seconds", str(arguments.seconds), "--tasks", str(arguments.tasks), "--policy", arguments.policy]
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).resolve()), *words, "--json"],
+        cwd=folder,  # where its configuration is looked for first
+        env={**os.environ, "PYTHONPATH": str(folder.resolve())},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def show(figures: Mapping[str, Any]) -> None:
+    """Print a table."""
+    print(f"{'node':<20}{'at rest, %':>12}{'in motion, %':>14}{'memory, MB':>12}{'its share, MB':>15}")
+    for name, node in {**figures["nodes"], "in all": figures}.items():
+        keys = ("cpu_percent_at_rest", "cpu_percent_in_motion", "memory_mb", "memory_pss_mb")
+        print("{:<20}{:>12}{:>14}{:>12}{:>15}".format(name, *(node[key] for key in keys)))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=20.0, help="how long the graph is watched at rest")
     parser.add_argument("--tasks", type=int, default=5, help="how many tasks it carries out")
     parser.add_argument("--policy", default="checkpoints/pick", help="checkpoint that drives it")
+    parser.add_argument("--against", type=Path, help="source folder of another version: it is measured first")
     parser.add_argument("--json", action="store_true", help="no table, only the figures on the last line")
     arguments = parser.parse_args()
-    figures = measure(arguments.seconds, arguments.tasks, arguments.policy)
+    if arguments.against is None:
+        figures = measure(arguments.seconds, arguments.tasks, arguments.policy)
+    else:
+        trees = {"before": arguments.against, "after": Path(__file__).parents[1]}
+        figures = {name: measure_tree(folder, arguments) for name, folder in trees.items()}
     if not arguments.json:
-        print(f"{'node':<20}{'at rest, %':>12}{'in motion, %':>14}{'memory, MB':>12}")
-        for name, node in {**figures["nodes"], "in all": figures}.items():
-            row = (node[key] for key in ("cpu_percent_at_rest", "cpu_percent_in_motion", "memory_mb"))
-            print("{:<20}{:>12}{:>14}{:>12}".format(name, *row))
+        for name, one in figures.items() if arguments.against is not None else [("", figures)]:
+            print(name, end="\n" if name else "")
+            show(one)
     print(json.dumps(figures))
     return 0
 

@@ -36,6 +36,7 @@ from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
 from launch import Action, LaunchContext, LaunchDescription
+from vla_ros.nodes.dds_profile import IMAGES_PROFILE, PROFILE_VARIABLE, profile_for
 from vla_ros.nodes.graph import NodeDescription, load_graph
 from vla_ros.nodes.launch_actions import (
     Arm,
@@ -70,7 +71,7 @@ from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.link_frames import complete_description
 
 TRANSFORMS = "robot_state_publisher"  # the package, its executable and its node
-DDS_PROFILE = "config/dds/shared_memory.xml"
+DDS_PROFILE = IMAGES_PROFILE
 RESPAWN_DELAY = 1.0  # s
 ASK_AGAIN = 3.0  # s; a request to a process that has just started again can reach the dead one's service instead
 ASK_AGAIN_TIMES = 20
@@ -204,7 +205,10 @@ def process(description: NodeDescription, arm: Arm, log_level: str, file: Path |
         remappings=arm.remappings,
         parameters=[*([file] if file else []), dict(description.parameters)],
         ros_arguments=["--log-level", log_level],
-        additional_env={PARENT: str(os.getpid())},
+        additional_env={
+            PARENT: str(os.getpid()),
+            PROFILE_VARIABLE: profile_for(description.images, os.environ.get(PROFILE_VARIABLE, "")),
+        },
         output="screen",
         respawn=description.restarts > 0,
         respawn_delay=RESPAWN_DELAY,
@@ -264,8 +268,8 @@ def bring_up(context: LaunchContext) -> list[Action]:
     first = sum(description.simulation == "mujoco" for description in descriptions)
     order, group = LifecycleOrder(nodes, first, arm), Group()
     actions: list[Action] = []
-    if not os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE"):
-        actions.append(SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", str(share_file(DDS_PROFILE))))
+    if not os.environ.get(PROFILE_VARIABLE):
+        actions.append(SetEnvironmentVariable(PROFILE_VARIABLE, str(share_file(DDS_PROFILE))))
     actions.append(group.remember())
     names, beside = [one.name for one in descriptions], list[Action]()
     if texts.get("tf") == TRANSFORMS:

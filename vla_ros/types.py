@@ -41,6 +41,10 @@ def frozen_array(value: ArrayLike, dtype: Any = np.float64) -> NDArray[Any]:  # 
     return array
 
 
+UNIT_TOLERANCE = 1e-3
+"""How far from 1 the norm of a quaternion may be before it is refused instead of normalised."""
+
+
 @dataclass(frozen=True)
 class Pose:
     """A rigid transform: `position` (3,) m and unit `quaternion` (4,) as (x, y, z, w)."""

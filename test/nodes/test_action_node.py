@@ -99,6 +99,13 @@ class Bystanders:
         """Wait until the graph has the task."""
         self.wait(lambda: any(t.text == text and t.kind == Instruction.TASK for t in self.tasks[since:]))
 
+    def heard_policy(self, readers):
+        """Wait until so many listen to the policy."""
+        end = time.monotonic() + DEADLINE
+        while self.policy.get_subscription_count() != readers:
+            assert time.monotonic() < end, self.policy.get_subscription_count()
+            time.sleep(0.05)
+
     def end_of(self, handle):
         answer = self.result(handle.get_result_async())
         return answer.status, answer.result
@@ -127,6 +134,7 @@ def test_success_is_what_the_judge_says(bystanders):
     bystanders.taken(since)
     bystanders.judge.publish(TaskStatus(instruction="pick up the blue ball", success=True))  # of another task
     bystanders.policy.publish(PolicyStatus(state=PolicyStatus.RUNNING, trust=0.75))
+    bystanders.heard_policy(1)
     halfway = TaskStatus(instruction=TASK, progress=0.5)
     told = ("RUN", "in RUN", 0.5, 0.75)
     # Again and again: the server may hear of the task a little later than this process.
@@ -138,6 +146,7 @@ def test_success_is_what_the_judge_says(bystanders):
     status, result = bystanders.end_of(handle)
     assert status == GoalStatus.STATUS_SUCCEEDED
     assert (result.success, result.reason, result.message) == (True, "done", "holds the red cube")
+    bystanders.heard_policy(0)  # without a goal, it is nobody's business
 
 
 def test_without_a_judge_it_runs_to_its_time_limit_and_the_arm_is_stopped(bystanders):

@@ -38,7 +38,7 @@ class Bench:
         self.change = threading.Condition()
         self.control = SafetyControl(
             CONTRACT, PARAMETERS, publish_arm=self._on_arm, publish_gripper=lambda message: None,
-            publish_status=self.statuses.append, estop=EstopSignal(), take_heartbeats=self._heartbeats, clock=Clock(),
+            publish_status=self.statuses.append, estop=EstopSignal(), take_heartbeats=self._heartbeats, clock=Clock,
             lockstep=False,
         )  # fmt: skip
         self.thread = ControlThread(self.control, PARAMETERS.timing.tick_budget, lockstep=False)

@@ -20,7 +20,7 @@ SMALL = {
     "reading": "--sentences 1",
     "safety_tick": "--ticks 5",
 }
-THROUGH_ROS = {"camera_to_command", "camera_transport"}
+THROUGH_ROS = {"camera_to_command", "camera_transport", "graph_cost"}
 """These run in test/nodes."""
 
 

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla_ros.actions.rotations import (
-    matrix_from_quaternion,
+from vla_ros.actions.rotation_vectors import (
     matrix_from_rotation_vector,
-    matrix_from_six_d,
     quaternion_from_matrix,
     rotation_vector_from_matrix,
-    six_d_from_matrix,
 )
+from vla_ros.actions.rotations import matrix_from_quaternion, matrix_from_six_d, six_d_from_matrix
 from vla_ros.actions.specification import ActionSpecification, GripperConvention, Reference, Rotation
 from vla_ros.errors import ChunkError
 from vla_ros.types import FloatArray, Pose

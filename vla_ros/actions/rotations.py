@@ -1,14 +1,10 @@
-"""Rotation forms and the matrices they stand for; quaternions are (x, y, z, w) as in ROS messages."""
+"""Rotation forms and the matrices they stand for, by NumPy alone; quaternions are (x, y, z, w) as in ROS messages."""
 
 from __future__ import annotations
 
 import numpy as np
-import pinocchio
 
-from vla_ros.types import FloatArray
-
-UNIT_TOLERANCE = 1e-3
-"""How far from 1 the norm of a quaternion may be before it is refused instead of normalised."""
+from vla_ros.types import UNIT_TOLERANCE, FloatArray
 
 
 def matrix_from_quaternion(quaternion: FloatArray) -> FloatArray:
@@ -28,23 +24,6 @@ def matrix_from_quaternion(quaternion: FloatArray) -> FloatArray:
             [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
         ]
     )
-
-
-def quaternion_from_matrix(matrix: FloatArray) -> FloatArray:
-    """Return the unit quaternion (x, y, z, w), w >= 0, of a (3, 3) rotation matrix."""
-    coefficients = np.asarray(pinocchio.Quaternion(np.asarray(matrix, dtype=np.float64)).coeffs(), dtype=np.float64)
-    coefficients = coefficients / np.linalg.norm(coefficients)
-    return -coefficients if coefficients[3] < 0.0 else coefficients
-
-
-def matrix_from_rotation_vector(vector: FloatArray) -> FloatArray:
-    """Return the matrix of axis times angle (rad), by the exponential map."""
-    return np.asarray(pinocchio.exp3(np.asarray(vector, dtype=np.float64)), dtype=np.float64)
-
-
-def rotation_vector_from_matrix(matrix: FloatArray) -> FloatArray:
-    """Return axis times angle (3,), rad, angle at most pi."""
-    return np.asarray(pinocchio.log3(np.asarray(matrix, dtype=np.float64)), dtype=np.float64)
 
 
 def matrix_from_six_d(columns: FloatArray) -> FloatArray:
@@ -69,9 +48,3 @@ def matrix_from_six_d(columns: FloatArray) -> FloatArray:
 def six_d_from_matrix(matrix: FloatArray) -> FloatArray:
     """Return the first two columns of the matrix, (6,)."""
     return np.concatenate([matrix[:, 0], matrix[:, 1]])
-
-
-def slerp(start: FloatArray, end: FloatArray, share: float) -> FloatArray:
-    """Return the quaternion `share` (0 to 1) of the shortest way from `start` to `end`."""
-    a, b = matrix_from_quaternion(start), matrix_from_quaternion(end)
-    return quaternion_from_matrix(a @ matrix_from_rotation_vector(share * rotation_vector_from_matrix(a.T @ b)))

@@ -28,10 +28,8 @@ from typing import Any
 import numpy as np
 
 from vla_ros.actions.decoding import decode
-from vla_ros.actions.rotations import (
-    matrix_from_quaternion,
-    rotation_vector_from_matrix,
-)
+from vla_ros.actions.rotation_vectors import rotation_vector_from_matrix
+from vla_ros.actions.rotations import matrix_from_quaternion
 from vla_ros.actions.specification import Reference, Rotation
 from vla_ros.data.errors import DamagedDataError, DataError, OddEpisodeError
 from vla_ros.data.reader import DatasetDescription, EpisodeReader

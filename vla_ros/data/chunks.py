@@ -19,7 +19,7 @@ from dataclasses import replace
 import numpy as np
 
 from vla_ros.actions.decoding import PoseTrajectory, decode, encode
-from vla_ros.actions.rotations import slerp
+from vla_ros.actions.rotation_vectors import slerp
 from vla_ros.actions.specification import ActionSpecification, GripperConvention
 from vla_ros.data.conventions import obstacles
 from vla_ros.data.errors import ConventionError, MissingColumnError

@@ -11,7 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from vla_ros.actions.decoding import decode, encode
-from vla_ros.actions.rotations import matrix_from_rotation_vector, quaternion_from_matrix, rotation_vector_from_matrix
+from vla_ros.actions.rotation_vectors import (
+    matrix_from_rotation_vector,
+    quaternion_from_matrix,
+    rotation_vector_from_matrix,
+)
 from vla_ros.actions.specification import ActionSpecification, GripperConvention, Reference
 from vla_ros.data.errors import ConventionError
 from vla_ros.errors import VlaError

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from vla_ros.actions.decoding import PoseTrajectory, decode
-from vla_ros.actions.rotations import slerp
+from vla_ros.actions.rotation_vectors import slerp
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason

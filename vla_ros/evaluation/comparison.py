@@ -18,7 +18,8 @@ import numpy as np
 import pinocchio
 
 from vla_ros.actions.decoding import PoseTrajectory, decode, encode
-from vla_ros.actions.rotations import matrix_from_quaternion, rotation_vector_from_matrix, slerp
+from vla_ros.actions.rotation_vectors import rotation_vector_from_matrix, slerp
+from vla_ros.actions.rotations import matrix_from_quaternion
 from vla_ros.errors import ChunkError, SimulationError, VlaError
 from vla_ros.evaluation.carriers import BareCarrier, Carrier, SafeCarrier
 from vla_ros.evaluation.referee import Judgement, Referee

@@ -15,6 +15,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.clock import Clock, ClockType
+from rclpy.subscription import Subscription
 from rclpy.task import Future
 from rclpy.timer import Timer
 from std_msgs.msg import String
@@ -54,6 +55,7 @@ class ActionNode(ManagedNode):
         self._made: list[Callable[[], object]] = []
         self._goal: InstructionGoal | None = None
         self._waiting: list[Future] = []
+        self._policy: Subscription | None = None
         self._known: Instruction | None = None
         self._safety: SafetyStatus | None = None
         self._served = self._succeeded = 0
@@ -66,7 +68,6 @@ class ActionNode(ManagedNode):
         self._listen(Instruction, "vla/task", self._on_task, "task")
         self._listen(String, "vla/instruction_rejected", self._on_rejection, "instruction")
         self._listen(SafetyStatus, "vla/safety_status", self._on_safety, "status")
-        self._listen(PolicyStatus, "vla/policy_status", self._on_policy, "status")
         self._listen(TaskStatus, "vla/task_status", self._on_verdict, "status")
 
     def activate(self) -> None:
@@ -83,6 +84,7 @@ class ActionNode(ManagedNode):
             self._say(String(data=STOP_TEXT))
             self._goal.cancel()
             self._goal = None
+        self._hear_policy(False)
         if self._server is not None:
             self._server.destroy()
             self._server = None
@@ -106,6 +108,14 @@ class ActionNode(ManagedNode):
     def _listen(self, kind: type, topic: str, callback: Callable[[Any], None], profile: str) -> None:
         subscription = self.create_subscription(kind, topic, callback, qos(profile))
         self._made.append(lambda: self.destroy_subscription(subscription))
+
+    def _hear_policy(self, wanted: bool) -> None:
+        """Listen to the policy, fifty messages a second, while there is a goal, and else not."""
+        if wanted and self._policy is None:
+            self._policy = self.create_subscription(PolicyStatus, "vla/policy_status", self._on_policy, qos("status"))
+        elif not wanted and self._policy is not None:
+            self.destroy_subscription(self._policy)
+            self._policy = None
 
     # What the graph says.
 
@@ -171,6 +181,7 @@ class ActionNode(ManagedNode):
         limit = _seconds(handle.request.time_limit)
         goal = InstructionGoal(text, limit, self._now(), time.monotonic(), self._known)
         self._goal, self._served = goal, self._served + 1
+        self._hear_policy(True)
         while goal.outcome is None and not handle.is_cancel_requested:
             if goal.must_say(time.monotonic()):
                 self._say(String(data=text))
@@ -186,6 +197,7 @@ class ActionNode(ManagedNode):
         outcome = goal.outcome or Outcome(End.NO_GRAPH, "the server ends")
         if self._goal is goal:
             self._goal = None
+            self._hear_policy(False)
             if outcome.end in (End.TIME_LIMIT, End.FAULT, End.NO_GRAPH):
                 self._say(String(data=STOP_TEXT))  # nobody waits for it any more: the arm must not go on with it
         success = outcome.end is End.DONE

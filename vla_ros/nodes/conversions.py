@@ -9,15 +9,14 @@ from __future__ import annotations
 import array
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Quaternion
 from geometry_msgs.msg import Pose as PoseMessage
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
-from vla_ros.actions.rotations import UNIT_TOLERANCE
 from vla_ros.errors import ChunkError, InstructionError, ObservationError
 from vla_ros.msg import ActionChunk as ChunkMessage
 from vla_ros.msg import Instruction as InstructionMessage
@@ -27,8 +26,8 @@ from vla_ros.perception.decoding import decode_image
 from vla_ros.robot.camera_contract import CameraContract
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.joint_report import LARGEST_VALUE, JointReport, read_joint_report
-from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import (
+    UNIT_TOLERANCE,
     ActionChunk,
     ImageArray,
     Instruction,
@@ -37,6 +36,9 @@ from vla_ros.types import (
     Pose,
     RobotState,
 )
+
+if TYPE_CHECKING:  # pinocchio comes with it: 50 MB, of which most nodes that convert messages use nothing
+    from vla_ros.robot.kinematics import Kinematics
 
 NANOSECONDS = 1_000_000_000
 
@@ -116,6 +118,8 @@ def array_to_image(picture: ImageArray, stamp: float, frame_id: str) -> Image:
 
 def array_to_compressed_image(picture: ImageArray, stamp: float, frame_id: str) -> CompressedImage:
     """Return (height, width, 3) uint8 RGB as a JPEG, as image_transport's compressed plugin sends it; `stamp` in s."""
+    import cv2  # for a simulated camera alone
+
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     coded, content = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality)
     if not coded:

@@ -34,7 +34,7 @@ FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no":
 
 _NODE_LINES = ("name", "executable", "simulation", "required", "restarts", "configure_timeout", "activate_timeout",
                "parameters")  # fmt: skip
-_OPTIONAL_LINES = ("when",)
+_OPTIONAL_LINES = ("when", "images")
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class NodeDescription:
         when: It is left out unless each of these arguments has this value.
         remappings: Topic to topic.
         prefix: What stands before the command of its process.
+        images: It publishes images, so that its process takes a large segment of shared memory.
     """
 
     name: str
@@ -67,6 +68,7 @@ class NodeDescription:
     when: Mapping[str, Value] = field(default_factory=dict)
     remappings: Mapping[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
+    images: bool = True
 
     @property
     def module(self) -> str:
@@ -196,7 +198,13 @@ def load_graph(path: str | Path = GRAPH_FILE) -> Graph:
 def _node(path: str | Path, entry: Any) -> NodeDescription:  # noqa: ANN401 (whatever YAML holds)
     if not isinstance(entry, Mapping) or set(entry) - set(_OPTIONAL_LINES) != set(_NODE_LINES):
         got = sorted(entry) if isinstance(entry, Mapping) else entry
-        raise ContractError(f"{path}: a node has the lines {got}, expected exactly {sorted(_NODE_LINES)}")
+        raise ContractError(
+            f"{path}: a node has the lines {got}, expected exactly {sorted(_NODE_LINES)} and, where needed, "
+            f"{sorted(_OPTIONAL_LINES)}"
+        )
+    images = entry.get("images", True)
+    if type(images) is not bool:
+        raise ContractError(f"{path}: {entry['name']}: images is {images!r}, expected true or false")
     if entry["simulation"] not in (*SIMULATORS, ROBOT_ONLY):
         expected = (*SIMULATORS, ROBOT_ONLY)
         raise ContractError(f"{path}: {entry['name']}: simulation is {entry['simulation']!r}, expected {expected}")
@@ -213,4 +221,5 @@ def _node(path: str | Path, entry: Any) -> NodeDescription:  # noqa: ANN401 (wha
         activate_timeout=float(entry["activate_timeout"]),
         parameters=dict(entry["parameters"] or {}),
         when=dict(when),
+        images=images,
     )

@@ -29,7 +29,9 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from vla_ros.errors import ContractError, VlaError
+from vla_ros.nodes.clock_on_demand import ClockOnDemand
 from vla_ros.nodes.environment_check import require_domain
+from vla_ros.nodes.executor import LeanExecutor
 from vla_ros.nodes.large_buffers import keep_large_buffers
 from vla_ros.nodes.process import follow_parent
 from vla_ros.nodes.qos import qos
@@ -61,6 +63,7 @@ class ManagedNode(LifecycleNode):
     def __init__(self, name: str, **options: Any) -> None:  # noqa: ANN401 (those of rclpy.node.Node)
         """Create the node, unconfigured; `options` are those of `rclpy.node.Node`."""
         super().__init__(name, **options)
+        self._time = ClockOnDemand(self)
         self._answer_every_transition()
         # rclpy asks the callback that was added last first: its own, which switches the clock, is not reached.
         self.add_on_set_parameters_callback(self._judge_parameters)
@@ -71,6 +74,11 @@ class ManagedNode(LifecycleNode):
         )
         self.active = self._configured = False
         self._changeable: set[str] = set()
+
+    def get_clock(self) -> Clock:
+        """Return the clock of the node, set to the newest time of a simulation: ask again for each reading."""
+        self._time.update()
+        return super().get_clock()
 
     def configure(self) -> None:
         """Read parameters and make what `activate` needs; raise to refuse."""
@@ -305,7 +313,7 @@ def run_node(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = 
         signal.signal(number, stop)
     follow_parent()
     node = make()
-    executor = SingleThreadedExecutor()
+    executor = LeanExecutor()
     executor.add_node(node)
     try:
         _spin(node, executor, stopping)

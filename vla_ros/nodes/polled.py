@@ -91,7 +91,7 @@ class Received:
     received: float
 
 
-class _NoExecutor(CallbackGroup):
+class NoExecutor(CallbackGroup):
     """Keeps every executor from waiting for its entities."""
 
     def can_execute(self, entity: Any) -> bool:  # noqa: ANN401 (any entity)
@@ -138,7 +138,7 @@ class PolledSubscription:
         self.unread = self.lost = 0
         self._profiles = [profiles] if isinstance(profiles, QoSProfile) else list(profiles)
         self._subscriptions = [
-            node.create_subscription(kind, topic, lambda _: None, profile, callback_group=_NoExecutor())
+            node.create_subscription(kind, topic, lambda _: None, profile, callback_group=NoExecutor())
             for profile in self._profiles
         ]
         self._newest: dict[bytes, int] = {}

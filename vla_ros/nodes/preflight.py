@@ -25,6 +25,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.errors import ContractError
 from vla_ros.nodes.clock_publishers import CLOCK_TOPIC, several_clocks
+from vla_ros.nodes.command_listeners import may_be_controller
 from vla_ros.nodes.controller_settings import SettingsQuestion, objections
 from vla_ros.nodes.conversions import camera_message_type
 from vla_ros.nodes.environment_check import require_domain
@@ -51,9 +52,6 @@ COMPRESSED = "sensor_msgs/msg/CompressedImage"
 COMMANDS = qos("arm_command_out")
 COMMANDS.deadline = COMMANDS.liveliness_lease_duration = Infinite  # not said is none, as the graph shows it
 """What the safety node offers."""
-
-OBSERVERS = ("rosbag2_recorder",)
-"""Nodes that listen to commands and are no controllers; so are hidden ones, as those of `ros2 topic echo`."""
 
 ARM_TYPES: dict[ArmInterface, type] = {
     ArmInterface.JOINT_TRAJECTORY: JointTrajectory, ArmInterface.TWIST: TwistStamped, ArmInterface.POSE: PoseStamped,
@@ -235,11 +233,6 @@ class Preflight(Node):
             return ""
         what = "namespace" if _same_but_for_namespace(near[0], name) else "topic"
         return f"; there is {', '.join(near[:4])}: is the {what} right?"
-
-
-def may_be_controller(node_name: str) -> bool:
-    """Tell a node that may carry out commands from one that only looks at them."""
-    return not node_name.startswith("_") and node_name not in OBSERVERS
 
 
 def _same_but_for_namespace(one: str, other: str) -> bool:

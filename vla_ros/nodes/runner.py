@@ -30,15 +30,14 @@ from std_srvs.srv import SetBool
 
 import vla_ros
 from vla_ros.domain_id import parse_domain_id
+from vla_ros.nodes.dds_profile import PROFILE_VARIABLE, profile_for
 from vla_ros.nodes.environment_check import require_loopback
 from vla_ros.nodes.graph import Graph, NodeDescription, load_graph
 from vla_ros.nodes.namesakes import require_alone
 from vla_ros.nodes.process import NodeProcess
 from vla_ros.nodes.running_graphs import LOCK_FILE, RunningGraph, announce
 from vla_ros.nodes.transitions import ACTIVATE, CONFIGURE, GraphError, LifecycleClient
-from vla_ros.paths import share_file
 
-DDS_PROFILE = "config/dds/shared_memory.xml"
 STATE_FILE = "graph.json"
 LOG_FOLDER = "log"
 END_GRACE = 4.0
@@ -125,12 +124,14 @@ def free_domain() -> int:
     return domain
 
 
-def graph_environment(domain: int, base: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment of the graph's processes: this machine alone, its own domain, room for large images."""
+def graph_environment(domain: int, base: Mapping[str, str] = os.environ, *, images: bool = True) -> dict[str, str]:
+    """Return the environment of the graph's processes: this machine alone, its own domain, room for large images.
+
+    With `images` false, for one that publishes none, there is room for messages alone.
+    """
     source = str(Path(vla_ros.__file__).parent.parent)
     paths = [source, *filter(None, base.get("PYTHONPATH", "").split(os.pathsep))]
     defaults = {
-        "FASTRTPS_DEFAULT_PROFILES_FILE": str(share_file(DDS_PROFILE)),
         "RMW_FASTRTPS_USE_QOS_FROM_XML": "0",
         "OPENBLAS_NUM_THREADS": "1",  # small matrices: threads of a pool only steal time from the control thread
         "OMP_NUM_THREADS": "1",
@@ -138,6 +139,7 @@ def graph_environment(domain: int, base: Mapping[str, str] = os.environ) -> dict
     return {
         **defaults,
         **base,
+        PROFILE_VARIABLE: profile_for(images, base.get(PROFILE_VARIABLE, "")),
         "ROS_DOMAIN_ID": str(domain),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
@@ -158,7 +160,7 @@ class RosLink:
         require_loopback()
         # The middleware reads these when it is loaded. The domain is not among them: whoever this process starts later
         # shall not join it by accident.
-        shared = ("ROS_AUTOMATIC_DISCOVERY_RANGE", "FASTRTPS_DEFAULT_PROFILES_FILE", "RMW_FASTRTPS_USE_QOS_FROM_XML")
+        shared = ("ROS_AUTOMATIC_DISCOVERY_RANGE", PROFILE_VARIABLE, "RMW_FASTRTPS_USE_QOS_FROM_XML")
         environment = graph_environment(domain)
         os.environ.update({name: environment[name] for name in shared})
         self._context = Context()
@@ -296,7 +298,7 @@ class GraphRunner:
         (self.folder / STATE_FILE).unlink(missing_ok=True)
 
     def _launch(self, description: NodeDescription) -> None:
-        environment = graph_environment(self.domain)
+        environment = graph_environment(self.domain, images=description.images)
         with self._lock:
             if not self._ending.is_set():
                 self._processes[description.name] = NodeProcess(description, environment, self.folder / LOG_FOLDER)

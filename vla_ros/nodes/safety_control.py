@@ -64,7 +64,7 @@ class SafetyControl:
         publish_status: Callable[[SafetyStatus], None],
         estop: EstopSignal,
         take_heartbeats: Callable[[], list[PolicyStatus]],
-        clock: Clock,
+        clock: Callable[[], Clock],
         lockstep: bool,
         command_clock: CommandClock = CommandClock.SYSTEM,
         poll: Callable[[], tuple[Reason, str]] = lambda: (Reason.OK, ""),
@@ -73,7 +73,8 @@ class SafetyControl:
     ) -> None:
         """Build the supervisor; disarmed. In lock step a policy may take its time, so no heartbeat counts.
 
-        `poll` brings in what has come since the last tick, and returns what is wrong with those who publish it.
+        `clock` returns the clock for the stamps of statuses. `poll` brings in what has come since the last tick, and
+        returns what is wrong with those who publish it.
         """
         self._contract, self._parameters = contract, parameters
         self._publish_arm, self._publish_gripper = publish_arm, publish_gripper
@@ -308,6 +309,6 @@ class SafetyControl:
         return self._stamped(decision_to_status(decision, self._supervisor, now, steady), now)
 
     def _stamped(self, message: SafetyStatus, now: float) -> SafetyStatus:
-        message.header.stamp = seconds_to_stamp(now) if self._lockstep else self._clock.now().to_msg()
+        message.header.stamp = seconds_to_stamp(now) if self._lockstep else self._clock().now().to_msg()
         message.header.frame_id = self._contract.base_frame
         return message

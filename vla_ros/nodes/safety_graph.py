@@ -8,7 +8,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from vla_ros.errors import ContractError
 from vla_ros.nodes.clock_publishers import NAMELESS, several_clocks
-from vla_ros.nodes.preflight import may_be_controller
+from vla_ros.nodes.command_listeners import may_be_controller
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.safety_orders import INSTRUCTION_STATUS_TOPIC
 from vla_ros.nodes.safety_polling import CHUNK_TOPIC, ESTOP_TOPIC, HEARTBEAT_TOPIC, TASK_TOPIC

@@ -136,7 +136,7 @@ class SafetyNode(ManagedNode):
             publish_status=self._publisher(SafetyStatus, "vla/safety_status", "status"),
             estop=self._estop,
             take_heartbeats=self._polling.heartbeats,
-            clock=self.get_clock(),
+            clock=self.get_clock,
             lockstep=self._lockstep,
             command_clock=self._command_clock(),
             poll=self._poll,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from array import array
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from vla_ros.errors import ObservationError
@@ -41,7 +40,10 @@ class _Layout:
     least: int = 1
 
 
+@functools.cache
 def _layouts() -> dict[str, _Layout]:
+    import cv2
+
     layouts = {"rgb8": _Layout(3, None), "mono8": _Layout(1, cv2.COLOR_GRAY2RGB)}
     layouts["bgr8"] = layouts["8UC3"] = _Layout(3, cv2.COLOR_BGR2RGB)  # 8UC3 is OpenCV's own order, as in RViz
     layouts |= {"rgba8": _Layout(4, cv2.COLOR_RGBA2RGB), "bgra8": _Layout(4, cv2.COLOR_BGRA2RGB)}
@@ -59,9 +61,6 @@ def _layouts() -> dict[str, _Layout]:
         layouts[f"bayer_{name}8"] = _Layout(1, code, least=LEAST_MOSAIC)
         layouts[f"bayer_{name}16"] = _Layout(1, code, is_wide=True, least=LEAST_MOSAIC)
     return layouts
-
-
-_LAYOUTS: Mapping[str, _Layout] = _layouts()
 
 
 def decode_image(
@@ -107,15 +106,23 @@ def decode_image(
         pixels = wide
     if layout.values > 1:
         pixels = pixels.reshape(rows_sent, width, layout.values)
-    picture = pixels if layout.to_rgb is None else np.asarray(cv2.cvtColor(pixels, layout.to_rgb))
+    picture = pixels if layout.to_rgb is None else _converted(pixels, layout.to_rgb)
     if layout.is_wide:
         picture = narrow(picture)
     picture.setflags(write=False)
     return picture
 
 
+def _converted(pixels: np.ndarray, code: int) -> np.ndarray:
+    import cv2
+
+    return np.asarray(cv2.cvtColor(pixels, code))
+
+
 def narrow(wide: np.ndarray) -> ImageArray:
     """Return uint16 values of any shape as uint8 of the same: 0 stays 0, 65535 becomes 255."""
+    import cv2
+
     return np.asarray(cv2.convertScaleAbs(wide, alpha=1.0 / 257.0), dtype=np.uint8)
 
 
@@ -144,11 +151,11 @@ def _layout_of(encoding: str, declared: str) -> _Layout:
         raise ObservationError(
             f"image encoding '{encoding}' is depth, which is no camera image: give the topic of the color camera"
         )
-    if encoding not in _LAYOUTS:
+    if encoding not in _layouts():
         raise ObservationError(
             f"image encoding '{encoding[:32]}' is not known; set the camera driver to one of {sorted(COLOR_ENCODINGS)}"
         )
-    return _LAYOUTS[encoding]
+    return _layouts()[encoding]
 
 
 def _row_bytes(layout: _Layout, width: int) -> int:

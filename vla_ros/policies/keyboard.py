@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from vla_ros.actions.decoding import PoseTrajectory, encode
-from vla_ros.actions.rotations import matrix_from_quaternion, matrix_from_rotation_vector, quaternion_from_matrix
+from vla_ros.actions.rotation_vectors import matrix_from_rotation_vector, quaternion_from_matrix
+from vla_ros.actions.rotations import matrix_from_quaternion
 from vla_ros.errors import ObservationError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.types import ActionChunk, FloatArray, Instruction, Observation

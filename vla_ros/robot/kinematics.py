@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pinocchio
 
-from vla_ros.actions.rotations import quaternion_from_matrix
+from vla_ros.actions.rotation_vectors import quaternion_from_matrix
 from vla_ros.errors import ContractError, KinematicsError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.description import read_model

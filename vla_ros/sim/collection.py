@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.actions.decoding import PoseTrajectory, decode, encode
-from vla_ros.actions.rotations import slerp
+from vla_ros.actions.rotation_vectors import slerp
 from vla_ros.data.episodes import Episode
 from vla_ros.errors import SimulationError
 from vla_ros.perception.geometry import resize_for_policy

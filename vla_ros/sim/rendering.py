@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 
 # MuJoCo chooses its OpenGL back end when it is imported: without a display only EGL renders.
 if sys.platform == "linux" and not os.environ.get("DISPLAY"):
@@ -39,6 +41,23 @@ def load_compiler_first() -> None:
         importlib.import_module("triton")
 
 
+@contextlib.contextmanager
+def _room_for(model: mujoco.MjModel, height: int, width: int) -> Iterator[None]:
+    """Have a context that is made meanwhile hold one image and no shadows: the pictures are the same, in 90 MB less.
+
+    MuJoCo makes every context for the greatest image of the model and a map of 4096 x 4096 shadows, whether or not
+    it draws them.
+    """
+    screen, quality = model.vis.global_, model.vis.quality
+    before = screen.offheight, screen.offwidth, quality.shadowsize
+    screen.offheight, screen.offwidth = min(height, screen.offheight), min(width, screen.offwidth)
+    quality.shadowsize = 0
+    try:
+        yield
+    finally:
+        screen.offheight, screen.offwidth, quality.shadowsize = before
+
+
 class CameraRenderer:
     """Renders one size of image; shadows and reflections are off, for they cost three times the rest."""
 
@@ -50,7 +69,8 @@ class CameraRenderer:
         """
         load_compiler_first()
         try:
-            self._renderer = mujoco.Renderer(model, height, width)
+            with _room_for(model, height, width):
+                self._renderer = mujoco.Renderer(model, height, width)
         except Exception as error:  # the back ends raise types of their own
             raise SimulationError(f"no off-screen OpenGL ({type(error).__name__}: {error}); {EGL_HINT}") from error
         flags = self._renderer.scene.flags

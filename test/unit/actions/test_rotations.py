@@ -5,15 +5,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.transform import Rotation
 
-from vla_ros.actions.rotations import (
-    matrix_from_quaternion,
+from vla_ros.actions.rotation_vectors import (
     matrix_from_rotation_vector,
-    matrix_from_six_d,
     quaternion_from_matrix,
     rotation_vector_from_matrix,
-    six_d_from_matrix,
     slerp,
 )
+from vla_ros.actions.rotations import matrix_from_quaternion, matrix_from_six_d, six_d_from_matrix
 
 vectors = arrays(np.float64, 3, elements=st.floats(-3.0, 3.0))
 quaternions = arrays(np.float64, 4, elements=st.floats(-1.0, 1.0)).filter(lambda q: np.linalg.norm(q) > 0.1)

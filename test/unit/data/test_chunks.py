@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from vla_ros.actions.decoding import decode, encode
-from vla_ros.actions.rotations import matrix_from_quaternion, matrix_from_rotation_vector
+from vla_ros.actions.rotation_vectors import matrix_from_rotation_vector
+from vla_ros.actions.rotations import matrix_from_quaternion
 from vla_ros.data.chunks import action_chunks
 from vla_ros.data.errors import ConventionError, MissingColumnError
 

@@ -53,6 +53,15 @@ def test_the_parameter_file_is_read_back_as_it_was() -> None:
         assert yaml.safe_load(node.parameter_file()) == {node.name: {"ros__parameters": dict(node.parameters)}}
 
 
+def test_a_node_publishes_images_unless_it_is_said_that_it_does_not(tmp_path: Path) -> None:
+    old = {**SHIPPED, "nodes": [{key: node[key] for key in node if key != "images"} for node in SHIPPED["nodes"]]}
+    assert all(node.images for node in load_graph(written(tmp_path, old)).nodes)
+    assert not next(node for node in load_graph().nodes if node.name == "safety_node").images
+    wrong = {**SHIPPED, "nodes": [{**SHIPPED["nodes"][0], "images": "few"}]}
+    with pytest.raises(ContractError, match="images is 'few', expected true or false"):
+        load_graph(written(tmp_path, wrong))
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
