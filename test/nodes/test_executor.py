@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import rclpy
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.qos import QoSProfile
@@ -15,7 +16,7 @@ from rclpy.task import Future
 from std_msgs.msg import UInt32
 from std_srvs.srv import Trigger
 
-from vla_ros.nodes.executor import LeanExecutor
+from vla_ros.nodes.executor import LeanExecutor, make_executor
 from vla_ros.nodes.lifecycle import ManagedNode
 from vla_ros.nodes.runner import RosLink, free_domain
 
@@ -170,3 +171,17 @@ def test_it_waits_once_a_message() -> None:
         assert (world.node.asked - before) / 2 <= 100 + idle  # rclpy's own: 200
     finally:
         world.close()
+
+
+def test_where_rclpy_works_in_another_way_its_own_executor_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    rclpy.init(domain_id=free_domain())
+    try:
+        assert type(make_executor()) is LeanExecutor
+
+        def other(self: Executor, entity: Any, node: Any, take: Any) -> None:
+            """A handler of another version."""
+
+        monkeypatch.setattr(Executor, "_make_handler", other)
+        assert type(make_executor()) is SingleThreadedExecutor
+    finally:
+        rclpy.shutdown()

@@ -31,7 +31,7 @@ from rclpy.signals import SignalHandlerOptions
 from vla_ros.errors import ContractError, VlaError
 from vla_ros.nodes.clock_on_demand import ClockOnDemand
 from vla_ros.nodes.environment_check import require_domain
-from vla_ros.nodes.executor import LeanExecutor
+from vla_ros.nodes.executor import make_executor
 from vla_ros.nodes.large_buffers import keep_large_buffers
 from vla_ros.nodes.process import follow_parent
 from vla_ros.nodes.qos import qos
@@ -313,7 +313,7 @@ def run_node(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = 
         signal.signal(number, stop)
     follow_parent()
     node = make()
-    executor = LeanExecutor()
+    executor = make_executor()
     executor.add_node(node)
     try:
         _spin(node, executor, stopping)
