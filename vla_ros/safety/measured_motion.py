@@ -8,7 +8,8 @@
 A driver that freezes while the arm moves goes on reporting, with fresh stamps, where the arm was. It reports a perfect
 rest, and so does an arm that was guided away by hand and let go of. They differ in one thing: a joint that a hand has
 moved was measured at its command before, or further from it than before, or was measured to move after the commanded
-motion had ended. One whose driver froze in motion was none of these.
+motion had ended. One whose driver froze in motion was none of these. A driver that was silent and then says something
+else than before was started again, and has not frozen.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ SHOWN_AFTER = 3
 """Joint states in a row that show a joint somewhere, after which it is there: one may be false."""
 
 
+SILENCE = 0.2
+"""A driver from which nothing has come for so long was started again, s, if it says something else afterwards."""
+
+
 class MeasuredMotion:
     """Watches which joints have been seen where the last command is, or in motion since. One thread at a time."""
 
@@ -35,6 +40,9 @@ class MeasuredMotion:
         self._rest: FloatArray | None = None  # (n,) rad, measured then
         self._distances: deque[FloatArray] = deque(maxlen=SHOWN_AFTER)  # (n,) rad from the command, the newest
         self._nearest = self._nowhere()  # (n,) rad, least distance from the command that was measured
+        self._last: tuple[FloatArray, float] | None = None  # newest measurement, (n,) rad, and when it came, s
+        self._silenced: FloatArray | None = None  # (n,) rad, measured last before a silence
+        self._returned = self._never()
         self._arrived, self._moved, self._left = self._never(), self._never(), self._never()
         # states in a row; SHOWN_AFTER stays
 
@@ -57,12 +65,18 @@ class MeasuredMotion:
             self._commanded, self._nearest = positions, self._nowhere()
             self._distances.clear()
             self._arrived, self._left = self._never(), self._never()
+            self._silenced, self._returned = None, self._never()
         if not (np.abs(positions - self._anchor) <= self._reach).all():
             self._anchor, self._answered_at = positions, now + self._window
             self._rest, self._moved = None, self._never()
 
     def measure(self, positions: FloatArray, now: float) -> None:
         """Take what a sound joint state measured, (n,) rad, when it came, s."""
+        if self._last is not None and now - self._last[1] > SILENCE:
+            self._silenced, self._returned = self._last[0], self._never()
+        self._last = positions, now
+        if self._silenced is not None:
+            self._returned = _count(self._returned, positions != self._silenced)
         if self._commanded is not None:
             distance = np.abs(positions - self._commanded)
             self._arrived = _count(self._arrived, distance <= self._reach)
@@ -77,7 +91,7 @@ class MeasuredMotion:
 
     def shows(self, joints: np.ndarray) -> bool:
         """Say whether each of these joints, (n,) bool, was seen at the last command, to leave it, or to move later."""
-        seen = np.maximum.reduce([self._arrived, self._moved, self._left])
+        seen = np.maximum.reduce([self._arrived, self._moved, self._left, self._returned])
         return bool((seen[joints] >= SHOWN_AFTER).all())
 
 

@@ -85,6 +85,25 @@ def test_a_joint_that_goes_away_while_the_arm_answers_has_been_seen_to_leave(nea
     assert motion.shows(ALL) is shown
 
 
+@pytest.mark.parametrize(
+    ("silence", "place", "shown"),
+    [(0.21, 0.5, True), (0.19, 0.5, False), (5.0, 0.1, False)],
+    ids=["new", "short", "same"],
+)
+def test_a_driver_that_says_something_else_after_a_silence_was_started_again(silence, place, shown):
+    motion = MeasuredMotion(REACH, 9.0)
+    motion.restart(np.zeros(2))
+    motion.command(np.array([0.3, 0.3]), 10.0)
+    for tick in range(10):
+        motion.measure(np.array([0.1, 0.1]), 10.0 + 0.01 * tick)
+    for tick in range(SHOWN_AFTER):
+        assert not motion.shows(ALL)
+        motion.measure(np.array([place, place]), 10.09 + silence + 0.01 * tick)
+    assert motion.shows(ALL) is shown
+    motion.command(np.array([0.4, 0.4]), 11.0)
+    assert not motion.shows(ALL)
+
+
 def test_a_joint_that_moved_and_came_back_has_moved():
     motion = rested()
     for place in (0.12, 0.13, 0.12, 0.1):
