@@ -149,6 +149,10 @@ class SafetyControl:
     def _explain(self, answer: Reason) -> str:
         return "" if answer is Reason.OK else f"{answer.label}: {answer.sentence}"
 
+    def restart_measuring(self) -> None:
+        """Begin anew with the joint states, before the first tick of a node that was activated."""
+        self._supervisor.restart_measuring()
+
     def lockstep_tick(self, now: float) -> None:
         """Tick at the stamp of a joint state; one that comes again is answered again, and nothing else happens."""
         self.lockstep_time = now

@@ -57,6 +57,11 @@ class MeasuredMotion:
         self._commanded = self._anchor = positions
         self._arrived = np.full_like(self._arrived, SHOWN_AFTER)
 
+    def interrupt(self) -> None:
+        """Take what is measured next to come after a silence, however short it was."""
+        if self._last is not None:
+            self._last = self._last[0], -np.inf
+
     def command(self, positions: FloatArray, now: float) -> None:
         """Take the command (n,) rad that stands at `now`, s, steady clock."""
         if self._commanded is None or self._anchor is None:

@@ -177,6 +177,10 @@ class SafetySupervisor:
         if self._monitor.state is not known:  # else it is the same measurement again
             self._measured.measure(state.joint_positions, now)
 
+    def restart_measuring(self) -> None:
+        """Take the joint states that come from now on to be those of a driver that was started again."""
+        self._measured.interrupt()
+
     def refuse_state(self, now: float, reason: Reason = Reason.STATE_WIDTH) -> None:
         """Note that a joint state came that could not even be read, and why; it holds the arm as any bad one does."""
         self._monitor.refuse(reason)

@@ -104,6 +104,18 @@ def test_a_driver_that_says_something_else_after_a_silence_was_started_again(sil
     assert not motion.shows(ALL)
 
 
+@pytest.mark.parametrize(("place", "shown"), [(0.5, True), (0.1, False)])
+def test_what_comes_after_an_interruption_is_like_what_comes_after_a_silence(place, shown):
+    motion = MeasuredMotion(REACH, 9.0)
+    motion.restart(np.zeros(2))
+    motion.command(np.array([0.3, 0.3]), 10.0)
+    motion.measure(np.array([0.1, 0.1]), 10.0)
+    motion.interrupt()
+    for tick in range(SHOWN_AFTER):
+        motion.measure(np.array([place, place]), 10.01 + 0.01 * tick)
+    assert motion.shows(ALL) is shown
+
+
 def test_a_joint_that_moved_and_came_back_has_moved():
     motion = rested()
     for place in (0.12, 0.13, 0.12, 0.1):
