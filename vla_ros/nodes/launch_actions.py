@@ -100,7 +100,7 @@ class Arm:
         return namespaced(name, self.namespace)
 
     def disarm(self, context: LaunchContext) -> None:
-        """Ask the safety node to disarm: whoever arms again shall have looked at what died."""
+        """Ask the safety node to disarm, so that an operator inspects the failure before arming again."""
         from launch_ros.ros_adapters import get_ros_node
 
         client = get_ros_node(context).create_client(SetBool, self.name("/vla/arm"))

@@ -150,7 +150,7 @@ class SafetyControl:
         return "" if answer is Reason.OK else f"{answer.label}: {answer.sentence}"
 
     def restart_measuring(self) -> None:
-        """Begin anew with the joint states, before the first tick of a node that was activated."""
+        """Treat the next joint states as those of a restarted driver; called on activation, before the first tick."""
         self._supervisor.restart_measuring()
 
     def lockstep_tick(self, now: float) -> None:

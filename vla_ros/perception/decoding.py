@@ -16,7 +16,7 @@ DEPTH = ("32FC1", *GRAY_16)
 """Encodings of depth images (REP 118)."""
 
 LEAST_MOSAIC = 4
-"""A Bayer image has at least so many rows and columns, px: a color is made of the neighbors of a pixel."""
+"""Minimum width and height of a Bayer image, px: demosaicing interpolates from neighboring pixels."""
 
 
 @dataclass(frozen=True)

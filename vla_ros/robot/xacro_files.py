@@ -123,7 +123,7 @@ def expanded_urdf(source: Path, arguments: Mapping[str, str]) -> Path:
 
 
 def _settle(mesh: ElementTree.Element, name: str, source: Path) -> None:
-    """Name a mesh of a package by its path where it is found; whoever needs it tells where it is not."""
+    """Replace the `package://` URI of a mesh by its path; one that cannot be resolved stays, and loading it fails."""
     try:
         mesh.set("filename", str(mesh_path(name, source)))
     except ContractError:

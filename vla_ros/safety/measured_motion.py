@@ -23,9 +23,8 @@ from vla_ros.types import FloatArray
 SHOWN_AFTER = 3
 """Joint states in a row that show a joint somewhere, after which it is there: one may be false."""
 
-
 SILENCE = 0.2
-"""A driver from which nothing has come for so long was started again, s, if it says something else afterwards."""
+"""Shortest gap in the joint states, s, after which a changed measurement counts as that of a restarted driver."""
 
 
 class MeasuredMotion:
@@ -101,5 +100,5 @@ class MeasuredMotion:
 
 
 def _count(in_row: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Count one state more where it was seen; begin anew elsewhere, but where there were enough."""
+    """Increment the count of consecutive states where `seen`, else reset it; a count at SHOWN_AFTER is latched."""
     return np.where(in_row >= SHOWN_AFTER, SHOWN_AFTER, np.where(seen, in_row + 1, 0))

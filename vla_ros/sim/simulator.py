@@ -43,8 +43,8 @@ RESET_INSTANTS = 5
 """How often the state of a new scene is said before its reset is reported as done."""
 
 SEEN_INSTANTS = 20
-"""While time runs, so many instants pass before the arm of a new scene stands elsewhere: the safety layer has to have
-seen it where its last command was. A driver that says something else at once could have frozen in motion."""
+"""Control periods between a reset request and the reset, in real time: the safety layer must first have measured the
+arm at its last command, since it refuses to arm where the driver may have frozen in motion."""
 
 CAMERA_WAIT = 10.0
 """Lock step: longest wall time that rendering may take, s."""
