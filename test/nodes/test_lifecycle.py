@@ -237,6 +237,21 @@ def test_a_value_out_of_range_or_of_another_type_is_refused(name: str, value: An
         link.close()
 
 
+def test_a_report_names_the_robot_before_and_after_its_contract_is_read() -> None:
+    class Armed(Scripted):
+        default_robot = "panda"
+
+    link = RosLink("own", free_domain())
+    node = Armed(link, namespace="left")
+    said = diagnostic("scripted", DiagnosticStatus.OK, "well", {})
+    before = node._of_this_arm(said).hardware_id
+    assert node.robot_parameter() == "panda"
+    after = node._of_this_arm(said).hardware_id
+    node.destroy_node()
+    link.close()
+    assert before == after == "left/panda"
+
+
 def test_reports_of_two_arms_can_be_told_apart() -> None:
     link = RosLink("own", free_domain())
     robot = Parameter("robot", value="config/robots/panda.yaml")

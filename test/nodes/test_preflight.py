@@ -133,8 +133,9 @@ def test_what_is_missing_is_named_and_nothing_else(link, robot, topic):
 
 
 CONTROLLER = {
-    "allow_nonzero_velocity_at_trajectory_end": True, "interpolate_from_desired_state": True, "cmd_timeout": 0.2,
-    "constraints.goal_time": 0.0, "joints": list(PANDA.joints.names),
+    "allow_nonzero_velocity_at_trajectory_end": True, "interpolate_from_desired_state": True,
+    "allow_trajectory_replacement": False, "cmd_timeout": 0.2, "constraints.goal_time": 0.0,
+    "joints": list(PANDA.joints.names),
 }  # fmt: skip
 
 
@@ -150,6 +151,7 @@ CONTROLLER = {
         ),
         ("allow_nonzero_velocity_at_trajectory_end", False, "allow_nonzero_velocity_at_trajectory_end is false"),
         ("interpolate_from_desired_state", False, "interpolate_from_desired_state is false"),
+        ("allow_trajectory_replacement", True, "allow_trajectory_replacement is true"),
         ("joints", ["panda_joint1"], "joints are ['panda_joint1'], the contract says ['panda_joint1', 'panda_joint2'"),
     ],
 )

@@ -14,7 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -58,7 +58,13 @@ FAILURE_LOG_PERIOD = 5.0
 
 
 class ManagedNode(LifecycleNode):
-    """A lifecycle node that reports its health once a second, whatever its state."""
+    """A lifecycle node that reports its health once a second, whatever its state.
+
+    Attributes:
+        default_robot: Robot contract of a node that has one and is given none; "" for a node that has none.
+    """
+
+    default_robot: ClassVar[str] = ""
 
     def __init__(self, name: str, **options: Any) -> None:  # noqa: ANN401 (those of rclpy.node.Node)
         """Create the node, unconfigured; `options` are those of `rclpy.node.Node`."""
@@ -132,6 +138,10 @@ class ManagedNode(LifecycleNode):
         if low is not None and high is not None and not low <= value <= high:  # NaN, too
             raise ContractError(f"parameter {name} is {value}, {_expected(default, low, high)}")
         return value
+
+    def robot_parameter(self) -> str:
+        """Return the robot contract: a name in `config/robots`, or a file."""
+        return str(self.parameter("robot", self.default_robot, "robot contract: a name or a file"))
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Run `configure`; what it had made before it failed is freed again."""
@@ -240,8 +250,9 @@ class ManagedNode(LifecycleNode):
         """Return a copy that can be told from those of another arm: /diagnostics is shared by all namespaces."""
         namespace = self.get_namespace().strip("/")
         # Given from the start, declared by `configure`: a report must not change its name in between.
-        robot = self._parameter_overrides.get("robot") or self.get_parameter_or("robot", None)
-        hardware = [namespace, Path(str(robot.value)).stem if robot and robot.value else ""]
+        given = self._parameter_overrides.get("robot") or self.get_parameter_or("robot", None)
+        robot = given.value if given and given.value else self.default_robot
+        hardware = [namespace, Path(str(robot)).stem if robot else ""]
         return DiagnosticStatus(
             name=f"{namespace}/{status.name}" if namespace else status.name,
             hardware_id="/".join(filter(None, hardware)) or PACKAGE,

@@ -60,6 +60,8 @@ OBSERVATIONS = "observations"
 class PerceptionNode(ManagedNode):
     """See the module."""
 
+    default_robot = "panda"
+
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 (those of rclpy.node.Node)
         """Create the node, unconfigured."""
         super().__init__("perception_node", **options)
@@ -71,7 +73,7 @@ class PerceptionNode(ManagedNode):
 
     def configure(self) -> None:
         """Read the contract and the parameters, make the topic."""
-        self._contract = load_contract(self.parameter("robot", "panda", "robot contract: a name or a file"))
+        self._contract = load_contract(self.robot_parameter())
         self._kinematics = Kinematics(self._contract)
         self._cameras = [self._settings(camera) for camera in self._contract.cameras]
         if len(self._cameras) > ObservationMessage.MAX_CAMERAS:

@@ -37,6 +37,8 @@ SWITCH_INTERVAL = (
 class PolicyNode(ManagedNode):
     """Loads a checkpoint when it is configured, and works on the newest task and observation while it is active."""
 
+    default_robot = "panda"
+
     def __init__(self) -> None:
         """Create the node, unconfigured."""
         super().__init__("policy_node")
@@ -47,7 +49,7 @@ class PolicyNode(ManagedNode):
     def configure(self) -> None:
         """Load the policy; a checkpoint that does not fit the robot is refused with every line that differs."""
         threads = int(self.parameter("threads", 1, "CPU threads of PyTorch", low=1, high=MAX_THREADS, changeable=True))
-        self._contract = load_contract(self.parameter("robot", "panda", "robot contract: a name or a file"))
+        self._contract = load_contract(self.robot_parameter())
         about = "folder of a checkpoint, or the name of a shipped one"
         name = self.parameter("policy", DEFAULT_CHECKPOINT, about, changeable=True)
         about = "auto (CUDA where there is one), cpu, cuda, cuda:1, ..."

@@ -136,6 +136,7 @@ class PolledSubscription:
         self._node, self._kind, self._largest = node, kind, largest
         self._serialized = serialized
         self.unread = self.lost = 0
+        self.overrun = False
         self._profiles = [profiles] if isinstance(profiles, QoSProfile) else list(profiles)
         self._subscriptions = [
             node.create_subscription(kind, topic, lambda _: None, profile, callback_group=NoExecutor())
@@ -149,16 +150,21 @@ class PolledSubscription:
             raise MemoryError(f"no buffer for the messages of {topic}")
 
     def take(self) -> list[Received]:
-        """Return what has come since the last call, oldest first of each publisher; never waits."""
+        """Return what has come since the last call, oldest first of each publisher; never waits.
+
+        `overrun` says afterwards whether a queue was found full, so that messages may have been pushed out of it.
+        """
         messages: list[Received] = []
+        self.overrun = False
         now, wall, last = time.monotonic(), time.time(), self._taken
         for subscription, profile in zip(self._subscriptions, self._profiles, strict=True):
             handle = subscription.handle
             with handle:
-                for _ in range(profile.depth):
+                for count in range(1, profile.depth + 1):
                     info = _Info()
                     if not self._take_one(handle, info):
                         break
+                    self.overrun = self.overrun or count == profile.depth
                     # The reception stamp is of the wall clock, which may be set; the last look bounds the age anyway.
                     age = min(max(wall - _NANOSECONDS * info.received_timestamp, 0.0), now - last)
                     self._add(messages, info, now - age)

@@ -139,7 +139,8 @@ class SafetyControl:
         """Leave the emergency stop; returns "" or a sentence that says why not."""
         self.estop.forget_gone()
         self._take_estop(now)
-        return self._explain(self._supervisor.reset(now))
+        answer, why = self._explain(self._supervisor.reset(now)), self.estop.why(time.monotonic())
+        return f"{answer} ({why})" if answer and why else answer
 
     def latch(self, now: float) -> None:
         """Begin in the emergency stop: it was latched when the node was configured before."""

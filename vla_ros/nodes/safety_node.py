@@ -76,6 +76,8 @@ LONGEST_SELFTEST_AGE = 30 * 86400.0
 class SafetyNode(ManagedNode):
     """See the module."""
 
+    default_robot = "panda"
+
     def __init__(self) -> None:
         """Create the node, unconfigured."""
         super().__init__("safety_node")
@@ -90,7 +92,7 @@ class SafetyNode(ManagedNode):
 
     def configure(self) -> None:
         """Read contract and parameters, begin to test the layer on them, make the topics."""
-        robot = str(self.parameter("robot", "panda", "robot contract: a name or a file"))
+        robot = self.robot_parameter()
         safety = str(self.parameter("safety", SAFETY_FILE, "safety parameters: a file"))
         contract, parameters = load_contract(robot), load_parameters(safety)
         if slow := require_timely_distances(contract, parameters):

@@ -102,6 +102,8 @@ class SafetyPolling:
         """Bring in what has come since the last call; return whether a topic has several publishers, and which."""
         for one in self._buttons.take():
             self._estop.receive(bool(one.message.data), one.received, one.gid)
+        if self._buttons.overrun:
+            self._estop.overrun(time.monotonic())
         for topic, subscription, offer in self._topics:
             for one in subscription.take():
                 watched = self._watched(one) if topic == self._states_topic else topic

@@ -48,6 +48,8 @@ FINGERS = ("left", "right")
 class SceneNode(ManagedNode):
     """See the module."""
 
+    default_robot = "panda"
+
     def __init__(self) -> None:
         """Create the node, unconfigured."""
         super().__init__("scene_node")
@@ -72,7 +74,7 @@ class SceneNode(ManagedNode):
                 f"{error}: the scene in Gazebo needs ros_gz_interfaces and tf2_msgs; "
                 "sudo apt install ros-$ROS_DISTRO-ros-gz"
             ) from error
-        self._contract = load_contract(self.parameter("robot", "panda", "robot contract: a name or a file"))
+        self._contract = load_contract(self.robot_parameter())
         self._kinematics = Kinematics(self._contract)
         self._world = self.parameter("world", WORLD, "name of the world in Gazebo")
         instruction = self.parameter("instruction", "", "task of the scene; empty: the scene's own")

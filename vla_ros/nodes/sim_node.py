@@ -36,6 +36,8 @@ SWITCH_INTERVAL = 5e-4
 class SimNode(ManagedNode):
     """Serves one cell. Its own threads publish; the executor's thread only leaves what arrives."""
 
+    default_robot = "panda"
+
     def __init__(self) -> None:
         """Create the node, unconfigured."""
         super().__init__("sim_node")
@@ -45,7 +47,7 @@ class SimNode(ManagedNode):
 
     def configure(self) -> None:
         """Build the cell and the topics of its robot."""
-        contract = load_contract(self.parameter("robot", "panda", "robot contract: a name or a file"))
+        contract = load_contract(self.robot_parameter())
         options = self._options(contract)
         self._description = complete_description(contract)
         sources = ", ".join(TRANSFORM_SOURCES)

@@ -32,6 +32,8 @@ REFUSED = "joint states"
 class TransformNode(ManagedNode):
     """Publishes the tree of one robot."""
 
+    default_robot = "panda"
+
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 (those of rclpy.node.Node)
         """Create the node, unconfigured."""
         super().__init__("transform_node", **options)
@@ -41,7 +43,7 @@ class TransformNode(ManagedNode):
 
     def configure(self) -> None:
         """Read the contract and its description."""
-        self._contract = load_contract(self.parameter("robot", "panda", "robot contract: a name or a file"))
+        self._contract = load_contract(self.robot_parameter())
         self._text = complete_description(self._contract)
         self._frames = LinkFrames(self._text)
         if lacking := cameras_without_frame(self._contract, self._frames):

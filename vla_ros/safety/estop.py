@@ -4,10 +4,12 @@ true from any publisher       pressed
 false                         releases what the same publisher pressed, and nothing else
 a publisher that goes away    pressed, until somebody resets: from then on it has no vote any more
 heartbeat mode                silence of any button is pressed; without a button that speaks nothing is armed
+a queue that ran over         pressed: a true may have been among the messages that were pushed out
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -19,6 +21,9 @@ LONGEST_TIMEOUT = 10.0
 
 DISCOVERY = 1.0
 """A message may come before its publisher has been discovered, s; after that, one that is not there has gone."""
+
+OVERRUN_MEMORY = 1.0
+"""How long a queue that ran over counts as pressed, s: the messages that were lost cannot come again."""
 
 MOST_BUTTONS = 32
 """Publishers that are told apart; more of them count as pressed."""
@@ -53,6 +58,7 @@ class EstopSignal:
         self._buttons: dict[bytes, _Button] = {}
         self._tapped = self._crowded = False
         self._unheard = ""
+        self._overrun = -math.inf
 
     def receive(self, pressed: bool, now: float, gid: bytes = b"") -> None:
         """Take a message of the publisher `gid` at `now`, s, steady clock."""
@@ -60,6 +66,11 @@ class EstopSignal:
             button = self._button(gid)
             button.heard, button.down, button.gone = now, pressed, False
             self._tapped = self._tapped or pressed
+
+    def overrun(self, now: float) -> None:
+        """Take that more messages had come by `now`, s, steady clock, than are kept."""
+        with self._lock:
+            self._tapped, self._overrun = True, now
 
     def publishers(self, gids: Collection[bytes], now: float) -> None:
         """Take which publishers of the signal there are at `now`, s, steady clock."""
@@ -115,6 +126,8 @@ class EstopSignal:
             return self._unheard
         if self._crowded:
             return f"more than {MOST_BUTTONS} publishers of the emergency stop"
+        if now - self._overrun < OVERRUN_MEMORY:
+            return "more messages came than are kept, and a press may have been among those that were lost"
         buttons = self._buttons.values()
         if any(button.down for button in buttons):
             return "a button is pressed"

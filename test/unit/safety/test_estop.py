@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from vla_ros.errors import ContractError
-from vla_ros.safety.estop import DISCOVERY, MOST_BUTTONS, EstopSignal
+from vla_ros.safety.estop import DISCOVERY, MOST_BUTTONS, OVERRUN_MEMORY, EstopSignal
 
 LEFT, RIGHT = b"left", b"right"
 
@@ -118,3 +118,15 @@ def test_more_publishers_than_can_be_told_apart_are_pressed():
 def test_a_silence_that_would_never_count_is_refused(timeout):
     with pytest.raises(ContractError, match=r"estop_timeout is .* expected 0 to 10 s"):
         EstopSignal(timeout=timeout)
+
+
+def test_a_queue_that_ran_over_may_have_lost_a_press():
+    signal = EstopSignal()
+    signal.receive(False, 0.0, LEFT)
+    signal.overrun(0.0)
+    assert signal.take(0.0)
+    assert "lost" in signal.why(0.5)
+    signal.forget_gone()
+    assert signal.take(0.5)
+    assert not signal.take(OVERRUN_MEMORY)
+    assert signal.why(OVERRUN_MEMORY) == ""

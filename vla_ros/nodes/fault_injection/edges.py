@@ -74,7 +74,7 @@ def _stopping() -> list[GraphEdge]:
             setup="button",
             timeout=BUTTON_TIMEOUT,
             notice=arrival,
-            **pressed,
+            **{**pressed, "end": plays.reset},  # a release would be that of a third button, silent from then on
         ),
         _edge(11, "lifecycle round trip with a latched e-stop", plays.round_trip, notice=arrival, **pressed),
         _edge(
