@@ -78,7 +78,7 @@ def test_time_is_followed_and_the_executor_sleeps(world: World) -> None:
 @pytest.mark.parametrize("world", [True], indirect=True)
 def test_a_thread_that_is_slow_to_set_an_older_time_does_not_undo_a_newer_one(world: World) -> None:
     world.until(lambda: world.node.time() == 1.0, lambda: world.tick(1.0))
-    source = world.node._time._source
+    source = world.node._clock_on_demand._source
     setting, slow, set_time = threading.Event(), threading.Event(), source.clock_callback
 
     def set_slowly(message: Clock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import os
 import signal
@@ -21,6 +22,7 @@ from rcl_interfaces.srv import DescribeParameters, SetParameters, SetParametersA
 from rclpy.parameter import Parameter
 from std_msgs.msg import String
 
+import vla_ros.nodes
 from vla_ros.errors import ContractError
 from vla_ros.nodes.lifecycle import END_GRACE, ManagedNode, diagnostic
 from vla_ros.nodes.qos import qos
@@ -235,6 +237,35 @@ def test_a_value_out_of_range_or_of_another_type_is_refused(name: str, value: An
     finally:
         node.destroy_node()
         link.close()
+
+
+def assigned(definition: ast.ClassDef) -> set[str]:
+    """Return the attributes of itself that a class assigns."""
+    return {
+        one.attr
+        for one in ast.walk(definition)
+        if isinstance(one, ast.Attribute)
+        and isinstance(one.ctx, ast.Store)
+        and isinstance(one.value, ast.Name)
+        and one.value.id == "self"
+    }
+
+
+def test_no_node_overwrites_what_its_base_keeps() -> None:
+    link = RosLink("own", free_domain())
+    node = ManagedNode("plain", context=link.node.context, use_global_arguments=False)
+    kept = set(vars(node)) | set(dir(ManagedNode))
+    node.destroy_node()
+    link.close()
+    found = {
+        definition.name: assigned(definition)
+        for path in Path(vla_ros.nodes.__file__).parent.rglob("*.py")
+        for definition in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(definition, ast.ClassDef)
+        and any(isinstance(base, ast.Name) and base.id == "ManagedNode" for base in definition.bases)
+    }
+    assert {"SafetyNode", "TamperNode"} <= set(found)
+    assert {name: names & kept for name, names in found.items() if names & kept} == {}
 
 
 def test_a_report_names_the_robot_before_and_after_its_contract_is_read() -> None:

@@ -69,7 +69,7 @@ class ManagedNode(LifecycleNode):
     def __init__(self, name: str, **options: Any) -> None:  # noqa: ANN401 (those of rclpy.node.Node)
         """Create the node, unconfigured; `options` are those of `rclpy.node.Node`."""
         super().__init__(name, **options)
-        self._time = ClockOnDemand(self)
+        self._clock_on_demand = ClockOnDemand(self)
         self._answer_every_transition()
         # rclpy asks the callback that was added last first: its own, which switches the clock, is not reached.
         self.add_on_set_parameters_callback(self._judge_parameters)
@@ -83,7 +83,7 @@ class ManagedNode(LifecycleNode):
 
     def get_clock(self) -> Clock:
         """Return the clock of the node, set to the newest time of a simulation: ask again for each reading."""
-        self._time.update()
+        self._clock_on_demand.update()
         return super().get_clock()
 
     def configure(self) -> None:

@@ -89,9 +89,14 @@ class SafetyPolling:
         return self._made[-1]
 
     def restart(self) -> None:
-        """Forget what came before now, and who published it; a button that was pressed meanwhile is not forgotten."""
+        """Forget what came before now, and who published it.
+
+        A button that was pressed meanwhile is not forgotten, nor is a task: it is published once, and the policy
+        works on it all the time.
+        """
         for topic, subscription, _ in self._topics:
-            subscription.take()
+            if topic != TASK_TOPIC:
+                subscription.take()
             self._watches[topic] = PublisherWatch()
         self._watches.update({watched: PublisherWatch() for watched in self._sources.values()})
         self._inputs.restart()

@@ -82,7 +82,7 @@ class CameraHealth:
         self._verdict, self._detail = CameraFault.SILENT, ""
         self._reference: _Reference | None = None
         self._last_seen: tuple[float, FloatArray] | None = None
-        self._same, self._travel, self._frozen = 0, 0.0, False
+        self._same, self._travel, self._largest_step, self._frozen = 0, 0.0, 0.0, False
         self.images = 0
         self.refused = 0
 
@@ -122,7 +122,8 @@ class CameraHealth:
         """Judge whether the image has changed while the arm moved.
 
         An image that stays the same is fine as long as nothing moves. What a few pixels do is no change: a frozen image
-        with a flickering pixel is frozen.
+        with a flickering pixel is frozen. What moved between two images and at no other time may have been the
+        measurement: that of a sensor which had frozen jumps to where the arm is, and the arm is held by then.
 
         Args:
             image: One that `check` found sound.
@@ -132,26 +133,30 @@ class CameraHealth:
         limits = self._camera.health
         if not limits.expects_motion:
             return self.fault
-        jumped = self._jumped(joints, stamp)
+        step, jumped = self._step(joints, stamp)
         if self._reference is None or jumped or _changed(image, self._reference.image) > limits.min_changed_fraction:
-            self._reference, self._same, self._travel, self._frozen = _Reference(image, np.array(joints)), 0, 0.0, False
+            self._reference = _Reference(image, np.array(joints))
+            self._same, self._travel, self._largest_step, self._frozen = 0, 0.0, 0.0, False
             return self.fault
         self._same += 1
+        self._largest_step = max(self._largest_step, step)
         # The farthest it has been: an arm that came back does not make the image any fresher.
         self._travel = np.maximum(self._travel, np.abs(joints - self._reference.joints).max())
         # `not <=`: a joint that is no number is no proof of rest.
-        self._frozen = self._same >= limits.frozen_after and not self._travel <= limits.frozen_travel
+        moved = self._travel - self._largest_step
+        self._frozen = self._same >= limits.frozen_after and not moved <= limits.frozen_travel
         if self._frozen:
             self.refused += 1
             self._detail = f"{self._same + 1} images over {self._travel:.2f} rad"
         return self.fault
 
-    def _jumped(self, joints: FloatArray, stamp: float) -> bool:
-        """Say whether the joints are further from where they were last than they can have gone."""
+    def _step(self, joints: FloatArray, stamp: float) -> tuple[float, bool]:
+        """Return how far the joints are from where they were last, rad, and whether they cannot have gone so far."""
         before, self._last_seen = self._last_seen, (stamp, np.array(joints))
         if before is None:
-            return False
-        return bool(np.abs(joints - before[1]).max() > self._limits.joint_speed * abs(stamp - before[0]))
+            return 0.0, False
+        step = float(np.abs(joints - before[1]).max())
+        return step, step > self._limits.joint_speed * abs(stamp - before[0])
 
     @property
     def fault(self) -> CameraFault:

@@ -89,6 +89,11 @@ class StateMachine:
         self._enter(SafetyState.HOLD, reason, detail)
         return entered
 
+    def refused(self, reason: Reason) -> None:
+        """Say why a chunk was refused while the first ones are waited for."""
+        if self.state is SafetyState.HOLD and self.reason is Reason.WAITING:
+            self.detail = f"(the last chunk was refused: {reason.label})"
+
     def run(self, reason: Reason, detail: str, slow: bool) -> None:
         """Follow the plan; `reason` is the correction under way, or OK."""
         if self.state in ARMED_STATES and not self.disarming:

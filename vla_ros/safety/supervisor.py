@@ -239,6 +239,7 @@ class SafetySupervisor:
     def refuse_chunk(self, reason: Reason, now: float) -> Reason:
         """Count a chunk that is not followed, also one that could not even be read, and return the reason."""
         self.counters.rejected_chunks += 1
+        self._machine.refused(reason)
         if reason in MALFORMED:
             self._hold(reason)
         return reason

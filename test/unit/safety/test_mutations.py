@@ -29,6 +29,7 @@ from vla_ros.safety.following import FollowMonitor
 from vla_ros.safety.gripper_filter import GripperFilter
 from vla_ros.safety.instruction_watch import InstructionWatch
 from vla_ros.safety.joint_motion import JointMotion
+from vla_ros.safety.measured_motion import MeasuredMotion
 from vla_ros.safety.momentum_observer import MomentumObserver
 from vla_ros.safety.motion import Motion
 from vla_ros.safety.plan_follower import PlanFollower
@@ -250,6 +251,9 @@ MUTATIONS = (
     Mutation("a posture that the arm has left is commanded on",
              (edit(SafetySupervisor, "_give_up_if_lost", "self._following.lost and", "False and"),),
              ("the held arm is guided away by hand",)),
+    Mutation("an arm is where it is measured, whatever was commanded",
+             (edit(MeasuredMotion, "shows", "(seen[joints] >= SHOWN_AFTER).all()", "True"),),
+             ("a driver that has frozen in motion is armed",)),
     Mutation("it may be armed in the middle of a stop",
              (edit(SafetySupervisor, "arm", "if self._commanding", "if False"),),
              ("disarmed and armed at once, in motion",)),

@@ -275,6 +275,14 @@ def test_a_chunk_with_nan_is_refused_as_a_whole_and_holds(rig, referee):
     assert_stops(rig, referee)
 
 
+def test_an_arm_that_waits_for_chunks_says_why_the_last_one_was_refused(rig):
+    rig.arm()
+    rig.supervisor.refuse_chunk(Reason.INSTRUCTION_UNKNOWN, rig.now)
+    decision = rig.tick()
+    assert (decision.state, decision.reason) == (HOLD, "waiting")
+    assert "the last chunk was refused: instruction_unknown" in decision.sentence
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

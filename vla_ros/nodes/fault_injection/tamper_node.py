@@ -33,6 +33,8 @@ ORDER_PROFILE = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL
 class TamperNode(ManagedNode):
     """See the module."""
 
+    default_robot = "panda"
+
     def __init__(self) -> None:
         """Create the node, unconfigured."""
         super().__init__("tamper_node")
@@ -40,7 +42,7 @@ class TamperNode(ManagedNode):
 
     def configure(self) -> None:
         """Make both sides of every topic."""
-        contract = load_contract(self.parameter("robot", "panda", "robot contract: a name or a file"))
+        contract = load_contract(self.robot_parameter())
         self._images: dict[str, Callable[[Image], Image | None]] = {}
         self._states: Callable[[JointState], JointState | None] | None = None
         self._offset = self._clock_offset = 0.0
@@ -50,7 +52,7 @@ class TamperNode(ManagedNode):
             self._in(Image, camera.topic, "camera", partial(self._pass_image, camera.name))
         self._joints = self._out(JointState, contract.controllers.joint_states_topic, "joint_states_out")
         self._in(JointState, contract.controllers.joint_states_topic, "joint_states", self._pass_state)
-        self._time = self._out(Clock, "/clock", "clock")
+        self._clock_out = self._out(Clock, "/clock", "clock")
         self._in(Clock, "/clock", "clock", self._pass_clock)
         self._done = self.create_publisher(String, DONE, ORDER_PROFILE)
         orders = self.create_subscription(String, ORDERS, self._obey, ORDER_PROFILE)
@@ -111,9 +113,9 @@ class TamperNode(ManagedNode):
         if self._deaf:
             return
         if not (self._offset or self._clock_offset):
-            self._time(raw)
+            self._clock_out(raw)
             return
-        self._time(shifted(deserialize_message(raw, Clock), self._offset + self._clock_offset))
+        self._clock_out(shifted(deserialize_message(raw, Clock), self._offset + self._clock_offset))
 
 
 def main() -> int:

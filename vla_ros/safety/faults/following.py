@@ -14,6 +14,9 @@ from vla_ros.types import FloatArray
 PATIENCE = 3.0
 """Time in which a sensor that lies must have been noticed, s."""
 
+REST = 1.0
+"""So long the arm is disarmed and rests before it is armed again, s."""
+
 LATE = 3.0
 """Joint states are so much later than the window allows that the arm has gone this multiple of the tolerance."""
 
@@ -52,6 +55,22 @@ def _lying(measure: Callable[[Trial], Measure], step: float = STEP) -> Play:
 def _frozen(trial: Trial) -> Measure:
     q = trial.shadow.q.copy()
     return lambda _: {"positions": q}
+
+
+def _frozen_then_armed(trial: Trial) -> None:
+    """The driver still reports, with fresh stamps, where the arm was; the arm stands elsewhere."""
+    shadow, supervisor = trial.shadow, trial.shadow.supervisor
+    frozen = shadow.q.copy()
+    _lying(_frozen)(trial)
+    supervisor.disarm(shadow.now)
+    for _ in range(round(REST / shadow.period)):
+        shadow.pass_time()
+        shadow.sense(shadow.state(positions=frozen, velocities=np.zeros_like(frozen)))
+        shadow.rewind()
+        trial.tick(sense=False)
+    trial.decisions.clear()
+    trial.answer(supervisor.arm(shadow.now))
+    trial.tick(sense=False)
 
 
 def _late(trial: Trial) -> Measure:
@@ -116,6 +135,12 @@ def table() -> list[Fault]:
     return [
         holds("positions freeze with fresh stamps", Reason.NOT_FOLLOWING, _lying(_frozen)),
         holds("positions freeze with fresh stamps in slow motion", Reason.NOT_FOLLOWING, _lying(_frozen, SLOW_STEP)),
+        Fault(
+            "a driver that has frozen in motion is armed",
+            _frozen_then_armed,
+            frozenset({DISARMED}),
+            frozenset({Reason.NOT_FOLLOWING}),
+        ),
         holds("joint states come too late", Reason.NOT_FOLLOWING, _lying(_late)),
         holds("a joint has lost its zero", Reason.NOT_FOLLOWING, _lying(_offset)),
         Fault("two joints are swapped", _lying(_swapped), stop, either),
