@@ -140,6 +140,7 @@ def _unauthorized(contract: RobotContract) -> list[GraphEdge]:
             15,
             "commands of a process called safety_node",
             named(JointTrajectory, arm, "arm_command_out", plays.posture, "safety_node"),
+            rearm=True,  # they may have moved the arm
             **held,
         ),
         _edge(

@@ -14,6 +14,7 @@ from vla_ros.nodes.fault_injection.scenario import Scenario
 from vla_ros.nodes.fault_injection.stage import Findings
 from vla_ros.nodes.observer import MOVING
 from vla_ros.nodes.transitions import GraphError
+from vla_ros.safety.reasons import Reason
 
 STARVED = ("state_stale", "ticks_missed", "tick_overrun", "tracking", "policy_silent", "chunk_stale", "policy_waiting")
 """Reasons of a hold that may say that the machine was too busy; where they are not the fault's, it is tried again."""
@@ -28,6 +29,9 @@ WINDOW = 2.0
 
 REST = 0.6
 """So long after the answer the arm must rest, s: the longest stop takes 0.4 s."""
+
+RETREAT = 2.0
+"""So long after that it may still back off from a contact, s."""
 
 PATIENCE = 2.0
 """So long after its deadline an answer is still waited for, to say how late it was, s."""
@@ -103,8 +107,16 @@ def _watch(scenario: Scenario, fault: GraphFault, row: GraphRow, at: float) -> N
         row.sentence = f"{fault.state}, but because of {said.reason}"
     elif row.deadline_ms is not None and row.reaction_ms > row.deadline_ms:
         row.sentence = f"braked after {row.reaction_ms:.0f} ms, at most {row.deadline_ms:.0f} ms are right"
-    elif fault.timeout is not None and recorder.speed() > 0.0:
+    elif fault.timeout is not None and not _rests(scenario, said):
         row.sentence = "the arm does not rest"
+
+
+def _rests(scenario: Scenario, said: Said) -> bool:
+    """Say whether the commands rest; after a contact the arm backs off first."""
+    recorder = scenario.recorder
+    if said.reason == Reason.CONTACT.label:
+        scenario.observer.wait(lambda: recorder.speed() == 0.0, RETREAT)
+    return recorder.speed() == 0.0
 
 
 def _watch_going_on(scenario: Scenario, fault: GraphFault, row: GraphRow, at: float) -> None:
