@@ -37,6 +37,7 @@ class FollowMonitor:
         self._astray = 0  # joint states in a row that are far from their command
         self._lost = False
         self._judged_at = -np.inf  # receipt of the joint state that `_astray` counted last, s
+        self._followed = False  # whether that joint state followed the commands when it came
         self._commands: deque[tuple[float, FloatArray]] = deque(maxlen=HISTORY)
 
     def restart(self, positions: FloatArray, now: float) -> None:
@@ -60,6 +61,8 @@ class FollowMonitor:
     def judge(self, measured: FloatArray, received: float, still: float) -> tuple[Reason, str]:
         """Return why the newest measurement does not follow the commands, and by how much, or OK.
 
+        One that followed when it came, and does so no more, is too old for the motion: the fault is the silence since.
+
         Args:
             measured: Joint positions (n,) rad.
             received: When they came, s; the same ones again count once.
@@ -68,9 +71,16 @@ class FollowMonitor:
         excess = self.excess(measured)
         worst = int(np.argmax(excess))
         far = not excess[worst] <= self._motion.tracking_tolerance
+        fault, detail = self._verdict(excess, worst, far, still)
         if received != self._judged_at:
             self._judged_at, self._astray = received, self._astray + 1 if far else 0
             self._lost = self._lost or self._astray >= LOST_AFTER
+            self._followed = fault is Reason.OK
+        elif self._followed and fault is not Reason.OK:
+            return Reason.STATE_STALE, f"(for {self._commands[-1][0] - received:.2f} s)"
+        return fault, detail
+
+    def _verdict(self, excess: FloatArray, worst: int, far: bool, still: float) -> tuple[Reason, str]:
         detail = f"({self._names[worst]}, {excess[worst]:.2f} rad)"
         if far:
             return Reason.TRACKING, detail

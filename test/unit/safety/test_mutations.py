@@ -231,7 +231,8 @@ MUTATIONS = (
         edit(StateMonitor, "refuse", "self._fault = reason", "pass"),
     ), ("a state has too few joints", "a state has too many joints", "a state lacks joints by name")),
     Mutation("joint states have no deadline",
-             (edit(StateMonitor, "fault", "not 0.0 <= now - self._received <= self._timeout", "False"),),
+             (edit(StateMonitor, "fault", "not 0.0 <= now - self._received <= self._timeout", "False"),
+              edit(FollowMonitor, "judge", "self._followed and fault is not Reason.OK", "False")),
              ("the joint states stop", "the driver repeats one state", "the machine sleeps for an hour",
               "the steady clock runs back", "simulation time stands still, and goes on")),
     Mutation("one late state is a fault",
@@ -241,9 +242,9 @@ MUTATIONS = (
              (edit(FollowMonitor, "judge", "not excess[worst] <= self._motion.tracking_tolerance", "False"),),
              ("the arm is far from its command",)),
     Mutation("the arm need not follow", (
-        edit(FollowMonitor, "judge", "not excess[worst] <= self._motion.follow_tolerance", "False"),
+        edit(FollowMonitor, "_verdict", "not excess[worst] <= self._motion.follow_tolerance", "False"),
         edit(FollowMonitor, "judge", "not excess[worst] <= self._motion.tracking_tolerance", "False"),
-        edit(FollowMonitor, "judge", "still > FROZEN_WINDOWS * self._window", "False"),
+        edit(FollowMonitor, "_verdict", "still > FROZEN_WINDOWS * self._window", "False"),
     ), (
         "positions freeze with fresh stamps", "positions freeze with fresh stamps in slow motion",
         "joint states come too late", "a joint has lost its zero", "two joints are swapped",

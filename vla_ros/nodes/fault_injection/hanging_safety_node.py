@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from typing import Any
 
@@ -15,9 +16,11 @@ HANG = 0.6
 _PENDING = [False]
 
 
-def _begin(number: int, frame: object) -> None:
-    del number, frame
-    _PENDING[0] = True
+def _wait_for_signals() -> None:
+    """Take the signal in a thread of its own: Python's handlers run once the main thread returns from its wait."""
+    while True:
+        signal.sigwait({signal.SIGUSR1})
+        _PENDING[0] = True
 
 
 def _hang_when_told() -> None:
@@ -35,6 +38,7 @@ def _hang_when_told() -> None:
 __all__ = ["SafetyNode"]
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGUSR1, _begin)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # also in every thread that is started from now on
+    threading.Thread(target=_wait_for_signals, name="signals", daemon=True).start()
     _hang_when_told()
     raise SystemExit(main())

@@ -17,6 +17,9 @@ from vla_ros.safety.parameters import SafetyParameters
 POLICY = "policy killed, stopped, deadlocked, at fault, too slow"
 PARTITION = "partition, restart, death of the filter"
 
+SCENE = 1
+"""Seed of the scene that a simulator which was started again begins with."""
+
 SHADE = 0.5
 """Share of the time that a slowed down simulator is stopped."""
 
@@ -47,7 +50,7 @@ def process_faults(parameters: SafetyParameters, command_timeout: float) -> list
         GraphFault("SIGSTOP of the simulator", PARTITION, lambda s: s.kill("sim_node", signal.SIGSTOP),
                    Scenario.take_away, **still),
         GraphFault("kill -9 of the simulator", PARTITION, lambda s: s.kill("sim_node"), _revive_simulator,
-                   rearm=True, **still),
+                   rearm=True, note="started again, with a task of its new scene", **still),
         GraphFault("kill -9 of the safety node", PARTITION, lambda s: s.kill("safety_node"), _revive_safety,
                    rearm=True, state="", timeout=None, rest_within=command_timeout + SETTLING,
                    note="the controller's time-out holds the arm"),
@@ -77,6 +80,7 @@ def _killed(node: str, row: str, more: dict[str, Any]) -> list[GraphFault]:
 
 def _revive_simulator(scenario: Scenario) -> None:
     scenario.graph.revive("sim_node")
+    scenario.prepare(SCENE)  # it comes back with another scene, in which the task before may have no object
 
 
 def _revive_safety(scenario: Scenario) -> None:

@@ -68,9 +68,7 @@ def _try(scenario: Scenario, fault: GraphFault, seed: int) -> tuple[GraphRow, Fi
         scenario.prepare(seed)
         at = fault.begin(scenario)
         _watch(scenario, fault, row, at)
-        if fault.rearm:  # arming again begins where the arm is measured: another sequence of commands
-            found.add(scenario.judge())
-        _resume(scenario, fault, row)
+        _resume(scenario, fault, row, found)
         found.add(scenario.judge())
     except (GraphError, InstructionError) as error:
         row.got, row.sentence = row.got or "not tried", str(error).splitlines()[0]
@@ -153,14 +151,23 @@ def _measure(scenario: Scenario, row: GraphRow, said: Said, at: float) -> None:
         row.travel_rad, row.analytic_travel_rad = round(stop.travel, 5), round(stop.analytic_travel, 5)
 
 
-def _resume(scenario: Scenario, fault: GraphFault, row: GraphRow) -> None:
-    """Take the fault away, go on as documented, and wait until the policy is followed again."""
-    began = time.monotonic()
+def _resume(scenario: Scenario, fault: GraphFault, row: GraphRow, found: Findings) -> None:
+    """Take the fault away, go on as documented, and wait until the policy is followed again.
+
+    Arming again begins where the arm is measured: another sequence of commands, so what went before is judged first.
+    """
+    began, observer = time.monotonic(), scenario.observer
+    if fault.rearm:
+        found.add(scenario.judge())
     if not (fault.state == "HOLD" and fault.timeout is None):
         fault.end(scenario)
     if fault.rearm:
         scenario.rearm()
-    observer = scenario.observer
+    elif observer.wait(lambda: observer.safety.state in (*MOVING, SafetyStatus.DISARMED), RESUME_LIMIT) and (
+        observer.safety.state == SafetyStatus.DISARMED  # it was given up: the arm is not where it was commanded
+    ):
+        found.add(scenario.judge())
+        scenario.rearm()
     if observer.wait(lambda: observer.safety.state in MOVING, RESUME_LIMIT):
         row.resume_ms = round(1e3 * (time.monotonic() - began), 1)
     else:
