@@ -7,6 +7,10 @@ With p = M(q) v, the dynamics M a + C v + g = tau + tau_ext become
     r     = K (p - p_0 - integral (tau + C^T v - g + r) dt)
 
 so that dr/dt = K (tau_ext - r): r is tau_ext behind a low-pass filter of time constant 1 / K.
+
+Between two measurements the torques are taken to change evenly. Where they jump instead, as after a command that came
+late, the integral is wrong once, and r shows it for several measurements. The filter inverted tells the two apart:
+`newest` is the external torque of the newest interval alone, which is zero again or changes its sign after a wrong one.
 """
 
 from __future__ import annotations
@@ -62,6 +66,7 @@ class MomentumObserver:
     def reset(self) -> None:
         """Begin again with the next measurement; the residual is zero until then."""
         self.residual: FloatArray = np.zeros(self._model.nv)
+        self.newest: FloatArray = np.zeros(self._model.nv)
         self._stamp = -np.inf
         self._steps: deque[float] = deque(maxlen=REMEMBERED)
         self.informed = False
@@ -85,8 +90,9 @@ class MomentumObserver:
         if self.informed:
             # Trapezoids for what is measured, implicit Euler for the filter: stable at any gain and step.
             self._momentum_offset = self._momentum_offset + 0.5 * step * (rate + self._rate)
-            gain = self._gain
+            gain, before = self._gain, self.residual
             self.residual = gain * (momentum - self._momentum_offset) / (1.0 + gain * step)
+            self.newest = self.residual + (self.residual - before) / (gain * step)
             self._momentum_offset = self._momentum_offset + step * self.residual
         elif step != 0.0:  # the first one, a gap or a clock that was set: the filter keeps what it knows
             self._momentum_offset = momentum - self.residual / self._gain

@@ -164,6 +164,20 @@ def test_observer_survives_gaps_and_clocks_set_back():
         assert np.abs(observer.update(state(q, v, stamp, efforts_of(q, v, a)))).max() < 0.1
 
 
+def test_torques_that_jump_between_two_measurements_are_no_contact():
+    """Joint 2 is brought to 0.5 rad/s between two measurements, and its torque is back before the second one."""
+    watch, at_rest = monitor(), np.array(CONTRACT.joints.home)
+    watch.reset(at_rest)
+    residuals = []
+    for k in range(30):
+        q, v = at_rest.copy(), np.zeros(7)
+        if k > 10:
+            v[1], q[1] = 0.5, q[1] + 0.5 * (k - 10.5) * PERIOD
+        assert seen(watch, q, state(q, v, k * PERIOD, efforts_of(q, v, np.zeros(7)))) is None, k
+        residuals.append(abs(watch.residual_torques[1]))
+    assert sorted(residuals)[-2] > CONTRACT.contact.effort[1]  # two in a row
+
+
 @pytest.mark.parametrize("missing", [(), (11, 12)], ids=["all", "two lost"])
 def test_torques_between_two_measurements_that_are_far_apart_are_nobodys(missing):
     """Joint 2 is accelerated by 40 rad/s^2 for 20 ms; who lost what was measured meanwhile sees speed from nowhere."""

@@ -105,14 +105,14 @@ def _watch(scenario: Scenario, fault: GraphFault, row: GraphRow, at: float) -> N
         row.sentence = f"{fault.state}, but because of {said.reason}"
     elif row.deadline_ms is not None and row.reaction_ms > row.deadline_ms:
         row.sentence = f"braked after {row.reaction_ms:.0f} ms, at most {row.deadline_ms:.0f} ms are right"
-    elif fault.timeout is not None and not _rests(scenario, said):
+    elif fault.timeout is not None and not _rests(scenario, at):
         row.sentence = "the arm does not rest"
 
 
-def _rests(scenario: Scenario, said: Said) -> bool:
-    """Say whether the commands rest; after a contact the arm backs off first."""
+def _rests(scenario: Scenario, at: float) -> bool:
+    """Say whether the commands rest; after a contact since `at`, s, steady clock, the arm backs off first."""
     recorder = scenario.recorder
-    if said.reason == Reason.CONTACT.label:
+    if any(one.steady >= at and one.reason == Reason.CONTACT.label for one in list(recorder.said)):
         scenario.observer.wait(lambda: recorder.speed() == 0.0, RETREAT)
     return recorder.speed() == 0.0
 
