@@ -289,6 +289,19 @@ def test_damaged_recordings_are_named(nodes, tmp_path):
         list(BagReader(tmp_path).read("empty"))
 
 
+def test_a_recording_without_a_contract_that_does_not_fit_asks_for_the_robot(tmp_path, monkeypatch):
+    """`ros2 bag record` of the graph's topics keeps no contract; that of another robot may be given."""
+    with monkeypatch.context() as patch:
+        patch.setattr(bag, "METADATA", "of another recorder")
+        writer = BagWriter(tmp_path / "first.mcap", CONTRACT)
+        for number, (topic, message) in enumerate(messages(3)):
+            writer.write(topic, serialize_message(message), number)
+        writer.finish("first", "pick", None)
+    assert len(list(BagReader(tmp_path, contract=CONTRACT).read("first"))) == 3
+    with pytest.raises(DataError, match=r"no robot contract, and 'ur5e' does not fit: .*is of joints.*\(--robot\)"):
+        list(BagReader(tmp_path, contract=load_contract("ur5e")).read("first"))
+
+
 def test_a_definition_holds_all_of_its_parts():
     text = message_definition("vla_ros/msg/Observation")
     parts = [line.removeprefix("MSG: ") for line in text.splitlines() if line.startswith("MSG: ")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from vla_ros.data.durable import publish
 from vla_ros.data.errors import DamagedDataError, DataError, MissingColumnError, naming_full_disk
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
+from vla_ros.errors import VlaError
 from vla_ros.msg import ActionChunk, Instruction, Observation, PolicyStatus, SafetyStatus, TaskStatus
 from vla_ros.nodes.bag_files import episodes_in, read_messages, topics_of
 from vla_ros.nodes.conversions import message_to_chunk, message_to_instruction, message_to_observation
@@ -194,7 +195,9 @@ class BagReader:
             assembler = new_assembler(self._contract, episode, task)
             for path in paths:
                 for topic, message in messages(path, STEP_TOPICS):
-                    yield from feed(assembler, self._contract, topic, message)
+                    with self._naming_given_contract(episode):
+                        steps = feed(assembler, self._contract, topic, message)
+                    yield from steps
             yield from assembler.finish()
             return
         topics = find_topics(found, self._contract, str(paths[0]))
@@ -202,6 +205,19 @@ class BagReader:
         for raw in read_messages(paths, topics.all):
             yield from standard.take(raw)
         yield from standard.finish()
+
+    @contextmanager
+    def _naming_given_contract(self, episode: str) -> Iterator[None]:
+        """Add to an error that the contract was given and is not the recording's own: it may be of another robot."""
+        try:
+            yield
+        except VlaError as error:
+            if "contract" in self._metadata[episode]:
+                raise
+            raise DataError(
+                f"the recording carries no robot contract, and '{self._contract.name}' does not fit: {error}; give "
+                "that of the robot that was recorded (--robot)"
+            ) from error
 
 
 def messages(path: Path, topics: Sequence[str]) -> Iterator[tuple[str, Any]]:
