@@ -42,6 +42,7 @@ class EpisodeRow:
         data: Which Parquet file.
         videos: Column to the file and the time, s, at which the episode begins in it.
         step_column: Column by which the steps are numbered from `first` on.
+        video_seconds: Column to how long the episode lasts in its video, s, where the data set says it.
     """
 
     index: int
@@ -54,6 +55,7 @@ class EpisodeRow:
     data: Location
     videos: Mapping[str, tuple[Location, float]] = field(default_factory=dict)
     step_column: str = "index"
+    video_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -148,7 +150,8 @@ def read_episodes(root: Path, video_keys: Sequence[str]) -> list[EpisodeRow]:
         needed += [f"videos/{key}/{part}" for part in ("chunk_index", "file_index", "from_timestamp")]
     rows: list[EpisodeRow] = []
     for path in sorted((root / EPISODES).glob("*/*.parquet")):
-        own = [name for name in ("tasks", EPISODE_NAME, TASK_NAME, OUTCOME) if name in _schema(path)]
+        optional = ("tasks", EPISODE_NAME, TASK_NAME, OUTCOME, *(f"videos/{key}/to_timestamp" for key in video_keys))
+        own = [name for name in optional if name in _schema(path)]
         rows += [_row(values, video_keys) for values in read_table(path, [*needed, *own]).to_pylist()]
     rows.sort(key=lambda row: row.index)
     end = 0
@@ -202,6 +205,7 @@ def _row(values: Mapping[str, Any], video_keys: Sequence[str]) -> EpisodeRow:
         )
         for key in video_keys
     }
+    ends = {key: scalar(values.get(f"videos/{key}/to_timestamp")) for key in video_keys}
     return EpisodeRow(
         index=index,
         name=values.get(EPISODE_NAME) or f"{index:06d}",
@@ -212,6 +216,7 @@ def _row(values: Mapping[str, Any], video_keys: Sequence[str]) -> EpisodeRow:
         first=int(scalar(values["dataset_from_index"])),
         data=Location(int(scalar(values["data/chunk_index"])), int(scalar(values["data/file_index"]))),
         videos=videos,
+        video_seconds={key: float(end) - videos[key][1] for key, end in ends.items() if end is not None},
     )
 
 

@@ -12,7 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vla_ros.actions.specification import ActionSpecification
-from vla_ros.data.errors import ConventionError, DamagedDataError, DataError, MissingColumnError, NotFiniteError
+from vla_ros.data.errors import (
+    ConventionError,
+    DamagedDataError,
+    DataError,
+    MissingColumnError,
+    NotFiniteError,
+    OddEpisodeError,
+)
 from vla_ros.data.lerobot import index, layout, layout_2
 from vla_ros.data.lerobot.advice import names_joints, table_entry
 from vla_ros.data.lerobot.index import EpisodeRow, scalar
@@ -25,6 +32,9 @@ from vla_ros.data.step import Step
 from vla_ros.types import ImageArray
 
 ROWS_AT_ONCE = 64
+
+VIDEO_TOLERANCE = 0.5
+"""Periods by which an episode may last longer or shorter in its video than its steps do."""
 
 
 class LeRobotReader:
@@ -163,6 +173,7 @@ class LeRobotReader:
 
         Raises:
             TruncatedVideoError, DamagedDataError, MissingColumnError, NotFiniteError: naming the file and the place.
+            OddEpisodeError: when its video is said to last longer or shorter than its steps.
             DataError: when there is no such episode.
         """
         if episode not in self._rows:
@@ -170,6 +181,7 @@ class LeRobotReader:
         row = self._rows[episode]
         path = pattern_path(self.root, self._info, "data_path", row.data, row.index)
         success = self._success(row, path)
+        self._check_video_seconds(row)
         with ExitStack() as stack:
             frames = {}
             for key, (location, start) in row.videos.items() if pictures else ():
@@ -182,6 +194,20 @@ class LeRobotReader:
                 time = float(scalar(values[self._stamp])) if self._trusts else count / self._info["fps"]
                 first = time if count == 0 else first
                 yield self._step(row, count, values, images, time - first, success)
+
+    def _check_video_seconds(self, row: EpisodeRow) -> None:
+        """Raise when a video is said to last longer or shorter than the steps: it would begin at another step's frame.
+
+        Raises:
+            OddEpisodeError: naming the column of the video.
+        """
+        for key, seconds in row.video_seconds.items():
+            if not abs(seconds * self._info["fps"] - row.length) <= VIDEO_TOLERANCE:
+                raise OddEpisodeError(
+                    f"{self.root}, episode '{row.name}': by from_timestamp and to_timestamp its video '{key}' lasts "
+                    f"{seconds:.4g} s, expected {row.length / self._info['fps']:.4g} s for {row.length} steps; the "
+                    "images would be those of other steps"
+                )
 
     def _columns(self, pictures: bool) -> list[str]:
         state = [self._state] if self._state in self._info["features"] else []

@@ -32,7 +32,7 @@ def write_set(
     root, *, lengths=(4, 3), tasks=("pick up the red cube",), task_of=None, numbers=None, names=None, times=None,
     lists=False, tasks_column=True, task_table=None, cameras=("front",), image_format=None, pixel_format="yuv420p",
     columns=("action", "observation.state"), image_key="observation.images.{}", info=None, features=None,
-    convention=CONVENTION, first=0, size=SIZE,
+    convention=CONVENTION, first=0, size=SIZE, video_times=None,
 ):  # fmt: skip
     """Write a set; `info` and `features` are laid over what stands in info.json, and None removes a line."""
     task_of, numbers = task_of or [0] * len(lengths), numbers or list(range(len(lengths)))
@@ -47,6 +47,8 @@ def write_set(
         for camera in cameras if image_format is None else ():
             key = f"videos/{image_key.format(camera)}"
             line |= {f"{key}/chunk_index": 0, f"{key}/file_index": 0, f"{key}/from_timestamp": (index - first) / 10.0}
+            if video_times is not None:
+                line |= dict(zip((f"{key}/from_timestamp", f"{key}/to_timestamp"), video_times[place], strict=True))
         episodes.append(line)
         for i in range(length):
             row = {columns[0]: [0.001 * i, 0.0, 0.01, 0.0, 0.0, 0.0, 1.0],

@@ -196,6 +196,21 @@ def test_times_may_begin_anywhere(opened):
     assert [step.timestamp for step in steps] == pytest.approx([0.0, 0.1, 0.2, 0.3])
 
 
+@pytest.mark.parametrize("times", [[(0.0, 0.4), (0.4, 0.7)], [(0.0, 0.42), (0.4, None)]])
+def test_video_times_that_agree_with_the_steps_are_taken(times, opened, foreign):
+    assert read(foreign, opened(video_times=times)) == {"000000": (4, {RED}), "000001": (3, {RED})}
+
+
+@pytest.mark.parametrize("second", [(0.5, 0.7), (0.3, 0.7), (0.4, 0.3), (0.4, float("nan")), (0.4, float("inf"))])
+def test_video_that_lasts_otherwise_than_its_steps_makes_an_odd_episode(second, opened):
+    """With `from_timestamp` a frame late every step would show what was seen a step later."""
+    reader = opened(lengths=(4, 3, 3), video_times=[(0.0, 0.4), second, (0.7, 1.0)])
+    assert [len(list(reader.read(name))) for name in ("000000", "000002")] == [4, 3]
+    for pictures in (True, False):
+        with pytest.raises(OddEpisodeError, match=r"'observation\.images\.front' lasts .* expected 0\.3 s for 3 steps"):
+            list(reader.read("000001", pictures=pictures))
+
+
 def test_advice_is_a_table_that_can_be_completed(foreign, tmp_path):
     root = foreign.write(tmp_path / "set", convention=None)
     with pytest.raises(ConventionError, match="give a convention") as error:
