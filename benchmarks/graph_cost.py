@@ -1,11 +1,13 @@
-"""What the graph costs: processor time and memory of each node of the demo, at rest and in motion.
+"""What the graph costs: processor time and memory of each process of the demo, at rest and in motion.
 
     .venv/bin/python benchmarks/graph_cost.py --seconds 20 --json
+    .venv/bin/python benchmarks/graph_cost.py --processes shared
     .venv/bin/python benchmarks/graph_cost.py --against ../another_tree
 
 At rest the graph is up and nobody has armed it: cameras, joint states and heartbeats run at their rates. In motion it
-carries out one task after the other. 100 % is one processor core. `memory_mb` is what a process keeps in memory of its
-own and with others (RSS); `memory_pss_mb` shares the common pages out among those that use them.
+carries out one task after the other. Nodes that share a process have one row, their names joined by "+". 100 % is one
+processor core. `memory_mb` is what a process keeps in memory of its own and with others (RSS); `memory_pss_mb` shares
+the common pages out among those that use them.
 """
 
 from __future__ import annotations
@@ -64,8 +66,23 @@ class Meter:
         return {name: round(100.0 * used / self.seconds, 1) for name, used in self.used.items()}
 
 
-def measure(seconds: float, tasks: int, policy: str) -> dict[str, Any]:
-    """Return the figures of one graph, for `seconds` at rest and through so many `tasks`."""
+def processes_of(graph: Any) -> dict[str, int]:
+    """Return process id by the name of the node in it, or the names of several joined by "+"."""
+    nodes: dict[int, list[str]] = {}
+    for one in graph.descriptions:
+        nodes.setdefault(graph.process(one.name).pid, []).append(one.name)
+    return {"+".join(names): pid for pid, names in nodes.items()}
+
+
+def measure(seconds: float, tasks: int, policy: str, processes: str) -> dict[str, Any]:
+    """Return the figures of one graph, for `seconds` at rest and through so many `tasks`.
+
+    Args:
+        seconds: Time at rest, s.
+        tasks: Number of tasks that it carries out.
+        policy: Checkpoint.
+        processes: Argument of the graph; "" for one that does not have it.
+    """
     from vla_ros.nodes.observer import Observer
     from vla_ros.nodes.operator_client import Operator
     from vla_ros.nodes.runner import GraphRunner
@@ -73,16 +90,17 @@ def measure(seconds: float, tasks: int, policy: str) -> dict[str, Any]:
     from vla_ros.robot.contract import load_contract
 
     contract = load_contract("panda")
+    layout = {"processes": processes} if processes else {}
     with (
         tempfile.TemporaryDirectory() as folder,
-        GraphRunner({"policy": policy}, folder=folder) as graph,
+        GraphRunner({"policy": policy} | layout, folder=folder) as graph,
         tqdm(total=1 + tasks, desc="cost of the graph", unit="part") as bar,
     ):
-        processes = {one.name: graph.process(one.name).pid for one in graph.descriptions}
+        measured = processes_of(graph)
         observer = Observer(graph.node, contract.cameras[0].topic)
         operator = Operator(graph.node, observer)
         stage = Stage(graph.node, observer, operator)
-        rest, motion = Meter(processes), Meter(processes)
+        rest, motion = Meter(measured), Meter(measured)
         observer.wait(lambda: observer.safety.sentence != "", TIMEOUT)
         rest.during(lambda: time.sleep(seconds))
         bar.update()
@@ -94,7 +112,7 @@ def measure(seconds: float, tasks: int, policy: str) -> dict[str, Any]:
             observer.wait(lambda: observer.safety.state_name == "RUN", TIMEOUT)
             motion.during(lambda: observer.wait(lambda: observer.episode.success, LONGEST_TASK))
             bar.update()
-        kept = {name: memory(pid) for name, pid in processes.items()}
+        kept = {name: memory(pid) for name, pid in measured.items()}
     at_rest, in_motion = rest.percent(), motion.percent()
     return {
         "cpu_percent_at_rest": round(sum(at_rest.values()), 1),
@@ -106,7 +124,7 @@ def measure(seconds: float, tasks: int, policy: str) -> dict[str, Any]:
         "nodes": {
             name: {"cpu_percent_at_rest": at_rest[name], "cpu_percent_in_motion": in_motion[name],
                    **{what: round(value) for what, value in kept[name].items()}}
-            for name in processes
+            for name in measured
         },
     }  # fmt: skip
 
@@ -114,6 +132,8 @@ def measure(seconds: float, tasks: int, policy: str) -> dict[str, Any]:
 def measure_tree(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of the package in another source folder, in a process of its own."""
     words = ["--seconds", str(arguments.seconds), "--tasks", str(arguments.tasks), "--policy", arguments.policy]
+    if arguments.processes:
+        words += ["--processes", arguments.processes]
     done = subprocess.run(
         [sys.executable, str(Path(__file__).resolve()), *words, "--json"],
         cwd=folder,  # where its configuration is looked for first
@@ -127,10 +147,11 @@ def measure_tree(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def show(figures: Mapping[str, Any]) -> None:
     """Print a table."""
-    print(f"{'node':<20}{'at rest, %':>12}{'in motion, %':>14}{'memory, MB':>12}{'its share, MB':>15}")
+    width = max(20, *(len(name) + 2 for name in figures["nodes"]))
+    print(f"{'node':<{width}}{'at rest, %':>12}{'in motion, %':>14}{'memory, MB':>12}{'its share, MB':>15}")
     for name, node in {**figures["nodes"], "in all": figures}.items():
         keys = ("cpu_percent_at_rest", "cpu_percent_in_motion", "memory_mb", "memory_pss_mb")
-        print("{:<20}{:>12}{:>14}{:>12}{:>15}".format(name, *(node[key] for key in keys)))
+        print("{:<{width}}{:>12}{:>14}{:>12}{:>15}".format(name, *(node[key] for key in keys), width=width))
 
 
 def main() -> int:
@@ -138,11 +159,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="how long the graph is watched at rest")
     parser.add_argument("--tasks", type=int, default=5, help="how many tasks it carries out")
     parser.add_argument("--policy", default="checkpoints/pick", help="checkpoint that drives it")
+    parser.add_argument(
+        "--processes", choices=["separate", "shared"], help="whether nodes share a process (default: the graph's own)"
+    )
     parser.add_argument("--against", type=Path, help="source folder of another version: it is measured first")
     parser.add_argument("--json", action="store_true", help="no table, only the figures on the last line")
     arguments = parser.parse_args()
     if arguments.against is None:
-        figures = measure(arguments.seconds, arguments.tasks, arguments.policy)
+        figures = measure(arguments.seconds, arguments.tasks, arguments.policy, arguments.processes or "")
     else:
         trees = {"before": arguments.against, "after": Path(__file__).parents[1]}
         figures = {name: measure_tree(folder, arguments) for name, folder in trees.items()}

@@ -15,7 +15,7 @@ started it can tell. No node outlives the launch, however that ends.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from lifecycle_msgs.msg import Transition
 from launch import Action, LaunchContext, LaunchDescription
 from vla_ros.nodes.dds_profile import IMAGES_PROFILE, PROFILE_VARIABLE, profile_for
 from vla_ros.nodes.graph import NodeDescription, load_graph
+from vla_ros.nodes.graph_processes import ProcessDescription, processes_of
 from vla_ros.nodes.launch_actions import (
     Arm,
     Group,
@@ -63,7 +64,7 @@ from vla_ros.nodes.launch_arguments import (
     graph_values,
     transform_source,
 )
-from vla_ros.nodes.launch_files import parameters_file
+from vla_ros.nodes.launch_files import parameters_file, temporary_file
 from vla_ros.nodes.process import PARENT
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
@@ -85,9 +86,13 @@ class LifecycleOrder:
     Between the activation of the simulated robot and that of everything else stands `ready`: the preflight.
     """
 
-    def __init__(self, nodes: list[LifecycleNode], first: int, arm: Arm) -> None:
-        """Order the `nodes` of one arm, of which the first `first` are the simulated robot."""
+    def __init__(self, nodes: list[LifecycleNode], first: int, arm: Arm, processes: list[Node] | None = None) -> None:
+        """Order the `nodes` of one arm, of which the first `first` are the simulated robot.
+
+        `processes` are the actions that start each node's process; by default every node has its own.
+        """
         self.nodes, self.first, self._arm = nodes, first, arm
+        self.processes = processes or nodes
         self.is_up = False
         self.is_ready = False
         self.preflight: list[Action] = []
@@ -115,10 +120,11 @@ class LifecycleOrder:
                     entities=[OpaqueFunction(function=reaction, args=[index])],
                 )
                 registered.append(RegisterEventHandler(handler))
-            started = OpaqueFunction(function=self._after_start, args=[index])
-            registered.append(RegisterEventHandler(OnProcessStart(target_action=node, on_start=[started])))
+            started, process = OpaqueFunction(function=self._after_start, args=[index]), self.processes[index]
+            registered.append(RegisterEventHandler(OnProcessStart(target_action=process, on_start=[started])))
             listen = self._listener(index)
-            registered.append(RegisterEventHandler(OnProcessIO(target_action=node, on_stdout=listen, on_stderr=listen)))
+            heard = OnProcessIO(target_action=process, on_stdout=listen, on_stderr=listen)
+            registered.append(RegisterEventHandler(heard))
         return registered
 
     def ready(self, context: LaunchContext) -> list[Action]:
@@ -129,8 +135,11 @@ class LifecycleOrder:
 
     def _listener(self, index: int) -> Callable[[ProcessIO], None]:
         def listen(event: ProcessIO) -> None:
+            logger = self.nodes[index].node_name.strip("/").replace("/", ".")
             for line in event.text.decode(errors="replace").splitlines():
-                if any(words in line for words in SPEAKS_OF_FAILURE):
+                # In a process that it shares, a line of its own names it.
+                own = self.processes[index] is self.nodes[index] or f"[{logger}]: " in line
+                if own and any(words in line for words in SPEAKS_OF_FAILURE):
                     self.last_words[index] = line.split("]: ", 1)[-1]
 
         return listen
@@ -205,16 +214,72 @@ def process(description: NodeDescription, arm: Arm, log_level: str, file: Path |
         remappings=arm.remappings,
         parameters=[*([file] if file else []), dict(description.parameters)],
         ros_arguments=["--log-level", log_level],
-        additional_env={
+        **_supervised(description),
+    )
+
+
+def shared_process(description: ProcessDescription, arm: Arm, log_level: str, file: Path | None = None) -> Node:
+    """Return the launch action of a process that several nodes of the graph share; their own actions start none."""
+    return Node(
+        package="vla_ros",
+        executable=description.executable,
+        exec_name=description.name,
+        namespace=arm.absolute,
+        remappings=arm.remappings,
+        parameters=[*([file] if file else []), temporary_file(description.parameter_file(arm.namespace), ".yaml")],
+        arguments=description.arguments(),
+        ros_arguments=["--log-level", log_level, *(word for rule in description.rules() for word in ("-r", rule))],
+        **_supervised(description),
+    )
+
+
+def _supervised(description: NodeDescription | ProcessDescription) -> dict[str, Any]:
+    """Return what a process of the graph has to do with this launch: whose end ends it, and what starts again."""
+    return {
+        "additional_env": {
             PARENT: str(os.getpid()),
             PROFILE_VARIABLE: profile_for(description.images, os.environ.get(PROFILE_VARIABLE, "")),
         },
-        output="screen",
-        respawn=description.restarts > 0,
-        respawn_delay=RESPAWN_DELAY,
-        respawn_max_retries=description.restarts,
-        on_exit=required(description.name) if description.required else None,
-    )
+        "output": "screen",
+        "respawn": description.restarts > 0,
+        "respawn_delay": RESPAWN_DELAY,
+        "respawn_max_retries": description.restarts,
+        "on_exit": required(description.name) if description.required else None,
+    }
+
+
+class _NoProcess(Node):
+    """Where `LifecycleNode` would start a process: nothing."""
+
+    def execute(self, context: LaunchContext) -> None:
+        """Start nothing."""
+
+
+class SharingNode(LifecycleNode, _NoProcess):
+    """A managed node of the graph that runs in a process which another action starts."""
+
+    def __init__(self, description: NodeDescription, arm: Arm) -> None:
+        """Watch and change its state, as `LifecycleNode` does."""
+        super().__init__(
+            package="vla_ros",
+            executable=description.executable,
+            name=description.name,
+            namespace=arm.absolute,
+        )
+
+
+def processes(
+    descriptions: Sequence[NodeDescription], arm: Arm, log_level: str, file: Path | None
+) -> tuple[list[LifecycleNode], list[Node]]:
+    """Return the launch actions of the nodes of the graph, and of the process of each."""
+    nodes: dict[str, LifecycleNode] = {}
+    hosts: dict[str, Node] = {}
+    for one in processes_of(descriptions):
+        host = shared_process(one, arm, log_level, file) if one.shared else None
+        for node in one.nodes:
+            nodes[node.name] = SharingNode(node, arm) if host else process(node, arm, log_level, file)
+            hosts[node.name] = host or nodes[node.name]
+    return [nodes[one.name] for one in descriptions], [hosts[one.name] for one in descriptions]
 
 
 def transforms(arm: Arm, *, use_sim_time: bool) -> Node:
@@ -264,9 +329,9 @@ def bring_up(context: LaunchContext) -> list[Action]:
     arm = Arm(load_contract(texts["robot"]), arm_namespace(context, text("namespace")))
     Kinematics(arm.contract)  # a contract that does not fit its description is found before a process starts
     file = parameters_file(text("params_file"), descriptions)
-    nodes = [process(description, arm, text("log_level"), file) for description in descriptions]
+    nodes, hosts = processes(descriptions, arm, text("log_level"), file)
     first = sum(description.simulation == "mujoco" for description in descriptions)
-    order, group = LifecycleOrder(nodes, first, arm), Group()
+    order, group = LifecycleOrder(nodes, first, arm, hosts), Group()
     actions: list[Action] = []
     if not os.environ.get(PROFILE_VARIABLE):
         actions.append(SetEnvironmentVariable(PROFILE_VARIABLE, str(share_file(DDS_PROFILE))))
@@ -286,7 +351,7 @@ def bring_up(context: LaunchContext) -> list[Action]:
             actions += order.preflight
     else:
         order.is_ready = True
-    return [*actions, *order.handlers(), *nodes, *beside]
+    return [*actions, *order.handlers(), *dict.fromkeys([*nodes, *hosts]), *beside]
 
 
 def generate_launch_description() -> LaunchDescription:

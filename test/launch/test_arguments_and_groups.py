@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 pytest.importorskip("launch_ros.actions", reason="ROS 2's launch is not installed here")
 
 from vla_ros.nodes import launch_actions
+from vla_ros.nodes.graph import load_graph
 from vla_ros.nodes.transitions import GraphError
 from vla_ros.robot.contract import load_contract
 
@@ -18,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # tests are imported by path, no
 from descriptions import FILES, ROOT, Ended, actions_of, load, parameters_of
 
 CLAMPED = {"preflight", "headless", "rviz", "use_sim_time", "lockstep", "arm", "log_level", "simulation", "controllers",
-           "world", "command_clock", "tf"}  # fmt: skip
+           "world", "command_clock", "tf", "processes"}  # fmt: skip
 """Arguments that have a small set of values, but for Gazebo's `world`, a file."""
 
 
@@ -133,6 +135,54 @@ def test_a_parameter_file_reaches_every_node_and_the_preflight(tmp_path: Path) -
         first, *others = evaluate_parameters(context, node._Node__parameters)
         assert first == file
         assert [type(one) for one in others] == [dict]  # what the arguments say comes last, and holds
+
+
+@pytest.mark.parametrize("namespace", ["", "left"])
+def test_nodes_that_share_a_process_are_started_by_one_action(namespace: str) -> None:
+    from launch_ros.actions import LifecycleNode, Node
+    from launch_ros.utilities import evaluate_parameters
+
+    actions, context = actions_of(ROOT / "launch/bringup.launch.py", processes="shared", namespace=namespace)
+    names = ["perception_node", "instruction_node", "policy_node", "action_node"]
+    (container,) = [one for one in actions if getattr(one, "node_executable", "") == "node_container"]
+    assert type(container) is Node
+    container._perform_substitutions(context)
+    words = ["".join(getattr(part, "text", "") for part in word) for word in container.cmd]
+    assert words[1:6] == [*names, "--ros-args"]
+    assert [word for word in words if "__node" in word] == [f"{name}:__node:={name}" for name in names]
+    (file,) = evaluate_parameters(context, container._Node__parameters)
+    sections = yaml.safe_load(file.read_text(encoding="utf-8"))
+    before = f"/{namespace}/" if namespace else ""
+    assert list(sections) == sorted(before + name for name in names)
+    assert sections[f"{before}perception_node"]["ros__parameters"]["robot"] == "panda"
+    assert "robot" not in sections[f"{before}action_node"]["ros__parameters"]
+    own = [one for one in actions if isinstance(one, LifecycleNode)]
+    started = [one for one in own if type(one) is LifecycleNode]
+    assert [one.node_executable for one in own] == [one.name for one in load_graph().resolve(simulation="")]
+    assert [one.node_executable for one in started] == ["safety_node"]
+
+
+def test_what_a_shared_process_says_is_held_against_the_node_that_says_it() -> None:
+    from launch import LaunchContext
+
+    module = load(ROOT / "launch/bringup.launch.py")
+    arm = module.Arm(load_contract("panda"), "left")
+    nodes = load_graph().resolve({"processes": "shared"}, simulation="")
+    actions, hosts = module.processes(nodes, arm, "info", None)
+    order = module.LifecycleOrder(actions, 0, arm, hosts)
+    names = [one.name for one in nodes]
+    for action in actions:
+        action._perform_substitutions(LaunchContext())
+
+    class Line:
+        text = b"[ERROR] [1.0] [left.action_node]: cannot configure: ContractError: why\n"
+
+    for index, host in enumerate(hosts):
+        if host is hosts[names.index("action_node")]:
+            order._listener(index)(Line())
+    assert {name: words for name, words in zip(names, order.last_words, strict=True) if words} == {
+        "action_node": "cannot configure: ContractError: why"
+    }
 
 
 def test_a_recorder_that_failed_ends_the_launch_with_an_error() -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,11 @@ from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.nodes.conversions import array_to_image, robot_state_to_joint_state
+from vla_ros.nodes.graph import load_graph
 from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink, free_domain, graph_environment
+from vla_ros.nodes.runner import RosLink, claim_domain, free_domain, graph_environment
+from vla_ros.nodes.transitions import ACTIVE as ACTIVE_STATE
+from vla_ros.nodes.transitions import LifecycleClient
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
@@ -147,8 +150,13 @@ def composed(tmp_path: Path, file: str, namespaces: list[str], **arguments: str)
 
 def without_policy(tmp_path: Path) -> str:
     """Write the shipped graph without the policy, which takes long to load, and return its path."""
+    return of_nodes(tmp_path, [node.name for node in load_graph().nodes if node.name != "policy_node"])
+
+
+def of_nodes(tmp_path: Path, names: Sequence[str]) -> str:
+    """Write the shipped graph with some of its nodes alone, and return its path."""
     graph = yaml.safe_load(share_file("config/graph.yaml").read_text(encoding="utf-8"))
-    graph["nodes"] = [node for node in graph["nodes"] if node["name"] != "policy_node"]
+    graph["nodes"] = [node for node in graph["nodes"] if node["name"] in names]
     path = tmp_path / "graph.yaml"
     path.write_text(yaml.safe_dump(graph, sort_keys=False), encoding="utf-8")
     return str(path)
@@ -183,6 +191,29 @@ def test_a_simulation_comes_up_under_a_pushed_namespace_and_a_second_one_is_refu
     assert "deprecated" not in first.said + second.said
 
 
+def test_nodes_that_share_a_process_come_up_and_come_back_together(
+    launch: Callable[..., Launch], tmp_path: Path
+) -> None:
+    names, (domain, claim) = ["instruction_node", "action_node"], claim_domain()
+    words = [f"graph:={of_nodes(tmp_path, names)}", "processes:=shared", "preflight:=false", "namespace:=left"]
+    begun, link = launch(domain, str(ROOT / "launch/bringup.launch.py"), *words), RosLink("visitor", domain)
+    try:
+        begun.wait_until_said(ACTIVE.format("/left"))
+        (pid,) = re.findall(r"\[pipeline-\d+\]: process started with pid \[(\d+)\]", begun.said)
+        os.kill(int(pid), signal.SIGKILL)
+        lifecycle, end = LifecycleClient(link.node), time.monotonic() + PATIENCE
+        while len(re.findall(r"process started with pid", begun.said)) < 2:
+            assert time.monotonic() < end, begun.said
+            time.sleep(0.05)
+        for name in names:
+            while lifecycle.state(f"left/{name}", PATIENCE) != ACTIVE_STATE:
+                assert time.monotonic() < end, begun.said
+                time.sleep(0.05)
+    finally:
+        link.close()
+        claim.close()
+
+
 @pytest.mark.parametrize(
     ("file", "words", "says"),
     [
@@ -192,6 +223,7 @@ def test_a_simulation_comes_up_under_a_pushed_namespace_and_a_second_one_is_refu
         ("simulation_mujoco.launch.py", ["use_sim_time:=false"], 'Argument "use_sim_time" provided value "false"'),
         ("simulation_mujoco.launch.py", ["seed:=seven"], "argument seed: got 'seven', expected a int"),
         ("bringup.launch.py", ["params_file:=/none.yaml"], "/none.yaml does not exist"),
+        ("bringup.launch.py", ["processes:=one"], 'Argument "processes" provided value "one" is not valid'),
         ("record.launch.py", ["use_sim_time:=maybe"], 'Argument "use_sim_time" provided value "maybe"'),
     ],
 )

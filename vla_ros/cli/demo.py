@@ -51,6 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lockstep", action="store_true", help="simulation time waits for everyone: repeatable")
     parser.add_argument("--view", choices=["text", "off"], default="text", help="what to show on the way")
     parser.add_argument("--keep-running", action="store_true", help="leave the graph up for further instructions")
+    parser.add_argument("--processes", choices=["separate", "shared"], default="separate", help="shared: simulator and "
+                        "safety node alone, the others in one process (default %(default)s)")  # fmt: skip
     parser.add_argument("--domain", type=domain, help="ROS domain id (default: one that nobody uses)")
     parser.add_argument("--out", type=path, default=Path("runs"), help="folder of films, logs and graph.json")
     parser.add_argument("--json", action="store_true", help="the figures alone on standard output")
@@ -96,7 +98,7 @@ def _play(
     from vla_ros.nodes.operator_client import Operator
     from vla_ros.nodes.runner import GraphRunner
 
-    wanted = ("robot", "world", "policy", "seed", "instruction", "lockstep")
+    wanted = ("robot", "world", "policy", "seed", "instruction", "lockstep", "processes")
     arguments = {name: getattr(args, name) for name in wanted}
     say(f"starting the graph (seed {args.seed}); logs in {args.out / 'log'}")
     with GraphRunner(arguments, folder=args.out, domain=args.domain, disarms=True, progress=say) as graph:

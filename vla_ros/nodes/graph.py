@@ -5,14 +5,16 @@ The runner starts it as plain processes, the launch files as launch actions: bot
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from vla_ros.errors import ContractError
+from vla_ros.nodes.graph_processes import PROCESSES, SEPARATE, SHARED, processes_of
 from vla_ros.paths import share_file
 from vla_ros.yaml_files import read_yaml
 
@@ -34,12 +36,12 @@ FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no":
 
 _NODE_LINES = ("name", "executable", "simulation", "required", "restarts", "configure_timeout", "activate_timeout",
                "parameters")  # fmt: skip
-_OPTIONAL_LINES = ("when", "images")
+_OPTIONAL_LINES = ("when", "images", "process")
 
 
 @dataclass(frozen=True)
 class NodeDescription:
-    """One process of the graph.
+    """One node of the graph.
 
     Attributes:
         name: Name of the node in ROS.
@@ -55,6 +57,7 @@ class NodeDescription:
         remappings: Topic to topic.
         prefix: What stands before the command of its process.
         images: It publishes images, so that its process takes a large segment of shared memory.
+        process: Name of the process that it shares with the nodes of the same line; "": it has one of its own.
     """
 
     name: str
@@ -69,6 +72,7 @@ class NodeDescription:
     remappings: Mapping[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
     images: bool = True
+    process: str = ""
 
     @property
     def module(self) -> str:
@@ -112,8 +116,13 @@ class Graph:
             values["command_clock"] = "system"  # the simulated controllers take the time of the machine for their own
         if "tf" in values:
             values["tf"] = _transform_source(values["tf"], wanted)
+        separate = _process_layout(values.get("processes", SHARED)) == SEPARATE
         return tuple(
-            NodeDescription(**{**vars(node), "parameters": _substitute(node.parameters, values)})
+            replace(
+                node,
+                parameters=_substitute(node.parameters, values),
+                process="" if separate else node.process,
+            )
             for node in self.nodes
             if node.simulation in ("", wanted or ROBOT_ONLY)
             and all(values.get(name) == value for name, value in node.when.items())
@@ -130,6 +139,17 @@ def _transform_source(text: Value, simulation: str) -> str:
     if source not in TRANSFORM_SOURCES:
         raise ContractError(f"argument tf: got {text!r}, expected auto, any or one of {list(TRANSFORM_SOURCES)}")
     return source
+
+
+def _process_layout(text: Value) -> str:
+    """Return whether nodes share processes; a graph without the argument means what its lines say.
+
+    Raises:
+        ContractError: when it is none of `PROCESSES`.
+    """
+    if text not in PROCESSES:
+        raise ContractError(f"argument processes: got {text!r}, expected one of {list(PROCESSES)}")
+    return str(text)
 
 
 def read_flag(name: str, text: str) -> bool:
@@ -185,6 +205,7 @@ def load_graph(path: str | Path = GRAPH_FILE) -> Graph:
     nodes = tuple(_node(path, entry) for entry in content["nodes"])
     if len({node.name for node in nodes}) != len(nodes):
         raise ContractError(f"{path}: a name stands twice in {[node.name for node in nodes]}")
+    processes_of(nodes)
     graph = Graph(arguments=dict(content["arguments"]), nodes=nodes)
     graph.resolve()  # a "$name" without an argument is found here, not when the robot stands ready
     for node in nodes:
@@ -208,6 +229,11 @@ def _node(path: str | Path, entry: Any) -> NodeDescription:  # noqa: ANN401 (wha
     if entry["simulation"] not in (*SIMULATORS, ROBOT_ONLY):
         expected = (*SIMULATORS, ROBOT_ONLY)
         raise ContractError(f"{path}: {entry['name']}: simulation is {entry['simulation']!r}, expected {expected}")
+    process = entry.get("process", "")
+    if not isinstance(process, str) or not re.fullmatch(r"\w*", process, re.ASCII):
+        raise ContractError(
+            f"{path}: {entry['name']}: process is {process!r}, expected a name of letters, digits and underscores"
+        )
     when = entry.get("when") or {}
     if not isinstance(when, Mapping):
         raise ContractError(f"{path}: {entry['name']}: when is {when!r}, expected a mapping of arguments to values")
@@ -222,4 +248,5 @@ def _node(path: str | Path, entry: Any) -> NodeDescription:  # noqa: ANN401 (wha
         parameters=dict(entry["parameters"] or {}),
         when=dict(when),
         images=images,
+        process=process,
     )

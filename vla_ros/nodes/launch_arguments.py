@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from vla_ros.errors import ContractError
 from vla_ros.nodes.graph import FLAGS, Graph, Value, load_graph, read_flag
+from vla_ros.nodes.graph_processes import PROCESSES
 from vla_ros.nodes.launch_files import HARDWARE
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ _ABOUT = {
     "tf": "who publishes the transform tree: any (robot_state_publisher where it is installed, else own), own "
     "(this package), robot_state_publisher, none; auto: any in simulation, none on a robot, whose driver mostly does",
     "command_clock": "stamps of commands; auto: arrival for a simulator with a time of its own, else system",
+    "processes": "separate: one process a node; shared: nodes with the same line `process` in the graph share "
+    "one, for less memory",
 }
 
 _CHOICES = {
@@ -93,6 +96,7 @@ _CHOICES = {
     "world": ("pick", "tabletop"),
     "tf": (AUTO, "any", "own", "robot_state_publisher", "none"),
     "command_clock": (AUTO, "system", "arrival"),
+    "processes": PROCESSES,
 }
 
 

@@ -62,9 +62,11 @@ class ManagedNode(LifecycleNode):
 
     Attributes:
         default_robot: Robot contract of a node that has one and is given none; "" for a node that has none.
+        niceness: Of its process among others, -20 (first) to 19 (last).
     """
 
     default_robot: ClassVar[str] = ""
+    niceness: ClassVar[int] = 0
 
     def __init__(self, name: str, **options: Any) -> None:  # noqa: ANN401 (those of rclpy.node.Node)
         """Create the node, unconfigured; `options` are those of `rclpy.node.Node`."""
@@ -297,6 +299,39 @@ def initialize(arguments: Sequence[str] | None, **options: Any) -> str:  # noqa:
     return ""
 
 
+def begin_process(arguments: Sequence[str] | None = None) -> threading.Event | None:
+    """Make this process ready for nodes; return what its first signal sets.
+
+    From that signal on the process has `END_GRACE` to end in order, and a second one ends it at once. None: ROS 2 does
+    not take the arguments, and standard error says why.
+    """
+    keep_large_buffers()
+    require_domain()
+    if wrong := initialize(arguments, signal_handler_options=SignalHandlerOptions.NO):
+        print(f"error: arguments of this node: {wrong}", file=sys.stderr, flush=True)
+        return None
+    stopping = threading.Event()
+
+    def stop(number: int, frame: object) -> None:
+        del number, frame
+        if not stopping.is_set():
+            stopping.set()
+            end_within_grace()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    follow_parent()
+    return stopping
+
+
+def end_within_grace() -> None:
+    """Give this process `END_GRACE` to end, and let the next signal end it at once."""
+    # Neither needs Python to be able to run: a library that waits for ever while it closes may keep it from it.
+    faulthandler.dump_traceback_later(END_GRACE, exit=True)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_DFL)
+
+
 def run_node(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = None) -> int:
     """Run one node until a signal asks it to end; returns the exit code.
 
@@ -304,30 +339,14 @@ def run_node(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = 
     that takes longer than `END_GRACE`, or when ROS 2 does not take its arguments. A second signal ends it at once. A
     callback that raises is logged, and the node goes on.
     """
-    keep_large_buffers()
-    require_domain()
-    if wrong := initialize(arguments, signal_handler_options=SignalHandlerOptions.NO):
-        print(f"error: arguments of this node: {wrong}", file=sys.stderr, flush=True)
+    stopping = begin_process(arguments)
+    if stopping is None:
         return 1
-    stopping = threading.Event()
-
-    def stop(number: int, frame: object) -> None:
-        del number, frame
-        if not stopping.is_set():
-            stopping.set()
-            # Neither needs Python to be able to run: a library that waits for ever while it closes may keep it from it.
-            faulthandler.dump_traceback_later(END_GRACE, exit=True)
-            for each in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(each, signal.SIG_DFL)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    follow_parent()
     node = make()
     executor = make_executor()
     executor.add_node(node)
     try:
-        _spin(node, executor, stopping)
+        spin(node, executor, stopping)
     finally:
         node.finish()
         executor.shutdown(timeout_sec=1.0)
@@ -336,7 +355,8 @@ def run_node(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = 
     return 0
 
 
-def _spin(node: ManagedNode, executor: SingleThreadedExecutor, stopping: threading.Event) -> None:
+def spin(node: ManagedNode, executor: SingleThreadedExecutor, stopping: threading.Event) -> None:
+    """Run the callbacks of a node until `stopping` is set; one that raises is logged, and the node goes on."""
     while not stopping.is_set() and rclpy.ok():
         try:
             executor.spin_once(timeout_sec=SPIN_TIMEOUT)

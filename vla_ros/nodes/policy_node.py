@@ -38,6 +38,7 @@ class PolicyNode(ManagedNode):
     """Loads a checkpoint when it is configured, and works on the newest task and observation while it is active."""
 
     default_robot = "panda"
+    niceness = NICENESS
 
     def __init__(self) -> None:
         """Create the node, unconfigured."""

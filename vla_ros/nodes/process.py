@@ -1,4 +1,4 @@
-"""One node as a process: its own process group, a bounded log, an orderly end."""
+"""One process of the graph: its own process group, a bounded log, an orderly end."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from vla_ros.nodes.graph import NodeDescription
+from vla_ros.nodes.graph_processes import ProcessDescription
 
 LOG_BYTES = 2_000_000
 """Largest size of a log file; the one before is kept beside it as `.1`."""
@@ -52,15 +53,25 @@ def follow_parent() -> None:
 class NodeProcess:
     """Starts `python -m vla_ros.nodes.<executable>` and ends it, and nothing else, by its process group."""
 
-    def __init__(self, description: NodeDescription, environment: Mapping[str, str], folder: Path) -> None:
-        """Start the process; its parameter file and its log lie in `folder` as `<name>.yaml` and `<name>.log`."""
+    def __init__(
+        self, description: NodeDescription | ProcessDescription, environment: Mapping[str, str], folder: Path
+    ) -> None:
+        """Start the process; its parameter file and its log lie in `folder` as `<name>.yaml` and `<name>.log`.
+
+        Args:
+            description: The process, or the one node of it.
+            environment: Of the process, all of it.
+            folder: Where it may write.
+        """
+        if isinstance(description, NodeDescription):
+            description = ProcessDescription(description.name, (description,))
         self.description = description
         self.log_path = folder / f"{description.name}.log"
         parameters = folder / f"{description.name}.yaml"
         parameters.write_text(description.parameter_file(), encoding="utf-8")
-        names = {"__node": description.name, **description.remappings}
-        command = [*description.prefix, sys.executable, "-m", description.module, "--ros-args",
-                   *(word for name, to in names.items() for word in ("-r", f"{name}:={to}")),
+        module = f"vla_ros.nodes.{description.executable}"
+        command = [*description.prefix, sys.executable, "-m", module, *description.arguments(), "--ros-args",
+                   *(word for rule in description.rules() for word in ("-r", rule)),
                    "--params-file", str(parameters), "--disable-external-lib-logs"]  # fmt: skip
         self._process = subprocess.Popen(
             command,

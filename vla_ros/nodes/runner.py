@@ -33,6 +33,7 @@ from vla_ros.domain_id import parse_domain_id
 from vla_ros.nodes.dds_profile import PROFILE_VARIABLE, profile_for
 from vla_ros.nodes.environment_check import require_loopback
 from vla_ros.nodes.graph import Graph, NodeDescription, load_graph
+from vla_ros.nodes.graph_processes import ProcessDescription, processes_of
 from vla_ros.nodes.namesakes import require_alone
 from vla_ros.nodes.process import NodeProcess
 from vla_ros.nodes.running_graphs import LOCK_FILE, RunningGraph, announce
@@ -222,6 +223,8 @@ class GraphRunner:
             GraphError: when another graph uses the domain, or all of them are in use.
         """
         self.descriptions = (graph or load_graph()).resolve(arguments, simulation=simulation)
+        self.processes = processes_of(self.descriptions)
+        self._process_of = {node.name: process for process in self.processes for node in process.nodes}
         self.domain, self._claim = claim_domain() if domain is None else (domain, _claim(domain))
         self.folder = Path(folder)
         self.failure = ""
@@ -248,8 +251,8 @@ class GraphRunner:
         return self._link.node
 
     def process(self, name: str) -> NodeProcess:
-        """Return the process of the node called `name`."""
-        return self._processes[name]
+        """Return the process of the node called `name`, which others may be in as well."""
+        return self._processes[self._process_of[name].name]
 
     def start(self) -> None:
         """Start every node and bring it to the active state, in the order of the description.
@@ -269,8 +272,8 @@ class GraphRunner:
                 )  # fmt: skip
             self._lifecycle = LifecycleClient(self._link.node)
             self._arm = self._link.node.create_client(SetBool, "vla/arm")
-            for description in self.descriptions:
-                self._launch(description)
+            for process in self.processes:
+                self._launch(process)
             self._write_state()
             for description in self.descriptions:
                 self._bring(description, CONFIGURE)
@@ -297,14 +300,14 @@ class GraphRunner:
         self._hold = hold
         (self.folder / STATE_FILE).unlink(missing_ok=True)
 
-    def _launch(self, description: NodeDescription) -> None:
+    def _launch(self, description: ProcessDescription) -> None:
         environment = graph_environment(self.domain, images=description.images)
         with self._lock:
             if not self._ending.is_set():
                 self._processes[description.name] = NodeProcess(description, environment, self.folder / LOG_FOLDER)
 
     def _bring(self, description: NodeDescription, transition: int) -> None:
-        process = self._processes[description.name]
+        process = self.process(description.name)
         configuring = transition == CONFIGURE
         timeout = description.configure_timeout if configuring else description.activate_timeout
         began = time.monotonic()
@@ -326,16 +329,16 @@ class GraphRunner:
         state = {
             "domain_id": self.domain,
             "pid": os.getpid(),
-            "nodes": {name: process.pid for name, process in self._processes.items()},
+            "nodes": {node.name: self.process(node.name).pid for node in self.descriptions},
         }
         (self.folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
         with contextlib.suppress(OSError):  # without a note it is found by its folder alone
             self._note = announce(RunningGraph(str(self.folder.resolve()), self.domain, os.getpid()))
 
     def _supervise(self) -> None:
-        """Start dead nodes again as often as their description allows; a required one that died is a failure."""
+        """Start dead processes again as often as their description allows; a required one that died is a failure."""
         while not self._ending.wait(_SUPERVISION):
-            for description in self.descriptions:
+            for description in self.processes:
                 process = self._processes[description.name]
                 code = process.exit_code()
                 if code is None or self._ending.is_set() or description.name in self._gone:
@@ -345,39 +348,41 @@ class GraphRunner:
                     self._give_up(description, process, code)
                     continue
                 self._restarts[description.name] = used + 1
-                self._progress(f"{description.name} ended with {code}; start {used + 2} of {description.restarts + 1}")
+                self._progress(f"{description.title} ended with {code}; start {used + 2} of {description.restarts + 1}")
                 self._restart(description)
 
-    def _restart(self, description: NodeDescription) -> None:
+    def _restart(self, description: ProcessDescription) -> None:
         if self._disarms and self._arm.service_is_ready():
             self._arm.call_async(SetBool.Request(data=False))
             self._progress("the robot is asked to rest and to disarm: look at what died, then arm it again (/vla/arm)")
-        self._launch(description)
         try:
-            self._bring(description, CONFIGURE)
-            self._bring(description, ACTIVATE)
-            self._write_state()
+            self._revive(description)
         except GraphError as error:
             self._progress(str(error))
             self._processes[description.name].end(time.monotonic() + 1.0)
+
+    def _revive(self, description: ProcessDescription) -> None:
+        """Start a process that has ended, and bring each of its nodes to the active state."""
+        self._launch(description)
+        for transition in (CONFIGURE, ACTIVATE):
+            for node in description.nodes:
+                self._bring(node, transition)
+        self._write_state()
 
     def revive(self, name: str) -> None:
         """Start a node that has ended for good once more, as an operator does who has looked at the robot.
 
         Raises:
-            GraphError: when it does not come up.
+            GraphError: when it, or one that shares its process, does not come up.
         """
-        description = next(one for one in self.descriptions if one.name == name)
-        self._launch(description)
-        self._bring(description, CONFIGURE)
-        self._bring(description, ACTIVATE)
-        self._write_state()
+        description = self._process_of[name]
+        self._revive(description)
         self.failure = ""
-        self._gone.discard(name)
+        self._gone.discard(description.name)
 
-    def _give_up(self, description: NodeDescription, process: NodeProcess, code: int) -> None:
+    def _give_up(self, description: ProcessDescription, process: NodeProcess, code: int) -> None:
         self._gone.add(description.name)
-        sentence = f"{description.name} ended with {code}\n--- {process.log_path}\n{process.last_lines()}"
+        sentence = f"{description.title} ended with {code}\n--- {process.log_path}\n{process.last_lines()}"
         if description.required or description.restarts:
             self.failure = self.failure or sentence
         self._progress(sentence)
