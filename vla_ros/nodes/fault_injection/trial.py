@@ -110,11 +110,14 @@ def _watch(scenario: Scenario, fault: GraphFault, row: GraphRow, at: float) -> N
 
 
 def _rests(scenario: Scenario, at: float) -> bool:
-    """Say whether the commands rest; after a contact since `at`, s, steady clock, the arm backs off first."""
+    """Say whether the commands rest; after a contact since `at`, s, steady clock, the arm backs off first.
+
+    An arm that is given up is not commanded any more: the last message ends at rest by itself.
+    """
     recorder = scenario.recorder
     if any(one.steady >= at and one.reason == Reason.CONTACT.label for one in list(recorder.said)):
         scenario.observer.wait(lambda: recorder.speed() == 0.0, RETREAT)
-    return recorder.speed() == 0.0
+    return recorder.speed() == 0.0 or scenario.observer.safety.state == SafetyStatus.DISARMED
 
 
 def _watch_going_on(scenario: Scenario, fault: GraphFault, row: GraphRow, at: float) -> None:
