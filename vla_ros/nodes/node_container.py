@@ -52,8 +52,8 @@ def node_class(executable: str) -> type[ManagedNode]:
 def run_nodes(makes: Sequence[Callable[[], ManagedNode]], arguments: Sequence[str] | None = None) -> int:
     """Run several nodes in this process until a signal asks it to end; returns the exit code.
 
-    Signals and callbacks that raise are treated as by `run_node`. A node whose thread ends unasked ends the process
-    with 1, since whoever watches it looks at the process.
+    Signals and callbacks that raise are treated as by `run_node`. A node whose thread ends unexpectedly ends the
+    process with exit code 1: the supervisor restarts processes, not threads.
     """
     stopping = begin_process(arguments)
     if stopping is None:

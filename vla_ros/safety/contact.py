@@ -148,8 +148,8 @@ class ContactMonitor:
             observer.reset()
             self._effort_count[:] = 0
             return None
-        torques = observer.without_payload(state.joint_positions, observer.update(state), limits.payload)
-        newest = observer.without_payload(state.joint_positions, observer.newest, limits.payload)
+        residuals = np.stack([observer.update(state), observer.newest])
+        torques, newest = observer.without_payload(state.joint_positions, residuals, limits.payload)
         self.residual_torques = torques
         # What pushes, pushes on: torques that jumped between two measurements leave a residual, but once.
         beyond = (np.abs(torques) > limits.effort) & (np.sign(torques) * newest > GONE * limits.effort)

@@ -100,7 +100,7 @@ class MomentumObserver:
         return self.residual
 
     def without_payload(self, q: FloatArray, residual: FloatArray, heaviest: float) -> FloatArray:
-        """Return what of `residual` (n,) N m no payload of up to `heaviest` kg at the tool explains.
+        """Return what of each `residual` (n,) or (k, n) N m no payload of up to `heaviest` kg at the tool explains.
 
         The mass is the one that explains most of it: min over m in [0, heaviest] of ||r - m g J^T (-e_z)||.
         """
@@ -109,5 +109,5 @@ class MomentumObserver:
         )
         weight = -float(self._model.gravity.linear[2]) * (jacobian.T @ DOWN)
         size = float(weight @ weight)
-        mass = float(np.clip(residual @ weight / size, 0.0, heaviest)) if size > 0.0 else 0.0
-        return np.asarray(residual - mass * weight, dtype=np.float64)
+        mass = np.clip(residual @ weight / max(size, np.finfo(float).tiny), 0.0, heaviest)
+        return np.asarray(residual - np.multiply.outer(mass, weight), dtype=np.float64)

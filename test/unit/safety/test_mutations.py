@@ -95,7 +95,8 @@ MUTATIONS = (
              (edit(ContactMonitor, "_by_effort", "np.abs(torques) > limits.effort", "np.abs(torques) > np.inf"),),
              ("something presses on the arm",)),
     Mutation("the weight of a payload is a contact",
-             (edit(MomentumObserver, "without_payload", "residual - mass * weight", "2.0 * residual"),),
+             (edit(MomentumObserver, "without_payload", "residual - np.multiply.outer(mass, weight)",
+                   "2.0 * residual"),),
              ("the gripper takes its heaviest payload",)),
     Mutation("numbers of a chunk may be anything but numbers", (NO_FINITE,), (
         "an action is NaN", "an action is Inf", "an action is -Inf", "the last value of a chunk is NaN",
