@@ -126,7 +126,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     parser.add_argument("--json", action="store_true", help="accepted for symmetry: the last line is always JSON")
     args = parser.parse_args()
-    from vla_ros.nodes.runner import free_domain, graph_environment
+    from vla_ros.nodes.dds_domains import free_domain
+    from vla_ros.nodes.runner import graph_environment
 
     os.environ.update(graph_environment(free_domain()))
     args.out.mkdir(parents=True, exist_ok=True)

@@ -28,9 +28,10 @@ from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.nodes.conversions import array_to_image, robot_state_to_joint_state
+from vla_ros.nodes.dds_domains import claim_domain, free_domain
 from vla_ros.nodes.graph import load_graph
 from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink, claim_domain, free_domain, graph_environment
+from vla_ros.nodes.runner import RosLink, graph_environment
 from vla_ros.nodes.transitions import ACTIVE as ACTIVE_STATE
 from vla_ros.nodes.transitions import LifecycleClient
 from vla_ros.paths import share_file

@@ -11,8 +11,9 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from vla_ros.errors import ContractError
 from vla_ros.nodes.controller_outputs import Outputs
+from vla_ros.nodes.dds_domains import free_domain
 from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink, free_domain
+from vla_ros.nodes.runner import RosLink
 from vla_ros.robot.contract import GripperInterface, load_contract, parse_contract
 from vla_ros.robot.gripper_contract import NO_GRIPPER
 from vla_ros.robot.kinematics import Kinematics

@@ -10,9 +10,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from vla_ros.nodes.dds_domains import free_domain
 from vla_ros.nodes.dds_profile import IMAGES_PROFILE, MESSAGES_PROFILE, PROFILE_VARIABLE, profile_for
 from vla_ros.nodes.graph import load_graph
-from vla_ros.nodes.runner import free_domain, graph_environment
+from vla_ros.nodes.runner import graph_environment
 from vla_ros.nodes.safety_polling import LARGEST_CHUNK
 from vla_ros.paths import share_file
 

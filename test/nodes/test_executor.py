@@ -16,9 +16,10 @@ from rclpy.task import Future
 from std_msgs.msg import UInt32
 from std_srvs.srv import Trigger
 
+from vla_ros.nodes.dds_domains import free_domain
 from vla_ros.nodes.executor import LeanExecutor, make_executor
 from vla_ros.nodes.lifecycle import ManagedNode
-from vla_ros.nodes.runner import RosLink, free_domain
+from vla_ros.nodes.runner import RosLink
 
 DEADLINE = 30.0
 DEEP = QoSProfile(depth=500)  # reliable: what is lost here is lost by the executor

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from trajectory_msgs.msg import JointTrajectory
 
+from vla_ros.nodes.dds_domains import free_domain
 from vla_ros.nodes.homing import SHORTEST, SPEED_SHARE, Homing
 from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink, free_domain
+from vla_ros.nodes.runner import RosLink
 from vla_ros.nodes.simulation_wait import STALL_TIMEOUT, Patience
 from vla_ros.robot.contract import load_contract
 

@@ -24,9 +24,10 @@ from std_msgs.msg import String
 
 import vla_ros.nodes
 from vla_ros.errors import ContractError
+from vla_ros.nodes.dds_domains import free_domain
 from vla_ros.nodes.lifecycle import END_GRACE, ManagedNode, diagnostic
 from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink, free_domain, graph_environment
+from vla_ros.nodes.runner import RosLink, graph_environment
 from vla_ros.nodes.transitions import ACTIVATE, CONFIGURE, LifecycleClient
 
 DEADLINE = 30.0

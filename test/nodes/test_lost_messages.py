@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from vla_ros.nodes.dds_domains import free_domain
 from vla_ros.nodes.dds_profile import MESSAGES_PROFILE, PROFILE_VARIABLE
-from vla_ros.nodes.runner import free_domain
 from vla_ros.paths import share_file
 
 SCRIPT = Path(__file__).with_name("counting_process.py")

@@ -13,11 +13,12 @@ import pytest
 from rclpy.node import Node
 
 from vla_ros.nodes import launch_actions
+from vla_ros.nodes.dds_domains import claim_domain
 from vla_ros.nodes.graph import Graph, load_graph
 from vla_ros.nodes.launch_actions import end_launch, look_for_namesakes
 from vla_ros.nodes.namesakes import require_alone
 from vla_ros.nodes.process import NodeProcess
-from vla_ros.nodes.runner import GraphRunner, RosLink, claim_domain, graph_environment
+from vla_ros.nodes.runner import GraphRunner, RosLink, graph_environment
 from vla_ros.nodes.transitions import ACTIVE, GraphError, LifecycleClient
 
 DEADLINE = 60.0

@@ -19,12 +19,13 @@ from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import parameter_value_to_python
 from std_msgs.msg import String
 
+from vla_ros.nodes.dds_domains import claim_domain
 from vla_ros.nodes.graph import Graph, load_graph
 from vla_ros.nodes.observer import Observer
 from vla_ros.nodes.operator_client import Operator
 from vla_ros.nodes.policy_node import NICENESS
 from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner, RosLink, claim_domain, graph_environment
+from vla_ros.nodes.runner import GraphRunner, RosLink, graph_environment
 from vla_ros.nodes.stage import Stage
 from vla_ros.nodes.transitions import ACTIVATE, ACTIVE, CONFIGURE, DEACTIVATE, LifecycleClient
 from vla_ros.robot.contract import load_contract

@@ -28,10 +28,11 @@ from vla_ros.nodes.conversions import (
     seconds_to_stamp,
     stamp_to_seconds,
 )
+from vla_ros.nodes.dds_domains import free_domain
 from vla_ros.nodes.graph import Graph, Value, load_graph
 from vla_ros.nodes.perception_node import IMAGES_WAITING, PerceptionNode
 from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner, RosLink, free_domain
+from vla_ros.nodes.runner import GraphRunner, RosLink
 from vla_ros.nodes.transitions import ACTIVATE, DEACTIVATE, GraphError, LifecycleClient
 from vla_ros.perception.assembler import Assembler
 from vla_ros.perception.geometry import resize_for_policy

@@ -11,9 +11,10 @@ from rclpy.qos import QoSProfile
 from std_msgs.msg import Bool
 
 from vla_ros.msg import ActionChunk, Instruction
+from vla_ros.nodes.dds_domains import free_domain
 from vla_ros.nodes.polled import PolledSubscription
 from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink, free_domain
+from vla_ros.nodes.runner import RosLink
 from vla_ros.nodes.safety_inputs import Inputs
 from vla_ros.nodes.safety_polling import CHUNK_TOPIC, ESTOP_TOPIC, TASK_TOPIC, SafetyPolling
 from vla_ros.robot.contract import load_contract

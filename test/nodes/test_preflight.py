@@ -23,9 +23,10 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.nodes.conversions import array_to_compressed_image, array_to_image, robot_state_to_joint_state
+from vla_ros.nodes.dds_domains import free_domain
 from vla_ros.nodes.preflight import FIRST_WORD
 from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink, free_domain, graph_environment
+from vla_ros.nodes.runner import RosLink, graph_environment
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import RobotState

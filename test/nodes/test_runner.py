@@ -16,16 +16,10 @@ import pytest
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
 
-from vla_ros.nodes import runner as runner_module
+from vla_ros.nodes import dds_domains
+from vla_ros.nodes.dds_domains import claim_domain, free_domain, release_domains
 from vla_ros.nodes.graph import Graph, load_graph
-from vla_ros.nodes.runner import (
-    STATE_FILE,
-    GraphRunner,
-    RosLink,
-    claim_domain,
-    free_domain,
-    graph_environment,
-)
+from vla_ros.nodes.runner import STATE_FILE, GraphRunner, RosLink, graph_environment
 from vla_ros.nodes.running_graphs import RunningGraph, running_graphs
 from vla_ros.nodes.transitions import GraphError
 
@@ -34,13 +28,23 @@ DEADLINE = 60.0  # s
 
 def test_claims_do_not_overlap_and_end_when_they_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     domain, claim = claim_domain()
-    monkeypatch.setattr(runner_module, "_DOMAINS", range(domain, domain + 1))
+    monkeypatch.setattr(dds_domains, "_DOMAINS", range(domain, domain + 1))
     with pytest.raises(GraphError, match="in use"):
         claim_domain()
     claim.close()
     again, claim = claim_domain()
     assert again == domain
     claim.close()
+
+
+def test_a_process_can_give_back_what_it_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    domain = free_domain()
+    monkeypatch.setattr(dds_domains, "_DOMAINS", range(domain, domain + 1))
+    with pytest.raises(GraphError, match="in use"):
+        free_domain()
+    release_domains()
+    assert free_domain() == domain
+    release_domains()
 
 
 def test_a_domain_where_somebody_listens_is_in_use_also_after_the_first_one_has_left(
@@ -50,7 +54,7 @@ def test_a_domain_where_somebody_listens_is_in_use_also_after_the_first_one_has_
     claim.close()
     first, second = RosLink("first", domain), RosLink("second", domain)
     try:
-        monkeypatch.setattr(runner_module, "_DOMAINS", range(domain, domain + 1))
+        monkeypatch.setattr(dds_domains, "_DOMAINS", range(domain, domain + 1))
         with pytest.raises(GraphError, match="in use"):
             claim_domain()
         first.close()

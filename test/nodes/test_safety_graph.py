@@ -15,8 +15,9 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.msg import ActionChunk
+from vla_ros.nodes.dds_domains import claim_domain
 from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink, claim_domain
+from vla_ros.nodes.runner import RosLink
 from vla_ros.nodes.safety_graph import GraphWatch
 from vla_ros.robot.contract import GripperInterface, RobotContract, load_contract
 from vla_ros.robot.gripper_contract import NO_GRIPPER

@@ -26,10 +26,11 @@ from vla_ros.errors import SimulationError
 from vla_ros.msg import SafetyStatus, TaskStatus
 from vla_ros.nodes import scene_reset, simulation_wait
 from vla_ros.nodes.conversions import joint_state_to_robot_state, seconds_to_stamp
+from vla_ros.nodes.dds_domains import free_domain
 from vla_ros.nodes.graph import Graph, load_graph
 from vla_ros.nodes.homing import SPEED_SHARE
 from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner, RosLink, free_domain
+from vla_ros.nodes.runner import GraphRunner, RosLink
 from vla_ros.nodes.scene_reset import SERVICE, SceneReset
 from vla_ros.nodes.simulation_wait import SimulationWait
 from vla_ros.robot.contract import load_contract

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from vla_ros.errors import VlaError
-from vla_ros.nodes.runner import free_domain, graph_environment
+from vla_ros.nodes.dds_domains import free_domain
+from vla_ros.nodes.runner import graph_environment
 from vla_ros.nodes.shared_memory_check import SharedMemoryFullError, missing_bytes, require_shared_memory
 
 PAGE = mmap.PAGESIZE

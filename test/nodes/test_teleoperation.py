@@ -17,9 +17,10 @@ from vla_ros.data.lerobot.reader import LeRobotReader
 from vla_ros.msg import Instruction
 from vla_ros.nodes.bag import BagReader
 from vla_ros.nodes.conversions import joint_state_to_robot_state
+from vla_ros.nodes.dds_domains import claim_domain
 from vla_ros.nodes.observer import Observer
 from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink, claim_domain
+from vla_ros.nodes.runner import RosLink
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics

@@ -17,11 +17,12 @@ from diagnostic_msgs.msg import DiagnosticArray
 from std_msgs.msg import Bool, String
 
 from vla_ros.msg import Instruction, SafetyStatus
+from vla_ros.nodes.dds_domains import claim_domain
 from vla_ros.nodes.graph import load_graph
 from vla_ros.nodes.interfaces import TOPICS, remappings, robot_topics
 from vla_ros.nodes.process import NodeProcess
 from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink, claim_domain, graph_environment
+from vla_ros.nodes.runner import RosLink, graph_environment
 from vla_ros.nodes.transitions import ACTIVATE, CONFIGURE, LifecycleClient
 from vla_ros.robot.contract import load_contract
 

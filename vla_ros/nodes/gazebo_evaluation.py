@@ -14,8 +14,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vla_ros.evaluation.rollout import RolloutResult
+from vla_ros.nodes.dds_domains import claim_domain
 from vla_ros.nodes.evaluation import ScenePlayer
-from vla_ros.nodes.runner import RosLink, free_domain, graph_environment
+from vla_ros.nodes.runner import RosLink, graph_environment
 from vla_ros.nodes.transitions import GraphError
 from vla_ros.sim.worlds import find_world
 
@@ -95,9 +96,8 @@ def evaluate_in_gazebo(
     seeds = list(seeds)
     arguments = {"robot": robot, "policy": policy, "device": device, "seed": str(seeds[0]), "headless": "true",
                  "controllers": controllers}  # fmt: skip
-    domain = free_domain()
-    launch = GazeboLaunch(arguments, domain, Path(folder) / "log" / "gazebo.log")
-    try:
+    domain, claim = claim_domain()
+    with claim, contextlib.closing(GazeboLaunch(arguments, domain, Path(folder) / "log" / "gazebo.log")) as launch:
         link = RosLink("vla_ros_evaluation", domain)
         try:
             player = ScenePlayer(link.node, find_world("pick").max_seconds)
@@ -113,5 +113,3 @@ def evaluate_in_gazebo(
             return results
         finally:
             link.close()
-    finally:
-        launch.close()

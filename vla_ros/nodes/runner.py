@@ -10,9 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
-import random
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -29,7 +27,7 @@ from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import SetBool
 
 import vla_ros
-from vla_ros.domain_id import parse_domain_id
+from vla_ros.nodes.dds_domains import claim_chosen_domain, claim_domain, is_inhabited
 from vla_ros.nodes.dds_profile import PROFILE_VARIABLE, profile_for
 from vla_ros.nodes.environment_check import require_loopback
 from vla_ros.nodes.graph import Graph, NodeDescription, load_graph
@@ -45,68 +43,6 @@ END_GRACE = 4.0
 """All nodes together get so long to end in order, s."""
 
 _SUPERVISION = 0.2
-_DOMAINS = range(1, 100)
-"""Domain ids whose ports lie under Linux's ephemeral ones."""
-
-CLAIM_OFFSET = 5
-PARTICIPANTS_PROBED = 32
-_CLAIMS: list[socket.socket] = []
-
-
-def claim_domain() -> tuple[int, socket.socket]:
-    """Return a domain id that nobody on this machine uses, and a socket that keeps others off it until it is closed.
-
-    RTPS 9.6.1: the ports of domain d begin at 7400 + 250 d; participant p listens at 10 + 2 p and 11 + 2 p, and
-    2 to 9 are used by nobody. One of these is the claim. A domain is in use when a participant listens there; it need
-    not be the first one: that one may have ended before the others.
-
-    Raises:
-        GraphError: when every domain is in use.
-    """
-    for domain in random.sample(list(_DOMAINS), len(_DOMAINS)):
-        claim = _bound(_first_port(domain) + CLAIM_OFFSET)
-        if claim is None:
-            continue
-        if not _inhabited(domain):
-            return domain, claim
-        claim.close()
-    raise GraphError(f"all DDS domains from {_DOMAINS[0]} to {_DOMAINS[-1]} are in use; set ROS_DOMAIN_ID")
-
-
-def _claim(domain: int) -> socket.socket:
-    """Return the claim on a domain that the user chose; ROS nodes of the user's own may be in it, another graph not."""
-    claim = _bound(_first_port(parse_domain_id(str(domain), "the domain")) + CLAIM_OFFSET)
-    if claim is None:
-        raise GraphError(
-            f"domain {domain} is used by another graph of this package on this machine; end it, or choose another "
-            "domain (--domain)"
-        )
-    return claim
-
-
-def _first_port(domain: int) -> int:
-    return 7400 + 250 * domain
-
-
-def _inhabited(domain: int) -> bool:
-    """Say whether anybody on this machine takes part in a domain."""
-    for participant in range(PARTICIPANTS_PROBED):
-        listener = _bound(_first_port(domain) + 10 + 2 * participant)
-        if listener is None:
-            return True
-        listener.close()
-    return False
-
-
-def _bound(port: int) -> socket.socket | None:
-    """Return a socket that listens at a port, or None when another one does."""
-    probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        probe.bind(("", port))
-    except OSError:
-        probe.close()
-        return None
-    return probe
 
 
 def _told(path: Path) -> str:
@@ -116,13 +52,6 @@ def _told(path: Path) -> str:
         return f"process {int(state['pid'])} in domain {int(state['domain_id'])}"
     except (OSError, ValueError, KeyError, TypeError):
         return "which is just starting or ending"
-
-
-def free_domain() -> int:
-    """Return a domain id that nobody on this machine uses, for this process: it is kept until the process ends."""
-    domain, claim = claim_domain()
-    _CLAIMS.append(claim)
-    return domain
 
 
 def graph_environment(domain: int, base: Mapping[str, str] = os.environ, *, images: bool = True) -> dict[str, str]:
@@ -225,7 +154,7 @@ class GraphRunner:
         self.descriptions = (graph or load_graph()).resolve(arguments, simulation=simulation)
         self.processes = processes_of(self.descriptions)
         self._process_of = {node.name: process for process in self.processes for node in process.nodes}
-        self.domain, self._claim = claim_domain() if domain is None else (domain, _claim(domain))
+        self.domain, self._claim = claim_domain() if domain is None else (domain, claim_chosen_domain(domain))
         self.folder = Path(folder)
         self.failure = ""
         self._disarms, self._progress = disarms, progress
@@ -263,7 +192,7 @@ class GraphRunner:
         """
         try:
             self._hold_folder()
-            inhabited = _inhabited(self.domain)  # nodes that were started by hand or by `ros2 launch`, on this machine
+            inhabited = is_inhabited(self.domain)  # nodes started by hand or by `ros2 launch`
             self._link = RosLink("vla_ros_runner", self.domain)
             if inhabited:
                 require_alone(

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from vla_ros.nodes.runner import free_domain
+from vla_ros.nodes.dds_domains import free_domain
 from vla_ros.nodes.security_policy import rights_of_the_graph
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
