@@ -9,8 +9,9 @@ and judge what joint trajectory controllers make of them (`reference_limits.py`,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import mujoco
 import numpy as np
@@ -90,17 +91,18 @@ class Referee:
         return [geom for geom in range(self._model.ngeom) if int(self._model.geom_bodyid[geom]) in carried]
 
     def judge(
-        self, commands: FloatArray, openings: FloatArray | None = None, *, table_every: int = 5
+        self, commands: FloatArray, openings: FloatArray | None = None, *, table_every: int = 5, moving: bool = False
     ) -> Judgement:  # fmt: skip
         """Judge joint positions (k, n) rad and openings (k,) m that were commanded one after the other.
 
-        The arm stood still before the first. What is not finite is counted, and left out of everything else.
+        What is not finite is counted, and left out of everything else.
 
         Args:
             commands: (k, n) rad.
             openings: (k,) m; None when there is no gripper to judge.
             table_every: The distance to the table is taken at every so many commands: at 0.5 m/s it changes by 5 mm
                 between two commands.
+            moving: The arm was under way before the first, in a way that is not known; else it stood still there.
         """
         q = np.atleast_2d(np.asarray(commands, dtype=np.float64))
         finite = np.isfinite(q).all(axis=1)
@@ -108,7 +110,7 @@ class Referee:
         result.violations["not_finite"] = int((~finite).sum())
         q = q[finite]
         if len(q):
-            self._judge_joints(q, result)
+            self._judge_joints(q, result, moving)
             self._judge_places(q, result, table_every)
         if openings is not None:
             self._judge_gripper(np.asarray(openings, dtype=np.float64), result)
@@ -150,6 +152,7 @@ class Referee:
         self, trajectories: Sequence[TimedTrajectory], *, openings: FloatArray | None = None,
         armings: Sequence[Arming] = (), start: FloatArray | None = None,
         controllers: Sequence[TrajectoryControllerModel] = CONTROLLERS, table_every: int = 5,
+        unheard: Sequence[int] = (),
     ) -> Judgement:  # fmt: skip
         """Judge received trajectories: where their commands lead, and the references that controllers make of them.
 
@@ -161,6 +164,8 @@ class Referee:
             start: (n,) rad, the reference before the first; by default where the first leads.
             controllers: Each judges on its own; what all of them find is added up.
             table_every: As for `judge`.
+            unheard: Indices of the trajectories, rising, before which some are missing that a controller may well have
+                followed: what it made of those is not known, and its reference starts over as the next one stands.
         """
         result = Judgement(len(trajectories))
         finite = [one for one in trajectories if _finite(one)]
@@ -170,11 +175,13 @@ class Referee:
             self._judge_position_limits(places, result)
             self._judge_places(places, result, table_every, speeds=False)
             result.violations["arming_jump"] = judge_armings(finite, armings, self._contract.joints)
+            after_gap = {id(trajectories[index]) for index in unheard}
             for begin, session in _sessions(finite, armings):
                 first = begin if begin is not None else (places[0] if start is None else start)
-                for model in controllers:
-                    found = judge_reference(session, self._contract.joints, first, model)
-                    result.add(Judgement(0, dict.fromkeys(KINDS, 0) | found.violations, found.worst))
+                for known, piece in _pieces(session, after_gap):
+                    for model in controllers:
+                        found = judge_reference(piece, self._contract.joints, first if known else None, model)
+                        result.add(Judgement(0, dict.fromkeys(KINDS, 0) | found.violations, found.worst))
         if openings is not None:
             self._judge_gripper(np.asarray(openings, dtype=np.float64), result)
         return result
@@ -184,17 +191,17 @@ class Referee:
         outside = np.maximum(joints.lower - q, q - joints.upper).max(axis=1)
         result.violations["joint_position"] = int((outside > ROUNDING).sum())
 
-    def _judge_joints(self, q: FloatArray, result: Judgement) -> None:
+    def _judge_joints(self, q: FloatArray, result: Judgement, moving: bool) -> None:
         joints = self._contract.joints
         self._judge_position_limits(q, result)
-        still = np.vstack([np.tile(q[0], (3, 1)), q])
+        rows = q if moving else np.vstack([np.tile(q[0], (3, 1)), q])
         for kind, order, limit in (
             ("joint_velocity", 1, joints.velocity), ("joint_acceleration", 2, joints.acceleration),
             ("joint_jerk", 3, joints.jerk),
         ):  # fmt: skip
-            share = (np.abs(np.diff(still, n=order, axis=0)) / self.period**order / limit).max(axis=1)
+            share = (np.abs(np.diff(rows, n=order, axis=0)) / self.period**order / limit).max(axis=1)
             result.violations[kind] = int((share > 1.0 + ROUNDING).sum())
-            result.worst[kind] = float(share.max())
+            result.worst[kind] = float(share.max(initial=0.0))
 
     def _judge_places(self, q: FloatArray, result: Judgement, table_every: int, speeds: bool = True) -> None:
         box, wide = self._contract.cartesian, self._contract.gripper.max_opening
@@ -235,6 +242,15 @@ class Referee:
 def _finite(trajectory: TimedTrajectory) -> bool:
     values = (trajectory.times, trajectory.positions, trajectory.velocities, trajectory.accelerations)
     return all(bool(np.isfinite(one).all()) for one in values if one is not None)
+
+
+def _pieces(
+    session: Sequence[TimedTrajectory], after_gap: Set[int]
+) -> Iterator[tuple[bool, Sequence[TimedTrajectory]]]:
+    """Yield what was heard without a gap, and whether it is known where the reference was before."""
+    cuts = [i for i, one in enumerate(session) if id(one) in after_gap]
+    for begin, end in pairwise([0, *(cut for cut in cuts if cut), len(session)]):
+        yield begin == 0 and cuts[:1] != [0], session[begin:end]
 
 
 def _sessions(

@@ -75,22 +75,28 @@ class ReferenceFindings:
 
 
 def judge_reference(
-    trajectories: Sequence[TimedTrajectory], joints: JointContract, start: FloatArray, model: TrajectoryControllerModel
+    trajectories: Sequence[TimedTrajectory],
+    joints: JointContract,
+    start: FloatArray | None,
+    model: TrajectoryControllerModel,
 ) -> ReferenceFindings:
     """Judge what one controller makes of trajectories.
 
     Args:
         trajectories: In the order of their arrival.
         joints: Limits.
-        start: (n,) rad, where the reference is before.
+        start: (n,) rad, where the reference rests before; None when that is not known: the controller has followed
+            what is not among `trajectories`, and the first is taken as it stands.
         model: The controller.
     """
     last = trajectories[-1]
     end = max(last.arrival, last.stamp) + float(last.times[-1])
-    reference = model.follow(trajectories, start, end)
+    reference = model.follow(trajectories, trajectories[0].positions[0] if start is None else start, end)
+    before = _before(reference, model.cycle) if start is None else np.vstack([start, start])
+    start = before[1]
     outside = np.maximum(joints.lower - reference.positions, reference.positions - joints.upper).max(axis=1)
     began = np.maximum(np.maximum(joints.lower - start, start - joints.upper), 0.0).max()  # it may lead back in
-    steps = np.diff(np.vstack([start, start, reference.positions]), axis=0) / model.cycle
+    steps = np.diff(np.vstack([before, reference.positions]), axis=0) / model.cycle
     velocity = _fraction(np.maximum(np.abs(reference.velocities), np.abs(steps[1:])), joints.velocity)
     changes = np.diff(steps, axis=0) / model.cycle
     acceleration = _fraction(np.maximum(np.abs(reference.accelerations), np.abs(changes)), joints.acceleration)
@@ -107,6 +113,14 @@ def judge_reference(
             "reference_acceleration": float(acceleration.max()),
             "reference_jerk": float(jerk.max()),
         },
+    )
+
+
+def _before(reference: Reference, cycle: float) -> FloatArray:
+    """Return the two samples (2, n) rad before the first, as its velocity and acceleration have it."""
+    back = -cycle * np.array([[2.0], [1.0]])
+    return np.asarray(
+        reference.positions[0] + back * reference.velocities[0] + 0.5 * back**2 * reference.accelerations[0]
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -124,6 +126,36 @@ def test_after_a_gap_the_motion_starts_where_the_controller_is(referee, contract
     assert jumped.worst["reference_acceleration"] > 5.0
     rested = referee.judge_trajectories(after_gap(contract, 9), start=contract.joints.home)
     assert found(rested) == {}
+
+
+@pytest.mark.parametrize("lost", [3, 6, 25])
+def test_what_was_not_heard_is_no_violation_and_what_was_is_judged(referee, contract, lost):
+    """The recording lost commands in full motion, at two places; a jump in what it heard is still found."""
+    steps = motion(contract, rows=120)
+    heard = [*steps[:40], *steps[40 + lost : 80], *steps[80 + lost :]]
+    gaps = [40, 80 - lost]
+    home = contract.joints.home
+    taken_for_silence = referee.judge_trajectories(streamed(heard), start=home)
+    assert taken_for_silence.total > 0
+    judged = referee.judge_trajectories(streamed(heard), start=home, unheard=gaps)
+    assert found(judged) == {}
+    assert judged.worst["reference_acceleration"] < 1.0
+    jumping = streamed(heard)
+    jumping[60:] = [replace(one, positions=one.positions + 0.02) for one in jumping[60:]]
+    assert referee.judge_trajectories(jumping, start=home, unheard=gaps).violations["reference_acceleration"] > 0
+
+
+def test_rows_of_a_moving_arm_are_judged_from_the_first_on(referee, contract):
+    rows = np.array([step.positions for step in motion(contract)])[10:50]
+    assert found(referee.judge(rows))["joint_acceleration"] > 0, "taken to begin at rest"
+    assert found(referee.judge(rows, moving=True)) == {}
+    rows[20:, 0] += 0.01
+    assert set(found(referee.judge(rows, moving=True))) >= {"joint_acceleration", "joint_jerk"}
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_few_rows_of_a_moving_arm_can_be_judged(referee, contract, rows):
+    assert found(referee.judge(np.tile(contract.joints.home, (rows, 1)), moving=True)) == {}
 
 
 def test_resuming_in_mid_stop_is_counted_once_per_gap(referee, contract):

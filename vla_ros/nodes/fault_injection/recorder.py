@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,8 @@ class Recorder:
     """Keeps every command of the arm and every status since `begin`.
 
     `heard` is when this process had a command, s, steady clock; what a controller made of it is judged by when it was
-    sent, by the middleware's own stamp.
+    sent, by the middleware's own stamp. `lost` counts the commands that the middleware did not bring here, by the
+    numbers that it gives to those of one publisher.
     """
 
     def __init__(self, node: Node, contract: RobotContract, period: float) -> None:
@@ -65,6 +66,10 @@ class Recorder:
 
     def begin(self) -> None:
         """Forget what was heard."""
+        self.lost = 0
+        self.unheard: list[int] = []  # indices of the trajectories before which the middleware lost some
+        self._cuts: list[int] = []  # likewise of the messages
+        self._number: int | None = None
         self.heard: list[float] = []
         self.trajectories: list[TimedTrajectory] = []
         self._messages: list[JointTrajectory] = []
@@ -75,6 +80,7 @@ class Recorder:
     def _on_command(self, message: JointTrajectory, info: Mapping[str, Any]) -> None:
         if len(message.points) == 1 and self.trajectories:
             return  # of another form than the safety node's: another publisher's
+        self._count(int(info["publication_sequence_number"]))
         point = commanded_point(message)
         if self._messages and time.monotonic() - self.heard[-1] < KEPT_WHOLE:  # of a stop that was not followed
             self._messages[-1].points = self._messages[-1].points[:KEPT_POINTS]
@@ -86,6 +92,15 @@ class Recorder:
         self.heard.append(time.monotonic())
         self.positions.append(list(point.positions))
         self.velocities.append(list(point.velocities))
+
+    def _count(self, number: int) -> None:
+        """Note how many commands were lost before the one with this number of its publisher, which rises by one."""
+        missing = 0 if self._number is None else number - self._number - 1
+        self._number = number
+        if missing > 0:  # else the publisher is another one than before
+            self.lost += missing
+            self._cuts.append(len(self._messages))
+            self.unheard.append(len(self.trajectories))
 
     def _on_status(self, message: SafetyStatus) -> None:
         executed = tuple(message.executed[-self._joints :]) if len(message.executed) else ()
@@ -107,9 +122,17 @@ class Recorder:
         return next((one for one in list(self.said) if one.steady >= since and one.state in states), None)
 
     def commands(self) -> FloatArray:
-        """Return what was commanded, (k, n) rad, with the rows of the stop in the place of ticks that did not come."""
+        """Return all of `pieces` as one, (k, n) rad."""
+        return np.concatenate([np.zeros((0, self._joints)), *self.pieces()])
+
+    def pieces(self) -> list[FloatArray]:
+        """Return what was commanded, (k, n) rad, in pieces between which commands were lost on the way to here.
+
+        Rows of the stop stand in the place of ticks that did not come.
+        """
         messages = list(self._messages)
-        return commanded_rows(messages, self._period) if messages else np.zeros((0, self._joints))
+        bounds = [0, *(cut for cut in list(self._cuts) if 0 < cut < len(messages)), len(messages)]
+        return [commanded_rows(messages[begin:end], self._period) for begin, end in pairwise(bounds) if end > begin]
 
     def index_of(self, said: Said) -> int:
         """Return which command is the one that a status speaks of, -1 when it was not heard.
@@ -119,15 +142,6 @@ class Recorder:
         wanted = list(said.executed)
         fitting = (i for i, heard in enumerate(list(self.heard)) if heard >= said.steady)
         return next((i for i in fitting if self.positions[i] == wanted), -1) if wanted else -1
-
-    def lost(self) -> int:
-        """Return how many commands were not heard between the first and the last status that speak of a moving arm."""
-        places = Counter(map(tuple, list(self.positions)))
-        said = [one for one in list(self.said) if places[one.executed] == 1]
-        if len(said) < 2:
-            return 0
-        first, last = self.index_of(said[0]), self.index_of(said[-1])
-        return max((said[-1].commands - said[0].commands) - (last - first), 0)
 
 
 def timed_trajectory(message: JointTrajectory, arrival: float) -> TimedTrajectory:

@@ -13,7 +13,7 @@ from std_srvs.srv import Trigger
 
 from vla_ros.errors import InstructionError
 from vla_ros.evaluation.fuzz import CONTROLLERS
-from vla_ros.evaluation.referee import Referee
+from vla_ros.evaluation.referee import Judgement, Referee
 from vla_ros.evaluation.reference_limits import KINDS
 from vla_ros.msg import SafetyStatus
 from vla_ros.nodes.fault_injection.recorder import Recorder
@@ -49,8 +49,7 @@ SETTLE = 0.3
 class Findings:
     """What the referee found in the commands of one attempt.
 
-    Where commands were lost on the way to the recording, differences of second and third order say nothing: position,
-    velocity (as it was commanded), workspace and table alone are judged then.
+    Where commands were lost on the way to the recording, each piece between two gaps is judged on its own.
     """
 
     commands: int = 0
@@ -164,24 +163,23 @@ class Stage:
     def judge(self) -> Findings:
         """Let the referee judge what was commanded since the recording began."""
         recorder = self.recorder
-        commands = recorder.commands()
-        if len(commands) == 0:
+        pieces = recorder.pieces()
+        if not pieces:
             return Findings()
-        found, lost = dict(self._referee.judge(commands).violations), recorder.lost()
+        judged = Judgement()
+        for number, piece in enumerate(pieces):
+            judged.add(self._referee.judge(piece, moving=number > 0))
+        found = dict(judged.violations)
         if trajectories := list(recorder.trajectories):
+            unheard = [index for index in list(recorder.unheard) if index < len(trajectories)]
             timed = self._referee.judge_trajectories(
-                trajectories, start=trajectories[0].positions[0], controllers=CONTROLLERS
+                trajectories, start=trajectories[0].positions[0], controllers=CONTROLLERS, unheard=unheard
             )
             found |= {kind: timed.violations[kind] for kind in KINDS if kind in timed.violations}
-        if lost:
-            found |= dict.fromkeys(("joint_velocity", "joint_acceleration", "joint_jerk"), 0)
-            found |= dict.fromkeys(KINDS, 0)
-            speeds = np.abs([one for one in list(recorder.velocities) if one])
-            found["joint_velocity"] = int((speeds > self.contract.joints.velocity * (1.0 + 1e-6)).any(axis=1).sum())
         kinds = {kind: count for kind, count in found.items() if count}
         if kinds:
-            self._keep(commands)
-        return Findings(len(commands), lost, sum(found.values()), kinds)
+            self._keep(np.concatenate(pieces))
+        return Findings(judged.commands, recorder.lost, sum(found.values()), kinds)
 
     def _keep(self, commands: FloatArray) -> None:
         """Keep a recording that holds violations, to be looked at."""
