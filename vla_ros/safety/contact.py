@@ -5,7 +5,9 @@ By position: a joint that is free stands somewhere between its command and what 
 something, if the arm has stalled in front of it (`StallCheck`). By effort: `MomentumObserver`, less what a payload
 explains.
 
-A measurement that cannot be believed is no evidence: see `ContactMonitor.update`.
+A measurement that cannot be believed is no evidence: see `ContactMonitor.update`. Nor is a position that the torques
+of the same measurement contradict: what holds an arm up is felt. An arm that is behind its command and feels nothing
+has got its commands late, which a busy computer of the controllers does not tell.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ EFFORT_COUNT = 2
 
 GONE = 0.5
 """A contact ends when every residual is below this fraction of its threshold."""
+
+FEELING = 0.1
+"""Torques that have stayed the same to the last bit for longer than this, s, may be of a sensor that has frozen."""
 
 TIME_CONSTANT = 0.01
 """Of the momentum observer, s: one measurement at 100 Hz."""
@@ -92,6 +97,7 @@ class ContactMonitor:
         self._tracking.reset(np.asarray(positions))
         self._stall.reset()
         self._state: RobotState | None = None
+        self._felt_at = -np.inf  # stamp of the measurement whose torques last differed from those before, s
         self._tracking_count = np.zeros(len(self._names), dtype=int)
         self._effort_count = np.zeros(len(self._names), dtype=int)
         self.residual_torques, self.touching = None, False
@@ -123,10 +129,21 @@ class ContactMonitor:
             return None
         self._state, self.touching = state, False
         moved = last is None or not np.array_equal(state.joint_positions, last.joint_positions)
-        felt = moved or last is None or not _same(state.joint_efforts, last.joint_efforts)
-        follows = believed and moving and punctual
-        contacts = self._by_effort(state, believed, moving, felt), self._by_tracking(state, follows, moved)
-        return contacts[0] or contacts[1]
+        if last is None or not _same(state.joint_efforts, last.joint_efforts):
+            self._felt_at = state.stamp
+        felt = moved or self._felt_at == state.stamp
+        by_effort = self._by_effort(state, believed, moving, felt)
+        follows = believed and moving and punctual and not self._nothing_felt(state)
+        by_tracking = self._by_tracking(state, follows, moved)
+        return by_effort or by_tracking
+
+    def _nothing_felt(self, state: RobotState) -> bool:
+        """Say whether the torques of the newest measurement show that nothing holds the arm; frozen ones do not."""
+        limits, torques = self._limits, self.residual_torques
+        if limits is None or limits.effort is None or torques is None or self._observer is None:
+            return False
+        alive = state.joint_efforts is not None and state.stamp - self._felt_at <= FEELING
+        return alive and self._observer.informed and bool((np.abs(torques) <= GONE * limits.effort).all())
 
     def _by_tracking(self, state: RobotState, valid: bool, changed: bool) -> Contact | None:
         limits = self._limits

@@ -83,6 +83,36 @@ def test_held_joint_is_a_contact_at_any_speed(speed):
     assert watch.touching
 
 
+@pytest.mark.parametrize(
+    ("torques", "by"), [("none", "tracking"), ("frozen", "tracking"), ("free", None), ("held", "effort")]
+)
+def test_arm_that_is_behind_its_command_is_held_where_its_torques_do_not_say_otherwise(torques, by):
+    """Joint 1 comes to rest at 5 rad/s^2 while its command goes on at 0.5 rad/s: the controller got no newer one."""
+    watch, start, axis = monitor(), CONTRACT.joints.home, np.eye(7)[0]
+    watch.reset(start)
+    speed, braking, begin = 0.5, 5.0, 0.3
+    still = efforts_of(start, np.zeros(7), np.zeros(7))
+    found = None
+    for k in range(1, 80):
+        t = k * PERIOD
+        late = np.clip(t - begin, 0.0, speed / braking)
+        way = speed * min(t, begin) + speed * late - 0.5 * braking * late**2
+        resting = t >= begin + speed / braking
+        v = axis * (0.0 if resting else speed - braking * late)
+        a = axis * (-braking if begin < t and not resting else 0.0)
+        q = start + axis * (way + 1e-7 * k)  # no sensor reads the same to the last bit
+        push = 20.0 * axis * (t > begin)
+        noise = 1e-3 * np.cos(k) * np.ones(7)
+        efforts = {
+            "none": None,
+            "frozen": still,
+            "free": efforts_of(q, v, a, noise),
+            "held": efforts_of(q, v, a, -push),
+        }[torques]
+        found = found or seen(watch, start + axis * speed * t, state(q, v, t, efforts))
+    assert (found and found.by) == by
+
+
 def test_held_joint_that_reads_the_same_is_no_contact():
     """A measurement that equals the one before to the last bit is that of a frozen sensor."""
     watch, q = monitor(), CONTRACT.joints.home.copy()
