@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from rclpy.qos import QoSProfile
-from std_msgs.msg import Bool
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Bool, String
 
 from vla_ros.msg import ActionChunk, Instruction
 from vla_ros.nodes.dds_domains import free_domain
@@ -51,6 +51,84 @@ def test_a_queue_that_was_found_full_is_told(link: RosLink, sent: int, overrun: 
     polled.take()
     assert not polled.overrun
     polled.close()
+
+
+def best_effort(depth: int) -> QoSProfile:
+    return QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+def latching(depth: int) -> QoSProfile:
+    return QoSProfile(depth=depth, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def test_what_one_subscription_has_lost_is_taken_from_the_other_one_once(link: RosLink) -> None:
+    """A queue of three stands for the network that loses messages which are sent again to the reliable reader."""
+    polled = PolledSubscription(link.node, Bool, "button", [best_effort(3), QoSProfile(depth=100)])
+    publisher = link.node.create_publisher(Bool, "button", QoSProfile(depth=100))
+    wait(lambda: publisher.get_subscription_count() > 1)
+    heard = []
+    for burst in (2, 10):  # the numbers before the first one that is heard are waited for, too
+        for number in range(burst):
+            publisher.publish(Bool(data=number == 1))
+        assert publisher.wait_for_all_acked()
+        end = len(heard) + burst
+        wait(lambda end=end: heard.extend(polled.take()) or len(heard) >= end)
+    assert sorted(one.sequence for one in heard) == list(range(1, 13))
+    assert [one.sequence for one in heard if one.message.data] == [2, 4]
+    assert [one.sequence for one in heard if one.late] == list(range(3, 10))
+    polled.close()
+
+
+def test_a_press_that_comes_after_the_release_behind_it_is_a_press_for_a_moment(link: RosLink) -> None:
+    """The press comes through the reliable subscription alone, as one that the network had lost."""
+    contract = load_contract("panda")
+    estop = EstopSignal()
+    polling = SafetyPolling(link.node, contract, Inputs(contract), estop, lockstep=False)
+    publisher = link.node.create_publisher(Bool, "button", latching(10))
+    publisher.publish(Bool(data=True))
+    publisher.publish(Bool(data=True))
+    polling._buttons.close()
+    polling._buttons = PolledSubscription(link.node, Bool, "button", [best_effort(10), latching(10)])
+    polling._made.append(polling._buttons)
+    wait(lambda: publisher.get_subscription_count() > 1)
+    publisher.publish(Bool(data=False))
+    assert publisher.wait_for_all_acked()
+    wait(lambda: polling.hear_buttons() or estop.take(time.monotonic()))
+    assert not estop.take(time.monotonic())
+    assert estop.why(time.monotonic()) == ""
+    polling.close()
+
+
+def test_a_stop_among_what_waited_for_the_activation_outlives_a_task_that_was_published_directly(
+    link: RosLink,
+) -> None:
+    """Nobody is there who numbers sentences and tasks, so nothing says that the task is the newer one."""
+    contract = load_contract("panda")
+    inputs = Inputs(contract)
+    tasks = link.node.create_publisher(Instruction, TASK_TOPIC, qos("task"))
+    sentences = link.node.create_publisher(String, "vla/instruction", qos("instruction"))
+    polling = SafetyPolling(link.node, contract, inputs, EstopSignal(), lockstep=False)
+    wait(lambda: min(tasks.get_subscription_count(), sentences.get_subscription_count()) > 0)
+
+    def heard() -> tuple[str, list[int]]:
+        """Take what has come, as the control thread does."""
+        polling.poll()
+        polling.orders.beats()
+        stop, messages = polling.orders.stop_phrase(), []
+        while (message := inputs.take_instruction()) is not None:
+            messages.append(message)
+        return stop, [message.sequence for message in polling.orders.admit(messages)]
+
+    tasks.publish(Instruction(text="pick up the red cube", sequence=3, kind=Instruction.TASK))
+    assert tasks.wait_for_all_acked()
+    sentences.publish(String(data="stop"))
+    assert sentences.wait_for_all_acked()
+    polling.restart()
+    assert heard() == ("stop", [])
+    tasks.publish(Instruction(text="pick up the red cube", sequence=4, kind=Instruction.TASK))
+    assert tasks.wait_for_all_acked()
+    assert heard() == ("", [4])
+    polling.close()
 
 
 def test_an_emergency_stop_whose_queue_ran_over_counts_as_pressed(link: RosLink) -> None:

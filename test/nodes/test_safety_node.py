@@ -491,6 +491,22 @@ def test_a_latched_stop_survives_every_transition(runner: GraphRunner, cell: Cel
     reset_until_done(cell)
 
 
+def test_a_button_that_speaks_before_the_activation_is_not_pressed_by_it(
+    runner: GraphRunner, cell: Cell, button: Button
+) -> None:
+    """It says more than its queue keeps; what it says is heard meanwhile."""
+    cell.wait_until_heard(button.publisher)
+    lifecycle = LifecycleClient(runner.node)
+    lifecycle.change("safety_node", DEACTIVATE, DEADLINE)
+    for _ in range(2 * qos("estop").depth):
+        button.press(False)
+        time.sleep(0.01)  # a rate that a button may have
+    lifecycle.change("safety_node", ACTIVATE, DEADLINE)
+    mark = len(cell.statuses)
+    cell.wait_for(lambda: len(cell.statuses) > mark + 2)
+    assert {status.state_name for status in cell.statuses[mark:]} == {"DISARMED"}
+
+
 def test_an_emergency_stop_of_another_type_is_pressed(runner: GraphRunner, cell: Cell) -> None:
     cell.run()
     link = RosLink("wrong_button", runner.domain)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,12 +84,14 @@ class Received:
         gid: Of its publisher, as `TopicEndpointInfo.endpoint_gid` has it.
         sequence: Number that its publisher gave it; rises with each message of one publisher.
         received: When it arrived, s, steady clock.
+        late: A newer one of its publisher has been returned before: this one had been lost and was sent again.
     """
 
     message: Any
     gid: bytes
     sequence: int
     received: float
+    late: bool = False
 
 
 class NoExecutor(CallbackGroup):
@@ -128,7 +131,8 @@ class PolledSubscription:
             kind: Type of the messages.
             topic: Its name.
             profiles: One subscription each. A reliable and a best-effort one together hear every publisher, and what
-                is sent reliably still arrives; a message that comes through both is returned once.
+                is sent reliably still arrives; a message that comes through both is returned once. One that the network
+                lost and that is sent again comes after newer ones, which the best-effort one has brought.
             largest: Longest message that is parsed, bytes; longer ones, and malformed ones, are counted in `unread`
                 and dropped.
             serialized: Return messages as they came, bytes: the caller parses those that it needs.
@@ -143,6 +147,7 @@ class PolledSubscription:
             for profile in self._profiles
         ]
         self._newest: dict[bytes, int] = {}
+        self._missing: dict[bytes, deque[int]] = {}  # numbers before the newest that have not come, of each publisher
         self._taken = time.monotonic()
         _, rcutils = _libraries()
         self._allocator, self._buffer = rcutils.rcutils_get_default_allocator(), _Bytes()
@@ -150,7 +155,7 @@ class PolledSubscription:
             raise MemoryError(f"no buffer for the messages of {topic}")
 
     def take(self) -> list[Received]:
-        """Return what has come since the last call, oldest first of each publisher; never waits.
+        """Return what has come since the last call, oldest first of each publisher but for `late` ones; never waits.
 
         `overrun` says afterwards whether a queue was found full, so that messages may have been pushed out of it.
         """
@@ -179,12 +184,13 @@ class PolledSubscription:
     def _add(self, messages: list[Received], info: _Info, received: float) -> None:
         gid, sequence = bytes(info.gid.data), int(info.publication_sequence)
         before = self._newest.get(gid)
-        if before is not None and len(self._subscriptions) > 1 and sequence <= before:
-            return  # it has come through the other subscription, or a newer one has
-        self.lost += 0 if before is None else max(sequence - before - 1, 0)
-        if before is None and len(self._newest) >= _MOST_PUBLISHERS:
-            self._newest.pop(next(iter(self._newest)))
-        self._newest[gid] = sequence
+        late = before is not None and len(self._subscriptions) > 1 and sequence <= before
+        if late:
+            if sequence not in self._missing[gid]:
+                return  # it has come through the other subscription
+            self._missing[gid].remove(sequence)
+        else:
+            self._follow(gid, sequence, before)
         if self._buffer.length > self._largest:
             self.unread += 1
             return
@@ -194,7 +200,19 @@ class PolledSubscription:
         except Exception:  # whatever a publisher sends: what came with it, such as a press, must not be lost for it
             self.unread += 1
             return
-        messages.append(Received(message, gid, sequence, received))
+        messages.append(Received(message, gid, sequence, received, late))
+
+    def _follow(self, gid: bytes, sequence: int, before: int | None) -> None:
+        """Take the newest number of a publisher; `before` is the one before, None for the first."""
+        if before is None:
+            if len(self._newest) >= _MOST_PUBLISHERS:
+                forgotten = next(iter(self._newest))
+                del self._newest[forgotten], self._missing[forgotten]
+            self._missing[gid] = deque(maxlen=_MOST_MISSING)
+        else:
+            self.lost += max(sequence - before - 1, 0)
+        self._missing[gid].extend(range(max((before or 0) + 1, sequence - _MOST_MISSING), sequence))
+        self._newest[gid] = sequence
 
     def close(self) -> None:
         """Unsubscribe."""
@@ -207,3 +225,6 @@ class PolledSubscription:
 
 _MOST_PUBLISHERS = 64
 """Publishers whose newest number is remembered."""
+
+_MOST_MISSING = 1000
+"""Numbers of one publisher, the newest, that are waited for: as many as the deepest queue holds."""

@@ -294,6 +294,8 @@ class SafetyNode(ManagedNode):
 
     def _look(self) -> None:
         """Find lost and foreign publishers, arm where asked to, and say what the control thread has to say."""
+        if self._thread is None:  # else a button that speaks steadily fills its queue before the node is activated
+            self._polling.hear_buttons()
         gids, unheard = self._watch.buttons()
         self._control.estop.publishers(gids, time.monotonic())
         self._control.estop.cannot_hear(unheard)

@@ -85,6 +85,7 @@ class PolledOrders(Orders):
         self.watch = PublisherWatch()
         self._node_known = False
         self._lost = self._stops = 0
+        self._stopping = False  # a stop was among the sentences of this tick
 
     @property
     def unread(self) -> int:
@@ -110,6 +111,7 @@ class PolledOrders(Orders):
             stop = stop or LOST_SENTENCES
             self._order.stop()
         self._lost = lost
+        self._stopping = bool(stop)
         return stop
 
     def _stop_in(self, kind: type, raw: bytes) -> str:
@@ -141,13 +143,14 @@ class PolledOrders(Orders):
     def admit(self, messages: list[Instruction]) -> list[Instruction]:
         """Return those instructions that count.
 
-        A stop always does, and so does a task that was received after the stop while no instruction node's heartbeat
-        has been heard: it was published directly.
+        A stop always does. While no instruction node's heartbeat has been heard, tasks are published directly, and one
+        counts unless a stop was heard in the same tick: what had waited for the activation comes all at once, and
+        nothing says which of them is older.
         """
         stops = [message for message in messages if message.kind == Instruction.STOP]
         tasks = [message for message in messages if message.kind != Instruction.STOP]
         if not self._node_known:
-            return [*stops, *tasks]
+            return stops if self._stopping else [*stops, *tasks]
         return [*stops, *self._order.admit([(_key_of_task(task), task) for task in tasks])]
 
     def echo(self, outcome: str) -> None:

@@ -43,7 +43,7 @@ DEPTH = 10
 
 
 class SafetyPolling:
-    """The inputs of the safety node; for the control thread alone, but for `names`."""
+    """The inputs of the safety node; for the control thread alone, but for `names` and `hear_buttons`."""
 
     def __init__(
         self, node: Node, contract: RobotContract, inputs: Inputs, estop: EstopSignal, *, lockstep: bool
@@ -103,12 +103,19 @@ class SafetyPolling:
         self._beats.take()
         self._watches[HEARTBEAT_TOPIC] = PublisherWatch()
 
-    def poll(self) -> tuple[Reason, str]:
-        """Bring in what has come since the last call; return whether a topic has several publishers, and which."""
+    def hear_buttons(self) -> None:
+        """Take what the buttons have said; also for the executor's thread while there is no control thread."""
         for one in self._buttons.take():
-            self._estop.receive(bool(one.message.data), one.received, one.gid)
+            if not one.late:
+                self._estop.receive(bool(one.message.data), one.received, one.gid)
+            elif one.message.data:
+                self._estop.tap()
         if self._buttons.overrun:
             self._estop.overrun(time.monotonic())
+
+    def poll(self) -> tuple[Reason, str]:
+        """Bring in what has come since the last call; return whether a topic has several publishers, and which."""
+        self.hear_buttons()
         for topic, subscription, offer in self._topics:
             for one in subscription.take():
                 watched = self._watched(one) if topic == self._states_topic else topic

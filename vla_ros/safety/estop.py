@@ -67,6 +67,11 @@ class EstopSignal:
             button.heard, button.down, button.gone = now, pressed, False
             self._tapped = self._tapped or pressed
 
+    def tap(self) -> None:
+        """Take a press that was sent before what was heard last: it counts, and so does what was said after it."""
+        with self._lock:
+            self._tapped = True
+
     def overrun(self, now: float) -> None:
         """Take that more messages had come by `now`, s, steady clock, than are kept."""
         with self._lock:

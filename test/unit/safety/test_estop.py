@@ -130,3 +130,11 @@ def test_a_queue_that_ran_over_may_have_lost_a_press():
     assert signal.take(0.5)
     assert not signal.take(OVERRUN_MEMORY)
     assert signal.why(OVERRUN_MEMORY) == ""
+
+
+def test_a_press_that_comes_late_counts_once_and_holds_nothing_down():
+    signal = EstopSignal()
+    signal.receive(False, 0.0, LEFT)
+    signal.tap()
+    assert signal.take(0.1)
+    assert not signal.take(0.2)
