@@ -60,6 +60,9 @@ SAMPLE_ROWS = 48
 COMPARED_ROWS = 240
 """About as many rows, with all their columns, are compared to see whether an image has changed."""
 
+STILL = 0.01
+"""A joint that goes no further than this between two images, rad, may stand, and its sensor may be noisy."""
+
 _RATE_WINDOW = 32
 
 
@@ -82,7 +85,7 @@ class CameraHealth:
         self._verdict, self._detail = CameraFault.SILENT, ""
         self._reference: _Reference | None = None
         self._last_seen: tuple[float, FloatArray] | None = None
-        self._same, self._travel, self._largest_step, self._frozen = 0, 0.0, 0.0, False
+        self._same, self._travel, self._way, self._largest_steps, self._frozen = 0, 0.0, 0.0, (0.0, 0.0), False
         self.images = 0
         self.refused = 0
 
@@ -123,7 +126,8 @@ class CameraHealth:
 
         An image that stays the same is fine as long as nothing moves. What a few pixels do is no change: a frozen image
         with a flickering pixel is frozen. What moved between two images and at no other time may have been the
-        measurement: that of a sensor which had frozen jumps to where the arm is, and the arm is held by then.
+        measurement: that of a sensor which had frozen jumps to where the arm is, and the arm is held by then. A false
+        one jumps twice, there and back; an arm that swings makes more steps than two.
 
         Args:
             image: One that `check` found sound.
@@ -136,15 +140,18 @@ class CameraHealth:
         step, jumped = self._step(joints, stamp)
         if self._reference is None or jumped or _changed(image, self._reference.image) > limits.min_changed_fraction:
             self._reference = _Reference(image, np.array(joints))
-            self._same, self._travel, self._largest_step, self._frozen = 0, 0.0, 0.0, False
+            self._same, self._travel, self._way, self._largest_steps, self._frozen = 0, 0.0, 0.0, (0.0, 0.0), False
             return self.fault
         self._same += 1
-        self._largest_step = max(self._largest_step, step)
+        # `not <=`, here and below: a joint that is no number is no proof of rest.
+        self._way += 0.0 if step <= STILL else step
+        largest, second, _ = sorted((*self._largest_steps, step), reverse=True)
+        self._largest_steps = largest, second
         # The farthest it has been: an arm that came back does not make the image any fresher.
         self._travel = np.maximum(self._travel, np.abs(joints - self._reference.joints).max())
-        # `not <=`: a joint that is no number is no proof of rest.
-        moved = self._travel - self._largest_step
-        self._frozen = self._same >= limits.frozen_after and not moved <= limits.frozen_travel
+        travelled = not self._travel - largest <= limits.frozen_travel
+        swung = not self._travel <= limits.frozen_travel and not self._way - largest - second <= limits.frozen_travel
+        self._frozen = self._same >= limits.frozen_after and (travelled or swung)
         if self._frozen:
             self.refused += 1
             self._detail = f"{self._same + 1} images over {self._travel:.2f} rad"

@@ -121,6 +121,20 @@ def test_what_moved_between_two_images_alone_may_have_been_the_measurement(camer
     assert faults[-1] is CameraFault.FROZEN  # it is the camera after all
 
 
+@pytest.mark.parametrize("swing", [(0.0, 0.13), (0.0, 0.13, 0.26, 0.13), (0.0, 0.15, 0.15)])
+def test_an_arm_that_swings_fast_shows_a_frozen_camera(camera: CameraHealth, swing: tuple[float, ...]) -> None:
+    """Its largest step between two images is about as long as all of its way, but it is not the only one."""
+    faults = [show(camera, PICTURE, STILL + swing[step % len(swing)], 0.1 * step) for step in range(10)]
+    assert faults[-1] is CameraFault.FROZEN
+
+
+def test_a_false_measurement_that_comes_and_goes_at_rest_is_no_motion(camera: CameraHealth) -> None:
+    for step in range(50):
+        off = 0.13 if 10 < step < 20 else 0.0
+        noise = 5e-4 * (step % 2)
+        assert show(camera, PICTURE, STILL + off + noise, 0.1 * step) is CameraFault.NONE
+
+
 @pytest.mark.parametrize(("speed", "verdict"), [(2.6, CameraFault.NONE), (math.inf, CameraFault.FROZEN)])
 def test_a_false_measurement_is_no_motion(speed: float, verdict: CameraFault) -> None:
     """0.3 rad in 0.1 s are 3 rad/s, twice: the joint did not go there."""
