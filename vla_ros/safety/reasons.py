@@ -79,6 +79,11 @@ class Reason(Enum):
     INSTRUCTION_SILENT = "instruction_silent", "The instruction node's heartbeat has stopped: it passes no order on."
     CONTACT = "contact", "The arm met something that it cannot move; it backs off, then needs to be disarmed and armed."
     STATE_SOURCE = "state_source", "A source of joint states is silent, or reports a joint of another one."
+    POSTURE_UNSEEN = (
+        "posture_unseen",
+        "The arm is measured away from its last command and was not seen to go there, as where its driver has frozen: "
+        "move it a little by hand, or clean up the safety node and configure it again.",
+    )
 
     label: str
     sentence: str

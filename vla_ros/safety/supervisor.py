@@ -60,6 +60,10 @@ from vla_ros.types import (
 MOST_QUOTED = 64
 """Characters of an order to stop that are repeated in the reason, in ASCII: it has not been validated."""
 
+REACH_TIME = 0.01
+"""An arm that is nearer to its last command than the way of this time at full speed is there, s: at a higher rate than
+100 Hz the way of one tick would be less than the position error that gravity and friction leave."""
+
 TOOL_AXES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 """The first axes of `proposed` and `executed`: m, rad (fixed axes of the base frame), m; the joints follow, rad."""
 
@@ -118,7 +122,7 @@ class SafetySupervisor:
             contract.gripper, self.period, parameters.gripper.deadband, parameters.gripper.reversal_time
         )
         self._following = FollowMonitor(contract.joints.names, parameters.motion)
-        self._reach = contract.joints.velocity * self.period  # of a tick, (n,) rad
+        self._reach = contract.joints.velocity * max(self.period, REACH_TIME)  # (n,) rad
         self._measured = MeasuredMotion(self._reach, FROZEN_WINDOWS * parameters.motion.follow_window)
         timing = parameters.timing
         ahead = 0.0 if lockstep else lead(timing.period, timing.tick_budget) + LATE
@@ -289,8 +293,8 @@ class SafetySupervisor:
     def _first_posture(self, measured: FloatArray, now: float) -> FloatArray | Reason:
         """Return the posture (n,) that arming begins to command: where the controller's reference stands, or why none.
 
-        That is the last command while the arm is measured within one tick of it, and the measured posture once the
-        controller's own time-out has taken that command's place. Before that, a command to another posture would be a
+        That is the last command while the arm is measured within one tick of it (`REACH_TIME`), and the measured
+        posture once the controller's own time-out has taken that command's place. Before that, a command to another posture would be a
         jump of the reference, whatever the arm does. After it the joints that are measured elsewhere must have been
         seen to leave: a driver that froze in motion reports where the arm no longer is.
         """
@@ -302,7 +306,7 @@ class SafetySupervisor:
             return commanded
         if not now - end - 2.0 * self.period > self.contract.controllers.command_timeout:
             return Reason.TRACKING
-        return measured if self._measured.shows(away) else Reason.NOT_FOLLOWING
+        return measured if self._measured.shows(away) else Reason.POSTURE_UNSEEN
 
     def disarm(self, now: float) -> None:
         """Bring the arm to rest, then command nothing any more."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -178,7 +180,7 @@ def test_a_driver_that_froze_in_motion_is_not_armed(shadow):
     last = frozen_in_motion(shadow)
     for _ in range(3):
         wait_for_the_controller(shadow)
-        assert shadow.supervisor.arm(shadow.now) is Reason.NOT_FOLLOWING
+        assert shadow.supervisor.arm(shadow.now) is Reason.POSTURE_UNSEEN
     shadow.plant.lie = Lie.NONE
     wait_for_the_controller(shadow)
     assert shadow.supervisor.arm(shadow.now) is Reason.OK
@@ -193,7 +195,7 @@ def test_a_driver_that_froze_in_motion_and_tells_one_lie_is_not_armed(shadow):
         for _ in range(SHOWN_AFTER):  # the same one again, and it counts once
             shadow.sense(lie)
         wait_for_the_controller(shadow)
-        assert shadow.supervisor.arm(shadow.now) is Reason.NOT_FOLLOWING
+        assert shadow.supervisor.arm(shadow.now) is Reason.POSTURE_UNSEEN
 
 
 def test_where_a_driver_froze_in_a_stop_the_arm_is_not_commanded_back(shadow):
@@ -208,7 +210,7 @@ def test_where_a_driver_froze_in_a_stop_the_arm_is_not_commanded_back(shadow):
     last = shadow.commands[-1]
     wait_for_the_controller(shadow)
     away = np.abs(shadow.state().joint_positions - last) > shadow.contract.joints.velocity * shadow.period
-    assert shadow.supervisor.arm(shadow.now) is (Reason.NOT_FOLLOWING if away.any() else Reason.OK)
+    assert shadow.supervisor.arm(shadow.now) is (Reason.POSTURE_UNSEEN if away.any() else Reason.OK)
     if not away.any():
         np.testing.assert_array_equal(shadow.tick().joint_positions, last)
 
@@ -258,3 +260,26 @@ def test_an_arm_that_is_guided_on_right_after_its_arming_is_armed_there(shadow):
         guided = shadow.q.copy()
         assert shadow.supervisor.arm(shadow.now) is Reason.OK
         np.testing.assert_array_equal(shadow.tick().joint_positions, guided)
+
+
+@pytest.mark.parametrize("rate_hz", [100.0, 500.0, 1000.0])
+def test_an_arm_that_stops_short_by_its_position_error_is_armed_where_it_was_commanded(contract, parameters, rate_hz):
+    """Gravity and friction leave 10 mrad, and the encoder has steps of 1.5 mrad: it reads the same again and again."""
+    timing = replace(parameters.timing, rate_hz=rate_hz, tick_budget=min(parameters.timing.tick_budget, 0.5 / rate_hz))
+    shadow = PlantShadow(contract, replace(parameters, timing=timing), Plant())
+    shadow.move(round(0.4 * rate_hz))
+    error = np.where(np.arange(contract.joints.count) % 2, 0.010, -0.010)
+
+    def measured():
+        return shadow.state(positions=np.round((shadow.plant.q + error) / 1.5e-3) * 1.5e-3)
+
+    shadow.supervisor.disarm(shadow.now)
+    while shadow.supervisor.commanding:
+        shadow.tick()
+    last = shadow.commands[-1]
+    for _ in range(round((TAIL + contract.controllers.command_timeout + 0.3) * rate_hz)):
+        shadow.sense(measured())
+        shadow.pass_time()
+    shadow.sense(measured())
+    assert shadow.supervisor.arm(shadow.now) is Reason.OK
+    np.testing.assert_array_equal(shadow.supervisor.tick(shadow.now).joint_positions, last)

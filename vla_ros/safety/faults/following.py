@@ -139,7 +139,7 @@ def table() -> list[Fault]:
             "a driver that has frozen in motion is armed",
             _frozen_then_armed,
             frozenset({DISARMED}),
-            frozenset({Reason.NOT_FOLLOWING}),
+            frozenset({Reason.POSTURE_UNSEEN}),
         ),
         holds("joint states come too late", Reason.NOT_FOLLOWING, _lying(_late)),
         holds("a joint has lost its zero", Reason.NOT_FOLLOWING, _lying(_offset)),
