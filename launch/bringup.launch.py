@@ -238,7 +238,9 @@ def _supervised(description: NodeDescription | ProcessDescription) -> dict[str, 
     return {
         "additional_env": {
             PARENT: str(os.getpid()),
-            PROFILE_VARIABLE: profile_for(description.images, os.environ.get(PROFILE_VARIABLE, "")),
+            PROFILE_VARIABLE: profile_for(
+                description.images, os.environ.get(PROFILE_VARIABLE, ""), shared_memory=description.shared_memory
+            ),
         },
         "output": "screen",
         "respawn": description.restarts > 0,

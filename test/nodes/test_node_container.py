@@ -108,7 +108,7 @@ def test_nodes_of_a_killed_process_come_back_together(graph: GraphRunner) -> Non
 
 def granted(niceness: int) -> int:
     """Return the niceness that a process gets which asks for this one."""
-    text = "import os, sys; from vla_ros.nodes.priority import prefer_thread; prefer_thread(int(sys.argv[1]))"
+    text = "import os, sys; from vla_ros.priority import prefer_thread; prefer_thread(int(sys.argv[1]))"
     command = [sys.executable, "-c", f"{text}; print(os.getpriority(os.PRIO_PROCESS, 0))", str(niceness)]
     return int(subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=True).stdout)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -851,6 +854,15 @@ def test_a_layer_that_misses_a_fault_is_not_armed(tmp_path: Path) -> None:
         assert not cell.commands
         assert not list((tmp_path / "kept").glob("*.json"))
         cell.close()
+
+
+def test_the_process_comes_first_where_the_system_grants_it(runner: GraphRunner, cell: Cell) -> None:
+    del cell
+    allowed = "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))"
+    granted = subprocess.run([sys.executable, "-c", allowed], capture_output=True, check=False).returncode == 0
+    process = Path(f"/proc/{runner.process('safety_node').pid}")
+    threads = {thread.name: os.sched_getscheduler(int(thread.name)) for thread in (process / "task").iterdir()}
+    assert set(threads.values()) == {os.SCHED_FIFO if granted else os.SCHED_OTHER}
 
 
 def test_the_self_test_runs_on_demand_and_disturbs_nothing(runner: GraphRunner, cell: Cell) -> None:

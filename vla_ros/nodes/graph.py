@@ -36,7 +36,7 @@ FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no":
 
 _NODE_LINES = ("name", "executable", "simulation", "required", "restarts", "configure_timeout", "activate_timeout",
                "parameters")  # fmt: skip
-_OPTIONAL_LINES = ("when", "images", "process")
+_OPTIONAL_LINES = ("when", "images", "shared_memory", "process")
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class NodeDescription:
         remappings: Topic to topic.
         prefix: What stands before the command of its process.
         images: It publishes images, so that its process takes a large segment of shared memory.
+        shared_memory: What it says and hears on this machine may go through shared memory, where one process can keep
+            another waiting.
         process: Name of the process that it shares with the nodes of the same line; "": it has one of its own.
     """
 
@@ -72,6 +74,7 @@ class NodeDescription:
     remappings: Mapping[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
     images: bool = True
+    shared_memory: bool = True
     process: str = ""
 
     @property
@@ -223,9 +226,10 @@ def _node(path: str | Path, entry: Any) -> NodeDescription:  # noqa: ANN401 (wha
             f"{path}: a node has the lines {got}, expected exactly {sorted(_NODE_LINES)} and, where needed, "
             f"{sorted(_OPTIONAL_LINES)}"
         )
-    images = entry.get("images", True)
-    if type(images) is not bool:
-        raise ContractError(f"{path}: {entry['name']}: images is {images!r}, expected true or false")
+    flags = {name: entry.get(name, True) for name in ("images", "shared_memory")}
+    for name, value in flags.items():
+        if type(value) is not bool:
+            raise ContractError(f"{path}: {entry['name']}: {name} is {value!r}, expected true or false")
     if entry["simulation"] not in (*SIMULATORS, ROBOT_ONLY):
         expected = (*SIMULATORS, ROBOT_ONLY)
         raise ContractError(f"{path}: {entry['name']}: simulation is {entry['simulation']!r}, expected {expected}")
@@ -247,6 +251,7 @@ def _node(path: str | Path, entry: Any) -> NodeDescription:  # noqa: ANN401 (wha
         activate_timeout=float(entry["activate_timeout"]),
         parameters=dict(entry["parameters"] or {}),
         when=dict(when),
-        images=images,
+        images=flags["images"],
+        shared_memory=flags["shared_memory"],
         process=process,
     )

@@ -11,9 +11,9 @@ import threading
 from rclpy.node import Node
 
 from vla_ros.msg import PolicyStatus
-from vla_ros.nodes.priority import prefer_thread
 from vla_ros.nodes.qos import qos
 from vla_ros.policies.asynchronous import InferenceWorker
+from vla_ros.priority import prefer_thread
 
 HEARTBEAT_PERIOD = 0.02
 """Time between two beats, s, on the steady clock: it beats also while simulation time stands still."""

@@ -26,7 +26,7 @@ from vla_ros.errors import UsageError
 from vla_ros.nodes.executor import make_executor
 from vla_ros.nodes.graph_processes import ALONE
 from vla_ros.nodes.lifecycle import END_GRACE, SPIN_TIMEOUT, ManagedNode, begin_process, end_within_grace, spin
-from vla_ros.nodes.priority import prefer_process
+from vla_ros.priority import prefer_process
 
 SWITCH_INTERVAL = 1e-3
 """How long one node's thread may keep the interpreter from the others, s; Python's own is five times longer."""

@@ -17,10 +17,10 @@ from vla_ros.msg import Observation as ObservationMessage
 from vla_ros.nodes.conversions import chunk_to_message, message_to_instruction, message_to_observation
 from vla_ros.nodes.heartbeat import HEARTBEAT_PERIOD, Heartbeat
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
-from vla_ros.nodes.priority import prefer_process
 from vla_ros.nodes.qos import qos
 from vla_ros.policies.asynchronous import InferenceWorker, WorkerState
 from vla_ros.policies.build import DEFAULT_CHECKPOINT, load_policy
+from vla_ros.priority import prefer_process
 from vla_ros.robot.contract import load_contract
 from vla_ros.types import ActionChunk
 

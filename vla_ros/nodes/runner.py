@@ -54,10 +54,13 @@ def _told(path: Path) -> str:
         return "which is just starting or ending"
 
 
-def graph_environment(domain: int, base: Mapping[str, str] = os.environ, *, images: bool = True) -> dict[str, str]:
+def graph_environment(
+    domain: int, base: Mapping[str, str] = os.environ, *, images: bool = True, shared_memory: bool = True
+) -> dict[str, str]:
     """Return the environment of the graph's processes: this machine alone, its own domain, room for large images.
 
-    With `images` false, for one that publishes none, there is room for messages alone.
+    With `images` false, for one that publishes none, there is room for messages alone; without `shared_memory` it waits
+    for no other process.
     """
     source = str(Path(vla_ros.__file__).parent.parent)
     paths = [source, *filter(None, base.get("PYTHONPATH", "").split(os.pathsep))]
@@ -69,7 +72,7 @@ def graph_environment(domain: int, base: Mapping[str, str] = os.environ, *, imag
     return {
         **defaults,
         **base,
-        PROFILE_VARIABLE: profile_for(images, base.get(PROFILE_VARIABLE, "")),
+        PROFILE_VARIABLE: profile_for(images, base.get(PROFILE_VARIABLE, ""), shared_memory=shared_memory),
         "ROS_DOMAIN_ID": str(domain),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
@@ -230,7 +233,7 @@ class GraphRunner:
         (self.folder / STATE_FILE).unlink(missing_ok=True)
 
     def _launch(self, description: ProcessDescription) -> None:
-        environment = graph_environment(self.domain, images=description.images)
+        environment = graph_environment(self.domain, images=description.images, shared_memory=description.shared_memory)
         with self._lock:
             if not self._ending.is_set():
                 self._processes[description.name] = NodeProcess(description, environment, self.folder / LOG_FOLDER)

@@ -34,7 +34,6 @@ from vla_ros.nodes.complaints import Complaints
 from vla_ros.nodes.controller_outputs import Outputs
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
 from vla_ros.nodes.namesakes import DISCOVERY
-from vla_ros.nodes.priority import prefer_process
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.safety_control import SafetyControl
 from vla_ros.nodes.safety_graph import GraphWatch
@@ -42,6 +41,7 @@ from vla_ros.nodes.safety_inputs import Inputs
 from vla_ros.nodes.safety_polling import CHUNK_TOPIC, TASK_TOPIC, SafetyPolling
 from vla_ros.nodes.safety_selftest import UNDER_WAY, ArmingSelftest
 from vla_ros.nodes.safety_thread import ANSWER_TIMEOUT, ControlThread
+from vla_ros.priority import prefer_process, take_realtime
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.safety.estop import LONGEST_TIMEOUT, EstopSignal
 from vla_ros.safety.parameters import SAFETY_FILE, SafetyParameters, load_parameters
@@ -65,6 +65,9 @@ SWITCH_INTERVAL = 5e-4
 NICENESS = -15
 """Of all threads of the node among those of the machine: one that is put aside while it has Python's interpreter lock
 keeps the control thread waiting, too."""
+
+REALTIME_PRIORITY = 1
+"""Where the system grants it, the process comes before all that has none, and after drivers that have one."""
 
 SELFTEST_MAX_AGE = 86400.0
 """So long a self-test that passed is good for starting again with nothing changed, s."""
@@ -99,6 +102,7 @@ class SafetyNode(ManagedNode):
             self.get_logger().warning(slow)
         if failed := run_selftest(contract, parameters):
             raise ContractError(f"the self-test of the safety layer failed: {'; '.join(failed)}")
+        self._take_realtime()
         self._lockstep = bool(self.parameter("lockstep", False, "one joint state is one tick, its stamp is the clock"))
         self._arm_at_once = bool(self.parameter("arm_on_activate", False, "arm as soon as the robot allows it"))
         self._control = self._make_control(contract, parameters)
@@ -119,6 +123,15 @@ class SafetyNode(ManagedNode):
         self._own(selftest, self.destroy_service)
         timer = self.create_timer(WATCH_PERIOD, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._own(timer, self.destroy_timer)
+
+    def _take_realtime(self) -> None:
+        about = "real-time priority of the process, 1 (last of those that have one) to 99; 0: none"
+        priority = int(self.parameter("realtime_priority", REALTIME_PRIORITY, about, low=0, high=99))
+        if priority and not take_realtime(priority):
+            self.get_logger().info(
+                f"no real-time priority {priority}: on a busy machine commands come late, and the arm slows down or "
+                "holds; allow it with 'rtprio' in /etc/security/limits.d, in a container with --cap-add SYS_NICE"
+            )
 
     def _make_control(self, contract: RobotContract, parameters: SafetyParameters) -> SafetyControl:
         outputs = Outputs(self, contract)

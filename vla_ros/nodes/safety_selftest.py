@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from vla_ros.priority import ordinary_thread
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.selftest_record import UNDER_WAY, SelftestRecord, examine, fingerprint, keep
@@ -61,14 +62,15 @@ class ArmingSelftest:
             if self._process is not None or self._closed:
                 return False
             self._record, self._failure, self._done, self._total = None, "", 0, 0
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,  # not in the session that comes first of all
-            )
+            with ordinary_thread():  # the process inherits it
+                self._process = subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    start_new_session=True,  # not in the session that comes first of all
+                )
         threading.Thread(target=self._read, args=(self._process, finished), name="self-test", daemon=True).start()
         return True
 

@@ -8,20 +8,16 @@ One JSON object a line: {"row": ...} for every fault, at the end {"record": ...}
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import time
 from dataclasses import asdict
 from typing import Any
 
+from vla_ros.priority import LAST, prefer_process
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.faults import FaultRow, fault_table, run_faults
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.safety.selftest_record import SelftestRecord, fingerprint
-
-NICENESS = 10
-"""It may take what nobody else wants."""
 
 
 def main() -> int:
@@ -30,8 +26,7 @@ def main() -> int:
     parser.add_argument("--robot", required=True, help="robot contract: a name or a file")
     parser.add_argument("--safety", required=True, help="safety parameters: a file")
     arguments = parser.parse_args()
-    with contextlib.suppress(OSError):  # whoever starts it may have a place before others
-        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    prefer_process(LAST)  # whoever starts it may have a place before others
     contract, parameters = load_contract(arguments.robot), load_parameters(arguments.safety)
     mark, faults = fingerprint(contract, parameters), fault_table()
     _say(total=len(faults))

@@ -294,9 +294,9 @@ class SafetySupervisor:
         """Return the posture (n,) that arming begins to command: where the controller's reference stands, or why none.
 
         That is the last command while the arm is measured within one tick of it (`REACH_TIME`), and the measured
-        posture once the controller's own time-out has taken that command's place. Before that, a command to another posture would be a
-        jump of the reference, whatever the arm does. After it the joints that are measured elsewhere must have been
-        seen to leave: a driver that froze in motion reports where the arm no longer is.
+        posture once the controller's own time-out has taken that command's place. Before that, a command to another
+        posture would be a jump of the reference, whatever the arm does. After it the joints that are measured
+        elsewhere must have been seen to leave: a driver that froze in motion reports where the arm no longer is.
         """
         if self._last_command is None:
             return measured

@@ -1,0 +1,73 @@
+"""A place before others on a machine that is short of processors, as far as the system grants it.
+
+Linux shares processors in three steps: threads with a real-time priority come first; then it shares among sessions
+(each "autogroup" the same, however nice its threads are), then among the threads of a session. A node that has a
+session of its own therefore needs both of the latter; in a session that it shares, the first would be a favour for
+everybody in it, and is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+AUTOGROUP = Path("/proc/self/autogroup")
+TASKS = Path("/proc/self/task")
+LAST = 19
+"""Niceness of what comes last."""
+
+
+def prefer_process(niceness: int) -> None:
+    """Set the niceness, -20 (first) to 19 (last), of this process' session and of this thread.
+
+    Threads that this one starts from now on inherit it. Without the right to do so nothing happens.
+    """
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):
+            AUTOGROUP.write_text(str(niceness), encoding="ascii")
+    prefer_thread(niceness)
+
+
+def prefer_thread(niceness: int) -> None:
+    """Set the niceness of this thread, and of those that it starts from now on, within its session."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+
+
+def take_realtime(priority: int) -> bool:
+    """Let every thread of this process, and those that it starts from now on, run before all that is not real-time.
+
+    First in, first out: nothing but a higher real-time priority puts such a thread aside (sched(7)). All of them, since
+    one that is put aside while it has the interpreter's lock, or one of the middleware's, keeps the others waiting.
+
+    Args:
+        priority: 1 (last among real-time threads) to 99.
+
+    Returns:
+        Whether the system granted it: RLIMIT_RTPRIO allows it, or the process has CAP_SYS_NICE.
+    """
+    try:
+        for task in TASKS.iterdir():
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.sched_setscheduler(int(task.name), os.SCHED_FIFO, os.sched_param(priority))
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def ordinary_thread() -> Iterator[None]:
+    """Let this thread, and a process that it starts, have no real-time priority for the time being."""
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    if policy == os.SCHED_OTHER:
+        yield
+        return
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the right to it was taken away meanwhile
+            os.sched_setscheduler(0, policy, parameters)
