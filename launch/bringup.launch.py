@@ -64,7 +64,8 @@ from vla_ros.nodes.launch_arguments import (
     graph_values,
     transform_source,
 )
-from vla_ros.nodes.launch_files import parameters_file, temporary_file
+from vla_ros.nodes.launch_files import temporary_file
+from vla_ros.nodes.parameter_files import parameters_file
 from vla_ros.nodes.process import PARENT
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
@@ -330,7 +331,11 @@ def bring_up(context: LaunchContext) -> list[Action]:
     descriptions = graph.resolve(graph_values(texts, simulation), simulation=simulation)
     arm = Arm(load_contract(texts["robot"]), arm_namespace(context, text("namespace")))
     Kinematics(arm.contract)  # a contract that does not fit its description is found before a process starts
-    file = parameters_file(text("params_file"), descriptions)
+    safety = next((one.parameters for one in descriptions if one.name == "safety_node"), {})
+    simulated = safety.get("use_sim_time", graph_values(texts, simulation).get("use_sim_time") == "true")
+    looking = {"robot": texts["robot"], "use_sim_time": simulated}  # parameters of the preflight
+    given_file = {one.name: one.parameters for one in descriptions} | {"preflight": looking}
+    file = parameters_file(text("params_file"), given_file, arm.namespace, [one.name for one in graph.nodes])
     nodes, hosts = processes(descriptions, arm, text("log_level"), file)
     first = sum(description.simulation == "mujoco" for description in descriptions)
     order, group = LifecycleOrder(nodes, first, arm, hosts), Group()
@@ -341,14 +346,10 @@ def bring_up(context: LaunchContext) -> list[Action]:
     names, beside = [one.name for one in descriptions], list[Action]()
     if texts.get("tf") == TRANSFORMS:
         names.append(TRANSFORMS)
-        simulated = graph_values(texts, simulation).get("use_sim_time") == "true"
-        beside.append(transforms(arm, use_sim_time=simulated))
+        beside.append(transforms(arm, use_sim_time=graph_values(texts, simulation).get("use_sim_time") == "true"))
     actions.append(looks_for_namesakes([arm.name(f"/{name}") for name in names], own_clock=first > 0))
     if given_flag(context, "preflight"):
-        safety = next((one.parameters for one in descriptions if one.name == "safety_node"), {})
-        simulated = safety.get("use_sim_time", graph_values(texts, simulation).get("use_sim_time") == "true")
-        parameters = {"robot": texts["robot"], "use_sim_time": simulated}
-        order.preflight = group.inside([preflight(arm, parameters, order, file)])
+        order.preflight = group.inside([preflight(arm, looking, order, file)])
         if not first:  # a simulated robot speaks only when it is active; a real one, or Gazebo, does already
             actions += order.preflight
     else:

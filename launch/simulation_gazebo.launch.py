@@ -51,6 +51,7 @@ from vla_ros.nodes.launch_arguments import (
     given,
     given_flag,
     graph_arguments,
+    graph_texts,
 )
 from vla_ros.nodes.launch_files import (
     HARDWARE,
@@ -60,6 +61,7 @@ from vla_ros.nodes.launch_files import (
     temporary_file,
     world_name,
 )
+from vla_ros.nodes.parameter_files import parameters_file
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.robot.kinematics import Kinematics
@@ -208,6 +210,12 @@ def bring_up(context: LaunchContext) -> list[Action]:
         lockstep="false",
         tf="none",
     )
+    shipped = load_graph()
+    descriptions = shipped.resolve(graph_texts(shipped, passed), simulation="gazebo")
+    # bringup.launch.py reads the file, but once Gazebo runs; here it is refused before that.
+    nodes = {one.name: one.parameters for one in descriptions}
+    nodes["preflight"] = {"robot": text("robot"), "use_sim_time": True}
+    parameters_file(text("params_file"), nodes, namespace, [one.name for one in shipped.nodes])
 
     def graph() -> list[Action]:
         source = str(Path(__file__).resolve().parent / "bringup.launch.py")
@@ -220,7 +228,7 @@ def bring_up(context: LaunchContext) -> list[Action]:
         order = ["joint_state_broadcaster", "arm_controller", "gripper_controller"]
         return spawner(order, parameters, namespace, group, graph)
 
-    started = [*(one.name for one in load_graph().resolve(simulation="gazebo")), "robot_state_publisher"]
+    started = [*(one.name for one in descriptions), "robot_state_publisher"]
     names = [namespaced(f"/{name}", namespace) for name in started]
     actions: list[Action] = [
         group.remember(),

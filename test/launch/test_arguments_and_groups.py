@@ -11,6 +11,7 @@ import yaml
 
 pytest.importorskip("launch_ros.actions", reason="ROS 2's launch is not installed here")
 
+from vla_ros.errors import ContractError
 from vla_ros.nodes import launch_actions
 from vla_ros.nodes.graph import load_graph
 from vla_ros.nodes.transitions import GraphError
@@ -123,18 +124,41 @@ def test_under_a_pushed_namespace_every_process_is_in_the_group(monkeypatch: pyt
         assert "a_parameter:=3" in words
 
 
-def test_a_parameter_file_reaches_every_node_and_the_preflight(tmp_path: Path) -> None:
+@pytest.mark.parametrize("namespace", ["", "left"])
+def test_a_parameter_file_reaches_every_node_and_the_preflight(tmp_path: Path, namespace: str) -> None:
     from launch_ros.utilities import evaluate_parameters
 
     file = tmp_path / "mine.yaml"
-    file.write_text("perception_node: {ros__parameters: {skew_tolerance: 0.1}}", encoding="utf-8")
-    actions, context = actions_of(ROOT / "launch/bringup.launch.py", params_file=str(file))
+    file.write_text(f"{namespace}/perception_node: {{ros__parameters: {{skew_tolerance: 0.1}}}}", encoding="utf-8")
+    actions, context = actions_of(ROOT / "launch/bringup.launch.py", params_file=str(file), namespace=namespace)
     nodes = [action for action in actions if hasattr(action, "node_executable")]
     assert "preflight" in [node.node_executable for node in nodes]
     for node in nodes:
         first, *others = evaluate_parameters(context, node._Node__parameters)
         assert first == file
         assert [type(one) for one in others] == [dict]  # what the arguments say comes last, and holds
+
+
+@pytest.mark.parametrize("file", ["bringup", "simulation_gazebo"])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("safety_node: {ros__parameters: {selftest_max_age: 60.0}}", "write '/left/safety_node'"),
+        ("preflight: {ros__parameters: {timeout: 20.0}}", "write '/left/preflight'"),
+        ("/left/preflight: {ros__parameters: {robot: fr3}}", "robot of preflight is 'fr3', an argument"),
+        ("/**/safty_node: {ros__parameters: {selftest_max_age: 60.0}}", "names no node of this launch"),
+    ],
+)
+def test_a_section_that_reaches_no_node_ends_the_launch(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str, text: str, says: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    module = load(ROOT / f"launch/{file}.launch.py")
+    monkeypatch.setattr(module, "require", lambda packages: None, raising=False)
+    monkeypatch.setattr(sys.modules[actions_of.__module__], "load", lambda path: module)
+    with pytest.raises(ContractError, match=says):
+        actions_of(ROOT / f"launch/{file}.launch.py", params_file=str(path), namespace="left")
 
 
 @pytest.mark.parametrize("namespace", ["", "left"])

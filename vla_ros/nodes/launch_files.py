@@ -6,7 +6,7 @@ Imports no `launch`, so that everything in here is tried on machines that do not
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,7 +14,6 @@ from xml.etree import ElementTree
 import yaml
 
 from vla_ros.errors import ContractError
-from vla_ros.nodes.graph import NodeDescription
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.description import with_camera_links, with_fixed_joints
@@ -47,50 +46,6 @@ def controller_parameters(contract: RobotContract, *, use_sim_time: bool, namesp
             values.update(joints=list(joints[name]), cmd_timeout=contract.controllers.command_timeout)
         named[f"/{namespace}/{name}" if namespace else name] = {"ros__parameters": values}
     return named
-
-
-def parameters_file(path: str, nodes: Sequence[NodeDescription]) -> Path | None:
-    """Return the ROS 2 parameter file that the user gave for the nodes of the graph; None for "".
-
-    It sets what the arguments of the launch do not: what both set, and differently, is refused, so that no value is
-    overruled without a word.
-
-    Raises:
-        ContractError: when it is not there, no ROS 2 parameter file, or contradicts an argument.
-    """
-    if not path:
-        return None
-    try:
-        file = share_file(Path(path).expanduser())
-        content = read_yaml(file, "params_file")
-    except FileNotFoundError as error:
-        raise ContractError(f"params_file: {error}") from error
-    for name, section in _parameter_sections(path, content):
-        for node in nodes:
-            if name not in (node.name, "*", "**"):
-                continue
-            for parameter, value in section.items():
-                if parameter in node.parameters and node.parameters[parameter] != value:
-                    raise ContractError(
-                        f"{path}: {parameter} of {node.name} is {value!r}, an argument of the launch makes it "
-                        f"{node.parameters[parameter]!r}: leave it out of the file and give the argument"
-                    )
-    return file
-
-
-def _parameter_sections(path: str, content: Any) -> list[tuple[str, Mapping[str, Any]]]:  # noqa: ANN401 (any YAML)
-    """Return (last part of the node's name, its parameters) of a ROS 2 parameter file; sections may be nested."""
-    if not isinstance(content, Mapping):
-        raise ContractError(f"{path}: expected sections of nodes with ros__parameters, got {type(content).__name__}")
-    sections = []
-    for name, section in content.items():
-        if isinstance(section, Mapping) and isinstance(parameters := section.get("ros__parameters"), Mapping):
-            sections.append((str(name).rsplit("/", 1)[-1], parameters))
-        elif isinstance(section, Mapping) and section and "ros__parameters" not in section:
-            sections += _parameter_sections(path, section)
-        else:
-            raise ContractError(f"{path}: section '{name}' has no ros__parameters with parameters below")
-    return sections
 
 
 def bridge_rules(kinds: Sequence[str]) -> list[dict[str, Any]]:

@@ -1,8 +1,6 @@
-"""The arguments of the launch files, and what they make of a parameter file: nothing of it needs `launch`."""
+"""The arguments of the launch files, and what the graph makes of them: nothing of it needs `launch`."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +16,6 @@ from vla_ros.nodes.launch_arguments import (
     graph_values,
     transform_source,
 )
-from vla_ros.nodes.launch_files import parameters_file
 
 DECLARED = [*(one for one in vars(launch_arguments).values() if isinstance(one, LaunchArgument)), *GAZEBO,
             *graph_arguments()]  # fmt: skip
@@ -74,60 +71,6 @@ def test_one_publishes_the_transform_tree(text: str, simulation: str, installed:
 def test_a_publisher_of_transforms_that_is_not_installed_is_named() -> None:
     with pytest.raises(ContractError, match=r"robot_state_publisher is not installed: sudo apt install .*tf:=own"):
         transform_source("robot_state_publisher", "mujoco", installed=False)
-
-
-def written(tmp_path: Path, text: str) -> str:
-    path = tmp_path / "params.yaml"
-    path.write_text(text, encoding="utf-8")
-    return str(path)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "safety_node: {ros__parameters: {selftest_max_age: 60.0}}",
-        "/left/perception_node: {ros__parameters: {skew_tolerance: 0.1}}",
-        "/**: {ros__parameters: {use_sim_time: false}}",
-        "left: {perception_node: {ros__parameters: {skew_tolerance: 0.1}}}",
-        "another_node: {ros__parameters: {robot: fr3}}",
-    ],
-)
-def test_a_parameter_file_may_set_what_no_argument_sets(tmp_path: Path, text: str) -> None:
-    path = written(tmp_path, text)
-    assert parameters_file(path, load_graph().resolve({"use_sim_time": False}, simulation="")) == Path(path)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "safety_node: {ros__parameters: {arm_on_activate: true}}",
-        "/**: {ros__parameters: {arm_on_activate: true}}",
-        "/*/safety_node: {ros__parameters: {arm_on_activate: true}}",
-        "left: {safety_node: {ros__parameters: {arm_on_activate: true}}}",
-        "policy_node: {ros__parameters: {policy: other}}",
-        "safety_node: {ros__parameters: {use_sim_time: true}}",
-    ],
-)
-def test_a_parameter_file_contradicts_no_argument(tmp_path: Path, text: str) -> None:
-    nodes = load_graph().resolve({"use_sim_time": False}, simulation="")
-    with pytest.raises(ContractError, match="an argument of the launch makes it"):
-        parameters_file(written(tmp_path, text), nodes)
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [("[1]", "expected sections"), ("safety_node: {estop_timeout: 1.0}", "ros__parameters"), ("a: [", "params_file"),
-     ("safety_node: {ros__parameters: 3}", "ros__parameters")],
-)  # fmt: skip
-def test_what_is_no_parameter_file_is_refused(tmp_path: Path, text: str, says: str) -> None:
-    with pytest.raises(ContractError, match=says):
-        parameters_file(written(tmp_path, text), load_graph().resolve(simulation=""))
-
-
-def test_a_parameter_file_that_is_not_there_is_named() -> None:
-    with pytest.raises(ContractError, match=r"params_file.*none\.yaml"):
-        parameters_file("/nowhere/none.yaml", ())
-    assert parameters_file("", ()) is None
 
 
 def test_an_argument_that_a_graph_of_one_s_own_does_not_take_is_refused() -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from vla_ros.nodes.graph import load_graph
-from vla_ros.nodes.launch_files import parameters_file
+from vla_ros.nodes.parameter_files import parameter_sections
 from vla_ros.nodes.qos import qos
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
@@ -35,7 +35,7 @@ LOADERS: dict[str, Callable[[Path], object]] = {
     "robots/*.yaml": lambda path: Kinematics(load_contract(str(path))),
     "training/*.yaml": load_training_config,
     "gazebo/*.yaml": load_rules,
-    "controllers.yaml": lambda path: parameters_file(str(path), ()),
+    "controllers.yaml": lambda path: parameter_sections(str(path)),
     "graph.yaml": load_graph,
     "safety.yaml": load_parameters,
     "qos.yaml": load_profiles,
