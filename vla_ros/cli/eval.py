@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vla_ros.cli.arguments import device, natural, path, positive_int
 from vla_ros.cli.failures import require_output
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     from vla_ros.evaluation.rollout import RolloutResult
     from vla_ros.evaluation.tabletop_suite import Trial, TrialResult
 
+Scene = TypeVar("Scene")
+
 HELP = "measure a policy's success in the simulator"
 
 EXAMPLES = (
     "vla-ros eval --task pick --episodes 100 --seed 1000",
     "vla-ros eval --suite tabletop --episodes 36 --resume",
-    "vla-ros eval --via ros --episodes 10",
+    "vla-ros eval --via ros --episodes 10 --resume",
 )
 
 
@@ -51,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-safety", action="store_true", help="without the safety layer (core only, to compare)")
     parser.add_argument("--processes", type=positive_int, help="how many work at once (core; default: one a processor)")
     parser.add_argument("--resume", action="store_true", help="play only what is missing in the journal of the run "
-                        "before (core)")  # fmt: skip
+                        "before")  # fmt: skip
     parser.add_argument("--against", type=path, metavar="REPORT", help="compare with the report (.json) of another "
                         "policy over the same scenes")  # fmt: skip
     parser.add_argument("--out", type=path, default=Path("runs/eval"), help="folder of the report, its picture and "
@@ -77,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
     except VlaError as error:
         raise UsageError(f"--against {args.against}: {error}") from error
     args.task, args.processes = args.task or "pick", args.processes or os.cpu_count() or 1
+    args.controllers = args.controllers or "gz"
     args.policy = args.policy or SHIPPED[args.suite or args.task]
     load_contract(args.robot)  # this and the policy before processes start
     find_checkpoint(args.policy)
@@ -113,7 +117,7 @@ def _complaint(args: argparse.Namespace) -> str:
         return f"--suite {args.suite} is played --via core or --via ros, got --via gazebo"
     if args.controllers and args.via != "gazebo":
         return f"--controllers has no effect with --via {args.via}: leave it out, or use --via gazebo"
-    core_only = {"--resume": args.resume, "--exchange": args.exchange, "--no-safety": args.no_safety,
+    core_only = {"--exchange": args.exchange, "--no-safety": args.no_safety,
                  "--processes": args.processes is not None}  # fmt: skip
     without_effect = [option for option, given in core_only.items() if given]
     if without_effect and args.via != "core":
@@ -158,20 +162,13 @@ def _say_who_won(args: argparse.Namespace, figures: Mapping[str, Any]) -> None:
 
 def _tabletop(args: argparse.Namespace, against: Outcomes | None) -> int:
     """Play the tabletop suite and report."""
-    from vla_ros.evaluation.journal import Journal
     from vla_ros.evaluation.tabletop_picture import tabletop_picture
-    from vla_ros.evaluation.tabletop_suite import TrialResult, make_trials, summarise_tabletop
+    from vla_ros.evaluation.tabletop_suite import make_trials, summarise_tabletop
 
     begin = time.monotonic()
     trials = make_trials(args.episodes, args.seed)
     path = args.out / f"tabletop_{args.via}_{args.seed}_{args.episodes}.json"
-    if args.via == "ros":
-        results = _tabletop_via_ros(args, trials)
-    else:
-        journal = Journal(path.with_suffix(".jsonl"), args.resume)
-        _play_tabletop(args, trials, journal)
-        rows = [journal.rows[str(trial.seed)]["results"] for trial in trials]
-        results = [TrialResult.from_dict(row) for group in rows for row in group]
+    results = _tabletop_trials(args, trials, path.with_suffix(".jsonl"))
     figures = {"suite": "tabletop", "via": args.via, "policy": args.policy, "seed": args.seed,
                "safety": not args.no_safety, **summarise_tabletop(results), **_compared(against, results),
                "wall_seconds": round(time.monotonic() - begin, 1)}  # fmt: skip
@@ -192,54 +189,104 @@ def _tabletop(args: argparse.Namespace, against: Outcomes | None) -> int:
     return 0
 
 
-def _play_tabletop(args: argparse.Namespace, trials: list[Trial], journal: Journal) -> None:
-    """Play what the journal lacks; each scene is written down as it ends, so that an interruption loses one at most."""
-    from tqdm import tqdm
+def _tabletop_trials(args: argparse.Namespace, trials: Sequence[Trial], path: Path) -> list[TrialResult]:
+    """Play the trials, through the real graph those that change nothing in the simulator."""
+    from vla_ros.evaluation.tabletop_suite import TrialResult, play_tabletop
 
-    from vla_ros.evaluation.player import SuiteOptions
-    from vla_ros.evaluation.tabletop_suite import play_tabletop
+    def in_process(options: SuiteOptions, missing: Sequence[Trial]) -> Generator[Sequence[TrialResult], None, None]:
+        return play_tabletop(options, missing, args.processes)
 
-    options = SuiteOptions(args.robot, args.policy, args.device, not args.no_safety, args.exchange)
-    _require_same(journal, options)
-    missing = [trial for trial in trials if str(trial.seed) not in journal]
-    if not missing:
-        return
-    played = play_tabletop(options, missing, args.processes)
-    for trial, group in tqdm(zip(missing, played, strict=True), total=len(missing), unit="scene", desc="eval"):
-        journal.add(str(trial.seed), {"results": [asdict(one) for one in group]})
+    def through_graph(options: SuiteOptions, missing: Sequence[Trial]) -> Generator[Sequence[TrialResult], None, None]:
+        from vla_ros.nodes.evaluation import evaluate_through_graph
 
+        results = evaluate_through_graph(
+            options.robot, options.policy, options.device, [trial.seed for trial in missing], world="tabletop",
+            sentences=[trial.sentence for trial in missing], folder=str(args.out),
+        )  # fmt: skip
+        with contextlib.closing(results):
+            for trial, group in zip(missing, results, strict=True):
+                yield [TrialResult(trial, result) for result in group]
 
-def _tabletop_via_ros(args: argparse.Namespace, trials: list[Trial]) -> list[TrialResult]:
-    """Play those trials that change nothing in the simulator through the real graph."""
-    from vla_ros.evaluation.tabletop_suite import TrialResult
-    from vla_ros.nodes.evaluation import evaluate_through_graph
-
-    plain = [trial for trial in trials if trial.perturbation == "none"]
-    results = evaluate_through_graph(
-        args.robot, args.policy, args.device, [trial.seed for trial in plain], world="tabletop",
-        sentences=[trial.sentence for trial in plain], folder=str(args.out),
-    )  # fmt: skip
-    return [TrialResult(trial, result) for trial, result in zip(plain, results, strict=True)]
+    played = [trial for trial in trials if args.via == "core" or trial.perturbation == "none"]
+    play = in_process if args.via == "core" else through_graph
+    return list(map(TrialResult.from_dict, _play(args, path, {trial.seed: trial for trial in played}, play)))
 
 
-def _via_core(args: argparse.Namespace, seeds: range) -> list:  # type: ignore[type-arg]
-    """Play what the journal lacks; each scene is written down as it ends, so that an interruption loses one at most."""
+def _play(
+    args: argparse.Namespace,
+    path: Path,
+    scenes: Mapping[int, Scene],
+    play: Callable[[SuiteOptions, Sequence[Scene]], Generator[Sequence[Any], None, None]],
+) -> list[Mapping[str, Any]]:
+    """Play what the journal lacks; each scene is written down as it ends, so that an interruption loses one at most.
+
+    Args:
+        args: Of the command.
+        path: Of the journal.
+        scenes: By their seeds.
+        play: Yields the results of each scene, dataclasses, as it ends.
+
+    Returns:
+        The results of all scenes as mappings.
+    """
     from tqdm import tqdm
 
     from vla_ros.evaluation.journal import Journal
     from vla_ros.evaluation.player import SuiteOptions
-    from vla_ros.evaluation.rollout import RolloutResult
-    from vla_ros.evaluation.suite import play_suite
 
     options = SuiteOptions(args.robot, args.policy, args.device, not args.no_safety, args.exchange)
-    journal = Journal(args.out / f"{_name(args)}.jsonl", args.resume)
-    _require_same(journal, options)
-    missing = [seed for seed in seeds if str(seed) not in journal]
+    journal = Journal(path, args.resume)
+    _require_same(journal, asdict(options) | ({"controllers": args.controllers} if args.via == "gazebo" else {}))
+    missing = [seed for seed in scenes if str(seed) not in journal]
     if missing:
-        played = play_suite(options, missing, args.processes)
-        for seed, group in tqdm(zip(missing, played, strict=True), total=len(missing), unit="scene", desc="eval"):
-            journal.add(str(seed), {"results": [asdict(one) for one in group]})
-    return [RolloutResult(**row) for seed in seeds for row in journal.rows[str(seed)]["results"]]
+        # Closed: a graph that an error interrupts ends here, and not when the interpreter gets round to it.
+        with contextlib.closing(play(options, [scenes[seed] for seed in missing])) as played:
+            bar = tqdm(zip(missing, played, strict=True), total=len(missing), unit="scene", desc=f"eval via {args.via}")
+            for seed, group in bar:
+                journal.add(str(seed), {"results": [asdict(one) for one in group]})
+    return [row for seed in scenes for row in journal.rows[str(seed)]["results"]]
+
+
+def _rollouts(
+    args: argparse.Namespace,
+    seeds: Sequence[int],
+    play: Callable[[SuiteOptions, Sequence[int]], Generator[Sequence[Any], None, None]],
+) -> list[RolloutResult]:
+    from vla_ros.evaluation.rollout import RolloutResult
+
+    rows = _play(args, args.out / f"{_name(args)}.jsonl", {seed: seed for seed in seeds}, play)
+    return [RolloutResult(**row) for row in rows]
+
+
+def _via_core(args: argparse.Namespace, seeds: Sequence[int]) -> list[RolloutResult]:
+    from vla_ros.evaluation.suite import play_suite
+
+    return _rollouts(args, seeds, lambda options, missing: play_suite(options, missing, args.processes))
+
+
+def _via_ros(args: argparse.Namespace, seeds: Sequence[int]) -> list[RolloutResult]:
+    from vla_ros.nodes.evaluation import evaluate_through_graph
+
+    def play(options: SuiteOptions, missing: Sequence[int]) -> Generator[list[RolloutResult], None, None]:
+        return evaluate_through_graph(options.robot, options.policy, options.device, missing, folder=str(args.out))
+
+    return _rollouts(args, seeds, play)
+
+
+def _via_gazebo(args: argparse.Namespace, seeds: Sequence[int]) -> list[RolloutResult]:
+    from vla_ros.nodes.gazebo_evaluation import evaluate_in_gazebo
+
+    def play(options: SuiteOptions, missing: Sequence[int]) -> Generator[list[RolloutResult], None, None]:
+        return evaluate_in_gazebo(
+            options.robot,
+            options.policy,
+            options.device,
+            missing,
+            folder=str(args.out),
+            controllers=args.controllers,
+        )
+
+    return _rollouts(args, seeds, play)
 
 
 def _name(args: argparse.Namespace) -> str:
@@ -247,26 +294,13 @@ def _name(args: argparse.Namespace) -> str:
     return f"{args.task}_{args.via}_{args.seed}_{args.episodes}" + ("_exchange" if args.exchange else "")
 
 
-def _require_same(journal: Journal, options: SuiteOptions) -> None:
+def _require_same(journal: Journal, options: Mapping[str, Any]) -> None:
     """Write into a journal how its scenes are played, or refuse one whose scenes were played otherwise.
 
     Raises:
         VlaError: saying how they were.
     """
-    if journal.rows.get("options", asdict(options)) != asdict(options):
+    if journal.rows.get("options", options) != options:
         raise VlaError(f"{journal.path} was written with {journal.rows['options']}: evaluate without --resume")
     if "options" not in journal:
-        journal.add("options", asdict(options))
-
-
-def _via_ros(args: argparse.Namespace, seeds: range) -> list:  # type: ignore[type-arg]
-    from vla_ros.nodes.evaluation import evaluate_through_graph
-
-    return evaluate_through_graph(args.robot, args.policy, args.device, seeds, folder=str(args.out))
-
-
-def _via_gazebo(args: argparse.Namespace, seeds: range) -> list:  # type: ignore[type-arg]
-    from vla_ros.nodes.gazebo_evaluation import evaluate_in_gazebo
-
-    return evaluate_in_gazebo(args.robot, args.policy, args.device, seeds, folder=str(args.out),
-                              controllers=args.controllers or "gz")  # fmt: skip
+        journal.add("options", options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from vla_ros.evaluation.player import Player, SuiteOptions, make_player
@@ -26,7 +26,9 @@ def _play(player: Player, seed: int) -> list[RolloutResult]:
     return results
 
 
-def play_suite(options: SuiteOptions, seeds: Sequence[int], processes: int) -> Iterator[list[RolloutResult]]:
+def play_suite(
+    options: SuiteOptions, seeds: Sequence[int], processes: int
+) -> Generator[list[RolloutResult], None, None]:
     """Yield the results of each seed as they come, in the order of the seeds.
 
     Raises:

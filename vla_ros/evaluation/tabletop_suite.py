@@ -7,7 +7,7 @@ through the conditions in turn, and through the four tasks after each turn, so t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -138,7 +138,9 @@ def _play_one(player: Player, trial: Trial) -> TrialResult:
     )  # fmt: skip
 
 
-def play_tabletop(options: SuiteOptions, trials: Sequence[Trial], processes: int) -> Iterator[list[TrialResult]]:
+def play_tabletop(
+    options: SuiteOptions, trials: Sequence[Trial], processes: int
+) -> Generator[list[TrialResult], None, None]:
     """Yield the results of each trial, and of its exchange, in order.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 
 from rclpy.node import Node
@@ -27,8 +27,10 @@ READY_LIMIT = 15.0
 def evaluate_through_graph(
     robot: str, policy: str, device: str, seeds: Iterable[int], *, lockstep: bool = False, folder: str = "runs/eval",
     world: str = "pick", sentences: Sequence[str] | None = None,
-) -> list[RolloutResult]:  # fmt: skip
-    """Play one scene a seed in one running graph and return the results, as the judge in the simulator sees them.
+) -> Generator[list[RolloutResult], None, None]:  # fmt: skip
+    """Play one scene a seed in one running graph; yield each result as it comes, as the judge in the simulator sees it.
+
+    The graph runs until the last scene has ended, or the generator is closed.
 
     Args:
         robot: Name or path of the robot contract.
@@ -48,12 +50,11 @@ def evaluate_through_graph(
                  "world": world}  # fmt: skip
     with GraphRunner(arguments, folder=Path(folder), progress=tqdm.write) as graph:
         player = ScenePlayer(graph.node, find_world(world).max_seconds)
-        results = []
-        for number, seed in enumerate(tqdm(seeds, unit="scene", desc="eval via ros")):
-            results.append(player.play(seed, "" if sentences is None else sentences[number]))
-            if graph.failure:
+        for number, seed in enumerate(seeds):
+            result = player.play(seed, "" if sentences is None else sentences[number])
+            if graph.failure:  # what happened then is no result of the policy
                 raise GraphError(graph.failure)
-        return results
+            yield [result]
 
 
 class ScenePlayer:

@@ -8,10 +8,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from pathlib import Path
-
-from tqdm import tqdm
 
 from vla_ros.evaluation.rollout import RolloutResult
 from vla_ros.nodes.dds_domains import claim_domain
@@ -79,8 +77,10 @@ class GazeboLaunch:
 
 def evaluate_in_gazebo(
     robot: str, policy: str, device: str, seeds: Iterable[int], *, folder: str = "runs/eval", controllers: str = "gz"
-) -> list[RolloutResult]:
-    """Play one scene a seed in one running Gazebo and return the results, as the judge of the scene node sees them.
+) -> Generator[list[RolloutResult], None, None]:
+    """Play one scene a seed in one running Gazebo; yield each result as it comes, as its scene node judges it.
+
+    Gazebo runs until the last scene has ended, or the generator is closed.
 
     Args:
         robot: Name or path of the robot contract.
@@ -106,10 +106,9 @@ def evaluate_in_gazebo(
                 launch.check()
                 if time.monotonic() > end:
                     raise GraphError(f"nothing judges in Gazebo after {UP_LIMIT:.0f} s; see {folder}/log/gazebo.log")
-            results = []
-            for seed in tqdm(seeds, unit="scene", desc="eval via gazebo"):
-                results.append(player.play(seed))
-                launch.check()
-            return results
+            for seed in seeds:
+                result = player.play(seed)
+                launch.check()  # what happened when it had ended is no result of the policy
+                yield [result]
         finally:
             link.close()

@@ -16,8 +16,6 @@ from vla_ros.evaluation.rollout import RolloutResult
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("--resume --via ros", "--resume has no effect with --via ros: leave out, or use --via core"),
-        ("--suite tabletop --resume --via ros", "--resume has no effect with --via ros: leave out, or use --via core"),
         ("--suite tabletop --via gazebo", "--via core or --via ros, got --via gazebo"),
         ("--suite tabletop --task pick", "--task pick has no effect with --suite"),
         ("--via ros --exchange", "--exchange has no effect with --via ros"),
@@ -38,7 +36,9 @@ def test_what_would_have_no_effect_is_wrong_usage(words, says, capsys, monkeypat
 @pytest.mark.parametrize(
     "words",
     ["", "--resume", "--task pick --exchange --no-safety --processes 2", "--suite tabletop --resume --exchange",
-     "--via ros", "--via gazebo --task pick", "--suite tabletop --via ros"],
+     "--via ros", "--via gazebo --task pick", "--suite tabletop --via ros", "--via ros --resume",
+     "--via gazebo --resume",
+     "--suite tabletop --via ros --resume"],
 )  # fmt: skip
 def test_what_has_an_effect_is_done(words):
     parser = argparse.ArgumentParser()
