@@ -36,7 +36,7 @@ class YamlContentError(yaml.YAMLError):
 
 
 class DuplicateKeyError(YamlContentError):
-    """A key that stands twice in one mapping: YAML itself forbids it, and PyYAML lets the last one win."""
+    """A key that stands twice in one mapping, of which PyYAML lets the last one win."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -143,7 +143,13 @@ def read_yaml(path: Path, what: str) -> Any:  # noqa: ANN401
     try:
         return parse_yaml(text)
     except yaml.YAMLError as error:
-        raise ContractError(f"{what} {path.name}: {error}") from error
+        raise ContractError(f"{what} {path.name}: {why_unusable(error)}") from error
+
+
+def why_unusable(error: yaml.YAMLError) -> str:
+    """Return why `parse_yaml` refused a text: that it is not YAML only where its syntax is wrong."""
+    wrong_syntax = isinstance(error, (yaml.MarkedYAMLError, yaml.reader.ReaderError))
+    return f"not YAML: {error}" if wrong_syntax else str(error)
 
 
 def read_text(path: Path, what: str) -> str:

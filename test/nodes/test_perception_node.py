@@ -295,7 +295,7 @@ BAD_CAMERA = {
         "320 x 120 px, expected 320 x 240",
     ),
     "cut off": (lambda m: changed(m, data=m.data[:-1]), "230399 bytes, expected 240 rows"),
-    "of another camera": (swapped, "are two cameras swapped"),
+    "of another camera": (swapped, "are the two cameras swapped"),
     "without a stamp": (unstamped, "no time stamp"),
     "silent": (lambda m: None, "stopped coming"),
     "frozen while the arm moves": (frozen, "stays the same while the arm moves"),

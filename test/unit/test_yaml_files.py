@@ -42,14 +42,29 @@ def test_a_contract_with_a_limit_twice_is_refused():
     text = load_contract("panda").text
     line = "  linear_velocity: 0.5 # m/s\n"
     assert line in text
-    with pytest.raises(ContractError, match="'linear_velocity' stands twice"):
+    with pytest.raises(ContractError, match=r"^robot contract: line \d+, cartesian: 'linear_velocity' stands twice"):
         parse_contract(text.replace(line, line + "  linear_velocity: 2.0\n"))
 
 
 def test_safety_parameters_with_a_line_twice_are_refused():
     text = share_file(SAFETY_FILE).read_text(encoding="utf-8")
-    with pytest.raises(ContractError, match="'rate_hz' stands twice"):
+    with pytest.raises(ContractError, match=r"^safety parameters: line \d+, timing: 'rate_hz' stands twice"):
         parse_parameters(text.replace("timing:\n", "timing:\n  rate_hz: 50.0\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_yaml"),
+    [("a: [", False), ("a: \tb: c", False), ("a: *b", False), ("a: \x07", False), ("a: 1\na: 2", True),
+     ("a: &b [*b]", True), ("a: 2001-99-99", True), ("a: !!set {b}", True), ("[" * 40, True),
+     (" " * (LARGEST_TEXT + 1), True)],
+)  # fmt: skip
+def test_only_wrong_syntax_is_called_no_yaml(tmp_path, text, is_yaml):
+    path = tmp_path / "file.yaml"
+    path.write_text(text, encoding="utf-8")
+    for read in (lambda: read_yaml(path, "a file"), lambda: parse_contract(text), lambda: parse_parameters(text)):
+        with pytest.raises(ContractError) as caught:
+            read()
+        assert ("not YAML" in str(caught.value)) is not is_yaml
 
 
 def test_a_contract_that_is_not_utf_8_is_refused_by_byte(tmp_path):

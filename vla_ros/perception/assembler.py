@@ -58,7 +58,10 @@ class Assembler(Generic[RawState]):
     ) -> None:
         """Prepare for `cameras`; `state_between` is the synchroniser's `blend`."""
         self.cameras = {camera.name: camera for camera in cameras}
-        self.health = {name: CameraHealth(camera, limits.health) for name, camera in self.cameras.items()}
+        self.health = {
+            name: CameraHealth(camera, limits.health, [other for other in cameras if other is not camera])
+            for name, camera in self.cameras.items()
+        }
         rates = {name: camera.rate_hz for name, camera in self.cameras.items()}
         self.synchroniser: Synchroniser[ImageArray, RawState, RobotState] = Synchroniser(
             rates, limits.skew, state_between, limits.patience

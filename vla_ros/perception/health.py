@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -24,7 +25,7 @@ class CameraFault(Enum):
     STALE = "images have stopped coming"
     UNREADABLE = "images cannot be decoded"
     UNSTAMPED = "images carry no time stamp"
-    WRONG_FRAME = "images come from another optical frame than the robot contract says: are two cameras swapped?"
+    WRONG_FRAME = "images come from another optical frame than the robot contract says"
     WRONG_SIZE = "images have another size than the robot contract says"
     BLACK = "the image is black: lens covered, or no light"
     SATURATED = "the image is white: blinded, or exposure wrong"
@@ -77,8 +78,11 @@ class _Reference:
 class CameraHealth:
     """Watches one camera and comes to a verdict about every image; a sound one ends any fault."""
 
-    def __init__(self, camera: CameraContract, limits: HealthLimits | None = None) -> None:
-        """Expect images as the contract says of `camera`."""
+    def __init__(
+        self, camera: CameraContract, limits: HealthLimits | None = None, others: Sequence[CameraContract] = ()
+    ) -> None:
+        """Expect images as the contract says of `camera`; `others` are the robot's other cameras."""
+        self._others = {other.frame.lstrip("/"): other.name for other in others}
         self._camera, self._size = camera, (camera.height, camera.width)
         self._limits = limits or HealthLimits()
         self._receipts: deque[float] = deque(maxlen=_RATE_WINDOW)
@@ -103,13 +107,20 @@ class CameraHealth:
             stamp: Its time stamp, s.
             now: When it came, s, steady clock.
         """
-        expected = self._camera.frame
-        if frame.lstrip("/") != expected.lstrip("/"):
-            got = f"frame_id is '{frame[:64]}'" if frame else "frame_id is empty"
-            return self.refuse(CameraFault.WRONG_FRAME, f"{got}, expected '{expected}'", now)
+        if frame.lstrip("/") != self._camera.frame.lstrip("/"):
+            return self.refuse(CameraFault.WRONG_FRAME, self._other_frame(frame), now)
         if not stamp > 0.0:
             return self.refuse(CameraFault.UNSTAMPED, f"{stamp} s", now)
         return self.check(image, now)
+
+    def _other_frame(self, frame: str) -> str:
+        """Say what a wrong frame is, and what to do about it."""
+        expected = f"expected '{self._camera.frame}'"
+        if not frame.strip("/"):
+            return f"frame_id is empty, {expected}: set header.frame_id in the driver"
+        if other := self._others.get(frame.lstrip("/")):
+            return f"frame_id is '{frame[:64]}', that of camera {other}, {expected}: are the two cameras swapped?"
+        return f"frame_id is '{frame[:64]}', {expected}"
 
     def check(self, image: ImageArray, now: float) -> CameraFault:
         """Judge an image (h, w, 3) uint8 RGB that came at `now`, by itself."""

@@ -23,7 +23,7 @@ from vla_ros.robot.joint_sources import JointSource, parse_joint_sources
 from vla_ros.robot.section import Section
 from vla_ros.robot.xacro_files import XACRO, expanded_urdf, split_arguments
 from vla_ros.types import FloatArray
-from vla_ros.yaml_files import parse_yaml, read_text
+from vla_ros.yaml_files import parse_yaml, read_text, why_unusable
 
 __all__ = [
     "ArmInterface",
@@ -217,7 +217,7 @@ def parse_contract(text: str, where: str = "robot contract", folder: Path | None
     try:
         root = Section(parse_yaml(text), where)
     except yaml.YAMLError as error:
-        raise ContractError(f"{where}: not YAML: {error}") from error
+        raise ContractError(f"{where}: {why_unusable(error)}") from error
     root.only("name", "urdf", "base_frame", "end_effector_frame", "joints", "cartesian", "gripper", "cameras",
               "controllers", "action", "contact")  # fmt: skip
     description, arguments = split_arguments(root.text("urdf"), f"{where}.urdf")

@@ -13,7 +13,7 @@ import yaml
 from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
 from vla_ros.safety.obstacles import Obstacle, parse_obstacles
-from vla_ros.yaml_files import parse_yaml, read_text
+from vla_ros.yaml_files import parse_yaml, read_text, why_unusable
 
 SAFETY_FILE = "config/safety.yaml"
 
@@ -198,7 +198,7 @@ def parse_parameters(text: str, where: str = "safety parameters") -> SafetyParam
     try:
         content = parse_yaml(text)
     except yaml.YAMLError as error:
-        raise ContractError(f"{where}: not YAML: {error}") from error
+        raise ContractError(f"{where}: {why_unusable(error)}") from error
     lines = _lines(content, {field.name for field in fields(SafetyParameters)}, where)
     return SafetyParameters(
         timing=_section(TimingParameters, lines["timing"], f"{where}: timing"),

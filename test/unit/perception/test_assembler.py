@@ -80,7 +80,11 @@ def test_one_bad_camera_withholds_the_observation_until_it_is_well(assembler, im
 def test_a_camera_in_the_place_of_another_is_refused(assembler: Assembler[float]) -> None:
     fault = assembler.add_picture("front", 1.0, "wrist_optical", picture(), 1.0)
     assert fault is CameraFault.WRONG_FRAME
-    assert "'wrist_optical', expected 'front_optical'" in assembler.health["front"].sentence(1.0)
+    said = "frame_id is 'wrist_optical', that of camera wrist, expected 'front_optical': are the two cameras swapped?"
+    assert said in assembler.health["front"].sentence(1.0)
+    for frame in ("", "/", "another_optical"):
+        assert assembler.add_picture("front", 1.0, frame, picture(), 1.0) is CameraFault.WRONG_FRAME
+        assert "swapped" not in assembler.health["front"].sentence(1.0)
     assert assembler.add_picture("front", 1.0, "/front_optical", picture(), 1.0) is CameraFault.NONE
 
 
