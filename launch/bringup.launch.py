@@ -207,36 +207,32 @@ class LifecycleOrder:
 
 def process(description: NodeDescription, arm: Arm, log_level: str, file: Path | None = None) -> LifecycleNode:
     """Return the launch action of one node of the graph; `file` holds parameters that the arguments do not set."""
-    return LifecycleNode(
-        package="vla_ros",
-        executable=description.executable,
-        name=description.name,
-        namespace=arm.absolute,
-        remappings=arm.remappings,
-        parameters=[*([file] if file else []), dict(description.parameters)],
-        ros_arguments=["--log-level", log_level],
-        **_supervised(description),
-    )
+    common = _process_arguments(description, arm, log_level, [file, dict(description.parameters)])
+    return LifecycleNode(name=description.name, **common)
 
 
 def shared_process(description: ProcessDescription, arm: Arm, log_level: str, file: Path | None = None) -> Node:
     """Return the launch action of a process that several nodes of the graph share; their own actions start none."""
-    return Node(
-        package="vla_ros",
-        executable=description.executable,
-        exec_name=description.name,
-        namespace=arm.absolute,
-        remappings=arm.remappings,
-        parameters=[*([file] if file else []), temporary_file(description.parameter_file(arm.namespace), ".yaml")],
-        arguments=description.arguments(),
-        ros_arguments=["--log-level", log_level, *(word for rule in description.rules() for word in ("-r", rule))],
-        **_supervised(description),
-    )
+    own = temporary_file(description.parameter_file(arm.namespace), ".yaml")
+    common = _process_arguments(description, arm, log_level, [file, own])
+    common["ros_arguments"] += [word for rule in description.rules() for word in ("-r", rule)]
+    return Node(exec_name=description.name, arguments=description.arguments(), **common)
 
 
-def _supervised(description: NodeDescription | ProcessDescription) -> dict[str, Any]:
-    """Return what a process of the graph has to do with this launch: whose end ends it, and what starts again."""
+def _process_arguments(
+    description: NodeDescription | ProcessDescription,
+    arm: Arm,
+    log_level: str,
+    parameters: Sequence[Path | Mapping[str, Any] | None],
+) -> dict[str, Any]:
+    """Return what the action of any process of the graph is made with: whose end ends it, what starts again."""
     return {
+        "package": "vla_ros",
+        "executable": description.executable,
+        "namespace": arm.absolute,
+        "remappings": arm.remappings,
+        "parameters": [one for one in parameters if one is not None],
+        "ros_arguments": ["--log-level", log_level],
         "additional_env": {
             PARENT: str(os.getpid()),
             PROFILE_VARIABLE: profile_for(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -24,11 +24,14 @@ from std_msgs.msg import String
 
 import vla_ros.nodes
 from vla_ros.errors import ContractError
-from vla_ros.nodes.dds_domains import free_domain
+from vla_ros.nodes.dds_domains import claim_domain, free_domain
 from vla_ros.nodes.lifecycle import END_GRACE, ManagedNode, diagnostic
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.runner import RosLink, graph_environment
-from vla_ros.nodes.transitions import ACTIVATE, CONFIGURE, LifecycleClient
+from vla_ros.nodes.transitions import LifecycleClient
+
+sys.path.insert(0, str(Path(__file__).parent))  # tests are imported by path, not from their folder
+from running_script import RunningScript
 
 DEADLINE = 30.0
 SCRIPT = Path(__file__).with_name("managed_process.py")
@@ -340,46 +343,31 @@ def test_the_clock_that_is_set_already_is_accepted(world: World) -> None:
     assert world.call(SetParameters, "/scripted/set_parameters", request).results[0].successful
 
 
-class Running:
-    """The node of managed_process.py, active, and somebody who talks to it."""
-
-    def __init__(self, hangs: bool = False) -> None:
-        domain = free_domain()
-        self.link = RosLink("somebody", domain)
-        command = [sys.executable, str(SCRIPT), "--ros-args", "-p", f"hangs:={str(hangs).lower()}"]
-        self.process = subprocess.Popen(command, env=graph_environment(domain, os.environ))
-        lifecycle = LifecycleClient(self.link.node)
-        for transition in (CONFIGURE, ACTIVATE):
-            lifecycle.change("managed", transition, DEADLINE, lambda: self.process.poll() is None)
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(DEADLINE)
-        self.link.close()
-
-
 @pytest.fixture
-def run() -> Iterator[Callable[..., Running]]:
-    running: list[Running] = []
+def run(tmp_path: Path) -> Iterator[Callable[..., RunningScript]]:
+    """Return what starts the node of managed_process.py and brings it up."""
+    with contextlib.ExitStack() as running:
 
-    def start(**how: bool) -> Running:
-        running.append(Running(**how))
-        return running[-1]
+        def start(hangs: bool = False) -> RunningScript:
+            domain, claim = claim_domain()
+            running.enter_context(claim)
+            words = ["--ros-args", "-p", f"hangs:={str(hangs).lower()}"]
+            script = RunningScript(SCRIPT, domain, DEADLINE, words=words, log=tmp_path / "log")
+            running.enter_context(script)
+            script.bring_up("managed")
+            return script
 
-    yield start
-    for one in running:
-        one.close()
+        yield start
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_process_in_order(run: Callable[..., Running], number: signal.Signals) -> None:
+def test_a_signal_ends_the_process_in_order(run: Callable[..., RunningScript], number: signal.Signals) -> None:
     process = run().process
     process.send_signal(number)
     assert process.wait(DEADLINE) == 0
 
 
-def test_a_node_that_hangs_at_its_end_is_ended_all_the_same(run: Callable[..., Running]) -> None:
+def test_a_node_that_hangs_at_its_end_is_ended_all_the_same(run: Callable[..., RunningScript]) -> None:
     process = run(hangs=True).process
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
@@ -387,7 +375,7 @@ def test_a_node_that_hangs_at_its_end_is_ended_all_the_same(run: Callable[..., R
     assert time.monotonic() - began >= END_GRACE * 0.9, "it did not even try"
 
 
-def test_a_second_signal_ends_a_node_that_hangs_at_once(run: Callable[..., Running]) -> None:
+def test_a_second_signal_ends_a_node_that_hangs_at_once(run: Callable[..., RunningScript]) -> None:
     process = run(hangs=True).process
     end = time.monotonic() + DEADLINE
     while process.poll() is None:  # until it has taken the first one, further ones are the same one
@@ -397,7 +385,7 @@ def test_a_second_signal_ends_a_node_that_hangs_at_once(run: Callable[..., Runni
     assert process.returncode == -signal.SIGINT
 
 
-def test_a_callback_that_raises_does_not_end_the_process(run: Callable[..., Running]) -> None:
+def test_a_callback_that_raises_does_not_end_the_process(run: Callable[..., RunningScript]) -> None:
     running = run()
     heard: list[int] = []
 

@@ -27,8 +27,11 @@ from vla_ros.nodes.policy_node import NICENESS
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.runner import GraphRunner, RosLink, graph_environment
 from vla_ros.nodes.stage import Stage
-from vla_ros.nodes.transitions import ACTIVATE, ACTIVE, CONFIGURE, DEACTIVATE, LifecycleClient
+from vla_ros.nodes.transitions import ACTIVATE, ACTIVE, DEACTIVATE, LifecycleClient
 from vla_ros.robot.contract import load_contract
+
+sys.path.insert(0, str(Path(__file__).parent))  # tests are imported by path, not from their folder
+from running_script import RunningScript
 
 DEADLINE = 60.0
 SCRIPT = Path(__file__).with_name("shared_process.py")
@@ -139,24 +142,8 @@ def test_the_demo_runs_with_all_but_two_nodes_in_one_process(tmp_path: Path) -> 
         assert runner.failure == ""
 
 
-class Pair:
-    """The two nodes of shared_process.py, active, and somebody who talks to them."""
-
-    def __init__(self, log: Path, domain: int) -> None:
-        self.link, self.log = RosLink("somebody", domain), log
-        with log.open("wb") as stream:
-            self.process = subprocess.Popen(
-                [sys.executable, str(SCRIPT)],
-                env=graph_environment(domain, os.environ),
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-            )
-
-    def bring_up(self) -> None:
-        self.lifecycle = LifecycleClient(self.link.node)
-        for name in ("first", "second"):
-            for transition in (CONFIGURE, ACTIVATE):
-                self.lifecycle.change(name, transition, DEADLINE, lambda: self.process.poll() is None)
+class Pair(RunningScript):
+    """The two nodes of shared_process.py."""
 
     def tell(self, name: str, text: str, until: Callable[[], bool]) -> None:
         speech = self.link.node.create_publisher(String, f"/test/{name}", qos("instruction"))
@@ -166,15 +153,6 @@ class Pair:
             return until()
 
         wait_until(told, f"{name} was told to {text}: {self.said()}")
-
-    def said(self) -> str:
-        return self.log.read_text(encoding="utf-8", errors="replace")
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(DEADLINE)
-        self.link.close()
 
 
 @pytest.fixture
@@ -186,12 +164,9 @@ def domain() -> Iterator[int]:
 
 @pytest.fixture
 def pair(tmp_path: Path, domain: int) -> Iterator[Pair]:
-    pair = Pair(tmp_path / "log", domain)
-    try:
-        pair.bring_up()
+    with Pair(SCRIPT, domain, DEADLINE, log=tmp_path / "log") as pair:
+        pair.bring_up("first", "second")
         yield pair
-    finally:
-        pair.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
