@@ -35,10 +35,10 @@ INTERFACES = (
     "vla_ros.srv.ResetScene",
     "vla_ros.action.ExecuteInstruction",
 )
-# Two nodes of the demo and the command itself take the segment of config/dds/shared_memory.xml, four nodes that of
-# messages.xml.
+# The command itself takes the segment of config/dds/shared_memory.xml, two nodes of the demo that of small_images.xml,
+# four that of messages.xml.
 PARTICIPANTS = 7
-SHARED_MEMORY_BYTES = 3 * (64 << 20) + 4 * (2 << 20)
+SHARED_MEMORY_BYTES = (64 << 20) + 2 * (16 << 20) + 4 * (2 << 20)
 
 # As much as four killed processes leave: a few are of no account, many take the memory of the machine.
 LEFT_BYTES = 256e6

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
+from vla_ros.errors import ContractError
+from vla_ros.nodes.graph import NodeDescription
 from vla_ros.paths import share_file
+from vla_ros.robot.contract import load_contract
 
 PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 """Environment variable that Fast DDS reads when it is loaded."""
@@ -10,25 +16,58 @@ PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 IMAGES_PROFILE = "config/dds/shared_memory.xml"
 """64 MiB of shared memory a process, all of it in use from the first moment."""
 
+SMALL_IMAGES_PROFILE = "config/dds/small_images.xml"
+"""The same with 16 MiB."""
+
 MESSAGES_PROFILE = "config/dds/messages.xml"
 """The same with 2 MiB."""
 
-DATAGRAMS_PROFILE = "config/dds/datagrams.xml"
-"""No shared memory: there a reader that is put aside, or stopped, while it holds the lock of its queue keeps every
-writer waiting. Where discovery is limited to this machine, rmw_fastrtps_cpp adds some of its own all the same."""
+PROFILES = (IMAGES_PROFILE, SMALL_IMAGES_PROFILE, MESSAGES_PROFILE)
+
+SMALL_SEGMENT = 16 << 20
+"""Segment of `SMALL_IMAGES_PROFILE`, bytes."""
+
+IN_FLIGHT = 10
+"""So many images of every camera have to fit in a segment: that many of 1920x1080 do in the one of `IMAGES_PROFILE`."""
+
+UNKNOWN = math.inf
+"""Bytes of images that nobody knows the size of."""
+
+_PIXEL = 4  # bytes; rgba8 is the largest encoding of a color image that a simulator sends
 
 
-def profile_for(images: bool, given: str = "", *, shared_memory: bool = True) -> str:
+def image_bytes(nodes: Iterable[NodeDescription]) -> float:
+    """Return the bytes of one image of every camera, of the largest robot that `nodes` publish images of.
+
+    0 where they publish none; `UNKNOWN` where one that does names no robot contract, or one that cannot be read: the
+    node itself says so.
+    """
+    largest = 0.0
+    for node in nodes:
+        if not node.images:
+            continue
+        robot = node.parameters.get("robot")
+        if not isinstance(robot, str):
+            return UNKNOWN
+        try:
+            cameras = load_contract(robot).cameras
+        except ContractError:
+            return UNKNOWN
+        sizes = (max(one.width * one.height, one.policy_width * one.policy_height) for one in cameras)
+        largest = max(largest, float(_PIXEL * sum(sizes)), 1.0)
+    return largest
+
+
+def profile_for(images: float, given: str = "") -> str:
     """Return the path of the profile of a process.
 
     Args:
-        images: It publishes images.
-        given: What the environment names; a file that is not one of the shipped ones is the user's choice, and kept.
-        shared_memory: It may wait for others.
+        images: Bytes of one image of everything that it publishes, see `image_bytes`.
+        given: What the environment names; a file that is none of the shipped ones is the user's choice, and kept.
     """
-    shipped = {one: str(share_file(one)) for one in (IMAGES_PROFILE, MESSAGES_PROFILE, DATAGRAMS_PROFILE)}
+    shipped = {one: str(share_file(one)) for one in PROFILES}
     if given and given not in shipped.values():
         return given
-    if not shared_memory:
-        return shipped[DATAGRAMS_PROFILE]
-    return shipped[IMAGES_PROFILE if images else MESSAGES_PROFILE]
+    if images == 0.0:
+        return shipped[MESSAGES_PROFILE]
+    return shipped[SMALL_IMAGES_PROFILE if IN_FLIGHT * images <= SMALL_SEGMENT else IMAGES_PROFILE]

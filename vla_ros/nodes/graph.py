@@ -56,9 +56,7 @@ class NodeDescription:
         when: It is left out unless each of these arguments has this value.
         remappings: Topic to topic.
         prefix: What stands before the command of its process.
-        images: It publishes images, so that its process takes a large segment of shared memory.
-        shared_memory: What it says and hears on this machine may go through shared memory, where one process can keep
-            another waiting.
+        images: It publishes images, so that its process takes a segment of shared memory in which they fit.
         process: Name of the process that it shares with the nodes of the same line; "": it has one of its own.
     """
 

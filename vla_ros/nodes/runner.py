@@ -28,7 +28,7 @@ from std_srvs.srv import SetBool
 
 import vla_ros
 from vla_ros.nodes.dds_domains import claim_chosen_domain, claim_domain, is_inhabited
-from vla_ros.nodes.dds_profile import PROFILE_VARIABLE, profile_for
+from vla_ros.nodes.dds_profile import PROFILE_VARIABLE, UNKNOWN, image_bytes, profile_for
 from vla_ros.nodes.environment_check import require_loopback
 from vla_ros.nodes.graph import Graph, NodeDescription, load_graph
 from vla_ros.nodes.graph_processes import ProcessDescription, processes_of
@@ -54,13 +54,10 @@ def _told(path: Path) -> str:
         return "which is just starting or ending"
 
 
-def graph_environment(
-    domain: int, base: Mapping[str, str] = os.environ, *, images: bool = True, shared_memory: bool = True
-) -> dict[str, str]:
+def graph_environment(domain: int, base: Mapping[str, str] = os.environ, *, images: float = UNKNOWN) -> dict[str, str]:
     """Return the environment of the graph's processes: this machine alone, its own domain, room for large images.
 
-    With `images` false, for one that publishes none, there is room for messages alone; without `shared_memory` it waits
-    for no other process.
+    `images` are the bytes of one image of everything that it publishes; with 0 there is room for messages alone.
     """
     source = str(Path(vla_ros.__file__).parent.parent)
     paths = [source, *filter(None, base.get("PYTHONPATH", "").split(os.pathsep))]
@@ -233,7 +230,7 @@ class GraphRunner:
         (self.folder / STATE_FILE).unlink(missing_ok=True)
 
     def _launch(self, description: ProcessDescription) -> None:
-        environment = graph_environment(self.domain, images=description.images, shared_memory=description.shared_memory)
+        environment = graph_environment(self.domain, images=image_bytes(description.nodes))
         with self._lock:
             if not self._ending.is_set():
                 self._processes[description.name] = NodeProcess(description, environment, self.folder / LOG_FOLDER)

@@ -55,7 +55,7 @@ def test_the_shipped_graph_shares_one_process_when_asked() -> None:
     assert [tuple(node.name for node in one.nodes) for one in shared] == [SHARING]
     (pipeline,) = shared
     assert (pipeline.executable, pipeline.arguments()) == ("node_container", list(SHARING))
-    assert (pipeline.required, pipeline.restarts, pipeline.images) == (False, 3, True)
+    assert (pipeline.required, pipeline.restarts) == (False, 3)
 
 
 @pytest.mark.parametrize("alone", ["safety_node", "sim_node"])
