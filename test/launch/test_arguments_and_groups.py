@@ -13,6 +13,7 @@ pytest.importorskip("launch_ros.actions", reason="ROS 2's launch is not installe
 
 from vla_ros.errors import ContractError
 from vla_ros.nodes import launch_actions
+from vla_ros.nodes.dds_profile import PROFILE_VARIABLE, profile_for
 from vla_ros.nodes.graph import load_graph
 from vla_ros.nodes.transitions import GraphError
 from vla_ros.robot.contract import load_contract
@@ -184,6 +185,21 @@ def test_nodes_that_share_a_process_are_started_by_one_action(namespace: str) ->
     started = [one for one in own if type(one) is LifecycleNode]
     assert [one.node_executable for one in own] == [one.name for one in load_graph().resolve(simulation="")]
     assert [one.node_executable for one in started] == ["safety_node"]
+
+
+@pytest.mark.parametrize("processes", ["separate", "shared"])
+def test_processes_have_the_shared_memory_of_what_they_publish(monkeypatch: pytest.MonkeyPatch, processes: str) -> None:
+    monkeypatch.delenv(PROFILE_VARIABLE, raising=False)
+    actions, context = actions_of(ROOT / "launch/bringup.launch.py", simulation="mujoco", processes=processes)
+    profiles = {}
+    for action in actions:
+        for name, value in getattr(action, "additional_env", None) or []:
+            if "".join(part.perform(context) for part in name) == PROFILE_VARIABLE:
+                profiles[action.node_executable] = "".join(part.perform(context) for part in value)
+    small, none = profile_for(1.0), profile_for(0.0)
+    with_images = {"sim_node", "perception_node", "node_container"}
+    assert {"sim_node", "safety_node"} <= set(profiles)
+    assert profiles == {name: small if name in with_images else none for name in profiles}
 
 
 def test_what_a_shared_process_says_is_held_against_the_node_that_says_it() -> None:

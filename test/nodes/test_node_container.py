@@ -20,6 +20,7 @@ from rclpy.parameter import parameter_value_to_python
 from std_msgs.msg import String
 
 from vla_ros.nodes.dds_domains import claim_domain
+from vla_ros.nodes.dds_profile import PROFILE_VARIABLE, profile_for
 from vla_ros.nodes.graph import Graph, load_graph
 from vla_ros.nodes.observer import Observer
 from vla_ros.nodes.operator_client import Operator
@@ -97,6 +98,12 @@ def test_parameters_and_remappings_reach_only_their_node(graph: GraphRunner) -> 
     heard = dict(graph.node.get_subscriber_names_and_types_by_node("goals", "/"))
     assert "/vla/task" in heard
     assert "/test/task" not in heard
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_a_process_has_the_shared_memory_of_what_it_publishes(graph: GraphRunner) -> None:
+    environment = Path(f"/proc/{graph.process('ears').pid}/environ").read_text(encoding="utf-8").split("\0")
+    assert f"{PROFILE_VARIABLE}={profile_for(0.0)}" in environment
 
 
 def test_nodes_of_a_killed_process_come_back_together(graph: GraphRunner) -> None:
