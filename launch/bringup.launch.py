@@ -236,7 +236,9 @@ def _process_arguments(
         "ros_arguments": ["--log-level", log_level],
         "additional_env": {
             PARENT: str(os.getpid()),
-            PROFILE_VARIABLE: profile_for(image_bytes(nodes), os.environ.get(PROFILE_VARIABLE, "")),
+            PROFILE_VARIABLE: profile_for(
+                image_bytes(nodes), os.environ.get(PROFILE_VARIABLE, ""), shared_memory=description.shared_memory
+            ),
         },
         "output": "screen",
         "respawn": description.restarts > 0,

@@ -199,6 +199,7 @@ def test_processes_have_the_shared_memory_of_what_they_publish(monkeypatch: pyte
     small, none = profile_for(1.0), profile_for(0.0)
     with_images = {"sim_node", "perception_node", "node_container"}
     assert {"sim_node", "safety_node"} <= set(profiles)
+    assert profiles.pop("safety_node") == profile_for(0.0, shared_memory=False)
     assert profiles == {name: small if name in with_images else none for name in profiles}
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from vla_ros.nodes.dds_domains import free_domain
 from vla_ros.nodes.dds_profile import (
+    DATAGRAMS_PROFILE,
     IMAGES_PROFILE,
     IN_FLIGHT,
     MESSAGES_PROFILE,
@@ -54,7 +55,7 @@ def lines(profile: str) -> dict[str, list[str]]:
 
 
 def test_the_profiles_differ_in_the_segment_alone() -> None:
-    images, *others = map(lines, PROFILES)
+    images, *others = (lines(one) for one in PROFILES if one != DATAGRAMS_PROFILE)
     for other in others:
         assert {name for name in images | other if images.get(name) != other.get(name)} == {
             "segment_size", "maxMessageSize",
@@ -65,6 +66,18 @@ def test_the_profiles_differ_in_the_segment_alone() -> None:
     assert int(messages["segment_size"][0]) >= 10 * LARGEST_CHUNK
     assert int(small["segment_size"][0]) == SMALL_SEGMENT
     assert int(small["maxMessageSize"][0]) >= SMALL_SEGMENT / IN_FLIGHT  # no image is cut into fragments
+
+
+def test_datagrams_are_the_messages_without_shared_memory() -> None:
+    messages, datagrams = lines(MESSAGES_PROFILE), lines(DATAGRAMS_PROFILE)
+    assert datagrams["type"] == ["UDPv4"]
+    assert all(messages[name] == datagrams[name] for name in ("sec", "nanosec", "count", "receiveBufferSize"))
+
+
+def test_the_safety_node_waits_for_no_other_process() -> None:
+    assert [node.name for node in load_graph().nodes if not node.shared_memory] == ["safety_node"]
+    assert profile_for(0.0, profile_for(UNKNOWN), shared_memory=False) == str(share_file(DATAGRAMS_PROFILE))
+    assert profile_for(0.0, "/home/me/mine.xml", shared_memory=False) == "/home/me/mine.xml"
 
 
 @pytest.mark.parametrize(
@@ -84,10 +97,12 @@ def test_a_node_has_room_for_the_images_of_its_robot(tmp_path: Path) -> None:
     profiles = {}
     for node in graph.resolve({"processes": "shared"}):
         images = image_bytes([node])
-        profiles[node.name] = graph_environment(5, {}, images=images)[PROFILE_VARIABLE]
+        environment = graph_environment(5, {}, images=images, shared_memory=node.shared_memory)
+        profiles[node.name] = environment[PROFILE_VARIABLE]
         assert (images > 0.0) is node.images
         assert not node.images or images >= 3 * sum(one.width * one.height for one in load_contract("panda").cameras)
     assert {profiles.pop(name) for name in ("sim_node", "perception_node")} == {str(share_file(SMALL_IMAGES_PROFILE))}
+    assert profiles.pop("safety_node") == str(share_file(DATAGRAMS_PROFILE))
     assert set(profiles.values()) == {str(share_file(MESSAGES_PROFILE))}
     large = tmp_path / "large.yaml"
     large.write_text(load_contract("panda").text.replace("width: 320", "width: 1920"), encoding="utf-8")
@@ -98,11 +113,12 @@ def test_a_node_has_room_for_the_images_of_its_robot(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no shared memory here")
 @pytest.mark.parametrize(
-    ("images", "least", "most"),
-    [(UNKNOWN, 64 << 20, 80 << 20), (1.0, 16 << 20, 24 << 20), (0.0, 2 << 20, 8 << 20)],
-)
-def test_the_middleware_takes_it(images: float, least: int, most: int) -> None:
-    environment = graph_environment(free_domain(), os.environ, images=images)
+    ("images", "shared_memory", "least", "most"),
+    [(UNKNOWN, True, 64 << 20, 80 << 20), (1.0, True, 16 << 20, 24 << 20), (0.0, True, 2 << 20, 8 << 20),
+     (0.0, False, 0, 1 << 20)],
+)  # fmt: skip
+def test_the_middleware_takes_it(images: float, shared_memory: bool, least: int, most: int) -> None:
+    environment = graph_environment(free_domain(), os.environ, images=images, shared_memory=shared_memory)
     done = subprocess.run(
         [sys.executable, "-c", OWN_SEGMENT],
         env=environment,

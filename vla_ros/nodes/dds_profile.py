@@ -22,7 +22,11 @@ SMALL_IMAGES_PROFILE = "config/dds/small_images.xml"
 MESSAGES_PROFILE = "config/dds/messages.xml"
 """The same with 2 MiB."""
 
-PROFILES = (IMAGES_PROFILE, SMALL_IMAGES_PROFILE, MESSAGES_PROFILE)
+DATAGRAMS_PROFILE = "config/dds/datagrams.xml"
+"""No shared memory: there a reader that is put aside, or stopped, while it holds the lock of its queue keeps every
+writer waiting. Where discovery is limited to this machine, rmw_fastrtps_cpp adds some of its own all the same."""
+
+PROFILES = (IMAGES_PROFILE, SMALL_IMAGES_PROFILE, MESSAGES_PROFILE, DATAGRAMS_PROFILE)
 
 SMALL_SEGMENT = 16 << 20
 """Segment of `SMALL_IMAGES_PROFILE`, bytes."""
@@ -58,16 +62,19 @@ def image_bytes(nodes: Iterable[NodeDescription]) -> float:
     return largest
 
 
-def profile_for(images: float, given: str = "") -> str:
+def profile_for(images: float, given: str = "", *, shared_memory: bool = True) -> str:
     """Return the path of the profile of a process.
 
     Args:
         images: Bytes of one image of everything that it publishes, see `image_bytes`.
         given: What the environment names; a file that is none of the shipped ones is the user's choice, and kept.
+        shared_memory: It may wait for others.
     """
     shipped = {one: str(share_file(one)) for one in PROFILES}
     if given and given not in shipped.values():
         return given
+    if not shared_memory:
+        return shipped[DATAGRAMS_PROFILE]
     if images == 0.0:
         return shipped[MESSAGES_PROFILE]
     return shipped[SMALL_IMAGES_PROFILE if IN_FLIGHT * images <= SMALL_SEGMENT else IMAGES_PROFILE]

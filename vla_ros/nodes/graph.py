@@ -57,6 +57,8 @@ class NodeDescription:
         remappings: Topic to topic.
         prefix: What stands before the command of its process.
         images: It publishes images, so that its process takes a segment of shared memory in which they fit.
+        shared_memory: What it says and hears on this machine may go through shared memory, where one process can keep
+            another waiting.
         process: Name of the process that it shares with the nodes of the same line; "": it has one of its own.
     """
 

@@ -71,6 +71,11 @@ class ProcessDescription:
         """What stands before its command."""
         return self.nodes[0].prefix
 
+    @property
+    def shared_memory(self) -> bool:
+        """What it says and hears on this machine may go through shared memory."""
+        return all(node.shared_memory for node in self.nodes)
+
     def arguments(self) -> list[str]:
         """Return its arguments before those of ROS 2: what a container is to run."""
         return [node.executable for node in self.nodes] if self.shared else []

@@ -54,10 +54,13 @@ def _told(path: Path) -> str:
         return "which is just starting or ending"
 
 
-def graph_environment(domain: int, base: Mapping[str, str] = os.environ, *, images: float = UNKNOWN) -> dict[str, str]:
+def graph_environment(
+    domain: int, base: Mapping[str, str] = os.environ, *, images: float = UNKNOWN, shared_memory: bool = True
+) -> dict[str, str]:
     """Return the environment of the graph's processes: this machine alone, its own domain, room for large images.
 
     `images` are the bytes of one image of everything that it publishes; with 0 there is room for messages alone.
+    Without `shared_memory` it waits for no other process.
     """
     source = str(Path(vla_ros.__file__).parent.parent)
     paths = [source, *filter(None, base.get("PYTHONPATH", "").split(os.pathsep))]
@@ -230,7 +233,9 @@ class GraphRunner:
         (self.folder / STATE_FILE).unlink(missing_ok=True)
 
     def _launch(self, description: ProcessDescription) -> None:
-        environment = graph_environment(self.domain, images=image_bytes(description.nodes))
+        environment = graph_environment(
+            self.domain, images=image_bytes(description.nodes), shared_memory=description.shared_memory
+        )
         with self._lock:
             if not self._ending.is_set():
                 self._processes[description.name] = NodeProcess(description, environment, self.folder / LOG_FOLDER)
