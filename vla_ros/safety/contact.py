@@ -101,6 +101,7 @@ class ContactMonitor:
         self._tracking_count = np.zeros(len(self._names), dtype=int)
         self._effort_count = np.zeros(len(self._names), dtype=int)
         self.residual_torques, self.touching = None, False
+        self._newest_torques: FloatArray = np.zeros(len(self._names))
         if self._observer is not None:
             self._observer.reset()
 
@@ -139,11 +140,11 @@ class ContactMonitor:
 
     def _nothing_felt(self, state: RobotState) -> bool:
         """Say whether the torques of the newest measurement show that nothing holds the arm; frozen ones do not."""
-        limits, torques = self._limits, self.residual_torques
-        if limits is None or limits.effort is None or torques is None or self._observer is None:
+        limits, observer = self._limits, self._observer
+        if limits is None or limits.effort is None or observer is None or self.residual_torques is None:
             return False
         alive = state.joint_efforts is not None and state.stamp - self._felt_at <= FEELING
-        return alive and self._observer.informed and bool((np.abs(torques) <= GONE * limits.effort).all())
+        return alive and observer.informed and not self._pushed(GONE * limits.effort).any()
 
     def _by_tracking(self, state: RobotState, valid: bool, changed: bool) -> Contact | None:
         limits = self._limits
@@ -166,12 +167,19 @@ class ContactMonitor:
             self._effort_count[:] = 0
             return None
         residuals = np.stack([observer.update(state), observer.newest])
-        torques, newest = observer.without_payload(state.joint_positions, residuals, limits.payload)
+        torques, self._newest_torques = observer.without_payload(state.joint_positions, residuals, limits.payload)
         self.residual_torques = torques
-        # What pushes, pushes on: torques that jumped between two measurements leave a residual, but once.
-        beyond = (np.abs(torques) > limits.effort) & (np.sign(torques) * newest > GONE * limits.effort)
-        self._effort_count = _count(self._effort_count, beyond & moving, changed and observer.informed)
+        beyond = self._pushed(limits.effort) & moving
+        self._effort_count = _count(self._effort_count, beyond, changed and observer.informed)
         return self._contact("effort", self._effort_count >= EFFORT_COUNT, np.abs(torques), limits.effort)
+
+    def _pushed(self, threshold: FloatArray) -> NDArray[np.bool_]:
+        """Return which joints something pushes with more than `threshold` (n,) N m.
+
+        What pushes, pushes on: torques that jumped between two measurements leave a residual, but once.
+        """
+        torques = np.zeros(len(self._names)) if self.residual_torques is None else self.residual_torques
+        return (np.abs(torques) > threshold) & (np.sign(torques) * self._newest_torques > GONE * threshold)
 
     def _contact(self, by: str, seen: NDArray[np.bool_], residual: FloatArray, threshold: FloatArray) -> Contact | None:
         self.touching = self.touching or bool((residual > GONE * threshold).any())
