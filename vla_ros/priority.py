@@ -16,8 +16,6 @@ from pathlib import Path
 
 AUTOGROUP = Path("/proc/self/autogroup")
 TASKS = Path("/proc/self/task")
-LAST = 19
-"""Niceness of what comes last."""
 
 
 def prefer_process(niceness: int) -> None:
