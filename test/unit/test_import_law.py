@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent.parent / "vla_ros"
 
 # Modules directly under vla_ros/ that every room may import.
-BASE = {"domain_id", "errors", "extras", "naming", "paths", "types", "yaml_files"}
+BASE = {"domain_id", "errors", "extras", "naming", "paths", "priority", "types", "yaml_files"}
 
 # Room to the rooms it may import; what those may import, it may too.
 MAY_IMPORT = {
