@@ -92,7 +92,7 @@ MUTATIONS = (
              (edit(ContactMonitor, "_by_tracking", "residual > limits.tracking", "residual > np.inf"),),
              ("the arm meets something immovable",)),
     Mutation("a contact is not looked for by effort",
-             (edit(ContactMonitor, "_by_effort", "self._pushed(limits.effort)", "self._pushed(np.inf * limits.effort)"),),
+             (edit(ContactMonitor, "_by_effort", "_pushed(limits.effort)", "_pushed(np.inf * limits.effort)"),),
              ("something presses on the arm",)),
     Mutation("the weight of a payload is a contact",
              (edit(MomentumObserver, "without_payload", "residual - np.multiply.outer(mass, weight)",
