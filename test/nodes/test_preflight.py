@@ -321,7 +321,7 @@ def fatal(said):
     ("topic", "change", "says"),
     [
         (FRONT, setting("header.frame_id", ""), "frame_id is empty, expected 'camera_front_optical'"),
-        (FRONT, setting("header.frame_id", "camera_wrist_optical"), "'camera_wrist_optical', that of camera wrist, expected"),
+        (FRONT, setting("header.frame_id", "camera_wrist_optical"), "that of camera wrist, expected"),
         (FRONT, setting("header.stamp", Time()), "no time stamp"),
         (FRONT, setting("encoding", "bayer_of_mars"), "encoding 'bayer_of_mars' is not known"),
         (STATES, setting("header.stamp", Time()), "joint states carry no time stamp"),
