@@ -39,7 +39,7 @@ def take_realtime(priority: int) -> bool:
     """Let every thread of this process, and those that it starts from now on, run before all that is not real-time.
 
     First in, first out: nothing but a higher real-time priority puts such a thread aside (sched(7)). All of them, since
-    one that is put aside while it has the interpreter's lock, or one of the middleware's, keeps the others waiting.
+    one that is preempted while it holds the interpreter's lock, or one of the middleware's, keeps the others waiting.
 
     Args:
         priority: 1 (last among real-time threads) to 99.

@@ -23,7 +23,7 @@ MESSAGES_PROFILE = "config/dds/messages.xml"
 """The same with 2 MiB."""
 
 DATAGRAMS_PROFILE = "config/dds/datagrams.xml"
-"""No shared memory: there a reader that is put aside, or stopped, while it holds the lock of its queue keeps every
+"""No shared memory: there a reader that is preempted, or stopped, while it holds the lock of its queue keeps every
 writer waiting. Where discovery is limited to this machine, rmw_fastrtps_cpp adds some of its own all the same."""
 
 PROFILES = (IMAGES_PROFILE, SMALL_IMAGES_PROFILE, MESSAGES_PROFILE, DATAGRAMS_PROFILE)
@@ -32,7 +32,7 @@ SMALL_SEGMENT = 16 << 20
 """Segment of `SMALL_IMAGES_PROFILE`, bytes."""
 
 IN_FLIGHT = 10
-"""So many images of every camera have to fit in a segment: that many of 1920x1080 do in the one of `IMAGES_PROFILE`."""
+"""Images of each camera that a segment must buffer; `IMAGES_PROFILE` buffers this many of 1920x1080."""
 
 UNKNOWN = math.inf
 """Bytes of images that nobody knows the size of."""

@@ -28,7 +28,7 @@ def evaluate_through_graph(
     robot: str, policy: str, device: str, seeds: Iterable[int], *, lockstep: bool = False, folder: str = "runs/eval",
     world: str = "pick", sentences: Sequence[str] | None = None,
 ) -> Generator[list[RolloutResult], None, None]:  # fmt: skip
-    """Play one scene a seed in one running graph; yield each result as it comes, as the judge in the simulator sees it.
+    """Run one episode per seed in one running graph; yield each result as the simulator reports it.
 
     The graph runs until the last scene has ended, or the generator is closed.
 

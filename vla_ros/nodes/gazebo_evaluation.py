@@ -78,7 +78,7 @@ class GazeboLaunch:
 def evaluate_in_gazebo(
     robot: str, policy: str, device: str, seeds: Iterable[int], *, folder: str = "runs/eval", controllers: str = "gz"
 ) -> Generator[list[RolloutResult], None, None]:
-    """Play one scene a seed in one running Gazebo; yield each result as it comes, as its scene node judges it.
+    """Run one episode per seed in one running Gazebo; yield each result as the scene node reports it.
 
     Gazebo runs until the last scene has ended, or the generator is closed.
 

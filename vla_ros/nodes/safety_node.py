@@ -63,7 +63,7 @@ SWITCH_INTERVAL = 5e-4
 """Longest time that a callback may keep the interpreter from the control thread, s: a tenth of Python's own."""
 
 NICENESS = -15
-"""Of all threads of the node among those of the machine: one that is put aside while it has Python's interpreter lock
+"""Of all threads of the node among those of the machine: one that is preempted while it holds Python's interpreter lock
 keeps the control thread waiting, too."""
 
 REALTIME_PRIORITY = 1

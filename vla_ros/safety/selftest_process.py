@@ -28,8 +28,8 @@ def main() -> int:
     parser.add_argument("--robot", required=True, help="robot contract: a name or a file")
     parser.add_argument("--safety", required=True, help="safety parameters: a file")
     arguments = parser.parse_args()
-    # Whoever starts it may have a place before others. In a session of its own it still gets its share: on a machine
-    # that is always busy it would not come to its end otherwise, and the robot could not be armed.
+    # The parent may have a higher priority. No lower one for the session (autogroup): on a machine that is always
+    # loaded the self-test would starve, and the robot could not be armed.
     prefer_thread(NICENESS)
     contract, parameters = load_contract(arguments.robot), load_parameters(arguments.safety)
     mark, faults = fingerprint(contract, parameters), fault_table()
