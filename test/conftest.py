@@ -1,9 +1,12 @@
-"""What holds for every test: the order of imports, no clock in properties, no DDS domain kept after its module."""
+"""What holds for every test: the order of imports, no clock in properties, no DDS domain kept, an end of every wait."""
 
+import contextlib
+import faulthandler
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import settings
 
 import vla_ros.sim.rendering  # noqa: F401  # MuJoCo chooses its OpenGL back end when it is imported
@@ -19,3 +22,40 @@ def released_domains() -> Iterator[None]:
     claims = sys.modules.get("vla_ros.nodes.dds_domains")
     if claims is not None:
         claims.release_domains()
+
+
+@contextlib.contextmanager
+def ended_when_stuck(config: pytest.Config) -> Iterator[None]:
+    """End the run, saying where every thread is, when the block takes longer than `faulthandler_timeout` s.
+
+    A signal reaches no test that waits in the middleware's C++, and none reaches a test that runs again: both plugins
+    that could end it count the first try alone.
+    """
+    limit = float(config.getini("faulthandler_timeout") or 0.0)
+    if limit > 0.0:
+        faulthandler.dump_traceback_later(limit, file=config.stash[fault_handler_stderr_fd_key], exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Guard the fixtures of a test."""
+    with ended_when_stuck(item.config):
+        yield
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Guard a test."""
+    with ended_when_stuck(item.config):
+        yield
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Guard the ends of its fixtures."""
+    with ended_when_stuck(item.config):
+        yield

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,13 +18,17 @@ from vla_ros.nodes.dds_profile import (
     DATAGRAMS_PROFILE,
     IMAGES_PROFILE,
     IN_FLIGHT,
+    LOOPBACK_PROFILE,
     MESSAGES_PROFILE,
+    PEERS_VARIABLE,
     PROFILE_VARIABLE,
     PROFILES,
+    RANGE_VARIABLE,
     SMALL_IMAGES_PROFILE,
     SMALL_SEGMENT,
     UNKNOWN,
     image_bytes,
+    local_environment,
     profile_for,
 )
 from vla_ros.nodes.graph import load_graph
@@ -32,6 +38,20 @@ from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
 
 TIMEOUT = 60.0
+ECHO = """
+import sys
+import rclpy
+from rclpy.node import Node
+from std_msgs.msg import String
+rclpy.init()
+node = Node("echo")
+print("up", flush=True)
+name = sys.argv[-1]
+node.create_subscription(String, "names", lambda message: print(message.data, flush=True), 10)
+publisher = node.create_publisher(String, "names", 10)
+node.create_timer(0.05, lambda: publisher.publish(String(data=name)))
+rclpy.spin(node)
+"""
 OWN_SEGMENT = """
 import re
 import rclpy
@@ -55,7 +75,8 @@ def lines(profile: str) -> dict[str, list[str]]:
 
 
 def test_the_profiles_differ_in_the_segment_alone() -> None:
-    images, *others = (lines(one) for one in PROFILES if one != DATAGRAMS_PROFILE)
+    without = (DATAGRAMS_PROFILE, LOOPBACK_PROFILE)
+    images, *others = (lines(one) for one in PROFILES if one not in without)
     for other in others:
         assert {name for name in images | other if images.get(name) != other.get(name)} == {
             "segment_size", "maxMessageSize",
@@ -74,8 +95,21 @@ def test_datagrams_are_the_messages_without_shared_memory() -> None:
     assert all(messages[name] == datagrams[name] for name in ("sec", "nanosec", "count", "receiveBufferSize"))
 
 
-def test_the_safety_node_waits_for_no_other_process() -> None:
-    assert [node.name for node in load_graph().nodes if not node.shared_memory] == ["safety_node"]
+def test_the_loopback_interface_is_all_that_loopback_adds_to_the_datagrams() -> None:
+    datagrams, loopback = lines(DATAGRAMS_PROFILE), lines(LOOPBACK_PROFILE)
+    added = {name for name in loopback if loopback[name] != datagrams.get(name)}
+    assert added == {
+        "library_settings", "intraprocess_delivery", "interfaceWhiteList", "maxInitialPeersRange", "address", "locator",
+        "udpv4", "metatrafficUnicastLocatorList", "initialPeersList",
+    }  # fmt: skip
+    assert not set(datagrams) - set(loopback)
+    assert set(loopback["address"]) == {"127.0.0.1"}
+
+
+def test_who_handles_no_images_waits_for_no_other_process() -> None:
+    assert {node.name for node in load_graph().nodes if node.shared_memory} == {
+        "sim_node", "perception_node", "policy_node",
+    }  # fmt: skip
     assert profile_for(0.0, profile_for(UNKNOWN), shared_memory=False) == str(share_file(DATAGRAMS_PROFILE))
     assert profile_for(0.0, "/home/me/mine.xml", shared_memory=False) == "/home/me/mine.xml"
 
@@ -99,11 +133,12 @@ def test_a_node_has_room_for_the_images_of_its_robot(tmp_path: Path) -> None:
         images = image_bytes([node])
         environment = graph_environment(5, {}, images=images, shared_memory=node.shared_memory)
         profiles[node.name] = environment[PROFILE_VARIABLE]
+        assert environment[RANGE_VARIABLE] == ("LOCALHOST" if node.shared_memory else "SYSTEM_DEFAULT")
         assert (images > 0.0) is node.images
         assert not node.images or images >= 3 * sum(one.width * one.height for one in load_contract("panda").cameras)
     assert {profiles.pop(name) for name in ("sim_node", "perception_node")} == {str(share_file(SMALL_IMAGES_PROFILE))}
-    assert profiles.pop("safety_node") == str(share_file(DATAGRAMS_PROFILE))
-    assert set(profiles.values()) == {str(share_file(MESSAGES_PROFILE))}
+    assert profiles.pop("policy_node") == str(share_file(MESSAGES_PROFILE))
+    assert set(profiles.values()) == {str(share_file(LOOPBACK_PROFILE))}
     large = tmp_path / "large.yaml"
     large.write_text(load_contract("panda").text.replace("width: 320", "width: 1920"), encoding="utf-8")
     for robot, least in ((str(large), SMALL_SEGMENT / IN_FLIGHT), ("no such robot", UNKNOWN)):
@@ -115,7 +150,7 @@ def test_a_node_has_room_for_the_images_of_its_robot(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "shared_memory", "least", "most"),
     [(UNKNOWN, True, 64 << 20, 80 << 20), (1.0, True, 16 << 20, 24 << 20), (0.0, True, 2 << 20, 8 << 20),
-     (0.0, False, 0, 1 << 20)],
+     (0.0, False, 0, 0)],
 )  # fmt: skip
 def test_the_middleware_takes_it(images: float, shared_memory: bool, least: int, most: int) -> None:
     environment = graph_environment(free_domain(), os.environ, images=images, shared_memory=shared_memory)
@@ -128,3 +163,69 @@ def test_the_middleware_takes_it(images: float, shared_memory: bool, least: int,
         check=True,
     )
     assert least <= int(done.stdout.splitlines()[-1]) <= most, done.stderr
+
+
+def test_with_peers_elsewhere_or_a_profile_of_the_users_own_discovery_is_limited_by_the_middleware() -> None:
+    own = local_environment(0.0, {PROFILE_VARIABLE: "/home/me/mine.xml"}, shared_memory=False)
+    assert own == {PROFILE_VARIABLE: "/home/me/mine.xml", RANGE_VARIABLE: "LOCALHOST"}
+    peers = local_environment(0.0, {PEERS_VARIABLE: "192.168.1.7"}, shared_memory=False)
+    assert peers == {PROFILE_VARIABLE: str(share_file(DATAGRAMS_PROFILE)), RANGE_VARIABLE: "LOCALHOST"}
+
+
+def listening(pid: int) -> set[str]:
+    """Return the IPv4 addresses, as /proc/net/udp writes them, on which a process receives datagrams."""
+    sockets = set()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            sockets.add(str(file.readlink()).removeprefix("socket:[").removesuffix("]"))
+    lines = [line.split() for line in Path(f"/proc/{pid}/net/udp").read_text(encoding="utf-8").splitlines()[1:]]
+    return {words[1].split(":")[0] for words in lines if words[9] in sockets}
+
+
+@pytest.mark.skipif(not Path("/proc/net/udp").exists(), reason="this system does not say who listens where")
+def test_a_process_without_shared_memory_listens_on_the_loopback_interface_alone() -> None:
+    environment = graph_environment(free_domain(), os.environ, images=0.0, shared_memory=False)
+    with subprocess.Popen(
+        [sys.executable, "-c", ECHO], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+            assert listening(process.pid) == {"0100007F"}
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("images", [0.0, 1.0])
+def test_a_process_with_shared_memory_hears_one_without_and_is_heard(images: float) -> None:
+    domain = free_domain()
+    environments = [
+        graph_environment(domain, os.environ, images=0.0, shared_memory=False),
+        graph_environment(domain, os.environ, images=images),
+        {**os.environ, "ROS_DOMAIN_ID": str(domain), RANGE_VARIABLE: "LOCALHOST", PROFILE_VARIABLE: ""},
+    ]
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", ECHO, name],
+                    env=one,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for name, one in zip("abc", environments, strict=True)
+        ]
+        for process in processes:
+            stack.callback(process.kill)
+        for process in processes:
+            assert process.stdout is not None
+            heard = set()
+            timer = threading.Timer(TIMEOUT, process.kill)
+            timer.start()
+            while heard != set("abc"):
+                line = process.stdout.readline()
+                assert line, f"heard {heard} alone"
+                heard |= set(line.strip()) & set("abc")
+            timer.cancel()

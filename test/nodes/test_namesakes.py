@@ -14,12 +14,14 @@ from rclpy.node import Node
 
 from vla_ros.nodes import launch_actions
 from vla_ros.nodes.dds_domains import claim_domain
+from vla_ros.nodes.dds_profile import LOOPBACK_PROFILE, PROFILE_VARIABLE
 from vla_ros.nodes.graph import Graph, load_graph
 from vla_ros.nodes.launch_actions import end_launch, look_for_namesakes
 from vla_ros.nodes.namesakes import require_alone
 from vla_ros.nodes.process import NodeProcess
 from vla_ros.nodes.runner import GraphRunner, RosLink, graph_environment
 from vla_ros.nodes.transitions import ACTIVE, GraphError, LifecycleClient
+from vla_ros.paths import share_file
 
 DEADLINE = 60.0
 NAME = "instruction_node"
@@ -129,7 +131,7 @@ class LaunchContext:
 
 def test_a_launch_looks_in_the_domain_of_its_environment(foreign: Foreign, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROS_DOMAIN_ID", str(foreign.domain))
-    assert os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+    assert os.environ[PROFILE_VARIABLE] == str(share_file(LOOPBACK_PROFILE))  # of the bystander's process, this one
     with pytest.raises(GraphError, match=f"domain {foreign.domain} has /{NAME} already"):
         look_for_namesakes(LaunchContext(), ["/safety_node", f"/{NAME}"])
     assert look_for_namesakes(LaunchContext(is_shutdown=True), [f"/{NAME}"]) == []

@@ -20,7 +20,7 @@ from rclpy.parameter import parameter_value_to_python
 from std_msgs.msg import String
 
 from vla_ros.nodes.dds_domains import claim_domain
-from vla_ros.nodes.dds_profile import PROFILE_VARIABLE, profile_for
+from vla_ros.nodes.dds_profile import LOOPBACK_PROFILE, PROFILE_VARIABLE
 from vla_ros.nodes.graph import Graph, load_graph
 from vla_ros.nodes.observer import Observer
 from vla_ros.nodes.operator_client import Operator
@@ -29,6 +29,7 @@ from vla_ros.nodes.qos import qos
 from vla_ros.nodes.runner import GraphRunner, RosLink, graph_environment
 from vla_ros.nodes.stage import Stage
 from vla_ros.nodes.transitions import ACTIVATE, ACTIVE, DEACTIVATE, LifecycleClient
+from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests are imported by path, not from their folder
@@ -101,9 +102,9 @@ def test_parameters_and_remappings_reach_only_their_node(graph: GraphRunner) -> 
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
-def test_a_process_has_the_shared_memory_of_what_it_publishes(graph: GraphRunner) -> None:
+def test_a_process_that_handles_no_images_shares_no_memory(graph: GraphRunner) -> None:
     environment = Path(f"/proc/{graph.process('ears').pid}/environ").read_text(encoding="utf-8").split("\0")
-    assert f"{PROFILE_VARIABLE}={profile_for(0.0)}" in environment
+    assert f"{PROFILE_VARIABLE}={share_file(LOOPBACK_PROFILE)}" in environment
 
 
 def test_nodes_of_a_killed_process_come_back_together(graph: GraphRunner) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 
 from vla_ros.errors import ContractError
 from vla_ros.nodes.graph import NodeDescription
@@ -24,9 +25,18 @@ MESSAGES_PROFILE = "config/dds/messages.xml"
 
 DATAGRAMS_PROFILE = "config/dds/datagrams.xml"
 """No shared memory: there a reader that is preempted, or stopped, while it holds the lock of its queue keeps every
-writer waiting. Where discovery is limited to this machine, rmw_fastrtps_cpp adds some of its own all the same."""
+writer waiting. With `LOCALHOST`, rmw_fastrtps_cpp adds some of its own all the same."""
 
-PROFILES = (IMAGES_PROFILE, SMALL_IMAGES_PROFILE, MESSAGES_PROFILE, DATAGRAMS_PROFILE)
+LOOPBACK_PROFILE = "config/dds/loopback.xml"
+"""The same on 127.0.0.1 alone, so that `LOCALHOST` is not needed."""
+
+PROFILES = (IMAGES_PROFILE, SMALL_IMAGES_PROFILE, MESSAGES_PROFILE, DATAGRAMS_PROFILE, LOOPBACK_PROFILE)
+
+RANGE_VARIABLE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
+"""Environment variable that limits who is discovered; rmw_fastrtps_cpp reads it for every context."""
+
+PEERS_VARIABLE = "ROS_STATIC_PEERS"
+"""Environment variable with addresses of other machines to take part with."""
 
 SMALL_SEGMENT = 16 << 20
 """Segment of `SMALL_IMAGES_PROFILE`, bytes."""
@@ -78,3 +88,17 @@ def profile_for(images: float, given: str = "", *, shared_memory: bool = True) -
     if images == 0.0:
         return shipped[MESSAGES_PROFILE]
     return shipped[SMALL_IMAGES_PROFILE if IN_FLIGHT * images <= SMALL_SEGMENT else IMAGES_PROFILE]
+
+
+def local_environment(
+    images: float, base: Mapping[str, str] = os.environ, *, shared_memory: bool = True
+) -> dict[str, str]:
+    """Return the variables with which a process takes part on this machine alone; `images` as of `profile_for`.
+
+    Who names peers elsewhere (`ROS_STATIC_PEERS`) reaches them: `LOCALHOST` heeds them, and the loopback interface
+    leads nowhere.
+    """
+    profile = profile_for(images, base.get(PROFILE_VARIABLE, ""), shared_memory=shared_memory)
+    if profile == str(share_file(DATAGRAMS_PROFILE)) and not base.get(PEERS_VARIABLE):
+        return {PROFILE_VARIABLE: str(share_file(LOOPBACK_PROFILE)), RANGE_VARIABLE: "SYSTEM_DEFAULT"}
+    return {PROFILE_VARIABLE: profile, RANGE_VARIABLE: "LOCALHOST"}

@@ -28,7 +28,7 @@ from std_srvs.srv import SetBool
 
 import vla_ros
 from vla_ros.nodes.dds_domains import claim_chosen_domain, claim_domain, is_inhabited
-from vla_ros.nodes.dds_profile import PROFILE_VARIABLE, UNKNOWN, image_bytes, profile_for
+from vla_ros.nodes.dds_profile import PROFILE_VARIABLE, RANGE_VARIABLE, UNKNOWN, image_bytes, local_environment
 from vla_ros.nodes.environment_check import require_loopback
 from vla_ros.nodes.graph import Graph, NodeDescription, load_graph
 from vla_ros.nodes.graph_processes import ProcessDescription, processes_of
@@ -72,9 +72,8 @@ def graph_environment(
     return {
         **defaults,
         **base,
-        PROFILE_VARIABLE: profile_for(images, base.get(PROFILE_VARIABLE, ""), shared_memory=shared_memory),
+        **local_environment(images, base, shared_memory=shared_memory),
         "ROS_DOMAIN_ID": str(domain),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
         "PYTHONUNBUFFERED": "1",
         "RCUTILS_COLORIZED_OUTPUT": "0",
@@ -93,8 +92,8 @@ class RosLink:
         require_loopback()
         # The middleware reads these when it is loaded. The domain is not among them: whoever this process starts later
         # shall not join it by accident.
-        shared = ("ROS_AUTOMATIC_DISCOVERY_RANGE", PROFILE_VARIABLE, "RMW_FASTRTPS_USE_QOS_FROM_XML")
-        environment = graph_environment(domain)
+        shared = (RANGE_VARIABLE, PROFILE_VARIABLE, "RMW_FASTRTPS_USE_QOS_FROM_XML")
+        environment = graph_environment(domain, shared_memory=False)
         os.environ.update({name: environment[name] for name in shared})
         self._context = Context()
         rclpy.init(args=[], context=self._context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
