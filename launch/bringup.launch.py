@@ -36,7 +36,7 @@ from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
 from launch import Action, LaunchContext, LaunchDescription
-from vla_ros.nodes.dds_profile import IMAGES_PROFILE, PROFILE_VARIABLE, image_bytes, profile_for
+from vla_ros.nodes.dds_profile import IMAGES_PROFILE, PROFILE_VARIABLE, image_bytes, launch_environment
 from vla_ros.nodes.graph import NodeDescription, load_graph
 from vla_ros.nodes.graph_processes import ProcessDescription, processes_of
 from vla_ros.nodes.launch_actions import (
@@ -236,9 +236,7 @@ def _process_arguments(
         "ros_arguments": ["--log-level", log_level],
         "additional_env": {
             PARENT: str(os.getpid()),
-            PROFILE_VARIABLE: profile_for(
-                image_bytes(nodes), os.environ.get(PROFILE_VARIABLE, ""), shared_memory=description.shared_memory
-            ),
+            **launch_environment(image_bytes(nodes), shared_memory=description.shared_memory),
         },
         "output": "screen",
         "respawn": description.restarts > 0,

@@ -13,9 +13,10 @@ pytest.importorskip("launch_ros.actions", reason="ROS 2's launch is not installe
 
 from vla_ros.errors import ContractError
 from vla_ros.nodes import launch_actions
-from vla_ros.nodes.dds_profile import PROFILE_VARIABLE, profile_for
+from vla_ros.nodes.dds_profile import LOOPBACK_PROFILE, PROFILE_VARIABLE, RANGE_VARIABLE, profile_for
 from vla_ros.nodes.graph import load_graph
 from vla_ros.nodes.transitions import GraphError
+from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests are imported by path, not from their folder
@@ -187,20 +188,33 @@ def test_nodes_that_share_a_process_are_started_by_one_action(namespace: str) ->
     assert [one.node_executable for one in started] == ["safety_node"]
 
 
+@pytest.mark.parametrize("discovery", ["SUBNET", "LOCALHOST"])
 @pytest.mark.parametrize("processes", ["separate", "shared"])
-def test_processes_have_the_shared_memory_of_what_they_publish(monkeypatch: pytest.MonkeyPatch, processes: str) -> None:
+def test_processes_have_the_shared_memory_of_the_images_they_handle(
+    monkeypatch: pytest.MonkeyPatch, processes: str, discovery: str
+) -> None:
     monkeypatch.delenv(PROFILE_VARIABLE, raising=False)
+    monkeypatch.setenv(RANGE_VARIABLE, discovery)
     actions, context = actions_of(ROOT / "launch/bringup.launch.py", simulation="mujoco", processes=processes)
-    profiles = {}
+    found = {}
     for action in actions:
-        for name, value in getattr(action, "additional_env", None) or []:
-            if "".join(part.perform(context) for part in name) == PROFILE_VARIABLE:
-                profiles[action.node_executable] = "".join(part.perform(context) for part in value)
-    small, none = profile_for(1.0), profile_for(0.0)
-    with_images = {"sim_node", "perception_node", "node_container"}
-    assert {"sim_node", "safety_node"} <= set(profiles)
-    assert profiles.pop("safety_node") == profile_for(0.0, shared_memory=False)
-    assert profiles == {name: small if name in with_images else none for name in profiles}
+        added = {
+            "".join(part.perform(context) for part in name): "".join(part.perform(context) for part in value)
+            for name, value in getattr(action, "additional_env", None) or []
+        }
+        if PROFILE_VARIABLE in added:
+            found[action.node_executable] = (added[PROFILE_VARIABLE], added.get(RANGE_VARIABLE, discovery))
+    images = {"sim_node", "perception_node", "node_container"}
+    assert {"sim_node", "safety_node"} <= set(found)
+    alone = (str(share_file(LOOPBACK_PROFILE)), "SYSTEM_DEFAULT")
+    without = alone if discovery == "LOCALHOST" else (profile_for(0.0, shared_memory=False), discovery)
+    for name, one in found.items():
+        if name in images:
+            assert one == (profile_for(1.0), discovery)
+        elif name == "policy_node":
+            assert one == (profile_for(0.0), discovery)
+        else:
+            assert one == without, name
 
 
 def test_what_a_shared_process_says_is_held_against_the_node_that_says_it() -> None:

@@ -102,3 +102,12 @@ def local_environment(
     if profile == str(share_file(DATAGRAMS_PROFILE)) and not base.get(PEERS_VARIABLE):
         return {PROFILE_VARIABLE: str(share_file(LOOPBACK_PROFILE)), RANGE_VARIABLE: "SYSTEM_DEFAULT"}
     return {PROFILE_VARIABLE: profile, RANGE_VARIABLE: "LOCALHOST"}
+
+
+def launch_environment(
+    images: float, base: Mapping[str, str] = os.environ, *, shared_memory: bool = True
+) -> dict[str, str]:
+    """Return the same for a process of a launch, whose user may have limited discovery to this machine or not."""
+    if base.get(RANGE_VARIABLE) == "LOCALHOST":
+        return local_environment(images, base, shared_memory=shared_memory)
+    return {PROFILE_VARIABLE: profile_for(images, base.get(PROFILE_VARIABLE, ""), shared_memory=shared_memory)}
