@@ -73,8 +73,8 @@ class ProcessDescription:
 
     @property
     def shared_memory(self) -> bool:
-        """What it says and hears on this machine may go through shared memory."""
-        return all(node.shared_memory for node in self.nodes)
+        """One of its nodes says or hears what goes through shared memory on this machine."""
+        return any(node.shared_memory for node in self.nodes)
 
     def arguments(self) -> list[str]:
         """Return its arguments before those of ROS 2: what a container is to run."""
