@@ -18,12 +18,9 @@ from vla_ros.nodes.dds_profile import (
     DATAGRAMS_PROFILE,
     IMAGES_PROFILE,
     IN_FLIGHT,
-    LOOPBACK_PROFILE,
     MESSAGES_PROFILE,
     PEERS_VARIABLE,
-    PROFILE_VARIABLE,
     PROFILES,
-    RANGE_VARIABLE,
     SMALL_IMAGES_PROFILE,
     SMALL_SEGMENT,
     UNKNOWN,
@@ -32,6 +29,7 @@ from vla_ros.nodes.dds_profile import (
     profile_for,
 )
 from vla_ros.nodes.graph import load_graph
+from vla_ros.nodes.loopback import LOOPBACK_PROFILE, PROFILE_VARIABLE, RANGE_VARIABLE, is_known, udp_sockets
 from vla_ros.nodes.runner import graph_environment
 from vla_ros.nodes.safety_polling import LARGEST_CHUNK
 from vla_ros.paths import share_file
@@ -51,6 +49,19 @@ node.create_subscription(String, "names", lambda message: print(message.data, fl
 publisher = node.create_publisher(String, "names", 10)
 node.create_timer(0.05, lambda: publisher.publish(String(data=name)))
 rclpy.spin(node)
+"""
+BEFORE = """
+import os, sys
+import rclpy
+from rclpy.node import Node
+from vla_ros.nodes.runner import RosLink
+rclpy.init()
+Node("mine").destroy_node()
+rclpy.shutdown()
+for name in ("first", "second"):
+    link = RosLink(name, int(sys.argv[1]))
+    print(os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"], flush=True)
+    link.close()
 """
 OWN_SEGMENT = """
 import re
@@ -172,17 +183,7 @@ def test_with_peers_elsewhere_or_a_profile_of_the_users_own_discovery_is_limited
     assert peers == {PROFILE_VARIABLE: str(share_file(DATAGRAMS_PROFILE)), RANGE_VARIABLE: "LOCALHOST"}
 
 
-def listening(pid: int) -> set[str]:
-    """Return the IPv4 addresses, as /proc/net/udp writes them, on which a process receives datagrams."""
-    sockets = set()
-    for file in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            sockets.add(str(file.readlink()).removeprefix("socket:[").removesuffix("]"))
-    lines = [line.split() for line in Path(f"/proc/{pid}/net/udp").read_text(encoding="utf-8").splitlines()[1:]]
-    return {words[1].split(":")[0] for words in lines if words[9] in sockets}
-
-
-@pytest.mark.skipif(not Path("/proc/net/udp").exists(), reason="this system does not say who listens where")
+@pytest.mark.skipif(not is_known(), reason="this system does not say who listens where")
 def test_a_process_without_shared_memory_listens_on_the_loopback_interface_alone() -> None:
     environment = graph_environment(free_domain(), os.environ, images=0.0, shared_memory=False)
     with subprocess.Popen(
@@ -191,9 +192,60 @@ def test_a_process_without_shared_memory_listens_on_the_loopback_interface_alone
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "up\n"
-            assert listening(process.pid) == {"0100007F"}
+            assert {address for _, address in udp_sockets(str(process.pid))} == {"0100007F"}
         finally:
             process.kill()
+
+
+MINE = """<dds xmlns="http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles"><profiles>
+<participant profile_name="mine" is_default_profile="true"><rtps/></participant></profiles></dds>"""
+
+
+@pytest.mark.skipif(not is_known(), reason="this system does not say who listens where")
+@pytest.mark.parametrize("other", [{}, {"ROS_LOCALHOST_ONLY": "1"}])
+def test_what_lies_in_the_working_directory_does_not_open_the_network(tmp_path: Path, other: dict[str, str]) -> None:
+    (tmp_path / "DEFAULT_FASTRTPS_PROFILES.xml").write_text(MINE, encoding="utf-8")
+    environment = graph_environment(free_domain(), os.environ | other, images=0.0, shared_memory=False)
+    with subprocess.Popen(
+        [sys.executable, "-c", ECHO], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        cwd=tmp_path,
+    ) as process:  # fmt: skip
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+            assert {address for _, address in udp_sockets(str(process.pid))} == {"0100007F"}
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(not is_known(), reason="this system does not say who listens where")
+def test_a_node_whose_profile_is_not_read_ends_with_a_sentence(tmp_path: Path) -> None:
+    profile = tmp_path / "config/dds/loopback.xml"
+    profile.parent.mkdir(parents=True)
+    profile.write_text("<dds>", encoding="utf-8")
+    environment = graph_environment(free_domain(), os.environ, images=0.0, shared_memory=False)
+    environment[PROFILE_VARIABLE] = str(profile)  # from the working directory, as in a checkout
+    done = subprocess.run(
+        [sys.executable, "-m", "vla_ros.nodes.instruction_node"], env=environment, cwd=tmp_path, capture_output=True,
+        text=True, timeout=TIMEOUT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "this process is to keep to this machine, and the middleware listens on" in done.stderr
+
+
+@pytest.mark.skipif(not is_known(), reason="this system does not say who listens where")
+def test_a_process_that_has_used_the_middleware_before_does_not_open_multicast() -> None:
+    environment = {**os.environ, PROFILE_VARIABLE: "", RANGE_VARIABLE: "LOCALHOST", "ROS_DOMAIN_ID": str(free_domain())}
+    done = subprocess.run(
+        [sys.executable, "-c", BEFORE, str(free_domain())], env=environment, capture_output=True, text=True,
+        timeout=TIMEOUT, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-2:] == ["LOCALHOST", "LOCALHOST"], done.stderr
+
+
+def test_another_middleware_is_limited_by_its_own_means() -> None:
+    other = local_environment(0.0, {"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}, shared_memory=False)
+    assert other[RANGE_VARIABLE] == "LOCALHOST"
 
 
 @pytest.mark.parametrize("images", [0.0, 1.0])

@@ -25,8 +25,10 @@ from vla_ros.evaluation.trajectory_controller import Release, TimedTrajectory, T
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.command_trajectory import command_trajectory
 from vla_ros.safety.joint_motion import JointStep
+from vla_ros.safety.measured_motion import SILENCE
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.policy_watch import Condition
+from vla_ros.safety.posture_jumps import RESTART
 from vla_ros.safety.reasons import Reason
 from vla_ros.types import FloatArray, Instruction, InstructionKind, Pose, SafetyState
 
@@ -230,6 +232,8 @@ class Gremlin:
         self.armings: list[Arming] = []
         self.answers: Counter[str] = Counter()
         self._lie_left = 0
+        self._lie_begins = False
+        self._after_silence = False  # the lie began as the driver was heard again
         self._goal: FloatArray = shadow.pose().position
 
     def start(self) -> None:
@@ -256,7 +260,10 @@ class Gremlin:
         if rng.random() < 0.003:
             self._measure()
         if rng.random() < 0.002:
-            shadow.now += float(rng.choice([0.05, 0.2, 3.0]))
+            gap = float(rng.choice([0.05, 0.2, 3.0]))
+            shadow.now += gap
+            # Between two states that far apart the driver may have been started again, and be another one.
+            self._after_silence |= gap > RESTART or (gap >= SILENCE and self._lie_begins)
         if rng.random() < 0.004:
             shadow.heart = rng.choice([None, *Condition])
             shadow.computing = bool(rng.random() < 0.2)
@@ -288,9 +295,12 @@ class Gremlin:
         plant, rng = self._shadow.plant, self._rng
         self._lie_left -= 1
         unknowable = plant.lie in UNKNOWABLE_AT_REST and self._shadow.supervisor.state is SafetyState.DISARMED
-        if self._lie_left <= 0 or unknowable:
-            plant.lie = Lie.NONE
-        if rng.random() < 0.004:
+        if self._lie_left <= 0 or (unknowable and self._after_silence):
+            plant.lie, self._after_silence = Lie.NONE, False
+        self._lie_begins = bool(rng.random() < 0.004)
+        if self._lie_begins:
+            unheard = plant.lie is Lie.SPEEDLESS and self._after_silence  # nothing sound since the silence
+            self._after_silence = plant.lie is Lie.SILENT or unheard
             plant.lie = Lie(rng.choice([lie.value for lie in Lie]))
             self._lie_left = int(rng.integers(2, LONGEST_LIE))
             plant.offset = np.zeros(len(plant.q))

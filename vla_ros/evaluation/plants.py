@@ -35,7 +35,7 @@ class Lie(Enum):
 
 
 UNKNOWABLE_AT_REST = frozenset({Lie.OFFSET, Lie.SWAPPED})
-"""Of an arm that nothing is commanded to, such a report is the same as that of an arm that was moved by hand."""
+"""Where one begins as the driver is heard again, an arm at rest that was moved by hand in between reports the same."""
 
 
 class Plant:

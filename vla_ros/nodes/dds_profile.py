@@ -8,11 +8,10 @@ from collections.abc import Iterable, Mapping
 
 from vla_ros.errors import ContractError
 from vla_ros.nodes.graph import NodeDescription
+from vla_ros.nodes.loopback import LOOPBACK_PROFILE, PROFILE_VARIABLE, RANGE_VARIABLE
+from vla_ros.nodes.loopback import is_known as loopback_is_known
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
-
-PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
-"""Environment variable that Fast DDS reads when it is loaded."""
 
 IMAGES_PROFILE = "config/dds/shared_memory.xml"
 """64 MiB of shared memory a process, all of it in use from the first moment."""
@@ -27,13 +26,7 @@ DATAGRAMS_PROFILE = "config/dds/datagrams.xml"
 """No shared memory: there a reader that is preempted, or stopped, while it holds the lock of its queue keeps every
 writer waiting. With `LOCALHOST`, rmw_fastrtps_cpp adds some of its own all the same."""
 
-LOOPBACK_PROFILE = "config/dds/loopback.xml"
-"""The same on 127.0.0.1 alone, so that `LOCALHOST` is not needed."""
-
 PROFILES = (IMAGES_PROFILE, SMALL_IMAGES_PROFILE, MESSAGES_PROFILE, DATAGRAMS_PROFILE, LOOPBACK_PROFILE)
-
-RANGE_VARIABLE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
-"""Environment variable that limits who is discovered; rmw_fastrtps_cpp reads it for every context."""
 
 PEERS_VARIABLE = "ROS_STATIC_PEERS"
 """Environment variable with addresses of other machines to take part with."""
@@ -96,18 +89,31 @@ def local_environment(
     """Return the variables with which a process takes part on this machine alone; `images` as of `profile_for`.
 
     Who names peers elsewhere (`ROS_STATIC_PEERS`) reaches them: `LOCALHOST` heeds them, and the loopback interface
-    leads nowhere.
+    leads nowhere. So it is with another middleware, which reads no profile of Fast DDS, and where nobody can check
+    that the profile has been read.
     """
     profile = profile_for(images, base.get(PROFILE_VARIABLE, ""), shared_memory=shared_memory)
-    if profile == str(share_file(DATAGRAMS_PROFILE)) and not base.get(PEERS_VARIABLE):
-        return {PROFILE_VARIABLE: str(share_file(LOOPBACK_PROFILE)), RANGE_VARIABLE: "SYSTEM_DEFAULT"}
-    return {PROFILE_VARIABLE: profile, RANGE_VARIABLE: "LOCALHOST"}
+    fast_dds = base.get("RMW_IMPLEMENTATION") or "rmw_fastrtps_cpp"
+    if (
+        profile != str(share_file(DATAGRAMS_PROFILE))
+        or base.get(PEERS_VARIABLE)
+        or not fast_dds.startswith("rmw_fastrtps")
+        or not loopback_is_known()
+    ):
+        return {PROFILE_VARIABLE: profile, RANGE_VARIABLE: "LOCALHOST"}
+    obsolete = {"ROS_LOCALHOST_ONLY": "0"} if base.get("ROS_LOCALHOST_ONLY") else {}  # 1 overrules the range
+    return {
+        **obsolete,
+        PROFILE_VARIABLE: str(share_file(LOOPBACK_PROFILE)),
+        RANGE_VARIABLE: "SYSTEM_DEFAULT",
+        "SKIP_DEFAULT_XML_FILE": "1",  # a profile of that name in the working directory would come before this one
+    }
 
 
 def launch_environment(
     images: float, base: Mapping[str, str] = os.environ, *, shared_memory: bool = True
 ) -> dict[str, str]:
     """Return the same for a process of a launch, whose user may have limited discovery to this machine or not."""
-    if base.get(RANGE_VARIABLE) == "LOCALHOST":
+    if base.get(RANGE_VARIABLE) == "LOCALHOST" or base.get("ROS_LOCALHOST_ONLY") == "1":
         return local_environment(images, base, shared_memory=shared_memory)
     return {PROFILE_VARIABLE: profile_for(images, base.get(PROFILE_VARIABLE, ""), shared_memory=shared_memory)}

@@ -33,6 +33,7 @@ from vla_ros.nodes.clock_on_demand import ClockOnDemand
 from vla_ros.nodes.environment_check import require_domain
 from vla_ros.nodes.executor import make_executor
 from vla_ros.nodes.large_buffers import keep_large_buffers
+from vla_ros.nodes.loopback import require_loopback_alone, udp_sockets
 from vla_ros.nodes.process import follow_parent
 from vla_ros.nodes.qos import qos
 
@@ -342,10 +343,12 @@ def run_node(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = 
     stopping = begin_process(arguments)
     if stopping is None:
         return 1
+    before = udp_sockets()
     node = make()
     executor = make_executor()
     executor.add_node(node)
     try:
+        require_loopback_alone(before)
         spin(node, executor, stopping)
     finally:
         node.finish()

@@ -26,6 +26,7 @@ from vla_ros.errors import UsageError
 from vla_ros.nodes.executor import make_executor
 from vla_ros.nodes.graph_processes import ALONE
 from vla_ros.nodes.lifecycle import END_GRACE, SPIN_TIMEOUT, ManagedNode, begin_process, end_within_grace, spin
+from vla_ros.nodes.loopback import require_loopback_alone, udp_sockets
 from vla_ros.priority import prefer_process
 
 SWITCH_INTERVAL = 1e-3
@@ -62,7 +63,9 @@ def run_nodes(makes: Sequence[Callable[[], ManagedNode]], arguments: Sequence[st
     threads: list[threading.Thread] = []
     ended: list[str] = []
     try:
+        before = udp_sockets()
         nodes += [make() for make in makes]
+        require_loopback_alone(before)
         _require_names([node.get_fully_qualified_name() for node in nodes])
         for node in nodes:
             work = (node, make_executor(), stopping, ended)

@@ -28,10 +28,11 @@ from std_srvs.srv import SetBool
 
 import vla_ros
 from vla_ros.nodes.dds_domains import claim_chosen_domain, claim_domain, is_inhabited
-from vla_ros.nodes.dds_profile import PROFILE_VARIABLE, RANGE_VARIABLE, UNKNOWN, image_bytes, local_environment
+from vla_ros.nodes.dds_profile import UNKNOWN, image_bytes, local_environment
 from vla_ros.nodes.environment_check import require_loopback
 from vla_ros.nodes.graph import Graph, NodeDescription, load_graph
 from vla_ros.nodes.graph_processes import ProcessDescription, processes_of
+from vla_ros.nodes.loopback import RANGE_VARIABLE, is_meant_to_be_alone, strays, udp_sockets
 from vla_ros.nodes.namesakes import require_alone
 from vla_ros.nodes.process import NodeProcess
 from vla_ros.nodes.running_graphs import LOCK_FILE, RunningGraph, announce
@@ -80,6 +81,16 @@ def graph_environment(
     }
 
 
+_profile_is_another = [False]
+"""Somebody in this process used the middleware before `RosLink`: profiles are read once, and loopback.xml was not."""
+
+
+def _joined(name: str, domain: int) -> tuple[Context, Node]:
+    context = Context()
+    rclpy.init(args=[], context=context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
+    return context, Node(name, context=context, use_global_arguments=False)
+
+
 class RosLink:
     """A node of this process in a domain of its own, spun in the background."""
 
@@ -90,14 +101,20 @@ class RosLink:
             RosEnvironmentError: when this machine has no loopback interface.
         """
         require_loopback()
-        # The middleware reads these when it is loaded. The domain is not among them: whoever this process starts later
-        # shall not join it by accident.
-        shared = (RANGE_VARIABLE, PROFILE_VARIABLE, "RMW_FASTRTPS_USE_QOS_FROM_XML")
-        environment = graph_environment(domain, shared_memory=False)
-        os.environ.update({name: environment[name] for name in shared})
-        self._context = Context()
-        rclpy.init(args=[], context=self._context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
-        self.node = Node(name, context=self._context, use_global_arguments=False)
+        # The middleware reads these when it is first used. The domain is not among them: whoever this process starts
+        # later shall not join it by accident.
+        os.environ.setdefault("RMW_FASTRTPS_USE_QOS_FROM_XML", "0")
+        os.environ.update(local_environment(UNKNOWN, shared_memory=False))
+        if _profile_is_another[0]:
+            os.environ[RANGE_VARIABLE] = "LOCALHOST"
+        before = udp_sockets()
+        self._context, self.node = _joined(name, domain)
+        if is_meant_to_be_alone() and strays(before):
+            _profile_is_another[0] = True
+            self.node.destroy_node()
+            self._context.try_shutdown()
+            os.environ[RANGE_VARIABLE] = "LOCALHOST"
+            self._context, self.node = _joined(name, domain)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._closing = threading.Event()

@@ -23,6 +23,9 @@ from vla_ros.types import FloatArray
 SHOWN_AFTER = 3
 """Joint states in a row that show a joint somewhere, after which it is there: one may be false."""
 
+NOISE = 0.5
+"""Share of the reach that a measurement may change by without a motion: noise, or a filter that settles."""
+
 SILENCE = 0.2
 """Shortest gap in the joint states, s, after which a changed measurement counts as that of a restarted driver."""
 
@@ -33,6 +36,7 @@ class MeasuredMotion:
     def __init__(self, reach: FloatArray, window: float) -> None:
         """Take the arm to answer within `window` s, and joints within `reach` (n,) rad of a command to be there."""
         self._reach, self._window = reach, window
+        self._noise = NOISE * reach  # (n,) rad
         self._commanded: FloatArray | None = None  # (n,) rad
         self._anchor: FloatArray | None = None  # (n,) rad, command from which on a motion is counted
         self._answered_at = -np.inf  # when the arm has answered the last motion, s, steady clock
@@ -80,7 +84,7 @@ class MeasuredMotion:
             self._silenced, self._returned = self._last[0], self._never()
         self._last = positions, now
         if self._silenced is not None:
-            self._returned = _count(self._returned, positions != self._silenced)
+            self._returned = _count(self._returned, np.abs(positions - self._silenced) > self._noise)
         if self._commanded is not None:
             distance = np.abs(positions - self._commanded)
             self._arrived = _count(self._arrived, distance <= self._reach)
@@ -91,7 +95,7 @@ class MeasuredMotion:
         if self._rest is None or now <= self._answered_at:
             self._rest = positions
         else:
-            self._moved = _count(self._moved, positions != self._rest)
+            self._moved = _count(self._moved, np.abs(positions - self._rest) > self._noise)
 
     def shows(self, joints: np.ndarray) -> bool:
         """Say whether each of these joints, (n,) bool, was seen at the last command, to leave it, or to move later."""

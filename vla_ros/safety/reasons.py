@@ -84,6 +84,11 @@ class Reason(Enum):
         "The arm is measured away from its last command and was not seen to go there, as where its driver has frozen: "
         "move it a little by hand, or clean up the safety node and configure it again.",
     )
+    POSTURE_JUMPED = (
+        "posture_jumped",
+        "A joint was measured to jump, faster than any joint moves: look where it is, and restart its driver, "
+        "or deactivate the safety node and activate it again.",
+    )
 
     label: str
     sentence: str

@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pinocchio
 
+from vla_ros.errors import ObservationError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.chunk_gate import ChunkGate
@@ -41,6 +42,7 @@ from vla_ros.safety.motion import Motion, TickOverrunError
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.plan_follower import PlanFollower
 from vla_ros.safety.policy_watch import Heartbeat, PolicyWatch
+from vla_ros.safety.posture_jumps import PostureJumps
 from vla_ros.safety.punctuality import LATE
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.state_machine import StateMachine
@@ -124,6 +126,7 @@ class SafetySupervisor:
         self._following = FollowMonitor(contract.joints.names, parameters.motion)
         self._reach = contract.joints.velocity * max(self.period, REACH_TIME)  # (n,) rad
         self._measured = MeasuredMotion(self._reach, FROZEN_WINDOWS * parameters.motion.follow_window)
+        self._jumps = PostureJumps(self._reach)
         timing = parameters.timing
         ahead = 0.0 if lockstep else lead(timing.period, timing.tick_budget) + LATE
         self._contact = ContactReaction(contract, self.kinematics, self.period, ahead)
@@ -177,17 +180,25 @@ class SafetySupervisor:
             ObservationError: when it cannot be used. The fault is kept, and the next tick holds because of it.
         """
         known = self._monitor.state
-        self._monitor.receive(state, now)
+        try:
+            self._monitor.receive(state, now)
+        except ObservationError:
+            self._jumps.refuse(now)
+            raise
         if self._monitor.state is not known:  # else it is the same measurement again
             self._measured.measure(state.joint_positions, now)
+            last = None if self._last_command is None else self._last_command[0]
+            self._jumps.measure(state.joint_positions, state.stamp, now, last)
 
     def restart_measuring(self) -> None:
         """Take the joint states that come from now on to be those of a driver that was started again."""
         self._measured.interrupt()
+        self._jumps.interrupt()
 
     def refuse_state(self, now: float, reason: Reason = Reason.STATE_WIDTH) -> None:
         """Note that a joint state came that could not even be read, and why; it holds the arm as any bad one does."""
         self._monitor.refuse(reason)
+        self._jumps.refuse(now)
 
     def receive_instruction(self, instruction: Instruction, now: float) -> None:
         """Take what the robot is asked to do: a stop holds at once, a new task drops the plan for the old one."""
@@ -293,11 +304,14 @@ class SafetySupervisor:
     def _first_posture(self, measured: FloatArray, now: float) -> FloatArray | Reason:
         """Return the posture (n,) that arming begins to command: where the controller's reference stands, or why none.
 
-        That is the last command while the arm is measured within one tick of it (`REACH_TIME`), and the measured
+        A joint that was measured to jump stands nobody knows where, unless it is where it was last commanded to. Else
+        it is the last command while the arm is measured within one tick of it (`REACH_TIME`), and the measured
         posture once the controller's own time-out has taken that command's place. Before that, a command to another
         posture would be a jump of the reference, whatever the arm does. After it the joints that are measured
         elsewhere must have been seen to leave: a driver that froze in motion reports where the arm no longer is.
         """
+        if self._settle and self._jumps.standing.any():
+            return Reason.POSTURE_JUMPED
         if self._last_command is None:
             return measured
         commanded, end = self._last_command

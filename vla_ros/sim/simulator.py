@@ -42,6 +42,10 @@ STATUS_PERIOD = 0.1
 RESET_INSTANTS = 5
 """How often the state of a new scene is said before its reset is reported as done."""
 
+RESET_SILENCE = 0.4
+"""In real time the joints say nothing for so long after a reset, s: for all that the safety layer knows, a joint that
+is elsewhere from one state to the next is measured wrong, and a driver that was silent was started again."""
+
 SEEN_INSTANTS = 20
 """Control periods between a reset request and the reset, in real time: the safety layer must first have measured the
 arm at its last command, since it refuses to arm where the driver may have frozen in motion."""
@@ -128,6 +132,7 @@ class Simulator:
         self._announce: tuple[int, Callable[[], None]] = (0, lambda: None)
         self.missed_ticks = 0
         self._slip = ClockSlip(-time.monotonic())
+        self._silent_until = -np.inf  # reading of the steady clock, s
         self._rates = {c.name: c.rate_hz for c in contract.cameras} | dict(options.camera_rates)
         self._cell = make_cell(options.world, contract)
         hold = contract.controllers.command_timeout
@@ -255,6 +260,8 @@ class Simulator:
         text = self._cell.reset(*scene)
         self._scene, self._ticks = scene, 0
         self._instant += 1  # the one before the reset has been shown: no two states may carry one stamp
+        if not self._options.lockstep:
+            self._silent_until = time.monotonic() + RESET_SILENCE
         state = self._cell.state()
         self._arm.reset(state.joint_positions)
         self._gripper.reset(np.array(self._contract.gripper.joint_positions(state.gripper_opening)))
@@ -307,8 +314,9 @@ class Simulator:
         """Say what there is to say about this instant; the frames follow when they are rendered."""
         now = self._time
         self._outputs.clock(now)
-        self._outputs.state(replace(self._cell.state(), stamp=now))
-        self._announced()
+        if time.monotonic() >= self._silent_until:
+            self._outputs.state(replace(self._cell.state(), stamp=now))
+            self._announced()
         due = tuple(name for name, rate in self._rates.items() if self._all_due or _due(self._ticks, rate))
         if due and not self._gate.is_planned(now):
             self._ticket = self._cameras.request(Snapshot(now, self._cell.data.qpos.copy(), self._scene, due))

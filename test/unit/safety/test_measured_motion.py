@@ -9,7 +9,7 @@ import pytest
 
 from vla_ros.evaluation.plants import Lie, Plant, PlantShadow
 from vla_ros.safety.command_trajectory import TAIL
-from vla_ros.safety.measured_motion import SHOWN_AFTER, MeasuredMotion
+from vla_ros.safety.measured_motion import SHOWN_AFTER, SILENCE, MeasuredMotion
 from vla_ros.safety.reasons import Reason
 from vla_ros.types import SafetyState
 
@@ -231,7 +231,7 @@ def test_a_frozen_driver_that_wakes_up_at_a_guided_arm_arms_it_there(shadow):
 
 
 def test_an_arm_that_was_put_elsewhere_right_after_its_stop_is_armed_there(shadow):
-    """A simulator does so when its scene is reset."""
+    """A simulator does so when its scene is reset, and says nothing for a while then."""
     shadow.move(40)
     shadow.supervisor.disarm(shadow.now)
     while shadow.supervisor.commanding:
@@ -241,6 +241,7 @@ def test_an_arm_that_was_put_elsewhere_right_after_its_stop_is_armed_there(shado
     shadow.plant.place(shadow.contract.joints.home)
     shadow.plant.velocities = np.zeros(shadow.contract.joints.count)
     shadow.q = shadow.plant.q
+    shadow.now += 1.1 * SILENCE
     shadow.wait(round((TAIL + shadow.contract.controllers.command_timeout) / shadow.period) + 3)
     assert shadow.supervisor.arm(shadow.now) is Reason.OK
     np.testing.assert_array_equal(shadow.tick().joint_positions, shadow.contract.joints.home)

@@ -73,6 +73,26 @@ def _frozen_then_armed(trial: Trial) -> None:
     trial.tick(sense=False)
 
 
+def _jumped_then_armed(trial: Trial) -> None:
+    """Nothing is commanded when a joint loses its zero; from then on it is measured at rest, elsewhere."""
+    shadow, supervisor = trial.shadow, trial.shadow.supervisor
+    supervisor.disarm(shadow.now)
+    while supervisor.commanding:
+        trial.tick()
+    lost = np.zeros_like(shadow.q)
+    middle = 0.5 * (shadow.contract.joints.lower[1] + shadow.contract.joints.upper[1])
+    lost[1] = GUIDED if shadow.q[1] < middle else -GUIDED
+    for false in (False, True):
+        for _ in range(round(REST / shadow.period)):
+            shadow.pass_time()
+            shadow.sense(shadow.state(positions=shadow.q + false * lost, velocities=np.zeros_like(lost)))
+            shadow.rewind()
+            trial.tick(sense=False)
+    trial.decisions.clear()
+    trial.answer(supervisor.arm(shadow.now))
+    trial.tick(sense=False)
+
+
 def _late(trial: Trial) -> Measure:
     past: list[FloatArray] = []
     shadow, motion = trial.shadow, trial.shadow.parameters.motion
@@ -140,6 +160,12 @@ def table() -> list[Fault]:
             _frozen_then_armed,
             frozenset({DISARMED}),
             frozenset({Reason.POSTURE_UNSEEN}),
+        ),
+        Fault(
+            "a joint loses its zero while disarmed, and is armed",
+            _jumped_then_armed,
+            frozenset({DISARMED}),
+            frozenset({Reason.POSTURE_JUMPED}),
         ),
         holds("joint states come too late", Reason.NOT_FOLLOWING, _lying(_late)),
         holds("a joint has lost its zero", Reason.NOT_FOLLOWING, _lying(_offset)),
