@@ -16,6 +16,7 @@ from pathlib import Path
 
 AUTOGROUP = Path("/proc/self/autogroup")
 TASKS = Path("/proc/self/task")
+REALTIME = (os.SCHED_FIFO, os.SCHED_RR)
 
 
 def prefer_process(niceness: int) -> None:
@@ -35,25 +36,49 @@ def prefer_thread(niceness: int) -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
-def take_realtime(priority: int) -> bool:
+ONE_PROCESSOR = (
+    "this process may run on one processor only, and a control loop that overruns would keep everything else from it, "
+    "the emergency stop included; let it run on two (taskset, cpuset)"
+)
+NOT_GRANTED = (
+    "the system does not grant it; allow it with 'rtprio' in /etc/security/limits.d, in a container with "
+    "--cap-add SYS_NICE"
+)
+
+
+def take_realtime(priority: int) -> str:
     """Let every thread of this process, and those that it starts from now on, run before all that is not real-time.
 
     First in, first out: nothing but a higher real-time priority puts such a thread aside (sched(7)). All of them, since
     one that is preempted while it holds the interpreter's lock, or one of the middleware's, keeps the others waiting.
+    For the same reason without SCHED_RESET_ON_FORK, which resets threads as well as processes: a process is started in
+    `ordinary_thread`. A quota of a control group (cpu.max) is no obstacle: it is for threads that are not real-time.
 
     Args:
         priority: 1 (last among real-time threads) to 99.
 
     Returns:
-        Whether the system granted it: RLIMIT_RTPRIO allows it, or the process has CAP_SYS_NICE.
+        "" when the system granted it: RLIMIT_RTPRIO allows it, or the process has CAP_SYS_NICE. Else why there is none,
+        as the rest of a sentence; then no thread has it.
     """
+    if len(os.sched_getaffinity(0)) < 2:
+        return ONE_PROCESSOR
     try:
         for task in TASKS.iterdir():
             with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
                 os.sched_setscheduler(int(task.name), os.SCHED_FIFO, os.sched_param(priority))
     except OSError:
-        return False
-    return True
+        give_realtime_back()
+        return NOT_GRANTED
+    return ""
+
+
+def give_realtime_back() -> None:
+    """Let no thread of this process have a real-time priority any more."""
+    for task in TASKS.iterdir():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if os.sched_getscheduler(int(task.name)) in REALTIME:
+                os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))
 
 
 @contextlib.contextmanager

@@ -10,13 +10,15 @@ import pytest
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool, String
 
-from vla_ros.msg import ActionChunk, Instruction
+from vla_ros.msg import ActionChunk, Instruction, InstructionStatus
 from vla_ros.nodes.dds_domains import free_domain
-from vla_ros.nodes.polled import PolledSubscription
+from vla_ros.nodes.estop_input import ESTOP_TOPIC, EstopInput
+from vla_ros.nodes.polled import PolledSubscription, Received
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.runner import RosLink
 from vla_ros.nodes.safety_inputs import Inputs
-from vla_ros.nodes.safety_polling import CHUNK_TOPIC, ESTOP_TOPIC, TASK_TOPIC, SafetyPolling
+from vla_ros.nodes.safety_orders import INSTRUCTION_STATUS_TOPIC, PolledOrders
+from vla_ros.nodes.safety_polling import CHUNK_TOPIC, TASK_TOPIC, SafetyPolling
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.estop import EstopSignal
 
@@ -81,22 +83,20 @@ def test_what_one_subscription_has_lost_is_taken_from_the_other_one_once(link: R
 
 def test_a_press_that_comes_after_the_release_behind_it_is_a_press_for_a_moment(link: RosLink) -> None:
     """The press comes through the reliable subscription alone, as one that the network had lost."""
-    contract = load_contract("panda")
     estop = EstopSignal()
-    polling = SafetyPolling(link.node, contract, Inputs(contract), estop, lockstep=False)
+    buttons = EstopInput(link.node, estop)
     publisher = link.node.create_publisher(Bool, "button", latching(10))
     publisher.publish(Bool(data=True))
     publisher.publish(Bool(data=True))
-    polling._buttons.close()
-    polling._buttons = PolledSubscription(link.node, Bool, "button", [best_effort(10), latching(10)])
-    polling._made.append(polling._buttons)
+    buttons._subscription.close()
+    buttons._subscription = PolledSubscription(link.node, Bool, "button", [best_effort(10), latching(10)])
     wait(lambda: publisher.get_subscription_count() > 1)
     publisher.publish(Bool(data=False))
     assert publisher.wait_for_all_acked()
-    wait(lambda: polling.hear_buttons() or estop.take(time.monotonic()))
+    wait(lambda: buttons.hear() or estop.take(time.monotonic()))
     assert not estop.take(time.monotonic())
     assert estop.why(time.monotonic()) == ""
-    polling.close()
+    buttons.close()
 
 
 def test_a_stop_among_what_waited_for_the_activation_outlives_a_task_that_was_published_directly(
@@ -107,7 +107,7 @@ def test_a_stop_among_what_waited_for_the_activation_outlives_a_task_that_was_pu
     inputs = Inputs(contract)
     tasks = link.node.create_publisher(Instruction, TASK_TOPIC, qos("task"))
     sentences = link.node.create_publisher(String, "vla/instruction", qos("instruction"))
-    polling = SafetyPolling(link.node, contract, inputs, EstopSignal(), lockstep=False)
+    polling = SafetyPolling(link.node, contract, inputs, EstopInput(link.node, EstopSignal()), lockstep=False)
     wait(lambda: min(tasks.get_subscription_count(), sentences.get_subscription_count()) > 0)
 
     def heard() -> tuple[str, list[int]]:
@@ -134,7 +134,8 @@ def test_a_stop_among_what_waited_for_the_activation_outlives_a_task_that_was_pu
 def test_an_emergency_stop_whose_queue_ran_over_counts_as_pressed(link: RosLink) -> None:
     contract = load_contract("panda")
     estop = EstopSignal()
-    polling = SafetyPolling(link.node, contract, Inputs(contract), estop, lockstep=False)
+    buttons = EstopInput(link.node, estop)
+    polling = SafetyPolling(link.node, contract, Inputs(contract), buttons, lockstep=False)
     publisher = link.node.create_publisher(Bool, ESTOP_TOPIC, QoSProfile(depth=1000))
     wait(lambda: publisher.get_subscription_count() > 1)  # a reliable and a best-effort one
     publisher.publish(Bool(data=True))
@@ -145,6 +146,7 @@ def test_an_emergency_stop_whose_queue_ran_over_counts_as_pressed(link: RosLink)
     assert estop.take(time.monotonic())
     assert "lost" in estop.why(time.monotonic())
     polling.close()
+    buttons.close()
 
 
 def test_a_task_from_before_the_activation_is_kept_and_a_chunk_is_not(link: RosLink) -> None:
@@ -153,7 +155,7 @@ def test_a_task_from_before_the_activation_is_kept_and_a_chunk_is_not(link: RosL
     tasks = link.node.create_publisher(Instruction, TASK_TOPIC, qos("task"))
     chunks = link.node.create_publisher(ActionChunk, CHUNK_TOPIC, qos("action_chunk"))
     tasks.publish(Instruction(text="pick up the red cube", sequence=3, kind=Instruction.TASK))
-    polling = SafetyPolling(link.node, contract, inputs, EstopSignal(), lockstep=False)
+    polling = SafetyPolling(link.node, contract, inputs, EstopInput(link.node, EstopSignal()), lockstep=False)
     wait(lambda: chunks.get_subscription_count() > 0)
     chunks.publish(ActionChunk())
     assert chunks.wait_for_all_acked()
@@ -171,3 +173,62 @@ def test_a_task_from_before_the_activation_is_kept_and_a_chunk_is_not(link: RosL
     assert heard == [3]
     assert inputs.take_chunk(np.inf) is None
     polling.close()
+
+
+class Resent:
+    """Orders of which the first sentence is lost, and sent again after the second one has come; an instruction node beats.
+
+    The first one is published before anybody subscribes, and only the reliable subscription asks for it: it is read
+    after the other one, through which the second sentence has come by then.
+    """
+
+    def __init__(self, link: RosLink, first: str, second: str) -> None:
+        sentences = link.node.create_publisher(String, "sentence", latching(10))
+        sentences.publish(String(data=first))
+        self.orders = PolledOrders(link.node)
+        self.orders._sentences[String].close()
+        profiles = [best_effort(10), latching(10)]
+        self.polled = PolledSubscription(link.node, String, "sentence", profiles, serialized=True)
+        self.orders._sentences[String] = self.polled
+        beats = link.node.create_publisher(InstructionStatus, INSTRUCTION_STATUS_TOPIC, qos("status"))
+        wait(lambda: beats.get_subscription_count() > 0 and sentences.get_subscription_count() > 1)
+        wait(lambda: beats.publish(InstructionStatus(beat=1)) or bool(self.orders.beats()))
+        sentences.publish(String(data=second))
+        assert sentences.wait_for_all_acked()
+        self.late: list[bool] = []
+        self._take = self.polled.take
+        self.polled.take = self._noting  # type: ignore[method-assign]
+
+    def _noting(self) -> list[Received]:
+        taken = self._take()
+        self.late += [one.late for one in taken]
+        return taken
+
+    def heard(self) -> list[str]:
+        """Return the stops, once both sentences have come, the first one late."""
+        stops: list[str] = []
+
+        def both() -> bool:
+            stops.append(self.orders.stop_phrase())
+            return len(self.late) == 2
+
+        wait(both)
+        assert self.late == [False, True]
+        return [stop for stop in stops if stop]
+
+
+TASK = Instruction(text="pick up the red cube", sequence=3, kind=Instruction.TASK)
+
+
+def test_a_sentence_from_before_a_stop_that_is_sent_again_after_it_starts_no_task(link: RosLink) -> None:
+    resent = Resent(link, TASK.text, "stop")
+    assert resent.heard() == ["stop"]
+    assert resent.orders.admit([TASK]) == []
+    resent.orders.close()
+
+
+def test_a_stop_that_is_sent_again_after_a_newer_sentence_stops(link: RosLink) -> None:
+    resent = Resent(link, "stop", TASK.text)
+    assert resent.heard() == ["stop"]
+    assert resent.orders.admit([TASK]) == []
+    resent.orders.close()

@@ -45,6 +45,7 @@ class Node:
             arm=lambda now: "",
             estop=SimpleNamespace(missing=lambda now: ""),
         )
+        self._realtime = "none"
         self._selftest = SimpleNamespace(complaint=lambda: "", sentence=lambda: "passed")
         self._watch = SimpleNamespace(complaint=lambda: "", unheard=lambda: "")
 

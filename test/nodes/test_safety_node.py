@@ -750,6 +750,7 @@ def test_diagnostics_give_counters_and_durations(cell: Cell) -> None:
     values = {pair.key: pair.value for pair in line.values}
     assert {"state", "ticks", "missed_ticks", "commands", "corrections", "rejected_chunks"} < set(values)
     assert float(values["tick_ms_p99"]) > 0.0
+    assert values["realtime_priority"] == "1" or values["realtime_priority"].startswith("no real-time priority 1: ")
 
 
 def test_while_the_solver_hangs_the_known_stop_goes_out_in_every_period(tmp_path: Path) -> None:

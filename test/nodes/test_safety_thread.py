@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -314,3 +315,52 @@ def test_a_command_whose_message_is_ready_too_late_is_a_row_of_the_known_stop() 
         rows = round((due(sent) - due(before)) / PERIOD)
         if rows <= 2:  # so far every row of the stop is a point
             assert list(commanded_point(sent).positions) == list(before.points[HISTORY + rows].positions)
+
+
+class Timeline:
+    """Stands for the module `time`: only sleeping takes time, and what a tick is told to take."""
+
+    def __init__(self) -> None:
+        self.now = 50.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, duration: float) -> None:
+        self.slept.append(duration)
+        self.now += duration
+
+
+def ticks_of(monkeypatch: pytest.MonkeyPatch, period: float, durations: list[float]) -> tuple[list[float], list[float]]:
+    """Run the control loop with ticks of these durations, s; return when they began, s, and the sleep before each."""
+    timeline, began = Timeline(), []
+    monkeypatch.setattr(safety_thread, "time", timeline)
+
+    def tick(now: float) -> None:
+        began.append(now - 50.0)
+        timeline.now += durations[len(began) - 1]
+        if len(began) == len(durations):
+            thread._stopping.set()
+
+    control = SimpleNamespace(period=period, tick=tick, note=pytest.fail)
+    thread = ControlThread(control, 0.005, lockstep=False)
+    thread._run()
+    return began, timeline.slept
+
+
+@pytest.mark.parametrize("period", [0.001, 0.01, 0.1])
+@pytest.mark.parametrize("share", [0.95, 0.9999, 1.0, 1.2, 3.7])
+def test_a_loop_whose_ticks_fill_their_period_leaves_the_processor_to_others(
+    monkeypatch: pytest.MonkeyPatch, period: float, share: float
+) -> None:
+    began, slept = ticks_of(monkeypatch, period, [share * period] * 40)
+    assert len(slept) == len(began)
+    assert min(slept) >= (0.001 if share > 1.0 else min(0.001, 0.1 * period)) - 1e-12
+
+
+def test_the_pause_of_a_late_loop_is_lateness_and_the_grid_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tick at 0.02 s takes 34 ms: those at 0.03, 0.04 and 0.05 s are over; one comes at once, the next in time."""
+    began, slept = ticks_of(monkeypatch, 0.01, [0.003, 0.034, 0.003, 0.003])
+    assert began == pytest.approx([0.01, 0.02, 0.055, 0.06])
+    assert slept == pytest.approx([0.01, 0.007, 0.001, 0.002])

@@ -8,11 +8,11 @@ import sys
 
 SCRIPT = """
 import json, os, subprocess, sys, threading
-from vla_ros.priority import ordinary_thread, take_realtime
+from vla_ros.priority import give_realtime_back, ordinary_thread, take_realtime
 stop = threading.Event()
 early = threading.Thread(target=stop.wait, daemon=True)
 early.start()
-granted = take_realtime(3)
+refused = take_realtime(3)
 late = threading.Thread(target=stop.wait, daemon=True)
 late.start()
 ask = [sys.executable, "-c", "import os; print(os.sched_getscheduler(0))"]
@@ -20,8 +20,10 @@ with ordinary_thread():
     child = int(subprocess.check_output(ask))
 threads = [os.sched_getscheduler(thread.native_id) for thread in (threading.main_thread(), early, late)]
 priority = os.sched_getparam(0).sched_priority
+give_realtime_back()
+after = [os.sched_getscheduler(thread.native_id) for thread in (threading.main_thread(), early, late)]
 stop.set()
-print(json.dumps({"granted": granted, "child": child, "threads": threads, "priority": priority}))
+print(json.dumps({"refused": refused, "child": child, "threads": threads, "priority": priority, "after": after}))
 """
 FORBIDDEN = """
 import ctypes, resource
@@ -43,10 +45,20 @@ def told(script: str) -> dict[str, object]:
 def test_every_thread_has_it_and_a_process_that_is_started_as_an_ordinary_one_has_not() -> None:
     found = told(SCRIPT)
     assert found["child"] == OTHER
-    assert found["threads"] == [FIFO if found["granted"] else OTHER] * 3
-    assert found["priority"] == (3 if found["granted"] else 0)
+    assert found["threads"] == [OTHER if found["refused"] else FIFO] * 3
+    assert found["priority"] == (0 if found["refused"] else 3)
+    assert found["after"] == [OTHER] * 3
 
 
 def test_without_the_right_to_it_nothing_happens() -> None:
-    found = told(SCRIPT.replace("granted =", FORBIDDEN + "granted =", 1))
-    assert found == {"granted": False, "child": OTHER, "threads": [OTHER] * 3, "priority": 0}
+    found = told(SCRIPT.replace("refused =", FORBIDDEN + "refused =", 1))
+    assert "the system does not grant it" in str(found.pop("refused"))
+    assert found == {"child": OTHER, "threads": [OTHER] * 3, "priority": 0, "after": [OTHER] * 3}
+
+
+def test_on_one_processor_there_is_none() -> None:
+    """A thread that never sleeps would keep everything else from it, the middleware's receivers included."""
+    one = "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    found = told(SCRIPT.replace("refused =", one + "refused =", 1))
+    assert "one processor only" in str(found.pop("refused"))
+    assert found == {"child": OTHER, "threads": [OTHER] * 3, "priority": 0, "after": [OTHER] * 3}

@@ -11,10 +11,8 @@ from vla_ros.nodes.clock_publishers import NAMELESS, several_clocks
 from vla_ros.nodes.command_listeners import may_be_controller
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.safety_orders import INSTRUCTION_STATUS_TOPIC
-from vla_ros.nodes.safety_polling import CHUNK_TOPIC, ESTOP_TOPIC, HEARTBEAT_TOPIC, TASK_TOPIC
+from vla_ros.nodes.safety_polling import CHUNK_TOPIC, HEARTBEAT_TOPIC, TASK_TOPIC
 from vla_ros.robot.contract import RobotContract
-
-BUTTON_TYPE = "std_msgs/msg/Bool"
 
 
 class GraphWatch:
@@ -80,17 +78,6 @@ class GraphWatch:
         if simulated is None or not simulated.value:
             return ""
         return several_clocks(self._node)
-
-    def buttons(self) -> tuple[list[bytes], str]:
-        """Return the GIDs of the emergency stop's publishers, and which of them cannot be heard, or ""."""
-        infos = self._node.get_publishers_info_by_topic(ESTOP_TOPIC)
-        wrong = [f"{_name(info)} ({info.topic_type})" for info in infos if info.topic_type != BUTTON_TYPE]
-        complaint = (
-            f"{self._full(ESTOP_TOPIC)} is published as another type than {BUTTON_TYPE}: {', '.join(wrong)}"
-            if wrong
-            else ""
-        )
-        return [bytes(info.endpoint_gid) for info in infos], complaint
 
     def publisher_names(self) -> dict[bytes, str]:
         """Return who publishes the inputs: GID to the full name of the node."""

@@ -1,6 +1,6 @@
 """What stands between the policy and the motors: a process of its own, the only publisher of robot commands.
 
-    executor's thread      /joint_states, /vla/action_chunk, /vla/task  ->  newest message in a slot
+    executor's thread      in lock step: /joint_states, /vla/action_chunk, /vla/task  ->  newest message in a slot
     control thread         slots, /vla/estop, heartbeats -> SafetySupervisor.tick -> commands, at steady deadlines
     watch                  a command that is late -> the next row of the known stop
     self-test              a process of its own; until it has passed the robot is not armed
@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -32,6 +33,7 @@ from vla_ros.msg import ActionChunk, Instruction, SafetyStatus
 from vla_ros.nodes.command_messages import CommandClock
 from vla_ros.nodes.complaints import Complaints
 from vla_ros.nodes.controller_outputs import Outputs
+from vla_ros.nodes.estop_input import EstopInput
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
 from vla_ros.nodes.namesakes import DISCOVERY
 from vla_ros.nodes.qos import qos
@@ -41,7 +43,7 @@ from vla_ros.nodes.safety_inputs import Inputs
 from vla_ros.nodes.safety_polling import CHUNK_TOPIC, TASK_TOPIC, SafetyPolling
 from vla_ros.nodes.safety_selftest import UNDER_WAY, ArmingSelftest
 from vla_ros.nodes.safety_thread import ANSWER_TIMEOUT, ControlThread
-from vla_ros.priority import prefer_process, take_realtime
+from vla_ros.priority import give_realtime_back, prefer_process, take_realtime
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.safety.estop import LONGEST_TIMEOUT, EstopSignal
 from vla_ros.safety.parameters import SAFETY_FILE, SafetyParameters, load_parameters
@@ -81,17 +83,18 @@ class SafetyNode(ManagedNode):
 
     default_robot = "panda"
 
-    def __init__(self) -> None:
-        """Create the node, unconfigured."""
-        super().__init__("safety_node")
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 (those of rclpy.node.Node)
+        """Create the node, unconfigured; from now on it hears the emergency stop. `options` are those of a node."""
+        super().__init__("safety_node", **options)
         self._thread: ControlThread | None = None
         self._control: SafetyControl | None = None
         self._made: list[Callable[[], object]] = []
         self._complaints = Complaints(self.get_logger())
-        self._estop: EstopSignal | None = None  # what is pressed stays pressed through every transition
-        self._estop_timeout = 0.0
+        self._estop = EstopSignal()  # what is pressed stays pressed through every transition
+        self._buttons = EstopInput(self, self._estop)
+        self._buttons.listen()
         self._latched = False
-        self._foreign = ""
+        self._foreign = self._realtime = ""
 
     def configure(self) -> None:
         """Read contract and parameters, begin to test the layer on them, make the topics."""
@@ -102,9 +105,9 @@ class SafetyNode(ManagedNode):
             self.get_logger().warning(slow)
         if failed := run_selftest(contract, parameters):
             raise ContractError(f"the self-test of the safety layer failed: {'; '.join(failed)}")
-        self._take_realtime()
         self._lockstep = bool(self.parameter("lockstep", False, "one joint state is one tick, its stamp is the clock"))
         self._arm_at_once = bool(self.parameter("arm_on_activate", False, "arm as soon as the robot allows it"))
+        self._realtime = self._take_realtime()
         self._control = self._make_control(contract, parameters)
         self._ticker = ControlThread(self._control, parameters.timing.tick_budget, self._lockstep)
         self._watch = GraphWatch(self, contract)
@@ -124,24 +127,27 @@ class SafetyNode(ManagedNode):
         timer = self.create_timer(WATCH_PERIOD, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._own(timer, self.destroy_timer)
 
-    def _take_realtime(self) -> None:
+    def _take_realtime(self) -> str:
+        """Take the priority where it is to be had, and return how it stands, for people."""
         about = "real-time priority of the process, 1 (last of those that have one) to 99; 0: none"
         priority = int(self.parameter("realtime_priority", REALTIME_PRIORITY, about, low=0, high=99))
-        if priority and not take_realtime(priority):
-            self.get_logger().info(
-                f"no real-time priority {priority}: on a busy machine commands come late, and the arm slows down or "
-                "holds; allow it with 'rtprio' in /etc/security/limits.d, in a container with --cap-add SYS_NICE"
-            )
+        if priority == 0 or self._lockstep:  # in lock step nothing can be late
+            return "none"
+        if not (refused := take_realtime(priority)):
+            self._made.append(give_realtime_back)
+            return str(priority)
+        sentence = f"no real-time priority {priority}: {refused}"
+        self.get_logger().info(f"{sentence}; on a busy machine commands come late, and the arm slows down or holds")
+        return sentence
 
     def _make_control(self, contract: RobotContract, parameters: SafetyParameters) -> SafetyControl:
         outputs = Outputs(self, contract)
         self._made.append(outputs.close)
         about = "s of silence after which a button that speaks counts as pressed; 0: it speaks only when used"
         timeout = float(self.parameter("estop_timeout", 0.0, about, low=0.0, high=LONGEST_TIMEOUT))
-        if self._estop is None or self._estop_timeout != timeout:
-            self._estop, self._estop_timeout = EstopSignal(timeout), timeout
+        self._estop.set_timeout(timeout)
         inputs = Inputs(contract)
-        self._polling = SafetyPolling(self, contract, inputs, self._estop, lockstep=self._lockstep)
+        self._polling = SafetyPolling(self, contract, inputs, self._buttons, lockstep=self._lockstep)
         self._made.append(self._polling.close)
         control = SafetyControl(
             contract,
@@ -215,6 +221,7 @@ class SafetyNode(ManagedNode):
         self._polling.restart()
         self._control.restart_measuring()
         self._thread = self._ticker
+        self._buttons.rest()
         self._thread.start()
 
     def deactivate(self) -> None:
@@ -230,6 +237,7 @@ class SafetyNode(ManagedNode):
             time.sleep(0.005)
         thread.stop()
         self._thread = None
+        self._buttons.listen()
         gc.unfreeze()
 
     def cleanup(self) -> None:
@@ -238,6 +246,11 @@ class SafetyNode(ManagedNode):
             self._latched = self._control.state is SafetyState.ESTOP
         while self._made:
             self._made.pop()()
+
+    def destroy_node(self) -> None:
+        """Free the node; from now on it does not hear the emergency stop either."""
+        self._buttons.close()
+        super().destroy_node()
 
     def _take_joint_state(self, message: JointState) -> None:
         self._control.inputs.offer_joint_state(message)
@@ -307,11 +320,7 @@ class SafetyNode(ManagedNode):
 
     def _look(self) -> None:
         """Find lost and foreign publishers, arm where asked to, and say what the control thread has to say."""
-        if self._thread is None:  # else a button that speaks steadily fills its queue before the node is activated
-            self._polling.hear_buttons()
-        gids, unheard = self._watch.buttons()
-        self._control.estop.publishers(gids, time.monotonic())
-        self._control.estop.cannot_hear(unheard)
+        self._buttons.find_publishers()
         self._polling.names = self._watch.publisher_names()
         self._foreign = self._watch.other_commanders() or self._watch.chunk_strangers() or self._watch.other_clocks()
         if self.active and self._auto_arm and not self._complaint():
@@ -338,7 +347,7 @@ class SafetyNode(ManagedNode):
         values = {"state": control.state.name, **vars(control.counters),
                   "tick_ms_p50": f"{np.percentile(durations, 50):.3f}",
                   "tick_ms_p99": f"{np.percentile(durations, 99):.3f}",
-                  "selftest": self._selftest.sentence()}  # fmt: skip
+                  "realtime_priority": self._realtime, "selftest": self._selftest.sentence()}  # fmt: skip
         sentence = control.sentence
         if complaint := self._complaint():
             busy = complaint.startswith(UNDER_WAY)

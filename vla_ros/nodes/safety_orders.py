@@ -96,16 +96,14 @@ class PolledOrders(Orders):
         """Return the newest sentence that orders to stop and has come since the last call, or ""."""
         stop = ""
         heard = [
-            (one.received, kind, one.message)
-            for kind, subscription in self._sentences.items()
-            for one in subscription.take()
+            (one.received, kind, one) for kind, subscription in self._sentences.items() for one in subscription.take()
         ]
-        for _, kind, raw in sorted(heard, key=lambda sentence: sentence[0]):
-            if text := self._stop_in(kind, raw):
+        for _, kind, one in sorted(heard, key=lambda sentence: sentence[0]):
+            if text := self._stop_in(kind, one.message):
                 stop = text
                 self._order.stop()
-            else:
-                self._order.hear(functools.partial(_key_of_sentence, kind, raw))
+            elif not one.late:  # one that was lost and sent again may be from before a stop that came first
+                self._order.hear(functools.partial(_key_of_sentence, kind, one.message))
         lost = sum(subscription.lost for subscription in self._sentences.values())
         if lost > self._lost:  # a stop may have been among them, and nobody knows before which of the others
             stop = stop or LOST_SENTENCES

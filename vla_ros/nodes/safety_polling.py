@@ -11,29 +11,25 @@ from typing import Any
 
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool
 
 from vla_ros.msg import ActionChunk, Instruction, PolicyStatus
+from vla_ros.nodes.estop_input import EstopInput
 from vla_ros.nodes.polled import PolledSubscription, Received
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.safety_inputs import Inputs
 from vla_ros.nodes.safety_orders import INSTRUCTION_STATUS_TOPIC, LARGEST_STATUS, PolledOrders, deepened
 from vla_ros.robot.contract import RobotContract
-from vla_ros.safety.estop import EstopSignal
 from vla_ros.safety.publisher_watch import PATIENCE, PublisherWatch
 from vla_ros.safety.reasons import Reason
 
-ESTOP_TOPIC = "vla/estop"
 CHUNK_TOPIC = "vla/action_chunk"
 HEARTBEAT_TOPIC = "vla/policy_status"
 TASK_TOPIC = "vla/task"
 
 LARGEST_JOINT_STATE = 16_384
 """Bytes: over a hundred joints with long names."""
-
-LARGEST_BUTTON = 64
 
 LARGEST_CHUNK = 1 << 17
 """Bytes: its 8,192 numbers and their texts."""
@@ -43,27 +39,24 @@ DEPTH = 10
 
 
 class SafetyPolling:
-    """The inputs of the safety node; for the control thread alone, but for `names` and `hear_buttons`."""
+    """The inputs of the safety node; for the control thread alone, but for `names`."""
 
     def __init__(
-        self, node: Node, contract: RobotContract, inputs: Inputs, estop: EstopSignal, *, lockstep: bool
+        self, node: Node, contract: RobotContract, inputs: Inputs, buttons: EstopInput, *, lockstep: bool
     ) -> None:
-        """Subscribe on `node`; in lock step joint states, chunks and tasks come through the executor instead."""
-        self._inputs, self._estop, self._lockstep = inputs, estop, lockstep
+        """Subscribe on `node`; in lock step joint states, chunks and tasks come through the executor instead.
+
+        `buttons` live longer than this, and are somebody else's to close.
+        """
+        self._inputs, self._buttons, self._lockstep = inputs, buttons, lockstep
         self.names: Mapping[bytes, str] = {}  # of publishers by GID: the executor's thread exchanges it as a whole
         self._made: list[PolledSubscription] = []
         self._watches: dict[str, PublisherWatch] = {}
-        reliable = qos("estop")
-        best_effort = QoSProfile(
-            history=reliable.history, depth=reliable.depth, durability=reliable.durability,
-            reliability=ReliabilityPolicy.BEST_EFFORT,
-        )  # fmt: skip
-        self._buttons = self._subscribe(node, Bool, ESTOP_TOPIC, [reliable, best_effort], LARGEST_BUTTON)
         # Stop phrases are heard here too: the instruction node may hang, or be busy with what came before.
         self.orders = PolledOrders(node)
         self._resolve = node.resolve_topic_name
         self._watches[INSTRUCTION_STATUS_TOPIC] = self.orders.watch
-        self._unread = 0
+        self._unread = buttons.unread  # those of before are told no more
         self._unread_until = -np.inf
         self._beats = self._subscribe(node, PolicyStatus, HEARTBEAT_TOPIC, [qos("status")], LARGEST_STATUS)
         self._topics: list[tuple[str, PolledSubscription, Callable[[Received, bool], None]]] = []
@@ -103,19 +96,9 @@ class SafetyPolling:
         self._beats.take()
         self._watches[HEARTBEAT_TOPIC] = PublisherWatch()
 
-    def hear_buttons(self) -> None:
-        """Take what the buttons have said; also for the executor's thread while there is no control thread."""
-        for one in self._buttons.take():
-            if not one.late:
-                self._estop.receive(bool(one.message.data), one.received, one.gid)
-            elif one.message.data:
-                self._estop.tap()
-        if self._buttons.overrun:
-            self._estop.overrun(time.monotonic())
-
     def poll(self) -> tuple[Reason, str]:
         """Bring in what has come since the last call; return whether a topic has several publishers, and which."""
-        self.hear_buttons()
+        self._buttons.hear()
         for topic, subscription, offer in self._topics:
             for one in subscription.take():
                 watched = self._watched(one) if topic == self._states_topic else topic
@@ -123,7 +106,7 @@ class SafetyPolling:
                     owner = self.orders.watch.participant if topic == TASK_TOPIC else None
                     offer(one, self._watches[watched].receive(one.gid, one.received, owner))
         now = time.monotonic()
-        unread = self.orders.unread + sum(subscription.unread for subscription in self._made)
+        unread = sum(heard.unread for heard in (self._buttons, self.orders, *self._made))
         if unread > self._unread:
             self._unread, self._unread_until = unread, now + PATIENCE
         if now < self._unread_until:
@@ -143,7 +126,7 @@ class SafetyPolling:
 
     def _conflict(self, now: float) -> tuple[Reason, str]:
         for topic, watch in self._watches.items():
-            if gids := () if topic == ESTOP_TOPIC else watch.conflict(now):
+            if gids := watch.conflict(now):
                 names = ", ".join(self.names.get(gid, "a node without a name") for gid in gids)
                 return Reason.FOREIGN_PUBLISHER, f"({self._full_name(topic)}: {names})"
         return Reason.OK, ""

@@ -3,7 +3,8 @@
 true from any publisher       pressed
 false                         releases what the same publisher pressed, and nothing else
 a publisher that goes away    pressed, until somebody resets: from then on it has no vote any more
-heartbeat mode                silence of any button is pressed; without a button that speaks nothing is armed
+heartbeat mode                silence of any button is pressed, also of one that is there and has never spoken;
+                              without a button that speaks nothing is armed
 a queue that ran over         pressed: a true may have been among the messages that were pushed out
 """
 
@@ -11,8 +12,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from vla_ros.errors import ContractError
 
@@ -28,12 +30,16 @@ OVERRUN_MEMORY = 1.0
 MOST_BUTTONS = 32
 """Publishers that are told apart; more of them count as pressed."""
 
+_NAMELESS: Mapping[bytes, str] = MappingProxyType({})
+
 
 @dataclass
 class _Button:
     """What one publisher said last."""
 
+    name: str = ""
     down: bool = False
+    since: float | None = None  # it has been there, s, steady clock; None before it was discovered
     heard: float | None = None
     present: bool = False
     gone: bool = False
@@ -46,6 +52,19 @@ class EstopSignal:
         """Treat silence of `timeout` s as pressed; 0 for buttons that speak only when used.
 
         Raises:
+            ContractError: as `set_timeout`.
+        """
+        self._lock = threading.Lock()
+        self._buttons: dict[bytes, _Button] = {}
+        self._tapped = self._crowded = False
+        self._unheard = ""
+        self._overrun = -math.inf
+        self.set_timeout(timeout)
+
+    def set_timeout(self, timeout: float) -> None:
+        """Treat silence of `timeout` s as pressed from now on; what has been heard is not forgotten.
+
+        Raises:
             ContractError: when `timeout` is no number from 0 to `LONGEST_TIMEOUT`: silence would never count.
         """
         if not 0.0 <= timeout <= LONGEST_TIMEOUT:
@@ -53,12 +72,8 @@ class EstopSignal:
                 f"estop_timeout is {timeout}, expected 0 to {LONGEST_TIMEOUT:.0f} s: the silence after which a button "
                 "that speaks counts as pressed, or 0 for one that speaks only when used"
             )
-        self._timeout = timeout
-        self._lock = threading.Lock()
-        self._buttons: dict[bytes, _Button] = {}
-        self._tapped = self._crowded = False
-        self._unheard = ""
-        self._overrun = -math.inf
+        with self._lock:
+            self._timeout = timeout
 
     def receive(self, pressed: bool, now: float, gid: bytes = b"") -> None:
         """Take a message of the publisher `gid` at `now`, s, steady clock."""
@@ -77,12 +92,15 @@ class EstopSignal:
         with self._lock:
             self._tapped, self._overrun = True, now
 
-    def publishers(self, gids: Collection[bytes], now: float) -> None:
-        """Take which publishers of the signal there are at `now`, s, steady clock."""
+    def publishers(self, gids: Collection[bytes], now: float, names: Mapping[bytes, str] = _NAMELESS) -> None:
+        """Take which publishers of the signal there are at `now`, s, steady clock, and what those are called by GID."""
         with self._lock:
             for gid in gids:
                 button = self._button(gid)
+                button.name = names.get(gid, button.name)
                 button.present, button.gone = True, False
+                if button.since is None:
+                    button.since = now
             for gid, button in self._buttons.items():
                 known = button.present or (button.heard is not None and now - button.heard > DISCOVERY)
                 if gid not in gids and known:
@@ -126,6 +144,14 @@ class EstopSignal:
     def _speaks(self, button: _Button, now: float) -> bool:
         return button.heard is not None and 0.0 <= now - button.heard <= self._timeout and not button.gone
 
+    def _silent(self, button: _Button, now: float) -> bool:
+        """Say whether a button should have been heard by now: one that was just discovered is given its time."""
+        if self._timeout == 0.0 or self._speaks(button, now):
+            return False
+        if button.heard is None and button.since is not None:
+            return not now - button.since <= DISCOVERY + self._timeout
+        return True
+
     def _why(self, now: float) -> str:
         if self._unheard:
             return self._unheard
@@ -134,12 +160,16 @@ class EstopSignal:
         if now - self._overrun < OVERRUN_MEMORY:
             return "more messages came than are kept, and a press may have been among those that were lost"
         buttons = self._buttons.values()
-        if any(button.down for button in buttons):
-            return "a button is pressed"
-        if any(button.gone for button in buttons):
-            return "the publisher of a button has gone"
-        if self._timeout > 0.0 and any(
-            button.heard is not None and not self._speaks(button, now) for button in buttons
-        ):
-            return f"a button has been silent for more than {self._timeout:g} s"
+        if down := [button for button in buttons if button.down]:
+            return f"{_named(down)} is pressed"
+        if gone := [button for button in buttons if button.gone]:
+            return f"the publisher of {_named(gone)} has gone"
+        if silent := [button for button in buttons if self._silent(button, now)]:
+            return f"{_named(silent)} has been silent for more than {self._timeout:g} s"
         return ""
+
+
+def _named(buttons: Iterable[_Button]) -> str:
+    """Return the buttons as the subject of a sentence."""
+    names = sorted({button.name for button in buttons if button.name})
+    return f"the button of {' and '.join(names)}" if names else "a button"

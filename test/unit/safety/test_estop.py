@@ -6,6 +6,7 @@ from vla_ros.errors import ContractError
 from vla_ros.safety.estop import DISCOVERY, MOST_BUTTONS, OVERRUN_MEMORY, EstopSignal
 
 LEFT, RIGHT = b"left", b"right"
+NAMES = {LEFT: "/left", RIGHT: "/right"}
 
 
 def test_nothing_heard_and_nobody_there_is_not_pressed():
@@ -45,7 +46,7 @@ def test_a_tap_in_a_flood_is_not_lost():
 @pytest.mark.parametrize("heard", [False, True])
 def test_a_gone_publisher_is_pressed_until_a_reset(heard):
     signal = EstopSignal()
-    signal.publishers([LEFT, RIGHT], 0.0)
+    signal.publishers([LEFT, RIGHT], 0.0, NAMES)
     if heard:
         signal.receive(False, 0.0, LEFT)
     assert not signal.take(0.0)
@@ -89,6 +90,59 @@ def test_a_silent_button_of_two_is_pressed():
     signal.receive(False, 1.2, RIGHT)
     assert signal.take(1.2)  # left was heard last at 0.9 s
     assert "silent" in signal.why(1.2)
+
+
+def test_a_button_that_never_speaks_beside_one_that_does_is_pressed():
+    signal, timeout = EstopSignal(), 0.25
+    signal.set_timeout(timeout)
+    listed = 10.0
+    for i in range(100):
+        now = listed + 0.05 * i
+        signal.receive(False, now, LEFT)
+        signal.publishers([LEFT, RIGHT], now, NAMES)
+        late = now - listed > DISCOVERY + timeout
+        assert signal.take(now) is late, now
+        assert signal.why(now) == ("the button of /right has been silent for more than 0.25 s" if late else "")
+    signal.receive(False, now, RIGHT)
+    assert not signal.take(now)
+
+
+def test_a_button_that_speaks_only_when_used_may_be_silent():
+    signal = EstopSignal()
+    signal.publishers([LEFT, RIGHT], 0.0, NAMES)
+    assert not signal.take(1e6)
+
+
+def test_a_button_that_never_spoke_and_went_and_came_is_not_given_its_time_again():
+    signal = EstopSignal(timeout=0.25)
+    signal.publishers([LEFT, RIGHT], 0.0, NAMES)
+    signal.publishers([], 2.0)
+    signal.publishers([LEFT, RIGHT], 2.1, NAMES)
+    assert signal.take(2.1)
+
+
+def test_another_timeout_forgets_nothing():
+    signal = EstopSignal()
+    signal.receive(True, 0.0, LEFT)
+    signal.set_timeout(0.25)
+    assert signal.take(0.1)
+    with pytest.raises(ContractError, match="estop_timeout is 11"):
+        signal.set_timeout(11.0)
+    signal.receive(False, 0.2, LEFT)
+    assert signal.take(0.46)  # as before the refused one
+
+
+def test_what_is_pressed_gone_or_silent_is_named():
+    signal = EstopSignal(timeout=0.25)
+    signal.receive(True, 0.0, LEFT)
+    assert signal.why(0.0) == "a button is pressed"  # nobody knows yet whose
+    signal.publishers([LEFT, RIGHT], 0.1, NAMES)
+    assert signal.why(0.1) == "the button of /left is pressed"
+    signal.receive(False, 0.2, LEFT)
+    signal.receive(False, 0.2, RIGHT)
+    assert signal.why(0.5) == "the button of /left and /right has been silent for more than 0.25 s"
+    signal.publishers([LEFT], 0.5)
+    assert signal.why(0.5) == "the publisher of the button of /right has gone"
 
 
 def test_a_heartbeat_that_is_asked_for_must_be_there():
