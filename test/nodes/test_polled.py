@@ -176,7 +176,7 @@ def test_a_task_from_before_the_activation_is_kept_and_a_chunk_is_not(link: RosL
 
 
 class Resent:
-    """Orders of which the first sentence is lost, and sent again after the second one has come; an instruction node beats.
+    """Two sentences, of which the first is lost and comes again after the second; an instruction node beats.
 
     The first one is published before anybody subscribes, and only the reliable subscription asks for it: it is read
     after the other one, through which the second sentence has come by then.

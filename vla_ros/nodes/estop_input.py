@@ -1,4 +1,4 @@
-"""The emergency stop's subscription: it lives as long as the node, so no transition is a moment in which a press is lost.
+"""The emergency stop's subscription. It lives as long as the node, so that no transition loses a press.
 
 While a control thread runs, it polls; at all other times, also before the node is configured and while a transition
 keeps the executor busy, a thread of its own does.
