@@ -33,9 +33,12 @@ SILENCE = 0.2
 class MeasuredMotion:
     """Watches which joints have been seen where the last command is, or in motion since. One thread at a time."""
 
-    def __init__(self, reach: FloatArray, window: float) -> None:
-        """Take the arm to answer within `window` s, and joints within `reach` (n,) rad of a command to be there."""
-        self._reach, self._window = reach, window
+    def __init__(self, reach: FloatArray, window: float, tolerance: float) -> None:
+        """Take the arm to answer within `window` s, and joints within `reach` (n,) rad of a command to be there.
+
+        One may also come to rest within `tolerance` rad of it: gravity, or friction, holds it there.
+        """
+        self._reach, self._window, self._tolerance = reach, window, tolerance
         self._noise = NOISE * reach  # (n,) rad
         self._commanded: FloatArray | None = None  # (n,) rad
         self._anchor: FloatArray | None = None  # (n,) rad, command from which on a motion is counted
@@ -96,6 +99,14 @@ class MeasuredMotion:
             self._rest = positions
         else:
             self._moved = _count(self._moved, np.abs(positions - self._rest) > self._noise)
+
+    def stands(self, positions: FloatArray, commanded: FloatArray) -> np.ndarray:
+        """Say which joints, (n,) bool, stand at the last command (n,) rad, or where they came to rest beside it."""
+        there = np.abs(positions - commanded) <= self._reach
+        if self._rest is None:
+            return there
+        beside = np.abs(self._rest - commanded) <= self._tolerance
+        return there | (beside & (np.abs(positions - self._rest) <= self._noise))
 
     def shows(self, joints: np.ndarray) -> bool:
         """Say whether each of these joints, (n,) bool, was seen at the last command, to leave it, or to move later."""

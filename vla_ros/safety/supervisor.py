@@ -125,7 +125,9 @@ class SafetySupervisor:
         )
         self._following = FollowMonitor(contract.joints.names, parameters.motion)
         self._reach = contract.joints.velocity * max(self.period, REACH_TIME)  # (n,) rad
-        self._measured = MeasuredMotion(self._reach, FROZEN_WINDOWS * parameters.motion.follow_window)
+        self._measured = MeasuredMotion(
+            self._reach, FROZEN_WINDOWS * parameters.motion.follow_window, parameters.motion.follow_tolerance
+        )
         self._jumps = PostureJumps(self._reach)
         timing = parameters.timing
         ahead = 0.0 if lockstep else lead(timing.period, timing.tick_budget) + LATE
@@ -305,17 +307,18 @@ class SafetySupervisor:
         """Return the posture (n,) that arming begins to command: where the controller's reference stands, or why none.
 
         A joint that was measured to jump stands nobody knows where, unless it is where it was last commanded to. Else
-        it is the last command while the arm is measured within one tick of it (`REACH_TIME`), and the measured
-        posture once the controller's own time-out has taken that command's place. Before that, a command to another
-        posture would be a jump of the reference, whatever the arm does. After it the joints that are measured
-        elsewhere must have been seen to leave: a driver that froze in motion reports where the arm no longer is.
+        it is the last command while the arm is measured within one tick of it (`REACH_TIME`), or where it came to rest
+        beside it, and the measured posture once the controller's own time-out has taken that command's place. Before
+        that, a command to another posture would be a jump of the reference, whatever the arm does. After it the joints
+        that are measured elsewhere must have been seen to leave: a driver that froze in motion reports where the arm
+        no longer is.
         """
         if self._settle and self._jumps.standing.any():
             return Reason.POSTURE_JUMPED
         if self._last_command is None:
             return measured
         commanded, end = self._last_command
-        away = ~(np.abs(measured - commanded) <= self._reach)
+        away = ~self._measured.stands(measured, commanded)
         if not away.any():
             return commanded
         if not now - end - 2.0 * self.period > self.contract.controllers.command_timeout:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from vla_ros.evaluation.plants import Lie, Plant, PlantShadow
+from vla_ros.robot.contract import load_contract
 from vla_ros.safety.command_trajectory import TAIL
 from vla_ros.safety.measured_motion import SHOWN_AFTER, SILENCE, MeasuredMotion
+from vla_ros.safety.parameters import load_parameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.types import SafetyState
 
@@ -19,7 +21,7 @@ ALL, FIRST, SECOND = np.array([True, True]), np.array([True, False]), np.array([
 
 def rested(place=0.1):
     """Commanded to go 0.3 rad until 10 s, and measured elsewhere, always at one place."""
-    motion = MeasuredMotion(REACH, 0.3)
+    motion = MeasuredMotion(REACH, 0.3, 0.0)
     motion.restart(np.zeros(2))
     motion.command(np.array([0.3, 0.3]), 10.0)
     for tick in range(1, 40):
@@ -28,7 +30,7 @@ def rested(place=0.1):
 
 
 def test_what_is_measured_while_the_arm_answers_is_no_motion_of_its_own():
-    motion = MeasuredMotion(REACH, 0.3)
+    motion = MeasuredMotion(REACH, 0.3, 0.0)
     motion.restart(np.zeros(2))
     motion.command(np.array([0.5, 0.0]), 10.0)
     for tick in range(31):
@@ -76,7 +78,7 @@ def test_false_states_among_frozen_ones_show_nothing(false):
 @pytest.mark.parametrize(("near", "far", "shown"), [(0.25, 0.9, True), (0.25, 0.235, False), (0.1, 0.1, False)])
 def test_a_joint_that_goes_away_while_the_arm_answers_has_been_seen_to_leave(near, far, shown):
     """As where the arm is put elsewhere, by a simulator for one, before it has come to rest."""
-    motion = MeasuredMotion(REACH, 0.3)
+    motion = MeasuredMotion(REACH, 0.3, 0.0)
     motion.restart(np.zeros(2))
     motion.command(np.array([0.3, 0.3]), 10.0)
     for tick in range(40):
@@ -93,7 +95,7 @@ def test_a_joint_that_goes_away_while_the_arm_answers_has_been_seen_to_leave(nea
     ids=["new", "short", "same"],
 )
 def test_a_driver_that_says_something_else_after_a_silence_was_started_again(silence, place, shown):
-    motion = MeasuredMotion(REACH, 9.0)
+    motion = MeasuredMotion(REACH, 9.0, 0.0)
     motion.restart(np.zeros(2))
     motion.command(np.array([0.3, 0.3]), 10.0)
     for tick in range(10):
@@ -108,7 +110,7 @@ def test_a_driver_that_says_something_else_after_a_silence_was_started_again(sil
 
 @pytest.mark.parametrize(("place", "shown"), [(0.5, True), (0.1, False)])
 def test_what_comes_after_an_interruption_is_like_what_comes_after_a_silence(place, shown):
-    motion = MeasuredMotion(REACH, 9.0)
+    motion = MeasuredMotion(REACH, 9.0, 0.0)
     motion.restart(np.zeros(2))
     motion.command(np.array([0.3, 0.3]), 10.0)
     motion.measure(np.array([0.1, 0.1]), 10.0)
@@ -209,7 +211,7 @@ def test_where_a_driver_froze_in_a_stop_the_arm_is_not_commanded_back(shadow):
         shadow.tick()
     last = shadow.commands[-1]
     wait_for_the_controller(shadow)
-    away = np.abs(shadow.state().joint_positions - last) > shadow.contract.joints.velocity * shadow.period
+    away = np.abs(shadow.state().joint_positions - last) > shadow.parameters.motion.follow_tolerance
     assert shadow.supervisor.arm(shadow.now) is (Reason.POSTURE_UNSEEN if away.any() else Reason.OK)
     if not away.any():
         np.testing.assert_array_equal(shadow.tick().joint_positions, last)
@@ -284,3 +286,38 @@ def test_an_arm_that_stops_short_by_its_position_error_is_armed_where_it_was_com
     shadow.sense(measured())
     assert shadow.supervisor.arm(shadow.now) is Reason.OK
     np.testing.assert_array_equal(shadow.supervisor.tick(shadow.now).joint_positions, last)
+
+
+class Sagging(Plant):
+    """One joint stands beside its command, by an encoder of 12 bits without noise."""
+
+    beside, joint = 0.0, 1
+
+    def report(self):
+        positions, velocities = super().report()
+        positions = positions.copy()
+        positions[self.joint] += self.beside
+        quantum = 2.0 * np.pi / 4096
+        return np.round(positions / quantum) * quantum, velocities
+
+
+@pytest.mark.parametrize("beside", [0.012, 0.024, 0.028])
+@pytest.mark.parametrize("robot", ["so101", "panda"])
+def test_an_arm_that_rests_beside_its_command_is_armed_again(robot, beside):
+    plant = Sagging()
+    shadow = PlantShadow(load_contract(robot), load_parameters(), plant)
+    plant.beside = beside
+    shadow.move(60)
+    shadow.supervisor.disarm(shadow.now)
+    for _ in range(160):
+        shadow.tick()
+    last = shadow.commands[-1]
+    assert shadow.supervisor.arm(shadow.now) is Reason.OK
+    np.testing.assert_array_equal(shadow.tick().joint_positions, last)
+    shadow.supervisor.disarm(shadow.now)
+    for _ in range(160):
+        shadow.tick()
+    plant.beside += 0.015  # moved by hand, a little
+    for _ in range(160):
+        shadow.tick()
+    assert shadow.supervisor.arm(shadow.now) is Reason.OK

@@ -34,6 +34,7 @@ from vla_ros.safety.momentum_observer import MomentumObserver
 from vla_ros.safety.motion import Motion
 from vla_ros.safety.plan_follower import PlanFollower
 from vla_ros.safety.policy_watch import PolicyWatch
+from vla_ros.safety.posture_jumps import PostureJumps
 from vla_ros.safety.state_machine import StateMachine
 from vla_ros.safety.state_monitor import StateMonitor
 from vla_ros.safety.supervisor import SafetySupervisor
@@ -256,6 +257,9 @@ MUTATIONS = (
     Mutation("an arm is where it is measured, whatever was commanded",
              (edit(MeasuredMotion, "shows", "(seen[joints] >= SHOWN_AFTER).all()", "True"),),
              ("a driver that has frozen in motion is armed",)),
+    Mutation("no joint is measured to jump",
+             (edit(PostureJumps, "measure", "np.abs(step) > possible", "np.abs(step) < 0.0"),),
+             ("a joint loses its zero while disarmed, and is armed",)),
     Mutation("it may be armed in the middle of a stop",
              (edit(SafetySupervisor, "arm", "if self._commanding", "if False"),),
              ("disarmed and armed at once, in motion",)),
