@@ -80,10 +80,9 @@ class PostureJumps:
             return
         step, gap, received = positions - last[0], stamp - last[1], now - last[2]
         gap = gap if 0.0 < gap <= SILENCE else max(received, 0.0)
-        unseen = (
-            min(gap, silence) if unsound else gap
-        )  # what is not sound hides a jump, and no motion that goes with it
-        possible = self._reach + GROWTH * np.abs(self._speed) * gap + LARGEST_ACCELERATION * unseen**2
+        # What is not sound hides jumps as well as motions; no motion is taken to have gone on.
+        moving = min(gap, silence) if unsound else gap
+        possible = self._reach + (GROWTH * np.abs(self._speed) + LARGEST_ACCELERATION * moving) * moving
         jump = np.abs(step) > possible
         self._jumped = self._jumped + np.where(jump, step, 0.0)
         back = np.abs(self._jumped) <= possible
