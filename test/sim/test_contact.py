@@ -10,8 +10,10 @@ import pytest
 
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.momentum_observer import MomentumObserver
+from vla_ros.safety.parameters import load_parameters
 from vla_ros.sim.cell import Cell
 from vla_ros.sim.collection import CONTROL_PERIOD
+from vla_ros.types import Instruction
 
 CONTRACT = load_contract("panda")
 
@@ -60,6 +62,32 @@ def test_immovable_box_is_released_without_efforts(bench):
     assert summary["reason"] == "contact"
     assert summary["release_s"] <= 0.3
     assert summary["final_n"] == 0.0
+
+
+def served_late(bench, contract, late):
+    """Follow a line at 0.1 m/s in free air; after 0.6 s no command reaches the servos for `late` s; return the reasons."""
+    cell = Cell(contract)
+    order = Instruction(cell.reset(0), sequence=1)
+    carrier = bench.SafeCarrier(contract, load_parameters())
+    carrier.start(cell, order)
+    start, began, due, number, command = cell.state().end_effector, cell.time, cell.time, 0, cell.command
+    while cell.time - began < 0.6 + late:
+        elapsed = cell.time - began
+        cell.command = command if elapsed < 0.6 else lambda *_: None
+        state = cell.state()
+        if state.stamp >= due - 1e-9:
+            due, number = due + contract.action.period, number + 1
+            line = bench._line(contract, state, start.position, 0.1, elapsed, number)
+            carrier.receive(line, state.end_effector, state.stamp)
+        carrier.control(cell, state, state.stamp)
+        cell.step(CONTROL_PERIOD)
+    cell.close()
+    return {decision.reason for decision in carrier.decisions}
+
+
+def test_commands_that_are_served_late_are_no_contact_where_torques_are_measured(bench):
+    assert "contact" not in served_late(bench, CONTRACT, 0.25)
+    assert "contact" in served_late(bench, bench.with_mode(CONTRACT, "tracking"), 0.25)  # no torques: taken for one
 
 
 @pytest.mark.parametrize("task", ["pick", "stack"])

@@ -62,7 +62,13 @@ COMPARED_ROWS = 240
 """About as many rows, with all their columns, are compared to see whether an image has changed."""
 
 STILL = 0.01
-"""A joint that goes no further than this between two images, rad, may stand, and its sensor may be noisy."""
+"""A joint that is no further than this from where it was, rad, may stand, and its sensor may be noisy."""
+
+SWINGS = 4.0
+"""An arm that has gone this multiple of `frozen_travel` to and fro need not have been as far as that from where it was."""
+
+SMALLEST_SWING = 0.5
+"""But at least this fraction of it: what is smaller may not show in the image."""
 
 _RATE_WINDOW = 32
 
@@ -89,7 +95,7 @@ class CameraHealth:
         self._verdict, self._detail = CameraFault.SILENT, ""
         self._reference: _Reference | None = None
         self._last_seen: tuple[float, FloatArray] | None = None
-        self._same, self._travel, self._way, self._largest_steps, self._frozen = 0, 0.0, 0.0, (0.0, 0.0), False
+        self._frozen = False
         self.images = 0
         self.refused = 0
 
@@ -151,21 +157,32 @@ class CameraHealth:
         step, jumped = self._step(joints, stamp)
         if self._reference is None or jumped or _changed(image, self._reference.image) > limits.min_changed_fraction:
             self._reference = _Reference(image, np.array(joints))
-            self._same, self._travel, self._way, self._largest_steps, self._frozen = 0, 0.0, 0.0, (0.0, 0.0), False
+            self._same, self._travel, self._largest_step, self._frozen = 0, 0.0, 0.0, False
+            self._place, self._way, self._largest_legs = self._reference.joints, 0.0, (0.0, 0.0)
             return self.fault
         self._same += 1
-        # `not <=`, here and below: a joint that is no number is no proof of rest.
-        self._way += 0.0 if step <= STILL else step
-        largest, second, _ = sorted((*self._largest_steps, step), reverse=True)
-        self._largest_steps = largest, second
+        # `not <=`, here and below: a joint that is no number is no proof of rest. Way is counted from place to place, not
+        # from image to image: an arm may be slow, and its sensor noisy.
+        leg = float(np.abs(joints - self._place).max())
+        if not leg <= STILL:
+            self._place, self._way = np.array(joints), self._way + leg
+            largest, second, _ = sorted((*self._largest_legs, leg), reverse=True)
+            self._largest_legs = largest, second
+        self._largest_step = max(self._largest_step, step)
         # The farthest it has been: an arm that came back does not make the image any fresher.
         self._travel = np.maximum(self._travel, np.abs(joints - self._reference.joints).max())
-        travelled = not self._travel - largest <= limits.frozen_travel
-        swung = not self._travel <= limits.frozen_travel and not self._way - largest - second <= limits.frozen_travel
+        travelled = not self._travel - self._largest_step <= limits.frozen_travel
+        way = self._way - sum(self._largest_legs)
+        swung = any(
+            not self._travel <= far * limits.frozen_travel and not way <= long * limits.frozen_travel
+            for far, long in ((1.0, 1.0), (SMALLEST_SWING, SWINGS))
+        )
         self._frozen = self._same >= limits.frozen_after and (travelled or swung)
         if self._frozen:
             self.refused += 1
             self._detail = f"{self._same + 1} images over {self._travel:.2f} rad"
+            if not travelled:
+                self._detail += f", {self._way:.2f} rad to and fro"
         return self.fault
 
     def _step(self, joints: FloatArray, stamp: float) -> tuple[float, bool]:

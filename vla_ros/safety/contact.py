@@ -5,9 +5,10 @@ By position: a joint that is free stands somewhere between its command and what 
 something, if the arm has stalled in front of it (`StallCheck`). By effort: `MomentumObserver`, less what a payload
 explains.
 
-A measurement that cannot be believed is no evidence: see `ContactMonitor.update`. Nor is a position that the torques
-of the same measurement contradict: what holds an arm up is felt. An arm that is behind its command and feels nothing
-has got its commands late, which a busy computer of the controllers does not tell.
+A measurement that cannot be believed is no evidence: see `ContactMonitor.update`. Nor, for a while, is a position of a
+joint that the torques of the same measurement contradict: what holds an arm up is felt. An arm that is behind its
+command and feels nothing has got its commands late, which a busy computer of the controllers does not tell. A joint
+whose sensor is numb (`TorqueCheck`) cannot say so, and none can for longer than `VETO`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.momentum_observer import MomentumObserver
+from vla_ros.safety.torque_check import TorqueCheck
 from vla_ros.safety.tracking_model import StallCheck, TrackingModel
 from vla_ros.types import FloatArray, RobotState
 
@@ -30,8 +32,12 @@ EFFORT_COUNT = 2
 GONE = 0.5
 """A contact ends when every residual is below this fraction of its threshold."""
 
-FEELING = 0.1
-"""Torques that have stayed the same to the last bit for longer than this, s, may be of a sensor that has frozen."""
+VETO = 0.2
+"""Torques that show nothing keep a stall from being a contact for this long, s: a driver's may be computed from the
+motion, and commands that are later than that are a fault, too."""
+
+NEARER = 0.9
+"""A joint that has come nearer to its command than this fraction of its largest residual is not held."""
 
 TIME_CONSTANT = 0.01
 """Of the momentum observer, s: one measurement at 100 Hz."""
@@ -81,6 +87,7 @@ class ContactMonitor:
         self._tracking = TrackingModel(limits.delay + ahead, limits.lag, period)
         self._stall = StallCheck(model, tool, period)
         self._observer = None if limits.effort is None else MomentumObserver(model, tool, TIME_CONSTANT)
+        self._torque_check = None if limits.effort is None else TorqueCheck(limits.effort)
         self.reset(contract.joints.home)
 
     @property
@@ -97,13 +104,16 @@ class ContactMonitor:
         self._tracking.reset(np.asarray(positions))
         self._stall.reset()
         self._state: RobotState | None = None
-        self._felt_at = -np.inf  # stamp of the measurement whose torques last differed from those before, s
+        self._stalled_at = np.full(len(self._names), np.inf)  # stamp since which a joint is beyond, having stalled, s
+        self._furthest = np.zeros(len(self._names))  # largest residual of the stall, rad
         self._tracking_count = np.zeros(len(self._names), dtype=int)
         self._effort_count = np.zeros(len(self._names), dtype=int)
         self.residual_torques, self.touching = None, False
         self._newest_torques: FloatArray = np.zeros(len(self._names))
         if self._observer is not None:
             self._observer.reset()
+        if self._torque_check is not None:
+            self._torque_check.reset()
 
     def command(self, positions: FloatArray) -> None:
         """Note the joint positions (n,) rad that one tick commanded."""
@@ -130,33 +140,46 @@ class ContactMonitor:
             return None
         self._state, self.touching = state, False
         moved = last is None or not np.array_equal(state.joint_positions, last.joint_positions)
-        if last is None or not _same(state.joint_efforts, last.joint_efforts):
-            self._felt_at = state.stamp
-        felt = moved or self._felt_at == state.stamp
+        felt = moved or last is None or not _same(state.joint_efforts, last.joint_efforts)
         by_effort = self._by_effort(state, believed, moving, felt)
-        follows = believed and moving and punctual and not self._nothing_felt(state)
-        by_tracking = self._by_tracking(state, follows, moved)
+        by_tracking = self._by_tracking(state, believed and moving, punctual, moved)
         return by_effort or by_tracking
 
-    def _nothing_felt(self, state: RobotState) -> bool:
-        """Say whether the torques of the newest measurement show that nothing holds the arm; frozen ones do not."""
-        limits, observer = self._limits, self._observer
-        if limits is None or limits.effort is None or observer is None or self.residual_torques is None:
-            return False
-        alive = state.joint_efforts is not None and state.stamp - self._felt_at <= FEELING
-        return alive and observer.informed and not self._pushed(GONE * limits.effort).any()
+    def _nothing_felt(self, state: RobotState) -> NDArray[np.bool_]:
+        """Return for which joints (n,) the torques of the newest measurement show that nothing holds the arm."""
+        limits, observer, check = self._limits, self._observer, self._torque_check
+        if limits is None or limits.effort is None or observer is None or check is None or state.joint_efforts is None:
+            return np.zeros(len(self._names), dtype=bool)
+        quiet = observer.informed and not self._pushed(GONE * limits.effort).any()
+        return ~check.numb(state.stamp) & quiet
 
-    def _by_tracking(self, state: RobotState, valid: bool, changed: bool) -> Contact | None:
+    def _by_tracking(self, state: RobotState, valid: bool, punctual: bool, changed: bool) -> Contact | None:
         limits = self._limits
         if limits is None:
             return None
         residual = np.abs(self._tracking.residual(state.joint_positions))
         if changed:
             self._stall.add(state.joint_positions, self._tracking.slowest)
-        beyond = residual > limits.tracking
-        evidence = valid and bool(beyond.any()) and self._stall.stalled
-        self._tracking_count = _count(self._tracking_count, beyond & evidence, changed or not beyond.any())
-        return self._contact("tracking", self._tracking_count >= TRACKING_COUNT, residual, limits.tracking)
+        beyond = (residual > limits.tracking) & punctual
+        evidence = beyond & (valid and bool(beyond.any()) and self._stall.stalled)
+        lasting = changed & self._lasting(residual, beyond, evidence, state.stamp)
+        counted = evidence & ~self._nothing_felt(state)
+        self._tracking_count = _count(self._tracking_count, counted, changed or not beyond.any())
+        return self._contact("tracking", lasting | (self._tracking_count >= TRACKING_COUNT), residual, limits.tracking)
+
+    def _lasting(
+        self, residual: FloatArray, beyond: NDArray[np.bool_], stalled: NDArray[np.bool_], stamp: float
+    ) -> NDArray[np.bool_]:
+        """Return which joints (n,) have been held up for longer than their torques are believed to deny it.
+
+        A stall once seen lasts until the joint is no longer `beyond` or comes nearer to its command, as one does that
+        is served again. It lasts on while the arm is stopped for not following, which ends every other evidence.
+        """
+        lasts = beyond & (residual >= NEARER * self._furthest)
+        begun = np.where(stalled, np.minimum(self._stalled_at, stamp), self._stalled_at)
+        self._stalled_at = np.where(lasts, begun, np.where(stalled, stamp, np.inf))
+        self._furthest = np.where(np.isfinite(self._stalled_at), np.maximum(residual, self._furthest * lasts), 0.0)
+        return np.asarray(stamp - self._stalled_at >= VETO, dtype=bool)
 
     def _by_effort(self, state: RobotState, believed: bool, moving: bool, changed: bool) -> Contact | None:
         limits, observer = self._limits, self._observer
@@ -167,6 +190,8 @@ class ContactMonitor:
             self._effort_count[:] = 0
             return None
         residuals = np.stack([observer.update(state), observer.newest])
+        if self._torque_check is not None:
+            self._torque_check.update(observer, state.joint_efforts, state.stamp)
         torques, self._newest_torques = observer.without_payload(state.joint_positions, residuals, limits.payload)
         self.residual_torques = torques
         beyond = self._pushed(limits.effort) & moving

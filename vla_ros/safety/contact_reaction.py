@@ -90,7 +90,7 @@ class ContactReaction:
         moving = now - self._moved_at <= AFTER_MOTION
         punctual = self._punctuality.punctual(now)
         contact = self._monitor.update(state, believed=fault is Reason.OK, moving=moving, punctual=punctual)
-        if self.contact is None and contact is not None:
+        if self.contact is None and contact is not None and fault in (Reason.OK, Reason.NOT_FOLLOWING):
             self.contact = contact
             self._backoff.begin(self._commanded, state.joint_positions)
         if self.contact is None or fault is Reason.TRACKING:

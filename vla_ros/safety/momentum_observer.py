@@ -64,7 +64,11 @@ class MomentumObserver:
         self.reset()
 
     def reset(self) -> None:
-        """Begin again with the next measurement; the residual is zero until then."""
+        """Begin again with the next measurement; the residual is zero until then.
+
+        Where `informed`, the newest interval took `step` s, its motion `demanded` (n,) N m of the joints in the mean,
+        and of these are `missing` (n,) in what was measured.
+        """
         self.residual: FloatArray = np.zeros(self._model.nv)
         self.newest: FloatArray = np.zeros(self._model.nv)
         self._stamp = -np.inf
@@ -72,6 +76,11 @@ class MomentumObserver:
         self.informed = False
         self._momentum_offset: FloatArray = np.zeros(self._model.nv)
         self._rate: FloatArray = np.zeros(self._model.nv)
+        self._momentum: FloatArray = np.zeros(self._model.nv)
+        self._torques: FloatArray = np.zeros(self._model.nv)
+        self.step = 0.0
+        self.demanded: FloatArray = np.zeros(self._model.nv)
+        self.missing: FloatArray = np.zeros(self._model.nv)
 
     def update(self, state: RobotState) -> FloatArray:
         """Take a measurement with efforts and return the external torques (n,) N m, filtered."""
@@ -94,9 +103,13 @@ class MomentumObserver:
             self.residual = gain * (momentum - self._momentum_offset) / (1.0 + gain * step)
             self.newest = self.residual + (self.residual - before) / (gain * step)
             self._momentum_offset = self._momentum_offset + step * self.residual
+            self.step = step
+            self.missing = (momentum - self._momentum) / step - 0.5 * (rate + self._rate)
+            self.demanded = self.missing + 0.5 * (state.joint_efforts + self._torques)
         elif step != 0.0:  # the first one, a gap or a clock that was set: the filter keeps what it knows
             self._momentum_offset = momentum - self.residual / self._gain
         self._stamp, self._rate = state.stamp, rate
+        self._momentum, self._torques = momentum, state.joint_efforts
         return self.residual
 
     def without_payload(self, q: FloatArray, residual: FloatArray, heaviest: float) -> FloatArray:

@@ -128,6 +128,28 @@ def test_an_arm_that_swings_fast_shows_a_frozen_camera(camera: CameraHealth, swi
     assert faults[-1] is CameraFault.FROZEN
 
 
+@pytest.mark.parametrize("hertz", [0.1, 0.5, 2.0])
+@pytest.mark.parametrize("size", [0.05, 0.079])
+def test_an_arm_that_swings_about_one_place_shows_a_frozen_camera(camera: CameraHealth, hertz: float, size: float) -> None:
+    """It is never `frozen_travel` away from where the image froze, and a slow one hardly moves between two images."""
+    way = 0.0
+    for step in range(1800):
+        now = step / 30
+        way += 4.0 * size * hertz / 30
+        if show(camera, PICTURE, STILL + size * np.sin(2 * np.pi * hertz * now), now) is CameraFault.FROZEN:
+            break
+    assert camera.fault is CameraFault.FROZEN
+    assert way < 1.0
+    assert "to and fro" in camera.sentence(now)
+
+
+def test_the_noise_of_a_joint_sensor_is_no_way_however_long(camera: CameraHealth) -> None:
+    """An arm that was pushed once by half a frozen travel and stands since, its sensor noisy by 4 mrad."""
+    for step in range(3000):
+        noise = RNG.uniform(-0.004, 0.004, 7)
+        assert show(camera, PICTURE, STILL + 0.05 * min(step, 10) / 10 + noise, step / 30) is CameraFault.NONE
+
+
 def test_a_false_measurement_that_comes_and_goes_at_rest_is_no_motion(camera: CameraHealth) -> None:
     for step in range(50):
         off = 0.13 if 10 < step < 20 else 0.0

@@ -11,7 +11,7 @@ import pytest
 from vla_ros.errors import ContractError
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety.contact import ContactMonitor
+from vla_ros.safety.contact import VETO, ContactMonitor
 from vla_ros.safety.momentum_observer import DOWN, MomentumObserver
 from vla_ros.safety.tracking_model import TrackingModel
 from vla_ros.types import RobotState
@@ -83,20 +83,21 @@ def test_held_joint_is_a_contact_at_any_speed(speed):
     assert watch.touching
 
 
-@pytest.mark.parametrize(
-    ("torques", "by"), [("none", "tracking"), ("frozen", "tracking"), ("free", None), ("held", "effort")]
-)
-def test_arm_that_is_behind_its_command_is_held_where_its_torques_do_not_say_otherwise(torques, by):
-    """Joint 1 comes to rest at 5 rad/s^2 while its command goes on at 0.5 rad/s: the controller got no newer one."""
+def late_command(torques, until, back=lambda t: 0.0, believed=lambda t: True):
+    """Joint 1 comes to rest at 5 rad/s^2 while its command goes on at 0.5 rad/s: the controller got no newer one.
+
+    Returns the first contact and when it was seen, s: the stall shows from 0.47 s on. `back` is what of the way between
+    joint and command the joint has made up for by then, `believed` whether other checks believe the measurement.
+    """
     watch, start, axis = monitor(), CONTRACT.joints.home, np.eye(7)[0]
     watch.reset(start)
     speed, braking, begin = 0.5, 5.0, 0.3
     still = efforts_of(start, np.zeros(7), np.zeros(7))
-    found = None
-    for k in range(1, 80):
+    for k in range(1, round(until / PERIOD)):
         t = k * PERIOD
         late = np.clip(t - begin, 0.0, speed / braking)
         way = speed * min(t, begin) + speed * late - 0.5 * braking * late**2
+        way += back(t) * (speed * t - way)
         resting = t >= begin + speed / braking
         v = axis * (0.0 if resting else speed - braking * late)
         a = axis * (-braking if begin < t and not resting else 0.0)
@@ -106,11 +107,47 @@ def test_arm_that_is_behind_its_command_is_held_where_its_torques_do_not_say_oth
         efforts = {
             "none": None,
             "frozen": still,
+            "frozen and noisy": still + 10.0 * noise,
+            "joint 1 frozen": np.where(axis > 0.0, still, efforts_of(q, v, a, noise)),
+            "joint 1 noisy": np.where(axis > 0.0, still + 10.0 * noise, efforts_of(q, v, a, noise)),
             "free": efforts_of(q, v, a, noise),
             "held": efforts_of(q, v, a, -push),
         }[torques]
-        found = found or seen(watch, start + axis * speed * t, state(q, v, t, efforts))
+        found = seen(watch, start + axis * speed * t, state(q, v, t, efforts), believed=believed(t))
+        if found:
+            return found, t
+    return None, until
+
+
+@pytest.mark.parametrize(
+    ("torques", "by"),
+    [
+        ("none", "tracking"), ("frozen", "tracking"), ("frozen and noisy", "tracking"), ("joint 1 frozen", "tracking"),
+        ("joint 1 noisy", "tracking"), ("free", None), ("held", "effort"),
+    ],
+)  # fmt: skip
+def test_arm_that_is_behind_its_command_is_held_where_its_torques_do_not_say_otherwise(torques, by):
+    found, _ = late_command(torques, until=0.6)
     assert (found and found.by) == by
+
+
+def test_stall_that_lasts_is_a_contact_whatever_torques_say():
+    """A driver that computes its torques from the motion reports those of a free arm."""
+    first = late_command("none", until=1.0)[1]
+    found, at = late_command("free", until=1.0)
+    assert (found.by, found.joint) == ("tracking", "panda_joint1")
+    assert at - first <= VETO + 1e-9
+
+
+def test_stall_that_lasts_is_a_contact_where_the_arm_is_stopped_for_not_following_meanwhile():
+    found, _ = late_command("free", until=1.0, believed=lambda t: t < 0.55)
+    assert (found and found.by) == "tracking"
+
+
+def test_arm_that_is_served_again_has_met_nothing():
+    """It is still far behind its command when torques are believed no longer, but comes nearer."""
+    found, _ = late_command("free", 1.0, back=lambda t: np.clip(8.0 * (t - 0.55), 0.0, 1.0), believed=lambda t: t < 0.55)
+    assert found is None
 
 
 def test_held_joint_that_reads_the_same_is_no_contact():

@@ -60,6 +60,44 @@ def against_obstacle(shadow, ticks=100, until=lambda decision: False):
     return decisions
 
 
+TORQUES = {
+    "frozen and noisy": lambda measured, computed, frozen, noise: frozen + noise,
+    "the held joint alone frozen": lambda measured, computed, frozen, noise: np.where(TURN, frozen, measured),
+    "computed from the motion": lambda measured, computed, frozen, noise: computed,
+    "computed, and noisy": lambda measured, computed, frozen, noise: computed + noise,
+}
+
+
+@pytest.mark.parametrize("torques", TORQUES)
+@pytest.mark.parametrize("speed", [0.04, 0.1])
+def test_torques_that_feel_nothing_do_not_hide_a_held_joint(torques, speed):
+    """Joint 1 is held at 3000 N m/rad while the others go on: the arm is relieved, and force does not stay."""
+    shadow, random = Shadow(CONTRACT, PARAMETERS), np.random.default_rng(1)
+    shadow.external, step = np.zeros_like(shadow.q), np.array([0.0, speed * CONTRACT.action.period, 0.0])
+    shadow.start()
+    honest, frozen, blocked, behind, reasons = shadow._efforts, None, False, 0.0, []
+
+    def efforts():
+        if frozen is None:
+            return honest()
+        return TORQUES[torques](honest(), honest() + shadow.external, frozen, 0.01 * random.standard_normal(7))
+
+    shadow._efforts = efforts
+    for i in range(210):
+        if i % 10 == 0:
+            tool = shadow.kinematics.forward(np.asarray(shadow.commands[-1])).position
+            shadow.ask(tool + np.outer(np.arange(1, CONTRACT.action.horizon + 1), step))
+        if i == 60:
+            frozen, blocked = honest(), True
+            shadow.obstacle = shadow.q.copy(), np.sign(shadow.velocities) * TURN
+        reasons.append(shadow.tick().reason)
+        if blocked:
+            shadow.external = 3000.0 * (shadow.q - shadow.commands[-1]) * TURN
+            behind = max(behind, float(np.abs(shadow.commands[-1] - shadow.q)[0]))
+    assert "contact" in reasons[60:140]
+    assert np.abs(shadow.commands[-1] - shadow.q)[0] < 0.5 * behind
+
+
 def in_contact():
     shadow = moving()
     against_obstacle(shadow, until=lambda decision: decision.reason == "contact")
