@@ -65,7 +65,7 @@ def test_immovable_box_is_released_without_efforts(bench):
 
 
 def served_late(bench, contract, late):
-    """Follow a line at 0.1 m/s in free air; after 0.6 s no command reaches the servos for `late` s; return the reasons."""
+    """Follow a line in free air; after 0.6 s no command reaches the servos for `late` s; return the reasons."""
     cell = Cell(contract)
     order = Instruction(cell.reset(0), sequence=1)
     carrier = bench.SafeCarrier(contract, load_parameters())

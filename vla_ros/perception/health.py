@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -40,9 +40,9 @@ class HealthLimits:
 
     Attributes:
         stale_after: Time without an image, s.
-        joint_speed: What no joint can exceed, rad/s. A faster change was no motion but a false measurement, and whether
-            the image changes is judged afresh from there: an arm that is held because of it never moves again, and its
-            image never changes. Infinite: every change counts as motion.
+        joint_speed: What no joint can exceed, rad/s. A faster change was no motion but a false measurement, and is no
+            way of the arm: one that is held because of it never moves again, and its image never changes. Infinite:
+            every change counts as motion.
     """
 
     stale_after: float = 0.5
@@ -65,7 +65,7 @@ STILL = 0.01
 """A joint that is no further than this from where it was, rad, may stand, and its sensor may be noisy."""
 
 SWINGS = 4.0
-"""An arm that has gone this multiple of `frozen_travel` to and fro need not have been as far as that from where it was."""
+"""An arm that has gone this multiple of `frozen_travel` to and fro need not have been so far from where it was."""
 
 SMALLEST_SWING = 0.5
 """But at least this fraction of it: what is smaller may not show in the image."""
@@ -154,15 +154,19 @@ class CameraHealth:
         limits = self._camera.health
         if not limits.expects_motion:
             return self.fault
-        step, jumped = self._step(joints, stamp)
-        if self._reference is None or jumped or _changed(image, self._reference.image) > limits.min_changed_fraction:
+        moved, jumped = self._moved(joints, stamp)
+        if self._reference is None or _changed(image, self._reference.image) > limits.min_changed_fraction:
             self._reference = _Reference(image, np.array(joints))
             self._same, self._travel, self._largest_step, self._frozen = 0, 0.0, 0.0, False
             self._place, self._way, self._largest_legs = self._reference.joints, 0.0, (0.0, 0.0)
             return self.fault
         self._same += 1
-        # `not <=`, here and below: a joint that is no number is no proof of rest. Way is counted from place to place, not
-        # from image to image: an arm may be slow, and its sensor noisy.
+        if jumped:  # no way: as if the arm had been so far off all the time
+            self._reference = replace(self._reference, joints=self._reference.joints + moved)
+            self._place = self._place + moved
+        step = 0.0 if jumped else float(np.abs(moved).max())
+        # `not <=`, here and below: a joint that is no number is no proof of rest. Way is counted from place to place,
+        # not from image to image: an arm may be slow, and its sensor noisy.
         leg = float(np.abs(joints - self._place).max())
         if not leg <= STILL:
             self._place, self._way = np.array(joints), self._way + leg
@@ -185,13 +189,13 @@ class CameraHealth:
                 self._detail += f", {self._way:.2f} rad to and fro"
         return self.fault
 
-    def _step(self, joints: FloatArray, stamp: float) -> tuple[float, bool]:
-        """Return how far the joints are from where they were last, rad, and whether they cannot have gone so far."""
+    def _moved(self, joints: FloatArray, stamp: float) -> tuple[FloatArray, bool]:
+        """Return how far the joints are from where they were last, (n,) rad, and whether that was no motion."""
         before, self._last_seen = self._last_seen, (stamp, np.array(joints))
         if before is None:
-            return 0.0, False
-        step = float(np.abs(joints - before[1]).max())
-        return step, step > self._limits.joint_speed * abs(stamp - before[0])
+            return np.zeros_like(joints), False
+        moved = joints - before[1]
+        return moved, bool(np.abs(moved).max() > self._limits.joint_speed * abs(stamp - before[0]))
 
     @property
     def fault(self) -> CameraFault:

@@ -2,9 +2,9 @@
 
 A sensor that has frozen, one whose driver adds noise to a frozen value, one that is late or belongs to another joint
 says nothing of what holds the arm. What it cannot do is follow: an arm that is moved, or stopped, needs torques that
-change, by inverse dynamics. A sensor that leaves most of these changes unexplained is numb until it follows again; while
-little changes, it stays what it was found to be. Torques that a driver computes from the motion follow, and feel nothing
-all the same: see `VETO` in `contact`.
+change, by inverse dynamics. A sensor that leaves most of these changes unexplained is numb until it follows again;
+while little changes, it stays what it was found to be. Torques that a driver computes from the motion follow, and feel
+nothing all the same: see `VETO` in `contact`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ UNEXPLAINED = 0.5
 a simulated one up to a third where joints are stopped at once."""
 
 ALIVE = 0.1
-"""A torque that has stayed the same to the last bit for longer than this, s, may be that of a sensor that has frozen."""
+"""A torque that has been the same to the last bit for longer than this, s, may be that of a sensor that has frozen."""
 
 
 class TorqueCheck:

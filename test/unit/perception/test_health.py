@@ -130,7 +130,7 @@ def test_an_arm_that_swings_fast_shows_a_frozen_camera(camera: CameraHealth, swi
 
 @pytest.mark.parametrize("hertz", [0.1, 0.5, 2.0])
 @pytest.mark.parametrize("size", [0.05, 0.079])
-def test_an_arm_that_swings_about_one_place_shows_a_frozen_camera(camera: CameraHealth, hertz: float, size: float) -> None:
+def test_an_arm_that_swings_about_one_place_shows_a_frozen_camera(camera: CameraHealth, hertz, size) -> None:
     """It is never `frozen_travel` away from where the image froze, and a slow one hardly moves between two images."""
     way = 0.0
     for step in range(1800):
@@ -165,6 +165,13 @@ def test_a_false_measurement_is_no_motion(speed: float, verdict: CameraFault) ->
         lie = 0.3 * min(max(step - 3, 0), 2)
         fault = show(camera, PICTURE, STILL + lie, 0.1 * step)
     assert fault is verdict
+
+
+def test_false_measurements_now_and_then_do_not_hide_a_frozen_picture() -> None:
+    """0.3 rad off in each sixth image, and the arm moves on at 0.3 rad/s."""
+    camera = CameraHealth(CAMERA, replace(LIMITS, joint_speed=2.6))
+    faults = [show(camera, PICTURE, STILL + 0.01 * step + 0.3 * (step % 6 == 5), step / 30) for step in range(30)]
+    assert faults[-8:] == [CameraFault.FROZEN] * 8
 
 
 def test_a_frozen_picture_is_found_with_a_limit_of_speed_too() -> None:

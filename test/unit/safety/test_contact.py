@@ -146,7 +146,8 @@ def test_stall_that_lasts_is_a_contact_where_the_arm_is_stopped_for_not_followin
 
 def test_arm_that_is_served_again_has_met_nothing():
     """It is still far behind its command when torques are believed no longer, but comes nearer."""
-    found, _ = late_command("free", 1.0, back=lambda t: np.clip(8.0 * (t - 0.55), 0.0, 1.0), believed=lambda t: t < 0.55)
+    served = 0.55
+    found, _ = late_command("free", 1.0, lambda t: np.clip(8.0 * (t - served), 0.0, 1.0), lambda t: t < served)
     assert found is None
 
 
