@@ -119,6 +119,7 @@ def test_arm_does_not_back_off_to_where_it_is_measured_once():
     shadow, reasons, behind = held_joint("computed from the motion", 0.1, wild=(contact,))
     assert (reasons[contact], reasons[contact + 1]) == ("tracking", "contact")
     assert np.abs(shadow.commands[-1] - shadow.q).max() < 0.5 * behind
+    assert np.ptp(np.array(shadow.commands)[contact - 210 :, 1]) < 0.1
 
 
 def in_contact():
