@@ -38,6 +38,9 @@ arm of 0.8 m anyway."""
 PATIENCE = 400
 """Ticks in which an arm that rests must be ready to be armed."""
 
+PRESSED = 1e-3
+"""An arm that presses on nothing is so near to its command, rad."""
+
 MOVING = (SafetyState.RUN, SafetyState.SLOW)
 
 
@@ -50,11 +53,15 @@ def edge_cases() -> tuple[EdgeCase, ...]:
         EdgeCase(2, "a driver that reports no velocity is armed while it moves", _arm_while_moving),
         EdgeCase(3, "a record that was written by hand", _forged),
         EdgeCase(4, "guided by hand in a hold, and released", _guided),
+        EdgeCase(4, "guided by hand in an emergency stop, and released", _guided_in_stop),
+        *(EdgeCase(5, f"{name} as soon as a contact is found", _contact_then(order))
+          for name, order in (("disarmed", _disarm), ("emergency stop", _press))),
         *(EdgeCase(6, f"positions freeze at {speed} m/s", _blind(Lie.FROZEN, speed)) for speed in (0.2, 0.02)),
         EdgeCase(6, "two joints swapped in motion", _blind(Lie.SWAPPED, 0.2)),
         EdgeCase(6, "a joint measured 0.2 rad off", _blind(Lie.OFFSET, 0.2)),
         EdgeCase(6, "stamps jump 0.5 s ahead in motion", _stamps_ahead),
         *(EdgeCase(16, f"nothing is sent for {gap} s, in motion", _gap(gap)) for gap in (0.03, 0.1, 1.0)),
+        EdgeCase(16, "nothing is sent for 5 s, and the arm is moved meanwhile", _moved_in_gap),
         EdgeCase(16, "fast motion with stops", _motion),
         EdgeCase(17, "a sheet of 4 mm at 10 Hz", _sheet),
         EdgeCase(17, "a larger self_distance", _self_distance),
@@ -198,6 +205,87 @@ def _guided(trial: EdgeTrial) -> None:
     trial.require(shadow.supervisor.state not in MOVING, "it went on by itself after the arm was moved")
 
 
+def _by_hand(shadow: PlantShadow, angle: float) -> None:
+    """Put the first joint elsewhere by `angle` rad, against the controller."""
+    shadow.plant.place(shadow.q + angle * np.eye(len(shadow.q))[0])
+    shadow.q, shadow.velocities = shadow.plant.q, shadow.plant.velocities
+
+
+def _guided_in_stop(trial: EdgeTrial) -> None:
+    """A latched emergency stop must not drive an arm back that was guided away: its command would wait for it."""
+    session = _Session(trial)
+    session.under_way(trial)
+    shadow = session.shadow
+    shadow.supervisor.press_estop(shadow.now)
+    for _ in range(60):
+        shadow.tick()
+    for _ in range(60):
+        shadow.tick(sense=False)
+        _by_hand(shadow, 0.008)
+        shadow.sense()
+    mark = len(shadow.steps)
+    for _ in range(30):
+        decision = shadow.tick()
+    trial.require(len(shadow.steps) == mark, "a posture that the arm has left is commanded in an emergency stop")
+    trial.require(decision.state is SafetyState.ESTOP, f"the emergency stop has ended: {decision.state.name}")
+
+
+def _moved_in_gap(trial: EdgeTrial) -> None:
+    """The layer is held up, its controller lets go, somebody moves the arm: nothing may be commanded on."""
+    for state in ("HOLD", "RUN", "ESTOP"):
+        for angle in (0.05, 0.5):
+            session = _Session(trial)
+            session.under_way(trial)
+            shadow = session.shadow
+            if state == "HOLD":
+                shadow.heart = None
+            elif state == "ESTOP":
+                shadow.supervisor.press_estop(shadow.now)
+            session.move(60, 0.0)
+            trial.require(shadow.supervisor.state.name == state, f"{shadow.supervisor.state.name} in place of {state}")
+            shadow.now, shadow.stamp = shadow.now + 5.0, shadow.stamp + 5.0
+            shadow.coast()
+            _by_hand(shadow, angle)
+            mark = len(shadow.steps)
+            for _ in range(60):
+                shadow.tick()
+            trial.require(len(shadow.steps) == mark, f"commanded on in {state}, {angle} rad from the arm")
+
+
+def _disarm(shadow: PlantShadow) -> None:
+    shadow.supervisor.disarm(shadow.now)
+
+
+def _press(shadow: PlantShadow) -> None:
+    shadow.supervisor.press_estop(shadow.now)
+
+
+def _contact_then(order: Callable[[PlantShadow], None]) -> Play:
+    """The arm must not be left pressing on what it met, whatever is ordered then, and whenever."""
+
+    def play(trial: EdgeTrial) -> None:
+        for delay in (0, 3, 20):
+            shadow = PlantShadow(trial.contract, trial.parameters, _Wall())
+            shadow.move()
+            shadow.plant.block(shadow.velocities)
+            for i in range(60):
+                if i % 10 == 0:
+                    shadow.ask(shadow.way((0.0, STEP, 0.0)))
+                if shadow.tick().reason == Reason.CONTACT.label:
+                    break
+            trial.require(shadow.supervisor.reason is Reason.CONTACT, "no contact was found")
+            for _ in range(delay):
+                shadow.tick()
+            order(shadow)
+            for _ in range(150):
+                shadow.tick()
+            pressed = float(np.abs(shadow.commands[-1] - shadow.q).max())
+            trial.require(pressed <= PRESSED, f"left pressing, its command {1e3 * pressed:.1f} mrad ahead of the arm")
+            trial.judge(shadow, [])
+
+    return play
+
+
 def _blind(lie: Lie, speed: float) -> Play:
     def play(trial: EdgeTrial) -> None:
         session = _Session(trial)
@@ -236,8 +324,10 @@ def _gap(seconds: float) -> Play:
             ticks = round(seconds / shadow.period)
             for _ in range(ticks):  # nothing runs, the states go on
                 shadow.pass_time()
+                shadow.coast()
                 shadow.sense()
             session.move(80, 0.4)
+            trial.require(shadow.supervisor.state in MOVING, f"it does not go on: {shadow.supervisor.reason.label}")
             trial.judge(shadow, session.armings)
 
     return play

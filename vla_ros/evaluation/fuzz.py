@@ -262,6 +262,7 @@ class Gremlin:
         if rng.random() < 0.002:
             gap = float(rng.choice([0.05, 0.2, 3.0]))
             shadow.now += gap
+            shadow.coast()
             # Between two states that far apart the driver may have been started again, and be another one.
             self._after_silence |= gap > RESTART or (gap >= SILENCE and self._lie_begins)
         if rng.random() < 0.004:

@@ -150,9 +150,15 @@ class SafetyControl:
     def _explain(self, answer: Reason) -> str:
         return "" if answer is Reason.OK else f"{answer.label}: {answer.sentence}"
 
-    def restart_measuring(self) -> None:
-        """Treat the next joint states as those of a restarted driver; called on activation, before the first tick."""
+    def restart(self) -> None:
+        """Begin anew, disarmed or in the latched emergency stop; called on activation, before the first tick.
+
+        Nobody has watched the arm meanwhile: nothing is commanded until it is armed, and the next joint states are
+        those of a driver that was started again.
+        """
+        self._supervisor.let_go()
         self._supervisor.restart_measuring()
+        self.command_due = np.inf
 
     def lockstep_tick(self, now: float) -> None:
         """Tick at the stamp of a joint state; one that comes again is answered again, and nothing else happens."""
@@ -301,6 +307,8 @@ class SafetyControl:
             # The controller has begun the stop in the place of this step. The next tick goes on from there.
             step = self._supervisor.withdraw(step)
             message = self._messages.trajectory(step, now, self._steady(now))
+        if self._supervisor.interrupted(self._steady(now)):  # held up since it was decided: the next tick decides anew
+            return
         self._publish_arm(message)
         self._sent = step.serial
         self._publish_gripper(self._messages.point(gripper.names, gripper.joint_positions(opening), [], now))

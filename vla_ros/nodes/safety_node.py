@@ -219,7 +219,7 @@ class SafetyNode(ManagedNode):
         gc.collect()
         gc.freeze()  # what is there now is there to stay: collections need not look at it in the middle of a tick
         self._polling.restart()
-        self._control.restart_measuring()
+        self._control.restart()
         self._thread = self._ticker
         self._buttons.rest()
         self._thread.start()

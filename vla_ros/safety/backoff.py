@@ -116,6 +116,11 @@ class BackOff:
         self._way = np.array([measured])[: self._yields]
         self._yields -= len(self._way)
 
+    def yield_to(self, measured: FloatArray) -> None:
+        """Drive no way back: the command goes to the posture `measured` (n,) rad, as after a push."""
+        self._yields = YIELDS
+        self._yield(measured)
+
     def velocities(self, positions: FloatArray, measured: FloatArray, touching: bool) -> FloatArray | None:
         """Return the joint velocities (n,) rad/s that lead on along the way, or None: at its end the stop follows.
 

@@ -2,7 +2,8 @@
 
     reaction.record(step, now)                                    # every tick: what is commanded
     fault, detail = reaction.judge(fault, detail, state, now)     # every sound measurement, after the following check
-    velocities = reaction.retreat(step.positions, measured)       # every tick of a hold for `CONTACT`; None: brake
+    velocities = reaction.retreat(measured)                       # every tick of a hold for `CONTACT`; None: brake
+    velocities = reaction.unload(measured, resting)               # the same in an emergency stop
 
 What the following check says comes first. An arm beyond the tracking tolerance has left its command, whatever holds it:
 it is given up. A measurement that does not follow its command is no evidence of a contact; once a contact is known, not
@@ -15,7 +16,7 @@ import numpy as np
 
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety.backoff import BackOff
+from vla_ros.safety.backoff import ARRIVED, BackOff
 from vla_ros.safety.contact import Contact, ContactMonitor
 from vla_ros.safety.joint_motion import JointStep
 from vla_ros.safety.punctuality import Punctuality
@@ -27,6 +28,14 @@ AFTER_MOTION = 0.3
 
 BLIND_WAY = 0.05
 """The arm backs off at most this far, rad of its quickest joint, on measurements equal to the last bit."""
+
+
+LONGEST_TIME = 3.0
+"""The way back ends so long after the contact, s, also where it is blocked: a disarming waits for it."""
+
+RELAXED = 0.5
+"""In an emergency stop the command follows the arm on as long as the distance between them falls to this share: an arm
+that springs back from what it pressed on does that, one that hangs below its command by its weight does not."""
 
 
 class ContactReaction:
@@ -60,6 +69,8 @@ class ContactReaction:
         self._commanded = np.asarray(positions)
         self._moved_at = -np.inf  # when a command last moved, s
         self._measured: FloatArray | None = None
+        self._now, self._ends_at = -np.inf, np.inf
+        self._load: float | None = None  # distance of command and arm when an emergency stop last took it away, rad
         self._blind = 0.0  # way commanded since the measurement last changed, rad
 
     def record(self, step: JointStep, now: float) -> None:
@@ -72,6 +83,9 @@ class ContactReaction:
             self._backoff.note(step.positions)
         self._blind += float(np.abs(step.positions - self._commanded).max())
         self._commanded = step.positions
+        self._now = now
+        if now > self._ends_at:
+            self._backoff.end()
 
     def judge(self, fault: Reason, detail: str, state: RobotState, now: float) -> tuple[Reason, str]:
         """Return what the newest measurement says: `fault` of the following check, or a contact, or OK.
@@ -91,7 +105,7 @@ class ContactReaction:
         punctual = self._punctuality.punctual(now)
         contact = self._monitor.update(state, believed=fault is Reason.OK, moving=moving, punctual=punctual)
         if self.contact is None and contact is not None and fault in (Reason.OK, Reason.NOT_FOLLOWING):
-            self.contact = contact
+            self.contact, self._ends_at = contact, now + LONGEST_TIME
             self._backoff.begin(self._commanded, state.joint_positions)
         if self.contact is None or fault is Reason.TRACKING:
             return fault, detail
@@ -102,6 +116,35 @@ class ContactReaction:
         if self._blind > BLIND_WAY:
             self._backoff.end()
         return self._backoff.velocities(self._commanded, measured, self._monitor.touching)
+
+    @property
+    def retreating(self) -> bool:
+        """Whether there is way left to go back."""
+        return self._backoff.active
+
+    def unload(self, measured: FloatArray, resting: bool) -> FloatArray | None:
+        """Return the joint velocities (n,) rad/s that take the load off in an emergency stop, or None: it is followed.
+
+        No way back is driven. The stop comes first; at its end the command goes to the posture where the arm is held,
+        if it still presses: an arm that has stopped must not leave anybody clamped.
+
+        Args:
+            measured: Joint positions (n,) rad.
+            resting: The commanded motion is at rest.
+        """
+        load = float(np.abs(measured - self._commanded).max())
+        if self._load is None:
+            if not resting:
+                return None
+            self._backoff.end()
+            self._load = load if self._monitor.touching else 0.0
+            self._ends_at = self._now + LONGEST_TIME
+            if self._load > 0.0:
+                self._backoff.yield_to(measured)
+        elif resting and not self._backoff.active and ARRIVED < load <= RELAXED * self._load:
+            self._load = load
+            self._backoff.yield_to(measured)
+        return self.retreat(measured)
 
     def give_up(self) -> None:
         """Do not go back any further: the arm has left its command."""

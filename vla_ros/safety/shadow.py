@@ -73,6 +73,7 @@ class Shadow:
         """Let the layer be another one that knows of nothing; the arm stays as it is."""
         self.supervisor = SafetySupervisor(self.contract, self.parameters, heartbeat=True)
         self._followed: tuple[float, JointStep] | None = None
+        self._coasted = 0  # rows of its stop that the arm has carried out already
 
     def ticks(self, count: int) -> int:
         """Return how many ticks of this rate last as long as `count` table ticks."""
@@ -141,16 +142,26 @@ class Shadow:
         self.carry_out(decision.joint_positions, decision.gripper_opening)
         return decision
 
+    def coast(self) -> None:
+        """Let the arm follow the stop that its controller has, up to now: no tick came."""
+        if self._followed is None:
+            return
+        when, step = self._followed
+        rows = step.without(round((self.now - when) / self.period))
+        for row in rows[self._coasted :]:
+            self.carry_out(row, self.opening)
+        self._coasted = max(len(rows), self._coasted)
+
     def follow(self, step: JointStep) -> None:
         """Take a step as the one whose stop the controller follows from now on."""
-        self._followed = self.now, step
+        self._followed, self._coasted = (self.now, step), 0
 
     def missed_rows(self) -> FloatArray:
         """Return where the controller brought the arm in the ticks that did not come, (k, n) rad: along the stop."""
         if self._followed is None:
             return np.zeros((0, len(self.q)))
         when, step = self._followed
-        return step.without(max(round((self.now - when) / self.period) - 1, 0))
+        return step.without(max(round((self.now - when) / self.period) - 1, 0))[self._coasted :]
 
     def carry_out(self, positions: FloatArray, opening: float) -> None:
         """Let the arm do a command: joint positions (n,) rad and the gripper's opening, m."""

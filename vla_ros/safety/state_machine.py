@@ -4,7 +4,7 @@ DISARMED  --arm-->                  HOLD
 HOLD      --enough valid inputs-->  RUN <--> SLOW
 RUN, SLOW --fault-->                HOLD
 armed     --disarm, at rest-->      DISARMED
-HOLD      --lost, at rest-->        DISARMED
+HOLD      --lost, at rest-->        DISARMED  (an ESTOP stays one, and says so)
 any       --pressed-->              ESTOP
 ESTOP     --reset-->                DISARMED
 """
@@ -56,22 +56,26 @@ class StateMachine:
             self._enter(SafetyState.DISARMED, Reason.DISARMED)
 
     def lose(self, reason: Reason, detail: str) -> None:
-        """Give up commanding the arm because of `reason`; only a new arming goes on."""
+        """Give up commanding the arm because of `reason`; only a new arming goes on. An emergency stop stays latched."""
         if self.state is SafetyState.HOLD:
             self.disarming = False
             self._enter(SafetyState.DISARMED, reason, detail)
+        elif self.state is SafetyState.ESTOP:
+            detail = " ".join(filter(None, (reason.label, detail)))
+            self._enter(self.state, self.reason, f"(the arm is not commanded any more: {detail})")
 
     def press_estop(self) -> None:
         """Latch the emergency stop."""
         self.estop_pressed = True
         self.disarming = False
-        self._enter(SafetyState.ESTOP, Reason.ESTOP_PRESSED)
+        detail = self.detail if self.state is SafetyState.ESTOP else ""
+        self._enter(SafetyState.ESTOP, Reason.ESTOP_PRESSED, detail)
 
     def release_estop(self) -> None:
         """Note that the button is free again; the state stays."""
         self.estop_pressed = False
         if self.state is SafetyState.ESTOP:
-            self._enter(SafetyState.ESTOP, Reason.ESTOP_LATCHED)
+            self._enter(SafetyState.ESTOP, Reason.ESTOP_LATCHED, self.detail)
 
     def reset(self) -> Reason:
         """Leave ESTOP for DISARMED, when the button is free."""

@@ -31,6 +31,7 @@ from vla_ros.errors import ObservationError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.chunk_gate import ChunkGate
+from vla_ros.safety.command_gap import CommandGap
 from vla_ros.safety.command_trajectory import TAIL, CommandTrajectory, command_trajectory, lead
 from vla_ros.safety.contact_reaction import ContactReaction
 from vla_ros.safety.following import FROZEN_WINDOWS, FollowMonitor
@@ -134,6 +135,7 @@ class SafetySupervisor:
         self._contact = ContactReaction(contract, self.kinematics, self.period, ahead)
         self._last_command: tuple[FloatArray, float] | None = None  # (n,) rad, and when its trajectory ends, s
         self._last_due = -np.inf  # of the last command, s
+        self._gap = CommandGap(timing.period, np.inf if lockstep else contract.controllers.command_timeout)
         self._graph_fault = (Reason.OK, "")
         self._commanding = False
         self._gripped_at = np.inf  # measured opening when the gripper was last commanded, m
@@ -163,12 +165,12 @@ class SafetySupervisor:
     @property
     def commanding(self) -> bool:
         """Say whether every tick has a command."""
-        return self._commanding
+        return self._commanding and not self._gap.open
 
     @property
     def resting(self) -> bool:
-        """Say whether the commanded motion is at rest."""
-        return self._motion.joints.resting
+        """Say whether the commanded motion is at rest, and no way back from a contact is left."""
+        return self._motion.joints.resting and not self._contact.retreating
 
     @property
     def instruction_sequence(self) -> int:
@@ -196,6 +198,13 @@ class SafetySupervisor:
         """Take the joint states that come from now on to be those of a driver that was started again."""
         self._measured.interrupt()
         self._jumps.interrupt()
+
+    def let_go(self) -> None:
+        """Command nothing any more until the next arming; an emergency stop stays latched."""
+        self._machine.disarm()
+        self._machine.rested()
+        self._drop_plan()
+        self._stop_commanding()
 
     def refuse_state(self, now: float, reason: Reason = Reason.STATE_WIDTH) -> None:
         """Note that a joint state came that could not even be read, and why; it holds the arm as any bad one does."""
@@ -329,7 +338,7 @@ class SafetySupervisor:
         """Bring the arm to rest, then command nothing any more."""
         self._machine.disarm()
         self._drop_plan()
-        self._finish_disarming()
+        self._finish_disarming(self._contact.retreating)
 
     def press_estop(self, now: float) -> None:
         """Stop as fast as the joints can, and stay so until `reset`."""
@@ -350,7 +359,8 @@ class SafetySupervisor:
         if self._commanding and not self._motion.joints.resting:
             return Reason.MOVING
         reason = self._machine.reset()
-        self._commanding = self._commanding and reason is not Reason.OK
+        if reason is Reason.OK:
+            self._stop_commanding()
         return reason
 
     @property
@@ -376,10 +386,15 @@ class SafetySupervisor:
         """Say whether a step is of no use any more at `now`, s: the controller is about to begin the known stop."""
         return self._motion.too_late(step, now)
 
+    def interrupted(self, now: float) -> bool:
+        """Say whether at `now`, s, the controller has let go of the last command: none may follow it. Any thread."""
+        return self._gap.over(now)
+
     def withdraw(self, step: JointStep) -> JointStep:
         """Take back a step that was not sent, and return that of the known stop in its place."""
         self._commanded = step = self._motion.withdraw(step)
         self._last_command, self._last_due = (step.positions, step.due + TAIL), step.due
+        self._gap.command(step)
         return step
 
     def brake_instead(self, now: float, sent: int) -> tuple[JointStep, float] | None:
@@ -392,12 +407,14 @@ class SafetySupervisor:
             sent: Number of the last step that was sent: a later one that was taken, but not sent, comes first.
 
         Returns:
-            The step and the gripper's opening, m; None while nothing is commanded.
+            The step and the gripper's opening, m; None while nothing is commanded, also after a gap: then the next
+            tick decides.
         """
-        if not self._commanding:
+        if not self._commanding or self._gap.over(now):
             return None
         before, step = self._motion.joints.current.serial, self._motion.brake_instead(now, sent)
         self._last_command, self._last_due = (step.positions, now + TAIL), step.due
+        self._gap.command(step)
         self.counters.commands += step.serial != before
         self.counters.overruns += 1
         return step, self._gripper.opening
@@ -414,6 +431,7 @@ class SafetySupervisor:
     def tick(self, now: float) -> SafetyDecision:
         """Return what to command now; call it every `period` s of the same clock as everything else."""
         self.counters.ticks += 1
+        self._gap.look(now)
         self.counters.missed_ticks += self._ticks.count(now, self._motion.begin_tick(now))
         self._plan.advance(self._monitor.sensor_time(now))
         self._following.record(self._motion.joints.current.positions, now)
@@ -425,20 +443,22 @@ class SafetySupervisor:
         elif self._machine.state is SafetyState.HOLD and self._ready(now):
             self._machine.run(Reason.OK, "", slow=False)
             self._plan.begin(self._motion.placement, self._monitor.sensor_time(now))
-        self._finish_disarming()  # before the brake: the place of rest has then been commanded
+        # Before the brake: the place of rest has then been commanded.
+        self._finish_disarming(fault is Reason.CONTACT and self._contact.retreating)
         self._give_up_if_lost(detail if fault is Reason.TRACKING else "")
-        if not self._commanding:
+        self._end_gap(now)
+        if not self.commanding:
             return self._decision(now, {}, 0.0)
         if self._motion.taken:
             return replace(self._decision(now, {}, 0.0), joint_positions=None)
         try:
-            decision = self._step(now)
+            decision = self._step(now, fault)
         except TickOverrunError:  # the command of this tick has gone out already; the next one finds out
             return replace(self._decision(now, {}, 0.0), joint_positions=None)
         self.counters.commands += 1
         return decision
 
-    def _step(self, now: float) -> SafetyDecision:
+    def _step(self, now: float, fault: Reason) -> SafetyDecision:
         """Follow the plan, or the known stop: also where the controller has begun it in the place of this step."""
         if self._machine.moving and not self._motion.behind:
             try:
@@ -450,17 +470,19 @@ class SafetySupervisor:
         late = Reason.TICKS_MISSED if self._motion.resting_first else self._ticks.late(now)
         if self._machine.moving and late is not Reason.OK:
             self._machine.run(late, "", slow=True)
-        step = (None if self._motion.behind else self._retreat()) or self._motion.brake()
+        step = (None if self._motion.behind else self._retreat(fault)) or self._motion.brake()
         self._gripper.hold()
         return self._decision(now, {}, 0.0, step)
 
-    def _retreat(self) -> JointStep | None:
-        """Return the step that backs off from a contact, or None: the known stop is followed."""
-        state = self._monitor.state
-        if not self.armed or self._machine.reason is not Reason.CONTACT or state is None:
+    def _retreat(self, fault: Reason) -> JointStep | None:
+        """Return the step that backs off from a contact, also when disarming, or None: the known stop is followed."""
+        state, contact = self._monitor.state, self._contact
+        if fault is not Reason.CONTACT or state is None:
             return None
         try:
-            velocities = self._contact.retreat(state.joint_positions)
+            stopped, resting = self._machine.state is SafetyState.ESTOP, self._motion.joints.resting
+            measured = state.joint_positions
+            velocities = contact.unload(measured, resting) if stopped else contact.retreat(measured)
             return None if velocities is None else self._motion.retrace(velocities)
         except TickOverrunError:
             raise
@@ -482,6 +504,8 @@ class SafetySupervisor:
         fault, detail = self._ticks.fault()
         if fault is not Reason.OK:
             return fault, detail
+        if self._gap.open:
+            return Reason.TICKS_MISSED, self._gap.detail(now)
         if follows[0] is not Reason.OK:
             return follows
         if self._braked_in_row >= self.parameters.motion.corrections_hold:
@@ -510,10 +534,31 @@ class SafetySupervisor:
         """Stop commanding a posture that the arm has left: let go of, it would be driven back at once."""
         if self._following.lost:
             self._contact.give_up()
-        if self._following.lost and self._motion.joints.resting and self._machine.state is SafetyState.HOLD:
-            self._machine.lose(Reason.TRACKING, detail)
-            self._drop_plan()
-            self._commanding = False
+        held = self._machine.state in (SafetyState.HOLD, SafetyState.ESTOP)
+        if self._following.lost and self._motion.joints.resting and held and self._commanding:
+            self._lose(detail)
+
+    def _end_gap(self, now: float) -> None:
+        """After a gap: go on where the arm is measured at rest at the end of the known stop, else give it up."""
+        state, rest = self._monitor.state, self._gap.rest
+        if not self._gap.open or rest is None or state is None or self._monitor.fault(now) is not Reason.OK:
+            return
+        away = np.abs(state.joint_positions - rest)
+        there = bool((away <= self._reach).all())
+        if self._gap.away(self._monitor.received, not there):
+            worst = int(np.argmax(away / self._reach))
+            self._lose(f"({self.contract.joints.names[worst]}, {away[worst]:.2f} rad) {self._gap.detail(now)}")
+        elif there and self._unrest() is Reason.OK:  # of states that came without a gap of their own
+            self._gap.close()
+
+    def _lose(self, detail: str) -> None:
+        self._machine.lose(Reason.TRACKING, detail)
+        self._drop_plan()
+        self._stop_commanding()
+
+    def _stop_commanding(self) -> None:
+        self._commanding = False
+        self._gap.close()
 
     def _ready(self, now: float) -> bool:
         """Say whether enough valid inputs came in a row to end a hold."""
@@ -529,10 +574,11 @@ class SafetySupervisor:
         self._plan.drop()
         self._braked_in_row = 0
 
-    def _finish_disarming(self) -> None:
-        if self._machine.disarming and self._motion.joints.resting:
+    def _finish_disarming(self, retreating: bool) -> None:
+        """Command nothing any more once the arm rests; a contact is backed off from first."""
+        if self._machine.disarming and self._motion.joints.resting and not retreating:
             self._machine.rested()
-            self._commanding = False
+            self._stop_commanding()
 
     def _follow(self, now: float) -> SafetyDecision:
         """Move along the plan for one tick."""
@@ -570,12 +616,13 @@ class SafetySupervisor:
     ) -> SafetyDecision:
         machine, age = self._machine, self._plan.age(now)
         sentence = machine.reason.explain(machine.detail)
-        if not self._commanding:
+        if not self.commanding:
             return SafetyDecision(
                 machine.state, machine.reason.label, sentence, speed_scale=0.0, observation_age=age
             )  # fmt: skip
         step, placement = step or self._motion.joints.current, self._motion.placement
         self._commanded, self._last_command, self._last_due = step, (step.positions, now + TAIL), step.due
+        self._gap.command(step)
         if self._monitor.state is not None:
             self._gripped_at = self._monitor.state.gripper_opening
         tool = np.asarray(placement.translation)

@@ -106,13 +106,14 @@ class Rig:
                 self.sense()
         decision = self.supervisor.tick(self.now)
         self.decisions.append(decision)
+        commanding = self.supervisor.commanding
+        if self.followed is not None and (decision.joint_positions is not None or not commanding):
+            when, step = self.followed  # where ticks did not come the controller has followed the stop
+            self.commands += [*step.without(max(int((self.now - when) / PERIOD + 0.25) - 1, 0))]
+            self.q = self.commands[-1].copy()
         if decision.joint_positions is None:
-            self.followed = self.followed if self.supervisor.commanding else None
+            self.followed = self.followed if commanding else None
         if decision.joint_positions is not None:
-            if self.followed is not None:  # where ticks did not come the controller has followed the stop
-                when, step = self.followed
-                self.commands += [*step.without(max(int((self.now - when) / PERIOD + 0.25) - 1, 0))]
-                self.q = self.commands[-1].copy()
             self.followed = self.now, self.supervisor.commanded
             self.velocities = (decision.joint_positions - self.q) / PERIOD
             self.q = np.array(decision.joint_positions)

@@ -209,8 +209,8 @@ MUTATIONS = (
               edit(PlanFollower, "fault", "self._elapsed <= duration + timing.exhausted_grace", "True")),
              ("the policy falls silent", "the policy is slower than its deadline", "the chunk runs out")),
     Mutation("a robot is always armed",
-             (edit(SafetySupervisor, "tick", "if not self._commanding", "if False"),
-              edit(SafetySupervisor, "_decision", "if not self._commanding", "if False")),
+             (edit(SafetySupervisor, "tick", "if not self.commanding", "if False"),
+              edit(SafetySupervisor, "_decision", "if not self.commanding", "if False")),
              ("chunks while disarmed",)),
     Mutation("arming needs no joint state", (
         edit(StateMonitor, "fault", "if self._fault is not Reason.OK", "if False"),
@@ -363,11 +363,11 @@ MUTATIONS = (
         edit(Motion, "brake_instead", "self.joints.brake()", "pass"),
     ), ("the solver hangs",)),
     Mutation("the emergency stop does not stop", (
-        edit(StateMachine, "press_estop", "self._enter(SafetyState.ESTOP, Reason.ESTOP_PRESSED)", "pass"),
+        edit(StateMachine, "press_estop", "self._enter(SafetyState.ESTOP, Reason.ESTOP_PRESSED, detail)", "pass"),
     ), ("emergency stop in motion", "chunks in an emergency stop", "reset while the button is pressed",
         "reset while the arm still moves")),
     Mutation("the emergency stop does not latch", (
-        edit(StateMachine, "release_estop", "self._enter(SafetyState.ESTOP, Reason.ESTOP_LATCHED)",
+        edit(StateMachine, "release_estop", "self._enter(SafetyState.ESTOP, Reason.ESTOP_LATCHED, self.detail)",
              "self._enter(SafetyState.HOLD, Reason.WAITING)"),
     ), (
         "emergency stop released without a reset", "arming in a latched emergency stop", "chunks after the reset",
