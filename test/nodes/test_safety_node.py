@@ -68,6 +68,7 @@ class Cell:
         self.velocity: list[float] = [0.0]  # of each joint; empty where the driver reports none
         self.parts: list[tuple[list[str], Any]] = []  # which joints are reported by which publisher; empty: all by one
         self.drift = 0.0  # of every joint, without a command, rad/s
+        self.held = False  # a hand holds the arm, whatever is commanded
         self.commands: list[JointTrajectory] = []
         self.grips: list[JointTrajectory] = []
         self.statuses: list[SafetyStatus] = []
@@ -133,7 +134,8 @@ class Cell:
     def _on_arm(self, message: JointTrajectory) -> None:
         with self.change:
             self.commands.append(message)
-            self.q = np.array(commanded_point(message).positions)
+            if not self.held:
+                self.q = np.array(commanded_point(message).positions)
             self.change.notify_all()
 
     def _on_gripper(self, message: JointTrajectory) -> None:
@@ -183,6 +185,18 @@ class Cell:
         while publisher.get_subscription_count() < 1:
             assert time.monotonic() < end, publisher.topic_name
             time.sleep(0.01)
+
+    def guide(self, angle: float) -> None:
+        """Turn the first joint by hand, rad, and keep the arm there."""
+        with self.change:
+            self.held = True
+            self.q = self.q + angle * np.eye(len(ARM))[0]
+
+    def require_no_commands(self, ticks: int = 40) -> None:
+        """Let the node tick, and see that it commands nothing."""
+        heard, seen = len(self.commands), self.statuses[-1].tick
+        self.wait_for(lambda: self.statuses[-1].tick > seen + ticks)
+        assert len(self.commands) == heard
 
     def chunk(self, **changes: Any) -> ChunkMessage:
         """A plan that moves the tool 20 mm a row along y."""
@@ -492,6 +506,64 @@ def test_a_latched_stop_survives_every_transition(runner: GraphRunner, cell: Cel
     button.press(False)
     cell.wait_for_state("ESTOP", "estop_latched")
     reset_until_done(cell)
+
+
+def test_an_arm_that_is_guided_away_in_an_emergency_stop_is_not_commanded(cell: Cell, button: Button) -> None:
+    cell.wait_until_heard(button.publisher)
+    cell.run()
+    button.press()
+    cell.wait_for_state("ESTOP", "estop_pressed")
+    cell.guide(0.5)
+    cell.wait_for(lambda: "not commanded any more" in cell.statuses[-1].sentence)
+    cell.require_no_commands()
+    button.press(False)
+    assert "not commanded any more" in cell.wait_for_state("ESTOP", "estop_latched").sentence
+    cell.require_no_commands()
+    reset_until_done(cell)
+
+
+def test_what_was_commanded_before_a_deactivation_is_not_commanded_after_it(
+    runner: GraphRunner, cell: Cell, button: Button
+) -> None:
+    """Nobody has watched the arm meanwhile: it may be anywhere, also where a joint state does not show it."""
+    cell.wait_until_heard(button.publisher)
+    cell.run()
+    button.press()
+    cell.wait_for_state("ESTOP", "estop_pressed")
+    lifecycle = LifecycleClient(runner.node)
+    lifecycle.change("safety_node", DEACTIVATE, DEADLINE)
+    heard = len(cell.commands)
+    lifecycle.change("safety_node", ACTIVATE, DEADLINE)
+    assert cell.wait_for_state("ESTOP", "estop_pressed").tick > 0
+    cell.require_no_commands()
+    assert len(cell.commands) == heard
+    button.press(False)
+    cell.wait_for_state("ESTOP", "estop_latched")
+    reset_until_done(cell)
+    end = time.monotonic() + DEADLINE
+    while not (answer := cell.arm()).success:
+        assert time.monotonic() < end, answer
+    cell.wait_for(lambda: len(cell.commands) > heard + 5)
+
+
+@pytest.mark.parametrize("angle", [0.05, 0.5])
+def test_an_arm_that_is_moved_while_the_node_is_frozen_is_given_up(
+    runner: GraphRunner, cell: Cell, angle: float
+) -> None:
+    cell.run()
+    process = runner.process("safety_node")
+    process.signal(signal.SIGSTOP)
+    try:
+        frozen_at = cell.stamp
+        cell.wait_for(lambda: cell.stamp > frozen_at + 0.3)
+        cell.guide(angle)
+        heard = len(cell.commands)
+        cell.wait_for(lambda: cell.stamp > frozen_at + 2.0)
+    finally:
+        process.signal(signal.SIGCONT)
+    cell.wait_for_state("DISARMED", "tracking")
+    cell.require_no_commands()
+    assert len(cell.commands) == heard
 
 
 def test_a_button_that_speaks_before_the_activation_is_not_pressed_by_it(

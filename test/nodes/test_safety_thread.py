@@ -30,6 +30,45 @@ ARM, FINGERS = CONTRACT.joints.names, CONTRACT.gripper.names
 PERIOD = PARAMETERS.timing.period
 
 
+def armed_at(begin: float) -> tuple[SafetyControl, list[JointTrajectory], float]:
+    """A control that was armed by ticks from `begin` on, s, steady clock; what it sent, and the time of the last."""
+    sent: list[JointTrajectory] = []
+    control = SafetyControl(
+        CONTRACT, PARAMETERS, publish_arm=sent.append, publish_gripper=lambda message: None,
+        publish_status=lambda message: None, estop=EstopSignal(), take_heartbeats=list, clock=Clock, lockstep=False,
+    )  # fmt: skip
+    for count in range(20):
+        now = begin + count * PERIOD
+        message = JointState(name=[*ARM, *FINGERS], position=[*CONTRACT.joints.home, 0.04, 0.04], velocity=[0.0] * 9)
+        message.header.stamp = seconds_to_stamp(10.0 + count * PERIOD)
+        control.inputs.offer_joint_state(message)
+        control.tick(now)
+    assert control.arm(now) == ""
+    return control, sent, now
+
+
+def test_a_command_that_was_held_up_until_the_controller_has_let_go_is_not_sent() -> None:
+    """Decided at a time that is over by seconds when its message is ready, as where the process was stopped."""
+    control, sent, now = armed_at(time.monotonic() - 5.0)
+    assert control.tick(now + PERIOD).joint_positions is not None
+    assert sent == []
+    assert control.tick(time.monotonic()).joint_positions is None
+    control.tick_instead(time.monotonic())
+    assert sent == []
+
+
+def test_nothing_goes_out_after_a_new_start_until_it_is_armed() -> None:
+    control, sent, now = armed_at(time.monotonic() - 20 * PERIOD)
+    assert control.tick(now + PERIOD).joint_positions is not None
+    assert len(sent) == 1
+    control.restart()
+    assert control.state is SafetyState.DISARMED
+    assert control.command_due == np.inf
+    control.tick_instead(time.monotonic())
+    assert control.tick(time.monotonic()).joint_positions is None
+    assert len(sent) == 1
+
+
 class Bench:
     """The safety node without its node: an ideal arm and a policy leave messages, commands are kept in their order."""
 

@@ -15,9 +15,10 @@ import numpy as np
 import yaml
 
 from vla_ros.errors import VlaError
+from vla_ros.evaluation.edge_displaced import displaced_cases
+from vla_ros.evaluation.edge_session import MOVING, Session
 from vla_ros.evaluation.edges import EdgeCase, EdgeTrial
 from vla_ros.evaluation.plants import Lie, Plant, PlantShadow
-from vla_ros.evaluation.reference_limits import Arming
 from vla_ros.paths import share_file
 from vla_ros.perception.health import CameraFault, CameraHealth
 from vla_ros.safety.collision import CollisionModel
@@ -27,21 +28,13 @@ from vla_ros.safety.policy_watch import Condition
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.selftest_record import SelftestRecord, fingerprint, recall
 from vla_ros.safety.shadow import STEP
-from vla_ros.types import FloatArray, SafetyState
+from vla_ros.types import FloatArray
 
 Play = Callable[[EdgeTrial], None]
 
 BLIND_WAY = 0.08
 """So far the tool may go on after its measurement stopped following, m: what a tracking tolerance of 0.1 rad allows an
 arm of 0.8 m anyway."""
-
-PATIENCE = 400
-"""Ticks in which an arm that rests must be ready to be armed."""
-
-PRESSED = 1e-3
-"""An arm that presses on nothing is so near to its command, rad."""
-
-MOVING = (SafetyState.RUN, SafetyState.SLOW)
 
 
 def edge_cases() -> tuple[EdgeCase, ...]:
@@ -52,16 +45,12 @@ def edge_cases() -> tuple[EdgeCase, ...]:
         *(EdgeCase(2, f"armed with {lie.value}", _arm_with(lie)) for lie in (Lie.ONE_FALSE, Lie.ALTERNATING)),
         EdgeCase(2, "a driver that reports no velocity is armed while it moves", _arm_while_moving),
         EdgeCase(3, "a record that was written by hand", _forged),
-        EdgeCase(4, "guided by hand in a hold, and released", _guided),
-        EdgeCase(4, "guided by hand in an emergency stop, and released", _guided_in_stop),
-        *(EdgeCase(5, f"{name} as soon as a contact is found", _contact_then(order))
-          for name, order in (("disarmed", _disarm), ("emergency stop", _press))),
+        *displaced_cases(),
         *(EdgeCase(6, f"positions freeze at {speed} m/s", _blind(Lie.FROZEN, speed)) for speed in (0.2, 0.02)),
         EdgeCase(6, "two joints swapped in motion", _blind(Lie.SWAPPED, 0.2)),
         EdgeCase(6, "a joint measured 0.2 rad off", _blind(Lie.OFFSET, 0.2)),
         EdgeCase(6, "stamps jump 0.5 s ahead in motion", _stamps_ahead),
         *(EdgeCase(16, f"nothing is sent for {gap} s, in motion", _gap(gap)) for gap in (0.03, 0.1, 1.0)),
-        EdgeCase(16, "nothing is sent for 5 s, and the arm is moved meanwhile", _moved_in_gap),
         EdgeCase(16, "fast motion with stops", _motion),
         EdgeCase(17, "a sheet of 4 mm at 10 Hz", _sheet),
         EdgeCase(17, "a larger self_distance", _self_distance),
@@ -72,59 +61,12 @@ def edge_cases() -> tuple[EdgeCase, ...]:
     )
 
 
-class _Session:
-    """A plant, its arming, and a policy that asks for motion along y."""
-
-    def __init__(self, trial: EdgeTrial, plant: Plant | None = None) -> None:
-        self.shadow = PlantShadow(trial.contract, trial.parameters, plant or Plant())
-        self.armings: list[Arming] = []
-
-    def arm(self) -> Reason:
-        """Ask once."""
-        shadow = self.shadow
-        already = shadow.supervisor.armed
-        answer = shadow.supervisor.arm(shadow.now)
-        if answer is Reason.OK and not already:
-            last = shadow.commands[-1] if shadow.steps else None
-            self.armings.append(Arming(shadow.now, last, shadow.q.copy()))
-        return answer
-
-    def arm_patiently(self, ticks: int = PATIENCE) -> Reason:
-        """Ask at every tick until it is granted."""
-        for _ in range(ticks):
-            self.shadow.tick()
-            if (answer := self.arm()) is Reason.OK:
-                return answer
-        return answer
-
-    def move(self, ticks: int, speed: float = 0.2, stop: Callable[[], bool] = lambda: False) -> int:
-        """Ask for motion along y at `speed` m/s; returns the ticks until `stop`."""
-        shadow, period = self.shadow, self.shadow.contract.action.period
-        for i in range(ticks):
-            if i % 10 == 0:
-                side = 1.0 if shadow.pose().position[1] < 0.0 or i < 100 else -1.0
-                shadow.ask(shadow.way((0.0, side * speed * period / max(shadow.gait, 1e-9), 0.0)))
-            shadow.tick()
-            if stop():
-                return i
-        return ticks
-
-    def under_way(self, trial: EdgeTrial, speed: float = 0.2) -> None:
-        """Arm and get the arm moving."""
-        answer = self.arm_patiently()
-        trial.require(answer is Reason.OK, f"an arm at rest is not armed: {answer.label}")
-        self.move(40, speed)
-        trial.require(
-            self.shadow.supervisor.state in MOVING, f"it does not move: {self.shadow.supervisor.reason.label}"
-        )
-
-
 def _rearm(lie: Lie) -> Play:
     """Disarm in motion, and ask for arming at every tick from then on."""
 
     def play(trial: EdgeTrial) -> None:
         for moment in range(4):
-            session = _Session(trial, Plant(lag=0.03))
+            session = Session(trial, Plant(lag=0.03))
             session.under_way(trial)
             session.move(5 * moment)
             session.shadow.plant.lie = lie
@@ -143,7 +85,7 @@ def _arm_with(lie: Lie) -> Play:
 
     def play(trial: EdgeTrial) -> None:
         for moment in range(0, 24, 2):
-            session = _Session(trial)
+            session = Session(trial)
             session.shadow.plant.offset = 0.4 * np.eye(trial.contract.joints.count)[1]
             session.shadow.wait(20)
             for i in range(40):
@@ -159,7 +101,7 @@ def _arm_with(lie: Lie) -> Play:
 
 def _arm_while_moving(trial: EdgeTrial) -> None:
     """The arm still comes to its last command, slowly, and its driver says that it rests."""
-    session = _Session(trial, Plant(lag=0.4))
+    session = Session(trial, Plant(lag=0.4))
     session.shadow.plant.place(session.shadow.q - 0.3 * np.eye(trial.contract.joints.count)[0])
     session.shadow.plant.lie = Lie.STILL
     for _ in range(30):
@@ -181,114 +123,9 @@ def _forged(trial: EdgeTrial) -> None:
             trial.require(recall(Path(folder), mark, 3600.0) is None, "a record of one fault counts as a pass")
 
 
-def _guided(trial: EdgeTrial) -> None:
-    """In a hold the arm is moved by 0.8 rad and let go: nothing may jump, and nothing may go on by itself."""
-    session = _Session(trial)
-    session.under_way(trial)
-    shadow = session.shadow
-    shadow.heart = None
-    for _ in range(60):
-        shadow.tick()
-    shadow.heart = Condition.RUNNING
-    for _ in range(100):  # by hand, slowly, against the controller
-        moved = shadow.q + 0.008 * np.eye(len(shadow.q))[0]
-        shadow.tick(sense=False)
-        shadow.plant.place(moved)
-        shadow.q, shadow.velocities = shadow.plant.q, shadow.plant.velocities
-        shadow.sense()
-    guided, mark = shadow.q.copy(), len(shadow.steps)
-    session.move(100)
-    after = [step.positions for _, step in shadow.steps[mark:]]
-    tolerance = trial.parameters.motion.tracking_tolerance
-    snapped = max((float(np.abs(row - guided).max()) for row in after[:1]), default=0.0)
-    trial.require(snapped <= tolerance, f"the first command after the release is {snapped:.2f} rad away from the arm")
-    trial.require(shadow.supervisor.state not in MOVING, "it went on by itself after the arm was moved")
-
-
-def _by_hand(shadow: PlantShadow, angle: float) -> None:
-    """Put the first joint elsewhere by `angle` rad, against the controller."""
-    shadow.plant.place(shadow.q + angle * np.eye(len(shadow.q))[0])
-    shadow.q, shadow.velocities = shadow.plant.q, shadow.plant.velocities
-
-
-def _guided_in_stop(trial: EdgeTrial) -> None:
-    """A latched emergency stop must not drive an arm back that was guided away: its command would wait for it."""
-    session = _Session(trial)
-    session.under_way(trial)
-    shadow = session.shadow
-    shadow.supervisor.press_estop(shadow.now)
-    for _ in range(60):
-        shadow.tick()
-    for _ in range(60):
-        shadow.tick(sense=False)
-        _by_hand(shadow, 0.008)
-        shadow.sense()
-    mark = len(shadow.steps)
-    for _ in range(30):
-        decision = shadow.tick()
-    trial.require(len(shadow.steps) == mark, "a posture that the arm has left is commanded in an emergency stop")
-    trial.require(decision.state is SafetyState.ESTOP, f"the emergency stop has ended: {decision.state.name}")
-
-
-def _moved_in_gap(trial: EdgeTrial) -> None:
-    """The layer is held up, its controller lets go, somebody moves the arm: nothing may be commanded on."""
-    for state in ("HOLD", "RUN", "ESTOP"):
-        for angle in (0.05, 0.5):
-            session = _Session(trial)
-            session.under_way(trial)
-            shadow = session.shadow
-            if state == "HOLD":
-                shadow.heart = None
-            elif state == "ESTOP":
-                shadow.supervisor.press_estop(shadow.now)
-            session.move(60, 0.0)
-            trial.require(shadow.supervisor.state.name == state, f"{shadow.supervisor.state.name} in place of {state}")
-            shadow.now, shadow.stamp = shadow.now + 5.0, shadow.stamp + 5.0
-            shadow.coast()
-            _by_hand(shadow, angle)
-            mark = len(shadow.steps)
-            for _ in range(60):
-                shadow.tick()
-            trial.require(len(shadow.steps) == mark, f"commanded on in {state}, {angle} rad from the arm")
-
-
-def _disarm(shadow: PlantShadow) -> None:
-    shadow.supervisor.disarm(shadow.now)
-
-
-def _press(shadow: PlantShadow) -> None:
-    shadow.supervisor.press_estop(shadow.now)
-
-
-def _contact_then(order: Callable[[PlantShadow], None]) -> Play:
-    """The arm must not be left pressing on what it met, whatever is ordered then, and whenever."""
-
-    def play(trial: EdgeTrial) -> None:
-        for delay in (0, 3, 20):
-            shadow = PlantShadow(trial.contract, trial.parameters, _Wall())
-            shadow.move()
-            shadow.plant.block(shadow.velocities)
-            for i in range(60):
-                if i % 10 == 0:
-                    shadow.ask(shadow.way((0.0, STEP, 0.0)))
-                if shadow.tick().reason == Reason.CONTACT.label:
-                    break
-            trial.require(shadow.supervisor.reason is Reason.CONTACT, "no contact was found")
-            for _ in range(delay):
-                shadow.tick()
-            order(shadow)
-            for _ in range(150):
-                shadow.tick()
-            pressed = float(np.abs(shadow.commands[-1] - shadow.q).max())
-            trial.require(pressed <= PRESSED, f"left pressing, its command {1e3 * pressed:.1f} mrad ahead of the arm")
-            trial.judge(shadow, [])
-
-    return play
-
-
 def _blind(lie: Lie, speed: float) -> Play:
     def play(trial: EdgeTrial) -> None:
-        session = _Session(trial)
+        session = Session(trial)
         session.under_way(trial, speed)
         shadow = session.shadow
         shadow.plant.offset = 0.2 * np.eye(len(shadow.q))[1]
@@ -303,7 +140,7 @@ def _blind(lie: Lie, speed: float) -> Play:
 
 
 def _stamps_ahead(trial: EdgeTrial) -> None:
-    session = _Session(trial)
+    session = Session(trial)
     session.under_way(trial)
     session.shadow.stamp += 0.5
     reasons = set()
@@ -317,7 +154,7 @@ def _stamps_ahead(trial: EdgeTrial) -> None:
 def _gap(seconds: float) -> Play:
     def play(trial: EdgeTrial) -> None:
         for moment in range(6):
-            session = _Session(trial)
+            session = Session(trial)
             session.under_way(trial, 0.4)
             session.move(7 + 3 * moment, 0.4)
             shadow = session.shadow
@@ -334,7 +171,7 @@ def _gap(seconds: float) -> Play:
 
 
 def _motion(trial: EdgeTrial) -> None:
-    session = _Session(trial)
+    session = Session(trial)
     session.under_way(trial, 0.45)
     for _ in range(4):
         session.move(70, 0.45)

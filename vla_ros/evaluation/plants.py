@@ -142,6 +142,12 @@ class PlantShadow(Shadow):
         self.openings.append(opening)
         self._move()
 
+    def put(self, positions: FloatArray) -> None:
+        """Put the arm at joint positions (n,) rad by hand; it stays there until something is commanded."""
+        self._command = np.array(positions)
+        self.plant.place(positions)
+        self.q, self.velocities = self.plant.q, self.plant.velocities
+
     def _move(self) -> None:
         self.plant.follow(self._command, self.period)
         self.q, self.velocities = self.plant.q, self.plant.velocities

@@ -56,7 +56,7 @@ class StateMachine:
             self._enter(SafetyState.DISARMED, Reason.DISARMED)
 
     def lose(self, reason: Reason, detail: str) -> None:
-        """Give up commanding the arm because of `reason`; only a new arming goes on. An emergency stop stays latched."""
+        """Give up commanding the arm because of `reason`; only a new arming goes on. An emergency stop stays."""
         if self.state is SafetyState.HOLD:
             self.disarming = False
             self._enter(SafetyState.DISARMED, reason, detail)

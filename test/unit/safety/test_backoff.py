@@ -10,6 +10,7 @@ import pytest
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.backoff import LONGEST, TOOL_SPEED, YIELDS, BackOff
+from vla_ros.safety.contact_reaction import LONGEST_TIME
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.shadow import Shadow
@@ -142,7 +143,8 @@ def test_backoff_keeps_every_joint_limit(obstructed):
         assert (np.abs(np.diff(q, n=order, axis=0)) / PERIOD**order / limit).max() <= 1.0 + 1e-6, order
 
 
-def test_estop_ends_the_backoff():
+def in_contact():
+    """A shadow whose arm has met something immovable, in the tick that has found it out."""
     shadow = Shadow(CONTRACT, load_parameters())
     shadow.move()
     shadow.obstacle = shadow.q.copy(), np.sign(shadow.velocities)
@@ -152,11 +154,110 @@ def test_estop_ends_the_backoff():
         if shadow.tick().reason == "contact":
             break
     assert shadow.supervisor.reason.label == "contact"
+    return shadow
+
+
+def pressed(shadow):
+    """How far the command is ahead of the arm, rad."""
+    return float(np.abs(shadow.commands[-1] - shadow.q).max())
+
+
+def keeps_limits(shadow):
+    joints, q = CONTRACT.joints, np.array(shadow.commands)
+    shares = [
+        (np.abs(np.diff(q, n=order, axis=0)) / PERIOD**order / limit).max()
+        for order, limit in ((1, joints.velocity), (2, joints.acceleration), (3, joints.jerk))
+    ]
+    return max(shares) <= 1.0 + 1e-6
+
+
+@pytest.mark.parametrize("later", [0, 1, 5, 15, 30])
+def test_disarming_in_a_contact_ends_the_retreat_first(later):
+    shadow = in_contact()
+    place = shadow.obstacle[0]
+    for _ in range(later):
+        shadow.tick()
+    shadow.supervisor.disarm(shadow.now)
+    ticks = 0
+    while (decision := shadow.tick()).state is not SafetyState.DISARMED:
+        assert (decision.state, decision.reason) == (SafetyState.HOLD, "disarming")
+        assert not shadow.supervisor.armed
+        ticks += 1
+        assert ticks < 150
+    assert decision.joint_positions is None
+    assert pressed(shadow) < 1e-9
+    assert 0.004 < np.linalg.norm(tool(shadow.q) - tool(place)) < 0.03
+    assert keeps_limits(shadow)
+
+
+def test_a_contact_of_an_arm_that_is_disarming_is_backed_off_from():
+    """It is disarmed in motion, and meets something on its way to rest."""
+    shadow = Shadow(CONTRACT, load_parameters())
+    shadow.external = np.zeros(7)
+    shadow.move()
+    shadow.obstacle = shadow.q.copy(), np.sign(shadow.velocities)
+    for _ in range(2):
+        shadow.tick()
+        shadow.external = -3.0 * CONTRACT.contact.effort * np.sign(shadow.velocities)
+    shadow.supervisor.disarm(shadow.now)
+    for _ in range(5):
+        shadow.tick()
+    shadow.external = np.zeros(7)
+    for _ in range(120):
+        decision = shadow.tick()
+    assert decision.state is SafetyState.DISARMED
+    assert pressed(shadow) < 1e-3
+    assert keeps_limits(shadow)
+
+
+@pytest.mark.parametrize("blocked", ["frozen", "late"])
+def test_disarming_does_not_wait_for_a_retreat_that_cannot_go_on(blocked, monkeypatch):
+    shadow = in_contact()
+    shadow.supervisor.disarm(shadow.now)
+    if blocked == "late":  # nothing may move any more, whatever it is
+        monkeypatch.setattr(shadow.supervisor._motion, "retrace", lambda _: shadow.supervisor._motion.brake())
+    for _ in range(round(LONGEST_TIME / PERIOD) + 40):
+        decision = shadow.tick(sense=blocked == "late")
+    assert decision.state is SafetyState.DISARMED
+
+
+@pytest.mark.parametrize("later", [0, 1, 5, 15, 30])
+def test_estop_in_a_contact_stops_and_then_presses_on_nothing(later):
+    """It drives no way back: the command goes to where the arm is held, and the arm follows by what it was bent."""
+    shadow = in_contact()
+    for _ in range(later):
+        shadow.tick()
     shadow.supervisor.press_estop(shadow.now)
-    for _ in range(40):
+    while np.abs(shadow.tick().joint_velocities).max() != 0.0:
+        pass
+    stopped = shadow.q.copy()
+    for _ in range(150):
         decision = shadow.tick()
     assert decision.state is SafetyState.ESTOP
     np.testing.assert_array_equal(shadow.commands[-1], shadow.commands[-2])
+    assert pressed(shadow) < 1e-3
+    places = (tool(stopped), tool(shadow.obstacle[0]))  # where it stopped, or where it is no longer bent, m
+    assert min(np.linalg.norm(tool(shadow.q) - place) for place in places) < 1e-3
+    assert keeps_limits(shadow)
+    shadow.supervisor.release_estop(shadow.now)
+    assert shadow.supervisor.reset(shadow.now) is Reason.OK
+    assert shadow.tick().state is SafetyState.DISARMED
+
+
+def test_estop_does_not_follow_an_arm_that_sags():
+    """Below its command by its weight, and by less than what a contact is: the command must not run after it."""
+    shadow = Shadow(CONTRACT, load_parameters())
+    shadow.move()
+    shadow.supervisor.press_estop(shadow.now)
+    for _ in range(40):
+        shadow.tick()
+    rest = shadow.commands[-1].copy()
+    for _ in range(100):
+        shadow.pass_time()
+        shadow.sense(shadow.state(positions=shadow.q - 5e-3))
+        shadow.rewind()
+        shadow.tick(sense=False)
+    np.testing.assert_array_equal(shadow.commands[-1], rest)
 
 
 def test_layer_without_contact_thresholds_never_reports_one():

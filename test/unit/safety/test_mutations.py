@@ -22,6 +22,7 @@ from vla_ros.safety import obstacles, parameters
 from vla_ros.safety.cartesian_filter import CartesianFilter
 from vla_ros.safety.chunk_gate import ChunkGate
 from vla_ros.safety.collision import CollisionModel
+from vla_ros.safety.command_gap import CommandGap
 from vla_ros.safety.contact import ContactMonitor
 from vla_ros.safety.envelope import Envelope
 from vla_ros.safety.faults import fault_table, run_faults
@@ -253,7 +254,14 @@ MUTATIONS = (
     )),
     Mutation("a posture that the arm has left is commanded on",
              (edit(SafetySupervisor, "_give_up_if_lost", "self._following.lost and", "False and"),),
-             ("the held arm is guided away by hand",)),
+             ("the held arm is guided away by hand", "the arm is guided away in an emergency stop")),
+    Mutation("a gap of the commands is over when it is over",
+             (edit(CommandGap, "over", "not now - last[1] <= self._timeout", "False"),),
+             ("the arm is moved while the layer is held up",)),
+    Mutation("whoever disarms does not wait for the way back from a contact",
+             (edit(SafetySupervisor, "_retreat", "fault is not Reason.CONTACT", "not self.armed"),
+              edit(SafetySupervisor, "_finish_disarming", "and not retreating", "")),
+             ("disarmed as soon as a contact is found", "emergency stop as soon as a contact is found")),
     Mutation("an arm is where it is measured, whatever was commanded",
              (edit(MeasuredMotion, "shows", "(seen[joints] >= SHOWN_AFTER).all()", "True"),),
              ("a driver that has frozen in motion is armed",)),

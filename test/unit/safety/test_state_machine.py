@@ -31,6 +31,7 @@ EVENTS = {
     "press": lambda m: m.press_estop(),
     "release": lambda m: m.release_estop(),
     "reset": lambda m: m.reset(),
+    "lost": lambda m: m.lose(Reason.TRACKING, "(x)"),
     "release, reset": lambda m: (m.release_estop(), m.reset()),
 }
 AFTER = {  # from DISARMED, HOLD, RUN, SLOW, ESTOP
@@ -43,6 +44,7 @@ AFTER = {  # from DISARMED, HOLD, RUN, SLOW, ESTOP
     "press": (ESTOP, ESTOP, ESTOP, ESTOP, ESTOP),
     "release": (DISARMED, HOLD, RUN, SLOW, ESTOP),
     "reset": (DISARMED, HOLD, RUN, SLOW, ESTOP),
+    "lost": (DISARMED, DISARMED, RUN, SLOW, ESTOP),
     "release, reset": (DISARMED, HOLD, RUN, SLOW, DISARMED),
 }
 
@@ -73,3 +75,17 @@ def test_a_pressed_button_is_not_reset():
     machine.release_estop()
     assert machine.reason is Reason.ESTOP_LATCHED
     assert machine.reset() is Reason.OK
+
+
+def test_an_emergency_stop_says_that_the_arm_is_not_commanded_any_more():
+    machine = machine_in(ESTOP)
+    machine.lose(Reason.TRACKING, "(joint 1, 0.50 rad)")
+    for event in (machine.release_estop, machine.press_estop):
+        event()
+        assert machine.state is ESTOP
+        assert "not commanded any more: tracking (joint 1, 0.50 rad)" in machine.detail
+    machine.release_estop()
+    machine.reset()
+    assert (machine.state, machine.detail) == (DISARMED, "")
+    machine.press_estop()
+    assert machine.detail == ""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from vla_ros.safety.faults.trial import DISARMED, HOLD, RUN, Fault, Trial, passes
+from vla_ros.safety.faults.trial import DISARMED, ESTOP, HOLD, RUN, Fault, Play, Trial, passes
 from vla_ros.safety.momentum_observer import DOWN
 from vla_ros.safety.reasons import Reason
+from vla_ros.safety.shadow import Shadow
 
 GRAVITY = 9.81
 SEEN = frozenset({Reason.CONTACT, Reason.NOT_FOLLOWING, Reason.TRACKING})
@@ -14,6 +17,12 @@ SEEN = frozenset({Reason.CONTACT, Reason.NOT_FOLLOWING, Reason.TRACKING})
 
 PRESS_TICKS = 40
 """For the contact to be seen and the arm to have backed off."""
+
+LETTING_GO = 350
+"""Table ticks after which an arm that was told to stop in a contact presses no more: the longest way back, its stop."""
+
+LEFT = 0.25
+"""Share of the threshold that the command may still be ahead of the arm then."""
 
 PUSH = 3.0
 """External torque of the pushed arm, in thresholds."""
@@ -31,6 +40,30 @@ def _obstructed(trial: Trial) -> None:
     pressed = np.abs(shadow.commands[-1] - shadow.q)
     given_up = shadow.supervisor.state is DISARMED  # a slow arm may be beyond the tracking tolerance before it stands
     trial.require(given_up or bool((pressed <= shadow.contract.contact.tracking).all()), "the arm goes on pressing")
+
+
+def _obstructed_then(order: Callable[[Shadow], None]) -> Play:
+    """The arm meets something, and in the tick after that has been found out it is told to stop for good."""
+
+    def play(trial: Trial) -> None:
+        shadow = trial.shadow
+        shadow.obstacle = shadow.q.copy(), np.sign(shadow.velocities)
+        for i in range(shadow.ticks(trial.pace.ticks(PRESS_TICKS))):
+            if i % shadow.chunk_ticks == 0:
+                trial.answer(shadow.ask(shadow.way((0.0, 0.025, 0.0))))
+            if trial.tick().reason in {reason.label for reason in SEEN}:
+                break
+        order(shadow)
+        trial.tick(shadow.ticks(LETTING_GO))
+        limits = shadow.contract.contact
+        if limits is None or Reason.CONTACT.label not in trial.reasons:
+            return
+        pressed = np.abs(shadow.commands[-1] - shadow.q)
+        # A slow arm may be beyond the tracking tolerance before it stands: it is given up, and its controller lets go.
+        given_up = pressed.max() > shadow.parameters.motion.tracking_tolerance and not shadow.supervisor.commanding
+        trial.require(given_up or bool((pressed <= LEFT * limits.tracking).all()), "the arm goes on pressing")
+
+    return play
 
 
 def _pushed(trial: Trial) -> None:
@@ -65,6 +98,18 @@ def table() -> list[Fault]:
     hold = frozenset({HOLD, DISARMED})  # disarmed: it was beyond the tracking tolerance before it stood
     return [
         Fault("the arm meets something immovable", _obstructed, hold, SEEN),
+        Fault(
+            "disarmed as soon as a contact is found",
+            _obstructed_then(lambda s: s.supervisor.disarm(s.now)),
+            frozenset({DISARMED}),
+            SEEN,
+        ),
+        Fault(
+            "emergency stop as soon as a contact is found",
+            _obstructed_then(lambda s: s.supervisor.press_estop(s.now)),
+            frozenset({ESTOP}),
+            SEEN,
+        ),
         Fault("something presses on the arm", _pushed, hold, SEEN),
         passes("the gripper takes its heaviest payload", Reason.OK, _loaded),
     ]

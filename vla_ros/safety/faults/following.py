@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vla_ros.safety.faults.trial import DISARMED, HOLD, Fault, Play, Trial, holds
+from vla_ros.safety.faults.trial import DISARMED, ESTOP, HOLD, Fault, Play, Trial, holds
 from vla_ros.safety.reasons import Reason
-from vla_ros.safety.shadow import CHUNK_TICKS, STEP
+from vla_ros.safety.shadow import CHUNK_TICKS, STEP, Shadow
 from vla_ros.types import FloatArray
 
 PATIENCE = 3.0
@@ -22,6 +22,12 @@ LATE = 3.0
 
 GUIDED = 0.8
 """How far the arm is guided by hand, rad."""
+
+REST_TICKS = 60
+"""Table ticks in which the arm comes to rest, and what is measured of it."""
+
+HELD_UP = 5.0
+"""So long the layer does not run, s."""
 
 SLOW_STEP = 0.002
 """Way of the tool in one row of a slow plan, m: 0.02 m/s at rows 0.1 s apart."""
@@ -126,9 +132,7 @@ def _guided(trial: Trial) -> None:
     """Held, the arm is guided away by hand and let go of: nothing may drive it back, and nothing goes on by itself."""
     shadow, supervisor = trial.shadow, trial.shadow.supervisor
     trial.tick(round(shadow.parameters.timing.chunk_timeout / shadow.period) + 40)  # the policy says nothing more
-    away = shadow.q.copy()
-    middle = 0.5 * (shadow.contract.joints.lower[1] + shadow.contract.joints.upper[1])
-    away[1] += GUIDED if away[1] < middle else -GUIDED
+    away = _away(shadow)
     for share in np.linspace(0.0, 1.0, 100):
         shadow.pass_time()
         shadow.sense(shadow.state(positions=shadow.q + share * (away - shadow.q), velocities=np.zeros_like(away)))
@@ -145,6 +149,46 @@ def _guided(trial: Trial) -> None:
     trial.require(bool((shadow.commands[-1] == away).all()), "arming begins with another posture than the measured one")
     supervisor.disarm(shadow.now)
     trial.tick(2)
+
+
+def _guided_in_stop(trial: Trial) -> None:
+    """The same in an emergency stop: it stays latched, and the posture that the arm has left is not commanded."""
+    shadow, supervisor = trial.shadow, trial.shadow.supervisor
+    supervisor.press_estop(shadow.now)
+    trial.tick(shadow.ticks(REST_TICKS))
+    away = _away(shadow)
+    for share in np.linspace(0.0, 1.0, 100):
+        shadow.pass_time()
+        shadow.sense(shadow.state(positions=shadow.q + share * (away - shadow.q), velocities=np.zeros_like(away)))
+        trial.decisions.append(supervisor.tick(shadow.now))
+    trial.require(trial.decisions[-1].joint_positions is None, "it goes on commanding a posture that the arm has left")
+    shadow.q, shadow.velocities = away, np.zeros_like(away)
+    supervisor.release_estop(shadow.now)
+    trial.tick()
+    trial.require(trial.answer(supervisor.reset(shadow.now)) is Reason.OK, "it cannot be reset")
+    trial.tick(2)
+    trial.require(not supervisor.commanding, "a reset commands the arm")
+    supervisor.press_estop(shadow.now)
+    trial.tick()
+
+
+def _moved_in_gap(trial: Trial) -> None:
+    """The layer is held up until its controller has let go, and the arm is moved meanwhile."""
+    shadow = trial.shadow
+    away = _away(shadow)
+    shadow.now, shadow.stamp = shadow.now + HELD_UP, shadow.stamp + HELD_UP
+    shadow.q, shadow.velocities = away, np.zeros_like(away)
+    trial.require(shadow.supervisor.brake_instead(shadow.now, 0) is None, "the watch commands on after the gap")
+    trial.tick(shadow.ticks(REST_TICKS))
+    moved = [one for one in trial.decisions if one.joint_positions is not None]
+    trial.require(not moved, "it goes on commanding a posture that the arm has left")
+
+
+def _away(shadow: Shadow) -> FloatArray:
+    """Return where a hand puts the arm, (n,) rad."""
+    away, joints = shadow.q.copy(), shadow.contract.joints
+    away[1] += GUIDED if away[1] < 0.5 * (joints.lower[1] + joints.upper[1]) else -GUIDED
+    return away
 
 
 def table() -> list[Fault]:
@@ -171,4 +215,11 @@ def table() -> list[Fault]:
         holds("a joint has lost its zero", Reason.NOT_FOLLOWING, _lying(_offset)),
         Fault("two joints are swapped", _lying(_swapped), stop, either),
         Fault("the held arm is guided away by hand", _guided, frozenset({DISARMED}), lost),
+        Fault(
+            "the arm is guided away in an emergency stop",
+            _guided_in_stop,
+            frozenset({ESTOP}),
+            frozenset({Reason.ESTOP_PRESSED}),
+        ),
+        Fault("the arm is moved while the layer is held up", _moved_in_gap, frozenset({DISARMED}), lost),
     ]
