@@ -3,8 +3,7 @@
     gap.command(step)     # every step that is commanded
     gap.over(now)         # before every command, in any thread: nothing goes out while this is true
     gap.look(now)         # every tick: `open` from then on
-    gap.away(received, far)   # every sound state of an open gap: the arm is elsewhere, as several in a row show
-    gap.close()           # the arm was measured at rest where the stop ended: commands go on from there
+    gap.judge(positions, received, rested)   # every sound state of an open gap; OK: `close` it, and go on
 
 A process that was stopped or hung goes on with what it did before, and does not notice. Its controller has followed the
 known stop to its end, held that for `TAIL`, and after its own time-out has let go: the arm may have been moved since.
@@ -12,21 +11,30 @@ known stop to its end, held that for `TAIL`, and after its own time-out has let 
 
 from __future__ import annotations
 
+import numpy as np
+
 from vla_ros.safety.command_trajectory import TAIL
 from vla_ros.safety.following import LOST_AFTER
 from vla_ros.safety.joint_motion import JointStep
+from vla_ros.safety.reasons import Reason
 from vla_ros.types import FloatArray
 
 
 class CommandGap:
     """Knows when the controller lets go of the last command; `over` for any thread, the rest for that of the ticks."""
 
-    def __init__(self, period: float, timeout: float) -> None:
-        """Take the controller to let go `timeout` s after the end of a trajectory; inf: its time waits for commands."""
-        self._period, self._timeout = period, timeout
+    def __init__(self, period: float, timeout: float, reach: FloatArray) -> None:
+        """Take the controller to let go of a trajectory, and the arm to be where it is commanded.
+
+        Args:
+            period: Of the ticks, s.
+            timeout: From the end of a trajectory until the controller lets go, s; inf: its time waits for commands.
+            reach: An arm that is measured within it of a posture is there, (n,) rad.
+        """
+        self._period, self._timeout, self._reach = period, timeout, reach
         self._last: tuple[float, float, FloatArray] | None = None  # due, end of its trajectory, s; (n,) rad, its rest
         self.open = False
-        self._away, self._judged_at = 0, 0.0  # states in a row that show the arm elsewhere; receipt of the newest, s
+        self._away, self._judged_at = 0, 0.0  # states in a row that show it elsewhere; receipt of the newest, s
 
     def command(self, step: JointStep) -> None:
         """Take the step that is commanded."""
@@ -46,20 +54,24 @@ class CommandGap:
         """Find out whether there is a gap; it stays open until `close` or the next command."""
         self.open = self.over(now)
 
-    def away(self, received: float, far: bool) -> bool:
-        """Take whether the joint state that came at `received`, s, is `far` from the place of rest.
+    def judge(self, measured: FloatArray, received: float, rested: bool) -> Reason:
+        """Return what is to be done after the gap, as a sound joint state shows it.
+
+        Args:
+            measured: Joint positions (n,) rad.
+            received: When they came, s; the same ones again count once.
+            rested: Several states without a gap of their own show the arm at rest: one may have waited in a queue.
 
         Returns:
-            Whether `LOST_AFTER` states in a row were: one may be false, or have waited in a queue since the stop.
+            OK when the arm rests where the known stop ended; TRACKING when `LOST_AFTER` states in a row show it
+            elsewhere; UNSETTLED: not known yet.
         """
+        there = self._last is not None and bool((np.abs(measured - self._last[2]) <= self._reach).all())
         if received != self._judged_at:
-            self._judged_at, self._away = received, self._away + 1 if far else 0
-        return self._away >= LOST_AFTER
-
-    @property
-    def rest(self) -> FloatArray | None:
-        """Where the known stop of the last command ended, (n,) rad; None when nothing is commanded."""
-        return None if self._last is None else self._last[2]
+            self._judged_at, self._away = received, 0 if there else self._away + 1
+        if self._away >= LOST_AFTER:
+            return Reason.TRACKING
+        return Reason.OK if there and rested else Reason.UNSETTLED
 
     def detail(self, now: float) -> str:
         """Say how long the gap is."""

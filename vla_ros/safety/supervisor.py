@@ -135,7 +135,8 @@ class SafetySupervisor:
         self._contact = ContactReaction(contract, self.kinematics, self.period, ahead)
         self._last_command: tuple[FloatArray, float] | None = None  # (n,) rad, and when its trajectory ends, s
         self._last_due = -np.inf  # of the last command, s
-        self._gap = CommandGap(timing.period, np.inf if lockstep else contract.controllers.command_timeout)
+        lets_go = np.inf if lockstep else contract.controllers.command_timeout
+        self._gap = CommandGap(timing.period, lets_go, self._reach)
         self._graph_fault = (Reason.OK, "")
         self._commanding = False
         self._gripped_at = np.inf  # measured opening when the gripper was last commanded, m
@@ -540,16 +541,14 @@ class SafetySupervisor:
 
     def _end_gap(self, now: float) -> None:
         """After a gap: go on where the arm is measured at rest at the end of the known stop, else give it up."""
-        state, rest = self._monitor.state, self._gap.rest
-        if not self._gap.open or rest is None or state is None or self._monitor.fault(now) is not Reason.OK:
+        state, monitor = self._monitor.state, self._monitor
+        if not self._gap.open or state is None or monitor.fault(now) is not Reason.OK:
             return
-        away = np.abs(state.joint_positions - rest)
-        there = bool((away <= self._reach).all())
-        if self._gap.away(self._monitor.received, not there):
-            worst = int(np.argmax(away / self._reach))
-            self._lose(f"({self.contract.joints.names[worst]}, {away[worst]:.2f} rad) {self._gap.detail(now)}")
-        elif there and self._unrest() is Reason.OK:  # of states that came without a gap of their own
+        answer = self._gap.judge(state.joint_positions, monitor.received, self._unrest() is Reason.OK)
+        if answer is Reason.OK:
             self._gap.close()
+        elif answer is Reason.TRACKING:
+            self._lose(self._gap.detail(now))
 
     def _lose(self, detail: str) -> None:
         self._machine.lose(Reason.TRACKING, detail)
