@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from vla_ros.errors import VlaError
-from vla_ros.evaluation.edge_displaced import displaced_cases
+from vla_ros.evaluation.edge_displaced import displaced_cases, moved_in_gap
 from vla_ros.evaluation.edge_session import MOVING, Session
 from vla_ros.evaluation.edges import EdgeCase, EdgeTrial
 from vla_ros.evaluation.plants import Lie, Plant, PlantShadow
@@ -51,6 +51,7 @@ def edge_cases() -> tuple[EdgeCase, ...]:
         EdgeCase(6, "a joint measured 0.2 rad off", _blind(Lie.OFFSET, 0.2)),
         EdgeCase(6, "stamps jump 0.5 s ahead in motion", _stamps_ahead),
         *(EdgeCase(16, f"nothing is sent for {gap} s, in motion", _gap(gap)) for gap in (0.03, 0.1, 1.0)),
+        EdgeCase(16, "nothing is sent for 5 s, and the arm is moved meanwhile", moved_in_gap),
         EdgeCase(16, "fast motion with stops", _motion),
         EdgeCase(17, "a sheet of 4 mm at 10 Hz", _sheet),
         EdgeCase(17, "a larger self_distance", _self_distance),

@@ -113,9 +113,12 @@ class ContactReaction:
 
     def retreat(self, measured: FloatArray) -> FloatArray | None:
         """Return the joint velocities (n,) rad/s that lead back from the contact, or None: the stop is followed."""
+        return self._back(measured, self._monitor.touching)
+
+    def _back(self, measured: FloatArray, touching: bool) -> FloatArray | None:
         if self._blind > BLIND_WAY:
             self._backoff.end()
-        return self._backoff.velocities(self._commanded, measured, self._monitor.touching)
+        return self._backoff.velocities(self._commanded, measured, touching)
 
     @property
     def retreating(self) -> bool:
@@ -144,7 +147,7 @@ class ContactReaction:
         elif resting and not self._backoff.active and ARRIVED < load <= RELAXED * self._load:
             self._load = load
             self._backoff.yield_to(measured)
-        return self.retreat(measured)
+        return self._back(measured, touching=False)  # what lasts alone does not lead on, as where an arm hangs
 
     def give_up(self) -> None:
         """Do not go back any further: the arm has left its command."""
