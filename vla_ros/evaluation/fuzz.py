@@ -28,7 +28,7 @@ from vla_ros.safety.joint_motion import JointStep
 from vla_ros.safety.measured_motion import SILENCE
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.policy_watch import Condition
-from vla_ros.safety.posture_jumps import RESTART
+from vla_ros.safety.posture_jumps import BASELINE, RESTART
 from vla_ros.safety.reasons import Reason
 from vla_ros.types import FloatArray, Instruction, InstructionKind, Pose, SafetyState
 
@@ -233,6 +233,7 @@ class Gremlin:
         self.answers: Counter[str] = Counter()
         self._lie_left = 0
         self._lie_begins = False
+        self._believed_until = shadow.now + BASELINE  # a driver that was silent is believed until then, s
         self._after_silence = False  # the lie began as the driver was heard again
         self._goal: FloatArray = shadow.pose().position
 
@@ -265,6 +266,7 @@ class Gremlin:
             shadow.coast()
             # Between two states that far apart the driver may have been started again, and be another one.
             self._after_silence |= gap > RESTART or (gap >= SILENCE and self._lie_begins)
+            self._believed_until = shadow.now + BASELINE if gap >= SILENCE else self._believed_until
         if rng.random() < 0.004:
             shadow.heart = rng.choice([None, *Condition])
             shadow.computing = bool(rng.random() < 0.2)
@@ -297,11 +299,16 @@ class Gremlin:
         self._lie_left -= 1
         unknowable = plant.lie in UNKNOWABLE_AT_REST and self._shadow.supervisor.state is SafetyState.DISARMED
         if self._lie_left <= 0 or (unknowable and self._after_silence):
+            if plant.lie is Lie.SILENT:
+                self._believed_until = self._shadow.now + BASELINE
             plant.lie, self._after_silence = Lie.NONE, False
         self._lie_begins = bool(rng.random() < 0.004)
         if self._lie_begins:
             unheard = plant.lie is Lie.SPEEDLESS and self._after_silence  # nothing sound since the silence
-            self._after_silence = plant.lie is Lie.SILENT or unheard
+            believed = self._shadow.now < self._believed_until
+            self._after_silence = plant.lie is Lie.SILENT or unheard or believed
+            if plant.lie is Lie.SILENT:
+                self._believed_until = self._shadow.now + BASELINE
             plant.lie = Lie(rng.choice([lie.value for lie in Lie]))
             self._lie_left = int(rng.integers(2, LONGEST_LIE))
             plant.offset = np.zeros(len(plant.q))

@@ -100,7 +100,7 @@ class PlantShadow(Shadow):
         super().__init__(contract, parameters)
         self.plant = plant
         plant.place(self.q)
-        self._command = self.q.copy()
+        self._command, self._ticked = self.q.copy(), self.now
         self.steps: list[tuple[float, JointStep]] = []
         self.marks: list[int] = []
 
@@ -124,9 +124,17 @@ class PlantShadow(Shadow):
     def tick(self, sense: bool = True) -> SafetyDecision:
         """One period; the arm goes on to its last command also where there is no new one."""
         decision = super().tick(sense)
+        self._ticked = self.now
         if decision.joint_positions is None:
             self._move()
         return decision
+
+    def coast(self) -> None:
+        """Let the arm follow its stop, and an arm that lags arrive, in the time since the last tick."""
+        before = len(self.commands)
+        super().coast()
+        for _ in range(round((self.now - self._ticked) / self.period) - (len(self.commands) - before)):
+            self._move()
 
     def follow(self, step: JointStep) -> None:
         """Take a step as the one that the controller has."""

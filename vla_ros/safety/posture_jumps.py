@@ -1,43 +1,80 @@
 """Has a joint been measured to jump, as no joint moves: an offset that begins, two joints that are swapped.
 
-    jumps.measure(state.joint_positions, state.stamp, now, commanded)  # every sound joint state
-    if jumps.standing.any(): ...                                       # it reads as if it rested elsewhere now
+    jumps.measure(state.joint_positions, state.stamp, now, commanded, arriving=False)  # every sound joint state
+    if jumps.standing.any(): ...                                          # a joint reads as if it rested elsewhere
 
 At rest such a measurement is sound in every other way: a posture, and a velocity of zero. What betrays it is the moment
-when it began. A motion, by a hand too, gathers speed from state to state; a jump is there between two of them. It
-stands until another jump takes it back, the joint is measured where it was last commanded to, or the driver was silent,
-as when it was started again.
+when it began: a motion, by a hand too, gathers speed and loses it, and a jump is there between two states. So a step is
+judged by what the joint did before and after it, once that is known. A jump stands until another one takes it back, or
+leads to the last command, the arm comes to rest there, or the driver was silent, as when it was started again.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from vla_ros.safety.measured_motion import SILENCE
+from vla_ros.safety.measured_motion import NOISE, SILENCE
 from vla_ros.types import FloatArray
 
 LARGEST_ACCELERATION = 100.0
 """Nothing that moves a joint of an arm, a hand included, accelerates it by more, rad/s^2: a hand that shakes an arm by
 0.1 rad five times a second reaches this; limits of arms are 5 to 20 (data sheets of FR3 and UR5e)."""
 
-GROWTH = 3.0
-"""So many times its last step a joint may move until the next state, of a motion that gathers speed."""
+REFRESH = 0.05
+"""Longest time between two readings of a joint that moves, s: drivers publish more often than they read the bus."""
 
+QUIET = 0.06
+"""A joint that has not changed for so long, s, rests; at least the time between two states."""
 
 RESTART = 1.0
 """Shortest silence after which a joint that has jumped is believed, s: no driver is started again faster."""
+
+BASELINE = 0.1
+"""A posture that is measured for so long after a silence is one, s: there are drivers that begin with zeros."""
+
+
+@dataclass
+class _Step:
+    """One step of one joint that is larger than its reach, until what follows it is known.
+
+    Attributes:
+        size: rad.
+        gap: From the state before, s.
+        since: From the change before, s.
+        speed: Of the change before, rad/s; 0 at rest.
+        speed_gap: The time in which that change came about, s.
+        landed: Where it led, rad.
+        time: When, s, steady clock.
+    """
+
+    size: float
+    gap: float
+    since: float
+    speed: float
+    speed_gap: float
+    landed: float
+    time: float
 
 
 class PostureJumps:
     """Adds up what each joint has jumped. One thread at a time."""
 
-    def __init__(self, reach: FloatArray) -> None:
-        """Take joints within `reach` (n,) rad of a posture to be there."""
-        self._reach = reach
+    def __init__(self, reach: FloatArray, tolerance: float = 0.0) -> None:
+        """Take joints within `reach` (n,) rad, or `tolerance` rad, of a command to be there."""
+        self._reach, self._noise = reach, NOISE * reach
+        self._near = np.maximum(reach, tolerance)
         self._last: tuple[FloatArray, float, float] | None = None  # (n,) rad, its stamp and receipt, s
         self._heard = -np.inf  # when anything came last, sound or not, s, steady clock
+        self._begun = -np.inf  # from when on one posture was measured after a silence, s
         self._unsound = False  # something else has come since `_last`
-        self._speed = np.zeros_like(reach)  # (n,) rad/s, between the last two
+        self._changed_at = np.full_like(
+            reach, -np.inf
+        )  # (n,) s, when each joint was last measured elsewhere than before
+        self._change = np.zeros_like(reach)  # (n,) rad, by how much then
+        self._change_gap = np.full_like(reach, REFRESH)  # (n,) s, and in what time
+        self._steps: dict[int, _Step] = {}
         self._jumped = np.zeros_like(reach)  # (n,) rad, jumps that nothing has taken back
 
     @property
@@ -47,8 +84,14 @@ class PostureJumps:
 
     def interrupt(self) -> None:
         """Take what is measured next to come from a driver that was started again."""
-        self._last = None
+        self._forget()
+        self._heard, self._begun = -np.inf, -np.inf
         self._jumped = np.zeros_like(self._jumped)
+
+    def _forget(self) -> None:
+        self._last = None
+        self._steps.clear()
+        self._changed_at = np.full_like(self._changed_at, -np.inf)
 
     def refuse(self, now: float) -> None:
         """Note that something came at `now`, s, that was no sound joint state: that is no silence."""
@@ -58,13 +101,16 @@ class PostureJumps:
     def _hear(self, now: float) -> float:
         """Note that the driver has said something; returns how long it had been silent, s."""
         silence, self._heard = now - self._heard, now
+        if silence > SILENCE:
+            self._forget()
+            self._begun = now
         if silence > RESTART:
-            self.interrupt()
-        elif silence > SILENCE:
-            self._last = None
+            self._jumped = np.zeros_like(self._jumped)
         return silence
 
-    def measure(self, positions: FloatArray, stamp: float, now: float, commanded: FloatArray | None) -> None:
+    def measure(
+        self, positions: FloatArray, stamp: float, now: float, commanded: FloatArray | None, *, arriving: bool
+    ) -> None:
         """Take what a sound joint state measured.
 
         Args:
@@ -72,21 +118,67 @@ class PostureJumps:
             stamp: Of the state, s, sensor clock; where that jumps, the times of receipt are left.
             now: When it came, s, steady clock.
             commanded: (n,) rad, where the arm was last commanded to; None when it never was.
+            arriving: The commanded motion has just ended there.
         """
         silence, unsound = self._hear(now), self._unsound
         last, self._last, self._unsound = self._last, (positions, stamp, now), False
         if last is None:
-            self._speed = np.zeros_like(positions)
             return
-        step, gap, received = positions - last[0], stamp - last[1], now - last[2]
-        gap = gap if 0.0 < gap <= SILENCE else max(received, 0.0)
-        # What is not sound hides jumps as well as motions; no motion is taken to have gone on.
-        moving = min(gap, silence) if unsound else gap
-        possible = self._reach + (GROWTH * np.abs(self._speed) + LARGEST_ACCELERATION * moving) * moving
-        jump = np.abs(step) > possible
-        self._jumped = self._jumped + np.where(jump, step, 0.0)
-        back = np.abs(self._jumped) <= possible
-        if commanded is not None:
-            back |= np.abs(positions - commanded) <= self._reach
-        self._jumped = np.where(back, 0.0, self._jumped)
-        self._speed = np.where(jump | (gap <= 0.0), 0.0, step / max(gap, 1e-9))
+        gap = stamp - last[1] if 0.0 < stamp - last[1] <= SILENCE else max(now - last[2], 0.0)
+        if unsound:  # what is not sound hides jumps as well as motions: none is taken to have gone on
+            gap = min(gap, silence)
+        step = positions - last[0]
+        self._judge_what_was(step, gap, now, commanded)
+        self._take(step, gap, now, positions)
+        if arriving and commanded is not None:
+            self._jumped = np.where(np.abs(positions - commanded) <= self._near, 0.0, self._jumped)
+
+    def _take(self, step: FloatArray, gap: float, now: float, positions: FloatArray) -> None:
+        changed = step != 0.0
+        since = np.minimum(np.where(np.isfinite(self._changed_at), now - self._changed_at, REFRESH), REFRESH)
+        since = np.maximum(since, min(gap, REFRESH))
+        if not now - self._begun > BASELINE:
+            self._begun = now if (np.abs(step) > self._reach).any() else self._begun
+        else:
+            rested = (now - self._changed_at > max(QUIET, 1.5 * gap)) | (np.abs(self._change) <= self._noise)
+            speeds = np.where(rested, 0.0, self._change / self._change_gap)
+            for joint in np.flatnonzero(np.abs(step) > self._reach).tolist():
+                self._steps[joint] = _Step(
+                    float(step[joint]), gap, float(since[joint]), float(speeds[joint]), float(self._change_gap[joint]),
+                    float(positions[joint]), now,
+                )  # fmt: skip
+        self._change = np.where(changed, step, self._change)
+        self._change_gap = np.where(changed, since, self._change_gap)
+        self._changed_at = np.where(changed, now, self._changed_at)
+
+    def _judge_what_was(self, step: FloatArray, gap: float, now: float, commanded: FloatArray | None) -> None:
+        """Judge the steps after which it is known now how the joint went on."""
+        for joint, one in list(self._steps.items()):
+            elapsed, goes_on = now - one.time, bool(step[joint] != 0.0)
+            if not goes_on and elapsed < QUIET:
+                continue
+            del self._steps[joint]
+            until = max(min(elapsed, REFRESH), min(gap, REFRESH)) if goes_on else REFRESH
+            moves = goes_on and abs(step[joint]) > self._noise[joint] and elapsed <= max(QUIET, 1.5 * gap)
+            speed = float(step[joint]) / until if moves else 0.0
+            if (possible := self._possible(joint, one, speed, until)) < np.inf:
+                jumped = self._jumped[joint] + one.size
+                there = commanded is not None and abs(one.landed - commanded[joint]) <= self._near[joint]
+                self._jumped[joint] = 0.0 if there or abs(jumped) <= possible else jumped
+
+    def _possible(self, joint: int, one: _Step, speed: float, until: float) -> float:
+        """Return how far the joint can have gone in a step that was a jump, rad; infinity when it was none.
+
+        From rest to rest that is a quarter of a t^2. In motion two steps in a row differ by a t^2 at most; a step that
+        fits what was before or what came after is none.
+        """
+        reach = float(self._reach[joint])
+        if one.speed == 0.0 and speed == 0.0:
+            possible = reach + 0.25 * LARGEST_ACCELERATION * one.gap**2
+            return possible if abs(one.size) > possible else np.inf
+        time = max(one.since, until)
+        for neighbor, its_gap in ((one.speed, one.speed_gap), (speed, until)):
+            possible = reach + 0.5 * LARGEST_ACCELERATION * time * (time + its_gap)
+            if abs(one.size - neighbor * time) <= possible:
+                return np.inf
+        return reach + LARGEST_ACCELERATION * time**2

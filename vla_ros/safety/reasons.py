@@ -86,8 +86,8 @@ class Reason(Enum):
     )
     POSTURE_JUMPED = (
         "posture_jumped",
-        "A joint was measured to jump, faster than any joint moves: look where it is, and restart its driver, "
-        "or deactivate the safety node and activate it again.",
+        "A joint was measured to jump, faster than any joint moves: look where it is, then deactivate the safety node "
+        "and activate it again, or restart the driver.",
     )
 
     label: str

@@ -63,6 +63,9 @@ from vla_ros.types import (
 MOST_QUOTED = 64
 """Characters of an order to stop that are repeated in the reason, in ASCII: it has not been validated."""
 
+ARRIVAL_TIME = 1.0
+"""So long after the end of the last command an arm that lags, or was not heard in motion, may still arrive there, s."""
+
 REACH_TIME = 0.01
 """An arm that is nearer to its last command than the way of this time at full speed is there, s: at a higher rate than
 100 Hz the way of one tick would be less than the position error that gravity and friction leave."""
@@ -129,11 +132,11 @@ class SafetySupervisor:
         self._measured = MeasuredMotion(
             self._reach, FROZEN_WINDOWS * parameters.motion.follow_window, parameters.motion.follow_tolerance
         )
-        self._jumps = PostureJumps(self._reach)
+        self._jumps = PostureJumps(self._reach, parameters.motion.follow_tolerance)
         timing = parameters.timing
         ahead = 0.0 if lockstep else lead(timing.period, timing.tick_budget) + LATE
         self._contact = ContactReaction(contract, self.kinematics, self.period, ahead)
-        self._last_command: tuple[FloatArray, float] | None = None  # (n,) rad, and when its trajectory ends, s
+        self._last_command: tuple[FloatArray, float] | None = None  # (n,) rad where it ends, and when, s
         self._last_due = -np.inf  # of the last command, s
         lets_go = np.inf if lockstep else contract.controllers.command_timeout
         self._gap = CommandGap(timing.period, lets_go, self._reach)
@@ -193,7 +196,8 @@ class SafetySupervisor:
         if self._monitor.state is not known:  # else it is the same measurement again
             self._measured.measure(state.joint_positions, now)
             last = None if self._last_command is None else self._last_command[0]
-            self._jumps.measure(state.joint_positions, state.stamp, now, last)
+            arriving = self.resting and now - self._last_due <= ARRIVAL_TIME
+            self._jumps.measure(state.joint_positions, state.stamp, now, last, arriving=arriving)
 
     def restart_measuring(self) -> None:
         """Take the joint states that come from now on to be those of a driver that was started again."""
@@ -210,7 +214,8 @@ class SafetySupervisor:
     def refuse_state(self, now: float, reason: Reason = Reason.STATE_WIDTH) -> None:
         """Note that a joint state came that could not even be read, and why; it holds the arm as any bad one does."""
         self._monitor.refuse(reason)
-        self._jumps.refuse(now)
+        if reason is not Reason.STATE_SOURCE:  # another source than that of the arm is none of its driver
+            self._jumps.refuse(now)
 
     def receive_instruction(self, instruction: Instruction, now: float) -> None:
         """Take what the robot is asked to do: a stop holds at once, a new task drops the plan for the old one."""
@@ -394,9 +399,14 @@ class SafetySupervisor:
     def withdraw(self, step: JointStep) -> JointStep:
         """Take back a step that was not sent, and return that of the known stop in its place."""
         self._commanded = step = self._motion.withdraw(step)
-        self._last_command, self._last_due = (step.positions, step.due + TAIL), step.due
-        self._gap.command(step)
+        self._note_command(step, step.due)
         return step
+
+    def _note_command(self, step: JointStep, now: float) -> None:
+        """Note a step that is commanded, and where it leads if no other one follows."""
+        end = now + step.ahead.rows * self.period + TAIL
+        self._last_command, self._last_due = (step.stop.positions[-1], end), step.due
+        self._gap.command(step)
 
     def brake_instead(self, now: float, sent: int) -> tuple[JointStep, float] | None:
         """Return what to command in place of a tick that is late or hangs; any other thread may call it.
@@ -414,8 +424,7 @@ class SafetySupervisor:
         if not self._commanding or self._gap.over(now):
             return None
         before, step = self._motion.joints.current.serial, self._motion.brake_instead(now, sent)
-        self._last_command, self._last_due = (step.positions, now + TAIL), step.due
-        self._gap.command(step)
+        self._note_command(step, now)
         self.counters.commands += step.serial != before
         self.counters.overruns += 1
         return step, self._gripper.opening
@@ -620,8 +629,8 @@ class SafetySupervisor:
                 machine.state, machine.reason.label, sentence, speed_scale=0.0, observation_age=age
             )  # fmt: skip
         step, placement = step or self._motion.joints.current, self._motion.placement
-        self._commanded, self._last_command, self._last_due = step, (step.positions, now + TAIL), step.due
-        self._gap.command(step)
+        self._commanded = step
+        self._note_command(step, now)
         if self._monitor.state is not None:
             self._gripped_at = self._monitor.state.gripper_opening
         tool = np.asarray(placement.translation)

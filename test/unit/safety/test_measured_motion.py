@@ -321,3 +321,19 @@ def test_an_arm_that_rests_beside_its_command_is_armed_again(robot, beside):
     for _ in range(160):
         shadow.tick()
     assert shadow.supervisor.arm(shadow.now) is Reason.OK
+
+
+@pytest.mark.parametrize("lag", [0.0, 0.08])
+def test_after_a_gap_in_motion_arming_begins_where_the_stop_ended(lag):
+    shadow = PlantShadow(load_contract("panda"), load_parameters(), Plant(lag=lag))
+    shadow.move(40)
+    last = shadow.commands[-1]
+    shadow.supervisor.let_go()
+    shadow.now += 2.0
+    shadow.coast()
+    end = shadow.commands[-1]
+    assert np.abs(end - last).max() > 1e-3
+    for _ in range(40):
+        shadow.tick()
+    assert shadow.supervisor.arm(shadow.now) is Reason.OK
+    np.testing.assert_allclose(shadow.tick().joint_positions, end, rtol=0.0, atol=1e-9)

@@ -266,7 +266,7 @@ MUTATIONS = (
              (edit(MeasuredMotion, "shows", "(seen[joints] >= SHOWN_AFTER).all()", "True"),),
              ("a driver that has frozen in motion is armed",)),
     Mutation("no joint is measured to jump",
-             (edit(PostureJumps, "measure", "np.abs(step) > possible", "np.abs(step) < 0.0"),),
+             (edit(PostureJumps, "_take", "flatnonzero(np.abs(step) > self._reach)", "flatnonzero(step > 9e9)"),),
              ("a joint loses its zero while disarmed, and is armed",)),
     Mutation("it may be armed in the middle of a stop",
              (edit(SafetySupervisor, "arm", "if self._commanding", "if False"),),
