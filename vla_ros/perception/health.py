@@ -61,14 +61,12 @@ SAMPLE_ROWS = 48
 COMPARED_ROWS = 240
 """About as many rows, with all their columns, are compared to see whether an image has changed."""
 
-STILL = 0.01
-"""A joint that is no further than this from where it was, rad, may stand, and its sensor may be noisy."""
-
 SWINGS = 4.0
 """An arm that has gone this multiple of `frozen_travel` to and fro need not have been so far from where it was."""
 
 SMALLEST_SWING = 0.5
-"""But at least this fraction of it: what is smaller may not show in the image."""
+"""But at least this fraction of it: what is smaller may not show in the image. To and fro within it is no way at all:
+an arm at rest whose sensor is noisy goes none, however long it rests."""
 
 _RATE_WINDOW = 32
 
@@ -158,25 +156,27 @@ class CameraHealth:
         if self._reference is None or _changed(image, self._reference.image) > limits.min_changed_fraction:
             self._reference = _Reference(image, np.array(joints))
             self._same, self._travel, self._largest_step, self._frozen = 0, 0.0, 0.0, False
-            self._place, self._way, self._largest_legs = self._reference.joints, 0.0, (0.0, 0.0)
+            self._place, self._way = self._reference.joints, np.zeros_like(self._reference.joints)
+            self._largest_legs = np.zeros((2, len(joints)))  # of each joint
             return self.fault
         self._same += 1
         if jumped:  # no way: as if the arm had been so far off all the time
             self._reference = replace(self._reference, joints=self._reference.joints + moved)
             self._place = self._place + moved
         step = 0.0 if jumped else float(np.abs(moved).max())
-        # `not <=`, here and below: a joint that is no number is no proof of rest. Way is counted from place to place,
-        # not from image to image: an arm may be slow, and its sensor noisy.
-        leg = float(np.abs(joints - self._place).max())
-        if not leg <= STILL:
-            self._place, self._way = np.array(joints), self._way + leg
-            largest, second, _ = sorted((*self._largest_legs, leg), reverse=True)
-            self._largest_legs = largest, second
+        # Way is that of the middle of a band which a joint takes with it: within the band it may swing, or be noisy,
+        # for ever; an arm that is slow takes it along all the same. A joint that is no number makes way no number.
+        band = 0.5 * SMALLEST_SWING * limits.frozen_travel
+        before, self._place = self._place, np.clip(self._place, joints - band, joints + band)
+        leg = np.abs(self._place - before)
+        self._way = self._way + leg
+        self._largest_legs = np.sort(np.vstack([self._largest_legs, leg]), axis=0)[1:]
         self._largest_step = max(self._largest_step, step)
         # The farthest it has been: an arm that came back does not make the image any fresher.
         self._travel = np.maximum(self._travel, np.abs(joints - self._reference.joints).max())
+        # `not <=`, here and below: a joint that is no number is no proof of rest.
         travelled = not self._travel - self._largest_step <= limits.frozen_travel
-        way = self._way - sum(self._largest_legs)
+        way = float((self._way - self._largest_legs.sum(axis=0)).max())
         swung = any(
             not self._travel <= far * limits.frozen_travel and not way <= long * limits.frozen_travel
             for far, long in ((1.0, 1.0), (SMALLEST_SWING, SWINGS))
@@ -186,7 +186,7 @@ class CameraHealth:
             self.refused += 1
             self._detail = f"{self._same + 1} images over {self._travel:.2f} rad"
             if not travelled:
-                self._detail += f", {self._way:.2f} rad to and fro"
+                self._detail += f", {self._way.max():.2f} rad to and fro"
         return self.fault
 
     def _moved(self, joints: FloatArray, stamp: float) -> tuple[FloatArray, bool]:

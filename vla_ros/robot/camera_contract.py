@@ -40,7 +40,7 @@ class CameraHealthLimits:
         max_noise: Fraction of the contrast that neighboring pixels do not share: near 0 in images of a scene, 1 in
             noise. More than this counts as noise; 2 allows everything.
         frozen_travel: Travel of any joint during which the image must change, rad; or four times as much to and fro
-            about one place, if that goes beyond half of it.
+            about one place, if that goes beyond half of it. Half of it is taken off each way: a noisy joint swings.
         frozen_after: Number of images in a row that must be unchanged, too, before the camera counts as frozen.
         min_changed_fraction: Fraction of the pixels that must differ for an image to count as changed.
         expects_motion: Whether the image changes when the arm moves; False for a camera that does not see the arm

@@ -139,7 +139,7 @@ class SafetySupervisor:
         self._last_command: tuple[FloatArray, float] | None = None  # (n,) rad where it ends, and when, s
         self._last_due = -np.inf  # of the last command, s
         lets_go = np.inf if lockstep else contract.controllers.command_timeout
-        self._gap = CommandGap(timing.period, lets_go, self._reach)
+        self._gap = CommandGap(timing.period, lets_go, self._reach, self._measured.stands)
         self._graph_fault = (Reason.OK, "")
         self._commanding = False
         self._gripped_at = np.inf  # measured opening when the gripper was last commanded, m
@@ -194,6 +194,7 @@ class SafetySupervisor:
             self._jumps.refuse(now)
             raise
         if self._monitor.state is not known:  # else it is the same measurement again
+            self._gap.measure(state, now)
             self._measured.measure(state.joint_positions, now)
             last = None if self._last_command is None else self._last_command[0]
             arriving = self.resting and now - self._last_due <= ARRIVAL_TIME
@@ -553,7 +554,7 @@ class SafetySupervisor:
         state, monitor = self._monitor.state, self._monitor
         if not self._gap.open or state is None or monitor.fault(now) is not Reason.OK:
             return
-        answer = self._gap.judge(state.joint_positions, monitor.received, self._unrest() is Reason.OK)
+        answer = self._gap.judge(state, monitor.received, self._unrest() is Reason.OK)
         if answer is Reason.OK:
             self._gap.close()
         elif answer is Reason.TRACKING:

@@ -143,11 +143,22 @@ def test_an_arm_that_swings_about_one_place_shows_a_frozen_camera(camera: Camera
     assert "to and fro" in camera.sentence(now)
 
 
-def test_the_noise_of_a_joint_sensor_is_no_way_however_long(camera: CameraHealth) -> None:
-    """An arm that was pushed once by half a frozen travel and stands since, its sensor noisy by 4 mrad."""
+@pytest.mark.parametrize("push", [0.0, 0.045, 0.05, 0.06])
+@pytest.mark.parametrize("size", [0.004, 0.006, 0.008, 0.018])
+def test_the_noise_of_a_joint_sensor_is_no_way_however_long(camera: CameraHealth, push: float, size: float) -> None:
+    """An arm that was pushed once by about half a frozen travel and stands since, its sensor noisy."""
+    random = np.random.default_rng(1)
     for step in range(3000):
-        noise = RNG.uniform(-0.004, 0.004, 7)
-        assert show(camera, PICTURE, STILL + 0.05 * min(step, 10) / 10 + noise, step / 30) is CameraFault.NONE
+        noise = random.uniform(-size, size, 7)
+        assert show(camera, PICTURE, STILL + push * min(step, 10) / 10 + noise, step / 30) is CameraFault.NONE
+
+
+@pytest.mark.parametrize("sigma", [0.002, 0.004])
+def test_a_gaussian_noise_of_a_joint_sensor_is_no_way_either(camera: CameraHealth, sigma: float) -> None:
+    random = np.random.default_rng(2)
+    for step in range(3000):
+        noise = random.normal(0.0, sigma, 7)
+        assert show(camera, PICTURE, STILL + 0.045 * min(step, 10) / 10 + noise, step / 30) is CameraFault.NONE
 
 
 def test_a_false_measurement_that_comes_and_goes_at_rest_is_no_motion(camera: CameraHealth) -> None:

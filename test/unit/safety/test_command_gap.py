@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_ros.evaluation.plants import Plant, PlantShadow
+from vla_ros.evaluation.plants import Lie, Plant, PlantShadow
+from vla_ros.robot.contract import load_contract
+from vla_ros.safety.command_gap import CLOCK_PATIENCE
 from vla_ros.safety.command_trajectory import TAIL, command_trajectory
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.supervisor import SafetySupervisor
@@ -22,8 +24,8 @@ def shadow(contract, parameters):
     return PlantShadow(contract, parameters, Plant(lag=0.02, delay=1))
 
 
-def bring_to(shadow, state):
-    """Armed, at rest, in one of the states in which it is commanded."""
+def bring_to(shadow, state, sag=0.0):
+    """Armed, at rest, in one of the states in which it is commanded; the second joint comes to hang `sag` rad off."""
     shadow.move(40)
     if state is HOLD:
         shadow.heart = None
@@ -32,8 +34,13 @@ def bring_to(shadow, state):
     for i in range(60):
         if state is RUN and i % shadow.chunk_ticks == 0:
             shadow.stay()
+        hang(shadow, min(sag, 1e-3 * i))
         shadow.tick()
     assert shadow.supervisor.state is state
+
+
+def hang(shadow, angle):
+    shadow.plant.lie, shadow.plant.offset = Lie.OFFSET, angle * np.eye(len(shadow.q))[1]
 
 
 def hold_up(shadow, seconds=GAP):
@@ -120,6 +127,123 @@ def test_a_joint_state_from_before_the_gap_that_comes_after_it_commands_nothing(
     go_on(shadow)
     assert len(shadow.steps) == mark
     assert not shadow.supervisor.commanding
+
+
+def let_come(shadow, positions, stamp):
+    """One tick with a state of other positions and another stamp; the driver's clock goes on."""
+    shadow.pass_time()
+    shadow.sense(shadow.state(positions=positions, stamp=stamp))
+    shadow.rewind()
+    return shadow.tick(sense=False)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("begin", [0.0, 0.5 * GAP, GAP - 0.5])
+def test_states_that_waited_in_a_queue_over_the_gap_are_not_believed(shadow, state, begin):
+    """They come one a tick, in order, with the stamps of when they were measured: before the gap, or in it."""
+    bring_to(shadow, state)
+    old, stamp, mark = shadow.q.copy(), shadow.stamp + begin, len(shadow.steps)
+    hold_up(shadow)
+    shadow.put(shadow.q + 0.3 * TURN)
+    for i in range(35):
+        let_come(shadow, old, stamp + shadow.period * (i + 1))
+    assert len(shadow.steps) == mark
+    assert shadow.supervisor.state is (ESTOP if state is ESTOP else HOLD)
+    decisions, commanded = go_on(shadow)
+    assert commanded == []
+    assert "tracking" in (decisions[-1].sentence if state is ESTOP else decisions[-1].reason)
+
+
+def test_after_a_queue_the_arm_is_commanded_on_once_fresh_states_have_shown_it_at_rest(shadow):
+    bring_to(shadow, HOLD)
+    old, stamp, mark = shadow.q.copy(), shadow.stamp, len(shadow.steps)
+    hold_up(shadow)
+    for i in range(50):
+        decision = let_come(shadow, old, stamp + shadow.period * (i + 1))
+    assert "stamps of the joint states are 5.0 s older" in decision.sentence
+    for _ in range(10):  # those of the queue have shown a rest, but of when?
+        assert "stamps" not in shadow.tick().sentence
+    assert len(shadow.steps) == mark
+    _, commanded = go_on(shadow)
+    assert len(commanded) > 50
+
+
+def test_states_that_come_with_jitter_are_fresh(shadow):
+    bring_to(shadow, HOLD)
+    hold_up(shadow)
+    place, mark = shadow.q.copy(), len(shadow.steps)
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        let_come(shadow, place, shadow.stamp + shadow.period - random.uniform(0.0, 0.08))
+    assert len(shadow.steps) > mark
+
+
+def test_one_wrong_stamp_before_a_gap_makes_no_state_stale(shadow):
+    bring_to(shadow, HOLD)
+    shadow.sense(shadow.state(stamp=shadow.stamp + 0.25))
+    hold_up(shadow)
+    _, commanded = go_on(shadow)
+    assert len(commanded) > 40
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("seconds", [-2.0 * GAP, -3.0, -0.2, 0.2, 3.0])
+def test_a_driver_whose_clock_was_set_in_a_gap_is_commanded_on_after_a_new_arming(shadow, state, seconds):
+    """Forwards, or backwards: a queue that does not end reads like that."""
+    bring_to(shadow, state)
+    hold_up(shadow)
+    shadow.stamp += seconds
+    decisions, commanded = go_on(shadow, round((CLOCK_PATIENCE + 0.2) / shadow.period))
+    assert commanded == []
+    assert "stamps of the joint states" in decisions[-1].sentence
+    if state is ESTOP:
+        shadow.supervisor.release_estop(shadow.now)
+        assert shadow.supervisor.reset(shadow.now) is Reason.OK
+    assert shadow.tick().state is DISARMED
+    shadow.heart = None
+    assert shadow.supervisor.arm(shadow.now) is Reason.OK
+    go_on(shadow)
+    hold_up(shadow)  # the clock is known as it is
+    _, commanded = go_on(shadow)
+    assert len(commanded) > 40
+
+
+@pytest.fixture
+def soft(parameters):
+    return PlantShadow(load_contract("so101"), parameters, Plant(lag=0.05))
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("angle", [0.019, 0.025, 0.028])
+@pytest.mark.parametrize("seconds", [0.6, GAP])
+def test_an_arm_that_hangs_beside_its_command_as_before_the_gap_is_commanded_on(soft, state, angle, seconds):
+    """Gravity holds it there, further from the command than one tick, and within `follow_tolerance`."""
+    bring_to(soft, state, sag=angle)
+    hold_up(soft, seconds)
+    _, commanded = go_on(soft)
+    assert len(commanded) > 40
+    assert soft.supervisor.state in (state, HOLD)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize(("before", "after"), [(0.0, 0.025), (0.019, 0.029), (0.025, -0.025), (0.025, 0.05)])
+def test_an_arm_that_hung_elsewhere_before_the_gap_is_given_up(soft, state, before, after):
+    bring_to(soft, state, sag=before)
+    hold_up(soft, 0.6)
+    hang(soft, after)
+    _, commanded = go_on(soft)
+    assert commanded == []
+    assert not soft.supervisor.commanding
+
+
+def test_what_comes_to_rest_beside_the_end_of_a_stop_in_the_gap_alone_may_have_been_put_there(soft):
+    """It was held up in motion: no rest was measured before."""
+    soft.move(40)
+    hold_up(soft, 0.6)
+    soft.put(soft.q + 0.025 * np.eye(len(soft.q))[1])
+    _, commanded = go_on(soft)
+    assert commanded == []
+    assert not soft.supervisor.commanding
 
 
 def test_an_arm_that_is_guided_while_it_is_looked_at_is_not_commanded(shadow):
