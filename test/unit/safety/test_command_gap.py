@@ -7,7 +7,6 @@ import pytest
 
 from vla_ros.evaluation.plants import Lie, Plant, PlantShadow
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.command_gap import CLOCK_PATIENCE
 from vla_ros.safety.command_trajectory import TAIL, command_trajectory
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.supervisor import SafetySupervisor
@@ -156,25 +155,25 @@ def test_states_that_waited_in_a_queue_over_the_gap_are_not_believed(shadow, sta
 
 def test_after_a_queue_the_arm_is_commanded_on_once_fresh_states_have_shown_it_at_rest(shadow):
     bring_to(shadow, HOLD)
-    old, stamp, mark = shadow.q.copy(), shadow.stamp, len(shadow.steps)
-    hold_up(shadow)
-    for i in range(50):
-        decision = let_come(shadow, old, stamp + shadow.period * (i + 1))
-    assert "stamps of the joint states are 5.0 s older" in decision.sentence
-    for _ in range(10):  # those of the queue have shown a rest, but of when?
-        assert "stamps" not in shadow.tick().sentence
-    assert len(shadow.steps) == mark
-    _, commanded = go_on(shadow)
-    assert len(commanded) > 50
+    for _ in range(2):
+        old, stamp, mark = shadow.q.copy(), shadow.stamp, len(shadow.steps)
+        hold_up(shadow)
+        for i in range(50):
+            decision = let_come(shadow, old, stamp + shadow.period * (i + 1))
+        assert "stamps of the joint states are 5.0 s older" in decision.sentence
+        for _ in range(10):  # those of the queue have shown a rest, but of when?
+            assert "stamps" not in shadow.tick().sentence
+        assert len(shadow.steps) == mark
+        _, commanded = go_on(shadow)
+        assert len(commanded) > 50
 
 
 def test_states_that_come_with_jitter_are_fresh(shadow):
     bring_to(shadow, HOLD)
     hold_up(shadow)
     place, mark = shadow.q.copy(), len(shadow.steps)
-    random = np.random.default_rng(0)
-    for _ in range(60):
-        let_come(shadow, place, shadow.stamp + shadow.period - random.uniform(0.0, 0.08))
+    for i in range(60):
+        let_come(shadow, place, shadow.stamp + shadow.period - 0.08 + 0.005 * (i % 2))
     assert len(shadow.steps) > mark
 
 
@@ -193,7 +192,7 @@ def test_a_driver_whose_clock_was_set_in_a_gap_is_commanded_on_after_a_new_armin
     bring_to(shadow, state)
     hold_up(shadow)
     shadow.stamp += seconds
-    decisions, commanded = go_on(shadow, round((CLOCK_PATIENCE + 0.2) / shadow.period))
+    decisions, commanded = go_on(shadow, round(1.2 / shadow.period))
     assert commanded == []
     assert "stamps of the joint states" in decisions[-1].sentence
     if state is ESTOP:
