@@ -375,6 +375,17 @@ def test_a_node_that_hangs_at_its_end_is_ended_all_the_same(run: Callable[..., R
     assert time.monotonic() - began >= END_GRACE * 0.9, "it did not even try"
 
 
+def test_a_process_knows_how_long_it_has_until_it_is_ended() -> None:
+    script = (
+        "from vla_ros.nodes.lifecycle import end_within_grace, time_left\n"
+        "print(time_left())\nend_within_grace()\nprint(time_left())"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=DEADLINE, check=True)
+    before, after = map(float, ran.stdout.split())
+    assert before == math.inf
+    assert 0.0 < after <= END_GRACE
+
+
 def test_a_second_signal_ends_a_node_that_hangs_at_once(run: Callable[..., RunningScript]) -> None:
     process = run(hangs=True).process
     end = time.monotonic() + DEADLINE

@@ -7,10 +7,12 @@ A node derives from `ManagedNode` and fills in `configure`, `activate`, `deactiv
 from __future__ import annotations
 
 import faulthandler
+import math
 import re
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -45,6 +47,8 @@ SPIN_TIMEOUT = 0.1
 
 END_GRACE = 3.0
 """A node that has not freed everything so long after the signal is ended the hard way, s."""
+
+_ends_at: list[float] = []  # when this process is ended the hard way, s, steady clock, once a signal has come
 
 CLOCK_PARAMETER = "use_sim_time"
 
@@ -329,8 +333,14 @@ def end_within_grace() -> None:
     """Give this process `END_GRACE` to end, and let the next signal end it at once."""
     # Neither needs Python to be able to run: a library that waits for ever while it closes may keep it from it.
     faulthandler.dump_traceback_later(END_GRACE, exit=True)
+    _ends_at.append(time.monotonic() + END_GRACE)
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_DFL)
+
+
+def time_left() -> float:
+    """Return how long this process has until it is ended the hard way, s; inf before it has been told to end."""
+    return min(_ends_at, default=math.inf) - time.monotonic()
 
 
 def run_node(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = None) -> int:

@@ -34,7 +34,7 @@ from vla_ros.nodes.command_messages import CommandClock
 from vla_ros.nodes.complaints import Complaints
 from vla_ros.nodes.controller_outputs import Outputs
 from vla_ros.nodes.estop_input import EstopInput
-from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
+from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node, time_left
 from vla_ros.nodes.namesakes import DISCOVERY
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.safety_control import SafetyControl
@@ -45,6 +45,7 @@ from vla_ros.nodes.safety_selftest import UNDER_WAY, ArmingSelftest
 from vla_ros.nodes.safety_thread import ANSWER_TIMEOUT, ControlThread
 from vla_ros.priority import give_realtime_back, prefer_process, take_realtime
 from vla_ros.robot.contract import RobotContract, load_contract
+from vla_ros.safety.contact_reaction import longest_rest
 from vla_ros.safety.estop import LONGEST_TIMEOUT, EstopSignal
 from vla_ros.safety.parameters import SAFETY_FILE, SafetyParameters, load_parameters
 from vla_ros.safety.query_time import require_timely_distances
@@ -56,8 +57,11 @@ from vla_ros.types import SafetyState
 WATCH_PERIOD = 0.1
 """How often the executor looks who publishes what, s."""
 
-REST_TIMEOUT = 2.0
-"""Longest time to bring the arm to rest when the node is deactivated, s; the FR3 brakes for 1.3 s from full speed."""
+REST_MARGIN = 0.5
+"""When the node is deactivated the arm may take so much longer to rest than its motion, s: ticks may be late."""
+
+END_RESERVE = 1.0
+"""A process that ends has to rest the arm so long before it is ended the hard way, s: the rest must still be freed."""
 
 NO_ANSWER = "the control thread does not answer"
 
@@ -107,6 +111,7 @@ class SafetyNode(ManagedNode):
             raise ContractError(f"the self-test of the safety layer failed: {'; '.join(failed)}")
         self._lockstep = bool(self.parameter("lockstep", False, "one joint state is one tick, its stamp is the clock"))
         self._arm_at_once = bool(self.parameter("arm_on_activate", False, "arm as soon as the robot allows it"))
+        self._rest_timeout = longest_rest(contract) + REST_MARGIN
         self._realtime = self._take_realtime()
         self._control = self._make_control(contract, parameters)
         self._ticker = ControlThread(self._control, parameters.timing.tick_budget, self._lockstep)
@@ -225,14 +230,14 @@ class SafetyNode(ManagedNode):
         self._thread.start()
 
     def deactivate(self) -> None:
-        """Bring the arm to rest and end the control thread."""
+        """Bring the arm to rest, in a contact by its way back if there is time, and end the control thread."""
         thread = self._thread
         if thread is None:
             return
         thread.request_disarm()
-        end = time.monotonic() + (0.0 if self._lockstep else REST_TIMEOUT)
+        end = time.monotonic() + (0.0 if self._lockstep else self._rest_timeout)
         while self._control.state is not SafetyState.DISARMED and time.monotonic() < end and thread.running:
-            if self._control.state is SafetyState.ESTOP and self._control.resting:
+            if (self._control.state is SafetyState.ESTOP and self._control.resting) or time_left() < END_RESERVE:
                 break
             time.sleep(0.005)
         thread.stop()

@@ -2,12 +2,13 @@
 
     reaction.record(step, now)                                    # every tick: what is commanded
     fault, detail = reaction.judge(fault, detail, state, now)     # every sound measurement, after the following check
-    velocities = reaction.retreat(measured)                       # every tick of a hold for `CONTACT`; None: brake
-    velocities = reaction.unload(measured, resting)               # the same in an emergency stop
+    velocities = reaction.retreat()                               # every tick of a hold for `CONTACT`; None: brake
+    velocities = reaction.unload(resting)                         # the same in an emergency stop
 
 What the following check says comes first. An arm beyond the tracking tolerance has left its command, whatever holds it:
 it is given up. A measurement that does not follow its command is no evidence of a contact; once a contact is known, not
-following is what it looks like.
+following is what it looks like. So a false measurement looks like a contact then, or, beside the command, like the end
+of one: where the command goes is decided by three, see `HeldPosture`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.backoff import ARRIVED, BackOff
 from vla_ros.safety.contact import Contact, ContactMonitor
-from vla_ros.safety.joint_motion import JointStep
+from vla_ros.safety.held_posture import HeldPosture
+from vla_ros.safety.joint_motion import JointStep, longest_stop
 from vla_ros.safety.punctuality import Punctuality
 from vla_ros.safety.reasons import Reason
 from vla_ros.types import FloatArray, RobotState
@@ -36,6 +38,15 @@ LONGEST_TIME = 3.0
 RELAXED = 0.5
 """In an emergency stop the command follows the arm on as long as the distance between them falls to this share: an arm
 that springs back from what it pressed on does that, one that hangs below its command by its weight does not."""
+
+
+def longest_rest(contract: RobotContract) -> float:
+    """Return how long a robot's arm takes at most to rest, s, once it is disarmed or stopped.
+
+    It may meet something at the end of the longest stop, and stops again where its way back ends for lack of time.
+    """
+    stop = longest_stop(contract.joints)
+    return stop if contract.contact is None else stop + LONGEST_TIME + stop
 
 
 class ContactReaction:
@@ -57,6 +68,7 @@ class ContactReaction:
         self._punctuality = Punctuality(period)
         retreat = 0.0 if contract.contact is None else contract.contact.retreat
         self._backoff = BackOff(contract.joints, kinematics, retreat)
+        self._held = HeldPosture(period)
         self.reset(contract.joints.home)
 
     def reset(self, positions: FloatArray) -> None:
@@ -65,6 +77,7 @@ class ContactReaction:
         self._monitor.reset(positions)
         self._backoff.clear()
         self._punctuality.reset()
+        self._held.clear()
         self._stamp = -np.inf
         self._commanded = np.asarray(positions)
         self._moved_at = -np.inf  # when a command last moved, s
@@ -98,12 +111,16 @@ class ContactReaction:
         """
         if self._measured is None or not np.array_equal(state.joint_positions, self._measured):
             self._measured, self._blind = state.joint_positions, 0.0
-        if state.stamp != self._stamp:
+        new = state.stamp != self._stamp
+        if new:
             self._stamp = state.stamp
             self._punctuality.measure(state.stamp, now)
         moving = now - self._moved_at <= AFTER_MOTION
         punctual = self._punctuality.punctual(now)
         contact = self._monitor.update(state, believed=fault is Reason.OK, moving=moving, punctual=punctual)
+        self._held.look(now)
+        if new:
+            self._held.measure(state.joint_positions, self._monitor.touching)
         if self.contact is None and contact is not None and fault in (Reason.OK, Reason.NOT_FOLLOWING):
             self.contact, self._ends_at = contact, now + LONGEST_TIME
             self._backoff.begin(self._commanded, state.joint_positions)
@@ -111,43 +128,46 @@ class ContactReaction:
             return fault, detail
         return Reason.CONTACT, self.contact.detail
 
-    def retreat(self, measured: FloatArray) -> FloatArray | None:
+    def retreat(self) -> FloatArray | None:
         """Return the joint velocities (n,) rad/s that lead back from the contact, or None: the stop is followed."""
-        return self._back(measured, self._monitor.touching)
+        return self._back(self._held.touching)
 
-    def _back(self, measured: FloatArray, touching: bool) -> FloatArray | None:
+    def _back(self, touching: bool) -> FloatArray | None:
         if self._blind > BLIND_WAY:
             self._backoff.end()
-        return self._backoff.velocities(self._commanded, measured, touching)
+        measured = self._held.positions
+        return None if measured is None else self._backoff.velocities(self._commanded, measured, touching)
 
     @property
     def retreating(self) -> bool:
         """Whether there is way left to go back."""
         return self._backoff.active
 
-    def unload(self, measured: FloatArray, resting: bool) -> FloatArray | None:
+    def unload(self, resting: bool) -> FloatArray | None:
         """Return the joint velocities (n,) rad/s that take the load off in an emergency stop, or None: it is followed.
 
         No way back is driven. The stop comes first; at its end the command goes to the posture where the arm is held,
         if it still presses: an arm that has stopped must not leave anybody clamped.
 
         Args:
-            measured: Joint positions (n,) rad.
             resting: The commanded motion is at rest.
         """
+        measured = self._held.positions
+        if measured is None:
+            return None
         load = float(np.abs(measured - self._commanded).max())
         if self._load is None:
             if not resting:
                 return None
             self._backoff.end()
-            self._load = load if self._monitor.touching else 0.0
+            self._load = load if self._held.touching else 0.0
             self._ends_at = self._now + LONGEST_TIME
             if self._load > 0.0:
                 self._backoff.yield_to(measured)
         elif resting and not self._backoff.active and ARRIVED < load <= RELAXED * self._load:
             self._load = load
             self._backoff.yield_to(measured)
-        return self._back(measured, touching=False)  # what lasts alone does not lead on, as where an arm hangs
+        return self._back(touching=False)  # what lasts alone does not lead on, as where an arm hangs
 
     def give_up(self) -> None:
         """Do not go back any further: the arm has left its command."""

@@ -98,6 +98,15 @@ class JointStep:
         return ahead[np.minimum(np.arange(min(ticks, len(ahead) + HISTORY)), len(ahead) - 1)]
 
 
+def longest_stop(joints: JointContract) -> float:
+    """Return how long the longest stop within the limits takes, s.
+
+    It takes the acceleration back, brakes from full speed, and takes that back: a/j + v/a + a/j.
+    """
+    acceleration, jerk = joints.acceleration / ACCELERATION_RESERVE, joints.jerk / JERK_RESERVE
+    return float((joints.velocity / acceleration + 2.0 * acceleration / jerk).max())
+
+
 class JointMotion:
     """Keeps the commanded state of the joints; one thread at a time.
 
@@ -119,9 +128,7 @@ class JointMotion:
         self._input.max_jerk = jerk
         # Speed that one tick can gain and yet end without acceleration, so that targets within it are reached.
         self.reachable = acceleration * np.maximum(period - acceleration / jerk, 0.25 * period)
-        # The longest stop takes the acceleration back, brakes from full speed, and takes that back: a/j + v/a + a/j.
-        longest = float((joints.velocity / acceleration + 2.0 * acceleration / jerk).max())
-        self._most_rows = int(np.ceil(STOP_MARGIN * longest / period)) + 1
+        self._most_rows = int(np.ceil(STOP_MARGIN * longest_stop(joints) / period)) + 1
         self._serial = 0
         self.seed(joints.home)
 

@@ -487,13 +487,12 @@ class SafetySupervisor:
 
     def _retreat(self, fault: Reason) -> JointStep | None:
         """Return the step that backs off from a contact, also when disarming, or None: the known stop is followed."""
-        state, contact = self._monitor.state, self._contact
-        if fault is not Reason.CONTACT or state is None:
+        contact = self._contact
+        if fault is not Reason.CONTACT:
             return None
         try:
             stopped, resting = self._machine.state is SafetyState.ESTOP, self._motion.joints.resting
-            measured = state.joint_positions
-            velocities = contact.unload(measured, resting) if stopped else contact.retreat(measured)
+            velocities = contact.unload(resting) if stopped else contact.retreat()
             return None if velocities is None else self._motion.retrace(velocities)
         except TickOverrunError:
             raise

@@ -10,7 +10,8 @@ import pytest
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.backoff import LONGEST, TOOL_SPEED, YIELDS, BackOff
-from vla_ros.safety.contact_reaction import LONGEST_TIME
+from vla_ros.safety.contact_reaction import LONGEST_TIME, longest_rest
+from vla_ros.safety.joint_motion import longest_stop
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.shadow import Shadow
@@ -254,6 +255,45 @@ def measure(shadow, offset, ticks=1):
     return decision
 
 
+@pytest.mark.parametrize("joint", [0, 3])
+@pytest.mark.parametrize("offset", [-0.1, -0.02, 0.02, 0.1])
+@pytest.mark.parametrize("later", [-1, 0, 1, 2, 10])
+def test_one_false_state_does_not_lead_an_arm_in_an_emergency_stop(later, offset, joint):
+    """It comes so many ticks after the stop has come to rest, when nothing but this unloading moves the arm."""
+    shadow = in_contact()
+    shadow.supervisor.press_estop(shadow.now)
+    rows = shadow.supervisor.commanded.ahead.rows
+    for _ in range(rows + later):
+        shadow.tick()
+    held = shadow.q.copy()
+    measure(shadow, offset * np.eye(7)[joint])
+    for _ in range(100):
+        decision = shadow.tick()
+    assert decision.state is SafetyState.ESTOP
+    assert pressed(shadow) < 1e-3
+    assert np.abs(shadow.q - held).max() < 0.01  # what it was bent
+
+
+@pytest.mark.parametrize("joint", [0, 3])
+@pytest.mark.parametrize("offset", [-0.1, 0.1])
+def test_one_false_state_changes_no_way_back(offset, joint):
+    """At its end a measurement decides whether to go on, and where to."""
+    undisturbed, length = in_contact(), 0
+    while undisturbed.supervisor._contact.retreating:
+        undisturbed.tick()
+        length += 1
+    for later in range(length - 4, length + 2):
+        shadow = in_contact()
+        place = tool(shadow.obstacle[0])
+        for _ in range(later):
+            shadow.tick()
+        measure(shadow, offset * np.eye(7)[joint])
+        for _ in range(60):
+            shadow.tick()
+        assert pressed(shadow) < 1e-3, later
+        assert 0.004 < np.linalg.norm(tool(shadow.q) - place) < 0.009, later
+
+
 @pytest.mark.parametrize(("sag", "follows"), [(1e-3, 0.0), (5e-3, 1.0)])
 def test_estop_does_not_run_after_an_arm_that_sags(obstructed, sag, follows):
     """It has backed off, and hangs below its command; where that could be a contact, the command goes there once."""
@@ -263,6 +303,27 @@ def test_estop_does_not_run_after_an_arm_that_sags(obstructed, sag, follows):
     shadow.supervisor.press_estop(shadow.now)
     measure(shadow, -sag, 150)
     np.testing.assert_allclose(rest - shadow.commands[-1], follows * sag, atol=6e-4 * follows)
+
+
+@pytest.mark.parametrize("estop", [False, True])
+def test_an_arm_that_is_pushed_on_rests_in_the_time_that_is_waited_for(estop):
+    """Somebody follows it: the way back does not end of itself, and needs more than a stop and less than the wait."""
+    shadow = in_contact()
+    shadow.obstacle = None
+    began = shadow.now
+    if estop:
+        shadow.supervisor.press_estop(shadow.now)
+    else:
+        shadow.supervisor.disarm(shadow.now)
+    while shadow.supervisor.state is SafetyState.HOLD or not shadow.supervisor.resting:
+        measure(shadow, -0.03 * TURN)
+        assert shadow.now - began <= longest_rest(CONTRACT)
+    assert estop or shadow.now - began > LONGEST_TIME - 0.1
+
+
+def test_without_contact_thresholds_a_stop_is_waited_for():
+    assert longest_rest(replace(CONTRACT, contact=None)) == longest_stop(CONTRACT.joints)
+    assert longest_rest(CONTRACT) >= LONGEST_TIME + longest_stop(CONTRACT.joints)
 
 
 def test_disarming_waits_for_a_resting_arm_to_yield_to_what_pushes_it():
