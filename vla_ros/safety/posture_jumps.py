@@ -25,6 +25,9 @@ LARGEST_ACCELERATION = 100.0
 REFRESH = 0.05
 """Longest time between two readings of a joint that moves, s: drivers publish more often than they read the bus."""
 
+SHORTEST = 1e-4
+"""States that come together, and carry no stamps of their own, are taken to be so far apart, s."""
+
 QUIET = 0.06
 """A joint that has not changed for so long, s, rests; at least the time between two states."""
 
@@ -136,7 +139,7 @@ class PostureJumps:
     def _take(self, step: FloatArray, gap: float, now: float, positions: FloatArray) -> None:
         changed = step != 0.0
         since = np.minimum(np.where(np.isfinite(self._changed_at), now - self._changed_at, REFRESH), REFRESH)
-        since = np.maximum(since, min(gap, REFRESH))
+        since = np.maximum(since, max(min(gap, REFRESH), SHORTEST))
         if not now - self._begun > BASELINE:
             self._begun = now if (np.abs(step) > self._reach).any() else self._begun
         else:
@@ -158,7 +161,7 @@ class PostureJumps:
             if not goes_on and elapsed < QUIET:
                 continue
             del self._steps[joint]
-            until = max(min(elapsed, REFRESH), min(gap, REFRESH)) if goes_on else REFRESH
+            until = max(min(elapsed, REFRESH), min(gap, REFRESH), SHORTEST) if goes_on else REFRESH
             moves = goes_on and abs(step[joint]) > self._noise[joint] and elapsed <= max(QUIET, 1.5 * gap)
             speed = float(step[joint]) / until if moves else 0.0
             if (possible := self._possible(joint, one, speed, until)) < np.inf:

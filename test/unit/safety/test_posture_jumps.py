@@ -243,6 +243,15 @@ def test_a_jump_ends_where_the_commanded_motion_ends(beside):
     assert not joint.jumped
 
 
+def test_states_of_one_instant_are_judged_as_well():
+    """Their stamps went back, and they were received together: one of them is false."""
+    joint = Joint()
+    for place in (0.0, 0.1, 0.0, 0.0):
+        joint.jumps.measure(np.full(1, place), 0.0, joint.now, None, arriving=False)
+    joint.stay(0.3)
+    assert not joint.jumped
+
+
 def test_what_comes_first_is_no_posture_yet():
     """There are drivers whose first states are zeros."""
     joint = Joint()
