@@ -265,7 +265,11 @@ class Gremlin:
             shadow.now += gap
             shadow.coast()
             # Between two states that far apart the driver may have been started again, and be another one.
-            self._after_silence |= gap > RESTART or (gap >= SILENCE and self._lie_begins)
+            self._after_silence |= gap >= SILENCE and self._lie_begins
+            if gap > RESTART and shadow.plant.lie in UNKNOWABLE_AT_REST:
+                shadow.plant.lie = Lie.NONE
+            unheard = gap > RESTART and shadow.plant.lie is Lie.SPEEDLESS  # nothing sound before the next lie
+            self._after_silence |= unheard
             self._believed_until = shadow.now + BASELINE if gap >= SILENCE else self._believed_until
         if rng.random() < 0.004:
             shadow.heart = rng.choice([None, *Condition])
@@ -304,7 +308,8 @@ class Gremlin:
             plant.lie, self._after_silence = Lie.NONE, False
         self._lie_begins = bool(rng.random() < 0.004)
         if self._lie_begins:
-            unheard = plant.lie is Lie.SPEEDLESS and self._after_silence  # nothing sound since the silence
+            # No posture has been measured since the silence.
+            unheard = plant.lie in (Lie.SPEEDLESS, Lie.ALTERNATING) and self._after_silence
             believed = self._shadow.now < self._believed_until
             self._after_silence = plant.lie is Lie.SILENT or unheard or believed
             if plant.lie is Lie.SILENT:

@@ -133,6 +133,8 @@ class PostureJumps:
         step = positions - last[0]
         self._judge_what_was(step, gap, now, commanded)
         self._take(step, gap, now, positions)
+        if unsound:
+            self._change = np.zeros_like(step)  # nobody knows in what time that came about
         if arriving and commanded is not None:
             self._jumped = np.where(np.abs(positions - commanded) <= self._near, 0.0, self._jumped)
 
@@ -164,24 +166,25 @@ class PostureJumps:
             until = max(min(elapsed, REFRESH), min(gap, REFRESH), SHORTEST) if goes_on else REFRESH
             moves = goes_on and abs(step[joint]) > self._noise[joint] and elapsed <= max(QUIET, 1.5 * gap)
             speed = float(step[joint]) / until if moves else 0.0
-            if (possible := self._possible(joint, one, speed, until)) < np.inf:
+            if self._is_jump(joint, one, speed, until):
                 jumped = self._jumped[joint] + one.size
                 there = commanded is not None and abs(one.landed - commanded[joint]) <= self._near[joint]
-                self._jumped[joint] = 0.0 if there or abs(jumped) <= possible else jumped
+                self._jumped[joint] = 0.0 if there or abs(jumped) <= self._from_rest_to_rest(joint, one) else jumped
 
-    def _possible(self, joint: int, one: _Step, speed: float, until: float) -> float:
-        """Return how far the joint can have gone in a step that was a jump, rad; infinity when it was none.
+    def _from_rest_to_rest(self, joint: int, one: _Step) -> float:
+        """Return how far a joint that rests before and after a step can go in it, rad: a quarter of a t^2."""
+        return float(self._reach[joint]) + 0.25 * LARGEST_ACCELERATION * one.gap**2
 
-        From rest to rest that is a quarter of a t^2. In motion two steps in a row differ by a t^2 at most; a step that
-        fits what was before or what came after is none.
+    def _is_jump(self, joint: int, one: _Step, speed: float, until: float) -> bool:
+        """Say whether nothing that moves makes such a step.
+
+        In motion two steps in a row differ by a t^2 at most; a step that fits what was before or what came after is
+        no jump.
         """
-        reach = float(self._reach[joint])
         if one.speed == 0.0 and speed == 0.0:
-            possible = reach + 0.25 * LARGEST_ACCELERATION * one.gap**2
-            return possible if abs(one.size) > possible else np.inf
+            return abs(one.size) > self._from_rest_to_rest(joint, one)
         time = max(one.since, until)
-        for neighbor, its_gap in ((one.speed, one.speed_gap), (speed, until)):
-            possible = reach + 0.5 * LARGEST_ACCELERATION * time * (time + its_gap)
-            if abs(one.size - neighbor * time) <= possible:
-                return np.inf
-        return reach + LARGEST_ACCELERATION * time**2
+        return all(
+            abs(one.size - neighbor * time) > self._reach[joint] + 0.5 * LARGEST_ACCELERATION * time * (time + its_gap)
+            for neighbor, its_gap in ((one.speed, one.speed_gap), (speed, until))
+        )

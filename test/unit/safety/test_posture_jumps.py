@@ -85,6 +85,20 @@ def test_a_lie_that_begins_among_states_that_are_not_sound_is_not_armed(shadow):
     assert shadow.supervisor.arm(shadow.now) is Reason.POSTURE_JUMPED
 
 
+def test_a_lie_that_begins_right_after_states_that_were_not_sound_is_not_armed(shadow):
+    shadow.move(40)
+    shadow.supervisor.disarm(shadow.now)
+    shadow.plant.lie = Lie.SPEEDLESS
+    for _ in range(100):
+        shadow.tick()
+    shadow.plant.lie = Lie.NONE
+    for _ in range(5):
+        shadow.tick()
+    offset(shadow, -0.05)
+    wait_for_the_controller(shadow)
+    assert shadow.supervisor.arm(shadow.now) is Reason.POSTURE_JUMPED
+
+
 def test_a_driver_that_was_silent_is_believed(shadow):
     """It was started again, as far as anybody can know; so it is where the safety node is activated again."""
     offset(shadow, 0.4)
