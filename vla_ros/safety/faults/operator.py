@@ -81,7 +81,9 @@ def _layer_again(trial: Trial) -> None:
     shadow.wait(shadow.supervisor.settling_ticks)
     trial.require(shadow.supervisor.arm(shadow.now) is Reason.MOVING, "it is armed while the arm still moves")
     shadow.velocities = shadow.velocities * 0.0
-    shadow.q = shadow.q + 0.02  # the controller has brought it to rest, somewhere else than commanded
+    for _ in range(10):  # the controller has brought it to rest, somewhere else than commanded
+        shadow.q = shadow.q + 0.002
+        shadow.wait(1)
     shadow.commands.clear()
     shadow.commands.append(shadow.q.copy())
     shadow.wait(shadow.supervisor.settling_ticks)
