@@ -101,8 +101,8 @@ class RosLink:
             RosEnvironmentError: when this machine has no loopback interface.
         """
         require_loopback()
-        # The middleware reads these when it is first used. The domain is not among them: whoever this process starts
-        # later shall not join it by accident.
+        # The middleware reads these when it is first used. The domain is not among them: child processes must not join
+        # it by accident.
         os.environ.setdefault("RMW_FASTRTPS_USE_QOS_FROM_XML", "0")
         os.environ.update(local_environment(UNKNOWN, shared_memory=False))
         if _profile_is_another[0]:

@@ -151,7 +151,7 @@ class SafetyControl:
         return "" if answer is Reason.OK else f"{answer.label}: {answer.sentence}"
 
     def restart(self) -> None:
-        """Begin anew, disarmed or in the latched emergency stop; called on activation, before the first tick.
+        """Reset to disarmed, or to the latched emergency stop; called on activation, before the first tick.
 
         Nobody has watched the arm meanwhile: nothing is commanded until it is armed, and the next joint states are
         those of a driver that was started again.
@@ -307,7 +307,7 @@ class SafetyControl:
             # The controller has begun the stop in the place of this step. The next tick goes on from there.
             step = self._supervisor.withdraw(step)
             message = self._messages.trajectory(step, now, self._steady(now))
-        if self._supervisor.interrupted(self._steady(now)):  # held up since it was decided: the next tick decides anew
+        if self._supervisor.interrupted(self._steady(now)):  # preempted since the decision: the next tick replans
             return
         self._publish_arm(message)
         self._sent = step.serial

@@ -72,9 +72,7 @@ class PostureJumps:
         self._heard = -np.inf  # when anything came last, sound or not, s, steady clock
         self._begun = -np.inf  # from when on one posture was measured after a silence, s
         self._unsound = False  # something else has come since `_last`
-        self._changed_at = np.full_like(
-            reach, -np.inf
-        )  # (n,) s, when each joint was last measured elsewhere than before
+        self._changed_at = np.full_like(reach, -np.inf)  # (n,) s, when the reading of each joint last changed
         self._change = np.zeros_like(reach)  # (n,) rad, by how much then
         self._change_gap = np.full_like(reach, REFRESH)  # (n,) s, and in what time
         self._steps: dict[int, _Step] = {}
