@@ -18,17 +18,15 @@ from typing import Any
 import numpy as np
 
 from vla_ros.errors import VlaError
-from vla_ros.evaluation.plants import UNKNOWABLE_AT_REST, Lie, Plant, PlantShadow
+from vla_ros.evaluation.plants import Lie, Plant, PlantShadow
 from vla_ros.evaluation.referee import Judgement, Referee
 from vla_ros.evaluation.reference_limits import Arming
 from vla_ros.evaluation.trajectory_controller import Release, TimedTrajectory, TrajectoryControllerModel
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.command_trajectory import command_trajectory
 from vla_ros.safety.joint_motion import JointStep
-from vla_ros.safety.measured_motion import SILENCE
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.policy_watch import Condition
-from vla_ros.safety.posture_jumps import BASELINE, RESTART
 from vla_ros.safety.reasons import Reason
 from vla_ros.types import FloatArray, Instruction, InstructionKind, Pose, SafetyState
 
@@ -232,9 +230,6 @@ class Gremlin:
         self.armings: list[Arming] = []
         self.answers: Counter[str] = Counter()
         self._lie_left = 0
-        self._lie_begins = False
-        self._believed_until = shadow.now + BASELINE  # a driver that was silent is believed until then, s
-        self._after_silence = False  # the lie began as the driver was heard again
         self._goal: FloatArray = shadow.pose().position
 
     def start(self) -> None:
@@ -261,16 +256,8 @@ class Gremlin:
         if rng.random() < 0.003:
             self._measure()
         if rng.random() < 0.002:
-            gap = float(rng.choice([0.05, 0.2, 3.0]))
-            shadow.now += gap
+            shadow.now += float(rng.choice([0.05, 0.2, 3.0]))
             shadow.coast()
-            # Between two states that far apart the driver may have been started again, and be another one.
-            self._after_silence |= gap >= SILENCE and self._lie_begins
-            if gap > RESTART and shadow.plant.lie in UNKNOWABLE_AT_REST:
-                shadow.plant.lie = Lie.NONE
-            unheard = gap > RESTART and shadow.plant.lie is Lie.SPEEDLESS  # nothing sound before the next lie
-            self._after_silence |= unheard
-            self._believed_until = shadow.now + BASELINE if gap >= SILENCE else self._believed_until
         if rng.random() < 0.004:
             shadow.heart = rng.choice([None, *Condition])
             shadow.computing = bool(rng.random() < 0.2)
@@ -289,7 +276,7 @@ class Gremlin:
 
     def _arm(self) -> None:
         shadow = self._shadow
-        if shadow.supervisor.armed:
+        if shadow.supervisor.armed or shadow.first_posture.hides_fault:
             return
         answer = shadow.supervisor.arm(shadow.now)
         self.answers[answer.label] += 1
@@ -301,19 +288,9 @@ class Gremlin:
         """Let the driver lie for a while, now and then."""
         plant, rng = self._shadow.plant, self._rng
         self._lie_left -= 1
-        unknowable = plant.lie in UNKNOWABLE_AT_REST and self._shadow.supervisor.state is SafetyState.DISARMED
-        if self._lie_left <= 0 or (unknowable and self._after_silence):
-            if plant.lie is Lie.SILENT:
-                self._believed_until = self._shadow.now + BASELINE
-            plant.lie, self._after_silence = Lie.NONE, False
-        self._lie_begins = bool(rng.random() < 0.004)
-        if self._lie_begins:
-            # No posture has been measured since the silence.
-            unheard = plant.lie in (Lie.SPEEDLESS, Lie.ALTERNATING) and self._after_silence
-            believed = self._shadow.now < self._believed_until
-            self._after_silence = plant.lie is Lie.SILENT or unheard or believed
-            if plant.lie is Lie.SILENT:
-                self._believed_until = self._shadow.now + BASELINE
+        if self._lie_left <= 0:
+            plant.lie = Lie.NONE
+        if rng.random() < 0.004:
             plant.lie = Lie(rng.choice([lie.value for lie in Lie]))
             self._lie_left = int(rng.integers(2, LONGEST_LIE))
             plant.offset = np.zeros(len(plant.q))

@@ -8,6 +8,7 @@ shadow.tick()
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from enum import Enum
 
@@ -15,7 +16,9 @@ import numpy as np
 
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.joint_motion import JointStep
+from vla_ros.safety.measured_motion import SILENCE
 from vla_ros.safety.parameters import SafetyParameters
+from vla_ros.safety.posture_jumps import BASELINE, LARGEST_ACCELERATION, RESTART
 from vla_ros.safety.shadow import Shadow
 from vla_ros.types import FloatArray, RobotState, SafetyDecision
 
@@ -34,8 +37,57 @@ class Lie(Enum):
     SILENT = "nothing"
 
 
-UNKNOWABLE_AT_REST = frozenset({Lie.OFFSET, Lie.SWAPPED})
-"""Where one begins as the driver is heard again, an arm at rest that was moved by hand in between reports the same."""
+CONSTANT = frozenset({Lie.OFFSET, Lie.SWAPPED})
+"""Faults that an arm at rest in another posture reports as well; see `FirstPosture`."""
+
+UNSTEADY = frozenset({Lie.SPEEDLESS, Lie.ONE_FALSE, Lie.ALTERNATING, Lie.SILENT})
+"""Faults during which no posture is measured for any time."""
+
+
+class FirstPosture:
+    """Records whether the first posture a driver reported after a silence was the true one.
+
+    Only that posture can show a constant fault of an arm at rest: when it begins, the joint jumps. Without it, an arm
+    that was moved by hand during the silence reports the same, and no safety layer can tell the two apart.
+
+    Attributes:
+        true: Whether it was; None until one posture was reported for `BASELINE` s.
+        lie: What the driver last reported that was steady.
+    """
+
+    def __init__(self) -> None:
+        """Begin with a silent driver."""
+        self.true: bool | None = None
+        self.lie = Lie.NONE
+        self._fault: object = None
+        self._since = self._received = -math.inf
+
+    @property
+    def hides_fault(self) -> bool:
+        """Whether the driver reports a constant fault that nothing distinguishes from an arm at rest."""
+        return self.lie in CONSTANT and not self.true
+
+    def receive(self, lie: Lie, fault: object, error: float, now: float) -> None:
+        """Take note of a report at `now`, s.
+
+        Args:
+            lie: What the driver reported in place of the truth.
+            fault: Identifies it: equal for two reports with the same fault.
+            error: Largest difference between a reported and a true joint position, rad.
+            now: Time of the report, s.
+        """
+        silence, self._received = now - self._received, now
+        self.lie = self.lie if lie in UNSTEADY else lie
+        continues = lie in CONSTANT and fault == self._fault  # a jump that was seen is not forgotten within RESTART
+        if silence > RESTART or (silence > SILENCE and not continues):
+            self.true, self._since = None, now
+        if fault != self._fault:
+            self._fault, self._since = fault, now
+            # From rest to rest, a hand moves a joint so far while the driver says nothing.
+            if lie in CONSTANT and error <= 0.25 * LARGEST_ACCELERATION * silence**2:
+                self.true = None
+        if self.true is None and lie not in UNSTEADY and now - self._since > BASELINE:
+            self.true = lie in (Lie.NONE, Lie.STILL)
 
 
 class Plant:
@@ -50,6 +102,12 @@ class Plant:
         self.swapped = (0, 1)  # joints, of SWAPPED
         self._frozen: FloatArray | None = None
         self._turn = False
+
+    @property
+    def fault(self) -> tuple[object, ...]:
+        """Identify what the driver reports in place of the truth: two faults of one kind differ."""
+        values = (self.offset.tobytes(), self.swapped) if self.lie is not Lie.NONE else ()
+        return (self.lie, *values)
 
     def place(self, positions: FloatArray) -> None:
         """Put the arm at joint positions (n,) rad, at rest."""
@@ -100,6 +158,7 @@ class PlantShadow(Shadow):
         super().__init__(contract, parameters)
         self.plant = plant
         plant.place(self.q)
+        self.first_posture = FirstPosture()
         self._command, self._ticked = self.q.copy(), self.now
         self.steps: list[tuple[float, JointStep]] = []
         self.marks: list[int] = []
@@ -118,8 +177,14 @@ class PlantShadow(Shadow):
 
     def sense(self, state: RobotState | None = None) -> None:
         """Let a joint state come, unless the driver is silent."""
-        if state is not None or self.plant.lie is not Lie.SILENT:
-            super().sense(state)
+        if state is not None:
+            self.first_posture.receive(Lie.ONE_FALSE, None, 0.0, self.now)
+        elif self.plant.lie is Lie.SILENT:
+            return
+        else:
+            lie, fault, state = self.plant.lie, self.plant.fault, self.state()
+            self.first_posture.receive(lie, fault, float(np.abs(state.joint_positions - self.q).max()), self.now)
+        super().sense(state)
 
     def tick(self, sense: bool = True) -> SafetyDecision:
         """One period; the arm goes on to its last command also where there is no new one."""
