@@ -87,7 +87,9 @@ class MeasuredMotion:
             self._silenced, self._returned = self._last[0], self._never()
         self._last = positions, now
         if self._silenced is not None:
-            self._returned = _count(self._returned, np.abs(positions - self._silenced) > self._noise)
+            # A driver that froze repeats the whole posture: one joint that reads otherwise shows that it did not.
+            alive = bool((np.abs(positions - self._silenced) > self._noise).any())
+            self._returned = _count(self._returned, np.full(len(positions), alive))
         if self._commanded is not None:
             distance = np.abs(positions - self._commanded)
             self._arrived = _count(self._arrived, distance <= self._reach)

@@ -61,6 +61,49 @@ class _Step:
     time: float
 
 
+class _Runs:
+    """Steps of one joint in quick succession, which together may go further than any motion between them.
+
+    Each of two jumps in a row fits the other one, as the beginning and the end of a motion. What betrays them is the
+    distance: from rest to rest a joint goes a t^2 / 4 at most.
+    """
+
+    def __init__(self, reach: FloatArray) -> None:
+        self.counted = np.zeros_like(reach)  # (n,) rad, of steps of the run that are jumps by themselves
+        self._reach, self._noise = reach, NOISE * reach
+        self._open = np.zeros(len(reach), dtype=bool)
+        self._last_step = np.full(len(reach), -np.inf)  # s, steady clock
+        self._steps = np.zeros(len(reach), dtype=np.int64)
+        self._travel = np.zeros_like(reach)  # rad, of the steps of the run
+        self._time = np.zeros_like(reach)  # s, from the state before the first step to the newest
+        self._span = np.zeros_like(reach)  # s, and to the last step
+
+    def take(self, step: FloatArray, gap: float, now: float) -> FloatArray:
+        """Take a step (n,) rad after `gap` s.
+
+        Returns:
+            (n,) rad, what a run that has just ended went beyond any motion and its own jumps; else 0.
+        """
+        stepped = np.abs(step) > self._noise
+        begins = stepped & ~self._open
+        for values in (self._travel, self._time, self._span, self.counted):
+            values[begins] = 0.0
+        self._steps[begins] = 0
+        self._open |= begins
+        self._time += gap
+        self._travel += np.where(self._open, step, 0.0)
+        self._steps += stepped
+        self._span = np.where(stepped, self._time, self._span)
+        self._last_step = np.where(stepped, now, self._last_step)
+        ended = self._open & (now - self._last_step > max(QUIET, 1.5 * gap))
+        self._open &= ~ended
+        span = self._span + REFRESH
+        most = self._reach + self._noise / max(gap, SHORTEST) * span + 0.25 * LARGEST_ACCELERATION * span**2
+        travel = self._travel - self.counted
+        # One step alone is judged by itself, with less time than a run is given.
+        return np.where(ended & (self._steps > 1) & (np.abs(travel) > most), travel, 0.0)
+
+
 class PostureJumps:
     """Adds up what each joint has jumped. One thread at a time."""
 
@@ -76,6 +119,7 @@ class PostureJumps:
         self._change = np.zeros_like(reach)  # (n,) rad, by how much then
         self._change_gap = np.full_like(reach, REFRESH)  # (n,) s, and in what time
         self._steps: dict[int, _Step] = {}
+        self._runs = _Runs(reach)
         self._jumped = np.zeros_like(reach)  # (n,) rad, jumps that nothing has taken back
 
     @property
@@ -92,6 +136,7 @@ class PostureJumps:
     def _forget(self) -> None:
         self._last = None
         self._steps.clear()
+        self._runs = _Runs(self._reach)
         self._changed_at = np.full_like(self._changed_at, -np.inf)
 
     def refuse(self, now: float) -> None:
@@ -130,6 +175,9 @@ class PostureJumps:
             gap = min(gap, silence)
         step = positions - last[0]
         self._judge_what_was(step, gap, now, commanded)
+        if now - self._begun > BASELINE:
+            for joint in np.flatnonzero(extra := self._runs.take(step, gap, now)).tolist():
+                self._count(joint, float(extra[joint]), float(positions[joint]), gap, commanded)
         self._take(step, gap, now, positions)
         if unsound:
             self._change = np.zeros_like(step)  # nobody knows in what time that came about
@@ -165,13 +213,19 @@ class PostureJumps:
             moves = goes_on and abs(step[joint]) > self._noise[joint] and elapsed <= max(QUIET, 1.5 * gap)
             speed = float(step[joint]) / until if moves else 0.0
             if self._is_jump(joint, one, speed, until):
-                jumped = self._jumped[joint] + one.size
-                there = commanded is not None and abs(one.landed - commanded[joint]) <= self._near[joint]
-                self._jumped[joint] = 0.0 if there or abs(jumped) <= self._from_rest_to_rest(joint, one) else jumped
+                self._runs.counted[joint] += one.size
+                self._change[joint] = 0.0  # no motion, that the next step could be the end of
+                self._count(joint, one.size, one.landed, one.gap, commanded)
 
-    def _from_rest_to_rest(self, joint: int, one: _Step) -> float:
+    def _count(self, joint: int, size: float, landed: float, gap: float, commanded: FloatArray | None) -> None:
+        """Add a jump of `size` rad that led to `landed`, rad."""
+        jumped = self._jumped[joint] + size
+        there = commanded is not None and abs(landed - commanded[joint]) <= self._near[joint]
+        self._jumped[joint] = 0.0 if there or abs(jumped) <= self._from_rest_to_rest(joint, gap) else jumped
+
+    def _from_rest_to_rest(self, joint: int, gap: float) -> float:
         """Return how far a joint that rests before and after a step can go in it, rad: a quarter of a t^2."""
-        return float(self._reach[joint]) + 0.25 * LARGEST_ACCELERATION * one.gap**2
+        return float(self._reach[joint]) + 0.25 * LARGEST_ACCELERATION * gap**2
 
     def _is_jump(self, joint: int, one: _Step, speed: float, until: float) -> bool:
         """Say whether nothing that moves makes such a step.
@@ -180,7 +234,7 @@ class PostureJumps:
         no jump.
         """
         if one.speed == 0.0 and speed == 0.0:
-            return abs(one.size) > self._from_rest_to_rest(joint, one)
+            return abs(one.size) > self._from_rest_to_rest(joint, one.gap)
         time = max(one.since, until)
         return all(
             abs(one.size - neighbor * time) > self._reach[joint] + 0.5 * LARGEST_ACCELERATION * time * (time + its_gap)

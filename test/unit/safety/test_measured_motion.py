@@ -56,9 +56,9 @@ def test_a_joint_is_seen_at_the_last_command_and_at_none_before():
 
 
 def test_each_joint_has_to_be_seen():
-    motion = rested()
-    for _ in range(SHOWN_AFTER):
-        motion.measure(np.array([0.1, 0.5]), 11.0)
+    motion, (_, now) = rested(), rested()._last
+    for tick in range(SHOWN_AFTER):
+        motion.measure(np.array([0.1, 0.5]), now + 0.01 * (tick + 1))
     assert motion.shows(SECOND)
     assert not motion.shows(FIRST)
     assert not motion.shows(ALL)
@@ -87,6 +87,18 @@ def test_a_joint_that_goes_away_while_the_arm_answers_has_been_seen_to_leave(nea
     for tick in range(200):
         motion.measure(np.array([far, far]), 10.2 + 0.005 * tick)
     assert motion.shows(ALL) is shown
+
+
+def test_after_a_silence_one_joint_shows_that_the_driver_has_not_frozen():
+    """It repeats the whole posture or none: an arm that was stopped early is where it was in some joints."""
+    motion = MeasuredMotion(REACH, 9.0, 0.0)
+    motion.restart(np.zeros(2))
+    motion.command(np.array([0.3, 0.3]), 10.0)
+    motion.measure(np.array([0.1, 0.05]), 10.0)
+    for tick in range(SHOWN_AFTER):
+        assert not motion.shows(SECOND)
+        motion.measure(np.array([0.0, 0.05]), 11.0 + 0.01 * tick)
+    assert motion.shows(ALL)
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,21 @@ def test_a_lie_that_becomes_another_one_is_not_armed(shadow):
     assert shadow.supervisor.arm(shadow.now) is Reason.POSTURE_JUMPED
 
 
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize(("first", "second"), [(-0.4, 0.1), (0.5, 0.1), (0.1, -0.4), (0.1, 0.4)])
+def test_a_lie_behind_one_true_state_is_not_armed(shadow, moved, first, second):
+    """From one fault by way of the truth to another, each step reads as the beginning or the end of one motion."""
+    if moved:
+        disarmed_after_motion(shadow)
+    offset(shadow, first)
+    wait_for_the_controller(shadow)
+    shadow.plant.lie = Lie.NONE
+    shadow.tick()
+    offset(shadow, second)
+    wait_for_the_controller(shadow)
+    assert shadow.supervisor.arm(shadow.now) is Reason.POSTURE_JUMPED
+
+
 def test_a_lie_that_begins_among_states_that_are_not_sound_is_not_armed(shadow):
     shadow.move(40)
     shadow.supervisor.disarm(shadow.now)
