@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vla_ros.actions.decoding import PoseTrajectory, decode, encode
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.checking import LONGEST_GAP
 from vla_ros.data.errors import ConventionError, DataError, RecordingGapError
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
@@ -37,7 +37,7 @@ class AssemblyCounts:
 class EpisodeAssembler:
     """Takes values of one episode in the order in which they came, and gives its steps."""
 
-    def __init__(self, specification: ActionSpecification, joint_names: tuple[str, ...], max_opening: float,
+    def __init__(self, specification: ActionSpace, joint_names: tuple[str, ...], max_opening: float,
                  episode: str, task: str) -> None:  # fmt: skip
         """Begin an episode.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.checking import only_data_errors, open_checked
 from vla_ros.data.errors import DataError
 from vla_ros.data.reader import EpisodeReader
@@ -59,7 +59,7 @@ def open_dataset(kind: str, path: Path, **options: Any) -> EpisodeReader:  # noq
     cameras, frame = options.pop("rename_cameras", None), options.pop("frame", None)
     if isinstance(options.get("convention"), Mapping):
         with only_data_errors(f"{path}: convention"):
-            options["convention"] = ActionSpecification.from_dict({"horizon": 1, **options["convention"]})
+            options["convention"] = ActionSpace.from_dict({"horizon": 1, **options["convention"]})
     try:
         reader: Callable[..., EpisodeReader] = getattr(import_module(module), name)
     except ModuleNotFoundError as error:

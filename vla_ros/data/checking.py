@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 
 from vla_ros.actions.decoding import decode
+from vla_ros.actions.groups import TOOL_FRAME, Reference
 from vla_ros.actions.rotation_vectors import rotation_vector_from_matrix
-from vla_ros.actions.rotations import matrix_from_quaternion
-from vla_ros.actions.specification import Reference, Rotation
+from vla_ros.actions.rotations import Rotation, matrix_from_quaternion
 from vla_ros.data.errors import DamagedDataError, DataError, OddEpisodeError
 from vla_ros.data.reader import DatasetDescription, EpisodeReader
 from vla_ros.data.step import Step
@@ -259,11 +259,12 @@ class EpisodeCheck:
     def _commanded(self, step: Step) -> tuple[FloatArray, FloatArray] | None:
         """Return how far, m, and by which rotation vector, rad, a step's command is from where the tool is."""
         convention, pose = self._convention, step.end_effector
-        if pose is None and convention.reference is Reference.ABSOLUTE:
+        motion = convention.only_motion
+        if pose is None and (motion.reference is Reference.ABSOLUTE or motion.frame == TOOL_FRAME):
             return None
         start = pose or Pose(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
-        if convention.rotation is Rotation.ROTATION_VECTOR:
-            angle = float(np.linalg.norm(step.action[convention.rotation_columns]))
+        if motion.rotation is Rotation.ROTATION_VECTOR:
+            angle = float(np.linalg.norm(motion.to_si(step.action[convention.columns[motion.name]])[3:]))
             if angle > 2.0 * np.pi + SLACK[1]:
                 raise OddEpisodeError(
                     f"{self._where}, step {step.index}: the rotation of its action is {angle:.4g} rad, expected at "

@@ -20,7 +20,7 @@ import numpy as np
 
 from vla_ros.actions.decoding import PoseTrajectory, decode, encode
 from vla_ros.actions.rotation_vectors import slerp
-from vla_ros.actions.specification import ActionSpecification, GripperConvention
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.conventions import obstacles
 from vla_ros.data.errors import ConventionError, MissingColumnError
 from vla_ros.data.step import Step
@@ -31,7 +31,7 @@ SLACK = 0.5
 """Periods that a step may come late and still count for the row that it belongs to."""
 
 
-def action_chunks(steps: Sequence[Step], wanted: ActionSpecification, max_opening: float | None) -> FloatArray:
+def action_chunks(steps: Sequence[Step], wanted: ActionSpace, max_opening: float | None) -> FloatArray:
     """Return the chunks (steps, horizon, width) of an episode in the convention `wanted`.
 
     Args:
@@ -62,7 +62,7 @@ def action_chunks(steps: Sequence[Step], wanted: ActionSpecification, max_openin
     return np.stack(chunks)
 
 
-def check_convention(given: ActionSpecification, wanted: ActionSpecification, max_opening: float | None) -> None:
+def check_convention(given: ActionSpace, wanted: ActionSpace, max_opening: float | None) -> None:
     """Raise when actions of `given` cannot be written in the convention `wanted`; rates are resampled.
 
     Raises:
@@ -70,8 +70,7 @@ def check_convention(given: ActionSpecification, wanted: ActionSpecification, ma
     """
     if lines := obstacles(given, replace(wanted, rate_hz=given.rate_hz)):
         raise ConventionError("; ".join(lines))
-    metres = GripperConvention.OPENING
-    if (given.gripper is metres) != (wanted.gripper is metres) and max_opening is None:
+    if given.in_meters != wanted.in_meters and max_opening is None:
         raise ConventionError("the gripper is in metres, and the data set does not say its full opening (max_opening)")
 
 
@@ -85,13 +84,13 @@ def _pose(step: Step) -> Pose:
     return pose
 
 
-def _same_rate(steps: Sequence[Step], path: PoseTrajectory, wanted: ActionSpecification) -> Iterator[PoseTrajectory]:
+def _same_rate(steps: Sequence[Step], path: PoseTrajectory, wanted: ActionSpace) -> Iterator[PoseTrajectory]:
     for rows in _in_force(steps, wanted, steps[0].convention.period):
         openings = None if path.openings is None else path.openings[rows]
         yield PoseTrajectory(path.positions[rows], path.quaternions[rows], openings)
 
 
-def _resampled(steps: Sequence[Step], path: PoseTrajectory, wanted: ActionSpecification) -> Iterator[PoseTrajectory]:
+def _resampled(steps: Sequence[Step], path: PoseTrajectory, wanted: ActionSpace) -> Iterator[PoseTrajectory]:
     """Yield for every step where the commanded path is at the times of its rows."""
     period = steps[0].convention.period
     due = np.array([step.timestamp for step in steps]) + period
@@ -110,7 +109,7 @@ def _resampled(steps: Sequence[Step], path: PoseTrajectory, wanted: ActionSpecif
         yield PoseTrajectory(moved, np.stack(turned), openings)
 
 
-def _in_force(steps: Sequence[Step], wanted: ActionSpecification, period: float) -> list[FloatArray]:
+def _in_force(steps: Sequence[Step], wanted: ActionSpace, period: float) -> list[FloatArray]:
     """Return, for every step, which steps' commands are in force at the rows of its chunk."""
     times = np.array([step.timestamp for step in steps])
     ahead = np.arange(wanted.horizon) * wanted.period + SLACK * period

@@ -11,33 +11,30 @@ from dataclasses import replace
 import numpy as np
 
 from vla_ros.actions.decoding import decode, encode
+from vla_ros.actions.groups import TOOL_FRAME, Reference
 from vla_ros.actions.rotation_vectors import (
     matrix_from_rotation_vector,
     quaternion_from_matrix,
     rotation_vector_from_matrix,
 )
-from vla_ros.actions.specification import ActionSpecification, GripperConvention, Reference
+from vla_ros.actions.rotations import matrix_from_euler
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.errors import ConventionError
 from vla_ros.errors import VlaError
 from vla_ros.types import FloatArray, Pose
 
-
-def matrix_from_euler(angles: FloatArray) -> FloatArray:
-    """Return R = Rz(yaw) Ry(pitch) Rx(roll) for (roll, pitch, yaw), rad: about the fixed x, y, z in order."""
-    roll, pitch, yaw = (
-        matrix_from_rotation_vector(angle * axis) for angle, axis in zip(angles, np.eye(3), strict=True)
-    )
-    return np.asarray(yaw @ pitch @ roll)
+ROLL_PITCH_YAW = "xyz"
+"""Order of (roll, pitch, yaw): R = Rz(yaw) Ry(pitch) Rx(roll), about fixed axes."""
 
 
 def rotation_vector_from_euler(angles: FloatArray) -> FloatArray:
-    """Return the rotation vector, rad, of (roll, pitch, yaw) as in `matrix_from_euler`."""
-    return rotation_vector_from_matrix(matrix_from_euler(angles))
+    """Return the rotation vector, rad, of (roll, pitch, yaw), rad."""
+    return rotation_vector_from_matrix(matrix_from_euler(angles, ROLL_PITCH_YAW))
 
 
 def quaternion_from_euler(angles: FloatArray) -> FloatArray:
-    """Return the unit quaternion (x, y, z, w) of (roll, pitch, yaw) as in `matrix_from_euler`."""
-    return quaternion_from_matrix(matrix_from_euler(angles))
+    """Return the unit quaternion (x, y, z, w) of (roll, pitch, yaw), rad."""
+    return quaternion_from_matrix(matrix_from_euler(angles, ROLL_PITCH_YAW))
 
 
 def quaternion_from_rotation_vector(vector: FloatArray) -> FloatArray:
@@ -59,27 +56,41 @@ def absolute_gripper(closing: FloatArray, initial: float = 1.0) -> FloatArray:
     return np.array(states)
 
 
-def obstacles(given: ActionSpecification, wanted: ActionSpecification) -> list[str]:
+def obstacles(given: ActionSpace, wanted: ActionSpace) -> list[str]:
     """Say line by line why the actions of one convention are other motions than those of another; [] when they are not.
 
-    Another frame or rate, or a rotation or gripper that only one of them has. Horizons do not matter.
+    Other arms, joints in place of a tool, another fixed frame or rate, or a rotation or gripper that only one of them
+    has. Horizons do not matter.
     """
-    lines = [
-        f"{line} is {getattr(given, line)!r} there, {getattr(wanted, line)!r} here"
-        for line in ("frame", "rate_hz")
-        if getattr(given, line) != getattr(wanted, line)
-    ]
-    for line in ("rotation", "gripper"):
-        there, here = getattr(given, line).value, getattr(wanted, line).value
-        if (there == "none") != (here == "none"):
-            lines.append(f"{line} is '{there}' there, '{here}' here")
+    lines = []
+    if given.rate_hz != wanted.rate_hz:
+        lines.append(f"rate_hz is {given.rate_hz!r} there, {wanted.rate_hz!r} here")
+    if given.arms != wanted.arms:
+        return [*lines, f"arms are {list(given.arms)} there, {list(wanted.arms)} here"]
+    for arm in given.arms:
+        there, here = given.motion(arm), wanted.motion(arm)
+        if there.quantity.of_joints != here.quantity.of_joints or there.joints != here.joints:
+            lines.append(f"{there.name} of {there.width} columns there, {here.name} of {here.width} here")
+        if {there.frame, here.frame} - {TOOL_FRAME} and there.frame != here.frame:
+            lines.append(f"frame is {there.frame!r} there, {here.frame!r} here")
+        for line, of_there, of_here in (
+            ("rotation", there.rotation.value, here.rotation.value),
+            ("gripper", _gripper(given, arm), _gripper(wanted, arm)),
+        ):
+            if (of_there == "none") != (of_here == "none"):
+                lines.append(f"{line} is '{of_there}' there, '{of_here}' here")
     return lines
+
+
+def _gripper(space: ActionSpace, arm: str) -> str:
+    group = space.gripper(arm)
+    return "none" if group is None else group.gripper.value
 
 
 def convert(
     action: FloatArray,
-    given: ActionSpecification,
-    wanted: ActionSpecification,
+    given: ActionSpace,
+    wanted: ActionSpace,
     pose: Pose | None,
     max_opening: float | None,
 ) -> FloatArray:
@@ -101,10 +112,11 @@ def convert(
         return action
     if lines := obstacles(given, wanted):
         raise ConventionError("an action cannot be converted: " + "; ".join(lines))
-    metres = GripperConvention.OPENING
-    if (given.gripper is metres) != (wanted.gripper is metres) and max_opening is None:
+    if given.in_meters != wanted.in_meters and max_opening is None:
         raise ConventionError("a gripper in metres cannot be converted: the data set does not say its full opening")
-    if (given.reference is Reference.ABSOLUTE) != (wanted.reference is Reference.ABSOLUTE) and pose is None:
+    before, after = given.only_motion, wanted.only_motion
+    absolute = (before.reference is Reference.ABSOLUTE) != (after.reference is Reference.ABSOLUTE)
+    if (absolute or before.frame != after.frame) and pose is None:
         raise ConventionError("an absolute pose cannot be converted: the data set does not say where the tool is")
     start = pose or Pose(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
     opening = 1.0 if max_opening is None else max_opening

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.durable import write_whole
 from vla_ros.data.errors import DataError, naming_full_disk
 from vla_ros.data.lines import differing_lines
@@ -53,7 +53,7 @@ class Episode:
 class EpisodeWriter:
     """Writes episodes into a folder; a file appears under its name only when it is complete."""
 
-    def __init__(self, folder: Path, specification: ActionSpecification, source: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, specification: ActionSpace, source: Mapping[str, Any]) -> None:
         """Make the folder and write down the convention of its actions and where they come from.
 
         A folder that there is already must hold episodes of the same convention and source, as far as it says.
@@ -100,7 +100,7 @@ def _read_meta(folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder} is no folder of episodes: {META_FILE}: {error}") from error
 
 
-def read_specification(folder: Path) -> ActionSpecification:
+def read_specification(folder: Path) -> ActionSpace:
     """Return the convention of the actions in a folder.
 
     Raises:
@@ -108,7 +108,7 @@ def read_specification(folder: Path) -> ActionSpecification:
     """
     meta = _read_meta(folder)
     try:
-        return ActionSpecification.from_dict(meta["specification"])
+        return ActionSpace.from_dict(meta["specification"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder} is no folder of episodes: {META_FILE}: {error}") from error
 

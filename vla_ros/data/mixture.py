@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.conventions import convert
 from vla_ros.data.errors import ConventionError, DataError
 from vla_ros.data.normalisation import DatasetStatistics, pool_statistics
@@ -78,7 +78,7 @@ class Mixture:
 
     def __init__(
         self, sources: Sequence[Source], *, seed: int, shard: int = 0, shards: int = 1,
-        convention: ActionSpecification | None = None, open_episodes: int = OPEN_EPISODES,
+        convention: ActionSpace | None = None, open_episodes: int = OPEN_EPISODES,
     ) -> None:  # fmt: skip
         """Prepare; the first step of every data set is read to see that it fits.
 

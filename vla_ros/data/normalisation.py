@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vla_ros.actions.normaliser import Normaliser
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.conventions import convert
 from vla_ros.data.errors import ConventionError, DataError
 from vla_ros.data.reader import EpisodeReader
@@ -69,7 +69,7 @@ class _Running:
 
 def fit_statistics(
     reader: EpisodeReader,
-    convention: ActionSpecification | None = None,
+    convention: ActionSpace | None = None,
     progress: Callable[[Iterable[str]], Iterable[str]] = lambda episodes: episodes,
 ) -> DatasetStatistics:
     """Return the statistics of every step of a data set; no picture is decoded.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.errors import ConventionError
 from vla_ros.data.step import Step
 
@@ -26,7 +26,7 @@ class DatasetDescription:
     """
 
     name: str
-    convention: ActionSpecification
+    convention: ActionSpace
     cameras: tuple[str, ...]
     proprioception_names: tuple[str, ...]
     max_opening: float | None = None
@@ -36,7 +36,7 @@ class DatasetDescription:
     def __post_init__(self) -> None:
         object.__setattr__(self, "convention", replace(self.convention, horizon=1))
 
-    def require(self, convention: ActionSpecification) -> None:
+    def require(self, convention: ActionSpace) -> None:
         """Insist on a convention, its horizon apart.
 
         Raises:

@@ -34,7 +34,7 @@ class RenamedReader:
         names = tuple(self._cameras.get(camera, camera) for camera in given.cameras)
         if len(set(names)) != len(names):
             raise MissingColumnError(f"{given.name}: two cameras would be called the same: {[*names]}")
-        convention = given.convention if frame is None else replace(given.convention, frame=frame)
+        convention = given.convention if frame is None else given.convention.in_frame(frame)
         self._description = replace(given, cameras=names, convention=convention)
 
     @property

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.errors import ConventionError, DataError, NotFiniteError
 from vla_ros.types import FloatArray, ImageArray, Pose, frozen_array
 
@@ -58,7 +58,7 @@ class Step:
     instruction: str
     proprioception: FloatArray
     action: FloatArray
-    convention: ActionSpecification
+    convention: ActionSpace
     task: str
     episode: str
     index: int

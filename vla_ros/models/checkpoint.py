@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vla_ros.actions.normaliser import Normaliser
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.space import ActionSpace
 from vla_ros.errors import CheckpointError, VlaError
 from vla_ros.models.build import build_model
 from vla_ros.models.contract import VlaModel
@@ -45,7 +45,7 @@ class PolicyBundle:
 
     model: str
     model_config: Mapping[str, Any]
-    specification: ActionSpecification
+    specification: ActionSpace
     position: Normaliser
     rotation: Normaliser
     state: Normaliser
@@ -126,7 +126,7 @@ def _read_description(folder: Path) -> tuple[PolicyBundle, str | None]:
         bundle = PolicyBundle(
             model=str(values["model"]),
             model_config=values["model_config"],
-            specification=ActionSpecification.from_dict(values["specification"]),
+            specification=ActionSpace.from_dict(values["specification"]),
             position=Normaliser.from_dict(values["position"]),
             rotation=Normaliser.from_dict(values["rotation"]),
             state=Normaliser.from_dict(values["state"]),

@@ -130,7 +130,7 @@ class PolicyNode(ManagedNode):
         """Send a chunk; called in the worker's thread."""
         message = chunk_to_message(chunk)
         message.header.stamp = self.get_clock().now().to_msg()
-        message.header.frame_id = self._policy.specification.frame
+        message.header.frame_id = self._contract.base_frame
         self._chunks.publish(message)
         if self._lockstep:
             self._chunks.wait_for_all_acked(Duration(seconds=DELIVERY_TIMEOUT))

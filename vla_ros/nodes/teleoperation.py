@@ -58,5 +58,5 @@ class Teleoperation:
     def _publish(self, chunk: ActionChunk) -> None:
         message = chunk_to_message(chunk)
         message.header.stamp = self._node.get_clock().now().to_msg()
-        message.header.frame_id = self._contract.action.frame
+        message.header.frame_id = self._contract.base_frame
         self._chunks.publish(message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.space import ActionSpace
 from vla_ros.types import ActionChunk, Instruction, Observation
 
 
@@ -24,7 +24,7 @@ class Policy(Protocol):
     """
 
     name: str
-    specification: ActionSpecification
+    specification: ActionSpace
     device: str
     image_sizes: Mapping[str, tuple[int, int]]
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from vla_ros.actions.specification import ActionSpecification, GripperConvention
+from vla_ros.actions.groups import TOOL_FRAME
+from vla_ros.actions.space import ActionSpace
 from vla_ros.errors import ContractError
 from vla_ros.naming import expected_names
 from vla_ros.paths import expanded, share_file, share_roots
@@ -160,7 +161,7 @@ class RobotContract:
     gripper: GripperContract
     cameras: tuple[CameraContract, ...]
     controllers: ControllerContract
-    action: ActionSpecification
+    action: ActionSpace
     text: str
     """The YAML it was read from; a checkpoint keeps it, so that a mismatch can be shown line by line."""
     contact: ContactContract | None = None
@@ -222,14 +223,16 @@ def parse_contract(text: str, where: str = "robot contract", folder: Path | None
               "controllers", "action", "contact")  # fmt: skip
     description, arguments = split_arguments(root.text("urdf"), f"{where}.urdf")
     source = find_description(description, where, folder)
-    base_frame, action = root.text("base_frame"), ActionSpecification.from_dict(root.section("action").values)
-    if action.frame != base_frame:
-        raise ContractError(
-            f"{where}.action.frame: got '{action.frame}', expected the base_frame, '{base_frame}': it has the axes"
-        )
-    gripper = parse_gripper(root)
-    if not gripper.present and action.gripper is not GripperConvention.NONE:
-        raise ContractError(f"{where}.action.gripper: got '{action.gripper.value}', expected none: there is no gripper")
+    base_frame, action = root.text("base_frame"), ActionSpace.from_dict(root.section("action").values)
+    for group in action.groups:
+        if group.frame not in ("", base_frame, TOOL_FRAME):
+            raise ContractError(
+                f"{where}.action.frame: got '{group.frame}', expected the base_frame, '{base_frame}', or "
+                f"'{TOOL_FRAME}': one of them has the axes"
+            )
+    gripper, column = parse_gripper(root), action.only_gripper
+    if not gripper.present and column is not None:
+        raise ContractError(f"{where}.action.gripper: got '{column.gripper.value}', expected none: there is no gripper")
     joints = _joints(root.section("joints"), gripper_names(root))
     is_xacro = source.suffix == XACRO
     return RobotContract(

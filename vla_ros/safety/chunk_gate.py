@@ -8,7 +8,6 @@ import numpy as np
 
 from vla_ros.actions.blending import PosePlan
 from vla_ros.actions.decoding import decode
-from vla_ros.actions.specification import GripperConvention
 from vla_ros.errors import VlaError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.parameters import SafetyParameters
@@ -150,7 +149,7 @@ class ChunkGate:
         trajectory = decode(chunk.actions, self._specification, start, self._gripper.max_opening)
         if not (np.abs(trajectory.positions) <= LARGEST_REACH).all():
             return Reason.CHUNK_OUT_OF_RANGE
-        if self._specification.gripper is not GripperConvention.NONE and trajectory.openings is not None:
+        if trajectory.openings is not None:
             slack = _OPENING_SLACK * self._gripper.max_opening
             if not (
                 np.abs(trajectory.openings - 0.5 * self._gripper.max_opening) <= self._gripper.max_opening + slack

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.space import ActionSpace
 from vla_ros.errors import VlaError
 from vla_ros.language.tokenizer import WordTokenizer
 from vla_ros.models.build import build_model
@@ -36,7 +36,7 @@ class Demonstrations(Protocol):
     count: int
     episodes: int
     sentence_length: int
-    specification: ActionSpecification
+    specification: ActionSpace
     taught: tuple[str, ...]
     tokenizer: WordTokenizer
     statistics: Statistics

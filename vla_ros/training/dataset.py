@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from vla_ros.actions.normaliser import Normaliser
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.episodes import read_episodes, read_specification
 from vla_ros.errors import VlaError
 from vla_ros.language.commands import Act, Command
@@ -178,7 +178,7 @@ def recorded_states(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
     return np.stack([proprioception(Pose(p, q), float(o)) for p, q, o in rows])
 
 
-def one_specification(folders: list[Path]) -> ActionSpecification:
+def one_specification(folders: list[Path]) -> ActionSpace:
     """Return the convention of the actions that all folders share.
 
     Raises:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.actions.specification import GripperConvention, Rotation
+from vla_ros.actions.gripper_convention import GripperConvention
+from vla_ros.actions.rotations import Rotation
 from vla_ros.data.checking import MotionLimits
 from vla_ros.data.chunks import check_convention
 from vla_ros.data.errors import ConventionError, MissingColumnError
@@ -65,17 +66,18 @@ def check_contract(contract: RobotContract) -> None:
     Raises:
         ConventionError: naming the line.
     """
-    action = contract.action
-    if action.rotation is not Rotation.ROTATION_VECTOR or action.gripper not in LEARNED_GRIPPERS:
+    motion, gripper = contract.action.only_motion, contract.action.only_gripper
+    convention = GripperConvention.NONE if gripper is None else gripper.gripper
+    if motion.rotation is not Rotation.ROTATION_VECTOR or convention not in LEARNED_GRIPPERS:
         raise ConventionError(
-            f"robot '{contract.name}' takes rotation '{action.rotation.value}' and gripper '{action.gripper.value}'; "
+            f"robot '{contract.name}' takes rotation '{motion.rotation.value}' and gripper '{convention.value}'; "
             f"the networks say '{Rotation.ROTATION_VECTOR.value}' and one of {[g.value for g in LEARNED_GRIPPERS]}"
         )
 
 
 def full_opening(description: DatasetDescription, contract: RobotContract) -> float | None:
     """Return the opening that counts as fully open, m; None where it is not known and would be needed."""
-    if description.max_opening is not None or description.convention.gripper is GripperConvention.OPENING:
+    if description.max_opening is not None or description.convention.in_meters:
         return description.max_opening
     return contract.gripper.max_opening
 

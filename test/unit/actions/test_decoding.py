@@ -5,16 +5,21 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation as ScipyRotation
 
 from vla_ros.actions.decoding import PoseTrajectory, decode, encode
-from vla_ros.actions.specification import ActionSpecification, GripperConvention, Reference, Rotation
+from vla_ros.actions.gripper_convention import GripperConvention
+from vla_ros.actions.groups import Reference
+from vla_ros.actions.rotations import Rotation
+from vla_ros.actions.space import ActionSpace
 from vla_ros.errors import ChunkError
 from vla_ros.types import Pose
 
 START = Pose([0.5, 0.1, 0.3], [1.0, 0.0, 0.0, 0.0])
 MAX_OPENING = 0.08
 
+FORMS = ("none", "rotation_vector", "quaternion", "six_d")
+
 specifications = st.builds(
-    ActionSpecification, frame=st.just("base"), reference=st.sampled_from(Reference),
-    rotation=st.sampled_from(Rotation), gripper=st.sampled_from(GripperConvention), rate_hz=st.just(10.0),
+    ActionSpace.of_one_tool, frame=st.just("base"), reference=st.sampled_from(Reference),
+    rotation=st.sampled_from(FORMS), gripper=st.sampled_from(GripperConvention), rate_hz=st.just(10.0),
     horizon=st.just(8),
 )  # fmt: skip
 
@@ -22,7 +27,7 @@ specifications = st.builds(
 def specification(**changes):
     values = {"frame": "base", "reference": "relative", "rotation": "rotation_vector", "gripper": "open_is_one",
               "rate_hz": 10.0, "horizon": 8} | changes  # fmt: skip
-    return ActionSpecification(**values)
+    return ActionSpace.of_one_tool(**values)
 
 
 def random_trajectory(seed, rows=5):
@@ -39,12 +44,12 @@ def test_encode_and_decode_are_inverse_for_every_convention(convention, seed):
     assert actions.shape == (5, convention.width)
     back = decode(actions, convention, START, MAX_OPENING)
     np.testing.assert_allclose(back.positions, trajectory.positions, atol=1e-12)
-    if convention.rotation is Rotation.NONE:
+    if convention.only_motion.rotation is Rotation.NONE:
         np.testing.assert_allclose(back.quaternions, np.tile(START.quaternion, (5, 1)), atol=1e-12)
     else:
         same = np.abs(np.sum(back.quaternions * trajectory.quaternions, axis=1))
         np.testing.assert_allclose(same, 1.0, atol=1e-9)
-    if convention.gripper is GripperConvention.NONE:
+    if convention.only_gripper is None:
         assert back.openings is None
     else:
         np.testing.assert_allclose(back.openings, trajectory.openings, atol=1e-12)

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,15 @@ from vla_ros.actions.rotation_vectors import (
     rotation_vector_from_matrix,
     slerp,
 )
-from vla_ros.actions.rotations import matrix_from_quaternion, matrix_from_six_d, six_d_from_matrix
+from vla_ros.actions.rotations import (
+    check_euler_order,
+    euler_from_matrix,
+    matrix_from_euler,
+    matrix_from_quaternion,
+    matrix_from_six_d,
+    six_d_from_matrix,
+)
+from vla_ros.errors import ContractError
 
 vectors = arrays(np.float64, 3, elements=st.floats(-3.0, 3.0))
 quaternions = arrays(np.float64, 4, elements=st.floats(-1.0, 1.0)).filter(lambda q: np.linalg.norm(q) > 0.1)
@@ -90,3 +100,33 @@ def test_slerp_goes_the_shortest_way_at_constant_speed(start, end, share):
     between = Rotation.from_quat(slerp(a, b, share))
     assert (Rotation.from_quat(a).inv() * between).magnitude() == pytest.approx(share * angle, abs=1e-6)
     assert (between.inv() * Rotation.from_quat(b)).magnitude() == pytest.approx((1 - share) * angle, abs=1e-6)
+
+
+ORDERS = [
+    "".join(axes)
+    for letters in ("xyz", "XYZ")
+    for axes in itertools.product(letters, repeat=3)
+    if axes[0] != axes[1] != axes[2]
+]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_euler_angles_are_scipys_in_every_order(order):
+    for angles in np.random.default_rng(0).uniform(-3.0, 3.0, (20, 3)):
+        matrix = matrix_from_euler(angles, order)
+        np.testing.assert_allclose(matrix, Rotation.from_euler(order, angles).as_matrix(), atol=1e-12)
+        expected = Rotation.from_matrix(matrix).as_euler(order)
+        np.testing.assert_allclose(euler_from_matrix(matrix, order), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("middle", [0.5 * np.pi, -0.5 * np.pi, 0.0, np.pi])
+def test_euler_angles_at_the_singularity_are_the_same_rotation(order, middle):
+    matrix = matrix_from_euler(np.array([0.3, middle, 0.4]), order)
+    np.testing.assert_allclose(matrix_from_euler(euler_from_matrix(matrix, order), order), matrix, atol=1e-9)
+
+
+@pytest.mark.parametrize("order", ["", "xy", "xxy", "xyY", "rpy", "xyzx"])
+def test_order_that_is_none_is_refused(order):
+    with pytest.raises(ContractError, match="euler_order"):
+        check_euler_order(order)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
 
-CONVENTION = ActionSpecification("base", "relative", "rotation_vector", "open_is_one", 10.0, 1)
+CONVENTION = ActionSpace.of_one_tool("base", "relative", "rotation_vector", "open_is_one", 10.0, 1)
 NAMES = ("joint_1", *POSE_NAMES, GRIPPER_NAME)
 SIZES = {"front": (32, 48), "wrist": (64, 64)}
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation as Scipy
 
 from vla_ros.actions.decoding import decode
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.assembly import EpisodeAssembler, ended
 from vla_ros.data.errors import ConventionError, DataError, NotFiniteError, RecordingGapError
 from vla_ros.types import ActionChunk, Instruction, Observation, Pose, RobotState
@@ -17,7 +17,7 @@ PERIOD = 0.1
 
 
 def specification(reference="relative"):
-    return ActionSpecification("base", reference, "rotation_vector", "open_is_one", 10.0, 4)
+    return ActionSpace.of_one_tool("base", reference, "rotation_vector", "open_is_one", 10.0, 4)
 
 
 def observation(k, stamp=None):

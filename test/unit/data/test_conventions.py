@@ -7,13 +7,13 @@ import pytest
 from scipy.spatial.transform import Rotation as Scipy
 
 from vla_ros.actions.decoding import decode
-from vla_ros.actions.specification import ActionSpecification
-from vla_ros.data.conventions import absolute_gripper, convert, matrix_from_euler
+from vla_ros.actions.space import ActionSpace
+from vla_ros.data.conventions import absolute_gripper, convert
 from vla_ros.data.errors import ConventionError
 from vla_ros.types import Pose
 
 ALL = [
-    ActionSpecification("base", reference, rotation, gripper, 10.0, 1)
+    ActionSpace.of_one_tool("base", reference, rotation, gripper, 10.0, 1)
     for reference in ("absolute", "relative", "delta")
     for rotation in ("rotation_vector", "quaternion", "six_d")
     for gripper in ("opening", "open_is_one", "closed_is_one")
@@ -48,15 +48,11 @@ def test_the_motion_stays_the_same(given, wanted):
     ],
 )
 def test_what_cannot_be_converted_is_refused(changes, words):
-    given = ActionSpecification("base", "delta", "rotation_vector", "open_is_one", 10.0, 1)
-    wanted = ActionSpecification(**{**given.to_dict(), **changes})
+    lines = {"frame": "base", "reference": "delta", "rotation": "rotation_vector", "gripper": "open_is_one",
+             "rate_hz": 10.0, "horizon": 1}  # fmt: skip
+    given, wanted = ActionSpace.of_one_tool(**lines), ActionSpace.of_one_tool(**lines | changes)
     with pytest.raises(ConventionError, match=words):
         convert(np.zeros(7), given, wanted, None, None)
-
-
-def test_euler_angles_are_scipys():
-    for angles in np.random.default_rng(0).uniform(-3, 3, (20, 3)):
-        np.testing.assert_allclose(matrix_from_euler(angles), Scipy.from_euler("xyz", angles).as_matrix(), atol=1e-12)
 
 
 def test_a_gripper_that_is_told_nothing_stays():

@@ -2,12 +2,13 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
 
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.catalogue import open_dataset, read_table
 from vla_ros.data.errors import ConventionError, DataError
 from vla_ros.data.lerobot.writer import LeRobotWriter
@@ -15,7 +16,7 @@ from vla_ros.data.mixture import Mixture, Source, shard_of
 from vla_ros.data.normalisation import fit_statistics
 from vla_ros.data.reader import DatasetDescription
 
-CLOSED = ActionSpecification("base", "delta", "quaternion", "closed_is_one", 10.0, 1)
+CLOSED = ActionSpace.of_one_tool("base", "delta", "quaternion", "closed_is_one", 10.0, 1)
 
 
 class Opened(list):
@@ -161,7 +162,7 @@ def test_conventions_are_brought_together_or_refused(sources, demonstrations):
             np.testing.assert_allclose(sample.step.action[:6], [0.01 * sample.step.index, 0, 0, 0, 0, 0], atol=1e-7)
     with pytest.raises(ConventionError, match="reference: 'delta' here, 'relative' there"):
         mixture(sources, convention=None)
-    slow = ActionSpecification(**{**CLOSED.to_dict(), "rate_hz": 5.0})
+    slow = replace(CLOSED, rate_hz=5.0)
     statistics = fit_statistics(sources[0])
     with pytest.raises(ConventionError, match=r"a: .*rate_hz is 10\.0 there, 5\.0 here"):
         Mixture([Source(sources[0], 1.0, statistics)], seed=0, convention=slow)

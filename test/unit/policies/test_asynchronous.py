@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.space import ActionSpace
 from vla_ros.errors import InstructionError
 from vla_ros.policies.asynchronous import InferenceWorker, WorkerState
 from vla_ros.policies.protocol import Policy
@@ -18,7 +18,7 @@ from vla_ros.robot.contract import load_contract
 from vla_ros.types import ActionChunk, Instruction, InstructionKind, Observation, Pose, RobotState
 
 DEADLINE = 10.0
-SPECIFICATION: ActionSpecification = load_contract("panda").action
+SPECIFICATION: ActionSpace = load_contract("panda").action
 POSE = Pose(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
 RED, BLUE = Instruction("pick up the red cube", 1), Instruction("pick up the blue ball", 2)
 STOP = Instruction("stop", 3, InstructionKind.STOP)

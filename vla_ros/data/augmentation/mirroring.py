@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from vla_ros.actions.specification import ActionSpecification, GripperConvention, Rotation
+from vla_ros.actions.rotations import Rotation
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.errors import ConventionError, DataError
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
 from vla_ros.types import FloatArray
@@ -25,6 +26,7 @@ _ROTATION = {
     Rotation.NONE: (),
     Rotation.ROTATION_VECTOR: _AXIAL,
     Rotation.QUATERNION: (*_AXIAL, 1.0),
+    Rotation.QUATERNION_WXYZ: (1.0, *_AXIAL),
     Rotation.SIX_D: (1.0, -1.0, 1.0, -1.0, 1.0, -1.0),  # S R S: columns one and two of the matrix
 }
 _POSE = dict(zip(POSE_NAMES, (*_PLACE, *_AXIAL, 1.0), strict=True))
@@ -71,10 +73,9 @@ def mirror(step: Step, plane: MirrorPlane) -> Step:
     Raises:
         MirrorError: when a part of it has no known mirror image; nothing is mirrored then.
     """
-    if step.convention.frame != plane.frame:
-        raise MirrorError(
-            f"actions in the frame '{step.convention.frame}' cannot be mirrored in that of '{plane.frame}'"
-        )
+    frame = step.convention.only_motion.frame
+    if frame != plane.frame:
+        raise MirrorError(f"actions in the frame '{frame}' cannot be mirrored in that of '{plane.frame}'")
     if strange := sorted(set(step.images) - plane.cameras):
         raise MirrorError(f"the views of {strange} are not said to be symmetric; leave them out or do not mirror")
     return replace(
@@ -86,10 +87,12 @@ def mirror(step: Step, plane: MirrorPlane) -> Step:
     )
 
 
-def mirror_action(action: FloatArray, convention: ActionSpecification) -> FloatArray:
+def mirror_action(action: FloatArray, convention: ActionSpace) -> FloatArray:
     """Return actions (..., width) in the mirror; the gripper opens and closes as before."""
-    gripper = () if convention.gripper is GripperConvention.NONE else (1.0,)
-    return np.asarray(action * np.array((*_PLACE, *_ROTATION[convention.rotation], *gripper)))
+    rotation, gripper = convention.only_motion.rotation, () if convention.only_gripper is None else (1.0,)
+    if rotation not in _ROTATION:
+        raise MirrorError(f"nothing says how the rotation '{rotation.value}' looks in the mirror")
+    return np.asarray(action * np.array((*_PLACE, *_ROTATION[rotation], *gripper)))
 
 
 def _signs(names: tuple[str, ...], plane: MirrorPlane) -> FloatArray:

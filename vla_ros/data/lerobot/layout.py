@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vla_ros.actions.specification import ActionSpecification, GripperConvention, Rotation
+from vla_ros.actions.groups import Quantity
+from vla_ros.actions.rotations import Rotation
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.errors import ConventionError, DamagedDataError, DataError, MissingColumnError
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.errors import ContractError
@@ -52,7 +54,9 @@ _NUMBERS = {
 _ROTATION_NAMES = {
     Rotation.NONE: (),
     Rotation.ROTATION_VECTOR: ("rx", "ry", "rz"),
+    Rotation.EULER: ("angle_1", "angle_2", "angle_3"),
     Rotation.QUATERNION: ("qx", "qy", "qz", "qw"),
+    Rotation.QUATERNION_WXYZ: ("qw", "qx", "qy", "qz"),
     Rotation.SIX_D: ("r11", "r21", "r31", "r12", "r22", "r32"),
 }
 
@@ -73,10 +77,18 @@ class Location:
         return pattern.format(chunk_index=self.chunk, file_index=self.file, video_key=video_key)
 
 
-def action_names(convention: ActionSpecification) -> tuple[str, ...]:
-    """Return one name a column of an action."""
-    gripper = () if convention.gripper is GripperConvention.NONE else ("gripper",)
-    return ("x", "y", "z", *_ROTATION_NAMES[convention.rotation], *gripper)
+def action_names(convention: ActionSpace) -> tuple[str, ...]:
+    """Return one name a column of an action; with several arms each begins with its arm's."""
+    several, names = len(convention.arms) > 1, list[str]()
+    for group in convention.groups:
+        if group.quantity is Quantity.GRIPPER:
+            own: tuple[str, ...] = ("gripper",)
+        elif group.quantity.of_joints:
+            own = tuple(f"joint_{index + 1}" for index in range(group.joints))
+        else:
+            own = ("x", "y", "z", *_ROTATION_NAMES[group.rotation])
+        names += [f"{group.arm}_{name}" if several else name for name in own]
+    return tuple(names)
 
 
 def new_info(description: DatasetDescription, sizes: Mapping[str, tuple[int, int]], robot: str, *, video: bool,
@@ -221,7 +233,7 @@ def state_column(features: Mapping[str, Any]) -> str:
     return next((name for name in STATE_NAMES if name in features), STATE)
 
 
-def read_convention(root: Path) -> tuple[ActionSpecification, float | None] | None:
+def read_convention(root: Path) -> tuple[ActionSpace, float | None] | None:
     """Return the convention of the actions and the full opening of the gripper, m, or None where nothing says it.
 
     Raises:
@@ -239,7 +251,7 @@ def read_convention(root: Path) -> tuple[ActionSpecification, float | None] | No
             if content is None:
                 return None
         opening = content["max_opening"]
-        return ActionSpecification.from_dict(content["action"]), None if opening is None else float(opening)
+        return ActionSpace.from_dict(content["action"]), None if opening is None else float(opening)
     except (OSError, ValueError, KeyError, TypeError, ContractError) as error:
         raise DamagedDataError(f"{path} cannot be read: {error}") from error
 

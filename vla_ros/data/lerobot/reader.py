@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.errors import (
     ConventionError,
     DamagedDataError,
@@ -44,7 +44,7 @@ class LeRobotReader:
         self,
         root: Path,
         *,
-        convention: ActionSpecification | None = None,
+        convention: ActionSpace | None = None,
         max_opening: float | None = None,
         proprioception_names: Sequence[str] | None = None,
         columns: Mapping[str, str] | None = None,
@@ -130,8 +130,8 @@ class LeRobotReader:
         return tuple(given)
 
     def _convention(
-        self, given: ActionSpecification | None, max_opening: float | None, measured: tuple[str, ...]
-    ) -> tuple[ActionSpecification, float | None]:
+        self, given: ActionSpace | None, max_opening: float | None, measured: tuple[str, ...]
+    ) -> tuple[ActionSpace, float | None]:
         found = layout.read_convention(self.root)
         feature = self._info["features"][self._action]
         width = int(feature["shape"][0])

@@ -33,7 +33,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from vla_ros.actions.specification import ActionSpecification, GripperConvention, Reference, Rotation
+from vla_ros.actions.gripper_convention import GripperConvention
+from vla_ros.actions.groups import Reference
+from vla_ros.actions.rotations import Rotation
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.conventions import quaternion_from_rotation_vector
 from vla_ros.data.errors import ConventionError, DamagedDataError, DataError, MissingColumnError, NotFiniteError
 from vla_ros.data.reader import DatasetDescription
@@ -114,7 +117,7 @@ class Hdf5Reader:
             self._form.orientation,
             *([self._form.fingers] if fingers else []),
         )
-        convention = ActionSpecification("base", Reference.DELTA, Rotation.ROTATION_VECTOR,
+        convention = ActionSpace.of_one_tool("base", Reference.DELTA, Rotation.ROTATION_VECTOR,
                                          GripperConvention.CLOSED_IS_ONE, self._rate, 1)  # fmt: skip
         self._description = DatasetDescription(self.path.stem, convention, tuple(self._cameras), names)
 

@@ -18,7 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from vla_ros.actions.specification import ActionSpecification, GripperConvention, Reference, Rotation
+from vla_ros.actions.gripper_convention import GripperConvention
+from vla_ros.actions.groups import Reference
+from vla_ros.actions.rotations import Rotation
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.errors import DamagedDataError, DataError, MissingColumnError, NotFiniteError
 from vla_ros.data.pictures import decode_picture
 from vla_ros.data.reader import DatasetDescription
@@ -66,7 +69,7 @@ class RlbenchReader:
         ordered = sorted(folders, key=lambda folder: [_number(part) for part in folder.relative_to(self._root).parts])
         self._folders = {folder.relative_to(self._root).as_posix(): folder for folder in ordered}
         names = (*(f"joint_{i + 1}" for i in range(JOINTS)), *POSE_NAMES, GRIPPER_SHARE)
-        convention = ActionSpecification("world", Reference.ABSOLUTE, Rotation.QUATERNION,
+        convention = ActionSpace.of_one_tool("world", Reference.ABSOLUTE, Rotation.QUATERNION,
                                          GripperConvention.OPEN_IS_ONE, RATE_HZ, 1)  # fmt: skip
         self._description = DatasetDescription(self._root.name, convention, tuple(cameras), names)
 

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.gripper_convention import GripperConvention
+from vla_ros.actions.groups import Reference
+from vla_ros.actions.rotations import Rotation
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.conventions import absolute_gripper, quaternion_from_euler, rotation_vector_from_euler
 from vla_ros.data.errors import DamagedDataError, DataError, MissingColumnError, NotFiniteError
 from vla_ros.data.pictures import decode_picture
@@ -79,14 +82,16 @@ class RldsLayout:
     instruction: str
     names: tuple[str, ...]
     proprioception: Columns
-    convention: ActionSpecification
+    convention: ActionSpace
     action: Columns
     first_step: int
     source: str
 
 
-def _delta(rate_hz: float) -> ActionSpecification:
-    return ActionSpecification("base", "delta", "rotation_vector", "open_is_one", rate_hz, 1)  # type: ignore[arg-type]
+def _delta(rate_hz: float) -> ActionSpace:
+    return ActionSpace.of_one_tool(
+        "base", Reference.DELTA, Rotation.ROTATION_VECTOR, GripperConvention.OPEN_IS_ONE, rate_hz, 1
+    )
 
 
 def _by_euler(position: FloatArray, angles: FloatArray, gripper: FloatArray) -> FloatArray:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vla_ros.actions.specification import Rotation
+from vla_ros.actions.rotations import Rotation
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.faults.trial import SLOW, Fault, Play, Trial, holds, passes
 from vla_ros.safety.reasons import Reason
@@ -72,13 +72,16 @@ def _contents() -> list[Fault]:
 
 
 def _with_quaternions(contract: RobotContract) -> RobotContract:
-    return replace(contract, action=replace(contract.action, rotation=Rotation.QUATERNION))
+    action, motion = contract.action, contract.action.only_motion
+    groups = tuple(replace(g, rotation=Rotation.QUATERNION) if g is motion else g for g in action.groups)
+    return replace(contract, action=replace(action, groups=groups))
 
 
 def _quaternion(scale: float) -> Play:
     def play(trial: Trial) -> None:
         actions = trial.good()
-        actions[2, trial.shadow.contract.action.rotation_columns] *= scale
+        space = trial.shadow.contract.action
+        actions[2, space.columns[space.only_motion.name]][3:] *= scale
         trial.send(actions)
         trial.tick()
 

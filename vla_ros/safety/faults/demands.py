@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vla_ros.actions.specification import GripperConvention
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.faults.places import OUTSIDE
 from vla_ros.safety.faults.solver import break_solver
@@ -110,7 +109,7 @@ def _chatter_of_gripper(trial: Trial) -> None:
 
 def _has_gripper(contract: RobotContract) -> bool:
     """Say whether the policy's actions have a column for a gripper that is there."""
-    return contract.gripper.present and contract.action.gripper is not GripperConvention.NONE
+    return contract.gripper.present and contract.action.only_gripper is not None
 
 
 def _grippers() -> list[Fault]:

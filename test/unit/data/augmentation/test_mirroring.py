@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation as Scipy
 
 from vla_ros.actions.decoding import PoseTrajectory, decode, encode
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.augmentation.mirroring import MirrorError, MirrorPlane, mirror, mirror_action, mirror_words
 from vla_ros.data.errors import ConventionError
 from vla_ros.types import Pose
@@ -27,7 +27,7 @@ def reflected(pose):
 @pytest.mark.parametrize(("reference", "rotation", "gripper"), ALL)
 def test_a_mirrored_action_leads_to_the_mirrored_place(reference, rotation, gripper):
     """Independent truth: matrices S R S of what the actions are decoded to."""
-    convention = ActionSpecification("base", reference, rotation, gripper, 10.0, 4)
+    convention = ActionSpace.of_one_tool("base", reference, rotation, gripper, 10.0, 4)
     start = Pose(RNG.normal(size=3), Scipy.random(random_state=RNG).as_quat())
     quaternions = Scipy.random(4, random_state=RNG).as_quat()
     if rotation == "none":

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES
 
-CONVENTION = ActionSpecification("base", "relative", "rotation_vector", "open_is_one", 10.0, 1)
+CONVENTION = ActionSpace.of_one_tool("base", "relative", "rotation_vector", "open_is_one", 10.0, 1)
 SIZE = (48, 64)
 INDICES = ("frame_index", "episode_index", "index", "task_index")
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vla_ros.actions.specification import ActionSpecification
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.errors import ConventionError
 from vla_ros.data.lerobot.reader import LeRobotReader
 from vla_ros.data.lerobot.writer import LeRobotWriter
 
 HERE = Path(__file__).resolve().parent
 WRITTEN = HERE / "written_by_lerobot"
-CONVENTION = ActionSpecification("base", "delta", "rotation_vector", "open_is_one", 10.0, 1)
+CONVENTION = ActionSpace.of_one_tool("base", "delta", "rotation_vector", "open_is_one", 10.0, 1)
 PEER = os.environ.get("VLA_ROS_LEROBOT_PYTHON")
 needs_peer = pytest.mark.skipif(not PEER, reason="VLA_ROS_LEROBOT_PYTHON names no interpreter that has lerobot")
 
@@ -58,9 +58,9 @@ def test_a_convention_must_be_given_for_it():
     with pytest.raises(ConventionError, match="give a convention"):
         LeRobotReader(WRITTEN)
     with pytest.raises(ConventionError, match=r"10\.0 steps a second, the convention says 5"):
-        LeRobotReader(WRITTEN, convention=ActionSpecification("base", "delta", "rotation_vector", "none", 5.0, 1))
+        LeRobotReader(WRITTEN, convention=ActionSpace.of_one_tool("base", "delta", "rotation_vector", "none", 5.0, 1))
     with pytest.raises(ConventionError, match="7 columns, the convention says 6"):
-        LeRobotReader(WRITTEN, convention=ActionSpecification("base", "delta", "rotation_vector", "none", 10.0, 1))
+        LeRobotReader(WRITTEN, convention=ActionSpace.of_one_tool("base", "delta", "rotation_vector", "none", 10.0, 1))
 
 
 @needs_peer
