@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
 from vla_ros.robot.contract import RobotContract, load_contract
@@ -179,3 +180,20 @@ def _variants(folder: Path) -> dict[str, RobotContract]:
 def arm_variants(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RobotContract]:
     """Contracts of arms that are built otherwise: bare, mirrored and mimic fingers, continuous joints."""
     return _variants(tmp_path_factory.mktemp("variants"))
+
+
+@pytest.fixture(scope="session")
+def rewritten():
+    """Return a function that gives a space of one tool with other lines, such as `rotation="six_d"`."""
+
+    def rewrite(space: ActionSpace, **lines: object) -> ActionSpace:
+        motion, gripper = space.only_motion, space.only_gripper
+        before = {
+            "frame": motion.frame, "reference": motion.reference, "rotation": motion.rotation,
+            "gripper": "none" if gripper is None else gripper.gripper, "rate_hz": space.rate_hz,
+            "horizon": space.horizon,
+        }  # fmt: skip
+        assert ActionSpace.of_one_tool(**before) == space, "this is no space of one tool"
+        return ActionSpace.of_one_tool(**before | lines)
+
+    return rewrite

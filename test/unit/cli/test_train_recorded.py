@@ -168,7 +168,7 @@ def test_what_cannot_be_taught_is_refused_before_anything_is_read(expert, said, 
 
 
 def test_a_data_set_that_does_not_fit_is_refused(recordings, said, tmp_path):
-    steps = recordings.walk("a", 3, convention=replace(recordings.convention, frame="world"))
+    steps = recordings.walk("a", 3, convention=recordings.convention.in_frame("world"))
     folder = recordings.write(tmp_path / "other", [steps])
     assert "frame is 'world' there, 'panda_link0' here" in said("--data", folder)
     assert "is not there" in said("--data", _table(tmp_path, "lerobot", tmp_path / "nowhere"))

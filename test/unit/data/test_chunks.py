@@ -49,9 +49,9 @@ def test_rows_are_the_commands_of_the_steps_that_follow_and_the_last_is_held(rec
         {"reference": "delta", "rotation": "six_d", "gripper": "opening"},
     ],
 )
-def test_another_way_to_write_the_same_motion_gives_the_same_chunks(recordings, convention):
+def test_another_way_to_write_the_same_motion_gives_the_same_chunks(recordings, rewritten, convention):
     steps, wanted = recordings.walk("a", 5), replace(recordings.convention, horizon=3)
-    other = replace(recordings.convention, **convention)
+    other = rewritten(recordings.convention, **convention)
     written = []
     for step in steps:
         motion = decode(step.action[None], recordings.convention, step.end_effector, OPENING)
@@ -74,10 +74,10 @@ def test_steps_that_are_missing_do_not_squeeze_the_time(recordings):
 
 
 @pytest.mark.parametrize("rate", [5.0, 20.0, 30.0])
-def test_another_rate_is_resampled(rate, recordings):
+def test_another_rate_is_resampled(rate, recordings, rewritten):
     """A tool on a straight way at a steady pace is where it is, whatever the rate at which it was recorded."""
     speed, yaw, count = 0.1, 0.3, 12  # m/s, rad/s
-    given = replace(recordings.convention, rate_hz=rate, reference="absolute", rotation="quaternion")
+    given = rewritten(recordings.convention, rate_hz=rate, reference="absolute", rotation="quaternion")
 
     def pose(time):
         return np.array([0.4 + speed * time, 0.0, 0.3]), np.array(
@@ -102,13 +102,13 @@ def test_another_rate_is_resampled(rate, recordings):
             assert chunk[row, 6] == float(time + row / 10.0 + 0.5 / rate >= 0.2)
 
 
-def test_another_motion_is_refused_with_every_line(recordings):
+def test_another_motion_is_refused_with_every_line(recordings, rewritten):
     steps = recordings.walk("a", 2)
-    wanted = replace(recordings.convention, frame="camera", rate_hz=5.0)
+    wanted = rewritten(recordings.convention, frame="camera", rate_hz=5.0)
     with pytest.raises(ConventionError, match=r"frame is 'panda_link0' there, 'camera' here$"):
         action_chunks(steps, wanted, OPENING)
     with pytest.raises(ConventionError, match="does not say its full opening"):
-        action_chunks(steps, replace(recordings.convention, gripper="opening"), None)
+        action_chunks(steps, rewritten(recordings.convention, gripper="opening"), None)
 
 
 def test_without_the_tool_there_is_no_chunk(recordings):

@@ -17,7 +17,7 @@ def folder(recordings, tmp_path_factory):
 def test_names_change_and_nothing_else(folder):
     plain = open_dataset("lerobot", folder)
     reader = open_dataset("lerobot", folder, rename_cameras={"front": "top"}, frame="base")
-    assert reader.description.cameras == ("top", "wrist") and reader.description.convention.frame == "base"
+    assert reader.description.cameras == ("top", "wrist") and reader.description.convention.only_motion.frame == "base"
     assert reader.episodes == plain.episodes
     for one, other in zip(reader.read("a"), plain.read("a"), strict=True):
         np.testing.assert_array_equal(one.images["top"], other.images["front"])

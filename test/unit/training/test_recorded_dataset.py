@@ -221,7 +221,7 @@ def refused(recordings, store, tmp_path):
 
 
 def test_every_line_that_does_not_fit_is_said_at_once(recordings, store, tmp_path: Path) -> None:
-    other = replace(recordings.convention, frame="world")
+    other = recordings.convention.in_frame("world")
     steps = recordings.walk("a", 3, convention=other, proprioception=np.zeros(1), proprioception_names=("joint",))
     steps = [replace(step, images={"top": step.images["front"]}) for step in steps]
     with pytest.raises(ConventionError) as error:
@@ -375,8 +375,8 @@ def test_networks_that_are_taught_places_are_refused_by_name() -> None:
     check_network("flow")
 
 
-def test_a_robot_whose_actions_no_network_says_is_refused(recordings, store, tmp_path: Path) -> None:
+def test_a_robot_whose_actions_no_network_says_is_refused(recordings, rewritten, store, tmp_path: Path) -> None:
     folder = recordings.write(tmp_path / "set", [recordings.walk("a", 2)])
-    contract = replace(recordings.contract, action=replace(recordings.contract.action, rotation="six_d"))
+    contract = replace(recordings.contract, action=rewritten(recordings.contract.action, rotation="six_d"))
     with pytest.raises(ConventionError, match="takes rotation 'six_d'"):
         store(folder, contract=contract)

@@ -85,7 +85,7 @@ def test_an_episode_that_is_not_committed_leaves_nothing(tmp_path, demonstration
 
 def test_what_does_not_fit_is_refused(tmp_path, demonstrations):
     convention = demonstrations.convention
-    other = type(convention)("base", "delta", "rotation_vector", "open_is_one", 10.0, 1)
+    other = type(convention).of_one_tool("base", "delta", "rotation_vector", "open_is_one", 10.0, 1)
     with LeRobotWriter(tmp_path, demonstrations.description, demonstrations.sizes) as writer:
         with pytest.raises(ConventionError, match="reference: 'relative' here, 'delta' there"):
             writer.write(demonstrations.episode(0, convention=other))
@@ -106,7 +106,9 @@ def test_what_does_not_fit_is_refused(tmp_path, demonstrations):
 
 
 def test_a_fractional_rate_is_refused(tmp_path, demonstrations):
-    convention = type(demonstrations.convention)("base", "relative", "rotation_vector", "open_is_one", 7.5, 1)
+    convention = type(demonstrations.convention).of_one_tool(
+        "base", "relative", "rotation_vector", "open_is_one", 7.5, 1
+    )
     description = type(demonstrations.description)("x", convention, tuple(demonstrations.sizes), demonstrations.names)
     with pytest.raises(ConventionError, match="whole rates"):
         LeRobotWriter(tmp_path, description, demonstrations.sizes)

@@ -195,7 +195,7 @@ def test_a_table_that_is_cut_short_is_named(tmp_path, demonstrations):
 
 def test_the_wrong_convention_is_named(tmp_path, demonstrations):
     write_two(tmp_path, demonstrations)
-    other = type(demonstrations.convention)("base", "relative", "rotation_vector", "closed_is_one", 10.0, 1)
+    other = type(demonstrations.convention).of_one_tool("base", "relative", "rotation_vector", "closed_is_one", 10.0, 1)
     with pytest.raises(ConventionError, match="gripper: 'open_is_one' here, 'closed_is_one' there"):
         LeRobotReader(tmp_path, convention=other)
 
