@@ -46,7 +46,7 @@ def with_absolute_meshes(root: ElementTree.Element, urdf: Path) -> None:
 
 def _places(filename: str, urdf: Path) -> Iterator[Path]:
     if filename.startswith(FILE):
-        yield Path(filename.removeprefix(FILE))
+        yield Path("/", filename.removeprefix(FILE).lstrip("/"))  # $(find ...) behind file:/// makes four slashes
     elif filename.startswith(PACKAGE):
         package, _, rest = filename.removeprefix(PACKAGE).partition("/")
         yield from (folder / rest for folder in dict.fromkeys(_package_folders(package, urdf)))

@@ -8,9 +8,10 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 from vla_ros.errors import ContractError
 from vla_ros.paths import runtime_folder
@@ -19,6 +20,7 @@ from vla_ros.robot.mesh_paths import PACKAGE, mesh_path
 XACRO = ".xacro"
 ASSIGN = ":="
 PREFIXES = "AMENT_PREFIX_PATH"
+QUOTES = {'"': "&quot;"}
 
 _environment = threading.Lock()
 
@@ -51,23 +53,24 @@ def expand_xacro(source: Path, arguments: Mapping[str, str]) -> str:
             f"{source.name} needs xacro: pip install xacro, or apt install ros-$ROS_DISTRO-xacro"
         ) from error
     try:
-        with _packages_near(source):
-            return str(xacro.process_file(str(source), mappings=dict(arguments)).toxml())
+        with _packages_near(source) as settle:
+            return settle(str(xacro.process_file(str(source), mappings=dict(arguments)).toxml()))
     except Exception as error:  # xacro's errors have no common root
         raise ContractError(f"{source}: xacro cannot expand it: {' '.join(str(error).split())}") from error
 
 
 @contextlib.contextmanager
-def _packages_near(source: Path) -> Iterator[None]:
+def _packages_near(source: Path) -> Iterator[Callable[[str], str]]:
     """Let `$(find package)` also find the packages that a file lies in or beside, as in a checkout that is not built.
 
-    What is sourced comes first.
+    What is sourced comes first. Yields what puts the packages' own folders into an expanded text, in place of the
+    temporary ones that xacro has written there (`file:///$(find arm)/link.stl`).
     """
     own = [folder for folder in source.parents if _package_name(folder)]
     beside = [folder for one in own for folder in sorted(one.parent.iterdir())]
     packages = {name: folder for folder in reversed([*own, *beside]) if (name := _package_name(folder))}
     if not packages:
-        yield
+        yield str
         return
     with tempfile.TemporaryDirectory() as prefix, _environment:
         index = Path(prefix, "share", "ament_index", "resource_index", "packages")
@@ -77,8 +80,9 @@ def _packages_near(source: Path) -> Iterator[None]:
             Path(prefix, "share", name).symlink_to(folder)
         before = os.environ.get(PREFIXES)
         os.environ[PREFIXES] = os.pathsep.join(filter(None, (before, prefix)))
+        found = re.compile(rf"{re.escape(str(Path(prefix, 'share')))}/({'|'.join(packages)})(?![A-Za-z0-9_-])")
         try:
-            yield
+            yield lambda text: found.sub(lambda match: escape(str(packages[match[1]]), QUOTES), text)
         finally:
             os.environ.pop(PREFIXES, None) if before is None else os.environ.update({PREFIXES: before})
 

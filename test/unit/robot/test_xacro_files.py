@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from vla_ros.errors import ContractError
 from vla_ros.nodes.launch_files import robot_description
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.robot.mesh_paths import mesh_path
 from vla_ros.robot.xacro_files import expanded_urdf, split_arguments
 
 PANDA = load_contract("panda")
@@ -77,6 +79,29 @@ def test_its_meshes_are_found_from_where_it_lies(tmp_path):
     assert f'"{folder / "hook.stl"}"' in expanded_urdf(source, {}).read_text(encoding="utf-8")
     source.write_text(f"{HEAD}{mesh.format('package://nobody/hook.stl')}</robot>", encoding="utf-8")
     assert '"package://nobody/hook.stl"' in expanded_urdf(source, {}).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("mesh", ["file:///$(find arm_description)/hook.stl", "$(find arm_description)/hook.stl"])
+@pytest.mark.parametrize("parent", ["checkout", "a & b's checkout"])
+def test_its_meshes_are_found_by_the_folder_of_a_package(tmp_path, mesh, parent):
+    """As in the descriptions of UFACTORY's arms; the same text each time, for a self-test counts for one description."""
+    package = tmp_path / parent / "arm_description"
+    (tmp_path / parent / "arm_description_2").mkdir(parents=True)
+    for folder in (package, tmp_path / parent / "arm_description_2"):
+        folder.mkdir(exist_ok=True)
+        (folder / "package.xml").write_text(f"<package><name>{folder.name}</name></package>", encoding="utf-8")
+        (folder / "hook.stl").touch()
+    shapes = "".join(
+        f'<visual><geometry><mesh filename="{name}"/></geometry></visual>'
+        for name in (mesh, mesh.replace("arm_description", "arm_description_2"))
+    )
+    source = package / "arm.xacro"
+    source.write_text(f'{HEAD}<link name="a">{shapes}</link></robot>', encoding="utf-8")
+    written = expanded_urdf(source, {})
+    names = [found.get("filename") for found in ElementTree.parse(written).iter("mesh")]
+    files = [mesh_path(name, written) for name in names]
+    assert files == [package / "hook.stl", tmp_path / parent / "arm_description_2" / "hook.stl"]
+    assert expanded_urdf(source, {}) == written
 
 
 @pytest.mark.parametrize(
