@@ -150,9 +150,19 @@ def read_frames(path: Path, start: float, count: int, rate_hz: float) -> Generat
                 if done == count:
                     return
         except av.error.FFmpegError as error:
-            raise TruncatedVideoError(f"{path} breaks off after {done} of {count} frames: {error}") from error
-    raise TruncatedVideoError(
-        f"{path} ends after {done} of {count} frames (from {start:.3f} s): it was cut short; copy it again"
+            why = _reason(path, round(start * rate_hz) + count)
+            raise TruncatedVideoError(f"{path} breaks off after {done} of {count} frames ({error}): {why}") from error
+    why = _reason(path, round(start * rate_hz) + count)
+    raise TruncatedVideoError(f"{path} ends after {done} of {count} frames (from {start:.3f} s): {why}")
+
+
+def _reason(path: Path, frames: int) -> str:
+    """Say why `frames` frames cannot be decoded: they are not in the file, or another codec has written some of them."""
+    if count_frames(path) < frames:
+        return "it was cut short; copy it again"
+    return (
+        f"its {frames} frames are there, but are not of one codec: lerobot's merge joins videos without coding them, and "
+        "its delete and split code them anew; merge the sets as they were recorded, and delete from what that makes"
     )
 
 

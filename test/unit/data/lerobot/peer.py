@@ -1,13 +1,15 @@
-"""Runs in an environment that has the `lerobot` package: writes a data set with it, or reads one and says what it saw.
+"""Runs in an environment that has the `lerobot` package: writes a data set with it, reads or edits one, says what it saw.
 
 <python of that environment> peer.py write FOLDER
 <python of that environment> peer.py read FOLDER
+<python of that environment> peer.py edit FOLDER OTHER TARGET
 """
 
 import json
 import sys
 
 import numpy as np
+from lerobot.datasets.dataset_tools import delete_episodes, merge_datasets, split_dataset
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 HEIGHT, WIDTH = 64, 64
@@ -58,5 +60,13 @@ def read(folder):
     print(json.dumps({"episodes": dataset.num_episodes, "fps": dataset.fps, "steps": steps, "action_mean": mean}))
 
 
+def edit(folder, other, target):
+    """Run its own tools: merge both sets, delete episode 1 of what that makes, and split the first set."""
+    first, second = (LeRobotDataset(f"test/{i}", root=root) for i, root in enumerate((folder, other)))
+    merged = merge_datasets([first, second], output_repo_id="test/merged", output_dir=f"{target}/merged")
+    delete_episodes(merged, [1], output_dir=f"{target}/deleted", repo_id="test/deleted")
+    split_dataset(first, {"train": [0, 2], "val": [1]}, output_dir=f"{target}/split")
+
+
 if __name__ == "__main__":
-    {"write": write, "read": read}[sys.argv[1]](sys.argv[2])
+    {"write": write, "read": read, "edit": edit}[sys.argv[1]](*sys.argv[2:])

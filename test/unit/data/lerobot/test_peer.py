@@ -1,18 +1,20 @@
 """Against the `lerobot` package itself, 0.4.4: what it wrote is read here, and what is written here it reads.
 
-The data set in `written_by_lerobot` was made by its writer (`peer.py write`, codec AV1). The two other tests run it:
+The data set in `written_by_lerobot` was made by its writer (`peer.py write`, codec AV1). The other tests run it:
 name the interpreter of an environment that has it in VLA_ROS_LEROBOT_PYTHON.
 """
 
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vla_ros.actions.space import ActionSpace
+from vla_ros.data.catalogue import open_dataset
 from vla_ros.data.errors import ConventionError
 from vla_ros.data.lerobot.reader import LeRobotReader
 from vla_ros.data.lerobot.writer import LeRobotWriter
@@ -90,3 +92,30 @@ def test_we_write_and_the_peer_reads(tmp_path, demonstrations, video):
             np.testing.assert_allclose(mean, image.mean(axis=(0, 1)), atol=6.0 if video else 0.01)
     actions = np.stack([step.action for step in wanted])
     np.testing.assert_allclose(seen["action_mean"], actions.mean(axis=0), rtol=1e-5)
+
+
+@needs_peer
+@pytest.mark.parametrize("video", [True, False])
+def test_what_its_tools_make_of_ours_is_read(tmp_path, demonstrations, same_steps, video):
+    """Merge, delete and split keep every number, sentence and image, and the convention; delete and split lose names of tasks."""
+    episodes = [
+        demonstrations.episode(0, 6),
+        demonstrations.episode(1, 9, success=False, instruction="push it left"),
+        demonstrations.episode(2, 5, instruction="push it left"),
+        demonstrations.episode(3, 7),
+    ]
+    for folder, written in (("ours", episodes[:3]), ("other", episodes[3:])):
+        with LeRobotWriter(
+            tmp_path / folder, demonstrations.description, demonstrations.sizes, video_files=video
+        ) as writer:
+            for steps in written:
+                writer.write(steps)
+    run_peer("edit", str(tmp_path / "ours"), str(tmp_path / "other"), str(tmp_path))
+    before = open_dataset("lerobot", tmp_path / "ours").description
+    for folder, numbers in (("merged", (0, 1, 2, 3)), ("deleted", (0, 2, 3)), ("split/train", (0, 2)), ("split/val", (1,))):
+        data = open_dataset("lerobot", tmp_path / folder)
+        assert replace(data.description, name=before.name) == before
+        assert len(data.episodes) == len(numbers)
+        for name, number in zip(data.episodes, numbers, strict=True):
+            found = [replace(step, task="") for step in data.read(name)]
+            same_steps(found, [replace(step, task="", episode=name) for step in episodes[number]], pixels=20.0 * video)

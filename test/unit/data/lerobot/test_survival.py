@@ -23,6 +23,7 @@ from vla_ros.data.errors import (
     TruncatedVideoError,
 )
 from vla_ros.data.lerobot.reader import LeRobotReader
+from vla_ros.data.lerobot.video import VideoEncoder, concatenate, count_frames, read_frames
 from vla_ros.data.lerobot.writer import LeRobotWriter
 
 PROCESS = Path(__file__).resolve().parent / "writing_process.py"
@@ -129,6 +130,21 @@ def test_a_truncated_video_is_named(tmp_path, demonstrations):
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(TruncatedVideoError, match=r"file-000\.mp4.*cut short"):
         list(LeRobotReader(tmp_path).read("000000"))
+
+
+def test_a_video_of_two_codecs_is_named(tmp_path):
+    """As lerobot's merge joins a set (H.264) with one that its delete or split has coded anew (AV1)."""
+    theirs = Path(__file__).parent / "written_by_lerobot/videos/observation.images.front/chunk-000/file-000.mp4"
+    ours, joined = tmp_path / "ours.mp4", tmp_path / "joined.mp4"
+    encoder = VideoEncoder(ours, 10, 64, 64)
+    for gray in range(0, 160, 10):
+        encoder.add(np.full((64, 64, 3), gray, np.uint8))
+    encoder.finish()
+    concatenate(ours, 16, theirs, joined, 10)
+    assert count_frames(joined) == 32
+    assert len(list(read_frames(joined, 0.0, 14, 10.0))) == 14
+    with pytest.raises(TruncatedVideoError, match=r"joined\.mp4 .* frames are there, but are not of one codec"):
+        list(read_frames(joined, 1.6, 16, 10.0))
 
 
 def test_a_video_that_lacks_frames_is_named(tmp_path, demonstrations):
