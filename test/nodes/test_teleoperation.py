@@ -21,6 +21,7 @@ from vla_ros.nodes.dds_domains import claim_domain
 from vla_ros.nodes.observer import Observer
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.runner import RosLink
+from vla_ros.nodes.stage import Stage
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
@@ -128,7 +129,19 @@ def patience(tmp_path, monkeypatch):
     keep(default_folder(), SelftestRecord(mark, len(names), (), time.time(), names))
 
 
-def test_keys_move_the_arm_and_the_episode_is_kept(terminal, patience, tmp_path, capsys):
+@pytest.fixture
+def haste(terminal, monkeypatch):
+    """Somebody who presses Enter and moves on before each scene is there and the arm is armed."""
+    set_up = Stage.set_up
+
+    def press(stage, *words):
+        os.write(terminal, b"w\nw")
+        return set_up(stage, *words)
+
+    monkeypatch.setattr(Stage, "set_up", press)
+
+
+def test_keys_move_the_arm_and_the_episode_is_kept(terminal, patience, haste, tmp_path, capsys):
     domain, claim = claim_domain()
     claim.close()
     person = Person(domain, terminal)
@@ -139,7 +152,10 @@ def test_keys_move_the_arm_and_the_episode_is_kept(terminal, patience, tmp_path,
     assert not person.fault
     assert person.moved[0] > DISTANCE
     assert np.abs(person.moved[1:]).max() < DISTANCE  # forward, and nowhere else
-    assert answer == 0, capsys.readouterr()
+    printed = capsys.readouterr()
+    assert answer == 0, printed
+    assert "dropped:" not in printed.out  # what was pressed in haste ended no episode
+    assert 'armed: "pick up' in printed.out
     bags = BagReader(tmp_path / "mcap")
     assert [name.rsplit("_", 1)[1] for name in bags.episodes] == ["000005"]  # the first scene, though it was done again
     recorded = list(bags.read(bags.episodes[0]))

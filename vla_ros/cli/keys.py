@@ -14,6 +14,8 @@ from vla_ros.errors import ContractError
 _NAMED_KEYS = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O[A-Za-z])")
 """What arrows and function keys send; each begins like the Escape key and would be taken for it."""
 
+MOST_WAITING = 1000
+
 
 class Keys:
     """Keys as they come from a file descriptor."""
@@ -26,6 +28,15 @@ class Keys:
         """Return the keys that came within `timeout` s; "" when none did. Arrows and function keys are left out."""
         ready, _, _ = select.select([self._descriptor], [], [], timeout)
         return _NAMED_KEYS.sub("", os.read(self._descriptor, 64).decode(errors="ignore")) if ready else ""
+
+    def read_waiting(self) -> str:
+        """Return the keys that wait to be read, at most `MOST_WAITING` reads of them, so that a held key ends it."""
+        found = ""
+        for _ in range(MOST_WAITING):
+            if not (some := self.read(0.0)):
+                break
+            found += some
+        return found
 
 
 @contextmanager

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,7 @@ EXAMPLES = (
 
 FORMATS = ("lerobot", "mcap")
 READY_LIMIT = 30.0  # s, for one step of the preparation
+TELL_AGAIN = 5.0  # s between two lines about what is waited for
 KEEP, FAIL, AGAIN, QUIT = "\n", "x", "\x7f", "\x1b"
 MARKS = "Enter: success   x: failure   Backspace: again   Esc: end"
 
@@ -160,6 +163,19 @@ def _dataset(args: argparse.Namespace, contract: RobotContract) -> LeRobotWriter
     return LeRobotWriter(args.out / "lerobot", description(contract, "recorded"), sizes, robot=contract.name)
 
 
+def _every(seconds: float) -> Callable[[str], None]:
+    """Return what prints a line, unless it printed another less than `seconds` s ago."""
+    last = -math.inf
+
+    def tell(line: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            print(line, flush=True)
+
+    return tell
+
+
 class _Session:
     """Episode after episode: set the scene up, arm, say what to do, watch, keep or drop."""
 
@@ -217,12 +233,16 @@ class _Session:
         if self._stage is not None:
             sentence = self._stage.set_up(seed, sentence, READY_LIMIT)
         name = f"{time.strftime('%Y%m%d_%H%M%S')}_{seed:06d}"
-        self._operator.arm(READY_LIMIT)
+        self._operator.arm(READY_LIMIT, _every(TELL_AGAIN))
+        if self._keys is not None and QUIT in self._keys.read_waiting():
+            return QUIT  # whatever else was typed so far was typed before there was anything to drive or to judge
         self._observer.begin()
         self._recorder.begin(name, self._args.task)
         kept = False
         try:
             self._operator.say(sentence, READY_LIMIT)
+            if self._keys is not None:
+                print(f'armed: "{sentence}"')
             mark = self._watch()
             if mark in (AGAIN, QUIT) or (mark == FAIL and not self._args.keep_failures):
                 self._figures["failed"] += mark == FAIL

@@ -86,10 +86,10 @@ class Operator:
             time.sleep(0.01)
         return True
 
-    def arm(self, timeout: float) -> None:
+    def arm(self, timeout: float, progress: Callable[[str], None] | None = None) -> None:
         """Arm the robot, trying again while the safety layer has a reason not to.
 
-        A self-test that is under way has a limit of its own, so it does not count.
+        A self-test that is under way has a limit of its own, so it does not count; `progress` hears how far it is.
 
         Raises:
             GraphError: with that reason, when it stands for `timeout` s.
@@ -101,6 +101,8 @@ class Operator:
                 return
             if response.message.startswith(UNDER_WAY):
                 deadline = time.monotonic() + timeout
+                if progress is not None:
+                    progress(response.message)
             if time.monotonic() > deadline:
                 raise GraphError(f"the robot could not be armed: {response.message}")
             time.sleep(ARM_AGAIN)

@@ -71,6 +71,15 @@ def test_an_arrow_is_not_taken_for_the_escape_key():
     os.close(writing)
 
 
+def test_keys_that_wait_are_read_all_at_once():
+    reading, writing = os.pipe()
+    os.write(writing, b"w" * 1000 + b"\n\x1b")
+    assert Keys(reading).read_waiting() == "w" * 1000 + "\n\x1b"
+    assert Keys(reading).read_waiting() == ""
+    os.close(reading)
+    os.close(writing)
+
+
 def test_an_ended_input_gives_no_key():
     reading, writing = os.pipe()
     os.close(writing)
