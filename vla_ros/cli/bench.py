@@ -191,6 +191,7 @@ def _fuzz(args: argparse.Namespace) -> dict[str, Any]:
 
     from vla_ros.evaluation.fuzz import FuzzReport
     from vla_ros.evaluation.journal import Journal
+    from vla_ros.sim.processes import end_when_interrupted, interrupts_held
 
     ticks = args.fuzz_ticks
     journal = Journal(args.out / "fuzz.jsonl", args.resume)
@@ -199,9 +200,13 @@ def _fuzz(args: argparse.Namespace) -> dict[str, Any]:
         for first in range(0, ticks, FUZZ_BLOCK)
     ]
     missing = [block for block in blocks if str(block) not in journal]
+    with interrupts_held():
+        workers = multiprocessing.get_context("spawn").Pool(
+            max(min(args.processes, len(missing)), 1), end_when_interrupted
+        )
     with (
         tqdm(total=ticks, initial=ticks - sum(block[1] for block in missing), desc="fuzzer", unit="tick") as bar,
-        multiprocessing.get_context("spawn").Pool(max(min(args.processes, len(missing)), 1)) as pool,
+        workers as pool,
     ):
         for block, one in pool.imap_unordered(_fuzz_block, missing):
             journal.add(str(block), one)

@@ -5,8 +5,10 @@ What goes wrong ends the work with an error, also where a process cannot make wh
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -47,7 +49,8 @@ def work_in_processes(
     context = multiprocessing.get_context("spawn")  # an OpenGL context does not survive a fork
     pool = ProcessPoolExecutor(min(processes, len(items)), context, _start, (make, setting))
     try:
-        futures: list[Future[Result]] = [pool.submit(_work, work, item) for item in items]
+        with interrupts_held():
+            futures: list[Future[Result]] = [pool.submit(_work, work, item) for item in items]
         for future in futures if ordered else as_completed(futures):
             yield future.result()
     except BrokenProcessPool as error:
@@ -59,6 +62,26 @@ def work_in_processes(
         pool.shutdown(cancel_futures=True)
 
 
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Let processes that are started in here not hear Ctrl-C before they call `end_when_interrupted`.
+
+    A terminal interrupts them all. One that is still importing its libraries, or waits for work, would print a traceback
+    that has nothing to do with what the user has asked for. The interrupt of this process comes when the block ends.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_when_interrupted() -> None:
+    """Let Ctrl-C end this process without a word; call it first in a process that works for another one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 _tool: Any = None
 _failure: Exception | None = None
 
@@ -66,6 +89,7 @@ _failure: Exception | None = None
 def _start(make: Callable[[Setting], Tool], setting: Setting) -> None:
     """Make what this process works with; an error is kept for its first item, for here it would be lost."""
     global _tool, _failure
+    end_when_interrupted()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _tool = make(setting)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -30,7 +32,7 @@ def work(tool, item):
         time.sleep(600.0)
     if item == 7:
         raise ValueError("seven")
-    time.sleep(0.2 if item == 0 else 0.0)
+    time.sleep(0.2 if item == 0 else 600.0 if item == 600 else 0.0)
     return tool, item
 """
 """In a module of its own, for another process cannot import a test."""
@@ -87,6 +89,39 @@ def test_no_process_is_left_when_the_one_that_started_it_is_killed(workers: Modu
     while _runs(child):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+INTERRUPTED = """
+import sys, threading, time; sys.path[:0] = {paths!r}
+import multiprocessing, workers_of_a_test as workers
+from vla_ros.sim.processes import work_in_processes
+def say():
+    while not multiprocessing.active_children(): time.sleep(0.01)
+    print("started", flush=True)
+threading.Thread(target=say, daemon=True).start()
+try:
+    for result in work_in_processes(workers.make, "tool", workers.work, [1, 600], 2):
+        print(result, flush=True)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("lines", [1, 2])
+def test_ctrl_c_ends_the_processes_without_a_word(workers: ModuleType, tmp_path: Path, lines: int) -> None:
+    """While they import their libraries; and when one is at work and one has nothing to do."""
+    script = INTERRUPTED.format(paths=[str(tmp_path), str(Path.cwd())])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert parent.stdout is not None
+    for _ in range(lines):
+        parent.stdout.readline()
+    os.killpg(parent.pid, signal.SIGINT)
+    out, err = parent.communicate(timeout=100.0)
+    assert out.splitlines() == ["interrupted"]
+    assert err == ""
+    assert parent.returncode == 0
 
 
 def _runs(pid: int) -> bool:
