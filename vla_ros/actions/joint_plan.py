@@ -1,0 +1,89 @@
+"""A decoded chunk of joint positions as a motion over time, and how the next one takes over from the motion under way.
+
+elapsed      0        period      2 period   ...   horizon * period
+joints       start    row 0       row 1            last row, held from there on
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_ros.types import FloatArray
+
+
+@dataclass(frozen=True)
+class JointTarget:
+    """Where the joints of an arm shall be and how fast they shall turn there.
+
+    Attributes:
+        positions: (n,) rad.
+        velocities: (n,) rad/s.
+    """
+
+    positions: FloatArray
+    velocities: FloatArray
+
+
+class JointPlan:
+    """A chunk as a function of the time since its observation: each joint at constant speed from row to row."""
+
+    def __init__(self, rows: FloatArray, openings: FloatArray | None, start: FloatArray, period: float) -> None:
+        """Lay the motion through `start` at time 0 and row i at (i + 1) * `period` s.
+
+        Args:
+            rows: (h, n) rad.
+            openings: (h,) m, of the gripper; None where it is not commanded.
+            start: (n,) rad, at the observation.
+            period: s.
+        """
+        self.period = period
+        self.rows = len(rows)
+        self.openings = openings
+        self._positions = np.vstack([start, rows])
+        self._velocities = np.diff(self._positions, axis=0) / period
+        self._rest = np.zeros(self._positions.shape[1])
+
+    @property
+    def duration(self) -> float:
+        """Time of the last row, s after the observation."""
+        return self.rows * self.period
+
+    def target(self, elapsed: float) -> JointTarget:
+        """Return what the chunk asks for `elapsed` s after its observation; the ends are held."""
+        if elapsed >= self.duration or elapsed < 0.0:
+            return JointTarget(self._positions[-1 if elapsed >= self.duration else 0], self._rest)
+        row = min(int(elapsed / self.period), self.rows - 1)
+        within = elapsed - row * self.period
+        return JointTarget(self._positions[row] + within * self._velocities[row], self._velocities[row])
+
+    def opening(self, elapsed: float) -> float | None:
+        """Return the opening, m, of the row under way; None without a gripper."""
+        if self.openings is None:
+            return None
+        return float(self.openings[min(max(int(elapsed / self.period), 0), self.rows - 1)])
+
+
+class JointBlend:
+    """Carries the motion under way over to a new plan: an offset from the new plan that fades within `duration` s."""
+
+    def __init__(self, positions: FloatArray, first: JointTarget, duration: float) -> None:
+        """Begin at the executed reference.
+
+        Args:
+            positions: (n,) rad, where the reference is now.
+            first: What the new plan asks for now.
+            duration: s until the new plan alone counts.
+        """
+        self._shift = positions - first.positions
+        self._duration = duration
+
+    def apply(self, target: JointTarget, since: float) -> JointTarget:
+        """Return `target` of the new plan, moved towards the old motion, `since` s after the blend began."""
+        if since >= self._duration:
+            return target
+        s = max(since / self._duration, 0.0)
+        weight = 1.0 - s * s * (3.0 - 2.0 * s)
+        fading = -6.0 * s * (1.0 - s) / self._duration
+        return JointTarget(target.positions + weight * self._shift, target.velocities + fading * self._shift)
