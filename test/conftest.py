@@ -3,13 +3,17 @@
 import contextlib
 import faulthandler
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 import pytest
+import yaml
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import settings
 
 import vla_ros.sim.rendering  # noqa: F401  # MuJoCo chooses its OpenGL back end when it is imported
+from vla_ros.robot.contract import RobotContract, load_contract, parse_contract
+from vla_ros.yaml_files import parse_yaml
 
 settings.register_profile("no_clock", deadline=None)  # no test asserts a time
 settings.load_profile("no_clock")
@@ -22,6 +26,25 @@ def released_domains() -> Iterator[None]:
     claims = sys.modules.get("vla_ros.nodes.dds_domains")
     if claims is not None:
         claims.release_domains()
+
+
+@pytest.fixture(scope="session")
+def of_joints() -> Callable[..., RobotContract]:
+    """of_joints(robot, quantity, **lines): the contract of a shipped robot, commanded at its joints and its gripper."""
+
+    def made(
+        robot: str, quantity: str = "joint_position", *, gripper: str = "open_is_one", rate_hz: float = 10.0,
+        horizon: int = 12, **lines: Any,
+    ) -> RobotContract:  # fmt: skip
+        values = parse_yaml(load_contract(robot).text)
+        motion = {"group": f"arm/{quantity}", "joints": len(values["joints"]["names"]), **lines}
+        if lines.get("unit") in ("percent", "normalized"):  # as LeRobot calibrates its arms: the whole range
+            motion |= {"low": values["joints"]["lower"], "high": values["joints"]["upper"]}
+        groups = [motion, *([{"group": "arm/gripper", "gripper": gripper}] if values["gripper"] != "none" else [])]
+        values["action"] = {"groups": groups, "rate_hz": rate_hz, "horizon": horizon}
+        return parse_contract(yaml.safe_dump(values))
+
+    return made
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 from rclpy.clock import Clock
 from trajectory_msgs.msg import JointTrajectory
 
+from vla_ros.actions.trajectory import ArmStart
 from vla_ros.errors import ChunkError, InstructionError, ObservationError
 from vla_ros.msg import ActionChunk, PolicyStatus, SafetyStatus
 from vla_ros.nodes.command_messages import CommandClock, CommandMessages
@@ -35,7 +36,7 @@ from vla_ros.safety.joint_motion import JointStep
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.supervisor import Counters, SafetySupervisor
-from vla_ros.types import Pose, SafetyDecision, SafetyState
+from vla_ros.types import SafetyDecision, SafetyState
 
 STATUS_PERIOD = 0.05
 """At least so often the status goes out, s."""
@@ -285,10 +286,12 @@ class SafetyControl:
             return self._supervisor.refuse_chunk(Reason.CHUNK_START, now)
         return self._supervisor.receive_chunk(chunk, start, now)
 
-    def _start_of(self, stamp: float) -> Pose | None:
-        """Return the tool pose at `stamp`, s, recomputed from the joints measured then."""
+    def _start_of(self, stamp: float) -> ArmStart | None:
+        """Return the arm at `stamp`, s: the joints measured then, and the tool pose recomputed from them."""
         positions = self.inputs.posture_at(stamp, self._parameters.timing.future_tolerance)
-        return None if positions is None else self._supervisor.kinematics.forward(positions)
+        if positions is None:
+            return None
+        return ArmStart(positions, self._supervisor.kinematics.forward(positions), self._contract.gripper.max_opening)
 
     def _command(self, decision: SafetyDecision, now: float) -> None:
         if decision.joint_positions is None or decision.joint_velocities is None or decision.gripper_opening is None:

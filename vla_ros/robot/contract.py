@@ -234,6 +234,11 @@ def parse_contract(text: str, where: str = "robot contract", folder: Path | None
     if not gripper.present and column is not None:
         raise ContractError(f"{where}.action.gripper: got '{column.gripper.value}', expected none: there is no gripper")
     joints = _joints(root.section("joints"), gripper_names(root))
+    if action.only_motion.quantity.of_joints and action.only_motion.joints != joints.count:
+        raise ContractError(
+            f"{where}.action: group '{action.only_motion.name}' has joints {action.only_motion.joints}, expected "
+            f"{joints.count}, one for each of joints.names"
+        )
     is_xacro = source.suffix == XACRO
     return RobotContract(
         name=root.text("name"),

@@ -111,6 +111,18 @@ class DifferentialIK:
         noticeable = NOTICEABLE * float(np.linalg.norm(self._weights * twist)) + 1e-3
         return VelocitySolution(velocities, float(singular_values[0]), bool(shares.any()) and lost > noticeable)
 
+    def nearest(
+        self, wanted: FloatArray, lower: FloatArray, upper: FloatArray, rows: FloatArray, row_lower: FloatArray
+    ) -> FloatArray:
+        """Return the joint velocities (n,) rad/s nearest to `wanted` (n,), without any tool in between; see `solve`.
+
+        Raises:
+            KinematicsError: when `wanted` is not finite or no solution was found within the budget.
+        """
+        if not np.isfinite(wanted).all():
+            raise KinematicsError("the wanted joint velocities are not finite")
+        return self._program(self._identity, -wanted, lower, upper, rows, row_lower)
+
     def _program(
         self, hessian: FloatArray, linear: FloatArray, lower: FloatArray, upper: FloatArray,
         rows: FloatArray | None, row_lower: FloatArray | None,

@@ -1,4 +1,4 @@
-"""Which chunks may move the arm: shape, numbers, specification, age, order, instruction. Nothing is repaired."""
+"""Which chunks may move the arm: shape, numbers, action space, age, order, instruction. Nothing is repaired."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_ros.actions.blending import PosePlan
-from vla_ros.actions.decoding import decode
+from vla_ros.actions.decoding import PoseTrajectory
+from vla_ros.actions.gripper_convention import GripperConvention
+from vla_ros.actions.groups import ActionGroup, Quantity
+from vla_ros.actions.joint_plan import JointPlan
+from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, decode_chunk
 from vla_ros.errors import VlaError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
-from vla_ros.types import ActionChunk, Instruction, InstructionKind, Pose
+from vla_ros.types import ActionChunk, FloatArray, Instruction, InstructionKind, Pose
 
 LARGEST_REACH = 10.0
 """A place further from the base than this, m, is no place for an arm but the sign of a broken chunk."""
 
-_OPENING_SLACK = 1.0
-"""Openings beyond the gripper's by more than its whole range say that the column is something else."""
+LARGEST_TURN = 1e3
+"""Columns of joints beyond this, rad or rad/s, are no angles; what they decode to is judged by each joint's range."""
+
+_RANGE_SLACK = 1.0
+"""Openings or joint positions beyond their limits by more than their whole range say that the column is another."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class AcceptedPlan:
         age_at_receipt: Age of the observation then, s, on the sensor's clock.
     """
 
-    plan: PosePlan
+    plan: PosePlan | JointPlan
     chunk: ActionChunk
     received: float
     age_at_receipt: float
@@ -42,9 +49,11 @@ class ChunkGate:
     """Judges chunks one after the other, and remembers the order that they must come in."""
 
     def __init__(self, contract: RobotContract, parameters: SafetyParameters) -> None:
-        """Judge by the action specification of `contract`."""
-        self._specification = contract.action
-        self._gripper = contract.gripper
+        """Judge by the action space of `contract`."""
+        self._space = contract.action
+        self._motion = contract.action.only_motion
+        self._columns = contract.action.columns
+        self._gripper, self._joints = contract.gripper, contract.joints
         self._parameters = parameters
         self.instruction: Instruction | None = None
         self.forget_order()
@@ -73,12 +82,15 @@ class ChunkGate:
         self.instruction = instruction
         return True
 
-    def judge(self, chunk: ActionChunk, start: Pose, now: float, sensor_time: float) -> AcceptedPlan | Reason:
+    def judge(
+        self, chunk: ActionChunk, start: ArmStart | Pose, now: float, sensor_time: float
+    ) -> AcceptedPlan | Reason:
         """Return the plan, or why there is none.
 
         Args:
             chunk: Anything; nothing about it is believed.
-            start: End-effector pose of the observation behind it.
+            start: The arm at the observation behind it; of an arm that is commanded at its tool, the tool's pose is
+                enough.
             now: Steady clock, s.
             sensor_time: Clock of the sensors now, s.
         """
@@ -89,7 +101,7 @@ class ChunkGate:
         except Exception:  # fields of another kind than was promised
             return Reason.CHUNK_SHAPE
         try:
-            plan = self._decode(chunk, start)
+            plan = self._decode(chunk, self._arm_start(start))
         except (VlaError, ValueError):
             return Reason.CHUNK_ROTATION
         if isinstance(plan, Reason):
@@ -98,18 +110,18 @@ class ChunkGate:
         return AcceptedPlan(plan, chunk, now, max(sensor_time - chunk.observation_stamp, 0.0))
 
     def _judge_form(self, chunk: ActionChunk) -> Reason | None:
-        actions, specification = np.asarray(chunk.actions), self._specification
-        if chunk.specification != specification.fingerprint:
+        actions, space = np.asarray(chunk.actions), self._space
+        if chunk.specification != space.fingerprint:
             return Reason.CHUNK_SPECIFICATION
-        if actions.ndim != 2 or not 1 <= len(actions) <= specification.horizon:
+        if actions.ndim != 2 or not 1 <= len(actions) <= space.horizon:
             return Reason.CHUNK_SHAPE
-        if actions.shape[1] != specification.width:
+        if actions.shape[1] != space.width:
             return Reason.CHUNK_SHAPE
         if not (np.isfinite(actions).all() and np.isfinite(chunk.trust)):
             return Reason.CHUNK_NOT_FINITE
-        if not (np.abs(actions) <= LARGEST_REACH).all():
+        if not all(_plausible(actions[:, self._columns[group.name]], group) for group in space.groups):
             return Reason.CHUNK_OUT_OF_RANGE
-        if not abs(chunk.period - specification.period) <= 1e-3 * specification.period:
+        if not abs(chunk.period - space.period) <= 1e-3 * space.period:
             return Reason.CHUNK_PERIOD
         return None
 
@@ -138,21 +150,65 @@ class ChunkGate:
             return Reason.CHUNK_DUPLICATE
         return None
 
-    def _decode(self, chunk: ActionChunk, start: Pose) -> PosePlan | Reason:
-        if not (np.isfinite(start.position).all() and np.isfinite(start.quaternion).all()):
+    def _arm_start(self, start: ArmStart | Pose) -> ArmStart:
+        if isinstance(start, Pose):
+            return ArmStart(np.zeros(0), start, self._gripper.max_opening)
+        return ArmStart(start.joint_positions, start.pose, self._gripper.max_opening)
+
+    def _decode(self, chunk: ActionChunk, start: ArmStart) -> PosePlan | JointPlan | Reason:
+        of_joints = self._motion.quantity.of_joints
+        believed = self._believes_joints(start.joint_positions) if of_joints else _believes_pose(start.pose)
+        if not believed:
             return Reason.CHUNK_START
-        if (
-            not (np.abs(start.position) <= LARGEST_REACH).all()
-            or not abs(np.linalg.norm(start.quaternion) - 1.0) <= 1e-3
-        ):
-            return Reason.CHUNK_START
-        trajectory = decode(chunk.actions, self._specification, start, self._gripper.max_opening)
-        if not (np.abs(trajectory.positions) <= LARGEST_REACH).all():
+        arm = self._motion.arm
+        trajectory = decode_chunk(chunk.actions, self._space, {arm: start})[arm]
+        if not (self._in_range(trajectory) and self._openings_in_range(trajectory.openings)):
             return Reason.CHUNK_OUT_OF_RANGE
-        if trajectory.openings is not None:
-            slack = _OPENING_SLACK * self._gripper.max_opening
-            if not (
-                np.abs(trajectory.openings - 0.5 * self._gripper.max_opening) <= self._gripper.max_opening + slack
-            ).all():
-                return Reason.CHUNK_OUT_OF_RANGE
-        return PosePlan(trajectory, start, chunk.period)
+        if trajectory.joint_positions is not None:
+            return JointPlan(trajectory.joint_positions, trajectory.openings, start.joint_positions, chunk.period)
+        if trajectory.positions is None or trajectory.quaternions is None:
+            return Reason.CHUNK_SPECIFICATION
+        poses = PoseTrajectory(trajectory.positions, trajectory.quaternions, trajectory.openings)
+        return PosePlan(poses, start.pose, chunk.period)
+
+    def _believes_joints(self, positions: FloatArray) -> bool:
+        """Say whether the arm can have been at joint positions (n,) rad."""
+        joints, slack = self._joints, self._parameters.motion.recoverable_violation
+        if np.shape(positions) != joints.lower.shape:
+            return False
+        return bool(((positions >= joints.lower - slack) & (positions <= joints.upper + slack)).all())
+
+    def _in_range(self, trajectory: ArmTrajectory) -> bool:
+        """Say whether places are such as an arm can be asked for: none that says that a column is something else."""
+        if trajectory.positions is not None and not (np.abs(trajectory.positions) <= LARGEST_REACH).all():
+            return False
+        if trajectory.joint_positions is None:
+            return True
+        lower, upper, rows = self._joints.lower, self._joints.upper, trajectory.joint_positions
+        slack = _RANGE_SLACK * (upper - lower)
+        return bool(((rows >= lower - slack) & (rows <= upper + slack)).all())
+
+    def _openings_in_range(self, openings: FloatArray | None) -> bool:
+        if openings is None:
+            return True
+        widest = self._gripper.max_opening
+        return bool((np.abs(openings - 0.5 * widest) <= widest + _RANGE_SLACK * widest).all())
+
+
+def _plausible(columns: FloatArray, group: ActionGroup) -> bool:
+    """Say whether the columns (h, width) of a group are numbers that can be decoded."""
+    if group.quantity is Quantity.GRIPPER:
+        full = 100.0 if group.gripper is GripperConvention.OPEN_IS_HUNDRED else 1.0
+        return bool((np.abs(columns) <= full * LARGEST_REACH).all())
+    most = LARGEST_TURN if group.quantity.of_joints else LARGEST_REACH
+    return bool((np.abs(group.to_si(columns)) <= most).all())
+
+
+def _believes_pose(pose: Pose) -> bool:
+    """Say whether a tool can have been at a pose."""
+    return bool(
+        np.isfinite(pose.position).all()
+        and np.isfinite(pose.quaternion).all()
+        and (np.abs(pose.position) <= LARGEST_REACH).all()
+        and abs(np.linalg.norm(pose.quaternion) - 1.0) <= 1e-3
+    )

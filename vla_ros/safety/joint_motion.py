@@ -128,6 +128,7 @@ class JointMotion:
         self._input.max_jerk = jerk
         # Speed that one tick can gain and yet end without acceleration, so that targets within it are reached.
         self.reachable = acceleration * np.maximum(period - acceleration / jerk, 0.25 * period)
+        self.rise_time = acceleration / jerk  # (n,) s, that full acceleration takes to build up
         self._most_rows = int(np.ceil(STOP_MARGIN * longest_stop(joints) / period)) + 1
         self._serial = 0
         self.seed(joints.home)
@@ -155,6 +156,21 @@ class JointMotion:
     def resting(self) -> bool:
         """Say whether the commanded motion is at rest."""
         return self._current.resting
+
+    def settling_velocities(self) -> tuple[FloatArray, FloatArray]:
+        """Return the least and the largest joint velocities (n,) rad/s that one more tick can lead to.
+
+        A joint that accelerates goes on to gain speed while its acceleration is taken back: with full jerk for a tick,
+        and then back to no acceleration, it ends at v + a T + j T^2 / 2 + (a + j T)^2 / 2 j.
+        """
+        current, period = self._current, self._period
+        bounds = []
+        for jerk in (-self._jerk, self._jerk):
+            after = np.clip(current.accelerations + jerk * period, -self._acceleration, self._acceleration)
+            ramp = (after - current.accelerations) / jerk  # s, until the largest acceleration is reached
+            gained = 0.5 * (current.accelerations + after) * ramp + after * (period - ramp)
+            bounds.append(current.velocities + gained + after * np.abs(after) / (2.0 * self._jerk))
+        return bounds[0], bounds[1]
 
     def propose(self, velocities: FloatArray) -> JointStep | None:
         """Return the step towards `velocities` (n,) rad/s, or None when it cannot be made within the limits.

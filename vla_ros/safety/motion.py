@@ -1,9 +1,10 @@
-"""From a target pose to the next joint command: filter, inverse kinematics, jerk-limited step, envelope, or the stop.
+"""From a target of tool or joints to the next joint command: filter, solver, jerk-limited step, envelope, or the stop.
 
-target -> CartesianFilter -> DifferentialIK -> JointMotion.propose -> Envelope.judge -> JointMotion.accept
-                                   |                  |                    |
-                                no solution       not within limits     would break a limit
-                                   +------------------+---------------------+--> JointMotion.brake
+pose   -> CartesianFilter -> DifferentialIK --+
+                                              +-> JointMotion.propose -> Envelope.judge -> JointMotion.accept
+joints -> JointFilter -> nearest velocities --+        |                    |
+                                   | no solution   not within limits     would break a limit
+                                   +-------------------+---------------------+--> JointMotion.brake
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import pinocchio
 
 from vla_ros.actions.blending import PoseTarget
+from vla_ros.actions.joint_plan import JointTarget
 from vla_ros.errors import KinematicsError, VlaError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.differential_ik import DifferentialIK
@@ -24,6 +26,7 @@ from vla_ros.safety.cartesian_filter import CartesianFilter
 from vla_ros.safety.collision import Approaches, CollisionModel
 from vla_ros.safety.command_trajectory import MARGIN
 from vla_ros.safety.envelope import Envelope
+from vla_ros.safety.joint_filter import JointFilter, approach_speeds
 from vla_ros.safety.joint_motion import HISTORY, VELOCITY_RESERVE, JointMotion, JointStep
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
@@ -39,7 +42,9 @@ BUFFER = 1e-3
 EPSILON = 1e-6
 """Of times, s."""
 
-_WORKSPACE_REPORT = 1e-3
+Target = PoseTarget | JointTarget
+
+_WORKSPACE_REPORT = _JOINT_REPORT = 1e-3
 _SPEED_REPORT = 0.02
 
 
@@ -49,7 +54,7 @@ class MotionResult:
 
     Attributes:
         step: What is commanded.
-        wanted: (n,) rad, where the inverse kinematics alone would have gone.
+        wanted: (n,) rad, where filter and solver alone would have gone.
         reason: OK, or the most serious correction.
         detail: What was measured behind it.
         braked: Nothing of what was wanted could be done.
@@ -84,6 +89,10 @@ class Motion:
             singular_value=ik.singular_value, posture_gain=ik.posture_gain, iterations=ik.iterations,
         )  # fmt: skip
         self.joints = JointMotion(self._joints, self._period)
+        self._joint_filter = JointFilter(
+            self._joints, self.joints, contract.cartesian, self._period, motion.tracking_gain,
+            motion.brake_share, motion.joint_margin,
+        )  # fmt: skip
         collision = CollisionModel(contract, parameters.collision, parameters.obstacles)
         self._envelope = Envelope(
             contract, kinematics, motion.workspace_tolerance, collision if parameters.collision.enabled else None,
@@ -207,8 +216,8 @@ class Motion:
                 self.joints.schedule(due)
             return self.joints.current
 
-    def follow(self, asked: PoseTarget, ahead: PoseTarget, later: PoseTarget, scale: float) -> MotionResult:
-        """Move towards the plan for one tick.
+    def follow(self, asked: Target, ahead: Target, later: Target, scale: float) -> MotionResult:
+        """Move towards the plan, of the tool or of the joints, for one tick.
 
         Args:
             asked: The plan now, as the policy made it: what corrections are reported against.
@@ -216,6 +225,53 @@ class Motion:
             later: The plan at `filter.brake_preview` from now.
             scale: Share of the allowed speed.
         """
+        if isinstance(asked, JointTarget) and isinstance(ahead, JointTarget) and isinstance(later, JointTarget):
+            return self._follow_joints(asked, ahead, later, scale)
+        if isinstance(asked, PoseTarget) and isinstance(ahead, PoseTarget) and isinstance(later, PoseTarget):
+            return self._follow_tool(asked, ahead, later, scale)
+        raise TypeError(f"a plan of {type(asked).__name__}, {type(ahead).__name__}, {type(later).__name__}")
+
+    def _follow_joints(self, asked: JointTarget, ahead: JointTarget, later: JointTarget, scale: float) -> MotionResult:
+        """Move along a plan of the joints: the velocities nearest to its own that may be commanded."""
+        current, track = self.joints.current, self._joint_filter
+        jacobian = self._kinematics.jacobian(current.positions)
+        reason, detail = self._joints_asked_too_much(asked, jacobian)
+        wanted = track.step(
+            current.positions, current.velocities, jacobian, track.project(ahead)[0], track.project(later)[0], scale
+        )
+        lower, upper = self._bounds(*self.joints.settling_velocities())
+        near = self._envelope.approaches
+        rows, slowest = self._inequalities(jacobian, near)
+        try:
+            velocities = self._ik.nearest(wanted, lower, upper, rows, slowest)
+        except KinematicsError as error:
+            return MotionResult(self.brake(), current.positions, Reason.SOLVER, f"({error})", True)
+        limited, where = self._held_back(velocities, lower, upper, rows, slowest, near)
+        if limited is not Reason.OK:
+            reason, detail = limited, where
+        return self._take(track.capped(velocities, jacobian, scale), reason, detail)
+
+    def _joints_asked_too_much(self, asked: JointTarget, jacobian: FloatArray) -> tuple[Reason, str]:
+        """Return which limit of joints or tool the plan itself breaks, and by how much."""
+        beyond = self._joint_filter.project(asked)[1] - self._parameters.motion.joint_margin
+        worst = int(np.argmax(beyond))
+        if beyond[worst] > _JOINT_REPORT:
+            return Reason.JOINT_POSITION, f"({self._joints.names[worst]}, {beyond[worst]:.3f} rad beyond its limit)"
+        room, _ = self.filter.faces(np.asarray(self._kinematics.placement(asked.positions).translation))
+        if (outside := float(-room.min())) > _WORKSPACE_REPORT:
+            return Reason.WORKSPACE, f"({1e3 * outside:.0f} mm)"
+        joints, linear, angular = self._joint_filter.excess_speed(asked, jacobian)
+        worst = int(np.argmax(joints))
+        if joints[worst] > _SPEED_REPORT:
+            return Reason.JOINT_VELOCITY, f"({self._joints.names[worst]}, by {joints[worst]:.2f} rad/s)"
+        if linear > _SPEED_REPORT:
+            return Reason.LINEAR_VELOCITY, f"(by {linear:.2f} m/s)"
+        if angular > _SPEED_REPORT:
+            return Reason.ANGULAR_VELOCITY, f"(by {angular:.2f} rad/s)"
+        return Reason.OK, ""
+
+    def _follow_tool(self, asked: PoseTarget, ahead: PoseTarget, later: PoseTarget, scale: float) -> MotionResult:
+        """Move along a plan of the tool."""
         current = self.joints.current
         jacobian = self._kinematics.jacobian(current.positions)
         twist = jacobian @ current.velocities
@@ -253,8 +309,8 @@ class Motion:
 
     def _velocities(self, jacobian: FloatArray, twist: FloatArray) -> tuple[FloatArray, Reason, str]:
         """Return joint velocities (n,) within their bounds, and which bound changed the motion."""
-        current, limit = self.joints.current, self._joints.velocity
-        lower, upper = self._bounds()
+        current, limit, reachable = self.joints.current, self._joints.velocity, self.joints.reachable
+        lower, upper = self._bounds(current.velocities - reachable, current.velocities + reachable)
         near = self._envelope.approaches
         rows, slowest = self._inequalities(jacobian, near)
         solution = self._ik.solve(current.positions, jacobian, twist, lower, upper, rows, slowest)
@@ -266,15 +322,24 @@ class Motion:
             solution = self._ik.solve(current.positions, jacobian, share * twist, lower, upper, rows, slowest)
             name = self._joints.names[int(np.argmax(np.abs(free) / limit))]
             reason, where = Reason.JOINT_VELOCITY, f"({name}, scaled to {share:.2f})"
-        at_limit = self._blocked(solution.velocities, lower, upper)
-        held = np.flatnonzero((rows @ solution.velocities <= slowest + 1e-4) & (slowest > -_SPEED_REPORT))
-        if len(held) and held[0] < len(near.pairs):
-            reason, where = near.pairs[int(held[0])].reason, f"({near.pairs[int(held[0])].name})"
-        if at_limit:
-            reason, where = Reason.JOINT_POSITION, f"({at_limit})"
-        elif solution.damped:
+        limited, place = self._held_back(solution.velocities, lower, upper, rows, slowest, near)
+        if limited is not Reason.OK:
+            reason, where = limited, place
+        if solution.damped and limited is not Reason.JOINT_POSITION:
             reason, where = Reason.SINGULARITY, f"(smallest singular value {solution.smallest_singular_value:.3f})"
         return solution.velocities, reason, where
+
+    def _held_back(
+        self, velocities: FloatArray, lower: FloatArray, upper: FloatArray, rows: FloatArray, slowest: FloatArray,
+        near: Approaches,
+    ) -> tuple[Reason, str]:  # fmt: skip
+        """Return which joint limit or near pair keeps `velocities` (n,) from what was wanted, or OK."""
+        if at_limit := self._blocked(velocities, lower, upper):
+            return Reason.JOINT_POSITION, f"({at_limit})"
+        held = np.flatnonzero((rows @ velocities <= slowest + 1e-4) & (slowest > -_SPEED_REPORT))
+        if len(held) and held[0] < len(near.pairs):
+            return near.pairs[int(held[0])].reason, f"({near.pairs[int(held[0])].name})"
+        return Reason.OK, ""
 
     def _inequalities(self, jacobian: FloatArray, near: Approaches) -> tuple[FloatArray, FloatArray]:
         """Return rows (m, n) and the least `rows @ v` (m,): how fast distances may shrink, first pairs, then faces."""
@@ -285,12 +350,17 @@ class Motion:
         slowest = self._parameters.motion.tracking_gain * back - self._approach(left, self._braking)
         return np.vstack([near.rows, normals @ jacobian[:3]]), slowest
 
-    def _bounds(self) -> tuple[FloatArray, FloatArray]:
-        """Return the slowest and fastest joint velocities (n,): by speed, by what a tick can gain, by the way left."""
-        current, joints, reachable = self.joints.current, self._joints, self.joints.reachable
+    def _bounds(self, least: FloatArray, most: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the slowest and fastest joint velocities (n,): by speed, by what a tick can gain, by the way left.
+
+        Args:
+            least: (n,) rad/s, that a tick can lead to.
+            most: (n,) rad/s.
+        """
+        current, joints = self.joints.current, self._joints
         margin = self._parameters.motion.joint_margin
-        lower = np.maximum(-joints.velocity, current.velocities - reachable)
-        upper = np.minimum(joints.velocity, current.velocities + reachable)
+        lower = np.maximum(-joints.velocity, least)
+        upper = np.minimum(joints.velocity, most)
         brake = self._parameters.motion.brake_share * joints.acceleration
         self._near_lower = -self._approach(current.positions - joints.lower - margin, brake)
         self._near_upper = self._approach(joints.upper - margin - current.positions, brake)
@@ -302,10 +372,7 @@ class Motion:
 
     def _approach(self, distance: FloatArray, brake: FloatArray | float) -> FloatArray:
         """Return the speed at which a limit `distance` away may be approached: as `approach_speed`, for arrays."""
-        gain = self._parameters.motion.tracking_gain
-        left = np.maximum(distance, 0.0)
-        near = brake / gain**2
-        return np.where(left <= near, gain * left, np.sqrt(brake * np.maximum(2.0 * left - near, 0.0)))
+        return approach_speeds(distance, self._parameters.motion.tracking_gain, brake)
 
     def _blocked(self, velocities: FloatArray, lower: FloatArray, upper: FloatArray) -> str:
         """Return the name of a joint that is kept from its position limit, or ""."""

@@ -6,9 +6,11 @@ import numpy as np
 import pinocchio
 
 from vla_ros.actions.blending import Blend, PoseTarget
+from vla_ros.actions.joint_plan import JointBlend, JointTarget
 from vla_ros.safety.chunk_gate import AcceptedPlan
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
+from vla_ros.types import FloatArray
 
 
 class PlanFollower:
@@ -24,22 +26,25 @@ class PlanFollower:
         """Forget the plan, and count chunks from 0 again."""
         self.accepted: AcceptedPlan | None = None
         self._blend: Blend | None = None
+        self._joint_blend: JointBlend | None = None
         self._blend_start = self._elapsed = 0.0
         self._in_row = 0
 
     def take(self, accepted: AcceptedPlan) -> None:
         """Follow another plan from now on; `begin` says from where."""
-        self.accepted, self._elapsed, self._blend = accepted, 0.0, None
+        self.accepted, self._elapsed, self._blend, self._joint_blend = accepted, 0.0, None, None
         self._in_row += 1
 
-    def begin(self, placement: pinocchio.SE3, sensor_time: float) -> None:
-        """Let the plan take over from the executed tool placement."""
+    def begin(self, placement: pinocchio.SE3, positions: FloatArray, sensor_time: float) -> None:
+        """Let the plan take over from the executed tool placement, or joint positions (n,) rad."""
         if self.accepted is None:
             return
         self._blend_start = self.advance(sensor_time)
-        self._blend = Blend(
-            np.array(placement.translation), np.array(placement.rotation), self._at(0.0), self._timing.blend_time
-        )
+        first, duration = self._at(0.0), self._timing.blend_time
+        if isinstance(first, JointTarget):
+            self._joint_blend = JointBlend(positions, first, duration)
+        else:
+            self._blend = Blend(np.array(placement.translation), np.array(placement.rotation), first, duration)
 
     @property
     def primed(self) -> bool:
@@ -98,14 +103,16 @@ class PlanFollower:
             return by_trust, Reason.TRUST_REDUCED, f"(trust {trust:.2f})"
         return 1.0, Reason.OK, ""
 
-    def asked(self) -> PoseTarget:
+    def asked(self) -> PoseTarget | JointTarget:
         """Return what the policy asks for now, as it was sent."""
         return self._at(0.0)
 
-    def target(self, ahead: float) -> PoseTarget:
+    def target(self, ahead: float) -> PoseTarget | JointTarget:
         """Return where to go to be right `ahead` s from now, blended with the motion before."""
-        target = self._at(ahead)
-        return target if self._blend is None else self._blend.apply(target, self._elapsed - self._blend_start)
+        target, since = self._at(ahead), self._elapsed - self._blend_start
+        if isinstance(target, JointTarget):
+            return target if self._joint_blend is None else self._joint_blend.apply(target, since)
+        return target if self._blend is None else self._blend.apply(target, since)
 
     def opening(self) -> float | None:
         """Return the opening of the gripper that is asked for now, m; None without a gripper."""
@@ -113,7 +120,7 @@ class PlanFollower:
             return None
         return self.accepted.plan.opening(self._elapsed + self._timing.actuation_delay)
 
-    def _at(self, ahead: float) -> PoseTarget:
+    def _at(self, ahead: float) -> PoseTarget | JointTarget:
         if self.accepted is None:
             raise RuntimeError("there is no plan to read")
         return self.accepted.plan.target(self._elapsed + self._timing.actuation_delay + ahead)

@@ -3,7 +3,7 @@
     supervisor = SafetySupervisor(contract, load_parameters())
     supervisor.receive_state(state, now)              # now: a steady clock, s
     assert supervisor.arm(now) is Reason.OK           # when ten states in a row have shown the arm at rest
-    supervisor.receive_chunk(chunk, start, now)       # start: observation.state.end_effector; two start the arm
+    supervisor.receive_chunk(chunk, start, now)       # start: the arm at the observation; two chunks start the arm
     decision = supervisor.tick(now)                   # every supervisor.period s, at deadlines of that clock
     if decision.joint_positions is not None:          # None while disarmed
         robot.follow(supervisor.trajectory(now), decision.gripper_opening)
@@ -27,6 +27,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pinocchio
 
+from vla_ros.actions.joint_plan import JointTarget
+from vla_ros.actions.trajectory import ArmStart
 from vla_ros.errors import ObservationError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
@@ -235,12 +237,13 @@ class SafetySupervisor:
             Instruction(ascii(text)[1:-1][:MOST_QUOTED], sequence, InstructionKind.STOP, stamp), now
         )
 
-    def receive_chunk(self, chunk: ActionChunk, start: Pose, now: float) -> Reason:
+    def receive_chunk(self, chunk: ActionChunk, start: ArmStart | Pose, now: float) -> Reason:
         """Take a plan and return OK, or why it is refused; never raises for its content.
 
         Args:
             chunk: From the policy.
-            start: End-effector pose of the observation behind it, base frame.
+            start: The arm at the observation behind it; where the actions are those of the tool, its pose in the base
+                frame is enough.
             now: Time of its receipt, s.
         """
         if self._monitor.fault(now) is not Reason.OK:
@@ -252,7 +255,7 @@ class SafetySupervisor:
         if self.armed:  # else it is good, but nobody follows it, and it will be too old later
             self._plan.take(verdict)
             if self._machine.moving:
-                self._plan.begin(self._motion.placement, sensor_time)
+                self._plan.begin(self._motion.placement, self._motion.joints.current.positions, sensor_time)
         return Reason.OK
 
     def receive_heartbeat(self, beat: Heartbeat, now: float) -> None:
@@ -453,7 +456,8 @@ class SafetySupervisor:
             self._hold(fault, detail)
         elif self._machine.state is SafetyState.HOLD and self._ready(now):
             self._machine.run(Reason.OK, "", slow=False)
-            self._plan.begin(self._motion.placement, self._monitor.sensor_time(now))
+            positions = self._motion.joints.current.positions
+            self._plan.begin(self._motion.placement, positions, self._monitor.sensor_time(now))
         # Before the brake: the place of rest has then been commanded.
         self._finish_disarming(fault is Reason.CONTACT and self._contact.retreating)
         self._give_up_if_lost(detail if fault is Reason.TRACKING else "")
@@ -610,7 +614,11 @@ class SafetySupervisor:
         self.counters.corrections += result.reason is not Reason.OK or gripped is not Reason.OK
         self._machine.run(reason, detail, slow)
         width = self._gripper.opening if opening is None else opening
-        proposed = self._axes_of(asked.position, asked.rotation, width, result.wanted)
+        if isinstance(asked, JointTarget):
+            tool, joints = self.kinematics.placement(asked.positions), asked.positions
+            proposed = self._axes_of(np.asarray(tool.translation), tool.rotation, width, joints)
+        else:
+            proposed = self._axes_of(asked.position, asked.rotation, width, result.wanted)
         return self._decision(now, proposed, scale, result.step)
 
     def _axes_of(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
 from vla_ros.actions.decoding import PoseTrajectory, encode
+from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, encode_chunk
 from vla_ros.errors import ObservationError
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.robot.kinematics import Kinematics
@@ -36,6 +38,23 @@ def parameters() -> SafetyParameters:
 @pytest.fixture
 def rig(contract, parameters) -> Rig:
     return Rig(contract, parameters)
+
+
+@pytest.fixture(scope="session")
+def armed(parameters) -> Callable[[RobotContract], Rig]:
+    """armed(contract): a rig whose robot is armed."""
+
+    def made(contract: RobotContract) -> Rig:
+        rig = Rig(contract, parameters)
+        rig.arm()
+        return rig
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def referee_of() -> Callable[[RobotContract], Referee]:
+    return Referee
 
 
 @pytest.fixture(scope="session")
@@ -143,8 +162,25 @@ class Rig:
         } | changes  # fmt: skip
         return ActionChunk(**values)
 
+    def arm_start(self) -> ArmStart:
+        return ArmStart(self.q.copy(), self.pose(), self.contract.gripper.max_opening)
+
+    def joint_actions(self, rows: FloatArray, opening: float = 0.08) -> FloatArray:
+        """Return the columns that ask for joint positions (k, n) rad, in the space of the contract."""
+        rows, space = np.atleast_2d(rows), self.contract.action
+        [arm] = space.arms
+        wanted = ArmTrajectory(joint_positions=rows, openings=np.full(len(rows), opening))
+        return encode_chunk({arm: wanted}, space, {arm: self.arm_start()})
+
+    def ask_joints(self, goal: FloatArray, seconds: float | None = None, opening: float = 0.08) -> Reason:
+        """Send a plan that brings the joints to `goal` (n,) in a time, by default at once, and holds it."""
+        horizon, period = self.contract.action.horizon, self.contract.action.period
+        times = period * np.arange(1, horizon + 1)
+        fractions = np.minimum(times / max(seconds or period, period), 1.0)[:, None]
+        return self.send(self.chunk(self.joint_actions(self.q + fractions * (goal - self.q), opening)))
+
     def send(self, chunk: ActionChunk) -> Reason:
-        return self.supervisor.receive_chunk(chunk, self.pose(), self.now)
+        return self.supervisor.receive_chunk(chunk, self.arm_start(), self.now)
 
     def ask(self, position: FloatArray, rows: int = 12, opening: float = 0.08) -> Reason:
         """Send a plan that goes to `position` at once and stays there."""

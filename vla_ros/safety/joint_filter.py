@@ -1,0 +1,98 @@
+"""The joints' motion towards their target: within the speeds of joints and tool, no faster than it can be braked."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vla_ros.actions.joint_plan import JointTarget
+from vla_ros.robot.contract import CartesianContract, JointContract
+from vla_ros.safety.joint_motion import JointMotion
+from vla_ros.types import FloatArray
+
+
+class JointFilter:
+    """Turns a target of the joints into their next velocities, as `CartesianFilter` does for the tool. Keeps no state.
+
+    Acceleration and jerk are left to `JointMotion`. All joints approach by one factor, and are slowed down by one, so
+    that the direction in joint space stays as the plan has it.
+    """
+
+    def __init__(
+        self, joints: JointContract, motion: JointMotion, tool: CartesianContract, period: float, gain: float,
+        brake_share: float, margin: float,
+    ) -> None:  # fmt: skip
+        """Use the limits of `joints` and `tool` at ticks `period` s apart.
+
+        Args:
+            joints: Of the arm.
+            motion: Carries the velocities out.
+            tool: Limits of its speed.
+            period: s.
+            gain: 1/s, of the approach over short distances.
+            brake_share: Of the acceleration, that the approach counts on.
+            margin: Kept from every joint limit, rad.
+        """
+        self._lower, self._upper = joints.lower + margin, joints.upper - margin
+        self._velocity, self._gain = joints.velocity, gain
+        self._brake = brake_share * joints.acceleration
+        self._rise = motion.rise_time
+        self._linear, self._angular = tool.linear_velocity, tool.angular_velocity
+        self.preview = 1.0 / gain
+        self.brake_preview = 2.0 / gain
+
+    def project(self, target: JointTarget) -> tuple[JointTarget, FloatArray]:
+        """Return the target moved inside the joint limits, and by how much each joint, (n,) rad."""
+        positions = np.minimum(np.maximum(target.positions, self._lower), self._upper)
+        moved = np.abs(positions - target.positions)
+        if not moved.any():
+            return target, moved
+        return JointTarget(positions, np.where(moved == 0.0, target.velocities, 0.0)), moved
+
+    def step(
+        self, positions: FloatArray, velocities: FloatArray, jacobian: FloatArray, ahead: JointTarget,
+        later: JointTarget, scale: float,
+    ) -> FloatArray:  # fmt: skip
+        """Return the joint velocities (n,) rad/s that lead to the target.
+
+        Args:
+            positions: (n,) rad, executed.
+            velocities: (n,) rad/s, executed.
+            jacobian: (6, n) of the tool there.
+            ahead: The plan at `preview` from now, inside the joint limits.
+            later: The plan at `brake_preview` from now: its velocity is what still counts after braking.
+            scale: Fraction of the allowed speed, 0 to 1.
+        """
+        error = ahead.positions - positions - later.velocities * self.preview
+        error = error - self._rise * (velocities - later.velocities)  # the way until braking has set in
+        distances = np.abs(error)
+        far = distances > 1e-12
+        wanted = later.velocities
+        if far.any():
+            speeds = approach_speeds(distances[far], self._gain, self._brake[far])
+            wanted = wanted + error * float((speeds / distances[far]).min())
+        return self.capped(wanted, jacobian, scale)
+
+    def capped(self, velocities: FloatArray, jacobian: FloatArray, scale: float) -> FloatArray:
+        """Return `velocities` (n,) slowed down as a whole to a fraction `scale` of what joints and tool may do."""
+        linear, angular = self._tool_speeds(velocities, jacobian)
+        fastest = max(
+            float((np.abs(velocities) / self._velocity).max()), linear / self._linear, angular / self._angular
+        )
+        return velocities if fastest <= scale else velocities * (scale / fastest)
+
+    def excess_speed(self, target: JointTarget, jacobian: FloatArray) -> tuple[FloatArray, float, float]:
+        """Return by how much the plan's own speed is over the allowed one: joints (n,) rad/s, tool m/s and rad/s."""
+        linear, angular = self._tool_speeds(target.velocities, jacobian)
+        joints = np.maximum(np.abs(target.velocities) - self._velocity, 0.0)
+        return joints, max(linear - self._linear, 0.0), max(angular - self._angular, 0.0)
+
+    def _tool_speeds(self, velocities: FloatArray, jacobian: FloatArray) -> tuple[float, float]:
+        twist = jacobian @ velocities
+        return float(np.sqrt(twist[:3] @ twist[:3])), float(np.sqrt(twist[3:] @ twist[3:]))
+
+
+def approach_speeds(distances: FloatArray, gain: float, brake: FloatArray | float) -> FloatArray:
+    """Return the speeds at which what is `distances` away may be approached: as `approach_speed`, for arrays."""
+    left = np.maximum(distances, 0.0)
+    near = brake / gain**2
+    return np.where(left <= near, gain * left, np.sqrt(brake * np.maximum(2.0 * left - near, 0.0)))
