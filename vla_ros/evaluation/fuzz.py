@@ -12,17 +12,19 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from vla_ros.actions.rotations import matrix_from_quaternion
 from vla_ros.errors import VlaError
 from vla_ros.evaluation.plants import Lie, Plant, PlantShadow
 from vla_ros.evaluation.referee import Judgement, Referee
 from vla_ros.evaluation.reference_limits import Arming
 from vla_ros.evaluation.trajectory_controller import Release, TimedTrajectory, TrajectoryControllerModel
 from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.inverse_kinematics import nearest_posture
 from vla_ros.safety.command_trajectory import command_trajectory
 from vla_ros.safety.joint_motion import JointStep
 from vla_ros.safety.parameters import SafetyParameters
@@ -231,6 +233,7 @@ class Gremlin:
         self.answers: Counter[str] = Counter()
         self._lie_left = 0
         self._goal: FloatArray = shadow.pose().position
+        self._posture: FloatArray = np.array(shadow.q)  # where plans of the joints lead to, rad
 
     def start(self) -> None:
         """Arm as documented, and get under way."""
@@ -300,6 +303,9 @@ class Gremlin:
 
     def _send(self) -> None:
         shadow, rng = self._shadow, self._rng
+        if shadow.of_joints:
+            self._send_joints()
+            return
         kind = rng.random()
         if kind < 0.4:
             self._goal = rng.uniform([0.1, -0.7, -0.2], [1.0, 0.7, 0.9])
@@ -308,6 +314,38 @@ class Gremlin:
         way = here.position + np.outer(np.linspace(0.0, 1.0, rows + 1)[1:], self._goal - here.position)
         actions = shadow.actions(way, rng.uniform(-0.02, 0.1, rows))
         actions[:, 3:6] += rng.normal(0.0, rng.choice([0.0, 0.1, 1.0]), (rows, 3))
+        actions, changes = self._spoiled(actions, kind)
+        start = here if rng.random() > 0.02 else Pose(here.position, rng.choice([0.0, 1.0, np.nan, 1e300], 4))
+        shadow.send(shadow.chunk(changes.pop("actions", actions), **changes), start)
+
+    def _send_joints(self) -> None:
+        """Send a plan to a posture anywhere, also beyond the limits, or to where the tool is somewhere else."""
+        shadow, rng, joints = self._shadow, self._rng, self._shadow.contract.joints
+        kind = rng.random()
+        rows = int(rng.integers(1, shadow.contract.action.horizon + 1))
+        if kind < 0.06:  # seldom: it takes a while to get there
+            self._posture = rng.uniform(joints.lower - 0.3, joints.upper + 0.3)
+        elif kind < 0.09:  # one joint alone, from where the arm is
+            self._posture = np.array(shadow.q)
+            self._posture[int(rng.integers(0, len(shadow.q)))] += rng.choice([-2.0, -0.5, 0.5, 2.0])
+        elif kind < 0.12:
+            place = rng.uniform([0.1, -0.7, -0.2], [1.0, 0.7, 0.9])
+            turn = matrix_from_quaternion(shadow.pose().quaternion)
+            self._posture = nearest_posture(shadow.kinematics, place, turn, shadow.q)
+        quick = float(rng.choice([0.1, 0.5, 1.0, 1.0]))  # fraction of the way that the chunk makes
+        fractions = quick * np.linspace(0.0, 1.0, rows + 1)[1:, None]
+        way = shadow.q + fractions * (self._posture - shadow.q)
+        way = way + rng.normal(0.0, rng.choice([0.0, 0.0, 0.02, 0.3]), way.shape)
+        wide = shadow.contract.gripper.max_opening
+        actions, changes = self._spoiled(shadow.joint_actions(way, rng.uniform(-0.25, 1.25, rows) * wide), kind)
+        start = shadow.arm_start()
+        if rng.random() < 0.02:
+            start = replace(start, joint_positions=rng.choice([0.0, 1.0, np.nan, 1e300], len(way[0])))
+        shadow.send(shadow.chunk(changes.pop("actions", actions), **changes), start)
+
+    def _spoiled(self, actions: FloatArray, kind: float) -> tuple[FloatArray, dict[str, object]]:
+        """Return the rows and the fields of a chunk, worse the larger `kind` is, from 0 to 1."""
+        shadow, rng = self._shadow, self._rng
         changes: dict[str, object] = {"instruction_sequence": shadow.instruction}
         if kind > 0.9:
             actions = actions + rng.normal(0.0, rng.choice([0.1, 1.0, 5.0]), actions.shape)
@@ -317,8 +355,7 @@ class Gremlin:
             changes |= self._nonsense()
         if rng.random() < 0.03:
             changes["trust"] = float(rng.choice([0.0, 0.1, 0.5, np.nan, -1.0, 2.0]))
-        start = here if rng.random() > 0.02 else Pose(here.position, rng.choice([0.0, 1.0, np.nan, 1e300], 4))
-        shadow.send(shadow.chunk(changes.pop("actions", actions), **changes), start)
+        return actions, changes
 
     def _nonsense(self) -> dict[str, object]:
         """Return a wrong field of a chunk."""

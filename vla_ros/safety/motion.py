@@ -246,6 +246,8 @@ class Motion:
             velocities = self._ik.nearest(wanted, lower, upper, rows, slowest)
         except KinematicsError as error:
             return MotionResult(self.brake(), current.positions, Reason.SOLVER, f"({error})", True)
+        if not ((velocities >= lower) & (velocities <= upper)).all():  # to slow nonsense down would make it pass
+            return MotionResult(self.brake(), current.positions, Reason.RESULT_INVALID, "(of the solver)", True)
         limited, where = self._held_back(velocities, lower, upper, rows, slowest, near)
         if limited is not Reason.OK:
             reason, detail = limited, where

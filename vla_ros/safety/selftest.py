@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from vla_ros.actions.decoding import PoseTrajectory, encode
+from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, encode_chunk
 from vla_ros.errors import ChunkError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
@@ -69,19 +70,32 @@ class _Trial:
         self._supervisor.receive_state(state, self._now)
 
     def _send(self, reach: float) -> Reason:
-        """Ask for a place `reach` m away along y, at once."""
-        action, start = self._contract.action, self._pose()
-        rows = action.horizon
-        target = np.tile(start.position + np.array([0.0, 1.0, 0.0]), (rows, 1))
-        trajectory = PoseTrajectory(target, np.tile(start.quaternion, (rows, 1)), np.zeros(rows))
-        actions: FloatArray = encode(trajectory, action, start, self._contract.gripper.max_opening)
-        actions[:, 1] *= reach
+        """Ask for a place `reach` m away along y, or for the last joint to turn to its limit on that side, at once."""
+        action, wide = self._contract.action, self._contract.gripper.max_opening
+        start = ArmStart(self._q, self._pose(), wide)
+        actions = self._to_limit(reach, start) if action.only_motion.quantity.of_joints else self._to(reach, start.pose)
         self._sequence += 1
         try:
             chunk = ActionChunk(actions, action.period, self._now, action.fingerprint, sequence=self._sequence)
         except ChunkError:
             return self._supervisor.refuse_chunk(Reason.CHUNK_NOT_FINITE, self._now)
         return self._supervisor.receive_chunk(chunk, start, self._now)
+
+    def _to(self, reach: float, start: Pose) -> FloatArray:
+        action, rows = self._contract.action, self._contract.action.horizon
+        target = np.tile(start.position + np.array([0.0, 1.0, 0.0]), (rows, 1))
+        trajectory = PoseTrajectory(target, np.tile(start.quaternion, (rows, 1)), np.zeros(rows))
+        actions: FloatArray = encode(trajectory, action, start, self._contract.gripper.max_opening)
+        actions[:, 1] *= reach
+        return actions
+
+    def _to_limit(self, reach: float, start: ArmStart) -> FloatArray:
+        action, joints = self._contract.action, self._contract.joints
+        rows, arm = np.tile(self._q, (action.horizon, 1)), action.only_motion.arm
+        rows[:, -1] = (joints.lower if reach < 0.0 else joints.upper)[-1]
+        trajectory = ArmTrajectory(joint_positions=rows, openings=np.zeros(len(rows)))
+        actions = encode_chunk({arm: trajectory}, action, {arm: start})
+        return actions if np.isfinite(reach) else np.full_like(actions, reach)
 
     def _tick(self) -> SafetyDecision:
         self._sense()

@@ -9,13 +9,16 @@ decision = shadow.tick()                        # a state comes, the supervisor 
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 import numpy as np
 import pinocchio
 
-from vla_ros.actions.decoding import PoseTrajectory, encode
+from vla_ros.actions.rotations import matrix_from_quaternion
+from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, encode_chunk
 from vla_ros.errors import ObservationError
 from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.inverse_kinematics import nearest_posture
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.collision import WAVER, CollisionModel
 from vla_ros.safety.joint_motion import JointStep
@@ -192,13 +195,42 @@ class Shadow:
         kept = np.minimum(kept, model.distances(self.commands[0])) - WAVER
         return min(float((model.distances(q) - kept)[chosen].min()) for q in self.commands)
 
-    def actions(self, positions: FloatArray, openings: FloatArray | float | None = None) -> FloatArray:
-        """Return the rows that bring the tool through `positions` (k, 3) m, its orientation as it is."""
-        rows, start = len(positions), self.pose()
-        wide = self.contract.gripper.max_opening
+    def arm_start(self) -> ArmStart:
+        """Return the arm as an observation at this moment has it."""
+        return ArmStart(self.q.copy(), self.pose(), self.contract.gripper.max_opening)
+
+    @property
+    def of_joints(self) -> bool:
+        """Whether the policy commands joints, and not the tool."""
+        return self.contract.action.only_motion.quantity.of_joints
+
+    def actions(
+        self, positions: FloatArray, openings: FloatArray | float | None = None, quaternion: FloatArray | None = None
+    ) -> FloatArray:
+        """Return the rows that bring the tool through `positions` (k, 3) m, its orientation by default as it is.
+
+        Where joints are commanded, they are those that bring it as near as they can.
+        """
+        turn = self.pose().quaternion if quaternion is None else quaternion
+        if not self.of_joints:
+            quaternions = np.tile(turn, (len(positions), 1))
+            return self._rows(ArmTrajectory(positions=positions, quaternions=quaternions), len(positions), openings)
+        rows, rotation, q = [], matrix_from_quaternion(turn), self.q
+        for i, position in enumerate(positions):
+            if i == 0 or (position != positions[i - 1]).any():
+                q = nearest_posture(self.kinematics, position, rotation, q)
+            rows.append(q)
+        return self.joint_actions(np.array(rows).reshape(-1, len(self.q)), openings)
+
+    def joint_actions(self, rows: FloatArray, openings: FloatArray | float | None = None) -> FloatArray:
+        """Return the rows that bring the joints through `rows` (k, n) rad, where the actions are of joints."""
+        return self._rows(ArmTrajectory(joint_positions=rows), len(rows), openings)
+
+    def _rows(self, trajectory: ArmTrajectory, rows: int, openings: FloatArray | float | None) -> FloatArray:
+        wide, arm = self.contract.gripper.max_opening, self.contract.action.only_motion.arm
         opened = np.broadcast_to(np.asarray(wide if openings is None else openings, dtype=np.float64), (rows,))
-        trajectory = PoseTrajectory(positions, np.tile(start.quaternion, (rows, 1)), opened)
-        return encode(trajectory, self.contract.action, start, wide)
+        trajectory = replace(trajectory, openings=opened)
+        return encode_chunk({arm: trajectory}, self.contract.action, {arm: self.arm_start()})
 
     def way(self, step: FloatArray | tuple[float, float, float]) -> FloatArray:
         """Return (horizon, 3) m: places `gait * step` m apart, from where the tool is."""
@@ -223,9 +255,9 @@ class Shadow:
             object.__setattr__(chunk, name, value)
         return chunk
 
-    def send(self, chunk: ActionChunk, start: Pose | None = None) -> Reason:
+    def send(self, chunk: ActionChunk, start: ArmStart | Pose | None = None) -> Reason:
         """Hand a chunk to the supervisor and return its answer."""
-        return self.supervisor.receive_chunk(chunk, self.pose() if start is None else start, self.now)
+        return self.supervisor.receive_chunk(chunk, self.arm_start() if start is None else start, self.now)
 
     def ask(self, positions: FloatArray, openings: FloatArray | float | None = None, **changes: object) -> Reason:
         """Send a sound chunk through `positions` (k, 3) m."""

@@ -10,9 +10,12 @@ import pytest
 from vla_ros.evaluation.fuzz import Durations, FuzzReport, fuzz, fuzz_segment
 from vla_ros.evaluation.referee import Referee
 from vla_ros.robot.contract import load_contract
+from vla_ros.robot.differential_ik import DifferentialIK
+from vla_ros.safety.envelope import Envelope
 from vla_ros.safety.joint_motion import JointMotion
 from vla_ros.safety.measured_motion import MeasuredMotion
 from vla_ros.safety.parameters import load_parameters
+from vla_ros.safety.reasons import Reason
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,36 @@ def test_2000_ticks_of_nonsense_bring_out_nothing_unsafe(parts):
     assert figures["ticks"] == sum(report.states.values()) == 2000
     assert {"RUN", "HOLD"} <= set(report.states)
     assert len(report.reasons) > 8
+
+
+SPACES = {
+    "panda position": ("panda", "joint_position", {}),
+    "panda velocity": ("panda", "joint_velocity", {}),
+    "so101 percent": ("so101", "joint_position", {"unit": "percent", "gripper": "open_is_hundred"}),
+    "ur5e delta": ("ur5e", "joint_delta", {"reference": "delta", "unit": "degrees"}),
+}
+
+
+@pytest.mark.parametrize("space", list(SPACES))
+def test_2000_ticks_of_joint_plans_bring_out_nothing_unsafe(space, of_joints, parts):
+    robot, quantity, lines = SPACES[space]
+    figures = fuzz(of_joints(robot, quantity, **lines), parts[1], 2000, seed=5).figures()
+    assert not any(figures["violations_by_kind"].values()), figures
+    assert figures["raised"] == 0, figures["first_raised"]
+    assert {"RUN", "HOLD"} <= set(figures["states"])
+    assert {"joint_velocity", "workspace"} <= set(figures["reasons"])
+    assert figures["worst"]["tool_speed"] < 1.05
+
+
+def test_joint_plans_that_only_keep_joint_limits_are_found_out(of_joints, parts, monkeypatch):
+    """Neither what slows the joints near a face nor the last word on every command: the tool leaves its workspace."""
+
+    def alone(self, wanted, lower, upper, rows, row_lower):
+        return np.clip(wanted, lower, upper)
+
+    monkeypatch.setattr(DifferentialIK, "nearest", alone)
+    monkeypatch.setattr(Envelope, "judge", lambda self, step: (Reason.OK, ""))
+    assert fuzz(of_joints("panda"), parts[1], 2000, seed=5).judgement.violations["workspace"] > 0
 
 
 def test_the_same_seed_is_the_same_run(parts):

@@ -9,7 +9,7 @@ import numpy as np
 
 from vla_ros.actions.rotations import Rotation
 from vla_ros.robot.contract import RobotContract
-from vla_ros.safety.faults.trial import SLOW, Fault, Play, Trial, holds, passes
+from vla_ros.safety.faults.trial import SLOW, Fault, Play, Trial, commands_tool, holds, passes
 from vla_ros.safety.reasons import Reason
 from vla_ros.types import FloatArray, Pose
 
@@ -48,10 +48,10 @@ def _contents() -> list[Fault]:
         holds("an action is Inf", finite, _value(np.inf)),
         holds("an action is -Inf", finite, _value(-np.inf)),
         holds("an action is 1e300", wide, _value(1e300)),
-        holds("an action is 50 m", wide, _value(50.0)),
+        holds("an action is 50 m", wide, _value(50.0), applies=commands_tool),
         holds("the last value of a chunk is NaN", finite, _value(np.nan, -1, -1)),
         holds("a gripper value is 1e300", wide, _value(1e300, 5, -1)),
-        holds("a rotation is Inf", finite, _value(np.inf, 0, 4)),
+        holds("a rotation is Inf", finite, _value(np.inf, 0, 4), applies=commands_tool),
         passes("all actions are denormal", Reason.OK, _denormal),
         holds("a chunk has a column too few", shape, _rows(lambda rows: rows[:, :-1])),
         holds("a chunk has a column too many", shape, _rows(lambda rows: np.hstack([rows, rows[:, :1]]))),
@@ -103,7 +103,7 @@ def _start(position: float = 0.0, scale: float = 1.0) -> Play:
 
 def _rotations() -> list[Fault]:
     rotation, start = Reason.CHUNK_ROTATION, Reason.CHUNK_START
-    return [
+    rows = [
         holds("a quaternion is zero", rotation, _quaternion(0.0), adapt=_with_quaternions),
         holds("a quaternion is twice as long", rotation, _quaternion(2.0), adapt=_with_quaternions),
         holds("a quaternion is NaN", Reason.CHUNK_NOT_FINITE, _quaternion(np.nan), adapt=_with_quaternions),
@@ -113,6 +113,7 @@ def _rotations() -> list[Fault]:
         passes("the starting quaternion is zero", start, _start(scale=0.0)),
         passes("the starting quaternion is not unit", start, _start(scale=1.1)),
     ]
+    return [replace(row, applies=commands_tool) for row in rows]
 
 
 def table() -> list[Fault]:

@@ -36,9 +36,11 @@ def _obstructed(trial: Trial) -> None:
     if shadow.contract.contact is None:
         return
     trial.tick(PRESS_TICKS)
-    trial.require(Reason.CONTACT.label in trial.reasons, "no contact was reported")
-    pressed = np.abs(shadow.commands[-1] - shadow.q)
     given_up = shadow.supervisor.state is DISARMED  # a slow arm may be beyond the tracking tolerance before it stands
+    # Joints at full speed may be there before a contact is told from a wide `lag`: then the arm is let go of.
+    outrun = given_up and shadow.of_joints
+    trial.require(outrun or Reason.CONTACT.label in trial.reasons, "no contact was reported")
+    pressed = np.abs(shadow.commands[-1] - shadow.q)
     trial.require(given_up or bool((pressed <= shadow.contract.contact.tracking).all()), "the arm goes on pressing")
 
 

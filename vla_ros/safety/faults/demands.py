@@ -20,10 +20,21 @@ TOO_FAST = frozenset({Reason.LINEAR_VELOCITY, Reason.WORKSPACE, Reason.JOINT_VEL
 def _turn(trial: Trial) -> None:
     """Every row turned 1 rad further than the one before: 10 rad/s."""
     for _ in range(3):
-        actions = trial.good()
-        actions[:, 5] = np.minimum(np.arange(1, len(actions) + 1) * 1.0, 3.0)
-        trial.send(actions)
+        trial.send(_turning(trial))
         trial.tick(trial.shadow.chunk_ticks)
+
+
+def _turning(trial: Trial) -> FloatArray:
+    """Return the rows of a sound plan, but that the tool, or the last joint, turns 1 rad a row."""
+    actions, shadow = trial.good(), trial.shadow
+    turns = np.minimum(np.arange(1, len(actions) + 1) * 1.0, 3.0)
+    if not shadow.of_joints:
+        actions[:, 5] = turns
+        return actions
+    joints, rows = shadow.contract.joints, np.tile(shadow.q, (len(actions), 1))
+    side = 1.0 if 2.0 * shadow.q[-1] < joints.lower[-1] + joints.upper[-1] else -1.0
+    rows[:, -1] = np.clip(rows[:, -1] + side * turns, joints.lower[-1], joints.upper[-1])
+    return shadow.joint_actions(rows)
 
 
 def _leap(metres: float) -> Play:
@@ -55,9 +66,14 @@ def _chatter_of_chunks(trial: Trial) -> None:
 def _noise(trial: Trial) -> None:
     """Rows without any sense, within what a chunk may hold."""
     rng = np.random.default_rng(7)
+    shadow = trial.shadow
     for _ in range(6):
-        trial.send(rng.uniform(-1.0, 1.0, trial.good().shape))
-        trial.tick(trial.shadow.chunk_ticks)
+        noise = rng.uniform(-1.0, 1.0, trial.good().shape)
+        if shadow.of_joints:  # columns of any unit: the noise is one of postures
+            postures = shadow.q + rng.uniform(-1.0, 1.0, (len(noise), len(shadow.q)))
+            noise = shadow.joint_actions(postures, shadow.contract.gripper.max_opening * (0.5 + 0.5 * noise[:, -1]))
+        trial.send(noise)
+        trial.tick(shadow.chunk_ticks)
 
 
 def _corrections(trial: Trial) -> None:
@@ -77,7 +93,7 @@ def _demands() -> list[Fault]:
     return [
         corrected("a leap of 0.3 m in one row", TOO_FAST, _leap(0.3)),
         corrected("a leap of 3 m in one row", TOO_FAST, _leap(3.0)),
-        corrected("a turn of 10 rad/s", frozenset({Reason.ANGULAR_VELOCITY}), _turn),
+        corrected("a turn of 10 rad/s", frozenset({Reason.ANGULAR_VELOCITY, Reason.JOINT_VELOCITY}), _turn),
         corrected("the direction changes with every row", TOO_FAST, _chatter_of_rows),
         corrected("the direction changes with every chunk", frozenset({Reason.OK}) | TOO_FAST, _chatter_of_chunks),
         corrected("noise in place of a plan", noise, _noise),

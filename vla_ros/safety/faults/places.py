@@ -11,7 +11,7 @@ import numpy as np
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.faults.pace import arm_pace_of, pace_of
-from vla_ros.safety.faults.trial import Fault, Play, Trial, corrected
+from vla_ros.safety.faults.trial import Fault, Play, Trial, commands_tool, corrected
 from vla_ros.safety.obstacles import Obstacle, Shape
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
@@ -214,8 +214,13 @@ def table() -> list[Fault]:
             for shape, dimensions in POSTS.items()
         ),
         corrected("the target is inside the arm", itself, _into_itself, **UNBOUNDED),
-        corrected("the target is out of reach", stretched, towards((0.9, 0.0, 0.3), 200), **UNBOUNDED),
-        corrected("the arm is stretched, and comes back", stretched, _stretch_and_back, **UNBOUNDED),
+        # No plan of the joints is out of reach, and none has a singularity.
+        corrected(
+            "the target is out of reach", stretched, towards((0.9, 0.0, 0.3), 200), applies=commands_tool, **UNBOUNDED
+        ),
+        corrected(
+            "the arm is stretched, and comes back", stretched, _stretch_and_back, applies=commands_tool, **UNBOUNDED
+        ),
     ]
 
 

@@ -85,10 +85,10 @@ def _exhausted(trial: Trial) -> None:
 def _one_observation(trial: Trial) -> None:
     """New chunks, always from the same old observation: slower, then held."""
     shadow = trial.shadow
-    first, pose = shadow.stamp, shadow.pose()
+    first, start = shadow.stamp, shadow.arm_start()
     for i in range(round(shadow.parameters.timing.observation_hold_age / shadow.period) + shadow.chunk_ticks):
         if i % trial.shadow.chunk_ticks == 0:
-            answer = shadow.send(shadow.chunk(trial.good(), observation_stamp=first), pose)
+            answer = shadow.send(shadow.chunk(trial.good(), observation_stamp=first), start)
             trial.answer(answer)
         trial.tick()
     trial.require(

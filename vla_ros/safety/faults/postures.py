@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vla_ros.actions.decoding import PoseTrajectory, encode
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.faults.places import UNBOUNDED
 from vla_ros.safety.faults.trial import DISARMED, MOVING, Fault, Trial
@@ -31,16 +30,17 @@ def _beyond(excess: float) -> Callable[[RobotContract], FloatArray]:
 def _way_back(trial: Trial) -> None:
     """Plans to where the tool is when that joint alone goes back inside."""
     shadow = trial.shadow
-    action, opening = shadow.contract.action, shadow.contract.gripper.max_opening
+    horizon = shadow.contract.action.horizon
     trial.answer(shadow.start())
     before = shadow.q[3] - shadow.contract.joints.upper[3]
     inside = shadow.q.copy()
     inside[3] = shadow.contract.joints.upper[3] - INSIDE
-    goal, rows = shadow.kinematics.forward(inside), action.horizon
-    places, turns = np.tile(goal.position, (rows, 1)), np.tile(goal.quaternion, (rows, 1))
+    goal = shadow.kinematics.forward(inside)
+    places = np.tile(goal.position, (horizon, 1))
     for i in range(shadow.ticks(trial.pace.ticks(120))):
         if i % trial.shadow.chunk_ticks == 0:
-            trial.send(encode(PoseTrajectory(places, turns, np.full(rows, opening)), action, shadow.pose(), opening))
+            joints = shadow.joint_actions(np.tile(inside, (horizon, 1))) if shadow.of_joints else None
+            trial.send(shadow.actions(places, quaternion=goal.quaternion) if joints is None else joints)
         trial.tick()
     trial.answer(shadow.supervisor.reason)
     after = shadow.q[3] - shadow.contract.joints.upper[3]

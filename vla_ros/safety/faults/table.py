@@ -13,6 +13,7 @@ from vla_ros.safety.faults import (
     demands,
     following,
     instructions,
+    joint_space,
     operator,
     places,
     policies,
@@ -22,23 +23,25 @@ from vla_ros.safety.faults import (
     states,
 )  # fmt: skip
 from vla_ros.safety.faults.judge import play_faults
-from vla_ros.safety.faults.trial import Fault, FaultRow
+from vla_ros.safety.faults.trial import Fault, FaultRow, commands_joints, commands_tool
 from vla_ros.safety.parameters import SafetyParameters
 
 PARTS = (
-    chunks, stamps, instructions, policies, states, following, contact, clocks, places, demands, postures, solver,
-    operator, configuration,
+    chunks, joint_space, stamps, instructions, policies, states, following, contact, clocks, places, demands, postures,
+    solver, operator, configuration,
 )  # fmt: skip
 
 
-def fault_table() -> tuple[Fault, ...]:
-    """Return every fault."""
-    return tuple(fault for part in PARTS for fault in part.table())
+def fault_table(contract: RobotContract | None = None) -> tuple[Fault, ...]:
+    """Return every fault; of a contract, without those of another kind of actions than its own."""
+    faults = (fault for part in PARTS for fault in part.table())
+    kinds = (commands_joints, commands_tool)
+    return tuple(one for one in faults if contract is None or one.applies not in kinds or one.applies(contract))
 
 
 def run_faults(
     contract: RobotContract, parameters: SafetyParameters, faults: Sequence[Fault] | None = None,
     tell: Callable[[FaultRow], None] = lambda row: None,
 ) -> list[FaultRow]:  # fmt: skip
-    """Play `faults`, by default all; see `play_faults`."""
-    return play_faults(contract, parameters, fault_table() if faults is None else faults, tell)
+    """Play `faults`, by default all of the contract's table; see `play_faults`."""
+    return play_faults(contract, parameters, fault_table(contract) if faults is None else faults, tell)

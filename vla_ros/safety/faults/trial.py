@@ -96,6 +96,16 @@ def _always(contract: RobotContract) -> bool:
     return True
 
 
+def commands_joints(contract: RobotContract) -> bool:
+    """Say whether the policy's actions move the joints."""
+    return contract.action.only_motion.quantity.of_joints
+
+
+def commands_tool(contract: RobotContract) -> bool:
+    """Say whether the policy's actions move the tool."""
+    return not commands_joints(contract)
+
+
 @dataclass(frozen=True)
 class Fault:
     """One row of the table.

@@ -1,0 +1,49 @@
+"""Joint positions for a tool placement, by damped least squares with the joint limits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pinocchio
+
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.types import FloatArray
+
+LEVER = 0.1
+"""Makes radians comparable to meters: position counts for more, for an arm of five joints cannot turn freely, m."""
+
+DAMPING, LONGEST_STEP = 1e-4, 0.2
+"""Of the least squares; and the largest change of a joint in one iteration, rad."""
+
+CLOSE = 1e-4
+"""A tool that is nearer to its placement, m and `LEVER` rad, is there."""
+
+
+def nearest_posture(
+    kinematics: Kinematics, position: FloatArray, rotation: FloatArray, start: FloatArray, iterations: int = 40
+) -> FloatArray:
+    """Return joint positions (n,) rad within their limits that bring the tool as near as it gets to a placement.
+
+    Args:
+        kinematics: Of the robot.
+        position: (3,) m, base frame.
+        rotation: (3, 3), base from tool.
+        start: (n,) rad, where the search begins; the result is near it where that is possible.
+        iterations: At most.
+    """
+    joints = kinematics.contract.joints
+    weights = np.array([1.0, 1.0, 1.0, LEVER, LEVER, LEVER])
+    q = np.clip(start, joints.lower, joints.upper)
+    for _ in range(iterations):
+        placement = kinematics.placement(q)
+        turn = np.asarray(pinocchio.log3(rotation @ np.asarray(placement.rotation).T))
+        error = weights * np.concatenate([position - np.asarray(placement.translation), turn])
+        if np.linalg.norm(error) < CLOSE:
+            break
+        jacobian = weights[:, None] * kinematics.jacobian(q)
+        step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + DAMPING * np.eye(6), error)
+        step *= min(1.0, LONGEST_STEP / max(float(np.abs(step).max()), 1e-12))
+        moved = np.clip(q + step, joints.lower, joints.upper)
+        if np.abs(moved - q).max() < 1e-6:
+            break
+        q = moved
+    return q
