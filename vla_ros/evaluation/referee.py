@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import mujoco
 import numpy as np
@@ -32,8 +32,12 @@ SAME_POSTURE = 0.02
 WORKSPACE_SLACK = 1e-3
 """The tool may be so far beyond a face, m."""
 
+TOUCHING = -1e-3
+"""Parts of the arm whose shapes overlap by more than this at rest at home, m, are built so; MuJoCo's distances between
+boxes and cylinders are right within it."""
+
 KINDS = ("not_finite", "joint_position", "joint_velocity", "joint_acceleration", "joint_jerk", "workspace", "table",
-         "gripper_range", "gripper_velocity", *reference_limits.KINDS)  # fmt: skip
+         "self_collision", "gripper_range", "gripper_velocity", *reference_limits.KINDS)  # fmt: skip
 """What commands can violate; each is counted by commands, and not by joints, or as `reference_limits` says."""
 
 
@@ -46,7 +50,7 @@ class Judgement:
         violations: Kind to the number of commands that violate it.
         worst: The largest share of each joint limit (1 is at the limit), of the tool's speed (not counted as a
             violation: a stop is made at joint level), how far the tool was beyond the workspace, mm, and the smallest
-            distance of the arm to the table, mm.
+            distances of the arm to the table and of its parts to each other, mm.
     """
 
     commands: int = 0
@@ -64,7 +68,7 @@ class Judgement:
         for kind, count in other.violations.items():
             self.violations[kind] += count
         for name, value in other.worst.items():
-            choose = min if name == "table_mm" else max
+            choose = min if name in ("table_mm", "self_mm") else max
             self.worst[name] = choose(self.worst.get(name, value), value)
 
 
@@ -81,6 +85,7 @@ class Referee:
         self._tool = self._model.body(contract.end_effector_frame).id
         self._table = self._model.geom("table").id
         self._parts = self._moving_parts(self._model.joint(contract.joints.names[0]).bodyid[0])
+        self._pairs = self._apart_at_home()
 
     def _moving_parts(self, first: int) -> list[int]:
         """Return the geoms that the first joint carries."""
@@ -89,6 +94,29 @@ class Referee:
             if int(self._model.body_parentid[body]) in carried:
                 carried.add(body)
         return [geom for geom in range(self._model.ngeom) if int(self._model.geom_bodyid[geom]) in carried]
+
+    def _joint_of(self, geom: int) -> int:
+        """Return the joint of the arm that carries a geom, by its place in the chain; -1 for the base."""
+        body = int(self._model.geom_bodyid[geom])
+        bodies = [int(self._model.joint(name).bodyid[0]) for name in self._contract.joints.names]
+        while body and body not in bodies:
+            body = int(self._model.body_parentid[body])
+        return bodies.index(body) if body else -1
+
+    def _apart_at_home(self) -> list[tuple[int, int]]:
+        """Return the pairs of parts that a joint between them does not join, and that are apart at home."""
+        self._data.qpos[self._arm] = self._contract.joints.home
+        self._data.qpos[self._fingers] = self._contract.gripper.joint_positions(self._contract.gripper.max_opening)
+        mujoco.mj_kinematics(self._model, self._data)
+        carrier = {geom: self._joint_of(geom) for geom in self._parts}
+        return [
+            (first, second)
+            for first, second in combinations(self._parts, 2)
+            if abs(carrier[first] - carrier[second]) > 1 and self._distance(first, second) > -TOUCHING
+        ]
+
+    def _distance(self, first: int, second: int, most: float = 0.2) -> float:
+        return float(mujoco.mj_geomDistance(self._model, self._data, first, second, most, None))
 
     def judge(
         self, commands: FloatArray, openings: FloatArray | None = None, *, table_every: int = 5, moving: bool = False
@@ -205,7 +233,7 @@ class Referee:
 
     def _judge_places(self, q: FloatArray, result: Judgement, table_every: int, speeds: bool = True) -> None:
         box, wide = self._contract.cartesian, self._contract.gripper.max_opening
-        tools, clearances = np.empty((len(q), 3)), []
+        tools, clearances, gaps = np.empty((len(q), 3)), [], []
         self._data.qpos[self._fingers] = self._contract.gripper.joint_positions(wide)
         for i, row in enumerate(q):
             self._data.qpos[self._arm] = row
@@ -213,9 +241,12 @@ class Referee:
             tools[i] = self._data.xpos[self._tool]
             if i % table_every == 0:
                 clearances.append(self._clearance())
+                gaps.append(min((self._distance(*pair) for pair in self._pairs), default=np.inf))
         beyond = np.maximum(box.workspace_lower - tools, tools - box.workspace_upper).max(axis=1)
         result.violations["workspace"] = int((beyond > WORKSPACE_SLACK).sum())
         result.violations["table"] = int((np.array(clearances) < 0.0).sum())
+        result.violations["self_collision"] = int((np.array(gaps) < TOUCHING).sum())
+        result.worst["self_mm"] = 1e3 * min(gaps)
         result.worst["beyond_workspace_mm"] = 1e3 * max(float(beyond.max()), 0.0)
         result.worst["table_mm"] = 1e3 * min(clearances)
         if speeds:

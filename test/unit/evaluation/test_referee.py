@@ -8,6 +8,8 @@ import pytest
 from vla_ros.evaluation.referee import KINDS, Judgement, Referee
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.safety.collision import CollisionModel
+from vla_ros.safety.parameters import load_parameters
 
 PERIOD = 0.01
 
@@ -43,6 +45,19 @@ def test_standing_still_violates_nothing(referee, contract):
     assert found(judgement) == {}
     assert judgement.commands == 10
     assert judgement.worst["joint_velocity"] == 0.0
+
+
+def test_an_arm_that_reaches_into_itself_is_found(referee, contract):
+    """Elbow and wrist are bent so far that the forearm is inside the base, by the layer's own shapes, too."""
+    collision = CollisionModel(contract, load_parameters().collision, ())
+    folded = np.array([0.6, 1.54, 0.04, -2.86, -0.8, 1.96, 2.58])
+    assert collision.distances(folded).min() < -0.02
+    assert referee.judge(still(contract)).violations["self_collision"] == 0
+    q = still(contract)
+    q[5] = folded
+    judgement = referee.judge(q, table_every=1)
+    assert judgement.violations["self_collision"] == 1
+    assert judgement.worst["self_mm"] < -1.0
 
 
 def test_a_command_that_is_not_finite_counts_once(referee, contract):
