@@ -1,5 +1,7 @@
 """How long one tick of the safety layer takes, in free motion, at a face of the workspace and at a singularity.
 
+Plans of the tool come first, then the same ways as plans of the joints (`joint_situations`).
+
     .venv/bin/python benchmarks/safety_tick.py --ticks 2000
 
 A policy at 10 Hz asks, an ideal arm follows; only `SafetySupervisor.tick` is timed, and the taking of a chunk on its
@@ -16,13 +18,18 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the graph does: a pool of threads only hurts small matrices
 
 import numpy as np
 
-from vla_ros.actions.decoding import PoseTrajectory, encode
-from vla_ros.robot.contract import load_contract
+from vla_ros.actions.groups import ActionGroup, Quantity
+from vla_ros.actions.rotations import matrix_from_quaternion
+from vla_ros.actions.space import ActionSpace
+from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, encode_chunk
+from vla_ros.robot.contract import RobotContract, load_contract
+from vla_ros.robot.inverse_kinematics import nearest_posture
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.safety.reasons import Reason
@@ -43,9 +50,9 @@ TICKS_PER_CHUNK, TICKS_PER_PLACE, SPEED = 10, 300, 0.25
 class Bench:
     """A supervisor, an ideal arm and a policy that asks for straight lines."""
 
-    def __init__(self, robot: str) -> None:
+    def __init__(self, contract: RobotContract) -> None:
         """Arm the robot at home."""
-        self.contract = load_contract(robot)
+        self.contract = contract
         self.kinematics = Kinematics(self.contract)
         self.supervisor = SafetySupervisor(self.contract, load_parameters())
         self.q = np.array(self.contract.joints.home)
@@ -65,20 +72,30 @@ class Bench:
 
     def ask(self, place: FloatArray) -> None:
         """Send a chunk towards `place` (3,) m at `SPEED`."""
-        action, start = self.contract.action, self.kinematics.forward(self.q)
-        way = place - start.position
+        action, pose = self.contract.action, self.kinematics.forward(self.q)
+        start = ArmStart(self.q, pose, self.contract.gripper.max_opening)
+        way = place - pose.position
         shares = np.minimum(SPEED * action.period * np.arange(1, action.horizon + 1) / np.linalg.norm(way), 1.0)
         home = self.kinematics.forward(self.contract.joints.home)
-        rows = len(shares)
-        trajectory = PoseTrajectory(
-            start.position + np.outer(shares, way), np.tile(home.quaternion, (rows, 1)), np.zeros(rows)
-        )
-        actions = encode(trajectory, action, start, self.contract.gripper.max_opening)
+        places, rows, arm = pose.position + np.outer(shares, way), len(shares), action.only_motion.arm
+        trajectory = ArmTrajectory(
+            self._postures(places, matrix_from_quaternion(home.quaternion)) if action.only_motion.joints else None,
+            places, np.tile(home.quaternion, (rows, 1)), np.zeros(rows),
+        )  # fmt: skip
+        actions = encode_chunk({arm: trajectory}, action, {arm: start})
         self.sequence += 1
         chunk = ActionChunk(actions, action.period, self.now, action.fingerprint, sequence=self.sequence)
         began = time.perf_counter()
         self.supervisor.receive_chunk(chunk, start, self.now)
         self.chunk_ms.append(1e3 * (time.perf_counter() - began))
+
+    def _postures(self, places: FloatArray, rotation: FloatArray) -> FloatArray:
+        """Return the joint positions (k, n) rad that bring the tool to `places` (k, 3) m, or as near as they can."""
+        q, rows = self.q, []
+        for place in places:
+            q = nearest_posture(self.kinematics, place, rotation, q)
+            rows.append(q)
+        return np.array(rows)
 
     def tick(self, clock: Callable[[], float]) -> tuple[float, float, str]:
         """Return the wall time and the time on `clock` of one tick, ms, and the reason that it gave."""
@@ -92,9 +109,17 @@ class Bench:
         return (*times, decision.reason)
 
 
-def measure(robot: str, places: tuple[tuple[float, float, float], ...], ticks: int) -> dict[str, object]:
+def of_joints(contract: RobotContract) -> RobotContract:
+    """Return the contract with plans of the joints, at the rate of its own."""
+    action, motion = contract.action, contract.action.only_motion
+    group = ActionGroup(motion.arm, Quantity.JOINT_POSITION, joints=contract.joints.count)
+    others = tuple(one for one in action.groups if one is not motion)
+    return replace(contract, action=ActionSpace((group, *others), action.rate_hz, action.horizon))
+
+
+def measure(contract: RobotContract, places: tuple[tuple[float, float, float], ...], ticks: int) -> dict[str, object]:
     """Return figures of one situation."""
-    bench = Bench(robot)
+    bench = Bench(contract)
     walls, cpus, reasons = [], [], {}
     for i in range(ticks):
         if i % TICKS_PER_CHUNK == 0:
@@ -119,11 +144,14 @@ def main() -> int:
     arguments = parser.parse_args()
     gc.collect()
     gc.freeze()
-    results = {}
-    for name, places in SITUATIONS.items():
-        results[name] = result = measure(arguments.robot, places, arguments.ticks)
-        print(f"{name:20s} wall {result['wall']}  cpu {result['cpu']}", file=sys.stderr)
-    print(json.dumps({"unit": "ms", "ticks": arguments.ticks, "situations": results}))
+    contract = load_contract(arguments.robot)
+    spaces = {"situations": contract, "joint_situations": of_joints(contract)}
+    results: dict[str, dict[str, object]] = {key: {} for key in spaces}
+    for key, one in spaces.items():
+        for name, places in SITUATIONS.items():
+            results[key][name] = result = measure(one, places, arguments.ticks)
+            print(f"{key:17s} {name:20s} wall {result['wall']}  cpu {result['cpu']}", file=sys.stderr)
+    print(json.dumps({"unit": "ms", "ticks": arguments.ticks, **results}))
     return 0
 
 
