@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from vla_ros.robot.contract import load_contract
+from vla_ros.sim.camera_mounts import FIXED_FIELD_OF_VIEW, FRONT_POSITION, FRONT_TARGET
 from vla_ros.sim.gazebo import PARKED, WORLD, horizontal_fov, looking_pose, model_name
-from vla_ros.sim.model import FLOOR, FRONT_CAMERA, OBJECT_MASS, TABLE
+from vla_ros.sim.layout import REFERENCE_LAYOUT
+from vla_ros.sim.model import FLOOR, OBJECT_MASS, TABLE_RGBA
 from vla_ros.sim.scene import COLOURS, SHAPES
 
 VISIBILITY = 0x0FFFFFFF  # all that ogre2 lets a camera see; the default asks for more, with a warning
@@ -160,8 +162,8 @@ def objects() -> Iterator[str]:
 def front_camera() -> str:
     """Return the camera over the table; the pinhole of the cell's camera."""
     camera = load_contract("panda").camera("front")
-    pose = looking_pose(FRONT_CAMERA["pos"], FRONT_CAMERA["look_at"])
-    fov = horizontal_fov(FRONT_CAMERA["fovy"], camera.width, camera.height)
+    pose = looking_pose(FRONT_POSITION, FRONT_TARGET)
+    fov = horizontal_fov(FIXED_FIELD_OF_VIEW, camera.width, camera.height)
     return f"""\
     <model name="camera_front">
       <static>true</static>
@@ -187,9 +189,9 @@ def front_camera() -> str:
 
 def world() -> str:
     """Return the whole file."""
-    box = f"<box><size>{numbers(*(2 * np.array(TABLE['size'])))}</size></box>"
+    box = f"<box><size>{numbers(*(2 * np.array(REFERENCE_LAYOUT.table_half_size)))}</size></box>"
     plane = "<plane><normal>0 0 1</normal><size>6 6</size></plane>"
-    table = static_model("table", TABLE["pos"], box, TABLE["rgba"][:3], 1.0)
+    table = static_model("table", REFERENCE_LAYOUT.table_center, box, TABLE_RGBA[:3], 1.0)
     floor = static_model("floor", FLOOR["pos"], plane, FLOOR["rgba"][:3], 1.0)
     background = linear(FLOOR["rgba"][:3])
     head = HEAD.format(world=WORLD, ambient=AMBIENT, key=KEY_INTENSITY, falloff=KEY_FALLOFF,

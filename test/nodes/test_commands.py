@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 150.0
@@ -76,3 +79,41 @@ def test_a_policy_that_does_not_fit_is_the_reason_of_the_error(tmp_path):
     assert done.returncode == 1
     error = json.loads(done.stdout.splitlines()[-1])["error"]
     assert error.startswith("policy_node: cannot configure: CheckpointError: ")
+
+
+@pytest.mark.parametrize("robot", ["so101", "fr3"])
+def test_a_robot_without_a_shipped_policy_is_held(tmp_path, robot):
+    done = subprocess.run(
+        command("demo", "--robot", robot, "--view", "off"),
+        cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=LIMIT, check=False,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert any(f"no policy ships for robot '{robot}'" in line and "by hand" in line for line in lines)
+    figures = json.loads(lines[-1])
+    assert figures["driven_by"] == "hold" and figures["completed"] is True and figures["success"] is False
+    assert figures["command_rate_hz"] > 50.0 and Path(tmp_path / figures["video"]).is_file()
+
+
+def test_a_robot_without_a_shipped_policy_is_driven_from_a_terminal(tmp_path):
+    terminal, theirs = pty.openpty()
+    words = command("demo", "--robot", "ur5e", "--view", "off")
+    with subprocess.Popen(
+        words, cwd=tmp_path, env=environment(tmp_path), stdin=theirs, stdout=subprocess.PIPE, text=True
+    ) as demo:
+        try:
+            assert demo.stdout is not None
+            lines = []
+            for line in demo.stdout:  # ends with the process; the test itself has a limit
+                lines.append(line)
+                if "Esc: end" in line:
+                    os.write(terminal, b"rr")
+                    os.write(terminal, b"\x1b")
+            assert demo.wait(timeout=LIMIT) == 0, "".join(lines)
+        finally:
+            demo.kill()
+            os.close(terminal)
+            os.close(theirs)
+    figures = json.loads(lines[-1])
+    assert figures["driven_by"] == "keyboard" and figures["completed"] is True

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ EXAMPLES = (
     'vla-ros demo --instruction "pick up the red cube"',
     "vla-ros demo --world tabletop --seed 3",
     "vla-ros demo --keep-running",
+    "vla-ros demo --robot so101",
 )
 
 DEFAULT_SEED = 7
@@ -45,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "by default what the scene suggests")  # fmt: skip
     parser.add_argument("--world", choices=["pick", "tabletop"], default="pick", help="objects to pick up; or, "
                         "tabletop, to place, push and stack as well (default %(default)s)")  # fmt: skip
-    parser.add_argument("--policy", help="checkpoint (default: the one that ships for the world)")
+    parser.add_argument("--policy", help="checkpoint (default: the one that ships for the world; where none ships "
+                        "for the robot, you drive it with the keyboard, and without a terminal it holds)")  # fmt: skip
     parser.add_argument("--robot", default="panda", help="robot contract: a name or a YAML file")
     parser.add_argument("--timeout", type=positive, default=60.0, help="s to do it in (default %(default)s)")
     parser.add_argument("--lockstep", action="store_true", help="simulation time waits for everyone: repeatable")
@@ -59,12 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo; returns exit code 0 when the task succeeded.
+    """Run the demo; returns exit code 0 when the task succeeded, or an arm without a policy was held or driven.
 
     Raises:
         UsageError: when an option names what is not there.
     """
-    from vla_ros.policies.build import SHIPPED, find_checkpoint
+    from vla_ros.policies.build import find_checkpoint, shipped_policy
     from vla_ros.robot.contract import load_contract
 
     def say(line: str) -> None:
@@ -72,8 +75,9 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         contract = load_contract(args.robot)
-        args.policy = args.policy or SHIPPED[args.world]
-        find_checkpoint(args.policy)
+        args.policy = args.policy or shipped_policy(args.world, contract)
+        if args.policy is not None:
+            find_checkpoint(args.policy)
     except (ContractError, CheckpointError) as error:
         raise UsageError(str(error)) from error
     require_output(args.out)
@@ -88,33 +92,53 @@ def run(args: argparse.Namespace) -> int:
         figures.setdefault("error", "interrupted")
         say("interrupted: everything has ended")
     print(json.dumps(figures), flush=True)
-    return 0 if figures["success"] else 1
+    return 0 if figures["success"] or figures.get("completed") else 1
 
 
 def _play(
     args: argparse.Namespace, contract: RobotContract, figures: dict[str, Any], say: Callable[[str], None]
 ) -> None:
+    from vla_ros.nodes.graph import load_graph
     from vla_ros.nodes.observer import Observer
     from vla_ros.nodes.operator_client import Operator
     from vla_ros.nodes.runner import GraphRunner
 
-    wanted = ("robot", "world", "policy", "seed", "instruction", "lockstep", "processes")
+    graph = load_graph()
+    wanted = ("robot", "world", "seed", "instruction", "lockstep", "processes")
     arguments = {name: getattr(args, name) for name in wanted}
+    if args.policy is None:
+        graph = graph.without("policy_node")
+    else:
+        arguments["policy"] = args.policy
     say(f"starting the graph (seed {args.seed}); logs in {args.out / 'log'}")
-    with GraphRunner(arguments, folder=args.out, domain=args.domain, disarms=True, progress=say) as graph:
-        observer = Observer(graph.node, contract.camera(CAMERA).topic)
-        operator = Operator(graph.node, observer)
-        episode = _Episode(args, graph, observer, operator, say)
+    with ExitStack() as stack:
+        runner = stack.enter_context(
+            GraphRunner(arguments, graph=graph, folder=args.out, domain=args.domain, disarms=True, progress=say)
+        )
+        observer = Observer(runner.node, _filmed(contract))
+        operator = Operator(runner.node, observer)
+        if args.policy is None:
+            from vla_ros.cli.demo_by_hand import EpisodeByHand
+
+            episode: Episode = stack.enter_context(EpisodeByHand(args, runner, observer, operator, say, contract))
+        else:
+            episode = Episode(args, runner, observer, operator, say)
         try:
             episode.play()
         finally:
             figures.update(episode.figures())
         _summarise(figures, observer, say)
         if args.keep_running:
-            _stay(graph, observer, say)
+            _stay(runner, observer, say)
 
 
-class _Episode:
+def _filmed(contract: RobotContract) -> str:
+    """Return the topic of the camera that is filmed."""
+    names = [camera.name for camera in contract.cameras]
+    return contract.camera(CAMERA if CAMERA in names else names[0]).topic
+
+
+class Episode:
     """One sentence, from saying it to the judge's verdict, on film."""
 
     def __init__(
@@ -159,8 +183,16 @@ class _Episode:
             self._settle()
         self._operator.arm(READY_TIMEOUT)
         self._say("armed")
+        self.began()
         with Film(self.video, rate_hz=10.0) as film:
             self._watch(film)
+
+    def began(self) -> None:
+        """Be told that the robot is armed."""
+
+    def ended(self) -> bool:
+        """Say whether the episode is over without success or the end of its time; asked often."""
+        return False
 
     def _settle(self) -> None:
         """Wait until no chunk is on its way any more: in lock step the first instant shall find the same each time."""
@@ -191,6 +223,8 @@ class _Episode:
         done: float | None = None
         while time.monotonic() < (end if done is None else done + EPILOGUE):
             observer.wait(lambda: observer.episode.success, timeout=0.05)
+            if self.ended():
+                return
             if done is None and observer.episode.success:
                 done = time.monotonic()
             elif done is not None:
@@ -217,7 +251,7 @@ class _Episode:
 
 
 def _summarise(figures: dict[str, Any], observer: Observer, say: Callable[[str], None]) -> None:
-    verdict = "success" if figures["success"] else "no success"
+    verdict = "success" if figures["success"] else figures.get("driven_by", "no success")
     say(f"{verdict}: '{figures['instruction']}' in {figures['episode_s']} s of simulation; {observer.task.detail}")
     age, late = figures["observation_age_ms_p50"], figures["observation_age_ms_p99"]
     say(f"  {figures['steps']} chunks, {figures['policy_ms_p50']} ms each; observations {age} ms old (99 %: {late})")

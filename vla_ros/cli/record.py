@@ -149,10 +149,10 @@ def _keys(wanted: bool) -> AbstractContextManager[Keys | None]:
 
 def _graph(teleop: bool) -> Any:  # noqa: ANN401 (a Graph, imported late)
     """Return the shipped graph; a person takes the policy node's place."""
-    from vla_ros.nodes.graph import Graph, load_graph
+    from vla_ros.nodes.graph import load_graph
 
     graph = load_graph()
-    return Graph(graph.arguments, tuple(n for n in graph.nodes if n.name != "policy_node")) if teleop else graph
+    return graph.without("policy_node") if teleop else graph
 
 
 def _dataset(args: argparse.Namespace, contract: RobotContract) -> LeRobotWriter:

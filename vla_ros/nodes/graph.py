@@ -94,6 +94,10 @@ class Graph:
     arguments: Mapping[str, Value]
     nodes: tuple[NodeDescription, ...]
 
+    def without(self, name: str) -> Graph:
+        """Return the graph without the node called `name`, where something else takes its place."""
+        return replace(self, nodes=tuple(node for node in self.nodes if node.name != name))
+
     def resolve(
         self, arguments: Mapping[str, Any] | None = None, *, simulation: bool | str = True
     ) -> tuple[NodeDescription, ...]:

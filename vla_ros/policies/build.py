@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from vla_ros.errors import CheckpointError
 from vla_ros.paths import share_file
 from vla_ros.policies.protocol import Policy
 from vla_ros.robot.contract import RobotContract
+from vla_ros.yaml_files import parse_yaml
 
 SHIPPED = {"pick": "checkpoints/pick", "tabletop": "checkpoints/tabletop"}
 """Simulated world to the policy that ships with the package for it."""
 
 DEFAULT_CHECKPOINT = SHIPPED["pick"]
+
+
+def shipped_policy(world: str, contract: RobotContract) -> str | None:
+    """Return the checkpoint that ships for a world and the joints of `contract`'s robot; None where there is none."""
+    trained = json.loads((find_checkpoint(SHIPPED[world]) / "policy.json").read_text(encoding="utf-8"))
+    names = parse_yaml(trained["contract"])["joints"]["names"]
+    return SHIPPED[world] if tuple(names) == contract.joints.names else None
 
 
 def load_policy(

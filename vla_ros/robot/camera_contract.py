@@ -26,6 +26,9 @@ COLOR_ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8", "8UC3", "mono8", "rgb16", "
 GRAY_16 = ("mono16", "16UC1")
 """Encodings that cameras use for gray of 16 bits and depth sensors for millimeters: only the contract can tell."""
 
+MAX_FIELD_OF_VIEW = 170.0
+"""A pinhole sees less than this, deg."""
+
 KNOWN_ENCODINGS = (*COLOR_ENCODINGS, *GRAY_16)
 
 
@@ -90,6 +93,7 @@ class CameraContract:
         transport: "raw" or "compressed": the type on `topic`.
         encoding: The only encoding that is taken; "": any that can be read and is not depth.
         pose: Where the optical frame is; None where the robot description has it, or nobody says.
+        field_of_view: Vertical, deg, of the camera in simulation; None: the simulation's own.
     """
 
     name: str
@@ -105,6 +109,7 @@ class CameraContract:
     transport: str = RAW
     encoding: str = ""
     pose: CameraPose | None = None
+    field_of_view: float | None = None
 
     @property
     def is_compressed(self) -> bool:
@@ -126,7 +131,7 @@ def parse_cameras(root: Section) -> tuple[CameraContract, ...]:
 
 def _camera(name: str, section: Section) -> CameraContract:
     section.only("topic", "info_topic", "frame", "width", "height", "rate_hz", "policy_height", "policy_width",
-                 "health", "transport", "encoding", "pose")  # fmt: skip
+                 "health", "transport", "encoding", "pose", "field_of_view")  # fmt: skip
     topic = section.text("topic")
     transport = _transport(topic, section)
     return CameraContract(
@@ -143,6 +148,7 @@ def _camera(name: str, section: Section) -> CameraContract:
         transport=transport,
         encoding=_encoding(transport, section),
         pose=_pose(section.section("pose")) if "pose" in section.values else None,
+        field_of_view=_field_of_view(section) if "field_of_view" in section.values else None,
     )
 
 
@@ -180,6 +186,13 @@ def _encoding(transport: str, section: Section) -> str:
 def _pose(section: Section) -> CameraPose:
     section.only("parent", "xyz", "rpy")
     return CameraPose(section.text("parent"), section.vector("xyz", 3), section.vector("rpy", 3))
+
+
+def _field_of_view(section: Section) -> float:
+    angle = section.number("field_of_view")
+    if not angle < MAX_FIELD_OF_VIEW:
+        raise ContractError(f"{section.where}.field_of_view: got {angle}, expected deg below {MAX_FIELD_OF_VIEW:.0f}")
+    return angle
 
 
 def _health(section: Section) -> CameraHealthLimits:

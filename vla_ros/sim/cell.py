@@ -16,8 +16,10 @@ import numpy as np
 from vla_ros.errors import SimulationError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.sim.model import ARM_BITS, OBJECT_BITS, TIMESTEP, build_model, finger_joints, slot_body, slot_geom
-from vla_ros.sim.scene import COLOURS, SHAPES, SceneObject, Shape, required_object, sample_scene
+from vla_ros.sim.fingers import finger_bodies
+from vla_ros.sim.layout import plan_layout
+from vla_ros.sim.model import ARM_BITS, OBJECT_BITS, TIMESTEP, build_model, slot_body, slot_geom
+from vla_ros.sim.scene import COLOURS, REACH, SHAPES, SceneObject, Shape, required_object, sample_scene
 from vla_ros.sim.tasks import LIFT_HEIGHT, TaskStatus, judge_pick, named_object, pick_instruction
 from vla_ros.types import FloatArray, ImageArray, RobotState
 
@@ -38,6 +40,7 @@ class Cell:
         """Build the cell of a robot; `camera_sizes` maps a camera to (height, width) in place of the contract's."""
         self.contract = contract
         self.kinematics = Kinematics(contract)
+        self.layout = plan_layout(contract, self.kinematics)
         self.model = self._build()
         self.data = mujoco.MjData(self.model)
         self.objects: tuple[SceneObject, ...] = ()
@@ -49,18 +52,17 @@ class Cell:
         self._arm_servo = [self.model.actuator(name).id for name in contract.joints.names]
         self._fingers = [self.model.joint(name).qposadr[0] for name in contract.gripper.names]
         self._finger_servo = [self.model.actuator(name).id for name in contract.gripper.names]
-        finger_bodies = [int(self.model.jnt_bodyid[self.model.joint(name).id]) for name in finger_joints(contract)]
+        fingers = finger_bodies(self.model, contract)
         self._finger_of_geom = {
-            geom: finger for finger, body in enumerate(finger_bodies)
-            for geom in range(self.model.ngeom) if self.model.geom_bodyid[geom] == body
-        }  # fmt: skip
+            geom: fingers[body] for geom, body in enumerate(self.model.geom_bodyid.tolist()) if body in fingers
+        }
         self._camera_pos, self._camera_quat = self.model.cam_pos.copy(), self.model.cam_quat.copy()
         self._light_pos, self._light_diffuse = self.model.light_pos.copy(), self.model.light_diffuse.copy()
         self._table_rgba = self.model.geom("table").rgba.copy()
         self.reset(0)
 
     def _build(self) -> mujoco.MjModel:
-        return build_model(self.contract)
+        return build_model(self.contract, layout=self.layout)
 
     @property
     def time(self) -> float:
@@ -89,7 +91,7 @@ class Cell:
 
     def _draw_scene(self, rng: np.random.Generator, instruction: str | None) -> tuple[Any, str]:
         """Return what will lie on the table, as `_set_scene` takes it, and what is asked for."""
-        objects = sample_scene(rng, required=required_object(instruction))
+        objects = sample_scene(rng, required=required_object(instruction), reach=self.layout.area(REACH))
         chosen = objects[int(rng.integers(len(objects)))].name
         return objects, instruction or pick_instruction(chosen)
 
@@ -129,7 +131,7 @@ class Cell:
         """Let a body stand at the place of `item`, its origin `height` m above the table."""
         address = self.model.joint(body).qposadr[0]
         self.data.qpos[address : address + 7] = [
-            *item.position, height, np.cos(item.yaw / 2), 0.0, 0.0, np.sin(item.yaw / 2)
+            *item.position, self.layout.top + height, np.cos(item.yaw / 2), 0.0, 0.0, np.sin(item.yaw / 2)
         ]  # fmt: skip
 
     def _vary_looks(self, rng: np.random.Generator) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -13,8 +14,10 @@ import vla_ros.sim.rendering  # noqa: F401  (sets the OpenGL back end before muj
 from vla_ros.errors import SimulationError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.description import with_fixed_joints
-from vla_ros.robot.mesh_paths import with_absolute_meshes
-from vla_ros.robot.posture import described_mimics
+from vla_ros.sim.camera_mounts import CameraMount, camera_mounts
+from vla_ros.sim.fingers import gripper_joints
+from vla_ros.sim.layout import REFERENCE_LAYOUT, Layout
+from vla_ros.sim.mesh_assets import take_meshes
 from vla_ros.sim.scene import SHAPES, Shape
 
 SLOTS = 3
@@ -26,16 +29,16 @@ TIMESTEP = 0.002
 ARM_BITS, OBJECT_BITS = 1, 2
 """Contact groups: the arm's links touch objects and table, not each other (the safety layer watches those)."""
 
-FRONT_CAMERA: dict[str, Any] = {"pos": (1.20, 0.0, 0.70), "look_at": (0.47, 0.0, 0.13), "fovy": 35.0}
-WRIST_CAMERA: dict[str, Any] = {"pos": (0.085, 0.0, 0.035), "look_at": (0.020, 0.0, 0.15), "fovy": 65.0}
-TOOL_CAMERA: dict[str, Any] = {"pos": (0.085, 0.0, -0.068), "look_at": (0.020, 0.0, 0.047), "fovy": 65.0}
-"""The wrist camera of a robot that has no link `*_hand`, on its end effector frame: z is where the tool points."""
-
-TABLE: dict[str, Any] = {"size": (0.45, 0.55, 0.02), "pos": (0.40, 0.0, -0.02), "rgba": (0.72, 0.66, 0.58, 1.0)}
-"""Half sizes and centre, m: its top is at z = 0."""
-
+TABLE_RGBA = (0.72, 0.66, 0.58, 1.0)
 FLOOR: dict[str, Any] = {"pos": (0.0, 0.0, -0.75), "rgba": (0.42, 0.45, 0.50, 1.0)}
 OBJECT_MASS = 0.05
+
+ARMATURE, ARMATURE_EFFORT = 0.1, 12.0
+"""Inertia of a motor behind its gears, kg m^2, of a joint of at least this torque, N m; in proportion below it."""
+
+MIN_ARMATURE = 1e-4
+LEAST_MASS, LEAST_INERTIA = 1e-3, 1e-6
+"""Of a moving link whose description has none, kg and kg m^2."""
 
 
 def slot_body(slot: int) -> str:
@@ -48,74 +51,50 @@ def slot_geom(slot: int, shape: str) -> str:
     return f"object_{slot}_{shape}"
 
 
-def _look_at(position: tuple[float, ...], target: tuple[float, ...], right: tuple[float, ...]) -> list[float]:
-    """Return MuJoCo `xyaxes` of a camera at `position` that looks at `target`, x axis nearest to `right`."""
-    backward = np.subtract(position, target)
-    backward = backward / np.linalg.norm(backward)
-    x = np.asarray(right) - backward * float(np.dot(right, backward))
-    x = x / np.linalg.norm(x)
-    return [*x, *np.cross(backward, x)]
-
-
 def build_model(
     contract: RobotContract, shapes: Mapping[str, Shape] = SHAPES, slots: int = SLOTS,
-    furnish: Callable[[mujoco.MjSpec], None] | None = None,
+    furnish: Callable[[mujoco.MjSpec], None] | None = None, layout: Layout = REFERENCE_LAYOUT,
 ) -> mujoco.MjModel:  # fmt: skip
-    """Compile the cell for a robot.
+    """Compile the workcell of a robot.
 
     Args:
         contract: The robot.
         shapes: What each slot can show.
         slots: How many objects there can be.
         furnish: Adds what else stands in the cell.
+        layout: Where the table is.
 
     Raises:
-        SimulationError: when the URDF lacks what the contract names, or MuJoCo refuses it.
+        ContractError: when a mesh file of the description is not there.
+        SimulationError: when a camera has no place, a mesh cannot be read, or MuJoCo refuses the description.
     """
+    text = with_fixed_joints(contract.urdf.read_text(encoding="utf-8"), contract.joints.fixed)
+    mounts = camera_mounts(contract, text, layout)
     try:
-        spec = _read_description(contract)
+        spec = _read_description(text, contract.urdf)
         spec.compiler.fusestatic = False
         spec.compiler.discardvisual = True
         _set_options(spec)
         _prepare_arm(spec, contract)
-        _add_table(spec)
+        _add_table(spec, layout)
         for slot in range(slots):
             _add_slot(spec, slot, shapes)
         if furnish is not None:
             furnish(spec)
-        _add_cameras(spec, contract)
+        _add_cameras(spec, mounts)
         return spec.compile()
     except (ValueError, KeyError) as error:
-        raise SimulationError(f"cannot build the cell from {contract.urdf}: {error}") from error
+        raise SimulationError(f"cannot build the workcell from {contract.urdf}: {error}") from error
 
 
-def _read_description(contract: RobotContract) -> mujoco.MjSpec:
-    text = with_fixed_joints(contract.urdf.read_text(encoding="utf-8"), contract.joints.fixed)
-    if "<mesh" in text:
-        text = _with_found_meshes(text, contract)
-    return mujoco.MjSpec.from_string(text)
-
-
-def _with_found_meshes(text: str, contract: RobotContract) -> str:
-    """Return a description whose collision meshes have absolute paths, which MuJoCo keeps, and that shows no others."""
+def _read_description(text: str, urdf: Path) -> mujoco.MjSpec:
+    if "<mesh" not in text:
+        return mujoco.MjSpec.from_string(text)
     root = ElementTree.fromstring(text)
-    with_absolute_meshes(root, contract.urdf)
-    for link in root.findall("link"):
-        for visual in link.findall("visual"):
-            link.remove(visual)
+    assets = take_meshes(root, urdf)
     for old in root.findall("mujoco"):
         root.remove(old)
-    ElementTree.SubElement(ElementTree.SubElement(root, "mujoco"), "compiler", strippath="false")
-    return ElementTree.tostring(root, encoding="unicode")
-
-
-def finger_joints(contract: RobotContract) -> tuple[str, ...]:
-    """Return the joints of the gripper that move: those that are commanded, and those that follow one of them."""
-    followers = described_mimics(contract.urdf.read_text(encoding="utf-8"))
-    names = list(contract.gripper.names)
-    while more := [name for name, one in followers.items() if one.leader in names and name not in names]:
-        names += more
-    return tuple(names)
+    return mujoco.MjSpec.from_string(ElementTree.tostring(root, encoding="unicode"), assets=assets)
 
 
 def _set_options(spec: mujoco.MjSpec) -> None:
@@ -132,11 +111,14 @@ def _set_options(spec: mujoco.MjSpec) -> None:
 
 
 def _prepare_arm(spec: mujoco.MjSpec, contract: RobotContract) -> None:
+    spec.compiler.balanceinertia = True  # descriptions round their inertias; MuJoCo refuses impossible ones
+    fingers = {spec.joint(name).parent.name for name in gripper_joints(contract)}
     for body in spec.bodies:
         if body.name == "world":
             continue
         body.gravcomp = 1.0  # the arm's own controller compensates gravity
-        finger = body.name.endswith("finger")
+        _give_mass(body)
+        finger = body.name in fingers
         index = spec.bodies.index(body)
         for geom in body.geoms:
             geom.contype, geom.conaffinity = ARM_BITS, OBJECT_BITS
@@ -146,13 +128,24 @@ def _prepare_arm(spec: mujoco.MjSpec, contract: RobotContract) -> None:
                 geom.condim = 4
                 geom.rgba = [0.20, 0.20, 0.22, 1.0]
     for name, effort in zip(contract.joints.names, contract.joints.effort, strict=True):
-        joint = spec.joint(name)
-        joint.armature = 0.1
+        armature = ARMATURE * min(1.0, float(effort) / ARMATURE_EFFORT)
+        spec.joint(name).armature = armature
         stiffness = 40.0 * effort
-        _add_servo(spec, name, stiffness, damping=2.0 * np.sqrt(stiffness * 0.4), force=effort)
-    for name in contract.gripper.names:
-        spec.joint(name).armature = 0.05
-        _add_servo(spec, name, stiffness=2000.0, damping=40.0, force=contract.gripper.force)
+        _add_servo(spec, name, stiffness, damping=2.0 * np.sqrt(stiffness * (4.0 * armature)), force=effort)
+    gripper = contract.gripper
+    for name, closed, far in zip(gripper.names, gripper.closed, gripper.open, strict=True):
+        # Opening per motion of the joint, m/m or m/rad: force and stiffness are those at the fingertips.
+        lever = (gripper.max_opening - gripper.min_opening) / (len(gripper.names) * abs(far - closed))
+        spec.joint(name).armature = max(0.05 * lever**2, MIN_ARMATURE)
+        _add_servo(spec, name, stiffness=2000.0 * lever**2, damping=40.0 * lever**2, force=gripper.force * lever)
+
+
+def _give_mass(body: mujoco.MjsBody) -> None:
+    """Let a link that a joint moves weigh something: MuJoCo refuses one without mass, descriptions may have some."""
+    if body.joints and not body.explicitinertial and not body.geoms:
+        body.explicitinertial = True
+        body.mass, body.inertia = LEAST_MASS, [LEAST_INERTIA] * 3
+        body.ipos, body.iquat = [0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]
 
 
 def _add_servo(spec: mujoco.MjSpec, joint: str, stiffness: float, damping: float, force: float) -> None:
@@ -164,14 +157,15 @@ def _add_servo(spec: mujoco.MjSpec, joint: str, stiffness: float, damping: float
     actuator.forcelimited, actuator.forcerange = True, [-force, force]
 
 
-def _add_table(spec: mujoco.MjSpec) -> None:
+def _add_table(spec: mujoco.MjSpec, layout: Layout) -> None:
     world = spec.worldbody
     world.add_light(name="key", pos=[0.4, -0.6, 1.6], dir=[0.1, 0.5, -1.0], diffuse=[0.55, 0.55, 0.55],
                     castshadow=False)  # fmt: skip
-    world.add_geom(name="table", type=mujoco.mjtGeom.mjGEOM_BOX, size=list(TABLE["size"]), pos=list(TABLE["pos"]),
-                   rgba=list(TABLE["rgba"]), contype=OBJECT_BITS, conaffinity=ARM_BITS | OBJECT_BITS,
-                   friction=[1.0, 0.005, 0.0001])  # fmt: skip
-    world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[3.0, 3.0, 0.1], pos=list(FLOOR["pos"]),
+    world.add_geom(name="table", type=mujoco.mjtGeom.mjGEOM_BOX, size=list(layout.table_half_size),
+                   pos=list(layout.table_center), rgba=list(TABLE_RGBA), contype=OBJECT_BITS,
+                   conaffinity=ARM_BITS | OBJECT_BITS, friction=[1.0, 0.005, 0.0001])  # fmt: skip
+    floor = [0.0, 0.0, FLOOR["pos"][2] + min(layout.top, 0.0)]
+    world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[3.0, 3.0, 0.1], pos=floor,
                    rgba=list(FLOOR["rgba"]), contype=OBJECT_BITS, conaffinity=OBJECT_BITS)  # fmt: skip
 
 
@@ -189,19 +183,7 @@ def _add_slot(spec: mujoco.MjSpec, slot: int, shapes: Mapping[str, Shape]) -> No
                       friction=[1.2, 0.02, 0.002])  # fmt: skip
 
 
-def _add_cameras(spec: mujoco.MjSpec, contract: RobotContract) -> None:
-    wanted = {camera.name for camera in contract.cameras}
-    if unknown := wanted - {"front", "wrist"}:
-        raise SimulationError(f"the cell has the cameras 'front' and 'wrist', the contract also wants {unknown}")
-    views = []
-    if "front" in wanted:
-        views.append(("front", spec.worldbody, FRONT_CAMERA))
-    if "wrist" in wanted:
-        hand = next((body for body in spec.bodies if body.name.endswith("_hand")), None)
-        tool = spec.body(contract.end_effector_frame)
-        if hand is None and tool is None:
-            raise SimulationError(f"{contract.urdf.name} has no link '{contract.end_effector_frame}' to carry a camera")
-        views.append(("wrist", tool, TOOL_CAMERA) if hand is None else ("wrist", hand, WRIST_CAMERA))
-    for name, body, view in views:
-        axes = _look_at(view["pos"], view["look_at"], (0.0, 1.0, 0.0))
-        body.add_camera(name=name, pos=list(view["pos"]), fovy=view["fovy"], xyaxes=axes)
+def _add_cameras(spec: mujoco.MjSpec, mounts: Sequence[CameraMount]) -> None:
+    for mount in mounts:
+        body = spec.body(mount.link) if mount.link else spec.worldbody
+        body.add_camera(name=mount.name, pos=list(mount.position), fovy=mount.field_of_view, xyaxes=list(mount.axes))

@@ -64,14 +64,16 @@ class SceneObject:
 
 
 def sample_scene(
-    rng: np.random.Generator, count: int = 3, required: tuple[str, str] | None = None
-) -> tuple[SceneObject, ...]:
+    rng: np.random.Generator, count: int = 3, required: tuple[str, str] | None = None,
+    reach: tuple[tuple[float, float], tuple[float, float]] = REACH,
+) -> tuple[SceneObject, ...]:  # fmt: skip
     """Place `count` objects of different (colour, shape) so that no two are closer than `SPACING`.
 
     Args:
         rng: Source of all randomness.
         count: How many objects.
         required: (colour, shape) that must be among them.
+        reach: Where they may lie: (x range, y range) in the base frame, m.
 
     Raises:
         SimulationError: when they do not fit.
@@ -81,15 +83,17 @@ def sample_scene(
     chosen = order[:count]
     if required is not None and required not in chosen:
         chosen = [required, *chosen[: count - 1]]
-    spots = _sample_spots(rng, len(chosen))
+    spots = _sample_spots(rng, len(chosen), reach)
     return tuple(
         SceneObject(colour, shape, spot, float(rng.uniform(-0.3, 0.3)))
         for (colour, shape), spot in zip(chosen, spots, strict=True)
     )
 
 
-def _sample_spots(rng: np.random.Generator, count: int) -> Sequence[tuple[float, float]]:
-    (x_low, x_high), (y_low, y_high) = REACH
+def _sample_spots(
+    rng: np.random.Generator, count: int, reach: tuple[tuple[float, float], tuple[float, float]]
+) -> Sequence[tuple[float, float]]:
+    (x_low, x_high), (y_low, y_high) = reach
     for _ in range(1000):
         spots = np.stack([rng.uniform(x_low, x_high, count), rng.uniform(y_low, y_high, count)], axis=1)
         gaps = np.linalg.norm(spots[:, None] - spots[None], axis=-1)[np.triu_indices(count, 1)]

@@ -10,7 +10,7 @@ from dataclasses import replace
 import mujoco
 import numpy as np
 
-from vla_ros.errors import InstructionError
+from vla_ros.errors import InstructionError, SimulationError
 from vla_ros.language.commands import Act, Command, understand
 from vla_ros.language.phrasing import say
 from vla_ros.sim.model import ARM_BITS, OBJECT_BITS, build_model, slot_body, slot_geom
@@ -29,6 +29,7 @@ from vla_ros.sim.tabletop_scene import (
     DIRECTION_VECTORS,
     MAX_RECEPTACLES,
     MAX_THINGS,
+    REACH,
     RECEPTACLES,
     SHAPES,
     TabletopScene,
@@ -55,11 +56,21 @@ class TabletopCell(Cell):
     perturbation = Perturbation()
 
     def _build(self) -> mujoco.MjModel:
-        return build_model(self.contract, SHAPES, MAX_THINGS, furnish)
+        return build_model(self.contract, SHAPES, MAX_THINGS, furnish, self.layout)
 
     def _draw_scene(self, rng: np.random.Generator, instruction: str | None) -> tuple[TabletopScene, str]:
         command = sample_command(rng) if instruction is None else understand(instruction)
-        return sample_tabletop(rng, command), instruction or say(command)
+        return self._scene_of(rng, command), instruction or say(command)
+
+    def _scene_of(self, rng: np.random.Generator, command: Command) -> TabletopScene:
+        """Place what `command` needs, and as many other things as the table has room for."""
+        reach = self.layout.area(REACH)
+        for most in range(MAX_THINGS, 2, -1):
+            try:
+                return sample_tabletop(rng, command, reach, most)
+            except SimulationError:
+                continue
+        return sample_tabletop(rng, command, reach, 2)
 
     def _set_scene(self, scene: TabletopScene) -> None:
         self.scene, self.command_wanted = scene, scene.command
@@ -94,7 +105,15 @@ class TabletopCell(Cell):
             geom = self.model.geom(name)
             geom.rgba[3], geom.contype[:], geom.conaffinity[:] = 0.0, 0, 0
         address = self.model.joint(body).qposadr[0]
-        self.data.qpos[address : address + 7] = [-1.0, 0.3 * place, HIDDEN, 1.0, 0.0, 0.0, 0.0]
+        self.data.qpos[address : address + 7] = [
+            -1.0,
+            0.3 * place,
+            HIDDEN + min(self.layout.top, 0.0),
+            1.0,
+            0.0,
+            0.0,
+            0.0,
+        ]
         self._keep(body, True)
 
     def _keep(self, body: str, still: bool) -> None:
@@ -155,7 +174,7 @@ class TabletopCell(Cell):
         taken = [np.array(item.position) for item in self.scene.things]
         taken += [self.data.qpos[self.model.joint(other).qposadr[0] :][:2] for other in before]
         for _ in range(100):
-            spot = place_apart(rng, ["cube"])[0]
+            spot = place_apart(rng, ["cube"], reach=self.layout.area(REACH))[0]
             if all(np.linalg.norm(np.subtract(spot, other)) >= 0.11 for other in taken):
                 self._reveal(name, tuple(DISTRACTORS[name][2]))
                 self._put(name, SceneObject("", "", spot, float(rng.uniform(-0.3, 0.3))), 0.04)

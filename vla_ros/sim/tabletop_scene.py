@@ -40,7 +40,10 @@ FLAT = ("cube", "disc")
 STACKABLE = ("cube", "cylinder", "disc")
 """Shapes that stay where they are put."""
 
-REACH = ((0.38, 0.64), (-0.24, 0.24))
+Area = tuple[tuple[float, float], tuple[float, float]]
+"""x range and y range in the base frame, m."""
+
+REACH: Area = ((0.38, 0.64), (-0.24, 0.24))
 """Where things may lie: (x range, y range) in the base frame, m."""
 
 GAP = 0.045
@@ -114,11 +117,19 @@ class TabletopScene:
         return self.objects + self.receptacles
 
 
-def sample_tabletop(rng: np.random.Generator, command: Command) -> TabletopScene:
+def sample_tabletop(
+    rng: np.random.Generator, command: Command, reach: Area = REACH, most: int = MAX_THINGS
+) -> TabletopScene:
     """Place what `command` names and others beside it, two to five things in all.
 
     The others are never held-out pairs; half of them share colour or shape with the thing that is asked for, so that a
     policy has to read both words.
+
+    Args:
+        rng: Source of all randomness.
+        command: What is asked for.
+        reach: Where things may lie: (x range, y range) in the base frame, m.
+        most: Largest number of things.
 
     Raises:
         SimulationError: when they do not fit.
@@ -126,14 +137,14 @@ def sample_tabletop(rng: np.random.Generator, command: Command) -> TabletopScene
     wanted = [command.thing] + ([command.goal] if command.goal is not None else [])
     objects = [p for p in wanted if p[1] in SHAPES]
     bowls = [p for p in wanted if p[1] in RECEPTACLES]
-    count = int(rng.integers(max(2, len(wanted)), MAX_THINGS + 1))
+    count = int(rng.integers(max(2, len(wanted)), most + 1))
     while len(objects) + len(bowls) < count:
         if len(bowls) < MAX_RECEPTACLES and rng.random() < 0.25:
             bowls.append(_another(rng, pairs(RECEPTACLES, False), bowls, None))
         else:
             near = command.thing if rng.random() < 0.5 else None
             objects.append(_another(rng, pairs(SHAPES, False), objects, near))
-    spots = place_apart(rng, [p[1] for p in objects + bowls], command.direction)
+    spots = place_apart(rng, [p[1] for p in objects + bowls], command.direction, reach)
     things = [
         SceneObject(colour, shape, spot, float(rng.uniform(-0.3, 0.3)))
         for (colour, shape), spot in zip(objects + bowls, spots, strict=True)
@@ -150,7 +161,9 @@ def _another(
     return choice[int(rng.integers(len(choice)))]
 
 
-def place_apart(rng: np.random.Generator, shapes: list[str], direction: str | None = None) -> list[tuple[float, float]]:
+def place_apart(
+    rng: np.random.Generator, shapes: list[str], direction: str | None = None, reach: Area = REACH
+) -> list[tuple[float, float]]:
     """Return places (x, y) m for things of `shapes`, apart from each other.
 
     With a `direction` the first has a free way before it and room for the hand behind it.
@@ -158,13 +171,13 @@ def place_apart(rng: np.random.Generator, shapes: list[str], direction: str | No
     Raises:
         SimulationError: when no such places were found.
     """
-    (x_low, x_high), (y_low, y_high) = REACH
+    (x_low, x_high), (y_low, y_high) = reach
     for _ in range(_TRIES):
         spots: list[FloatArray] = []
         for index, shape in enumerate(shapes):
             for _ in range(30):
                 spot = np.array([rng.uniform(x_low, x_high), rng.uniform(y_low, y_high)])
-                if index == 0 and direction is not None and not _has_way(spot, direction):
+                if index == 0 and direction is not None and not _has_way(spot, direction, reach):
                     continue
                 if all(
                     _distance(spot, other, direction if j == 0 else None) >= radius(shape) + radius(shapes[j]) + GAP
@@ -179,10 +192,12 @@ def place_apart(rng: np.random.Generator, shapes: list[str], direction: str | No
     raise SimulationError(f"{len(shapes)} things do not fit on the table at a gap of {GAP} m")
 
 
-def _has_way(spot: FloatArray, direction: str) -> bool:
-    end = spot + PUSH_WAY * np.array(DIRECTION_VECTORS[direction])
-    start = spot - HAND_ROOM * np.array(DIRECTION_VECTORS[direction])
-    return bool(0.36 <= end[0] <= 0.66 and abs(end[1]) <= 0.30 and 0.32 <= start[0] <= 0.68 and abs(start[1]) <= 0.32)
+def _has_way(spot: FloatArray, direction: str, reach: Area) -> bool:
+    (x_low, x_high), (y_low, y_high) = reach
+    x, y = spot + PUSH_WAY * np.array(DIRECTION_VECTORS[direction])
+    from_x, from_y = spot - HAND_ROOM * np.array(DIRECTION_VECTORS[direction])
+    ends = x_low - 0.02 <= x <= x_high + 0.02 and y_low - 0.06 <= y <= y_high + 0.06
+    return bool(ends and x_low - 0.06 <= from_x <= x_high + 0.04 and y_low - 0.08 <= from_y <= y_high + 0.08)
 
 
 def _distance(spot: FloatArray, other: FloatArray, direction: str | None) -> float:

@@ -1,0 +1,87 @@
+"""The demo of a robot for which no policy ships: a person drives it with the keyboard; without a terminal it holds."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from vla_ros.cli.demo import Episode
+from vla_ros.cli.keys import single_keys
+from vla_ros.nodes.teleoperation import Teleoperation
+from vla_ros.policies.keyboard import HELP as KEYS_HELP
+from vla_ros.policies.keyboard import KeyboardPolicy
+
+if TYPE_CHECKING:
+    from vla_ros.cli.keys import Keys
+    from vla_ros.nodes.observer import Observer
+    from vla_ros.nodes.operator_client import Operator
+    from vla_ros.nodes.runner import GraphRunner
+    from vla_ros.robot.contract import RobotContract
+
+HOLD_TIME = 3.0
+"""How long an arm that nobody drives is held, s of simulation."""
+
+QUIT = "\x1b"
+
+
+class EpisodeByHand(Episode):
+    """An episode in which the keyboard takes the policy's place; no key means stand still."""
+
+    def __init__(
+        self, args: argparse.Namespace, graph: GraphRunner, observer: Observer, operator: Operator,
+        say: Callable[[str], None], contract: RobotContract,
+    ) -> None:  # fmt: skip
+        """Prepare it; nothing is taken over before the context is entered."""
+        super().__init__(args, graph, observer, operator, say)
+        self._contract, self._stack = contract, ExitStack()
+        self._keyboard = KeyboardPolicy(contract)
+        self._keys: Keys | None = None
+        self._completed = False
+
+    def __enter__(self) -> EpisodeByHand:
+        """Take the policy node's place."""
+        self._say(
+            f"no policy ships for robot '{self._contract.name}': train one ('vla-ros train'), name one with --policy, "
+            "or drive it by hand; 'vla-ros record --teleop' records what you do"
+        )
+        teleoperation = Teleoperation(self._graph.node, self._contract, self._keyboard)
+        self._stack.callback(teleoperation.close)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Give everything back; without chunks the safety node brings the arm to rest."""
+        self._stack.close()
+
+    def figures(self) -> dict[str, Any]:
+        """Return what there is to say about it; `completed`: it was held or driven to the end, armed."""
+        return {
+            **super().figures(),
+            "driven_by": "hold" if self._keys is None else "keyboard",
+            "completed": self._completed,
+        }
+
+    def began(self) -> None:
+        """Take the keys where there is a terminal."""
+        if sys.stdin.isatty() and not self._args.json:
+            self._keys = self._stack.enter_context(single_keys())
+            self._say(f"{KEYS_HELP}   Esc: end")
+        else:
+            self._say(f"no terminal to drive it from: the arm holds for {HOLD_TIME:.0f} s")
+
+    def ended(self) -> bool:
+        """Pass the keys on; over with Esc, or after `HOLD_TIME`."""
+        observer = self._observer
+        self._completed = bool(observer.safety.armed)
+        if self._keys is None:
+            return observer.episode.clock >= HOLD_TIME
+        for key in self._keys.read(0.0):
+            if key == QUIT:
+                return True
+            self._keyboard.press(key)
+        return False

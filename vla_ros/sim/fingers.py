@@ -1,0 +1,66 @@
+"""Which bodies of a gripper close on an object from which side."""
+
+from __future__ import annotations
+
+import mujoco
+
+from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.posture import described_mimics
+
+
+def gripper_joints(contract: RobotContract) -> tuple[str, ...]:
+    """Return the joints of the gripper that move: those that are commanded, and those that follow one of them."""
+    followers = described_mimics(contract.urdf.read_text(encoding="utf-8"))
+    names = list(contract.gripper.names)
+    while more := [name for name, one in followers.items() if one.leader in names and name not in names]:
+        names += more
+    return tuple(names)
+
+
+def finger_bodies(model: mujoco.MjModel, contract: RobotContract) -> dict[int, int]:
+    """Return the number of the finger that each body of the gripper belongs to; empty without a gripper.
+
+    The palm is the body that carries all joints of the gripper. What it carries by one of them is one finger with all
+    its phalanges. Where that makes a single finger, as with one jaw, the palm and what is fixed to it are the other.
+    """
+    moved = [int(model.jnt_bodyid[model.joint(name).id]) for name in gripper_joints(contract)]
+    if not moved:
+        return {}
+    palm = _palm(model, moved)
+    branches: dict[int, int] = {}
+    fingers: dict[int, int] = {}
+    for body in range(1, model.nbody):
+        chain = _chain(model, body)
+        if palm not in chain or body == palm:
+            continue
+        below = chain[: chain.index(palm)]
+        moving = [one for one in below if one in moved]
+        if moving:
+            fingers[body] = branches.setdefault(moving[-1], len(branches))
+    if len(branches) == 1:
+        rigid = {body for body in range(1, model.nbody) if _rigid_with(model, body, palm)}
+        fingers |= dict.fromkeys(sorted(rigid | {palm}), 1)
+    return fingers
+
+
+def _palm(model: mujoco.MjModel, moved: list[int]) -> int:
+    """Return the nearest body that carries all of `moved` without being one of them."""
+    common = _chain(model, int(model.body_parentid[moved[0]]))
+    for other in moved[1:]:
+        chain = _chain(model, int(model.body_parentid[other]))
+        common = [body for body in common if body in chain]
+    return next(body for body in common if body not in moved)
+
+
+def _chain(model: mujoco.MjModel, body: int) -> list[int]:
+    """Return a body and those that carry it, the world last."""
+    chain = [body]
+    while body:
+        body = int(model.body_parentid[body])
+        chain.append(body)
+    return chain
+
+
+def _rigid_with(model: mujoco.MjModel, body: int, palm: int) -> bool:
+    """Tell whether a body that the palm carries cannot move against it."""
+    return palm != body and bool(model.body_weldid[body] == model.body_weldid[palm]) and palm in _chain(model, body)

@@ -1,0 +1,161 @@
+"""Where the table of a workcell stands and where objects may lie on it, so that the robot of any contract reaches them.
+
+Scenes are drawn for the reference workspace, that of the shipped arms of 0.85 m reach; for another workspace they are
+moved and scaled with it. Objects keep their size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_ros.errors import SimulationError
+from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.types import FloatArray
+
+Range = tuple[float, float]
+
+REFERENCE = ((0.25, 0.75), (-0.40, 0.40))
+"""The workspace, (x range, y range) in the base frame, m, for which areas of objects are written down."""
+
+WORKSPACE_CLEARANCE = 0.05
+"""A workspace whose floor is at most this far above the base frame's z = 0, m, has its table at z = 0."""
+
+CLEARANCE_BELOW = 0.005
+"""Any other table is this far below the workspace's floor, m."""
+
+TABLE_MARGINS = ((0.30, 0.10), (0.15, 0.15))
+"""How far the table reaches beyond the workspace, m: (before, behind) in x, likewise in y."""
+
+TABLE_THICKNESS = 0.04
+
+GRASP_HEIGHT = 0.03
+"""The tool must reach the objects this far above the table, m."""
+
+REACHED = 0.01
+"""A place is within reach when the tool comes this near, m."""
+
+MIN_X_FRACTION = 0.3
+"""Objects lie no nearer to the base than this fraction of the workspace's far end: there the arm folds onto itself."""
+
+_SHRINK, _SHRINKS = 0.8, 6
+_REFERENCE_TABLE = ((0.40, 0.0, -0.02), (0.45, 0.55, 0.02))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A table and the part of it for objects, in the base frame.
+
+    Attributes:
+        top: Height of the table's surface, m.
+        table_center: (3,) m.
+        table_half_size: (3,) m.
+        x: Range that takes the place of the reference workspace's x range, m.
+        y: Likewise.
+    """
+
+    top: float = 0.0
+    table_center: tuple[float, float, float] = _REFERENCE_TABLE[0]
+    table_half_size: tuple[float, float, float] = _REFERENCE_TABLE[1]
+    x: Range = REFERENCE[0]
+    y: Range = REFERENCE[1]
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether scenes are used as they are written down."""
+        return (self.x, self.y) == REFERENCE
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Size relative to the reference workspace in x and in y."""
+        if self.is_reference:
+            return 1.0, 1.0
+        (x, y), (rx, ry) = (self.x, self.y), REFERENCE
+        return (x[1] - x[0]) / (rx[1] - rx[0]), (y[1] - y[0]) / (ry[1] - ry[0])
+
+    def area(self, reference: tuple[Range, Range]) -> tuple[Range, Range]:
+        """Return where an area (x range, y range) of the reference workspace lies here, m."""
+        if self.is_reference:
+            return reference
+        return _mapped(reference[0], REFERENCE[0], self.x), _mapped(reference[1], REFERENCE[1], self.y)
+
+
+REFERENCE_LAYOUT = Layout()
+"""Of a robot with the reference workspace."""
+
+
+def _mapped(values: Range, source: Range, to: Range) -> Range:
+    scale = (to[1] - to[0]) / (source[1] - source[0])
+    return to[0] + (values[0] - source[0]) * scale, to[0] + (values[1] - source[0]) * scale
+
+
+def plan_layout(contract: RobotContract, kinematics: Kinematics) -> Layout:
+    """Return the layout for a contract.
+
+    Raises:
+        SimulationError: when the tool does not reach the middle of its own workspace at the height of a table.
+    """
+    lower, upper = contract.cartesian.workspace_lower, contract.cartesian.workspace_upper
+    top = 0.0 if 0.0 <= lower[2] <= WORKSPACE_CLEARANCE else float(lower[2]) - CLEARANCE_BELOW
+    near = max(float(lower[0]), MIN_X_FRACTION * float(upper[0])) if upper[0] > 0.0 else float(lower[0])
+    x, y = (near, float(upper[0])), (float(lower[1]), float(upper[1]))
+    for _ in range(_SHRINKS):
+        layout = Layout(top, *_table(contract, top), x, y)
+        if all(_distance(contract, kinematics, place) <= REACHED for place in _places(layout)):
+            return layout
+        x, y = _shrunk(x), _shrunk(y)
+    middle = _places(layout)[0]
+    short = _distance(contract, kinematics, middle)
+    x_text, y_text, z_text = (f"{value:.2f}" for value in middle)
+    raise SimulationError(
+        f"robot '{contract.name}' does not reach a table in its workspace: at ({x_text}, {y_text}, {z_text}) m of the "
+        f"base frame its tool is {100 * short:.0f} cm short, or corners of the table are out of its reach; correct "
+        "cartesian.workspace of the contract"
+    )
+
+
+def _places(layout: Layout) -> list[FloatArray]:
+    """Return the middle of where objects lie, and its corners, at the height of a grasp, (3,) m each."""
+    x, y = layout.area(((0.38, 0.64), (-0.24, 0.24)))
+    corners = [(0.5 * (x[0] + x[1]), 0.5 * (y[0] + y[1])), *((a, b) for a in x for b in y)]
+    return [np.array([*corner, layout.top + GRASP_HEIGHT]) for corner in corners]
+
+
+def _shrunk(values: Range) -> Range:
+    middle, half = 0.5 * (values[0] + values[1]), 0.5 * _SHRINK * (values[1] - values[0])
+    return middle - half, middle + half
+
+
+def _table(contract: RobotContract, top: float) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Return center and half size (3,) m: under the workspace, and under the base where both stand at one height."""
+    lower, upper = contract.cartesian.workspace_lower, contract.cartesian.workspace_upper
+    box = tuple((float(lower[i]), float(upper[i])) for i in (0, 1))
+    if box == REFERENCE and top == 0.0:
+        return _REFERENCE_TABLE
+    (before, behind), (right, left) = TABLE_MARGINS
+    x = (float(lower[0]) - (before if top == 0.0 else 0.0), float(upper[0]) + behind)
+    y = (float(lower[1]) - right, float(upper[1]) + left)
+    center = (0.5 * (x[0] + x[1]), 0.5 * (y[0] + y[1]), top - 0.5 * TABLE_THICKNESS)
+    return center, (0.5 * (x[1] - x[0]), 0.5 * (y[1] - y[0]), 0.5 * TABLE_THICKNESS)
+
+
+def _distance(contract: RobotContract, kinematics: Kinematics, place: FloatArray) -> float:
+    """Return how near the tool comes to a place (3,) m, m: damped least squares from a few configurations."""
+    joints, best = contract.joints, np.inf
+    starts = [joints.home, 0.5 * (joints.lower + joints.upper)]
+    starts += list(np.random.default_rng(0).uniform(joints.lower, joints.upper, (6, joints.count)))
+    for start in starts:
+        q = np.clip(start, joints.lower, joints.upper)
+        for _ in range(80):
+            error = place - kinematics.placement(q).translation
+            if np.linalg.norm(error) <= 0.5 * REACHED:
+                break
+            jacobian = kinematics.jacobian(q)[:3]
+            step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 1e-3 * np.eye(3), error)
+            q = np.clip(q + step * min(1.0, 0.3 / max(float(np.abs(step).max()), 1e-12)), joints.lower, joints.upper)
+        best = min(best, float(np.linalg.norm(place - kinematics.placement(q).translation)))
+        if best <= REACHED:
+            break
+    return best
