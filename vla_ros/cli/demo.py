@@ -51,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "for the robot, you drive it with the keyboard, and without a terminal it holds)")  # fmt: skip
     parser.add_argument("--robot", default="panda", help="robot contract: a name or a YAML file")
     parser.add_argument("--timeout", type=positive, default=60.0, help="s to do it in (default %(default)s)")
+    parser.add_argument("--simulation", choices=["mujoco", "external"], default="mujoco", help="external: "
+                        "your own program is the simulator (docs/simulators.md), in the domain of --domain or of the "
+                        "shell")  # fmt: skip
     parser.add_argument("--lockstep", action="store_true", help="simulation time waits for everyone: repeatable")
     parser.add_argument("--view", choices=["text", "off"], default="text", help="what to show on the way")
     parser.add_argument("--keep-running", action="store_true", help="leave the graph up for further instructions")
@@ -113,10 +116,17 @@ def _play(
     say(f"starting the graph (seed {args.seed}); logs in {args.out / 'log'}")
     with ExitStack() as stack:
         runner = stack.enter_context(
-            GraphRunner(arguments, graph=graph, folder=args.out, domain=args.domain, disarms=True, progress=say)
-        )
+            GraphRunner(
+                arguments, graph=graph, simulation=args.simulation, folder=args.out, domain=args.domain, disarms=True,
+                progress=say,
+            )
+        )  # fmt: skip
         observer = Observer(runner.node, _filmed(contract))
         operator = Operator(runner.node, observer)
+        if args.simulation == "external":
+            from vla_ros.nodes.stage import Stage
+
+            args.instruction = Stage(runner.node, observer, operator).set_up(args.seed, args.instruction, READY_TIMEOUT)
         if args.policy is None:
             from vla_ros.cli.demo_by_hand import EpisodeByHand
 

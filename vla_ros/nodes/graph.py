@@ -20,7 +20,10 @@ from vla_ros.yaml_files import read_yaml
 
 GRAPH_FILE = "config/graph.yaml"
 
-SIMULATORS = ("", "mujoco", "gazebo")
+EXTERNAL = "external"
+"""A program that is not started here and offers the topics and services of a simulated robot (docs/simulators.md)."""
+
+SIMULATORS = ("", "mujoco", "gazebo", EXTERNAL)
 """What can take the place of the robot; "" is the robot itself."""
 
 ROBOT_ONLY = "none"
@@ -47,7 +50,7 @@ class NodeDescription:
         name: Name of the node in ROS.
         executable: Installed as `lib/vla_ros/<executable>`; module `vla_ros.nodes.<executable>`.
         simulation: The simulator that it belongs to, "mujoco" or "gazebo"; it is left out without that one. "none": it
-            is left out with any. "": it always runs.
+            is left out with those two. "": it always runs.
         required: The graph ends when it ends.
         restarts: How often it is started again after it died.
         configure_timeout: Longest time for the process to appear and configure, s.
@@ -89,14 +92,35 @@ class NodeDescription:
 
 @dataclass(frozen=True)
 class Graph:
-    """All nodes in the order of start, and the arguments that their parameters may use with their defaults."""
+    """What runs.
+
+    Attributes:
+        arguments: What the parameters of nodes may use, with their defaults.
+        nodes: In the order of start.
+        simulation: What takes the place of the robot where the caller asks for a simulation and names none.
+    """
 
     arguments: Mapping[str, Value]
     nodes: tuple[NodeDescription, ...]
+    simulation: str = "mujoco"
 
     def without(self, name: str) -> Graph:
         """Return the graph without the node called `name`, where something else takes its place."""
         return replace(self, nodes=tuple(node for node in self.nodes if node.name != name))
+
+    def simulator(self, simulation: bool | str = True) -> str:
+        """Return what takes the place of the robot, one of `SIMULATORS`.
+
+        Args:
+            simulation: Its name; True: that of the description; False or "": a robot.
+
+        Raises:
+            ContractError: when it is unknown.
+        """
+        wanted = simulation if isinstance(simulation, str) else self.simulation if simulation else ""
+        if wanted not in SIMULATORS:
+            raise ContractError(f"simulation is '{wanted}', expected one of {list(SIMULATORS)}")
+        return wanted
 
     def resolve(
         self, arguments: Mapping[str, Any] | None = None, *, simulation: bool | str = True
@@ -106,15 +130,13 @@ class Graph:
         Args:
             arguments: Values in place of the defaults; texts are converted to the type of the default, as a launch
                 file needs.
-            simulation: "mujoco" (or True), "gazebo", or "" (or False) for a robot; nodes of other simulators are left
-                out.
+            simulation: See `simulator`; nodes of other simulators are left out, and with "external" those of all.
 
         Raises:
             ContractError: naming an argument that does not exist or does not convert, or an unknown simulator.
         """
-        wanted = simulation if isinstance(simulation, str) else "mujoco" if simulation else ""
-        if wanted not in SIMULATORS:
-            raise ContractError(f"simulation is '{wanted}', expected one of {list(SIMULATORS)}")
+        wanted = self.simulator(simulation)
+        belongs = {"": ("", ROBOT_ONLY), EXTERNAL: ("", ROBOT_ONLY, EXTERNAL)}.get(wanted, ("", wanted))
         given = dict(arguments or {})
         if unknown := set(given) - set(self.arguments):
             raise ContractError(f"unknown arguments {sorted(unknown)}; the graph has {sorted(self.arguments)}")
@@ -131,8 +153,7 @@ class Graph:
                 process="" if separate else node.process,
             )
             for node in self.nodes
-            if node.simulation in ("", wanted or ROBOT_ONLY)
-            and all(values.get(name) == value for name, value in node.when.items())
+            if node.simulation in belongs and all(values.get(name) == value for name, value in node.when.items())
         )
 
 
@@ -207,13 +228,16 @@ def load_graph(path: str | Path = GRAPH_FILE) -> Graph:
         content = read_yaml(share_file(path), "graph description")
     except FileNotFoundError as error:
         raise ContractError(f"no graph description: {error}") from error
-    if not isinstance(content, Mapping) or set(content) != {"arguments", "nodes"}:
-        raise ContractError(f"{path}: expected the lines 'arguments' and 'nodes'")
+    if not isinstance(content, Mapping) or set(content) - {"simulation"} != {"arguments", "nodes"}:
+        raise ContractError(f"{path}: expected the lines 'arguments' and 'nodes', and where needed 'simulation'")
+    simulation = content.get("simulation", Graph.simulation)
+    if simulation not in SIMULATORS:
+        raise ContractError(f"{path}: simulation is {simulation!r}, expected one of {list(SIMULATORS)}")
     nodes = tuple(_node(path, entry) for entry in content["nodes"])
     if len({node.name for node in nodes}) != len(nodes):
         raise ContractError(f"{path}: a name stands twice in {[node.name for node in nodes]}")
     processes_of(nodes)
-    graph = Graph(arguments=dict(content["arguments"]), nodes=nodes)
+    graph = Graph(arguments=dict(content["arguments"]), nodes=nodes, simulation=simulation)
     graph.resolve()  # a "$name" without an argument is found here, not when the robot stands ready
     for node in nodes:
         if unknown := set(node.when) - set(graph.arguments):

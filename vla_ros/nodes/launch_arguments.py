@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vla_ros.errors import ContractError
-from vla_ros.nodes.graph import FLAGS, Graph, Value, load_graph, read_flag
+from vla_ros.nodes.graph import EXTERNAL, FLAGS, Graph, Value, load_graph, read_flag
 from vla_ros.nodes.graph_processes import PROCESSES
 from vla_ros.nodes.launch_files import HARDWARE
 
@@ -46,7 +46,11 @@ def flag(name: str, about: str, *, default: bool) -> LaunchArgument:
 
 GRAPH = LaunchArgument("graph", "config/graph.yaml", "what runs")
 SIMULATION = LaunchArgument(
-    "simulation", "none", "what takes the place of the robot; none: a robot", ("none", "mujoco", "gazebo")
+    "simulation",
+    "none",
+    "what takes the place of the robot; none: a robot; external: a program that is started "
+    "elsewhere (docs/simulators.md)",
+    ("none", "mujoco", "gazebo", "external"),
 )
 NAMESPACE = LaunchArgument("namespace", "", "of this arm's topics, below one that is pushed; empty: none")
 LOG_LEVEL = LaunchArgument("log_level", "info", "of every node", ("debug", "info", "warn", "error", "fatal"))
@@ -84,7 +88,8 @@ _ABOUT = {
     "lockstep": "simulation: time waits for every node",
     "real_time_factor": "simulation: simulated seconds a second",
     "tf": "who publishes the transform tree: any (robot_state_publisher where it is installed, else own), own "
-    "(this package), robot_state_publisher, none; auto: any in simulation, none on a robot, whose driver mostly does",
+    "(this package), robot_state_publisher, none; auto: any in simulation, none on a robot or with an external "
+    "simulator, which mostly do",
     "command_clock": "stamps of commands; auto: arrival for a simulator with a time of its own, else system",
     "processes": "separate: one process a node; shared: nodes with the same line `process` in the graph share "
     "one, for less memory",
@@ -143,7 +148,7 @@ def transform_source(text: str, simulation: str, *, installed: bool) -> str:
         ContractError: when it is asked for and not installed.
     """
     if text == AUTO:
-        text = "any" if simulation else "none"
+        text = "any" if simulation not in ("", EXTERNAL) else "none"
     if text == "any":
         return "robot_state_publisher" if installed else "own"
     if text == "robot_state_publisher" and not installed:

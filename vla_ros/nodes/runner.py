@@ -27,10 +27,12 @@ from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import SetBool
 
 import vla_ros
+from vla_ros.domain_id import domain_id_of_shell
 from vla_ros.nodes.dds_domains import claim_chosen_domain, claim_domain, is_inhabited
 from vla_ros.nodes.dds_profile import UNKNOWN, image_bytes, local_environment
 from vla_ros.nodes.environment_check import require_loopback
-from vla_ros.nodes.graph import Graph, NodeDescription, load_graph
+from vla_ros.nodes.external_simulator import require_simulator
+from vla_ros.nodes.graph import EXTERNAL, Graph, NodeDescription, load_graph
 from vla_ros.nodes.graph_processes import ProcessDescription, processes_of
 from vla_ros.nodes.loopback import RANGE_VARIABLE, is_meant_to_be_alone, strays, udp_sockets
 from vla_ros.nodes.namesakes import require_alone
@@ -157,8 +159,8 @@ class GraphRunner:
         Args:
             arguments: Of the graph, in place of their defaults.
             graph: Description; the shipped one when None.
-            simulation: "mujoco" (or True), "gazebo", or "" (or False) for a robot.
-            domain: DDS domain; a free one when None.
+            simulation: "mujoco", "gazebo", "external"; True: what the description says; "" (or False) for a robot.
+            domain: DDS domain; when None a free one, and that of the shell for an external simulator.
             folder: `graph.json` in it says how to reach the graph; logs and parameter files go to its `log/`. It is
                 this graph's alone while it runs.
             disarms: When a node has died and is started again, ask for the robot to be disarmed: whoever arms it again
@@ -170,9 +172,13 @@ class GraphRunner:
             UsageError: when `domain` is none.
             GraphError: when another graph uses the domain, or all of them are in use.
         """
-        self.descriptions = (graph or load_graph()).resolve(arguments, simulation=simulation)
+        graph = graph or load_graph()
+        self.simulator = graph.simulator(simulation)
+        self.descriptions = graph.resolve(arguments, simulation=self.simulator)
         self.processes = processes_of(self.descriptions)
         self._process_of = {node.name: process for process in self.processes for node in process.nodes}
+        if domain is None and self.simulator == EXTERNAL:
+            domain = domain_id_of_shell()
         self.domain, self._claim = claim_domain() if domain is None else (domain, claim_chosen_domain(domain))
         self.folder = Path(folder)
         self.failure = ""
@@ -218,6 +224,8 @@ class GraphRunner:
                     self._link.node, [f"/{one.name}" for one in self.descriptions],
                     own_clock=any(one.simulation == "mujoco" for one in self.descriptions),
                 )  # fmt: skip
+            if self.simulator == EXTERNAL:
+                require_simulator(self._link.node, self.descriptions)
             self._lifecycle = LifecycleClient(self._link.node)
             self._arm = self._link.node.create_client(SetBool, "vla/arm")
             for process in self.processes:

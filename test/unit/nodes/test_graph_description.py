@@ -48,6 +48,21 @@ def test_without_the_cell_its_node_is_left_out() -> None:
     assert {"perception_node", "instruction_node", "safety_node", "policy_node"} <= set(names)
 
 
+def test_nothing_is_started_for_an_external_simulator(tmp_path: Path) -> None:
+    names = {node.name for node in load_graph().resolve(simulation="external")}
+    assert not names & {"sim_node", "scene_node"}
+    assert {"perception_node", "instruction_node", "safety_node", "policy_node"} <= names
+    described = load_graph(written(tmp_path, {**SHIPPED, "simulation": "external"}))
+    assert {node.name for node in described.resolve()} == names
+    assert "sim_node" in {node.name for node in described.resolve(simulation="mujoco")}
+    assert described.simulator(False) == "" and described.without("policy_node").simulator() == "external"
+
+
+def test_a_description_without_the_line_is_that_of_mujoco(tmp_path: Path) -> None:
+    old = {key: value for key, value in SHIPPED.items() if key != "simulation"}
+    assert "sim_node" in {node.name for node in load_graph(written(tmp_path, old)).resolve()}
+
+
 def test_the_parameter_file_is_read_back_as_it_was() -> None:
     for node in load_graph().resolve({"instruction": "pick up the red cube: now, 'please'"}):
         assert yaml.safe_load(node.parameter_file()) == {node.name: {"ros__parameters": dict(node.parameters)}}
@@ -97,6 +112,7 @@ WRONG = {
     "unknown line": ({**SHIPPED, "nodes": [{**SHIPPED["nodes"][0], "colour": "red"}]}, "colour"),
     "same name twice": ({**SHIPPED, "nodes": [SHIPPED["nodes"][0], SHIPPED["nodes"][0]]}, "stands twice"),
     "argument without a definition": ({"arguments": {}, "nodes": SHIPPED["nodes"]}, "no argument 'instruction'"),
+    "unknown simulator": ({**SHIPPED, "simulation": "matrix"}, "graph.yaml: simulation is 'matrix', expected one of"),
     "no nodes": ({"arguments": {}}, "expected the lines"),
     "a list": ([1, 2], "expected the lines"),
 }
@@ -121,6 +137,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         ("mujoco", {"real_time_factor": 0.5}, "auto"),
         ("mujoco", {"command_clock": "arrival"}, "arrival"),
         ("gazebo", {}, "auto"),
+        ("external", {}, "auto"),
         ("", {"use_sim_time": False}, "auto"),
     ],
 )
@@ -134,7 +151,9 @@ def test_commands_carry_times_of_the_clock_that_their_controllers_have(simulatio
     [
         ("mujoco", "auto", "own", False), ("mujoco", "any", "own", False), ("mujoco", "none", "none", False),
         ("mujoco", "robot_state_publisher", "robot_state_publisher", False), ("gazebo", "auto", None, False),
-        ("gazebo", "own", None, False), ("", "auto", None, False), ("", "own", None, True), ("", "any", None, True),
+        ("gazebo", "own", None, False),
+        ("external", "auto", None, False), ("external", "own", None, True),
+        ("", "auto", None, False), ("", "own", None, True), ("", "any", None, True),
         ("", "none", None, False), ("", "robot_state_publisher", None, False),
     ],
 )  # fmt: skip

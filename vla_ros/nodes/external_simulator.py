@@ -1,0 +1,57 @@
+"""Looks for the program that stands in the place of the simulator, before a graph is started on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+
+from rclpy.node import Node
+
+from vla_ros.nodes.graph import NodeDescription
+from vla_ros.nodes.transitions import GraphError
+from vla_ros.robot.contract import RobotContract, load_contract
+
+PATIENCE = 10.0
+"""How long the program is looked for, s: discovery takes a second or two."""
+
+_POLL = 0.1
+
+
+def require_simulator(node: Node, graph: Iterable[NodeDescription], patience: float | None = None) -> None:
+    """Wait until everything that the robot of a graph needs is offered in the domain of `node`.
+
+    Args:
+        node: Of this process; nobody needs to spin it.
+        graph: Its nodes, of which one names the robot.
+        patience: How long to look, s; `PATIENCE` when None.
+
+    Raises:
+        ContractError: when the contract of the robot is none.
+        GraphError: naming what is not there.
+    """
+    robot = next((str(one.parameters["robot"]) for one in graph if "robot" in one.parameters), None)
+    if robot is None:
+        return
+    contract = load_contract(robot)
+    end = time.monotonic() + (PATIENCE if patience is None else patience)
+    while missing := list(_missing(node, contract)):
+        if time.monotonic() > end:
+            raise GraphError(
+                f"simulation: external, but in domain {node.context.get_domain_id()} nobody offers "
+                f"{', '.join(missing)}: start the simulator first, in this domain and on this machine "
+                "(docs/simulators.md lists what it has to offer)"
+            )
+        time.sleep(_POLL)
+
+
+def _missing(node: Node, contract: RobotContract) -> Iterator[str]:
+    controllers = contract.controllers
+    for topic in ("/clock", controllers.joint_states_topic, *(camera.topic for camera in contract.cameras)):
+        if not node.get_publishers_info_by_topic(topic):
+            yield topic
+    commanded = [controllers.arm_topic]
+    if controllers.gripper_interface.is_topic:
+        commanded.append(controllers.gripper_topic)
+    for topic in commanded:
+        if not node.get_subscriptions_info_by_topic(topic):
+            yield f"{topic} (a subscription)"
