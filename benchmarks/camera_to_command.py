@@ -111,8 +111,8 @@ class StandIn:
     def _publish_frames(self) -> None:
         import cv2
 
+        from vla_ros.envs.mujoco.workcell import Cell
         from vla_ros.nodes.conversions import array_to_image, seconds_to_stamp
-        from vla_ros.sim.cell import Cell
 
         import mujoco  # isort: skip  (after the cell, which chooses the OpenGL back end)
 

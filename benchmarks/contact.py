@@ -17,20 +17,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vla_ros.sim.cell import Cell  # isort: skip  (sets the OpenGL back end before mujoco is imported)
+from vla_ros.envs.mujoco.workcell import Cell  # isort: skip  (sets the OpenGL back end before mujoco is imported)
 
 import mujoco
 import numpy as np
 
 from vla_ros.actions.decoding import PoseTrajectory, encode
+from vla_ros.envs.collector import CONTROL_PERIOD
+from vla_ros.envs.mujoco.model import ARM_BITS, OBJECT_BITS, TIMESTEP, build_model
+from vla_ros.envs.tabletop.env import TabletopCell
+from vla_ros.envs.tabletop.expert import observe_commands, plan_command
+from vla_ros.envs.tabletop.grasping import observe, plan
 from vla_ros.evaluation.carriers import SafeCarrier
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.safety.parameters import load_parameters
-from vla_ros.sim.collection import CONTROL_PERIOD
-from vla_ros.sim.expert import observe, plan
-from vla_ros.sim.model import ARM_BITS, OBJECT_BITS, TIMESTEP, build_model
-from vla_ros.sim.tabletop import TabletopCell
-from vla_ros.sim.tabletop_expert import observe_commands, plan_command
 from vla_ros.types import ActionChunk, FloatArray, Instruction, RobotState
 
 SPEEDS = (0.1, 0.2, 0.45)
@@ -190,9 +190,9 @@ def episode(
 
 def false_stops(contract: RobotContract, task: str, episodes: int) -> dict[str, object]:
     """Play `episodes` of the expert and count those in which a contact was reported."""
+    from vla_ros.envs.tabletop.scene import sample_command
     from vla_ros.language.commands import Act
     from vla_ros.language.phrasing import Wording, say
-    from vla_ros.sim.tabletop_scene import sample_command
 
     cell = Cell(contract) if task == "pick" else TabletopCell(contract)
     stops, won = [], 0

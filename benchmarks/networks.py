@@ -22,13 +22,13 @@ import torch
 from tqdm import tqdm
 
 from vla_ros.data.episodes import EpisodeWriter
+from vla_ros.envs.collector import CollectionOptions, Collector
+from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
+from vla_ros.envs.tabletop.tasks import PICK_TEMPLATES
 from vla_ros.models.batch import ModelInput, ModelTarget
 from vla_ros.models.build import MODELS, build_model, sized_config
 from vla_ros.models.contract import VlaModel
 from vla_ros.robot.contract import load_contract
-from vla_ros.sim.collection import CollectionOptions, Collector
-from vla_ros.sim.scene import COLOURS, SHAPES
-from vla_ros.sim.tasks import PICK_TEMPLATES
 from vla_ros.training.dataset import PickDataset
 
 EPISODES, STEPS, BATCH, RATE = 4, 8, 8, 3e-3

@@ -16,6 +16,7 @@ from collections import Counter
 import numpy as np
 import torch
 
+from vla_ros.envs.tabletop.scene import sample_command
 from vla_ros.evaluation.statistics import wilson_interval
 from vla_ros.language.commands import Act, Command
 from vla_ros.language.lexicon import PREPOSITIONS
@@ -24,7 +25,6 @@ from vla_ros.language.tokenizer import WordTokenizer
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.paths import share_file
 from vla_ros.policies.build import SHIPPED
-from vla_ros.sim.tabletop_scene import sample_command
 from vla_ros.training.concepts import CONCEPTS, concept_classes
 
 NAMES = {

@@ -1,4 +1,4 @@
-"""Writes worlds/pick.sdf: the cell of vla_ros.sim for Gazebo, from the same constants. A test compares the two.
+"""Writes worlds/pick.sdf: the workcell of vla_ros.envs for Gazebo, from the same constants. A test compares the two.
 
 python scripts/write_world.py
 """
@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from vla_ros.envs.gazebo.scene import PARKED, WORLD, horizontal_fov, looking_pose, model_name
+from vla_ros.envs.mujoco.camera_mounts import FIXED_FIELD_OF_VIEW, FRONT_POSITION, FRONT_TARGET
+from vla_ros.envs.mujoco.layout import REFERENCE_LAYOUT
+from vla_ros.envs.mujoco.model import FLOOR, OBJECT_MASS, TABLE_RGBA
+from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
 from vla_ros.robot.contract import load_contract
-from vla_ros.sim.camera_mounts import FIXED_FIELD_OF_VIEW, FRONT_POSITION, FRONT_TARGET
-from vla_ros.sim.gazebo import PARKED, WORLD, horizontal_fov, looking_pose, model_name
-from vla_ros.sim.layout import REFERENCE_LAYOUT
-from vla_ros.sim.model import FLOOR, OBJECT_MASS, TABLE_RGBA
-from vla_ros.sim.scene import COLOURS, SHAPES
 
 VISIBILITY = 0x0FFFFFFF  # all that ogre2 lets a camera see; the default asks for more, with a warning
 POSES = "/scene/poses"  # with names: the bridge takes those from a header, which dynamic_pose/info leaves empty

@@ -11,7 +11,7 @@ import yaml
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import settings
 
-import vla_ros.sim.rendering  # noqa: F401  # MuJoCo chooses its OpenGL back end when it is imported
+import vla_ros.envs.mujoco.rendering  # noqa: F401  # MuJoCo chooses its OpenGL back end when it is imported
 from vla_ros.robot.contract import RobotContract, load_contract, parse_contract
 from vla_ros.yaml_files import parse_yaml
 

@@ -21,6 +21,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
+from vla_ros.envs.mujoco.workcell import Cell
 from vla_ros.errors import InstructionError
 from vla_ros.msg import ActionChunk, Instruction, PolicyStatus, SafetyStatus
 from vla_ros.nodes.command_messages import commanded_point
@@ -32,7 +33,6 @@ from vla_ros.nodes.runner import STATE_FILE, GraphRunner
 from vla_ros.nodes.transitions import ACTIVE, GraphError, LifecycleClient
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.sim.cell import Cell
 from vla_ros.srv import ResetScene
 
 READY, EPISODE = 60.0, 60.0  # s of wall time, on a machine that may be busy

@@ -22,6 +22,7 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
+from vla_ros.envs.gazebo.scene import GazeboJudge, GazeboScene, lay_out
 from vla_ros.errors import SimulationError
 from vla_ros.msg import SafetyStatus, TaskStatus
 from vla_ros.nodes import scene_reset, simulation_wait
@@ -35,7 +36,6 @@ from vla_ros.nodes.scene_reset import SERVICE, SceneReset
 from vla_ros.nodes.simulation_wait import SimulationWait
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.sim.gazebo import GazeboJudge, GazeboScene, lay_out
 from vla_ros.srv import ResetScene
 from vla_ros.types import FloatArray
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vla_ros.envs.collector import CollectionOptions
+from vla_ros.envs.tabletop.collector import TabletopCollector, choose_commands
+from vla_ros.envs.tabletop.perturbations import PERTURBATIONS, training_variation
 from vla_ros.perception.health import CameraFault, CameraHealth, HealthLimits
 from vla_ros.robot.contract import load_contract
-from vla_ros.sim.collection import CollectionOptions
-from vla_ros.sim.perturbations import PERTURBATIONS, training_variation
-from vla_ros.sim.tabletop_collection import TabletopCollector, choose_commands
 
 PANDA = load_contract("panda")
 PERIOD = 0.1

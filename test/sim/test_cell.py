@@ -7,10 +7,10 @@ import hashlib
 import numpy as np
 import pytest
 
+from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.tabletop.objects import COLOURS
 from vla_ros.errors import InstructionError, SimulationError
 from vla_ros.robot.contract import RobotContract, load_contract
-from vla_ros.sim.cell import Cell
-from vla_ros.sim.scene import COLOURS
 
 
 @pytest.fixture(scope="module")

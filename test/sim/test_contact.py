@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vla_ros.envs.collector import CONTROL_PERIOD
+from vla_ros.envs.mujoco.workcell import Cell
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.momentum_observer import MomentumObserver
 from vla_ros.safety.parameters import load_parameters
-from vla_ros.sim.cell import Cell
-from vla_ros.sim.collection import CONTROL_PERIOD
 from vla_ros.types import Instruction
 
 CONTRACT = load_contract("panda")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from vla_ros.actions.decoding import decode
+from vla_ros.envs.collector import CollectionOptions, Collector
+from vla_ros.envs.tabletop.grasping import GraspScene, plan
 from vla_ros.robot.contract import load_contract
-from vla_ros.sim.collection import CollectionOptions, Collector
-from vla_ros.sim.expert import GraspScene, plan
 
 UNDISTURBED = CollectionOptions(disturbance=0.0, switch=0.0)
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from vla_ros.data.episodes import read_episodes
+from vla_ros.envs.collection import LEDGER_FILE, CollectionJob, collect_in_parallel, read_ledger
+from vla_ros.envs.collector import CollectionOptions
+from vla_ros.envs.registry import make_collector
 from vla_ros.errors import VlaError
 from vla_ros.policies.driver import PolicyDriver
 from vla_ros.robot.contract import load_contract
-from vla_ros.sim.collection import CollectionOptions
-from vla_ros.sim.parallel_collection import LEDGER_FILE, CollectionJob, collect_in_parallel, read_ledger
-from vla_ros.sim.worlds import make_collector
 
 SHORT = CollectionOptions(max_steps=8, switch=0.0)
 

@@ -8,17 +8,17 @@ import mujoco
 import numpy as np
 import pytest
 
+from vla_ros.envs.mujoco.rendering import CameraRenderer
+from vla_ros.envs.mujoco.workcell import Cell
 from vla_ros.errors import SimulationError
 from vla_ros.robot.contract import load_contract
-from vla_ros.sim.cell import Cell
-from vla_ros.sim.rendering import CameraRenderer
 
 RENDER_THEN_TRAIN = """
 import numpy as np
 import torch
 from vla_ros.robot.contract import load_contract
-from vla_ros.sim.cell import Cell
-from vla_ros.sim.rendering import CameraRenderer
+from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.mujoco.rendering import CameraRenderer
 
 cell = Cell(load_contract("panda"))
 cell.reset(1)

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
+from vla_ros.envs.tabletop.tasks import pick_instruction
 from vla_ros.errors import CheckpointError
 from vla_ros.evaluation.carriers import BareCarrier, SafeCarrier
 from vla_ros.evaluation.player import SuiteOptions
@@ -18,9 +21,6 @@ from vla_ros.policies.build import DEFAULT_CHECKPOINT, load_policy
 from vla_ros.policies.local import LocalPolicy
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.parameters import load_parameters
-from vla_ros.sim.cell import Cell
-from vla_ros.sim.scene import COLOURS, SHAPES
-from vla_ros.sim.tasks import pick_instruction
 from vla_ros.types import SafetyState
 
 CONTRACT = load_contract("panda")

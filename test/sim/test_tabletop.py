@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from vla_ros.actions.decoding import decode
-from vla_ros.errors import InstructionError, SimulationError
-from vla_ros.language.commands import Act, Command, understand
-from vla_ros.language.phrasing import say
-from vla_ros.robot.contract import RobotContract, load_contract
-from vla_ros.sim.collection import CollectionOptions
-from vla_ros.sim.perturbations import (
+from vla_ros.envs.collector import CollectionOptions
+from vla_ros.envs.registry import find_world
+from vla_ros.envs.tabletop.collector import LOOKS, TabletopCollector, choose_commands, possible_commands
+from vla_ros.envs.tabletop.env import TabletopCell
+from vla_ros.envs.tabletop.expert import LET_GO, LET_GO_STACK, Situation, plan_command
+from vla_ros.envs.tabletop.model import DISTRACTORS
+from vla_ros.envs.tabletop.patterns import draw_pattern
+from vla_ros.envs.tabletop.perturbations import (
     HELD_OUT_DISTRACTORS,
     HELD_OUT_PATTERNS,
     PERTURBATIONS,
@@ -23,13 +25,11 @@ from vla_ros.sim.perturbations import (
     Perturbation,
     training_variation,
 )
-from vla_ros.sim.tabletop import TabletopCell
-from vla_ros.sim.tabletop_collection import LOOKS, TabletopCollector, choose_commands, possible_commands
-from vla_ros.sim.tabletop_expert import LET_GO, LET_GO_STACK, Situation, plan_command
-from vla_ros.sim.tabletop_model import DISTRACTORS
-from vla_ros.sim.tabletop_patterns import draw_pattern
-from vla_ros.sim.tabletop_scene import COLOURS, DIRECTION_VECTORS, HELD_OUT_PAIRS
-from vla_ros.sim.worlds import find_world
+from vla_ros.envs.tabletop.scene import COLOURS, DIRECTION_VECTORS, HELD_OUT_PAIRS
+from vla_ros.errors import InstructionError, SimulationError
+from vla_ros.language.commands import Act, Command, understand
+from vla_ros.language.phrasing import say
+from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.types import Pose
 
 LARGEST = {"light": "light", "camera": "camera_shift"}

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from vla_ros.cli.main import main
+from vla_ros.envs.tabletop.scene import sample_command
 from vla_ros.evaluation.player import SuiteOptions
 from vla_ros.evaluation.tabletop_suite import make_trials, play_tabletop
 from vla_ros.language.commands import Act
@@ -19,7 +20,6 @@ from vla_ros.language.tokenizer import WordTokenizer
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.paths import share_file
 from vla_ros.policies.build import SHIPPED
-from vla_ros.sim.tabletop_scene import sample_command
 from vla_ros.training.concepts import CONCEPTS, concept_columns
 
 SEED = 9000

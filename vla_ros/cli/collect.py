@@ -40,10 +40,10 @@ def run(args: argparse.Namespace) -> int:
     """Collect what the folder does not have yet, and report; 0 when at least one episode is stored."""
     from tqdm import tqdm
 
+    from vla_ros.envs.collection import CollectionJob, collect_in_parallel
+    from vla_ros.envs.registry import find_world
     from vla_ros.evaluation.statistics import wilson_interval
     from vla_ros.robot.contract import load_contract
-    from vla_ros.sim.parallel_collection import CollectionJob, collect_in_parallel
-    from vla_ros.sim.worlds import find_world
 
     begin = time.monotonic()
     load_contract(args.robot)  # before processes start

@@ -145,7 +145,7 @@ def opengl() -> str:
 
 def render_scene() -> str:
     """Render in this process."""
-    from vla_ros.sim.rendering import CameraRenderer  # first: it chooses MuJoCo's back end
+    from vla_ros.envs.mujoco.rendering import CameraRenderer  # first: it chooses MuJoCo's back end
 
     # isort: split
     import mujoco

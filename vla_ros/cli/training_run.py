@@ -15,18 +15,18 @@ from tqdm import tqdm
 
 from vla_ros.cli.recorded_data import recorded_dataset, recorded_lines
 from vla_ros.data.episodes import Episode, read_episodes
+from vla_ros.envs.collection import CollectionJob, collect_in_parallel
+from vla_ros.envs.collector import CollectionOptions
+from vla_ros.envs.registry import find_world
+from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
+from vla_ros.envs.tabletop.scene import HELD_OUT_PAIRS
+from vla_ros.envs.tabletop.tasks import PICK_TEMPLATES, pick_instruction
 from vla_ros.errors import VlaError
 from vla_ros.language.commands import Command
 from vla_ros.language.phrasing import held_out_words, say, taught_words
 from vla_ros.models.checkpoint import load_checkpoint, save_checkpoint
 from vla_ros.policies.driver import PolicyDriver
 from vla_ros.robot.contract import RobotContract, load_contract
-from vla_ros.sim.collection import CollectionOptions
-from vla_ros.sim.parallel_collection import CollectionJob, collect_in_parallel
-from vla_ros.sim.scene import COLOURS, SHAPES
-from vla_ros.sim.tabletop_scene import HELD_OUT_PAIRS
-from vla_ros.sim.tasks import PICK_TEMPLATES, pick_instruction
-from vla_ros.sim.worlds import find_world
 from vla_ros.training.behavioural_cloning import CloningOptions, Demonstrations, train_policy
 from vla_ros.training.configuration import TrainingConfig
 from vla_ros.training.curve import CURVE_FILE, Curve, curve_picture

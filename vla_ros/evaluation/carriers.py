@@ -8,13 +8,13 @@ import numpy as np
 
 from vla_ros.actions.decoding import PoseTrajectory, decode
 from vla_ros.actions.rotation_vectors import slerp
+from vla_ros.envs.collector import CONTROL_PERIOD
+from vla_ros.envs.mujoco.follower import PoseFollower
+from vla_ros.envs.mujoco.workcell import Cell
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.supervisor import SafetySupervisor
-from vla_ros.sim.cell import Cell
-from vla_ros.sim.collection import CONTROL_PERIOD
-from vla_ros.sim.follower import PoseFollower
 from vla_ros.types import ActionChunk, Instruction, Pose, RobotState, SafetyDecision
 
 

@@ -20,15 +20,15 @@ import pinocchio
 from vla_ros.actions.decoding import PoseTrajectory, decode, encode
 from vla_ros.actions.rotation_vectors import rotation_vector_from_matrix, slerp
 from vla_ros.actions.rotations import matrix_from_quaternion
+from vla_ros.envs.collector import CONTROL_PERIOD
+from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.tabletop.grasping import observe, plan
 from vla_ros.errors import ChunkError, SimulationError, VlaError
 from vla_ros.evaluation.carriers import BareCarrier, Carrier, SafeCarrier
 from vla_ros.evaluation.referee import Judgement, Referee
 from vla_ros.evaluation.rollout import POLICY_LATENCY
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.parameters import SafetyParameters
-from vla_ros.sim.cell import Cell
-from vla_ros.sim.collection import CONTROL_PERIOD
-from vla_ros.sim.expert import observe, plan
 from vla_ros.types import ActionChunk, FloatArray, Instruction, Pose, RobotState, SafetyState
 
 DAMPING = 0.02

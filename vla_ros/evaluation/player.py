@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.registry import make_cell
 from vla_ros.evaluation.carriers import BareCarrier, Carrier, SafeCarrier
 from vla_ros.policies.build import load_policy
 from vla_ros.policies.protocol import Policy
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.parameters import load_parameters
-from vla_ros.sim.cell import Cell
-from vla_ros.sim.worlds import make_cell
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from itertools import combinations, pairwise
 import mujoco
 import numpy as np
 
+from vla_ros.envs.mujoco.model import build_model
 from vla_ros.evaluation import reference_limits
 from vla_ros.evaluation.reference_limits import CONTROLLERS, Arming, commanded, judge_armings, judge_reference
 from vla_ros.evaluation.trajectory_controller import TimedTrajectory, TrajectoryControllerModel
 from vla_ros.robot.contract import RobotContract
-from vla_ros.sim.model import build_model
 from vla_ros.types import FloatArray
 
 ROUNDING = 1e-6

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from vla_ros.envs.collector import CONTROL_PERIOD, policy_images
+from vla_ros.envs.mujoco.workcell import Cell
 from vla_ros.errors import InstructionError
 from vla_ros.evaluation.carriers import Carrier
 from vla_ros.policies.protocol import Policy
 from vla_ros.robot.contract import RobotContract
-from vla_ros.sim.cell import Cell
-from vla_ros.sim.collection import CONTROL_PERIOD, policy_images
 from vla_ros.types import ActionChunk, Instruction, Observation, Pose
 
 POLICY_LATENCY = 0.04

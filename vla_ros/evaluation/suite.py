@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Generator, Sequence
 from typing import Any
 
+from vla_ros.envs.processes import work_in_processes
+from vla_ros.envs.tabletop.tasks import pick_instruction
 from vla_ros.evaluation.player import Player, SuiteOptions, make_player
 from vla_ros.evaluation.rollout import RolloutResult, rollout
 from vla_ros.evaluation.statistics import wilson_interval
-from vla_ros.sim.processes import work_in_processes
-from vla_ros.sim.tasks import pick_instruction
 
 
 def _make_player(options: SuiteOptions) -> Player:

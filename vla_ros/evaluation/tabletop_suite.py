@@ -13,18 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from vla_ros.envs.processes import work_in_processes
+from vla_ros.envs.registry import find_world
+from vla_ros.envs.tabletop.collector import possible_commands
+from vla_ros.envs.tabletop.env import TabletopCell
+from vla_ros.envs.tabletop.perturbations import PERTURBATIONS
+from vla_ros.envs.tabletop.scene import sample_command
 from vla_ros.errors import SimulationError
 from vla_ros.evaluation.player import Player, SuiteOptions, make_player
 from vla_ros.evaluation.rollout import POLICY_LATENCY, RolloutResult, rollout
 from vla_ros.evaluation.statistics import wilson_interval
 from vla_ros.language.commands import Act, Command
 from vla_ros.language.phrasing import Wording, say
-from vla_ros.sim.perturbations import PERTURBATIONS
-from vla_ros.sim.processes import work_in_processes
-from vla_ros.sim.tabletop import TabletopCell
-from vla_ros.sim.tabletop_collection import possible_commands
-from vla_ros.sim.tabletop_scene import sample_command
-from vla_ros.sim.worlds import find_world
 
 SPLITS = ("seen", "unseen_pairs", "paraphrases")
 

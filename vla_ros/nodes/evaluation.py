@@ -8,6 +8,7 @@ from pathlib import Path
 from rclpy.node import Node
 from tqdm import tqdm
 
+from vla_ros.envs.registry import find_world
 from vla_ros.evaluation.rollout import RolloutResult
 from vla_ros.language.commands import understand
 from vla_ros.nodes.observer import Observer
@@ -15,7 +16,6 @@ from vla_ros.nodes.operator_client import Operator
 from vla_ros.nodes.runner import GraphRunner
 from vla_ros.nodes.stage import Stage
 from vla_ros.nodes.transitions import GraphError
-from vla_ros.sim.worlds import find_world
 
 WALL_LIMIT = 90.0
 """Wall time for one scene, s: a machine that is too slow to simulate is reported, not waited for."""

@@ -11,12 +11,12 @@ import time
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
+from vla_ros.envs.registry import find_world
 from vla_ros.evaluation.rollout import RolloutResult
 from vla_ros.nodes.dds_domains import claim_domain
 from vla_ros.nodes.evaluation import ScenePlayer
 from vla_ros.nodes.runner import RosLink, graph_environment
 from vla_ros.nodes.transitions import GraphError
-from vla_ros.sim.worlds import find_world
 
 UP_LIMIT = 180.0
 """Wall time until Gazebo, the controllers and the graph are up, s."""

@@ -14,6 +14,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.timer import Timer
 from sensor_msgs.msg import JointState
 
+from vla_ros.envs.gazebo.scene import WORLD, GazeboJudge, GazeboScene, lay_out
 from vla_ros.errors import ContractError, InstructionError, ObservationError, SimulationError
 from vla_ros.msg import Instruction, SafetyStatus
 from vla_ros.msg import TaskStatus as TaskStatusMessage
@@ -30,7 +31,6 @@ from vla_ros.nodes.scene_reset import SceneReset
 from vla_ros.nodes.sim_conversions import task_status_to_message
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.sim.gazebo import WORLD, GazeboJudge, GazeboScene, lay_out
 from vla_ros.types import FloatArray, InstructionKind
 
 STATUS_PERIOD = 0.1

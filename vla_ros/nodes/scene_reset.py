@@ -11,12 +11,12 @@ from typing import Protocol
 import numpy as np
 from rclpy.node import Node
 
+from vla_ros.envs.gazebo.scene import GazeboScene, lay_out
 from vla_ros.errors import SimulationError, VlaError
 from vla_ros.nodes.gazebo_service import PoseCall
 from vla_ros.nodes.homing import Homing
 from vla_ros.nodes.simulation_wait import STALL_TIMEOUT, Patience, SimulationWait
 from vla_ros.robot.contract import RobotContract
-from vla_ros.sim.gazebo import GazeboScene, lay_out
 from vla_ros.srv import ResetScene
 from vla_ros.types import FloatArray
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from trajectory_msgs.msg import JointTrajectory
 
+from vla_ros.envs.mujoco import rendering
+from vla_ros.envs.mujoco.simulator import Command, Simulator, SimulatorOptions
 from vla_ros.errors import ContractError, SimulationError, VlaError
 from vla_ros.msg import ActionChunk, Instruction, PolicyStatus
 from vla_ros.nodes.conversions import message_to_instruction, stamp_to_seconds
@@ -21,8 +23,6 @@ from vla_ros.nodes.transform_node import missing_frames
 from vla_ros.nodes.transforms import TransformPublisher
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.robot.link_frames import LinkFrames, cameras_without_frame, complete_description
-from vla_ros.sim import rendering
-from vla_ros.sim.simulator import Command, Simulator, SimulatorOptions
 from vla_ros.srv import ResetScene
 from vla_ros.types import InstructionKind
 

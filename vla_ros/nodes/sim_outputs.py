@@ -10,6 +10,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, JointState
 from std_msgs.msg import String
 
+from vla_ros.envs.mujoco.cameras import Frame
+from vla_ros.envs.tabletop.tasks import TaskStatus
 from vla_ros.errors import SimulationError
 from vla_ros.msg import TaskStatus as TaskStatusMessage
 from vla_ros.nodes.clock_publishers import CLOCK_TOPIC, foreign_clocks
@@ -24,13 +26,11 @@ from vla_ros.nodes.qos import qos
 from vla_ros.nodes.sim_conversions import camera_info, task_status_to_message
 from vla_ros.nodes.transforms import TransformPublisher
 from vla_ros.robot.contract import RobotContract
-from vla_ros.sim.cameras import Frame
-from vla_ros.sim.tasks import TaskStatus
 from vla_ros.types import RobotState
 
 
 class SimPublishers:
-    """Listens to a simulation (`vla_ros.sim.simulator.Outputs`), in its threads, and publishes what it says."""
+    """Listens to a simulation (`vla_ros.envs.mujoco.simulator.Outputs`), in its threads, and publishes what it says."""
 
     def __init__(
         self,

@@ -14,6 +14,8 @@ pytest.importorskip("torch")
 import torch
 
 from vla_ros.cli import main as cli
+from vla_ros.envs.collector import policy_images
+from vla_ros.envs.mujoco.workcell import Cell
 from vla_ros.errors import CheckpointError, InstructionError, ObservationError
 from vla_ros.models.build import MODELS
 from vla_ros.models.checkpoint import load_bundle
@@ -21,8 +23,6 @@ from vla_ros.policies.asynchronous import InferenceWorker, WorkerState
 from vla_ros.policies.build import load_policy
 from vla_ros.policies.protocol import Policy
 from vla_ros.robot.contract import load_contract
-from vla_ros.sim.cell import Cell
-from vla_ros.sim.collection import policy_images
 from vla_ros.types import Instruction, Observation
 
 CONTRACT = load_contract("panda")
@@ -80,8 +80,8 @@ import numpy as np, torch
 from vla_ros.policies.build import load_policy
 from vla_ros.robot.contract import load_contract
 from vla_ros.types import Instruction, Observation
-from vla_ros.sim.cell import Cell
-from vla_ros.sim.collection import policy_images
+from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.collector import policy_images
 torch.set_num_threads(1)
 contract = load_contract("panda")
 cell = Cell(contract)

@@ -15,14 +15,14 @@ from vla_ros.cli import main as cli
 from vla_ros.cli.recorded_data import recorded_lines
 from vla_ros.data.episodes import EpisodeWriter
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES
+from vla_ros.envs.collector import CollectionOptions, Collector, policy_images
+from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.tabletop.tasks import pick_instruction
 from vla_ros.errors import VlaError
 from vla_ros.models.build import MODELS, model_class
 from vla_ros.models.checkpoint import load_bundle, load_checkpoint
 from vla_ros.paths import share_file
 from vla_ros.policies.build import load_policy
-from vla_ros.sim.cell import Cell
-from vla_ros.sim.collection import CollectionOptions, Collector, policy_images
-from vla_ros.sim.tasks import pick_instruction
 from vla_ros.training.configuration import load_training_config
 from vla_ros.training.loop import STATE_FILE, TrainingLoop
 from vla_ros.types import Instruction, Observation

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from vla_ros.envs.tabletop.perturbations import PERTURBATIONS
+from vla_ros.envs.tabletop.scene import HELD_OUT_PAIRS
 from vla_ros.evaluation.rollout import RolloutResult
 from vla_ros.evaluation.statistics import wilson_interval
 from vla_ros.evaluation.tabletop_picture import tabletop_picture
@@ -14,8 +16,6 @@ from vla_ros.evaluation.tabletop_suite import CONDITIONS, SPLITS, Trial, TrialRe
 from vla_ros.language.commands import understand
 from vla_ros.language.phrasing import held_out_words
 from vla_ros.language.tokenizer import split_words
-from vla_ros.sim.perturbations import PERTURBATIONS
-from vla_ros.sim.tabletop_scene import HELD_OUT_PAIRS
 
 
 def test_thirty_six_episodes_visit_each_combination_once() -> None:

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
 from vla_ros.language.references import Reference, find_references
-from vla_ros.sim.scene import COLOURS, SHAPES
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from vla_ros.data.episodes import EpisodeWriter
+from vla_ros.envs.collector import CollectionOptions, Collector
+from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
+from vla_ros.envs.tabletop.tasks import PICK_TEMPLATES
 from vla_ros.models.checkpoint import PolicyBundle, save_checkpoint
 from vla_ros.models.contract import ModelInput, ModelTarget
 from vla_ros.robot.contract import load_contract
-from vla_ros.sim.collection import CollectionOptions, Collector
-from vla_ros.sim.scene import COLOURS, SHAPES
-from vla_ros.sim.tasks import PICK_TEMPLATES
 from vla_ros.training.dataset import PickDataset, Statistics
 
 EPISODES, STEPS = 4, 8

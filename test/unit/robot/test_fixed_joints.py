@@ -8,6 +8,7 @@ import numpy as np
 import pinocchio
 import pytest
 
+from vla_ros.envs.mujoco.model import build_model
 from vla_ros.errors import ContractError
 from vla_ros.robot.contract import load_contract, parse_contract
 from vla_ros.robot.description import with_fixed_joints
@@ -16,7 +17,6 @@ from vla_ros.robot.posture import described_mimics, locked_posture
 from vla_ros.safety.collision import CollisionModel
 from vla_ros.safety.obstacles import Obstacle, Shape
 from vla_ros.safety.parameters import load_parameters
-from vla_ros.sim.model import build_model
 
 PANDA = load_contract("panda")
 LIFT = """

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from vla_ros.cli.main import main
+from vla_ros.envs.mujoco.model import build_model
 from vla_ros.errors import ContractError, SimulationError
 from vla_ros.robot import simplify as module
 from vla_ros.robot.contract import load_contract
@@ -19,7 +20,6 @@ from vla_ros.robot.simplify import require_inside, simplify
 from vla_ros.safety.collision import CollisionModel
 from vla_ros.safety.faults import fault_table, run_faults
 from vla_ros.safety.parameters import load_parameters
-from vla_ros.sim.model import build_model
 
 PANDA = load_contract("panda")
 PARAMETERS = load_parameters()

@@ -8,6 +8,7 @@ import numpy as np
 import pinocchio
 import pytest
 
+from vla_ros.envs.mujoco.workcell import Cell
 from vla_ros.errors import ContractError
 from vla_ros.nodes.interfaces import robot_actions, robot_topics
 from vla_ros.nodes.launch_files import controller_parameters
@@ -16,7 +17,6 @@ from vla_ros.robot.contract import load_contract, parse_contract
 from vla_ros.robot.joint_report import JointReport, JointReportError, read_joint_report
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.posture import locked_posture
-from vla_ros.sim.cell import Cell
 
 PANDA = load_contract("panda")
 NAMES = ("bare", "mirrored", "mimic", "continuous")

@@ -10,12 +10,12 @@ import numpy as np
 import pinocchio
 import pytest
 
+from vla_ros.envs.mujoco.layout import REFERENCE_LAYOUT, plan_layout
+from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.registry import WORLDS, make_cell
 from vla_ros.errors import ContractError, SimulationError
 from vla_ros.robot.contract import RobotContract, load_contract, parse_contract
 from vla_ros.robot.link_frames import complete_description
-from vla_ros.sim.cell import Cell
-from vla_ros.sim.layout import REFERENCE_LAYOUT, plan_layout
-from vla_ros.sim.worlds import WORLDS, make_cell
 
 PANDA = load_contract("panda")
 URDF = PANDA.urdf.read_text(encoding="utf-8")

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from vla_ros.envs.mujoco import cameras
+from vla_ros.envs.mujoco.cameras import CameraThread, Snapshot
 from vla_ros.errors import SimulationError
 from vla_ros.robot.contract import load_contract
-from vla_ros.sim import cameras
-from vla_ros.sim.cameras import CameraThread, Snapshot
 
 CONTRACT = load_contract("panda")
 

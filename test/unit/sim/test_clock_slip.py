@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from vla_ros.envs.mujoco.clock_slip import CATCH_UP, LONGEST, ClockSlip
 from vla_ros.safety.punctuality import LATE, WINDOW
-from vla_ros.sim.clock_slip import CATCH_UP, LONGEST, ClockSlip
 
 PERIOD = 0.01
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_ros.sim.controller import MAX_LEAD, TrajectoryController, TrajectoryError, TrajectoryPoint
+from vla_ros.envs.mujoco.controller import MAX_LEAD, TrajectoryController, TrajectoryError, TrajectoryPoint
 
 NAMES = ("a", "b")
 START = np.array([0.5, -1.0])

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from vla_ros.sim import lockstep
-from vla_ros.sim.lockstep import LockstepGate
+from vla_ros.envs.mujoco import lockstep
+from vla_ros.envs.mujoco.lockstep import LockstepGate
 
 
 class Bench:

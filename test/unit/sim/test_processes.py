@@ -13,8 +13,8 @@ from types import ModuleType
 
 import pytest
 
+from vla_ros.envs.processes import work_in_processes
 from vla_ros.errors import SimulationError, VlaError
-from vla_ros.sim.processes import work_in_processes
 
 WORKERS = """
 import os, signal, time
@@ -72,7 +72,7 @@ def test_no_process_is_left_when_the_one_that_started_it_is_killed(workers: Modu
     script = (
         f"import sys; sys.path[:0] = {[str(tmp_path), str(Path.cwd())]!r}\n"
         "import multiprocessing, threading, time, workers_of_a_test as workers\n"
-        "from vla_ros.sim.processes import work_in_processes\n"
+        "from vla_ros.envs.processes import work_in_processes\n"
         "def say():\n"
         "    while not multiprocessing.active_children(): time.sleep(0.05)\n"
         "    print(multiprocessing.active_children()[0].pid, flush=True)\n"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vla_ros.envs.tabletop.objects import COLOURS, REACH, SHAPES, SPACING, sample_scene
 from vla_ros.errors import SimulationError
-from vla_ros.sim.scene import COLOURS, REACH, SHAPES, SPACING, sample_scene
 
 
 def test_one_seed_one_scene() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from vla_ros.sim.tabletop_judge import PUSH_DISTANCE, Rest, judge_push, judge_rest
+from vla_ros.envs.tabletop.success import PUSH_DISTANCE, Rest, judge_push, judge_rest
 
 LIES = Rest(supported=True, touched=False, aside=0.01, above=0.001, speed=0.001)
 

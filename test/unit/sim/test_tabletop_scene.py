@@ -5,12 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_ros.errors import SimulationError
-from vla_ros.language.commands import Act
-from vla_ros.language.lexicon import COLOURS as COLOUR_WORDS
-from vla_ros.language.lexicon import OBJECTS
-from vla_ros.language.lexicon import RECEPTACLES as RECEPTACLE_WORDS
-from vla_ros.sim.tabletop_scene import (
+from vla_ros.envs.tabletop.scene import (
     COLOURS,
     DIRECTION_VECTORS,
     GAP,
@@ -25,6 +20,11 @@ from vla_ros.sim.tabletop_scene import (
     sample_command,
     sample_tabletop,
 )
+from vla_ros.errors import SimulationError
+from vla_ros.language.commands import Act
+from vla_ros.language.lexicon import COLOURS as COLOUR_WORDS
+from vla_ros.language.lexicon import OBJECTS
+from vla_ros.language.lexicon import RECEPTACLES as RECEPTACLE_WORDS
 
 
 def _scene(seed: int, act: Act | None = None, held_out: bool = False):  # type: ignore[no-untyped-def]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from vla_ros.envs.tabletop.objects import SceneObject
+from vla_ros.envs.tabletop.tasks import LIFT_HEIGHT, PICK_TEMPLATES, judge_pick, named_object, pick_instruction
 from vla_ros.errors import InstructionError
-from vla_ros.sim.scene import SceneObject
-from vla_ros.sim.tasks import LIFT_HEIGHT, PICK_TEMPLATES, judge_pick, named_object, pick_instruction
 
 RED_CUBE = SceneObject("red", "cube", (0.5, 0.0), 0.0)
 RED_BALL = SceneObject("red", "ball", (0.5, 0.15), 0.0)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from vla_ros.data.episodes import EpisodeWriter
+from vla_ros.envs.collector import CollectionOptions, Collector
+from vla_ros.envs.tabletop.collector import TabletopCollector
+from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
+from vla_ros.envs.tabletop.tasks import PICK_TEMPLATES
 from vla_ros.robot.contract import load_contract
-from vla_ros.sim.collection import CollectionOptions, Collector
-from vla_ros.sim.scene import COLOURS, SHAPES
-from vla_ros.sim.tabletop_collection import TabletopCollector
-from vla_ros.sim.tasks import PICK_TEMPLATES
 from vla_ros.training.dataset import PickDataset
 
 KINDS = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]

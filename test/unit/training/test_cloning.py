@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from vla_ros.actions.normaliser import Normaliser
+from vla_ros.envs.collector import policy_images
+from vla_ros.envs.mujoco.workcell import Cell
 from vla_ros.errors import CheckpointError, InstructionError, ObservationError, VlaError
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.policies.build import load_policy
 from vla_ros.policies.local import LocalPolicy
 from vla_ros.policies.protocol import Policy
 from vla_ros.robot.contract import load_contract, parse_contract
-from vla_ros.sim.cell import Cell
-from vla_ros.sim.collection import policy_images
 from vla_ros.training.behavioural_cloning import CloningOptions, train_policy
 from vla_ros.training.dataset import PickDataset
 from vla_ros.training.loop import TrainingLoop

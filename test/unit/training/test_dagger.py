@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from vla_ros.envs.collector import CollectionOptions, Collector
 from vla_ros.errors import VlaError
 from vla_ros.robot.contract import load_contract
-from vla_ros.sim.collection import CollectionOptions, Collector
 from vla_ros.training.dagger import DaggerRound, run_dagger, schedule
 
 Rows = tuple[np.ndarray, np.ndarray]

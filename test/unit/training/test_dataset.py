@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from vla_ros.envs.tabletop.tasks import PICK_TEMPLATES
 from vla_ros.errors import VlaError
-from vla_ros.sim.tasks import PICK_TEMPLATES
 from vla_ros.training.dataset import PickDataset
 from vla_ros.training.source import SeededBatches
 

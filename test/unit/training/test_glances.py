@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from vla_ros.envs.tabletop.scene import HELD_OUT_PAIRS
 from vla_ros.errors import VlaError
 from vla_ros.language.phrasing import taught_words
 from vla_ros.models.build import build_model
 from vla_ros.models.checkpoint import PolicyBundle, load_checkpoint, save_checkpoint
 from vla_ros.models.compositional import CompositionalModel
 from vla_ros.robot.contract import load_contract
-from vla_ros.sim.tabletop_scene import HELD_OUT_PAIRS
 from vla_ros.training.behavioural_cloning import make_bundle
 from vla_ros.training.concepts import COLOUR_NAMES, KIND_NAMES
 from vla_ros.training.deciding import DecidingOptions, train_deciding

@@ -15,11 +15,11 @@ from vla_ros.data.catalogue import Line, open_dataset
 from vla_ros.data.episodes import Episode, EpisodeWriter, read_episodes
 from vla_ros.data.errors import ConventionError, DataError, MissingColumnError, NotFiniteError
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
+from vla_ros.envs.tabletop.tasks import PICK_TEMPLATES, pick_instruction
 from vla_ros.errors import VlaError
 from vla_ros.language.tokenizer import split_words
 from vla_ros.perception.geometry import resize_for_policy
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.sim.tasks import PICK_TEMPLATES, pick_instruction
 from vla_ros.training.dataset import PickDataset
 from vla_ros.training.recorded_dataset import Augmentations, RecordedDataset, check_network
 from vla_ros.training.source import SeededBatches

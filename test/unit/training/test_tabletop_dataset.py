@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from vla_ros.envs.tabletop.scene import HELD_OUT_PAIRS
 from vla_ros.errors import VlaError
 from vla_ros.language.commands import Command
 from vla_ros.language.phrasing import held_out_words, taught_words
-from vla_ros.sim.tabletop_scene import HELD_OUT_PAIRS
 from vla_ros.training.concepts import COLOUR_NAMES, KIND_NAMES
 from vla_ros.training.source import SeededBatches
 from vla_ros.training.tabletop_dataset import TabletopDataset, Wordiness, trainable_pairs

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vla_ros.envs.tabletop.objects import COLOURS as PICK_COLOURS
+from vla_ros.envs.tabletop.objects import SHAPES as PICK_SHAPES
+from vla_ros.envs.tabletop.objects import SceneObject, Shape
 from vla_ros.errors import SimulationError
 from vla_ros.language.commands import Act, Command
 from vla_ros.language.lexicon import DIRECTIONS
-from vla_ros.sim.scene import COLOURS as PICK_COLOURS
-from vla_ros.sim.scene import SHAPES as PICK_SHAPES
-from vla_ros.sim.scene import SceneObject, Shape
 from vla_ros.types import FloatArray
 
 COLOURS: dict[str, tuple[float, float, float]] = PICK_COLOURS | {

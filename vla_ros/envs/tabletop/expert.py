@@ -1,6 +1,6 @@
 """The scripted expert of the tabletop tasks: pick, place, stack, push, each a function of the state alone.
 
-It builds on `vla_ros.sim.expert`, which grasps. Added are where a held thing goes, and how the closed hand pushes.
+It builds on `grasping`. Added are where a held thing goes, and how the closed hand pushes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vla_ros.actions.decoding import PoseTrajectory
+from vla_ros.envs.tabletop.env import TabletopCell, rest_height
+from vla_ros.envs.tabletop.grasping import CLOSING, TOOL_DOWN, bounded_step, grasp_rule, grips
+from vla_ros.envs.tabletop.scene import DIRECTION_VECTORS, RECEPTACLES, SHAPES, radius
 from vla_ros.errors import InstructionError
 from vla_ros.language.commands import Act, Command
-from vla_ros.sim.expert import CLOSING, TOOL_DOWN, bounded_step, grasp_rule, grips
-from vla_ros.sim.tabletop import TabletopCell, rest_height
-from vla_ros.sim.tabletop_scene import DIRECTION_VECTORS, RECEPTACLES, SHAPES, radius
 from vla_ros.types import FloatArray, RobotState
 
 TRAVEL_HEIGHT = 0.15

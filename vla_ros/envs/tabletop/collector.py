@@ -10,15 +10,15 @@ import numpy as np
 
 from vla_ros.actions.decoding import PoseTrajectory, encode
 from vla_ros.data.episodes import Episode
+from vla_ros.envs.collector import Collector, policy_images
+from vla_ros.envs.tabletop.env import TabletopCell
+from vla_ros.envs.tabletop.expert import observe_commands, plan_command
+from vla_ros.envs.tabletop.perturbations import Perturbation, training_variation
+from vla_ros.envs.tabletop.scene import FLAT, RECEPTACLES, STACKABLE, TabletopScene
 from vla_ros.errors import SimulationError
 from vla_ros.language.commands import Act, Command
 from vla_ros.language.lexicon import DIRECTIONS
 from vla_ros.language.phrasing import say
-from vla_ros.sim.collection import Collector, policy_images
-from vla_ros.sim.perturbations import Perturbation, training_variation
-from vla_ros.sim.tabletop import TabletopCell
-from vla_ros.sim.tabletop_expert import observe_commands, plan_command
-from vla_ros.sim.tabletop_scene import FLAT, RECEPTACLES, STACKABLE, TabletopScene
 
 LABELS = 8
 """Commands labelled in every state."""

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from vla_ros.actions.decoding import PoseTrajectory, decode, encode
 from vla_ros.actions.rotation_vectors import slerp
 from vla_ros.data.episodes import Episode
+from vla_ros.envs.mujoco.follower import PoseFollower
+from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.tabletop.grasping import observe, plan
+from vla_ros.envs.tabletop.tasks import named_object, pick_instruction
 from vla_ros.errors import SimulationError
 from vla_ros.perception.geometry import resize_for_policy
 from vla_ros.robot.contract import RobotContract
-from vla_ros.sim.cell import Cell
-from vla_ros.sim.expert import observe, plan
-from vla_ros.sim.follower import PoseFollower
-from vla_ros.sim.tasks import named_object, pick_instruction
 from vla_ros.types import FloatArray, ImageArray, Instruction, Observation
 
 CONTROL_PERIOD = 0.01

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_ros.actions.decoding import PoseTrajectory
-from vla_ros.sim.cell import Cell
-from vla_ros.sim.scene import SHAPES, SceneObject
+from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.tabletop.objects import SHAPES, SceneObject
 from vla_ros.types import FloatArray
 
 TOOL_DOWN = np.array([1.0, 0.0, 0.0, 0.0])

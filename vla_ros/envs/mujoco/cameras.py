@@ -10,13 +10,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from vla_ros.sim.cell import Cell  # isort: skip  (sets the OpenGL back end before mujoco is imported)
+from vla_ros.envs.mujoco.workcell import Cell  # isort: skip  (sets the OpenGL back end before mujoco is imported)
 
 import mujoco
 
+from vla_ros.envs.registry import make_cell
 from vla_ros.errors import SimulationError
 from vla_ros.robot.contract import RobotContract
-from vla_ros.sim.worlds import make_cell
 from vla_ros.types import FloatArray, ImageArray
 
 START_WAIT = 120.0

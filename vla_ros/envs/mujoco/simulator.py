@@ -19,15 +19,15 @@ from typing import Protocol
 
 import numpy as np
 
+from vla_ros.envs.mujoco.cameras import CameraThread, Frame, Snapshot
+from vla_ros.envs.mujoco.clock_slip import ClockSlip
+from vla_ros.envs.mujoco.controller import TrajectoryController, TrajectoryError, TrajectoryPoint
+from vla_ros.envs.mujoco.lockstep import LockstepGate
+from vla_ros.envs.mujoco.model import TIMESTEP
+from vla_ros.envs.registry import make_cell
+from vla_ros.envs.tabletop.tasks import TaskStatus
 from vla_ros.errors import InstructionError, VlaError
 from vla_ros.robot.contract import RobotContract
-from vla_ros.sim.cameras import CameraThread, Frame, Snapshot
-from vla_ros.sim.clock_slip import ClockSlip
-from vla_ros.sim.controller import TrajectoryController, TrajectoryError, TrajectoryPoint
-from vla_ros.sim.lockstep import LockstepGate
-from vla_ros.sim.model import TIMESTEP
-from vla_ros.sim.tasks import TaskStatus
-from vla_ros.sim.worlds import make_cell
 from vla_ros.types import RobotState
 
 CONTROL_PERIOD = 0.01

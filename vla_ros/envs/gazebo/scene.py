@@ -11,8 +11,8 @@ from itertools import product
 
 import numpy as np
 
-from vla_ros.sim.scene import COLOURS, SHAPES, SceneObject, required_object, sample_scene
-from vla_ros.sim.tasks import TaskStatus, judge_pick, named_object, pick_instruction
+from vla_ros.envs.tabletop.objects import COLOURS, SHAPES, SceneObject, required_object, sample_scene
+from vla_ros.envs.tabletop.tasks import TaskStatus, judge_pick, named_object, pick_instruction
 from vla_ros.types import FloatArray
 
 WORLD = "pick"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vla_ros.sim.cell import Cell  # isort: skip  (sets the OpenGL back end before mujoco is imported)
+from vla_ros.envs.mujoco.workcell import Cell  # isort: skip  (sets the OpenGL back end before mujoco is imported)
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,21 +10,17 @@ from dataclasses import replace
 import mujoco
 import numpy as np
 
-from vla_ros.errors import InstructionError, SimulationError
-from vla_ros.language.commands import Act, Command, understand
-from vla_ros.language.phrasing import say
-from vla_ros.sim.model import ARM_BITS, OBJECT_BITS, build_model, slot_body, slot_geom
-from vla_ros.sim.perturbations import Perturbation
-from vla_ros.sim.scene import SceneObject
-from vla_ros.sim.tabletop_judge import STACK_ASIDE, Rest, judge_push, judge_rest
-from vla_ros.sim.tabletop_model import (
+from vla_ros.envs.mujoco.model import ARM_BITS, OBJECT_BITS, build_model, slot_body, slot_geom
+from vla_ros.envs.tabletop.model import (
     DISTRACTORS,
     FLOOR_HALF_HEIGHT,
     furnish,
     receptacle_body,
     receptacle_geoms,
 )
-from vla_ros.sim.tabletop_scene import (
+from vla_ros.envs.tabletop.objects import SceneObject
+from vla_ros.envs.tabletop.perturbations import Perturbation
+from vla_ros.envs.tabletop.scene import (
     COLOURS,
     DIRECTION_VECTORS,
     MAX_RECEPTACLES,
@@ -37,7 +33,11 @@ from vla_ros.sim.tabletop_scene import (
     sample_command,
     sample_tabletop,
 )
-from vla_ros.sim.tasks import TaskStatus, judge_pick
+from vla_ros.envs.tabletop.success import STACK_ASIDE, Rest, judge_push, judge_rest
+from vla_ros.envs.tabletop.tasks import TaskStatus, judge_pick
+from vla_ros.errors import InstructionError, SimulationError
+from vla_ros.language.commands import Act, Command, understand
+from vla_ros.language.phrasing import say
 from vla_ros.types import FloatArray
 
 HANDLED = 0.025

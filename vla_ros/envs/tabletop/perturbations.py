@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vla_ros.sim.tabletop_patterns import DRAWN
+from vla_ros.envs.tabletop.patterns import DRAWN
 
 HELD_OUT_PATTERNS = ("table_checker", "table_dark", "table_gradient")
 TRAINING_PATTERNS = ("table_squares", "table_fine_checker", "table_slope", "table_dots", "table_crosses", *DRAWN)

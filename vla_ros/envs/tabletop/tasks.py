@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vla_ros.envs.tabletop.objects import COLOURS, SHAPES, SceneObject
 from vla_ros.errors import InstructionError
-from vla_ros.sim.scene import COLOURS, SHAPES, SceneObject
 
 PICK_TEMPLATES = (
     "pick up the {}",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vla_ros.envs.collector import CollectionOptions, Collector, Learner
+from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.tabletop.collector import TabletopCollector
+from vla_ros.envs.tabletop.env import TabletopCell
 from vla_ros.errors import SimulationError
 from vla_ros.naming import expected_names
 from vla_ros.robot.contract import RobotContract
-from vla_ros.sim.cell import Cell
-from vla_ros.sim.collection import CollectionOptions, Collector, Learner
-from vla_ros.sim.tabletop import TabletopCell
-from vla_ros.sim.tabletop_collection import TabletopCollector
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from vla_ros.sim.model import ARM_BITS, OBJECT_BITS
-from vla_ros.sim.tabletop_patterns import add_patterns
-from vla_ros.sim.tabletop_scene import MAX_RECEPTACLES, RECEPTACLES
+from vla_ros.envs.mujoco.model import ARM_BITS, OBJECT_BITS
+from vla_ros.envs.tabletop.patterns import add_patterns
+from vla_ros.envs.tabletop.scene import MAX_RECEPTACLES, RECEPTACLES
 
 SEGMENTS = 14
 """Boxes that a rim is made of."""

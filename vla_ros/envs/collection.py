@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from vla_ros.data.episodes import EpisodeWriter
+from vla_ros.envs.collector import CollectionOptions, Collector, Learner
+from vla_ros.envs.processes import work_in_processes
+from vla_ros.envs.registry import find_world, make_collector
 from vla_ros.errors import VlaError
 from vla_ros.robot.contract import RobotContract, load_contract
-from vla_ros.sim.collection import CollectionOptions, Collector, Learner
-from vla_ros.sim.processes import work_in_processes
-from vla_ros.sim.worlds import find_world, make_collector
 from vla_ros.yaml_files import parse_yaml
 
 LEDGER_FILE = "ledger.jsonl"

@@ -10,15 +10,15 @@ from xml.etree import ElementTree
 import mujoco
 import numpy as np
 
-import vla_ros.sim.rendering  # noqa: F401  (sets the OpenGL back end before mujoco is imported)
+import vla_ros.envs.mujoco.rendering  # noqa: F401  (sets the OpenGL back end before mujoco is imported)
+from vla_ros.envs.mujoco.camera_mounts import CameraMount, camera_mounts
+from vla_ros.envs.mujoco.fingers import gripper_joints
+from vla_ros.envs.mujoco.layout import REFERENCE_LAYOUT, Layout
+from vla_ros.envs.mujoco.mesh_assets import take_meshes
+from vla_ros.envs.tabletop.objects import SHAPES, Shape
 from vla_ros.errors import SimulationError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.description import with_fixed_joints
-from vla_ros.sim.camera_mounts import CameraMount, camera_mounts
-from vla_ros.sim.fingers import gripper_joints
-from vla_ros.sim.layout import REFERENCE_LAYOUT, Layout
-from vla_ros.sim.mesh_assets import take_meshes
-from vla_ros.sim.scene import SHAPES, Shape
 
 SLOTS = 3
 """How many objects a scene can hold."""

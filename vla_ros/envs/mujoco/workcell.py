@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vla_ros.sim.rendering import CameraRenderer  # isort: skip  (sets the OpenGL back end before mujoco is imported)
+from vla_ros.envs.mujoco.rendering import CameraRenderer  # isort: skip  (sets the OpenGL back end before mujoco is imported)
 
 import mujoco
 import numpy as np
 
+from vla_ros.envs.mujoco.fingers import finger_bodies
+from vla_ros.envs.mujoco.layout import plan_layout
+from vla_ros.envs.mujoco.model import ARM_BITS, OBJECT_BITS, TIMESTEP, build_model, slot_body, slot_geom
+from vla_ros.envs.tabletop.objects import COLOURS, REACH, SHAPES, SceneObject, Shape, required_object, sample_scene
+from vla_ros.envs.tabletop.tasks import LIFT_HEIGHT, TaskStatus, judge_pick, named_object, pick_instruction
 from vla_ros.errors import SimulationError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.sim.fingers import finger_bodies
-from vla_ros.sim.layout import plan_layout
-from vla_ros.sim.model import ARM_BITS, OBJECT_BITS, TIMESTEP, build_model, slot_body, slot_geom
-from vla_ros.sim.scene import COLOURS, REACH, SHAPES, SceneObject, Shape, required_object, sample_scene
-from vla_ros.sim.tasks import LIFT_HEIGHT, TaskStatus, judge_pick, named_object, pick_instruction
 from vla_ros.types import FloatArray, ImageArray, RobotState
 
 START_SPREAD = 0.08

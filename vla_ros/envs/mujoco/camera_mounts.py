@@ -12,11 +12,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pinocchio
 
+from vla_ros.envs.mujoco.layout import Layout
 from vla_ros.errors import SimulationError
 from vla_ros.robot.camera_contract import CameraContract
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.description import joint_placement
-from vla_ros.sim.layout import Layout
 
 FIXED_FIELD_OF_VIEW, MOVING_FIELD_OF_VIEW = 35.0, 65.0
 """Vertical field of view of a camera that stands and of one on the arm, deg, where the contract says none."""

@@ -1,0 +1,1 @@
+"""The tabletop scene in Gazebo."""

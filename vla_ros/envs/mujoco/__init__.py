@@ -1,0 +1,1 @@
+"""The MuJoCo workcell of any robot contract."""

@@ -1,0 +1,1 @@
+"""The tabletop environment: objects, tasks, success, expert."""

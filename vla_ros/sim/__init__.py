@@ -1,1 +1,0 @@
-"""The MuJoCo cell: world, tasks, judge, scripted expert."""
