@@ -13,7 +13,11 @@ from vla_ros.safety.selftest_record import UNDER_WAY
 
 def test_how_far_the_self_test_is_is_told_until_it_is_over():
     domain, claim = claim_domain()
-    answers = [(False, f"{UNDER_WAY}: 3 of 9 faults tried"), (False, f"{UNDER_WAY}: 8 of 9 faults tried"), (True, "armed")]
+    answers = [
+        (False, f"{UNDER_WAY}: 3 of 9 faults tried"),
+        (False, f"{UNDER_WAY}: 8 of 9 faults tried"),
+        (True, "armed"),
+    ]
     waiting = iter(answers)
 
     def answer(request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:

@@ -189,9 +189,9 @@ def _fuzz(args: argparse.Namespace) -> dict[str, Any]:
 
     from tqdm import tqdm
 
+    from vla_ros.envs.processes import end_when_interrupted, interrupts_held
     from vla_ros.evaluation.fuzz import FuzzReport
     from vla_ros.evaluation.journal import Journal
-    from vla_ros.sim.processes import end_when_interrupted, interrupts_held
 
     ticks = args.fuzz_ticks
     journal = Journal(args.out / "fuzz.jsonl", args.resume)

@@ -84,7 +84,7 @@ def test_its_meshes_are_found_from_where_it_lies(tmp_path):
 @pytest.mark.parametrize("mesh", ["file:///$(find arm_description)/hook.stl", "$(find arm_description)/hook.stl"])
 @pytest.mark.parametrize("parent", ["checkout", "a & b's checkout"])
 def test_its_meshes_are_found_by_the_folder_of_a_package(tmp_path, mesh, parent):
-    """As in the descriptions of UFACTORY's arms; the same text each time, for a self-test counts for one description."""
+    """As in UFACTORY's descriptions; the same text each time, for a self-test counts for one description."""
     package = tmp_path / parent / "arm_description"
     (tmp_path / parent / "arm_description_2").mkdir(parents=True)
     for folder in (package, tmp_path / parent / "arm_description_2"):

@@ -94,7 +94,7 @@ def test_no_process_is_left_when_the_one_that_started_it_is_killed(workers: Modu
 INTERRUPTED = """
 import sys, threading, time; sys.path[:0] = {paths!r}
 import multiprocessing, workers_of_a_test as workers
-from vla_ros.sim.processes import work_in_processes
+from vla_ros.envs.processes import work_in_processes
 def say():
     while not multiprocessing.active_children(): time.sleep(0.01)
     print("started", flush=True)
@@ -112,7 +112,11 @@ def test_ctrl_c_ends_the_processes_without_a_word(workers: ModuleType, tmp_path:
     """While they import their libraries; and when one is at work and one has nothing to do."""
     script = INTERRUPTED.format(paths=[str(tmp_path), str(Path.cwd())])
     parent = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert parent.stdout is not None
     for _ in range(lines):

@@ -157,12 +157,12 @@ def read_frames(path: Path, start: float, count: int, rate_hz: float) -> Generat
 
 
 def _reason(path: Path, frames: int) -> str:
-    """Say why `frames` frames cannot be decoded: they are not in the file, or another codec has written some of them."""
+    """Say why `frames` frames cannot be decoded: they are not in the file, or of another codec."""
     if count_frames(path) < frames:
         return "it was cut short; copy it again"
     return (
-        f"its {frames} frames are there, but are not of one codec: lerobot's merge joins videos without coding them, and "
-        "its delete and split code them anew; merge the sets as they were recorded, and delete from what that makes"
+        f"its {frames} frames are there, but are not of one codec: lerobot's merge joins videos without coding them, "
+        "and its delete and split code them anew; merge the sets as they were recorded, and delete from what that makes"
     )
 
 

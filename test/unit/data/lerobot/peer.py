@@ -1,4 +1,4 @@
-"""Runs in an environment that has the `lerobot` package: writes a data set with it, reads or edits one, says what it saw.
+"""Runs where there is the `lerobot` package: writes a data set with it, reads or edits one, says what it saw.
 
 <python of that environment> peer.py write FOLDER
 <python of that environment> peer.py read FOLDER

@@ -97,7 +97,7 @@ def test_we_write_and_the_peer_reads(tmp_path, demonstrations, video):
 @needs_peer
 @pytest.mark.parametrize("video", [True, False])
 def test_what_its_tools_make_of_ours_is_read(tmp_path, demonstrations, same_steps, video):
-    """Merge, delete and split keep every number, sentence and image, and the convention; delete and split lose names of tasks."""
+    """Every number, sentence and image is kept, and the convention; delete and split lose names of tasks."""
     episodes = [
         demonstrations.episode(0, 6),
         demonstrations.episode(1, 9, success=False, instruction="push it left"),
@@ -112,7 +112,12 @@ def test_what_its_tools_make_of_ours_is_read(tmp_path, demonstrations, same_step
                 writer.write(steps)
     run_peer("edit", str(tmp_path / "ours"), str(tmp_path / "other"), str(tmp_path))
     before = open_dataset("lerobot", tmp_path / "ours").description
-    for folder, numbers in (("merged", (0, 1, 2, 3)), ("deleted", (0, 2, 3)), ("split/train", (0, 2)), ("split/val", (1,))):
+    for folder, numbers in (
+        ("merged", (0, 1, 2, 3)),
+        ("deleted", (0, 2, 3)),
+        ("split/train", (0, 2)),
+        ("split/val", (1,)),
+    ):
         data = open_dataset("lerobot", tmp_path / folder)
         assert replace(data.description, name=before.name) == before
         assert len(data.episodes) == len(numbers)
