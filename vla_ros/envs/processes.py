@@ -67,7 +67,8 @@ def interrupts_held() -> Iterator[None]:
     """Let processes that are started in here not hear Ctrl-C before they call `end_when_interrupted`.
 
     A terminal interrupts them all. One that is still importing its libraries, or waits for work, would print a
-    traceback that has nothing to do with what the user has asked for. The interrupt of this process comes when the block ends.
+    traceback that has nothing to do with what the user has asked for. The interrupt of this process comes when the
+    block ends.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
