@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,7 +15,7 @@ from vla_ros.nodes import process as process_module
 from vla_ros.nodes.graph import NodeDescription
 from vla_ros.nodes.process import NodeProcess
 
-DEADLINE = 60.0
+DEADLINE = 30.0
 
 
 def talker(text: str) -> NodeDescription:
@@ -36,3 +38,49 @@ def test_a_log_that_cannot_be_put_aside_costs_lines_and_not_the_node(
         process.end(time.monotonic())
     assert process.last_lines(1) == "last"
     assert process.log_path.stat().st_size <= 10_000
+
+
+DEAF = (
+    "import signal, time; signal.pthread_sigmask(signal.SIG_BLOCK, {2, 15}); print('up', flush=True); time.sleep(600)"
+)
+PARENT = """
+import os, sys, time
+from pathlib import Path
+from vla_ros.nodes.graph import NodeDescription
+from vla_ros.nodes.process import NodeProcess
+
+node = NodeDescription("deaf", "none", "", True, 0, 1.0, 1.0, {}, prefix=(sys.executable, "-c", sys.argv[1]))
+process = NodeProcess(node, os.environ, Path(sys.argv[2]))
+while process.last_lines(1) != "up":
+    time.sleep(0.05)
+print(process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_node_that_does_not_listen_does_not_outlive_its_parent(tmp_path: Path, how: signal.Signals) -> None:
+    """As one that imports its libraries while Ctrl-C is pressed twice: no handler of Python's runs there."""
+    command = [sys.executable, "-c", PARENT, DEAF, str(tmp_path)]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    parent.send_signal(how)
+    parent.wait(DEADLINE)
+    deadline = time.monotonic() + DEADLINE
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    gone = not Path(f"/proc/{pid}").exists()
+    if not gone:
+        os.kill(pid, signal.SIGKILL)
+    assert gone, "the node lives on"
+
+
+def test_the_guard_of_a_process_ends_with_it(tmp_path: Path) -> None:
+    process = NodeProcess(talker("print('up')"), os.environ, tmp_path)
+    assert process.wait(DEADLINE)
+    assert process._guarding.poll() is not None
+    process = NodeProcess(talker("print('up')"), os.environ, tmp_path)
+    while process.exit_code() is None:
+        time.sleep(0.05)
+    assert process._guarding.poll() is not None

@@ -38,6 +38,28 @@ def _end_with_parent() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
 
+LONGEST_ORPHAN = 2.0
+"""Time after the death of its parent until a node that does not end is killed, s."""
+
+_GUARD = 'read -r _; sleep "$1"; kill -KILL -- "-$0"'
+
+
+def _guard(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+    """Start what kills the group of a process when this one has died, and the interrupt did not end it.
+
+    A node that is importing its libraries, or waits in one, does not see an interrupt. A shell costs 1 MB; its standard
+    input closes when this process ends, however that is.
+    """
+    command = ["sh", "-c", _GUARD, str(process.pid), str(LONGEST_ORPHAN)]
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
 def follow_parent() -> None:
     """Be interrupted when the process that `PARENT` names dies, if that is the parent.
 
@@ -82,6 +104,7 @@ class NodeProcess:
             start_new_session=True,
             preexec_fn=_end_with_parent,
         )
+        self._guarding = _guard(self._process)
         self.log_path.write_bytes(b"")
         self._written = 0
         self._reader = threading.Thread(target=self._copy_log, name=f"log of {description.name}", daemon=True)
@@ -94,7 +117,10 @@ class NodeProcess:
 
     def exit_code(self) -> int | None:
         """Return the exit status, negative for a signal; None while it runs."""
-        return self._process.poll()
+        status = self._process.poll()
+        if status is not None:
+            self._release_guard()
+        return status
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process and what it started; nothing happens once it has ended."""
@@ -108,8 +134,17 @@ class NodeProcess:
             self._process.wait(timeout=max(timeout, 0.0))
         except subprocess.TimeoutExpired:
             return False
+        self._release_guard()
         self._reader.join(timeout=1.0)
         return True
+
+    def _release_guard(self) -> None:
+        """End the guard: the process is gone, and its id may be another's before long."""
+        if self._guarding.poll() is None:
+            self._guarding.kill()
+            self._guarding.wait()
+        if self._guarding.stdin is not None:
+            self._guarding.stdin.close()
 
     def end(self, deadline: float) -> int:
         """Interrupt it, and be less polite each time that it does not listen; returns the exit status.
