@@ -94,10 +94,12 @@ class Motion:
             motion.brake_share, motion.joint_margin,
         )  # fmt: skip
         collision = CollisionModel(contract, parameters.collision, parameters.obstacles)
+        # Between the places that are looked at the tool may bend beyond a face by as much again. A plan of the tool is
+        # kept inside; one of the joints presses on the face, so both together must be within the tolerance.
+        tolerance = motion.workspace_tolerance * (0.5 if contract.action.only_motion.quantity.of_joints else 1.0)
         self._envelope = Envelope(
-            contract, kinematics, motion.workspace_tolerance, collision if parameters.collision.enabled else None,
-            self._period,
-        )  # fmt: skip
+            contract, kinematics, tolerance, collision if parameters.collision.enabled else None, self._period
+        )
         self._braking = motion.brake_share * contract.cartesian.linear_acceleration
         self._turn = threading.Lock()
         self._overruns = 0
@@ -241,7 +243,7 @@ class Motion:
         )
         lower, upper = self._bounds(*self.joints.settling_velocities())
         near = self._envelope.approaches
-        rows, slowest = self._inequalities(jacobian, near)
+        rows, slowest = self._inequalities(jacobian, near, float(self.joints.rise_time.max()))
         try:
             velocities = self._ik.nearest(wanted, lower, upper, rows, slowest)
         except KinematicsError as error:
@@ -343,14 +345,20 @@ class Motion:
             return near.pairs[int(held[0])].reason, f"({near.pairs[int(held[0])].name})"
         return Reason.OK, ""
 
-    def _inequalities(self, jacobian: FloatArray, near: Approaches) -> tuple[FloatArray, FloatArray]:
-        """Return rows (m, n) and the least `rows @ v` (m,): how fast distances may shrink, first pairs, then faces."""
+    def _inequalities(self, jacobian: FloatArray, near: Approaches, lag: float = 0.0) -> tuple[FloatArray, FloatArray]:
+        """Return rows (m, n) and the least `rows @ v` (m,): how fast distances may shrink, first pairs, then faces.
+
+        What a distance shrinks by within `lag` s, until braking has set in, counts as gone.
+        """
         room, normals = self.filter.faces(np.asarray(self.placement.translation))
         left = np.concatenate([near.clearances - BUFFER, room])
+        rows = np.vstack([near.rows, normals @ jacobian[:3]])
+        if lag > 0.0:
+            left = left + lag * np.minimum(rows @ self.joints.current.velocities, 0.0)
         # Below zero the least speed is one away again: what sticks to a limit could not slide along it.
         back = np.clip(-left, 0.0, np.where(np.arange(len(left)) < len(near.clearances), BUFFER, np.inf))
         slowest = self._parameters.motion.tracking_gain * back - self._approach(left, self._braking)
-        return np.vstack([near.rows, normals @ jacobian[:3]]), slowest
+        return rows, slowest
 
     def _bounds(self, least: FloatArray, most: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the slowest and fastest joint velocities (n,): by speed, by what a tick can gain, by the way left.

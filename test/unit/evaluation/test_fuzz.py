@@ -53,6 +53,16 @@ def test_2000_ticks_of_joint_plans_bring_out_nothing_unsafe(space, of_joints, pa
     assert figures["worst"]["tool_speed"] < 1.05
 
 
+def test_joint_plans_press_on_a_face_within_its_tolerance(of_joints, parts):
+    """In this segment the arm sweeps its tool along faces, whose tolerance its way between two looks took twice."""
+    robot, quantity, lines = SPACES["ur5e delta"]
+    contract, parameters = of_joints(robot, quantity, **lines), parts[1]
+    referee = Referee(contract, parameters.timing.period)
+    judgement = fuzz_segment(contract, parameters, referee, 2000, (17, 7)).judgement
+    assert judgement.total == 0
+    assert judgement.worst["beyond_workspace_mm"] < 1e3 * parameters.motion.workspace_tolerance
+
+
 def test_joint_plans_that_only_keep_joint_limits_are_found_out(of_joints, parts, monkeypatch):
     """Neither what slows the joints near a face nor the last word on every command: the tool leaves its workspace."""
 

@@ -173,6 +173,20 @@ def test_the_tool_stays_inside_the_workspace(panda, referee_of):
     assert panda.supervisor.state in (SafetyState.RUN, SafetyState.SLOW)
 
 
+@pytest.mark.parametrize("robot", ["panda", "ur5e", "so101"])
+def test_a_face_is_met_without_overshoot(robot, of_joints, armed):
+    """The first joint sweeps the tool against both sides of its workspace, again and again."""
+    rig = armed(of_joints(robot))
+    box, goal = rig.contract.cartesian, rig.contract.joints.home.copy()
+    for i in range(4):
+        goal[0] = rig.contract.joints.home[0] + 1.3 * (-1.0) ** i
+        run(rig, goal, ticks=250)
+    tools = np.array([rig.kinematics.placement(q).translation for q in rig.commands])
+    beyond = np.maximum(box.workspace_lower - tools, tools - box.workspace_upper).max()
+    assert -0.001 < beyond < 0.0005
+    assert not any(decision.reason == "result_invalid" for decision in rig.decisions)
+
+
 def test_the_table_is_not_touched(of_joints, armed, referee_of):
     """The shoulder would bring the hand through the table; nothing but the obstacle is in the way."""
     values = yaml.safe_load(of_joints("panda").text)
