@@ -133,10 +133,10 @@ def main() -> None:
     dataset, given, wanted = frames()
     needed = {
         "cameras": {name: tuple(image.shape[-2:]) for name, image in given.images.items()},
-        "vocabulary": dataset.tokenizer.size, "state_width": given.state.shape[-1],
+        "vocabulary": dataset.processor.tokenizer.size, "state_width": given.state.shape[-1],
         "horizon": wanted.positions.shape[2],
     }  # fmt: skip
-    colours = torch.tensor([2 + dataset.tokenizer.words.index(colour) for colour in COLOURS])
+    colours = torch.tensor([2 + dataset.processor.tokenizer.words.index(colour) for colour in COLOURS])
     results, looks = {}, {}
     for name in tqdm(args.names, unit="network"):
         torch.manual_seed(0)
@@ -153,7 +153,7 @@ def main() -> None:
         tqdm.write(f"{name}: " + ", ".join(f"{key} {value:.3g}" for key, value in results[name].items()))
     if args.picture and looks:
         title = " | ".join(
-            " ".join(dataset.tokenizer.words[int(t) - 2] for t in given.tokens[STEPS * e, 0] if t)
+            " ".join(dataset.processor.tokenizer.words[int(t) - 2] for t in given.tokens[STEPS * e, 0] if t)
             for e in range(EPISODES)
         )
         picture(given, looks, title, args.picture)

@@ -21,7 +21,6 @@ from vla_ros.evaluation.statistics import wilson_interval
 from vla_ros.language.commands import Act, Command
 from vla_ros.language.lexicon import PREPOSITIONS
 from vla_ros.language.phrasing import Wording, say
-from vla_ros.language.tokenizer import WordTokenizer
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.paths import share_file
 from vla_ros.policies.build import SHIPPED
@@ -57,7 +56,6 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=400, help="of each task and kind (default %(default)s)")
     args = parser.parse_args()
     network, bundle = load_checkpoint(share_file(args.policy), torch.device("cpu"))
-    tokenizer = WordTokenizer(bundle.words)
     kinds = {
         "taught": lambda c, rng: say(c, Wording.TAUGHT, rng),
         "held out": lambda c, rng: say(c, Wording.HELD_OUT, rng),
@@ -70,7 +68,7 @@ def main() -> None:
             rng = np.random.default_rng([7, list(Act).index(act)])
             commands = [sample_command(rng, act) for _ in range(args.sentences)]
             sentences = [word(command, rng) for command in commands]
-            tokens = torch.from_numpy(np.stack([tokenizer.encode(s, bundle.sentence_length) for s in sentences]))
+            tokens = bundle.processor.tokens(sentences)
             with torch.inference_mode():
                 read = network.read(tokens[None])
             told = np.stack([values[0].argmax(dim=-1).numpy() for values in read.values()], axis=1)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vla_ros.actions.normaliser import Normaliser
+from vla_ros.language.tokenizer import WordTokenizer
 from vla_ros.models.build import build_model
 from vla_ros.models.checkpoint import PolicyBundle, save_checkpoint
 from vla_ros.models.options import model_values
@@ -23,7 +23,9 @@ from vla_ros.nodes.graph import Graph, load_graph
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.runner import GraphRunner
 from vla_ros.nodes.transitions import DEACTIVATE, GraphError, LifecycleClient
-from vla_ros.policies.local import STATE_WIDTH
+from vla_ros.processing.features import CameraFeature, PolicyFeatures, tool_state
+from vla_ros.processing.normalizer import Normalizer
+from vla_ros.processing.processor import Processor, Statistics
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import Observation as ObservationType
@@ -36,17 +38,20 @@ WORDS = ("pick", "up", "the", "red", "blue", "cube", "ball")
 
 def write_checkpoint(folder: Path, model: str = "keypoint") -> Path:
     """A checkpoint of the network `model` that fits the robot, with random weights."""
-    specification = CONTRACT.action
+    action = CONTRACT.action
+    cameras = tuple(CameraFeature(c.name, c.policy_height, c.policy_width) for c in CONTRACT.cameras)
+    features = PolicyFeatures(cameras, tool_state(action), action, words=12)
     needed = {
-        "cameras": {c.name: (c.policy_height, c.policy_width) for c in CONTRACT.cameras},
+        "cameras": {c.name: (c.height, c.width) for c in cameras},
         "vocabulary": len(WORDS) + 2,
-        "state_width": STATE_WIDTH,
-        "horizon": specification.horizon,
+        "state_width": features.state_width,
+        "horizon": action.horizon,
     }
     config, _ = model_values(model, needed, {"size": "tiny"}, 12)
-    rows = Normaliser(np.zeros((specification.horizon, 3)), np.full((specification.horizon, 3), 0.02))
-    state = Normaliser(np.zeros(STATE_WIDTH), np.ones(STATE_WIDTH))
-    bundle = PolicyBundle(model, config, specification, rows, rows, state, WORDS, 12, CONTRACT.text, {})
+    rows = Normalizer.by_mean(np.zeros((action.horizon, 6)), np.full((action.horizon, 6), 0.02))
+    state = Normalizer.by_mean(np.zeros(features.state_width), np.ones(features.state_width))
+    processor = Processor(features, Statistics(state, rows), WordTokenizer(WORDS))
+    bundle = PolicyBundle(model, config, processor, CONTRACT.text, {})
     save_checkpoint(folder, build_model(model, config), bundle)
     return folder
 

@@ -16,7 +16,6 @@ from vla_ros.evaluation.player import SuiteOptions
 from vla_ros.evaluation.tabletop_suite import make_trials, play_tabletop
 from vla_ros.language.commands import Act
 from vla_ros.language.phrasing import Wording, say
-from vla_ros.language.tokenizer import WordTokenizer
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.paths import share_file
 from vla_ros.policies.build import SHIPPED
@@ -40,9 +39,9 @@ def test_it_reads_what_is_meant(act: Act, wording: Wording) -> None:
     rng = np.random.default_rng(list(Act).index(act))
     commands = [sample_command(rng, act, held_out=bool(rng.random() < 0.3)) for _ in range(200)]
     sentences = [say(command, wording, rng) for command in commands]
-    tokens = np.stack([WordTokenizer(bundle.words).encode(s, bundle.sentence_length) for s in sentences])
+    tokens = bundle.processor.tokens(sentences)
     with torch.inference_mode():
-        read = network.read(torch.from_numpy(tokens)[None])
+        read = network.read(tokens[None])
     wanted = concept_columns([commands])
     right = np.all([read[name][0].argmax(dim=-1).numpy() == wanted[name][0] for name in CONCEPTS], axis=0)
     least = READS[wording][("pick", "place", "push", "stack").index(act.value)]

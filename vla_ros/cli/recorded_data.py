@@ -15,7 +15,6 @@ from vla_ros.data.recognition import MCAP, TABLES, recognise
 from vla_ros.errors import VlaError
 from vla_ros.extras import advice
 from vla_ros.models.checkpoint import load_bundle
-from vla_ros.perception.geometry import resize_for_policy
 from vla_ros.robot.contract import RobotContract
 from vla_ros.training.configuration import DataSection, TrainingConfig
 from vla_ros.training.recorded_dataset import Augmentations, RecordedDataset, check_network
@@ -55,7 +54,7 @@ def recorded_dataset(lines: Sequence[Line], contract: RobotContract, data: DataS
         DataError: naming the data set, and every line of it that does not fit the robot.
     """
     recordings = [Recording(line, _open(line, contract)) for line in lines]
-    parts = store_steps(recordings, contract, data.cache, resize_for_policy, _progress)
+    parts = store_steps(recordings, contract, data.cache, _progress)
     if data.pictures is None:
         return RecordedDataset(parts, contract, Augmentations(words=data.words))
     from vla_ros.training.recorded_pictures import PictureAugmentation

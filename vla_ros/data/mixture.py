@@ -140,16 +140,16 @@ class Mixture:
                 raise ConventionError(f"{description.name}: {error}") from error
             step = replace(step, action=action, convention=self._convention)
         statistics = self.statistics
-        if statistics.action.mean.shape != step.action.shape:
+        if statistics.action.first.shape != step.action.shape:
             raise ConventionError(
-                f"{description.name}: statistics of {statistics.action.mean.shape} columns, actions of "
+                f"{description.name}: statistics of {statistics.action.first.shape} columns, actions of "
                 f"{step.action.shape}; fit them with the mixture's convention"
             )
         return Sample(
             step=step,
             dataset=description.name,
-            action=statistics.action.normalise(step.action),
-            proprioception=statistics.proprioception.normalise(step.proprioception),
+            action=statistics.action.normalize(step.action),
+            proprioception=statistics.proprioception.normalize(step.proprioception),
         )
 
     def state(self) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from vla_ros.actions.normaliser import Normaliser
 from vla_ros.actions.space import ActionSpace
 from vla_ros.data.conventions import convert
 from vla_ros.data.errors import ConventionError, DataError
 from vla_ros.data.reader import EpisodeReader
+from vla_ros.processing.normalizer import Normalizer
 from vla_ros.types import FloatArray
 
 FLOOR = 1e-3
@@ -21,10 +21,10 @@ FLOOR = 1e-3
 
 @dataclass(frozen=True)
 class DatasetStatistics:
-    """Normalisers of one data set's actions and proprioception."""
+    """Normalizers of one data set's actions and proprioception."""
 
-    action: Normaliser
-    proprioception: Normaliser
+    action: Normalizer
+    proprioception: Normalizer
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as they stand in a checkpoint."""
@@ -38,14 +38,14 @@ def pool_statistics(parts: Sequence[DatasetStatistics], fractions: FloatArray) -
         DataError: when the data sets do not have the same columns.
     """
     for name in ("action", "proprioception"):
-        if len(shapes := {getattr(part, name).mean.shape for part in parts}) > 1:
+        if len(shapes := {getattr(part, name).first.shape for part in parts}) > 1:
             raise DataError(
                 f"data sets with {name} of {sorted(shapes)} columns cannot be mixed: bring them to one convention, and "
                 "to the same measurements"
             )
     return DatasetStatistics(
-        Normaliser.pool([part.action for part in parts], fractions, FLOOR),
-        Normaliser.pool([part.proprioception for part in parts], fractions, FLOOR),
+        Normalizer.pool([part.action for part in parts], fractions, FLOOR),
+        Normalizer.pool([part.proprioception for part in parts], fractions, FLOOR),
     )
 
 
@@ -63,8 +63,8 @@ class _Running:
         self._mean = self._mean + before / self._count
         self._squares = self._squares + before * (row - self._mean)
 
-    def normaliser(self) -> Normaliser:
-        return Normaliser(self._mean, np.maximum(np.sqrt(self._squares / max(self._count, 1)), FLOOR))
+    def normalizer(self) -> Normalizer:
+        return Normalizer.by_mean(self._mean, np.maximum(np.sqrt(self._squares / max(self._count, 1)), FLOOR))
 
 
 def fit_statistics(
@@ -98,4 +98,4 @@ def fit_statistics(
             steps += 1
     if steps == 0:
         raise DataError(f"{description.name} has no step to take statistics of")
-    return DatasetStatistics(actions.normaliser(), states.normaliser())
+    return DatasetStatistics(actions.normalizer(), states.normalizer())

@@ -1,7 +1,7 @@
 """A trained policy on disk: weights as safetensors (nothing is unpickled) and one JSON file with all it needs to run.
 
-The folder holds `weights.safetensors`, `policy.json` (network, normalisers, action specification, words, cameras, the
-robot contract it was trained for, hash of the weights) and a card `README.md` for people.
+The folder holds `weights.safetensors`, `policy.json` (network, processor, the robot contract it was trained for, hash
+of the weights) and a card `README.md` for people. Format 1, which knew one arm at its tool only, is read too.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from vla_ros.actions.normaliser import Normaliser
 from vla_ros.actions.space import ActionSpace
 from vla_ros.errors import CheckpointError, VlaError
+from vla_ros.language.tokenizer import WordTokenizer
 from vla_ros.models.build import build_model
 from vla_ros.models.contract import VlaModel
+from vla_ros.processing.features import CameraFeature, PolicyFeatures, tool_state
+from vla_ros.processing.normalizer import Normalizer
+from vla_ros.processing.processor import Processor, Statistics
 
 WEIGHTS_FILE, POLICY_FILE, CARD_FILE = "weights.safetensors", "policy.json", "README.md"
-FORMAT = 1
+FORMAT, TOOL_FORMAT = 2, 1
 
 
 @dataclass(frozen=True)
@@ -33,26 +36,26 @@ class PolicyBundle:
     Attributes:
         model: Name in the table of models.
         model_config: Plain values that the network is built from.
-        specification: Convention of the actions.
-        position: Statistics of the position columns, (horizon, 3).
-        rotation: Statistics of the rotation columns, (horizon, 3).
-        state: Statistics of the proprioception, (state_width,).
-        words: Vocabulary of the tokenizer, in order.
-        sentence_length: Words a sentence is padded to.
+        processor: From observations to its tensors, and back to actions.
         contract: YAML of the robot contract it was trained for.
         training: How it was trained, for the card.
     """
 
     model: str
     model_config: Mapping[str, Any]
-    specification: ActionSpace
-    position: Normaliser
-    rotation: Normaliser
-    state: Normaliser
-    words: tuple[str, ...]
-    sentence_length: int
+    processor: Processor
     contract: str
     training: Mapping[str, Any]
+
+    @property
+    def action(self) -> ActionSpace:
+        """Convention of the chunks."""
+        return self.processor.features.action
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Vocabulary of the tokenizer, in order."""
+        return self.processor.tokenizer.words
 
 
 def save_checkpoint(folder: Path, network: VlaModel, bundle: PolicyBundle) -> None:
@@ -66,12 +69,7 @@ def save_checkpoint(folder: Path, network: VlaModel, bundle: PolicyBundle) -> No
         "weights_sha256": _sha256(new_weights),
         "model": bundle.model,
         "model_config": dict(bundle.model_config),
-        "specification": bundle.specification.to_dict(),
-        "position": bundle.position.to_dict(),
-        "rotation": bundle.rotation.to_dict(),
-        "state": bundle.state.to_dict(),
-        "words": list(bundle.words),
-        "sentence_length": bundle.sentence_length,
+        "processor": bundle.processor.to_dict(),
         "contract": bundle.contract,
         "training": dict(bundle.training),
     }
@@ -120,24 +118,42 @@ def _read_description(folder: Path) -> tuple[PolicyBundle, str | None]:
         ) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a policy description of format {FORMAT}")
+    if not isinstance(values, dict) or values.get("format") not in (FORMAT, TOOL_FORMAT):
+        raise CheckpointError(f"{path} is not a policy description of format {TOOL_FORMAT} or {FORMAT}")
     try:
         bundle = PolicyBundle(
             model=str(values["model"]),
             model_config=values["model_config"],
-            specification=ActionSpace.from_dict(values["specification"]),
-            position=Normaliser.from_dict(values["position"]),
-            rotation=Normaliser.from_dict(values["rotation"]),
-            state=Normaliser.from_dict(values["state"]),
-            words=tuple(values["words"]),
-            sentence_length=int(values["sentence_length"]),
+            processor=(
+                _processor_of_tool(values)
+                if values["format"] == TOOL_FORMAT
+                else Processor.from_dict(values["processor"])
+            ),
             contract=str(values["contract"]),
             training=values["training"],
         )
         return bundle, values.get("weights_sha256")
     except (KeyError, TypeError, ValueError, VlaError) as error:
         raise CheckpointError(f"{path} is incomplete: {error}") from error
+
+
+def _processor_of_tool(values: Mapping[str, Any]) -> Processor:
+    """Return what format 1 says about one arm at its tool."""
+    action = ActionSpace.from_dict(values["specification"])
+    cameras = values["model_config"]["cameras"].items()
+    return Processor(
+        PolicyFeatures(
+            cameras=tuple(CameraFeature(str(name), int(size[0]), int(size[1])) for name, size in cameras),
+            state=tool_state(action),
+            action=action,
+            words=int(values["sentence_length"]),
+        ),
+        Statistics(
+            state=Normalizer.from_dict(values["state"]),
+            action=Normalizer.from_dict(values["position"]).joined(Normalizer.from_dict(values["rotation"])),
+        ),
+        WordTokenizer(tuple(values["words"])),
+    )
 
 
 def load_checkpoint(folder: Path, device: torch.device) -> tuple[VlaModel, PolicyBundle]:

@@ -20,7 +20,7 @@ class PolicyDriver:
     Attributes:
         checkpoint: Folder of the policy.
         device: Where it computes.
-        noise: Standard deviation of what is added to the positions of each chunk, in units of its normaliser: one
+        noise: Standard deviation of what is added to the positions of each chunk, in units of its normalizer: one
             offset for all its rows, drawn anew for each chunk.
         seed: Of the noise, together with the time of the observation.
     """
@@ -45,7 +45,7 @@ class PolicyDriver:
                 sentence = observation.instruction.text
             actions = np.array(policy.predict(observation).actions)
             if self.noise > 0.0 and isinstance(policy, LocalPolicy):
-                actions[:, :3] += self._offset(observation) * policy.bundle.position.deviation
+                actions[:, :3] += self._offset(observation) * policy.processor.statistics.action.scale[:, :3]
             return actions
 
         return drive

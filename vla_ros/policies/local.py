@@ -10,23 +10,13 @@ import numpy as np
 import torch
 import yaml
 
-from vla_ros.actions.rotations import matrix_from_quaternion, six_d_from_matrix
-from vla_ros.errors import CheckpointError, InstructionError, ObservationError
-from vla_ros.language.tokenizer import WordTokenizer
+from vla_ros.errors import CheckpointError, InstructionError
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.models.contract import Inspection, ModelInput
+from vla_ros.processing.state import observed_arms
 from vla_ros.robot.contract import RobotContract
-from vla_ros.types import ActionChunk, FloatArray, Instruction, Observation, Pose
+from vla_ros.types import ActionChunk, Instruction, Observation
 from vla_ros.yaml_files import parse_yaml
-
-STATE_WIDTH = 10
-"""Proprioception of the shipped networks: tool position (3, m), rotation as six_d (6), opening (1, m)."""
-
-
-def proprioception(pose: Pose, opening: float) -> FloatArray:
-    """Return the (10,) vector that the networks of this package take; training and deployment both call this."""
-    return np.concatenate([pose.position, six_d_from_matrix(matrix_from_quaternion(pose.quaternion)), [opening]])
-
 
 DEVICES = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
 """Names of the devices that networks run on. Others of PyTorch's were never tried."""
@@ -99,15 +89,16 @@ class LocalPolicy:
         self._network, self.bundle = load_checkpoint(folder, self._device)
         self._network.to(self._dtype)
         check_fit(self.bundle.contract, contract)
-        if differences := self.bundle.specification.differences(contract.action):
+        if differences := self.bundle.action.differences(contract.action):
             raise CheckpointError(f"{folder} does not fit robot '{contract.name}': action " + "; ".join(differences))
         self.name = f"{self.bundle.model}:{folder.name}"
-        self.specification = self.bundle.specification
+        self.processor = self.bundle.processor
+        self.specification = self.bundle.action
         self.device = str(self._device)
-        self.image_sizes = {
-            name: (int(size[0]), int(size[1])) for name, size in self.bundle.model_config["cameras"].items()
-        }
-        self._tokenizer = WordTokenizer(self.bundle.words)
+        features = self.processor.features
+        self.image_sizes = {camera.source: (camera.height, camera.width) for camera in features.cameras}
+        self._arms = tuple(dict.fromkeys(group.arm for group in features.state))
+        self._max_opening = contract.gripper.max_opening
         self._tokens: torch.Tensor | None = None
         self._cache = self._network.new_cache()
         self._glances: deque[float] = deque(maxlen=GLANCES)
@@ -122,12 +113,11 @@ class LocalPolicy:
         self._tokens = None
         self._cache = self._network.new_cache()  # what it kept belongs to the instruction before
         self._glances.clear()
-        if unknown := self._tokenizer.unknown(instruction.text):
+        if unknown := self.processor.tokenizer.unknown(instruction.text):
             raise InstructionError(
                 f"'{instruction.text}': the policy was not taught {unknown}; it knows: {self._words()}"
             )
-        tokens = self._tokenizer.encode(instruction.text, self.bundle.sentence_length)
-        self._tokens = torch.from_numpy(tokens)[None, None].to(self._device)
+        self._tokens = self.processor.tokens([instruction.text])[None].to(self._device)
         self._instruction = instruction
 
     def _words(self) -> str:
@@ -140,20 +130,19 @@ class LocalPolicy:
 
         Raises:
             InstructionError: before the first `reset`.
-            ObservationError: when an image is missing or of another size.
+            ObservationError: when an image is missing or cannot be brought to size.
         """
         if self._tokens is None:
             raise InstructionError("the policy has no instruction; call reset first")
         with torch.inference_mode():
             output = self._network.act_next(self._given(observation, self._tokens), self._cache)
-            positions = self.bundle.position.unnormalise(output.positions[0, 0].float().cpu().numpy())
-            rotations = self.bundle.rotation.unnormalise(output.rotations[0, 0].float().cpu().numpy())
-            gripper = (output.gripper[0, 0] > 0.0).double().cpu().numpy()[:, None]
+            continuous = torch.cat([output.positions[0, 0], output.rotations[0, 0]], dim=-1)
+            actions = self.processor.actions(continuous, output.gripper[0, 0, :, None])
             self._glances.append(1.0 if output.present is None else float(output.present[0, 0].float().sigmoid()))
         self.attention = {name: look[0, 0].float().cpu().numpy() for name, look in output.attention.items()}
         self._sequence += 1
         return ActionChunk(
-            actions=np.concatenate([positions, rotations, gripper], axis=1),
+            actions=actions,
             period=self.specification.period,
             observation_stamp=observation.stamp,
             observation_sequence=observation.sequence,
@@ -169,7 +158,7 @@ class LocalPolicy:
 
         Raises:
             InstructionError: before the first `reset`.
-            ObservationError: when an image is missing or of another size.
+            ObservationError: when an image is missing or cannot be brought to size.
         """
         if self._tokens is None:
             raise InstructionError("the policy has no instruction; call reset first")
@@ -177,24 +166,14 @@ class LocalPolicy:
             return self._network.inspect(self._given(observation, self._tokens))
 
     def _given(self, observation: Observation, tokens: torch.Tensor) -> ModelInput:
-        return ModelInput(self._images(observation), self._state(observation), tokens)
-
-    def _images(self, observation: Observation) -> dict[str, torch.Tensor]:
-        images = {}
-        for name, size in self.image_sizes.items():
-            if name not in observation.images:
-                raise ObservationError(f"the policy needs camera '{name}', the observation has {[*observation.images]}")
-            image = observation.images[name]
-            if image.shape != (*size, 3):
-                raise ObservationError(f"camera '{name}': got {image.shape}, the policy expects {(*size, 3)}")
-            # A copy, since the picture may be a read-only view of a message.
-            tensor = torch.from_numpy(np.array(image, order="C")).to(self._device)
-            images[name] = (tensor.permute(2, 0, 1)[None].float() / 255.0).to(self._dtype)
-        return images
-
-    def _state(self, observation: Observation) -> torch.Tensor:
-        state = proprioception(observation.state.end_effector, observation.state.gripper_opening)
-        return torch.from_numpy(self.bundle.state.normalise(state))[None].to(self._device, self._dtype)
+        images = self.processor.images(observation.images, self._device)
+        arms = observed_arms(observation, self._arms, self._max_opening)
+        state = self.processor.state(self.processor.state_of(arms))
+        return ModelInput(
+            {name: image.to(self._dtype) for name, image in images.items()},
+            state[None].to(self._device, self._dtype),
+            tokens,
+        )
 
 
 FITTING_LINES = ("joints.names", "gripper.max_opening", "base_frame", "end_effector_frame")

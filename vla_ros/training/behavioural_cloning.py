@@ -11,17 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from vla_ros.actions.space import ActionSpace
 from vla_ros.errors import VlaError
-from vla_ros.language.tokenizer import WordTokenizer
 from vla_ros.models.build import build_model
 from vla_ros.models.checkpoint import PolicyBundle, load_checkpoint, save_checkpoint
 from vla_ros.models.contract import ModelInput, ModelTarget, VlaModel
 from vla_ros.models.options import model_values
 from vla_ros.models.published import load_published
+from vla_ros.processing.processor import Processor
 from vla_ros.robot.contract import RobotContract
 from vla_ros.training.adaptation import Adaptation, adapt, merge_lora
-from vla_ros.training.dataset import Statistics
 from vla_ros.training.loop import Objective, TrainingLoop, TrainingRecord, has_state
 from vla_ros.training.loop_options import LoopOptions, belongs
 from vla_ros.training.provenance import cloning_lines, data_lines
@@ -35,11 +33,12 @@ class Demonstrations(Protocol):
     cameras: tuple[str, ...]
     count: int
     episodes: int
-    sentence_length: int
-    specification: ActionSpace
     taught: tuple[str, ...]
-    tokenizer: WordTokenizer
-    statistics: Statistics
+    processor: Processor
+
+    def with_processor(self, processor: Processor) -> Demonstrations:
+        """Return the same steps as another processor turns them into tensors."""
+        ...
 
     def rows(self, generators: Sequence[np.random.Generator]) -> tuple[ModelInput, ModelTarget]:
         """Return one row a generator."""
@@ -57,7 +56,7 @@ class CloningOptions:
         model_options: Size of the network, lines of its configuration and published backbones; see `model_values`.
         adaptation: Fine-tuning that leaves most weights as they are; needs `start_from`.
         anew: Parts that begin with new weights, by the beginning of their parameters' names; the rest goes on.
-        start_from: A checkpoint to begin with; its normalisers and words are kept, so that they still fit.
+        start_from: A checkpoint to begin with; its processor is kept, so that it still fits.
         resume: Continue where the folder of the checkpoint stopped.
         notes: Said in the checkpoint about its training.
     """
@@ -97,6 +96,7 @@ def train_policy(
     bundle, sources = make_bundle(dataset, contract, model, options.model_options, options.notes)
     if options.start_from is not None:
         network, bundle = _continue_from(options.start_from, dataset, bundle)
+        dataset = dataset.with_processor(bundle.processor)
     else:
         network = build_model(model, bundle.model_config)
         if not (options.resume and has_state(out)):  # a saved state brings weights and word vectors of its own
@@ -152,36 +152,34 @@ def make_bundle(
     dataset: Demonstrations, contract: RobotContract, model: str, options: Mapping[str, Any], notes: Mapping[str, Any],
 ) -> tuple[PolicyBundle, dict[str, str]]:  # fmt: skip
     """Return all that a checkpoint needs beside the weights, and the sources of published weights by their lines."""
-    sizes = {c.name: (c.policy_height, c.policy_width) for c in contract.cameras if c.name in dataset.cameras}
+    processor = dataset.processor
+    features = processor.features
     needed = {
-        "cameras": sizes,
-        "vocabulary": dataset.tokenizer.size,
-        "state_width": int(dataset.statistics.state.mean.shape[0]),
-        "horizon": dataset.specification.horizon,
+        "cameras": {camera.name: (camera.height, camera.width) for camera in features.cameras},
+        "vocabulary": processor.tokenizer.size,
+        "state_width": features.state_width,
+        "horizon": features.action.horizon,
     }
-    config, sources = model_values(model, needed, options, dataset.sentence_length)
-    statistics = dataset.statistics
+    config, sources = model_values(model, needed, options, features.words)
     bundle = PolicyBundle(
-        model=model, model_config=config, specification=dataset.specification, position=statistics.position,
-        rotation=statistics.rotation, state=statistics.state, words=dataset.tokenizer.words,
-        sentence_length=dataset.sentence_length, contract=contract.text,
+        model=model,
+        model_config=config,
+        processor=processor,
+        contract=contract.text,
         training={**notes, **({"published": sources} if sources else {})},
-    )  # fmt: skip
+    )
     return bundle, sources
 
 
 def _continue_from(folder: Path, dataset: Demonstrations, bundle: PolicyBundle) -> tuple[VlaModel, PolicyBundle]:
-    """Return the network of a checkpoint, ready to learn, and let the data set use its normalisers and words.
+    """Return the network of a checkpoint, ready to learn, and the bundle with its processor.
 
     Raises:
-        VlaError: when the data set teaches words that the checkpoint has no place for.
+        VlaError: when the data set teaches words that the checkpoint has no place for, or has other features.
     """
     network, before = load_checkpoint(folder, torch.device("cpu"))
     if missing := set(dataset.taught) - set(before.words):
         raise VlaError(f"{folder} has no place for the taught words {sorted(missing)}; teach others, or begin anew")
-    dataset.statistics = Statistics(before.position, before.rotation, before.state)
-    dataset.tokenizer = WordTokenizer(before.words)
     return network.requires_grad_(True), replace(
-        bundle, model=before.model, model_config=before.model_config, position=before.position,
-        rotation=before.rotation, state=before.state, words=before.words,
-    )  # fmt: skip
+        bundle, model=before.model, model_config=before.model_config, processor=before.processor
+    )

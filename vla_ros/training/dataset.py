@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vla_ros.actions.normaliser import Normaliser
+from vla_ros.actions.gripper_convention import GripperConvention
+from vla_ros.actions.groups import ActionGroup, Quantity
+from vla_ros.actions.legacy_specification import ONLY_ARM
+from vla_ros.actions.rotations import Rotation
 from vla_ros.actions.space import ActionSpace
 from vla_ros.data.episodes import read_episodes, read_specification
 from vla_ros.errors import VlaError
 from vla_ros.language.commands import Act, Command
 from vla_ros.language.tokenizer import WordTokenizer, split_words
 from vla_ros.models.contract import ModelInput, ModelTarget
-from vla_ros.policies.local import proprioception
+from vla_ros.processing.features import CameraFeature, PolicyFeatures, tool_state
+from vla_ros.processing.normalizer import Normalizer
+from vla_ros.processing.processor import Processor, Statistics, float_tensor
+from vla_ros.processing.state import ArmState, state_values
 from vla_ros.training.concepts import concept_columns
 from vla_ros.training.pictures import varied
 from vla_ros.types import Pose
@@ -28,16 +34,20 @@ SENTENCE_LENGTH = 10
 
 
 STATE_FLOOR = 1e-2
-"""Smallest deviation of a measurement that is divided by, m or a share of a quaternion."""
+"""Smallest deviation of a measurement that is divided by, m or a fraction of a quaternion."""
+
+POSITION_FLOOR, ROTATION_FLOOR = 1e-3, 1e-2
+"""Smallest deviation of an action's columns that is divided by, m and rad."""
+
+TOOL_SCALE = 0.1
+"""Scale, m, that places of the tool and of targets share: their difference is a way in meters, times a constant."""
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """How the numbers of a data set are normalised."""
-
-    position: Normaliser
-    rotation: Normaliser
-    state: Normaliser
+TOOL_STATE = (
+    ActionGroup(ONLY_ARM, Quantity.EE_POSE, frame="base", rotation=Rotation.SIX_D),
+    ActionGroup(ONLY_ARM, Quantity.GRIPPER, gripper=GripperConvention.OPENING),
+)
+"""What the demonstrations of the simulated cell measure."""
 
 
 class PickDataset:
@@ -47,8 +57,7 @@ class PickDataset:
         count: How many steps there are.
         specification: Convention of the actions.
         taught: The words of every template and every object.
-        tokenizer: Vocabulary: these words.
-        statistics: Normalisers fitted to these steps.
+        processor: Fitted to these steps; its vocabulary is the taught words.
     """
 
     def __init__(self, folders: Iterable[Path], cameras: Iterable[str], templates: Iterable[str],
@@ -67,7 +76,6 @@ class PickDataset:
         folders = list(folders)
         self.cameras = tuple(cameras)
         self.templates, self.kinds = tuple(templates), tuple(absent)
-        self.sentence_length = SENTENCE_LENGTH
         self.specification = one_specification(folders)
         rows: dict[str, list[NDArray[np.generic]]] = {}
         names: list[tuple[str, ...]] = []
@@ -89,13 +97,17 @@ class PickDataset:
         vocabulary = {word for t in self.templates for word in split_words(t.format(""))}
         vocabulary |= {word for kind in self.kinds for word in split_words(kind)}
         self.taught = tuple(sorted(vocabulary))
-        self.tokenizer = WordTokenizer(self.taught)
         actions = self._rows["actions"].reshape(-1, *self._rows["actions"].shape[2:])
-        self.statistics = Statistics(
-            position=Normaliser.fit(actions[..., :3], floor=1e-3),
-            rotation=Normaliser.fit(actions[..., 3:6], floor=1e-2),
-            state=state_statistics(self._rows["state"]),
-        )
+        sizes = {camera: self._rows[f"image_{camera}"].shape[1:3] for camera in self.cameras}
+        features = tool_features(sizes, self.specification, SENTENCE_LENGTH)
+        statistics = fit_statistics(features, self._rows["state"], actions)
+        self.processor = Processor(features, statistics, WordTokenizer(self.taught))
+
+    def with_processor(self, processor: Processor) -> PickDataset:
+        """Return the same steps as another processor turns them into tensors."""
+        other = copy.copy(self)
+        other.processor = processor
+        return other
 
     def batch(self, index: NDArray[np.int64], rng: np.random.Generator) -> tuple[ModelInput, ModelTarget]:
         """Return the steps `index`, each with a sentence for every object on the table and one for an absent one."""
@@ -114,23 +126,22 @@ class PickDataset:
         sentences = [[self._sentence(name, rng) for name in group]
                      for group, rng in zip(asked, generators, strict=True)]  # fmt: skip
         present = [[1.0] * len(n) + [0.0] for n in names]
-        tokens = np.stack([[self.tokenizer.encode(s, SENTENCE_LENGTH) for s in group] for group in sentences])
+        processor = self.processor
         actions = _with_absent(rows["actions"][index])
         target = _with_absent(rows["target"][index])
-        position, rotation = self.statistics.position, self.statistics.rotation
-        place = Normaliser(self.statistics.state.mean[:3], self.statistics.state.deviation[:3])
+        continuous, binary = processor.targets(actions)
         given = ModelInput(
             images={c: varied(rows[f"image_{c}"][index], generators) for c in self.cameras},
-            state=_tensor(self.statistics.state.normalise(rows["state"][index])),
-            tokens=torch.from_numpy(tokens),
+            state=processor.state(rows["state"][index]),
+            tokens=torch.stack([processor.tokens(group) for group in sentences]),
         )
         wanted = ModelTarget(
-            positions=_tensor(position.normalise(actions[..., :3])),
-            rotations=_tensor(rotation.normalise(actions[..., 3:6])),
-            gripper=_tensor(actions[..., 6]),
-            target=_tensor(place.normalise(target)),
-            pixels={c: _tensor(_with_absent(rows[f"pixel_{c}"][index])) for c in self.cameras},
-            present=_tensor(np.array(present)),
+            positions=continuous[..., :3],
+            rotations=continuous[..., 3:6],
+            gripper=binary[..., 0],
+            target=processor.places(target),
+            pixels={c: float_tensor(_with_absent(rows[f"pixel_{c}"][index])) for c in self.cameras},
+            present=float_tensor(np.array(present)),
             concepts={k: torch.from_numpy(v) for k, v in concept_columns(_picks(asked)).items()},
         )
         return given, wanted
@@ -148,19 +159,33 @@ def _picks(names: Sequence[Sequence[str]]) -> list[list[Command]]:
     return [[Command(Act.PICK, (name.split(" ")[0], name.split(" ")[1])) for name in group] for group in names]
 
 
-def state_statistics(states: NDArray[np.float64]) -> Normaliser:
-    """Fit the normaliser of proprioception; tool and targets share one scale.
-
-    So a difference of normalised places is a way in metres, times a constant.
-    """
-    return with_tool_scale(Normaliser.fit(states, floor=STATE_FLOOR))
+def tool_features(sizes: Mapping[str, tuple[int, int]], action: ActionSpace, words: int) -> PolicyFeatures:
+    """Return what a policy takes and gives that drives one arm at its tool; `sizes` are camera to (height, width)."""
+    cameras = tuple(CameraFeature(name, int(height), int(width)) for name, (height, width) in sizes.items())
+    return PolicyFeatures(cameras, tool_state(action), action, words)
 
 
-def with_tool_scale(state: Normaliser) -> Normaliser:
-    """Return the normalizer of proprioception with the one scale that places of the tool and of targets share."""
-    deviation = state.deviation.copy()
-    deviation[:3] = 0.1
-    return Normaliser(state.mean.copy(), deviation)
+def action_floors(features: PolicyFeatures) -> NDArray[np.float64]:
+    """Return the smallest scale of each continuous column of the actions."""
+    floors = np.full(len(features.continuous_columns), POSITION_FLOOR)
+    floors[list(features.rotation_columns)] = ROTATION_FLOOR
+    return floors
+
+
+def fit_statistics(features: PolicyFeatures, states: NDArray[Any], chunks: NDArray[Any]) -> Statistics:
+    """Fit the statistics of states (n, state width) and chunks (n, horizon, width)."""
+    actions = np.asarray(chunks)[..., list(features.continuous_columns)]
+    statistics = Statistics(
+        Normalizer.fit(states, floor=STATE_FLOOR), Normalizer.fit(actions, floor=action_floors(features))
+    )
+    return with_tool_scale(statistics, features)
+
+
+def with_tool_scale(statistics: Statistics, features: PolicyFeatures) -> Statistics:
+    """Return the statistics with the one scale that places of the tool and of targets share."""
+    if features.tool_columns is None:
+        return statistics
+    return Statistics(statistics.state.with_scale(features.tool_columns, TOOL_SCALE), statistics.action)
 
 
 def _with_absent(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -168,14 +193,11 @@ def _with_absent(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([values, values[:, :1]], axis=1)
 
 
-def _tensor(values: NDArray[np.generic]) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
-
-
 def recorded_states(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
     """Return the proprioception (steps, 10) of an episode, as a policy will see it."""
     rows = zip(arrays["position"], arrays["quaternion"], arrays["opening"], strict=True)
-    return np.stack([proprioception(Pose(p, q), float(o)) for p, q, o in rows])
+    arms = (ArmState(pose=Pose(p, q), opening=float(o)) for p, q, o in rows)
+    return np.stack([state_values(TOOL_STATE, {ONLY_ARM: arm}) for arm in arms])
 
 
 def one_specification(folders: list[Path]) -> ActionSpace:

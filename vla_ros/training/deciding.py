@@ -11,10 +11,8 @@ import torch
 from accelerate import PartialState
 
 from vla_ros.errors import VlaError
-from vla_ros.language.tokenizer import WordTokenizer
 from vla_ros.models.checkpoint import load_checkpoint, save_checkpoint, weights_digest
 from vla_ros.models.compositional import CompositionalModel
-from vla_ros.training.dataset import Statistics
 from vla_ros.training.glances import GlanceDataset, decide
 from vla_ros.training.loop import TrainingLoop, TrainingRecord
 from vla_ros.training.loop_options import LoopOptions, PartOptions
@@ -62,9 +60,7 @@ def train_deciding(
         if not isinstance(network, CompositionalModel):
             raise VlaError(f"{policy} holds a '{bundle.model}': only 'compositional' decides apart from what it sees")
         belongs_to = deciding_lines(options, data_lines(dataset), weights_digest(policy))
-        dataset.statistics = Statistics(bundle.position, bundle.rotation, bundle.state)
-        dataset.tokenizer = WordTokenizer(bundle.words)
-        glances = GlanceDataset(dataset, network, options.variants, device)
+        glances = GlanceDataset(dataset.with_processor(bundle.processor), network, options.variants, device)
     stays = {name: PartOptions(0) for name in STAYS}
     loop = TrainingLoop(network.requires_grad_(True), replace(options.loop, parts=stays), device, decide, belongs_to)
     if options.resume:

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from vla_ros.data.episodes import Episode
-from vla_ros.language.tokenizer import WordTokenizer
 from vla_ros.models.checkpoint import PolicyBundle
 from vla_ros.models.contract import ModelInput
+from vla_ros.processing.images import image_tensor
 from vla_ros.training.dataset import recorded_states
 from vla_ros.training.preferences import Experience
 
@@ -29,20 +29,20 @@ class ExperienceBatches:
             episodes: With `driven`.
             sentences: For each episode what was asked for in each step.
             advantage: Of every step of every episode in a row.
-            bundle: Normalisers and words of the policy that played.
+            bundle: Of the policy that played.
             size: Of a batch.
             seed: Of the batches.
         """
         self._size, self._seed = size, seed
         self._advantage = advantage
-        tokenizer = WordTokenizer(bundle.words)
-        self._tokens = np.stack([tokenizer.encode(s, bundle.sentence_length) for rows in sentences for s in rows])
-        cameras = list(bundle.model_config["cameras"])
+        processor = bundle.processor
+        self._tokens = processor.tokens([sentence for rows in sentences for sentence in rows])
+        cameras = [camera.name for camera in processor.features.cameras]
         self._images = {c: np.concatenate([e.arrays[f"image_{c}"] for e in episodes]) for c in cameras}
         states = np.concatenate([recorded_states(e.arrays) for e in episodes])
-        self._states = bundle.state.normalise(states).astype(np.float32)
+        self._states = processor.state(states)
         driven = np.concatenate([e.arrays["driven"] for e in episodes])
-        self._explored = bundle.position.normalise(driven[..., :3]).mean(axis=1).astype(np.float32)
+        self._explored = processor.targets(driven)[0][..., :3].mean(dim=1)
 
     def __len__(self) -> int:
         """Number of steps."""
@@ -52,11 +52,6 @@ class ExperienceBatches:
         """Return one share of the batch of an update."""
         rng = np.random.default_rng([self._seed, update])
         index = rng.integers(len(self), size=self._size)[part::parts]
-        images = {
-            camera: torch.from_numpy(pictures[index]).permute(0, 3, 1, 2).float() / 255.0
-            for camera, pictures in self._images.items()
-        }
-        given = ModelInput(
-            images, torch.from_numpy(self._states[index]), torch.from_numpy(self._tokens[index])[:, None]
-        )
-        return Experience(given, torch.from_numpy(self._explored[index]), torch.from_numpy(self._advantage[index]))
+        images = {camera: image_tensor(pictures[index]) for camera, pictures in self._images.items()}
+        given = ModelInput(images, self._states[index], self._tokens[index][:, None])
+        return Experience(given, self._explored[index], torch.from_numpy(self._advantage[index]))

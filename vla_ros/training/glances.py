@@ -52,7 +52,7 @@ class GlanceDataset:
         """Look at what has not been looked at with these eyes; glances lie beside the pictures.
 
         Args:
-            dataset: The steps; its normalisers are those of the network.
+            dataset: The steps; its processor is that of the network.
             network: Whose eyes look.
             variants: How often each picture is looked at, each time with another light and another command in vain.
             device: Where to compute.

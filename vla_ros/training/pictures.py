@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vla_ros.data.durable import synchronise, write_whole
 from vla_ros.errors import VlaError
+from vla_ros.processing.images import image_tensor
 
 NOISE = 0.01
 """Standard deviation of the noise on a picture while training."""
@@ -68,6 +69,7 @@ class StoredRows:
         for path, count in files:
             if path.stat().st_size != count * size:
                 raise VlaError(f"{path} has {path.stat().st_size} bytes, expected {count} rows of {size}; remove it")
+        self.shape = shape
         self._files = [np.memmap(path, kind, "r", shape=(count, *shape)) for path, count in files]
         self._starts = np.cumsum([0, *(count for _, count in files)])
 
@@ -101,7 +103,7 @@ def drop_outdated(folder: Path, place: Path) -> None:
 
 def varied(pictures: NDArray[np.uint8], generators: Sequence[np.random.Generator]) -> Tensor:
     """Return (B, 3, h, w) float 0 to 1, each picture with light, colour and noise drawn by its own generator."""
-    tensor = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float().div_(255.0)
+    tensor = image_tensor(pictures)
     size = tensor[0].numel()
     for row, rng in enumerate(generators):
         gain = rng.uniform(0.85, 1.15) * rng.uniform(0.94, 1.06, (3, 1, 1))

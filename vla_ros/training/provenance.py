@@ -13,7 +13,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vla_ros.models.checkpoint import PolicyBundle, weights_digest
-from vla_ros.training.dataset import Statistics
 from vla_ros.training.loop_options import LoopOptions
 from vla_ros.yaml_files import parse_yaml
 
@@ -28,8 +27,9 @@ FREE = frozenset({
 
 
 def data_lines(dataset: Demonstrations) -> dict[str, Any]:
-    """Return what tells these recordings from others; call it before a checkpoint's normalisers replace the fitted."""
-    return {"episodes": dataset.episodes, "steps": dataset.count, "statistics": _statistics(dataset.statistics)}
+    """Return what tells these recordings from others; call it before a checkpoint's normalizers replace the fitted."""
+    statistics = dataset.processor.statistics.to_dict()
+    return {"episodes": dataset.episodes, "steps": dataset.count, "statistics": _digest(statistics)}
 
 
 def cloning_lines(options: CloningOptions, data: dict[str, Any], bundle: PolicyBundle) -> dict[str, Any]:
@@ -38,10 +38,10 @@ def cloning_lines(options: CloningOptions, data: dict[str, Any], bundle: PolicyB
         "data": data,
         "model": bundle.model,
         "model_config": _one_line(bundle.model_config),
-        "specification": bundle.specification.to_dict(),
-        "normalisers": _statistics(Statistics(bundle.position, bundle.rotation, bundle.state)),
+        "specification": bundle.action.to_dict(),
+        "normalizers": _digest(bundle.processor.statistics.to_dict()),
         "words": _digest(bundle.words),
-        "sentence_length": bundle.sentence_length,
+        "sentence_length": bundle.processor.features.words,
         "contract": parse_yaml(bundle.contract),
         "batch": options.batch,
         "seed": options.seed,
@@ -68,10 +68,6 @@ def _loop(options: LoopOptions) -> dict[str, Any]:
 def _one_line(values: Mapping[str, Any]) -> str:
     """Return a mapping as one line, so that a name that only one side has is a difference, too."""
     return json.dumps(values, sort_keys=True)
-
-
-def _statistics(statistics: Statistics) -> str:
-    return _digest([one.to_dict() for one in (statistics.position, statistics.rotation, statistics.state)])
 
 
 def _digest(values: Any) -> str:  # noqa: ANN401 (whatever JSON can say)

@@ -8,6 +8,7 @@ that one is absent.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,22 +17,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vla_ros.actions.normaliser import Normaliser
 from vla_ros.data.augmentation.language import LanguageAugmentation
 from vla_ros.data.mixture import shares_of
 from vla_ros.errors import VlaError
 from vla_ros.language.tokenizer import WordTokenizer, split_words
 from vla_ros.models.build import MODELS, model_class
 from vla_ros.models.contract import ModelInput, ModelTarget
+from vla_ros.processing.normalizer import Normalizer
+from vla_ros.processing.processor import Processor, Statistics
 from vla_ros.robot.contract import RobotContract
-from vla_ros.training.dataset import STATE_FLOOR, Statistics, with_tool_scale
+from vla_ros.training.dataset import STATE_FLOOR, action_floors, tool_features, with_tool_scale
 from vla_ros.training.pictures import StoredRows, varied
 from vla_ros.training.recorded_pictures import PictureAugmentation
 from vla_ros.training.stored_steps import StoredSteps
-from vla_ros.types import FloatArray
-
-POSITION_FLOOR, ROTATION_FLOOR = 1e-3, 1e-2
-"""Smallest deviation of a chunk's columns that is divided by, m and rad."""
 
 
 def check_network(model: str) -> None:
@@ -69,9 +67,7 @@ class RecordedDataset:
         episodes: How many episodes.
         specification: Convention of the actions.
         taught: Every word that a sentence can have, slips of the pen apart.
-        tokenizer: Vocabulary: these words.
-        sentence_length: Words a sentence is padded to.
-        statistics: How the numbers of all data sets are normalized.
+        processor: Its statistics are one for all data sets, its vocabulary the taught words.
     """
 
     def __init__(
@@ -103,9 +99,22 @@ class RecordedDataset:
             name: StoredRows([(part.pictures(name), len(part)) for part in parts], (*size, 3), np.uint8)
             for name, size in sizes.items()
         }
-        self.taught, self.sentence_length = _vocabulary(self._sentences, self.augmentations.words)
-        self.tokenizer = WordTokenizer(self.taught)
-        self.statistics = _pooled([_statistics(part) for part in parts], self.shares)
+        self.taught, words = _vocabulary(self._sentences, self.augmentations.words)
+        features = tool_features(sizes, contract.action, words)
+        columns = list(features.continuous_columns)
+        statistics = Statistics(
+            Normalizer.fit([part.states for part in parts], STATE_FLOOR, fractions=self.shares),
+            Normalizer.fit(
+                [part.chunks[..., columns] for part in parts], action_floors(features), fractions=self.shares
+            ),
+        )
+        self.processor = Processor(features, with_tool_scale(statistics, features), WordTokenizer(self.taught))
+
+    def with_processor(self, processor: Processor) -> RecordedDataset:
+        """Return the same steps as another processor turns them into tensors."""
+        other = copy.copy(self)
+        other.processor = processor
+        return other
 
     def table(self) -> list[dict[str, Any]]:
         """Return what a checkpoint says about its data: one entry a data set."""
@@ -140,18 +149,14 @@ class RecordedDataset:
         """Return steps by their numbers among those of all data sets, changed as each one's generator says."""
         change = self.augmentations.pictures or varied
         images = {name: change(store[index], generators) for name, store in self._pictures.items()}
-        tokens = np.stack([
-            self.tokenizer.encode(self._said(step, rng), self.sentence_length)
-            for step, rng in zip(index, generators, strict=True)
-        ])  # fmt: skip
-        statistics, chunks = self.statistics, self._chunks[index]
-        given = ModelInput(
-            images, _tensor(statistics.state.normalise(self._states[index])), torch.from_numpy(tokens)[:, None]
-        )
+        said = [self._said(step, rng) for step, rng in zip(index, generators, strict=True)]
+        processor = self.processor
+        continuous, binary = processor.targets(self._chunks[index])
+        given = ModelInput(images, processor.state(self._states[index]), processor.tokens(said)[:, None])
         wanted = ModelTarget(
-            positions=_tensor(statistics.position.normalise(chunks[..., :3]))[:, None],
-            rotations=_tensor(statistics.rotation.normalise(chunks[..., 3:6]))[:, None],
-            gripper=_tensor(chunks[..., 6])[:, None],
+            positions=continuous[:, None, :, :3],
+            rotations=continuous[:, None, :, 3:6],
+            gripper=binary[:, None, :, 0],
             present=torch.ones(len(index), 1),
         )
         return given, wanted
@@ -159,22 +164,6 @@ class RecordedDataset:
     def _said(self, step: int, rng: np.random.Generator) -> str:
         sentence, words = self._sentences[self._sentence_of[step]], self.augmentations.words
         return sentence if words is None else words(sentence, rng)
-
-
-def _statistics(part: StoredSteps) -> Statistics:
-    return Statistics(
-        position=Normaliser.fit(part.chunks[..., :3], floor=POSITION_FLOOR),
-        rotation=Normaliser.fit(part.chunks[..., 3:6], floor=ROTATION_FLOOR),
-        state=Normaliser.fit(part.states.astype(np.float64), floor=STATE_FLOOR),
-    )
-
-
-def _pooled(parts: Sequence[Statistics], fractions: FloatArray) -> Statistics:
-    return Statistics(
-        position=Normaliser.pool([part.position for part in parts], fractions, POSITION_FLOOR),
-        rotation=Normaliser.pool([part.rotation for part in parts], fractions, ROTATION_FLOOR),
-        state=with_tool_scale(Normaliser.pool([part.state for part in parts], fractions, STATE_FLOOR)),
-    )
 
 
 def _vocabulary(sentences: Sequence[str], changes: LanguageAugmentation | None) -> tuple[tuple[str, ...], int]:
@@ -186,7 +175,3 @@ def _vocabulary(sentences: Sequence[str], changes: LanguageAugmentation | None) 
         words |= {word for text in texts for word in split_words(text)}
         longest = max(longest, len(split_words(sentence)) + more)
     return tuple(sorted(words)), longest
-
-
-def _tensor(values: NDArray[Any]) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))

@@ -6,13 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.actions.gripper_convention import GripperConvention
+from vla_ros.actions.legacy_specification import ONLY_ARM
 from vla_ros.actions.rotations import Rotation
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.checking import MotionLimits
 from vla_ros.data.chunks import check_convention
 from vla_ros.data.errors import ConventionError, MissingColumnError
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.step import GRIPPER_NAME, GRIPPER_SHARE, POSE_NAMES, Step
-from vla_ros.policies.local import proprioception
+from vla_ros.processing.features import tool_state
+from vla_ros.processing.state import ArmState, state_values
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 
@@ -95,12 +98,14 @@ def motion_limits(contract: RobotContract) -> MotionLimits:
     )
 
 
-def network_state(step: Step, max_opening: float) -> NDArray[np.float64]:
-    """Return the proprioception (10,) of a step, as a policy will see it; `max_opening` (m) is that of a share of 1."""
+def network_state(step: Step, action: ActionSpace, max_opening: float) -> NDArray[np.float64]:
+    """Return the state (10,) of a step, as a policy of that action space sees it.
+
+    `max_opening`, m, is that of a gripper that is measured as a fraction of 1.
+    """
     pose, names = step.end_effector, step.proprioception_names
-    assert pose is not None  # `check_dataset` asked for it
     if GRIPPER_NAME in names:
         opening = float(step.proprioception[names.index(GRIPPER_NAME)])
     else:
         opening = max_opening * float(step.proprioception[names.index(GRIPPER_SHARE)])
-    return proprioception(pose, opening)
+    return state_values(tool_state(action), {ONLY_ARM: ArmState(pose=pose, opening=opening)})

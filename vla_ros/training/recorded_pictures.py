@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from vla_ros.data.augmentation.images import ImageAugmentation, ImageSettings
+from vla_ros.processing.images import image_tensor
 
 
 class PictureAugmentation:
@@ -20,7 +21,7 @@ class PictureAugmentation:
 
     def __call__(self, pictures: NDArray[np.uint8], generators: Sequence[np.random.Generator]) -> torch.Tensor:
         """Return (B, 3, h, w) float 0 to 1 of pictures (B, h, w, 3), one generator each."""
-        tensor = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float().div_(255.0)
+        tensor = image_tensor(pictures)
         changed = [
             self._change(picture[None], int(rng.integers(2**31)))
             for picture, rng in zip(tensor, generators, strict=True)

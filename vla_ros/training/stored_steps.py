@@ -8,7 +8,7 @@ from changes: a file of the data set, the robot's action convention, its cameras
 ============  =======================  ===========================================================
 row           shape, dtype             meaning
 ============  =======================  ===========================================================
-states        (steps, 10) float32      proprioception, see `policies.local.proprioception`
+states        (steps, 10) float32      see `processing.state`
 chunks        (steps, H, 7) float32    action chunk in the robot's convention, see `data.chunks`
 sentence_of   (steps,) int64           which of `sentences` was asked for
 pictures      (steps, h, w, 3) uint8   on disk, by camera
@@ -35,6 +35,9 @@ from vla_ros.data.chunks import action_chunks
 from vla_ros.data.errors import ConventionError, DamagedDataError, DataError, OddEpisodeError, naming_full_disk
 from vla_ros.data.reader import EpisodeReader
 from vla_ros.data.step import Step
+from vla_ros.errors import ObservationError
+from vla_ros.processing.features import CameraFeature
+from vla_ros.processing.images import fit_image
 from vla_ros.robot.contract import RobotContract
 from vla_ros.training.pictures import PictureStore
 from vla_ros.training.recorded_fit import (
@@ -55,7 +58,6 @@ ODD_FRACTION = 0.5
 ROWS, NOTE = "rows.npz", "complete.json"
 GRIPPER_TOLERANCE = 1e-4
 
-Resize = Callable[[ImageArray, int, int], ImageArray]
 Progress = Callable[[Iterable[str], str], Iterable[str]]
 """Wraps the episodes on their way, with a few words about what is done to them."""
 
@@ -103,7 +105,7 @@ class StoredSteps:
 
 
 def store_steps(
-    recordings: Sequence[Recording], contract: RobotContract, cache: Path, resize: Resize, progress: Progress
+    recordings: Sequence[Recording], contract: RobotContract, cache: Path, progress: Progress
 ) -> list[StoredSteps]:
     """Return the rows of data sets, from the cache where they are in it.
 
@@ -111,7 +113,6 @@ def store_steps(
         recordings: What to read.
         contract: The robot; says cameras, sizes and convention.
         cache: Folder for the pictures.
-        resize: Brings a picture of the same shape to the size (height, width) that the policy sees, as on the robot.
         progress: See there.
 
     Raises:
@@ -126,7 +127,7 @@ def store_steps(
              for one, place in zip(recordings, places, strict=True)]  # fmt: skip
     for one, place, found in zip(recordings, places, fresh, strict=True):
         if found is not None:
-            _keep(one, found, contract, place, resize, progress)
+            _keep(one, found, contract, place, progress)
     return [_load(one.line, place) for one, place in zip(recordings, places, strict=True)]
 
 
@@ -161,7 +162,7 @@ def _numbers(recording: Recording, contract: RobotContract, progress: Progress) 
             failed += 1
             continue
         chunks.append(_checked(action_chunks(steps, contract.action, opening), description.name, episode))
-        states.append([network_state(step, contract.gripper.max_opening) for step in steps])
+        states.append([network_state(step, contract.action, contract.gripper.max_opening) for step in steps])
         sentence_of += [sentences.setdefault(step.instruction, len(sentences)) for step in steps]
         taken[episode] = len(steps)
     if len(odd) > ODD_FRACTION * (len(taken) + len(odd)):
@@ -203,14 +204,12 @@ def _checked(chunks: NDArray[np.float64], name: str, episode: str) -> NDArray[np
     return chunks.astype(np.float32)
 
 
-def _keep(
-    recording: Recording, found: _Numbers, contract: RobotContract, place: Path, resize: Resize, progress: Progress
-) -> None:
+def _keep(recording: Recording, found: _Numbers, contract: RobotContract, place: Path, progress: Progress) -> None:
     """Decode the pictures of the episodes that were taken, and give the folder its name."""
     partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     name = recording.reader.description.name
-    sizes = {camera.name: (camera.policy_height, camera.policy_width) for camera in contract.cameras}
+    sizes = {c.name: CameraFeature(c.name, c.policy_height, c.policy_width) for c in contract.cameras}
     try:
         with naming_full_disk(f"the pictures of {name} in {place.parent}"):
             stores = {camera: PictureStore(partial / f"{camera}.rgb") for camera in sizes}
@@ -220,8 +219,7 @@ def _keep(
                     for step in recording.reader.read(episode):
                         count += 1
                         for camera, store in stores.items():
-                            where = f"{name}, episode '{episode}', step {step.index}, camera '{camera}'"
-                            store.append(_sized(step.images[camera], sizes[camera], resize, where)[None])
+                            store.append(_fitted(step, sizes[camera], name)[None])
                     if count != found.taken[episode]:
                         raise DamagedDataError(
                             f"{name}, episode '{episode}' has pictures of {count} steps, and numbers of "
@@ -241,17 +239,12 @@ def _keep(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _sized(image: ImageArray, size: tuple[int, int], resize: Resize, where: str) -> ImageArray:
-    """Return a picture at the size that the policy sees; shrunk where it has the same shape, else refused."""
-    height, width = image.shape[:2]
-    if (height, width) == size:
-        return image
-    if height * size[1] != width * size[0] or height < size[0]:
-        raise DataError(
-            f"{where}: the picture is {height} x {width}, the contract wants {size[0]} x {size[1]} (policy_height x "
-            "policy_width); a larger one of the same shape is shrunk, nothing is cut, stretched or enlarged"
-        )
-    return resize(image, *size)
+def _fitted(step: Step, camera: CameraFeature, name: str) -> ImageArray:
+    """Return a step's image at the size that the policy sees."""
+    try:
+        return fit_image(step.images[camera.source], camera)
+    except ObservationError as error:
+        raise DataError(f"{name}, episode '{step.episode}', step {step.index}: {error}") from error
 
 
 def _load(line: Line, place: Path) -> StoredSteps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vla_ros.actions.normaliser import Normaliser
 from vla_ros.data.durable import write_whole
 from vla_ros.data.episodes import Episode, read_episodes
 from vla_ros.errors import VlaError
@@ -20,8 +20,9 @@ from vla_ros.language.lexicon import ALL_WORDS, COLOURS, OBJECTS, RECEPTACLES
 from vla_ros.language.phrasing import Wording, held_out_words, say, taught_words
 from vla_ros.language.tokenizer import WordTokenizer, split_words
 from vla_ros.models.contract import ModelInput, ModelTarget
+from vla_ros.processing.processor import Processor, float_tensor
 from vla_ros.training.concepts import concept_columns
-from vla_ros.training.dataset import Statistics, one_specification, recorded_states, state_statistics
+from vla_ros.training.dataset import fit_statistics, one_specification, recorded_states, tool_features
 from vla_ros.training.pictures import PictureStore, StoredRows, drop_outdated, fingerprint, varied
 from vla_ros.training.word_vectors import colour_of
 
@@ -60,8 +61,7 @@ class TabletopDataset:
         episodes: How many episodes.
         specification: Convention of the actions.
         taught: Every word that a sentence can have, beside fillers.
-        tokenizer: Vocabulary.
-        statistics: Normalisers fitted to these steps.
+        processor: Fitted to these steps.
     """
 
     def __init__(
@@ -85,24 +85,27 @@ class TabletopDataset:
         folders = list(folders)
         self.cameras, self.pairs, self.sentences = tuple(cameras), tuple(pairs), sentences
         self.wordiness = wordiness or Wordiness()
-        self.sentence_length = SENTENCE_LENGTH
         self.specification = one_specification(folders)
         self.taught = taught_words()
         if missing := set(self.taught) - set(words):
             raise VlaError(f"the vocabulary lacks the taught words {sorted(missing)}")
-        self.tokenizer = WordTokenizer(tuple(words))
         kept_back = {*ALL_WORDS, *taught_words(), *held_out_words()}
         free = [word for word in words if word not in kept_back and colour_of(word)[0] == 0.0]
         # A few hundred, not all: among all there are those that mean nearly what a taught or a held-out word means.
         chosen = np.random.default_rng(0).permutation(len(free))[:FILLERS]
         self._fillers = [free[i] for i in chosen]
         self._read(folders, cache)
-        actions = self._rows["actions"]
-        self.statistics = Statistics(
-            position=Normaliser.fit(actions[..., :3].reshape(-1, *actions.shape[2:3], 3), floor=1e-3),
-            rotation=Normaliser.fit(actions[..., 3:6].reshape(-1, *actions.shape[2:3], 3), floor=1e-2),
-            state=state_statistics(self._rows["state"]),
-        )
+        sizes = {camera: store.shape[:2] for camera, store in self.pictures.items()}
+        features = tool_features(sizes, self.specification, SENTENCE_LENGTH)
+        chunks = self._rows["actions"].reshape(-1, *self._rows["actions"].shape[2:])
+        statistics = fit_statistics(features, self._rows["state"], chunks)
+        self.processor = Processor(features, statistics, WordTokenizer(tuple(words)))
+
+    def with_processor(self, processor: Processor) -> TabletopDataset:
+        """Return the same steps as another processor turns them into tensors."""
+        other = copy.copy(self)
+        other.processor = processor
+        return other
 
     def _read(self, folders: list[Path], cache: Path) -> None:
         rows: dict[str, list[NDArray[np.generic]]] = {}
@@ -154,20 +157,20 @@ class TabletopDataset:
             [*(self.commands(step)[k] for k in columns), self.absent(step, rng)]
             for step, columns, rng in zip(index, chosen, generators, strict=True)
         ]
-        tokens = np.stack([
-            [self._tokens(command, rng) for command in scene] for scene, rng in zip(commands, generators, strict=True)
-        ])  # fmt: skip
+        sentences = [
+            [self._sentence(command, rng) for command in scene] for scene, rng in zip(commands, generators, strict=True)
+        ]
         given = ModelInput(
             images={c: varied(self.pictures[c][index], generators) for c in self.cameras},
             state=self.states(index),
-            tokens=torch.from_numpy(tokens),
+            tokens=torch.stack([self.processor.tokens(group) for group in sentences]),
         )
         concepts = {name: torch.from_numpy(values) for name, values in concept_columns(commands).items()}
         return given, self.targets(index, np.array(chosen), concepts)
 
     def states(self, index: NDArray[np.int64]) -> torch.Tensor:
         """Return the normalised state (B, S) of steps."""
-        return _tensor(self.statistics.state.normalise(self._rows["state"][index]))
+        return self.processor.state(self._rows["state"][index])
 
     def targets(
         self, index: NDArray[np.int64], columns: NDArray[np.int64], concepts: Mapping[str, torch.Tensor]
@@ -182,19 +185,19 @@ class TabletopDataset:
             values = self._rows[key][index[:, None], columns]
             return np.concatenate([values, values[:, :1]], axis=1)
 
-        actions, statistics = column("actions"), self.statistics
-        present = np.ones(actions.shape[:2], np.float32)
+        processor = self.processor
+        continuous, binary = processor.targets(column("actions"))
+        present = np.ones(binary.shape[:2], np.float32)
         present[:, -1] = 0.0
-        place = Normaliser(statistics.state.mean[:3], statistics.state.deviation[:3])
         return ModelTarget(
-            positions=_tensor(statistics.position.normalise(actions[..., :3])),
-            rotations=_tensor(statistics.rotation.normalise(actions[..., 3:6])),
-            gripper=_tensor(actions[..., 6]),
-            present=_tensor(present),
-            target=_tensor(place.normalise(column("target"))),
-            pixels={c: _tensor(column(f"pixel_{c}")) for c in self.cameras},
-            goal=_tensor(place.normalise(column("goal"))),
-            goal_pixels={c: _tensor(column(f"pixel_goal_{c}")) for c in self.cameras},
+            positions=continuous[..., :3],
+            rotations=continuous[..., 3:6],
+            gripper=binary[..., 0],
+            present=float_tensor(present),
+            target=processor.places(column("target")),
+            pixels={c: float_tensor(column(f"pixel_{c}")) for c in self.cameras},
+            goal=processor.places(column("goal")),
+            goal_pixels={c: float_tensor(column(f"pixel_goal_{c}")) for c in self.cameras},
             concepts=concepts,
         )
 
@@ -223,14 +226,14 @@ class TabletopDataset:
             return Command(like.act, like.thing, other)
         return Command(like.act, other, like.goal, like.direction)
 
-    def _tokens(self, command: Command, rng: np.random.Generator) -> NDArray[np.int64]:
+    def _sentence(self, command: Command, rng: np.random.Generator) -> str:
         words = split_words(say(command, Wording.TAUGHT, rng))
         if self._fillers and rng.random() < self.wordiness.other_verb:
             words[0] = self._filler(rng)
         if self._fillers and rng.random() < self.wordiness.filler:
             for _ in range(int(rng.integers(1, 4))):
                 words.insert(int(rng.integers(len(words) + 1)), self._filler(rng))
-        return self.tokenizer.encode(" ".join(words[:SENTENCE_LENGTH]), SENTENCE_LENGTH)
+        return " ".join(words[:SENTENCE_LENGTH])
 
     def _filler(self, rng: np.random.Generator) -> str:
         return self._fillers[int(rng.integers(len(self._fillers)))]
@@ -264,7 +267,3 @@ def _widened(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return values (steps, commands, ...) with `MOST_COMMANDS` of them: a table with few things allows fewer."""
     missing = MOST_COMMANDS - values.shape[1]
     return np.pad(values, [(0, 0), (0, missing), *[(0, 0)] * (values.ndim - 2)])
-
-
-def _tensor(values: NDArray[np.generic]) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))

@@ -70,7 +70,7 @@ def test_every_network_that_needs_no_places_learns_from_it_and_acts(name, expert
         pytest.importorskip("transformers")
     assert train("--data", expert, model=name) == 0
     bundle = load_bundle(tmp_path / "out")
-    assert bundle.specification == recordings.contract.action and bundle.contract == recordings.contract.text
+    assert bundle.action == recordings.contract.action and bundle.contract == recordings.contract.text
     assert bundle.training["data"][0]["episodes"] == 2 and "--data" in bundle.training["command"]
     cell = Cell(recordings.contract)
     cell.reset(0)
@@ -111,14 +111,16 @@ def test_a_table_mixes_data_sets(expert, recordings, train, tmp_path):
     assert [line["share"] for line in bundle.training["data"]] == [0.25, 0.75]
     assert {"wander", "about", "pick"} <= set(bundle.words)
     places = [step.proprioception[7:10] for step in recordings.walk("a", 5)]
-    assert not np.allclose(bundle.state.mean[:3], np.mean(places, axis=0), atol=1e-3)  # of all, not of the first alone
+    assert not np.allclose(
+        bundle.processor.statistics.state.first[:3], np.mean(places, axis=0), atol=1e-3
+    )  # of all, not of the first alone
 
 
 def test_a_slower_data_set_is_resampled(recordings, train, tmp_path):
     slow = replace(recordings.convention, rate_hz=5.0)
     steps = [replace(step, timestamp=step.index / 5.0) for step in recordings.walk("a", 6, convention=slow)]
     assert train("--data", recordings.write(tmp_path / "slow", [steps])) == 0
-    assert load_bundle(tmp_path / "out").specification == recordings.contract.action
+    assert load_bundle(tmp_path / "out").action == recordings.contract.action
 
 
 def test_robomimic_file_trains_through_a_table(train, tmp_path):
@@ -147,7 +149,9 @@ def test_robomimic_file_trains_through_a_table(train, tmp_path):
     bundle = load_bundle(tmp_path / "out")
     assert (bundle.training["data"][0]["episodes"], bundle.words) == (2, ("it", "lift"))
     # at 20 Hz 1 cm a step, so at the robot's 10 Hz 2 cm for each row
-    np.testing.assert_allclose(bundle.position.mean[:3, 2], [0.23 / 12, 0.42 / 12, 0.57 / 12], atol=1e-5)
+    np.testing.assert_allclose(
+        bundle.processor.statistics.action.first[:3, 2], [0.23 / 12, 0.42 / 12, 0.57 / 12], atol=1e-5
+    )
 
 
 @pytest.fixture

@@ -122,8 +122,8 @@ def test_mixture_normalizes_one_motion_as_one_number(sources):
     samples = list(islice(both, 400))
     assert {sample.dataset for sample in samples} == {"a", "b"}
     for sample in samples:
-        np.testing.assert_allclose(both.statistics.action.unnormalise(sample.action), sample.step.action, atol=1e-9)
-        given = both.statistics.proprioception.unnormalise(sample.proprioception)
+        np.testing.assert_allclose(both.statistics.action.unnormalize(sample.action), sample.step.action, atol=1e-9)
+        given = both.statistics.proprioception.unnormalize(sample.proprioception)
         np.testing.assert_allclose(given, sample.step.proprioception, atol=1e-9)
 
 
@@ -137,9 +137,9 @@ def test_pooled_statistics_are_those_of_all_rows(sources):
     rows, weights = np.stack(rows), np.array(weights)[:, None]
     mean = (weights * rows).sum(axis=0)
     deviation = np.sqrt((weights * (rows - mean) ** 2).sum(axis=0))
-    np.testing.assert_allclose(both.statistics.proprioception.mean, mean, atol=1e-9)
+    np.testing.assert_allclose(both.statistics.proprioception.first, mean, atol=1e-9)
     changing = deviation > 1e-3
-    np.testing.assert_allclose(both.statistics.proprioception.deviation[changing], deviation[changing], atol=1e-9)
+    np.testing.assert_allclose(both.statistics.proprioception.second[changing], deviation[changing], atol=1e-9)
 
 
 def test_one_data_set_is_normalized_by_its_own(sources):

@@ -13,7 +13,7 @@ from vla_ros.envs.tabletop.tasks import PICK_TEMPLATES
 from vla_ros.models.checkpoint import PolicyBundle, save_checkpoint
 from vla_ros.models.contract import ModelInput, ModelTarget
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.dataset import PickDataset, Statistics
+from vla_ros.training.dataset import PickDataset
 
 EPISODES, STEPS = 4, 8
 
@@ -23,7 +23,6 @@ class Frames(NamedTuple):
 
     given: ModelInput
     wanted: ModelTarget
-    statistics: Statistics
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +42,7 @@ def frames(dataset):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         given, wanted = dataset.batch(np.arange(EPISODES * STEPS), np.random.default_rng(0))
-    return Frames(given, wanted, dataset.statistics)
+    return Frames(given, wanted)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +50,7 @@ def sizes(dataset, frames):
     """What every network is built from."""
     return {
         "cameras": {name: tuple(image.shape[-2:]) for name, image in frames.given.images.items()},
-        "vocabulary": dataset.tokenizer.size,
+        "vocabulary": dataset.processor.tokenizer.size,
         "state_width": frames.given.state.shape[-1],
         "horizon": frames.wanted.positions.shape[2],
     }
@@ -143,12 +142,8 @@ def predict_elsewhere(tmp_path, dataset, frames, elsewhere):
     """
 
     def run(name, config, network, given):
-        statistics = frames.statistics
-        bundle = PolicyBundle(
-            model=name, model_config=config, specification=dataset.specification, position=statistics.position,
-            rotation=statistics.rotation, state=statistics.state, words=dataset.tokenizer.words,
-            sentence_length=given.tokens.shape[-1], contract=load_contract("panda").text, training={},
-        )  # fmt: skip
+        contract = load_contract("panda").text
+        bundle = PolicyBundle(name, config, processor=dataset.processor, contract=contract, training={})
         save_checkpoint(tmp_path, network, bundle)
         torch.save({"images": dict(given.images), "state": given.state, "tokens": given.tokens}, tmp_path / "given.pt")
         elsewhere(str(tmp_path))

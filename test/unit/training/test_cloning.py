@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from vla_ros.actions.normaliser import Normaliser
 from vla_ros.envs.collector import policy_images
 from vla_ros.envs.mujoco.workcell import Cell
 from vla_ros.errors import CheckpointError, InstructionError, ObservationError, VlaError
@@ -19,6 +18,7 @@ from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.policies.build import load_policy
 from vla_ros.policies.local import LocalPolicy
 from vla_ros.policies.protocol import Policy
+from vla_ros.processing.normalizer import Normalizer
 from vla_ros.robot.contract import load_contract, parse_contract
 from vla_ros.training.behavioural_cloning import CloningOptions, train_policy
 from vla_ros.training.dataset import PickDataset
@@ -95,7 +95,7 @@ def test_a_chunk_without_an_instruction_or_a_camera_is_refused(
     with pytest.raises(ObservationError, match="needs camera"):
         policy.predict(replace(observation, images={"front": observation.images["front"]}))
     small = {name: image[::2] for name, image in observation.images.items()}
-    with pytest.raises(ObservationError, match="expects"):
+    with pytest.raises(ObservationError, match="the image is 48 x 128, the policy sees 96 x 128"):
         policy.predict(replace(observation, images=small))
 
 
@@ -113,9 +113,10 @@ def test_training_resumes_where_it_stopped(dataset: PickDataset, trained: tuple[
 
 def _grown(dataset: PickDataset) -> PickDataset:
     """The same steps as if there were more of them: what is learned does not matter, only what it is normalised by."""
-    other, state = copy.copy(dataset), dataset.statistics.state
+    statistics = dataset.processor.statistics
+    state = Normalizer.by_mean(statistics.state.first + 1.0, statistics.state.second)
+    other = dataset.with_processor(dataset.processor.with_statistics(replace(statistics, state=state)))
     other.episodes = dataset.episodes + 1
-    other.statistics = replace(dataset.statistics, state=Normaliser(state.mean + 1.0, state.deviation))
     return other
 
 
@@ -130,7 +131,7 @@ def test_weights_go_on_with_no_other_data(begun: tuple[Path, CloningOptions], da
     """They would read its numbers as if they were normalised as before."""
     out, options = begun
     policy = (out / "policy.json").read_bytes()
-    with pytest.raises(VlaError, match=r"data\.episodes: 3 then, 4 now; data\.statistics: .*normalisers: .*anew"):
+    with pytest.raises(VlaError, match=r"data\.episodes: 3 then, 4 now; data\.statistics: .*normalizers: .*anew"):
         train_policy(_grown(dataset), CONTRACT, "keypoint", out, options, CPU)
     assert (out / "policy.json").read_bytes() == policy
 
@@ -193,7 +194,7 @@ def test_a_missing_or_damaged_checkpoint_is_named(trained: tuple[Path, float, fl
     with pytest.raises(CheckpointError, match="cannot be loaded"):
         LocalPolicy(tmp_path, CONTRACT, "cpu")
     values = json.loads((trained[0] / "policy.json").read_text())
-    del values["state"]
+    del values["processor"]["statistics"]["state"]
     (tmp_path / "policy.json").write_text(json.dumps(values))
     with pytest.raises(CheckpointError, match="'state'"):
         LocalPolicy(tmp_path, CONTRACT, "cpu")

@@ -38,10 +38,10 @@ def test_a_batch_is_decided_by_seed_and_number_and_its_shares_make_the_whole(dat
         assert not torch.equal(whole[0], tensors(seed, update, 0, 1)[0])
 
 
-def test_actions_come_back_from_their_normaliser(dataset: PickDataset) -> None:
+def test_actions_come_back_from_their_normalizer(dataset: PickDataset) -> None:
     index = np.array([3])
     _, wanted = dataset.batch(index, np.random.default_rng(0))
-    there = dataset.statistics.position.unnormalise(wanted.positions[0, 1].numpy())
+    there = dataset.processor.statistics.action.columns(slice(0, 3)).unnormalize(wanted.positions[0, 1].numpy())
     np.testing.assert_allclose(there, dataset._rows["actions"][3, 1, :, :3], atol=1e-5)
 
 
@@ -55,7 +55,7 @@ def test_an_empty_folder_is_named(tmp_path: Path, recorded: Path) -> None:
 
 def test_folders_of_different_conventions_do_not_mix(tmp_path: Path, recorded: Path) -> None:
     meta = json.loads((recorded / "meta.json").read_text())
-    meta["specification"]["reference"] = "delta"
+    meta["specification"]["groups"][0]["reference"] = "delta"
     (tmp_path / "meta.json").write_text(json.dumps(meta))
     with pytest.raises(VlaError, match="reference: 'relative' here, 'delta' there"):
         PickDataset([recorded, tmp_path], ["front"], PICK_TEMPLATES, ["red cube"])

@@ -38,7 +38,7 @@ def store(recordings, tmp_path):
         weights = weights or [1.0] * len(folders)
         lines = [Line("lerobot", folder, weight, options) for folder, weight in zip(folders, weights, strict=True)]
         opened = [Recording(line, open_dataset("lerobot", line.path, **options)) for line in lines]
-        return store_steps(opened, contract, cache, resize_for_policy, lambda episodes, what: episodes)
+        return store_steps(opened, contract, cache, lambda episodes, what: episodes)
 
     return bring
 
@@ -84,9 +84,10 @@ def test_an_episode_gives_the_same_samples_from_both_kinds_of_files(
         written.append(steps)
     cell = PickDataset([tmp_path / "npz"], ["front", "wrist"], PICK_TEMPLATES, ["red cube", "blue ball"])
     data = RecordedDataset(store(recordings.write(tmp_path / "lerobot", written)), contract)
-    assert data.count == cell.count == sum(map(len, episodes)) and data.specification == cell.specification
-    unset = data.statistics
-    data.statistics = cell.statistics  # the same numbers in, so the same numbers out
+    assert data.count == cell.count == sum(map(len, episodes))
+    assert data.processor.features.action == cell.processor.features.action
+    unset, scales = data.processor.statistics, cell.processor.statistics.action.scale
+    data = data.with_processor(data.processor.with_statistics(cell.processor.statistics))  # the same numbers out
     asked = np.concatenate([e.arrays["asked"] for e in episodes])
     for index in range(0, data.count, 7):
         other, wanted = cell.batch(np.array([index]), np.random.default_rng(0))
@@ -94,7 +95,8 @@ def test_an_episode_gives_the_same_samples_from_both_kinds_of_files(
         np.testing.assert_allclose(given.state, other.state, atol=1e-5)
         for part in ("positions", "rotations", "gripper"):
             there = getattr(wanted, part)[:, asked[index]]
-            scale = 1.0 if part == "gripper" else float(getattr(cell.statistics, part[:-1]).deviation.min())
+            smallest = {"positions": scales[:, :3].min(), "rotations": scales[:, 3:].min(), "gripper": 1.0}
+            scale = float(smallest[part])
             np.testing.assert_allclose(getattr(found, part)[:, 0] * scale, there * scale, atol=1e-5)
     for camera in ("front", "wrist"):
         wanted = np.concatenate([e.arrays[f"image_{camera}"] for e in episodes])
@@ -102,7 +104,7 @@ def test_an_episode_gives_the_same_samples_from_both_kinds_of_files(
         losses = np.abs(kept.astype(int) - wanted.astype(int)).mean(axis=(1, 2, 3))
         strangers = np.abs(kept[1:].astype(int) - wanted[:-1].astype(int)).mean(axis=(1, 2, 3))
         assert losses.max() < VIDEO and losses.mean() < 0.5 * strangers.mean()
-    np.testing.assert_allclose(unset.state.mean, cell.statistics.state.mean, atol=1e-5)
+    np.testing.assert_allclose(unset.state.first, cell.processor.statistics.state.first, atol=1e-5)
 
 
 def test_mixture_is_drawn_in_its_shares_under_one_set_of_statistics(recordings, store, tmp_path: Path) -> None:
@@ -116,12 +118,12 @@ def test_mixture_is_drawn_in_its_shares_under_one_set_of_statistics(recordings, 
     assert ((index >= 40) == (sets == 1)).all() and set(index.tolist()) == set(range(46))
     for number, part in enumerate(data.parts):
         given, rows = data.steps(np.flatnonzero(np.arange(46) // 40 == number), [np.random.default_rng(0)] * len(part))
-        said = data.statistics.position.unnormalise(rows.positions[:, 0].numpy())
+        said = data.processor.statistics.action.columns(slice(0, 3)).unnormalize(rows.positions[:, 0].numpy())
         np.testing.assert_allclose(said, part.chunks[..., :3], atol=1e-5)
-        seen = data.statistics.state.unnormalise(given.state.numpy())
+        seen = data.processor.statistics.state.unnormalize(given.state.numpy())
         np.testing.assert_allclose(seen, part.states, atol=1e-5)
     shared = 0.25 * data.parts[0].chunks[..., 2].mean(axis=0) + 0.75 * data.parts[1].chunks[..., 2].mean(axis=0)
-    np.testing.assert_allclose(data.statistics.position.mean[:, 2], shared, atol=1e-6)
+    np.testing.assert_allclose(data.processor.statistics.action.first[:, 2], shared, atol=1e-6)
     assert [(line["share"], line["steps"], line["episodes"]) for line in data.table()] == [(0.25, 40, 2), (0.75, 6, 1)]
     with pytest.raises(DataError, match="weights must be positive"):
         RecordedDataset(store(long, short, weights=[1.0, 0.0]), recordings.contract)
@@ -159,7 +161,8 @@ def test_changed_sentences_stay_within_the_vocabulary_and_the_length(recordings,
     said = {change("put it on top of the cube", np.random.default_rng(seed)) for seed in range(200)}
     assert len(said) > 20
     for sentence in said:
-        assert data.tokenizer.unknown(sentence) == [] and len(split_words(sentence)) <= data.sentence_length
+        assert data.processor.tokenizer.unknown(sentence) == []
+        assert len(split_words(sentence)) <= data.processor.features.words
 
 
 def test_failures_are_left_out_and_counted(recordings, store, tmp_path: Path) -> None:
@@ -199,7 +202,7 @@ def test_a_larger_picture_of_the_same_shape_is_shrunk_and_any_other_refused(reco
         picture, resize_for_policy(recordings.walk("a", 2, sizes=double)[0].images["front"], *recordings.sizes["front"])
     )
     square = dict.fromkeys(recordings.sizes, (128, 128))
-    with pytest.raises(DataError, match=r"camera 'front': the picture is 128 x 128, the contract wants 96 x 128"):
+    with pytest.raises(DataError, match=r"camera 'front': the image is 128 x 128, the policy sees 96 x 128"):
         store(recordings.write(tmp_path / "square", [recordings.walk("a", 2, sizes=square)]))
     half = {name: (h // 2, w // 2) for name, (h, w) in recordings.sizes.items()}
     with pytest.raises(DataError, match="nothing is cut, stretched or enlarged"):
