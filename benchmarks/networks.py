@@ -84,12 +84,12 @@ def figures_of(network: VlaModel, given: ModelInput, wanted: ModelTarget) -> dic
     said, there = network.act(given), wanted.present.bool()
 
     def change(other: ModelInput) -> float:
-        return float((network.act(other).positions - said.positions).abs().mean())
+        return float((network.act(other).continuous - said.continuous).abs().mean())
 
     return {
-        "position_error": float((said.positions - wanted.positions)[there].abs().mean()),
-        "rotation_error": float((said.rotations - wanted.rotations)[there].abs().mean()),
-        "gripper_error": float(((said.gripper > 0) != (wanted.gripper > 0.5))[there].float().mean()),
+        "position_error": float((said.continuous - wanted.continuous)[there][..., :3].abs().mean()),
+        "rotation_error": float((said.continuous - wanted.continuous)[there][..., 3:].abs().mean()),
+        "gripper_error": float(((said.binary > 0) != (wanted.binary > 0.5))[there].float().mean()),
         "other_pictures_change": change(replace(given, images={n: i.roll(8, dims=0) for n, i in given.images.items()})),
         "other_words_change": change(replace(given, tokens=given.tokens.roll(1, dims=1))),
     }
@@ -134,7 +134,7 @@ def main() -> None:
     needed = {
         "cameras": {name: tuple(image.shape[-2:]) for name, image in given.images.items()},
         "vocabulary": dataset.processor.tokenizer.size, "state_width": given.state.shape[-1],
-        "horizon": wanted.positions.shape[2],
+        "horizon": wanted.continuous.shape[2],
     }  # fmt: skip
     colours = torch.tensor([2 + dataset.processor.tokenizer.words.index(colour) for colour in COLOURS])
     results, looks = {}, {}

@@ -173,7 +173,9 @@ def test_both_kinds_of_recordings_become_the_same_rows_of_a_training(tmp_path):
     for rows in found:
         assert rows.count == 10
         given, wanted = rows.steps(np.array([4]), [np.random.default_rng(0)])
-        commanded = rows.processor.statistics.action.columns(slice(0, 3)).unnormalize(wanted.positions[0, 0].numpy())[0]
+        commanded = rows.processor.statistics.action.columns(slice(0, 3)).unnormalize(
+            wanted.continuous[0, 0, :, :3].numpy()
+        )[0]
         np.testing.assert_allclose(commanded, chunk(4).actions[0, :3], atol=1e-5)
         assert given.images["front"].shape == (1, 3, *SIZES["front"])
     one, other = (rows.steps(np.arange(10), [np.random.default_rng(k) for k in range(10)]) for rows in found)

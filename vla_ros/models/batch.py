@@ -1,6 +1,7 @@
 """What goes into every network and what comes out.
 
-Shapes: B scenes, N sentences about each of them, H rows a chunk, S numbers of proprioception, T words.
+Shapes: B scenes, N sentences about each of them, H rows a chunk, S numbers of proprioception, T words, C continuous and
+G binary columns of an action (see `columns`).
 
 ==================  =======================  ==========================================================
 field               shape, dtype             meaning
@@ -8,9 +9,8 @@ field               shape, dtype             meaning
 images[camera]      (B, 3, h, w) float       RGB, 0 to 1
 state               (B, S) float             proprioception, normalised
 tokens              (B, N, T) long           words; 0 is padding
-positions           (B, N, H, 3) float       position columns, normalised
-rotations           (B, N, H, 3) float       rotation columns, normalised
-gripper             (B, N, H) float          1 open, 0 closed
+continuous          (B, N, H, C) float       positions and rotations of tools, joints, openings; normalized
+binary              (B, N, H, G) float       grippers of two states: 1 on, 0 off
 present             (B, N) float             1 when the named object is in the scene, else 0
 target              (B, N, 3) float          where the named object is, normalised
 pixels[camera]      (B, N, 2) float          where it is in the image, 0 to 1; NaN out of sight
@@ -28,8 +28,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-COLUMNS = 7
-"""Columns of an action: position 3, rotation 3, gripper 1."""
+from vla_ros.models.columns import ActionColumns
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,8 @@ class ModelInput:
 class ModelTarget:
     """What it should have said; see the table of this module. What follows `present` only some networks are taught."""
 
-    positions: Tensor
-    rotations: Tensor
-    gripper: Tensor
+    continuous: Tensor
+    binary: Tensor
     present: Tensor
     target: Tensor | None = None
     pixels: Mapping[str, Tensor] = field(default_factory=dict)
@@ -56,34 +54,32 @@ class ModelTarget:
     concepts: Mapping[str, Tensor] = field(default_factory=dict)
 
     def actions(self) -> Tensor:
-        """Return (B, N, H, 7): positions, rotations, and the gripper as -1 closed to 1 open."""
-        return torch.cat([self.positions, self.rotations, 2.0 * self.gripper[..., None] - 1.0], dim=-1)
+        """Return (B, N, H, C + G): the continuous columns, and the binary ones as -1 off to 1 on."""
+        return torch.cat([self.continuous, 2.0 * self.binary - 1.0], dim=-1)
 
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """What it says: `positions` and `rotations` (B, N, H, 3), `gripper` (B, N, H) logits of "open".
+    """What it says.
 
     Attributes:
-        positions: Normalised.
-        rotations: Normalised.
-        gripper: Logits.
+        continuous: (B, N, H, C), normalized.
+        binary: (B, N, H, G), logits of "on".
         target: (B, N, 3) where it believes the named object is, normalised; None where it does not say.
         present: (B, N) logits that the named object is there; None where it does not say.
         attention: Camera to (B, N, h', w') weights that sum to 1: where it looked for the object.
     """
 
-    positions: Tensor
-    rotations: Tensor
-    gripper: Tensor
+    continuous: Tensor
+    binary: Tensor
     target: Tensor | None = None
     present: Tensor | None = None
     attention: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def from_actions(cls, actions: Tensor, attention: Mapping[str, Tensor] | None = None) -> ModelOutput:
-        """Split (B, N, H, 7) as `ModelTarget.actions` joins it; the gripper's sign becomes its logit."""
-        return cls(actions[..., :3], actions[..., 3:6], 4.0 * actions[..., 6], attention=attention or {})
+    def from_actions(cls, actions: Tensor, columns: ActionColumns) -> ModelOutput:
+        """Split (B, N, H, C + G) as `ModelTarget.actions` joins it; the sign of a binary column becomes its logit."""
+        return cls(actions[..., : columns.continuous], 4.0 * actions[..., columns.continuous :])
 
 
 def check_width(name: str, tensor: Tensor, width: int) -> None:

@@ -20,7 +20,7 @@ from torch.nn import functional
 from vla_ros.errors import ContractError
 from vla_ros.models.attention import Block
 from vla_ros.models.backbones import CLIP, build_tower, standardise
-from vla_ros.models.batch import COLUMNS, ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
 from vla_ros.models.configuration import ReadingConfig
 from vla_ros.models.contract import Backbone, VlaModel
 from vla_ros.models.encoders import learned_positions, repeat_scenes
@@ -95,7 +95,7 @@ class ClipModel(VlaModel):
         self.rows = learned_positions(config.horizon + 1, config.width)
         self.decoder = nn.ModuleList(Block(config.width, config.heads, cross=True) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
-        self.chunk = nn.Linear(config.width, COLUMNS)
+        self.chunk = nn.Linear(config.width, config.action.width)
         self.beliefs = nn.Linear(config.width, 4)
 
     def backbones(self) -> dict[str, Backbone]:
@@ -141,7 +141,7 @@ class ClipModel(VlaModel):
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss: the chunk where the object is there, its place, and whether it is there."""
         self.check(given, wanted)
-        return total(chunk_losses(self.act(given), wanted))
+        return total(chunk_losses(self.act(given), wanted, self.config.action))
 
     def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
         """Return camera to (B, N, T, h', w'): the softmax of the scaled cosine between each word and every patch.
@@ -171,9 +171,10 @@ class ClipModel(VlaModel):
 
     def _say(self, tokens: Tensor, pairs: tuple[int, int], attention: dict[str, Tensor]) -> ModelOutput:
         chunk = self.chunk(tokens[:, :-1]).unflatten(0, pairs)
+        continuous, binary = chunk.tensor_split([self.config.action.continuous], dim=-1)
         beliefs = self.beliefs(tokens[:, -1]).unflatten(0, pairs)
         return ModelOutput(
-            chunk[..., :3], chunk[..., 3:6], chunk[..., 6], beliefs[..., :3], beliefs[..., 3],
+            continuous, binary, beliefs[..., :3], beliefs[..., 3],
             {name: look.unflatten(0, pairs) for name, look in attention.items()},
         )  # fmt: skip
 

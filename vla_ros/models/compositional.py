@@ -33,11 +33,12 @@ from torch.nn import functional
 
 from vla_ros.errors import ContractError
 from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.columns import ActionColumns
 from vla_ros.models.configuration import ModelConfig
 from vla_ros.models.contract import VlaModel
 from vla_ros.models.eyes import Eye, Glance, View
 from vla_ros.models.keypoint import STRIDE
-from vla_ros.models.losses import mean_where_present, total
+from vla_ros.models.losses import action_losses, mean_where_present, squared_rotation, total
 from vla_ros.models.pointing import cell_loss, pointing_loss
 from vla_ros.models.precision import full_precision
 from vla_ros.models.sentences import ACTS, COLOUR_COLUMNS, SentenceReader
@@ -97,7 +98,8 @@ class CompositionalModel(VlaModel):
         around = cameras * 2 * config.free_points + config.state_width
         self.locate = _perceptron(cameras * view + around, config.hidden, 3)
         self.present = nn.Linear(4 * cameras, 1)
-        self.plan = _Plan(2 * cameras * view + around + len(ACTS) + 15, config.hidden, config.horizon * 7)
+        told = 2 * cameras * view + around + len(ACTS) + 15
+        self.plan = _Plan(told, config.hidden, config.horizon * config.action.width)
 
     def set_word_vectors(self, vectors: Tensor) -> None:
         """Take the description of every token, (vocabulary, word_width).
@@ -155,7 +157,8 @@ class CompositionalModel(VlaModel):
             raise ValueError("deciding is taught by `target`, `goal` and `concepts`: one of them is missing")
         said, place = self._decide(self._certain(concepts, state), glances, state)
         carried = wanted.present * (concepts["goal_kind"] < self.config.kinds)
-        return total({**_decision_losses(said, wanted), "goal": 2.0 * _chunk_error(place, wanted.goal, carried)})
+        parts = _decision_losses(said, wanted, self.config.action)
+        return total({**parts, "goal": 2.0 * _chunk_error(place, wanted.goal, carried)})
 
     def _certain(self, concepts: Mapping[str, Tensor], like: Tensor) -> dict[str, Tensor]:
         """Return the chances of each class of concepts (B, N) that are known: (B, N, classes) of 0 and 1."""
@@ -179,12 +182,11 @@ class CompositionalModel(VlaModel):
         tool, there, then = state[..., :3], target.detach(), place.detach() * has_goal
         ways = [there, there - tool, then, has_goal * (then - tool), has_goal * (then - there)]
         plan = self.plan(torch.cat([thing, goal * has_goal, around, chances["act"], *ways], dim=-1))
-        plan = plan.view(scenes, sentences, self.config.horizon, 7)
+        plan = plan.view(scenes, sentences, self.config.horizon, self.config.action.width)
         evidence = [torch.cat([view.thing[..., :2], view.goal[..., :2] * has_goal], dim=-1) for view in views.values()]
         output = ModelOutput(
-            positions=plan[..., :3],
-            rotations=plan[..., 3:6],
-            gripper=plan[..., 6],
+            continuous=plan[..., : self.config.action.continuous],
+            binary=plan[..., self.config.action.continuous :],
             target=target,
             present=self.present(torch.cat(evidence, dim=-1))[..., 0],
         )
@@ -206,7 +208,7 @@ class CompositionalModel(VlaModel):
         if said.target is None or wanted.target is None or missing:
             lacks = "`target`" if wanted.target is None else f"`pixels` of {missing}"
             raise ValueError(f"the compositional network is taught where the named thing is: {lacks} is missing")
-        parts = _decision_losses(said, wanted)
+        parts = _decision_losses(said, wanted, self.config.action)
         for name, look in said.attention.items():
             parts[f"look_{name}"] = 0.1 * pointing_loss(look, wanted.pixels[name], wanted.present)
         if wanted.concepts:
@@ -239,14 +241,10 @@ class CompositionalModel(VlaModel):
         return parts
 
 
-def _decision_losses(said: ModelOutput, wanted: ModelTarget) -> dict[str, Tensor]:
+def _decision_losses(said: ModelOutput, wanted: ModelTarget, columns: ActionColumns) -> dict[str, Tensor]:
     there = wanted.present
     return {
-        "position": _chunk_error(said.positions, wanted.positions, there),
-        "rotation": 0.2 * mean_where_present((said.rotations - wanted.rotations) ** 2, there),
-        "gripper": mean_where_present(
-            functional.binary_cross_entropy_with_logits(said.gripper, wanted.gripper, reduction="none"), there
-        ),
+        **action_losses(said, wanted, columns, squared_rotation),
         "target": 2.0 * _chunk_error(said.target, wanted.target, there),
         "present": 0.2 * functional.binary_cross_entropy_with_logits(said.present, there),
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from vla_ros.errors import ContractError
+from vla_ros.models.columns import ActionColumns
 
 Sizes = Mapping[str, tuple[int, int]]
 """Camera name to (height, width) of its images."""
@@ -24,12 +25,14 @@ class ModelConfig:
         vocabulary: How many words there are, padding and unknown among them.
         state_width: Numbers of proprioception.
         horizon: Rows a chunk.
+        action: Columns of a row.
     """
 
     cameras: Sizes
     vocabulary: int
     state_width: int
     horizon: int
+    action: ActionColumns = ActionColumns()  # noqa: RUF009 (frozen)
 
     @property
     def longest_sentence(self) -> int | None:
@@ -107,4 +110,5 @@ def read_config(kind: type[_Config], values: Mapping[str, Any]) -> _Config:
         raise ContractError("cameras is empty, expected at least one camera")
     if bad := {name: values[name] for name in NEEDED[1:] if int(values[name]) < 1}:
         raise ContractError(f"{bad}: expected positive numbers")
-    return kind(**{**values, "cameras": cameras})
+    columns = {"action": ActionColumns.from_dict(values["action"])} if "action" in values else {}
+    return kind(**{**values, "cameras": cameras, **columns})

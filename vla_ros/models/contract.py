@@ -12,11 +12,12 @@ from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
 
-from vla_ros.models.batch import COLUMNS, ModelInput, ModelOutput, ModelTarget, check_width
+from vla_ros.errors import ContractError
+from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget, check_width
 from vla_ros.models.configuration import ModelConfig, Sizes, read_config
 from vla_ros.models.inputs import check_input, check_target
 
-__all__ = ["COLUMNS", "Backbone", "Inspection", "ModelInput", "ModelOutput", "ModelTarget", "VlaModel", "check_width"]
+__all__ = ["Backbone", "Inspection", "ModelInput", "ModelOutput", "ModelTarget", "VlaModel", "check_width"]
 
 _Model = TypeVar("_Model", bound="VlaModel")
 
@@ -69,7 +70,7 @@ class VlaModel(nn.Module, ABC):
         FULL: All lines of a configuration as large as it is meant to be.
         BACKBONES: Lines of the configuration that may name a published network, to the kinds that fit there.
         LEARNS_PLACES: Whether it is taught where the named thing is, which a simulated world knows and a recording
-            does not.
+            does not. Its actions are those of one tool.
     """
 
     Config: ClassVar[type[ModelConfig]]
@@ -80,8 +81,18 @@ class VlaModel(nn.Module, ABC):
     config: ModelConfig
 
     def __init__(self, config: ModelConfig) -> None:
-        """Keep the configuration; a network builds its parts after that, with random weights."""
+        """Keep the configuration; a network builds its parts after that, with random weights.
+
+        Raises:
+            ContractError: when it works in metric space and the actions are not those of one tool.
+        """
         super().__init__()
+        if self.LEARNS_PLACES and not config.action.of_one_tool:
+            raise ContractError(
+                f"{type(self).__name__} plans ways from the tool to things in meters: it needs actions of one tool "
+                f"with a rotation, and at most one binary gripper; got {config.action.to_dict()}. Choose a network "
+                "that is not taught places, such as 'unified' or 'flow'"
+            )
         self.config = config
 
     @classmethod
@@ -129,7 +140,7 @@ class VlaModel(nn.Module, ABC):
     def inspect(self, given: ModelInput) -> Inspection:
         """Return the answer, what each head predicted, and the weights between words and image patches."""
         said = self.act(given)
-        heads = {"positions": said.positions, "rotations": said.rotations, "gripper": said.gripper.sigmoid()}
+        heads = {"continuous": said.continuous, "binary": said.binary.sigmoid()}
         if said.target is not None:
             heads["target"] = said.target
         if said.present is not None:

@@ -77,7 +77,7 @@ class DiffusionModel(DrawnModel):
         self.schedule = NoiseSchedule(config.schedule, config.steps, config.prediction)
 
     def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return the clean chunk (B, N, H, 7) that the denoiser believes in at its first step, from noise alone."""
+        """Return the clean chunk (B, N, H, A) that the denoiser believes in at its first step, from noise alone."""
         context = self.context(given)
         noise = self.draw_noise(context, None)
         t = self._steps(noise, self.config.steps - 1)
@@ -90,7 +90,7 @@ class DiffusionModel(DrawnModel):
         return self.config.execute or max(1, self.config.horizon // 2)
 
     def denoise(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor:
-        """Return the network's answer (M, H, 7) at the steps `t` (M,): noise, clean chunk or velocity, by `prediction`.
+        """Return the network's answer (M, H, A) at the steps `t` (M,): noise, clean chunk or velocity, by `prediction`.
 
         The chain is kept in the precision of `x_t`, whatever that of the network is.
         """
@@ -138,7 +138,7 @@ class DiffusionModel(DrawnModel):
 
         Args:
             given: What is seen now.
-            previous: (B, N, H, 7), the last chunk, as `actions_of` returns it.
+            previous: (B, N, H, A), the last chunk, as `actions_of` returns it.
             done: How many of its rows have been carried out.
             strength: Part of the chain that runs: 0 hardly changes the chunk, 1 forgets it.
             generator: As in `act`.
@@ -162,7 +162,7 @@ class DiffusionModel(DrawnModel):
     def sample(
         self, x: Tensor, context: Context, generator: torch.Generator | None = None, start: int | None = None
     ) -> Tensor:
-        """Run the reverse chain from `x` (M, H, 7) at step `start` (the last when None) to the data (M, H, 7)."""
+        """Run the reverse chain from `x` (M, H, A) at step `start` (the last when None) to the data (M, H, A)."""
         start = self.config.steps - 1 if start is None else start
         bound = self.config.bound
         if self.config.sampler == "ddpm":
@@ -182,5 +182,5 @@ class DiffusionModel(DrawnModel):
 
 
 def actions_of(said: ModelOutput) -> Tensor:
-    """Return (B, N, H, 7), the inverse of `ModelOutput.from_actions`."""
-    return torch.cat([said.positions, said.rotations, said.gripper[..., None] / 4.0], dim=-1)
+    """Return (B, N, H, A), the inverse of `ModelOutput.from_actions`."""
+    return torch.cat([said.continuous, said.binary / 4.0], dim=-1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from vla_ros.models.batch import COLUMNS, ModelInput, ModelOutput
+from vla_ros.models.batch import ModelInput, ModelOutput
 from vla_ros.models.conditioning import Context, ContextEncoder
 from vla_ros.models.configuration import TransformerConfig
 from vla_ros.models.contract import VlaModel
@@ -48,30 +48,27 @@ class DrawnModel(VlaModel):
             c.cameras, c.vocabulary, c.state_width, words=c.words, width=c.width, heads=c.heads, patch=c.patch,
             depth=c.depth, queries=c.queries,
         )  # fmt: skip
-        self.denoiser = build_denoiser(c.denoiser, COLUMNS, c.horizon, c.width, c.heads, c.layers)
+        self.denoiser = build_denoiser(c.denoiser, c.action.width, c.horizon, c.width, c.heads, c.layers)
 
     def draw_noise(self, context: Context, generator: torch.Generator | None, seed: int | None = None) -> Tensor:
-        """Return standard normal noise (M, H, 7), float32, for the M pairs of `context`.
+        """Return standard normal noise (M, H, A), float32, for the M pairs of `context`.
 
         With a generator every row has noise of its own. Without one all rows share that of `seed` (the configuration's
         when None), so that a scene gets the same actions in every batch, every time and on every device.
         """
         rows, device = len(context.summary), context.summary.device
-        shape = (self.config.horizon, COLUMNS)
+        shape = (self.config.horizon, self.config.action.width)
         if generator is not None:
             return torch.randn(rows, *shape, generator=generator, device=generator.device).to(device)
         fixed = torch.Generator().manual_seed(self.config.seed if seed is None else seed)
         return torch.randn(1, *shape, generator=fixed, device="cpu").to(device).expand(rows, *shape)
 
-    @staticmethod
-    def output(actions: Tensor, context: Context, given: ModelInput) -> ModelOutput:
-        """Return chunks (M, H, 7) and what the context believes, with the axes (B, N) of `given`."""
+    def output(self, actions: Tensor, context: Context, given: ModelInput) -> ModelOutput:
+        """Return chunks (M, H, A) and what the context believes, with the axes (B, N) of `given`."""
         pairs = tuple(given.tokens.shape[:2])
-        said = ModelOutput.from_actions(actions.to(context.summary.dtype).unflatten(0, pairs))
-        return ModelOutput(
-            said.positions,
-            said.rotations,
-            said.gripper,
+        actions = actions.to(context.summary.dtype).unflatten(0, pairs)
+        return replace(
+            ModelOutput.from_actions(actions, self.config.action),
             target=context.target.unflatten(0, pairs),
             present=context.present.unflatten(0, pairs),
             attention={name: look.unflatten(0, pairs) for name, look in context.attention.items()},

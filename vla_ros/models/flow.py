@@ -50,14 +50,14 @@ class FlowModel(DrawnModel):
     config: FlowConfig
 
     def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return the chunk (B, N, H, 7) at the end of the velocity that the denoiser says at noise alone."""
+        """Return the chunk (B, N, H, A) at the end of the velocity that the denoiser says at noise alone."""
         context = self.context(given)
         noise = self.draw_noise(context, None)
         guess = noise + self.velocity(noise, torch.zeros(len(noise), device=noise.device), context)
         return {"first_guess": guess.unflatten(0, given.tokens.shape[:2])}
 
     def velocity(self, x: Tensor, time: Tensor, context: Context) -> Tensor:
-        """Return dx/dt (M, H, 7) at `x` (M, H, 7) and `time` (M,), 0 for noise to 1 for data.
+        """Return dx/dt (M, H, A) at `x` (M, H, A) and `time` (M,), 0 for noise to 1 for data.
 
         The path is kept in the precision of `x`, whatever that of the network is.
         """

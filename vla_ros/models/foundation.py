@@ -28,9 +28,6 @@ from vla_ros.models.mixture import ActionMixture
 from vla_ros.models.published import IMAGE_KINDS, TEXT_KINDS, PublishedImageEncoder, PublishedTextEncoder
 from vla_ros.models.scene import TINY, SceneConfig, build_image_encoder
 
-CONTINUOUS = 6
-"""Columns of position and rotation."""
-
 PLAN_SPREAD = 0.5
 """Where the plans of the mixture begin: each column at this or minus this, normalised units."""
 
@@ -104,7 +101,7 @@ class FoundationModel(VlaModel):
         self.policy = nn.ModuleList(Block(c.width, c.heads, cross=True) for _ in range(c.policy_depth))
         self.policy_norm = nn.LayerNorm(c.width)
         self.weights = nn.Linear(c.width, c.plans)
-        self.rows = nn.Linear(c.width, c.plans * (2 * CONTINUOUS + 1))
+        self.rows = nn.Linear(c.width, c.plans * (2 * c.action.continuous + c.action.binary))
         self._spread_plans()
         self.present = nn.Linear(c.width, 1)
         self.target = nn.Linear(c.width, 3)
@@ -118,8 +115,9 @@ class FoundationModel(VlaModel):
             self.rows.weight.mul_(0.1)
             bias = self.rows.bias.view(self.config.plans, -1)
             bias.zero_()
-            signs = torch.rand(self.config.plans, CONTINUOUS, device=bias.device) < 0.5
-            bias[:, :CONTINUOUS] = torch.where(signs, PLAN_SPREAD, -PLAN_SPREAD)
+            columns = self.config.action.continuous
+            signs = torch.rand(self.config.plans, columns, device=bias.device) < 0.5
+            bias[:, :columns] = torch.where(signs, PLAN_SPREAD, -PLAN_SPREAD)
 
     def act(self, given: ModelInput) -> ModelOutput:
         """Predict the likeliest plan for every sentence about every scene."""
@@ -146,11 +144,11 @@ class FoundationModel(VlaModel):
         return self.images.looks(memory.looks.unflatten(0, given.tokens.shape[:2]))
 
     def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return the plans of the mixture: their chances (B, N, K), means, deviations, chances of an open gripper."""
+        """Return the plans of the mixture: their chances (B, N, K), means, deviations, binary chances."""
         found = self.distribution(given)
         return {
             "plans": found.weights.softmax(dim=-1), "means": found.means, "deviations": found.deviations,
-            "open": found.gripper.sigmoid(),
+            "binary": found.binary.sigmoid(),
         }  # fmt: skip
 
     def backbones(self) -> dict[str, Backbone]:
@@ -168,7 +166,7 @@ class FoundationModel(VlaModel):
         features = self._decode(self._remember(given)).unflatten(0, given.tokens.shape[:2])
         mixture = self._mixture(features)
         actions = wanted.actions()
-        density = mixture.log_prob(actions) / (self.config.horizon * (CONTINUOUS + 1))
+        density = mixture.log_prob(actions) / (self.config.horizon * self.config.action.width)
         # A number is one of a whole chunk's many, so that the choice of the plan would weigh almost nothing above. This
         # has the same gradient for the weights as the density, not divided by that many.
         choice = mixture.responsibilities(actions).detach() * mixture.weights.float().log_softmax(dim=-1)
@@ -211,12 +209,12 @@ class FoundationModel(VlaModel):
     def _mixture(self, features: Tensor) -> ActionMixture:
         """Return the distribution that features (..., 1 + H, D) say."""
         c = self.config
-        columns = self.rows(features[..., 1:, :]).unflatten(-1, (c.plans, -1)).transpose(-3, -2)  # (..., K, H, 13)
-        means, raw, gripper = columns.split([CONTINUOUS, CONTINUOUS, 1], dim=-1)
+        columns = self.rows(features[..., 1:, :]).unflatten(-1, (c.plans, -1)).transpose(-3, -2)  # (..., K, H, 2 C + G)
+        means, raw, binary = columns.split([c.action.continuous, c.action.continuous, c.action.binary], dim=-1)
         deviations = functional.softplus(raw) + c.smallest_deviation
-        return ActionMixture(self.weights(features[..., 0, :]), means, deviations, gripper[..., 0])
+        return ActionMixture(self.weights(features[..., 0, :]), means, deviations, binary)
 
     def _output(self, features: Tensor, mixture: ActionMixture) -> ModelOutput:
-        means, gripper = mixture.likeliest()
+        means, binary = mixture.likeliest()
         plan = features[..., 0, :]
-        return ModelOutput(means[..., :3], means[..., 3:], gripper, self.target(plan), self.present(plan)[..., 0])
+        return ModelOutput(means, binary, self.target(plan), self.present(plan)[..., 0])

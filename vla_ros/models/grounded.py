@@ -11,7 +11,7 @@ Shapes: B scenes, N sentences each, M = B * N, K objects, D numbers a token.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -97,7 +97,8 @@ class GroundedModel(VlaModel):
         self.read = Attention(config.width, config.heads)
         self.score = nn.Sequential(nn.Linear(3 * config.width, config.width), nn.GELU(), nn.Linear(config.width, 1))
         self.none = nn.Linear(config.width, 1)
-        self.head = ChunkHead(2 * config.width + config.state_width + 6, config.hidden, config.horizon, beliefs=False)
+        told = 2 * config.width + config.state_width + 6
+        self.head = ChunkHead(told, config.hidden, config.horizon, config.action, beliefs=False)
 
     def act(self, given: ModelInput) -> ModelOutput:
         """Predict a chunk for every sentence about every scene, and where the thing is that it means."""
@@ -123,7 +124,7 @@ class GroundedModel(VlaModel):
         matching = self._match(detections, given.tokens)
         slots = assign(detections.places, wanted.target, wanted.present, detections.confidence)
         meant = torch.where(wanted.present > 0, slots, detections.places.shape[1])
-        parts = chunk_losses(self._decide(given, detections, matching), wanted)
+        parts = chunk_losses(self._decide(given, detections, matching), wanted, self.config.action)
         parts["match"] = functional.cross_entropy(
             torch.cat([matching.scores, matching.none[..., None]], dim=-1).flatten(0, 1), meant.flatten()
         )
@@ -231,9 +232,7 @@ class GroundedModel(VlaModel):
         }
         said = self.head(torch.cat(told, dim=-1), pairs)
         present = matching.scores.logsumexp(dim=-1) - matching.none
-        return ModelOutput(
-            said.positions, said.rotations, said.gripper, place.unflatten(0, pairs), present, looks
-        )  # fmt: skip
+        return replace(said, target=place.unflatten(0, pairs), present=present, attention=looks)
 
 
 def assign(places: Tensor, wanted: Tensor, present: Tensor, confidence: Tensor) -> Tensor:

@@ -55,9 +55,8 @@ def check_target(given: ModelInput, wanted: ModelTarget, config: ModelConfig) ->
     """
     pairs = tuple(given.tokens.shape[:2])
     expected = {
-        "positions": (*pairs, config.horizon, 3),
-        "rotations": (*pairs, config.horizon, 3),
-        "gripper": (*pairs, config.horizon),
+        "continuous": (*pairs, config.horizon, config.action.continuous),
+        "binary": (*pairs, config.horizon, config.action.binary),
         "present": pairs,
     }
     if wanted.target is not None:

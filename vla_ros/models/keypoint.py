@@ -20,7 +20,7 @@ from vla_ros.errors import ContractError
 from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
 from vla_ros.models.configuration import ModelConfig
 from vla_ros.models.contract import VlaModel
-from vla_ros.models.losses import total
+from vla_ros.models.losses import action_losses, mean_where_present, squared_rotation, total
 from vla_ros.models.pointing import expected_place, pointing_loss
 
 STRIDE = 4
@@ -70,7 +70,7 @@ class KeypointModel(VlaModel):
         seen = sum(eye.width for eye in self.eyes.values()) + config.state_width + config.words
         self.locate = _perceptron(seen, config.hidden, 3)
         self.present = nn.Linear(seen, 1)
-        self.plan = _perceptron(seen + 6, config.hidden, config.horizon * 7)
+        self.plan = _perceptron(seen + 6, config.hidden, config.horizon * config.action.width)
 
     def act(self, given: ModelInput) -> ModelOutput:
         """Predict a chunk for every sentence about every scene."""
@@ -84,11 +84,10 @@ class KeypointModel(VlaModel):
         # The perceptron below is told the way to the object outright: what it would have to learn otherwise.
         # Both are normalised by the same statistics, so that the difference means metres times a constant.
         plan = self.plan(torch.cat([seen, target.detach(), target.detach() - state[..., :3]], dim=-1))
-        plan = plan.view(scenes, sentences, self.config.horizon, 7)
+        plan = plan.view(scenes, sentences, self.config.horizon, self.config.action.width)
         return ModelOutput(
-            positions=plan[..., :3],
-            rotations=plan[..., 3:6],
-            gripper=plan[..., 6],
+            continuous=plan[..., : self.config.action.continuous],
+            binary=plan[..., self.config.action.continuous :],
             target=target,
             present=self.present(seen)[..., 0],
             attention={name: look.attention for name, look in looks.items()},
@@ -115,18 +114,10 @@ class KeypointModel(VlaModel):
             lacks = "`target`" if wanted.target is None else f"`pixels` of {missing}"
             raise ValueError(f"the keypoint network is taught where the named object is: {lacks} is missing")
         there = wanted.present
-        share = there.mean().clamp(min=1e-6)
-
-        def mean(loss: Tensor) -> Tensor:
-            return (loss.flatten(2).mean(dim=-1) * there).mean() / share
-
+        target = functional.smooth_l1_loss(said.target, wanted.target, reduction="none", beta=0.1)
         parts = {
-            "position": mean(functional.smooth_l1_loss(said.positions, wanted.positions, reduction="none", beta=0.1)),
-            "rotation": 0.2 * mean((said.rotations - wanted.rotations) ** 2),
-            "gripper": mean(
-                functional.binary_cross_entropy_with_logits(said.gripper, wanted.gripper, reduction="none")
-            ),
-            "target": 2.0 * mean(functional.smooth_l1_loss(said.target, wanted.target, reduction="none", beta=0.1)),
+            **action_losses(said, wanted, self.config.action, squared_rotation),
+            "target": 2.0 * mean_where_present(target, there),
             "present": 0.2 * functional.binary_cross_entropy_with_logits(said.present, wanted.present),
         }
         for name, attention in said.attention.items():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from vla_ros.models.batch import ModelOutput, ModelTarget
+from vla_ros.models.columns import ActionColumns, take
 
 
 def mean_where_present(values: Tensor, present: Tensor) -> Tensor:
@@ -28,17 +29,45 @@ def side_losses(said: ModelOutput, wanted: ModelTarget) -> dict[str, Tensor]:
     return parts
 
 
-def chunk_losses(said: ModelOutput, wanted: ModelTarget) -> dict[str, Tensor]:
+def action_losses(
+    said: ModelOutput, wanted: ModelTarget, columns: ActionColumns, rotation: Callable[[Tensor, Tensor], Tensor]
+) -> dict[str, Tensor]:  # fmt: skip
+    """Return the losses of the columns that there are, where the object is there.
+
+    Args:
+        said: The output.
+        wanted: The target.
+        columns: Of the action.
+        rotation: Loss of each number of a rotation, from what is said and what is wanted.
+    """
+    there, parts = wanted.present, {}
+    if columns.others:
+        position = functional.smooth_l1_loss(
+            take(said.continuous, columns.others), take(wanted.continuous, columns.others), reduction="none", beta=0.1
+        )
+        parts["position"] = mean_where_present(position, there)
+    if columns.rotations:
+        turned = rotation(take(said.continuous, columns.rotations), take(wanted.continuous, columns.rotations))
+        parts["rotation"] = mean_where_present(turned, there)
+    if columns.binary:
+        gripper = functional.binary_cross_entropy_with_logits(said.binary, wanted.binary, reduction="none")
+        parts["gripper"] = mean_where_present(gripper, there)
+    return parts
+
+
+def squared_rotation(said: Tensor, wanted: Tensor) -> Tensor:
+    """Return a fifth of the squared error of each number."""
+    return 0.2 * (said - wanted) ** 2
+
+
+def smooth_rotation(said: Tensor, wanted: Tensor) -> Tensor:
+    """Return the smooth L1 error of each number."""
+    return functional.smooth_l1_loss(said, wanted, reduction="none", beta=0.1)
+
+
+def chunk_losses(said: ModelOutput, wanted: ModelTarget, columns: ActionColumns) -> dict[str, Tensor]:
     """Return the losses of a chunk that is said outright, where the object is there, and of the beliefs beside it."""
-    there = wanted.present
-    position = functional.smooth_l1_loss(said.positions, wanted.positions, reduction="none", beta=0.1)
-    gripper = functional.binary_cross_entropy_with_logits(said.gripper, wanted.gripper, reduction="none")
-    return {
-        "position": mean_where_present(position, there),
-        "rotation": 0.2 * mean_where_present((said.rotations - wanted.rotations) ** 2, there),
-        "gripper": mean_where_present(gripper, there),
-        **side_losses(said, wanted),
-    }
+    return {**action_losses(said, wanted, columns, squared_rotation), **side_losses(said, wanted)}
 
 
 def total(parts: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:

@@ -16,6 +16,7 @@ import torch
 from vla_ros.errors import ContractError
 from vla_ros.models.batch import ModelInput, ModelTarget
 from vla_ros.models.build import build_model, model_class, sized_config
+from vla_ros.models.columns import ActionColumns
 from vla_ros.models.contract import VlaModel
 from vla_ros.models.footprint import PeakMemory
 
@@ -77,6 +78,7 @@ def example(
 
     words = min(WORDS, int(config.get("words", WORDS)))
     horizon = int(config["horizon"])
+    columns = ActionColumns.from_dict(config["action"]) if "action" in config else ActionColumns()
     given = ModelInput(
         {n: torch.rand(scenes, 3, *s, generator=generator).to(device, precision) for n, s in config["cameras"].items()},
         normal(scenes, int(config["state_width"])),
@@ -84,7 +86,8 @@ def example(
     )
     one = torch.ones(scenes, 1, device=device, dtype=precision)
     return given, ModelTarget(
-        normal(scenes, 1, horizon, 3), normal(scenes, 1, horizon, 3), one[..., None].expand(-1, -1, horizon), one,
+        normal(scenes, 1, horizon, columns.continuous),
+        one[..., None, None].expand(-1, -1, horizon, columns.binary), one,
         normal(scenes, 1, 3), {n: one[..., None].expand(-1, -1, 2) / 2 for n in config["cameras"]},
     )  # fmt: skip
 

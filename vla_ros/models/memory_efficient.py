@@ -77,7 +77,7 @@ class MemoryEfficientModel(VlaModel):
         self.film = nn.Linear(config.width, 2 * config.width)
         self.asks = nn.ModuleDict({n: nn.Linear(config.width, config.looks * config.width) for n in config.cameras})
         fused = (1 + config.looks * len(config.cameras)) * config.width + config.state_width
-        self.head = ChunkHead(fused, config.hidden, config.horizon)
+        self.head = ChunkHead(fused, config.hidden, config.horizon, config.action)
 
     def backbones(self) -> dict[str, Backbone]:
         """Return both towers; build with `norm: frozen` for published weights of EfficientNet."""
@@ -105,7 +105,7 @@ class MemoryEfficientModel(VlaModel):
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss: the chunk where the object is there, its place, and whether it is there."""
         self.check(given, wanted)
-        return total(chunk_losses(self.act(given), wanted))
+        return total(chunk_losses(self.act(given), wanted, self.config.action))
 
     def _see(self, image: Tensor) -> Tensor:
         """Return EfficientNet's last feature map (B, C, h', w'), block by block."""

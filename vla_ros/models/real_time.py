@@ -100,7 +100,7 @@ class RealTimeModel(VlaModel):
         self.look = nn.Sequential(nn.Linear(cells * config.channels, config.hidden), nn.LayerNorm(config.hidden))
         self.enter = nn.Linear(config.hidden + config.state_width + config.text_width, config.hidden)
         self.memory = nn.GRUCell(config.hidden, config.hidden) if config.recurrent else None
-        self.head = ChunkHead(config.hidden, config.hidden, config.horizon)
+        self.head = ChunkHead(config.hidden, config.hidden, config.horizon, config.action)
 
     def backbones(self) -> dict[str, Backbone]:
         """Return the tower; build with `norm: frozen` for published weights."""
@@ -126,7 +126,7 @@ class RealTimeModel(VlaModel):
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of single pictures, each the first of its run."""
         self.check(given, wanted)
-        return total(chunk_losses(self.act(given), wanted))
+        return total(chunk_losses(self.act(given), wanted, self.config.action))
 
     def compute_sequence_loss(
         self, frames: Sequence[tuple[ModelInput, ModelTarget]]
@@ -139,7 +139,7 @@ class RealTimeModel(VlaModel):
         if not frames:
             raise ValueError("a sequence of 0 frames was given, expected at least 1")
         cache = self.new_cache()
-        parts = [chunk_losses(self.act(given, cache), wanted) for given, wanted in frames]
+        parts = [chunk_losses(self.act(given, cache), wanted, self.config.action) for given, wanted in frames]
         return total({name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]})
 
     def _see(self, image: Tensor) -> Tensor:

@@ -6,18 +6,21 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from vla_ros.models.batch import COLUMNS, ModelOutput
+from vla_ros.models.batch import ModelOutput
+from vla_ros.models.columns import ActionColumns
 
 
 class ChunkHead(nn.Module):
     """A vector for scene and sentence to the chunk, the place of the named object, and whether it is there."""
 
-    def __init__(self, inputs: int, hidden: int, horizon: int, beliefs: bool = True) -> None:
+    def __init__(
+        self, inputs: int, hidden: int, horizon: int, columns: ActionColumns, beliefs: bool = True
+    ) -> None:  # fmt: skip
         """Build a perceptron with two hidden layers; without `beliefs` it says the chunk alone."""
         super().__init__()
-        self.horizon = horizon
+        self.horizon, self.columns = horizon, columns
         self.trunk = nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU())
-        self.chunk = nn.Linear(hidden, horizon * COLUMNS)
+        self.chunk = nn.Linear(hidden, horizon * columns.width)
         self.target = nn.Linear(hidden, 3) if beliefs else None
         self.present = nn.Linear(hidden, 1) if beliefs else None
 
@@ -26,11 +29,10 @@ class ChunkHead(nn.Module):
     ) -> ModelOutput:
         """Return what `vector` (B * N, inputs) amounts to, with the axes `pairs`; attention is (B * N, h', w')."""
         seen = self.trunk(vector)
-        chunk = self.chunk(seen).view(*pairs, self.horizon, COLUMNS)
+        chunk = self.chunk(seen).view(*pairs, self.horizon, self.columns.width)
         return ModelOutput(
-            positions=chunk[..., :3],
-            rotations=chunk[..., 3:6],
-            gripper=chunk[..., 6],
+            continuous=chunk[..., : self.columns.continuous],
+            binary=chunk[..., self.columns.continuous :],
             target=None if self.target is None else self.target(seen).unflatten(0, pairs),
             present=None if self.present is None else self.present(seen).view(pairs),
             attention={name: look.unflatten(0, pairs) for name, look in (attention or {}).items()},

@@ -1,7 +1,7 @@
 """RT-2 (Brohan et al. 2023): vision, language and actions are tokens of one stream, and one head says them all.
 
 The stream is [image patches | state | words | begin | actions], read by one causal transformer. An action is a row of
-seven numbers (position, rotation, gripper), each cut into 256 bins, and the bins are the last 256 ids of the
+numbers (of a tool seven: position, rotation, gripper), each cut into 256 bins, and the bins are the last 256 ids of the
 vocabulary. Training scores the whole vocabulary, on the words of the sentence (co-training) and on the actions;
 decoding looks at the last 256 logits alone, so that it can say nothing but valid actions, and keeps keys and values, so
 that a token costs one token.
@@ -9,7 +9,7 @@ that a token costs one token.
 ids: 0 padding, 1 unknown, 2 ... words, `vocabulary` begin, `vocabulary` + 1 + bin an action.
 
 The chunk is said as `predicted_rows` rows, evenly spread from its first to its last; those between are interpolated
-(position and rotation linearly, the gripper from the nearest). 0 says every row, at seven tokens each.
+(continuous columns linearly, binary ones from the nearest). 0 says every row, at a token a column.
 """
 
 from __future__ import annotations
@@ -24,16 +24,13 @@ from torch.nn import functional
 
 from vla_ros.actions.binning import ActionBins
 from vla_ros.errors import ContractError
-from vla_ros.models.batch import COLUMNS, ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
 from vla_ros.models.contract import Backbone, VlaModel
 from vla_ros.models.encoders import learned_positions
 from vla_ros.models.losses import mean_where_present, side_losses, total
 from vla_ros.models.published import IMAGE_KINDS, LANGUAGE_KINDS
 from vla_ros.models.scene import TINY
 from vla_ros.models.stream import Prefix, SceneStream, StreamConfig
-
-GRIPPER = 6
-"""Column of the gripper."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Rt2Config(StreamConfig):
 
     Attributes:
         bins: Bins a column.
-        bound: Position and rotation are cut between minus this and this, normalised; the gripper between -1 and 1.
+        bound: Continuous columns are cut between minus this and this, normalized; binary ones between -1 and 1.
         predicted_rows: Rows that are said, see the module; 0, or more than there are, for all.
         language_weight: Of the loss on the words.
     """
@@ -89,12 +86,13 @@ class Rt2Model(VlaModel):
         width = self.stream.width
         said = min(c.predicted_rows or c.horizon, c.horizon)
         self.rows = [round(i * (c.horizon - 1) / max(1, said - 1)) for i in range(said)]
-        self.count = said * COLUMNS
+        self.columns = c.action.width
+        self.count = said * self.columns
         self.slots = learned_positions(self.count, width)
         self.head = nn.Linear(width, ids, bias=False)
         self.present = nn.Linear(width, 1)
         self.target = nn.Linear(width, 3)
-        bound = np.array([c.bound] * GRIPPER + [1.0])
+        bound = np.array([c.bound] * c.action.continuous + [1.0] * c.action.binary)
         self.bins = ActionBins(-bound, bound, c.bins)  # no buffer: bf16 would move its edges
         self.row_weights = _interpolation(self.rows, c.horizon)
 
@@ -114,10 +112,10 @@ class Rt2Model(VlaModel):
     def decode_tokens(
         self, given: ModelInput, temperature: float = 0.0, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return action tokens (B, N, rows, 7), ids of the vocabulary; drawn at a `temperature` above 0."""
+        """Return action tokens (B, N, rows, columns), ids of the vocabulary; drawn at a `temperature` above 0."""
         self.check(given)
         tokens = self._decode(self.stream.prefix(given), temperature, generator)[0]
-        return tokens.unflatten(0, given.tokens.shape[:2]).unflatten(-1, (-1, COLUMNS))
+        return tokens.unflatten(0, given.tokens.shape[:2]).unflatten(-1, (-1, self.columns))
 
     def language_logits(self, given: ModelInput) -> Tensor:
         """Return (B, N, T + 1, ids): what the head expects before each word, and after the last."""
@@ -138,8 +136,8 @@ class Rt2Model(VlaModel):
         tokens, logits, _, _ = self._decode(self.stream.prefix(given))
         shape = given.tokens.shape[:2]
         return {
-            "tokens": tokens.unflatten(0, shape).unflatten(-1, (-1, COLUMNS)),
-            "bins": logits.softmax(dim=-1).unflatten(0, shape).unflatten(2, (-1, COLUMNS)),
+            "tokens": tokens.unflatten(0, shape).unflatten(-1, (-1, self.columns)),
+            "bins": logits.softmax(dim=-1).unflatten(0, shape).unflatten(2, (-1, self.columns)),
             "language": self.language_logits(given).softmax(dim=-1),
         }
 
@@ -148,10 +146,10 @@ class Rt2Model(VlaModel):
         return self.stream.backbones()
 
     def tokenise(self, wanted: ModelTarget) -> Tensor:
-        """Return the action tokens (B, N, rows, 7) of what is wanted."""
+        """Return the action tokens (B, N, rows, columns) of what is wanted."""
         values = wanted.actions()[:, :, self.rows].float()
         edges = torch.tensor(self.bins.edges, dtype=torch.float32, device=values.device)
-        bins = [torch.bucketize(values[..., i].contiguous(), edges[i], right=True) for i in range(COLUMNS)]
+        bins = [torch.bucketize(values[..., i].contiguous(), edges[i], right=True) for i in range(self.columns)]
         return torch.stack(bins, dim=-1) + self.first_action
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
@@ -165,7 +163,7 @@ class Rt2Model(VlaModel):
         taught = functional.cross_entropy(logits.flatten(0, 1), actions.flatten(), reduction="none")
         begin = features[:, first]
         said = ModelOutput(
-            wanted.positions, wanted.rotations, wanted.gripper, target=self.target(begin).unflatten(0, shape),
+            wanted.continuous, wanted.binary, target=self.target(begin).unflatten(0, shape),
             present=self.present(begin)[:, 0].unflatten(0, shape),
         )  # fmt: skip
         parts = {
@@ -224,22 +222,22 @@ class Rt2Model(VlaModel):
         return self.stream.embedding(tokens) + self.slots[first : first + tokens.shape[1]]
 
     def _columns(self, tokens: Tensor, logits: Tensor) -> dict[str, Tensor]:
-        """Return position, rotation and gripper of tokens (B, N, count) and their logits (B, N, count, bins).
+        """Return the columns of tokens (B, N, count) and their logits (B, N, count, bins).
 
-        The gripper's logit is the log of how much likelier the upper half of its bins is than the lower.
+        The logit of a binary column is the log of how much likelier the upper half of its bins is than the lower.
         """
-        bins = (tokens - self.first_action).unflatten(-1, (-1, COLUMNS))
+        bins = (tokens - self.first_action).unflatten(-1, (-1, self.columns))
         centres = torch.tensor(self.bins.centres, dtype=torch.float32, device=bins.device)
-        values = torch.stack([centres[i][bins[..., i]] for i in range(GRIPPER)], dim=-1)
-        chances = logits.unflatten(-2, (-1, COLUMNS))[..., GRIPPER, :].float().log_softmax(dim=-1)
+        first = self.config.action.continuous
+        values = torch.stack([centres[i][bins[..., i]] for i in range(first)], dim=-1)
+        chances = logits.unflatten(-2, (-1, self.columns))[..., first:, :].float().log_softmax(dim=-1)
         half = self.config.bins // 2
-        opened = (chances[..., half:].logsumexp(dim=-1) - chances[..., :half].logsumexp(dim=-1)).to(logits.dtype)
+        on = (chances[..., half:].logsumexp(dim=-1) - chances[..., :half].logsumexp(dim=-1)).to(logits.dtype)
         weights = torch.tensor(self.row_weights, dtype=torch.float32, device=bins.device)
-        between = weights @ values  # (H, rows) @ (B, N, rows, 6)
+        between = weights @ values  # (H, rows) @ (B, N, rows, C)
         return {
-            "positions": between[..., :3].to(logits.dtype),
-            "rotations": between[..., 3:].to(logits.dtype),
-            "gripper": opened[..., weights.argmax(dim=-1)],
+            "continuous": between.to(logits.dtype),
+            "binary": on[..., weights.argmax(dim=-1), :],
         }
 
 

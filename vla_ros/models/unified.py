@@ -10,17 +10,18 @@ would learn to continue what the expert did instead of looking (de Haan et al. 2
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vla_ros.models.batch import COLUMNS, ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.columns import ActionColumns
 from vla_ros.models.contract import Backbone, VlaModel
 from vla_ros.models.encoders import CONVOLUTION_STEM, PATCH_STEM, learned_positions
-from vla_ros.models.losses import mean_where_present, side_losses, total
+from vla_ros.models.losses import action_losses, side_losses, smooth_rotation, total
 from vla_ros.models.published import IMAGE_KINDS, LANGUAGE_KINDS
 from vla_ros.models.scene import TINY
 from vla_ros.models.stream import Prefix, SceneStream, StreamConfig
@@ -62,8 +63,9 @@ class UnifiedModel(VlaModel):
         self.slots = learned_positions(config.horizon, width)
         self.start = learned_positions(1, width)
         self.hidden = learned_positions(1, width)
-        self.read = nn.Linear(COLUMNS, width)
-        self.say = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, COLUMNS))
+        columns = config.action.width
+        self.read = nn.Linear(columns, width)
+        self.say = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, columns))
         self.present = nn.Linear(width, 1)
         self.target = nn.Linear(width, 3)
 
@@ -80,14 +82,11 @@ class UnifiedModel(VlaModel):
         rows = [self.say(start)]
         for slot in range(1, self.config.horizon):
             real = functional.pad(real, (0, 1), value=True)
-            token = self._read(_as_read(rows[-1])[:, None], slot)
+            token = self._read(_as_read(rows[-1], self.config.action)[:, None], slot)
             features, _ = self.stream.transformer(token, real, cache)
             rows.append(self.say(features[:, -1]))
         said = self._output(torch.stack(rows, dim=1), start, shape)
-        return ModelOutput(
-            said.positions, said.rotations, said.gripper, said.target, said.present,
-            attention=self.stream.looks(weights, prefix.words, shape),
-        )  # fmt: skip
+        return replace(said, attention=self.stream.looks(weights, prefix.words, shape))
 
     def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
         """Return camera to (B, N, T, h', w'): where each word looks, averaged over heads and blocks."""
@@ -104,19 +103,11 @@ class UnifiedModel(VlaModel):
         prefix = self.stream.prefix(given)
         features = self._teach(prefix, wanted.actions().flatten(0, 1))
         said = self._output(self.say(features), features[:, 0], given.tokens.shape[:2])
-        gripper = functional.binary_cross_entropy_with_logits(said.gripper, wanted.gripper, reduction="none")
-        positions = functional.smooth_l1_loss(said.positions, wanted.positions, reduction="none", beta=0.1)
-        rotations = functional.smooth_l1_loss(said.rotations, wanted.rotations, reduction="none", beta=0.1)
-        parts = {
-            "position": mean_where_present(positions, wanted.present),
-            "rotation": mean_where_present(rotations, wanted.present),
-            "gripper": mean_where_present(gripper, wanted.present),
-            **side_losses(said, wanted),
-        }
-        return total(parts)
+        parts = action_losses(said, wanted, self.config.action, smooth_rotation)
+        return total({**parts, **side_losses(said, wanted)})
 
     def _teach(self, prefix: Prefix, actions: Tensor) -> Tensor:
-        """Return the features (M, H, D) that say the rows, given the rows before; actions (M, H, 7)."""
+        """Return the features (M, H, D) that say the rows, given the rows before; actions (M, H, A)."""
         rows = actions[:, :-1]
         if self.training:
             rows = rows + self.config.row_noise * torch.randn_like(rows)
@@ -132,18 +123,21 @@ class UnifiedModel(VlaModel):
         return (self.start + self.slots[:1]).expand(count, 1, -1)
 
     def _read(self, rows: Tensor, first: int) -> Tensor:
-        """Embed rows (M, X, 7), in front of the slots from `first` on."""
+        """Embed rows (M, X, A), in front of the slots from `first` on."""
         return self.read(rows) + self.slots[first : first + rows.shape[1]]
 
     def _output(self, rows: Tensor, start: Tensor, shape: tuple[int, ...]) -> ModelOutput:
-        """Return what rows (M, H, 7), whose last column is a logit, and the start token say."""
-        rows = rows.unflatten(0, shape)
+        """Return what rows (M, H, A), whose binary columns are logits, and the start token say."""
+        continuous, binary = rows.unflatten(0, shape).tensor_split([self.config.action.continuous], dim=-1)
         return ModelOutput(
-            rows[..., :3], rows[..., 3:6], rows[..., 6], self.target(start).unflatten(0, shape),
+            continuous,
+            binary,
+            self.target(start).unflatten(0, shape),
             self.present(start)[:, 0].unflatten(0, shape),
-        )  # fmt: skip
+        )
 
 
-def _as_read(row: Tensor) -> Tensor:
-    """Return (M, 7) with the logit of the gripper made -1 or 1, as the rows it is taught with."""
-    return torch.cat([row[:, :6], torch.where(row[:, 6:] > 0, 1.0, -1.0).to(row.dtype)], dim=-1)
+def _as_read(row: Tensor, columns: ActionColumns) -> Tensor:
+    """Return (M, A) with logits made -1 or 1, as the rows it is taught with."""
+    continuous, binary = row.tensor_split([columns.continuous], dim=-1)
+    return torch.cat([continuous, torch.where(binary > 0, 1.0, -1.0).to(row.dtype)], dim=-1)

@@ -136,8 +136,7 @@ class LocalPolicy:
             raise InstructionError("the policy has no instruction; call reset first")
         with torch.inference_mode():
             output = self._network.act_next(self._given(observation, self._tokens), self._cache)
-            continuous = torch.cat([output.positions[0, 0], output.rotations[0, 0]], dim=-1)
-            actions = self.processor.actions(continuous, output.gripper[0, 0, :, None])
+            actions = self.processor.actions(output.continuous[0, 0], output.binary[0, 0])
             self._glances.append(1.0 if output.present is None else float(output.present[0, 0].float().sigmoid()))
         self.attention = {name: look[0, 0].float().cpu().numpy() for name, look in output.attention.items()}
         self._sequence += 1

@@ -14,6 +14,7 @@ import torch
 from vla_ros.errors import VlaError
 from vla_ros.models.build import build_model
 from vla_ros.models.checkpoint import PolicyBundle, load_checkpoint, save_checkpoint
+from vla_ros.models.columns import ActionColumns
 from vla_ros.models.contract import ModelInput, ModelTarget, VlaModel
 from vla_ros.models.options import model_values
 from vla_ros.models.published import load_published
@@ -154,12 +155,14 @@ def make_bundle(
     """Return all that a checkpoint needs beside the weights, and the sources of published weights by their lines."""
     processor = dataset.processor
     features = processor.features
-    needed = {
+    needed: dict[str, Any] = {
         "cameras": {camera.name: (camera.height, camera.width) for camera in features.cameras},
         "vocabulary": processor.tokenizer.size,
         "state_width": features.state_width,
         "horizon": features.action.horizon,
     }
+    if (columns := ActionColumns.of(features)) != ActionColumns():
+        needed["action"] = columns.to_dict()
     config, sources = model_values(model, needed, options, features.words)
     bundle = PolicyBundle(
         model=model,

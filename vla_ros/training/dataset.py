@@ -136,9 +136,8 @@ class PickDataset:
             tokens=torch.stack([processor.tokens(group) for group in sentences]),
         )
         wanted = ModelTarget(
-            positions=continuous[..., :3],
-            rotations=continuous[..., 3:6],
-            gripper=binary[..., 0],
+            continuous=continuous,
+            binary=binary,
             target=processor.places(target),
             pixels={c: float_tensor(_with_absent(rows[f"pixel_{c}"][index])) for c in self.cameras},
             present=float_tensor(np.array(present)),

@@ -28,6 +28,9 @@ from vla_ros.models.contract import ModelInput, VlaModel
 RATIO_RANGE = (0.8, 1.2)
 """Further from the policy that played, an update gains nothing."""
 
+TOOL = slice(0, 3)
+"""Columns of the tool's position."""
+
 DISCOUNT = 0.9
 """Of rewards, a step: a tenth of a second."""
 
@@ -119,10 +122,12 @@ class PolicyGradient:
         def error(positions: Tensor) -> Tensor:
             return (batch.explored - positions[:, 0].mean(dim=1)).square().sum(dim=-1)
 
-        ratio = torch.exp((error(before.positions) - error(said.positions)) / two_variances)
+        moved = said.continuous[..., TOOL]
+
+        ratio = torch.exp((error(before.continuous[..., TOOL]) - error(moved)) / two_variances)
         low, high = RATIO_RANGE
         gain = torch.minimum(ratio * batch.advantage, ratio.clamp(low, high) * batch.advantage).mean()
-        drift = (said.positions - cloned.positions).square().sum(dim=-1).mean() / two_variances
-        grip = (said.gripper.sigmoid() - cloned.gripper.sigmoid()).square().mean()
+        drift = (moved - cloned.continuous[..., TOOL]).square().sum(dim=-1).mean() / two_variances
+        grip = (said.binary.sigmoid() - cloned.binary.sigmoid()).square().mean()
         loss = -gain + self._anchor * (drift + grip)
         return loss, {"gain": float(gain.detach()), "divergence": float(drift.detach()), "grip": float(grip.detach())}

@@ -154,9 +154,8 @@ class RecordedDataset:
         continuous, binary = processor.targets(self._chunks[index])
         given = ModelInput(images, processor.state(self._states[index]), processor.tokens(said)[:, None])
         wanted = ModelTarget(
-            positions=continuous[:, None, :, :3],
-            rotations=continuous[:, None, :, 3:6],
-            gripper=binary[:, None, :, 0],
+            continuous=continuous[:, None],
+            binary=binary[:, None],
             present=torch.ones(len(index), 1),
         )
         return given, wanted

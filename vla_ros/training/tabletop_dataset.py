@@ -190,9 +190,8 @@ class TabletopDataset:
         present = np.ones(binary.shape[:2], np.float32)
         present[:, -1] = 0.0
         return ModelTarget(
-            positions=continuous[..., :3],
-            rotations=continuous[..., 3:6],
-            gripper=binary[..., 0],
+            continuous=continuous,
+            binary=binary,
             present=float_tensor(present),
             target=processor.places(column("target")),
             pixels={c: float_tensor(column(f"pixel_{c}")) for c in self.cameras},

@@ -52,7 +52,7 @@ def sizes(dataset, frames):
         "cameras": {name: tuple(image.shape[-2:]) for name, image in frames.given.images.items()},
         "vocabulary": dataset.processor.tokenizer.size,
         "state_width": frames.given.state.shape[-1],
-        "horizon": frames.wanted.positions.shape[2],
+        "horizon": frames.wanted.continuous.shape[2],
     }
 
 
@@ -65,7 +65,7 @@ def scenes(given, index):
 def targets(wanted, index):
     """Return the scenes `index` of a `ModelTarget`."""
     return ModelTarget(
-        positions=wanted.positions[index], rotations=wanted.rotations[index], gripper=wanted.gripper[index],
+        continuous=wanted.continuous[index], binary=wanted.binary[index],
         present=wanted.present[index], target=wanted.target[index],
         pixels={name: pixels[index] for name, pixels in wanted.pixels.items()},
         concepts={name: classes[index] for name, classes in wanted.concepts.items()},
@@ -103,9 +103,9 @@ def errors(frames):
         there = frames.wanted.present.bool()
         wanted = frames.wanted
         return {
-            "position": float((output.positions - wanted.positions)[there].abs().mean()),
-            "rotation": float((output.rotations - wanted.rotations)[there].abs().mean()),
-            "gripper": float(((output.gripper > 0) != (wanted.gripper > 0.5))[there].float().mean()),
+            "position": float((output.continuous - wanted.continuous)[there][..., :3].abs().mean()),
+            "rotation": float((output.continuous - wanted.continuous)[there][..., 3:].abs().mean()),
+            "gripper": float(((output.binary > 0) != (wanted.binary > 0.5))[there].float().mean()),
         }
 
     return measure
@@ -125,7 +125,7 @@ def answer(folder):
     torch.manual_seed(0)
     with torch.no_grad():
         output = network.act(ModelInput(**given))
-    torch.save([output.positions, output.rotations, output.gripper], folder / "output.pt")
+    torch.save([output.continuous, output.binary], folder / "output.pt")
 """
 
 
@@ -138,7 +138,7 @@ def elsewhere(another_process):
 def predict_elsewhere(tmp_path, dataset, frames, elsewhere):
     """predict_elsewhere(name, config, network, given): save, load in another process, predict there.
 
-    Returns (positions, rotations, gripper); `torch.manual_seed(0)` comes right before `act`.
+    Returns (continuous, binary); `torch.manual_seed(0)` comes right before `act`.
     """
 
     def run(name, config, network, given):

@@ -67,7 +67,7 @@ def scenes(rng: np.random.Generator, count: int, pairs: list[tuple[int, int]]) -
     concepts = {"act": np.zeros((count, 2), np.int64), "colour": chosen[..., 0], "kind": chosen[..., 1],
                 "goal_colour": np.full((count, 2), 3), "goal_kind": np.full((count, 2), 3)}  # fmt: skip
     wanted = ModelTarget(
-        place[:, :, None].expand(-1, -1, 4, -1), torch.zeros(count, 2, 4, 3), torch.ones(count, 2, 4),
+        torch.nn.functional.pad(place[:, :, None].expand(-1, -1, 4, -1), (0, 3)), torch.ones(count, 2, 4, 1),
         torch.ones(count, 2), place, {"front": torch.from_numpy(pixels)},
         concepts={name: torch.from_numpy(np.asarray(values)) for name, values in concepts.items()},
     )  # fmt: skip
@@ -115,7 +115,7 @@ def unseen_scenes() -> tuple[ModelInput, ModelTarget]:
     images = torch.cat([given.images["front"] for given, _, _ in made])
     base = made[0][1]
     return ModelInput({"front": images}, torch.zeros(len(images), 10), tokens), ModelTarget(
-        base.positions, base.rotations, base.gripper, base.present, None, {"front": pixels}
+        base.continuous, base.binary, base.present, None, {"front": pixels}
     )
 
 
@@ -151,10 +151,10 @@ def test_what_the_sentence_has_no_goal_for_does_not_depend_on_goals(trained: Com
     """The output of a sentence without a goal hardly changes when the goal's look does."""
     given, _ = scenes(np.random.default_rng(6), 4, [(0, 0), (1, 1)])
     with torch.no_grad():
-        before = trained.act(given).positions
+        before = trained.act(given).continuous
         keep = trained.reader.nobody.clone()
         trained.reader.nobody[2] -= 5.0  # somebody plays the goal's colour now
-        after = trained.act(given).positions
+        after = trained.act(given).continuous
         trained.reader.nobody.copy_(keep)
     assert float((after - before).abs().max()) < 0.05
 

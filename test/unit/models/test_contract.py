@@ -111,13 +111,13 @@ def rows(given, index):
 
 def answers(wanted, index):
     return ModelTarget(
-        wanted.positions[index], wanted.rotations[index], wanted.gripper[index], wanted.present[index],
+        wanted.continuous[index], wanted.binary[index], wanted.present[index],
         wanted.target[index], {n: p[index] for n, p in wanted.pixels.items()},
     )  # fmt: skip
 
 
 def change(network, given, other):
-    return float((act(network, given).positions - act(network, other).positions).abs().mean())
+    return float((act(network, given).continuous - act(network, other).continuous)[..., :3].abs().mean())
 
 
 class TestTrained:
@@ -131,7 +131,7 @@ class TestTrained:
         given = rows(frames.given, slice(0, 4))
         here = act(trained, given)
         elsewhere = predict_elsewhere(name, json.loads(json.dumps(config)), trained, given)
-        for mine, theirs in zip((here.positions, here.rotations, here.gripper), elsewhere, strict=True):
+        for mine, theirs in zip((here.continuous, here.binary), elsewhere, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0.0, atol=1e-6)
 
     def test_every_modality_matters(self, name, trained, frames):
@@ -150,10 +150,10 @@ class TestTrained:
 
     def test_a_scene_gets_the_same_answer_in_any_batch_and_every_time(self, trained, frames):
         given = rows(frames.given, slice(0, 4))
-        whole = act(trained, given).positions
-        assert torch.equal(act(trained, given).positions, whole)
+        whole = act(trained, given).continuous
+        assert torch.equal(act(trained, given).continuous, whole)
         alone = act(trained, ModelInput({n: i[2:3] for n, i in given.images.items()}, given.state[2:3],
-                                        given.tokens[2:3, 1:2])).positions  # fmt: skip
+                                        given.tokens[2:3, 1:2])).continuous  # fmt: skip
         torch.testing.assert_close(alone, whole[2:3, 1:2], rtol=1e-4, atol=1e-4)
 
     def test_different_words_look_elsewhere(self, name, trained, frames):
@@ -186,9 +186,8 @@ def test_without_proprioception_the_pictures_decide(drawing, sizes, frames):
 def test_the_mean_is_much_worse_than_what_is_asked_for(frames, errors):
     wanted = frames.wanted
     mean = ModelOutput(
-        wanted.positions.mean((0, 1)).expand_as(wanted.positions),
-        wanted.rotations.mean((0, 1)).expand_as(wanted.rotations),
-        torch.ones_like(wanted.gripper),
+        wanted.continuous.mean((0, 1)).expand_as(wanted.continuous),
+        torch.ones_like(wanted.binary),
     )
     found = errors(mean)
     assert found["position"] > 2.0 * max(case.position for case in CASES.values())
@@ -199,11 +198,11 @@ def test_the_mean_is_much_worse_than_what_is_asked_for(frames, errors):
 def test_shapes_and_finite_values(fresh, sizes, frames):
     output = act(fresh, rows(frames.given, slice(0, 2)))
     pairs = (2, frames.given.tokens.shape[1])
-    assert output.positions.shape == output.rotations.shape == (*pairs, sizes["horizon"], 3)
-    assert output.gripper.shape == (*pairs, sizes["horizon"])
+    assert output.continuous.shape == (*pairs, sizes["horizon"], 6)
+    assert output.binary.shape == (*pairs, sizes["horizon"], 1)
     assert output.present.shape == pairs
     assert output.target.shape == (*pairs, 3)
-    assert all(torch.isfinite(part).all() for part in (output.positions, output.rotations, output.gripper))
+    assert all(torch.isfinite(part).all() for part in (output.continuous, output.binary))
 
 
 def test_a_step_of_learning_reaches_every_weight(name, fresh, frames):
@@ -221,7 +220,7 @@ def test_no_weight_is_made_or_changed_by_a_call(fresh, frames):
     before = {n: w.clone() for n, w in fresh.state_dict().items()}
     said = act(fresh, rows(frames.given, slice(0, 2)))
     torch.manual_seed(7)
-    assert torch.equal(act(fresh, rows(frames.given, slice(0, 2))).positions, said.positions)
+    assert torch.equal(act(fresh, rows(frames.given, slice(0, 2))).continuous, said.continuous)
     after = fresh.state_dict()
     assert set(after) == set(before)
     assert all(torch.equal(after[n], before[n]) for n in before)
@@ -234,7 +233,7 @@ def test_absent_objects_teach_no_action(fresh, frames):
     for far in (0.0, 1e3):
         other = replace(
             wanted,
-            positions=torch.where(absent, far, wanted.positions),
+            continuous=torch.where(absent, far, wanted.continuous),
             target=torch.where(absent[..., 0], far, wanted.target),
         )
         torch.manual_seed(0)
@@ -247,7 +246,7 @@ def test_padding_is_a_mask_and_no_word(fresh, frames):
     given = rows(frames.given, slice(0, 4))
     longer = replace(given, tokens=torch.nn.functional.pad(given.tokens, (0, 3)))
     with torch.no_grad():
-        torch.testing.assert_close(fresh.act(given).positions, fresh.act(longer).positions, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(fresh.act(given).continuous, fresh.act(longer).continuous, rtol=1e-4, atol=1e-5)
     word = replace(given, tokens=torch.where(given.tokens == given.tokens.max(), 2, given.tokens))
     assert (act(fresh, given).target - act(fresh, word).target).abs().max() > 1e-6
 
@@ -259,14 +258,14 @@ def test_precision_is_the_callers_choice(precision, fresh, frames):
     half = ModelInput({n: i.to(precision) for n, i in given.images.items()}, given.state.to(precision), given.tokens)
     fresh.to(precision)
     said = act(fresh, half)
-    assert {part.dtype for part in (said.positions, said.rotations, said.gripper)} == {precision}
-    assert torch.isfinite(said.positions).all()
+    assert {part.dtype for part in (said.continuous, said.binary)} == {precision}
+    assert torch.isfinite(said.continuous).all()
     # RT-2 may choose another bin; a network that draws adds up ten rounded steps.
-    assert (said.positions.float() - exact.positions).abs().median() < 0.05
+    assert (said.continuous.float() - exact.continuous).abs().median() < 0.05
     if precision is torch.bfloat16:  # fp16 is trained with fp32 weights and a scaler
         wanted = answers(frames.wanted, slice(0, 2))
         wanted = ModelTarget(
-            *(getattr(wanted, f).to(precision) for f in ("positions", "rotations", "gripper", "present", "target")),
+            *(getattr(wanted, f).to(precision) for f in ("continuous", "binary", "present", "target")),
             {n: p.to(precision) for n, p in wanted.pixels.items()},
         )
         fresh.train()
@@ -295,8 +294,8 @@ class TestInspection:
         pairs = tuple(given.tokens.shape[:2])
         with torch.no_grad():
             seen = fresh.inspect(given)
-        assert {"positions", "rotations", "gripper", "target", "present"} <= set(seen.heads)
-        assert torch.equal(seen.heads["positions"], act(fresh, given).positions)
+        assert {"continuous", "binary", "target", "present"} <= set(seen.heads)
+        assert torch.equal(seen.heads["continuous"], act(fresh, given).continuous)
         for head, said in seen.heads.items():
             assert said.shape[:2] == pairs, head
             assert torch.isfinite(said).all(), head
@@ -386,7 +385,7 @@ def test_sentences_that_are_too_long_are_refused(name, fresh, frames):
         fresh.act(longer)
 
 
-@pytest.mark.parametrize("part", ["positions", "rotations", "gripper", "present", "target"])
+@pytest.mark.parametrize("part", ["continuous", "binary", "present", "target"])
 def test_answers_of_another_shape_are_refused(part, fresh, frames):
     wanted = answers(frames.wanted, slice(0, 4))
     short = replace(wanted, **{part: getattr(wanted, part)[:, :-1]})
@@ -430,7 +429,7 @@ def test_the_full_size_has_the_right_shapes_and_size(name):
         )
         output = act(network, given)
     assert all(p.is_meta for p in network.parameters())
-    assert output.positions.is_meta
-    assert output.positions.shape == output.rotations.shape == (2, 3, config["horizon"], 3)
-    assert output.gripper.shape == (2, 3, config["horizon"])
+    assert output.continuous.is_meta
+    assert output.continuous.shape == (2, 3, config["horizon"], 6)
+    assert output.binary.shape == (2, 3, config["horizon"], 1)
     assert round(network.parameter_count / 1e6) == CASES[name].full

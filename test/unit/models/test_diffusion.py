@@ -82,13 +82,13 @@ def test_the_loss_of_a_perfect_network_is_zero_and_of_a_silent_one_known(predict
 def test_noise_comes_from_a_generator_or_from_the_seed():
     network, given = build(), scene(1)
     with torch.no_grad():
-        fixed = network.act(given).positions
+        fixed = network.act(given).continuous
         torch.manual_seed(77)
-        assert torch.equal(network.act(given).positions, fixed)
-        drawn = [network.act(given, torch.Generator().manual_seed(s)).positions for s in (3, 3, 4)]
+        assert torch.equal(network.act(given).continuous, fixed)
+        drawn = [network.act(given, torch.Generator().manual_seed(s)).continuous for s in (3, 3, 4)]
         assert torch.equal(drawn[0], drawn[1])
         assert not torch.allclose(drawn[0], drawn[2], atol=1e-3)
-        assert not torch.allclose(build(seed=1).act(given).positions, fixed, atol=1e-3)
+        assert not torch.allclose(build(seed=1).act(given).continuous, fixed, atol=1e-3)
 
 
 def test_actions_stay_within_the_bound():

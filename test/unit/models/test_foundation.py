@@ -41,16 +41,16 @@ def test_the_loss_scores_with_the_distribution(network, frames):
         _, parts = network.compute_loss(frames.given, frames.wanted)
         density = network.distribution(frames.given).log_prob(frames.wanted.actions())
     there = frames.wanted.present.bool()
-    numbers = frames.wanted.gripper.shape[-1] * 7
+    numbers = frames.wanted.binary.shape[-2] * 7
     assert parts["actions"] == pytest.approx(-float(density[there].mean()) / numbers, rel=1e-5)
 
 
 def test_it_acts_as_its_likeliest_plan_and_samples_around_it(network, frames):
     with torch.no_grad():
         found, said = network.distribution(frames.given), network.act(frames.given)
-    means, gripper = found.likeliest()
-    torch.testing.assert_close(torch.cat([said.positions, said.rotations], dim=-1), means, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(said.gripper, gripper, rtol=1e-4, atol=1e-5)
+    means, binary = found.likeliest()
+    torch.testing.assert_close(said.continuous, means, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(said.binary, binary, rtol=1e-4, atol=1e-5)
     sample = found.sample(torch.Generator().manual_seed(0))
     assert sample.shape == frames.wanted.actions().shape
     assert (found.deviations >= network.config.smallest_deviation).all()
@@ -64,10 +64,11 @@ def test_two_ways_become_two_plans(sizes, frames):
     given, wanted = frames.given, frames.wanted
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
     side = torch.tensor([1.0, -1.0]).repeat(16)[:, None, None, None]
-    wanted = type(wanted)(side.expand_as(wanted.positions), 0 * wanted.rotations, wanted.gripper, wanted.present)
+    straight = torch.cat([torch.ones(3), torch.zeros(3)])
+    wanted = type(wanted)(side * straight.expand_as(wanted.continuous), wanted.binary, wanted.present)
     blind = type(given)({n: torch.zeros_like(i[:8]) for n, i in given.images.items()}, torch.zeros(8, 10),
                         given.tokens[:1].expand(8, -1, -1))  # fmt: skip
-    wanted = type(wanted)(*(getattr(wanted, f)[:8] for f in ("positions", "rotations", "gripper", "present")))
+    wanted = type(wanted)(*(getattr(wanted, f)[:8] for f in ("continuous", "binary", "present")))
     for _ in range(60):
         loss, _ = network.compute_loss(blind, wanted)
         optimiser.zero_grad()

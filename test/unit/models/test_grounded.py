@@ -34,7 +34,7 @@ def taught():
     given = ModelInput({"eye": images}, torch.zeros(8, 4), tokens)
     present = torch.stack([red, 1.0 - red], dim=1)
     wanted = ModelTarget(
-        places[:, :, None].expand(-1, -1, 3, -1), torch.zeros(8, 2, 3, 3), torch.ones(8, 2, 3), present, places,
+        places[:, :, None].expand(-1, -1, 3, -1).repeat(1, 1, 1, 2), torch.ones(8, 2, 3, 1), present, places,
         {"eye": (places[..., :2] + 1.0) / 2.0},
     )  # fmt: skip
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
@@ -165,9 +165,7 @@ def test_unknown_detectors_are_refused():
     network = build()
     given = ModelInput({"eye": torch.rand(1, 3, 32, 32)}, torch.zeros(1, 4), torch.tensor([[[RED]]]))
     with pytest.raises(ValueError, match="`target` is missing"):
-        network.compute_loss(
-            given, ModelTarget(*(torch.zeros(1, 1, 3, 3),) * 2, torch.zeros(1, 1, 3), torch.ones(1, 1))
-        )
+        network.compute_loss(given, ModelTarget(torch.zeros(1, 1, 3, 6), torch.zeros(1, 1, 3, 1), torch.ones(1, 1)))
 
 
 TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -204,7 +202,7 @@ class TestOwlv2:
         }
         network = GroundedModel.from_config(values).eval()
         given = ModelInput({"eye": torch.rand(2, 3, 48, 64)}, torch.zeros(2, 4), torch.tensor([[[RED, CUBE]]] * 2))
-        assert network.act(given).positions.shape == (2, 1, 3, 3)
+        assert network.act(given).continuous.shape == (2, 1, 3, 6)
 
     def test_names_are_found_as_transformers_finds_them(self):
         detector: Owlv2Detector = self.detector()

@@ -21,8 +21,8 @@ def _input(scenes: int = 2, sentences: int = 3) -> ModelInput:
 
 def test_shapes_and_attention_that_sums_to_one() -> None:
     said = KeypointModel.from_config(CONFIG).act(_input())
-    assert said.positions.shape == said.rotations.shape == (2, 3, 5, 3)
-    assert said.gripper.shape == (2, 3, 5) and said.attention["front"].shape == (2, 3, 8, 12)
+    assert said.continuous.shape == (2, 3, 5, 6)
+    assert said.binary.shape == (2, 3, 5, 1) and said.attention["front"].shape == (2, 3, 8, 12)
     torch.testing.assert_close(said.attention["front"].sum(dim=(-1, -2)), torch.ones(2, 3))
 
 
@@ -30,7 +30,7 @@ def test_padding_does_not_change_what_is_said() -> None:
     network = KeypointModel.from_config(CONFIG).eval()
     given = _input()
     longer = ModelInput(given.images, given.state, torch.cat([given.tokens, torch.zeros(2, 3, 4).long()], dim=-1))
-    torch.testing.assert_close(network.act(given).positions, network.act(longer).positions)
+    torch.testing.assert_close(network.act(given).continuous, network.act(longer).continuous)
 
 
 def test_one_sentence_does_not_see_another() -> None:
@@ -40,8 +40,8 @@ def test_one_sentence_does_not_see_another() -> None:
     changed[:, 1] = 1
     other = network.act(ModelInput(given.images, given.state, changed))
     said = network.act(given)
-    torch.testing.assert_close(other.positions[:, 0], said.positions[:, 0])
-    assert not torch.allclose(other.positions[:, 1], said.positions[:, 1])
+    torch.testing.assert_close(other.continuous[:, 0], said.continuous[:, 0])
+    assert not torch.allclose(other.continuous[:, 1], said.continuous[:, 1])
 
 
 def test_the_pointing_loss_by_hand() -> None:

@@ -24,7 +24,7 @@ def batch(count=4):
         torch.randint(1, 12, (count, 2, 5), generator=generator),
     )  # fmt: skip
     wanted = ModelTarget(
-        torch.randn(count, 2, 3, 3, generator=generator), torch.zeros(count, 2, 3, 3), torch.ones(count, 2, 3),
+        torch.randn(count, 2, 3, 6, generator=generator), torch.ones(count, 2, 3, 1),
         torch.ones(count, 2), torch.zeros(count, 2, 3),
     )  # fmt: skip
     return given, wanted

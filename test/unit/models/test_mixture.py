@@ -15,7 +15,7 @@ def mixture(shape=(2, 3), plans=4, rows=5):
     def draw(*size):
         return torch.randn(*shape, *size, generator=generator)
 
-    return ActionMixture(draw(plans), draw(plans, rows, 6), draw(plans, rows, 6).exp(), draw(plans, rows))
+    return ActionMixture(draw(plans), draw(plans, rows, 6), draw(plans, rows, 6).exp(), draw(plans, rows, 1))
 
 
 def chunk(shape=(2, 3), rows=5):
@@ -25,7 +25,7 @@ def chunk(shape=(2, 3), rows=5):
 
 
 def test_one_standard_plan_by_hand():
-    one = ActionMixture(torch.zeros(1), torch.zeros(1, 2, 6), torch.ones(1, 2, 6), torch.zeros(1, 2))
+    one = ActionMixture(torch.zeros(1), torch.zeros(1, 2, 6), torch.ones(1, 2, 6), torch.zeros(1, 2, 1))
     actions = torch.zeros(2, 7)
     actions[0, 0], actions[0, 6], actions[1, 6] = 2.0, 1.0, -1.0
     # 12 standard normals, one of them at 2; two fair coins.
@@ -38,7 +38,7 @@ def test_the_density_is_that_of_torch_distributions():
     for opened in (1.0, -1.0):
         actions[..., 6] = opened
         # With the gripper the same in all rows, its chances belong to the weights.
-        coins = Bernoulli(logits=found.gripper).log_prob(torch.full_like(found.gripper, (opened + 1) / 2)).sum(-1)
+        coins = Bernoulli(logits=found.binary).log_prob(torch.full_like(found.binary, (opened + 1) / 2)).sum((-2, -1))
         joint = weights.logits + coins
         scale = joint.logsumexp(-1)
         normals = Independent(Normal(found.means, found.deviations), 2)
@@ -50,7 +50,7 @@ def test_responsibilities_by_bayes():
     found, actions = mixture(), chunk()
     parts = [
         ActionMixture(torch.zeros_like(found.weights[..., :1]), found.means[..., k : k + 1, :, :],
-                      found.deviations[..., k : k + 1, :, :], found.gripper[..., k : k + 1, :]).log_prob(actions)
+                      found.deviations[..., k : k + 1, :, :], found.binary[..., k : k + 1, :, :]).log_prob(actions)
         for k in range(4)
     ]  # fmt: skip
     joint = torch.stack(parts, dim=-1).double()
@@ -62,7 +62,8 @@ def test_responsibilities_by_bayes():
 def test_gradients_by_finite_differences():
     actions = chunk((1,), 2).double()
     size = [torch.randn(1, 2, dtype=torch.float64), torch.randn(1, 2, 2, 6, dtype=torch.float64),
-            torch.rand(1, 2, 2, 6, dtype=torch.float64) + 0.5, torch.randn(1, 2, 2, dtype=torch.float64)]  # fmt: skip
+            torch.rand(1, 2, 2, 6, dtype=torch.float64) + 0.5,
+            torch.randn(1, 2, 2, 1, dtype=torch.float64)]  # fmt: skip
     for values in size:
         values.requires_grad_()
     assert torch.autograd.gradcheck(
@@ -75,7 +76,10 @@ def test_samples_have_the_moments_of_the_mixture():
     weights = torch.tensor([0.25, 0.75]).log().expand(count, 2)
     means = torch.tensor([-2.0, 1.0])[:, None, None].expand(count, 2, 3, 6)
     found = ActionMixture(
-        weights, means, torch.full((count, 2, 3, 6), 0.5), torch.tensor([30.0, -30.0])[:, None].expand(count, 2, 3)
+        weights,
+        means,
+        torch.full((count, 2, 3, 6), 0.5),
+        torch.tensor([30.0, -30.0])[:, None, None].expand(count, 2, 3, 1),
     )
     samples = found.sample(torch.Generator().manual_seed(0))
     assert samples.shape == (count, 3, 7)
@@ -96,9 +100,9 @@ def test_one_seed_draws_one_chunk():
 
 def test_the_likeliest_plan_is_the_heaviest():
     found = mixture()
-    means, gripper = found.likeliest()
+    means, binary = found.likeliest()
     for i in range(2):
         for j in range(3):
             k = int(found.weights[i, j].argmax())
             assert means[i, j].equal(found.means[i, j, k])
-            assert gripper[i, j].equal(found.gripper[i, j, k])
+            assert binary[i, j].equal(found.binary[i, j, k])

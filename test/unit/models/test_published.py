@@ -84,7 +84,7 @@ def scene(count=2):
         torch.tensor([[[3, 4, 5, 0], [6, 7, 0, 0]]]).expand(count, -1, -1),
     )  # fmt: skip
     wanted = ModelTarget(
-        torch.randn(count, 2, 3, 3, generator=generator), torch.zeros(count, 2, 3, 3), torch.ones(count, 2, 3),
+        torch.randn(count, 2, 3, 6, generator=generator), torch.ones(count, 2, 3, 1),
         torch.ones(count, 2), torch.zeros(count, 2, 3), {"eye": torch.full((count, 2, 2), 0.5)},
     )  # fmt: skip
     return given, wanted
@@ -125,7 +125,7 @@ def test_a_named_folder_gives_its_sizes_and_weights(name, line, kind, folder):
     network.eval()
     with torch.no_grad():
         seen = network.inspect(given)
-    assert seen.said.positions.shape == (2, 2, 3, 3)
+    assert seen.said.continuous.shape == (2, 2, 3, 6)
     for look in [*seen.attention.values(), *(w.flatten(0, 1) for w in seen.words.values())]:
         torch.testing.assert_close(look.sum((-2, -1)), torch.ones(look.shape[:-2]))
 

@@ -25,7 +25,7 @@ def scene(seed=0, tokens=((3, 4, 0),)):
 
 def act(network, given, cache=None):
     with torch.no_grad():
-        return network.act(given, cache).positions
+        return network.act(given, cache).continuous
 
 
 def test_words_are_read_once_an_instruction(monkeypatch):
@@ -78,8 +78,8 @@ def test_sequences_teach_what_single_pictures_cannot():
     network = build(recurrent=True).train()
 
     def target(value):
-        there, open_ = torch.ones(1, 1), torch.ones(1, 1, 3)
-        return ModelTarget(torch.full((1, 1, 3, 3), value), torch.zeros(1, 1, 3, 3), open_, there, torch.zeros(1, 1, 3))
+        there, open_ = torch.ones(1, 1), torch.ones(1, 1, 3, 1)
+        return ModelTarget(torch.full((1, 1, 3, 6), value), open_, there, torch.zeros(1, 1, 3))
 
     runs = [[(scene(s), target(v)), (scene(9), target(v))] for s, v in ((1, 1.0), (2, -1.0))]
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
@@ -92,7 +92,7 @@ def test_sequences_teach_what_single_pictures_cannot():
     for (begin, wanted), (end, _) in runs:
         cache = network.new_cache()
         act(network, begin, cache)
-        assert (act(network, end, cache) - wanted.positions).abs().mean() < 0.4
+        assert (act(network, end, cache) - wanted.continuous).abs().mean() < 0.4
     with pytest.raises(ValueError, match="0 frames"):
         network.compute_sequence_loss([])
 

@@ -18,8 +18,7 @@ def network(sizes):
 def target(positions, rotations, gripper):
     """One sentence about one scene, every row the same."""
     rows = torch.ones(1, 1, 12, 1)
-    return ModelTarget(torch.tensor(positions) * rows, torch.tensor(rotations) * rows, gripper * rows[..., 0],
-                       torch.ones(1, 1))  # fmt: skip
+    return ModelTarget(torch.tensor([*positions, *rotations]) * rows, gripper * rows, torch.ones(1, 1))
 
 
 def test_tokens_by_hand(network):
@@ -49,11 +48,11 @@ def test_a_chunk_survives_its_tokens(sizes, frames, rows, said, worst):
     logits = torch.nn.functional.one_hot(tokens.flatten(2) - network.first_action, 256).float() * 50.0
     columns = network._columns(tokens.flatten(2), logits)
     there = frames.wanted.present.bool()
-    error = (columns["positions"] - frames.wanted.positions)[there].abs()
+    error = (columns["continuous"] - frames.wanted.continuous)[there].abs()
     assert error.mean() < worst
     if len(said) == 12:
         assert error.max() <= 8 / 256 / 2 + 1e-5
-        assert ((columns["gripper"] > 0) == (frames.wanted.gripper > 0.5))[there].all()
+        assert ((columns["binary"] > 0) == (frames.wanted.binary > 0.5))[there].all()
 
 
 def test_one_said_row_is_refused(sizes):
@@ -74,7 +73,7 @@ def test_nothing_but_actions_can_be_said(network, frames):
             assert tokens.shape == (32, 4, 3, 7)
             assert tokens.min() >= network.first_action
             assert tokens.max() < network.first_action + 256
-    assert torch.isfinite(network.act(frames.given).positions).all()
+    assert torch.isfinite(network.act(frames.given).continuous).all()
 
 
 def test_decoding_is_what_teaching_scores(network, frames):

@@ -41,8 +41,8 @@ def test_saying_is_what_teaching_scores(network, frames):
     """Taught with the rows that it said, it says the same rows again: the kept keys change nothing."""
     with torch.no_grad():
         said = network.act(frames.given)
-        rows = torch.cat([said.positions, said.rotations, said.gripper[..., None]], dim=-1).flatten(0, 1)
-        read = _as_read(rows.flatten(0, 1)).view_as(rows)
+        rows = torch.cat([said.continuous, said.binary], dim=-1).flatten(0, 1)
+        read = _as_read(rows.flatten(0, 1), network.config.action).view_as(rows)
         again = network.say(network._teach(network.stream.prefix(frames.given), read))
     torch.testing.assert_close(again, rows, rtol=1e-4, atol=1e-5)
 

@@ -79,7 +79,7 @@ def test_columns_belong_to_their_commands(make: Callable[..., Made], tabletop_re
         for column in range(ASKED - 1):
             which = column % len(commands)
             chunk = dataset.processor.statistics.action.columns(slice(0, 3)).unnormalize(
-                batch.wanted.positions[row, column].numpy()
+                batch.wanted.continuous[row, column, :, :3].numpy()
             )
             np.testing.assert_allclose(chunk, dataset._rows["actions"][step, which, :, :3], atol=1e-5)
 

@@ -41,7 +41,7 @@ class Invented:
 
         tokens = torch.from_numpy(np.stack([rng.integers(2, 9, (2, 5)) for rng in generators]))
         given = ModelInput({"front": draw(3, 32, 32)}, draw(10), tokens)
-        return given, ModelTarget(draw(2, 4, 3), draw(2, 4, 3), draw(2, 4), draw(2) * 0 + 1, draw(2, 3),
+        return given, ModelTarget(draw(2, 4, 6), draw(2, 4, 1), draw(2) * 0 + 1, draw(2, 3),
                                   {"front": draw(2, 2)})  # fmt: skip
 
 

@@ -93,10 +93,8 @@ def test_an_episode_gives_the_same_samples_from_both_kinds_of_files(
         other, wanted = cell.batch(np.array([index]), np.random.default_rng(0))
         given, found = data.steps(np.array([index]), [np.random.default_rng(0)])
         np.testing.assert_allclose(given.state, other.state, atol=1e-5)
-        for part in ("positions", "rotations", "gripper"):
+        for part, scale in (("continuous", torch.tensor(scales)), ("binary", 1.0)):
             there = getattr(wanted, part)[:, asked[index]]
-            smallest = {"positions": scales[:, :3].min(), "rotations": scales[:, 3:].min(), "gripper": 1.0}
-            scale = float(smallest[part])
             np.testing.assert_allclose(getattr(found, part)[:, 0] * scale, there * scale, atol=1e-5)
     for camera in ("front", "wrist"):
         wanted = np.concatenate([e.arrays[f"image_{camera}"] for e in episodes])
@@ -118,7 +116,7 @@ def test_mixture_is_drawn_in_its_shares_under_one_set_of_statistics(recordings, 
     assert ((index >= 40) == (sets == 1)).all() and set(index.tolist()) == set(range(46))
     for number, part in enumerate(data.parts):
         given, rows = data.steps(np.flatnonzero(np.arange(46) // 40 == number), [np.random.default_rng(0)] * len(part))
-        said = data.processor.statistics.action.columns(slice(0, 3)).unnormalize(rows.positions[:, 0].numpy())
+        said = data.processor.statistics.action.columns(slice(0, 3)).unnormalize(rows.continuous[:, 0, :, :3].numpy())
         np.testing.assert_allclose(said, part.chunks[..., :3], atol=1e-5)
         seen = data.processor.statistics.state.unnormalize(given.state.numpy())
         np.testing.assert_allclose(seen, part.states, atol=1e-5)
@@ -141,7 +139,7 @@ def test_a_batch_is_decided_by_seed_and_number_and_its_shares_make_the_whole(rec
 
     def tensors(update: int, part: int, shares: int) -> list[torch.Tensor]:
         given, wanted = SeededBatches(data, 4, 0).batch(update, part, shares)
-        return [given.images["wrist"], given.state, given.tokens, wanted.positions]
+        return [given.images["wrist"], given.state, given.tokens, wanted.continuous]
 
     whole = tensors(7, 0, 1)
     for one, other in zip(whole, tensors(7, 0, 1), strict=True):

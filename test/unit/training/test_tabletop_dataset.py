@@ -36,8 +36,8 @@ def test_a_batch_has_its_shapes_and_its_absent_command(dataset: TabletopDataset)
     given, wanted = SeededBatches(dataset, 4, 0).batch(0, 0, 1)
     assert given.images["front"].shape == (4, 3, 96, 128) and given.tokens.shape == (4, 6, 16)
     assert wanted.present.tolist() == [[1, 1, 1, 1, 1, 0]] * 4
-    assert wanted.positions.shape == (4, 6, 12, 3) and wanted.goal is not None and wanted.goal.shape == (4, 6, 3)
-    for tensor in (wanted.positions, wanted.target, wanted.goal, given.state):
+    assert wanted.continuous.shape == (4, 6, 12, 6) and wanted.goal is not None and wanted.goal.shape == (4, 6, 3)
+    for tensor in (wanted.continuous, wanted.target, wanted.goal, given.state):
         assert bool(torch.isfinite(tensor).all())
     has_goal = wanted.concepts["goal_kind"] < len(KIND_NAMES)
     seen = torch.isfinite(wanted.goal_pixels["front"]).all(dim=-1)
@@ -50,7 +50,7 @@ def test_shares_make_the_whole_and_pictures_come_from_their_step(dataset: Tablet
     parts = [source.batch(3, part, 2) for part in range(2)]
     assert torch.equal(given.tokens, torch.cat([g.tokens for g, _ in parts]))
     assert torch.equal(given.images["wrist"], torch.cat([g.images["wrist"] for g, _ in parts]))
-    assert torch.equal(wanted.positions, torch.cat([w.positions for _, w in parts]))
+    assert torch.equal(wanted.continuous, torch.cat([w.continuous for _, w in parts]))
     rng = np.random.default_rng([0, 3, 0])
     picture = dataset.pictures["front"][np.array([rng.integers(dataset.count)])][0].astype(np.float32) / 255.0
     seen = given.images["front"][0].permute(1, 2, 0).numpy()
@@ -85,7 +85,9 @@ def test_labels_belong_to_their_command(dataset: TabletopDataset, tabletop_recor
     for row in range(6):
         step = int(np.random.default_rng([2, 0, row]).integers(dataset.count))
         asked = int(dataset._rows["asked"][step])
-        chunk = dataset.processor.statistics.action.columns(slice(0, 3)).unnormalize(wanted.positions[row, 0].numpy())
+        chunk = dataset.processor.statistics.action.columns(slice(0, 3)).unnormalize(
+            wanted.continuous[row, 0, :, :3].numpy()
+        )
         np.testing.assert_allclose(chunk, dataset._rows["actions"][step, asked, :, :3], atol=1e-5)
         command = dataset._tables[dataset._episode_of[step]][0][asked]
         assert wanted.concepts["colour"][row, 0] == COLOUR_NAMES.index(command.thing[0])
