@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, encode_chunk
+from vla_ros.envs.mujoco.workcell import Cell
 from vla_ros.evaluation.referee import Referee
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.supervisor import SafetySupervisor
-from vla_ros.sim.cell import Cell
 from vla_ros.types import ActionChunk, FloatArray, RobotState, SafetyDecision
 
 SPEED, TOLERANCE = 0.4, 0.01

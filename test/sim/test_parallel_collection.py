@@ -103,4 +103,5 @@ def load_bundle_deviation() -> np.ndarray:
     from vla_ros.models.checkpoint import load_bundle
     from vla_ros.paths import share_file
 
-    return load_bundle(share_file("checkpoints/pick")).position.deviation
+    statistics = load_bundle(share_file("checkpoints/pick")).processor.statistics
+    return statistics.action.second[:, :3]

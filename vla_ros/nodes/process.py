@@ -41,7 +41,7 @@ def _end_with_parent() -> None:
 LONGEST_ORPHAN = 2.0
 """Time after the death of its parent until a node that does not end is killed, s."""
 
-_GUARD = 'read -r _; sleep "$1"; kill -KILL -- "-$0"'
+_GUARD = 'read -r _; sleep "$1"; kill -9 "-$0"'
 
 
 def _guard(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:

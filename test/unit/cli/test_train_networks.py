@@ -158,7 +158,7 @@ def test_what_it_thought_can_be_asked(checkpoint, observations):
     policy = load_policy(str(checkpoint), CONTRACT, "cpu")
     policy.reset(RED)
     seen = policy.inspect(observations[0])
-    assert {"positions", "gripper", "present"} <= set(seen.heads)
+    assert {"continuous", "binary", "present"} <= set(seen.heads)
     assert bool(seen.attention) == (checkpoint.name != "real_time")
 
 

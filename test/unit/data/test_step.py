@@ -40,9 +40,11 @@ def test_shapes_must_fit(demonstrations):
 
 def test_a_wrong_convention_is_named_line_by_line(demonstrations):
     other = type(demonstrations.convention).of_one_tool("base", "delta", "rotation_vector", "closed_is_one", 10.0, 12)
-    with pytest.raises(ConventionError, match=r"reference: 'relative' here, 'delta' there; gripper: 'open_is_one'"):
+    with pytest.raises(ConventionError, match=r"reference: 'relative' here, 'delta' there; arm/gripper.gripper: 'open"):
         demonstrations.description.require(other)
-    demonstrations.description.require(type(other)("base", "relative", "rotation_vector", "open_is_one", 10.0, 12))
+    demonstrations.description.require(
+        type(other).of_one_tool("base", "relative", "rotation_vector", "open_is_one", 10.0, 12)
+    )
 
 
 def test_the_convention_of_a_step_has_a_horizon_of_one(demonstrations):

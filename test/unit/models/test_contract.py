@@ -299,7 +299,7 @@ class TestInspection:
         for head, said in seen.heads.items():
             assert said.shape[:2] == pairs, head
             assert torch.isfinite(said).all(), head
-        for head in ("gripper", "present"):
+        for head in ("binary", "present"):
             assert (seen.heads[head] >= 0).all()
             assert (seen.heads[head] <= 1).all()
         assert set(seen.attention) == (set(sizes["cameras"]) if CASES[name].looks else set())

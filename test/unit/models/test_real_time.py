@@ -105,5 +105,5 @@ def test_no_attention_runs_in_the_hot_path(monkeypatch):
     monkeypatch.setattr(
         torch.nn.functional, "scaled_dot_product_attention", lambda *a, **k: called.append(1) or real(*a, **k)
     )
-    assert act(network, scene()).shape == (1, 1, 3, 3)
+    assert act(network, scene()).shape == (1, 1, 3, 6)
     assert not called

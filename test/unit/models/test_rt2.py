@@ -130,7 +130,7 @@ def test_the_gripper_is_open_where_the_upper_bins_are_likelier(network):
     logits = torch.zeros(1, 1, 21, 256)
     logits[..., 6, 200] = 50.0
     logits[..., 20, 3] = 50.0
-    gripper = network._columns(tokens, logits)["gripper"][0, 0]
+    gripper = network._columns(tokens, logits)["binary"][0, 0, :, 0]
     assert (gripper[:3] > 40).all()  # rows nearest to the first that is said
     assert (gripper[9:] < -40).all()
     assert gripper[4:8].abs().max() < 1e-4  # an even chance

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from vla_ros.models.columns import ActionColumns
 from vla_ros.models.unified import UnifiedModel, _as_read
 
 
@@ -60,8 +61,8 @@ def test_rows_are_disturbed_while_training_alone(network, frames):
 
 def test_the_gripper_is_read_as_it_is_taught():
     row = torch.tensor([[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, -3.0], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.2]])
-    assert _as_read(row)[:, 6].tolist() == [-1.0, 1.0]
-    assert _as_read(row)[:, :6].equal(row[:, :6])
+    assert _as_read(row, ActionColumns())[:, 6].tolist() == [-1.0, 1.0]
+    assert _as_read(row, ActionColumns())[:, :6].equal(row[:, :6])
 
 
 def test_the_full_size_is_what_its_parts_add_up_to():

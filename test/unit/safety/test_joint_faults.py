@@ -55,8 +55,12 @@ def test_a_contract_of_the_tool_keeps_its_rows(contract):
     ("method", "row"),
     [
         ("_believes_joints", "the starting joints are NaN"),
+        ("_believes_joints", "the starting joints are 1e300"),
+        ("_believes_joints", "the starting joints are one too few"),
         ("_believes_joints", "the starting joints are beyond their limits"),
+        ("_believes_joints", "a chunk starts from a tool pose alone"),
         ("_in_range", "a joint is asked far above its upper limit"),
+        ("_in_range", "a joint is asked far below its lower limit"),
         ("_in_range", "joint positions in another unit"),
     ],
 )
