@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vla_ros.errors import ObservationError
-from vla_ros.perception.geometry import resize_for_policy
 from vla_ros.processing.features import CameraFeature, Fit
 from vla_ros.types import ImageArray
 
@@ -33,7 +32,7 @@ def fit_image(image: ImageArray, camera: CameraFeature) -> ImageArray:
             f"camera '{camera.name}': the image is {height} x {width}, the policy sees {camera.height} x "
             f"{camera.width}; a larger one of the same shape is shrunk, nothing is cut, stretched or enlarged"
         )
-    return resize_for_policy(image, camera.height, camera.width)
+    return _resized(image, camera.height, camera.width)
 
 
 def _padded(image: ImageArray, camera: CameraFeature) -> ImageArray:
@@ -42,8 +41,15 @@ def _padded(image: ImageArray, camera: CameraFeature) -> ImageArray:
     inner = (max(1, min(camera.height, round(height * scale))), max(1, min(camera.width, round(width * scale))))
     canvas = np.zeros((camera.height, camera.width, 3), np.uint8)
     top, left = (camera.height - inner[0]) // 2, (camera.width - inner[1]) // 2
-    canvas[top : top + inner[0], left : left + inner[1]] = resize_for_policy(image, *inner)
+    canvas[top : top + inner[0], left : left + inner[1]] = _resized(image, *inner)
     return canvas
+
+
+def _resized(image: ImageArray, height: int, width: int) -> ImageArray:
+    # OpenCV comes with it, which a policy whose images have its size already does not need.
+    from vla_ros.perception.geometry import resize_for_policy
+
+    return resize_for_policy(image, height, width)
 
 
 def image_tensor(images: NDArray[np.uint8], device: torch.device | None = None) -> Tensor:

@@ -9,8 +9,7 @@ import numpy as np
 
 from vla_ros.actions.gripper_convention import GripperConvention, column_from_openings
 from vla_ros.actions.groups import ActionGroup, Quantity
-from vla_ros.actions.rotation_columns import columns_from_matrix
-from vla_ros.actions.rotations import Rotation, matrix_from_quaternion
+from vla_ros.actions.rotations import Rotation, matrix_from_quaternion, six_d_from_matrix
 from vla_ros.errors import ObservationError
 from vla_ros.types import FloatArray, Observation, Pose
 
@@ -70,14 +69,22 @@ def _columns(group: ActionGroup, arm: ArmState | None) -> FloatArray:
     if group.quantity is Quantity.EE_POSE:
         if arm.pose is None:
             raise ObservationError(f"state '{group.name}' needs the pose of the tool, which was not measured")
-        rotation = (
-            np.zeros(0)
-            if group.rotation is Rotation.NONE
-            else columns_from_matrix(matrix_from_quaternion(arm.pose.quaternion), group.rotation, group.euler_order)
-        )
-        return group.from_si(np.concatenate([arm.pose.position, rotation]))
+        return group.from_si(np.concatenate([arm.pose.position, _rotation(group, arm.pose)]))
     joints = arm.joint_velocities if group.quantity is Quantity.JOINT_VELOCITY else arm.joint_positions
     if joints is None or joints.shape != (group.joints,):
         got = "none" if joints is None else joints.shape[0]
         raise ObservationError(f"state '{group.name}' needs {group.joints} joints, {got} were measured")
     return group.from_si(joints)
+
+
+def _rotation(group: ActionGroup, pose: Pose) -> FloatArray:
+    """Return the rotation columns of a tool group."""
+    if group.rotation is Rotation.NONE:
+        return np.zeros(0)
+    matrix = matrix_from_quaternion(pose.quaternion)
+    if group.rotation is Rotation.SIX_D:
+        return six_d_from_matrix(matrix)
+    # Pinocchio comes with the other forms: 50 MB of a process that runs a policy and needs nothing else of it.
+    from vla_ros.actions.rotation_columns import columns_from_matrix
+
+    return columns_from_matrix(matrix, group.rotation, group.euler_order)
