@@ -144,7 +144,7 @@ class FoundationModel(VlaModel):
         return self.images.looks(memory.looks.unflatten(0, given.tokens.shape[:2]))
 
     def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return the plans of the mixture: their chances (B, N, K), means, deviations, binary chances."""
+        """Return the plans of the mixture: weights (B, N, K), means, stds, probabilities of binary columns."""
         found = self.distribution(given)
         return {
             "plans": found.weights.softmax(dim=-1), "means": found.means, "deviations": found.deviations,

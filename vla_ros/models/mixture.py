@@ -1,6 +1,6 @@
 """A distribution over whole action chunks: a few plans, each with its own spread, scored and sampled.
 
-With weights w_k, means mu_k and deviations sigma_k of the H rows of C continuous columns, and chances p_k of the G
+With weights w_k, means mu_k and stds sigma_k of the H rows of C continuous columns, and probs p_k of the G
 binary ones:  p(a) = sum_k w_k prod_h [ prod_d N(a_hd; mu_khd, sigma_khd) prod_b Bernoulli(g_hb; p_khb) ]
 (Bishop 1994).
 One k holds for the whole chunk, so that rows of different plans are never mixed.
@@ -53,8 +53,8 @@ class ActionMixture:
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Draw one chunk (..., H, C + G): a plan, then its rows."""
-        chances = self.weights.float().softmax(dim=-1)
-        plan = torch.multinomial(chances.flatten(0, -2), 1, generator=generator).view(chances.shape[:-1])
+        probs = self.weights.float().softmax(dim=-1)
+        plan = torch.multinomial(probs.flatten(0, -2), 1, generator=generator).view(probs.shape[:-1])
         means, deviations, binary = self._take(plan)
         noise = torch.randn(means.shape, generator=generator, device=means.device, dtype=means.dtype)
         chance = torch.rand(binary.shape, generator=generator, device=means.device, dtype=torch.float32)

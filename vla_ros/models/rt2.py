@@ -131,7 +131,7 @@ class Rt2Model(VlaModel):
         return self.stream.word_looks(given)
 
     def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return the action tokens, the chances of their bins, and those of the next word at each place."""
+        """Return the action tokens, the probabilities of their bins, and those of the next word at each place."""
         self.check(given)
         tokens, logits, _, _ = self._decode(self.stream.prefix(given))
         shape = given.tokens.shape[:2]
@@ -230,9 +230,9 @@ class Rt2Model(VlaModel):
         centres = torch.tensor(self.bins.centres, dtype=torch.float32, device=bins.device)
         first = self.config.action.continuous
         values = torch.stack([centres[i][bins[..., i]] for i in range(first)], dim=-1)
-        chances = logits.unflatten(-2, (-1, self.columns))[..., first:, :].float().log_softmax(dim=-1)
+        log_probs = logits.unflatten(-2, (-1, self.columns))[..., first:, :].float().log_softmax(dim=-1)
         half = self.config.bins // 2
-        on = (chances[..., half:].logsumexp(dim=-1) - chances[..., :half].logsumexp(dim=-1)).to(logits.dtype)
+        on = (log_probs[..., half:].logsumexp(dim=-1) - log_probs[..., :half].logsumexp(dim=-1)).to(logits.dtype)
         weights = torch.tensor(self.row_weights, dtype=torch.float32, device=bins.device)
         between = weights @ values  # (H, rows) @ (B, N, rows, C)
         return {

@@ -20,7 +20,7 @@ PATIENCE = 0.1
 """Without a sound measurement for longer than this, s, those before are forgotten: the arm may be elsewhere."""
 
 PATIENT_TICKS = 3.0
-"""At low rates a measurement expires after so many ticks instead: fewer than three would be left to vote otherwise."""
+"""Shortest lifetime of a measurement in ticks, at low rates: the median needs three of them."""
 
 
 class HeldPosture:

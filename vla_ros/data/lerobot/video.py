@@ -100,7 +100,7 @@ def fits_behind(first: Path, second: Path) -> bool:
 
 
 def concatenate(first: Path, first_frames: int, second: Path, target: Path, rate_hz: int) -> None:
-    """Write the first `first_frames` frames of one video and all of another to `target`, without coding them again.
+    """Write the first `first_frames` frames of one video and all of another to `target`, without re-encoding.
 
     Raises:
         TruncatedVideoError: when the first has fewer frames than that.
@@ -161,8 +161,8 @@ def _reason(path: Path, frames: int) -> str:
     if count_frames(path) < frames:
         return "it was cut short; copy it again"
     return (
-        f"its {frames} frames are there, but are not of one codec: lerobot's merge joins videos without coding them, "
-        "and its delete and split code them anew; merge the sets as they were recorded, and delete from what that makes"
+        f"its {frames} frames are there, but are not of one codec: lerobot's merge joins videos without re-encoding, "
+        "and its delete and split re-encode them; merge the sets as they were recorded, and delete from what that makes"
     )
 
 

@@ -24,7 +24,7 @@ LABELS = 8
 """Commands labelled in every state."""
 
 LOOKS = 5
-"""A scene that varies looks otherwise after so many steps: light, cameras and table are drawn anew."""
+"""Steps after which light, cameras and table of a varied scene are randomized again."""
 
 
 class TabletopCollector(Collector):
