@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from vla_ros.errors import ContractError
@@ -69,4 +70,4 @@ def sized_config(name: str, size: str, needed: Mapping[str, Any]) -> dict[str, A
     if size not in SIZES:
         raise ContractError(f"no size '{size}', expected one of {', '.join(SIZES)}")
     lines = {"tiny": network.TINY, "base": {}, "full": network.FULL}[size]
-    return {**lines, **needed}
+    return {**deepcopy(dict(lines)), **needed}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -108,12 +109,12 @@ class VlaModel(nn.Module, ABC):
     def tiny_config(cls, cameras: Sizes, vocabulary: int, state_width: int, horizon: int) -> dict[str, Any]:
         """Return sizes that train a step in under a second on one CPU core; pictures in multiples of 32 pixels."""
         needed = {"vocabulary": vocabulary, "state_width": state_width, "horizon": horizon}
-        return {"cameras": {name: list(size) for name, size in cameras.items()}, **needed, **cls.TINY}
+        return {"cameras": {name: list(size) for name, size in cameras.items()}, **needed, **deepcopy(dict(cls.TINY))}
 
     @classmethod
     def full_config(cls) -> dict[str, Any]:
         """Return sizes as they are meant to be; see `FULL`."""
-        return dict(cls.FULL)
+        return deepcopy(dict(cls.FULL))
 
     @abstractmethod
     def act(self, given: ModelInput) -> ModelOutput:

@@ -282,17 +282,19 @@ def _reaches(
     """
     reaches = np.zeros((len(pairs), model.nv))
     extents = [_extent(shape) for shape in shapes.geometryObjects]
+    chains = [list(support)[1:] for support in model.supports]
+    steps = [float(np.linalg.norm(placement.translation)) for placement in model.jointPlacements]
+    columns = [joint.idx_v for joint in model.joints]
     for row, (pair, parts) in enumerate(zip(pairs, indices, strict=True)):
         for joint, part, other in (
             (pair.first_joint, parts[0], pair.second_joint), (pair.second_joint, parts[1], pair.first_joint),
         ):  # fmt: skip
             length = extents[part]
-            others = set(model.supports[other])
-            for one in reversed(list(model.supports[joint])[1:]):
-                if one in others:
+            for one in reversed(chains[joint]):
+                if one in chains[other]:
                     break
-                reaches[row, model.joints[one].idx_v] = length
-                length += float(np.linalg.norm(model.jointPlacements[one].translation))
+                reaches[row, columns[one]] = length
+                length += steps[one]
     return reaches
 
 

@@ -7,7 +7,7 @@ import importlib
 import pytest
 
 from vla_ros.errors import ContractError
-from vla_ros.models.build import MODELS, build_model
+from vla_ros.models.build import MODELS, SIZES, build_model, sized_config
 from vla_ros.models.contract import VlaModel
 
 
@@ -20,3 +20,15 @@ def test_every_name_leads_to_a_network(name: str) -> None:
 def test_an_unknown_name_gets_near_ones() -> None:
     with pytest.raises(ContractError, match="keypoint"):
         build_model("keypiont", {})
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sizes_are_the_callers_own(size: str) -> None:
+    def change(values: dict) -> None:
+        for value in values.values():
+            if isinstance(value, dict):
+                change(value)
+        values["changed"] = 1
+
+    change(sized_config("clip", size, {}))
+    assert "changed" not in str(sized_config("clip", size, {}))

@@ -42,6 +42,9 @@ SLICE = 20
 ARRIVED = 5e-4
 """Way of the tool in such a slice, m, to scale, that counts as none."""
 
+SETTLED = 2
+"""Slices in a row without way after which a play is at its end: more of them would show the same."""
+
 REACHABLE = 0.8
 """Share of the tool's speed limit that a plan asks for."""
 
@@ -66,6 +69,7 @@ def towards(offset: tuple[float, float, float], ticks: int = 60) -> Play:
 
 
 def _follow_to(trial: Trial, goal: FloatArray, ticks: int) -> None:
+    """Ask for `goal` for `ticks` table ticks, or until the tool has stood still for `SETTLED` slices."""
     shadow, action = trial.shadow, trial.shadow.contract.action
     longest = REACHABLE * shadow.contract.cartesian.linear_velocity * action.period
 
@@ -77,7 +81,14 @@ def _follow_to(trial: Trial, goal: FloatArray, ticks: int) -> None:
         places: FloatArray = np.where(short, shadow.pose().position + count * step, goal)
         return places
 
-    trial.follow(rows, ticks)
+    still = 0
+    for first in range(0, ticks, SLICE):
+        before = shadow.pose().position
+        trial.follow(rows, min(SLICE, ticks - first))
+        moved = float(np.linalg.norm(shadow.pose().position - before))
+        still = still + 1 if moved < ARRIVED * trial.pace.scale else 0
+        if still == SETTLED:
+            break
 
 
 def _near_face(axis: int, upper: bool) -> Callable[[RobotContract], RobotContract]:
