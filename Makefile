@@ -1,6 +1,6 @@
 # Everything for a machine with Python, a C++ compiler and make, and no ROS 2. `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-all build demo test lint clean clean-runs
+.PHONY: help setup setup-all build demo test check lint clean clean-runs
 
 # The first interpreter that the ROS 2 wheels support; `make setup PYTHON=python3.12` chooses another for .venv.
 PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 python3.10; do \
@@ -44,6 +44,14 @@ lint: setup-all  ## ruff, and mypy on the rooms that are strictly typed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The rooms that differ from CHECK_BASE, and what tests the whole: a file of vla_ros/ROOM is tested by test/unit/ROOM.
+CHECK_BASE ?= HEAD
+CHANGED = $(shell { git diff --name-only $(CHECK_BASE); git ls-files --others --exclude-standard; } | \
+	sed -nE 's,^(vla_ros|test/unit)/([a-z_]+)/.*,test/unit/\2,p' | sort -u)
+check: lint  ## lint, types, and the unit tests of the rooms that changed since CHECK_BASE (HEAD)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder \
+		test/unit/test_import_law.py test/unit/test_packaging.py test/unit/test_public_names.py $(wildcard $(CHANGED)) $(PYTEST_ARGS)
 
 clean:  ## remove .venv and everything that was generated
 	rm -rf .venv build install log .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -91,7 +91,7 @@ def violations(source, place):
     """
     room = Path(place).parts[0].removesuffix(".py")
     if room == "__init__":
-        room, allowed = "the package", set()
+        room, allowed = "the package", set(MAY_IMPORT) - KNOW_ROS  # its public names, for type checkers alone
     elif room in BASE or room in MAY_IMPORT:
         allowed = allowed_rooms(room)
     else:
@@ -148,7 +148,7 @@ def test_there_are_files_to_look_at():
         ("insight/a.py", "from vla_ros import srv"),
         ("nodes/a.py", "from vla_ros.training.loop import train"),
         ("nodes/a.py", "import vla_ros.cli.main"),
-        ("__init__.py", "from vla_ros.safety import filter"),
+        ("__init__.py", "from vla_ros.nodes import qos"),
         ("helpers/a.py", "import math"),
     ],
 )

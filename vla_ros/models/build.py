@@ -1,10 +1,14 @@
-"""The table of networks: a name, and where the class lies; nothing is imported before it is asked for."""
+"""The table of networks: a name, and where the class lies; nothing is imported before it is asked for.
+
+Networks of installed packages join it through the entry point group `vla_ros.models`.
+"""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
 from copy import deepcopy
+from importlib.metadata import entry_points
 from typing import Any
 
 from vla_ros.errors import ContractError
@@ -25,6 +29,9 @@ MODELS = {
 }
 """Name to `module:Class`, a `contract.VlaModel`."""
 
+GROUP = "vla_ros.models"
+"""Entry point group in which an installed package offers networks; none replaces one of `MODELS`."""
+
 SIZES = ("tiny", "base", "full")
 """`base` is what a configuration says by itself; see `VlaModel.TINY` and `VlaModel.FULL`."""
 
@@ -35,9 +42,10 @@ def model_class(name: str) -> Any:  # noqa: ANN401 (torch is not imported here)
     Raises:
         ContractError: for an unknown name, with near ones.
     """
-    if name not in MODELS:
-        raise ContractError(f"no model '{name}'; {expected_names(name, sorted(MODELS))}")
-    module, _, attribute = MODELS[name].partition(":")
+    found = {**{point.name: point.value for point in entry_points(group=GROUP)}, **MODELS}
+    if name not in found:
+        raise ContractError(f"no model '{name}'; {expected_names(name, sorted(found))}")
+    module, _, attribute = found[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 

@@ -80,7 +80,7 @@ def test_an_elbow_is_covered_by_its_two_bars():
     hulls = convex_cover(elbow(), 2, 32)
     assert len(hulls) == 2
     points = elbow().reshape(-1, 3)
-    assert (np.min([hull.excess(points) for hull in hulls], axis=0) <= 0.0).all()
+    assert (np.min([hull.excess(points) for hull in hulls], axis=0) <= 1e-12).all()
     assert sum(hull.volume for hull in hulls) < 0.75 * convex_hull(points).volume
     assert len(convex_cover(box((0, 0, 0), (1, 1, 1)), 4, 32)) == 1  # nothing is saved
 
