@@ -21,8 +21,9 @@ from vla_ros.safety.parameters import SafetyParameters
 SENDERS = "two publishers of chunks, a foreign one, QoS mismatch"
 INSTRUCTIONS = "instruction flood, nonsense, changed in mid-motion"
 ESTOP = "e-stop in motion, its publisher lost, its reset"
-DISCOVERY = 0.5
-"""s."""
+DISCOVERY = 1.1
+"""Longest time from a publisher's first message until a reader on this machine has matched it, s. Fast DDS's endpoint
+discovery repeats a lost announcement after 1 s and is answered 0.1 s later (EDPSimple.cpp). Nothing is received before."""
 
 WATCH = 0.1
 """How often the node looks who publishes what, s."""
