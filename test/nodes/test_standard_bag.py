@@ -235,7 +235,7 @@ def test_recordings_below_a_folder_train_with_the_contract_of_the_robot(tmp_path
     lines = recorded_lines(TrainingConfig(loop=LoopOptions(steps=1), model="unified", data=data))
     dataset = recorded_dataset(lines, CONTRACT, data)
     assert dataset.episodes == 2 and dataset.count >= 16 and set(dataset.taught) == set(WORDS.split())
-    assert torch.isfinite(dataset.rows([np.random.default_rng(0)])[1].continuous).all()
+    assert torch.isfinite(dataset.rows([np.random.default_rng(0)], 0)[1].continuous).all()
 
 
 def test_words_may_come_from_the_table(tmp_path):

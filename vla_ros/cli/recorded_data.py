@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -19,6 +20,8 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.training.configuration import DataSection, TrainingConfig
 from vla_ros.training.recorded_dataset import Augmentations, RecordedDataset, check_network
 from vla_ros.training.stored_steps import Recording, store_steps
+
+Episode = TypeVar("Episode", str, int)
 
 
 def recorded_lines(config: TrainingConfig) -> list[Line]:
@@ -55,11 +58,15 @@ def recorded_dataset(lines: Sequence[Line], contract: RobotContract, data: DataS
     """
     recordings = [Recording(line, _open(line, contract)) for line in lines]
     parts = store_steps(recordings, contract, data.cache, _progress)
-    if data.pictures is None:
-        return RecordedDataset(parts, contract, Augmentations(words=data.words))
-    from vla_ros.training.recorded_pictures import PictureAugmentation
+    change = None
+    if data.pictures is not None:
+        from vla_ros.training.recorded_pictures import PictureAugmentation
 
-    return RecordedDataset(parts, contract, Augmentations(PictureAugmentation(data.pictures), data.words))
+        change = PictureAugmentation(data.pictures)
+    limit = None if data.cache_gb is None else data.cache_gb * 1e9
+    dataset = RecordedDataset(parts, contract, Augmentations(change, data.words), limit)
+    dataset.decode(_progress)
+    return dataset
 
 
 def _lines(data: DataSection) -> list[Line]:
@@ -96,5 +103,5 @@ def _open(line: Line, contract: RobotContract) -> EpisodeReader:
     return open_checked(BagReader, line.path, {"contract": contract, **line.options}, MCAP)
 
 
-def _progress(episodes: Iterable[str], what: str) -> Iterable[str]:
+def _progress(episodes: Iterable[Episode], what: str) -> Iterable[Episode]:
     return tqdm(episodes, unit="episode", desc=what)

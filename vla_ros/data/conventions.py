@@ -6,12 +6,9 @@ a reader turns them into rotation vectors and shares of the opening, exactly, an
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from vla_ros.actions.decoding import decode, encode
-from vla_ros.actions.groups import TOOL_FRAME, Reference
+from vla_ros.actions.groups import TOOL_FRAME
 from vla_ros.actions.rotation_vectors import (
     matrix_from_rotation_vector,
     quaternion_from_matrix,
@@ -19,9 +16,7 @@ from vla_ros.actions.rotation_vectors import (
 )
 from vla_ros.actions.rotations import matrix_from_euler
 from vla_ros.actions.space import ActionSpace
-from vla_ros.data.errors import ConventionError
-from vla_ros.errors import VlaError
-from vla_ros.types import FloatArray, Pose
+from vla_ros.types import FloatArray
 
 ROLL_PITCH_YAW = "xyz"
 """Order of (roll, pitch, yaw): R = Rz(yaw) Ry(pitch) Rx(roll), about fixed axes."""
@@ -85,42 +80,3 @@ def obstacles(given: ActionSpace, wanted: ActionSpace) -> list[str]:
 def _gripper(space: ActionSpace, arm: str) -> str:
     group = space.gripper(arm)
     return "none" if group is None else group.gripper.value
-
-
-def convert(
-    action: FloatArray,
-    given: ActionSpace,
-    wanted: ActionSpace,
-    pose: Pose | None,
-    max_opening: float | None,
-) -> FloatArray:
-    """Return one action (width,) of the convention `given` as one of `wanted`: the same motion, written differently.
-
-    Args:
-        action: One row.
-        given: Its convention.
-        wanted: Another.
-        pose: Tool before the action; needed between absolute and the others.
-        max_opening: Opening that counts as fully open, m; needed from or to metres.
-
-    Raises:
-        ConventionError: when they mean different motions: other frame, other rate, a rotation or gripper that is not
-            there; or when what is needed is not known.
-    """
-    given, wanted = replace(given, horizon=1), replace(wanted, horizon=1)
-    if given == wanted:
-        return action
-    if lines := obstacles(given, wanted):
-        raise ConventionError("an action cannot be converted: " + "; ".join(lines))
-    if given.in_meters != wanted.in_meters and max_opening is None:
-        raise ConventionError("a gripper in metres cannot be converted: the data set does not say its full opening")
-    before, after = given.only_motion, wanted.only_motion
-    absolute = (before.reference is Reference.ABSOLUTE) != (after.reference is Reference.ABSOLUTE)
-    if (absolute or before.frame != after.frame) and pose is None:
-        raise ConventionError("an absolute pose cannot be converted: the data set does not say where the tool is")
-    start = pose or Pose(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
-    opening = 1.0 if max_opening is None else max_opening
-    try:
-        return encode(decode(action[None], given, start, opening), wanted, start, opening)[0]
-    except VlaError as error:
-        raise ConventionError(f"an action cannot be converted: {error}") from error

@@ -1,61 +1,46 @@
-"""Steps of several data sets, mixed by weight: the same seed gives the same steps, on however many machines.
+"""Several data sets as one: which data set and which of its steps a row of a batch is.
 
-Each data set's episodes are shuffled anew for every pass over it, and dealt out to the shards, one shard a worker of a
-rank, so that no two shards see the same episode in one pass. Of each data set a few episodes are open at a time, and a
-step is the next one of one of them: memory is bounded, and neighbours in a batch are strangers.
+A draw is a function of the row's own generator, which is seeded by (seed, update, row), and of the update's number. So
+a training that stopped goes on with the very next row, every process of several draws its own rows and nobody else's,
+and nothing has to be saved for that.
+
+Decoded images of large data sets do not fit on a disk. Then rows come from a window of each data set: some of its
+episodes, which move on by half of them every `WINDOW_UPDATES` updates, in an order that is shuffled anew in each pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vla_ros.actions.space import ActionSpace
-from vla_ros.data.conventions import convert
-from vla_ros.data.errors import ConventionError, DataError
-from vla_ros.data.normalisation import DatasetStatistics, pool_statistics
-from vla_ros.data.reader import EpisodeReader
-from vla_ros.data.step import Step
+from vla_ros.data.errors import DataError
 from vla_ros.types import FloatArray
 
-OPEN_EPISODES = 8
+WINDOW_UPDATES = 100
+"""Updates after which a window moves on."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """One line of a mixture: a data set, its weight (any positive number), and the statistics of its numbers."""
+class Member:
+    """One data set of a mixture.
 
-    reader: EpisodeReader
-    weight: float
-    statistics: DatasetStatistics
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A step, which data set it is from, and its numbers normalized by the mixture's statistics."""
-
-    step: Step
-    dataset: str
-    action: FloatArray
-    proprioception: FloatArray
-
-
-def shard_of(rank: int, ranks: int, worker: int, workers: int) -> tuple[int, int]:
-    """Return (shard, shards) of a worker of a rank.
-
-    Raises:
-        DataError: when a number is not below its count.
+    Attributes:
+        name: For people; each stands once.
+        weight: How often its steps are drawn, relative to the others; any positive number.
+        lengths: Steps of each episode.
+        window: Episodes that rows are drawn from at a time; None: all of them.
     """
-    if not (0 <= rank < ranks and 0 <= worker < workers):
-        raise DataError(f"rank {rank} of {ranks}, worker {worker} of {workers}: numbers run from 0 to the count less 1")
-    return rank * workers + worker, ranks * workers
+
+    name: str
+    weight: float
+    lengths: tuple[int, ...]
+    window: int | None = None
 
 
-def shares_of(names: Sequence[str], weights: Sequence[float]) -> FloatArray:
+def fractions_of(names: Sequence[str], weights: Sequence[float]) -> FloatArray:
     """Return how often each data set is drawn, summing to 1.
 
     Raises:
@@ -70,169 +55,66 @@ def shares_of(names: Sequence[str], weights: Sequence[float]) -> FloatArray:
 
 
 class Mixture:
-    """Iterates without end; `state` and `restore` go on in the middle of an epoch, exactly.
+    """Draws the steps of several data sets by weight.
 
     Attributes:
-        statistics: How every sample is normalized, whichever data set it is from; see `pool_statistics`.
+        members: The data sets.
+        fractions: How often each is drawn.
     """
 
-    def __init__(
-        self, sources: Sequence[Source], *, seed: int, shard: int = 0, shards: int = 1,
-        convention: ActionSpace | None = None, open_episodes: int = OPEN_EPISODES,
-    ) -> None:  # fmt: skip
-        """Prepare; the first step of every data set is read to see that it fits.
-
-        Args:
-            sources: Data sets and their weights; each name once.
-            seed: Decides everything.
-            shard: This one, from 0; see `shard_of`.
-            shards: How many there are.
-            convention: Convention that every action is brought to; the one that they all have when None.
-            open_episodes: Episodes of a data set that are open at a time.
+    def __init__(self, members: Sequence[Member]) -> None:
+        """Check the data sets.
 
         Raises:
-            ConventionError: when a data set's actions cannot be brought to `convention`.
-            DataError: when a weight is not positive, a name stands twice, or a data set has fewer episodes than shards.
+            DataError: when a weight is not positive, a name stands twice, an episode has no step, or a window is empty.
         """
-        names = [source.reader.description.name for source in sources]
-        weights = [float(source.weight) for source in sources]
-        self._sources, self._shares = tuple(sources), shares_of(names, weights)
-        if convention is None:
-            for source in sources[1:]:
-                source.reader.description.require(sources[0].reader.description.convention)
-        if not 0 <= shard < shards or open_episodes < 1:
-            raise DataError(
-                f"shard {shard} of {shards}, {open_episodes} open episodes: expected 0 <= shard < shards, >= 1"
-            )
-        self.statistics = pool_statistics([source.statistics for source in sources], self._shares)
-        self._convention = None if convention is None else replace(convention, horizon=1)
-        self._identity = {"names": names, "weights": weights, "seed": seed, "shard": shard, "shards": shards,
-                          "open_episodes": open_episodes}  # fmt: skip
-        self._random = np.random.default_rng([seed, shard, 0])
-        self._streams = [
-            _Stream(source.reader, [seed, number, 1], shard, shards, open_episodes)
-            for number, source in enumerate(sources)
-        ]
-        for source in sources:
-            self._sample(source, next(iter(source.reader.read(source.reader.episodes[0], pictures=False))))
-
-    def __iter__(self) -> Iterator[Sample]:
-        """Return itself: there is one place in the data, and `state` is it."""
-        return self
-
-    def __next__(self) -> Sample:
-        """Return the next step.
-
-        Raises:
-            DataError: naming what cannot be read.
-        """
-        number = int(self._random.choice(len(self._sources), p=self._shares))
-        return self._sample(self._sources[number], self._streams[number].draw(self._random))
-
-    def _sample(self, source: Source, step: Step) -> Sample:
-        description = source.reader.description
-        if self._convention is not None and step.convention != self._convention:
-            try:
-                action = convert(
-                    step.action, step.convention, self._convention, step.end_effector, description.max_opening
+        self.members = tuple(members)
+        self.fractions = fractions_of([one.name for one in members], [one.weight for one in members])
+        self._firsts = [np.cumsum([0, *one.lengths]) for one in members]
+        for one in members:
+            if not one.lengths or min(one.lengths) < 1 or (one.window is not None and one.window < 1):
+                raise DataError(
+                    f"{one.name}: episodes of {list(one.lengths)[:8]} steps and a window of {one.window} episodes, "
+                    "expected at least one of each"
                 )
-            except ConventionError as error:
-                raise ConventionError(f"{description.name}: {error}") from error
-            step = replace(step, action=action, convention=self._convention)
-        statistics = self.statistics
-        if statistics.action.first.shape != step.action.shape:
-            raise ConventionError(
-                f"{description.name}: statistics of {statistics.action.first.shape} columns, actions of "
-                f"{step.action.shape}; fit them with the mixture's convention"
-            )
-        return Sample(
-            step=step,
-            dataset=description.name,
-            action=statistics.action.normalize(step.action),
-            proprioception=statistics.proprioception.normalize(step.proprioception),
-        )
 
-    def state(self) -> dict[str, Any]:
-        """Return where the mixture is, as plain values for JSON: which episodes are open, and how far."""
-        return {
-            "identity": self._identity,
-            "random": self._random.bit_generator.state,
-            "streams": [stream.state() for stream in self._streams],
-        }
+    @property
+    def windowed(self) -> bool:
+        """Whether a data set is drawn from some of its episodes at a time."""
+        return any(self._size(number) < len(one.lengths) for number, one in enumerate(self.members))
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where another mixture of the same data sets, seed and shard was.
+    def draw(
+        self, generators: Sequence[np.random.Generator], update: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return, for one row a generator, which data set it is from, and the number of its step in that data set."""
+        sets = np.array([int(rng.choice(len(self.members), p=self.fractions)) for rng in generators], np.int64)
+        windows = {number: self.window(number, update) for number in dict.fromkeys(sets.tolist())}
+        steps = [self._step(k, windows[k], rng) for k, rng in zip(sets.tolist(), generators, strict=True)]
+        return sets, np.array(steps, np.int64)
 
-        Raises:
-            DataError: when it was another mixture, naming the lines that differ.
-        """
-        there = state["identity"]
-        if different := [key for key, value in self._identity.items() if there.get(key) != value]:
-            lines = "; ".join(f"{key}: {self._identity[key]} here, {there.get(key)} there" for key in different)
-            raise DataError(f"the state is of another mixture: {lines}")
-        self._random.bit_generator.state = state["random"]
-        for stream, saved in zip(self._streams, state["streams"], strict=True):
-            stream.restore(saved)
+    def window(self, number: int, update: int) -> tuple[int, ...]:
+        """Return the episodes of a data set that the rows of an update are drawn from, in ascending order."""
+        count, size = len(self.members[number].lengths), self._size(number)
+        if size == count:
+            return tuple(range(count))
+        first = update // WINDOW_UPDATES * max(1, size // 2)
+        # Where one pass ends within the window, an episode may stand in both of its halves: it counts once.
+        return tuple(sorted({self._episode(number, place) for place in range(first, first + size)}))
 
+    def _size(self, number: int) -> int:
+        one = self.members[number]
+        return len(one.lengths) if one.window is None else min(one.window, len(one.lengths))
 
-class _Slot:
-    """An open episode."""
+    def _episode(self, number: int, place: int) -> int:
+        """Return the episode at a place of the endless order of passes over a data set."""
+        count = len(self.members[number].lengths)
+        turn, rest = divmod(place, count)
+        return int(np.random.default_rng([number, turn]).permutation(count)[rest])
 
-    def __init__(self, reader: EpisodeReader, episode: str, position: int = 0) -> None:
-        self.episode, self.position = episode, position
-        self._steps = reader.read(episode)
-        for _ in islice(self._steps, position):
-            pass
-
-    def next(self) -> Step | None:
-        step = next(self._steps, None)
-        self.position += step is not None
-        return step
-
-
-class _Stream:
-    """One data set's episodes as one shard sees them, pass after pass."""
-
-    def __init__(self, reader: EpisodeReader, key: list[int], shard: int, shards: int, open_episodes: int) -> None:
-        self._reader, self._key, self._shard, self._shards = reader, key, shard, shards
-        self._names = list(reader.episodes)
-        if len(self._names) < shards:
-            raise DataError(
-                f"{reader.description.name} has {len(self._names)} episodes for {shards} shards; use fewer workers"
-            )
-        self._epoch, self._cursor = -1, 0
-        self._order: list[str] = []
-        self._slots: list[_Slot] = []
-        self._wanted = open_episodes
-
-    def draw(self, random: np.random.Generator) -> Step:
-        if not self._slots:
-            count = min(self._wanted, len(range(self._shard, len(self._names), self._shards)))
-            self._slots = [_Slot(self._reader, self._following()) for _ in range(count)]
-        index = int(random.integers(len(self._slots)))
-        for _ in range(len(self._names) + 1):
-            step = self._slots[index].next()
-            if step is not None:
-                return step
-            self._slots[index] = _Slot(self._reader, self._following())
-        raise DataError(f"{self._reader.description.name}: no episode has a step")
-
-    def _following(self) -> str:
-        if self._cursor >= len(self._order):
-            self._epoch, self._cursor = self._epoch + 1, 0
-            self._order = self._shuffled(self._epoch)
-        self._cursor += 1
-        return self._order[self._cursor - 1]
-
-    def _shuffled(self, epoch: int) -> list[str]:
-        order = np.random.default_rng([*self._key, epoch]).permutation(len(self._names))
-        return [self._names[i] for i in order[self._shard :: self._shards]]
-
-    def state(self) -> dict[str, Any]:
-        slots = [[slot.episode, slot.position] for slot in self._slots]
-        return {"epoch": self._epoch, "cursor": self._cursor, "slots": slots}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        self._epoch, self._cursor = int(state["epoch"]), int(state["cursor"])
-        self._order = self._shuffled(self._epoch) if self._epoch >= 0 else []
-        self._slots = [_Slot(self._reader, str(episode), int(position)) for episode, position in state["slots"]]
+    def _step(self, number: int, window: tuple[int, ...], rng: np.random.Generator) -> int:
+        lengths = self.members[number].lengths
+        ends = np.cumsum([lengths[episode] for episode in window])
+        drawn = int(rng.integers(ends[-1]))
+        place = int(np.searchsorted(ends, drawn, side="right"))
+        within = drawn - (int(ends[place - 1]) if place else 0)
+        return int(self._firsts[number][window[place]]) + within

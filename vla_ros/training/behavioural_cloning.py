@@ -41,7 +41,7 @@ class Demonstrations(Protocol):
         """Return the same steps as another processor turns them into tensors."""
         ...
 
-    def rows(self, generators: Sequence[np.random.Generator]) -> tuple[ModelInput, ModelTarget]:
+    def rows(self, generators: Sequence[np.random.Generator], update: int) -> tuple[ModelInput, ModelTarget]:
         """Return one row a generator."""
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,8 @@ class DataSection:
         seed: First seed of the collected ones.
         varied_from: Tabletop scenes of this seed and later ones vary in light, cameras, table, start pose and clutter.
         cache: Folder for the pictures in a form that is read step by step.
+        cache_gb: What decoded images of recorded data sets may take there, about, GB: rows then come from some of the
+            episodes at a time, see `data.mixture`. None: all are decoded before training begins.
         mixture: A table of recorded data sets, in place of folders; see docs/data.md.
         pictures: How pictures of recorded data sets are changed, in place of a little light, colour and noise.
         words: How their sentences are changed; None: not at all.
@@ -47,11 +50,14 @@ class DataSection:
     seed: int = 1_000_000
     varied_from: int | None = None
     cache: Path = Path("runs/cache")
+    cache_gb: float | None = None
     mixture: tuple[Line, ...] = ()
     pictures: ImageSettings | None = None
     words: LanguageAugmentation | None = None
 
     def __post_init__(self) -> None:
+        if self.cache_gb is not None and not 0.0 < self.cache_gb < math.inf:
+            raise VlaError(f"data.cache_gb is {self.cache_gb}, expected a positive number of GB")
         if self.mixture and self.episodes:
             raise VlaError(f"data has a mixture, and {self.episodes} episodes to collect, which would not be in it")
 
@@ -242,9 +248,12 @@ def _value(line: dataclasses.Field[Any], value: Any, where: str) -> Any:  # noqa
         return tuple(str(one) for one in (value if isinstance(value, list) else [value]))
     if kind in ("Path", "Path | None"):
         return None if value is None else Path(str(value))
-    if value is None and kind == "int | None":
+    if value is None and kind in ("int | None", "float | None"):
         return None
-    wanted = {"int": (int,), "int | None": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}.get(kind)
+    number = (int, float)
+    wanted = {
+        "int": (int,), "int | None": (int,), "float": number, "float | None": number, "str": (str,), "bool": (bool,),
+    }.get(kind)  # fmt: skip
     if wanted is not None and (not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool")):
         raise VlaError(f"{where} is {value!r} ({type(value).__name__}), expected {kind}")
-    return float(value) if kind == "float" else value
+    return float(value) if kind.startswith("float") else value

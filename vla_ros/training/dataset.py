@@ -113,7 +113,7 @@ class PickDataset:
         """Return the steps `index`, each with a sentence for every object on the table and one for an absent one."""
         return self._assemble(index, rng.spawn(len(index)))
 
-    def rows(self, generators: Sequence[np.random.Generator]) -> tuple[ModelInput, ModelTarget]:
+    def rows(self, generators: Sequence[np.random.Generator], update: int) -> tuple[ModelInput, ModelTarget]:
         """Return one step a generator, drawn by it; see `batch`."""
         return self._assemble(np.array([int(rng.integers(self.count)) for rng in generators]), generators)
 

@@ -125,7 +125,7 @@ class GlanceDataset:
         table = np.concatenate([self._classes[steps], vain[:, None]], axis=1).astype(np.int64)
         return {name: torch.from_numpy(table[..., column]) for column, name in enumerate(CONCEPTS)}
 
-    def rows(self, generators: Sequence[np.random.Generator]) -> GlanceBatch:
+    def rows(self, generators: Sequence[np.random.Generator], update: int) -> GlanceBatch:
         """Return one step a generator, in one of its variants, with all its commands."""
         steps = np.array([int(rng.integers(self.count)) for rng in generators])
         variant = np.array([int(rng.integers(self._variants)) for rng in generators])

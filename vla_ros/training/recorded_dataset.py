@@ -1,15 +1,14 @@
-"""Recorded data sets, mixed by weight, as batches: one picture, the sentence that was asked for, what was commanded.
+"""Recorded data sets, mixed by weight, as batches: one image, the sentence that was asked for, what was commanded.
 
-Which data set a row is from and which of its steps it is come from the row's own generator, as everything random about
-it: see `source`. All data sets are normalized by one set of statistics, that of the mixture as it is drawn, which
-travels in the checkpoint: a motion is the same number in whichever set it is. Nothing says where the named thing is, or
-that one is absent.
+Which data set a row is from and which of its steps it is comes from `Mixture`. All data sets are normalized by one set
+of statistics, that of the mixture as it is drawn, which travels in the checkpoint: a motion is the same number in
+whichever set it is. Nothing says where the named thing is, or that one is absent.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from vla_ros.data.augmentation.language import LanguageAugmentation
-from vla_ros.data.mixture import shares_of
+from vla_ros.data.mixture import WINDOW_UPDATES, Member, Mixture
 from vla_ros.errors import VlaError
 from vla_ros.language.tokenizer import WordTokenizer, split_words
 from vla_ros.models.build import MODELS, model_class
@@ -27,7 +26,7 @@ from vla_ros.processing.normalizer import Normalizer
 from vla_ros.processing.processor import Processor, Statistics
 from vla_ros.robot.contract import RobotContract
 from vla_ros.training.dataset import STATE_FLOOR, action_floors, tool_features, with_tool_scale
-from vla_ros.training.pictures import StoredRows, varied
+from vla_ros.training.pictures import varied
 from vla_ros.training.recorded_pictures import PictureAugmentation
 from vla_ros.training.stored_steps import StoredSteps
 
@@ -71,7 +70,11 @@ class RecordedDataset:
     """
 
     def __init__(
-        self, parts: Sequence[StoredSteps], contract: RobotContract, augmentations: Augmentations | None = None
+        self,
+        parts: Sequence[StoredSteps],
+        contract: RobotContract,
+        augmentations: Augmentations | None = None,
+        cache_bytes: float | None = None,
     ) -> None:
         """Join data sets.
 
@@ -79,33 +82,31 @@ class RecordedDataset:
             parts: Their rows.
             contract: The robot that the rows were made for.
             augmentations: See there.
+            cache_bytes: What decoded images may take on the disk, about; None: as much as there are.
 
         Raises:
             DataError: when a weight is not positive, or a data set stands there twice.
         """
         self.parts, self.augmentations = tuple(parts), augmentations or Augmentations()
-        self.shares = shares_of([part.name for part in parts], [part.weight for part in parts])
+        self.mixture = Mixture([_member(part, parts, cache_bytes) for part in parts])
+        self._kept = -1
         self.specification = contract.action
         sizes = {camera.name: (camera.policy_height, camera.policy_width) for camera in contract.cameras}
         self.cameras = tuple(sizes)
-        self.count, self.episodes = sum(map(len, parts)), sum(part.episodes for part in parts)
+        self.count, self.episodes = sum(map(len, parts)), sum(len(part.lengths) for part in parts)
         self._begins = np.cumsum([0, *(len(part) for part in parts)])
         self._sentences = [sentence for part in parts for sentence in part.sentences]
         first = np.cumsum([0, *(len(part.sentences) for part in parts)])
         self._sentence_of = np.concatenate([p.sentence_of + f for p, f in zip(parts, first[:-1], strict=True)])
         self._states = np.concatenate([part.states for part in parts])
         self._chunks = np.concatenate([part.chunks for part in parts])
-        self._pictures = {
-            name: StoredRows([(part.pictures(name), len(part)) for part in parts], (*size, 3), np.uint8)
-            for name, size in sizes.items()
-        }
         self.taught, words = _vocabulary(self._sentences, self.augmentations.words)
         features = tool_features(sizes, contract.action, words)
         columns = list(features.continuous_columns)
         statistics = Statistics(
-            Normalizer.fit([part.states for part in parts], STATE_FLOOR, fractions=self.shares),
+            Normalizer.fit([part.states for part in parts], STATE_FLOOR, fractions=self.mixture.fractions),
             Normalizer.fit(
-                [part.chunks[..., columns] for part in parts], action_floors(features), fractions=self.shares
+                [part.chunks[..., columns] for part in parts], action_floors(features), fractions=self.mixture.fractions
             ),
         )
         self.processor = Processor(features, with_tool_scale(statistics, features), WordTokenizer(self.taught))
@@ -119,9 +120,9 @@ class RecordedDataset:
     def table(self) -> list[dict[str, Any]]:
         """Return what a checkpoint says about its data: one entry a data set."""
         return [
-            {"path": part.name, "share": float(share), "episodes": part.episodes, "failed": part.failed,
+            {"path": part.name, "share": float(share), "episodes": len(part.lengths), "failed": part.failed,
              "odd": len(part.odd), "steps": len(part)}
-            for part, share in zip(self.parts, self.shares, strict=True)
+            for part, share in zip(self.parts, self.mixture.fractions, strict=True)
         ]  # fmt: skip
 
     def left_out(self) -> list[str]:
@@ -133,22 +134,38 @@ class RecordedDataset:
             if part.failed or part.odd
         ]
 
-    def draw(self, generators: Sequence[np.random.Generator]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return, for one row a generator, which data set it is from, and its number among the steps of all."""
-        sets = np.array([int(rng.choice(len(self.parts), p=self.shares)) for rng in generators])
-        steps = [int(rng.integers(len(self.parts[k]))) for k, rng in zip(sets, generators, strict=True)]
-        return sets, self._begins[sets] + np.array(steps)
+    def decode(self, progress: Callable[[Iterable[int], str], Iterable[int]]) -> None:
+        """Decode the images that the first updates need, which are all where the cache may hold them.
 
-    def rows(self, generators: Sequence[np.random.Generator]) -> tuple[ModelInput, ModelTarget]:
+        Raises:
+            DataError: naming what cannot be decoded.
+        """
+        for number, part in enumerate(self.parts):
+            for episode in progress(self.mixture.window(number, 0), f"decode {part.name}"):
+                part.images.prepare(episode)
+
+    def rows(self, generators: Sequence[np.random.Generator], update: int) -> tuple[ModelInput, ModelTarget]:
         """Return one step a generator, drawn by it, with its one sentence."""
-        return self.steps(self.draw(generators)[1], generators)
+        self._forget(update)
+        sets, steps = self.mixture.draw(generators, update)
+        return self.steps(self._begins[sets] + steps, generators)
+
+    def _forget(self, update: int) -> None:
+        """Remove the images that no update near this one needs."""
+        block = update // WINDOW_UPDATES
+        if block == self._kept or not self.mixture.windowed:
+            return
+        self._kept = block
+        near = [WINDOW_UPDATES * other for other in (max(block - 1, 0), block, block + 1)]  # others may be elsewhere
+        for number, part in enumerate(self.parts):
+            part.images.keep_only({one for other in near for one in self.mixture.window(number, other)})
 
     def steps(
         self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]
     ) -> tuple[ModelInput, ModelTarget]:
         """Return steps by their numbers among those of all data sets, changed as each one's generator says."""
         change = self.augmentations.pictures or varied
-        images = {name: change(store[index], generators) for name, store in self._pictures.items()}
+        images = {name: change(self._images(name, index), generators) for name in self.cameras}
         said = [self._said(step, rng) for step, rng in zip(index, generators, strict=True)]
         processor = self.processor
         continuous, binary = processor.targets(self._chunks[index])
@@ -160,9 +177,32 @@ class RecordedDataset:
         )
         return given, wanted
 
+    def _images(self, camera: str, index: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the images (len(index), height, width, 3) of a camera."""
+        sets = np.searchsorted(self._begins, index, side="right") - 1
+        feature = next(one for one in self.processor.features.cameras if one.name == camera)
+        out = np.empty((len(index), feature.height, feature.width, 3), np.uint8)
+        for number in np.unique(sets):
+            mine = sets == number
+            out[mine] = self.parts[number].images.read(camera, index[mine] - self._begins[number])
+        return out
+
     def _said(self, step: int, rng: np.random.Generator) -> str:
         sentence, words = self._sentences[self._sentence_of[step]], self.augmentations.words
         return sentence if words is None else words(sentence, rng)
+
+
+def _member(part: StoredSteps, parts: Sequence[StoredSteps], cache_bytes: float | None) -> Member:
+    """Return a data set as one of a mixture, its window as large as its part of the cache allows."""
+    window = None
+    if cache_bytes is not None:
+        # Three windows, one after the other by half, take two windows' place; the data sets share the cache by steps.
+        steps = sum(map(len, parts))
+        mine = cache_bytes * len(part) / steps / 2.0
+        window = max(1, int(mine / (part.images.bytes_per_step() * len(part) / len(part.lengths))))
+        if cache_bytes >= part.images.bytes_per_step() * steps:
+            window = None
+    return Member(part.name, part.weight, part.lengths, window)
 
 
 def _vocabulary(sentences: Sequence[str], changes: LanguageAugmentation | None) -> tuple[tuple[str, ...], int]:

@@ -14,7 +14,7 @@ from vla_ros.models.contract import ModelInput, ModelTarget
 class StepDataset(Protocol):
     """Recorded steps that rows of a batch are drawn from."""
 
-    def rows(self, generators: Sequence[np.random.Generator]) -> tuple[ModelInput, ModelTarget]:
+    def rows(self, generators: Sequence[np.random.Generator], update: int) -> tuple[ModelInput, ModelTarget]:
         """Return one row a generator: which step it is and everything random about it comes from that generator."""
         ...
 
@@ -38,4 +38,4 @@ class SeededBatches:
             raise VlaError(f"a batch of {self.size} rows cannot be shared by {parts}; choose a multiple")
         share = self.size // parts
         rows = range(part * share, (part + 1) * share)
-        return self.dataset.rows([np.random.default_rng([self.seed, update, row]) for row in rows])
+        return self.dataset.rows([np.random.default_rng([self.seed, update, row]) for row in rows], update)

@@ -1,9 +1,9 @@
-"""Recorded steps of one data set as rows that training draws: each episode is decoded once, into a folder of the cache.
+"""Recorded steps of one data set as rows that training draws: numbers in memory, decoded images in the cache.
 
-First all numbers of all data sets are read, so that what is wrong with one is named before any picture is decoded; then
-the pictures, one at a time, into one file a camera (see `PictureStore`). What memory holds in the end is the numbers,
-some 0.4 kB a step. A folder of the cache has its name only when it is whole, and another name when anything it was made
-from changes: a file of the data set, the robot's action convention, its cameras.
+First all numbers of all data sets are read, so that what is wrong with one is named before any image is decoded; images
+are decoded an episode at a time, when they are first asked for (see `EpisodeImages`). What memory holds in the end is
+the numbers, some 0.4 kB a step. A folder of the cache has another name when anything it was made from changes: a file
+of the data set, the robot's action convention, its cameras.
 
 ============  =======================  ===========================================================
 row           shape, dtype             meaning
@@ -11,7 +11,7 @@ row           shape, dtype             meaning
 states        (steps, 10) float32      see `processing.state`
 chunks        (steps, H, 7) float32    action chunk in the robot's convention, see `data.chunks`
 sentence_of   (steps,) int64           which of `sentences` was asked for
-pictures      (steps, h, w, 3) uint8   on disk, by camera
+images        (steps, h, w, 3) uint8   on disk, by camera, see `data.cache`
 ============  =======================  ===========================================================
 """
 
@@ -21,7 +21,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,17 +29,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_ros.data.cache import EpisodeImages
 from vla_ros.data.catalogue import Line
 from vla_ros.data.checking import CheckedReader
 from vla_ros.data.chunks import action_chunks
-from vla_ros.data.errors import ConventionError, DamagedDataError, DataError, OddEpisodeError, naming_full_disk
+from vla_ros.data.errors import ConventionError, DataError, OddEpisodeError, naming_full_disk
 from vla_ros.data.reader import EpisodeReader
 from vla_ros.data.step import Step
 from vla_ros.errors import ObservationError
 from vla_ros.processing.features import CameraFeature
 from vla_ros.processing.images import fit_image
 from vla_ros.robot.contract import RobotContract
-from vla_ros.training.pictures import PictureStore
 from vla_ros.training.recorded_fit import (
     check_contract,
     check_dataset,
@@ -49,7 +49,7 @@ from vla_ros.training.recorded_fit import (
 )
 from vla_ros.types import ImageArray
 
-VERSION = 2
+VERSION = 3
 """Rises when rows are made otherwise, so that no old ones are taken for new."""
 
 ODD_FRACTION = 0.5
@@ -77,18 +77,18 @@ class StoredSteps:
     Attributes:
         name: Its path.
         weight: How often its steps are drawn, relative to the others.
-        folder: Of the cache, with one file of pictures a camera.
+        images: Decoded when they are first asked for.
         sentences: Every instruction in it.
-        episodes: How many were taken.
+        lengths: Steps of each episode that was taken.
         failed: How many were left out because they are marked as failures.
         odd: Why others were left out, one sentence an episode.
     """
 
     name: str
     weight: float
-    folder: Path
+    images: EpisodeImages
     sentences: tuple[str, ...]
-    episodes: int
+    lengths: tuple[int, ...]
     failed: int
     odd: tuple[str, ...]
     states: NDArray[np.float32]
@@ -98,10 +98,6 @@ class StoredSteps:
     def __len__(self) -> int:
         """Number of steps."""
         return len(self.states)
-
-    def pictures(self, camera: str) -> Path:
-        """Return the file of a camera's pictures."""
-        return self.folder / f"{camera}.rgb"
 
 
 def store_steps(
@@ -127,8 +123,8 @@ def store_steps(
              for one, place in zip(recordings, places, strict=True)]  # fmt: skip
     for one, place, found in zip(recordings, places, fresh, strict=True):
         if found is not None:
-            _keep(one, found, contract, place, progress)
-    return [_load(one.line, place) for one, place in zip(recordings, places, strict=True)]
+            _keep(one, found, place)
+    return [_load(one, place, contract) for one, place in zip(recordings, places, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -204,33 +200,16 @@ def _checked(chunks: NDArray[np.float64], name: str, episode: str) -> NDArray[np
     return chunks.astype(np.float32)
 
 
-def _keep(recording: Recording, found: _Numbers, contract: RobotContract, place: Path, progress: Progress) -> None:
-    """Decode the pictures of the episodes that were taken, and give the folder its name."""
+def _keep(recording: Recording, found: _Numbers, place: Path) -> None:
+    """Write the numbers of a data set into a folder of the cache, which has its name only when it is whole."""
     partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    name = recording.reader.description.name
-    sizes = {c.name: CameraFeature(c.name, c.policy_height, c.policy_width) for c in contract.cameras}
     try:
-        with naming_full_disk(f"the pictures of {name} in {place.parent}"):
-            stores = {camera: PictureStore(partial / f"{camera}.rgb") for camera in sizes}
-            try:
-                for episode in progress(list(found.taken), f"decode {name}"):
-                    count = 0
-                    for step in recording.reader.read(episode):
-                        count += 1
-                        for camera, store in stores.items():
-                            store.append(_fitted(step, sizes[camera], name)[None])
-                    if count != found.taken[episode]:
-                        raise DamagedDataError(
-                            f"{name}, episode '{episode}' has pictures of {count} steps, and numbers of "
-                            f"{found.taken[episode]}"
-                        )
-            finally:
-                for store in stores.values():
-                    store.close()
+        with naming_full_disk(f"the numbers of {recording.reader.description.name} in {place.parent}"):
+            partial.mkdir(parents=True)
             np.savez(partial / ROWS, **found.rows)  # type: ignore[arg-type]
-            note = {"sentences": found.sentences, "episodes": len(found.taken), "failed": found.failed,
-                    "odd": found.odd}  # fmt: skip
+            note = {"sentences": found.sentences, "episodes": list(found.taken), "lengths": list(found.taken.values()),
+                    "failed": found.failed, "odd": found.odd}  # fmt: skip
             (partial / NOTE).write_text(json.dumps(note), encoding="utf-8")
         if not (place / NOTE).exists():  # another training may have been faster
             shutil.rmtree(place, ignore_errors=True)
@@ -247,21 +226,30 @@ def _fitted(step: Step, camera: CameraFeature, name: str) -> ImageArray:
         raise DataError(f"{name}, episode '{step.episode}', step {step.index}: {error}") from error
 
 
-def _load(line: Line, place: Path) -> StoredSteps:
+def _load(recording: Recording, place: Path, contract: RobotContract) -> StoredSteps:
     try:
         note = json.loads((place / NOTE).read_text(encoding="utf-8"))
         with np.load(place / ROWS, allow_pickle=False) as file:
             rows = {key: file[key] for key in ("states", "chunks", "sentence_of")}
-    except (OSError, ValueError, KeyError) as error:
+        names, lengths = [str(name) for name in note["episodes"]], [int(length) for length in note["lengths"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{place} cannot be read: {error}; remove it, and it is made again") from error
+    reader, sizes = recording.reader, {c.name: CameraFeature(c.name, c.policy_height, c.policy_width)
+                                       for c in contract.cameras}  # fmt: skip
+    name = reader.description.name
+
+    def decode(episode: int) -> Iterator[dict[str, ImageArray]]:
+        for step in reader.read(names[episode]):
+            yield {camera: _fitted(step, feature, name) for camera, feature in sizes.items()}
+
     return StoredSteps(
-        str(line.path),
-        line.weight,
-        place,
-        tuple(note["sentences"]),
-        int(note["episodes"]),
-        int(note["failed"]),
-        tuple(note["odd"]),
+        name=str(recording.line.path),
+        weight=recording.line.weight,
+        images=EpisodeImages(place, name, lengths, {c: (f.height, f.width) for c, f in sizes.items()}, decode),
+        sentences=tuple(note["sentences"]),
+        lengths=tuple(lengths),
+        failed=int(note["failed"]),
+        odd=tuple(note["odd"]),
         **rows,
     )
 

@@ -149,7 +149,7 @@ class TabletopDataset:
         files = [(p / f"{camera}.rgb", n) for p, n in zip(self.places, self.counts, strict=True) if n]
         return StoredRows(files, (*sizes.pop(), 3), np.uint8)
 
-    def rows(self, generators: Sequence[np.random.Generator]) -> tuple[ModelInput, ModelTarget]:
+    def rows(self, generators: Sequence[np.random.Generator], update: int) -> tuple[ModelInput, ModelTarget]:
         """Return one step a generator: the command that was pursued, others, and one about what is not there."""
         index = np.array([int(rng.integers(self.count)) for rng in generators])
         chosen = [self._choose(step, rng) for step, rng in zip(index, generators, strict=True)]

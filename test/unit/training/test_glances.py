@@ -49,7 +49,7 @@ def test_a_glance_is_what_the_eyes_say_of_the_picture(make: Callable[..., Made],
     dataset, network, _ = make(tabletop_recorded)
     glances = GlanceDataset(dataset, network, 2, CPU)
     generators = [np.random.default_rng(k) for k in range(5)]
-    batch = glances.rows(generators)
+    batch = glances.rows(generators, 0)
     again = [np.random.default_rng(k) for k in range(5)]
     steps = [int(rng.integers(dataset.count)) for rng in again]
     variants = [int(rng.integers(2)) for rng in again]
@@ -72,7 +72,7 @@ def test_a_glance_is_what_the_eyes_say_of_the_picture(make: Callable[..., Made],
 
 def test_columns_belong_to_their_commands(make: Callable[..., Made], tabletop_recorded: Path) -> None:
     dataset, network, _ = make(tabletop_recorded)
-    batch = GlanceDataset(dataset, network, 1, CPU).rows([np.random.default_rng(k) for k in range(6)])
+    batch = GlanceDataset(dataset, network, 1, CPU).rows([np.random.default_rng(k) for k in range(6)], 0)
     for row in range(6):
         step = int(np.random.default_rng(row).integers(dataset.count))
         commands = dataset.commands(step)
@@ -138,11 +138,11 @@ def test_glances_are_made_once_for_each_folder_and_each_pair_of_eyes(
 
 def test_an_interrupted_look_is_made_again(make: Callable[..., Made], tabletop_recorded: Path) -> None:
     dataset, network, _ = make(tabletop_recorded)
-    whole = GlanceDataset(dataset, network, 1, CPU).rows([np.random.default_rng(0)])
+    whole = GlanceDataset(dataset, network, 1, CPU).rows([np.random.default_rng(0)], 0)
     (made,) = dataset.places[0].glob("glances_*")
     (made / "complete").unlink()
     (made / "front.glances").write_bytes(b"half")
-    again = GlanceDataset(dataset, network, 1, CPU).rows([np.random.default_rng(0)])
+    again = GlanceDataset(dataset, network, 1, CPU).rows([np.random.default_rng(0)], 0)
     assert torch.equal(whole.glances["front"].thing, again.glances["front"].thing)
 
 
@@ -155,6 +155,6 @@ def test_what_cannot_be_is_named(make: Callable[..., Made], tabletop_recorded: P
     options = DecidingOptions(LoopOptions(steps=1), 4, 1)
     with pytest.raises(VlaError, match="holds a 'keypoint'"):
         train_deciding(dataset, tmp_path / "other", tmp_path / "out", options, CPU)
-    batch = GlanceDataset(dataset, network, 1, CPU).rows([np.random.default_rng(0)])
+    batch = GlanceDataset(dataset, network, 1, CPU).rows([np.random.default_rng(0)], 0)
     with pytest.raises(ValueError, match="is missing"):
         network.decision_loss(batch.glances, batch.state, replace(batch.wanted, goal=None))

@@ -34,7 +34,7 @@ class Invented:
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         self._dtype = dtype
 
-    def rows(self, generators: list[np.random.Generator]) -> tuple[ModelInput, ModelTarget]:
+    def rows(self, generators: list[np.random.Generator], update: int) -> tuple[ModelInput, ModelTarget]:
         def draw(*shape: int) -> torch.Tensor:
             drawn = torch.from_numpy(np.stack([rng.random(shape, dtype=np.float32) for rng in generators]))
             return drawn.to(self._dtype)

@@ -91,7 +91,7 @@ def test_tabletop_demonstrations_and_the_live_policy_agree(
     (episode, *_) = read_episodes(tabletop_recorded)
     drawn = {seed: int(np.random.default_rng(seed).integers(dataset.count)) for seed in range(1000)}
     seed, index = next((seed, step) for seed, step in drawn.items() if step < len(episode))
-    given, _ = dataset.rows([np.random.default_rng(seed)])
+    given, _ = dataset.rows([np.random.default_rng(seed)], 0)
     there = live(dataset, observed(episode, index, instruction_of(dataset, given.tokens[0, 0])), tmp_path / "policy")
     assert_identical(given, 0, there)
     assert torch.equal(given.tokens[0, 0], there.tokens[0, 0])

@@ -14,6 +14,7 @@ from vla_ros.data.augmentation.language import LanguageAugmentation
 from vla_ros.data.catalogue import Line, open_dataset
 from vla_ros.data.episodes import Episode, EpisodeWriter, read_episodes
 from vla_ros.data.errors import ConventionError, DataError, MissingColumnError, NotFiniteError
+from vla_ros.data.mixture import WINDOW_UPDATES
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
 from vla_ros.envs.tabletop.tasks import PICK_TEMPLATES, pick_instruction
 from vla_ros.errors import VlaError
@@ -98,7 +99,7 @@ def test_an_episode_gives_the_same_samples_from_both_kinds_of_files(
             np.testing.assert_allclose(getattr(found, part)[:, 0] * scale, there * scale, atol=1e-5)
     for camera in ("front", "wrist"):
         wanted = np.concatenate([e.arrays[f"image_{camera}"] for e in episodes])
-        kept = np.fromfile(data.parts[0].pictures(camera), np.uint8).reshape(wanted.shape)
+        kept = data.parts[0].images.read(camera, np.arange(data.count))
         losses = np.abs(kept.astype(int) - wanted.astype(int)).mean(axis=(1, 2, 3))
         strangers = np.abs(kept[1:].astype(int) - wanted[:-1].astype(int)).mean(axis=(1, 2, 3))
         assert losses.max() < VIDEO and losses.mean() < 0.5 * strangers.mean()
@@ -111,7 +112,8 @@ def test_mixture_is_drawn_in_its_shares_under_one_set_of_statistics(recordings, 
     short = recordings.write(tmp_path / "short", [recordings.walk("a", 6, seed=3, action=up)])
     data = RecordedDataset(store(long, short, weights=[1.0, 3.0]), recordings.contract)
     count = 2000
-    sets, index = data.draw([np.random.default_rng([0, row]) for row in range(count)])
+    sets, index = data.mixture.draw([np.random.default_rng([0, row]) for row in range(count)], 0)
+    index += np.where(sets == 1, 40, 0)
     assert abs((sets == 1).sum() - 0.75 * count) < 4.0 * np.sqrt(count * 0.75 * 0.25)
     assert ((index >= 40) == (sets == 1)).all() and set(index.tolist()) == set(range(46))
     for number, part in enumerate(data.parts):
@@ -166,7 +168,7 @@ def test_changed_sentences_stay_within_the_vocabulary_and_the_length(recordings,
 def test_failures_are_left_out_and_counted(recordings, store, tmp_path: Path) -> None:
     episodes = [recordings.walk("a", 4), recordings.walk("b", 5, success=False), recordings.walk("c", 3, success=None)]
     (part,) = store(recordings.write(tmp_path / "set", episodes))
-    assert (len(part), part.episodes, part.failed) == (7, 2, 1)
+    assert (len(part), len(part.lengths), part.failed) == (7, 2, 1)
     with pytest.raises(DataError, match=r"no episode to learn from \(1 are marked as failures\)"):
         store(recordings.write(tmp_path / "failed", [recordings.walk("b", 5, success=False)]))
 
@@ -176,6 +178,7 @@ def test_an_episode_is_decoded_once(recordings, store, tmp_path: Path, monkeypat
 
     folder = recordings.write(tmp_path / "set", [recordings.walk("a", 4)])
     (first,) = store(folder)
+    first.images.prepare(0)
     read: list[bool] = []
     inner = LeRobotReader.read
 
@@ -185,26 +188,51 @@ def test_an_episode_is_decoded_once(recordings, store, tmp_path: Path, monkeypat
 
     monkeypatch.setattr(LeRobotReader, "read", note)
     (again,) = store(folder)
-    assert read == [] and again.folder == first.folder
+    again.images.read("front", np.arange(4))
+    assert read == [] and again.images.folder == first.images.folder
     np.testing.assert_array_equal(again.chunks, first.chunks)
     changed = replace(recordings.contract, action=replace(recordings.contract.action, horizon=5))
-    assert store(folder, contract=changed)[0].chunks.shape[1] == 5 and read == [False, True]
-    assert [p.name for p in first.folder.parent.iterdir() if "partial" in p.name] == []
+    (other,) = store(folder, contract=changed)
+    other.images.prepare(0)
+    assert other.chunks.shape[1] == 5 and read == [False, True]
+    assert [p.name for p in first.images.folder.parent.iterdir() if "partial" in p.name] == []
+    assert [p.name for p in first.images.folder.iterdir() if p.name.startswith(".")] == []
 
 
 def test_a_larger_picture_of_the_same_shape_is_shrunk_and_any_other_refused(recordings, store, tmp_path: Path) -> None:
     double = {name: (2 * h, 2 * w) for name, (h, w) in recordings.sizes.items()}
     (part,) = store(recordings.write(tmp_path / "large", [recordings.walk("a", 2, sizes=double)], video_files=False))
-    picture = np.fromfile(part.pictures("front"), np.uint8).reshape(2, *recordings.sizes["front"], 3)[0]
+    picture = part.images.read("front", np.array([0]))[0]
     np.testing.assert_array_equal(
         picture, resize_for_policy(recordings.walk("a", 2, sizes=double)[0].images["front"], *recordings.sizes["front"])
     )
     square = dict.fromkeys(recordings.sizes, (128, 128))
     with pytest.raises(DataError, match=r"camera 'front': the image is 128 x 128, the policy sees 96 x 128"):
-        store(recordings.write(tmp_path / "square", [recordings.walk("a", 2, sizes=square)]))
+        store(recordings.write(tmp_path / "square", [recordings.walk("a", 2, sizes=square)]))[0].images.prepare(0)
     half = {name: (h // 2, w // 2) for name, (h, w) in recordings.sizes.items()}
     with pytest.raises(DataError, match="nothing is cut, stretched or enlarged"):
-        store(recordings.write(tmp_path / "half", [recordings.walk("a", 2, sizes=half)]))
+        store(recordings.write(tmp_path / "half", [recordings.walk("a", 2, sizes=half)]))[0].images.prepare(0)
+
+
+def test_a_small_cache_shows_every_episode_and_keeps_few(recordings, store, tmp_path: Path) -> None:
+    episodes = [recordings.walk(str(n), 3 + n % 2, seed=n) for n in range(8)]
+    folder = recordings.write(tmp_path / "set", episodes, video_files=False)
+    (part,) = store(folder)
+    limit = 0.5 * len(part) * part.images.bytes_per_step()
+    data = RecordedDataset([part], recordings.contract, cache_bytes=limit)
+    whole = RecordedDataset(store(folder, cache=tmp_path / "whole"), recordings.contract)
+    seen, sizes = set(), []
+    for update in range(0, 40 * WINDOW_UPDATES, WINDOW_UPDATES):
+        generators = [np.random.default_rng([update, row]) for row in range(16)]
+        steps = data.mixture.draw(generators, update)[1]
+        seen |= set(steps.tolist())
+        again = [np.random.default_rng([update, row]) for row in range(16)]
+        given, _ = data.rows(again, update)
+        there, _ = whole.steps(steps, generators)
+        assert torch.equal(given.images["front"], there.images["front"])
+        sizes.append(sum(path.stat().st_size for path in part.images.folder.glob("*.rgb")))
+    assert seen == set(range(len(part))) and max(sizes) <= limit
+    assert not whole.mixture.windowed and data.mixture.windowed
 
 
 @pytest.fixture
@@ -252,7 +280,7 @@ def test_store_leaves_an_odd_episode_out_and_counts_it(recordings, store, tmp_pa
         else:
             folder = recordings.write(tmp_path / f"{name}_2", [fine[0], recordings.walk(name, 5, **changes), fine[1]])
         (part,) = store(folder)
-        assert (len(part), part.episodes, part.failed, len(part.odd)) == (13, 2, 0, 1)
+        assert (len(part), len(part.lengths), part.failed, len(part.odd)) == (13, 2, 0, 1)
         assert f"episode '{name}', step " in part.odd[0]
         (line,) = RecordedDataset([part], recordings.contract).left_out()
         assert "1 that cannot be learned from" in line and part.odd[0] in line
