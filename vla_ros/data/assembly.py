@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vla_ros.actions.decoding import PoseTrajectory, decode, encode
 from vla_ros.actions.space import ActionSpace
+from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, decode_chunk, encode_chunk
 from vla_ros.data.checking import LONGEST_GAP
 from vla_ros.data.errors import ConventionError, DataError, RecordingGapError
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
-from vla_ros.types import ActionChunk, FloatArray, Instruction, Observation
+from vla_ros.types import ActionChunk, FloatArray, Instruction, Observation, RobotState
 
 PATIENCE = 2
 """Observations that come before a step is decided."""
@@ -147,10 +147,14 @@ class EpisodeAssembler:
             return None
         if row == 0:
             return np.asarray(chunk.actions[0]), sentence
-        plan = decode(chunk.actions, self._specification, start.end_effector, self._max_opening)
-        openings = None if plan.openings is None else plan.openings[row : row + 1]
-        wanted = PoseTrajectory(plan.positions[row : row + 1], plan.quaternions[row : row + 1], openings)
-        return encode(wanted, self._convention, observation.state.end_effector, self._max_opening)[0], sentence
+        arm = self._specification.only_motion.arm
+        plan = decode_chunk(chunk.actions, self._specification, {arm: self._start(start)})[arm]
+        values = (plan.joint_positions, plan.positions, plan.quaternions, plan.openings)
+        wanted = ArmTrajectory(*(None if one is None else one[row : row + 1] for one in values))
+        return encode_chunk({arm: wanted}, self._convention, {arm: self._start(observation.state)})[0], sentence
+
+    def _start(self, state: RobotState) -> ArmStart:
+        return ArmStart(state.joint_positions, state.end_effector, self._max_opening)
 
 
 def ended(steps: list[Step], success: bool | None) -> list[Step]:

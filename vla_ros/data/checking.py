@@ -11,6 +11,7 @@ measured motion    the tool is within `REACH_MARGIN` of the workspace, and no fa
 measured pose      it is where the joints put it, where the data set measures the robot's joints
 commanded motion   it starts where the tool is, and is no faster than the limits allow
 direction          the tool goes, by and large, where it is sent
+joints             measured and commanded ones are within `JOINT_MARGIN` of their limits
 =================  =====================================================================================
 
 Motion is looked at where limits are given. They are those of the robot times `SPEED_FACTOR`: demonstrations may be
@@ -22,16 +23,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from vla_ros.actions.decoding import decode
-from vla_ros.actions.groups import TOOL_FRAME, Reference
+from vla_ros.actions.groups import TOOL_FRAME, Quantity, Reference
 from vla_ros.actions.rotation_vectors import rotation_vector_from_matrix
 from vla_ros.actions.rotations import Rotation, matrix_from_quaternion
 from vla_ros.data.errors import DamagedDataError, DataError, OddEpisodeError
+from vla_ros.data.measured_arms import measured_arms
 from vla_ros.data.reader import DatasetDescription, EpisodeReader
 from vla_ros.data.step import Step
 from vla_ros.errors import VlaError
@@ -51,6 +53,9 @@ SPEED_FACTOR = 4.0
 
 REACH_MARGIN = 1.0
 """A measured position may lie so far outside of the workspace, m."""
+
+JOINT_MARGIN = 0.35
+"""Joints may be so far outside of their limits, rad: another calibration of the zero."""
 
 LEAD = 0.1
 """Time by which a command may be ahead of the measurement, s; a period where that is longer."""
@@ -85,6 +90,8 @@ class MotionLimits:
         workspace_upper: Its other corner.
         joint_names: Of the arm, as a data set may measure them.
         forward: Pose of the tool, base frame, for positions of these joints, rad; None: not compared.
+        joint_lower: Position limits (n,) of the joints, rad; empty: not compared.
+        joint_upper: The others.
     """
 
     linear_velocity: float
@@ -93,6 +100,8 @@ class MotionLimits:
     workspace_upper: FloatArray
     joint_names: tuple[str, ...] = ()
     forward: Callable[[FloatArray], Pose] | None = None
+    joint_lower: FloatArray = field(default_factory=lambda: np.zeros(0))
+    joint_upper: FloatArray = field(default_factory=lambda: np.zeros(0))
 
 
 @contextmanager
@@ -167,6 +176,7 @@ class EpisodeCheck:
         self._column = description.time_column
         self._convention, self._opening = description.convention, description.max_opening or 1.0
         self._limits = limits
+        self._of_joints = all(self._convention.motion(arm).quantity.of_joints for arm in self._convention.arms)
         self._intervals: list[float] = []
         self._before: tuple[float, Pose | None, tuple[FloatArray, FloatArray] | None] | None = None
         self._agreement = (_Agreement(), _Agreement())
@@ -181,7 +191,10 @@ class EpisodeCheck:
         commanded = None
         if self._limits is not None:
             self._check_measured(step, elapsed)
-            commanded = self._commanded(step)
+            if self._of_joints:
+                self._check_joints(step)
+            else:
+                commanded = self._commanded(step)
         self._before = (step.timestamp, step.end_effector, commanded)
 
     def finish(self) -> None:
@@ -255,6 +268,27 @@ class EpisodeCheck:
                 f"joints put it, expected at most {TOOL_TOLERANCE[0]} m and {TOOL_TOLERANCE[1]} rad; is the quaternion "
                 "(x, y, z, w), the position in meters and in the base frame, the joints in radians, the tool the same?"
             )
+
+    def _check_joints(self, step: Step) -> None:
+        """Raise when joints are measured, or sent, far outside of their limits."""
+        assert self._limits is not None
+        lower, upper = self._limits.joint_lower - JOINT_MARGIN, self._limits.joint_upper + JOINT_MARGIN
+        measured = measured_arms(step, self._opening, self._limits.joint_names)
+        for arm in self._convention.arms:
+            motion = self._convention.motion(arm)
+            found = {"measured": measured[arm].joint_positions}
+            if motion.quantity is Quantity.JOINT_POSITION:
+                found["commanded"] = motion.to_si(step.action[self._convention.columns[motion.name]])
+            for what, joints in found.items():
+                if joints is None or joints.shape != lower.shape:
+                    continue
+                if not ((joints >= lower) & (joints <= upper)).all():
+                    limits = np.round([lower + JOINT_MARGIN, upper - JOINT_MARGIN], 3).tolist()
+                    raise OddEpisodeError(
+                        f"{self._where}, step {step.index}: the joints {what} are {np.round(joints, 3).tolist()} rad, "
+                        f"expected within {JOINT_MARGIN} rad of the limits {limits[0]} to {limits[1]}; are the unit of "
+                        "the convention and the order of the joints right?"
+                    )
 
     def _commanded(self, step: Step) -> tuple[FloatArray, FloatArray] | None:
         """Return how far, m, and by which rotation vector, rad, a step's command is from where the tool is."""

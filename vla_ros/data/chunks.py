@@ -1,28 +1,31 @@
 """From the steps of an episode, one action each, to an action chunk a step: what a network is taught to say.
 
-Row k of a step's chunk is the pose and the opening that were commanded k periods later, written as seen from the step:
-the last command that was given by then, for steps may lie a little more or less than a period apart. Behind the end of
-the episode its last command is held.
+Row k of a step's chunk is what was commanded k periods later, joints or pose and opening, written as seen from the
+step: the last command that was given by then, for steps may lie a little more or less than a period apart. Behind the
+end of the episode its last command is held.
 
     step t, at time s_t               row k of its chunk
-    commanded pose c_t (absolute)     encode(c_j, seen from the tool at t), j the last step with s_j <= s_t + k periods
+    commanded c_t (absolute)          encode(c_j, seen from step t), j the last step with s_j <= s_t + k periods
 
-A data set of another rate is resampled: the command of step j is where the tool is sent by s_j + p, p a period of the
-data set, and row k is where that path is at s_t + k + 1 periods of the chunk; the gripper is not interpolated.
+A data set of another rate is resampled: the command of step j is where the arm is sent by s_j + p, p a period of the
+data set, and row k is where that path is at s_t + k + 1 periods of the chunk: joints and positions linearly, rotations
+on the shortest way. The gripper is not interpolated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vla_ros.actions.decoding import PoseTrajectory, decode, encode
 from vla_ros.actions.rotation_vectors import slerp
 from vla_ros.actions.space import ActionSpace
+from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, decode_chunk, encode_chunk
 from vla_ros.data.conventions import obstacles
 from vla_ros.data.errors import ConventionError, MissingColumnError
+from vla_ros.data.measured_arms import measured_arms
 from vla_ros.data.step import Step
 from vla_ros.errors import VlaError
 from vla_ros.types import FloatArray, Pose
@@ -30,31 +33,39 @@ from vla_ros.types import FloatArray, Pose
 SLACK = 0.5
 """Periods that a step may come late and still count for the row that it belongs to."""
 
+_NOWHERE = Pose(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
 
-def action_chunks(steps: Sequence[Step], wanted: ActionSpace, max_opening: float | None) -> FloatArray:
+
+def action_chunks(
+    steps: Sequence[Step], wanted: ActionSpace, max_opening: float | None, joint_names: Sequence[str] = ()
+) -> FloatArray:
     """Return the chunks (steps, horizon, width) of an episode in the convention `wanted`.
 
     Args:
-        steps: A whole episode, in order; pictures are not looked at.
+        steps: A whole episode, in order; images are not looked at.
         wanted: Convention of the chunks; its horizon is their length.
         max_opening: Opening that counts as fully open, m; needed from or to metres.
+        joint_names: Of the robot, as a data set may measure them; see `measured_arms`.
 
     Raises:
         ConventionError: when the actions are other motions than `wanted` can say, naming every line that differs.
-        MissingColumnError: when the steps do not say where the tool is.
+        MissingColumnError: when the steps do not say where tool or joints are.
     """
     given = replace(steps[0].convention, horizon=1)
     check_convention(given, wanted, max_opening)
-    opening = 1.0 if max_opening is None else max_opening  # a share of it goes in and comes out
-    poses = [_pose(step) for step in steps]
+    opening = 1.0 if max_opening is None else max_opening  # a fraction of it goes in and comes out
+    starts = [_starts(step, wanted, opening, joint_names) for step in steps]
     try:
-        commanded = [decode(step.action[None], given, pose, opening) for step, pose in zip(steps, poses, strict=True)]
-        positions = np.concatenate([one.positions for one in commanded])
-        quaternions = np.concatenate([one.quaternions for one in commanded])
-        openings = None if commanded[0].openings is None else np.concatenate([one.openings for one in commanded])
-        path = PoseTrajectory(positions, quaternions, openings)
-        plans = _same_rate(steps, path, wanted) if given.rate_hz == wanted.rate_hz else _resampled(steps, path, wanted)
-        chunks = [encode(plan, wanted, pose, opening) for pose, plan in zip(poses, plans, strict=True)]
+        rows = [decode_chunk(step.action[None], given, one) for step, one in zip(steps, starts, strict=True)]
+        path = {arm: _joined([row[arm] for row in rows]) for arm in given.arms}
+        in_force = _in_force(steps, wanted)
+        same = given.rate_hz == wanted.rate_hz
+        chunks = []
+        for index, start in enumerate(starts):
+            plans = {arm: _rows(one, in_force[index]) for arm, one in path.items()}
+            if not same:
+                plans = {arm: _moved(path[arm], plans[arm], start[arm], index, steps, wanted) for arm in path}
+            chunks.append(encode_chunk(plans, wanted, start))
     except ConventionError:
         raise
     except VlaError as error:
@@ -74,43 +85,72 @@ def check_convention(given: ActionSpace, wanted: ActionSpace, max_opening: float
         raise ConventionError("the gripper is in metres, and the data set does not say its full opening (max_opening)")
 
 
-def _pose(step: Step) -> Pose:
-    pose = step.end_effector
-    if pose is None:
-        raise MissingColumnError(
-            f"episode '{step.episode}', step {step.index} does not say where the tool is; it measures "
-            f"{list(step.proprioception_names)}"
-        )
-    return pose
+def _starts(step: Step, wanted: ActionSpace, opening: float, names: Sequence[str]) -> Mapping[str, ArmStart]:
+    """Return where each arm is at a step."""
+    found, starts = measured_arms(step, opening, names), {}
+    for arm in wanted.arms:
+        one, of_joints = found[arm], wanted.motion(arm).quantity.of_joints
+        if of_joints and one.joint_positions is None:
+            raise MissingColumnError(
+                f"episode '{step.episode}', step {step.index} does not say where the joints of arm '{arm}' are; it "
+                f"measures {list(step.proprioception_names)}"
+            )
+        if not of_joints and one.pose is None:
+            raise MissingColumnError(
+                f"episode '{step.episode}', step {step.index} does not say where the tool is; it measures "
+                f"{list(step.proprioception_names)}"
+            )
+        joints = np.zeros(0) if one.joint_positions is None else one.joint_positions
+        starts[arm] = ArmStart(joints, one.pose or _NOWHERE, opening)
+    return starts
 
 
-def _same_rate(steps: Sequence[Step], path: PoseTrajectory, wanted: ActionSpace) -> Iterator[PoseTrajectory]:
-    for rows in _in_force(steps, wanted, steps[0].convention.period):
-        openings = None if path.openings is None else path.openings[rows]
-        yield PoseTrajectory(path.positions[rows], path.quaternions[rows], openings)
+def _joined(rows: Sequence[ArmTrajectory]) -> ArmTrajectory:
+    """Return trajectories of one row each as one."""
+
+    def together(name: str) -> FloatArray | None:
+        values = [getattr(row, name) for row in rows]
+        return None if values[0] is None else np.concatenate(values)
+
+    return ArmTrajectory(*(together(name) for name in ("joint_positions", "positions", "quaternions", "openings")))
 
 
-def _resampled(steps: Sequence[Step], path: PoseTrajectory, wanted: ActionSpace) -> Iterator[PoseTrajectory]:
-    """Yield for every step where the commanded path is at the times of its rows."""
+def _rows(path: ArmTrajectory, rows: NDArray[np.int64]) -> ArmTrajectory:
+    values = (path.joint_positions, path.positions, path.quaternions, path.openings)
+    return ArmTrajectory(*(None if one is None else one[rows] for one in values))
+
+
+def _moved(
+    path: ArmTrajectory, held: ArmTrajectory, start: ArmStart, index: int, steps: Sequence[Step], wanted: ActionSpace
+) -> ArmTrajectory:
+    """Return where the commanded path is at the times of the rows of step `index`; openings are those of `held`."""
     period = steps[0].convention.period
-    due = np.array([step.timestamp for step in steps]) + period
+    due = np.array([step.timestamp for step in steps[index:]]) + period
+    knots = np.concatenate([[due[0] - period], due])
     ahead = (np.arange(wanted.horizon) + 1.0) * wanted.period
-    for index, rows in enumerate(_in_force(steps, wanted, period)):
-        pose = _pose(steps[index])
-        knots = np.concatenate([[due[index] - period], due[index:]])
-        positions = np.concatenate([[pose.position], path.positions[index:]])
-        quaternions = np.concatenate([[pose.quaternion], path.quaternions[index:]])
-        places = np.interp(knots[0] + ahead, knots, np.arange(len(knots), dtype=np.float64))
-        before = np.minimum(places.astype(int), len(knots) - 2)
-        share = places - before
-        moved = positions[before] + share[:, None] * (positions[before + 1] - positions[before])
-        turned = [slerp(quaternions[k], quaternions[k + 1], float(part)) for k, part in zip(before, share, strict=True)]
-        openings = None if path.openings is None else path.openings[rows]
-        yield PoseTrajectory(moved, np.stack(turned), openings)
+    places = np.interp(knots[0] + ahead, knots, np.arange(len(knots), dtype=np.float64))
+    before = np.minimum(places.astype(int), len(knots) - 2)
+    part = places - before
+
+    def between(first: FloatArray, later: FloatArray | None) -> FloatArray | None:
+        if later is None:
+            return None
+        values = np.concatenate([first[None], later[index:]])
+        return np.asarray(values[before] + part[:, None] * (values[before + 1] - values[before]))
+
+    turned = None
+    if path.quaternions is not None:
+        turns = np.concatenate([start.pose.quaternion[None], path.quaternions[index:]])
+        turned = np.stack([slerp(turns[k], turns[k + 1], float(p)) for k, p in zip(before, part, strict=True)])
+    joints, positions = (
+        between(start.joint_positions, path.joint_positions),
+        between(start.pose.position, path.positions),
+    )
+    return ArmTrajectory(joints, positions, turned, held.openings)
 
 
-def _in_force(steps: Sequence[Step], wanted: ActionSpace, period: float) -> list[FloatArray]:
+def _in_force(steps: Sequence[Step], wanted: ActionSpace) -> list[NDArray[np.int64]]:
     """Return, for every step, which steps' commands are in force at the rows of its chunk."""
     times = np.array([step.timestamp for step in steps])
-    ahead = np.arange(wanted.horizon) * wanted.period + SLACK * period
+    ahead = np.arange(wanted.horizon) * wanted.period + SLACK * steps[0].convention.period
     return [np.searchsorted(times, time + ahead, side="right") - 1 for time in times]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vla_ros.actions.gripper_convention import GripperConvention
+from vla_ros.actions.gripper_convention import GripperConvention, column_from_openings
 from vla_ros.actions.groups import ActionGroup, Quantity
 from vla_ros.actions.legacy_specification import ONLY_ARM
 from vla_ros.actions.rotations import Rotation
@@ -21,7 +21,7 @@ from vla_ros.errors import VlaError
 from vla_ros.language.commands import Act, Command
 from vla_ros.language.tokenizer import WordTokenizer, split_words
 from vla_ros.models.contract import ModelInput, ModelTarget
-from vla_ros.processing.features import CameraFeature, PolicyFeatures, tool_state
+from vla_ros.processing.features import CameraFeature, PolicyFeatures, default_state
 from vla_ros.processing.normalizer import Normalizer
 from vla_ros.processing.processor import Processor, Statistics, float_tensor
 from vla_ros.processing.state import ArmState, state_values
@@ -34,10 +34,13 @@ SENTENCE_LENGTH = 10
 
 
 STATE_FLOOR = 1e-2
-"""Smallest deviation of a measurement that is divided by, m or a fraction of a quaternion."""
+"""Smallest deviation of a measurement that is divided by: m, rad, or an entry of a rotation matrix."""
 
 POSITION_FLOOR, ROTATION_FLOOR = 1e-3, 1e-2
 """Smallest deviation of an action's columns that is divided by, m and rad."""
+
+GRIPPER_FLOOR = 1e-2
+"""Smallest deviation of a gripper that is not in meters, as a fraction of its range."""
 
 TOOL_SCALE = 0.1
 """Scale, m, that places of the tool and of targets share: their difference is a way in meters, times a constant."""
@@ -99,7 +102,7 @@ class PickDataset:
         self.taught = tuple(sorted(vocabulary))
         actions = self._rows["actions"].reshape(-1, *self._rows["actions"].shape[2:])
         sizes = {camera: self._rows[f"image_{camera}"].shape[1:3] for camera in self.cameras}
-        features = tool_features(sizes, self.specification, SENTENCE_LENGTH)
+        features = policy_features(sizes, self.specification, SENTENCE_LENGTH)
         statistics = fit_statistics(features, self._rows["state"], actions)
         self.processor = Processor(features, statistics, WordTokenizer(self.taught))
 
@@ -158,24 +161,41 @@ def _picks(names: Sequence[Sequence[str]]) -> list[list[Command]]:
     return [[Command(Act.PICK, (name.split(" ")[0], name.split(" ")[1])) for name in group] for group in names]
 
 
-def tool_features(sizes: Mapping[str, tuple[int, int]], action: ActionSpace, words: int) -> PolicyFeatures:
-    """Return what a policy takes and gives that drives one arm at its tool; `sizes` are camera to (height, width)."""
+def policy_features(sizes: Mapping[str, tuple[int, int]], action: ActionSpace, words: int) -> PolicyFeatures:
+    """Return what a policy of an action space takes and gives; `sizes` are camera to (height, width)."""
     cameras = tuple(CameraFeature(name, int(height), int(width)) for name, (height, width) in sizes.items())
-    return PolicyFeatures(cameras, tool_state(action), action, words)
+    return PolicyFeatures(cameras, default_state(action), action, words)
+
+
+def column_floors(group: ActionGroup, position: float, angle: float) -> NDArray[np.float64]:
+    """Return the smallest scale of each column of a group, in its unit; `position` in m and `angle` in rad."""
+    if group.quantity is Quantity.GRIPPER:
+        if group.gripper is GripperConvention.OPENING:
+            return np.array([position])
+        column = column_from_openings(np.array([0.0, GRIPPER_FLOOR]), group.gripper, 1.0)
+        return np.abs(np.diff(column))
+    floors = np.full(group.width, angle)
+    if group.quantity.of_tool:
+        floors[:3] = position
+    return np.abs(group.from_si(floors) - group.from_si(np.zeros(group.width)))
 
 
 def action_floors(features: PolicyFeatures) -> NDArray[np.float64]:
     """Return the smallest scale of each continuous column of the actions."""
-    floors = np.full(len(features.continuous_columns), POSITION_FLOOR)
-    floors[list(features.rotation_columns)] = ROTATION_FLOOR
-    return floors
+    floors = [column_floors(group, POSITION_FLOOR, ROTATION_FLOOR) for group in features.action.groups]
+    return np.concatenate(floors)[list(features.continuous_columns)]
+
+
+def state_floors(features: PolicyFeatures) -> NDArray[np.float64]:
+    """Return the smallest scale of each column of the state."""
+    return np.concatenate([column_floors(group, STATE_FLOOR, STATE_FLOOR) for group in features.state])
 
 
 def fit_statistics(features: PolicyFeatures, states: NDArray[Any], chunks: NDArray[Any]) -> Statistics:
     """Fit the statistics of states (n, state width) and chunks (n, horizon, width)."""
     actions = np.asarray(chunks)[..., list(features.continuous_columns)]
     statistics = Statistics(
-        Normalizer.fit(states, floor=STATE_FLOOR), Normalizer.fit(actions, floor=action_floors(features))
+        Normalizer.fit(states, floor=state_floors(features)), Normalizer.fit(actions, floor=action_floors(features))
     )
     return with_tool_scale(statistics, features)
 

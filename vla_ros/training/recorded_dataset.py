@@ -25,7 +25,7 @@ from vla_ros.models.contract import ModelInput, ModelTarget
 from vla_ros.processing.normalizer import Normalizer
 from vla_ros.processing.processor import Processor, Statistics
 from vla_ros.robot.contract import RobotContract
-from vla_ros.training.dataset import STATE_FLOOR, action_floors, tool_features, with_tool_scale
+from vla_ros.training.dataset import action_floors, policy_features, state_floors, with_tool_scale
 from vla_ros.training.pictures import varied
 from vla_ros.training.recorded_pictures import PictureAugmentation
 from vla_ros.training.stored_steps import StoredSteps
@@ -101,10 +101,10 @@ class RecordedDataset:
         self._states = np.concatenate([part.states for part in parts])
         self._chunks = np.concatenate([part.chunks for part in parts])
         self.taught, words = _vocabulary(self._sentences, self.augmentations.words)
-        features = tool_features(sizes, contract.action, words)
+        features = policy_features(sizes, contract.action, words)
         columns = list(features.continuous_columns)
         statistics = Statistics(
-            Normalizer.fit([part.states for part in parts], STATE_FLOOR, fractions=self.mixture.fractions),
+            Normalizer.fit([part.states for part in parts], state_floors(features), fractions=self.mixture.fractions),
             Normalizer.fit(
                 [part.chunks[..., columns] for part in parts], action_floors(features), fractions=self.mixture.fractions
             ),

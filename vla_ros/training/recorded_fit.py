@@ -6,16 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.actions.gripper_convention import GripperConvention
-from vla_ros.actions.legacy_specification import ONLY_ARM
 from vla_ros.actions.rotations import Rotation
-from vla_ros.actions.space import ActionSpace
 from vla_ros.data.checking import MotionLimits
 from vla_ros.data.chunks import check_convention
 from vla_ros.data.errors import ConventionError, MissingColumnError
+from vla_ros.data.measured_arms import measured_arms, state_is_as_actions
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.step import GRIPPER_NAME, GRIPPER_SHARE, POSE_NAMES, Step
-from vla_ros.processing.features import tool_state
-from vla_ros.processing.state import ArmState, state_values
+from vla_ros.processing.features import default_state
+from vla_ros.processing.state import state_values
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 
@@ -49,11 +48,7 @@ def check_dataset(description: DatasetDescription, contract: RobotContract) -> N
             + (f", and {[*description.depth_cameras]} without color" if description.depth_cameras else "")
             + " (in a table of data sets 'rename_cameras: {there: here}' gives one the contract's name)"
         )
-    names = set(description.proprioception_names)
-    if lacks := [name for name in POSE_NAMES if name not in names]:
-        missing.append(f"the tool's {lacks} are not measured")
-    if not names & {GRIPPER_NAME, GRIPPER_SHARE}:
-        missing.append(f"the gripper's opening ('{GRIPPER_NAME}', m, or '{GRIPPER_SHARE}', 0 to 1) is not measured")
+    missing += _unmeasured(description, contract)
     if not (wrong or missing):
         return
     text = (
@@ -63,6 +58,25 @@ def check_dataset(description: DatasetDescription, contract: RobotContract) -> N
     raise ConventionError(text) if wrong else MissingColumnError(text)
 
 
+def _unmeasured(description: DatasetDescription, contract: RobotContract) -> list[str]:
+    """Return a line for each measurement that a policy of the robot needs and a data set lacks."""
+    names, action = set(description.proprioception_names), contract.action
+    if state_is_as_actions(description.proprioception_names, description.convention):
+        return []
+    lines = []
+    if action.only_motion.quantity.of_joints:
+        if lacks := [name for name in contract.joints.names if name not in names]:
+            lines.append(
+                f"the joints {lacks} are not measured (it measures {[*description.proprioception_names]}; with as many "
+                "columns as the actions, they are read as those)"
+            )
+    elif lacks := [name for name in POSE_NAMES if name not in names]:
+        lines.append(f"the tool's {lacks} are not measured")
+    if action.only_gripper is not None and not names & {GRIPPER_NAME, GRIPPER_SHARE}:
+        lines.append(f"the gripper's opening ('{GRIPPER_NAME}', m, or '{GRIPPER_SHARE}', 0 to 1) is not measured")
+    return lines
+
+
 def check_contract(contract: RobotContract) -> None:
     """Raise when the networks cannot say actions as a robot wants them.
 
@@ -70,6 +84,8 @@ def check_contract(contract: RobotContract) -> None:
         ConventionError: naming the line.
     """
     motion, gripper = contract.action.only_motion, contract.action.only_gripper
+    if motion.quantity.of_joints:
+        return
     convention = GripperConvention.NONE if gripper is None else gripper.gripper
     if motion.rotation is not Rotation.ROTATION_VECTOR or convention not in LEARNED_GRIPPERS:
         raise ConventionError(
@@ -95,17 +111,12 @@ def motion_limits(contract: RobotContract) -> MotionLimits:
         cartesian.workspace_upper,
         contract.joints.names,
         Kinematics(contract).forward,
+        contract.joints.lower,
+        contract.joints.upper,
     )
 
 
-def network_state(step: Step, action: ActionSpace, max_opening: float) -> NDArray[np.float64]:
-    """Return the state (10,) of a step, as a policy of that action space sees it.
-
-    `max_opening`, m, is that of a gripper that is measured as a fraction of 1.
-    """
-    pose, names = step.end_effector, step.proprioception_names
-    if GRIPPER_NAME in names:
-        opening = float(step.proprioception[names.index(GRIPPER_NAME)])
-    else:
-        opening = max_opening * float(step.proprioception[names.index(GRIPPER_SHARE)])
-    return state_values(tool_state(action), {ONLY_ARM: ArmState(pose=pose, opening=opening)})
+def network_state(step: Step, contract: RobotContract) -> NDArray[np.float64]:
+    """Return the state (state_width,) of a step, as a policy of the robot sees it."""
+    arms = measured_arms(step, contract.gripper.max_opening, contract.joints.names)
+    return state_values(default_state(contract.action), arms)

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.cache import EpisodeImages
 from vla_ros.data.catalogue import Line
 from vla_ros.data.checking import CheckedReader
@@ -37,7 +38,7 @@ from vla_ros.data.errors import ConventionError, DataError, OddEpisodeError, nam
 from vla_ros.data.reader import EpisodeReader
 from vla_ros.data.step import Step
 from vla_ros.errors import ObservationError
-from vla_ros.processing.features import CameraFeature
+from vla_ros.processing.features import STATES, CameraFeature
 from vla_ros.processing.images import fit_image
 from vla_ros.robot.contract import RobotContract
 from vla_ros.training.recorded_fit import (
@@ -157,8 +158,9 @@ def _numbers(recording: Recording, contract: RobotContract, progress: Progress) 
         if steps[-1].success is False:
             failed += 1
             continue
-        chunks.append(_checked(action_chunks(steps, contract.action, opening), description.name, episode))
-        states.append([network_state(step, contract.action, contract.gripper.max_opening) for step in steps])
+        found = action_chunks(steps, contract.action, opening, contract.joints.names)
+        chunks.append(_checked(found, contract.action, f"{description.name}, episode '{episode}'"))
+        states.append([network_state(step, contract) for step in steps])
         sentence_of += [sentences.setdefault(step.instruction, len(sentences)) for step in steps]
         taken[episode] = len(steps)
     if len(odd) > ODD_FRACTION * (len(taken) + len(odd)):
@@ -187,16 +189,19 @@ def _spoken(steps: list[Step], where: str) -> list[Step]:
     return steps
 
 
-def _checked(chunks: NDArray[np.float64], name: str, episode: str) -> NDArray[np.float32]:
-    """Return chunks whose gripper column runs from 0 to 1, as the networks take it."""
-    gripper = chunks[..., -1]
-    low, high = float(gripper.min()), float(gripper.max())
-    if low < -GRIPPER_TOLERANCE or high > 1.0 + GRIPPER_TOLERANCE:
-        raise ConventionError(
-            f"{name}, episode '{episode}': the gripper is commanded from {low:.4f} to {high:.4f}, expected 0 to 1; is "
-            "its convention, or max_opening, another?"
-        )
-    chunks[..., -1] = gripper.clip(0.0, 1.0)
+def _checked(chunks: NDArray[np.float64], action: ActionSpace, where: str) -> NDArray[np.float32]:
+    """Return chunks whose grippers of two states are between them, as the networks take it."""
+    for group in action.groups:
+        if group.gripper not in STATES:
+            continue
+        column = chunks[..., action.columns[group.name]]
+        low, high = float(column.min()), float(column.max())
+        first, last = STATES[group.gripper]
+        if low < first - GRIPPER_TOLERANCE or high > last + GRIPPER_TOLERANCE:
+            raise ConventionError(
+                f"{where}: the gripper is commanded from {low:.4f} to {high:.4f}, expected {first:g} to {last:g}; is "
+                "the gripper's convention another?"
+            )
     return chunks.astype(np.float32)
 
 

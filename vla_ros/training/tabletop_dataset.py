@@ -22,7 +22,7 @@ from vla_ros.language.tokenizer import WordTokenizer, split_words
 from vla_ros.models.contract import ModelInput, ModelTarget
 from vla_ros.processing.processor import Processor, float_tensor
 from vla_ros.training.concepts import concept_columns
-from vla_ros.training.dataset import fit_statistics, one_specification, recorded_states, tool_features
+from vla_ros.training.dataset import fit_statistics, one_specification, policy_features, recorded_states
 from vla_ros.training.pictures import PictureStore, StoredRows, drop_outdated, fingerprint, varied
 from vla_ros.training.word_vectors import colour_of
 
@@ -96,7 +96,7 @@ class TabletopDataset:
         self._fillers = [free[i] for i in chosen]
         self._read(folders, cache)
         sizes = {camera: store.shape[:2] for camera, store in self.pictures.items()}
-        features = tool_features(sizes, self.specification, SENTENCE_LENGTH)
+        features = policy_features(sizes, self.specification, SENTENCE_LENGTH)
         chunks = self._rows["actions"].reshape(-1, *self._rows["actions"].shape[2:])
         statistics = fit_statistics(features, self._rows["state"], chunks)
         self.processor = Processor(features, statistics, WordTokenizer(tuple(words)))

@@ -29,8 +29,30 @@ def names_joints(names: Sequence[str]) -> bool:
     return bool(others) and all(_JOINT.search(name) for name in others)
 
 
+def joint_groups(names: Sequence[str]) -> list[str]:
+    """Return the groups of a convention of joints, as YAML; arms end with their grippers, or with their prefix."""
+    arms: list[tuple[str, int, bool]] = []
+    for name in (name.lower() for name in names):
+        side = next((side for side in ("left", "right") if name.startswith(side)), "arm")
+        if not arms or arms[-1][2] or arms[-1][0] != side:
+            arms.append((side, 0, False))
+        is_gripper = bool(_GRIPPER.search(name))
+        arms[-1] = (side, arms[-1][1] + (not is_gripper), is_gripper)
+    several = len({side for side, _, _ in arms}) < len(arms)
+    lines = []
+    for number, (side, joints, gripper) in enumerate(arms, start=1):
+        arm = f"arm_{number}" if several else side
+        lines.append(
+            f"      - {{group: {arm}/joint_position, joints: {joints}, unit: <si: rad | degrees | percent, with low and "
+            "high in rad>}"
+        )
+        if gripper:
+            lines.append(f"      - {{group: {arm}/gripper, gripper: <open_is_hundred | open_is_one | closed_is_one>}}")
+    return lines
+
+
 def table_entry(
-    root: Path, info: Mapping[str, Any], cameras: Sequence[str], width: int, measured: Sequence[str]
+    root: Path, info: Mapping[str, Any], cameras: Sequence[str], names_of_action: Sequence[str], measured: Sequence[str]
 ) -> str:
     """Return the YAML of a table's line for a data set; what nobody but its maker knows is in angle brackets.
 
@@ -38,28 +60,32 @@ def table_entry(
         root: Its folder.
         info: Its `info.json`.
         cameras: Names of its cameras.
-        width: Columns of an action.
+        names_of_action: Of the columns of an action.
         measured: Names of its measurements.
     """
-    rotation = _ROTATIONS.get(width, "<none | rotation_vector | quaternion | six_d>")
-    gripper = "none" if width in (3, 6, 9) else "<open_is_one | closed_is_one | opening>"
-    known = set(POSE_NAMES) <= set(measured)
+    of_joints = names_joints(names_of_action)
+    known = set(POSE_NAMES) <= set(measured) or of_joints
     names = list(measured) if known else [f"<{name}, or one of {[*POSE_NAMES, GRIPPER_NAME]}>" for name in measured]
-    lines = [
-        "- format: lerobot",
-        f"  path: {root}",
-        "  weight: 1",
-        "  convention:",
-        "    frame: <base_frame of the robot>",
-        "    reference: <absolute | relative | delta>",
-        f"    rotation: {rotation}",
-        f"    gripper: {gripper}",
-        f"    rate_hz: {float(info['fps'])}",
-        "  max_opening: <m between the fingers when open, or leave this line out>",
-    ]
+    lines = ["- format: lerobot", f"  path: {root}", "  weight: 1", "  convention:"]
+    if of_joints:
+        lines += [f"    rate_hz: {float(info['fps'])}", "    groups:", *joint_groups(names_of_action)]
+    else:
+        lines += [*_tool_lines(len(names_of_action)), f"    rate_hz: {float(info['fps'])}"]
+        lines.append("  max_opening: <m between the fingers when open, or leave this line out>")
     if measured and not known:
         lines += ["  proprioception_names:", *(f"    - {name!r}" for name in names)]
     if cameras:
         renamed = ", ".join(f"{camera.removeprefix(IMAGE_PREFIX)}: <camera of the robot>" for camera in cameras)
         lines.append(f"  rename_cameras: {{{renamed}}}")
     return "\n".join(lines)
+
+
+def _tool_lines(width: int) -> list[str]:
+    rotation = _ROTATIONS.get(width, "<none | rotation_vector | quaternion | six_d>")
+    gripper = "none" if width in (3, 6, 9) else "<open_is_one | closed_is_one | opening>"
+    return [
+        "    frame: <base_frame of the robot>",
+        "    reference: <absolute | relative | delta>",
+        f"    rotation: {rotation}",
+        f"    gripper: {gripper}",
+    ]

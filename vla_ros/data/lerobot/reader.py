@@ -21,7 +21,7 @@ from vla_ros.data.errors import (
     OddEpisodeError,
 )
 from vla_ros.data.lerobot import index, layout, layout_2
-from vla_ros.data.lerobot.advice import names_joints, table_entry
+from vla_ros.data.lerobot.advice import table_entry
 from vla_ros.data.lerobot.index import EpisodeRow, scalar
 from vla_ros.data.lerobot.layout import IMAGE_PREFIX
 from vla_ros.data.lerobot.paths import pattern_path
@@ -136,12 +136,8 @@ class LeRobotReader:
         feature = self._info["features"][self._action]
         width = int(feature["shape"][0])
         if found is None and given is None:
-            if names_joints(names := layout.flat_names(feature, "action")):
-                raise ConventionError(
-                    f"{self.root} has actions in joint space, {[*names]}, which are not supported: expected poses of "
-                    "the tool and a gripper; convert them by the forward kinematics of the robot that recorded them"
-                )
-            entry = table_entry(self.root, self._info, list(self._cameras.values()), width, measured)
+            names = layout.flat_names(feature, "action")
+            entry = table_entry(self.root, self._info, list(self._cameras.values()), names, measured)
             raise ConventionError(
                 f"{self.root} does not say what the columns of its actions mean (LeRobot's layout cannot); look it up "
                 f"and give a convention: complete this line, and give its file in place of the folder, as "

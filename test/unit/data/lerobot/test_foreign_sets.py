@@ -22,6 +22,7 @@ from vla_ros.data.errors import (
     OddEpisodeError,
 )
 from vla_ros.data.lerobot import layout_2
+from vla_ros.data.lerobot.advice import joint_groups
 from vla_ros.data.lerobot.writer import LeRobotWriter
 
 RED, LEFT = "pick up the red cube", "push it left"
@@ -227,10 +228,21 @@ def test_advice_is_a_table_that_can_be_completed(foreign, tmp_path):
     assert len(list(reader.read("000001"))) == 3
 
 
-def test_joint_space_is_refused_by_its_name(foreign, tmp_path):
+def test_joint_set_is_answered_with_its_groups(foreign, tmp_path):
     action = {"action": {"dtype": "float32", "shape": [6], "names": JOINTS}}
-    with pytest.raises(ConventionError, match=r"actions in joint space, \['shoulder_pan\.pos'.* not supported"):
+    with pytest.raises(ConventionError, match="does not say what the columns") as error:
         open_dataset("lerobot", foreign.write(tmp_path / "set", convention=None, features=action))
+    assert "- {group: arm/joint_position, joints: 5, unit: <" in str(error.value)
+    assert "- {group: arm/gripper, gripper: <" in str(error.value)
+
+
+def test_joint_groups_tell_two_arms_apart():
+    names = [f"{side}_{part}" for side in ("left", "right") for part in ("waist", "elbow", "gripper")]
+    lines = joint_groups(names)
+    assert [line.split("{group: ")[1].split(",")[0] for line in lines] == [
+        "left/joint_position", "left/gripper", "right/joint_position", "right/gripper",
+    ]  # fmt: skip
+    assert all("joints: 2," in line for line in lines[::2])
 
 
 def test_quaternion_that_begins_with_w_is_named_so(foreign, tmp_path):
