@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vla_ros.data.episodes import EpisodeWriter
+from vla_ros.data.demonstrations import DemonstrationWriter
 from vla_ros.envs.collector import CollectionOptions, Collector
 from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
 from vla_ros.envs.tabletop.tasks import PICK_TEMPLATES
@@ -39,7 +39,7 @@ def frames() -> tuple[PickDataset, ModelInput, ModelTarget]:
     """Return 32 recorded frames, as the tests have them."""
     contract = load_contract("panda")
     with tempfile.TemporaryDirectory() as folder:
-        writer = EpisodeWriter(Path(folder), contract.action, {})
+        writer = DemonstrationWriter(Path(folder), contract.action, {})
         collector = Collector(contract, CollectionOptions(max_steps=STEPS, switch=0.0))
         for seed in range(EPISODES):
             writer.write(collector.collect(seed))

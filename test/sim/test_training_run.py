@@ -11,7 +11,7 @@ import torch
 
 from vla_ros.cli import training_run
 from vla_ros.cli.training_run import Training
-from vla_ros.data.episodes import read_episodes
+from vla_ros.data.demonstrations import read_episodes
 from vla_ros.errors import VlaError
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.training.configuration import (

@@ -14,7 +14,7 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from vla_ros.cli.recorded_data import recorded_dataset, recorded_lines
-from vla_ros.data.episodes import Episode, read_episodes
+from vla_ros.data.demonstrations import Episode, read_episodes
 from vla_ros.envs.collection import CollectionJob, collect_in_parallel
 from vla_ros.envs.collector import CollectionOptions
 from vla_ros.envs.registry import find_world

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 from vla_ros.actions.space import ActionSpace
 from vla_ros.data.errors import ConventionError
 from vla_ros.data.step import Step
+
+
+@dataclass(frozen=True)
+class AuxColumn:
+    """One label a step that only a simulator knows.
+
+    Attributes:
+        dtype: "float32", "int64" or "string".
+        shape: Of a step's label; () for a single one, as every string is.
+    """
+
+    dtype: str
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -23,6 +36,7 @@ class DatasetDescription:
         max_opening: Opening of the gripper that counts as fully open, m; None where the data set does not say.
         time_column: Where the times of the steps come from, for error messages.
         depth_cameras: Names of images that hold no color, such as depth, and are not read.
+        aux: Name of each label that only a simulator knows.
     """
 
     name: str
@@ -32,6 +46,7 @@ class DatasetDescription:
     max_opening: float | None = None
     time_column: str = "the number of the step"
     depth_cameras: tuple[str, ...] = ()
+    aux: Mapping[str, AuxColumn] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "convention", replace(self.convention, horizon=1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vla_ros.data.episodes import META_FILE
+from vla_ros.data.demonstrations import holds_demonstrations
 from vla_ros.data.errors import DataError
 from vla_ros.data.lerobot.layout import INFO
 
@@ -30,7 +30,7 @@ def recognise(path: Path) -> str | None:
     """
     if path.is_file():
         return "hdf5" if path.suffix in (".hdf5", ".h5") else None
-    if not path.is_dir() or (path / META_FILE).exists():
+    if not path.is_dir() or holds_demonstrations(path):
         return None
     if (found := _here(path)) is not None:
         return found

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vla_ros.actions.space import ActionSpace
 from vla_ros.data.errors import ConventionError, DataError, NotFiniteError
@@ -47,6 +49,7 @@ class Step:
         timestamp: Time since the first step of the episode, s; whether it advances is the reader's check.
         last: It ends the episode.
         success: Whether the episode succeeded; None where the data set does not say.
+        aux: Labels that only a simulator knows, as `DatasetDescription.aux` says; readers of steps leave them out.
 
     Raises:
         ConventionError: when the action has not the width of its convention.
@@ -66,6 +69,7 @@ class Step:
     last: bool
     success: bool | None
     proprioception_names: tuple[str, ...] = field(default=())
+    aux: Mapping[str, NDArray[Any] | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "proprioception", frozen_array(self.proprioception))

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vla_ros.data.episodes import EpisodeWriter
+from vla_ros.data.demonstrations import DemonstrationWriter, EpisodeDraft, stored_episodes
 from vla_ros.envs.collector import CollectionOptions, Collector, Learner
 from vla_ros.envs.processes import work_in_processes
 from vla_ros.envs.registry import find_world, make_collector
@@ -71,7 +71,7 @@ class _Worker:
 
     job: CollectionJob
     collector: Collector
-    writer: EpisodeWriter
+    writer: DemonstrationWriter
 
 
 def _make_worker(job: CollectionJob) -> _Worker:
@@ -80,23 +80,26 @@ def _make_worker(job: CollectionJob) -> _Worker:
     return _Worker(job, make_collector(job.world, contract, job.options, learner), _make_writer(job, contract))
 
 
-def _make_writer(job: CollectionJob, contract: RobotContract) -> EpisodeWriter:
+def _make_writer(job: CollectionJob, contract: RobotContract) -> DemonstrationWriter:
     source = {
         "expert": "vla_ros.sim", "robot": contract.name, "contract": parse_yaml(contract.text),
         "world": job.world, "options": asdict(job.options),
         "driven_by": "expert" if job.learner is None else "learner", **job.source,
     }  # fmt: skip
-    return EpisodeWriter(job.folder, contract.action, source)
+    return DemonstrationWriter(job.folder, contract.action, source, contract.gripper.max_opening)
 
 
-def _collect(worker: _Worker, seed: int) -> EpisodeReport:
+def _collect(worker: _Worker, seed: int) -> tuple[EpisodeReport, EpisodeDraft | None]:
+    """Return what became of a seed, and the episode, coded, where it is to be stored."""
     episode = worker.collector.collect(seed)
     stored = episode.success or worker.job.keep_failures
-    if stored:
-        worker.writer.write(episode)
-    first = str(episode.arrays["names"][0])
-    task = first.split("|")[0] if "|" in first else worker.job.world
-    return EpisodeReport(seed, episode.success, len(episode), stored, task)
+    task = _task(str(episode.arrays["names"][0]), worker.job.world)
+    report = EpisodeReport(seed, episode.success, len(episode), stored, task)
+    return report, worker.writer.draft(episode) if stored else None
+
+
+def _task(name: str, world: str) -> str:
+    return name.split("|")[0] if "|" in name else world
 
 
 def collect_in_parallel(job: CollectionJob, seeds: Iterable[int], processes: int) -> Iterator[EpisodeReport]:
@@ -117,18 +120,29 @@ def collect_in_parallel(job: CollectionJob, seeds: Iterable[int], processes: int
     """
     contract = load_contract(job.robot)
     find_world(job.world)
-    _make_writer(job, contract)
+    writer = _make_writer(job, contract)
     seeds = list(seeds)
-    known = {seed: report for seed, report in read_ledger(job.folder).items() if report.stored or not job.keep_failures}
+    known = _known(job)
     yield from (known[seed] for seed in seeds if seed in known)
     missing = [seed for seed in seeds if seed not in known]
     if not missing:
         return
-    with (job.folder / LEDGER_FILE).open("a", encoding="utf-8") as ledger:
-        for report in work_in_processes(_make_worker, job, _collect, missing, processes, ordered=False):
+    with writer, (job.folder / LEDGER_FILE).open("a", encoding="utf-8") as ledger:
+        for report, draft in work_in_processes(_make_worker, job, _collect, missing, processes, ordered=False):
+            if draft is not None:
+                writer.commit(draft)
             ledger.write(json.dumps(asdict(report)) + "\n")
             ledger.flush()
             yield report
+
+
+def _known(job: CollectionJob) -> dict[int, EpisodeReport]:
+    """Return the reports of the seeds that are finished: of the ledger, and of episodes that it had no time to name."""
+    reports = read_ledger(job.folder)
+    known = {seed: report for seed, report in reports.items() if report.stored or not job.keep_failures}
+    for seed, (steps, success, first) in stored_episodes(job.folder, known).items():
+        known[seed] = EpisodeReport(seed, success, steps, True, _task(first, job.world))
+    return known
 
 
 def read_ledger(folder: Path) -> dict[int, EpisodeReport]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vla_ros.actions.decoding import PoseTrajectory, decode, encode
 from vla_ros.actions.rotation_vectors import slerp
-from vla_ros.data.episodes import Episode
+from vla_ros.data.demonstrations import Episode
 from vla_ros.envs.mujoco.follower import PoseFollower
 from vla_ros.envs.mujoco.workcell import Cell
 from vla_ros.envs.tabletop.grasping import observe, plan
@@ -134,6 +134,7 @@ class Collector:
             "actions": np.stack(chunks).astype(np.float32),
             "target": np.stack(targets).astype(np.float32),
             "asked": asked,
+            "instruction": self.cell.instruction,
         }
         self._images = policy_images(self.cell, self.contract)
         for camera in self.contract.cameras:

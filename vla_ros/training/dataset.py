@@ -16,7 +16,7 @@ from vla_ros.actions.groups import ActionGroup, Quantity
 from vla_ros.actions.legacy_specification import ONLY_ARM
 from vla_ros.actions.rotations import Rotation
 from vla_ros.actions.space import ActionSpace
-from vla_ros.data.episodes import read_episodes, read_specification
+from vla_ros.data.demonstrations import read_episodes, read_specification
 from vla_ros.errors import VlaError
 from vla_ros.language.commands import Act, Command
 from vla_ros.language.tokenizer import WordTokenizer, split_words

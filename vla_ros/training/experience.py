@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vla_ros.data.episodes import Episode
+from vla_ros.data.demonstrations import Episode
 from vla_ros.models.checkpoint import PolicyBundle
 from vla_ros.models.contract import ModelInput
 from vla_ros.processing.images import image_tensor

@@ -85,7 +85,10 @@ class StoredRows:
 
 def fingerprint(folder: Path) -> str:
     """Return a short name for what lies in a folder of episodes: its files, their sizes and times."""
-    files = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(folder.glob("*.npz"))]
+    files = [
+        (str(f), f.stat().st_size, f.stat().st_mtime_ns)
+        for f in sorted([*folder.rglob("*.parquet"), *folder.glob("*.npz")])
+    ]
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
 
 

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vla_ros.data.episodes import Episode
+from vla_ros.data.demonstrations import Episode
 from vla_ros.errors import VlaError
 from vla_ros.models.contract import ModelInput, VlaModel
 

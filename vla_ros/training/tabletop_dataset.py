@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vla_ros.data.demonstrations import Episode, read_episodes
 from vla_ros.data.durable import write_whole
-from vla_ros.data.episodes import Episode, read_episodes
 from vla_ros.errors import VlaError
 from vla_ros.language.commands import Command
 from vla_ros.language.lexicon import ALL_WORDS, COLOURS, OBJECTS, RECEPTACLES
@@ -119,7 +119,7 @@ class TabletopDataset:
             drop_outdated(folder, place)
             known = _sizes(place)  # pictures are kept by folder: DAgger adds one a round
             stores = {c: PictureStore(place / f"{c}.rgb") for c in self.cameras if c not in known}
-            for episode in read_episodes(folder):
+            for episode in read_episodes(folder, images=bool(stores)):
                 for key in keys:
                     values = episode.arrays[key]
                     rows.setdefault(key, []).append(values if key == "asked" else _widened(values))

@@ -13,7 +13,7 @@ import torch
 
 from vla_ros.cli import main as cli
 from vla_ros.cli.recorded_data import recorded_lines
-from vla_ros.data.episodes import EpisodeWriter
+from vla_ros.data.demonstrations import DemonstrationWriter
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES
 from vla_ros.envs.collector import CollectionOptions, Collector, policy_images
 from vla_ros.envs.mujoco.workcell import Cell
@@ -186,7 +186,7 @@ def _table(folder, kind, path):
 
 
 def test_demonstrations_of_the_cell_are_not_mixed_with_recorded_ones(expert, recordings, said, tmp_path):
-    EpisodeWriter(tmp_path / "cell", recordings.contract.action, {})
+    DemonstrationWriter(tmp_path / "cell", recordings.contract.action, {})
     assert "are not mixed" in said("--data", expert, tmp_path / "cell")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vla_ros.data.episodes import EpisodeWriter
+from vla_ros.data.demonstrations import DemonstrationWriter
 from vla_ros.envs.collector import CollectionOptions, Collector
 from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
 from vla_ros.envs.tabletop.tasks import PICK_TEMPLATES
@@ -29,7 +29,7 @@ class Frames(NamedTuple):
 def dataset(tmp_path_factory):
     contract = load_contract("panda")
     folder = tmp_path_factory.mktemp("frames")
-    writer = EpisodeWriter(folder, contract.action, {})
+    writer = DemonstrationWriter(folder, contract.action, {})
     collector = Collector(contract, CollectionOptions(max_steps=STEPS, switch=0.0))
     for seed in range(EPISODES):
         writer.write(collector.collect(seed))

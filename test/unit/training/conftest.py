@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vla_ros.data.episodes import EpisodeWriter
+from vla_ros.data.demonstrations import DemonstrationWriter
 from vla_ros.envs.collector import CollectionOptions, Collector
 from vla_ros.envs.tabletop.collector import TabletopCollector
 from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
@@ -21,7 +21,7 @@ KINDS = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recorded")
     contract = load_contract("panda")
-    writer = EpisodeWriter(folder, contract.action, {})
+    writer = DemonstrationWriter(folder, contract.action, {})
     collector = Collector(contract, CollectionOptions(max_steps=25))
     for seed in range(3):
         writer.write(collector.collect(seed))
@@ -35,7 +35,7 @@ def dataset(recorded: Path) -> PickDataset:
 
 def _collect_tabletop(folder: Path, seeds: tuple[int, ...]) -> Path:
     contract = load_contract("panda")
-    writer = EpisodeWriter(folder, contract.action, {})
+    writer = DemonstrationWriter(folder, contract.action, {})
     collector = TabletopCollector(contract, CollectionOptions(max_steps=12, switch=0.0))
     for seed in seeds:
         writer.write(collector.collect(seed))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from vla_ros.actions.space import ActionSpace
+from vla_ros.data.demonstrations import DemonstrationWriter
 from vla_ros.envs.tabletop.tasks import PICK_TEMPLATES
 from vla_ros.errors import VlaError
+from vla_ros.robot.contract import load_contract
 from vla_ros.training.dataset import PickDataset
 from vla_ros.training.source import SeededBatches
 
@@ -45,17 +47,17 @@ def test_actions_come_back_from_their_normalizer(dataset: PickDataset) -> None:
     np.testing.assert_allclose(there, dataset._rows["actions"][3, 1, :, :3], atol=1e-5)
 
 
-def test_an_empty_folder_is_named(tmp_path: Path, recorded: Path) -> None:
-    with pytest.raises(VlaError, match=r"meta\.json"):
+def test_an_empty_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(VlaError, match="no LeRobot data set"):
         PickDataset([tmp_path], ["front"], PICK_TEMPLATES, ["red cube"])
-    (tmp_path / "meta.json").write_text((recorded / "meta.json").read_text())
+    DemonstrationWriter(tmp_path, load_contract("panda").action, {})
     with pytest.raises(VlaError, match="no episodes"):
         PickDataset([tmp_path], ["front"], PICK_TEMPLATES, ["red cube"])
 
 
 def test_folders_of_different_conventions_do_not_mix(tmp_path: Path, recorded: Path) -> None:
-    meta = json.loads((recorded / "meta.json").read_text())
-    meta["specification"]["groups"][0]["reference"] = "delta"
-    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    meta = load_contract("panda").action.to_dict()
+    meta["groups"][0]["reference"] = "delta"
+    DemonstrationWriter(tmp_path, ActionSpace.from_dict(meta), {})
     with pytest.raises(VlaError, match="reference: 'relative' here, 'delta' there"):
         PickDataset([recorded, tmp_path], ["front"], PICK_TEMPLATES, ["red cube"])

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from vla_ros.data.catalogue import Line, open_dataset
-from vla_ros.data.episodes import Episode, read_episodes
+from vla_ros.data.demonstrations import Episode, read_episodes
 from vla_ros.data.step import GRIPPER_NAME
 from vla_ros.language.lexicon import ALL_WORDS
 from vla_ros.language.phrasing import held_out_words, taught_words

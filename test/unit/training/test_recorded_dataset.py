@@ -12,7 +12,7 @@ import torch
 from vla_ros.actions.decoding import PoseTrajectory, encode
 from vla_ros.data.augmentation.language import LanguageAugmentation
 from vla_ros.data.catalogue import Line, open_dataset
-from vla_ros.data.episodes import Episode, EpisodeWriter, read_episodes
+from vla_ros.data.demonstrations import DemonstrationWriter, Episode, read_episodes
 from vla_ros.data.errors import ConventionError, DataError, MissingColumnError, NotFiniteError
 from vla_ros.data.mixture import WINDOW_UPDATES
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
@@ -77,13 +77,13 @@ def test_an_episode_gives_the_same_samples_from_both_kinds_of_files(
     recorded: Path, recordings, store, tmp_path: Path
 ) -> None:
     contract, episodes = recordings.contract, list(read_episodes(recorded))
-    writer, written = EpisodeWriter(tmp_path / "npz", contract.action, {}), []
+    writer, written = DemonstrationWriter(tmp_path / "labelled", contract.action, {}), []
     for episode in episodes:
         name = str(episode.arrays["names"][int(episode.arrays["asked"][0])])
         one, steps = _both_ways(episode, contract, pick_instruction(name))
         writer.write(one)
         written.append(steps)
-    cell = PickDataset([tmp_path / "npz"], ["front", "wrist"], PICK_TEMPLATES, ["red cube", "blue ball"])
+    cell = PickDataset([tmp_path / "labelled"], ["front", "wrist"], PICK_TEMPLATES, ["red cube", "blue ball"])
     data = RecordedDataset(store(recordings.write(tmp_path / "lerobot", written)), contract)
     assert data.count == cell.count == sum(map(len, episodes))
     assert data.processor.features.action == cell.processor.features.action

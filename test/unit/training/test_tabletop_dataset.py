@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from vla_ros.data.demonstrations import DemonstrationWriter, read_episodes
 from vla_ros.envs.tabletop.scene import HELD_OUT_PAIRS
 from vla_ros.errors import VlaError
 from vla_ros.language.commands import Command
 from vla_ros.language.phrasing import held_out_words, taught_words
+from vla_ros.robot.contract import load_contract
 from vla_ros.training.concepts import COLOUR_NAMES, KIND_NAMES
 from vla_ros.training.source import SeededBatches
 from vla_ros.training.tabletop_dataset import TabletopDataset, Wordiness, trainable_pairs
@@ -138,8 +140,8 @@ def test_pictures_of_an_earlier_state_of_a_folder_are_removed(
     _dataset(growing, cache)
     other = _dataset(tabletop_recorded, cache)
     (unknown := cache / "0123456789abcdef").mkdir()  # of a version that did not write down whose pictures these are
-    for episode in tabletop_later.glob("*.npz"):
-        shutil.copy(episode, growing)
+    for episode in read_episodes(tabletop_later):
+        DemonstrationWriter(growing, load_contract("panda").action, {}).write(episode)
     grown = _dataset(growing, cache)
     assert {*cache.iterdir()} == {*other.places, *grown.places, unknown} and grown.count > other.count
 
@@ -164,7 +166,6 @@ def test_a_second_folder_leaves_the_pictures_of_the_first_alone(
 def test_missing_words_and_empty_folders_are_named(tabletop_recorded: Path, tmp_path: Path) -> None:
     with pytest.raises(VlaError, match=r"lacks the taught words \['a', 'and'"):
         TabletopDataset([tabletop_recorded], ["front"], ["cube"], [], tmp_path)
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "meta.json").write_text((tabletop_recorded / "meta.json").read_text())
+    DemonstrationWriter(tmp_path / "empty", load_contract("panda").action, {})
     with pytest.raises(VlaError, match="no episodes"):
         _dataset(tmp_path / "empty", tmp_path / "cache")

@@ -43,8 +43,8 @@ def joint_groups(names: Sequence[str]) -> list[str]:
     for number, (side, joints, gripper) in enumerate(arms, start=1):
         arm = f"arm_{number}" if several else side
         lines.append(
-            f"      - {{group: {arm}/joint_position, joints: {joints}, unit: <si: rad | degrees | percent, with low and "
-            "high in rad>}"
+            f"      - {{group: {arm}/joint_position, joints: {joints}, unit: <si: rad | degrees | percent, with low "
+            "and high in rad>}"
         )
         if gripper:
             lines.append(f"      - {{group: {arm}/gripper, gripper: <open_is_hundred | open_is_one | closed_is_one>}}")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.data.errors import ConventionError, DataError, naming_full_disk
-from vla_ros.data.lerobot.layout import ACTION, DONE, IMAGE_PREFIX, STAMP, STATE, SUCCESS
+from vla_ros.data.lerobot.layout import ACTION, AUX_PREFIX, DONE, IMAGE_PREFIX, STAMP, STATE, SUCCESS
 from vla_ros.data.lerobot.statistics import PictureStatistics, Statistics, column_statistics
 from vla_ros.data.lerobot.video import VideoEncoder
 from vla_ros.data.reader import DatasetDescription
@@ -31,10 +31,18 @@ class Draft:
         sentences: Instruction of every step.
     """
 
-    def __init__(self, folder: Path, description: DatasetDescription, sizes: Mapping[str, tuple[int, int]], *,
+    def __init__(self, folder: Path | None, description: DatasetDescription, sizes: Mapping[str, tuple[int, int]], *,
                  video: bool) -> None:  # fmt: skip
-        """Begin with no step; `sizes` are (height, width), px."""
-        folder.mkdir(parents=True)
+        """Begin with no step.
+
+        Args:
+            folder: Of its own; None where images are no video: then it is whole in memory, and picklable.
+            description: What holds for every step.
+            sizes: Camera to (height, width), px.
+            video: Whether images are coded as video.
+        """
+        if folder is not None:
+            folder.mkdir(parents=True)
         self.folder = folder
         self._description, self._sizes = description, dict(sizes)
         self._rate = int(description.convention.rate_hz)
@@ -47,6 +55,11 @@ class Draft:
         self._states: list[NDArray[np.float64]] = []
         self._actions: list[NDArray[np.float64]] = []
         self._stamps: list[float] = []
+        self._aux: dict[str, list[Any]] = {name: [] for name in description.aux}
+
+    def fits(self, description: DatasetDescription, sizes: Mapping[str, tuple[int, int]]) -> bool:
+        """Tell whether it was made for a data set of this description."""
+        return (self._description, self._sizes) == (description, dict(sizes))
 
     def __len__(self) -> int:
         """Number of steps so far."""
@@ -68,6 +81,8 @@ class Draft:
         self._states.append(step.proprioception)
         self._actions.append(step.action)
         self._stamps.append(step.timestamp)
+        for name, values in self._aux.items():
+            values.append(step.aux[name])
 
     def _check(self, step: Step) -> None:
         description, where = self._description, f"{self._description.name}, step {len(self)}"
@@ -83,6 +98,12 @@ class Draft:
         sizes = {camera: image.shape[:2] for camera, image in step.images.items()}
         if sizes != self._sizes:
             raise DataError(f"{where} has pictures {sizes}, expected {self._sizes} (height, width)")
+        for name, column in description.aux.items():
+            if name not in step.aux or np.shape(step.aux[name]) != column.shape:
+                raise DataError(
+                    f"{where} has labels { ({key: np.shape(value) for key, value in step.aux.items()}) }, expected "
+                    f"'{name}' of shape {column.shape}"
+                )
         if self._stamps and not step.timestamp > self._stamps[-1]:
             raise DataError(f"{where} is at {step.timestamp} s, the one before at {self._stamps[-1]} s")
         if len(self) >= LONGEST_EPISODE:
@@ -98,6 +119,7 @@ class Draft:
             return
         if key not in self._encoders:
             height, width = image.shape[:2]
+            assert self.folder is not None
             self._encoders[key] = VideoEncoder(self.folder / f"{key}.mp4", self._rate, height, width)
         self._encoders[key].add(image)
 
@@ -125,8 +147,18 @@ class Draft:
             "timestamp": (np.arange(count) / self._rate).astype(np.float32),
             "frame_index": np.arange(count),
         }
+        labels = {AUX_PREFIX + name: self._labels(name) for name in self._aux}
         figures = {key: statistics.result() for key, statistics in self._statistics.items()}
-        return columns, figures | {key: column_statistics(values) for key, values in columns.items()}
+        figures |= {key: column_statistics(values) for key, values in columns.items()}
+        return columns | labels, figures  # of labels, which may be NaN and text, there are no figures
+
+    def _labels(self, name: str) -> NDArray[Any]:
+        """Return a label's column: (steps,) or (steps, n)."""
+        column, values = self._description.aux[name], self._aux[name]
+        if column.dtype == "string":
+            return np.array(values, dtype=object)
+        table = np.asarray(values, dtype=column.dtype).reshape(len(values), -1)
+        return table[:, 0] if table.shape[1] == 1 else table
 
     def abort(self) -> None:
         """Close what is open."""

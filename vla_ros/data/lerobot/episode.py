@@ -46,7 +46,8 @@ class EpisodeInProgress:
         """Drop what was not committed."""
         if self._draft is not None:
             self._draft.abort()
-            shutil.rmtree(self._draft.folder, ignore_errors=True)
+            if self._draft.folder is not None:
+                shutil.rmtree(self._draft.folder, ignore_errors=True)
             self._draft = None
 
     def _open(self) -> Draft:

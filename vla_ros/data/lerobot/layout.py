@@ -15,6 +15,7 @@ package's own: the convention of the actions, which the layout has no place for;
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from vla_ros.actions.groups import Quantity
 from vla_ros.actions.rotations import Rotation
 from vla_ros.actions.space import ActionSpace
 from vla_ros.data.errors import ConventionError, DamagedDataError, DataError, MissingColumnError
-from vla_ros.data.reader import DatasetDescription
+from vla_ros.data.reader import AuxColumn, DatasetDescription
 from vla_ros.errors import ContractError
 
 VERSION = "v3.0"
@@ -40,6 +41,9 @@ FILES_PER_CHUNK = 1000
 
 IMAGE_PREFIX = "observation.images."
 STATE, ACTION, SUCCESS, DONE = "observation.state", "action", "next.success", "next.done"
+AUX_PREFIX = "aux."
+"""Of columns with labels that only a simulator knows; LeRobot's own policies take none of them."""
+
 ACTION_NAMES, STATE_NAMES = (ACTION, "actions"), (STATE, "state")
 STAMP = "observation.stamp"
 """Time since the first step as measured, s; `timestamp` is, by the layout, the number of the step over the rate."""
@@ -126,6 +130,7 @@ def new_info(description: DatasetDescription, sizes: Mapping[str, tuple[int, int
         "names": columns,
         CONVENTION_LINE: convention_lines(description),
     }
+    features |= {AUX_PREFIX + name: _aux_feature(column) for name, column in description.aux.items()}
     features[STAMP] = {"dtype": "float64", "shape": [1], "names": None}
     features[DONE] = {"dtype": "bool", "shape": [1], "names": None}
     features[SUCCESS] = {"dtype": "bool", "shape": [1], "names": None}
@@ -136,6 +141,31 @@ def new_info(description: DatasetDescription, sizes: Mapping[str, tuple[int, int
         "fps": int(rate), "splits": {}, "data_path": DATA_PATTERN, "video_path": VIDEO_PATTERN if video else None,
         "features": {**features, **_NUMBERS},
     }  # fmt: skip
+
+
+def _aux_feature(column: AuxColumn) -> dict[str, Any]:
+    """Return the line of a label: a vector, whose own shape stands beside it, for not every tool keeps others."""
+    flat = [math.prod(column.shape)]
+    return {"dtype": column.dtype, "shape": flat, "names": None, CONVENTION_LINE: {"shape": list(column.shape)}}
+
+
+def aux_columns(features: Mapping[str, Any]) -> dict[str, AuxColumn]:
+    """Return the labels of a data set by their names.
+
+    Raises:
+        DamagedDataError: when a shape is not that of its vector.
+    """
+    found = {}
+    for key, feature in features.items():
+        if not key.startswith(AUX_PREFIX):
+            continue
+        flat = tuple(feature["shape"])
+        own = feature.get(CONVENTION_LINE) or {"shape": [] if flat == (1,) else flat}
+        shape = tuple(int(n) for n in own["shape"])
+        if math.prod(shape) != math.prod(flat):
+            raise DamagedDataError(f"column '{key}' has shape {flat}, and labels of {shape}")
+        found[key.removeprefix(AUX_PREFIX)] = AuxColumn(str(feature["dtype"]), shape)
+    return found
 
 
 def convention_lines(description: DatasetDescription) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from vla_ros.actions.space import ActionSpace
 from vla_ros.data.errors import (
@@ -99,6 +100,7 @@ class LeRobotReader:
             max_opening,
             f"column '{self._stamp}' ('trust_timestamps: false' in a table counts steps instead)",
             tuple(key.removeprefix(IMAGE_PREFIX) for key in depth),
+            layout.aux_columns(features),
         )
         lists: Any = layout_2 if is_2 else index
         self._rows = {row.name: row for row in lists.read_episodes(self.root, self._videos)}
@@ -190,6 +192,32 @@ class LeRobotReader:
                 time = float(scalar(values[self._stamp])) if self._trusts else count / self._info["fps"]
                 first = time if count == 0 else first
                 yield self._step(row, count, values, images, time - first, success)
+
+    def labels(self, episode: str) -> dict[str, NDArray[Any]]:
+        """Return the labels of an episode's steps by name, (steps, *shape); none of its steps is decoded.
+
+        Raises:
+            DamagedDataError: naming the file and the place.
+            DataError: when there is no such episode.
+        """
+        if episode not in self._rows:
+            raise DataError(f"{self.root} has no episode '{episode}'; it has {len(self._rows)}")
+        row, columns = self._rows[episode], self._description.aux
+        path = pattern_path(self.root, self._info, "data_path", row.data, row.index)
+        keys = [layout.AUX_PREFIX + name for name in columns]
+        try:
+            with pq.ParquetFile(path) as file:
+                table = file.read_row_groups(_groups(file, row), columns=[*keys, row.step_column])
+            numbers = table[row.step_column].to_numpy()
+            table = table.filter(pa.array((numbers >= row.first) & (numbers < row.first + row.length)))
+            found = {name: table[key].combine_chunks() for name, key in zip(columns, keys, strict=True)}
+            flat = {name: one.flatten() if pa.types.is_nested(one.type) else one for name, one in found.items()}
+            return {
+                name: flat[name].to_numpy(zero_copy_only=False).reshape(row.length, *column.shape)
+                for name, column in columns.items()
+            }
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            raise DamagedDataError(f"{path}, labels of episode '{episode}', cannot be read: {error}") from error
 
     def _check_video_seconds(self, row: EpisodeRow) -> None:
         """Raise when a video is said to last longer or shorter than the steps: it would begin at another step's frame.

@@ -90,6 +90,7 @@ class LeRobotWriter:
             self._video_keys = [layout.IMAGE_PREFIX + c for c in description.cameras] if video_files else []
             self.rows: list[EpisodeRow] = []
             self._sentences: list[str] = []
+            self._figures: dict[str, Statistics] | None = None
             if (self.root / layout.INFO).exists():
                 self._go_on()
             else:
@@ -192,10 +193,32 @@ class LeRobotWriter:
 
     def new_draft(self) -> Draft:
         """Return an empty draft."""
-        folder = self.root / DRAFTS / str(os.getpid())
-        shutil.rmtree(folder, ignore_errors=True)
+        folder = self._draft_folder()
         with naming_full_disk(str(self.root)):
             return Draft(folder, self.description, self._sizes, video=bool(self._video_keys))
+
+    def _draft_folder(self) -> Path:
+        folder = self.root / DRAFTS / str(os.getpid())
+        shutil.rmtree(folder, ignore_errors=True)
+        return folder
+
+    def add(self, draft: Draft, name: str, task: str, success: bool | None) -> EpisodeRow:
+        """Bring a draft into the data set that was made elsewhere, without a folder; see `commit`.
+
+        Raises:
+            DataError: when it was made for another data set, or an episode of that name is there.
+        """
+        if any(row.name == name for row in self.rows):
+            raise DataError(f"{self.root} has an episode '{name}' already")
+        if not draft.fits(self.description, self._sizes):
+            raise DataError(f"{self.root}: episode '{name}' has other cameras, sizes, measurements or labels")
+        draft.folder = self._draft_folder()
+        try:
+            with naming_full_disk(str(self.root)):
+                draft.folder.mkdir(parents=True)
+            return self.commit(draft, name, task, success)
+        finally:
+            shutil.rmtree(draft.folder, ignore_errors=True)
 
     def commit(self, draft: Draft, name: str, task: str, success: bool | None) -> EpisodeRow:
         """Bring a draft into the data set.
@@ -227,6 +250,8 @@ class LeRobotWriter:
                 publish(partial, self.root / target)
         self.rows.append(row)
         self._sentences = sentences
+        if self._figures is not None:  # else they come from the list, with this episode in it
+            self._figures = aggregate([self._figures, figures])
         self._describe_videos()
         with naming_full_disk(f"the figures of {self.root} (episode '{name}' is in it)"):
             self._write_totals()
@@ -316,8 +341,10 @@ class LeRobotWriter:
             "splits": {"train": f"0:{count}"} if count else {},
         }
         if count:
-            table = read_table(self.root / Location().path(layout.EPISODES_PATTERN))
-            write_whole(self.root / layout.STATS, _json(_together(table)))
+            if self._figures is None:
+                self._figures = _together(read_table(self.root / Location().path(layout.EPISODES_PATTERN)))
+            lines = {column: {k: v.tolist() for k, v in one.items()} for column, one in self._figures.items()}
+            write_whole(self.root / layout.STATS, _json(lines))
         write_whole(self.root / layout.INFO, _json(self._info))
 
     def close(self) -> None:
@@ -336,7 +363,7 @@ class LeRobotWriter:
         self.close()
 
 
-def _together(episodes: pa.Table) -> dict[str, Any]:
+def _together(episodes: pa.Table) -> dict[str, Statistics]:
     """Return the figures of all episodes from those in the list of episodes."""
     names = [name.split("/") for name in episodes.column_names if name.startswith("stats/")]
     parts = []
@@ -345,7 +372,7 @@ def _together(episodes: pa.Table) -> dict[str, Any]:
         for _, column, figure in names:
             part.setdefault(column, {})[figure] = np.array(row[f"stats/{column}/{figure}"])
         parts.append(part)
-    return {column: {k: v.tolist() for k, v in one.items()} for column, one in aggregate(parts).items()}
+    return aggregate(parts)
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

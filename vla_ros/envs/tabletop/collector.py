@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from vla_ros.actions.decoding import PoseTrajectory, encode
-from vla_ros.data.episodes import Episode
+from vla_ros.data.demonstrations import Episode
 from vla_ros.envs.collector import Collector, policy_images
 from vla_ros.envs.tabletop.env import TabletopCell
 from vla_ros.envs.tabletop.expert import observe_commands, plan_command
@@ -91,6 +91,7 @@ class TabletopCollector(Collector):
             "target": np.stack(targets).astype(np.float32),
             "goal": np.stack(goals).astype(np.float32),
             "asked": asked,
+            "instruction": self.cell.instruction,
         }
         self._images = policy_images(self.cell, self.contract)
         for camera in self.contract.cameras:

@@ -1,0 +1,341 @@
+"""Demonstrations of the simulated cell as a LeRobot v3 data set: steps, and labels that only a simulator knows.
+
+A label is a column `aux.<name>` of the data set. What depends on an object, or on a command, has a row for each of
+those that the episode names, and zeros behind them.
+
+=================  ======================================  =============  =============================================
+array              shape, dtype                            column         meaning
+=================  ======================================  =============  =============================================
+image_<camera>     (steps, height, width, 3) uint8         images, PNG    RGB at the size that the policy sees
+position           (steps, 3) float32                      state          tool, m, base frame
+quaternion         (steps, 4) float32                      state          tool, (x, y, z, w)
+opening            (steps,) float32                        state          m between the fingers
+instruction        (steps,) str                            task           what was asked for
+actions            (steps, objects, horizon, width) f4     aux            chunk that serves each object, as specified
+target             (steps, objects, 3) float32             aux            centre of each object, m, base frame
+pixel_<camera>     (steps, objects, 2) float32             aux            where it is in the image, 0 to 1; NaN out of
+                                                                          sight
+asked              (steps,) int64                          aux            which object was pursued at that step
+names              (objects,) str                          aux            names of the objects
+=================  ======================================  =============  =============================================
+
+The tabletop has commands in the place of objects, `goal` and `pixel_goal_<camera>` beside their targets, and `things`,
+the names of all that lies there. Where a policy drove, `driven` (steps, horizon, width) is what it said, and `progress`
+(steps,) how far the task was. The column `action` is the first row of what was pursued: of `driven`, else of `actions`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.actions.space import ActionSpace
+from vla_ros.data.durable import write_whole
+from vla_ros.data.errors import DataError, naming_full_disk
+from vla_ros.data.lines import differing_lines
+from vla_ros.data.npz_episodes import holds_npz, read_npz, read_npz_specification
+from vla_ros.data.reader import AuxColumn, DatasetDescription
+from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
+from vla_ros.errors import VlaError
+from vla_ros.extras import advice
+
+if TYPE_CHECKING:  # pyarrow comes with these, which only those need who read or write
+    from vla_ros.data.lerobot.draft import Draft
+    from vla_ros.data.lerobot.reader import LeRobotReader
+    from vla_ros.data.lerobot.writer import LeRobotWriter
+
+SOURCE = "meta/collection.json"
+"""Where the demonstrations come from, and the convention of the chunks they are labelled with."""
+
+MOST_LABELS = 8
+"""Objects, or commands, that a step can be labelled for."""
+
+DATA_MB = 16
+"""Size at which a new file of the table begins, MiB: what is written anew with each episode."""
+
+NAMED = ("names", "things")
+"""Arrays of names, one list an episode; a column repeats it, one name a line, for tables outlive lists of episodes."""
+
+STATE = ("position", "quaternion", "opening")
+SEPARATOR = "\n"
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode; `arrays` as in the table of this module."""
+
+    seed: int
+    success: bool
+    arrays: Mapping[str, NDArray[Any]]
+
+    def __len__(self) -> int:
+        """Number of steps."""
+        return len(self.arrays["opening"])
+
+
+@dataclass(frozen=True)
+class EpisodeDraft:
+    """An episode that is coded and checked, on its way into a data set; made in any process, and picklable."""
+
+    seed: int
+    success: bool
+    description: DatasetDescription
+    sizes: Mapping[str, tuple[int, int]]
+    draft: Draft
+
+
+class DemonstrationWriter:
+    """Writes episodes into a folder; each is in it whole or not at all."""
+
+    def __init__(
+        self, folder: Path, specification: ActionSpace, source: Mapping[str, Any], max_opening: float | None = None
+    ) -> None:
+        """Make the folder and write down the convention of its chunks and where they come from.
+
+        A folder that there is already must hold episodes of the same convention and source, as far as it says.
+
+        Raises:
+            DataError: naming the lines that differ.
+            DiskFullError: when no more fits.
+        """
+        self.folder, self._specification, self._opening = folder, specification, max_opening
+        self._robot = str(source.get("robot", "unknown"))
+        self._writer: LeRobotWriter | None = None
+        _writer_class()  # what is missing is named before anything is collected
+        if holds_npz(folder):
+            raise DataError(f"{folder} holds .npz episodes of an earlier version; give another folder")
+        meta = {"specification": specification.to_dict(), "source": dict(source)}
+        path = folder / SOURCE
+        if path.exists():
+            if differences := differing_lines(_read_json(path), meta):
+                raise DataError(
+                    f"{folder} holds episodes of another kind: {'; '.join(differences)}; give another folder, or ask "
+                    "for what it holds"
+                )
+            return
+        with naming_full_disk(str(path)):
+            write_whole(path, json.dumps(meta, indent=2).encode())
+
+    def draft(self, episode: Episode) -> EpisodeDraft:
+        """Code an episode; nothing is written yet.
+
+        Raises:
+            VlaError: when an array holds a value that is not finite (pixels out of sight apart).
+        """
+        from vla_ros.data.lerobot.draft import Draft
+
+        for name, array in episode.arrays.items():
+            if array.dtype.kind == "f" and not name.startswith("pixel_") and not np.isfinite(array).all():
+                raise VlaError(f"episode {episode.seed}: '{name}' holds values that are not finite")
+        cameras = [name.removeprefix("image_") for name in episode.arrays if name.startswith("image_")]
+        sizes = {camera: episode.arrays[f"image_{camera}"].shape[1:3] for camera in cameras}
+        description = DatasetDescription(
+            self.folder.name,
+            self._specification,
+            tuple(cameras),
+            (*POSE_NAMES, GRIPPER_NAME),
+            self._opening,
+            aux=_aux_columns(episode),
+        )
+        draft = Draft(None, description, sizes, video=False)
+        for step in _steps(episode, description):
+            draft.add(step)
+        return EpisodeDraft(episode.seed, episode.success, description, sizes, draft)
+
+    def commit(self, episode: EpisodeDraft) -> None:
+        """Bring a coded episode into the data set.
+
+        Raises:
+            DataError: when the data set has other labels, images or an episode of that seed.
+            DiskFullError: when no more fits.
+        """
+        if self._writer is None:
+            self._writer = _writer_class()(
+                self.folder, episode.description, episode.sizes, robot=self._robot, video_files=False, data_mb=DATA_MB
+            )
+        self._writer.add(episode.draft, f"{episode.seed:09d}", "", episode.success)
+
+    def write(self, episode: Episode) -> None:
+        """Store one episode; see `draft` and `commit`."""
+        try:
+            self.commit(self.draft(episode))
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let others write."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def __enter__(self) -> DemonstrationWriter:
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+def holds_demonstrations(folder: Path) -> bool:
+    """Tell whether a folder holds labels of the simulated cell, in the form of this version or of an earlier one."""
+    if holds_npz(folder) or (folder / SOURCE).exists():
+        return True
+    info = folder / "meta/info.json"
+    return info.exists() and '"aux.actions"' in info.read_text(encoding="utf-8")
+
+
+def read_specification(folder: Path) -> ActionSpace:
+    """Return the convention of the chunks in a folder.
+
+    Raises:
+        VlaError: when the folder does not say it.
+    """
+    if holds_npz(folder):
+        return read_npz_specification(folder)
+    if (folder / SOURCE).exists():
+        meta = _read_json(folder / SOURCE)
+        try:
+            return ActionSpace.from_dict(meta["specification"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{folder} is no folder of demonstrations: {SOURCE}: {error}") from error
+    description = _reader(folder).description  # lerobot's tools keep the table alone
+    if "actions" not in description.aux:
+        raise DataError(f"{folder} has no labels of the simulated cell: it has {[*description.aux]}")
+    return replace(description.convention, horizon=description.aux["actions"].shape[1])
+
+
+def read_episodes(folder: Path, *, images: bool = True) -> Iterator[Episode]:
+    """Yield the finished episodes of a folder in the order of their seeds.
+
+    Args:
+        folder: Of this version, or of an earlier one with a warning.
+        images: Whether they are decoded.
+
+    Raises:
+        VlaError: naming a file that cannot be read.
+    """
+    if holds_npz(folder):
+        yield from (Episode(*parts) for parts in read_npz(folder))
+        return
+    if not (folder / "meta/info.json").exists():
+        return  # a collection that has begun
+    reader = _reader(folder)
+    for name in sorted(reader.episodes):
+        yield _episode(reader, name, images)
+
+
+def stored_episodes(folder: Path, besides: Collection[int]) -> dict[int, tuple[int, bool, str]]:
+    """Return seed to steps, success and the name of what was asked first, of the episodes that are not `besides`."""
+    if holds_npz(folder) or not (folder / "meta/info.json").exists():
+        return {}
+    reader, found = _reader(folder), {}
+    for name in reader.episodes:
+        if _seed(name) not in besides:
+            first = next(iter(reader.read(name, pictures=False)))
+            labels = reader.labels(name)
+            found[_seed(name)] = (len(labels["asked"]), first.success is True, _names(labels["names"])[0])
+    return found
+
+
+def _writer_class() -> type[LeRobotWriter]:
+    try:
+        from vla_ros.data.lerobot.writer import LeRobotWriter
+    except ModuleNotFoundError as error:
+        raise DataError(f"writing demonstrations needs {error.name}: {advice('pyarrow')}") from error
+    return LeRobotWriter
+
+
+def _reader(folder: Path) -> LeRobotReader:
+    try:
+        from vla_ros.data.lerobot.reader import LeRobotReader
+    except ModuleNotFoundError as error:
+        raise DataError(f"reading demonstrations needs {error.name}: {advice('pyarrow')}") from error
+    return LeRobotReader(folder)
+
+
+def _seed(name: str) -> int:
+    return int(name.partition("#")[0])
+
+
+def _names(column: NDArray[Any]) -> list[str]:
+    return str(column[0]).split(SEPARATOR)
+
+
+def _episode(reader: LeRobotReader, name: str, images: bool) -> Episode:
+    steps, labels = list(reader.read(name, pictures=images)), reader.labels(name)
+    state = np.stack([step.proprioception for step in steps]).astype(np.float32)
+    arrays: dict[str, NDArray[Any]] = {
+        "position": state[:, :3], "quaternion": state[:, 3:7], "opening": state[:, 7],
+        "instruction": np.array([step.instruction for step in steps]),
+    }  # fmt: skip
+    for camera in reader.description.cameras if images else ():
+        arrays[f"image_{camera}"] = np.stack([step.images[camera] for step in steps])
+    arrays |= {key: np.array(_names(labels.pop(key))) for key in NAMED if key in labels}
+    count = len(arrays["names"])
+    arrays |= {key: values[:, :count] if _is_of_objects(key) else values for key, values in labels.items()}
+    return Episode(_seed(name), steps[-1].success is True, arrays)
+
+
+def _is_of_objects(name: str) -> bool:
+    return name in ("actions", "target", "goal") or name.startswith("pixel_")
+
+
+def _labels(episode: Episode) -> dict[str, NDArray[Any]]:
+    """Return the labels of an episode, (steps, ...), those of objects with `MOST_LABELS` of them."""
+    found = {}
+    for name, values in episode.arrays.items():
+        if name in STATE or name == "instruction" or name.startswith("image_") or name in NAMED:
+            continue
+        if _is_of_objects(name):
+            missing = MOST_LABELS - values.shape[1]
+            if missing < 0:
+                raise DataError(f"episode {episode.seed} is labelled for {values.shape[1]}, at most {MOST_LABELS} fit")
+            values = np.pad(values, [(0, 0), (0, missing), *[(0, 0)] * (values.ndim - 2)])
+        found[name] = values.astype("int64" if values.dtype.kind in "iu" else "float32")
+    return found
+
+
+def _aux_columns(episode: Episode) -> dict[str, AuxColumn]:
+    numbers = {name: AuxColumn(str(values.dtype), values.shape[1:]) for name, values in _labels(episode).items()}
+    return numbers | {name: AuxColumn("string") for name in NAMED if name in episode.arrays}
+
+
+def _steps(episode: Episode, description: DatasetDescription) -> Iterator[Step]:
+    arrays, labels, count = episode.arrays, _labels(episode), len(episode)
+    texts = {name: SEPARATOR.join(map(str, arrays[name])) for name in NAMED if name in arrays}
+    state = np.concatenate([arrays["position"], arrays["quaternion"], arrays["opening"][:, None]], axis=1)
+    pursued = arrays["driven"] if "driven" in arrays else arrays["actions"][np.arange(count), arrays["asked"]]
+    instructions: Sequence[str] = arrays.get("instruction", np.array([""] * count)).tolist()
+    for index in range(count):
+        yield Step(
+            images={camera: arrays[f"image_{camera}"][index] for camera in description.cameras},
+            instruction=instructions[index],
+            proprioception=state[index],
+            action=pursued[index, 0],
+            convention=description.convention,
+            task="",
+            episode=f"{episode.seed:09d}",
+            index=index,
+            timestamp=index * description.convention.period,
+            last=index == count - 1,
+            success=episode.success,
+            proprioception_names=description.proprioception_names,
+            aux={**{name: values[index] for name, values in labels.items()}, **texts},
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
