@@ -19,6 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vla_ros.data.durable import publish, synchronise, write_whole
@@ -44,6 +45,10 @@ from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.step import Step
 
 DRAFTS = ".drafts"
+
+ROWS_PER_LIST = 200
+"""Episodes that a file of their list holds: it is written anew with each of them."""
+
 _MIB = 1 << 20
 
 
@@ -91,6 +96,7 @@ class LeRobotWriter:
             self.rows: list[EpisodeRow] = []
             self._sentences: list[str] = []
             self._figures: dict[str, Statistics] | None = None
+            self._listed: tuple[Location, int] | None = None
             if (self.root / layout.INFO).exists():
                 self._go_on()
             else:
@@ -248,6 +254,8 @@ class LeRobotWriter:
                 synchronise(partial)  # a full disk shows here at the latest, before anything has its name
             for partial, target in pending:
                 publish(partial, self.root / target)
+        location, keep = self._list_place()
+        self._listed = (location, keep + 1)
         self.rows.append(row)
         self._sentences = sentences
         if self._figures is not None:  # else they come from the list, with this episode in it
@@ -303,6 +311,7 @@ class LeRobotWriter:
 
     def _list(self, draft: Draft, row: EpisodeRow, figures: Mapping[str, Statistics],
               pending: list[tuple[Path, str]]) -> None:  # fmt: skip
+        place, keep = self._list_place()
         line: dict[str, Any] = {
             "episode_index": row.index, "tasks": list(row.sentences), "length": row.length,
             "data/chunk_index": row.data.chunk, "data/file_index": row.data.file,
@@ -317,11 +326,22 @@ class LeRobotWriter:
         for column, values in figures.items():
             line |= {f"stats/{column}/{name}": value.tolist() for name, value in values.items()}
         line |= {EPISODE_NAME: row.name, TASK_NAME: row.task, OUTCOME: row.success}
-        line |= {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
+        line |= {"meta/episodes/chunk_index": place.chunk, "meta/episodes/file_index": place.file}
         arrays = {key: pa.array([value], pa.bool_() if key == OUTCOME else None) for key, value in line.items()}
-        partial, target = draft.folder / "episodes.parquet", Location().path(layout.EPISODES_PATTERN)
-        append_table(self.root / target, len(self.rows), pa.table(arrays), partial)
+        partial, target = draft.folder / "episodes.parquet", place.path(layout.EPISODES_PATTERN)
+        append_table(self.root / target, keep, pa.table(arrays), partial)
         pending.append((partial, target))
+
+    def _list_place(self) -> tuple[Location, int]:
+        """Return which file of the list of episodes the next one joins, and how many rows that has."""
+        if not self.rows:
+            return Location(), 0
+        if self._listed is None:
+            last = max((self.root / layout.EPISODES).glob("chunk-*/file-*.parquet"))
+            place = Location(int(last.parent.name.split("-")[1]), int(last.stem.split("-")[1]))
+            self._listed = (place, pq.ParquetFile(last).metadata.num_rows)
+        location, count = self._listed
+        return (location, count) if count < ROWS_PER_LIST else (location.following(), 0)
 
     # What follows from the list of episodes.
 
@@ -342,7 +362,8 @@ class LeRobotWriter:
         }
         if count:
             if self._figures is None:
-                self._figures = _together(read_table(self.root / Location().path(layout.EPISODES_PATTERN)))
+                files = sorted((self.root / layout.EPISODES).glob("*/*.parquet"))
+                self._figures = aggregate([_together(read_table(path)) for path in files])
             lines = {column: {k: v.tolist() for k, v in one.items()} for column, one in self._figures.items()}
             write_whole(self.root / layout.STATS, _json(lines))
         write_whole(self.root / layout.INFO, _json(self._info))

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vla_ros.data.errors import ConventionError, DataError, DatasetBusyError
+from vla_ros.data.lerobot import writer as writer_module
 from vla_ros.data.lerobot.reader import LeRobotReader
 from vla_ros.data.lerobot.writer import LeRobotWriter
 from vla_ros.data.reader import EpisodeReader
@@ -141,3 +142,23 @@ def test_reading_holds_few_pictures(tmp_path, demonstrations, monkeypatch):
         most = max(most, sum(ref() is not None for ref in refs))
     assert seen == count
     assert most <= 6
+
+
+def test_list_of_episodes_goes_on_in_another_file(tmp_path, demonstrations, monkeypatch):
+    monkeypatch.setattr(writer_module, "ROWS_PER_LIST", 3)
+    episodes = [demonstrations.episode(n, 2) for n in range(8)]
+    for part in (episodes[:3], episodes[3:5], episodes[5:]):  # and a new writer takes it up anywhere
+        with LeRobotWriter(tmp_path, demonstrations.description, demonstrations.sizes, video_files=False) as writer:
+            for steps in part:
+                writer.write(steps)
+    files = sorted((tmp_path / "meta/episodes").rglob("*.parquet"))
+    assert [pq.ParquetFile(path).metadata.num_rows for path in files] == [3, 3, 2]
+    listed = pq.read_table(files[1])
+    assert listed["meta/episodes/file_index"].to_pylist() == [1, 1, 1]
+    assert listed["episode_index"].to_pylist() == [3, 4, 5]
+    assert LeRobotReader(tmp_path).episodes == [f"{n:06d}" for n in range(8)]
+    actions = np.stack([step.action for steps in episodes for step in steps])
+    figures = json.loads((tmp_path / "meta/stats.json").read_text())["action"]
+    np.testing.assert_allclose(figures["mean"], actions.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(figures["std"], actions.std(axis=0), atol=1e-6)
+    assert figures["count"] == [16]
