@@ -23,7 +23,7 @@ INSTRUCTIONS = "instruction flood, nonsense, changed in mid-motion"
 ESTOP = "e-stop in motion, its publisher lost, its reset"
 DISCOVERY = 1.1
 """Longest time from a publisher's first message until a reader on this machine has matched it, s. Fast DDS's endpoint
-discovery repeats a lost announcement after 1 s and is answered 0.1 s later (EDPSimple.cpp). Nothing is received before."""
+discovery repeats a lost announcement after 1 s and is answered 0.1 s later. Nothing is received before."""
 
 WATCH = 0.1
 """How often the node looks who publishes what, s."""
