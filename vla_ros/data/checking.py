@@ -10,7 +10,9 @@ times              each advances by more than 0 and at most `LONGEST_GAP` period
 measured motion    the tool is within `REACH_MARGIN` of the workspace, and no faster than the limits allow
 measured pose      it is where the joints put it, where the data set measures the robot's joints
 commanded motion   it starts where the tool is, and is no faster than the limits allow
-direction          the tool goes, by and large, where it is sent
+direction          the tool goes, and the gripper opens, by and large, where it is sent
+size               relative and delta commands are of the size of the motion that follows, within `SIZE_FACTOR`
+opening            the gripper is open by no more than `OPENING_FACTOR` times as far as the robot's opens
 joints             measured and commanded ones are within `JOINT_MARGIN` of their limits
 =================  =====================================================================================
 
@@ -32,10 +34,11 @@ from vla_ros.actions.decoding import decode
 from vla_ros.actions.groups import TOOL_FRAME, Quantity, Reference
 from vla_ros.actions.rotation_vectors import rotation_vector_from_matrix
 from vla_ros.actions.rotations import Rotation, matrix_from_quaternion
+from vla_ros.data.agreement import DirectionAgreement, SizeAgreement
 from vla_ros.data.errors import DamagedDataError, DataError, OddEpisodeError
 from vla_ros.data.measured_arms import measured_arms
 from vla_ros.data.reader import DatasetDescription, EpisodeReader
-from vla_ros.data.step import Step
+from vla_ros.data.step import GRIPPER_NAME, GRIPPER_SHARE, Step
 from vla_ros.errors import VlaError
 from vla_ros.types import FloatArray, Pose
 
@@ -75,6 +78,24 @@ SIGNIFICANT = (0.002, 0.01)
 FEWEST_MOTIONS = 10
 """Significant motions of which the mean direction says something."""
 
+SIGNIFICANT_OPENING = 0.02
+"""The same for the gripper, as a fraction of its full opening."""
+
+FEWEST_OPENINGS = 4
+"""Significant motions of the gripper, which are few, of which the mean direction says something."""
+
+MEASURABLE = (0.01, 0.05)
+"""Measured motion over some steps whose size is compared with that of the commands, m and rad."""
+
+FEWEST_SIZES = 3
+"""Such motions of which the median ratio says something."""
+
+SIZE_FACTOR = 15.0
+"""Largest median ratio of commanded to measured motion: controllers lag by a few periods, degrees are 57 radians."""
+
+OPENING_FACTOR = 2.0
+"""Largest ratio of a measured opening to the full one: grippers differ, millimeters are off by a thousand."""
+
 AGREEMENT = 0.2
 """Smallest mean cosine between the commanded and the measured direction."""
 
@@ -92,6 +113,7 @@ class MotionLimits:
         forward: Pose of the tool, base frame, for positions of these joints, rad; None: not compared.
         joint_lower: Position limits (n,) of the joints, rad; empty: not compared.
         joint_upper: The others.
+        max_opening: Of the gripper, m; None: not compared.
     """
 
     linear_velocity: float
@@ -102,6 +124,16 @@ class MotionLimits:
     forward: Callable[[FloatArray], Pose] | None = None
     joint_lower: FloatArray = field(default_factory=lambda: np.zeros(0))
     joint_upper: FloatArray = field(default_factory=lambda: np.zeros(0))
+    max_opening: float | None = None
+
+
+@dataclass(frozen=True)
+class _Command:
+    """How far a step's command is from where the tool is, m and as a rotation vector, rad, and the opening, m."""
+
+    moved: FloatArray
+    turned: FloatArray
+    opening: float | None
 
 
 @contextmanager
@@ -178,8 +210,9 @@ class EpisodeCheck:
         self._limits = limits
         self._of_joints = all(self._convention.motion(arm).quantity.of_joints for arm in self._convention.arms)
         self._intervals: list[float] = []
-        self._before: tuple[float, Pose | None, tuple[FloatArray, FloatArray] | None] | None = None
-        self._agreement = (_Agreement(), _Agreement())
+        self._before: tuple[Step, _Command | None] | None = None
+        self._directions = tuple(DirectionAgreement(least) for least in (*SIGNIFICANT, SIGNIFICANT_OPENING))
+        self._sizes = tuple(SizeAgreement(least) for least in MEASURABLE)
 
     def take(self, step: Step) -> None:
         """Look at the next step.
@@ -191,11 +224,12 @@ class EpisodeCheck:
         commanded = None
         if self._limits is not None:
             self._check_measured(step, elapsed)
+            self._check_opening(step)
             if self._of_joints:
                 self._check_joints(step)
             else:
                 commanded = self._commanded(step)
-        self._before = (step.timestamp, step.end_effector, commanded)
+        self._before = (step, commanded)
 
     def finish(self) -> None:
         """Look at the episode as a whole.
@@ -211,18 +245,42 @@ class EpisodeCheck:
                     f"{self._where}: by {self._column} its steps are {usual:.4g} s apart, at "
                     f"{self._convention.rate_hz} Hz {period:.4g} s are expected; is it in seconds, and the rate right?"
                 )
-        for agreement, what in zip(self._agreement, ("moves", "turns"), strict=True):
-            if agreement.count >= FEWEST_MOTIONS and not agreement.cosine >= AGREEMENT:
+        self._check_directions()
+        self._check_sizes()
+
+    def _check_directions(self) -> None:
+        for agreement, what, fewest in zip(
+            self._directions,
+            ("the tool moves", "the tool turns", "the gripper opens and closes"),
+            (FEWEST_MOTIONS, FEWEST_MOTIONS, FEWEST_OPENINGS),
+            strict=True,
+        ):
+            if agreement.count >= fewest and not agreement.cosine >= AGREEMENT:
                 raise OddEpisodeError(
-                    f"{self._where}: the tool {what} elsewhere than it is sent (mean cosine {agreement.cosine:.2f} of "
+                    f"{self._where}: {what} elsewhere than it is sent (mean cosine {agreement.cosine:.2f} of "
                     f"{agreement.count} motions, expected at least {AGREEMENT}); look at signs, axes and reference of "
-                    "the actions, and at the order of the quaternion, which is (x, y, z, w)"
+                    "the actions, at the gripper's convention, and at the quaternion's order, (x, y, z, w)"
+                )
+
+    def _check_sizes(self) -> None:
+        if self._convention.only_motion.reference is Reference.ABSOLUTE:
+            return  # a tool that is measured elsewhere than it is commanded, by a constant, is no mistake of the unit
+        # a tool that turns without being told to is carried by its position's controller
+        for agreement, what, fewest, units in zip(
+            self._sizes, ("moves", "turns"), (1.0 / SIZE_FACTOR, 0.0), ("meters", "radians"), strict=True
+        ):
+            if agreement.count >= FEWEST_SIZES and not fewest <= agreement.ratio <= SIZE_FACTOR:
+                raise OddEpisodeError(
+                    f"{self._where}: the tool is sent {agreement.ratio:.3g} times as far as it {what} (median of "
+                    f"{agreement.count} motions, expected at most {SIZE_FACTOR:g} times"
+                    + (f" and at least {fewest:.2g}" if fewest else "")
+                    + f"); are the actions in {units}, not normalized, and those of these steps?"
                 )
 
     def _elapsed(self, step: Step) -> float:
         if self._before is None:
             return 0.0
-        elapsed, period = step.timestamp - self._before[0], self._convention.period
+        elapsed, period = step.timestamp - self._before[0].timestamp, self._convention.period
         if not 0.0 < elapsed <= LONGEST_GAP * period:
             raise OddEpisodeError(
                 f"{self._where}, step {step.index}: by {self._column} it is {elapsed:.4g} s behind the step before, "
@@ -245,15 +303,42 @@ class EpisodeCheck:
             )
         if step.index % POSES_COMPARED == 0:
             self._check_kinematics(step, pose)
-        if self._before is None or self._before[1] is None:
+        if self._before is None or (start := self._before[0].end_effector) is None:
             return
-        moved, turned = _motion(self._before[1], pose)
+        moved, turned = _motion(start, pose)
         self._check_speed(step, moved, turned, elapsed, "moved", "since the step before")
-        if self._before[2] is not None:
-            for agreement, sent, went, least in zip(
-                self._agreement, self._before[2], (moved, turned), SIGNIFICANT, strict=True
-            ):
-                agreement.add(sent, went, least)
+        if (command := self._before[1]) is not None:
+            sent = (command.moved, command.turned)
+            for direction, size, asked, went in zip(self._directions, self._sizes, sent, (moved, turned), strict=False):
+                direction.add(asked, went)
+                size.add(asked, went)
+
+    def _check_opening(self, step: Step) -> None:
+        assert self._limits is not None
+        opening, full = self._measured_opening(step)
+        if opening is None or full is None:
+            return
+        if not -OPENING_FACTOR * full <= opening <= OPENING_FACTOR * full:
+            unit = "m" if GRIPPER_NAME in step.proprioception_names else "of 1"
+            raise OddEpisodeError(
+                f"{self._where}, step {step.index}: the gripper is open by {opening:.4g} {unit}, expected at most "
+                f"about {full:.4g}; is it the distance between the fingers in meters, or a fraction of the full one?"
+            )
+        if self._before is None or (command := self._before[1]) is None or command.opening is None:
+            return
+        before, _ = self._measured_opening(self._before[0])
+        if before is not None:
+            asked = command.opening / self._opening - before / full
+            self._directions[2].add(np.array([asked]), np.array([(opening - before) / full]))
+
+    def _measured_opening(self, step: Step) -> tuple[float | None, float | None]:
+        """Return how far the gripper is open, and how far it can be: in m, or of 1; None where it is not known."""
+        assert self._limits is not None
+        names = step.proprioception_names
+        for name, full in ((GRIPPER_NAME, self._limits.max_opening), (GRIPPER_SHARE, 1.0)):
+            if name in names:
+                return float(step.proprioception[names.index(name)]), full
+        return None, None
 
     def _check_kinematics(self, step: Step, pose: Pose) -> None:
         assert self._limits is not None
@@ -290,8 +375,8 @@ class EpisodeCheck:
                         "the convention and the order of the joints right?"
                     )
 
-    def _commanded(self, step: Step) -> tuple[FloatArray, FloatArray] | None:
-        """Return how far, m, and by which rotation vector, rad, a step's command is from where the tool is."""
+    def _commanded(self, step: Step) -> _Command | None:
+        """Return what a step commands; None where that takes a pose of the tool that is not measured."""
         convention, pose = self._convention, step.end_effector
         motion = convention.only_motion
         if pose is None and (motion.reference is Reference.ABSOLUTE or motion.frame == TOOL_FRAME):
@@ -307,7 +392,7 @@ class EpisodeCheck:
         plan = decode(step.action[None], convention, start, self._opening)
         moved, turned = _motion(start, Pose(plan.positions[0], plan.quaternions[0]))
         self._check_speed(step, moved, turned, max(convention.period, LEAD), "is sent", "from where it is")
-        return moved, turned
+        return _Command(moved, turned, None if plan.openings is None else float(plan.openings[0]))
 
     def _check_speed(
         self, step: Step, moved: FloatArray, turned: FloatArray, elapsed: float, verb: str, since: str
@@ -324,24 +409,6 @@ class EpisodeCheck:
                     f"which is no motion of this robot ({limit} {unit}/s; at most {most:.4g} {unit} expected); are "
                     f"these {mistake}, or is the convention another?"
                 )
-
-
-class _Agreement:
-    """How well commanded and measured directions agree: the cosine between them, weighted by their sizes."""
-
-    def __init__(self) -> None:
-        self.count, self._products, self._sizes = 0, 0.0, 0.0
-
-    def add(self, sent: FloatArray, went: FloatArray, least: float) -> None:
-        sizes = float(np.linalg.norm(sent)), float(np.linalg.norm(went))
-        if min(sizes) >= least:
-            self.count += 1
-            self._products += float(sent @ went)
-            self._sizes += sizes[0] * sizes[1]
-
-    @property
-    def cosine(self) -> float:
-        return self._products / self._sizes
 
 
 def _motion(start: Pose, end: Pose) -> tuple[FloatArray, FloatArray]:

@@ -113,6 +113,7 @@ def motion_limits(contract: RobotContract) -> MotionLimits:
         Kinematics(contract).forward,
         contract.joints.lower,
         contract.joints.upper,
+        contract.gripper.max_opening,
     )
 
 

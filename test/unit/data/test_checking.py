@@ -7,6 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from vla_ros.actions.gripper_convention import GripperConvention
+from vla_ros.actions.groups import Reference
+from vla_ros.actions.rotation_vectors import rotation_vector_from_matrix
+from vla_ros.actions.rotations import Rotation, matrix_from_quaternion
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.checking import CheckedReader, MotionLimits
 from vla_ros.data.errors import DamagedDataError, DataError, OddEpisodeError
 from vla_ros.data.reader import DatasetDescription
@@ -77,3 +82,60 @@ def test_check_looks_at_motion_where_limits_are_given(recordings):
     assert read(steps, limits=limits) == steps and read(far) == far
     with pytest.raises(OddEpisodeError, match=r"step 0: the tool is at \[450\.0, .*is it in meters"):
         read(far, limits=limits)
+
+
+def demonstration(recordings, *, place=1.0, turn=1.0, shut=1.0, opening=1.0, count=40):
+    """Steps of a tool that moves by 2 mm and 0.01 rad a step and then shuts its gripper.
+
+    Factors are of the commands: of their way, their rotation, and of what the gripper is told (-1: the opposite); and
+    of the measured opening.
+    """
+    steps = []
+    for step in recordings.walk("a", count):
+        index, state = step.index, step.proprioception.copy()
+        state[7:10] = 0.5, 0.0, 0.2 + 0.002 * index
+        state[10:14] = np.cos(0.005 * index), np.sin(0.005 * index), 0.0, 0.0
+        state[14] = opening * (0.08 - 0.008 * np.clip(index - 12, 0, 6))
+        wanted = 0.0 if (index >= 11) == (shut > 0) else 1.0
+        action = np.array([0.0, 0.0, 0.002 * place, 0.0, 0.0, 0.01 * turn, wanted])
+        steps.append(replace(step, proprioception=state, action=action))
+    return steps
+
+
+LIMITS = MotionLimits(0.5, 1.5, np.array([0.25, -0.4, 0.0]), np.array([0.75, 0.4, 0.6]), max_opening=0.08)
+
+
+@pytest.mark.parametrize("factors", [{}, {"place": 5.0}, {"turn": 5.0}, {"place": 0.2}, {"turn": 0.0}])
+def test_check_takes_commands_that_lead_or_lag(factors, recordings):
+    steps = demonstration(recordings, **factors)
+    assert read(steps, limits=LIMITS) == steps
+
+
+@pytest.mark.parametrize(
+    ("factors", "says"),
+    [
+        ({"place": 100.0}, r"sent 100 times as far as it moves .*in meters"),
+        ({"turn": 57.3}, r"sent 57\.3 times as far as it turns .*in radians"),
+        ({"place": 0.0}, r"sent 0 times as far as it moves .*and at least 0\.067"),
+        ({"shut": -1.0}, r"the gripper opens and closes elsewhere than it is sent .*the gripper's convention"),
+        ({"opening": 1000.0}, r"step 0: the gripper is open by 80 m, expected at most about 0\.08; .*in meters"),
+        ({"opening": -3.0}, r"step 0: the gripper is open by -0\.24 m"),
+    ],
+)
+def test_check_refuses_slow_motion_of_another_unit(factors, says, recordings):
+    """Each command alone is one that the robot could follow."""
+    with pytest.raises(OddEpisodeError, match=says):
+        read(demonstration(recordings, **factors), limits=LIMITS)
+
+
+def test_check_compares_no_size_of_absolute_commands(recordings):
+    """The tool may be measured elsewhere than it is commanded, by a constant, and be slow."""
+    space = ActionSpace.of_one_tool("panda_link0", Reference.ABSOLUTE, Rotation.ROTATION_VECTOR,
+                                    GripperConvention.OPEN_IS_ONE, 10.0, 1)  # fmt: skip
+    steps = []
+    for step in demonstration(recordings):
+        turned = rotation_vector_from_matrix(matrix_from_quaternion(step.proprioception[10:14]))
+        x, y, z = step.proprioception[7:10]
+        action = np.array([x, y, z + 0.05, *turned, step.action[6]])
+        steps.append(replace(step, action=action, convention=space))
+    assert read(steps, limits=LIMITS) == steps
