@@ -11,7 +11,7 @@ import pytest
 from mcap_ros2.reader import read_ros2_messages
 from rclpy.serialization import serialize_message
 
-from vla_ros.cli.recorded_data import recorded_dataset, recorded_lines
+from vla_ros.cli.recorded_data import open_line
 from vla_ros.data.assembly import ended
 from vla_ros.data.errors import DamagedDataError, DataError, DiskFullError, MissingColumnError
 from vla_ros.data.lerobot.reader import LeRobotReader
@@ -32,6 +32,7 @@ from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.training.configuration import DataSection, TrainingConfig
 from vla_ros.training.loop_options import LoopOptions
+from vla_ros.training.recorded_data import recorded_dataset, recorded_lines
 from vla_ros.types import ActionChunk as ChunkType
 from vla_ros.types import Instruction as InstructionType
 from vla_ros.types import Observation as ObservationType
@@ -169,7 +170,7 @@ def test_both_kinds_of_recordings_become_the_same_rows_of_a_training(tmp_path):
     for kind in ("mcap", "lerobot"):
         section = DataSection((tmp_path / kind,), cache=tmp_path / "cache")
         config = TrainingConfig(LoopOptions(steps=1), model="unified", data=section)
-        found.append(recorded_dataset(recorded_lines(config), CONTRACT, section))
+        found.append(recorded_dataset(recorded_lines(config), CONTRACT, section, open_line))
     for rows in found:
         assert rows.count == 10
         given, wanted = rows.steps(np.array([4]), [np.random.default_rng(0)])

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "models": {"actions", "processing"},
     "policies": {"models", "actions", "robot", "language"},
     "data": {"actions", "processing"},
-    "training": {"models", "data", "policies", "language", "robot"},
+    "training": {"models", "data", "policies", "language", "robot", "envs"},
     "envs": {"robot", "actions", "perception", "data", "language"},
     "evaluation": {"policies", "envs", "safety"},
     "insight": {"models", "policies"},

@@ -61,8 +61,9 @@ def run(args: argparse.Namespace) -> int:
     """Collect what is missing, train, write the checkpoint; 0 when it is there."""
     import torch
 
-    from vla_ros.cli.training_run import Training
+    from vla_ros.cli.recorded_data import open_line
     from vla_ros.policies.local import choose_device
+    from vla_ros.training.pipeline import Training
 
     begin = time.monotonic()
     if args.threads:
@@ -71,7 +72,9 @@ def run(args: argparse.Namespace) -> int:
     require_output(config.out)
     device = choose_device(args.device)
     resume = args.resume or args.config is not None
-    training = Training(config, device, resume=resume, processes=args.processes, command=_command(args))
+    training = Training(
+        config, device, resume=resume, processes=args.processes, command=_command(args), open_line=open_line
+    )
     outcome = training.run()
     if not training.speaks:
         return 0

@@ -13,7 +13,6 @@ import torch
 from accelerate import PartialState
 from tqdm import tqdm
 
-from vla_ros.cli.recorded_data import recorded_dataset, recorded_lines
 from vla_ros.data.demonstrations import Episode, read_episodes
 from vla_ros.envs.collection import CollectionJob, collect_in_parallel
 from vla_ros.envs.collector import CollectionOptions
@@ -37,6 +36,7 @@ from vla_ros.training.experience import ExperienceBatches
 from vla_ros.training.loop import TrainingLoop, TrainingRecord
 from vla_ros.training.loop_options import LoopOptions
 from vla_ros.training.preferences import PolicyGradient, advantages, cut_clips, step_features
+from vla_ros.training.recorded_data import OpenLine, recorded_dataset, recorded_lines
 from vla_ros.training.recorded_dataset import RecordedDataset
 from vla_ros.training.rewards import PairBatches, RewardModel, preference_loss
 from vla_ros.training.tabletop_dataset import TabletopDataset, trainable_pairs
@@ -47,13 +47,29 @@ class Training:
     """One configuration on one machine."""
 
     def __init__(
-        self, config: TrainingConfig, device: torch.device, *, resume: bool, processes: int, command: str
+        self,
+        config: TrainingConfig,
+        device: torch.device,
+        *,
+        resume: bool,
+        processes: int,
+        command: str,
+        open_line: OpenLine,
     ) -> None:
-        """Keep what every step needs."""
+        """Keep what every step needs.
+
+        Args:
+            config: What is trained.
+            device: Where to compute.
+            resume: Go on where the folder of the checkpoint stopped.
+            processes: How many collect at once.
+            command: What does the same again; said in the checkpoint.
+            open_line: Returns the reader of a recorded data set.
+        """
         self.config, self.device, self.resume = config, device, resume
         self.processes, self.command = processes, command
         self.contract: RobotContract = load_contract(config.robot)
-        self._recorded = recorded_lines(config)
+        self._recorded, self._open_line = recorded_lines(config), open_line
         self._state = PartialState(cpu=device.type == "cpu")
 
     @property
@@ -94,7 +110,7 @@ class Training:
         cameras = [camera.name for camera in self.contract.cameras]
         if self._recorded:
             with self._state.main_process_first():
-                return recorded_dataset(self._recorded, self.contract, self.config.data)
+                return recorded_dataset(self._recorded, self.contract, self.config.data, self._open_line)
         if self.config.world == "pick":
             kinds = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
             return PickDataset(folders, cameras, PICK_TEMPLATES, kinds)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from vla_ros.cli import training_run
-from vla_ros.cli.training_run import Training
+from vla_ros.cli.recorded_data import open_line
 from vla_ros.data.demonstrations import read_episodes
 from vla_ros.errors import VlaError
 from vla_ros.models.checkpoint import load_checkpoint
+from vla_ros.training import pipeline
 from vla_ros.training.configuration import (
     DaggerSection,
     DataSection,
@@ -24,6 +24,7 @@ from vla_ros.training.configuration import (
 from vla_ros.training.curve import Curve
 from vla_ros.training.loop import TrainingRecord
 from vla_ros.training.loop_options import LoopOptions
+from vla_ros.training.pipeline import Training
 
 CPU = torch.device("cpu")
 
@@ -42,7 +43,7 @@ def _config(demonstrations: Path, out: Path, method: str = "cloning") -> Trainin
 
 
 def _run(config: TrainingConfig) -> dict[str, object]:
-    return Training(config, CPU, resume=True, processes=2, command="vla-ros train").run()
+    return Training(config, CPU, resume=True, processes=2, command="vla-ros train", open_line=open_line).run()
 
 
 def _weights(folder: Path) -> torch.Tensor:
@@ -89,7 +90,7 @@ def test_dagger_visits_with_the_learner_and_learns_from_all(demonstrations: Path
 
 def test_what_decides_learns_on_alone_also_from_visits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the whole network, and after each visit; the eyes stay what the whole training made them."""
-    monkeypatch.setattr(training_run, "common_words", list)  # thousands take long to describe
+    monkeypatch.setattr(pipeline, "common_words", list)  # thousands take long to describe
     config = TrainingConfig(
         LoopOptions(steps=3, warm_up=1, report_every=1), world="tabletop", model="compositional", out=tmp_path / "out",
         batch=4, method="dagger", model_options={"channels": 8, "hidden": 16},
