@@ -18,7 +18,7 @@ actions                (horizon, width) float64                    as the action
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -73,6 +73,8 @@ class RobotState:
         end_effector: Pose of the tool frame in the base frame.
         stamp: Time of the measurement, s, on the clock of the sensor (simulation time in simulation).
         joint_efforts: (n,) N m, torque that each joint passes on to its link, gravity included; None: not reported.
+        gripper_openings: Distance between the fingers of each arm, m, 0 without a gripper; of one arm it follows from
+            `gripper_opening`.
     """
 
     joint_positions: FloatArray
@@ -81,8 +83,23 @@ class RobotState:
     end_effector: Pose
     stamp: float
     joint_efforts: FloatArray | None = None
+    gripper_openings: tuple[float, ...] = ()
+
+    @classmethod
+    def of_arms(
+        cls, joint_positions: FloatArray, joint_velocities: FloatArray, openings: Sequence[float], stamp: float
+    ) -> RobotState:
+        """Return the state of a robot of several arms, whose joints stand one arm after the other.
+
+        It has neither a gripper nor a tool of its own: `gripper_opening` and `end_effector` are NaN.
+        """
+        nowhere = Pose(np.full(3, np.nan), np.full(4, np.nan))
+        values = tuple(float(opening) for opening in openings)
+        return cls(joint_positions, joint_velocities, np.nan, nowhere, stamp, gripper_openings=values)
 
     def __post_init__(self) -> None:
+        if len(self.gripper_openings) < 2:
+            object.__setattr__(self, "gripper_openings", (self.gripper_opening,))
         object.__setattr__(self, "joint_positions", frozen_array(self.joint_positions))
         object.__setattr__(self, "joint_velocities", frozen_array(self.joint_velocities))
         if self.joint_positions.ndim != 1 or self.joint_positions.shape != self.joint_velocities.shape:
@@ -217,7 +234,8 @@ class SafetyDecision:
         sentence: The same for people.
         joint_positions: (n,) rad to command; None while disarmed.
         joint_velocities: (n,) rad/s of the commanded motion.
-        gripper_opening: m to command; None while disarmed.
+        gripper_opening: m to command; None while disarmed, and of several arms.
+        gripper_openings: m to command to each arm's gripper; empty while disarmed.
         proposed: Axis name to the value that the policy asked for.
         executed: Axis name to the value that was commanded.
         speed_scale: 0 to 1, share of the allowed speed.
@@ -234,3 +252,4 @@ class SafetyDecision:
     executed: Mapping[str, float] = field(default_factory=dict)
     speed_scale: float = 1.0
     observation_age: float | None = None
+    gripper_openings: tuple[float, ...] = ()

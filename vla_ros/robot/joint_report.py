@@ -71,7 +71,7 @@ class JointReading:
     Attributes:
         positions: Joint positions (n,), rad.
         velocities: Joint velocities (n,), rad/s.
-        opening: Of the gripper, m.
+        openings: Of each arm's gripper, m; 0 where there is none.
         stamp: Time of the measurement, s.
         received: When it came, s, steady clock; -inf where that is not known.
         efforts: Torques of the joints (n,), N m, or None.
@@ -79,15 +79,26 @@ class JointReading:
 
     positions: FloatArray
     velocities: FloatArray
-    opening: float
+    openings: tuple[float, ...]
     stamp: float
     received: float = -np.inf
     efforts: FloatArray | None = None
 
     def to_state(self, forward: Callable[[FloatArray], Pose]) -> RobotState:
-        """Return the state of the robot; `forward` leads from joint positions (n,) rad to the tool pose."""
+        """Return the state of the robot; `forward` leads from joint positions (n,) rad to the tool pose.
+
+        Of several arms there is no tool pose, and nobody is asked for it.
+        """
+        if len(self.openings) > 1:
+            return RobotState.of_arms(self.positions, self.velocities, self.openings, self.stamp)
         pose = forward(self.positions)
-        return RobotState(self.positions, self.velocities, self.opening, pose, self.stamp, joint_efforts=self.efforts)
+        opening = self.openings[0]
+        return RobotState(self.positions, self.velocities, opening, pose, self.stamp, joint_efforts=self.efforts)
+
+    @property
+    def opening(self) -> float:
+        """Opening of the gripper of a robot of one arm, m; NaN of one of several."""
+        return self.openings[0] if len(self.openings) == 1 else float("nan")
 
 
 def read_joint_report(report: JointReport, contract: RobotContract) -> JointReading:
@@ -97,7 +108,7 @@ def read_joint_report(report: JointReport, contract: RobotContract) -> JointRead
         JointReportError: see `measure` and `complete_reading`; also when a velocity is missing.
     """
     n = contract.joints.count
-    positions, velocities = measure(report, (*contract.joints.names, *contract.gripper.names), contract)
+    positions, velocities = measure(report, (*contract.joints.names, *contract.finger_names), contract)
     if not len(report.velocities):
         raise JointReportError(JointFault.JOINTS, _ragged(report))
     _require_numbers(velocities[:n])
@@ -173,7 +184,7 @@ def complete_reading(
     """
     n = contract.joints.count
     _require_reach(positions[:n], contract)
-    return JointReading(positions[:n], velocities, _opening(positions[n:], contract), stamp, received)
+    return JointReading(positions[:n], velocities, _openings(positions[n:], contract), stamp, received)
 
 
 def _ragged(report: JointReport) -> str:
@@ -212,13 +223,15 @@ def _require_reach(positions: FloatArray, contract: RobotContract) -> None:
         )
 
 
-def _opening(fingers: FloatArray, contract: RobotContract) -> float:
-    gripper = contract.gripper
-    opening, spread = gripper.opening(fingers), gripper.max_opening - gripper.min_opening
-    if not gripper.min_opening - spread <= opening <= gripper.max_opening + spread:
-        raise JointReportError(
-            JointFault.OUT_OF_RANGE,
-            f"the fingers are {opening:.4f} m apart, expected {gripper.min_opening} to {gripper.max_opening}; look at "
-            f"the units of {list(gripper.names)}",
-        )
-    return opening
+def _openings(fingers: FloatArray, contract: RobotContract) -> tuple[float, ...]:
+    openings = contract.openings(fingers.tolist())
+    for arm, opening in zip(contract.arms, openings, strict=True):
+        gripper = arm.gripper
+        spread = gripper.max_opening - gripper.min_opening
+        if not gripper.min_opening - spread <= opening <= gripper.max_opening + spread:
+            raise JointReportError(
+                JointFault.OUT_OF_RANGE,
+                f"the fingers are {opening:.4f} m apart, expected {gripper.min_opening} to {gripper.max_opening}; look "
+                f"at the units of {list(gripper.names)}",
+            )
+    return openings

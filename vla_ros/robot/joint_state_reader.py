@@ -42,7 +42,7 @@ class JointStateReader:
     def __init__(self, contract: RobotContract) -> None:
         """Expect the joints of the contract."""
         self._contract = contract
-        names = (*contract.joints.names, *contract.gripper.names)
+        names = (*contract.joints.names, *contract.finger_names)
         sources = contract.controllers.joint_states_from
         self._merger = JointMerger(sources, names) if sources else None
         self._sources = {one.name: one for one in sources or (JointSource(ONLY_SOURCE, names, np.inf),)}

@@ -63,15 +63,16 @@ class Kinematics:
                     'type="revolute" or "continuous": limits here are rad, and reach is counted so'
                 )
         self._check_gripper(full)
-        posture = locked_posture(full, contract, contract.gripper.closed)
+        posture = locked_posture(full, contract, contract.fingers_closed)
         self.model = pinocchio.buildReducedModel(full, locked_joints(full, contract), posture)
         if tuple(self.model.names)[1:] != contract.joints.names:
             raise ContractError(
                 f"joint order of {contract.urdf.name} is {tuple(self.model.names)[1:]}, "
                 f"the contract's is {contract.joints.names}"
             )
-        if not self.model.existFrame(contract.end_effector_frame):
-            raise ContractError(f"{contract.urdf.name} has no frame '{contract.end_effector_frame}'")
+        for arm in contract.arms:
+            if not self.model.existFrame(arm.end_effector_frame):
+                raise ContractError(f"{contract.urdf.name} has no frame '{arm.end_effector_frame}'")
         outside = (contract.joints.lower < self.model.lowerPositionLimit - 1e-9) | (
             contract.joints.upper > self.model.upperPositionLimit + 1e-9
         )
@@ -81,14 +82,50 @@ class Kinematics:
         self._check_limit("velocity", contract.joints.velocity, self.model.upperVelocityLimit, "rad/s")
         self._check_limit("effort", contract.joints.effort, self.model.upperEffortLimit, "N m")
         self.data = self.model.createData()
-        self.frame_id = self.model.getFrameId(contract.end_effector_frame)
+        self.frame_ids = tuple(self.model.getFrameId(arm.end_effector_frame) for arm in contract.arms)
+        self._check_tools()
+        leads = not contract.each_arm or contract.lead
+        self._tool: int | None = (
+            self.frame_ids[[arm.name for arm in contract.arms].index(contract.leading.name)] if leads else None
+        )
+
+    @property
+    def frame_id(self) -> int:
+        """Number of the tool's frame in the model.
+
+        Raises:
+            ContractError: when there are several arms, and none leads.
+        """
+        if self._tool is None:
+            names = [arm.name for arm in self.contract.arms]
+            raise ContractError(f"robot '{self.contract.name}' has a tool on each of {names}, expected one")
+        return int(self._tool)
 
     @property
     def length(self) -> float:
-        """Length of the arm, m: the ways from its first joint to the next one and on to the tool, added up."""
-        tool = self.model.frames[self.frame_id].placement
-        ways = [*list(self.model.jointPlacements)[2:], tool]  # of the world, and to the first joint: where it stands
-        return float(sum(np.linalg.norm(way.translation) for way in ways))
+        """Length of the longest arm, m: the ways from its first joint to the next and on to the tool, added up."""
+        lengths, first = [], 1
+        for arm, frame in zip(self.contract.arms, self.frame_ids, strict=True):
+            end = first + arm.joints.count
+            # Not the way to the first joint: where it stands.
+            ways = [*list(self.model.jointPlacements)[first + 1 : end], self.model.frames[frame].placement]
+            lengths.append(float(sum(np.linalg.norm(way.translation) for way in ways)))
+            first = end
+        return max(lengths)
+
+    def _check_tools(self) -> None:
+        """Refuse a tool of one arm that another one carries.
+
+        Raises:
+            ContractError: naming the arm.
+        """
+        for arm, frame in zip(self.contract.arms, self.frame_ids, strict=True):
+            chain = [self.model.names[joint] for joint in self.model.supports[self.model.frames[frame].parentJoint]][1:]
+            if foreign := [name for name in chain if name not in arm.joints.names]:
+                raise ContractError(
+                    f"end_effector_frame of arm '{arm.name}': {self.contract.urdf.name} moves "
+                    f"'{arm.end_effector_frame}' by {foreign}, which is not among the arm's joints"
+                )
 
     def _check_base(self, full: pinocchio.Model) -> None:
         """Refuse a base frame that is not where the description's root is: everything here is in the root's axes.
@@ -119,8 +156,9 @@ class Kinematics:
         Raises:
             ContractError: naming the joint.
         """
-        gripper, file = self.contract.gripper, self.contract.urdf.name
-        for name in gripper.names:
+        file = self.contract.urdf.name
+        grippers = [arm.gripper for arm in self.contract.arms]
+        for gripper, name in ((one, name) for one in grippers for name in one.names):
             if not full.existJointName(name):
                 raise ContractError(f"gripper.names: {file} has no joint '{name}'; it has {list(full.names)[1:]}")
             joint, number = full.joints[full.getJointId(name)], gripper.names.index(name)
@@ -163,9 +201,24 @@ class Kinematics:
         pinocchio.forwardKinematics(self.model, self.data, self._checked(q))
         return pinocchio.SE3(pinocchio.updateFramePlacement(self.model, self.data, self.frame_id))
 
+    def placements(self, q: FloatArray) -> tuple[pinocchio.SE3, ...]:
+        """Return the placement of each arm's tool, as `placement` does."""
+        pinocchio.forwardKinematics(self.model, self.data, self._checked(q))
+        return tuple(
+            pinocchio.SE3(pinocchio.updateFramePlacement(self.model, self.data, frame)) for frame in self.frame_ids
+        )
+
     def jacobian(self, q: FloatArray) -> FloatArray:
         """Return the (6, n) tool Jacobian at `q`: linear rows then angular, axes of the base frame."""
+        return self._jacobian(self._checked(q), self.frame_id)
+
+    def jacobians(self, q: FloatArray) -> FloatArray:
+        """Return the tool Jacobians of all arms at `q`, arm below arm, (6 * arms, n); see `jacobian`."""
+        checked = self._checked(q)
+        return np.vstack([self._jacobian(checked, frame) for frame in self.frame_ids])
+
+    def _jacobian(self, q: FloatArray, frame: int) -> FloatArray:
         jacobian = pinocchio.computeFrameJacobian(
-            self.model, self.data, self._checked(q), self.frame_id, pinocchio.ReferenceFrame.LOCAL_WORLD_ALIGNED
+            self.model, self.data, q, frame, pinocchio.ReferenceFrame.LOCAL_WORLD_ALIGNED
         )
         return np.asarray(jacobian, dtype=np.float64)

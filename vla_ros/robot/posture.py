@@ -78,8 +78,8 @@ def locked_posture(
     if unknown := sorted(set(fixed) - set(described)):
         raise ContractError(f"joints.fixed: {file} has no joints {unknown} that move; it has {described}")
     mimics = described_mimics(contract.urdf.read_text(encoding="utf-8"))
-    stands = np.broadcast_to(np.asarray(fingers, dtype=np.float64), len(contract.gripper.names)).tolist()
-    positions = {**dict(zip(contract.gripper.names, stands, strict=True)), **fixed}
+    stands = np.broadcast_to(np.asarray(fingers, dtype=np.float64), len(contract.finger_names)).tolist()
+    positions = {**dict(zip(contract.finger_names, stands, strict=True)), **fixed}
     posture = pinocchio.neutral(model)
     for index in locked_joints(model, contract):
         name = model.names[index]
@@ -92,7 +92,7 @@ def _position(name: str, positions: Mapping[str, float], mimics: Mapping[str, Mi
     """Return where a joint stands, following <mimic> to the one that leads it."""
     if name in positions and name not in mimics:
         return positions[name]
-    if name in contract.gripper.names:  # commanded by itself, although the description says that it follows
+    if name in contract.finger_names:  # commanded by itself, although the description says that it follows
         return positions[name]
     if name in contract.joints.fixed:
         raise ContractError(f"joints.fixed: '{name}' follows '{mimics[name].leader}' (<mimic>): fix that one instead")

@@ -89,11 +89,12 @@ class CollisionModel:
         """
         self._influence = parameters.influence_distance
         full, shapes = _read_shapes(contract)
-        posture = locked_posture(full, contract, contract.gripper.open)
+        posture = locked_posture(full, contract, contract.fingers_open)
         self._model, self._shapes = pinocchio.buildReducedModel(full, shapes, locked_joints(full, contract), posture)
         if self._shapes.ngeoms == 0:
             raise ContractError(f"{contract.urdf.name} has no collision shapes")
         parts = list(range(self._shapes.ngeoms))
+        self._strangers = _strangers(self._model, self._shapes, contract)
         self.triangles = sum(
             shape.geometry.num_tris
             for shape in self._shapes.geometryObjects
@@ -118,7 +119,8 @@ class CollisionModel:
         for first in parts:
             for second in parts[first + 1 :]:
                 one, other = joints[first], joints[second]
-                if one != other and parents[one] != other and parents[other] != one:
+                neighbors = parents[one] == other or parents[other] == one
+                if one != other and (not neighbors or (first, second) in self._strangers):
                     label = f"{names[first]} and {names[second]}"
                     self.pairs.append(
                         CollisionPair(
@@ -253,6 +255,31 @@ class CollisionModel:
         )
         lever = pinocchio.skew(point - np.asarray(self._data.oMi[joint].translation)) @ direction
         return np.asarray(direction @ jacobian[:3] + lever @ jacobian[3:], dtype=np.float64)
+
+
+def _strangers(
+    model: pinocchio.Model, shapes: pinocchio.GeometryModel, contract: RobotContract
+) -> frozenset[tuple[int, int]]:
+    """Return pairs of a shape that stands and one behind the first joint of an arm that does not stand on it.
+
+    The base of another arm hangs on no joint either, but is no neighbour: what carries the first joint is, and the
+    links before that, down to the root.
+    """
+    if len(contract.arms) == 1:
+        return frozenset()
+    found = set()
+    for arm in contract.arms:
+        joint = model.getJointId(arm.joints.names[0])
+        carriers, frame = set(), model.frames[model.getFrameId(arm.joints.names[0])].parentFrame
+        while frame not in carriers:  # the universe is its own parent
+            carriers.add(frame)
+            frame = model.frames[frame].parentFrame
+        for first, one in enumerate(shapes.geometryObjects):
+            for second, other in enumerate(shapes.geometryObjects):
+                standing = one if one.parentJoint == 0 else other
+                if {one.parentJoint, other.parentJoint} == {0, joint} and standing.parentFrame not in carriers:
+                    found.add((first, second))
+    return frozenset(found)
 
 
 def _extent(shape: pinocchio.GeometryObject) -> float:

@@ -1,0 +1,238 @@
+"""One arm of a robot contract: its joints, tool, gripper and controllers, and how their lines are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from vla_ros.errors import ContractError
+from vla_ros.robot.contact_contract import ContactContract, parse_contact
+from vla_ros.robot.gripper_contract import GripperContract, gripper_names, parse_gripper
+from vla_ros.robot.joint_sources import JointSource, parse_joint_sources
+from vla_ros.robot.section import Section
+from vla_ros.types import FloatArray
+
+FIXED_TOLERANCE = 0.01
+"""A joint that is reported may be so far from the value at which the contract fixes it, rad or m."""
+
+
+@dataclass(frozen=True)
+class JointContract:
+    """The arm's joints in command order; every array is (n,).
+
+    Attributes:
+        names: Names in the robot description.
+        lower: Lower position limits, rad.
+        upper: Upper position limits, rad.
+        velocity: Largest speed, rad/s.
+        acceleration: Largest acceleration, rad/s^2.
+        jerk: Largest jerk, rad/s^3.
+        effort: Largest torque, N m.
+        home: Configuration to start from, rad.
+        fixed: Position, rad or m, of every other joint of the description that neither belongs to the gripper nor
+            follows one that does: the arm does not move it, and stands on it or beside it as it is there.
+    """
+
+    names: tuple[str, ...]
+    lower: FloatArray
+    upper: FloatArray
+    velocity: FloatArray
+    acceleration: FloatArray
+    jerk: FloatArray
+    effort: FloatArray
+    home: FloatArray
+    fixed: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Number of joints."""
+        return len(self.names)
+
+    def displaced(self, positions: Mapping[str, float]) -> dict[str, float]:
+        """Return those of measured `positions`, rad or m by name, at which a fixed joint must not be.
+
+        A fixed joint that is not among them is taken to be where the contract says.
+        """
+        return {
+            name: positions[name]
+            for name, value in self.fixed.items()
+            if name in positions and not abs(positions[name] - value) <= FIXED_TOLERANCE  # NaN is displaced, too
+        }
+
+
+@dataclass(frozen=True)
+class CartesianContract:
+    """Limits at the tool: m/s, m/s^2, m/s^3, rad/s, rad/s^2, rad/s^3, and the box (3,) m it must stay in."""
+
+    linear_velocity: float
+    linear_acceleration: float
+    linear_jerk: float
+    angular_velocity: float
+    angular_acceleration: float
+    angular_jerk: float
+    workspace_lower: FloatArray
+    workspace_upper: FloatArray
+
+
+class ArmInterface(str, Enum):
+    """What the arm's controller listens to on `arm_topic`."""
+
+    JOINT_TRAJECTORY = "joint_trajectory"  # trajectory_msgs/JointTrajectory: joint_trajectory_controller
+    TWIST = "twist"  # geometry_msgs/TwistStamped of the tool in the base frame: MoveIt Servo
+    POSE = "pose"  # geometry_msgs/PoseStamped of the tool in the base frame: Cartesian controllers
+
+
+class GripperInterface(str, Enum):
+    """What the gripper's controller listens to on `gripper_topic`, a topic or the name of an action."""
+
+    JOINT_TRAJECTORY = "joint_trajectory"  # trajectory_msgs/JointTrajectory
+    POSITIONS = "positions"  # std_msgs/Float64MultiArray, one number a joint: forward_command_controller
+    GRIPPER_COMMAND = "gripper_command"  # action control_msgs/GripperCommand
+    PARALLEL_GRIPPER_COMMAND = "parallel_gripper_command"  # action control_msgs/ParallelGripperCommand
+    NONE = "none"  # there is no gripper: nothing is published
+
+    @property
+    def is_topic(self) -> bool:
+        """Whether `gripper_topic` is the name of a topic."""
+        return not self.is_action and self is not GripperInterface.NONE
+
+    @property
+    def is_action(self) -> bool:
+        """Whether `gripper_topic` is the name of an action."""
+        return self in (GripperInterface.GRIPPER_COMMAND, GripperInterface.PARALLEL_GRIPPER_COMMAND)
+
+
+@dataclass(frozen=True)
+class ControllerContract:
+    """The topics of the robot's controllers and the time after which they stop by themselves, s.
+
+    `joint_states_from` are the publishers of `joint_states_topic`; empty where one reports all joints.
+    """
+
+    arm_interface: ArmInterface
+    arm_topic: str
+    gripper_interface: GripperInterface
+    gripper_topic: str
+    joint_states_topic: str
+    command_timeout: float
+    joint_states_from: tuple[JointSource, ...] = ()
+
+
+@dataclass(frozen=True)
+class ArmContract:
+    """One arm of a robot.
+
+    Attributes:
+        name: Of the arm, as in the names of its action groups.
+        end_effector_frame: Its tool frame.
+        joints: Its own, in command order.
+        cartesian: Limits at its tool; the workspace is in the robot's base frame.
+        gripper: `NO_GRIPPER` where there is none.
+        controllers: What it is commanded by; what concerns all arms is the same in each of them.
+        contact: Its contact detection; None: off.
+    """
+
+    name: str
+    end_effector_frame: str
+    joints: JointContract
+    cartesian: CartesianContract
+    gripper: GripperContract
+    controllers: ControllerContract
+    contact: ContactContract | None = None
+
+
+def parse_arm(root: Section, name: str) -> ArmContract:
+    """Read the arm called `name` from the lines of a contract that has only this one.
+
+    Raises:
+        ContractError: naming the line that is missing, unknown or invalid.
+    """
+    gripper = parse_gripper(root)
+    joints = parse_joints(root.section("joints"), gripper_names(root))
+    return ArmContract(
+        name=name,
+        end_effector_frame=root.text("end_effector_frame"),
+        joints=joints,
+        cartesian=parse_cartesian(root.section("cartesian")),
+        gripper=gripper,
+        controllers=parse_controllers(root.section("controllers"), joints.names, gripper.names),
+        contact=parse_contact(root.section("contact"), joints.count) if "contact" in root.values else None,
+    )
+
+
+def parse_joints(section: Section, fingers: tuple[str, ...]) -> JointContract:
+    """Read the section `joints` of an arm whose gripper has the joints `fingers`.
+
+    Raises:
+        ContractError: naming the line that is missing, unknown or invalid.
+    """
+    section.only("names", "lower", "upper", "velocity", "acceleration", "jerk", "effort", "home", "fixed")
+    names = section.names("names")
+    n = len(names)
+    joints = JointContract(
+        names=names,
+        lower=section.vector("lower", n),
+        upper=section.vector("upper", n),
+        velocity=section.vector("velocity", n, positive=True),
+        acceleration=section.vector("acceleration", n, positive=True),
+        jerk=section.vector("jerk", n, positive=True),
+        effort=section.vector("effort", n, positive=True),
+        home=section.vector("home", n),
+        fixed=section.numbers("fixed"),
+    )
+    if moved := sorted(set(joints.fixed) & {*names, *fingers}):
+        raise ContractError(f"{section.where}.fixed: {moved} are moved: by joints.names or by gripper.names")
+    if not (joints.lower < joints.upper).all():
+        raise ContractError(f"{section.where}: every lower limit must be below its upper limit")
+    if not ((joints.lower <= joints.home) & (joints.home <= joints.upper)).all():
+        raise ContractError(f"{section.where}.home: lies outside the joint limits")
+    return joints
+
+
+def parse_cartesian(section: Section) -> CartesianContract:
+    """Read the section `cartesian` of an arm.
+
+    Raises:
+        ContractError: naming the line that is missing, unknown or invalid.
+    """
+    numbers = ("linear_velocity", "linear_acceleration", "linear_jerk",
+               "angular_velocity", "angular_acceleration", "angular_jerk")  # fmt: skip
+    section.only(*numbers, "workspace")
+    box = section.section("workspace").only("lower", "upper")
+    lower, upper = box.vector("lower", 3), box.vector("upper", 3)
+    if not (lower < upper).all():
+        raise ContractError(f"{box.where}: every lower bound must be below its upper bound")
+    return CartesianContract(
+        **{name: section.number(name) for name in numbers}, workspace_lower=lower, workspace_upper=upper
+    )
+
+
+def parse_controllers(section: Section, arm: tuple[str, ...], fingers: tuple[str, ...]) -> ControllerContract:
+    """Read the section `controllers` of a robot with the joints `arm` and `fingers`.
+
+    Raises:
+        ContractError: naming the line that is missing, unknown or invalid.
+    """
+    of_gripper = ("gripper_interface", "gripper_topic") if fingers else ()
+    section.only("arm_interface", "arm_topic", *of_gripper, "joint_states_topic", "joint_states_from",
+                 "command_timeout")  # fmt: skip
+    return ControllerContract(
+        arm_interface=section.choice("arm_interface", ArmInterface),
+        arm_topic=section.text("arm_topic"),
+        gripper_interface=_gripper_interface(section) if fingers else GripperInterface.NONE,
+        gripper_topic=section.text("gripper_topic") if fingers else "",
+        joint_states_topic=section.text("joint_states_topic"),
+        command_timeout=section.number("command_timeout"),
+        joint_states_from=parse_joint_sources(section, (*arm, *fingers)),
+    )
+
+
+def _gripper_interface(section: Section) -> GripperInterface:
+    interface = section.choice("gripper_interface", GripperInterface)
+    if interface is GripperInterface.NONE:
+        raise ContractError(
+            f"{section.where}.gripper_interface: got 'none', but the contract has a gripper; without one write "
+            "'gripper: none' in place of its section"
+        )
+    return interface
