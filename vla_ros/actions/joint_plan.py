@@ -34,7 +34,7 @@ class JointPlan:
 
         Args:
             rows: (h, n) rad.
-            openings: (h,) m, of the gripper; None where it is not commanded.
+            openings: (h,) m, of the gripper, or (h, arms) of several, NaN where one is not commanded; None: none is.
             start: (n,) rad, at the observation.
             period: s.
         """
@@ -60,9 +60,14 @@ class JointPlan:
 
     def opening(self, elapsed: float) -> float | None:
         """Return the opening, m, of the row under way; None without a gripper."""
+        return self.openings_of_arms(elapsed)[0]
+
+    def openings_of_arms(self, elapsed: float) -> tuple[float | None, ...]:
+        """Return the opening of each arm's gripper, m, of the row under way; None where it is not commanded."""
         if self.openings is None:
-            return None
-        return float(self.openings[min(max(int(elapsed / self.period), 0), self.rows - 1)])
+            return (None,)
+        row = np.atleast_1d(self.openings[min(max(int(elapsed / self.period), 0), self.rows - 1)])
+        return tuple(None if np.isnan(opening) else float(opening) for opening in row)
 
 
 class JointBlend:

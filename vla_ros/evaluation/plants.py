@@ -207,12 +207,11 @@ class PlantShadow(Shadow):
         self.steps.append((self.now, step))
         self.marks.append(len(self.commands))
 
-    def carry_out(self, positions: FloatArray, opening: float) -> None:
+    def carry_out(self, positions: FloatArray, openings: tuple[float, ...] | float) -> None:
         """Let the arm begin to do a command."""
         self._command = np.array(positions)
-        self.opening = opening
         self.commands.append(self._command)
-        self.openings.append(opening)
+        self._grip(openings)
         self._move()
 
     def put(self, positions: FloatArray) -> None:

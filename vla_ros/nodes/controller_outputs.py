@@ -36,7 +36,14 @@ class Outputs:
     """Makes the publishers of one robot on a node; `close` takes them away again."""
 
     def __init__(self, node: Node, contract: RobotContract) -> None:
-        """Prepare; nothing is made before it is asked for."""
+        """Prepare; nothing is made before it is asked for.
+
+        Raises:
+            ContractError: when the robot has several arms: the nodes command one.
+        """
+        if len(contract.arms) > 1:
+            names = [arm.name for arm in contract.arms]
+            raise ContractError(f"robot '{contract.name}' has arms {names}: the nodes command robots of one arm")
         self._node, self._contract = node, contract
         self._undo: list[Callable[[], object]] = []
 

@@ -56,6 +56,7 @@ class BackOff:
         self._kept: deque[FloatArray] = deque(maxlen=KEPT)
         self._way: FloatArray = np.zeros((0, joints.count))
         self._goal, self._longest, self._yields = 0, 0.0, 0
+        self._held = 0  # number of the arm whose way counts
 
     @property
     def active(self) -> bool:
@@ -83,6 +84,7 @@ class BackOff:
         on what pushes it. It yields to the measured posture instead.
         """
         self._longest, self._yields = LONGEST, YIELDS
+        self._held = self._arm_of(int(np.argmax(np.abs(measured - commanded))))
         kept = np.array([*self._kept, commanded])
         place = int(np.argmin(np.abs(kept - measured).max(axis=1)))
         self._goal = self._behind(kept, place)
@@ -90,10 +92,21 @@ class BackOff:
         if not len(self._way) or not _relieves(self._way[-1], commanded, measured):
             self._yield(measured)
 
+    def _arm_of(self, joint: int) -> int:
+        """Return the number of the arm that has joint number `joint`: the one that is furthest from its command."""
+        contract = self._kinematics.contract
+        return next(
+            number
+            for number, arm in enumerate(contract.arms)
+            if joint < contract.joint_columns(arm.name).stop
+        )  # fmt: skip
+
     def _behind(self, kept: FloatArray, place: int) -> int:
         """Return which posture is at least the retreat behind number `place` of the postures `kept`, or the first."""
-        tools = np.array([self._kinematics.placement(row).translation for row in kept[: place + 1]])
-        behind = np.cumsum(np.linalg.norm(np.diff(tools[::-1], axis=0), axis=1))
+        tools = np.array([
+            [tool.translation for tool in self._kinematics.placements(row)] for row in kept[: place + 1]
+        ])  # fmt: skip
+        behind = np.cumsum(np.linalg.norm(np.diff(tools[::-1, self._held], axis=0), axis=1))
         far = np.flatnonzero(behind >= self._retreat)
         steps = int(far[0]) + 1 if len(far) else len(behind)
         self._longest -= float(behind[steps - 1]) if steps else 0.0
@@ -155,7 +168,8 @@ class BackOff:
         moving = np.abs(direction) > 1e-3
         fastest = float((self._joints.velocity[moving] / np.abs(direction[moving])).min())
         brake = BRAKE_SHARE * float((self._joints.acceleration[moving] / np.abs(direction[moving])).min())
-        tool = float(np.linalg.norm((self._kinematics.jacobian(positions) @ direction)[:3]))
+        twists = (self._kinematics.jacobians(positions) @ direction).reshape(-1, 6)
+        tool = max(float(np.linalg.norm(twist[:3])) for twist in twists)
         allowed = TOOL_SPEED / tool if tool > 1e-6 else np.inf
         return min(fastest, allowed, GAIN * left, float(np.sqrt(2.0 * brake * left)))
 

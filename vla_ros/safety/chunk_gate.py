@@ -13,7 +13,7 @@ from vla_ros.actions.groups import ActionGroup, Quantity
 from vla_ros.actions.joint_plan import JointPlan
 from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, decode_chunk
 from vla_ros.errors import VlaError
-from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.contract import GripperContract, RobotContract
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.types import ActionChunk, FloatArray, Instruction, InstructionKind, Pose
@@ -51,9 +51,11 @@ class ChunkGate:
     def __init__(self, contract: RobotContract, parameters: SafetyParameters) -> None:
         """Judge by the action space of `contract`."""
         self._space = contract.action
-        self._motion = contract.action.only_motion
+        self._arms = contract.arms
+        self._joint_columns = [contract.joint_columns(arm.name) for arm in self._arms]
+        self._of_joints = contract.commands_joints
         self._columns = contract.action.columns
-        self._gripper, self._joints = contract.gripper, contract.joints
+        self._joints = contract.joints
         self._parameters = parameters
         self.instruction: Instruction | None = None
         self.forget_order()
@@ -151,18 +153,18 @@ class ChunkGate:
         return None
 
     def _arm_start(self, start: ArmStart | Pose) -> ArmStart:
-        if isinstance(start, Pose):
-            return ArmStart(np.zeros(0), start, self._gripper.max_opening)
-        return ArmStart(start.joint_positions, start.pose, self._gripper.max_opening)
+        positions, pose = (np.zeros(0), start) if isinstance(start, Pose) else (start.joint_positions, start.pose)
+        return ArmStart(positions, pose, self._arms[0].gripper.max_opening)
 
     def _decode(self, chunk: ActionChunk, start: ArmStart) -> PosePlan | JointPlan | Reason:
-        of_joints = self._motion.quantity.of_joints
-        believed = self._believes_joints(start.joint_positions) if of_joints else _believes_pose(start.pose)
+        believed = self._believes_joints(start.joint_positions) if self._of_joints else _believes_pose(start.pose)
         if not believed:
             return Reason.CHUNK_START
-        arm = self._motion.arm
+        if len(self._arms) > 1:
+            return self._decode_arms(chunk, start)
+        arm = self._arms[0].name
         trajectory = decode_chunk(chunk.actions, self._space, {arm: start})[arm]
-        if not (self._in_range(trajectory) and self._openings_in_range(trajectory.openings)):
+        if not (self._in_range(trajectory) and _openings_in_range(trajectory.openings, self._arms[0].gripper)):
             return Reason.CHUNK_OUT_OF_RANGE
         if trajectory.joint_positions is not None:
             return JointPlan(trajectory.joint_positions, trajectory.openings, start.joint_positions, chunk.period)
@@ -170,6 +172,27 @@ class ChunkGate:
             return Reason.CHUNK_SPECIFICATION
         poses = PoseTrajectory(trajectory.positions, trajectory.quaternions, trajectory.openings)
         return PosePlan(poses, start.pose, chunk.period)
+
+    def _decode_arms(self, chunk: ActionChunk, start: ArmStart) -> JointPlan | Reason:
+        """Return the plan of all joints, arm after arm, and of all grippers, of a chunk for several arms."""
+        starts = {
+            arm.name: ArmStart(start.joint_positions[columns], start.pose, arm.gripper.max_opening)
+            for arm, columns in zip(self._arms, self._joint_columns, strict=True)
+        }
+        found = decode_chunk(chunk.actions, self._space, starts)
+        rows, openings = [], []
+        for arm in self._arms:
+            one = found[arm.name]
+            if one.joint_positions is None:
+                return Reason.CHUNK_SPECIFICATION
+            if not _openings_in_range(one.openings, arm.gripper):
+                return Reason.CHUNK_OUT_OF_RANGE
+            rows.append(one.joint_positions)
+            openings.append(np.full(len(rows[0]), np.nan) if one.openings is None else one.openings)
+        positions = np.hstack(rows)
+        if not self._in_range(ArmTrajectory(joint_positions=positions)):
+            return Reason.CHUNK_OUT_OF_RANGE
+        return JointPlan(positions, np.stack(openings, axis=1), start.joint_positions, chunk.period)
 
     def _believes_joints(self, positions: FloatArray) -> bool:
         """Say whether the arm can have been at joint positions (n,) rad."""
@@ -188,11 +211,13 @@ class ChunkGate:
         slack = _RANGE_SLACK * (upper - lower)
         return bool(((rows >= lower - slack) & (rows <= upper + slack)).all())
 
-    def _openings_in_range(self, openings: FloatArray | None) -> bool:
-        if openings is None:
-            return True
-        widest = self._gripper.max_opening
-        return bool((np.abs(openings - 0.5 * widest) <= widest + _RANGE_SLACK * widest).all())
+
+def _openings_in_range(openings: FloatArray | None, gripper: GripperContract) -> bool:
+    """Say whether openings (h,) m are such as a gripper can be asked for."""
+    if openings is None:
+        return True
+    widest = gripper.max_opening
+    return bool((np.abs(openings - 0.5 * widest) <= widest + _RANGE_SLACK * widest).all())
 
 
 def _plausible(columns: FloatArray, group: ActionGroup) -> bool:

@@ -13,6 +13,7 @@ whose sensor is numb (`TorqueCheck`) cannot say so, and none can for longer than
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,14 +65,19 @@ class ContactMonitor:
     """Watches one arm for contacts; `command` once a tick, `update` for every measurement. One thread at a time."""
 
     def __init__(
-        self, contract: RobotContract, model: pinocchio.Model, tool: int, period: float, ahead: float = 0.0
+        self,
+        contract: RobotContract,
+        model: pinocchio.Model,
+        tool: int | Sequence[int],
+        period: float,
+        ahead: float = 0.0,
     ) -> None:
         """Use the thresholds of `contract`; without its section `contact` nothing is ever detected.
 
         Args:
             contract: Of the robot.
             model: Of the arm, its fingers locked; only read.
-            tool: Number of the tool's frame in `model`.
+            tool: Number of the tool's frame in `model`; of several arms, of each.
             period: Of the ticks, s.
             ahead: From a command to when it is due, and lateness that is tolerated, s: the robot's delay comes on top.
 
@@ -85,8 +91,9 @@ class ContactMonitor:
         if limits is None:
             return
         self._tracking = TrackingModel(limits.delay + ahead, limits.lag, period)
-        self._stall = StallCheck(model, tool, period)
-        self._observer = None if limits.effort is None else MomentumObserver(model, tool, TIME_CONSTANT)
+        tools = (tool,) if isinstance(tool, int) else tuple(tool)
+        self._stall = StallCheck(model, tools, period)
+        self._observer = None if limits.effort is None else MomentumObserver(model, tools[0], TIME_CONSTANT)
         self._torque_check = None if limits.effort is None else TorqueCheck(limits.effort)
         self.reset(contract.joints.home)
 

@@ -64,7 +64,7 @@ class ContactReaction:
         Raises:
             ContractError: when the thresholds do not fit the robot description.
         """
-        self._monitor = ContactMonitor(contract, kinematics.model, kinematics.frame_id, period, ahead)
+        self._monitor = ContactMonitor(contract, kinematics.model, kinematics.frame_ids, period, ahead)
         self._punctuality = Punctuality(period)
         retreat = 0.0 if contract.contact is None else contract.contact.retreat
         self._backoff = BackOff(contract.joints, kinematics, retreat)

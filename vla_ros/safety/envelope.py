@@ -45,7 +45,10 @@ class Envelope:
             collision: Distances; None where they are not watched.
             period: From one row of a step or of its stop to the next, s.
         """
-        self._joints, self._box = contract.joints, contract.cartesian
+        self._joints = contract.joints
+        boxes = [arm.cartesian for arm in contract.arms]
+        self._lower = np.concatenate([box.workspace_lower for box in boxes])  # (3 * arms,) m
+        self._upper = np.concatenate([box.workspace_upper for box in boxes])
         self._kinematics, self._collision = kinematics, collision
         self._tolerance = workspace_tolerance
         self._period, self._segments = period, max(round(period / LONGEST_SEGMENT), 1)
@@ -121,9 +124,9 @@ class Envelope:
         return _excess(positions, self._joints.lower, self._joints.upper)
 
     def _excess_of_tool(self, positions: FloatArray) -> FloatArray:
-        """Return by how much the tool is outside of the workspace along each axis, (3,) m."""
-        tool = np.asarray(self._kinematics.placement(positions).translation)
-        return _excess(tool, self._box.workspace_lower, self._box.workspace_upper)
+        """Return by how much each tool is outside of its workspace along each axis, (3 * arms,) m."""
+        tools = np.concatenate([place.translation for place in self._kinematics.placements(positions)])
+        return _excess(tools, self._lower, self._upper)
 
 
 def _excess(values: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:

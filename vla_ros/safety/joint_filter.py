@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from vla_ros.actions.joint_plan import JointTarget
@@ -18,15 +20,15 @@ class JointFilter:
     """
 
     def __init__(
-        self, joints: JointContract, motion: JointMotion, tool: CartesianContract, period: float, gain: float,
-        brake_share: float, margin: float,
+        self, joints: JointContract, motion: JointMotion, tools: Sequence[CartesianContract], period: float,
+        gain: float, brake_share: float, margin: float,
     ) -> None:  # fmt: skip
-        """Use the limits of `joints` and `tool` at ticks `period` s apart.
+        """Use the limits of `joints` and `tools` at ticks `period` s apart.
 
         Args:
-            joints: Of the arm.
+            joints: Of all arms.
             motion: Carries the velocities out.
-            tool: Limits of its speed.
+            tools: Limits of the speed of each arm's tool.
             period: s.
             gain: 1/s, of the approach over short distances.
             brake_share: Of the acceleration, that the approach counts on.
@@ -36,7 +38,8 @@ class JointFilter:
         self._velocity, self._gain = joints.velocity, gain
         self._brake = brake_share * joints.acceleration
         self._rise = motion.rise_time
-        self._linear, self._angular = tool.linear_velocity, tool.angular_velocity
+        self._linear = np.array([tool.linear_velocity for tool in tools])
+        self._angular = np.array([tool.angular_velocity for tool in tools])
         self.preview = 1.0 / gain
         self.brake_preview = 2.0 / gain
 
@@ -57,7 +60,7 @@ class JointFilter:
         Args:
             positions: (n,) rad, executed.
             velocities: (n,) rad/s, executed.
-            jacobian: (6, n) of the tool there.
+            jacobian: (6 * arms, n) of the tools there, arm below arm.
             ahead: The plan at `preview` from now, inside the joint limits.
             later: The plan at `brake_preview` from now: its velocity is what still counts after braking.
             scale: Fraction of the allowed speed, 0 to 1.
@@ -76,19 +79,24 @@ class JointFilter:
         """Return `velocities` (n,) slowed down as a whole to a fraction `scale` of what joints and tool may do."""
         linear, angular = self._tool_speeds(velocities, jacobian)
         fastest = max(
-            float((np.abs(velocities) / self._velocity).max()), linear / self._linear, angular / self._angular
+            float((np.abs(velocities) / self._velocity).max()),
+            float((linear / self._linear).max()),
+            float((angular / self._angular).max()),
         )
         return velocities if fastest <= scale else velocities * (scale / fastest)
 
     def excess_speed(self, target: JointTarget, jacobian: FloatArray) -> tuple[FloatArray, float, float]:
-        """Return by how much the plan's own speed is over the allowed one: joints (n,) rad/s, tool m/s and rad/s."""
+        """Return by how much the plan's own speed is over the allowed one: joints (n,) rad/s, a tool m/s and rad/s."""
         linear, angular = self._tool_speeds(target.velocities, jacobian)
         joints = np.maximum(np.abs(target.velocities) - self._velocity, 0.0)
-        return joints, max(linear - self._linear, 0.0), max(angular - self._angular, 0.0)
+        most = float((linear - self._linear).max()), float((angular - self._angular).max())
+        return joints, max(most[0], 0.0), max(most[1], 0.0)
 
-    def _tool_speeds(self, velocities: FloatArray, jacobian: FloatArray) -> tuple[float, float]:
-        twist = jacobian @ velocities
-        return float(np.sqrt(twist[:3] @ twist[:3])), float(np.sqrt(twist[3:] @ twist[3:]))
+    def _tool_speeds(self, velocities: FloatArray, jacobian: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the speeds of the tools, (arms,) m/s and rad/s."""
+        twists = (jacobian @ velocities).reshape(-1, 2, 3)
+        speeds = np.array([[np.sqrt(part @ part) for part in twist] for twist in twists])
+        return speeds[:, 0], speeds[:, 1]
 
 
 def approach_speeds(distances: FloatArray, gain: float, brake: FloatArray | float) -> FloatArray:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,24 +84,27 @@ class Motion:
         self._kinematics = kinematics
         self._period = parameters.timing.period
         motion, ik = parameters.motion, parameters.kinematics
-        self.filter = CartesianFilter(contract.cartesian, self._period, motion.tracking_gain, motion.brake_share)
+        boxes = [arm.cartesian for arm in contract.arms]
+        self._filters = [CartesianFilter(box, self._period, motion.tracking_gain, motion.brake_share) for box in boxes]
+        self.filter = self._filters[0]  # a plan of tools is of one arm; previews are the same for all
         self._ik = DifferentialIK(
             contract.joints.home, damping=ik.damping, singular_damping=ik.singular_damping,
             singular_value=ik.singular_value, posture_gain=ik.posture_gain, iterations=ik.iterations,
         )  # fmt: skip
         self.joints = JointMotion(self._joints, self._period)
         self._joint_filter = JointFilter(
-            self._joints, self.joints, contract.cartesian, self._period, motion.tracking_gain,
+            self._joints, self.joints, boxes, self._period, motion.tracking_gain,
             motion.brake_share, motion.joint_margin,
         )  # fmt: skip
         collision = CollisionModel(contract, parameters.collision, parameters.obstacles)
         # Between the places that are looked at the tool may bend beyond a face by as much again. A plan of the tool is
         # kept inside; one of the joints presses on the face, so both together must be within the tolerance.
-        tolerance = motion.workspace_tolerance * (0.5 if contract.action.only_motion.quantity.of_joints else 1.0)
+        tolerance = motion.workspace_tolerance * (0.5 if contract.commands_joints else 1.0)
         self._envelope = Envelope(
             contract, kinematics, tolerance, collision if parameters.collision.enabled else None, self._period
         )
-        self._braking = motion.brake_share * contract.cartesian.linear_acceleration
+        self._braking = [motion.brake_share * box.linear_acceleration for box in boxes]
+        self._columns = [contract.joint_columns(arm.name) for arm in contract.arms]
         self._turn = threading.Lock()
         self._overruns = 0
         timing = parameters.timing
@@ -116,7 +120,12 @@ class Motion:
         self._noted = self.joints.current.positions
         self._twist: FloatArray | None = None
         self._stepped = False
-        self.placement: pinocchio.SE3 = self._kinematics.placement(self.joints.current.positions)
+        self.placements: tuple[pinocchio.SE3, ...] = self._kinematics.placements(self.joints.current.positions)
+
+    @property
+    def placement(self) -> pinocchio.SE3:
+        """Placement of the tool in the base frame; of the first where there are several."""
+        return self.placements[0]
 
     def begin_tick(self, now: float) -> int:
         """Allow the one step of the tick at `now`, s; returns how many `brake_instead` took since the one before.
@@ -236,7 +245,7 @@ class Motion:
     def _follow_joints(self, asked: JointTarget, ahead: JointTarget, later: JointTarget, scale: float) -> MotionResult:
         """Move along a plan of the joints: the velocities nearest to its own that may be commanded."""
         current, track = self.joints.current, self._joint_filter
-        jacobian = self._kinematics.jacobian(current.positions)
+        jacobian = self._kinematics.jacobians(current.positions)
         reason, detail = self._joints_asked_too_much(asked, jacobian)
         wanted = track.step(
             current.positions, current.velocities, jacobian, track.project(ahead)[0], track.project(later)[0], scale
@@ -261,8 +270,8 @@ class Motion:
         worst = int(np.argmax(beyond))
         if beyond[worst] > _JOINT_REPORT:
             return Reason.JOINT_POSITION, f"({self._joints.names[worst]}, {beyond[worst]:.3f} rad beyond its limit)"
-        room, _ = self.filter.faces(np.asarray(self._kinematics.placement(asked.positions).translation))
-        if (outside := float(-room.min())) > _WORKSPACE_REPORT:
+        places = self._kinematics.placements(asked.positions)
+        if (outside := float(-self._rooms(places).min())) > _WORKSPACE_REPORT:
             return Reason.WORKSPACE, f"({1e3 * outside:.0f} mm)"
         joints, linear, angular = self._joint_filter.excess_speed(asked, jacobian)
         worst = int(np.argmax(joints))
@@ -277,7 +286,7 @@ class Motion:
     def _follow_tool(self, asked: PoseTarget, ahead: PoseTarget, later: PoseTarget, scale: float) -> MotionResult:
         """Move along a plan of the tool."""
         current = self.joints.current
-        jacobian = self._kinematics.jacobian(current.positions)
+        jacobian = self._kinematics.jacobians(current.positions)
         twist = jacobian @ current.velocities
         acceleration = np.zeros(6) if self._twist is None else (twist - self._twist) / self._period
         self._twist = twist
@@ -350,15 +359,27 @@ class Motion:
 
         What a distance shrinks by within `lag` s, until braking has set in, counts as gone.
         """
-        room, normals = self.filter.faces(np.asarray(self.placement.translation))
-        left = np.concatenate([near.clearances - BUFFER, room])
-        rows = np.vstack([near.rows, normals @ jacobian[:3]])
+        faces = [
+            one.faces(np.asarray(place.translation))
+            for one, place in zip(self._filters, self.placements, strict=True)
+        ]  # fmt: skip
+        left = np.concatenate([near.clearances - BUFFER, *(room for room, _ in faces)])
+        slopes = [normals @ jacobian[6 * arm : 6 * arm + 3] for arm, (_, normals) in enumerate(faces)]
+        rows = np.vstack([near.rows, *slopes])
         if lag > 0.0:
             left = left + lag * np.minimum(rows @ self.joints.current.velocities, 0.0)
         # Below zero the least speed is one away again: what sticks to a limit could not slide along it.
         back = np.clip(-left, 0.0, np.where(np.arange(len(left)) < len(near.clearances), BUFFER, np.inf))
-        slowest = self._parameters.motion.tracking_gain * back - self._approach(left, self._braking)
+        # A pair counts on the braking of the weakest tool.
+        braking = [np.full(len(near.clearances), min(self._braking)), *(np.full(6, one) for one in self._braking)]
+        slowest = self._parameters.motion.tracking_gain * back - self._approach(left, np.concatenate(braking))
         return rows, slowest
+
+    def _rooms(self, places: Sequence[pinocchio.SE3]) -> FloatArray:
+        """Return the room before each face of each arm's workspace, (6 * arms,) m, with its tool at `places`."""
+        return np.concatenate(
+            [one.faces(np.asarray(place.translation))[0] for one, place in zip(self._filters, places, strict=True)]
+        )
 
     def _bounds(self, least: FloatArray, most: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the slowest and fastest joint velocities (n,): by speed, by what a tick can gain, by the way left.
@@ -421,15 +442,18 @@ class Motion:
     def margins(self) -> dict[str, float]:
         """Return how far the last command is from each limit; names and units are those of SafetyStatus.msg."""
         current, joints = self.joints.current, self._joints
-        room, _ = self.filter.faces(np.asarray(self.placement.translation))
         position = np.minimum(current.positions - joints.lower, joints.upper - current.positions)
-        singular = np.linalg.svd(self._kinematics.jacobian(current.positions), compute_uv=False)[-1]
+        jacobians, columns = self._kinematics.jacobians(current.positions), self._columns
+        singular = min(
+            float(np.linalg.svd(jacobians[6 * arm : 6 * arm + 6, own], compute_uv=False)[-1])
+            for arm, own in enumerate(columns)
+        )
         return {
             "joint_position": float(position.min()),
             "joint_velocity": float(1.0 - (np.abs(current.velocities) / joints.velocity).max()),
-            "workspace": float(room.min()),
+            "workspace": float(self._rooms(self.placements).min()),
             **self._envelope.clearances(),
-            "singularity": float(singular) - self._parameters.kinematics.singular_value,
+            "singularity": singular - self._parameters.kinematics.singular_value,
         }
 
     def _note(self, step: JointStep) -> None:
@@ -437,4 +461,4 @@ class Motion:
             return  # a held arm needs no looking at
         self._noted = step.positions
         self._envelope.advance(step.positions)
-        self.placement = self._kinematics.placement(step.positions)
+        self.placements = self._kinematics.placements(step.positions)

@@ -6,7 +6,7 @@ import numpy as np
 import pinocchio
 
 from vla_ros.actions.blending import Blend, PoseTarget
-from vla_ros.actions.joint_plan import JointBlend, JointTarget
+from vla_ros.actions.joint_plan import JointBlend, JointPlan, JointTarget
 from vla_ros.safety.chunk_gate import AcceptedPlan
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
@@ -114,11 +114,12 @@ class PlanFollower:
             return target if self._joint_blend is None else self._joint_blend.apply(target, since)
         return target if self._blend is None else self._blend.apply(target, since)
 
-    def opening(self) -> float | None:
-        """Return the opening of the gripper that is asked for now, m; None without a gripper."""
+    def openings(self) -> tuple[float | None, ...]:
+        """Return the opening of each arm's gripper that is asked for now, m, None where none is; () without a plan."""
         if self.accepted is None:
-            return None
-        return self.accepted.plan.opening(self._elapsed + self._timing.actuation_delay)
+            return ()
+        plan, elapsed = self.accepted.plan, self._elapsed + self._timing.actuation_delay
+        return plan.openings_of_arms(elapsed) if isinstance(plan, JointPlan) else (plan.opening(elapsed),)
 
     def _at(self, ahead: float) -> PoseTarget | JointTarget:
         if self.accepted is None:

@@ -5,6 +5,8 @@ Plays robot and policy to a supervisor of its own for a second of simulated time
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from vla_ros.actions.decoding import PoseTrajectory, encode
@@ -23,7 +25,11 @@ ROUNDING = 1e-6
 def run_selftest(contract: RobotContract, parameters: SafetyParameters) -> list[str]:
     """Return what failed, one sentence each; an empty list when all is well."""
     try:
-        return _Trial(contract, parameters).failures()
+        names = [arm.name for arm in contract.arms]
+        if len(names) == 1:
+            return _Trial(contract, parameters).failures()
+        found = {name: _Trial(contract.led_by(name), parameters).failures() for name in names}
+        return [f"{sentence} (arm '{name}')" for name, failed in found.items() for sentence in failed]
     except Exception as error:  # a layer that raises is one that failed
         return [f"the safety layer raised {type(error).__name__}: {error}"]
 
@@ -66,14 +72,19 @@ class _Trial:
 
     def _sense(self) -> None:
         self._now += self._supervisor.period
-        state = RobotState(self._q, np.zeros_like(self._q), self._contract.gripper.max_opening, self._pose(), self._now)
+        still, wide = np.zeros_like(self._q), [arm.gripper.max_opening for arm in self._contract.arms]
+        state = (
+            RobotState.of_arms(self._q, still, wide, self._now)
+            if len(wide) > 1
+            else RobotState(self._q, still, wide[0], self._pose(), self._now)
+        )
         self._supervisor.receive_state(state, self._now)
 
     def _send(self, reach: float) -> Reason:
         """Ask for a place `reach` m away along y, or for the last joint to turn to its limit on that side, at once."""
         action, wide = self._contract.action, self._contract.gripper.max_opening
         start = ArmStart(self._q, self._pose(), wide)
-        actions = self._to_limit(reach, start) if action.only_motion.quantity.of_joints else self._to(reach, start.pose)
+        actions = self._to_limit(reach, start) if self._contract.commands_joints else self._to(reach, start.pose)
         self._sequence += 1
         try:
             chunk = ActionChunk(actions, action.period, self._now, action.fingerprint, sequence=self._sequence)
@@ -91,10 +102,17 @@ class _Trial:
 
     def _to_limit(self, reach: float, start: ArmStart) -> FloatArray:
         action, joints = self._contract.action, self._contract.joints
-        rows, arm = np.tile(self._q, (action.horizon, 1)), action.only_motion.arm
-        rows[:, -1] = (joints.lower if reach < 0.0 else joints.upper)[-1]
-        trajectory = ArmTrajectory(joint_positions=rows, openings=np.zeros(len(rows)))
-        actions = encode_chunk({arm: trajectory}, action, {arm: start})
+        rows, last = (
+            np.tile(self._q, (action.horizon, 1)),
+            self._contract.joint_columns(self._contract.leading.name).stop,
+        )
+        rows[:, last - 1] = (joints.lower if reach < 0.0 else joints.upper)[last - 1]
+        trajectories, starts = {}, {}
+        for arm in self._contract.arms:
+            own = self._contract.joint_columns(arm.name)
+            trajectories[arm.name] = ArmTrajectory(joint_positions=rows[:, own], openings=np.zeros(len(rows)))
+            starts[arm.name] = replace(start, joint_positions=self._q[own], max_opening=arm.gripper.max_opening)
+        actions = encode_chunk(trajectories, action, starts)
         return actions if np.isfinite(reach) else np.full_like(actions, reach)
 
     def _tick(self) -> SafetyDecision:

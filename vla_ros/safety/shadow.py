@@ -1,4 +1,4 @@
-"""A supervisor of its own with an ideal arm, a clock and a policy that asks for anything: nothing here reaches a motor.
+"""A supervisor of its own with ideal arms, a clock and a policy that asks for anything: nothing here reaches a motor.
 
 shadow = Shadow(contract, parameters)
 shadow.move()                                   # armed and under way at full speed
@@ -49,7 +49,10 @@ class Shadow:
 
     def __init__(self, contract: RobotContract, parameters: SafetyParameters, q: FloatArray | None = None) -> None:
         """Put the arm at joint positions `q` (n,) rad, by default at home; disarmed."""
+        # Of several arms one is played with, and the others are asked to stay: the first where none leads.
+        contract = contract if not contract.each_arm or contract.lead else contract.led_by(contract.arms[0].name)
         self.contract, self.parameters = contract, parameters
+        self._lead = [arm.name for arm in contract.arms].index(contract.leading.name)
         self.heart: Condition | None = Condition.RUNNING
         self.computing, self.inferences = False, 0
         self.restart_layer()
@@ -64,11 +67,12 @@ class Shadow:
         self.accelerations: FloatArray = np.zeros(contract.joints.count)
         self.obstacle: tuple[FloatArray, FloatArray] | None = None  # (n,) rad, and the directions (n,) that it blocks
         self.external: FloatArray | None = None  # (n,) N m from outside; the driver reports efforts where it is given
-        self.opening = contract.gripper.max_opening
+        self.opened = tuple(arm.gripper.max_opening for arm in contract.arms)  # of each arm's gripper, m
         self.now, self.stamp = 5e2, 1e4
         self.sequence = self.instruction = 0
         self.commands: list[FloatArray] = [self.q.copy()]
         self.openings: list[float] = [self.opening]
+        self.all_openings: list[tuple[float, ...]] = [self.opened]
         self.period = self.supervisor.period
         self.chunk_ticks = self.ticks(CHUNK_TICKS)
 
@@ -82,6 +86,16 @@ class Shadow:
         """Return how many ticks of this rate last as long as `count` table ticks."""
         return max(1, round(count * TABLE_TICK / self.period))
 
+    @property
+    def opening(self) -> float:
+        """Opening of the gripper that is played with, m."""
+        return self.opened[self._lead]
+
+    @property
+    def columns(self) -> slice:
+        """The joints of the arm that is played with."""
+        return self.contract.joint_columns(self.contract.leading.name)
+
     def pose(self) -> Pose:
         """Where the tool is."""
         return self.kinematics.forward(self.q)
@@ -93,10 +107,12 @@ class Shadow:
         """Return what the joints measure, with other values where they are given."""
         q = self.q if positions is None else positions
         speed = (self.velocities if len(q) == len(self.velocities) else np.zeros(len(q)))  # fmt: skip
-        return RobotState(
-            q, speed if velocities is None else velocities, self.opening if opening is None else opening,
-            self.pose(), self.stamp if stamp is None else stamp, self._efforts(),
-        )  # fmt: skip
+        speed, stamp = speed if velocities is None else velocities, self.stamp if stamp is None else stamp
+        opened = list(self.opened)
+        opened[self._lead] = self.opening if opening is None else opening
+        if len(opened) > 1:
+            return RobotState.of_arms(q, speed, opened, stamp)
+        return RobotState(q, speed, opened[0], self.pose(), stamp, self._efforts())
 
     def _efforts(self) -> FloatArray | None:
         """Return what torque sensors at the links measure, (n,) N m, where there are any."""
@@ -135,14 +151,14 @@ class Shadow:
         if sense:
             self.sense()
         decision = self.supervisor.tick(self.now)
-        if decision.joint_positions is None or decision.gripper_opening is None:
+        if decision.joint_positions is None:
             self.velocities = np.zeros_like(self.q)
             self._followed = self._followed if self.supervisor.commanding else None
             return decision
         for row in self.missed_rows():
-            self.carry_out(row, self.opening)
+            self.carry_out(row, self.opened)
         self.follow(self.supervisor.commanded)
-        self.carry_out(decision.joint_positions, decision.gripper_opening)
+        self.carry_out(decision.joint_positions, decision.gripper_openings)
         return decision
 
     def coast(self) -> None:
@@ -152,7 +168,7 @@ class Shadow:
         when, step = self._followed
         rows = step.without(round((self.now - when) / self.period))
         for row in rows[self._coasted :]:
-            self.carry_out(row, self.opening)
+            self.carry_out(row, self.opened)
         self._coasted = max(len(rows), self._coasted)
 
     def follow(self, step: JointStep) -> None:
@@ -166,8 +182,8 @@ class Shadow:
         when, step = self._followed
         return step.without(max(round((self.now - when) / self.period) - 1, 0))[self._coasted :]
 
-    def carry_out(self, positions: FloatArray, opening: float) -> None:
-        """Let the arm do a command: joint positions (n,) rad and the gripper's opening, m."""
+    def carry_out(self, positions: FloatArray, openings: tuple[float, ...] | float) -> None:
+        """Let the arms do a command: joint positions (n,) rad and the opening of each gripper, m."""
         self.commands.append(np.array(positions))
         if self.obstacle is not None:
             place, blocked = self.obstacle
@@ -175,8 +191,12 @@ class Shadow:
         velocities = (positions - self.q) / self.period
         self.accelerations, self.velocities = (velocities - self.velocities) / self.period, velocities
         self.q = np.array(positions)
-        self.opening = opening
+        self._grip(openings)
+
+    def _grip(self, openings: tuple[float, ...] | float) -> None:
+        self.opened = openings if isinstance(openings, tuple) else (openings,)
         self.openings.append(self.opening)
+        self.all_openings.append(self.opened)
 
     def clearance(self, reason: Reason) -> float:
         """Return the smallest distance of pairs of a kind over all commands, m, by a model of its own.
@@ -202,7 +222,7 @@ class Shadow:
     @property
     def of_joints(self) -> bool:
         """Whether the policy commands joints, and not the tool."""
-        return self.contract.action.only_motion.quantity.of_joints
+        return self.contract.commands_joints
 
     def actions(
         self, positions: FloatArray, openings: FloatArray | float | None = None, quaternion: FloatArray | None = None
@@ -227,10 +247,18 @@ class Shadow:
         return self._rows(ArmTrajectory(joint_positions=rows), len(rows), openings)
 
     def _rows(self, trajectory: ArmTrajectory, rows: int, openings: FloatArray | float | None) -> FloatArray:
-        wide, arm = self.contract.gripper.max_opening, self.contract.action.only_motion.arm
-        opened = np.broadcast_to(np.asarray(wide if openings is None else openings, dtype=np.float64), (rows,))
-        trajectory = replace(trajectory, openings=opened)
-        return encode_chunk({arm: trajectory}, self.contract.action, {arm: self.arm_start()})
+        contract, lead, start = self.contract, self.contract.leading.name, self.arm_start()
+        trajectories, starts = {}, {}
+        for arm in contract.arms:
+            asked = openings if arm.name == lead else None
+            wide = arm.gripper.max_opening
+            opened = np.broadcast_to(np.asarray(wide if asked is None else asked, dtype=np.float64), (rows,))
+            one, joints = replace(trajectory, openings=opened), contract.joint_columns(arm.name)
+            if one.joint_positions is not None:
+                one = replace(one, joint_positions=one.joint_positions[:, joints])
+            trajectories[arm.name] = one
+            starts[arm.name] = ArmStart(start.joint_positions[joints], start.pose, wide)
+        return encode_chunk(trajectories, contract.action, starts)
 
     def way(self, step: FloatArray | tuple[float, float, float]) -> FloatArray:
         """Return (horizon, 3) m: places `gait * step` m apart, from where the tool is."""

@@ -30,16 +30,16 @@ _ORDER_PATIENCE = 5
 class StateMonitor:
     """Keeps the newest sound joint state. Ages count from receipt on the steady clock, never from stamps."""
 
-    def __init__(self, joints: int, timeout: float) -> None:
-        """Expect states of `joints` joints at least every `timeout` s."""
-        self._joints, self._timeout = joints, timeout
+    def __init__(self, joints: int, timeout: float, arms: int = 1) -> None:
+        """Expect states of `joints` joints, and of the grippers of `arms` arms, at least every `timeout` s."""
+        self._joints, self._timeout, self._arms = joints, timeout, arms
         self._window: deque[tuple[float, FloatArray]] = deque(maxlen=_WINDOW)
         self.state: RobotState | None = None
         self.sound_in_row = 0
         self.jumped = False
         self._received = -np.inf
         self._interval = 0.0
-        self.gripper_step = 0.0  # change of the opening from the state before to the newest, m
+        self.gripper_step = 0.0  # largest change of an opening from the state before to the newest, m
         self.changed = -np.inf  # when the positions last differed from those before, s, steady clock
         self._older = 0
         self._older_stamp = -np.inf
@@ -66,7 +66,8 @@ class StateMonitor:
             if not now - self._received <= self._timeout:
                 self.sound_in_row = 0
                 self._window.clear()
-            self.gripper_step = abs(state.gripper_opening - self.state.gripper_opening)
+            openings = zip(state.gripper_openings, self.state.gripper_openings, strict=True)
+            self.gripper_step = max(abs(new - old) for new, old in openings)
         if self.state is None or not np.array_equal(state.joint_positions, self.state.joint_positions):
             self.changed = now
         self.sound_in_row += 1
@@ -83,9 +84,10 @@ class StateMonitor:
         self._window.clear()
 
     def _judge(self, state: RobotState) -> Reason:
-        if state.joint_positions.shape != (self._joints,):
+        if state.joint_positions.shape != (self._joints,) or len(state.gripper_openings) != self._arms:
             return Reason.STATE_WIDTH
-        values = np.concatenate([state.joint_positions, state.joint_velocities, [state.gripper_opening, state.stamp]])
+        openings = state.gripper_openings
+        values = np.concatenate([state.joint_positions, state.joint_velocities, [*openings, state.stamp]])
         if not np.isfinite(values).all():
             return Reason.STATE_NOT_FINITE
         if not (np.abs(values[:-1]) <= LARGEST_VALUE).all():

@@ -22,6 +22,7 @@ One thread calls all of it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,7 +74,8 @@ REACH_TIME = 0.01
 100 Hz the way of one tick would be less than the position error that gravity and friction leave."""
 
 TOOL_AXES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
-"""The first axes of `proposed` and `executed`: m, rad (fixed axes of the base frame), m; the joints follow, rad."""
+"""The first axes of `proposed` and `executed`: m, rad (fixed axes of the base frame), m; the joints follow, rad. Where
+there are several arms, each has them under its name, as in "left/x"."""
 
 MALFORMED = frozenset({
     Reason.CHUNK_SPECIFICATION, Reason.CHUNK_SHAPE, Reason.CHUNK_PERIOD, Reason.CHUNK_NOT_FINITE,
@@ -92,6 +94,11 @@ class Counters:
     corrections: int = 0
     rejected_chunks: int = 0
     overruns: int = 0
+
+
+def _tool_axes(arms: Sequence[str]) -> tuple[str, ...]:
+    """Return the axes of the tools and grippers of these arms."""
+    return TOOL_AXES if len(arms) == 1 else tuple(f"{arm}/{axis}" for arm in arms for axis in TOOL_AXES)
 
 
 class SafetySupervisor:
@@ -115,10 +122,11 @@ class SafetySupervisor:
         """
         self.contract, self.parameters, self._settle = contract, parameters, not lockstep
         self.period = parameters.timing.period
-        self.axes = (*TOOL_AXES, *contract.joints.names)
+        arms = contract.arms
+        self.axes = (*_tool_axes([arm.name for arm in arms]), *contract.joints.names)
         self.counters = Counters()
         self.kinematics = Kinematics(contract)
-        self._monitor = StateMonitor(contract.joints.count, parameters.timing.state_timeout)
+        self._monitor = StateMonitor(contract.joints.count, parameters.timing.state_timeout, len(arms))
         self._gate = ChunkGate(contract, parameters)
         self._machine = StateMachine()
         self._plan = PlanFollower(parameters)
@@ -126,9 +134,8 @@ class SafetySupervisor:
         self._instructions = InstructionWatch(parameters.timing) if heartbeat else None
         self._ticks = TickWatch(parameters.timing)
         self._motion = Motion(contract, parameters, self.kinematics, lockstep=lockstep)
-        self._gripper = GripperFilter(
-            contract.gripper, self.period, parameters.gripper.deadband, parameters.gripper.reversal_time
-        )
+        deadband, reversal_time = parameters.gripper.deadband, parameters.gripper.reversal_time
+        self._grippers = tuple(GripperFilter(arm.gripper, self.period, deadband, reversal_time) for arm in arms)
         self._following = FollowMonitor(contract.joints.names, parameters.motion)
         self._reach = contract.joints.velocity * max(self.period, REACH_TIME)  # (n,) rad
         self._measured = MeasuredMotion(
@@ -144,7 +151,7 @@ class SafetySupervisor:
         self._gap = CommandGap(timing.period, lets_go, self._reach, self._measured.stands)
         self._graph_fault = (Reason.OK, "")
         self._commanding = False
-        self._gripped_at = np.inf  # measured opening when the gripper was last commanded, m
+        self._gripped_at = (np.inf,) * len(arms)  # measured openings when the grippers were last commanded, m
         self._braked_in_row = 0
         self._commanded = self._motion.joints.current
 
@@ -310,8 +317,9 @@ class SafetySupervisor:
         self._following.restart(posture, now)
         self._measured.restart(posture)
         self._contact.reset(posture)
-        if abs(state.gripper_opening - self._gripped_at) > self.parameters.gripper.deadband:
-            self._gripper.seed(state.gripper_opening)
+        for gripper, opening, before in zip(self._grippers, state.gripper_openings, self._gripped_at, strict=True):
+            if abs(opening - before) > self.parameters.gripper.deadband:
+                gripper.seed(opening)
         # Otherwise it stands as it did when it was last commanded. Fingers on an object never reach their command, and
         # to begin with what is measured would let go of it.
         self._drop_plan()
@@ -422,8 +430,8 @@ class SafetySupervisor:
             sent: Number of the last step that was sent: a later one that was taken, but not sent, comes first.
 
         Returns:
-            The step and the gripper's opening, m; None while nothing is commanded, also after a gap: then the next
-            tick decides.
+            The step and the gripper's opening, m, NaN of several arms, which `gripper_openings` has; None while nothing
+            is commanded, also after a gap: then the next tick decides.
         """
         if not self._commanding or self._gap.over(now):
             return None
@@ -431,7 +439,12 @@ class SafetySupervisor:
         self._note_command(step, now)
         self.counters.commands += step.serial != before
         self.counters.overruns += 1
-        return step, self._gripper.opening
+        return step, self._grippers[0].opening if len(self._grippers) == 1 else np.nan
+
+    @property
+    def gripper_openings(self) -> tuple[float, ...]:
+        """Commanded opening of each arm's gripper, m."""
+        return tuple(gripper.opening for gripper in self._grippers)
 
     def margins(self, now: float) -> dict[str, float]:
         """Return how far everything is from the limit or the deadline that would act; see SafetyStatus.msg."""
@@ -486,7 +499,8 @@ class SafetySupervisor:
         if self._machine.moving and late is not Reason.OK:
             self._machine.run(late, "", slow=True)
         step = (None if self._motion.behind else self._retreat(fault)) or self._motion.brake()
-        self._gripper.hold()
+        for gripper in self._grippers:
+            gripper.hold()
         return self._decision(now, {}, 0.0, step)
 
     def _retreat(self, fault: Reason) -> JointStep | None:
@@ -604,8 +618,8 @@ class SafetySupervisor:
         asked, preview = self._plan.asked(), self._motion.filter
         ahead, later = self._plan.target(preview.preview), self._plan.target(preview.brake_preview)
         result = self._motion.follow(asked, ahead, later, scale)
-        opening = self._plan.opening()
-        gripped = Reason.OK if opening is None else self._gripper.step(opening)
+        openings = self._plan.openings()
+        gripped = self._grip(openings)
         self._braked_in_row = self._braked_in_row + 1 if result.braked else 0
         if result.reason is not Reason.OK:
             reason, detail = result.reason, result.detail
@@ -613,19 +627,34 @@ class SafetySupervisor:
             reason, detail = gripped, ""
         self.counters.corrections += result.reason is not Reason.OK or gripped is not Reason.OK
         self._machine.run(reason, detail, slow)
-        width = self._gripper.opening if opening is None else opening
+        widths = tuple(
+            gripper.opening if opening is None else opening
+            for gripper, opening in zip(self._grippers, openings, strict=True)
+        )  # fmt: skip
         if isinstance(asked, JointTarget):
-            tool, joints = self.kinematics.placement(asked.positions), asked.positions
-            proposed = self._axes_of(np.asarray(tool.translation), tool.rotation, width, joints)
+            tools = self.kinematics.placements(asked.positions)
+            places = [(np.asarray(tool.translation), tool.rotation) for tool in tools]
+            proposed = self._axes_of(places, widths, asked.positions)
         else:
-            proposed = self._axes_of(asked.position, asked.rotation, width, result.wanted)
+            proposed = self._axes_of([(asked.position, asked.rotation)], widths, result.wanted)
         return self._decision(now, proposed, scale, result.step)
 
+    def _grip(self, openings: tuple[float | None, ...]) -> Reason:
+        """Move each gripper towards its opening, m, for one tick; returns the first correction."""
+        reasons = [
+            Reason.OK if opening is None else gripper.step(opening)
+            for gripper, opening in zip(self._grippers, openings, strict=True)
+        ]  # fmt: skip
+        return next((reason for reason in reasons if reason is not Reason.OK), Reason.OK)
+
     def _axes_of(
-        self, position: FloatArray, rotation: FloatArray, opening: float, joints: FloatArray
+        self, places: Sequence[tuple[FloatArray, FloatArray]], openings: tuple[float, ...], joints: FloatArray
     ) -> dict[str, float]:
-        angles = pinocchio.rpy.matrixToRpy(np.asarray(rotation))
-        return dict(zip(self.axes, (*position.tolist(), *angles.tolist(), opening, *joints.tolist()), strict=True))
+        values: list[float] = []
+        for (position, rotation), opening in zip(places, openings, strict=True):
+            angles = pinocchio.rpy.matrixToRpy(np.asarray(rotation))
+            values += [*position.tolist(), *angles.tolist(), opening]
+        return dict(zip(self.axes, (*values, *joints.tolist()), strict=True))
 
     def _decision(
         self, now: float, proposed: dict[str, float], scale: float, step: JointStep | None = None
@@ -636,20 +665,21 @@ class SafetySupervisor:
             return SafetyDecision(
                 machine.state, machine.reason.label, sentence, speed_scale=0.0, observation_age=age
             )  # fmt: skip
-        step, placement = step or self._motion.joints.current, self._motion.placement
+        step, openings = step or self._motion.joints.current, self.gripper_openings
         self._commanded = step
         self._note_command(step, now)
         if self._monitor.state is not None:
-            self._gripped_at = self._monitor.state.gripper_opening
-        tool = np.asarray(placement.translation)
-        executed = self._axes_of(tool, placement.rotation, self._gripper.opening, step.positions)
+            self._gripped_at = self._monitor.state.gripper_openings
+        places = [(np.asarray(tool.translation), tool.rotation) for tool in self._motion.placements]
+        executed = self._axes_of(places, openings, step.positions)
         return SafetyDecision(
             state=machine.state,
             reason=machine.reason.label,
             sentence=sentence,
             joint_positions=step.positions,
             joint_velocities=step.velocities,
-            gripper_opening=self._gripper.opening,
+            gripper_opening=openings[0] if len(openings) == 1 else None,
+            gripper_openings=openings,
             proposed=proposed or executed,
             executed=executed,
             speed_scale=scale,

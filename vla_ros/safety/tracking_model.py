@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 import pinocchio
@@ -70,9 +71,9 @@ class StallCheck:
     bends the weakest joints, whichever way these were commanded.
     """
 
-    def __init__(self, model: pinocchio.Model, tool: int, period: float) -> None:
-        """Watch the arm `model`, whose tool is frame number `tool`, at measurements about `period` s apart."""
-        self._model, self._data, self._tool = model, model.createData(), tool
+    def __init__(self, model: pinocchio.Model, tools: Sequence[int], period: float) -> None:
+        """Watch the arms of `model` with the tool frames `tools`, at measurements about `period` s apart."""
+        self._model, self._data, self._tools = model, model.createData(), tuple(tools)
         steps = max(math.ceil(STALL_WINDOW / period - _ROUNDING), FEWEST_STEPS)
         self._pairs: deque[tuple[FloatArray, FloatArray]] = deque(maxlen=steps + 1)
 
@@ -99,7 +100,9 @@ class StallCheck:
         return bool(((length >= MOVED) & behind & steady).any())
 
     def _points(self, q: FloatArray) -> FloatArray:
-        """Return the places (n + 1, 3) m of joints and tool, base frame."""
+        """Return the places (n + arms, 3) m of joints and tools, base frame."""
         pinocchio.forwardKinematics(self._model, self._data, np.asarray(q))
-        tool = pinocchio.updateFramePlacement(self._model, self._data, self._tool)
-        return np.array([*(self._data.oMi[i].translation for i in range(1, self._model.njoints)), tool.translation])
+        tools = [
+            np.array(pinocchio.updateFramePlacement(self._model, self._data, tool).translation) for tool in self._tools
+        ]
+        return np.array([*(self._data.oMi[i].translation for i in range(1, self._model.njoints)), *tools])

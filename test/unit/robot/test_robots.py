@@ -111,10 +111,11 @@ def test_the_so101_is_a_planar_chain_on_a_turntable():
         assert float(position[2]) == pytest.approx(height, abs=0.012)
 
 
-@pytest.mark.parametrize("robot", [robot for robot in ROBOTS if robot != "so101_pair"])
+@pytest.mark.parametrize("robot", ROBOTS)
 def test_contract_description_and_safety_layer_go_together(robot):
     contract = load_contract(robot)
-    assert np.isfinite(Kinematics(contract).forward(contract.joints.home).position).all()
+    for arm in contract.arms:
+        assert np.isfinite(Kinematics(contract.led_by(arm.name)).forward(contract.joints.home).position).all()
     assert run_selftest(contract, load_parameters()) == []
 
 

@@ -238,7 +238,7 @@ class TestJointFilter:
     @pytest.fixture
     def made(self, contract):
         joints, tool = contract.joints, contract.cartesian
-        return JointFilter(joints, JointMotion(joints, PERIOD), tool, PERIOD, 12.0, 0.6, 0.01)
+        return JointFilter(joints, JointMotion(joints, PERIOD), [tool], PERIOD, 12.0, 0.6, 0.01)
 
     @pytest.fixture
     def jacobian(self, contract):

@@ -31,9 +31,9 @@ def _turning(trial: Trial) -> FloatArray:
     if not shadow.of_joints:
         actions[:, 5] = turns
         return actions
-    joints, rows = shadow.contract.joints, np.tile(shadow.q, (len(actions), 1))
-    side = 1.0 if 2.0 * shadow.q[-1] < joints.lower[-1] + joints.upper[-1] else -1.0
-    rows[:, -1] = np.clip(rows[:, -1] + side * turns, joints.lower[-1], joints.upper[-1])
+    joints, rows, last = shadow.contract.joints, np.tile(shadow.q, (len(actions), 1)), shadow.columns.stop - 1
+    side = 1.0 if 2.0 * shadow.q[last] < joints.lower[last] + joints.upper[last] else -1.0
+    rows[:, last] = np.clip(rows[:, last] + side * turns, joints.lower[last], joints.upper[last])
     return shadow.joint_actions(rows)
 
 
@@ -125,7 +125,8 @@ def _chatter_of_gripper(trial: Trial) -> None:
 
 def _has_gripper(contract: RobotContract) -> bool:
     """Say whether the policy's actions have a column for a gripper that is there."""
-    return contract.gripper.present and contract.action.only_gripper is not None
+    arm = contract.leading
+    return arm.gripper.present and contract.action.gripper(arm.name) is not None
 
 
 def _grippers() -> list[Fault]:

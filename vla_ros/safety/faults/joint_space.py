@@ -38,9 +38,9 @@ def _row(change: Callable[[Trial, FloatArray], None]) -> Play:
 
 def _far(side: float) -> Play:
     def change(trial: Trial, row: FloatArray) -> None:
-        joints = trial.shadow.contract.joints
+        joints, first = trial.shadow.contract.joints, trial.shadow.columns.start
         limit = joints.upper if side > 0.0 else joints.lower
-        row[0] = limit[0] + side * FAR * (joints.upper - joints.lower)[0]
+        row[first] = limit[first] + side * FAR * (joints.upper - joints.lower)[first]
 
     return _row(change)
 
@@ -55,14 +55,14 @@ def _swapped_units(trial: Trial) -> None:
 def _to_limit(trial: Trial) -> None:
     """The last joint is asked beyond its nearer limit: it goes as far as it may, and is told."""
     shadow, joints = trial.shadow, trial.shadow.contract.joints
-    goal = shadow.q.copy()
-    up = 2.0 * goal[-1] > joints.lower[-1] + joints.upper[-1]
-    goal[-1] = joints.upper[-1] + BEYOND if up else joints.lower[-1] - BEYOND
+    goal, last = shadow.q.copy(), shadow.columns.stop - 1
+    up = 2.0 * goal[last] > joints.lower[last] + joints.upper[last]
+    goal[last] = joints.upper[last] + BEYOND if up else joints.lower[last] - BEYOND
     rows = np.tile(goal, (shadow.contract.action.horizon, 1))
     for _ in range(40):
         trial.answer(shadow.send(shadow.chunk(shadow.joint_actions(rows))))
         trial.tick(shadow.chunk_ticks)
-    left = abs((joints.upper if up else joints.lower)[-1] - shadow.q[-1])
+    left = abs((joints.upper if up else joints.lower)[last] - shadow.q[last])
     near = 2.0 * shadow.parameters.motion.joint_margin
     trial.require(left <= near, f"the joint stopped {left:.3f} rad before its limit, at most {near:.3f} are right")
 

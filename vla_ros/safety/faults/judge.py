@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from vla_ros.errors import ContractError
-from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.contract import ArmContract, RobotContract
 from vla_ros.safety.faults.trial import MOVING, RUN, Fault, FaultRow, Trial
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.query_time import require_timely_distances
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.shadow import Shadow
+from vla_ros.types import FloatArray
 
 REST_TICKS = 40
 """An arm that must stop rests after so many ticks: 2.175 rad/s at 7.5 rad/s^2 take 29, and jerk and delay the rest."""
@@ -58,8 +59,11 @@ def _require_start(shadow: Shadow) -> None:
     Raises:
         ContractError: with both.
     """
-    tool, box = shadow.pose().position, shadow.contract.cartesian
-    if not ((box.workspace_lower <= tool) & (tool <= box.workspace_upper)).all():
+    placements = shadow.kinematics.placements(shadow.contract.joints.home)
+    for arm, placement in zip(shadow.contract.arms, placements, strict=True):
+        tool, box = np.asarray(placement.translation), arm.cartesian
+        if ((box.workspace_lower <= tool) & (tool <= box.workspace_upper)).all():
+            continue
         places = ", ".join(f"{value:.3f}" for value in tool)
         raise ContractError(
             f"joints.home puts the tool at [{places}] m, outside cartesian.workspace, {box.workspace_lower.tolist()} "
@@ -68,11 +72,17 @@ def _require_start(shadow: Shadow) -> None:
 
 
 def _try(fault: Fault, contract: RobotContract, parameters: SafetyParameters) -> FaultRow:
-    if not fault.applies(contract):
+    led = [contract.led_by(arm.name) for arm in contract.arms]
+    led = [one for one in led if fault.applies(one)]
+    if not led:
         return FaultRow(fault.name, fault.expected, NOT_APPLICABLE, True, "This robot has nothing that it is about.")
     try:
         with np.errstate(all="ignore"):  # 1e300 squared overflows, as it should
-            return _judge(fault, contract, parameters)
+            for one in led:  # the first arm that misses it, else the last
+                row = _judge(fault, one, parameters)
+                if not row.stopped:
+                    return row
+            return row
     except Exception as error:  # a layer that raises is one that let the fault through
         return FaultRow(fault.name, fault.expected, f"raised {type(error).__name__}", False, f"It raised: {error}")
 
@@ -118,8 +128,8 @@ def _ticks_to_rest(trial: Trial) -> int | None:
 
 def broken_limits(shadow: Shadow) -> list[str]:
     """Judge all commands of a shadow by finite differences, and by how far the tool is outside of its box."""
-    joints, box, gripper = shadow.contract.joints, shadow.contract.cartesian, shadow.contract.gripper
-    q, openings = np.array(shadow.commands), np.array(shadow.openings)
+    joints, arms = shadow.contract.joints, shadow.contract.arms
+    q, openings = np.array(shadow.commands), np.array(shadow.all_openings)
     if not (np.isfinite(q).all() and np.isfinite(openings).all()):
         return ["a command is not finite"]
     failed = []
@@ -133,12 +143,20 @@ def broken_limits(shadow: Shadow) -> list[str]:
     outside = np.maximum(np.maximum(joints.lower - q, q - joints.upper), 0.0)
     if not (outside <= outside[0] + np.where(outside[0] > 0.0, RECOVERY_SLACK, 0.0)).all():
         failed.append(f"a joint left its limits by {float(outside.max()):.4f} rad")
-    tools = np.array([shadow.kinematics.placement(row).translation for row in q])
+    places = np.array([[tool.translation for tool in shadow.kinematics.placements(row)] for row in q])
+    for number, arm in enumerate(arms):
+        failed += _broken_by(arm, places[:, number], openings[:, number], shadow.period)
+    return failed
+
+
+def _broken_by(arm: ArmContract, tools: FloatArray, openings: FloatArray, period: float) -> list[str]:
+    """Judge where one arm's tool was, (k, 3) m, and how its gripper was opened, (k,) m."""
+    box, gripper, failed = arm.cartesian, arm.gripper, []
     beyond = np.maximum(np.maximum(box.workspace_lower - tools, tools - box.workspace_upper), 0.0)
     if not (beyond <= beyond[0] + WORKSPACE_SLACK).all():
         failed.append(f"the tool left the workspace by {1e3 * float(beyond.max()):.1f} mm")
     if not ((openings >= gripper.min_opening) & (openings <= gripper.max_opening)).all():
         failed.append("the gripper left its range")
-    if not (np.abs(np.diff(openings)) <= gripper.velocity * shadow.period + ROUNDING).all():
+    if not (np.abs(np.diff(openings)) <= gripper.velocity * period + ROUNDING).all():
         failed.append("the gripper was faster than it can be")
     return failed

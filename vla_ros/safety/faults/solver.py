@@ -81,7 +81,7 @@ def _hangs(trial: Trial) -> None:
             break
         sent = taken[0].serial
         shadow.follow(taken[0])
-        shadow.carry_out(taken[0].positions, taken[1])
+        shadow.carry_out(taken[0].positions, supervisor.gripper_openings)
         slower = np.abs(shadow.velocities)
         braking = count < turning or bool((slower <= speed + 1e-9).all())
         trial.require(braking, "it does not brake while the solver hangs")

@@ -98,7 +98,7 @@ def _always(contract: RobotContract) -> bool:
 
 def commands_joints(contract: RobotContract) -> bool:
     """Say whether the policy's actions move the joints."""
-    return contract.action.only_motion.quantity.of_joints
+    return contract.commands_joints
 
 
 def commands_tool(contract: RobotContract) -> bool:
