@@ -27,6 +27,18 @@ class ChunkError(VlaError):
     """An action chunk is malformed: wrong width, ragged, not finite, or of another specification."""
 
 
+class WireError(VlaError):
+    """A message of a remote policy or of its client cannot be read: damaged, too large, or of a kind never opened."""
+
+
+class LinkError(VlaError):
+    """A remote policy cannot be reached, or has not answered in time; it may be back for the next observation."""
+
+
+class ServerError(VlaError):
+    """A policy server answered with an error of its own."""
+
+
 class InstructionError(VlaError):
     """An instruction cannot be used: empty, too long, not text, or about things the policy does not know."""
 

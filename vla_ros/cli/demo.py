@@ -47,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "by default what the scene suggests")  # fmt: skip
     parser.add_argument("--world", choices=["pick", "tabletop"], default="pick", help="objects to pick up; or, "
                         "tabletop, to place, push and stack as well (default %(default)s)")  # fmt: skip
-    parser.add_argument("--policy", help="checkpoint (default: the one that ships for the world; where none ships "
+    parser.add_argument("--policy", help="folder, policy file, openpi://host:port or module:Class "
+                        "(default: the one that ships for the world; where none ships "
                         "for the robot, you drive it with the keyboard, and without a terminal it holds)")  # fmt: skip
     parser.add_argument("--robot", default="panda", help="robot contract: a name or a YAML file")
     parser.add_argument("--timeout", type=positive, default=60.0, help="s to do it in (default %(default)s)")
@@ -70,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UsageError: when an option names what is not there.
     """
-    from vla_ros.policies.build import find_checkpoint, shipped_policy
+    from vla_ros.policies.build import shipped_policy
+    from vla_ros.policies.registry import find_policy
     from vla_ros.robot.contract import load_contract
 
     def say(line: str) -> None:
@@ -80,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         contract = load_contract(args.robot)
         args.policy = args.policy or shipped_policy(args.world, contract)
         if args.policy is not None:
-            find_checkpoint(args.policy)
+            find_policy(args.policy)
     except (ContractError, CheckpointError) as error:
         raise UsageError(str(error)) from error
     require_output(args.out)

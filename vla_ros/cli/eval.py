@@ -43,7 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=positive_int, default=100, help="how many scenes (one a seed)")
     parser.add_argument("--seed", type=natural, default=1000, help="first seed")
     parser.add_argument("--robot", default="panda", help="robot contract (name or YAML file)")
-    parser.add_argument("--policy", help="checkpoint folder (default: the one that ships for the task or the suite)")
+    parser.add_argument(
+        "--policy",
+        help="folder, policy file, openpi://host:port or module:Class (default: the one that ships for the task or the "
+        "suite)",
+    )
     parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, auto")
     parser.add_argument("--via", choices=["core", "ros", "gazebo"], default="core",
                         help="core: in one process, in lock-step; ros: through the real ROS 2 graph; "
@@ -70,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from vla_ros.evaluation.picture import success_picture
     from vla_ros.evaluation.suite import summarise
-    from vla_ros.policies.build import SHIPPED, find_checkpoint
+    from vla_ros.policies.registry import SHIPPED, find_policy
     from vla_ros.robot.contract import load_contract
 
     if complaint := _complaint(args):
@@ -83,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     args.controllers = args.controllers or "gz"
     args.policy = args.policy or SHIPPED[args.suite or args.task]
     load_contract(args.robot)  # this and the policy before processes start
-    find_checkpoint(args.policy)
+    find_policy(args.policy)
     require_output(args.out)
     if args.suite == "tabletop":
         return _tabletop(args, against)

@@ -74,13 +74,13 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UsageError: when options do not go together, or name what is not there.
     """
-    from vla_ros.policies.build import find_checkpoint
+    from vla_ros.policies.registry import find_policy
     from vla_ros.robot.contract import load_contract
 
     try:
         contract = load_contract(args.robot)
         if not args.teleop:
-            find_checkpoint(args.policy)
+            find_policy(args.policy)
     except (ContractError, CheckpointError) as error:
         raise UsageError(str(error)) from error
     if args.real and not args.instruction:

@@ -75,7 +75,7 @@ GAZEBO = (
 
 _ABOUT = {
     "robot": ROBOT.about,
-    "policy": "folder of a checkpoint",
+    "policy": "folder of a checkpoint, policy file, openpi://host:port, or module:Class (docs/policies.md)",
     "device": "auto, cpu, cuda, cuda:1, ...",
     "use_sim_time": "false on a robot; auto: true with a simulation",
     "safety": "parameters of the safety layer: a file",

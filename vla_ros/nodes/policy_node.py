@@ -20,6 +20,7 @@ from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
 from vla_ros.nodes.qos import qos
 from vla_ros.policies.asynchronous import InferenceWorker, WorkerState
 from vla_ros.policies.build import DEFAULT_CHECKPOINT, load_policy
+from vla_ros.policies.protocol import close_policy
 from vla_ros.priority import prefer_process
 from vla_ros.robot.contract import load_contract
 from vla_ros.types import ActionChunk
@@ -35,7 +36,7 @@ SWITCH_INTERVAL = (
 
 
 class PolicyNode(ManagedNode):
-    """Loads a checkpoint when it is configured, and works on the newest task and observation while it is active."""
+    """Loads a policy when it is configured, and works on the newest task and observation while it is active."""
 
     default_robot = "panda"
     niceness = NICENESS
@@ -51,7 +52,7 @@ class PolicyNode(ManagedNode):
         """Load the policy; a checkpoint that does not fit the robot is refused with every line that differs."""
         threads = int(self.parameter("threads", 1, "CPU threads of PyTorch", low=1, high=MAX_THREADS, changeable=True))
         self._contract = load_contract(self.robot_parameter())
-        about = "folder of a checkpoint, or the name of a shipped one"
+        about = "folder, policy file, openpi://host:port, module:Class, or a name"
         name = self.parameter("policy", DEFAULT_CHECKPOINT, about, changeable=True)
         about = "auto (CUDA where there is one), cpu, cuda, cuda:1, ..."
         device = self.parameter("device", "auto", about, changeable=True)
@@ -91,6 +92,7 @@ class PolicyNode(ManagedNode):
         """Forget the policy."""
         if getattr(self, "_policy", None) is None:
             return
+        close_policy(self._policy)
         self._policy = None
         self.destroy_publisher(self._chunks)
 

@@ -15,7 +15,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from vla_ros.errors import ChunkError, InstructionError, VlaError
+from vla_ros.errors import ChunkError, InstructionError, LinkError, VlaError
 from vla_ros.policies.protocol import Policy
 from vla_ros.types import ActionChunk, Instruction, InstructionKind, Observation
 
@@ -90,6 +90,7 @@ class InferenceWorker:
         self._instruction: Instruction | None = None
         self._must_reset = False
         self._fault = self._complaint = ""
+        self._lost = ""
         self._refused = False
         self._observation: Observation | None = None
         self._observed_at = -np.inf
@@ -110,7 +111,7 @@ class InferenceWorker:
             if time.monotonic() - self._observed_at > self._stale_after:
                 self._observation = None  # left from before: what a new plan begins with has to be seen now
             self._must_reset = True
-            self._fault = self._complaint = ""
+            self._fault = self._complaint = self._lost = ""
             self._refused, self._trust = False, 0.0
             self._change.notify_all()
 
@@ -177,6 +178,8 @@ class InferenceWorker:
             return WorkerState.IDLE, "loaded, waiting for an instruction"
         if self._instruction.kind is InstructionKind.STOP:
             return WorkerState.IDLE, f"stopped by '{self._instruction.text}'"
+        if self._lost:
+            return WorkerState.WAITING, self._lost
         if self._started_at is None and now - self._observed_at > self._stale_after:
             return WorkerState.WAITING, f"no observation for more than {self._stale_after} s"
         return WorkerState.RUNNING, f"works on '{self._instruction.text}'"
@@ -199,13 +202,15 @@ class InferenceWorker:
     def _work(self, observation: Observation, instruction: Instruction, must_reset: bool) -> None:
         """One inference from start to publication; no exception of the policy leaves it."""
         chunk: ActionChunk | None = None
-        fault, refused = "", False
+        fault, lost, refused = "", "", False
         try:
             if must_reset:
                 self.policy.reset(instruction)
             chunk = self._checked(self.policy.predict(replace(observation, instruction=instruction)))
         except InstructionError as error:
             fault, refused = str(error), True
+        except LinkError as error:  # nothing is wrong with the task: the arm holds, and goes on when the link is back
+            lost = str(error)
         except VlaError as error:
             fault = str(error)
         except Exception as error:  # a policy is foreign code: whatever it raises must not end the process
@@ -220,8 +225,10 @@ class InferenceWorker:
                 self._observation = self._observation or observation
                 return
             # What was complained of meanwhile is newer than this observation, and not mended by its chunk.
-            self._fault, self._refused = fault or self._complaint, refused
-            self._must_reset = self._must_reset or bool(fault)  # after a fault nothing is known of the policy's state
+            self._fault, self._lost, self._refused = fault or self._complaint, lost, refused
+            self._must_reset = self._must_reset or bool(
+                fault or lost
+            )  # after a fault nothing is known of the policy's state
             if chunk is None:
                 self._trust = 0.0
                 return

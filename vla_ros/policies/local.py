@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import deque
 from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from vla_ros.errors import CheckpointError, InstructionError
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.models.contract import Inspection, ModelInput
+from vla_ros.policies.fit import check_fit
 from vla_ros.processing.state import observed_arms
 from vla_ros.robot.contract import RobotContract
 from vla_ros.types import ActionChunk, Instruction, Observation
-from vla_ros.yaml_files import parse_yaml
 
 DEVICES = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
 """Names of the devices that networks run on. Others of PyTorch's were never tried."""
@@ -104,6 +104,13 @@ class LocalPolicy:
         self._glances: deque[float] = deque(maxlen=GLANCES)
         self._sequence = 0
 
+    def fork(self) -> LocalPolicy:
+        """Return a policy with the same network and a memory of its own, without an instruction."""
+        other = copy.copy(self)
+        other._tokens, other._sequence = None, 0
+        other._cache, other._glances = self._network.new_cache(), deque(maxlen=GLANCES)
+        return other
+
     def reset(self, instruction: Instruction) -> None:
         """Take a new instruction.
 
@@ -173,35 +180,3 @@ class LocalPolicy:
             state[None].to(self._device, self._dtype),
             tokens,
         )
-
-
-FITTING_LINES = ("joints.names", "gripper.max_opening", "base_frame", "end_effector_frame")
-
-
-def check_fit(trained: str, contract: RobotContract) -> None:
-    """Compare the contract that a policy was trained for with the robot's, line by line.
-
-    Raises:
-        CheckpointError: listing every line that differs and matters.
-    """
-    try:
-        then, now = parse_yaml(trained), parse_yaml(contract.text)
-    except yaml.YAMLError as error:
-        raise CheckpointError(f"the robot contract in the checkpoint cannot be read: {error}") from error
-    lines = [*FITTING_LINES, *(f"cameras.{name}.policy_{side}" for name in then["cameras"] for side in
-                               ("height", "width"))]  # fmt: skip
-    wrong = []
-    for line in lines:
-        before, after = _at(then, line), _at(now, line)
-        if before != after:
-            wrong.append(f"{line}: trained with {before!r}, robot '{contract.name}' has {after!r}")
-    if wrong:
-        raise CheckpointError("the checkpoint does not fit the robot: " + "; ".join(wrong))
-
-
-def _at(values: object, line: str) -> object:
-    for part in line.split("."):
-        if not isinstance(values, dict) or part not in values:
-            return None
-        values = values[part]
-    return values

@@ -43,3 +43,10 @@ class Policy(Protocol):
             ObservationError: when a camera is missing or an image has another size than `image_sizes` says.
         """
         ...
+
+
+def close_policy(policy: Policy) -> None:
+    """Let a policy that holds a connection or a process, and so has a method `close`, give it up."""
+    close = getattr(policy, "close", None)
+    if callable(close):
+        close()

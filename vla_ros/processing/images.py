@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vla_ros.errors import ObservationError
 from vla_ros.processing.features import CameraFeature, Fit
 from vla_ros.types import ImageArray
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 def fit_image(image: ImageArray, camera: CameraFeature) -> ImageArray:
@@ -54,6 +58,8 @@ def _resized(image: ImageArray, height: int, width: int) -> ImageArray:
 
 def image_tensor(images: NDArray[np.uint8], device: torch.device | None = None) -> Tensor:
     """Return images (B, h, w, 3) as (B, 3, h, w) float32, 0 to 1, on `device`."""
+    import torch  # a remote policy fits images without it
+
     # A copy where it is needed, since an image may be a read-only view of a message.
     writeable = images if images.flags.writeable else images.copy()
     tensor = torch.from_numpy(np.ascontiguousarray(writeable)).to(device)  # as bytes: a quarter of the way

@@ -81,6 +81,9 @@ def _rotation(group: ActionGroup, pose: Pose) -> FloatArray:
     """Return the rotation columns of a tool group."""
     if group.rotation is Rotation.NONE:
         return np.zeros(0)
+    if group.rotation is Rotation.QUATERNION:
+        quaternion = pose.quaternion / np.linalg.norm(pose.quaternion)
+        return -quaternion if quaternion[3] < 0.0 else quaternion
     matrix = matrix_from_quaternion(pose.quaternion)
     if group.rotation is Rotation.SIX_D:
         return six_d_from_matrix(matrix)

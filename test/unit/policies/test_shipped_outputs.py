@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vla_ros.paths import share_file
-from vla_ros.policies.build import SHIPPED
 from vla_ros.policies.local import LocalPolicy
+from vla_ros.policies.registry import SHIPPED
 from vla_ros.processing.processor import Processor
 from vla_ros.robot.contract import load_contract
 from vla_ros.types import Instruction, Observation, Pose, RobotState

@@ -70,8 +70,8 @@ def test_effort_none_means_not_reported():
 
 @pytest.mark.parametrize("policy", ["pick", "tabletop"])
 def test_shipped_checkpoints_fit_the_shipped_contract(policy):
-    local = pytest.importorskip("vla_ros.policies.local")
+    fit = pytest.importorskip("vla_ros.policies.fit")
     content = json.loads(share_file(f"checkpoints/{policy}/policy.json").read_text(encoding="utf-8"))
     stored = content["contract"]
     assert "contact" not in yaml.safe_load(stored)  # written before the section was
-    local.check_fit(stored, load_contract("panda"))
+    fit.check_fit(stored, load_contract("panda"))

@@ -1,0 +1,1 @@
+"""Policies that run behind a server, and what both sides of the wire share."""
