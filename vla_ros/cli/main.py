@@ -25,7 +25,20 @@ from vla_ros.paths import share_roots
 
 FAILED, USAGE_ERROR = 1, 2
 
-COMMANDS = ("doctor", "demo", "say", "robot", "selftest", "eval", "collect", "record", "train", "models", "bench")
+COMMANDS = (
+    "doctor",
+    "demo",
+    "say",
+    "robot",
+    "selftest",
+    "eval",
+    "collect",
+    "record",
+    "train",
+    "models",
+    "serve",
+    "bench",
+)
 """In the order of `vla-ros --help`; each is a module of this package."""
 
 

@@ -103,7 +103,7 @@ def server() -> Iterator[Server]:
 
 
 def connect(server: Server, **lines: Any) -> OpenpiPolicy:
-    values = {**EXAMPLE, "address": f"openpi://127.0.0.1:{server.port}", "timeout": 2.0, **lines}
+    values = {**EXAMPLE, "address": f"openpi://127.0.0.1:{server.port}", "timeout": 20.0, **lines}
     policy = OpenpiPolicy(read_settings(values), CONTRACT, wait=DEADLINE)
     policy.reset(RED)
     return policy

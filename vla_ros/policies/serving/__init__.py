@@ -1,0 +1,1 @@
+"""Serves a policy to clients that speak openpi's protocol."""
