@@ -78,7 +78,8 @@ def test_nothing_reads_yaml_otherwise():
     sources = [path for room in ("vla_ros", "launch", "scripts", "benchmarks") for path in (ROOT / room).rglob("*.py")]
     others = [path.relative_to(ROOT) for path in sources if path.name != "yaml_files.py"]
     found = [str(path) for path in others if any(
-        word in (ROOT / path).read_text(encoding="utf-8") for word in ("yaml.safe_load", "yaml.load(", "full_load")
+        word in (ROOT / path).read_text(encoding="utf-8")
+        for word in ("yaml.safe_load", "yaml.load(", "full_load", "parse_yaml(path", "parse_yaml(Path")
     )]  # fmt: skip
     assert found == []
 

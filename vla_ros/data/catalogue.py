@@ -8,15 +8,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vla_ros.actions.space import ActionSpace
 from vla_ros.data.checking import only_data_errors, open_checked
 from vla_ros.data.errors import DataError
 from vla_ros.data.reader import EpisodeReader
 from vla_ros.data.renaming import RenamedReader
+from vla_ros.errors import ContractError
 from vla_ros.extras import advice
-from vla_ros.yaml_files import parse_yaml
+from vla_ros.yaml_files import read_yaml
 
 FORMATS: Mapping[str, str] = {
     "lerobot": "vla_ros.data.lerobot.reader:LeRobotReader",
@@ -75,8 +74,8 @@ def read_table(path: Path) -> list[Line]:
         DataError: when it cannot be read, or a line lacks something.
     """
     try:
-        content = parse_yaml(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        content = read_yaml(Path(path), "table of data sets")
+    except (OSError, ContractError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     return table_lines(content, str(path))
 

@@ -208,6 +208,13 @@ def read_specification(folder: Path) -> ActionSpace:
             return ActionSpace.from_dict(meta["specification"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{folder} is no folder of demonstrations: {SOURCE}: {error}") from error
+    if not (folder / "meta/info.json").exists():
+        raise DataError(
+            f"{folder} is not there"
+            if not folder.exists()
+            else f"{folder} is no data set that is known: expected a folder of 'vla-ros collect', LeRobot "
+            "(meta/info.json), 'ros2 bag record', RLDS or RLBench, an HDF5 file, or a table of data sets (YAML)"
+        )
     description = _reader(folder).description  # lerobot's tools keep the table alone
     if "actions" not in description.aux:
         raise DataError(f"{folder} has no labels of the simulated cell: it has {[*description.aux]}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from vla_ros.errors import ContractError
@@ -91,6 +92,10 @@ class TowerConfig(ReadingConfig):
 _Config = TypeVar("_Config", bound=ModelConfig)
 
 
+_SCALARS: Mapping[str, type] = {"int": Integral, "float": Real}
+"""Annotations of lines whose values are checked, and what they take."""
+
+
 def read_config(kind: type[_Config], values: Mapping[str, Any]) -> _Config:
     """Make the dataclass `kind` from plain values, as they stand in a checkpoint.
 
@@ -106,6 +111,11 @@ def read_config(kind: type[_Config], values: Mapping[str, Any]) -> _Config:
         cameras = {str(name): (int(size[0]), int(size[1])) for name, size in values["cameras"].items()}
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise ContractError(f"cameras is {values['cameras']!r}, expected name to (height, width)") from error
+    for field in fields(kind):
+        accepted = _SCALARS.get(str(field.type))
+        value = values.get(field.name, field.default)
+        if accepted and field.name in values and (not isinstance(value, accepted) or isinstance(value, bool)):
+            raise ContractError(f"{field.name} is {value!r}, expected {field.type}")
     if not cameras:
         raise ContractError("cameras is empty, expected at least one camera")
     if bad := {name: values[name] for name in NEEDED[1:] if int(values[name]) < 1}:

@@ -9,15 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
-
 from vla_ros.data.augmentation.language import LanguageAugmentation
 from vla_ros.data.catalogue import Line, table_lines
-from vla_ros.errors import VlaError
+from vla_ros.errors import ContractError, VlaError
 from vla_ros.naming import expected_names
 from vla_ros.training.adaptation import Adaptation
 from vla_ros.training.loop_options import LoopOptions, PartOptions
-from vla_ros.yaml_files import parse_yaml
+from vla_ros.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from vla_ros.data.augmentation.images import ImageSettings
@@ -197,8 +195,8 @@ def load_training_config(path: Path) -> TrainingConfig:
         VlaError: naming a line that is missing, unknown, or of the wrong kind.
     """
     try:
-        values = parse_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        values = read_yaml(path, "training configuration")
+    except (OSError, ContractError) as error:
         raise VlaError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise VlaError(f"{path} holds {type(values).__name__}, expected lines of 'name: value'")

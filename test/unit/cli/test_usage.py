@@ -31,7 +31,7 @@ from vla_ros.cli.main import main
         ("models keypiont", "did you mean 'keypoint'?"),
         ("bench safety --load-minutes 0", "--load-minutes: got '0'"),
         ("train --config nofile.yaml", "--config nofile.yaml"),
-        ("demo --robot nosuch", "no robot contract 'nosuch'; expected one of: fr3, panda, so101, template, ur5e"),
+        ("demo --robot nosuch", "no robot contract 'nosuch'; expected one of: fr3, panda, so101, so101_pair, template, ur5e"),
         ("demo --robot pand", "did you mean 'panda'?"),
         ("demo --policy nosuch", "use one of ['checkpoints/pick', 'checkpoints/tabletop']"),
         ("record --policy nosuch", "use one of ['checkpoints/pick', 'checkpoints/tabletop']"),
@@ -64,6 +64,35 @@ def test_names_that_are_none_are_answered_with_those_there_are(words, says, caps
     assert len(shown.err.strip().splitlines()) == 1
     assert says in json.loads(shown.out.splitlines()[-1])["error"]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--data", "--config"])
+def test_a_table_that_is_not_utf_8_is_one_sentence(option, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.yaml").write_bytes(b"# f\xfcr\n")
+    assert main(["train", "--model", "unified", option, "table.yaml"]) in (1, 2)
+    shown = capsys.readouterr().err
+    assert "table.yaml: byte 3 is 0xfc, expected UTF-8" in shown
+    assert len(shown.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("nowhere", "nowhere is not there"),
+        ("a_file", "a_file is no data set that is known: expected a folder of "),
+        ("folder", "folder is no data set that is known: expected a folder of "),
+    ],
+)
+def test_what_is_no_data_set_is_answered_with_those_there_are(name, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a_file").touch()
+    (tmp_path / "folder").mkdir()
+    assert main(["train", "--model", "unified", "--data", name]) == 1
+    shown = capsys.readouterr().err
+    assert says in shown
+    assert "Errno" not in shown
+    assert len(shown.strip().splitlines()) == 1
 
 
 def test_an_error_of_the_disk_is_one_sentence(capsys, monkeypatch, tmp_path):

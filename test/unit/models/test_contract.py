@@ -399,6 +399,8 @@ def test_bad_configurations_are_refused(name, config):
         ({"cameras": {"front": 96}}, "expected name to"),
         ({"depht": 3}, "depht"),
         ({"horizon": 0}, "horizon"),
+        ({"horizon": "abc"}, "horizon is 'abc', expected int"),
+        ({"state_width": True}, "state_width is True, expected int"),
     ):
         with pytest.raises(ContractError, match=match):
             build_model(name, {**config, **wrong})
