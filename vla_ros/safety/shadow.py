@@ -96,6 +96,14 @@ class Shadow:
         """The joints of the arm that is played with."""
         return self.contract.joint_columns(self.contract.leading.name)
 
+    @property
+    def foot(self) -> FloatArray:
+        """Where the arm that is played with stands, (3,) m: the origin where it is the only one."""
+        if len(self.contract.arms) == 1:
+            return np.zeros(3)
+        first = self.kinematics.model.jointPlacements[1 + self.columns.start].translation
+        return np.array([first[0], first[1], 0.0])
+
     def pose(self) -> Pose:
         """Where the tool is."""
         return self.kinematics.forward(self.q)

@@ -8,7 +8,9 @@ import pytest
 from vla_ros.errors import ObservationError
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety.faults.judge import broken_limits
+from vla_ros.safety.faults.judge import broken_limits, play_faults
+from vla_ros.safety.faults.table import fault_table
+from vla_ros.safety.faults.trial import passes
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.shadow import Shadow
@@ -126,3 +128,30 @@ def test_a_state_without_the_opening_of_each_gripper_is_refused():
     nan = RobotState.of_arms(home, still, (0.09, np.nan), shadow.stamp + 0.01)
     with pytest.raises(ObservationError):
         shadow.supervisor.receive_state(nan, shadow.now)
+
+
+def test_a_fault_is_played_with_each_arm_in_the_lead():
+    led = []
+
+    def play(trial):
+        led.append(trial.shadow.contract.lead)
+        trial.tick()
+        trial.require(led[-1] == "left", "the right arm lets it through")
+
+    row = play_faults(PAIR, PARAMETERS, [passes("a fault", Reason.OK, play)])[0]
+    assert led == ["left", "right"] and not row.stopped and "the right arm" in row.sentence
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a joint limit is missing",
+        "the workspace has no inside",
+        "a gripper value is 1e300",
+        "the gripper is asked for too wide an opening",
+        "a joint is asked beyond its limit",
+    ],
+)
+def test_faults_of_two_arms_are_stopped(name):
+    faults = [fault for fault in fault_table(PAIR) if fault.name == name]
+    assert [row.stopped for row in play_faults(PAIR, PARAMETERS, faults)] == [True]

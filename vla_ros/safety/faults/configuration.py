@@ -27,7 +27,11 @@ def _contract(change: Change) -> Play:
     def read(trial: Trial) -> None:
         values = parse_yaml(trial.shadow.contract.text)
         values["urdf"] = str(trial.shadow.contract.urdf)  # also where it was found beside the contract
-        change(values)
+        arms = {arm["name"]: arm for arm in values.get("arms", ())}
+        lines = arms.get(trial.shadow.contract.leading.name, values)  # of one of several arms, or of the only one
+        urdf = values["urdf"]
+        change(lines)
+        values["urdf"] = lines.pop("urdf", urdf) if lines is not values else values["urdf"]
         contract: RobotContract = parse_contract(yaml.safe_dump(values))
         SafetySupervisor(contract, trial.shadow.parameters)
 

@@ -157,7 +157,7 @@ def _into_itself(trial: Trial) -> None:
     """Over its own shoulder, and towards the axis that it stands on: which of them leads into it, its build decides."""
     towards((-0.6, 0.05, 0.4), 220)(trial)
     place = trial.shadow.pose().position
-    _follow_to(trial, np.array([0.0, INSIDE, 0.5 * place[2]]), trial.pace.ticks(220))
+    _follow_to(trial, trial.shadow.foot + np.array([0.0, INSIDE, 0.5 * place[2]]), trial.pace.ticks(220))
     nearest = trial.shadow.clearance(Reason.SELF_COLLISION)
     trial.require(nearest >= 0.0, f"parts of the arm came {-1e3 * nearest:.1f} mm nearer to each other than they may")
 
