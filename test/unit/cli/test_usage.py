@@ -31,7 +31,10 @@ from vla_ros.cli.main import main
         ("models keypiont", "did you mean 'keypoint'?"),
         ("bench safety --load-minutes 0", "--load-minutes: got '0'"),
         ("train --config nofile.yaml", "--config nofile.yaml"),
-        ("demo --robot nosuch", "no robot contract 'nosuch'; expected one of: fr3, panda, so101, so101_pair, template, ur5e"),
+        (
+            "demo --robot nosuch",
+            "no robot contract 'nosuch'; expected one of: fr3, panda, so101, so101_pair",
+        ),
         ("demo --robot pand", "did you mean 'panda'?"),
         ("demo --policy nosuch", "use one of ['checkpoints/pick', 'checkpoints/tabletop']"),
         ("record --policy nosuch", "use one of ['checkpoints/pick', 'checkpoints/tabletop']"),

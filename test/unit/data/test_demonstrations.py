@@ -161,7 +161,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_description_is_named(tmp_path: Path) -> None:
-    with pytest.raises(VlaError, match="no LeRobot data set"):
+    with pytest.raises(VlaError, match="is no data set that is known"):
         read_specification(tmp_path)
 
 
