@@ -13,6 +13,7 @@ from vla_ros.robot.inverse_kinematics import nearest_posture
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.chunk_gate import ChunkGate
 from vla_ros.safety.faults import fault_table, joint_space, run_faults
+from vla_ros.safety.joint_filter import JointFilter
 from vla_ros.safety.selftest import run_selftest
 
 JOINT_ROWS = {fault.name for fault in joint_space.table()}
@@ -69,6 +70,17 @@ def test_a_gate_that_checks_nothing_misses_a_row(method, row, of_joints, paramet
     [fault] = [fault for fault in joint_space.table() if fault.name == row]
     [result] = run_faults(of_joints("panda"), parameters, [fault])
     assert not result.stopped
+
+
+@pytest.mark.parametrize("row", ["all joints leap in one row", "a leap of 3 m in one row"])
+def test_a_filter_that_only_reports_speeds_misses_a_row(row, of_joints, parameters, monkeypatch):
+    """What the plan asks for too much is still said; but nothing slows it down."""
+    monkeypatch.setattr(JointFilter, "capped", lambda self, velocities, jacobian, scale: velocities)
+    contract = of_joints("panda")
+    [fault] = [fault for fault in fault_table(contract) if fault.name == row]
+    [result] = run_faults(contract, parameters, [fault])
+    assert not result.stopped
+    assert "velocity reached" in result.sentence
 
 
 @pytest.mark.parametrize("robot", ["panda", "ur5e", "so101"])

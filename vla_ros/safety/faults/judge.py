@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
+import pinocchio
 
 from vla_ros.errors import ContractError
 from vla_ros.robot.contract import ArmContract, RobotContract
@@ -27,6 +29,10 @@ WORKSPACE_SLACK = 1e-3
 
 RECOVERY_SLACK = 1e-3
 """A joint on its way back into its limits may waver by this, rad."""
+
+SPEED_SLACK = 0.1
+"""Fraction of its limits by which the tool may be faster: the joints need some ticks until they are slowed down, in
+which the arm reaches out further, and a stop is made joint by joint."""
 
 
 def play_faults(
@@ -127,7 +133,7 @@ def _ticks_to_rest(trial: Trial) -> int | None:
 
 
 def broken_limits(shadow: Shadow) -> list[str]:
-    """Judge all commands of a shadow by finite differences, and by how far the tool is outside of its box."""
+    """Judge all commands of a shadow by finite differences, and by where each tool is and how fast it is."""
     joints, arms = shadow.contract.joints, shadow.contract.arms
     q, openings = np.array(shadow.commands), np.array(shadow.all_openings)
     if not (np.isfinite(q).all() and np.isfinite(openings).all()):
@@ -143,15 +149,17 @@ def broken_limits(shadow: Shadow) -> list[str]:
     outside = np.maximum(np.maximum(joints.lower - q, q - joints.upper), 0.0)
     if not (outside <= outside[0] + np.where(outside[0] > 0.0, RECOVERY_SLACK, 0.0)).all():
         failed.append(f"a joint left its limits by {float(outside.max()):.4f} rad")
-    places = np.array([[tool.translation for tool in shadow.kinematics.placements(row)] for row in q])
+    rows = [shadow.kinematics.placements(row) for row in q]
     for number, arm in enumerate(arms):
-        failed += _broken_by(arm, places[:, number], openings[:, number], shadow.period)
+        failed += _broken_by(arm, [row[number] for row in rows], openings[:, number], shadow.period)
     return failed
 
 
-def _broken_by(arm: ArmContract, tools: FloatArray, openings: FloatArray, period: float) -> list[str]:
-    """Judge where one arm's tool was, (k, 3) m, and how its gripper was opened, (k,) m."""
-    box, gripper, failed = arm.cartesian, arm.gripper, []
+def _broken_by(arm: ArmContract, places: Sequence[pinocchio.SE3], openings: FloatArray, period: float) -> list[str]:
+    """Judge where one arm's tool was at each command, how fast, and how its gripper was opened, (k,) m."""
+    box, gripper = arm.cartesian, arm.gripper
+    failed = _tool_too_fast(arm, places, period)
+    tools = np.array([place.translation for place in places])
     beyond = np.maximum(np.maximum(box.workspace_lower - tools, tools - box.workspace_upper), 0.0)
     if not (beyond <= beyond[0] + WORKSPACE_SLACK).all():
         failed.append(f"the tool left the workspace by {1e3 * float(beyond.max()):.1f} mm")
@@ -159,4 +167,19 @@ def _broken_by(arm: ArmContract, tools: FloatArray, openings: FloatArray, period
         failed.append("the gripper left its range")
     if not (np.abs(np.diff(openings)) <= gripper.velocity * period + ROUNDING).all():
         failed.append("the gripper was faster than it can be")
+    return failed
+
+
+def _tool_too_fast(arm: ArmContract, places: Sequence[pinocchio.SE3], period: float) -> list[str]:
+    """Judge the speed of the tool from each commanded place to the next."""
+    box, moves = arm.cartesian, list(pairwise(places))
+    ways = [float(np.linalg.norm(after.translation - before.translation)) for before, after in moves]
+    turns = [float(np.linalg.norm(pinocchio.log3(after.rotation @ before.rotation.T))) for before, after in moves]
+    failed = []
+    for name, changes, limit in (
+        ("linear", ways, box.linear_velocity), ("angular", turns, box.angular_velocity)
+    ):  # fmt: skip
+        share = max(changes, default=0.0) / period / limit
+        if not share <= 1.0 + SPEED_SLACK:
+            failed.append(f"the tool's {name} velocity reached {share:.3f} of its limit")
     return failed
