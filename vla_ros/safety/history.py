@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections import deque
 from typing import Generic, TypeVar
+
+from vla_ros.safety.state_monitor import ORDER_PATIENCE
 
 Value = TypeVar("Value")
 
 
 class History(Generic[Value]):
-    """The last `size` values, in the order of their stamps; a stamp that goes back starts it afresh."""
+    """The last `size` values, in the order of their stamps.
+
+    A value that was overtaken by newer ones is left out. What is older than all that is kept, or older than the newest
+    so often in a row as `StateMonitor` waits for, comes from a clock that was set back: it starts afresh.
+    """
 
     def __init__(self, size: int) -> None:
         """Keep at most `size` values."""
         self._stamps: deque[float] = deque(maxlen=size)
         self._values: deque[Value] = deque(maxlen=size)
+        self._older, self._older_stamp = 0, -math.inf
 
     def add(self, stamp: float, value: Value) -> None:
-        """Take the newest value; one with the stamp of the newest is dropped, NaN too."""
+        """Take the newest value; one with the stamp of the newest is dropped, and one whose stamp is not finite."""
+        if not math.isfinite(stamp) or (self._stamps and stamp == self._stamps[-1]):
+            return
         if self._stamps and stamp < self._stamps[-1]:
+            self._older = self._older + 1 if stamp > self._older_stamp else 1
+            self._older_stamp = stamp
+            if stamp >= self._stamps[0] and self._older < ORDER_PATIENCE:
+                return
             self._stamps.clear()
             self._values.clear()
-        if not self._stamps or stamp > self._stamps[-1]:
-            self._stamps.append(stamp)
-            self._values.append(value)
+        self._older, self._older_stamp = 0, -math.inf
+        self._stamps.append(stamp)
+        self._values.append(value)
 
     def nearest(self, stamp: float, tolerance: float) -> Value | None:
         """Return the value nearest to `stamp`, s; None when there is none within `tolerance` s."""

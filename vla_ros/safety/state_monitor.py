@@ -23,7 +23,7 @@ SETTLING_TIME = 0.1
 _WINDOW = 1024
 """Joint states that are kept to see whether the arm rests, at most: `SETTLING_TIME` at 10 kHz."""
 
-_ORDER_PATIENCE = 5
+ORDER_PATIENCE = 5
 """So many states in a row that are older than the newest, yet in order among themselves: the clock was set back."""
 
 
@@ -96,7 +96,7 @@ class StateMonitor:
             return Reason.OK
         self._older = self._older + 1 if state.stamp > self._older_stamp else 1
         self._older_stamp = state.stamp
-        if self._older < _ORDER_PATIENCE:
+        if self._older < ORDER_PATIENCE:
             return Reason.STATE_OUT_OF_ORDER
         self.jumped, self.sound_in_row, self._older_stamp = True, 0, -np.inf
         self._window.clear()
