@@ -108,8 +108,8 @@ class Envelope:
             self._joint_excess = np.minimum(self._joint_excess, self._excess_of_joints(positions))
         if self._tool_excess.any():
             self._tool_excess = np.minimum(self._tool_excess, self._excess_of_tool(positions))
+        self._positions = positions
         if self._collision is not None:
-            self._positions = positions
             self._distances, self.approaches = self._collision.approaches(positions)
             self._held = np.maximum(self._held, self._collision.held(self._distances))
 

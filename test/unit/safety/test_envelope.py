@@ -190,6 +190,20 @@ def test_a_joint_limit_between_two_rows_is_seen(contract, kinematics):
     assert envelope.judge(step) == (Reason.JOINT_POSITION, f"({contract.joints.names[6]})")
 
 
+@pytest.mark.parametrize("period", [0.01, 0.02])
+def test_without_distances_a_step_begins_where_the_arm_is(contract, kinematics, period):
+    """From the left to the right with the arm drawn in; straight from where it began, the tool would be too far out."""
+    left, right = with_joint(contract, 0, 0.7), with_joint(contract, 0, -0.7)
+    reach = kinematics.forward(left).position[0] + 0.01
+    box = replace(contract.cartesian, workspace_upper=np.array([reach, 1.0, 1.0]), workspace_lower=-np.ones(3))
+    envelope = Envelope(replace(contract, cartesian=box), kinematics, 0.0, None, period)
+    envelope.seed(left)
+    for q in (with_joint(contract, 0, 0.6), right):
+        envelope.advance(q)
+    assert envelope.judge(standing(right))[0] is Reason.OK
+    assert envelope.judge(standing(with_joint(contract, 0, 0.0)))[0] is Reason.WORKSPACE
+
+
 def test_the_tool_is_looked_at_along_the_whole_way(contract, kinematics):
     """A swing of the first joint bulges out of a face whose both ends are inside."""
     box = contract.cartesian
