@@ -103,7 +103,13 @@ class ChunkGate:
         except Exception:  # fields of another kind than was promised
             return Reason.CHUNK_SHAPE
         try:
-            plan = self._decode(chunk, self._arm_start(start))
+            arm = self._arm_start(start)
+            if not self._believes(arm):
+                return Reason.CHUNK_START
+        except Exception:
+            return Reason.CHUNK_START
+        try:
+            plan = self._decode(chunk, arm)
         except (VlaError, ValueError):
             return Reason.CHUNK_ROTATION
         if isinstance(plan, Reason):
@@ -157,9 +163,6 @@ class ChunkGate:
         return ArmStart(positions, pose, self._arms[0].gripper.max_opening)
 
     def _decode(self, chunk: ActionChunk, start: ArmStart) -> PosePlan | JointPlan | Reason:
-        believed = self._believes_joints(start.joint_positions) if self._of_joints else _believes_pose(start.pose)
-        if not believed:
-            return Reason.CHUNK_START
         if len(self._arms) > 1:
             return self._decode_arms(chunk, start)
         arm = self._arms[0].name
@@ -193,6 +196,10 @@ class ChunkGate:
         if not self._in_range(ArmTrajectory(joint_positions=positions)):
             return Reason.CHUNK_OUT_OF_RANGE
         return JointPlan(positions, np.stack(openings, axis=1), start.joint_positions, chunk.period)
+
+    def _believes(self, start: ArmStart) -> bool:
+        """Say whether the arm can have been there, in what the actions are measured from."""
+        return self._believes_joints(start.joint_positions) if self._of_joints else _believes_pose(start.pose)
 
     def _believes_joints(self, positions: FloatArray) -> bool:
         """Say whether the arm can have been at joint positions (n,) rad."""

@@ -157,6 +157,12 @@ def test_a_start_that_cannot_be_is_refused(panda, joints):
     assert panda.supervisor.receive_chunk(chunk, start, panda.now) is Reason.CHUNK_START
 
 
+@pytest.mark.parametrize("start", [None, ArmStart(np.full(7, "x"), None, 0.08), ArmStart(None, None, 0.08)])
+def test_a_start_of_another_kind_is_refused(panda, start):
+    chunk = panda.chunk(panda.joint_actions(panda.q))
+    assert panda.supervisor.receive_chunk(chunk, start, panda.now) is Reason.CHUNK_START
+
+
 def test_a_tool_pose_alone_is_no_start_of_joints(panda):
     chunk, pose = panda.chunk(panda.joint_actions(panda.q)), Pose(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
     assert panda.supervisor.receive_chunk(chunk, pose, panda.now) is Reason.CHUNK_START
