@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ipaddress
+import json
 import logging
 import signal
 import ssl
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=positive, default=60.0, help="s for one inference")
     parser.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32", help="of the network")
+    parser.add_argument("--json", action="store_true", help="print where it listens as one JSON object on one line")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -96,7 +98,11 @@ async def _serve(server: PolicyServer, args: argparse.Namespace) -> None:
     def started(port: int) -> None:
         scheme = "openpis" if args.certificate else "openpi"
         host = f"[{args.host}]" if ":" in args.host else args.host
-        print(f"serving {args.policy} for robot {args.robot} at {scheme}://{host}:{port}; Ctrl-C ends it", flush=True)
+        address = f"{scheme}://{host}:{port}"
+        if args.json:
+            print(json.dumps({"policy": args.policy, "robot": args.robot, "address": address}), flush=True)
+        else:
+            print(f"serving {args.policy} for robot {args.robot} at {address}; Ctrl-C ends it", flush=True)
 
     await server.run(stop, started)
 

@@ -13,6 +13,7 @@ from vla_ros.nodes.graph import load_graph
 from vla_ros.nodes.parameter_files import parameter_sections
 from vla_ros.nodes.qos import qos
 from vla_ros.paths import share_file
+from vla_ros.policies.registry import read_policy_file
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.parameters import load_parameters
@@ -34,6 +35,7 @@ def load_rules(path: Path) -> None:
 LOADERS: dict[str, Callable[[Path], object]] = {
     "robots/*.yaml": lambda path: Kinematics(load_contract(str(path))),
     "training/*.yaml": load_training_config,
+    "policies/*.yaml": read_policy_file,
     "gazebo/*.yaml": load_rules,
     "controllers.yaml": lambda path: parameter_sections(str(path)),
     "graph.yaml": load_graph,

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from vla_ros.actions import rotations
+from vla_ros.robot import arm_contract, section
 from vla_ros.robot import contract as contracts
-from vla_ros.robot import section
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety import chunk_gate, obstacles, parameters
 from vla_ros.safety.cartesian_filter import CartesianFilter
@@ -82,7 +82,7 @@ NO_REACH = edit(chunk_gate, "_plausible", "(np.abs(group.to_si(columns)) <= most
 NO_FULL_REACH = edit(chunk_gate, "_plausible", "(np.abs(columns) <= full * LARGEST_REACH).all()", "True")
 NO_LATER_REACH = edit(ChunkGate, "_in_range", "(np.abs(trajectory.positions) <= LARGEST_REACH).all()", "True")
 NO_SLACK = edit(
-    ChunkGate, "_openings_in_range",
+    chunk_gate, "_openings_in_range",
     "<= widest + _RANGE_SLACK * widest", "<= np.inf",
 )  # fmt: skip
 NO_FINITE = edit(ChunkGate, "_judge_form", "(np.isfinite(actions).all() and np.isfinite(chunk.trust))", "True")
@@ -298,7 +298,7 @@ MUTATIONS = (
         edit(CartesianFilter, "project", "if distance == 0.0", "if True"),
         edit(CartesianFilter, "faces", "np.concatenate([position - self._lower, self._upper - position])",
              "np.full(6, 10.0)"),
-        edit(Envelope, "_excess_of_tool", "_excess(tool, self._box.workspace_lower, self._box.workspace_upper)",
+        edit(Envelope, "_excess_of_tool", "_excess(tools, self._lower, self._upper)",
              "np.zeros(3)"),
     ), (
         "the target is in front of the workspace", "the target is behind the workspace",
@@ -392,7 +392,7 @@ MUTATIONS = (
              "return self.values.get(name, [1.0] * 7 if name == 'jerk' else 1.0)"),
         edit(section.Section, "vector", "not np.isfinite(array).all() or (positive and not (array > 0.0).all())",
              "False"),
-        edit(contracts, "_cartesian", "(lower < upper).all()", "True"),
+        edit(arm_contract, "parse_cartesian", "(lower < upper).all()", "True"),
         edit(contracts, "parse_contract", "find_description(description, where, folder)",
              "share_file('urdf/panda.urdf')"),
         edit(Kinematics, "__init__", "outside.any()", "False"),

@@ -48,7 +48,7 @@ def test_actions_come_back_from_their_normalizer(dataset: PickDataset) -> None:
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(VlaError, match="no LeRobot data set"):
+    with pytest.raises(VlaError, match="is no data set that is known"):
         PickDataset([tmp_path], ["front"], PICK_TEMPLATES, ["red cube"])
     DemonstrationWriter(tmp_path, load_contract("panda").action, {})
     with pytest.raises(VlaError, match="no episodes"):
