@@ -24,7 +24,7 @@ KEPT = 256
 """Postures that are kept: over 0.5 rad of motion of the quickest joint."""
 
 TOOL_SPEED = 0.25
-"""Largest speed of the tool on its way back, m/s: the usual reduced speed beside people."""
+"""Largest speed of the tool on its way back, m/s, below its own limit: the usual reduced speed beside people."""
 
 BRAKE_SHARE = 0.4
 """Share of the joints' acceleration that the approach to the end of the way counts on."""
@@ -168,10 +168,19 @@ class BackOff:
         moving = np.abs(direction) > 1e-3
         fastest = float((self._joints.velocity[moving] / np.abs(direction[moving])).min())
         brake = BRAKE_SHARE * float((self._joints.acceleration[moving] / np.abs(direction[moving])).min())
+        return min(fastest, self._tool_allows(positions, direction), GAIN * left, float(np.sqrt(2.0 * brake * left)))
+
+    def _tool_allows(self, positions: FloatArray, direction: FloatArray) -> float:
+        """Return the speed of the quickest joint, rad/s, at which no tool is faster than it may be on its way back."""
+        allowed = np.inf
         twists = (self._kinematics.jacobians(positions) @ direction).reshape(-1, 6)
-        tool = max(float(np.linalg.norm(twist[:3])) for twist in twists)
-        allowed = TOOL_SPEED / tool if tool > 1e-6 else np.inf
-        return min(fastest, allowed, GAIN * left, float(np.sqrt(2.0 * brake * left)))
+        for twist, arm in zip(twists, self._kinematics.contract.arms, strict=True):
+            moved, turned = float(np.linalg.norm(twist[:3])), float(np.linalg.norm(twist[3:]))
+            box = arm.cartesian
+            for size, limit in ((moved, min(TOOL_SPEED, box.linear_velocity)), (turned, box.angular_velocity)):
+                if size > _ROUNDING:
+                    allowed = min(allowed, limit / size)
+        return allowed
 
 
 def _relieves(goal: FloatArray, commanded: FloatArray, measured: FloatArray) -> bool:
