@@ -6,7 +6,6 @@ EXTRA_OF = {
     "pyarrow": "data",
     "h5py": "data",
     "google_crc32c": "data",
-    "mcap": "data",
     "kornia": "data",
     "accelerate": "learning",
     "peft": "learning",

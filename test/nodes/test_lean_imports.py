@@ -24,6 +24,7 @@ def loaded(code: str) -> set[str]:
     [
         ("instruction_node", set()),
         ("action_node", set()),
+        ("trace_node", set()),
         ("policy_node", set()),  # what its policy needs comes with the policy
         ("safety_node", {"pinocchio", "coal"}),
         ("perception_node", {"pinocchio", "coal", "cv2"}),  # pinocchio loads coal

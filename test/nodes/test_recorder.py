@@ -20,9 +20,10 @@ from vla_ros.data.reader import EpisodeReader
 from vla_ros.msg import ActionChunk, Instruction, Observation, PolicyStatus
 from vla_ros.nodes import bag
 from vla_ros.nodes import recorder as recorder_module
-from vla_ros.nodes.bag import BagReader, BagWriter, description, feed, message_definition, new_assembler
+from vla_ros.nodes.bag import BagReader, BagWriter, description, feed, new_assembler
 from vla_ros.nodes.conversions import chunk_to_message, instruction_to_message, observation_to_message
 from vla_ros.nodes.dds_domains import free_domain
+from vla_ros.nodes.message_definitions import message_definition
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.recorder import Recorder
 from vla_ros.nodes.runner import RosLink

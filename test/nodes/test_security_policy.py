@@ -21,7 +21,9 @@ NOW_AND_THEN = {"action_node": {"/vla/policy_status"}}
 """What a node hears only while it has something to do with it: the action node, while it has a goal."""
 
 
-@pytest.mark.parametrize("node", ["perception_node", "instruction_node", "safety_node", "policy_node", "action_node"])
+@pytest.mark.parametrize(
+    "node", ["perception_node", "instruction_node", "safety_node", "policy_node", "action_node", "trace_node"]
+)
 def test_a_node_uses_exactly_what_it_is_allowed_to(graph, node):
     rights = rights_of_the_graph(load_contract("panda"))[node]
     end = time.monotonic() + 20.0

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "training": {"models", "data", "policies", "language", "robot", "envs"},
     "envs": {"robot", "actions", "perception", "data", "language"},
     "evaluation": {"policies", "envs", "safety"},
-    "insight": {"models", "policies"},
+    "insight": {"models", "policies", "data", "safety"},
 }
 # Everything but training, and everything.
 MAY_IMPORT["nodes"] = set(MAY_IMPORT) - {"training"}

@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep-running", action="store_true", help="leave the graph up for further instructions")
     parser.add_argument("--processes", choices=["separate", "shared"], default="separate", help="shared: simulator and "
                         "safety node alone, the others in one process (default %(default)s)")  # fmt: skip
+    parser.add_argument("--trace", action="store_true", help="record the decision trace, for vla-ros explain")
     parser.add_argument("--domain", type=domain, help="ROS domain id (default: one that nobody uses)")
     parser.add_argument("--out", type=path, default=Path("runs"), help="folder of films, logs and graph.json")
     parser.add_argument("--json", action="store_true", help="the figures alone on standard output")
@@ -110,7 +111,7 @@ def _play(
 
     graph = load_graph()
     wanted = ("robot", "world", "seed", "instruction", "lockstep", "processes")
-    arguments = {name: getattr(args, name) for name in wanted}
+    arguments = {name: getattr(args, name) for name in wanted} | {"trace": args.trace}
     if args.policy is None:
         graph = graph.without("policy_node")
     else:
@@ -139,7 +140,7 @@ def _play(
             episode.play()
         finally:
             figures.update(episode.figures())
-        _summarise(figures, observer, say)
+        _summarise(args, figures, observer, say)
         if args.keep_running:
             _stay(runner, observer, say)
 
@@ -262,7 +263,9 @@ class Episode:
         return f"{safety.state_name}{reason}"
 
 
-def _summarise(figures: dict[str, Any], observer: Observer, say: Callable[[str], None]) -> None:
+def _summarise(
+    args: argparse.Namespace, figures: dict[str, Any], observer: Observer, say: Callable[[str], None]
+) -> None:
     verdict = "success" if figures["success"] else figures.get("driven_by", "no success")
     say(f"{verdict}: '{figures['instruction']}' in {figures['episode_s']} s of simulation; {observer.task.detail}")
     age, late = figures["observation_age_ms_p50"], figures["observation_age_ms_p99"]
@@ -271,6 +274,8 @@ def _summarise(figures: dict[str, Any], observer: Observer, say: Callable[[str],
     path = " > ".join(f"{state}" + (f" ({reason})" if reason not in ("", "ok") else "")
                       for state, reason in observer.episode.states[:12])  # fmt: skip
     say(f"  safety layer: {path}")
+    if args.trace:
+        say(f"  why it moved as it did: vla-ros explain {args.out / 'trace'}")
     if figures["video"]:
         say(f"  film {figures['video']}, stills {Path(figures['video']).with_suffix('.png')}")
 

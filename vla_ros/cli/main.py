@@ -29,6 +29,7 @@ COMMANDS = (
     "doctor",
     "demo",
     "say",
+    "explain",
     "robot",
     "selftest",
     "eval",

@@ -7,7 +7,6 @@ from vla_ros.data.checking import open_checked
 from vla_ros.data.errors import DataError
 from vla_ros.data.reader import EpisodeReader
 from vla_ros.data.recognition import MCAP
-from vla_ros.extras import advice
 from vla_ros.robot.contract import RobotContract
 
 
@@ -24,6 +23,5 @@ def open_line(line: Line, contract: RobotContract) -> EpisodeReader:
     try:
         from vla_ros.nodes.bag import BagReader
     except ModuleNotFoundError as error:
-        how = advice("mcap")
-        raise DataError(f"reading MCAP needs ROS 2 and {error.name}; record as LeRobot, or: {how}") from error
+        raise DataError(f"reading MCAP needs ROS 2, and {error.name} is not installed; record as LeRobot") from error
     return open_checked(BagReader, line.path, {"contract": contract, **line.options}, MCAP)

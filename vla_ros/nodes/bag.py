@@ -7,7 +7,6 @@ ended, so it can be read with nothing else at hand. `ros2 bag play` and other to
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -28,6 +27,7 @@ from vla_ros.errors import VlaError
 from vla_ros.msg import ActionChunk, Instruction, Observation, PolicyStatus, SafetyStatus, TaskStatus
 from vla_ros.nodes.bag_files import episodes_in, read_messages, topics_of
 from vla_ros.nodes.conversions import message_to_chunk, message_to_instruction, message_to_observation
+from vla_ros.nodes.message_definitions import message_definition, type_name
 from vla_ros.nodes.standard_bag import StandardAssembler, find_topics
 from vla_ros.robot.contract import RobotContract, parse_contract
 
@@ -44,7 +44,6 @@ TOPICS: Mapping[str, tuple[type, str]] = {
 STEP_TOPICS = ("/vla/task", "/vla/observation", "/vla/action_chunk")
 METADATA = "vla_ros"
 OUTCOMES = {"success": True, "failure": False, "unknown": None}
-SEPARATOR = "=" * 80
 
 
 def feed(assembler: EpisodeAssembler, contract: RobotContract, topic: str, message: Any) -> list[Step]:  # noqa: ANN401
@@ -250,47 +249,3 @@ def _metadata(path: Path) -> dict[str, str]:
 
 def _finished(step: Step, success: bool | None, *, last: bool, pictures: bool) -> Step:
     return replace(step, success=success, last=last, images=step.images if pictures else {})
-
-
-def type_name(kind: type) -> str:
-    """Return the name of a message class, such as vla_ros/msg/Observation."""
-    return f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
-
-
-def message_definition(name: str) -> str:
-    """Return the definition of a message and of all that it contains, as MCAP wants it ("ros2msg").
-
-    Raises:
-        DataError: when the definition of a part is not installed.
-    """
-    texts: dict[str, str] = {}
-    waiting = [name]
-    while waiting:
-        current = waiting.pop(0)
-        if current in texts:
-            continue
-        texts[current] = _definition_file(current).read_text(encoding="utf-8")
-        waiting += _parts(texts[current], current.split("/")[0])
-    first, *others = texts.items()
-    blocks = [first[1], *(f"{SEPARATOR}\nMSG: {part.replace('/msg/', '/')}\n{text}" for part, text in others)]
-    return "\n".join(blocks)
-
-
-def _definition_file(name: str) -> Path:
-    package, _, kind = name.split("/")
-    prefixes = [prefix for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
-    for prefix in prefixes:
-        path = Path(prefix) / "share" / package / "msg" / f"{kind}.msg"
-        if path.exists():
-            return path
-    raise DataError(f"the definition of {name} is in none of {prefixes}; source the ROS 2 installation")
-
-
-def _parts(text: str, package: str) -> list[str]:
-    """Return the names of the messages that a definition is made of."""
-    parts = []
-    for line in text.splitlines():
-        match = re.match(r"\s*(?:([a-z]\w*)/)?(?:msg/)?([A-Z]\w*)(?:\[[^\]]*\])?\s+[a-z]\w*", line.split("#")[0])
-        if match:
-            parts.append(f"{match.group(1) or package}/msg/{match.group(2)}")
-    return parts

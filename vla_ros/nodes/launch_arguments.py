@@ -91,6 +91,8 @@ _ABOUT = {
     "(this package), robot_state_publisher, none; auto: any in simulation, none on a robot or with an external "
     "simulator, which mostly do",
     "command_clock": "stamps of commands; auto: arrival for a simulator with a time of its own, else system",
+    "trace": "true: record the last minutes of every decision, for vla-ros explain",
+    "trace_folder": "of the traces; empty: vla_ros/trace in $ROS_HOME or ~/.ros",
     "processes": "separate: one process a node; shared: nodes with the same line `process` in the graph share "
     "one, for less memory",
 }

@@ -42,6 +42,7 @@ from vla_ros.nodes.transitions import ACTIVATE, CONFIGURE, GraphError, Lifecycle
 
 STATE_FILE = "graph.json"
 LOG_FOLDER = "log"
+TRACE_FOLDER = "trace"
 END_GRACE = 4.0
 """All nodes together get so long to end in order, s."""
 
@@ -161,8 +162,8 @@ class GraphRunner:
             graph: Description; the shipped one when None.
             simulation: "mujoco", "gazebo", "external"; True: what the description says; "" (or False) for a robot.
             domain: DDS domain; when None a free one, and that of the shell for an external simulator.
-            folder: `graph.json` in it says how to reach the graph; logs and parameter files go to its `log/`. It is
-                this graph's alone while it runs.
+            folder: `graph.json` in it says how to reach the graph; logs and parameter files go to its `log/`, the trace
+                to its `trace/`. It is this graph's alone while it runs.
             disarms: When a node has died and is started again, ask for the robot to be disarmed: whoever arms it again
                 shall have looked at what died, as with `bringup.launch.py`.
             progress: Called with a line for people at every step.
@@ -173,6 +174,8 @@ class GraphRunner:
             GraphError: when another graph uses the domain, or all of them are in use.
         """
         graph = graph or load_graph()
+        if "trace_folder" in graph.arguments:
+            arguments = {"trace_folder": str(Path(folder).absolute() / TRACE_FOLDER), **(arguments or {})}
         self.simulator = graph.simulator(simulation)
         self.descriptions = graph.resolve(arguments, simulation=self.simulator)
         self.processes = processes_of(self.descriptions)

@@ -73,6 +73,11 @@ def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
         "transform_node": Rights(
             publish=["/tf", "/tf_static", "/robot_description"], subscribe=[states, "/tf", "/tf_static"]
         ),
+        "trace_node": Rights(
+            subscribe=["/vla/task", "/vla/instruction", "/vla/instruction_request", "/vla/instruction_rejected",
+                       "/vla/instruction_status", "/vla/stop_status", "/vla/action_chunk", "/vla/policy_status",
+                       "/vla/safety_status", "/vla/task_status", "/vla/estop", "/vla/observation", "/diagnostics"],
+        ),
         OPERATOR: Rights(
             publish=["/vla/instruction", "/vla/instruction_request", "/vla/estop"],
             subscribe=["/vla/task", "/vla/instruction_rejected", "/vla/instruction_status", "/vla/safety_status",
