@@ -111,13 +111,13 @@ class StandIn:
     def _publish_frames(self) -> None:
         import cv2
 
-        from vla_ros.envs.mujoco.workcell import Cell
+        from vla_ros.envs.registry import make_env
         from vla_ros.nodes.conversions import array_to_image, seconds_to_stamp
 
         import mujoco  # isort: skip  (after the cell, which chooses the OpenGL back end)
 
         small = (HEIGHT // RENDERED, WIDTH // RENDERED)
-        cell = Cell(self.contract, camera_sizes={c.name: small for c in self.contract.cameras})
+        cell = make_env("pick", self.contract, camera_sizes={c.name: small for c in self.contract.cameras})
         cell.reset(self.seed)
         print(json.dumps({"instruction": cell.instruction}), flush=True)
         arm = [cell.model.joint(name).qposadr[0] for name in self.contract.joints.names]

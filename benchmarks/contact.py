@@ -13,11 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vla_ros.envs.mujoco.workcell import Cell  # isort: skip  (sets the OpenGL back end before mujoco is imported)
+from vla_ros.envs.registry import make_env  # isort: skip  (sets the OpenGL back end before mujoco is imported)
 
 import mujoco
 import numpy as np
@@ -25,9 +24,9 @@ import numpy as np
 from vla_ros.actions.decoding import PoseTrajectory, encode
 from vla_ros.envs.collector import CONTROL_PERIOD
 from vla_ros.envs.mujoco.model import ARM_BITS, OBJECT_BITS, TIMESTEP, build_model
-from vla_ros.envs.tabletop.env import TabletopCell
+from vla_ros.envs.tabletop.config import PICK
+from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.envs.tabletop.expert import observe_commands, plan_command
-from vla_ros.envs.tabletop.grasping import observe, plan
 from vla_ros.evaluation.carriers import SafeCarrier
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.safety.parameters import load_parameters
@@ -49,14 +48,14 @@ SECONDS_AFTER = 1.5
 MODES = ("off", "tracking", "effort")
 
 
-class BoxCell(Cell):
-    """The pick cell with a box that nothing can move, and a record of the force on it."""
+class BoxEnv(TabletopEnv):
+    """The pick environment with a box that nothing can move, and a record of the force on it."""
 
     def __init__(self, contract: RobotContract, box: str) -> None:
         """Place one of `BOXES`."""
         self._box = box
         self.forces: list[float] = []
-        super().__init__(contract)
+        super().__init__(contract, PICK)
 
     def _build(self) -> mujoco.MjModel:
         position, size = BOXES[self._box]
@@ -109,7 +108,7 @@ def with_mode(contract: RobotContract, mode: str) -> RobotContract:
 
 def approach(contract: RobotContract, box: str, speed: float) -> Approach:
     """Let the tool follow a straight line to the left through the box at `speed` m/s."""
-    cell = BoxCell(contract, box)
+    cell = BoxEnv(contract, box)
     order = Instruction(cell.reset(0), sequence=1)
     cell.data.qpos[cell._arm] = contract.joints.home
     cell.command(contract.joints.home, contract.gripper.max_opening)
@@ -149,23 +148,13 @@ def _line(
                        instruction_sequence=1, policy="line", sequence=number)  # fmt: skip
 
 
-def _pick_plan(cell: Cell, contract: RobotContract) -> PoseTrajectory:
+def _expert_plan(cell: TabletopEnv, contract: RobotContract) -> PoseTrajectory:
     action, gripper = contract.action, contract.gripper
-    return plan(observe(cell, cell.target), action.horizon, action.period, gripper.max_opening, gripper.velocity)
-
-
-def _stack_plan(cell: Cell, contract: RobotContract) -> PoseTrajectory:
-    action, gripper = contract.action, contract.gripper
-    if not isinstance(cell, TabletopCell):
-        raise TypeError("stacking needs the tabletop")
     situation = observe_commands(cell, [cell.command_wanted])[0]
     return plan_command(situation, action.horizon, action.period, gripper.max_opening, gripper.velocity)
 
 
-def episode(
-    cell: Cell, contract: RobotContract, planner: Callable[[Cell, RobotContract], PoseTrajectory], order: str,
-    seconds: float,
-) -> tuple[bool, str]:  # fmt: skip
+def episode(cell: TabletopEnv, contract: RobotContract, order: str, seconds: float) -> tuple[bool, str]:
     """Play the scene that the cell holds; return whether it succeeded, and the contact that was reported, or ""."""
     carrier = SafeCarrier(contract, load_parameters())
     carrier.start(cell, Instruction(order, sequence=1))
@@ -174,7 +163,9 @@ def episode(
         state = cell.state()
         if state.stamp >= due - 1e-9:
             due, number = due + contract.action.period, number + 1
-            rows = encode(planner(cell, contract), contract.action, state.end_effector, contract.gripper.max_opening)
+            rows = encode(
+                _expert_plan(cell, contract), contract.action, state.end_effector, contract.gripper.max_opening
+            )
             chunk = ActionChunk(rows, contract.action.period, state.stamp, contract.action.fingerprint,
                                 observation_sequence=number, instruction_sequence=1, policy="expert",
                                 sequence=number)  # fmt: skip
@@ -183,7 +174,7 @@ def episode(
         cell.step(CONTROL_PERIOD)
         if carrier.decisions[-1].reason == "contact":
             return False, carrier.decisions[-1].sentence
-        if cell.task_status().success:
+        if cell.success():
             return True, ""
     return False, ""
 
@@ -194,16 +185,16 @@ def false_stops(contract: RobotContract, task: str, episodes: int) -> dict[str, 
     from vla_ros.language.commands import Act
     from vla_ros.language.phrasing import Wording, say
 
-    cell = Cell(contract) if task == "pick" else TabletopCell(contract)
+    cell = make_env("pick" if task == "pick" else "tabletop", contract)
     stops, won = [], 0
     for seed in range(episodes):
         if task == "pick":
-            order, planner, seconds = cell.reset(seed), _pick_plan, 12.0
+            order, seconds = cell.reset(seed), 12.0
         else:
             rng = np.random.default_rng([seed, 3])
             sentence = say(sample_command(rng, Act.STACK, held_out=False), Wording.TAUGHT, rng)
-            order, planner, seconds = cell.reset(seed, sentence), _stack_plan, 20.0
-        success, contact = episode(cell, contract, planner, order, seconds)
+            order, seconds = cell.reset(seed, sentence), 20.0
+        success, contact = episode(cell, contract, order, seconds)
         won += success
         if contact:
             stops.append({"seed": seed, "sentence": contact})

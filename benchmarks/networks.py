@@ -22,7 +22,8 @@ import torch
 from tqdm import tqdm
 
 from vla_ros.data.demonstrations import DemonstrationWriter
-from vla_ros.envs.collector import CollectionOptions, Collector
+from vla_ros.envs.collector import CollectionOptions
+from vla_ros.envs.registry import make_collector
 from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
 from vla_ros.envs.tabletop.tasks import PICK_TEMPLATES
 from vla_ros.models.batch import ModelInput, ModelTarget
@@ -40,7 +41,7 @@ def frames() -> tuple[PickDataset, ModelInput, ModelTarget]:
     contract = load_contract("panda")
     with tempfile.TemporaryDirectory() as folder:
         writer = DemonstrationWriter(Path(folder), contract.action, {})
-        collector = Collector(contract, CollectionOptions(max_steps=STEPS, switch=0.0))
+        collector = make_collector("pick", contract, CollectionOptions(max_steps=STEPS, switch=0.0))
         for seed in range(EPISODES):
             writer.write(collector.collect(seed))
         kinds = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]

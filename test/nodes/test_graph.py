@@ -21,7 +21,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.registry import make_env
 from vla_ros.errors import InstructionError
 from vla_ros.msg import ActionChunk, Instruction, PolicyStatus, SafetyStatus
 from vla_ros.nodes.command_messages import commanded_point
@@ -103,9 +103,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 def objects(seed: int) -> dict[str, np.ndarray]:
     """Where the objects of the scene of `seed` lie, (3,) m."""
-    cell = Cell(CONTRACT)
+    cell = make_env("pick", CONTRACT)
     cell.reset(seed)
-    return {item.name: cell.object_position(item) for item in cell.objects}
+    return {item.name: cell.thing_position(item.pair) for item in cell.objects}
 
 
 def nearest(tools: list[np.ndarray], place: np.ndarray) -> float:

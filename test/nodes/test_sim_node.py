@@ -18,7 +18,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.registry import make_env
 from vla_ros.msg import ActionChunk, Instruction, PolicyStatus, TaskStatus
 from vla_ros.nodes.conversions import image_to_array, seconds_to_stamp, stamp_to_seconds
 from vla_ros.nodes.graph import Graph, Value, load_graph
@@ -147,7 +147,7 @@ def test_cameras_show_the_scene_with_their_calibration(heard: Listener, camera: 
     assert (infos[-1].height, infos[-1].width) == (contract.height, contract.width)
     stamps = {stamp_to_seconds(info.header.stamp) for info in infos}
     assert stamps & {stamp_to_seconds(image.header.stamp) for image in images}
-    cell = Cell(CONTRACT)
+    cell = make_env("pick", CONTRACT)
     np.testing.assert_allclose(np.array(infos[-1].k).reshape(3, 3), cell.camera_matrix(camera))
     np.testing.assert_allclose(np.array(infos[-1].p).reshape(3, 4)[:, :3], cell.camera_matrix(camera))
 
@@ -157,10 +157,10 @@ def test_a_picture_is_bright_where_the_scene_says_the_object_is(runner: GraphRun
     contract = CONTRACT.camera("front")
     images = heard.listen(Image, contract.topic, "camera")
     heard.wait_for(lambda: len(images) >= 4)
-    cell = Cell(CONTRACT)
+    cell = make_env("pick", CONTRACT)
     cell.reset(3, "pick up the red cube")
     cube = next(item for item in cell.objects if item.name == "red cube")
-    u, v = cell.project("front", cell.object_position(cube))
+    u, v = cell.project("front", cell.thing_position(cube.pair))
     red, green, blue = image_to_array(images[-1])[round(v), round(u)].astype(int)
     assert red > 80
     assert red > 2 * max(green, blue)

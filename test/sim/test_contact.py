@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vla_ros.envs.collector import CONTROL_PERIOD
-from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.registry import make_env
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.momentum_observer import MomentumObserver
 from vla_ros.safety.parameters import load_parameters
@@ -32,7 +32,7 @@ def bench():
 
 def test_efforts_of_the_cell_match_the_robot_description():
     """At rest gravity alone, in motion the whole of inverse dynamics: residual within 2 N m of up to 40 N m."""
-    cell = Cell(CONTRACT)
+    cell = make_env("pick", CONTRACT)
     cell.reset(0)
     kinematics = cell.kinematics
     observer = MomentumObserver(kinematics.model, kinematics.frame_id, 0.01)
@@ -66,7 +66,7 @@ def test_immovable_box_is_released_without_efforts(bench):
 
 def served_late(bench, contract, late):
     """Follow a line in free air; after 0.6 s no command reaches the servos for `late` s; return the reasons."""
-    cell = Cell(contract)
+    cell = make_env("pick", contract)
     order = Instruction(cell.reset(0), sequence=1)
     carrier = bench.SafeCarrier(contract, load_parameters())
     carrier.start(cell, order)

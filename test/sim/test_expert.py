@@ -5,23 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from vla_ros.actions.decoding import decode
-from vla_ros.envs.collector import CollectionOptions, Collector
-from vla_ros.envs.tabletop.grasping import GraspScene, plan
+from vla_ros.envs.collector import CollectionOptions
+from vla_ros.envs.registry import make_collector
+from vla_ros.envs.tabletop.expert import Situation, plan_command
+from vla_ros.language.commands import Act, Command
 from vla_ros.robot.contract import load_contract
 
 UNDISTURBED = CollectionOptions(disturbance=0.0, switch=0.0)
 
 
 def test_it_picks_the_named_object_in_every_scene() -> None:
-    collector = Collector(load_contract("panda"), UNDISTURBED)
+    collector = make_collector("pick", load_contract("panda"), UNDISTURBED)
     episodes = [collector.collect(seed) for seed in range(12)]
     assert [e.success for e in episodes] == [True] * 12
 
 
 def test_one_seed_gives_one_episode() -> None:
     contract = load_contract("panda")
-    first = Collector(contract, CollectionOptions()).collect(3)
-    again = Collector(contract, CollectionOptions()).collect(3)
+    first = make_collector("pick", contract, CollectionOptions()).collect(3)
+    again = make_collector("pick", contract, CollectionOptions()).collect(3)
     assert first.arrays.keys() == again.arrays.keys()
     for name, array in first.arrays.items():
         np.testing.assert_array_equal(array, again.arrays[name])
@@ -29,7 +31,7 @@ def test_one_seed_gives_one_episode() -> None:
 
 def test_the_labels_of_one_state_lead_to_different_objects() -> None:
     contract = load_contract("panda")
-    episode = Collector(contract, UNDISTURBED).collect(1)
+    episode = make_collector("pick", contract, UNDISTURBED).collect(1)
     ends = [
         decode(episode.arrays["actions"][0, k].astype(float), contract.action, _pose(episode, 0), 0.08).positions[-1]
         for k in range(3)
@@ -50,8 +52,8 @@ def test_the_rule_by_hand() -> None:
     target = np.array([0.5, 0.0, 0.02])
 
     def first(tool: np.ndarray, opening: float, holds: bool = False) -> tuple[np.ndarray, float]:
-        scene = GraspScene(tool, opening, target, 0.042, holds, False)
-        way = plan(scene, 1, 0.1, 0.08, 0.2)
+        situation = Situation(Command(Act.PICK, ("red", "cube")), tool, opening, target, holds, False)
+        way = plan_command(situation, 1, 0.1, 0.08, 0.2)
         assert way.openings is not None
         return way.positions[0] - tool, float(way.openings[0])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, encode_chunk
-from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.registry import make_env
 from vla_ros.evaluation.referee import Referee
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.parameters import load_parameters
@@ -36,7 +36,7 @@ def scripted_chunk(contract: RobotContract, state: RobotState, target: FloatArra
 )
 def test_the_simulated_arm_reaches_a_joint_target(quantity, lines, of_joints):
     contract = of_joints("panda", quantity, **lines)
-    cell = Cell(contract)
+    cell = make_env("pick", contract)
     cell.reset(3)
     supervisor = SafetySupervisor(contract, load_parameters(), lockstep=True)
     target = contract.joints.home + np.array([0.3, 0.1, -0.2, 0.2, 0.1, 0.2, -0.4])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vla_ros.envs.mujoco.rendering import CameraRenderer
-from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.registry import make_env
 from vla_ros.errors import SimulationError
 from vla_ros.robot.contract import load_contract
 
@@ -17,10 +17,10 @@ RENDER_THEN_TRAIN = """
 import numpy as np
 import torch
 from vla_ros.robot.contract import load_contract
-from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.registry import make_env
 from vla_ros.envs.mujoco.rendering import CameraRenderer
 
-cell = Cell(load_contract("panda"))
+cell = make_env("pick", load_contract("panda"))
 cell.reset(1)
 renderer = CameraRenderer(cell.model, 96, 96)
 assert renderer.render(cell.data, cell.model.camera(0).name).std() > 1.0
@@ -37,7 +37,7 @@ def test_a_process_that_has_rendered_can_train():
 
 
 def test_a_context_holds_one_image_and_no_shadows_and_draws_the_same():
-    cell = Cell(load_contract("panda"))
+    cell = make_env("pick", load_contract("panda"))
     cell.reset(1)
     camera, before = cell.model.camera(0).name, (1080, 1920, cell.model.vis.quality.shadowsize)
     large = mujoco.Renderer(cell.model, 96, 128)  # as MuJoCo makes it

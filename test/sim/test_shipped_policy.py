@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.registry import make_env
+from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
 from vla_ros.envs.tabletop.tasks import pick_instruction
 from vla_ros.errors import CheckpointError
@@ -28,8 +29,8 @@ SCENES = range(1200, 1206)
 
 
 @pytest.fixture(scope="module")
-def cell() -> Cell:
-    return Cell(CONTRACT)
+def cell() -> TabletopEnv:
+    return make_env("pick", CONTRACT)
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +46,21 @@ def carrier() -> SafeCarrier:
     return SafeCarrier(CONTRACT, load_parameters())
 
 
-def test_it_picks_up_what_is_named(cell: Cell, policy: LocalPolicy, carrier: SafeCarrier) -> None:
+def test_it_picks_up_what_is_named(cell: TabletopEnv, policy: LocalPolicy, carrier: SafeCarrier) -> None:
     results = [rollout(cell, policy, carrier, seed) for seed in SCENES]
     assert sum(r.success for r in results) >= len(results) - 1, [r for r in results if not r.success]
 
 
-def test_other_words_in_the_same_scene_move_it_elsewhere(cell: Cell, policy: LocalPolicy, carrier: SafeCarrier) -> None:
+def test_other_words_in_the_same_scene_move_it_elsewhere(
+    cell: TabletopEnv, policy: LocalPolicy, carrier: SafeCarrier
+) -> None:
     cell.reset(SCENES[0])
     names = [item.name for item in cell.objects]
     results = [rollout(cell, policy, carrier, SCENES[0], pick_instruction(name)) for name in names]
     assert [r.picked for r in results] == names
 
 
-def test_what_is_not_there_is_not_fetched(cell: Cell, policy: LocalPolicy, carrier: SafeCarrier) -> None:
+def test_what_is_not_there_is_not_fetched(cell: TabletopEnv, policy: LocalPolicy, carrier: SafeCarrier) -> None:
     """The words are known, the thing is absent: the policy does not trust itself, and the arm stays where it is."""
     cell.reset(SCENES[1])
     here = {item.name for item in cell.objects}
@@ -71,7 +74,7 @@ def test_what_is_not_there_is_not_fetched(cell: Cell, policy: LocalPolicy, carri
     assert set(carrier.refused) == {"trust_low"}
 
 
-def _ask(cell: Cell, policy: LocalPolicy, carrier: SafeCarrier, name: str) -> None:
+def _ask(cell: TabletopEnv, policy: LocalPolicy, carrier: SafeCarrier, name: str) -> None:
     """Ask for an object that the judge of the cell would refuse, for two seconds of simulation."""
     from vla_ros.evaluation.rollout import Player
     from vla_ros.types import Instruction
@@ -84,7 +87,7 @@ def _ask(cell: Cell, policy: LocalPolicy, carrier: SafeCarrier, name: str) -> No
         player.period()
 
 
-def test_lock_step_repeats_exactly(cell: Cell, policy: LocalPolicy, carrier: SafeCarrier) -> None:
+def test_lock_step_repeats_exactly(cell: TabletopEnv, policy: LocalPolicy, carrier: SafeCarrier) -> None:
     def play() -> tuple[RolloutResult, list[float]]:
         result = rollout(cell, policy, carrier, SCENES[2])
         commands = [d.joint_positions.tolist() for d in carrier.decisions if d.joint_positions is not None]
@@ -93,7 +96,7 @@ def test_lock_step_repeats_exactly(cell: Cell, policy: LocalPolicy, carrier: Saf
     assert play() == play()
 
 
-def test_the_bare_follower_picks_too(cell: Cell, policy: LocalPolicy) -> None:
+def test_the_bare_follower_picks_too(cell: TabletopEnv, policy: LocalPolicy) -> None:
     """The comparison without the safety layer is a fair one."""
     assert rollout(cell, policy, BareCarrier(CONTRACT), SCENES[3]).success
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from vla_ros.actions.decoding import decode
-from vla_ros.envs.collector import CollectionOptions
-from vla_ros.envs.registry import find_world
-from vla_ros.envs.tabletop.collector import LOOKS, TabletopCollector, choose_commands, possible_commands
-from vla_ros.envs.tabletop.env import TabletopCell
+from vla_ros.envs.collector import LOOKS, CollectionOptions
+from vla_ros.envs.registry import find_world, make_collector, make_env
+from vla_ros.envs.tabletop.commands import choose_commands, possible_commands
+from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.envs.tabletop.expert import LET_GO, LET_GO_STACK, Situation, plan_command
 from vla_ros.envs.tabletop.model import DISTRACTORS
 from vla_ros.envs.tabletop.patterns import draw_pattern
@@ -44,28 +44,28 @@ def contract() -> RobotContract:
 
 
 @pytest.fixture(scope="module")
-def cell(contract: RobotContract) -> TabletopCell:
-    return TabletopCell(contract)
+def cell(contract: RobotContract) -> TabletopEnv:
+    return make_env("tabletop", contract)
 
 
 @pytest.fixture(autouse=True)
-def _unperturbed(cell: TabletopCell) -> None:
+def _unperturbed(cell: TabletopEnv) -> None:
     cell.perturbation = Perturbation()
 
 
-def test_one_seed_repeats_bit_for_bit_whatever_was_played_before(cell: TabletopCell, contract: RobotContract) -> None:
-    def play(one: TabletopCell, seed: int) -> bytes:
+def test_one_seed_repeats_bit_for_bit_whatever_was_played_before(cell: TabletopEnv, contract: RobotContract) -> None:
+    def play(one: TabletopEnv, seed: int) -> bytes:
         one.reset(seed)
         one.step(0.2)
         return one.data.qpos.tobytes() + one.render("front").tobytes() + one.render("wrist").tobytes()
 
     first = play(cell, 11)
     assert play(cell, 12) != first
-    assert play(cell, 11) == first == play(TabletopCell(contract), 11)
+    assert play(cell, 11) == first == play(make_env("tabletop", contract), 11)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_picture_shows_each_thing_where_it_is(cell: TabletopCell, seed: int) -> None:
+def test_the_picture_shows_each_thing_where_it_is(cell: TabletopEnv, seed: int) -> None:
     cell.reset(seed)
     picture = cell.render("front").astype(float)
     for item in cell.scene.objects:
@@ -77,14 +77,14 @@ def test_the_picture_shows_each_thing_where_it_is(cell: TabletopCell, seed: int)
         assert np.abs(bare - hue).max() < 0.25, f"{item.name}: {bare} at ({u:.0f}, {v:.0f}), expected {hue}"
 
 
-def test_things_rest_and_nothing_is_done_before_anyone_acts(cell: TabletopCell) -> None:
+def test_things_rest_and_nothing_is_done_before_anyone_acts(cell: TabletopEnv) -> None:
     for seed in range(20):
         cell.reset(seed)
         cell.step(1.0)
         assert not cell.task_status().success and cell.handled() == "", cell.instruction
 
 
-def test_a_sentence_brings_its_things_also_held_out_ones(cell: TabletopCell) -> None:
+def test_a_sentence_brings_its_things_also_held_out_ones(cell: TabletopEnv) -> None:
     command = Command(Act.STACK, next(iter(sorted(HELD_OUT_PAIRS & {("red", "cube")}))), ("yellow", "cube"))
     cell.reset(5, say(command))
     assert cell.scene.command == command and cell.target.name == "red cube"
@@ -98,7 +98,7 @@ def test_a_sentence_brings_its_things_also_held_out_ones(cell: TabletopCell) -> 
         cell.set_instruction(f"pick up the {absent} ball")
 
 
-def _put(cell: TabletopCell, command: Command, aside: float, above: float) -> bool:
+def _put(cell: TabletopEnv, command: Command, aside: float, above: float) -> bool:
     """Let the thing fall from `above` its place, `aside` from the goal's middle; return the verdict."""
     cell.reset(3, say(command))
     goal = cell.thing_position(command.goal)
@@ -109,7 +109,7 @@ def _put(cell: TabletopCell, command: Command, aside: float, above: float) -> bo
     return cell.task_status().success
 
 
-def test_the_judge_of_places_goes_by_where_things_come_to_lie(cell: TabletopCell) -> None:
+def test_the_judge_of_places_goes_by_where_things_come_to_lie(cell: TabletopEnv) -> None:
     bowl = Command(Act.PLACE, ("red", "ball"), ("blue", "bowl"))
     plate = Command(Act.PLACE, ("blue", "cube"), ("red", "plate"))
     stack = Command(Act.STACK, ("yellow", "cube"), ("green", "disc"))
@@ -117,7 +117,7 @@ def test_the_judge_of_places_goes_by_where_things_come_to_lie(cell: TabletopCell
     assert not _put(cell, bowl, 0.15, 0.03) and not _put(cell, plate, 0.12, 0.0) and not _put(cell, stack, 0.06, 0.02)
 
 
-def test_a_thing_in_the_air_over_its_goal_is_not_there(cell: TabletopCell) -> None:
+def test_a_thing_in_the_air_over_its_goal_is_not_there(cell: TabletopEnv) -> None:
     command = Command(Act.PLACE, ("red", "ball"), ("blue", "bowl"))
     cell.reset(3, say(command))
     goal = cell.thing_position(command.goal)
@@ -128,7 +128,7 @@ def test_a_thing_in_the_air_over_its_goal_is_not_there(cell: TabletopCell) -> No
 
 
 @pytest.mark.parametrize("name", [name for name in PERTURBATIONS if name not in ("none", "delay")])
-def test_a_perturbation_changes_its_own_thing_and_not_the_task(cell: TabletopCell, name: str) -> None:
+def test_a_perturbation_changes_its_own_thing_and_not_the_task(cell: TabletopEnv, name: str) -> None:
     cell.reset(21)
     before = (cell.scene, cell.instruction, cell.render("front").copy(), cell.state().joint_positions)
     looks = [cell.model.light_pos.copy(), cell.model.cam_quat.copy(), cell.model.geom("table").matid.copy()]
@@ -154,7 +154,7 @@ def test_the_delay_is_a_tenth_of_a_second_more() -> None:
 
 
 def test_the_expert_does_every_task(contract: RobotContract) -> None:
-    collector = TabletopCollector(contract, UNDISTURBED)
+    collector = make_collector("tabletop", contract, UNDISTURBED)
     done: Counter[str] = Counter()
     tried: Counter[str] = Counter()
     for seed in range(24):
@@ -168,8 +168,8 @@ def test_the_expert_does_every_task(contract: RobotContract) -> None:
 
 def test_one_seed_gives_one_episode(contract: RobotContract) -> None:
     options = dataclasses.replace(find_world("tabletop").options, max_steps=25)
-    first = TabletopCollector(contract, options).collect(3)
-    again = TabletopCollector(contract, options)
+    first = make_collector("tabletop", contract, options).collect(3)
+    again = make_collector("tabletop", contract, options)
     again.collect(4)
     other = again.collect(3)
     assert first.arrays.keys() == other.arrays.keys()
@@ -179,7 +179,7 @@ def test_one_seed_gives_one_episode(contract: RobotContract) -> None:
 
 def test_the_labels_of_one_state_serve_their_commands(contract: RobotContract) -> None:
     """Every "pick" label leads to its own thing; every command of an episode is another one."""
-    episode = TabletopCollector(contract, dataclasses.replace(UNDISTURBED, max_steps=1)).collect(6)
+    episode = make_collector("tabletop", contract, dataclasses.replace(UNDISTURBED, max_steps=1)).collect(6)
     commands = [Command.from_key(str(key)) for key in episode.arrays["names"]]
     assert len(set(commands)) == len(commands) >= 6
     start = Pose(episode.arrays["position"][0], episode.arrays["quaternion"][0])
@@ -190,7 +190,7 @@ def test_the_labels_of_one_state_serve_their_commands(contract: RobotContract) -
             assert gaps[column] == gaps.min()
 
 
-def test_commands_are_about_the_scene(cell: TabletopCell) -> None:
+def test_commands_are_about_the_scene(cell: TabletopEnv) -> None:
     for seed in range(20):
         cell.reset(seed)
         commands = choose_commands(cell.scene, np.random.default_rng(seed))
@@ -323,7 +323,7 @@ def test_training_scenes_vary_less_and_never_as_an_evaluation_does() -> None:
     assert any(one.table for one in drawn) and any(one.distractors for one in drawn)
 
 
-def test_every_pattern_and_distractor_is_in_the_model(cell: TabletopCell) -> None:
+def test_every_pattern_and_distractor_is_in_the_model(cell: TabletopEnv) -> None:
     for name in (*HELD_OUT_PATTERNS, *TRAINING_PATTERNS):
         assert cell.model.material(name).id >= 0
     for name in (*HELD_OUT_DISTRACTORS, *TRAINING_DISTRACTORS):
@@ -338,7 +338,7 @@ def test_drawn_patterns_differ_and_repeat() -> None:
     np.testing.assert_array_equal(drawn[3], draw_pattern(np.random.default_rng(3)))
 
 
-def test_a_scene_that_looks_otherwise_is_the_same_scene(cell: TabletopCell) -> None:
+def test_a_scene_that_looks_otherwise_is_the_same_scene(cell: TabletopEnv) -> None:
     cell.perturbation = Perturbation(distractors=TRAINING_DISTRACTORS[:1])
     cell.reset(4)
     before, shown = cell.render("front"), cell.data.qpos.copy()
@@ -356,15 +356,33 @@ def test_a_scene_that_looks_otherwise_is_the_same_scene(cell: TabletopCell) -> N
 def test_scenes_that_vary_look_otherwise_every_few_steps(contract: RobotContract) -> None:
     options = CollectionOptions(max_steps=3 * LOOKS, disturbance=0.0, switch=0.0, varied_from=100)
     for seed, varies in ((99, False), (100, True)):
-        pictures = TabletopCollector(contract, options).collect(seed).arrays["image_front"].astype(int)
+        pictures = make_collector("tabletop", contract, options).collect(seed).arrays["image_front"].astype(int)
         change = np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2, 3))  # the arm moves, and little else
         assert (change[LOOKS - 1 :: LOOKS].max() > 5.0 * np.median(change)) == varies
 
 
 def test_only_seeds_from_the_given_one_on_vary() -> None:
     options = CollectionOptions(max_steps=1, varied_from=100)
-    collector = TabletopCollector(load_contract("panda"), options)
+    collector = make_collector("tabletop", load_contract("panda"), options)
     varied = next(s for s in range(100, 120) if training_variation(np.random.default_rng([s, 2])) != Perturbation())
     for seed, wanted in ((99, Perturbation()), (varied, training_variation(np.random.default_rng([varied, 2])))):
         collector.collect(seed)
         assert collector.cell.perturbation == wanted
+
+
+def test_pick_refuses_what_only_the_furnished_table_has(contract: RobotContract) -> None:
+    env = make_env("pick", contract)
+    before = env.data.qpos.copy()
+    for name in ("table", "distractors"):
+        env.perturbation = PERTURBATIONS[name]
+        with pytest.raises(SimulationError, match="neither patterns of the table nor distractors"):
+            env.reset(3)
+        assert np.array_equal(env.data.qpos, before)
+    env.perturbation = PERTURBATIONS["light"]
+    env.reset(3)
+    plain = make_env("pick", contract)
+    plain.reset(3)
+    assert not np.array_equal(env.model.light_pos, plain.model.light_pos)
+    assert [item.name for item in env.objects] == [item.name for item in plain.objects]
+    with pytest.raises(SimulationError, match="varied_from needs the tabletop"):
+        make_collector("pick", contract, CollectionOptions(varied_from=0))

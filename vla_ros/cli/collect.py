@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vla_ros.cli.arguments import natural, path, positive_int
 from vla_ros.cli.failures import require_output
+from vla_ros.errors import UsageError
 
 HELP = "collect demonstrations in the simulator"
 
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     from vla_ros.robot.contract import load_contract
 
     begin = time.monotonic()
+    if args.varied_from is not None and not find_world(args.world).config.furnished:
+        raise UsageError(f"--varied-from has no effect with --world {args.world}: leave it out, or use tabletop")
     load_contract(args.robot)  # before processes start
     folder = require_output(args.out or Path("runs/data") / args.world)
     options = replace(find_world(args.world).options, varied_from=args.varied_from)

@@ -1,12 +1,12 @@
-"""Demonstrations from the simulated cell: the expert drives, disturbed now and then, and labels every state.
+"""Demonstrations from simulation: the expert drives, disturbed now and then, and labels every state.
 
-Each state is labelled for every object on the table, not only for the one asked for: the same picture then comes with
-different words and different actions, which is what makes a policy listen.
+Each state is labelled for several commands, not only for the one that is pursued: the same image then comes with
+different instructions and different actions, which is what makes a policy listen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +17,19 @@ from vla_ros.actions.decoding import PoseTrajectory, decode, encode
 from vla_ros.actions.rotation_vectors import slerp
 from vla_ros.data.demonstrations import Episode
 from vla_ros.envs.mujoco.follower import PoseFollower
-from vla_ros.envs.mujoco.workcell import Cell
-from vla_ros.envs.tabletop.grasping import observe, plan
-from vla_ros.envs.tabletop.tasks import named_object, pick_instruction
+from vla_ros.envs.tabletop.env import TabletopEnv
+from vla_ros.envs.tabletop.expert import observe_commands, plan_command
+from vla_ros.envs.tabletop.perturbations import Perturbation, training_variation
 from vla_ros.errors import SimulationError
-from vla_ros.perception.geometry import resize_for_policy
-from vla_ros.robot.contract import RobotContract
-from vla_ros.types import FloatArray, ImageArray, Instruction, Observation
+from vla_ros.language.commands import Command
+from vla_ros.language.phrasing import say
+from vla_ros.types import FloatArray, Observation
 
 CONTROL_PERIOD = 0.01
 """How often the joint references change, s."""
+
+LOOKS = 5
+"""Steps after which light, cameras and table of a varied scene are randomized again."""
 
 Learner = Callable[[Observation], FloatArray]
 """A policy's actions (horizon, width) for an observation: DAgger lets it drive while the expert labels."""
@@ -57,55 +60,69 @@ class CollectionOptions:
     varied_from: int | None = None
 
 
-def policy_images(cell: Cell, contract: RobotContract) -> dict[str, ImageArray]:
-    """Render every camera and shrink the pictures exactly as the perception node does."""
-    return {
-        camera.name: resize_for_policy(cell.render(camera.name), camera.policy_height, camera.policy_width)
-        for camera in contract.cameras
-    }
-
-
 class Collector:
-    """Makes episodes in one cell; one process, one collector."""
+    """Makes episodes in one environment; one process, one collector."""
 
-    def __init__(self, contract: RobotContract, options: CollectionOptions, learner: Learner | None = None) -> None:
-        """Build a cell of its own."""
+    def __init__(self, env: TabletopEnv, options: CollectionOptions, learner: Learner | None = None) -> None:
+        """Collect in `env`.
+
+        Raises:
+            SimulationError: when the options do not fit the environment or the learner.
+        """
         if options.record_learner and (learner is None or options.learner_share < 1.0):
             raise SimulationError("record_learner needs a learner that drives every step (learner_share 1)")
-        self.contract, self.options, self.learner = contract, options, learner
-        self.cell = self._make_cell()
-
-    def _make_cell(self) -> Cell:
-        return Cell(self.contract)
+        if options.varied_from is not None and not env.config.furnished:
+            raise SimulationError("varied_from needs the tabletop: scenes of 'pick' do not vary more; leave it out")
+        self.env, self.contract, self.options, self.learner = env, env.contract, options, learner
 
     def _begin(self) -> None:
         """Let the arm's follower start where the arm is, undisturbed."""
-        self._follower = PoseFollower(self.contract, self.cell.kinematics, self.cell.state().joint_positions)
+        self._follower = PoseFollower(self.contract, self.env.kinematics, self.env.state().joint_positions)
         self._disturbance = (0, np.zeros(3), 0.0)
 
     def collect(self, seed: int) -> Episode:
-        """Play one episode; `Episode.success` says whether the object asked for last was picked up."""
+        """Play one episode; `Episode.success` says whether what was asked for last was done."""
         rng = np.random.default_rng([seed, 1])
-        self.cell.reset(seed)
+        varies = self.options.varied_from is not None and seed >= self.options.varied_from
+        self.env.perturbation = training_variation(np.random.default_rng([seed, 2])) if varies else Perturbation()
+        self.env.reset(seed)
+        looks = np.random.default_rng([seed, 3]) if varies else None
+        commands = self.env.config.commands(self.env.scene, rng)
+        rows = self._play(rng, commands, looks)
+        return Episode(seed, self.env.success(), self._gather(rows) | self._names(commands))
+
+    def _play(
+        self, rng: np.random.Generator, commands: list[Command], looks: np.random.Generator | None
+    ) -> list[dict[str, object]]:
         self._begin()
-        names = [item.name for item in self.cell.objects]
-        asked = names.index(named_object(self.cell.instruction, self.cell.objects).name)
-        switch_at = int(rng.integers(4, 18)) if rng.random() < self.options.switch else -1
+        env, options = self.env, self.options
+        asked = commands.index(env.command_wanted)
+        switch_at = int(rng.integers(*env.config.switch)) if rng.random() < options.switch else -1
         rows: list[dict[str, object]] = []
         after = 0
-        for step in range(self.options.max_steps):
+        for step in range(options.max_steps):
             if step == switch_at:
-                asked = int(rng.integers(len(names)))
-                self.cell.set_instruction(pick_instruction(names[asked]))
-            row, plans = self._label(asked)
+                asked = int(rng.integers(len(commands)))
+                env.set_instruction(say(commands[asked]))
+            if looks is not None and step and step % LOOKS == 0:
+                env.look_otherwise(looks, training_variation(looks))
+            row, plan = self._label(commands, asked)
             rows.append(row)
-            after = after + 1 if self.cell.task_status().success else 0
-            if after > self.options.hold_steps:
+            after = after + 1 if env.success() else 0
+            if after > options.hold_steps:
                 break
-            self._execute(self._disturbed(plans[asked], rng))
+            self._execute(self._disturbed(plan, rng))
             self._note_learner(row)
-        arrays = self._gather(rows)
-        return Episode(seed, self.cell.task_status().success, arrays | {"names": np.array(names)})
+        return rows
+
+    def _names(self, commands: list[Command]) -> dict[str, NDArray[Any]]:
+        """Return the names of what is labelled; of the objects alone where there is no other task than "pick"."""
+        if not self.env.config.furnished:
+            return {"names": np.array([command.name for command in commands])}
+        return {
+            "names": np.array([command.key for command in commands]),
+            "things": np.array([item.name for item in self.env.scene.things]),
+        }
 
     def _note_learner(self, row: dict[str, object]) -> None:
         if self.options.record_learner:
@@ -117,35 +134,47 @@ class Collector:
             rows = [row for row in rows if "driven" in row]
         return {key: np.stack([np.asarray(row[key]) for row in rows]) for key in rows[0]}
 
-    def _label(self, asked: int) -> tuple[dict[str, object], list[PoseTrajectory]]:
-        """Return one row of the episode and the expert's plan for every object."""
-        state, action = self.cell.state(), self.contract.action
-        gripper = self.contract.gripper
+    def _label(self, commands: list[Command], asked: int) -> tuple[dict[str, object], PoseTrajectory]:
+        """Return one row of the episode and the expert's plan for the command that is pursued."""
+        self._observation = self.env.observe()
+        state, action, gripper = self._observation.state, self.contract.action, self.contract.gripper
         plans = [
-            plan(observe(self.cell, item), action.horizon, action.period, gripper.max_opening, gripper.velocity)
-            for item in self.cell.objects
+            plan_command(one, action.horizon, action.period, gripper.max_opening, gripper.velocity)
+            for one in observe_commands(self.env, commands)
         ]
-        chunks = [encode(one, action, state.end_effector, gripper.max_opening) for one in plans]
-        targets = [self.cell.object_position(item) for item in self.cell.objects]
+        chunks = [encode(plan, action, state.end_effector, gripper.max_opening) for plan in plans]
         row: dict[str, object] = {
             "position": state.end_effector.position.astype(np.float32),
             "quaternion": state.end_effector.quaternion.astype(np.float32),
             "opening": np.float32(state.gripper_opening),
             "actions": np.stack(chunks).astype(np.float32),
-            "target": np.stack(targets).astype(np.float32),
             "asked": asked,
-            "instruction": self.cell.instruction,
+            "instruction": self.env.instruction,
         }
-        self._images = policy_images(self.cell, self.contract)
+        for name, image in self._observation.images.items():
+            row[f"image_{name}"] = image
+        row |= self._places("target", "pixel", [command.thing for command in commands])
+        if self.env.config.furnished:
+            row |= self._places("goal", "pixel_goal", [command.goal for command in commands])
+        return row, plans[asked]
+
+    def _places(self, name: str, pixel: str, pairs: Sequence[tuple[str, str] | None]) -> dict[str, object]:
+        """Return where things are, (k, 3) m, and in each image, (k, 2) fractions; 0 and NaN where there is none."""
+        places = [np.zeros(3) if pair is None else self.env.thing_position(pair) for pair in pairs]
+        row: dict[str, object] = {name: np.stack(places).astype(np.float32)}
         for camera in self.contract.cameras:
-            row[f"image_{camera.name}"] = self._images[camera.name]
-            row[f"pixel_{camera.name}"] = np.array(
-                [self._pixel(camera.name, (camera.width, camera.height), target) for target in targets], np.float32
+            size = (camera.width, camera.height)
+            row[f"{pixel}_{camera.name}"] = np.array(
+                [
+                    (np.nan, np.nan) if pair is None else self._pixel(camera.name, size, place)
+                    for pair, place in zip(pairs, places, strict=True)
+                ],
+                np.float32,
             )
-        return row, plans
+        return row
 
     def _pixel(self, camera: str, size: tuple[int, int], target: FloatArray) -> tuple[float, float]:
-        pixel = self.cell.project(camera, target)
+        pixel = self.env.project(camera, target)
         if pixel is None or not (0.0 <= pixel[0] < size[0] and 0.0 <= pixel[1] < size[1]):
             return np.nan, np.nan
         return pixel[0] / size[0], pixel[1] / size[1]
@@ -153,11 +182,10 @@ class Collector:
     def _chosen(self, expert: PoseTrajectory, rng: np.random.Generator) -> PoseTrajectory:
         if self.learner is None or rng.random() >= self.options.learner_share:
             return expert
-        state = self.cell.state()
-        observation = Observation(self._images, state, Instruction(self.cell.instruction), state.stamp)
-        actions = self.learner(observation)
-        self._driven, self._progress = actions, self.cell.progress()
-        return decode(actions, self.contract.action, state.end_effector, self.contract.gripper.max_opening)
+        start = self._observation.state.end_effector
+        actions = self.learner(self._observation)
+        self._driven, self._progress = actions, self.env.progress()
+        return decode(actions, self.contract.action, start, self.contract.gripper.max_opening)
 
     def _disturbed(self, expert: PoseTrajectory, rng: np.random.Generator) -> PoseTrajectory:
         """Return what is carried out: the expert's or the learner's plan, now and then disturbed for a few steps."""
@@ -180,12 +208,12 @@ class Collector:
 
     def _execute(self, trajectory: PoseTrajectory) -> None:
         """Carry the arm along the first row for one action period."""
-        start = self.cell.kinematics.forward(self._follower.q)
+        start = self.env.kinematics.forward(self._follower.q)
         count = round(self.contract.action.period / CONTROL_PERIOD)
         opening = self.contract.gripper.max_opening if trajectory.openings is None else trajectory.openings[0]
         for tick in range(1, count + 1):
             share = tick / count
             position = start.position + share * (trajectory.positions[0] - start.position)
             q = self._follower.step(position, slerp(start.quaternion, trajectory.quaternions[0], share), CONTROL_PERIOD)
-            self.cell.command(q, float(np.clip(opening, 0.0, self.contract.gripper.max_opening)))
-            self.cell.step(CONTROL_PERIOD)
+            self.env.command(q, float(np.clip(opening, 0.0, self.contract.gripper.max_opening)))
+            self.env.step(CONTROL_PERIOD)

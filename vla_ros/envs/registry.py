@@ -1,4 +1,4 @@
-"""The table of simulated worlds: a name, its cell, and who makes demonstrations in it."""
+"""The table of simulated worlds: a name, its environment, and how demonstrations are made in it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vla_ros.envs.collector import CollectionOptions, Collector, Learner
-from vla_ros.envs.mujoco.workcell import Cell
-from vla_ros.envs.tabletop.collector import TabletopCollector
-from vla_ros.envs.tabletop.env import TabletopCell
+from vla_ros.envs.tabletop.config import PICK, TABLETOP, TabletopConfig
+from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.errors import SimulationError
 from vla_ros.naming import expected_names
 from vla_ros.robot.contract import RobotContract
@@ -16,24 +15,22 @@ from vla_ros.robot.contract import RobotContract
 
 @dataclass(frozen=True)
 class World:
-    """One world: `cell` and `collector` classes, the `options` of its demonstrations, and when a rollout is given up.
+    """One world.
 
     Attributes:
-        cell: Simulates it.
-        collector: Makes demonstrations in it.
-        options: How they are made, unless asked otherwise.
+        config: Of its environment.
+        options: How demonstrations are made, unless asked otherwise.
         max_seconds: Simulation time after which a policy's episode is given up, s.
     """
 
-    cell: type[Cell]
-    collector: type[Collector]
+    config: TabletopConfig
     options: CollectionOptions
     max_seconds: float
 
 
 WORLDS: Mapping[str, World] = {
-    "pick": World(Cell, Collector, CollectionOptions(), 12.0),
-    "tabletop": World(TabletopCell, TabletopCollector, CollectionOptions(max_steps=110, disturbance=0.05), 20.0),
+    "pick": World(PICK, CollectionOptions(), 12.0),
+    "tabletop": World(TABLETOP, CollectionOptions(max_steps=110, disturbance=0.05), 20.0),
 }
 
 
@@ -48,13 +45,23 @@ def find_world(name: str) -> World:
     return WORLDS[name]
 
 
-def make_cell(name: str, contract: RobotContract, camera_sizes: Mapping[str, tuple[int, int]] | None = None) -> Cell:
-    """Build the cell of a world."""
-    return find_world(name).cell(contract, camera_sizes=camera_sizes)
+def make_env(
+    name: str, contract: RobotContract, camera_sizes: Mapping[str, tuple[int, int]] | None = None
+) -> TabletopEnv:
+    """Build the environment of a world; `camera_sizes` maps a camera to (height, width) in place of the contract's.
+
+    Raises:
+        SimulationError: when there is no such world, or the workcell of this robot cannot be built.
+    """
+    return TabletopEnv(contract, find_world(name).config, camera_sizes=camera_sizes)
 
 
 def make_collector(
     name: str, contract: RobotContract, options: CollectionOptions, learner: Learner | None = None
 ) -> Collector:
-    """Build a collector of a world, with a cell of its own."""
-    return find_world(name).collector(contract, options, learner)
+    """Build a collector in an environment of its own.
+
+    Raises:
+        SimulationError: when there is no such world, or the options do not fit it.
+    """
+    return Collector(make_env(name, contract), options, learner)

@@ -10,7 +10,7 @@ from vla_ros.actions.decoding import PoseTrajectory, decode
 from vla_ros.actions.rotation_vectors import slerp
 from vla_ros.envs.collector import CONTROL_PERIOD
 from vla_ros.envs.mujoco.follower import PoseFollower
-from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.mujoco.workcell import Workcell
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
@@ -21,13 +21,13 @@ from vla_ros.types import ActionChunk, Instruction, Pose, RobotState, SafetyDeci
 class Carrier(Protocol):
     """Turns chunks into joint references of the cell; times are simulation seconds."""
 
-    def start(self, cell: Cell, instruction: Instruction) -> None:
+    def start(self, cell: Workcell, instruction: Instruction) -> None:
         """Begin at the cell's present state."""
 
     def receive(self, chunk: ActionChunk, start: Pose, now: float) -> None:
         """Take a chunk made from an observation in which the tool was at `start`."""
 
-    def control(self, cell: Cell, state: RobotState, now: float) -> None:
+    def control(self, cell: Workcell, state: RobotState, now: float) -> None:
         """Set the cell's references for the next control period."""
 
 
@@ -40,7 +40,7 @@ class SafeCarrier:
         self.decisions: list[SafetyDecision] = []
         self.refused: list[str] = []
 
-    def start(self, cell: Cell, instruction: Instruction) -> None:
+    def start(self, cell: Workcell, instruction: Instruction) -> None:
         """Arm a fresh supervisor, once the simulator has shown it an arm at rest."""
         self.decisions, self.refused = [], []
         self._supervisor = SafetySupervisor(self._contract, self._parameters)
@@ -59,7 +59,7 @@ class SafeCarrier:
         if answer is not Reason.OK:
             self.refused.append(answer.label)
 
-    def control(self, cell: Cell, state: RobotState, now: float) -> None:
+    def control(self, cell: Workcell, state: RobotState, now: float) -> None:
         """One tick of the supervisor."""
         self._supervisor.receive_state(state, now)
         decision = self._supervisor.tick(now)
@@ -76,7 +76,7 @@ class BareCarrier:
         self._contract = contract
         self._plan: tuple[PoseTrajectory, Pose, float] | None = None
 
-    def start(self, cell: Cell, instruction: Instruction) -> None:
+    def start(self, cell: Workcell, instruction: Instruction) -> None:
         """Begin at the cell's present state."""
         del instruction
         self._plan = None
@@ -89,7 +89,7 @@ class BareCarrier:
         trajectory = decode(chunk.actions, self._contract.action, start, self._contract.gripper.max_opening)
         self._plan = (trajectory, start, chunk.observation_stamp)
 
-    def control(self, cell: Cell, state: RobotState, now: float) -> None:
+    def control(self, cell: Workcell, state: RobotState, now: float) -> None:
         """Follow the plan at the present time; without one, stay."""
         del state
         if self._plan is None:

@@ -17,12 +17,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pinocchio
 
-from vla_ros.actions.decoding import PoseTrajectory, decode, encode
+from vla_ros.actions.decoding import decode, encode
 from vla_ros.actions.rotation_vectors import rotation_vector_from_matrix, slerp
 from vla_ros.actions.rotations import matrix_from_quaternion
 from vla_ros.envs.collector import CONTROL_PERIOD
-from vla_ros.envs.mujoco.workcell import Cell
-from vla_ros.envs.tabletop.grasping import observe, plan
+from vla_ros.envs.mujoco.workcell import Workcell
+from vla_ros.envs.tabletop.config import PICK
+from vla_ros.envs.tabletop.env import TabletopEnv
+from vla_ros.envs.tabletop.expert import observe_commands, plan_command
 from vla_ros.errors import ChunkError, SimulationError, VlaError
 from vla_ros.evaluation.carriers import BareCarrier, Carrier, SafeCarrier
 from vla_ros.evaluation.referee import Judgement, Referee
@@ -52,7 +54,7 @@ class ClampCarrier:
         """Clip by the limits of `contract`."""
         self._contract = contract
 
-    def start(self, cell: Cell, instruction: Instruction) -> None:
+    def start(self, cell: Workcell, instruction: Instruction) -> None:
         """Begin at the cell's present state."""
         del instruction
         self._kinematics, self._plan = cell.kinematics, None
@@ -65,7 +67,7 @@ class ClampCarrier:
         del now
         self._plan: tuple[ActionChunk, Pose] | None = (chunk, start)
 
-    def control(self, cell: Cell, state: RobotState, now: float) -> None:
+    def control(self, cell: Workcell, state: RobotState, now: float) -> None:
         """Go one clipped step towards the plan."""
         del state
         wanted, opening = self._target(now)
@@ -147,7 +149,7 @@ class LatchCarrier(ClampCarrier):
         return bool(inside.all() and (speed <= box.linear_velocity).all())
 
 
-class RecordingCell(Cell):
+class RecordingEnv(TabletopEnv):
     """Keeps the last command, also one that no robot would take."""
 
     commanded: tuple[FloatArray, float]
@@ -196,7 +198,7 @@ class Scene:
     def __init__(self, contract: RobotContract, parameters: SafetyParameters) -> None:
         """Build cell and referee."""
         self.contract, self.parameters = contract, parameters
-        self.cell, self.referee = RecordingCell(contract), Referee(contract, CONTROL_PERIOD)
+        self.cell, self.referee = RecordingEnv(contract, PICK), Referee(contract, CONTROL_PERIOD)
 
     def carriers(self) -> dict[str, Carrier]:
         """Return the three ways."""
@@ -253,7 +255,7 @@ class Scene:
             result.false_stops += stopped and not in_stop and recorded is None and now - last_bad > BAD_MEMORY
             was_running, in_stop = was_running or running, stopped
             cell.step(CONTROL_PERIOD)
-            if cell.task_status().success:
+            if cell.success():
                 result.success = True
                 break
         result.seconds = cell.time
@@ -268,9 +270,8 @@ class Scene:
     def _expert_chunk(self, state: RobotState, number: int) -> ActionChunk:
         contract, cell = self.contract, self.cell
         action, gripper = contract.action, contract.gripper
-        trajectory: PoseTrajectory = plan(
-            observe(cell, cell.target), action.horizon, action.period, gripper.max_opening, gripper.velocity
-        )
+        (situation,) = observe_commands(cell, [cell.command_wanted])
+        trajectory = plan_command(situation, action.horizon, action.period, gripper.max_opening, gripper.velocity)
         start = state.end_effector
         shares = np.arange(1, action.horizon + 1) * TURNING * action.period
         angle = max(float(np.linalg.norm(rotation_between(start.quaternion, trajectory.quaternions[0]))), 1e-9)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vla_ros.envs.mujoco.workcell import Cell
-from vla_ros.envs.registry import make_cell
+from vla_ros.envs.registry import make_env
+from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.evaluation.carriers import BareCarrier, Carrier, SafeCarrier
 from vla_ros.policies.build import load_policy
 from vla_ros.policies.protocol import Policy
@@ -29,7 +29,7 @@ class Player:
     """See the module."""
 
     options: SuiteOptions
-    cell: Cell
+    cell: TabletopEnv
     policy: Policy
     carrier: Carrier
 
@@ -46,4 +46,4 @@ def make_player(options: SuiteOptions, world: str) -> Player:
     torch.set_num_threads(1)
     contract = load_contract(options.robot)
     carrier: Carrier = SafeCarrier(contract, load_parameters()) if options.safety else BareCarrier(contract)
-    return Player(options, make_cell(world, contract), load_policy(options.policy, contract, options.device), carrier)
+    return Player(options, make_env(world, contract), load_policy(options.policy, contract, options.device), carrier)

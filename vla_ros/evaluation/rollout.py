@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from vla_ros.envs.collector import CONTROL_PERIOD, policy_images
-from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.collector import CONTROL_PERIOD
+from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.errors import InstructionError
 from vla_ros.evaluation.carriers import Carrier
 from vla_ros.policies.protocol import Policy
-from vla_ros.robot.contract import RobotContract
-from vla_ros.types import ActionChunk, Instruction, Observation, Pose
+from vla_ros.types import ActionChunk, Instruction, Pose
 
 POLICY_LATENCY = 0.04
 """How old an observation is when its chunk arrives, s: about what the ROS 2 graph needs on two cores."""
@@ -32,9 +31,9 @@ class RolloutResult:
 
 
 def rollout(
-    cell: Cell, policy: Policy, carrier: Carrier, seed: int, instruction: str | None = None, *,
+    cell: TabletopEnv, policy: Policy, carrier: Carrier, seed: int, instruction: str | None = None, *,
     scene: str | None = None, max_seconds: float = 12.0, latency: float = POLICY_LATENCY,
-    watch: Callable[[Cell], None] | None = None,
+    watch: Callable[[TabletopEnv], None] | None = None,
 ) -> RolloutResult:  # fmt: skip
     """Play one scene to success or to `max_seconds` of simulation.
 
@@ -77,7 +76,7 @@ def rollout(
 class Player:
     """Lets policy, carrier and physics play together; a chunk arrives `latency` s after its observation."""
 
-    def __init__(self, cell: Cell, policy: Policy, carrier: Carrier, order: Instruction, latency: float) -> None:
+    def __init__(self, cell: TabletopEnv, policy: Policy, carrier: Carrier, order: Instruction, latency: float) -> None:
         self.cell, self.policy, self.carrier, self.order, self.latency = cell, policy, carrier, order, latency
         self.observations = 0
         self._due = cell.time
@@ -86,13 +85,11 @@ class Player:
 
     def period(self) -> None:
         """Advance by one control period: look and plan where that is due, carry out, step the physics."""
-        contract: RobotContract = self.cell.contract
         state = self.cell.state()
         if state.stamp >= self._due - 1e-9:
             self._due += self._period
             self.observations += 1
-            images = policy_images(self.cell, contract)
-            observation = Observation(images, state, self.order, state.stamp, self.observations)
+            observation = replace(self.cell.observe(), instruction=self.order, sequence=self.observations)
             chunk = self.policy.predict(observation)
             self._travelling.append((state.stamp + self.latency, chunk, state.end_effector))
         while self._travelling and self._travelling[0][0] <= state.stamp + 1e-9:

@@ -15,11 +15,10 @@ import numpy as np
 
 from vla_ros.envs.processes import work_in_processes
 from vla_ros.envs.registry import find_world
-from vla_ros.envs.tabletop.collector import possible_commands
-from vla_ros.envs.tabletop.env import TabletopCell
+from vla_ros.envs.tabletop.commands import possible_commands
+from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.envs.tabletop.perturbations import PERTURBATIONS
 from vla_ros.envs.tabletop.scene import sample_command
-from vla_ros.errors import SimulationError
 from vla_ros.evaluation.player import Player, SuiteOptions, make_player
 from vla_ros.evaluation.rollout import POLICY_LATENCY, RolloutResult, rollout
 from vla_ros.evaluation.statistics import wilson_interval
@@ -86,7 +85,7 @@ def make_trials(episodes: int, seed: int) -> list[Trial]:
     return trials
 
 
-def exchanged(trial: Trial, cell: TabletopCell) -> Trial | None:
+def exchanged(trial: Trial, cell: TabletopEnv) -> Trial | None:
     """Return the same scene and the same task with another object named; None where there is no other."""
     rng = np.random.default_rng([trial.seed, 4])
     wanted = cell.command_wanted
@@ -110,23 +109,17 @@ def _make_player(options: SuiteOptions) -> Player:
     return make_player(options, "tabletop")
 
 
-def _cell(player: Player) -> TabletopCell:
-    if not isinstance(player.cell, TabletopCell):
-        raise SimulationError("the world 'tabletop' has another cell than its suite")
-    return player.cell
-
-
 def _play(player: Player, trial: Trial) -> list[TrialResult]:
     results = [_play_one(player, trial)]
     if player.options.exchange and trial.perturbation == "none":
-        other = exchanged(trial, _cell(player))
+        other = exchanged(trial, player.cell)
         if other is not None:
             results.append(_play_one(player, other))
     return results
 
 
 def _play_one(player: Player, trial: Trial) -> TrialResult:
-    cell = _cell(player)
+    cell = player.cell
     cell.perturbation = PERTURBATIONS[trial.perturbation]
     latency = POLICY_LATENCY + cell.perturbation.delay
     return TrialResult(

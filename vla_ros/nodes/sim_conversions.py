@@ -9,9 +9,9 @@ from builtin_interfaces.msg import Duration
 from sensor_msgs.msg import CameraInfo
 from trajectory_msgs.msg import JointTrajectory
 
+from vla_ros.envs.env import TaskStatus
 from vla_ros.envs.mujoco.controller import TrajectoryPoint
 from vla_ros.envs.mujoco.simulator import Command
-from vla_ros.envs.tabletop.tasks import TaskStatus
 from vla_ros.msg import TaskStatus as TaskStatusMessage
 from vla_ros.nodes.conversions import NANOSECONDS, seconds_to_stamp, stamp_to_seconds
 from vla_ros.types import FloatArray

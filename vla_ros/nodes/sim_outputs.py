@@ -10,8 +10,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, JointState
 from std_msgs.msg import String
 
+from vla_ros.envs.env import TaskStatus
 from vla_ros.envs.mujoco.cameras import Frame
-from vla_ros.envs.tabletop.tasks import TaskStatus
 from vla_ros.errors import SimulationError
 from vla_ros.msg import TaskStatus as TaskStatusMessage
 from vla_ros.nodes.clock_publishers import CLOCK_TOPIC, foreign_clocks

@@ -14,8 +14,7 @@ pytest.importorskip("torch")
 import torch
 
 from vla_ros.cli import main as cli
-from vla_ros.envs.collector import policy_images
-from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.registry import make_env
 from vla_ros.errors import CheckpointError, InstructionError, ObservationError
 from vla_ros.models.build import MODELS
 from vla_ros.models.checkpoint import load_bundle
@@ -42,12 +41,12 @@ def recorded(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def observations():
-    cell = Cell(CONTRACT)
+    cell = make_env("pick", CONTRACT)
     seen = []
     for seed in range(3):
         cell.reset(seed)
         state = cell.state()
-        seen.append(Observation(policy_images(cell, CONTRACT), state, None, state.stamp, 17 + seed))
+        seen.append(Observation(cell.policy_images(), state, None, state.stamp, 17 + seed))
     return seen
 
 
@@ -80,17 +79,16 @@ import numpy as np, torch
 from vla_ros.policies.build import load_policy
 from vla_ros.robot.contract import load_contract
 from vla_ros.types import Instruction, Observation
-from vla_ros.envs.mujoco.workcell import Cell
-from vla_ros.envs.collector import policy_images
+from vla_ros.envs.registry import make_env
 torch.set_num_threads(1)
 contract = load_contract("panda")
-cell = Cell(contract)
+cell = make_env("pick", contract)
 cell.reset(0)
 
 def answer(checkpoint, file):
     policy = load_policy(checkpoint, contract, "cpu")
     policy.reset(Instruction("pick up the red cube", 5))
-    np.save(file, policy.predict(Observation(policy_images(cell, contract), cell.state(), None, 1.0, 1)).actions)
+    np.save(file, policy.predict(Observation(cell.policy_images(), cell.state(), None, 1.0, 1)).actions)
 """
 
 

@@ -14,8 +14,8 @@ import torch
 from vla_ros.cli import main as cli
 from vla_ros.data.demonstrations import DemonstrationWriter
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES
-from vla_ros.envs.collector import CollectionOptions, Collector, policy_images
-from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.collector import CollectionOptions
+from vla_ros.envs.registry import make_collector, make_env
 from vla_ros.envs.tabletop.tasks import pick_instruction
 from vla_ros.errors import VlaError
 from vla_ros.models.build import MODELS, model_class
@@ -34,7 +34,9 @@ ABLE = [name for name in MODELS if not model_class(name).LEARNS_PLACES]
 @pytest.fixture(scope="module")
 def expert(recordings, tmp_path_factory):
     """Two episodes of the cell's expert as a LeRobot data set."""
-    collector = Collector(recordings.contract, CollectionOptions(max_steps=20, switch=0.0, disturbance=0.0))
+    collector = make_collector(
+        "pick", recordings.contract, CollectionOptions(max_steps=20, switch=0.0, disturbance=0.0)
+    )
     episodes = []
     for seed in (0, 1):
         rows = collector.collect(seed).arrays
@@ -72,12 +74,12 @@ def test_every_network_that_needs_no_places_learns_from_it_and_acts(name, expert
     bundle = load_bundle(tmp_path / "out")
     assert bundle.action == recordings.contract.action and bundle.contract == recordings.contract.text
     assert bundle.training["data"][0]["episodes"] == 2 and "--data" in bundle.training["command"]
-    cell = Cell(recordings.contract)
+    cell = make_env("pick", recordings.contract)
     cell.reset(0)
     policy = load_policy(str(tmp_path / "out"), recordings.contract, "cpu")
     policy.reset(Instruction(cell.instruction))
     state = cell.state()
-    chunk = policy.predict(Observation(policy_images(cell, recordings.contract), state, None, state.stamp))
+    chunk = policy.predict(Observation(cell.policy_images(), state, None, state.stamp))
     assert chunk.actions.shape == (12, 7) and chunk.specification == recordings.contract.action.fingerprint
     assert np.isfinite(chunk.actions).all() and np.abs(chunk.actions[:, :3]).max() < 0.5
 

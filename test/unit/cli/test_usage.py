@@ -16,6 +16,7 @@ from vla_ros.cli.main import main
         ("collect --episodes 0", "--episodes: got '0', expected a whole number of at least 1"),
         ("collect --episodes -2", "--episodes: got '-2'"),
         ("collect --seed -1", "--seed: got '-1', expected a whole number of at least 0"),
+        ("collect --world pick --varied-from 5", "--varied-from has no effect with --world pick"),
         ("demo --seed -1", "--seed: got '-1'"),
         ("demo --timeout nan", "--timeout: got 'nan', expected a finite number of more than 0"),
         ("demo --timeout inf", "--timeout: got 'inf'"),

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from vla_ros.data.demonstrations import DemonstrationWriter
-from vla_ros.envs.collector import CollectionOptions, Collector
+from vla_ros.envs.collector import CollectionOptions
+from vla_ros.envs.registry import make_collector
 from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
 from vla_ros.envs.tabletop.tasks import PICK_TEMPLATES
 from vla_ros.models.checkpoint import PolicyBundle, save_checkpoint
@@ -30,7 +31,7 @@ def dataset(tmp_path_factory):
     contract = load_contract("panda")
     folder = tmp_path_factory.mktemp("frames")
     writer = DemonstrationWriter(folder, contract.action, {})
-    collector = Collector(contract, CollectionOptions(max_steps=STEPS, switch=0.0))
+    collector = make_collector("pick", contract, CollectionOptions(max_steps=STEPS, switch=0.0))
     for seed in range(EPISODES):
         writer.write(collector.collect(seed))
     kinds = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]

@@ -8,7 +8,7 @@ import numpy as np
 import pinocchio
 import pytest
 
-from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.registry import make_env
 from vla_ros.errors import ContractError
 from vla_ros.nodes.interfaces import robot_actions, robot_topics
 from vla_ros.nodes.launch_files import controller_parameters
@@ -122,7 +122,7 @@ def test_more_than_a_turn_of_an_endless_joint_is_refused(arm_variants):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_simulated_arm_does_as_it_is_told(arm_variants, name):
     contract = arm_variants[name]
-    cell = Cell(contract, camera_sizes=SMALL)
+    cell = make_env("pick", contract, camera_sizes=SMALL)
     goal = contract.joints.home + np.array([0.3, 0.0, 0.0, 0.0, 0.0, 0.0, -0.3])
     cell.command(goal, 0.2 * contract.gripper.max_opening)
     cell.step(2.0)

@@ -11,8 +11,8 @@ import pinocchio
 import pytest
 
 from vla_ros.envs.mujoco.layout import REFERENCE_LAYOUT, plan_layout
-from vla_ros.envs.mujoco.workcell import Cell
-from vla_ros.envs.registry import WORLDS, make_cell
+from vla_ros.envs.registry import WORLDS, make_env
+from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.errors import ContractError, SimulationError
 from vla_ros.robot.contract import RobotContract, load_contract, parse_contract
 from vla_ros.robot.link_frames import complete_description
@@ -41,7 +41,7 @@ def with_camera(line: str, frame: str = "another_optical") -> str:
     return PANDA.text.replace("\ncontrollers:", f"\n{camera}")
 
 
-def camera_in_base(cell: Cell, name: str) -> tuple[np.ndarray, np.ndarray]:
+def camera_in_base(cell: TabletopEnv, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return position and rotation of a camera's optical frame in the simulation as it was built."""
     cell.model.cam_pos[:], cell.model.cam_quat[:] = cell._camera_pos, cell._camera_quat
     cell.step(0.002)
@@ -49,7 +49,7 @@ def camera_in_base(cell: Cell, name: str) -> tuple[np.ndarray, np.ndarray]:
     return view.xpos.copy(), view.xmat.reshape(3, 3) @ np.diag([1.0, -1.0, -1.0])
 
 
-def frame_in_base(cell: Cell, frame: str) -> pinocchio.SE3:
+def frame_in_base(cell: TabletopEnv, frame: str) -> pinocchio.SE3:
     """Return where the published transform tree has a frame, at the joints of the simulation."""
     model = pinocchio.buildModelFromXML(complete_description(cell.contract))
     data, q = model.createData(), pinocchio.neutral(model)
@@ -62,12 +62,12 @@ def frame_in_base(cell: Cell, frame: str) -> pinocchio.SE3:
 @pytest.mark.parametrize("world", sorted(WORLDS))
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_every_shipped_robot_reaches_its_objects(robot: str, world: str) -> None:
-    cell = make_cell(world, load_contract(robot))
+    cell = make_env(world, load_contract(robot))
     box = cell.contract.cartesian
     for seed in SEEDS:
         cell.reset(seed)
         for item in cell.objects:
-            x, y, z = cell.object_position(item)
+            x, y, z = cell.thing_position(item.pair)
             assert box.workspace_lower[0] <= x <= box.workspace_upper[0], (robot, item)
             assert box.workspace_lower[1] <= y <= box.workspace_upper[1], (robot, item)
             assert 0.0 < z < 0.05, (robot, item)
@@ -76,7 +76,7 @@ def test_every_shipped_robot_reaches_its_objects(robot: str, world: str) -> None
 
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_cameras_stand_where_the_transform_tree_has_them(robot: str) -> None:
-    cell = Cell(load_contract(robot))
+    cell = make_env("pick", load_contract(robot))
     cell.reset(1)
     for camera in cell.contract.cameras:
         position, rotation = camera_in_base(cell, camera.name)
@@ -92,7 +92,7 @@ def test_a_camera_of_any_name_is_where_its_pose_says(tmp_path: Path, parent: str
     pose = f"    pose: {{parent: {parent}, xyz: [0.1, -0.2, 0.3], rpy: [0.4, -0.5, 2.0]}}\n"
     if fov == 50.0:
         pose += "    field_of_view: 50.0\n"
-    cell = Cell(written(tmp_path, with_camera(pose)))
+    cell = make_env("pick", written(tmp_path, with_camera(pose)))
     cell.reset(1)
     position, rotation = camera_in_base(cell, "overhead")
     frame = frame_in_base(cell, "another_optical")
@@ -108,7 +108,7 @@ def test_a_camera_on_a_mast_stands(tmp_path: Path) -> None:
         '<origin xyz="-0.5 0 0.5"/></joint></robot>'
     )
     pose = "    pose: {parent: mast, xyz: [0.0, 0.0, 0.5], rpy: [-2.0, 0.0, -1.57]}\n"
-    cell = Cell(written(tmp_path, with_camera(pose), URDF.replace("</robot>", mast)))
+    cell = make_env("pick", written(tmp_path, with_camera(pose), URDF.replace("</robot>", mast)))
     assert float(cell.model.camera("overhead").fovy[0]) == 35.0
     position, _ = camera_in_base(cell, "overhead")
     np.testing.assert_allclose(position, [-0.5, 0.0, 1.0], atol=1e-6)
@@ -128,13 +128,13 @@ def test_a_camera_on_a_mast_stands(tmp_path: Path) -> None:
 )
 def test_a_camera_without_a_place_is_one_sentence(tmp_path: Path, line: str, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
-        Cell(written(tmp_path, with_camera(line)))
+        make_env("pick", written(tmp_path, with_camera(line)))
 
 
 def test_names_of_links_and_cameras_do_not_matter(tmp_path: Path) -> None:
     urdf = URDF.replace("panda_hand", "palm").replace("panda_leftfinger", "pad_a").replace("panda_rightfinger", "pad_b")
     text = PANDA.text.replace("\n  front:\n", "\n  table:\n").replace("\n  wrist:\n", "\n  mounted:\n")
-    ours, theirs = Cell(written(tmp_path, text, urdf)), Cell(PANDA)
+    ours, theirs = make_env("pick", written(tmp_path, text, urdf)), make_env("pick", PANDA)
     assert {camera.name for camera in ours.contract.cameras} == {"table", "mounted"}
     np.testing.assert_allclose(ours._camera_pos, theirs._camera_pos, atol=1e-12)
     np.testing.assert_allclose(ours._camera_quat, theirs._camera_quat, atol=1e-12)
@@ -142,7 +142,7 @@ def test_names_of_links_and_cameras_do_not_matter(tmp_path: Path) -> None:
     assert ours._finger_of_geom == theirs._finger_of_geom != {}
 
 
-def closed_on_a_cube(cell: Cell) -> str:
+def closed_on_a_cube(cell: TabletopEnv) -> str:
     """Let the gripper close on a weightless cube at its tool, and return what it grasps."""
     cell.reset(0)
     slot = next(i for i, item in enumerate(cell.objects) if item.shape == "cube")
@@ -164,7 +164,7 @@ def closed_on_a_cube(cell: Cell) -> str:
 @pytest.mark.parametrize("robot", ["panda", "ur5e", "so101"])
 def test_two_fingers_and_one_jaw_grasp(robot: str) -> None:
     """A jaw closes against what carries it."""
-    cell = Cell(load_contract(robot))
+    cell = make_env("pick", load_contract(robot))
     assert set(cell._finger_of_geom.values()) == {0, 1}
     assert cell.grasped() == ""
     assert closed_on_a_cube(cell).endswith("cube")
@@ -172,7 +172,7 @@ def test_two_fingers_and_one_jaw_grasp(robot: str) -> None:
 
 @pytest.mark.parametrize("name", ["mirrored", "mimic", "continuous", "bare"])
 def test_unusual_grippers_grasp_or_never_do(arm_variants: dict[str, RobotContract], name: str) -> None:
-    cell = Cell(arm_variants[name])
+    cell = make_env("pick", arm_variants[name])
     assert bool(closed_on_a_cube(cell)) == (name != "bare")
     assert bool(cell._finger_of_geom) == (name != "bare")
 
@@ -185,7 +185,7 @@ def test_phalanges_of_one_finger_are_one_finger(tmp_path: Path) -> None:
         '<origin xyz="0 0 0.06"/><axis xyz="1 0 0"/><limit lower="-1" upper="1" velocity="1" effort="1"/>'
         '<mimic joint="panda_finger_joint1"/></joint></robot>'
     )
-    cell = Cell(written(tmp_path, PANDA.text, URDF.replace("</robot>", tip)))
+    cell = make_env("pick", written(tmp_path, PANDA.text, URDF.replace("</robot>", tip)))
     fingers = {
         cell.model.body(int(cell.model.geom_bodyid[geom])).name: finger for geom, finger in cell._finger_of_geom.items()
     }
@@ -267,7 +267,7 @@ def meshed(folder: Path, file: str, content: bytes, scale: str, other: bytes | N
 @pytest.mark.parametrize("file", sorted(FORMATS))
 def test_meshes_of_every_format_collide_at_their_size(tmp_path: Path, file: str, scale: str) -> None:
     content = FORMATS[file](np.array(CUBE, dtype=np.float64))
-    model = Cell(meshed(tmp_path, file, content, scale)).model
+    model = make_env("pick", meshed(tmp_path, file, content, scale)).model
     meshes = [geom for geom in range(model.ngeom) if model.geom_dataid[geom] >= 0]
     assert len(meshes) == 2
     expected = np.sort(np.abs([float(word) for word in scale.split()])) / 2.0
@@ -277,7 +277,9 @@ def test_meshes_of_every_format_collide_at_their_size(tmp_path: Path, file: str,
 
 def test_files_of_one_name_are_two_meshes(tmp_path: Path) -> None:
     cube = np.array(CUBE, dtype=np.float64)
-    model = Cell(meshed(tmp_path, "a.stl", binary_stl(cube), "0.1 0.1 0.1", other=binary_stl(0.5 * cube))).model
+    model = make_env(
+        "pick", meshed(tmp_path, "a.stl", binary_stl(cube), "0.1 0.1 0.1", other=binary_stl(0.5 * cube))
+    ).model
     sizes = [model.geom_aabb[geom][3] for geom in range(model.ngeom) if model.geom_dataid[geom] >= 0]
     np.testing.assert_allclose(sorted(sizes), [0.025, 0.05], atol=1e-6)
 
@@ -286,14 +288,14 @@ def test_a_flat_mesh_and_one_of_too_many_faces_are_taken(tmp_path: Path) -> None
     flat = np.array([[(0.0, 0.0, 0.0), (0.1, 0.0, 0.0), (0.0, 0.1, 0.0)]])
     for name, corners in (("flat", flat), ("fine", np.tile(0.1 * np.array(CUBE, dtype=float), (17_000, 1, 1)))):
         (tmp_path / name).mkdir()
-        model = Cell(meshed(tmp_path / name, "a.stl", binary_stl(corners), "1 1 1")).model
+        model = make_env("pick", meshed(tmp_path / name, "a.stl", binary_stl(corners), "1 1 1")).model
         assert (model.geom_dataid >= 0).sum() == 2
 
 
 @pytest.mark.parametrize(("file", "content"), [("a.stl", b"nothing"), ("a.dae", b"<COLLADA/>"), ("a.xyz", b"1 2 3")])
 def test_a_mesh_that_cannot_be_read_is_named(tmp_path: Path, file: str, content: bytes) -> None:
     with pytest.raises((SimulationError, ContractError), match=file):
-        Cell(meshed(tmp_path, file, content, "1 1 1"))
+        make_env("pick", meshed(tmp_path, file, content, "1 1 1"))
 
 
 @pytest.mark.parametrize(
@@ -303,12 +305,12 @@ def test_a_mesh_that_cannot_be_read_is_named(tmp_path: Path, file: str, content:
 )  # fmt: skip
 def test_the_table_is_under_the_workspace(lower: list[float], upper: list[float], top: float) -> None:
     box = replace(PANDA.cartesian, workspace_lower=np.array(lower), workspace_upper=np.array(upper))
-    cell = Cell(replace(PANDA, cartesian=box))
+    cell = make_env("pick", replace(PANDA, cartesian=box))
     assert cell.layout.top == pytest.approx(top)
     for seed in SEEDS:
         cell.reset(seed)
         for item in cell.objects:
-            x, y, z = cell.object_position(item)
+            x, y, z = cell.thing_position(item.pair)
             assert lower[0] <= x <= upper[0] and lower[1] <= y <= upper[1] and top < z < top + 0.05
 
 
@@ -317,11 +319,11 @@ def test_a_table_out_of_reach_is_one_sentence() -> None:
         PANDA.cartesian, workspace_lower=np.array([1.5, -0.2, 0.005]), workspace_upper=np.array([2.0, 0.2, 0.5])
     )
     with pytest.raises(SimulationError, match=r"robot 'panda' does not reach a table.*cm short.*cartesian\.workspace"):
-        Cell(replace(PANDA, cartesian=box))
+        make_env("pick", replace(PANDA, cartesian=box))
 
 
 def test_the_reference_workspace_keeps_its_table() -> None:
-    cell = Cell(PANDA)
+    cell = make_env("pick", PANDA)
     assert plan_layout(PANDA, cell.kinematics) == REFERENCE_LAYOUT
     assert REFERENCE_LAYOUT.area(((0.4, 0.62), (-0.2, 0.2))) == ((0.4, 0.62), (-0.2, 0.2))
 
@@ -331,7 +333,7 @@ def test_a_link_without_mass_may_move(tmp_path: Path) -> None:
     block = block[: block.index("</link>") + len("</link>")]
     contract = written(tmp_path, PANDA.text, URDF.replace(block, '<link name="panda_link6"/>'))
     contract = parse_contract(contract.text.split("\ncontact:")[0], folder=tmp_path)
-    cell = Cell(contract)
+    cell = make_env("pick", contract)
     cell.command(contract.joints.home, 0.04)
     cell.step(0.5)
     np.testing.assert_allclose(cell.state().joint_positions, contract.joints.home, atol=0.02)

@@ -32,8 +32,8 @@ class LostContext:
         self.closed = True
 
 
-def _thread(monkeypatch: pytest.MonkeyPatch, make_cell: Callable[..., object], said: list[str]) -> CameraThread:
-    monkeypatch.setattr(cameras, "make_cell", make_cell)
+def _thread(monkeypatch: pytest.MonkeyPatch, make_env: Callable[..., object], said: list[str]) -> CameraThread:
+    monkeypatch.setattr(cameras, "make_env", make_env)
     return CameraThread(CONTRACT, {}, lambda frames: None, said.append)
 
 

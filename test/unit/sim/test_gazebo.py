@@ -12,7 +12,7 @@ import yaml
 from scipy.spatial.transform import Rotation
 
 from vla_ros.envs.gazebo.scene import PARKED, WORLD, GazeboJudge, horizontal_fov, lay_out
-from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.registry import make_env
 from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
 from vla_ros.envs.tabletop.tasks import LIFT_HEIGHT
 from vla_ros.errors import InstructionError, SimulationError
@@ -51,7 +51,7 @@ def numbers(element, path):
 
 @pytest.fixture(scope="module")
 def cell():
-    cell = Cell(load_contract("panda"))
+    cell = make_env("pick", load_contract("panda"))
     yield cell
     cell.close()
 
@@ -104,7 +104,9 @@ def test_the_arm_is_painted_as_in_the_cell(cell):
 
 
 def test_the_lamp_hangs_where_the_cells_does():
-    cell = Cell(load_contract("panda"))  # its reset moves the lamp a little: the model as it was compiled counts
+    cell = make_env(
+        "pick", load_contract("panda")
+    )  # its reset moves the lamp a little: the model as it was compiled counts
     lamp = SDF.find("world/light")
     assert lamp.get("type") == "spot"  # MuJoCo's lamps are spots, unless they say otherwise
     np.testing.assert_allclose(numbers(lamp, "pose")[:3], cell._light_pos[0])
@@ -130,7 +132,9 @@ def camera_info(sensor):
 
 
 def test_the_front_camera_sees_what_the_cells_does():
-    cell = Cell(load_contract("panda"))  # its reset moves cameras a little: the model as it was compiled counts
+    cell = make_env(
+        "pick", load_contract("panda")
+    )  # its reset moves cameras a little: the model as it was compiled counts
     pose = numbers(MODELS["camera_front"], "pose")
     np.testing.assert_allclose(pose[:3], cell._camera_pos[cell.model.camera("front").id], atol=1e-6)
     w, x, y, z = cell._camera_quat[cell.model.camera("front").id]
@@ -144,7 +148,7 @@ def test_the_front_camera_sees_what_the_cells_does():
 
 @pytest.mark.parametrize("robot", ["panda", "fr3", "ur5e"])
 def test_the_wrist_camera_sees_what_the_cells_does(robot):
-    cell = Cell(load_contract(robot))
+    cell = make_env("pick", load_contract(robot))
     description = ElementTree.fromstring(robot_description(load_contract(robot), "gz"))
     joint = next(j for j in description.findall("joint") if j.get("name") == "camera_wrist_joint")
     origin = joint.find("origin")

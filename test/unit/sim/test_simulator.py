@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from vla_ros.envs.env import TaskStatus
 from vla_ros.envs.mujoco.cameras import Frame
 from vla_ros.envs.mujoco.clock_slip import LONGEST
 from vla_ros.envs.mujoco.controller import TrajectoryPoint
 from vla_ros.envs.mujoco.simulator import CONTROL_PERIOD, Command, Simulator, SimulatorOptions
-from vla_ros.envs.tabletop.tasks import TaskStatus
 from vla_ros.errors import SimulationError
 from vla_ros.robot.contract import load_contract
 from vla_ros.types import RobotState

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from vla_ros.data.demonstrations import DemonstrationWriter
-from vla_ros.envs.collector import CollectionOptions, Collector
-from vla_ros.envs.tabletop.collector import TabletopCollector
+from vla_ros.envs.collector import CollectionOptions
+from vla_ros.envs.registry import make_collector
 from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
 from vla_ros.envs.tabletop.tasks import PICK_TEMPLATES
 from vla_ros.robot.contract import load_contract
@@ -22,7 +22,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recorded")
     contract = load_contract("panda")
     writer = DemonstrationWriter(folder, contract.action, {})
-    collector = Collector(contract, CollectionOptions(max_steps=25))
+    collector = make_collector("pick", contract, CollectionOptions(max_steps=25))
     for seed in range(3):
         writer.write(collector.collect(seed))
     return folder
@@ -36,7 +36,7 @@ def dataset(recorded: Path) -> PickDataset:
 def _collect_tabletop(folder: Path, seeds: tuple[int, ...]) -> Path:
     contract = load_contract("panda")
     writer = DemonstrationWriter(folder, contract.action, {})
-    collector = TabletopCollector(contract, CollectionOptions(max_steps=12, switch=0.0))
+    collector = make_collector("tabletop", contract, CollectionOptions(max_steps=12, switch=0.0))
     for seed in seeds:
         writer.write(collector.collect(seed))
     return folder

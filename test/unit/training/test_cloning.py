@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from vla_ros.envs.collector import policy_images
-from vla_ros.envs.mujoco.workcell import Cell
+from vla_ros.envs.registry import make_env
 from vla_ros.errors import CheckpointError, InstructionError, ObservationError, VlaError
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.policies.build import load_policy
@@ -44,10 +43,10 @@ def trained(dataset: PickDataset, tmp_path_factory: pytest.TempPathFactory) -> t
 
 @pytest.fixture(scope="module")
 def observation() -> Observation:
-    cell = Cell(CONTRACT)
+    cell = make_env("pick", CONTRACT)
     cell.reset(0)
     state = cell.state()
-    return Observation(policy_images(cell, CONTRACT), state, None, state.stamp, 17)
+    return Observation(cell.policy_images(), state, None, state.stamp, 17)
 
 
 def test_training_brings_the_loss_down(trained: tuple[Path, float, float]) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from vla_ros.envs.collector import CollectionOptions, Collector
+from vla_ros.envs.collector import CollectionOptions
+from vla_ros.envs.registry import make_collector
 from vla_ros.errors import VlaError
 from vla_ros.robot.contract import load_contract
 from vla_ros.training.dagger import DaggerRound, run_dagger, schedule
@@ -117,7 +118,7 @@ def test_the_learner_drives_and_the_expert_labels() -> None:
     rise = np.zeros((contract.action.horizon, 7))
     rise[:, 2], rise[:, 6] = 0.02 * np.arange(1, contract.action.horizon + 1), 1.0
     options = CollectionOptions(max_steps=8, disturbance=0.0, switch=0.0, learner_share=1.0, record_learner=True)
-    episode = Collector(contract, options, lambda observation: rise).collect(1)
+    episode = make_collector("pick", contract, options, lambda observation: rise).collect(1)
     heights = episode.arrays["position"][:, 2]
     assert (np.diff(heights) > 0.005).all() and not episode.success
     asked = int(episode.arrays["asked"][0])
@@ -126,6 +127,6 @@ def test_the_learner_drives_and_the_expert_labels() -> None:
     np.testing.assert_allclose(
         episode.arrays["driven"], np.broadcast_to(rise, episode.arrays["driven"].shape), atol=1e-6
     )
-    expert = Collector(contract, CollectionOptions(max_steps=8, disturbance=0.0, switch=0.0, learner_share=0.0),
-                       lambda observation: rise).collect(1)  # fmt: skip
+    undriven = CollectionOptions(max_steps=8, disturbance=0.0, switch=0.0, learner_share=0.0)
+    expert = make_collector("pick", contract, undriven, lambda observation: rise).collect(1)
     assert (np.diff(expert.arrays["position"][:, 2]) < 0.0).all()  # beta 1: the expert drives

@@ -11,8 +11,9 @@ from itertools import product
 
 import numpy as np
 
+from vla_ros.envs.env import TaskStatus
 from vla_ros.envs.tabletop.objects import COLOURS, SHAPES, SceneObject, required_object, sample_scene
-from vla_ros.envs.tabletop.tasks import TaskStatus, judge_pick, named_object, pick_instruction
+from vla_ros.envs.tabletop.tasks import judge_pick, named_object, pick_instruction
 from vla_ros.types import FloatArray
 
 WORLD = "pick"

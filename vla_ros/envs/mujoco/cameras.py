@@ -10,11 +10,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from vla_ros.envs.mujoco.workcell import Cell  # isort: skip  (sets the OpenGL back end before mujoco is imported)
+from vla_ros.envs.registry import make_env  # isort: skip  (sets the OpenGL back end before mujoco is imported)
 
 import mujoco
 
-from vla_ros.envs.registry import make_cell
+from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.errors import SimulationError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.types import FloatArray, ImageArray
@@ -109,7 +109,7 @@ class CameraThread:
 
     def _run(self, contract: RobotContract, sizes: Mapping[str, tuple[int, int]], world: str) -> None:
         try:
-            cell = make_cell(world, contract, sizes)
+            cell = make_env(world, contract, sizes)
             for camera in contract.cameras:
                 cell.render(camera.name)
         except Exception as error:  # MuJoCo and OpenGL raise types of their own
@@ -130,7 +130,7 @@ class CameraThread:
         finally:
             cell.close()
 
-    def _serve(self, cell: Cell) -> None:
+    def _serve(self, cell: TabletopEnv) -> None:
         scene: tuple[int, str | None] | None = None
         while True:
             with self._change:

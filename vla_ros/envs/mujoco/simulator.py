@@ -19,13 +19,13 @@ from typing import Protocol
 
 import numpy as np
 
+from vla_ros.envs.env import TaskStatus
 from vla_ros.envs.mujoco.cameras import CameraThread, Frame, Snapshot
 from vla_ros.envs.mujoco.clock_slip import ClockSlip
 from vla_ros.envs.mujoco.controller import TrajectoryController, TrajectoryError, TrajectoryPoint
 from vla_ros.envs.mujoco.lockstep import LockstepGate
 from vla_ros.envs.mujoco.model import TIMESTEP
-from vla_ros.envs.registry import make_cell
-from vla_ros.envs.tabletop.tasks import TaskStatus
+from vla_ros.envs.registry import make_env
 from vla_ros.errors import InstructionError, VlaError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.types import RobotState
@@ -134,7 +134,7 @@ class Simulator:
         self._slip = ClockSlip(-time.monotonic())
         self._silent_until = -np.inf  # reading of the steady clock, s
         self._rates = {c.name: c.rate_hz for c in contract.cameras} | dict(options.camera_rates)
-        self._cell = make_cell(options.world, contract)
+        self._cell = make_env(options.world, contract)
         hold = contract.controllers.command_timeout
         joints = contract.joints
         self._arm = TrajectoryController(joints.names, joints.home, hold, velocity_limits=joints.velocity)

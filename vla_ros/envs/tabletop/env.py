@@ -1,93 +1,141 @@
-"""The cell with the tabletop tasks: pick, place in or on, push, stack; up to five things, deterministic by seed."""
+"""The tabletop environment: tasks with objects on the table of a MuJoCo workcell, deterministic by seed."""
 
 from __future__ import annotations
 
-from vla_ros.envs.mujoco.workcell import Cell  # isort: skip  (sets the OpenGL back end before mujoco is imported)
+from vla_ros.envs.mujoco.workcell import Workcell  # isort: skip  (sets the OpenGL back end before mujoco is imported)
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import mujoco
 import numpy as np
 
+from vla_ros.envs.env import TaskStatus
 from vla_ros.envs.mujoco.model import ARM_BITS, OBJECT_BITS, build_model, slot_body, slot_geom
-from vla_ros.envs.tabletop.model import (
-    DISTRACTORS,
-    FLOOR_HALF_HEIGHT,
-    furnish,
-    receptacle_body,
-    receptacle_geoms,
-)
+from vla_ros.envs.tabletop.config import TabletopConfig
+from vla_ros.envs.tabletop.model import DISTRACTORS, FLOOR_HALF_HEIGHT, furnish, receptacle_body, receptacle_geoms
 from vla_ros.envs.tabletop.objects import SceneObject
 from vla_ros.envs.tabletop.perturbations import Perturbation
 from vla_ros.envs.tabletop.scene import (
     COLOURS,
     DIRECTION_VECTORS,
     MAX_RECEPTACLES,
-    MAX_THINGS,
-    REACH,
     RECEPTACLES,
     SHAPES,
     TabletopScene,
     place_apart,
-    sample_command,
-    sample_tabletop,
 )
 from vla_ros.envs.tabletop.success import STACK_ASIDE, Rest, judge_push, judge_rest
-from vla_ros.envs.tabletop.tasks import TaskStatus, judge_pick
+from vla_ros.envs.tabletop.tasks import LIFT_HEIGHT, judge_pick
 from vla_ros.errors import InstructionError, SimulationError
-from vla_ros.language.commands import Act, Command, understand
-from vla_ros.language.phrasing import say
-from vla_ros.types import FloatArray
+from vla_ros.language.commands import Act, Command
+from vla_ros.robot.contract import RobotContract
+from vla_ros.types import FloatArray, Instruction, Observation
 
-HANDLED = 0.025
-"""A thing that has moved so far, m, has been handled."""
+PROGRESS_REACH = 0.4
+"""Further than this from its target, m, an arm has made no progress."""
 
-START_SPREAD = 0.10
-"""Each arm joint starts within this of home, rad."""
+ARM_CAMERA_FRACTION = 0.2
+"""A perturbation moves a camera on the arm by this fraction of what it moves the others by."""
 
 HIDDEN = -0.5
-"""Where what is not in the scene is kept: so high, m, behind the robot."""
+"""Height at which what is not in the scene is kept, behind the robot, m."""
 
 
-class TabletopCell(Cell):
-    """See the module. `perturbation` holds from the next reset on."""
+class TabletopEnv(Workcell):
+    """An `Env`; `config` says which tasks it has. `perturbation` holds from the next reset on."""
 
-    perturbation = Perturbation()
+    def __init__(
+        self,
+        contract: RobotContract,
+        config: TabletopConfig,
+        *,
+        camera_sizes: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
+        """Build the environment; `camera_sizes` maps a camera to (height, width) px in place of the contract's.
+
+        Raises:
+            SimulationError: when the workcell of this robot cannot be built.
+        """
+        self.config, self.perturbation = config, Perturbation()
+        super().__init__(contract, camera_sizes=camera_sizes)
+        model = self.model
+        self._camera_pos, self._camera_quat = model.cam_pos.copy(), model.cam_quat.copy()
+        self._light_pos, self._light_diffuse = model.light_pos.copy(), model.light_diffuse.copy()
+        self._table_rgba = model.geom("table").rgba.copy()
+        self.reset(0)
 
     def _build(self) -> mujoco.MjModel:
-        return build_model(self.contract, SHAPES, MAX_THINGS, furnish, self.layout)
+        config = self.config
+        extra = furnish if config.furnished else None
+        return build_model(self.contract, config.shapes, config.max_objects, extra, self.layout)
 
-    def _draw_scene(self, rng: np.random.Generator, instruction: str | None) -> tuple[TabletopScene, str]:
-        command = sample_command(rng) if instruction is None else understand(instruction)
-        return self._scene_of(rng, command), instruction or say(command)
+    def reset(self, seed: int, instruction: str | None = None) -> str:
+        """Make the scene of `seed` and return its instruction.
 
-    def _scene_of(self, rng: np.random.Generator, command: Command) -> TabletopScene:
-        """Place what `command` needs, and as many other things as the table has room for."""
-        reach = self.layout.area(REACH)
-        for most in range(MAX_THINGS, 2, -1):
-            try:
-                return sample_tabletop(rng, command, reach, most)
-            except SimulationError:
-                continue
-        return sample_tabletop(rng, command, reach, 2)
+        Args:
+            seed: Decides objects, places, look, start pose and, without `instruction`, the task.
+            instruction: What to ask for; what it names is put on the table.
+
+        Raises:
+            SimulationError: when the instruction names nothing that the environment has, or the perturbation needs a
+                furnished one; everything is then as it was.
+            InstructionError: when the instruction asks for no task; likewise.
+        """
+        if (self.perturbation.table or self.perturbation.distractors) and not self.config.furnished:
+            raise SimulationError("this environment has neither patterns of the table nor distractors to perturb with")
+        rng = np.random.default_rng(seed)
+        scene, sentence = self.config.draw(rng, instruction, self.layout.area(self.config.area))
+        mujoco.mj_resetData(self.model, self.data)
+        self._set_scene(scene)
+        self._vary_looks(rng)
+        wide = self.perturbation.start_spread
+        self.settle(rng, self.config.start_spread if wide is None else wide)
+        self.instruction, self.command_wanted = sentence, scene.command
+        self._note_origin()
+        return sentence
+
+    @property
+    def objects(self) -> tuple[SceneObject, ...]:
+        """What can be grasped."""
+        return self.scene.objects
 
     def _set_scene(self, scene: TabletopScene) -> None:
-        self.scene, self.command_wanted = scene, scene.command
-        self.objects, self.receptacles = scene.objects, scene.receptacles
-        for slot in range(MAX_THINGS):
+        """Put the things of a scene on the table and hide all others."""
+        config, self.scene = self.config, scene
+        for slot in range(config.max_objects):
             if slot < len(scene.objects):
-                self._show(slot, scene.objects[slot], SHAPES, COLOURS[scene.objects[slot].colour])
-                self._keep(slot_body(slot), False)
+                self._show(slot, scene.objects[slot])
             else:
-                self._hide([slot_geom(slot, name) for name in SHAPES], slot_body(slot), slot)
+                self._hide([slot_geom(slot, name) for name in config.shapes], slot_body(slot), slot)
+        if not config.furnished:
+            return
         for index in range(MAX_RECEPTACLES):
             names = [name for kind in RECEPTACLES for name in receptacle_geoms(index, kind)]
-            self._hide(names, receptacle_body(index), MAX_THINGS + index)
+            self._hide(names, receptacle_body(index), config.max_objects + index)
             if index < len(scene.receptacles):
                 self._show_receptacle(index, scene.receptacles[index])
         for number, name in enumerate(DISTRACTORS):
-            self._hide([name], name, MAX_THINGS + MAX_RECEPTACLES + number)
+            self._hide([name], name, config.max_objects + MAX_RECEPTACLES + number)
+
+    def _show(self, slot: int, item: SceneObject) -> None:
+        """Let a slot be `item` where it stands."""
+        shapes = self.config.shapes
+        for name in shapes:
+            geom = self.model.geom(slot_geom(slot, name))
+            shown = name == item.shape
+            geom.rgba[:] = (*COLOURS[item.colour], 1.0) if shown else 0.0
+            geom.contype[:] = OBJECT_BITS if shown else 0
+            geom.conaffinity[:] = (ARM_BITS | OBJECT_BITS) if shown else 0
+        self._put(slot_body(slot), item, shapes[item.shape].half_height + 0.002)
+        self._keep(slot_body(slot), False)
+
+    def _put(self, body: str, item: SceneObject, height: float) -> None:
+        """Let a body stand at the place of `item`, its origin `height` m above the table."""
+        address = self.model.joint(body).qposadr[0]
+        self.data.qpos[address : address + 7] = [
+            *item.position, self.layout.top + height, np.cos(item.yaw / 2), 0.0, 0.0, np.sin(item.yaw / 2)
+        ]  # fmt: skip
 
     def _show_receptacle(self, index: int, item: SceneObject) -> None:
         for name in receptacle_geoms(index, item.shape):
@@ -122,16 +170,19 @@ class TabletopCell(Cell):
 
     def _vary_looks(self, rng: np.random.Generator) -> None:
         """Change light, table and cameras, then what is perturbed, by a generator of its own."""
-        model = self.model
-        model.light_pos[:] = self._light_pos + rng.uniform(-0.4, 0.4, self._light_pos.shape)
-        model.light_diffuse[:] = self._light_diffuse * rng.uniform(0.7, 1.3)
+        model, look = self.model, self.config.appearance
+        model.light_pos[:] = self._light_pos + rng.uniform(-look.light, look.light, self._light_pos.shape)
+        model.light_diffuse[:] = self._light_diffuse * rng.uniform(1.0 - look.brightness, 1.0 + look.brightness)
         table = model.geom("table")
         table.matid[:] = -1
-        table.rgba[:3] = np.clip(self._table_rgba[:3] + rng.uniform(-0.12, 0.12, 3), 0.0, 1.0)
-        shift, turn = self._camera_scale(0.008), rng.uniform(-0.008, 0.008, (model.ncam, 3))
+        table.rgba[:3] = np.clip(self._table_rgba[:3] + rng.uniform(-look.table, look.table, 3), 0.0, 1.0)
+        model.cam_quat[:] = self._camera_quat
+        if look.camera_turn > 0.0:
+            self._turn_cameras(rng.uniform(-look.camera_turn, look.camera_turn, (model.ncam, 3)))
+        shift = self._camera_scale(look.camera, look.arm_camera)
         model.cam_pos[:] = self._camera_pos + shift * rng.uniform(-1.0, 1.0, self._camera_pos.shape)
-        self._turn_cameras(turn)
-        self._perturb(np.random.default_rng(rng.integers(2**32)))
+        if self.config.furnished or self.perturbation != Perturbation():
+            self._perturb(np.random.default_rng(rng.integers(2**32)))
 
     def look_otherwise(self, rng: np.random.Generator, change: Perturbation) -> None:
         """Let the scene look as `change` says from now on: light, cameras and table; nothing moves."""
@@ -140,10 +191,10 @@ class TabletopCell(Cell):
         self.perturbation = replace(change, distractors=distractors)
         mujoco.mj_camlight(self.model, self.data)
 
-    def _camera_scale(self, size: float) -> FloatArray:
-        """Return (cameras, 1) m: `size` for those that stand, a fifth of it for those on the arm."""
+    def _camera_scale(self, size: float, arm_fraction: float = ARM_CAMERA_FRACTION) -> FloatArray:
+        """Return (cameras, 1) m: `size` for those that stand, a fraction of it for those on the arm."""
         on_arm = self.model.cam_bodyid != 0
-        return np.where(on_arm, 0.2 * size, size)[:, None]
+        return np.where(on_arm, arm_fraction * size, size)[:, None]
 
     def _turn_cameras(self, turns: FloatArray) -> None:
         """Turn each camera from its place by (cameras, 3) rad."""
@@ -174,35 +225,35 @@ class TabletopCell(Cell):
         taken = [np.array(item.position) for item in self.scene.things]
         taken += [self.data.qpos[self.model.joint(other).qposadr[0] :][:2] for other in before]
         for _ in range(100):
-            spot = place_apart(rng, ["cube"], reach=self.layout.area(REACH))[0]
+            spot = place_apart(rng, ["cube"], reach=self.layout.area(self.config.area))[0]
             if all(np.linalg.norm(np.subtract(spot, other)) >= 0.11 for other in taken):
                 self._reveal(name, tuple(DISTRACTORS[name][2]))
                 self._put(name, SceneObject("", "", spot, float(rng.uniform(-0.3, 0.3))), 0.04)
                 self._keep(name, False)
                 return
 
-    def _take_start(self, rng: np.random.Generator, spread: float) -> None:
-        wide = self.perturbation.start_spread
-        super()._take_start(rng, START_SPREAD if wide is None else wide)
+    def _note_origin(self) -> None:
+        """Count the motion of things from where they are now."""
         self._origin = [self._thing_position(i).copy() for i in range(len(self.scene.things))]
 
     def set_instruction(self, instruction: str) -> None:
-        """Let the judge follow another sentence about the same scene; a push counts from here.
+        """Judge by another instruction about the same scene.
 
         Raises:
             InstructionError: when it does not name things on the table.
         """
-        command = understand(instruction)
-        there = [(item.colour, item.shape) for item in self.scene.things]
-        for pair in (command.thing, command.goal):
-            if pair is not None and pair not in there:
-                names = ", ".join(item.name for item in self.scene.things)
-                raise InstructionError(f"'{instruction}': there is no {' '.join(pair)} on the table, only {names}")
-        self.instruction, self.command_wanted = instruction, command
-        self._origin = [self._thing_position(i).copy() for i in range(len(self.scene.things))]
+        self.command_wanted = self.config.parse(instruction, self.scene)
+        self.instruction = instruction
+        if self.config.origin_follows_instruction:
+            self._note_origin()
+
+    def observe(self) -> Observation:
+        """Return what a policy gets: images at its resolution, state and instruction."""
+        state = self.state()
+        return Observation(self.policy_images(), state, Instruction(self.instruction), state.stamp)
 
     def _index(self, pair: tuple[str, str]) -> int:
-        return [(item.colour, item.shape) for item in self.scene.things].index(pair)
+        return [item.pair for item in self.scene.things].index(pair)
 
     def _body(self, index: int) -> str:
         count = len(self.objects)
@@ -220,11 +271,24 @@ class TabletopCell(Cell):
         """The object that the current instruction names first."""
         return self.scene.things[self._index(self.command_wanted.thing)]
 
+    def grasped(self) -> str:
+        """Return the name of the object that two fingers touch, or ""."""
+        held = self.bodies_between_fingers()
+        for slot, item in enumerate(self.objects):
+            if self.model.body(slot_body(slot)).id in held:
+                return item.name
+        return ""
+
     def handled(self) -> str:
-        """Return the name of the object that has moved furthest since the instruction, if far enough; else ""."""
-        moved = [float(np.linalg.norm(self._thing_position(i) - self._origin[i])) for i in range(len(self.objects))]
+        """Return the name of the object that the arm has acted on, or "": moved far enough, or lifted and held."""
+        ways = [self._thing_position(i) - self._origin[i] for i in range(len(self.objects))]
+        if self.config.handled is None:
+            held = self.grasped()
+            lifted = (way[2] >= LIFT_HEIGHT and item.name == held for way, item in zip(ways, self.objects, strict=True))
+            return held if any(lifted) else ""
+        moved = [float(np.linalg.norm(way)) for way in ways]
         most = int(np.argmax(moved))
-        return self.objects[most].name if moved[most] >= HANDLED else ""
+        return self.objects[most].name if moved[most] >= self.config.handled else ""
 
     def rest(self, command: Command) -> Rest:
         """Return where the thing of a "place" or "stack" lies with respect to its goal."""
@@ -261,6 +325,19 @@ class TabletopCell(Cell):
             return judge_push(forward, aside, float(way[2]), command.name, command.direction, grasped)
         reach = STACK_ASIDE if command.act is Act.STACK else RECEPTACLES[command.goal[1]].size[0]  # type: ignore[index]
         return judge_rest(self.rest(command), reach, command.name, command.goal_name, grasped == command.name)
+
+    def success(self) -> bool:
+        """Return whether the current instruction is carried out."""
+        return self.task_status().success
+
+    def progress(self) -> float:
+        """Return how far the task has come, 0 to 1, also before anything is held: what compares clips goes by it.
+
+        The first half is the tool's way to the target, counted over the last `PROGRESS_REACH` m of it.
+        """
+        way = self._thing_position(self._index(self.command_wanted.thing)) - self.state().end_effector.position
+        near = max(0.0, 1.0 - float(np.linalg.norm(way)) / PROGRESS_REACH)
+        return max(0.5 * near, self.task_status().progress)
 
 
 def rest_height(command: Command) -> float:

@@ -1,6 +1,8 @@
-"""The scripted expert of the tabletop tasks: pick, place, stack, push, each a function of the state alone.
+"""The scripted expert: pick, place, stack, push. It teaches by labelling states, and never drives in a policy's place.
 
-It builds on `grasping`. Added are where a held thing goes, and how the closed hand pushes.
+It is a function of the state alone (no memory of what it did before), so that it can label any state, also those that
+a learner or a disturbance brought about: the property that DAgger (Ross et al. 2011) needs. How it grasps is in
+`grasping`; here is where a held thing goes, and how the closed hand pushes.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vla_ros.actions.decoding import PoseTrajectory
-from vla_ros.envs.tabletop.env import TabletopCell, rest_height
+from vla_ros.envs.tabletop.env import TabletopEnv, rest_height
 from vla_ros.envs.tabletop.grasping import CLOSING, TOOL_DOWN, bounded_step, grasp_rule, grips
 from vla_ros.envs.tabletop.scene import DIRECTION_VECTORS, RECEPTACLES, SHAPES, radius
 from vla_ros.errors import InstructionError
@@ -85,24 +87,24 @@ class Situation:
     landed: bool = False
 
 
-def observe_commands(cell: TabletopCell, commands: Sequence[Command]) -> list[Situation]:
+def observe_commands(env: TabletopEnv, commands: Sequence[Command]) -> list[Situation]:
     """Read the state from the physics, once for each command (privileged: a policy never sees this)."""
-    state, held = cell.state(), cell.grasped()
-    return [_observe(cell, command, state, held) for command in commands]
+    state, held = env.state(), env.grasped()
+    return [_observe(env, command, state, held) for command in commands]
 
 
-def _observe(cell: TabletopCell, command: Command, state: RobotState, held: str) -> Situation:
+def _observe(env: TabletopEnv, command: Command, state: RobotState, held: str) -> Situation:
     goal, let_go, landed = None, LET_GO_STACK, False
     if command.goal is not None:
-        rest = cell.rest(command)
+        rest = env.rest(command)
         reach, drop = 0.03, STACK_DROP
         if command.act is Act.PLACE:
             kind = command.goal[1]
             reach, drop, let_go = RECEPTACLES[kind].size[0], DROP[kind], LET_GO[kind]
-        goal = cell.thing_position(command.goal) + np.array([0.0, 0.0, rest_height(command) + drop])
+        goal = env.thing_position(command.goal) + np.array([0.0, 0.0, rest_height(command) + drop])
         landed = held != command.name and rest.aside < reach and -0.012 < rest.above < drop + 0.01
     return Situation(
-        command, state.end_effector.position, state.gripper_opening, cell.thing_position(command.thing),
+        command, state.end_effector.position, state.gripper_opening, env.thing_position(command.thing),
         held == command.name, held not in ("", command.name), goal, let_go, landed,
     )  # fmt: skip
 

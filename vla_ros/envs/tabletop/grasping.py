@@ -1,18 +1,9 @@
-"""The scripted expert: it teaches by labelling states, and never drives a robot that a policy should drive.
-
-It is a function of the state alone (no memory of what it did before), so that it can label any state, also those that
-a learner or a disturbance brought about: the property that DAgger (Ross et al. 2011) needs.
-"""
+"""How the scripted expert grasps: where the tool goes next and whether the fingers open, from the state alone."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from vla_ros.actions.decoding import PoseTrajectory
-from vla_ros.envs.mujoco.workcell import Cell
-from vla_ros.envs.tabletop.objects import SHAPES, SceneObject
 from vla_ros.types import FloatArray
 
 TOOL_DOWN = np.array([1.0, 0.0, 0.0, 0.0])
@@ -35,63 +26,6 @@ ALIGNED, NEAR = 0.010, 0.008
 
 CLOSING = 0.003
 """Fingers this much short of open, m, are closing already, and go on with twice the patience."""
-
-
-@dataclass(frozen=True)
-class GraspScene:
-    """What the expert needs: tool position (3,) m, opening m, target centre (3,) m, its width m, what is held."""
-
-    tool: FloatArray
-    opening: float
-    target: FloatArray
-    width: float
-    holds_target: bool
-    holds_other: bool
-
-
-def observe(cell: Cell, target: SceneObject) -> GraspScene:
-    """Read the scene from the physics (privileged: a policy never sees this)."""
-    state = cell.state()
-    held = cell.grasped()
-    return GraspScene(
-        tool=state.end_effector.position,
-        opening=state.gripper_opening,
-        target=cell.object_position(target),
-        width=SHAPES[target.shape].width,
-        holds_target=held == target.name,
-        holds_other=held not in ("", target.name),
-    )
-
-
-def plan(scene: GraspScene, horizon: int, period: float, max_opening: float, gripper_speed: float) -> PoseTrajectory:
-    """Return what the expert would do for the next `horizon` rows: its own rule, rolled forward without physics.
-
-    Args:
-        scene: The state to label.
-        horizon: Rows to plan.
-        period: Seconds between rows.
-        max_opening: Opening of the open gripper, m.
-        gripper_speed: How fast the opening changes, m/s.
-    """
-    tool, opening = np.array(scene.tool), scene.opening
-    target, holds = np.array(scene.target), scene.holds_target
-    holds_other = scene.holds_other
-    positions, openings = [], []
-    for _ in range(horizon):
-        goal, open_gripper = grasp_rule(tool, opening, target, scene.width, holds, holds_other, max_opening)
-        step = bounded_step(goal - tool)
-        tool = tool + step
-        if holds:
-            target = target + step
-        change = gripper_speed * period
-        opening = min(opening + change, max_opening) if open_gripper else max(opening - change, 0.0)
-        if holds or grips(tool, target, opening, scene.width, open_gripper):
-            opening = max(opening, scene.width)
-            holds = not open_gripper
-        holds_other = holds_other and not open_gripper
-        positions.append(tool)
-        openings.append(max_opening if open_gripper else 0.0)
-    return PoseTrajectory(np.stack(positions), np.tile(TOOL_DOWN, (horizon, 1)), np.array(openings))
 
 
 def grasp_rule(

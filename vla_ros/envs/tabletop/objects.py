@@ -62,6 +62,11 @@ class SceneObject:
         """Its name in instructions, e.g. "red cube"."""
         return f"{self.colour} {self.shape}"
 
+    @property
+    def pair(self) -> tuple[str, str]:
+        """(colour, shape), as a `Command` names it."""
+        return self.colour, self.shape
+
 
 def sample_scene(
     rng: np.random.Generator, count: int = 3, required: tuple[str, str] | None = None,

@@ -11,10 +11,12 @@ import numpy as np
 
 from vla_ros.envs.tabletop.objects import COLOURS as PICK_COLOURS
 from vla_ros.envs.tabletop.objects import SHAPES as PICK_SHAPES
-from vla_ros.envs.tabletop.objects import SceneObject, Shape
-from vla_ros.errors import SimulationError
-from vla_ros.language.commands import Act, Command
+from vla_ros.envs.tabletop.objects import SceneObject, Shape, required_object, sample_scene
+from vla_ros.envs.tabletop.tasks import named_object, pick_instruction
+from vla_ros.errors import InstructionError, SimulationError
+from vla_ros.language.commands import Act, Command, understand
 from vla_ros.language.lexicon import DIRECTIONS
+from vla_ros.language.phrasing import say
 from vla_ros.types import FloatArray
 
 COLOURS: dict[str, tuple[float, float, float]] = PICK_COLOURS | {
@@ -115,6 +117,59 @@ class TabletopScene:
     def things(self) -> tuple[SceneObject, ...]:
         """All of them."""
         return self.objects + self.receptacles
+
+
+def draw_pick(rng: np.random.Generator, instruction: str | None, reach: Area) -> tuple[TabletopScene, str]:
+    """Draw three objects, the one that `instruction` names among them, and return them with what is asked for.
+
+    Raises:
+        SimulationError: when the instruction does not name a colour and a shape, or the objects do not fit.
+        InstructionError: when it names more than one of the objects.
+    """
+    objects = sample_scene(rng, required=required_object(instruction), reach=reach)
+    chosen = objects[int(rng.integers(len(objects)))]
+    asked = chosen if instruction is None else named_object(instruction, objects)
+    return TabletopScene(Command(Act.PICK, asked.pair), objects, ()), instruction or pick_instruction(chosen.name)
+
+
+def parse_pick(instruction: str, scene: TabletopScene) -> Command:
+    """Return which object of the scene is to be picked up; a colour or a shape that only one has is enough.
+
+    Raises:
+        InstructionError: when the instruction does not name one object of the scene.
+    """
+    return Command(Act.PICK, named_object(instruction, scene.objects).pair)
+
+
+def draw_tabletop(rng: np.random.Generator, instruction: str | None, reach: Area) -> tuple[TabletopScene, str]:
+    """Draw a command, or take that of `instruction`; place what it needs and others, as many as there is room for.
+
+    Raises:
+        SimulationError: when what it needs does not fit.
+        InstructionError: when the instruction asks for nothing that the tasks have.
+    """
+    command = sample_command(rng) if instruction is None else understand(instruction)
+    for most in range(MAX_THINGS, 2, -1):
+        try:
+            return sample_tabletop(rng, command, reach, most), instruction or say(command)
+        except SimulationError:
+            continue
+    return sample_tabletop(rng, command, reach, 2), instruction or say(command)
+
+
+def parse_tabletop(instruction: str, scene: TabletopScene) -> Command:
+    """Return what is asked for, in any words of the lexicon.
+
+    Raises:
+        InstructionError: when it does not name things of the scene.
+    """
+    command = understand(instruction)
+    there = [item.pair for item in scene.things]
+    for pair in (command.thing, command.goal):
+        if pair is not None and pair not in there:
+            names = ", ".join(item.name for item in scene.things)
+            raise InstructionError(f"'{instruction}': there is no {' '.join(pair)} on the table, only {names}")
+    return command
 
 
 def sample_tabletop(

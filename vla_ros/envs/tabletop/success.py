@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vla_ros.envs.tabletop.tasks import TaskStatus
+from vla_ros.envs.env import TaskStatus
 
 PUSH_DISTANCE = 0.06
 """How far a thing must have been pushed, m."""

@@ -6,8 +6,8 @@ The judge reads the physics, never what a policy claims.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from vla_ros.envs.env import TaskStatus
 from vla_ros.envs.tabletop.objects import COLOURS, SHAPES, SceneObject
 from vla_ros.errors import InstructionError
 
@@ -25,16 +25,6 @@ PICK_TEMPLATES = (
 
 LIFT_HEIGHT = 0.08
 """How far above its resting place the object must be carried to count as picked up, m."""
-
-
-@dataclass(frozen=True)
-class TaskStatus:
-    """What the judge sees: `success`, `progress` 0 to 1, the object held (or ""), and a sentence."""
-
-    success: bool
-    progress: float
-    grasped_object: str
-    detail: str
 
 
 def pick_instruction(name: str, template: int = 0) -> str:
