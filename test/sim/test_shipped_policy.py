@@ -14,9 +14,9 @@ from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
 from vla_ros.envs.tabletop.tasks import pick_instruction
 from vla_ros.errors import CheckpointError
 from vla_ros.evaluation.carriers import BareCarrier, SafeCarrier
-from vla_ros.evaluation.player import SuiteOptions
-from vla_ros.evaluation.rollout import RolloutResult, rollout
-from vla_ros.evaluation.suite import play_suite, summarise
+from vla_ros.evaluation.pick_suite import pick_trials, summarise_pick
+from vla_ros.evaluation.rollout import Player, RolloutResult
+from vla_ros.evaluation.suite import SuiteOptions, play_suite
 from vla_ros.paths import share_file
 from vla_ros.policies.build import DEFAULT_CHECKPOINT, load_policy
 from vla_ros.policies.local import LocalPolicy
@@ -47,7 +47,7 @@ def carrier() -> SafeCarrier:
 
 
 def test_it_picks_up_what_is_named(cell: TabletopEnv, policy: LocalPolicy, carrier: SafeCarrier) -> None:
-    results = [rollout(cell, policy, carrier, seed) for seed in SCENES]
+    results = [Player(cell, policy, carrier).play(seed) for seed in SCENES]
     assert sum(r.success for r in results) >= len(results) - 1, [r for r in results if not r.success]
 
 
@@ -56,7 +56,7 @@ def test_other_words_in_the_same_scene_move_it_elsewhere(
 ) -> None:
     cell.reset(SCENES[0])
     names = [item.name for item in cell.objects]
-    results = [rollout(cell, policy, carrier, SCENES[0], pick_instruction(name)) for name in names]
+    results = [Player(cell, policy, carrier).play(SCENES[0], pick_instruction(name)) for name in names]
     assert [r.picked for r in results] == names
 
 
@@ -76,20 +76,15 @@ def test_what_is_not_there_is_not_fetched(cell: TabletopEnv, policy: LocalPolicy
 
 def _ask(cell: TabletopEnv, policy: LocalPolicy, carrier: SafeCarrier, name: str) -> None:
     """Ask for an object that the judge of the cell would refuse, for two seconds of simulation."""
-    from vla_ros.evaluation.rollout import Player
-    from vla_ros.types import Instruction
-
-    order = Instruction(pick_instruction(name), sequence=1)
-    policy.reset(order)
-    carrier.start(cell, order)
-    player = Player(cell, policy, carrier, order, 0.04)
+    player = Player(cell, policy, carrier)
+    player.begin(pick_instruction(name))
     while cell.time < 2.0:
         player.period()
 
 
 def test_lock_step_repeats_exactly(cell: TabletopEnv, policy: LocalPolicy, carrier: SafeCarrier) -> None:
     def play() -> tuple[RolloutResult, list[float]]:
-        result = rollout(cell, policy, carrier, SCENES[2])
+        result = Player(cell, policy, carrier).play(SCENES[2])
         commands = [d.joint_positions.tolist() for d in carrier.decisions if d.joint_positions is not None]
         return result, [value for row in commands for value in row]
 
@@ -98,20 +93,22 @@ def test_lock_step_repeats_exactly(cell: TabletopEnv, policy: LocalPolicy, carri
 
 def test_the_bare_follower_picks_too(cell: TabletopEnv, policy: LocalPolicy) -> None:
     """The comparison without the safety layer is a fair one."""
-    assert rollout(cell, policy, BareCarrier(CONTRACT), SCENES[3]).success
+    assert Player(cell, policy, BareCarrier(CONTRACT)).play(SCENES[3]).success
 
 
 def test_figures_of_a_suite_add_up() -> None:
-    results = list(play_suite(SuiteOptions("panda", DEFAULT_CHECKPOINT, exchange=True), [SCENES[4]], processes=1))
+    results = list(
+        play_suite(SuiteOptions("panda", DEFAULT_CHECKPOINT, exchange=True), pick_trials(1, SCENES[4]), processes=1)
+    )
     assert len(results) == 1 and len(results[0]) == 3
-    figures = summarise(results[0])
+    figures = summarise_pick(results[0])
     assert figures["episodes"] == 3 and figures["success_ci95"][0] <= figures["success_rate"] <= 1.0
-    assert figures["success_rate"] == sum(r.success for r in results[0]) / 3
+    assert figures["success_rate"] == sum(one.result.success for one in results[0]) / 3
 
 
 def test_a_suite_with_a_missing_checkpoint_ends_at_once() -> None:
     with pytest.raises(CheckpointError, match="no checkpoint"):
-        next(play_suite(SuiteOptions("panda", "no/such/checkpoint"), [0], processes=1))
+        next(play_suite(SuiteOptions("panda", "no/such/checkpoint"), pick_trials(1, 0), processes=1))
 
 
 def test_the_checkpoint_is_small_has_a_card_and_names_no_place_of_its_making() -> None:

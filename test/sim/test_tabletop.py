@@ -159,7 +159,7 @@ def test_the_expert_does_every_task(contract: RobotContract) -> None:
     tried: Counter[str] = Counter()
     for seed in range(24):
         episode = collector.collect(seed)
-        task = understand(collector.cell.instruction).act.value
+        task = understand(collector.env.instruction).act.value
         tried[task] += 1
         done[task] += episode.success
     assert set(tried) == {act.value for act in Act} and min(tried.values()) >= 3
@@ -367,7 +367,7 @@ def test_only_seeds_from_the_given_one_on_vary() -> None:
     varied = next(s for s in range(100, 120) if training_variation(np.random.default_rng([s, 2])) != Perturbation())
     for seed, wanted in ((99, Perturbation()), (varied, training_variation(np.random.default_rng([varied, 2])))):
         collector.collect(seed)
-        assert collector.cell.perturbation == wanted
+        assert collector.env.perturbation == wanted
 
 
 def test_pick_refuses_what_only_the_furnished_table_has(contract: RobotContract) -> None:

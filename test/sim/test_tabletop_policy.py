@@ -12,8 +12,8 @@ import torch
 
 from vla_ros.cli.main import main
 from vla_ros.envs.tabletop.scene import sample_command
-from vla_ros.evaluation.player import SuiteOptions
-from vla_ros.evaluation.tabletop_suite import make_trials, play_tabletop
+from vla_ros.evaluation.suite import SuiteOptions, play_suite
+from vla_ros.evaluation.tabletop_suite import make_trials
 from vla_ros.language.commands import Act
 from vla_ros.language.phrasing import Wording, say
 from vla_ros.models.checkpoint import load_checkpoint
@@ -51,7 +51,7 @@ def test_it_reads_what_is_meant(act: Act, wording: Wording) -> None:
 def test_it_does_one_of_each_task() -> None:
     wanted = {act.value: trial for act in Act for trial in make_trials(36, SEED) if trial.task == act.value
               and trial.split == "seen" and trial.perturbation == "none"}  # fmt: skip
-    groups = list(play_tabletop(SuiteOptions("panda", SHIPPED["tabletop"]), list(wanted.values()), 2))
+    groups = list(play_suite(SuiteOptions("panda", SHIPPED["tabletop"], suite="tabletop"), list(wanted.values()), 2))
     results = {group[0].trial.task: group[0].result for group in groups}
     assert sum(result.success for result in results.values()) >= 3, results
 

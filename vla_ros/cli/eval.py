@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from vla_ros.cli.arguments import device, natural, path, positive_int
 from vla_ros.cli.failures import require_output
@@ -19,11 +19,11 @@ from vla_ros.errors import UsageError, VlaError
 if TYPE_CHECKING:
     from vla_ros.evaluation.journal import Journal
     from vla_ros.evaluation.paired import Outcomes
-    from vla_ros.evaluation.player import SuiteOptions
     from vla_ros.evaluation.rollout import RolloutResult
-    from vla_ros.evaluation.tabletop_suite import Trial, TrialResult
+    from vla_ros.evaluation.suite import SuiteOptions
+    from vla_ros.evaluation.trials import Trial, TrialResult
 
-Scene = TypeVar("Scene")
+    Play = Callable[[SuiteOptions, Sequence[Trial]], Generator[Sequence[TrialResult], None, None]]
 
 HELP = "measure a policy's success in the simulator"
 
@@ -72,8 +72,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UsageError: when an option would have no effect, or names what is not there.
     """
-    from vla_ros.evaluation.picture import success_picture
-    from vla_ros.evaluation.suite import summarise
+    from vla_ros.evaluation.suite import SUITES
     from vla_ros.policies.registry import SHIPPED, find_policy
     from vla_ros.robot.contract import load_contract
 
@@ -83,31 +82,29 @@ def run(args: argparse.Namespace) -> int:
         against = _read_report(args) if args.against else None
     except VlaError as error:
         raise UsageError(f"--against {args.against}: {error}") from error
-    args.task, args.processes = args.task or "pick", args.processes or os.cpu_count() or 1
+    kind, name = ("suite", args.suite) if args.suite else ("task", args.task or "pick")
+    args.processes = args.processes or os.cpu_count() or 1
     args.controllers = args.controllers or "gz"
-    args.policy = args.policy or SHIPPED[args.suite or args.task]
+    args.policy = args.policy or SHIPPED[name]
     load_contract(args.robot)  # this and the policy before processes start
     find_policy(args.policy)
     require_output(args.out)
-    if args.suite == "tabletop":
-        return _tabletop(args, against)
-    begin = time.monotonic()
-    seeds = range(args.seed, args.seed + args.episodes)
-    results = {"core": _via_core, "ros": _via_ros, "gazebo": _via_gazebo}[args.via](args, seeds)
-    figures = {"task": args.task, "via": args.via, "policy": args.policy, "seed": args.seed,
-               "safety": not args.no_safety, **summarise(results), **_compared(against, results),
+    begin, suite = time.monotonic(), SUITES[name]
+    report = args.out / _report_name(args, name)
+    results = _results(args, name, suite.make_trials(args.episodes, args.seed), report.with_suffix(".jsonl"))
+    figures = {kind: name, "via": args.via, "policy": args.policy, "seed": args.seed, "safety": not args.no_safety,
+               **suite.summarise(results), **_compared(against, results),
                "wall_seconds": round(time.monotonic() - begin, 1)}  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
-    name = _name(args)
-    report = {**figures, "rollouts": [asdict(result) for result in results]}
-    (args.out / f"{name}.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-    success_picture(figures, f"{args.policy}: {args.task}, {len(results)} episodes via {args.via}",
-                    args.out / f"{name}.png")  # fmt: skip
+    rollouts = {"rollouts": [asdict(result) for result in results]}
+    report.write_text(json.dumps(figures | rollouts, indent=1), encoding="utf-8")
+    title = f"{args.policy}: {name}, {figures['episodes']} episodes via {args.via}"
+    suite.draw(figures, title, report.with_suffix(".png"))
     low, high = figures["success_ci95"]
     print(f"success {figures['success_rate']:.3f} (95 %: {low:.3f} to {high:.3f}) in {figures['episodes']} episodes")
-    print(f"{figures['picked_the_named_one']} of the {figures['picked_something']} objects lifted were the named one")
+    print(*suite.describe(figures), sep="\n")
     _say_who_won(args, figures)
-    print(f"report and picture in {args.out / name}.json, .png")
+    print(f"report and picture in {report}, {report.with_suffix('.png').name}")
     if args.json:
         print(json.dumps(figures))
     return 0
@@ -151,7 +148,7 @@ def _read_report(args: argparse.Namespace) -> Outcomes:
     return found
 
 
-def _compared(against: Outcomes | None, results: Sequence[TrialResult] | Sequence[RolloutResult]) -> dict[str, Any]:
+def _compared(against: Outcomes | None, results: Sequence[TrialResult]) -> dict[str, Any]:
     """Return the comparison with another policy under "against", if there is one to compare with."""
     from vla_ros.evaluation.paired import compare, outcomes
 
@@ -164,138 +161,72 @@ def _say_who_won(args: argparse.Namespace, figures: Mapping[str, Any]) -> None:
               f"won {other['won']}, lost {other['lost']} (p = {other['p']:.2f})")  # fmt: skip
 
 
-def _tabletop(args: argparse.Namespace, against: Outcomes | None) -> int:
-    """Play the tabletop suite and report."""
-    from vla_ros.evaluation.tabletop_picture import tabletop_picture
-    from vla_ros.evaluation.tabletop_suite import make_trials, summarise_tabletop
+def _results(args: argparse.Namespace, suite: str, trials: Sequence[Trial], path: Path) -> list[TrialResult]:
+    """Play the episodes that the way of playing can play; each is written down as it ends.
 
-    begin = time.monotonic()
-    trials = make_trials(args.episodes, args.seed)
-    path = args.out / f"tabletop_{args.via}_{args.seed}_{args.episodes}.json"
-    results = _tabletop_trials(args, trials, path.with_suffix(".jsonl"))
-    figures = {"suite": "tabletop", "via": args.via, "policy": args.policy, "seed": args.seed,
-               "safety": not args.no_safety, **summarise_tabletop(results), **_compared(against, results),
-               "wall_seconds": round(time.monotonic() - begin, 1)}  # fmt: skip
-    args.out.mkdir(parents=True, exist_ok=True)
-    report = {**figures, "rollouts": [asdict(result) for result in results]}
-    path.write_text(json.dumps(report, indent=1), encoding="utf-8")
-    tabletop_picture(figures, f"{args.policy}: tabletop, {figures['episodes']} episodes", path.with_suffix(".png"))
-    low, high = figures["success_ci95"]
-    print(f"success {figures['success_rate']:.3f} (95 %: {low:.3f} to {high:.3f}) in {figures['episodes']} episodes")
-    for group, table in figures["by"].items():
-        for name, one in table.items():
-            low, high = one["success_ci95"]
-            print(f"  {group:<14} {name:<24} {one['success_rate']:.3f} ({low:.3f} to {high:.3f}), n={one['episodes']}")
-    _say_who_won(args, figures)
-    print(f"report and picture in {path}, {path.with_suffix('.png').name}")
-    if args.json:
-        print(json.dumps(figures))
-    return 0
-
-
-def _tabletop_trials(args: argparse.Namespace, trials: Sequence[Trial], path: Path) -> list[TrialResult]:
-    """Play the trials, through the real graph those that change nothing in the simulator."""
-    from vla_ros.evaluation.tabletop_suite import TrialResult, play_tabletop
-
-    def in_process(options: SuiteOptions, missing: Sequence[Trial]) -> Generator[Sequence[TrialResult], None, None]:
-        return play_tabletop(options, missing, args.processes)
-
-    def through_graph(options: SuiteOptions, missing: Sequence[Trial]) -> Generator[Sequence[TrialResult], None, None]:
-        from vla_ros.nodes.evaluation import evaluate_through_graph
-
-        results = evaluate_through_graph(
-            options.robot, options.policy, options.device, [trial.seed for trial in missing], world="tabletop",
-            sentences=[trial.sentence for trial in missing], folder=str(args.out),
-        )  # fmt: skip
-        with contextlib.closing(results):
-            for trial, group in zip(missing, results, strict=True):
-                yield [TrialResult(trial, result) for result in group]
-
-    played = [trial for trial in trials if args.via == "core" or trial.perturbation == "none"]
-    play = in_process if args.via == "core" else through_graph
-    return list(map(TrialResult.from_dict, _play(args, path, {trial.seed: trial for trial in played}, play)))
-
-
-def _play(
-    args: argparse.Namespace,
-    path: Path,
-    scenes: Mapping[int, Scene],
-    play: Callable[[SuiteOptions, Sequence[Scene]], Generator[Sequence[Any], None, None]],
-) -> list[Mapping[str, Any]]:
-    """Play what the journal lacks; each scene is written down as it ends, so that an interruption loses one at most.
-
-    Args:
-        args: Of the command.
-        path: Of the journal.
-        scenes: By their seeds.
-        play: Yields the results of each scene, dataclasses, as it ends.
-
-    Returns:
-        The results of all scenes as mappings.
+    An interruption loses one episode at most: those that the journal at `path` has are not played again.
     """
     from tqdm import tqdm
 
     from vla_ros.evaluation.journal import Journal
-    from vla_ros.evaluation.player import SuiteOptions
+    from vla_ros.evaluation.suite import SuiteOptions
+    from vla_ros.evaluation.trials import TrialResult
 
-    options = SuiteOptions(args.robot, args.policy, args.device, not args.no_safety, args.exchange)
+    options = SuiteOptions(args.robot, args.policy, args.device, not args.no_safety, args.exchange, suite)
+    if args.via != "core":
+        trials = [trial for trial in trials if trial.perturbation == "none"]  # the others change the simulator
     journal = Journal(path, args.resume)
     _require_same(journal, asdict(options) | ({"controllers": args.controllers} if args.via == "gazebo" else {}))
-    missing = [seed for seed in scenes if str(seed) not in journal]
+    missing = [trial for trial in trials if str(trial.seed) not in journal]
     if missing:
         # Closed: a graph that an error interrupts ends here, and not when the interpreter gets round to it.
-        with contextlib.closing(play(options, [scenes[seed] for seed in missing])) as played:
+        with contextlib.closing(_player(args)(options, missing)) as played:
             bar = tqdm(zip(missing, played, strict=True), total=len(missing), unit="scene", desc=f"eval via {args.via}")
-            for seed, group in bar:
-                journal.add(str(seed), {"results": [asdict(one) for one in group]})
-    return [row for seed in scenes for row in journal.rows[str(seed)]["results"]]
+            for trial, group in bar:
+                journal.add(str(trial.seed), {"results": [asdict(one) for one in group]})
+    return [TrialResult.from_dict(row) for trial in trials for row in journal.rows[str(trial.seed)]["results"]]
 
 
-def _rollouts(
-    args: argparse.Namespace,
-    seeds: Sequence[int],
-    play: Callable[[SuiteOptions, Sequence[int]], Generator[Sequence[Any], None, None]],
-) -> list[RolloutResult]:
-    from vla_ros.evaluation.rollout import RolloutResult
+def _player(args: argparse.Namespace) -> Play:
+    """Return what plays episodes: in processes of its own, or one after the other through a graph."""
 
-    rows = _play(args, args.out / f"{_name(args)}.jsonl", {seed: seed for seed in seeds}, play)
-    return [RolloutResult(**row) for row in rows]
+    def in_processes(options: SuiteOptions, trials: Sequence[Trial]) -> Generator[Sequence[TrialResult], None, None]:
+        from vla_ros.evaluation.suite import play_suite
+
+        return play_suite(options, trials, args.processes)
+
+    def through_graph(options: SuiteOptions, trials: Sequence[Trial]) -> Generator[Sequence[TrialResult], None, None]:
+        from vla_ros.evaluation.trials import TrialResult
+
+        with contextlib.closing(_via_graph(args, options, trials)) as results:
+            for trial, result in zip(trials, results, strict=True):
+                yield [TrialResult(trial, result)]
+
+    return in_processes if args.via == "core" else through_graph
 
 
-def _via_core(args: argparse.Namespace, seeds: Sequence[int]) -> list[RolloutResult]:
-    from vla_ros.evaluation.suite import play_suite
+def _via_graph(
+    args: argparse.Namespace, options: SuiteOptions, trials: Sequence[Trial]
+) -> Generator[RolloutResult, None, None]:
+    """Play episodes through the real graph, with MuJoCo or Gazebo."""
+    seeds, folder = [trial.seed for trial in trials], str(args.out)
+    if args.via == "gazebo":
+        from vla_ros.nodes.gazebo_evaluation import evaluate_in_gazebo
 
-    return _rollouts(args, seeds, lambda options, missing: play_suite(options, missing, args.processes))
-
-
-def _via_ros(args: argparse.Namespace, seeds: Sequence[int]) -> list[RolloutResult]:
+        return evaluate_in_gazebo(
+            options.robot, options.policy, options.device, seeds, folder=folder, controllers=args.controllers
+        )
     from vla_ros.nodes.evaluation import evaluate_through_graph
 
-    def play(options: SuiteOptions, missing: Sequence[int]) -> Generator[list[RolloutResult], None, None]:
-        return evaluate_through_graph(options.robot, options.policy, options.device, missing, folder=str(args.out))
-
-    return _rollouts(args, seeds, play)
-
-
-def _via_gazebo(args: argparse.Namespace, seeds: Sequence[int]) -> list[RolloutResult]:
-    from vla_ros.nodes.gazebo_evaluation import evaluate_in_gazebo
-
-    def play(options: SuiteOptions, missing: Sequence[int]) -> Generator[list[RolloutResult], None, None]:
-        return evaluate_in_gazebo(
-            options.robot,
-            options.policy,
-            options.device,
-            missing,
-            folder=str(args.out),
-            controllers=args.controllers,
-        )
-
-    return _rollouts(args, seeds, play)
+    sentences = [trial.sentence for trial in trials]
+    return evaluate_through_graph(
+        options.robot, options.policy, options.device, seeds, world=options.suite, sentences=sentences, folder=folder
+    )
 
 
-def _name(args: argparse.Namespace) -> str:
-    """Return the name, without its ending, of the files of a run."""
-    return f"{args.task}_{args.via}_{args.seed}_{args.episodes}" + ("_exchange" if args.exchange else "")
+def _report_name(args: argparse.Namespace, suite: str) -> str:
+    exchange = "_exchange" if args.exchange and suite == "pick" else ""
+    return f"{suite}_{args.via}_{args.seed}_{args.episodes}{exchange}.json"
 
 
 def _require_same(journal: Journal, options: Mapping[str, Any]) -> None:

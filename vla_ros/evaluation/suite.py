@@ -1,60 +1,114 @@
-"""Many rollouts, in several processes, and the figures that sum them up."""
+"""The table of suites, and the one runner that plays them in several processes."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vla_ros.envs.processes import work_in_processes
-from vla_ros.envs.tabletop.tasks import pick_instruction
-from vla_ros.evaluation.player import Player, SuiteOptions, make_player
-from vla_ros.evaluation.rollout import RolloutResult, rollout
-from vla_ros.evaluation.statistics import wilson_interval
+from vla_ros.envs.registry import find_world, make_env
+from vla_ros.envs.tabletop.env import TabletopEnv
+from vla_ros.envs.tabletop.perturbations import PERTURBATIONS
+from vla_ros.evaluation.carriers import BareCarrier, Carrier, SafeCarrier
+from vla_ros.evaluation.pick_suite import describe_pick, other_objects, pick_trials, summarise_pick
+from vla_ros.evaluation.picture import success_picture
+from vla_ros.evaluation.rollout import POLICY_LATENCY, Player
+from vla_ros.evaluation.tabletop_picture import tabletop_picture
+from vla_ros.evaluation.tabletop_suite import describe_tabletop, exchanged, make_trials, summarise_tabletop
+from vla_ros.evaluation.trials import Trial, TrialResult
+from vla_ros.policies.build import load_policy
+from vla_ros.robot.contract import load_contract
+from vla_ros.safety.parameters import load_parameters
 
 
-def _make_player(options: SuiteOptions) -> Player:
-    return make_player(options, "pick")
+@dataclass(frozen=True)
+class Suite:
+    """What is played and how it is reported.
+
+    Attributes:
+        make_trials: Returns so many episodes, the scenes from a seed on; the same seed always gives the same.
+        exchange: Returns episodes of the same scene that ask for other objects, for one that the environment has just
+            played.
+        summarise: Returns the figures of a report.
+        describe: Returns the lines of a report.
+        draw: Writes the picture of figures, with a title, to a path.
+    """
+
+    make_trials: Callable[[int, int], list[Trial]]
+    exchange: Callable[[Trial, TabletopEnv], list[Trial]]
+    summarise: Callable[[Sequence[TrialResult]], dict[str, Any]]
+    describe: Callable[[Mapping[str, Any]], list[str]]
+    draw: Callable[[Mapping[str, Any], str, Path], None]
 
 
-def _play(player: Player, seed: int) -> list[RolloutResult]:
-    cell, policy, carrier = player.cell, player.policy, player.carrier
-    results = [rollout(cell, policy, carrier, seed)]
-    if player.options.exchange:
-        others = [item.name for item in cell.objects if item.name != results[0].target]
-        results += [rollout(cell, policy, carrier, seed, pick_instruction(name)) for name in others]
+SUITES: Mapping[str, Suite] = {
+    "pick": Suite(pick_trials, other_objects, summarise_pick, describe_pick, success_picture),
+    "tabletop": Suite(make_trials, exchanged, summarise_tabletop, describe_tabletop, tabletop_picture),
+}
+"""By the name of the world in which they are played."""
+
+
+@dataclass(frozen=True)
+class SuiteOptions:
+    """What is evaluated: `exchange` asks for other objects of a scene, too; `safety` off is to compare."""
+
+    robot: str
+    policy: str
+    device: str = "cpu"
+    safety: bool = True
+    exchange: bool = False
+    suite: str = "pick"
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """What a process plays with."""
+
+    options: SuiteOptions
+    player: Player
+
+
+def _make_worker(options: SuiteOptions) -> _Worker:
+    """Build all of it, for a process of its own: the policy computes in one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    contract = load_contract(options.robot)
+    carrier: Carrier = SafeCarrier(contract, load_parameters()) if options.safety else BareCarrier(contract)
+    env = make_env(options.suite, contract)
+    return _Worker(options, Player(env, load_policy(options.policy, contract, options.device), carrier))
+
+
+def _play(worker: _Worker, trial: Trial) -> list[TrialResult]:
+    results = [_play_one(worker, trial)]
+    if worker.options.exchange:
+        others = SUITES[worker.options.suite].exchange(trial, worker.player.env)
+        results += [_play_one(worker, other) for other in others]
     return results
 
 
+def _play_one(worker: _Worker, trial: Trial) -> TrialResult:
+    change = PERTURBATIONS[trial.perturbation]
+    worker.player.env.perturbation = change
+    result = worker.player.play(
+        trial.seed,
+        trial.sentence or None,
+        scene=trial.scene or None,
+        latency=POLICY_LATENCY + change.delay,
+        max_seconds=find_world(worker.options.suite).max_seconds,
+    )
+    return TrialResult(trial, result)
+
+
 def play_suite(
-    options: SuiteOptions, seeds: Sequence[int], processes: int
-) -> Generator[list[RolloutResult], None, None]:
-    """Yield the results of each seed as they come, in the order of the seeds.
+    options: SuiteOptions, trials: Sequence[Trial], processes: int
+) -> Generator[list[TrialResult], None, None]:
+    """Yield the results of each episode, and of its exchanges, as they come, in the order of the episodes.
 
     Raises:
         CheckpointError: when the policy cannot be loaded.
-        VlaError: when the robot is unknown, its cell cannot be built, or a process was killed.
+        VlaError: when the robot is unknown, its workcell cannot be built, or a process was killed.
     """
-    yield from work_in_processes(_make_player, options, _play, seeds, processes)
-
-
-def summarise(results: Sequence[RolloutResult]) -> dict[str, Any]:
-    """Return the figures: success, what was picked, how long it took, and success by colour and by shape."""
-    won = sum(r.success for r in results)
-    picked = [r for r in results if r.picked]
-    obeyed = sum(r.picked == r.target for r in picked)
-    groups: dict[str, list[bool]] = defaultdict(list)
-    for result in results:
-        for word in result.target.split():
-            groups[word].append(result.success)
-    return {
-        "episodes": len(results),
-        "success_rate": won / len(results),
-        "success_ci95": list(wilson_interval(won, len(results))),
-        "picked_something": len(picked),
-        "picked_the_named_one": obeyed,
-        "obedience": obeyed / len(picked) if picked else None,
-        "obedience_ci95": list(wilson_interval(obeyed, len(picked))) if picked else None,
-        "seconds_to_success": sum(r.seconds for r in results if r.success) / max(won, 1),
-        "by": {word: {"episodes": len(w), "success_rate": sum(w) / len(w)} for word, w in sorted(groups.items())},
-    }
+    yield from work_in_processes(_make_worker, options, _play, trials, processes)

@@ -7,63 +7,24 @@ through the conditions in turn, and through the four tasks after each turn, so t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from vla_ros.envs.processes import work_in_processes
-from vla_ros.envs.registry import find_world
 from vla_ros.envs.tabletop.commands import possible_commands
 from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.envs.tabletop.perturbations import PERTURBATIONS
 from vla_ros.envs.tabletop.scene import sample_command
-from vla_ros.evaluation.player import Player, SuiteOptions, make_player
-from vla_ros.evaluation.rollout import POLICY_LATENCY, RolloutResult, rollout
 from vla_ros.evaluation.statistics import wilson_interval
+from vla_ros.evaluation.trials import Trial, TrialResult
 from vla_ros.language.commands import Act, Command
 from vla_ros.language.phrasing import Wording, say
 
 SPLITS = ("seen", "unseen_pairs", "paraphrases")
 
 CONDITIONS = (*((split, "none") for split in SPLITS), *(("seen", name) for name in PERTURBATIONS if name != "none"))
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One episode of the suite.
-
-    Attributes:
-        seed: Of the scene.
-        task: What kind of task.
-        split: Which words and pairs.
-        perturbation: What is changed.
-        scene: The sentence that the scene is prepared for.
-        sentence: What the policy is told; another one than `scene` when the object is exchanged.
-        exchanged: Whether it is.
-    """
-
-    seed: int
-    task: str
-    split: str
-    perturbation: str
-    scene: str
-    sentence: str
-    exchanged: bool = False
-
-
-@dataclass(frozen=True)
-class TrialResult:
-    """A trial and what happened."""
-
-    trial: Trial
-    result: RolloutResult
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrialResult:
-        """Read what `dataclasses.asdict` wrote."""
-        return cls(Trial(**values["trial"]), RolloutResult(**values["result"]))
 
 
 def make_trials(episodes: int, seed: int) -> list[Trial]:
@@ -85,62 +46,26 @@ def make_trials(episodes: int, seed: int) -> list[Trial]:
     return trials
 
 
-def exchanged(trial: Trial, cell: TabletopEnv) -> Trial | None:
-    """Return the same scene and the same task with another object named; None where there is no other."""
+def exchanged(trial: Trial, env: TabletopEnv) -> list[Trial]:
+    """Return the same scene and task with another object named; [] where there is none, or a perturbation."""
+    if trial.perturbation != "none":
+        return []
     rng = np.random.default_rng([trial.seed, 4])
-    wanted = cell.command_wanted
+    wanted = env.command_wanted
     others = [
         command
-        for command in possible_commands(cell.scene)
+        for command in possible_commands(env.scene)
         if command.act is wanted.act and command.thing != wanted.thing and _alike(command, wanted)
     ]
     if not others:
-        return None
+        return []
     sentence = say(others[int(rng.integers(len(others)))], Wording.TAUGHT, rng)
-    return replace(trial, sentence=sentence, exchanged=True)
+    return [replace(trial, sentence=sentence, exchanged=True)]
 
 
 def _alike(one: Command, other: Command) -> bool:
     """Say whether two commands differ in the thing alone."""
     return one.direction == other.direction and one.goal == other.goal
-
-
-def _make_player(options: SuiteOptions) -> Player:
-    return make_player(options, "tabletop")
-
-
-def _play(player: Player, trial: Trial) -> list[TrialResult]:
-    results = [_play_one(player, trial)]
-    if player.options.exchange and trial.perturbation == "none":
-        other = exchanged(trial, player.cell)
-        if other is not None:
-            results.append(_play_one(player, other))
-    return results
-
-
-def _play_one(player: Player, trial: Trial) -> TrialResult:
-    cell = player.cell
-    cell.perturbation = PERTURBATIONS[trial.perturbation]
-    latency = POLICY_LATENCY + cell.perturbation.delay
-    return TrialResult(
-        trial,
-        rollout(
-            cell, player.policy, player.carrier, trial.seed, trial.sentence, scene=trial.scene, latency=latency,
-            max_seconds=find_world("tabletop").max_seconds,
-        ),
-    )  # fmt: skip
-
-
-def play_tabletop(
-    options: SuiteOptions, trials: Sequence[Trial], processes: int
-) -> Generator[list[TrialResult], None, None]:
-    """Yield the results of each trial, and of its exchange, in order.
-
-    Raises:
-        CheckpointError: when the policy cannot be loaded.
-        VlaError: when the robot is unknown, its cell cannot be built, or a process was killed.
-    """
-    yield from work_in_processes(_make_player, options, _play, trials, processes)
 
 
 def summarise_tabletop(results: Sequence[TrialResult]) -> dict[str, Any]:
@@ -180,3 +105,15 @@ def _rate(won: Sequence[bool]) -> dict[str, Any]:
     if not won:
         return {"success_rate": None, "success_ci95": None}
     return {"success_rate": sum(won) / len(won), "success_ci95": list(wilson_interval(sum(won), len(won)))}
+
+
+def describe_tabletop(figures: Mapping[str, Any]) -> list[str]:
+    """Return what a report prints of `summarise_tabletop`: a line for each group."""
+    lines = []
+    for group, table in figures["by"].items():
+        for name, one in table.items():
+            low, high = one["success_ci95"]
+            lines.append(
+                f"  {group:<14} {name:<24} {one['success_rate']:.3f} ({low:.3f} to {high:.3f}), n={one['episodes']}"
+            )
+    return lines

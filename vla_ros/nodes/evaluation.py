@@ -27,7 +27,7 @@ READY_LIMIT = 15.0
 def evaluate_through_graph(
     robot: str, policy: str, device: str, seeds: Iterable[int], *, lockstep: bool = False, folder: str = "runs/eval",
     world: str = "pick", sentences: Sequence[str] | None = None,
-) -> Generator[list[RolloutResult], None, None]:  # fmt: skip
+) -> Generator[RolloutResult, None, None]:  # fmt: skip
     """Run one episode per seed in one running graph; yield each result as the simulator reports it.
 
     The graph runs until the last scene has ended, or the generator is closed.
@@ -40,7 +40,7 @@ def evaluate_through_graph(
         lockstep: Let simulation time wait for every node.
         folder: Where the logs of the nodes go.
         world: Name in the table of simulated worlds.
-        sentences: What each scene is prepared for and the policy is told; by default what the scene suggests.
+        sentences: What each scene is prepared for and the policy is told; "", as by default, what the scene suggests.
 
     Raises:
         GraphError: when the graph does not come up or a node that it needs dies.
@@ -54,7 +54,7 @@ def evaluate_through_graph(
             result = player.play(seed, "" if sentences is None else sentences[number])
             if graph.failure:  # what happened then is no result of the policy
                 raise GraphError(graph.failure)
-            yield [result]
+            yield result
 
 
 class ScenePlayer:

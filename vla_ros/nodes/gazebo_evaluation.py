@@ -77,7 +77,7 @@ class GazeboLaunch:
 
 def evaluate_in_gazebo(
     robot: str, policy: str, device: str, seeds: Iterable[int], *, folder: str = "runs/eval", controllers: str = "gz"
-) -> Generator[list[RolloutResult], None, None]:
+) -> Generator[RolloutResult, None, None]:
     """Run one episode per seed in one running Gazebo; yield each result as the scene node reports it.
 
     Gazebo runs until the last scene has ended, or the generator is closed.
@@ -109,6 +109,6 @@ def evaluate_in_gazebo(
             for seed in seeds:
                 result = player.play(seed)
                 launch.check()  # what happened when it had ended is no result of the policy
-                yield [result]
+                yield result
         finally:
             link.close()

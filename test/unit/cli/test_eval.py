@@ -11,6 +11,7 @@ from vla_ros.cli import eval as evaluation
 from vla_ros.cli.main import main
 from vla_ros.evaluation import suite
 from vla_ros.evaluation.rollout import RolloutResult
+from vla_ros.evaluation.trials import TrialResult
 
 
 @pytest.mark.parametrize(
@@ -27,8 +28,7 @@ from vla_ros.evaluation.rollout import RolloutResult
     ],
 )
 def test_what_would_have_no_effect_is_wrong_usage(words, says, capsys, monkeypatch, tmp_path):
-    for name in ("_tabletop", "_via_core", "_via_ros", "_via_gazebo"):
-        monkeypatch.setattr(evaluation, name, never)
+    monkeypatch.setattr(evaluation, "_results", never)
     assert main(["eval", *words.split(), "--out", str(tmp_path)]) == 2
     assert says in capsys.readouterr().err
 
@@ -59,12 +59,13 @@ def never(*arguments):
 def played(cases):
     """Return a stand-in for the simulator that plays what is asked of it and writes down what that was."""
 
-    def play(options, seeds, processes):
-        for seed in seeds:
-            if seed in cases.get("broken", ()):
+    def play(options, trials, processes):
+        for trial in trials:
+            if trial.seed in cases.get("broken", ()):
                 raise KeyboardInterrupt
-            cases.setdefault("seeds", []).append(seed)
-            yield [RolloutResult(seed, "pick up the red cube", "red cube", cases["success"], "", 3, 1.0, "")]
+            cases.setdefault("seeds", []).append(trial.seed)
+            result = RolloutResult(trial.seed, "pick up the red cube", "red cube", cases["success"], "", 3, 1.0, "")
+            yield [TrialResult(trial, result)]
 
     return play
 

@@ -8,7 +8,8 @@ from vla_ros.cli.main import main
 from vla_ros.errors import VlaError
 from vla_ros.evaluation.paired import compare, outcomes, sign_test
 from vla_ros.evaluation.rollout import RolloutResult
-from vla_ros.evaluation.tabletop_suite import TrialResult, make_trials
+from vla_ros.evaluation.tabletop_suite import make_trials
+from vla_ros.evaluation.trials import TrialResult
 
 
 @pytest.mark.parametrize(

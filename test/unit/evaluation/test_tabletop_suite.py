@@ -12,7 +12,8 @@ from vla_ros.envs.tabletop.scene import HELD_OUT_PAIRS
 from vla_ros.evaluation.rollout import RolloutResult
 from vla_ros.evaluation.statistics import wilson_interval
 from vla_ros.evaluation.tabletop_picture import tabletop_picture
-from vla_ros.evaluation.tabletop_suite import CONDITIONS, SPLITS, Trial, TrialResult, make_trials, summarise_tabletop
+from vla_ros.evaluation.tabletop_suite import CONDITIONS, SPLITS, make_trials, summarise_tabletop
+from vla_ros.evaluation.trials import Trial, TrialResult
 from vla_ros.language.commands import understand
 from vla_ros.language.phrasing import held_out_words
 from vla_ros.language.tokenizer import split_words
