@@ -36,6 +36,10 @@ class Env(Protocol):
     def time(self) -> float:
         """Simulation time, s."""
 
+    @property
+    def target_name(self) -> str:
+        """Name of the object that the current instruction names first."""
+
     def reset(self, seed: int, instruction: str | None = None) -> str:
         """Prepare the scene of `seed`, for `instruction` where there is one, and return its instruction.
 

@@ -21,7 +21,7 @@ from vla_ros.actions.decoding import decode, encode
 from vla_ros.actions.rotation_vectors import rotation_vector_from_matrix, slerp
 from vla_ros.actions.rotations import matrix_from_quaternion
 from vla_ros.envs.collector import CONTROL_PERIOD
-from vla_ros.envs.mujoco.workcell import Workcell
+from vla_ros.envs.env import Env
 from vla_ros.envs.tabletop.config import PICK
 from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.envs.tabletop.expert import observe_commands, plan_command
@@ -30,6 +30,7 @@ from vla_ros.evaluation.carriers import BareCarrier, Carrier, SafeCarrier
 from vla_ros.evaluation.referee import Judgement, Referee
 from vla_ros.evaluation.rollout import POLICY_LATENCY
 from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.types import ActionChunk, FloatArray, Instruction, Pose, RobotState, SafetyState
 
@@ -52,28 +53,28 @@ class ClampCarrier:
 
     def __init__(self, contract: RobotContract) -> None:
         """Clip by the limits of `contract`."""
-        self._contract = contract
+        self._contract, self._kinematics = contract, Kinematics(contract)
 
-    def start(self, cell: Workcell, instruction: Instruction) -> None:
-        """Begin at the cell's present state."""
+    def start(self, env: Env, instruction: Instruction) -> None:
+        """Begin at the present state of `env`."""
         del instruction
-        self._kinematics, self._plan = cell.kinematics, None
-        self.reference: FloatArray = np.array(cell.state().joint_positions)
-        self.opening = cell.state().gripper_opening
+        self._plan: tuple[ActionChunk, Pose] | None = None
+        self.reference: FloatArray = np.array(env.state().joint_positions)
+        self.opening = env.state().gripper_opening
         self.stopped = False
 
     def receive(self, chunk: ActionChunk, start: Pose, now: float) -> None:
         """Replace the plan."""
         del now
-        self._plan: tuple[ActionChunk, Pose] | None = (chunk, start)
+        self._plan = (chunk, start)
 
-    def control(self, cell: Workcell, state: RobotState, now: float) -> None:
+    def control(self, env: Env, state: RobotState, now: float) -> None:
         """Go one clipped step towards the plan."""
         del state
         wanted, opening = self._target(now)
         self.reference = wanted
         self.opening = opening
-        cell.command(wanted, opening)
+        env.command(wanted, opening)
 
     def _target(self, now: float) -> tuple[FloatArray, float]:
         if self._plan is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from vla_ros.envs.collector import CONTROL_PERIOD
-from vla_ros.envs.tabletop.env import TabletopEnv
+from vla_ros.envs.env import Env
 from vla_ros.errors import InstructionError
 from vla_ros.evaluation.carriers import Carrier
 from vla_ros.policies.protocol import Policy
@@ -32,7 +32,7 @@ class RolloutResult:
 class Player:
     """Lets an environment, a policy and what carries out its chunks play together."""
 
-    def __init__(self, env: TabletopEnv, policy: Policy, carrier: Carrier) -> None:
+    def __init__(self, env: Env, policy: Policy, carrier: Carrier) -> None:
         """Play in `env`; `carrier` carries out the chunks of `policy`."""
         self.env, self.policy, self.carrier = env, policy, carrier
 
@@ -62,13 +62,13 @@ class Player:
         try:
             self.begin(asked, latency)
         except InstructionError as error:
-            return RolloutResult(seed, asked, env.target.name, False, "", 0, 0.0, str(error))
+            return RolloutResult(seed, asked, env.target_name, False, "", 0, 0.0, str(error))
         picked, success = "", False
         while env.time < max_seconds and not success:
             self.period()
             picked, success = picked or env.handled(), env.success()
         detail = env.task_status().detail
-        return RolloutResult(seed, asked, env.target.name, success, picked, self.observations, env.time, detail)
+        return RolloutResult(seed, asked, env.target_name, success, picked, self.observations, env.time, detail)
 
     def begin(self, instruction: str, latency: float = POLICY_LATENCY) -> None:
         """Ask the policy for `instruction` in the scene as it is, whether or not it fits; see `play`.

@@ -67,6 +67,7 @@ class _Worker:
     """What a process plays with."""
 
     options: SuiteOptions
+    env: TabletopEnv
     player: Player
 
 
@@ -78,20 +79,20 @@ def _make_worker(options: SuiteOptions) -> _Worker:
     contract = load_contract(options.robot)
     carrier: Carrier = SafeCarrier(contract, load_parameters()) if options.safety else BareCarrier(contract)
     env = make_env(options.suite, contract)
-    return _Worker(options, Player(env, load_policy(options.policy, contract, options.device), carrier))
+    return _Worker(options, env, Player(env, load_policy(options.policy, contract, options.device), carrier))
 
 
 def _play(worker: _Worker, trial: Trial) -> list[TrialResult]:
     results = [_play_one(worker, trial)]
     if worker.options.exchange:
-        others = SUITES[worker.options.suite].exchange(trial, worker.player.env)
+        others = SUITES[worker.options.suite].exchange(trial, worker.env)
         results += [_play_one(worker, other) for other in others]
     return results
 
 
 def _play_one(worker: _Worker, trial: Trial) -> TrialResult:
     change = PERTURBATIONS[trial.perturbation]
-    worker.player.env.perturbation = change
+    worker.env.perturbation = change
     result = worker.player.play(
         trial.seed,
         trial.sentence or None,

@@ -232,6 +232,11 @@ class TabletopEnv(Workcell):
                 self._keep(name, False)
                 return
 
+    @property
+    def target_name(self) -> str:
+        """Name of the object that the current instruction names first."""
+        return self.command_wanted.name
+
     def _note_origin(self) -> None:
         """Count the motion of things from where they are now."""
         self._origin = [self._thing_position(i).copy() for i in range(len(self.scene.things))]
