@@ -54,7 +54,6 @@ def test_graph_cost(tmp_path):
         "safety_node",
         "policy_node",
         "action_node",
-        "trace_node",
     }
     assert found["seconds_at_rest"] >= 1.0
     assert found["seconds_in_motion"] > 0.0

@@ -45,7 +45,8 @@ def trace_alone(folder: Path, **parameters: Value) -> GraphRunner:
     graph = load_graph()
     node = next(node for node in graph.nodes if node.name == NAME)
     parameters = {**node.parameters, "folder": str(folder / "trace"), **parameters}
-    return GraphRunner(graph=Graph(graph.arguments, (replace(node, parameters=parameters),)), folder=folder)
+    arguments = {**graph.arguments, "trace": True}
+    return GraphRunner(graph=Graph(arguments, (replace(node, parameters=parameters),)), folder=folder)
 
 
 def observation(number: int, speed: float = 0.2) -> Observation:
