@@ -18,12 +18,13 @@ ROOT = Path(__file__).parents[2]
 LIMIT = 250.0
 
 WITHOUT_GRAPH = {"doctor", "selftest", "collect", "train", "eval", "models", "bench", "robot"}
+READERS = {"explain"}  # of a trace: test/nodes/test_trace_node.py
 SERVERS = {"serve"}  # until they are ended: test/unit/policies/test_serving.py
 THROUGH_ROS = {"demo", "say", "record"}
 
 
 def test_no_command_is_left_out():
-    assert set(present_commands()) == WITHOUT_GRAPH | SERVERS | THROUGH_ROS
+    assert set(present_commands()) == WITHOUT_GRAPH | READERS | SERVERS | THROUGH_ROS
 
 
 def vla_ros(folder: Path, words: str, codes: tuple[int, ...] = (0,)) -> dict:
