@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=natural, default=8000, help="0: a free one")
     parser.add_argument("--token-file", type=path, help="file with the token that clients must send (default: the "
                         "environment variable VLA_ROS_OPENPI_TOKEN)")  # fmt: skip
-    parser.add_argument("--without-token", action="store_true", help="listen on the network without a token: whoever "
-                        "reaches the port uses the policy")  # fmt: skip
+    parser.add_argument("--without-token", action="store_true", help="listen on the network without a token: anyone "
+                        "who reaches the port can use the policy")  # fmt: skip
     parser.add_argument("--certificate", type=path, help="PEM file, for TLS: clients name openpis://")
     parser.add_argument("--key", type=path, help="PEM file of the certificate's private key")
     parser.add_argument("--clients", type=positive_int, default=16, help="most clients at a time")

@@ -58,7 +58,7 @@ MOST_LABELS = 8
 """Objects, or commands, that a step can be labelled for."""
 
 DATA_MB = 16
-"""Size at which a new file of the table begins, MiB: what is written anew with each episode."""
+"""Size at which a new file of the table begins, MiB: the file is rewritten with each episode."""
 
 NAMED = ("names", "things")
 """Arrays of names, one list an episode; a column repeats it, one name a line, for tables outlive lists of episodes."""

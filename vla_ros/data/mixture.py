@@ -5,7 +5,7 @@ a training that stopped goes on with the very next row, every process of several
 and nothing has to be saved for that.
 
 Decoded images of large data sets do not fit on a disk. Then rows come from a window of each data set: some of its
-episodes, which move on by half of them every `WINDOW_UPDATES` updates, in an order that is shuffled anew in each pass.
+episodes, which move on by half of them every `WINDOW_UPDATES` updates, in an order that is reshuffled in each pass.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Suite:
     """What is played and how it is reported.
 
     Attributes:
-        make_trials: Returns so many episodes, the scenes from a seed on; the same seed always gives the same.
+        make_trials: Returns a number of episodes, scenes counted from a seed; the same seed always gives the same.
         exchange: Returns episodes of the same scene that ask for other objects, for one that the environment has just
             played.
         summarise: Returns the figures of a report.

@@ -32,7 +32,7 @@ def check_fit(trained: str, contract: RobotContract) -> None:
 
 
 def robot_lines(contract: RobotContract) -> dict[str, Any]:
-    """Return the `FITTING_LINES` of a contract, for whoever offers a policy that was made for it."""
+    """Return the `FITTING_LINES` of a contract, to store with a policy that was trained for it."""
     values = parse_yaml(contract.text)
     return {line: value_at(values, line) for line in FITTING_LINES}
 

@@ -142,22 +142,22 @@ class ArmContract:
     contact: ContactContract | None = None
 
 
-def parse_arm(root: Section, name: str) -> ArmContract:
-    """Read the arm called `name` from the lines of a contract that has only this one.
+def parse_arm(section: Section, name: str, controllers: Section) -> ArmContract:
+    """Read the arm called `name` from its lines: those of the whole contract where it is the only one.
 
     Raises:
         ContractError: naming the line that is missing, unknown or invalid.
     """
-    gripper = parse_gripper(root)
-    joints = parse_joints(root.section("joints"), gripper_names(root))
+    gripper = parse_gripper(section)
+    joints = parse_joints(section.section("joints"), gripper_names(section))
     return ArmContract(
         name=name,
-        end_effector_frame=root.text("end_effector_frame"),
+        end_effector_frame=section.text("end_effector_frame"),
         joints=joints,
-        cartesian=parse_cartesian(root.section("cartesian")),
+        cartesian=parse_cartesian(section.section("cartesian")),
         gripper=gripper,
-        controllers=parse_controllers(root.section("controllers"), joints.names, gripper.names),
-        contact=parse_contact(root.section("contact"), joints.count) if "contact" in root.values else None,
+        controllers=parse_controllers(controllers, joints.names, gripper.names),
+        contact=parse_contact(section.section("contact"), joints.count) if "contact" in section.values else None,
     )
 
 

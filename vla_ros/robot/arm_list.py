@@ -27,12 +27,9 @@ from vla_ros.robot.arm_contract import (
     ControllerContract,
     GripperInterface,
     JointContract,
-    parse_cartesian,
-    parse_controllers,
-    parse_joints,
+    parse_arm,
 )
-from vla_ros.robot.contact_contract import ContactContract, parse_contact
-from vla_ros.robot.gripper_contract import gripper_names, parse_gripper
+from vla_ros.robot.contact_contract import ContactContract
 from vla_ros.robot.joint_sources import parse_joint_sources
 from vla_ros.robot.section import Section
 from vla_ros.types import frozen_array
@@ -42,7 +39,7 @@ OF_ALL = ("joint_states_topic", "joint_states_from", "command_timeout")
 
 
 class OfEachArm:
-    """Stands in a contract of several arms for what each of them has: whoever reads it of a single arm is told so."""
+    """Placeholder in a contract of several arms for a value that each arm has; reading it is a ContractError."""
 
     def __init__(self, line: str, arms: tuple[str, ...]) -> None:
         """Stand for `line` of a robot with these arms."""
@@ -105,21 +102,11 @@ def parse_arms(root: Section) -> tuple[ArmContract, ...]:
 
 def _arm(section: Section, name: str, shared: Section) -> ArmContract:
     section.only("name", "end_effector_frame", "joints", "cartesian", "gripper", "controllers", "contact")
-    gripper = parse_gripper(section)
-    joints = parse_joints(section.section("joints"), gripper_names(section))
     own = section.section("controllers")
     if misplaced := sorted(set(own.values) & set(OF_ALL)):
         raise ContractError(f"{own.where}: {misplaced} are lines of the robot's section controllers, not of an arm's")
     lines = {line: value for line, value in shared.values.items() if line != "joint_states_from"}
-    return ArmContract(
-        name=name,
-        end_effector_frame=section.text("end_effector_frame"),
-        joints=joints,
-        cartesian=parse_cartesian(section.section("cartesian")),
-        gripper=gripper,
-        controllers=parse_controllers(Section({**lines, **own.values}, own.where), joints.names, gripper.names),
-        contact=parse_contact(section.section("contact"), joints.count) if "contact" in section.values else None,
-    )
+    return parse_arm(section, name, Section({**lines, **own.values}, own.where))
 
 
 def check_action(arms: Sequence[ArmContract], action: ActionSpace, where: str) -> None:

@@ -244,7 +244,7 @@ def parse_contract(text: str, where: str = "robot contract", folder: Path | None
                 f"{where}.action.frame: got '{group.frame}', expected the base_frame, '{base_frame}', or "
                 f"'{TOOL_FRAME}': one of them has the axes"
             )
-    arms = parse_arms(root) if several else (parse_arm(root, action.only_motion.arm),)
+    arms = parse_arms(root) if several else (parse_arm(root, action.only_motion.arm, root.section("controllers")),)
     check_action(arms, action, where)
     is_xacro = source.suffix == XACRO
     return RobotContract(

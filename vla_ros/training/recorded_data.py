@@ -26,7 +26,7 @@ OpenLine = Callable[[Line, RobotContract], EpisodeReader]
 
 
 def recorded_lines(config: TrainingConfig) -> list[Line]:
-    """Return the table of the recorded data sets that a training learns from; [] when it learns from the cell's.
+    """Return the table of a training's recorded data sets; [] when it uses demonstrations of the workcell.
 
     Raises:
         VlaError: when the paths are of both kinds, or the training asks for what recorded data cannot give.
@@ -40,7 +40,7 @@ def recorded_lines(config: TrainingConfig) -> list[Line]:
         return []
     if config.method != "cloning":
         raise VlaError(
-            f"method '{config.method}' asks the expert or the judge of the simulated cell; recorded data have neither: "
+            f"method '{config.method}' needs the workcell's expert or success checker; recorded data have neither: "
             "clone from them, and start from what comes out"
         )
     if config.deciding.steps:

@@ -195,7 +195,7 @@ def test_demonstrations_of_the_cell_are_not_mixed_with_recorded_ones(expert, rec
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        ("method: dagger\ndata: {folders: [SET]}\n", "method 'dagger' asks the expert"),
+        ("method: dagger\ndata: {folders: [SET]}\n", "method 'dagger' needs the workcell's expert"),
         ("model: unified\ndata: {folders: [SET], episodes: 3}\n", "nothing is collected"),
         ("data: {pictures: {crop: 0.9}}\n", "change recorded data, not"),
         ("start_from: checkpoints/pick\nmodel: unified\ndata: {folders: [SET]}\n", "'keypoint' is taught where"),

@@ -47,7 +47,7 @@ from vla_ros.data.step import Step
 DRAFTS = ".drafts"
 
 ROWS_PER_LIST = 200
-"""Episodes that a file of their list holds: it is written anew with each of them."""
+"""Episodes per file of the episode list: the file is rewritten with each of them."""
 
 _MIB = 1 << 20
 
