@@ -30,8 +30,8 @@ NODES = Path(vla_ros.__file__).resolve().parent / "nodes"
 def test_every_queue_is_bounded(topic: str) -> None:
     profile = qos(topic)
     assert profile.history == HistoryPolicy.KEEP_LAST
-    # A press amid a flood of releases must outlast the flood: the stop inputs alone are deeper.
-    assert 1 <= profile.depth <= (200 if topic == "estop" else 50)
+    # A press amid a flood of releases must outlast the flood, and the trace keeps every tick: these alone are deeper.
+    assert 1 <= profile.depth <= {"estop": 200, "trace": 100}.get(topic, 50)
     assert (profile.reliability == ReliabilityPolicy.RELIABLE) == (TABLE[topic]["reliability"] == "reliable")
     assert (profile.durability == DurabilityPolicy.TRANSIENT_LOCAL) == (TABLE[topic]["durability"] != "volatile")
 

@@ -14,13 +14,12 @@ from vla_ros.evaluation.edges import IN_GRAPH, EdgeRow
 from vla_ros.msg import ActionChunk, Instruction, PolicyStatus
 from vla_ros.nodes.fault_injection import edge_plays as plays
 from vla_ros.nodes.fault_injection.fault import GraphFault
-from vla_ros.nodes.fault_injection.input_faults import foreign_chunk
+from vla_ros.nodes.fault_injection.input_faults import DISCOVERED, foreign_chunk
 from vla_ros.nodes.fault_injection.scenario import Scenario
 from vla_ros.nodes.fault_injection.setups import BUTTON_TIMEOUT
 from vla_ros.nodes.qos import qos
 from vla_ros.robot.contract import RobotContract
 
-DISCOVERY = (0.5, "until the middleware has noticed the other publisher")
 WATCHED = (1.0, "until the graph is looked at, and the middleware has noticed")
 NODE_LOST = (0.5, "the time-out of the instruction node's heartbeat")
 
@@ -61,9 +60,9 @@ def _stopping() -> list[GraphEdge]:
     pressed: dict[str, Any] = {"state": "ESTOP", "rearm": True, "end": plays.release}
     arrival = (0.03, "the tick that is under way")
     return [
-        _edge(7, "best-effort e-stop that joins in motion", plays.best_effort_estop, notice=DISCOVERY, **pressed),
+        _edge(7, "best-effort e-stop that joins in motion", plays.best_effort_estop, notice=DISCOVERED, **pressed),
         _edge(
-            7, "best-effort stop that joins in motion", plays.best_effort_stop, notice=DISCOVERY, end=plays.task_again
+            7, "best-effort stop that joins in motion", plays.best_effort_stop, notice=DISCOVERED, end=plays.task_again
         ),
         _edge(8, "false of another publisher while pressed", plays.false_while_pressed, notice=arrival, **pressed),
         _edge(9, "one true among a flood of false", plays.one_true, notice=arrival, **pressed),
@@ -82,7 +81,7 @@ def _stopping() -> list[GraphEdge]:
             "an e-stop that is published once",
             plays.one_shot,
             state="ESTOP",
-            notice=DISCOVERY,
+            notice=DISCOVERED,
             rearm=True,
             end=plays.reset,
         ),

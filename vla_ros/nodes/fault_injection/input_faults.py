@@ -21,9 +21,10 @@ from vla_ros.safety.parameters import SafetyParameters
 SENDERS = "two publishers of chunks, a foreign one, QoS mismatch"
 INSTRUCTIONS = "instruction flood, nonsense, changed in mid-motion"
 ESTOP = "e-stop in motion, its publisher lost, its reset"
-DISCOVERY = 1.1
-"""Longest time from a publisher's first message until a reader on this machine has matched it, s. Fast DDS's endpoint
-discovery repeats a lost announcement after 1 s and is answered 0.1 s later. Nothing is received before."""
+DISCOVERED = (1.1, "until the middleware has noticed the other publisher")
+"""Longest time from a publisher's first message until a reader on this machine has matched it, s, and what it is. Fast
+DDS's endpoint discovery repeats a lost announcement after 1 s and is answered 0.1 s later. Nothing is received before.
+"""
 
 WATCH = 0.1
 """How often the node looks who publishes what, s."""
@@ -38,7 +39,7 @@ def input_faults(parameters: SafetyParameters) -> list[GraphFault]:
     arrival = (0.01, "the tick that is under way")
     foreign: dict[str, Any] = {
         "reasons": ("foreign_publisher",), "timeout": WATCH + 0.1,
-        "notice": (DISCOVERY, "until the middleware has noticed the other publisher"),
+        "notice": DISCOVERED,
     }  # fmt: skip
     pressed: dict[str, Any] = {"state": "ESTOP", "reasons": ("estop_pressed",), "rearm": True}
     return [

@@ -39,11 +39,14 @@ INSIDE = 0.02
 SLICE = 20
 """Table ticks by which a play that has not come to its end is made longer."""
 
-ARRIVED = 5e-4
-"""Way of the tool in such a slice, m, to scale, that counts as none."""
+ARRIVED = 2e-3
+"""Way of the tool in such a slice, m, to scale, that counts as none: it creeps along what is in its way."""
 
 SETTLED = 2
 """Slices in a row without way after which a play is at its end: more of them would show the same."""
+
+HELD_BACK = frozenset(reason.label for reason in (*OUTSIDE, Reason.RESULT_INVALID, Reason.SINGULARITY))
+"""What an arm is kept by: before one of these was given, one that hardly moves may be turning, or slow by itself."""
 
 REACHABLE = 0.8
 """Share of the tool's speed limit that a plan asks for."""
@@ -69,7 +72,7 @@ def towards(offset: tuple[float, float, float], ticks: int = 60) -> Play:
 
 
 def _follow_to(trial: Trial, goal: FloatArray, ticks: int) -> None:
-    """Ask for `goal` for `ticks` table ticks, or until the tool has stood still for `SETTLED` slices."""
+    """Ask for `goal` for `ticks` table ticks, or until the tool is held back and has stood for `SETTLED` slices."""
     shadow, action = trial.shadow, trial.shadow.contract.action
     longest = REACHABLE * shadow.contract.cartesian.linear_velocity * action.period
 
@@ -86,7 +89,7 @@ def _follow_to(trial: Trial, goal: FloatArray, ticks: int) -> None:
         before = shadow.pose().position
         trial.follow(rows, min(SLICE, ticks - first))
         moved = float(np.linalg.norm(shadow.pose().position - before))
-        still = still + 1 if moved < ARRIVED * trial.pace.scale else 0
+        still = still + 1 if moved < ARRIVED * trial.pace.scale and trial.reasons & HELD_BACK else 0
         if still == SETTLED:
             break
 
