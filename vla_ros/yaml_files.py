@@ -49,7 +49,7 @@ class _Loader(yaml.SafeLoader):
         self._depth += 1
         try:
             if self._depth > DEEPEST:
-                mark = self.peek_event().start_mark
+                mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
                 raise yaml.YAMLError(f"line {mark.line + 1}: more than {DEEPEST} collections inside of each other")
             return super().compose_node(parent, index)
         finally:

@@ -105,18 +105,23 @@ def test_what_is_installed_here_is_what_is_pinned():
             assert requirement.specifier.contains(found), f"{found} is installed, pinned: {requirement}"
 
 
-def test_setup_reads_the_pins():
+def test_metadata_carries_the_pins_and_the_version_of_the_ros_package():
     code = (
-        "import setuptools; setuptools.setup = lambda **given: print(repr({k: given[k] for k in KEYS})); import runpy"
+        "from distutils.core import run_setup; found = run_setup('setup.py', stop_after='config');"
+        "print(repr({'version': found.metadata.version, 'needed': found.install_requires,"
+        "'extras': found.extras_require, 'typed': found.package_data, 'description': found.metadata.description}))"
     )
-    code = f"KEYS = ('version', 'install_requires', 'extras_require'); {code}; runpy.run_path('setup.py')"
+    code = f"import setuptools; {code}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    given = ast.literal_eval(done.stdout)
-    needed = [pin for name in ("core", "policy") for pin in pins(ROOT / "requirements" / f"{name}.txt")]
-    assert given["install_requires"] == needed
-    assert set(given["extras_require"]) == {file.stem for file in REQUIREMENTS} - {"core", "policy", "transitive"}
-    assert given["extras_require"]["learning"] == pins(ROOT / "requirements" / "learning.txt")
+    given = ast.literal_eval(done.stdout.splitlines()[-1])
+    needed = [Requirement(pin) for name in ("core", "policy") for pin in pins(ROOT / "requirements" / f"{name}.txt")]
+    assert [Requirement(pin) for pin in given["needed"]] == needed
+    assert set(given["extras"]) == {file.stem for file in REQUIREMENTS} - {"core", "policy", "transitive"}
+    learning = pins(ROOT / "requirements" / "learning.txt")
+    assert [Requirement(pin) for pin in given["extras"]["learning"]] == [Requirement(pin) for pin in learning]
+    assert given["typed"] == {"vla_ros": ["py.typed"]}
     assert given["version"] == PACKAGE.findtext("version")
+    assert given["description"] == PACKAGE.findtext("description")
 
 
 def test_every_library_of_an_extra_is_asked_for_by_the_right_command():

@@ -19,9 +19,9 @@ def write_tables(report: Mapping[str, Any], path: Path) -> None:
     for name, (part, make) in TABLES.items():
         if part in report:
             body = f"<!-- bench:{name} -->\n{make(report)}\n<!-- /bench:{name} -->"
-            text = re.sub(
-                rf"<!-- bench:{name} -->.*?<!-- /bench:{name} -->", lambda _, body=body: body, text, flags=re.DOTALL
-            )  # fmt: skip
+            place = re.search(rf"<!-- bench:{name} -->.*?<!-- /bench:{name} -->", text, flags=re.DOTALL)
+            if place:
+                text = text[: place.start()] + body + text[place.end() :]
     path.write_text(text, encoding="utf-8")
 
 

@@ -215,7 +215,7 @@ class Episode:
 
     def _refused(self, number: int) -> bool:
         policy = self._observer.policy
-        return policy.state == policy.FAULT and policy.instruction_sequence == number
+        return bool(policy.state == policy.FAULT and policy.instruction_sequence == number)
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         from vla_ros.nodes.transitions import GraphError

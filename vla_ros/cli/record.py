@@ -136,8 +136,10 @@ def _formats(args: argparse.Namespace) -> tuple[str, ...]:
 
 def _domain(args: argparse.Namespace) -> int | None:
     """Return the domain to use, None for one that nobody uses: a robot is where its drivers are."""
-    if args.domain is not None or not args.real:
-        return args.domain
+    if args.domain is not None:
+        return int(args.domain)
+    if not args.real:
+        return None
     return domain_id_of_shell()
 
 

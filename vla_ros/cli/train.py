@@ -92,7 +92,7 @@ def configuration(args: argparse.Namespace) -> TrainingConfig:
     from vla_ros.models.options import SIZE_LINE, read_options
     from vla_ros.paths import share_file
     from vla_ros.training.configuration import TrainingConfig, load_training_config
-    from vla_ros.training.loop import LoopOptions
+    from vla_ros.training.loop_options import LoopOptions
 
     if args.config is not None:
         try:

@@ -255,8 +255,8 @@ class Referee:
 
     def _clearance(self) -> float:
         """Return the smallest distance of a moving part to the table, m; negative inside of it."""
-        return min(
-            mujoco.mj_geomDistance(self._model, self._data, geom, self._table, 2.0, None) for geom in self._parts
+        return float(
+            min(mujoco.mj_geomDistance(self._model, self._data, geom, self._table, 2.0, None) for geom in self._parts)
         )
 
     def _judge_gripper(self, openings: FloatArray, result: Judgement) -> None:

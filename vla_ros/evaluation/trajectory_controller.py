@@ -121,7 +121,7 @@ class TrajectoryControllerModel:
             ahead = self.cycle if self.release is Release.JAZZY else 0.0
             samples = _sample(knots, times + ahead)
             pieces.append((times + ahead, *samples))
-            commanded = tuple(rows[-1] for rows in samples[:3])  # type: ignore[assignment]
+            commanded = tuple(rows[-1] for rows in samples[:3])
         return Reference(*(np.concatenate(rows) for rows in zip(*pieces, strict=True)))
 
     def _replace(

@@ -8,6 +8,7 @@ newest that has arrived, which is no older than what the executor would have set
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from rclpy.node import Node
 
@@ -25,7 +26,8 @@ class ClockOnDemand:
         if self._subscription is not None:
             nobody = NoExecutor()
             # With its events, too: the middleware counts unread data among them, and the executor would not sleep.
-            for entity in (self._subscription, *self._subscription.event_handlers):
+            handlers: Any = self._subscription.event_handlers  # a list, whatever rclpy declares
+            for entity in (self._subscription, *handlers):
                 entity.callback_group = nobody
 
     def update(self) -> None:

@@ -85,7 +85,7 @@ def commanded_point(message: JointTrajectory) -> JointTrajectoryPoint:
 def due(message: JointTrajectory) -> float:
     """Return when the step of a command is due, s on the clock of its stamp."""
     stamp, since = message.header.stamp, commanded_point(message).time_from_start
-    return (stamp.sec + since.sec) + (stamp.nanosec + since.nanosec) / NANOSECONDS
+    return float((stamp.sec + since.sec) + (stamp.nanosec + since.nanosec) / NANOSECONDS)
 
 
 def commanded_rows(messages: Sequence[JointTrajectory], period: float) -> FloatArray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import array
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -95,9 +95,10 @@ def camera_image_to_array(message: Image | CompressedImage, camera: CameraContra
     return image_to_array(message, camera.encoding)
 
 
-def camera_message_type(camera: CameraContract) -> type[Image] | type[CompressedImage]:
+def camera_message_type(camera: CameraContract) -> type[Any]:
     """Return the type of the messages on a camera's topic."""
-    return CompressedImage if camera.is_compressed else Image
+    wanted: type[Any] = CompressedImage if camera.is_compressed else Image
+    return wanted
 
 
 def array_to_image(picture: ImageArray, stamp: float, frame_id: str) -> Image:

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.publisher import Publisher
@@ -37,7 +37,7 @@ from vla_ros.robot.joint_report import JointReading
 from vla_ros.robot.joint_state_reader import JointStateReader
 from vla_ros.robot.kinematics import Kinematics
 
-CameraMessage = Image | CompressedImage
+CameraMessage: TypeAlias = Image | CompressedImage
 
 MAX_SKEW, MAX_SILENCE, MAX_PIXELS = 1.0, 5.0, 16384
 """Greatest values of the parameters: s, s without an image (no plan is good for longer), px."""

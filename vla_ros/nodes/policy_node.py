@@ -93,7 +93,7 @@ class PolicyNode(ManagedNode):
         if getattr(self, "_policy", None) is None:
             return
         close_policy(self._policy)
-        self._policy = None
+        del self._policy
         self.destroy_publisher(self._chunks)
 
     def health(self) -> list[DiagnosticStatus]:

@@ -22,7 +22,8 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 
 from vla_ros.data.errors import DataError
-from vla_ros.data.lerobot.writer import EpisodeInProgress, LeRobotWriter
+from vla_ros.data.lerobot.episode import EpisodeInProgress
+from vla_ros.data.lerobot.writer import LeRobotWriter
 from vla_ros.data.step import Step
 from vla_ros.errors import VlaError
 from vla_ros.nodes.bag import STEP_TOPICS, TOPICS, BagWriter, feed, new_assembler

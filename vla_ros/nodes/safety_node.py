@@ -41,7 +41,7 @@ from vla_ros.nodes.safety_control import SafetyControl
 from vla_ros.nodes.safety_graph import GraphWatch
 from vla_ros.nodes.safety_inputs import Inputs
 from vla_ros.nodes.safety_polling import CHUNK_TOPIC, TASK_TOPIC, SafetyPolling
-from vla_ros.nodes.safety_selftest import UNDER_WAY, ArmingSelftest
+from vla_ros.nodes.safety_selftest import ArmingSelftest
 from vla_ros.nodes.safety_thread import ANSWER_TIMEOUT, ControlThread
 from vla_ros.priority import give_realtime_back, prefer_process, take_realtime
 from vla_ros.robot.contract import RobotContract, load_contract
@@ -51,7 +51,7 @@ from vla_ros.safety.parameters import SAFETY_FILE, SafetyParameters, load_parame
 from vla_ros.safety.query_time import require_timely_distances
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.selftest import run_selftest
-from vla_ros.safety.selftest_record import default_folder
+from vla_ros.safety.selftest_record import UNDER_WAY, default_folder
 from vla_ros.types import SafetyState
 
 WATCH_PERIOD = 0.1

@@ -106,7 +106,7 @@ class SafetyPolling:
                     owner = self.orders.watch.participant if topic == TASK_TOPIC else None
                     offer(one, self._watches[watched].receive(one.gid, one.received, owner))
         now = time.monotonic()
-        unread = sum(heard.unread for heard in (self._buttons, self.orders, *self._made))
+        unread = self._buttons.unread + self.orders.unread + sum(heard.unread for heard in self._made)
         if unread > self._unread:
             self._unread, self._unread_until = unread, now + PATIENCE
         if now < self._unread_until:

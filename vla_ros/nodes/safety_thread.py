@@ -8,6 +8,7 @@ In lock step one joint state is one tick, its stamp is the clock, and nothing ca
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 import traceback
@@ -184,7 +185,7 @@ class ControlThread:
             self._answer_requests()
             if message is not None:
                 now = stamp_to_seconds(message.header.stamp)
-                self._attempt("a tick", lambda now=now: self._control.lockstep_tick(now))
+                self._attempt("a tick", functools.partial(self._control.lockstep_tick, now))
 
     def _attempt(self, what: str, step: Callable[[], object]) -> bool:
         try:

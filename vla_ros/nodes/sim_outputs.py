@@ -92,8 +92,9 @@ class SimPublishers:
             camera = self._contract.camera(frame.camera)
             optical, to_message = camera.frame, array_to_compressed_image if camera.is_compressed else array_to_image
             self._images[frame.camera].publish(to_message(frame.image, frame.time, optical))
+            height, width, _ = frame.image.shape
             if infos := self._infos.get(frame.camera):
-                infos.publish(camera_info(frame.matrix, *frame.image.shape[:2], frame.time, optical))
+                infos.publish(camera_info(frame.matrix, height, width, frame.time, optical))
 
     def status(self, status: TaskStatus, instruction: str, time: float) -> None:
         """Publish the verdict of the judge."""

@@ -229,7 +229,7 @@ class StandardAssembler:
         limits = self._contract.gripper
         openings = np.array([min(max(opening, limits.min_opening), limits.max_opening)])
         target = PoseTrajectory(pose.position[None], pose.quaternion[None], openings)
-        return encode(target, self._convention, observation.state.end_effector, limits.max_opening)[0]
+        return np.asarray(encode(target, self._convention, observation.state.end_effector, limits.max_opening)[0])
 
     def _step(self, observation: Observation, instruction: str, action: FloatArray) -> Step:
         state = observation.state
@@ -297,7 +297,7 @@ class _Commands:
         found = self._newest(known)
         if found is None or isinstance(found[1], Pose):
             return None
-        times, rows = found
+        times, rows = found[0], np.asarray(found[1])
         return np.array([np.interp(due, times, column) for column in rows.T])
 
     def pose(self, known: float, due: float) -> Pose | None:

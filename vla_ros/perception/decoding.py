@@ -100,10 +100,9 @@ def decode_image(
             f"{encoding}; the camera driver or the transport cuts it"
         )
     rows = np.frombuffer(data, dtype=np.uint8).reshape(rows_sent, step)
-    pixels = rows[:, : _row_bytes(layout, width)]
+    pixels: np.ndarray = rows[:, : _row_bytes(layout, width)]
     if layout.is_wide:
-        wide = np.ascontiguousarray(pixels).view(">u2" if big_endian else "<u2").astype(np.uint16)
-        pixels = wide
+        pixels = np.ascontiguousarray(pixels).view(">u2" if big_endian else "<u2").astype(np.uint16)
     if layout.values > 1:
         pixels = pixels.reshape(rows_sent, width, layout.values)
     picture = pixels if layout.to_rgb is None else _converted(pixels, layout.to_rgb)

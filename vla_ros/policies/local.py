@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,9 @@ class LocalPolicy:
         self.specification = self.bundle.action
         self.device = str(self._device)
         features = self.processor.features
-        self.image_sizes = {camera.source: (camera.height, camera.width) for camera in features.cameras}
+        self.image_sizes: Mapping[str, tuple[int, int]] = {
+            camera.source: (camera.height, camera.width) for camera in features.cameras
+        }
         self._arms = tuple(dict.fromkeys(group.arm for group in features.state))
         self._max_opening = contract.gripper.max_opening
         self._tokens: torch.Tensor | None = None

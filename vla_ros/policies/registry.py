@@ -251,7 +251,7 @@ def _load_class(source: PolicySource, contract: RobotContract, device: str, prec
             f"policy {source.place}: there is no module '{error.name}'; pip install the package that has it. "
             f"{what_there_is()}"
         ) from error
-    found = getattr(loaded, name, None)
+    found: Any = getattr(loaded, name, None)
     if not inspect.isclass(found) or not all(callable(getattr(found, method, None)) for method in ("reset", "predict")):
         raise CheckpointError(
             f"policy {source.place}: expected a class with the methods reset and predict (vla_ros/policies/protocol.py)"
@@ -260,7 +260,8 @@ def _load_class(source: PolicySource, contract: RobotContract, device: str, prec
     offered = {"device": device, "precision": precision}
     arguments = {line: value for line, value in offered.items() if line in takes} | dict(source.options)
     try:
-        policy = found(contract, **arguments)
+        make: Callable[..., Any] = found
+        policy = make(contract, **arguments)
     except TypeError as error:
         raise CheckpointError(f"policy {source.place}: {name}(contract, {', '.join(arguments)}): {error}") from error
     if not isinstance(policy, Policy):

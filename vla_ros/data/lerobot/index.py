@@ -98,7 +98,7 @@ def _instruction_column(schema: pa.Schema, path: Path) -> str:
             if name in texts:
                 return name
         if len(texts) == 1:
-            return texts[0]
+            return str(texts[0])
     raise MissingColumnError(
         f"{path} has the columns {schema.names}, expected task_index and the instructions as pandas' index or as 'task'"
     )

@@ -64,7 +64,7 @@ def read_record(file: BinaryIO, offset: int, length: int) -> bytes:
 
 
 def _masked(content: bytes) -> int:
-    checksum = google_crc32c.value(content)
+    checksum = int(google_crc32c.value(content))
     return (((checksum >> 15) | (checksum << 17)) + _MASK) & 0xFFFFFFFF
 
 

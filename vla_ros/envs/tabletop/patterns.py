@@ -80,7 +80,7 @@ def _stripes(rng: np.random.Generator, side: int, colours: FloatArray) -> FloatA
 def _patches(rng: np.random.Generator, side: int, colours: FloatArray) -> FloatArray:
     """Every pixel has the colour of the nearest of a few points."""
     points = rng.uniform(0.0, side, (int(rng.integers(5, 60)), 2))
-    pixels = np.stack(np.mgrid[:side, :side], axis=-1)
+    pixels = np.stack(list(np.mgrid[:side, :side]), axis=-1)
     nearest = np.linalg.norm(pixels[:, :, None] - points, axis=-1).argmin(axis=-1)
     return np.asarray(colours[rng.integers(len(colours), size=len(points))][nearest])
 

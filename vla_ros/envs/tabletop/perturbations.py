@@ -66,7 +66,9 @@ def training_variation(rng: np.random.Generator) -> Perturbation:
     """Draw what a training scene changes: up to two thirds of what evaluations do, patterns and things of its own."""
     if rng.random() < PLAIN_SHARE:
         return Perturbation()
-    things = rng.permutation(len(TRAINING_DISTRACTORS))[: int(rng.integers(1, 3))] if rng.random() < 0.5 else []
+    things: list[int] = []
+    if rng.random() < 0.5:
+        things = rng.permutation(len(TRAINING_DISTRACTORS))[: int(rng.integers(1, 3))].tolist()
     return Perturbation(
         light=float(rng.uniform(0.0, 0.67)),
         camera_shift=float(rng.uniform(0.0, 0.02)),

@@ -20,8 +20,7 @@ from vla_ros.msg import SafetyStatus
 from vla_ros.nodes.fault_injection.scenario import Scenario
 from vla_ros.nodes.fault_injection.setups import started
 from vla_ros.nodes.fault_injection.stage import Findings
-from vla_ros.nodes.fault_injection.trial import AT_REST, RESUME_LIMIT
-from vla_ros.nodes.observer import MOVING
+from vla_ros.nodes.fault_injection.trial import AT_REST, go_on
 from vla_ros.nodes.transitions import GraphError
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.parameters import load_parameters
@@ -152,11 +151,10 @@ def _resume(scenario: Scenario, row: KillRow, kind: signal.Signals, found: Findi
             scenario.prepare(scene)
         else:
             scenario.rearm()
-    observer = scenario.observer
-    row.resumed = observer.wait(lambda: observer.safety.state in MOVING, RESUME_LIMIT)
+    row.resumed = go_on(scenario, found)
     row.resume_ms = round(1e3 * (time.monotonic() - began), 1)
     if not row.resumed:
-        row.sentence = row.sentence or f"it did not go on: {observer.safety.sentence}"
+        row.sentence = row.sentence or f"it did not go on: {scenario.observer.safety.sentence}"
 
 
 def summarise_kills(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

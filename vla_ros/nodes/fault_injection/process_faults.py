@@ -11,7 +11,8 @@ from lifecycle_msgs.msg import Transition
 from vla_ros.nodes.fault_injection.fault import GraphFault
 from vla_ros.nodes.fault_injection.scenario import Scenario
 from vla_ros.nodes.fault_injection.stage import READY_LIMIT
-from vla_ros.nodes.policy_node import HEARTBEAT_PERIOD, STALE_AFTER
+from vla_ros.nodes.heartbeat import HEARTBEAT_PERIOD
+from vla_ros.nodes.policy_node import STALE_AFTER
 from vla_ros.safety.parameters import SafetyParameters
 
 POLICY = "policy killed, stopped, deadlocked, at fault, too slow"

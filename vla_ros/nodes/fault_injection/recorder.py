@@ -60,7 +60,8 @@ class Recorder:
         self.begin()
         self.measured_speed, self.measured_at = 0.0, 0.0
         topics = contract.controllers
-        node.create_subscription(JointTrajectory, topics.arm_topic, self._on_command, QoSProfile(depth=1000))
+        on_command: Any = self._on_command  # rclpy declares no callback that takes the message info
+        node.create_subscription(JointTrajectory, topics.arm_topic, on_command, QoSProfile(depth=1000))
         node.create_subscription(SafetyStatus, "/vla/safety_status", self._on_status, qos("status"))
         node.create_subscription(JointState, topics.joint_states_topic, self._on_state, qos("joint_states"))
 

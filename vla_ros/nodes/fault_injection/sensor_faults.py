@@ -6,7 +6,8 @@ from typing import Any
 
 from vla_ros.nodes.fault_injection.fault import GraphFault
 from vla_ros.nodes.fault_injection.scenario import Scenario
-from vla_ros.nodes.policy_node import HEARTBEAT_PERIOD, STALE_AFTER
+from vla_ros.nodes.heartbeat import HEARTBEAT_PERIOD
+from vla_ros.nodes.policy_node import STALE_AFTER
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.parameters import SafetyParameters
 

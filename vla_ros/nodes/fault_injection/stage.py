@@ -155,6 +155,7 @@ class Stage:
         self.wait_for(lambda: self.recorder.measured_at > at + FRESH, "the arm is not measured")
         self.recorder.begin()
         self.operator.arm(READY_LIMIT)
+        self.wait_for(lambda: self.observer.safety.state != SafetyStatus.DISARMED, "the arm is not armed for long")
 
     def signal(self, node: str, number: signal.Signals) -> None:
         """Send a signal to the process of a node."""

@@ -166,15 +166,23 @@ def _resume(scenario: Scenario, fault: GraphFault, row: GraphRow, found: Finding
         fault.end(scenario)
     if fault.rearm:
         scenario.rearm()
-    elif observer.wait(lambda: observer.safety.state in (*MOVING, SafetyStatus.DISARMED), RESUME_LIMIT) and (
-        observer.safety.state == SafetyStatus.DISARMED  # it was given up: the arm is not where it was commanded
-    ):
-        found.add(scenario.judge())
-        scenario.rearm()
-    if observer.wait(lambda: observer.safety.state in MOVING, RESUME_LIMIT):
+    if go_on(scenario, found):
         row.resume_ms = round(1e3 * (time.monotonic() - began), 1)
     else:
         row.sentence = row.sentence or f"it did not go on: {observer.safety.sentence}"
+
+
+def go_on(scenario: Scenario, found: Findings) -> bool:
+    """Wait until the policy is followed again, and say whether it is.
+
+    Where the arm was given up, since it is not where it was commanded, the way on is to arm it again.
+    """
+    observer = scenario.observer
+    observer.wait(lambda: observer.safety.state in (*MOVING, SafetyStatus.DISARMED), RESUME_LIMIT)
+    if observer.safety.state == SafetyStatus.DISARMED:
+        found.add(scenario.judge())
+        scenario.rearm()
+    return bool(observer.wait(lambda: observer.safety.state in MOVING, RESUME_LIMIT))
 
 
 def _summary(row: GraphRow) -> str:

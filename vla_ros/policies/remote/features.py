@@ -105,7 +105,9 @@ class RemoteFeatures:
         if relative := [g.name for s in self.states for g in s.groups if g.reference is not Reference.ABSOLUTE]:
             raise ContractError(f"state groups {relative} are differences, expected what can be measured")
 
-    def observation(self, observation: Observation, instruction: str, max_opening: float, *, first: bool) -> dict:
+    def observation(
+        self, observation: Observation, instruction: str, max_opening: float, *, first: bool
+    ) -> dict[str, Any]:
         """Return the request for an observation.
 
         Args:

@@ -37,7 +37,7 @@ which the arm reaches out further, and a stop is made joint by joint."""
 
 def play_faults(
     contract: RobotContract, parameters: SafetyParameters, faults: Sequence[Fault],
-    tell: Callable[[FaultRow], None] = lambda row: None,
+    tell: Callable[[FaultRow], object] = lambda row: None,
 ) -> list[FaultRow]:  # fmt: skip
     """Inject each fault into a layer of its own, in shadow, and return what came of it.
 

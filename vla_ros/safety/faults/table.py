@@ -41,7 +41,7 @@ def fault_table(contract: RobotContract | None = None) -> tuple[Fault, ...]:
 
 def run_faults(
     contract: RobotContract, parameters: SafetyParameters, faults: Sequence[Fault] | None = None,
-    tell: Callable[[FaultRow], None] = lambda row: None,
+    tell: Callable[[FaultRow], object] = lambda row: None,
 ) -> list[FaultRow]:  # fmt: skip
     """Play `faults`, by default all of the contract's table; see `play_faults`."""
     return play_faults(contract, parameters, fault_table(contract) if faults is None else faults, tell)
