@@ -181,5 +181,8 @@ def _tool_too_fast(arm: ArmContract, places: Sequence[pinocchio.SE3], period: fl
     ):  # fmt: skip
         share = max(changes, default=0.0) / period / limit
         if not share <= 1.0 + SPEED_SLACK:
-            failed.append(f"the tool's {name} velocity reached {share:.3f} of its limit")
+            failed.append(
+                f"the tool's {name} velocity reached {share:.3f} of its limit: the joints brake more slowly than "
+                f"cartesian.{name}_acceleration says; lower that, or raise joints.acceleration"
+            )
     return failed
