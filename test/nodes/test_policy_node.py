@@ -56,11 +56,11 @@ def write_checkpoint(folder: Path, model: str = "keypoint") -> Path:
     return folder
 
 
-def policy_alone(folder: Path, checkpoint: Path) -> GraphRunner:
+def policy_alone(folder: Path, checkpoint: Path, execution: str = "auto") -> GraphRunner:
     """The shipped graph, reduced to the policy node."""
     graph = load_graph()
     node = next(node for node in graph.nodes if node.name == "policy_node")
-    parameters = {**node.parameters, "policy": str(checkpoint), "use_sim_time": False}
+    parameters = {**node.parameters, "policy": str(checkpoint), "use_sim_time": False, "execution": execution}
     return GraphRunner(graph=Graph(graph.arguments, (replace(node, parameters=parameters),)), folder=folder)
 
 
@@ -105,11 +105,11 @@ class Bench:
         with self.change:
             assert self.change.wait_for(condition, DEADLINE), (len(self.chunks), self.states[-1:])
 
-    def observe(self, height: int = 96) -> int:
-        """Publish an observation and return its sequence number."""
+    def observe(self, height: int = 96, *, now: bool = False) -> int:
+        """Publish an observation and return its sequence number; `now` stamps it with the time that it is."""
         self.sequence += 1
         home = CONTRACT.joints.home
-        stamp = 5.0 + 0.1 * self.sequence
+        stamp = time.time() if now else 5.0 + 0.1 * self.sequence
         state = RobotState(home, np.zeros(7), 0.08, self._kinematics.forward(home), stamp)
         rng = np.random.default_rng(self.sequence)
         images = {c.name: rng.integers(0, 255, (height, c.policy_width, 3), dtype=np.uint8) for c in CONTRACT.cameras}
@@ -226,6 +226,20 @@ def test_with_a_task_and_no_observation_it_says_that_it_waits(bench: Bench) -> N
     assert "observation" in bench.states[-1].sentence
 
 
+def test_it_measures_delays_and_plans_on_from_the_chunk_under_way(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "untrained", "flow")
+    with policy_alone(tmp_path, checkpoint, "real_time_chunking") as runner:
+        bench = Bench(runner)
+        bench.ask("pick up the red cube", 81)
+        for _ in range(4):
+            seen = bench.observe(now=True)
+            bench.wait_for(lambda seen=seen: any(c.observation_sequence == seen for c in bench.chunks))  # type: ignore[misc]
+        bench.wait_for(lambda: "ms a chunk, jitter" in bench.states[-1].sentence)
+        status = bench.states[-1]
+        assert status.state == PolicyStatus.RUNNING
+        assert "real_time_chunking: as it was asked for (" in status.sentence
+
+
 def test_deactivated_it_is_silent(tmp_path: Path) -> None:
     with policy_alone(tmp_path, write_checkpoint(tmp_path / "untrained")) as runner:
         bench = Bench(runner)
@@ -257,8 +271,8 @@ def test_it_runs_any_network_by_its_checkpoint(model: str, tmp_path: Path) -> No
         assert bench.next_status().policy == f"{model}:untrained"
 
 
-def refused(tmp_path: Path, checkpoint: Path) -> str:
-    with pytest.raises(GraphError) as error, policy_alone(tmp_path / "graph", checkpoint):
+def refused(tmp_path: Path, checkpoint: Path, execution: str = "auto") -> str:
+    with pytest.raises(GraphError) as error, policy_alone(tmp_path / "graph", checkpoint, execution):
         pass
     return str(error.value)
 
@@ -267,6 +281,11 @@ def test_a_missing_checkpoint_is_refused_with_what_to_do(tmp_path: Path) -> None
     report = refused(tmp_path, tmp_path / "nothing")
     assert "nothing" in report
     assert "vla-ros train" in report
+
+
+def test_a_way_to_follow_chunks_that_is_none_is_refused(tmp_path: Path) -> None:
+    report = refused(tmp_path, write_checkpoint(tmp_path / "untrained"), "rtc")
+    assert "execution.mode is 'rtc', expected one of auto, synchronous" in report
 
 
 def test_a_checkpoint_for_another_robot_is_refused_line_by_line(tmp_path: Path) -> None:

@@ -73,6 +73,16 @@ def positive(word: str) -> float:
     return value
 
 
+def execution_mode(word: str) -> str:
+    """Return how chunks follow each other, a `Mode`."""
+    from vla_ros.policies.execution.settings import Mode
+
+    modes = [mode.value for mode in Mode]
+    if word not in modes:
+        raise argparse.ArgumentTypeError(f"got {word!r}, expected {', '.join(modes)}")
+    return word
+
+
 def domain(word: str) -> int:
     """Return a DDS domain id."""
     try:

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla_ros.cli.arguments import domain, natural, path, positive
+from vla_ros.cli.arguments import domain, execution_mode, natural, path, positive
 from vla_ros.cli.failures import EXPECTED, explain, require_output
 from vla_ros.errors import CheckpointError, ContractError, UsageError
 
@@ -50,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", help="folder, policy file, openpi://host:port or module:Class "
                         "(default: the one that ships for the world; where none ships "
                         "for the robot, you drive it with the keyboard, and without a terminal it holds)")  # fmt: skip
+    parser.add_argument("--execution", type=execution_mode, default="auto", help="how chunks follow each other: auto, "
+                        "synchronous, asynchronous, ensembling, real_time_chunking (default: %(default)s)")  # fmt: skip
     parser.add_argument("--robot", default="panda", help="robot contract: a name or a YAML file")
     parser.add_argument("--timeout", type=positive, default=60.0, help="s to do it in (default %(default)s)")
     parser.add_argument("--simulation", choices=["mujoco", "external"], default="mujoco", help="external: "
@@ -110,7 +112,7 @@ def _play(
     from vla_ros.nodes.runner import GraphRunner
 
     graph = load_graph()
-    wanted = ("robot", "world", "seed", "instruction", "lockstep", "processes")
+    wanted = ("robot", "world", "seed", "instruction", "lockstep", "processes", "execution")
     arguments = {name: getattr(args, name) for name in wanted} | {"trace": args.trace}
     if args.policy is None:
         graph = graph.without("policy_node")

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla_ros.cli.arguments import device, natural, path, positive_int
+from vla_ros.cli.arguments import device, execution_mode, natural, path, positive_int
 from vla_ros.cli.failures import require_output
 from vla_ros.errors import UsageError, VlaError
 
@@ -49,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "suite)",
     )
     parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, auto")
+    parser.add_argument("--execution", type=execution_mode, default="auto", help="how chunks follow each other: auto, "
+                        "synchronous, asynchronous, ensembling or real_time_chunking (docs/policies.md)")  # fmt: skip
     parser.add_argument("--via", choices=["core", "ros", "gazebo"], default="core",
                         help="core: in one process, in lock-step; ros: through the real ROS 2 graph; "
                         "gazebo: the same graph with Gazebo in place of MuJoCo")  # fmt: skip
@@ -172,7 +174,9 @@ def _results(args: argparse.Namespace, suite: str, trials: Sequence[Trial], path
     from vla_ros.evaluation.suite import SuiteOptions
     from vla_ros.evaluation.trials import TrialResult
 
-    options = SuiteOptions(args.robot, args.policy, args.device, not args.no_safety, args.exchange, suite)
+    options = SuiteOptions(
+        args.robot, args.policy, args.device, not args.no_safety, args.exchange, suite, args.execution
+    )
     if args.via != "core":
         trials = [trial for trial in trials if trial.perturbation == "none"]  # the others change the simulator
     journal = Journal(path, args.resume)
@@ -214,14 +218,16 @@ def _via_graph(
         from vla_ros.nodes.gazebo_evaluation import evaluate_in_gazebo
 
         return evaluate_in_gazebo(
-            options.robot, options.policy, options.device, seeds, folder=folder, controllers=args.controllers
-        )
+            options.robot, options.policy, options.device, seeds, folder=folder, controllers=args.controllers,
+            execution=options.execution,
+        )  # fmt: skip
     from vla_ros.nodes.evaluation import evaluate_through_graph
 
     sentences = [trial.sentence for trial in trials]
     return evaluate_through_graph(
-        options.robot, options.policy, options.device, seeds, world=options.suite, sentences=sentences, folder=folder
-    )
+        options.robot, options.policy, options.device, seeds, world=options.suite, sentences=sentences, folder=folder,
+        execution=options.execution,
+    )  # fmt: skip
 
 
 def _report_name(args: argparse.Namespace, suite: str) -> str:

@@ -8,8 +8,9 @@ from vla_ros.envs.collector import CONTROL_PERIOD
 from vla_ros.envs.env import Env
 from vla_ros.errors import InstructionError
 from vla_ros.evaluation.carriers import Carrier
-from vla_ros.policies.protocol import Policy
-from vla_ros.types import ActionChunk, Instruction, Pose
+from vla_ros.policies.execution.executor import ChunkExecutor
+from vla_ros.policies.protocol import Policy, is_due, tell_delivered
+from vla_ros.types import ActionChunk, Instruction, Pose, RobotState
 
 POLICY_LATENCY = 0.04
 """How old an observation is when its chunk arrives, s: about what the ROS 2 graph needs on two cores."""
@@ -77,6 +78,8 @@ class Player:
             InstructionError: when the policy refuses it.
         """
         self._instruction, self._latency = Instruction(instruction, sequence=1), latency
+        if isinstance(self.policy, ChunkExecutor):
+            self.policy.forget_delays()  # an episode repeats whatever was played before it
         self.policy.reset(self._instruction)
         self.carrier.start(self.env, self._instruction)
         self.observations = 0
@@ -88,12 +91,19 @@ class Player:
         state = self.env.state()
         if state.stamp >= self._due - 1e-9:
             self._due += self.policy.specification.period
-            self.observations += 1
-            observation = replace(self.env.observe(), instruction=self._instruction, sequence=self.observations)
-            chunk = self.policy.predict(observation)
-            self._travelling.append((state.stamp + self._latency, chunk, state.end_effector))
+            self._plan(state)
         while self._travelling and self._travelling[0][0] <= state.stamp + 1e-9:
             _, chunk, start = self._travelling.pop(0)
             self.carrier.receive(chunk, start, state.stamp)
+            tell_delivered(self.policy, chunk, state.stamp - chunk.observation_stamp)
         self.carrier.control(self.env, state, state.stamp)
         self.env.step(CONTROL_PERIOD)
+
+    def _plan(self, state: RobotState) -> None:
+        """Let the policy plan from what is seen now, where that is due."""
+        if not is_due(self.policy, state.stamp):
+            return
+        self.observations += 1
+        observation = replace(self.env.observe(), instruction=self._instruction, sequence=self.observations)
+        chunk = self.policy.predict(observation)
+        self._travelling.append((state.stamp + self._latency, chunk, state.end_effector))

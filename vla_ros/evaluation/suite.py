@@ -18,7 +18,7 @@ from vla_ros.evaluation.rollout import POLICY_LATENCY, Player
 from vla_ros.evaluation.tabletop_picture import tabletop_picture
 from vla_ros.evaluation.tabletop_suite import describe_tabletop, exchanged, make_trials, summarise_tabletop
 from vla_ros.evaluation.trials import Trial, TrialResult
-from vla_ros.policies.build import load_policy
+from vla_ros.policies.build import load_executor
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.parameters import load_parameters
 
@@ -52,7 +52,10 @@ SUITES: Mapping[str, Suite] = {
 
 @dataclass(frozen=True)
 class SuiteOptions:
-    """What is evaluated: `exchange` asks for other objects of a scene, too; `safety` off is to compare."""
+    """What is evaluated: `exchange` asks for other objects of a scene, too; `safety` off is to compare.
+
+    `execution` is how chunks follow each other, a `Mode` of `vla_ros.policies.execution`.
+    """
 
     robot: str
     policy: str
@@ -60,6 +63,7 @@ class SuiteOptions:
     safety: bool = True
     exchange: bool = False
     suite: str = "pick"
+    execution: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,8 @@ def _make_worker(options: SuiteOptions) -> _Worker:
     contract = load_contract(options.robot)
     carrier: Carrier = SafeCarrier(contract, load_parameters()) if options.safety else BareCarrier(contract)
     env = make_env(options.suite, contract)
-    return _Worker(options, env, Player(env, load_policy(options.policy, contract, options.device), carrier))
+    policy = load_executor(options.policy, contract, options.device, execution=options.execution)
+    return _Worker(options, env, Player(env, policy, carrier))
 
 
 def _play(worker: _Worker, trial: Trial) -> list[TrialResult]:

@@ -159,6 +159,24 @@ class DiffusionModel(DrawnModel):
         x = self.schedule.q_sample(torch.cat([rest, last], dim=1), self._steps(noise, start), noise)
         return self.output(self.sample(x, context, generator, start), context, given)
 
+    def path_times(self) -> list[float]:
+        """Return the times of DDIM's steps on the straight path from noise to data, whichever sampler `act` uses."""
+        scales = [self.schedule.scales(step) for step in self.schedule.visited(self.config.sampling_steps)]
+        return [*(signal / (signal + spread) for signal, spread in scales), 1.0]
+
+    def path_start(self, noise: Tensor) -> Tensor:
+        """Return where the chain begins, which keeps a trace of signal, on the straight path."""
+        return noise / sum(self.schedule.scales(self.schedule.visited(self.config.sampling_steps)[0]))
+
+    def estimate(self, x: Tensor, step: int, context: Context) -> tuple[Tensor, Tensor]:
+        """Return the clean chunk and the noise that the denoiser believes in at `x` on that path."""
+        visited = self.schedule.visited(self.config.sampling_steps)[step]
+        signal, spread = self.schedule.scales(visited)
+        x_t, t = (signal + spread) * x, self._steps(x, visited)
+        x_0, _ = self.schedule.believed(x_t, t, self.denoise(x_t, t, context))
+        x_0 = x_0.clamp(-self.config.bound, self.config.bound)
+        return x_0, (x_t - signal * x_0) / spread
+
     def sample(
         self, x: Tensor, context: Context, generator: torch.Generator | None = None, start: int | None = None
     ) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -13,6 +14,7 @@ from vla_ros.models.conditioning import Context, ContextEncoder
 from vla_ros.models.configuration import TransformerConfig
 from vla_ros.models.contract import VlaModel
 from vla_ros.models.denoisers import build_denoiser
+from vla_ros.models.guidance import integrate_towards
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,44 @@ class DrawnModel(VlaModel):
             depth=c.depth, queries=c.queries,
         )  # fmt: skip
         self.denoiser = build_denoiser(c.denoiser, c.action.width, c.horizon, c.width, c.heads, c.layers)
+
+    @abstractmethod
+    def path_times(self) -> list[float]:
+        """Return the times of the steps from noise to data, the last one 1; see `guidance`."""
+
+    def path_start(self, noise: Tensor) -> Tensor:
+        """Return the point of the path from which `act` starts, of its noise (M, H, A)."""
+        return noise
+
+    @abstractmethod
+    def estimate(self, x: Tensor, step: int, context: Context) -> tuple[Tensor, Tensor]:
+        """Return the data and the noise (M, H, A) that the network believes in at `x`, at one of `path_times`."""
+
+    def act_towards(
+        self, given: ModelInput, known: Tensor, weights: Tensor, generator: torch.Generator | None = None
+    ) -> ModelOutput:
+        """Draw chunks that keep to rows that are known already; gradients are taken, whatever the caller's mode.
+
+        Args:
+            given: What is seen and said.
+            known: (H, A), as `ModelTarget.actions` joins a chunk.
+            weights: (H,), 1 to keep a row, 0 to leave it free.
+            generator: As in `act`.
+
+        Raises:
+            ValueError: for known rows or weights of another shape.
+        """
+        self.check(given)
+        shape = (self.config.horizon, self.config.action.width)
+        if tuple(known.shape) != shape or tuple(weights.shape) != shape[:1]:
+            raise ValueError(f"known rows {tuple(known.shape)} with weights {tuple(weights.shape)}, expected {shape}")
+        with torch.no_grad():
+            context = self.context(given, look=True)
+            noise = self.path_start(self.draw_noise(context, generator))
+        actions = integrate_towards(
+            lambda x, step: self.estimate(x, step, context), noise, self.path_times(), known.float(), weights.float()
+        )
+        return self.output(actions, context, given)
 
     def draw_noise(self, context: Context, generator: torch.Generator | None, seed: int | None = None) -> Tensor:
         """Return standard normal noise (M, H, A), float32, for the M pairs of `context`.

@@ -63,6 +63,17 @@ class FlowModel(DrawnModel):
         """
         return self.denoiser(x.to(context.summary.dtype), 1.0 - time, context).to(x.dtype)
 
+    def path_times(self) -> list[float]:
+        """Return the times of the Euler steps, the last one 1."""
+        steps = self.config.integration_steps
+        return [step / steps for step in range(steps + 1)]
+
+    def estimate(self, x: Tensor, step: int, context: Context) -> tuple[Tensor, Tensor]:
+        """Return where the straight line through `x` along its velocity ends, and where it began."""
+        time = self.path_times()[step]
+        velocity = self.velocity(x, torch.full((len(x),), time, device=x.device, dtype=x.dtype), context)
+        return x + (1.0 - time) * velocity, x - time * velocity
+
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss: the velocity where the object is there, its place, and whether it is there."""
         self.check(given, wanted)

@@ -90,6 +90,10 @@ class NoiseSchedule:
             self._moved[key] = getattr(self, name).to(t.device)
         return self._moved[key][t].to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
+    def scales(self, step: int) -> tuple[float, float]:
+        """Return the factors of data and noise in x at one step."""
+        return float(self.sqrt_bar[step]), float(self.sqrt_one_minus_bar[step])
+
     def q_sample(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Return x_t: the data `x_0` after `t` + 1 steps of noise."""
         return self._at("sqrt_bar", t, x_0) * x_0 + self._at("sqrt_one_minus_bar", t, x_0) * noise

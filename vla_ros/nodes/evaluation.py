@@ -26,7 +26,7 @@ READY_LIMIT = 15.0
 
 def evaluate_through_graph(
     robot: str, policy: str, device: str, seeds: Iterable[int], *, lockstep: bool = False, folder: str = "runs/eval",
-    world: str = "pick", sentences: Sequence[str] | None = None,
+    world: str = "pick", sentences: Sequence[str] | None = None, execution: str = "auto",
 ) -> Generator[RolloutResult, None, None]:  # fmt: skip
     """Run one episode per seed in one running graph; yield each result as the simulator reports it.
 
@@ -41,13 +41,14 @@ def evaluate_through_graph(
         folder: Where the logs of the nodes go.
         world: Name in the table of simulated worlds.
         sentences: What each scene is prepared for and the policy is told; "", as by default, what the scene suggests.
+        execution: How chunks follow each other: a `Mode` of `vla_ros.policies.execution`.
 
     Raises:
         GraphError: when the graph does not come up or a node that it needs dies.
     """
     seeds = list(seeds)
     arguments = {"robot": robot, "policy": policy, "device": device, "seed": seeds[0], "lockstep": lockstep,
-                 "world": world}  # fmt: skip
+                 "world": world, "execution": execution}  # fmt: skip
     with GraphRunner(arguments, folder=Path(folder), progress=tqdm.write) as graph:
         player = ScenePlayer(graph.node, find_world(world).max_seconds)
         for number, seed in enumerate(seeds):

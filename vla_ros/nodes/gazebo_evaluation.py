@@ -76,8 +76,9 @@ class GazeboLaunch:
 
 
 def evaluate_in_gazebo(
-    robot: str, policy: str, device: str, seeds: Iterable[int], *, folder: str = "runs/eval", controllers: str = "gz"
-) -> Generator[RolloutResult, None, None]:
+    robot: str, policy: str, device: str, seeds: Iterable[int], *, folder: str = "runs/eval", controllers: str = "gz",
+    execution: str = "auto",
+) -> Generator[RolloutResult, None, None]:  # fmt: skip
     """Run one episode per seed in one running Gazebo; yield each result as the scene node reports it.
 
     Gazebo runs until the last scene has ended, or the generator is closed.
@@ -89,13 +90,14 @@ def evaluate_in_gazebo(
         seeds: One scene each.
         folder: Where the log of the launch goes.
         controllers: "gz" or "ros2_control".
+        execution: How chunks follow each other: a `Mode` of `vla_ros.policies.execution`.
 
     Raises:
         GraphError: when the launch does not come up or ends.
     """
     seeds = list(seeds)
     arguments = {"robot": robot, "policy": policy, "device": device, "seed": str(seeds[0]), "headless": "true",
-                 "controllers": controllers}  # fmt: skip
+                 "controllers": controllers, "execution": execution}  # fmt: skip
     domain, claim = claim_domain()
     with claim, contextlib.closing(GazeboLaunch(arguments, domain, Path(folder) / "log" / "gazebo.log")) as launch:
         link = RosLink("vla_ros_evaluation", domain)

@@ -14,6 +14,7 @@ from vla_ros.errors import ContractError
 from vla_ros.nodes.graph import EXTERNAL, FLAGS, Graph, Value, load_graph, read_flag
 from vla_ros.nodes.graph_processes import PROCESSES
 from vla_ros.nodes.launch_files import HARDWARE
+from vla_ros.policies.execution.settings import Mode
 
 if TYPE_CHECKING:
     from launch.actions import DeclareLaunchArgument
@@ -77,6 +78,7 @@ _ABOUT = {
     "robot": ROBOT.about,
     "policy": "folder of a checkpoint, policy file, openpi://host:port, or module:Class (docs/policies.md)",
     "device": "auto, cpu, cuda, cuda:1, ...",
+    "execution": "how chunks follow each other; auto: as the policy's file says, else by the measured delay",
     "use_sim_time": "false on a robot; auto: true with a simulation",
     "safety": "parameters of the safety layer: a file",
     "estop_timeout": "s of silence after which an emergency stop button that speaks counts as pressed; 0: it speaks "
@@ -100,6 +102,7 @@ _ABOUT = {
 _CHOICES = {
     "use_sim_time": (AUTO, *FLAG_CHOICES),
     "arm": ("true", "false"),  # the one argument that lets the arm move is written in one way
+    "execution": tuple(mode.value for mode in Mode),
     "world": ("pick", "tabletop"),
     "tf": (AUTO, "any", "own", "robot_state_publisher", "none"),
     "command_clock": (AUTO, "system", "arrival"),

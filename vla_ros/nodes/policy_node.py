@@ -19,7 +19,9 @@ from vla_ros.nodes.heartbeat import HEARTBEAT_PERIOD, Heartbeat
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
 from vla_ros.nodes.qos import qos
 from vla_ros.policies.asynchronous import InferenceWorker, WorkerState
-from vla_ros.policies.build import DEFAULT_CHECKPOINT, load_policy
+from vla_ros.policies.build import DEFAULT_CHECKPOINT, load_executor
+from vla_ros.policies.execution.executor import Execution
+from vla_ros.policies.execution.settings import Mode
 from vla_ros.policies.protocol import close_policy
 from vla_ros.priority import prefer_process
 from vla_ros.robot.contract import load_contract
@@ -59,7 +61,10 @@ class PolicyNode(ManagedNode):
         precision = self.parameter("precision", "fp32", "of the network: fp32, bf16 or fp16", changeable=True)
         lockstep = self.parameter("lockstep", False, "simulation time waits: no observation grows old meanwhile")
         self._lockstep = bool(lockstep)
-        self._policy = load_policy(name, self._contract, device, precision)
+        about = f"how chunks follow each other: {', '.join(Mode)}; auto: as the policy's file says"
+        execution = self.parameter("execution", Mode.AUTO.value, about, changeable=True)
+        self._policy = load_executor(name, self._contract, device, precision, execution)
+        self._told = ""
         _limit_threads(threads)
         self.get_logger().info(f"policy {self._policy.name} on {self._policy.device}")
         self._chunks = self.create_publisher(ChunkMessage, "vla/action_chunk", qos("action_chunk"))
@@ -67,7 +72,9 @@ class PolicyNode(ManagedNode):
     def activate(self) -> None:
         """Begin to listen and to work."""
         stale_after = math.inf if self._lockstep else STALE_AFTER
-        self._worker = InferenceWorker(self._policy, self._publish, self._tell, stale_after=stale_after)
+        self._worker = InferenceWorker(
+            self._policy, self._publish, self._tell, stale_after=stale_after, clock=self._seconds
+        )
         period = LOCKSTEP_HEARTBEAT_PERIOD if self._lockstep else HEARTBEAT_PERIOD
         self._heartbeat = Heartbeat(self, self._worker, period)
         self._made = [
@@ -107,6 +114,7 @@ class PolicyNode(ManagedNode):
             "inference_ms_p50": round(status.inference_ms_p50, 2),
             "inference_ms_p99": round(status.inference_ms_p99, 2),
             "dropped_observations": status.dropped_observations,
+            **_figures(self._policy.execution),
         }
         return [diagnostic(self.get_name(), level, status.sentence, figures)]
 
@@ -136,6 +144,13 @@ class PolicyNode(ManagedNode):
         self._chunks.publish(message)
         if self._lockstep:
             self._chunks.wait_for_all_acked(Duration(seconds=DELIVERY_TIMEOUT))
+        if self._told != (execution := self._policy.execution).mode.value:
+            self._told = execution.mode.value
+            self.get_logger().info(f"chunks: {execution.sentence}")
+
+    def _seconds(self) -> float:
+        """Return the time, s, on the clock that stamps of observations are on."""
+        return float(1e-9 * self.get_clock().now().nanoseconds)
 
     def _tell(self) -> None:
         """Say at once that an inference is finished: in lock step the simulator waits for that."""
@@ -145,6 +160,18 @@ class PolicyNode(ManagedNode):
     def _beat(self) -> None:
         if (heartbeat := self._heartbeat) is not None:
             heartbeat.beat()
+
+
+def _figures(execution: Execution) -> dict[str, object]:
+    """Return how chunks follow each other, for diagnostics."""
+    delay = execution.delay
+    return {
+        "execution": execution.mode.value,
+        "execution_reason": execution.reason,
+        "chunk_delay_ms": round(1e3 * delay.median, 1),
+        "chunk_delay_jitter_ms": round(1e3 * delay.jitter, 1),
+        "frozen_rows": execution.frozen,
+    }
 
 
 def _limit_threads(threads: int) -> None:

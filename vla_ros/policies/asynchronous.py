@@ -16,7 +16,7 @@ from enum import IntEnum
 import numpy as np
 
 from vla_ros.errors import ChunkError, InstructionError, LinkError, VlaError
-from vla_ros.policies.protocol import Policy
+from vla_ros.policies.protocol import Policy, describe_execution, is_due, tell_delivered
 from vla_ros.types import ActionChunk, Instruction, InstructionKind, Observation
 
 LATENCY_WINDOW = 512
@@ -72,6 +72,7 @@ class InferenceWorker:
         *,
         stale_after: float = 0.5,
         hung_after: float = 2.0,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         """Start the thread.
 
@@ -81,10 +82,12 @@ class InferenceWorker:
             finished: Called in the worker's thread after every inference, good or not.
             stale_after: Without an observation for so long, s, the state is WAITING.
             hung_after: One inference that lasts longer, s, is reported as FAULT while it lasts.
+            clock: That of the stamps of observations, s: the delay of a chunk counts from there. Without it, it counts
+                from when the observation was offered.
         """
         self.policy = policy
         self._publish, self._finished = publish, finished
-        self._stale_after, self._hung_after = stale_after, hung_after
+        self._stale_after, self._hung_after, self._clock = stale_after, hung_after, clock
         self._change = threading.Condition()
         self._closed = False
         self._instruction: Instruction | None = None
@@ -118,9 +121,12 @@ class InferenceWorker:
     def offer(self, observation: Observation) -> None:
         """Leave the newest observation; one that still lies there is dropped and counted."""
         with self._change:
+            self._observed_at = time.monotonic()
+            if not (self._must_reset or is_due(self.policy, observation.stamp)):
+                return  # rows of the chunk under way are carried out first
             if self._observation is not None and self._has_task():
                 self._dropped += 1
-            self._observation, self._observed_at = observation, time.monotonic()
+            self._observation = observation
             self._change.notify_all()
 
     def complain(self, sentence: str) -> None:
@@ -182,7 +188,8 @@ class InferenceWorker:
             return WorkerState.WAITING, self._lost
         if self._started_at is None and now - self._observed_at > self._stale_after:
             return WorkerState.WAITING, f"no observation for more than {self._stale_after} s"
-        return WorkerState.RUNNING, f"works on '{self._instruction.text}'"
+        how = describe_execution(self.policy)
+        return WorkerState.RUNNING, f"works on '{self._instruction.text}'" + (f"; {how}" if how else "")
 
     def _run(self) -> None:
         while True:
@@ -190,16 +197,16 @@ class InferenceWorker:
                 self._change.wait_for(lambda: self._closed or (self._has_task() and self._observation is not None))
                 if self._closed:
                     return
-                observation, self._observation = self._observation, None
+                observation, self._observation, offered = self._observation, None, self._observed_at
                 instruction, must_reset = self._instruction, self._must_reset
                 self._must_reset, self._complaint = False, ""
                 self._started_at = time.monotonic()
             if observation is None or instruction is None:  # wait_for saw both: only for the type checker
                 continue
-            self._work(observation, instruction, must_reset)
+            self._work(observation, instruction, must_reset, offered)
             self._finished()
 
-    def _work(self, observation: Observation, instruction: Instruction, must_reset: bool) -> None:
+    def _work(self, observation: Observation, instruction: Instruction, must_reset: bool, offered: float) -> None:
         """One inference from start to publication; no exception of the policy leaves it."""
         chunk: ActionChunk | None = None
         fault, lost, refused = "", "", False
@@ -234,21 +241,24 @@ class InferenceWorker:
                 return
             self._chunks += 1
             self._trust = chunk.trust
-            self._hand_over(chunk, observation, instruction)
+            self._hand_over(chunk, observation, instruction, offered)
 
-    def _hand_over(self, chunk: ActionChunk, observation: Observation, instruction: Instruction) -> None:
+    def _hand_over(
+        self, chunk: ActionChunk, observation: Observation, instruction: Instruction, offered: float
+    ) -> None:
         """Publish under the lock: once `instruct` has returned, no chunk of an older instruction follows."""
+        chunk = replace(
+            chunk,
+            observation_stamp=observation.stamp,
+            observation_sequence=observation.sequence,
+            instruction_sequence=instruction.sequence,
+            policy=self.policy.name[:64],
+            sequence=self._chunks,
+        )
         try:
-            self._publish(
-                replace(
-                    chunk,
-                    observation_stamp=observation.stamp,
-                    observation_sequence=observation.sequence,
-                    instruction_sequence=instruction.sequence,
-                    policy=self.policy.name[:64],
-                    sequence=self._chunks,
-                )
-            )
+            self._publish(chunk)
+            taken = time.monotonic() - offered if self._clock is None else self._clock() - observation.stamp
+            tell_delivered(self.policy, chunk, max(taken, 0.0))  # stamps may be a little ahead of this clock
         except Exception as error:  # whoever listens is foreign code too
             self._fault = f"the chunk could not be handed on: {type(error).__name__}: {error}"
 

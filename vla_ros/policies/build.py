@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vla_ros.errors import CheckpointError
 from vla_ros.paths import share_file
+from vla_ros.policies.execution.executor import ChunkExecutor
 from vla_ros.policies.protocol import Policy
 from vla_ros.policies.registry import SHIPPED, find_policy
 from vla_ros.robot.contract import RobotContract
@@ -35,6 +36,27 @@ def load_policy(name: str, contract: RobotContract, device: str = "auto", precis
         CheckpointError: when there is none, it is damaged, or it does not fit the robot.
     """
     return find_policy(name).load(contract, device, precision)
+
+
+def load_executor(
+    name: str, contract: RobotContract, device: str = "auto", precision: str = "fp32", execution: str = "auto"
+) -> ChunkExecutor:
+    """Return the policy that `name` stands for, with how its chunks follow each other.
+
+    Args:
+        name: See `load_policy`.
+        contract: The robot it shall drive.
+        device: See `load_policy`.
+        precision: See `load_policy`.
+        execution: A `Mode`; "auto": what the policy's file says, else what the measured delay asks for.
+
+    Raises:
+        CheckpointError: as `load_policy` does.
+        ContractError: for a mode that is none.
+    """
+    source = find_policy(name)
+    settings = source.execution.with_mode(execution)
+    return ChunkExecutor(source.load(contract, device, precision), contract, settings)
 
 
 def find_checkpoint(name: str) -> Path:

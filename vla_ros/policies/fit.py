@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
+from vla_ros.actions.space import ActionSpace
 from vla_ros.errors import CheckpointError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.yaml_files import parse_yaml
@@ -40,6 +42,11 @@ def robot_lines(contract: RobotContract) -> dict[str, Any]:
 def misfits(lines: Mapping[str, Any], contract: RobotContract) -> list[str]:
     """Return a sentence for each line, such as `joints.names`, that differs from the robot's contract."""
     return _differences(lines, parse_yaml(contract.text), contract.name)
+
+
+def action_misfits(trained: ActionSpace, robot: ActionSpace) -> list[str]:
+    """Return a line for each difference of two action spaces that resampling does not bridge: all but rate, horizon."""
+    return replace(trained, rate_hz=robot.rate_hz, horizon=robot.horizon).differences(robot)
 
 
 def _differences(lines: Mapping[str, Any], now: object, robot: str) -> list[str]:

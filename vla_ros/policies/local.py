@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vla_ros.errors import CheckpointError, InstructionError
+from vla_ros.errors import CheckpointError, ChunkError, InstructionError
+from vla_ros.models.batch import ModelOutput
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.models.contract import Inspection, ModelInput
-from vla_ros.policies.fit import check_fit
+from vla_ros.models.drawn import DrawnModel
+from vla_ros.policies.fit import action_misfits, check_fit
+from vla_ros.policies.protocol import Prefix
 from vla_ros.processing.state import observed_arms
 from vla_ros.robot.contract import RobotContract
 from vla_ros.types import ActionChunk, Instruction, Observation
@@ -90,7 +93,7 @@ class LocalPolicy:
         self._network, self.bundle = load_checkpoint(folder, self._device)
         self._network.to(self._dtype)
         check_fit(self.bundle.contract, contract)
-        if differences := self.bundle.action.differences(contract.action):
+        if differences := action_misfits(self.bundle.action, contract.action):
             raise CheckpointError(f"{folder} does not fit robot '{contract.name}': action " + "; ".join(differences))
         self.name = f"{self.bundle.model}:{folder.name}"
         self.processor = self.bundle.processor
@@ -142,12 +145,45 @@ class LocalPolicy:
             InstructionError: before the first `reset`.
             ObservationError: when an image is missing or cannot be brought to size.
         """
-        if self._tokens is None:
-            raise InstructionError("the policy has no instruction; call reset first")
         with torch.inference_mode():
-            output = self._network.act_next(self._given(observation, self._tokens), self._cache)
-            actions = self.processor.actions(output.continuous[0, 0], output.binary[0, 0])
-            self._glances.append(1.0 if output.present is None else float(output.present[0, 0].float().sigmoid()))
+            output = self._network.act_next(self._given(observation, self._instructed()), self._cache)
+            return self._chunk(output, observation)
+
+    @property
+    def accepts_prefix(self) -> bool:
+        """Whether the network draws its chunks from noise, and so can be guided."""
+        return isinstance(self._network, DrawnModel)
+
+    def predict_from(self, observation: Observation, prefix: Prefix) -> ActionChunk:
+        """Return the chunk (horizon, width) for what is seen that keeps to `prefix`.
+
+        Raises:
+            InstructionError: before the first `reset`.
+            ObservationError: when an image is missing or cannot be brought to size.
+            ChunkError: when the network cannot be guided, or for a prefix of another width or longer than the horizon.
+        """
+        network, tokens = self._network, self._instructed()
+        if not isinstance(network, DrawnModel):
+            raise ChunkError(f"policy '{self.name}' does not plan on from a prefix")
+        with torch.no_grad():  # not inference mode: guidance takes gradients
+            known, weights = self._known(prefix)
+            return self._chunk(network.act_towards(self._given(observation, tokens), known, weights), observation)
+
+    def _known(self, prefix: Prefix) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the rows (H, A) of a prefix as the network says them, and their weights (H,); 0 beyond the prefix."""
+        horizon, width = self.specification.horizon, self.specification.width
+        rows, bound = np.zeros((horizon, width)), np.zeros(horizon)
+        count = len(prefix.actions)
+        if prefix.actions.shape[1] != width or count > horizon:
+            raise ChunkError(f"the prefix is {prefix.actions.shape}, expected at most {horizon} x {width}")
+        rows[:count], bound[:count] = prefix.actions, prefix.weights
+        continuous, binary = self.processor.targets(rows)
+        known = torch.cat([continuous, 2.0 * binary - 1.0], dim=-1)
+        return known.to(self._device), torch.from_numpy(bound).float().to(self._device)
+
+    def _chunk(self, output: ModelOutput, observation: Observation) -> ActionChunk:
+        actions = self.processor.actions(output.continuous[0, 0], output.binary[0, 0])
+        self._glances.append(1.0 if output.present is None else float(output.present[0, 0].float().sigmoid()))
         self.attention = {name: look[0, 0].float().cpu().numpy() for name, look in output.attention.items()}
         self._sequence += 1
         return ActionChunk(
@@ -169,10 +205,13 @@ class LocalPolicy:
             InstructionError: before the first `reset`.
             ObservationError: when an image is missing or cannot be brought to size.
         """
+        with torch.inference_mode():
+            return self._network.inspect(self._given(observation, self._instructed()))
+
+    def _instructed(self) -> torch.Tensor:
         if self._tokens is None:
             raise InstructionError("the policy has no instruction; call reset first")
-        with torch.inference_mode():
-            return self._network.inspect(self._given(observation, self._tokens))
+        return self._tokens
 
     def _given(self, observation: Observation, tokens: torch.Tensor) -> ModelInput:
         images = self.processor.images(observation.images, self._device)

@@ -18,7 +18,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -26,6 +26,8 @@ from typing import Any
 
 from vla_ros.errors import CheckpointError, ContractError
 from vla_ros.paths import expanded, share_file, share_roots
+from vla_ros.policies.execution.settings import ExecutionSettings, read_execution
+from vla_ros.policies.fit import action_misfits
 from vla_ros.policies.protocol import Policy
 from vla_ros.robot.contract import RobotContract
 from vla_ros.yaml_files import read_yaml
@@ -62,15 +64,22 @@ class PolicySource:
         kind: `checkpoint`, `openpi`, `class`, or the name of an entry point.
         place: Folder, address or `module:Class`.
         options: Further lines of its file.
+        execution: How its chunks follow each other, as its file says.
     """
 
     kind: str
     place: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    execution: ExecutionSettings = field(default_factory=ExecutionSettings)
 
     def load(self, contract: RobotContract, device: str, precision: str) -> Policy:
-        """Return the policy, ready for a robot; see `load_policy`."""
-        return LOADERS.get(self.kind, _load_class)(self, contract, device, precision)
+        """Return the policy, ready for a robot and at its rate; see `load_policy`."""
+        policy = LOADERS.get(self.kind, _load_class)(self, contract, device, precision)
+        if policy.specification == contract.action:
+            return policy
+        from vla_ros.policies.conversion import ResampledPolicy
+
+        return ResampledPolicy(policy, contract)
 
 
 def find_policy(name: str) -> PolicySource:
@@ -118,7 +127,7 @@ def read_policy_file(path: Path) -> PolicySource:
         values = read_yaml(path, "policy file")
         if not isinstance(values, dict):
             raise ContractError(f"expected lines, at least kind, got a {type(values).__name__}")
-        return _of_file(values, path)
+        return replace(_of_file(_rest(values, "execution"), path), execution=read_execution(values.get("execution")))
     except OSError as error:
         raise CheckpointError(f"policy file {path}: {error.strerror}") from error
     except (ContractError, CheckpointError) as error:
@@ -267,7 +276,7 @@ def _load_class(source: PolicySource, contract: RobotContract, device: str, prec
     if not isinstance(policy, Policy):
         missing = [line for line in ("name", "specification", "device", "image_sizes") if not hasattr(policy, line)]
         raise CheckpointError(f"policy {source.place}: it has no {', '.join(missing)} (vla_ros/policies/protocol.py)")
-    if differences := policy.specification.differences(contract.action):
+    if differences := action_misfits(policy.specification, contract.action):
         raise CheckpointError(
             f"policy {source.place} does not fit robot '{contract.name}': action " + "; ".join(differences)
         )

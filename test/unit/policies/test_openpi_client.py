@@ -144,6 +144,14 @@ def test_good_answer_becomes_a_chunk_of_the_robot(server: Server, policy: Openpi
     np.testing.assert_allclose(arm.openings, 0.04)  # 0 of closed_is_plus is half open
 
 
+def test_answer_of_another_rate_is_resampled(server: Server) -> None:
+    policy = connect(server, action={**EXAMPLE["action"], "rate_hz": 2.0 * CONTRACT.action.rate_hz})
+    chunk = policy.predict(observation(3))
+    policy.close()
+    assert (chunk.period, chunk.specification) == (CONTRACT.action.period, CONTRACT.action.fingerprint)
+    np.testing.assert_allclose(chunk.actions[:, 0], 0.06 * np.arange(1, chunk.horizon + 1), atol=1e-6)
+
+
 def test_keys_are_those_of_the_file_and_cameras_go_by_name(server: Server, policy: OpenpiPolicy) -> None:
     policy.predict(observation(3, ("wrist", "front")))
     request = server.requests[-1]
@@ -331,7 +339,6 @@ def test_token_is_sent_as_openpi_sends_it(server: Server, monkeypatch: pytest.Mo
 
 MISFITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "camera": (lambda v: v["observation"]["cameras"].update(top=v["observation"]["cameras"].pop("front")), "'top'"),
-    "rate": (lambda v: v["action"].update(rate_hz=20.0), "rate_hz: 20 of the policy, 10 of the robot's contract"),
     "joints": (
         lambda v: v["action"].update(groups=[{"group": "arm/joint_position", "joints": 6}]),
         "has 6 joints, the robot has 7.*joints are no tool.*gripper",

@@ -36,6 +36,13 @@ class OtherRate(Rest):
         super().__init__(contract)
         self.specification = replace(contract.action, rate_hz=5.0)
 
+class OtherReference(Rest):
+    def __init__(self, contract):
+        from dataclasses import replace
+        super().__init__(contract)
+        motion, gripper = contract.action.groups
+        self.specification = replace(contract.action, groups=(replace(motion, reference="delta"), gripper))
+
 class Nameless:
     def __init__(self, contract): pass
     def reset(self, instruction): pass
@@ -67,6 +74,12 @@ def test_shipped_checkpoint_is_found_by_name_and_by_folder() -> None:
 def test_class_of_a_package_is_loaded_with_what_it_takes(package: Path) -> None:
     policy = load_policy("users_policies:Rest", CONTRACT, "cpu", "fp32")
     assert (policy.name, policy.told, policy.scale) == ("rest", "cpu", 1.0)
+
+
+def test_policy_of_another_rate_is_resampled(package: Path) -> None:
+    policy = load_policy("users_policies:OtherRate", CONTRACT, "cpu")
+    assert policy.specification == CONTRACT.action
+    assert policy.policy.specification.rate_hz == 5.0
 
 
 def test_entry_point_is_found_by_its_name_and_as_kind_of_a_file(package: Path) -> None:
@@ -104,7 +117,10 @@ UNKNOWN = {
     "users_policies:function": ("expected a class with the methods reset and predict", CheckpointError),
     "subprocess:Popen": ("expected a class with the methods reset and predict", CheckpointError),
     "users_policies:Nameless": ("it has no name, specification, device, image_sizes", CheckpointError),
-    "users_policies:OtherRate": ("does not fit robot 'panda': action rate_hz: 5.0 here, 10.0 there", CheckpointError),
+    "users_policies:OtherReference": (
+        "does not fit robot 'panda': action arm/ee_delta.reference: 'delta' here, 'relative' there",
+        CheckpointError,
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""From a policy server's answer to rows in the robot's own convention; what does not fit is refused, and said why."""
+"""From a policy server's answer to rows in its own convention; what does not fit is refused, and said why."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from vla_ros.actions.groups import ActionGroup
-from vla_ros.actions.space import ActionSpace
 from vla_ros.errors import ChunkError, InstructionError, LinkError, ServerError, VlaError
 from vla_ros.policies.remote.features import RemoteFeatures
 from vla_ros.policies.remote.wire import unpack
-from vla_ros.robot.contract import RobotContract
-from vla_ros.types import FloatArray, RobotState
+from vla_ros.types import FloatArray
 
 BUSY, NOT_UNDERSTOOD = "Busy: ", "InstructionError: "
 """First words of the texts of `vla-ros serve` that a client has another answer to than a fault."""
@@ -70,65 +67,3 @@ def _error_of(text: str) -> VlaError:
     if text.startswith(NOT_UNDERSTOOD):
         return InstructionError(last.removeprefix(NOT_UNDERSTOOD))
     return ServerError(f"the server answers with an error: {last}")
-
-
-class Converter:
-    """Brings a server's rows into the convention of a robot's contract."""
-
-    def __init__(self, space: ActionSpace, contract: RobotContract) -> None:
-        """Look whether that can be done.
-
-        Args:
-            space: Of the server.
-            contract: Of the robot.
-
-        Raises:
-            ChunkError: naming what stands in the way: another rate, other arms, joints against tool.
-        """
-        mine, self._space, self._contract = contract.action, space, contract
-        self._same = mine.groups == space.groups
-        wrong = []
-        if abs(mine.rate_hz - space.rate_hz) > 1e-6 * mine.rate_hz:
-            wrong.append(f"rate_hz: {space.rate_hz:g} of the policy, {mine.rate_hz:g} of the robot's contract")
-        if not self._same:
-            wrong += _in_the_way(space, mine)
-        if wrong:
-            raise ChunkError("actions of the policy cannot be brought into the robot's: " + "; ".join(wrong))
-
-    def __call__(self, actions: FloatArray, state: RobotState) -> FloatArray:
-        """Return rows (h, width) of the contract; those beyond its horizon are left out.
-
-        Args:
-            actions: (h, width) of the server.
-            state: At the observation behind the chunk.
-
-        Raises:
-            ChunkError: when a rotation is degenerate.
-        """
-        rows = actions[: self._contract.action.horizon]
-        if self._same:
-            return rows
-        # Pinocchio comes with it, which a server that speaks the robot's own convention does not need.
-        from vla_ros.actions.trajectory import ArmStart, decode_chunk, encode_chunk
-
-        arm = self._space.arms[0]
-        start = ArmStart(state.joint_positions, state.end_effector, self._contract.gripper.max_opening)
-        found = decode_chunk(rows, self._space, {arm: start})[arm]
-        mine = self._contract.action.arms[0]
-        return encode_chunk({mine: found}, self._contract.action, {mine: start})
-
-
-def _in_the_way(space: ActionSpace, mine: ActionSpace) -> list[str]:
-    if len(space.arms) != 1 or len(mine.arms) != 1:
-        return [f"arms: {list(space.arms)} of the policy, {list(mine.arms)} of the robot"]
-    theirs, own = space.only_motion, mine.only_motion
-    wrong = []
-    if theirs.quantity.of_joints is not own.quantity.of_joints:
-        wrong.append(f"'{theirs.name}' of the policy, '{own.name}' of the robot: joints are no tool")
-    if (space.only_gripper is None) is not (mine.only_gripper is None):
-        wrong.append(f"gripper: {_named(space.only_gripper)} of the policy, {_named(mine.only_gripper)} of the robot")
-    return wrong
-
-
-def _named(group: ActionGroup | None) -> str:
-    return "none" if group is None else f"'{group.name}'"

@@ -13,9 +13,10 @@ from types import MappingProxyType
 from typing import Any
 
 from vla_ros.errors import CheckpointError, ChunkError, ContractError, InstructionError, LinkError
+from vla_ros.policies.conversion import Converter
 from vla_ros.policies.fit import misfits
 from vla_ros.policies.remote.address import Address, client_tls, read_token
-from vla_ros.policies.remote.answers import Converter, read_answer
+from vla_ros.policies.remote.answers import read_answer
 from vla_ros.policies.remote.features import RemoteFeatures
 from vla_ros.policies.remote.link import GREETING_TIMEOUT, Link
 from vla_ros.policies.remote.wire import pack
@@ -173,7 +174,7 @@ class OpenpiPolicy:
     def _fit(self, features: RemoteFeatures) -> None:
         wrong = features.misfits(self._contract) + misfits(features.robot, self._contract)
         try:
-            self._converter = Converter(features.action, self._contract)
+            self._converter = Converter(features.action, self._contract.action, self._contract)
         except ChunkError as error:
             wrong.append(str(error))
         if wrong:
