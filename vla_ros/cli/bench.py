@@ -1,4 +1,4 @@
-"""`vla-ros bench safety`: everything that the safety layer is trusted for, tried and measured by one command."""
+"""`vla-ros bench`: everything that the safety layer is trusted for, or how a slow policy moves, by one command."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from vla_ros.cli.arguments import natural, path, positive, positive_int
 from vla_ros.cli.failures import require_output
 from vla_ros.data.durable import write_whole
 from vla_ros.data.lines import differing_lines
-from vla_ros.errors import VlaError
+from vla_ros.errors import UsageError, VlaError
 
-HELP = "measure the safety layer: fault table, fuzzer, edges, comparison, clean runs, faults in the graph, campaigns"
+HELP = (
+    "measure the safety layer (fault table, fuzzer, edges, clean runs, faults in the graph), or a slow policy's motion"
+)
 
 EXAMPLES = (
     "vla-ros bench safety --quick",
     "vla-ros bench safety --only graph --repeats 10 --faults camera clock",
     "vla-ros bench safety --resume --markdown docs/safety.md",
+    "vla-ros bench loop --delays 100 300 500 --json",
 )
 
 PARTS = ("table", "clean", "comparison", "fuzz", "edges", "graph", "kills", "load")
@@ -35,6 +38,12 @@ DEFAULTS: Mapping[str, tuple[float, float]] = {
 }  # fmt: skip
 """How much of each, and how much with --quick."""
 
+WAYS = ("synchronous", "newest", "asynchronous", "ensembling", "real_time_chunking")
+"""Of `vla_ros.evaluation.loop_bench`, which is not imported for the help."""
+
+LOOP_SCENES = (10, 2)
+"""How many scenes are played for each delay and way, and how many with --quick."""
+
 FUZZ_BLOCK = 10_000
 """Ticks that one process fuzzes before it reports."""
 
@@ -43,7 +52,8 @@ FIRST_SEED = 3000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("what", choices=["safety"], help="what is measured")
+    parser.add_argument("what", choices=["safety", "loop"], help="safety: the safety layer; loop: pauses and velocity "
+                        "steps of a policy that is slowed down, and its success")  # fmt: skip
     parser.add_argument("--robot", default="panda", help="robot contract (name or YAML file)")
     parser.add_argument("--policy", default="checkpoints/pick", help="checkpoint that drives the graph")
     parser.add_argument("--quick", action="store_true", help="little of everything: minutes")
@@ -51,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}"
     )
     parser.add_argument("--fuzz-ticks", type=positive_int, help="how many ticks are fuzzed (default 1,000,000)")
-    parser.add_argument("--scenes", type=positive_int, help="how many scenes are played (default 20)")
+    parser.add_argument("--scenes", type=positive_int, help="how many scenes are played (default 20; loop: 10)")
     parser.add_argument(
         "--repeats", type=positive_int, help="how often each fault comes about in the graph (default 3)"
     )
@@ -69,6 +79,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on where the run before in this folder was cut off")
     parser.add_argument("--out", type=path, default=Path("runs/bench"), help="folder of the report and its picture")
     parser.add_argument("--markdown", type=path, help="also write the figures into a Markdown file, between its marks")
+    parser.add_argument("--delays", nargs="+", type=positive, default=(100.0, 300.0, 500.0), metavar="MS",
+                        help="loop: ms that the policy is slowed by (default 100 300 500)")  # fmt: skip
+    parser.add_argument("--jitter", type=natural, default=50, help="loop: ms that each delay varies by, to either side")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, metavar="WAY", help="loop: how chunks follow "
+                        f"each other, of {', '.join(WAYS)} (default: all; docs/policies.md)")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
 
 
@@ -78,6 +93,13 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         VlaError: when a report to go on with cannot be read, or is of another robot, policy, seed or amount.
     """
+    if args.what == "loop":
+        from vla_ros.cli.bench_loop import run_loop
+
+        if args.resume or args.markdown:
+            raise UsageError("--resume and --markdown have no effect on loop: leave them out")
+        args.scenes = args.scenes or (LOOP_SCENES[1] if args.quick else LOOP_SCENES[0])
+        return run_loop(args)
     from vla_ros.cli.bench_report import missed_in, summary_of, violations_in
 
     for name, (full, quick) in DEFAULTS.items():

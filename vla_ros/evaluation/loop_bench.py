@@ -1,0 +1,306 @@
+"""How smoothly a slow policy's chunks follow each other: pauses, velocity steps at the seams, success.
+
+A policy is played in lock step with the simulator. Each of its chunks arrives a random, seeded time after its
+observation; the next observation is taken when the one before has been answered, as one accelerator computes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from vla_ros.envs.collector import CONTROL_PERIOD
+from vla_ros.envs.env import Env
+from vla_ros.envs.registry import find_world, make_env
+from vla_ros.evaluation.carriers import SafeCarrier
+from vla_ros.evaluation.rollout import POLICY_LATENCY
+from vla_ros.policies.build import load_executor
+from vla_ros.policies.conversion import arm_starts
+from vla_ros.policies.execution.executor import ChunkExecutor
+from vla_ros.policies.execution.plan import Plan
+from vla_ros.policies.execution.settings import ExecutionSettings, Mode
+from vla_ros.policies.protocol import accepts_prefix
+from vla_ros.robot.contract import RobotContract, load_contract
+from vla_ros.safety.parameters import load_parameters
+from vla_ros.types import ActionChunk, FloatArray, Instruction, Observation, Pose, RobotState, SafetyState
+
+WAITS, NEWEST = "synchronous", "newest"
+
+WAYS = (WAITS, NEWEST, "asynchronous", "ensembling", "real_time_chunking")
+"""Ways to carry out chunks: `synchronous` plays half a chunk and waits for the next, `newest` lets each chunk replace
+the one before as it is, and the others are those of `Mode`."""
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """What is measured.
+
+    Attributes:
+        robot: Name or file of the contract.
+        policy: Its name.
+        device: Where it computes.
+        ways: Of `WAYS`.
+        slower: How much slower than the graph's usual delay the policy is made, s; one measurement each.
+        jitter: Half the range of the uniform part of each delay, s.
+        scenes: How many a measurement.
+        seed: Of the first scene, and of the delays.
+        world: Name of the simulated world.
+    """
+
+    robot: str
+    policy: str
+    device: str = "cpu"
+    ways: tuple[str, ...] = WAYS
+    slower: tuple[float, ...] = (0.1, 0.3, 0.5)
+    jitter: float = 0.05
+    scenes: int = 10
+    seed: int = 1000
+    world: str = "pick"
+
+
+@dataclass
+class Seams:
+    """What is asked of the arm, plan after plan.
+
+    Attributes:
+        limit: Of a velocity step from one row to the next, m/s of the tool or rad/s of the fastest joint.
+        steps: Velocity step at each seam, in parts of `limit`.
+        pauses: Each time, s, in which no row was asked for, after the first plan.
+    """
+
+    period: float
+    limit: FloatArray
+    steps: list[float] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
+    _plan: Plan | None = None
+
+    def take(self, plan: Plan, now: float) -> None:
+        """Let a plan take over at `now`, s."""
+        old = self._plan
+        if old is not None:
+            self.pauses.append(max(now - old.end, 0.0))
+            here = self._value(old, now)
+            came = (here - self._value(old, now - self.period)) / self.period
+            goes = (self._value(plan, now + self.period) - here) / self.period
+            self.steps.append(_size(goes - came, self.limit))
+        self._plan = plan
+
+    def end(self, now: float) -> None:
+        """End at `now`, s."""
+        if self._plan is not None:
+            self.pauses.append(max(now - self._plan.end, 0.0))
+
+    def _value(self, plan: Plan, time: float) -> FloatArray:
+        """Return what is asked for at a time: tool positions (3,) m, or joints (n,) rad, of all arms."""
+        rows = plan.seen_from(time - plan.period, 1)
+        values = [one.joint_positions if one.positions is None else one.positions for one in rows.values()]
+        return np.concatenate([value[0] for value in values if value is not None])
+
+
+def _size(step: FloatArray, limit: FloatArray) -> float:
+    """Return a velocity step in parts of its limit: (1,) for the length of a tool's, else (n,) joint by joint."""
+    return float(np.linalg.norm(step) / limit[0] if limit.shape == (1,) else np.max(np.abs(step) / limit))
+
+
+def seams_of(contract: RobotContract) -> Seams:
+    """Return an empty record; a step is over its limit when the acceleration for it within one row is."""
+    period = contract.action.period
+    if contract.commands_joints:
+        return Seams(period, contract.joints.acceleration * period)
+    return Seams(period, np.array([contract.cartesian.linear_acceleration * period]))
+
+
+@dataclass(frozen=True)
+class LoopRow:
+    """Figures of one way with one delay.
+
+    Attributes:
+        way: Of `WAYS`.
+        slower_ms: How much slower the policy was made.
+        delay_ms: Median of the delays that were measured, from observation to arm.
+        jitter_ms: The longest of them less the shortest.
+        episodes: How many.
+        successes: Of them.
+        seams: Chunks that took over from another.
+        seams_over: Velocity steps over their limit.
+        step_p50: Median of the steps, in parts of the limit.
+        step_p95: 95th percentile.
+        step_max: Largest one.
+        pauses_over: Times without a row to carry out of more than one period.
+        longest_pause_ms: Of them.
+        held_fraction: Ticks in which the safety layer held the arm, after the first chunk.
+        refused: Chunks that the safety layer refused.
+        seconds: Simulated time.
+    """
+
+    way: str
+    slower_ms: float
+    delay_ms: float
+    jitter_ms: float
+    episodes: int
+    successes: int
+    seams: int
+    seams_over: int
+    step_p50: float
+    step_p95: float
+    step_max: float
+    pauses_over: int
+    longest_pause_ms: float
+    held_fraction: float
+    refused: int
+    seconds: float
+
+
+class LoopPlayer:
+    """Plays episodes in which one inference at a time is under way."""
+
+    def __init__(self, env: Env, executor: ChunkExecutor, carrier: SafeCarrier, contract: RobotContract) -> None:
+        """Play in `env` what `executor` plans and `carrier` carries out."""
+        self._env, self._executor, self._carrier, self._contract = env, executor, carrier, contract
+
+    def play(self, seed: int, delays: Iterator[float], max_seconds: float) -> Episode:
+        """Play a scene to success or to `max_seconds`; each inference takes the next of `delays`, s."""
+        env, executor = self._env, self._executor
+        instruction = Instruction(env.reset(seed), sequence=1)
+        executor.forget_delays()
+        executor.reset(instruction)
+        self._carrier.start(env, instruction)
+        episode = Episode(seams_of(self._contract))
+        under_way: _Travelling | None = None
+        due, first_tick = env.time, len(self._carrier.decisions)
+        while env.time < max_seconds and not env.success():
+            state = env.state()
+            if under_way is not None and under_way.arrives <= state.stamp + 1e-9:
+                self._arrive(under_way, state.stamp, episode)
+                under_way = None
+            if state.stamp >= due - 1e-9:  # a camera image is there
+                due += executor.specification.period
+                if under_way is None and executor.is_due(state.stamp):
+                    under_way = self._plan(instruction, episode, state, next(delays))
+            self._carrier.control(env, state, state.stamp)
+            env.step(CONTROL_PERIOD)
+        episode.seams.end(env.time)
+        held = [one.state is SafetyState.HOLD for one in self._carrier.decisions[first_tick:]]
+        first_moving = held.index(False) if False in held else len(held)
+        episode.ticks, episode.held = len(held) - first_moving, sum(held[first_moving:])
+        episode.refused = len(self._carrier.refused)
+        episode.success, episode.seconds = env.success(), env.time
+        return episode
+
+    def _plan(self, instruction: Instruction, episode: Episode, state: RobotState, delay: float) -> _Travelling:
+        episode.inferences += 1
+        seen = replace(self._env.observe(), instruction=instruction, sequence=episode.inferences)
+        return _Travelling(state.stamp + delay, self._executor.predict(seen), seen, state.end_effector)
+
+    def _arrive(self, one: _Travelling, now: float, episode: Episode) -> None:
+        delay = now - one.chunk.observation_stamp
+        self._carrier.receive(one.chunk, one.start, now)
+        self._executor.delivered(one.chunk, delay)
+        episode.delays.append(delay)
+        starts, space = arm_starts(one.seen.state, self._contract), self._executor.specification
+        episode.seams.take(Plan.of_rows(one.chunk.actions, one.seen.stamp, one.chunk.period, space, starts), now)
+
+
+@dataclass
+class Episode:
+    """What happened in one scene."""
+
+    seams: Seams
+    delays: list[float] = field(default_factory=list)
+    inferences: int = 0
+    ticks: int = 0
+    held: int = 0
+    refused: int = 0
+    success: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Travelling:
+    """A chunk on its way."""
+
+    arrives: float
+    chunk: ActionChunk
+    seen: Observation
+    start: Pose
+
+
+def delays_of(slower: float, jitter: float, seed: int) -> Iterator[float]:
+    """Yield delays, s: the graph's usual one and `slower`, with uniform noise of +-`jitter`, never below 0."""
+    rng = np.random.default_rng([seed, 17])
+    while True:
+        yield max(POLICY_LATENCY + slower + jitter * float(rng.uniform(-1.0, 1.0)), 0.0)
+
+
+def settings_of(way: str, horizon: int) -> ExecutionSettings:
+    """Return the settings of one of `WAYS` for chunks of `horizon` rows."""
+    if way == WAITS:
+        return ExecutionSettings(Mode.SYNCHRONOUS, execute=max(horizon // 2, 1))
+    return ExecutionSettings(Mode.SYNCHRONOUS if way == NEWEST else Mode(way))
+
+
+def measure_loop(options: LoopOptions) -> Iterator[LoopRow]:
+    """Yield the figures of each way with each delay.
+
+    `real_time_chunking` is left out for a policy that accepts no prefix: it would be `asynchronous` again.
+
+    Raises:
+        CheckpointError: when the policy cannot be loaded, or does not fit the robot.
+        VlaError: when the robot is unknown or its workcell cannot be built.
+    """
+    contract = load_contract(options.robot)
+    loaded = load_executor(options.policy, contract, options.device)
+    env, carrier = make_env(options.world, contract), SafeCarrier(contract, load_parameters())
+    try:
+        for way in options.ways:
+            if way == Mode.REAL_TIME_CHUNKING.value and not accepts_prefix(loaded.policy):
+                continue
+            executor = ChunkExecutor(loaded.policy, contract, settings_of(way, contract.action.horizon))
+            player = LoopPlayer(env, executor, carrier, contract)
+            for slower in options.slower:
+                yield _measured(player, way, slower, options)
+    finally:
+        env.close()
+        loaded.close()
+
+
+def _measured(player: LoopPlayer, way: str, slower: float, options: LoopOptions) -> LoopRow:
+    longest = find_world(options.world).max_seconds
+    seeds = range(options.seed, options.seed + options.scenes)
+    episodes = [player.play(seed, delays_of(slower, options.jitter, seed), longest) for seed in seeds]
+    return summarise_loop(way, slower, episodes)
+
+
+def summarise_loop(way: str, slower: float, episodes: Sequence[Episode]) -> LoopRow:
+    """Return the figures of episodes that were played one way."""
+    period = episodes[0].seams.period
+    steps = np.array([step for one in episodes for step in one.seams.steps] or [0.0])
+    pauses = np.array([pause for one in episodes for pause in one.seams.pauses] or [0.0])
+    delays = np.array([delay for one in episodes for delay in one.delays] or [0.0])
+    return LoopRow(
+        way=way,
+        slower_ms=round(1e3 * slower, 1),
+        delay_ms=round(1e3 * float(np.median(delays)), 1),
+        jitter_ms=round(1e3 * float(np.ptp(delays)), 1),
+        episodes=len(episodes),
+        successes=sum(one.success for one in episodes),
+        seams=sum(len(one.seams.steps) for one in episodes),
+        seams_over=int((~(steps <= 1.0)).sum()),
+        step_p50=round(float(np.median(steps)), 3),
+        step_p95=round(float(np.percentile(steps, 95.0)), 3),
+        step_max=round(float(steps.max()), 3),
+        pauses_over=int((pauses > period).sum()),
+        longest_pause_ms=round(1e3 * float(pauses.max()), 1),
+        held_fraction=round(sum(one.held for one in episodes) / max(sum(one.ticks for one in episodes), 1), 4),
+        refused=sum(one.refused for one in episodes),
+        seconds=round(sum(one.seconds for one in episodes), 2),
+    )
+
+
+def loop_report(options: LoopOptions, rows: Sequence[LoopRow]) -> Mapping[str, Any]:
+    """Return what was measured and how, as plain values."""
+    left_out = [way for way in options.ways if way not in {row.way for row in rows}]
+    return {**asdict(options), "left_out": left_out, "rows": [asdict(row) for row in rows]}
