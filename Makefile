@@ -6,7 +6,7 @@
 PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 python3.10; do \
 	"$$p" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo "$$p" && break; done)
 CHOSEN := $(if $(filter command environment,$(firstword $(origin PYTHON))),--python $(PYTHON))
-# Extras beyond the demo: data, learning, models, words, dev, or all. TORCH_INDEX: a package index to take torch from.
+# Extras beyond the demo: data, learning, models, words, console, dev, or all. TORCH_INDEX: a package index to take torch from.
 EXTRAS ?=
 TORCH_INDEX ?=
 INDEX := $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))

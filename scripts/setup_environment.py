@@ -31,7 +31,7 @@ LOGS = VENV / "logs"
 BASE = ("build", "ros", "core", "policy")
 """Requirements of the demo; the nodes and the safety layer need no others."""
 
-EXTRAS = ("data", "learning", "models", "words", "dev")
+EXTRAS = ("data", "learning", "models", "words", "console", "dev")
 ALL = "all"
 TORCH = "policy"
 CONSTRAINTS = REPOSITORY / "requirements" / "transitive.txt"

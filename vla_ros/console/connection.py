@@ -1,0 +1,254 @@
+"""What all connections of pages have in common: an event loop in a thread, a hello, a bound on what they send."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from aiohttp import WSMsgType, web
+
+from vla_ros.console.access import Access
+from vla_ros.console.errors import ConsoleError, RequestError
+from vla_ros.console.outbox import Outbox
+from vla_ros.console.protocol import LARGEST_REQUEST, parse_hello, parse_object
+
+LOGGER = logging.getLogger("vla_ros.console")
+
+HELLO_TIMEOUT = 5.0
+"""Longest time from a connection to its hello, s."""
+
+SEND_TIMEOUT = 10.0
+"""A page that takes no byte for so long is cut off, s."""
+
+PING_PERIOD = 4.0
+"""A page that does not answer a ping within half of this is lost, s: a phone that has left the network."""
+
+STRANGERS = 64
+"""Connections that have not said hello yet, at most."""
+
+BURST, RATE = 60, 30.0
+"""Messages that a page may send at once, and in the long run, 1/s; one that sends more is cut off."""
+
+WRONG_TOKEN, TOO_MANY, BAD_REQUEST = 4401, 4429, 4400
+"""Close codes that the page tells apart."""
+
+BACKLOG = 256
+CLOSE_TIMEOUT = 3.0
+
+Result = TypeVar("Result")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class LoopThread:
+    """An event loop in a thread of its own."""
+
+    def __init__(self, name: str) -> None:
+        """Start it."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def run(self, work: Coroutine[Any, Any, Result], timeout: float) -> Result:
+        """Run a coroutine there and return what it returns; from another thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+
+    def call(self, work: Callable[[], object]) -> None:
+        """Have a function called there soon; from any thread."""
+        with contextlib.suppress(RuntimeError):  # it has just ended
+            self._loop.call_soon_threadsafe(work)
+
+    def close(self) -> None:
+        """End it."""
+        self.call(self._loop.stop)
+        self._thread.join(CLOSE_TIMEOUT)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+
+class Listener:
+    """A web application on one port, in an event loop of its own; bound when it is made."""
+
+    def __init__(self, name: str, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        """Bind; nothing is answered before `serve`.
+
+        Raises:
+            ConsoleError: when the address is in use, or none of this machine's.
+        """
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            self._socket = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConsoleError(f"the console cannot listen on {host}:{port}: {reason}; choose another port") from error
+        self.port = int(self._socket.getsockname()[1])
+        self._tls, self._name = tls, name
+        self.thread: LoopThread | None = None
+        self._runner: web.AppRunner | None = None
+        self._background: list[asyncio.Task[None]] = []
+
+    def serve(self, application: web.Application, *background: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Answer from now on, and run what goes on in the background, in the same loop."""
+        self.thread = LoopThread(self._name)
+        self.thread.run(self._serve(application, background), CLOSE_TIMEOUT)
+
+    async def _serve(
+        self, application: web.Application, background: tuple[Callable[[], Coroutine[Any, Any, None]], ...]
+    ) -> None:
+        self._runner = web.AppRunner(
+            application, handle_signals=False, access_log=None, keepalive_timeout=10.0, shutdown_timeout=0.5
+        )
+        await self._runner.setup()
+        await web.SockSite(self._runner, self._socket, ssl_context=self._tls, backlog=BACKLOG).start()
+        self._background = [asyncio.create_task(work()) for work in background]
+
+    def close(self) -> None:
+        """End every connection and free the port; safe to call twice."""
+        thread, self.thread = self.thread, None
+        if thread is not None:
+            with contextlib.suppress(Exception):  # whatever a connection does at its end, the loop ends below
+                thread.run(self._finish(), CLOSE_TIMEOUT)
+            thread.close()
+        self._socket.close()
+
+    async def _finish(self) -> None:
+        for task in self._background:
+            task.cancel()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+
+class Door:
+    """Lets connections in: headers, token, and a bound on how many there are."""
+
+    def __init__(self, access: Access, most: int, *, same_port: bool = True) -> None:
+        """Let in at most `most` at a time; see `Access.refusal` for `same_port`."""
+        self._access, self._most, self._same_port = access, most, same_port
+        self.inside = self._strangers = 0
+
+    def refusal(self, request: web.Request) -> str:
+        """Return why a request is not answered at all; "" when it is."""
+        return self._access.refusal(request.host, request.headers.get("Origin"), same_port=self._same_port)
+
+    async def accept(self, request: web.Request) -> tuple[web.WebSocketResponse, dict[str, Any] | None]:
+        """Make the connection and hear its hello; None in place of the hello: it was closed again.
+
+        Whoever is let in must `leave`.
+        """
+        if why := self.refusal(request):
+            raise web.HTTPForbidden(text=why)
+        if self._strangers >= STRANGERS:
+            raise web.HTTPServiceUnavailable(text="too many connections that have not said hello")
+        connection = web.WebSocketResponse(heartbeat=PING_PERIOD, max_msg_size=LARGEST_REQUEST, compress=False)
+        self._strangers += 1
+        try:
+            await connection.prepare(request)
+            hello = await self._hello(connection)
+        finally:
+            self._strangers -= 1
+        if hello is not None:
+            self.inside += 1
+        return connection, hello
+
+    async def _hello(self, connection: web.WebSocketResponse) -> dict[str, Any] | None:
+        try:
+            message = await asyncio.wait_for(connection.receive(), HELLO_TIMEOUT)
+            if message.type is not WSMsgType.TEXT:
+                raise RequestError("the first message must be a hello")
+            token, name = parse_hello(message.data)
+            hello = {**parse_object(message.data), "name": name}
+        except asyncio.TimeoutError:
+            await self.close(connection, BAD_REQUEST, f"no hello within {HELLO_TIMEOUT:.0f} s")
+            return None
+        except RequestError as error:
+            await self.close(connection, BAD_REQUEST, str(error))
+            return None
+        if not self._access.admits(token):
+            await self.close(connection, WRONG_TOKEN, "wrong token")
+            return None
+        if self.inside >= self._most:
+            await self.close(connection, TOO_MANY, f"{self._most} are connected already, the most that may be")
+            return None
+        return hello
+
+    def leave(self) -> None:
+        """Take that one who was let in has gone."""
+        self.inside -= 1
+
+    @staticmethod
+    async def close(connection: web.WebSocketResponse, code: int, why: str) -> None:
+        """Close a connection with a reason of at most 120 bytes."""
+        with contextlib.suppress(ConnectionError, asyncio.TimeoutError):
+            await connection.close(code=code, message=why.encode()[:120])
+
+
+class Pace:
+    """How much one page may send: `BURST` messages at once, `rate` a second in the long run."""
+
+    def __init__(self, rate: float = RATE, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin with all of the burst; `clock` is steady, s."""
+        self._rate, self._clock = rate, clock
+        self._left, self._last = float(BURST), clock()
+
+    def admits(self) -> bool:
+        """Count a message; False when it is one too many."""
+        now = self._clock()
+        self._left = min(float(BURST), self._left + self._rate * (now - self._last)) - 1.0
+        self._last = now
+        return self._left >= 0.0
+
+
+async def texts(connection: web.WebSocketResponse, take: Callable[[str], None], rate: float = RATE) -> None:
+    """Give every text that comes to `take`, until the connection ends, sends what it may not, or too much.
+
+    What `take` raises as `RequestError` ends the connection, too.
+    """
+    pace = Pace(rate)
+    async for message in connection:
+        if message.type is not WSMsgType.TEXT:
+            await Door.close(connection, BAD_REQUEST, "expected text")
+            return
+        try:
+            take(message.data)
+        except RequestError as error:
+            await Door.close(connection, BAD_REQUEST, str(error))
+            return
+        if not pace.admits():
+            await Door.close(connection, TOO_MANY, f"more than {rate:.0f} messages a second")
+            return
+
+
+async def send_all(
+    request: web.Request, connection: web.WebSocketResponse, outbox: Outbox[str] | Outbox[bytes],
+    turn: Callable[[], Awaitable[object]] | None = None,
+) -> None:  # fmt: skip
+    """Send what is in an outbox as fast as the page takes it; one that takes nothing for long is cut off.
+
+    Args:
+        request: Of the connection.
+        connection: Where to.
+        outbox: What to send.
+        turn: Waited for before each item is taken out.
+    """
+    try:
+        while not connection.closed:
+            if turn is not None:
+                await turn()
+            content = await outbox.get()
+            send = connection.send_str(content) if isinstance(content, str) else connection.send_bytes(content)
+            await asyncio.wait_for(send, SEND_TIMEOUT)
+    except asyncio.TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+    except ConnectionError:
+        return  # the reading half notices, too
