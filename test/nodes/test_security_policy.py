@@ -13,16 +13,29 @@ COMMON = {"/rosout", "/parameter_events", "/diagnostics", "/clock"}
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory):
-    with GraphRunner({"seed": 1, "trace": True}, folder=tmp_path_factory.mktemp("policy")) as graph:
+    everything = {"seed": 1, "trace": True, "console": True, "console_port": 0}
+    with GraphRunner(everything, folder=tmp_path_factory.mktemp("policy")) as graph:
         yield graph
 
 
-NOW_AND_THEN = {"action_node": {"/vla/policy_status"}}
-"""What a node hears only while it has something to do with it: the action node, while it has a goal."""
+NOW_AND_THEN = {
+    "action_node": {"/vla/policy_status"},
+    "console_node": {"/vla/observation", "/camera/front/image_raw", "/camera/wrist/image_raw"},
+}
+"""What a node hears only while it has something to do with it: a goal; an episode to record, and pages that look."""
 
 
 @pytest.mark.parametrize(
-    "node", ["perception_node", "instruction_node", "safety_node", "policy_node", "action_node", "trace_node"]
+    "node",
+    [
+        "perception_node",
+        "instruction_node",
+        "safety_node",
+        "policy_node",
+        "action_node",
+        "trace_node",
+        "console_node",
+    ],
 )
 def test_a_node_uses_exactly_what_it_is_allowed_to(graph, node):
     rights = rights_of_the_graph(load_contract("panda"))[node]

@@ -20,7 +20,7 @@ LIMIT = 250.0
 WITHOUT_GRAPH = {"doctor", "selftest", "collect", "train", "eval", "models", "bench", "robot"}
 READERS = {"explain"}  # of a trace: test/nodes/test_trace_node.py
 SERVERS = {"serve"}  # until they are ended: test/unit/policies/test_serving.py
-THROUGH_ROS = {"demo", "say", "record"}
+THROUGH_ROS = {"demo", "say", "record", "console"}
 
 
 def test_no_command_is_left_out():

@@ -12,7 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vla_ros.cli.arguments import domain, execution_mode, natural, path, positive
+from vla_ros.cli.arguments import domain, execution_mode, natural, path, positive, positive_int
+from vla_ros.cli.browser import require_console, show_page
 from vla_ros.cli.failures import EXPECTED, explain, require_output
 from vla_ros.errors import CheckpointError, ContractError, UsageError
 
@@ -29,11 +30,13 @@ EXAMPLES = (
     'vla-ros demo --instruction "pick up the red cube"',
     "vla-ros demo --world tabletop --seed 3",
     "vla-ros demo --keep-running",
+    "vla-ros demo --open",
     "vla-ros demo --robot so101",
 )
 
 DEFAULT_SEED = 7
 CAMERA = "front"
+CONSOLE_PORT = 8060
 READY_TIMEOUT = 30.0  # s, for the first verdict, the first chunk, and until the robot can be armed
 SETTLE_TIME = 0.5  # s without a new chunk
 EPILOGUE = 0.7  # s of film after the end
@@ -63,6 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", choices=["separate", "shared"], default="separate", help="shared: simulator and "
                         "safety node alone, the others in one process (default %(default)s)")  # fmt: skip
     parser.add_argument("--trace", action="store_true", help="record the decision trace, for vla-ros explain")
+    parser.add_argument("--open", type=positive_int, nargs="?", const=CONSOLE_PORT, metavar="PORT",
+                        help=f"the operator's page, in this machine's browser, and on PORT (default {CONSOLE_PORT}); "
+                        "the graph stays up as with --keep-running")  # fmt: skip
     parser.add_argument("--domain", type=domain, help="ROS domain id (default: one that nobody uses)")
     parser.add_argument("--out", type=path, default=Path("runs"), help="folder of films, logs and graph.json")
     parser.add_argument("--json", action="store_true", help="the figures alone on standard output")
@@ -88,6 +94,8 @@ def run(args: argparse.Namespace) -> int:
             find_policy(args.policy)
     except (ContractError, CheckpointError) as error:
         raise UsageError(str(error)) from error
+    if args.open is not None:
+        require_console()
     require_output(args.out)
     figures: dict[str, Any] = {"success": False, "instruction": args.instruction, "seed": args.seed}
     try:
@@ -114,6 +122,8 @@ def _play(
     graph = load_graph()
     wanted = ("robot", "world", "seed", "instruction", "lockstep", "processes", "execution")
     arguments = {name: getattr(args, name) for name in wanted} | {"trace": args.trace}
+    if args.open is not None:
+        arguments |= {"console": True, "console_port": args.open}
     if args.policy is None:
         graph = graph.without("policy_node")
     else:
@@ -126,6 +136,8 @@ def _play(
                 progress=say,
             )
         )  # fmt: skip
+        if args.open is not None:
+            say(f"the operator's page: {show_page(f'http://127.0.0.1:{args.open}/')}")
         observer = Observer(runner.node, _filmed(contract))
         operator = Operator(runner.node, observer)
         if args.simulation == "external":
@@ -143,7 +155,7 @@ def _play(
         finally:
             figures.update(episode.figures())
         _summarise(args, figures, observer, say)
-        if args.keep_running:
+        if args.keep_running or args.open is not None:
             _stay(runner, observer, say)
 
 

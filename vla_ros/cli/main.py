@@ -29,6 +29,7 @@ COMMANDS = (
     "doctor",
     "demo",
     "say",
+    "console",
     "explain",
     "robot",
     "selftest",

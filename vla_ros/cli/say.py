@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from vla_ros.nodes.runner import RosLink
     from vla_ros.nodes.saying import say
 
-    domain = _domain(args.out)
+    domain = domain_of_graph(args.out)
     link = RosLink("vla_ros_say", domain)
     try:
         observer = Observer(link.node)
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if said.done else 1
 
 
-def _domain(out: Path | None) -> int:
+def domain_of_graph(out: Path | None) -> int:
     """Return the DDS domain of the graph to speak to: in `out`, else in runs/, else the only one that runs.
 
     Raises:

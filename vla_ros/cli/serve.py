@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
             "who reaches the port may use the policy"
         )
     options = ServeOptions(
-        args.host, args.port, token, _tls(args.certificate, args.key), args.clients, args.queue, args.timeout
+        args.host, args.port, token, tls_of(args.certificate, args.key), args.clients, args.queue, args.timeout
     )
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("websockets").setLevel(logging.CRITICAL)  # a handshake that is broken off is no event here
@@ -114,7 +114,16 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+def tls_of(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """Return the TLS of a server; None where neither is named.
+
+    Args:
+        certificate: PEM file.
+        key: PEM file of its private key.
+
+    Raises:
+        UsageError: when one is missing, or they cannot be used.
+    """
     if certificate is None and key is None:
         return None
     if certificate is None or key is None:

@@ -95,6 +95,11 @@ _ABOUT = {
     "command_clock": "stamps of commands; auto: arrival for a simulator with a time of its own, else system",
     "trace": "true: record the last minutes of every decision, for vla-ros explain",
     "trace_folder": "of the traces; empty: vla_ros/trace in $ROS_HOME or ~/.ros",
+    "console": "true: the operator's page, in a browser (docs/console.md)",
+    "console_host": "address that it listens on; any but this machine's own needs a token",
+    "console_port": "of the page; its emergency stop has the next one",
+    "console_token_file": "file with the token that pages must send",
+    "console_page_timeout": "s of silence of the page in command that are an emergency stop; 0: its loss stops nothing",
     "processes": "separate: one process a node; shared: nodes with the same line `process` in the graph share "
     "one, for less memory",
 }

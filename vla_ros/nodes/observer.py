@@ -63,6 +63,7 @@ class Observer:
     def __init__(self, node: Node, camera_topic: str | None = None) -> None:
         """Listen; with `camera_topic`, also keep the newest images there."""
         self._change = threading.Condition()
+        self.heard: dict[str, float] = {}  # name of a kind of message to when the newest came, s, steady clock
         self.task = TaskStatus()
         self.safety = SafetyStatus()
         self.policy = PolicyStatus()
@@ -137,6 +138,7 @@ class Observer:
     def _locked(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
         def locked(message: Any) -> None:  # noqa: ANN401 (any message)
             with self._change:
+                self.heard[type(message).__name__] = time.monotonic()
                 take(message)
                 self._change.notify_all()
 

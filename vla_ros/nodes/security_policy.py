@@ -78,6 +78,13 @@ def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
                        "/vla/instruction_status", "/vla/stop_status", "/vla/action_chunk", "/vla/policy_status",
                        "/vla/safety_status", "/vla/task_status", "/vla/estop", "/vla/observation", "/diagnostics"],
         ),
+        "console_node": Rights(
+            publish=["/vla/instruction_request", "/vla/estop"],
+            subscribe=["/vla/task", "/vla/instruction_rejected", "/vla/instruction_status", "/vla/stop_status",
+                       "/vla/action_chunk", "/vla/policy_status", "/vla/safety_status", "/vla/task_status",
+                       "/vla/observation", "/diagnostics", *images],
+            request=["/vla/arm", "/vla/reset"],
+        ),
         OPERATOR: Rights(
             publish=["/vla/instruction", "/vla/instruction_request", "/vla/estop"],
             subscribe=["/vla/task", "/vla/instruction_rejected", "/vla/instruction_status", "/vla/safety_status",

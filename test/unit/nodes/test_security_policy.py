@@ -35,7 +35,8 @@ def test_the_shipped_policy_is_the_generated_one():
 
 
 def test_every_node_of_the_graph_has_an_enclave():
-    wanted = {node.name for node in load_graph().resolve({"tf": "own", "trace": "true"}, simulation="")}
+    everything = {"tf": "own", "trace": "true", "console": "true"}
+    wanted = {node.name for node in load_graph().resolve(everything, simulation="")}
     assert set(profiles(policy(PANDA))) == wanted | {OPERATOR, "robot"}
 
 

@@ -1,0 +1,172 @@
+"""The console's view through the cameras: JPEGs at a bounded rate, of those alone that somebody looks through.
+
+    executor's thread    newest serialized image of each camera
+    worker thread        decode, shrink, JPEG
+
+A camera that nobody looks through is not subscribed to.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.serialization import deserialize_message
+from rclpy.subscription import Subscription
+
+from vla_ros.console.link import Frame
+from vla_ros.errors import ObservationError
+from vla_ros.nodes.conversions import camera_image_to_array, camera_message_type
+from vla_ros.nodes.qos import qos
+from vla_ros.priority import prefer_thread
+from vla_ros.robot.contract import CameraContract, RobotContract
+from vla_ros.types import ImageArray
+
+RATE = 8.0
+"""Images of each camera, at most, 1/s."""
+
+WIDEST = 640
+"""Wider images are shrunk to this, px."""
+
+QUALITY = 70
+"""Of the JPEGs, 0 to 100."""
+
+CHOICE_PERIOD = 0.25
+"""How often subscriptions follow what is looked at, s."""
+
+NICENESS = 10
+"""Of the worker, behind whatever drives the robot and behind the emergency stop of this process."""
+
+LONGEST_PAUSE = 0.5
+JOIN_TIMEOUT = 2.0
+
+
+@dataclass
+class _View:
+    """One camera: the newest image as it came, and the newest JPEG."""
+
+    contract: CameraContract
+    subscription: Subscription | None = None
+    raw: bytes | None = None
+    received: float | None = None
+    number: int = 0
+    due: float = 0.0
+    frame: Frame | None = None
+    trouble: str = ""
+
+
+class ConsoleCameras:
+    """Serves `GraphLink.show` and `GraphLink.frame`."""
+
+    def __init__(self, node: Node, contract: RobotContract) -> None:
+        """Begin with nobody looking; another thread spins `node`."""
+        self._node = node
+        self._views = {camera.name: _View(camera) for camera in contract.cameras}
+        self._shown: frozenset[str] = frozenset()
+        self._came = threading.Condition()
+        self._closing = False
+        # Subscriptions are made and destroyed where they are waited for: in the executor's thread.
+        self._timer = node.create_timer(CHOICE_PERIOD, self._choose, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._worker = threading.Thread(target=self._work, name="console images", daemon=True)
+        self._worker.start()
+
+    def show(self, cameras: Collection[str]) -> None:
+        """Take which cameras somebody looks through; any thread."""
+        self._shown = frozenset(cameras) & frozenset(self._views)
+
+    def frame(self, camera: str) -> Frame | None:
+        """Return the newest image of a camera; any thread."""
+        return self._views[camera].frame
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return how each camera is, ready for JSON; any thread."""
+        now = time.monotonic()
+        return [
+            {
+                "name": name,
+                "shown": view.subscription is not None,
+                "age": None if view.received is None else round(now - view.received, 3),
+                "trouble": view.trouble,
+            }
+            for name, view in self._views.items()
+        ]
+
+    def close(self) -> None:
+        """Unsubscribe, and end the worker."""
+        self.show(())
+        with self._came:
+            self._closing = True
+            self._came.notify_all()
+        self._worker.join(JOIN_TIMEOUT)
+        self._node.destroy_timer(self._timer)
+        self._choose()
+
+    def _choose(self) -> None:
+        for name, view in self._views.items():
+            if name in self._shown and view.subscription is None:
+                view.subscription = self._node.create_subscription(
+                    camera_message_type(view.contract), view.contract.topic, partial(self._take, view), qos("camera"),
+                    raw=True,
+                )  # fmt: skip
+            elif name not in self._shown and view.subscription is not None:
+                self._node.destroy_subscription(view.subscription)
+                view.subscription, view.raw, view.received, view.frame, view.trouble = None, None, None, None, ""
+
+    def _take(self, view: _View, content: bytes) -> None:
+        with self._came:
+            view.raw, view.received = content, time.monotonic()
+            self._came.notify_all()
+
+    def _work(self) -> None:
+        prefer_thread(NICENESS)
+        while True:
+            with self._came:
+                if self._closing:
+                    return
+                now = time.monotonic()
+                waiting = [view for view in self._views.values() if view.raw is not None]
+                due = [view for view in waiting if view.due <= now]
+                if not due:
+                    pause = min((view.due - now for view in waiting), default=LONGEST_PAUSE)
+                    self._came.wait(min(pause, LONGEST_PAUSE))
+                    continue
+                taken = []
+                for view in due:
+                    taken.append((view, view.raw))
+                    view.raw, view.due = None, now + 1.0 / RATE
+            for view, content in taken:
+                self._encode(view, content)
+
+    def _encode(self, view: _View, content: bytes | None) -> None:
+        try:
+            message = deserialize_message(content, camera_message_type(view.contract))
+            jpeg = encoded(camera_image_to_array(message, view.contract))
+        except Exception as error:  # whatever a driver sends
+            view.trouble = str(error) if isinstance(error, ObservationError) else f"cannot be read: {error!r}"
+            return
+        view.number += 1
+        view.frame, view.trouble = Frame(view.number, jpeg), ""
+
+
+def encoded(image: ImageArray) -> bytes:
+    """Return (height, width, 3) uint8 RGB as a JPEG of at most `WIDEST` px.
+
+    Raises:
+        ObservationError: when it cannot be coded.
+    """
+    import cv2  # lets other threads run while it works, unlike Pillow
+
+    height, width = image.shape[:2]
+    if width > WIDEST:
+        size = (WIDEST, max(1, round(height * WIDEST / width)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    done, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    if not done:
+        raise ObservationError(f"an image of {height} x {width} px cannot be coded as JPEG")
+    return bytes(content.data)
