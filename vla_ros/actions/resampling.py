@@ -63,7 +63,7 @@ def _split(place: float, rows: int) -> tuple[int, float]:
     return before, max(inside - before, 0.0)
 
 
-def _linear(values: FloatArray, places: FloatArray) -> FloatArray:
+def _linear(values: FloatArray, places: np.ndarray) -> FloatArray:
     found = []
     for place in places:
         before, fraction = _split(float(place), len(values))

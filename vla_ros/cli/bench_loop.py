@@ -48,5 +48,5 @@ def run_loop(args: argparse.Namespace) -> int:
         print(f"{way}: left out, the policy accepts no prefix")
     print(f"report in {args.out / 'loop.json'}, loop.png")
     if args.json:
-        print(json.dumps(report | {"rows": [asdict(row) for row in rows]}))
+        print(json.dumps({**report, "rows": [asdict(row) for row in rows]}))
     return 0

@@ -54,7 +54,7 @@ def loop_picture(report: Mapping[str, Any], path: Path) -> None:
 
 def _shown(row: Mapping[str, Any], name: str) -> float:
     if name == "seams_over":
-        return 100.0 * row["seams_over"] / max(row["seams"], 1)
+        return 100.0 * float(row["seams_over"]) / max(int(row["seams"]), 1)
     if name == "pauses_over":
-        return 60.0 * row["pauses_over"] / max(row["seconds"], 1e-9)
+        return 60.0 * float(row["pauses_over"]) / max(float(row["seconds"]), 1e-9)
     return 100.0 * row["successes"] / row["episodes"] if name == "successes" else float(row[name])

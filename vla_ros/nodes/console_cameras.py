@@ -141,9 +141,10 @@ class ConsoleCameras:
                     taken.append((view, view.raw))
                     view.raw, view.due = None, now + 1.0 / RATE
             for view, content in taken:
-                self._encode(view, content)
+                if content is not None:
+                    self._encode(view, content)
 
-    def _encode(self, view: _View, content: bytes | None) -> None:
+    def _encode(self, view: _View, content: bytes) -> None:
         try:
             message = deserialize_message(content, camera_message_type(view.contract))
             jpeg = encoded(camera_image_to_array(message, view.contract))
@@ -161,11 +162,12 @@ def encoded(image: ImageArray) -> bytes:
         ObservationError: when it cannot be coded.
     """
     import cv2  # lets other threads run while it works, unlike Pillow
+    import numpy as np
 
     height, width = image.shape[:2]
     if width > WIDEST:
         size = (WIDEST, max(1, round(height * WIDEST / width)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     done, content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     if not done:
         raise ObservationError(f"an image of {height} x {width} px cannot be coded as JPEG")

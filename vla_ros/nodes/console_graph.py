@@ -64,7 +64,8 @@ class ConsoleGraph:
         self.cameras = tuple(camera.name for camera in contract.cameras)
         self.records = recordings is not None and not view_only
         self._node, self._contract, self._recordings = node, contract, recordings
-        self._entities = made = Entities(node)
+        made: Any = Entities(node)  # stands for the node where something is made of it
+        self._entities = made
         self._namespace = node.get_namespace().strip("/")
         self._health_lock, self._recording_lock = threading.Lock(), threading.Lock()
         self._health: dict[str, tuple[DiagnosticStatus, float]] = {}

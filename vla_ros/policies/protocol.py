@@ -27,10 +27,17 @@ class Policy(Protocol):
             at a camera does not name it.
     """
 
-    name: str
-    specification: ActionSpace
-    device: str
-    image_sizes: Mapping[str, tuple[int, int]]
+    @property
+    def name(self) -> str: ...  # noqa: D102 (see the class)
+
+    @property
+    def specification(self) -> ActionSpace: ...  # noqa: D102
+
+    @property
+    def device(self) -> str: ...  # noqa: D102
+
+    @property
+    def image_sizes(self) -> Mapping[str, tuple[int, int]]: ...  # noqa: D102
 
     def reset(self, instruction: Instruction) -> None:
         """Take a new instruction and forget the one before.
