@@ -27,7 +27,7 @@ HELLO_TIMEOUT = 5.0
 SEND_TIMEOUT = 10.0
 """A page that takes no byte for so long is cut off, s."""
 
-PING_PERIOD = 4.0
+PING_PERIOD = 10.0
 """A page that does not answer a ping within half of this is lost, s: a phone that has left the network."""
 
 STRANGERS = 64

@@ -229,12 +229,12 @@ class ConsoleServer:
         if not self._lease.take(page.number):
             raise RequestError(f"{self._in_command()} commands: it must give the command back first")
         self._line.watch(page.key, page.title)
-        self._commands.note(page.title, "take", "", Answer(True, "commands"))
+        self._commands.note(page.title, "take", "", Answer(True, "it commands now"))
 
     def _take_command_back(self, page: _Page) -> None:
         if self._lease.release(page.number):
             self._line.unwatch(page.key)
-            self._commands.note(page.title, "release", "", Answer(True, "commands no more"))
+            self._commands.note(page.title, "release", "", Answer(True, "nobody commands now"))
 
     async def _command(self, page: _Page, kind: str, fields: dict[str, Any]) -> None:
         try:

@@ -16,7 +16,7 @@ from vla_ros.console.images import HEADER, UNSHOWN
 from vla_ros.console.link import Answer, Frame
 from vla_ros.console.server import ConsoleOptions, ConsoleServer
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 TOKEN = "a-token-that-is-long-enough"
 ARM, STOP = {"type": "arm"}, {"type": "estop"}
 
