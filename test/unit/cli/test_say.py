@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from vla_ros.cli.say import _domain
+from vla_ros.cli.say import domain_of_graph
 from vla_ros.errors import VlaError
 from vla_ros.nodes.running_graphs import LOCK_FILE, RunningGraph, announce, running_graphs
 
@@ -39,27 +39,27 @@ def start(folder, domain):
 
 def test_the_only_graph_is_found_from_any_folder(elsewhere):
     with start(elsewhere / "somewhere", 7):
-        assert _domain(None) == 7
+        assert domain_of_graph(None) == 7
 
 
 def test_a_graph_that_was_killed_is_none(elsewhere):
     with start(elsewhere / "somewhere", 7):
         pass  # the lock ends with its holder, and the note is left
     with pytest.raises(VlaError, match=r"no running graph.*demo --keep-running"):
-        _domain(None)
+        domain_of_graph(None)
     assert not list((elsewhere / "runtime" / "vla_ros" / "graphs").iterdir())
 
 
 def test_of_several_graphs_none_is_guessed(elsewhere):
     with start(elsewhere / "one", 7), start(elsewhere / "two", 8):
         with pytest.raises(VlaError, match=r"2 graphs run.*one.*two.*--out"):
-            _domain(None)
-        assert _domain(elsewhere / "two") == 8
+            domain_of_graph(None)
+        assert domain_of_graph(elsewhere / "two") == 8
 
 
 def test_the_graph_of_this_folder_comes_first(elsewhere):
     with start(elsewhere / "elsewhere" / "runs", 7), start(elsewhere / "two", 8):
-        assert _domain(None) == 7
+        assert domain_of_graph(None) == 7
 
 
 def test_a_damaged_note_is_no_graph(elsewhere):
