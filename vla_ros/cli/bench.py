@@ -178,7 +178,7 @@ def _table(args: argparse.Namespace) -> dict[str, Any]:
     from vla_ros.safety.faults import fault_table, run_faults
 
     contract, parameters, _ = _parts(args)
-    with tqdm(total=len(fault_table()), desc="fault table", unit="fault") as bar:
+    with tqdm(total=len(fault_table(contract)), desc="fault table", unit="fault") as bar:
         rows = run_faults(contract, parameters, tell=lambda row: bar.update())
     stopped = sum(row.stopped for row in rows)
     figures = {"tried": len(rows), "stopped": stopped, "missed": len(rows) - stopped}

@@ -30,7 +30,7 @@ SEND_TIMEOUT = 10.0
 PING_PERIOD = 10.0
 """A page that does not answer a ping within half of this is lost, s: a phone that has left the network."""
 
-STRANGERS = 64
+MAX_UNAUTHENTICATED = 64
 """Connections that have not said hello yet, at most."""
 
 BURST, RATE = 60, 30.0
@@ -134,7 +134,7 @@ class Door:
     def __init__(self, access: Access, most: int, *, same_port: bool = True) -> None:
         """Let in at most `most` at a time; see `Access.refusal` for `same_port`."""
         self._access, self._most, self._same_port = access, most, same_port
-        self.inside = self._strangers = 0
+        self.inside = self._unauthenticated = 0
 
     def refusal(self, request: web.Request) -> str:
         """Return why a request is not answered at all; "" when it is."""
@@ -143,19 +143,19 @@ class Door:
     async def accept(self, request: web.Request) -> tuple[web.WebSocketResponse, dict[str, Any] | None]:
         """Make the connection and hear its hello; None in place of the hello: it was closed again.
 
-        Whoever is let in must `leave`.
+        A connection that is admitted must `leave`.
         """
         if why := self.refusal(request):
             raise web.HTTPForbidden(text=why)
-        if self._strangers >= STRANGERS:
+        if self._unauthenticated >= MAX_UNAUTHENTICATED:
             raise web.HTTPServiceUnavailable(text="too many connections that have not said hello")
         connection = web.WebSocketResponse(heartbeat=PING_PERIOD, max_msg_size=LARGEST_REQUEST, compress=False)
-        self._strangers += 1
+        self._unauthenticated += 1
         try:
             await connection.prepare(request)
             hello = await self._hello(connection)
         finally:
-            self._strangers -= 1
+            self._unauthenticated -= 1
         if hello is not None:
             self.inside += 1
         return connection, hello

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 Content = TypeVar("Content", str, bytes)
 
 ANSWERS = 32
-"""Answers that wait; whoever has not read so many has stopped reading, and loses the oldest."""
+"""Answers in the queue of a connection; a client that does not read loses the oldest."""
 
 
 class Outbox(Generic[Content]):

@@ -164,7 +164,7 @@ class ResampledPolicy:
 
     def _converted(self, chunk: ActionChunk, observation: Observation) -> ActionChunk:
         if chunk.specification != self.policy.specification.fingerprint:
-            return chunk  # not what the policy said it would be: whoever checks chunks refuses it
+            return chunk  # of another shape than declared: the chunk gate refuses it
         return replace(
             chunk,
             actions=self._to_robot(chunk.actions, observation.state),

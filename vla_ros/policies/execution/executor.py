@@ -127,7 +127,7 @@ class ChunkExecutor:
         self.policy.reset(instruction)
 
     def forget_delays(self) -> None:
-        """Measure anew, as for an episode that shall repeat whatever was played before it."""
+        """Discard the measured delays, so that an episode does not depend on those played before it."""
         self._meter.forget()
         self._slow = False
         self.execution = self._choose()
