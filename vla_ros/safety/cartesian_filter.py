@@ -92,6 +92,24 @@ class CartesianFilter:
         angular = self._advance(turn, later.angular, twist[3:], acceleration[3:], self._angular, scale)
         return np.concatenate([linear, angular])
 
+    def capped(self, velocities: FloatArray, jacobian: FloatArray, twist: FloatArray) -> FloatArray:
+        """Return joint `velocities` (n,) rad/s, slowed down as a whole to the speed that the tool may have.
+
+        Where weak joints spend all they have on stopping before a face, the tool would be driven aside.
+
+        Args:
+            velocities: (n,) rad/s, of the solver.
+            jacobian: (6, n) of the tool.
+            twist: (6,) m/s and rad/s, of `step`; it is over the limits only while the tool is slowed down to them.
+        """
+        moved = jacobian @ velocities
+        share = 1.0
+        for axes, part in ((self._linear, slice(3)), (self._angular, slice(3, 6))):
+            most, speed = max(axes.velocity, _norm(twist[part])), _norm(moved[part])
+            if speed > most:
+                share = min(share, most / speed)
+        return velocities if share == 1.0 else share * velocities
+
     def excess_speed(self, target: PoseTarget) -> tuple[float, float]:
         """Return by how much the plan's own speed is over the allowed one, m/s and rad/s; 0 when it is allowed."""
         return (

@@ -28,7 +28,7 @@ from vla_ros.safety.collision import Approaches, CollisionModel
 from vla_ros.safety.command_trajectory import MARGIN
 from vla_ros.safety.envelope import Envelope
 from vla_ros.safety.joint_filter import JointFilter, approach_speeds
-from vla_ros.safety.joint_motion import HISTORY, VELOCITY_RESERVE, JointMotion, JointStep
+from vla_ros.safety.joint_motion import HISTORY, TOLERANCE, VELOCITY_RESERVE, JointMotion, JointStep
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.tick_schedule import TickSchedule
@@ -299,9 +299,12 @@ class Motion:
             velocities, limited, where = self._velocities(jacobian, filtered)
         except KinematicsError as error:
             return MotionResult(self.brake(), current.positions, Reason.SOLVER, f"({error})", True)
+        # Before anything slows it down: nonsense that is slowed down would pass.
+        if not (np.abs(velocities) <= self._joints.velocity * (1.0 + TOLERANCE)).all():
+            return MotionResult(self.brake(), current.positions, Reason.RESULT_INVALID, "(of the solver)", True)
         if limited is not Reason.OK:
             reason, detail = limited, where
-        return self._take(velocities, reason, detail)
+        return self._take(self.filter.capped(velocities, jacobian, filtered), reason, detail)
 
     def retrace(self, velocities: FloatArray) -> JointStep:
         """Move one tick with joint velocities (n,) rad/s that no plan asked for, as far as the envelope lets them."""

@@ -65,6 +65,15 @@ def test_an_arm_whose_tool_is_made_slow_can_be_armed(contract, parameters, speed
     assert [f"{row.name}: expected {row.expected}, {row.sentence}" for row in rows if not row.stopped] == []
 
 
+def test_weak_joints_do_not_let_the_tool_be_driven_aside(contract, parameters):
+    """They need all their acceleration to stop before the face, and had none left to keep the tool from speeding up."""
+    joints = replace(contract.joints, acceleration=np.full(7, 5.0), jerk=np.full(7, 500.0))
+    tool = replace(contract.cartesian, linear_velocity=0.1, linear_acceleration=2.0)
+    weak = replace(contract, joints=joints, cartesian=tool)
+    faults = [fault for fault in places.table() if fault.name == "the target is in front of the workspace"]
+    assert [row.sentence for row in run_faults(weak, parameters, faults) if not row.stopped] == []
+
+
 @pytest.mark.parametrize("size", [(0.5, 0.25, 0.6), (0.12, 0.12, 0.12)])
 def test_an_arm_whose_workspace_is_small_can_be_armed(contract, parameters, size):
     """The arm is as large as ever: what is in its way, and what it cannot reach, must not shrink with the workspace.

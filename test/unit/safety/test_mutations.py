@@ -320,9 +320,10 @@ MUTATIONS = (
               edit(Motion, "_bounds", "self._approach(joints.upper - margin - current.positions, brake)",
                    "joints.velocity"),
               edit(Envelope, "judge", "(excess <= allowed).all()", "True")),
-             ("the target is out of reach", "the arm is stretched, and comes back")),
+             ("the arm is stretched, and comes back",)),
     Mutation("the tool has no limits of its own", (
         edit(CartesianFilter, "_advance", "wanted = _capped(wanted, highest)", "pass"),
+        edit(CartesianFilter, "capped", "if share == 1.0", "if True"),
         edit(CartesianFilter, "_advance",
              "_capped(reached, max(highest, _norm(velocity) - limits.acceleration * self._period))", "reached"),
         edit(CartesianFilter, "excess_speed", "max(0.0, _norm(target.linear) - self._linear.velocity)", "0.0"),

@@ -1,4 +1,4 @@
-"""Faults of where a plan leads: out of the workspace, into the table, an obstacle or the arm, out of reach."""
+"""Faults of where a plan leads: out of the workspace, into the table, an obstacle or the arm, beyond its reach."""
 
 from __future__ import annotations
 
@@ -228,10 +228,7 @@ def table() -> list[Fault]:
             for shape, dimensions in POSTS.items()
         ),
         corrected("the target is inside the arm", itself, _into_itself, **UNBOUNDED),
-        # No plan of the joints is out of reach, and none has a singularity.
-        corrected(
-            "the target is out of reach", stretched, towards((0.9, 0.0, 0.3), 200), applies=commands_tool, **UNBOUNDED
-        ),
+        # No plan of the joints has a target out of reach, and none has a singularity.
         corrected(
             "the arm is stretched, and comes back", stretched, _stretch_and_back, applies=commands_tool, **UNBOUNDED
         ),
