@@ -1,1 +1,1 @@
-"""What the numbers of an action mean: convention, normalisation, decoding, blending."""
+"""Action conventions: action spaces, normalization, decoding and blending of chunks."""

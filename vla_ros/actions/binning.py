@@ -1,4 +1,4 @@
-"""Continuous actions as small whole numbers: each column's range cut into equal bins (Brohan et al. 2023)."""
+"""Uniform binning of continuous actions into integer tokens, per column (Brohan et al. 2023)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from vla_ros.types import FloatArray, frozen_array
 
 @dataclass(frozen=True)
 class ActionBins:
-    """`count` equal bins a column between `low` and `high`; bin 0 begins at low, bin count - 1 ends at high.
+    """Uniform bins per column: bin 0 starts at `low`, bin `count - 1` ends at `high`.
 
-    Values outside the range fall into the outermost bins. A bin stands for its centre, so that a value within the
-    range comes back off by at most half a bin.
+    Values outside the range are clamped to the outermost bins. A bin decodes to its center, so the round-trip error of
+    a value within the range is at most half a bin.
 
     Attributes:
-        low: (columns,) lower ends.
-        high: (columns,) upper ends.
-        count: Bins a column.
+        low: (columns,) lower bounds.
+        high: (columns,) upper bounds.
+        count: Bins per column.
     """
 
     low: FloatArray
@@ -43,24 +43,24 @@ class ActionBins:
 
     @property
     def size(self) -> FloatArray:
-        """Width of a bin, (columns,)."""
+        """Bin width, (columns,)."""
         return (self.high - self.low) / self.count
 
     @property
     def edges(self) -> FloatArray:
-        """Where a next bin begins, (columns, count - 1)."""
+        """Inner bin edges, (columns, count - 1)."""
         return self.low[:, None] + np.arange(1, self.count) * self.size[:, None]
 
     @property
     def centres(self) -> FloatArray:
-        """What each bin stands for, (columns, count)."""
+        """Bin centers, (columns, count)."""
         return self.low[:, None] + (np.arange(self.count) + 0.5) * self.size[:, None]
 
     def encode(self, values: ArrayLike) -> NDArray[np.int64]:
-        """Return the bins (..., columns) of values of that shape.
+        """Return the bin indices (..., columns) of values of that shape.
 
         Raises:
-            ChunkError: for another width or values that are not finite.
+            ChunkError: when the width differs or a value is not finite.
         """
         array = np.asarray(values, dtype=np.float64)
         self._check_width(array.shape)
@@ -70,10 +70,10 @@ class ActionBins:
         return np.stack(found, axis=-1).astype(np.int64)
 
     def decode(self, bins: ArrayLike) -> FloatArray:
-        """Return the centres of bins (..., columns).
+        """Return the bin centers of bin indices (..., columns).
 
         Raises:
-            ChunkError: for another width or a bin that does not exist.
+            ChunkError: when the width differs, the dtype is not integer, or an index is out of range.
         """
         array = np.asarray(bins)
         self._check_width(array.shape)

@@ -1,4 +1,4 @@
-"""A decoded chunk as a motion over time, and how the next chunk takes over from the motion under way.
+"""Decoded pose chunks as continuous motion, and the blend from the current motion to the next chunk.
 
 elapsed      0        period      2 period   ...   horizon * period
 pose         start    row 0       row 1            last row, held from there on
@@ -18,7 +18,7 @@ from vla_ros.types import FloatArray, Pose
 
 @dataclass(frozen=True)
 class PoseTarget:
-    """Where the tool shall be and how it shall move there, base frame.
+    """Target pose and velocity of the tool, base frame.
 
     Attributes:
         position: (3,) m.
@@ -34,17 +34,17 @@ class PoseTarget:
 
 
 class PosePlan:
-    """A chunk as a function of the time since its observation: straight and at constant speed from row to row."""
+    """Pose chunk as a function of time since its observation: linear interpolation, constant speed per row."""
 
     def __init__(self, trajectory: PoseTrajectory, start: Pose, period: float) -> None:
-        """Lay the motion through `start` at time 0 and row i of `trajectory` at (i + 1) * `period` s."""
+        """Interpolate from `start` at time 0 through row i of `trajectory` at (i + 1) * `period` s."""
         self.period = period
         self.rows = len(trajectory.positions)
         self.openings = trajectory.openings
         self._positions = np.vstack([start.position, trajectory.positions])
         self._velocities = np.diff(self._positions, axis=0) / period
         self._rotations = [matrix_from_quaternion(q) for q in (start.quaternion, *trajectory.quaternions)]
-        # Turn from row to row in axes of the base frame, so that it is an angular velocity once divided by the period.
+        # Rotation from row to row in base-frame axes: divided by the period it is an angular velocity.
         self._turns = [
             np.asarray(pinocchio.log3(after @ before.T))
             for before, after in zip(self._rotations[:-1], self._rotations[1:], strict=True)
@@ -56,7 +56,7 @@ class PosePlan:
         return self.rows * self.period
 
     def target(self, elapsed: float) -> PoseTarget:
-        """Return what the chunk asks for `elapsed` s after its observation; the ends are held."""
+        """Return the target `elapsed` s after the observation; before and after the chunk its ends are held."""
         if elapsed >= self.duration or elapsed < 0.0:
             end = -1 if elapsed >= self.duration else 0
             return PoseTarget(self._positions[end], self._rotations[end], np.zeros(3), np.zeros(3))
@@ -71,30 +71,30 @@ class PosePlan:
         )
 
     def opening(self, elapsed: float) -> float | None:
-        """Return the opening, m, of the row under way; None without a gripper."""
+        """Return the opening, m, of the current row; None without a gripper."""
         if self.openings is None:
             return None
         return float(self.openings[min(max(int(elapsed / self.period), 0), self.rows - 1)])
 
 
 class Blend:
-    """Carries the motion under way over to a new plan: an offset from the new plan that fades within `duration` s."""
+    """Blends the current motion into a new plan: an offset from the new plan that fades out within `duration` s."""
 
     def __init__(self, position: FloatArray, rotation: FloatArray, first: PoseTarget, duration: float) -> None:
-        """Begin at the executed reference.
+        """Start the blend at the executed reference.
 
         Args:
-            position: (3,) m, where the reference is now.
-            rotation: (3, 3), how it is turned.
-            first: What the new plan asks for now.
-            duration: s until the new plan alone counts.
+            position: (3,) m, current reference position.
+            rotation: (3, 3) current reference rotation.
+            first: Target of the new plan at this time.
+            duration: Blend time, s; afterwards the new plan is followed exactly.
         """
         self._shift = position - first.position
         self._turn = np.asarray(pinocchio.log3(rotation @ first.rotation.T))
         self._duration = duration
 
     def apply(self, target: PoseTarget, since: float) -> PoseTarget:
-        """Return `target` of the new plan, moved towards the old motion, `since` s after the blend began."""
+        """Return the new plan's `target`, offset towards the old motion, `since` s after the blend began."""
         if since >= self._duration:
             return target
         s = max(since / self._duration, 0.0)

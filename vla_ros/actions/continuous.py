@@ -1,4 +1,4 @@
-"""A continuous action space of named parts, and its exact map to -1 to 1."""
+"""Continuous action space of named parts, with an exact linear map to [-1, 1]."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from vla_ros.errors import ChunkError, ContractError
 from vla_ros.types import FloatArray, frozen_array
 
 UNIT_TOLERANCE = 1e-6
-"""How far the norm of a unit quaternion may be from 1."""
+"""Largest deviation of the norm of a unit quaternion from 1."""
 
 SMALLEST_RANGE = 1e-9
-"""Bounds closer together than this (or this share of their size) are one value; dividing by it would invent numbers."""
+"""Smallest range of a column, absolute and as a fraction of its magnitude; dividing by less would invent values."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Smallest and largest value of each column of a part, in the unit of the part."""
+    """Lower and upper bound of each column of a part, in the unit of the part."""
 
     low: FloatArray
     high: FloatArray
@@ -47,15 +47,15 @@ class Bounds:
 
 @dataclass(frozen=True)
 class ContinuousActionSpace:
-    """Columns of an action by name, in order.
+    """Named columns of an action, in order.
 
-    Every part maps linearly from its bounds to -1 to 1; values outside the bounds map outside, so that nothing is lost.
-    Parts named in `quaternions` are unit quaternions with bounds -1 and 1: they stay as they are on the way in, and are
-    brought back to unit length on the way out, since what a network says is unit only by chance.
+    Every part maps linearly from its bounds to [-1, 1]; values outside the bounds map outside, so no information is
+    lost. Parts listed in `quaternions` are unit quaternions with bounds -1 and 1: normalizing leaves them unchanged,
+    unnormalizing rescales them to unit length, since a network's output is only approximately unit.
 
     Attributes:
         parts: Name to bounds, e.g. position, orientation, gripper.
-        quaternions: Which parts are unit quaternions, 4 columns.
+        quaternions: Names of the parts that are unit quaternions, 4 columns each.
     """
 
     parts: Mapping[str, Bounds]
@@ -97,13 +97,13 @@ class ContinuousActionSpace:
         return cls(parts, frozenset(quaternions))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values that `from_dict` reads."""
+        """Return plain values for `from_dict`."""
         bounds = {name: {"low": b.low.tolist(), "high": b.high.tolist()} for name, b in self.parts.items()}
         return {"bounds": bounds, "quaternions": sorted(self.quaternions)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ContinuousActionSpace:
-        """Read what `to_dict` wrote."""
+        """Create from the output of `to_dict`."""
         return cls.from_bounds(values["bounds"], values["quaternions"])
 
     @property
@@ -113,7 +113,7 @@ class ContinuousActionSpace:
 
     @property
     def columns(self) -> dict[str, slice]:
-        """Where each part stands."""
+        """Columns of each part."""
         found, start = {}, 0
         for name, bounds in self.parts.items():
             found[name] = slice(start, start + bounds.low.size)
@@ -121,10 +121,10 @@ class ContinuousActionSpace:
         return found
 
     def normalise(self, actions: ArrayLike) -> FloatArray:
-        """Return (..., width), -1 at the low and 1 at the high bounds.
+        """Map actions (..., width) from their bounds to [-1, 1].
 
         Raises:
-            ChunkError: for another width, values that are not finite, or a quaternion that is not unit.
+            ChunkError: when the width differs, a value is not finite, or a quaternion is not unit.
         """
         raw = self._checked(actions)
         for name in self.quaternions:
@@ -135,10 +135,10 @@ class ContinuousActionSpace:
         return 2.0 * ((raw - self.low) / (self.high - self.low)) - 1.0
 
     def unnormalise(self, normalised: ArrayLike) -> FloatArray:
-        """Return the inverse of `normalise`; quaternions leave with unit length.
+        """Invert `normalise`; quaternions are rescaled to unit length.
 
         Raises:
-            ChunkError: for another width, values that are not finite, or a quaternion without direction.
+            ChunkError: when the width differs, a value is not finite, or a quaternion has zero norm.
         """
         raw = (self._checked(normalised) + 1.0) / 2.0 * (self.high - self.low) + self.low
         for name in self.quaternions:
@@ -150,7 +150,7 @@ class ContinuousActionSpace:
         return raw
 
     def contains(self, actions: ArrayLike) -> bool:
-        """Say whether every value lies within the bounds."""
+        """Return whether every value lies within the bounds."""
         raw = self._checked(actions)
         return bool(((raw >= self.low) & (raw <= self.high)).all())
 
@@ -160,7 +160,7 @@ class ContinuousActionSpace:
         return {name: raw[..., columns] for name, columns in self.columns.items()}
 
     def join(self, parts: Mapping[str, ArrayLike]) -> FloatArray:
-        """Return what `split` took apart.
+        """Concatenate parts: the inverse of `split`.
 
         Raises:
             ChunkError: when a part is missing, unknown, or of another width.

@@ -1,4 +1,4 @@
-"""Chunks of one arm that is commanded at its tool, as end-effector poses and gripper openings, and back."""
+"""Conversion between chunks of one tool-commanded arm and end-effector poses with gripper openings."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class PoseTrajectory:
 
 
 def decode(actions: FloatArray, space: ActionSpace, start: Pose, max_opening: float) -> PoseTrajectory:
-    """Return the poses that `actions` (horizon, width) ask for.
+    """Return the target poses of `actions` (horizon, width).
 
     Args:
-        actions: Rows as `space` says.
-        space: Convention of the rows: of one arm, at its tool.
+        actions: Rows in the convention of `space`.
+        space: Action space of one tool-commanded arm.
         start: End-effector pose of the observation behind the chunk, base frame.
-        max_opening: Opening of the gripper that counts as fully open, m.
+        max_opening: Gripper opening that counts as fully open, m.
 
     Raises:
         ChunkError: when the width is wrong, a value is not finite, a rotation is degenerate, or `space` is of joints.
@@ -41,7 +41,7 @@ def decode(actions: FloatArray, space: ActionSpace, start: Pose, max_opening: fl
 
 
 def encode(trajectory: PoseTrajectory, space: ActionSpace, start: Pose, max_opening: float) -> FloatArray:
-    """Return the rows (horizon, width) that `decode` turns into `trajectory`: its inverse.
+    """Return the rows (horizon, width) of `trajectory`: the inverse of `decode`.
 
     Raises:
         ChunkError: when the space has a gripper column and the trajectory no openings.

@@ -1,4 +1,4 @@
-"""What the column of a gripper says, and the opening in meters that it stands for."""
+"""Gripper column conventions, and their conversion to an opening in meters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vla_ros.types import FloatArray
 
 
 class GripperConvention(str, Enum):
-    """Meaning of a gripper column; fractions are of the largest opening."""
+    """Meaning of a gripper column; fractions are of the maximum opening."""
 
     NONE = "none"
     OPENING = "opening"  # m between the fingers
@@ -31,7 +31,7 @@ _FRACTION = {  # fraction = scale * column + offset
 
 
 def openings_from_column(column: FloatArray, convention: GripperConvention, max_opening: float) -> FloatArray:
-    """Return the openings (h,) in m of a column (h,); `max_opening` in m is fully open."""
+    """Convert a gripper column (h,) to openings (h,) in m; `max_opening` in m is fully open."""
     if convention is GripperConvention.OPENING:
         return np.array(column, dtype=np.float64)
     scale, offset = _FRACTION[convention]
@@ -39,7 +39,7 @@ def openings_from_column(column: FloatArray, convention: GripperConvention, max_
 
 
 def column_from_openings(openings: FloatArray, convention: GripperConvention, max_opening: float) -> FloatArray:
-    """Return the inverse of `openings_from_column`."""
+    """Convert openings (h,) in m to a gripper column: the inverse of `openings_from_column`."""
     if convention is GripperConvention.OPENING:
         return np.array(openings, dtype=np.float64)
     scale, offset = _FRACTION[convention]

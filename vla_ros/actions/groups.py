@@ -1,4 +1,4 @@
-"""One group of an action space: what some columns command of one arm, and in which convention."""
+"""Action group: adjacent columns that command one quantity of one arm, and their convention."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vla_ros.types import FloatArray
 
 
 class Quantity(str, Enum):
-    """What a group commands; with the arm's name it is the name of the group, as in `left/joint_position`."""
+    """Commanded quantity; the group is named after the arm and it, as in `left/joint_position`."""
 
     JOINT_POSITION = "joint_position"
     JOINT_DELTA = "joint_delta"
@@ -27,7 +27,7 @@ class Quantity(str, Enum):
 
     @property
     def of_joints(self) -> bool:
-        """Whether there is one column a joint."""
+        """Whether there is one column per joint."""
         return self.value.startswith("joint_")
 
     @property
@@ -37,16 +37,16 @@ class Quantity(str, Enum):
 
     @property
     def is_delta(self) -> bool:
-        """Whether the columns are a difference."""
+        """Whether the columns are increments."""
         return self.value.endswith("_delta")
 
 
 class Reference(str, Enum):
-    """What the columns of a group are measured from."""
+    """Reference that the columns of a group are measured from."""
 
-    ABSOLUTE = "absolute"  # from zero, or from the origin of the base frame
-    RELATIVE = "relative"  # from the observation behind the chunk
-    DELTA = "delta"  # from the row before (the first row: from the observation)
+    ABSOLUTE = "absolute"  # # zero, or the origin of the base frame
+    RELATIVE = "relative"  # # the observation behind the chunk
+    DELTA = "delta"  # # the previous row (for the first row: the observation)
 
 
 TOOL_FRAME = "tool"
@@ -54,7 +54,7 @@ TOOL_FRAME = "tool"
 
 
 class Unit(str, Enum):
-    """Unit of the columns; radians, meters and seconds where nothing else is said."""
+    """Unit of the columns; radians, meters and seconds unless noted."""
 
     SI = "si"
     DEGREES = "degrees"  # of angles; lengths stay in meters
@@ -63,27 +63,27 @@ class Unit(str, Enum):
 
 
 FULL_SCALE = {Unit.NORMALIZED: 1.0, Unit.PERCENT: 100.0}
-"""Value of a column that stands for the upper bound; its negative stands for the lower one."""
+"""Column value at the upper bound; its negative is the lower bound."""
 
 NO_ROTATION, NO_GRIPPER = Rotation.NONE, GripperConvention.NONE
 
 
 @dataclass(frozen=True)
 class ActionGroup:
-    """Some adjacent columns of an action.
+    """Adjacent columns of an action.
 
     Attributes:
         arm: Name of the arm in the robot contract.
-        quantity: What is commanded.
-        reference: What it is measured from: absolute, but for the deltas.
-        joints: Number of joints, of a joint group.
-        frame: Whose axes a tool group uses: a fixed frame, which is the robot's base frame where it is commanded, or
-            `TOOL_FRAME`.
-        rotation: Form of the rotation columns of a tool group; they follow the three of the position.
-        euler_order: Of Euler angles, as SciPy writes it: "xyz" turns about fixed axes, "XYZ" about moving ones.
-        gripper: Meaning of the column of a gripper group.
-        unit: Of the columns.
-        low: Lower bounds, one a column, in SI units; needed where `unit` is relative to them.
+        quantity: Commanded quantity.
+        reference: Absolute, except for deltas.
+        joints: Number of joints of a joint group.
+        frame: Frame whose axes a tool group uses: `TOOL_FRAME`, or a fixed frame, which must be the robot's base frame
+            when the action is executed.
+        rotation: Representation of the rotation columns of a tool group; they follow the three position columns.
+        euler_order: Order of Euler angles as in SciPy: "xyz" is extrinsic (fixed axes), "XYZ" intrinsic (moving axes).
+        gripper: Convention of the column of a gripper group.
+        unit: Unit of the columns.
+        low: Lower bounds, one per column, in SI units; required where `unit` is relative to them.
         high: Upper bounds.
     """
 
@@ -115,7 +115,7 @@ class ActionGroup:
 
     @property
     def name(self) -> str:
-        """Name of the group: the arm's and the quantity."""
+        """Name of the group, <arm>/<quantity>."""
         return f"{self.arm}/{self.quantity.value}"
 
     @property
@@ -126,12 +126,12 @@ class ActionGroup:
         return self.joints if self.quantity.of_joints else 3 + ROTATION_WIDTH[self.rotation]
 
     def to_si(self, columns: FloatArray) -> FloatArray:
-        """Return columns (..., width) in rad, m, rad/s; grippers, quaternions and matrices stay as they are."""
+        """Convert columns (..., width) to rad, m, rad/s; grippers, quaternions and matrices are unchanged."""
         scale, offset = self._affine()
         return np.asarray(columns, dtype=np.float64) * scale + offset
 
     def from_si(self, values: FloatArray) -> FloatArray:
-        """Return the inverse of `to_si`."""
+        """Convert SI values to columns: the inverse of `to_si`."""
         scale, offset = self._affine()
         return (np.asarray(values, dtype=np.float64) - offset) / scale
 
@@ -187,7 +187,7 @@ class ActionGroup:
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the lines that are not at their defaults, as they stand in YAML and in a checkpoint."""
+        """Return the fields that are not at their defaults, as written to YAML and to a checkpoint."""
         values: dict[str, Any] = {"group": self.name}
         if self.quantity.is_delta:
             values["reference"] = self.reference.value
@@ -207,10 +207,10 @@ class ActionGroup:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ActionGroup:
-        """Read what `to_dict` wrote.
+        """Create from the output of `to_dict`.
 
         Raises:
-            ContractError: naming the group, and the lines that are missing, unknown or invalid.
+            ContractError: naming the group, and the fields that are missing, unknown or invalid.
         """
         name = values.get("group")
         arm, slash, quantity = str(name).rpartition("/")

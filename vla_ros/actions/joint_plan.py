@@ -1,4 +1,4 @@
-"""A decoded chunk of joint positions as a motion over time, and how the next one takes over from the motion under way.
+"""Decoded joint chunks as continuous motion, and the blend from the current motion to the next chunk.
 
 elapsed      0        period      2 period   ...   horizon * period
 joints       start    row 0       row 1            last row, held from there on
@@ -15,7 +15,7 @@ from vla_ros.types import FloatArray
 
 @dataclass(frozen=True)
 class JointTarget:
-    """Where the joints of an arm shall be and how fast they shall turn there.
+    """Target positions and velocities of an arm's joints.
 
     Attributes:
         positions: (n,) rad.
@@ -27,16 +27,16 @@ class JointTarget:
 
 
 class JointPlan:
-    """A chunk as a function of the time since its observation: each joint at constant speed from row to row."""
+    """Joint chunk as a function of time since its observation: each joint at constant speed from row to row."""
 
     def __init__(self, rows: FloatArray, openings: FloatArray | None, start: FloatArray, period: float) -> None:
-        """Lay the motion through `start` at time 0 and row i at (i + 1) * `period` s.
+        """Interpolate from `start` at time 0 through row i at (i + 1) * `period` s.
 
         Args:
             rows: (h, n) rad.
-            openings: (h,) m, of the gripper, or (h, arms) of several, NaN where one is not commanded; None: none is.
+            openings: (h,) m for one gripper, or (h, arms) for several, NaN where one is not commanded; None: none.
             start: (n,) rad, at the observation.
-            period: s.
+            period: Time between rows, s.
         """
         self.period = period
         self.rows = len(rows)
@@ -51,7 +51,7 @@ class JointPlan:
         return self.rows * self.period
 
     def target(self, elapsed: float) -> JointTarget:
-        """Return what the chunk asks for `elapsed` s after its observation; the ends are held."""
+        """Return the target `elapsed` s after the observation; before and after the chunk its ends are held."""
         if elapsed >= self.duration or elapsed < 0.0:
             return JointTarget(self._positions[-1 if elapsed >= self.duration else 0], self._rest)
         row = min(int(elapsed / self.period), self.rows - 1)
@@ -59,11 +59,11 @@ class JointPlan:
         return JointTarget(self._positions[row] + within * self._velocities[row], self._velocities[row])
 
     def opening(self, elapsed: float) -> float | None:
-        """Return the opening, m, of the row under way; None without a gripper."""
+        """Return the opening, m, of the current row; None without a gripper."""
         return self.openings_of_arms(elapsed)[0]
 
     def openings_of_arms(self, elapsed: float) -> tuple[float | None, ...]:
-        """Return the opening of each arm's gripper, m, of the row under way; None where it is not commanded."""
+        """Return the opening of each arm's gripper, m, in the current row; None where it is not commanded."""
         if self.openings is None:
             return (None,)
         row = np.atleast_1d(self.openings[min(max(int(elapsed / self.period), 0), self.rows - 1)])
@@ -71,21 +71,21 @@ class JointPlan:
 
 
 class JointBlend:
-    """Carries the motion under way over to a new plan: an offset from the new plan that fades within `duration` s."""
+    """Blends the current motion into a new plan: an offset from the new plan that fades out within `duration` s."""
 
     def __init__(self, positions: FloatArray, first: JointTarget, duration: float) -> None:
-        """Begin at the executed reference.
+        """Start the blend at the executed reference.
 
         Args:
-            positions: (n,) rad, where the reference is now.
-            first: What the new plan asks for now.
-            duration: s until the new plan alone counts.
+            positions: (n,) rad, current reference positions.
+            first: Target of the new plan at this time.
+            duration: Blend time, s; afterwards the new plan is followed exactly.
         """
         self._shift = positions - first.positions
         self._duration = duration
 
     def apply(self, target: JointTarget, since: float) -> JointTarget:
-        """Return `target` of the new plan, moved towards the old motion, `since` s after the blend began."""
+        """Return the new plan's `target`, offset towards the old motion, `since` s after the blend began."""
         if since >= self._duration:
             return target
         s = max(since / self._duration, 0.0)

@@ -1,4 +1,4 @@
-"""The one-arm action specification of contracts, data sets and checkpoints before 0.5: read as an action space."""
+"""Reader for the one-arm action specification of contracts, datasets and checkpoints before 0.5."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from vla_ros.actions.rotations import Rotation
 from vla_ros.errors import ContractError
 
 LEGACY_LINES = ("frame", "reference", "rotation", "gripper", "rate_hz", "horizon")
-"""Its lines; `frame` is the base frame's name."""
+"""Fields of the legacy specification; `frame` is the name of the base frame."""
 
 ONLY_ARM = "arm"
 """Name of the arm in a contract of one arm."""
 
 
 def groups_of_specification(values: Mapping[str, Any]) -> tuple[ActionGroup, ...]:
-    """Return the groups that the lines `reference`, `rotation` and `gripper` stand for.
+    """Return the action groups for the fields `reference`, `rotation` and `gripper`.
 
     Raises:
-        ContractError: naming the line that is invalid.
+        ContractError: naming the invalid field.
     """
     try:
         reference, rotation = Reference(values["reference"]), Rotation(values["rotation"])

@@ -1,4 +1,4 @@
-"""Rotation columns of an action as matrices, in each form; apart from `rotations` because pinocchio comes with it."""
+"""Conversion between rotation columns and matrices; separate from `rotations` because it imports pinocchio."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vla_ros.actions.rotations import (
 from vla_ros.types import FloatArray
 
 CUT_MARGIN = 0.1
-"""Distance, rad, from the angle at which a form jumps, below which it is of no use as a regression target."""
+"""Minimum distance, rad, from a representation's discontinuity for it to serve as a regression target."""
 
 _FROM_COLUMNS: dict[Rotation, Callable[[FloatArray], FloatArray]] = {
     Rotation.ROTATION_VECTOR: matrix_from_rotation_vector,
@@ -39,10 +39,10 @@ _TO_COLUMNS: dict[Rotation, Callable[[FloatArray], FloatArray]] = {
 
 
 def matrix_from_columns(columns: FloatArray, rotation: Rotation, euler_order: str = "") -> FloatArray:
-    """Return the matrix (3, 3) that rotation columns stand for.
+    """Return the matrix (3, 3) of rotation columns.
 
     Raises:
-        ValueError: for columns that are no rotation, such as a quaternion that is not unit.
+        ValueError: when the columns are not a rotation, such as a quaternion that is not unit.
     """
     if rotation is Rotation.EULER:
         return matrix_from_euler(columns, euler_order)
@@ -50,17 +50,17 @@ def matrix_from_columns(columns: FloatArray, rotation: Rotation, euler_order: st
 
 
 def columns_from_matrix(matrix: FloatArray, rotation: Rotation, euler_order: str = "") -> FloatArray:
-    """Return the columns that stand for a matrix (3, 3)."""
+    """Return the rotation columns of a matrix (3, 3)."""
     if rotation is Rotation.EULER:
         return euler_from_matrix(matrix, euler_order)
     return _TO_COLUMNS[rotation](matrix)
 
 
 def distance_to_cut(columns: FloatArray, rotation: Rotation, euler_order: str = "") -> float:
-    """Return how far, rad, a rotation is from where its columns jump while it turns on steadily; inf for six_d.
+    """Return the distance, rad, from a rotation to the discontinuity of its representation; inf for six_d.
 
-    Rotation vectors jump at an angle of pi, unit quaternions with w >= 0 too, Euler angles at pi and at the
-    singularity of the middle one.
+    Rotation vectors and unit quaternions with w >= 0 are discontinuous at an angle of pi, Euler angles at pi and at the
+    singularity of the middle angle.
     """
     if rotation is Rotation.ROTATION_VECTOR:
         return float(np.pi - np.linalg.norm(columns))

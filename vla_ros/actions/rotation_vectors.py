@@ -1,6 +1,6 @@
-"""Rotations as axis times angle, and what is made of them; quaternions are (x, y, z, w) as in ROS messages.
+"""Rotation vectors, and conversions that need them; quaternions are (x, y, z, w) as in ROS messages.
 
-Apart from `rotations` because pinocchio comes with it, 50 MB of a process that needs nothing else of it.
+Separate from `rotations` because it imports pinocchio, 50 MB that some processes do not otherwise need.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ def quaternion_from_matrix(matrix: FloatArray) -> FloatArray:
 
 
 def matrix_from_rotation_vector(vector: FloatArray) -> FloatArray:
-    """Return the matrix of axis times angle (rad), by the exponential map."""
+    """Return the matrix of a rotation vector (3,), rad, by the exponential map."""
     return np.asarray(pinocchio.exp3(np.asarray(vector, dtype=np.float64)), dtype=np.float64)
 
 
 def rotation_vector_from_matrix(matrix: FloatArray) -> FloatArray:
-    """Return axis times angle (3,), rad, angle at most pi."""
+    """Return the rotation vector (3,), rad, of a matrix; its angle is at most pi."""
     return np.asarray(pinocchio.log3(np.asarray(matrix, dtype=np.float64)), dtype=np.float64)
 
 
 def slerp(start: FloatArray, end: FloatArray, share: float) -> FloatArray:
-    """Return the quaternion `share` (0 to 1) of the shortest way from `start` to `end`."""
+    """Interpolate from `start` to `end` along the shortest path; `share` is the fraction, 0 to 1."""
     a, b = matrix_from_quaternion(start), matrix_from_quaternion(end)
     return quaternion_from_matrix(a @ matrix_from_rotation_vector(share * rotation_vector_from_matrix(a.T @ b)))

@@ -1,4 +1,4 @@
-"""Rotation forms and the matrices they stand for, by NumPy alone; quaternions are (x, y, z, w) as in ROS messages."""
+"""Rotation representations and matrices in plain NumPy; quaternions are (x, y, z, w) as in ROS messages."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from vla_ros.types import UNIT_TOLERANCE, FloatArray
 
 
 class Rotation(str, Enum):
-    """How a rotation is written."""
+    """Representation of a rotation."""
 
     NONE = "none"  # no columns: the orientation of the observation is kept
-    ROTATION_VECTOR = "rotation_vector"  # 3 columns, axis times angle
-    EULER = "euler"  # 3 columns, in the order that the group names
+    ROTATION_VECTOR = "rotation_vector"  # # 3 columns, axis times angle in rad
+    EULER = "euler"  # # 3 columns, in the order of the group's euler_order
     QUATERNION = "quaternion"  # 4 columns, (x, y, z, w), unit
     QUATERNION_WXYZ = "quaternion_wxyz"  # 4 columns, (w, x, y, z), unit
     SIX_D = "six_d"  # 6 columns, the first two columns of the matrix (Zhou et al. 2019)
@@ -32,10 +32,10 @@ _AXES = {"x": 0, "y": 1, "z": 2}
 
 
 def check_euler_order(order: str) -> None:
-    """Raise for an order that is none.
+    """Check an Euler angle order.
 
     Raises:
-        ContractError: when it is not three letters of one case, neighbors different.
+        ContractError: when it is not three letters of one case, adjacent ones different.
     """
     if not _ORDER.fullmatch(order) or order[0] == order[1] or order[1] == order[2]:
         raise ContractError(
@@ -44,7 +44,7 @@ def check_euler_order(order: str) -> None:
 
 
 def matrix_from_euler(angles: FloatArray, order: str) -> FloatArray:
-    """Return the matrix (3, 3) of angles (3,), rad, in the order of the letters: lower case turns about fixed axes."""
+    """Return the matrix (3, 3) of Euler angles (3,), rad, in the given order: lower case is about fixed axes."""
     matrix = np.eye(3)
     for angle, letter in zip(np.asarray(angles, dtype=np.float64).tolist(), order.lower(), strict=True):
         turn = _about(_AXES[letter], angle)
@@ -53,7 +53,7 @@ def matrix_from_euler(angles: FloatArray, order: str) -> FloatArray:
 
 
 def euler_from_matrix(matrix: FloatArray, order: str) -> FloatArray:
-    """Return the angles (3,), rad, of a matrix (3, 3): the first and last within pi; at the singularity the last is 0.
+    """Return the Euler angles (3,), rad, of a matrix; first and last within pi, one of them 0 at the singularity.
 
     With `i, j, k` the axes in the order of moving axes, R = Ri(a) Rj(b) Rk(c) (Diebel 2006, section 8).
     """

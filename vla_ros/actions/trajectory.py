@@ -1,4 +1,4 @@
-"""Action chunks as trajectories of joints, tools and grippers, and back."""
+"""Conversion between action chunks and trajectories of joints, tools and grippers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from vla_ros.types import FloatArray, Pose
 
 @dataclass(frozen=True)
 class ArmStart:
-    """One arm at the observation behind a chunk.
+    """State of one arm at the observation behind a chunk.
 
     Attributes:
         joint_positions: (n,) rad.
-        pose: Of the tool frame, base frame.
-        max_opening: Opening of the gripper that counts as fully open, m.
+        pose: Pose of the tool frame, base frame.
+        max_opening: Gripper opening that counts as fully open, m.
     """
 
     joint_positions: FloatArray
@@ -34,7 +34,7 @@ class ArmStart:
 
 @dataclass(frozen=True)
 class ArmTrajectory:
-    """What a chunk asks of one arm, one entry a row; what it says nothing about is None.
+    """Commanded trajectory of one arm, one entry per row; None where the chunk commands nothing.
 
     Attributes:
         joint_positions: (h, n) rad.
@@ -50,12 +50,12 @@ class ArmTrajectory:
 
 
 def decode_chunk(actions: FloatArray, space: ActionSpace, starts: Mapping[str, ArmStart]) -> dict[str, ArmTrajectory]:
-    """Return what a chunk asks of each arm.
+    """Decode a chunk to one trajectory per arm.
 
     Args:
-        actions: (h, width), h at most the horizon, as `space` says.
+        actions: (h, width), h at most the horizon, in the convention of `space`.
         space: Convention of the columns.
-        starts: Each arm of the space at the observation.
+        starts: State of each arm of the space at the observation.
 
     Raises:
         ChunkError: when the width is wrong, a value is not finite, or a rotation is degenerate.
@@ -86,17 +86,17 @@ def encode_chunk(
     trajectories: Mapping[str, ArmTrajectory], space: ActionSpace, starts: Mapping[str, ArmStart], *,
     as_target: bool = False,
 ) -> FloatArray:  # fmt: skip
-    """Return the rows (h, width) that `decode_chunk` turns into `trajectories`.
+    """Encode trajectories as rows (h, width): the inverse of `decode_chunk`.
 
     Args:
-        trajectories: One for each arm of the space, of one length.
+        trajectories: One for each arm of the space, all of the same length.
         space: Convention of the columns.
-        starts: Each arm at the observation.
-        as_target: Refuse rotations near an angle at which the columns jump: a network that regresses them learns the
+        starts: State of each arm at the observation.
+        as_target: Reject rotations near a discontinuity of their columns: a network that regresses them learns the
             mean of the two sides.
 
     Raises:
-        ChunkError: when a trajectory lacks what the space commands, or a rotation is refused.
+        ChunkError: when a trajectory lacks a commanded quantity, or a rotation is rejected.
     """
     columns: list[FloatArray] = []
     for group in space.groups:
@@ -139,8 +139,7 @@ def _encode_joints(joints: FloatArray, group: ActionGroup, start: FloatArray, pe
 def _decode_poses(rows: FloatArray, group: ActionGroup, start: Pose) -> tuple[FloatArray, FloatArray]:
     """Return positions (h, 3) m and quaternions (h, 4), base frame.
 
-    In axes of a fixed frame p = p' + d and R = D R', in those of the tool p = p' + R' d and R = R' D; p', R' are the
-    reference.
+    With the reference p', R': p = p' + d and R = D R' in fixed-frame axes, p = p' + R' d and R = R' D in tool axes.
     """
     place, turn = np.asarray(start.position), matrix_from_quaternion(start.quaternion)
     positions, quaternions = [], []

@@ -1,4 +1,4 @@
-"""Symbolic actions for plans: a small vocabulary and its token ids."""
+"""Vocabulary of symbolic actions for plans, with their token ids."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SYMBOLIC_ACTIONS = (
     "navigate_to", "pick_up", "place_at", "place_on", "place_in", "open", "close", "push", "pull", "turn_on",
     "turn_off", "look_at", "hand_over", "wait", "done",
 )  # fmt: skip
-"""What a household arm is asked to do; "done" ends a plan."""
+"""Actions of a household robot arm; "done" ends a plan."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
 @dataclass(frozen=True)
 class SymbolicVocabulary:
-    """Names of actions; the place in the tuple is the token id."""
+    """Action names; the index in the tuple is the token id."""
 
     names: tuple[str, ...] = SYMBOLIC_ACTIONS
 
@@ -39,7 +39,7 @@ class SymbolicVocabulary:
         """Return the token id of an action.
 
         Raises:
-            InstructionError: for a word that is no action, with near ones.
+            InstructionError: when the action is unknown; the message lists similar names.
         """
         try:
             return self.names.index(name)
@@ -50,7 +50,7 @@ class SymbolicVocabulary:
         """Return the action of a token id.
 
         Raises:
-            InstructionError: for an id that stands for none.
+            InstructionError: when the id is out of range.
         """
         if not 0 <= token < len(self.names):
             raise InstructionError(f"no action has the token {token}, expected 0 to {len(self.names) - 1}")
