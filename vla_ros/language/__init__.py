@@ -1,1 +1,1 @@
-"""What people say to the robot: validated, heard as a stop before all else, and compared with what is there."""
+"""User instructions: validation, stop detection (before all else), and matching with the objects in the scene."""

@@ -1,7 +1,7 @@
-"""What a sentence about the table asks for: one act, the thing to act on, and where to.
+"""Semantic parser for tabletop instructions: one act, the object to act on, and the goal.
 
-`Command` is the meaning, without words. `understand` reads it from a sentence, with every synonym of the lexicon: the
-judge of a simulated task uses it, a policy never does.
+`Command` is the meaning, independent of wording. `understand` parses it from an instruction with every synonym of the
+lexicon: only the success checker of a simulated task uses it, never a policy.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vla_ros.language.tokenizer import split_words
 
 
 class Act(str, Enum):
-    """What to do with a thing."""
+    """Kind of manipulation."""
 
     PICK = "pick"
     PLACE = "place"
@@ -25,13 +25,13 @@ class Act(str, Enum):
 
 @dataclass(frozen=True)
 class Command:
-    """The meaning of a sentence.
+    """The meaning of an instruction.
 
     Attributes:
-        act: What to do.
-        thing: What to do it with, (colour, shape).
-        goal: Where to, (colour, shape or receptacle), for `PLACE` and `STACK`; else None.
-        direction: Which way, for `PUSH`; else None. Left is +y and forward +x of the robot's base frame.
+        act: Kind of manipulation.
+        thing: Object to manipulate, (color, shape).
+        goal: Target, (color, shape or receptacle), for `PLACE` and `STACK`; else None.
+        direction: Direction of a `PUSH`; else None. Left is +y and forward +x of the robot's base frame.
     """
 
     act: Act
@@ -51,7 +51,7 @@ class Command:
 
     @property
     def name(self) -> str:
-        """Name of the thing, e.g. "red cube"."""
+        """Name of the object, e.g. "red cube"."""
         return " ".join(self.thing)
 
     @property
@@ -61,15 +61,15 @@ class Command:
 
     @property
     def key(self) -> str:
-        """One line that stands for it in a recording, e.g. "place|red cube|blue bowl|"."""
+        """One-line key of the command in a recording, e.g. "place|red cube|blue bowl|"."""
         return "|".join((self.act.value, self.name, self.goal_name, self.direction or ""))
 
     @classmethod
     def from_key(cls, key: str) -> Command:
-        """Read what `key` wrote.
+        """Parse the output of `key`.
 
         Raises:
-            InstructionError: when it is no such line.
+            InstructionError: when it is not a valid key.
         """
         try:
             act, name, goal, direction = key.split("|")
@@ -85,13 +85,13 @@ def _pair(name: str) -> tuple[str, str]:
 
 
 def understand(text: str) -> Command:
-    """Return what `text` asks for.
+    """Parse the instruction `text`.
 
-    Two things make it "stack" (the second is an object) or "place" (it is a receptacle); one thing with a direction is
-    "push", one alone is "pick": whatever the verb.
+    The verb is ignored: two objects mean "stack" (the second is an object) or "place" (it is a receptacle), one object
+    with a direction means "push", one alone "pick".
 
     Raises:
-        InstructionError: when it names no thing, more than two, or one without its colour or shape.
+        InstructionError: when it names no object, more than two, or one without its color or shape.
     """
     colour: str | None = None
     things: list[tuple[str, str]] = []

@@ -1,4 +1,4 @@
-"""From whatever somebody sent to a sentence that a policy may read, or a refusal that says what to do instead."""
+"""Validation and normalization of received instructions; errors say what to do instead."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from vla_ros.errors import InstructionError
 from vla_ros.language.tokenizer import JOINERS, split_words
 
 MAX_BYTES = 512
-"""Longest instruction in UTF-8, bytes; Instruction.msg holds no more."""
+"""Maximum length of an instruction in UTF-8, bytes; Instruction.msg holds no more."""
 
 QUOTED = 40
-"""How much of a refused text an error repeats, characters."""
+"""Maximum length of the quotation of a rejected instruction in an error, characters."""
 
 REPLACEMENT = "�"
-"""What a decoder leaves where bytes were not UTF-8."""
+"""Replacement character that a decoder inserts for bytes that are not UTF-8."""
 
 _BLANK_CONTROLS = "\t\n\v\f\r"
-"""Control characters that only separate words: a line from a terminal or a file ends with one."""
+"""Control characters that count as whitespace: a line from a terminal or a file ends with one."""
 
 _JOINING_SCRIPTS = (("\u0600", "\u08ff"), ("\u0900", "\u0dff"), ("\u1000", "\u109f"), ("\u1780", "\u18af"))
-"""Blocks of Arabic and its relatives, of Brahmic scripts (Devanagari to Sinhala), Myanmar, Khmer and Mongolian."""
+"""Unicode ranges of Arabic and related scripts, Brahmic scripts (Devanagari to Sinhala), Myanmar, Khmer, Mongolian."""
 
 _REFUSED_CATEGORIES = {
     "Cc": "control character",
@@ -32,9 +32,9 @@ _REFUSED_CATEGORIES = {
 
 
 def _joins(text: str, place: int) -> bool:
-    """Say whether the character there is a joiner inside a word of a script that is spelled with it.
+    """Return whether the character at `place` is a joiner inside a word of a script that is spelled with joiners.
 
-    Anywhere else nobody sees it: between Latin letters it would make another word that looks the same.
+    Anywhere else it is invisible: between Latin letters it would make a different word that looks the same.
     """
     if text[place] not in JOINERS or not 0 < place < len(text) - 1:
         return False
@@ -46,38 +46,38 @@ def _is_joining(letter: str) -> bool:
 
 
 def normalise_instruction(text: object) -> str:
-    """Return `text` in NFKC and lower case, its words separated by single spaces; normalising twice changes nothing.
+    """Normalize `text` to NFKC, lower case and single spaces between words; idempotent.
 
     Args:
-        text: What was received, at most `MAX_BYTES` bytes of UTF-8 before and after.
+        text: Received instruction, at most `MAX_BYTES` bytes of UTF-8 before and after.
 
     Raises:
-        InstructionError: when it is not a str, is empty or has no word, is too long, or holds characters that nobody
-            can see or that stand for bytes which were not UTF-8. Joiners (U+200C, U+200D) between letters of a script
-            that is spelled with them are part of the word.
+        InstructionError: when it is not a str, is empty or has no word, is too long, or holds invisible characters or
+            replacements for bytes that were not UTF-8. Joiners (U+200C, U+200D) between letters of a script that is
+            spelled with them are part of the word.
     """
     if not isinstance(text, str):
         raise InstructionError(f"instruction is of type {type(text).__name__}, expected str; send a sentence")
-    _check_size(text)  # before the work, whose cost grows with the length
+    _check_size(text)  # # first: the cost of the rest grows with the length
     _check_characters(text)
-    # Twice: H with a line below is two characters, h with a line below is one.
+    # Twice: "H" with a line below is two characters in NFKC, "h" with a line below is one.
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
     sentence = " ".join(folded.split())
     if not split_words(sentence):
         raise InstructionError(
             f"instruction {quoted(text)} is empty, expected at least one word; send one such as 'pick up the red cube'"
         )
-    _check_size(sentence)  # one character can become eighteen in NFKC
+    _check_size(sentence)  # # NFKC can turn one character into eighteen
     return sentence
 
 
 def quoted(text: str) -> str:
-    """Return the beginning of `text` in quotes, in visible characters only."""
+    """Return the beginning of `text` in quotes, non-printable characters escaped."""
     return repr(text) if len(text) <= QUOTED else f"{text[:QUOTED]!r}..."
 
 
 def _check_size(text: str) -> None:
-    # The encoder must bear lone surrogates: they are refused by name, after this.
+    # The encoder must accept lone surrogates: `_check_characters` rejects them by name.
     size = len(text) if len(text) > MAX_BYTES else len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_BYTES:
         raise InstructionError(

@@ -1,7 +1,7 @@
-"""The words and sentences about the table: those that a policy is taught, and those kept back to test it with.
+"""Words and sentences about the tabletop: those used in training, and those held out for evaluation.
 
-Nothing in a `held_out` list ever stands in a training sentence. They were chosen before anything was trained; the lists
-of what is taught grew afterwards.
+Nothing in a `held_out` list ever occurs in a training instruction. The held-out lists were chosen before anything was
+trained; the training lists were extended afterwards.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Words:
-    """Ways to say one thing: `taught` (the first is the canonical one) and `held_out`."""
+    """Synonyms of one concept: `taught` (used in training, the canonical one first) and `held_out`."""
 
     taught: tuple[str, ...]
     held_out: tuple[str, ...]
 
     def choose(self, held_out: bool) -> tuple[str, ...]:
-        """Return one list or the other."""
+        """Return the held-out or the training list."""
         return self.held_out if held_out else self.taught
 
 
@@ -49,7 +49,7 @@ DIRECTIONS: Mapping[str, Words] = {
     "forward": Words(("forward", "away from you"), ("ahead",)),
     "back": Words(("back", "backward", "towards you"), ("backwards",)),
 }
-"""As the robot sees it: left is +y and forward +x of its base frame."""
+"""Directions in the robot's base frame: left is +y, forward is +x."""
 
 SENTENCES: Mapping[str, Words] = {
     "pick": Words(
@@ -85,10 +85,10 @@ SENTENCES: Mapping[str, Words] = {
         ("set the {a} onto the {b}", "balance the {a} on the {b}", "build a tower with the {a} on the {b}"),
     ),
 }  # fmt: skip
-"""{a} the thing, {b} the goal, {d} the direction, {in} and {into} as the receptacle wants it."""
+"""Sentence templates: {a} the object, {b} the goal, {d} the direction, {in} and {into} from `PREPOSITIONS`."""
 
 PREPOSITIONS: Mapping[str, tuple[str, str]] = {"bowl": ("in", "into"), "plate": ("on", "onto")}
-"""Receptacle to what stands for {in} and {into}."""
+"""Prepositions of each receptacle, for {in} and {into}."""
 
 _DIRECTION_WORDS = {
     "left": "left", "leftward": "left", "right": "right", "rightward": "right", "forward": "forward",
@@ -102,4 +102,4 @@ ALL_WORDS: Mapping[str, tuple[str, str]] = {
     **{w: ("receptacle", name) for name, words in RECEPTACLES.items() for w in (*words.taught, *words.held_out)},
     **{w: ("direction", name) for w, name in _DIRECTION_WORDS.items()},
 }
-"""Every word that carries meaning, to (what kind of word, what it means)."""
+"""Every word that carries meaning, to (part of speech such as "colour", meaning)."""

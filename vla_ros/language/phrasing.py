@@ -1,4 +1,4 @@
-"""Says a command in words: canonical, in one of the taught ways, or in a way that is kept back for tests."""
+"""Generation of instructions for a command: canonical, or in training or held-out wording."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vla_ros.language.lexicon import COLOURS, DIRECTIONS, OBJECTS, PREPOSITIONS,
 
 
 class Wording(str, Enum):
-    """Which words may be used."""
+    """Wording of a generated instruction."""
 
     CANONICAL = "canonical"
     TAUGHT = "taught"
@@ -19,16 +19,16 @@ class Wording(str, Enum):
 
 
 def say(command: Command, wording: Wording = Wording.CANONICAL, rng: np.random.Generator | None = None) -> str:
-    """Return a sentence that asks for `command`.
+    """Return an instruction for `command`.
 
     Args:
-        command: What to ask for.
-        wording: Canonical: always the same sentence. Taught and held out: drawn by `rng`; held out takes sentence,
-            colours, shapes and directions all from the lists that no training sentence uses.
-        rng: Source of the choice.
+        command: Meaning of the instruction.
+        wording: Canonical: always the same sentence. Taught and held out: sampled with `rng`; held out takes sentence,
+            colors, shapes and directions only from the lists that no training instruction uses.
+        rng: Random generator.
 
     Raises:
-        ValueError: when there is a choice to make and no `rng`.
+        ValueError: when the wording is sampled and `rng` is None.
     """
     if wording is not Wording.CANONICAL and rng is None:
         raise ValueError(f"wording '{wording.value}' is drawn at random: give it a generator")
@@ -52,12 +52,12 @@ def say(command: Command, wording: Wording = Wording.CANONICAL, rng: np.random.G
 
 
 def taught_words() -> tuple[str, ...]:
-    """Return every word that a taught sentence can have, sorted."""
+    """Return every word that can occur in a training instruction, sorted."""
     return _words(held_out=False)
 
 
 def held_out_words() -> tuple[str, ...]:
-    """Return the words of held-out sentences that no taught one has, sorted."""
+    """Return the words of held-out instructions that occur in no training instruction, sorted."""
     return tuple(sorted(set(_words(held_out=True)) - set(_words(held_out=False))))
 
 
