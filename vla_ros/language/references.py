@@ -1,4 +1,4 @@
-"""Finds what an instruction is about: the objects that it names by colour and shape."""
+"""Reference resolution: finds the objects that an instruction names by color and shape."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from vla_ros.language.tokenizer import split_words
 
 _JOINING = frozenset({"and", "or"})
-"""Words between colours that share one shape: "the red and blue cubes"."""
+"""Words between colors that share one shape: "the red and blue cubes"."""
 
 _BETWEEN = frozenset({"small", "little", "tiny", "big", "large", "tall", "short", "wooden", "plastic"})
-"""Words that may stand between a colour and its shape."""
+"""Words that may occur between a color and its shape."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """An object as named: `colour` or `shape` is None where the sentence leaves it open."""
+    """A named object; `colour` or `shape` is None where the instruction leaves it open."""
 
     colour: str | None
     shape: str | None
 
     def fits(self, colour: str, shape: str) -> bool:
-        """Say whether an object of this colour and shape can be meant."""
+        """Return whether an object of this color and shape matches."""
         return self.colour in (None, colour) and self.shape in (None, shape)
 
     def __str__(self) -> str:
@@ -33,12 +33,12 @@ def find_references(text: str, colours: Collection[str], shapes: Collection[str]
     """Return the objects that `text` names, in order.
 
     Args:
-        text: A normalised instruction.
-        colours: Colours that are known, in lower case.
-        shapes: Shapes that are known, in lower case and the singular.
+        text: A normalized instruction.
+        colours: Known colors, lower case.
+        shapes: Known shapes, lower case, singular.
     """
     found: list[Reference] = []
-    waiting: list[str] = []  # colours whose shape has not come yet
+    waiting: list[str] = []  # colors whose shape has not appeared yet
     for word in split_words(text):
         if word in colours:
             waiting.append(word)

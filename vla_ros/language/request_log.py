@@ -1,4 +1,4 @@
-"""Requests by their id: a repetition of one is answered again, and not carried out again."""
+"""Requests by id: a repeated request is answered again, but not executed again."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from vla_ros.errors import InstructionError
 from vla_ros.language.instruction import quoted
 
 MEMORY = 256
-"""Requests that are remembered; of more, the newest."""
+"""Maximum number of remembered requests; the newest are kept."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a request.
+    """Result of a request.
 
     Attributes:
-        request_id: Whose.
-        sequence: Number of the instruction that it became; None when it was refused.
-        sentence: Why it was refused; empty when it was not.
+        request_id: Id of the request.
+        sequence: Sequence number of the resulting instruction; None when the request was rejected.
+        sentence: Reason of the rejection; empty when accepted.
     """
 
     request_id: str
@@ -27,18 +27,18 @@ class Answer:
 
 
 class RequestLog:
-    """The newest requests and their answers; what is remembered is bounded."""
+    """The newest requests and their answers, at most `MEMORY`."""
 
     def __init__(self) -> None:
-        """Start with none."""
+        """Start empty."""
         self._texts: dict[str, int] = {}
         self._answers: dict[str, Answer] = {}
 
     def begin(self, request_id: str, text: str) -> bool:
-        """Take a request; False when it is a repetition.
+        """Register a request; return False when it is a repetition.
 
         Raises:
-            InstructionError: when the id is empty, or stands for another text already.
+            InstructionError: when the id is empty, or already belongs to another text.
         """
         if not request_id:
             raise InstructionError("the request has no id, expected a unique one such as a UUID")
@@ -53,14 +53,14 @@ class RequestLog:
         return False
 
     def settle(self, request_id: str, text: str, sequence: int | None, sentence: str = "") -> Answer:
-        """Keep the answer to a request, known or not, and return it."""
+        """Store and return the answer to a request, registered or not."""
         answer = Answer(request_id, sequence, sentence)
         self._remember(request_id, hash(text))
         self._answers[request_id] = answer
         return answer
 
     def answer(self, request_id: str) -> Answer | None:
-        """Return the answer, None while there is none."""
+        """Return the stored answer, or None."""
         return self._answers.get(request_id)
 
     def _remember(self, request_id: str, mark: int) -> None:

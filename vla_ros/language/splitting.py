@@ -1,4 +1,4 @@
-"""Splits "do a, then b" into its parts, in the order in which they are to be done."""
+"""Splits a compound instruction such as "do a, then b" into its steps, in execution order."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _BOUNDARY = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _FIRST = re.compile(r"^(?:first(?:ly)?\b,?|next\b,)\s*", re.IGNORECASE)
-"""Words that only say which part it is."""
+"""Words at the start of a step that only state its position."""
 
 _NUMBERING = re.compile(r"(?:^|(?<=[.,;!?\n]\s))(?:step\s+)?\d+[.):](?=\s)", re.IGNORECASE)
-"""The "2." of a numbered list."""
+"""Numbering of a list, such as "2."."""
 
 
 def split_instruction(text: str) -> tuple[str, ...]:
-    """Return the parts of a normalised instruction; one that has no order in it comes back as it is.
+    """Return the steps of a normalized instruction; one without a sequence is returned whole.
 
-    A bare "and" does not split: "the red and the blue cube" is one thing to do.
+    A bare "and" does not split: "the red and the blue cube" is one task.
     """
     parts = (_FIRST.sub("", part.strip(" ,")).strip(" ,") for part in _BOUNDARY.split(_NUMBERING.sub("\n", text)))
     return tuple(part for part in parts if any(character.isalnum() for character in part))

@@ -1,8 +1,8 @@
-"""Recognizes an order to stop at once, and leaves alone a task in which such a word only occurs.
+"""Stop detection: recognizes an instruction to stop at once, but not a task that merely contains such a word.
 
-A clause orders a stop when its main verb is a stop verb: nothing but courtesy, modal verbs, adverbs, the addressee and
-the like stands before it, and anything may follow. In doubt it stops. A clause that puts the stop off ("..., then
-stop") is no order, and neither is a stop word inside a clause about something else ("next to the bus stop").
+A clause is a stop when its main verb is a stop verb: only courtesy, modal verbs, adverbs, the addressee and the like
+may precede it, anything may follow. When in doubt, it is a stop. A clause that defers the stop ("..., then stop") is
+not one, nor is a stop word inside a clause about something else ("next to the bus stop").
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import unicodedata
 from vla_ros.language.tokenizer import split_words
 
 SCANNED = 4096
-"""How much of a text is looked at, characters: far more than an instruction may have, and bounded."""
+"""Maximum number of characters searched: far more than an instruction may have, and bounded."""
 
 _STOP_WORD = re.compile(
     r"(?:s+t+o+p+)+|h+a+l+t+|fre+ze+|cancel|abort|quit|pause|e-?stop|emergency|whoa"
     r"|stoppe|halte|anhalten|arr[eê]te[rz]?|fermat[ie]|fermo|detente|deténgase|detengase|стоп|стой|остановись"
 )
-"""One word that orders a stop where a clause begins; fear and haste repeat letters and words."""
+"""A word that means stop at the beginning of a clause; panic and haste repeat letters and words."""
 
 _STOP_STEM = re.compile(
     r"[请請快马馬上立刻即给給我你您机機器人都别別]*(?:停|止|住手)"
     r"|(?:今?すぐに?|早く|ロボット|お願い)*(?:止ま|止め|停止|とまれ|ストップ|やめ)"
     r"|(?:지금|당장|로봇)*(?:멈춰|멈추|정지|그만|중지|스톱)"
 )
-"""The same for writing without spaces between words: what the first run of characters begins with."""
+"""Stop words of scripts without spaces, matched at the beginning of a run of characters."""
 
 _STOP_PHRASES = (
     ("e", "stop"),
@@ -41,7 +41,7 @@ _STOP_PHRASES = (
     ("mind", "not", "moving"),
     ("stai", "fermo"),
 )
-"""Words that order a stop only together."""
+"""Phrases that mean stop only as a whole."""
 
 _STOP_ALONE = (
     ("wait",),
@@ -55,15 +55,15 @@ _STOP_ALONE = (
     ("para",),
     ("pare",),
 )
-"""Words that order a stop when a clause holds nothing else: "hold the cube" is a task, "para" is also "for"."""
+"""Words that mean stop only when the clause has no other content: "hold the cube" is a task, "para" is also "for"."""
 
 _STOP_GERUND = frozenset({"stopping", "halting", "freezing", "pausing", "quitting", "cancelling", "canceling"})
-"""Orders after an `_ASKS_GERUND`: "would you mind stopping"."""
+"""Gerunds that mean stop after a word of `_ASKS_GERUND`: "would you mind stopping"."""
 
 _ASKS_GERUND = frozenset({"mind", "about", "consider", "try", "appreciate", "suggest"})
 
 _STOP_PAST = frozenset({"stopped", "halted", "paused", "froze", "quit"})
-"""Orders after an "if": "I'd be glad if you stopped"."""
+"""Past forms that mean stop after an "if": "I'd be glad if you stopped"."""
 
 _LEADING = frozenset(
     """
@@ -81,9 +81,9 @@ _LEADING = frozenset(
     why what if to of kind nice good great glad happy enough grateful as supposed going able bring come ahead
     can't couldn't won't wouldn't shouldn't would've very much too
     bitte jetzt sofort por favor ya s'il te vous plaît plait per prego subito ahora
-    """.split()  # noqa: SIM905 (a list of words, as it is read)
+    """.split()  # noqa: SIM905 (a word list is easier to read this way)
 )
-"""Words that may precede the order without changing it: courtesy, modal verbs, adverbs, addressees, interjections.
+"""Words that may precede the stop verb: courtesy, modal verbs, adverbs, addressees, interjections.
 
 None of them is an action of a robot ("move", "pick") or a negation ("not", "never"), which end the search.
 """
@@ -102,13 +102,13 @@ _FILLER_PHRASES = (
     ("in", "god's", "name"),
     ("the", "hell"),
 )
-"""Likewise, only together."""
+"""Phrases that may precede the stop verb."""
 
 _MACHINE = frozenset({"robot", "arm", "gripper", "machine", "system", "thing", "motors", "motion"})
-"""What "the" may belong to before the order: "the arm must stop"."""
+"""Nouns that may follow "the" before the stop verb: "the arm must stop"."""
 
 _COURTESY = frozenset({"please", "pls", "plz", "kindly", "bitte"})
-"""Right before a stop word these make an order of it wherever in a clause they stand: "not that one please stop"."""
+"""Words that make a stop word right after them a stop anywhere in a clause: "not that one please stop"."""
 
 _PUTS_OFF = frozenset({"then", "and", "to", "afterwards", "later", "never", "not", "don't", "until", "before"})
 
@@ -116,10 +116,10 @@ _HINT = re.compile(
     r"st+o+p|ha+l+t|fre+z|fro+ze|cancel|abort|quit|pau?s|emergency|whoa|mov|still|wait|enough|hold"
     r"|anhalt|arr[eê]te|ferm|alto|basta|par[ae]|deten|detén|[停止住стоп]|とまれ|ストップ|やめ|멈|정지|그만|중지|스톱"
 )
-"""A text without any of these orders no stop; a test holds it to the words above.
+"""Prefilter: a text without a match is not a stop; a test keeps it consistent with the words above.
 
-Each alternative begins with a letter that it does not repeat: one that does ("s+t") takes a time that grows with the
-square of a run of that letter, in the thread that commands the arm.
+Each alternative begins with a letter that it does not repeat: otherwise ("s+t") the search takes quadratic time in a
+run of that letter, in the thread that commands the arm.
 """
 
 _RAW_HINT = re.compile(_HINT.pattern.encode(), re.IGNORECASE)
@@ -130,9 +130,9 @@ _CONTROLS = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def _invisible() -> re.Pattern[str]:
-    """Return a pattern of all formatting characters (Cf), none of which is seen, and of marks on letters (Mn, Me).
+    """Return a pattern of all formatting characters (Cf), which are invisible, and combining marks (Mn, Me).
 
-    After NFKC a mark is left only where no letter is written with it: over "stop" it can only hide the word.
+    NFKC leaves a mark only where no composed letter exists: over "stop" it can only hide the word.
     """
     found = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cf", "Mn", "Me")]
     return re.compile(f"[{re.escape(''.join(found))}]")
@@ -142,28 +142,28 @@ _INVISIBLE = _invisible()
 
 
 def may_be_stop(raw: bytes) -> bool:
-    """Say whether UTF-8 text somewhere in `raw` may order a stop: cheap, and never wrong when it says no."""
+    """Return whether `raw` may contain a stop in UTF-8: a cheap prefilter without false negatives."""
     return not raw.isascii() or _RAW_HINT.search(raw) is not None
 
 
 def is_stop(text: str) -> bool:
-    """Say whether `text` orders an immediate stop; it need not be normalized or valid, only its beginning counts.
+    """Return whether `text` is an instruction to stop at once; it need be neither normalized nor valid.
 
     Args:
-        text: What was received; `SCANNED` characters of it are read.
+        text: Received text; only its first `SCANNED` characters are searched.
     """
     beginning = text[:SCANNED]
     if not beginning.isascii():
         beginning = unicodedata.normalize("NFKC", beginning).translate(_APOSTROPHES)
-        beginning = _INVISIBLE.sub("", beginning)  # none of them can hide a stop
+        beginning = _INVISIBLE.sub("", beginning)  # otherwise they could hide a stop
     if not _HINT.search(beginning.lower()):
-        return False  # nearly every text: in a flood the time spent here decides whether a stop is overwritten
+        return False  # nearly every text: in a flood, time spent here decides whether a stop is overwritten
     visible = _CONTROLS.sub(" ", beginning.translate(_APOSTROPHES))
     return any(_orders_stop(split_words(clause)) for clause in _CLAUSE_ENDS.split(visible))
 
 
 def _orders_stop(words: list[str]) -> bool:
-    """Skip what may precede the order, and say whether a stop comes next."""
+    """Skip the words that may precede a stop verb; return whether a stop follows."""
     at, before = 0, set[str]()
     rest = {word for word in words if word not in _LEADING}
     while at < len(words):
@@ -178,12 +178,12 @@ def _orders_stop(words: list[str]) -> bool:
 
 
 def _stops_at(words: list[str], at: int, before: set[str], rest: set[str]) -> bool:
-    """Say whether the words from `at` on begin with a stop.
+    """Return whether a stop begins at word `at`.
 
     Args:
-        words: Of a clause.
-        at: Where to look.
-        before: The words that were skipped.
+        words: Words of the clause.
+        at: Index to test.
+        before: Words that were skipped.
         rest: Words of the whole clause that cannot be skipped.
     """
     word = words[at]
@@ -199,7 +199,7 @@ def _stops_at(words: list[str], at: int, before: set[str], rest: set[str]) -> bo
 
 
 def _filler(words: list[str], at: int) -> int:
-    """Return how many words at `at` may precede an order."""
+    """Return how many words from `at` on may precede a stop verb."""
     for phrase in _FILLER_PHRASES:
         if _begins(words, at, phrase):
             return len(phrase)
@@ -209,7 +209,7 @@ def _filler(words: list[str], at: int) -> int:
 
 
 def _asked_politely(words: list[str], at: int) -> bool:
-    """Say whether somewhere from `at` on a courtesy is followed by a stop, and nothing puts it off."""
+    """Return whether, from `at` on, a courtesy word is followed by a stop word and nothing defers it."""
     for place in range(max(at, 1), len(words) - 1):
         if words[place] in _COURTESY and _STOP_WORD.fullmatch(words[place + 1]):
             return words[place - 1] not in _PUTS_OFF

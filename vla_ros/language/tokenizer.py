@@ -1,4 +1,4 @@
-"""A word-level tokenizer whose vocabulary travels inside the checkpoint."""
+"""Word-level tokenizer whose vocabulary is stored in the checkpoint."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from vla_ros.errors import InstructionError
 
 PAD, UNKNOWN = 0, 1
-"""Token ids that are no word."""
+"""Token ids of padding and of unknown words."""
 
 JOINERS = "\u200c\u200d"
 """Zero-width non-joiner and joiner: part of the spelling of words in Persian, Hindi and other languages."""
 
 
 def _marks() -> str:
-    """Return a character class of all combining marks: vowels of Hindi, Thai and others, accents that stand alone."""
+    """Return a regex character class of all combining marks: vowels of Hindi, Thai and others, lone accents."""
     ranges: list[list[int]] = []
     for code in range(0x300, 0xE01F0):
         if unicodedata.category(chr(code))[0] == "M":
@@ -38,13 +38,13 @@ _ASCII_WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
 
 @cache
 def _any_word() -> re.Pattern[str]:
-    # A mark belongs to the letter before it, and a joiner stands between letters.
+    # A mark belongs to the letter before it; a joiner must stand between letters.
     letter = f"[^\\W_][{_marks()}]*"
     return re.compile(f"(?:{letter})+(?:['{JOINERS}-](?:{letter})+)*")
 
 
 def split_words(text: str) -> list[str]:
-    """Return the lower-case words of `text`, composed (NFKC) and without punctuation; marks and joiners stay."""
+    """Return the lower-case words of `text` in NFKC, without punctuation; marks and joiners are kept."""
     if text.isascii():
         return _ASCII_WORD.findall(text.lower())
     return _any_word().findall(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower()))
@@ -52,7 +52,7 @@ def split_words(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class WordTokenizer:
-    """Maps the words of a fixed vocabulary to 2, 3, ...; 0 is padding and 1 any other word."""
+    """Maps the words of a fixed vocabulary to ids from 2; 0 is padding, 1 an unknown word."""
 
     words: tuple[str, ...]
 
@@ -62,7 +62,7 @@ class WordTokenizer:
 
     @property
     def size(self) -> int:
-        """Number of token ids, padding and unknown included."""
+        """Number of token ids, including padding and unknown."""
         return len(self.words) + 2
 
     @cached_property
@@ -70,10 +70,10 @@ class WordTokenizer:
         return {word: i + 2 for i, word in enumerate(self.words)}
 
     def encode(self, text: str, length: int) -> NDArray[np.int64]:
-        """Return the tokens (length,) int64 of `text`, padded with 0.
+        """Return the token ids (length,) int64 of `text`, padded with 0.
 
         Raises:
-            InstructionError: when it has more than `length` words.
+            InstructionError: when `text` has more than `length` words.
         """
         words = split_words(text)
         if len(words) > length:
@@ -84,14 +84,14 @@ class WordTokenizer:
         return tokens
 
     def unknown(self, text: str) -> list[str]:
-        """Return the words of `text` that the vocabulary lacks, in order."""
+        """Return the words of `text` that are not in the vocabulary, in order."""
         return [word for word in split_words(text) if word not in self._index]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return plain values for `from_dict`."""
         return {"words": list(self.words)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> WordTokenizer:
-        """Read what `to_dict` wrote."""
+        """Create from the output of `to_dict`."""
         return cls(tuple(str(word) for word in values["words"]))
