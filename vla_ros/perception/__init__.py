@@ -1,1 +1,1 @@
-"""Camera images and joint states become one observation: decoding, geometry, health, synchronisation."""
+"""Observation assembly from camera images and joint states: decoding, geometry, health checks, synchronization."""

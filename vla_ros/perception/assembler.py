@@ -1,4 +1,4 @@
-"""From pictures and joint states to observations: judge, bring together, resize. Knows no ROS and starts no thread."""
+"""Assembles observations: checks, synchronizes and resizes images and joint states. No ROS, no threads."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ RawState = TypeVar("RawState")
 
 @dataclass(frozen=True)
 class ObservationLimits:
-    """What an observation may be made of.
+    """Limits on the parts of an observation.
 
     Attributes:
-        skew: Largest difference between the stamps of its parts, s.
-        patience: How long a picture waits for its partners, s on the steady clock.
-        health: When a camera counts as faulty.
+        skew: Largest difference between the stamps of the parts, s.
+        patience: Maximum time an image waits for its partners, s on the steady clock.
+        health: Health limits of all cameras.
     """
 
     skew: float = 0.05
@@ -42,12 +42,12 @@ class ObservationLimits:
 
 
 class Assembler(Generic[RawState]):
-    """Collects what one robot's sensors send; `now` is always the caller's steady clock, s.
+    """Collects the sensor data of one robot; `now` is always the caller's steady clock, s.
 
     Attributes:
-        cameras: What is expected of each, by name.
-        health: Verdict about every camera.
-        withheld: Sets of pictures that were not used because one of them was frozen.
+        cameras: Camera contracts by name.
+        health: Health monitor of each camera.
+        withheld: Number of image sets not used because one image was frozen.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Assembler(Generic[RawState]):
         state_between: Callable[[RawState, RawState, float], RobotState],
         limits: ObservationLimits,
     ) -> None:
-        """Prepare for `cameras`; `state_between` is the synchroniser's `blend`."""
+        """Prepare for `cameras`; `state_between` is the `blend` of the synchronizer."""
         self.cameras = {camera.name: camera for camera in cameras}
         self.health = {
             name: CameraHealth(camera, limits.health, [other for other in cameras if other is not camera])
@@ -69,25 +69,25 @@ class Assembler(Generic[RawState]):
         self.withheld = 0
 
     def add_state(self, stamp: float, state: RawState, now: float) -> None:
-        """Take a joint state; it is read once a picture needs it."""
+        """Add a joint state; it is evaluated only when an image needs it."""
         self.synchroniser.add_state(stamp, state, now)
 
     def add_picture(self, camera: str, stamp: float, frame: str, image: ImageArray, now: float) -> CameraFault:
-        """Take a picture (h, w, 3) uint8 RGB if it is sound, and return the verdict."""
+        """Add an image (h, w, 3) uint8 RGB if it is healthy; return the verdict."""
         fault = self.health[camera].receive(image, frame, stamp, now)
-        if fault in (CameraFault.NONE, CameraFault.FROZEN):  # whether it still is frozen shows beside the joints
+        if fault in (CameraFault.NONE, CameraFault.FROZEN):  # `take` checks for frozen again, with the joints
             self.synchroniser.add_picture(camera, stamp, image, now)
         return fault
 
     def refuse_picture(self, camera: str, detail: str, now: float) -> CameraFault:
-        """Note a picture that could not even be decoded."""
+        """Record an image that could not be decoded."""
         return self.health[camera].refuse(CameraFault.UNREADABLE, detail, now)
 
     def take(self, sequence: int, now: float) -> tuple[Observation, Mapping[str, float]] | None:
-        """Return the newest observation there is, numbered `sequence`, with the stamp of every picture in it, s.
+        """Return the newest available observation, numbered `sequence`, and the stamp of each of its images, s.
 
         Raises:
-            Whatever `state_between` raises about a joint state that cannot be used.
+            Exception: as raised by `state_between` for an unusable joint state.
         """
         bundle = self.synchroniser.take(now)
         if bundle is None:

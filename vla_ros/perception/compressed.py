@@ -1,4 +1,4 @@
-"""Turns a coded camera image into an RGB array: JPEG and PNG, bounded before anything is decoded."""
+"""Decoder for compressed camera images (JPEG, PNG) to RGB; the size is checked before decoding."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ from vla_ros.perception.decoding import narrow, require_declared_gray
 from vla_ros.types import ImageArray
 
 DEPTH_FORMAT = "compressedDepth"
-"""How the depth plugin of image_transport marks its images: depth behind a header of its own."""
+"""Format marker of image_transport's depth plugin: depth behind a header of its own."""
 
 MODES = ("RGB", "RGBA", "L", "LA", "P", "1")
-"""Pillow's names of what becomes RGB of 8 bits; of CMYK and the like nobody knows the colors."""
+"""Pillow modes that convert to 8-bit RGB; the colors of others, such as CMYK, are ambiguous."""
 
 
 def decode_compressed(
     data: array[int] | bytes | memoryview, form: str, height: int, width: int, *, declared: str = ""
 ) -> ImageArray:
-    """Return a JPEG or PNG as (height, width, 3) uint8 RGB, read-only; gray becomes RGB, an alpha channel is dropped.
+    """Decode a JPEG or PNG to (height, width, 3) uint8 RGB, read-only; gray becomes RGB, alpha is dropped.
 
-    The size in its header is compared before a pixel is decoded, so that a few bytes cannot ask for gigabytes.
+    The size in the header is checked before any pixel is decoded, so that a few bytes cannot allocate gigabytes.
 
     Args:
-        data: The file.
-        form: `format` of the message, such as "rgb8; jpeg compressed bgr8". What the bytes are counts, but for depth.
-        height: Rows that the contract says.
-        width: Columns.
-        declared: Encoding that the contract says; "": nothing. PNG of 16-bit gray needs it, since depth looks the same.
+        data: The encoded file.
+        form: `format` of the message, such as "rgb8; jpeg compressed bgr8". Only depth is recognized by it; otherwise
+            the bytes decide.
+        height: Rows, as in the robot contract.
+        width: Columns, as in the robot contract.
+        declared: Encoding in the contract, or "". Required for 16-bit gray PNG, which looks the same as depth.
 
     Raises:
-        ObservationError: when it is neither, is cut or damaged, has another size, or may be depth.
+        ObservationError: when it is neither JPEG nor PNG, truncated or damaged, of another size, or possibly depth.
     """
     if DEPTH_FORMAT in form:
         raise ObservationError(
             f"compressed image of format '{form[:64]}' is depth, which is no camera image: give the topic of the color "
             "camera"
         )
-    # Imported by the first compressed image: most robots send none.
+    # Imported with the first compressed image: most robots publish none.
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -50,7 +51,7 @@ def decode_compressed(
                     f"compressed image of {coded.size[0]} x {coded.size[1]} px, expected {width} x {height} as the "
                     "robot contract says"
                 )
-            if coded.mode.startswith("I"):  # 16 bits of gray
+            if coded.mode.startswith("I"):  # 16-bit gray
                 require_declared_gray(f"{form or coded.format}", declared)
                 picture = np.repeat(narrow(np.asarray(coded).astype(np.uint16))[..., None], 3, axis=2)
             elif coded.mode in MODES:
@@ -64,7 +65,7 @@ def decode_compressed(
             f"compressed image of format '{form[:64]}' ({len(data)} bytes) is neither JPEG nor PNG; set the driver's "
             "image_transport to jpeg or png"
         ) from error
-    except Exception as error:  # of a damaged file: OSError, SyntaxError, ValueError, struct.error, ...
+    except Exception as error:  # a damaged file raises OSError, SyntaxError, ValueError, struct.error, ...
         raise ObservationError(
             f"compressed image of format '{form[:64]}' ({len(data)} bytes) is cut or damaged: {str(error)[:120]}"
         ) from error

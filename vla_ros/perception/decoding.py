@@ -1,4 +1,4 @@
-"""Turns the bytes of a camera image into an RGB array; nothing that the sender claims about them is believed."""
+"""Decoder for raw camera images to RGB; does not trust the sender's size and encoding."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ LEAST_MOSAIC = 4
 
 @dataclass(frozen=True)
 class _Layout:
-    """How the pixels of an encoding lie.
+    """Pixel layout of an encoding.
 
     Attributes:
-        values: A pixel (1, 2, 3 or 4).
-        to_rgb: OpenCV's conversion to RGB; None where there is nothing to do.
-        is_wide: Each value has 16 bits.
-        pairs_columns: Two columns share their color.
-        pairs_rows: Two rows share their color, whose values lie in half as many rows below them.
-        least: Smallest number of rows and columns, px.
+        values: Values per pixel (1, 2, 3 or 4).
+        to_rgb: OpenCV's conversion code to RGB; None where none is needed.
+        is_wide: Whether each value has 16 bits.
+        pairs_columns: Whether adjacent columns share their chroma.
+        pairs_rows: Whether adjacent rows share their chroma, stored in half as many rows below the luma rows.
+        least: Minimum number of rows and columns, px.
     """
 
     values: int
@@ -54,7 +54,7 @@ def _layouts() -> dict[str, _Layout]:
     layouts["yuv422_yuy2"] = layouts["yuyv"] = _Layout(2, cv2.COLOR_YUV2RGB_YUY2, pairs_columns=True)
     layouts["nv12"] = _Layout(1, cv2.COLOR_YUV2RGB_NV12, pairs_columns=True, pairs_rows=True)
     layouts["nv21"] = _Layout(1, cv2.COLOR_YUV2RGB_NV21, pairs_columns=True, pairs_rows=True)
-    # OpenCV names a pattern by the second row, from its second column; ROS by the first row, from its first one.
+    # OpenCV names a Bayer pattern by the second row from its second column, ROS by the first row from its first column.
     patterns = {"rggb": cv2.COLOR_BayerBG2RGB, "bggr": cv2.COLOR_BayerRG2RGB,
                 "gbrg": cv2.COLOR_BayerGR2RGB, "grbg": cv2.COLOR_BayerGB2RGB}  # fmt: skip
     for name, code in patterns.items():
@@ -73,23 +73,23 @@ def decode_image(
     big_endian: bool = False,
     declared: str = "",
 ) -> ImageArray:
-    """Return the picture as (height, width, 3) uint8 RGB, read-only.
+    """Decode a raw image to (height, width, 3) uint8 RGB, read-only.
 
-    rgb8 is a view of `data`, rows padded or not: it costs microseconds and keeps `data` alive. 16 bits become 8: the
-    whole range is kept. YUV is that of BT.601 with limited range, as OpenCV and cv_bridge read it.
+    rgb8 is a view of `data`, rows padded or not: it costs microseconds and keeps `data` alive. 16-bit values are scaled
+    to 8 bits over the full range. YUV is limited-range BT.601, as OpenCV and cv_bridge read it.
 
     Args:
         data: Rows of pixels from the top; each may be padded at its end.
-        encoding: One of `sensor_msgs/image_encodings`, or nv12; `COLOR_ENCODINGS` has all.
+        encoding: One of `sensor_msgs/image_encodings`, or nv12; `COLOR_ENCODINGS` lists all.
         height: Rows.
-        width: Pixels a row.
-        step: Bytes a row, padding included.
-        big_endian: Values of 16 bits begin with the greater half.
-        declared: What the contract says the encoding is; "": nothing. 16-bit gray needs it, since depth looks the same.
+        width: Pixels per row.
+        step: Bytes per row, padding included.
+        big_endian: Whether 16-bit values are big-endian.
+        declared: Encoding in the contract, or "". Required for 16-bit gray, which looks the same as depth.
 
     Raises:
-        ObservationError: for an encoding that is not known, holds depth, or is not the one that was declared; a size of
-            zero, or data that does not fit it.
+        ObservationError: when the encoding is unknown, holds depth or differs from `declared`; when the size is zero or
+            does not match the data.
     """
     layout = _layout_of(encoding, declared)
     _require_size(layout, encoding, height, width, step)
@@ -119,17 +119,17 @@ def _converted(pixels: np.ndarray, code: int) -> np.ndarray:
 
 
 def narrow(wide: np.ndarray) -> ImageArray:
-    """Return uint16 values of any shape as uint8 of the same: 0 stays 0, 65535 becomes 255."""
+    """Scale uint16 values of any shape to uint8: 0 stays 0, 65535 becomes 255."""
     import cv2
 
     return np.asarray(cv2.convertScaleAbs(wide, alpha=1.0 / 257.0), dtype=np.uint8)
 
 
 def require_declared_gray(encoding: str, declared: str) -> None:
-    """Refuse 16-bit gray that the contract does not speak of.
+    """Reject 16-bit gray that the contract does not declare.
 
     Raises:
-        ObservationError: saying what to write where it is no depth.
+        ObservationError: with the contract line to add if the image is not depth.
     """
     if declared not in GRAY_16:
         raise ObservationError(

@@ -1,4 +1,4 @@
-"""Image geometry: the one function that brings a camera image to the size that a policy sees."""
+"""Image geometry: resizing of camera images to the policy's input size."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from vla_ros.types import ImageArray
 
 
 def resize_for_policy(image: ImageArray, height: int, width: int) -> ImageArray:
-    """Return `image` (h, w, 3) uint8 as (height, width, 3), by area, so that shrinking also smooths edges.
+    """Resize `image` (h, w, 3) uint8 to (height, width, 3) by area interpolation, which also antialiases.
 
-    Data collection and the perception node both call this, hence a policy sees the same pixels in both.
+    Data collection and the perception node both call it, so a policy sees the same pixels in both.
 
     Raises:
         ObservationError: when the input is not an RGB image or the size is not positive.

@@ -1,6 +1,6 @@
-"""Whether a camera tells the truth: right frame, stamp and size, an image of a scene, not frozen while the arm moves.
+"""Camera health: right frame, stamp and size, an image of a scene, not frozen while the arm moves.
 
-Time is the steady clock of the caller, s, at receipt: stamps, which may jump or lie, do not decide what is stale.
+Times are receipt times on the caller's steady clock, s: stamps may jump or be wrong, and do not decide staleness.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vla_ros.types import FloatArray, ImageArray
 
 
 class CameraFault(Enum):
-    """What can be wrong with a camera; the value is the sentence for people."""
+    """Camera faults; the value is the user-facing sentence."""
 
     NONE = "healthy"
     SILENT = "no image has come yet"
@@ -36,13 +36,13 @@ class CameraFault(Enum):
 
 @dataclass(frozen=True)
 class HealthLimits:
-    """When any camera counts as faulty; what depends on the camera is in its contract, see `CameraHealthLimits`.
+    """Health limits common to all cameras; `CameraHealthLimits` in the contract has those of each camera.
 
     Attributes:
         stale_after: Time without an image, s.
-        joint_speed: What no joint can exceed, rad/s. A faster change was no motion but a false measurement, and is no
-            way of the arm: one that is held because of it never moves again, and its image never changes. Infinite:
-            every change counts as motion.
+        joint_speed: Upper bound of the joint speed, rad/s. A faster change is a measurement error and not counted as
+            motion: an arm that is held because of it never moves again, and its image never changes. Infinite: every
+            change counts as motion.
     """
 
     stale_after: float = 0.5
@@ -50,42 +50,42 @@ class HealthLimits:
 
 
 BLACK_LEVEL = 12
-"""A pixel whose three channels are all darker than this is black, 0 to 255."""
+"""Level below which all three channels of a black pixel lie, 0 to 255."""
 
 WHITE_LEVEL = 250
-"""A pixel whose three channels are all brighter than this is white, 0 to 255."""
+"""Level above which all three channels of a white pixel lie, 0 to 255."""
 
 SAMPLE_ROWS = 48
-"""About as many rows and columns are judged: a fault of the whole image shows in them, too."""
+"""Approximate number of rows and columns sampled for the content check: a fault of the whole image shows in them."""
 
 COMPARED_ROWS = 240
-"""About as many rows, with all their columns, are compared to see whether an image has changed."""
+"""Approximate number of full rows compared to detect a change of the image."""
 
 SWINGS = 4.0
-"""An arm that has gone this multiple of `frozen_travel` to and fro need not have been so far from where it was."""
+"""Path length, in multiples of `frozen_travel`, after which a smaller excursion also counts as motion."""
 
 SMALLEST_SWING = 0.5
-"""But at least this fraction of it: what is smaller may not show in the image. To and fro within it is no way at all:
-an arm at rest whose sensor is noisy goes none, however long it rests."""
+"""Smallest such excursion, as a fraction of `frozen_travel`: less may not show in the image. Oscillation within it
+adds no path length, so an arm at rest with a noisy sensor accumulates none, however long it rests."""
 
 _RATE_WINDOW = 32
 
 
 @dataclass(frozen=True)
 class _Reference:
-    """The image since which nothing has changed, and where the arm was."""
+    """The image since which nothing has changed, and the joint positions at its time."""
 
     image: ImageArray
     joints: FloatArray
 
 
 class CameraHealth:
-    """Watches one camera and comes to a verdict about every image; a sound one ends any fault."""
+    """Monitors one camera and gives a verdict on every image; a healthy image clears any fault."""
 
     def __init__(
         self, camera: CameraContract, limits: HealthLimits | None = None, others: Sequence[CameraContract] = ()
     ) -> None:
-        """Expect images as the contract says of `camera`; `others` are the robot's other cameras."""
+        """Expect images of `camera` as in its contract; `others` are the robot's other cameras."""
         self._others = {other.frame.lstrip("/"): other.name for other in others}
         self._camera, self._size = camera, (camera.height, camera.width)
         self._limits = limits or HealthLimits()
@@ -98,18 +98,18 @@ class CameraHealth:
         self.refused = 0
 
     def refuse(self, fault: CameraFault, detail: str, now: float) -> CameraFault:
-        """Note an image that came at `now` and is of no use; `detail` says what was got and expected."""
+        """Record an unusable image received at `now`; `detail` says what was received and expected."""
         self._receive(now)
         return self._conclude(fault, detail)
 
     def receive(self, image: ImageArray, frame: str, stamp: float, now: float) -> CameraFault:
-        """Judge an image with its header.
+        """Check an image and its header.
 
         Args:
             image: (h, w, 3) uint8 RGB.
             frame: Its `frame_id`.
             stamp: Its time stamp, s.
-            now: When it came, s, steady clock.
+            now: Time of receipt, s, steady clock.
         """
         if frame.lstrip("/") != self._camera.frame.lstrip("/"):
             return self.refuse(CameraFault.WRONG_FRAME, self._other_frame(frame), now)
@@ -118,7 +118,7 @@ class CameraHealth:
         return self.check(image, now)
 
     def _other_frame(self, frame: str) -> str:
-        """Say what a wrong frame is, and what to do about it."""
+        """Describe a wrong frame and the remedy."""
         expected = f"expected '{self._camera.frame}'"
         if not frame.strip("/"):
             return f"frame_id is empty, {expected}: set header.frame_id in the driver"
@@ -127,7 +127,7 @@ class CameraHealth:
         return f"frame_id is '{frame[:64]}', {expected}"
 
     def check(self, image: ImageArray, now: float) -> CameraFault:
-        """Judge an image (h, w, 3) uint8 RGB that came at `now`, by itself."""
+        """Check the content of an image (h, w, 3) uint8 RGB received at `now`, without its header."""
         self._receive(now)
         if image.shape[:2] != self._size:
             got, expected = image.shape[:2], self._size
@@ -137,16 +137,16 @@ class CameraHealth:
         return self._conclude(*judge_content(image, self._camera.health))
 
     def check_motion(self, image: ImageArray, joints: FloatArray, stamp: float) -> CameraFault:
-        """Judge whether the image has changed while the arm moved.
+        """Check whether the image has changed while the arm moved.
 
-        An image that stays the same is fine as long as nothing moves. What a few pixels do is no change: a frozen image
-        with a flickering pixel is frozen. What moved between two images and at no other time may have been the
-        measurement: that of a sensor which had frozen jumps to where the arm is, and the arm is held by then. A false
-        one jumps twice, there and back; an arm that swings makes more steps than two.
+        An unchanged image is fine while nothing moves. A few changed pixels do not count: a frozen image with a
+        flickering pixel is frozen. A single step between two images does not count as motion, since it may be an error
+        of the measurement: a joint sensor that had frozen jumps to the actual position, and the arm is held by then. An
+        outlier makes two steps, there and back; a swinging arm makes more.
 
         Args:
-            image: One that `check` found sound.
-            joints: Positions (n,) rad at the time that the image shows.
+            image: An image that `check` found healthy.
+            joints: Joint positions (n,) rad at the time of the image.
             stamp: That time, s.
         """
         limits = self._camera.health
@@ -157,24 +157,24 @@ class CameraHealth:
             self._reference = _Reference(image, np.array(joints))
             self._same, self._travel, self._largest_step, self._frozen = 0, 0.0, 0.0, False
             self._place, self._way = self._reference.joints, np.zeros_like(self._reference.joints)
-            self._largest_legs = np.zeros((2, len(joints)))  # of each joint
+            self._largest_legs = np.zeros((2, len(joints)))  # per joint
             return self.fault
         self._same += 1
-        if jumped:  # no way: as if the arm had been so far off all the time
+        if jumped:  # not motion: shift the reference as if this offset had always been there
             self._reference = replace(self._reference, joints=self._reference.joints + moved)
             self._place = self._place + moved
         step = 0.0 if jumped else float(np.abs(moved).max())
-        # Way is that of the middle of a band which a joint takes with it: within the band it may swing, or be noisy,
-        # for ever; an arm that is slow takes it along all the same. A joint that is no number makes way no number.
+        # The path length is that of the center of a deadband that each joint drags along: oscillation and noise within
+        # the band add nothing, slow motion still does. A NaN joint makes the path length NaN.
         band = 0.5 * SMALLEST_SWING * limits.frozen_travel
         before, self._place = self._place, np.clip(self._place, joints - band, joints + band)
         leg = np.abs(self._place - before)
         self._way = self._way + leg
         self._largest_legs = np.sort(np.vstack([self._largest_legs, leg]), axis=0)[1:]
         self._largest_step = max(self._largest_step, step)
-        # The farthest it has been: an arm that came back does not make the image any fresher.
+        # The maximum excursion: an arm that returned does not make the image any fresher.
         self._travel = np.maximum(self._travel, np.abs(joints - self._reference.joints).max())
-        # `not <=`, here and below: a joint that is no number is no proof of rest.
+        # `not <=`, here and below: a NaN joint is no proof of rest.
         travelled = not self._travel - self._largest_step <= limits.frozen_travel
         way = float((self._way - self._largest_legs.sum(axis=0)).max())
         swung = any(
@@ -190,7 +190,7 @@ class CameraHealth:
         return self.fault
 
     def _moved(self, joints: FloatArray, stamp: float) -> tuple[FloatArray, bool]:
-        """Return how far the joints are from where they were last, (n,) rad, and whether that was no motion."""
+        """Return the joint displacement since the last call, (n,) rad, and whether it is too fast to be motion."""
         before, self._last_seen = self._last_seen, (stamp, np.array(joints))
         if before is None:
             return np.zeros_like(joints), False
@@ -199,28 +199,28 @@ class CameraHealth:
 
     @property
     def fault(self) -> CameraFault:
-        """The verdict about the newest image."""
+        """Verdict on the newest image."""
         return CameraFault.FROZEN if self._frozen and self._verdict is CameraFault.NONE else self._verdict
 
     def watch(self, now: float) -> CameraFault:
-        """Return the verdict at `now`, which may be that nothing comes any more."""
+        """Return the verdict at `now`, including whether images have stopped."""
         if self._receipts and not now - self._receipts[-1] <= self._limits.stale_after:
             return CameraFault.STALE
         return self.fault
 
     def sentence(self, now: float) -> str:
-        """Return the verdict at `now` for people."""
+        """Return the verdict at `now` as a sentence for users."""
         fault = self.watch(now)
         if fault is CameraFault.STALE:
             return f"{fault.value} (the last one {self.age(now):.1f} s ago)"
         return f"{fault.value} ({self._detail})" if self._detail and fault is not CameraFault.NONE else fault.value
 
     def age(self, now: float) -> float:
-        """Return how long ago the newest image came, s; infinite before the first."""
+        """Return the age of the newest image, s; infinite before the first."""
         return now - self._receipts[-1] if self._receipts else math.inf
 
     def rate(self, now: float) -> float:
-        """Return the images a second over the recent ones; 0 when they have stopped."""
+        """Return the recent image rate, Hz; 0 when images have stopped."""
         if len(self._receipts) < 2 or self.watch(now) is CameraFault.STALE:
             return 0.0
         span = self._receipts[-1] - self._receipts[0]
@@ -228,7 +228,7 @@ class CameraHealth:
 
     def _receive(self, now: float) -> None:
         if self._receipts and not now - self._receipts[-1] <= self._limits.stale_after:
-            self._receipts.clear()  # the rate is that of the images since they came back
+            self._receipts.clear()  # measure the rate only since images resumed
         self._receipts.append(now)
         self.images += 1
 
@@ -239,10 +239,10 @@ class CameraHealth:
 
 
 def judge_content(image: ImageArray, limits: CameraHealthLimits) -> tuple[CameraFault, str]:
-    """Return what is wrong with what an image (h, w, 3) uint8 RGB shows, and the figures; NONE where nothing is.
+    """Return the fault in the content of an image (h, w, 3) uint8 RGB with its metrics; NONE when healthy.
 
-    A sample of the pixels is judged. Noise is half the mean squared difference of neighboring pixels over the variance,
-    1 - r with r their correlation: the lower one of rows and columns, so that stripes are no noise.
+    Only a sample of the pixels is checked. Noise is half the mean squared difference of neighboring pixels over the
+    variance, 1 - r with r their correlation: the lower one of rows and columns, so that stripes do not count as noise.
     """
     rows, columns = (max(size // SAMPLE_ROWS, 1) for size in image.shape[:2])
     sample = image[::rows, ::columns]
@@ -270,7 +270,7 @@ def _brightness(pixels: ImageArray) -> FloatArray:
 
 
 def _unshared(pixels: FloatArray, neighbors: FloatArray) -> float:
-    """Return the mean squared difference to the neighbors; 0 in an image that has none."""
+    """Return the mean squared difference to the neighbors; 0 in an image without neighbors."""
     height, width = np.minimum(pixels.shape, neighbors.shape)
     if not height or not width:
         return 0.0
@@ -278,7 +278,7 @@ def _unshared(pixels: FloatArray, neighbors: FloatArray) -> float:
 
 
 def _changed(image: ImageArray, reference: ImageArray) -> float:
-    """Return the fraction of values that differ between two images of one size, from a part of the rows."""
+    """Return the fraction of values that differ between two images of one size, from a subset of the rows."""
     step = max(image.shape[0] // COMPARED_ROWS, 1)
     now, before = image[::step], reference[::step]
     return float(np.count_nonzero(now != before)) / now.size

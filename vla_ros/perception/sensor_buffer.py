@@ -1,4 +1,4 @@
-"""The newest items of one sensor, in the order of their stamps, whatever its clock does."""
+"""Buffer of the newest items of one sensor, ordered by stamp, robust against clock jumps."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 
 BACKWARD_RESTART = 5
-"""After so many items in a row that are older than the newest, the sensor's clock is taken to have been set back."""
+"""Number of consecutive items older than the newest after which the sensor's clock counts as set back."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stamped(Generic[Item]):
-    """A value, its stamp, s on the sensor's clock, and when it came, s on the steady clock."""
+    """A value with its stamp, s on the sensor's clock, and its time of receipt, s on the steady clock."""
 
     stamp: float
     value: Item
@@ -23,22 +23,22 @@ class Stamped(Generic[Item]):
 
 
 class SensorBuffer(Generic[Item]):
-    """Keeps the newest items; stamps rise strictly. What comes out of order or twice is dropped and counted."""
+    """Keeps the newest items, stamps strictly increasing; out-of-order or duplicate items are dropped and counted."""
 
     def __init__(self, kept: int) -> None:
-        """Keep at most `kept` items; the oldest give way."""
+        """Keep at most `kept` items, the newest."""
         self.items: deque[Stamped[Item]] = deque(maxlen=kept)
         self.dropped = 0
         self._newest = -math.inf
         self._backward = 0
 
     def add(self, item: Stamped[Item]) -> bool:
-        """Take an item; True when the sensor's clock was set back, so that everything before this item is void."""
+        """Add an item; return True when the sensor's clock was set back, which invalidates everything before it."""
         if item.stamp > self._newest:
             self._append(item)
             return False
         self.dropped += 1
-        if item.stamp < self._newest:  # the same stamp again is a repetition, not a sign of another clock
+        if item.stamp < self._newest:  # an equal stamp is a repetition, not a sign of a clock change
             self._backward += 1
         if self._backward < BACKWARD_RESTART:
             return False
@@ -47,12 +47,12 @@ class SensorBuffer(Generic[Item]):
         return True
 
     def clear(self) -> None:
-        """Forget everything, the order too."""
+        """Drop all items, and forget the newest stamp."""
         self.items.clear()
         self._newest, self._backward = -math.inf, 0
 
     def nearest(self, stamp: float) -> Stamped[Item]:
-        """Return the item whose stamp is nearest to `stamp`; there must be one."""
+        """Return the item with the stamp nearest to `stamp`; the buffer must not be empty."""
         return min(self.items, key=lambda item: abs(item.stamp - stamp))
 
     def _append(self, item: Stamped[Item]) -> None:

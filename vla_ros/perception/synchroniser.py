@@ -1,12 +1,12 @@
-"""Brings the pictures of several cameras and the joint state of the same instant together.
+"""Synchronizes the images of several cameras and the joint state of the same instant.
 
-    wrist   -----o---------o---------o-      the pivot: one bundle for each of its pictures
-    front   --o----o----o----o----o----      of the others the picture nearest to the pivot's
-    joints  ..|..|..|..|..|..|..|..|..|      the two states around the oldest of these pictures, blended
+    wrist   -----o---------o---------o-      the pivot: one bundle for each of its images
+    front   --o----o----o----o----o----      of every other camera, the image nearest to the pivot's
+    joints  ..|..|..|..|..|..|..|..|..|      the two states around the oldest of these images, interpolated
 
-A bundle is given out as soon as every part is known on both sides of the pivot's stamp, since what comes later cannot
-fit better; after `patience` with what is there. Buffers are bounded, and what finds no partners is counted. Stamps are
-those of the sensors, s; only patience runs on the caller's steady clock.
+A bundle is returned once every source has reached the pivot's stamp, since later items cannot fit better, or after
+`patience` with what is available. Buffers are bounded, and unmatched images are counted. Stamps are the sensors', s;
+only the patience is measured on the caller's steady clock.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ RawState = TypeVar("RawState")
 State = TypeVar("State")
 
 PICTURES_KEPT = 6
-"""A camera; more only hold memory: a partner that comes six pictures late is worth nothing."""
+"""Images buffered per camera; more would only hold memory: a partner six images late is useless."""
 
 STATES_KEPT = 512
-"""Half a second of a robot that reports at 1 kHz."""
+"""Joint states buffered: half a second at 1 kHz."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle(Generic[Picture, State]):
-    """One instant: a picture of every camera, the state at that time, and the largest difference of stamps, s."""
+    """One instant: an image of every camera, the joint state at that time, and the largest stamp difference, s."""
 
     pictures: dict[str, Stamped[Picture]]
     state: Stamped[State]
@@ -38,12 +38,12 @@ class Bundle(Generic[Picture, State]):
 
     @property
     def stamp(self) -> float:
-        """The oldest stamp among the parts, s."""
+        """Oldest stamp of the parts, s."""
         return min(self.state.stamp, *(picture.stamp for picture in self.pictures.values()))
 
 
 class Synchroniser(Generic[Picture, RawState, State]):
-    """Collects parts and gives out bundles in the order of their stamps, never the same picture of the pivot twice."""
+    """Collects parts and returns bundles in stamp order; no image of the pivot is used twice."""
 
     def __init__(
         self,
@@ -55,11 +55,11 @@ class Synchroniser(Generic[Picture, RawState, State]):
         """Prepare empty buffers.
 
         Args:
-            cameras: Name to nominal rate, Hz; all must be there, and the slowest is the pivot.
-            tolerance: Largest difference of stamps in one bundle, and between two states that are blended, s.
-            blend: (before, after, share 0 to 1) to the state between two; (one, the same, 0) where there is one. Called
-                for bundles alone, so that states that come a thousand times a second cost nothing in between.
-            patience: How long a picture waits for better partners than those that are there, s.
+            cameras: Name to nominal rate, Hz; all are required, and the slowest is the pivot.
+            tolerance: Largest difference of stamps within a bundle, and between two interpolated states, s.
+            blend: Interpolates (before, after, fraction 0 to 1); (state, the same, 0) where there is only one. Called
+                only for bundles, so that states at 1 kHz cost nothing in between.
+            patience: Maximum time an image waits for better partners than the available ones, s.
         """
         if not cameras:
             raise ValueError("a synchroniser needs at least one camera")
@@ -73,43 +73,43 @@ class Synchroniser(Generic[Picture, RawState, State]):
 
     @property
     def dropped(self) -> int:
-        """Pictures that were not newer than the one before."""
+        """Number of images dropped because they were not newer than the one before."""
         return sum(source.dropped for source in self._pictures.values())
 
     def add_picture(self, camera: str, stamp: float, picture: Picture, now: float) -> None:
-        """Take a picture that came at `now`."""
+        """Add an image received at `now`."""
         self._pictures[camera].add(Stamped(stamp, picture, now))
 
     def add_state(self, stamp: float, state: RawState, now: float) -> None:
-        """Take a joint state that came at `now`; when its clock went back, the pictures before it are void."""
+        """Add a joint state received at `now`; when its clock was set back, earlier images are dropped."""
         if self._states.add(Stamped(stamp, state, now)):
             for source in self._pictures.values():
                 source.clear()
 
     def missing(self) -> list[str]:
-        """Return what a bundle still lacks: cameras by name, and "joint states"."""
+        """Return what a bundle still lacks: names of cameras, and "joint states"."""
         lacking = [name for name, source in self._pictures.items() if not source.items]
         return lacking + ([] if self._states.items else ["joint states"])
 
     def sentence(self) -> str:
-        """Return for people what kept the latest try from giving a bundle, or what the next one waits for."""
+        """Return, for users, why the latest attempt gave no bundle, or what the next one waits for."""
         return self._reason or f"waiting for {', '.join(self.missing())}"
 
     def expires(self, now: float) -> float | None:
-        """Return the time until the patience of a picture that waits for partners ends, s; None when none waits."""
+        """Return the time until the patience of a waiting image ends, s; None when none is waiting."""
         waiting = [rest for item in self._pictures[self._pivot].items if (rest := self._rest(item, now)) > 0.0]
         return min(waiting, default=None)
 
     def wants_state(self) -> bool:
-        """Tell whether a joint state that has not come yet would help a picture that waits."""
+        """Return whether a joint state still to come would help a waiting image."""
         pivots, states = self._pictures[self._pivot].items, self._states.items
         return bool(pivots) and not (states and states[-1].stamp >= pivots[-1].stamp)
 
     def take(self, now: float) -> Bundle[Picture, State] | None:
-        """Return the newest bundle there is at `now`, or None; older pictures of the pivot are dropped with it.
+        """Return the newest bundle available at `now`, or None; older images of the pivot are dropped with it.
 
         Raises:
-            Whatever `blend` raises; the picture that it was needed for is dropped.
+            Exception: as raised by `blend`; the image it was called for is dropped.
         """
         pivots = self._pictures[self._pivot].items
         for pivot in reversed(list(pivots)):
@@ -119,7 +119,7 @@ class Synchroniser(Generic[Picture, RawState, State]):
             try:
                 bundle = self._gather(pivot)
             except Exception:
-                pivots.remove(pivot)  # it would fail in the same way again
+                pivots.remove(pivot)  # it would fail again in the same way
                 self.unmatched += 1
                 raise
             if bundle is not None:
@@ -127,7 +127,7 @@ class Synchroniser(Generic[Picture, RawState, State]):
                 self._reason = ""
                 self.bundles += 1
                 return bundle
-            if settled:  # nothing that is still to come fits better
+            if settled:  # no later item can fit better
                 pivots.remove(pivot)
                 self.unmatched += 1
         return None
@@ -136,7 +136,7 @@ class Synchroniser(Generic[Picture, RawState, State]):
         return pivot.received + self._patience - now
 
     def _is_settled(self, stamp: float) -> bool:
-        """Tell whether every source has reached `stamp`, so that its best part for it is known."""
+        """Return whether every source has reached `stamp`, so that its best match is known."""
         sources: list[SensorBuffer[Any]] = [*self._pictures.values(), self._states]
         return all(source.items and source.items[-1].stamp >= stamp for source in sources)
 
@@ -165,7 +165,7 @@ class Synchroniser(Generic[Picture, RawState, State]):
         return Bundle(pictures, state, skew)
 
     def _state_at(self, stamp: float) -> Stamped[State] | None:
-        """Return the state at `stamp`: blended between its neighbours, else the nearest one within the tolerance."""
+        """Return the state at `stamp`: interpolated between its neighbors, or the nearest within the tolerance."""
         after: Stamped[RawState] | None = None
         for before in reversed(self._states.items):
             if before.stamp <= stamp:
@@ -184,7 +184,7 @@ class Synchroniser(Generic[Picture, RawState, State]):
         return Stamped(nearest.stamp, self._blend(nearest.value, nearest.value, 0.0), nearest.received)
 
     def _forget_before(self, bundle: Bundle[Picture, State]) -> None:
-        """Drop pictures that no later bundle can want: they hold large memory."""
+        """Drop images that no later bundle can use: they hold much memory."""
         for name, source in self._pictures.items():
             used = bundle.pictures[name]
             while source.items[0] is not used:

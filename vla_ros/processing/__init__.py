@@ -1,1 +1,1 @@
-"""Observations as the tensors that a network was trained with, and its columns as actions; saved in the checkpoint."""
+"""Conversion of observations to network input tensors and of outputs to actions; saved with the checkpoint."""

@@ -1,4 +1,4 @@
-"""Camera images as the tensors that networks see."""
+"""Camera images as network input tensors."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def fit_image(image: ImageArray, camera: CameraFeature) -> ImageArray:
-    """Return an image (h, w, 3) uint8 at the size of the policy, (height, width, 3).
+    """Fit an image (h, w, 3) uint8 to the policy's input size, (height, width, 3).
 
     Raises:
-        ObservationError: when it is no RGB image, or has a size that the camera's `fit` does not allow.
+        ObservationError: when it is not an RGB image, or its size is not allowed by the camera's `fit`.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ObservationError(
@@ -50,17 +50,17 @@ def _padded(image: ImageArray, camera: CameraFeature) -> ImageArray:
 
 
 def _resized(image: ImageArray, height: int, width: int) -> ImageArray:
-    # OpenCV comes with it, which a policy whose images have its size already does not need.
+    # Imported here because it loads OpenCV, which a policy does not need when its images already have the right size.
     from vla_ros.perception.geometry import resize_for_policy
 
     return resize_for_policy(image, height, width)
 
 
 def image_tensor(images: NDArray[np.uint8], device: torch.device | None = None) -> Tensor:
-    """Return images (B, h, w, 3) as (B, 3, h, w) float32, 0 to 1, on `device`."""
-    import torch  # a remote policy fits images without it
+    """Convert images (B, h, w, 3) uint8 to a tensor (B, 3, h, w) float32, 0 to 1, on `device`."""
+    import torch  # imported here: a remote policy fits images without torch
 
-    # A copy where it is needed, since an image may be a read-only view of a message.
+    # Copy only if needed: an image may be a read-only view of a message.
     writeable = images if images.flags.writeable else images.copy()
-    tensor = torch.from_numpy(np.ascontiguousarray(writeable)).to(device)  # as bytes: a quarter of the way
+    tensor = torch.from_numpy(np.ascontiguousarray(writeable)).to(device)  # transfer as uint8: a quarter of the bytes
     return tensor.permute(0, 3, 1, 2).float().div_(255.0)

@@ -1,4 +1,4 @@
-"""Brings columns to a range that networks learn well, and back: by mean and deviation, by range, or by quantiles.
+"""Normalization of columns by mean and standard deviation, by range, or by quantiles, and its inverse.
 
     normalized = (value - offset) / scale
 
@@ -10,8 +10,8 @@ min_max     min, max        (min + max) / 2            (max - min) / 2
 quantile    q01, q99        (q01 + q99) / 2            (q99 - q01) / 2
 ==========  ==============  =========================  =======================
 
-Nothing is clipped, so that each is the inverse of the other for every value. By range and by quantiles, -1 and 1 stand
-for the two statistics.
+Nothing is clipped, so normalizing is invertible for every value. With min_max and quantile, -1 and 1 correspond to the
+two statistics.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from vla_ros.errors import ContractError
 from vla_ros.types import FloatArray, frozen_array
 
 SMALLEST_SCALE = 1e-8
-"""Below this a column is constant, and dividing by its scale would invent numbers."""
+"""Scale below which a column counts as constant: dividing by it would invent values."""
 
 QUANTILES = (0.01, 0.99)
 
 
 class Method(str, Enum):
-    """What the offset and the scale of a column are taken from."""
+    """Statistics that determine the offset and scale of a column."""
 
     MEAN_STD = "mean_std"
     MIN_MAX = "min_max"
@@ -42,16 +42,16 @@ class Method(str, Enum):
 
 
 STATISTICS = {Method.MEAN_STD: ("mean", "std"), Method.MIN_MAX: ("min", "max"), Method.QUANTILE: ("q01", "q99")}
-"""Names of the two statistics of each method, as they stand in a checkpoint."""
+"""Names of the two statistics of each method, as stored in a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Normalizer:
-    """One offset and one scale a column.
+    """Offset and scale per column.
 
     Attributes:
-        method: See the table of this module.
-        first: Mean, minimum or lower quantile, of any trailing shape; it broadcasts against what it is applied to.
+        method: Normalization method, see the table of the module.
+        first: Mean, minimum or lower quantile, of any shape; broadcasts against the trailing axes of the values.
         second: Standard deviation, maximum or upper quantile, of the same shape.
     """
 
@@ -80,7 +80,7 @@ class Normalizer:
 
     @classmethod
     def by_mean(cls, mean: ArrayLike, std: ArrayLike) -> Normalizer:
-        """Return the normalizer of a mean and a standard deviation."""
+        """Create from a mean and a standard deviation."""
         return cls(Method.MEAN_STD, np.asarray(mean, np.float64), np.asarray(std, np.float64))
 
     @classmethod
@@ -88,13 +88,13 @@ class Normalizer:
         cls, samples: ArrayLike | Sequence[NDArray[Any]], floor: ArrayLike, method: Method = Method.MEAN_STD,
         fractions: ArrayLike | None = None,
     ) -> Normalizer:  # fmt: skip
-        """Return the statistics over axis 0 of `samples`.
+        """Create from the statistics over axis 0 of `samples`.
 
         Args:
-            samples: (n, ...), or with `fractions` several of them.
+            samples: (n, ...), or with `fractions` a sequence of such arrays.
             floor: Smallest scale, in the unit of the column; broadcasts.
-            method: See the table of this module.
-            fractions: How often a mixture draws from each of several; they sum to 1.
+            method: Normalization method, see the table of the module.
+            fractions: Sampling fraction of each array in a mixture; they sum to 1.
         """
         parts: Any = [samples] if fractions is None else samples
         arrays = [np.asarray(part, dtype=np.float64) for part in parts]
@@ -111,11 +111,11 @@ class Normalizer:
 
     @classmethod
     def pool(cls, parts: Sequence[Normalizer], fractions: ArrayLike, floor: ArrayLike) -> Normalizer:
-        """Return the statistics of a mixture that draws from `parts` in the given fractions, which sum to 1.
+        """Return the statistics of a mixture that samples `parts` with the given fractions, which sum to 1.
 
-        By mean: mean = sum f_k mean_k, variance = sum f_k (variance_k + (mean_k - mean)^2). By range: of the union. By
-        quantiles: the smallest and the largest of the parts', between which those of the mixture lie; `fit` with
-        fractions has the exact ones.
+        mean_std: mean = sum f_k mean_k, variance = sum f_k (variance_k + (mean_k - mean)^2). min_max: those of the
+        union. quantile: the smallest and largest of the parts, which enclose those of the mixture; `fit` with
+        `fractions` has the exact ones.
 
         Raises:
             ContractError: when the methods or the columns of the parts differ.
@@ -149,23 +149,23 @@ class Normalizer:
         return (np.asarray(values, dtype=np.float64) - self.offset) / self.scale
 
     def unnormalize(self, values: ArrayLike) -> FloatArray:
-        """Return the inverse of `normalize`."""
+        """Return values * scale + offset: the inverse of `normalize`."""
         return np.asarray(values, dtype=np.float64) * self.scale + self.offset
 
     def columns(self, which: slice | Sequence[int]) -> Normalizer:
-        """Return the normalizer of some columns of the last axis."""
+        """Return the normalizer of selected columns of the last axis."""
         index = which if isinstance(which, slice) else list(which)
         return Normalizer(self.method, self.first[..., index], self.second[..., index])
 
     def joined(self, other: Normalizer) -> Normalizer:
-        """Return the normalizer of these columns and those of another behind them."""
+        """Return the normalizer of these columns followed by those of `other`."""
         if self.method is not other.method:
             raise ContractError(f"normalizers by {self.method.value} and {other.method.value} cannot be joined")
         first, second = (self.first, other.first), (self.second, other.second)
         return Normalizer(self.method, np.concatenate(first, axis=-1), np.concatenate(second, axis=-1))
 
     def with_scale(self, which: slice, scale: float) -> Normalizer:
-        """Return the normalizer with another scale for some columns of the last axis, about the same offset."""
+        """Return a copy with another scale for some columns of the last axis, and the same offset."""
         first, second = self.first.copy(), self.second.copy()
         by_range = self.method is not Method.MEAN_STD
         second[..., which] = self.offset[..., which] + scale if by_range else scale
@@ -174,13 +174,13 @@ class Normalizer:
         return Normalizer(self.method, first, second)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as they stand in a checkpoint."""
+        """Return plain values for a checkpoint."""
         names = STATISTICS[self.method]
         return {"method": self.method.value, names[0]: self.first.tolist(), names[1]: self.second.tolist()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Normalizer:
-        """Read what `to_dict` wrote, and the mean and deviation of checkpoints before 0.5.
+        """Create from the output of `to_dict`, or from the mean and deviation of checkpoints before 0.5.
 
         Raises:
             ContractError: when a statistic is missing or invalid.
@@ -196,13 +196,13 @@ class Normalizer:
 
 
 def _quantiles(values: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the two quantiles over axis 0 of rows that are drawn in proportion to `weights` (n,), which sum to 1."""
+    """Return the two quantiles over axis 0 of `values`, with row weights (n,) that sum to 1."""
     order = np.argsort(values, axis=0, kind="stable")
     reached = np.cumsum(weights[order], axis=0)
     ordered = np.take_along_axis(values, order, axis=0)
     found = []
     for level in QUANTILES:
-        # The first value at or above which the level is reached; rounding must not push it past the last one.
+        # The first value at which the level is reached; rounding must not push the index past the last one.
         index = np.minimum((reached < level - 1e-12).sum(axis=0), len(values) - 1)
         found.append(np.take_along_axis(ordered, index[None], axis=0)[0])
     return found[0], found[1]

@@ -1,1 +1,1 @@
-"""The robot contract and the kinematics that follow from it."""
+"""Robot contract and the kinematics derived from it."""
