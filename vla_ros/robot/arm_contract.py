@@ -1,4 +1,4 @@
-"""One arm of a robot contract: its joints, tool, gripper and controllers, and how their lines are read."""
+"""Contract of one arm, joints, tool, gripper and controllers, and its parser."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vla_ros.robot.section import Section
 from vla_ros.types import FloatArray
 
 FIXED_TOLERANCE = 0.01
-"""A joint that is reported may be so far from the value at which the contract fixes it, rad or m."""
+"""Largest deviation of a reported fixed joint from its position in the contract, rad or m."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class JointContract:
         names: Names in the robot description.
         lower: Lower position limits, rad.
         upper: Upper position limits, rad.
-        velocity: Largest speed, rad/s.
-        acceleration: Largest acceleration, rad/s^2.
-        jerk: Largest jerk, rad/s^3.
-        effort: Largest torque, N m.
-        home: Configuration to start from, rad.
-        fixed: Position, rad or m, of every other joint of the description that neither belongs to the gripper nor
-            follows one that does: the arm does not move it, and stands on it or beside it as it is there.
+        velocity: Speed limits, rad/s.
+        acceleration: Acceleration limits, rad/s^2.
+        jerk: Jerk limits, rad/s^3.
+        effort: Torque limits, N m.
+        home: Home configuration, rad.
+        fixed: Fixed position, rad or m, of every other joint of the description, except the gripper's and those that
+            mimic them. The arm does not move these joints; its kinematics assume them there.
     """
 
     names: tuple[str, ...]
@@ -50,9 +50,9 @@ class JointContract:
         return len(self.names)
 
     def displaced(self, positions: Mapping[str, float]) -> dict[str, float]:
-        """Return those of measured `positions`, rad or m by name, at which a fixed joint must not be.
+        """Return the measured `positions`, rad or m by name, of fixed joints that are not where the contract says.
 
-        A fixed joint that is not among them is taken to be where the contract says.
+        A fixed joint without a measurement is assumed to be in place.
         """
         return {
             name: positions[name]
@@ -63,7 +63,7 @@ class JointContract:
 
 @dataclass(frozen=True)
 class CartesianContract:
-    """Limits at the tool: m/s, m/s^2, m/s^3, rad/s, rad/s^2, rad/s^3, and the box (3,) m it must stay in."""
+    """Tool limits, m/s, m/s^2, m/s^3, rad/s, rad/s^2, rad/s^3, and the workspace box, corners (3,) m."""
 
     linear_velocity: float
     linear_acceleration: float
@@ -76,7 +76,7 @@ class CartesianContract:
 
 
 class ArmInterface(str, Enum):
-    """What the arm's controller listens to on `arm_topic`."""
+    """Command interface of the arm's controller on `arm_topic`."""
 
     JOINT_TRAJECTORY = "joint_trajectory"  # trajectory_msgs/JointTrajectory: joint_trajectory_controller
     TWIST = "twist"  # geometry_msgs/TwistStamped of the tool in the base frame: MoveIt Servo
@@ -84,13 +84,13 @@ class ArmInterface(str, Enum):
 
 
 class GripperInterface(str, Enum):
-    """What the gripper's controller listens to on `gripper_topic`, a topic or the name of an action."""
+    """Command interface of the gripper's controller; `gripper_topic` is the name of a topic or an action."""
 
     JOINT_TRAJECTORY = "joint_trajectory"  # trajectory_msgs/JointTrajectory
-    POSITIONS = "positions"  # std_msgs/Float64MultiArray, one number a joint: forward_command_controller
+    POSITIONS = "positions"  # std_msgs/Float64MultiArray, one value per joint: forward_command_controller
     GRIPPER_COMMAND = "gripper_command"  # action control_msgs/GripperCommand
     PARALLEL_GRIPPER_COMMAND = "parallel_gripper_command"  # action control_msgs/ParallelGripperCommand
-    NONE = "none"  # there is no gripper: nothing is published
+    NONE = "none"  # no gripper: nothing is published
 
     @property
     def is_topic(self) -> bool:
@@ -105,9 +105,9 @@ class GripperInterface(str, Enum):
 
 @dataclass(frozen=True)
 class ControllerContract:
-    """The topics of the robot's controllers and the time after which they stop by themselves, s.
+    """Topics of the robot's controllers, and their command timeout, s, after which they stop by themselves.
 
-    `joint_states_from` are the publishers of `joint_states_topic`; empty where one reports all joints.
+    `joint_states_from` lists the publishers of `joint_states_topic`; empty where one publishes all joints.
     """
 
     arm_interface: ArmInterface
@@ -124,13 +124,13 @@ class ArmContract:
     """One arm of a robot.
 
     Attributes:
-        name: Of the arm, as in the names of its action groups.
-        end_effector_frame: Its tool frame.
-        joints: Its own, in command order.
-        cartesian: Limits at its tool; the workspace is in the robot's base frame.
-        gripper: `NO_GRIPPER` where there is none.
-        controllers: What it is commanded by; what concerns all arms is the same in each of them.
-        contact: Its contact detection; None: off.
+        name: Name of the arm, as in the names of its action groups.
+        end_effector_frame: Tool frame.
+        joints: The arm's own joints, in command order.
+        cartesian: Tool limits; the workspace is in the robot's base frame.
+        gripper: Gripper, or `NO_GRIPPER`.
+        controllers: The arm's controllers; values that concern all arms are the same in each arm.
+        contact: Contact detection; None: off.
     """
 
     name: str
@@ -143,10 +143,10 @@ class ArmContract:
 
 
 def parse_arm(section: Section, name: str, controllers: Section) -> ArmContract:
-    """Read the arm called `name` from its lines: those of the whole contract where it is the only one.
+    """Parse the arm called `name` from its section: the whole contract where it is the only arm.
 
     Raises:
-        ContractError: naming the line that is missing, unknown or invalid.
+        ContractError: naming the missing, unknown or invalid field.
     """
     gripper = parse_gripper(section)
     joints = parse_joints(section.section("joints"), gripper_names(section))
@@ -162,10 +162,10 @@ def parse_arm(section: Section, name: str, controllers: Section) -> ArmContract:
 
 
 def parse_joints(section: Section, fingers: tuple[str, ...]) -> JointContract:
-    """Read the section `joints` of an arm whose gripper has the joints `fingers`.
+    """Parse the section `joints` of an arm with the gripper joints `fingers`.
 
     Raises:
-        ContractError: naming the line that is missing, unknown or invalid.
+        ContractError: naming the missing, unknown or invalid field.
     """
     section.only("names", "lower", "upper", "velocity", "acceleration", "jerk", "effort", "home", "fixed")
     names = section.names("names")
@@ -191,10 +191,10 @@ def parse_joints(section: Section, fingers: tuple[str, ...]) -> JointContract:
 
 
 def parse_cartesian(section: Section) -> CartesianContract:
-    """Read the section `cartesian` of an arm.
+    """Parse the section `cartesian` of an arm.
 
     Raises:
-        ContractError: naming the line that is missing, unknown or invalid.
+        ContractError: naming the missing, unknown or invalid field.
     """
     numbers = ("linear_velocity", "linear_acceleration", "linear_jerk",
                "angular_velocity", "angular_acceleration", "angular_jerk")  # fmt: skip
@@ -209,10 +209,10 @@ def parse_cartesian(section: Section) -> CartesianContract:
 
 
 def parse_controllers(section: Section, arm: tuple[str, ...], fingers: tuple[str, ...]) -> ControllerContract:
-    """Read the section `controllers` of a robot with the joints `arm` and `fingers`.
+    """Parse the section `controllers` of a robot with the joints `arm` and `fingers`.
 
     Raises:
-        ContractError: naming the line that is missing, unknown or invalid.
+        ContractError: naming the missing, unknown or invalid field.
     """
     of_gripper = ("gripper_interface", "gripper_topic") if fingers else ()
     section.only("arm_interface", "arm_topic", *of_gripper, "joint_states_topic", "joint_states_from",

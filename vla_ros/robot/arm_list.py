@@ -1,9 +1,9 @@
-"""Contracts of several arms: `arms`, a list in place of the lines of a single arm, and what is one for all of them.
+"""Contracts of several arms: `arms`, a list in place of the fields of a single arm, and the fields common to all.
 
 arms:
   - name: left                          # as in the names of its action groups
     end_effector_frame: left_tool
-    joints: {...}                       # these sections are those of a contract of one arm
+    joints: {...}                       # these sections are as in a contract of one arm
     cartesian: {...}                    # workspace in the axes of the robot's base_frame
     gripper: none
     controllers: {arm_interface: joint_trajectory, arm_topic: /left/joint_trajectory}
@@ -35,35 +35,35 @@ from vla_ros.robot.section import Section
 from vla_ros.types import frozen_array
 
 OF_ALL = ("joint_states_topic", "joint_states_from", "command_timeout")
-"""Lines of the robot's section `controllers` where there are several arms; each arm has the others."""
+"""Fields of the robot's section `controllers` when there are several arms; the others are in each arm."""
 
 
 class OfEachArm:
-    """Placeholder in a contract of several arms for a value that each arm has; reading it is a ContractError."""
+    """Placeholder for a field that each of several arms has; reading it raises ContractError."""
 
     def __init__(self, line: str, arms: tuple[str, ...]) -> None:
-        """Stand for `line` of a robot with these arms."""
+        """Stand for the field `line` of a robot with these arms."""
         self._line, self._arms = line, arms
 
     def __repr__(self) -> str:
-        """Return a text that depends on nothing else."""
+        """Return a text that depends only on field and arms."""
         return f"OfEachArm({self._line!r}, {self._arms!r})"
 
     def __eq__(self, other: object) -> bool:
-        """Say whether both stand for the same."""
+        """Return whether both stand for the same field."""
         return isinstance(other, OfEachArm) and repr(other) == repr(self)
 
     def __hash__(self) -> int:
-        """Hash what it stands for."""
+        """Hash field and arms."""
         return hash(repr(self))
 
     def __getattr__(self, name: str) -> NoReturn:
-        """Refuse to be read.
+        """Reject the access.
 
         Raises:
             ContractError: naming the arms.
         """
-        if name.startswith("_"):  # asked for by copy and pickle
+        if name.startswith("_"):  # copy and pickle look these up
             raise AttributeError(name)
         raise ContractError(
             f"{self._line}.{name} of a robot with arms {list(self._arms)}: each arm has its own; what reads it is made "
@@ -72,10 +72,10 @@ class OfEachArm:
 
 
 def parse_arms(root: Section) -> tuple[ArmContract, ...]:
-    """Read the arms of a contract.
+    """Parse the arms of a contract.
 
     Raises:
-        ContractError: naming arm and line where one is missing, unknown or invalid, or two arms have the same.
+        ContractError: naming the missing, unknown or invalid field and its arm, or a joint or topic of two arms.
     """
     entries = root.get("arms")
     if not isinstance(entries, list) or not entries:
@@ -110,7 +110,7 @@ def _arm(section: Section, name: str, shared: Section) -> ArmContract:
 
 
 def check_action(arms: Sequence[ArmContract], action: ActionSpace, where: str) -> None:
-    """Refuse an action space that does not command each of the arms as it is built.
+    """Check that an action space commands every arm with its number of joints and its gripper.
 
     Raises:
         ContractError: naming the arm and the group.
@@ -141,10 +141,10 @@ def check_action(arms: Sequence[ArmContract], action: ActionSpace, where: str) -
 
 
 def merged_joints(arms: Sequence[ArmContract], where: str) -> JointContract:
-    """Return the joints of all arms, arm after arm.
+    """Return the joints of all arms, concatenated in arm order.
 
     Raises:
-        ContractError: when one arm fixes a joint that another one moves, or two fix one joint.
+        ContractError: when an arm fixes a joint that another arm moves, or two arms fix the same joint.
     """
     if len(arms) == 1:
         return arms[0].joints
@@ -162,17 +162,17 @@ def merged_joints(arms: Sequence[ArmContract], where: str) -> JointContract:
 
 
 def merged_controllers(arms: Sequence[ArmContract]) -> ControllerContract:
-    """Return what concerns the controllers of all arms; of several, the topics of none."""
+    """Return the controller fields common to all arms; with several arms, without topics."""
     if len(arms) == 1:
         return arms[0].controllers
     return replace(arms[0].controllers, arm_topic="", gripper_interface=GripperInterface.NONE, gripper_topic="")
 
 
 def merged_contact(arms: Sequence[ArmContract], where: str) -> ContactContract | None:
-    """Return the contact detection of all arms: thresholds of each, and the slowest of the delays.
+    """Return the contact detection of all arms: the thresholds of each, and the largest of delay, payload and retreat.
 
     Raises:
-        ContractError: when only some of several arms have the section, or one of them asks for torques.
+        ContractError: when only some of several arms have the section, or one of them sets effort thresholds.
     """
     if len(arms) == 1:
         return arms[0].contact
@@ -198,7 +198,7 @@ def merged_contact(arms: Sequence[ArmContract], where: str) -> ContactContract |
 
 
 def of_each_arm(arms: Sequence[ArmContract]) -> dict[str, Any]:
-    """Return the fields of a contract that are those of a single arm, and its list of several."""
+    """Return the contract's per-arm fields: those of a single arm, or placeholders and the list of arms."""
     if len(arms) == 1:
         arm = arms[0]
         return {"end_effector_frame": arm.end_effector_frame, "cartesian": arm.cartesian, "gripper": arm.gripper}

@@ -1,4 +1,4 @@
-"""The section `cameras` of a robot contract: where images come from, and when they count as sound."""
+"""Parser of the section `cameras` of a robot contract: image topics, sizes and health limits."""
 
 from __future__ import annotations
 
@@ -12,40 +12,41 @@ from vla_ros.types import FloatArray
 
 RAW, COMPRESSED = "raw", "compressed"
 TRANSPORTS = (RAW, COMPRESSED)
-"""How images travel: `sensor_msgs/Image`, or `sensor_msgs/CompressedImage` with a JPEG or PNG in it."""
+"""Image transports: `sensor_msgs/Image`, or `sensor_msgs/CompressedImage` with JPEG or PNG."""
 
 OTHER_TRANSPORTS = ("compressedDepth", "ffmpeg", "theora", "zstd", "draco")
-"""Last parts of topics of image_transport that hold neither."""
+"""Topic suffixes of unsupported image_transport plugins."""
 
 COLOR_ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8", "8UC3", "mono8", "rgb16", "bgr16", "rgba16", "bgra16",
                    "yuv422", "uyvy", "yuv422_yuy2", "yuyv", "nv12", "nv21",
                    *(f"bayer_{pattern}{bits}" for bits in (8, 16) for pattern in ("rggb", "bggr", "gbrg", "grbg"))
                    )  # fmt: skip
-"""Encodings, as in `sensor_msgs/image_encodings`, that hold an image whatever the contract says."""
+"""Encodings, as in `sensor_msgs/image_encodings`, that always hold a camera image."""
 
 GRAY_16 = ("mono16", "16UC1")
-"""Encodings that cameras use for gray of 16 bits and depth sensors for millimeters: only the contract can tell."""
+"""Encodings used for 16-bit gray by cameras and for millimeters by depth sensors: only the contract can tell."""
 
 MAX_FIELD_OF_VIEW = 170.0
-"""A pinhole sees less than this, deg."""
+"""Upper bound of the field of view of a pinhole camera, deg."""
 
 KNOWN_ENCODINGS = (*COLOR_ENCODINGS, *GRAY_16)
 
 
 @dataclass(frozen=True)
 class CameraHealthLimits:
-    """When an image of one camera counts as faulty; the defaults are the strict ones.
+    """Image health limits of one camera; the defaults are strict.
 
     Attributes:
-        min_contrast: Least standard deviation of the brightness, 0 to 255; an image with less is uniform.
-        max_dark_fraction: Fraction of nearly black pixels (every channel below 12); an image with more is black.
-        max_bright_fraction: Fraction of nearly white pixels (every channel above 250); one with more is overexposed.
-        max_noise: Fraction of the contrast that neighboring pixels do not share: near 0 in images of a scene, 1 in
-            noise. More than this counts as noise; 2 allows everything.
-        frozen_travel: Travel of any joint during which the image must change, rad; or four times as much to and fro
-            about one place, if that goes beyond half of it. Half of it is taken off each way: a noisy joint swings.
-        frozen_after: Number of images in a row that must be unchanged, too, before the camera counts as frozen.
-        min_changed_fraction: Fraction of the pixels that must differ for an image to count as changed.
+        min_contrast: Minimum standard deviation of the brightness, 0 to 255; an image with less is uniform.
+        max_dark_fraction: Maximum fraction of nearly black pixels (every channel below 12); above, the image is black.
+        max_bright_fraction: Maximum fraction of nearly white pixels (every channel above 250); above, it is
+            overexposed.
+        max_noise: Maximum uncorrelated fraction of the variance between neighboring pixels: near 0 in images of a
+            scene, 1 in noise; 2 disables the check.
+        frozen_travel: Joint displacement, rad, during which the image must change. Oscillation of more than half of it
+            counts after a path of four times as much; within half of it, a noisy joint adds no path.
+        frozen_after: Number of consecutive unchanged images that is also required before the camera counts as frozen.
+        min_changed_fraction: Minimum fraction of the pixels that must differ for an image to count as changed.
         expects_motion: Whether the image changes when the arm moves; False for a camera that does not see the arm
             and has no noise of its own: it is then never frozen.
     """
@@ -62,7 +63,7 @@ class CameraHealthLimits:
 
 @dataclass(frozen=True)
 class CameraPose:
-    """Where a camera's optical frame is, as a fixed joint of a URDF says it.
+    """Pose of a camera's optical frame, as in a fixed joint of a URDF.
 
     Attributes:
         parent: Link that carries the camera.
@@ -77,23 +78,23 @@ class CameraPose:
 
 @dataclass(frozen=True)
 class CameraContract:
-    """One camera: where its images come from and how large the policy wants them (height, width).
+    """One camera: its image topic, and the image size that the policy needs (height, width).
 
     Attributes:
-        name: What the policy calls it.
-        topic: Of its images.
-        info_topic: Of its calibration, which no node reads: it is for RViz and recordings. "": there is none.
+        name: Name of the camera in the policy's inputs.
+        topic: Image topic.
+        info_topic: Calibration topic, or ""; no node reads it: it is for RViz and recordings.
         frame: Optical frame, the `frame_id` of its images.
-        width: Columns that the driver sends, px.
-        height: Rows, px.
-        rate_hz: Images a second.
-        policy_height: Rows that the policy wants, px.
-        policy_width: Columns, px.
-        health: When an image counts as faulty.
-        transport: "raw" or "compressed": the type on `topic`.
-        encoding: The only encoding that is taken; "": any that can be read and is not depth.
-        pose: Where the optical frame is; None where the robot description has it, or nobody says.
-        field_of_view: Vertical, deg, of the camera in simulation; None: the simulation's own.
+        width: Image width from the driver, px.
+        height: Image height from the driver, px.
+        rate_hz: Image rate, Hz.
+        policy_height: Image height for the policy, px.
+        policy_width: Image width for the policy, px.
+        health: Image health limits.
+        transport: "raw" or "compressed": the message type on `topic`.
+        encoding: Required encoding; "": any supported one that is not depth.
+        pose: Pose of the optical frame; None where the robot description has it, or it is unknown.
+        field_of_view: Vertical field of view of the simulated camera, deg; None: the simulation's default.
     """
 
     name: str
@@ -118,10 +119,10 @@ class CameraContract:
 
 
 def parse_cameras(root: Section) -> tuple[CameraContract, ...]:
-    """Read the cameras of a contract.
+    """Parse the cameras of a contract.
 
     Raises:
-        ContractError: when there is none, or a line is missing, unknown or invalid.
+        ContractError: when there is none, or a field is missing, unknown or invalid.
     """
     section = root.section("cameras")
     if not section.values:
@@ -153,7 +154,7 @@ def _camera(name: str, section: Section) -> CameraContract:
 
 
 def _transport(topic: str, section: Section) -> str:
-    """Return how images travel: what the contract says, else what image_transport means by the last part of a name."""
+    """Return the transport in the contract, or the one that the topic's suffix means to image_transport."""
     last = topic.rsplit("/", 1)[-1]
     if last in OTHER_TRANSPORTS:
         what = "depth, not images of a camera" if last == "compressedDepth" else "a stream that is not decoded here"

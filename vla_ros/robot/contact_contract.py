@@ -1,4 +1,4 @@
-"""The section `contact` of a robot contract: how the arm follows its command, and which residuals are a contact."""
+"""Section `contact` of a robot contract: how the arm tracks its command, and which residuals mean contact."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vla_ros.robot.section import Section
 from vla_ros.types import FloatArray
 
 NOT_REPORTED = "none"
-"""In place of the effort thresholds: the driver reports no joint torques in N m."""
+"""Value in place of the effort thresholds when the driver reports no joint torques in N m."""
 
 LARGEST = {"delay": 0.1, "lag": 0.5, "tracking": 0.5, "payload": 50.0, "retreat": 0.05}
-"""Upper bounds, units as in `ContactContract`: beyond them no contact would be seen before it does harm."""
+"""Upper bounds, units as in `ContactContract`: beyond them a contact would be detected too late to prevent harm."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class ContactContract:
     """Thresholds of contact detection; arrays are (n,), in the order of the joints.
 
     Attributes:
-        delay: Longest time from a command to the first measurement of its effect, s.
-        lag: Time constant with which each joint follows its command at the slowest, s; 0 for at once.
-        tracking: Distance from where a free joint can be that counts as a contact, rad.
-        effort: External torque that counts as a contact, N m; None where the driver reports no torques.
-        payload: Heaviest thing that the gripper carries, kg: its weight is no contact.
-        retreat: Way of the tool that the arm backs off behind the place of a contact, m.
+        delay: Maximum delay from a command to the first measurement of its effect, s.
+        lag: Largest time constant of each joint's response to its command, s; 0 for immediate.
+        tracking: Distance beyond the reachable positions of a free joint that counts as contact, rad.
+        effort: External torque that counts as contact, N m; None where the driver reports no torques.
+        payload: Largest payload, kg; its weight does not count as contact.
+        retreat: Distance that the tool backs off from the point of contact, m.
     """
 
     delay: float
@@ -39,10 +39,10 @@ class ContactContract:
 
 
 def parse_contact(section: Section, joints: int) -> ContactContract:
-    """Read the section for an arm of `joints` joints.
+    """Parse the section for an arm with `joints` joints.
 
     Raises:
-        ContractError: when a line is missing, unknown or out of range.
+        ContractError: when a field is missing, unknown or out of range.
     """
     section.only("delay", "lag", "tracking", "effort", "payload", "retreat")
     reported = section.get("effort") != NOT_REPORTED

@@ -1,7 +1,7 @@
-"""Covers a mesh by few convex polytopes with few vertices each, which hold all of it.
+"""Covers a mesh with a few convex polytopes of few vertices each; together they contain the whole mesh.
 
-A mesh is cut by planes where that saves most volume, and each part gets an outer approximation of its convex hull: half
-spaces are added where the polytope stands out furthest, so every plane supports the hull and nothing is cut off.
+The mesh is cut by planes where that saves most volume, and each part gets an outer approximation of its convex hull:
+half spaces are added where the polytope protrudes most. Every plane supports the hull, so nothing is cut off.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from numpy.typing import NDArray
 from vla_ros.types import FloatArray
 
 IntArray = NDArray[np.int64]
-"""Indices."""
+"""Index array."""
 
 MARGIN = 1e-5
-"""Every plane is moved out by this, m: vertices that nearly coincide become one, and files keep single precision."""
+"""Outward offset of every plane, m: merges nearly coincident vertices and covers rounding to single precision."""
 
 FLAT = 1e-4
-"""A part that is thinner than this, m, is made as thick: a hull needs an inside."""
+"""Minimum thickness of a part, m: thinner ones are thickened, since a hull needs an interior."""
 
 GOOD_ENOUGH = 5e-4
-"""No plane is added where the polytope stands out by less than this, m."""
+"""Tolerated excess of a polytope over the hull, m; below it no plane is added."""
 
 LEAST_SAVING = 0.05
-"""A cut must save at least this fraction of the hull's volume."""
+"""Minimum volume that a cut must save, as a fraction of the hull's volume."""
 
 MOST_CONVEX_VERTICES = 512
-"""A mesh of more is not asked whether it is convex."""
+"""Maximum number of vertices of a mesh that is tested for convexity."""
 
 SAME_VOLUME = 1e-3
-"""A mesh is convex when its volume is that of its hull within this fraction."""
+"""Largest relative difference between a mesh's volume and its hull's for it to count as convex."""
 
 _CUTS = (0.2, 0.35, 0.5, 0.65, 0.8)
-"""Where a part is tried to be cut, as fractions of its extent."""
+"""Candidate cut positions of a part, as fractions of its extent."""
 
 _SAME = 1e-9
-"""Two vertices of a polytope are one when they are nearer than this, m."""
+"""Rounding of polytope vertices for sorting, m; vertices nearer than 1000 times this are merged."""
 
 
 @dataclass(frozen=True)
 class Hull:
-    """A convex polytope: `vertices` (v, 3) m and `triangles` (t, 3), counterclockwise seen from outside."""
+    """Convex polytope: `vertices` (v, 3) m and `triangles` (t, 3), counterclockwise seen from outside."""
 
     vertices: FloatArray
     triangles: IntArray
@@ -61,7 +61,7 @@ class Hull:
         a, b, c = np.moveaxis(self.corners, 1, 0)
         normals = np.cross(b - a, c - a)
         sizes = np.linalg.norm(normals, axis=1)
-        real = sizes > 1e-4 * sizes.max()  # a sliver has no direction, and lies between faces that have one
+        real = sizes > 1e-4 * sizes.max()  # a sliver has no well-defined normal, and lies between faces that have one
         normals = normals[real] / sizes[real, None]
         return normals, np.einsum("ij,ij->i", normals, a[real])
 
@@ -72,17 +72,17 @@ class Hull:
         return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6.0)
 
     def excess(self, points: FloatArray) -> FloatArray:
-        """Return by how much each of `points` (k, 3) m is outside of its worst plane, (k,) m; negative inside."""
+        """Return the largest signed distance of each of `points` (k, 3) m from the planes, (k,) m; negative inside."""
         normals, offsets = self.planes
         return np.asarray((points @ normals.T - offsets).max(axis=1), dtype=np.float64)
 
     def shape(self) -> coal.Convex:
-        """Return it as Coal's shape."""
+        """Return the polytope as a Coal shape."""
         return _quickhull(self.vertices)
 
 
 def convex_hull(points: FloatArray) -> Hull:
-    """Return the convex hull of `points` (k, 3) m; what is flat is made `FLAT` m thick."""
+    """Return the convex hull of `points` (k, 3) m; flat sets are thickened to `FLAT` m."""
     points = np.unique(np.asarray(points, dtype=np.float64), axis=0)
     axes, extents = _axes(points)
     for axis in axes[extents < FLAT]:
@@ -98,9 +98,9 @@ def triangle_corners(mesh: coal.BVHModelBase) -> FloatArray:
 
 
 def as_convex(shape: coal.CollisionGeometry) -> coal.CollisionGeometry:
-    """Return a convex mesh with few vertices as a convex shape, whose distances are found a hundred times as fast.
+    """Convert a convex mesh with few vertices to a convex shape, whose distance queries are a hundred times faster.
 
-    Any other shape is returned as it is.
+    Any other shape is returned unchanged.
     """
     if not isinstance(shape, coal.BVHModelBase) or not 4 <= shape.num_vertices <= MOST_CONVEX_VERTICES:
         return shape
@@ -111,15 +111,15 @@ def as_convex(shape: coal.CollisionGeometry) -> coal.CollisionGeometry:
 
 @lru_cache(maxsize=512)
 def _convex(vertices: bytes, volume: float) -> coal.Convex | None:
-    """Return the hull of vertices (k, 3) float64, m, when its volume is `volume`, m^3."""
+    """Return the hull of vertices (k, 3) float64, m, if its volume is `volume`, m^3; else None."""
     hull = convex_hull(np.frombuffer(vertices).reshape(-1, 3))
     return hull.shape() if abs(hull.volume - volume) <= SAME_VOLUME * hull.volume else None
 
 
 def outer_hull(points: FloatArray, most_vertices: int) -> Hull:
-    """Return a polytope of at most `most_vertices` (8 or more) vertices that holds `points` (k, 3) m.
+    """Return a polytope of at most `most_vertices` (8 or more) vertices that contains `points` (k, 3) m.
 
-    Greedy: the half space that is added next cuts off the vertex that stands out furthest.
+    Greedy: the next half space cuts off the vertex that protrudes most.
     """
     hull = convex_hull(points)
     if len(hull.vertices) <= most_vertices:
@@ -139,12 +139,12 @@ def outer_hull(points: FloatArray, most_vertices: int) -> Hull:
 
 
 def convex_cover(corners: FloatArray, most_parts: int, most_vertices: int) -> list[Hull]:
-    """Return at most `most_parts` polytopes of at most `most_vertices` vertices each that together hold a mesh.
+    """Return at most `most_parts` polytopes of at most `most_vertices` vertices each that together contain a mesh.
 
     Args:
-        corners: Of the mesh's triangles, (t, 3, 3) m.
-        most_parts: How many.
-        most_vertices: Of each, 8 or more.
+        corners: Corners of the mesh's triangles, (t, 3, 3) m.
+        most_parts: Maximum number of polytopes.
+        most_vertices: Maximum number of vertices of each, 8 or more.
     """
     parts = [np.asarray(corners, dtype=np.float64)]
     whole = convex_hull(parts[0].reshape(-1, 3)).volume
@@ -160,7 +160,7 @@ def convex_cover(corners: FloatArray, most_parts: int, most_vertices: int) -> li
 
 
 def _best_cut(corners: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-    """Return the two parts of a mesh between which a plane saves most volume of their hulls, and that volume, m^3."""
+    """Return the volume of hulls, m^3, that the best plane cut saves, and the two parts of the mesh."""
     points = corners.reshape(-1, 3)
     volume = convex_hull(points).volume
     best = -np.inf, corners, corners
@@ -178,14 +178,14 @@ def _best_cut(corners: FloatArray) -> tuple[float, FloatArray, FloatArray]:
 
 
 def clipped(corners: FloatArray, normal: FloatArray, offset: float) -> FloatArray:
-    """Return the triangles (s, 3, 3) m that cover what of triangles (t, 3, 3) m has `normal @ x <= offset`."""
+    """Return triangles (s, 3, 3) m that cover the part of triangles (t, 3, 3) m with `normal @ x <= offset`."""
     heights = corners @ normal - offset
     inside = heights <= 0.0
     count = inside.sum(axis=1)
     kept = [corners[count == 3]]
     for alone in (1, 2):
         chosen = count == alone
-        # Turn each triangle so that the corner which is alone on its side comes first.
+        # Rotate each triangle's corners so that the one alone on its side comes first.
         first = np.argmax(inside[chosen] == (alone == 1), axis=1)
         turn = (first[:, None] + np.arange(3)) % 3
         rows = np.arange(len(turn))[:, None]
@@ -199,14 +199,14 @@ def clipped(corners: FloatArray, normal: FloatArray, offset: float) -> FloatArra
 
 
 def _axes(points: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the principal axes of points (k, 3) as rows (3, 3), and how far the points reach along each, (3,) m."""
+    """Return the principal axes of points (k, 3) as rows (3, 3), and the extent of the points along each, (3,) m."""
     spread = points - points.mean(axis=0)
     axes = np.linalg.eigh(spread.T @ spread)[1].T[::-1]
     return axes, np.ptp(points @ axes.T, axis=0)
 
 
 def _quickhull(points: FloatArray) -> coal.Convex:
-    """Return Coal's convex hull of points (k, 3), which must not be flat: Qhull ends the process there."""
+    """Return Coal's convex hull of points (k, 3), which must not be flat: Qhull would end the process."""
     vector = coal.StdVec_Vec3s()
     vector.extend([np.array(point) for point in points])
     return coal.Convex.convexHull(vector, True, "Qt")
@@ -223,9 +223,9 @@ def _hull_of(shape: coal.Convex) -> Hull:
 
 
 def _polytope(hull: Hull, normals: FloatArray) -> Hull:
-    """Return the polytope that planes with `normals` (k, 3) make around a hull, each `MARGIN` m off it.
+    """Return the polytope bounded by planes with `normals` (k, 3) around a hull, each offset by `MARGIN` m.
 
-    Its vertices are the facets of the dual hull: n x <= d around the center is the point n / d there.
+    Its vertices are the facets of the dual hull: n x <= d around the center corresponds to the point n / d.
     """
     center = hull.vertices.mean(axis=0)
     offsets = ((hull.vertices - center) @ normals.T).max(axis=0) + MARGIN
@@ -239,7 +239,7 @@ def _polytope(hull: Hull, normals: FloatArray) -> Hull:
 
 
 def _furthest(polytope: Hull, shape: coal.Convex) -> tuple[float, FloatArray | None]:
-    """Return how far a vertex stands off a hull's shape at most, m, and in which direction, (3,)."""
+    """Return the largest distance of a vertex from a hull's shape, m, and its direction, (3,)."""
     furthest, direction = 0.0, None
     ball, request, result = coal.Sphere(1e-9), coal.DistanceRequest(), coal.DistanceResult()
     for vertex in polytope.vertices:

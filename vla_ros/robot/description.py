@@ -1,4 +1,4 @@
-"""The robot description: read into a model, or as the contract completes it: joints that are fixed, camera frames."""
+"""Robot description (URDF): parsing, and completion by the contract with fixed joints and camera frames."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vla_ros.robot.camera_contract import CameraContract
 from vla_ros.types import FloatArray
 
 _KEPT = ("parent", "child", "origin")
-"""What a joint of type="fixed" has."""
+"""Child elements of a joint of type="fixed"."""
 
 
 _STDERR = 2
@@ -29,10 +29,10 @@ _capturing = threading.Lock()
 
 
 def read_model(urdf: Path, text: str | None = None) -> pinocchio.Model:
-    """Return the kinematic model of a URDF file, or of `text` that was made from it.
+    """Build the kinematic model of a URDF file, or of `text` derived from it.
 
     Raises:
-        ContractError: naming the file, with the reason that urdfdom gives.
+        ContractError: naming the file, with the reason reported by urdfdom.
     """
     with _capturing, tempfile.TemporaryFile() as written, _standard_error_into(written):
         try:
@@ -41,15 +41,15 @@ def read_model(urdf: Path, text: str | None = None) -> pinocchio.Model:
             written.seek(0)
             reason = _reason(written.read().decode("utf-8", errors="replace"))
             written.seek(0)
-            written.truncate()  # it is in the error, and need not stand in the log as well
+            written.truncate()  # it is in the error, no need to log it as well
             raise ContractError(f"the robot description {urdf} cannot be read: {reason or error}") from error
 
 
 @contextlib.contextmanager
 def _standard_error_into(file: IO[bytes]) -> Iterator[None]:
-    """Send what the process writes to standard error into `file`, and what is left there afterwards on to it.
+    """Redirect the process's standard error into `file`, and write what is left there to standard error afterwards.
 
-    urdfdom tells what is wrong with a file nowhere else.
+    urdfdom reports parse errors only there.
     """
     sys.stderr.flush()
     try:
@@ -69,22 +69,22 @@ def _standard_error_into(file: IO[bytes]) -> Iterator[None]:
 
 
 def _reason(written: str) -> str:
-    """Return the errors among what urdfdom has written, without the places in its own source."""
+    """Extract the errors from urdfdom's output, without its source locations."""
     errors = re.findall(r"Error:\s*(.*?)\s*(?:\n\s+at line \d+ in \S+|\Z)", written, re.DOTALL)
     return "; ".join(" ".join(one.split()) for one in errors)
 
 
 def with_fixed_joints(urdf: str, fixed: Mapping[str, float]) -> str:
-    """Return a URDF text in which each joint of `fixed` is of type="fixed", in its place.
+    """Return a URDF text in which each joint of `fixed` has type="fixed", at its position.
 
-    Simulators, and those who show the robot, take a joint that nobody drives to stand at zero, or let it fall.
+    Simulators and visualizers assume an undriven joint at zero, or let it fall.
 
     Args:
-        urdf: The description.
-        fixed: Position by name, rad or m; a text without any is returned as it is.
+        urdf: Robot description.
+        fixed: Position by name, rad or m; if empty, the text is returned unchanged.
 
     Raises:
-        ContractError: when a joint is not there, or neither turns nor slides along one axis.
+        ContractError: when a joint does not exist, or is not revolute, continuous or prismatic.
     """
     if not fixed:
         return urdf
@@ -101,10 +101,10 @@ def with_fixed_joints(urdf: str, fixed: Mapping[str, float]) -> str:
 
 
 def with_camera_links(urdf: str, cameras: Iterable[CameraContract]) -> str:
-    """Return a URDF text with a link for the optical frame of each camera whose `pose` the contract says.
+    """Return a URDF text with a link for the optical frame of each camera with a `pose` in the contract.
 
     Raises:
-        ContractError: when the description has that link already, or not the one that carries the camera.
+        ContractError: when that link already exists, or the parent link does not.
     """
     placed = [(camera, camera.pose) for camera in cameras if camera.pose is not None]
     if not placed:
@@ -134,10 +134,10 @@ def with_camera_links(urdf: str, cameras: Iterable[CameraContract]) -> str:
 
 
 def joint_placement(joint: ElementTree.Element) -> pinocchio.SE3:
-    """Return where a <joint> stands in the frame of its parent link.
+    """Return the pose of a <joint> in the frame of its parent link.
 
     Raises:
-        ContractError: when its <origin> is not made of numbers.
+        ContractError: when its <origin> is not numeric.
     """
     origin = joint.find("origin")
     if origin is None:
@@ -147,10 +147,10 @@ def joint_placement(joint: ElementTree.Element) -> pinocchio.SE3:
 
 
 def joint_axis(joint: ElementTree.Element) -> FloatArray:
-    """Return the axis (3,) of a <joint>, of length 1.
+    """Return the unit axis (3,) of a <joint>.
 
     Raises:
-        ContractError: when it is not made of numbers, or has no direction.
+        ContractError: when it is not numeric, or zero.
     """
     element = joint.find("axis")
     axis = np.array([1.0, 0.0, 0.0]) if element is None else _numbers(element, "xyz", "1 0 0")

@@ -1,11 +1,11 @@
-"""Joint velocities for a tool velocity: damped least squares within bounds, as a quadratic program of n variables.
+"""Differential inverse kinematics: damped least squares with bounds, as a quadratic program in the joint velocities.
 
-    minimise    |W (J v - t)|^2 + (v - p)' D (v - p)       (Nakamura and Hanafusa 1986; Maciejewski and Klein 1988)
+    minimize    |W (J v - t)|^2 + (v - p)' D (v - p)       (Nakamura and Hanafusa 1986; Maciejewski and Klein 1988)
     subject to  lower <= v <= upper,  G v >= g where the bounds leave room for it
 
-J is the tool Jacobian, t the tool velocity, p a pull towards home. D is a small multiple of the identity, so that p
-acts where the task leaves freedom; along a direction in which the tool cannot move, and only there, D grows. So v stays
-bounded at a singularity, every other direction stays open, and the pull towards home leads out of it.
+J is the tool Jacobian, t the tool velocity, p a posture velocity towards home. D is a small multiple of the identity,
+so that p acts in the null space of the task; D grows only along a direction in which the tool cannot move. So v stays
+bounded at a singularity, all other directions stay free, and the pull towards home leads out of the singularity.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from vla_ros.errors import KinematicsError
 from vla_ros.types import FloatArray
 
 LEVER = 0.3
-"""Makes radians comparable to metres: a turn counts as the way of a point so far from the axis, m."""
+"""Length that scales rotation against translation, m: 1 rad weighs as much as the arc of a point this far off axis."""
 
 SINGULAR_PULL = 0.2
-"""Share of the pull towards home along a direction in which the tool cannot move: with none of it the way out of a
-singularity takes seconds, with all of it the arm swings in and out."""
+"""Fraction of the posture velocity kept along a singular direction: with 0 leaving a singularity takes seconds, with 1
+the arm oscillates in and out of it."""
 
 POSTURE_SPEED = 0.3
-"""Fastest pull of one joint towards home, rad/s."""
+"""Maximum posture velocity of one joint towards home, rad/s."""
 
 NOTICEABLE = 0.1
-"""Share of the asked velocity that may be lost to damping without a word."""
+"""Fraction of the requested velocity that damping may take without being reported."""
 
 _OPTIMAL, _SOFT_OPTIMAL, _SOFT = 1, 2, 8
 
 
 @dataclass(frozen=True)
 class VelocitySolution:
-    """Joint velocities and how they came about.
+    """Joint velocities and diagnostics of the solution.
 
     Attributes:
         velocities: (n,) rad/s.
         smallest_singular_value: Of the weighted Jacobian; near 0 at a singularity.
-        damped: The singularity damping was active, and took a noticeable part of the motion.
+        damped: Whether singularity damping was active and took a noticeable part of the motion.
     """
 
     velocities: FloatArray
@@ -50,7 +50,7 @@ class VelocitySolution:
 
 
 class DifferentialIK:
-    """Solves one step; keeps no state between steps."""
+    """Solves one step; stateless between steps."""
 
     def __init__(
         self, home: FloatArray, *, damping: float, singular_damping: float, singular_value: float, posture_gain: float,
@@ -59,12 +59,12 @@ class DifferentialIK:
         """Configure the solver.
 
         Args:
-            home: (n,) rad, posture that free motion is drawn to.
-            damping: Away from singularities.
-            singular_damping: Added at a singularity.
-            singular_value: Smallest singular value under which the damping grows.
+            home: (n,) rad, posture that the null-space motion tends to.
+            damping: Damping factor away from singularities.
+            singular_damping: Additional damping factor at a singularity.
+            singular_value: Singular value below which the damping grows.
             posture_gain: 1/s.
-            iterations: Budget of the quadratic program.
+            iterations: Iteration limit of the quadratic program.
         """
         self._home = np.asarray(home, dtype=np.float64)
         self._damping, self._singular_damping = damping, singular_damping
@@ -77,7 +77,7 @@ class DifferentialIK:
         self, q: FloatArray, jacobian: FloatArray, twist: FloatArray, lower: FloatArray, upper: FloatArray,
         rows: FloatArray | None = None, row_lower: FloatArray | None = None,
     ) -> VelocitySolution:  # fmt: skip
-        """Return the joint velocities nearest to what `twist` asks for.
+        """Return the joint velocities that best realize `twist`.
 
         Args:
             q: (n,) rad.
@@ -85,11 +85,11 @@ class DifferentialIK:
             twist: (6,) m/s and rad/s, base frame.
             lower: (n,) rad/s.
             upper: (n,) rad/s.
-            rows: (m, n) further inequalities, `rows @ v >= row_lower`, that give way to the bounds; None for none.
+            rows: (m, n) soft inequalities, `rows @ v >= row_lower`, subordinate to the bounds; None for none.
             row_lower: (m,).
 
         Raises:
-            KinematicsError: when something is not finite or no solution was found within the budget.
+            KinematicsError: when an input is not finite or no solution was found within the iteration limit.
         """
         weighted = jacobian * self._weights[:, None]
         task = weighted.T @ (self._weights * twist)
@@ -114,10 +114,10 @@ class DifferentialIK:
     def nearest(
         self, wanted: FloatArray, lower: FloatArray, upper: FloatArray, rows: FloatArray, row_lower: FloatArray
     ) -> FloatArray:
-        """Return the joint velocities (n,) rad/s nearest to `wanted` (n,), without any tool in between; see `solve`.
+        """Return the joint velocities (n,) rad/s nearest to `wanted` (n,), in joint space; arguments as in `solve`.
 
         Raises:
-            KinematicsError: when `wanted` is not finite or no solution was found within the budget.
+            KinematicsError: when `wanted` is not finite or no solution was found within the iteration limit.
         """
         if not np.isfinite(wanted).all():
             raise KinematicsError("the wanted joint velocities are not finite")
@@ -139,5 +139,5 @@ class DifferentialIK:
         velocities = np.asarray(velocities, dtype=np.float64)
         if flag not in (_OPTIMAL, _SOFT_OPTIMAL) or not np.isfinite(velocities).all():
             raise KinematicsError(f"the quadratic program ended with flag {flag}, expected {_OPTIMAL}")
-        # The program holds the bounds to its tolerance, this exactly.
+        # The solver satisfies the bounds only to its tolerance; clip to satisfy them exactly.
         return np.asarray(np.clip(velocities, lower, upper), dtype=np.float64)

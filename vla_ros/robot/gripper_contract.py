@@ -1,4 +1,4 @@
-"""The gripper of a robot contract: its joints, and how they go with the opening between the fingertips."""
+"""Gripper section of a robot contract: finger joints, and their relation to the opening between the fingertips."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from vla_ros.errors import ContractError
 from vla_ros.robot.section import Section
 
 NONE = "none"
-"""What stands in place of the section of an arm without a gripper."""
+"""Value in place of the section for an arm without a gripper."""
 
 
 @dataclass(frozen=True)
 class GripperContract:
-    """A gripper whose joints all move together, each in proportion to the opening between the fingertips.
+    """Gripper whose joints all move together, each linearly with the opening between the fingertips.
 
-    An arm without one has `NO_GRIPPER`: no joints, an opening that is always 0, and no commands.
+    An arm without a gripper has `NO_GRIPPER`: no joints, an opening that is always 0, and no commands.
 
     Attributes:
         names: Finger joints, each commanded.
@@ -24,7 +24,7 @@ class GripperContract:
         max_opening: Largest opening, m.
         closed: Position of each finger joint at the smallest opening, m or rad.
         open: Position of each finger joint at the largest opening, m or rad; mirrored fingers have opposite signs.
-        velocity: Largest speed of the opening, m/s.
+        velocity: Speed limit of the opening, m/s.
         force: Grip force, N.
     """
 
@@ -38,18 +38,18 @@ class GripperContract:
 
     @property
     def present(self) -> bool:
-        """Say whether there is a gripper."""
+        """Whether there is a gripper."""
         return bool(self.names)
 
     def joint_positions(self, opening: float) -> list[float]:
-        """Return where the finger joints stand at an opening in m: one position a joint, m or rad."""
+        """Return the finger joint positions at an opening in m: one per joint, m or rad."""
         if not self.present:
             return []
         fraction = (opening - self.min_opening) / (self.max_opening - self.min_opening)
         return [closed + fraction * (far - closed) for closed, far in zip(self.closed, self.open, strict=True)]
 
     def opening(self, positions: Iterable[float]) -> float:
-        """Return the opening, m, at finger joint positions (one a joint, m or rad): the mean of what each says."""
+        """Return the opening, m, at finger joint positions (one per joint, m or rad): the mean over the joints."""
         if not self.present:
             return 0.0
         fractions = [
@@ -60,19 +60,19 @@ class GripperContract:
 
 
 NO_GRIPPER = GripperContract((), 0.0, 0.0, (), (), 0.0, 0.0)
-"""Of an arm that ends in a tool, a suction cup or nothing."""
+"""Gripper of an arm that ends in a tool, a suction cup or nothing."""
 
 
 def gripper_names(root: Section) -> tuple[str, ...]:
-    """Return the finger joints of a contract; none without a gripper."""
+    """Return the finger joints of a contract; empty without a gripper."""
     return () if root.values.get("gripper") == NONE else root.section("gripper").names("names")
 
 
 def parse_gripper(root: Section) -> GripperContract:
-    """Read the section `gripper` of a contract.
+    """Parse the section `gripper` of a contract.
 
     Raises:
-        ContractError: when a line is missing, unknown or invalid.
+        ContractError: when a field is missing, unknown or invalid.
     """
     if root.values.get("gripper") == NONE:
         return NO_GRIPPER
@@ -96,7 +96,7 @@ def parse_gripper(root: Section) -> GripperContract:
 
 
 def _of_each(section: Section, line: str, count: int) -> tuple[float, ...]:
-    """Return one number a joint: a list of as many, or one that is that of all."""
+    """Return one value per joint, from a list or from a single value for all."""
     if isinstance(section.get(line), list):
         return tuple(section.vector(line, count).tolist())
     return (section.number(line, positive=False),) * count

@@ -1,12 +1,11 @@
-"""One state of a robot from several sources, each of which reports some joints at times of its own.
+"""Merges the joint states of several sources, each with some joints and its own rate, into one robot state.
 
     arm      --o---o---o---o---o---o      every 2 ms, say
     gripper  -----o-------------o--      every 30 ms
     merged        ^             ^         at the newest time that every source has reached
 
-The merged state is as old as its oldest part; where a source has newer reports, its joints are interpolated between the
-two around that time. So nothing is mixed from different times, and nothing is extrapolated: it comes as often as the
-slowest source does.
+The merged state has the stamp of its oldest part; the joints of sources with newer reports are interpolated to that
+time. So joints of different times are never mixed, nothing is extrapolated, and the rate is that of the slowest source.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ from vla_ros.robot.joint_sources import JointSource
 from vla_ros.types import FloatArray
 
 KEPT = 1024
-"""Reports of a source, at most: `LARGEST_AGE` at 1 kHz."""
+"""Maximum number of reports kept per source: `LARGEST_AGE` at 1 kHz."""
 
 BACKWARD_RESTART = 5
-"""Reports in a row that are older than the newest after which the source's clock counts as set back."""
+"""Number of reports older than the newest, without a newer one in between, that mean the clock was set back."""
 
 
 @dataclass(frozen=True)
 class JointSample:
-    """What some joints measured.
+    """Measurement of some joints.
 
     Attributes:
-        values: Positions and velocities (2, k), rad or m and rad/s or m/s; a velocity that nobody needs may be NaN.
+        values: Positions and velocities (2, k), rad or m and rad/s or m/s; unused velocities may be NaN.
         stamp: Time of the measurement, s.
-        received: When it came, s, steady clock.
+        received: Time of receipt, s, steady clock.
     """
 
     values: FloatArray
@@ -44,17 +43,17 @@ class JointSample:
 
 
 class JointMerger:
-    """Merges samples of sources by time."""
+    """Merges the samples of several sources by time."""
 
     def __init__(self, sources: Sequence[JointSource], joints: Sequence[str]) -> None:
-        """Begin with nothing; the merged state has the order of `joints`."""
+        """Start empty; the merged state has the order of `joints`."""
         self._sources = {source.name: source for source in sources}
         self._slots = {source.name: [list(joints).index(joint) for joint in source.joints] for source in sources}
         self._width = len(joints)
         self.restart()
 
     def restart(self) -> None:
-        """Forget all samples."""
+        """Drop all samples."""
         self._samples: dict[str, deque[JointSample]] = {name: deque(maxlen=KEPT) for name in self._sources}
         self._backward = dict.fromkeys(self._sources, 0)
         self._refused: dict[str, JointReportError] = {}
@@ -62,22 +61,22 @@ class JointMerger:
         self._merged = -np.inf
 
     def refuse(self, name: str, error: JointReportError) -> None:
-        """Note why a report of the source called `name` was refused: the cause of the silence that it leaves."""
+        """Record why a report of source `name` was rejected: the cause if the source then counts as silent."""
         self._refused[name] = error
 
     def add(self, name: str, sample: JointSample) -> JointSample | None:
-        """Take a sample of the source called `name`; return the state that it completes, (2, n), or None.
+        """Add a sample of source `name`; return the merged state (2, n) that it completes, or None.
 
         Raises:
             JointReportError: naming a source that has been silent for longer than its `max_age`, or whose stamps are
-                further from the others' than that; the error of the refused reports where those left the silence.
+                further from the others' than that; the error of its rejected reports where these caused the silence.
         """
         self._refused.pop(name, None)
         samples = self._samples[name]
         if samples and sample.stamp <= samples[-1].stamp:
             self._backward[name] += sample.stamp < samples[-1].stamp
             if self._backward[name] < BACKWARD_RESTART:
-                return None  # late, or the same again
+                return None  # late or duplicate
             self.restart()
             samples = self._samples[name]
         self._backward[name] = 0
@@ -126,7 +125,7 @@ class JointMerger:
 
 
 def _at(samples: deque[JointSample], stamp: float, largest_gap: float) -> FloatArray | None:
-    """Return the values (2, k) at `stamp`, s, and forget what lies before; None when they are not known."""
+    """Return the values (2, k) at `stamp`, s, or None when unknown; drops earlier samples."""
     while len(samples) > 1 and samples[1].stamp <= stamp:
         samples.popleft()
     before = samples[0]

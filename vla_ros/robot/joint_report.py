@@ -1,6 +1,6 @@
-"""What one message says about joints, and what is left of it when it is sound: a few numbers in the contract's order.
+"""Validation of joint state messages: one valid message becomes a reading in the contract's joint order.
 
-Knows no middleware. A driver may order joints as it likes, and report others beside them.
+Independent of ROS. A driver may report joints in any order, and additional ones.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from vla_ros.robot.contract import FIXED_TOLERANCE, RobotContract
 from vla_ros.types import FloatArray, Pose, RobotState
 
 LARGEST_VALUE = 1e3
-"""No joint of any arm measures more than this, rad or rad/s; it also catches 1e300, which is finite."""
+"""Largest plausible joint position or velocity, rad or rad/s; also rejects 1e300, which is finite."""
 
 LARGEST_EFFORT = 1e5
 """Largest torque that counts as reported, N m."""
 
 
 class JointFault(Enum):
-    """What kind of thing is wrong with a report."""
+    """Kinds of invalid joint reports."""
 
     JOINTS = "joints are missing or named twice, or there is not one value for each"
     NOT_FINITE = "a value is not finite"
@@ -33,28 +33,28 @@ class JointFault(Enum):
 
 
 class JointReportError(ObservationError):
-    """A report that cannot be used.
+    """A joint report that cannot be used.
 
     Attributes:
-        fault: What kind of thing is wrong.
+        fault: Kind of fault.
     """
 
     def __init__(self, fault: JointFault, sentence: str) -> None:
-        """Say what was received, what was expected, and what to do."""
+        """Create with a sentence: what was received, what was expected, and what to do."""
         super().__init__(sentence)
         self.fault = fault
 
 
 @dataclass(frozen=True)
 class JointReport:
-    """One message, as it came.
+    """One message, as received.
 
     Attributes:
-        names: Joints, k of them.
-        positions: Of each, rad or m.
-        velocities: Of each, rad/s or m/s; none where the driver reports none.
+        names: Names of the k joints.
+        positions: Joint positions (k,), rad or m.
+        velocities: Joint velocities (k,), rad/s or m/s; empty where the driver reports none.
         stamp: Time of the measurement, s.
-        efforts: Of each, N m or N; none where the driver reports none.
+        efforts: Joint efforts (k,), N m or N; empty where the driver reports none.
     """
 
     names: Sequence[str]
@@ -66,14 +66,14 @@ class JointReport:
 
 @dataclass(frozen=True)
 class JointReading:
-    """What a robot measured, sound and in the contract's order.
+    """A valid measurement of the robot's joints, in the contract's order.
 
     Attributes:
         positions: Joint positions (n,), rad.
         velocities: Joint velocities (n,), rad/s.
-        openings: Of each arm's gripper, m; 0 where there is none.
+        openings: Opening of each arm's gripper, m; 0 where there is none.
         stamp: Time of the measurement, s.
-        received: When it came, s, steady clock; -inf where that is not known.
+        received: Time of receipt, s, steady clock; -inf where unknown.
         efforts: Torques of the joints (n,), N m, or None.
     """
 
@@ -85,9 +85,9 @@ class JointReading:
     efforts: FloatArray | None = None
 
     def to_state(self, forward: Callable[[FloatArray], Pose]) -> RobotState:
-        """Return the state of the robot; `forward` leads from joint positions (n,) rad to the tool pose.
+        """Return the robot state; `forward` maps joint positions (n,) rad to the tool pose.
 
-        Of several arms there is no tool pose, and nobody is asked for it.
+        The state of several arms has no tool pose, and `forward` is not called.
         """
         if len(self.openings) > 1:
             return RobotState.of_arms(self.positions, self.velocities, self.openings, self.stamp)
@@ -97,15 +97,15 @@ class JointReading:
 
     @property
     def opening(self) -> float:
-        """Opening of the gripper of a robot of one arm, m; NaN of one of several."""
+        """Opening of the gripper of a one-arm robot, m; NaN with several arms."""
         return self.openings[0] if len(self.openings) == 1 else float("nan")
 
 
 def read_joint_report(report: JointReport, contract: RobotContract) -> JointReading:
-    """Return what one report says about the arm and the gripper, velocities included.
+    """Return the measurement of the arm and the gripper in one report, including velocities.
 
     Raises:
-        JointReportError: see `measure` and `complete_reading`; also when a velocity is missing.
+        JointReportError: as for `measure` and `complete_reading`; also when a velocity is missing.
     """
     n = contract.joints.count
     positions, velocities = measure(report, (*contract.joints.names, *contract.finger_names), contract)
@@ -119,7 +119,7 @@ def read_joint_report(report: JointReport, contract: RobotContract) -> JointRead
 def efforts_of(report: JointReport, contract: RobotContract) -> FloatArray | None:
     """Return the torques of the arm's joints, (n,) N m; None when one is missing or not finite.
 
-    A driver may leave the effort out, or fill it with NaN: that is no fault, contact is then seen by position alone.
+    A driver may omit the effort or fill it with NaN: that is not a fault, contact is then detected by position alone.
     """
     place = {name: index for index, name in enumerate(report.names)}
     if len(report.efforts) != len(report.names) or not set(contract.joints.names) <= set(place):
@@ -133,17 +133,17 @@ def measure(
 ) -> tuple[FloatArray, FloatArray]:
     """Return positions and velocities (k,), rad or m and rad/s or m/s, of the `wanted` joints, in their order.
 
-    A velocity that is NaN, or that no velocity is reported beside, is NaN: it can be computed from positions.
+    A velocity that is missing or NaN is returned as NaN: it can be computed from positions.
 
     Args:
-        report: What came.
+        report: Received report.
         wanted: Names of joints.
-        contract: Of the robot.
-        advice: What to do where a joint is missing.
+        contract: Contract of the robot.
+        advice: Remedy to state where a joint is missing.
 
     Raises:
-        JointReportError: when a joint is missing or named twice, there is not one value for each, a position is not
-            finite, a velocity is infinite, or a fixed joint is reported elsewhere.
+        JointReportError: when a joint is missing or named twice, the number of values differs from the number of names,
+            a position is not finite, a velocity is infinite, or a fixed joint is not in place.
     """
     names = list(report.names)
     place = {name: index for index, name in enumerate(names)}
@@ -173,14 +173,14 @@ def complete_reading(
     """Return a reading of the whole robot.
 
     Args:
-        positions: Of the arm's n joints and then the fingers, rad or m, finite.
-        velocities: Of the arm's joints (n,), rad/s, finite.
+        positions: Positions of the arm's n joints, then of the fingers, rad or m, finite.
+        velocities: Velocities of the arm's joints (n,), rad/s, finite.
         stamp: Time of the measurement, s.
-        contract: Of the robot.
-        received: When it came, s, steady clock.
+        contract: Contract of the robot.
+        received: Time of receipt, s, steady clock.
 
     Raises:
-        JointReportError: when joints or fingers are where they cannot be (degrees instead of radians, for one).
+        JointReportError: when joints or fingers are at impossible positions, for example in degrees instead of radians.
     """
     n = contract.joints.count
     _require_reach(positions[:n], contract)

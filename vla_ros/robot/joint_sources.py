@@ -1,10 +1,10 @@
-"""Who reports which joints: `controllers.joint_states_from` of a robot contract.
+"""Publishers of joint states: `controllers.joint_states_from` of a robot contract.
 
     joint_states_from:
       arm: {joints: [joint1, joint2], max_age: 0.1}
       gripper: {joints: [finger], max_age: 0.15}
 
-The drivers of an arm and of its gripper are often two nodes, each with joint states of its own on the one topic.
+The drivers of an arm and of its gripper are often two nodes, which publish their own joint states on the same topic.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vla_ros.errors import ContractError
 from vla_ros.robot.section import Section
 
 LARGEST_AGE = 1.0
-"""What is older is no measurement any more, s."""
+"""Maximum age of a usable measurement, s."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class JointSource:
     """One publisher of joint states.
 
     Attributes:
-        name: What messages about it call it.
-        joints: What it reports, all in one message.
-        max_age: Its joints may be this much older than those of the other sources, by stamp and by receipt, s.
+        name: Name of the source in error messages.
+        joints: Joints that it reports, all in one message.
+        max_age: Maximum age of its joints relative to those of the other sources, by stamp and by receipt, s.
     """
 
     name: str
@@ -35,14 +35,14 @@ class JointSource:
 
 
 def parse_joint_sources(controllers: Section, joints: Sequence[str]) -> tuple[JointSource, ...]:
-    """Read the sources of a contract; none where the section is missing: then one publisher reports everything.
+    """Parse the sources of a contract; empty where the section is missing: one publisher reports all joints.
 
     Args:
-        controllers: The section that they are in.
-        joints: Names of the robot's joints, fingers included: each must have one source.
+        controllers: Section that contains them.
+        joints: Names of the robot's joints, fingers included: each must have exactly one source.
 
     Raises:
-        ContractError: when a joint has no source, or two, or a line is missing, unknown or invalid.
+        ContractError: when a joint has no source or two, or a field is missing, unknown or invalid.
     """
     if controllers.values.get("joint_states_from") is None:
         return ()
