@@ -1,7 +1,7 @@
-"""Joint states of one robot, one after the other: what every node makes of them that uses them.
+"""Reader of the joint states of one robot, used by every node that needs them.
 
-Velocities that a driver does not report are computed from positions, and the parts of several publishers are merged
-where the contract says that there are several: both take more than one message.
+Velocities that a driver does not report are computed from positions, and the messages of several publishers are merged
+where the contract lists several: both need more than one message.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from vla_ros.robot.velocity_estimate import VelocityEstimator
 from vla_ros.types import FloatArray
 
 ONLY_SOURCE = "robot"
-"""Name of the source where the contract names none."""
+"""Name of the source when the contract lists none."""
 
 TOGETHER = "one publisher has to report arm and gripper together, or controllers.joint_states_from has to name several"
 
 
 class JointStateReader:
-    """Reads the reports of a robot in the order in which they come; for one thread at a time.
+    """Reads the reports of a robot in order of receipt; not thread-safe.
 
     Attributes:
-        differentiates: Whether velocities in the newest report were missing, or NaN, and computed from positions.
+        differentiates: Whether velocities in the newest report were missing or NaN, and computed from positions.
     """
 
     def __init__(self, contract: RobotContract) -> None:
@@ -53,19 +53,19 @@ class JointStateReader:
         self.differentiates = False
 
     def sources(self, names: Iterable[str]) -> list[str]:
-        """Return the sources whose joints are among `names`; none of a message of wheels, or of another arm."""
+        """Return the sources whose joints are among `names`; empty for a message of wheels, or of another arm."""
         return list(dict.fromkeys(self._owners[name] for name in names if name in self._owners))
 
     def read(self, report: JointReport, received: float) -> JointReading | None:
-        """Return what is known with this report, which came at `received`, s, steady clock.
+        """Return the reading that this report completes; `received` is its time of receipt, s, steady clock.
 
         Returns:
-            None when the report has no joint of this robot, while a velocity is not known yet, and while the other
-            sources have nothing newer to go with it.
+            None when the report has no joint of this robot, while a velocity is still unknown, or while the other
+            sources have nothing newer to merge.
 
         Raises:
-            JointReportError: see `measure`, `complete_reading` and `JointMerger.add`, or when a source reports a joint
-                of another one; nothing of the report is used then.
+            JointReportError: as for `measure`, `complete_reading` and `JointMerger.add`, or when a source reports a
+                joint of another source; the report is then not used.
         """
         if not (owners := self.sources(report.names)):
             return None
@@ -88,11 +88,11 @@ class JointStateReader:
         n = self._contract.joints.count
         values = merged.values
         reading = complete_reading(values[0], values[1, :n], merged.stamp, self._contract, merged.received)
-        # Of several sources the torques would not be of the merged state's time.
+        # With several sources, the torques would not match the time of the merged state.
         return replace(reading, efforts=efforts_of(report, self._contract)) if self._merger is None else reading
 
     def _sender(self, owners: list[str], report: JointReport) -> str:
-        """Return the source with the most joints in a report."""
+        """Return the source with the most joints in the report."""
         return max(owners, key=lambda owner: sum(self._owners.get(name) == owner for name in report.names))
 
     def _require_one(self, owners: list[str], sender: str, report: JointReport) -> None:
@@ -107,12 +107,12 @@ class JointStateReader:
         )
 
     def _complete(self, source: str, positions: FloatArray, reported: FloatArray, stamp: float) -> FloatArray | None:
-        """Return the velocities (k,) of a source: those `reported`, computed ones in place of NaN; None: not known.
+        """Return the velocities (k,) of a source, NaN in `reported` replaced by computed ones; None while unknown.
 
-        Nobody needs those of fingers.
+        Velocities of fingers may stay NaN: they are not used.
         """
         arm = self._of_arm[source]
-        computed = self._velocities[source].update(positions, stamp)  # always: one may be missing any time
+        computed = self._velocities[source].update(positions, stamp)  # always: a velocity may be missing at any time
         unknown = np.isnan(reported) & arm
         if arm.any():
             self.differentiates = bool(unknown.any())

@@ -1,4 +1,4 @@
-"""Forward kinematics and Jacobians of the arm, by Pinocchio."""
+"""Forward kinematics and Jacobians of the arm, with Pinocchio."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from vla_ros.robot.posture import locked_joints, locked_posture
 from vla_ros.types import FloatArray, Pose
 
 SAME_PLACE = 1e-6
-"""The base frame may stand so far from the description's root, m and rad: the origin may have been rounded."""
+"""Tolerance between the base frame and the description's root, m and rad: the origin may be rounded."""
 
 ROUNDING = 1e-6
-"""Share by which a limit of the contract may be above the description's: one of them may have been rounded."""
+"""Fraction by which a limit in the contract may exceed the description's: one of them may be rounded."""
 
 
 MOST_TURN = 2.0 * np.pi
-"""A joint that turns on and on may be allowed this much either way, rad: cables and hoses do not turn with it."""
+"""Largest allowed angle of a continuous joint either way, rad: cables and hoses do not rotate with it."""
 
 TURNING = "JointModelR"
-"""How the names begin that Pinocchio gives to joints that turn."""
+"""Prefix of Pinocchio's names for rotational joint models."""
 
 
 class Kinematics:
-    """The arm's kinematic model; q is the contract's joints, every other joint is locked: see `locked_posture`.
+    """Kinematic model of the arm; q holds the contract's joints, all others are locked, see `locked_posture`.
 
-    Not safe for use by several threads at once: Pinocchio writes its results into one data block.
+    Not thread-safe: Pinocchio writes its results into one data object.
     """
 
     def __init__(self, contract: RobotContract) -> None:
         """Build the model from the contract's URDF.
 
         Raises:
-            ContractError: when the URDF cannot be read, a joint or a frame of the contract is not in it, the base frame
-                is not where its root is, a joint does not turn between limits, limits disagree, or a joint of the URDF
-                is neither the arm's nor the gripper's and the contract does not say where it stands.
+            ContractError: when the URDF cannot be read, lacks a joint or a frame of the contract, its root is not the
+                base frame, a joint of the arm is not rotational, limits disagree, or a joint of the URDF belongs
+                neither to the arm nor to the gripper and the contract gives no position for it.
         """
         full = read_model(contract.urdf, model_text(contract))
         self.contract = contract
@@ -91,10 +91,10 @@ class Kinematics:
 
     @property
     def frame_id(self) -> int:
-        """Number of the tool's frame in the model.
+        """Index of the tool frame in the model.
 
         Raises:
-            ContractError: when there are several arms, and none leads.
+            ContractError: when there are several arms and none is the lead arm.
         """
         if self._tool is None:
             names = [arm.name for arm in self.contract.arms]
@@ -103,18 +103,18 @@ class Kinematics:
 
     @property
     def length(self) -> float:
-        """Length of the longest arm, m: the ways from its first joint to the next and on to the tool, added up."""
+        """Length of the longest arm, m: the sum of the link lengths from its first joint to the tool."""
         lengths, first = [], 1
         for arm, frame in zip(self.contract.arms, self.frame_ids, strict=True):
             end = first + arm.joints.count
-            # Not the way to the first joint: where it stands.
+            # Without the offset to the first joint, which is only the mounting.
             ways = [*list(self.model.jointPlacements)[first + 1 : end], self.model.frames[frame].placement]
             lengths.append(float(sum(np.linalg.norm(way.translation) for way in ways)))
             first = end
         return max(lengths)
 
     def _check_tools(self) -> None:
-        """Refuse a tool of one arm that another one carries.
+        """Check that no joint of another arm moves an arm's tool.
 
         Raises:
             ContractError: naming the arm.
@@ -128,7 +128,7 @@ class Kinematics:
                 )
 
     def _check_base(self, full: pinocchio.Model) -> None:
-        """Refuse a base frame that is not where the description's root is: everything here is in the root's axes.
+        """Check that the base frame coincides with the description's root, whose axes are used throughout.
 
         Raises:
             ContractError: saying where it is instead.
@@ -151,7 +151,7 @@ class Kinematics:
         )
 
     def _check_gripper(self, full: pinocchio.Model) -> None:
-        """Refuse fingers that are not described, or would be sent beyond their stops.
+        """Check that the finger joints are in the description and commanded only within their limits.
 
         Raises:
             ContractError: naming the joint.
@@ -173,7 +173,7 @@ class Kinematics:
                     )
 
     def _check_limit(self, line: str, ours: FloatArray, described: FloatArray, unit: str) -> None:
-        """Refuse a limit (n,) of the contract that is above the description's; 0 and inf describe none.
+        """Check that no limit (n,) in the contract exceeds the description's, where 0 and inf mean none.
 
         Raises:
             ContractError: naming the joint.
@@ -197,23 +197,23 @@ class Kinematics:
         return Pose(placement.translation.copy(), quaternion_from_matrix(placement.rotation))
 
     def placement(self, q: FloatArray) -> pinocchio.SE3:
-        """Return the tool placement in the base frame as Pinocchio's own type (a copy)."""
+        """Return the tool placement in the base frame as a Pinocchio SE3 (a copy)."""
         pinocchio.forwardKinematics(self.model, self.data, self._checked(q))
         return pinocchio.SE3(pinocchio.updateFramePlacement(self.model, self.data, self.frame_id))
 
     def placements(self, q: FloatArray) -> tuple[pinocchio.SE3, ...]:
-        """Return the placement of each arm's tool, as `placement` does."""
+        """Return the placement of each arm's tool in the base frame."""
         pinocchio.forwardKinematics(self.model, self.data, self._checked(q))
         return tuple(
             pinocchio.SE3(pinocchio.updateFramePlacement(self.model, self.data, frame)) for frame in self.frame_ids
         )
 
     def jacobian(self, q: FloatArray) -> FloatArray:
-        """Return the (6, n) tool Jacobian at `q`: linear rows then angular, axes of the base frame."""
+        """Return the (6, n) tool Jacobian at `q`: linear rows first, base-frame axes."""
         return self._jacobian(self._checked(q), self.frame_id)
 
     def jacobians(self, q: FloatArray) -> FloatArray:
-        """Return the tool Jacobians of all arms at `q`, arm below arm, (6 * arms, n); see `jacobian`."""
+        """Return the stacked tool Jacobians of all arms at `q`, (6 * arms, n), each as in `jacobian`."""
         checked = self._checked(q)
         return np.vstack([self._jacobian(checked, frame) for frame in self.frame_ids])
 

@@ -1,4 +1,4 @@
-"""Where each link of a robot description is in the frame of the link before it: what a transform tree is made of."""
+"""Transforms from each link of a robot description to its parent link, for the TF tree."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ TURNS, SLIDES = ("revolute", "continuous"), ("prismatic",)
 
 @dataclass(frozen=True)
 class LinkTransform:
-    """A link in the frame of its parent.
+    """Transform of a link in the frame of its parent.
 
     Attributes:
-        parent: Link.
-        child: Link.
+        parent: Name of the parent link.
+        child: Name of the link.
         translation: x, y, z, m.
         rotation: Quaternion x, y, z, w.
     """
@@ -40,7 +40,7 @@ class LinkTransform:
 
 @dataclass(frozen=True)
 class _MovingLink:
-    """A link behind a joint that moves; `axis` is that of the joint, in its own frame and in its parent link's."""
+    """A link behind a moving joint; `axis` is its axis in the joint frame, `axis_in_parent` in the parent link's."""
 
     joint: str
     at_zero: LinkTransform
@@ -49,7 +49,7 @@ class _MovingLink:
     axis_in_parent: Vector
 
     def at(self, position: float) -> LinkTransform:
-        """Return it with the joint at `position`, rad or m."""
+        """Return the transform with the joint at `position`, rad or m."""
         zero = self.at_zero
         if not self.turns:
             x, y, z = (a + position * b for a, b in zip(zero.translation, self.axis_in_parent, strict=True))
@@ -67,18 +67,18 @@ class _MovingLink:
 
 
 class LinkFrames:
-    """The links of one robot description.
+    """The link transforms of one robot description.
 
     Attributes:
-        fixed: Links that never move in their parent's frame.
-        unsupported: Joints of other types (floating, planar), whose links are in no tree.
+        fixed: Transforms of links behind fixed joints.
+        unsupported: Joints of other types (floating, planar), whose links are not in the tree.
     """
 
     def __init__(self, urdf: str) -> None:
-        """Read a URDF text.
+        """Parse a URDF text.
 
         Raises:
-            ContractError: when it is not XML, or a joint is not made of numbers.
+            ContractError: when it is not XML, or a joint's numbers are not numeric.
         """
         try:
             root = ElementTree.fromstring(urdf)
@@ -106,14 +106,14 @@ class LinkFrames:
 
     @property
     def children(self) -> frozenset[str]:
-        """The links whose place in the tree is known."""
+        """Links whose transform is known."""
         return frozenset([*(one.child for one in self.fixed), *(one.at_zero.child for one in self._moving)])
 
     def moving(self, positions: Mapping[str, float]) -> Iterator[LinkTransform]:
-        """Return the links behind the joints whose position is known, or follows from that of another (<mimic>).
+        """Yield the transforms behind joints whose position is given, or follows from another joint's (<mimic>).
 
         Args:
-            positions: Rad or m by joint.
+            positions: Position by joint name, rad or m.
         """
         for link in self._moving:
             position = self._position(link.joint, positions)
@@ -122,7 +122,7 @@ class LinkFrames:
 
     def _position(self, joint: str, positions: Mapping[str, float]) -> float | None:
         scale, offset = 1.0, 0.0
-        for _ in range(1 + len(self._mimics)):  # not further: they may follow each other in a circle
+        for _ in range(1 + len(self._mimics)):  # bounded: mimic joints may form a cycle
             if joint in positions:
                 return scale * positions[joint] + offset
             if joint not in self._mimics:
@@ -133,14 +133,14 @@ class LinkFrames:
 
 
 def complete_description(contract: RobotContract, urdf: str | None = None) -> str:
-    """Return the URDF text that is published: fixed joints do not move, cameras have their frames.
+    """Return the URDF text to publish: with fixed joints and camera frames.
 
     Args:
-        contract: Of the robot.
-        urdf: In place of the text of the contract's file.
+        contract: Contract of the robot.
+        urdf: URDF text to use instead of the contract's file.
 
     Raises:
-        ContractError: see `with_fixed_joints` and `with_camera_links`.
+        ContractError: as for `with_fixed_joints` and `with_camera_links`.
     """
     text = contract.urdf.read_text(encoding="utf-8") if urdf is None else urdf
     return with_camera_links(with_fixed_joints(text, contract.joints.fixed), contract.cameras)

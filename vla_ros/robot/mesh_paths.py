@@ -1,4 +1,4 @@
-"""Where the mesh files of a robot description are: `package://`, `file://`, or beside the description."""
+"""Resolution of mesh file names in a robot description: `package://`, `file://`, or relative to the description."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ PACKAGE, FILE = "package://", "file://"
 
 
 def mesh_path(filename: str, urdf: Path) -> Path:
-    """Return the file that a description means by <mesh filename="...">.
+    """Return the file for <mesh filename="..."> in a description.
 
-    A package is looked for among the sourced ones, and then among the folders that the description itself lies in: so
-    a checkout of a vendor's repository need not be built.
+    A package is searched among the sourced ones, then among the parent folders of the description, so that a checkout
+    of a vendor's repository need not be built.
 
     Args:
-        filename: As it is written.
-        urdf: The description, absolute.
+        filename: Value of the attribute.
+        urdf: Absolute path of the description.
 
     Raises:
-        ContractError: naming every place that was looked at.
+        ContractError: when it does not exist, listing all locations searched.
     """
     places = list(_places(filename, urdf))
     for place in places:
@@ -35,10 +35,10 @@ def mesh_path(filename: str, urdf: Path) -> Path:
 
 
 def with_absolute_meshes(root: ElementTree.Element, urdf: Path) -> None:
-    """Let every collision mesh of a description be named by its absolute path.
+    """Replace the file name of every collision mesh of a description by its absolute path, in place.
 
     Raises:
-        ContractError: see `mesh_path`.
+        ContractError: as for `mesh_path`.
     """
     for mesh in root.iterfind("link/collision/geometry/mesh"):
         mesh.set("filename", str(mesh_path(mesh.get("filename", ""), urdf)))
@@ -46,7 +46,7 @@ def with_absolute_meshes(root: ElementTree.Element, urdf: Path) -> None:
 
 def _places(filename: str, urdf: Path) -> Iterator[Path]:
     if filename.startswith(FILE):
-        yield Path("/", filename.removeprefix(FILE).lstrip("/"))  # $(find ...) behind file:/// makes four slashes
+        yield Path("/", filename.removeprefix(FILE).lstrip("/"))  # file:///$(find ...) expands to four slashes
     elif filename.startswith(PACKAGE):
         package, _, rest = filename.removeprefix(PACKAGE).partition("/")
         yield from (folder / rest for folder in dict.fromkeys(_package_folders(package, urdf)))

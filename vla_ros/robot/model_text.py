@@ -1,4 +1,4 @@
-"""The robot description as the models here read it: meshes by absolute path, the arm's joints between limits."""
+"""Robot description text for building models: absolute mesh paths, and limits on the arm's continuous joints."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from vla_ros.yaml_files import read_text
 
 
 def model_text(contract: RobotContract) -> str:
-    """Return the text of the contract's URDF from which models are built.
+    """Return the URDF text from which models are built.
 
-    A joint of the arm that the description lets turn on and on is one that turns between the contract's limits here:
-    its angle is a number then like that of every other joint. Where nothing is to be changed, and where the text is
-    not XML, it is returned as it is; its parser says what is wrong with it.
+    A continuous joint of the arm becomes a revolute joint with the contract's limits, so that its configuration is one
+    angle, as for every other joint. The text is returned unchanged where nothing applies, and where it is not XML: the
+    model parser reports the error.
 
     Raises:
-        ContractError: when a mesh is not there.
+        ContractError: when a mesh does not exist.
     """
     text = read_text(contract.urdf, "robot description")
     if "<mesh" not in text and '"continuous"' not in text:
@@ -31,7 +31,7 @@ def model_text(contract: RobotContract) -> str:
 
 @lru_cache(maxsize=8)
 def _changed(text: str, urdf: Path, limits: tuple[tuple[str, float, float], ...]) -> str:
-    """Return the text with what models need; `limits` are name, lower and upper of the arm's joints, rad."""
+    """Return the adapted text; `limits` are name, lower and upper of the arm's joints, rad."""
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError:
@@ -48,7 +48,7 @@ def _changed(text: str, urdf: Path, limits: tuple[tuple[str, float, float], ...]
 
 
 def continuous_joints(contract: RobotContract) -> frozenset[str]:
-    """Return which joints of the arm the description lets turn on and on; none where it is not XML."""
+    """Return the arm's joints that are continuous in the description; empty where it is not XML."""
     endless = _continuous(read_text(contract.urdf, "robot description"))
     return endless.intersection(contract.joints.names)
 
@@ -63,7 +63,7 @@ def _continuous(text: str) -> frozenset[str]:
 
 
 def _bound(joint: ElementTree.Element, lower: float, upper: float) -> None:
-    """Give a continuous joint limits, rad; without a <limit> it has none of speed or torque."""
+    """Make a continuous joint revolute with limits, rad; without a <limit>, speed and effort stay unlimited."""
     joint.set("type", "revolute")
     limit = joint.find("limit")
     if limit is None:

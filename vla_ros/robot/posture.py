@@ -1,6 +1,6 @@
-"""Where the joints stand that the arm does not move: the gripper's, those that follow it, and the fixed ones.
+"""Positions of the joints that the arm does not move: the gripper's, their mimic joints, and the fixed ones.
 
-A joint that nothing accounts for is an error: taken to stand at zero, everything that it carries would be elsewhere.
+A joint of unknown position is an error: assuming zero would misplace everything it carries.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.types import FloatArray
 
 ROUNDING = 1e-9
-"""A position may be so far beyond a limit of the description, rad or m."""
+"""Tolerance of the check of a position against the description's limits, rad or m."""
 
 
 @dataclass(frozen=True)
 class Mimic:
-    """A joint stands at `multiplier` times the position of `leader`, plus `offset` (rad or m)."""
+    """Mimic joint: its position is `multiplier` times that of `leader`, plus `offset` (rad or m)."""
 
     leader: str
     multiplier: float
@@ -32,10 +32,10 @@ class Mimic:
 
 @lru_cache(maxsize=8)
 def described_mimics(urdf: str) -> Mapping[str, Mimic]:
-    """Return which joints of a URDF text follow which: name to its <mimic>.
+    """Return the mimic joints of a URDF text: name to its <mimic>.
 
     Raises:
-        ContractError: when the text is not XML, or a figure is not finite.
+        ContractError: when the text is not XML, or a value is not finite.
     """
     try:
         root = ElementTree.fromstring(urdf)
@@ -55,23 +55,23 @@ def described_mimics(urdf: str) -> Mapping[str, Mimic]:
 
 
 def locked_joints(model: pinocchio.Model, contract: RobotContract) -> list[int]:
-    """Return the indices of the joints of a full model that the arm does not move."""
+    """Return the indices of the joints of a full model that do not belong to the arm."""
     return [model.getJointId(name) for name in list(model.names)[1:] if name not in contract.joints.names]
 
 
 def locked_posture(
     model: pinocchio.Model, contract: RobotContract, fingers: float | Sequence[float]
 ) -> FloatArray:  # fmt: skip
-    """Return the configuration (nq,) of a full model in which every joint that the arm does not move is in its place.
+    """Return the configuration (nq,) of a full model with every joint outside the arm at its locked position.
 
     Args:
-        model: Of the contract's URDF, every joint in it.
-        contract: Says which joints are the gripper's, and where the others are fixed.
-        fingers: Position of each joint of the gripper, m or rad; one number is that of all.
+        model: Full model of the contract's URDF.
+        contract: Contract that names the gripper's joints and the fixed positions.
+        fingers: Position of each gripper joint, m or rad; one value applies to all.
 
     Raises:
-        ContractError: naming a joint that is neither the arm's, the gripper's, one that follows the gripper, nor fixed;
-            or a fixed one that is not there, is beyond its limits, or follows another.
+        ContractError: naming a joint that is neither the arm's, the gripper's, a mimic of the gripper's, nor fixed; or
+            a fixed joint that does not exist, is beyond its limits, or mimics another.
     """
     file, fixed = contract.urdf.name, contract.joints.fixed
     described = list(model.names)[1:]
@@ -89,10 +89,10 @@ def locked_posture(
 
 
 def _position(name: str, positions: Mapping[str, float], mimics: Mapping[str, Mimic], contract: RobotContract) -> float:
-    """Return where a joint stands, following <mimic> to the one that leads it."""
+    """Return the position of a joint, following <mimic> to its leader."""
     if name in positions and name not in mimics:
         return positions[name]
-    if name in contract.finger_names:  # commanded by itself, although the description says that it follows
+    if name in contract.finger_names:  # commanded directly, although the description has a <mimic>
         return positions[name]
     if name in contract.joints.fixed:
         raise ContractError(f"joints.fixed: '{name}' follows '{mimics[name].leader}' (<mimic>): fix that one instead")
@@ -118,10 +118,10 @@ def _position(name: str, positions: Mapping[str, float], mimics: Mapping[str, Mi
 
 
 def _place(posture: FloatArray, model: pinocchio.Model, index: int, position: float, file: str, *, check: bool) -> None:
-    """Write a joint's position into a configuration; within its limits where `check` is set."""
+    """Write a joint position into a configuration; `check` verifies the limits."""
     joint, name = model.joints[index], model.names[index]
     start = joint.idx_q
-    if joint.nv == 1 and joint.nq == 2:  # turns on and on: as cosine and sine
+    if joint.nv == 1 and joint.nq == 2:  # continuous: stored as cosine and sine
         posture[start : start + 2] = np.cos(position), np.sin(position)
         return
     if joint.nq != 1:

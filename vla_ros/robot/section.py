@@ -1,4 +1,4 @@
-"""One section of a robot contract's YAML, read line by line."""
+"""Typed and checked access to one section of a robot contract's YAML."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ Choice = TypeVar("Choice", bound=Enum)
 
 
 class Section:
-    """A mapping that knows its place in the file, so that an error can name the line.
+    """A YAML mapping with its location in the file, for error messages.
 
-    Every reader raises `ContractError` for a line that is missing or is not what it asks for.
+    Every reader raises `ContractError` when the field is missing or of the wrong type.
 
     Attributes:
-        values: The lines.
-        where: Its place, "arm.yaml.joints".
+        values: The fields.
+        where: Location, for example "arm.yaml.joints".
     """
 
     def __init__(self, values: Any, where: str) -> None:  # noqa: ANN401 (whatever YAML holds)
-        """Take the content of the section at `where`, "arm.yaml.joints"."""
+        """Wrap the content of the section at `where`, for example "arm.yaml.joints"."""
         if not isinstance(values, Mapping):
             raise ContractError(f"{where}: expected a mapping, got {type(values).__name__}")
         self.values, self.where = values, where
 
     def only(self, *names: str) -> Section:
-        """Refuse lines of other names; returns itself."""
+        """Reject unknown fields; return self."""
         unknown = set(self.values) - set(names)
         if unknown:
             raise ContractError(f"{self.where}: unknown lines {sorted(unknown)}; expected {sorted(names)}")
         return self
 
     def get(self, name: str) -> Any:  # noqa: ANN401
-        """Return the value of a line, whatever it is."""
+        """Return the value of a field, of any type."""
         if name not in self.values or self.values[name] is None:
             raise ContractError(f"{self.where}: '{name}' is missing")
         return self.values[name]
 
     def section(self, name: str) -> Section:
-        """Return the section below."""
+        """Return a subsection."""
         return Section(self.get(name), f"{self.where}.{name}")
 
     def text(self, name: str) -> str:
-        """Return a text that is not empty."""
+        """Return a non-empty string."""
         value = self.get(name)
         if not isinstance(value, str) or not value:
             raise ContractError(f"{self.where}.{name}: expected a text, got {value!r}")
         return value
 
     def choice(self, name: str, kind: type[Choice]) -> Choice:
-        """Return the member of an enumeration that a text names."""
+        """Return a member of an enumeration by value."""
         value = self.text(name)
         try:
             return kind(value)
@@ -74,14 +74,14 @@ class Section:
         return float(value)
 
     def count(self, name: str) -> int:
-        """Return a whole number above 0."""
+        """Return a positive integer."""
         value = self.number(name)
         if not value.is_integer():
             raise ContractError(f"{self.where}.{name}: expected a whole number, got {value}")
         return int(value)
 
     def vector(self, name: str, length: int, *, positive: bool = False) -> FloatArray:
-        """Return finite numbers (length,), read-only."""
+        """Return finite numbers (length,), read-only; all above 0 if `positive`."""
         value = self.get(name)
         try:
             array = np.asarray(value, dtype=np.float64)
@@ -94,7 +94,7 @@ class Section:
         return frozen_array(array)
 
     def numbers(self, name: str) -> dict[str, float]:
-        """Return the finite numbers of a section of `name: number`; empty where there is no such section."""
+        """Return a subsection of finite numbers by name; empty where it is missing."""
         if self.values.get(name) is None:
             return {}
         below = self.section(name)
@@ -108,14 +108,14 @@ class Section:
         return value
 
     def flag(self, name: str) -> bool:
-        """Return true or false."""
+        """Return a boolean."""
         value = self.get(name)
         if not isinstance(value, bool):
             raise ContractError(f"{self.where}.{name}: expected true or false, got {value!r}")
         return value
 
     def names(self, name: str) -> tuple[str, ...]:
-        """Return a list of names, none of them twice."""
+        """Return a non-empty list of unique names."""
         value = self.get(name)
         if not isinstance(value, list) or not value or not all(isinstance(v, str) and v for v in value):
             raise ContractError(f"{self.where}.{name}: expected a list of names, got {value!r}")

@@ -1,4 +1,4 @@
-"""Writes a robot description whose collision meshes are few convex shapes that hold them, and checks that they do."""
+"""Simplifies collision meshes: writes a robot description with few convex shapes that enclose them, and checks it."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from vla_ros.robot.mesh_paths import PACKAGE, mesh_path
 from vla_ros.types import FloatArray
 
 MOST_PARTS, MOST_VERTICES = 2, 32
-"""Of one mesh, and of one convex part of it, by default."""
+"""Default maximum number of convex parts per mesh, and of vertices per part."""
 
 LEAST_VERTICES = 8
-"""A box has as many."""
+"""Minimum number of vertices of a part: those of a box."""
 
 MOST_OUTSIDE = 1e-6
-"""A point of the mesh may be outside of the written shapes by this, m: the files are in single precision."""
+"""Largest distance of a mesh point outside the written shapes, m: the files are in single precision."""
 
 _SAMPLES = np.array([[6, 0, 0], [0, 6, 0], [0, 0, 6], [3, 3, 0], [0, 3, 3], [3, 0, 3], [2, 2, 2]]) / 6.0
-"""Barycentric places that are checked on each triangle: its corners, the middles of its edges, and its own."""
+"""Barycentric coordinates of the points checked on each triangle: corners, edge midpoints, and centroid."""
 
 _BESIDE = 8
-"""Places on each edge of a shape's face at which its distance to the mesh is taken."""
+"""Number of sample points along each edge of a shape's face for measuring its distance to the mesh."""
 
 _HEADER = 80
 
 
 @dataclass(frozen=True)
 class LinkReport:
-    """What became of one collision mesh.
+    """Result for one collision mesh.
 
     Attributes:
-        link: Its link.
-        mesh: Its file.
-        triangles: How many it has.
+        link: Name of the link.
+        mesh: Name of the mesh file.
+        triangles: Number of triangles of the mesh.
         parts: Number of vertices of each convex shape.
-        checked: Points of the mesh that were found inside of the written shapes: all of them.
-        inflation: Furthest that a shape stands off the mesh, m.
-        volume: Of the shapes as a multiple of that of the mesh's convex hull.
+        checked: Number of mesh points checked to be inside the written shapes: all of them.
+        inflation: Largest distance of a shape from the mesh, m.
+        volume: Total volume of the shapes, as a multiple of that of the mesh's convex hull.
     """
 
     link: str
@@ -58,7 +58,7 @@ class LinkReport:
 
     @property
     def sentence(self) -> str:
-        """Say it for people."""
+        """Result as a sentence for users."""
         shapes = f"{len(self.parts)} convex shape{'s' if len(self.parts) > 1 else ''}"
         return (
             f"{self.link}: {self.triangles} triangles of {self.mesh} are {shapes} of {'+'.join(map(str, self.parts))} "
@@ -68,13 +68,13 @@ class LinkReport:
 
 @dataclass(frozen=True)
 class Simplified:
-    """A description that was written.
+    """A simplified description that was written.
 
     Attributes:
-        urdf: The file.
-        reports: One for each mesh.
-        files: Everything that was written.
-        kept: Number of collision shapes that are primitive and stay as they are.
+        urdf: The written file.
+        reports: One report per mesh.
+        files: All written files.
+        kept: Number of primitive collision shapes, which are kept unchanged.
     """
 
     urdf: Path
@@ -83,7 +83,7 @@ class Simplified:
     kept: int
 
     def remove(self) -> None:
-        """Delete what was written."""
+        """Delete the written files."""
         for file in self.files:
             file.unlink(missing_ok=True)
 
@@ -91,17 +91,17 @@ class Simplified:
 def simplify(
     urdf: Path, out: Path, most_parts: int = MOST_PARTS, most_vertices: int = MOST_VERTICES
 ) -> Simplified:  # fmt: skip
-    """Write `out` and the convex shapes of its links beside it, and check them.
+    """Write `out`, with the convex shapes of its links beside it, and check them.
 
     Args:
-        urdf: The description with meshes, absolute.
-        out: Where to write; its folder is there.
-        most_parts: Convex shapes of one mesh.
-        most_vertices: Vertices of one shape, at least `LEAST_VERTICES`.
+        urdf: Absolute path of the description with meshes.
+        out: File to write, in an existing folder.
+        most_parts: Maximum number of convex shapes per mesh.
+        most_vertices: Maximum number of vertices per shape, at least `LEAST_VERTICES`.
 
     Raises:
-        ContractError: when the description cannot be read, has no collision mesh, or is `out` itself; when a shape that
-            was written does not hold its mesh.
+        ContractError: when the description cannot be read, has no collision mesh, or is `out` itself; when a written
+            shape does not enclose its mesh.
     """
     out = out.resolve()
     if out == urdf.resolve():
@@ -130,7 +130,7 @@ def simplify(
 
 
 def _keep_paths(root: ElementTree.Element, urdf: Path) -> None:
-    """Let what is looked at only (textures, visual meshes) be found from another folder, too."""
+    """Make relative paths of visual meshes absolute, so that they resolve from another folder."""
     for mesh in root.iterfind("link/visual/geometry/mesh"):
         name = mesh.get("filename", "")
         if "://" not in name and not Path(name).is_absolute():
@@ -141,7 +141,7 @@ def _replace(
     link: ElementTree.Element, collision: ElementTree.Element, mesh: ElementTree.Element, urdf: Path, stem: Path,
     most_parts: int, most_vertices: int,
 ) -> tuple[LinkReport, list[Path]]:  # fmt: skip
-    """Put convex shapes in the place of a mesh of a link."""
+    """Replace a collision mesh of a link by convex shapes."""
     name = mesh.get("filename", "")
     corners = read_corners(mesh_path(name, urdf), _scale(mesh))
     hulls = convex_cover(corners, most_parts, most_vertices)
@@ -182,7 +182,7 @@ def read_corners(path: Path, scale: FloatArray | None = None) -> FloatArray:
     """Return the corners of the triangles in a mesh file, (t, 3, 3) m.
 
     Raises:
-        ContractError: when it cannot be read, is empty, or holds a number that is not finite.
+        ContractError: when it cannot be read, is empty, or holds a value that is not finite.
     """
     try:
         mesh = coal.MeshLoader().load(str(path), np.ones(3) if scale is None else scale)
@@ -195,10 +195,10 @@ def read_corners(path: Path, scale: FloatArray | None = None) -> FloatArray:
 
 
 def require_inside(corners: FloatArray, files: list[Path], link: str) -> int:
-    """Return how many points of a mesh were checked to be in the convex shapes of `files`, read as they were written.
+    """Check that all sampled mesh points are inside the convex shapes in `files`, as written; return their number.
 
     Raises:
-        ContractError: when one is in none of them.
+        ContractError: when a point is outside of all shapes.
     """
     points = np.einsum("sk,tkd->tsd", _SAMPLES, corners).reshape(-1, 3)
     outside = np.full(len(points), np.inf)
@@ -212,7 +212,7 @@ def require_inside(corners: FloatArray, files: list[Path], link: str) -> int:
 
 
 def inflation(hulls: list[Hull], corners: FloatArray) -> float:
-    """Return how far the shapes stand off a mesh at most, m, taken at places on their faces."""
+    """Return the largest distance of the shapes from a mesh, m, at sample points on their faces."""
     mesh = coal.BVHModelOBBRSS()
     mesh.beginModel(len(corners), 3 * len(corners))
     for triangle in corners:
@@ -232,7 +232,7 @@ def inflation(hulls: list[Hull], corners: FloatArray) -> float:
 
 
 def _places_on(hull: Hull) -> FloatArray:
-    """Return places all over the faces of a hull, (k, 3) m."""
+    """Return sample points on all faces of a hull, (k, 3) m."""
     steps = np.linspace(0.0, 1.0, _BESIDE)
     u, v = np.meshgrid(steps, steps)
     weights = np.stack([u, v, 1.0 - u - v], axis=-1).reshape(-1, 3)

@@ -1,7 +1,7 @@
-"""Joint velocities from positions, for drivers that report none.
+"""Joint velocities from positions, for drivers that do not report them.
 
-The mean over a short window: q' = (q(t) - q(t - T)) / T. A difference of two neighbors at 1 kHz would make an encoder
-step of 0.1 mrad a velocity of 0.1 rad/s. The price is latency: the mean is that of T/2 ago.
+The mean over a short window: q' = (q(t) - q(t - T)) / T. A difference of two neighbors at 1 kHz would turn an encoder
+step of 0.1 mrad into a velocity of 0.1 rad/s. The price is latency: the mean is the velocity T/2 ago.
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ from collections import deque
 from vla_ros.types import FloatArray
 
 WINDOW = 0.05
-"""T, s; the time between two states where that is longer. The velocity lags behind by half of it."""
+"""Window T, s, or the time between two states where that is longer. The velocity lags behind by half of it."""
 
 LONGEST_GAP = 0.25
-"""Time between two states, s, after which the positions before say nothing about the velocity now."""
+"""Gap between two states, s, after which the estimate restarts: older positions say nothing about the velocity."""
 
 BACKWARD_RESTART = 5
-"""States in a row that are older than the newest after which the driver's clock counts as set back."""
+"""Number of consecutive states older than the newest after which the driver's clock counts as set back."""
 
 _SPACING = WINDOW / 8
-"""Least time between two states that are kept, s: memory does not grow with the driver's rate."""
+"""Minimum time between two stored states, s, so that memory does not grow with the driver's rate."""
 
 
 class VelocityEstimator:
-    """Differentiates the positions of one driver."""
+    """Estimates the joint velocities of one driver from its positions."""
 
     def __init__(self) -> None:
-        """Know nothing yet."""
-        self._samples: deque[tuple[float, FloatArray]] = deque()  # the newest one last, whatever the spacing
+        """Start without states."""
+        self._samples: deque[tuple[float, FloatArray]] = deque()  # the newest last, at any spacing
         self._velocities: FloatArray | None = None
         self._backward = 0
 
     def update(self, positions: FloatArray, stamp: float) -> FloatArray | None:
-        """Take a state and return its velocities, or None while they are not known.
+        """Add a state and return its velocities, or None while unknown.
 
-        They are not known for the first half of a window after the start, after a gap, and after the clock was set
-        back. A state that is late or comes twice changes nothing.
+        They are unknown for the first half of a window after the start, after a gap, and after the clock was set back.
+        A late or duplicate state changes nothing.
 
         Args:
             positions: Joint positions (k,), rad or m, finite.
