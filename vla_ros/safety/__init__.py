@@ -1,1 +1,1 @@
-"""What stands between a policy and the motors: watchdogs, state machine, filter, envelope. Never imports torch."""
+"""Safety layer between policy and motors: watchdogs, state machine, filters, envelope. Never imports torch."""

@@ -1,4 +1,4 @@
-"""The tool's motion towards its target: inside the workspace, within velocity, acceleration and jerk, no overshoot."""
+"""Filters the tool's motion to its target: within workspace, velocity, acceleration and jerk, without overshoot."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from vla_ros.robot.contract import CartesianContract
 from vla_ros.types import FloatArray
 
 ACCELERATION_SHARE, JERK_SHARE = 0.93, 0.75
-"""Of the tool's limits, that the filter uses: the joints' own curves between two ticks take the rest."""
+"""Fractions of the tool limits used by the filter: the joints' curves between two ticks take the rest."""
 
 
 @dataclass(frozen=True)
 class Axes:
-    """Limits of three axes together, as norms: m or rad, a second to the power of 1, 2 and 3."""
+    """Limits of three axes as norms: m or rad, per s, s^2 and s^3."""
 
     velocity: float
     acceleration: float
@@ -26,20 +26,20 @@ class Axes:
 
 
 class CartesianFilter:
-    """Turns a target into the next tool velocity. Keeps no state: position and velocity are the executed ones.
+    """Computes the next tool velocity towards a target. Stateless: position and velocity are the executed ones.
 
-    The plan is read `preview` ahead, so that the tool starts to slow down before the plan stops, and the speed of the
-    approach falls with the square root of the distance, so that it can be braked with a share of the acceleration.
+    The plan is read `preview` ahead, so that the tool slows down before the plan stops, and the approach speed falls
+    with the square root of the distance, so that a fraction of the acceleration is enough to brake.
     """
 
     def __init__(self, limits: CartesianContract, period: float, gain: float, brake_share: float) -> None:
         """Use `limits` at ticks `period` s apart.
 
         Args:
-            limits: Of the tool.
+            limits: Tool limits.
             period: s.
-            gain: 1/s, of the approach over short distances.
-            brake_share: Of the acceleration, that the approach counts on.
+            gain: Approach gain over short distances, 1/s.
+            brake_share: Fraction of the acceleration that the approach relies on for braking.
         """
         self._lower, self._upper = limits.workspace_lower, limits.workspace_upper
         acceleration, jerk = ACCELERATION_SHARE, JERK_SHARE
@@ -55,9 +55,9 @@ class CartesianFilter:
         self.brake_preview = 2.0 / gain
 
     def project(self, target: PoseTarget) -> tuple[PoseTarget, float]:
-        """Return the target moved to the nearest point of the workspace, and by how much, m.
+        """Return the target moved to the nearest point of the workspace, and the distance moved, m.
 
-        Velocities along a face stay, those through it go.
+        Velocity components along a face are kept, those through it are removed.
         """
         position = np.minimum(np.maximum(target.position, self._lower), self._upper)
         moved = position - target.position
@@ -68,7 +68,7 @@ class CartesianFilter:
         return PoseTarget(position, target.rotation, linear, target.angular), distance
 
     def faces(self, position: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the room (6,) m before each face at `position` (3,), negative beyond it, and the normals (6, 3)."""
+        """Return the distances (6,) m from `position` (3,) to the faces, negative outside, and the normals (6, 3)."""
         return np.concatenate([position - self._lower, self._upper - position]), self._normals
 
     def step(
@@ -83,8 +83,8 @@ class CartesianFilter:
             twist: (6,) executed m/s and rad/s.
             acceleration: (6,) executed m/s^2 and rad/s^2.
             ahead: The plan at `preview` from now, inside the workspace.
-            later: The plan at `brake_preview` from now: its velocity is what still counts after braking.
-            scale: Share of the allowed speed, 0 to 1.
+            later: The plan at `brake_preview` from now: its velocity still applies after braking.
+            scale: Fraction of the allowed speed, 0 to 1.
         """
         way = ahead.position - position - later.linear * self.preview
         turn = np.asarray(pinocchio.log3(ahead.rotation @ rotation.T)) - later.angular * self.preview
@@ -93,14 +93,15 @@ class CartesianFilter:
         return np.concatenate([linear, angular])
 
     def capped(self, velocities: FloatArray, jacobian: FloatArray, twist: FloatArray) -> FloatArray:
-        """Return joint `velocities` (n,) rad/s, slowed down as a whole to the speed that the tool may have.
+        """Scale joint `velocities` (n,) rad/s down uniformly until the tool is within its speed limits.
 
-        Where weak joints spend all they have on stopping before a face, the tool would be driven aside.
+        Where weak joints use all their acceleration to stop before a face, the tool would otherwise be driven sideways
+        too fast.
 
         Args:
-            velocities: (n,) rad/s, of the solver.
+            velocities: (n,) rad/s, from the solver.
             jacobian: (6, n) of the tool.
-            twist: (6,) m/s and rad/s, of `step`; it is over the limits only while the tool is slowed down to them.
+            twist: (6,) m/s and rad/s, from `step`; above the limits only while the tool is slowing down to them.
         """
         moved = jacobian @ velocities
         share = 1.0
@@ -111,7 +112,7 @@ class CartesianFilter:
         return velocities if share == 1.0 else share * velocities
 
     def excess_speed(self, target: PoseTarget) -> tuple[float, float]:
-        """Return by how much the plan's own speed is over the allowed one, m/s and rad/s; 0 when it is allowed."""
+        """Return the excess of the plan's own speed over the allowed one, m/s and rad/s; 0 when allowed."""
         return (
             max(0.0, _norm(target.linear) - self._linear.velocity),
             max(0.0, _norm(target.angular) - self._angular.velocity),
@@ -121,7 +122,7 @@ class CartesianFilter:
         self, error: FloatArray, feed: FloatArray, velocity: FloatArray, acceleration: FloatArray, limits: Axes,
         scale: float,
     ) -> FloatArray:  # fmt: skip
-        """Return the next velocity (3,) of three axes: towards feed + approach(error), shaped by the limits."""
+        """Return the next velocity (3,) of three axes: towards feed + approach(error), within the limits."""
         distance = _norm(error)
         wanted = feed
         if distance > 1e-12:
@@ -131,19 +132,19 @@ class CartesianFilter:
         wanted = _capped(wanted, highest)
         change = wanted - velocity
         size = _norm(change)
-        # Taking an acceleration back in steps of j T gains another a^2 / 2j + a T / 2: no more than what is wanted.
+        # Ramping an acceleration down in steps of j T adds another a^2 / 2j + a T / 2 of speed: no more than requested.
         half = 0.5 * self._period
         most = min(limits.acceleration, limits.jerk * (math.sqrt(half**2 + 2.0 * size / limits.jerk) - half))
         asked = _capped(change / self._period, most)
         before = _capped(acceleration, limits.acceleration)
         after = before + _capped(asked - before, limits.jerk * self._period)
         reached = velocity + after * self._period
-        # Speed has the last word over jerk; a speed that was just reduced is braked to, not jumped to.
+        # The speed limit overrides jerk; after the limit was reduced, the excess is braked off, not cut off.
         return _capped(reached, max(highest, _norm(velocity) - limits.acceleration * self._period))
 
 
 def approach_speed(distance: float, gain: float, brake: float) -> float:
-    """Return the speed from which `distance` is enough to stop: gain * distance near, square root far (both >= 0)."""
+    """Return a speed from which `distance` suffices to stop: gain * distance when near, its square root when far."""
     near = brake / gain**2
     if distance <= near:
         return gain * distance
@@ -155,6 +156,6 @@ def _norm(vector: FloatArray) -> float:
 
 
 def _capped(vector: FloatArray, most: float) -> FloatArray:
-    """Return `vector`, shortened to length `most` where it is longer; the direction stays."""
+    """Return `vector`, scaled to length `most` if it is longer."""
     size = _norm(vector)
     return vector if size <= most else vector * (most / size)
