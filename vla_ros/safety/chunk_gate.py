@@ -1,4 +1,4 @@
-"""Which chunks may move the arm: shape, numbers, action space, age, order, instruction. Nothing is repaired."""
+"""Admission check for chunks: shape, values, action space, age, order, instruction. Nothing is repaired."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from vla_ros.safety.reasons import Reason
 from vla_ros.types import ActionChunk, FloatArray, Instruction, InstructionKind, Pose
 
 LARGEST_REACH = 10.0
-"""A place further from the base than this, m, is no place for an arm but the sign of a broken chunk."""
+"""Largest plausible distance from the base, m; beyond it the chunk is broken."""
 
 LARGEST_TURN = 1e3
-"""Columns of joints beyond this, rad or rad/s, are no angles; what they decode to is judged by each joint's range."""
+"""Largest plausible value of a joint column, rad or rad/s; decoded values are checked against the joint's range."""
 
 _RANGE_SLACK = 1.0
-"""Openings or joint positions beyond their limits by more than their whole range say that the column is another."""
+"""Tolerance of openings and joint positions beyond their limits, as a multiple of their range: beyond it, the column
+must be another one."""
 
 
 @dataclass(frozen=True)
 class AcceptedPlan:
-    """A chunk that may be followed.
+    """A chunk that may be executed.
 
     Attributes:
-        plan: As a function of the time since the observation.
-        chunk: As it came.
-        received: When, s, steady clock.
-        age_at_receipt: Age of the observation then, s, on the sensor's clock.
+        plan: The motion as a function of the time since the observation.
+        chunk: The chunk as received.
+        received: Time of receipt, s, steady clock.
+        age_at_receipt: Age of the observation at receipt, s, on the sensor's clock.
     """
 
     plan: PosePlan | JointPlan
@@ -46,10 +47,10 @@ class AcceptedPlan:
 
 
 class ChunkGate:
-    """Judges chunks one after the other, and remembers the order that they must come in."""
+    """Checks chunks one by one, and that they come in order."""
 
     def __init__(self, contract: RobotContract, parameters: SafetyParameters) -> None:
-        """Judge by the action space of `contract`."""
+        """Check against the action space of `contract`."""
         self._space = contract.action
         self._arms = contract.arms
         self._joint_columns = [contract.joint_columns(arm.name) for arm in self._arms]
@@ -62,17 +63,17 @@ class ChunkGate:
 
     @property
     def stopped(self) -> bool:
-        """Say whether the newest instruction is an order to stop."""
+        """Whether the newest instruction is a stop."""
         return self.instruction is not None and self.instruction.kind is InstructionKind.STOP
 
     def forget_order(self) -> None:
-        """Let chunks start afresh, as after a jump of the clock."""
+        """Reset the order check, as after a clock jump."""
         self._last_stamp, self._last_sequence = -np.inf, 0
 
     def receive_instruction(self, instruction: Instruction) -> bool:
-        """Take the newest instruction; False when it is an old one that came late, or one that is known.
+        """Accept the newest instruction; return False when it is an older one that came late, or a duplicate.
 
-        A lower number with a newer stamp comes from an instruction node that was started again.
+        A lower sequence number with a newer stamp comes from a restarted instruction node.
         """
         known = self.instruction
         if known is not None and instruction.kind is not InstructionKind.STOP:
@@ -87,20 +88,20 @@ class ChunkGate:
     def judge(
         self, chunk: ActionChunk, start: ArmStart | Pose, now: float, sensor_time: float
     ) -> AcceptedPlan | Reason:
-        """Return the plan, or why there is none.
+        """Return the plan, or the reason for the rejection.
 
         Args:
-            chunk: Anything; nothing about it is believed.
-            start: The arm at the observation behind it; of an arm that is commanded at its tool, the tool's pose is
+            chunk: Untrusted input; nothing about it is assumed.
+            start: State of the arm at the observation behind the chunk; for a tool-commanded arm the tool pose is
                 enough.
             now: Steady clock, s.
-            sensor_time: Clock of the sensors now, s.
+            sensor_time: Current time of the sensors' clock, s.
         """
         try:
             reason = self._judge_form(chunk) or self._judge_service(chunk) or self._judge_time(chunk, sensor_time)
             if reason is not None:
                 return reason
-        except Exception:  # fields of another kind than was promised
+        except Exception:  # fields of an unexpected type
             return Reason.CHUNK_SHAPE
         try:
             arm = self._arm_start(start)
@@ -136,7 +137,7 @@ class ChunkGate:
     def _judge_service(self, chunk: ActionChunk) -> Reason | None:
         if not self._parameters.trust.hold <= chunk.trust <= 1.0:
             return Reason.TRUST_LOW
-        if self.instruction is None:  # nothing was asked for: only a plan that says so (ActionChunk.msg) is none's
+        if self.instruction is None:  # then only a chunk for no instruction (0, ActionChunk.msg) is valid
             return None if chunk.instruction_sequence == 0 else Reason.INSTRUCTION_UNKNOWN
         if chunk.instruction_sequence < self.instruction.sequence:
             return Reason.INSTRUCTION_OLD
@@ -177,7 +178,7 @@ class ChunkGate:
         return PosePlan(poses, start.pose, chunk.period)
 
     def _decode_arms(self, chunk: ActionChunk, start: ArmStart) -> JointPlan | Reason:
-        """Return the plan of all joints, arm after arm, and of all grippers, of a chunk for several arms."""
+        """Return the plan of all joints in arm order, and of all grippers, for a chunk of several arms."""
         starts = {
             arm.name: ArmStart(start.joint_positions[columns], start.pose, arm.gripper.max_opening)
             for arm, columns in zip(self._arms, self._joint_columns, strict=True)
@@ -198,18 +199,18 @@ class ChunkGate:
         return JointPlan(positions, np.stack(openings, axis=1), start.joint_positions, chunk.period)
 
     def _believes(self, start: ArmStart) -> bool:
-        """Say whether the arm can have been there, in what the actions are measured from."""
+        """Return whether the start is plausible in the quantity that the actions refer to."""
         return self._believes_joints(start.joint_positions) if self._of_joints else _believes_pose(start.pose)
 
     def _believes_joints(self, positions: FloatArray) -> bool:
-        """Say whether the arm can have been at joint positions (n,) rad."""
+        """Return whether joint positions (n,) rad are plausible."""
         joints, slack = self._joints, self._parameters.motion.recoverable_violation
         if np.shape(positions) != joints.lower.shape:
             return False
         return bool(((positions >= joints.lower - slack) & (positions <= joints.upper + slack)).all())
 
     def _in_range(self, trajectory: ArmTrajectory) -> bool:
-        """Say whether places are such as an arm can be asked for: none that says that a column is something else."""
+        """Return whether all targets are plausible; if not, a column is not what it should be."""
         if trajectory.positions is not None and not (np.abs(trajectory.positions) <= LARGEST_REACH).all():
             return False
         if trajectory.joint_positions is None:
@@ -220,7 +221,7 @@ class ChunkGate:
 
 
 def _openings_in_range(openings: FloatArray | None, gripper: GripperContract) -> bool:
-    """Say whether openings (h,) m are such as a gripper can be asked for."""
+    """Return whether openings (h,) m are plausible for the gripper."""
     if openings is None:
         return True
     widest = gripper.max_opening
@@ -228,7 +229,7 @@ def _openings_in_range(openings: FloatArray | None, gripper: GripperContract) ->
 
 
 def _plausible(columns: FloatArray, group: ActionGroup) -> bool:
-    """Say whether the columns (h, width) of a group are numbers that can be decoded."""
+    """Return whether the columns (h, width) of a group are in a range that can be decoded."""
     if group.quantity is Quantity.GRIPPER:
         full = 100.0 if group.gripper is GripperConvention.OPEN_IS_HUNDRED else 1.0
         return bool((np.abs(columns) <= full * LARGEST_REACH).all())
@@ -237,7 +238,7 @@ def _plausible(columns: FloatArray, group: ActionGroup) -> bool:
 
 
 def _believes_pose(pose: Pose) -> bool:
-    """Say whether a tool can have been at a pose."""
+    """Return whether a tool pose is plausible."""
     return bool(
         np.isfinite(pose.position).all()
         and np.isfinite(pose.quaternion).all()

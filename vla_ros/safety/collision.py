@@ -1,4 +1,4 @@
-"""Distances between the arm's parts and to obstacles, by Coal, over the shapes of the robot description."""
+"""Self-collision and obstacle distances with Coal, for the collision shapes of the robot description."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from vla_ros.safety.reasons import Reason
 from vla_ros.types import FloatArray
 
 WAVER = 2e-4
-"""What is on its way out of a collision may waver by this, m, before it counts as going back in."""
+"""Tolerance while leaving a collision, m: only beyond it does the distance count as decreasing again."""
 
 FINEST_SWEEP, COARSEST_SWEEP = 1e-4, 1e-3
-"""Between two checked postures a pair may come nearer by half of twice its required distance, or by half of this, m."""
+"""Bounds of a pair's smallest sweep, m. The sweep is at least twice the required distance; between two checked postures
+the pair may approach by half of it."""
 
 
 KINDS = (Reason.SELF_COLLISION, Reason.OBSTACLE)
-"""Kinds of pairs."""
+"""Reasons of collision pairs."""
 
 _mesh_loader = coal.CachedMeshLoader()
-"""Reads a file once as long as it does not change: the self-test builds some hundred models."""
+"""Loads each mesh file once while it is unchanged: the self-test builds hundreds of models."""
 
 _SHAPES = {
     Shape.BOX: coal.Box, Shape.SPHERE: coal.Sphere, Shape.CYLINDER: coal.Cylinder, Shape.CAPSULE: coal.Capsule,
@@ -40,7 +41,7 @@ _SHAPES = {
 
 @dataclass(frozen=True)
 class CollisionPair:
-    """Two shapes that must stay `distance` m apart, the joints that carry them, and the reason when they do not."""
+    """Two shapes that must stay `distance` m apart, the joints that carry them, and the reason of a violation."""
 
     name: str
     distance: float
@@ -51,12 +52,12 @@ class CollisionPair:
 
 @dataclass(frozen=True)
 class Approaches:
-    """How fast near pairs may close in: `rows @ v >= -speed` for joint velocities v (n,).
+    """Bound on the approach speed of near pairs: `rows @ v >= -speed` for joint velocities v (n,).
 
     Attributes:
-        rows: (m, n) m/rad, change of the distance of pair i for joint velocities.
-        clearances: (m,) m that are left before the pair is too near.
-        pairs: Which pairs.
+        rows: (m, n) m/rad, Jacobian of the distances.
+        clearances: (m,) m, distance left above the required one.
+        pairs: The pairs.
     """
 
     rows: FloatArray
@@ -65,27 +66,27 @@ class Approaches:
 
 
 class CollisionModel:
-    """The shapes of a robot and its surroundings; one thread at a time.
+    """Collision shapes of a robot and its surroundings; not thread-safe.
 
-    The fingers count as wide open, which is where they reach furthest. Parts of the same or of neighbouring links touch
-    by construction and are no pair. `concessions` names every other pair that does not keep what is asked for: one that
-    stands nearer at home keeps what it has there, and one whose shapes overlap at home cannot be watched.
+    The fingers are taken as fully open, where they reach furthest. Parts of the same or of neighboring links touch by
+    construction and are not paired. `concessions` lists every other pair that cannot keep its required distance: one
+    that is nearer at home keeps its distance there, and one whose shapes overlap at home cannot be monitored.
 
     Attributes:
-        pairs: Which pairs are watched, each with the distance that it must keep.
-        concessions: A sentence for each pair that keeps less than the parameters ask for.
-        at_home: Every pair, also those that are not watched, with its distance at home, m.
-        triangles: How many triangles the shapes have that are neither primitive nor convex.
+        pairs: Monitored pairs, each with its required distance.
+        concessions: A sentence for each pair that keeps less than the parameters require.
+        at_home: All pairs, including unmonitored ones, with their distance at home, m.
+        triangles: Number of triangles of all shapes that are neither primitive nor convex.
     """
 
     def __init__(
         self, contract: RobotContract, parameters: CollisionParameters, obstacles: tuple[Obstacle, ...]
     ) -> None:
-        """Read the shapes from the contract's URDF.
+        """Load the shapes from the contract's URDF.
 
         Raises:
-            ContractError: when the URDF has no shapes, a mesh is not there, the home posture touches an obstacle, or it
-                is not known where a joint stands that the arm does not move.
+            ContractError: when the URDF has no shapes, a mesh does not exist, an obstacle is too near at home, or a
+                locked joint has no known position.
         """
         self._influence = parameters.influence_distance
         full, shapes = _read_shapes(contract)
@@ -148,7 +149,7 @@ class CollisionModel:
             self._shapes.addCollisionPair(pinocchio.CollisionPair(first, second))
 
     def _concede(self, contract: RobotContract) -> tuple[str, ...]:
-        """Ask of self-pairs that are too near at home for what they have there; returns a sentence for each.
+        """Relax the distance of self-collision pairs that are too near at home; return a sentence for each.
 
         Raises:
             ContractError: when an obstacle is too near at home.
@@ -176,31 +177,31 @@ class CollisionModel:
         return tuple(sentences)
 
     def distances(self, positions: FloatArray) -> FloatArray:
-        """Return the distance of every pair, m, negative where they overlap, at joint positions (n,)."""
+        """Return the distance of every pair, m, negative on overlap, at joint positions (n,)."""
         pinocchio.computeDistances(self._model, self._data, self._shapes, self._results, positions)
         return np.array([result.min_distance for result in self._results.distanceResults])
 
     def held(self, distances: FloatArray) -> FloatArray:
-        """Return what every pair must keep when it starts from `distances`: its required distance, or what it has."""
+        """Return the distance that every pair must keep from `distances` on: the required one, or its current one."""
         return np.asarray(np.minimum(self._required, distances - WAVER), dtype=np.float64)
 
     def clearances(self, distances: FloatArray) -> dict[str, float]:
-        """Return how much of `distances` is left above what is required, m, least of each kind of pair."""
+        """Return the smallest clearance of `distances` above the required ones, m, by kind of pair."""
         left = distances - self._required
         kinds = {reason.label: [pair.reason is reason for pair in self.pairs] for reason in KINDS}
         return {name: float(left[chosen].min()) for name, chosen in kinds.items() if any(chosen)}
 
     def violated_along(self, path: FloatArray, held: FloatArray, distances: FloatArray) -> CollisionPair | None:
-        """Return a pair that comes nearer than `held` on the way along `path` (k, n) rad, or None.
+        """Return a pair that comes nearer than `held` along `path` (k, n) rad, or None.
 
-        Conservative advancement: a pair that is d apart and must keep h is looked at again before its parts can have
-        moved by d - h + s against each other. So it never comes nearer than h - s / 2 in between, where s is twice its
-        required distance: nothing is touched, and nothing is passed through however thin it is.
+        Conservative advancement: a pair at distance d that must keep h is measured again before its parts can have
+        moved by d - h + s relative to each other. So it never comes nearer than h - s / 2 in between, where s is the
+        pair's sweep: nothing is touched, and nothing is passed through, however thin it is.
 
         Args:
-            path: Postures that are joined by straight lines in joint space, from where `distances` were taken.
-            held: What every pair must keep, m.
-            distances: Of every pair at `path[0]`, m.
+            path: Postures joined by straight lines in joint space, starting where `distances` were measured.
+            held: Distance that every pair must keep, m.
+            distances: Distance of every pair at `path[0]`, m.
         """
         moves = np.abs(np.diff(path, axis=0))
         suspects = np.flatnonzero(~(distances - self._reach @ moves.sum(axis=0) >= held))  # NaN is suspect, too
@@ -221,13 +222,13 @@ class CollisionModel:
                 if not measured[i] >= held[index]:
                     return self.pairs[index]
             clear = way + measured - held[suspects]
-            on = clear < ways[-1]  # the others cannot come too near on what is left
+            on = clear < ways[-1]  # the others cannot come too near on the rest of the path
             if row + part >= len(path) - 1 or not on.any():
                 return None
             suspects, ways, free = suspects[on], ways[:, on], clear[on] + self._sweep[suspects[on]]
 
     def approaches(self, positions: FloatArray) -> tuple[FloatArray, Approaches]:
-        """Return all distances at joint positions (n,), and how the near pairs may move."""
+        """Return all distances at joint positions (n,), and the bounds on the motion of near pairs."""
         distances = self.distances(positions)
         near = np.flatnonzero(distances < self._required + self._influence)
         if len(near) == 0:
@@ -239,7 +240,7 @@ class CollisionModel:
         )
 
     def _row(self, index: int) -> FloatArray:
-        """Return how the distance of pair `index` changes with the joints, (n,)."""
+        """Return the gradient of the distance of pair `index` with respect to the joints, (n,)."""
         result, pair = self._results.distanceResults[index], self.pairs[index]
         normal = np.asarray(result.normal)  # from the first shape to the second
         first = self._point_row(pair.first_joint, np.asarray(result.getNearestPoint1()), normal)
@@ -247,7 +248,7 @@ class CollisionModel:
         return np.asarray(second - first, dtype=np.float64)
 
     def _point_row(self, joint: int, point: FloatArray, direction: FloatArray) -> FloatArray:
-        """Return the speed along `direction` of a `point` that joint `joint` carries, per joint velocity."""
+        """Return the speed of a `point` on joint `joint` along `direction`, per joint velocity."""
         if joint == 0:
             return np.zeros(self._model.nv)
         jacobian = pinocchio.getJointJacobian(
@@ -260,10 +261,10 @@ class CollisionModel:
 def _strangers(
     model: pinocchio.Model, shapes: pinocchio.GeometryModel, contract: RobotContract
 ) -> frozenset[tuple[int, int]]:
-    """Return pairs of a shape that stands and one behind the first joint of an arm that does not stand on it.
+    """Return pairs of a fixed shape and one behind the first joint of an arm that is not mounted on it.
 
-    The base of another arm hangs on no joint either, but is no neighbour: what carries the first joint is, and the
-    links before that, down to the root.
+    The base of another arm has no parent joint either, but is not a neighbor: neighbors are the link that carries the
+    first joint, and the links before it down to the root.
     """
     if len(contract.arms) == 1:
         return frozenset()
@@ -283,14 +284,14 @@ def _strangers(
 
 
 def _extent(shape: pinocchio.GeometryObject) -> float:
-    """Return how far a shape reaches from the joint that carries it, at most, m."""
-    shape.geometry.computeLocalAABB()  # before that its radius is -1
-    middle = shape.placement.act(np.asarray(shape.geometry.aabb_center))  # of a mesh it may be anywhere
+    """Return the maximum reach of a shape from the joint that carries it, m."""
+    shape.geometry.computeLocalAABB()  # its radius is -1 before
+    middle = shape.placement.act(np.asarray(shape.geometry.aabb_center))  # a mesh may be centered anywhere
     return float(np.linalg.norm(middle)) + float(shape.geometry.aabb_radius)
 
 
 def _due(ways: FloatArray, free: FloatArray) -> tuple[int, float]:
-    """Return the row, and the part of the way to the next one, at which the first of `ways` (k, s) is `free` (s,)."""
+    """Return the row, and the fraction to the next one, at which the first of `ways` (k, s) reaches `free` (s,)."""
     row = int((ways <= free).sum(axis=0).min()) - 1
     if row >= len(ways) - 1:
         return len(ways) - 1, 0.0
@@ -302,10 +303,10 @@ def _due(ways: FloatArray, free: FloatArray) -> tuple[int, float]:
 def _reaches(
     model: pinocchio.Model, shapes: pinocchio.GeometryModel, pairs: list[CollisionPair], indices: list[tuple[int, int]]
 ) -> FloatArray:
-    """Return by how much joint i moves the parts of pair p against each other at most, (p, i) m/rad.
+    """Return an upper bound on the relative motion of the parts of pair p due to joint i, (p, i) m/rad.
 
-    Only the joints between the two parts do; none moves a point by more than its distance from the joint's axis, which
-    is at most the length of the chain to the shape and what the shape reaches from there.
+    Only the joints between the two parts count. None moves a point by more than its distance from the joint's axis,
+    which is at most the length of the chain to the shape plus the shape's extent.
     """
     reaches = np.zeros((len(pairs), model.nv))
     extents = [_extent(shape) for shape in shapes.geometryObjects]
@@ -326,7 +327,7 @@ def _reaches(
 
 
 def _thickness(shape: pinocchio.GeometryObject) -> float:
-    """Return the least width of a shape's bounding box along its own axes, m."""
+    """Return the smallest side of a shape's bounding box in its own axes, m."""
     shape.geometry.computeLocalAABB()
     box = shape.geometry.aabb_local
     return float(min(box.width(), box.height(), box.depth()))
@@ -339,7 +340,7 @@ def _read_shapes(contract: RobotContract) -> tuple[pinocchio.Model, pinocchio.Ge
         shapes = pinocchio.buildGeomFromUrdfString(
             full, text, pinocchio.GeometryType.COLLISION, mesh_loader=_mesh_loader
         )
-    except (ValueError, RuntimeError) as error:  # says which file
+    except (ValueError, RuntimeError) as error:  # the error names the file
         raise ContractError(f"{contract.urdf.name}: its collision shapes cannot be read: {error}") from error
     for shape in shapes.geometryObjects:
         shape.geometry = as_convex(shape.geometry)
@@ -347,7 +348,7 @@ def _read_shapes(contract: RobotContract) -> tuple[pinocchio.Model, pinocchio.Ge
 
 
 def links_at_home(model: CollisionModel) -> dict[str, float]:
-    """Return the least distance at home, m, of the shapes of each two links: "link1 and link3" to it."""
+    """Return the smallest distance at home, m, between the shapes of any two links: "link1 and link3" to it."""
     nearest: dict[str, float] = {}
     for pair, distance in model.at_home:
         links = " and ".join(name.rpartition("_")[0] for name in pair.name.split(" and "))
@@ -358,11 +359,11 @@ def links_at_home(model: CollisionModel) -> dict[str, float]:
 
 
 def mesh_files(contract: RobotContract) -> list[Path]:
-    """Return the files, beside its URDF, that the robot's collision shapes come from.
+    """Return the mesh files, besides the URDF, of the robot's collision shapes.
 
     Raises:
-        ContractError: when one of them is not there.
+        ContractError: when a file does not exist.
     """
     _, shapes = _read_shapes(contract)
     paths = {Path(shape.meshPath) for shape in shapes.geometryObjects}
-    return sorted(path for path in paths if path.is_file())  # of a primitive shape it is a word such as BOX
+    return sorted(path for path in paths if path.is_file())  # for a primitive shape it is a word such as BOX

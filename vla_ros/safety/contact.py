@@ -1,14 +1,13 @@
-"""Contact detection: by where the joints are, and by the torques that they pass on where a driver reports them.
+"""Contact detection from joint positions, and from joint torques where the driver reports them.
 
-By position: a joint that is free stands somewhere between its command and what the slowest permitted model of it
-(a delay, then a first-order lag) makes of its command. What is further away than the contract's threshold is held by
-something, if the arm has stalled in front of it (`StallCheck`). By effort: `MomentumObserver`, less what a payload
-explains.
+By position: a free joint is between its command and the response of the slowest permitted model (a delay, then a
+first-order lag) to that command. A joint further away than the contract's threshold is held, provided that the arm has
+stalled (`StallCheck`). By effort: the external torque of `MomentumObserver`, minus what a payload explains.
 
-A measurement that cannot be believed is no evidence: see `ContactMonitor.update`. Nor, for a while, is a position of a
-joint that the torques of the same measurement contradict: what holds an arm up is felt. An arm that is behind its
-command and feels nothing has got its commands late, which a busy computer of the controllers does not tell. A joint
-whose sensor is numb (`TorqueCheck`) cannot say so, and none can for longer than `VETO`.
+An implausible measurement is no evidence, see `ContactMonitor.update`. Nor, for a while, is a position that the torques
+of the same measurement contradict: whatever holds an arm up exerts a torque. An arm that lags its command without any
+external torque received its commands late, because the controllers' computer is busy and does not report that. Torques
+of a joint whose sensor is numb (`TorqueCheck`) cannot contradict, and none can for longer than `VETO`.
 """
 
 from __future__ import annotations
@@ -28,25 +27,25 @@ from vla_ros.types import FloatArray, RobotState
 
 TRACKING_COUNT = 2
 EFFORT_COUNT = 2
-"""Measurements in a row beyond a threshold that are a contact: one alone may be a false measurement."""
+"""Number of consecutive measurements beyond a threshold that make a contact: a single one may be an outlier."""
 
 GONE = 0.5
-"""A contact ends when every residual is below this fraction of its threshold."""
+"""Fraction of its threshold below which every residual must fall for a contact to end."""
 
 VETO = 0.2
-"""Torques that show nothing keep a stall from being a contact for this long, s: a driver's may be computed from the
-motion, and commands that are later than that are a fault, too."""
+"""Time for which torques without a contact overrule a stall, s: a driver may compute torques from the motion, and
+commands delayed longer than this are a fault, too."""
 
 NEARER = 0.9
-"""A joint that has come nearer to its command than this fraction of its largest residual is not held."""
+"""Fraction of its largest residual below which a joint has approached its command, and so is not held."""
 
 TIME_CONSTANT = 0.01
-"""Of the momentum observer, s: one measurement at 100 Hz."""
+"""Time constant of the momentum observer, s: one measurement at 100 Hz."""
 
 
 @dataclass(frozen=True)
 class Contact:
-    """A contact: `joint` by name, whether seen by "tracking" (rad) or "effort" (N m), and the residual there."""
+    """A contact: the name of the `joint`, the method "tracking" (rad) or "effort" (N m), and the residual."""
 
     joint: str
     by: str
@@ -55,14 +54,14 @@ class Contact:
 
     @property
     def detail(self) -> str:
-        """Say what was measured."""
+        """Description of the measurement."""
         if self.by == "effort":
             return f"({self.joint}: {self.residual:.1f} N m from outside, threshold {self.threshold:.1f})"
         return f"({self.joint}: {1e3 * self.residual:.0f} mrad from its command, threshold {1e3 * self.threshold:.0f})"
 
 
 class ContactMonitor:
-    """Watches one arm for contacts; `command` once a tick, `update` for every measurement. One thread at a time."""
+    """Monitors arms for contacts; call `command` once per tick, `update` for every measurement. Not thread-safe."""
 
     def __init__(
         self,
@@ -72,17 +71,17 @@ class ContactMonitor:
         period: float,
         ahead: float = 0.0,
     ) -> None:
-        """Use the thresholds of `contract`; without its section `contact` nothing is ever detected.
+        """Use the thresholds of `contract`; without its section `contact` nothing is detected.
 
         Args:
-            contract: Of the robot.
-            model: Of the arm, its fingers locked; only read.
-            tool: Number of the tool's frame in `model`; of several arms, of each.
-            period: Of the ticks, s.
-            ahead: From a command to when it is due, and lateness that is tolerated, s: the robot's delay comes on top.
+            contract: Contract of the robot.
+            model: Model of the arm with locked fingers; read-only.
+            tool: Index of the tool frame in `model`; with several arms, one per arm.
+            period: Tick period, s.
+            ahead: Time from a command to its due time, plus tolerated lateness, s; the robot's delay is added.
 
         Raises:
-            ContractError: when effort thresholds are given and the description has no masses.
+            ContractError: when effort thresholds are given but the description has no masses.
         """
         self._names, limits = contract.joints.names, contract.contact
         self._limits = limits
@@ -99,19 +98,19 @@ class ContactMonitor:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """What contacts are detected by: "tracking", "effort"; nothing for a contract without thresholds."""
+        """Detection methods in use: "tracking", "effort"; empty without thresholds in the contract."""
         if self._limits is None:
             return ()
         return ("tracking",) if self._observer is None else ("tracking", "effort")
 
     def reset(self, positions: FloatArray) -> None:
-        """Start with an arm at rest at joint positions (n,) rad, as when it is armed."""
+        """Start with the arm at rest at joint positions (n,) rad, as when it is armed."""
         if self._limits is None:
             return
         self._tracking.reset(np.asarray(positions))
         self._stall.reset()
         self._state: RobotState | None = None
-        self._stalled_at = np.full(len(self._names), np.inf)  # stamp since which a joint is beyond, having stalled, s
+        self._stalled_at = np.full(len(self._names), np.inf)  # stamp of the start of a joint's stall, s
         self._furthest = np.zeros(len(self._names))  # largest residual of the stall, rad
         self._tracking_count = np.zeros(len(self._names), dtype=int)
         self._effort_count = np.zeros(len(self._names), dtype=int)
@@ -123,22 +122,22 @@ class ContactMonitor:
             self._torque_check.reset()
 
     def command(self, positions: FloatArray) -> None:
-        """Note the joint positions (n,) rad that one tick commanded."""
+        """Record the joint positions (n,) rad commanded in one tick."""
         if self._limits is not None:
             self._tracking.command(positions)
 
     def update(
         self, state: RobotState, *, believed: bool = True, moving: bool = True, punctual: bool = True
     ) -> Contact | None:
-        """Return the contact that the newest measurement shows, or None.
+        """Return the contact shown by the newest measurement, or None.
 
         Args:
-            state: Newest measurement; the same one again is no evidence, nor is one that equals the one before to the
-                last bit: a sensor that has frozen says the same for ever, an arm in contact gives way a little.
-            believed: No other check rejects the measurement; else it is no evidence, and the observer is reset.
-            moving: The arm is commanded to move, or was a moment ago; else what meets it is no contact of its own.
-            punctual: Commands and measurements keep time; else positions are no evidence. Torques are: they belong
-                to the positions of the same measurement.
+            state: Newest measurement; a repeated one is no evidence, nor is one equal to the previous one to the last
+                bit: a frozen sensor repeats its value, an arm in contact always gives a little.
+            believed: Whether no other check rejects the measurement; else it is no evidence, and the observer is reset.
+            moving: Whether the arm is commanded to move, or was just before; else it did not cause the contact itself.
+            punctual: Whether commands and measurements are on time; else positions are no evidence. Torques are: they
+                belong to the positions of the same measurement.
         """
         if self._limits is None:
             return None
@@ -153,7 +152,7 @@ class ContactMonitor:
         return by_effort or by_tracking
 
     def _nothing_felt(self, state: RobotState) -> NDArray[np.bool_]:
-        """Return for which joints (n,) the torques of the newest measurement show that nothing holds the arm."""
+        """Return for which joints (n,) the torques of the newest measurement show no external force."""
         limits, observer, check = self._limits, self._observer, self._torque_check
         if limits is None or limits.effort is None or observer is None or check is None or state.joint_efforts is None:
             return np.zeros(len(self._names), dtype=bool)
@@ -177,10 +176,10 @@ class ContactMonitor:
     def _lasting(
         self, residual: FloatArray, beyond: NDArray[np.bool_], stalled: NDArray[np.bool_], stamp: float
     ) -> NDArray[np.bool_]:
-        """Return which joints (n,) have been held up for longer than their torques are believed to deny it.
+        """Return which joints (n,) have been held for longer than their torques can overrule.
 
-        A stall once seen lasts until the joint is no longer `beyond` or comes nearer to its command, as one does that
-        is served again. It lasts on while the arm is stopped for not following, which ends every other evidence.
+        A detected stall lasts until the joint is no longer `beyond` or approaches its command, as it does when commands
+        arrive again. It also lasts while the arm is stopped for not following, which ends all other evidence.
         """
         lasts = beyond & (residual >= NEARER * self._furthest)
         begun = np.where(stalled, np.minimum(self._stalled_at, stamp), self._stalled_at)
@@ -192,7 +191,7 @@ class ContactMonitor:
         limits, observer = self._limits, self._observer
         if limits is None or limits.effort is None or observer is None or state.joint_efforts is None:
             return None
-        if not believed:  # false positions would stay in its integral
+        if not believed:  # wrong positions would stay in its integral
             observer.reset()
             self._effort_count[:] = 0
             return None
@@ -206,9 +205,9 @@ class ContactMonitor:
         return self._contact("effort", self._effort_count >= EFFORT_COUNT, np.abs(torques), limits.effort)
 
     def _pushed(self, threshold: FloatArray) -> NDArray[np.bool_]:
-        """Return which joints something pushes with more than `threshold` (n,) N m.
+        """Return which joints have an external torque above `threshold` (n,) N m.
 
-        What pushes, pushes on: torques that jumped between two measurements leave a residual, but once.
+        A real external force persists: a jump of the torques between two measurements leaves a residual only once.
         """
         torques = np.zeros(len(self._names)) if self.residual_torques is None else self.residual_torques
         return (np.abs(torques) > threshold) & (np.sign(torques) * self._newest_torques > GONE * threshold)
@@ -222,7 +221,7 @@ class ContactMonitor:
 
 
 def _count(before: NDArray[np.int_], beyond: NDArray[np.bool_], changed: bool) -> NDArray[np.int_]:
-    """Return the measurements in a row that were beyond; one that did not change neither counts nor interrupts."""
+    """Return the number of consecutive measurements beyond; an unchanged one neither counts nor resets."""
     return np.where(beyond, before + 1, 0) if changed else before
 
 

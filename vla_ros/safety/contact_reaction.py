@@ -1,14 +1,14 @@
-"""What a contact leads to: the first one is latched, and the arm backs off from it.
+"""Reaction to contact: the first contact is latched, and the arm backs off from it.
 
-    reaction.record(step, now)                                    # every tick: what is commanded
-    fault, detail = reaction.judge(fault, detail, state, now)     # every sound measurement, after the following check
+    reaction.record(step, now)                                    # every tick: the commanded step
+    fault, detail = reaction.judge(fault, detail, state, now)     # every valid measurement, after the following check
     velocities = reaction.retreat()                               # every tick of a hold for `CONTACT`; None: brake
     velocities = reaction.unload(resting)                         # the same in an emergency stop
 
-What the following check says comes first. An arm beyond the tracking tolerance has left its command, whatever holds it:
-it is given up. A measurement that does not follow its command is no evidence of a contact; once a contact is known, not
-following is what it looks like. So a false measurement looks like a contact then, or, beside the command, like the end
-of one: where the command goes is decided by three, see `HeldPosture`.
+The following check has priority. An arm beyond the tracking tolerance has left its command, whatever holds it: it is
+given up. A measurement that does not follow its command is no evidence of a contact; once a contact is known, not
+following is how it appears. A false measurement then looks like a contact, or, close to the command, like its end: so
+the command's target is decided from three measurements, see `HeldPosture`.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ from vla_ros.safety.reasons import Reason
 from vla_ros.types import FloatArray, RobotState
 
 AFTER_MOTION = 0.3
-"""Contacts are looked for while the arm is commanded to move and for this time after, s. Later it is being guided."""
+"""Time after commanded motion during which contacts are still detected, s; later, the arm is being hand-guided."""
 
 BLIND_WAY = 0.05
-"""The arm backs off at most this far, rad of its quickest joint, on measurements equal to the last bit."""
+"""Maximum back-off, rad of the fastest joint, while measurements stay equal to the last bit."""
 
 
 LONGEST_TIME = 3.0
-"""The way back ends so long after the contact, s, also where it is blocked: a disarming waits for it."""
+"""Maximum duration of the back-off, s, even if it is blocked: disarming waits for it."""
 
 RELAXED = 0.5
-"""In an emergency stop the command follows the arm on as long as the distance between them falls to this share: an arm
-that springs back from what it pressed on does that, one that hangs below its command by its weight does not."""
+"""Fraction of the load's displacement, command to measurement, below which the command follows the arm again in an
+emergency stop: an arm that springs back gets there, one that sags below its command under its weight does not."""
 
 
 def longest_rest(contract: RobotContract) -> float:
-    """Return how long a robot's arm takes at most to rest, s, once it is disarmed or stopped.
+    """Return the longest time until a robot's arm is at rest, s, once it is disarmed or stopped.
 
-    It may meet something at the end of the longest stop, and stops again where its way back ends for lack of time.
+    It may hit something at the end of the longest stop, and stops again when the back-off times out.
     """
     stop = longest_stop(contract.joints)
     return stop if contract.contact is None else stop + LONGEST_TIME + stop
 
 
 class ContactReaction:
-    """Finds the first contact since the arming, and leads back from it. One thread at a time."""
+    """Latches the first contact after arming, and backs off from it. Not thread-safe."""
 
     def __init__(self, contract: RobotContract, kinematics: Kinematics, period: float, ahead: float = 0.0) -> None:
-        """Use the section `contact` of the contract; without it nothing ever happens.
+        """Use the section `contact` of the contract; without it nothing is detected.
 
         Args:
-            contract: Of the robot.
-            kinematics: Of the robot.
-            period: Of the ticks, s.
-            ahead: From a command to when it is due, and lateness that is tolerated, s: the robot's delay comes on top.
+            contract: Contract of the robot.
+            kinematics: Kinematics of the robot.
+            period: Tick period, s.
+            ahead: Time from a command to its due time, plus tolerated lateness, s; the robot's delay is added.
 
         Raises:
             ContractError: when the thresholds do not fit the robot description.
@@ -72,7 +72,7 @@ class ContactReaction:
         self.reset(contract.joints.home)
 
     def reset(self, positions: FloatArray) -> None:
-        """Forget everything: the arm is armed at rest at `positions` (n,) rad."""
+        """Reset all state: the arm is armed at rest at `positions` (n,) rad."""
         self.contact: Contact | None = None
         self._monitor.reset(positions)
         self._backoff.clear()
@@ -80,14 +80,14 @@ class ContactReaction:
         self._held.clear()
         self._stamp = -np.inf
         self._commanded = np.asarray(positions)
-        self._moved_at = -np.inf  # when a command last moved, s
+        self._moved_at = -np.inf  # time of the last command with motion, s
         self._measured: FloatArray | None = None
         self._now, self._ends_at = -np.inf, np.inf
-        self._load: float | None = None  # distance of command and arm when an emergency stop last took it away, rad
-        self._blind = 0.0  # way commanded since the measurement last changed, rad
+        self._load: float | None = None  # distance from command to arm at the last unloading in an emergency stop, rad
+        self._blind = 0.0  # path commanded since the measurement last changed, rad
 
     def record(self, step: JointStep, now: float) -> None:
-        """Take what is commanded at `now`, s, steady clock."""
+        """Record the step commanded at `now`, s, steady clock."""
         self._monitor.command(step.positions)
         self._punctuality.tick(now)
         if step.velocities.any():
@@ -101,11 +101,11 @@ class ContactReaction:
             self._backoff.end()
 
     def judge(self, fault: Reason, detail: str, state: RobotState, now: float) -> tuple[Reason, str]:
-        """Return what the newest measurement says: `fault` of the following check, or a contact, or OK.
+        """Return the verdict on the newest measurement: `fault` of the following check, a contact, or OK.
 
         Args:
-            fault: What the following check makes of the same measurement.
-            detail: What it measured.
+            fault: Verdict of the following check on the same measurement.
+            detail: Its detail.
             state: Newest measurement.
             now: Steady clock, s.
         """
@@ -129,7 +129,7 @@ class ContactReaction:
         return Reason.CONTACT, self.contact.detail
 
     def retreat(self) -> FloatArray | None:
-        """Return the joint velocities (n,) rad/s that lead back from the contact, or None: the stop is followed."""
+        """Return the joint velocities (n,) rad/s of the back-off, or None: the stop is followed."""
         return self._back(self._held.touching)
 
     def _back(self, touching: bool) -> FloatArray | None:
@@ -140,17 +140,17 @@ class ContactReaction:
 
     @property
     def retreating(self) -> bool:
-        """Whether there is way left to go back."""
+        """Whether the back-off is under way."""
         return self._backoff.active
 
     def unload(self, resting: bool) -> FloatArray | None:
-        """Return the joint velocities (n,) rad/s that take the load off in an emergency stop, or None: it is followed.
+        """Return joint velocities (n,) rad/s that relieve the load in an emergency stop, or None: follow the stop.
 
-        No way back is driven. The stop comes first; at its end the command goes to the posture where the arm is held,
-        if it still presses: an arm that has stopped must not leave anybody clamped.
+        There is no back-off. The arm stops first; then, if it still presses, the command goes to the measured posture:
+        a stopped arm must not clamp anybody.
 
         Args:
-            resting: The commanded motion is at rest.
+            resting: Whether the commanded motion is at rest.
         """
         measured = self._held.positions
         if measured is None:
@@ -167,8 +167,8 @@ class ContactReaction:
         elif resting and not self._backoff.active and ARRIVED < load <= RELAXED * self._load:
             self._load = load
             self._backoff.yield_to(measured)
-        return self._back(touching=False)  # what lasts alone does not lead on, as where an arm hangs
+        return self._back(touching=False)  # a persistent load alone does not extend the path: the arm may sag
 
     def give_up(self) -> None:
-        """Do not go back any further: the arm has left its command."""
+        """Abort the back-off: the arm has left its command."""
         self._backoff.end()

@@ -1,7 +1,7 @@
-"""The last word on every command: from it a stop must still be possible that stays within all limits.
+"""Final check of every command: accept a step only if a stop within all limits exists after it.
 
-A command is judged by the whole motion that it commits the arm to: itself and the stop behind it. What is already
-broken may not get worse, so the way back in is open wherever the arm starts.
+A command is checked with the whole motion that it commits the arm to: itself and the stop after it. An existing
+violation must not get worse, so the way back inside the limits is open from any start.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from vla_ros.safety.reasons import Reason
 from vla_ros.types import FloatArray
 
 JOINT_SLACK = 1e-3
-"""While a joint is on its way back into its limits it may waver by this, rad."""
+"""Tolerance of a joint on its way back into its limits, rad."""
 
 LONGEST_SEGMENT = 0.01
-"""A motion is judged as straight in joint space for at most this long, s."""
+"""Maximum time for which a motion is approximated as straight in joint space, s."""
 
 LEAST_TOLERANCE = 1e-5
-"""Between two places that are looked at the tool may be so far beyond a face, m, also where none is tolerated."""
+"""Minimum tolerance of the tool beyond a face between two checked points, m, even if none is configured."""
 
 
 class Envelope:
-    """Joint limits, workspace and distances, with a ratchet: what has been regained is not given away again."""
+    """Checks joint limits, workspace and distances; violations may only shrink (ratchet)."""
 
     def __init__(
         self,
@@ -36,14 +36,14 @@ class Envelope:
         collision: CollisionModel | None,
         period: float = LONGEST_SEGMENT,
     ) -> None:
-        """Judge by the limits of `contract`.
+        """Check against the limits of `contract`.
 
         Args:
-            contract: Of the robot.
-            kinematics: Of the robot.
-            workspace_tolerance: The tool may be so far beyond a face, m.
-            collision: Distances; None where they are not watched.
-            period: From one row of a step or of its stop to the next, s.
+            contract: Contract of the robot.
+            kinematics: Kinematics of the robot.
+            workspace_tolerance: Tolerance of the tool beyond a face, m.
+            collision: Collision model; None: distances are not checked.
+            period: Time between rows of a step or its stop, s.
         """
         self._joints = contract.joints
         boxes = [arm.cartesian for arm in contract.arms]
@@ -52,13 +52,13 @@ class Envelope:
         self._kinematics, self._collision = kinematics, collision
         self._tolerance = workspace_tolerance
         self._period, self._segments = period, max(round(period / LONGEST_SEGMENT), 1)
-        # Joints that turn by a in all bend the tool's way off its chord by length * a^2 / 8 at most.
+        # If joints turn by a in all, the tool's path deviates from its chord by at most length * a^2 / 8.
         self._longest_chord = float(np.sqrt(8.0 * max(workspace_tolerance, LEAST_TOLERANCE) / kinematics.length))
         self.approaches = Approaches(np.zeros((0, contract.joints.count)), np.zeros(0), ())
         self.seed(contract.joints.home)
 
     def seed(self, positions: FloatArray) -> None:
-        """Start from joint positions (n,) wherever they are: their violations are the most there may be."""
+        """Start from joint positions (n,), anywhere: their violations become the allowed maximum."""
         self._joint_excess = self._excess_of_joints(positions)
         self._tool_excess = self._excess_of_tool(positions)
         self._positions, self._distances = positions, np.zeros(0)
@@ -66,7 +66,7 @@ class Envelope:
         self.advance(positions)
 
     def judge(self, step: JointStep) -> tuple[Reason, str]:
-        """Return OK, or which limit the step would break at the latest, and where."""
+        """Return OK, or the limit that the step would break before the end of its stop, with the joint or pair."""
         path = self._path(step)
         allowed = self._joint_excess + np.where(self._joint_excess > 0.0, JOINT_SLACK, 0.0)
         excess = self._excess_of_joints(path[1:])
@@ -82,16 +82,17 @@ class Envelope:
         return Reason.OK, ""
 
     def _path(self, step: JointStep) -> FloatArray:
-        """Return the postures (k, n) from where the arm is through the step to the end of its stop."""
+        """Return the postures (k, n) from the current one through the step to the end of its stop."""
         positions = np.vstack([self._positions, step.positions, step.stop.positions])
         if self._segments == 1:
             return positions
         return _refined(positions, self._period * np.vstack([step.velocities, step.stop.velocities]), self._segments)
 
     def _leaves_workspace(self, path: FloatArray) -> bool:
-        """Say whether the tool leaves the workspace further than it may on the way along `path` (k, n).
+        """Return whether a tool leaves the workspace by more than allowed along `path` (k, n).
 
-        A box holds every chord between two places in it, so what counts is how far the way bends off its chords.
+        A box contains the chord between any two points in it, so only the deviation of the path from its chords
+        matters.
         """
         ways = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(path, axis=0)).sum(axis=1))])
         most = self._tool_excess + self._tolerance
@@ -103,7 +104,7 @@ class Envelope:
         return False
 
     def advance(self, positions: FloatArray) -> None:
-        """Note that joint positions (n,) were commanded: violations that shrank may not grow again."""
+        """Record the commanded joint positions (n,): violations that have shrunk may not grow again."""
         if self._joint_excess.any():
             self._joint_excess = np.minimum(self._joint_excess, self._excess_of_joints(positions))
         if self._tool_excess.any():
@@ -114,17 +115,17 @@ class Envelope:
             self._held = np.maximum(self._held, self._collision.held(self._distances))
 
     def clearances(self) -> dict[str, float]:
-        """Return by how much the nearest pairs of each kind are further apart than they must be, m."""
+        """Return the smallest clearance above the required distance, m, by kind of pair."""
         if self._collision is None:
             return {}
         return self._collision.clearances(self._distances)
 
     def _excess_of_joints(self, positions: FloatArray) -> FloatArray:
-        """Return by how much each joint is outside of its limits, same shape as `positions` (..., n), rad."""
+        """Return each joint's distance outside its limits, rad, in the shape of `positions` (..., n)."""
         return _excess(positions, self._joints.lower, self._joints.upper)
 
     def _excess_of_tool(self, positions: FloatArray) -> FloatArray:
-        """Return by how much each tool is outside of its workspace along each axis, (3 * arms,) m."""
+        """Return each tool's distance outside its workspace along each axis, (3 * arms,) m."""
         tools = np.concatenate([place.translation for place in self._kinematics.placements(positions)])
         return _excess(tools, self._lower, self._upper)
 
@@ -134,13 +135,13 @@ def _excess(values: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatAr
 
 
 def _refined(positions: FloatArray, changes: FloatArray, parts: int) -> FloatArray:
-    """Return `positions` (k, n) with each step divided into `parts`, (1 + (k - 1) * parts, n): cubics in joint space.
+    """Return `positions` (k, n) with each step split into `parts`, (1 + (k - 1) * parts, n): cubics in joint space.
 
     Args:
         positions: rad.
-        changes: (k - 1, n) rad, what the velocities at `positions[1:]` would change in one step. The first step is a
-            parabola, because it begins with any velocity.
-        parts: Of each step.
+        changes: (k - 1, n) rad, velocity at `positions[1:]` times the step time. The first step is a parabola, since
+            its initial velocity is free.
+        parts: Parts per step.
     """
     first, steps = positions[:-1, None], np.diff(positions, axis=0)[:, None]
     ends = changes[:, None]

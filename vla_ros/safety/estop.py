@@ -1,11 +1,11 @@
-"""The emergency stop as a signal that comes over a network, with one state for each publisher.
+"""Emergency stop signal over the network, with a separate state per publisher.
 
 true from any publisher       pressed
 false                         releases what the same publisher pressed, and nothing else
-a publisher that goes away    pressed, until somebody resets: from then on it has no vote any more
-heartbeat mode                silence of any button is pressed, also of one that is there and has never spoken;
-                              without a button that speaks nothing is armed
-a queue that ran over         pressed: a true may have been among the messages that were pushed out
+publisher disappears          pressed until reset; afterwards it has no vote
+heartbeat mode                silence of any button counts as pressed, also of one that is present but has never
+                              published; nothing can be armed without a publishing button
+queue overrun                 pressed: a true may be among the lost messages
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ from types import MappingProxyType
 from vla_ros.errors import ContractError
 
 LONGEST_TIMEOUT = 10.0
-"""A button that may be silent for longer, s, does not speak at all."""
+"""Maximum heartbeat timeout, s; a button that may be silent for longer has no heartbeat."""
 
 DISCOVERY = 1.0
-"""A message may come before its publisher has been discovered, s; after that, one that is not there has gone."""
+"""Maximum time from a first message to the discovery of its publisher, s; an undiscovered one has then gone."""
 
 OVERRUN_MEMORY = 1.0
-"""How long a queue that ran over counts as pressed, s: the messages that were lost cannot come again."""
+"""Time for which a queue overrun counts as pressed, s: the lost messages are not repeated."""
 
 MOST_BUTTONS = 32
-"""Publishers that are told apart; more of them count as pressed."""
+"""Maximum number of distinct publishers; more count as pressed."""
 
 _NAMELESS: Mapping[bytes, str] = MappingProxyType({})
 
 
 @dataclass
 class _Button:
-    """What one publisher said last."""
+    """State of one publisher."""
 
     name: str = ""
     down: bool = False
-    since: float | None = None  # it has been there, s, steady clock; None before it was discovered
+    since: float | None = None  # discovered at, s, steady clock; None before discovery
     heard: float | None = None
     present: bool = False
     gone: bool = False
 
 
 class EstopSignal:
-    """Takes what comes in any thread; `take` tells the control thread what to do about it."""
+    """Receives messages in any thread; `take` reports to the control thread."""
 
     def __init__(self, timeout: float = 0.0) -> None:
-        """Treat silence of `timeout` s as pressed; 0 for buttons that speak only when used.
+        """Treat silence of `timeout` s as pressed; 0 for buttons that publish only when used.
 
         Raises:
-            ContractError: as `set_timeout`.
+            ContractError: as for `set_timeout`.
         """
         self._lock = threading.Lock()
         self._buttons: dict[bytes, _Button] = {}
@@ -62,10 +62,10 @@ class EstopSignal:
         self.set_timeout(timeout)
 
     def set_timeout(self, timeout: float) -> None:
-        """Treat silence of `timeout` s as pressed from now on; what has been heard is not forgotten.
+        """Treat silence of `timeout` s as pressed from now on; received state is kept.
 
         Raises:
-            ContractError: when `timeout` is no number from 0 to `LONGEST_TIMEOUT`: silence would never count.
+            ContractError: when `timeout` is not a number from 0 to `LONGEST_TIMEOUT`: silence would never count.
         """
         if not 0.0 <= timeout <= LONGEST_TIMEOUT:
             raise ContractError(
@@ -76,24 +76,24 @@ class EstopSignal:
             self._timeout = timeout
 
     def receive(self, pressed: bool, now: float, gid: bytes = b"") -> None:
-        """Take a message of the publisher `gid` at `now`, s, steady clock."""
+        """Handle a message of the publisher `gid` received at `now`, s, steady clock."""
         with self._lock:
             button = self._button(gid)
             button.heard, button.down, button.gone = now, pressed, False
             self._tapped = self._tapped or pressed
 
     def tap(self) -> None:
-        """Take a press that was sent before what was heard last: it counts, and so does what was said after it."""
+        """Handle a press sent before the newest received message: it counts, and so does the newer message."""
         with self._lock:
             self._tapped = True
 
     def overrun(self, now: float) -> None:
-        """Take that more messages had come by `now`, s, steady clock, than are kept."""
+        """Handle a queue overrun by `now`, s, steady clock: more messages came than are kept."""
         with self._lock:
             self._tapped, self._overrun = True, now
 
     def publishers(self, gids: Collection[bytes], now: float, names: Mapping[bytes, str] = _NAMELESS) -> None:
-        """Take which publishers of the signal there are at `now`, s, steady clock, and what those are called by GID."""
+        """Update the signal's publishers at `now`, s, steady clock, and their names by GID."""
         with self._lock:
             for gid in gids:
                 button = self._button(gid)
@@ -107,30 +107,30 @@ class EstopSignal:
                     button.gone, button.present = True, False
 
     def cannot_hear(self, sentence: str) -> None:
-        """Take why a publisher of the topic cannot be heard, such as its type; "" when all can be."""
+        """Set why a publisher of the topic cannot be received, such as its type; "" when all can be."""
         with self._lock:
             self._unheard = sentence
 
     def take(self, now: float) -> bool:
-        """Return whether the stop counts as pressed, also when it was only tapped since the last call."""
+        """Return whether the stop counts as pressed, including a tap since the last call."""
         with self._lock:
             tapped, self._tapped = self._tapped, False
             return tapped or bool(self._why(now))
 
     def why(self, now: float) -> str:
-        """Say why the stop counts as pressed at `now`, s; "" when it does not."""
+        """Return why the stop counts as pressed at `now`, s; "" when it does not."""
         with self._lock:
             return self._why(now)
 
     def missing(self, now: float) -> str:
-        """Say why nothing may be armed at `now`, s, beside a button that is pressed; "" when nothing forbids it."""
+        """Return why arming is not allowed at `now`, s, besides a pressed button; "" when it is."""
         with self._lock:
             if self._timeout == 0.0 or any(self._speaks(button, now) for button in self._buttons.values()):
                 return ""
             return f"no emergency stop has been heard, and estop_timeout ({self._timeout:g} s) asks for one that speaks"
 
     def forget_gone(self) -> None:
-        """Forget the publishers that went away: whoever resets says by it that they are not missed."""
+        """Forget publishers that have disappeared: by resetting, the operator confirms that they are not needed."""
         with self._lock:
             self._buttons = {gid: button for gid, button in self._buttons.items() if not button.gone}
             self._crowded = False
@@ -145,7 +145,7 @@ class EstopSignal:
         return button.heard is not None and 0.0 <= now - button.heard <= self._timeout and not button.gone
 
     def _silent(self, button: _Button, now: float) -> bool:
-        """Say whether a button should have been heard by now: one that was just discovered is given its time."""
+        """Return whether a button is overdue; a newly discovered one gets `DISCOVERY` in addition."""
         if self._timeout == 0.0 or self._speaks(button, now):
             return False
         if button.heard is None and button.since is not None:
