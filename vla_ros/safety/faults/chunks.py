@@ -1,4 +1,4 @@
-"""Faults of what is in a chunk: numbers, shapes, rotations, the pose that it starts from."""
+"""Faults in the content of a chunk: values, shapes, rotations, and the starting pose."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vla_ros.types import FloatArray, Pose
 
 
 def _value(value: float, row: int = 3, column: int = 1) -> Play:
-    """A chunk with one value in it; the answer has one tick."""
+    """Set one value of a chunk, and allow one tick for the reaction."""
 
     def play(trial: Trial) -> None:
         actions = trial.good()
@@ -27,7 +27,7 @@ def _value(value: float, row: int = 3, column: int = 1) -> Play:
 
 
 def _rows(change: Callable[[FloatArray], object], **changes: object) -> Play:
-    """A chunk with other rows; the answer has one tick."""
+    """Change the rows of a chunk, and allow one tick for the reaction."""
 
     def play(trial: Trial) -> None:
         trial.send(change(trial.good()), **changes)
@@ -89,7 +89,7 @@ def _quaternion(scale: float) -> Play:
 
 
 def _start(position: float = 0.0, scale: float = 1.0) -> Play:
-    """A chunk whose starting pose is off: not one that the arm can have had."""
+    """Send a chunk with an implausible starting pose."""
 
     def play(trial: Trial) -> None:
         shadow = trial.shadow

@@ -1,4 +1,4 @@
-"""Faults of time: clocks that jump, stand still or run at another rate, ticks that do not come."""
+"""Faults of time: clocks that jump, stop or run at another rate, and missed ticks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ HOUR = 3600.0
 
 
 def _sensor_clock(seconds: float) -> Play:
-    """The sensors' clock jumps; from then on everything carries its new time."""
+    """The sensors' clock jumps, and all later stamps carry the new time."""
 
     def play(trial: Trial) -> None:
         shadow = trial.shadow
         shadow.stamp += seconds
-        trial.tick(6)  # an older stamp counts as a late message until some have come in order
+        trial.tick(6)  # an older stamp counts as late until several have come in order
         before = shadow.q.copy()
         trial.follow(lambda _: shadow.place(shadow.pose().position), 4 * CHUNK_TICKS)
         trial.require(shadow.supervisor.state is RUN, "it does not go on when the clock is sound again")
@@ -27,7 +27,7 @@ def _sensor_clock(seconds: float) -> Play:
 
 
 def _steady_clock(seconds: float) -> Play:
-    """The clock of the process itself jumps between two ticks (a machine that slept)."""
+    """The clock of the process itself jumps between two ticks, as after a suspend."""
 
     def play(trial: Trial) -> None:
         trial.shadow.now += seconds
@@ -37,7 +37,7 @@ def _steady_clock(seconds: float) -> Play:
 
 
 def _gap(ticks: int) -> Play:
-    """The control thread does not run for so many ticks."""
+    """The control thread does not run for this many ticks."""
 
     def play(trial: Trial) -> None:
         shadow = trial.shadow
@@ -51,7 +51,7 @@ def _gap(ticks: int) -> Play:
 
 
 def _paused(trial: Trial) -> None:
-    """Simulation time stands still for a second, then goes on: held meanwhile, then resumed without a jump."""
+    """Simulation time stops for a second and continues: the arm is held, then resumes without a jump."""
     shadow = trial.shadow
     stamp = shadow.stamp
     for _ in range(100):

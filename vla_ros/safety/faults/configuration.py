@@ -1,4 +1,4 @@
-"""Faults of what the layer works by: limits that are missing or make no sense are refused, and the old ones kept."""
+"""Configuration faults: missing or invalid limits are rejected, and the current ones stay in force."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def _contract(change: Change) -> Play:
-    """Another contract is read while the arm moves: refused, and the arm goes on with its own."""
+    """Load another contract while the arm moves: it is rejected, and the arm continues with its own."""
 
     def read(trial: Trial) -> None:
         values = parse_yaml(trial.shadow.contract.text)
-        values["urdf"] = str(trial.shadow.contract.urdf)  # also where it was found beside the contract
+        values["urdf"] = str(trial.shadow.contract.urdf)  # absolute, even if it was found beside the contract
         arms = {arm["name"]: arm for arm in values.get("arms", ())}
-        lines = arms.get(trial.shadow.contract.leading.name, values)  # of one of several arms, or of the only one
+        lines = arms.get(trial.shadow.contract.leading.name, values)  # section of the lead arm, or of the only one
         urdf = values["urdf"]
         change(lines)
         values["urdf"] = lines.pop("urdf", urdf) if lines is not values else values["urdf"]
@@ -39,7 +39,7 @@ def _contract(change: Change) -> Play:
 
 
 def _parameters(change: Change) -> Play:
-    """Other parameters are read while the arm moves."""
+    """Load other parameters while the arm moves."""
 
     def read(trial: Trial) -> None:
         del trial

@@ -1,4 +1,4 @@
-"""Faults of contact: something that does not give way, seen by position and by effort; a payload is none."""
+"""Contact faults: a rigid obstacle, detected by position and by effort; a payload is not a contact."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from vla_ros.safety.shadow import Shadow
 
 GRAVITY = 9.81
 SEEN = frozenset({Reason.CONTACT, Reason.NOT_FOLLOWING, Reason.TRACKING})
-"""A contract without the section `contact` has the tolerances of the measurement alone."""
+"""Accepted reasons: without the section `contact`, only the tracking tolerances apply."""
 
 PRESS_TICKS = 40
-"""For the contact to be seen and the arm to have backed off."""
+"""Table ticks for the contact to be detected and the arm to back off."""
 
 LETTING_GO = 350
-"""Table ticks after which an arm that was told to stop in a contact presses no more: the longest way back, its stop."""
+"""Table ticks until an arm that is stopped during a contact no longer presses: the longest back-off and its stop."""
 
 LEFT = 0.25
-"""Share of the threshold that the command may still be ahead of the arm then."""
+"""Fraction of the threshold by which the command may still be ahead of the arm afterwards."""
 
 PUSH = 3.0
-"""External torque of the pushed arm, in thresholds."""
+"""External torque on the pushed arm, as a multiple of the thresholds."""
 
 
 def _obstructed(trial: Trial) -> None:
-    """From here on the joints cannot go any further the way that they are going."""
+    """From now on the joints are blocked in their direction of motion."""
     shadow = trial.shadow
     shadow.obstacle = shadow.q.copy(), np.sign(shadow.velocities)
     trial.follow(lambda _: shadow.way((0.0, 0.025, 0.0)), trial.pace.ticks(PRESS_TICKS))
     if shadow.contract.contact is None:
         return
     trial.tick(PRESS_TICKS)
-    given_up = shadow.supervisor.state is DISARMED  # a slow arm may be beyond the tracking tolerance before it stands
-    # Joints at full speed may be there before a contact is told from a wide `lag`: then the arm is let go of.
+    given_up = shadow.supervisor.state is DISARMED  # a slow arm may exceed the tracking tolerance before it stops
+    # Joints at full speed may exceed it before a contact can be told from a large `lag`: then the arm is given up.
     outrun = given_up and shadow.of_joints
     trial.require(outrun or Reason.CONTACT.label in trial.reasons, "no contact was reported")
     pressed = np.abs(shadow.commands[-1] - shadow.q)
@@ -45,7 +45,7 @@ def _obstructed(trial: Trial) -> None:
 
 
 def _obstructed_then(order: Callable[[Shadow], None]) -> Play:
-    """The arm meets something, and in the tick after that has been found out it is told to stop for good."""
+    """Block the arm, and stop it for good by `order` in the tick after the contact was detected."""
 
     def play(trial: Trial) -> None:
         shadow = trial.shadow
@@ -61,7 +61,7 @@ def _obstructed_then(order: Callable[[Shadow], None]) -> Play:
         if limits is None or Reason.CONTACT.label not in trial.reasons:
             return
         pressed = np.abs(shadow.commands[-1] - shadow.q)
-        # A slow arm may be beyond the tracking tolerance before it stands: it is given up, and its controller lets go.
+        # A slow arm may exceed the tracking tolerance before it stops: it is given up, and its controller lets go.
         given_up = pressed.max() > shadow.parameters.motion.tracking_tolerance and not shadow.supervisor.commanding
         trial.require(given_up or bool((pressed <= LEFT * limits.tracking).all()), "the arm goes on pressing")
 
@@ -69,7 +69,7 @@ def _obstructed_then(order: Callable[[Shadow], None]) -> Play:
 
 
 def _pushed(trial: Trial) -> None:
-    """The arm goes where it is told, but its torques show that something presses on it."""
+    """The arm follows its command, but its torques show an external force."""
     shadow, contact = trial.shadow, trial.shadow.contract.contact
     if contact is None or contact.effort is None:
         _obstructed(trial)
@@ -85,7 +85,7 @@ def _pushed(trial: Trial) -> None:
 
 
 def _loaded(trial: Trial) -> None:
-    """The gripper takes the heaviest payload of the contract at once, in motion."""
+    """The gripper suddenly takes the largest payload of the contract, in motion."""
     shadow, contact = trial.shadow, trial.shadow.contract.contact
     mass = 0.0 if contact is None else contact.payload
     shadow.external = np.zeros_like(shadow.q)
@@ -97,7 +97,7 @@ def _loaded(trial: Trial) -> None:
 
 def table() -> list[Fault]:
     """Return the faults of this module."""
-    hold = frozenset({HOLD, DISARMED})  # disarmed: it was beyond the tracking tolerance before it stood
+    hold = frozenset({HOLD, DISARMED})  # disarmed if the tracking tolerance was exceeded before the stop
     return [
         Fault("the arm meets something immovable", _obstructed, hold, SEEN),
         Fault(

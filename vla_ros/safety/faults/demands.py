@@ -1,4 +1,4 @@
-"""Faults of how a plan wants to get there: too fast, too jerky, without sense, again and again; and of the gripper."""
+"""Motion faults of plans: too fast, too jerky, random, repeatedly infeasible; and faults of the gripper."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ TOO_FAST = frozenset({Reason.LINEAR_VELOCITY, Reason.WORKSPACE, Reason.JOINT_VEL
 
 
 def _turn(trial: Trial) -> None:
-    """Every row turned 1 rad further than the one before: 10 rad/s."""
+    """Rotate 1 rad further with every row: 10 rad/s."""
     for _ in range(3):
         trial.send(_turning(trial))
         trial.tick(trial.shadow.chunk_ticks)
 
 
 def _turning(trial: Trial) -> FloatArray:
-    """Return the rows of a sound plan, but that the tool, or the last joint, turns 1 rad a row."""
+    """Return the rows of a valid plan, except that the tool, or the last joint, rotates 1 rad per row."""
     actions, shadow = trial.good(), trial.shadow
     turns = np.minimum(np.arange(1, len(actions) + 1) * 1.0, 3.0)
     if not shadow.of_joints:
@@ -38,7 +38,7 @@ def _turning(trial: Trial) -> FloatArray:
 
 
 def _leap(metres: float) -> Play:
-    """The whole way in the first row, there and back with every chunk."""
+    """Ask for the full displacement in the first row, alternating with every chunk."""
 
     def play(trial: Trial) -> None:
         centre = trial.shadow.pose().position
@@ -48,14 +48,14 @@ def _leap(metres: float) -> Play:
 
 
 def _chatter_of_rows(trial: Trial) -> None:
-    """Every row on the other side."""
+    """Alternate sides with every row."""
     centre, rows = trial.shadow.pose().position, trial.shadow.contract.action.horizon
     sides = np.outer((-1.0) ** np.arange(rows), [0.0, 0.15, 0.0])
     trial.follow(lambda _: centre + sides, 4 * CHUNK_TICKS)
 
 
 def _chatter_of_chunks(trial: Trial) -> None:
-    """A chunk every other tick, each with the opposite direction."""
+    """Send a chunk every other tick, each in the opposite direction."""
     shadow = trial.shadow
     for i in range(40):
         if i % 2 == 0:
@@ -64,12 +64,12 @@ def _chatter_of_chunks(trial: Trial) -> None:
 
 
 def _noise(trial: Trial) -> None:
-    """Rows without any sense, within what a chunk may hold."""
+    """Send random rows, in the valid range of a chunk."""
     rng = np.random.default_rng(7)
     shadow = trial.shadow
     for _ in range(6):
         noise = rng.uniform(-1.0, 1.0, trial.good().shape)
-        if shadow.of_joints:  # columns of any unit: the noise is one of postures
+        if shadow.of_joints:  # columns may have any unit: sample postures instead
             postures = shadow.q + rng.uniform(-1.0, 1.0, (len(noise), len(shadow.q)))
             noise = shadow.joint_actions(postures, shadow.contract.gripper.max_opening * (0.5 + 0.5 * noise[:, -1]))
         trial.send(noise)
@@ -77,7 +77,7 @@ def _noise(trial: Trial) -> None:
 
 
 def _corrections(trial: Trial) -> None:
-    """Nothing of what is asked for can be done, again and again."""
+    """Nothing that is asked for is feasible, again and again."""
     shadow = trial.shadow
     break_solver(trial, lambda *_: np.full(shadow.contract.joints.count, np.nan))
     for i in range(shadow.parameters.motion.corrections_hold + 2):
@@ -113,7 +113,7 @@ def _openings(values: Callable[[int, int], FloatArray]) -> Play:
 
 
 def _chatter_of_gripper(trial: Trial) -> None:
-    """Open and closed in turn, a row each: at most one reversal in each reversal time."""
+    """Alternate open and closed with every row: at most one reversal per reversal time is allowed."""
     shadow = trial.shadow
     wide, first = shadow.contract.gripper.max_opening, len(shadow.openings)
     _openings(lambda _, rows: np.asarray(wide * (np.arange(rows) % 2), dtype=np.float64))(trial)
@@ -124,7 +124,7 @@ def _chatter_of_gripper(trial: Trial) -> None:
 
 
 def _has_gripper(contract: RobotContract) -> bool:
-    """Say whether the policy's actions have a column for a gripper that is there."""
+    """Return whether the action space has a column for an existing gripper."""
     arm = contract.leading
     return arm.gripper.present and contract.action.gripper(arm.name) is not None
 

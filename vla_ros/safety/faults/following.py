@@ -1,4 +1,4 @@
-"""Faults of an arm that does not do as it is commanded, and of sensors that only seem to measure it."""
+"""Tracking faults: an arm that does not follow its command, and sensors that report wrong positions."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from vla_ros.safety.shadow import CHUNK_TICKS, STEP, Shadow
 from vla_ros.types import FloatArray
 
 PATIENCE = 3.0
-"""Time in which a sensor that lies must have been noticed, s."""
+"""Time within which a faulty sensor must be detected, s."""
 
 REST = 1.0
-"""So long the arm is disarmed and rests before it is armed again, s."""
+"""Time for which the arm is disarmed and at rest before it is armed again, s."""
 
 LATE = 3.0
-"""Joint states are so much later than the window allows that the arm has gone this multiple of the tolerance."""
+"""Displacement during the delay of late joint states beyond the window, as a multiple of the tolerance."""
 
 GUIDED = 0.8
-"""How far the arm is guided by hand, rad."""
+"""Displacement of an arm guided by hand, rad."""
 
 REST_TICKS = 60
-"""Table ticks in which the arm comes to rest, and what is measured of it."""
+"""Table ticks for the arm, and its measurement, to come to rest."""
 
 HELD_UP = 5.0
-"""So long the layer does not run, s."""
+"""Time for which the layer does not run, s."""
 
 SLOW_STEP = 0.002
-"""Way of the tool in one row of a slow plan, m: 0.02 m/s at rows 0.1 s apart."""
+"""Tool displacement per row of a slow plan, m: 0.02 m/s with rows 0.1 s apart."""
 
 Measure = Callable[[Trial], dict[str, object]]
 
 
 def _lying(measure: Callable[[Trial], Measure], step: float = STEP) -> Play:
-    """The arm follows, the policy goes on, and from now on the joint states say what `measure` makes of it."""
+    """The arm follows the policy, but joint states are replaced by the output of `measure`."""
 
     def play(trial: Trial) -> None:
         shadow = trial.shadow
@@ -47,7 +47,7 @@ def _lying(measure: Callable[[Trial], Measure], step: float = STEP) -> Play:
             shadow.pass_time()
             shadow.sense(shadow.state(**says(trial)))  # type: ignore[arg-type]
             if i % trial.shadow.chunk_ticks == 0:
-                # There and back along one line, so that the way does not end before the fault has been noticed.
+                # Back and forth along one line, so that the path does not end before the fault is detected.
                 back = -1.0 if i // (turn * shadow.chunk_ticks) % 2 else 1.0
                 trial.answer(shadow.ask(shadow.way((0.0, back * row, 0.0))))
             shadow.rewind()
@@ -64,7 +64,7 @@ def _frozen(trial: Trial) -> Measure:
 
 
 def _frozen_then_armed(trial: Trial) -> None:
-    """The driver still reports, with fresh stamps, where the arm was; the arm stands elsewhere."""
+    """The driver keeps reporting the old positions with fresh stamps; the arm is elsewhere."""
     shadow, supervisor = trial.shadow, trial.shadow.supervisor
     frozen = shadow.q.copy()
     _lying(_frozen)(trial)
@@ -80,7 +80,7 @@ def _frozen_then_armed(trial: Trial) -> None:
 
 
 def _jumped_then_armed(trial: Trial) -> None:
-    """Nothing is commanded when a joint loses its zero; from then on it is measured at rest, elsewhere."""
+    """A joint loses its zero while nothing is commanded; from then on it is measured at rest, elsewhere."""
     shadow, supervisor = trial.shadow, trial.shadow.supervisor
     supervisor.disarm(shadow.now)
     while supervisor.commanding:
@@ -113,7 +113,7 @@ def _late(trial: Trial) -> Measure:
 
 
 def _offset(trial: Trial) -> Measure:
-    """The zero of one joint is lost: it measures more by what is over the tolerance, and moves with the arm."""
+    """One joint loses its zero: its offset exceeds the tolerance, and it still moves with the arm."""
     motion = trial.shadow.parameters.motion
     offset = np.zeros_like(trial.shadow.q)
     offset[1] = 0.5 * (motion.follow_tolerance + motion.tracking_tolerance)
@@ -121,7 +121,7 @@ def _offset(trial: Trial) -> Measure:
 
 
 def _swapped(trial: Trial) -> Measure:
-    """The two neighboring joints that stand furthest apart are taken for each other."""
+    """Swap the measurements of the two neighboring joints with the largest difference."""
     first = int(np.argmax(np.abs(np.diff(trial.shadow.q))))
     order = np.arange(len(trial.shadow.q))
     order[[first, first + 1]] = first + 1, first
@@ -129,9 +129,9 @@ def _swapped(trial: Trial) -> Measure:
 
 
 def _guided(trial: Trial) -> None:
-    """Held, the arm is guided away by hand and let go of: nothing may drive it back, and nothing goes on by itself."""
+    """The held arm is guided away by hand and released: it must neither be driven back nor resume by itself."""
     shadow, supervisor = trial.shadow, trial.shadow.supervisor
-    trial.tick(round(shadow.parameters.timing.chunk_timeout / shadow.period) + 40)  # the policy says nothing more
+    trial.tick(round(shadow.parameters.timing.chunk_timeout / shadow.period) + 40)  # the policy publishes nothing more
     away = _away(shadow)
     for share in np.linspace(0.0, 1.0, 100):
         shadow.pass_time()
@@ -173,7 +173,7 @@ def _guided_in_stop(trial: Trial) -> None:
 
 
 def _moved_in_gap(trial: Trial) -> None:
-    """The layer is held up until its controller has let go, and the arm is moved meanwhile."""
+    """The layer hangs until the controller drops the last command, and the arm is moved meanwhile."""
     shadow = trial.shadow
     away = _away(shadow)
     shadow.now, shadow.stamp = shadow.now + HELD_UP, shadow.stamp + HELD_UP
@@ -185,7 +185,7 @@ def _moved_in_gap(trial: Trial) -> None:
 
 
 def _away(shadow: Shadow) -> FloatArray:
-    """Return where a hand puts the arm, (n,) rad."""
+    """Return the posture to which the arm is moved by hand, (n,) rad."""
     away, joints = shadow.q.copy(), shadow.contract.joints
     away[1] += GUIDED if away[1] < 0.5 * (joints.lower[1] + joints.upper[1]) else -GUIDED
     return away

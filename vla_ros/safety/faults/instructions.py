@@ -1,4 +1,4 @@
-"""Faults of instructions: stops, changes in motion, chunks for others, a flood."""
+"""Instruction faults: stops, changes in motion, chunks for other instructions, a flood."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _stop(trial: Trial) -> None:
 
 
 def _after_stop(trial: Trial) -> None:
-    """The policy goes on as if nobody had said stop."""
+    """The policy continues as if no stop had been received."""
     _stop(trial)
     trial.follow(lambda _: trial.shadow.way((0.0, 0.02, 0.0)), 3 * CHUNK_TICKS)
 
@@ -33,7 +33,7 @@ def _new_task(trial: Trial) -> None:
 
 
 def _old_task(trial: Trial) -> None:
-    """Chunks for the task before keep coming."""
+    """Chunks for the previous task keep coming."""
     _new_task(trial)
     for _ in range(3):
         trial.send(trial.good(), instruction_sequence=0)
@@ -54,7 +54,7 @@ def _flood(trial: Trial) -> None:
 
 
 def _heart(trial: Trial, ticks: int, every: int) -> None:
-    """The instruction node beats in every `every`-th tick, and never with 0; the policy goes on."""
+    """The instruction node sends a heartbeat every `every` ticks, or never with 0; the policy continues."""
     shadow = trial.shadow
     for i in range(ticks):
         if every and i % every == 0:
@@ -65,18 +65,18 @@ def _heart(trial: Trial, ticks: int, every: int) -> None:
 
 
 def _timeout(trial: Trial) -> float:
-    """Return how many ticks the instruction node may be silent."""
+    """Return the timeout of the instruction node in ticks."""
     return trial.shadow.parameters.timing.instruction_timeout / trial.shadow.period
 
 
 def _node_silent(trial: Trial) -> None:
-    """It was there, and hangs or dies; the policy knows nothing of that."""
+    """The instruction node hangs or crashes; the policy does not notice."""
     _heart(trial, 2, every=1)
     _heart(trial, ceil(_timeout(trial)) + 1, every=0)
 
 
 def _node_late(trial: Trial) -> None:
-    """It is held up for nearly as long as it may be, again and again."""
+    """The instruction node is repeatedly delayed for almost as long as allowed."""
     every = max(1, int(0.8 * _timeout(trial)))
     _heart(trial, 2 * every + 1, every=every)
 

@@ -1,4 +1,4 @@
-"""Faults of plans of the joints: rows beyond their limits, and a start that the arm cannot have had."""
+"""Faults of joint-space plans: rows beyond the limits, and an implausible start."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from vla_ros.safety.reasons import Reason
 from vla_ros.types import FloatArray
 
 FAR = 1.5
-"""Ranges of a joint beyond its limit that say that a column is none of its."""
+"""Distance beyond a limit, in multiples of the joint's range, that shows that the column is wrong."""
 
 BEYOND = 0.3
-"""Way beyond its limit that a joint is asked for, rad."""
+"""Requested displacement of a joint beyond its limit, rad."""
 
 LEAP = 0.5
-"""Turn of each joint in one row, rad: 5 rad/s."""
+"""Displacement of each joint in one row, rad: 5 rad/s."""
 
 
 def _row(change: Callable[[Trial, FloatArray], None]) -> Play:
-    """A sound plan whose fourth row is another posture (n,) rad; the answer has one tick."""
+    """Change the posture (n,) rad in the fourth row of a valid plan, and allow one tick for the reaction."""
 
     def play(trial: Trial) -> None:
         shadow = trial.shadow
@@ -46,14 +46,14 @@ def _far(side: float) -> Play:
 
 
 def _swapped_units(trial: Trial) -> None:
-    """Angles a hundred times too large, as of another unit, or of a servo's counts."""
+    """Send angles a hundred times too large, as in another unit or in encoder counts."""
     shadow = trial.shadow
     trial.send(shadow.joint_actions(np.tile(100.0 * shadow.q + 100.0, (shadow.contract.action.horizon, 1))))
     trial.tick()
 
 
 def _to_limit(trial: Trial) -> None:
-    """The last joint is asked beyond its nearer limit: it goes as far as it may, and is told."""
+    """Ask the last joint to go beyond its nearer limit: it goes as far as allowed, and this is reported."""
     shadow, joints = trial.shadow, trial.shadow.contract.joints
     goal, last = shadow.q.copy(), shadow.columns.stop - 1
     up = 2.0 * goal[last] > joints.lower[last] + joints.upper[last]
@@ -68,7 +68,7 @@ def _to_limit(trial: Trial) -> None:
 
 
 def _leap(trial: Trial) -> None:
-    """All joints turn at once, there and back with every chunk."""
+    """Move all joints at once, back and forth with every chunk."""
     shadow, joints = trial.shadow, trial.shadow.contract.joints
     home, side = shadow.q.copy(), np.sign(0.5 * (joints.lower + joints.upper) - shadow.q)
     for i in range(5):
@@ -78,7 +78,7 @@ def _leap(trial: Trial) -> None:
 
 
 def _start(change: Callable[[ArmStart], ArmStart]) -> Play:
-    """A chunk whose start is none that the arm can have had."""
+    """Send a chunk with an implausible start."""
 
     def play(trial: Trial) -> None:
         shadow = trial.shadow

@@ -1,4 +1,4 @@
-"""Plays faults on a layer of their own, and judges what came of it by arithmetic that knows nothing of the filter."""
+"""Fault runner: injects each fault into its own layer, and checks the result independently of the filter."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from vla_ros.safety.shadow import Shadow
 from vla_ros.types import FloatArray
 
 REST_TICKS = 40
-"""An arm that must stop rests after so many ticks: 2.175 rad/s at 7.5 rad/s^2 take 29, and jerk and delay the rest."""
+"""Ticks within which an arm that must stop is at rest: 29 for 2.175 rad/s at 7.5 rad/s^2, plus jerk and delay."""
 
 NOT_APPLICABLE = "does not apply"
-"""What a fault led to that the robot cannot have."""
+"""Outcome of a fault that cannot occur on the robot."""
 
 ROUNDING = 1e-6
 WORKSPACE_SLACK = 1e-3
-"""The tool may be this far beyond a face, m."""
+"""Tolerance of the tool beyond a face, m."""
 
 RECOVERY_SLACK = 1e-3
-"""A joint on its way back into its limits may waver by this, rad."""
+"""Tolerance of a joint on its way back into its limits, rad."""
 
 SPEED_SLACK = 0.1
-"""Fraction of its limits by which the tool may be faster: the joints need some ticks until they are slowed down, in
-which the arm reaches out further, and a stop is made joint by joint."""
+"""Tolerated excess of the tool speed, as a fraction of its limit: the joints take some ticks to slow down while the arm
+still extends, and a stop is planned per joint."""
 
 
 def play_faults(
     contract: RobotContract, parameters: SafetyParameters, faults: Sequence[Fault],
     tell: Callable[[FaultRow], object] = lambda row: None,
 ) -> list[FaultRow]:  # fmt: skip
-    """Inject each fault into a layer of its own, in shadow, and return what came of it.
+    """Inject each fault into its own layer, in a dry run, and return the results.
 
     Args:
-        contract: Of the robot that is to be armed.
-        parameters: That it is to be armed with.
-        faults: Which.
-        tell: Called with each row as it comes.
+        contract: Contract of the robot to be armed.
+        parameters: Parameters to arm it with.
+        faults: Faults to inject.
+        tell: Callback for each row when it is complete.
 
     Raises:
-        VlaError: when contract or parameters are wrong, before any fault is tried: that is no fault that was missed.
+        VlaError: when contract or parameters are invalid, before any fault is tried: that is not a missed fault.
     """
     require_timely_distances(contract, parameters)
     _require_start(Shadow(contract, parameters))
@@ -60,10 +60,10 @@ def play_faults(
 
 
 def _require_start(shadow: Shadow) -> None:
-    """Refuse a contract whose home is outside its own workspace.
+    """Check that the tools are inside their workspaces at home.
 
     Raises:
-        ContractError: with both.
+        ContractError: naming position and workspace.
     """
     placements = shadow.kinematics.placements(shadow.contract.joints.home)
     for arm, placement in zip(shadow.contract.arms, placements, strict=True):
@@ -84,12 +84,12 @@ def _try(fault: Fault, contract: RobotContract, parameters: SafetyParameters) ->
         return FaultRow(fault.name, fault.expected, NOT_APPLICABLE, True, "This robot has nothing that it is about.")
     try:
         with np.errstate(all="ignore"):  # 1e300 squared overflows, as it should
-            for one in led:  # the first arm that misses it, else the last
+            for one in led:  # report the first arm that misses it, else the last
                 row = _judge(fault, one, parameters)
                 if not row.stopped:
                     return row
             return row
-    except Exception as error:  # a layer that raises is one that let the fault through
+    except Exception as error:  # a layer that raises has let the fault through
         return FaultRow(fault.name, fault.expected, f"raised {type(error).__name__}", False, f"It raised: {error}")
 
 
@@ -124,7 +124,7 @@ def _judge(fault: Fault, contract: RobotContract, parameters: SafetyParameters) 
 
 
 def _ticks_to_rest(trial: Trial) -> int | None:
-    """Return how many ticks with sound states and no policy it takes until the commands stand still."""
+    """Return the ticks until the commands stand still, with valid states and no policy; None if they do not."""
     for count in range(trial.shadow.ticks(REST_TICKS)):
         trial.tick()
         if not trial.moves or trial.decisions[-1].joint_positions is None:
@@ -133,13 +133,13 @@ def _ticks_to_rest(trial: Trial) -> int | None:
 
 
 def broken_limits(shadow: Shadow) -> list[str]:
-    """Judge all commands of a shadow by finite differences, and by where each tool is and how fast it is."""
+    """Check all commands of a dry run by finite differences, and the position and speed of each tool."""
     joints, arms = shadow.contract.joints, shadow.contract.arms
     q, openings = np.array(shadow.commands), np.array(shadow.all_openings)
     if not (np.isfinite(q).all() and np.isfinite(openings).all()):
         return ["a command is not finite"]
     failed = []
-    still = np.vstack([np.tile(q[0], (3, 1)), q])  # it stood before
+    still = np.vstack([np.tile(q[0], (3, 1)), q])  # it was at rest before
     for name, order, limit in (
         ("velocity", 1, joints.velocity), ("acceleration", 2, joints.acceleration), ("jerk", 3, joints.jerk)
     ):  # fmt: skip
@@ -156,7 +156,7 @@ def broken_limits(shadow: Shadow) -> list[str]:
 
 
 def _broken_by(arm: ArmContract, places: Sequence[pinocchio.SE3], openings: FloatArray, period: float) -> list[str]:
-    """Judge where one arm's tool was at each command, how fast, and how its gripper was opened, (k,) m."""
+    """Check one arm's tool position and speed at each command, and its gripper openings (k,) m."""
     box, gripper = arm.cartesian, arm.gripper
     failed = _tool_too_fast(arm, places, period)
     tools = np.array([place.translation for place in places])
@@ -171,7 +171,7 @@ def _broken_by(arm: ArmContract, places: Sequence[pinocchio.SE3], openings: Floa
 
 
 def _tool_too_fast(arm: ArmContract, places: Sequence[pinocchio.SE3], period: float) -> list[str]:
-    """Judge the speed of the tool from each commanded place to the next."""
+    """Check the tool speed between consecutive commands."""
     box, moves = arm.cartesian, list(pairwise(places))
     ways = [float(np.linalg.norm(after.translation - before.translation)) for before, after in moves]
     turns = [float(np.linalg.norm(pinocchio.log3(after.rotation @ before.rotation.T))) for before, after in moves]

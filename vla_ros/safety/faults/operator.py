@@ -1,4 +1,4 @@
-"""What an operator does: emergency stop, release, reset, arm, disarm; and a layer that is started again."""
+"""Operator actions: emergency stop, release, reset, arm, disarm; and a restart of the layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vla_ros.safety.reasons import Reason
 from vla_ros.safety.shadow import CHUNK_TICKS
 
 REST = 40
-"""Ticks in which the arm comes to rest."""
+"""Ticks for the arm to come to rest."""
 
 
 def _press(trial: Trial) -> None:
@@ -18,7 +18,7 @@ def _press(trial: Trial) -> None:
 
 
 def _press_and_go_on(trial: Trial) -> None:
-    """The policy goes on as if nothing had happened."""
+    """The policy continues as if nothing had happened."""
     _press(trial)
     trial.follow(lambda _: trial.shadow.way((0.0, 0.02, 0.0)), REST)
     trial.require(not trial.moves, "chunks move the arm in an emergency stop")
@@ -45,7 +45,7 @@ def _arm_while_latched(trial: Trial) -> None:
 
 
 def _reset_in_motion(trial: Trial) -> None:
-    """At once: a slow arm is at rest a tick later."""
+    """Reset immediately: a slow arm is at rest one tick later."""
     trial.shadow.supervisor.press_estop(trial.shadow.now)
     trial.shadow.supervisor.release_estop(trial.shadow.now)
     trial.answer(trial.shadow.supervisor.reset(trial.shadow.now))
@@ -59,7 +59,7 @@ def _reset(trial: Trial) -> None:
 
 
 def _arm_again(trial: Trial) -> None:
-    """Reset, arm, and only fresh chunks move it: the first step is at most one tick of motion."""
+    """Reset and arm: only fresh chunks move the arm, and the first step is at most one tick of motion."""
     _reset(trial)
     shadow, supervisor = trial.shadow, trial.shadow.supervisor
     trial.require(supervisor.arm(shadow.now) is Reason.OK, "it cannot be armed again")
@@ -75,13 +75,13 @@ def _disarm(trial: Trial) -> None:
 
 
 def _layer_again(trial: Trial) -> None:
-    """The layer dies in motion and is started again: disarmed, and armed from where the arm is measured, at rest."""
+    """The layer crashes in motion and is restarted: disarmed, then armed from the measured posture at rest."""
     shadow = trial.shadow
     shadow.restart_layer()
     shadow.wait(shadow.supervisor.settling_ticks)
     trial.require(shadow.supervisor.arm(shadow.now) is Reason.MOVING, "it is armed while the arm still moves")
     shadow.velocities = shadow.velocities * 0.0
-    for _ in range(10):  # the controller has brought it to rest, somewhere else than commanded
+    for _ in range(10):  # the controller has stopped it somewhere else than commanded
         shadow.q = shadow.q + 0.002
         shadow.wait(1)
     shadow.commands.clear()
@@ -94,7 +94,7 @@ def _layer_again(trial: Trial) -> None:
 
 
 def _armed_in_its_stop(trial: Trial) -> None:
-    """Disarmed in motion and armed again at once, measured at rest by a sensor that lags: the stop comes first."""
+    """Disarm in motion and arm again at once, with a lagging sensor that shows rest: the stop is completed first."""
     shadow, supervisor = trial.shadow, trial.shadow.supervisor
     supervisor.disarm(shadow.now)
     moving, shadow.velocities = shadow.velocities, np.zeros_like(shadow.q)

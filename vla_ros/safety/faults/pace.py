@@ -1,4 +1,4 @@
-"""How large an arm and its world are, and how quick it is, so that one table of faults suits every arm."""
+"""Scale of an arm and its workspace, and its speed, so that one fault table suits every arm."""
 
 from __future__ import annotations
 
@@ -11,44 +11,43 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 
 WIDTH, LENGTH, SPEED, ACCELERATION = 0.8, 1.09, 0.5, 3.0
-"""Width of the workspace and length of the arm, m, and speed and acceleration of the tool, m/s and m/s^2, that the
-table is written for."""
+"""Reference arm of the table: workspace width and arm length, m, tool speed, m/s, and acceleration, m/s^2."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Factors on the distances and on the times of the table.
+    """Factors for the distances and times of the table.
 
     Attributes:
-        scale: Of distances: the width of this arm's workspace over `WIDTH`, or its own length over `LENGTH`.
-        stretch: Of times, at least 1: what this arm needs for a distance of its own scale.
+        scale: Factor for distances: this arm's workspace width over `WIDTH`, or its length over `LENGTH`.
+        stretch: Factor for times, at least 1: what this arm needs for a distance of its own scale.
     """
 
     scale: float
     stretch: float
 
     def ticks(self, count: int) -> int:
-        """Return how many ticks this arm gets for what the table gives `count`."""
+        """Return this arm's ticks for `count` ticks of the table."""
         return math.ceil(count * self.stretch)
 
 
 def pace_of(contract: RobotContract) -> Pace:
-    """Return the factors of an arm in its workspace."""
+    """Return the factors of an arm, scaled by its workspace."""
     box = contract.cartesian
     return _pace(contract, float(box.workspace_upper[1] - box.workspace_lower[1]) / WIDTH)
 
 
 def arm_pace_of(contract: RobotContract) -> Pace:
-    """Return the factors of an arm for what its workspace says nothing about: where it can reach, and where it is."""
+    """Return the factors of an arm, scaled by its length, for faults that do not depend on the workspace."""
     return _pace(contract, Kinematics(contract).length / LENGTH)
 
 
 def _pace(contract: RobotContract, scale: float) -> Pace:
     """Return the factors of an arm whose distances are `scale` times those of the table.
 
-    At home, with the tool sideways at 1 m/s and not turning, the joints turn at r = J^+ (0, 1, 0, 0, 0, 0) rad/s. So
-    the tool's speed is at most min(v_i / |r_i|), its acceleration min(a_i / |r_i|), neither beyond its own limit.
-    A way s from rest to rest takes s / v + v / a: longer by at most the larger of the two ratios.
+    At home, for a sideways tool velocity of 1 m/s without rotation, the joint velocities are r = J^+ (0, 1, 0, 0, 0, 0)
+    rad/s. So the tool's speed is at most min(v_i / |r_i|), its acceleration min(a_i / |r_i|), neither beyond its own
+    limit. A displacement s from rest to rest takes s / v + v / a: longer by at most the larger of the two ratios.
     """
     box = contract.cartesian
     sideways = np.array([0.0, 1.0, 0.0, 0.0, 0.0, 0.0])

@@ -1,4 +1,4 @@
-"""Faults of where a plan leads: out of the workspace, into the table, an obstacle or the arm, beyond its reach."""
+"""Target faults of plans: out of the workspace, into the table, an obstacle or the arm itself, out of reach."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ from vla_ros.safety.shadow import TABLE_TICK
 from vla_ros.types import FloatArray, frozen_array
 
 OUTSIDE = frozenset({Reason.WORKSPACE, Reason.OBSTACLE, Reason.SELF_COLLISION, Reason.JOINT_POSITION})
-"""The most serious of what is in the way is named: on the way out of the box that may be the arm or the table."""
+"""Accepted reasons: the most serious one is reported, which outside the workspace may be the arm or the table."""
 
 
 FINGERS_BEYOND_TOOL = 0.010
-"""How far the finger tips reach beyond the tool frame of the shipped robot, m."""
+"""Reach of the fingertips beyond the tool frame of the shipped robot, m."""
 
 POSTS = {
     Shape.BOX: (0.1, 0.1, 0.3), Shape.SPHERE: (0.08,), Shape.CYLINDER: (0.05, 0.3), Shape.CAPSULE: (0.05, 0.2),
 }  # fmt: skip
-"""Sizes of what stands in the way, m."""
+"""Sizes of the obstacles, m."""
 
 ASIDE = 0.3
-"""How far it stands beside where the tool is at home, m."""
+"""Lateral distance of the obstacle from the tool at home, m."""
 
 INSIDE = 0.02
-"""Beside the axis that the arm stands on, m: on it, no side would be the nearer one."""
+"""Offset from the arm's vertical axis, m: on the axis, no side would be nearer."""
 
 SLICE = 20
-"""Table ticks by which a play that has not come to its end is made longer."""
+"""Table ticks by which an unfinished motion is extended."""
 
 ARRIVED = 2e-3
-"""Way of the tool in such a slice, m, to scale, that counts as none: it creeps along what is in its way."""
+"""Tool displacement per slice, m, to scale, that counts as none: the tool creeps along obstacles."""
 
 SETTLED = 2
-"""Slices in a row without way after which a play is at its end: more of them would show the same."""
+"""Number of consecutive slices without displacement that end a motion: more would show the same."""
 
 HELD_BACK = frozenset(reason.label for reason in (*OUTSIDE, Reason.RESULT_INVALID, Reason.SINGULARITY))
-"""What an arm is kept by: before one of these was given, one that hardly moves may be turning, or slow by itself."""
+"""Reasons that hold an arm back: without one of them, an arm that hardly moves may be rotating, or just slow."""
 
 REACHABLE = 0.8
-"""Share of the tool's speed limit that a plan asks for."""
+"""Fraction of the tool's speed limit that a plan asks for."""
 
 Arrange = Callable[[SafetyParameters, RobotContract], SafetyParameters]
 
 
 def towards(offset: tuple[float, float, float], ticks: int = 60) -> Play:
-    """Plans at a reachable speed to a place `offset` m, to the fault's scale, from where the tool is."""
+    """Plan at a feasible speed to a target `offset` m, to scale, from the current tool position."""
 
     def play(trial: Trial) -> None:
         goal = trial.shadow.pose().position + trial.pace.scale * np.asarray(offset)
         _follow_to(trial, goal, trial.pace.ticks(ticks))
-        for _ in range(3 * ticks // SLICE):  # at high rates the arm takes longer: on, as long as it gets nearer
+        for _ in range(3 * ticks // SLICE):  # at high rates the arm takes longer: extend while it approaches
             before = float(np.linalg.norm(goal - trial.shadow.pose().position))
             if not trial.moves or before < ARRIVED:
                 break
@@ -72,7 +72,7 @@ def towards(offset: tuple[float, float, float], ticks: int = 60) -> Play:
 
 
 def _follow_to(trial: Trial, goal: FloatArray, ticks: int) -> None:
-    """Ask for `goal` for `ticks` table ticks, or until the tool is held back and has stood for `SETTLED` slices."""
+    """Ask for `goal` for `ticks` table ticks, or until the tool is held back and at rest for `SETTLED` slices."""
     shadow, action = trial.shadow, trial.shadow.contract.action
     longest = REACHABLE * shadow.contract.cartesian.linear_velocity * action.period
 
@@ -95,7 +95,7 @@ def _follow_to(trial: Trial, goal: FloatArray, ticks: int) -> None:
 
 
 def _near_face(axis: int, upper: bool) -> Callable[[RobotContract], RobotContract]:
-    """Move one face of the box to 5 cm, to scale, before the tool at home, so that the way to it is short."""
+    """Move one face of the workspace to 5 cm, to scale, from the tool at home, so that the distance is short."""
 
     def adapt(contract: RobotContract) -> RobotContract:
         box, tool = contract.cartesian, Kinematics(contract).forward(contract.joints.home).position
@@ -111,18 +111,18 @@ def _near_face(axis: int, upper: bool) -> Callable[[RobotContract], RobotContrac
 
 
 def wide(contract: RobotContract) -> RobotContract:
-    """A box that forbids nothing: other checks have to."""
+    """Return a contract with an unlimited workspace, so that other checks must act."""
     everywhere = np.full(3, 3.0)
     cartesian = replace(contract.cartesian, workspace_lower=-everywhere, workspace_upper=everywhere)
     return replace(contract, cartesian=cartesian)
 
 
 UNBOUNDED: Mapping[str, Any] = {"adapt": wide, "pace": arm_pace_of}
-"""For a fault that no face of the workspace may come before: how wide that is says nothing about the arm then."""
+"""Options of a fault without workspace limits, whose scale is then that of the arm."""
 
 
 def _in_the_way(shape: Shape, dimensions: tuple[float, ...]) -> Arrange:
-    """Put a shape `ASIDE` m, to scale, to the left of where the tool is at home, at its height."""
+    """Place a shape `ASIDE` m, to scale, to the left of the tool at home, at its height."""
 
     def arrange(parameters: SafetyParameters, contract: RobotContract) -> SafetyParameters:
         tool, scale = Kinematics(contract).forward(contract.joints.home).position, arm_pace_of(contract).scale
@@ -134,7 +134,7 @@ def _in_the_way(shape: Shape, dimensions: tuple[float, ...]) -> Arrange:
 
 
 def _table(parameters: SafetyParameters, contract: RobotContract) -> SafetyParameters:
-    """Put a table where the contract's own workspace ends, whatever else is declared."""
+    """Add a table at the end of the contract's own workspace, unless one is declared."""
     if any(obstacle.position[2] < 0.0 for obstacle in parameters.obstacles):
         return parameters
     table = Obstacle.box("table", np.array([0.9, 1.1, 0.04]), np.array([0.4, 0.0, -0.02]))
@@ -142,9 +142,9 @@ def _table(parameters: SafetyParameters, contract: RobotContract) -> SafetyParam
 
 
 def _against_and_back(trial: Trial) -> None:
-    """Into the obstacle's middle for a while; then the way back must be open at full speed.
+    """Push into the obstacle's center for a while; then the retreat must be open at full speed.
 
-    Not to a place behind it: a tool that had gone around it would find it in its way back.
+    The target is not behind the obstacle: a tool that had gone around it would be blocked on the way back.
     """
     _follow_to(trial, trial.shadow.parameters.obstacles[-1].position, trial.pace.ticks(120))
     since = len(trial.shadow.commands)
@@ -157,7 +157,7 @@ def _against_and_back(trial: Trial) -> None:
 
 
 def _into_itself(trial: Trial) -> None:
-    """Over its own shoulder, and towards the axis that it stands on: which of them leads into it, its build decides."""
+    """Over the arm's own shoulder, and towards its vertical axis: which of them collides depends on its build."""
     towards((-0.6, 0.05, 0.4), 220)(trial)
     place = trial.shadow.pose().position
     _follow_to(trial, trial.shadow.foot + np.array([0.0, INSIDE, 0.5 * place[2]]), trial.pace.ticks(220))
@@ -166,7 +166,7 @@ def _into_itself(trial: Trial) -> None:
 
 
 def _touching(trial: Trial) -> None:
-    """Armed too near to the table: up is open, down is not."""
+    """Arm too near to the table: up is open, down is not."""
     shadow = trial.shadow
     trial.answer(shadow.start())
     towards((0.0, 0.0, -0.1), 40)(trial)
@@ -178,7 +178,7 @@ def _touching(trial: Trial) -> None:
 
 
 def _low(contract: RobotContract) -> FloatArray:
-    """Return joint positions (n,) with the finger tips 1 mm over the table's top at z = 0: nearer than allowed."""
+    """Return joint positions (n,) with the fingertips 1 mm above the table top at z = 0: nearer than allowed."""
     kinematics, q = Kinematics(contract), np.array(contract.joints.home)
     start = kinematics.placement(q)
     goal = start.translation.copy()
@@ -203,7 +203,7 @@ def table() -> list[Fault]:
         for name, axis, upper, way in ways
     ]
     below = frozenset({Reason.OBSTACLE, Reason.RESULT_INVALID})
-    itself = frozenset({Reason.SELF_COLLISION, Reason.JOINT_POSITION})  # many arms cannot bend so far
+    itself = frozenset({Reason.SELF_COLLISION, Reason.JOINT_POSITION})  # many arms cannot bend that far
     stretched = frozenset({Reason.SINGULARITY, Reason.JOINT_POSITION, Reason.RESULT_INVALID, Reason.OBSTACLE})
     return [
         *faces,
@@ -228,7 +228,7 @@ def table() -> list[Fault]:
             for shape, dimensions in POSTS.items()
         ),
         corrected("the target is inside the arm", itself, _into_itself, **UNBOUNDED),
-        # No plan of the joints has a target out of reach, and none has a singularity.
+        # Joint-space plans have no targets out of reach and no singularities.
         corrected(
             "the arm is stretched, and comes back", stretched, _stretch_and_back, applies=commands_tool, **UNBOUNDED
         ),

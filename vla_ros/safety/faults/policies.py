@@ -1,4 +1,4 @@
-"""Faults of the policy itself: dead, silent, hanging, at fault, too slow, or working on what is long past."""
+"""Policy faults: crashed, silent, hanging, reporting a fault, too slow, or using an old observation."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from vla_ros.safety.reasons import Reason
 from vla_ros.safety.shadow import CHUNK_TICKS
 
 ROUNDING = 1e-6
-"""Of a number of ticks."""
+"""Tolerance of a number of ticks."""
 
 SPENT = frozenset({Reason.CHUNK_STALE, Reason.CHUNK_EXHAUSTED, Reason.CHUNK_TOO_OLD})
-"""Reasons to hold when no chunk follows; each play requires the one whose deadline comes first."""
+"""Reasons of a hold when no chunk follows; each play requires the one whose deadline comes first."""
 
 
 def _go_on(trial: Trial, ticks: int, *, progress: bool = True, every: int = 0) -> None:
-    """Let sound chunks come meanwhile, to and fro, so that no deadline of the plan acts, whatever is set for it.
+    """Let valid chunks arrive, back and forth, so that no deadline of the plan expires, whatever its setting.
 
     Args:
-        trial: What is played with.
-        ticks: For how long.
-        progress: The policy counts each of them as an inference that it has finished.
-        every: Ticks between two chunks; 0 for the usual ones.
+        trial: The running trial.
+        ticks: Number of ticks.
+        progress: Whether the policy counts each chunk as a completed inference.
+        every: Ticks between two chunks; 0 for the default.
     """
     shadow = trial.shadow
     every = every or shadow.chunk_ticks
@@ -36,14 +36,14 @@ def _go_on(trial: Trial, ticks: int, *, progress: bool = True, every: int = 0) -
 
 
 def _ticks(trial: Trial, seconds: float) -> int:
-    """Return how many ticks end a time-out of `seconds`, the layer's reaction included."""
+    """Return the ticks until a timeout of `seconds` has expired, including the layer's reaction."""
     return round(seconds / trial.shadow.period) + REACTION
 
 
 def _require_first(trial: Trial, duration: float) -> None:
-    """Require the reason of the deadline that comes first when no chunk follows one of `duration` s.
+    """Require the reason of the first deadline when no chunk follows one of `duration` s.
 
-    Deadlines that end within `REACTION` ticks of it may have been first instead.
+    Deadlines within `REACTION` ticks of it are accepted, too.
     """
     timing = trial.shadow.parameters.timing
     deadlines = {
@@ -64,7 +64,7 @@ def _silence(trial: Trial) -> None:
 
 
 def _slow_policy(trial: Trial) -> None:
-    """A chunk every one and a half times of its deadline: one is never enough to go on."""
+    """Send a chunk every one and a half deadlines: a single one is never enough to continue."""
     shadow, action = trial.shadow, trial.shadow.contract.action
     wait = round(1.5 * shadow.parameters.timing.chunk_timeout / shadow.period)
     for _ in range(2):
@@ -74,7 +74,7 @@ def _slow_policy(trial: Trial) -> None:
 
 
 def _exhausted(trial: Trial) -> None:
-    """Three rows, then nothing: at most the grace of the chunk is carried on."""
+    """Send three rows, then nothing: the motion continues for the chunk's grace period at most."""
     shadow, timing = trial.shadow, trial.shadow.parameters.timing
     shadow.ask(shadow.way((0.0, 0.01, 0.0))[:3])
     duration = 3 * shadow.contract.action.period
@@ -83,7 +83,7 @@ def _exhausted(trial: Trial) -> None:
 
 
 def _one_observation(trial: Trial) -> None:
-    """New chunks, always from the same old observation: slower, then held."""
+    """Send new chunks from the same old observation: the arm slows down, then holds."""
     shadow = trial.shadow
     first, start = shadow.stamp, shadow.arm_start()
     for i in range(round(shadow.parameters.timing.observation_hold_age / shadow.period) + shadow.chunk_ticks):
@@ -97,7 +97,7 @@ def _one_observation(trial: Trial) -> None:
 
 
 def _disarmed(trial: Trial) -> None:
-    """Chunks without an armed robot lead to nothing."""
+    """Chunks have no effect while the robot is disarmed."""
     shadow = trial.shadow
     shadow.wait(shadow.supervisor.settling_ticks)
     trial.follow(lambda _: shadow.way((0.0, 0.02, 0.0)), 2 * CHUNK_TICKS)
@@ -105,13 +105,13 @@ def _disarmed(trial: Trial) -> None:
 
 
 def _slowing_ticks(trial: Trial) -> range:
-    """Return after how many ticks without a heartbeat the arm is slow and does not hold; it may be none."""
+    """Return the ticks without a heartbeat after which the arm is slow but not held; may be empty."""
     timing, period = trial.shadow.parameters.timing, trial.shadow.period
     return range(int(timing.policy_slow / period + ROUNDING) + 1, ceil(timing.policy_timeout / period - ROUNDING))
 
 
 def _dead(trial: Trial) -> None:
-    """Killed, stopped, cut off: nothing comes any more but chunks that were under way."""
+    """The policy is killed or disconnected: nothing arrives but chunks already under way."""
     trial.shadow.heart = None
     _go_on(trial, _ticks(trial, trial.shadow.parameters.timing.policy_timeout))
     slowed = any(one.state is SLOW for one in trial.decisions)
@@ -119,14 +119,14 @@ def _dead(trial: Trial) -> None:
 
 
 def _dead_while_chunks_come(trial: Trial) -> None:
-    """Chunks alone are no sign of life: they may have waited somewhere."""
+    """Chunks alone are no sign of life: they may have waited in a queue."""
     trial.shadow.heart = None
     least = _ticks(trial, trial.shadow.parameters.timing.policy_timeout)
     _go_on(trial, least + trial.shadow.chunk_ticks)
 
 
 def _says(condition: Condition) -> Play:
-    """The policy says so, and goes on saying it."""
+    """The policy keeps reporting this condition."""
 
     def play(trial: Trial) -> None:
         trial.shadow.heart = condition
@@ -136,21 +136,21 @@ def _says(condition: Condition) -> Play:
 
 
 def _hangs(trial: Trial) -> None:
-    """The heart beats, the inference does not come to its end; chunks that come yet have waited somewhere."""
-    trial.tick()  # the policy has finished one
+    """Heartbeats continue, but the inference never finishes; chunks that still arrive were queued."""
+    trial.tick()  # the policy has finished one inference
     trial.shadow.computing = True
     _go_on(trial, _ticks(trial, trial.shadow.parameters.timing.inference_timeout) + 1, progress=False)
 
 
 def _works_hard(trial: Trial) -> None:
-    """It is computing whenever it is asked, and gets on within its deadline."""
+    """The policy is always computing, but makes progress within its deadline."""
     trial.shadow.computing = True
     most = int(0.8 * trial.shadow.parameters.timing.inference_timeout / trial.shadow.period)
     _go_on(trial, 6 * trial.shadow.chunk_ticks, every=max(1, min(trial.shadow.chunk_ticks, most)))
 
 
 def _misses_beats(trial: Trial, times: int, ticks: int) -> None:
-    """The heart misses beats for `ticks`, again and again."""
+    """Heartbeats are repeatedly missing for `ticks`."""
     for _ in range(times):
         trial.shadow.heart = None
         _go_on(trial, ticks)
@@ -161,14 +161,14 @@ def _misses_beats(trial: Trial, times: int, ticks: int) -> None:
 
 
 def _misses_some_beats(trial: Trial) -> None:
-    """For less than the time after which the arm slows down; at a low rate that is less than a tick, and none."""
+    """Gaps shorter than the time after which the arm slows down; at a low rate, less than one tick, so none."""
     period = trial.shadow.period
     trial.tick()
     _misses_beats(trial, 5, int(0.8 * trial.shadow.parameters.timing.policy_slow / period))
 
 
 def _misses_many_beats(trial: Trial) -> None:
-    """For longer, but not so long that it holds; at a low rate no tick may lie between the two."""
+    """Gaps long enough to slow down, but not to hold; at a low rate, no tick may lie between the two."""
     trial.tick()
     slowing = _slowing_ticks(trial)
     if not slowing:
@@ -179,7 +179,7 @@ def _misses_many_beats(trial: Trial) -> None:
 
 
 def _one_bad_inference(trial: Trial) -> None:
-    """One inference fails, the next one does not."""
+    """One inference fails, the next one succeeds."""
     shadow = trial.shadow
     shadow.ask(shadow.way((0.0, 0.01, 0.0)))
     trial.tick()
@@ -193,7 +193,7 @@ def _one_bad_inference(trial: Trial) -> None:
 
 
 def _never_spoke(trial: Trial) -> None:
-    """Chunks of somebody whose heart was never heard."""
+    """Chunks from a policy without any heartbeat."""
     shadow = trial.shadow
     shadow.heart = None
     shadow.start()
@@ -201,7 +201,7 @@ def _never_spoke(trial: Trial) -> None:
 
 
 def _started_again(trial: Trial) -> None:
-    """It dies, comes back, counts from 1 again, and is followed again."""
+    """The policy crashes and restarts, counts from 1 again, and is followed again."""
     shadow = trial.shadow
     _dead(trial)
     trial.require(shadow.supervisor.state is HOLD, "it did not hold while the policy was away")

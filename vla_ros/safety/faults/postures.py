@@ -1,4 +1,4 @@
-"""Faults of where the arm is when it is armed: outside of its limits, pushed, in collision."""
+"""Posture faults at arming: outside of the limits, pushed, in collision."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from vla_ros.safety.reasons import Reason
 from vla_ros.types import FloatArray
 
 INSIDE = 0.2
-"""How far inside its limits the joint is asked back, rad."""
+"""Distance inside its limit to which the joint is asked back, rad."""
 
 
 def _beyond(excess: float) -> Callable[[RobotContract], FloatArray]:
-    """The fourth joint beyond its upper limit by `excess` rad, or one is before it."""
+    """Return a posture with the fourth joint `excess` rad beyond its upper limit."""
 
     def posture(contract: RobotContract) -> FloatArray:
         q = np.array(contract.joints.home)
@@ -28,7 +28,7 @@ def _beyond(excess: float) -> Callable[[RobotContract], FloatArray]:
 
 
 def _way_back(trial: Trial) -> None:
-    """Plans to where the tool is when that joint alone goes back inside."""
+    """Send plans to the tool pose that only requires this joint to move back inside."""
     shadow = trial.shadow
     horizon = shadow.contract.action.horizon
     trial.answer(shadow.start())
@@ -60,7 +60,7 @@ def _pushed(trial: Trial) -> None:
 
 
 def _creeping(trial: Trial) -> None:
-    """The arm moves, and its driver always reports a velocity of zero."""
+    """The arm moves while its driver reports zero velocity."""
     shadow = trial.shadow
     way = 4.0 * shadow.parameters.motion.arming_speed * shadow.period
     for _ in range(shadow.supervisor.settling_ticks):
@@ -71,7 +71,7 @@ def _creeping(trial: Trial) -> None:
 
 
 def _false(last: int) -> Callable[[Trial], None]:
-    """One joint state is false when the arm is armed: the newest, or one `last` states before it."""
+    """Send one wrong joint state around arming: the newest one, or the one `last` states before."""
 
     def play(trial: Trial) -> None:
         shadow = trial.shadow
@@ -86,7 +86,7 @@ def _false(last: int) -> Callable[[Trial], None]:
 
 
 def _two_publishers(trial: Trial) -> None:
-    """Another arm's states come between this one's."""
+    """Joint states of another arm come between this one's."""
     shadow = trial.shadow
     for _ in range(shadow.supervisor.settling_ticks):
         shadow.wait(1)

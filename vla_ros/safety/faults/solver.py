@@ -1,4 +1,4 @@
-"""Faults of the solver: no solution, nonsense, an exception, none at all in time."""
+"""Solver faults: no solution, invalid values, an exception, a timeout."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from vla_ros.safety.shadow import Shadow
 from vla_ros.types import FloatArray, SafetyDecision
 
 REST = 40
-"""Ticks in which the arm comes to rest."""
+"""Ticks for the arm to come to rest."""
 
 
 def break_solver(trial: Trial, program: Callable[..., FloatArray]) -> None:
-    """Let the quadratic program of this shadow be another."""
+    """Replace the quadratic program of this dry run."""
     solver = trial.shadow.supervisor._motion._ik
-    setattr(solver, "_program", program)  # noqa: B010 (one instance alone, for the time of one trial)
+    setattr(solver, "_program", program)  # noqa: B010 (a single instance, for one trial)
 
 
 def _solver(program: Callable[..., FloatArray]) -> Play:
@@ -52,9 +52,9 @@ def _all(value: float) -> Callable[..., FloatArray]:
 
 
 def _hangs(trial: Trial) -> None:
-    """The solver does not come back: the watch of the node takes the steps of the known stop, tick after tick.
+    """The solver hangs: the node's watchdog takes the steps of the known stop, tick by tick.
 
-    Its one tick runs in a thread, as in the node; how long "late" is, the node's clock decides, and here the trial.
+    The hanging tick runs in a thread, as in the node; the trial replaces the node's clock and decides what is late.
     """
     shadow, supervisor = trial.shadow, trial.shadow.supervisor
     reached, release = threading.Event(), threading.Event()
@@ -94,14 +94,14 @@ def _hangs(trial: Trial) -> None:
 
 
 def _ticks_to_turn(shadow: Shadow) -> int:
-    """Return after how many steps every joint brakes: one that was decided before, then from +a to -a at the jerk j."""
+    """Return the steps until every joint brakes: one decided before, then from +a to -a at the jerk limit."""
     joints = shadow.contract.joints
     swing = 2.0 * joints.acceleration / ACCELERATION_RESERVE / (joints.jerk / JERK_RESERVE * shadow.period)
     return 1 + math.ceil(float(swing.max()))
 
 
 HANG_LIMIT = 5.0
-"""Longest wall time of the trial with a hanging solver, s; it takes milliseconds."""
+"""Maximum wall time of the trial with a hanging solver, s; it normally takes milliseconds."""
 
 
 def table() -> list[Fault]:

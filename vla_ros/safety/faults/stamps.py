@@ -1,4 +1,4 @@
-"""Faults of when a chunk comes, and from whom: stamps, order, strangers."""
+"""Faults of chunk stamps, order and publishers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HOUR = 3600.0
 
 
 def _stamp(seconds: float) -> Play:
-    """A chunk whose observation lies `seconds` from now; it is left out."""
+    """Send a chunk whose observation is `seconds` from now; it is ignored."""
 
     def play(trial: Trial) -> None:
         trial.send(trial.good(), observation_stamp=trial.shadow.stamp + seconds)
@@ -21,7 +21,7 @@ def _stamp(seconds: float) -> Play:
 
 
 def _stamped(stamp: float) -> Play:
-    """A chunk that says `stamp`."""
+    """Send a chunk with the observation stamp `stamp`."""
 
     def play(trial: Trial) -> None:
         trial.send(trial.good(), observation_stamp=stamp)
@@ -39,7 +39,7 @@ def _duplicate(trial: Trial) -> None:
 
 
 def _foreign(trial: Trial) -> None:
-    """As long as another sends chunks, too, none is followed."""
+    """While another publisher also sends chunks, none is followed."""
     timing = trial.shadow.parameters.timing
     for i in range(round(timing.chunk_timeout / trial.shadow.period) + REACTION):
         if i % trial.shadow.chunk_ticks == 0:

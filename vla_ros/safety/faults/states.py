@@ -1,4 +1,4 @@
-"""Faults of what the joints measure: missing, partial, not finite, late, in disorder, far from the command."""
+"""Joint state faults: missing, partial, not finite, late, out of order, far from the command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vla_ros.safety.reasons import Reason
 
 
 def _measured(change: Callable[[Trial], dict[str, object]]) -> Play:
-    """One joint state with other values, in place of a sound one."""
+    """Replace one valid joint state by one with other values."""
 
     def play(trial: Trial) -> None:
         trial.shadow.pass_time()
@@ -36,7 +36,7 @@ def _speed(value: float) -> Callable[[Trial], dict[str, object]]:
 
 
 def _unreadable(trial: Trial) -> None:
-    """A message without some of the joints never becomes a state: the node says so."""
+    """A message that lacks joints never becomes a state; the node reports it."""
     trial.shadow.supervisor.refuse_state(trial.shadow.now)
     trial.tick(sense=False)
 
@@ -51,7 +51,7 @@ def _stale(trial: Trial) -> None:
 
 
 def _frozen(trial: Trial) -> None:
-    """States keep coming, but they are the same measurement."""
+    """States keep coming, but repeat the same measurement."""
     shadow = trial.shadow
     frozen = shadow.state()
     for _ in range(round(shadow.parameters.timing.state_timeout / shadow.period) + REACTION):
@@ -60,7 +60,7 @@ def _frozen(trial: Trial) -> None:
 
 
 def _overtaken(trial: Trial) -> None:
-    """A sound state, then an older one from elsewhere, then the tick."""
+    """Send a valid state, then an older one of another posture, then tick."""
     shadow = trial.shadow
     shadow.pass_time()
     shadow.sense()
@@ -77,14 +77,14 @@ def _one_late(trial: Trial) -> None:
 
 
 def _all_reordered(trial: Trial) -> None:
-    """Every other state is an older one: none of those may count."""
+    """Every other state is an older one, and must be ignored."""
     for _ in range(10):
         _overtaken(trial)
     trial.require(all(one.state in MOVING for one in trial.decisions), "late states stopped the arm")
 
 
 def _far(trial: Trial) -> None:
-    """The arm is somewhere else than commanded: it was pushed, or does not follow."""
+    """The arm is not where it is commanded: it was pushed, or does not follow."""
     far = trial.shadow.parameters.motion.tracking_tolerance + 0.05
     _measured(lambda t: {"positions": t.shadow.q + far})(trial)
 

@@ -1,4 +1,4 @@
-"""All faults in one table."""
+"""The complete fault table."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PARTS = (
 
 
 def fault_table(contract: RobotContract | None = None) -> tuple[Fault, ...]:
-    """Return every fault; of a contract, without those of another kind of actions than its own."""
+    """Return all faults; for a contract, those that fit its kind of actions."""
     faults = (fault for part in PARTS for fault in part.table())
     kinds = (commands_joints, commands_tool)
     return tuple(one for one in faults if contract is None or one.applies not in kinds or one.applies(contract))
@@ -43,5 +43,5 @@ def run_faults(
     contract: RobotContract, parameters: SafetyParameters, faults: Sequence[Fault] | None = None,
     tell: Callable[[FaultRow], object] = lambda row: None,
 ) -> list[FaultRow]:  # fmt: skip
-    """Play `faults`, by default all of the contract's table; see `play_faults`."""
+    """Run `faults`, by default the contract's table; see `play_faults`."""
     return play_faults(contract, parameters, fault_table(contract) if faults is None else faults, tell)

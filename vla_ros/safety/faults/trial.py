@@ -1,4 +1,4 @@
-"""What a fault is, and what it plays with: a layer in shadow, and what was seen of it since the fault began."""
+"""Fault and trial: the definition of a fault, and the dry run that it is injected into, with what was observed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ DISARMED, RUN, SLOW, HOLD, ESTOP = (
 MOVING = frozenset({RUN, SLOW})
 
 REACTION = 2
-"""Ticks from the end of a time-out to the first braking command: 20 ms."""
+"""Ticks from the end of a timeout to the first braking command: 20 ms."""
 
 
 @dataclass(frozen=True)
 class FaultRow:
-    """What one fault led to: `expected` and `got` are "STATE: reason", `sentence` says the rest."""
+    """Result of one fault: `expected` and `got` are "STATE: reason", `sentence` has the details."""
 
     name: str
     expected: str
@@ -35,7 +35,7 @@ class FaultRow:
 
 @dataclass
 class Trial:
-    """What a fault plays with: the shadow, how large and quick its arm is, and what was seen since the fault began."""
+    """State of a running trial: the dry run, the pace of its arm, and everything observed since the fault began."""
 
     shadow: Shadow
     pace: Pace
@@ -45,26 +45,26 @@ class Trial:
     check_limits: bool = True
 
     def tick(self, count: int = 1, sense: bool = True) -> SafetyDecision:
-        """Let `count` periods pass, with nothing from the policy."""
+        """Let `count` periods pass, without input from the policy."""
         for _ in range(count):
             self.decisions.append(self.shadow.tick(sense))
         return self.decisions[-1]
 
     def answer(self, answer: Reason) -> Reason:
-        """Keep what the layer answered."""
+        """Record the layer's answer."""
         self.answers.append(answer)
         return answer
 
     def send(self, actions: object, **changes: object) -> Reason:
-        """Send rows of any kind in a chunk of any kind."""
+        """Send rows in a chunk; rows and chunk may be invalid."""
         return self.answer(self.shadow.send(self.shadow.chunk(actions, **changes)))
 
     def good(self) -> FloatArray:
-        """Return the rows of a sound plan."""
+        """Return the rows of a valid plan."""
         return self.shadow.actions(self.shadow.way((0.0, 0.0, 0.0)))
 
     def follow(self, places: Callable[[int], FloatArray], ticks: int) -> None:
-        """Ask for the places (k, 3) m that `places` gives for the number of the chunk, for `ticks` table ticks."""
+        """Ask for the positions (k, 3) m that `places` returns for each chunk index, for `ticks` table ticks."""
         every = self.shadow.chunk_ticks
         for i in range(self.shadow.ticks(ticks)):
             if i % every == 0:
@@ -72,18 +72,18 @@ class Trial:
             self.tick()
 
     def require(self, condition: bool, complaint: str) -> None:
-        """Note a complaint when `condition` does not hold."""
+        """Record a complaint if `condition` is false."""
         if not condition:
             self.complaints.append(complaint)
 
     @property
     def reasons(self) -> set[str]:
-        """Label of every reason that was given since the fault began."""
+        """Labels of all reasons reported since the fault began."""
         return {decision.reason for decision in self.decisions} | {answer.label for answer in self.answers}
 
     @property
     def moves(self) -> bool:
-        """Say whether the last command was another than the one before."""
+        """Whether the last command differs from the one before."""
         commands = self.shadow.commands
         return len(commands) > 1 and bool((commands[-1] != commands[-2]).any())
 
@@ -97,12 +97,12 @@ def _always(contract: RobotContract) -> bool:
 
 
 def commands_joints(contract: RobotContract) -> bool:
-    """Say whether the policy's actions move the joints."""
+    """Return whether the policy's actions command joints."""
     return contract.commands_joints
 
 
 def commands_tool(contract: RobotContract) -> bool:
-    """Say whether the policy's actions move the tool."""
+    """Return whether the policy's actions command the tool."""
     return not commands_joints(contract)
 
 
@@ -111,16 +111,16 @@ class Fault:
     """One row of the table.
 
     Attributes:
-        name: For people.
-        play: Brings the fault about and lets time pass, as long as the layer has for its answer.
-        state: States that the layer may be in then.
-        reason: Reasons of which at least one must have been given since.
-        moving: The arm is under way when the fault comes; else the shadow is fresh and disarmed.
-        adapt: Changes the contract that is tried on.
-        arrange: Changes the parameters, for the contract that is tried on: what stands in the way.
-        posture: Joint positions (n,) rad to begin at, from the contract.
-        applies: Whether the contract has what the fault is about; a row that does not apply counts as stopped.
-        pace: Whose size and quickness the fault is played to, from the contract as it came: by default the workspace's.
+        name: User-facing name.
+        play: Injects the fault, and lets the time pass that the layer has to react.
+        state: Accepted states of the layer afterwards.
+        reason: Reasons of which at least one must have been reported.
+        moving: Whether the arm is moving when the fault begins; else the dry run starts disarmed.
+        adapt: Modifies the contract for the trial.
+        arrange: Modifies the parameters for the trial's contract, for example adds obstacles.
+        posture: Initial joint positions (n,) rad, from the contract.
+        applies: Whether the fault can occur with the contract; a row that does not apply counts as stopped.
+        pace: Scale and speed of the fault, from the original contract; by default those of its workspace.
     """
 
     name: str
@@ -136,22 +136,22 @@ class Fault:
 
     @property
     def expected(self) -> str:
-        """The expectation as text."""
+        """Expected states and reasons as text."""
         states = " or ".join(state.name for state in sorted(self.state))
         reasons = "any reason" if self.reason == set(Reason) else " or ".join(sorted(one.label for one in self.reason))
         return f"{states}: {reasons}"
 
 
 def holds(name: str, reason: Reason, play: Play, **more: object) -> Fault:
-    """A fault that the arm must stop for."""
+    """Return a fault for which the arm must hold."""
     return Fault(name, play, frozenset({HOLD}), frozenset({reason}), **more)  # type: ignore[arg-type]
 
 
 def passes(name: str, reason: Reason, play: Play, state: SafetyState = RUN, **more: object) -> Fault:
-    """A fault that is only left out or corrected: the arm goes on."""
+    """Return a fault that is ignored or corrected: the arm continues."""
     return Fault(name, play, frozenset({state}), frozenset({reason}), **more)  # type: ignore[arg-type]
 
 
 def corrected(name: str, reasons: frozenset[Reason], play: Play, **more: object) -> Fault:
-    """A demand that is carried out as far as it is safe: the arm goes on, within all limits."""
+    """Return a demand that is executed as far as it is safe: the arm continues, within all limits."""
     return Fault(name, play, MOVING, reasons, **more)  # type: ignore[arg-type]
