@@ -1,4 +1,4 @@
-"""The gripper's command: in range, no faster than it can, and without chatter."""
+"""Gripper command filter: range, speed limit, and chatter suppression."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from vla_ros.robot.contract import GripperContract
 from vla_ros.safety.reasons import Reason
 
 _RANGE_TOLERANCE = 0.005
-"""A network that says 1.02 for "open" is not worth a report; this, m, is."""
+"""Deviation beyond the range that is not reported, m: a network may output 1.02 for "open"."""
 
 
 class GripperFilter:
-    """Keeps the commanded opening and the goal it moves to."""
+    """Holds the commanded opening and its goal."""
 
     def __init__(self, contract: GripperContract, period: float, deadband: float, reversal_time: float) -> None:
         """Use the limits of `contract`.
 
         Args:
-            contract: Range and speed.
-            period: Seconds between ticks.
-            deadband: Changes of the target below this, m, are ignored.
-            reversal_time: Two reversals of the direction are at least this far apart, s.
+            contract: Range and speed limit.
+            period: Tick period, s.
+            deadband: Target changes below this are ignored, m.
+            reversal_time: Minimum time between two reversals, s.
         """
         self._contract, self._period = contract, period
         self._deadband, self._reversal_time = deadband, reversal_time
@@ -33,16 +33,16 @@ class GripperFilter:
         self._since_reversal = self._reversal_time
 
     def hold(self) -> float:
-        """Stay where the command is now, and return it."""
+        """Stop at the current command, and return it."""
         self._goal = self.opening
         return self.opening
 
     def step(self, target: float) -> Reason:
-        """Move towards `target`, m, for one tick; `opening` is the new command."""
+        """Move towards `target`, m, for one tick; `opening` becomes the new command."""
         self._since_reversal += self._period
         wanted = min(max(target, self._contract.min_opening), self._contract.max_opening)
         reason = Reason.OK if abs(wanted - target) <= _RANGE_TOLERANCE else Reason.GRIPPER_RANGE
-        # The two ends are taken exactly: a gripper that stays a deadband short of closed does not hold anything.
+        # No deadband at the two ends: a gripper that stops short of closed does not hold anything.
         at_end = wanted != self._goal and wanted in (self._contract.min_opening, self._contract.max_opening)
         if at_end or abs(wanted - self._goal) >= self._deadband:
             direction = 1 if wanted > self._goal else -1

@@ -1,4 +1,4 @@
-"""What was measured when: the last values by stamp, to look up the one that belongs to an observation."""
+"""Ring buffer of values by stamp, to look up the one that belongs to an observation."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Value = TypeVar("Value")
 
 
 class History(Generic[Value]):
-    """The last `size` values, in the order of their stamps.
+    """The last `size` values, ordered by stamp.
 
-    A value that was overtaken by newer ones is left out. What is older than all that is kept, or older than the newest
-    so often in a row as `StateMonitor` waits for, comes from a clock that was set back: it starts afresh.
+    A value older than the newest is dropped. One older than all stored values, or the last of as many consecutive older
+    ones as `StateMonitor` waits for, means that the clock was set back: the history restarts.
     """
 
     def __init__(self, size: int) -> None:
@@ -26,7 +26,7 @@ class History(Generic[Value]):
         self._older, self._older_stamp = 0, -math.inf
 
     def add(self, stamp: float, value: Value) -> None:
-        """Take the newest value; one with the stamp of the newest is dropped, and one whose stamp is not finite."""
+        """Add the newest value; one with a repeated or non-finite stamp is dropped."""
         if not math.isfinite(stamp) or (self._stamps and stamp == self._stamps[-1]):
             return
         if self._stamps and stamp < self._stamps[-1]:
@@ -41,7 +41,7 @@ class History(Generic[Value]):
         self._values.append(value)
 
     def nearest(self, stamp: float, tolerance: float) -> Value | None:
-        """Return the value nearest to `stamp`, s; None when there is none within `tolerance` s."""
+        """Return the value nearest to `stamp`, s; None if there is none within `tolerance` s."""
         place = bisect_left(self._stamps, stamp)
         candidates = [i for i in (place - 1, place) if 0 <= i < len(self._stamps)]
         if not candidates:

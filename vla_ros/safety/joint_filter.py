@@ -1,4 +1,4 @@
-"""The joints' motion towards their target: within the speeds of joints and tool, no faster than it can be braked."""
+"""Filters the joint motion to its target: within the speed limits of joints and tool, always able to brake."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from vla_ros.types import FloatArray
 
 
 class JointFilter:
-    """Turns a target of the joints into their next velocities, as `CartesianFilter` does for the tool. Keeps no state.
+    """Computes the next joint velocities towards a target, as `CartesianFilter` does for the tool. Stateless.
 
-    Acceleration and jerk are left to `JointMotion`. All joints approach by one factor, and are slowed down by one, so
-    that the direction in joint space stays as the plan has it.
+    Acceleration and jerk are left to `JointMotion`. All joints approach by one common factor and are slowed down by
+    one, so that the direction in joint space stays that of the plan.
     """
 
     def __init__(
@@ -26,13 +26,13 @@ class JointFilter:
         """Use the limits of `joints` and `tools` at ticks `period` s apart.
 
         Args:
-            joints: Of all arms.
-            motion: Carries the velocities out.
-            tools: Limits of the speed of each arm's tool.
+            joints: Joint limits of all arms.
+            motion: Executes the velocities.
+            tools: Tool speed limits of each arm.
             period: s.
-            gain: 1/s, of the approach over short distances.
-            brake_share: Of the acceleration, that the approach counts on.
-            margin: Kept from every joint limit, rad.
+            gain: Approach gain over short distances, 1/s.
+            brake_share: Fraction of the acceleration that the approach relies on for braking.
+            margin: Distance kept from every joint limit, rad.
         """
         self._lower, self._upper = joints.lower + margin, joints.upper - margin
         self._velocity, self._gain = joints.velocity, gain
@@ -44,7 +44,7 @@ class JointFilter:
         self.brake_preview = 2.0 / gain
 
     def project(self, target: JointTarget) -> tuple[JointTarget, FloatArray]:
-        """Return the target moved inside the joint limits, and by how much each joint, (n,) rad."""
+        """Return the target clamped to the joint limits, and the distance moved per joint, (n,) rad."""
         positions = np.minimum(np.maximum(target.positions, self._lower), self._upper)
         moved = np.abs(positions - target.positions)
         if not moved.any():
@@ -55,18 +55,18 @@ class JointFilter:
         self, positions: FloatArray, velocities: FloatArray, jacobian: FloatArray, ahead: JointTarget,
         later: JointTarget, scale: float,
     ) -> FloatArray:  # fmt: skip
-        """Return the joint velocities (n,) rad/s that lead to the target.
+        """Return the joint velocities (n,) rad/s towards the target.
 
         Args:
             positions: (n,) rad, executed.
             velocities: (n,) rad/s, executed.
-            jacobian: (6 * arms, n) of the tools there, arm below arm.
+            jacobian: (6 * arms, n), stacked tool Jacobians at `positions`.
             ahead: The plan at `preview` from now, inside the joint limits.
-            later: The plan at `brake_preview` from now: its velocity is what still counts after braking.
+            later: The plan at `brake_preview` from now: its velocity still applies after braking.
             scale: Fraction of the allowed speed, 0 to 1.
         """
         error = ahead.positions - positions - later.velocities * self.preview
-        error = error - self._rise * (velocities - later.velocities)  # the way until braking has set in
+        error = error - self._rise * (velocities - later.velocities)  # distance covered until braking takes effect
         distances = np.abs(error)
         far = distances > 1e-12
         wanted = later.velocities
@@ -76,7 +76,7 @@ class JointFilter:
         return self.capped(wanted, jacobian, scale)
 
     def capped(self, velocities: FloatArray, jacobian: FloatArray, scale: float) -> FloatArray:
-        """Return `velocities` (n,) slowed down as a whole to a fraction `scale` of what joints and tool may do."""
+        """Scale `velocities` (n,) down uniformly to the fraction `scale` of the limits of joints and tools."""
         linear, angular = self._tool_speeds(velocities, jacobian)
         fastest = max(
             float((np.abs(velocities) / self._velocity).max()),
@@ -86,21 +86,21 @@ class JointFilter:
         return velocities if fastest <= scale else velocities * (scale / fastest)
 
     def excess_speed(self, target: JointTarget, jacobian: FloatArray) -> tuple[FloatArray, float, float]:
-        """Return by how much the plan's own speed is over the allowed one: joints (n,) rad/s, a tool m/s and rad/s."""
+        """Return the excess of the plan's own speed over the limits: joints (n,) rad/s, tool m/s and rad/s."""
         linear, angular = self._tool_speeds(target.velocities, jacobian)
         joints = np.maximum(np.abs(target.velocities) - self._velocity, 0.0)
         most = float((linear - self._linear).max()), float((angular - self._angular).max())
         return joints, max(most[0], 0.0), max(most[1], 0.0)
 
     def _tool_speeds(self, velocities: FloatArray, jacobian: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the speeds of the tools, (arms,) m/s and rad/s."""
+        """Return the tool speeds, (arms,) m/s and rad/s."""
         twists = (jacobian @ velocities).reshape(-1, 2, 3)
         speeds = np.array([[np.sqrt(part @ part) for part in twist] for twist in twists])
         return speeds[:, 0], speeds[:, 1]
 
 
 def approach_speeds(distances: FloatArray, gain: float, brake: FloatArray | float) -> FloatArray:
-    """Return the speeds at which what is `distances` away may be approached: as `approach_speed`, for arrays."""
+    """Return the speeds from which `distances` suffice to stop: `approach_speed` for arrays."""
     left = np.maximum(distances, 0.0)
     near = brake / gain**2
     return np.where(left <= near, gain * left, np.sqrt(brake * np.maximum(2.0 * left - near, 0.0)))

@@ -1,7 +1,7 @@
-"""The commanded joint motion: every step within velocity, acceleration and jerk, and a stop ready behind each one.
+"""Commanded joint motion: every step is within velocity, acceleration and jerk, with a stop ready after it.
 
-Before a step is taken, the stop that would follow it is computed in full. So whatever fails later (a solver, a sensor,
-a whole tick), braking needs no computation: it reads the next row of a table that was made while all was well.
+Before a step is taken, the stop after it is computed in full. So whatever fails later (a solver, a sensor, a whole
+tick), braking needs no computation: it reads the next row of a table computed before the failure.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from vla_ros.robot.contract import JointContract
 from vla_ros.types import FloatArray
 
 TOLERANCE = 1e-9
-"""Relative slack of the re-check: rounding, nothing else."""
+"""Relative tolerance of the re-check, for rounding only."""
 
 STOP_MARGIN = 2.0
-"""A stop that would last so many times the longest one of the limits is none."""
+"""Maximum duration of a stop, as a multiple of the longest stop within the limits; longer ones are rejected."""
 
 ACCELERATION_RESERVE, JERK_RESERVE = 1.27, 1.35
-"""The motion is planned with so much less than the limits. Controllers join its rows by quintic splines, and where the
-jerk changes between two rows theirs peaks at up to 1.26 times the acceleration and 1.33 times the jerk of both (largest
-of 12,000 ticks of random motion)."""
+"""Factors by which the planned limits are below the contract's. Controllers join the rows by quintic splines, which
+peak at up to 1.26 times the acceleration and 1.33 times the jerk where the jerk changes between two rows (maximum
+over 12,000 ticks of random motion)."""
 
 VELOCITY_RESERVE = 1.002
-"""So much less than the limit is planned as velocity: between two rows the splines overshoot, by up to 0.2 % in the
-reference of a real controller."""
+"""Factor by which the planned velocity is below the limit: between two rows the splines overshoot, by up to 0.2 % in
+the reference of a real controller."""
 
 HISTORY = 4
-"""Rows before the commanded one that are kept, see `command_trajectory.py`."""
+"""Number of rows kept before the commanded one, see `command_trajectory.py`."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Motion sampled at the ticks: each array (k, n), rad, rad/s, rad/s^2."""
+    """Motion sampled at the ticks: arrays (k, n), rad, rad/s, rad/s^2."""
 
     positions: FloatArray
     velocities: FloatArray
@@ -44,12 +44,12 @@ class Rows:
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """Number of rows."""
         return len(self.positions)
 
 
 class Stop(Rows):
-    """A motion to rest: the last row is at rest."""
+    """A motion to rest: the last row has zero velocity."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class JointStep:
         positions: rad.
         velocities: rad/s.
         accelerations: rad/s^2.
-        stop: Made with the last accepted step, of which `stopped_rows` have been taken.
-        serial: Counts what was commanded.
-        due: When the joints shall be there, s on the clock of the ticks.
-        before: What was commanded in the `HISTORY` periods before, oldest first.
-        stopped_rows: Rows of `stop` up to this one; 0 for an accepted step.
+        stop: Computed with the last accepted step; `stopped_rows` of it have been taken.
+        serial: Sequence number of the command.
+        due: Time at which the joints should reach the positions, s on the tick clock.
+        before: Commands of the `HISTORY` periods before, oldest first.
+        stopped_rows: Rows of `stop` up to and including this one; 0 for an accepted step.
     """
 
     positions: FloatArray
@@ -78,44 +78,44 @@ class JointStep:
 
     @property
     def resting(self) -> bool:
-        """Say whether it is at rest."""
+        """Whether the step is at rest."""
         return not (self.velocities.any() or self.accelerations.any())
 
     @property
     def settled(self) -> bool:
-        """Say whether it has been at rest for as long as its past is known."""
+        """Whether the step, and all of its known past, is at rest."""
         return self.resting and (self.before is None or not self.before.velocities.any())
 
     @property
     def ahead(self) -> Rows:
-        """Return the rows of the stop that come next, at least one: the place of rest."""
+        """The rows of the stop that follow, at least one: the resting posture."""
         first = min(self.stopped_rows, self.stop.rows - 1)
         return Rows(self.stop.positions[first:], self.stop.velocities[first:], self.stop.accelerations[first:])
 
     def without(self, ticks: int) -> FloatArray:
-        """Return the positions (k, n) rad that follow when no command comes for `ticks` ticks, k at most until rest."""
+        """Return the positions (k, n) rad that follow without a command for `ticks` ticks, k at most until rest."""
         ahead = self.ahead.positions
         return ahead[np.minimum(np.arange(min(ticks, len(ahead) + HISTORY)), len(ahead) - 1)]
 
 
 def longest_stop(joints: JointContract) -> float:
-    """Return how long the longest stop within the limits takes, s.
+    """Return the duration of the longest stop within the limits, s.
 
-    It takes the acceleration back, brakes from full speed, and takes that back: a/j + v/a + a/j.
+    It ramps the acceleration down, brakes from full speed, and ramps the deceleration down: a/j + v/a + a/j.
     """
     acceleration, jerk = joints.acceleration / ACCELERATION_RESERVE, joints.jerk / JERK_RESERVE
     return float((joints.velocity / acceleration + 2.0 * acceleration / jerk).max())
 
 
 class JointMotion:
-    """Keeps the commanded state of the joints; one thread at a time.
+    """Holds the commanded joint state; not thread-safe.
 
-    Ruckig (Berscheid and Kroeger 2021) plans each step as a time-optimal change of velocity at constant jerk. Its input
-    is checked here, because it accepts vectors of a wrong length and velocities over their limit.
+    Ruckig (Berscheid and Kroeger 2021) plans each step as a time-optimal change of velocity with limited jerk. Its
+    input is checked here, because it accepts vectors of wrong length and velocities over their limit.
     """
 
     def __init__(self, joints: JointContract, period: float) -> None:
-        """Use the limits of `joints` at ticks `period` s apart; `seed` must be called before anything else."""
+        """Use the limits of `joints` at ticks `period` s apart; call `seed` before anything else."""
         self._joints, self._period = joints, period
         self._acceleration, self._jerk = joints.acceleration / ACCELERATION_RESERVE, joints.jerk / JERK_RESERVE
         acceleration, jerk = self._acceleration, self._jerk
@@ -126,15 +126,15 @@ class JointMotion:
         self._input.max_velocity = joints.velocity
         self._input.max_acceleration = acceleration
         self._input.max_jerk = jerk
-        # Speed that one tick can gain and yet end without acceleration, so that targets within it are reached.
+        # Speed that one tick can add and still end with zero acceleration, so that targets within it are reached.
         self.reachable = acceleration * np.maximum(period - acceleration / jerk, 0.25 * period)
-        self.rise_time = acceleration / jerk  # (n,) s, that full acceleration takes to build up
+        self.rise_time = acceleration / jerk  # (n,) s, time for the full acceleration to build up
         self._most_rows = int(np.ceil(STOP_MARGIN * longest_stop(joints) / period)) + 1
         self._serial = 0
         self.seed(joints.home)
 
     def seed(self, positions: FloatArray) -> None:
-        """Start at rest at `positions` (n,), where the joints have been for a while."""
+        """Start at rest at `positions` (n,), with a past at rest."""
         positions = np.array(positions, dtype=np.float64)
         rest = np.zeros_like(positions)
         stop = Stop(positions[None], rest[None], rest[None])
@@ -144,30 +144,30 @@ class JointMotion:
         self._accepted = -1, self._current
 
     def schedule(self, due: float) -> None:
-        """Let the current row be due at `due`, s; each one after it is due a period later."""
+        """Set the due time of the current row, s; each row after it is due one period later."""
         self._current = replace(self._current, due=due)
 
     @property
     def current(self) -> JointStep:
-        """The last step that was commanded."""
+        """The last commanded step."""
         return self._current
 
     @property
     def resting(self) -> bool:
-        """Say whether the commanded motion is at rest."""
+        """Whether the commanded motion is at rest."""
         return self._current.resting
 
     def settling_velocities(self) -> tuple[FloatArray, FloatArray]:
-        """Return the least and the largest joint velocities (n,) rad/s that one more tick can lead to.
+        """Return the smallest and largest joint velocities (n,) rad/s that can result from one more tick.
 
-        A joint that accelerates goes on to gain speed while its acceleration is taken back: with full jerk for a tick,
-        and then back to no acceleration, it ends at v + a T + j T^2 / 2 + (a + j T)^2 / 2 j.
+        An accelerating joint still gains speed while its acceleration is ramped down: with full jerk for one tick, then
+        back to zero acceleration, it ends at v + a T + j T^2 / 2 + (a + j T)^2 / 2 j.
         """
         current, period = self._current, self._period
         bounds = []
         for jerk in (-self._jerk, self._jerk):
             after = np.clip(current.accelerations + jerk * period, -self._acceleration, self._acceleration)
-            ramp = (after - current.accelerations) / jerk  # s, until the largest acceleration is reached
+            ramp = (after - current.accelerations) / jerk  # time to reach the maximum acceleration, s
             gained = 0.5 * (current.accelerations + after) * ramp + after * (period - ramp)
             bounds.append(current.velocities + gained + after * np.abs(after) / (2.0 * self._jerk))
         return bounds[0], bounds[1]
@@ -175,7 +175,7 @@ class JointMotion:
     def propose(self, velocities: FloatArray) -> JointStep | None:
         """Return the step towards `velocities` (n,) rad/s, or None when it cannot be made within the limits.
 
-        Nothing changes until the step is given to `accept`.
+        The state is unchanged until `accept`.
         """
         limit = self._joints.velocity
         if velocities.shape != limit.shape or not (np.abs(velocities) <= limit * (1.0 + TOLERANCE)).all():
@@ -192,16 +192,16 @@ class JointMotion:
         return step if self._within_limits(step) else None
 
     def accept(self, step: JointStep) -> JointStep:
-        """Command `step`, and return it with its number."""
+        """Command `step`, and return it with its serial number."""
         before = self._current
         self._current = replace(step, stopped_rows=0, **self._next())
         self._accepted = self._current.serial, before
         return self._current
 
     def withdraw(self) -> JointStep:
-        """Command the next row of the stop that was known before in the place of a step that was just accepted.
+        """Replace a step that was just accepted by the next row of the previous stop, and command that.
 
-        A step that is one of a stop itself stays.
+        A step that is itself part of a stop is kept.
         """
         serial, before = self._accepted
         if self._current.serial == serial:
@@ -210,7 +210,7 @@ class JointMotion:
         return self._current
 
     def brake(self) -> JointStep:
-        """Command the next row of the stop that was made with the last accepted step, and return it."""
+        """Command the next row of the stop computed with the last accepted step, and return it."""
         stop, taken = self._current.stop, self._current.stopped_rows
         row = min(taken, stop.rows - 1)
         self._current = JointStep(
@@ -220,7 +220,7 @@ class JointMotion:
         return self._current
 
     def _next(self) -> dict[str, Any]:
-        """Return number, time and past of the step that follows the current one."""
+        """Return serial number, due time and past of the step after the current one."""
         self._serial += 1
         current, before = self._current, self._current.before
         rows = () if before is None else (before.positions[1:], before.velocities[1:], before.accelerations[1:])
@@ -229,7 +229,7 @@ class JointMotion:
         return {"serial": self._serial, "due": current.due + self._period, "before": past}
 
     def remaining_stop(self) -> FloatArray:
-        """Return the positions (k, n) that braking from now on would pass, the resting place last."""
+        """Return the positions (k, n) of braking from now on, the resting posture last."""
         return self._current.ahead.positions
 
     def _plan(
@@ -238,7 +238,8 @@ class JointMotion:
     ) -> tuple[FloatArray, FloatArray, FloatArray] | None:  # fmt: skip
         """Return positions, velocities and accelerations, (k, n) each, at the next ticks.
 
-        There are `rows` of them, or as many as it takes to be at `target`; None when it cannot be, or takes too long.
+        There are `rows` of them, or as many as needed to reach `target`; None when it cannot be reached, or takes too
+        long.
         """
         self._input.current_position = positions
         self._input.current_velocity = velocities
@@ -252,25 +253,25 @@ class JointMotion:
         if result < 0 or not 0.0 <= duration < np.inf:
             return None
         count = rows or max(int(np.ceil(duration / self._period - TOLERANCE)), 1)
-        if count > self._most_rows:  # cut off, it would not end at rest
+        if count > self._most_rows:  # truncated, it would not end at rest
             return None
         samples = [self._trajectory.at_time((i + 1) * self._period) for i in range(count)]
         table = np.array(samples)
         if not np.isfinite(table).all():
             return None
-        if rows is None:  # the last row is at the target: no residue of rounding stays in it
+        if rows is None:  # the last row is exactly at the target, without rounding residue
             table[-1, 1], table[-1, 2] = target, 0.0
         return table[:, 0], table[:, 1], table[:, 2]
 
     def _within_limits(self, step: JointStep) -> bool:
-        """Check the step, from what was commanded before to the end of its stop, by finite differences."""
+        """Check the step by finite differences, from the previous command to the end of its stop."""
         joints, current, period = self._joints, self._current, self._period
         positions = np.vstack([current.positions, step.positions, step.stop.positions])
         velocities = np.vstack([current.velocities, step.velocities, step.stop.velocities])
         accelerations = np.vstack([current.accelerations, step.accelerations, step.stop.accelerations])
         speed = np.abs(np.diff(positions, axis=0)) / period
         jerk = np.abs(np.diff(accelerations, axis=0)) / period
-        slack = 1.0 + 1e-6  # of a difference of rounded numbers
+        slack = 1.0 + 1e-6  # for differences of rounded numbers
         return bool(
             (speed <= joints.velocity * slack).all()
             and (np.abs(velocities) <= joints.velocity * slack).all()

@@ -1,4 +1,4 @@
-"""External joint torques from what the joints measure, without accelerations.
+"""External joint torques from joint measurements, without accelerations.
 
 Generalized-momentum observer (De Luca and Mattone 2003; De Luca et al. 2006; Haddadin, De Luca, Albu-Schaeffer 2017).
 With p = M(q) v, the dynamics M a + C v + g = tau + tau_ext become
@@ -8,9 +8,9 @@ With p = M(q) v, the dynamics M a + C v + g = tau + tau_ext become
 
 so that dr/dt = K (tau_ext - r): r is tau_ext behind a low-pass filter of time constant 1 / K.
 
-Between two measurements the torques are taken to change evenly. Where they jump instead, as after a command that came
-late, the integral is wrong once, and r shows it for several measurements. The filter inverted tells the two apart:
-`newest` is the external torque of the newest interval alone, which is zero again or changes its sign after a wrong one.
+The torques are assumed to change linearly between two measurements. Where they jump instead, as after a late command,
+the integral is wrong once, and r shows it for several measurements. Inverting the filter tells the two apart: `newest`
+is the external torque of the newest interval alone, which after an error returns to zero or changes its sign.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from vla_ros.errors import ContractError
 from vla_ros.types import FloatArray, RobotState
 
 LONGEST_GAP = 0.05
-"""Time between two measurements, s, beyond which the integral begins again."""
+"""Interval between two measurements, s, above which the integral restarts."""
 
 WIDER = 1.5
-"""So does it where the time between two is more than this multiple of what is usual: of the torques in between, which
-change within milliseconds, nothing is known."""
+"""Interval between two measurements, as a multiple of the usual one, above which the integral restarts, too: torques
+change within milliseconds, and those in between are unknown."""
 
 REMEMBERED = 9
-"""Times between two measurements whose median is usual."""
+"""Number of intervals whose median is the usual one."""
 
 DOWN = np.array([0.0, 0.0, -1.0, 0.0, 0.0, 0.0])
-"""Wrench (6,) of a unit weight at the tool: force, then moment, axes of the base frame."""
+"""Wrench (6,) of a unit weight at the tool: force, then moment, base-frame axes."""
 
 
 class MomentumObserver:
-    """Follows one arm; feed it every measurement that has efforts."""
+    """Observes one arm; call `update` with every measurement that has efforts."""
 
     def __init__(self, model: pinocchio.Model, tool: int, time_constant: float) -> None:
-        """Use the masses of `model`, its fingers locked.
+        """Use the masses of `model`, with locked fingers.
 
         Args:
-            model: Of the arm; its gravity points along -z of the base.
-            tool: Number of the tool's frame.
-            time_constant: Of the low-pass filter, s.
+            model: Model of the arm; its gravity points along -z of the base.
+            tool: Index of the tool frame.
+            time_constant: Time constant of the low-pass filter, s.
 
         Raises:
-            ContractError: when a link that a joint moves has no mass: the description has no inertials.
+            ContractError: when a moving link has no mass: the description has no inertials.
         """
         massless = [str(name) for name, inertia in zip(list(model.names)[1:], list(model.inertias)[1:], strict=True)
                     if not inertia.mass > 0.0]  # fmt: skip
@@ -64,10 +64,10 @@ class MomentumObserver:
         self.reset()
 
     def reset(self) -> None:
-        """Begin again with the next measurement; the residual is zero until then.
+        """Restart with the next measurement; the residual is zero until then.
 
-        Where `informed`, the newest interval took `step` s, its motion `demanded` (n,) N m of the joints in the mean,
-        and of these are `missing` (n,) in what was measured.
+        While `informed`, the newest interval took `step` s, its motion required the mean joint torques `demanded` (n,)
+        N m, and `missing` (n,) of these were not measured.
         """
         self.residual: FloatArray = np.zeros(self._model.nv)
         self.newest: FloatArray = np.zeros(self._model.nv)
@@ -83,7 +83,7 @@ class MomentumObserver:
         self.missing: FloatArray = np.zeros(self._model.nv)
 
     def update(self, state: RobotState) -> FloatArray:
-        """Take a measurement with efforts and return the external torques (n,) N m, filtered."""
+        """Add a measurement with efforts, and return the filtered external torques (n,) N m."""
         if state.joint_efforts is None:
             raise ValueError("the state has no joint efforts; ask before")
         q, v = np.asarray(state.joint_positions), np.asarray(state.joint_velocities)
@@ -97,7 +97,7 @@ class MomentumObserver:
             self._steps.append(step)
         self.informed = 0.0 < step <= LONGEST_GAP and step <= WIDER * statistics.median(self._steps)
         if self.informed:
-            # Trapezoids for what is measured, implicit Euler for the filter: stable at any gain and step.
+            # Trapezoidal rule for the measurements, implicit Euler for the filter: stable at any gain and step.
             self._momentum_offset = self._momentum_offset + 0.5 * step * (rate + self._rate)
             gain, before = self._gain, self.residual
             self.residual = gain * (momentum - self._momentum_offset) / (1.0 + gain * step)
@@ -106,16 +106,17 @@ class MomentumObserver:
             self.step = step
             self.missing = (momentum - self._momentum) / step - 0.5 * (rate + self._rate)
             self.demanded = self.missing + 0.5 * (state.joint_efforts + self._torques)
-        elif step != 0.0:  # the first one, a gap or a clock that was set: the filter keeps what it knows
+        elif step != 0.0:  # first measurement, a gap, or a clock that was set: the filter keeps its state
             self._momentum_offset = momentum - self.residual / self._gain
         self._stamp, self._rate = state.stamp, rate
         self._momentum, self._torques = momentum, state.joint_efforts
         return self.residual
 
     def without_payload(self, q: FloatArray, residual: FloatArray, heaviest: float) -> FloatArray:
-        """Return what of each `residual` (n,) or (k, n) N m no payload of up to `heaviest` kg at the tool explains.
+        """Return the part of each `residual` (n,) or (k, n) N m that no payload up to `heaviest` kg explains.
 
-        The mass is the one that explains most of it: min over m in [0, heaviest] of ||r - m g J^T (-e_z)||.
+        The payload is at the tool, its mass explains as much as possible: min over m in [0, heaviest] of ||r - m g J^T
+        (-e_z)||.
         """
         jacobian = pinocchio.computeFrameJacobian(
             self._model, self._data, q, self._tool, pinocchio.ReferenceFrame.LOCAL_WORLD_ALIGNED
