@@ -1,4 +1,4 @@
-"""From a target of tool or joints to the next joint command: filter, solver, jerk-limited step, envelope, or the stop.
+"""One tick of motion: from a tool or joint target to the next joint command, or the known stop.
 
 pose   -> CartesianFilter -> DifferentialIK --+
                                               +-> JointMotion.propose -> Envelope.judge -> JointMotion.accept
@@ -35,13 +35,13 @@ from vla_ros.safety.tick_schedule import TickSchedule
 from vla_ros.types import FloatArray
 
 SMALLER_STEPS = (1.0, 0.5, 0.2)
-"""Shares of the wanted joint velocity that are tried before the arm brakes."""
+"""Fractions of the requested joint velocity that are tried before the arm brakes."""
 
 BUFFER = 1e-3
-"""The arm is steered so much, m, further from what it must not touch than the envelope asks for."""
+"""Additional distance, m, beyond the envelope's required one, at which steering keeps collision pairs."""
 
 EPSILON = 1e-6
-"""Of times, s."""
+"""Tolerance of times, s."""
 
 Target = PoseTarget | JointTarget
 
@@ -54,11 +54,11 @@ class MotionResult:
     """One tick of motion.
 
     Attributes:
-        step: What is commanded.
-        wanted: (n,) rad, where filter and solver alone would have gone.
+        step: Commanded step.
+        wanted: (n,) rad, positions according to filter and solver alone.
         reason: OK, or the most serious correction.
-        detail: What was measured behind it.
-        braked: Nothing of what was wanted could be done.
+        detail: Measurement behind the reason.
+        braked: Whether nothing of the requested motion was possible.
     """
 
     step: JointStep
@@ -69,16 +69,16 @@ class MotionResult:
 
 
 class TickOverrunError(VlaError):
-    """While a step was computed, another thread had to take the one of the known stop in its place."""
+    """Another thread took the step of the known stop while this tick was computing its own."""
 
 
 class Motion:
-    """The commanded motion of the arm and what may be done to it; one thread at a time, but for `brake_instead`."""
+    """Commanded motion of the arm; for one thread at a time, except `brake_instead`."""
 
     def __init__(
         self, contract: RobotContract, parameters: SafetyParameters, kinematics: Kinematics, *, lockstep: bool = False
     ) -> None:
-        """Build every stage from the contract's limits; in lock step every tick is the next one, whatever the clock."""
+        """Build all stages from the contract's limits; in lockstep every call is the next tick, whatever the clock."""
         self._joints = replace(contract.joints, velocity=contract.joints.velocity / VELOCITY_RESERVE)
         self._parameters = parameters
         self._kinematics = kinematics
@@ -86,7 +86,7 @@ class Motion:
         motion, ik = parameters.motion, parameters.kinematics
         boxes = [arm.cartesian for arm in contract.arms]
         self._filters = [CartesianFilter(box, self._period, motion.tracking_gain, motion.brake_share) for box in boxes]
-        self.filter = self._filters[0]  # a plan of tools is of one arm; previews are the same for all
+        self.filter = self._filters[0]  # tool plans are for one arm only; previews are the same for all
         self._ik = DifferentialIK(
             contract.joints.home, damping=ik.damping, singular_damping=ik.singular_damping,
             singular_value=ik.singular_value, posture_gain=ik.posture_gain, iterations=ik.iterations,
@@ -97,8 +97,8 @@ class Motion:
             motion.brake_share, motion.joint_margin,
         )  # fmt: skip
         collision = CollisionModel(contract, parameters.collision, parameters.obstacles)
-        # Between the places that are looked at the tool may bend beyond a face by as much again. A plan of the tool is
-        # kept inside; one of the joints presses on the face, so both together must be within the tolerance.
+        # Between two checked points the tool may bend beyond a face by as much again. A tool plan is kept inside; a
+        # joint plan may press against the face, so both together must be within the tolerance.
         tolerance = motion.workspace_tolerance * (0.5 if contract.commands_joints else 1.0)
         self._envelope = Envelope(
             contract, kinematics, tolerance, collision if parameters.collision.enabled else None, self._period
@@ -124,13 +124,13 @@ class Motion:
 
     @property
     def placement(self) -> pinocchio.SE3:
-        """Placement of the tool in the base frame; of the first where there are several."""
+        """Tool placement in the base frame; with several arms, that of the first."""
         return self.placements[0]
 
     def begin_tick(self, now: float) -> int:
-        """Allow the one step of the tick at `now`, s; returns how many `brake_instead` took since the one before.
+        """Allow one step for the tick at `now`, s; return the number of steps `brake_instead` took since the last tick.
 
-        Ticks that did not come are rows of the known stop: a trajectory controller has followed it meanwhile.
+        Missed ticks are taken as rows of the known stop: a trajectory controller has followed it meanwhile.
         """
         with self._turn:
             overruns, self._overruns, self._stepped = self._overruns, 0, False
@@ -155,24 +155,24 @@ class Motion:
         self.behind = place.late or self.resting_first
 
     def _after_brake(self) -> None:
-        self._twist = None  # a stop is steeper than the filter's limits, and no measure for what follows it
-        with contextlib.suppress(Exception):  # what it is good for can wait for the next tick, the step cannot
+        self._twist = None  # a stop exceeds the filter's limits: no basis for the next tick's acceleration
+        with contextlib.suppress(Exception):  # bookkeeping can wait for the next tick, the step cannot
             self._note(self.joints.current)
 
     @property
     def next_tick(self) -> float:
-        """Return when the tick that follows the last step is due, s; in lock step that is nowhere."""
+        """Due time of the tick after the last step, s; inf in lockstep."""
         return np.inf if self._schedule is None else self._schedule.next_tick(self.joints.current.due)
 
     @property
     def taken(self) -> bool:
-        """Say whether this tick has had its step, or that of the known stop in its place."""
+        """Whether this tick's step, or that of the known stop in its place, has been taken."""
         return self._stepped
 
     def brake(self) -> JointStep:
-        """Follow the stop behind the last command; needs no computation that could fail.
+        """Follow the stop after the last command; needs no computation that could fail.
 
-        When this tick has had its step already, what is left of the stop begins with the next one.
+        If this tick has already taken its step, the rest of the stop starts with the next tick.
 
         Raises:
             TickOverrunError: when `brake_instead` has taken the step of this tick.
@@ -188,11 +188,11 @@ class Motion:
         return step
 
     def too_late(self, step: JointStep, now: float) -> bool:
-        """Say whether a trajectory with `step` that is published at `now`, s, reaches its controller too late."""
+        """Return whether a trajectory with `step` published at `now`, s, would reach its controller too late."""
         return self._schedule is not None and not step.resting and now + MARGIN > step.due - self._period + EPSILON
 
     def withdraw(self, step: JointStep) -> JointStep:
-        """Return the next row of the stop that was known before `step`, in its place; any other step stays as it is."""
+        """Replace `step` by the next row of the stop known before it, and return that; any other step is kept."""
         with self._turn:
             if self.joints.current.serial != step.serial:
                 return self.joints.current
@@ -201,11 +201,11 @@ class Motion:
         return taken
 
     def brake_instead(self, now: float, sent: int) -> JointStep:
-        """Return what to command at `now`, s, in place of a tick that does not come to its end; any thread.
+        """Return the command at `now`, s, in place of a tick that does not finish; callable from any thread.
 
-        That is the next row of the stop that is due. A step that was taken, whose number is beyond `sent`, comes first
-        where its controller still gets it in time; else a row of the stop before it stands in its place. What the tick
-        may still find after that is thrown away: it comes too late.
+        It is the next due row of the stop. A step already taken, with a serial beyond `sent`, has priority if its
+        controller still gets it in time; else a row of the previous stop replaces it. A later result of the tick is
+        discarded, since it is too late.
         """
         with self._turn:
             rows = 1
@@ -228,13 +228,13 @@ class Motion:
             return self.joints.current
 
     def follow(self, asked: Target, ahead: Target, later: Target, scale: float) -> MotionResult:
-        """Move towards the plan, of the tool or of the joints, for one tick.
+        """Follow a tool or joint plan for one tick.
 
         Args:
-            asked: The plan now, as the policy made it: what corrections are reported against.
+            asked: The plan now, as the policy sent it: corrections are reported relative to it.
             ahead: The plan at `filter.preview` from now.
             later: The plan at `filter.brake_preview` from now.
-            scale: Share of the allowed speed.
+            scale: Fraction of the allowed speed.
         """
         if isinstance(asked, JointTarget) and isinstance(ahead, JointTarget) and isinstance(later, JointTarget):
             return self._follow_joints(asked, ahead, later, scale)
@@ -243,7 +243,7 @@ class Motion:
         raise TypeError(f"a plan of {type(asked).__name__}, {type(ahead).__name__}, {type(later).__name__}")
 
     def _follow_joints(self, asked: JointTarget, ahead: JointTarget, later: JointTarget, scale: float) -> MotionResult:
-        """Move along a plan of the joints: the velocities nearest to its own that may be commanded."""
+        """Follow a joint plan with the feasible joint velocities nearest to its own."""
         current, track = self.joints.current, self._joint_filter
         jacobian = self._kinematics.jacobians(current.positions)
         reason, detail = self._joints_asked_too_much(asked, jacobian)
@@ -257,7 +257,7 @@ class Motion:
             velocities = self._ik.nearest(wanted, lower, upper, rows, slowest)
         except KinematicsError as error:
             return MotionResult(self.brake(), current.positions, Reason.SOLVER, f"({error})", True)
-        if not ((velocities >= lower) & (velocities <= upper)).all():  # to slow nonsense down would make it pass
+        if not ((velocities >= lower) & (velocities <= upper)).all():  # scaling would make invalid values pass
             return MotionResult(self.brake(), current.positions, Reason.RESULT_INVALID, "(of the solver)", True)
         limited, where = self._held_back(velocities, lower, upper, rows, slowest, near)
         if limited is not Reason.OK:
@@ -265,7 +265,7 @@ class Motion:
         return self._take(track.capped(velocities, jacobian, scale), reason, detail)
 
     def _joints_asked_too_much(self, asked: JointTarget, jacobian: FloatArray) -> tuple[Reason, str]:
-        """Return which limit of joints or tool the plan itself breaks, and by how much."""
+        """Return the limit of joints or tool that the plan itself violates, and by how much."""
         beyond = self._joint_filter.project(asked)[1] - self._parameters.motion.joint_margin
         worst = int(np.argmax(beyond))
         if beyond[worst] > _JOINT_REPORT:
@@ -284,7 +284,7 @@ class Motion:
         return Reason.OK, ""
 
     def _follow_tool(self, asked: PoseTarget, ahead: PoseTarget, later: PoseTarget, scale: float) -> MotionResult:
-        """Move along a plan of the tool."""
+        """Follow a tool plan."""
         current = self.joints.current
         jacobian = self._kinematics.jacobians(current.positions)
         twist = jacobian @ current.velocities
@@ -299,7 +299,7 @@ class Motion:
             velocities, limited, where = self._velocities(jacobian, filtered)
         except KinematicsError as error:
             return MotionResult(self.brake(), current.positions, Reason.SOLVER, f"({error})", True)
-        # Before anything slows it down: nonsense that is slowed down would pass.
+        # Before any scaling, which would make invalid values pass.
         if not (np.abs(velocities) <= self._joints.velocity * (1.0 + TOLERANCE)).all():
             return MotionResult(self.brake(), current.positions, Reason.RESULT_INVALID, "(of the solver)", True)
         if limited is not Reason.OK:
@@ -307,12 +307,12 @@ class Motion:
         return self._take(self.filter.capped(velocities, jacobian, filtered), reason, detail)
 
     def retrace(self, velocities: FloatArray) -> JointStep:
-        """Move one tick with joint velocities (n,) rad/s that no plan asked for, as far as the envelope lets them."""
+        """Move one tick with joint velocities (n,) rad/s from outside of a plan, as far as the envelope allows."""
         self._twist = None
         return self._take(velocities, Reason.CONTACT, "").step
 
     def _asked_too_much(self, asked: PoseTarget) -> tuple[Reason, str]:
-        """Return which limit of the tool the plan itself breaks, and by how much."""
+        """Return the limit of the tool that the plan itself violates, and by how much."""
         _, beyond = self.filter.project(asked)
         if beyond > _WORKSPACE_REPORT:
             return Reason.WORKSPACE, f"({1e3 * beyond:.0f} mm)"
@@ -324,7 +324,7 @@ class Motion:
         return Reason.OK, ""
 
     def _velocities(self, jacobian: FloatArray, twist: FloatArray) -> tuple[FloatArray, Reason, str]:
-        """Return joint velocities (n,) within their bounds, and which bound changed the motion."""
+        """Return joint velocities (n,) within their bounds, and the bound that changed the motion."""
         current, limit, reachable = self.joints.current, self._joints.velocity, self.joints.reachable
         lower, upper = self._bounds(current.velocities - reachable, current.velocities + reachable)
         near = self._envelope.approaches
@@ -332,7 +332,7 @@ class Motion:
         solution = self._ik.solve(current.positions, jacobian, twist, lower, upper, rows, slowest)
         fastest = float(np.max(np.abs(solution.velocities) / limit))
         reason, where = Reason.OK, ""
-        if fastest >= 1.0 - 1e-6:  # scale the whole motion, so that it keeps its direction
+        if fastest >= 1.0 - 1e-6:  # scale the whole motion to keep its direction
             free = self._ik.solve(current.positions, jacobian, twist, -1e3 * limit, 1e3 * limit).velocities
             share = 1.0 / max(float(np.max(np.abs(free) / limit)), 1.0)
             solution = self._ik.solve(current.positions, jacobian, share * twist, lower, upper, rows, slowest)
@@ -349,7 +349,7 @@ class Motion:
         self, velocities: FloatArray, lower: FloatArray, upper: FloatArray, rows: FloatArray, slowest: FloatArray,
         near: Approaches,
     ) -> tuple[Reason, str]:  # fmt: skip
-        """Return which joint limit or near pair keeps `velocities` (n,) from what was wanted, or OK."""
+        """Return the joint limit or near pair that limits `velocities` (n,), or OK."""
         if at_limit := self._blocked(velocities, lower, upper):
             return Reason.JOINT_POSITION, f"({at_limit})"
         held = np.flatnonzero((rows @ velocities <= slowest + 1e-4) & (slowest > -_SPEED_REPORT))
@@ -358,9 +358,9 @@ class Motion:
         return Reason.OK, ""
 
     def _inequalities(self, jacobian: FloatArray, near: Approaches, lag: float = 0.0) -> tuple[FloatArray, FloatArray]:
-        """Return rows (m, n) and the least `rows @ v` (m,): how fast distances may shrink, first pairs, then faces.
+        """Return rows (m, n) and lower bounds of `rows @ v` (m,): limits on approach speeds, pairs first, then faces.
 
-        What a distance shrinks by within `lag` s, until braking has set in, counts as gone.
+        The decrease of a distance within `lag` s, until braking takes effect, is already subtracted from it.
         """
         faces = [
             one.faces(np.asarray(place.translation))
@@ -371,25 +371,25 @@ class Motion:
         rows = np.vstack([near.rows, *slopes])
         if lag > 0.0:
             left = left + lag * np.minimum(rows @ self.joints.current.velocities, 0.0)
-        # Below zero the least speed is one away again: what sticks to a limit could not slide along it.
+        # Below zero distance, the bound is a speed away again: a bound of zero would prevent sliding along the limit.
         back = np.clip(-left, 0.0, np.where(np.arange(len(left)) < len(near.clearances), BUFFER, np.inf))
-        # A pair counts on the braking of the weakest tool.
+        # A pair relies only on the braking of the weakest tool.
         braking = [np.full(len(near.clearances), min(self._braking)), *(np.full(6, one) for one in self._braking)]
         slowest = self._parameters.motion.tracking_gain * back - self._approach(left, np.concatenate(braking))
         return rows, slowest
 
     def _rooms(self, places: Sequence[pinocchio.SE3]) -> FloatArray:
-        """Return the room before each face of each arm's workspace, (6 * arms,) m, with its tool at `places`."""
+        """Return the distance to each workspace face, (6 * arms,) m, with the tools at `places`."""
         return np.concatenate(
             [one.faces(np.asarray(place.translation))[0] for one, place in zip(self._filters, places, strict=True)]
         )
 
     def _bounds(self, least: FloatArray, most: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the slowest and fastest joint velocities (n,): by speed, by what a tick can gain, by the way left.
+        """Return the joint velocity bounds (n,): by speed limit, reachable change per tick, and distance to the limits.
 
         Args:
-            least: (n,) rad/s, that a tick can lead to.
-            most: (n,) rad/s.
+            least: (n,) rad/s, lowest velocities that a tick can reach.
+            most: (n,) rad/s, highest velocities.
         """
         current, joints = self.joints.current, self._joints
         margin = self._parameters.motion.joint_margin
@@ -398,18 +398,18 @@ class Motion:
         brake = self._parameters.motion.brake_share * joints.acceleration
         self._near_lower = -self._approach(current.positions - joints.lower - margin, brake)
         self._near_upper = self._approach(joints.upper - margin - current.positions, brake)
-        # What a tick can gain comes first: a bound that cannot be reached is approached as fast as it can be.
+        # What a tick can reach has priority: an unreachable bound is approached as fast as possible.
         return (
             np.minimum(np.maximum(lower, self._near_lower), upper),
             np.maximum(np.minimum(upper, self._near_upper), lower),
         )
 
     def _approach(self, distance: FloatArray, brake: FloatArray | float) -> FloatArray:
-        """Return the speed at which a limit `distance` away may be approached: as `approach_speed`, for arrays."""
+        """Return the speed at which a limit `distance` away may be approached: `approach_speed` for arrays."""
         return approach_speeds(distance, self._parameters.motion.tracking_gain, brake)
 
     def _blocked(self, velocities: FloatArray, lower: FloatArray, upper: FloatArray) -> str:
-        """Return the name of a joint that is kept from its position limit, or ""."""
+        """Return the name of a joint held back by its position limit, or ""."""
         limit = self._joints.velocity
         low = (velocities <= lower + 1e-9) & (self._near_lower > -0.5 * limit) & (lower == self._near_lower)
         high = (velocities >= upper - 1e-9) & (self._near_upper < 0.5 * limit) & (upper == self._near_upper)
@@ -417,7 +417,7 @@ class Motion:
         return self._joints.names[int(hit[0])] if len(hit) else ""
 
     def _take(self, velocities: FloatArray, reason: Reason, detail: str) -> MotionResult:
-        """Command the largest share of `velocities` that the envelope lets through, or brake."""
+        """Command the largest fraction of `velocities` that the envelope accepts, or brake."""
         wanted = self.joints.current.positions + self._period * velocities
         refused, where = Reason.RESULT_INVALID, ""
         for share in SMALLER_STEPS:
@@ -443,7 +443,7 @@ class Motion:
             return self.joints.accept(step)
 
     def margins(self) -> dict[str, float]:
-        """Return how far the last command is from each limit; names and units are those of SafetyStatus.msg."""
+        """Return the margin of the last command to each limit; names and units as in SafetyStatus.msg."""
         current, joints = self.joints.current, self._joints
         position = np.minimum(current.positions - joints.lower, joints.upper - current.positions)
         jacobians, columns = self._kinematics.jacobians(current.positions), self._columns
@@ -461,7 +461,7 @@ class Motion:
 
     def _note(self, step: JointStep) -> None:
         if np.array_equal(step.positions, self._noted):
-            return  # a held arm needs no looking at
+            return  # nothing changes while the arm is held
         self._noted = step.positions
         self._envelope.advance(step.positions)
         self.placements = self._kinematics.placements(step.positions)

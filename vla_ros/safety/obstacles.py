@@ -1,4 +1,4 @@
-"""What no moving part may touch, as primitive shapes in the base frame: things, and volumes to be kept out of."""
+"""Obstacles and keep-out volumes as primitive shapes in the base frame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vla_ros.types import FloatArray, frozen_array
 
 
 class Shape(Enum):
-    """Primitive shapes; the value is the word in the configuration."""
+    """Primitive shapes; the value is the name in the configuration."""
 
     BOX = "box"
     SPHERE = "sphere"
@@ -28,7 +28,7 @@ LINES: Mapping[Shape, Mapping[str, int]] = {
     Shape.CYLINDER: {"radius": 1, "length": 1, "position": 3, "rotation": 3},
     Shape.CAPSULE: {"radius": 1, "length": 1, "position": 3, "rotation": 3},
 }
-"""Which lines a shape has, beside its name, and how many numbers stand in each."""
+"""Fields of each shape, and the number of values in each."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Obstacle:
     """One shape.
 
     Attributes:
-        name: For people.
-        shape: What it is.
+        name: User-facing name.
+        shape: Kind of shape.
         dimensions: m: the sides (3,) of a box, the radius (1,) of a sphere, radius and length (2,) of the others, whose
             axis is z; the length of a capsule is that of its straight part.
-        position: (3,) m, its centre.
+        position: (3,) m, center.
         rotation: (3,) rad, roll, pitch and yaw about the fixed axes of the base frame.
     """
 
@@ -52,15 +52,15 @@ class Obstacle:
 
     @classmethod
     def box(cls, name: str, size: FloatArray, position: FloatArray) -> Obstacle:
-        """Return a box along the axes of the base frame, m."""
+        """Create a box aligned with the base frame, m."""
         return cls(name, Shape.BOX, frozen_array(size), frozen_array(position), frozen_array(np.zeros(3)))
 
 
 def parse_obstacles(content: Any, where: str) -> tuple[Obstacle, ...]:  # noqa: ANN401 (whatever YAML holds)
-    """Read the obstacles of a configuration; an empty section is a robot in free space, said on purpose.
+    """Parse the obstacles of a configuration; an empty section explicitly means free space.
 
     Raises:
-        ContractError: naming the line that is missing, unknown or no number.
+        ContractError: naming the field that is missing, unknown or not numeric.
     """
     if content is None:
         return ()

@@ -1,4 +1,4 @@
-"""The numbers that the safety layer works by, beside the limits of the robot contract: complete, or refused."""
+"""Parameters of the safety layer besides the limits of the robot contract; incomplete files are rejected."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from vla_ros.yaml_files import parse_yaml, read_text, why_unusable
 SAFETY_FILE = "config/safety.yaml"
 
 SHORTEST_INSTRUCTION_TIMEOUT = 0.1
-"""Two heartbeats of the instruction node, s."""
+"""Shortest timeout of the instruction node, s: two of its heartbeats."""
 
 LONGEST_SLEEP = 1.0
-"""So long, s, the control thread may be missing before the arm holds, at most."""
+"""Longest gap of the control thread before the arm holds, s."""
 
 Section = TypeVar("Section")
 
 
 def _up_to(most: float, because: str) -> Any:  # noqa: ANN401 (a field of any number)
-    """Return a field that must be above 0 and at most `most`: beyond it, what it guards would be guarded no more."""
+    """Return a field with the range (0, `most`]; `because` says why more would defeat its purpose."""
     return field(metadata={"most": most, "because": because})
 
 
 @dataclass(frozen=True)
 class TimingParameters:
-    """Clocks and deadlines; s unless said otherwise. `config/safety.yaml` says what each is for.
+    """Clocks and deadlines, s unless noted; `config/safety.yaml` documents each.
 
-    The bounds are several times what is shipped: room for a slow machine or network, none for a watchdog that sleeps.
+    The upper bounds are several times the shipped values: room for a slow machine or network, but not for a watchdog
+    that never triggers.
     """
 
     rate_hz: float
@@ -59,7 +60,7 @@ class TimingParameters:
 
     @property
     def period(self) -> float:
-        """Seconds between ticks."""
+        """Tick period, s."""
         return 1.0 / self.rate_hz
 
     def __post_init__(self) -> None:
@@ -68,7 +69,7 @@ class TimingParameters:
         for lower, upper in (
             ("observation_slow_age", "observation_hold_age"), ("missed_ticks_slow", "missed_ticks_hold"),
             ("policy_slow", "policy_timeout"),
-            ("policy_timeout", "inference_timeout"),  # a policy that is not heard of counts as stuck after the latter
+            ("policy_timeout", "inference_timeout"),  # a policy that is not received counts as stuck after the latter
         ):  # fmt: skip
             slow, hold = getattr(self, lower), getattr(self, upper)
             _require(slow < hold, f"timing.{lower} is {slow}, expected less than {upper} ({hold})")
@@ -90,7 +91,7 @@ class TimingParameters:
 
 @dataclass(frozen=True)
 class MotionParameters:
-    """How the tool follows its plan, and what stops it; units in `config/safety.yaml`."""
+    """Tracking of the plan, and what stops it; units in `config/safety.yaml`."""
 
     tracking_gain: float = _up_to(100.0, "1/s; at 100 Hz the tool would be there in one tick")
     brake_share: float = _up_to(1.0, "a share: the tool brakes with no more than its acceleration")
@@ -129,7 +130,7 @@ class KinematicsParameters:
 
 @dataclass(frozen=True)
 class GripperParameters:
-    """Hysteresis of the gripper: `deadband` m, `reversal_time` s."""
+    """Gripper hysteresis: `deadband` m, `reversal_time` s."""
 
     deadband: float = _up_to(0.02, "m; the fingers miss what they are to hold, and may jump so far when armed")
     reversal_time: float = _up_to(5.0, "s; the fingers do not let go when they are told to")
@@ -140,7 +141,7 @@ class GripperParameters:
 
 @dataclass(frozen=True)
 class TrustParameters:
-    """What trust in a chunk means: refused below `hold`, slow below `slow`; 0 to 1."""
+    """Confidence thresholds of a chunk, 0 to 1: rejected below `hold`, slow below `slow`."""
 
     hold: float
     slow: float
@@ -151,7 +152,7 @@ class TrustParameters:
 
 @dataclass(frozen=True)
 class CollisionParameters:
-    """Distances, m, that the arm keeps from itself and from obstacles, and from which an approach is slowed."""
+    """Distances, m, to keep from the arm itself and from obstacles, and from which approaches are slowed down."""
 
     enabled: bool
     self_distance: float = _up_to(0.2, "m between parts: no arm can fold so little")
@@ -164,7 +165,7 @@ class CollisionParameters:
 
 @dataclass(frozen=True)
 class SafetyParameters:
-    """All of it; `load_parameters` reads it from YAML."""
+    """All parameters of the safety layer; `load_parameters` reads them from YAML."""
 
     timing: TimingParameters
     motion: MotionParameters
@@ -176,15 +177,15 @@ class SafetyParameters:
 
     @classmethod
     def load(cls, path: str | Path = SAFETY_FILE) -> SafetyParameters:
-        """Read the parameters from a YAML file; see `parse_parameters`."""
+        """Load the parameters from a YAML file; see `load_parameters`."""
         return load_parameters(path)
 
 
 def load_parameters(path: str | Path = SAFETY_FILE) -> SafetyParameters:
-    """Read the parameters from a YAML file.
+    """Load the parameters from a YAML file.
 
     Raises:
-        ContractError: when the file is absent, or a line is missing, unknown or invalid.
+        ContractError: when the file does not exist, or a field is missing, unknown or invalid.
     """
     try:
         text = read_text(share_file(path), "safety parameters")
@@ -194,7 +195,7 @@ def load_parameters(path: str | Path = SAFETY_FILE) -> SafetyParameters:
 
 
 def parse_parameters(text: str, where: str = "safety parameters") -> SafetyParameters:
-    """Read the parameters from YAML text; see `load_parameters`."""
+    """Parse the parameters from YAML text; see `load_parameters`."""
     try:
         content = parse_yaml(text)
     except yaml.YAMLError as error:
@@ -236,7 +237,7 @@ def _lines(content: Any, expected: set[str], where: str) -> Mapping[str, Any]:  
 
 
 def _section(kind: type[Section], content: Any, where: str) -> Section:  # noqa: ANN401
-    """Fill a dataclass of numbers: each line a finite number above 0, whole where the field is an int."""
+    """Fill a dataclass of numbers: each value finite and above 0, integer where the field is an int."""
     types = {field.name: str(field.type) for field in fields(kind)}  # type: ignore[arg-type]
     values: dict[str, float | int | bool] = {}
     for name, value in _lines(content, set(types), where).items():

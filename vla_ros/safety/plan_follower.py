@@ -1,4 +1,4 @@
-"""The plan that is being followed: its clock, its age, how it takes over from the one before, when it is over."""
+"""Execution of the current plan: its clock and age, blending from the previous plan, and its end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vla_ros.types import FloatArray
 
 
 class PlanFollower:
-    """Keeps at most one plan. Its clock is the sensor's, its deadlines count on the steady clock."""
+    """Holds at most one plan. Its clock is the sensors', its deadlines run on the steady clock."""
 
     def __init__(self, parameters: SafetyParameters) -> None:
         """Start without a plan."""
@@ -23,7 +23,7 @@ class PlanFollower:
         self.drop()
 
     def drop(self) -> None:
-        """Forget the plan, and count chunks from 0 again."""
+        """Drop the plan, and restart counting chunks."""
         self.accepted: AcceptedPlan | None = None
         self._blend: Blend | None = None
         self._joint_blend: JointBlend | None = None
@@ -31,12 +31,12 @@ class PlanFollower:
         self._in_row = 0
 
     def take(self, accepted: AcceptedPlan) -> None:
-        """Follow another plan from now on; `begin` says from where."""
+        """Switch to another plan; `begin` sets where from."""
         self.accepted, self._elapsed, self._blend, self._joint_blend = accepted, 0.0, None, None
         self._in_row += 1
 
     def begin(self, placement: pinocchio.SE3, positions: FloatArray, sensor_time: float) -> None:
-        """Let the plan take over from the executed tool placement, or joint positions (n,) rad."""
+        """Start blending from the executed tool placement, or joint positions (n,) rad, to the plan."""
         if self.accepted is None:
             return
         self._blend_start = self.advance(sensor_time)
@@ -48,21 +48,21 @@ class PlanFollower:
 
     @property
     def primed(self) -> bool:
-        """Say whether enough valid chunks came in a row to start on."""
+        """Whether enough consecutive valid chunks have been received to start."""
         return self.accepted is not None and self._in_row >= self._timing.resume_chunks
 
     def advance(self, sensor_time: float) -> float:
-        """Bring the plan's clock to `sensor_time`, s, and return the time since the observation; it never goes back."""
+        """Advance the plan's clock to `sensor_time`, s, never backwards; return the time since the observation, s."""
         if self.accepted is not None:
             self._elapsed = max(self._elapsed, sensor_time - self.accepted.chunk.observation_stamp)
         return self._elapsed
 
     def age(self, now: float) -> float | None:
-        """Return the age of the observation, s: by the sensor's clock at receipt, by the steady clock from there."""
+        """Return the age of the observation, s: by the sensors' clock until receipt, by the steady clock afterwards."""
         return None if self.accepted is None else self.accepted.age_at_receipt + (now - self.accepted.received)
 
     def fault(self, now: float) -> tuple[Reason, str]:
-        """Return why the plan must not be followed any more at `now`, s, steady clock, or OK."""
+        """Return why the plan must not be followed any longer at `now`, s, steady clock, or OK."""
         timing, age = self._timing, self.age(now)
         if self.accepted is None or age is None:
             return Reason.CHUNK_STALE, ""
@@ -77,7 +77,7 @@ class PlanFollower:
         return Reason.OK, ""
 
     def margins(self, now: float) -> dict[str, float]:
-        """Return how long, s, until the silence of the policy and the age of the observation hold the arm."""
+        """Return the time, s, until the policy's silence and the observation's age make the arm hold."""
         age = self.age(now)
         if self.accepted is None or age is None:
             return {}
@@ -88,7 +88,7 @@ class PlanFollower:
         }
 
     def speed_scale(self, now: float) -> tuple[float, Reason, str]:
-        """Return the share of the allowed speed at `now`, and why it is not 1."""
+        """Return the fraction of the allowed speed at `now`, and why it is below 1."""
         timing, age = self._timing, self.age(now)
         if self.accepted is None or age is None:
             return 0.0, Reason.CHUNK_STALE, ""
@@ -104,18 +104,18 @@ class PlanFollower:
         return 1.0, Reason.OK, ""
 
     def asked(self) -> PoseTarget | JointTarget:
-        """Return what the policy asks for now, as it was sent."""
+        """Return the policy's current target, as sent."""
         return self._at(0.0)
 
     def target(self, ahead: float) -> PoseTarget | JointTarget:
-        """Return where to go to be right `ahead` s from now, blended with the motion before."""
+        """Return the target for `ahead` s from now, blended with the previous motion."""
         target, since = self._at(ahead), self._elapsed - self._blend_start
         if isinstance(target, JointTarget):
             return target if self._joint_blend is None else self._joint_blend.apply(target, since)
         return target if self._blend is None else self._blend.apply(target, since)
 
     def openings(self) -> tuple[float | None, ...]:
-        """Return the opening of each arm's gripper that is asked for now, m, None where none is; () without a plan."""
+        """Return each arm's current gripper target, m, None where there is none; () without a plan."""
         if self.accepted is None:
             return ()
         plan, elapsed = self.accepted.plan, self._elapsed + self._timing.actuation_delay

@@ -1,7 +1,7 @@
-"""Is the policy alive, well, and getting on? Judged by its heartbeats, on the steady clock of whoever listens.
+"""Watchdog for the policy: alive, healthy and making progress, by its heartbeats on the receiver's steady clock.
 
-Chunks alone say so late: one that has come is a plan for more than a second. A heartbeat comes many times in between,
-so that little of a plan is carried out whose policy has died meanwhile.
+Chunks alone show a failure too late: each is a plan for more than a second. Heartbeats are far more frequent, so that
+little of a plan is executed after its policy has crashed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vla_ros.safety.reasons import Reason
 
 
 class Condition(Enum):
-    """What a policy says of itself."""
+    """Condition reported by a policy."""
 
     RUNNING = "running"
     IDLE = "idle"
@@ -28,18 +28,18 @@ COMPLAINTS = {
     Condition.RUNNING: Reason.OK, Condition.IDLE: Reason.POLICY_WAITING, Condition.WAITING: Reason.POLICY_WAITING,
     Condition.FAULT: Reason.POLICY_FAULT,
 }  # fmt: skip
-"""The reason for which the arm holds when a policy goes on saying so."""
+"""Reason to hold for each condition, if it persists."""
 
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """One sign of life.
+    """One heartbeat.
 
     Attributes:
-        condition: What the policy says of itself.
-        inferences: How many it has finished: progress, which a hung policy cannot fake.
-        computing: It has begun another one.
-        sentence: For people.
+        condition: Condition reported by the policy.
+        inferences: Number of completed inferences: progress, which a hung policy cannot fake.
+        computing: Whether another inference is running.
+        sentence: Explanation for users.
     """
 
     condition: Condition
@@ -49,16 +49,16 @@ class Heartbeat:
 
 
 class PolicyWatch:
-    """Judges the heartbeats of one policy."""
+    """Monitors the heartbeats of one policy."""
 
     def __init__(self, timing: TimingParameters) -> None:
-        """Judge by the deadlines of `timing`; before the first heartbeat the policy counts as silent."""
+        """Use the deadlines of `timing`; before the first heartbeat the policy counts as silent."""
         self._timing = timing
         self._newest: Heartbeat | None = None
         self._received = self._well = self._progressed = -np.inf
 
     def receive(self, beat: Heartbeat, now: float) -> None:
-        """Take a heartbeat that came at `now`, s, steady clock."""
+        """Record a heartbeat received at `now`, s, steady clock."""
         newest = self._newest
         if newest is None or not beat.computing or beat.inferences != newest.inferences:
             self._progressed = now
@@ -80,9 +80,9 @@ class PolicyWatch:
         return Reason.OK, ""
 
     def late(self, now: float) -> bool:
-        """Say whether the heartbeat is late enough to slow down for."""
+        """Return whether the heartbeat is late enough to slow down."""
         return not now - self._received <= self._timing.policy_slow
 
     def left(self, now: float) -> float:
-        """Return how long, s, until silence holds the arm."""
+        """Return the time until silence makes the arm hold, s."""
         return self._timing.policy_timeout - (now - self._received)

@@ -1,12 +1,12 @@
-"""Has a joint been measured to jump, as no joint moves: an offset that begins, two joints that are swapped.
+"""Detects measured joint jumps that no motion can explain: a new offset, or two swapped joints.
 
-    jumps.measure(state.joint_positions, state.stamp, now, commanded, arriving=False)  # every sound joint state
+    jumps.measure(state.joint_positions, state.stamp, now, commanded, arriving=False)  # every valid joint state
     if jumps.standing.any(): ...                                          # a joint reads as if it rested elsewhere
 
-At rest such a measurement is sound in every other way: a posture, and a velocity of zero. What betrays it is the moment
-when it began: a motion, by a hand too, gathers speed and loses it, and a jump is there between two states. So a step is
-judged by what the joint did before and after it, once that is known. A jump stands until another one takes it back, or
-leads to the last command, the arm comes to rest there, or the driver was silent, as when it was started again.
+At rest such a measurement looks valid: a posture, and zero velocity. Only its onset gives it away: a motion, even by
+hand, accelerates and decelerates, while a jump happens between two states. So a step is classified by the joint's
+motion before and after it, once that is known. A jump stands until another one reverses it or leads to the last
+command, the arm comes to rest there, or the driver was silent, as when it is restarted.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from vla_ros.safety.measured_motion import NOISE, SILENCE
 from vla_ros.types import FloatArray
 
 LARGEST_ACCELERATION = 100.0
-"""Nothing that moves a joint of an arm, a hand included, accelerates it by more, rad/s^2: a hand that shakes an arm by
-0.1 rad five times a second reaches this; limits of arms are 5 to 20 (data sheets of FR3 and UR5e)."""
+"""Upper bound of any joint acceleration, even by hand, rad/s^2: shaking an arm by hand by 0.1 rad at 5 Hz reaches it;
+limits of arms are 5 to 20 (data sheets of FR3 and UR5e)."""
 
 REFRESH = 0.05
-"""Longest time between two readings of a joint that moves, s: drivers publish more often than they read the bus."""
+"""Maximum time between two readings of a moving joint, s: drivers publish more often than they read the bus."""
 
 SHORTEST = 1e-4
-"""States that come together, and carry no stamps of their own, are taken to be so far apart, s."""
+"""Assumed interval of states that arrive together without stamps of their own, s."""
 
 QUIET = 0.06
-"""A joint that has not changed for so long, s, rests; at least the time between two states."""
+"""Time without a change after which a joint counts as at rest, s; at least the interval between two states."""
 
 RESTART = 1.0
-"""Shortest silence after which a joint that has jumped is believed, s: no driver is started again faster."""
+"""Shortest silence after which a jumped joint is trusted again, s: no driver restarts faster."""
 
 BASELINE = 0.1
-"""A posture that is measured for so long after a silence is one, s: there are drivers that begin with zeros."""
+"""Time for which one posture must be measured after a silence to be trusted, s: some drivers start with zeros."""
 
 
 @dataclass
 class _Step:
-    """One step of one joint that is larger than its reach, until what follows it is known.
+    """A step of one joint that exceeds its reach, pending until the following motion is known.
 
     Attributes:
         size: rad.
-        gap: From the state before, s.
-        since: From the change before, s.
-        speed: Of the change before, rad/s; 0 at rest.
-        speed_gap: The time in which that change came about, s.
-        landed: Where it led, rad.
-        time: When, s, steady clock.
+        gap: Time since the previous state, s.
+        since: Time since the previous change, s.
+        speed: Speed of the previous change, rad/s; 0 at rest.
+        speed_gap: Duration of the previous change, s.
+        landed: Position after the step, rad.
+        time: Time of the step, s, steady clock.
     """
 
     size: float
@@ -62,27 +62,28 @@ class _Step:
 
 
 class _Runs:
-    """Steps of one joint in quick succession, which together may go further than any motion between them.
+    """Steps of one joint in quick succession, which together may exceed any possible motion.
 
-    Each of two jumps in a row fits the other one, as the beginning and the end of a motion. What betrays them is the
-    distance: from rest to rest a joint goes a t^2 / 4 at most.
+    Each of two consecutive jumps fits the other, as the start and the end of a motion. The distance gives them away:
+    from rest to rest a joint moves at most a t^2 / 4.
     """
 
     def __init__(self, reach: FloatArray) -> None:
-        self.counted = np.zeros_like(reach)  # (n,) rad, of steps of the run that are jumps by themselves
+        self.counted = np.zeros_like(reach)  # (n,) rad, steps of the run already counted as jumps
         self._reach, self._noise = reach, NOISE * reach
         self._open = np.zeros(len(reach), dtype=bool)
         self._last_step = np.full(len(reach), -np.inf)  # s, steady clock
         self._steps = np.zeros(len(reach), dtype=np.int64)
-        self._travel = np.zeros_like(reach)  # rad, of the steps of the run
-        self._time = np.zeros_like(reach)  # s, from the state before the first step to the newest
-        self._span = np.zeros_like(reach)  # s, and to the last step
+        self._travel = np.zeros_like(reach)  # rad, sum of the steps of the run
+        self._time = np.zeros_like(reach)  # s, from the state before the first step to the newest state
+        self._span = np.zeros_like(reach)  # s, from the state before the first step to the last step
 
     def take(self, step: FloatArray, gap: float, now: float) -> FloatArray:
-        """Take a step (n,) rad after `gap` s.
+        """Add a step (n,) rad after `gap` s.
 
         Returns:
-            (n,) rad, what a run that has just ended went beyond any motion and its own jumps; else 0.
+            (n,) rad, the travel of a run that has just ended, without its counted jumps, if it exceeds any motion; else
+            0.
         """
         stepped = np.abs(step) > self._noise
         begins = stepped & ~self._open
@@ -100,35 +101,35 @@ class _Runs:
         span = self._span + REFRESH
         most = self._reach + self._noise / max(gap, SHORTEST) * span + 0.25 * LARGEST_ACCELERATION * span**2
         travel = self._travel - self.counted
-        # One step alone is judged by itself, with less time than a run is given.
+        # A single step is judged on its own, with less time than a run is given.
         return np.where(ended & (self._steps > 1) & (np.abs(travel) > most), travel, 0.0)
 
 
 class PostureJumps:
-    """Adds up what each joint has jumped. One thread at a time."""
+    """Accumulates the jumps of each joint. Not thread-safe."""
 
     def __init__(self, reach: FloatArray, tolerance: float = 0.0) -> None:
-        """Take joints within `reach` (n,) rad, or `tolerance` rad, of a command to be there."""
+        """Treat joints within `reach` (n,) rad, or `tolerance` rad, of a command as being there."""
         self._reach, self._noise = reach, NOISE * reach
         self._near = np.maximum(reach, tolerance)
-        self._last: tuple[FloatArray, float, float] | None = None  # (n,) rad, its stamp and receipt, s
-        self._heard = -np.inf  # when anything came last, sound or not, s, steady clock
-        self._begun = -np.inf  # from when on one posture was measured after a silence, s
-        self._unsound = False  # something else has come since `_last`
-        self._changed_at = np.full_like(reach, -np.inf)  # (n,) s, when the reading of each joint last changed
-        self._change = np.zeros_like(reach)  # (n,) rad, by how much then
-        self._change_gap = np.full_like(reach, REFRESH)  # (n,) s, and in what time
+        self._last: tuple[FloatArray, float, float] | None = None  # positions (n,) rad, stamp and receipt, s
+        self._heard = -np.inf  # last receipt of anything, valid or not, s, steady clock
+        self._begun = -np.inf  # start of one posture measured after a silence, s
+        self._unsound = False  # something invalid was received since `_last`
+        self._changed_at = np.full_like(reach, -np.inf)  # (n,) s, time of the last change of each reading
+        self._change = np.zeros_like(reach)  # (n,) rad, size of that change
+        self._change_gap = np.full_like(reach, REFRESH)  # (n,) s, duration of that change
         self._steps: dict[int, _Step] = {}
         self._runs = _Runs(reach)
-        self._jumped = np.zeros_like(reach)  # (n,) rad, jumps that nothing has taken back
+        self._jumped = np.zeros_like(reach)  # (n,) rad, jumps that have not been reversed
 
     @property
     def standing(self) -> np.ndarray:
-        """Which joints, (n,) bool, have jumped and not jumped back."""
+        """Joints, (n,) bool, that have jumped and not jumped back."""
         return np.not_equal(self._jumped, 0.0)
 
     def interrupt(self) -> None:
-        """Take what is measured next to come from a driver that was started again."""
+        """Treat the next measurement as coming from a restarted driver."""
         self._forget()
         self._heard, self._begun = -np.inf, -np.inf
         self._jumped = np.zeros_like(self._jumped)
@@ -140,12 +141,12 @@ class PostureJumps:
         self._changed_at = np.full_like(self._changed_at, -np.inf)
 
     def refuse(self, now: float) -> None:
-        """Note that something came at `now`, s, that was no sound joint state: that is no silence."""
+        """Record an invalid joint state received at `now`, s: it does not count as silence."""
         self._hear(now)
         self._unsound = True
 
     def _hear(self, now: float) -> float:
-        """Note that the driver has said something; returns how long it had been silent, s."""
+        """Record a receipt from the driver; return how long it had been silent, s."""
         silence, self._heard = now - self._heard, now
         if silence > SILENCE:
             self._forget()
@@ -157,21 +158,21 @@ class PostureJumps:
     def measure(
         self, positions: FloatArray, stamp: float, now: float, commanded: FloatArray | None, *, arriving: bool
     ) -> None:
-        """Take what a sound joint state measured.
+        """Add the measurement of a valid joint state.
 
         Args:
             positions: (n,) rad.
-            stamp: Of the state, s, sensor clock; where that jumps, the times of receipt are left.
-            now: When it came, s, steady clock.
-            commanded: (n,) rad, where the arm was last commanded to; None when it never was.
-            arriving: The commanded motion has just ended there.
+            stamp: Stamp of the state, s, sensor clock; where it jumps, times of receipt are used.
+            now: Time of receipt, s, steady clock.
+            commanded: (n,) rad, the last commanded posture; None if there is none.
+            arriving: Whether the commanded motion has just ended there.
         """
         silence, unsound = self._hear(now), self._unsound
         last, self._last, self._unsound = self._last, (positions, stamp, now), False
         if last is None:
             return
         gap = stamp - last[1] if 0.0 < stamp - last[1] <= SILENCE else max(now - last[2], 0.0)
-        if unsound:  # what is not sound hides jumps as well as motions: none is taken to have gone on
+        if unsound:  # invalid states hide jumps and motions: assume no motion meanwhile
             gap = min(gap, silence)
         step = positions - last[0]
         self._judge_what_was(step, gap, now, commanded)
@@ -180,7 +181,7 @@ class PostureJumps:
                 self._count(joint, float(extra[joint]), float(positions[joint]), gap, commanded)
         self._take(step, gap, now, positions)
         if unsound:
-            self._change = np.zeros_like(step)  # nobody knows in what time that came about
+            self._change = np.zeros_like(step)  # its duration is unknown
         if arriving and commanded is not None:
             self._jumped = np.where(np.abs(positions - commanded) <= self._near, 0.0, self._jumped)
 
@@ -203,7 +204,7 @@ class PostureJumps:
         self._changed_at = np.where(changed, now, self._changed_at)
 
     def _judge_what_was(self, step: FloatArray, gap: float, now: float, commanded: FloatArray | None) -> None:
-        """Judge the steps after which it is known now how the joint went on."""
+        """Classify pending steps whose following motion is now known."""
         for joint, one in list(self._steps.items()):
             elapsed, goes_on = now - one.time, bool(step[joint] != 0.0)
             if not goes_on and elapsed < QUIET:
@@ -214,24 +215,24 @@ class PostureJumps:
             speed = float(step[joint]) / until if moves else 0.0
             if self._is_jump(joint, one, speed, until):
                 self._runs.counted[joint] += one.size
-                self._change[joint] = 0.0  # no motion, that the next step could be the end of
+                self._change[joint] = 0.0  # not a motion that the next step could end
                 self._count(joint, one.size, one.landed, one.gap, commanded)
 
     def _count(self, joint: int, size: float, landed: float, gap: float, commanded: FloatArray | None) -> None:
-        """Add a jump of `size` rad that led to `landed`, rad."""
+        """Add a jump of `size` rad that ended at `landed`, rad."""
         jumped = self._jumped[joint] + size
         there = commanded is not None and abs(landed - commanded[joint]) <= self._near[joint]
         self._jumped[joint] = 0.0 if there or abs(jumped) <= self._from_rest_to_rest(joint, gap) else jumped
 
     def _from_rest_to_rest(self, joint: int, gap: float) -> float:
-        """Return how far a joint that rests before and after a step can go in it, rad: a quarter of a t^2."""
+        """Return the maximum displacement, rad, of a step from rest to rest: a t^2 / 4."""
         return float(self._reach[joint]) + 0.25 * LARGEST_ACCELERATION * gap**2
 
     def _is_jump(self, joint: int, one: _Step, speed: float, until: float) -> bool:
-        """Say whether nothing that moves makes such a step.
+        """Return whether no motion can explain a step.
 
-        In motion two steps in a row differ by a t^2 at most; a step that fits what was before or what came after is
-        no jump.
+        In motion, two consecutive steps differ by at most a t^2; a step consistent with the motion before or after it
+        is not a jump.
         """
         if one.speed == 0.0 and speed == 0.0:
             return abs(one.size) > self._from_rest_to_rest(joint, one.gap)
