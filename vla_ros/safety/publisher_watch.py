@@ -1,37 +1,37 @@
-"""Who publishes a topic that has one publisher: the one that is followed, one that took its place, or several."""
+"""Watches the publisher of a topic that must have exactly one: the followed one, a replacement, or several."""
 
 from __future__ import annotations
 
 PATIENCE = 1.0
-"""A publisher that was heard within this time, s, is there; one that was killed is silent, whatever the graph says."""
+"""Time since the last message within which a publisher is present, s; one that was killed may stay in the graph."""
 
 PARTICIPANT = 12
-"""Bytes of a GID that all publishers of one process have in common (DDSI-RTPS 9.3.1: the prefix of a GUID)."""
+"""Number of leading GID bytes common to all publishers of a process (DDSI-RTPS 9.3.1: the GUID prefix)."""
 
 MOST_PUBLISHERS = 32
-"""Publishers that are remembered."""
+"""Maximum number of publishers remembered."""
 
 
 class PublisherWatch:
-    """Follows one publisher of a topic by its GID: names are what anybody may give itself."""
+    """Follows one publisher of a topic by its GID: node names can be chosen by anybody."""
 
     def __init__(self, patience: float = PATIENCE) -> None:
-        """Follow the first publisher that is heard, and another one when that one has been silent for `patience` s."""
+        """Follow the first publisher, and another one once that has been silent for `patience` s."""
         self._patience = patience
         self._followed: bytes | None = None
         self._heard: dict[bytes, float] = {}
-        self._other: tuple[bytes, float] | None = None  # publisher of another process than the owner's, and when, s
+        self._other: tuple[bytes, float] | None = None  # publisher of another process than the owner's, receipt, s
 
     @property
     def participant(self) -> bytes | None:
-        """Return what the GIDs of the followed publisher's process begin with, or None."""
+        """GID prefix of the followed publisher's process, or None."""
         return None if self._followed is None else self._followed[:PARTICIPANT]
 
     def receive(self, gid: bytes, now: float, owner: bytes | None = None) -> bool:
-        """Take note of a message of publisher `gid` at `now`, s, steady clock; say whether it may be believed.
+        """Record a message of publisher `gid` at `now`, s, steady clock; return whether to accept it.
 
-        With two publishers at once none is: nothing says which of them is the right one. Where the `owner` of the topic
-        is known by its heartbeat (its `participant`), it alone is, however seldom it speaks.
+        With two publishers at once none is accepted: nothing tells which is the right one. Where the topic's `owner` is
+        known from its heartbeat (its `participant`), only its messages are accepted, however rarely it publishes.
         """
         if owner is not None:
             if gid[:PARTICIPANT] != owner:
@@ -48,12 +48,12 @@ class PublisherWatch:
         return True
 
     def present(self, now: float) -> list[bytes]:
-        """Return the publishers that were heard within the patience before `now`, s, the followed one first."""
+        """Return the publishers with a message within the patience before `now`, s, the followed one first."""
         there = [gid for gid, heard in self._heard.items() if 0.0 <= now - heard <= self._patience]
         return sorted(there, key=lambda gid: gid != self._followed)
 
     def conflict(self, now: float) -> list[bytes]:
-        """Return the publishers when there are several at `now`, s, or another than the owner; else an empty list."""
+        """Return the conflicting publishers at `now`, s: several at once, or one besides the owner; else empty."""
         if self._other is not None and 0.0 <= now - self._other[1] <= self._patience:
             return [gid for gid in (self._followed, self._other[0]) if gid is not None]
         there = self.present(now)

@@ -1,4 +1,4 @@
-"""Whether commands and measurements have kept time of late: on a busy machine an arm lags that nothing holds."""
+"""Timeliness of commands and measurements: on a busy machine an arm lags without being held."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections import deque
 import numpy as np
 
 WINDOW = 1.0
-"""How long lateness is remembered, s: commands, whose way to the arm is not seen, are late when measurements are."""
+"""Time for which lateness is remembered, s: late measurements imply late commands, whose transport is not visible."""
 
 LATE = 0.02
-"""Lateness that is tolerated, s: two ticks at 100 Hz, for clocks that are read in turns."""
+"""Tolerated lateness, s: two ticks at 100 Hz, since the clocks are read one after the other."""
 
 MOST = 1024
-"""Measurements that are kept, at most."""
+"""Maximum number of measurements kept."""
 
 
 class Punctuality:
-    """Compares the sensor's clock with the steady one; neither needs to know the other's zero. One thread at a time."""
+    """Compares the sensors' clock with the steady clock, independent of their offset. Not thread-safe."""
 
     def __init__(self, period: float) -> None:
         """Expect ticks `period` s apart."""
@@ -25,19 +25,19 @@ class Punctuality:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
-        self._offsets: deque[tuple[float, float]] = deque(maxlen=MOST)  # when, and steady less sensor's clock, s
+        """Drop all measurements."""
+        self._offsets: deque[tuple[float, float]] = deque(maxlen=MOST)  # receipt, and steady minus sensor clock, s
         self._ticked_at: float | None = None
         self._late_at = -np.inf  # s, steady clock
 
     def tick(self, now: float) -> None:
-        """Note a tick at `now`, s, steady clock."""
+        """Record a tick at `now`, s, steady clock."""
         if self._ticked_at is not None and not now - self._ticked_at - self._period <= LATE:
             self._late_at = now
         self._ticked_at = now
 
     def measure(self, stamp: float, now: float) -> None:
-        """Note a new measurement of `stamp`, s, sensor's clock, first seen at `now`."""
+        """Record a new measurement with `stamp`, s, sensor clock, first seen at `now`."""
         self._offsets.append((now, now - stamp))
         while self._offsets[0][0] < now - WINDOW:
             self._offsets.popleft()
@@ -46,5 +46,5 @@ class Punctuality:
             self._late_at = now
 
     def punctual(self, now: float) -> bool:
-        """Say whether nothing has been late within the last `WINDOW` s."""
+        """Return whether nothing has been late within the last `WINDOW` s."""
         return now - self._late_at > WINDOW

@@ -1,4 +1,4 @@
-"""What the distances between the arm's shapes cost, measured before anything depends on it."""
+"""Benchmark of the distance queries between collision shapes, run before the layer depends on them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from vla_ros.safety.collision import CollisionModel
 from vla_ros.safety.parameters import SafetyParameters
 
 MOST_FRACTION = 0.5
-"""Distances must take less than this fraction of a tick: the rest of the tick, and its checks along the way, follow."""
+"""Maximum fraction of a tick for the distance queries: the rest of the tick, with its path checks, must fit as well."""
 
 NOTED_FRACTION = 0.1
-"""From this fraction of a tick on it is told: the self-test asks for some hundred thousand distances."""
+"""Fraction of a tick from which a warning is given: the self-test needs hundreds of thousands of distances."""
 
 POSTURES, REPEATS = 8, 3
 
 
 def query_time(model: CollisionModel, contract: RobotContract) -> float:
-    """Return how long the distances of one posture take, s: the median of some postures within the limits.
+    """Return the time for the distances of one posture, s: the median over postures within the limits.
 
-    Counted is the time that this thread computes, and of each posture the fastest repeat: other processes do not count.
+    It is the CPU time of this thread, the fastest repeat per posture: other processes do not count.
     """
     joints, rng = contract.joints, np.random.default_rng(0)
     postures = [joints.home, *rng.uniform(joints.lower, joints.upper, (POSTURES - 1, joints.count))]
@@ -37,10 +37,10 @@ def _timed(model: CollisionModel, posture: np.ndarray) -> float:
 
 
 def require_timely_distances(contract: RobotContract, parameters: SafetyParameters) -> str:
-    """Return a sentence about distances that are slow, "" where they are not.
+    """Return a warning about slow distance queries, or "".
 
     Raises:
-        ContractError: when a tick cannot hold them.
+        ContractError: when they do not fit into a tick.
     """
     if not parameters.collision.enabled:
         return ""
@@ -49,7 +49,7 @@ def require_timely_distances(contract: RobotContract, parameters: SafetyParamete
 
 
 def judge_query_time(seconds: float, triangles: int, contract: RobotContract, period: float) -> str:
-    """Return what is to be told of distances that take `seconds` s of a tick of `period` s; "" where nothing is.
+    """Return a warning about distance queries that take `seconds` s of a tick of `period` s, or "".
 
     Raises:
         ContractError: when they take too much of it.

@@ -1,4 +1,4 @@
-"""Why the safety layer did what it did: every reason, its number and its sentence, in one table."""
+"""Reasons for the decisions of the safety layer: label, code and sentence of each."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from enum import Enum
 
 
 class Reason(Enum):
-    """A typed reason: `label` is its name in messages, `code` its number, `sentence` the same for people.
+    """A typed reason: `label` is its name in messages, `code` its number, `sentence` its text for users.
 
-    Members are only ever added at the end, so that a number keeps its meaning in recordings.
+    New members are only added at the end, so that codes keep their meaning in recordings.
     """
 
     OK = "ok", "Commands pass unchanged."
@@ -95,7 +95,7 @@ class Reason(Enum):
     code: int
 
     def __new__(cls, label: str, sentence: str) -> Reason:
-        """Make the member; its number is its place in the table."""
+        """Create the member; its code is its index in the table."""
         member = object.__new__(cls)
         member._value_ = member.label = label
         member.sentence = sentence
@@ -103,6 +103,6 @@ class Reason(Enum):
         return member
 
     def explain(self, detail: str = "") -> str:
-        """Return the sentence, with what was measured behind it; at most 256 characters, as the message holds."""
+        """Return the sentence with the measured detail, at most 256 characters, as the message field holds."""
         text = f"{self.sentence} {detail}".strip()
         return text if len(text) <= 256 else text[:253] + "..."

@@ -1,6 +1,6 @@
-"""Does the safety layer stop what it must? Tried on the very contract and parameters, before it may be armed.
+"""Self-test of the safety layer with the actual contract and parameters, before it may be armed.
 
-Plays robot and policy to a supervisor of its own for a second of simulated time: nothing here reaches a motor.
+Simulates robot and policy for its own supervisor, for a second of simulated time: nothing here reaches a motor.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ ROUNDING = 1e-6
 
 
 def run_selftest(contract: RobotContract, parameters: SafetyParameters) -> list[str]:
-    """Return what failed, one sentence each; an empty list when all is well."""
+    """Return the failures, one sentence each; an empty list when all tests pass."""
     try:
         names = [arm.name for arm in contract.arms]
         if len(names) == 1:
             return _Trial(contract, parameters).failures()
         found = {name: _Trial(contract.led_by(name), parameters).failures() for name in names}
         return [f"{sentence} (arm '{name}')" for name, failed in found.items() for sentence in failed]
-    except Exception as error:  # a layer that raises is one that failed
+    except Exception as error:  # a layer that raises has failed
         return [f"the safety layer raised {type(error).__name__}: {error}"]
 
 
 class _Trial:
-    """An ideal arm at home, and a policy that asks for too much."""
+    """An ideal arm at home, and a policy with excessive demands."""
 
     def __init__(self, contract: RobotContract, parameters: SafetyParameters) -> None:
         self._contract, self._parameters = contract, parameters
@@ -81,7 +81,7 @@ class _Trial:
         self._supervisor.receive_state(state, self._now)
 
     def _send(self, reach: float) -> Reason:
-        """Ask for a place `reach` m away along y, or for the last joint to turn to its limit on that side, at once."""
+        """Ask for a position `reach` m away along y, or for the last joint's limit on that side, immediately."""
         action, wide = self._contract.action, self._contract.gripper.max_opening
         start = ArmStart(self._q, self._pose(), wide)
         actions = self._to_limit(reach, start) if self._contract.commands_joints else self._to(reach, start.pose)
@@ -134,7 +134,7 @@ class _Trial:
         return bool((self._commands[-1] != self._commands[-2]).any())
 
     def _broken_limits(self) -> list[str]:
-        """Judge all commands by finite differences, not by the code that made them."""
+        """Check all commands by finite differences, independent of the code under test."""
         joints, period = self._contract.joints, self._supervisor.period
         q = np.array(self._commands)
         failed = []

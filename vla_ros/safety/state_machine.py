@@ -1,10 +1,10 @@
-"""DISARMED, RUN, SLOW, HOLD, ESTOP: who may go where, and why the machine is where it is.
+"""State machine of the safety layer, with the reason of its current state.
 
 DISARMED  --arm-->                  HOLD
 HOLD      --enough valid inputs-->  RUN <--> SLOW
 RUN, SLOW --fault-->                HOLD
 armed     --disarm, at rest-->      DISARMED
-HOLD      --lost, at rest-->        DISARMED  (an ESTOP stays one, and says so)
+HOLD      --lost, at rest-->        DISARMED  (ESTOP stays ESTOP, with the reason in its detail)
 any       --pressed-->              ESTOP
 ESTOP     --reset-->                DISARMED
 """
@@ -18,7 +18,7 @@ ARMED_STATES = frozenset({SafetyState.RUN, SafetyState.SLOW, SafetyState.HOLD})
 
 
 class StateMachine:
-    """The state and its reason; knows nothing of time, sensors or motion."""
+    """State and reason; independent of time, sensors and motion."""
 
     def __init__(self) -> None:
         """Start disarmed."""
@@ -30,33 +30,33 @@ class StateMachine:
 
     @property
     def armed(self) -> bool:
-        """Say whether the robot may be moved."""
+        """Whether the robot may be moved."""
         return self.state in ARMED_STATES and not self.disarming
 
     @property
     def moving(self) -> bool:
-        """Say whether the plan is followed."""
+        """Whether the plan is being followed."""
         return self.state in (SafetyState.RUN, SafetyState.SLOW)
 
     def arm(self) -> None:
-        """Hold, ready to run."""
+        """Enter HOLD, ready to run."""
         self.disarming = False
         self._enter(SafetyState.HOLD, Reason.WAITING)
 
     def disarm(self) -> None:
-        """Stop; `rested` ends it."""
+        """Stop; disarmed once `rested` is called."""
         if self.state in ARMED_STATES:
             self.disarming = True
             self._enter(SafetyState.HOLD, Reason.DISARMING)
 
     def rested(self) -> None:
-        """Note that the commanded motion is at rest."""
+        """Record that the commanded motion is at rest."""
         if self.disarming:
             self.disarming = False
             self._enter(SafetyState.DISARMED, Reason.DISARMED)
 
     def lose(self, reason: Reason, detail: str) -> None:
-        """Give up commanding the arm because of `reason`; only a new arming goes on. An emergency stop stays."""
+        """Stop commanding the arm because of `reason`, until it is armed again. An emergency stop stays latched."""
         if self.state is SafetyState.HOLD:
             self.disarming = False
             self._enter(SafetyState.DISARMED, reason, detail)
@@ -72,13 +72,13 @@ class StateMachine:
         self._enter(SafetyState.ESTOP, Reason.ESTOP_PRESSED, detail)
 
     def release_estop(self) -> None:
-        """Note that the button is free again; the state stays."""
+        """Record that the button was released; the state stays ESTOP."""
         self.estop_pressed = False
         if self.state is SafetyState.ESTOP:
             self._enter(SafetyState.ESTOP, Reason.ESTOP_LATCHED, self.detail)
 
     def reset(self) -> Reason:
-        """Leave ESTOP for DISARMED, when the button is free."""
+        """Leave ESTOP for DISARMED if the button is released."""
         if self.estop_pressed:
             return Reason.ESTOP_PRESSED
         if self.state is SafetyState.ESTOP:
@@ -86,7 +86,7 @@ class StateMachine:
         return Reason.OK
 
     def hold(self, reason: Reason, detail: str = "") -> bool:
-        """Stop because of `reason`; say whether that is new. Nothing happens while disarmed or latched."""
+        """Hold because of `reason`; return whether HOLD was entered. No effect while disarmed, disarming or latched."""
         if self.state not in ARMED_STATES or self.disarming:
             return False
         entered = self.state is not SafetyState.HOLD
@@ -94,12 +94,12 @@ class StateMachine:
         return entered
 
     def refused(self, reason: Reason) -> None:
-        """Say why a chunk was refused while the first ones are waited for."""
+        """Record why a chunk was rejected while waiting for the first ones."""
         if self.state is SafetyState.HOLD and self.reason is Reason.WAITING:
             self.detail = f"(the last chunk was refused: {reason.label})"
 
     def run(self, reason: Reason, detail: str, slow: bool) -> None:
-        """Follow the plan; `reason` is the correction under way, or OK."""
+        """Follow the plan; `reason` is the current correction, or OK."""
         if self.state in ARMED_STATES and not self.disarming:
             self._enter(SafetyState.SLOW if slow else SafetyState.RUN, reason, detail)
 

@@ -1,8 +1,8 @@
-"""Which tasks are newer than a stop that the safety layer heard itself: those whose sentence it has heard since.
+"""Order of tasks relative to a stop that the safety layer received directly: newer are those instructed since.
 
-A stop that is heard directly has no number among the tasks, and the instruction node may hang, be slow, or have other
-sentences before it. So the number of a task says nothing about whether it was asked for before that stop or after it.
-What says so is the order in which the sentences themselves arrive here; no clock is needed, of this machine or another.
+Such a stop has no sequence number among the tasks, and the instruction node may hang, be slow, or have other
+instructions queued. So a task's number does not tell whether it was requested before or after the stop. The order in
+which the instructions arrive here does, without any clock of this machine or another.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from typing import Generic, TypeVar
 Task = TypeVar("Task")
 
 MEMORY = 64
-"""Sentences since the stop that are remembered; of more, the newest. A task of a forgotten one must be said again."""
+"""Maximum number of instructions remembered since the stop, the newest; a task of a forgotten one must be repeated."""
 
 
 class TaskOrder(Generic[Task]):
-    """Admits tasks, in the order of their numbers. One thread calls all of it."""
+    """Admits tasks in the order of their numbers. For a single thread."""
 
     def __init__(self) -> None:
-        """Start with no stop heard: every task counts, also one from before this layer listened."""
+        """Start without a stop: every task is admitted, even one from before this layer started."""
         self._stopped = False
         self._unread: deque[Callable[[], Hashable | None]] = deque(maxlen=MEMORY)
         self._since: dict[Hashable, None] = {}
         self._waiting: tuple[Hashable, Task] | None = None
 
     def stop(self) -> None:
-        """Take a stop: from now on, no task counts whose sentence has not been heard after it."""
+        """Record a stop: from now on, a task is admitted only if its instruction was received after it."""
         self._stopped, self._waiting = True, None
         self._unread.clear()
         self._since.clear()
 
     def hear(self, read: Callable[[], Hashable | None]) -> None:
-        """Take a sentence.
+        """Record an instruction.
 
         Args:
-            read: Returns what tells its task from others, None when no task can come of it. It is called only when
-                there is a task to be judged, so that a flood of sentences costs little.
+            read: Returns the key of its task, or None when no task can result. Called only when a task must be judged,
+                so that a flood of instructions costs little.
         """
         if self._stopped:
             self._unread.append(read)
 
     def admit(self, tasks: Sequence[tuple[Hashable, Task]]) -> list[Task]:
-        """Return those tasks that count, each once.
+        """Return the admitted tasks, each once.
 
         Args:
-            tasks: What has come since the last call, oldest first, each after what tells it from others. The newest one
-                whose sentence has not been heard yet waits for it: the sentence may take another way.
+            tasks: (key, task) received since the last call, oldest first. The newest one whose instruction has not been
+                received waits for it, since the instruction may take another path.
         """
         if not self._stopped:
             return [task for _, task in tasks]

@@ -1,4 +1,4 @@
-"""When ticks are due, and which of them did not come: a grid of times that stays as it is while the arm moves."""
+"""Schedule of ticks on a time grid that is fixed while the arm moves; detects missed ticks."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from dataclasses import dataclass
 from vla_ros.safety.command_trajectory import lead
 
 EARLY = 0.25
-"""A tick may come so early, as a fraction of the period; one that is earlier has the place of the tick before."""
+"""Tolerated earliness of a tick, as a fraction of the period; an earlier one counts as the previous tick."""
 
 DRIFT = 0.25
-"""At rest the grid is moved when ticks are later than this, as a fraction of the period."""
+"""Lateness, as a fraction of the period, beyond which the grid is shifted at rest."""
 
 LONGEST_GAP = 0.03
-"""After a gap between two commands that was so long, s, the motion has to come to rest before it goes on."""
+"""Gap between two commands, s, from which the motion must come to rest before it continues."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """The place of a tick on the grid.
+    """Place of a tick on the grid.
 
     Attributes:
-        missed: Ticks between the last step and this one that did not come.
-        due: When the step before this one is due, s, those of the missed ticks included.
-        taken: A step for this tick has been made before.
-        late: The controller has begun the stop in the place of this step, or will have.
-        gap: Enough consecutive ticks were missed that the motion has to come to rest.
+        missed: Number of missed ticks between the last step and this one.
+        due: Due time of the step before this one, s, counting missed ticks.
+        taken: Whether a step for this tick has already been made.
+        late: Whether the controller has started the stop instead of this step, or will have.
+        gap: Whether so many ticks were missed in a row that the motion must come to rest.
     """
 
     missed: int
@@ -37,21 +37,21 @@ class Place:
 
 
 class TickSchedule:
-    """The grid. Steps are known by when they are due, which is `lead` after their tick."""
+    """The time grid; a step is identified by its due time, which is `lead` after its tick."""
 
     def __init__(self, period: float, tick_budget: float) -> None:
-        """Expect ticks `period` s apart, each late by `tick_budget` s at most."""
+        """Expect ticks `period` s apart, each at most `tick_budget` s late."""
         self._period, self._budget = period, tick_budget
         self._lead = lead(period, tick_budget)
 
     def next_tick(self, due: float) -> float:
-        """Return when the tick is due that follows the step due at `due`, s."""
+        """Return the due time of the tick after the step due at `due`, s."""
         return due - self._lead + self._period
 
     def anchor(self, now: float, due: float) -> float:
-        """Return when the resting step that was due at `due` shall count as due, so that the tick at `now` is on time.
+        """Return the new due time of the resting step due at `due`, so that the tick at `now` is on time.
 
-        The grid follows ticks that come early and those that are late for longer, but not the jitter of a clock.
+        The grid follows early ticks and persistently late ones, but not clock jitter.
         """
         late = now - self.next_tick(due)
         return due if 0.0 <= late <= DRIFT * self._period else now + self._lead - self._period
@@ -60,12 +60,12 @@ class TickSchedule:
         """Return the place of the tick at `now`, s.
 
         Args:
-            now: When it came.
-            due: When the last step is due.
-            early: Fraction of the period by which it may be early.
+            now: Time of the tick.
+            due: Due time of the last step.
+            early: Tolerated earliness, as a fraction of the period.
         """
         late = now - self.next_tick(due)
-        if not late >= -self._period:  # the clock went back, or is none: nothing can be told of the time between
+        if not late >= -self._period:  # the clock went back or is NaN: the time between is unknown
             return Place(0, due, taken=False, late=True, gap=False)
         ticks = math.floor(late / self._period + early)
         missed = max(ticks, 0)

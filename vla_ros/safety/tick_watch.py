@@ -1,4 +1,4 @@
-"""Do the ticks come on time? Judged by the clock that they are given, and by what was sent in their place."""
+"""Monitors whether ticks are on time, by their clock and by the steps sent in their place."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from vla_ros.safety.parameters import TimingParameters
 from vla_ros.safety.reasons import Reason
 
 MEMORY = 0.5
-"""So long after ticks that did not come in time the arm stays slow, s."""
+"""Time for which the arm stays slow after late ticks, s."""
 
 
 class TickWatch:
-    """Judges the ticks of one control thread."""
+    """Monitors the ticks of one control thread."""
 
     def __init__(self, timing: TimingParameters) -> None:
-        """Judge by the period and the counts of `timing`; before the first tick none was missed."""
+        """Use the period and the counts of `timing`; before the first tick none is missed."""
         self._timing = timing
         self._missed = self._overran = 0
         self._last: float | None = None
         self._slow_until = -np.inf
 
     def count(self, now: float, overruns: int) -> int:
-        """Take a tick.
+        """Record a tick.
 
         Args:
-            now: When it came, s.
-            overruns: In the place of how many ticks in a row, until now, the known stop was followed.
+            now: Time of the tick, s.
+            overruns: Number of consecutive ticks, until now, in whose place the known stop was followed.
 
         Returns:
-            How many ticks the gap before it swallowed.
+            Number of ticks missed in the gap before it.
         """
         gap = 0.0 if self._last is None else (now - self._last) / self._timing.period
         self._missed = max(round(gap) - 1, 0)
@@ -39,7 +39,7 @@ class TickWatch:
         return self._missed
 
     def fault(self) -> tuple[Reason, str]:
-        """Return why nothing must be followed in the tick that was taken last, or OK."""
+        """Return why the plan must not be followed in the last tick, or OK."""
         if self._overran >= self._timing.missed_ticks_hold:
             return Reason.TICK_OVERRUN, f"({self._overran} in a row)"
         if self._missed >= self._timing.missed_ticks_hold:
@@ -47,7 +47,7 @@ class TickWatch:
         return Reason.OK, ""
 
     def late(self, now: float) -> Reason:
-        """Return why the arm must go slowly at `now`, s, or OK."""
+        """Return why the arm must move slowly at `now`, s, or OK."""
         if now >= self._slow_until:
             return Reason.OK
         return Reason.TICK_OVERRUN if self._overran else Reason.TICKS_MISSED

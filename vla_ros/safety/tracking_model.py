@@ -1,8 +1,8 @@
-"""Where a free arm can be, given its commands, and whether one that is elsewhere has stalled.
+"""Reachable positions of a free arm given its commands, and stall detection outside of them.
 
-Without torques a contact is a joint that is measured where no free arm would be. So is a joint whose sensor has frozen
-or lost its zero, or whose states come late. They differ in how they got there: an arm that is held up stays behind a
-command that goes on, without a jump, while its measurement goes on changing.
+Without torques, a contact is a joint measured where no free arm can be. So is a joint whose sensor is frozen or has
+lost its zero, or whose states are late. They differ in how they got there: a held arm lags a continuing command without
+a jump, while its measurement keeps changing.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ import pinocchio
 from vla_ros.types import FloatArray
 
 STALL_WINDOW = 0.05
-"""Time over which command and arm are compared, s."""
+"""Time window for comparing command and arm, s."""
 
 FEWEST_STEPS = 5
-"""The comparison spans at least this many steps from one measurement to the next, at any rate."""
+"""Minimum number of measurement intervals in the window, at any rate."""
 
 FOLLOWED = 0.5
-"""A point of the arm that went at most this fraction of its commanded way has stalled."""
+"""Maximum fraction of its commanded displacement that a stalled point of the arm has covered."""
 
 MOVED = 5e-4
-"""Points that were commanded to go less than this within the window say nothing, m."""
+"""Minimum commanded displacement of a point within the window to be informative, m."""
 
 JUMP = 1.5
-"""A point that is measured to go more than this multiple of its mean commanded step at once has not moved: its
-measurement has jumped. At most FOLLOWED * FEWEST_STEPS - 1: a jump back that alone leaves a point behind is larger."""
+"""Single measured step, as a multiple of the mean commanded step, above which the measurement has jumped, not the
+point. At most FOLLOWED * FEWEST_STEPS - 1: a jump back that alone leaves a point behind is larger."""
 
 JUMP_SLACK = 1e-4
-"""Way that is no jump at any speed, m: noise."""
+"""Measured step that never counts as a jump, m: noise."""
 
 _ROUNDING = 1e-9
 
 
 class TrackingModel:
-    """Where free joints can be, given what was commanded; each array (n,) rad."""
+    """Reachable positions of free joints, given the commands; each array (n,) rad."""
 
     def __init__(self, delay: float, lag: FloatArray, period: float) -> None:
-        """Follow commands that come every `period` s, with at most `delay` s and the time constants `lag` (n,) s."""
+        """Model commands every `period` s, a delay of at most `delay` s, and time constants `lag` (n,) s."""
         self._commands: deque[FloatArray] = deque(maxlen=math.ceil(delay / period - _ROUNDING) + 1)
-        # Exact for a command that is constant over a period; a lag of zero gives one.
+        # Exact for a command that is constant over a period; a lag of zero gives a gain of 1.
         self._gain = 1.0 - np.exp(-period / np.maximum(lag, 1e-6))
 
     def reset(self, positions: FloatArray) -> None:
@@ -54,40 +54,40 @@ class TrackingModel:
         self.slowest = positions
 
     def command(self, positions: FloatArray) -> None:
-        """Note what one tick commanded."""
+        """Record the command of one tick."""
         self._commands.append(positions)
         self.slowest = self.slowest + self._gain * (self._commands[0] - self.slowest)
 
     def residual(self, measured: FloatArray) -> FloatArray:
-        """Return by how much `measured` is outside of where free joints can be; its sign says to which side."""
+        """Return the signed distance of `measured` outside the reachable positions of free joints."""
         places = np.vstack([*self._commands, self.slowest])
         return measured - np.clip(measured, places.min(axis=0), places.max(axis=0))
 
 
 class StallCheck:
-    """Compares the way that points of the arm were commanded with the way that they were measured to go.
+    """Compares the commanded with the measured displacement of points of the arm.
 
-    The points are the origins of the joints and the tool. Joints alone would not do: the force on a tool that is held
-    bends the weakest joints, whichever way these were commanded.
+    The points are the joint origins and the tools. Joints alone would not be enough: the force on a held tool bends the
+    weakest joints, in whichever direction they were commanded.
     """
 
     def __init__(self, model: pinocchio.Model, tools: Sequence[int], period: float) -> None:
-        """Watch the arms of `model` with the tool frames `tools`, at measurements about `period` s apart."""
+        """Monitor the arms of `model` with the tool frames `tools`, at measurements about `period` s apart."""
         self._model, self._data, self._tools = model, model.createData(), tuple(tools)
         steps = max(math.ceil(STALL_WINDOW / period - _ROUNDING), FEWEST_STEPS)
         self._pairs: deque[tuple[FloatArray, FloatArray]] = deque(maxlen=steps + 1)
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Drop all measurements."""
         self._pairs.clear()
 
     def add(self, measured: FloatArray, expected: FloatArray) -> None:
-        """Take a measurement (n,) rad and where the slowest free arm would be, (n,) rad."""
+        """Add a measurement (n,) rad, and the position of the slowest free arm, (n,) rad."""
         self._pairs.append((measured, expected))
 
     @property
     def stalled(self) -> bool:
-        """Say whether some point of the arm has stayed behind its command, without a jump."""
+        """Whether a point of the arm has lagged its command without a jump."""
         if len(self._pairs) < (self._pairs.maxlen or 0):
             return False
         steps = len(self._pairs) - 1
@@ -100,7 +100,7 @@ class StallCheck:
         return bool(((length >= MOVED) & behind & steady).any())
 
     def _points(self, q: FloatArray) -> FloatArray:
-        """Return the places (n + arms, 3) m of joints and tools, base frame."""
+        """Return the positions (n + arms, 3) m of joints and tools, base frame."""
         pinocchio.forwardKinematics(self._model, self._data, np.asarray(q))
         tools = [
             np.array(pinocchio.updateFramePlacement(self._model, self._data, tool).translation) for tool in self._tools
