@@ -37,7 +37,7 @@ class Quantity(str, Enum):
 
     @property
     def is_delta(self) -> bool:
-        """Whether the columns are increments."""
+        """Whether the columns are differences."""
         return self.value.endswith("_delta")
 
 

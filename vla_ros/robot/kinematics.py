@@ -37,8 +37,8 @@ class Kinematics:
         """Build the model from the contract's URDF.
 
         Raises:
-            ContractError: when the URDF cannot be read, lacks a joint or a frame of the contract, its root is not the
-                base frame, a joint of the arm is not rotational, limits disagree, or a joint of the URDF belongs
+            ContractError: when the URDF cannot be read, lacks a joint or a frame of the contract, the base frame is
+                not at its root, a joint of the arm is not rotational, limits disagree, or a joint of the URDF belongs
                 neither to the arm nor to the gripper and the contract gives no position for it.
         """
         full = read_model(contract.urdf, model_text(contract))

@@ -50,7 +50,8 @@ class CommandGap:
 
         Args:
             period: Tick period, s.
-            timeout: Time from the end of a trajectory until the controller drops it, s; inf: it never does.
+            timeout: Time from the end of a trajectory until the controller drops it, s; inf where the controller's
+                time waits for commands.
             reach: Distance of the measured from a commanded posture within which the arm is there, (n,) rad.
             stands: As `MeasuredMotion.stands`: which joints are at rest at a command, or beside it.
         """

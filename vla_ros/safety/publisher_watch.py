@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 PATIENCE = 1.0
-"""Time since the last message within which a publisher is present, s; one that was killed may stay in the graph."""
+"""Time since the last message within which a publisher counts as present, s, regardless of the ROS graph."""
 
 PARTICIPANT = 12
 """Number of leading GID bytes common to all publishers of a process (DDSI-RTPS 9.3.1: the GUID prefix)."""

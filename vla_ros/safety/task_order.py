@@ -1,4 +1,4 @@
-"""Order of tasks relative to a stop that the safety layer received directly: newer are those instructed since.
+"""Admits only tasks whose instruction was received after a stop that the safety layer received directly.
 
 Such a stop has no sequence number among the tasks, and the instruction node may hang, be slow, or have other
 instructions queued. So a task's number does not tell whether it was requested before or after the stop. The order in

@@ -1,4 +1,4 @@
-"""Fault and trial: the definition of a fault, and the dry run that it is injected into, with what was observed."""
+"""Definition of a fault, and of the trial that it is injected into: a dry run with its observations."""
 
 from __future__ import annotations
 
