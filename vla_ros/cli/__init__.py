@@ -1,1 +1,2 @@
-"""The `vla-ros` command: one module a command, each with HELP, `add_arguments(parser)` and `run(args) -> exit code`."""
+"""The `vla-ros` command. One module per command, each with HELP, `add_arguments(parser)` and `run(args) -> exit code`.
+"""

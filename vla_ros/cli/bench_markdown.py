@@ -1,4 +1,4 @@
-"""Writes the figures of a report into a document, between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`."""
+"""Write the metrics of a report into a document, between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ WAYS = {"filter": "this filter", "clamp": "clamp each value", "latch": "reject a
 
 
 def write_tables(report: Mapping[str, Any], path: Path) -> None:
-    """Replace the tables that the report has figures for; what it lacks stays as it is.
+    """Replace the tables for which the report has metrics; leave the others unchanged.
 
-    A file that is not there yet gets all of them.
+    Writes all tables if the file does not exist yet.
     """
     text = path.read_text(encoding="utf-8") if path.exists() else "".join(f"{_mark(name)}\n\n" for name in TABLES)
     for name, (part, make) in TABLES.items():
@@ -142,4 +142,4 @@ TABLES: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "figures": ("fuzz", _figures), "comparison": ("comparison", _comparison), "edges": ("edges", _edges),
     "graph": ("graph", _graph), "kills": ("kills", _kills), "load": ("load", _load), "table": ("table", _table),
 }  # fmt: skip
-"""Name of the mark to the part of the report that it needs and what is written there."""
+"""Maps each marker name to the report section it needs and the function that renders its table."""

@@ -1,4 +1,4 @@
-"""What a report of `vla-ros bench safety` says: what was missed, and a summary for people."""
+"""Evaluate and summarize a report of `vla-ros bench safety`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 PARTS = ("fuzz", "clean", "edges", "kills", "load")
-"""Parts whose violations are counted as one number."""
+"""Report sections whose violations are summed."""
 
 FALSE_STOPS, MODIFIED, SUCCESS_COST = 0.005, 0.01, 0.01
-"""Most that clean runs may lose: share of ticks in a stop, share of ticks changed, success."""
+"""Limits for nominal runs: fraction of ticks in a stop, fraction of ticks modified, loss in success rate."""
 
 
 def violations_in(report: Mapping[str, Any]) -> dict[str, int]:
-    """Return what the referee found in the commands of the safety layer, by part of the report."""
+    """Return the number of referee violations in the safety layer's commands, per report section."""
     found = {part: int(report[part]["violations"]) for part in PARTS if part in report}
     if "comparison" in report:
         found["spoilt runs"] = int(report["comparison"]["filter"]["violations"])
@@ -24,7 +24,7 @@ def violations_in(report: Mapping[str, Any]) -> dict[str, int]:
 
 
 def missed_in(report: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for everything that was not as it must be."""
+    """Return one sentence per unmet requirement."""
     missed = [f"{count} violations in {part}" for part, count in violations_in(report).items() if count]
     if "table" in report:
         missed += [f"fault table: {row['name']}" for row in report["table"]["rows"] if not row["stopped"]]
@@ -60,7 +60,7 @@ def _clean(clean: Mapping[str, Any]) -> list[str]:
 
 
 def summary_of(report: Mapping[str, Any]) -> str:
-    """Return a few lines for people."""
+    """Return a short human-readable summary."""
     lines = [line for part, tell in LINES.items() if part in report for line in tell(report[part])]
     lines += [f"MISSED: {sentence}" for sentence in report["missed"]] or ["nothing missed"]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The operator's page in the browser of this machine."""
+"""Open the operator page in this machine's browser."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import webbrowser
 
 
 def require_console() -> None:
-    """Raise ImportError, which says how to install it, where the web server of the console is missing."""
+    """Check that the console's web server is installed.
+
+    Raises:
+        ImportError: when it is not; the message says how to install it.
+    """
     import aiohttp  # noqa: F401
 
 
 def show_page(address: str) -> str:
-    """Open `address` where there is a desktop, and return it; a browser of a terminal would take that over."""
+    """Open `address` if there is a desktop, and return it. A text-mode browser would take over the terminal."""
     if sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         webbrowser.open(address)
     return address

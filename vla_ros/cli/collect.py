@@ -1,4 +1,4 @@
-"""`vla-ros collect`: demonstrations of the scripted expert in the simulated cell."""
+"""`vla-ros collect`: collect demonstrations of the scripted expert in simulation."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Collect what the folder does not have yet, and report; 0 when at least one episode is stored."""
+    """Collect the episodes missing from the folder; return 0 if at least one was stored."""
     from tqdm import tqdm
 
     from vla_ros.envs.collection import CollectionJob, collect_in_parallel
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     begin = time.monotonic()
     if args.varied_from is not None and not find_world(args.world).config.furnished:
         raise UsageError(f"--varied-from has no effect with --world {args.world}: leave it out, or use tabletop")
-    load_contract(args.robot)  # before processes start
+    load_contract(args.robot)  # fail before processes start
     folder = require_output(args.out or Path("runs/data") / args.world)
     options = replace(find_world(args.world).options, varied_from=args.varied_from)
     job = CollectionJob(args.robot, args.world, options, folder, args.keep_failures)

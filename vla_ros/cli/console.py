@@ -1,4 +1,4 @@
-"""`vla-ros console`: the operator's page for a running graph, in a browser."""
+"""`vla-ros console`: serve the operator page of a running graph."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until Ctrl-C; 0 then.
+    """Serve until Ctrl-C, then return 0.
 
     Raises:
-        UsageError: when an option names what is not there, or would let everybody in.
+        UsageError: when an option names something that does not exist, or would allow anyone to connect.
     """
     from vla_ros.console.errors import ConsoleError
     from vla_ros.nodes.console import Console
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
             _tell(args, console.address)
             if args.open:
                 show_page(console.address)
-            threading.Event().wait()  # a signal ends it, as KeyboardInterrupt
+            threading.Event().wait()  # a signal ends the wait by raising KeyboardInterrupt
         except KeyboardInterrupt:
             return 0
         finally:

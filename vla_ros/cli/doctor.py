@@ -1,4 +1,4 @@
-"""`vla-ros doctor`: does this machine have what the demo needs, and what to do where it does not."""
+"""`vla-ros doctor`: check this machine for what the demo needs; print how to fix what is missing."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ OK, WARN, FAIL = "ok", "warn", "FAIL"
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the table.
+    """One row of the table.
 
     Attributes:
-        name: What is looked at.
-        needed: The demo does not run without it.
-        probe: Returns a line about it, or raises.
+        name: What is checked.
+        needed: Whether the demo requires it.
+        probe: Returns a one-line description, or raises.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found: `state` is "ok", "warn" (the demo runs without it) or "FAIL"."""
+    """Result of a check. `state` is "ok", "warn" (the demo runs without it) or "FAIL"."""
 
     name: str
     state: str
@@ -64,7 +64,7 @@ CHECKS = (
 
 
 def examine(checks: Iterable[Check]) -> Iterator[Finding]:
-    """Run each check; a probe that fails in a way nobody thought of is a finding too."""
+    """Run each check; an unexpected exception in a probe is reported as a finding, too."""
     for check in checks:
         start = time.monotonic()
         state, advice = OK, ""
@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table; 0 when everything the demo needs is there."""
+    """Print the table; return 0 if everything the demo needs is present."""
     if args.clean_shared_memory:
         return _clean(args.json)
     width = max(len(check.name) for check in CHECKS)
@@ -100,12 +100,12 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"ok": not lacking, "checks": [asdict(finding) for finding in findings]}))
     if DOMAIN in lacking:
-        return 2  # the environment was given what is none, as an option may be
+        return 2  # an invalid environment variable is a usage error, like an invalid option
     return 1 if lacking else 0
 
 
 def _clean(as_json: bool) -> int:
-    """Remove what dead processes left in shared memory; 0 when nothing of this user's is left."""
+    """Remove the shared memory of dead processes; return 0 if none of this user's is left."""
     removed = shared_memory.remove_leftovers(shared_memory.FOLDER)
     left = shared_memory.find_leftovers(shared_memory.FOLDER)
     own = len(left.files) - left.foreign

@@ -1,4 +1,7 @@
-"""`vla-ros explain TRACE --at TIME`: why the arm moved, slowed or stopped then; `--report`: one page of the run."""
+"""`vla-ros explain TRACE --at TIME`: explain why the arm moved, slowed or stopped at that time.
+
+`--report` writes a one-page report of the run.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ EXAMPLES = (
 NEWEST = Path("runs/trace")
 JPEG = b"\xff\xd8"
 MOST_LINES = 200
-"""Changes of state that are printed."""
+"""Maximum number of state changes printed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,11 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Explain; 0 when there was something to say.
+    """Explain a trace; return 0.
 
     Raises:
-        UsageError: when the trace is not there, or the time is none or outside of it.
-        DataError: when it is no trace, one of another version, or nothing of it can be read.
+        UsageError: when the trace does not exist, or the time is invalid or outside the trace.
+        DataError: when the file is not a trace, has another version, or nothing in it is readable.
     """
     from vla_ros.insight.explain import changes, explain, parse_time
     from vla_ros.insight.trace.reader import read_trace
@@ -93,7 +96,7 @@ def _note_cut(trace: Trace) -> None:
 
 
 def _save(moment: Moment, folder: Path) -> dict[str, str]:
-    """Write the images of a moment and return camera to path."""
+    """Write a moment's images; return a mapping from camera to path."""
     saved = {}
     for camera, (_, content) in moment.images.items():
         if content.startswith(JPEG):

@@ -1,4 +1,4 @@
-"""Films an episode: frames with a line of text above and below, as an MP4 and as a sheet of stills."""
+"""Record an episode as MP4 plus a contact sheet, each frame with a line of text above and below."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from vla_ros.types import ImageArray
 
 SCALE = 2
 BANNER = 34
-"""Height of the line above and below the image, px."""
+"""Height of each text line, px."""
 
 ENCODERS = ("libx264", "mpeg4")
-"""The best that the installed PyAV has is taken."""
+"""H.264 encoders in order of preference; the first that the installed PyAV provides is used."""
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _BACKGROUND, _TEXT, _GOOD, _BAD = (28, 30, 34), (235, 235, 235), (120, 220, 130), (250, 120, 100)  # RGB
 
 
 def annotate(image: ImageArray, title: str, state: str, good: bool | None = None) -> ImageArray:
-    """Return the image twice as large, with `title` above and `state` below.
+    """Return the image scaled by 2, with `title` above and `state` below.
 
     Args:
         image: (height, width, 3) uint8 RGB.
-        title: What was asked for.
-        state: What is going on.
-        good: Green when True, red when False, plain when None.
+        title: The instruction.
+        state: Current state of the episode.
+        good: Colors `state` green if True, red if False, neutral if None.
     """
     height, width = image.shape[0] * SCALE, image.shape[1] * SCALE
     page = np.full((height + 2 * BANNER, width, 3), _BACKGROUND, dtype=np.uint8)
@@ -48,15 +48,15 @@ def _write(page: ImageArray, text: str, baseline: int, colour: tuple[int, int, i
 
 
 class Film:
-    """An MP4 that grows frame by frame, and a sheet of evenly spaced stills at its end."""
+    """Writes an MP4 frame by frame, and on close a contact sheet of evenly spaced stills."""
 
     def __init__(self, path: Path, rate_hz: float, stills: int = 8) -> None:
-        """Begin a film at `path`; the sheet goes beside it as `.png`.
+        """Begin a video at `path`; the contact sheet is written beside it as `.png`.
 
         Args:
-            path: Of the MP4.
-            rate_hz: Frames a second.
-            stills: How many pictures the sheet shows.
+            path: Path of the MP4.
+            rate_hz: Frame rate, Hz.
+            stills: Number of images on the contact sheet.
         """
         self.path, self.sheet_path = path, path.with_suffix(".png")
         self._stills, self._step = stills, 1
@@ -68,14 +68,14 @@ class Film:
         self._stream: av.VideoStream | None = None
 
     def add(self, frame: ImageArray) -> None:
-        """Append a frame (height, width, 3) uint8 RGB; all have the size of the first one, both sides even."""
+        """Append a (height, width, 3) uint8 RGB frame. All frames have the size of the first; both sides are even."""
         if self._stream is None:
             self._stream = self._open_stream(frame)
         for packet in self._stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")):
             self._container.mux(packet)
         if self._count % self._step == 0:
             self._kept.append(frame)
-        if len(self._kept) >= 2 * self._stills:  # memory stays flat however long the film gets
+        if len(self._kept) >= 2 * self._stills:  # bounds memory however long the video gets
             self._kept, self._step = self._kept[::2], 2 * self._step
         self._last = frame
         self._count += 1
@@ -93,7 +93,7 @@ class Film:
         return stream
 
     def close(self) -> None:
-        """Finish the film and write the sheet; a film without frames leaves no file."""
+        """Finish the video and write the contact sheet; without any frame, leave no file."""
         if self._stream is None:
             self._container.close()
             self.path.unlink(missing_ok=True)
@@ -111,11 +111,11 @@ class Film:
         cv2.imwrite(str(self.sheet_path), np.concatenate(rows)[:, :, ::-1])
 
     def __enter__(self) -> Film:
-        """Return the film."""
+        """Return self."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Finish it, whatever happened."""
+        """Close the video, also after an exception."""
         self.close()

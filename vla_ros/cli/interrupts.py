@@ -1,4 +1,4 @@
-"""What Ctrl-C does: once, the command ends in order; twice, it ends."""
+"""Ctrl-C handling: the first ends the command in order, the second kills it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def interrupt_on_signals() -> None:
-    """Let the first SIGINT or SIGTERM raise KeyboardInterrupt in the main thread, and the next one end the process.
+    """Raise KeyboardInterrupt in the main thread on the first SIGINT or SIGTERM; let the second end the process.
 
-    Whatever ends the command ends what it has started, as Ctrl-C does, also where a shell has it ignore that. The
-    second one is left to the kernel: Python would not see it while a library that is closing waits for something that
-    does not come. The nodes of a graph end when the process that started them does.
+    SIGTERM, too, must end everything the command has started, and so must SIGINT where the shell has set it to be
+    ignored. The second signal has the kernel's default action, because Python would not see it while a library blocks
+    in its shutdown. The nodes of a graph end when the process that started them does.
     """
     for number in ENDING:
         signal.signal(number, _interrupt)

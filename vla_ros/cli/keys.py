@@ -1,4 +1,4 @@
-"""Single keys from a terminal, without waiting for Enter; the terminal is as before when it is over."""
+"""Read single keys from a terminal without waiting for Enter; restore the terminal afterwards."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from contextlib import contextmanager
 from vla_ros.errors import ContractError
 
 _NAMED_KEYS = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O[A-Za-z])")
-"""What arrows and function keys send; each begins like the Escape key and would be taken for it."""
+"""Escape sequences of arrow and function keys; they begin with the Escape character and would be mistaken for it."""
 
 MOST_WAITING = 1000
 
 
 class Keys:
-    """Keys as they come from a file descriptor."""
+    """Reads keys from a file descriptor."""
 
     def __init__(self, descriptor: int) -> None:
         """Read from `descriptor`."""
         self._descriptor = descriptor
 
     def read(self, timeout: float) -> str:
-        """Return the keys that came within `timeout` s; "" when none did. Arrows and function keys are left out."""
+        """Return the keys received within `timeout` s, "" if none. Arrow and function keys are dropped."""
         ready, _, _ = select.select([self._descriptor], [], [], timeout)
         return _NAMED_KEYS.sub("", os.read(self._descriptor, 64).decode(errors="ignore")) if ready else ""
 
     def read_waiting(self) -> str:
-        """Return the keys that wait to be read, at most `MOST_WAITING` reads of them, so that a held key ends it."""
+        """Return the pending keys. Does at most `MOST_WAITING` reads, so that it also ends while a key is held down."""
         found = ""
         for _ in range(MOST_WAITING):
             if not (some := self.read(0.0)):
@@ -41,10 +41,10 @@ class Keys:
 
 @contextmanager
 def single_keys() -> Iterator[Keys]:
-    """Give the keys of the terminal one by one.
+    """Yield the terminal's keys one by one.
 
     Raises:
-        ContractError: when there is no terminal.
+        ContractError: when standard input is not a terminal.
     """
     if not sys.stdin.isatty():
         raise ContractError("the keyboard is read from a terminal, and standard input is none; run this in a terminal")

@@ -1,4 +1,4 @@
-"""`vla-ros models`: which network for which job, with its size, speed and memory on this machine."""
+"""`vla-ros models`: compare the networks by purpose, size, speed and memory on this machine."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and print; 0 when every network that was asked for has been measured."""
+    """Measure and print; return 0 if every requested network was measured."""
     from vla_ros.models.guide import GUIDES
 
     for name in args.names:
@@ -101,7 +101,7 @@ def _show(args: argparse.Namespace, figures: dict[str, Figures], failures: dict[
 
 
 def _command(args: argparse.Namespace) -> list[str]:
-    """Return the words that measure the same again."""
+    """Return the arguments that repeat this measurement."""
     words = ["models", *args.names, "--size", args.size, "--device", args.device, "--precision", args.precision]
     words += ["--threads", str(args.threads), "--seconds", f"{args.seconds:g}"]
     return [*words, *(["--no-train"] if args.no_train else []), "--into", str(args.into)]

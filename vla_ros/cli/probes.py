@@ -1,6 +1,6 @@
-"""What `vla-ros doctor` looks at: each probe returns one line about the machine, or raises what is missing.
+"""Probes of `vla-ros doctor`: each returns one line about the machine, or raises `MissingError`.
 
-What may crash instead of raising (OpenGL drivers, ROS libraries of another installation) runs in a child process:
+Probes that may crash rather than raise (OpenGL drivers, ROS libraries of another installation) run in a child process:
 `python -m vla_ros.cli.probes <probe>`.
 """
 
@@ -25,7 +25,7 @@ from vla_ros.errors import UsageError, VlaError
 GIGABYTE = 1e9
 CHILD_TIMEOUT_S = 120.0
 ARROW = " ->"
-"""Stands between what a probe in a process of its own lacks and what to do about it."""
+"""Separates, in a child process's output, what is missing from how to fix it."""
 
 LIBRARIES = ("numpy", "pinocchio", "coal", "pink", "ruckig", "mujoco", "cv2", "safetensors", "torch")
 INTERFACES = (
@@ -35,12 +35,12 @@ INTERFACES = (
     "vla_ros.srv.ResetScene",
     "vla_ros.action.ExecuteInstruction",
 )
-# The command itself takes the segment of config/dds/shared_memory.xml, two nodes of the demo that of small_images.xml,
-# four that of messages.xml.
+# The command itself uses the segment size of config/dds/shared_memory.xml, two nodes of the demo that of
+# small_images.xml, and four that of messages.xml.
 PARTICIPANTS = 7
 SHARED_MEMORY_BYTES = (64 << 20) + 2 * (16 << 20) + 4 * (2 << 20)
 
-# As much as four killed processes leave: a few are of no account, many take the memory of the machine.
+# Roughly what four killed processes leave behind: a few do not matter, many exhaust the machine's memory.
 LEFT_BYTES = 256e6
 
 SETUP_ADVICE = "run 'make setup' in the source folder, or build the package in a ROS 2 Jazzy workspace and source it"
@@ -54,17 +54,17 @@ class MissingError(VlaError):
     """Something that this machine lacks.
 
     Attributes:
-        advice: What to do about it.
+        advice: How to fix it.
     """
 
     def __init__(self, what: str, advice: str) -> None:
-        """Say `what` is missing, and `advice` how to get it."""
+        """Create the error from `what` is missing and the `advice` how to get it."""
         super().__init__(what)
         self.advice = advice
 
 
 def in_child(probe: str, advice: str) -> str:
-    """Run one of `CHILD_PROBES` in a process of its own and return its line.
+    """Run one of `CHILD_PROBES` in a child process and return its line.
 
     Raises:
         MissingError: when it failed, crashed or took longer than `CHILD_TIMEOUT_S`.
@@ -84,7 +84,7 @@ def in_child(probe: str, advice: str) -> str:
 
 
 def python() -> str:
-    """Return version and place of the interpreter."""
+    """Return the version and path of the interpreter."""
     version = ".".join(map(str, sys.version_info[:3]))
     if not (3, 10) <= sys.version_info[:2] <= (3, 13):
         raise MissingError(f"Python {version}, expected 3.10 to 3.13", "make setup PYTHON=python3.12")
@@ -92,7 +92,7 @@ def python() -> str:
 
 
 def compiler() -> str:
-    """Return the C++ compiler, which only building the messages needs."""
+    """Return the C++ compiler, needed only to build the messages."""
     found = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
     if found is None:
         raise MissingError("no C++ compiler: the messages cannot be built again", "sudo apt-get install -y g++")
@@ -101,7 +101,7 @@ def compiler() -> str:
 
 
 def libraries() -> str:
-    """Return the versions of the libraries that matter most, after all of the core and of the policies have loaded."""
+    """Return the versions of the main libraries, once all libraries of the core and the policies have loaded."""
     found = _libraries()
     if isinstance(found, MissingError):
         raise found
@@ -110,7 +110,7 @@ def libraries() -> str:
 
 @functools.cache
 def _libraries() -> str | MissingError:
-    """Load the libraries in a process of their own, once; returns the line about them, or what is missing."""
+    """Load the libraries once, in a child process; return their versions or what is missing."""
     try:
         require_own_libraries()
         return in_child("libraries", "pip install -r requirements/core.txt -r requirements/policy.txt")
@@ -122,7 +122,7 @@ def _libraries() -> str | MissingError:
 
 
 def require_libraries() -> None:
-    """Refuse to import in this process what has ended another one, or could not be imported there.
+    """Refuse to import libraries here that crashed a child process or could not be imported there.
 
     Raises:
         MissingError: when the libraries do not load.
@@ -138,14 +138,14 @@ def load_libraries() -> str:
 
 
 def opengl() -> str:
-    """Render a tiny scene off-screen and return the driver and the times."""
+    """Render a tiny scene off-screen; return the driver and the render times."""
     require_libraries()
     return in_child("opengl", "sudo apt-get install -y libegl1 libegl-mesa0 libopengl0 libgl1 libgl1-mesa-dri")
 
 
 def render_scene() -> str:
     """Render in this process."""
-    from vla_ros.envs.mujoco.rendering import CameraRenderer  # first: it chooses MuJoCo's back end
+    from vla_ros.envs.mujoco.rendering import CameraRenderer  # first: it selects MuJoCo's back end
 
     # isort: split
     import mujoco
@@ -171,14 +171,14 @@ def render_scene() -> str:
 
 
 def ros() -> str:
-    """Return the ROS 2 that nodes of this interpreter use."""
+    """Return the ROS 2 installation that this interpreter's nodes use."""
     return in_child("ros", SETUP_ADVICE)
 
 
 def start_node() -> str:
     """Start a node in this process."""
     domain = domain_id_of_shell()
-    environment = importlib.import_module("vla_ros.nodes.environment_check")  # refuses what would be fatal to load
+    environment = importlib.import_module("vla_ros.nodes.environment_check")  # refuses if loading ROS 2 would crash
     environment.require_loopback()
     import rclpy
 
@@ -194,12 +194,12 @@ def start_node() -> str:
 
 
 def messages() -> str:
-    """Return how many of this package's interfaces can be used."""
+    """Return how many of this package's interfaces are usable."""
     return in_child("messages", SETUP_ADVICE)
 
 
 def load_interfaces() -> str:
-    """Import each interface in this process, with the compiled library that puts it on the wire."""
+    """Import each interface in this process, together with its compiled type support."""
     importlib.import_module("vla_ros.nodes")  # as in `start_node`
     for name in INTERFACES:
         module, _, kind = name.rpartition(".")
@@ -208,15 +208,15 @@ def load_interfaces() -> str:
 
 
 def shared_memory() -> str:
-    """Return the room for images between processes."""
+    """Return the free shared memory for images."""
     folder = Path("/dev/shm")
     if not folder.is_dir():
         raise MissingError("no /dev/shm: images go through UDP", "mount a tmpfs on /dev/shm")
     try:
-        importlib.import_module("vla_ros.nodes")  # refuses where loading ROS 2 would be fatal
+        importlib.import_module("vla_ros.nodes")  # refuses if loading ROS 2 would crash
     except VlaError as error:
-        # Room is looked for first; whatever else the package refuses is told by the probe of ROS 2. The class is not
-        # at hand, for the package that has it was not imported.
+        # The package checks free space first; its other refusals are reported by the ROS 2 probe. The exception is
+        # matched by name because the package that defines it failed to import.
         if type(error).__name__ == "SharedMemoryFullError":
             what, _, advice = str(error).partition("; ")
             raise MissingError(what, advice) from error
@@ -231,7 +231,7 @@ def shared_memory() -> str:
 
 
 def left_in_shared_memory() -> str:
-    """Return what dead processes have left in shared memory."""
+    """Return the shared memory left behind by dead processes."""
     if not shared_memory_files.FOLDER.is_dir():
         return f"no {shared_memory_files.FOLDER}: there is nothing"
     left = shared_memory_files.find_leftovers(shared_memory_files.FOLDER)
@@ -245,7 +245,7 @@ def left_in_shared_memory() -> str:
 
 
 def domain() -> str:
-    """Return the ROS domain of this shell; the demo takes one of its own."""
+    """Return this shell's ROS domain. The demo uses a domain of its own."""
     try:
         return str(domain_id_of_shell())
     except UsageError as error:
@@ -264,7 +264,7 @@ def cuda() -> str:
 
 
 def disk() -> str:
-    """Return the room for logs and recordings."""
+    """Return the free disk space for logs and recordings."""
     free = {folder: shutil.disk_usage(folder).free for folder in (Path.cwd(), Path(tempfile.gettempdir()))}
     folder = min(free, key=lambda place: free[place])
     if free[folder] < GIGABYTE:
@@ -273,7 +273,7 @@ def disk() -> str:
 
 
 def checkpoint() -> str:
-    """Return the policy that the demo runs."""
+    """Return the checkpoint that the demo runs."""
     require_libraries()
     from vla_ros.models.checkpoint import WEIGHTS_FILE, load_bundle
     from vla_ros.paths import share_file
@@ -298,7 +298,7 @@ CHILD_PROBES: Mapping[str, Callable[[], str]] = {
 
 
 def main(name: str) -> int:
-    """Run one probe in this process and print its line, or on standard error what is missing and what to do."""
+    """Run one probe in this process; print its line, or on standard error what is missing and how to fix it."""
     try:
         print(CHILD_PROBES[name]())
     except MissingError as error:

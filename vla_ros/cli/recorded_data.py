@@ -1,4 +1,4 @@
-"""Opens the recorded data sets of a training, those that need ROS among them."""
+"""Open recorded datasets for training, including those that need ROS."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vla_ros.robot.contract import RobotContract
 
 
 def open_line(line: Line, contract: RobotContract) -> EpisodeReader:
-    """Return the reader of a data set.
+    """Return the reader of a dataset.
 
     Raises:
-        DataError: when it is not there, cannot be read, or a package for it is missing.
+        DataError: when it does not exist, cannot be read, or needs a package that is not installed.
     """
     if not line.path.exists():
         raise DataError(f"{line.path} is not there")

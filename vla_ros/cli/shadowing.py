@@ -1,7 +1,7 @@
-"""Finds libraries that PYTHONPATH puts before those of this environment, and whether they work here.
+"""Find libraries that PYTHONPATH puts before this environment's own, and check that they work.
 
-NumPy of another version ends a process by a segmentation fault when a compiled library loads it, and two ROS 2 in one
-process crash as well; so they are tried in a process of their own.
+A compiled library that loads another version of NumPy segfaults, and so do two ROS 2 installations in one process; each
+is therefore tried in a child process.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pathlib import Path
 from vla_ros.errors import VlaError
 
 TRIALS = {"numpy": "import numpy, pinocchio", "rclpy": "import rclpy, rclpy.node"}
-"""Library to the program that shows whether it works."""
+"""Maps each library to a program that shows whether it works."""
 
 TRIAL_LIMIT = 60.0
-"""Longest time of one trial, s."""
+"""Timeout of one trial, s."""
 
 ADVICE = "unset PYTHONPATH, or take that folder out of it"
 
 
 def shadowed() -> dict[str, Path]:
-    """Return where each library of `TRIALS` comes from that PYTHONPATH puts before the one of this environment."""
+    """Map each library of `TRIALS` that PYTHONPATH puts before this environment's own to its folder."""
     own = {Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib")}
     folders = [Path(entry).resolve() for entry in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     found = {}
@@ -40,10 +40,10 @@ def shadowed() -> dict[str, Path]:
 
 
 def require_own_libraries() -> None:
-    """Refuse to go on with a library from PYTHONPATH that does not work in this environment.
+    """Refuse to continue with a library from PYTHONPATH that does not work in this environment.
 
     Raises:
-        VlaError: naming its folder.
+        VlaError: names the library's folder.
     """
     for name, place in shadowed().items():
         command = [sys.executable, "-c", TRIALS[name]]
@@ -59,5 +59,5 @@ def require_own_libraries() -> None:
 
 
 def sentence(name: str, place: Path) -> str:
-    """Say where a library comes from."""
+    """Describe where a library comes from."""
     return f"the {name} in {place}, which PYTHONPATH puts before this environment's own"

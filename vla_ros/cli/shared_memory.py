@@ -1,11 +1,11 @@
-"""What Fast DDS leaves behind in shared memory: segments of processes that were killed; finding and removing them.
+"""Find and remove the shared memory that Fast DDS leaves behind when a process is killed.
 
-A participant takes its segment (64 MiB by this package's profile) as a file of /dev/shm, and a process that ends in
-order removes it. One that is killed does not, and nobody does it later: crashes fill the memory of a machine.
+Each participant creates its segment (64 MiB in this package's profile) as a file in /dev/shm and removes it on an
+orderly exit. A killed process does not, and nothing else does: crashes fill the machine's memory.
 
-A file is left over when no process that can be looked into has it, or its lock, open or mapped. Processes are known by
-/proc; those of other users cannot be looked into, nor are those of another container seen that shares /dev/shm. For
-them speaks the lock that Fast DDS holds on `<segment>_el` and `<port>_sl` as long as it lives.
+A file is left over if no process that can be inspected has it, or its lock file, open or mapped. Processes are
+inspected through /proc. Other users' processes cannot be inspected, and those of another container that shares /dev/shm
+cannot be seen; for them the lock decides that Fast DDS holds on `<segment>_el` and `<port>_sl` while it lives.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ FOLDER = Path("/dev/shm")
 PROC = Path("/proc")
 
 NAMES = ("fastrtps_", "fast_datasharing_")
-"""How the names of Fast DDS' files begin; nothing else is looked at."""
+"""Prefixes of Fast DDS file names; other files are never considered."""
 
 _LOCKS = ("_el", "_sl")
 _DELETED = " (deleted)"
 
 
 class SharedMemoryError(VlaError):
-    """Which files are in use could not be found out, so nothing is said about them and nothing is removed."""
+    """The files in use could not be determined, so nothing is reported or removed."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Leftovers:
     """Files of dead processes.
 
     Attributes:
-        files: Where they are, in the order of their names.
-        size: What they take, bytes.
-        foreign: How many of them belong to other users, who alone may remove them.
-        hidden: Living processes that could not be looked into: other users', or with more rights than this one.
+        files: Their paths, sorted by name.
+        size: Total size on disk, bytes.
+        foreign: Number of files of other users; only their owners (or root) may remove them.
+        hidden: Number of live processes that cannot be inspected: other users', or more privileged than this one.
     """
 
     files: tuple[Path, ...]
@@ -54,9 +54,9 @@ def find_leftovers(folder: Path = FOLDER, proc: Path = PROC) -> Leftovers:
     """Return the files in `folder` that no process under `proc` uses.
 
     Raises:
-        SharedMemoryError: when processes cannot be looked into.
+        SharedMemoryError: when processes cannot be inspected.
     """
-    files = _files(folder)  # before the processes: a file that is made meanwhile is not among them
+    files = _files(folder)  # listed before the processes, so that a file created meanwhile is not included
     used, hidden = _used_names(proc)
     busy = {_owner_of(name) for name in used}
     left = []
@@ -69,10 +69,10 @@ def find_leftovers(folder: Path = FOLDER, proc: Path = PROC) -> Leftovers:
 
 
 def remove_leftovers(folder: Path = FOLDER, proc: Path = PROC) -> Leftovers:
-    """Remove the files of this user that no process uses, and return what was removed.
+    """Remove this user's files that no process uses; return what was removed.
 
     Raises:
-        SharedMemoryError: when processes cannot be looked into; nothing was removed then.
+        SharedMemoryError: when processes cannot be inspected; nothing has been removed then.
     """
     found = find_leftovers(folder, proc)
     removed, size = [], 0
@@ -95,7 +95,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _stat(file: Path) -> os.stat_result | None:
-    """Return the status of a file, or None when it is none any more."""
+    """Return the status of a file, or None if it no longer exists."""
     try:
         return file.lstat() if file.is_file() else None
     except OSError:
@@ -103,14 +103,14 @@ def _stat(file: Path) -> os.stat_result | None:
 
 
 def _owner_of(name: str) -> str:
-    """Return the name of the segment or port that a file belongs to: while one of them is in use, all are."""
+    """Return the segment or port name that a file belongs to: if one of its files is in use, all are."""
     for ending in _LOCKS:
         name = name.removesuffix(ending)
     return name
 
 
 def _is_locked(file: Path) -> bool:
-    """Say whether a living process, also one that cannot be seen, holds a lock that belongs to `file`."""
+    """Return whether a live process, visible or not, holds a lock that belongs to `file`."""
     for ending in _LOCKS:
         lock = file.with_name(_owner_of(file.name) + ending)
         try:
@@ -118,7 +118,7 @@ def _is_locked(file: Path) -> bool:
         except FileNotFoundError:
             continue
         except OSError:
-            return True  # nobody can say that it is free
+            return True  # treat as locked: it cannot be checked
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -129,9 +129,9 @@ def _is_locked(file: Path) -> bool:
 
 
 def _used_names(proc: Path) -> tuple[set[str], int]:
-    """Return the names of Fast DDS' files that processes use, and how many processes could not be looked into.
+    """Return the names of Fast DDS files in use, and the number of processes that cannot be inspected.
 
-    The folder is left out of account: a process in a container may know it by another path.
+    Folders are ignored, because a process in a container may see the file under another path.
     """
     names: set[str] = set()
     looked_into, hidden = 0, 0
@@ -144,8 +144,8 @@ def _used_names(proc: Path) -> tuple[set[str], int]:
             names.update(_names_in(_paths_of(process)))
             looked_into += 1
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it has ended meanwhile
-        except PermissionError:  # another user's, or one with more rights than this process
+            continue  # the process has ended meanwhile
+        except PermissionError:  # another user's process, or one more privileged than this
             hidden += 1
         except OSError as error:
             raise SharedMemoryError(
@@ -157,7 +157,7 @@ def _used_names(proc: Path) -> tuple[set[str], int]:
 
 
 def _paths_of(process: Path) -> Iterator[str]:
-    """Yield what a process has open, then what it has mapped: what is mapped in between was open before."""
+    """Yield the files a process has open, then those it has mapped: a file mapped in between was open before."""
     for descriptor in (process / "fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
             yield str(descriptor.readlink())

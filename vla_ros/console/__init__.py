@@ -1,1 +1,1 @@
-"""The operator console: a web server for pages that look at one graph, of which one may command. Knows no ROS 2."""
+"""Operator console: a web server for one graph. Many pages may view, one may command. Independent of ROS 2."""

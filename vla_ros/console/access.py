@@ -1,7 +1,7 @@
-"""Who is let in: a token for every address but this machine's own, and no page of somebody else's web site.
+"""Access control: a token on any address but loopback, and no requests from other web sites.
 
-A browser lets any web site open WebSockets to any address, this machine's own among them, and says in `Origin` which
-site it was. A site can also give its own name this machine's address, which `Host` shows. Both are looked at.
+A browser lets any web site open WebSockets to any address, including loopback, and names the site in `Origin`. A site
+can also make its own host name resolve to this machine, which shows in `Host`. Both headers are checked.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 from vla_ros.console.errors import ConsoleError
 
 SHORTEST_TOKEN, LONGEST_TOKEN = 16, 4096
-"""Characters of a token."""
+"""Minimum and maximum token length, characters."""
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether only this machine reaches an address to listen on."""
+    """Return whether a listening address is reachable from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -29,27 +29,27 @@ def is_loopback(host: str) -> bool:
 
 
 def new_token() -> str:
-    """Return a token that nobody can guess."""
+    """Return a new unguessable token."""
     return secrets.token_urlsafe(24)
 
 
 @dataclass(frozen=True)
 class Access:
-    """The rule for one console.
+    """Access rule of one console.
 
     Attributes:
-        host: Address that it listens on.
-        token: What every page must send; "" where none is needed.
+        host: Listening address.
+        token: Token that every page must send; "" if none is required.
     """
 
     host: str
     token: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a console that everybody on the network could command.
+        """Refuse a console that anyone on the network could command.
 
         Raises:
-            ConsoleError: without a token on another address than this machine's own, or with one that can be guessed.
+            ConsoleError: without a token on an address other than loopback, or with a token that could be guessed.
         """
         if not self.token and not is_loopback(self.host):
             raise ConsoleError(
@@ -65,18 +65,18 @@ class Access:
             )
 
     def admits(self, token: object) -> bool:
-        """Say whether a page that sent `token` may come in."""
+        """Return whether a page that sent `token` is admitted."""
         if not self.token:
             return True
         return isinstance(token, str) and hmac.compare_digest(token.encode("utf-8", "replace"), self.token.encode())
 
     def refusal(self, host: str, origin: str | None, *, same_port: bool = True) -> str:
-        """Return why a request may not come in by its headers `Host` and `Origin`; "" when it may.
+        """Return why a request is refused by its `Host` and `Origin` headers; "" if it is admitted.
 
         Args:
-            host: Who the browser thinks it speaks to, with the port.
-            origin: Site whose page sent it; None for a program that is no browser.
-            same_port: The page comes from this very port; False for the port of the emergency stop.
+            host: `Host` header: the name the browser connected to, with the port.
+            origin: Site of the page that sent it; None for a client that is not a browser.
+            same_port: Whether the page must come from this port; False for the port of the emergency stop.
         """
         name = _name(f"//{host}")
         if not self.token and name not in (*LOCAL_NAMES, self.host):
@@ -90,7 +90,7 @@ class Access:
 
 
 def _name(address: str) -> str:
-    """Return the host of a URL without the port; "" when it has none."""
+    """Return the host of a URL without the port; "" if it has none."""
     try:
         return urlsplit(address).hostname or ""
     except ValueError:

@@ -1,4 +1,4 @@
-"""Carries out what pages ask for, in threads of its own, and remembers what came of it."""
+"""Execute the requests of pages in worker threads and keep a log of the results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vla_ros.errors import VlaError
 STOP_PHRASE = "stop"
 
 AT_ONCE: Mapping[str, int] = {
-    "instruct": 3,  # the next sentence replaces one whose answer is still waited for
+    "instruct": 3,  # a new instruction replaces one that is still waiting for its answer
     "hold": 3,
     "disarm": 2,
     "arm": 1,
@@ -26,21 +26,23 @@ AT_ONCE: Mapping[str, int] = {
     "start_recording": 1,
     "end_recording": 1,
 }
-"""Request to how many of it may be under way. Each has its thread: nothing waits, least of all a stop behind a task."""
+"""Maximum number of concurrent requests per kind. Each has its own thread, so none queues, least of all a stop behind a
+task.
+"""
 
 KEPT = 100
-"""Events that are remembered."""
+"""Maximum number of events kept."""
 
 
 class Commands:
-    """Used by the event loop of the pages.
+    """Used from the event loop that serves the pages.
 
     Attributes:
-        events: What was asked for and what came of it, oldest first, ready for JSON.
+        events: Requests and their results, oldest first, JSON-serializable.
     """
 
     def __init__(self, link: GraphLink, line: EstopLine, changed: Callable[[], None]) -> None:
-        """Command the graph behind `link`; `changed` is called whenever `events` has changed."""
+        """Command the graph behind `link`; `changed` is called after every change of `events`."""
         self._link, self._line, self._changed = link, line, changed
         self._threads = ThreadPoolExecutor(sum(AT_ONCE.values()), thread_name_prefix="console command")
         self._under_way: Counter[str] = Counter()
@@ -48,11 +50,11 @@ class Commands:
         self.events: deque[dict[str, Any]] = deque(maxlen=KEPT)
 
     def close(self) -> None:
-        """Begin nothing more; what is under way ends by itself."""
+        """Start nothing more; requests in progress end by themselves."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def note(self, who: str, what: str, text: str, answer: Answer | None = None) -> dict[str, Any]:
-        """Remember an event; without an `answer` it is under way."""
+        """Log an event; without an `answer` it is in progress."""
         self._number += 1
         event = {"number": self._number, "time": time.time(), "who": who, "what": what, "text": text,
                  "done": None, "answer": ""}  # fmt: skip
@@ -63,10 +65,10 @@ class Commands:
         return event
 
     async def run(self, who: str, kind: str, fields: Mapping[str, Any]) -> Answer:
-        """Carry out a request that was parsed and is allowed.
+        """Execute a request that has been parsed and authorized.
 
         Raises:
-            RequestError: when as many of the kind are under way as may be.
+            RequestError: when the maximum number of requests of this kind is in progress.
         """
         if self._under_way[kind] >= AT_ONCE[kind]:
             raise RequestError(f"{kind}: {AT_ONCE[kind]} of it under way already; wait for the answer")
@@ -96,7 +98,7 @@ class Commands:
             return simple[kind]()
         except VlaError as error:
             return Answer(False, str(error))
-        except Exception as error:  # the page must learn that nothing came of it
+        except Exception as error:  # the page must learn that the request failed
             return Answer(False, f"{type(error).__name__}: {error}")
 
     def _reset(self, presses: int) -> Answer:

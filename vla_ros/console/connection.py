@@ -1,4 +1,4 @@
-"""What all connections of pages have in common: an event loop in a thread, a hello, a bound on what they send."""
+"""Shared parts of all page connections: event-loop thread, hello, rate limit."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from vla_ros.console.protocol import LARGEST_REQUEST, parse_hello, parse_object
 LOGGER = logging.getLogger("vla_ros.console")
 
 HELLO_TIMEOUT = 5.0
-"""Longest time from a connection to its hello, s."""
+"""Timeout from a connection to its hello, s."""
 
 SEND_TIMEOUT = 10.0
-"""A page that takes no byte for so long is cut off, s."""
+"""A page that accepts no data for this time is disconnected, s."""
 
 PING_PERIOD = 10.0
-"""A page that does not answer a ping within half of this is lost, s: a phone that has left the network."""
+"""Ping period, s. A page that does not answer within half of it is lost, e.g. a phone that has left the network."""
 
 MAX_UNAUTHENTICATED = 64
-"""Connections that have not said hello yet, at most."""
+"""Maximum number of connections that have not yet sent a hello."""
 
 BURST, RATE = 60, 30.0
-"""Messages that a page may send at once, and in the long run, 1/s; one that sends more is cut off."""
+"""Message rate limit per page: burst (messages) and sustained rate (1/s). A page that exceeds it is disconnected."""
 
 WRONG_TOKEN, TOO_MANY, BAD_REQUEST = 4401, 4429, 4400
-"""Close codes that the page tells apart."""
+"""WebSocket close codes that the page distinguishes."""
 
 BACKLOG = 256
 CLOSE_TIMEOUT = 3.0
@@ -47,10 +47,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class LoopThread:
-    """An event loop in a thread of its own."""
+    """Runs an event loop in its own thread."""
 
     def __init__(self, name: str) -> None:
-        """Start it."""
+        """Start the thread."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -60,16 +60,16 @@ class LoopThread:
         self._loop.run_forever()
 
     def run(self, work: Coroutine[Any, Any, Result], timeout: float) -> Result:
-        """Run a coroutine there and return what it returns; from another thread."""
+        """Run a coroutine in the loop and return its result; call from another thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
 
     def call(self, work: Callable[[], object]) -> None:
-        """Have a function called there soon; from any thread."""
-        with contextlib.suppress(RuntimeError):  # it has just ended
+        """Schedule a function in the loop; call from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has just ended
             self._loop.call_soon_threadsafe(work)
 
     def close(self) -> None:
-        """End it."""
+        """Stop the loop and join the thread."""
         self.call(self._loop.stop)
         self._thread.join(CLOSE_TIMEOUT)
         if not self._thread.is_alive():
@@ -77,13 +77,13 @@ class LoopThread:
 
 
 class Listener:
-    """A web application on one port, in an event loop of its own; bound when it is made."""
+    """Web application on one port, in its own event loop. Binds on construction."""
 
     def __init__(self, name: str, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
-        """Bind; nothing is answered before `serve`.
+        """Bind the port; requests are answered from `serve` on.
 
         Raises:
-            ConsoleError: when the address is in use, or none of this machine's.
+            ConsoleError: when the address is in use, or is not an address of this machine.
         """
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
@@ -98,7 +98,7 @@ class Listener:
         self._background: list[asyncio.Task[None]] = []
 
     def serve(self, application: web.Application, *background: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Answer from now on, and run what goes on in the background, in the same loop."""
+        """Start serving, and run the `background` coroutines in the same loop."""
         self.thread = LoopThread(self._name)
         self.thread.run(self._serve(application, background), CLOSE_TIMEOUT)
 
@@ -116,7 +116,7 @@ class Listener:
         """End every connection and free the port; safe to call twice."""
         thread, self.thread = self.thread, None
         if thread is not None:
-            with contextlib.suppress(Exception):  # whatever a connection does at its end, the loop ends below
+            with contextlib.suppress(Exception):  # whatever fails while a connection closes, the loop ends below
                 thread.run(self._finish(), CLOSE_TIMEOUT)
             thread.close()
         self._socket.close()
@@ -129,21 +129,21 @@ class Listener:
 
 
 class Door:
-    """Lets connections in: headers, token, and a bound on how many there are."""
+    """Admits connections by headers, token and a maximum number."""
 
     def __init__(self, access: Access, most: int, *, same_port: bool = True) -> None:
-        """Let in at most `most` at a time; see `Access.refusal` for `same_port`."""
+        """Admit at most `most` connections at a time; see `Access.refusal` for `same_port`."""
         self._access, self._most, self._same_port = access, most, same_port
         self.inside = self._unauthenticated = 0
 
     def refusal(self, request: web.Request) -> str:
-        """Return why a request is not answered at all; "" when it is."""
+        """Return why a request is refused; "" if it is admitted."""
         return self._access.refusal(request.host, request.headers.get("Origin"), same_port=self._same_port)
 
     async def accept(self, request: web.Request) -> tuple[web.WebSocketResponse, dict[str, Any] | None]:
-        """Make the connection and hear its hello; None in place of the hello: it was closed again.
+        """Accept the connection and read its hello; None instead of the hello means it was closed again.
 
-        A connection that is admitted must `leave`.
+        Call `leave` for each admitted connection when it ends.
         """
         if why := self.refusal(request):
             raise web.HTTPForbidden(text=why)
@@ -182,7 +182,7 @@ class Door:
         return hello
 
     def leave(self) -> None:
-        """Take that one who was let in has gone."""
+        """Register that an admitted connection has ended."""
         self.inside -= 1
 
     @staticmethod
@@ -193,15 +193,15 @@ class Door:
 
 
 class Pace:
-    """How much one page may send: `BURST` messages at once, `rate` a second in the long run."""
+    """Rate limit of one page: `BURST` messages at a time, `rate` per second sustained."""
 
     def __init__(self, rate: float = RATE, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin with all of the burst; `clock` is steady, s."""
+        """Begin with the full burst available; `clock` is monotonic, s."""
         self._rate, self._clock = rate, clock
         self._left, self._last = float(BURST), clock()
 
     def admits(self) -> bool:
-        """Count a message; False when it is one too many."""
+        """Count a message; return False if it exceeds the limit."""
         now = self._clock()
         self._left = min(float(BURST), self._left + self._rate * (now - self._last)) - 1.0
         self._last = now
@@ -209,9 +209,9 @@ class Pace:
 
 
 async def texts(connection: web.WebSocketResponse, take: Callable[[str], None], rate: float = RATE) -> None:
-    """Give every text that comes to `take`, until the connection ends, sends what it may not, or too much.
+    """Pass each received text to `take` until the connection ends or violates the protocol or the rate limit.
 
-    What `take` raises as `RequestError` ends the connection, too.
+    A `RequestError` raised by `take` closes the connection, too.
     """
     pace = Pace(rate)
     async for message in connection:
@@ -232,13 +232,13 @@ async def send_all(
     request: web.Request, connection: web.WebSocketResponse, outbox: Outbox[str] | Outbox[bytes],
     turn: Callable[[], Awaitable[object]] | None = None,
 ) -> None:  # fmt: skip
-    """Send what is in an outbox as fast as the page takes it; one that takes nothing for long is cut off.
+    """Send the items of an outbox as fast as the page accepts them; disconnect a page that stalls.
 
     Args:
-        request: Of the connection.
-        connection: Where to.
-        outbox: What to send.
-        turn: Waited for before each item is taken out.
+        request: Request of the connection.
+        connection: Destination.
+        outbox: Items to send.
+        turn: Awaited before each item is taken from the outbox.
     """
     try:
         while not connection.closed:
@@ -251,4 +251,4 @@ async def send_all(
         if request.transport is not None:
             request.transport.abort()
     except ConnectionError:
-        return  # the reading half notices, too
+        return  # the receiving coroutine notices, too

@@ -6,8 +6,8 @@ from vla_ros.errors import VlaError
 
 
 class ConsoleError(VlaError):
-    """The console cannot listen where it was told to, or would let everybody in."""
+    """The console cannot listen on the given address, or would allow anyone to connect."""
 
 
 class RequestError(VlaError):
-    """A page has sent what the console does not understand, or may not do it."""
+    """A page has sent a request that is invalid or that it is not allowed to make."""

@@ -1,8 +1,8 @@
-"""The console's emergency stop button: what it says on the wire, who pressed it, and whose page must not fall silent.
+"""The console's emergency stop button: its published state, who pressed it, and the page watchdog.
 
-It speaks at every tick, also when it is not pressed, so that a safety layer in heartbeat mode notices a console that
-hangs. With a page timeout it is a dead man's switch, too: the page in command is watched, and pressed for when its
-connection is lost or it says nothing for that time.
+It publishes at every tick, also while not pressed, so that a safety layer in heartbeat mode detects a console that
+hangs. With a page timeout it is also a dead man's switch: it presses itself when the page in command loses its
+connection or sends nothing for that time.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from vla_ros.console.errors import ConsoleError
 
 LONGEST_PAGE_TIMEOUT = 60.0
 SHORTEST_PAGE_TIMEOUT = 0.5
-"""Least and greatest silence of the page in command that can count as its loss, s; it speaks five times a second."""
+"""Range of the page timeout, s: silence of the page in command that counts as its loss. A page sends five beats a
+second.
+"""
 
 
 class EstopLine:
-    """One button. Any thread; what is published goes out in the order in which it was decided."""
+    """One button. Thread-safe; messages are published in the order of the decisions."""
 
     def __init__(
         self, publish: Callable[[bool], None], page_timeout: float = 0.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Speak with `publish`, which may raise.
+        """Publish the button's state with `publish`, which may raise.
 
         Args:
             publish: Sends true for pressed; called with a lock held.
-            page_timeout: Silence of the page in command that presses the button, s; 0: no page is watched.
-            clock: Steady, s.
-
+            page_timeout: Silence of the page in command that presses the button, s; 0 disables the watchdog.
+            clock: Monotonic clock, s.
         Raises:
             ConsoleError: when `page_timeout` is out of range.
         """
@@ -50,12 +51,12 @@ class EstopLine:
         self._watched, self._name, self._heard = "", "", -math.inf
 
     def press(self, why: str) -> None:
-        """Press, and say so at once; stays pressed until `release`."""
+        """Press the button and publish it at once; it stays pressed until `release`."""
         with self._lock:
             self._press(why)
 
     def release(self, seen: int) -> bool:
-        """Release, if `seen` is the number of presses so far; False, and nothing else, when one came after that."""
+        """Release if `seen` is the current number of presses; return False and do nothing if it was pressed since."""
         with self._lock:
             if seen != self._presses:
                 return False
@@ -64,30 +65,30 @@ class EstopLine:
             return True
 
     def watch(self, page: str, name: str) -> None:
-        """Watch a page from now on, by what only it knows; `name` is for people."""
+        """Watch a page from now on, identified by its secret key; `name` is for display."""
         with self._lock:
             self._watched, self._name, self._heard = page, name, self._clock()
 
     def unwatch(self, page: str) -> None:
-        """Watch this page no longer: it has given the command back."""
+        """Stop watching this page: it has given up command."""
         with self._lock:
             if page == self._watched:
                 self._watched = ""
 
     def lost(self, page: str) -> None:
-        """Take that the connection of a page is lost."""
+        """Register that the connection of a page is lost."""
         with self._lock:
             if page == self._watched:
                 self._lose("its connection is lost")
 
     def beat(self, page: object) -> None:
-        """Hear from a page; of another one than is watched it means nothing."""
+        """Register a beat; those of pages that are not watched are ignored."""
         with self._lock:
             if self._watched and page == self._watched:
                 self._heard = self._clock()
 
     def tick(self) -> None:
-        """Look after the page in command, and say how the button is; many times a second."""
+        """Check the page in command and publish the button's state; call many times a second."""
         with self._lock:
             silence = self._clock() - self._heard
             if self._watched and self.page_timeout and not silence <= self.page_timeout:
@@ -96,7 +97,7 @@ class EstopLine:
                 self._say()
 
     def state(self) -> dict[str, Any]:
-        """Return how it is, ready for JSON."""
+        """Return the state, JSON-serializable."""
         with self._lock:
             age = self._clock() - self._sent
             return {
@@ -120,7 +121,7 @@ class EstopLine:
     def _say(self) -> None:
         try:
             self._publish(self._pressed)
-        except Exception as error:  # the next tick tries again; pages say that it cannot be sent
+        except Exception as error:  # the next tick retries; pages show that it cannot be sent
             self._failure = f"{type(error).__name__}: {error}"[:200]
             return
         self._failure, self._sent = "", self._clock()

@@ -1,4 +1,4 @@
-"""The emergency stop's own port, thread and event loop: no image, no status and no other page lies on its way.
+"""Serve the emergency stop on its own port, thread and event loop, so that no image, status or other page delays it.
 
 page      {"type": "press"}     at any time
           {"type": "beat"}      five times a second
@@ -21,7 +21,8 @@ from vla_ros.console.estop_line import EstopLine
 from vla_ros.console.protocol import parse_object
 
 PERIOD = 0.1
-"""How often the button speaks, s. A safety layer in heartbeat mode needs an `estop_timeout` of several of these."""
+"""Publishing period of the button, s. In heartbeat mode, the safety layer's `estop_timeout` must be several times this.
+"""
 
 MOST_CONNECTIONS = 256
 
@@ -30,7 +31,7 @@ class EstopServer:
     """Serves the button to every page."""
 
     def __init__(self, line: EstopLine, access: Access, port: int, tls: ssl.SSLContext | None = None) -> None:
-        """Bind to `port`, 0 for a free one; the button speaks from `start` on.
+        """Bind to `port` (0 for a free one); the button publishes from `start` on.
 
         Raises:
             ConsoleError: see `Listener`.
@@ -43,13 +44,13 @@ class EstopServer:
         self._replies: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Let the button speak, and hear pages."""
+        """Start publishing and accept pages."""
         application = web.Application()
         application.router.add_get("/estop", self._handle)
         self._listener.serve(application, self._speak)
 
     def close(self) -> None:
-        """Fall silent."""
+        """Stop publishing."""
         self._listener.close()
 
     async def _speak(self) -> None:
