@@ -1,4 +1,4 @@
-"""Images for the pages: of each camera the newest, no faster than the page says that it has shown the ones before."""
+"""Send camera images to the pages: only the newest of each camera, at the rate at which each page displays them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from vla_ros.console.outbox import Outbox
 from vla_ros.console.protocol import parse_object
 
 MOST_VIEWERS = 32
-"""Pages that may show images at a time; the others do without."""
+"""Maximum number of pages that show images at a time; further pages get none."""
 
 PERIOD = 0.05
-"""How often a new image is looked for, s."""
+"""Period of checking for new images, s."""
 
 UNSHOWN = 2
-"""Images that a page may have been sent and not shown yet."""
+"""Maximum number of images sent to a page and not yet acknowledged as shown."""
 
 ANSWER_RATE = 250.0
-"""Messages that a page may send, 1/s: one for each image that it has shown."""
+"""Rate limit of a page's messages, 1/s: it acknowledges each image it has shown."""
 
 HEADER = struct.Struct(">BI")
-"""Before each JPEG: which camera, and the number of the image."""
+"""Header of each JPEG: camera index and image number."""
 
 
 class _Viewer:
@@ -36,7 +36,7 @@ class _Viewer:
         self._free, self._sent = asyncio.Semaphore(UNSHOWN), 0
 
     async def turn(self) -> None:
-        """Wait until the page has shown enough of what it was sent."""
+        """Wait until the page has acknowledged enough of its images."""
         await self._free.acquire()
         self._sent += 1
 
@@ -47,10 +47,10 @@ class _Viewer:
 
 
 class ImageServer:
-    """All pages that look through the cameras. Used by one event loop."""
+    """Serves camera images to all pages. Used from one event loop."""
 
     def __init__(self, link: GraphLink, door: Door) -> None:
-        """Show the cameras of `link`."""
+        """Serve the cameras of `link`."""
         self._link, self._door = link, door
         self._viewers: set[_Viewer] = set()
 
@@ -88,7 +88,7 @@ class ImageServer:
         self._link.show(frozenset().union(*(viewer.cameras for viewer in self._viewers)))
 
     async def distribute(self) -> None:
-        """Hand new images out, for ever."""
+        """Distribute new images forever."""
         sent: dict[str, int] = {}
         while True:
             await asyncio.sleep(PERIOD)

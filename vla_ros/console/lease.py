@@ -1,27 +1,27 @@
-"""Who commands: one page at a time, until it gives the command back or its connection is lost."""
+"""Command lease: one page commands at a time, until it gives up command or its connection is lost."""
 
 from __future__ import annotations
 
 
 class CommandLease:
-    """Belongs to one connection, by its number. Used by one thread.
+    """Lease held by one connection, identified by its number. Not thread-safe.
 
     Attributes:
-        holder: Number of the page that commands; None when nobody does.
+        holder: Number of the page in command; None if there is none.
     """
 
     def __init__(self) -> None:
-        """Begin with nobody in command."""
+        """Begin with no page in command."""
         self.holder: int | None = None
 
     def take(self, page: int) -> bool:
-        """Give the command to `page`; False while another one has it."""
+        """Give `page` command; return False while another page has it."""
         if self.holder is None:
             self.holder = page
         return self.holder == page
 
     def release(self, page: int) -> bool:
-        """Take the command from `page`; False when it does not have it."""
+        """End the lease of `page`; return False if it is not in command."""
         if self.holder != page:
             return False
         self.holder = None

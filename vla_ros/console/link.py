@@ -1,4 +1,4 @@
-"""What the console needs of the graph that it shows: everything else in this room knows no ROS 2."""
+"""Interface of the console to the graph; the rest of this package is independent of ROS 2."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a request.
+    """Result of a request.
 
     Attributes:
-        done: The graph does what was asked for.
-        text: For people: what happened, or why it did not.
+        done: Whether the graph does what was requested.
+        text: Human-readable: what happened, or why it did not.
     """
 
     done: bool
@@ -22,14 +22,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Frame:
-    """One image of a camera: its number, rising by one from 1, and the JPEG."""
+    """A camera image: its number, counting up from 1, and the JPEG."""
 
     number: int
     jpeg: bytes
 
 
 class GraphLink(Protocol):
-    """The graph, as the console sees it; every method may be called in any thread.
+    """The graph as the console sees it. Every method may be called from any thread.
 
     Attributes:
         robot: Name of the robot.
@@ -42,28 +42,28 @@ class GraphLink(Protocol):
     records: bool
 
     def status(self) -> dict[str, Any]:
-        """Return what is known now, ready for JSON: no NaN. Never waits."""
+        """Return the current status, JSON-serializable and without NaN. Never blocks."""
 
     def show(self, cameras: Collection[str]) -> None:
-        """Take which cameras somebody looks at; nothing is decoded for the others."""
+        """Set the cameras that are being viewed; images of the others are not decoded."""
 
     def frame(self, camera: str) -> Frame | None:
-        """Return the newest image of a camera that is shown. Never waits."""
+        """Return the newest image of a viewed camera. Never blocks."""
 
     def instruct(self, text: str) -> Answer:
-        """Ask for a task, or order a stop in words; waits for what the graph answers."""
+        """Send an instruction (a task, or a stop in words) and wait for the graph's answer."""
 
     def arm(self) -> Answer:
-        """Ask for the permission to move."""
+        """Request permission to move."""
 
     def disarm(self) -> Answer:
-        """Bring the arm to rest and take the permission back."""
+        """Bring the arm to rest and disarm it."""
 
     def reset(self) -> Answer:
-        """End an emergency stop whose buttons are all released."""
+        """Reset the emergency stop after all buttons have been released."""
 
     def start_recording(self) -> Answer:
-        """Begin an episode."""
+        """Begin recording an episode."""
 
     def end_recording(self, success: bool | None, keep: bool) -> Answer:
-        """End the episode: with a success mark (None: unknown), or without a trace of it."""
+        """End the episode: mark its success (None: unknown) and keep it, or discard it."""

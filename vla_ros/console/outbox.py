@@ -1,4 +1,4 @@
-"""What waits for a slow reader: of each topic the newest, and a few answers. Used by one event loop."""
+"""Queue for a slow reader: the newest item per topic, and a few answers. Used from one event loop."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Generic, TypeVar
 Content = TypeVar("Content", str, bytes)
 
 ANSWERS = 32
-"""Answers in the queue of a connection; a client that does not read loses the oldest."""
+"""Maximum number of queued answers per connection; a client that does not read loses the oldest."""
 
 
 class Outbox(Generic[Content]):
-    """At most one item a topic, whatever comes in, and `ANSWERS` answers, which go first."""
+    """Holds at most one item per topic and `ANSWERS` answers, which are sent first."""
 
     def __init__(self) -> None:
         """Begin empty."""
@@ -22,21 +22,21 @@ class Outbox(Generic[Content]):
         self._filled = asyncio.Event()
 
     def __len__(self) -> int:
-        """Return how many items wait."""
+        """Return the number of queued items."""
         return len(self._newest) + len(self._answers)
 
     def put(self, topic: str, content: Content) -> None:
-        """Replace what waits of `topic`; its turn stays."""
+        """Replace the queued item of `topic`, keeping its place in the queue."""
         self._newest[topic] = content
         self._filled.set()
 
     def answer(self, content: Content) -> None:
-        """Let an answer wait, in order."""
+        """Queue an answer, in order."""
         self._answers.append(content)
         self._filled.set()
 
     async def get(self) -> Content:
-        """Wait for the next item and take it out."""
+        """Wait for the next item and remove it."""
         while not len(self):
             self._filled.clear()
             await self._filled.wait()

@@ -1,11 +1,11 @@
-"""What pages may send: small JSON objects of known types; anything else is refused with a sentence.
+"""Requests of pages: small JSON objects of known types. Anything else is refused with a reason.
 
 hello     token, name      first message of every connection
-take      release          the command
+take      release          take or give up command
 instruct  text             a task, or a stop in words
-hold      disarm           stops: every page may
+hold      disarm           stops: allowed for every page
 estop                      likewise
-arm       reset: presses   the page in command alone, as `instruct`
+arm       reset: presses   only the page in command, as `instruct`
 record    start; or end with success (true, false, null) and keep
 """
 
@@ -18,10 +18,11 @@ from typing import Any
 from vla_ros.console.errors import RequestError
 
 LARGEST_REQUEST = 8192
-"""Bytes of a message that is read; a longer one ends the connection."""
+"""Maximum size of a message, bytes; a larger one closes the connection."""
 
 LONGEST_INSTRUCTION = 2000
-"""Characters; the instruction node refuses far shorter ones with its own reason."""
+"""Maximum length of an instruction, characters. The instruction node's own limit is far lower and gives its own reason.
+"""
 
 LONGEST_NAME = 32
 
@@ -37,19 +38,19 @@ FIELDS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     "start_recording": {},
     "end_recording": {"success": (bool, type(None)), "keep": (bool,)},
 }
-"""Type of a request to its fields, each with the types of its value."""
+"""Maps each request type to its fields and their allowed value types."""
 
 STOPS = frozenset({"estop", "hold", "disarm"})
-"""What every page may ask for: it only ever stops the arm."""
+"""Requests allowed for every page, because they only ever stop the arm."""
 
 WITHOUT_COMMAND = STOPS | {"take", "release"}
 
 
 def parse_object(text: str) -> dict[str, Any]:
-    """Return a JSON object.
+    """Parse a JSON object.
 
     Raises:
-        RequestError: when it is something else.
+        RequestError: when the text is anything else.
     """
     try:
         value = json.loads(text)
@@ -61,10 +62,10 @@ def parse_object(text: str) -> dict[str, Any]:
 
 
 def parse_hello(text: str) -> tuple[object, str]:
-    """Return token and name of the first message.
+    """Return the token and name from the first message.
 
     Raises:
-        RequestError: when it is none.
+        RequestError: when it is not a hello.
     """
     value = parse_object(text)
     if value.get("type") != "hello":
@@ -75,10 +76,10 @@ def parse_hello(text: str) -> tuple[object, str]:
 
 
 def parse_request(text: str) -> tuple[str, dict[str, Any]]:
-    """Return the type of a request and its fields, each of a type that it may have.
+    """Return the type of a request and its validated fields.
 
     Raises:
-        RequestError: when it is not known, or a field is missing, too many or of another type.
+        RequestError: when the type is unknown, or a field is missing, unexpected or of the wrong type.
     """
     value = parse_object(text)
     kind = value.pop("type", None)
@@ -88,7 +89,7 @@ def parse_request(text: str) -> tuple[str, dict[str, Any]]:
     if set(value) != set(fields):
         raise RequestError(f"{kind}: got the fields {sorted(value)[:8]}, expected {sorted(fields)}")
     for name, types in fields.items():
-        if type(value[name]) not in types:  # a bool is no int here
+        if type(value[name]) not in types:  # a bool does not count as an int here
             expected = " or ".join(one.__name__ for one in types)
             raise RequestError(f"{kind}: {name} is a {type(value[name]).__name__}, expected {expected}")
     if kind == "instruct" and not 0 < len(value["text"].strip()) <= LONGEST_INSTRUCTION:

@@ -1,11 +1,11 @@
-"""The console's server: its page, the status of the graph for all, the command for one.
+"""Console server: the page, the graph's status for all pages, command for one.
 
-    /        the page and its files               no token: there is nothing in them
-    /pages   WebSocket: requests and status       a page is a connection here
-    /images  WebSocket: JPEG                      newest wins
-    /estop   WebSocket, on a port of its own      see `estop_server`
+/        the page and its files               no token: they contain nothing secret
+/pages   WebSocket: requests and status       one connection per page
+/images  WebSocket: JPEG                      newest wins
+/estop   WebSocket, on its own port           see `estop_server`
 
-A page that reads slowly costs its own status and images, and nothing of the others'.
+A page that reads slowly delays only its own status and images.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from vla_ros.console.outbox import Outbox
 from vla_ros.console.protocol import WITHOUT_COMMAND, parse_request
 
 STATUS_PERIOD = 0.1
-"""Time between two statuses, s."""
+"""Status period, s."""
 
 MOST_PAGES = 256
 
@@ -44,7 +44,7 @@ PAGE = {
     "/plots.js": ("plots.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-"""Path to the file in `page/` and its type."""
+"""Maps each URL path to its file in `page/` and its content type."""
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -54,18 +54,18 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-"""No other site may frame the page: its buttons would be pressed by clicks that were meant for something else."""
+"""Other sites must not frame the page (clickjacking): clicks meant for something else would press its buttons."""
 
 
 @dataclass(frozen=True)
 class ConsoleOptions:
-    """Where the console listens, and what it does.
+    """Options of the console.
 
     Attributes:
-        host: Address to listen on.
-        port: TCP port of the page; the emergency stop has the next one. 0: two free ones.
-        token: What pages must send; needed for another address than this machine's own.
-        tls: Certificate and key; None: no TLS.
+        host: Listening address.
+        port: TCP port of the page; the emergency stop uses the next one. 0: two free ports.
+        token: Token that pages must send; required on any address but loopback.
+        tls: TLS context with certificate and key; None: no TLS.
         view_only: No page may command, and there is no emergency stop button.
     """
 
@@ -78,7 +78,7 @@ class ConsoleOptions:
 
 @dataclass
 class _Page:
-    """One connection: its number, what only it knows, what it is called, and what waits for it."""
+    """One connection: its number, title, secret key and outbox."""
 
     number: int
     title: str
@@ -87,13 +87,13 @@ class _Page:
 
 
 class ConsoleServer:
-    """See the module; both ports are bound when it is made, and answered from `start` on."""
+    """Serves the console. Both ports are bound on construction; requests are answered from `start` on."""
 
     def __init__(self, link: GraphLink, line: EstopLine, options: ConsoleOptions) -> None:
-        """Show the graph behind `link`; `line` is its emergency stop button.
+        """Serve the graph behind `link`; `line` is its emergency stop button.
 
         Raises:
-            ConsoleError: when nobody could reach it, or everybody.
+            ConsoleError: when it cannot listen on the address, or would allow anyone to connect.
         """
         self._link, self._line, self._options = link, line, options
         access = Access(options.host, options.token)
@@ -118,7 +118,7 @@ class ConsoleServer:
 
     @property
     def address(self) -> str:
-        """The page's address for a browser, with the token where there is one: not for a log."""
+        """The page's URL including the token, if any. Do not log it."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._options.host, self._options.host)
         place = f"[{host}]" if ":" in host else host
         scheme = "https" if self._options.tls else "http"
@@ -126,11 +126,11 @@ class ConsoleServer:
 
     @property
     def pages(self) -> int:
-        """Pages that look now."""
+        """Number of connected pages."""
         return len(self._pages)
 
     def start(self) -> None:
-        """Answer."""
+        """Start serving."""
         application = web.Application()
         for path in PAGE:
             application.router.add_get(path, self._file)
@@ -141,7 +141,7 @@ class ConsoleServer:
         self._listener.serve(application, self._send_status, self._images.distribute)
 
     def close(self) -> None:
-        """End every connection; the emergency stop goes last."""
+        """Close every connection, the emergency stop last."""
         self._commands.close()
         self._listener.close()
         if self._estop is not None:
@@ -194,7 +194,7 @@ class ConsoleServer:
             self._commands.note(page.title, "lost", "", Answer(True, "its connection is lost: it commands no more"))
 
     def _take(self, page: _Page, text: str) -> None:
-        """Take a request; what is wrong with it is answered, and the page stays."""
+        """Handle a request; errors are answered, and the page stays connected."""
         try:
             kind, fields = parse_request(text)
             self._refuse(page, kind)

@@ -1,7 +1,7 @@
 """The action /vla/execute_instruction: an instruction with feedback, a result, and a cancel that stops the arm.
 
-It speaks with the graph as any operator does, by its topics, and can do nothing that an operator cannot: it neither
-arms nor commands. One goal at a time; a newer one replaces it, as a newer sentence does.
+It uses the same topics as any operator and can do nothing that an operator cannot: it neither arms nor commands. It
+serves one goal at a time; a newer goal supersedes it, as a newer instruction does.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from vla_ros.nodes.qos import qos
 
 ACTION = "vla/execute_instruction"
 PERIOD = 0.1
-"""How often a goal is looked at and feedback goes out, s on the steady clock."""
+"""Period of checking the goal and publishing feedback, s on the steady clock."""
 
 REST_TIMEOUT = 3.0
-"""Longest time that a cancel waits for the arm to rest, s; a stop takes a fraction of it."""
+"""Maximum time that a cancel waits for the arm to rest, s; a stop takes a fraction of it."""
 
 MAX_TIME_LIMIT = 3600.0
-"""Longest time limit of a goal, s."""
+"""Maximum time limit of a goal, s."""
 
 _SUCCEEDED, _ABORTED, _CANCELED = "succeed", "abort", "canceled"
 
 
 class ActionNode(ManagedNode):
-    """See the module."""
+    """Action server of /vla/execute_instruction."""
 
     def __init__(self) -> None:
         """Create the node, unconfigured."""
@@ -61,7 +61,7 @@ class ActionNode(ManagedNode):
         self._served = self._succeeded = 0
 
     def configure(self) -> None:
-        """Make the topics."""
+        """Create the publisher and the subscriptions."""
         publisher = self.create_publisher(String, "vla/instruction", qos("instruction"))
         self._made.append(lambda: self.destroy_publisher(publisher))
         self._say = publisher.publish
@@ -71,7 +71,7 @@ class ActionNode(ManagedNode):
         self._listen(TaskStatus, "vla/task_status", self._on_verdict, "status")
 
     def activate(self) -> None:
-        """Begin to take goals."""
+        """Start accepting goals."""
         self._server = ActionServer(
             self, ExecuteInstruction, ACTION, self._execute, goal_callback=self._judge, cancel_callback=self._cancel
         )
@@ -79,7 +79,7 @@ class ActionNode(ManagedNode):
         self._timer = self.create_timer(PERIOD, self._wake, clock=steady)
 
     def deactivate(self) -> None:
-        """End the running goal, order a stop if there was one, and take no more."""
+        """Cancel the running goal, with a stop instruction if there is one, and accept no more."""
         if self._goal is not None:
             self._say(String(data=STOP_TEXT))
             self._goal.cancel()
@@ -93,7 +93,7 @@ class ActionNode(ManagedNode):
             self._timer = None
 
     def cleanup(self) -> None:
-        """Take the topics away."""
+        """Destroy the publisher and the subscriptions."""
         while self._made:
             self._made.pop()()
 
@@ -110,14 +110,14 @@ class ActionNode(ManagedNode):
         self._made.append(lambda: self.destroy_subscription(subscription))
 
     def _hear_policy(self, wanted: bool) -> None:
-        """Listen to the policy, fifty messages a second, while there is a goal, and else not."""
+        """Subscribe to the policy status (50 messages/s) only while there is a goal."""
         if wanted and self._policy is None:
             self._policy = self.create_subscription(PolicyStatus, "vla/policy_status", self._on_policy, qos("status"))
         elif not wanted and self._policy is not None:
             self.destroy_subscription(self._policy)
             self._policy = None
 
-    # What the graph says.
+    # Subscription callbacks.
 
     def _on_task(self, message: Instruction) -> None:
         if self._goal is not None:
@@ -142,12 +142,12 @@ class ActionNode(ManagedNode):
         if self._goal is not None:
             self._goal.hear_verdict(message)
 
-    # What clients ask for.
+    # Action server callbacks.
 
     def _judge(self, request: ExecuteInstruction.Goal) -> GoalResponse:
-        """Reject what cannot be a task, and what an unarmed robot would not do.
+        """Reject a goal that cannot be a task, or that an unarmed robot would not execute.
 
-        A stop is passed on all the same: nobody's stop is swallowed.
+        A stop is forwarded all the same: no stop is ever swallowed.
         """
         if is_stop(request.instruction):
             self._say(String(data=request.instruction))
@@ -162,13 +162,13 @@ class ActionNode(ManagedNode):
         if not 0.0 < limit <= MAX_TIME_LIMIT:
             self.get_logger().warning(f"goal refused: a time limit of {limit} s, expected 0 to {MAX_TIME_LIMIT:.0f} s")
             return GoalResponse.REJECT
-        if self._safety is not None and not self._safety.armed:  # without a word of it, the goal ends with "no_graph"
+        if self._safety is not None and not self._safety.armed:  # without any status, the goal ends with "no_graph"
             self.get_logger().warning(f"goal refused: the robot is not armed: {self._safety.sentence}")
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
     def _cancel(self, handle: ServerGoalHandle) -> CancelResponse:
-        """Order the stop at once, whatever becomes of the bookkeeping."""
+        """Publish the stop at once, before any bookkeeping."""
         del handle
         self._say(String(data=STOP_TEXT))
         return CancelResponse.ACCEPT
@@ -199,7 +199,7 @@ class ActionNode(ManagedNode):
             self._goal = None
             self._hear_policy(False)
             if outcome.end in (End.TIME_LIMIT, End.FAULT, End.NO_GRAPH):
-                self._say(String(data=STOP_TEXT))  # nobody waits for it any more: the arm must not go on with it
+                self._say(String(data=STOP_TEXT))  # the client no longer waits for it, so the arm must not continue
         success = outcome.end is End.DONE
         self._succeeded += success
         getattr(handle, _SUCCEEDED if success else _CANCELED if handle.is_cancel_requested else _ABORTED)()

@@ -1,7 +1,7 @@
-"""Recordings of the graph, one MCAP file an episode as rosbag2 writes and plays them, and those of `ros2 bag record`.
+"""Recordings of the graph: one MCAP file per episode, as rosbag2 writes and plays it. Also reads `ros2 bag record`.
 
-The file has its name only when it is complete. Beside the messages it carries the robot contract, and how the episode
-ended, so it can be read with nothing else at hand. `ros2 bag play` and other tools for MCAP need none of that.
+The file gets its final name only when complete. Besides the messages it contains the robot contract and the outcome of
+the episode, so it can be read on its own. `ros2 bag play` and other MCAP tools need neither.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TOPICS: Mapping[str, tuple[type, str]] = {
     "/vla/policy_status": (PolicyStatus, "status"),
     "/vla/task_status": (TaskStatus, "status"),
 }
-"""Topic to its type and its quality of service; steps come from the first three, the others are for people."""
+"""Maps each topic to its type and QoS profile. Steps are built from the first three; the others are for inspection."""
 
 STEP_TOPICS = ("/vla/task", "/vla/observation", "/vla/action_chunk")
 METADATA = "vla_ros"
@@ -47,10 +47,10 @@ OUTCOMES = {"success": True, "failure": False, "unknown": None}
 
 
 def feed(assembler: EpisodeAssembler, contract: RobotContract, topic: str, message: Any) -> list[Step]:  # noqa: ANN401
-    """Give one message to an assembler and return the steps that it decides: live and from a recording alike.
+    """Feed one message to an assembler, live or from a recording; return the steps it completes.
 
     Raises:
-        VlaError: when the message cannot be what its type says.
+        VlaError: when the message is invalid for its type.
     """
     if topic == "/vla/task":
         assembler.instruct(message_to_instruction(message))
@@ -67,20 +67,20 @@ def new_assembler(contract: RobotContract, episode: str, task: str) -> EpisodeAs
 
 
 def description(contract: RobotContract, name: str) -> DatasetDescription:
-    """Return what holds for every step of a robot's recordings."""
+    """Return the description that holds for all recordings of a robot."""
     names = (*contract.joints.names, *POSE_NAMES, GRIPPER_NAME)
     cameras = tuple(camera.name for camera in contract.cameras)
     return DatasetDescription(name, contract.action, cameras, names, contract.gripper.max_opening)
 
 
 class BagWriter:
-    """Writes one episode; nothing is there under its name before `finish`."""
+    """Writes one episode; its file appears under its name only on `finish`."""
 
     def __init__(self, path: Path, contract: RobotContract) -> None:
-        """Open the file beside its name.
+        """Open a temporary file beside the final one.
 
         Raises:
-            DataError: when an episode of that name is there.
+            DataError: when an episode of that name exists.
         """
         if path.exists():
             raise DataError(f"{path} exists already")
@@ -99,7 +99,7 @@ class BagWriter:
         return int(self._writer.register_channel(topic, "cdr", schema))
 
     def write(self, topic: str, content: bytes, nanoseconds: int) -> None:
-        """Append a serialised message that came at `nanoseconds` of the wall clock.
+        """Append a serialized message received at `nanoseconds` of the wall clock.
 
         Raises:
             DiskFullError: when it does not fit.
@@ -108,7 +108,7 @@ class BagWriter:
             self._writer.add_message(self._channels[topic], nanoseconds, content, nanoseconds)
 
     def finish(self, episode: str, task: str, success: bool | None) -> Path:
-        """Close the file and give it its name.
+        """Close the file and rename it to its final name.
 
         Raises:
             DiskFullError: when it does not fit.
@@ -123,26 +123,26 @@ class BagWriter:
         return self._path
 
     def abort(self) -> None:
-        """Remove what was written, unless it was finished."""
+        """Remove the partial file, unless it was finished."""
         with suppress(OSError):
             self._file.close()
         self._partial.unlink(missing_ok=True)
 
 
 class BagReader:
-    """Reads a folder of recordings; see `EpisodeReader`. Holds one chunk of a file and the pictures of three steps."""
+    """Reads a folder of recordings; see `EpisodeReader`. Memory: one chunk of a file and the images of three steps."""
 
     def __init__(self, folder: Path, *, contract: RobotContract | None = None, instruction: str | None = None) -> None:
-        """Find the files.
+        """Find the recordings.
 
         Args:
-            folder: With one file an episode, or of `ros2 bag record`, or above several of these.
-            contract: For recordings of other recorders, which do not carry it.
-            instruction: What to do, for recordings of a robot's own topics that hold no words.
+            folder: Contains one file per episode, a recording of `ros2 bag record`, or several such folders.
+            contract: Robot contract for recordings of other recorders, which do not contain one.
+            instruction: Instruction for recordings of a robot's own topics that contain none.
 
         Raises:
-            DataError: when there is none, or they are of different robots.
-            MissingColumnError: when one does not carry the contract and none is given.
+            DataError: when there is no recording, or they are of different robots.
+            MissingColumnError: when a recording does not contain the contract and none is given.
         """
         self._folder = Path(folder)
         self._paths = episodes_in(self._folder)
@@ -207,7 +207,7 @@ class BagReader:
 
     @contextmanager
     def _naming_given_contract(self, episode: str) -> Iterator[None]:
-        """Add to an error that the contract was given and is not the recording's own: it may be of another robot."""
+        """Add to an error that the contract was given rather than recorded: it may be that of another robot."""
         try:
             yield
         except VlaError as error:
@@ -220,10 +220,10 @@ class BagReader:
 
 
 def messages(path: Path, topics: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Yield topic and message of a recording in the order in which they were recorded.
+    """Yield the topics and messages of a recording in recorded order.
 
     Raises:
-        DamagedDataError: when the file is cut short or damaged.
+        DamagedDataError: when the file is truncated or damaged.
         MissingColumnError: when it has none of the topics.
     """
     found = False

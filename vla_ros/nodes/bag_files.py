@@ -1,4 +1,4 @@
-"""The files of `ros2 bag record`: MCAP or sqlite3, compressed or not, split or whole, as messages in their order."""
+"""Read files of `ros2 bag record` in order: MCAP or sqlite3, compressed or not, split or whole."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from mcap.reader import make_reader
 from vla_ros.data.errors import DamagedDataError, DataError
 
 METADATA_FILE = "metadata.yaml"
-"""Stands beside the files of a recording by `ros2 bag record`; all of them together are one episode."""
+"""Metadata file beside the files of one `ros2 bag record` recording; together they are one episode."""
 
 ENDINGS = (".mcap", ".db3")
 PACKED = ".zstd"
 ROS_ENCODING = "cdr"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-"""How a packed message begins; one in CDR begins with 0."""
+"""First bytes of a compressed message; one in CDR begins with 0."""
 
 LARGEST_MESSAGE = 1 << 28
-"""No message of a robot is larger, B."""
+"""Upper bound on the size of a robot's messages, bytes."""
 
 
 @dataclass(frozen=True)
 class RawMessage:
-    """A message as it was recorded: `received` is the recorder's clock, ns."""
+    """A message as recorded; `received` is the recorder's clock, ns."""
 
     topic: str
     kind: str
@@ -39,22 +39,22 @@ class RawMessage:
 
 
 def bag_files(folder: Path) -> list[Path]:
-    """Return the files of recordings in a folder, in their order."""
+    """Return the recording files in a folder, in order."""
     names = [path for path in folder.iterdir() if path.name.removesuffix(PACKED).endswith(ENDINGS)]
     return sorted(names, key=lambda path: _by_number(path.name.removesuffix(PACKED)))
 
 
 def _by_number(name: str) -> tuple[str, int, str]:
-    """Return how the files of a split recording are sorted: `bag_10.mcap` behind `bag_9.mcap`."""
+    """Sort key for the files of a split recording: `bag_10.mcap` after `bag_9.mcap`."""
     stem, _, ending = name.rpartition(".")
     base, _, number = stem.rpartition("_")
     return (base, int(number), ending) if number.isdecimal() else (stem, -1, ending)
 
 
 def episodes_in(folder: Path) -> dict[str, list[Path]]:
-    """Return the episodes in a folder, name to files: each file is one, or all are parts of one (`metadata.yaml`).
+    """Map the episodes in a folder to their files: one per file, or one for all if there is a `metadata.yaml`.
 
-    Folders of recordings below it are episodes, too.
+    Subfolders that are recordings count as episodes, too.
     """
     files = bag_files(folder)
     if (folder / METADATA_FILE).exists() and files:
@@ -68,7 +68,7 @@ def episodes_in(folder: Path) -> dict[str, list[Path]]:
 
 
 def topics_of(path: Path) -> dict[str, str]:
-    """Return topic to message type, such as sensor_msgs/msg/Image.
+    """Map each topic to its message type, e.g. sensor_msgs/msg/Image.
 
     Raises:
         DamagedDataError: when the file cannot be read.
@@ -89,11 +89,11 @@ def topics_of(path: Path) -> dict[str, str]:
 
 
 def read_messages(files: Sequence[Path], topics: Sequence[str]) -> Iterator[RawMessage]:
-    """Yield the messages of some topics in the order in which they were recorded.
+    """Yield the messages of the given topics in recorded order.
 
     Raises:
-        DamagedDataError: when a file is cut short or damaged.
-        DataError: when messages are in another encoding than CDR.
+        DamagedDataError: when a file is truncated or damaged.
+        DataError: when messages have an encoding other than CDR.
     """
     for path in files:
         with _unpacked(path) as file, _naming(path):
@@ -128,7 +128,7 @@ def _sqlite(file: Path, topics: Sequence[str], path: Path) -> Iterator[RawMessag
 
 
 def _plain(content: bytes) -> bytes:
-    """Return a message as CDR: `ros2 bag record --compression-mode message` packs each by itself."""
+    """Return a message as CDR; `ros2 bag record --compression-mode message` compresses each message separately."""
     if not content.startswith(ZSTD_MAGIC):
         return content
     import zstandard
@@ -163,7 +163,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _unpacked(path: Path) -> Iterator[Path]:
-    """Yield a file that can be read: itself, or for one that `ros2 bag` compressed, a copy in a temporary folder."""
+    """Yield a readable file: the file itself, or a temporary decompressed copy of one that `ros2 bag` compressed."""
     if path.suffix != PACKED:
         yield path
         return

@@ -1,8 +1,8 @@
-"""Reads /clock when somebody asks for the time, not whenever it ticks.
+"""Read /clock when the time is needed, not on every tick.
 
-A simulation publishes its time a hundred times a second, and rclpy wakes the executor for each: 4 % of a core in every
-node, and as often Python's interpreter lock is taken from the threads that do the work. Asked for, the time is the
-newest that has arrived, which is no older than what the executor would have set.
+A simulation publishes its time a hundred times a second, and rclpy wakes the executor each time. That costs 4 % of a
+core in every node, and takes the GIL from the worker threads as often. Read on demand, the time is the newest received,
+no older than the one the executor would have set.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from vla_ros.nodes.polled import NoExecutor
 
 
 class ClockOnDemand:
-    """The clock of a node that follows /clock; of one that does not, nothing changes. For any thread."""
+    """Clock of a node that follows /clock; has no effect on other nodes. Thread-safe."""
 
     def __init__(self, node: Node) -> None:
-        """Take the subscription to /clock, which `node` has already if it has one at all, off its executor."""
+        """Remove the node's existing subscription to /clock, if any, from its executor."""
         self._source = node._time_source
         self._subscription = self._source._clock_sub
         self._lock = threading.Lock()
         if self._subscription is not None:
             nobody = NoExecutor()
-            # With its events, too: the middleware counts unread data among them, and the executor would not sleep.
-            handlers: Any = self._subscription.event_handlers  # a list, whatever rclpy declares
+            # Its event handlers, too: the middleware counts unread data as an event, which would keep waking the
+            # executor.
+            handlers: Any = self._subscription.event_handlers  # a list, despite rclpy's type annotation
             for entity in (self._subscription, *handlers):
                 entity.callback_group = nobody
 
     def update(self) -> None:
-        """Set the node's clock to the newest time that has arrived; never waits for one."""
+        """Set the node's clock to the newest time received; never waits."""
         subscription = self._subscription
         if subscription is None:
             return
-        with self._lock, subscription.handle:  # one thread at a time: of two times, the newer is set last
+        with self._lock, subscription.handle:  # serialized, so that the newer of two times is set last
             while (taken := subscription.handle.take_message(subscription.msg_type, False)) is not None:
                 self._source.clock_callback(taken[0])

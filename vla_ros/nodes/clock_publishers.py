@@ -1,6 +1,6 @@
-"""Who publishes /clock: with two of them the time of every node in the domain jumps to and fro between two simulations.
+"""Detect multiple publishers of /clock: with two, every node's time jumps between two simulations.
 
-/clock belongs to the domain and not to an arm, so no namespace keeps two of them apart.
+/clock is per domain, not per arm, so namespaces do not separate them.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from rclpy.node import Node
 CLOCK_TOPIC = "/clock"
 
 NAMELESS = "_NODE_NAME_UNKNOWN_"
-"""How rclpy calls a node that has been found, but not yet with its name."""
+"""Placeholder of rclpy for a node that has been discovered, but not yet by name."""
 
 
 def clock_publishers(node: Node) -> list[str]:
-    """Return the full names of the nodes that publish the clock of `node`'s domain, sorted, each once."""
+    """Return the sorted, unique full names of the nodes that publish /clock in `node`'s domain."""
     infos = node.get_publishers_info_by_topic(CLOCK_TOPIC)
     return sorted({_full_name(info.node_namespace, info.node_name) for info in infos})
 
 
 def several_clocks(node: Node) -> str:
-    """Name the publishers of the clock when there are several; "" when there are not."""
+    """Return an error that names the clock's publishers if there are several, else ""."""
     names = clock_publishers(node)
     return "" if len(names) < 2 else _sentence(node, " and ".join(names))
 
 
 def foreign_clocks(node: Node) -> str:
-    """Name the publishers of the clock beside `node`; "" when there are none."""
+    """Return an error that names the clock's publishers other than `node`, or ""."""
     own = f"{node.get_namespace().rstrip('/')}/{node.get_name()}"
     names = [name for name in clock_publishers(node) if name != own]
     return _sentence(node, f"{' and '.join(names)} already") if names else ""

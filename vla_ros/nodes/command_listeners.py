@@ -1,11 +1,11 @@
-"""Who of those that listen to robot commands may carry them out."""
+"""Distinguish controllers from mere observers among the subscribers of robot commands."""
 
 from __future__ import annotations
 
 OBSERVERS = ("rosbag2_recorder",)
-"""Nodes that listen to commands and are no controllers; so are hidden ones, as those of `ros2 topic echo`."""
+"""Nodes that subscribe to commands without being controllers. Hidden nodes, e.g. `ros2 topic echo`, are not either."""
 
 
 def may_be_controller(node_name: str) -> bool:
-    """Tell a node that may carry out commands from one that only looks at them."""
+    """Return whether a subscriber of commands may execute them, rather than only observe."""
     return not node_name.startswith("_") and node_name not in OBSERVERS

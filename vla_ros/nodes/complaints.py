@@ -1,4 +1,4 @@
-"""Says what is wrong when it begins, once in a while when it lasts, and that it is over; never once per message."""
+"""Throttled logging of problems: when one begins, periodically while it lasts, and when it is over."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 REMINDER_PERIOD = 5.0
-"""Time between two warnings about a trouble that lasts, s."""
+"""Period of warnings about a persistent problem, s."""
 
 SHORTEST_PERIOD = 1.0
-"""Time between two lines about one subject, s, however often its trouble comes and goes."""
+"""Minimum time between two log lines about one subject, s, even for an intermittent problem."""
 
 
 @dataclass
@@ -24,22 +24,22 @@ class _Subject:
 
 
 class Complaints:
-    """What is wrong just now, by subject; used by one thread."""
+    """Current problems, by subject. Not thread-safe."""
 
     def __init__(self, logger: RcutilsLogger, clock: Callable[[], float] = time.monotonic) -> None:
-        """Log to `logger`; `clock` is steady, s."""
+        """Log to `logger`; `clock` is monotonic, s."""
         self._logger, self._clock = logger, clock
         self._subjects: dict[str, _Subject] = {}
 
     def report(self, about: str, kind: str, sentence: str) -> None:
-        """Note that something is wrong with `about`; `kind` tells a new trouble from one that goes on."""
+        """Report a problem with `about`; `kind` distinguishes a new problem from a persistent one."""
         subject = self._subjects.setdefault(about, _Subject())
         subject.kind = kind
         if self._may_speak(subject, SHORTEST_PERIOD if kind != subject.said_kind else REMINDER_PERIOD):
             self._logger.warning(f"{about}: {sentence}")
 
     def settle(self, about: str) -> None:
-        """Note that `about` is well."""
+        """Report that `about` has no problem."""
         subject = self._subjects.get(about)
         if subject is None:
             return

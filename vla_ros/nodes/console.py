@@ -1,4 +1,4 @@
-"""The operator console on a node: the pages' server, the emergency stop button, and the client of the graph."""
+"""Runs the operator console on a node: web server, emergency stop button, and client of the graph."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from vla_ros.robot.contract import RobotContract
 
 
 class Console:
-    """Runs from the moment that it is made until `close`."""
+    """Runs from construction until `close`."""
 
     def __init__(
         self, node: Node, contract: RobotContract, options: ConsoleOptions, *, page_timeout: float = 0.0,
         recordings: Path | None = None,
     ) -> None:  # fmt: skip
-        """Listen for pages; another thread spins `node`, or will.
+        """Start serving pages; another thread spins `node`.
 
         Args:
-            node: In the graph's domain and namespace.
-            contract: The robot.
-            options: Where to listen.
-            page_timeout: Silence of the page in command that counts as an emergency stop, s; 0: none does.
-            recordings: Folder of MCAP episodes; None: it cannot record.
+            node: Node in the graph's domain and namespace.
+            contract: Robot contract.
+            options: Listening address and other options of the server.
+            page_timeout: Silence of the page in command that triggers an emergency stop, s; 0: disabled.
+            recordings: Folder of MCAP episodes; None: recording is disabled.
 
         Raises:
-            ConsoleError: when it cannot listen there, or would let everybody in.
+            ConsoleError: when it cannot listen on the address, or would allow anyone to connect.
         """
         self._graph = ConsoleGraph(node, contract, recordings=recordings, view_only=options.view_only)
         try:
@@ -45,22 +45,22 @@ class Console:
 
     @property
     def address(self) -> str:
-        """The page's address with the token: for the operator, not for a log."""
+        """The page's URL including the token: for the operator, not for a log."""
         return self._server.address
 
     @property
     def pages(self) -> int:
-        """Pages that look now."""
+        """Number of connected pages."""
         return self._server.pages
 
     def close(self) -> None:
-        """End; the safety node takes the end of the button as an emergency stop."""
+        """Stop serving. The safety node treats the disappearance of the button as an emergency stop."""
         self._server.close()
         self._graph.close()
 
 
 def read_token(file: str) -> str:
-    """Return the token in a file; "" where none is named.
+    """Return the token in a file; "" if no file is given.
 
     Raises:
         ConsoleError: when the file cannot be read or is empty.

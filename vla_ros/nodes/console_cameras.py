@@ -1,9 +1,9 @@
-"""The console's view through the cameras: JPEGs at a bounded rate, of those alone that somebody looks through.
+"""Camera images for the console: JPEGs at a bounded rate, only of the cameras being viewed.
 
-    executor's thread    newest serialized image of each camera
-    worker thread        decode, shrink, JPEG
+    executor thread      newest serialized image of each camera
+    worker thread        decode, downscale, JPEG
 
-A camera that nobody looks through is not subscribed to.
+Cameras that nobody views are not subscribed to.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from vla_ros.robot.contract import CameraContract, RobotContract
 from vla_ros.types import ImageArray
 
 RATE = 8.0
-"""Images of each camera, at most, 1/s."""
+"""Maximum rate of each camera's images, 1/s."""
 
 WIDEST = 640
-"""Wider images are shrunk to this, px."""
+"""Maximum image width, px; wider images are downscaled."""
 
 QUALITY = 70
-"""Of the JPEGs, 0 to 100."""
+"""JPEG quality, 0 to 100."""
 
 CHOICE_PERIOD = 0.25
-"""How often subscriptions follow what is looked at, s."""
+"""Period of updating the subscriptions to the cameras being viewed, s."""
 
 NICENESS = 10
-"""Of the worker, behind whatever drives the robot and behind the emergency stop of this process."""
+"""Niceness of the worker: yields to whatever drives the robot and to this process's emergency stop."""
 
 LONGEST_PAUSE = 0.5
 JOIN_TIMEOUT = 2.0
@@ -49,7 +49,7 @@ JOIN_TIMEOUT = 2.0
 
 @dataclass
 class _View:
-    """One camera: the newest image as it came, and the newest JPEG."""
+    """One camera: its newest serialized image and newest JPEG."""
 
     contract: CameraContract
     subscription: Subscription | None = None
@@ -62,30 +62,30 @@ class _View:
 
 
 class ConsoleCameras:
-    """Serves `GraphLink.show` and `GraphLink.frame`."""
+    """Implements `GraphLink.show` and `GraphLink.frame`."""
 
     def __init__(self, node: Node, contract: RobotContract) -> None:
-        """Begin with nobody looking; another thread spins `node`."""
+        """Begin with no camera viewed; another thread spins `node`."""
         self._node = node
         self._views = {camera.name: _View(camera) for camera in contract.cameras}
         self._shown: frozenset[str] = frozenset()
         self._came = threading.Condition()
         self._closing = False
-        # Subscriptions are made and destroyed where they are waited for: in the executor's thread.
+        # Subscriptions are created and destroyed in the thread that waits on them: the executor's.
         self._timer = node.create_timer(CHOICE_PERIOD, self._choose, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._worker = threading.Thread(target=self._work, name="console images", daemon=True)
         self._worker.start()
 
     def show(self, cameras: Collection[str]) -> None:
-        """Take which cameras somebody looks through; any thread."""
+        """Set the cameras being viewed; call from any thread."""
         self._shown = frozenset(cameras) & frozenset(self._views)
 
     def frame(self, camera: str) -> Frame | None:
-        """Return the newest image of a camera; any thread."""
+        """Return the newest image of a camera; call from any thread."""
         return self._views[camera].frame
 
     def status(self) -> list[dict[str, Any]]:
-        """Return how each camera is, ready for JSON; any thread."""
+        """Return the status of each camera, JSON-serializable; call from any thread."""
         now = time.monotonic()
         return [
             {
@@ -98,7 +98,7 @@ class ConsoleCameras:
         ]
 
     def close(self) -> None:
-        """Unsubscribe, and end the worker."""
+        """Unsubscribe and stop the worker."""
         self.show(())
         with self._came:
             self._closing = True
@@ -148,7 +148,7 @@ class ConsoleCameras:
         try:
             message = deserialize_message(content, camera_message_type(view.contract))
             jpeg = encoded(camera_image_to_array(message, view.contract))
-        except Exception as error:  # whatever a driver sends
+        except Exception as error:  # drivers may send anything
             view.trouble = str(error) if isinstance(error, ObservationError) else f"cannot be read: {error!r}"
             return
         view.number += 1
@@ -156,12 +156,12 @@ class ConsoleCameras:
 
 
 def encoded(image: ImageArray) -> bytes:
-    """Return (height, width, 3) uint8 RGB as a JPEG of at most `WIDEST` px.
+    """Encode (height, width, 3) uint8 RGB as a JPEG at most `WIDEST` px wide.
 
     Raises:
-        ObservationError: when it cannot be coded.
+        ObservationError: when it cannot be encoded.
     """
-    import cv2  # lets other threads run while it works, unlike Pillow
+    import cv2  # releases the GIL while encoding, unlike Pillow
     import numpy as np
 
     height, width = image.shape[:2]

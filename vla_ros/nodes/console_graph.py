@@ -1,4 +1,4 @@
-"""The console's client of the graph: the topics and services that any operator has, and no others."""
+"""The console's client of the graph. Uses only topics and services that are open to any operator."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from vla_ros.nodes.saying import say
 from vla_ros.robot.contract import RobotContract
 
 ANSWER_TIMEOUT = 8.0
-"""Longest wait for what becomes of an instruction, s."""
+"""Timeout for the answer to an instruction, s."""
 
 RESET_TIMEOUT = 1.5
-"""So long a reset is tried again: the button's release goes another way, and may come later, s."""
+"""Time for which a reset is retried, s: the button's release travels separately and may arrive later."""
 
 RESET_AGAIN = 0.1
 
 HEALTH_LINES = 64
-"""Lines of /diagnostics that are kept; of more, the newest."""
+"""Maximum number of /diagnostics entries kept; the newest win."""
 
 TASK_NAME = "console"
-"""Name of the task in recordings."""
+"""Task name in recordings."""
 
 
 class ConsoleGraph:
@@ -52,19 +52,19 @@ class ConsoleGraph:
     def __init__(
         self, node: Node, contract: RobotContract, *, recordings: Path | None = None, view_only: bool = False
     ) -> None:
-        """Listen; and, unless `view_only`, be ready to command.
+        """Subscribe to the graph and, unless `view_only`, prepare to command it.
 
         Args:
-            node: In the graph's domain and namespace.
-            contract: The robot.
-            recordings: Folder of MCAP episodes; None: it cannot record.
-            view_only: Make no publisher and no client of a service.
+            node: Node in the graph's domain and namespace.
+            contract: Robot contract.
+            recordings: Folder of MCAP episodes; None: recording is disabled.
+            view_only: Create no publisher and no service client.
         """
         self.robot = contract.name
         self.cameras = tuple(camera.name for camera in contract.cameras)
         self.records = recordings is not None and not view_only
         self._node, self._contract, self._recordings = node, contract, recordings
-        made: Any = Entities(node)  # stands for the node where something is made of it
+        made: Any = Entities(node)  # used in place of the node, so that `close` can destroy everything
         self._entities = made
         self._namespace = node.get_namespace().strip("/")
         self._health_lock, self._recording_lock = threading.Lock(), threading.Lock()
@@ -83,7 +83,7 @@ class ConsoleGraph:
             self._button = made.create_publisher(Bool, "vla/estop", qos("estop"))
 
     def close(self) -> None:
-        """Leave the graph; an episode under way is dropped. The safety node takes the end of the button as pressed."""
+        """Leave the graph and discard a running episode. The safety node treats the vanished button as pressed."""
         with self._recording_lock:
             if self._recorder is not None and self._recording:
                 self._recorder.drop()
@@ -92,11 +92,11 @@ class ConsoleGraph:
         self._entities.close()
 
     def publish_estop(self, pressed: bool) -> None:
-        """Say how the emergency stop button is; any thread."""
+        """Publish the state of the emergency stop button; call from any thread."""
         self._button.publish(Bool(data=pressed))
 
     def status(self) -> dict[str, Any]:
-        """Return what is known now, ready for JSON."""
+        """Return the current status, JSON-serializable."""
         observer, now = self._observer, time.monotonic()
         heard = dict(observer.heard)
 
@@ -126,7 +126,7 @@ class ConsoleGraph:
         return self._view.frame(camera)
 
     def instruct(self, text: str) -> Answer:
-        """See `GraphLink`; a stop in words counts as done when the safety layer itself has heard it and holds."""
+        """See `GraphLink`. A stop in words is done once the safety layer itself has received it and holds."""
         said = say(self._operator, self._observer, text, ANSWER_TIMEOUT)
         return Answer(said.done, "; ".join(said.sentences(ANSWER_TIMEOUT)))
 

@@ -1,4 +1,4 @@
-"""The operator console as a node of the graph (`console:=true`), in a process of its own.
+"""The operator console as a node of the graph (`console:=true`), in its own process.
 
 Its emergency stop button exists while the node is active: when the node ends, the safety node stops the arm.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class ConsoleNode(ManagedNode):
-    """See the module."""
+    """Serves the operator console while active."""
 
     default_robot = "panda"
 
@@ -33,10 +33,10 @@ class ConsoleNode(ManagedNode):
         self._console: Console | None = None
 
     def configure(self) -> None:
-        """Read the parameters; nobody can reach it yet.
+        """Read the parameters; nothing listens yet.
 
         Raises:
-            ConsoleError: when the web server is not installed, or everybody would be let in.
+            ConsoleError: when the web server is not installed, or anyone would be allowed to connect.
         """
         try:
             from vla_ros.console.server import ConsoleOptions
@@ -55,10 +55,10 @@ class ConsoleNode(ManagedNode):
         self._recordings: Path | None = expanded(folder).absolute() if folder else None
         view_only = bool(self.parameter("view_only", False, "true: no page commands, and there is no emergency stop"))
         self._options = ConsoleOptions(host, port, token, view_only=view_only)
-        Access(host, token)  # refuses what would let everybody in
+        Access(host, token)  # refuses options that would allow anyone to connect
 
     def activate(self) -> None:
-        """Listen."""
+        """Start serving."""
         from vla_ros.nodes.console import Console
 
         self._console = Console(
@@ -67,20 +67,20 @@ class ConsoleNode(ManagedNode):
         self.get_logger().info(f"the operator console is at {self._place()}")
 
     def deactivate(self) -> None:
-        """End every connection."""
+        """Close every connection."""
         console, self._console = self._console, None
         if console is not None:
             console.close()
 
     def health(self) -> list[DiagnosticStatus]:
-        """Return where it is, and how many look."""
+        """Report the address and the number of connected pages."""
         if self._console is None:
             return []
         values = {"address": self._place(), "pages": self._console.pages}
         return [diagnostic(self.get_name(), DiagnosticStatus.OK, "serving the operator's page", values)]
 
     def _place(self) -> str:
-        """Return the address without the token: logs and /diagnostics are read by others."""
+        """Return the address without the token, because others read logs and /diagnostics."""
         return "" if self._console is None else self._console.address.partition("#")[0]
 
 

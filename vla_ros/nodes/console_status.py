@@ -1,4 +1,4 @@
-"""What the graph says of itself, as the console's pages take it: plain values for JSON, and no NaN."""
+"""Converts the graph's status messages to plain JSON values without NaN for the console's pages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LEVELS = {
 
 
 def finite(value: float) -> float | None:
-    """Return a number with six digits; None where it is none."""
+    """Round to six significant digits; return None for NaN and infinity."""
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
@@ -34,7 +34,7 @@ def _all_finite(values: Iterable[float]) -> list[float | None]:
 
 
 def safety_status(message: SafetyStatus, age: float) -> dict[str, Any]:
-    """Return what the safety node said `age` s ago; units as in the message."""
+    """Convert a safety status received `age` s ago; units as in the message."""
     names = [str(name) for name in message.margin_names]
     return {
         "age": finite(age),
@@ -57,7 +57,7 @@ def safety_status(message: SafetyStatus, age: float) -> dict[str, Any]:
 
 
 def policy_status(message: PolicyStatus, age: float) -> dict[str, Any]:
-    """Return what the policy node said `age` s ago; latencies in ms."""
+    """Convert a policy status received `age` s ago; latencies in ms."""
     return {
         "age": finite(age),
         "state": POLICY_STATES.get(message.state, str(message.state)),
@@ -72,7 +72,7 @@ def policy_status(message: PolicyStatus, age: float) -> dict[str, Any]:
 
 
 def task_status(message: TaskStatus, age: float) -> dict[str, Any]:
-    """Return the success checker's verdict of `age` s ago."""
+    """Convert a success checker's verdict received `age` s ago."""
     return {
         "age": finite(age),
         "instruction": str(message.instruction),
@@ -83,12 +83,12 @@ def task_status(message: TaskStatus, age: float) -> dict[str, Any]:
 
 
 def instruction(message: Instruction) -> dict[str, Any]:
-    """Return the instruction that holds."""
+    """Convert the current instruction."""
     return {"number": int(message.sequence), "text": str(message.text), "stop": message.kind == Instruction.STOP}
 
 
 def health_line(message: DiagnosticStatus, age: float) -> dict[str, Any]:
-    """Return one line of /diagnostics that is `age` s old."""
+    """Convert one entry of /diagnostics received `age` s ago."""
     return {
         "name": str(message.name),
         "level": LEVELS.get(message.level, "error"),

@@ -1,8 +1,8 @@
-"""Looks into the parameters of a `joint_trajectory_controller` that shall follow the safety node.
+"""Check the parameters of a `joint_trajectory_controller` that is to follow the safety node.
 
-With its defaults that controller refuses every point that is passed at speed, so that the arm stands still and then
-jumps to where the commands came to rest; and it never times out. Both are found here, before anything moves. Sources:
-the parameters' descriptions in ros2_controllers, `joint_trajectory_controller_parameters.yaml`.
+With its defaults that controller rejects every trajectory point with nonzero velocity, so the arm stands still and then
+jumps to where the commands came to rest; and it never times out. Both are detected here, before anything moves. Source:
+the parameter descriptions in ros2_controllers, `joint_trajectory_controller_parameters.yaml`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from rclpy.parameter import parameter_value_to_python
 from rclpy.task import Future
 
 RETRY = 1.0
-"""A parameter whose value has not come after so long is asked for again, s: a reply can be lost."""
+"""Time after which an unanswered parameter request is repeated, s: a reply can be lost."""
 
 SETTLE = 2.0
-"""A node that offers no parameters for so long after it was first seen has none, s: services are discovered late."""
+"""Time after discovery of a node, s, after which it is taken to have no parameter services: discovery of services is
+slow.
+"""
 
 AT_SPEED = "allow_nonzero_velocity_at_trajectory_end"
 FROM_DESIRED = "interpolate_from_desired_state"
@@ -31,12 +33,12 @@ NAMES = (AT_SPEED, FROM_DESIRED, REPLACEMENT, TIMEOUT, GOAL_TIME, JOINTS)
 
 
 def objections(settings: Mapping[str, Any], joints: Sequence[str]) -> list[str]:
-    """Return what in a controller's parameters would keep it from following, or from stopping; a sentence each.
+    """Return one sentence per parameter that would keep a controller from following or from stopping.
 
     Args:
-        settings: Value by name; a name that the node does not have is left out. One without any of them is no
-            `joint_trajectory_controller`, and nothing is said of it.
-        joints: Those that the robot contract says it moves.
+        settings: Maps parameter names to values; those the node does not have are left out. A node that has none of
+            them is not a `joint_trajectory_controller` and gets no objections.
+        joints: Joints that it moves according to the robot contract.
     """
     said = []
     if settings.get(AT_SPEED) is False:
@@ -62,14 +64,14 @@ def objections(settings: Mapping[str, Any], joints: Sequence[str]) -> list[str]:
 
 
 class SettingsQuestion:
-    """The question to one node what its parameters are; `settings` is the answer, None until it is known.
+    """Asynchronous request for the parameters of one node; `settings` is the answer, None until it is known.
 
-    Every parameter is asked for by itself: a node in C++ answers with none at all when it lacks one of those asked for.
-    One that is not answered is asked for again, for as long as the question is polled.
+    Each parameter is requested separately, because a C++ node returns none at all if it lacks one of those requested.
+    An unanswered request is repeated for as long as it is polled.
     """
 
     def __init__(self, node: Node, other: str) -> None:
-        """Ask the node whose full name is `other`; `node` has to be spun."""
+        """Query the node with the full name `other`; `node` must be spun."""
         self.settings: dict[str, Any] | None = None
         self._since, self._open = time.monotonic(), list(NAMES)
         self._found: dict[str, Any] = {}
@@ -78,7 +80,7 @@ class SettingsQuestion:
         self._client = node.create_client(GetParameters, f"{other}/get_parameters")
 
     def poll(self) -> bool:
-        """Ask as soon as the node can be asked; say whether the answer is known."""
+        """Send requests once the node is ready; return whether the answer is known."""
         now = time.monotonic()
         if self.settings is None and now - self._asked >= RETRY:
             if self._client.service_is_ready():
@@ -91,7 +93,7 @@ class SettingsQuestion:
 
     def _ask(self, name: str) -> None:
         def take(answer: GetParameters.Response) -> None:
-            if name not in self._open:  # the reply to an earlier request came after all
+            if name not in self._open:  # a late reply to an earlier request
                 return
             value = parameter_value_to_python(answer.values[0]) if answer.values else None
             if value is not None:

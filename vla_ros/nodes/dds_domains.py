@@ -1,4 +1,4 @@
-"""DDS domains of this machine: which are free, and claims that keep two graphs of this package apart."""
+"""DDS domains of this machine: find free ones, and claim them so that two graphs of this package stay apart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vla_ros.domain_id import parse_domain_id
 from vla_ros.nodes.transitions import GraphError
 
 _DOMAINS = range(1, 100)
-"""Domain ids whose ports lie under Linux's ephemeral ones."""
+"""Domain ids whose ports lie below Linux's ephemeral range."""
 
 CLAIM_OFFSET = 5
 PARTICIPANTS_PROBED = 32
@@ -17,11 +17,11 @@ _CLAIMS: list[socket.socket] = []
 
 
 def claim_domain() -> tuple[int, socket.socket]:
-    """Return a domain id that nobody on this machine uses, and a socket that keeps others off it until it is closed.
+    """Return an unused domain id, and a socket that claims it on this machine until closed.
 
-    RTPS 9.6.1: the ports of domain d begin at 7400 + 250 d; participant p listens at 10 + 2 p and 11 + 2 p, and
-    2 to 9 are used by nobody. One of these is the claim. A domain is in use when a participant listens there; it need
-    not be the first one: that one may have ended before the others.
+    RTPS 9.6.1: the ports of domain d begin at 7400 + 250 d; participant p listens at offsets 10 + 2 p and 11 + 2 p, and
+    offsets 2 to 9 are unused. One of these is the claim. A domain is in use if any participant listens there, not
+    necessarily the first, which may have ended before the others.
 
     Raises:
         GraphError: when every domain is in use.
@@ -37,7 +37,7 @@ def claim_domain() -> tuple[int, socket.socket]:
 
 
 def claim_chosen_domain(domain: int) -> socket.socket:
-    """Return the claim on a domain that the user chose; ROS nodes of the user's own may be in it, another graph not."""
+    """Claim a domain that the user chose. The user's own ROS nodes may be in it, but not another graph."""
     claim = _bound(_first_port(parse_domain_id(str(domain), "the domain")) + CLAIM_OFFSET)
     if claim is None:
         raise GraphError(
@@ -52,7 +52,7 @@ def _first_port(domain: int) -> int:
 
 
 def is_inhabited(domain: int) -> bool:
-    """Say whether anybody on this machine takes part in a domain."""
+    """Return whether any participant on this machine is in a domain."""
     for participant in range(PARTICIPANTS_PROBED):
         listener = _bound(_first_port(domain) + 10 + 2 * participant)
         if listener is None:
@@ -62,7 +62,7 @@ def is_inhabited(domain: int) -> bool:
 
 
 def _bound(port: int) -> socket.socket | None:
-    """Return a socket that listens at a port, or None when another one does."""
+    """Return a socket bound to a port, or None if the port is taken."""
     probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         probe.bind(("", port))
@@ -73,13 +73,15 @@ def _bound(port: int) -> socket.socket | None:
 
 
 def free_domain() -> int:
-    """Return a domain id that nobody on this machine uses, claimed until `release_domains` or the process ends."""
+    """Return an unused domain id, claimed until `release_domains` or the end of the process."""
     domain, claim = claim_domain()
     _CLAIMS.append(claim)
     return domain
 
 
 def release_domains() -> None:
-    """Give back what `free_domain` claimed. There are 99 domains: a process that needs many does so between two."""
+    """Release the claims of `free_domain`. There are only 99 domains, so a process that needs many releases them in
+    between.
+    """
     while _CLAIMS:
         _CLAIMS.pop().close()

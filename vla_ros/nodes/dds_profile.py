@@ -1,4 +1,4 @@
-"""Which Fast DDS profile a process reads: the user's own, or the shipped one that fits what it publishes."""
+"""Select a process's Fast DDS profile: the user's own, or the shipped one that fits what it publishes."""
 
 from __future__ import annotations
 
@@ -14,40 +14,41 @@ from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
 
 IMAGES_PROFILE = "config/dds/shared_memory.xml"
-"""64 MiB of shared memory a process, all of it in use from the first moment."""
+"""Profile with 64 MiB of shared memory per process, all of it in use from the start."""
 
 SMALL_IMAGES_PROFILE = "config/dds/small_images.xml"
-"""The same with 16 MiB."""
+"""Like `IMAGES_PROFILE`, with 16 MiB."""
 
 MESSAGES_PROFILE = "config/dds/messages.xml"
-"""The same with 2 MiB."""
+"""Like `IMAGES_PROFILE`, with 2 MiB."""
 
 DATAGRAMS_PROFILE = "config/dds/datagrams.xml"
-"""No shared memory: there a reader that is preempted, or stopped, while it holds the lock of its queue keeps every
-writer waiting. With `LOCALHOST`, rmw_fastrtps_cpp adds some of its own all the same."""
+"""Profile without shared memory, in which a reader that is preempted or stopped while it holds its queue's lock blocks
+every writer. With `LOCALHOST`, rmw_fastrtps_cpp adds some shared memory all the same.
+"""
 
 PROFILES = (IMAGES_PROFILE, SMALL_IMAGES_PROFILE, MESSAGES_PROFILE, DATAGRAMS_PROFILE, LOOPBACK_PROFILE)
 
 PEERS_VARIABLE = "ROS_STATIC_PEERS"
-"""Environment variable with addresses of other machines to take part with."""
+"""Environment variable with the addresses of peers on other machines."""
 
 SMALL_SEGMENT = 16 << 20
-"""Segment of `SMALL_IMAGES_PROFILE`, bytes."""
+"""Segment size of `SMALL_IMAGES_PROFILE`, bytes."""
 
 IN_FLIGHT = 10
-"""Images of each camera that a segment must buffer; `IMAGES_PROFILE` buffers this many of 1920x1080."""
+"""Number of images per camera that a segment must buffer; `IMAGES_PROFILE` buffers this many of 1920x1080."""
 
 UNKNOWN = math.inf
-"""Bytes of images that nobody knows the size of."""
+"""Image size when it is not known, bytes."""
 
-_PIXEL = 4  # bytes; rgba8 is the largest encoding of a color image that a simulator sends
+_PIXEL = 4  # bytes; rgba8 is the largest encoding of a simulator's color images
 
 
 def image_bytes(nodes: Iterable[NodeDescription]) -> float:
-    """Return the bytes of one image of every camera, of the largest robot that `nodes` publish images of.
+    """Return the size of one image from every camera, in bytes, for the largest robot whose images `nodes` publish.
 
-    0 where they publish none; `UNKNOWN` where one that does names no robot contract, or one that cannot be read: the
-    node itself says so.
+    Returns 0 if they publish none, and `UNKNOWN` if one that does names no robot contract or one that cannot be read;
+    the node itself reports that.
     """
     largest = 0.0
     for node in nodes:
@@ -66,12 +67,12 @@ def image_bytes(nodes: Iterable[NodeDescription]) -> float:
 
 
 def profile_for(images: float, given: str = "", *, shared_memory: bool = True) -> str:
-    """Return the path of the profile of a process.
+    """Return the path of the profile for a process.
 
     Args:
-        images: Bytes of one image of everything that it publishes, see `image_bytes`.
-        given: What the environment names; a file that is none of the shipped ones is the user's choice, and kept.
-        shared_memory: It may wait for others.
+        images: Size of one image of everything it publishes, bytes; see `image_bytes`.
+        given: Profile set in the environment; kept as the user's choice unless it is one of the shipped ones.
+        shared_memory: Whether the process may block on others.
     """
     shipped = {one: str(share_file(one)) for one in PROFILES}
     if given and given not in shipped.values():
@@ -86,11 +87,11 @@ def profile_for(images: float, given: str = "", *, shared_memory: bool = True) -
 def local_environment(
     images: float, base: Mapping[str, str] = os.environ, *, shared_memory: bool = True
 ) -> dict[str, str]:
-    """Return the variables with which a process takes part on this machine alone; `images` as of `profile_for`.
+    """Return the environment variables for a process that communicates on this machine only.
 
-    Who names peers elsewhere (`ROS_STATIC_PEERS`) reaches them: `LOCALHOST` heeds them, and the loopback interface
-    leads nowhere. So it is with another middleware, which reads no profile of Fast DDS, and where nobody can check
-    that the profile has been read.
+    `images` is as in `profile_for`. Falls back to `LOCALHOST` discovery instead of the loopback interface if the user
+    names peers on other machines (`ROS_STATIC_PEERS`), which only `LOCALHOST` respects; with another middleware, which
+    does not read Fast DDS profiles; and where it cannot be verified that the profile has been read.
     """
     profile = profile_for(images, base.get(PROFILE_VARIABLE, ""), shared_memory=shared_memory)
     fast_dds = base.get("RMW_IMPLEMENTATION") or "rmw_fastrtps_cpp"
@@ -101,19 +102,19 @@ def local_environment(
         or not loopback_is_known()
     ):
         return {PROFILE_VARIABLE: profile, RANGE_VARIABLE: "LOCALHOST"}
-    obsolete = {"ROS_LOCALHOST_ONLY": "0"} if base.get("ROS_LOCALHOST_ONLY") else {}  # 1 overrules the range
+    obsolete = {"ROS_LOCALHOST_ONLY": "0"} if base.get("ROS_LOCALHOST_ONLY") else {}  # 1 overrides the range
     return {
         **obsolete,
         PROFILE_VARIABLE: str(share_file(LOOPBACK_PROFILE)),
         RANGE_VARIABLE: "SYSTEM_DEFAULT",
-        "SKIP_DEFAULT_XML_FILE": "1",  # a profile of that name in the working directory would come before this one
+        "SKIP_DEFAULT_XML_FILE": "1",  # a default profile in the working directory would take precedence
     }
 
 
 def launch_environment(
     images: float, base: Mapping[str, str] = os.environ, *, shared_memory: bool = True
 ) -> dict[str, str]:
-    """Return the same for a process of a launch, whose user may have limited discovery to this machine or not."""
+    """Return the same for a process of a launch file, which may or may not be limited to this machine."""
     if base.get(RANGE_VARIABLE) == "LOCALHOST" or base.get("ROS_LOCALHOST_ONLY") == "1":
         return local_environment(images, base, shared_memory=shared_memory)
     return {PROFILE_VARIABLE: profile_for(images, base.get(PROFILE_VARIABLE, ""), shared_memory=shared_memory)}

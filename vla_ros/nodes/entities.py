@@ -1,4 +1,4 @@
-"""Topics and services that are made one by one and taken away all at once."""
+"""ROS entities that are created one by one and destroyed all at once."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from rclpy.node import Node
 
 
 class Entities:
-    """Stands for a node where something is made of it, and remembers what was made."""
+    """Stands in for a node to create entities, and keeps track of them."""
 
     def __init__(self, node: Node) -> None:
-        """Make on `node`."""
+        """Create entities on `node`."""
         self._node = node
         self._made: list[tuple[Callable[[Any], Any], Any]] = []
 
     def create_subscription(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 (those of rclpy)
-        """Subscribe."""
+        """Create a subscription."""
         return self._keep(self._node.destroy_subscription, self._node.create_subscription(*arguments, **options))
 
     def create_publisher(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
-        """Make a publisher."""
+        """Create a publisher."""
         return self._keep(self._node.destroy_publisher, self._node.create_publisher(*arguments, **options))
 
     def create_client(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
-        """Make a client of a service."""
+        """Create a service client."""
         return self._keep(self._node.destroy_client, self._node.create_client(*arguments, **options))
 
     def close(self) -> None:
-        """Take everything away, last made first."""
+        """Destroy everything, last created first."""
         while self._made:
             destroy, entity = self._made.pop()
             destroy(entity)
