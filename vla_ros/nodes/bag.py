@@ -165,12 +165,12 @@ class BagReader:
 
     @property
     def description(self) -> DatasetDescription:
-        """What holds for every step."""
+        """Description that holds for every step."""
         return self._description
 
     @property
     def episodes(self) -> Sequence[str]:
-        """Names of the files."""
+        """Names of the episodes."""
         return list(self._paths)
 
     def read(self, episode: str, *, pictures: bool = True) -> Iterator[Step]:

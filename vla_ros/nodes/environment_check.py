@@ -1,7 +1,7 @@
-"""Refuses to load ROS 2 where the environment would end the process without a word, and finds room for its log files.
+"""Refuse to load ROS 2 where the environment would end the process silently; provide a folder for its log files.
 
-Measured with Jazzy: a middleware that is not there ends the process with exit code 102 while rcl is loaded; without a
-folder for log files `rclpy.init` raises; without the loopback interface discovery finds nobody, and waits.
+Measured with Jazzy: a missing middleware ends the process with exit code 102 while rcl is loaded; without a folder for
+log files `rclpy.init` raises; without the loopback interface discovery finds no peers and waits.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ LOG_VARIABLE = "ROS_LOG_DIR"
 
 _INDEX = Path("share", "ament_index", "resource_index", "rmw_typesupport")
 _SWITCH = "rmw_implementation"
-"""In the index, but no middleware: it loads one."""
+"""Listed in the index, but it is the loader rather than a middleware."""
 
 
 class RosEnvironmentError(VlaError, SystemExit):
     """ROS 2 cannot be loaded in this environment.
 
-    Also a `SystemExit`: it is raised by the import of a package, and a process that does not catch it shall end with
-    this one sentence and exit code 1, not with a traceback.
+    Also a `SystemExit`: it is raised while a package is imported, and a process that does not catch it must end with
+    this one sentence and exit code 1 instead of a traceback.
     """
 
     def __init__(self, sentence: str) -> None:
-        """Say what is wrong, and what to do."""
+        """Create the error from a sentence that says what is wrong and what to do."""
         super().__init__(sentence)
         self.code = sentence
 
 
 def installed_middleware(environment: Mapping[str, str] = os.environ) -> set[str]:
-    """Return the names of the middleware that the ament index lists; empty where there is no index."""
+    """Return the names of the middleware in the ament index; empty if there is no index."""
     prefixes = filter(None, environment.get("AMENT_PREFIX_PATH", "").split(os.pathsep))
     return {path.name for prefix in prefixes for path in Path(prefix, _INDEX).glob("*")} - {_SWITCH}
 
 
 def require_middleware(environment: Mapping[str, str] = os.environ) -> None:
-    """Refuse to go on where the middleware that is asked for is not installed.
+    """Check that the requested middleware is installed.
 
     Raises:
-        RosEnvironmentError: naming it, and those that are.
+        RosEnvironmentError: when it is not; names it and the installed ones.
     """
     installed = installed_middleware(environment)
     for variable in MIDDLEWARE_VARIABLES:
@@ -58,10 +58,10 @@ def require_middleware(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def require_log_folder(environment: MutableMapping[str, str] = os.environ) -> None:
-    """See to a folder for ROS 2's log files: a home that is missing or cannot be written to is done without.
+    """Provide a folder for ROS 2's log files; fall back if the home folder is missing or not writable.
 
     Raises:
-        RosEnvironmentError: when `ROS_LOG_DIR` cannot be used, or no other folder either.
+        RosEnvironmentError: when `ROS_LOG_DIR` is unusable, or no other folder is usable either.
     """
     if chosen := environment.get(LOG_VARIABLE):
         if reason := _unusable(expanded(chosen)):
@@ -87,7 +87,7 @@ def require_log_folder(environment: MutableMapping[str, str] = os.environ) -> No
 
 
 def _unusable(folder: Path) -> str:
-    """Make a folder, and say why files cannot be written there; "" when they can."""
+    """Create a folder and return why it is not writable; "" if it is."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -96,10 +96,10 @@ def _unusable(folder: Path) -> str:
 
 
 def require_domain() -> None:
-    """Refuse to go on with a `ROS_DOMAIN_ID` that is none.
+    """Check that `ROS_DOMAIN_ID` is valid.
 
     Raises:
-        RosEnvironmentError: with what is expected.
+        RosEnvironmentError: when it is not; says what is expected.
     """
     try:
         domain_id_of_shell()
@@ -108,10 +108,10 @@ def require_domain() -> None:
 
 
 def require_loopback() -> None:
-    """Refuse to go on without the loopback interface: nodes of one machine find each other there.
+    """Check that the loopback interface is up: nodes on one machine discover each other there.
 
     Raises:
-        RosEnvironmentError: with the command that brings it up.
+        RosEnvironmentError: when it is down; gives the command that brings it up.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

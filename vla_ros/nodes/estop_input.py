@@ -1,7 +1,7 @@
-"""The emergency stop's subscription. It lives as long as the node, so that no transition loses a press.
+"""Subscription to the emergency stop. It lives as long as the node, so that no transition loses a press.
 
-While a control thread runs, it polls; at all other times, also before the node is configured and while a transition
-keeps the executor busy, a thread of its own does.
+The control thread polls it while it runs. At all other times, including before the node is configured and while a
+transition blocks the executor, a dedicated thread does.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ ESTOP_TOPIC = "vla/estop"
 BUTTON_TYPE = "std_msgs/msg/Bool"
 
 LARGEST_BUTTON = 64
-"""Longest message of a button that is parsed, bytes."""
+"""Maximum size of a button message that is parsed, bytes."""
 
 LISTENING_PERIOD = 0.1
-"""How often the thread of its own looks, s: a queue of 200 lasts for that long at 2000 messages a second."""
+"""Polling period of the dedicated thread, s: a queue of 200 lasts this long at 2000 messages per second."""
 
 JOIN_TIMEOUT = 1.0
 
 
 class EstopInput:
-    """Brings what the buttons say into an `EstopSignal`."""
+    """Passes the buttons' messages to an `EstopSignal`."""
 
     def __init__(self, node: Node, signal: EstopSignal) -> None:
-        """Subscribe on `node`, reliably and with best effort."""
+        """Subscribe on `node`, both reliable and best-effort."""
         self.signal = signal
         self._node = node
         reliable = qos("estop")
@@ -51,11 +51,11 @@ class EstopInput:
 
     @property
     def unread(self) -> int:
-        """Messages that could not be read, since the beginning."""
+        """Number of messages that could not be deserialized."""
         return self._subscription.unread
 
     def hear(self) -> None:
-        """Take what the buttons have said; any thread."""
+        """Process the buttons' messages; call from any thread."""
         with self._turn:
             for one in self._subscription.take():
                 if not one.late:
@@ -66,14 +66,14 @@ class EstopInput:
                 self.signal.overrun(time.monotonic())
 
     def listen(self) -> None:
-        """Hear from a thread of its own, until `rest`; does nothing when it does already."""
+        """Poll from the dedicated thread until `rest`; no effect if it is already running."""
         if self._thread is None:
             self._resting.clear()
             self._thread = threading.Thread(target=self._listen, name="buttons", daemon=True)
             self._thread.start()
 
     def rest(self) -> None:
-        """End that thread: another one hears from now on."""
+        """Stop the dedicated thread, because another thread polls from now on."""
         thread, self._thread = self._thread, None
         self._resting.set()
         if thread is not None:
@@ -84,7 +84,7 @@ class EstopInput:
             self.hear()
 
     def find_publishers(self) -> None:
-        """Tell the signal which publishers there are, and which of them cannot be heard; cheap, and never waits."""
+        """Report the current publishers, and those that cannot be received, to the signal; cheap and non-blocking."""
         infos = self._node.get_publishers_info_by_topic(ESTOP_TOPIC)
         names = {bytes(info.endpoint_gid): _name(info) for info in infos if info.node_name != NAMELESS}
         wrong = [f"{_name(info)} ({info.topic_type})" for info in infos if info.topic_type != BUTTON_TYPE]

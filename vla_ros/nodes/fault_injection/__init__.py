@@ -1,1 +1,1 @@
-"""Faults in the real graph: real processes killed, stopped and cut off, real sensors and clocks tampered with."""
+"""Fault injection in the real graph: kill, stop and disconnect real processes, tamper with real sensors and clocks."""

@@ -1,4 +1,4 @@
-"""Processes that do nothing but compute, as many as are wanted, ended by their own handles."""
+"""Generate CPU load with child processes, ended by their own handles."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ while time.monotonic() < end and os.getppid() == parent:
     for _ in range(200000):
         pass
 """
-"""It ends by itself: when its time is up, and when whoever started it has gone."""
+"""Ends by itself when its time is up or its parent has gone."""
 
 LONGEST = 3600.0
 
 
 class Burner:
-    """Keeps processors busy from its making until `close`."""
+    """Keeps CPUs busy from construction until `close`."""
 
     def __init__(self, processes: int, longest: float = LONGEST) -> None:
-        """Start `processes` of them; each ends after `longest` s at the latest."""
+        """Start `processes` of them; each ends after at most `longest` s."""
         self.began = time.monotonic()
         command = [sys.executable, "-c", PROGRAM, str(longest)]
         self._processes = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(processes)]
 
     def close(self) -> None:
-        """End them."""
+        """Kill them."""
         for process in self._processes:
             process.kill()
         for process in self._processes:

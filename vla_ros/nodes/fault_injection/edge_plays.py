@@ -1,6 +1,6 @@
-"""What brings the cases at the edges about in a running graph; each returns when, steady clock, s.
+"""Inject the edge cases into a running graph. Each function returns the time of injection, s on the steady clock.
 
-What is found wrong on the way is a `GraphError`.
+A violated expectation raises `GraphError`.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from vla_ros.robot.contract import RobotContract
 BEST_EFFORT = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT, durability=DurabilityPolicy.VOLATILE)
 
 ANSWER_LIMIT = 1.0
-"""Longest time for an answer to disarming while something else is under way, s."""
+"""Maximum response time to disarming while something else is in progress, s."""
 
 GROWTH_LIMIT = 64e6
-"""Most memory that the safety node may gain from joint states that it cannot use, bytes."""
+"""Maximum memory growth of the safety node from unusable joint states, bytes."""
 
 MANY_NAMES = 200_000
 
 
 def require(scenario: Scenario, condition: Callable[[], bool], complaint: str, limit: float = 3.0) -> None:
-    """Wait for what is right.
+    """Wait for an expected condition.
 
     Raises:
-        GraphError: with `complaint` when it does not come.
+        GraphError: with `complaint` when it does not hold within `limit` s.
     """
     scenario.wait_for(condition, complaint, limit)
 
 
 def ask(scenario: Scenario, arm: bool) -> Any:  # noqa: ANN401 (a response)
-    """Ask the safety node to arm or disarm, and return its answer."""
+    """Call the safety node to arm or disarm; return its response."""
     client = scenario.graph.node.create_client(SetBool, "/vla/arm")
     try:
         return scenario.operator.call(client, SetBool.Request(data=arm))
@@ -59,7 +59,7 @@ def ask(scenario: Scenario, arm: bool) -> Any:  # noqa: ANN401 (a response)
 
 
 def trigger(scenario: Scenario, name: str) -> Any:  # noqa: ANN401 (a response)
-    """Call a service without arguments, and return its answer."""
+    """Call a `Trigger` service; return its response."""
     client = scenario.graph.node.create_client(Trigger, name)
     try:
         return scenario.operator.call(client, Trigger.Request())
@@ -68,7 +68,7 @@ def trigger(scenario: Scenario, name: str) -> Any:  # noqa: ANN401 (a response)
 
 
 def arm_at_once(scenario: Scenario) -> float:
-    """Disarm, and ask for arming ten times at once."""
+    """Disarm, then immediately request arming ten times."""
     at = time.monotonic()
     ask(scenario, False)
     for _ in range(10):
@@ -77,7 +77,7 @@ def arm_at_once(scenario: Scenario) -> float:
 
 
 def joint_state(scenario: Scenario, off: float = 0.4) -> JointState:
-    """Return a joint state of another posture than the commanded one."""
+    """Return a joint state that differs from the commanded posture by `off` rad in one joint."""
     names = [*scenario.contract.joints.names, *scenario.contract.gripper.names]
     positions = [*scenario.recorder.positions[-1], *scenario.contract.gripper.joint_positions(0.04)]
     positions[1] += off
@@ -87,7 +87,7 @@ def joint_state(scenario: Scenario, off: float = 0.4) -> JointState:
 
 
 def arm_among_false(scenario: Scenario, contract: RobotContract) -> float:
-    """Arm several times while every other joint state is false: each first command must be where the last one was."""
+    """Arm repeatedly while every other joint state is false; each first command must be where the last one was."""
     profile = qos("joint_states_out")
     publisher = scenario.unauthorized_publisher(
         JointState, contract.controllers.joint_states_topic, profile, "unauthorized"
@@ -110,7 +110,7 @@ def arm_among_false(scenario: Scenario, contract: RobotContract) -> float:
 
 
 def away_and_back(scenario: Scenario) -> float:
-    """Measured far from its command and back again, the arm must not go on by itself."""
+    """Move the measured posture far from the command and back; the arm must not resume by itself."""
     at = scenario.tampered(states="far")
     given_up = SafetyStatus.DISARMED
     require(scenario, lambda: scenario.observer.safety.state == given_up, "it goes on although the arm is elsewhere")
@@ -121,7 +121,7 @@ def away_and_back(scenario: Scenario) -> float:
 
 
 def best_effort(scenario: Scenario, kind: type, topic: str, message: Any) -> float:  # noqa: ANN401 (a message)
-    """Publish with best effort and without waiting until anybody has noticed."""
+    """Publish best-effort, without waiting for a subscriber to match."""
     node = scenario.graph.node
     made = node.create_publisher(kind, topic, BEST_EFFORT)
     scenario.later(lambda: node.destroy_publisher(made))
@@ -129,17 +129,17 @@ def best_effort(scenario: Scenario, kind: type, topic: str, message: Any) -> flo
 
 
 def best_effort_estop(scenario: Scenario) -> float:
-    """Press an emergency stop that joins in motion and offers best effort."""
+    """Press an emergency stop that joins during motion and is best-effort."""
     return best_effort(scenario, Bool, "/vla/estop", Bool(data=True))
 
 
 def best_effort_stop(scenario: Scenario) -> float:
-    """Say stop from a publisher that joins in motion and offers best effort."""
+    """Publish "stop" from a best-effort publisher that joins during motion."""
     return best_effort(scenario, String, "/vla/instruction", String(data="stop"))
 
 
 def release(scenario: Scenario) -> None:
-    """Release the button of this process, and reset."""
+    """Release this process's button and reset."""
     scenario.take_away()
     scenario.tap(False)
     time.sleep(0.3)
@@ -147,13 +147,13 @@ def release(scenario: Scenario) -> None:
 
 
 def reset(scenario: Scenario) -> None:
-    """Leave the emergency stop of a publisher that is gone: nobody else releases anything."""
+    """Reset an emergency stop whose publisher is gone, so there is no button to release."""
     scenario.take_away()
     scenario.leave_estop()
 
 
 def task_again(scenario: Scenario) -> None:
-    """Ask for the scene's own task once more."""
+    """Send the scene's own instruction again."""
     scenario.take_away()
     scenario.operator.say(str(scenario.observer.task.instruction), READY_LIMIT)
 
@@ -187,7 +187,7 @@ def one_true(scenario: Scenario) -> float:
 
 
 def kill_one_of_two(scenario: Scenario) -> float:
-    """Kill one of two buttons that speak all the time."""
+    """Kill one of two buttons that publish continuously."""
     other = scenario.unauthorized_publisher(Bool, "/vla/estop", qos("estop"))
     scenario.later(lambda: scenario.plug_in())
     scenario.repeatedly(lambda: other.publish(Bool(data=False)), 0.05)
@@ -196,7 +196,7 @@ def kill_one_of_two(scenario: Scenario) -> float:
 
 
 def round_trip(scenario: Scenario) -> float:
-    """Press, and bring the safety node through cleanup and back."""
+    """Press, then cycle the safety node through cleanup and back."""
     at = scenario.tap(True)
     in_estop(scenario)
     for transition in (DEACTIVATE, CLEANUP, CONFIGURE, ACTIVATE):
@@ -219,7 +219,7 @@ def one_shot(scenario: Scenario) -> float:
 
 
 def stop_without_node(scenario: Scenario) -> float:
-    """Say stop while the instruction node is stopped."""
+    """Publish "stop" while the instruction node is stopped."""
     publisher = scenario.publisher(String, "/vla/instruction", qos("instruction"))
     scenario.kill("instruction_node", signal.SIGSTOP)
     at = time.monotonic()
@@ -228,7 +228,7 @@ def stop_without_node(scenario: Scenario) -> float:
 
 
 def selftest_then_disarm(scenario: Scenario) -> float:
-    """Call the self-test in motion: the motion goes on, and disarming is answered."""
+    """Call the self-test during motion: the motion must continue and disarming must be answered."""
     client = scenario.graph.node.create_client(Trigger, "/vla/selftest")
     scenario.later(lambda: scenario.graph.node.destroy_client(client))
     if not client.wait_for_service(READY_LIMIT):
@@ -246,14 +246,14 @@ def selftest_then_disarm(scenario: Scenario) -> float:
 
 
 def posture(scenario: Scenario) -> JointTrajectory:
-    """Return a command to where the arm was commanded last."""
+    """Return a command to the last commanded posture."""
     point = JointTrajectoryPoint(positions=list(scenario.recorder.positions[-1]))
     point.time_from_start.nanosec = 500_000_000
     return JointTrajectory(joint_names=list(scenario.contract.joints.names), points=[point])
 
 
 def many_names(scenario: Scenario) -> float:
-    """Joint states of 200,000 names: refused, and not kept."""
+    """Publish joint states with 200,000 names: they must be rejected and not stored."""
     topic = scenario.contract.controllers.joint_states_topic
     publisher = scenario.unauthorized_publisher(JointState, topic, qos("joint_states_out"), "unauthorized")
     message = JointState(name=[f"joint_{i}" for i in range(MANY_NAMES)], position=[0.0] * MANY_NAMES)
@@ -277,7 +277,7 @@ def resident(pid: int) -> float:
 
 
 def sim_time(scenario: Scenario) -> float:
-    """Change use_sim_time of the running safety node: it must be refused."""
+    """Change use_sim_time of the running safety node; this must be refused."""
     client: Any = scenario.graph.node.create_client(SetParameters, "/safety_node/set_parameters")
     value = ParameterValue(type=ParameterType.PARAMETER_BOOL, bool_value=False)
     at = time.monotonic()

@@ -1,4 +1,4 @@
-"""The cases at the edges in the running graph: arming, stops, publishers, sizes; see `evaluation/edges.py`."""
+"""Edge cases in the running graph: arming, stops, publishers, sizes; see `evaluation/edges.py`."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ NODE_LOST = (0.5, "the time-out of the instruction node's heartbeat")
 
 @dataclass(frozen=True)
 class GraphEdge:
-    """A case of a line, as a fault in the graph."""
+    """An edge case as a fault in the graph, with its line in the list of edge cases."""
 
     line: int
     fault: GraphFault
 
 
 def graph_edges(contract: RobotContract) -> list[GraphEdge]:
-    """Return every case, those that need the same graph together."""
+    """Return all cases, grouped by the graph they need."""
     edges = [*_arming(contract), *_stopping(), *_unauthorized(contract), *_sizes()]
-    # What may leave the node busy comes last.
+    # cases that may leave the node busy come last
     return sorted(edges, key=lambda edge: (edge.fault.setup != "plain", edge.fault.setup, edge.line == 14, edge.line))
 
 
@@ -73,7 +73,7 @@ def _stopping() -> list[GraphEdge]:
             setup="button",
             timeout=BUTTON_TIMEOUT,
             notice=arrival,
-            **{**pressed, "end": plays.reset},  # a release would be that of a third button, silent from then on
+            **{**pressed, "end": plays.reset},  # releasing would add a third button, silent from then on
         ),
         _edge(11, "lifecycle round trip with a latched e-stop", plays.round_trip, notice=arrival, **pressed),
         _edge(
@@ -139,7 +139,7 @@ def _unauthorized(contract: RobotContract) -> list[GraphEdge]:
             15,
             "commands of a process called safety_node",
             named(JointTrajectory, arm, "arm_command_out", plays.posture, "safety_node"),
-            rearm=True,  # they may have moved the arm
+            rearm=True,  # the commands may have moved the arm
             **held,
         ),
         _edge(
@@ -170,7 +170,7 @@ def _unauthorized(contract: RobotContract) -> list[GraphEdge]:
 
 
 NODES = ("policy_node", "safety_node")
-"""Names that the graph has already: there the topic must be named."""
+"""Names that the graph already uses; for these the topic must be named."""
 
 
 def _sizes() -> list[GraphEdge]:
@@ -181,7 +181,7 @@ def _sizes() -> list[GraphEdge]:
 
 
 def summarise_edges(edges: Sequence[GraphEdge], rows: Sequence[Mapping[str, Any]]) -> list[EdgeRow]:
-    """Return one row for each case that was tried, as `evaluation/edges.py` does for those in its own process."""
+    """Return one row per case that was run, as `evaluation/edges.py` does for cases in its own process."""
     lines = {edge.fault.name: edge.line for edge in edges}
     found: dict[str, EdgeRow] = {}
     for row in rows:

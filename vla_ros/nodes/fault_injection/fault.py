@@ -1,4 +1,4 @@
-"""What a fault in the graph is, and what is written down of it."""
+"""Description and result of a fault in the graph."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ if TYPE_CHECKING:
     from vla_ros.nodes.fault_injection.scenario import Scenario
 
 SLACK = 0.02
-"""From the end of a time-out to the first braking command, at most, s: two ticks."""
+"""Maximum time from the end of a timeout to the first braking command, s: two ticks."""
 
 
 @dataclass(frozen=True)
 class GraphFault:
-    """A fault.
+    """A fault to inject.
 
     Attributes:
-        name: For people.
-        row: Of the list of faults that the layer must survive.
-        begin: Brings it about and returns when, on the steady clock, s.
-        end: Takes it away.
-        setup: Which graph it needs.
-        state: HOLD or ESTOP (or, while the layer itself hangs, SLOW) where the arm must stop, RUN where it must go on;
-            "" where it may do either.
-        reasons: Of which one must be given; where there are none, the state alone counts.
-        timeout: s in which the fault can be told; `SLACK` later the arm must brake. None where it must not.
-        notice: What else may pass before the layer can know, s, and why: the middleware, a camera's period.
-        rearm: The documented way on is to arm again.
-        rest_within: Longest time until the measured joints rest, s, where nobody is there to say HOLD.
-        note: How it is brought about, where that needs saying.
+        name: Display name.
+        row: Row in the list of faults that the safety layer must survive.
+        begin: Injects it and returns the time of injection, s on the steady clock.
+        end: Removes it.
+        setup: Graph that it needs.
+        state: HOLD or ESTOP (or SLOW while the layer itself hangs) if the arm must stop, RUN if it must continue, ""
+            if it may do either.
+        reasons: Accepted reasons, one of which must be reported; if empty, only the state is checked.
+        timeout: Time within which the layer can detect the fault, s; it must brake `SLACK` later. None if it need not.
+        notice: Additional delay before the layer can know, s, and its cause: the middleware, a camera's period.
+        rearm: The documented recovery is to arm again.
+        rest_within: Maximum time until the measured joints rest, s, if no node is left to report HOLD.
+        note: How the fault is injected, where that is not obvious.
     """
 
     name: str
@@ -48,35 +48,35 @@ class GraphFault:
 
     @property
     def deadline(self) -> float | None:
-        """Longest time from the fault to the first braking command, s."""
+        """Maximum time from the fault to the first braking command, s."""
         return None if self.timeout is None else self.timeout + self.notice[0] + SLACK
 
 
 @dataclass
 class GraphRow:
-    """What one try of a fault led to; times in ms, None when it never came to that.
+    """Result of one attempt at a fault. Times in ms, None if the event never happened.
 
     Attributes:
-        name: Of the fault.
-        row: Likewise.
-        attempt: Number of the repeat.
-        got: State and reason that it led to.
-        reaction_ms: From the fault to the tick that brakes, both on the steady clock of the machine.
-        deadline_ms: What is right.
-        heard_ms: From the fault to the first slower command, as another process heard it.
+        name: Name of the fault.
+        row: Row of the fault.
+        attempt: Index of the repetition.
+        got: Resulting state and reason.
+        reaction_ms: From the fault to the tick that brakes, both on the machine's steady clock.
+        deadline_ms: Maximum allowed reaction time.
+        heard_ms: From the fault to the first slower command, as received by another process.
         stop_ms: From the first braking command to rest.
-        analytic_stop_ms: The shortest that is possible, for the joint that needs longest.
-        travel_rad: Way of that joint.
-        analytic_travel_rad: On the shortest stop.
+        analytic_stop_ms: Shortest possible stop of the joint that needs longest.
+        travel_rad: Travel of that joint during the stop.
+        analytic_travel_rad: Its travel during the shortest possible stop.
         resume_ms: From the end of the fault until the policy is followed again.
-        commands: Judged by the referee.
-        lost: Commands that the recording lost.
-        violations: Found in them.
-        by_kind: Likewise.
-        starved: Tries before, in which the arm held because the machine was too busy to simulate.
-        stopped: All was as it must be.
-        tried: It could be brought about here.
-        sentence: For people.
+        commands: Number of commands judged by the referee.
+        lost: Number of commands missing from the recording.
+        violations: Number of violations found.
+        by_kind: Violations by kind.
+        starved: Number of earlier attempts in which the arm held because the machine was too busy to simulate.
+        stopped: All requirements were met.
+        tried: The fault could be injected on this machine.
+        sentence: Human-readable result.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The safety node with one thing added: on SIGUSR1 the solver of its next tick does not come back for a while."""
+"""Safety node for tests: on SIGUSR1 the solver of its next tick hangs for a while."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from vla_ros.nodes.safety_node import SafetyNode, main
 from vla_ros.robot.differential_ik import DifferentialIK
 
 HANG = 0.6
-"""How long the solver hangs, s: twice as long as any stop takes."""
+"""Duration of the hang, s: twice as long as any stop takes."""
 
 _PENDING = [False]
 
 
 def _wait_for_signals() -> None:
-    """Take the signal in a thread of its own: Python's handlers run once the main thread returns from its wait."""
+    """Handle the signal in a dedicated thread: Python's handlers run only once the main thread returns from its wait.
+    """
     while True:
         signal.sigwait({signal.SIGUSR1})
         _PENDING[0] = True
@@ -32,13 +33,13 @@ def _hang_when_told() -> None:
             time.sleep(HANG)
         return program(self, *arguments)
 
-    setattr(DifferentialIK, "_program", hanging)  # noqa: B010 (for this process alone)
+    setattr(DifferentialIK, "_program", hanging)  # noqa: B010 (affects this process only)
 
 
 __all__ = ["SafetyNode"]
 
 if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # also in every thread that is started from now on
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # inherited by every thread started from now on
     threading.Thread(target=_wait_for_signals, name="signals", daemon=True).start()
     _hang_when_told()
     raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""What others send: unauthorized publishers, floods, wrong quality of service, stops, live parameters."""
+"""Faults of other participants: unauthorized publishers, floods, QoS mismatch, stops, live parameters."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ SENDERS = "two publishers of chunks, a foreign one, QoS mismatch"
 INSTRUCTIONS = "instruction flood, nonsense, changed in mid-motion"
 ESTOP = "e-stop in motion, its publisher lost, its reset"
 DISCOVERED = (1.1, "until the middleware has noticed the other publisher")
-"""Longest time from a publisher's first message until a reader on this machine has matched it, s, and what it is. Fast
-DDS's endpoint discovery repeats a lost announcement after 1 s and is answered 0.1 s later. Nothing is received before.
+"""Maximum time from a publisher's first message until a reader on this machine has matched it, s, and its cause.
+
+Fast DDS's endpoint discovery repeats a lost announcement after 1 s, and the reply takes another 0.1 s. Nothing is
+received before the match.
 """
 
 WATCH = 0.1
-"""How often the node looks who publishes what, s."""
+"""Period at which the node checks the publishers of its topics, s."""
 
 THROUGH_THE_NODE = 0.1
-"""A sentence's way through the instruction node on a busy machine, s."""
+"""Latency of an instruction through the instruction node on a busy machine, s."""
 
 
 def input_faults(parameters: SafetyParameters) -> list[GraphFault]:
@@ -63,14 +65,14 @@ def input_faults(parameters: SafetyParameters) -> list[GraphFault]:
 
 
 def _chunks(scenario: Scenario, value: float) -> float:
-    """Be a second sender of chunks, ten times a second."""
+    """Act as a second publisher of chunks, ten times a second."""
     publisher = scenario.unauthorized_publisher(ActionChunk, "/vla/action_chunk", qos("action_chunk"))
     message = foreign_chunk(scenario, value)
     return scenario.repeatedly(lambda: publisher.publish(message), 0.1)
 
 
 def foreign_chunk(scenario: Scenario, value: float) -> ActionChunk:
-    """Return a sound chunk of another sender, each of its values `value`."""
+    """Return a valid chunk of another publisher, with all actions equal to `value`."""
     action = scenario.contract.action
     message = ActionChunk(
         policy="unauthorized", action_specification=action.fingerprint, horizon=action.horizon, width=action.width,
@@ -82,7 +84,8 @@ def foreign_chunk(scenario: Scenario, value: float) -> ActionChunk:
 
 
 def _careless(scenario: Scenario) -> float:
-    """Publish chunks that the safety node cannot receive: nothing arrives, but there is an unauthorized one."""
+    """Publish chunks with QoS that the safety node cannot receive: nothing arrives, but the publisher is unauthorized.
+    """
     profile = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT, durability=DurabilityPolicy.VOLATILE)
     node = scenario.graph.node
     made = node.create_publisher(ActionChunk, "/vla/action_chunk", profile)
@@ -97,7 +100,7 @@ def _flood(scenario: Scenario) -> float:
     for i in range(500):
         publisher.publish(String(data=f"pick up the thing number {i}" if i % 2 else "\x07" * 5000))
     for _ in range(3):
-        time.sleep(1.1)  # until the rate limit lets sentences through again
+        time.sleep(1.1)  # until the rate limit admits instructions again
         publisher.publish(String(data=sentence))
     return at
 
@@ -119,7 +122,7 @@ def _say(scenario: Scenario, text: str) -> float:
 
 
 def _say_it_again(scenario: Scenario) -> None:
-    """Ask for the scene's own task once more."""
+    """Send the scene's own instruction again."""
     scenario.take_away()
     scenario.operator.say(str(scenario.observer.task.instruction), 20.0)
 
@@ -140,7 +143,7 @@ def _set_parameter(scenario: Scenario) -> float:
     """Set a parameter of the running safety node.
 
     Raises:
-        GraphError: when the node takes it.
+        GraphError: when the node accepts it.
     """
     client: Any = scenario.graph.node.create_client(SetParameters, "/safety_node/set_parameters")
     value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value="config/nowhere.yaml")
@@ -155,5 +158,5 @@ def _set_parameter(scenario: Scenario) -> float:
 
 
 def malformed_instruction() -> Instruction:
-    """Return an instruction that no reader can use: what it complains about fills its log."""
+    """Return an instruction that no reader can use, so that each one adds a log line."""
     return Instruction(kind=77, text="", sequence=0)

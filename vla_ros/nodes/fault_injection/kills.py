@@ -1,4 +1,5 @@
-"""A campaign of random `kill -9` and SIGSTOP: every node in turn, in motion, each time back by the documented way."""
+"""Campaign of random `kill -9` and SIGSTOP: every node in turn, during motion, with the documented recovery each time.
+"""
 
 from __future__ import annotations
 
@@ -28,32 +29,33 @@ from vla_ros.safety.parameters import load_parameters
 NODES = ("policy_node", "perception_node", "safety_node", "sim_node", "instruction_node")
 
 LONGEST_RUN, LONGEST_STOP = 1.5, 1.0
-"""A node is struck at random within so long after the arm got under way, and stopped for at most so long, s."""
+"""Upper bounds, s: time from the start of motion until a node is killed or stopped, and duration of a SIGSTOP."""
 
 ANSWER_LIMIT = 3.0
-"""Wall time until the arm must hold, s: the slowest watchdog on a busy machine."""
+"""Wall-clock time within which the arm must hold, s: the slowest watchdog on a busy machine."""
 
 REARMED = frozenset({"safety_node", "sim_node"})
-"""After the death of one of these the robot is armed again: the layer has forgotten it, or the arm is elsewhere."""
+"""Nodes after whose death the robot must be armed again: the layer has lost its state, or the arm is elsewhere."""
 
 
 @dataclass
 class KillRow:
-    """One strike.
+    """Result of one strike.
 
     Attributes:
-        node: What was struck.
-        signal: With what.
-        held: The arm came to hold.
-        resumed: It followed its policy again, by the documented way.
-        reason: That was given for the hold.
-        hold_ms: From the strike until the layer said so, or until the measured arm rested where the layer itself died.
+        node: Node that was killed or stopped.
+        signal: Signal sent.
+        held: Whether the arm came to hold.
+        resumed: Whether it followed its policy again after the documented recovery.
+        reason: Reported reason of the hold.
+        hold_ms: From the strike until the layer reported the hold, or until the measured arm rested if the layer itself
+            was killed.
         resume_ms: From the end of the strike until the policy was followed again.
-        commands: Judged by the referee.
-        lost: That the recording lost.
-        violations: Found.
-        by_kind: Likewise.
-        sentence: What was not as it must be.
+        commands: Number of commands judged by the referee.
+        lost: Number of commands missing from the recording.
+        violations: Number of violations found.
+        by_kind: Violations by kind.
+        sentence: Unmet requirement, if any.
     """
 
     node: str
@@ -73,7 +75,7 @@ class KillRow:
 def run_kills(
     robot: str, policy: str, count: int, folder: Path, *, seed: int = 0, resume: bool = False
 ) -> list[dict[str, Any]]:
-    """Strike `count` times and return the rows, which `kills.jsonl` in `folder` has as they come."""
+    """Strike `count` times and return the rows; `kills.jsonl` in `folder` is written as they arrive."""
     contract, parameters = load_contract(robot), load_parameters()
     referee, journal = Referee(contract, parameters.timing.period), Journal(folder / "kills.jsonl", resume)
     arguments = {"robot": robot, "policy": policy, "device": "cpu", "seed": 1}
@@ -89,13 +91,13 @@ def run_kills(
                     if row.sentence:
                         tqdm.write(f"{row.signal} of {row.node}: {row.sentence}")
                     if not row.resumed or running.graph.failure:
-                        break  # a fresh graph for the rest
+                        break  # start a fresh graph for the rest
                 scenario.close()
     return [dict(row) for row in journal.rows.values()]
 
 
 def strike(scenario: Scenario, number: int, seed: int) -> KillRow:
-    """Strike once; `number` and `seed` decide when and how."""
+    """Strike once; `number` and `seed` determine the time and the signal."""
     rng = np.random.default_rng([seed, number])
     node = NODES[number % len(NODES)]
     kind = signal.SIGKILL if rng.random() < 0.5 else signal.SIGSTOP
@@ -107,7 +109,7 @@ def strike(scenario: Scenario, number: int, seed: int) -> KillRow:
         at = scenario.kill(node, kind)
         if kind is signal.SIGSTOP and node == "safety_node":
             time.sleep(float(rng.uniform(0.2, LONGEST_STOP)))
-            scenario.take_away()  # who is stopped cannot say so
+            scenario.take_away()  # a stopped node cannot report the hold
         _await_hold(scenario, row, at)
         if kind is signal.SIGSTOP:
             time.sleep(float(rng.uniform(0.0, LONGEST_STOP)))
@@ -141,13 +143,14 @@ def _await_hold(scenario: Scenario, row: KillRow, at: float) -> None:
 
 
 def _resume(scenario: Scenario, row: KillRow, kind: signal.Signals, found: Findings, scene: int) -> None:
-    """Go on as documented: processes come back by themselves, safety layer and robot by hand and armed again."""
+    """Recover as documented: processes restart by themselves; safety layer and robot are restarted and armed manually.
+    """
     began = time.monotonic()
     scenario.take_away()
     if kind is signal.SIGKILL and row.node in REARMED:
         found.add(scenario.judge())
         scenario.graph.revive(row.node)
-        if row.node == "sim_node":  # it comes back with another scene, in which the task before may have no object
+        if row.node == "sim_node":  # it restarts with another scene, which may lack the object of the previous task
             scenario.prepare(scene)
         else:
             scenario.rearm()
@@ -158,7 +161,7 @@ def _resume(scenario: Scenario, row: KillRow, kind: signal.Signals, found: Findi
 
 
 def summarise_kills(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the figures of a campaign, as a whole and by node and signal."""
+    """Return the metrics of a campaign, in total and by node and signal."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault(f"{row['signal']} of {row['node']}", []).append(row)

@@ -1,4 +1,4 @@
-"""A campaign of motion on a machine whose processors all have something else to do."""
+"""Campaign of motion on a machine whose CPUs are all busy."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ from vla_ros.safety.parameters import load_parameters
 from vla_ros.types import SafetyState
 
 SLICE = 15.0
-"""Motion in one scene, s."""
+"""Duration of motion per scene, s."""
 
 GRACE = 120.0
-"""So long after its time the campaign may still prepare scenes before it gives up, s."""
+"""Extra time for preparing scenes before the campaign gives up, s."""
 
 FIRST_SEED = 500
 
 
 @dataclass
 class LoadRow:
-    """One scene under load.
+    """Result of one scene under load.
 
     Attributes:
-        seconds: Of motion, wall time.
-        ticks: That the layer made or should have made.
-        missed_ticks: That a gap between two ticks swallowed.
-        overruns: Commands that the watch sent in place of a late one.
-        holds: Why the arm held, and how often.
-        states: State to the share of statuses in it.
-        commands: Judged by the referee.
-        lost: That the recording lost.
-        violations: Found.
-        by_kind: Likewise.
-        sentence: What was not as it must be.
+        seconds: Duration of motion, wall-clock s.
+        ticks: Number of ticks that were due.
+        missed_ticks: Number of ticks skipped in gaps between ticks.
+        overruns: Number of watchdog commands sent in place of a late one.
+        holds: Maps each reason for a hold to its count.
+        states: Maps each state to its fraction of the statuses.
+        commands: Number of commands judged by the referee.
+        lost: Number of commands missing from the recording.
+        violations: Number of violations found.
+        by_kind: Violations by kind.
+        sentence: Unmet requirement, if any.
     """
 
     seconds: float = 0.0
@@ -65,7 +65,7 @@ class LoadRow:
 
 
 def run_load(robot: str, policy: str, minutes: float, folder: Path, *, resume: bool = False) -> list[dict[str, Any]]:
-    """Move for `minutes` under load and return the rows, which `load.jsonl` in `folder` has as they come."""
+    """Move for `minutes` under load and return the rows; `load.jsonl` in `folder` is written as they arrive."""
     contract, parameters = load_contract(robot), load_parameters()
     referee, journal = Referee(contract, parameters.timing.period), Journal(folder / "load.jsonl", resume)
     arguments = {"robot": robot, "policy": policy, "device": "cpu", "seed": 1}
@@ -92,7 +92,7 @@ def run_load(robot: str, policy: str, minutes: float, folder: Path, *, resume: b
 
 
 def move(scenario: Scenario, seed: int, seconds: float) -> LoadRow:
-    """Move in one scene for `seconds`, and judge."""
+    """Move in one scene for `seconds` and judge the commands."""
     row = LoadRow()
     try:
         scenario.prepare(seed)
@@ -109,7 +109,7 @@ def move(scenario: Scenario, seed: int, seconds: float) -> LoadRow:
         row.ticks = round((last.steady - first.steady) / scenario.period)
         counts = Counter(SafetyState(one.state).name for one in said)
         row.states = {name: round(count / len(said), 4) for name, count in counts.items()}
-        # Preparation ends a hold of its own, "waiting"; what counts is a hold that motion was broken off for.
+        # Preparation itself ends a hold ("waiting"); only holds that interrupted motion count.
         row.holds = dict(
             Counter(
                 after.reason for before, after in pairwise(said)
@@ -124,7 +124,7 @@ def move(scenario: Scenario, seed: int, seconds: float) -> LoadRow:
 
 
 def summarise_load(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the figures of a campaign."""
+    """Return the metrics of a campaign."""
     totals = {
         name: sum(row[name] for row in rows)
         for name in ("seconds", "ticks", "missed_ticks", "overruns", "commands", "lost", "violations")

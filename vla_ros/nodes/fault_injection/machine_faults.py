@@ -1,4 +1,4 @@
-"""A machine that has too little of something: processors, room on its disk, a reader for its logs."""
+"""Faults of the machine: no CPU time, no disk space, no reader for its logs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from vla_ros.nodes.qos import qos
 
 MACHINE = "CPU at 100 %, executor starved, disk full, log flood"
 LOG_LINES = 300
-"""Refused messages a second, each of which is a line of the log."""
+"""Rate of invalid messages, 1/s, each of which adds a log line."""
 
 
 def machine_faults() -> list[GraphFault]:
-    """Return the faults of this module: the arm goes on, or slows, or holds; no command is beyond a limit."""
+    """Return the faults of this module. The arm may go on, slow down or hold; no command may exceed a limit."""
     return [
         GraphFault("every processor at 100 %", MACHINE, _burn, Scenario.take_away, state="", timeout=None),
         GraphFault("a flood of log lines", MACHINE, _flood, Scenario.take_away, state="", timeout=None),

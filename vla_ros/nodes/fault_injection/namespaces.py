@@ -1,6 +1,6 @@
-"""A network namespace joined to this one by a virtual cable: pulled out, nothing gets through, as in a network.
+"""Network namespace joined to this one by a virtual cable (veth); while the cable is unplugged, nothing gets through.
 
-Needs the right to administer the network (root, or CAP_NET_ADMIN and CAP_SYS_ADMIN) and the tool `ip`.
+Needs permission to administer the network (root, or CAP_NET_ADMIN and CAP_SYS_ADMIN) and the tool `ip`.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ PROFILE = """<?xml version="1.0" encoding="UTF-8" ?>
 <builtin><discovery_config><leaseAnnouncement><sec>1</sec></leaseAnnouncement>
 <leaseDuration><sec>30</sec></leaseDuration></discovery_config></builtin></rtps></participant></profiles></dds>
 """
-"""UDP alone: shared memory does not go through a cable. The lease is longer than the cable is out."""
+"""UDP only, because shared memory bypasses the cable. The lease is longer than the cable is unplugged."""
 
 
 class Cabled:
-    """A namespace of its own, for as long as the block lasts."""
+    """Network namespace that exists for the duration of a `with` block."""
 
     def __init__(self, number: int, folder: Path) -> None:
-        """Prepare; `number` (0 to 255) tells several on one machine apart."""
+        """Choose the names; `number` (0 to 255) distinguishes several on one machine."""
         self._name, self._here, self._there = f"vla{number}", f"vlah{number}", f"vlat{number}"
         self.address, self.far_address = f"10.213.{number}.1", f"10.213.{number}.2"
         self._profile = folder / "udp.xml"
 
     @staticmethod
     def possible() -> bool:
-        """Say whether this process may make one."""
+        """Return whether this process may create one."""
         return shutil.which("ip") is not None and os.geteuid() == 0
 
     def __enter__(self) -> Cabled:
-        """Make the namespace and plug the cable in.
+        """Create the namespace and plug in the cable.
 
         Raises:
             GraphError: when the system does not allow it.
@@ -64,17 +64,17 @@ class Cabled:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Take both away."""
+        """Remove the cable and the namespace."""
         for words in (("link", "del", self._here), ("netns", "del", self._name)):
             subprocess.run(["ip", *words], capture_output=True, check=False)
 
     def prefix(self) -> tuple[str, ...]:
-        """Return what stands before the command of a process that shall run inside."""
+        """Return the command prefix of a process that runs inside."""
         return ("ip", "netns", "exec", self._name, "env", f"FASTRTPS_DEFAULT_PROFILES_FILE={self._profile.resolve()}",
                 f"ROS_STATIC_PEERS={self.address}")  # fmt: skip
 
     def pull(self, out: bool) -> None:
-        """Pull the cable out, or plug it in again."""
+        """Unplug the cable, or plug it in again."""
         self._ip("link", "set", self._here, "down" if out else "up")
 
     def _inside(self, *words: str) -> None:

@@ -1,4 +1,4 @@
-"""Processes that die, stop, hang or are cut off."""
+"""Faults of processes: crashed, stopped, hanging or disconnected."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ POLICY = "policy killed, stopped, deadlocked, at fault, too slow"
 PARTITION = "partition, restart, death of the filter"
 
 SCENE = 1
-"""Seed of the scene that a simulator which was started again begins with."""
+"""Seed of the scene that a restarted simulator begins with."""
 
 SHADE = 0.5
-"""Share of the time that a slowed down simulator is stopped."""
+"""Fraction of the time for which a slowed simulator is stopped."""
 
 SETTLING = 0.5
-"""Until the arm itself has come to rest once its controller holds, s."""
+"""Settling time of the arm after its controller holds, s."""
 
 SLICE = 0.02
-"""Of which it is stopped in turns, s."""
+"""Period of stopping and continuing a slowed simulator, s."""
 
 
 def process_faults(parameters: SafetyParameters, command_timeout: float) -> list[GraphFault]:
-    """Return the faults of this module; time-outs are those of `parameters` and of the controller, s."""
+    """Return the faults of this module; the timeouts are those of `parameters` and of the controller, s."""
     timing = parameters.timing
     silent: dict[str, Any] = {"state": "HOLD", "reasons": ("policy_silent",), "timeout": timing.policy_timeout}
     blind: dict[str, Any] = {
@@ -81,7 +81,7 @@ def _killed(node: str, row: str, more: dict[str, Any]) -> list[GraphFault]:
 
 def _revive_simulator(scenario: Scenario) -> None:
     scenario.graph.revive("sim_node")
-    scenario.prepare(SCENE)  # it comes back with another scene, in which the task before may have no object
+    scenario.prepare(SCENE)  # it restarts with another scene, which may lack the object of the previous task
 
 
 def _revive_safety(scenario: Scenario) -> None:
@@ -104,7 +104,7 @@ def _pull(scenario: Scenario) -> float:
 
 
 def _pause(scenario: Scenario) -> float:
-    """Let simulation time stand still; it does so from the last joint state on."""
+    """Pause simulation time; it stands still from the last joint state on."""
     scenario.lifecycle.change("sim_node", Transition.TRANSITION_DEACTIVATE, READY_LIMIT)
     return scenario.recorder.measured_at
 

@@ -1,4 +1,4 @@
-"""What was commanded and what the safety layer said, with the times that the layer itself wrote down."""
+"""Record commands and safety statuses, with the timestamps of the safety layer itself."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.types import FloatArray
 
 LATENCY = 3e-4
-"""From the publication of a command to its arrival at a controller on the same machine, s."""
+"""Latency from publishing a command to its arrival at a controller on the same machine, s."""
 
 KEPT_WHOLE = 0.1
-"""When the next command comes within this time, s, the end of a stop was not followed and need not be kept."""
+"""If the next command arrives within this time, s, the tail of a stop was not followed and need not be kept."""
 
 KEPT_POINTS = 40
 
 
 @dataclass(frozen=True)
 class Said:
-    """One status: `steady` is the beginning of its tick on the machine's steady clock, s; `executed` (n,) rad."""
+    """One status. `steady` is the start of its tick on the machine's steady clock, s; `executed` is (n,) rad."""
 
     steady: float
     state: int
@@ -45,31 +45,31 @@ class Said:
 
 
 class Recorder:
-    """Keeps every command of the arm and every status since `begin`.
+    """Stores every arm command and every status since `begin`.
 
-    `heard` is when this process had a command, s, steady clock; what a controller made of it is judged by when it was
-    sent, by the middleware's own stamp. `lost` counts the commands that the middleware did not bring here, by the
-    numbers that it gives to those of one publisher.
+    `heard` holds the times at which this process received the commands, s on the steady clock. A controller's view of
+    them is judged by the middleware's source timestamp instead. `lost` counts the commands that the middleware did not
+    deliver here, by the sequence numbers of the publisher.
     """
 
     def __init__(self, node: Node, contract: RobotContract, period: float) -> None:
-        """Listen on `node`, which another thread spins; ticks are `period` s apart."""
+        """Subscribe on `node`, which another thread spins; the tick period is `period` s."""
         self._period = period
         self._joints = contract.joints.count
         self._names = contract.joints.names
         self.begin()
         self.measured_speed, self.measured_at = 0.0, 0.0
         topics = contract.controllers
-        on_command: Any = self._on_command  # rclpy declares no callback that takes the message info
+        on_command: Any = self._on_command  # rclpy's types lack a callback with message info
         node.create_subscription(JointTrajectory, topics.arm_topic, on_command, QoSProfile(depth=1000))
         node.create_subscription(SafetyStatus, "/vla/safety_status", self._on_status, qos("status"))
         node.create_subscription(JointState, topics.joint_states_topic, self._on_state, qos("joint_states"))
 
     def begin(self) -> None:
-        """Forget what was heard."""
+        """Clear the recording."""
         self.lost = 0
         self.unheard: list[int] = []  # indices of the trajectories before which the middleware lost some
-        self._cuts: list[int] = []  # likewise of the messages
+        self._cuts: list[int] = []  # likewise for the messages
         self._number: int | None = None
         self.heard: list[float] = []
         self.trajectories: list[TimedTrajectory] = []
@@ -80,10 +80,10 @@ class Recorder:
 
     def _on_command(self, message: JointTrajectory, info: Mapping[str, Any]) -> None:
         if len(message.points) == 1 and self.trajectories:
-            return  # of another form than the safety node's: another publisher's
+            return  # another publisher's: the safety node's commands have another form
         self._count(int(info["publication_sequence_number"]))
         point = commanded_point(message)
-        if self._messages and time.monotonic() - self.heard[-1] < KEPT_WHOLE:  # of a stop that was not followed
+        if self._messages and time.monotonic() - self.heard[-1] < KEPT_WHOLE:  # tail of a stop that was not followed
             self._messages[-1].points = self._messages[-1].points[:KEPT_POINTS]
         self._messages.append(message)
         if len(message.points) > 1:
@@ -95,10 +95,11 @@ class Recorder:
         self.velocities.append(list(point.velocities))
 
     def _count(self, number: int) -> None:
-        """Note how many commands were lost before the one with this number of its publisher, which rises by one."""
+        """Count the commands lost before this one, by the publisher's sequence number, which rises by one per command.
+        """
         missing = 0 if self._number is None else number - self._number - 1
         self._number = number
-        if missing > 0:  # else the publisher is another one than before
+        if missing > 0:  # otherwise the publisher has changed
             self.lost += missing
             self._cuts.append(len(self._messages))
             self.unheard.append(len(self.trajectories))
@@ -119,26 +120,27 @@ class Recorder:
         return max(map(abs, self.velocities[-1])) if self.velocities and self.velocities[-1] else 0.0
 
     def first(self, since: float, *states: int) -> Said | None:
-        """Return the first status of a tick that began at `since` or later and had one of `states`."""
+        """Return the first status with one of `states` whose tick began at or after `since`."""
         return next((one for one in list(self.said) if one.steady >= since and one.state in states), None)
 
     def commands(self) -> FloatArray:
-        """Return all of `pieces` as one, (k, n) rad."""
+        """Return all of `pieces` concatenated, (k, n) rad."""
         return np.concatenate([np.zeros((0, self._joints)), *self.pieces()])
 
     def pieces(self) -> list[FloatArray]:
-        """Return what was commanded, (k, n) rad, in pieces between which commands were lost on the way to here.
+        """Return the commands, (k, n) rad, split wherever commands were lost on the way here.
 
-        Rows of the stop stand in the place of ticks that did not come.
+        Rows of the stop fill in for missing ticks.
         """
         messages = list(self._messages)
         bounds = [0, *(cut for cut in list(self._cuts) if 0 < cut < len(messages)), len(messages)]
         return [commanded_rows(messages[begin:end], self._period) for begin, end in pairwise(bounds) if end > begin]
 
     def index_of(self, said: Said) -> int:
-        """Return which command is the one that a status speaks of, -1 when it was not heard.
+        """Return the index of the command that a status refers to; -1 if it was not received.
 
-        A resting arm is commanded to the same place again and again; then it is the first that came after that tick.
+        A resting arm is commanded to the same position repeatedly; then it is the first command received after that
+        tick.
         """
         wanted = list(said.executed)
         fitting = (i for i, heard in enumerate(list(self.heard)) if heard >= said.steady)
@@ -146,7 +148,7 @@ class Recorder:
 
 
 def timed_trajectory(message: JointTrajectory, arrival: float) -> TimedTrajectory:
-    """Return a command as the referee judges it; `arrival` is of the clock of its stamp, s."""
+    """Convert a command to the referee's format; `arrival` is on the clock of its stamp, s."""
     rows = [(point.positions, point.velocities, point.accelerations) for point in message.points]
     positions, velocities, accelerations = (np.array(one, dtype=np.float64) for one in zip(*rows, strict=True))
     since = [point.time_from_start for point in message.points]
@@ -155,7 +157,7 @@ def timed_trajectory(message: JointTrajectory, arrival: float) -> TimedTrajector
 
 
 def shortened(one: TimedTrajectory) -> TimedTrajectory:
-    """Return a trajectory with no more points than are followed until the next one comes."""
+    """Truncate a trajectory to the points that can be followed before the next one arrives."""
     first = slice(0, KEPT_POINTS)
     if one.velocities is None or one.accelerations is None or len(one.times) <= KEPT_POINTS:
         return one

@@ -1,4 +1,4 @@
-"""A stage with the tools that faults are brought about with. What brings one about returns when, steady clock, s."""
+"""Stage with the tools for fault injection. Methods that inject a fault return its time, s on the steady clock."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from vla_ros.robot.contract import RobotContract
 
 
 class Scenario(Stage):
-    """See the module."""
+    """Injects faults into one running graph and removes them."""
 
     def __init__(self, setup: Setup, name: str, contract: RobotContract, referee: Referee, period: float) -> None:
-        """Join the graph of `setup`, which is called `name` and commands every `period` s."""
+        """Join the graph of `setup`, whose name is `name` and command period is `period` s."""
         super().__init__(setup.graph, contract, referee)
         self.period = period
         self.cable = setup.cable
@@ -41,22 +41,22 @@ class Scenario(Stage):
             self.plug_in()
 
     def close(self) -> None:
-        """Take away what is left of faults."""
+        """Remove any remaining faults."""
         self.take_away()
         if self._button is not None:
             self._button.kill()
 
     def later(self, undo: Callable[[], object]) -> None:
-        """Do something when the fault is taken away."""
+        """Register an action for when the fault is removed."""
         self._undo.append(undo)
 
     def take_away(self) -> None:
-        """Undo what was left to undo, newest first."""
+        """Run the registered actions, newest first."""
         while self._undo:
             self._undo.pop()()
 
     def kill(self, node: str, number: signal.Signals = signal.SIGKILL) -> float:
-        """Signal a node's process; a stopped one goes on when the fault is taken away."""
+        """Send a signal to a node's process; a stopped one is continued when the fault is removed."""
         if number is signal.SIGSTOP:
             self.later(lambda: self.signal(node, signal.SIGCONT))
         at = time.monotonic()
@@ -64,26 +64,26 @@ class Scenario(Stage):
         return at
 
     def tampered(self, **what: Any) -> float:  # noqa: ANN401 (what JSON holds)
-        """Let the sensors lie."""
+        """Make the sensors publish tampered data."""
         if self.tamper is None:
             raise GraphError("this graph has nobody between the sensors and the rest")
         self.later(self.tamper.order)
         return self.tamper.order(**what)
 
     def publisher(self, kind: type, topic: str, profile: QoSProfile) -> Any:  # noqa: ANN401 (an rclpy publisher)
-        """Return a publisher on this process' node that somebody listens to; it is taken away with the fault."""
+        """Return a matched publisher on this process's node; it is destroyed with the fault."""
         made = self.graph.node.create_publisher(kind, topic, profile)
         self.later(lambda: self.graph.node.destroy_publisher(made))
         return _heard(made)
 
     def unauthorized_publisher(self, kind: type, topic: str, profile: QoSProfile, name: str = "unauthorized") -> Any:  # noqa: ANN401
-        """Return a publisher of another participant, which is taken away with the fault."""
+        """Return a matched publisher of another participant; it is destroyed with the fault."""
         link = RosLink(name, self.graph.domain)
         self.later(link.close)
         return _heard(link.node.create_publisher(kind, topic, profile))
 
     def tap(self, pressed: bool) -> float:
-        """Press or release a button that speaks only when used."""
+        """Press or release a button that publishes only when used."""
         if self._tap is None:
             self._tap = _heard(self.graph.node.create_publisher(Bool, "/vla/estop", qos("estop")))
         at = time.monotonic()
@@ -91,7 +91,7 @@ class Scenario(Stage):
         return at
 
     def lose_tap(self) -> float:
-        """Take the publisher of that button away."""
+        """Destroy the publisher of that button."""
         self.tap(False)
         time.sleep(0.2)
         at = time.monotonic()
@@ -100,7 +100,7 @@ class Scenario(Stage):
         return at
 
     def plug_in(self) -> None:
-        """Start a button that speaks all the time, a process of its own."""
+        """Start a button that publishes continuously, in its own process."""
         context = multiprocessing.get_context("spawn")
         heard = context.Event()
         self._button = context.Process(target=speak, args=(self.graph.domain, heard), daemon=True)
@@ -109,7 +109,7 @@ class Scenario(Stage):
             raise GraphError(f"nobody heard the button within {READY_LIMIT:.0f} s")
 
     def kill_button(self) -> float:
-        """Kill that process with -9."""
+        """Kill that process with SIGKILL."""
         if self._button is None or self._button.pid is None:
             raise GraphError("this graph has no speaking button")
         at = time.monotonic()
@@ -117,7 +117,7 @@ class Scenario(Stage):
         return at
 
     def repeatedly(self, action: Callable[[], object], period: float) -> float:
-        """Do something every `period` s, in a thread, until the fault is taken away."""
+        """Repeat an action every `period` s, in a thread, until the fault is removed."""
         over = threading.Event()
 
         def loop() -> None:
@@ -137,10 +137,10 @@ class Scenario(Stage):
 
 
 def _heard(publisher: Any) -> Any:  # noqa: ANN401 (an rclpy publisher)
-    """Return the publisher once somebody listens.
+    """Return the publisher once it has a subscriber.
 
     Raises:
-        GraphError: when nobody does.
+        GraphError: when it gets none.
     """
     end = time.monotonic() + READY_LIMIT
     while publisher.get_subscription_count() == 0:

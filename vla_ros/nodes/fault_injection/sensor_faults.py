@@ -1,4 +1,4 @@
-"""Sensors that lie: cameras, joint states, clocks, by somebody who stands between them and the graph."""
+"""Faults of cameras, joint states and clocks, injected by a node between the sensors and the graph."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ NUMBERS = "NaN, Inf, 1e300 in joints"
 HOUR = 3600.0
 
 FROZEN_NOTICE = 2.0
-"""Until the arm has moved so far that a picture which stays the same gives itself away, s."""
+"""Time until the arm has moved far enough for a frozen image to be detectable, s."""
 
 FIRST_STATE = 0.03
-"""Until a joint state that was changed has come, on a busy machine, s."""
+"""Latency of the first tampered joint state on a busy machine, s."""
 
 
 def sensor_faults(contract: RobotContract, parameters: SafetyParameters) -> list[GraphFault]:
-    """Return the faults of this module; time-outs are those of `parameters` and of the nodes."""
+    """Return the faults of this module; the timeouts are those of `parameters` and of the nodes."""
     timing = parameters.timing
     period = 1.0 / min(camera.rate_hz for camera in contract.cameras)
     first, wait = contract.cameras[0].name, STALE_AFTER + timing.policy_timeout
@@ -85,7 +85,7 @@ def _lie(
 
 
 def _an_hour_back(scenario: Scenario) -> float:
-    """An hour ahead first, in motion; once the arm moves again, an hour back."""
+    """Jump an hour ahead during motion and, once the arm moves again, an hour back."""
     scenario.tampered(offset=HOUR)
     scenario.wait_until_moving()
     return scenario.tampered()

@@ -1,4 +1,4 @@
-"""The graphs that faults are brought about in: as shipped, with tampered sensors, with a cable, with a full disk."""
+"""Graphs for fault injection: as shipped, with tampered sensors, with a cable, with a full disk."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from vla_ros.nodes.transitions import GraphError
 from vla_ros.robot.contract import load_contract
 
 BUTTON_TIMEOUT = 0.25
-"""Silence of a speaking button after which it counts as pressed, s."""
+"""Silence after which a continuously publishing button counts as pressed, s."""
 
 RESTARTS = 1_000_000
-"""The bench kills more often than the shipped graph starts again."""
+"""Maximum number of restarts: the bench kills a node more often than the shipped graph restarts it."""
 
 FULL_DISK_BYTES = 200_000
 
 
 @dataclass
 class Setup:
-    """A running graph; `cable` where it has one."""
+    """A running graph, and its `cable` if it has one."""
 
     graph: GraphRunner
     cable: Cabled | None = None
@@ -37,10 +37,10 @@ class Setup:
 
 @contextlib.contextmanager
 def started(name: str, arguments: Mapping[str, Any], folder: Path) -> Iterator[Setup]:
-    """Run the graph called `name` for as long as the block lasts; whatever starts again does so without an end.
+    """Run the graph called `name` for the duration of a `with` block, without a limit on restarts.
 
     Raises:
-        GraphError: when it does not come up, or this machine does not allow it.
+        GraphError: when it does not start, or this machine does not allow it.
     """
     graph = load_graph()
     nodes = {node.name: replace(node, restarts=RESTARTS if node.restarts else 0) for node in graph.nodes}
@@ -69,7 +69,7 @@ def started(name: str, arguments: Mapping[str, Any], folder: Path) -> Iterator[S
 
 
 def impossible(name: str) -> str:
-    """Say why a graph cannot be made on this machine; "" when it can."""
+    """Return why a graph cannot be created on this machine; "" if it can."""
     if name in {"cabled", "full_disk"} and not Cabled.possible():
         return "not tried: it needs root and the tool `ip`"
     return ""
@@ -80,7 +80,7 @@ def _change(nodes: dict[str, NodeDescription], name: str, **changes: Any) -> Non
 
 
 def _tampered(nodes: Mapping[str, NodeDescription], robot: str) -> dict[str, NodeDescription]:
-    """Let the simulator publish its sensors under another name, and somebody else pass them on."""
+    """Remap the simulator's sensor topics, and add a node that republishes them."""
     contract = load_contract(robot)
     topics = ("/clock", contract.controllers.joint_states_topic, *(camera.topic for camera in contract.cameras))
     parameters: dict[str, Value] = {"robot": robot}
@@ -107,7 +107,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _full_disk(folder: Path) -> Iterator[None]:
-    """Make the folder of the logs a file system of its own that has no room left but for the parameter files."""
+    """Mount a separate file system on the log folder, with room for the parameter files only."""
     folder.mkdir(parents=True, exist_ok=True)
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={FULL_DISK_BYTES}", "tmpfs", str(folder)],

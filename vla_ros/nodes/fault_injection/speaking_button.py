@@ -1,4 +1,4 @@
-"""An emergency stop button that says twenty times a second that it is not pressed: a process to be killed."""
+"""Emergency stop button that publishes "not pressed" twenty times a second, in a process that can be killed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from vla_ros.nodes.qos import qos
 from vla_ros.nodes.runner import RosLink
 
 PERIOD = 0.05
-"""s between two messages."""
+"""Publishing period, s."""
 
 
 def speak(domain: int, heard: Any) -> None:  # noqa: ANN401 (an event of multiprocessing)
-    """Speak for ever; `heard` is set once somebody listens and has been told."""
+    """Publish forever; set `heard` once there is a subscriber and it has been sent a message."""
     link = RosLink("speaking_button", domain)
     publisher = link.node.create_publisher(Bool, "/vla/estop", qos("estop"))
     while True:
