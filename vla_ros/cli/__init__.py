@@ -1,2 +1,1 @@
-"""The `vla-ros` command. One module per command, each with HELP, `add_arguments(parser)` and `run(args) -> exit code`.
-"""
+"""The `vla-ros` command. Each module is one command with HELP, `add_arguments(parser)` and `run(args) -> exit code`."""

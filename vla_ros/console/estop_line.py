@@ -34,6 +34,7 @@ class EstopLine:
             publish: Sends true for pressed; called with a lock held.
             page_timeout: Silence of the page in command that presses the button, s; 0 disables the watchdog.
             clock: Monotonic clock, s.
+
         Raises:
             ConsoleError: when `page_timeout` is out of range.
         """

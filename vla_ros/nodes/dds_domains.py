@@ -80,8 +80,9 @@ def free_domain() -> int:
 
 
 def release_domains() -> None:
-    """Release the claims of `free_domain`. There are only 99 domains, so a process that needs many releases them in
-    between.
+    """Release the claims of `free_domain`.
+
+    There are only 99 domains, so a process that needs many releases them in between.
     """
     while _CLAIMS:
         _CLAIMS.pop().close()

@@ -1,4 +1,4 @@
-"""Moves models in Gazebo through the `gz` command, which comes with every Gazebo; ros_gz bridges no such service."""
+"""Move models in Gazebo through the `gz` command, which is part of every Gazebo; ros_gz bridges no such service."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from vla_ros.errors import SimulationError
 
 CALL_TIMEOUT = 5.0
-"""Longest time for Gazebo to answer, s."""
+"""Timeout of a call to Gazebo, s."""
 
 
 def pose_request(poses: Mapping[str, tuple[float, float, float, float]]) -> str:
-    """Return gz.msgs.Pose_V as text for models at x, y, z (m) and yaw (rad)."""
+    """Format a gz.msgs.Pose_V as text for models at x, y, z (m) and yaw (rad)."""
     parts = []
     for name, (x, y, z, yaw) in poses.items():
         if not all(map(math.isfinite, (x, y, z, yaw))) or not name.replace("_", "").isalnum():
@@ -28,10 +28,10 @@ def pose_request(poses: Mapping[str, tuple[float, float, float, float]]) -> str:
 
 
 class PoseCall:
-    """One request to move models, under way in a process of its own; `finished` never waits."""
+    """One request to move models, running in a child process; `finished` never blocks."""
 
     def __init__(self, world: str, poses: Mapping[str, tuple[float, float, float, float]]) -> None:
-        """Ask Gazebo to put models where `poses` says, all in one step.
+        """Ask Gazebo to move models to `poses`, all in one step.
 
         Raises:
             SimulationError: when there is no `gz` command.
@@ -46,10 +46,10 @@ class PoseCall:
         )  # fmt: skip
 
     def finished(self) -> bool:
-        """Tell whether the answer is there.
+        """Return whether the reply has arrived.
 
         Raises:
-            SimulationError: when Gazebo refused, or did not answer.
+            SimulationError: when Gazebo refused or did not reply.
         """
         if self._process.poll() is None:
             return False
@@ -59,7 +59,7 @@ class PoseCall:
         return True
 
     def close(self) -> None:
-        """End the process if it still runs."""
+        """Kill the process if it is still running."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait(timeout=1.0)

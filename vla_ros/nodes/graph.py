@@ -1,6 +1,6 @@
 """The graph as data: which nodes run, with which parameters, in which order. Imports no ROS.
 
-The runner starts it as plain processes, the launch files as launch actions: both from `config/graph.yaml`.
+The runner starts it as plain processes, the launch files as launch actions, both from `config/graph.yaml`.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from vla_ros.yaml_files import read_yaml
 GRAPH_FILE = "config/graph.yaml"
 
 EXTERNAL = "external"
-"""A program that is not started here and offers the topics and services of a simulated robot (docs/simulators.md)."""
+"""External program that offers the topics and services of a simulated robot (docs/simulators.md); not started here."""
 
 SIMULATORS = ("", "mujoco", "gazebo", EXTERNAL)
-"""What can take the place of the robot; "" is the robot itself."""
+"""Possible replacements of the robot; "" is the real robot."""
 
 ROBOT_ONLY = "none"
-"""`simulation` of a node that a simulator replaces."""
+"""Value of `simulation` for a node that a simulator replaces."""
 
 TRANSFORM_SOURCES = ("own", "robot_state_publisher", "none")
-"""Who publishes /tf, /tf_static and /robot_description; "own" is this package."""
+"""Publishers of /tf, /tf_static and /robot_description; "own" is this package."""
 
 Value = bool | int | float | str
 
 FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-"""What a text means where true or false is asked for, in lower case; any other text is refused."""
+"""Accepted texts for a bool, in lower case; any other text is refused."""
 
 _NODE_LINES = ("name", "executable", "simulation", "required", "restarts", "configure_timeout", "activate_timeout",
                "parameters")  # fmt: skip
@@ -49,20 +49,19 @@ class NodeDescription:
     Attributes:
         name: Name of the node in ROS.
         executable: Installed as `lib/vla_ros/<executable>`; module `vla_ros.nodes.<executable>`.
-        simulation: The simulator that it belongs to, "mujoco" or "gazebo"; it is left out without that one. "none": it
-            is left out with those two. "": it always runs.
-        required: The graph ends when it ends.
-        restarts: How often it is started again after it died.
-        configure_timeout: Longest time for the process to appear and configure, s.
-        activate_timeout: Longest time for it to activate, s.
-        parameters: Its ROS parameters.
-        when: It is left out unless each of these arguments has this value.
-        remappings: Topic to topic.
-        prefix: What stands before the command of its process.
-        images: It publishes images, so that its process takes a segment of shared memory in which they fit.
-        shared_memory: What it says and hears on this machine may go through shared memory, where one process can keep
-            another waiting.
-        process: Name of the process that it shares with the nodes of the same line; "": it has one of its own.
+        simulation: Simulator that it belongs to, "mujoco" or "gazebo"; omitted without that one. "none": omitted with
+            either. "": always runs.
+        required: The graph ends when this node ends.
+        restarts: Maximum number of restarts after a crash.
+        configure_timeout: Maximum time for the process to appear and configure, s.
+        activate_timeout: Maximum time to activate, s.
+        parameters: ROS parameters.
+        when: The node is omitted unless each of these arguments has this value.
+        remappings: Maps topics to topics.
+        prefix: Command prefix of its process.
+        images: It publishes images, so its process needs a shared-memory segment large enough for them.
+        shared_memory: Its local communication may use shared memory, where one process can block another.
+        process: Name of the process that it shares with the other nodes that name it; "": a separate process.
     """
 
     name: str
@@ -82,7 +81,7 @@ class NodeDescription:
 
     @property
     def module(self) -> str:
-        """What `python -m` runs."""
+        """Module for `python -m`."""
         return f"vla_ros.nodes.{self.executable}"
 
     def parameter_file(self) -> str:
@@ -92,12 +91,12 @@ class NodeDescription:
 
 @dataclass(frozen=True)
 class Graph:
-    """What runs.
+    """The nodes to run and their arguments.
 
     Attributes:
-        arguments: What the parameters of nodes may use, with their defaults.
-        nodes: In the order of start.
-        simulation: What takes the place of the robot where the caller asks for a simulation and names none.
+        arguments: Arguments that node parameters may refer to, with their defaults.
+        nodes: Nodes in start order.
+        simulation: Simulator used when the caller requests a simulation without naming one.
     """
 
     arguments: Mapping[str, Value]
@@ -105,14 +104,14 @@ class Graph:
     simulation: str = "mujoco"
 
     def without(self, name: str) -> Graph:
-        """Return the graph without the node called `name`, where something else takes its place."""
+        """Return the graph without the node called `name`, which something else replaces."""
         return replace(self, nodes=tuple(node for node in self.nodes if node.name != name))
 
     def simulator(self, simulation: bool | str = True) -> str:
-        """Return what takes the place of the robot, one of `SIMULATORS`.
+        """Return what replaces the robot, one of `SIMULATORS`.
 
         Args:
-            simulation: Its name; True: that of the description; False or "": a robot.
+            simulation: Its name; True: the graph's default; False or "": the real robot.
 
         Raises:
             ContractError: when it is unknown.
@@ -128,12 +127,11 @@ class Graph:
         """Return the nodes with "$name" replaced by the arguments.
 
         Args:
-            arguments: Values in place of the defaults; texts are converted to the type of the default, as a launch
-                file needs.
-            simulation: See `simulator`; nodes of other simulators are left out, and with "external" those of all.
+            arguments: Override the defaults; texts are converted to the type of the default, as launch files need.
+            simulation: See `simulator`; nodes of other simulators are omitted, and with "external" those of all.
 
         Raises:
-            ContractError: naming an argument that does not exist or does not convert, or an unknown simulator.
+            ContractError: when an argument does not exist or does not convert (it is named), or the simulator is unknown.
         """
         wanted = self.simulator(simulation)
         belongs = {"": ("", ROBOT_ONLY), EXTERNAL: ("", ROBOT_ONLY, EXTERNAL)}.get(wanted, ("", wanted))
@@ -142,7 +140,7 @@ class Graph:
             raise ContractError(f"unknown arguments {sorted(unknown)}; the graph has {sorted(self.arguments)}")
         values = dict(self.arguments) | {key: _convert(key, given[key], self.arguments[key]) for key in given}
         if wanted == "mujoco" and values.get("command_clock") == "auto" and values["real_time_factor"] == 1.0:
-            values["command_clock"] = "system"  # the simulated controllers take the time of the machine for their own
+            values["command_clock"] = "system"  # the simulated controllers use the machine's time as their own
         if "tf" in values:
             values["tf"] = _transform_source(values["tf"], wanted)
         separate = _process_layout(values.get("processes", SHARED)) == SEPARATE
@@ -158,7 +156,7 @@ class Graph:
 
 
 def _transform_source(text: Value, simulation: str) -> str:
-    """Return who publishes the transform tree; a robot's driver, and Gazebo's launch file, mostly bring their own.
+    """Return the publisher of the transform tree; robot drivers and Gazebo's launch file mostly provide their own.
 
     Raises:
         ContractError: when it is none of `TRANSFORM_SOURCES`, "auto" or "any".
@@ -170,7 +168,7 @@ def _transform_source(text: Value, simulation: str) -> str:
 
 
 def _process_layout(text: Value) -> str:
-    """Return whether nodes share processes; a graph without the argument means what its lines say.
+    """Return whether nodes share processes; a graph without the argument is used as its `process` lines say.
 
     Raises:
         ContractError: when it is none of `PROCESSES`.
@@ -181,10 +179,10 @@ def _process_layout(text: Value) -> str:
 
 
 def read_flag(name: str, text: str) -> bool:
-    """Return what a text means where true or false is asked for.
+    """Parse a bool argument.
 
     Raises:
-        ContractError: naming the argument, when it is none of `FLAGS`.
+        ContractError: when the text is none of `FLAGS`; names the argument.
     """
     if text.lower() not in FLAGS:
         raise ContractError(f"argument {name}: got {text!r}, expected a bool: true or false")
@@ -219,7 +217,7 @@ def _substitute(parameters: Mapping[str, Value], values: Mapping[str, Value]) ->
 
 
 def load_graph(path: str | Path = GRAPH_FILE) -> Graph:
-    """Read the description of the graph.
+    """Read the graph description.
 
     Raises:
         ContractError: when the file is absent, not YAML, or a node has missing or unknown lines.
@@ -238,7 +236,7 @@ def load_graph(path: str | Path = GRAPH_FILE) -> Graph:
         raise ContractError(f"{path}: a name stands twice in {[node.name for node in nodes]}")
     processes_of(nodes)
     graph = Graph(arguments=dict(content["arguments"]), nodes=nodes, simulation=simulation)
-    graph.resolve()  # a "$name" without an argument is found here, not when the robot stands ready
+    graph.resolve()  # reports a "$name" without an argument now rather than when the robot is ready
     for node in nodes:
         if unknown := set(node.when) - set(graph.arguments):
             raise ContractError(

@@ -1,7 +1,7 @@
-"""Which nodes of the graph share a process, and what that process is started with. Imports no ROS.
+"""Assign the graph's nodes to processes, and build the arguments of each process. Imports no ROS.
 
-A node has a process of its own, unless its line `process` names one that others name as well. The safety node, which
-must survive whatever happens to the others, and the simulator are always alone.
+A node has its own process, unless its `process` line names one that others name as well. The safety node, which must
+survive whatever happens to the others, and the simulator are always alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SEPARATE, SHARED = "separate", "shared"
 PROCESSES = (SEPARATE, SHARED)
-"""Values of the argument `processes`: one process a node, or the lines `process` hold."""
+"""Values of the argument `processes`: one process per node, or as the `process` lines say."""
 
 CONTAINER = "node_container"
 """Executable that runs the nodes of a shared process."""
@@ -34,8 +34,8 @@ class ProcessDescription:
     """One process of the graph.
 
     Attributes:
-        name: Of the process; that of its node where there is one alone.
-        nodes: What runs in it, in the order of the graph.
+        name: Name of the process; that of its node if there is only one.
+        nodes: Its nodes, in the order of the graph.
     """
 
     name: str
@@ -43,12 +43,12 @@ class ProcessDescription:
 
     @property
     def shared(self) -> bool:
-        """It runs several nodes."""
+        """Whether it runs several nodes."""
         return len(self.nodes) > 1
 
     @property
     def title(self) -> str:
-        """What people are told that it is."""
+        """Display name."""
         return f"{self.name} ({', '.join(node.name for node in self.nodes)})" if self.shared else self.name
 
     @property
@@ -58,30 +58,30 @@ class ProcessDescription:
 
     @property
     def required(self) -> bool:
-        """The graph ends when it ends."""
+        """Whether the graph ends when this process ends."""
         return self.nodes[0].required
 
     @property
     def restarts(self) -> int:
-        """How often it is started again after it died."""
+        """Maximum number of restarts after a crash."""
         return self.nodes[0].restarts
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """What stands before its command."""
+        """Command prefix."""
         return self.nodes[0].prefix
 
     @property
     def shared_memory(self) -> bool:
-        """One of its nodes says or hears what goes through shared memory on this machine."""
+        """Whether any of its nodes communicates through shared memory on this machine."""
         return any(node.shared_memory for node in self.nodes)
 
     def arguments(self) -> list[str]:
-        """Return its arguments before those of ROS 2: what a container is to run."""
+        """Return its arguments before those of ROS 2: the executables that a container runs."""
         return [node.executable for node in self.nodes] if self.shared else []
 
     def rules(self) -> list[str]:
-        """Return its remapping rules, in a shared process each for its own node alone."""
+        """Return its remapping rules; in a shared process, each applies to its own node only."""
         if not self.shared:
             node = self.nodes[0]
             return [f"{name}:={to}" for name, to in {"__node": node.name, **node.remappings}.items()]
@@ -91,7 +91,7 @@ class ProcessDescription:
         ]
 
     def parameter_file(self, namespace: str = "") -> str:
-        """Return the text of a ROS 2 parameter file with a section for each of its nodes in `namespace`."""
+        """Return a ROS 2 parameter file with one section per node in `namespace`, as text."""
         sections: dict[str, Any] = {}
         for node in self.nodes:
             name = f"/{namespace}/{node.name}" if namespace else node.name
@@ -129,7 +129,7 @@ def _require_company(process: ProcessDescription) -> None:
                 f"{others}: name another process"
             )
     twice = [name for name, count in Counter(node.executable for node in nodes).items() if count > 1]
-    if twice:  # their names would be given by the executable's rule
+    if twice:  # both would get their name from the rule of the one executable
         raise ContractError(f"process {process.name}: {twice[0]} stands in it twice, expected once: name another one")
     if len({(node.required, node.restarts, node.prefix) for node in nodes}) > 1:
         told = ", ".join(f"{node.name} {node.required}/{node.restarts}" for node in nodes)

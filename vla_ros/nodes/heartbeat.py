@@ -1,7 +1,7 @@
-"""The sign of life of whoever acts as the policy, on /vla/policy_status: without it the safety layer holds the arm.
+"""Heartbeat of the policy on /vla/policy_status; without it the safety layer holds the arm.
 
-It has a thread of its own and says what the worker is at, so that the arm is stopped soon after a policy has died,
-hangs or is at fault, and not when its last plan has run out.
+It reports the worker's state from its own thread, so that the arm is stopped soon after a policy crashes, hangs or
+faults, and not only when its last chunk has run out.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from vla_ros.policies.asynchronous import InferenceWorker
 from vla_ros.priority import prefer_thread
 
 HEARTBEAT_PERIOD = 0.02
-"""Time between two beats, s, on the steady clock: it beats also while simulation time stands still."""
+"""Heartbeat period, s on the steady clock, so that it continues while simulation time stands still."""
 
 NICENESS = -10
-"""Of the heartbeat's thread among those of its process."""
+"""Niceness of the heartbeat thread within its process."""
 
 
 class Heartbeat:
-    """Beats from its making until `close`; `beat` may be called by any thread."""
+    """Publishes from construction until `close`; `beat` may be called from any thread."""
 
     def __init__(self, node: Node, worker: InferenceWorker, period: float = HEARTBEAT_PERIOD) -> None:
-        """Begin to tell, every `period` s and as `node`, what `worker` is at."""
+        """Start publishing the state of `worker` on `node` every `period` s."""
         self._node, self._worker, self._period = node, worker, period
         self._publisher = node.create_publisher(PolicyStatus, "vla/policy_status", qos("status"))
         self._ending = threading.Event()
@@ -34,7 +34,7 @@ class Heartbeat:
         self._thread.start()
 
     def beat(self) -> None:
-        """Tell it now; after `close`, nothing happens."""
+        """Publish now; no effect after `close`."""
         if self._ending.is_set():
             return
         policy, status = self._worker.policy, self._worker.status()
@@ -56,7 +56,7 @@ class Heartbeat:
         self._publisher.publish(message)
 
     def close(self) -> None:
-        """Fall silent."""
+        """Stop publishing."""
         self._ending.set()
         self._thread.join(timeout=1.0)
         self._node.destroy_publisher(self._publisher)

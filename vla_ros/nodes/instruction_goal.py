@@ -1,9 +1,9 @@
-"""One goal of the action server: what was heard so far, and whether it has come to an end. Knows messages, no topics.
+"""State of one goal of the action server: what was received, and whether it has ended. Knows messages, not topics.
 
-    said    ->  taken (it is the graph's task)  |  refused  |  no_graph
-    taken   ->  done  |  time_limit  |  superseded  |  stopped  |  fault  |  no_graph
+    sent      ->  accepted (it is the graph's task)  |  refused  |  no_graph
+    accepted  ->  done  |  time_limit  |  superseded  |  stopped  |  fault  |  no_graph
 
-Success is what the judge on /vla/task_status says, and nothing else: without a judge a goal runs to its time limit.
+Only the success checker on /vla/task_status decides success: without one, a goal runs to its time limit.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from vla_ros.msg import Instruction, PolicyStatus, SafetyStatus, TaskStatus
 from vla_ros.nodes.conversions import stamp_to_seconds
 
 SAY_AGAIN = 1.0
-"""A sentence that nobody has taken is said again after this time, s."""
+"""Period of repeating an instruction that has not been accepted, s."""
 
 TAKEN_WITHIN = 5.0
-"""Longest time until the instruction node has taken the sentence, s."""
+"""Maximum time until the instruction node has accepted the instruction, s."""
 
 SILENCE = 2.0
-"""The safety layer speaks twenty times a second; a silence of this length means that it is gone, s."""
+"""Silence of the safety layer (which publishes 20 times a second) after which it counts as gone, s."""
 
 PATIENCE = 10.0
-"""Wall time that a second of the time limit may take where simulation time runs slowly or stands still."""
+"""Maximum wall-clock time per second of the time limit, for simulation time that runs slowly or stands still."""
 
 
 class End(str, Enum):
@@ -42,16 +42,16 @@ class End(str, Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it ended, and a sentence for people."""
+    """How a goal ended, and a human-readable sentence."""
 
     end: End
     sentence: str
 
 
 def is_newer(message: Instruction, known: Instruction | None) -> bool:
-    """Tell whether the graph took `message` after `known`, as `ChunkGate` does.
+    """Return whether the graph accepted `message` after `known`, as `ChunkGate` does.
 
-    A lower number with a newer stamp comes from an instruction node that was started again.
+    A lower number with a newer stamp comes from an instruction node that was restarted.
     """
     if known is None or message.sequence > known.sequence:
         return True
@@ -59,10 +59,10 @@ def is_newer(message: Instruction, known: Instruction | None) -> bool:
 
 
 class InstructionGoal:
-    """Follows one instruction. Times are s: `now` by the server's clock, `steady` by the steady one."""
+    """Follows one instruction. Times in s: `now` on the server's clock, `steady` on the steady clock."""
 
     def __init__(self, text: str, time_limit: float, now: float, steady: float, known: Instruction | None) -> None:
-        """Begin to follow the normalised `text`; only tasks that the graph takes after `known` can be it."""
+        """Begin to follow the normalized `text`. Only tasks that the graph accepts after `known` can match it."""
         self.text, self.time_limit = text, time_limit
         self.began, self._began_steady = now, steady
         self._said_at: float | None = None
@@ -76,14 +76,14 @@ class InstructionGoal:
         self.outcome: Outcome | None = None
 
     def must_say(self, steady: float) -> bool:
-        """Tell whether the sentence is to be published now, and take note that it is."""
+        """Return whether to publish the instruction now, and if so, record that it was."""
         if self.sequence is not None or (self._said_at is not None and steady - self._said_at < SAY_AGAIN):
             return False
         self._said_at = steady
         return True
 
     def hear_task(self, message: Instruction) -> None:
-        """Take what the graph has accepted as its instruction."""
+        """Process an instruction that the graph has accepted."""
         if self._said_at is None or not is_newer(message, self._known):
             return
         self._known = message
@@ -95,12 +95,12 @@ class InstructionGoal:
             self._finish(End.SUPERSEDED, f"the graph was given another task: '{message.text}'")
 
     def hear_rejection(self, sentence: str) -> None:
-        """Take the graph's refusal of a sentence; while this one waits for its answer, it is this one's."""
+        """Process a refusal; it is attributed to this goal while it waits for its answer."""
         if self._said_at is not None and self.sequence is None:
             self._finish(End.REFUSED, sentence)
 
     def hear_safety(self, message: SafetyStatus, steady: float) -> None:
-        """Take a word of the safety layer."""
+        """Process a status of the safety layer."""
         self._safety, self._heard_safety = message, steady
         if message.state == SafetyStatus.ESTOP:
             self._finish(End.STOPPED, message.sentence)
@@ -109,13 +109,13 @@ class InstructionGoal:
         self._was_armed = self._was_armed or message.armed
 
     def hear_policy(self, message: PolicyStatus) -> None:
-        """Take a word of the policy; a fault with this instruction ends the goal."""
+        """Process a status of the policy; a fault with this instruction ends the goal."""
         self._policy = message
         if message.state == PolicyStatus.FAULT and message.instruction_sequence == self.sequence:
             self._finish(End.FAULT, message.sentence)
 
     def hear_verdict(self, message: TaskStatus) -> None:
-        """Take a verdict of the judge; one about another task is no verdict on this one."""
+        """Process a verdict of the success checker; those about another task are ignored."""
         if self.sequence is None or message.instruction != self.text:
             return
         self._verdict = message
@@ -123,7 +123,7 @@ class InstructionGoal:
             self._finish(End.DONE, message.detail)
 
     def look_at_clock(self, now: float, steady: float) -> None:
-        """End what has taken too long."""
+        """End the goal if a time limit has passed."""
         waited = steady - self._began_steady
         if self.sequence is None and waited > TAKEN_WITHIN:
             self._finish(End.NO_GRAPH, f"nobody took the sentence within {TAKEN_WITHIN:.0f} s: is the graph active?")
@@ -134,32 +134,32 @@ class InstructionGoal:
             self._finish(End.TIME_LIMIT, f"not done within {self.time_limit:.1f} s: {judged}")
 
     def cancel(self) -> None:
-        """End because the client asked for it."""
+        """End the goal at the client's request."""
         self._finish(End.CANCELED, "canceled: the arm was ordered to stop")
 
     @property
     def phase(self) -> str:
-        """State of the safety layer, "WAITING" before it was heard."""
+        """State of the safety layer; "WAITING" until its first status."""
         return str(self._safety.state_name) if self._safety else "WAITING"
 
     @property
     def resting(self) -> bool:
-        """Tell whether the safety layer moves nothing any more."""
+        """Whether the safety layer no longer moves the arm."""
         return self.phase in ("WAITING", "HOLD", "DISARMED", "ESTOP")
 
     @property
     def progress(self) -> float:
-        """What the judge says: 0 to 1, -1 without one."""
+        """Progress reported by the success checker, 0 to 1; -1 without one."""
         return float(self._verdict.progress) if self._verdict else -1.0
 
     @property
     def trust(self) -> float:
-        """Trust of the policy in its latest plan, 0 to 1; 0 before the first one."""
+        """Confidence of the policy in its latest chunk, 0 to 1; 0 before the first one."""
         return float(self._policy.trust) if self._policy else 0.0
 
     @property
     def sentence(self) -> str:
-        """What is going on, for people."""
+        """Human-readable description of the current state."""
         if self.sequence is None:
             return "waits for the graph to take the sentence"
         return str(self._safety.sentence) if self._safety else "waits for the safety layer"

@@ -1,7 +1,7 @@
-"""Free text in, validated instructions out: a stop at once, tasks at a bounded rate, a refusal with its reason.
+"""Validate free-text instructions: stops pass at once, tasks at a bounded rate, refusals with a reason.
 
-Nothing queues here but the newest task, the newest refusal and a few answers, so a flood costs neither memory nor log.
-The heartbeat comes from the thread that takes the sentences: it stops when that one hangs.
+Only the newest task, the newest refusal and a few answers are queued, so a flood costs neither memory nor log space.
+The heartbeat comes from the thread that processes the instructions, so it stops when that thread hangs.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ MIN_RATE, MAX_RATE = 0.1, 50.0
 """Range of the parameter `max_rate`, 1/s."""
 
 REFUSALS_PER_SECOND = 5.0
-"""Refusals that are answered and logged, 1/s; of more, the newest."""
+"""Maximum rate of answered and logged refusals, 1/s; beyond it, only the newest."""
 
 POLL_PERIOD = 0.02
-"""How often the node looks whether the time of what waits has come, s on the steady clock."""
+"""Polling period of the waiting messages, s on the steady clock."""
 
 BEAT_PERIOD = 2 * POLL_PERIOD
-"""Time between two heartbeats, s: the safety layer misses them after a dozen (`timing.instruction_timeout`)."""
+"""Heartbeat period, s; the safety layer holds after about a dozen missing beats (`timing.instruction_timeout`)."""
 
 ANSWERS = 16
-"""Answers to requests that wait for their heartbeat; one that is lost is given again when the request is repeated."""
+"""Maximum number of answers waiting for a heartbeat; a lost one is repeated when its request is."""
 
 SUPERSEDED = "a newer sentence came before its turn"
 STOPPED = "a stop came before its turn"
 
 STOP_TEXT = "stop"
-"""Text of a STOP whose own text cannot be passed on."""
+"""Text of a STOP whose own text cannot be forwarded."""
 
 
 class InstructionNode(ManagedNode):
-    """See the module."""
+    """Validates and publishes instructions."""
 
     def __init__(self) -> None:
         """Create the node, unconfigured."""
         super().__init__("instruction_node")
-        self._sequence = 0  # rises through every change of state: consumers take a lower number for an old one
+        self._sequence = 0  # keeps rising through lifecycle transitions: consumers take a lower number for an old one
         self._received = self._stops = self._refused = self._beats = 0
         self._requests = RequestLog()
         self._answers: deque[Answer] = deque(maxlen=ANSWERS)
@@ -68,10 +68,10 @@ class InstructionNode(ManagedNode):
         self._timer: Timer | None = None
 
     def configure(self) -> None:
-        """Read the rate and make the topics.
+        """Read the rate and create the publishers.
 
         Raises:
-            ContractError: when `max_rate` is out of its range.
+            ContractError: when `max_rate` is out of range.
         """
         rate = float(self.parameter("max_rate", 5.0, "tasks per second", low=MIN_RATE, high=MAX_RATE, changeable=True))
         self._tasks: RateLimiter[tuple[str, InstructionRequest | None]] = RateLimiter(1.0 / rate)
@@ -85,17 +85,17 @@ class InstructionNode(ManagedNode):
         self._made.append(self._status)
 
     def activate(self) -> None:
-        """Begin to listen."""
+        """Subscribe to the inputs."""
         profile = qos("instruction")
         self._inputs = [
             self.create_subscription(String, "vla/instruction", self._on_instruction, profile),
             self.create_subscription(InstructionRequest, "vla/instruction_request", self._on_request, profile),
         ]
-        # The steady clock: simulation time may stand still, and a jump of it must neither block nor flood.
+        # Steady clock: simulation time may stand still, and a jump must neither block nor flood.
         self._timer = self.create_timer(POLL_PERIOD, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def deactivate(self) -> None:
-        """Stop listening; what waits is forgotten."""
+        """Unsubscribe and discard whatever is waiting."""
         while self._inputs:
             self.destroy_subscription(self._inputs.pop())
         if self._timer is not None:
@@ -105,13 +105,13 @@ class InstructionNode(ManagedNode):
         self._refusals.restart(time.monotonic())
 
     def cleanup(self) -> None:
-        """Take the topics away."""
+        """Destroy the publishers."""
         for publisher in self._made:
             self.destroy_publisher(publisher)
         self._made = []
 
     def health(self) -> list[DiagnosticStatus]:
-        """Report what came, what passed and, until the next good instruction, why the last one was refused."""
+        """Report the counts and, until the next valid instruction, why the last one was refused."""
         if not self.active:
             return []
         level = DiagnosticStatus.WARN if self._last_refusal else DiagnosticStatus.OK
@@ -127,7 +127,7 @@ class InstructionNode(ManagedNode):
         self._take(message.data, None)
 
     def _on_request(self, message: InstructionRequest) -> None:
-        if is_stop(message.text):  # as often as it comes, and whatever its id: no bookkeeping may cost a stop
+        if is_stop(message.text):  # every time and whatever its id: bookkeeping must never suppress a stop
             self._take(message.text, message)
             return
         try:
@@ -142,9 +142,9 @@ class InstructionNode(ManagedNode):
     def _take(self, text: str, request: InstructionRequest | None) -> None:
         now = time.monotonic()
         self._received += 1
-        # Before any validation: a stop that is too long or garbled is still a stop.
+        # Checked before any validation: a stop that is too long or garbled is still a stop.
         if is_stop(text):
-            self._forget_waiting(now, STOPPED)  # a task from before the stop must not come after it
+            self._forget_waiting(now, STOPPED)  # a task from before the stop must not follow it
             self._stops += 1
             self._publish(_stop_text(text), InstructionKind.STOP, request)
             return
@@ -170,7 +170,7 @@ class InstructionNode(ManagedNode):
         self._waiting = None
 
     def _settle(self, request: InstructionRequest | None, sequence: int | None, sentence: str = "") -> None:
-        """Have a request answered with one of the next heartbeats."""
+        """Queue the answer to a request for one of the next heartbeats."""
         if request is not None:
             self._answers.append(self._requests.settle(request.id, request.text, sequence, sentence))
 
@@ -184,7 +184,7 @@ class InstructionNode(ManagedNode):
 
     def _beat(self, now: float) -> None:
         self._beats += 1
-        self._beat_due = now + BEAT_PERIOD - 0.5 * POLL_PERIOD  # a look that comes early is the one that is meant
+        self._beat_due = now + BEAT_PERIOD - 0.5 * POLL_PERIOD  # tolerates a poll that is slightly early
         if self._answers:
             self._answered = self._answers.popleft()
         answer = self._answered

@@ -1,6 +1,6 @@
-"""What the launch files do alike when something is wrong: end with an error, so that whoever started them can tell.
+"""Shared actions of the launch files, in particular to end with an error that the caller can detect.
 
-`launch` is imported when a function needs it: machines without it have this package, too.
+`launch` is imported on demand, because this package is also installed on machines without it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 _FREE: set[str] = set()
-"""Names that this launch has looked for already: a file that includes another one shall not wait twice."""
+"""Node names already checked in this launch, so that a file that includes another one does not wait twice."""
 
 
 def end_launch(context: LaunchContext, why: str) -> list[Action]:
-    """End the launch with an error (exit code 1), not with the action Shutdown (0); nothing when it ends already.
+    """End the launch with an error (exit code 1), unlike the action Shutdown (0); no effect if it is ending already.
 
     Raises:
-        GraphError: saying why, which is how a launch file ends a launch.
+        GraphError: with the reason; this is how a launch file ends a launch.
     """
     if context.is_shutdown:
         return []
@@ -41,23 +41,23 @@ def end_launch(context: LaunchContext, why: str) -> list[Action]:
 
 
 def required(name: str) -> list[Action]:
-    """Return the `on_exit` of a process without which there is no use in going on."""
+    """Return the `on_exit` action of a process that the launch cannot continue without."""
     from launch.actions import OpaqueFunction
 
     return [OpaqueFunction(function=lambda context: end_launch(context, f"{name} has ended"))]
 
 
 def follows_launch() -> str | None:
-    """Return the `prefix` of a foreign process that shall end when the launch does, even if that is killed.
+    """Return the `prefix` for a third-party process that must end with the launch, even if the launch is killed.
 
-    The kernel sees to it, by util-linux' `setpriv`; None where that is not installed. Nodes of this package watch their
-    parent themselves.
+    Implemented by the kernel through util-linux' `setpriv`; None if that is not installed. Nodes of this package watch
+    their parent themselves.
     """
     return "setpriv --pdeathsig KILL" if shutil.which("setpriv") else None
 
 
 def is_installed(package: str) -> bool:
-    """Tell whether a ROS 2 package is there to be launched."""
+    """Return whether a ROS 2 package is installed."""
     from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
     try:
@@ -68,7 +68,7 @@ def is_installed(package: str) -> bool:
 
 
 def arm_namespace(context: LaunchContext, namespace: str) -> str:
-    """Return the namespace of an arm, without slashes around it: the argument below what `PushRosNamespace` has pushed.
+    """Return an arm's namespace without outer slashes; a relative one is below what `PushRosNamespace` has pushed.
 
     Raises:
         ContractError: when ROS 2 would not accept it.
@@ -80,19 +80,19 @@ def arm_namespace(context: LaunchContext, namespace: str) -> str:
 
 @dataclass(frozen=True)
 class Arm:
-    """The arm that this launch brings up: its contract, and the namespace of its names ("" for none)."""
+    """The arm that this launch starts: its contract and namespace ("" for none)."""
 
     contract: RobotContract
     namespace: str
 
     @property
     def absolute(self) -> str:
-        """The namespace as a node takes it, so that it is not put below a pushed one for a second time."""
+        """Absolute namespace for a node, which is not prefixed with a pushed one again."""
         return f"/{self.namespace}" if self.namespace else ""
 
     @property
     def remappings(self) -> list[tuple[str, str]]:
-        """What moves the names of the contract into the namespace; rules of SetRemap come before them."""
+        """Remappings that move the contract's names into the namespace; rules of SetRemap take precedence."""
         return remappings(self.contract, self.namespace)
 
     def name(self, name: str) -> str:
@@ -108,25 +108,25 @@ class Arm:
 
 
 class Group:
-    """The group of a launch that a file was included in, for what starts later.
+    """Launch scope in which a file was included, for actions that start later.
 
-    What an event starts is outside of every group: without this, what `PushRosNamespace`, `SetRemap` and `SetParameter`
-    have set would not hold for it.
+    Actions started by an event are outside every group: without this, the settings of `PushRosNamespace`, `SetRemap`
+    and `SetParameter` would not apply to them.
     """
 
     def __init__(self) -> None:
-        """Know nothing yet; `remember` is to stand among the actions of the file, before the first process."""
+        """Begin empty; put `remember` among the actions of the file, before the first process."""
         self._configurations: dict[str, Any] = {}
         self._environment: dict[str, str] = {}
 
     def remember(self) -> Action:
-        """Return the action that takes note of the group that it stands in."""
+        """Return the action that stores the scope it is in."""
         from launch.actions import OpaqueFunction
 
         return OpaqueFunction(function=self._remember)
 
     def inside(self, actions: Sequence[Action]) -> list[Action]:
-        """Return actions that are carried out as if they stood in the group."""
+        """Return actions that run as if they were inside the stored scope."""
         from launch.actions import (
             OpaqueFunction,
             PopEnvironment,
@@ -156,9 +156,9 @@ class Group:
 
 
 def looks_for_namesakes(names: Sequence[str], *, own_clock: bool = False) -> Action:
-    """Return what stands before the first process: it ends the launch when nodes of these full names are there.
+    """Return an action that ends the launch if nodes with these full names exist; put it before the first process.
 
-    With `own_clock`, for a simulation, also when another node publishes /clock.
+    With `own_clock`, for a simulation, also if another node publishes /clock.
     """
     from launch.actions import OpaqueFunction
 
@@ -166,14 +166,14 @@ def looks_for_namesakes(names: Sequence[str], *, own_clock: bool = False) -> Act
 
 
 def look_for_namesakes(context: LaunchContext, names: Sequence[str], *, own_clock: bool = False) -> list[Action]:
-    """End the launch when nodes of these full names are there.
+    """End the launch if nodes with these full names exist.
 
     Raises:
-        GraphError: naming them, the domain, and what to do.
+        GraphError: names them and the domain, and says what to do.
     """
     if _FREE.issuperset(names):
         return []
-    # With a node that is gone again after that: the launch's own is made later, with the DDS profile that is set then.
+    # Uses a temporary node: the launch's own is created later, with the DDS profile that is set by then.
     visit = Context()
     # No arguments: sys.argv is that of `ros2 launch`, whose robot:=panda would be read as a remapping.
     rclpy.init(args=[], context=visit, signal_handler_options=SignalHandlerOptions.NO)

@@ -1,6 +1,6 @@
-"""What the launch files need and `ros2 launch` does not know: descriptions, controller parameters, bridge files.
+"""Content that the launch files need and `ros2 launch` lacks: robot descriptions, controller parameters, bridge rules.
 
-Imports no `launch`, so that everything in here is tried on machines that do not have it.
+Does not import `launch`, so that all of it can be tested on machines without it.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ BRIDGE_FILES = {
     "images": "config/gazebo/bridge_images.yaml",
 }
 HARDWARE = {"gz": "gz", "ros2_control": "gz_ros2_control"}
-"""Argument `controllers` of the Gazebo launch file to the `hardware` of the description."""
+"""Maps the argument `controllers` of the Gazebo launch file to the `hardware` of the description."""
 
 
 def controller_parameters(contract: RobotContract, *, use_sim_time: bool, namespace: str = "") -> dict[str, Any]:
-    """Return the parameters of ros2_control for a robot whose controllers are nodes of `namespace`.
+    """Return the ros2_control parameters for a robot whose controllers are nodes of `namespace`.
 
-    They are those of `CONTROLLERS_FILE` with the joints and the time-out of the contract. Each node is named in full:
-    ros2_control looks for no shorter name once there is a namespace.
+    They are those of `CONTROLLERS_FILE` with the joints and the timeout of the contract. Each node has its full name,
+    because ros2_control does not look for a shorter one once there is a namespace.
     """
     joints = {"arm_controller": contract.joints.names, "gripper_controller": contract.gripper.names}
     named = {}
     for name, section in read_yaml(share_file(CONTROLLERS_FILE), "controllers").items():
         values = {**section["ros__parameters"], "use_sim_time": use_sim_time}
-        if not joints.get(name, (name,)):  # there is no gripper, and no controller of one
+        if not joints.get(name, (name,)):  # without a gripper there is no controller for it
             continue
         if name in joints:
             values.update(joints=list(joints[name]), cmd_timeout=contract.controllers.command_timeout)
@@ -49,7 +49,7 @@ def controller_parameters(contract: RobotContract, *, use_sim_time: bool, namesp
 
 
 def bridge_rules(kinds: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the rules of ros_gz_bridge of some `BRIDGE_FILES`."""
+    """Return the ros_gz_bridge rules of the given `BRIDGE_FILES`."""
     rules: list[dict[str, Any]] = []
     for kind in kinds:
         rules += read_yaml(share_file(BRIDGE_FILES[kind]), "rules of the bridge")
@@ -60,7 +60,7 @@ def world_name(path: Path) -> str:
     """Return the name of the world in an SDF file.
 
     Raises:
-        ContractError: when it holds none.
+        ContractError: when it has none.
     """
     try:
         world = ElementTree.parse(path).getroot().find("world")
@@ -76,11 +76,11 @@ def robot_description(
 ) -> str:
     """Return the robot's URDF with the hardware that moves it, in a namespace; see urdf/parts/control.xacro.
 
-    A description without a .xacro file beside it is a robot's own. Cameras that the contract places have their frames.
-    In simulation the fixed joints of the contract do not move: nothing would drive them there.
+    A description without a .xacro file beside it is the robot's own. Cameras whose pose the contract defines get
+    frames. In simulation the fixed joints of the contract are made immobile, because nothing would drive them.
 
     Raises:
-        ContractError: when xacro is missing or refuses the file, or a plain URDF is asked for simulated hardware.
+        ContractError: when xacro is missing or rejects the file, or simulated hardware is requested for a plain URDF.
     """
     source = contract.xacro or contract.urdf.with_name(contract.urdf.name + ".xacro")
     if not source.exists():
@@ -93,7 +93,7 @@ def robot_description(
 
 
 def temporary_file(content: Any, suffix: str) -> Path:  # noqa: ANN401 (YAML content, or a text)
-    """Write YAML, or a text, to a file of this launch and return its path."""
+    """Write YAML content or text to a temporary file of this launch; return its path."""
     text = content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False)
     with tempfile.NamedTemporaryFile("w", prefix="vla_ros_", suffix=suffix, delete=False, encoding="utf-8") as file:
         file.write(text)

@@ -17,8 +17,7 @@ _PENDING = [False]
 
 
 def _wait_for_signals() -> None:
-    """Handle the signal in a dedicated thread: Python's handlers run only once the main thread returns from its wait.
-    """
+    """Handle the signal in a dedicated thread: Python runs handlers only once the main thread's wait returns."""
     while True:
         signal.sigwait({signal.SIGUSR1})
         _PENDING[0] = True
@@ -33,7 +32,7 @@ def _hang_when_told() -> None:
             time.sleep(HANG)
         return program(self, *arguments)
 
-    setattr(DifferentialIK, "_program", hanging)  # noqa: B010 (affects this process only)
+    setattr(DifferentialIK, "_program", hanging)  # affects this process only
 
 
 __all__ = ["SafetyNode"]

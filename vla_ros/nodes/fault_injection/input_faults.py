@@ -84,8 +84,7 @@ def foreign_chunk(scenario: Scenario, value: float) -> ActionChunk:
 
 
 def _careless(scenario: Scenario) -> float:
-    """Publish chunks with QoS that the safety node cannot receive: nothing arrives, but the publisher is unauthorized.
-    """
+    """Publish chunks with QoS that the safety node cannot receive: none arrive, but the publisher is unauthorized."""
     profile = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT, durability=DurabilityPolicy.VOLATILE)
     node = scenario.graph.node
     made = node.create_publisher(ActionChunk, "/vla/action_chunk", profile)

@@ -1,5 +1,4 @@
-"""Campaign of random `kill -9` and SIGSTOP: every node in turn, during motion, with the documented recovery each time.
-"""
+"""Campaign of random `kill -9` and SIGSTOP: every node in turn, during motion, then the documented recovery."""
 
 from __future__ import annotations
 
@@ -143,7 +142,7 @@ def _await_hold(scenario: Scenario, row: KillRow, at: float) -> None:
 
 
 def _resume(scenario: Scenario, row: KillRow, kind: signal.Signals, found: Findings, scene: int) -> None:
-    """Recover as documented: processes restart by themselves; safety layer and robot are restarted and armed manually.
+    """Recover as documented: processes restart by themselves; safety layer and robot are restarted and armed by hand.
     """
     began = time.monotonic()
     scenario.take_away()

@@ -83,7 +83,7 @@ class Recorder:
             return  # another publisher's: the safety node's commands have another form
         self._count(int(info["publication_sequence_number"]))
         point = commanded_point(message)
-        if self._messages and time.monotonic() - self.heard[-1] < KEPT_WHOLE:  # tail of a stop that was not followed
+        if self._messages and time.monotonic() - self.heard[-1] < KEPT_WHOLE:  # the tail of a stop that was not followed
             self._messages[-1].points = self._messages[-1].points[:KEPT_POINTS]
         self._messages.append(message)
         if len(message.points) > 1:
@@ -95,8 +95,7 @@ class Recorder:
         self.velocities.append(list(point.velocities))
 
     def _count(self, number: int) -> None:
-        """Count the commands lost before this one, by the publisher's sequence number, which rises by one per command.
-        """
+        """Count the commands lost before this one, by the publisher's sequence number, which rises by one each."""
         missing = 0 if self._number is None else number - self._number - 1
         self._number = number
         if missing > 0:  # otherwise the publisher has changed

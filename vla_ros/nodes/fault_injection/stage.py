@@ -1,4 +1,4 @@
-"""A running graph with an operator, a recorder and a referee: prepares motion, waits, judges what was commanded."""
+"""A running graph with operator, recorder and referee: prepares motion, waits, and judges the commands."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ from vla_ros.srv import ResetScene
 from vla_ros.types import FloatArray
 
 NO_FAULT = (Reason.TRUST_LOW.label, Reason.ESTOP_PRESSED.label, Reason.ESTOP_LATCHED.label)
-"""Why an arm that does not get under way is tried again in another scene."""
+"""Reasons that are not a fault: an arm that does not start moving for one of them is retried in another scene."""
 
 FRESH = 0.1
-"""What is measured so long after a fault was taken away does not come from it any more, s."""
+"""Time after the removal of a fault, s, from which measurements are no longer affected by it."""
 
 READY_LIMIT = 20.0
-"""Wall time for one step of the preparation, s."""
+"""Wall-clock limit for one preparation step, s."""
 
 SCENES, SCENE_STRIDE = 3, 1000
-"""So many scenes are tried, this far apart in their seeds."""
+"""Number of scenes to try, and the distance between their seeds."""
 
 UNDER_WAY = 0.05
-"""Speed of the fastest joint at which the arm counts as under way, rad/s."""
+"""Speed of the fastest joint from which the arm counts as moving, rad/s."""
 
 SETTLE = 0.3
-"""So long a new scene is let be, s."""
+"""Settling time of a new scene, s."""
 
 
 @dataclass
 class Findings:
-    """What the referee found in the commands of one attempt.
+    """Findings of the referee in the commands of one attempt.
 
-    Where commands were lost on the way to the recording, each piece between two gaps is judged on its own.
+    If commands were lost on the way to the recording, each piece between two gaps is judged on its own.
     """
 
     commands: int = 0
@@ -58,7 +58,7 @@ class Findings:
     by_kind: dict[str, int] = field(default_factory=dict)
 
     def add(self, other: Findings) -> None:
-        """Take more in."""
+        """Add the findings of another attempt."""
         self.commands += other.commands
         self.lost += other.lost
         self.violations += other.violations
@@ -67,7 +67,7 @@ class Findings:
 
 
 class Stage:
-    """See the module."""
+    """Operates one running graph for an experiment."""
 
     def __init__(self, graph: GraphRunner, contract: RobotContract, referee: Referee) -> None:
         """Join the graph."""
@@ -79,13 +79,13 @@ class Stage:
         self._reset = graph.node.create_client(Trigger, "/vla/reset")
 
     def prepare(self, seed: int) -> None:
-        """Put a fresh scene before the arm and get it under way, as the documentation says.
+        """Set up a fresh scene and bring the arm into motion by the documented procedure.
 
-        A scene in which the policy does not see what is asked for is no fault, nor is a button that a busy machine kept
-        from speaking: the next one is taken.
+        A scene in which the policy does not see the target is not a fault, nor is a button that a busy machine kept
+        from publishing: the next scene is tried.
 
         Raises:
-            GraphError: when that cannot be done in time, or in none of `SCENES` scenes.
+            GraphError: when it fails in time, or in all of `SCENES` scenes.
         """
         for number in range(SCENES):
             try:
@@ -123,16 +123,16 @@ class Stage:
         """Wait for `condition`.
 
         Raises:
-            GraphError: with `complaint` and what the safety layer says, after `limit` s.
+            GraphError: after `limit` s, with `complaint` and the safety layer's status sentence.
         """
         if not self.observer.wait(condition, limit):
             raise GraphError(f"{complaint}: {self.observer.safety.sentence}")
 
     def leave_estop(self) -> None:
-        """Reset an emergency stop, if there is one, as soon as it can be.
+        """Reset an emergency stop, if there is one, as soon as possible.
 
         Raises:
-            GraphError: when it is refused for too long.
+            GraphError: when the reset is refused for `READY_LIMIT` s.
         """
         end = time.monotonic() + READY_LIMIT
         while self.observer.safety.state == SafetyStatus.ESTOP:
@@ -144,7 +144,7 @@ class Stage:
             time.sleep(0.1)
 
     def rearm(self) -> None:
-        """Disarm and arm again: the documented way on after the arm was moved by something else.
+        """Disarm and arm again: the documented recovery after something else has moved the arm.
 
         Raises:
             GraphError: when it cannot be armed.
@@ -162,7 +162,7 @@ class Stage:
         self.graph.process(node).signal(number)
 
     def judge(self) -> Findings:
-        """Let the referee judge what was commanded since the recording began."""
+        """Judge all commands since the recording began."""
         recorder = self.recorder
         pieces = recorder.pieces()
         if not pieces:
@@ -183,7 +183,7 @@ class Stage:
         return Findings(judged.commands, recorder.lost, sum(found.values()), kinds)
 
     def _keep(self, commands: FloatArray) -> None:
-        """Keep a recording that holds violations, to be looked at."""
+        """Save a recording with violations for inspection."""
         path = self.graph.folder / f"violations_{len(list(self.graph.folder.glob('violations_*.npz')))}.npz"
         said = [one for one in list(self.recorder.said) if one.executed]
         np.savez_compressed(

@@ -1,4 +1,4 @@
-"""All faults in the real graph, each in the graph that it needs, as often as is wanted; rows are kept as they come."""
+"""Run all faults in the real graph, each in the setup it needs, repeatedly. Result rows are stored as they arrive."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ FIRST_SEED = 100
 ROWS, EDGE_ROWS = "graph.jsonl", "edges.jsonl"
 
 END_LIMIT = 10.0
-"""Longest time that the end of an interrupted process is waited for, s."""
+"""Maximum time to wait for the end of an interrupted process, s."""
 
 
 def graph_faults(contract: RobotContract, parameters: SafetyParameters) -> list[GraphFault]:
-    """Return every fault, those that need the same graph together."""
+    """Return all faults, grouped by the setup they need."""
     faults = [
         *process_faults(parameters, contract.controllers.command_timeout), *sensor_faults(contract, parameters),
         *input_faults(parameters), *machine_faults(),
@@ -48,17 +48,17 @@ def graph_faults(contract: RobotContract, parameters: SafetyParameters) -> list[
 def run_graph_faults(
     robot: str, policy: str, repeats: int, folder: Path, *, resume: bool = False, only: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """Bring every fault about `repeats` times and return the rows.
+    """Inject every fault `repeats` times and return the rows.
 
-    Each graph has a process of its own to watch over it: a middleware that was once loaded keeps what it was told.
+    Each graph is supervised from its own process, because a middleware once loaded keeps its configuration.
 
     Args:
-        robot: Contract.
+        robot: Robot contract.
         policy: Checkpoint that drives the arm.
-        repeats: How often.
-        folder: Of logs and of the rows, `graph.jsonl`.
-        resume: Go on with what is in that file.
-        only: Words; only faults whose names hold one of them.
+        repeats: Number of repetitions.
+        folder: Folder for the logs and the rows (`graph.jsonl`).
+        resume: Continue from the rows in that file.
+        only: Substrings; run only faults whose names contain one of them.
     """
     faults = [
         one for one in graph_faults(load_contract(robot), load_parameters())
@@ -70,15 +70,15 @@ def run_graph_faults(
 def run_graph_edges(
     robot: str, policy: str, repeats: int, folder: Path, *, resume: bool = False, lines: Sequence[int] = ()
 ) -> list[EdgeRow]:
-    """Try every case at the edges in the graph `repeats` times; the arguments are those of `run_graph_faults`.
+    """Run every edge case in the graph `repeats` times; the arguments are as in `run_graph_faults`.
 
     Args:
-        robot: Contract.
+        robot: Robot contract.
         policy: Checkpoint that drives the arm.
-        repeats: How often.
-        folder: Of logs and of the rows, `edges.jsonl`.
-        resume: Go on with what is in that file.
-        lines: Only cases of these.
+        repeats: Number of repetitions.
+        folder: Folder for the logs and the rows (`edges.jsonl`).
+        resume: Continue from the rows in that file.
+        lines: Run only the cases of these lines; all if empty.
     """
     edges = [edge for edge in graph_edges(load_contract(robot)) if not lines or edge.line in lines]
     rows = _run([edge.fault for edge in edges], EDGE_ROWS, robot, policy, repeats, folder, resume)
@@ -88,7 +88,7 @@ def run_graph_edges(
 def _run(
     faults: Sequence[GraphFault], name: str, robot: str, policy: str, repeats: int, folder: Path, resume: bool
 ) -> list[dict[str, Any]]:
-    """Bring `faults` about, and keep the rows in the file called `name`."""
+    """Inject `faults` and store the rows in the file called `name`."""
     Journal(folder / name, resume)
     context = multiprocessing.get_context("spawn")
     for setup, group in groupby(faults, key=lambda fault: fault.setup):
@@ -105,14 +105,14 @@ def _run(
             process.start()
             try:
                 process.join()
-            finally:  # interrupted: its nodes end with it
+            finally:  # on interruption, its nodes end with it
                 process.terminate()
                 process.join(END_LIMIT)
     return [dict(row) for row in Journal(folder / name, resume=True).rows.values()]
 
 
 def _play(robot: str, policy: str, folder: Path, name: str, setup: str, wanted: Sequence[str], total: int) -> None:
-    """Try what is `wanted` in one graph, until all is through or the graph has failed; for a process of its own."""
+    """Run the `wanted` attempts in one graph until all are done or the graph has failed; runs in its own process."""
     contract, parameters = load_contract(robot), load_parameters()
     journal = Journal(folder / name, resume=True)
     all_faults = [*graph_faults(contract, parameters), *(edge.fault for edge in graph_edges(contract))]
@@ -131,7 +131,7 @@ def _play(robot: str, policy: str, folder: Path, name: str, setup: str, wanted: 
                     _try_all(scenario, tries, journal, bar)
                 finally:
                     scenario.close()
-        except GraphError as error:  # of all that this graph was for, nothing can be said
+        except GraphError as error:  # nothing is known about the attempts left for this graph
             left = [(fault, i) for fault, i in tries if _key(fault, i) not in journal]
             _give_up(left, f"the graph did not come up: {error}".splitlines()[0], journal, bar)
 
@@ -145,13 +145,13 @@ def _try_all(scenario: Scenario, tries: Sequence[tuple[GraphFault, int]], journa
         if not row.stopped:
             tqdm.write(f"{fault.name}: {row.sentence}")
         if scenario.graph.failure or (row.resume_ms is None and row.got != "not tried"):
-            return  # what comes next shall not begin in the ruins of this one
+            return  # the next attempt must not start in a broken graph
 
 
 def _give_up(
     tries: Sequence[tuple[GraphFault, int]], sentence: str, journal: Journal, bar: tqdm[Any], tried: bool = True
 ) -> None:
-    """Write down for every one of `tries` why there is nothing to say of it."""
+    """Record for each of `tries` why it has no result."""
     tqdm.write(sentence)
     for fault, i in tries:
         row = GraphRow(fault.name, fault.row, i, tried=tried, got="not tried", sentence=sentence)
@@ -164,7 +164,7 @@ def _key(fault: GraphFault, attempt: int) -> str:
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row for each fault: how often it was tried and stopped, with median and 99th percentile."""
+    """Return one row per fault: number of attempts and stops, median and 99th percentile."""
     names = list(dict.fromkeys(row["name"] for row in rows))
     return [_summary([row for row in rows if row["name"] == name]) for name in names]
 

@@ -1,4 +1,4 @@
-"""Gives orders to `tamper_node` and waits until they have taken effect."""
+"""Client of `tamper_node`: sends orders and waits until they have taken effect."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from vla_ros.nodes.fault_injection.tamper_node import DONE, ORDER_PROFILE, ORDER
 from vla_ros.nodes.transitions import GraphError
 
 LIMIT = 10.0
-"""Longest time for an order, s."""
+"""Timeout of an order, s."""
 
 
 class TamperClient:
-    """Orders replace each other as a whole."""
+    """Sends orders; each replaces the previous one entirely."""
 
     def __init__(self, node: Node) -> None:
-        """Speak through `node`, which another thread spins."""
+        """Communicate through `node`, which another thread spins."""
         self._change = threading.Condition()
         self._number, self._answers = 0, {0: 0.0}
         self._orders = node.create_publisher(String, ORDERS, ORDER_PROFILE)
         node.create_subscription(String, DONE, self._on_answer, ORDER_PROFILE)
 
     def order(self, **what: Any) -> float:  # noqa: ANN401 (what JSON holds)
-        """Give an order and return when it took effect, steady clock, s; none is the order to be honest again.
+        """Send an order and return when it took effect, s on the steady clock. An empty order ends all tampering.
 
         Raises:
-            GraphError: when there is no answer.
+            GraphError: when there is no reply.
         """
         self._number += 1
         self._orders.publish(String(data=json.dumps({"id": self._number, **what})))

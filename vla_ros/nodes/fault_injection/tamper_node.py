@@ -1,7 +1,8 @@
-"""Stands between the sensors and everybody else, and lies for them when it is told to.
+"""Relay between the sensors and the graph that tampers with messages on request.
 
-The simulator publishes under `/raw`, this node passes on to the true topics. Untouched messages are passed on as bytes.
-Orders come as JSON on `/tamper/orders`; the answer on `/tamper/done` says when they took effect, steady clock, s.
+The simulator publishes under `/raw`; this node republishes to the real topics. Untouched messages are relayed as bytes.
+Orders arrive as JSON on `/tamper/orders`; the reply on `/tamper/done` says when they took effect, s on the steady
+clock.
 
     {"id": 7, "images": {"front": "black"}, "states": "partial", "offset": 3600.0, "clock_offset": 0.0, "deaf": false}
 """
@@ -31,7 +32,7 @@ ORDER_PROFILE = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL
 
 
 class TamperNode(ManagedNode):
-    """See the module."""
+    """Relays cameras, joint states and /clock, and tampers with them."""
 
     default_robot = "panda"
 
@@ -41,7 +42,7 @@ class TamperNode(ManagedNode):
         self._made: list[Callable[[], object]] = []
 
     def configure(self) -> None:
-        """Make both sides of every topic."""
+        """Create both sides of every topic."""
         contract = load_contract(self.robot_parameter())
         self._images: dict[str, Callable[[Image], Image | None]] = {}
         self._states: Callable[[JointState], JointState | None] | None = None
@@ -59,7 +60,7 @@ class TamperNode(ManagedNode):
         self._made += [lambda: self.destroy_publisher(self._done), lambda: self.destroy_subscription(orders)]
 
     def cleanup(self) -> None:
-        """Take the topics away."""
+        """Destroy the publishers and subscriptions."""
         while self._made:
             self._made.pop()()
 

@@ -1,6 +1,6 @@
-"""What may be done to sensor messages on their way; every function takes a message and returns what is passed on.
+"""Tampering functions for sensor messages: each takes a message and returns what is relayed.
 
-Nothing here knows of topics or nodes: `tamper_node` does.
+Independent of topics and nodes; `tamper_node` applies them.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from sensor_msgs.msg import Image, JointState
 from vla_ros.nodes.conversions import seconds_to_stamp, stamp_to_seconds
 
 SKEW = 0.2
-"""By which the stamps of a skewed camera are off, s."""
+"""Offset of a skewed camera's stamps, s."""
 
 DARK_KEPT = 0.03
 """Fraction of the rows that a darkened image keeps."""
 
 FAR = 0.5
-"""By which a joint is measured away from where it is, rad."""
+"""Offset of a falsely measured joint, rad."""
 
 
 def shifted(message: Any, seconds: float) -> Any:  # noqa: ANN401 (a message with a header, or a clock)
-    """Return a message with its time moved by `seconds`."""
+    """Shift a message's time by `seconds`."""
     if isinstance(message, Clock):
         message.clock = seconds_to_stamp(max(stamp_to_seconds(message.clock) + seconds, 0.0))
     else:
@@ -35,7 +35,7 @@ def shifted(message: Any, seconds: float) -> Any:  # noqa: ANN401 (a message wit
 
 
 def filled(value: int) -> Callable[[Image], Image]:
-    """Return what makes every pixel `value`."""
+    """Return a function that sets every pixel to `value`."""
 
     def fill(image: Image) -> Image:
         image.data = np.full(len(image.data), value, dtype=np.uint8).tobytes()
@@ -45,14 +45,14 @@ def filled(value: int) -> Callable[[Image], Image]:
 
 
 def halved(image: Image) -> Image:
-    """Return the upper half: another height than the contract's, and consistent in itself."""
+    """Keep the upper half: a self-consistent image whose height differs from the contract's."""
     image.height //= 2
     image.data = image.data[: image.height * image.step]
     return image
 
 
 def with_encoding(name: str) -> Callable[[Image], Image]:
-    """Return what calls the pixels something else."""
+    """Return a function that relabels the encoding."""
 
     def rename(image: Image) -> Image:
         image.encoding = name
@@ -62,10 +62,10 @@ def with_encoding(name: str) -> Callable[[Image], Image]:
 
 
 class Noise:
-    """Replaces every pixel by chance; the same seed gives the same images."""
+    """Replaces every pixel by noise; the same seed gives the same images."""
 
     def __init__(self) -> None:
-        """Begin with seed 0."""
+        """Seed the generator with 0."""
         self._rng = np.random.default_rng(0)
 
     def __call__(self, image: Image) -> Image:
@@ -75,35 +75,35 @@ class Noise:
 
 
 def darkened(image: Image) -> Image:
-    """Return the image with all but its upper 3 % black."""
+    """Black out all but the upper 3 % of the image."""
     kept = max(round(DARK_KEPT * image.height), 1) * image.step
     image.data = bytes(image.data[:kept]) + bytes(len(image.data) - kept)
     return image
 
 
 class Frozen:
-    """Goes on with the first picture it sees, with fresh stamps."""
+    """Repeats the first image with fresh stamps."""
 
     def __init__(self) -> None:
-        """Nothing has been seen yet."""
+        """Begin without an image."""
         self._first: Image | None = None
 
     def __call__(self, image: Image) -> Image:
-        """Return the first picture with the stamp of this one."""
+        """Return the first image with the current stamp."""
         self._first = self._first or copy.copy(image)
         self._first.header = image.header
         return self._first
 
 
 class Flickering:
-    """Goes on with the first picture it sees, with fresh stamps, but for one value that changes every time."""
+    """Repeats the first image with fresh stamps, except for one value that changes every time."""
 
     def __init__(self) -> None:
-        """Nothing has been seen yet."""
+        """Begin without an image."""
         self._frozen, self._count = Frozen(), 0
 
     def __call__(self, image: Image) -> Image:
-        """Return the first picture with the stamp of this one, and another pixel in its middle."""
+        """Return the first image with the current stamp and a different value in its middle."""
         frozen = copy.copy(self._frozen(image))
         data = bytearray(frozen.data)
         self._count += 1
@@ -125,11 +125,11 @@ IMAGES: Mapping[str, Callable[[], Callable[[Image], Image | None]]] = {
     "encoding": lambda: with_encoding("bayer_of_mars"),
     "skewed": lambda: lambda image: shifted(image, -SKEW),
 }
-"""By name; each makes what is done to one camera."""
+"""Maps each name to a factory for one camera's tampering."""
 
 
 def partial(state: JointState) -> JointState:
-    """Return the state without its third joint."""
+    """Remove the third joint."""
     for field in ("name", "position", "velocity", "effort"):
         values = list(getattr(state, field))
         if len(values) > 2:
@@ -139,14 +139,14 @@ def partial(state: JointState) -> JointState:
 
 
 def reordered(state: JointState) -> JointState:
-    """Return the same joints the other way round."""
+    """Reverse the order of the joints."""
     for field in ("name", "position", "velocity", "effort"):
         setattr(state, field, list(getattr(state, field))[::-1])
     return state
 
 
 def with_position(value: float) -> Callable[[JointState], JointState]:
-    """Return what measures the second joint at `value`, rad."""
+    """Return a function that sets the measured position of the second joint, rad."""
 
     def change(state: JointState) -> JointState:
         positions = list(state.position)
@@ -158,39 +158,39 @@ def with_position(value: float) -> Callable[[JointState], JointState]:
 
 
 def far(state: JointState) -> JointState:
-    """Return the second joint `FAR` away."""
+    """Shift the second joint by `FAR`."""
     return with_position(state.position[1] + FAR)(state)
 
 
 class Repeated:
-    """Goes on with the first state it sees, stamp and all."""
+    """Repeats the first state, including its stamp."""
 
     def __init__(self) -> None:
-        """Nothing has been seen yet."""
+        """Begin without a state."""
         self._first: JointState | None = None
 
     def __call__(self, state: JointState) -> JointState:
-        """Return the first one."""
+        """Return the first state."""
         self._first = self._first or state
         return self._first
 
 
 class Unmoving:
-    """Goes on with the first positions it sees, at rest, with fresh stamps."""
+    """Repeats the first positions, at rest, with fresh stamps."""
 
     def __init__(self) -> None:
-        """Nothing has been seen yet."""
+        """Begin without a state."""
         self._positions: list[float] | None = None
 
     def __call__(self, state: JointState) -> JointState:
-        """Return the first positions with the stamp of this state."""
+        """Return the first positions with the current stamp."""
         self._positions = self._positions or list(state.position)
         state.position, state.velocity = self._positions, [0.0] * len(state.velocity)
         return state
 
 
 def swapped(state: JointState) -> JointState:
-    """Return the first two joints with each other's values."""
+    """Swap the values of the first two joints."""
     for field in ("position", "velocity", "effort"):
         values = list(getattr(state, field))
         values[:2] = values[1::-1]
@@ -199,14 +199,14 @@ def swapped(state: JointState) -> JointState:
 
 
 class Late:
-    """Every other state comes after the one behind it."""
+    """Delivers every other state late, after its successor."""
 
     def __init__(self) -> None:
-        """Nothing waits yet."""
+        """Begin without a delayed state."""
         self._waiting: JointState | None = None
 
     def __call__(self, state: JointState) -> JointState | None:
-        """Return the state before, every other time."""
+        """Return the previous state on every other call."""
         waiting, self._waiting = self._waiting, None if self._waiting else state
         return waiting
 
@@ -223,4 +223,4 @@ STATES: Mapping[str, Callable[[], Callable[[JointState], JointState | None]]] = 
     "swapped": lambda: swapped,
     "late": Late,
 }
-"""By name; each makes what is done to the joint states."""
+"""Maps each name to a factory for the tampering of joint states."""

@@ -1,4 +1,4 @@
-"""One try of a fault: motion, fault, answer, rest, judgement, and the documented way on."""
+"""One attempt at a fault: motion, injection, reaction, rest, judgement, and the documented recovery."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from vla_ros.nodes.transitions import GraphError
 from vla_ros.safety.reasons import Reason
 
 STARVED = ("state_stale", "ticks_missed", "tick_overrun", "tracking", "policy_silent", "chunk_stale", "policy_waiting")
-"""Reasons of a hold that may say that the machine was too busy; where they are not the fault's, it is tried again."""
+"""Reasons of a hold that may mean a busy machine; if they are not the fault's, it is tried again."""
 
 ATTEMPTS = 4
 
 RESUME_LIMIT = 90.0
-"""Wall time until the arm follows its policy again, s: a policy that was killed loads its network again."""
+"""Wall-clock limit until the arm follows its policy again, s: a killed policy reloads its network."""
 
 WINDOW = 2.0
-"""So long a fault that need not stop the arm is watched, s."""
+"""Observation time for a fault that need not stop the arm, s."""
 
 REST = 0.6
-"""So long after the answer the arm must rest, s: the longest stop takes 0.4 s."""
+"""Time after the reaction by which the arm must rest, s: the longest stop takes 0.4 s."""
 
 RETREAT = 2.0
-"""So long after that it may still back off from a contact, s."""
+"""Additional time in which it may back off from a contact, s."""
 
 PATIENCE = 2.0
-"""So long after its deadline an answer is still waited for, to say how late it was, s."""
+"""Time after its deadline for which a reaction is still awaited, s, to report how late it was."""
 
 AT_REST = 0.02
-"""Measured speed of the fastest joint that counts as rest, rad/s: physics, not commands."""
+"""Measured speed of the fastest joint that counts as rest, rad/s. Simulated physics, so not exactly zero."""
 
 
 def try_fault(scenario: Scenario, fault: GraphFault, seed: int, attempt: int) -> GraphRow:
-    """Try a fault, again where the machine and not the fault stopped the arm; limits count in every try."""
+    """Try a fault, again if the busy machine rather than the fault stopped the arm. Limits are checked in every try."""
     total = Findings()
     for starved in range(ATTEMPTS):
         row, found = _try(scenario, fault, seed)
@@ -83,12 +83,12 @@ def _try(scenario: Scenario, fault: GraphFault, seed: int) -> tuple[GraphRow, Fi
 
 
 def _watch(scenario: Scenario, fault: GraphFault, row: GraphRow, at: float) -> None:
-    """Wait for the answer of the layer, and for the arm to rest."""
+    """Wait for the layer's reaction, and for the arm to rest."""
     recorder = scenario.recorder
     if fault.state not in ("HOLD", "ESTOP", "SLOW"):
         _watch_going_on(scenario, fault, row, at)
         return
-    if fault.timeout is None:  # the layer itself is stopped: it answers when it goes on
+    if fault.timeout is None:  # the layer itself is stopped and reacts once it continues
         fault.end(scenario)
     state = getattr(SafetyStatus, fault.state)
     longest = (fault.deadline or WINDOW) + PATIENCE
@@ -110,9 +110,9 @@ def _watch(scenario: Scenario, fault: GraphFault, row: GraphRow, at: float) -> N
 
 
 def _rests(scenario: Scenario, at: float) -> bool:
-    """Say whether the commands rest; after a contact since `at`, s, steady clock, the arm backs off first.
+    """Return whether the commands rest; after a contact since `at` (s, steady clock) the arm backs off first.
 
-    An arm that is given up is not commanded any more: the last message ends at rest by itself.
+    An arm that was given up gets no more commands: the last one comes to rest by itself.
     """
     recorder = scenario.recorder
     if any(one.steady >= at and one.reason == Reason.CONTACT.label for one in list(recorder.said)):
@@ -141,7 +141,7 @@ def _watch_going_on(scenario: Scenario, fault: GraphFault, row: GraphRow, at: fl
 
 
 def _measure(scenario: Scenario, row: GraphRow, said: Said, at: float) -> None:
-    """Find the first braking command in the recording, and hold the stop against the analytic one."""
+    """Find the first braking command in the recording, and compare the stop with the analytic one."""
     recorder = scenario.recorder
     first = recorder.index_of(said)
     if first < 0:
@@ -155,9 +155,9 @@ def _measure(scenario: Scenario, row: GraphRow, said: Said, at: float) -> None:
 
 
 def _resume(scenario: Scenario, fault: GraphFault, row: GraphRow, found: Findings) -> None:
-    """Take the fault away, go on as documented, and wait until the policy is followed again.
+    """Remove the fault, recover as documented, and wait until the policy is followed again.
 
-    Arming again begins where the arm is measured: another sequence of commands, so what went before is judged first.
+    Rearming starts a new sequence of commands at the measured posture, so the commands before it are judged first.
     """
     began, observer = time.monotonic(), scenario.observer
     if fault.rearm:
@@ -173,9 +173,9 @@ def _resume(scenario: Scenario, fault: GraphFault, row: GraphRow, found: Finding
 
 
 def go_on(scenario: Scenario, found: Findings) -> bool:
-    """Wait until the policy is followed again, and say whether it is.
+    """Wait until the policy is followed again, and return whether it is.
 
-    Where the arm was given up, since it is not where it was commanded, the way on is to arm it again.
+    If the arm was given up because it is not where it was commanded, the recovery is to arm it again.
     """
     observer = scenario.observer
     observer.wait(lambda: observer.safety.state in (*MOVING, SafetyStatus.DISARMED), RESUME_LIMIT)
