@@ -1,9 +1,9 @@
 """Console server: the page, the graph's status for all pages, command for one.
 
-/        the page and its files               no token: they contain nothing secret
-/pages   WebSocket: requests and status       one connection per page
-/images  WebSocket: JPEG                      newest wins
-/estop   WebSocket, on its own port           see `estop_server`
+    /        the page and its files               no token: they contain nothing secret
+    /pages   WebSocket: requests and status       one connection per page
+    /images  WebSocket: JPEG                      newest wins
+    /estop   WebSocket, on its own port           see `estop_server`
 
 A page that reads slowly delays only its own status and images.
 """

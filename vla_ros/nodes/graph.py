@@ -131,7 +131,7 @@ class Graph:
             simulation: See `simulator`; nodes of other simulators are omitted, and with "external" those of all.
 
         Raises:
-            ContractError: when an argument does not exist or does not convert (it is named), or the simulator is unknown.
+            ContractError: when an argument (it is named) does not exist or convert, or the simulator is unknown.
         """
         wanted = self.simulator(simulation)
         belongs = {"": ("", ROBOT_ONLY), EXTERNAL: ("", ROBOT_ONLY, EXTERNAL)}.get(wanted, ("", wanted))

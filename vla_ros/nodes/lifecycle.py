@@ -1,7 +1,7 @@
-"""What all nodes of the package share: a managed life cycle, diagnostics, and a main that ends cleanly.
+"""Base of all nodes of the package: managed lifecycle, diagnostics, and a main that ends cleanly.
 
-A node derives from `ManagedNode` and fills in `configure`, `activate`, `deactivate` and `cleanup`. What `configure` or
-`activate` raise becomes a refused transition with the reason in the log, never a dead process.
+A node derives from `ManagedNode` and implements `configure`, `activate`, `deactivate` and `cleanup`. An exception in
+`configure` or `activate` becomes a refused transition with the reason in the log, never a crashed process.
 """
 
 from __future__ import annotations
@@ -40,34 +40,34 @@ from vla_ros.nodes.process import follow_parent
 from vla_ros.nodes.qos import qos
 
 DIAGNOSTICS_PERIOD = 1.0
-"""Seconds between two reports on /diagnostics."""
+"""Period of reports on /diagnostics, s."""
 
 SPIN_TIMEOUT = 0.1
-"""Longest time until a signal is noticed, s."""
+"""Maximum latency until a signal is noticed, s."""
 
 END_GRACE = 3.0
-"""A node that has not freed everything so long after the signal is ended the hard way, s."""
+"""Time after the signal within which a node must free everything, s; after it the process is ended forcibly."""
 
-_ends_at: list[float] = []  # when this process is ended the hard way, s, steady clock, once a signal has come
+_ends_at: list[float] = []  # time at which this process is ended forcibly, s on the steady clock; set by a signal
 
 CLOCK_PARAMETER = "use_sim_time"
 
 MAX_SEED = 2**31 - 2
-"""Greatest seed of a scene; Gazebo is given one more, as 32 bits with a sign."""
+"""Maximum seed of a scene; Gazebo gets the seed plus one, as a signed 32-bit integer."""
 
 PACKAGE = "vla_ros"
-"""`hardware_id` of a node that belongs to no robot in particular, and to no namespace."""
+"""`hardware_id` of a node without a robot and a namespace."""
 
 FAILURE_LOG_PERIOD = 5.0
-"""A callback that keeps failing is logged this often, s."""
+"""Period of logging a callback that keeps failing, s."""
 
 
 class ManagedNode(LifecycleNode):
-    """A lifecycle node that reports its health once a second, whatever its state.
+    """Lifecycle node that reports its health once a second, in every state.
 
     Attributes:
-        default_robot: Robot contract of a node that has one and is given none; "" for a node that has none.
-        niceness: Of its process among others, -20 (first) to 19 (last).
+        default_robot: Default robot contract; "" for a node without one.
+        niceness: Niceness of its process, -20 (highest priority) to 19 (lowest).
     """
 
     default_robot: ClassVar[str] = ""
@@ -78,10 +78,10 @@ class ManagedNode(LifecycleNode):
         super().__init__(name, **options)
         self._clock_on_demand = ClockOnDemand(self)
         self._answer_every_transition()
-        # rclpy asks the callback that was added last first: its own, which switches the clock, is not reached.
+        # rclpy calls the callback added last first, so its own, which switches the clock, is not reached.
         self.add_on_set_parameters_callback(self._judge_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos("diagnostics"))
-        # The steady clock: a simulation that stands still must not silence the report.
+        # Steady clock: a paused simulation must not silence the report.
         self._diagnostics_timer = self.create_timer(
             DIAGNOSTICS_PERIOD, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
@@ -89,24 +89,24 @@ class ManagedNode(LifecycleNode):
         self._changeable: set[str] = set()
 
     def get_clock(self) -> Clock:
-        """Return the clock of the node, set to the newest time of a simulation: ask again for each reading."""
+        """Return the node's clock, set to the newest simulation time; call it again for each reading."""
         self._clock_on_demand.update()
         return super().get_clock()
 
     def configure(self) -> None:
-        """Read parameters and make what `activate` needs; raise to refuse."""
+        """Read parameters and create what `activate` needs; raise to refuse."""
 
     def activate(self) -> None:
-        """Begin to work; raise to refuse."""
+        """Start working; raise to refuse."""
 
     def deactivate(self) -> None:
-        """Stop working; must bear to be called when `activate` failed half-way."""
+        """Stop working; must work after a partially failed `activate`."""
 
     def cleanup(self) -> None:
-        """Free what `configure` made; must bear to be called when it failed half-way, and twice."""
+        """Free what `configure` created; must work after a partial failure of it, and when called twice."""
 
     def health(self) -> list[DiagnosticStatus]:
-        """Return what to report; called once a second in the executor's thread."""
+        """Return the statuses to report; called once a second in the executor's thread."""
         return []
 
     def parameter(
@@ -123,15 +123,15 @@ class ManagedNode(LifecycleNode):
 
         Args:
             name: Name.
-            default: Value where nobody gives one; its type is the parameter's.
-            description: Unit, and what it is for.
-            low: Least value of a number; the range is declared, and shown by `ros2 param describe`.
-            high: Greatest value; needed with `low`.
-            changeable: It can be set while the node is not configured, to be read by the next `configure`. All others
-                are read-only: a live change is refused with a reason, and the node goes on with what it was given.
+            default: Default value; its type is the parameter's.
+            description: Unit and purpose.
+            low: Minimum of a number; the range is declared, and shown by `ros2 param describe`.
+            high: Maximum; required with `low`.
+            changeable: The parameter can be set while the node is unconfigured and is read by the next `configure`. All
+                others are read-only: a live change is refused with a reason, and the node keeps the value it was given.
 
         Raises:
-            ContractError: when the value that was given has another type, or lies outside of the range.
+            ContractError: when the given value has another type or is out of range.
         """
         if not self.has_parameter(name):
             descriptor = describe_parameter(default, description, low, high, read_only=not changeable)
@@ -142,7 +142,7 @@ class ManagedNode(LifecycleNode):
             if changeable:
                 self._changeable.add(name)
         value = self.get_parameter(name).value
-        if low is not None and high is not None and not low <= value <= high:  # NaN, too
+        if low is not None and high is not None and not low <= value <= high:  # also catches NaN
             raise ContractError(f"parameter {name} is {value}, {_expected(default, low, high)}")
         return value
 
@@ -151,20 +151,20 @@ class ManagedNode(LifecycleNode):
         return str(self.parameter("robot", self.default_robot, "robot contract: a name or a file"))
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Run `configure`; what it had made before it failed is freed again."""
+        """Run `configure`; on failure, free what it had created."""
         del state
         answer = self._attempt("configure", self.configure, undo=self.cleanup)
         self._configured = answer == TransitionCallbackReturn.SUCCESS
         return answer
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Run `activate`; what it had begun before it failed is stopped again."""
+        """Run `activate`; on failure, stop what it had started."""
         answer = self._attempt("activate", self.activate, undo=self.deactivate)
         self.active = answer == TransitionCallbackReturn.SUCCESS
         return super().on_activate(state) if self.active else answer
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Run `deactivate`; a failure is logged, and the node counts as stopped all the same."""
+        """Run `deactivate`; a failure is logged, and the node counts as inactive all the same."""
         self.active = False
         self._attempt("deactivate", self.deactivate)
         return super().on_deactivate(state)
@@ -194,7 +194,7 @@ class ManagedNode(LifecycleNode):
         try:
             step()
         except Exception as error:
-            if not isinstance(error, VlaError):  # a mistake of ours, not of the configuration: say where
+            if not isinstance(error, VlaError):  # a bug rather than a wrong configuration: log the traceback
                 self.get_logger().error(traceback.format_exc())
             self.get_logger().error(f"cannot {what}: {type(error).__name__}: {error}")
             if undo is not None:
@@ -203,9 +203,9 @@ class ManagedNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _answer_every_transition(self) -> None:
-        """Answer a request for a transition that does not exist in this state with `success` false.
+        """Respond to a request for an invalid transition with `success` false.
 
-        rclpy raises out of `spin` instead, so that anyone's wrong request would end the process, unanswered.
+        rclpy raises out of `spin` instead, so a wrong request from anyone would end the process without a response.
         """
         service = self._service_change_state
         change = service.callback
@@ -221,10 +221,10 @@ class ManagedNode(LifecycleNode):
         service.callback = answer
 
     def _judge_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
-        """Refuse what the node would not read any more, and another clock.
+        """Refuse changes that the node would no longer read, and changes of the clock.
 
-        A node that is configured goes by the values that `configure` has read. The clock's parameter is rclpy's own,
-        and not read-only; with another one, stamps and deadlines from before would be those of another time.
+        A configured node uses the values that `configure` has read. The clock's parameter is rclpy's own and not
+        read-only; with a different clock, earlier stamps and deadlines would refer to another time.
         """
         if self._configured and (late := [one.name for one in parameters if one.name in self._changeable]):
             reason = (
@@ -245,7 +245,7 @@ class ManagedNode(LifecycleNode):
     def _report(self) -> None:
         try:
             statuses = self.health()
-        except Exception as error:  # a report that fails must not take the node with it
+        except Exception as error:  # a failing report must not crash the node
             statuses = [diagnostic(self.get_name(), DiagnosticStatus.ERROR, f"no health: {error}", {})]
         if not statuses:
             statuses = [diagnostic(self.get_name(), DiagnosticStatus.OK, "active" if self.active else "not active", {})]
@@ -254,9 +254,9 @@ class ManagedNode(LifecycleNode):
         self._diagnostics.publish(message)
 
     def _of_this_arm(self, status: DiagnosticStatus) -> DiagnosticStatus:
-        """Return a copy that can be told from those of another arm: /diagnostics is shared by all namespaces."""
+        """Return a copy whose name identifies the arm, because all namespaces share /diagnostics."""
         namespace = self.get_namespace().strip("/")
-        # Given from the start, declared by `configure`: a report must not change its name in between.
+        # Prefers the override to the value declared by `configure`, so that the name does not change in between.
         given = self._parameter_overrides.get("robot") or self.get_parameter_or("robot", None)
         robot = given.value if given and given.value else self.default_robot
         hardware = [namespace, Path(str(robot)).stem if robot else ""]
@@ -270,7 +270,7 @@ class ManagedNode(LifecycleNode):
 
 
 def diagnostic(name: str, level: bytes, message: str, values: Mapping[str, object]) -> DiagnosticStatus:
-    """Return one line of a report."""
+    """Return one entry of a report."""
     pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
     return DiagnosticStatus(name=name, level=level, message=message, hardware_id="", values=pairs)
 
@@ -278,7 +278,7 @@ def diagnostic(name: str, level: bytes, message: str, values: Mapping[str, objec
 def describe_parameter(
     default: object, description: str, low: float | None, high: float | None, *, read_only: bool
 ) -> ParameterDescriptor:
-    """Return the descriptor of a parameter; numbers with both bounds get a range of their type."""
+    """Return a parameter's descriptor; numbers with both bounds get a range of their type."""
     descriptor = ParameterDescriptor(description=description, read_only=read_only)
     if low is None or high is None:
         return descriptor
@@ -295,20 +295,20 @@ def _expected(default: object, low: float | None, high: float | None) -> str:
 
 
 def initialize(arguments: Sequence[str] | None, **options: Any) -> str:  # noqa: ANN401 (those of rclpy.init)
-    """Initialize rclpy with a node's own arguments (those of the process when None); "" or what is wrong with them."""
+    """Initialize rclpy with a node's arguments (default: those of the process); return an error or ""."""
     try:
         rclpy.init(args=sys.argv if arguments is None else list(arguments), **options)
     except (RCLError, RCLInvalidROSArgsError, UnknownROSArgsError) as error:
-        sentence = re.sub(r",? at /\S+:\d+", "", " ".join(str(error).split()))  # places in the source of rcl
+        sentence = re.sub(r",? at /\S+:\d+", "", " ".join(str(error).split()))  # source locations in rcl
         return sentence.removeprefix("failed to initialize rcl: ")
     return ""
 
 
 def begin_process(arguments: Sequence[str] | None = None) -> threading.Event | None:
-    """Make this process ready for nodes; return what its first signal sets.
+    """Prepare this process for nodes; return the event that its first signal sets.
 
-    From that signal on the process has `END_GRACE` to end in order, and a second one ends it at once. None: ROS 2 does
-    not take the arguments, and standard error says why.
+    After that signal the process has `END_GRACE` to end in order; a second signal ends it at once. Returns None if ROS
+    2 rejects the arguments; standard error says why.
     """
     keep_large_buffers()
     require_domain()
@@ -331,7 +331,7 @@ def begin_process(arguments: Sequence[str] | None = None) -> threading.Event | N
 
 def end_within_grace() -> None:
     """Give this process `END_GRACE` to end, and let the next signal end it at once."""
-    # Neither needs Python to be able to run: a library that waits for ever while it closes may keep it from it.
+    # Neither needs a responsive interpreter, which a library may block forever while it closes.
     faulthandler.dump_traceback_later(END_GRACE, exit=True)
     _ends_at.append(time.monotonic() + END_GRACE)
     for each in (signal.SIGINT, signal.SIGTERM):
@@ -339,16 +339,16 @@ def end_within_grace() -> None:
 
 
 def time_left() -> float:
-    """Return how long this process has until it is ended the hard way, s; inf before it has been told to end."""
+    """Return the time until this process is ended forcibly, s; inf until it is asked to end."""
     return min(_ends_at, default=math.inf) - time.monotonic()
 
 
 def run_node(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = None) -> int:
-    """Run one node until a signal asks it to end; returns the exit code.
+    """Run one node until a signal ends it; return the exit code.
 
-    SIGINT and SIGTERM are treated alike: the node stops, frees what it holds, and the process ends with 0; with 1 when
-    that takes longer than `END_GRACE`, or when ROS 2 does not take its arguments. A second signal ends it at once. A
-    callback that raises is logged, and the node goes on.
+    SIGINT and SIGTERM are equivalent: the node stops and frees its resources, and the process ends with 0; with 1 if
+    that takes longer than `END_GRACE`, or if ROS 2 rejects its arguments. A second signal ends it at once. An exception
+    in a callback is logged, and the node continues.
     """
     stopping = begin_process(arguments)
     if stopping is None:
@@ -369,7 +369,7 @@ def run_node(make: Callable[[], ManagedNode], arguments: Sequence[str] | None = 
 
 
 def spin(node: ManagedNode, executor: SingleThreadedExecutor, stopping: threading.Event) -> None:
-    """Run the callbacks of a node until `stopping` is set; one that raises is logged, and the node goes on."""
+    """Run a node's callbacks until `stopping` is set; exceptions are logged, and the node continues."""
     while not stopping.is_set() and rclpy.ok():
         try:
             executor.spin_once(timeout_sec=SPIN_TIMEOUT)

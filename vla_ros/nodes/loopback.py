@@ -1,7 +1,7 @@
-"""Does this process take part in DDS on the loopback interface alone, as its profile says?
+"""Check that DDS uses only the loopback interface, as the profile says.
 
-Fast DDS only logs when it cannot read a profile, keeps the one that it read first, and lets a file in the working
-directory override both: then it would listen on every interface, with multicast.
+Fast DDS only logs an unreadable profile, keeps the first one it has read, and lets a file in the working directory
+override both. In each case it would listen on every interface, with multicast.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from vla_ros.nodes.environment_check import RosEnvironmentError
 from vla_ros.paths import share_file
 
 PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
-"""Environment variable that Fast DDS reads when it is first used."""
+"""Environment variable with the profile path; Fast DDS reads it on first use."""
 
 LOOPBACK_PROFILE = "config/dds/loopback.xml"
-"""No shared memory, and sockets on 127.0.0.1 alone, so that `LOCALHOST` is not needed."""
+"""Profile without shared memory and with sockets on 127.0.0.1 only, so that `LOCALHOST` is not needed."""
 
 RANGE_VARIABLE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
-"""Environment variable that limits who is discovered; rmw_fastrtps_cpp reads it for every context."""
+"""Environment variable that limits discovery; rmw_fastrtps_cpp reads it for every context."""
 
 Sockets = frozenset[tuple[str, str]]
 
 
 def is_meant_to_be_alone(environment: Mapping[str, str] = os.environ) -> bool:
-    """Say whether a process with this environment keeps to the loopback interface by its profile, and by that alone."""
+    """Return whether this environment limits a process to the loopback interface by the profile alone."""
     return (
         environment.get(RANGE_VARIABLE) == "SYSTEM_DEFAULT"
         and environment.get(PROFILE_VARIABLE) == str(share_file(LOOPBACK_PROFILE))
@@ -35,17 +35,17 @@ def is_meant_to_be_alone(environment: Mapping[str, str] = os.environ) -> bool:
 
 
 def is_known() -> bool:
-    """Say whether this system tells who listens where."""
+    """Return whether this system lists its listening sockets."""
     return Path("/proc/net/udp").exists()
 
 
 def udp_sockets(process: str = "self") -> Sockets:
-    """Return the inode and the IPv4 address, as /proc/net/udp writes it, of each socket of a process for datagrams."""
+    """Return inode and IPv4 address (as in /proc/net/udp) of each UDP socket of a process."""
     inodes = set()
     if not is_known():
         return frozenset()
     for file in Path(f"/proc/{process}/fd").iterdir():
-        with contextlib.suppress(OSError):  # one that was just closed
+        with contextlib.suppress(OSError):  # just closed
             inodes.add(str(file.readlink()).removeprefix("socket:[").removesuffix("]"))
     lines = Path(f"/proc/{process}/net/udp").read_text(encoding="utf-8").splitlines()[1:]
     rows = [line.split() for line in lines]
@@ -53,16 +53,16 @@ def udp_sockets(process: str = "self") -> Sockets:
 
 
 def strays(before: Sockets) -> list[str]:
-    """Return the addresses other than 127.x.x.x of the sockets that this process has and had not `before`."""
+    """Return the addresses outside 127.x.x.x of this process's sockets that did not exist `before`."""
     found = {address for _, address in udp_sockets() - before if not address.endswith("7F")}
     return sorted(".".join(str(byte) for byte in reversed(bytes.fromhex(address))) for address in found)
 
 
 def require_loopback_alone(before: Sockets) -> None:
-    """Refuse to go on where the middleware has opened another interface than the one of its profile.
+    """Check that the middleware has opened no interface other than the one in its profile.
 
     Raises:
-        RosEnvironmentError: with the addresses.
+        RosEnvironmentError: when it has; lists the addresses.
     """
     if is_meant_to_be_alone() and (found := strays(before)):
         raise RosEnvironmentError(

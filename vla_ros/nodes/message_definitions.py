@@ -1,4 +1,4 @@
-"""Definitions of messages as MCAP carries them ("ros2msg"), from the installed packages."""
+"""Message definitions in MCAP's "ros2msg" format, read from the installed packages."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ SEPARATOR = "=" * 80
 
 
 def type_name(kind: type) -> str:
-    """Return the name of a message class, such as vla_ros/msg/Observation."""
+    """Return the name of a message class, e.g. vla_ros/msg/Observation."""
     return f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
 
 
 def message_definition(name: str) -> str:
-    """Return the definition of a message and of all that it contains, as MCAP wants it ("ros2msg").
+    """Return the definition of a message and of all nested messages in MCAP's "ros2msg" format.
 
     Raises:
-        DataError: when the definition of a part is not installed.
+        DataError: when one of the definitions is not installed.
     """
     texts: dict[str, str] = {}
     waiting = [name]
@@ -46,7 +46,7 @@ def _definition_file(name: str) -> Path:
 
 
 def _parts(text: str, package: str) -> list[str]:
-    """Return the names of the messages that a definition is made of."""
+    """Return the names of the messages nested in a definition."""
     parts = []
     for line in text.splitlines():
         match = re.match(r"\s*(?:([a-z]\w*)/)?(?:msg/)?([A-Z]\w*)(?:\[[^\]]*\])?\s+[a-z]\w*", line.split("#")[0])

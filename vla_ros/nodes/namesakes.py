@@ -1,10 +1,10 @@
-"""Looks whether nodes of the same names are there already: two graphs of one name cannot be told apart.
+"""Check for running nodes with the same names: two graphs with the same names cannot be told apart.
 
-The services of the nodes have their names, so a request that is meant for a node of one graph is answered by the node
-of the other: what was started looks configured and active, or broken, and is neither.
+Service names contain the node names, so a request for a node of one graph is answered by the node of the other: what
+was started appears configured and active, or broken, and is neither.
 
-To be asked before anything is started. Who has just joined a domain hears of the living alone, so the nodes of a graph
-that was killed a moment ago, whose names others remember until their lease has run out, do not stand in the way.
+Run the check before starting anything. A new participant discovers only live ones, so the nodes of a graph killed a
+moment ago, which others remember until their lease expires, do not count.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from vla_ros.nodes.clock_publishers import foreign_clocks
 from vla_ros.nodes.transitions import GraphError
 
 DISCOVERY = 3.0
-"""So long nodes may take to be found, s: up to 1.6 s was seen on a machine with four times more to do than it can."""
+"""Maximum discovery time, s: up to 1.6 s was observed on a machine overloaded fourfold."""
 
 COMPANIONS = 0.5
-"""So long it is waited for further ones when the first one has been found, s: they are only named."""
+"""Time to wait for further nodes after the first was found, s; they are only listed in the error."""
 
 _POLL = 0.05
 
 
 def require_alone(node: Node, names: Iterable[str], patience: float = DISCOVERY, *, own_clock: bool = False) -> None:
-    """Look for `patience` s with the eyes of `node`, which has just joined the domain, whether a name is taken.
+    """Check for `patience` s that no node of these names exists; `node` has just joined the domain.
 
     Args:
-        node: Of this process; nobody needs to spin it.
-        names: Full names of the nodes that are about to be started, such as "/left/safety_node".
-        patience: How long to look, s.
-        own_clock: A simulation is among them: nobody else may publish /clock.
+        node: Node of this process; it need not be spun.
+        names: Full names of the nodes about to be started, e.g. "/left/safety_node".
+        patience: Duration of the check, s.
+        own_clock: A simulation is among them, so no other node may publish /clock.
 
     Raises:
-        GraphError: naming the nodes that are there, the domain, and what to do.
+        GraphError: lists the existing nodes and the domain, and says what to do.
     """
     wanted = set(names)
     end = time.monotonic() + patience
@@ -55,7 +55,7 @@ def require_alone(node: Node, names: Iterable[str], patience: float = DISCOVERY,
             "(ROS_DOMAIN_ID, --domain) or, for a second arm, another namespace (namespace:=left)"
         )
     if clock:
-        time.sleep(COMPANIONS)  # its name may come after it
+        time.sleep(COMPANIONS)  # its name may be discovered later than the publisher
         raise GraphError(foreign_clocks(node) or clock)
 
 

@@ -1,11 +1,11 @@
-"""Several managed nodes in one process, each with an executor and a thread of its own.
+"""Run several managed nodes in one process, each with its own executor and thread.
 
     ros2 run vla_ros node_container perception_node instruction_node --ros-args \
         -r perception_node:__node:=front_perception -p front_perception:skew_tolerance:=0.1
 
-One interpreter, one DDS participant and one copy of the libraries serve all of them. A callback that takes long holds
-up its own node; the others wait for the interpreter's lock, at most. They end together: a node that crashes takes the
-process along, which is why the safety node and the simulator are refused here.
+They share one interpreter, one DDS participant and one copy of the libraries. A long callback delays only its own node;
+the others wait at most for the GIL. They end together: a node that crashes takes the process down, which is why the
+safety node and the simulator are refused here.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from vla_ros.nodes.loopback import require_loopback_alone, udp_sockets
 from vla_ros.priority import prefer_process
 
 SWITCH_INTERVAL = 1e-3
-"""How long one node's thread may keep the interpreter from the others, s; Python's own is five times longer."""
+"""GIL switch interval, s, the time one node's thread may keep the GIL; Python's default is five times longer."""
 
 
 def node_class(executable: str) -> type[ManagedNode]:
-    """Return the node of an executable of this package: `PerceptionNode` for "perception_node".
+    """Return the node class of an executable of this package, e.g. `PerceptionNode` for "perception_node".
 
     Raises:
-        UsageError: when there is none, or it runs alone.
+        UsageError: when there is none, or it must run alone.
     """
     if executable in ALONE:
         raise UsageError(f"{executable} runs alone and shares no process: start it by ros2 run vla_ros {executable}")
@@ -51,10 +51,10 @@ def node_class(executable: str) -> type[ManagedNode]:
 
 
 def run_nodes(makes: Sequence[Callable[[], ManagedNode]], arguments: Sequence[str] | None = None) -> int:
-    """Run several nodes in this process until a signal asks it to end; returns the exit code.
+    """Run several nodes in this process until a signal ends it; return the exit code.
 
-    Signals and callbacks that raise are treated as by `run_node`. A node whose thread ends unexpectedly ends the
-    process with exit code 1: the supervisor restarts processes, not threads.
+    Signals and exceptions in callbacks are handled as by `run_node`. A node whose thread ends unexpectedly ends the
+    process with exit code 1, because the supervisor restarts processes, not threads.
     """
     stopping = begin_process(arguments)
     if stopping is None:
@@ -71,7 +71,7 @@ def run_nodes(makes: Sequence[Callable[[], ManagedNode]], arguments: Sequence[st
             work = (node, make_executor(), stopping, ended)
             threads.append(threading.Thread(target=_work, args=work, name=node.get_name()))
             threads[-1].start()
-        while not stopping.wait(SPIN_TIMEOUT):  # not for ever: a signal is handled by this thread
+        while not stopping.wait(SPIN_TIMEOUT):  # with a timeout, because this thread handles signals
             pass
     finally:
         if not stopping.is_set() or ended:
@@ -88,7 +88,7 @@ def run_nodes(makes: Sequence[Callable[[], ManagedNode]], arguments: Sequence[st
 
 
 def _work(node: ManagedNode, executor: SingleThreadedExecutor, stopping: threading.Event, ended: list[str]) -> None:
-    """Run a node until `stopping` is set, and free what it holds; unasked, its name goes to `ended`."""
+    """Run a node until `stopping` is set, then free it; if it ends unexpectedly, add its name to `ended`."""
     try:
         executor.add_node(node)
         spin(node, executor, stopping)
@@ -101,10 +101,10 @@ def _work(node: ManagedNode, executor: SingleThreadedExecutor, stopping: threadi
 
 
 def _require_names(names: Sequence[str]) -> None:
-    """Refuse two nodes of one name, as a rule without the name of a node makes them.
+    """Refuse two nodes of one name, which a remapping rule without a node name creates.
 
     Raises:
-        UsageError: naming it.
+        UsageError: names it.
     """
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -112,14 +112,14 @@ def _require_names(names: Sequence[str]) -> None:
 
 
 def main() -> int:
-    """Run the nodes that the arguments name."""
+    """Run the nodes named in the arguments."""
     executables = list(takewhile(lambda word: word != "--ros-args", sys.argv[1:]))
     sys.setswitchinterval(SWITCH_INTERVAL)
     try:
         if not executables:
             raise UsageError("no node to run, expected executables such as perception_node instruction_node")
         classes = [node_class(executable) for executable in executables]
-        prefer_process(min(one.niceness for one in classes))  # before the middleware makes its own threads
+        prefer_process(min(one.niceness for one in classes))  # before the middleware creates its threads
         return run_nodes(classes)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Watches an episode from outside, by the topics that everyone can see, and keeps its figures."""
+"""Observe an episode through public topics and collect its metrics."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from vla_ros.nodes.qos import qos
 from vla_ros.types import ImageArray
 
 REQUESTS = 256
-"""Requests whose answers are kept, of each kind."""
+"""Maximum number of answers kept, per kind."""
 
 AGES = 100_000
-"""Ages of observations that are kept: more than an hour."""
+"""Maximum number of observation ages kept: more than an hour."""
 
 Kept = TypeVar("Kept")
 
@@ -32,18 +32,18 @@ MOVING = (SafetyStatus.RUN, SafetyStatus.SLOW)
 
 @dataclass
 class Episode:
-    """What was heard since `Observer.begin`.
+    """Data received since `Observer.begin`.
 
     Attributes:
-        chunks: Chunks that the policy sent.
+        chunks: Number of chunks sent by the policy.
         ages: Age of the observation behind the command, s, sampled with every safety status while the arm was driven.
-        first: The first safety status with an armed robot, and when it came (steady clock, s).
+        first: The first safety status with the robot armed, and when it was received (steady clock, s).
         last: The newest one, likewise.
         started: Simulation time of the first verdict, s.
-        seconds: Simulation time of the newest verdict since then, s; after success, that of the success.
-        clock: Simulation time of the newest verdict since then, s, also after success.
-        success: The judge has said success.
-        states: Every state of the safety layer, in order, with its reason.
+        seconds: Simulation time from the first verdict to the newest, or to success, s.
+        clock: Simulation time from the first verdict to the newest, s, also after success.
+        success: Whether the success checker has reported success.
+        states: All states of the safety layer, in order, with their reasons.
     """
 
     chunks: int = 0
@@ -58,20 +58,20 @@ class Episode:
 
 
 class Observer:
-    """Subscribes with the node it is given, which another thread spins, and lets a caller wait for conditions."""
+    """Subscribes on a node that another thread spins, and lets a caller wait for conditions."""
 
     def __init__(self, node: Node, camera_topic: str | None = None) -> None:
-        """Listen; with `camera_topic`, also keep the newest images there."""
+        """Subscribe; with `camera_topic`, also keep its newest images."""
         self._change = threading.Condition()
-        self.heard: dict[str, float] = {}  # name of a kind of message to when the newest came, s, steady clock
+        self.heard: dict[str, float] = {}  # message type name to receive time of the newest, s, steady clock
         self.task = TaskStatus()
         self.safety = SafetyStatus()
         self.policy = PolicyStatus()
         self.instruction = Instruction()
         self.rejection = ""
-        self.taken: dict[str, int] = {}  # id of a request to the number of the instruction that it became
-        self.refused: dict[str, str] = {}  # id of a request to the reason
-        self.stops_heard: dict[str, str] = {}  # id of a request to what the safety layer answered by itself
+        self.taken: dict[str, int] = {}  # request id to the number of the resulting instruction
+        self.refused: dict[str, str] = {}  # request id to the reason of refusal
+        self.stops_heard: dict[str, str] = {}  # request id to the safety layer's own answer
         self.episode = Episode()
         self._images: deque[ImageArray] = deque(maxlen=16)
         listen = node.create_subscription
@@ -79,7 +79,7 @@ class Observer:
         listen(SafetyStatus, "vla/safety_status", self._locked(self._on_safety), qos("status"))
         listen(PolicyStatus, "vla/policy_status", self._locked(self._on_policy), qos("status"))
         listen(Instruction, "vla/task", self._locked(self._on_instruction), qos("task"))
-        # Deeper than it is published: an answer must not be pushed out by the heartbeat behind it.
+        # Deeper than the publisher's queue: the next heartbeat must not push out an answer.
         listen(InstructionStatus, "vla/instruction_status", self._locked(self._on_answer), qos("task"))
         listen(InstructionStatus, "vla/stop_status", self._locked(self._on_stop_heard), qos("stop_status"))
         listen(String, "vla/instruction_rejected", self._locked(self._on_rejection), qos("instruction"))
@@ -88,25 +88,25 @@ class Observer:
             listen(Image, camera_topic, self._locked(self._on_image), qos("camera_out"))
 
     def begin(self) -> None:
-        """Begin a new episode: forget the figures of the one before."""
+        """Begin a new episode and discard the metrics of the previous one."""
         with self._change:
             self.episode = Episode()
             self.rejection = ""
 
     def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
-        """Wait at most `timeout` s until `condition` holds; it is asked after every message."""
+        """Wait at most `timeout` s until `condition` holds; it is checked after every message."""
         with self._change:
             return self._change.wait_for(condition, timeout)
 
     def images(self) -> list[ImageArray]:
-        """Return the images that came since the last call, oldest first; more than 16 lose the oldest."""
+        """Return the images received since the last call, oldest first; beyond 16, the oldest are dropped."""
         with self._change:
             images = list(self._images)
             self._images.clear()
             return images
 
     def figures(self, lockstep: bool) -> dict[str, Any]:
-        """Return the figures of the episode; rates by the wall clock, in lock step by simulation time."""
+        """Return the metrics of the episode; rates are by wall clock, in lockstep by simulation time."""
         with self._change:
             episode = self.episode
             ages = 1e3 * np.array(episode.ages or [np.nan])

@@ -1,4 +1,4 @@
-"""What an operator does with a running graph: ask for something, arm, reset."""
+"""Operator's client of a running graph: send instructions, arm, disarm."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from vla_ros.nodes.transitions import GraphError
 from vla_ros.safety.selftest_record import UNDER_WAY
 
 SERVICE_TIMEOUT = 5.0
-"""Longest time for a service to appear and to answer, s."""
+"""Timeout for a service to appear and to respond, s."""
 
 REQUEST_TOPIC = "vla/instruction_request"
 
 LONGEST_REQUEST = 4096
-"""Most that InstructionRequest.msg holds of a text, bytes of UTF-8; far more than an instruction may have."""
+"""Maximum text size in InstructionRequest.msg, bytes of UTF-8; far more than an instruction may have."""
 
 ASK_AGAIN = 0.5
-"""A request without an answer is sent again after this time, s."""
+"""Period of repeating an unanswered request, s."""
 
 ARM_AGAIN = 0.2
-"""A refused arm request is tried again after this time, s."""
+"""Period of repeating a refused arm request, s."""
 
 
 class Operator:
-    """Speaks with the node it is given, which another thread spins; `observer` hears the answers."""
+    """Communicates through a node that another thread spins; `observer` receives the answers."""
 
     def __init__(self, node: Node, observer: Observer) -> None:
-        """Make the topic and the clients."""
+        """Create the publisher and the client."""
         self._node, self._observer = node, observer
         self._requests = node.create_publisher(InstructionRequest, REQUEST_TOPIC, qos("instruction"))
         self._arm = node.create_client(SetBool, "vla/arm")
 
     def say(self, text: str, timeout: float) -> int:
-        """Publish a sentence and return the number of the instruction it became.
+        """Send an instruction and return its sequence number.
 
         Raises:
             InstructionError: when the graph refuses it, with its reason.
-            GraphError: when nobody answers within `timeout` s.
+            GraphError: when there is no answer within `timeout` s.
         """
         observer = self._observer
         request = make_request(text)
@@ -57,14 +57,14 @@ class Operator:
             raise InstructionError(observer.refused[request.id])
         if request.id not in observer.taken:
             raise GraphError(f"nobody took the instruction '{text}' on {REQUEST_TOPIC} within {timeout:.0f} s")
-        # Who counts chunks by the newest instruction must know this one, too.
+        # The caller may count chunks by the newest instruction, so wait until the observer knows it, too.
         observer.wait(lambda: observer.instruction.sequence >= observer.taken[request.id], ASK_AGAIN)
         return observer.taken[request.id]
 
     def send(self, request: InstructionRequest, answered: Callable[[], bool], timeout: float) -> bool:
-        """Publish a request, again while it is not `answered`; say whether it was within `timeout` s.
+        """Publish a request, repeatedly until it is `answered`; return whether it was within `timeout` s.
 
-        Repeated, it stays one request: the instruction node knows its id.
+        Repetitions count as one request, because the instruction node recognizes its id.
         """
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0.0:
@@ -77,9 +77,9 @@ class Operator:
         return answered()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until every reader has acknowledged what was sent; False when one has not within `timeout` s."""
+        """Wait until every reader has acknowledged all messages; return False after `timeout` s."""
         deadline = time.monotonic() + timeout
-        # In short looks: rclpy keeps the interpreter from every other thread while it waits.
+        # In short waits, because rclpy holds the GIL while waiting.
         while not self._requests.wait_for_all_acked(Duration(seconds=1e-3)):
             if time.monotonic() > deadline:
                 return False
@@ -87,12 +87,13 @@ class Operator:
         return True
 
     def arm(self, timeout: float, progress: Callable[[str], None] | None = None) -> None:
-        """Arm the robot, trying again while the safety layer has a reason not to.
+        """Arm the robot, retrying while the safety layer refuses.
 
-        A self-test that is under way has a limit of its own, so it does not count; `progress` hears how far it is.
+        A running self-test has its own time limit, so it does not count towards the timeout; `progress` receives its
+        status.
 
         Raises:
-            GraphError: with that reason, when it stands for `timeout` s.
+            GraphError: with the reason, when it is still refused after `timeout` s.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -112,10 +113,10 @@ class Operator:
         self.call(self._arm, SetBool.Request(data=False))
 
     def call(self, client: Any, request: Any, timeout: float = SERVICE_TIMEOUT) -> Any:  # noqa: ANN401 (any service)
-        """Call a service and return its answer, which may take `timeout` s.
+        """Call a service and return its response, waiting at most `timeout` s.
 
         Raises:
-            GraphError: when it is not there or does not answer.
+            GraphError: when the service does not exist or does not respond.
         """
         if not client.wait_for_service(SERVICE_TIMEOUT):
             raise GraphError(f"no service {client.srv_name} within {SERVICE_TIMEOUT:.0f} s")
@@ -129,6 +130,6 @@ class Operator:
 
 
 def make_request(text: str) -> InstructionRequest:
-    """Return a request of a new id; of a text that is too long for the message, its beginning."""
+    """Return a request with a new id; a text too long for the message is truncated."""
     encoded = text.encode("utf-8", "replace")[:LONGEST_REQUEST]
     return InstructionRequest(id=str(uuid.uuid4()), text=encoded.decode("utf-8", "ignore"))

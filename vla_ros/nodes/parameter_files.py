@@ -1,6 +1,6 @@
-"""ROS 2 parameter files that users give to the launch: every section must reach a node, and contradict no argument.
+"""Users' ROS 2 parameter files for the launch: every section must match a node and contradict no argument.
 
-rcl takes a section for the nodes whose full name its name matches, and ignores any other without a word.
+rcl applies a section to the nodes whose full names it matches, and silently ignores any other.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from vla_ros.yaml_files import read_yaml
 def parameters_file(
     path: str, nodes: Mapping[str, Mapping[str, Any]], namespace: str = "", left_out: Collection[str] = ()
 ) -> Path | None:
-    """Return the ROS 2 parameter file that the user gave for the nodes of the launch; None for "".
+    """Validate the user's parameter file for the nodes of the launch; return its path, None for "".
 
-    It sets what the arguments of the launch do not: what both set, and differently, is refused, so that no value is
-    overruled without a word.
+    It may set what the launch arguments do not. If both set a parameter to different values, the file is refused, so
+    that no value is silently overridden.
 
     Args:
         path: The file.
-        nodes: Parameters by name, as the arguments of the launch set them, of every node that is given the file.
-        namespace: That they are in, without slashes around it; "" for none.
-        left_out: Names of nodes that this launch could start and does not, such as those of a simulator: one file may
-            serve both.
+        nodes: Maps the name of each node that gets the file to its parameters as set by the launch arguments.
+        namespace: Namespace of the nodes, without outer slashes; "" for none.
+        left_out: Names of nodes that this launch could start but does not, e.g. those of a simulator: one file may
+            serve both cases.
 
     Raises:
-        ContractError: when it is not there, no ROS 2 parameter file, has a section that reaches no node, or contradicts
-            an argument.
+        ContractError: when the file does not exist, is not a ROS 2 parameter file, has a section that matches no node,
+            or contradicts an argument.
     """
     if not path:
         return None
@@ -53,10 +53,10 @@ def parameters_file(
 
 
 def parameter_sections(path: str) -> tuple[Path, list[tuple[str, Mapping[str, Any]]]]:
-    """Return the file of a path, and (name as it is written, parameters) of each of its sections.
+    """Return the path of the file, and (name as written, parameters) of each section.
 
     Raises:
-        ContractError: when it is not there, or no ROS 2 parameter file.
+        ContractError: when it does not exist, or is not a ROS 2 parameter file.
     """
     try:
         file = share_file(Path(path).expanduser())
@@ -66,10 +66,9 @@ def parameter_sections(path: str) -> tuple[Path, list[tuple[str, Mapping[str, An
 
 
 def section_matches(section: str, full_name: str) -> bool:
-    """Tell whether rcl takes a section for the node of this full name.
+    """Return whether rcl applies a section to the node with this full name.
 
-    `*` stands for one part of the name and `**` for any number of them; a name without a slash before it is below the
-    root.
+    `*` matches one token of the name and `**` any number of them; a name without a leading slash is below the root.
     """
     parts = section.strip("/").split("/")
     return bool(re.fullmatch("".join(_PATTERNS.get(part, f"/{re.escape(part)}") for part in parts), full_name))
@@ -79,7 +78,7 @@ _PATTERNS = {"**": r"(?:/\w+)*", "*": r"/\w+"}
 
 
 def _unreached(section: str, names: Collection[str], namespace: str) -> str:
-    """Say that a section reaches no node, and how to write it."""
+    """Explain that a section matches no node, and how to write it."""
     name = section.rsplit("/", 1)[-1]
     if name not in names and name not in _PATTERNS:
         return f"section '{section}' names no node of this launch, expected one of {sorted(names)}"

@@ -1,4 +1,4 @@
-"""From sensor messages to the assembler: what the perception node does with them, and the preflight on trial."""
+"""Feed sensor messages to the assembler; used by the perception node and the preflight check."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vla_ros.types import RobotState
 def add_image(
     assembler: Assembler[JointReading], camera: str, message: Image | CompressedImage, now: float
 ) -> CameraFault:
-    """Decode and judge an image that came at `now`, s, steady clock; add it if it is sound."""
+    """Decode and check an image received at `now` (steady clock, s); add it if it is valid."""
     try:
         image = camera_image_to_array(message, assembler.cameras[camera])
     except ObservationError as error:
@@ -32,13 +32,13 @@ def add_image(
 def add_joint_state(
     assembler: Assembler[JointReading], reader: JointStateReader, message: JointState, now: float
 ) -> JointReading | None:
-    """Read a joint state that came at `now`, s, steady clock, and add it.
+    """Read a joint state received at `now` (steady clock, s), and add it.
 
     Returns:
-        The reading; None where there is none of this robot, or not yet.
+        The reading; None if it contains no joints of this robot, or is not complete yet.
 
     Raises:
-        JointReportError: when it cannot be used; nothing is added then.
+        JointReportError: when it is unusable; nothing is added then.
     """
     reading = reader.read(message_to_joint_report(message), now)
     if reading is not None:
@@ -47,10 +47,10 @@ def add_joint_state(
 
 
 def state_between(kinematics: Kinematics) -> Callable[[JointReading, JointReading, float], RobotState]:
-    """Return what makes a state of the robot of two readings, for the assembler."""
+    """Return the assembler's function that interpolates a robot state between two readings."""
 
     def between(before: JointReading, after: JointReading, fraction: float) -> RobotState:
-        """Return the state at `fraction`, 0 to 1, of the way between two readings."""
+        """Interpolate the state between two readings at `fraction`, 0 to 1."""
         first = before.to_state(kinematics.forward)
         if after is before:
             return first

@@ -1,4 +1,4 @@
-"""How the cameras are, as lines of /diagnostics."""
+"""Status of the cameras as entries of /diagnostics."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from vla_ros.robot.contract import CameraContract
 def camera_status(
     node: str, camera: CameraContract, health: CameraHealth, overwritten: int, now: float, sentence: str
 ) -> DiagnosticStatus:
-    """Return the line of one camera.
+    """Return the entry of one camera.
 
     Args:
-        node: Name of the node that reports.
-        camera: What is expected of it.
-        health: What has come.
-        overwritten: Images that a newer one replaced before the worker had time for them.
+        node: Name of the reporting node.
+        camera: Expected properties.
+        health: Received images.
+        overwritten: Number of images replaced by a newer one before they were processed.
         now: Steady clock, s.
-        sentence: What is wrong with it, for people.
+        sentence: Human-readable problem.
     """
     values = {
         "rate_hz": f"{health.rate(now):.1f}",
@@ -39,13 +39,13 @@ def camera_status(
 def observing_status(
     node: str, silence: float, longest: float, why: str, counts: Mapping[str, int]
 ) -> DiagnosticStatus:
-    """Return the line of the observations.
+    """Return the entry of the observations.
 
     Args:
-        node: Name of the node that reports.
+        node: Name of the reporting node.
         silence: Time since the last observation, s.
-        longest: More than this is an error, s.
-        why: What keeps the next observation from being made.
+        longest: Maximum silence, s; a longer one is an error.
+        why: What prevents the next observation.
         counts: Counters to show.
     """
     if silence <= longest:

@@ -1,8 +1,8 @@
-"""A subscription that a thread of its own polls: what arrives waits in the middleware, no executor lies on the way.
+"""Subscription polled by a dedicated thread: messages wait in the middleware, without an executor in between.
 
-Each message comes with the GID of its publisher, which rclpy does not pass on: it is taken through librcl itself. So
-publishers of one topic can be told apart whatever they call themselves, and a message that is too large is dropped
-before anything parses it.
+Each message comes with the GID of its publisher. rclpy does not expose it, so messages are taken through librcl
+directly. Publishers of one topic can thus be told apart whatever their names, and a message that is too large is
+dropped before it is deserialized.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 
 LARGEST_MESSAGE = 1 << 20
-"""Longest message that is parsed, bytes, where the caller sets no other limit."""
+"""Default limit on the size of a message that is deserialized, bytes."""
 
 _NANOSECONDS = 1e-9
 _GID_SIZE = 16  # RMW_GID_STORAGE_SIZE of rmw/types.h
@@ -66,7 +66,7 @@ class _Info(ctypes.Structure):
 
 @functools.cache
 def _libraries() -> tuple[Any, Any]:
-    """Return librcl and librcutils, which rclpy has loaded already."""
+    """Return librcl and librcutils, which rclpy has already loaded."""
     rcl, rcutils = ctypes.CDLL("librcl.so"), ctypes.CDLL("librcutils.so")
     rcutils.rcutils_get_default_allocator.restype = _Allocator
     rcutils.rcutils_uint8_array_init.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
@@ -80,11 +80,11 @@ class Received:
     """A message with its origin.
 
     Attributes:
-        message: As it was deserialized, or the bytes of it where the subscription leaves it serialized.
-        gid: Of its publisher, as `TopicEndpointInfo.endpoint_gid` has it.
-        sequence: Number that its publisher gave it; rises with each message of one publisher.
-        received: When it arrived, s, steady clock.
-        late: A newer one of its publisher has been returned before: this one had been lost and was sent again.
+        message: Deserialized message, or its bytes if the subscription leaves it serialized.
+        gid: GID of its publisher, as in `TopicEndpointInfo.endpoint_gid`.
+        sequence: Sequence number of its publisher; rises with each message.
+        received: Time of arrival, s, steady clock.
+        late: A newer message of its publisher was returned before: this one was lost and retransmitted.
     """
 
     message: Any
@@ -98,21 +98,21 @@ class NoExecutor(CallbackGroup):
     """Keeps every executor from waiting for its entities."""
 
     def can_execute(self, entity: Any) -> bool:  # noqa: ANN401 (any entity)
-        """Never."""
+        """Return False."""
         del entity
         return False
 
     def beginning_execution(self, entity: Any) -> bool:  # noqa: ANN401
-        """Never."""
+        """Return False."""
         del entity
         return False
 
     def ending_execution(self, entity: Any) -> None:  # noqa: ANN401
-        """Nothing to do."""
+        """Do nothing."""
 
 
 class PolledSubscription:
-    """The messages of one topic; for one thread at a time. Its queues are as deep as the profiles say."""
+    """Messages of one topic. Not thread-safe. Its queues are as deep as the profiles say."""
 
     def __init__(
         self,
@@ -127,15 +127,15 @@ class PolledSubscription:
         """Subscribe on `node`.
 
         Args:
-            node: Nobody needs to spin it.
-            kind: Type of the messages.
-            topic: Its name.
-            profiles: One subscription each. A reliable and a best-effort one together hear every publisher, and what
-                is sent reliably still arrives; a message that comes through both is returned once. One that the network
-                lost and that is sent again comes after newer ones, which the best-effort one has brought.
-            largest: Longest message that is parsed, bytes; longer ones, and malformed ones, are counted in `unread`
-                and dropped.
-            serialized: Return messages as they came, bytes: the caller parses those that it needs.
+            node: Need not be spun.
+            kind: Message type.
+            topic: Topic name.
+            profiles: One subscription each. A reliable and a best-effort one together match every publisher, and
+                reliable delivery still holds; a message received through both is returned once. A message that was lost
+                in the network and retransmitted is returned after newer ones received best-effort.
+            largest: Maximum size of a message that is deserialized, bytes; larger and malformed messages are dropped
+                and counted in `unread`.
+            serialized: Return messages as bytes: the caller deserializes those it needs.
         """
         self._node, self._kind, self._largest = node, kind, largest
         self._serialized = serialized
@@ -147,7 +147,7 @@ class PolledSubscription:
             for profile in self._profiles
         ]
         self._newest: dict[bytes, int] = {}
-        self._missing: dict[bytes, deque[int]] = {}  # numbers before the newest that have not come, of each publisher
+        self._missing: dict[bytes, deque[int]] = {}  # per publisher: numbers below the newest that have not arrived
         self._taken = time.monotonic()
         _, rcutils = _libraries()
         self._allocator, self._buffer = rcutils.rcutils_get_default_allocator(), _Bytes()
@@ -155,9 +155,9 @@ class PolledSubscription:
             raise MemoryError(f"no buffer for the messages of {topic}")
 
     def take(self) -> list[Received]:
-        """Return what has come since the last call, oldest first of each publisher but for `late` ones; never waits.
+        """Return the messages since the last call, per publisher oldest first except for `late` ones; never blocks.
 
-        `overrun` says afterwards whether a queue was found full, so that messages may have been pushed out of it.
+        Afterwards `overrun` says whether a queue was found full, so messages may have been dropped from it.
         """
         messages: list[Received] = []
         self.overrun = False
@@ -170,7 +170,8 @@ class PolledSubscription:
                     if not self._take_one(handle, info):
                         break
                     self.overrun = self.overrun or count == profile.depth
-                    # The reception stamp is of the wall clock, which may be set; the last look bounds the age anyway.
+                    # The reception stamp is on the wall clock, which may be changed; the time of the last call also
+                    # bounds the age.
                     age = min(max(wall - _NANOSECONDS * info.received_timestamp, 0.0), now - last)
                     self._add(messages, info, now - age)
         self._taken = now
@@ -187,7 +188,7 @@ class PolledSubscription:
         late = before is not None and len(self._subscriptions) > 1 and sequence <= before
         if late:
             if sequence not in self._missing[gid]:
-                return  # it has come through the other subscription
+                return  # already received through the other subscription
             self._missing[gid].remove(sequence)
         else:
             self._follow(gid, sequence, before)
@@ -197,13 +198,13 @@ class PolledSubscription:
         raw = ctypes.string_at(self._buffer.buffer, self._buffer.length)
         try:
             message = raw if self._serialized else deserialize_message(raw, self._kind)
-        except Exception:  # whatever a publisher sends: what came with it, such as a press, must not be lost for it
+        except Exception:  # invalid data must not lose other messages of this batch, such as a press
             self.unread += 1
             return
         messages.append(Received(message, gid, sequence, received, late))
 
     def _follow(self, gid: bytes, sequence: int, before: int | None) -> None:
-        """Take the newest number of a publisher; `before` is the one before, None for the first."""
+        """Register the newest sequence number of a publisher; `before` is the previous one, None at first."""
         if before is None:
             if len(self._newest) >= _MOST_PUBLISHERS:
                 forgotten = next(iter(self._newest))
@@ -224,7 +225,7 @@ class PolledSubscription:
 
 
 _MOST_PUBLISHERS = 64
-"""Publishers whose newest number is remembered."""
+"""Maximum number of publishers tracked."""
 
 _MOST_MISSING = 1000
-"""Numbers of one publisher, the newest, that are waited for: as many as the deepest queue holds."""
+"""Maximum number of missing sequence numbers tracked per publisher, newest kept: as many as the deepest queue holds."""

@@ -18,10 +18,10 @@ from vla_ros.nodes.graph import NodeDescription
 from vla_ros.nodes.graph_processes import ProcessDescription
 
 LOG_BYTES = 2_000_000
-"""Largest size of a log file; the one before is kept beside it as `.1`."""
+"""Maximum size of a log file, bytes; the previous one is kept beside it as `.1`."""
 
 REFUSALS = ("cannot configure: ", "cannot activate: ")
-"""How a node's log says that it refused a transition, before the reason."""
+"""Prefixes in a node's log before the reason of a refused transition."""
 
 _LOG_PAUSE = 0.2  # s
 _PR_SET_PDEATHSIG = 1
@@ -29,26 +29,26 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 PARENT = "VLA_ROS_PARENT"
-"""Environment variable: id of the process that started the graph and that no node shall outlive."""
+"""Environment variable with the id of the process that started the graph, which no node may outlive."""
 
 
 def _end_with_parent() -> None:
-    """Ask the kernel to interrupt this process when its parent dies: no orphan outlives a killed runner."""
+    """Make the kernel interrupt this process when its parent dies, so that no orphan outlives a killed runner."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 LONGEST_ORPHAN = 2.0
-"""Time after the death of its parent until a node that does not end is killed, s."""
+"""Time after its parent's death until a node that does not end is killed, s."""
 
 _GUARD = 'read -r _; sleep "$1"; kill -9 "-$0"'
 
 
 def _guard(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
-    """Start what kills the group of a process when this one has died, and the interrupt did not end it.
+    """Start a guard that kills a process group if this process has died and the interrupt did not end the group.
 
-    A node that is importing its libraries, or waits in one, does not see an interrupt. A shell costs 1 MB; its standard
-    input closes when this process ends, however that is.
+    A node that is importing or blocked in a library does not react to an interrupt. The guard is a shell (1 MB); its
+    standard input closes when this process ends, however that happens.
     """
     command = ["sh", "-c", _GUARD, str(process.pid), str(LONGEST_ORPHAN)]
     return subprocess.Popen(
@@ -61,29 +61,29 @@ def _guard(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
 
 
 def follow_parent() -> None:
-    """Be interrupted when the process that `PARENT` names dies, if that is the parent.
+    """Have this process interrupted when the process named in `PARENT` dies, if that is its parent.
 
-    `ros2 launch` leaves its processes alone when it is killed or terminated: an arm that nobody watches any more.
+    `ros2 launch` leaves its processes running when it is killed or terminated, which would leave an arm unsupervised.
     """
     named = os.environ.get(PARENT, "")
     if named and named == str(os.getppid()):
         _end_with_parent()
-        if named != str(os.getppid()):  # it died in between
+        if named != str(os.getppid()):  # the parent died in between
             os.kill(os.getpid(), signal.SIGINT)
 
 
 class NodeProcess:
-    """Starts `python -m vla_ros.nodes.<executable>` and ends it, and nothing else, by its process group."""
+    """Starts `python -m vla_ros.nodes.<executable>`, and ends exactly that by its process group."""
 
     def __init__(
         self, description: NodeDescription | ProcessDescription, environment: Mapping[str, str], folder: Path
     ) -> None:
-        """Start the process; its parameter file and its log lie in `folder` as `<name>.yaml` and `<name>.log`.
+        """Start the process; `folder` gets its parameter file `<name>.yaml` and its log `<name>.log`.
 
         Args:
-            description: The process, or the one node of it.
-            environment: Of the process, all of it.
-            folder: Where it may write.
+            description: The process, or its only node.
+            environment: Complete environment of the process.
+            folder: Folder it may write to.
         """
         if isinstance(description, NodeDescription):
             description = ProcessDescription(description.name, (description,))
@@ -123,13 +123,13 @@ class NodeProcess:
         return status
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process and what it started; nothing happens once it has ended."""
+        """Send a signal to the process and its children; no effect once it has ended."""
         if self.exit_code() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
     def wait(self, timeout: float) -> bool:
-        """Wait at most `timeout` s for its end; False when it still runs."""
+        """Wait at most `timeout` s for its end; return False if it is still running."""
         try:
             self._process.wait(timeout=max(timeout, 0.0))
         except subprocess.TimeoutExpired:
@@ -139,7 +139,7 @@ class NodeProcess:
         return True
 
     def _release_guard(self) -> None:
-        """End the guard: the process is gone, and its id may be another's before long."""
+        """End the guard: the process is gone, and its id may soon be reused."""
         if self._guarding.poll() is None:
             self._guarding.kill()
             self._guarding.wait()
@@ -147,10 +147,10 @@ class NodeProcess:
             self._guarding.stdin.close()
 
     def end(self, deadline: float) -> int:
-        """Interrupt it, and be less polite each time that it does not listen; returns the exit status.
+        """Interrupt it, then escalate to SIGTERM and SIGKILL; return the exit status.
 
         Args:
-            deadline: Reading of `time.monotonic()` until which an orderly end is waited for.
+            deadline: Value of `time.monotonic()` until which an orderly end is awaited.
         """
         for number, grace in (
             (signal.SIGINT, deadline - time.monotonic()),
@@ -163,7 +163,7 @@ class NodeProcess:
         return self._process.wait()
 
     def last_lines(self, count: int = 12) -> str:
-        """Return the end of its log, once nothing more has come for a moment."""
+        """Return the end of its log, once no more output has arrived for a moment."""
         size = -1
         while size != (size := self._written):
             time.sleep(_LOG_PAUSE)
@@ -173,7 +173,7 @@ class NodeProcess:
             return f"(no log: {error})"
 
     def reason(self) -> str:
-        """Return why it refused its last transition, as its log says; "" when that says nothing of it."""
+        """Return the logged reason why it refused its last transition; "" if there is none."""
         for line in reversed(self.last_lines(count=50).splitlines()):
             for refusal in REFUSALS:
                 if refusal in line:
@@ -181,17 +181,17 @@ class NodeProcess:
         return ""
 
     def _copy_log(self) -> None:
-        """Copy what the process writes into the log; the file never grows over `LOG_BYTES`."""
+        """Copy the output of the process to its log, keeping the file below `LOG_BYTES`."""
         stream = self._process.stdout
         if stream is None:
             return
         size = 0
         log: IO[bytes] | None = None
         while line := stream.readline(65536):
-            # A full disk costs log lines; a pipe that nobody empties would stop the node.
+            # A full disk costs log lines; an undrained pipe would block the node.
             with contextlib.suppress(OSError):
                 if log is None or size + len(line) > LOG_BYTES:
-                    full, log = log, None  # from here on it is closed, also when no file follows it
+                    full, log = log, None  # closed by `_next_file`, even if that opens no new file
                     log, size = self._next_file(full), 0
                 log.write(line)
                 log.flush()
@@ -204,7 +204,7 @@ class NodeProcess:
 
     def _next_file(self, full: IO[bytes] | None) -> IO[bytes]:
         if full is not None:
-            with contextlib.suppress(OSError):  # what cannot be put aside is written over
+            with contextlib.suppress(OSError):  # a file that cannot be renamed is overwritten
                 full.close()
                 self.log_path.replace(self.log_path.with_suffix(".log.1"))
         return self.log_path.open("wb")

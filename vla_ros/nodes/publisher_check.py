@@ -1,4 +1,4 @@
-"""Why nothing comes on a topic that is published: another type, or a quality of service that does not fit."""
+"""Explain why a published topic is not received: another type, or incompatible QoS."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from vla_ros.robot.camera_contract import COMPRESSED, RAW
 
 
 def publisher_mismatch(node: Node, topic: str, kind: type, profile: QoSProfile) -> str:
-    """Return why some publisher of `topic` is not received; "" when each is, or there is none.
+    """Return why some publisher of `topic` is not received; "" if all are, or there is none.
 
     Args:
-        node: That subscribes, or will.
-        topic: As the node names it.
-        kind: Type of message that is expected.
-        profile: What the node asks for.
+        node: Node that subscribes, or will.
+        topic: Topic name as the node uses it.
+        kind: Expected message type.
+        profile: QoS profile that the node requests.
     """
     name, wanted = node.resolve_topic_name(topic), type_name(kind)
     publishers = node.get_publishers_info_by_topic(topic)
@@ -35,24 +35,24 @@ def publisher_mismatch(node: Node, topic: str, kind: type, profile: QoSProfile) 
 
 
 def incompatible(offered: QoSProfile, requested: QoSProfile) -> str:
-    """Return why a publisher and a subscriber do not fit together; "" when they do."""
+    """Return why a publisher's and a subscriber's QoS are incompatible; "" if they are compatible."""
     verdict, why = qos_check_compatible(offered, requested)
     return str(why) if verdict == QoSCompatibility.ERROR else ""
 
 
 def full_names(endpoints: Sequence[TopicEndpointInfo]) -> str:
-    """Return the full names of the nodes behind some endpoints; a node with two of them is named twice."""
+    """Return the full names of the nodes behind some endpoints; a node with two endpoints is listed twice."""
     return " and ".join(sorted(f"{one.node_namespace.rstrip('/')}/{one.node_name}" for one in endpoints))
 
 
 def type_name(kind: type) -> str:
-    """Return a message type as the graph names it, such as sensor_msgs/msg/Image."""
+    """Return a message type as named in the graph, e.g. sensor_msgs/msg/Image."""
     package, interface, *_ = kind.__module__.split(".")
     return f"{package}/{interface}/{kind.__name__}"
 
 
 def _transport_advice(published: str, wanted: str) -> str:
-    """Return what to write in the contract when images travel otherwise than it says; "" for other types."""
+    """Return the contract line to write if the image transport differs from the contract's; "" for other types."""
     transports = {type_name(Image): RAW, type_name(CompressedImage): COMPRESSED}
     if published not in transports or wanted not in transports:
         return ""

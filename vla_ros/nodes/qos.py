@@ -1,4 +1,4 @@
-"""Quality of service by topic, as `config/qos.yaml` says; a name that is not there is an error, not a default."""
+"""QoS profiles by topic, from `config/qos.yaml`; a missing name is an error, without a default."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def _table() -> Mapping[str, Any]:
 
 
 def qos(topic: str, table: Mapping[str, Any] | None = None) -> QoSProfile:
-    """Return the profile of `topic`, a key of `config/qos.yaml`; history is always the last `depth` messages.
+    """Return the QoS profile of `topic`, a key of `config/qos.yaml`; history is always KEEP_LAST with `depth`.
 
     Args:
-        topic: What the node asks for, such as "camera".
-        table: In place of the shipped file.
+        topic: Key, e.g. "camera".
+        table: Replaces the shipped file.
 
     Raises:
-        ContractError: when the key is not there, or a line is missing, unknown or out of range.
+        ContractError: when the key does not exist, or a line is missing, unknown or out of range.
     """
     table = _table() if table is None else table
     if topic not in table:
@@ -53,7 +53,7 @@ def qos(topic: str, table: Mapping[str, Any] | None = None) -> QoSProfile:
         depth=depth,
         reliability=_choice(topic, values, "reliability", _RELIABILITY),
         durability=_choice(topic, values, "durability", _DURABILITY),
-        liveliness=LivelinessPolicy.AUTOMATIC,  # said, so that two ends can be compared without a guess
+        liveliness=LivelinessPolicy.AUTOMATIC,  # explicit, so that two endpoints can be compared without a guess
     )
 
 

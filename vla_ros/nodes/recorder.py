@@ -1,9 +1,9 @@
-"""Records episodes from the running graph, to MCAP and as steps to a LeRobot data set.
+"""Record episodes of the running graph, as MCAP and as steps of a LeRobot dataset.
 
-    executor's thread    serialised messages  ->  bounded queue
-    worker thread        queue  ->  file, and steps  ->  data set
+    executor's thread    serialized messages  ->  bounded queue
+    worker thread        queue  ->  file, and steps  ->  dataset
 
-Nobody waits for a disk: when the queue is full, the episode is refused with that as its reason.
+The executor never waits for the disk: if the queue is full, the episode is refused for that reason.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from vla_ros.nodes.qos import qos
 from vla_ros.robot.contract import RobotContract
 
 WAITING = 2048
-"""Messages that may wait for the worker: 10 s of everything."""
+"""Maximum number of messages queued for the worker: 10 s of all topics."""
 
 END_PATIENCE = 60.0
-"""Longest time for the worker to write what is left, s."""
+"""Maximum time for the worker to write the rest, s."""
 
 
 @dataclass(frozen=True)
 class RecordedEpisode:
-    """What became of an episode: its name, how many steps, and how many observations nothing was commanded for."""
+    """Result of an episode: its name, steps, and number of observations without a command."""
 
     name: str
     steps: int
@@ -49,23 +49,23 @@ class RecordedEpisode:
 
 
 class Recorder:
-    """One episode at a time, between `begin` and `commit` or `drop`; another thread spins the node.
+    """Records one episode at a time, from `begin` to `commit` or `drop`; another thread spins the node.
 
     Attributes:
-        received: Topic to how many messages came.
+        received: Maps each topic to its number of received messages.
     """
 
     def __init__(
         self, node: Node, contract: RobotContract, *, bags: Path | None = None, dataset: LeRobotWriter | None = None,
         on_step: Callable[[Step], None] = lambda step: None,
     ) -> None:  # fmt: skip
-        """Subscribe; nothing is kept before `begin` but the present task.
+        """Subscribe; before `begin`, only the current task is kept.
 
         Args:
-            node: In the graph's domain.
-            contract: The robot.
-            bags: Folder of MCAP files; none when None.
-            dataset: LeRobot data set; none when None.
+            node: Node in the graph's domain.
+            contract: Robot contract.
+            bags: Folder of MCAP files; None: no MCAP.
+            dataset: LeRobot dataset; None: no dataset.
             on_step: Called with every step, in the worker's thread.
         """
         self._contract, self._bags, self._dataset, self._on_step = contract, bags, dataset, on_step
@@ -86,10 +86,10 @@ class Recorder:
                 self._episode.offer(topic, content, now)
 
     def begin(self, name: str, task: str) -> None:
-        """Begin an episode; the task that holds now is part of it.
+        """Begin an episode; the current task is included.
 
         Raises:
-            DataError: when one is under way, or one of that name is there.
+            DataError: when an episode is in progress, or one of that name exists.
         """
         with self._lock:
             if self._episode is not None:
@@ -102,17 +102,17 @@ class Recorder:
         """End the episode and keep it.
 
         Raises:
-            VlaError: why it cannot be kept; it is dropped then, whole.
+            VlaError: why it cannot be kept; it is then discarded as a whole.
         """
         return self._ended().commit(success)
 
     def drop(self) -> None:
-        """End the episode and keep nothing of it."""
+        """End the episode and discard it."""
         self._ended().drop()
 
     @property
     def failure(self) -> str:
-        """Why the episode under way cannot be kept; "" while it can."""
+        """Why the current episode cannot be kept; "" while it can."""
         with self._lock:
             return "" if self._episode is None or self._episode.error is None else str(self._episode.error)
 
@@ -151,7 +151,7 @@ class _Episode:
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
             if self.error is not None:
-                continue  # it cannot be kept any more; the queue is emptied so that nobody waits
+                continue  # it cannot be kept any more; drain the queue so that no thread blocks
             topic, content, now = item
             try:
                 if self._bag is not None:
@@ -161,7 +161,7 @@ class _Episode:
                     self._store(feed(self._assembler, self._contract, topic, message))
             except VlaError as error:
                 self.error = error
-            except Exception as error:  # whatever it is, the episode is not whole
+            except Exception as error:  # whatever the cause, the episode is incomplete
                 self.error = DataError(f"episode '{self.name}' cannot be recorded: {error!r}")
 
     def _store(self, steps: list[Step]) -> None:
@@ -201,7 +201,7 @@ class _Episode:
             self._close()
 
     def _is_in_dataset(self) -> bool:
-        """Say whether it came that far: the figures of the data set follow the episode, and may fail alone."""
+        """Return whether the episode was stored; the dataset's statistics are written later and may fail alone."""
         return self._dataset is not None and any(row.name == self.name for row in self._dataset.rows)
 
     def drop(self) -> None:

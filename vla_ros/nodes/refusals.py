@@ -1,7 +1,7 @@
-"""What to log of refused messages: the first of a kind at once, then a line a second with how many more there were.
+"""Throttled logging of refused messages: the first of a kind at once, then one line per second with their number.
 
-A policy that goes on sending what is refused does so ten times a second, a driver a hundred times; the counters of
-`/vla/safety_status` have every single one.
+A policy whose messages are refused sends ten per second, a driver a hundred. The counters of `/vla/safety_status` count
+every single one.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from collections.abc import Callable
 from vla_ros.language.rate import RateLimiter
 
 PERIOD = 1.0
-"""Time between two lines of one kind, s."""
+"""Minimum time between two lines of one kind, s."""
 
 KINDS = 64
-"""So many kinds are told apart; all further ones share one line a period, so that no sender can fill the memory."""
+"""Maximum number of kinds; all further ones share one line per period, so that no sender can exhaust the memory."""
 
 
 class Refusals:
-    """Refused messages of several kinds, each kind with a line a period; used by one thread."""
+    """Logs refused messages, one line per kind and period. Not thread-safe."""
 
     def __init__(self, tell: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
-        """Hand each line to `tell`; `clock` is steady, s."""
+        """Pass each line to `tell`; `clock` is monotonic, s."""
         self._tell, self._clock = tell, clock
         self._limiters: dict[str, RateLimiter[str]] = {}
-        self._told: dict[str, int] = {}  # by kind: how many of those left out have been told of
+        self._told: dict[str, int] = {}  # by kind: number of suppressed messages already reported
 
     def note(self, kind: str, sentence: str) -> None:
-        """Take note of one refused message; `kind` is what it was and why it was refused, `sentence` says more."""
+        """Register a refused message; `kind` is its type and the reason, `sentence` has the details."""
         if kind not in self._limiters and len(self._limiters) >= KINDS:
             kind = ""
         limiter = self._limiters.setdefault(kind, RateLimiter(PERIOD))
         self._say(kind, limiter, limiter.offer(sentence, self._clock()))
 
     def catch_up(self) -> None:
-        """Tell the newest of what was left out once its time has come; to be called again and again."""
+        """Report the newest suppressed message of each kind when it is due; call periodically."""
         now = self._clock()
         for kind, limiter in self._limiters.items():
             self._say(kind, limiter, limiter.due(now))

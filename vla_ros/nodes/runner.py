@@ -1,7 +1,10 @@
-"""Starts the graph without `launch`: processes, lifecycle in order, supervision, an orderly end.
+"""Start the graph without `launch`: processes, ordered lifecycle, supervision, orderly shutdown.
 
-with GraphRunner({"seed": 7}) as graph:       # every node is active when the block begins
-graph.node.create_subscription(...)       # a node of this process in the same DDS domain, spun in the background
+Usage:
+
+    with GraphRunner({"seed": 7}) as graph:       # all nodes are active when the block begins
+        graph.node.create_subscription(...)       # a node of this process in the same DDS domain, spun in the
+        background
 """
 
 from __future__ import annotations
@@ -44,13 +47,13 @@ STATE_FILE = "graph.json"
 LOG_FOLDER = "log"
 TRACE_FOLDER = "trace"
 END_GRACE = 4.0
-"""All nodes together get so long to end in order, s."""
+"""Time for all nodes together to end in order, s."""
 
 _SUPERVISION = 0.2
 
 
 def _told(path: Path) -> str:
-    """Say what a graph left about itself in its `graph.json`."""
+    """Describe a graph from its `graph.json`."""
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
         return f"process {int(state['pid'])} in domain {int(state['domain_id'])}"
@@ -61,16 +64,16 @@ def _told(path: Path) -> str:
 def graph_environment(
     domain: int, base: Mapping[str, str] = os.environ, *, images: float = UNKNOWN, shared_memory: bool = True
 ) -> dict[str, str]:
-    """Return the environment of the graph's processes: this machine alone, its own domain, room for large images.
+    """Return the environment of the graph's processes: local discovery, own domain, shared memory sized for images.
 
-    `images` are the bytes of one image of everything that it publishes; with 0 there is room for messages alone.
-    Without `shared_memory` it waits for no other process.
+    `images` is the size of one image of everything a process publishes, bytes; 0: room for messages only. Without
+    `shared_memory` the process waits for no other process.
     """
     source = str(Path(vla_ros.__file__).parent.parent)
     paths = [source, *filter(None, base.get("PYTHONPATH", "").split(os.pathsep))]
     defaults = {
         "RMW_FASTRTPS_USE_QOS_FROM_XML": "0",
-        "OPENBLAS_NUM_THREADS": "1",  # small matrices: threads of a pool only steal time from the control thread
+        "OPENBLAS_NUM_THREADS": "1",  # small matrices: pool threads only take CPU time from the control thread
         "OMP_NUM_THREADS": "1",
     }
     return {
@@ -85,7 +88,7 @@ def graph_environment(
 
 
 _profile_is_another = [False]
-"""Somebody in this process used the middleware before `RosLink`: profiles are read once, and loopback.xml was not."""
+"""Whether this process used the middleware before `RosLink`: profiles are read once, so loopback.xml was not."""
 
 
 def _joined(name: str, domain: int) -> tuple[Context, Node]:
@@ -95,7 +98,7 @@ def _joined(name: str, domain: int) -> tuple[Context, Node]:
 
 
 class RosLink:
-    """A node of this process in a domain of its own, spun in the background."""
+    """A node of this process in a given domain, spun in the background."""
 
     def __init__(self, name: str, domain: int) -> None:
         """Join `domain` as the node `name`.
@@ -104,7 +107,7 @@ class RosLink:
             RosEnvironmentError: when this machine has no loopback interface.
         """
         require_loopback()
-        # The middleware reads these when it is first used. The domain is not among them: child processes must not join
+        # The middleware reads these on first use. The domain is not among them, because child processes must not join
         # it by accident.
         os.environ.setdefault("RMW_FASTRTPS_USE_QOS_FROM_XML", "0")
         os.environ.update(local_environment(UNKNOWN, shared_memory=False))
@@ -127,7 +130,7 @@ class RosLink:
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException):
             while not self._closing.is_set():
-                # rclpy raises this when another thread destroys a publisher or a subscription just as it is waited for.
+                # rclpy raises this when another thread destroys a publisher or subscription that is being waited for.
                 with contextlib.suppress(InvalidHandle):
                     self._executor.spin()
 
@@ -136,13 +139,13 @@ class RosLink:
         self._closing.set()
         self._executor.shutdown(timeout_sec=2.0)
         self._thread.join(timeout=2.0)
-        if not self._thread.is_alive():  # before the context: what logs to /rosout goes with it
+        if not self._thread.is_alive():  # before the context, because its publisher on /rosout is destroyed with it
             self.node.destroy_node()
         self._context.try_shutdown()
 
 
 class GraphRunner:
-    """The running graph. `node` is a node of this process in its domain; `failure` says what went wrong since."""
+    """The running graph. `node` is a node of this process in its domain; `failure` describes the first failure."""
 
     def __init__(
         self,
@@ -158,19 +161,19 @@ class GraphRunner:
         """Prepare a graph; nothing starts before `start`.
 
         Args:
-            arguments: Of the graph, in place of their defaults.
-            graph: Description; the shipped one when None.
-            simulation: "mujoco", "gazebo", "external"; True: what the description says; "" (or False) for a robot.
-            domain: DDS domain; when None a free one, and that of the shell for an external simulator.
-            folder: `graph.json` in it says how to reach the graph; logs and parameter files go to its `log/`, the trace
-                to its `trace/`. It is this graph's alone while it runs.
-            disarms: When a node has died and is started again, ask for the robot to be disarmed: whoever arms it again
-                shall have looked at what died, as with `bringup.launch.py`.
-            progress: Called with a line for people at every step.
+            arguments: Arguments of the graph that override the defaults.
+            graph: Graph description; None: the shipped one.
+            simulation: "mujoco", "gazebo" or "external"; True: the graph's default; "" (or False): the real robot.
+            domain: DDS domain; None: a free one, or that of the shell for an external simulator.
+            folder: Its `graph.json` says how to reach the graph; logs and parameter files go to `log/`, the trace to
+                `trace/`. Exclusive to this graph while it runs.
+            disarms: Disarm the robot when a node has crashed and is restarted, so that an operator inspects the failure
+                before arming again, as with `bringup.launch.py`.
+            progress: Called with a human-readable line at every step.
 
         Raises:
-            ContractError: when the description or an argument is wrong.
-            UsageError: when `domain` is none.
+            ContractError: when the description or an argument is invalid.
+            UsageError: when `domain` is invalid.
             GraphError: when another graph uses the domain, or all of them are in use.
         """
         graph = graph or load_graph()
@@ -208,15 +211,15 @@ class GraphRunner:
         return self._link.node
 
     def process(self, name: str) -> NodeProcess:
-        """Return the process of the node called `name`, which others may be in as well."""
+        """Return the process of the node called `name`, which it may share with others."""
         return self._processes[self._process_of[name].name]
 
     def start(self) -> None:
-        """Start every node and bring it to the active state, in the order of the description.
+        """Start every node and activate it, in the order of the description.
 
         Raises:
-            GraphError: when another graph uses the folder, nodes of these names are in the domain already, or with the
-                end of the log of the node that did not come up. Everything has ended again then.
+            GraphError: when another graph uses the folder, nodes of these names already exist in the domain, or a node
+                does not come up (with the end of its log). Everything has been shut down again by then.
         """
         try:
             self._hold_folder()
@@ -244,7 +247,7 @@ class GraphRunner:
         self._supervisor.start()
 
     def _hold_folder(self) -> None:
-        """Keep other graphs off the folder; what a killed one left is no obstacle, since its hold has ended with it."""
+        """Lock the folder against other graphs. The lock of a killed graph has ended with it."""
         lock = self.folder / LOCK_FILE
         lock.parent.mkdir(parents=True, exist_ok=True)
         hold = lock.open("wb")
@@ -286,18 +289,18 @@ class GraphRunner:
         self._progress(f"{description.name} {word} ({time.monotonic() - began:.1f} s)")
 
     def _write_state(self) -> None:
-        """Leave a note for other processes (`vla-ros say`) about how to reach the graph."""
+        """Write how to reach the graph for other processes (`vla-ros say`)."""
         state = {
             "domain_id": self.domain,
             "pid": os.getpid(),
             "nodes": {node.name: self.process(node.name).pid for node in self.descriptions},
         }
         (self.folder / STATE_FILE).write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-        with contextlib.suppress(OSError):  # without a note it is found by its folder alone
+        with contextlib.suppress(OSError):  # without the note the graph is found only through its folder
             self._note = announce(RunningGraph(str(self.folder.resolve()), self.domain, os.getpid()))
 
     def _supervise(self) -> None:
-        """Start dead processes again as often as their description allows; a required one that died is a failure."""
+        """Restart crashed processes as often as their descriptions allow; then a required one counts as a failure."""
         while not self._ending.wait(_SUPERVISION):
             for description in self.processes:
                 process = self._processes[description.name]
@@ -323,7 +326,7 @@ class GraphRunner:
             self._processes[description.name].end(time.monotonic() + 1.0)
 
     def _revive(self, description: ProcessDescription) -> None:
-        """Start a process that has ended, and bring each of its nodes to the active state."""
+        """Start a process that has ended, and activate each of its nodes."""
         self._launch(description)
         for transition in (CONFIGURE, ACTIVATE):
             for node in description.nodes:
@@ -331,10 +334,10 @@ class GraphRunner:
         self._write_state()
 
     def revive(self, name: str) -> None:
-        """Start a node that has ended for good once more, as an operator does who has looked at the robot.
+        """Restart a node that has ended for good, as an operator does after inspecting the robot.
 
         Raises:
-            GraphError: when it, or one that shares its process, does not come up.
+            GraphError: when it, or a node that shares its process, does not come up.
         """
         description = self._process_of[name]
         self._revive(description)
@@ -349,7 +352,7 @@ class GraphRunner:
         self._progress(sentence)
 
     def close(self) -> None:
-        """End what was started, last started first, and nothing else; safe to call twice."""
+        """End all started processes in reverse order; safe to call twice."""
         self._ending.set()
         if self._supervisor.is_alive():
             self._supervisor.join(timeout=10.0)
@@ -379,5 +382,5 @@ class GraphRunner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End the graph, whatever happened."""
+        """End the graph, also after an exception."""
         self.close()

@@ -1,7 +1,7 @@
-"""Which graphs of this user run on this machine, so that they are found from any folder.
+"""Registry of this user's running graphs on this machine, so that they are found from any folder.
 
-Each leaves a note beside those of others. A graph holds a lock in its folder while it runs; the kernel takes that away
-when it is killed, and its note then counts for nothing.
+Each graph writes a note into a common folder. It holds a lock in its own folder while it runs; the kernel releases the
+lock when the graph is killed, which invalidates the note.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from vla_ros.paths import runtime_folder
 
 NOTES = "graphs"
 LOCK_FILE = Path("log", ".lock")
-"""In the folder of a graph."""
+"""Lock file in the folder of a graph."""
 
 
 @dataclass(frozen=True)
 class RunningGraph:
-    """Folder of a graph, absolute, its DDS domain, and the process that started it."""
+    """Absolute folder of a graph, its DDS domain, and the process that started it."""
 
     folder: str
     domain_id: int
@@ -29,7 +29,7 @@ class RunningGraph:
 
 
 def announce(graph: RunningGraph) -> Path:
-    """Leave a note of a graph; returns the file.
+    """Write a graph's note; return its path.
 
     Raises:
         OSError: when it cannot be written.
@@ -44,7 +44,7 @@ def announce(graph: RunningGraph) -> Path:
 
 
 def running_graphs() -> list[RunningGraph]:
-    """Return the graphs of this user that run; notes of others are removed."""
+    """Return this user's running graphs; remove the notes of those that have ended."""
     found = []
     try:
         notes = sorted((runtime_folder() / NOTES).glob("*.json"))
@@ -60,7 +60,7 @@ def running_graphs() -> list[RunningGraph]:
 
 
 def runs(folder: Path) -> bool:
-    """Say whether a graph holds `folder`."""
+    """Return whether a graph holds the lock of `folder`."""
     try:
         descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY)
     except OSError:

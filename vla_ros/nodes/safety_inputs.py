@@ -1,6 +1,6 @@
-"""What has come in for the safety node: the newest of each kind, and where the arm has been.
+"""Inputs of the safety node: the newest message of each kind, and the recent postures of the arm.
 
-Joint states are read as they come: of a message of any size a few sound numbers are kept, or what is wrong with it.
+Joint states are parsed on arrival: of a message of any size only a few valid numbers are kept, or its error.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from vla_ros.safety.history import History
 from vla_ros.types import FloatArray
 
 HISTORY = 2000
-"""Postures that are kept to look up where a chunk starts from: 2 s at 1 kHz; n numbers each."""
+"""Number of postures kept to look up the start of a chunk: 2 s at 1 kHz; n numbers each."""
 
 
 class Inputs:
-    """The newest message of each kind. Callbacks offer, the control thread takes; nothing queues without bound."""
+    """The newest message of each kind. Callbacks offer, the control thread takes; no queue is unbounded."""
 
     def __init__(self, contract: RobotContract) -> None:
-        """Start empty; joint states are those of the contract's robot."""
+        """Begin empty; joint states are those of the contract's robot."""
         self._contract, self._reader = contract, JointStateReader(contract)
         self._lock = threading.Lock()
         self._joint_state: tuple[JointReading | JointReportError, float] | None = None
@@ -36,16 +36,16 @@ class Inputs:
         self._task: Instruction | None = None
 
     def restart(self) -> None:
-        """Forget which joint states came before: none is merged with one from now on."""
+        """Discard earlier joint states, so that none is merged with a later one."""
         with self._lock:
             self._reader = JointStateReader(self._contract)
 
     def sources(self, message: JointState) -> list[str]:
-        """Return which sources' joints a joint state has; none when it is of another machine."""
+        """Return the sources whose joints a joint state contains; none if it is of another machine."""
         return self._reader.sources(message.name)
 
     def offer_joint_state(self, message: JointState, received: float | None = None) -> None:
-        """Leave the newest joint state; `received` is when it came, s, steady clock, None for now."""
+        """Store the newest joint state, received at `received` (s, steady clock; None: now)."""
         came = time.monotonic() if received is None else received
         with self._lock:
             try:
@@ -54,17 +54,17 @@ class Inputs:
                 self._joint_state = error, came
                 return
             if reading is None:
-                return  # of another machine, or something is not known yet that belongs to it
+                return  # of another machine, or not complete yet
             self._joint_state = reading, reading.received
             self._history.add(reading.stamp, reading.positions)
 
     def offer_chunk(self, message: ActionChunk, foreign: bool) -> None:
-        """Leave the newest chunk, and whether its sender is in doubt."""
+        """Store the newest chunk; `foreign` means that its publisher may be unauthorized."""
         with self._lock:
             self._chunk = (message, foreign)
 
     def offer_instruction(self, message: Instruction) -> None:
-        """Leave an instruction: the newest stop and the newest task, so that no number of tasks pushes a stop out."""
+        """Store an instruction: the newest stop and the newest task, so that tasks never push out a stop."""
         with self._lock:
             if message.kind == Instruction.STOP:
                 self._stop = message
@@ -72,16 +72,16 @@ class Inputs:
                 self._task = message
 
     def take_joint_state(self) -> tuple[JointReading | JointReportError, float] | None:
-        """Return the newest joint state once, or what is wrong with it, and when its oldest part came.
+        """Return the newest joint state or its error, once, and the receive time of its oldest part.
 
-        The time is of the steady clock, s.
+        The time is on the steady clock, s.
         """
         with self._lock:
             taken, self._joint_state = self._joint_state, None
             return taken
 
     def take_instruction(self) -> Instruction | None:
-        """Return an instruction that is left, a stop before a task; which of them is older, the gate finds out."""
+        """Return a stored instruction, a stop before a task; the gate determines which is older."""
         with self._lock:
             if self._stop is not None:
                 stop, self._stop = self._stop, None
@@ -90,7 +90,7 @@ class Inputs:
             return task
 
     def take_chunk(self, until: float) -> tuple[ActionChunk, bool] | None:
-        """Return the newest chunk once, if its observation is not younger than `until`, s."""
+        """Return the newest chunk, once, unless its observation is newer than `until`, s."""
         with self._lock:
             if self._chunk is None or stamp_to_seconds(self._chunk[0].observation_stamp) > until:
                 return None
@@ -98,6 +98,6 @@ class Inputs:
             return chunk
 
     def posture_at(self, stamp: float, tolerance: float) -> FloatArray | None:
-        """Return the joint positions (n,) rad that were measured nearest to `stamp`, s, or None."""
+        """Return the joint positions (n,) rad measured nearest to `stamp`, s, or None."""
         with self._lock:
             return self._history.nearest(stamp, tolerance)

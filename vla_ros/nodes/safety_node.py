@@ -1,12 +1,12 @@
-"""What stands between the policy and the motors: a process of its own, the only publisher of robot commands.
+"""Safety layer between the policy and the motors: its own process, and the only publisher of robot commands.
 
-    executor's thread      in lock step: /joint_states, /vla/action_chunk, /vla/task  ->  newest message in a slot
+    executor's thread      in lockstep: /joint_states, /vla/action_chunk, /vla/task  ->  newest message in a slot
     control thread         slots, /vla/estop, heartbeats -> SafetySupervisor.tick -> commands, at steady deadlines
-    watch                  a command that is late -> the next row of the known stop
-    self-test              a process of its own; until it has passed the robot is not armed
+    watchdog               a late command  ->  the next row of the known stop
+    self-test              its own process; the robot cannot be armed until it has passed
 
-Nothing of the executor lies on the way from the clock to a command: a flood of messages, a slow service or a full log
-delays what comes in, never what goes out. The emergency stop does not even come in through it.
+The executor is not involved between the clock and a command: a flood of messages, a slow service or a full log delays
+inputs, never commands. The emergency stop does not go through the executor at all.
 """
 
 from __future__ import annotations
@@ -55,53 +55,52 @@ from vla_ros.safety.selftest_record import UNDER_WAY, default_folder
 from vla_ros.types import SafetyState
 
 WATCH_PERIOD = 0.1
-"""How often the executor looks who publishes what, s."""
+"""Period at which the executor checks the publishers of each topic, s."""
 
 REST_MARGIN = 0.5
-"""When the node is deactivated the arm may take so much longer to rest than its motion, s: ticks may be late."""
+"""Extra time for the arm to rest on deactivation beyond the duration of the motion, s: ticks may be late."""
 
 END_RESERVE = 1.0
-"""A process that ends has to rest the arm so long before it is ended the hard way, s: the rest must still be freed."""
+"""Time reserved for freeing resources before the process is ended forcibly, s; the arm must rest by then."""
 
 NO_ANSWER = "the control thread does not answer"
 
 SWITCH_INTERVAL = 5e-4
-"""Longest time that a callback may keep the interpreter from the control thread, s: a tenth of Python's own."""
+"""Maximum time for which a callback may keep the GIL from the control thread, s: a tenth of Python's default."""
 
 NICENESS = -15
-"""Of all threads of the node among those of the machine: one that is preempted while it holds Python's interpreter lock
-keeps the control thread waiting, too."""
+"""Niceness of all threads of the node: one that is preempted while it holds the GIL blocks the control thread, too."""
 
 REALTIME_PRIORITY = 1
-"""Where the system grants it, the process comes before all that has none, and after drivers that have one."""
+"""Real-time priority, if the system grants it: above all processes without one, below drivers that have one."""
 
 SELFTEST_MAX_AGE = 86400.0
-"""So long a self-test that passed is good for starting again with nothing changed, s."""
+"""Maximum age of a passed self-test for a restart with nothing changed, s."""
 
 LONGEST_SELFTEST_AGE = 30 * 86400.0
-"""Greatest value of the parameter `selftest_max_age`, s."""
+"""Maximum of the parameter `selftest_max_age`, s."""
 
 
 class SafetyNode(ManagedNode):
-    """See the module."""
+    """Runs the safety layer; see the module docstring for its threads."""
 
     default_robot = "panda"
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 (those of rclpy.node.Node)
-        """Create the node, unconfigured; from now on it hears the emergency stop. `options` are those of a node."""
+        """Create the node, unconfigured; it receives the emergency stop from now on. `options` are those of `Node`."""
         super().__init__("safety_node", **options)
         self._thread: ControlThread | None = None
         self._control: SafetyControl | None = None
         self._made: list[Callable[[], object]] = []
         self._complaints = Complaints(self.get_logger())
-        self._estop = EstopSignal()  # what is pressed stays pressed through every transition
+        self._estop = EstopSignal()  # a pressed button stays pressed through every transition
         self._buttons = EstopInput(self, self._estop)
         self._buttons.listen()
         self._latched = False
         self._foreign = self._realtime = ""
 
     def configure(self) -> None:
-        """Read contract and parameters, begin to test the layer on them, make the topics."""
+        """Read contract and parameters, start the self-test with them, create the topics."""
         robot = self.robot_parameter()
         safety = str(self.parameter("safety", SAFETY_FILE, "safety parameters: a file"))
         contract, parameters = load_contract(robot), load_parameters(safety)
@@ -124,8 +123,8 @@ class SafetyNode(ManagedNode):
             self._subscription(Instruction, TASK_TOPIC, self._control.inputs.offer_instruction, "task")
         self._own(self.create_service(SetBool, "vla/arm", self._on_arm), self.destroy_service)
         self._own(self.create_service(Trigger, "vla/reset", self._on_reset), self.destroy_service)
-        # In a group of its own: a group that is mutually exclusive, as the node's, lets nothing else of it run while a
-        # coroutine of it waits. Reentrant: a second call is told at once that the run is under way.
+        # Its own group: a mutually exclusive group such as the node's default runs nothing else while one of its
+        # coroutines waits. Reentrant, so that a second call is answered at once that a run is in progress.
         group = ReentrantCallbackGroup()
         selftest = self.create_service(Trigger, "vla/selftest", self._on_selftest, callback_group=group)
         self._own(selftest, self.destroy_service)
@@ -133,10 +132,10 @@ class SafetyNode(ManagedNode):
         self._own(timer, self.destroy_timer)
 
     def _take_realtime(self) -> str:
-        """Take the priority where it is to be had, and return how it stands, for people."""
+        """Acquire the real-time priority if possible; return its human-readable status."""
         about = "real-time priority of the process, 1 (last of those that have one) to 99; 0: none"
         priority = int(self.parameter("realtime_priority", REALTIME_PRIORITY, about, low=0, high=99))
-        if priority == 0 or self._lockstep:  # in lock step nothing can be late
+        if priority == 0 or self._lockstep:  # in lockstep nothing can be late
             return "none"
         if not (refused := take_realtime(priority)):
             self._made.append(give_realtime_back)
@@ -169,7 +168,7 @@ class SafetyNode(ManagedNode):
             inputs=inputs,
             orders=self._polling.orders,
         )
-        if self._latched:  # nothing but a reset ends an emergency stop, and no transition of the node is one
+        if self._latched:  # only a reset ends an emergency stop, never a transition of the node
             control.latch(self._ticker_time())
         return control
 
@@ -222,7 +221,7 @@ class SafetyNode(ManagedNode):
         self._auto_arm = self._arm_at_once
         self._found_by = time.monotonic() + DISCOVERY
         gc.collect()
-        gc.freeze()  # what is there now is there to stay: collections need not look at it in the middle of a tick
+        gc.freeze()  # existing objects are permanent: the garbage collector need not scan them during a tick
         self._polling.restart()
         self._control.restart()
         self._thread = self._ticker
@@ -230,7 +229,7 @@ class SafetyNode(ManagedNode):
         self._thread.start()
 
     def deactivate(self) -> None:
-        """Bring the arm to rest, in a contact by its way back if there is time, and end the control thread."""
+        """Bring the arm to rest (out of a contact by its way back, if there is time), and end the control thread."""
         thread = self._thread
         if thread is None:
             return
@@ -246,14 +245,14 @@ class SafetyNode(ManagedNode):
         gc.unfreeze()
 
     def cleanup(self) -> None:
-        """Take the topics and services away."""
+        """Destroy the topics and services."""
         if self._control is not None:
             self._latched = self._control.state is SafetyState.ESTOP
         while self._made:
             self._made.pop()()
 
     def destroy_node(self) -> None:
-        """Free the node; from now on it does not hear the emergency stop either."""
+        """Destroy the node; from now on it does not receive the emergency stop either."""
         self._buttons.close()
         super().destroy_node()
 
@@ -269,7 +268,7 @@ class SafetyNode(ManagedNode):
             self.get_logger().error(strangers, throttle_duration_sec=2.0)
 
     def _on_arm(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        self._auto_arm = False  # who decides by hand is not decided over
+        self._auto_arm = False  # an explicit request overrides automatic arming
         if not request.data:
             response.success = self._ticker.disarm()
             response.message = "the arm comes to rest, then it is disarmed"
@@ -285,7 +284,7 @@ class SafetyNode(ManagedNode):
         return self._control.arm(self._ticker.now())
 
     def _complaint(self) -> str:
-        """Say what forbids to arm, beside the state of the robot."""
+        """Return what prevents arming, apart from the state of the robot."""
         if ended := self._ticker.ended:
             return f"the {' and the '.join(ended)} has ended: start the node again"
         return (
@@ -302,7 +301,7 @@ class SafetyNode(ManagedNode):
         return response
 
     async def _on_selftest(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Run the fault table now and answer when it is through; everything else goes on meanwhile."""
+        """Run the fault table and respond when it is done; everything else continues meanwhile."""
         del request
         finished: Future = Future()
 
@@ -318,13 +317,13 @@ class SafetyNode(ManagedNode):
         return response
 
     def _on_tested(self, complaint: str) -> None:
-        """Say what the self-test came to; a layer that failed it commands nothing any more."""
+        """Report the result of the self-test; a layer that failed it sends no more commands."""
         self._control.note(f"self-test: {self._selftest.sentence()}")
         if complaint:
             self._ticker.request_disarm()
 
     def _look(self) -> None:
-        """Find lost and foreign publishers, arm where asked to, and say what the control thread has to say."""
+        """Check for lost and unauthorized publishers, arm if requested, and log the control thread's notes."""
         self._buttons.find_publishers()
         self._polling.names = self._watch.publisher_names()
         self._foreign = self._watch.other_commanders() or self._watch.chunk_strangers() or self._watch.other_clocks()
@@ -335,12 +334,12 @@ class SafetyNode(ManagedNode):
             self.get_logger().info(line)
 
     def _arm_by_itself(self, asked: float) -> None:
-        """Arm, unless it was `asked` for so long ago, s, steady clock, that there may be a complaint by now."""
+        """Arm, unless the request (`asked`: s, steady clock) is so old that there may be an objection by now."""
         if self._auto_arm and time.monotonic() - asked <= ANSWER_TIMEOUT and self._arm() == "":
             self._auto_arm = False
 
     def health(self) -> list[DiagnosticStatus]:
-        """Report state, counters and how long ticks take."""
+        """Report the state, the counters and the duration of ticks."""
         if not self.active:
             return []
         self._look_for_controllers()
@@ -360,7 +359,7 @@ class SafetyNode(ManagedNode):
         return [diagnostic(self.get_name(), level, sentence, values)]
 
     def _look_for_controllers(self) -> None:
-        """Tell the log of commands that nobody hears: no preflight may have run, and a controller can end later."""
+        """Log commands without a receiver: the preflight may not have run, and a controller can end later."""
         unheard = self._watch.unheard()
         if not unheard:
             self._complaints.settle("controllers")
@@ -380,7 +379,7 @@ class SafetyNode(ManagedNode):
 
 
 def _never_wait_for_a_reader() -> None:
-    """Let lines of the log be lost where nobody reads them: a full pipe would stop every thread of the process."""
+    """Drop log lines when nobody reads them: a full pipe would block every thread of the process."""
     for stream in (1, 2):
         if stat.S_ISFIFO(os.fstat(stream).st_mode):
             os.set_blocking(stream, False)
@@ -390,7 +389,7 @@ def main() -> int:
     """Run the node."""
     sys.setswitchinterval(SWITCH_INTERVAL)
     _never_wait_for_a_reader()
-    prefer_process(NICENESS)  # before the middleware makes its own threads
+    prefer_process(NICENESS)  # before the middleware creates its threads
     return run_node(SafetyNode)
 
 

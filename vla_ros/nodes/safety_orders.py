@@ -1,6 +1,6 @@
-"""What the safety node hears of people's orders by itself: stops in words, the instruction node's heartbeat, its tasks.
+"""Operator inputs that the safety node receives directly: stops in words, the instruction node's heartbeat, its tasks.
 
-All of it is polled by the control thread; no executor and no other node lies on the way of a stop.
+The control thread polls all of it, so no executor and no other node can delay a stop.
 """
 
 from __future__ import annotations
@@ -27,42 +27,42 @@ INSTRUCTION_STATUS_TOPIC = "vla/instruction_status"
 STOP_STATUS_TOPIC = "vla/stop_status"
 
 LARGEST_STATUS = 4_096
-"""Bytes of a heartbeat: its texts are bounded."""
+"""Maximum size of a heartbeat, bytes; its texts are bounded."""
 
 LARGEST_SENTENCE = 1 << 14
-"""Bytes: more than is looked at for a stop."""
+"""Maximum size of an instruction, bytes: more than is searched for a stop."""
 
 SENTENCES = 1000
-"""Sentences that wait for a tick: a hundred thousand a second before one is lost."""
+"""Queue size for instructions between two ticks: none is lost below a hundred thousand per second."""
 
 LOST_SENTENCES = "stop: sentences were lost"
-"""Stands for a stop that may have been among sentences that were pushed out."""
+"""Text of a stop that is assumed when instructions were lost, because one may have been among them."""
 
 ECHOES, ECHOES_A_TICK = 64, 8
-"""Stops whose echo is due, at most, and how many of them go out in one tick; one that is lost is asked for again."""
+"""Maximum number of stop acknowledgements that are due, and that are sent per tick; a lost one is requested again."""
 
 
 class Orders:
-    """What the control thread asks; this one hears nothing."""
+    """Interface for the control thread; this implementation receives nothing."""
 
     def stop_phrase(self) -> str:
-        """Return the newest sentence that orders to stop and has come since the last call, or ""."""
+        """Return the newest stop instruction received since the last call, or ""."""
         return ""
 
     def admit(self, messages: list[Instruction]) -> list[Instruction]:
-        """Return those instructions that count, of `messages`, oldest first, and of those that waited."""
+        """Return the valid instructions among `messages` (oldest first) and those that were waiting."""
         return messages
 
     def beats(self) -> list[tuple[int, float]]:
-        """Return the instruction node's heartbeats since the last call: number, and when it came, s, steady clock."""
+        """Return the instruction node's heartbeats since the last call: number and receive time (s, steady clock)."""
         return []
 
     def echo(self, outcome: str) -> None:
-        """Tell who asked for the stops of this tick what came of them."""
+        """Acknowledge the stops of this tick to their senders, with the outcome."""
 
 
 class PolledOrders(Orders):
-    """Polls the sentences, as they are said, and the instruction node's heartbeat; for the control thread alone."""
+    """Polls the raw instructions and the instruction node's heartbeat; for the control thread only."""
 
     def __init__(self, node: Node) -> None:
         """Subscribe and publish on `node`."""
@@ -85,15 +85,15 @@ class PolledOrders(Orders):
         self.watch = PublisherWatch()
         self._node_known = False
         self._lost = self._stops = 0
-        self._stopping = False  # a stop was among the sentences of this tick
+        self._stopping = False  # whether a stop was among the instructions of this tick
 
     @property
     def unread(self) -> int:
-        """Messages that could not be read, since the beginning."""
+        """Number of messages that could not be deserialized."""
         return self._beats.unread + sum(subscription.unread for subscription in self._sentences.values())
 
     def stop_phrase(self) -> str:
-        """Return the newest sentence that orders to stop and has come since the last call, or ""."""
+        """Return the newest stop instruction received since the last call, or ""."""
         stop = ""
         heard = [
             (one.received, kind, one) for kind, subscription in self._sentences.items() for one in subscription.take()
@@ -102,10 +102,10 @@ class PolledOrders(Orders):
             if text := self._stop_in(kind, one.message):
                 stop = text
                 self._order.stop()
-            elif not one.late:  # one that was lost and sent again may be from before a stop that came first
+            elif not one.late:  # a retransmitted one may be from before a stop that arrived first
                 self._order.hear(functools.partial(_key_of_sentence, kind, one.message))
         lost = sum(subscription.lost for subscription in self._sentences.values())
-        if lost > self._lost:  # a stop may have been among them, and nobody knows before which of the others
+        if lost > self._lost:  # a stop may have been among them, at an unknown place in the order
             stop = stop or LOST_SENTENCES
             self._order.stop()
         self._lost = lost
@@ -113,7 +113,7 @@ class PolledOrders(Orders):
         return stop
 
     def _stop_in(self, kind: type, raw: bytes) -> str:
-        """Return the text of a serialized sentence that orders to stop, and have its echo sent; else ""."""
+        """Return the text of a serialized instruction if it is a stop, and queue its acknowledgement; else ""."""
         if not may_be_stop(raw):
             return ""
         message = _read(kind, raw)
@@ -129,7 +129,7 @@ class PolledOrders(Orders):
         return text
 
     def beats(self) -> list[tuple[int, float]]:
-        """Return the heartbeats that may be believed."""
+        """Return the heartbeats from the authorized publisher."""
         beats = [
             (int(one.message.beat), one.received)
             for one in self._beats.take()
@@ -139,11 +139,11 @@ class PolledOrders(Orders):
         return beats
 
     def admit(self, messages: list[Instruction]) -> list[Instruction]:
-        """Return those instructions that count.
+        """Return the valid instructions.
 
-        A stop always does. While no instruction node's heartbeat has been heard, tasks are published directly, and one
-        counts unless a stop was heard in the same tick: what had waited for the activation comes all at once, and
-        nothing says which of them is older.
+        A stop is always valid. Until an instruction node's heartbeat is received, tasks are published directly, and one
+        is valid unless a stop was received in the same tick: what waited for the activation arrives all at once, and
+        nothing tells which is older.
         """
         stops = [message for message in messages if message.kind == Instruction.STOP]
         tasks = [message for message in messages if message.kind != Instruction.STOP]
@@ -152,7 +152,7 @@ class PolledOrders(Orders):
         return [*stops, *self._order.admit([(_key_of_task(task), task) for task in tasks])]
 
     def echo(self, outcome: str) -> None:
-        """Tell who asked for the stops of this tick what came of them."""
+        """Acknowledge the stops of this tick to their senders, with the outcome."""
         for _ in range(min(len(self._due), ECHOES_A_TICK)):
             request_id = self._due.popleft()
             message = InstructionStatus(
@@ -171,12 +171,12 @@ class PolledOrders(Orders):
 def _read(kind: type, raw: bytes) -> Any:  # noqa: ANN401 (a message)
     try:
         return deserialize_message(raw, kind)
-    except Exception:  # whatever a publisher sends
+    except Exception:  # publishers may send anything
         return None
 
 
 def _key_of_sentence(kind: type, raw: bytes) -> tuple[str, str] | None:
-    """Return what the task of a serialized sentence will be known by; None when it will be none."""
+    """Return the key of the task that a serialized instruction will become; None if it will not become one."""
     message = _read(kind, raw)
     if message is None:
         return None

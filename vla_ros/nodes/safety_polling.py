@@ -1,6 +1,6 @@
-"""What the control thread polls before each tick: the newest messages, and whether each topic has one publisher.
+"""Poll the inputs before each tick: the newest messages, and whether each topic has a single publisher.
 
-Nothing here goes through an executor, and nothing that is too large is parsed.
+No input goes through an executor, and no oversized message is deserialized.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ HEARTBEAT_TOPIC = "vla/policy_status"
 TASK_TOPIC = "vla/task"
 
 LARGEST_JOINT_STATE = 16_384
-"""Bytes: over a hundred joints with long names."""
+"""Maximum size of a joint state, bytes: over a hundred joints with long names."""
 
 LARGEST_CHUNK = 1 << 17
-"""Bytes: its 8,192 numbers and their texts."""
+"""Maximum size of a chunk, bytes: its 8,192 numbers and their texts."""
 
 DEPTH = 10
-"""Messages that wait for a tick, at least: in a queue of one, two publishers would hide each other."""
+"""Minimum queue depth between ticks; in a queue of one, two publishers would hide each other."""
 
 
 class SafetyPolling:
-    """The inputs of the safety node; for the control thread alone, but for `names`."""
+    """Inputs of the safety node. Except for `names`, for the control thread only."""
 
     def __init__(
         self, node: Node, contract: RobotContract, inputs: Inputs, buttons: EstopInput, *, lockstep: bool
     ) -> None:
-        """Subscribe on `node`; in lock step joint states, chunks and tasks come through the executor instead.
+        """Subscribe on `node`; in lockstep, joint states, chunks and tasks come through the executor instead.
 
-        `buttons` live longer than this, and are somebody else's to close.
+        `buttons` outlives this object and is closed by its owner.
         """
         self._inputs, self._buttons, self._lockstep = inputs, buttons, lockstep
-        self.names: Mapping[bytes, str] = {}  # of publishers by GID: the executor's thread exchanges it as a whole
+        self.names: Mapping[bytes, str] = {}  # publisher names by GID; the executor's thread replaces it as a whole
         self._made: list[PolledSubscription] = []
         self._watches: dict[str, PublisherWatch] = {}
-        # Stop phrases are heard here too: the instruction node may hang, or be busy with what came before.
+        # Received here as well, because the instruction node may hang or be busy with earlier messages.
         self.orders = PolledOrders(node)
         self._resolve = node.resolve_topic_name
         self._watches[INSTRUCTION_STATUS_TOPIC] = self.orders.watch
-        self._unread = buttons.unread  # those of before are told no more
+        self._unread = buttons.unread  # earlier ones are not reported
         self._unread_until = -np.inf
         self._beats = self._subscribe(node, PolicyStatus, HEARTBEAT_TOPIC, [qos("status")], LARGEST_STATUS)
         self._topics: list[tuple[str, PolledSubscription, Callable[[Received, bool], None]]] = []
@@ -82,10 +82,10 @@ class SafetyPolling:
         return self._made[-1]
 
     def restart(self) -> None:
-        """Forget what came before now, and who published it.
+        """Discard earlier messages and what is known about their publishers.
 
-        A button that was pressed meanwhile is not forgotten, nor is a task: it is published once, and the policy
-        works on it all the time.
+        Presses of a button are kept, and so is the task, which is published only once and which the policy is still
+        executing.
         """
         for topic, subscription, _ in self._topics:
             if topic != TASK_TOPIC:
@@ -97,7 +97,7 @@ class SafetyPolling:
         self._watches[HEARTBEAT_TOPIC] = PublisherWatch()
 
     def poll(self) -> tuple[Reason, str]:
-        """Bring in what has come since the last call; return whether a topic has several publishers, and which."""
+        """Receive messages since the last call; return whether a topic has several publishers, and which."""
         self._buttons.hear()
         for topic, subscription, offer in self._topics:
             for one in subscription.take():
@@ -114,13 +114,13 @@ class SafetyPolling:
         return self._conflict(now)
 
     def _watched(self, one: Received) -> str:
-        """Return what a joint state may have one publisher of: its topic, or its source; "" when it is nobody's."""
+        """Return the topic or source that may have only one publisher of this joint state; "" if none is watched."""
         if not (sources := self._inputs.sources(one.message)):
             return ""  # of wheels, or of another arm
         return self._sources.get(sources[0], self._states_topic)
 
     def heartbeats(self) -> list[Any]:
-        """Return the policy's signs of life that may be believed, oldest first."""
+        """Return the policy's heartbeats from the authorized publisher, oldest first."""
         watch = self._watches[HEARTBEAT_TOPIC]
         return [one.message for one in self._beats.take() if watch.receive(one.gid, one.received) or self._lockstep]
 
@@ -132,7 +132,7 @@ class SafetyPolling:
         return Reason.OK, ""
 
     def _full_name(self, watched: str) -> str:
-        """Return what is watched with its topic as the graph knows it; a source of joint states follows its topic."""
+        """Return the resolved topic name of a watched item; for a source of joint states, followed by the source."""
         topic, *source = watched.split(", ")
         return ", ".join([self._resolve(topic), *source])
 

@@ -1,4 +1,4 @@
-"""The arming self-test: the fault table, run beside the node in a process of its own, and what it came to."""
+"""Arming self-test: runs the fault table in a child process and keeps its result."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.selftest_record import UNDER_WAY, SelftestRecord, examine, fingerprint, keep
 
 LIMIT = 900.0
-"""Longest time of one run, s: on a busy machine it has the lowest priority of all."""
+"""Timeout of one run, s; it has the lowest priority, so a busy machine delays it."""
 
 
 class ArmingSelftest:
-    """Runs the table for one contract and one set of parameters; any thread may ask what it came to."""
+    """Runs the fault table for one contract and set of parameters; the result may be read from any thread."""
 
     def __init__(
         self, contract: RobotContract, parameters: SafetyParameters, robot: str, safety: str, folder: Path
     ) -> None:
-        """Prepare.
+        """Prepare the self-test.
 
         Args:
-            contract: What the node works with.
-            parameters: Likewise.
-            robot: Where the contract came from: the process reads it again, and must come to the same fingerprint.
-            safety: Where the parameters came from.
-            folder: Where passes are kept.
+            contract: Contract that the node uses.
+            parameters: Parameters that the node uses.
+            robot: Source of the contract: the child process reads it again, and must obtain the same fingerprint.
+            safety: Source of the parameters.
+            folder: Folder in which passes are stored.
         """
         self._command = [
             sys.executable, "-m", "vla_ros.safety.selftest_process", "--robot", robot, "--safety", safety
@@ -44,38 +44,38 @@ class ArmingSelftest:
         self._closed = False
         self._record: SelftestRecord | None = None
         self._failure = ""
-        self.not_recalled = ""  # why no pass that is kept counts
+        self.not_recalled = ""  # why no stored pass is valid
         self._done, self._total = 0, 0
 
     def recall(self, max_age: float) -> bool:
-        """Take a pass that is kept and at most `max_age` s old; False when there is none."""
+        """Use a stored pass that is at most `max_age` s old; return False if there is none."""
         self._record, self.not_recalled = examine(self._folder, self._mark, max_age)
         return self._record is not None
 
     def start(self, finished: Callable[[str], None]) -> bool:
-        """Run the table in the background; False when it runs already.
+        """Run the fault table in the background; return False if it is already running.
 
         Args:
-            finished: Called at the end, in a thread of its own, with "" or why the robot must not be armed.
+            finished: Called at the end, in another thread, with "" or why the robot must not be armed.
         """
         with self._change:
             if self._process is not None or self._closed:
                 return False
             self._record, self._failure, self._done, self._total = None, "", 0, 0
-            with ordinary_thread():  # the process inherits it
+            with ordinary_thread():  # inherited by the process
                 self._process = subprocess.Popen(
                     self._command,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     text=True,
-                    start_new_session=True,  # not in the session that comes first of all
+                    start_new_session=True,  # outside the high-priority session
                 )
         threading.Thread(target=self._read, args=(self._process, finished), name="self-test", daemon=True).start()
         return True
 
     def complaint(self) -> str:
-        """Say why the robot must not be armed; "" once every fault was stopped."""
+        """Return why the robot must not be armed; "" once every fault was stopped."""
         with self._change:
             if self._process is not None:
                 return f"{UNDER_WAY}: {self._done} of {self._total or '?'} faults tried"
@@ -88,17 +88,17 @@ class ArmingSelftest:
             return ""
 
     def sentence(self) -> str:
-        """Say for people how it stands."""
+        """Return the human-readable status."""
         if complaint := self.complaint():
             return complaint
         with self._change:
             record = self._record
-        if record is None:  # it has just begun again
+        if record is None:  # just restarted
             return "under way"
         return f"{record.tried} faults stopped, {time.time() - record.finished:.0f} s ago"
 
     def close(self) -> None:
-        """End a run that is under way."""
+        """End a running self-test."""
         with self._change:
             self._closed = True
             process = self._process

@@ -1,9 +1,9 @@
-"""The threads of the safety node: one that ticks at deadlines of the steady clock, and one that watches over it.
+"""Threads of the safety node: one that ticks at deadlines of the steady clock, and its watchdog.
 
-    control thread    every period: requests of the executor's thread, one tick; always a pause between two
-    watch             a command that is late by more than the budget: the next row of the known stop goes out instead
+    control thread    every period: requests of the executor's thread, one tick; always a pause in between
+    watchdog          when a command is late by more than the budget: sends the next row of the known stop instead
 
-In lock step one joint state is one tick, its stamp is the clock, and nothing can be late.
+In lockstep one joint state is one tick, its stamp is the clock, and nothing can be late.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from vla_ros.nodes.conversions import stamp_to_seconds
 from vla_ros.nodes.safety_control import SafetyControl
 
 ANSWER_TIMEOUT = 1.0
-"""Longest time until the control thread has dealt with a request, s."""
+"""Timeout for the control thread to process a request, s."""
 
 MOST_REQUESTS = 8
-"""So many may wait; more are refused. A disarming is none of them: it always finds its place."""
+"""Maximum number of queued requests; further ones are refused. Disarming does not count: it is always accepted."""
 
 SHORTEST_LOOK = 1e-3
-"""The watch looks no more often than this, s."""
+"""Minimum period of the watchdog, s."""
 
 PAUSE = 1e-3
-"""Shortest sleep before a tick that is late, s: with a real-time priority nothing else runs on that processor
-otherwise, not even what receives the emergency stop."""
+"""Minimum sleep before a late tick, s. With a real-time priority nothing else would run on that CPU otherwise, not even
+the receiver of the emergency stop.
+"""
 
 PAUSE_SHARE = 0.1
-"""Before a tick that is on time it need be no longer than this fraction of the period: rates go up to 1 kHz."""
+"""Upper bound of that sleep before a punctual tick, as a fraction of the period: rates go up to 1 kHz."""
 
 JOIN_TIMEOUT = 1.0
 
@@ -43,13 +44,13 @@ Answer = TypeVar("Answer")
 
 
 class ControlThread:
-    """Runs one `SafetyControl`. All but `start` and `stop` is for other threads.
+    """Runs one `SafetyControl`. All methods except `start` and `stop` are for other threads.
 
-    A request that fails, or that nobody waits for any more although it has begun, is followed by a disarming.
+    A request that fails, or that times out after it has begun, is followed by disarming.
     """
 
     def __init__(self, control: SafetyControl, budget: float, lockstep: bool) -> None:
-        """Prepare; `budget` is what a command may be late, s."""
+        """Prepare the threads; `budget` is the allowed lateness of a command, s."""
         self._control, self._budget, self._lockstep = control, budget, lockstep
         self._change = threading.Condition()
         self._requests: deque[Callable[[], object]] = deque()
@@ -60,16 +61,16 @@ class ControlThread:
 
     @property
     def running(self) -> bool:
-        """Say whether the control thread runs."""
+        """Whether the control thread is running."""
         return bool(self._threads) and self._threads[0].is_alive()
 
     @property
     def ended(self) -> tuple[str, ...]:
-        """Names of the threads that should run and do not."""
+        """Names of the threads that have ended unexpectedly."""
         return tuple(thread.name for thread in self._threads if not thread.is_alive())
 
     def start(self) -> None:
-        """Begin to tick."""
+        """Start ticking."""
         self._stopping.clear()
         with self._change:
             self._requests.clear()
@@ -92,17 +93,17 @@ class ControlThread:
             thread.join(timeout=JOIN_TIMEOUT)
 
     def now(self) -> float:
-        """Return the clock of the ticks, s."""
+        """Return the time on the clock of the ticks, s."""
         return self._control.lockstep_time if self._lockstep else time.monotonic()
 
     def offer_joint_state(self, message: JointState) -> None:
-        """In lock step: let a tick answer this state."""
+        """In lockstep: trigger a tick with this state."""
         with self._change:
             self._joint_states.append(message)
             self._change.notify_all()
 
     def post(self, request: Callable[[], object]) -> bool:
-        """Let the control thread do something before its next tick; False when too much waits already."""
+        """Queue a request for before the next tick; return False if the queue is full."""
         with self._change:
             if len(self._requests) >= MOST_REQUESTS:
                 return False
@@ -111,10 +112,11 @@ class ControlThread:
             return True
 
     def ask(self, request: Callable[[], Answer], otherwise: Answer) -> Answer:
-        """Let the control thread do something, and return its answer.
+        """Run a request in the control thread and return its result.
 
-        `otherwise` when it does not run, does not come to it in time, or fails in it; then it does not happen later
-        either: what has not begun is taken back, and what has begun is followed by a disarming.
+        Returns `otherwise` if the thread is not running, does not get to the request in time, or fails in it. The
+        request then does not happen later either: one that has not begun is withdrawn, and one that has begun is
+        followed by disarming.
         """
         answers: list[Answer] = []
         done = threading.Event()
@@ -136,14 +138,14 @@ class ControlThread:
             return answers[0] if answers and done.is_set() else otherwise
 
     def request_disarm(self) -> None:
-        """Let the control thread disarm. What was asked for before and has not begun does not happen any more."""
+        """Request disarming; requests that have not begun are dropped."""
         with self._change:
             self._requests.clear()
             self._disarming = True
             self._change.notify_all()
 
     def disarm(self) -> bool:
-        """Do as `request_disarm`, and say whether it was done in time; if not, it is done as soon as it can be."""
+        """Call `request_disarm` and return whether it was done in time; otherwise it is done as soon as possible."""
         if not self.running:
             return False
         self.request_disarm()
@@ -159,13 +161,13 @@ class ControlThread:
             if delay > 0.0:
                 time.sleep(max(delay, min(PAUSE, PAUSE_SHARE * period)))
             else:
-                deadline += period * (-delay // period)  # late: ticks that are over are missed, the grid stays
+                deadline += period * (-delay // period)  # late: skip the ticks that are over, keep the grid
                 time.sleep(PAUSE)
             self._answer_requests()
             self._attempt("a tick", lambda: self._control.tick(time.monotonic()))
 
     def _watch(self) -> None:
-        """See that a command goes out in every period, whatever the control thread is doing."""
+        """Ensure one command per period, whatever the control thread is doing."""
         period = self._control.period
         while not self._stopping.is_set():
             due = self._control.command_due + self._budget
@@ -190,13 +192,13 @@ class ControlThread:
     def _attempt(self, what: str, step: Callable[[], object]) -> bool:
         try:
             step()
-        except Exception:  # no command goes out; the watch, or the controller's own time-out, holds the arm until then
+        except Exception:  # no command; meanwhile the watchdog, or the controller's own timeout, holds the arm
             self._control.note(f"{what} failed:\n{traceback.format_exc()}")
             return False
         return True
 
     def _answer_requests(self) -> None:
-        """Disarm where that is asked for, then do what was asked for after it."""
+        """Disarm if requested, then process the later requests."""
         self._disarm_if_asked()
         while (request := self._take_request()) is not None:
             if not self._attempt("a request", request):
@@ -211,7 +213,7 @@ class ControlThread:
         if not self._disarming:
             return
         if not self._attempt("disarming", lambda: self._control.disarm(self.now())):
-            time.sleep(SHORTEST_LOOK)  # tried again before the next tick
+            time.sleep(SHORTEST_LOOK)  # retried before the next tick
             return
         with self._change:
             self._disarming = False

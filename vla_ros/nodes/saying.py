@@ -1,7 +1,6 @@
-"""What became of a sentence that an operator said: what the nodes answered, and nothing that they did not.
+"""Send an operator's instruction and report only what the nodes have confirmed.
 
-A stop counts when the safety node has heard it, which it does by itself; a task counts when the instruction node took
-it.
+A stop is confirmed once the safety node itself has received it, a task once the instruction node has accepted it.
 """
 
 from __future__ import annotations
@@ -14,26 +13,27 @@ from vla_ros.nodes.observer import MOVING, Observer
 from vla_ros.nodes.operator_client import ASK_AGAIN, Operator, make_request
 
 GRACE = 2.0
-"""Longest wait for the other node's answer to a stop, and for the arm to be held, s."""
+"""Maximum wait for the other node's answer to a stop, and for the arm to hold, s."""
 
 FLUSH = 1.0
-"""Longest wait until all readers have acknowledged what was sent, s."""
+"""Maximum wait for all readers to acknowledge the message, s."""
 
 
 @dataclass(frozen=True)
 class Said:
-    """What is known of a sentence.
+    """Confirmed result of an instruction.
 
     Attributes:
-        request_id: Under which it was sent.
-        stop: It orders to stop.
-        accepted: The instruction node took it.
-        instruction: Number that it has there; None without one.
-        heard_by_safety_node: The safety node has answered this very stop; None for a task, of which it does not answer.
-        state: Of the safety layer, as its status says; "" when none was heard.
-        reason: Of that state, likewise.
+        request_id: Id of the request.
+        stop: It is a stop.
+        accepted: The instruction node has accepted it.
+        instruction: Its number there; None if it has none.
+        heard_by_safety_node: The safety node has acknowledged this very stop; None for a task, which it does not
+            acknowledge.
+        state: State of the safety layer from its status; "" if none was received.
+        reason: Reason of that state.
         delivered: Every reader has acknowledged it.
-        refusal: Of the instruction node; "" without one.
+        refusal: Reason of the instruction node's refusal; "" if it did not refuse.
     """
 
     request_id: str
@@ -48,20 +48,20 @@ class Said:
 
     @property
     def still(self) -> bool:
-        """Say whether the safety layer says that the arm follows no policy."""
+        """Whether the reported safety state means that the arm follows no policy."""
         return self.state in ("HOLD", "ESTOP", "DISARMED")
 
     @property
     def done(self) -> bool:
-        """Say whether the graph does what was asked for: a stop is heard and held, a task is taken."""
+        """Whether the graph does what was requested: a stop is received and held, a task is accepted."""
         return bool(self.heard_by_safety_node) and self.still if self.stop else self.accepted
 
     def sentences(self, timeout: float) -> list[str]:
-        """Return what to tell the operator, who waited at most `timeout` s."""
+        """Return the lines for the operator, who waited at most `timeout` s."""
         return self._of_stop() if self.stop else self._of_task(timeout)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it for JSON."""
+        """Return all fields, for JSON."""
         return {**asdict(self), "done": self.done}
 
     def _of_task(self, timeout: float) -> list[str]:
@@ -89,7 +89,7 @@ class Said:
 
 
 def say(operator: Operator, observer: Observer, text: str, timeout: float) -> Said:
-    """Say `text`, and return what came of it within `timeout` s; a stop takes up to twice `GRACE` longer."""
+    """Send `text` and return the result within `timeout` s; a stop takes up to twice `GRACE` longer."""
     request, stop = make_request(text), is_stop(text)
 
     def taken() -> bool:
@@ -100,9 +100,9 @@ def say(operator: Operator, observer: Observer, text: str, timeout: float) -> Sa
 
     operator.send(request, heard if stop else taken, timeout)
     if stop:
-        if not observer.wait(taken, ASK_AGAIN):  # the readers of the two nodes are found one after the other
+        if not observer.wait(taken, ASK_AGAIN):  # the two nodes' readers are discovered one after the other
             operator.send(request, taken, GRACE)
-        # The status of the tick that heard it goes another way than the answer.
+        # The status of the tick that received it travels separately from the acknowledgement.
         observer.wait(lambda: bool(observer.safety.state_name) and observer.safety.state not in MOVING, GRACE)
     number = observer.taken.get(request.id)
     return Said(

@@ -1,7 +1,7 @@
-"""The scene in Gazebo: lays it out by a seed, brings the arm home, and judges, as the simulator node does in MuJoCo.
+"""Scene in Gazebo: sets it up by seed, homes the arm, and checks success, as the simulator node does in MuJoCo.
 
-/sim/reset_scene  ->  arm home (robot disarmed) -> objects to their places -> they rest -> answer
-/scene/poses, /gripper/*_contact  ->  the judge  ->  /vla/task_status
+/sim/reset_scene  ->  arm home (robot disarmed) -> objects to their places -> they rest -> response
+/scene/poses, /gripper/*_contact  ->  success checker  ->  /vla/task_status
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import FloatArray, InstructionKind
 
 STATUS_PERIOD = 0.1
-"""Time between two verdicts, s of the wall clock."""
+"""Period of verdicts, s of the wall clock."""
 
 PLACE_TOLERANCE = 0.01
-"""An object counts as in its place within this distance, m."""
+"""Distance within which an object counts as in place, m."""
 
 STATE_AGE = 1.0
-"""Joint states older than this, s, say nothing of where the arm is."""
+"""Maximum age of a joint state, s, from which the arm's posture counts as known."""
 
 FINGERS = ("left", "right")
 
 
 class SceneNode(ManagedNode):
-    """See the module."""
+    """Sets up and judges the scene in Gazebo."""
 
     default_robot = "panda"
 
@@ -61,7 +61,7 @@ class SceneNode(ManagedNode):
         self._safety: SafetyStatus | None = None
 
     def configure(self) -> None:
-        """Read the contract, make the topics.
+        """Read the contract and create the topics.
 
         Raises:
             ContractError: when the messages of ros_gz are not installed.
@@ -92,13 +92,13 @@ class SceneNode(ManagedNode):
         self._listen(Instruction, "vla/task", self._on_task, "task")
 
     def activate(self) -> None:
-        """Lay out the first scene, then judge and lay out others."""
+        """Set up the first scene; then publish verdicts and serve resets."""
         self._first = PoseCall(self._world, self._scene.poses)
         self._timer = self.create_timer(STATUS_PERIOD, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._reset = SceneReset(self, self._contract, self._world, self)
 
     def deactivate(self) -> None:
-        """Stop judging; a reset that is under way ends with an error."""
+        """Stop publishing verdicts; a running reset ends with an error."""
         if self._reset is not None:
             self._reset.close()
             self._reset = None
@@ -110,7 +110,7 @@ class SceneNode(ManagedNode):
             self._first = None
 
     def cleanup(self) -> None:
-        """Take the topics away."""
+        """Destroy the publisher and the subscriptions."""
         while self._made:
             self._made.pop()()
 
@@ -118,7 +118,7 @@ class SceneNode(ManagedNode):
         subscription = self.create_subscription(kind, topic, callback, qos(profile))
         self._made.append(lambda: self.destroy_subscription(subscription))
 
-    # What Gazebo and the graph say.
+    # Subscription callbacks.
 
     def _on_poses(self, message: Any) -> None:  # noqa: ANN401 (tf2_msgs is not everywhere)
         for transform in message.transforms:
@@ -167,10 +167,10 @@ class SceneNode(ManagedNode):
     def _now(self) -> float:
         return float(self.get_clock().now().nanoseconds) / NANOSECONDS
 
-    # What a reset asks of the cell.
+    # Implementation of `CellState`.
 
     def refusal(self) -> str:
-        """Return why the arm must not be moved by a reset at this moment, or ""."""
+        """Return why a reset must not move the arm now, or ""."""
         if self._safety is None:
             return "the safety layer has not said yet whether the robot is armed: is the safety node active?"
         if self._safety.armed or self._safety.state != SafetyStatus.DISARMED:
@@ -178,10 +178,10 @@ class SceneNode(ManagedNode):
         return ""
 
     def joint_positions(self) -> FloatArray:
-        """Return where the arm is, (n,) rad.
+        """Return the current joint positions, (n,) rad.
 
         Raises:
-            SimulationError: when that is not known.
+            SimulationError: when they are not known.
         """
         if self._joint_state is None:
             raise SimulationError("no joint states: is the robot in Gazebo, and is the bridge up?")
@@ -198,7 +198,7 @@ class SceneNode(ManagedNode):
         self._scene, self._judge = scene, GazeboJudge(scene)
 
     def in_place(self) -> bool:
-        """Tell whether every object lies where the scene has it."""
+        """Return whether every object is where the scene places it."""
         return self._judge.in_place(PLACE_TOLERANCE)
 
 

@@ -1,6 +1,6 @@
-"""Serves /sim/reset_scene for Gazebo: one scene after another, while the robot is disarmed.
+"""Serve /sim/reset_scene for Gazebo: one reset at a time, while the robot is disarmed.
 
-arm home, gripper open -> all models to their places in one call -> they rest there -> answer
+arm home, gripper open -> all models to their places in one call -> they rest there -> response
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from vla_ros.types import FloatArray
 SERVICE = "sim/reset_scene"
 
 HOME_TOLERANCE = 0.05
-"""The arm counts as at home when every joint is within this, rad."""
+"""Maximum distance of every joint from home for the arm to count as at home, rad."""
 
 SETTLE_TIME = 0.5
-"""Objects have so long to come to rest, s."""
+"""Time for objects to come to rest, s."""
 
 PLACINGS = 4
-"""So often they are put down: Gazebo lets a model keep its speed when it is moved, and a ball rolls on."""
+"""Maximum number of placement attempts: Gazebo keeps a model's velocity when it is moved, so a ball rolls on."""
 
 
 class CellState(Protocol):
-    """What a reset needs to know of the cell, and whom it tells about the scene that it lays out."""
+    """The workcell as seen by a reset, which also reports the new scene to it."""
 
     def refusal(self) -> str:
-        """Return why the arm must not be moved at this moment, or ""."""
+        """Return why the arm must not be moved now, or ""."""
 
     def joint_positions(self) -> FloatArray:
-        """Return where the arm is, (n,) rad.
+        """Return the current joint positions, (n,) rad.
 
         Raises:
-            SimulationError: when that is not known.
+            SimulationError: when they are not known.
         """
 
     def expect(self, scene: GazeboScene) -> None:
-        """Take that the models have been moved to the places of `scene`."""
+        """Register that the models have been moved to the places of `scene`."""
 
     def in_place(self) -> bool:
-        """Tell whether every object of the expected scene lies where it belongs."""
+        """Return whether every object of the expected scene is in place."""
 
 
 class SceneReset:
-    """The service, from its making to `close`."""
+    """The service, from construction to `close`."""
 
     def __init__(self, node: Node, contract: RobotContract, world: str, cell: CellState) -> None:
-        """Serve with `node`, for the robot of `contract` in the Gazebo world called `world`."""
+        """Serve on `node`, for the robot of `contract` in the Gazebo world called `world`."""
         self._node, self._contract, self._world, self._cell = node, contract, world, cell
         self._wait = SimulationWait(node)
         self._service = self._wait.serve(ResetScene, SERVICE, self._answer)
@@ -64,11 +64,11 @@ class SceneReset:
 
     @property
     def busy(self) -> bool:
-        """Tell whether a reset is under way."""
+        """Whether a reset is in progress."""
         return self._busy
 
     def close(self) -> None:
-        """Take the service away; a reset that is under way ends with an error."""
+        """Destroy the service; a running reset ends with an error."""
         self._wait.close()
         self._node.destroy_service(self._service)
 

@@ -1,9 +1,9 @@
-"""Refuses to load ROS 2 where that would kill the process: the folder of shared memory is full.
+"""Refuse to load ROS 2 where that would kill the process: the shared-memory folder is full.
 
-With rclpy comes LTTng's tracing library, which maps one page in each of two files of /dev/shm while it is loaded.
-Where a page cannot be had the kernel ends the process with SIGBUS, before a line of Python could say why. Measured with
-Jazzy: with less than 8 KiB the import of rclpy dies; with more it does not, and Fast DDS, whose segment takes 0.55 MB
-by default and 70.3 MB by config/dds/shared_memory.xml, logs that it does not fit and goes on with UDP.
+rclpy loads LTTng's tracing library, which maps one page in each of two files of /dev/shm. If a page is not available,
+the kernel ends the process with SIGBUS, before any Python code could say why. Measured with Jazzy: with less than 8 KiB
+the import of rclpy crashes; with more it does not, and Fast DDS, whose segment takes 0.55 MB by default and 70.3 MB by
+config/dds/shared_memory.xml, logs that it does not fit and continues with UDP.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from vla_ros.nodes.environment_check import RosEnvironmentError
 FOLDER = Path("/dev/shm")
 
 TRACE_FILES = "lttng-ust-wait-*"
-"""One of all users, `lttng-ust-wait-6`, and one of each user, `lttng-ust-wait-6-<uid>`; 6 is the version."""
+"""LTTng's files: a common one, `lttng-ust-wait-6`, and one per user, `lttng-ust-wait-6-<uid>`; 6 is the version."""
 
 TRACE_PAGES = 2
 
 
 class SharedMemoryFullError(RosEnvironmentError):
-    """Shared memory has no room for what rclpy maps when it is imported."""
+    """Shared memory has no room for the pages that importing rclpy maps."""
 
 
 def missing_bytes(folder: Path = FOLDER) -> int:
-    """Return how many bytes `folder` lacks for rclpy to be imported; 0 when it has them, or when there is no folder."""
+    """Return how many bytes `folder` lacks for importing rclpy; 0 if it lacks none or does not exist."""
     try:
         status = os.statvfs(folder)
         own = f"-{os.getuid()}"
@@ -37,16 +37,16 @@ def missing_bytes(folder: Path = FOLDER) -> int:
             if (file.name.count("-") == TRACE_FILES.count("-") or file.name.endswith(own)) and file.stat().st_blocks
         ]
     except OSError:
-        return 0  # it cannot be looked at: then nothing is known against it
+        return 0  # unreadable: assume that it is sufficient
     needed = max(TRACE_PAGES - len(mapped), 0) * mmap.PAGESIZE
     return max(needed - status.f_bavail * status.f_frsize, 0)
 
 
 def require_shared_memory(folder: Path = FOLDER) -> None:
-    """Refuse to go on where the import of rclpy would be fatal.
+    """Check that importing rclpy would not crash.
 
     Raises:
-        SharedMemoryFullError: with how much is lacking, and what to do.
+        SharedMemoryFullError: when it would; says how much is missing and what to do.
     """
     if missing := missing_bytes(folder):
         raise SharedMemoryFullError(

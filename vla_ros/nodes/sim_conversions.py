@@ -1,4 +1,4 @@
-"""Messages that only the simulated robot takes and gives: trajectories in, camera calibration and verdicts out."""
+"""Message conversions for the simulated robot only: trajectories in, camera calibration and verdicts out."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from vla_ros.types import FloatArray
 
 
 def duration_to_seconds(duration: Duration) -> float:
-    """Return a message's duration in s."""
+    """Convert a message's duration to s."""
     return float(duration.sec) + float(duration.nanosec) / NANOSECONDS
 
 
 def message_to_command(
     message: JointTrajectory, time_of: Callable[[float], float] | None = None, now: float = 0.0
 ) -> Command:
-    """Return a trajectory as the controllers take it; a stamp of zero means on arrival, as in ros2_control.
+    """Convert a trajectory for the controllers; a zero stamp means "on arrival", as in ros2_control.
 
     Args:
-        message: With a stamp of the simulation's time.
-        time_of: Returns the simulation time at a time of the system clock, s, for stamps of that clock; None where
-            there are none.
-        now: Time of the system clock, s. A stamp that is nearer to it than to the simulation's time is one of it.
+        message: Trajectory, stamped in simulation time or system time.
+        time_of: Maps a time of the system clock, s, to simulation time, for stamps of that clock; None if there are
+            none.
+        now: System time, s. A stamp nearer to it than to simulation time is taken as system time.
     """
     points = tuple(
         TrajectoryPoint(
@@ -65,7 +65,7 @@ def camera_info(matrix: FloatArray, height: int, width: int, stamp: float, frame
 
 
 def task_status_to_message(status: TaskStatus, instruction: str, stamp: float, frame_id: str) -> TaskStatusMessage:
-    """Return a verdict of the judge as a message; `stamp` in s."""
+    """Convert a verdict of the success checker to a message; `stamp` in s."""
     message = TaskStatusMessage(
         instruction=instruction[:512],
         success=status.success,

@@ -1,4 +1,4 @@
-"""What a simulation says, as messages on the topics of a real robot."""
+"""Publish the outputs of a simulation on the topics of a real robot."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from vla_ros.types import RobotState
 
 
 class SimPublishers:
-    """Listens to a simulation (`vla_ros.envs.mujoco.simulator.Outputs`), in its threads, and publishes what it says."""
+    """Publishes a simulation's `Outputs` (`vla_ros.envs.mujoco.simulator`), called in the simulation's threads."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class SimPublishers:
         fail: Callable[[str], None],
         transforms: TransformPublisher | None = None,
     ) -> None:
-        """Make the topics on `node`; `fail` is told when the simulation has ended for good."""
+        """Create the topics on `node`; `fail` is called when the simulation has ended for good."""
         self._transforms = transforms
         self._node, self._contract, self._fail = node, contract, fail
         make = node.create_publisher
@@ -53,17 +53,17 @@ class SimPublishers:
         }
 
     def close(self) -> None:
-        """Take the topics away."""
+        """Destroy the publishers."""
         cameras = [*self._images.values(), *self._infos.values()]
         clock = [self._clock] if self._clock is not None else []
         for publisher in (*clock, self._joints, self._status, self._robot, *cameras):
             self._node.destroy_publisher(publisher)
 
     def open_clock(self) -> None:
-        """Begin to be the clock of the domain.
+        """Start publishing the domain's clock.
 
         Raises:
-            SimulationError: naming another node that is its clock already.
+            SimulationError: when another node already does; names it.
         """
         if others := foreign_clocks(self._node):
             raise SimulationError(others)
@@ -80,7 +80,7 @@ class SimPublishers:
             self._clock.publish(Clock(clock=seconds_to_stamp(time)))
 
     def state(self, state: RobotState) -> None:
-        """Publish what the joints measure."""
+        """Publish the measured joint state."""
         message = robot_state_to_joint_state(state, self._contract)
         self._joints.publish(message)
         if self._transforms is not None:
@@ -97,13 +97,13 @@ class SimPublishers:
                 infos.publish(camera_info(frame.matrix, height, width, frame.time, optical))
 
     def status(self, status: TaskStatus, instruction: str, time: float) -> None:
-        """Publish the verdict of the judge."""
+        """Publish the verdict of the success checker."""
         self._status.publish(task_status_to_message(status, instruction, time, self._contract.base_frame))
 
     def warn(self, sentence: str) -> None:
-        """Log, at most once a second."""
+        """Log a warning, at most once a second."""
         self._node.get_logger().warning(sentence, throttle_duration_sec=1.0)
 
     def failed(self, sentence: str) -> None:
-        """Pass on that the simulation has ended."""
+        """Report that the simulation has ended."""
         self._fail(sentence)

@@ -1,4 +1,4 @@
-"""Lets a coroutine of a node wait in the time of a simulation, which may be slow, but must not stand still."""
+"""Wait for a simulation in a coroutine of a node; the simulation may be slow, but must not stand still."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from vla_ros.errors import SimulationError
 from vla_ros.nodes.conversions import NANOSECONDS
 
 PERIOD = 0.02
-"""A condition is looked at so often, s of the wall clock."""
+"""Period of checking a condition, s of the wall clock."""
 
 STEP_TIMEOUT = 10.0
-"""Longest time of the simulation for a condition to come true, s."""
+"""Timeout of a condition, s of simulation time."""
 
 STALL_TIMEOUT = 10.0
-"""Longest wall time, s, in which the simulation's clock may stand still."""
+"""Maximum time for which simulation time may stand still, s of the wall clock."""
 
 
 class Patience:
-    """Tells a simulation that is slow, which is waited for, from one that stands still, which is not."""
+    """Distinguishes a slow simulation, which is waited for, from a stalled one."""
 
     def __init__(self) -> None:
-        """Begin without having seen the clock."""
+        """Begin without a clock reading."""
         self._seen, self._since = -math.inf, math.inf
 
     def stalled(self, now: float, steady: float) -> bool:
-        """Tell whether the simulation's clock `now`, s, has not moved for `STALL_TIMEOUT` s of the `steady` one."""
+        """Return whether simulation time `now`, s, has not advanced for `STALL_TIMEOUT` s on the `steady` clock."""
         if now != self._seen:
             self._seen, self._since = now, steady
         return steady - self._since > STALL_TIMEOUT
 
 
 class SimulationWait:
-    """Serves requests by coroutines that wait, and wakes them every `PERIOD` s until `close`.
+    """Serves requests with coroutines that wait, and wakes them every `PERIOD` s until `close`.
 
-    rclpy keeps the callback group of a coroutine taken from its first line to its last. In the group that a node's
-    callbacks share by default, one that waits would therefore shut out the clock, the messages and the timer that it
-    waits for, and never wake. So requests and the timer have a group of their own, which lets all of them run.
+    rclpy keeps a coroutine's callback group occupied until it ends. In the node's default group, a waiting coroutine
+    would block the very clock, messages and timer that it waits for, and never wake up. The requests and the timer
+    therefore use a separate reentrant group.
     """
 
     def __init__(self, node: Node) -> None:
-        """Wait with the executor and the clock of `node`."""
+        """Wait on the executor and clock of `node`."""
         self._node = node
         self._group = ReentrantCallbackGroup()
         self._waiting: list[Future] = []
@@ -59,19 +59,19 @@ class SimulationWait:
         )
 
     def serve(self, kind: type, name: str, answer: Callable[[Any, Any], Any]) -> Service:
-        """Return a service of the node whose coroutine `answer` may await `until` and `next_tick`."""
+        """Create a service whose coroutine `answer` may await `until` and `next_tick`."""
         return self._node.create_service(kind, name, answer, callback_group=self._group)
 
     def now(self) -> float:
-        """Return the time of the simulation, s."""
+        """Return simulation time, s."""
         return float(self._node.get_clock().now().nanoseconds) / NANOSECONDS
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for a condition; `what` names it in the error.
 
         Raises:
-            SimulationError: when it has not come true within `STEP_TIMEOUT` s of the simulation, or the simulation's
-                clock has stood still for `STALL_TIMEOUT` s of the wall clock, or this was closed.
+            SimulationError: when it does not hold within `STEP_TIMEOUT` s of simulation time, or simulation time stands
+                still for `STALL_TIMEOUT` s of the wall clock, or this object is closed.
         """
         patience, end = Patience(), self.now() + STEP_TIMEOUT
         while not condition():
@@ -82,10 +82,10 @@ class SimulationWait:
             await self.next_tick()
 
     def next_tick(self) -> Future:
-        """Return what to await until the next look.
+        """Return a future to await until the next check.
 
         Raises:
-            SimulationError: when this was closed. What is awaited raises it, too.
+            SimulationError: when this object is closed; the future raises it, too.
         """
         if self._closed:
             raise _left_alone()
@@ -94,7 +94,7 @@ class SimulationWait:
         return future
 
     def close(self) -> None:
-        """Stop; whoever waits gets a `SimulationError`."""
+        """Stop; waiting coroutines get a `SimulationError`."""
         self._closed = True
         self._node.destroy_timer(self._timer)
         waiting, self._waiting = self._waiting, []

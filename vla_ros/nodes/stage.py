@@ -1,4 +1,4 @@
-"""Sets up one scene after the other in a running graph with the simulated cell."""
+"""Set up one scene after another in a running graph with the simulated workcell."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from vla_ros.nodes.transitions import GraphError
 from vla_ros.srv import ResetScene
 
 RESET_LIMIT = 120.0
-"""Wall time for another scene, s: in Gazebo the arm drives home, 7 s of a simulation that may be slow."""
+"""Timeout of a scene reset, s of the wall clock: in Gazebo the arm drives home, 7 s of a possibly slow simulation."""
 
 
 class Stage:
-    """Brings the arm to rest and puts another scene before it."""
+    """Brings the arm to rest and sets up another scene."""
 
     def __init__(self, node: Node, observer: Observer, operator: Operator) -> None:
-        """Make the client; another thread spins `node`."""
+        """Create the client; another thread spins `node`."""
         self._observer, self._operator = observer, operator
         self._scene = node.create_client(ResetScene, "sim/reset_scene")
 
     def set_up(self, seed: int, instruction: str, timeout: float) -> str:
-        """Return the sentence that the scene was prepared for; an empty `instruction` lets the scene choose.
+        """Return the instruction that the scene was set up for; an empty `instruction` lets the scene choose.
 
         Raises:
-            GraphError: when a step of it does not happen within `timeout` s, or the scene not within `RESET_LIMIT`.
+            GraphError: when a step does not happen within `timeout` s, or the scene reset within `RESET_LIMIT`.
         """
         observer, before = self._observer, stamp_to_seconds(self._observer.task.header.stamp)
         self._operator.say("stop", timeout)

@@ -1,18 +1,19 @@
-"""From a recording of a robot's own topics to steps: sensors as the perception node reads them, commands by kinematics.
+"""Convert a recording of a robot's own topics to steps.
 
-A step is an observation and where the tool was commanded to be one period later. Topics are those of the contract:
+Sensors are read as by the perception node, commands by kinematics. A step is an observation and the commanded tool pose
+one period later. The topics are those of the contract:
 
 =====================  ==========================================================  ==============================
 what                   type                                                        topic
 =====================  ==========================================================  ==============================
 images                 Image; CompressedImage on the same topic or below it        cameras.<name>.topic
 joints and gripper     JointState                                                  controllers.joint_states_topic
-commands of the arm    JointTrajectory, or PoseStamped (`arm_interface: pose`)     controllers.arm_topic
-commands of the hand   JointTrajectory; else the opening that was measured         controllers.gripper_topic
+arm commands           JointTrajectory, or PoseStamped (`arm_interface: pose`)     controllers.arm_topic
+gripper commands       JointTrajectory; else the measured opening                  controllers.gripper_topic
 instruction            String                                                      /vla/instruction, or the only one
 =====================  ==========================================================  ==============================
 
-Observations are thinned to the contract's rate. An observation for which nothing is commanded is no step.
+Observations are thinned to the contract's rate. An observation without a command is not a step.
 """
 
 from __future__ import annotations
@@ -57,18 +58,18 @@ KINDS: Mapping[str, type] = {
 NOT_INSTRUCTIONS = ("/robot_description", "/rosout", "/vla/instruction_rejected")
 NS = 1e-9
 COMMAND_SLACK = 0.5
-"""Periods that a command may come behind the observation that it answers."""
+"""Delay within which a command still answers an observation, in periods."""
 
 EARLY = 0.25
-"""Periods by which an observation may be early and is still the next step."""
+"""Earliness at which an observation still counts as the next step, in periods."""
 
 COMMANDS_KEPT = 256
-"""Trajectories that are remembered: more than any controller is sent within a period."""
+"""Maximum number of trajectories kept: more than any controller receives per period."""
 
 
 @dataclass(frozen=True)
 class BagTopics:
-    """Which topic of a recording holds what."""
+    """Topics of a recording by content."""
 
     cameras: Mapping[str, str]
     joints: str
@@ -78,16 +79,16 @@ class BagTopics:
 
     @property
     def all(self) -> list[str]:
-        """Every topic that is read."""
+        """All topics that are read."""
         rest = (self.joints, self.arm, self.gripper, self.instruction)
         return [*self.cameras.values(), *(topic for topic in rest if topic is not None)]
 
 
 def find_topics(found: Mapping[str, str], contract: RobotContract, where: str) -> BagTopics:
-    """Return which topics of a recording, name to type, hold what the contract names.
+    """Find the recorded topics (name to type) that correspond to the contract.
 
     Raises:
-        MissingColumnError: naming every topic that is not there, and those that are.
+        MissingColumnError: lists the missing topics and the recorded ones.
     """
     controllers, lacking = contract.controllers, list[str]()
     cameras = {}
@@ -123,12 +124,12 @@ def find_topics(found: Mapping[str, str], contract: RobotContract, where: str) -
 
 
 class StandardAssembler:
-    """Takes the messages of one recording in their order, and gives its steps."""
+    """Takes the messages of one recording in order, and yields its steps."""
 
     def __init__(
         self, contract: RobotContract, topics: BagTopics, episode: str, task: str, instruction: str | None
     ) -> None:
-        """Begin a recording; `instruction` stands in for words that were not recorded."""
+        """Begin a recording; `instruction` replaces recorded instructions."""
         self._contract, self._topics, self._episode, self._task = contract, topics, episode, task
         self._instruction, self._spoken = instruction or "", instruction is not None
         self._convention = replace(contract.action, horizon=1)
@@ -139,18 +140,18 @@ class StandardAssembler:
         self._assembler: Assembler[JointReading] = Assembler(contract.cameras, state_between(kinematics), limits)
         self._of_topic = {topic: name for name, topic in topics.cameras.items()}
         self._arm = _Commands(contract.joints.names, contract, kinematics)
-        self._hand = _Commands(contract.gripper.names, contract, kinematics)  # none come where there is no gripper
+        self._hand = _Commands(contract.gripper.names, contract, kinematics)  # gets no commands without a gripper
         self._waiting: deque[tuple[Observation, str]] = deque()
         self._last_kept = -np.inf
         self._sequence, self._count = 0, 0
         self._first = 0.0
-        self._skew = 0.0  # between the recorder's clock and the stamps of the sensors, s
+        self._skew = 0.0  # sensor stamps minus the recorder's clock, s
 
     def take(self, message: RawMessage) -> Iterator[Step]:
-        """Take a message and yield the steps that are decided by it.
+        """Take a message and yield the steps that it completes.
 
         Raises:
-            DataError: when it cannot be what its type says.
+            DataError: when it is invalid for its type.
         """
         received = message.received * NS
         kind = KINDS.get(message.kind)
@@ -172,7 +173,7 @@ class StandardAssembler:
         yield from self._decide(received + self._skew)
 
     def finish(self) -> Iterator[Step]:
-        """Yield the steps that are left; the recording is over."""
+        """Yield the remaining steps at the end of the recording."""
         yield from self._decide(np.inf)
 
     def _state(self, message: JointState, received: float) -> None:
@@ -199,7 +200,7 @@ class StandardAssembler:
         observation, period = taken[0], self._convention.period
         if observation.stamp < self._last_kept + (1.0 - EARLY) * period:
             return
-        # a steady grid where the cameras are faster than the steps, the cameras' own times where they are not
+        # a regular grid if the cameras are faster than the steps, otherwise the cameras' own times
         grid = self._last_kept + period
         self._last_kept = grid if abs(observation.stamp - grid) <= EARLY * period else observation.stamp
         self._sequence += 1
@@ -215,7 +216,7 @@ class StandardAssembler:
                 yield self._step(observation, instruction, action)
 
     def _action(self, observation: Observation, after: Observation | None) -> FloatArray | None:
-        """Return where the tool is commanded to be a period later, or None where nothing was commanded."""
+        """Return the action one period later, or None if nothing was commanded."""
         period = self._convention.period
         known, due = observation.stamp + COMMAND_SLACK * period, observation.stamp + period
         pose = self._arm.pose(known, due)
@@ -255,19 +256,19 @@ class StandardAssembler:
 
 
 class _Commands:
-    """What joints, or the tool, were sent to: the newest command that had come by a time, where it is at another."""
+    """Commands to the joints or the tool: looks up the newest one received by some time, evaluated at another."""
 
     def __init__(self, names: tuple[str, ...], contract: RobotContract, kinematics: Kinematics) -> None:
         self._names, self._base, self._kinematics = names, contract.base_frame, kinematics
         self._kept: deque[tuple[float, FloatArray, FloatArray | Pose]] = deque(maxlen=COMMANDS_KEPT)
 
     def add(self, message: JointTrajectory | PoseStamped, recorded: float, skew: float) -> None:
-        """Take a command that was recorded at `recorded`, s, clock of the recorder; the sensors' is ahead by `skew`, s.
+        """Add a command recorded at `recorded` (s, recorder's clock); the sensors' clock is ahead by `skew`, s.
 
-        A stamp is a time of the clock that it is nearer to.
+        A stamp is attributed to whichever clock it is nearer to.
 
         Raises:
-            DataError: when it is none of these joints, or in another frame than the base.
+            DataError: when it is not for these joints, or in a frame other than the base.
         """
         received = recorded + skew
         if isinstance(message, PoseStamped):
@@ -293,7 +294,7 @@ class _Commands:
         return None if index < 0 else self._kept[index][1:]
 
     def positions(self, known: float, due: float) -> FloatArray | None:
-        """Return the joints at the time `due` by what had come at `known`; the ends of a trajectory are held."""
+        """Interpolate the joints at `due` from the newest command known at `known`; trajectory ends are held."""
         found = self._newest(known)
         if found is None or isinstance(found[1], Pose):
             return None
@@ -301,7 +302,7 @@ class _Commands:
         return np.array([np.interp(due, times, column) for column in rows.T])
 
     def pose(self, known: float, due: float) -> Pose | None:
-        """Return the tool, as `positions` says the joints."""
+        """Return the tool pose, looked up like `positions`."""
         found = self._newest(known)
         if found is not None and isinstance(found[1], Pose):
             return found[1]
@@ -310,6 +311,6 @@ class _Commands:
 
 
 def _at_rest(message: JointState) -> JointState:
-    """Return the message with velocities of zero: no step holds any, and those of a driver may be missing."""
+    """Set the velocities to zero: no step contains them, and a driver may not publish any."""
     message.velocity = [0.0] * len(message.name)
     return message

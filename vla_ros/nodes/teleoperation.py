@@ -1,4 +1,4 @@
-"""Lets a person drive through the graph as a policy does: chunks and heartbeats, judged by the safety node."""
+"""Let a person drive through the graph like a policy: chunks and heartbeats, checked by the safety node."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from vla_ros.types import ActionChunk
 
 
 class Teleoperation:
-    """Takes the policy node's place in a graph that runs without one; it commands nothing directly."""
+    """Replaces the policy node in a graph that runs without one; sends no commands directly."""
 
     def __init__(self, node: Node, contract: RobotContract, policy: Policy) -> None:
-        """Listen and work until `close`; another thread spins `node`."""
+        """Subscribe and run until `close`; another thread spins `node`."""
         self._node, self._contract = node, contract
         self._chunks = node.create_publisher(ChunkMessage, "vla/action_chunk", qos("action_chunk"))
         self._worker = InferenceWorker(policy, self._publish)
@@ -32,7 +32,7 @@ class Teleoperation:
         ]
 
     def status(self) -> WorkerStatus:
-        """Return what the policy is at."""
+        """Return the policy's current status."""
         return self._worker.status()
 
     def close(self) -> None:

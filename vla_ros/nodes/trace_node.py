@@ -1,8 +1,8 @@
-"""Records the decision trace: what was seen, asked, planned, proposed, corrected, and why; in a ring on the disk.
+"""Record the decision trace (observations, instructions, chunks, commands, corrections and reasons) in a ring on disk.
 
-It only listens. Messages go to the disk as they came; two kinds are parsed: the safety status, for what goes wrong, and
-observations, whose pixels are left out but for a few JPEGs a second. A disk that is full or gone costs the trace and
-nothing else: the node stays active, says so on /diagnostics, and tries again.
+The node only subscribes. Messages are written as received; only two kinds are deserialized: the safety status, to
+detect incidents, and observations, whose pixels are replaced by a few JPEGs per second. A full or missing disk costs
+the trace and nothing else: the node stays active, reports it on /diagnostics, and retries.
 """
 
 from __future__ import annotations
@@ -52,33 +52,33 @@ from vla_ros.priority import prefer_process
 from vla_ros.robot.contract import load_contract
 
 NICENESS = 10
-"""Behind everything that drives the robot."""
+"""Niceness: lower priority than everything that drives the robot."""
 
 HOUSEKEEPING = 1.0
-"""Time between two writes to the disk, s: what a killed process loses."""
+"""Period of disk writes, s: the maximum loss when the process is killed."""
 
 RETRY = 10.0
-"""Time between two tries to begin a trace that the disk has refused, s."""
+"""Period of retrying to begin a trace after a disk error, s."""
 
 OBSERVATION_PERIOD = 0.045
-"""Observations that come closer together are left out, s."""
+"""Minimum time between recorded observations, s."""
 
 JPEG_QUALITY = 80
 NS = 1_000_000_000
 MEBIBYTE = 1 << 20
 OBSERVATION, SAFETY, DIAGNOSTICS, INCIDENT = "vla/observation", "vla/safety_status", "/diagnostics", "incident"
 DISK = "trace"
-"""What complaints are about."""
+"""Subject of disk complaints."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A topic that is written as it comes.
+    """A topic whose messages are written as received.
 
     Attributes:
         kind: Message class.
         profile: Key of `config/qos.yaml`.
-        period: Equal or not, more than one message in this time is left out, s; 0: none is.
+        period: Minimum time between recorded messages, s; 0: all are recorded.
         carried: See `Channel`.
     """
 
@@ -105,7 +105,7 @@ SOURCES: Mapping[str, Source] = {
 
 
 class TraceNode(ManagedNode):
-    """See the module."""
+    """Records the decision trace."""
 
     default_robot = "panda"
     niceness = NICENESS
@@ -119,7 +119,7 @@ class TraceNode(ManagedNode):
         self._failure = ""
 
     def configure(self) -> None:
-        """Read the parameters and the definitions of the messages."""
+        """Read the parameters and the message definitions."""
         self._contract = load_contract(self.robot_parameter())
         folder = str(self.parameter("folder", "", "of the traces; empty: vla_ros/trace in $ROS_HOME or ~/.ros"))
         self._folder = trace_folder(folder)
@@ -137,7 +137,7 @@ class TraceNode(ManagedNode):
         self._channels = self._make_channels()
 
     def activate(self) -> None:
-        """Begin a ring and listen."""
+        """Begin a ring and subscribe."""
         self._complaints = Complaints(self.get_logger())
         self._watch = IncidentWatch()
         self._written: dict[str, float] = {}
@@ -155,7 +155,7 @@ class TraceNode(ManagedNode):
         self._timer = self.create_timer(HOUSEKEEPING, partial(self._guarded, self._keep_house), clock=clock)
 
     def deactivate(self) -> None:
-        """Stop listening and end the ring."""
+        """Unsubscribe and end the ring."""
         while self._subscriptions_made:
             self.destroy_subscription(self._subscriptions_made.pop())
         if self._timer is not None:
@@ -169,7 +169,7 @@ class TraceNode(ManagedNode):
                 self.get_logger().error(f"the end of the trace in {ring.run} is lost: {error}")
 
     def health(self) -> list[DiagnosticStatus]:
-        """Return where the trace is written, or why none is."""
+        """Report where the trace is written, or why there is none."""
         if not self.active:
             return []
         if self._failure:
@@ -196,11 +196,11 @@ class TraceNode(ManagedNode):
         }
 
     def _now(self) -> int:
-        """Return the wall clock as it was at the beginning, going on steadily: it may be set meanwhile. ns."""
+        """Return the wall clock at the start plus the steady time since, ns, because the wall clock may be changed."""
         return self._wall + time.monotonic_ns() - self._steady
 
     def _guarded(self, work: Callable[..., None], *arguments: bytes) -> None:
-        """Do something that writes; what the disk refuses ends this ring, and another one is tried later."""
+        """Run a function that writes; a disk error ends this ring, and another one is tried later."""
         try:
             work(*arguments)
         except OSError as error:
@@ -253,7 +253,7 @@ class TraceNode(ManagedNode):
     def _judge(self, status: SafetyStatus) -> None:
         if status.state_name != self._state:
             self._state = status.state_name
-            self._images_due = -math.inf  # what was in view when the state changed
+            self._images_due = -math.inf  # records the images at the change of state
         incident = self._watch.safety(int(status.state), status.reason, status.sentence, armed=status.armed)
         self._mark(incident)
 
@@ -263,7 +263,7 @@ class TraceNode(ManagedNode):
         self._watch.alive([one.name for one in own if one.name not in gone], now, leaving=gone)
 
     def _is_of_this_graph(self, name: str) -> bool:
-        """Say whether a line of /diagnostics, which all arms share, is one of a node beside this one."""
+        """Return whether an entry of /diagnostics, which all arms share, is of another node of this graph."""
         namespace, _, node = name.rpartition("/")
         return namespace == self.get_namespace().strip("/") and node.endswith("_node") and node != self.get_name()
 
@@ -311,10 +311,10 @@ class TraceNode(ManagedNode):
 
 
 def compressed(image: ImageMessage) -> CompressedImage:
-    """Return an image of an observation as a small JPEG with the same stamp and frame.
+    """Convert an image of an observation to a small JPEG with the same stamp and frame.
 
     Raises:
-        ObservationError: when it is no image that can be read.
+        ObservationError: when it is not a readable image.
     """
     buffer = io.BytesIO()
     Picture.fromarray(image_to_array(image)).save(buffer, "JPEG", quality=JPEG_QUALITY)
@@ -324,7 +324,7 @@ def compressed(image: ImageMessage) -> CompressedImage:
 
 
 def trace_folder(chosen: str) -> Path:
-    """Return the folder of the traces: `chosen`, or where ROS 2 keeps its files."""
+    """Return the trace folder: `chosen`, or the default below ROS 2's home."""
     home = os.environ.get("ROS_HOME") or "~/.ros"
     return expanded(chosen or Path(home) / "vla_ros" / "trace").absolute()
 

@@ -1,7 +1,7 @@
-"""The transform tree of one robot, /tf and /tf_static, from its description and its joint states.
+"""Transform tree of one robot, /tf and /tf_static, from its description and its joint states.
 
-It does what `robot_state_publisher` does, for machines without that. There is one publisher of a transform: this one
-listens before it speaks, and is silent for good when somebody else says where its links are.
+Replaces `robot_state_publisher` on machines without it. A transform must have only one publisher: this one listens
+first, and stays silent for good if another node publishes its links.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from vla_ros.robot.link_frames import LinkFrames, LinkTransform
 
 try:
     from tf2_msgs.msg import TFMessage
-except ImportError:  # a ROS 2 without its geometry: the graph works, RViz and MoveIt do not see the arm
+except ImportError:  # a ROS 2 without tf2: the graph works, but RViz and MoveIt do not see the arm
     TFMessage = None
 
 TF, TF_STATIC = "/tf", "/tf_static"
 
 MAX_RATE = 50.0
-"""Most transforms of one link a second, by the stamps of the joint states, Hz."""
+"""Maximum publishing rate per link, by the stamps of the joint states, Hz."""
 
 LISTENING = 1.0
-"""How long others are listened to before the first transform, s on the steady clock."""
+"""Time of listening for other publishers before the first transform, s on the steady clock."""
 
 MISSING = (
     "the messages of TF are not installed (sudo apt install ros-$ROS_DISTRO-tf2-msgs, or 'make setup'): nothing is "
@@ -38,17 +38,17 @@ MISSING = (
 
 
 class TransformPublisher:
-    """Publishes where the links of a robot are; `publish` may be called by any thread.
+    """Publishes the link poses of a robot; `publish` may be called from any thread.
 
     Attributes:
-        objection: Why it is silent: who publishes these transforms already. "": nobody else does.
+        objection: Why it is silent, i.e. who else publishes these transforms; "" if nobody does.
     """
 
     def __init__(self, node: Node, frames: LinkFrames, began: Callable[[], None] = lambda: None) -> None:
-        """Listen first; then publish the fixed links, call `began`, and publish the others whenever that is asked for.
+        """Listen first; then publish the fixed links, call `began`, and publish the moving links on request.
 
         Raises:
-            ContractError: where the messages of TF are not installed.
+            ContractError: when the TF messages are not installed.
         """
         if TFMessage is None:
             raise ContractError(MISSING)
@@ -57,18 +57,18 @@ class TransformPublisher:
         self._lock = threading.Lock()
         self._is_speaking, self._last = False, -1.0
         self._own = TFMessage()
-        self._unheard = 0  # messages of our own on /tf_static that have not come back yet
+        self._unheard = 0  # own messages on /tf_static that have not been received back yet
         self._moving = node.create_publisher(TFMessage, TF, qos("tf"))
         self._fixed = node.create_publisher(TFMessage, TF_STATIC, qos("tf_static"))
         self._ears = [
             node.create_subscription(TFMessage, TF_STATIC, self._hear_fixed, qos("tf_static")),
             node.create_subscription(TFMessage, TF, self._hear, qos("tf")),
         ]
-        # The steady clock: a simulation that stands still must not keep the tree away.
+        # Steady clock: a paused simulation must not delay the tree.
         self._timer = node.create_timer(LISTENING, self._begin, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def close(self) -> None:
-        """Take the topics away."""
+        """Destroy the publishers and subscriptions."""
         with self._lock:
             self._is_speaking = False
             self._node.destroy_timer(self._timer)
@@ -79,11 +79,11 @@ class TransformPublisher:
             self._ears = []
 
     def publish(self, positions: Mapping[str, float], stamp: float) -> None:
-        """Publish the links that move, at most `MAX_RATE` times a second.
+        """Publish the moving links, at most `MAX_RATE` times a second.
 
         Args:
-            positions: Rad or m by joint, sound.
-            stamp: Time of the measurement, s: the stamp of the transforms. One before the last begins a new time.
+            positions: Maps each joint to its valid position, rad or m.
+            stamp: Time of the measurement, s, used as the stamp; one earlier than the last restarts the rate limit.
         """
         with self._lock:
             early = 0.0 <= stamp - self._last < 1.0 / MAX_RATE - 1e-6
@@ -97,7 +97,7 @@ class TransformPublisher:
             self._node.destroy_timer(self._timer)
             if self.objection or not self._ears:
                 return
-            self._node.destroy_subscription(self._ears.pop())  # of /tf, which would be our own from now on
+            self._node.destroy_subscription(self._ears.pop())  # /tf: it would receive our own messages
             self._own = _message(self._frames.fixed, self._node.get_clock().now().nanoseconds * 1e-9)
             self._unheard += 1
             self._fixed.publish(self._own)
@@ -115,7 +115,7 @@ class TransformPublisher:
         self._object(message, TF)
 
     def _object(self, message: TFMessage, topic: str) -> None:
-        """Be silent when a message says where one of our links is."""
+        """Become silent if a message contains one of this robot's links."""
         ours = self._frames.children
         child = next((one.child_frame_id for one in message.transforms if one.child_frame_id.lstrip("/") in ours), None)
         if child is None or self.objection:
@@ -130,7 +130,7 @@ class TransformPublisher:
         self._node.get_logger().error(self.objection)
         with self._lock:
             was_speaking, self._is_speaking = self._is_speaking, False
-            if was_speaking:  # what is latched would outlive it
+            if was_speaking:  # latched transforms would outlive it
                 self._node.destroy_publisher(self._fixed)
 
 

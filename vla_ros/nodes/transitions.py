@@ -1,4 +1,4 @@
-"""Drives managed nodes through their lifecycle by its real services, each step with a deadline."""
+"""Drive managed nodes through their lifecycle by service calls, each step with a deadline."""
 
 from __future__ import annotations
 
@@ -29,39 +29,38 @@ _GOALS = {
     CLEANUP: State.PRIMARY_STATE_UNCONFIGURED,
 }
 _POLL = 0.05
-"""How often a wait for a service looks whether the process still lives, s."""
+"""Period of checking that the process is alive while waiting for a service, s."""
 
 _ANSWER = 0.5
-"""How long an answer from a node that has nothing else to do may take, s."""
+"""Time within which an idle node answers, s."""
 
 
 class GraphError(VlaError):
-    """The graph could not be brought up, or a node that it needs has ended."""
+    """The graph could not be started, or a required node has ended."""
 
 
 class LifecycleClient:
-    """Asks nodes for their state and changes it. The given node must be spun by an executor in another thread."""
+    """Queries and changes the lifecycle state of nodes. Another thread must spin the given node."""
 
     def __init__(self, node: Node) -> None:
-        """Use `node` to make the service clients."""
+        """Create service clients on `node`."""
         self._node = node
         self._clients: dict[str, Client] = {}
 
     def change(self, name: str, transition: int, timeout: float, alive: Callable[[], bool] = lambda: True) -> None:
-        """Bring the node called `name` through a transition; one that is already there stays there.
+        """Bring the node called `name` through a transition; no effect if it is already in the target state.
 
-        A request can be lost while a process that has just started, or started again, is being discovered, so the
-        state is asked for first, and a transition without an answer is asked for again once the state shows that it
-        did not begin.
+        A request can be lost while a newly started process is being discovered. The state is therefore queried first,
+        and an unanswered transition is requested again once the state shows that it has not begun.
 
         Args:
             name: Node name, as in `/<name>/change_state`.
             transition: One of `CONFIGURE`, `ACTIVATE`, `DEACTIVATE`.
-            timeout: For the service to appear and to answer, s.
-            alive: Says whether the node's process still runs; the wait ends when it does not.
+            timeout: Time for the service to appear and to answer, s.
+            alive: Returns whether the node's process is still running; otherwise the wait ends.
 
         Raises:
-            GraphError: when the node refuses, dies, or does not answer in time.
+            GraphError: when the node refuses, crashes, or does not answer in time.
         """
         what = f"{name}: {_NAMES[transition]}"
         wait = _Wait(what, time.monotonic() + timeout, alive)
@@ -71,7 +70,7 @@ class LifecycleClient:
         while before != _GOALS[transition]:
             call = _Call(self._client(ChangeState, f"/{name}/change_state"), request, wait)
             while not call.answered.wait(_ANSWER):
-                # A node at work answers nothing; one that is where it was has not got the request.
+                # A busy node answers nothing; one still in its previous state has not received the request.
                 if self._ask_state(name, wait) == before and not call.answered.wait(_ANSWER):
                     break
             if call.answered.is_set() and not call.result().success:
@@ -80,7 +79,7 @@ class LifecycleClient:
             before = self._state(name, wait)
 
     def state(self, name: str, timeout: float) -> int:
-        """Return the number of the lifecycle state that the node is in (lifecycle_msgs/State).
+        """Return the id of the node's lifecycle state (lifecycle_msgs/State).
 
         Raises:
             GraphError: when it does not answer in time.
@@ -94,7 +93,7 @@ class LifecycleClient:
                 return state
 
     def _ask_state(self, name: str, wait: _Wait) -> int | None:
-        """Return the state, or None when there was no answer within `_ANSWER`."""
+        """Return the state, or None without an answer within `_ANSWER`."""
         call = _Call(self._client(GetState, f"/{name}/get_state"), GetState.Request(), wait)
         call.answered.wait(_ANSWER)
         wait.check("no answer")
@@ -110,7 +109,7 @@ class LifecycleClient:
 
 
 class _Call:
-    """One request on its way."""
+    """One pending request."""
 
     def __init__(self, client: Client, request: object, wait: _Wait) -> None:
         while not client.wait_for_service(timeout_sec=_POLL):
@@ -129,7 +128,7 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Wait:
-    """Until when something is waited for, and whether it still can happen."""
+    """Deadline of a wait, and whether the awaited process is still alive."""
 
     what: str
     deadline: float

@@ -32,7 +32,7 @@ def _hang_when_told() -> None:
             time.sleep(HANG)
         return program(self, *arguments)
 
-    setattr(DifferentialIK, "_program", hanging)  # affects this process only
+    setattr(DifferentialIK, "_program", hanging)  # noqa: B010 (affects this process only)
 
 
 __all__ = ["SafetyNode"]

@@ -142,8 +142,7 @@ def _await_hold(scenario: Scenario, row: KillRow, at: float) -> None:
 
 
 def _resume(scenario: Scenario, row: KillRow, kind: signal.Signals, found: Findings, scene: int) -> None:
-    """Recover as documented: processes restart by themselves; safety layer and robot are restarted and armed by hand.
-    """
+    """Recover as documented: processes restart by themselves, safety layer and robot are restarted and rearmed."""
     began = time.monotonic()
     scenario.take_away()
     if kind is signal.SIGKILL and row.node in REARMED:

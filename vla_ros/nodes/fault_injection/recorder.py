@@ -83,7 +83,7 @@ class Recorder:
             return  # another publisher's: the safety node's commands have another form
         self._count(int(info["publication_sequence_number"]))
         point = commanded_point(message)
-        if self._messages and time.monotonic() - self.heard[-1] < KEPT_WHOLE:  # the tail of a stop that was not followed
+        if self._messages and time.monotonic() - self.heard[-1] < KEPT_WHOLE:  # tail of a stop that was not followed
             self._messages[-1].points = self._messages[-1].points[:KEPT_POINTS]
         self._messages.append(message)
         if len(message.points) > 1:
