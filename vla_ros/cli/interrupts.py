@@ -1,4 +1,4 @@
-"""Ctrl-C handling: the first ends the command in order, the second kills it."""
+"""Ctrl-C handling: the first ends the command cleanly, the second kills it."""
 
 from __future__ import annotations
 

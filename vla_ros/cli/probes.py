@@ -58,7 +58,7 @@ class MissingError(VlaError):
     """
 
     def __init__(self, what: str, advice: str) -> None:
-        """Create the error from `what` is missing and the `advice` how to get it."""
+        """Create the error; `what` is missing, `advice` says how to get it."""
         super().__init__(what)
         self.advice = advice
 

@@ -1,7 +1,8 @@
 """Access control: a token on any address but loopback, and no requests from other web sites.
 
 A browser lets any web site open WebSockets to any address, including loopback, and names the site in `Origin`. A site
-can also make its own host name resolve to this machine, which shows in `Host`. Both headers are checked.
+can also make its own host name resolve to this machine (DNS rebinding), which shows in `Host`. Both headers are
+checked.
 """
 
 from __future__ import annotations

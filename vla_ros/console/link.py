@@ -51,7 +51,7 @@ class GraphLink(Protocol):
         """Return the newest image of a viewed camera. Never blocks."""
 
     def instruct(self, text: str) -> Answer:
-        """Send an instruction (a task, or a stop in words) and wait for the graph's answer."""
+        """Send an instruction (a task or a stop phrase) and wait for the graph's answer."""
 
     def arm(self) -> Answer:
         """Request permission to move."""

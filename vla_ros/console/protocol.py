@@ -2,7 +2,7 @@
 
 hello     token, name      first message of every connection
 take      release          take or give up command
-instruct  text             a task, or a stop in words
+instruct  text             a task or a stop phrase
 hold      disarm           stops: allowed for every page
 estop                      likewise
 arm       reset: presses   only the page in command, as `instruct`

@@ -126,7 +126,7 @@ class ConsoleGraph:
         return self._view.frame(camera)
 
     def instruct(self, text: str) -> Answer:
-        """See `GraphLink`. A stop in words is done once the safety layer itself has received it and holds."""
+        """See `GraphLink`. A stop phrase is done once the safety layer itself has received it and holds."""
         said = say(self._operator, self._observer, text, ANSWER_TIMEOUT)
         return Answer(said.done, "; ".join(said.sentences(ANSWER_TIMEOUT)))
 

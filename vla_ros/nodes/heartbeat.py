@@ -16,7 +16,7 @@ from vla_ros.policies.asynchronous import InferenceWorker
 from vla_ros.priority import prefer_thread
 
 HEARTBEAT_PERIOD = 0.02
-"""Heartbeat period, s on the steady clock, so that it continues while simulation time stands still."""
+"""Heartbeat period, s on the steady clock, so that it continues while the simulation is paused."""
 
 NICENESS = -10
 """Niceness of the heartbeat thread within its process."""

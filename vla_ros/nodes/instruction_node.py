@@ -91,7 +91,7 @@ class InstructionNode(ManagedNode):
             self.create_subscription(String, "vla/instruction", self._on_instruction, profile),
             self.create_subscription(InstructionRequest, "vla/instruction_request", self._on_request, profile),
         ]
-        # Steady clock: simulation time may stand still, and a jump must neither block nor flood.
+        # Steady clock: the simulation may be paused, and a jump of its time must neither block nor flood.
         self._timer = self.create_timer(POLL_PERIOD, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def deactivate(self) -> None:

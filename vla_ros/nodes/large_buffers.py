@@ -2,7 +2,7 @@
 
 glibc takes each block above 128 kB (later up to 32 MB, as it adapts) from the kernel and returns it when freed. Every
 copy of an image then touches new pages, each at the cost of a page fault. An image is copied about six times between
-driver and policy: at 1920x1080, two thirds of its age were page faults.
+driver and policy: at 1920x1080, page faults made up two thirds of its age.
 """
 
 from __future__ import annotations

@@ -307,7 +307,7 @@ def initialize(arguments: Sequence[str] | None, **options: Any) -> str:  # noqa:
 def begin_process(arguments: Sequence[str] | None = None) -> threading.Event | None:
     """Prepare this process for nodes; return the event that its first signal sets.
 
-    After that signal the process has `END_GRACE` to end in order; a second signal ends it at once. Returns None if ROS
+    After that signal the process has `END_GRACE` to exit cleanly; a second signal ends it at once. Returns None if ROS
     2 rejects the arguments; standard error says why.
     """
     keep_large_buffers()

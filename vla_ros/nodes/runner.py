@@ -47,7 +47,7 @@ STATE_FILE = "graph.json"
 LOG_FOLDER = "log"
 TRACE_FOLDER = "trace"
 END_GRACE = 4.0
-"""Time for all nodes together to end in order, s."""
+"""Time for all nodes together to exit cleanly, s."""
 
 _SUPERVISION = 0.2
 

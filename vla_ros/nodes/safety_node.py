@@ -229,7 +229,7 @@ class SafetyNode(ManagedNode):
         self._thread.start()
 
     def deactivate(self) -> None:
-        """Bring the arm to rest (out of a contact by its way back, if there is time), and end the control thread."""
+        """Bring the arm to rest (backing out of a contact first, if there is time), and end the control thread."""
         thread = self._thread
         if thread is None:
             return

@@ -1,4 +1,4 @@
-"""Operator inputs that the safety node receives directly: stops in words, the instruction node's heartbeat, its tasks.
+"""Operator inputs that the safety node receives directly: stop phrases, the instruction node's heartbeat, its tasks.
 
 The control thread polls all of it, so no executor and no other node can delay a stop.
 """
@@ -50,7 +50,7 @@ class Orders:
         return ""
 
     def admit(self, messages: list[Instruction]) -> list[Instruction]:
-        """Return the valid instructions among `messages` (oldest first) and those that were waiting."""
+        """Return the admitted instructions among `messages` (oldest first) and those that were waiting."""
         return messages
 
     def beats(self) -> list[tuple[int, float]]:
@@ -105,7 +105,7 @@ class PolledOrders(Orders):
             elif not one.late:  # a retransmitted one may be from before a stop that arrived first
                 self._order.hear(functools.partial(_key_of_sentence, kind, one.message))
         lost = sum(subscription.lost for subscription in self._sentences.values())
-        if lost > self._lost:  # a stop may have been among them, at an unknown place in the order
+        if lost > self._lost:  # a stop may have been among them, at an unknown position
             stop = stop or LOST_SENTENCES
             self._order.stop()
         self._lost = lost
@@ -139,11 +139,11 @@ class PolledOrders(Orders):
         return beats
 
     def admit(self, messages: list[Instruction]) -> list[Instruction]:
-        """Return the valid instructions.
+        """Return the admitted instructions.
 
-        A stop is always valid. Until an instruction node's heartbeat is received, tasks are published directly, and one
-        is valid unless a stop was received in the same tick: what waited for the activation arrives all at once, and
-        nothing tells which is older.
+        A stop is always admitted. Until an instruction node's heartbeat is received, tasks are published directly and
+        admitted unless a stop was received in the same tick: messages queued before activation arrive all at once, so
+        their order is unknown.
         """
         stops = [message for message in messages if message.kind == Instruction.STOP]
         tasks = [message for message in messages if message.kind != Instruction.STOP]

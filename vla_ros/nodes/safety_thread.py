@@ -36,7 +36,7 @@ the receiver of the emergency stop.
 """
 
 PAUSE_SHARE = 0.1
-"""Upper bound of that sleep before a punctual tick, as a fraction of the period: rates go up to 1 kHz."""
+"""Upper bound of this minimum before a punctual tick, as a fraction of the period: rates go up to 1 kHz."""
 
 JOIN_TIMEOUT = 1.0
 

@@ -23,7 +23,7 @@ STEP_TIMEOUT = 10.0
 """Timeout of a condition, s of simulation time."""
 
 STALL_TIMEOUT = 10.0
-"""Maximum time for which simulation time may stand still, s of the wall clock."""
+"""Maximum wall-clock time without progress of simulation time, s."""
 
 
 class Patience:
