@@ -129,7 +129,7 @@ class PolledOrders(Orders):
         return text
 
     def beats(self) -> list[tuple[int, float]]:
-        """Return the heartbeats from the authorized publisher."""
+        """Return the new heartbeats; none while the topic has several publishers."""
         beats = [
             (int(one.message.beat), one.received)
             for one in self._beats.take()

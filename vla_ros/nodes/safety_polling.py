@@ -120,7 +120,10 @@ class SafetyPolling:
         return self._sources.get(sources[0], self._states_topic)
 
     def heartbeats(self) -> list[Any]:
-        """Return the policy's heartbeats from the authorized publisher, oldest first."""
+        """Return the policy's new heartbeats, oldest first.
+
+        None while the topic has several publishers, except in lockstep.
+        """
         watch = self._watches[HEARTBEAT_TOPIC]
         return [one.message for one in self._beats.take() if watch.receive(one.gid, one.received) or self._lockstep]
 
