@@ -3,8 +3,7 @@
 Usage:
 
     with GraphRunner({"seed": 7}) as graph:       # all nodes are active when the block begins
-        graph.node.create_subscription(...)       # a node of this process in the same DDS domain, spun in the
-        background
+        graph.node.create_subscription(...)       # a node of this process in its DDS domain, spun in a thread
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class GraphFault:
         state: HOLD or ESTOP (or SLOW while the layer itself hangs) if the arm must stop, RUN if it must continue, ""
             if it may do either.
         reasons: Accepted reasons, one of which must be reported; if empty, only the state is checked.
-        timeout: Time within which the layer can detect the fault, s; it must brake `SLACK` later. None if it need not.
+        timeout: Time within which the layer can detect the fault, s; it must brake `SLACK` later. None: no deadline.
         notice: Additional delay before the layer can know, s, and its cause: the middleware, a camera's period.
         rearm: The documented recovery is to arm again.
         rest_within: Maximum time until the measured joints rest, s, if no node is left to report HOLD.
