@@ -76,7 +76,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 (any public name)
-    """Import the module of a public name when it is first asked for (PEP 562), so that nothing heavy loads before."""
+    """Import a public name's module on first access (PEP 562), so that importing `vla_ros` loads nothing heavy."""
     if name not in _HOMES:
         raise AttributeError(f"module 'vla_ros' has no attribute '{name}'; public names: {', '.join(__all__)}")
     value = getattr(importlib.import_module(_HOMES[name]), name)
@@ -88,9 +88,9 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-# The build generates `vla_ros.msg` and `vla_ros.srv` into an installed package of this same name. The written half and
-# the generated half are one package wherever Python found it first: the source tree, a symlinked or a copied install.
-# resolve() leads from a symlinked install to the source tree, so new source files need no rebuild.
+# The build generates `vla_ros.msg` and `vla_ros.srv` into an installed package of this same name. Source and generated
+# modules form one package wherever Python found it first: the source tree, a symlinked or a copied install.
+# resolve() follows a symlinked install back to the source tree, so new source files need no rebuild.
 _halves = [Path(__file__).resolve().parent]
 _halves += [Path(entry, __name__) for entry in sys.path if Path(entry, __name__, "msg").is_dir()]
 __path__ = list(dict.fromkeys(map(str, _halves)))

@@ -1,7 +1,7 @@
-"""How commands and measured motion of an episode go together: in direction, and in size.
+"""Agreement of an episode's commanded and measured motion, in direction and in magnitude.
 
-Noise of a measurement has any direction and a size of its own, so only significant motion is counted. Slow motion is
-not significant from one step to the next; its size is therefore measured over windows of steps.
+Measurement noise has an arbitrary direction and its own magnitude, so only significant motion is counted. Slow motion
+is not significant from one step to the next; its magnitude is therefore measured over windows of steps.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import numpy as np
 from vla_ros.types import FloatArray
 
 WINDOW = 20
-"""Longest window over which commands and measured motion are added up, steps."""
+"""Longest window over which commanded and measured motion are summed, steps."""
 
 
 class DirectionAgreement:
-    """Weighted mean cosine between commanded and measured motion; the weights are their sizes."""
+    """Mean cosine between commanded and measured motion, weighted by their magnitudes."""
 
     def __init__(self, least: float) -> None:
-        """Begin; motions of less than `least` (m or rad) say nothing."""
+        """Start empty; motions shorter than `least` (m or rad) are ignored."""
         self.count, self._least, self._products, self._sizes = 0, least, 0.0, 0.0
 
     def add(self, sent: FloatArray, went: FloatArray) -> None:
-        """Add one step: where the tool was sent, and where it went, both (n,) m or rad."""
+        """Add the commanded (`sent`) and the measured (`went`) motion of one step, both (n,) m or rad."""
         sizes = float(np.linalg.norm(sent)), float(np.linalg.norm(went))
         if min(sizes) >= self._least:
             self.count += 1
@@ -31,7 +31,7 @@ class DirectionAgreement:
 
     @property
     def cosine(self) -> float:
-        """Mean cosine, -1 to 1; needs a motion that counted."""
+        """Mean cosine, -1 to 1; at least one motion must have been counted."""
         return self._products / self._sizes
 
 
@@ -39,7 +39,7 @@ class SizeAgreement:
     """Ratios of commanded to measured motion, one for each window in which the tool moved significantly."""
 
     def __init__(self, least: float) -> None:
-        """Begin; a window counts from `least` (m or rad) of measured motion on, and ends there or at `WINDOW` steps."""
+        """Start empty; a window ends at `least` (m or rad) of measured motion, or unused after `WINDOW` steps."""
         self._least, self._ratios = least, list[float]()
         self._steps, self._sent, self._went = 0, np.zeros(3), np.zeros(3)
 
@@ -55,10 +55,10 @@ class SizeAgreement:
 
     @property
     def count(self) -> int:
-        """Windows that counted."""
+        """Number of windows used."""
         return len(self._ratios)
 
     @property
     def ratio(self) -> float:
-        """Median of commanded over measured motion; needs a window that counted."""
+        """Median of commanded over measured motion; at least one window must have been used."""
         return float(np.median(self._ratios))

@@ -1,8 +1,9 @@
-"""From what the graph says to steps: the one way for the live robot and for a recording of it.
+"""Assembles episode steps from the graph's messages, identically for the live robot and for a recording.
 
 A step is an observation and the action that was commanded for it. The action comes from the newest chunk whose
-observation is not newer: its row for one period after the step's observation, written as seen from there. A step is
-decided when two more observations have come, so that a chunk may arrive a little before or after its neighbours.
+observation is not newer than the step's: its row for the period that starts at the step's observation, re-expressed
+relative to the state observed there. A step is decided once two more observations have arrived, so that a chunk may
+arrive slightly before or after the observations around it.
 """
 
 from __future__ import annotations
@@ -20,33 +21,33 @@ from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
 from vla_ros.types import ActionChunk, FloatArray, Instruction, Observation, RobotState
 
 PATIENCE = 2
-"""Observations that come before a step is decided."""
+"""Number of later observations required before a step is decided."""
 
 REMEMBERED = 64
-"""Observations, chunks and instructions that are kept to look up where a chunk started and what it served."""
+"""Observations, chunks and instructions kept, to look up a chunk's start state and its instruction."""
 
 
 @dataclass
 class AssemblyCounts:
-    """What became of the observations: steps, and those without a valid action (before the first chunk, in a hold)."""
+    """Counts observations that became steps, and those without a valid action (before the first chunk, on HOLD)."""
 
     steps: int = 0
     without_action: int = 0
 
 
 class EpisodeAssembler:
-    """Takes values of one episode in the order in which they came, and gives its steps."""
+    """Builds the steps of one episode from values added in order of arrival."""
 
     def __init__(self, specification: ActionSpace, joint_names: tuple[str, ...], max_opening: float,
                  episode: str, task: str) -> None:  # fmt: skip
-        """Begin an episode.
+        """Start an episode.
 
         Args:
-            specification: Convention of the chunks.
+            specification: Action space of the chunks.
             joint_names: In the order of the observations.
             max_opening: Opening of the gripper that counts as fully open, m.
-            episode: Its name.
-            task: Name of its task.
+            episode: Name of the episode.
+            task: Name of the task.
         """
         self._specification, self._convention = specification, replace(specification, horizon=1)
         self._max_opening, self._episode, self._task = max_opening, episode, task
@@ -59,14 +60,14 @@ class EpisodeAssembler:
         self.counts = AssemblyCounts()
 
     def instruct(self, instruction: Instruction) -> None:
-        """Take an instruction."""
+        """Add an instruction."""
         self._instructions.append(instruction)
 
     def act(self, chunk: ActionChunk) -> None:
-        """Take a chunk.
+        """Add a chunk.
 
         Raises:
-            ConventionError: when it follows another convention.
+            ConventionError: when its action space differs from the episode's.
         """
         if chunk.specification != self._specification.fingerprint:
             raise ConventionError(
@@ -76,21 +77,21 @@ class EpisodeAssembler:
         self._chunks.append(chunk)
 
     def observe(self, observation: Observation) -> list[Step]:
-        """Take an observation and return the steps that are decided now; an old one that comes late is ignored.
+        """Add an observation and return the steps that can be decided now; late, older observations are ignored.
 
         Raises:
-            RecordingGapError: when too long a time passed since the step before.
-            DataError: when the numbers of a step cannot be.
+            RecordingGapError: when the gap since the previous step is too long.
+            DataError: when a step holds invalid numbers.
         """
         if self._seen and observation.stamp <= self._seen[-1].stamp:
             return []
         pictures = {name: np.array(image) for name, image in observation.images.items()}
-        self._waiting.append(replace(observation, images=pictures))  # the message's memory is not kept
+        self._waiting.append(replace(observation, images=pictures))  # copied: do not retain the message's memory
         self._seen.append(replace(observation, images={}))
         return self._decide() if len(self._waiting) > PATIENCE else []
 
     def finish(self) -> list[Step]:
-        """Return the steps that are left; the episode is over."""
+        """Return the remaining steps at the end of the episode."""
         steps = []
         while self._waiting:
             steps += self._decide()
@@ -134,7 +135,7 @@ class EpisodeAssembler:
         return [step]
 
     def _action(self, observation: Observation) -> tuple[FloatArray, str] | None:
-        """Return the action for an observation and the sentence that it serves, or None where nothing was commanded."""
+        """Return the action for an observation and its instruction, or None where nothing was commanded."""
         stamp, period = observation.stamp, self._specification.period
         earlier = [chunk for chunk in self._chunks if chunk.observation_stamp <= stamp]
         if not earlier:
@@ -158,10 +159,10 @@ class EpisodeAssembler:
 
 
 def ended(steps: list[Step], success: bool | None) -> list[Step]:
-    """Return the steps of a whole episode with its outcome, the last one marked.
+    """Return a complete episode's steps with its outcome set and the last step marked.
 
     Raises:
-        DataError: when there is none.
+        DataError: when there are no steps.
     """
     if not steps:
         raise DataError("an episode has no step: nothing was commanded while it was recorded")

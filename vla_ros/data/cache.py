@@ -1,7 +1,7 @@
-"""Decoded images of episodes on disk: each episode is decoded when it is first asked for, and read step by step.
+"""On-disk cache of decoded episode images: each episode is decoded on first use and read step by step.
 
-One file an episode and camera, `episode_000012.front.rgb`, (steps, height, width, 3) uint8; a file has its name only
-when it is whole, so that several processes may share a folder.
+One file per episode and camera, `episode_000012.front.rgb`, (steps, height, width, 3) uint8. A file gets its name only
+once it is complete, so that several processes may share a folder.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ from vla_ros.data.errors import DamagedDataError, naming_full_disk
 from vla_ros.types import ImageArray
 
 OPEN_FILES = 256
-"""Files that are mapped into memory at a time."""
+"""Largest number of files memory-mapped at a time."""
 
 Decode = Callable[[int], Iterator[Mapping[str, ImageArray]]]
-"""Yields the images of each step of an episode, by camera, at the size at which they are kept."""
+"""Yields the images of each step of an episode, by camera, at the stored size."""
 
 
 class EpisodeImages:
-    """Images of one data set's episodes.
+    """Cached images of one data set's episodes.
 
     Attributes:
-        folder: Where they lie.
+        folder: Folder of the cache files.
     """
 
     def __init__(
         self, folder: Path, name: str, lengths: Sequence[int], sizes: Mapping[str, tuple[int, int]], decode: Decode
     ) -> None:
-        """Decode nothing yet.
+        """Store the configuration; nothing is decoded yet.
 
         Args:
-            folder: Where they lie.
-            name: Of the data set, for error messages.
-            lengths: Steps of each episode.
+            folder: Folder of the cache files.
+            name: Name of the data set, for error messages.
+            lengths: Number of steps of each episode.
             sizes: Camera to (height, width), px.
-            decode: See there.
+            decode: Decodes one episode; see `Decode`.
         """
         self.folder, self._name, self._sizes = folder, name, dict(sizes)
         self._lengths, self._firsts, self._decode = tuple(lengths), np.cumsum([0, *lengths]), decode
         self._open: OrderedDict[tuple[int, str], NDArray[np.uint8]] = OrderedDict()
 
     def bytes_per_step(self) -> int:
-        """Return what the images of one step take on the disk."""
+        """Return the disk space of one step's images, bytes."""
         return sum(height * width * 3 for height, width in self._sizes.values())
 
     def read(self, camera: str, steps: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return images (len(steps), height, width, 3) by the numbers of their steps in the data set.
+        """Return images (len(steps), height, width, 3), indexed by step number within the data set.
 
         Raises:
             DataError: when an episode cannot be decoded.
@@ -66,7 +66,7 @@ class EpisodeImages:
         return out
 
     def prepare(self, episode: int) -> None:
-        """Decode an episode unless it is there."""
+        """Decode an episode unless it is cached."""
         if all(self._is_whole(episode, camera) for camera in self._sizes):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ class EpisodeImages:
                 path.unlink(missing_ok=True)
 
     def keep_only(self, episodes: Collection[int]) -> None:
-        """Remove the files of all other episodes; who still reads one keeps reading it, or decodes it again."""
+        """Remove the files of all other episodes; a process that reads one keeps its mapping or decodes it again."""
         kept = {self._path(episode, camera).name for episode in episodes for camera in self._sizes}
         for path in self.folder.glob("episode_*.rgb"):
             if path.name not in kept:

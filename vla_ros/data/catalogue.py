@@ -1,4 +1,4 @@
-"""Opens a data set by the name of its format, and reads the table of a mixture; a format is imported when used."""
+"""Opens a data set by format name, and reads mixture tables; a format's reader is imported on first use."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ FORMATS: Mapping[str, str] = {
     "rlbench": "vla_ros.data.readers.rlbench:RlbenchReader",
     "hdf5": "vla_ros.data.readers.hdf5:Hdf5Reader",
 }
-"""Name to where its reader is; each takes the path and options of its own."""
+"""Format name to its reader (module:class); each takes a path and its own options."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a mixture's table.
+    """One entry of a mixture table.
 
     Attributes:
         format: One of `FORMATS`.
         path: File or folder.
-        weight: How often its steps are drawn, relative to the others.
-        options: Of the reader, such as `convention`, `split` or `cameras`; and `rename_cameras` and `frame`, see
+        weight: Sampling weight of its steps, relative to the other entries.
+        options: Reader options such as `convention`, `split` or `cameras`; also `rename_cameras` and `frame`, see
             `RenamedReader`.
     """
 
@@ -45,12 +45,12 @@ class Line:
 
 
 def open_dataset(kind: str, path: Path, **options: Any) -> EpisodeReader:  # noqa: ANN401 (those of the reader)
-    """Return the reader of a data set; `convention` may be given as plain values.
+    """Return the reader of a data set; `convention` may be a plain mapping.
 
-    The options are the reader's own, and `rename_cameras` and `frame`: see `RenamedReader`.
+    Options are those of the reader, plus `rename_cameras` and `frame` (see `RenamedReader`).
 
     Raises:
-        DataError: when the format is not known, a package is missing, or an option is not one of the reader's.
+        DataError: when the format is unknown, a package is missing, or the reader lacks an option.
     """
     if kind not in FORMATS:
         raise DataError(f"there is no format '{kind}'; choose one of {sorted(FORMATS)}")
@@ -68,10 +68,10 @@ def open_dataset(kind: str, path: Path, **options: Any) -> EpisodeReader:  # noq
 
 
 def read_table(path: Path) -> list[Line]:
-    """Return the lines of a mixture: a YAML list of `format`, `path`, `weight`, and options of the reader.
+    """Return the entries of a mixture: a YAML list of `format`, `path`, `weight` and reader options.
 
     Raises:
-        DataError: when it cannot be read, or a line lacks something.
+        DataError: when the file cannot be read, or an entry is incomplete.
     """
     try:
         content = read_yaml(Path(path), "table of data sets")
@@ -81,10 +81,10 @@ def read_table(path: Path) -> list[Line]:
 
 
 def table_lines(content: object, where: str) -> list[Line]:
-    """Return the lines of a table that was read from `where`; see `read_table`.
+    """Return the entries of a table read from `where`; see `read_table`.
 
     Raises:
-        DataError: when a line lacks something.
+        DataError: when an entry is incomplete.
     """
     if not isinstance(content, list) or not content:
         raise DataError(f"{where}: expected a list of data sets")

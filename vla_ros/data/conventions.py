@@ -1,7 +1,7 @@
-"""Brings what other data sets write about poses and grippers into the terms of an action specification.
+"""Converts pose and gripper representations of other data sets to those of an action space.
 
-Rotations by Euler angles, gripper columns from -1 to 1 and scaled controller inputs are no conventions of this package:
-a reader turns them into rotation vectors and shares of the opening, exactly, and says what it did.
+Euler angles, gripper columns from -1 to 1 and scaled controller inputs are not conventions of this package: a reader
+converts them exactly, to rotation vectors and fractions of the opening, and records the conversion.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def quaternion_from_rotation_vector(vector: FloatArray) -> FloatArray:
 
 
 def absolute_gripper(closing: FloatArray, initial: float = 1.0) -> FloatArray:
-    """Return a column that says "close" (above 0), "open" (below 0) or "stay" (0) as 1 open, 0 closed at each step.
+    """Convert "close" (above 0), "open" (below 0) or "stay" (0) commands to 1 open, 0 closed at each step.
 
     Args:
         closing: (steps,) command to close.
-        initial: State before the first command.
+            initial: Gripper state before the first command, 1 open, 0 closed.
     """
     state, states = initial, []
     for command in closing:
@@ -52,10 +52,10 @@ def absolute_gripper(closing: FloatArray, initial: float = 1.0) -> FloatArray:
 
 
 def obstacles(given: ActionSpace, wanted: ActionSpace) -> list[str]:
-    """Say line by line why the actions of one convention are other motions than those of another; [] when they are not.
+    """Return the reasons why two action spaces cannot be converted into each other, one a line; [] if they can.
 
-    Other arms, joints in place of a tool, another fixed frame or rate, or a rotation or gripper that only one of them
-    has. Horizons do not matter.
+    Reasons are different arms, joints instead of a tool, another fixed frame or rate, or a rotation or gripper that
+    only one of them has. Horizons do not matter.
     """
     lines = []
     if given.rate_hz != wanted.rate_hz:

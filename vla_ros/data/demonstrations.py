@@ -1,27 +1,28 @@
-"""Demonstrations of the simulated cell as a LeRobot v3 data set: steps, and labels that only a simulator knows.
+"""Demonstrations of the simulated workcell as a LeRobot v3 data set: steps plus labels that only a simulator has.
 
-A label is a column `aux.<name>` of the data set. What depends on an object, or on a command, has a row for each of
-those that the episode names, and zeros behind them.
-
+A label is a column `aux.<name>` of the data set. A label per object (or per instruction) has one row for each one that
+the episode names, padded with zeros.
 =================  ======================================  =============  =============================================
 array              shape, dtype                            column         meaning
 =================  ======================================  =============  =============================================
-image_<camera>     (steps, height, width, 3) uint8         images, PNG    RGB at the size that the policy sees
+image_<camera>     (steps, height, width, 3) uint8         images, PNG    RGB at the policy's input size
 position           (steps, 3) float32                      state          tool, m, base frame
 quaternion         (steps, 4) float32                      state          tool, (x, y, z, w)
-opening            (steps,) float32                        state          m between the fingers
-instruction        (steps,) str                            task           what was asked for
-actions            (steps, objects, horizon, width) f4     aux            chunk that serves each object, as specified
+opening            (steps,) float32                        state          distance between the fingers, m
+instruction        (steps,) str                            task           the user's instruction
+actions            (steps, objects, horizon, width) f4     aux            chunk that pursues each object, in the action
+                                                                          space of the data set
 target             (steps, objects, 3) float32             aux            centre of each object, m, base frame
-pixel_<camera>     (steps, objects, 2) float32             aux            where it is in the image, 0 to 1; NaN out of
-                                                                          sight
-asked              (steps,) int64                          aux            which object was pursued at that step
+pixel_<camera>     (steps, objects, 2) float32             aux            its position in the image, 0 to 1; NaN when
+                                                                          not visible
+asked              (steps,) int64                          aux            index of the object pursued at that step
 names              (objects,) str                          aux            names of the objects
 =================  ======================================  =============  =============================================
 
-The tabletop has commands in the place of objects, `goal` and `pixel_goal_<camera>` beside their targets, and `things`,
-the names of all that lies there. Where a policy drove, `driven` (steps, horizon, width) is what it said, and `progress`
-(steps,) how far the task was. The column `action` is the first row of what was pursued: of `driven`, else of `actions`.
+The tabletop has instructions in place of objects, `goal` and `pixel_goal_<camera>` beside their targets, and `things`,
+the names of all objects in the scene. Where a policy drove, `driven` (steps, horizon, width) holds its chunks, and
+`progress` (steps,) the progress of the task. The column `action` is the first row of the pursued chunk: of `driven`
+where present, else of `actions`.
 """
 
 from __future__ import annotations
@@ -46,22 +47,22 @@ from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
 from vla_ros.errors import VlaError
 from vla_ros.extras import advice
 
-if TYPE_CHECKING:  # pyarrow comes with these, which only those need who read or write
+if TYPE_CHECKING:  # these import pyarrow, which only reading and writing needs
     from vla_ros.data.lerobot.draft import Draft
     from vla_ros.data.lerobot.reader import LeRobotReader
     from vla_ros.data.lerobot.writer import LeRobotWriter
 
 SOURCE = "meta/collection.json"
-"""Where the demonstrations come from, and the convention of the chunks they are labelled with."""
+"""File with the source of the demonstrations and the action space of their chunks."""
 
 MOST_LABELS = 8
-"""Objects, or commands, that a step can be labelled for."""
+"""Largest number of labeled objects or instructions per step."""
 
 DATA_MB = 16
-"""Size at which a new file of the table begins, MiB: the file is rewritten with each episode."""
+"""Size at which a new table file begins, MiB; small, because each episode rewrites the current file."""
 
 NAMED = ("names", "things")
-"""Arrays of names, one list an episode; a column repeats it, one name a line, for tables outlive lists of episodes."""
+"""Per-episode lists of names; stored as a column, one name a line, because tables outlive per-episode lists."""
 
 STATE = ("position", "quaternion", "opening")
 SEPARATOR = "\n"
@@ -69,7 +70,7 @@ SEPARATOR = "\n"
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode; `arrays` as in the table of this module."""
+    """One episode; `arrays` as in this module's table."""
 
     seed: int
     success: bool
@@ -82,7 +83,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class EpisodeDraft:
-    """An episode that is coded and checked, on its way into a data set; made in any process, and picklable."""
+    """An episode encoded and checked for a data set; may be made in any process, and is picklable."""
 
     seed: int
     success: bool
@@ -92,23 +93,23 @@ class EpisodeDraft:
 
 
 class DemonstrationWriter:
-    """Writes episodes into a folder; each is in it whole or not at all."""
+    """Writes episodes into a folder, each completely or not at all."""
 
     def __init__(
         self, folder: Path, specification: ActionSpace, source: Mapping[str, Any], max_opening: float | None = None
     ) -> None:
-        """Make the folder and write down the convention of its chunks and where they come from.
+        """Create the folder and record the action space of its chunks and their source.
 
-        A folder that there is already must hold episodes of the same convention and source, as far as it says.
+        An existing folder must hold episodes of the same action space and source, as far as it records them.
 
         Raises:
-            DataError: naming the lines that differ.
-            DiskFullError: when no more fits.
+            DataError: naming the differing lines.
+            DiskFullError: when the disk is full.
         """
         self.folder, self._specification, self._opening = folder, specification, max_opening
         self._robot = str(source.get("robot", "unknown"))
         self._writer: LeRobotWriter | None = None
-        _writer_class()  # what is missing is named before anything is collected
+        _writer_class()  # fail on a missing package before anything is collected
         if holds_npz(folder):
             raise DataError(f"{folder} holds .npz episodes of an earlier version; give another folder")
         meta = {"specification": specification.to_dict(), "source": dict(source)}
@@ -124,10 +125,10 @@ class DemonstrationWriter:
             write_whole(path, json.dumps(meta, indent=2).encode())
 
     def draft(self, episode: Episode) -> EpisodeDraft:
-        """Code an episode; nothing is written yet.
+        """Encode an episode; nothing is written yet.
 
         Raises:
-            VlaError: when an array holds a value that is not finite (pixels out of sight apart).
+            VlaError: when an array holds non-finite values (except pixels of objects not visible).
         """
         from vla_ros.data.lerobot.draft import Draft
 
@@ -150,11 +151,11 @@ class DemonstrationWriter:
         return EpisodeDraft(episode.seed, episode.success, description, sizes, draft)
 
     def commit(self, episode: EpisodeDraft) -> None:
-        """Bring a coded episode into the data set.
+        """Add an encoded episode to the data set.
 
         Raises:
-            DataError: when the data set has other labels, images or an episode of that seed.
-            DiskFullError: when no more fits.
+            DataError: when the data set has other labels or images, or already an episode of that seed.
+            DiskFullError: when the disk is full.
         """
         if self._writer is None:
             self._writer = _writer_class()(
@@ -170,7 +171,7 @@ class DemonstrationWriter:
             self.close()
 
     def close(self) -> None:
-        """Let others write."""
+        """Release the data set for other writers."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -187,7 +188,7 @@ class DemonstrationWriter:
 
 
 def holds_demonstrations(folder: Path) -> bool:
-    """Tell whether a folder holds labels of the simulated cell, in the form of this version or of an earlier one."""
+    """Tell whether a folder holds simulator labels, in this version's format or an earlier one."""
     if holds_npz(folder) or (folder / SOURCE).exists():
         return True
     info = folder / "meta/info.json"
@@ -195,10 +196,10 @@ def holds_demonstrations(folder: Path) -> bool:
 
 
 def read_specification(folder: Path) -> ActionSpace:
-    """Return the convention of the chunks in a folder.
+    """Return the action space of the chunks in a folder.
 
     Raises:
-        VlaError: when the folder does not say it.
+        VlaError: when the folder does not record it.
     """
     if holds_npz(folder):
         return read_npz_specification(folder)
@@ -215,18 +216,18 @@ def read_specification(folder: Path) -> ActionSpace:
             else f"{folder} is no data set that is known: expected a folder of 'vla-ros collect', LeRobot "
             "(meta/info.json), 'ros2 bag record', RLDS or RLBench, an HDF5 file, or a table of data sets (YAML)"
         )
-    description = _reader(folder).description  # lerobot's tools keep the table alone
+    description = _reader(folder).description  # LeRobot's own tools keep only the table
     if "actions" not in description.aux:
         raise DataError(f"{folder} has no labels of the simulated cell: it has {[*description.aux]}")
     return replace(description.convention, horizon=description.aux["actions"].shape[1])
 
 
 def read_episodes(folder: Path, *, images: bool = True) -> Iterator[Episode]:
-    """Yield the finished episodes of a folder in the order of their seeds.
+    """Yield the finished episodes of a folder, sorted by seed.
 
     Args:
-        folder: Of this version, or of an earlier one with a warning.
-        images: Whether they are decoded.
+        folder: Written by this version, or (with a warning) by an earlier one.
+        images: Whether to decode the images.
 
     Raises:
         VlaError: naming a file that cannot be read.
@@ -235,14 +236,14 @@ def read_episodes(folder: Path, *, images: bool = True) -> Iterator[Episode]:
         yield from (Episode(*parts) for parts in read_npz(folder))
         return
     if not (folder / "meta/info.json").exists():
-        return  # a collection that has begun
+        return  # a collection without a finished episode yet
     reader = _reader(folder)
     for name in sorted(reader.episodes):
         yield _episode(reader, name, images)
 
 
 def stored_episodes(folder: Path, besides: Collection[int]) -> dict[int, tuple[int, bool, str]]:
-    """Return seed to steps, success and the name of what was asked first, of the episodes that are not `besides`."""
+    """Map seed to (steps, success, name of the first pursued object) for every episode not in `besides`."""
     if holds_npz(folder) or not (folder / "meta/info.json").exists():
         return {}
     reader, found = _reader(folder), {}
@@ -298,7 +299,7 @@ def _is_of_objects(name: str) -> bool:
 
 
 def _labels(episode: Episode) -> dict[str, NDArray[Any]]:
-    """Return the labels of an episode, (steps, ...), those of objects with `MOST_LABELS` of them."""
+    """Return the labels of an episode, (steps, ...); labels per object are padded to `MOST_LABELS`."""
     found = {}
     for name, values in episode.arrays.items():
         if name in STATE or name == "instruction" or name.startswith("image_") or name in NAMED:

@@ -1,4 +1,4 @@
-"""Files that appear under their name only when they are complete, and stay when the power goes."""
+"""Atomic, durable file writes: a file gets its name only when complete, and survives a power loss."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def synchronise(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk itself."""
+    """Flush a file, or the entries of a folder, to the disk (fsync)."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -16,15 +16,15 @@ def synchronise(path: Path) -> None:
 
 
 def publish(partial: Path, target: Path) -> None:
-    """Give a complete file its name in one step, in place of what had it; the folder is made where it is missing."""
+    """Rename a complete file to `target` atomically, replacing any old one; create the folder if it is missing."""
     target.parent.mkdir(parents=True, exist_ok=True)
     synchronise(partial)
-    os.replace(partial, target)  # noqa: PTH105 (one call of the system: the tests break off at every one of them)
+    os.replace(partial, target)  # noqa: PTH105 (one system call: the tests interrupt at each of them)
     synchronise(target.parent)
 
 
 def write_whole(target: Path, content: bytes) -> None:
-    """Write a small file in one step."""
+    """Write a small file atomically."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:

@@ -1,4 +1,4 @@
-"""What can be wrong with a data set, each with a name of its own; the text says which data set, episode and place."""
+"""Errors of data sets, one class per kind; messages name the data set, the episode and the place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from vla_ros.errors import VlaError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors of the operating system that say that no more fits: the disk, the user's quota, the largest file."""
+"""OS errors for a full disk, an exhausted quota and the largest file size."""
 
 
 class DataError(VlaError):
@@ -17,7 +17,7 @@ class DataError(VlaError):
 
 
 class DamagedDataError(DataError):
-    """A file is cut short, or its checksum or its own figures do not hold."""
+    """A file is truncated, or its checksum or its own counts do not match."""
 
 
 class TruncatedVideoError(DamagedDataError):
@@ -25,7 +25,7 @@ class TruncatedVideoError(DamagedDataError):
 
 
 class MissingColumnError(DataError):
-    """A column, a field or a camera that the reader needs is not there."""
+    """A column, field or camera that the reader needs is missing."""
 
 
 class NotFiniteError(DataError):
@@ -33,23 +33,23 @@ class NotFiniteError(DataError):
 
 
 class ConventionError(DataError):
-    """The actions follow another convention than was asked for, or nothing says which one they follow."""
+    """The actions have another action space than requested, or do not declare one."""
 
 
 class HostileDataError(DataError):
-    """A file asks for code that is not on the list of known classes; nothing of it was run."""
+    """A file asks for code outside the list of known classes; none of it was run."""
 
 
 class DiskFullError(DataError):
-    """No more fits on the disk; what was being written is gone, everything finished before is untouched."""
+    """The disk is full; the incomplete write is discarded, everything finished before is untouched."""
 
 
 class RecordingGapError(DataError):
-    """A recording misses observations for longer than its steps may lie apart."""
+    """A recording lacks observations for longer than the allowed gap between steps."""
 
 
 class OddEpisodeError(DataError):
-    """One episode cannot be learned from; the others of its data set may be sound."""
+    """One episode is unusable for training; others of its data set may be sound."""
 
 
 class DatasetBusyError(DataError):
@@ -58,7 +58,7 @@ class DatasetBusyError(DataError):
 
 @contextmanager
 def naming_full_disk(what: str) -> Iterator[None]:
-    """Turn the operating system's ways to say "full" into `DiskFullError`; `what` is what was being written."""
+    """Turn the OS errors for a full disk into `DiskFullError`; `what` names the thing being written."""
     try:
         yield
     except OSError as error:

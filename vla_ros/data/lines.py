@@ -1,4 +1,4 @@
-"""What was written down about something, compared line by line with what is so now."""
+"""Compares recorded settings with the current ones, line by line."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 def differing_lines(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say which lines of two nested mappings differ, e.g. "data.steps: 40 then, 60 now".
+    """Return the differing lines of two nested mappings, e.g. "data.steps: 40 then, 60 now".
 
-    Only lines that both have are compared: what an earlier version did not write down is no difference. Values are
-    compared as JSON has them, where a tuple is a list.
+    Only keys present in both are compared: a setting that an earlier version did not record is no difference. Values
+    are compared as JSON, where a tuple is a list.
     """
     before, after = dict(_lines(then)), dict(_lines(now))
     return [f"{name}: {before[name]!r} then, {value!r} now" for name, value in after.items()

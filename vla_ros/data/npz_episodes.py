@@ -1,4 +1,4 @@
-"""Reads the episodes of the simulated cell that versions before 0.5 wrote: one `.npz` file each, and `meta.json`."""
+"""Reads workcell episodes written before version 0.5: one `.npz` file each, and `meta.json`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ META_FILE = "meta.json"
 
 
 def holds_npz(folder: Path) -> bool:
-    """Tell whether a folder is of that kind."""
+    """Tell whether a folder has this format."""
     return (folder / META_FILE).exists()
 
 
 def read_npz_specification(folder: Path) -> ActionSpace:
-    """Return the convention of the chunks in a folder.
+    """Return the action space of the chunks in a folder.
 
     Raises:
         DataError: when the folder has no description.
@@ -38,7 +38,7 @@ def read_npz_specification(folder: Path) -> ActionSpace:
 
 
 def read_npz(folder: Path) -> Iterator[tuple[int, bool, dict[str, NDArray[Any]]]]:
-    """Yield seed, success and arrays of each episode in the order of their seeds; see `data.demonstrations`.
+    """Yield seed, success and arrays of each episode, sorted by seed; see `data.demonstrations`.
 
     Raises:
         VlaError: naming a file that cannot be read.

@@ -1,4 +1,4 @@
-"""Coded images of data sets, as the 8-bit RGB that a step holds; nothing else is taken for it."""
+"""Decodes stored images to the 8-bit RGB of a step; rejects everything else."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from vla_ros.types import ImageArray
 
 
 def decode_picture(content: bytes, where: str) -> ImageArray:
-    """Return a PNG, JPEG or the like as (height, width, 3) uint8 RGB; gray becomes RGB, an alpha channel is dropped.
+    """Decode a PNG, JPEG etc. to (height, width, 3) uint8 RGB; gray becomes RGB, an alpha channel is dropped.
 
     Args:
-        content: The coded image.
-        where: Where it lies, for error messages.
+        content: The encoded image.
+        where: Its location, for error messages.
 
     Raises:
         DamagedDataError: when it cannot be decoded.
-        DataError: when it has more than 8 bits a channel: that is depth, or more than a camera image of a step holds.
+        DataError: when it has more than 8 bits per channel: depth, or more than a step's camera image can hold.
     """
     flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR_RGB
     try:

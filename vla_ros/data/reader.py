@@ -1,4 +1,4 @@
-"""What every reader offers, whatever the format behind it."""
+"""Interface of all data set readers, independent of the format."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from vla_ros.data.step import Step
 
 @dataclass(frozen=True)
 class AuxColumn:
-    """One label a step that only a simulator knows.
+    """Type of a per-step label that only a simulator can provide.
 
     Attributes:
         dtype: "float32", "int64" or "string".
-        shape: Of a step's label; () for a single one, as every string is.
+        shape: Shape of one step's label; () for a scalar, as for every string.
     """
 
     dtype: str
@@ -26,17 +26,17 @@ class AuxColumn:
 
 @dataclass(frozen=True)
 class DatasetDescription:
-    """What holds for every step of a data set.
+    """Properties common to all steps of a data set.
 
     Attributes:
-        name: For people and for error messages.
-        convention: Of the actions; its horizon is 1, one row a step.
-        cameras: Names of the pictures.
-        proprioception_names: One name a measurement.
-        max_opening: Opening of the gripper that counts as fully open, m; None where the data set does not say.
-        time_column: Where the times of the steps come from, for error messages.
-        depth_cameras: Names of images that hold no color, such as depth, and are not read.
-        aux: Name of each label that only a simulator knows.
+        name: Name for users and error messages.
+        convention: Action space; its horizon is 1, one row per step.
+        cameras: Names of the cameras.
+        proprioception_names: One name per measurement.
+        max_opening: Opening of the gripper that counts as fully open, m; None if the data set does not declare it.
+        time_column: Source of the steps' timestamps, for error messages.
+        depth_cameras: Names of images without color, such as depth, which are not read.
+        aux: Simulator labels by name.
     """
 
     name: str
@@ -52,10 +52,10 @@ class DatasetDescription:
         object.__setattr__(self, "convention", replace(self.convention, horizon=1))
 
     def require(self, convention: ActionSpace) -> None:
-        """Insist on a convention, its horizon apart.
+        """Check the action space, ignoring its horizon.
 
         Raises:
-            ConventionError: naming every line that differs.
+            ConventionError: naming every differing line.
         """
         if differences := self.convention.differences(replace(convention, horizon=1)):
             raise ConventionError(f"{self.name} has another action convention: " + "; ".join(differences))
@@ -65,13 +65,13 @@ class DatasetDescription:
 class EpisodeReader(Protocol):
     """Finished episodes of one data set.
 
-    The list of episodes comes from the data set's index; no picture is decoded for it. `read` yields one step after the
-    other and holds no more than a few decoded pictures, however long the episode is.
+    The list of episodes comes from the data set's index, without decoding images. `read` yields one step at a time and
+    holds only a few decoded images, however long the episode is.
     """
 
     @property
     def description(self) -> DatasetDescription:
-        """What holds for every step."""
+        """Properties common to all steps."""
         ...
 
     @property
@@ -80,7 +80,7 @@ class EpisodeReader(Protocol):
         ...
 
     def read(self, episode: str, *, pictures: bool = True) -> Iterator[Step]:
-        """Yield the steps of an episode in order; without `pictures`, `Step.images` is empty and none is decoded.
+        """Yield the steps of an episode in order; without `pictures`, `Step.images` is empty and nothing is decoded.
 
         Raises:
             DataError: naming the file and the place that cannot be read.

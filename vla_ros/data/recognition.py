@@ -1,4 +1,4 @@
-"""Tells by the files of a folder which format a data set has."""
+"""Detects a data set's format from the files in its folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vla_ros.data.errors import DataError
 from vla_ros.data.lerobot.layout import INFO
 
 TABLES = (".yaml", ".yml")
-"""Endings of a mixture's table."""
+"""File extensions of a mixture table."""
 
 BAG_FILES = ("*.mcap", "*.db3", "*.mcap.zstd", "*.db3.zstd")
 """Files of `vla-ros record` and of `ros2 bag record`."""
@@ -17,16 +17,16 @@ BAG_FILES = ("*.mcap", "*.db3", "*.mcap.zstd", "*.db3.zstd")
 BAG_METADATA = "metadata.yaml"
 
 MCAP = "mcap"
-"""Recordings of the graph: of all formats the one whose reader needs ROS, `vla_ros.nodes.bag`."""
+"""Recordings of the graph; the only format whose reader, `vla_ros.nodes.bag`, needs ROS."""
 
 
 def recognise(path: Path) -> str | None:
-    """Return the format of a data set, or None where it is none of those that yield steps.
+    """Return the format of a data set, or None if it is none of the formats that yield steps.
 
-    A folder of `vla-ros collect` is among the latter: it holds labels of the simulated cell, not steps alone.
+    A folder of `vla-ros collect` returns None as well: it holds simulator labels besides steps.
 
     Raises:
-        DataError: when the path is the folder above several data sets.
+        DataError: when the folder contains several data sets.
     """
     if path.is_file():
         return "hdf5" if path.suffix in (".hdf5", ".h5") else None
@@ -36,7 +36,7 @@ def recognise(path: Path) -> str | None:
         return found
     below = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and _here(folder) is not None]
     if below and all((folder / BAG_METADATA).exists() and _here(folder) == MCAP for folder in below):
-        return MCAP  # one recording of 'ros2 bag record' an episode
+        return MCAP  # one recording of 'ros2 bag record' per episode
     if below:
         raise DataError(f"{path} is the folder above {[folder.name for folder in below]}; name one or several of them")
     if files := sorted(path.glob("*.hdf5")):

@@ -1,4 +1,4 @@
-"""A data set under the names of the robot that is trained on it: somebody who knows says which camera is which."""
+"""Maps a data set's camera and frame names to those of the robot being trained for."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from vla_ros.data.step import Step
 
 
 class RenamedReader:
-    """See `EpisodeReader`. Passes steps on with other names; no number and no picture changes."""
+    """See `EpisodeReader`. Renames cameras and the frame; numbers and images stay unchanged."""
 
     def __init__(self, reader: EpisodeReader, *, cameras: Mapping[str, str] | None = None,
                  frame: str | None = None) -> None:  # fmt: skip
         """Wrap a reader.
 
         Args:
-            reader: Of the data set.
-            cameras: Name there to name here; a camera that is not among them keeps its own.
-            frame: Name of the frame that the columns of the actions use; its axes stay what they are.
+            reader: Reader of the data set.
+            cameras: Data set camera to robot camera; cameras not listed keep their names.
+            frame: Frame name for the actions; the axes stay unchanged.
 
         Raises:
-            MissingColumnError: when the data set has no such camera, or two would have one name.
+            MissingColumnError: when the data set lacks a camera, or two would get the same name.
         """
         given = reader.description
         self._reader, self._cameras = reader, dict(cameras or {})
@@ -39,7 +39,7 @@ class RenamedReader:
 
     @property
     def description(self) -> DatasetDescription:
-        """What holds for every step, under the new names."""
+        """Properties common to all steps, under the new names."""
         return self._description
 
     @property

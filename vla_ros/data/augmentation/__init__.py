@@ -1,1 +1,1 @@
-"""Changes to training data that leave what it means intact."""
+"""Label-preserving augmentation of training data."""

@@ -1,7 +1,7 @@
-"""Crop, colour, blur, noise and cut-out on whole batches of pictures, each picture with chances of its own (kornia).
+"""Crop, color, blur, noise and cutout on batches of images, randomized per image (kornia).
 
-No picture is flipped here: what is left must stay left (see `mirroring`). A crop moves things in the picture; where a
-network is told pixels of things, leave it out (`crop=1.0`).
+No image is flipped here: left must stay left (see `mirroring`). A crop moves objects in the image; turn it off
+(`crop=1.0`) where a network gets pixel coordinates as input or as target.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from vla_ros.errors import ContractError
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """How much of each change.
+    """Strength and probability of each augmentation.
 
     Attributes:
-        crop: Smallest share of the area that is kept; 1 keeps all.
+        crop: Smallest fraction of the image area that is kept; 1 disables cropping.
         brightness: Largest relative change.
         contrast: Largest relative change.
         saturation: Largest relative change.
-        hue: Largest turn of the colour circle, 0 to 0.5: keep it small where colours are named.
-        blur: Chance that a picture is blurred (3 x 3, up to 1.5 px).
+        hue: Largest hue shift, 0 to 0.5 of the color circle; keep it small where instructions name colors.
+        blur: Probability that an image is blurred (3 x 3, up to 1.5 px).
         noise: Standard deviation of additive noise, in units of the full range.
-        cutout: Chance that a rectangle of a picture is blanked.
-        cutout_area: Largest share of the picture that it takes.
+        cutout: Probability that a rectangle of the image is blanked.
+        cutout_area: Largest fraction of the image area that is blanked.
     """
 
     crop: float = 0.9
@@ -50,24 +50,24 @@ class ImageSettings:
 
 
 class ImageAugmentation:
-    """Changes batches; a seed always gives the same changes, and the global random state stays as it was."""
+    """Augments batches deterministically per seed; leaves the global random state unchanged."""
 
     def __init__(self, settings: ImageSettings) -> None:
-        """Prepare the changes that `settings` ask for; a change of size 0 is left out."""
+        """Store the settings; an augmentation whose setting is 0 is skipped."""
         self.settings = settings
 
     def __call__(self, images: torch.Tensor, seed: int) -> torch.Tensor:
-        """Return the batch, changed.
+        """Return the augmented batch.
 
         Args:
             images: (batch, 3, height, width) float, 0 to 1.
-            seed: Decides the changes.
+            seed: Determines every random choice.
 
         Returns:
-            The same shape, type and range.
+            The same shape, dtype and range.
 
         Raises:
-            ContractError: when the batch has another shape, type or range.
+            ContractError: when the batch has another shape, dtype or range.
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise ContractError(f"images are {tuple(images.shape)} {images.dtype}, expected (batch, 3, h, w) float")

@@ -1,7 +1,7 @@
-"""The same request in other words: synonyms, other ways to put it, and the slips of a hurried writer.
+"""Paraphrases instructions: synonyms, other phrasings, and typing slips.
 
-What a sentence asks for never changes: a word is exchanged only for one of its own row of the table, directions and
-numbers are never touched, and noise stays away from the words that say what and where.
+The meaning never changes: a word is replaced only by one from its own row of the table, directions and numbers are
+never touched, and typing slips never affect the words that name objects and actions.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ SYNONYMS: tuple[tuple[str, ...], ...] = (
     ("yellow", "golden"),
     ("on top of", "onto"),
 )
-"""Each row means one thing to a robot on a table; a word stands in one row at most."""
+"""Rows of words with one meaning to a tabletop robot; a word appears in at most one row."""
 
 FRAMES = ("{}", "please {}", "{} please", "can you {}", "could you {}", "now {}", "i want you to {}", "{} for me")
-"""Ways to put a request; each leaves the request itself as it is."""
+"""Phrasings of a request; none of them alters the request itself."""
 
 
 @dataclass(frozen=True)
 class LanguageAugmentation:
-    """How often each change is made, 0 to 1.
+    """Probability of each change, 0 to 1.
 
     Attributes:
-        synonym: Chance a word that has synonyms is exchanged.
-        frame: Chance that the sentence is put another way.
-        article: Chance that an article is left out.
-        slip: Chance that two neighbouring letters of a harmless word change places; in other scripts it would make
-            another word of many, and the word stays.
+        synonym: Probability that a word with synonyms is replaced.
+        frame: Probability that the instruction is rephrased.
+        article: Probability that an article is dropped.
+        slip: Probability that two adjacent letters of a harmless word are swapped; ASCII words only, because in other
+            scripts a swap often yields another word.
         synonyms: Rows of words with one meaning.
-        frames: Ways to put a request.
+        frames: Phrasings of a request.
     """
 
     synonym: float = 0.3
@@ -65,7 +65,7 @@ class LanguageAugmentation:
             raise ContractError(f"a way to put a request has one place '{{}}' for it, got {wrong}")
 
     def __call__(self, sentence: str, random: np.random.Generator) -> str:
-        """Return the sentence in other words; the state of `random` decides."""
+        """Return a paraphrase of the instruction; `random` determines the choices."""
         rows = {word: row for row in self.synonyms for word in row}
         sentence = self._exchanged(sentence, rows, random)
         words = sentence.split(" ")
@@ -78,7 +78,7 @@ class LanguageAugmentation:
         return sentence
 
     def reach(self, sentence: str) -> tuple[set[str], int]:
-        """Return texts that hold every word that may come out, slips apart, and by how many words it may grow."""
+        """Return texts that cover every possible output word (typing slips excluded), and the most words added."""
         texts, more = {sentence, *(self.frames if self.frame else ())}, 0
         for row in self.synonyms if self.synonym else ():
             for word in row:
@@ -88,7 +88,7 @@ class LanguageAugmentation:
         return texts, more + max((len(frame.split()) - 1 for frame in self.frames if self.frame), default=0)
 
     def batch(self, sentences: Iterable[str], random: np.random.Generator) -> list[str]:
-        """Return every sentence in other words."""
+        """Return a paraphrase of each instruction."""
         return [self(sentence, random) for sentence in sentences]
 
     def _exchanged(self, sentence: str, rows: Mapping[str, tuple[str, ...]], random: np.random.Generator) -> str:
@@ -116,4 +116,4 @@ class LanguageAugmentation:
 
 
 _MEANING = re.compile(r"(?:left|right|forward|back|behind|front|above|below|under|stop|not|n't|\d).*", re.IGNORECASE)
-"""Directions, numbers, stops and negations: a slip in one of them could ask for something else."""
+"""Directions, numbers, stops and negations: a typing slip in one of them could change the request."""

@@ -1,9 +1,10 @@
-"""The world in a mirror: pictures, measurements, actions and words together, or not at all.
+"""Mirrors a step's images, measurements, action and instruction together, or raises.
 
-The mirror stands in the robot's plane of symmetry, the xz plane of its base frame: S = diag(1, -1, 1). A place p is
-S p there; a rotation R is S R S, so a rotation vector or a quaternion's vector part (x, y, z), an axial vector, is
-(-x, y, -z). "Left" becomes "right". A camera whose view is symmetric about the plane sees its picture flipped; that a
-camera is one is a property of the cell, so it must be said, and a step with a picture of any other is refused.
+The mirror plane is the robot's plane of symmetry, the xz plane of its base frame: S = diag(1, -1, 1). A position p maps
+to S p; a rotation R maps to S R S, so an axial vector (a rotation vector, or the vector part (x, y, z) of a quaternion)
+maps to (-x, y, -z). "Left" becomes "right". A camera whose view is symmetric about the plane sees its image flipped.
+Whether a camera's view is symmetric is a property of the workcell, so it must be declared; a step with an image of any
+other camera is rejected.
 """
 
 from __future__ import annotations
@@ -44,18 +45,18 @@ _OTHER_MEANING = re.compile(
 
 
 class MirrorError(DataError):
-    """A step has no mirror image that is known to be true."""
+    """A step has no mirror image that is known to be correct."""
 
 
 @dataclass(frozen=True)
 class MirrorPlane:
-    """What is known about a robot and its cell.
+    """Mirror properties of a robot and its workcell.
 
     Attributes:
-        frame: The frame whose xz plane is the plane of symmetry.
-        cameras: Those whose view is symmetric about it.
-        proprioception: Name to the sign that a measurement gets, beside `POSE_NAMES` and the gripper, which are known:
-            for an arm that stands upright, joints that turn about the vertical get -1.
+        frame: Frame whose xz plane is the plane of symmetry.
+        cameras: Cameras whose view is symmetric about it.
+        proprioception: Sign of each mirrored measurement by name, besides `POSE_NAMES` and the gripper, which are
+            known: for an upright arm, joints that turn about the vertical get -1.
     """
 
     frame: str
@@ -71,7 +72,7 @@ def mirror(step: Step, plane: MirrorPlane) -> Step:
     """Return the mirror image of a step.
 
     Raises:
-        MirrorError: when a part of it has no known mirror image; nothing is mirrored then.
+        MirrorError: when any part of it has no known mirror image.
     """
     frame = step.convention.only_motion.frame
     if frame != plane.frame:
@@ -88,7 +89,7 @@ def mirror(step: Step, plane: MirrorPlane) -> Step:
 
 
 def mirror_action(action: FloatArray, convention: ActionSpace) -> FloatArray:
-    """Return actions (..., width) in the mirror; the gripper opens and closes as before."""
+    """Return mirrored actions (..., width); gripper columns are unchanged."""
     rotation, gripper = convention.only_motion.rotation, () if convention.only_gripper is None else (1.0,)
     if rotation not in _ROTATION:
         raise MirrorError(f"nothing says how the rotation '{rotation.value}' looks in the mirror")
@@ -103,10 +104,10 @@ def _signs(names: tuple[str, ...], plane: MirrorPlane) -> FloatArray:
 
 
 def mirror_words(sentence: str) -> str:
-    """Return an English sentence with left and right exchanged, and the turns about the vertical with them.
+    """Return an English instruction with left and right swapped, and with them the turns about the vertical.
 
     Raises:
-        MirrorError: when "left" or "right" may mean something else there.
+        MirrorError: when "left" or "right" may mean something else in it.
     """
     if other := _OTHER_MEANING.search(sentence):
         raise MirrorError(f"'{other.group()}' in '{sentence}' is perhaps no direction, so the sentence is not mirrored")

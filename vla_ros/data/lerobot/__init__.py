@@ -1,1 +1,1 @@
-"""Data sets in the layout of LeRobot v3: Parquet tables, MP4 videos, and metadata that says where each episode lies."""
+"""Data sets in the layout of LeRobot v3: Parquet tables, MP4 videos, and metadata that locates each episode."""

@@ -1,4 +1,4 @@
-"""What to write when a data set does not say what its actions mean: a line of a table, filled in as far as known."""
+"""Suggests a table entry for a data set that does not declare its actions, filled in as far as known."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _GRIPPER = re.compile(r"gripper|finger|jaw")
 
 
 def names_joints(names: Sequence[str]) -> bool:
-    """Tell whether columns with these names are joint positions, as of an SO-101 or ALOHA."""
+    """Tell whether these column names are joint positions, as of an SO-101 or ALOHA."""
     others = [name.lower() for name in names if not _GRIPPER.search(name.lower())]
     return bool(others) and all(_JOINT.search(name) for name in others)
 
 
 def joint_groups(names: Sequence[str]) -> list[str]:
-    """Return the groups of a convention of joints, as YAML; arms end with their grippers, or with their prefix."""
+    """Return the groups of a joint-space convention, as YAML; an arm ends at its gripper or at a new prefix."""
     arms: list[tuple[str, int, bool]] = []
     for name in (name.lower() for name in names):
         side = next((side for side in ("left", "right") if name.startswith(side)), "arm")
@@ -54,13 +54,13 @@ def joint_groups(names: Sequence[str]) -> list[str]:
 def table_entry(
     root: Path, info: Mapping[str, Any], cameras: Sequence[str], names_of_action: Sequence[str], measured: Sequence[str]
 ) -> str:
-    """Return the YAML of a table's line for a data set; what nobody but its maker knows is in angle brackets.
+    """Return the YAML table entry for a data set; values that only its author knows are in angle brackets.
 
     Args:
-        root: Its folder.
-        info: Its `info.json`.
+        root: Folder of the data set.
+        info: Content of its `info.json`.
         cameras: Names of its cameras.
-        names_of_action: Of the columns of an action.
+        names_of_action: Names of the action columns.
         measured: Names of its measurements.
     """
     of_joints = names_joints(names_of_action)

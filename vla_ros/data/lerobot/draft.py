@@ -1,4 +1,4 @@
-"""One episode on its way into a data set: pictures are coded as they come, numbers are kept until it is finished."""
+"""One episode being recorded: images are encoded as they arrive, numbers are kept until it is finished."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from vla_ros.data.step import Step
 from vla_ros.types import ImageArray
 
 LONGEST_EPISODE = 1_000_000
-"""More steps than this are no episode but a recorder that nobody stopped."""
+"""Largest number of steps per episode; more means that a recorder was never stopped."""
 
 
 class Draft:
-    """Takes the steps of one episode; lies in a folder of its own, which nobody reads.
+    """Collects the steps of one episode in a private folder, which no reader looks at.
 
     Attributes:
-        videos: Column to finished video, once `finish` was called.
-        pictures: Column to PNG files, where pictures are not coded as video.
+        videos: Column to finished video, after `finish`.
+        pictures: Column to PNG files, where images are not encoded as video.
         sentences: Instruction of every step.
     """
 
     def __init__(self, folder: Path | None, description: DatasetDescription, sizes: Mapping[str, tuple[int, int]], *,
                  video: bool) -> None:  # fmt: skip
-        """Begin with no step.
+        """Start without steps.
 
         Args:
-            folder: Of its own; None where images are no video: then it is whole in memory, and picklable.
-            description: What holds for every step.
+            folder: Private folder; None without video: the draft is then entirely in memory, and picklable.
+            description: Properties common to all steps.
             sizes: Camera to (height, width), px.
-            video: Whether images are coded as video.
+            video: Whether images are encoded as video.
         """
         if folder is not None:
             folder.mkdir(parents=True)
@@ -58,7 +58,7 @@ class Draft:
         self._aux: dict[str, list[Any]] = {name: [] for name in description.aux}
 
     def fits(self, description: DatasetDescription, sizes: Mapping[str, tuple[int, int]]) -> bool:
-        """Tell whether it was made for a data set of this description."""
+        """Tell whether it was made for this description and these image sizes."""
         return (self._description, self._sizes) == (description, dict(sizes))
 
     def __len__(self) -> int:
@@ -66,12 +66,12 @@ class Draft:
         return len(self._actions)
 
     def add(self, step: Step) -> None:
-        """Append a step; its episode, task, success and `last` are said when the episode is finished.
+        """Append a step; its episode, task, success and `last` are set when the episode is finished.
 
         Raises:
-            ConventionError: when it follows another convention than the data set.
-            DataError: when its cameras, sizes, names or order do not fit.
-            DiskFullError: when no more fits.
+            ConventionError: when its action space differs from the data set's.
+            DataError: when its cameras, image sizes, names or time order do not fit.
+            DiskFullError: when the disk is full.
         """
         self._check(step)
         with naming_full_disk(f"an episode of {self._description.name}"):
@@ -124,11 +124,11 @@ class Draft:
         self._encoders[key].add(image)
 
     def finish(self, success: bool | None) -> tuple[dict[str, NDArray[Any]], dict[str, Statistics]]:
-        """Close the videos; return the columns of numbers, and the figures of every column.
+        """Close the videos; return the numeric columns, and the statistics of every column.
 
         Raises:
-            DataError: when there is no step.
-            DiskFullError: when no more fits.
+            DataError: when there are no steps.
+            DiskFullError: when the disk is full.
         """
         count = len(self)
         if count == 0:
@@ -150,7 +150,7 @@ class Draft:
         labels = {AUX_PREFIX + name: self._labels(name) for name in self._aux}
         figures = {key: statistics.result() for key, statistics in self._statistics.items()}
         figures |= {key: column_statistics(values) for key, values in columns.items()}
-        return columns | labels, figures  # of labels, which may be NaN and text, there are no figures
+        return columns | labels, figures  # no statistics of labels, which may be NaN or text
 
     def _labels(self, name: str) -> NDArray[Any]:
         """Return a label's column: (steps,) or (steps, n)."""
@@ -161,6 +161,6 @@ class Draft:
         return table[:, 0] if table.shape[1] == 1 else table
 
     def abort(self) -> None:
-        """Close what is open."""
+        """Close open video encoders."""
         for encoder in self._encoders.values():
             encoder.abort()

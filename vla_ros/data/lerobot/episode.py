@@ -1,4 +1,4 @@
-"""An episode that is being written: kept when it is committed, dropped in every other case."""
+"""An episode being written: kept once committed, dropped in every other case."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class EpisodeInProgress:
-    """An episode that is being written; dropped unless it is committed."""
+    """An episode being written; dropped unless it is committed."""
 
     def __init__(self, writer: LeRobotWriter, name: str, task: str) -> None:
-        """Begin with no step."""
+        """Start without steps."""
         self.name, self._task, self._writer = name, task, writer
         self._draft: Draft | None = writer.new_draft()
 
@@ -28,7 +28,7 @@ class EpisodeInProgress:
         return 0 if self._draft is None else len(self._draft)
 
     def add(self, step: Step) -> None:
-        """Append a step; see `Draft.add`. When it does not fit, the whole episode is dropped."""
+        """Append a step; see `Draft.add`. The whole episode is dropped when the disk is full."""
         try:
             self._open().add(step)
         except DiskFullError:
@@ -36,14 +36,14 @@ class EpisodeInProgress:
             raise
 
     def commit(self, success: bool | None) -> EpisodeRow:
-        """Bring the episode into the data set; see `LeRobotWriter.commit`."""
+        """Add the episode to the data set; see `LeRobotWriter.commit`."""
         try:
             return self._writer.commit(self._open(), self.name, self._task, success)
         finally:
             self.abort()
 
     def abort(self) -> None:
-        """Drop what was not committed."""
+        """Discard everything that was not committed."""
         if self._draft is not None:
             self._draft.abort()
             if self._draft.folder is not None:

@@ -1,7 +1,7 @@
-"""The list of finished episodes of a LeRobot v3 data set: `meta/episodes` and `meta/tasks.parquet`.
+"""Index of the finished episodes of a LeRobot v3 data set: `meta/episodes` and `meta/tasks.parquet`.
 
-An episode exists when its row stands here. The figures in `info.json` follow from it, and may lag behind by one episode
-where a writer was killed.
+An episode exists once it has a row here. The totals in `info.json` are derived from these rows, and may lag behind by
+one episode if a writer was killed.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from vla_ros.data.errors import DamagedDataError, DataError, MissingColumnError
 from vla_ros.data.lerobot.layout import EPISODES, TASKS, Location
 
 EPISODE_NAME, TASK_NAME, OUTCOME = "vla_ros.episode", "vla_ros.task", "vla_ros.success"
-"""Columns of this package: name of the episode, name of the task, and success as true, false or nothing."""
+"""Columns of this package: episode name, task name, and success as true, false or null."""
 
 SENTENCE_INDEX = "__index_level_0__"
 ROWS_AT_ONCE = 256
-"""Rows that are copied at once: what a writer holds of old episodes."""
+"""Rows copied at a time: bounds how much of earlier episodes a writer holds in memory."""
 
 
 @dataclass(frozen=True)
 class EpisodeRow:
-    """Where one episode lies.
+    """Location and metadata of one episode.
 
     Attributes:
-        index: Its number.
-        name: Its name, followed by its number where several have the same.
+        index: Number of the episode.
+        name: Its name, with the number appended where several share a name.
         task: Name of its task.
-        success: As the data set says; None where it does not.
-        sentences: What it was asked to do, as far as the list of episodes says it.
-        length: Steps.
-        first: Number of its first step in the whole data set.
-        data: Which Parquet file.
-        videos: Column to the file and the time, s, at which the episode begins in it.
-        step_column: Column by which the steps are numbered from `first` on.
-        video_seconds: Column to how long the episode lasts in its video, s, where the data set says it.
+        success: Outcome recorded in the data set; None if it is not recorded.
+        sentences: Its instructions, as far as the episode index records them.
+        length: Number of steps.
+        first: Number of its first step within the whole data set.
+        data: Its Parquet file.
+        videos: Video column to the file and the time, s, at which the episode begins in it.
+        step_column: Column that numbers the steps, starting at `first`.
+        video_seconds: Video column to the episode's duration in its video, s, where the data set records it.
     """
 
     index: int
@@ -59,11 +59,11 @@ class EpisodeRow:
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return a Parquet file.
+    """Read a Parquet file.
 
     Raises:
         DamagedDataError: when it cannot be read.
-        MissingColumnError: naming the columns that it lacks.
+        MissingColumnError: naming the missing columns.
     """
     try:
         present = pq.read_schema(path).names
@@ -75,11 +75,11 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def read_tasks(root: Path) -> dict[int, str]:
-    """Return number to instruction.
+    """Return task number to instruction.
 
     Raises:
-        MissingColumnError: when nothing says which column holds the instructions.
-        DamagedDataError: when two instructions have one number.
+        MissingColumnError: when the column with the instructions cannot be identified.
+        DamagedDataError: when two instructions share a number.
     """
     path = root / TASKS
     table = read_table(path)
@@ -91,7 +91,7 @@ def read_tasks(root: Path) -> dict[int, str]:
 
 
 def _instruction_column(schema: pa.Schema, path: Path) -> str:
-    """Return the column with the instructions: pandas' index, as lerobot writes it, else `task`, else the only text."""
+    """Return the instruction column: the pandas index, as LeRobot writes it, else `task`, else the only text column."""
     texts = [field.name for field in schema if _is_text(field.type)]
     if "task_index" in schema.names:
         for name in (*_pandas_index(schema), "task", SENTENCE_INDEX):
@@ -119,14 +119,14 @@ def _pandas_index(schema: pa.Schema) -> list[str]:
 
 
 def scalar(value: Any) -> Any:  # noqa: ANN401 (whatever a table holds)
-    """Return a number that may stand in a list of one: columns of shape [1] are written either way."""
+    """Unwrap a number from single-element lists: writers store columns of shape [1] either way."""
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
     return value
 
 
 def write_tasks(path: Path, sentences: Sequence[str]) -> None:
-    """Write the sentences in the form that pandas reads back with the sentence as index, as LeRobot expects it."""
+    """Write the instructions as a table that pandas reads with the instruction as index, as LeRobot expects."""
     numbers = {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64",
                "metadata": None}  # fmt: skip
     texts = {"name": None, "field_name": SENTENCE_INDEX, "pandas_type": "unicode", "numpy_type": "object",
@@ -139,11 +139,11 @@ def write_tasks(path: Path, sentences: Sequence[str]) -> None:
 
 
 def read_episodes(root: Path, video_keys: Sequence[str]) -> list[EpisodeRow]:
-    """Return every finished episode in order.
+    """Return every finished episode, sorted by number.
 
     Raises:
-        DamagedDataError: when the rows contradict each other.
-        MissingColumnError: when a column is not there.
+        DamagedDataError: when rows contradict each other.
+        MissingColumnError: when a column is missing.
     """
     needed = ["episode_index", "length", "data/chunk_index", "data/file_index", "dataset_from_index"]
     for key in video_keys:
@@ -166,16 +166,16 @@ def read_episodes(root: Path, video_keys: Sequence[str]) -> list[EpisodeRow]:
 
 
 def distinct(rows: list[EpisodeRow]) -> list[EpisodeRow]:
-    """Return rows of which no two have one name: in merged sets the number tells them apart."""
+    """Return rows with unique names: duplicates, as in merged data sets, get their number appended."""
     names = Counter(row.name for row in rows)
     return [row if names[row.name] == 1 else replace(row, name=f"{row.name}#{row.index}") for row in rows]
 
 
 def check_contiguous(rows: Sequence[EpisodeRow], root: Path) -> None:
-    """Raise when episodes have gaps, which a reader bears and a writer, which counts on, does not.
+    """Check that episodes have no gaps; a reader tolerates gaps, a writer that appends does not.
 
     Raises:
-        DamagedDataError: naming the first row.
+        DamagedDataError: naming the first row out of place.
     """
     expected = 0
     for number, row in enumerate(rows):
@@ -221,7 +221,7 @@ def _row(values: Mapping[str, Any], video_keys: Sequence[str]) -> EpisodeRow:
 
 
 def append_table(present: Path, keep: int, table: pa.Table, target: Path) -> None:
-    """Write the first `keep` rows of a file and those of a table to `target`."""
+    """Write the first `keep` rows of a file, then those of a table, to `target`."""
     with pq.ParquetWriter(target, table.schema, compression="snappy") as writer:
         left = keep
         if keep:

@@ -1,15 +1,15 @@
-"""Where the files of a LeRobot v3 data set lie, and what its `info.json` says.
+"""File layout of a LeRobot v3 data set, and the content of its `info.json`.
 
-    meta/info.json                                columns, frames a second, patterns of the paths
-    meta/stats.json                               figures of every column over all episodes
-    meta/tasks.parquet                            task_index of every sentence
-    meta/episodes/chunk-000/file-000.parquet      one row an episode: its rows, its videos, its figures
-    data/chunk-000/file-000.parquet               one row a step; several episodes a file
-    videos/<column>/chunk-000/file-000.mp4        one frame a step; several episodes a file
+    meta/info.json                                columns, frame rate, path patterns
+    meta/stats.json                               statistics of every column over all episodes
+    meta/tasks.parquet                            task_index of every instruction
+    meta/episodes/chunk-000/file-000.parquet      one row per episode: its rows, videos and statistics
+    data/chunk-000/file-000.parquet               one row per step; several episodes per file
+    videos/<column>/chunk-000/file-000.mp4        one frame per step; several episodes per file
 
-Source: the `lerobot` package 0.4.4, `lerobot/datasets/utils.py` and `lerobot_dataset.py`. `meta/vla_ros.json` is this
-package's own: the convention of the actions, which the layout has no place for; it stands in the action column of
-`info.json` as well. LeRobot does not mind either.
+Source: the `lerobot` package 0.4.4, `lerobot/datasets/utils.py` and `lerobot_dataset.py`. `meta/vla_ros.json` is an
+addition of this package: the action space, for which the layout has no field. It is also stored in the action column's
+entry in `info.json`. LeRobot ignores both.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ VERSION = "v3.0"
 INFO, STATS, TASKS, EPISODES = "meta/info.json", "meta/stats.json", "meta/tasks.parquet", "meta/episodes"
 CONVENTION = "meta/vla_ros.json"
 CONVENTION_LINE = "vla_ros"
-"""Line of the action column in `info.json` that says the same: it outlives lerobot's delete, split and merge."""
+"""Key of the same content in the action column of `info.json`: it survives LeRobot's delete, split and merge."""
 
 DATA_PATTERN = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATTERN = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
@@ -42,11 +42,11 @@ FILES_PER_CHUNK = 1000
 IMAGE_PREFIX = "observation.images."
 STATE, ACTION, SUCCESS, DONE = "observation.state", "action", "next.success", "next.done"
 AUX_PREFIX = "aux."
-"""Of columns with labels that only a simulator knows; LeRobot's own policies take none of them."""
+"""Prefix of label columns that only a simulator can provide; LeRobot's own policies use none of them."""
 
 ACTION_NAMES, STATE_NAMES = (ACTION, "actions"), (STATE, "state")
 STAMP = "observation.stamp"
-"""Time since the first step as measured, s; `timestamp` is, by the layout, the number of the step over the rate."""
+"""Column of measured time since the first step, s; the layout defines `timestamp` as step number over rate."""
 
 _NUMBERS = {
     "timestamp": {"dtype": "float32", "shape": [1], "names": None},
@@ -67,22 +67,22 @@ _ROTATION_NAMES = {
 
 @dataclass(frozen=True, order=True)
 class Location:
-    """Which file of its kind."""
+    """Chunk and file number of a file."""
 
     chunk: int = 0
     file: int = 0
 
     def following(self) -> Location:
-        """Return the file behind this one."""
+        """Return the location of the next file."""
         return Location(self.chunk + 1, 0) if self.file + 1 >= FILES_PER_CHUNK else Location(self.chunk, self.file + 1)
 
     def path(self, pattern: str, video_key: str = "") -> str:
-        """Return the path that a pattern gives it."""
+        """Format a path pattern with this location."""
         return pattern.format(chunk_index=self.chunk, file_index=self.file, video_key=video_key)
 
 
 def action_names(convention: ActionSpace) -> tuple[str, ...]:
-    """Return one name a column of an action; with several arms each begins with its arm's."""
+    """Return the names of an action's columns; with several arms each starts with its arm's name."""
     several, names = len(convention.arms) > 1, list[str]()
     for group in convention.groups:
         if group.quantity is Quantity.GRIPPER:
@@ -100,15 +100,15 @@ def new_info(description: DatasetDescription, sizes: Mapping[str, tuple[int, int
     """Return the `info.json` of an empty data set.
 
     Args:
-        description: What holds for every step.
+        description: Properties common to all steps.
         sizes: (height, width) of every camera, px.
         robot: Name of the robot.
-        video: Pictures go to MP4; else each is a PNG in the table, exact to the bit and ten times as large.
+        video: Store images as MP4; otherwise as PNG in the table, lossless and ten times as large.
         data_mb: Size at which a new Parquet file begins, MiB.
-        video_mb: The same for MP4.
+        video_mb: The same for MP4 files.
 
     Raises:
-        ConventionError: when the rate is no whole number: the layout cannot say another.
+        ConventionError: when the rate is not an integer: the layout cannot express another.
     """
     rate = description.convention.rate_hz
     if rate != int(rate):
@@ -144,16 +144,16 @@ def new_info(description: DatasetDescription, sizes: Mapping[str, tuple[int, int
 
 
 def _aux_feature(column: AuxColumn) -> dict[str, Any]:
-    """Return the line of a label: a vector, whose own shape stands beside it, for not every tool keeps others."""
+    """Return the feature of a label: flattened, with its shape beside it, because not every tool keeps other shapes."""
     flat = [math.prod(column.shape)]
     return {"dtype": column.dtype, "shape": flat, "names": None, CONVENTION_LINE: {"shape": list(column.shape)}}
 
 
 def aux_columns(features: Mapping[str, Any]) -> dict[str, AuxColumn]:
-    """Return the labels of a data set by their names.
+    """Return the label columns of a data set by name.
 
     Raises:
-        DamagedDataError: when a shape is not that of its vector.
+        DamagedDataError: when a label's shape does not match its vector's.
     """
     found = {}
     for key, feature in features.items():
@@ -169,7 +169,7 @@ def aux_columns(features: Mapping[str, Any]) -> dict[str, AuxColumn]:
 
 
 def convention_lines(description: DatasetDescription) -> dict[str, Any]:
-    """Return what a data set says about its actions, as plain values."""
+    """Return a data set's description of its actions, as plain values."""
     return {
         "name": description.name,
         "action": description.convention.to_dict(),
@@ -178,12 +178,12 @@ def convention_lines(description: DatasetDescription) -> dict[str, Any]:
 
 
 def read_info(root: Path) -> dict[str, Any]:
-    """Return `info.json`.
+    """Read and check `info.json`.
 
     Raises:
-        DataError: when there is none, or it is of another version of the layout.
+        DataError: when it is missing, or of another layout version.
         DamagedDataError: when it cannot be read.
-        MissingColumnError: when a line is not there.
+        MissingColumnError: when a key is missing.
     """
     path = root / INFO
     if not path.exists():
@@ -206,7 +206,7 @@ def read_info(root: Path) -> dict[str, Any]:
 
 
 def _check_info(info: dict[str, Any], path: Path) -> None:
-    """Raise when lines are not of the kind that everybody who reads them expects."""
+    """Raise when a value does not have the type that readers expect."""
     rate, features = info["fps"], info["features"]
     if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0.0 < rate <= 1000.0:
         raise DamagedDataError(f"{path}: fps is {rate!r}, expected a number above 0 and at most 1000")
@@ -219,12 +219,12 @@ def _check_info(info: dict[str, Any], path: Path) -> None:
         )
         if not whole or not isinstance(feature.get("dtype"), str):
             raise DamagedDataError(f"{path}: column '{key}' is {feature!r:.80}, expected dtype and shape")
-        # a scalar's shape is [1], and by some writers []
+        # a scalar's shape is [1]; some writers use []
         feature["shape"] = shape or [1]
 
 
 def depth_columns(features: Mapping[str, Any]) -> list[str]:
-    """Return the image columns that hold no color: marked as depth, gray of more than 8 bits, or of one channel."""
+    """Return the image columns without color: marked as depth, gray of more than 8 bits, or single-channel."""
     return [
         key
         for key, feature in features.items()
@@ -254,27 +254,27 @@ def _channels(feature: Mapping[str, Any]) -> int | None:
 
 
 def action_column(features: Mapping[str, Any]) -> str:
-    """Return the name of the column with the actions: as LeRobot has it, or openpi."""
+    """Return the name of the action column, as in LeRobot or openpi."""
     return next((name for name in ACTION_NAMES if name in features), ACTION)
 
 
 def state_column(features: Mapping[str, Any]) -> str:
-    """Return the name of the column with the measurements: as LeRobot has it, or openpi."""
+    """Return the name of the state column, as in LeRobot or openpi."""
     return next((name for name in STATE_NAMES if name in features), STATE)
 
 
 def read_convention(root: Path) -> tuple[ActionSpace, float | None] | None:
-    """Return the convention of the actions and the full opening of the gripper, m, or None where nothing says it.
+    """Return the action space and the gripper's full opening, m; None where the data set does not declare them.
 
     Raises:
-        DamagedDataError: when it is there but says nothing usable.
+        DamagedDataError: when they are declared but unusable.
     """
     path = root / CONVENTION
     try:
         if path.exists():
             content = json.loads(path.read_text(encoding="utf-8"))
         else:
-            # lerobot's own tools keep the columns of info.json when they make one set of another, and no other file.
+            # LeRobot's own tools keep the columns of info.json when they derive one set from another, no other file.
             path = root / INFO
             features = json.loads(path.read_text(encoding="utf-8"))["features"]
             content = features[action_column(features)].get(CONVENTION_LINE)
@@ -287,7 +287,7 @@ def read_convention(root: Path) -> tuple[ActionSpace, float | None] | None:
 
 
 def flat_names(feature: Mapping[str, Any], prefix: str) -> tuple[str, ...]:
-    """Return the names of a vector; they may stand in lists by group, or not at all."""
+    """Return the names of a vector's elements, from a flat or grouped list; numbered names where there are none."""
     names, width = feature.get("names"), int(feature["shape"][0])
     flat = list(_flatten(names))
     return tuple(flat) if len(flat) == width else tuple(f"{prefix}_{i}" for i in range(width))

@@ -1,11 +1,11 @@
-"""The list of episodes and of instructions of layout v2, which has a file an episode and JSON lines beside them.
+"""Episode and instruction lists of layout v2, which has one file per episode, and JSON lines.
 
     meta/episodes.jsonl                                 {"episode_index": 0, "tasks": ["..."], "length": 120}
     meta/tasks.jsonl                                    {"task_index": 0, "task": "..."}
-    data/chunk-000/episode_000000.parquet               one row a step
-    videos/chunk-000/<column>/episode_000000.mp4        one frame a step
+    data/chunk-000/episode_000000.parquet               one row per step
+    videos/chunk-000/<column>/episode_000000.mp4        one frame per step
 
-Source: the `lerobot` package 0.3, `lerobot/datasets/utils.py`. Where the files lie is said by `info.json`, as in v3.
+Source: the `lerobot` package 0.3, `lerobot/datasets/utils.py`. `info.json` holds the path patterns, as in v3.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ STEP_COLUMN = "frame_index"
 
 
 def read_tasks(root: Path) -> dict[int, str]:
-    """Return number to instruction.
+    """Return task number to instruction.
 
     Raises:
-        DamagedDataError: when a line cannot be read, or two instructions have one number.
-        MissingColumnError: when one lacks its number or its text.
+        DamagedDataError: when a line cannot be read, or two instructions share a number.
+        MissingColumnError: when a line lacks the number or the text.
     """
     found: dict[int, str] = {}
     for line in _lines(root / TASKS, ("task_index", "task")):
@@ -44,11 +44,11 @@ def read_tasks(root: Path) -> dict[int, str]:
 
 
 def read_episodes(root: Path, video_keys: Sequence[str]) -> list[EpisodeRow]:
-    """Return every episode in order.
+    """Return every episode, sorted by number.
 
     Raises:
-        DamagedDataError: when a line cannot be read, or a number stands twice.
-        MissingColumnError: when one lacks its number or its length.
+        DamagedDataError: when a line cannot be read, or a number appears twice.
+        MissingColumnError: when a line lacks the number or the length.
     """
     rows = []
     for line in _lines(root / EPISODES, ("episode_index", "length")):

@@ -1,4 +1,4 @@
-"""Where the files of a data set lie by the patterns of its `info.json`, and never anywhere outside of it."""
+"""Resolves the path patterns of `info.json`, never to a path outside the data set."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _NAMES = ("chunk_index", "file_index", "video_key", "episode_chunk", "episode_in
 def pattern_path(
     root: Path, info: Mapping[str, Any], line: str, location: Location, episode: int, video_key: str = ""
 ) -> Path:
-    """Return the file that a pattern names.
+    """Return the file that a path pattern refers to.
 
     Args:
         root: Folder of the data set.
         info: Its `info.json`.
-        line: Which pattern, "data_path" or "video_path".
+        line: Key of the pattern, "data_path" or "video_path".
         location: Chunk and file, for patterns of layout v3.
-        episode: Number of the episode, for patterns of layout v2, which have a file an episode.
+        episode: Number of the episode, for patterns of layout v2, which has one file per episode.
         video_key: Column of the video.
 
     Raises:
-        DataError: when the pattern asks for something else, naming the line.
-        HostileDataError: when it leaves the data set.
+        DataError: when the pattern has an unknown or malformed field, naming its key.
+        HostileDataError: when the path leaves the data set.
     """
     pattern = info[line]
     chunk = episode // int(info.get("chunks_size") or FILES_PER_CHUNK)
@@ -50,7 +50,7 @@ def pattern_path(
         relative = str(pattern).format(**values)
     except ValueError as error:
         raise DataError(f"{root}: {line} is {pattern!r}: {error}") from error
-    # Lexical: the files of a set from the hub are links to a store beside it.
+    # Lexical: files of a data set from the hub are symlinks into a store beside it.
     normal = os.path.normpath(relative)
     if Path(normal).is_absolute() or Path(normal).parts[:1] == (os.pardir,):
         raise HostileDataError(

@@ -1,4 +1,4 @@
-"""Reads a LeRobot data set of layout v3 or v2, this package's or anybody's, one step at a time."""
+"""Reads a LeRobot data set of layout v3 or v2, by this package or others, one step at a time."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from vla_ros.types import ImageArray
 ROWS_AT_ONCE = 64
 
 VIDEO_TOLERANCE = 0.5
-"""Periods by which an episode may last longer or shorter in its video than its steps do."""
+"""Largest difference between an episode's duration in its video and that of its steps, periods."""
 
 
 class LeRobotReader:
-    """See `EpisodeReader`. Holds the list of episodes, a few rows, and one decoded picture a camera."""
+    """See `EpisodeReader`. Holds the episode index, a few rows, and one decoded image per camera."""
 
     def __init__(
         self,
@@ -52,21 +52,20 @@ class LeRobotReader:
         instruction: str | None = None,
         trust_timestamps: bool = True,
     ) -> None:
-        """Read what the data set says of itself.
+        """Read the metadata of the data set.
 
         Args:
-            root: Its folder.
-            convention: What its actions mean, where it does not say so itself; where it does, it must agree.
-            max_opening: Opening of the gripper that counts as fully open, m, where it does not say so itself.
-            proprioception_names: Names of the measurements, in place of those of the data set.
-            columns: Which column holds the `action` and the `state`, where they have other names than LeRobot's or
-                openpi's.
-            instruction: What to do, for a data set without words.
-            trust_timestamps: Whether the times of the steps are right; else they are their numbers over the rate.
+            root: Folder of the data set.
+            convention: Action space, where the data set does not declare it; where it does, the two must agree.
+            max_opening: Opening of the gripper that counts as fully open, m, where the data set does not declare it.
+            proprioception_names: Names of the measurements, replacing those of the data set.
+            columns: Columns of the `action` and the `state`, where they have other names than LeRobot's or openpi's.
+            instruction: Instruction, for a data set without any.
+            trust_timestamps: Whether the steps' timestamps are reliable; otherwise step number over rate is used.
 
         Raises:
-            ConventionError: when nothing says what the actions mean, or two say different things.
-            DataError: when the data set cannot be read, naming what is wrong.
+            ConventionError: when the action space is not declared, or two declarations differ.
+            DataError: when the data set cannot be read, naming the cause.
         """
         self.root = Path(root)
         self._info = layout.read_info(self.root)
@@ -74,7 +73,7 @@ class LeRobotReader:
         is_2 = str(self._info["codebase_version"]).startswith(layout_2.VERSION)
         own: Any = layout_2 if is_2 else layout
         for line, pattern in (("data_path", own.DATA_PATTERN), ("video_path", own.VIDEO_PATTERN)):
-            if self._info.get(line) is None:  # by some writers left out
+            if self._info.get(line) is None:  # some writers omit it
                 self._info[line] = pattern
         self._action, self._state = self._named(columns or {})
         for column in (self._action, "timestamp", "task_index"):
@@ -158,7 +157,7 @@ class LeRobotReader:
 
     @property
     def description(self) -> DatasetDescription:
-        """What holds for every step."""
+        """Properties common to all steps."""
         return self._description
 
     @property
@@ -171,8 +170,8 @@ class LeRobotReader:
 
         Raises:
             TruncatedVideoError, DamagedDataError, MissingColumnError, NotFiniteError: naming the file and the place.
-            OddEpisodeError: when its video is said to last longer or shorter than its steps.
-            DataError: when there is no such episode.
+            OddEpisodeError: when the recorded duration of its video differs from that of its steps.
+            DataError: when the episode does not exist.
         """
         if episode not in self._rows:
             raise DataError(f"{self.root} has no episode '{episode}'; it has {len(self._rows)}")
@@ -194,11 +193,11 @@ class LeRobotReader:
                 yield self._step(row, count, values, images, time - first, success)
 
     def labels(self, episode: str) -> dict[str, NDArray[Any]]:
-        """Return the labels of an episode's steps by name, (steps, *shape); none of its steps is decoded.
+        """Return the labels of an episode's steps by name, (steps, *shape), without decoding any images.
 
         Raises:
             DamagedDataError: naming the file and the place.
-            DataError: when there is no such episode.
+            DataError: when the episode does not exist.
         """
         if episode not in self._rows:
             raise DataError(f"{self.root} has no episode '{episode}'; it has {len(self._rows)}")
@@ -220,10 +219,10 @@ class LeRobotReader:
             raise DamagedDataError(f"{path}, labels of episode '{episode}', cannot be read: {error}") from error
 
     def _check_video_seconds(self, row: EpisodeRow) -> None:
-        """Raise when a video is said to last longer or shorter than the steps: it would begin at another step's frame.
+        """Check that each video lasts as long as the steps; otherwise it would begin at another step's frame.
 
         Raises:
-            OddEpisodeError: naming the column of the video.
+            OddEpisodeError: naming the video's column.
         """
         for key, seconds in row.video_seconds.items():
             if not abs(seconds * self._info["fps"] - row.length) <= VIDEO_TOLERANCE:
@@ -241,11 +240,11 @@ class LeRobotReader:
         if row.success is not None or layout.SUCCESS not in self._info["features"]:
             return row.success
         if (self.root / layout.CONVENTION).exists():
-            return None  # written here, by somebody who did not know
+            return None  # written by this package, with the outcome unknown
         return any(bool(scalar(values[layout.SUCCESS])) for values in self._table(row, path, [layout.SUCCESS]))
 
     def _table(self, row: EpisodeRow, path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
-        """Yield the rows of an episode; they stand in order, and a file is read a few rows at a time."""
+        """Yield the rows of an episode; they are stored in order, and are read a few at a time."""
         found = 0
         try:
             if not path.exists():
@@ -262,7 +261,7 @@ class LeRobotReader:
                     for values in batch.to_pylist():
                         index = scalar(values[number])
                         if not row.first <= index < row.first + row.length:
-                            if number == layout_2.STEP_COLUMN:  # a file an episode
+                            if number == layout_2.STEP_COLUMN:  # one file per episode
                                 raise DamagedDataError(f"{path}: step {index} of an episode of {row.length}")
                             continue
                         if index != row.first + found:
@@ -310,7 +309,7 @@ class LeRobotReader:
 
 
 def _groups(file: pq.ParquetFile, row: EpisodeRow) -> list[int]:
-    """Return the row groups that may hold an episode, by their figures where they have some."""
+    """Return the row groups that may hold an episode, using their min/max statistics where available."""
     schema = file.metadata.schema
     paths = [schema.column(i).path.split(".")[0] for i in range(len(schema))]
     column = paths.index(row.step_column)
@@ -331,6 +330,6 @@ def _picture(value: dict[str, Any], path: Path) -> ImageArray:
 
 
 def _camera_names(keys: Sequence[str]) -> dict[str, str]:
-    """Return column to camera; without their prefix where that leaves them distinct."""
+    """Return column to camera name; prefixes are dropped if the names stay distinct."""
     short = [key.removeprefix(IMAGE_PREFIX) for key in keys]
     return dict(zip(keys, short if len(set(short)) == len(short) else keys, strict=True))

@@ -1,8 +1,8 @@
-"""Figures of every column: smallest, largest, mean, deviation, quantiles; of one episode, and of many together.
+"""Statistics of every column: min, max, mean, standard deviation, quantiles; per episode, and over many episodes.
 
-Pictures count as numbers from 0 to 1 by channel, shape (3, 1, 1), as LeRobot has them. Those of one episode are exact,
-the quantiles of pictures among them: a byte has 256 values, so a histogram keeps everything. Of many episodes together
-all is exact but the quantiles, which are means weighted by the number of steps, as LeRobot has them.
+Images count as numbers from 0 to 1 per channel, shape (3, 1, 1), as in LeRobot. Statistics of one episode are exact,
+including quantiles of images: a byte has 256 values, so a histogram loses nothing. Over several episodes everything
+is exact except the quantiles, which are means weighted by the number of steps, as in LeRobot.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from vla_ros.types import FloatArray, ImageArray
 
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 LARGEST_SIDE = 150
-"""Of a larger picture only so many rows and columns are counted, evenly spaced."""
+"""Largest number of rows and of columns used, evenly spaced, of a larger image."""
 
 Statistics = dict[str, NDArray[Any]]
-"""min, max, mean, std, the quantiles, and count (1,): how many steps."""
+"""min, max, mean, std, the quantiles, and count (1,), the number of steps."""
 
 
 def column_statistics(values: NDArray[Any]) -> Statistics:
-    """Return the figures over axis 0 of (steps,) or (steps, n) numbers; a scalar column gives shape (1,)."""
+    """Return statistics over axis 0 of (steps,) or (steps, n) numbers; a scalar column gives shape (1,)."""
     table = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
     figures = {
         "min": table.min(axis=0),
@@ -37,15 +37,15 @@ def column_statistics(values: NDArray[Any]) -> Statistics:
 
 
 class PictureStatistics:
-    """Counts the bytes of pictures as they pass; no picture is kept."""
+    """Accumulates a histogram of image bytes; no image is kept."""
 
     def __init__(self) -> None:
-        """Start with none."""
+        """Start without images."""
         self._counts = np.zeros((3, 256), dtype=np.int64)
         self._pictures = 0
 
     def add(self, image: ImageArray) -> None:
-        """Count one picture (height, width, 3)."""
+        """Add one image (height, width, 3)."""
         stride = [max(1, -(-side // LARGEST_SIDE)) for side in image.shape[:2]]
         seen = image[:: stride[0], :: stride[1]]
         for channel in range(3):
@@ -53,7 +53,7 @@ class PictureStatistics:
         self._pictures += 1
 
     def result(self) -> Statistics:
-        """Return the figures of all pictures; there must be at least one."""
+        """Return the statistics of all images; there must be at least one."""
         levels = np.arange(256) / 255.0
         total = self._counts.sum(axis=1)
         mean = (self._counts * levels).sum(axis=1) / total
@@ -73,7 +73,7 @@ class PictureStatistics:
 
 
 def aggregate(parts: Iterable[Mapping[str, Statistics]]) -> dict[str, Statistics]:
-    """Return the figures of all parts together, column by column; every part has the same columns."""
+    """Return the combined statistics of all parts, column by column; every part has the same columns."""
     parts = list(parts)
     return {column: _aggregate_one([part[column] for part in parts]) for column in parts[0]}
 

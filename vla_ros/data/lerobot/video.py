@@ -1,4 +1,4 @@
-"""Pictures to MP4 and back, one frame at a time; and one MP4 behind another without coding anything again."""
+"""Encodes images to MP4 and decodes them, one frame at a time; concatenates MP4 files without re-encoding."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from vla_ros.types import ImageArray
 CODEC = "libx264"
 PIXEL_FORMAT = "yuv420p"
 OPTIONS = {"g": "2", "crf": "18", "bf": "0", "preset": "fast", "threads": "1"}
-"""A whole picture every second frame, so that any step is near one; no frame waits for a later one."""
+"""A keyframe every second frame keeps random access cheap; no frame depends on a later one (no B-frames)."""
 
 TIME_TOLERANCE = 0.25
-"""A frame may lie so many periods off its time; more, and it is another frame."""
+"""Largest deviation of a frame from its expected time, periods; beyond it the frame belongs to another step."""
 
 
 class VideoEncoder:
@@ -30,7 +30,7 @@ class VideoEncoder:
         """Open the file.
 
         Raises:
-            DataError: when a side is odd: the pixel format halves the colours.
+            DataError: when a side is odd: the pixel format halves the color resolution.
         """
         if height % 2 or width % 2:
             raise DataError(f"a video needs even sides, these pictures are {width} x {height}; store them as images")
@@ -48,10 +48,10 @@ class VideoEncoder:
         self.frames += 1
 
     def finish(self) -> None:
-        """Write what is left and check that every frame arrived.
+        """Flush the encoder and check that every frame was written.
 
         Raises:
-            DamagedDataError: when the file holds another number of frames than was given.
+            DamagedDataError: when the file holds another number of frames than were added.
             OSError: when it could not be written.
         """
         self._container.mux(self._stream.encode(None))
@@ -61,13 +61,13 @@ class VideoEncoder:
             raise DamagedDataError(f"{self.path} holds {written} frames of the {self.frames} that were written")
 
     def abort(self) -> None:
-        """Close the file, whatever is in it."""
-        with suppress(OSError):  # what could not be written is thrown away anyhow
+        """Close the file, whatever it holds."""
+        with suppress(OSError):  # the file is discarded anyway
             self._container.close()
 
 
 def count_frames(path: Path) -> int:
-    """Return how many frames lie in a video; nothing is decoded.
+    """Count the frames of a video without decoding it.
 
     Raises:
         TruncatedVideoError: when it cannot be opened.
@@ -77,7 +77,7 @@ def count_frames(path: Path) -> int:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Return what LeRobot notes about a video in `info.json`."""
+    """Return the video properties that LeRobot stores in `info.json`."""
     with _opened(path) as container:
         stream = container.streams.video[0]
         return {
@@ -88,7 +88,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def fits_behind(first: Path, second: Path) -> bool:
-    """Tell whether two videos are coded so alike that one can stand behind the other."""
+    """Tell whether two videos have the same encoding, so that one can be appended to the other."""
     with _opened(first) as a, _opened(second) as b:
         one, other = a.streams.video[0], b.streams.video[0]
         return (
@@ -103,7 +103,7 @@ def concatenate(first: Path, first_frames: int, second: Path, target: Path, rate
     """Write the first `first_frames` frames of one video and all of another to `target`, without re-encoding.
 
     Raises:
-        TruncatedVideoError: when the first has fewer frames than that.
+        TruncatedVideoError: when the first has too few frames.
     """
     with _opened(first) as a, _opened(second) as b, av.open(str(target), "w", format="mp4") as output:
         stream = output.add_stream_from_template(a.streams.video[0])
@@ -122,12 +122,12 @@ def concatenate(first: Path, first_frames: int, second: Path, target: Path, rate
 
 
 def read_frames(path: Path, start: float, count: int, rate_hz: float) -> Generator[ImageArray, None, None]:
-    """Yield `count` frames (height, width, 3) uint8 RGB from the one at `start` s on; one is decoded at a time.
+    """Yield `count` frames (height, width, 3) uint8 RGB, starting at `start` s; one is decoded at a time.
 
     Raises:
-        TruncatedVideoError: when the video ends before, or cannot be opened.
-        DamagedDataError: when a frame is not where it should be.
-        DataError: when it holds depth.
+        TruncatedVideoError: when the video ends too early, or cannot be opened.
+        DamagedDataError: when a frame is not at its expected time.
+        DataError: when the video holds depth.
     """
     done = 0
     with _opened(path) as container:
@@ -157,7 +157,7 @@ def read_frames(path: Path, start: float, count: int, rate_hz: float) -> Generat
 
 
 def _reason(path: Path, frames: int) -> str:
-    """Say why `frames` frames cannot be decoded: they are not in the file, or of another codec."""
+    """Explain why `frames` frames cannot be decoded: they are not in the file, or of another codec."""
     if count_frames(path) < frames:
         return "it was cut short; copy it again"
     return (

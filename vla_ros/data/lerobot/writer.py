@@ -1,9 +1,9 @@
-"""Writes a LeRobot v3 data set, so that an episode is in it whole or not at all.
+"""Writes a LeRobot v3 data set; each episode is added completely or not at all.
 
-An episode is made in a folder of its own. When it is finished, each file that it joins is written anew beside the old
-one, and takes its name in one step of the file system: sentences, videos, table, and last the list of episodes, with
-which the episode exists. Old episodes lie at the beginning of every file, in front of the new one, so whoever reads in
-the middle of this, or after a kill, finds them where the list says. `info.json` and `stats.json` follow.
+An episode is built in a private folder. When it is finished, each file that it extends is rewritten beside the old one
+and renamed atomically: instructions, videos, table, and last the episode index, which makes the episode exist. Earlier
+episodes come first in every file, before the new one, so a reader that runs during this, or after a kill, finds them
+where the index says. `info.json` and `stats.json` follow.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ from vla_ros.data.step import Step
 DRAFTS = ".drafts"
 
 ROWS_PER_LIST = 200
-"""Episodes per file of the episode list: the file is rewritten with each of them."""
+"""Episodes per file of the episode index; the current file is rewritten with each episode."""
 
 _MIB = 1 << 20
 
 
 class LeRobotWriter:
-    """One process, one writer, one data set; use it as a context manager.
+    """Writes one data set, held exclusively by one process; use it as a context manager.
 
     with LeRobotWriter(folder, description, sizes) as writer:
         with writer.episode("000001", "pick") as episode:
@@ -67,22 +67,22 @@ class LeRobotWriter:
         self, root: Path, description: DatasetDescription, sizes: Mapping[str, tuple[int, int]], *,
         robot: str = "unknown", video_files: bool = True, data_mb: int = 100, video_mb: int = 200,
     ) -> None:  # fmt: skip
-        """Begin a data set, or go on with one.
+        """Create a data set, or continue an existing one.
 
         Args:
-            root: Its folder.
-            description: What holds for every step.
-            sizes: (height, width) of every camera's pictures, px.
+            root: Folder of the data set.
+            description: Properties common to all steps.
+            sizes: (height, width) of every camera's images, px.
             robot: Name of the robot.
-            video_files: Pictures as MP4; else as PNG in the table.
+            video_files: Store images as MP4; otherwise as PNG in the table.
             data_mb: Size at which a new Parquet file begins, MiB.
-            video_mb: The same for MP4.
+            video_mb: The same for MP4 files.
 
         Raises:
-            ConventionError: when the data set is there and follows another convention.
-            DataError: when it is there with other cameras, sizes or measurements.
+            ConventionError: when the data set exists with another action space.
+            DataError: when it exists with other cameras, image sizes or measurements.
             DatasetBusyError: when another process writes to it.
-            DiskFullError: when not even the empty data set fits.
+            DiskFullError: when the disk cannot hold even the empty data set.
         """
         if set(sizes) != set(description.cameras):
             raise DataError(f"{description.name}: sizes of {sorted(sizes)}, cameras {sorted(description.cameras)}")
@@ -121,7 +121,7 @@ class LeRobotWriter:
             write_whole(self.root / layout.INFO, _json(self._info))
 
     def _go_on(self) -> None:
-        """Take over what is there, and remove what a killed writer left."""
+        """Continue the existing data set, and remove files left by a killed writer."""
         present = layout.read_info(self.root)
         if not str(present["codebase_version"]).startswith("v3."):
             raise DataError(
@@ -163,13 +163,13 @@ class LeRobotWriter:
             if location not in known:
                 path.unlink()
 
-    # One episode.
+    # One episode
 
     def episode(self, name: str, task: str) -> EpisodeInProgress:
-        """Begin an episode, to be used as a context manager; `name` must be new in the data set.
+        """Start an episode, to be used as a context manager; `name` must be new in the data set.
 
         Raises:
-            DataError: when an episode of that name is there.
+            DataError: when an episode of that name exists.
         """
         if any(row.name == name for row in self.rows):
             raise DataError(f"{self.root} has an episode '{name}' already")
@@ -179,7 +179,7 @@ class LeRobotWriter:
         """Write the steps of one finished episode, with the name, task and success that they carry.
 
         Raises:
-            DataError: when there is no step, or they are of several episodes.
+            DataError: when there are no steps, or steps of several episodes.
         """
         episode: EpisodeInProgress | None = None
         last: Step | None = None
@@ -209,10 +209,10 @@ class LeRobotWriter:
         return folder
 
     def add(self, draft: Draft, name: str, task: str, success: bool | None) -> EpisodeRow:
-        """Bring a draft into the data set that was made elsewhere, without a folder; see `commit`.
+        """Add a draft that was made elsewhere, without a folder; see `commit`.
 
         Raises:
-            DataError: when it was made for another data set, or an episode of that name is there.
+            DataError: when it was made for another data set, or an episode of that name exists.
         """
         if any(row.name == name for row in self.rows):
             raise DataError(f"{self.root} has an episode '{name}' already")
@@ -227,10 +227,10 @@ class LeRobotWriter:
             shutil.rmtree(draft.folder, ignore_errors=True)
 
     def commit(self, draft: Draft, name: str, task: str, success: bool | None) -> EpisodeRow:
-        """Bring a draft into the data set.
+        """Add a draft to the data set.
 
         Raises:
-            DiskFullError: when it does not fit; the data set is as it was before.
+            DiskFullError: when the disk is full; the data set is unchanged.
         """
         columns, figures = draft.finish(success)
         count, index = len(draft), len(self.rows)
@@ -251,14 +251,14 @@ class LeRobotWriter:
                              videos)  # fmt: skip
             self._list(draft, row, figures, pending)
             for partial, _ in pending:
-                synchronise(partial)  # a full disk shows here at the latest, before anything has its name
+                synchronise(partial)  # a full disk shows here at the latest, before any file is renamed
             for partial, target in pending:
                 publish(partial, self.root / target)
         location, keep = self._list_place()
         self._listed = (location, keep + 1)
         self.rows.append(row)
         self._sentences = sentences
-        if self._figures is not None:  # else they come from the list, with this episode in it
+        if self._figures is not None:  # otherwise they are read from the index, including this episode
             self._figures = aggregate([self._figures, figures])
         self._describe_videos()
         with naming_full_disk(f"the figures of {self.root} (episode '{name}' is in it)"):
@@ -333,7 +333,7 @@ class LeRobotWriter:
         pending.append((partial, target))
 
     def _list_place(self) -> tuple[Location, int]:
-        """Return which file of the list of episodes the next one joins, and how many rows that has."""
+        """Return the index file that the next episode is appended to, and its number of rows."""
         if not self.rows:
             return Location(), 0
         if self._listed is None:
@@ -343,7 +343,7 @@ class LeRobotWriter:
         location, count = self._listed
         return (location, count) if count < ROWS_PER_LIST else (location.following(), 0)
 
-    # What follows from the list of episodes.
+    # Metadata derived from the episode index
 
     def _describe_videos(self) -> None:
         for key in self._video_keys:
@@ -369,7 +369,7 @@ class LeRobotWriter:
         write_whole(self.root / layout.INFO, _json(self._info))
 
     def close(self) -> None:
-        """Let others write; what is not committed is dropped."""
+        """Release the data set for other writers; discard drafts."""
         shutil.rmtree(self.root / DRAFTS, ignore_errors=True)
         self._lock.close()
 
@@ -385,7 +385,7 @@ class LeRobotWriter:
 
 
 def _together(episodes: pa.Table) -> dict[str, Statistics]:
-    """Return the figures of all episodes from those in the list of episodes."""
+    """Combine the per-episode statistics of an index file."""
     names = [name.split("/") for name in episodes.column_names if name.startswith("stats/")]
     parts = []
     for row in episodes.select([n for n in episodes.column_names if n.startswith("stats/")]).to_pylist():

@@ -1,21 +1,21 @@
-"""Demonstrations of LIBERO and robomimic: one HDF5 file a task, one group `data/demo_<i>` an episode.
+"""Reads LIBERO and robomimic demonstrations: one HDF5 file per task, one group `data/demo_<i>` per episode.
 
-Both drive robosuite's operational space controller: the first six columns of an action run from -1 to 1 and stand for
-`output_max` a step, 0.05 m and 0.5 rad unless the file says otherwise, the last from -1, open, to 1, closed. They
-become meters, a rotation vector and a fraction of closing here. Since robosuite 1.5 a robot's controllers stand one a
-part of its body; that of one arm is read. LIBERO's writer pairs an action with what was seen after it; such pairs are
-passed on as they stand there. Success is what the attribute `success` of a demonstration says, and unknown where there
-is none: rewards say nothing about demonstrations that were chosen because they succeeded.
+Both drive robosuite's operational space controller: the first six columns of an action run from -1 to 1, where 1 means
+`output_max` per step, 0.05 m and 0.5 rad unless the file says otherwise; the last runs from -1, open, to 1, closed.
+They are converted to meters, a rotation vector and a fraction of closing. Since robosuite 1.5 a robot has one
+controller per body part; the one of the single arm is used. LIBERO's writer pairs an action with the observation after
+it; such pairs are passed on unchanged. Success is the attribute `success` of a demonstration, and unknown where there
+is none: rewards mean nothing for demonstrations that were selected because they succeeded.
 
 ===========  ==================================================  ===================================================
              LIBERO                                              robomimic
 ===========  ==================================================  ===================================================
-pictures     obs/agentview_rgb, obs/eye_in_hand_rgb              obs/agentview_image, obs/robot0_eye_in_hand_image
+images       obs/agentview_rgb, obs/eye_in_hand_rgb              obs/agentview_image, obs/robot0_eye_in_hand_image
 tool         obs/ee_pos, obs/ee_ori (rotation vector, rad)       obs/robot0_eef_pos, obs/robot0_eef_quat (x, y, z, w)
-joints       obs/joint_states, where it is there                 obs/robot0_joint_pos, where it is there
+joints       obs/joint_states, if present                        obs/robot0_joint_pos, if present
 gripper      obs/gripper_states (two fingers, m)                 obs/robot0_gripper_qpos (two fingers, m)
-words        attribute problem_info of data                      none
-their rows   upside down where macros_image_convention=opengl    upright
+instruction  attribute problem_info of data                      none
+image rows   upside down where macros_image_convention=opengl    upright
 ===========  ==================================================  ===================================================
 
 Sources: LIBERO's `scripts/create_dataset.py`; robomimic's page on data set contents; robosuite's controllers.
@@ -44,20 +44,20 @@ from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
 from vla_ros.types import FloatArray, ImageArray
 
 POSITION_SCALE, ROTATION_SCALE = 0.05, 0.5
-"""Largest change a step of robosuite's controller unless it says otherwise, m and rad."""
+"""Default largest change per step of robosuite's controller, m and rad."""
 
 ARM_PARTS = ("right", "left")
-"""What robosuite calls the arms of a body."""
+"""Names of arms among robosuite's body parts."""
 
 FINGERS = 2
-"""Columns of a gripper whose opening is the distance between its two fingers."""
+"""Number of gripper columns for which the opening is the distance between two fingers."""
 
 CONTROLLER = "OSC_POSE"
 RATE_HZ = 20.0
 INPUT_TOLERANCE = 1e-6
 
 SUCCESS = "success"
-"""Attribute of a demonstration that says whether it succeeded."""
+"""Attribute of a demonstration with its success."""
 
 
 @dataclass(frozen=True)
@@ -80,18 +80,18 @@ _ROBOMIMIC = _Form(
 
 
 class Hdf5Reader:
-    """See `EpisodeReader`. One file; reads a row at a time."""
+    """See `EpisodeReader`. Reads one file, a row at a time."""
 
     def __init__(self, path: Path, *, instruction: str | None = None) -> None:
-        """Look into a file.
+        """Read the file's metadata.
 
         Args:
             path: The file.
-            instruction: Words for a file that has none.
+            instruction: Instruction, replacing that of the file if any.
 
         Raises:
-            ConventionError: when its actions go to another controller than operational space poses, or are absolute.
-            MissingColumnError: when it is of neither form.
+            ConventionError: when the actions are for another controller than OSC_POSE, or are absolute.
+            MissingColumnError: when the file has neither layout.
             DamagedDataError: when it cannot be opened, or its attributes cannot be read.
         """
         self.path = Path(path)
@@ -135,7 +135,7 @@ class Hdf5Reader:
 
     @staticmethod
     def _width(observed: h5py.Group, name: str) -> int:
-        """Return the columns of a measurement; 0 where it is not there."""
+        """Return the number of columns of a measurement; 0 if it is missing."""
         found = observed.get(name)
         return int(found.shape[1]) if isinstance(found, h5py.Dataset) and found.ndim == 2 else 0
 
@@ -157,10 +157,10 @@ class Hdf5Reader:
         return content
 
     def _controller(self, attributes: dict[str, str]) -> tuple[FloatArray, float]:
-        """Return what an input of 1 stands for, (6,) m and rad a step, and the rate, Hz.
+        """Return the scale of an input of 1, (6,) m and rad per step, and the rate, Hz.
 
         Raises:
-            ConventionError: when the actions go to another controller than changes of the tool's pose.
+            ConventionError: when the controller does not take changes of the tool's pose.
         """
         settings = self._parsed(attributes, "env_args").get("env_kwargs", {})
         settings = settings if isinstance(settings, dict) else {}
@@ -176,7 +176,7 @@ class Hdf5Reader:
         return self._output_scale(controller), float(rate)
 
     def _arm_controller(self, controllers: object) -> dict[str, Any]:
-        """Return the settings of the arm's controller: alone, or since robosuite 1.5 one of the parts of a body."""
+        """Return the settings of the arm's controller: the only one, or since robosuite 1.5 that of a body part."""
         if not isinstance(controllers, dict):
             raise MissingColumnError(f"{self.path}: env_args has no controller_configs in env_kwargs")
         parts = controllers.get("body_parts")
@@ -216,7 +216,7 @@ class Hdf5Reader:
 
     @property
     def description(self) -> DatasetDescription:
-        """What holds for every step."""
+        """Properties common to all steps."""
         return self._description
 
     @property
@@ -258,7 +258,7 @@ class Hdf5Reader:
 
     @staticmethod
     def _success(file: h5py.File, base: str) -> bool | None:
-        """Return what the demonstration says of itself; rewards say nothing: some writers leave them at 0."""
+        """Return the recorded success; rewards are not used: some writers leave them at 0."""
         said = file[base].attrs.get(SUCCESS)
         return None if said is None else bool(np.asarray(said).all())
 
@@ -271,19 +271,19 @@ class Hdf5Reader:
             part = np.asarray(columns[name][index], dtype=np.float64)
             if name == self._form.orientation and self._form is _LIBERO:
                 part = quaternion_from_rotation_vector(part)
-            if name == self._form.fingers:  # they stand at equal distances on both sides of the middle
+            if name == self._form.fingers:  # finger positions are symmetric about the middle
                 part = np.array([abs(part[0] - part[1])])
             parts.append(part)
         return np.concatenate(parts)
 
 
 def _by_number(name: str) -> list[tuple[int, int, str]]:
-    """Return how a name is sorted: `demo_10` behind `demo_9`, `demo_0_copy` behind `demo_0`."""
+    """Return a natural sort key: `demo_10` after `demo_9`, `demo_0_copy` after `demo_0`."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
 
 
 def _text(value: object) -> str:
-    """Return an attribute as text; h5py gives bytes where it was written with a fixed length."""
+    """Return an attribute as text; h5py returns bytes for fixed-length strings."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.reshape(-1)[0]
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

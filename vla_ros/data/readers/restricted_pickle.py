@@ -1,4 +1,4 @@
-"""Unpickles nothing but what is on a list, because a pickle may name any code of the machine and have it run."""
+"""Unpickles only allowed classes, because a pickle may name and run any code on the machine."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from numpy.typing import NDArray
 from vla_ros.data.errors import DamagedDataError, HostileDataError
 
 LARGEST_PICKLE = 1 << 28
-"""A larger file is no list of low-dimensional observations, B."""
+"""Largest accepted file, B; larger files are no low-dimensional observations."""
 
 
 def _empty_array(kind: type, shape: tuple[int, ...], code: bytes) -> NDArray[Any]:
-    """Stand in for NumPy's `_reconstruct`, which would call any class that it is given."""
+    """Replace NumPy's `_reconstruct`, which would call any class passed to it."""
     if kind is not np.ndarray or shape != (0,):
         raise HostileDataError(f"an array of the class {kind!r} and the shape {shape!r} is not allowed")
     return np.ndarray.__new__(np.ndarray, (0,), code.decode() if isinstance(code, bytes) else code)
 
 
 def _from_buffer(content: bytes, kind: np.dtype[Any], shape: tuple[int, ...], order: str) -> NDArray[Any]:
-    """Stand in for NumPy's `_frombuffer`, by which protocol 5 writes arrays."""
+    """Replace NumPy's `_frombuffer`, which pickle protocol 5 uses for arrays."""
     return np.frombuffer(content, kind).reshape(shape, order="F" if order == "F" else "C")
 
 
 def _dtype(code: str, *flags: bool) -> np.dtype[Any]:
-    """Stand in for `numpy.dtype`: plain numbers only, since an array of objects could hold anything."""
+    """Replace `numpy.dtype`: plain numbers and text only, since an object array could hold anything."""
     kind = np.dtype(code, *flags)
     if kind.kind not in "biufSU":
         raise HostileDataError(f"an array of {kind} is not allowed, only numbers and text")
@@ -38,12 +38,12 @@ def _dtype(code: str, *flags: bool) -> np.dtype[Any]:
 
 
 def _scalar(kind: np.dtype[Any], content: bytes) -> Any:  # noqa: ANN401 (any number)
-    """Stand in for NumPy's `scalar`."""
+    """Replace NumPy's `scalar`."""
     return np.frombuffer(content, kind, 1)[0]
 
 
 def _latin1(text: str, coding: str) -> bytes:
-    """Stand in for `_codecs.encode`, by which old pickles write bytes."""
+    """Replace `_codecs.encode`, which old pickles use for bytes."""
     if coding != "latin1":
         raise HostileDataError(f"the coding '{coding}' is not allowed")
     return text.encode("latin1")
@@ -60,7 +60,7 @@ NUMBERS: Mapping[tuple[str, str], Any] = {
     ("numpy", "dtype"): _dtype,
     ("_codecs", "encode"): _latin1,
 }
-"""What NumPy's arrays are pickled with; each name leads to a function of this module, not to the one it names."""
+"""Names used in pickles of NumPy arrays; each maps to a safe function of this module, not to the one it names."""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -81,11 +81,11 @@ class _Unpickler(pickle.Unpickler):
 
 
 def load(path: Path, classes: Mapping[tuple[str, str], Callable[..., Any]]) -> Any:  # noqa: ANN401 (what is in it)
-    """Return the content of a pickle that holds plain values, arrays of numbers, and `classes`.
+    """Load a pickle that holds plain values, numeric arrays, and `classes`.
 
     Args:
         path: The file.
-        classes: (module, name) as the file says it, to the class that takes its place.
+        classes: (module, name) as in the file, to the class that replaces it.
 
     Raises:
         HostileDataError: when it asks for anything else.
@@ -97,5 +97,5 @@ def load(path: Path, classes: Mapping[tuple[str, str], Callable[..., Any]]) -> A
         return _Unpickler(path.read_bytes(), {**NUMBERS, **classes}, str(path)).load()
     except HostileDataError:
         raise
-    except Exception as error:  # whatever a broken pickle trips over
+    except Exception as error:  # any error that a broken pickle can cause
         raise DamagedDataError(f"{path} cannot be read: {error!r}") from error

@@ -1,13 +1,12 @@
-"""RLBench demonstrations as its data set generator saves them.
+"""Reads RLBench demonstrations as saved by its data set generator.
 
-    <task>/variation0/episodes/episode0/low_dim_obs.pkl             a Demo: one Observation a step, without pictures
-    <task>/variation0/episodes/episode0/front_rgb/0.png             one picture a step and camera
-    <task>/variation0/episodes/episode0/variation_descriptions.pkl  sentences, any of which describes it
+    <task>/variation0/episodes/episode0/low_dim_obs.pkl             a Demo: one Observation per step, without images
+    <task>/variation0/episodes/episode0/front_rgb/0.png             one image per step and camera
+    <task>/variation0/episodes/episode0/variation_descriptions.pkl  equivalent instructions of the episode
     <task>/variation0/variation_descriptions.pkl                    the same, in older sets
 
-RLBench saves what was measured, not what was commanded. The action of a step is the pose that was reached one step
-later and the gripper's state there, absolute, in the frame of the robot's world; the last observation has none. The
-generator keeps successful demonstrations only.
+RLBench saves measurements, not commands. The action of a step is the measured pose and gripper state of the next step,
+absolute, in the robot's world frame; the last observation has none. The generator keeps successful demonstrations only.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ from vla_ros.data.step import GRIPPER_SHARE, POSE_NAMES, Step
 from vla_ros.types import FloatArray, ImageArray
 
 RATE_HZ = 20.0
-"""CoppeliaSim's step of 50 ms, at which RLBench records."""
+"""Recording rate, Hz: RLBench records at CoppeliaSim's step of 50 ms."""
 
 CAMERAS = ("front", "left_shoulder", "right_shoulder", "overhead", "wrist")
 JOINTS = 7
 
 
 class _Shell:
-    """Takes the place of RLBench's Demo and Observation: attributes, and nothing that could run."""
+    """Replaces RLBench's Demo and Observation: attributes only, no code."""
 
     def __setstate__(self, state: Any) -> None:  # noqa: ANN401 (whatever the file says)
         if not isinstance(state, dict):
@@ -52,13 +51,13 @@ _CLASSES = {
 
 
 class RlbenchReader:
-    """See `EpisodeReader`. Holds the numbers of one episode and one picture a camera."""
+    """See `EpisodeReader`. Holds one episode's numbers and one image per camera."""
 
     def __init__(self, root: Path, *, cameras: Sequence[str] = ("front", "wrist")) -> None:
         """Find the episodes below `root`: the folder of one task, or one above several.
 
         Raises:
-            DataError: when there is none, or a camera is not one of RLBench's.
+            DataError: when there are none, or a camera is not one of RLBench's.
         """
         if unknown := set(cameras) - set(CAMERAS):
             raise DataError(f"RLBench has no cameras {sorted(unknown)}; it has {CAMERAS}")
@@ -75,7 +74,7 @@ class RlbenchReader:
 
     @property
     def description(self) -> DatasetDescription:
-        """What holds for every step."""
+        """Properties common to all steps."""
         return self._description
 
     @property
@@ -138,7 +137,7 @@ def _state(observation: Any, folder: Path, index: int) -> FloatArray:  # noqa: A
 
 
 def _instruction(folder: Path) -> str:
-    """Return the first sentence that describes an episode."""
+    """Return the first of an episode's instructions."""
     for place in (folder, folder.parent.parent):
         path = place / "variation_descriptions.pkl"
         if path.exists():
@@ -150,6 +149,6 @@ def _instruction(folder: Path) -> str:
 
 
 def _number(part: str) -> tuple[str, int]:
-    """Return how a name is sorted: `episode10` behind `episode9`."""
+    """Return a natural sort key: `episode10` after `episode9`."""
     stem = part.rstrip("0123456789")
     return stem, int(part[len(stem) :] or 0)

@@ -1,7 +1,6 @@
-"""RLDS data sets as TensorFlow Datasets stores them: a record an episode, pictures coded, a field's steps in a row.
+"""Reads RLDS data sets stored by TensorFlow Datasets: one record per episode, encoded images, per-field step lists.
 
-Which field holds what differs from set to set; `LAYOUTS` says it for those that are known here. A set that is not among
-them needs a layout of its own.
+Field names differ between data sets; `LAYOUTS` describes the known ones. Any other data set needs its own layout.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ Columns = Callable[["RldsEpisode"], FloatArray]
 
 
 class RldsEpisode:
-    """The fields of one record, with the errors that a missing or a ragged one deserves."""
+    """Fields of one record; raises on missing and ragged ones."""
 
     def __init__(self, where: str, features: Mapping[str, Feature]) -> None:
-        """Wrap what was parsed."""
+        """Wrap the parsed features."""
         self._where, self._features = where, features
         self.count = len(self._field("steps/is_last"))
         if self.count == 0:
@@ -56,7 +55,7 @@ class RldsEpisode:
         return table
 
     def contents(self, name: str) -> list[bytes]:
-        """Return a field of one text or picture a step."""
+        """Return a field with one text or image per step."""
         values = self._field("steps/" + name)
         if not isinstance(values, list) or len(values) != self.count:
             raise DamagedDataError(f"{self._where}: '{name}' has {len(values)} entries, expected {self.count}")
@@ -65,17 +64,17 @@ class RldsEpisode:
 
 @dataclass(frozen=True)
 class RldsLayout:
-    """Which field of a data set holds what.
+    """Mapping of a data set's fields to steps.
 
     Attributes:
-        images: Camera to the field with its coded pictures.
-        instruction: Field with the words.
-        names: Names of the measurements that `proprioception` gives.
-        proprioception: (steps, n).
-        convention: Of what `action` gives.
-        action: (steps, width).
-        first_step: Steps in front of this one carry no action and are left out.
-        source: Where this is written down.
+        images: Camera to the field with its encoded images.
+        instruction: Field with the instruction.
+        names: Names of the measurements returned by `proprioception`.
+        proprioception: Returns (steps, n).
+        convention: Action space of the values returned by `action`.
+        action: Returns (steps, width).
+        first_step: First step with an action; earlier ones are skipped.
+        source: Where this layout is documented.
     """
 
     images: Mapping[str, str]
@@ -160,19 +159,19 @@ LAYOUTS: Mapping[str, RldsLayout] = {
 
 
 class RldsReader:
-    """See `EpisodeReader`. Holds one coded episode and one decoded picture a camera."""
+    """See `EpisodeReader`. Holds one encoded episode and one decoded image per camera."""
 
     def __init__(self, folder: Path, *, layout: RldsLayout | None = None, split: str = "train") -> None:
         """Find the records; only their headers are read.
 
         Args:
-            folder: With the files `<name>-<split>.tfrecord-00000-of-00001`.
-            layout: Which field holds what; that of `LAYOUTS` for the name in the file names when None.
-            split: Which part.
+            folder: Folder of the files `<name>-<split>.tfrecord-00000-of-00001`.
+            layout: Field mapping; if None, the one in `LAYOUTS` for the name in the file names.
+            split: Split to read.
 
         Raises:
             DataError: when there are no such files, or no layout is known for them.
-            DamagedDataError: when a file is cut short, or one of those that its name counts is not there.
+            DamagedDataError: when a file is truncated, or fewer files exist than their names announce.
         """
         files = sorted(Path(folder).glob(f"*-{split}.tfrecord*"))
         if not files:
@@ -194,7 +193,7 @@ class RldsReader:
 
     @property
     def description(self) -> DatasetDescription:
-        """What holds for every step."""
+        """Properties common to all steps."""
         return self._description
 
     @property
@@ -203,7 +202,7 @@ class RldsReader:
         return list(self._records)
 
     def read(self, episode: str, *, pictures: bool = True) -> Iterator[Step]:
-        """Yield the steps of an episode; these sets do not say whether it succeeded."""
+        """Yield the steps of an episode; success is unknown, these data sets do not record it."""
         if episode not in self._records:
             raise DataError(f"{self._description.name} has no episode '{episode}'; it has {len(self._records)}")
         path, offset, length = self._records[episode]

@@ -1,4 +1,4 @@
-"""TFRecord files and the `Example` messages in them, without TensorFlow.
+"""Reads TFRecord files and the `Example` messages in them, without TensorFlow.
 
 A record: length (8 bytes, little endian), masked CRC-32C of these 8 bytes (4), content, masked CRC-32C of the content
 (4); masked is ((crc >> 15) | (crc << 17)) + 0xa282ead8. An `Example` is a protocol buffer: a map from a name to a list
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vla_ros.data.errors import DamagedDataError
 
 LARGEST_RECORD = 1 << 30
-"""A longer record is a length that was read wrongly, B."""
+"""Largest accepted record, B; a larger length means that it was misread."""
 
 _HEADER, _FOOTER = 12, 4
 _MASK = 0xA282EAD8
@@ -69,10 +69,10 @@ def _masked(content: bytes) -> int:
 
 
 def parse_example(content: bytes) -> dict[str, Feature]:
-    """Return name to values of an `Example`.
+    """Parse an `Example` into name and values.
 
     Raises:
-        DamagedDataError: when it is none.
+        DamagedDataError: when it is not one.
     """
     try:
         features: dict[str, Feature] = {}
@@ -135,7 +135,7 @@ def _bytes(part: int | memoryview) -> memoryview:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield the number and the value of every field of a protocol buffer: varints, and all others as bytes."""
+    """Yield the number and value of every protocol buffer field: varints as int, all others as bytes."""
     position = 0
     while position < len(message):
         tag, position = _varint(message, position)
