@@ -1,4 +1,4 @@
-"""DDS domain ids (`ROS_DOMAIN_ID`, `--domain`): their range."""
+"""DDS domain ids (`ROS_DOMAIN_ID`, `--domain`): parsing and range."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from vla_ros.errors import UsageError
 
 LARGEST = 232
-"""RTPS 9.6.1: the ports of domain d begin at 7400 + 250 d, and those of 233 would be above 65535."""
+"""Largest domain id: by RTPS 9.6.1 the ports of domain d begin at 7400 + 250 d; those of 233 would exceed 65535."""
 
 VARIABLE = "ROS_DOMAIN_ID"
 
 
 def parse_domain_id(word: str, source: str) -> int:
-    """Return the domain id that `word` is; `source` is where it was given.
+    """Parse a domain id; `source` names its origin in errors.
 
     Raises:
-        UsageError: when it is no whole number from 0 to `LARGEST`.
+        UsageError: when it is not an integer from 0 to `LARGEST`.
     """
     if not (word.isascii() and word.isdecimal() and int(word) <= LARGEST):
         raise UsageError(f"{source} is {word!r}, expected 0 to {LARGEST}")
@@ -25,9 +25,9 @@ def parse_domain_id(word: str, source: str) -> int:
 
 
 def domain_id_of_shell(environment: Mapping[str, str] = os.environ) -> int:
-    """Return `ROS_DOMAIN_ID`; 0 where it is not set, as ROS 2 has it.
+    """Return `ROS_DOMAIN_ID`; 0 if it is unset, as in ROS 2.
 
     Raises:
-        UsageError: when it is no domain id.
+        UsageError: when it is not a domain id.
     """
     return parse_domain_id(environment.get(VARIABLE) or "0", VARIABLE)

@@ -1,11 +1,11 @@
-"""One step of a demonstration, the same whichever format it was read from.
+"""One step of a demonstration, independent of the format it was read from.
 
 =================  ==========================  =====================================================================
 field              shape, dtype                meaning
 =================  ==========================  =====================================================================
-images             (height, width, 3) uint8    RGB, by name of the camera, upright
-proprioception     (n,) float64                measured before the action, one value a name (m, rad, unit quaternion)
-action             (width,) float64            what was commanded, as `convention` says
+images             (height, width, 3) uint8    RGB, by camera name, upright
+proprioception     (n,) float64                measured before the action, one value per name (m, rad, unit quaternion)
+action             (width,) float64            commanded action, as defined by `convention`
 =================  ==========================  =====================================================================
 """
 
@@ -23,36 +23,36 @@ from vla_ros.data.errors import ConventionError, DataError, NotFiniteError
 from vla_ros.types import FloatArray, ImageArray, Pose, frozen_array
 
 POSE_NAMES = ("tool_x", "tool_y", "tool_z", "tool_qx", "tool_qy", "tool_qz", "tool_qw")
-"""Names of the tool's pose among the proprioception: m, and a unit quaternion (x, y, z, w), base frame."""
+"""Proprioception names of the tool's pose: m, and a unit quaternion (x, y, z, w), base frame."""
 
 GRIPPER_NAME = "gripper_opening"
-"""Name of the distance between the fingers, m, among the proprioception."""
+"""Proprioception name of the distance between the fingers, m."""
 
 GRIPPER_SHARE = "gripper_open"
-"""Name of a gripper that is measured as a share instead: 0 closed to 1 open."""
+"""Proprioception name of a gripper measured as a fraction instead: 0 closed to 1 open."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One instant of an episode, and what was commanded then.
+    """One time step of an episode, with the action commanded then.
 
     Attributes:
-        images: Camera to picture.
-        instruction: What the robot was asked to do; empty where the data set has no words.
+        images: Camera to image.
+        instruction: Instruction to the robot; empty where the data set has none.
         proprioception: Measurements, in the order of `proprioception_names`.
-        proprioception_names: `POSE_NAMES` and `GRIPPER_NAME` where the data set has these; others as they are there.
-        action: One row of the convention.
+        proprioception_names: `POSE_NAMES` and `GRIPPER_NAME` where the data set has these; otherwise its own names.
+        action: One row of `convention`.
         convention: Frame, delta or absolute, rotation form, gripper convention and rate; its horizon is 1.
         task: Name of the task, such as "pick" or the data set's own.
         episode: Name of the episode, unique in its data set.
-        index: Which step of the episode it is, from 0.
-        timestamp: Time since the first step of the episode, s; whether it advances is the reader's check.
-        last: It ends the episode.
-        success: Whether the episode succeeded; None where the data set does not say.
-        aux: Labels that only a simulator knows, as `DatasetDescription.aux` says; readers of steps leave them out.
+        index: Index of the step in its episode, from 0.
+        timestamp: Time since the first step of the episode, s; the reader checks that it advances.
+        last: Whether it is the last step of the episode.
+        success: Whether the episode succeeded; None where the data set does not record it.
+        aux: Simulator labels, see `DatasetDescription.aux`; readers that yield steps leave them out.
 
     Raises:
-        ConventionError: when the action has not the width of its convention.
+        ConventionError: when the action's width differs from its convention's.
         NotFiniteError: when a number is NaN or infinite.
         DataError: when shapes do not fit each other.
     """
@@ -102,7 +102,7 @@ class Step:
 
 
 def pose_of(proprioception: FloatArray, names: tuple[str, ...]) -> Pose | None:
-    """Return the tool's pose among the measurements, or None when it is not there."""
+    """Extract the tool's pose from the measurements; None when it is missing."""
     if not set(POSE_NAMES) <= set(names):
         return None
     values = proprioception[[names.index(name) for name in POSE_NAMES]]

@@ -1,4 +1,4 @@
-"""Collects episodes in several processes, each with its own cell, and keeps a ledger of what became of each seed."""
+"""Collects episodes in several processes, one workcell each, and keeps a ledger of the outcome of each seed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.yaml_files import parse_yaml
 
 LEDGER_FILE = "ledger.jsonl"
-"""One line a finished seed, failures included: what makes an interrupted collection go on where it stopped."""
+"""One line per finished seed, failures included; lets an interrupted collection resume."""
 
 MakeLearner = Callable[[RobotContract], Learner]
 """Builds a learner in each process; must be picklable."""
@@ -25,14 +25,14 @@ MakeLearner = Callable[[RobotContract], Learner]
 
 @dataclass(frozen=True)
 class EpisodeReport:
-    """What became of one seed.
+    """Outcome of one seed.
 
     Attributes:
-        seed: Of the episode.
-        success: Whether what was asked for last was done.
-        steps: How long the episode is.
+        seed: Seed of the episode.
+        success: Whether the last instruction was carried out.
+        steps: Number of steps.
         stored: Whether it was stored.
-        task: What kind of task it began with, e.g. "pick".
+        task: Type of its first task, e.g. "pick".
     """
 
     seed: int
@@ -44,16 +44,16 @@ class EpisodeReport:
 
 @dataclass(frozen=True)
 class CollectionJob:
-    """What is collected.
+    """Configuration of a collection.
 
     Attributes:
         robot: Name or path of the robot contract.
         world: Name in the table of worlds.
-        options: How episodes are made.
-        folder: Where they are stored.
-        keep_failures: Whether episodes in which the task was not done are stored too: DAgger learns from those.
-        learner: Builds who drives in place of the expert, for a share of the steps.
-        source: What else is written down beside the episodes, as JSON has it; a folder holds episodes of one source.
+        options: Options of the episodes.
+        folder: Folder for the episodes.
+        keep_failures: Whether failed episodes are stored too: DAgger learns from those.
+        learner: Builds the policy that drives for a fraction of the steps in place of the expert.
+        source: Additional metadata stored beside the episodes, JSON-compatible; a folder holds episodes of one source.
     """
 
     robot: str
@@ -67,7 +67,7 @@ class CollectionJob:
 
 @dataclass(frozen=True)
 class _Worker:
-    """What a process collects with."""
+    """State of one collecting process."""
 
     job: CollectionJob
     collector: Collector
@@ -90,7 +90,7 @@ def _make_writer(job: CollectionJob, contract: RobotContract) -> DemonstrationWr
 
 
 def _collect(worker: _Worker, seed: int) -> tuple[EpisodeReport, EpisodeDraft | None]:
-    """Return what became of a seed, and the episode, coded, where it is to be stored."""
+    """Return the report of a seed, and the encoded episode if it is to be stored."""
     episode = worker.collector.collect(seed)
     stored = episode.success or worker.job.keep_failures
     task = _task(str(episode.arrays["names"][0]), worker.job.world)
@@ -103,20 +103,20 @@ def _task(name: str, world: str) -> str:
 
 
 def collect_in_parallel(job: CollectionJob, seeds: Iterable[int], processes: int) -> Iterator[EpisodeReport]:
-    """Collect one episode a seed and yield a report of each as it ends, in no fixed order.
+    """Collect one episode per seed and yield each report as its episode ends, in no fixed order.
 
-    Seeds that the ledger of the folder knows are not collected again: their reports come first. Failures that were left
-    out are collected again where they are to be kept.
+    Seeds in the folder's ledger are not collected again: their reports come first. Failures that were not stored are
+    collected again if failures are to be kept.
 
     Args:
         job: What to collect.
         seeds: One episode each; the same seed always gives the same episode.
-        processes: How many processes work at once.
+        processes: Number of parallel processes.
 
     Raises:
-        VlaError: when robot or world are unknown, the folder holds episodes of another robot, world or kind, the ledger
-            cannot be read, or a process was killed.
-        Exception: whatever went wrong in a process.
+        VlaError: when robot or world are unknown, the folder holds episodes of another robot, world or source, the
+            ledger cannot be read, or a process was killed.
+        Exception: any error raised in a process.
     """
     contract = load_contract(job.robot)
     find_world(job.world)
@@ -137,7 +137,7 @@ def collect_in_parallel(job: CollectionJob, seeds: Iterable[int], processes: int
 
 
 def _known(job: CollectionJob) -> dict[int, EpisodeReport]:
-    """Return the reports of the seeds that are finished: of the ledger, and of episodes that it had no time to name."""
+    """Return reports of finished seeds: from the ledger, and of stored episodes that did not get into it."""
     reports = read_ledger(job.folder)
     known = {seed: report for seed, report in reports.items() if report.stored or not job.keep_failures}
     for seed, (steps, success, first) in stored_episodes(job.folder, known).items():
@@ -146,10 +146,10 @@ def _known(job: CollectionJob) -> dict[int, EpisodeReport]:
 
 
 def read_ledger(folder: Path) -> dict[int, EpisodeReport]:
-    """Return the report of each seed that is finished; a last line that was cut off counts as not written.
+    """Return the report of each finished seed; a truncated last line is ignored.
 
     Raises:
-        VlaError: naming a line in the middle that is not a report.
+        VlaError: naming any other line that is not a report.
     """
     path = folder / LEDGER_FILE
     if not path.exists():

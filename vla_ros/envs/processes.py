@@ -1,6 +1,6 @@
-"""Work in several processes, each with something of its own that is dear to make: a cell, a policy.
+"""Runs work in several processes, each with its own expensive resource, such as a workcell or a policy.
 
-What goes wrong ends the work with an error, also where a process cannot make what it works with, or is killed.
+Any failure ends the work with an error, including a resource that cannot be built, and a process that is killed.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ def work_in_processes(
     make: Callable[[Setting], Tool], setting: Setting, work: Callable[[Tool, Item], Result], items: Iterable[Item],
     processes: int, *, ordered: bool = True,
 ) -> Iterator[Result]:  # fmt: skip
-    """Yield `work(make(setting), item)` of each item as it comes; `make` is called once a process.
+    """Yield `work(make(setting), item)` for each item; `make` is called once per process.
 
-    All that is given and returned must be picklable. What is not begun when the work ends early is left out.
+    All arguments and results must be picklable. Items not started are skipped when the iteration ends early.
 
     Args:
-        make: Builds what a process works with.
-        setting: What it is built from.
-        work: What is done with it.
+        make: Builds the resource of a process.
+        setting: Argument of `make`.
+        work: Processes one item with the resource.
         items: One call of `work` each.
-        processes: How many work at once, at most.
-        ordered: Keep the order of the items; else each result comes as soon as it is there.
+        processes: Largest number of parallel processes.
+        ordered: Keep the order of the items; otherwise yield each result as soon as it is available.
 
     Raises:
-        VlaError: when a process was killed, or ended by itself.
-        Exception: whatever `make` or `work` raised.
+        VlaError: when a process was killed, or exited.
+        Exception: any exception raised by `make` or `work`.
     """
     items = list(items)
     if not items:
@@ -64,11 +64,10 @@ def work_in_processes(
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Let processes that are started in here not hear Ctrl-C before they call `end_when_interrupted`.
+    """Block Ctrl-C in processes started inside, until they call `end_when_interrupted`.
 
-    A terminal interrupts them all. One that is still importing its libraries, or waits for work, would print a
-    traceback that has nothing to do with what the user has asked for. The interrupt of this process comes when the
-    block ends.
+    A terminal interrupts them all. A process that is still importing its libraries, or waiting for work, would print a
+    traceback that is irrelevant to the user. This process handles its own interrupt when the block ends.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -78,7 +77,7 @@ def interrupts_held() -> Iterator[None]:
 
 
 def end_when_interrupted() -> None:
-    """Let Ctrl-C end this process without a word; call it first in a process that works for another one."""
+    """Let Ctrl-C end this process silently; call it first in a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
@@ -88,7 +87,7 @@ _failure: Exception | None = None
 
 
 def _start(make: Callable[[Setting], Tool], setting: Setting) -> None:
-    """Make what this process works with; an error is kept for its first item, for here it would be lost."""
+    """Build this process's resource; keep an error for its first item, because raised here it would be lost."""
     global _tool, _failure
     end_when_interrupted()
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -99,7 +98,7 @@ def _start(make: Callable[[Setting], Tool], setting: Setting) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it is gone: nobody would give it work any more, or stop it."""
+    """Exit when the parent process is gone: nobody is left to assign work, or to stop this process."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

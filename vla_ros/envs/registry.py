@@ -1,4 +1,4 @@
-"""The table of simulated worlds: a name, its environment, and how demonstrations are made in it."""
+"""Table of simulated worlds: name, environment, and defaults for demonstrations."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vla_ros.robot.contract import RobotContract
 
 @dataclass(frozen=True)
 class World:
-    """One world.
+    """One simulated world.
 
     Attributes:
-        config: Of its environment.
-        options: How demonstrations are made, unless asked otherwise.
-        max_seconds: Simulation time after which a policy's episode is given up, s.
+        config: Configuration of its environment.
+        options: Default options for demonstrations.
+        max_seconds: Simulation time after which an episode of a policy is aborted, s.
     """
 
     config: TabletopConfig
@@ -37,7 +37,7 @@ WORLDS: Mapping[str, World] = {
 def find_world(name: str) -> World:
     """Return the world called `name`.
 
-    Raises:
+        SimulationError: when it does not exist, listing the existing ones.
         SimulationError: when there is none, listing those there are.
     """
     if name not in WORLDS:
@@ -48,10 +48,10 @@ def find_world(name: str) -> World:
 def make_env(
     name: str, contract: RobotContract, camera_sizes: Mapping[str, tuple[int, int]] | None = None
 ) -> TabletopEnv:
-    """Build the environment of a world; `camera_sizes` maps a camera to (height, width) in place of the contract's.
+    """Build a world's environment; `camera_sizes` maps a camera to (height, width), replacing the contract's.
 
     Raises:
-        SimulationError: when there is no such world, or the workcell of this robot cannot be built.
+        SimulationError: when the world does not exist, or the workcell of this robot cannot be built.
     """
     return TabletopEnv(contract, find_world(name).config, camera_sizes=camera_sizes)
 
@@ -59,9 +59,9 @@ def make_env(
 def make_collector(
     name: str, contract: RobotContract, options: CollectionOptions, learner: Learner | None = None
 ) -> Collector:
-    """Build a collector in an environment of its own.
+    """Build a collector with its own environment.
 
     Raises:
-        SimulationError: when there is no such world, or the options do not fit it.
+        SimulationError: when the world does not exist, or the options do not fit it.
     """
     return Collector(make_env(name, contract), options, learner)

@@ -1,6 +1,6 @@
-"""What the cell is called in Gazebo, and how its scenes are laid out and judged there. Neither runs in here.
+"""Names, scene layout and success checking of the Gazebo workcell, without running Gazebo.
 
-The same seed gives the same objects in the same places as in the MuJoCo cell.
+The same seed gives the same objects in the same places as in the MuJoCo workcell.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WORLD = "pick"
 """Name of the world, and of its file under worlds/."""
 
 PLACING_GAP = 0.002
-"""Objects are put down from this height, m."""
+"""Height from which objects are dropped into place, m."""
 
 
 def model_name(colour: str, shape: str) -> str:
@@ -32,13 +32,13 @@ PARKED: Mapping[str, tuple[float, float, float]] = {
     model_name(colour, shape): (1.8 + 0.15 * column, -0.6 + 0.4 * row, -0.75 + SHAPES[shape].half_height)
     for (row, colour), (column, shape) in product(enumerate(COLOURS), enumerate(SHAPES))
 }
-"""Where each object waits while no scene needs it, m: on the floor, out of the picture of the front camera."""
+"""Position of each object while no scene uses it, m: on the floor, outside the view of the front camera."""
 
 
 def looking_pose(position: Sequence[float], target: Sequence[float]) -> tuple[float, ...]:
-    """Return x, y, z, roll, pitch, yaw (m, rad) of a camera at `position` towards `target`.
+    """Return x, y, z, roll, pitch, yaw (m, rad) of a camera at `position` that looks at `target`.
 
-    Gazebo's cameras look along +x. Its horizontal image axis is level, as that of the cell's cameras.
+    Gazebo's cameras look along +x. The horizontal image axis is level, as in the workcell's cameras.
     """
     forward = np.subtract(target, position)
     forward = forward / np.linalg.norm(forward)
@@ -46,18 +46,18 @@ def looking_pose(position: Sequence[float], target: Sequence[float]) -> tuple[fl
 
 
 def horizontal_fov(fovy: float, width: int, height: int) -> float:
-    """Return the horizontal opening, rad, of a pinhole with square pixels and the vertical opening `fovy`, degrees."""
+    """Return the horizontal field of view, rad, of a pinhole camera with square pixels and vertical `fovy`, deg."""
     return float(2.0 * np.arctan(np.tan(np.radians(fovy) / 2.0) * width / height))
 
 
 @dataclass(frozen=True)
 class GazeboScene:
-    """A scene as it is to be laid out: objects, the sentence it is for, and where each model belongs.
+    """A scene to lay out: objects, its instruction, and the pose of each model.
 
     Attributes:
-        objects: On the table.
-        instruction: What is asked for.
-        poses: Model to x, y, z (m) and yaw (rad), of every model of the world.
+        objects: Objects on the table.
+        instruction: Instruction of the scene.
+        poses: Model to x, y, z (m) and yaw (rad), for every model of the world.
     """
 
     objects: tuple[SceneObject, ...]
@@ -66,10 +66,10 @@ class GazeboScene:
 
 
 def lay_out(seed: int, instruction: str | None = None) -> GazeboScene:
-    """Return the scene of a seed: objects, places and, without `instruction`, the task of the MuJoCo cell's.
+    """Return the scene of a seed: the objects, poses and (unless `instruction` is given) task of the MuJoCo workcell.
 
     Raises:
-        SimulationError: when the instruction names nothing that the cell has.
+        SimulationError: when the instruction names no object of the workcell.
     """
     rng = np.random.default_rng(seed)
     objects = sample_scene(rng, required=required_object(instruction))
@@ -82,10 +82,10 @@ def lay_out(seed: int, instruction: str | None = None) -> GazeboScene:
 
 
 class GazeboJudge:
-    """Judges "pick up" by the poses of the models and by what the fingers touch. Times are s on one clock."""
+    """Success checker of "pick up", from model poses and finger contacts. Times are s on one clock."""
 
     def __init__(self, scene: GazeboScene, touch_memory: float = 0.2) -> None:
-        """Judge `scene`; a touch counts for `touch_memory` s, since contacts come at a finite rate."""
+        """Check `scene`; a contact counts for `touch_memory` s, since contacts arrive at a finite rate."""
         self._scene, self._memory = scene, touch_memory
         self._instruction = scene.instruction
         self._positions: dict[str, FloatArray] = {}
@@ -93,11 +93,11 @@ class GazeboJudge:
 
     @property
     def instruction(self) -> str:
-        """The sentence that is judged."""
+        """The instruction being checked."""
         return self._instruction
 
     def follow(self, instruction: str) -> None:
-        """Judge another sentence about the same scene.
+        """Check another instruction for the same scene.
 
         Raises:
             InstructionError: when it does not name one object on the table.
@@ -106,15 +106,15 @@ class GazeboJudge:
         self._instruction = instruction
 
     def moved(self, model: str, position: FloatArray) -> None:
-        """Take where a model is, (3,) m in the world."""
+        """Update the position of a model, (3,) m in the world."""
         self._positions[model] = position
 
     def touched(self, finger: str, model: str, now: float) -> None:
-        """Take that a finger, "left" or "right", touches a model."""
+        """Record a contact of a finger, "left" or "right", with a model."""
         self._touched[finger][model] = now
 
     def in_place(self, tolerance: float) -> bool:
-        """Tell whether every object of the scene lies where it belongs, within `tolerance` m."""
+        """Tell whether every object of the scene is at its initial place, within `tolerance` m."""
         for item in self._scene.objects:
             name = model_name(item.colour, item.shape)
             wanted = np.array([*item.position, SHAPES[item.shape].half_height])
@@ -131,7 +131,7 @@ class GazeboJudge:
         return ""
 
     def verdict(self, now: float) -> TaskStatus:
-        """Judge the present instruction."""
+        """Return the status of the current instruction."""
         target = named_object(self._instruction, self._scene.objects)
         position = self._positions.get(model_name(target.colour, target.shape))
         lift = 0.0 if position is None else float(position[2]) - SHAPES[target.shape].half_height

@@ -1,6 +1,6 @@
-"""Where the cameras of a workcell are: as the contract says, else as the robot description does.
+"""Camera poses of a workcell: from the contract, else from the robot description.
 
-A pose belongs to an optical frame (z forward, x right, y down); MuJoCo's cameras look along -z with y up.
+Poses are those of optical frames (z forward, x right, y down); MuJoCo's cameras look along -z with y up.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.description import joint_placement
 
 FIXED_FIELD_OF_VIEW, MOVING_FIELD_OF_VIEW = 35.0, 65.0
-"""Vertical field of view of a camera that stands and of one on the arm, deg, where the contract says none."""
+"""Vertical field of view of fixed cameras and of those on the arm, deg, unless the contract sets it."""
 
 FRONT_POSITION, FRONT_TARGET = (1.20, 0.0, 0.70), (0.47, 0.0, 0.13)
-"""Where the camera "front" stands when nobody says it, and what it looks at, m, for the reference workspace."""
+"""Default position and target of the camera "front", m, for the reference workspace."""
 
 HAND_POSITION, HAND_TARGET = (0.085, 0.0, 0.035), (0.020, 0.0, 0.15)
-"""Likewise "wrist" on a link `*_hand`, m in the link's frame."""
+"""Default position and target of the camera "wrist" on a link `*_hand`, m in the link's frame."""
 
 TOOL_POSITION, TOOL_TARGET = (0.085, 0.0, -0.068), (0.020, 0.0, 0.047)
-"""And on the end effector frame of a robot without such a link; z is where the tool points."""
+"""The same on the end effector frame of a robot without such a link; z is the tool's pointing direction."""
 
 POSE_ROUNDING = 1e-6
-"""Contracts round their figures: a pose this near to a default view, m or rad, is that view exactly."""
+"""Tolerance for a pose that is a rounded default view, m or rad: contracts round, so the exact view is used."""
 
 _RIGHT = (0.0, 1.0, 0.0)
 _DEFAULTS = ("front", "wrist")
@@ -39,13 +39,13 @@ _DEFAULTS = ("front", "wrist")
 
 @dataclass(frozen=True)
 class CameraMount:
-    """A camera on a link.
+    """A camera attached to a link.
 
     Attributes:
-        name: Of the camera.
-        link: That carries it; "" for the world.
+        name: Name of the camera.
+        link: Link that carries it; "" for the world.
         position: (3,) m in the link's frame.
-        axes: MuJoCo `xyaxes` (6,): where image right and image up point, in the link's frame.
+        axes: MuJoCo `xyaxes` (6,): image right and image up, in the link's frame.
         field_of_view: Vertical, deg.
     """
 
@@ -57,15 +57,15 @@ class CameraMount:
 
 
 def camera_mounts(contract: RobotContract, urdf: str, layout: Layout) -> list[CameraMount]:
-    """Return where each camera of the contract is.
+    """Return the mount of each camera of the contract.
 
     Args:
         contract: The robot.
-        urdf: Text of its description, with the joints that the contract fixes already fixed.
-        layout: Of the workcell, for the default view from the front.
+        urdf: Text of its description; joints that the contract fixes are already fixed.
+        layout: Layout of the workcell, for the default front view.
 
     Raises:
-        SimulationError: naming a camera that nobody places, or whose link is not there.
+        SimulationError: naming a camera without a pose, or whose link does not exist.
     """
     tree = _LinkTree(ElementTree.fromstring(urdf))
     defaults = _default_views(contract, tree, layout)
@@ -108,7 +108,7 @@ def _with_contract_view(mount: CameraMount, camera: CameraContract) -> CameraMou
 
 
 def _exact(mount: CameraMount, defaults: list[CameraMount]) -> CameraMount:
-    """Return the default view that a mount is the rounded figures of, else the mount."""
+    """Return the default view that the mount equals up to rounding, else the mount."""
     for view in defaults:
         near = np.allclose(view.position, mount.position, atol=POSE_ROUNDING, rtol=0.0)
         if view.link == mount.link and near and np.allclose(view.axes, mount.axes, atol=POSE_ROUNDING, rtol=0.0):
@@ -117,7 +117,7 @@ def _exact(mount: CameraMount, defaults: list[CameraMount]) -> CameraMount:
 
 
 def _default_views(contract: RobotContract, tree: _LinkTree, layout: Layout) -> list[CameraMount]:
-    """Return the views of cameras called "front" and "wrist" that nobody places."""
+    """Return the default views of cameras named "front" and "wrist"."""
     position, target = FRONT_POSITION, FRONT_TARGET
     if not layout.is_reference or layout.top != 0.0:
         position, target = (_moved(point, layout) for point in (position, target))
@@ -134,14 +134,14 @@ def _default_views(contract: RobotContract, tree: _LinkTree, layout: Layout) -> 
 
 
 def _moved(point: tuple[float, float, float], layout: Layout) -> tuple[float, float, float]:
-    """Return a point of the reference workcell in another one; distances scale with the wider side."""
+    """Map a point of the reference workcell to another one; distances scale with the wider side."""
     (x, _), (y, _) = layout.area(((0.5, 0.5), (0.0, 0.0)))
     scale = max(layout.scale)
     return x + scale * (point[0] - 0.5), y + scale * point[1], layout.top + scale * point[2]
 
 
 def _looking(position: tuple[float, ...], target: tuple[float, ...]) -> tuple[float, ...]:
-    """Return MuJoCo `xyaxes` of a camera at `position` that looks at `target`, x axis nearest to +y."""
+    """Return MuJoCo `xyaxes` of a camera at `position` looking at `target`, with its x axis closest to +y."""
     backward = np.subtract(position, target)
     backward = backward / np.linalg.norm(backward)
     x = np.asarray(_RIGHT) - backward * float(np.dot(_RIGHT, backward))
@@ -150,7 +150,7 @@ def _looking(position: tuple[float, ...], target: tuple[float, ...]) -> tuple[fl
 
 
 class _LinkTree:
-    """Which link carries which, and where."""
+    """Parent links and placements of a robot description."""
 
     def __init__(self, root: ElementTree.Element) -> None:
         self.order = [str(link.get("name")) for link in root.findall("link")]
@@ -163,9 +163,9 @@ class _LinkTree:
         self._joints = {str(joint.find("child").get("link")): joint for joint in root.findall("joint")}  # type: ignore[union-attr]
 
     def carrier(self, link: str, placement: pinocchio.SE3) -> tuple[str, pinocchio.SE3]:
-        """Return the nearest link with a body of its own that carries `link`, and the placement in its frame.
+        """Return the nearest ancestor of `link` that has a body of its own, and the placement in its frame.
 
-        The world is "": it carries what is fixed to the root of the description.
+        The world is "": it carries everything fixed to the root of the description.
         """
         while link in self._joints and link not in self._has_body and self._joints[link].get("type") == "fixed":
             placement = joint_placement(self._joints[link]) * placement
@@ -173,7 +173,7 @@ class _LinkTree:
         return (link if link in self._joints else ""), placement
 
     def moves(self, link: str) -> bool:
-        """Tell whether a joint that moves is between a link and the root."""
+        """Tell whether any movable joint lies between a link and the root."""
         return any(self._joints[one].get("type") != "fixed" for one in self._ancestors(link))
 
     def _ancestors(self, link: str) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""Renders the cell's cameras in a thread of its own, so that an image never delays the physics.
+"""Renders the workcell's cameras in a separate thread, so that an image never delays the physics.
 
-The thread owns a twin of the cell: the same seed gives it the same objects, light and table, and each request brings
-the joint coordinates of the instant to show. Rendering is a function of these alone, so it repeats bit for bit.
+The thread owns a copy of the workcell: the same seed gives it the same objects, light and table, and each request
+carries the joint coordinates of the instant to render. Rendering depends on these alone, so it is bit-reproducible.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.types import FloatArray, ImageArray
 
 START_WAIT = 120.0
-"""Longest wall time that a cell may take to be built and rendered for the first time, s."""
+"""Longest wall time to build the workcell and render it for the first time, s."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One image: `image` (h, w, 3) uint8 RGB, `matrix` (3, 3) intrinsics px, `time` s of the instant that it shows."""
+    """One image: `image` (h, w, 3) uint8 RGB, `matrix` (3, 3) intrinsics px, `time` s of the rendered instant."""
 
     camera: str
     image: ImageArray
@@ -35,7 +35,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What to render: simulation `time` s, MuJoCo coordinates `qpos`, the scene they belong to, names of cameras."""
+    """State to render: simulation `time` s, MuJoCo coordinates `qpos`, their scene, and the camera names."""
 
     time: float
     qpos: FloatArray
@@ -44,7 +44,7 @@ class Snapshot:
 
 
 class CameraThread:
-    """Takes snapshots, newest first, and delivers frames. One request may wait; an older one is dropped."""
+    """Renders snapshots, newest first, and delivers frames. At most one request waits; an older one is dropped."""
 
     def __init__(
         self,
@@ -57,14 +57,14 @@ class CameraThread:
         """Start the thread and wait until it can render.
 
         Args:
-            contract: Robot whose cameras it renders.
-            sizes: Camera to (height, width) px in place of the contract's.
+            contract: Robot whose cameras are rendered.
+            sizes: Camera to (height, width) px, replacing the contract's.
             deliver: Called in the thread with the frames of each snapshot.
-            failed: Called in the thread with a sentence when it has ended for good.
+            failed: Called in the thread with a message when the thread has failed.
             world: Name in the table of worlds.
 
         Raises:
-            SimulationError: when the cell cannot be built, no OpenGL context can be had, or that takes too long.
+            SimulationError: when the workcell or the OpenGL context cannot be created, or that takes too long.
         """
         self._deliver, self._failed = deliver, failed
         self._change = threading.Condition()
@@ -87,7 +87,7 @@ class CameraThread:
             raise SimulationError(f"cameras cannot render: {self._error}") from self._error
 
     def request(self, snapshot: Snapshot) -> int:
-        """Leave a snapshot to render, return its ticket; one that still waits is dropped and counted."""
+        """Queue a snapshot and return its ticket; a snapshot still waiting is dropped and counted."""
         with self._change:
             self.dropped += self._waiting is not None
             self._waiting = snapshot
@@ -96,7 +96,7 @@ class CameraThread:
             return self._requested
 
     def wait(self, ticket: int, timeout: float) -> bool:
-        """Wait at most `timeout` s until the snapshot with `ticket`, or a later one, is delivered; False if not."""
+        """Wait at most `timeout` s until snapshot `ticket`, or a later one, is delivered; return False if it is not."""
         with self._change:
             return self._change.wait_for(lambda: self._closed or self._delivered >= ticket, timeout)
 
@@ -112,7 +112,7 @@ class CameraThread:
             cell = make_env(world, contract, sizes)
             for camera in contract.cameras:
                 cell.render(camera.name)
-        except Exception as error:  # MuJoCo and OpenGL raise types of their own
+        except Exception as error:  # MuJoCo and OpenGL raise their own types
             with self._change:
                 self._error = error
                 self._change.notify_all()
@@ -122,7 +122,7 @@ class CameraThread:
             self._change.notify_all()
         try:
             self._serve(cell)
-        except Exception as error:  # a thread that dies in silence would leave cameras that seem to see nothing
+        except Exception as error:  # otherwise the thread would die silently, and its cameras would just go quiet
             with self._change:
                 self._closed = True
                 self._change.notify_all()

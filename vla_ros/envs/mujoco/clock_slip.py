@@ -1,34 +1,35 @@
-"""How far simulation time is ahead of the machine's, for commands that carry times of the machine."""
+"""Tracks how far simulation time is ahead of the machine's clock, for commands stamped with machine time."""
 
 from __future__ import annotations
 
 CATCH_UP = 0.05
-"""Simulation time is made up for at this rate, s/s, while little was lost."""
+"""Rate at which a small slip is corrected, s/s."""
 
 LITTLE = 0.02
-"""What is little, s."""
+"""Largest slip counted as small, s."""
 
 TIME_CONSTANT = 0.15
-"""Of what is lost beyond that, s: a machine that is too slow for real time loses time all the time."""
+"""Time constant for correcting slip beyond `LITTLE`, s: a machine too slow for real time loses time continuously."""
 
 LONGEST = 0.3
-"""More than this, s, is not followed: the simulation stood still. All else is little, and soon nothing, within the 1 s
-in which the safety layer takes no lag of the arm for a contact after anything was late."""
+"""Largest slip that is tracked, s; a larger one means that the simulation was halted. Any tracked slip becomes small
+within the 1 s after a delay in which the safety layer does not take the arm's lag for a contact."""
 
 
 class ClockSlip:
-    """Where the machine is too slow, simulation time falls behind for good. No robot's clock does.
+    """Estimates the slip of simulation time on a machine too slow for real time.
 
-    Commands that were due in between would all be due at once, and the reference would jump. So they are followed later
-    by what was lost, and the delay is made up for little by little.
+    Simulation time then falls behind for good, as no robot's clock does. Commands that were due in between would all be
+    due at once, and the reference would jump. So they are executed later by the lost time, and this delay is reduced
+    gradually.
     """
 
     def __init__(self, ahead: float) -> None:
-        """Begin with simulation time `ahead` s of the machine's steady clock."""
+        """Start with simulation time `ahead` s ahead of the machine's steady clock."""
         self.ahead = ahead
 
     def follow(self, ahead: float, period: float) -> None:
-        """Take how far simulation time is ahead of the steady clock now, s; once a control period of `period` s."""
+        """Update with the current lead of simulation time over the steady clock, s; once per control `period`, s."""
         late = self.ahead - ahead
         if not abs(late) <= LONGEST:
             self.ahead = ahead

@@ -1,15 +1,15 @@
-"""What a joint trajectory controller does between two commands: check, interpolate, hold, time out.
+"""Emulates a joint trajectory controller between commands: check, interpolate, hold, time out.
 
-It follows `joint_trajectory_controller` of ros2_control (position interface, "splines" interpolation), so that what
-drives the simulation drives a robot that has that controller. It differs on purpose in one point: a trajectory that
-does not end at rest is followed for the command time-out from its arrival, not from its end, so that a sender that died
-can never be followed for longer. One that ends at rest is followed to its end: that is the stop of its sender.
+It mirrors `joint_trajectory_controller` of ros2_control (position interface, "splines" interpolation), so that commands
+that drive the simulation also drive a robot with that controller. It deliberately differs in one point: a trajectory
+that does not end at rest is followed for the command time-out counted from its arrival, not from its end, so that a
+crashed sender is never followed for longer. One that ends at rest is followed to its end: that is its sender's stop.
 
     time      now            start + t_1        start + t_2        ...   end
-    what      reference now  point 1            point 2            ...   last point, held
+    target    reference now  point 1            point 2            ...   last point, held
 
-Where start + t_1 has passed already, the trajectory is followed as it stands: it says where the joints are now. Where
-the reference is elsewhere, as after the simulation stood still, it goes there in 0.1 s.
+If start + t_1 has already passed, the trajectory is followed as is: it defines where the joints should be now. If the
+reference is elsewhere, as after a halt of the simulation, it is blended back onto the trajectory within 0.1 s.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from vla_ros.errors import VlaError
 from vla_ros.types import FloatArray, frozen_array
 
 MAX_LEAD = 1.0
-"""A trajectory that starts later than this, s, comes from another clock."""
+"""Largest lead of a trajectory's start, s; a later start means that its stamp is from another clock."""
 
 
 class TrajectoryError(VlaError):
-    """A trajectory that the controller refuses; the reference stays as it was."""
+    """A trajectory rejected by the controller; the reference stays unchanged."""
 
 
 @dataclass(frozen=True)
 class TrajectoryPoint:
-    """Where the joints shall be `time_from_start` s after the start, below zero before it.
+    """Joint targets `time_from_start` s after the start; negative before it.
 
     Attributes:
         positions: (n,) rad or m.
@@ -54,14 +54,14 @@ class TrajectoryPoint:
 
 
 HANDOVER = 0.005
-"""A trajectory that ended moving hands its velocity on to a successor that is at most so late, s."""
+"""Longest gap, s, over which a trajectory that ended moving hands its velocity to its successor."""
 
 
 LARGEST_STEP = 2e-3
-"""A trajectory that has begun is followed as it stands from a reference that is so near, rad or m."""
+"""Largest offset, rad or m, at which a trajectory that has begun is followed without blending."""
 
 BLENDING = 0.1
-"""From one that is further away its points are met again after this time, s: the simulation stood still, for one."""
+"""Time to blend back onto the points from a larger offset, s, for example after a halt of the simulation."""
 
 State = tuple[FloatArray, FloatArray | None, FloatArray | None]
 """Positions, velocities and accelerations, (n,) each."""
@@ -78,7 +78,7 @@ class _Knot:
 
 
 class TrajectoryController:
-    """The reference of a group of joints over time. Not thread safe: one thread accepts and samples.
+    """Reference of a group of joints over time. Not thread-safe: one thread accepts and samples.
 
     Times are seconds on one clock of the caller's choice (simulation time in the simulator), never going back.
     """
@@ -95,13 +95,13 @@ class TrajectoryController:
         Args:
             names: Joints in the order of every (n,) array that `sample` returns.
             positions: Reference to hold, rad or m.
-            command_timeout: Longest time that a trajectory that does not end at rest is followed for, s, from its
-                arrival.
-            velocity_limits: (n,) rad/s or m/s. As the motion generators of real arms do, a trajectory is refused whose
-                first point could not be reached at these speeds within its time and the time-out. None: no limit.
+            command_timeout: Longest time, s from its arrival, for which a trajectory that does not end at rest is
+                followed.
+            velocity_limits: (n,) rad/s or m/s. As in the motion generators of real arms, a trajectory is rejected if
+                its first point cannot be reached at these speeds within its time plus the time-out. None: no limit.
 
         Raises:
-            TrajectoryError: when names, positions and time-out do not make sense together.
+            TrajectoryError: when names, positions and time-out are inconsistent.
         """
         self.names = tuple(names)
         self.command_timeout = command_timeout
@@ -113,7 +113,7 @@ class TrajectoryController:
         self.reset(positions)
 
     def reset(self, positions: FloatArray) -> None:
-        """Forget every command and hold `positions` (n,)."""
+        """Discard every command and hold `positions` (n,)."""
         positions = frozen_array(positions)
         if positions.shape != (len(self.names),) or not np.isfinite(positions).all():
             raise TrajectoryError(f"cannot hold {positions}, expected {len(self.names)} finite positions")
@@ -123,16 +123,16 @@ class TrajectoryController:
     def accept(
         self, names: Sequence[str], points: Sequence[TrajectoryPoint], now: float, start: float | None = None
     ) -> None:
-        """Follow `points`, from the present reference on where none of them has passed; drop what was followed before.
+        """Follow `points`, starting from the current reference if none has passed; replaces the previous trajectory.
 
         Args:
             names: Joint of each column of the points, in any order.
-            points: At least one, times rising.
-            now: Present time, s.
+            points: At least one, with increasing times.
+            now: Current time, s.
             start: Time that `time_from_start` counts from, s; None for now.
 
         Raises:
-            TrajectoryError: saying what is wrong with it. The reference stays as it was.
+            TrajectoryError: naming the fault. The reference stays unchanged.
         """
         order = self._order(names)
         start = now if start is None else start
@@ -148,7 +148,7 @@ class TrajectoryController:
             self._check_jump(reference, stands)
             if np.abs(stands.positions - reference.positions).max() <= LARGEST_STEP:
                 self._knots = knots[passed - 1 :]
-            else:  # no drive takes a step: the rows are met again a little later
+            else:  # a drive cannot follow a step: blend onto the points a little later
                 later = [knot for knot in knots if knot.time >= now + BLENDING] or [
                     replace(knots[-1], time=now + BLENDING)
                 ]
@@ -163,7 +163,7 @@ class TrajectoryController:
         self._until = max(now + self.command_timeout, knots[-1].time if rests else now)
 
     def _order(self, names: Sequence[str]) -> list[int]:
-        """Return where each of this controller's joints stands in `names`."""
+        """Return the index of each of this controller's joints in `names`."""
         if sorted(names) != sorted(self.names):
             raise TrajectoryError(f"joints {list(names)} do not match: expected each of {list(self.names)} once")
         return [list(names).index(name) for name in self.names]
@@ -209,13 +209,13 @@ class TrajectoryController:
         return self._reference(now)[0]
 
     def timed_out(self, now: float) -> bool:
-        """Say whether the last command is older than the time-out, so that the reference stands still."""
+        """Tell whether the last command is older than the time-out, so that the reference is held."""
         return len(self._knots) > 1 and now > self._until + 1e-9
 
     def _reference(self, now: float) -> State:
         """Return positions, velocities and accelerations of the reference at `now`.
 
-        Velocities of None: a linear segment; accelerations of None: a linear or a cubic one.
+        Velocities are None on a linear segment, accelerations on a linear or cubic one.
         """
         moment = now
         if len(self._knots) > 1:
@@ -232,7 +232,7 @@ class TrajectoryController:
 
 
 def _interpolate(before: _Knot, after: _Knot, time: float) -> State:
-    """Quintic where both knots have accelerations, cubic where both have velocities, else a straight line."""
+    """Interpolate: quintic if both knots have accelerations, cubic if both have velocities, else linear."""
     span = after.time - before.time
     s = (time - before.time) / span
     step = after.positions - before.positions

@@ -1,6 +1,6 @@
-"""A plain differential inverse kinematics that carries the arm along a pose: for collecting data fast.
+"""Differential inverse kinematics that tracks a pose, for fast data collection.
 
-It has no safety layer, so it drives the simulation and nothing else.
+It has no safety layer, so it is for simulation only.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import FloatArray
 
 DAMPING = 0.02
-"""Of the least squares (Nakamura and Hanafusa 1986)."""
+"""Damping factor of the least squares (Nakamura and Hanafusa 1986)."""
 
 
 class PoseFollower:
-    """Keeps a joint reference and moves it towards a pose, within the contract's joint limits."""
+    """Moves a joint reference towards a pose, within the contract's joint limits."""
 
     def __init__(self, contract: RobotContract, kinematics: Kinematics, q: FloatArray) -> None:
         """Start from joint positions `q` (n,) rad."""
@@ -37,7 +37,7 @@ class PoseFollower:
         error[3:] *= min(1.0, limit[1] / max(float(np.linalg.norm(error[3:])), 1e-9))
         jacobian = self._kinematics.jacobian(self.q)
         step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + DAMPING**2 * np.eye(6), error)
-        centre = self._joints.home - self.q  # spend the seventh joint on staying near home
+        centre = self._joints.home - self.q  # use the redundancy to stay near home
         step += (np.eye(self._joints.count) - np.linalg.pinv(jacobian, rcond=1e-2) @ jacobian) @ (0.02 * centre)
         step *= min(1.0, float(np.min(duration * self._joints.velocity / np.maximum(np.abs(step), 1e-12))))
         self.q = np.clip(self.q + step, self._joints.lower, self._joints.upper)

@@ -1,8 +1,8 @@
-"""Collision meshes of a robot description in a form that MuJoCo reads.
+"""Converts collision meshes of a robot description to formats that MuJoCo reads.
 
-MuJoCo reads OBJ and binary STL, refuses meshes that are flat or have too many faces, and knows a mesh by its file name
-alone. What it cannot read (COLLADA, STL as text, PLY) is loaded as the safety layer loads it, by Coal, and handed over
-as binary STL from memory.
+MuJoCo reads OBJ and binary STL, rejects meshes that are flat or have too many faces, and identifies a mesh by its file
+name alone. Other formats (COLLADA, ASCII STL, PLY) are loaded by Coal, as in the safety layer, and passed on as binary
+STL from memory.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from vla_ros.robot.mesh_paths import mesh_path
 from vla_ros.types import FloatArray
 
 MAX_FACES = 200_000
-"""MuJoCo refuses a mesh of more; it collides by the convex hull in any case."""
+"""Largest number of faces that MuJoCo accepts; beyond it the convex hull is used, as in MuJoCo's own collisions."""
 
 MIN_THICKNESS = 1e-4
-"""A mesh thinner than this, m, has no volume for MuJoCo: its hull, made this thick, takes its place."""
+"""Thinnest mesh to which MuJoCo assigns a volume, m; a thinner one is replaced by its hull, made this thick."""
 
 _HEADER, _FACET = 80, 50
-"""Bytes of a binary STL before its count of facets, and of each facet."""
+"""Sizes in a binary STL, bytes: the header before the facet count, and each facet."""
 
 
 def take_meshes(root: ElementTree.Element, urdf: Path) -> dict[str, bytes]:
-    """Name every collision mesh of a description by a name of its own and return the files' contents by those names.
+    """Give every collision mesh a unique name and return the file contents by those names.
 
-    Visual shapes are removed: the workcell shows what collides.
+    Visual shapes are removed: the workcell renders the collision shapes.
 
     Args:
-        root: The description, changed in place.
-        urdf: Its file, absolute; meshes are found as for the safety layer.
+        root: The description, modified in place.
+        urdf: Its file, absolute; meshes are resolved as in the safety layer.
 
     Raises:
-        ContractError: when a mesh file is not there.
+        ContractError: when a mesh file is missing.
         SimulationError: when one cannot be read.
     """
     for link in root.findall("link"):
@@ -69,7 +69,7 @@ def _scale(mesh: ElementTree.Element, urdf: Path) -> FloatArray:
 
 
 def _content(path: Path, scale: FloatArray) -> tuple[bytes, str, bool]:
-    """Return the bytes for MuJoCo, their file suffix, and whether `scale` (3,) is in them."""
+    """Return the mesh bytes for MuJoCo, their file suffix, and whether `scale` (3,) is already applied."""
     try:
         model = coal.MeshLoader().load(str(path), np.ones(3))
         corners = triangle_corners(model) * scale
@@ -82,7 +82,7 @@ def _content(path: Path, scale: FloatArray) -> tuple[bytes, str, bool]:
     raw, suffix = path.read_bytes(), path.suffix.lower()
     if suffix == ".obj" or (suffix == ".stl" and _is_binary_stl(raw)):
         return raw, suffix, False
-    if np.prod(scale) < 0.0:  # mirrored: the order of the corners says which side is outside
+    if np.prod(scale) < 0.0:  # mirrored: the order of the corners defines the outside
         corners = corners[:, ::-1]
     return _binary_stl(corners), ".stl", True
 
@@ -96,7 +96,7 @@ def _thickness(corners: FloatArray) -> float:
 
 
 def _is_binary_stl(raw: bytes) -> bool:
-    """Tell by its length: STL as text may begin like a binary one, and the other way round."""
+    """Detect binary STL by file length: the beginning can be ambiguous between ASCII and binary."""
     if len(raw) < _HEADER + 4:
         return False
     (count,) = struct.unpack_from("<I", raw, _HEADER)

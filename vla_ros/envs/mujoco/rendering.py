@@ -1,4 +1,4 @@
-"""Off-screen rendering of the cell's cameras, with or without a display."""
+"""Off-screen rendering of the workcell's cameras, with or without a display."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-# MuJoCo chooses its OpenGL back end when it is imported: without a display only EGL renders.
+# MuJoCo chooses its OpenGL back end at import: without a display only EGL renders.
 if sys.platform == "linux" and not os.environ.get("DISPLAY"):
     os.environ.setdefault("MUJOCO_GL", "egl")
 
@@ -26,16 +26,16 @@ EGL_HINT = (
 
 
 class Process:
-    """What is known of this process: `trains` says that it may use torch; triton, 90 MB, is not loaded otherwise."""
+    """Properties of this process; `trains`: it may use torch, so triton (90 MB) has to be loaded first."""
 
     trains = True
 
 
 def load_compiler_first() -> None:
-    """Load triton, where it is installed, before the first OpenGL context of this process.
+    """Import triton, if installed, before the first OpenGL context of this process.
 
-    Mesa's software renderer and triton bring an LLVM each. A process that has rendered, and in which the first
-    optimizer of torch then imports triton, ends with a segmentation fault; in the other order both work.
+    Mesa's software renderer and triton each bring their own LLVM. A process that has rendered crashes with a
+    segmentation fault when torch's first optimizer then imports triton; in the other order both work.
     """
     if Process.trains and importlib.util.find_spec("triton") is not None:
         importlib.import_module("triton")
@@ -43,10 +43,10 @@ def load_compiler_first() -> None:
 
 @contextlib.contextmanager
 def _room_for(model: mujoco.MjModel, height: int, width: int) -> Iterator[None]:
-    """Have a context that is made meanwhile hold one image and no shadows: the pictures are the same, in 90 MB less.
+    """Size contexts created inside for one image without shadows: same images, 90 MB less.
 
-    MuJoCo makes every context for the greatest image of the model and a map of 4096 x 4096 shadows, whether or not
-    it draws them.
+    MuJoCo sizes every context for the model's largest image and a 4096 x 4096 shadow map, whether or not shadows are
+    drawn.
     """
     screen, quality = model.vis.global_, model.vis.quality
     before = screen.offheight, screen.offwidth, quality.shadowsize
@@ -59,19 +59,19 @@ def _room_for(model: mujoco.MjModel, height: int, width: int) -> Iterator[None]:
 
 
 class CameraRenderer:
-    """Renders one size of image; shadows and reflections are off, for they cost three times the rest."""
+    """Renders images of one size; shadows and reflections are off, since they cost three times the rest."""
 
     def __init__(self, model: mujoco.MjModel, height: int, width: int) -> None:
         """Open an off-screen context for images of `height` x `width` pixels.
 
         Raises:
-            SimulationError: when no OpenGL context can be had.
+            SimulationError: when no OpenGL context is available.
         """
         load_compiler_first()
         try:
             with _room_for(model, height, width):
                 self._renderer = mujoco.Renderer(model, height, width)
-        except Exception as error:  # the back ends raise types of their own
+        except Exception as error:  # the back ends raise their own types
             raise SimulationError(f"no off-screen OpenGL ({type(error).__name__}: {error}); {EGL_HINT}") from error
         flags = self._renderer.scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False

@@ -1,6 +1,6 @@
-"""What can be asked for in a scene, and which of it an episode labels.
+"""Enumerates possible instructions for a scene, and chooses those that an episode labels.
 
-The commands of an episode are about the same things on the same table, so that the same image comes with different
+The instructions of an episode refer to the same objects on the same table, so that the same image occurs with different
 instructions and different actions: pick it, put it there, push it, take the other one.
 """
 
@@ -14,17 +14,17 @@ from vla_ros.language.commands import Act, Command
 from vla_ros.language.lexicon import DIRECTIONS
 
 LABELLED = 8
-"""Largest number of commands labelled in every state of an episode."""
+"""Largest number of instructions labeled in every state of an episode."""
 
 
 def pick_commands(scene: TabletopScene, rng: np.random.Generator) -> list[Command]:
-    """Return "pick" for every object of a scene, in their order; nothing is drawn."""
+    """Return "pick" for every object of a scene, in order; draws no random numbers."""
     del rng
     return [Command(Act.PICK, item.pair) for item in scene.objects]
 
 
 def choose_commands(scene: TabletopScene, rng: np.random.Generator, count: int = LABELLED) -> list[Command]:
-    """Return `count` different commands about a scene: the scene's own, then others, those about its thing first."""
+    """Return `count` different commands for a scene: its own first, then mostly those about the same object."""
     every = possible_commands(scene)
     if scene.command not in every:
         raise SimulationError(f"the scene's own command {scene.command} is not possible in it")
@@ -39,7 +39,7 @@ def choose_commands(scene: TabletopScene, rng: np.random.Generator, count: int =
 
 
 def possible_commands(scene: TabletopScene) -> list[Command]:
-    """Return everything that can be asked for in a scene."""
+    """Return every possible command for a scene."""
     commands = []
     for item in scene.objects:
         thing = item.pair

@@ -16,15 +16,15 @@ from vla_ros.language.commands import Command
 
 @dataclass(frozen=True)
 class Appearance:
-    """How far a scene's look varies without any perturbation.
+    """Ranges of a scene's visual variation without any perturbation.
 
     Attributes:
-        light: The lamp moves by up to this a axis, m.
-        brightness: Its light changes by up to this fraction.
-        table: The table's RGB channels change by up to this.
-        camera: Cameras move by up to this a axis, m.
-        arm_camera: Those on the arm by this fraction of it.
-        camera_turn: Cameras turn by up to this a axis, rad.
+        light: Largest shift of the lamp per axis, m.
+        brightness: Largest relative change of its light.
+        table: Largest change of the table's RGB channels.
+        camera: Largest shift of cameras per axis, m.
+        arm_camera: Factor on `camera` for cameras on the arm.
+        camera_turn: Largest rotation of cameras per axis, rad.
     """
 
     light: float
@@ -40,18 +40,18 @@ class TabletopConfig:
     """One configuration of the tabletop environment.
 
     Attributes:
-        shapes: What an object can be.
-        max_objects: How many there can be.
-        furnished: Whether there are receptacles, distractors and patterns of the table.
-        area: Where objects lie in the reference workspace, (x range, y range) m.
-        draw: Draws a scene and what is asked for, from a generator, an instruction or None, and the area, m.
-        parse: Reads an instruction about a scene.
+        shapes: Possible shapes of objects.
+        max_objects: Largest number of objects.
+        furnished: Whether there are receptacles, distractors and table patterns.
+        area: Area for objects in the reference workspace, (x range, y range) m.
+        draw: Draws a scene and its instruction, from a generator, an instruction or None, and the area, m.
+        parse: Parses an instruction for a scene.
         commands: Chooses the commands that an episode labels, the scene's own among them.
-        appearance: How far the look varies.
-        start_spread: Each arm joint starts within this of home, rad.
-        origin_follows_instruction: Motion of objects counts from the last instruction; else from the reset.
-        handled: An object that has moved this far, m, counts as handled; None: one that is lifted and held.
-        switch: Steps between which a collected episode may change its instruction, [first, last).
+        appearance: Ranges of visual variation.
+        start_spread: Largest offset of each arm joint from home at the start, rad.
+        origin_follows_instruction: Measure object motion from the last instruction; otherwise from the reset.
+        handled: Displacement from which an object counts as handled, m; None: when it is lifted and held.
+        switch: Range of steps at which a collected episode may change its instruction, [first, last).
     """
 
     shapes: Mapping[str, Shape]
@@ -98,4 +98,4 @@ TABLETOP = TabletopConfig(
     handled=0.025,
     switch=(6, 40),
 )
-"""Pick, place, push and stack, with two to five things on the table."""
+"""Pick, place, push and stack, with two to five objects on the table."""
