@@ -1,4 +1,4 @@
-"""Errors of the package: each says what was got, what was expected, and what to do."""
+"""Errors of the package; messages say what was received, what was expected, and what to do."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ class VlaError(Exception):
 
 
 class UsageError(VlaError):
-    """A command was given a value, or an environment variable, that it cannot work with."""
+    """A command received an invalid value, or an invalid environment variable."""
 
 
 class ContractError(VlaError):
-    """A robot contract, an action specification or a configuration is incomplete or contradicts itself."""
+    """A robot contract, an action space or a configuration is incomplete or inconsistent."""
 
 
 class CheckpointError(VlaError):
-    """A checkpoint is missing, damaged, or does not fit the robot that it is asked to drive."""
+    """A checkpoint is missing, damaged, or does not fit the robot."""
 
 
 class ObservationError(VlaError):
-    """Sensor data is absent, stale, of the wrong shape or not finite, so no observation can be built from it."""
+    """Sensor data is missing, stale, of the wrong shape or not finite, so no observation can be built."""
 
 
 class ChunkError(VlaError):
-    """An action chunk is malformed: wrong width, ragged, not finite, or of another specification."""
+    """An action chunk is malformed: wrong width, ragged, not finite, or of another action space."""
 
 
 class WireError(VlaError):
-    """A message of a remote policy or of its client cannot be read: damaged, too large, or of a kind never opened."""
+    """A message of a remote policy or its client is unreadable: damaged, too large, or of a type never decoded."""
 
 
 class LinkError(VlaError):
-    """A remote policy cannot be reached, or has not answered in time; it may be back for the next observation."""
+    """A remote policy is unreachable, or has not answered in time; it may be back for the next observation."""
 
 
 class ServerError(VlaError):
-    """A policy server answered with an error of its own."""
+    """A policy server reported an error."""
 
 
 class InstructionError(VlaError):
-    """An instruction cannot be used: empty, too long, not text, or about things the policy does not know."""
+    """An instruction is unusable: empty, too long, not text, or about objects unknown to the policy."""
 
 
 class KinematicsError(VlaError):
@@ -48,4 +48,4 @@ class KinematicsError(VlaError):
 
 
 class SimulationError(VlaError):
-    """The simulated cell cannot be built, reset or rendered as asked."""
+    """The simulated workcell cannot be built, reset or rendered as requested."""

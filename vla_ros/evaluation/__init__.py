@@ -1,1 +1,1 @@
-"""Rollouts and the figures that sum them up."""
+"""Rollouts and the metrics that summarize them."""

@@ -1,4 +1,4 @@
-"""The cases at the edges that a process of its own can show: arming, holding, time, size."""
+"""Edge cases that run in a single process: arming, holding, time, size."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from vla_ros.types import FloatArray
 Play = Callable[[EdgeTrial], None]
 
 BLIND_WAY = 0.08
-"""So far the tool may go on after its measurement stopped following, m: what a tracking tolerance of 0.1 rad allows an
+"""Longest tool travel after its measurement stops following, m: about what a tracking tolerance of 0.1 rad allows an
 arm of 0.8 m anyway."""
 
 
 def edge_cases() -> tuple[EdgeCase, ...]:
-    """Return every case, in the order of its line."""
+    """Return every case, in order of its line."""
     return (
         EdgeCase(1, "disarmed in motion and armed at once", _rearm(Lie.NONE)),
         EdgeCase(1, "disarmed in motion and armed at once, no velocity reported", _rearm(Lie.STILL)),
@@ -63,7 +63,7 @@ def edge_cases() -> tuple[EdgeCase, ...]:
 
 
 def _rearm(lie: Lie) -> Play:
-    """Disarm in motion, and ask for arming at every tick from then on."""
+    """Disarm in motion, and request arming at every tick from then on."""
 
     def play(trial: EdgeTrial) -> None:
         for moment in range(4):
@@ -82,7 +82,7 @@ def _rearm(lie: Lie) -> Play:
 
 
 def _arm_with(lie: Lie) -> Play:
-    """Arm at every moment while the driver lies now and then: the first command must be where the arm is."""
+    """Arm at every moment while the driver reports wrong states: the first command must match the arm's position."""
 
     def play(trial: EdgeTrial) -> None:
         for moment in range(0, 24, 2):
@@ -101,7 +101,7 @@ def _arm_with(lie: Lie) -> Play:
 
 
 def _arm_while_moving(trial: EdgeTrial) -> None:
-    """The arm still comes to its last command, slowly, and its driver says that it rests."""
+    """The arm still approaches its last command, slowly, while its driver reports that it is at rest."""
     session = Session(trial, Plant(lag=0.4))
     session.shadow.plant.place(session.shadow.q - 0.3 * np.eye(trial.contract.joints.count)[0])
     session.shadow.plant.lie = Lie.STILL
@@ -160,7 +160,7 @@ def _gap(seconds: float) -> Play:
             session.move(7 + 3 * moment, 0.4)
             shadow = session.shadow
             ticks = round(seconds / shadow.period)
-            for _ in range(ticks):  # nothing runs, the states go on
+            for _ in range(ticks):  # the safety layer does not run, states continue
                 shadow.pass_time()
                 shadow.coast()
                 shadow.sense()
@@ -184,7 +184,7 @@ def _motion(trial: EdgeTrial) -> None:
 
 
 def _sheet(trial: EdgeTrial) -> None:
-    """A sheet stands on edge before the hand; at 10 Hz the tool moves by 50 mm a tick."""
+    """A sheet stands on edge in front of the hand; at 10 Hz the tool moves by 50 mm per tick."""
     home = PlantShadow(trial.contract, trial.parameters, Plant()).pose().position
     kept = trial.parameters.collision.obstacle_distance
     for turn in np.linspace(0.0, np.pi, 5):
@@ -195,7 +195,7 @@ def _sheet(trial: EdgeTrial) -> None:
         slow = replace(trial.parameters, timing=timing, obstacles=(*trial.parameters.obstacles, sheet))
         try:
             shadow = PlantShadow(trial.contract, slow, Plant())
-        except VlaError:  # this one touches the arm at home
+        except VlaError:  # the sheet touches the arm at home
             continue
         model = CollisionModel(trial.contract, slow.collision, slow.obstacles)
         chosen = [pair.name.endswith("sheet") for pair in model.pairs]
@@ -221,7 +221,7 @@ def _self_distance(trial: EdgeTrial) -> None:
     try:
         model = CollisionModel(trial.contract, wide, trial.parameters.obstacles)
     except VlaError:
-        return  # refused, with the pairs by name
+        return  # rejected, naming the pairs
     gone = {pair.name for pair in usual.pairs} - {pair.name for pair in model.pairs}
     named = " ".join(getattr(model, "concessions", ()))
     silent = [name for name in gone if name not in named]
@@ -285,7 +285,7 @@ def _small_camera(trial: EdgeTrial) -> CameraHealth:
 
 
 def _frozen_with_a_flicker(trial: EdgeTrial) -> None:
-    """A scene that stays the same but for one pixel, while the arm moves."""
+    """A scene that is static except for one pixel, while the arm moves."""
     rng, health = np.random.default_rng(0), _small_camera(trial)
     scene = np.kron(rng.integers(0, 256, (12, 16, 3)), np.ones((10, 10, 1))).astype(np.uint8)
     for i in range(20):

@@ -1,4 +1,4 @@
-"""The cases at the edges in which the arm is not where it is commanded: guided, moved in a gap, held by something."""
+"""Edge cases in which the arm is not at its commanded position: hand-guided, moved in a gap, or blocked."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from vla_ros.types import SafetyState
 Play = Callable[[EdgeTrial], None]
 
 PRESSED = 1e-3
-"""An arm that presses on nothing is so near to its command, rad."""
+"""Largest difference of an arm from its command while it presses on nothing, rad."""
 
 
 def displaced_cases() -> tuple[EdgeCase, ...]:
-    """Return the cases of this module."""
+    """Return the edge cases of this module."""
     return (
         EdgeCase(4, "guided by hand in a hold, and released", _guided),
         EdgeCase(4, "guided by hand in an emergency stop, and released", _guided_in_stop),
@@ -31,7 +31,7 @@ def displaced_cases() -> tuple[EdgeCase, ...]:
 
 
 def _guided(trial: EdgeTrial) -> None:
-    """In a hold the arm is moved by 0.8 rad and let go: nothing may jump, and nothing may go on by itself."""
+    """On HOLD the arm is moved by 0.8 rad and released: nothing may jump, and nothing may resume by itself."""
     session = Session(trial)
     session.under_way(trial)
     shadow = session.shadow
@@ -54,7 +54,7 @@ def _guided(trial: EdgeTrial) -> None:
 
 
 def _guided_in_stop(trial: EdgeTrial) -> None:
-    """A latched emergency stop must not drive an arm back that was guided away: its command would wait for it."""
+    """A latched emergency stop must not drive a hand-guided arm back to its old command."""
     session = Session(trial)
     session.under_way(trial)
     shadow = session.shadow
@@ -74,7 +74,7 @@ def _guided_in_stop(trial: EdgeTrial) -> None:
 
 
 def moved_in_gap(trial: EdgeTrial) -> None:
-    """The layer is held up, its controller lets go, somebody moves the arm: nothing may be commanded on."""
+    """The layer stalls, its controller releases, somebody moves the arm: no further commands may follow."""
     for state in ("HOLD", "RUN", "ESTOP"):
         for angle in (0.05, 0.5):
             session = Session(trial)
@@ -104,7 +104,7 @@ def _press(shadow: Shadow) -> None:
 
 
 def _contact_then(order: Callable[[Shadow], None]) -> Play:
-    """The arm must not be left pressing on what it met, whatever is ordered then, and whenever."""
+    """The arm must not be left pressing on an obstacle, whichever request follows, and whenever."""
 
     def play(trial: EdgeTrial) -> None:
         for delay in (0, 3, 20):

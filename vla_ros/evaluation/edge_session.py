@@ -1,4 +1,4 @@
-"""A plant, its arming, and a policy that asks for motion: what the cases at the edges begin with."""
+"""Setup shared by the edge cases: a plant, its arming, and a policy that requests motion."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from vla_ros.safety.reasons import Reason
 from vla_ros.types import SafetyState
 
 PATIENCE = 400
-"""Ticks in which an arm that rests must be ready to be armed."""
+"""Number of ticks within which an arm at rest must become ready to be armed."""
 
 MOVING = (SafetyState.RUN, SafetyState.SLOW)
 
 
 class Session:
-    """A plant, its arming, and a policy that asks for motion along y."""
+    """A plant, its arming, and a policy that requests motion along y."""
 
     def __init__(self, trial: EdgeTrial, plant: Plant | None = None) -> None:
         self.shadow = PlantShadow(trial.contract, trial.parameters, plant or Plant())
         self.armings: list[Arming] = []
 
     def arm(self) -> Reason:
-        """Ask once."""
+        """Request arming once."""
         shadow = self.shadow
         already = shadow.supervisor.armed
         answer = shadow.supervisor.arm(shadow.now)
@@ -34,7 +34,7 @@ class Session:
         return answer
 
     def arm_patiently(self, ticks: int = PATIENCE) -> Reason:
-        """Ask at every tick until it is granted."""
+        """Request arming at every tick until it is granted."""
         for _ in range(ticks):
             self.shadow.tick()
             if (answer := self.arm()) is Reason.OK:
@@ -42,7 +42,7 @@ class Session:
         return answer
 
     def move(self, ticks: int, speed: float = 0.2, stop: Callable[[], bool] = lambda: False) -> int:
-        """Ask for motion along y at `speed` m/s; returns the ticks until `stop`."""
+        """Request motion along y at `speed` m/s; return the number of ticks until `stop`."""
         shadow, period = self.shadow, self.shadow.contract.action.period
         for i in range(ticks):
             if i % 10 == 0:

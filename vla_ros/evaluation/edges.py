@@ -1,9 +1,9 @@
-"""Cases at the edges of the safety layer, each tried in this process on a supervisor with a plant, and judged.
+"""Edge cases of the safety layer, each run in this process on a supervisor with a plant, and checked.
 
     rows = run_edges(contract, parameters)
     missed = [row for row in rows if not row.passed]
 
-`line` groups cases by what they try; the same lines are tried in the running graph (`nodes/fault_injection/edges.py`).
+`line` groups cases by topic; the same lines are run in the running graph (`nodes/fault_injection/edges.py`).
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ LINES: Mapping[int, str] = {
     19: "descriptions and configuration",
     20: "camera health",
 }
-"""What each line is about."""
+"""Topic of each line."""
 
 
 @dataclass
 class EdgeTrial:
-    """One try of a case: what it may use, and what it found.
+    """One trial of a case: its inputs and its findings.
 
     Attributes:
-        contract: Of the robot.
-        parameters: Of the layer.
-        complaints: A sentence for everything that was not right.
-        judgement: What the referee found in what was commanded.
+        contract: Robot contract.
+        parameters: Parameters of the safety layer.
+        complaints: One message per failed requirement.
+        judgement: Violations that the referee found in the commands.
     """
 
     contract: RobotContract
@@ -63,18 +63,18 @@ class EdgeTrial:
     judgement: Judgement = field(default_factory=Judgement)
 
     def require(self, right: bool, complaint: str) -> None:
-        """Note a complaint unless `right`."""
+        """Add a complaint unless `right`."""
         if not right:
             self.complaints.append(complaint)
 
     def judge(self, shadow: PlantShadow, armings: Sequence[Arming]) -> None:
-        """Let the referee judge a run."""
+        """Have the referee check a run."""
         self.judgement.add(judge_run(self.referee, shadow, list(armings)))
 
 
 @dataclass(frozen=True)
 class EdgeCase:
-    """A case of a line; `play` tries it once."""
+    """An edge case; `play` runs it once."""
 
     line: int
     name: str
@@ -83,7 +83,7 @@ class EdgeCase:
 
 @dataclass
 class EdgeRow:
-    """What came of a case, all tries together."""
+    """Result of a case over all trials."""
 
     line: int
     name: str
@@ -96,11 +96,11 @@ class EdgeRow:
 
 
 def try_edge(case: EdgeCase, contract: RobotContract, parameters: SafetyParameters, referee: Referee) -> EdgeRow:
-    """Try a case; one that raises has failed."""
+    """Run a case; one that raises has failed."""
     trial, row = EdgeTrial(contract, parameters, referee), EdgeRow(case.line, case.name, tried=1)
     try:
         case.play(trial)
-    except Exception as error:  # whatever a layer raises where it should answer
+    except Exception as error:  # any error that a layer raises instead of answering
         trial.complaints.append(f"{type(error).__name__}: {error}")
     row.by_kind = {kind: count for kind, count in trial.judgement.violations.items() if count}
     row.violations = sum(row.by_kind.values())
@@ -114,7 +114,7 @@ def run_edges(
     contract: RobotContract, parameters: SafetyParameters, lines: Sequence[int] = (),
     tell: Callable[[EdgeRow], object] = lambda row: None,
 ) -> list[EdgeRow]:  # fmt: skip
-    """Try every case of `lines`, by default of all, in this process."""
+    """Run every case of `lines`, by default of all, in this process."""
     from vla_ros.evaluation.edge_cases import edge_cases
 
     referee, rows = Referee(contract, parameters.timing.period), []

@@ -1,8 +1,8 @@
-"""The scripted expert: pick, place, stack, push. It teaches by labelling states, and never drives in a policy's place.
+"""Scripted expert for pick, place, stack and push. It only labels states, and never drives in a policy's place.
 
-It is a function of the state alone (no memory of what it did before), so that it can label any state, also those that
-a learner or a disturbance brought about: the property that DAgger (Ross et al. 2011) needs. How it grasps is in
-`grasping`; here is where a held thing goes, and how the closed hand pushes.
+It depends on the state alone (it has no memory), so it can label any state, including those caused by a learner or a
+disturbance: the property that DAgger (Ross et al. 2011) needs. The grasp is in `grasping`; this module covers carrying
+a held object to its goal, and pushing with the closed hand.
 """
 
 from __future__ import annotations
@@ -21,59 +21,59 @@ from vla_ros.language.commands import Act, Command
 from vla_ros.types import FloatArray, RobotState
 
 TRAVEL_HEIGHT = 0.15
-"""A held thing is carried so high, m above the table: over everything that stands there."""
+"""Carrying height, m above the table: above everything that stands there."""
 
 DROP = {"bowl": 0.034, "plate": 0.008}
-"""A thing is let go so much above where it will lie, m: the open fingers must not catch the rim."""
+"""Release height of an object above its resting place, m: the open fingers must not catch the rim."""
 
 STACK_DROP = 0.004
 
 LET_GO = {"bowl": (0.020, 0.016), "plate": (0.016, 0.012)}
 LET_GO_STACK = (0.010, 0.009)
-"""A held thing is let go when it is so near its goal: (aside, above) m."""
+"""Largest offset from the goal at which a held object is released: (horizontal, vertical) m."""
 
 SINK = 0.006
-"""The hand aims so much below the place where a thing is let go, m: it must not hover above it."""
+"""Distance that the hand aims below the release point, m, so that it does not hover above it."""
 
 HELD_OPENING = 0.02
-"""Fingers closer than this, m, hold nothing."""
+"""Finger opening below which the gripper holds nothing, m."""
 
 HAND_HALF = 0.012
-"""Half the closed fingers, m."""
+"""Half the width of the closed fingers, m."""
 
 PUSH_HEIGHT = 0.022
-"""Of the tool while it pushes, m above the table; the finger tips are a centimetre lower."""
+"""Tool height while pushing, m above the table; the fingertips are 1 cm lower."""
 
 CLEAR_HEIGHT = 0.10
-"""The closed hand crosses the table no lower than this, m."""
+"""Lowest height at which the closed hand crosses the table, m."""
 
 OPENING_HEIGHT = CLEAR_HEIGHT - 0.03
-"""Whoever is to push opens the fingers only below this, m, and has them closed above.
+"""For push tasks the gripper opens only below this height, m, and is closed above it.
 
-So half-open fingers up there can mean but one thing, whether they just close or hold something.
+So half-open fingers above it are unambiguous, whether they are still closing or hold something.
 """
 
 PUSH_STEP = 0.016
-"""Way of one row while pushing, m: faster, and a ball runs away."""
+"""Tool displacement per row while pushing, m: a ball rolls away if pushed faster."""
 
 PUSH_BOUNDS = ((0.33, 0.70), (-0.33, 0.33))
-"""A thing is not pushed beyond this, (x range, y range) m."""
+"""Bounds within which objects are pushed, (x range, y range) m."""
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What the expert needs to know of a state.
+    """State as seen by the expert.
 
     Attributes:
-        command: What is asked for.
-        tool: Of the arm, (3,) m.
-        opening: Between the fingers, m.
-        target: Centre of the thing, (3,) m.
-        holds_target: Both fingers touch it.
-        holds_other: They touch something else.
-        goal: Where the thing's centre is let go, (3,) m, for "place" and "stack".
-        let_go: How near to it, (aside, above) m.
-        landed: It lies in, on or over its goal and is not held.
+        command: Parsed instruction.
+        tool: Tool position, (3,) m.
+        opening: Distance between the fingers, m.
+        target: Center of the object, (3,) m.
+        holds_target: Both fingers touch the object.
+        holds_other: Both fingers touch something else.
+        goal: Release position of the object's center, (3,) m, for "place" and "stack".
+        let_go: Largest offset from it at release, (horizontal, vertical) m.
+        landed: The object lies in, on or over its goal and is not held.
     """
 
     command: Command
@@ -88,7 +88,7 @@ class Situation:
 
 
 def observe_commands(env: TabletopEnv, commands: Sequence[Command]) -> list[Situation]:
-    """Read the state from the physics, once for each command (privileged: a policy never sees this)."""
+    """Read the state from the physics, for each command (privileged: a policy never sees this)."""
     state, held = env.state(), env.grasped()
     return [_observe(env, command, state, held) for command in commands]
 
@@ -112,14 +112,14 @@ def _observe(env: TabletopEnv, command: Command, state: RobotState, held: str) -
 def plan_command(
     situation: Situation, horizon: int, period: float, max_opening: float, gripper_speed: float
 ) -> PoseTrajectory:
-    """Return what the expert would do for the next `horizon` rows: its rule, rolled forward without physics.
+    """Return the expert's next `horizon` rows: its rule, rolled out without physics.
 
     Args:
         situation: The state to label.
-        horizon: Rows to plan.
-        period: Seconds between rows.
+        horizon: Number of rows.
+        period: Time between rows, s.
         max_opening: Opening of the open gripper, m.
-        gripper_speed: How fast the opening changes, m/s.
+        gripper_speed: Speed of the opening, m/s.
     """
     now, positions, openings = situation, [], []
     if now.command.act is Act.PUSH and now.opening < HELD_OPENING:  # both closed fingers may touch what they push
@@ -159,14 +159,14 @@ def _decide(now: Situation, max_opening: float) -> tuple[FloatArray, bool]:
 
 
 def _carry(now: Situation, max_opening: float) -> tuple[FloatArray, bool]:
-    """Up, over, down, open; then up again. The thing's centre is steered, however it sits between the fingers.
+    """Lift, cross, lower, open, then lift again; steers the object's center, however it sits between the fingers.
 
-    Near the goal the way changes little where the state does, so that a learner that is a centimetre off still goes on:
-    the hand sinks on while it lets go. A teacher that stops where it opens is copied as one that stops and does not.
+    Near the goal the action changes little with the state, so that a learner that is 1 cm off still finishes: the hand
+    keeps sinking while it releases. A teacher that halts to open would teach a learner to halt without opening.
     """
     tool = now.tool
     if now.landed or now.goal is None:
-        if now.opening < max_opening - CLOSING:  # fingers that rise before they are open take a wide thing with them
+        if now.opening < max_opening - CLOSING:  # rising before the fingers are open would lift a wide object with them
             return tool, True
         return np.array([tool[0], tool[1], max(TRAVEL_HEIGHT, tool[2])]), True
     way = now.goal - now.target
@@ -175,9 +175,9 @@ def _carry(now: Situation, max_opening: float) -> tuple[FloatArray, bool]:
 
 
 def _funnel(way: FloatArray, height: float, bottom: float, top: float, slope: float) -> FloatArray:
-    """Return the way (3,) to a place `way` (2,) m aside and at `bottom`, through a funnel that stands on it.
+    """Return the displacement (3,) to a place `way` (2,) m aside at height `bottom`, along a funnel above it.
 
-    Far from it the funnel is `top` high; what is lower than its wall goes up, the more steeply the deeper it is.
+    Far from the place the funnel is `top` high; below its wall the tool rises, more steeply the deeper it is.
     """
     wall = bottom + min(max(slope * (float(np.hypot(way[0], way[1])) - 0.006), 0.0), top - bottom)
     freely = min(max(1.0 - (wall - height) / 0.04, 0.0), 1.0)
@@ -185,7 +185,7 @@ def _funnel(way: FloatArray, height: float, bottom: float, top: float, slope: fl
 
 
 def _line(now: Situation) -> tuple[FloatArray, float, float]:
-    """Return the direction (2,), how far the tool is along it from the thing, and the (signed) distance aside, m."""
+    """Return the push direction (2,), and the tool's offset from the object along it and (signed) across it, m."""
     if now.command.direction is None:
         raise InstructionError(f"'{now.command.act.value}' has no direction")
     way = np.array(DIRECTION_VECTORS[now.command.direction])
@@ -198,9 +198,9 @@ def _push(now: Situation) -> tuple[FloatArray, bool]:
     way, along, aside = _line(now)
     contact = -(radius(now.command.thing[1]) + HAND_HALF)
     start = now.target[:2] + (contact - 0.020) * way
-    if now.holds_target or now.holds_other:  # of another command's: put down, not dropped
+    if now.holds_target or now.holds_other:  # held for another command: put it down rather than drop it
         return (np.zeros(3), True) if low else (bounded_step(np.array([0.0, 0.0, -0.02])), False)
-    if now.opening > HELD_OPENING:  # open fingers may stand around something: up, then close, then down
+    if now.opening > HELD_OPENING:  # open fingers may surround something: rise, then close, then descend
         if tool[2] < CLEAR_HEIGHT - 0.02:
             return bounded_step(np.array([0.0, 0.0, CLEAR_HEIGHT + 0.01 - tool[2]])), low
         return bounded_step(np.array([*start, CLEAR_HEIGHT]) - tool), False
@@ -216,7 +216,7 @@ def _push(now: Situation) -> tuple[FloatArray, bool]:
 
 
 def _touches(now: Situation, step: FloatArray) -> bool:
-    """Say whether the closed hand, one step on, is against the thing."""
+    """Tell whether the closed hand, one step further, is in contact with the object."""
     _, along, aside = _line(replace(now, tool=now.tool + step))
     reach = radius(now.command.thing[1]) + HAND_HALF
     low = now.tool[2] < 2.0 * SHAPES[now.command.thing[1]].half_height + 0.01

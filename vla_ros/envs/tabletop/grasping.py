@@ -1,4 +1,4 @@
-"""How the scripted expert grasps: where the tool goes next and whether the fingers open, from the state alone."""
+"""Grasping rule of the scripted expert: next tool position and gripper state, from the current state alone."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ TOOL_DOWN = np.array([1.0, 0.0, 0.0, 0.0])
 """Quaternion (x, y, z, w) of a tool that points straight down."""
 
 MAX_STEP = 0.028
-"""Longest way of the tool in one row, m."""
+"""Longest tool displacement per row, m."""
 
 APPROACH_GAIN = 0.5
-"""Share of the remaining way that one row covers once it is short."""
+"""Fraction of the remaining distance covered per row once it is short."""
 
 CLEARANCE = 0.075
 """Height of the hover point over the grasp point, m."""
 
 LIFT_HEIGHT = 0.22
-"""Where a held object is carried to, m above the table."""
+"""Height to which a held object is lifted, m above the table."""
 
 ALIGNED, NEAR = 0.010, 0.008
-"""How exactly the tool stands over the object before it goes down, and at the grasp before it closes, m."""
+"""Alignment tolerance before descending onto the object, and position tolerance before closing, m."""
 
 CLOSING = 0.003
-"""Fingers this much short of open, m, are closing already, and go on with twice the patience."""
+"""Opening deficit, m, from which the fingers count as closing, and continue with twice the tolerance."""
 
 
 def grasp_rule(
     tool: FloatArray, opening: float, target: FloatArray, width: float, holds: bool, holds_other: bool,
     max_opening: float,
 ) -> tuple[FloatArray, bool]:  # fmt: skip
-    """Return (where the tool should go, whether the gripper should be open)."""
+    """Return (target position of the tool, whether the gripper should be open)."""
     hover = np.array([target[0], target[1], target[2] + CLEARANCE])
     if holds:
         return np.array([tool[0], tool[1], max(LIFT_HEIGHT, tool[2])]), False
@@ -40,9 +40,9 @@ def grasp_rule(
         return tool, True
     aside = float(np.linalg.norm(tool[:2] - target[:2]))
     height = float(tool[2] - target[2])
-    # A cone over the object: the lower the tool, the better it must be aligned.
+    # A cone above the object: the lower the tool, the better it must be aligned.
     if aside > ALIGNED + 0.25 * max(height - 0.02, 0.0):
-        if height < CLEARANCE - 0.025:  # too low to cross: up first
+        if height < CLEARANCE - 0.025:  # too low to cross: rise first
             return np.array([tool[0], tool[1], hover[2]]), True
         return hover, True
     ready = opening > width + 0.012
@@ -55,7 +55,7 @@ def grasp_rule(
 
 
 def grips(tool: FloatArray, target: FloatArray, opening: float, width: float, open_gripper: bool) -> bool:
-    """Say whether closing fingers that have come to `opening` m have the target between them."""
+    """Tell whether fingers closed to `opening` m hold the target between them."""
     return not open_gripper and _at_grasp(tool, target, 2.0) and opening <= width
 
 
@@ -64,7 +64,7 @@ def _at_grasp(tool: FloatArray, target: FloatArray, slack: float) -> bool:
 
 
 def bounded_step(way: FloatArray) -> FloatArray:
-    """Return the step of one row towards a goal that lies `way` (3,) m from the tool."""
+    """Return the step of one row towards a goal `way` (3,) m from the tool."""
     length = float(np.linalg.norm(way))
     if length < 1e-9:
         return way

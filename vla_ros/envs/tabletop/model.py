@@ -1,4 +1,4 @@
-"""What the tabletop tasks add to the cell's MuJoCo model: receptacles, distractors, and patterns for the table."""
+"""Adds the tabletop objects to the workcell's MuJoCo model: receptacles, distractors, and table patterns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vla_ros.envs.tabletop.patterns import add_patterns
 from vla_ros.envs.tabletop.scene import MAX_RECEPTACLES, RECEPTACLES
 
 SEGMENTS = 14
-"""Boxes that a rim is made of."""
+"""Number of boxes that form a rim."""
 
 FLOOR_HALF_HEIGHT = 0.002
 RECEPTACLE_MASS = 0.4
@@ -23,22 +23,22 @@ DISTRACTORS: dict[str, tuple[mujoco.mjtGeom, list[float], list[float]]] = {
     "clutter_1": (mujoco.mjtGeom.mjGEOM_ELLIPSOID, [0.030, 0.030, 0.012], [0.30, 0.75, 0.78, 1.0]),
     "clutter_2": (mujoco.mjtGeom.mjGEOM_BOX, [0.045, 0.030, 0.008], [0.55, 0.55, 0.56, 1.0]),
 }
-"""Name to (geom type, half sizes m, RGBA): shapes and colours that no instruction names; see `perturbations`."""
+"""Name to (geom type, half sizes m, RGBA): shapes and colors that no instruction names; see `perturbations`."""
 
 
 def receptacle_body(index: int) -> str:
-    """Name of the body that holds receptacle number `index`."""
+    """Return the name of the body of receptacle `index`."""
     return f"receptacle_{index}"
 
 
 def receptacle_geoms(index: int, kind: str) -> list[str]:
-    """Names of the geoms that show receptacle `index` as `kind`."""
+    """Return the names of the geoms that show receptacle `index` as `kind`."""
     return [f"receptacle_{index}_{kind}_{part}" for part in range(SEGMENTS + 1)]
 
 
 def furnish(spec: mujoco.MjSpec) -> None:
-    """Add all of it to a cell."""
-    spec.compiler.discardvisual = False  # it would drop the materials, which no geom uses before a table is perturbed
+    """Add all of them to a workcell."""
+    spec.compiler.discardvisual = False  # keeps the materials, which no geom uses until a table is perturbed
     for index in range(MAX_RECEPTACLES):
         body = spec.worldbody.add_body(name=receptacle_body(index), pos=[-1.0, 0.3 * index, 0.0])
         body.add_freejoint(name=receptacle_body(index))
@@ -56,7 +56,7 @@ def furnish(spec: mujoco.MjSpec) -> None:
 
 
 def _add_ring(body: mujoco.MjsBody, index: int, kind: str) -> None:
-    """A round floor with a rim of boxes that leans outward."""
+    """Add a round floor with a rim of boxes that leans outward."""
     inner, outer, height = RECEPTACLES[kind].size
     names = receptacle_geoms(index, kind)
     common = {"rgba": [0.0] * 4, "mass": 0.0, "condim": 4, "friction": [1.0, 0.01, 0.001],

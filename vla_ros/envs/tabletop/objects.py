@@ -1,4 +1,4 @@
-"""What lies on the table: colours, shapes, and how a seed places them."""
+"""Objects on the table: colors, shapes, and seeded placement."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLOURS: dict[str, tuple[float, float, float]] = {
     "blue": (0.08, 0.20, 0.80),
     "yellow": (0.90, 0.78, 0.05),
 }
-"""Colour name to RGB, 0 to 1."""
+"""Color name to RGB, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Shape:
     Attributes:
         geom: MuJoCo geom type.
         size: MuJoCo half sizes, m.
-        half_height: From the table to its centre when it stands, m.
-        width: Between the fingers, m.
+        half_height: Height of its center above the table when it stands, m.
+        width: Width between the fingers, m.
     """
 
     geom: str
@@ -42,15 +42,15 @@ SHAPES: dict[str, Shape] = {
 }
 
 REACH = ((0.40, 0.62), (-0.20, 0.20))
-"""Where objects may lie: (x range, y range) in the base frame, m."""
+"""Area for objects: (x range, y range) in the base frame, m."""
 
 SPACING = 0.095
-"""Smallest distance between two centres, m: an open finger fits between."""
+"""Smallest distance between two centers, m: an open finger fits between."""
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object as placed: `position` (x, y) m on the table and `yaw` rad."""
+    """One placed object: `position` (x, y) m on the table and `yaw` rad."""
 
     colour: str
     shape: str
@@ -64,7 +64,7 @@ class SceneObject:
 
     @property
     def pair(self) -> tuple[str, str]:
-        """(colour, shape), as a `Command` names it."""
+        """(color, shape), as in a `Command`."""
         return self.colour, self.shape
 
 
@@ -72,13 +72,13 @@ def sample_scene(
     rng: np.random.Generator, count: int = 3, required: tuple[str, str] | None = None,
     reach: tuple[tuple[float, float], tuple[float, float]] = REACH,
 ) -> tuple[SceneObject, ...]:  # fmt: skip
-    """Place `count` objects of different (colour, shape) so that no two are closer than `SPACING`.
+    """Place `count` objects of different (color, shape), with no two closer than `SPACING`.
 
     Args:
         rng: Source of all randomness.
-        count: How many objects.
-        required: (colour, shape) that must be among them.
-        reach: Where they may lie: (x range, y range) in the base frame, m.
+        count: Number of objects.
+        required: (color, shape) that must be among them.
+        reach: Area for them: (x range, y range) in the base frame, m.
 
     Raises:
         SimulationError: when they do not fit.
@@ -108,10 +108,10 @@ def _sample_spots(
 
 
 def required_object(instruction: str | None) -> tuple[str, str] | None:
-    """Return the (colour, shape) that an instruction names, so that the scene can be made to hold it; None without one.
+    """Return the (color, shape) named by an instruction, which the scene must contain; None without an instruction.
 
     Raises:
-        SimulationError: when it does not name a colour and a shape.
+        SimulationError: when it does not name a color and a shape.
     """
     if instruction is None:
         return None

@@ -1,7 +1,7 @@
-"""What an evaluation changes about a scene, one thing at a time, in the manner of LIBERO-plus (Fei et al. 2025).
+"""Scene perturbations for evaluation, one factor at a time, in the manner of LIBERO-plus (Fei et al. 2025).
 
-It is drawn from a generator of its own, so that a seed keeps its objects and its task under every perturbation. What
-training scenes vary (`training_variation`) is less of each, and never the same patterns or distractors.
+They use a separate random generator, so that a seed keeps its objects and its task under every perturbation. Training
+scenes (`training_variation`) vary each factor less, and never use the same patterns or distractors.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from vla_ros.envs.tabletop.patterns import DRAWN
 
 HELD_OUT_PATTERNS = ("table_checker", "table_dark", "table_gradient")
 TRAINING_PATTERNS = ("table_squares", "table_fine_checker", "table_slope", "table_dots", "table_crosses", *DRAWN)
-"""Materials of the table: those that no training scene has, and those that training scenes may have."""
+"""Table materials: those that no training scene uses, and those that training scenes may use."""
 
 HELD_OUT_DISTRACTORS = ("distractor_0", "distractor_1", "distractor_2")
 TRAINING_DISTRACTORS = ("clutter_0", "clutter_1", "clutter_2")
-"""Things that no instruction names, likewise."""
+"""Objects that no instruction names: those that no training scene uses, and those that training scenes may use."""
 
 
 @dataclass(frozen=True)
 class Perturbation:
-    """One change; the defaults change nothing.
+    """One perturbation; the defaults change nothing.
 
     Attributes:
-        light: The lamp moves by up to so much, m, and its brightness and tint change in proportion.
-        camera_shift: Cameras move by up to so much a axis, m; the one on the hand by a fifth of it.
-        camera_turn: They turn by up to so much a axis, rad.
-        table: The table gets one of these patterns.
-        table_tint: The pattern's colours are multiplied by 1 - this to 1, each channel by its own factor.
-        distractors: These things lie there, that no instruction names.
-        start_spread: Each arm joint starts within this of home, rad; None: as in training.
-        delay: So much older than usual is an observation when its chunk arrives, s.
+        light: Largest shift of the lamp, m; its brightness and tint change in proportion.
+        camera_shift: Largest shift of cameras per axis, m; a fifth of it for the one on the hand.
+        camera_turn: Largest rotation of cameras per axis, rad.
+        table: Candidate patterns of the table.
+        table_tint: The pattern's colors are multiplied by 1 - this to 1, each channel by its own factor.
+        distractors: Additional objects that no instruction names.
+        start_spread: Largest offset of each arm joint from home at the start, rad; None: as in training.
+        delay: Additional age of an observation when its chunk arrives, s.
     """
 
     light: float = 0.0
@@ -55,15 +55,15 @@ PERTURBATIONS: dict[str, Perturbation] = {
     "start": Perturbation(start_spread=0.25),
     "delay": Perturbation(delay=0.1),
 }
-"""Name to what it changes."""
+"""Name to perturbation."""
 
 
 PLAIN_SHARE = 0.3
-"""Share of training scenes that look as those without a perturbation do."""
+"""Fraction of training scenes with the unperturbed appearance."""
 
 
 def training_variation(rng: np.random.Generator) -> Perturbation:
-    """Draw what a training scene changes: up to two thirds of what evaluations do, patterns and things of its own."""
+    """Draw a training scene's variation: up to two thirds of the evaluation's, with its own patterns and objects."""
     if rng.random() < PLAIN_SHARE:
         return Perturbation()
     things: list[int] = []

@@ -1,6 +1,6 @@
-"""What lies on the table in the tabletop tasks: things, held-out pairs, and how a seed places them.
+"""Tabletop scenes: objects, held-out pairs, and seeded placement.
 
-Colour and shape of a few pairs are never shown together in a scene that a policy is trained on: `HELD_OUT_PAIRS`.
+A few pairs of color and shape never appear in training scenes: `HELD_OUT_PAIRS`.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ COLOURS: dict[str, tuple[float, float, float]] = PICK_COLOURS | {
     "orange": (0.95, 0.42, 0.04),
     "purple": (0.45, 0.10, 0.62),
 }
-"""Colour name to RGB, 0 to 1."""
+"""Color name to RGB, 0 to 1."""
 
 SHAPES: dict[str, Shape] = PICK_SHAPES | {"disc": Shape("cylinder", (0.028, 0.014, 0.0), 0.014, 0.056)}
-"""What can be grasped."""
+"""Graspable shapes."""
 
 RECEPTACLES: dict[str, Shape] = {
     "bowl": Shape("ring", (0.050, 0.068, 0.036), 0.018, 0.136),
     "plate": Shape("ring", (0.058, 0.064, 0.014), 0.007, 0.128),
 }
-"""What something can be put in or on; sizes are inner radius, outer radius and height of the rim, m."""
+"""Receptacles; sizes are inner radius, outer radius and height of the rim, m."""
 
 MAX_THINGS, MAX_RECEPTACLES = 5, 2
 
@@ -40,19 +40,19 @@ FLAT = ("cube", "disc")
 """Shapes on which something can be stacked."""
 
 STACKABLE = ("cube", "cylinder", "disc")
-"""Shapes that stay where they are put."""
+"""Shapes that can be stacked on another object."""
 
 Area = tuple[tuple[float, float], tuple[float, float]]
 """x range and y range in the base frame, m."""
 
 REACH: Area = ((0.38, 0.64), (-0.24, 0.24))
-"""Where things may lie: (x range, y range) in the base frame, m."""
+"""Area for objects: (x range, y range) in the base frame, m."""
 
 GAP = 0.045
-"""Free way between two things, m: an open finger fits between."""
+"""Free space between two objects, m: an open finger fits between."""
 
 PUSH_WAY = 0.12
-"""A thing to be pushed has so much free way before it, m, and room for the hand behind it."""
+"""Free distance ahead of an object to be pushed, m; `HAND_ROOM` behind it is for the hand."""
 
 HAND_ROOM = 0.085
 
@@ -67,29 +67,29 @@ _TRIES = 400
 
 
 HELD_OUT_PAIRS = frozenset(zip(COLOURS, [*SHAPES, *SHAPES], strict=False)) | {("green", "bowl"), ("orange", "plate")}
-"""(colour, shape) never seen together in training: one of four shapes for each colour, and two receptacles."""
+"""(color, shape) pairs that never occur in training: one of four shapes for each color, and two receptacles."""
 
 
 def radius(shape: str) -> float:
-    """Return how far a thing of this shape reaches from its centre on the table, m."""
+    """Return the radius of an object of this shape on the table, m."""
     if shape in RECEPTACLES:
         return RECEPTACLES[shape].size[1]
     return SHAPES[shape].width / 2.0
 
 
 def pairs(shapes: dict[str, Shape], held_out: bool | None) -> list[tuple[str, str]]:
-    """Return (colour, shape) of `shapes`; only those held out, only the others, or all (None)."""
+    """Return the (color, shape) pairs of `shapes`: only held-out ones, only the others, or all (None)."""
     every = [(colour, shape) for colour in COLOURS for shape in shapes]
     return [p for p in every if held_out is None or (p in HELD_OUT_PAIRS) == held_out]
 
 
 def sample_command(rng: np.random.Generator, act: Act | None = None, held_out: bool = False) -> Command:
-    """Draw what to ask for.
+    """Draw a command.
 
     Args:
         rng: Source of all randomness.
         act: The act; drawn as well when None.
-        held_out: Whether the thing (and what is stacked on) is a held-out pair; else neither thing nor goal is one.
+        held_out: Whether the object to move is a held-out pair; otherwise neither it nor the goal is one.
     """
     act = act or list(Act)[int(rng.integers(len(Act)))]
     fitting = [p for p in pairs(SHAPES, held_out) if act is not Act.STACK or p[1] in STACKABLE]
@@ -107,7 +107,7 @@ def sample_command(rng: np.random.Generator, act: Act | None = None, held_out: b
 
 @dataclass(frozen=True)
 class TabletopScene:
-    """What a seed and a command put on the table; `things` holds objects, then receptacles."""
+    """Objects and receptacles placed for a seed and a command; `things` holds objects, then receptacles."""
 
     command: Command
     objects: tuple[SceneObject, ...]
@@ -115,15 +115,15 @@ class TabletopScene:
 
     @property
     def things(self) -> tuple[SceneObject, ...]:
-        """All of them."""
+        """All objects, then all receptacles."""
         return self.objects + self.receptacles
 
 
 def draw_pick(rng: np.random.Generator, instruction: str | None, reach: Area) -> tuple[TabletopScene, str]:
-    """Draw three objects, the one that `instruction` names among them, and return them with what is asked for.
+    """Draw three objects, including any named by `instruction`; return the scene and its instruction.
 
     Raises:
-        SimulationError: when the instruction does not name a colour and a shape, or the objects do not fit.
+        SimulationError: when the instruction does not name a color and a shape, or the objects do not fit.
         InstructionError: when it names more than one of the objects.
     """
     objects = sample_scene(rng, required=required_object(instruction), reach=reach)
@@ -133,7 +133,7 @@ def draw_pick(rng: np.random.Generator, instruction: str | None, reach: Area) ->
 
 
 def parse_pick(instruction: str, scene: TabletopScene) -> Command:
-    """Return which object of the scene is to be picked up; a colour or a shape that only one has is enough.
+    """Parse which object of the scene to pick up; a color or a shape is enough if it is unique.
 
     Raises:
         InstructionError: when the instruction does not name one object of the scene.
@@ -142,11 +142,11 @@ def parse_pick(instruction: str, scene: TabletopScene) -> Command:
 
 
 def draw_tabletop(rng: np.random.Generator, instruction: str | None, reach: Area) -> tuple[TabletopScene, str]:
-    """Draw a command, or take that of `instruction`; place what it needs and others, as many as there is room for.
+    """Draw a command, or parse `instruction`; place its objects and as many others as fit.
 
     Raises:
-        SimulationError: when what it needs does not fit.
-        InstructionError: when the instruction asks for nothing that the tasks have.
+        SimulationError: when the command's own objects do not fit.
+        InstructionError: when the instruction is none of the tasks.
     """
     command = sample_command(rng) if instruction is None else understand(instruction)
     for most in range(MAX_THINGS, 2, -1):
@@ -158,10 +158,10 @@ def draw_tabletop(rng: np.random.Generator, instruction: str | None, reach: Area
 
 
 def parse_tabletop(instruction: str, scene: TabletopScene) -> Command:
-    """Return what is asked for, in any words of the lexicon.
+    """Parse an instruction, in any words of the lexicon.
 
     Raises:
-        InstructionError: when it does not name things of the scene.
+        InstructionError: when it names objects that are not in the scene.
     """
     command = understand(instruction)
     there = [item.pair for item in scene.things]
@@ -175,16 +175,16 @@ def parse_tabletop(instruction: str, scene: TabletopScene) -> Command:
 def sample_tabletop(
     rng: np.random.Generator, command: Command, reach: Area = REACH, most: int = MAX_THINGS
 ) -> TabletopScene:
-    """Place what `command` names and others beside it, two to five things in all.
+    """Place the objects of `command` and others beside them, two to five in all.
 
-    The others are never held-out pairs; half of them share colour or shape with the thing that is asked for, so that a
+    The others are never held-out pairs; half of them share color or shape with the object to be moved, so that a
     policy has to read both words.
 
     Args:
         rng: Source of all randomness.
-        command: What is asked for.
-        reach: Where things may lie: (x range, y range) in the base frame, m.
-        most: Largest number of things.
+        command: Parsed instruction.
+        reach: Area for objects: (x range, y range) in the base frame, m.
+        most: Largest number of objects.
 
     Raises:
         SimulationError: when they do not fit.
@@ -219,9 +219,9 @@ def _another(
 def place_apart(
     rng: np.random.Generator, shapes: list[str], direction: str | None = None, reach: Area = REACH
 ) -> list[tuple[float, float]]:
-    """Return places (x, y) m for things of `shapes`, apart from each other.
+    """Return non-overlapping places (x, y) m for objects of `shapes`.
 
-    With a `direction` the first has a free way before it and room for the hand behind it.
+    With a `direction` the first has free space ahead of it and room for the hand behind it.
 
     Raises:
         SimulationError: when no such places were found.
@@ -256,7 +256,7 @@ def _has_way(spot: FloatArray, direction: str, reach: Area) -> bool:
 
 
 def _distance(spot: FloatArray, other: FloatArray, direction: str | None) -> float:
-    """Return the distance of `spot` from `other`, or from the way that `other` is pushed along."""
+    """Return the distance of `spot` from `other`, or from the path along which `other` is pushed."""
     if direction is None:
         return float(np.linalg.norm(spot - other))
     way = np.array(DIRECTION_VECTORS[direction])

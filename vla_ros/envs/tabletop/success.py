@@ -1,4 +1,4 @@
-"""Judges the tabletop tasks by what the physics says, never by what a policy claims."""
+"""Success checkers of the tabletop tasks; they read the physics, never a policy's claims."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from dataclasses import dataclass
 from vla_ros.envs.env import TaskStatus
 
 PUSH_DISTANCE = 0.06
-"""How far a thing must have been pushed, m."""
+"""Smallest displacement of a successful push, m."""
 
 PUSH_SLOPE = 0.5
-"""Largest sideways part of a push, as a share of the way in the asked direction."""
+"""Largest sideways part of a push, as a fraction of its displacement in the requested direction."""
 
 STAY_LOW = 0.03
-"""A pushed thing may rise so much, m: carried is not pushed."""
+"""Largest rise of a pushed object, m: carrying is not pushing."""
 
 AT_REST = 0.05
-"""Slower than this, m/s, a thing lies still."""
+"""Speed below which an object is at rest, m/s."""
 
 STACK_ASIDE = 0.025
-"""How far the upper thing's centre may stand from the lower one's, m."""
+"""Largest horizontal offset of the upper object's center from the lower one's, m."""
 
 
 @dataclass(frozen=True)
 class Rest:
-    """Where a thing lies with respect to what it should lie in or on.
+    """Pose of an object relative to its goal.
 
     Attributes:
         supported: It touches its goal.
         touched: A finger touches it.
-        aside: Horizontal distance of the centres, m.
-        above: Height of its centre above where it would be if it lay there, m.
-        speed: m/s.
+        aside: Horizontal distance of the centers, m.
+        above: Height of its center above its height when placed, m.
+        speed: Speed, m/s.
     """
 
     supported: bool
@@ -42,9 +42,9 @@ class Rest:
 
 
 def judge_rest(rest: Rest, reach: float, name: str, goal: str, held: bool) -> TaskStatus:
-    """Judge "put A in, on or on top of B": let go, at rest, touching B, at most `reach` m from its middle, and there.
+    """Check "put A in, on or on top of B": released, at rest, touching B, at most `reach` m from its middle, at height.
 
-    "There" is within 1.2 cm of the height: what leans on the rim from outside, or lies beside B, is higher or lower.
+    The height tolerance is 1.2 cm: an object that leans on the rim from outside, or lies beside B, is outside it.
     """
     near = rest.aside <= reach and abs(rest.above) <= 0.012
     success = near and rest.supported and not rest.touched and rest.speed < AT_REST
@@ -54,7 +54,7 @@ def judge_rest(rest: Rest, reach: float, name: str, goal: str, held: bool) -> Ta
 
 
 def judge_push(way: float, aside: float, rise: float, name: str, direction: str, grasped: str) -> TaskStatus:
-    """Judge "push A to a side": `way` m in the asked direction, `aside` m across it, `rise` m upward."""
+    """Check "push A to a side": `way` m in the requested direction, `aside` m across it, `rise` m upward."""
     straight = aside <= PUSH_SLOPE * max(way, 0.0) and rise <= STAY_LOW
     success = way >= PUSH_DISTANCE and straight
     progress = min(max(way / PUSH_DISTANCE, 0.0), 1.0) if straight else 0.0

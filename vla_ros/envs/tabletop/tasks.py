@@ -1,6 +1,6 @@
-"""Tasks of the cell: the sentence that sets one, and the judge that says whether it is done.
+"""Pick tasks of the workcell: their instructions, and their success checker.
 
-The judge reads the physics, never what a policy claims.
+The success checker reads the physics, never a policy's claims.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ PICK_TEMPLATES = (
     "lift up the {}",
     "get the {}",
 )
-"""Ways to ask for an object; the first is the canonical one."""
+"""Phrasings of a pick instruction; the first is the canonical one."""
 
 LIFT_HEIGHT = 0.08
-"""How far above its resting place the object must be carried to count as picked up, m."""
+"""Smallest height above its resting place at which the object counts as picked up, m."""
 
 
 def pick_instruction(name: str, template: int = 0) -> str:
-    """Return the sentence that asks for the object called `name`."""
+    """Return the instruction to pick up the object called `name`."""
     return PICK_TEMPLATES[template].format(name)
 
 
 def named_object(instruction: str, objects: Sequence[SceneObject]) -> SceneObject:
-    """Return the object that the sentence names.
+    """Return the object that the instruction names.
 
     Raises:
-        InstructionError: when it names none of the objects on the table, or not exactly one.
+        InstructionError: when it names none of the objects on the table, or more than one.
     """
     words = instruction.lower().replace(".", " ").replace(",", " ").split()
     colours = [word for word in words if word in COLOURS]
@@ -49,7 +49,7 @@ def named_object(instruction: str, objects: Sequence[SceneObject]) -> SceneObjec
 
 
 def judge_pick(target: SceneObject, lift: float, grasped: str) -> TaskStatus:
-    """Judge "pick up": `lift` is how far the target is above its resting place, m; `grasped` what both fingers hold."""
+    """Check "pick up": `lift` is the target's height above its resting place, m; `grasped` is held by both fingers."""
     held = grasped == target.name
     success = held and lift >= LIFT_HEIGHT
     progress = (0.5 + 0.5 * min(max(lift / LIFT_HEIGHT, 0.0), 1.0)) if held else 0.0
