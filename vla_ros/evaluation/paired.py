@@ -1,4 +1,4 @@
-"""Two policies over the same scenes: how often one won where the other lost, and how likely chance alone does that."""
+"""Paired comparison of two policies on the same scenes: wins, losses, and the exact sign test."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from vla_ros.errors import VlaError
 
 Outcomes = dict[tuple[int, str], bool]
-"""(seed of the scene, what was asked for) to success."""
+"""(seed of the scene, instruction) to success."""
 
 
 def outcomes(rollouts: Iterable[Mapping[str, Any]]) -> Outcomes:
-    """Return what came of each scene, from the `rollouts` of a report that `vla-ros eval` wrote.
+    """Return the outcome of each scene, from the `rollouts` of a report of `vla-ros eval`.
 
     Raises:
         VlaError: when they are not such rollouts.
@@ -29,10 +29,9 @@ def outcomes(rollouts: Iterable[Mapping[str, Any]]) -> Outcomes:
 
 
 def sign_test(won: int, lost: int) -> float:
-    """Return how likely scenes that go either way by chance divide as unevenly: the exact two-sided sign test.
+    """Return the p-value of the exact two-sided sign test: the chance of a split at least this uneven.
 
-    It is McNemar's (1947) question with the binomial distribution in place of its approximation. 1.0 when no scene
-    tells the two apart.
+    This is McNemar's test (1947) with the exact binomial distribution. 1.0 when no scene separates the two policies.
     """
     if min(won, lost) < 0:
         raise ValueError(f"got {won} won and {lost} lost, expected counts")
@@ -42,10 +41,10 @@ def sign_test(won: int, lost: int) -> float:
 
 
 def compare(ours: Outcomes, theirs: Outcomes) -> dict[str, Any]:
-    """Return `scenes`, `won`, `lost`, and `p` of the sign test, over the scenes that both have played.
+    """Return `scenes`, `won`, `lost`, and `p` of the sign test, over the scenes common to both.
 
     Raises:
-        VlaError: when they have none in common.
+        VlaError: when they have no scenes in common.
     """
     common = ours.keys() & theirs.keys()
     if not common:

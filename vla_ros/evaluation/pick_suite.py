@@ -1,4 +1,4 @@
-"""The pick suite: one episode a seed, of what the scene suggests, and every other object of it on demand."""
+"""Pick suite: one episode per seed with the scene's own instruction, and one for each other object on request."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from vla_ros.evaluation.trials import Trial, TrialResult
 
 
 def pick_trials(episodes: int, seed: int) -> list[Trial]:
-    """Return an episode for each of the scenes from `seed` on."""
+    """Return one episode for each scene, with consecutive seeds from `seed`."""
     return [Trial(seed + number, "pick", "seen", "none", "", "") for number in range(episodes)]
 
 
 def other_objects(trial: Trial, env: TabletopEnv) -> list[Trial]:
-    """Return the same scene with each of its other objects named."""
+    """Return trials of the same scene that name each of its other objects."""
     others = [item.name for item in env.objects if item.name != env.target.name]
     return [replace(trial, sentence=pick_instruction(name), exchanged=True) for name in others]
 
 
 def summarise_pick(trials: Sequence[TrialResult]) -> dict[str, Any]:
-    """Return the figures: success, what was picked, how long it took, and success by colour and by shape."""
+    """Return the metrics: success, objects picked, time to success, and success by color and by shape."""
     results = [one.result for one in trials]
     won = sum(r.success for r in results)
     picked = [r for r in results if r.picked]
@@ -48,6 +48,6 @@ def summarise_pick(trials: Sequence[TrialResult]) -> dict[str, Any]:
 
 
 def describe_pick(figures: Mapping[str, Any]) -> list[str]:
-    """Return what a report prints of `summarise_pick`."""
+    """Return the printed lines for the result of `summarise_pick`."""
     named, lifted = figures["picked_the_named_one"], figures["picked_something"]
     return [f"{named} of the {lifted} objects lifted were the named one"]

@@ -1,4 +1,4 @@
-"""A picture of an evaluation: success by colour and shape, with 95 % intervals."""
+"""Plots success rates by color and shape, with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vla_ros.evaluation.statistics import wilson_interval
 
 
 def success_picture(figures: Mapping[str, Any], title: str, path: Path) -> None:
-    """Draw the success rates of `summarise` as bars and write them to `path`."""
+    """Plot the success rates of `summarise` as bars and save them to `path`."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,11 +1,11 @@
-"""Judges the reference that a trajectory controller makes of timed trajectories: limits, gaps, arming.
+"""Checks the reference that a trajectory controller computes from timed trajectories: limits, gaps, arming.
 
-What is judged is what the drives get: the sampled position, velocity and acceleration, and the differences of the
-sampled positions, which also see a jump where one trajectory replaces another. The larger of the two counts.
+The checked values are those sent to the drives: sampled position, velocity and acceleration, and finite differences of
+the sampled positions, which also reveal a jump where one trajectory replaces another. The larger of the two counts.
 
-The jerk of a reference is reported and not counted: splines are joined with equal position, velocity and at best
-acceleration, so that the jerk has a step at every point however smooth the motion is, and a cubic, whose acceleration
-has steps, is found by its acceleration. The jerk of the commands is judged where they are equally spaced.
+The reference's jerk is reported but not counted: splines are joined with equal position, velocity and at best
+acceleration, so the jerk has a step at every point however smooth the motion is, and a cubic, whose acceleration has
+steps, is detected by its acceleration. The jerk of the commands is checked where they are equally spaced.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from vla_ros.robot.contract import JointContract
 from vla_ros.types import FloatArray
 
 TOLERANCE = 1e-2
-"""Relative: times of a trajectory are rounded to 1 ns, which is 1e-5 of an acceleration; the rest is for a limit that
-is reached within a segment between two points that are both at it (a cubic of 10 ms bulges by less than 1 %)."""
+"""Relative tolerance: times of a trajectory are rounded to 1 ns, which is 1e-5 of an acceleration; the rest covers a
+limit exceeded within a segment whose end points are both at it (a cubic of 10 ms overshoots by less than 1 %)."""
 
 POSITION_TOLERANCE = 1e-4
-"""A segment may bulge beyond a position limit between two points within it by this, rad."""
+"""Largest overshoot of a segment beyond a position limit that both its end points keep, rad."""
 
 GAP = 0.03
-"""Trajectories further apart than this, s, have a gap between them: the motion must have ended before it goes on."""
+"""Time between trajectories that counts as a gap, s: the motion must have stopped before it resumes."""
 
 AT_REST = 0.01
-"""Fraction of the velocity limit below which a joint rests."""
+"""Fraction of the velocity limit below which a joint is at rest."""
 
 KINDS = ("reference_position", "reference_velocity", "reference_acceleration", "gap_resumed", "arming_jump")
-"""What a reference can violate: the first three are counted by samples, the others by gaps and by armings."""
+"""Kinds of violation of a reference; the first three are counted per sample, the others per gap and per arming."""
 
 
 @dataclass(frozen=True)
 class Arming:
-    """The robot was armed at `time`, s; what comes after begins where the robot is.
+    """An arming of the robot at `time`, s; the commands after it start at the robot's position.
 
     Attributes:
-        time: Of the arming, on the clock of the trajectories.
-        commanded: (n,) rad, the last command before; None when there was none.
-        position: (n,) rad, where the arm truly is.
+        time: Time of the arming, on the clock of the trajectories.
+        commanded: (n,) rad, last command before it; None when there was none.
+        position: (n,) rad, actual position of the arm.
     """
 
     time: float
@@ -63,12 +63,12 @@ CONTROLLERS = (
     TrajectoryControllerModel(500.0, Release.JAZZY, replacement=True),
     TrajectoryControllerModel(1000.0, Release.JAZZY, replacement=True),
 )
-"""The controllers that a command form must suit, all of them."""
+"""Controllers with which a command form must work, all of them."""
 
 
 @dataclass(frozen=True)
 class ReferenceFindings:
-    """Violations by kind, and the worst fraction of each limit."""
+    """Violations by kind, and the largest fraction of each limit that was reached."""
 
     violations: dict[str, int]
     worst: dict[str, float]
@@ -80,14 +80,14 @@ def judge_reference(
     start: FloatArray | None,
     model: TrajectoryControllerModel,
 ) -> ReferenceFindings:
-    """Judge what one controller makes of trajectories.
+    """Check the reference that one controller computes from trajectories.
 
     Args:
-        trajectories: In the order of their arrival.
-        joints: Limits.
-        start: (n,) rad, where the reference rests before; None when that is not known: the controller has followed
-            what is not among `trajectories`, and the first is taken as it stands.
-        model: The controller.
+        trajectories: In order of arrival.
+        joints: Joint limits.
+        start: (n,) rad, initial resting reference; None when unknown because the controller followed trajectories that
+            are not in `trajectories`: then the first of them is taken as is.
+        model: Controller model.
     """
     last = trajectories[-1]
     end = max(last.arrival, last.stamp) + float(last.times[-1])
@@ -117,7 +117,7 @@ def judge_reference(
 
 
 def _before(reference: Reference, cycle: float) -> FloatArray:
-    """Return the two samples (2, n) rad before the first, as its velocity and acceleration have it."""
+    """Extrapolate the two samples (2, n) rad before the first, from its velocity and acceleration."""
     back = -cycle * np.array([[2.0], [1.0]])
     return np.asarray(
         reference.positions[0] + back * reference.velocities[0] + 0.5 * back**2 * reference.accelerations[0]
@@ -129,12 +129,12 @@ def _fraction(values: FloatArray, limit: FloatArray) -> FloatArray:
 
 
 def _resumed(trajectories: Sequence[TimedTrajectory], reference: Reference, joints: JointContract) -> int:
-    """Count the gaps after which a joint gained speed before it had come to rest."""
+    """Count the gaps after which a joint accelerated before it had come to rest."""
     arrivals = np.array([one.arrival for one in trajectories])
     speeds = np.abs(reference.velocities) / joints.velocity
     found = 0
     for index in np.flatnonzero(np.diff(arrivals) > GAP).tolist():
-        # Up to the arrival after the gap the stop is known; a stop may begin while a joint still gains speed.
+        # Up to the arrival after the gap the stop is known; a stop may begin while a joint is still accelerating.
         first, last = np.searchsorted(reference.times, [arrivals[index + 1], arrivals[index + 1] + 1.0])
         later = speeds[first:last]
         if len(later) == 0:
@@ -145,9 +145,9 @@ def _resumed(trajectories: Sequence[TimedTrajectory], reference: Reference, join
 
 
 def judge_armings(trajectories: Sequence[TimedTrajectory], armings: Sequence[Arming], joints: JointContract) -> int:
-    """Count the armings after which the first command was further away than one period from command or arm.
+    """Count armings whose first command was more than one period's motion away from the last command or the arm.
 
-    The period is the median one between points that are due; a command is the point that is due first after arrival.
+    The period is the median time between arrivals; the command is the first point due after its arrival.
     """
     period = _period(trajectories)
     reach = joints.velocity * period * (1.0 + TOLERANCE)
@@ -170,7 +170,7 @@ def commanded(trajectory: TimedTrajectory) -> FloatArray:
 
 
 def due(trajectory: TimedTrajectory) -> float:
-    """Return when that point is due, s."""
+    """Return the time at which that point is due, s."""
     begin = trajectory.arrival if trajectory.stamp == 0.0 else trajectory.stamp
     return begin + float(trajectory.times[_first_due(trajectory)])
 

@@ -1,4 +1,4 @@
-"""A picture of the safety bench: what the same bad commands lead to, and what clean runs cost."""
+"""Plots the safety bench: effects of identical bad commands, and the cost in nominal runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ COLOURS = {"filter": "#2f855a", "clamp": "#c05621", "latch": "#718096"}
 
 
 def safety_picture(report: Mapping[str, Any], path: Path) -> None:
-    """Draw the comparison of a report of `vla-ros bench safety` and write it to `path`."""
+    """Plot the comparison in a report of `vla-ros bench safety` and save it to `path`."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""Figures with their uncertainty."""
+"""Statistics with their uncertainty."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ Z95 = 1.959963984540054
 
 
 def wilson_interval(successes: int, trials: int, z: float = Z95) -> tuple[float, float]:
-    """Return the Wilson score interval of a rate (Wilson 1927): honest also near 0 and 1.
+    """Return the Wilson score interval of a rate (Wilson 1927), valid near 0 and 1 as well.
 
     Raises:
-        ValueError: when the counts make no sense.
+        ValueError: when the counts are invalid.
     """
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"got {successes} successes in {trials} trials, expected 0 <= successes <= trials >= 1")

@@ -1,4 +1,4 @@
-"""How long the shortest stop of a joint takes and how far it goes, in closed form: the measure of a recorded stop."""
+"""Closed-form duration and travel of a joint's time-optimal stop, the yardstick for a recorded stop."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from vla_ros.types import FloatArray
 
 @dataclass(frozen=True)
 class StopComparison:
-    """A recorded stop beside the analytic one of the joint that needs longest.
+    """A recorded stop and the analytic one, for the joint that needs longest.
 
     Attributes:
-        joint: Name of that joint.
-        seconds: How long the recorded stop took, s.
-        analytic_seconds: The shortest one.
-        travel: Way of that joint, rad.
-        analytic_travel: On the shortest stop.
+        joint: Name of the joint.
+        seconds: Duration of the recorded stop, s.
+        analytic_seconds: Duration of the shortest stop, s.
+        travel: Travel of the joint, rad.
+        analytic_travel: Its travel in the shortest stop, rad.
     """
 
     joint: str
@@ -33,14 +33,14 @@ class StopComparison:
 def shortest_stop(velocity: float, acceleration: float, most: float, jerk: float) -> tuple[float, float]:
     """Return duration, s, and travel, rad, of the time-optimal stop of one joint.
 
-    Acceleration goes down at -j to -p, stays there, and comes back at +j: v + (a^2 - p^2) / 2j - p^2 / 2j = 0 gives
-    p = sqrt(j v + a^2 / 2), or the limit where that is less. Mirrored where the motion would otherwise end before zero.
+    Acceleration falls at -j to -p, stays there, and returns at +j: v + (a^2 - p^2) / 2j - p^2 / 2j = 0 gives
+    p = sqrt(j v + a^2 / 2), or the limit if that is smaller. Mirrored if the motion would otherwise end before zero.
 
     Args:
         velocity: rad/s.
         acceleration: rad/s^2, at most `most`.
-        most: Limit of the acceleration, rad/s^2.
-        jerk: Limit of the jerk, rad/s^3.
+        most: Acceleration limit, rad/s^2.
+        jerk: Jerk limit, rad/s^3.
     """
     sign = 1.0 if velocity + acceleration * abs(acceleration) / (2.0 * jerk) >= 0.0 else -1.0
     v, a = sign * velocity, sign * acceleration
@@ -58,16 +58,16 @@ def shortest_stop(velocity: float, acceleration: float, most: float, jerk: float
 
 
 def compare_stop(commands: FloatArray, first: int, joints: JointContract, period: float) -> StopComparison | None:
-    """Hold the stop in recorded commands against the analytic one.
+    """Compare the stop in recorded commands with the analytic one.
 
     Args:
         commands: (k, n) rad, `period` s apart.
-        first: The first braking one; at least three must come before it.
-        joints: Limits.
+        first: Index of the first braking command; at least three must precede it.
+        joints: Joint limits.
         period: s.
 
     Returns:
-        The comparison, or None when the recording does not hold the stop from its beginning to rest.
+        The comparison, or None when the recording does not contain the stop from its beginning to rest.
     """
     if first < 3 or first >= len(commands) - 1:
         return None
@@ -75,7 +75,7 @@ def compare_stop(commands: FloatArray, first: int, joints: JointContract, period
     moving = np.flatnonzero((speeds[first - 1 :] != 0.0).any(axis=1))
     if len(moving) and first + int(moving[-1]) >= len(commands) - 1:
         return None
-    # Of a motion at constant jerk: the speed in the middle of a tick, carried on by half a tick.
+    # Assuming constant jerk: the speed in the middle of a tick, extrapolated by half a tick.
     acceleration = (speeds[first - 2] - speeds[first - 3]) / period
     velocity = speeds[first - 2] + 0.5 * period * acceleration
     acceleration = np.clip(acceleration, -joints.acceleration, joints.acceleration)

@@ -1,4 +1,4 @@
-"""A picture of the tabletop suite: success by task, split and perturbation, with 95 % intervals."""
+"""Plots results of the tabletop suite: success by task, split and perturbation, with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def tabletop_picture(figures: Mapping[str, Any], title: str, path: Path) -> None:
-    """Draw what `summarise_tabletop` returns and write it to `path`."""
+    """Plot the result of `summarise_tabletop` and save it to `path`."""
     import matplotlib
 
     matplotlib.use("Agg")

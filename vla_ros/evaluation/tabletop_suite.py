@@ -1,7 +1,7 @@
-"""The tabletop suite: every task, unseen pairs and paraphrases, one perturbation at a time, and exchanged objects.
+"""Tabletop suite: all tasks, unseen pairs, paraphrases, single perturbations, and exchanged objects.
 
-Three splits, each without a perturbation, and six perturbations of the first of them, make nine conditions. Episodes go
-through the conditions in turn, and through the four tasks after each turn, so that 36 episodes visit everything once.
+Three unperturbed splits and six perturbations of the first split make nine conditions. Episodes cycle through the
+conditions, and through the four tasks after each cycle, so that 36 episodes cover everything once.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ CONDITIONS = (*((split, "none") for split in SPLITS), *(("seen", name) for name 
 
 
 def make_trials(episodes: int, seed: int) -> list[Trial]:
-    """Return the trials of a suite; the same seed always gives the same.
+    """Return the trials of a suite, deterministic for a seed.
 
     Args:
-        episodes: How many.
-        seed: Of the first scene; those after it follow.
+        episodes: Number of trials.
+        seed: Seed of the first scene; later ones are consecutive.
     """
     acts, trials = list(Act), []
     for number in range(episodes):
@@ -47,7 +47,7 @@ def make_trials(episodes: int, seed: int) -> list[Trial]:
 
 
 def exchanged(trial: Trial, env: TabletopEnv) -> list[Trial]:
-    """Return the same scene and task with another object named; [] where there is none, or a perturbation."""
+    """Return a trial of the same scene and task that names another object; [] if there is none, or if perturbed."""
     if trial.perturbation != "none":
         return []
     rng = np.random.default_rng([trial.seed, 4])
@@ -64,15 +64,16 @@ def exchanged(trial: Trial, env: TabletopEnv) -> list[Trial]:
 
 
 def _alike(one: Command, other: Command) -> bool:
-    """Say whether two commands differ in the thing alone."""
+    """Tell whether two commands differ in the object only."""
     return one.direction == other.direction and one.goal == other.goal
 
 
 def summarise_tabletop(results: Sequence[TrialResult]) -> dict[str, Any]:
-    """Return `success_rate` over all tasks and conditions, and `by` each task, split and perturbation.
+    """Return `success_rate` over all tasks and conditions, and `by` task, split and perturbation.
 
-    Tasks and splits are counted without perturbations, perturbations over the first split; "none" among them is that
-    split itself. `exchange` says how often, with another object named in the same scene, the named one was handled.
+    Tasks and splits are counted without perturbations; perturbations are counted on the first split, whose unperturbed
+    trials are "none". `exchange` is the rate at which, with another object named in the same scene, that one was
+    handled.
     """
     asked = [one for one in results if not one.trial.exchanged]
     plain = [one for one in asked if one.trial.perturbation == "none"]
@@ -108,7 +109,7 @@ def _rate(won: Sequence[bool]) -> dict[str, Any]:
 
 
 def describe_tabletop(figures: Mapping[str, Any]) -> list[str]:
-    """Return what a report prints of `summarise_tabletop`: a line for each group."""
+    """Return the printed lines for the result of `summarise_tabletop`, one per group."""
     lines = []
     for group, table in figures["by"].items():
         for name, one in table.items():

@@ -1,4 +1,4 @@
-"""Model of `joint_trajectory_controller` (ros2_controllers): the reference that it makes of received trajectories.
+"""Model of `joint_trajectory_controller` (ros2_controllers): its reference for received trajectories.
 
 Independent of the safety layer and of the simulator's controller. Written after `joint_trajectory_controller.cpp` and
 `trajectory.cpp` of ros2_controllers 2 (Humble), 4 (Jazzy), 5 (Kilted) and 6.9 (Rolling), position interface, "splines",
@@ -6,14 +6,14 @@ Independent of the safety layer and of the simulator's controller. Written after
 
 * A trajectory takes effect at the first update after its arrival. Point i is due at `stamp + times[i]`; with a stamp of
   zero, at that update + `times[i]`.
-* Before its first point the controller interpolates from the last state that it commanded. Humble takes that state for
-  the one at the present update, so that a command is repeated. Since Jazzy it is the state of the end of the previous
-  cycle, taken for that of its beginning: the reference runs one cycle ahead, and the segment to the first point makes
-  up for it. A trajectory whose first point is due already is followed as it stands, with neither effect.
+* Before its first point the controller interpolates from its last commanded state. Humble assigns that state to the
+  current update, so that a command is repeated. Since Jazzy it is the state at the end of the previous cycle, assigned
+  to its beginning: the reference runs one cycle ahead, and the segment to the first point compensates for it. A
+  trajectory whose first point is already due is followed as is, with neither effect.
 * Segments are quintic where both ends have accelerations, cubic where both have velocities, linear otherwise.
 * After the last point its position is held.
 * `allow_trajectory_replacement` (Rolling only): while a trajectory of more than one point is followed, a new one is
-  blended with it. Its past stamp counts as none; with a stamp to come the old points before that stamp stay, one cycle
+  blended with it. A past stamp counts as none; with a future stamp the old points before that stamp stay, one cycle
   later than they were due, and the state of the old trajectory at the stamp becomes a point, too.
 """
 
@@ -28,11 +28,11 @@ import numpy as np
 from vla_ros.types import FloatArray
 
 CLOCK_SLACK = 1e-9
-"""Two times that differ by less are the same, s: a nanosecond, which is the resolution of ROS time."""
+"""Difference below which two times are equal, s: a nanosecond, the resolution of ROS time."""
 
 
 class Release(Enum):
-    """Which state the controller takes for the one before a new trajectory; EXACT is the one a reader would expect."""
+    """State that the controller uses as the one before a new trajectory; EXACT is the one to be expected."""
 
     HUMBLE = "humble"
     JAZZY = "jazzy"
@@ -44,9 +44,9 @@ class TimedTrajectory:
     """A received trajectory.
 
     Attributes:
-        arrival: When it was received, s.
-        stamp: Of its header, s on the same clock; 0 stands for the time of receipt.
-        times: (m,) s, `time_from_start` of each point, rising.
+        arrival: Time of receipt, s.
+        stamp: Header stamp, s on the same clock; 0 stands for the time of receipt.
+        times: (m,) s, `time_from_start` of each point, increasing.
         positions: (m, n) rad.
         velocities: (m, n) rad/s, or None.
         accelerations: (m, n) rad/s^2, or None.
@@ -62,7 +62,7 @@ class TimedTrajectory:
 
 @dataclass(frozen=True)
 class Reference:
-    """What was commanded to the hardware: `times` (k,) s; positions, velocities, accelerations and jerks (k, n)."""
+    """Commands to the hardware: `times` (k,) s; positions, velocities, accelerations and jerks (k, n)."""
 
     times: FloatArray
     positions: FloatArray
@@ -73,7 +73,7 @@ class Reference:
 
 @dataclass
 class _Knot:
-    """A point of a trajectory at an absolute time, with the derivatives that the message has."""
+    """A trajectory point at an absolute time, with those derivatives that the message has."""
 
     time: float
     position: FloatArray
@@ -92,12 +92,12 @@ class TrajectoryControllerModel:
         """Return the reference from the first arrival to `until`, s.
 
         Args:
-            trajectories: In the order of their arrival.
+            trajectories: In order of arrival.
             start: (n,) rad, held before the first.
-            until: Last update, s.
+            until: Time of the last update, s.
 
         Raises:
-            ValueError: when there is no trajectory, or arrivals go back.
+            ValueError: when there are no trajectories, or arrivals decrease.
         """
         arrivals = np.array([trajectory.arrival for trajectory in trajectories])
         if len(arrivals) == 0 or (np.diff(arrivals) < 0.0).any():
@@ -112,7 +112,7 @@ class TrajectoryControllerModel:
         nontrivial = False
         for k, trajectory in enumerate(trajectories):
             begin, end = updates[k], updates[k + 1] if k + 1 < len(updates) else last + 1
-            if end <= begin:  # the next one came before the controller looked: this one is never seen
+            if end <= begin:  # the next one arrived before the update: this one is never seen
                 continue
             now = begin * self.cycle
             knots = self._replace(knots, trajectory, now, commanded, nontrivial)
@@ -141,7 +141,7 @@ class TrajectoryControllerModel:
         return [_Knot(now, *commanded), *points]
 
     def _blended(self, knots: list[_Knot], new: TimedTrajectory, now: float) -> list[_Knot]:
-        """Return the points of old and new as `blend_with_active_trajectory` joins them."""
+        """Return old and new points joined as by `blend_with_active_trajectory`."""
         cursor = now - self.cycle  # of the previous update
         ahead = max(new.stamp - now, 0.0)
         bridge_time = cursor + ahead
@@ -168,14 +168,14 @@ def _points(new: TimedTrajectory, start: float) -> list[_Knot]:
 
 
 def _sample(knots: list[_Knot], times: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Return positions, velocities, accelerations and jerks (k, n) at `times` (k,), rising.
+    """Return positions, velocities, accelerations and jerks (k, n) at increasing `times` (k,).
 
-    `knots[0]` is the state before the trajectory, which counts only up to the first point.
+    `knots[0]` is the state before the trajectory, which is used only up to the first point.
     """
     due = np.array([knot.time for knot in knots])
     shape = (len(times), len(knots[0].position))
     out = tuple(np.zeros(shape) for _ in range(4))
-    # Of several segments the controller takes the first that holds the time; times of points rise.
+    # The controller uses the first segment that contains the time; times of points increase.
     index = np.searchsorted(due[1:], times + CLOCK_SLACK, side="right")
     for segment in np.unique(index).tolist():
         chosen = index == segment
@@ -188,7 +188,7 @@ def _sample(knots: list[_Knot], times: FloatArray) -> tuple[FloatArray, FloatArr
 
 
 def _segment(a: _Knot, b: _Knot, times: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Interpolate as `interpolate_between_points` does, at `times` (k,)."""
+    """Interpolate like `interpolate_between_points`, at `times` (k,)."""
     span = b.time - a.time
     step = b.position - a.position
     if span <= 0.0:  # both due at once: the controller's coefficients stay zero
@@ -218,7 +218,7 @@ def _segment(a: _Knot, b: _Knot, times: FloatArray) -> tuple[FloatArray, FloatAr
 def _quintic(
     step: FloatArray, v0: FloatArray, v1: FloatArray, a0: FloatArray, a1: FloatArray, span: float
 ) -> FloatArray:
-    """Return the coefficients (6, n) of the quintic of displacement `step` with given ends; the first is zero."""
+    """Return the coefficients (6, n) of a quintic with displacement `step` and given end states; the first is zero."""
     return np.array([
         np.zeros_like(step),
         v0,

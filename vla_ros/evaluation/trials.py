@@ -1,4 +1,4 @@
-"""Episodes of a suite, and what came of them."""
+"""Episodes of a suite, and their results."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from vla_ros.evaluation.rollout import RolloutResult
 
 @dataclass(frozen=True)
 class Trial:
-    """One episode of the suite.
+    """One episode of a suite.
 
     Attributes:
-        seed: Of the scene.
-        task: What kind of task.
-        split: Which words and pairs.
-        perturbation: What is changed.
-        scene: The instruction that the scene is prepared for; "" where the seed alone decides.
-        sentence: What the policy is told; another one than `scene` when the object is exchanged. "": what the scene
-            suggests.
-        exchanged: Whether it asks for another object than the scene does.
+        seed: Seed of the scene.
+        task: Type of task.
+        split: Split of phrasings and pairs.
+        perturbation: Perturbation of the scene.
+        scene: Instruction for which the scene is prepared; "" where the seed alone decides.
+        sentence: Instruction to the policy; differs from `scene` when the object is exchanged. "": the scene's own.
+        exchanged: Whether it names another object than the scene's instruction does.
     """
 
     seed: int
@@ -35,12 +34,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A trial and what happened."""
+    """A trial and its result."""
 
     trial: Trial
     result: RolloutResult
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrialResult:
-        """Read what `dataclasses.asdict` wrote."""
+        """Build it from the output of `dataclasses.asdict`."""
         return cls(Trial(**values["trial"]), RolloutResult(**values["result"]))

@@ -1,1 +1,1 @@
-"""Why a policy did what it did."""
+"""Explains a policy's behavior."""

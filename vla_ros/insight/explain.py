@@ -1,7 +1,6 @@
-"""Why the arm moved, slowed or stopped at one moment of a trace: sentences made of what was recorded then.
+"""Explains why the arm moved, slowed or stopped at one moment of a trace, from the messages recorded then.
 
-Nothing is inferred from pictures or networks here: each sentence repeats what a node said, or compares two numbers that
-were recorded.
+Nothing is inferred from images or networks: each sentence repeats a node's message, or compares two recorded numbers.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ ANSWERS, REJECTED, STOPS = "vla/instruction_status", "vla/instruction_rejected",
 DIAGNOSTICS = "diagnostics"
 
 RECENT = 10.0
-"""An answer of a node is told for this long, s."""
+"""Time for which a node's answer is reported, s."""
 
 SAME = 1e-3
-"""A command that differs less from the proposal was sent as proposed: m or rad."""
+"""Largest difference from the proposal at which a command counts as unmodified, m or rad."""
 
 AT_REST = 0.01
-"""Joints slower than this stand still, rad/s (m/s for a prismatic one)."""
+"""Joint speed below which the arm is at rest, rad/s (m/s for a prismatic joint)."""
 
 STALE = 1.0
-"""A status older than this tells nothing of the moment, s."""
+"""Age beyond which a status is not used, s."""
 
 TOOL_UNITS = {"x": "m", "y": "m", "z": "m", "gripper": "m"}
 MARGIN_UNITS = {
@@ -53,12 +52,12 @@ DOING = {
 
 @dataclass(frozen=True)
 class Moment:
-    """What is known about one instant.
+    """State and explanation of one instant.
 
     Attributes:
-        seconds: Since the beginning of the trace, s.
+        seconds: Time since the start of the trace, s.
         clock: Local time, as text.
-        state: Of the safety layer: RUN, SLOW, HOLD, ESTOP, DISARMED, or "" where it was silent.
+        state: State of the safety layer: RUN, SLOW, HOLD, ESTOP, DISARMED, or "" if it sent no status.
         reason: Label of the reason.
         sentences: The explanation, most important first.
         images: Camera to (age in s at that instant, JPEG).
@@ -74,13 +73,13 @@ class Moment:
 
 @dataclass(frozen=True)
 class Change:
-    """The safety layer changed its state or its reason.
+    """A change of the safety layer's state or reason.
 
     Attributes:
         at: ns.
-        state: Its name.
-        reason: Label.
-        sentence: For people.
+        state: Name of the new state.
+        reason: Label of the new reason.
+        sentence: Explanation for users.
     """
 
     at: int
@@ -90,14 +89,14 @@ class Change:
 
 
 def parse_time(text: str, trace: Trace) -> int:
-    """Return the instant that a text names, ns.
+    """Parse a time within a trace to an instant, ns.
 
     Args:
-        text: "12.5" s after the beginning, "-3" s before the end, "14:03:22.5" of the local clock, or "end".
-        trace: Of that time.
+        text: "12.5" s after the start, "-3" s before the end, "14:03:22.5" local time, or "end".
+        trace: The trace.
 
     Raises:
-        UsageError: when it names none, or one outside of the trace.
+        UsageError: when it is not a time, or outside the trace.
     """
     try:
         at = _instant(text.strip(), trace)
@@ -119,7 +118,7 @@ def _instant(text: str, trace: Trace) -> int:
         return trace.end
     if ":" in text:
         moment = datetime.strptime(text, "%H:%M:%S.%f" if "." in text else "%H:%M:%S")
-        for bound in (trace.start, trace.end):  # a trace may run over midnight
+        for bound in (trace.start, trace.end):  # a trace may span midnight
             day = datetime.fromtimestamp(bound / NS).date()
             at = round(datetime.combine(day, moment.time()).timestamp() * NS)
             if trace.start <= at <= trace.end:
@@ -133,12 +132,12 @@ def _instant(text: str, trace: Trace) -> int:
 
 
 def clock_time(at: int) -> str:
-    """Return ns as local time of day."""
+    """Format ns as local time of day."""
     return f"{datetime.fromtimestamp(at / NS):%H:%M:%S.%f}"[:-5]
 
 
 def changes(trace: Trace) -> list[Change]:
-    """Return every state and reason of the safety layer in its order.
+    """Return every change of the safety layer's state or reason, in order.
 
     Raises:
         DataError: when the messages are of another version.
@@ -154,7 +153,7 @@ def changes(trace: Trace) -> list[Change]:
 
 @contextmanager
 def naming_other_version(trace: Trace) -> Iterator[None]:
-    """Turn a field that a message does not have into `DataError`."""
+    """Turn access to a missing message field into `DataError`."""
     try:
         yield
     except AttributeError as error:
@@ -165,7 +164,7 @@ def naming_other_version(trace: Trace) -> Iterator[None]:
 
 
 def explain(trace: Trace, at: int, history: Sequence[Change]) -> Moment:
-    """Return what is known about the instant `at`, ns; `history` is that of `changes`.
+    """Explain the instant `at`, ns; `history` is the result of `changes`.
 
     Raises:
         DataError: when the messages are of another version, or damaged.

@@ -1,7 +1,7 @@
-"""One HTML page of a run: what happened and why, plots, images; it opens anywhere with nothing installed.
+"""Renders a run as one self-contained HTML page: events with explanations, plots, images.
 
-Everything is inside: style, plots as SVG, images as data URIs; no script, nothing that is fetched. Texts of the trace
-are foreign and always escaped.
+Everything is embedded: style, plots as SVG, images as data URIs; no scripts, nothing is fetched. Texts of the trace are
+untrusted and always escaped.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from vla_ros.insight.trace.layout import INCIDENT_TOPIC, OBSERVATION_TOPIC
 from vla_ros.insight.trace.reader import NS, Trace
 
 MOST_POINTS = 1500
-"""Of one line of a plot."""
+"""Largest number of points per line of a plot."""
 
 MOST_MOMENTS = 40
-"""Moments that are explained with their images; the first and the last of a longer run."""
+"""Largest number of moments explained with images: the first and the last ones of a longer run."""
 
 MOST_AXES = 6
-"""Axes whose commands are drawn: those that differ most from the proposal."""
+"""Largest number of axes whose commands are plotted: those that differ most from the proposal."""
 
 AFTER_CHANGE = 0.1
-"""A change is explained so long after it, when its images have come, s."""
+"""Delay after a change at which it is explained, s: its images have arrived by then."""
 
 JPEG = b"\xff\xd8"
 WIDTH, HEIGHT, LEFT, BOTTOM = 960, 150, 64, 22
@@ -65,7 +65,7 @@ section.m{border-left:4px solid var(--line);padding-left:1em;margin:1.2em 0}
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a plot: s since the beginning, and values; None or NaN breaks it."""
+    """One line of a plot: (s since the start, value) points; NaN interrupts it."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -74,7 +74,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Event:
-    """A row of the table: s since the beginning, what kind, what was said."""
+    """A row of the event table: s since the start, kind, and text."""
 
     at: float
     kind: str
@@ -82,7 +82,7 @@ class Event:
 
 
 def report(trace: Trace, history: Sequence[Change]) -> str:
-    """Return the page.
+    """Return the HTML page.
 
     Raises:
         DataError: when the messages are of another version, or damaged.
@@ -184,7 +184,7 @@ def _speeds(trace: Trace) -> list[tuple[float, float]]:
 
 
 def _axes(statuses: Iterable[Any]) -> list[str]:
-    """Return the axes to draw: those that were changed most, in their own order."""
+    """Return the axes to plot: those modified most, in their own order."""
     most: dict[str, float] = {}
     for status in statuses:
         for axis, (proposed, executed) in differences(status).items():
@@ -235,7 +235,7 @@ def _scale(low: float, high: float) -> Callable[[float], float]:
 
 
 def _number(value: float, span: float) -> str:
-    """Return a value with as many digits as tell the marks of an axis apart."""
+    """Format a value with enough digits to distinguish the axis marks."""
     digits = max(0, 2 - math.floor(math.log10(span)))
     return f"{value:.{digits}f}"
 
@@ -273,7 +273,7 @@ def _events(trace: Trace, history: Sequence[Change]) -> list[Event]:
 
 
 def _told(trace: Trace, key: str, kind: str, text: Callable[[Any], Any]) -> list[Event]:
-    """Return what was said there, each sentence once as long as it stays the same."""
+    """Return the texts of a topic as events, without consecutive repetitions."""
     found: list[Event] = []
     before = ""
     for at, message in trace.all(key):

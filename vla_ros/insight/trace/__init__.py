@@ -1,1 +1,1 @@
-"""The decision trace: written in a ring of MCAP segments, read back whole or cut short, told in sentences."""
+"""Decision trace: written as a ring of MCAP segments, read back complete or truncated, and explained in sentences."""

@@ -1,4 +1,4 @@
-"""When a trace is kept: an emergency stop, a hold for a fault, a node that has gone silent."""
+"""Decides when a trace is kept: an emergency stop, a HOLD due to a fault, a silent node."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from vla_ros.safety.reasons import Reason
 from vla_ros.types import SafetyState
 
 SILENCE = 5.0
-"""A node that reported its health once a second and has not for this long is gone, s."""
+"""Time without a health report (one is due per second) after which a node counts as gone, s."""
 
 ORDERLY = frozenset({
     Reason.OK, Reason.DISARMED, Reason.DISARMING, Reason.WAITING, Reason.INSTRUCTION_NEW, Reason.INSTRUCTION_OLD,
     Reason.INSTRUCTION_STOP, Reason.POLICY_WAITING, Reason.UNSETTLED,
 })  # fmt: skip
-"""Reasons to hold that are no fault: an operator's order, or the moments before the motion begins."""
+"""Reasons for HOLD that are no fault: an operator's request, or the time before the motion begins."""
 
 _ORDERLY_LABELS = frozenset(reason.label for reason in ORDERLY)
 
 
 @dataclass(frozen=True)
 class Incident:
-    """What went wrong: a word for names of files, and a sentence."""
+    """An incident: a word for file names, and a sentence for users."""
 
     what: str
     sentence: str
 
 
 class IncidentWatch:
-    """Follows the state of the safety layer and the signs of life of the nodes."""
+    """Watches the state of the safety layer and the health reports of the nodes."""
 
     def __init__(self) -> None:
-        """Know nothing yet."""
+        """Start without observations."""
         self._before: tuple[int, str] | None = None
         self._heard: dict[str, float] = {}
 
     def safety(self, state: int, reason: str, sentence: str, *, armed: bool) -> Incident | None:
-        """Return what went wrong with this status of the safety layer, once.
+        """Return the incident that a safety status indicates, once.
 
         Args:
             state: `SafetyState` as a number.
             reason: Label of the reason.
-            sentence: The same for people.
-            armed: The arm is armed.
+            sentence: Explanation of the reason for users.
+            armed: Whether the arm is armed.
         """
         before, self._before = self._before, (state, reason)
         if self._before == before:
@@ -55,14 +55,14 @@ class IncidentWatch:
         return None
 
     def alive(self, nodes: Iterable[str], now: float, *, leaving: Iterable[str] = ()) -> None:
-        """Note that these nodes have reported their health at `now`, s; those `leaving` need not any more."""
+        """Record health reports of these nodes at `now`, s; nodes in `leaving` are no longer watched."""
         for node in nodes:
             self._heard[node] = now
         for node in leaving:
             self._heard.pop(node, None)
 
     def silent(self, now: float) -> Incident | None:
-        """Return which node has gone silent, once each."""
+        """Return an incident for a node that has gone silent, once per node."""
         for node, heard in self._heard.items():
             if now - heard > SILENCE:
                 del self._heard[node]
