@@ -1,1 +1,1 @@
-"""Networks, one a file, behind one contract."""
+"""Networks, one per file, behind one contract."""

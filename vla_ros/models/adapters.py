@@ -1,4 +1,4 @@
-"""Bottleneck adapters (Houlsby et al. 2019): a small residual perceptron behind a linear layer that stays as it is."""
+"""Bottleneck adapters (Houlsby et al. 2019): a small residual MLP after a frozen linear layer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vla_ros.errors import ContractError
 
 
 class AdaptedLinear(nn.Module):
-    """y + up(relu(down(y))) with y = base(x); `up` begins at zero, so that nothing changes before it is trained."""
+    """y + up(relu(down(y))) with y = base(x); `up` is initialized to zero, so that the network starts unchanged."""
 
     def __init__(self, base: nn.Linear, width: int) -> None:
-        """Put a bottleneck of `width` behind `base`."""
+        """Add a bottleneck of `width` after `base`."""
         super().__init__()
         self.base = base
         self.down = nn.Linear(base.out_features, width)
@@ -39,10 +39,10 @@ class AdaptedLinear(nn.Module):
 
 
 def insert_adapters(network: nn.Module, layers: Iterable[str], width: int) -> None:
-    """Put an adapter behind each of the linear layers called `layers`, in place.
+    """Add an adapter after each linear layer named in `layers`, in place.
 
     Raises:
-        ContractError: when a name is no linear layer of the network.
+        ContractError: when a name is not a linear layer of the network.
     """
     for name in layers:
         try:

@@ -1,7 +1,7 @@
-"""Attention and the transformer block (Vaswani et al. 2017), normalised before each part (Xiong et al. 2020).
+"""Attention and the pre-norm transformer block (Vaswani et al. 2017; Xiong et al. 2020).
 
-Masks are boolean and True where a query may look at a key, as in `torch.nn.functional.scaled_dot_product_attention`.
-Shapes: M sequences, Q queries, K keys, D numbers a token.
+Masks are boolean and True where a query may attend to a key, as in `torch.nn.functional.scaled_dot_product_attention`.
+Shapes: M sequences, Q queries, K keys, D channels per token.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from vla_ros.errors import ContractError
 
 
 def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
-    """Return (queries, keys): the queries are the last of the keys, and each looks at itself and what came before."""
+    """Return the causal mask (queries, keys), where the queries are the last of the keys."""
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
 
 
 class KeyValueCache:
-    """Keys and values of what one attention has already read, so that a further token costs only itself."""
+    """Keys and values of earlier tokens of one attention, so that only new tokens are computed."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -29,7 +29,7 @@ class KeyValueCache:
         self.values: Tensor | None = None
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append (M, heads, K, D / heads) and return all so far."""
+        """Append (M, heads, K, D / heads) and return all keys and values."""
         if self.keys is not None and self.values is not None:
             keys, values = torch.cat([self.keys, keys], dim=2), torch.cat([self.values, values], dim=2)
         self.keys, self.values = keys, values
@@ -37,10 +37,10 @@ class KeyValueCache:
 
 
 class Attention(nn.Module):
-    """Several heads; self-attention, or cross-attention where a context is given."""
+    """Multi-head attention: self-attention, or cross-attention if a context is passed."""
 
     def __init__(self, width: int, heads: int) -> None:
-        """Build for tokens of `width`, which `heads` must divide."""
+        """Build for tokens of `width`, a multiple of `heads`."""
         super().__init__()
         if heads < 1 or width % heads:
             raise ContractError(f"width {width} is not a multiple of {heads} heads")
@@ -53,14 +53,14 @@ class Attention(nn.Module):
         self, tokens: Tensor, context: Tensor | None = None, mask: Tensor | None = None,
         cache: KeyValueCache | None = None, look: bool = False,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-        """Return what each token gathers (M, Q, D) and, when `look`, the weights (M, Q, K), averaged over heads.
+        """Return the output (M, Q, D) and, with `look`, the weights (M, Q, K), averaged over heads.
 
         Args:
             tokens: (M, Q, D), the queries.
-            context: (M, K, D) to look at; `tokens` themselves when None.
+            context: (M, K, D) to attend to; `tokens` themselves when None.
             mask: Broadcasts to (M, 1, Q, K).
-            cache: Holds the keys of earlier calls; extended here.
-            look: Compute the weights in the open.
+            cache: Keys and values of earlier calls; extended here.
+            look: Compute the weights explicitly and return them.
         """
         query = self._split(self.query(tokens))
         key, value = (self._split(part) for part in self.key_value(tokens if context is None else context).chunk(2, -1))
@@ -85,10 +85,10 @@ def _join(tokens: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Self-attention, cross-attention where it is wanted, and a perceptron, each added to what comes in."""
+    """Self-attention, optional cross-attention, and an MLP, each with a residual connection."""
 
     def __init__(self, width: int, heads: int, cross: bool = False, expansion: int = 4) -> None:
-        """Build; the perceptron is `expansion` times as wide as a token."""
+        """Build; the MLP is `expansion` times as wide as a token."""
         super().__init__()
         self.self_norm, self.self_attention = nn.LayerNorm(width), Attention(width, heads)
         self.cross_norm = nn.LayerNorm(width) if cross else None
@@ -101,7 +101,7 @@ class Block(nn.Module):
         self, tokens: Tensor, mask: Tensor | None = None, context: Tensor | None = None,
         context_mask: Tensor | None = None, cache: KeyValueCache | None = None, look: bool = False,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-        """Return (M, Q, D) and, when `look`, the weights over the context, or over the tokens without one."""
+        """Return (M, Q, D) and, with `look`, the weights over the context, or over the tokens without one."""
         crosses = self.cross_attention is not None
         found, weights = self.self_attention(self.self_norm(tokens), None, mask, cache, look and not crosses)
         tokens = tokens + found
@@ -112,29 +112,29 @@ class Block(nn.Module):
 
 
 class CausalTransformer(nn.Module):
-    """A decoder-only transformer: no token is changed by one that comes after it."""
+    """Decoder-only transformer: no token depends on a later one."""
 
     def __init__(self, width: int, heads: int, depth: int) -> None:
-        """Build `depth` blocks and a last normalisation."""
+        """Build `depth` blocks and a final normalization."""
         super().__init__()
         self.width = width
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
     def new_cache(self) -> list[KeyValueCache]:
-        """Return empty caches, one a block."""
+        """Return empty caches, one per block."""
         return [KeyValueCache() for _ in self.blocks]
 
     def forward(
         self, tokens: Tensor, real: Tensor, cache: Sequence[KeyValueCache] | None = None, look: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Return (M, Q, D) and, when `look`, the weights (M, Q, K), averaged over heads and blocks.
+        """Return (M, Q, D) and, with `look`, the weights (M, Q, K), averaged over heads and blocks.
 
         Args:
-            tokens: (M, Q, D); with a cache, those that follow what it holds.
-            real: (M, K) bool, False for padding, of all tokens so far; the first must be real.
+            tokens: (M, Q, D); with a cache, those that follow its content.
+            real: (M, K) bool, False for padding, for all tokens so far; the first must be True.
             cache: From `new_cache`; extended here.
-            look: Compute the weights.
+            look: Compute and return the weights.
         """
         mask = causal_mask(tokens.shape[1], real.shape[1], tokens.device) & real[:, None, None, :]
         looks = []

@@ -1,10 +1,10 @@
-"""Encoders from Hugging Face Transformers: from plain values with random weights, or with published ones on request.
+"""Encoders from Hugging Face Transformers: built from plain values with random weights, pretrained ones on request.
 
-Building one never reads a weight and never opens a connection, so a checkpoint of this package loads anywhere:
+Building one never reads weights and never opens a connection, so a checkpoint of this package loads anywhere:
 
-    values = read_values("clip", "openai/clip-vit-base-patch32")     # its sizes, from the hub or a local folder
+    values = read_values("clip", "openai/clip-vit-base-patch32")     # its configuration, from the hub or a local folder
     tower = build_tower("clip", values)                              # random weights
-    load_weights(tower, "openai/clip-vit-base-patch32")              # its weights, because the user asked for them
+    load_weights(tower, "openai/clip-vit-base-patch32")              # its weights, at the user's request
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ INSTALL = advice("transformers")
 
 @dataclass(frozen=True)
 class Tower:
-    """A network of Transformers.
+    """A network class of Transformers.
 
     Attributes:
-        sizes: Class that holds its sizes.
-        network: Class of the network.
-        options: What the network is built with beside its sizes.
-        model_types: What a published description calls it, where that is not its name in `TOWERS`.
-        unused: Beginnings of weights that no network of this package uses; they do not learn.
+        sizes: Name of its configuration class.
+        network: Name of the network class.
+        options: Further constructor arguments of the network.
+        model_types: Its `model_type` in published configurations, if other than its name in `TOWERS`.
+        unused: Prefixes of weights that no network of this package uses; they are not trained.
     """
 
     sizes: str
@@ -65,21 +65,21 @@ TOWERS = {
     "llama": Tower("LlamaConfig", "LlamaModel"),
     "qwen2": Tower("Qwen2Config", "Qwen2Model"),
 }  # fmt: skip
-"""Name to a network of Transformers."""
+"""Name to network class of Transformers."""
 
 NOT_SIZES = ("transformers_version", "architectures", "dtype", "torch_dtype", "_name_or_path")
-"""Lines of a published description that say nothing of the network's shape."""
+"""Keys of a published configuration that do not affect the network's architecture."""
 
 NORMS = ("group", "batch", "frozen")
 GROUP_WIDTH = 8
-"""Channels that one group of a group normalisation shares, where the width allows."""
+"""Channels per group of a group normalization, where the width is divisible by it."""
 
 
 def transformers() -> ModuleType:
     """Import and return Transformers.
 
     Raises:
-        ContractError: with the command that installs it, when it is absent.
+        ContractError: with the install command, when it is missing.
     """
     try:
         import transformers as library
@@ -98,10 +98,10 @@ def _classes(kind: str) -> tuple[Any, Any]:
 
 
 def build_tower(kind: str, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 (Transformers is not imported here)
-    """Return the network `kind` with random weights, sized by `values`; what they leave out is the library's default.
+    """Build the network `kind` with random weights, configured by `values`; missing values take library defaults.
 
     Raises:
-        ContractError: when Transformers is absent, `kind` is unknown, or the values make no network.
+        ContractError: when Transformers is missing, `kind` is unknown, or the values are invalid.
     """
     sizes, network = _classes(kind)
     try:
@@ -120,7 +120,7 @@ def build_tower(kind: str, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 (T
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the library's warning that its special tokens lie outside a vocabulary of this package's own."""
+    """Silence the library's warning about special tokens outside of this package's own vocabularies."""
     logger = logging.getLogger("transformers")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -134,16 +134,16 @@ def find_kind(source: str, kinds: tuple[str, ...]) -> str:
     """Return which of `kinds` the published network `source` is.
 
     Args:
-        source: Identifier on the hub, which downloads its small description, or a local folder.
+        source: Identifier on the hub, whose small configuration is downloaded, or a local folder.
         kinds: Names in `TOWERS`.
 
     Raises:
-        ContractError: when it cannot be had, or is none of them.
+        ContractError: when it is unavailable, or none of them.
     """
     library = transformers()
     try:
         found = str(library.AutoConfig.from_pretrained(source).model_type)
-    except Exception as error:  # the hub, the network and the files each have errors of their own
+    except Exception as error:  # the hub, the network and the files each raise their own errors
         raise _unreachable(" or ".join(kinds), source, error) from error
     for kind in kinds:
         if found in (kind, *TOWERS[kind].model_types):
@@ -152,14 +152,14 @@ def find_kind(source: str, kinds: tuple[str, ...]) -> str:
 
 
 def read_values(kind: str, source: str) -> dict[str, Any]:
-    """Return the sizes of a published network, as plain values that `build_tower` takes.
+    """Return the configuration of a published network as plain values, for `build_tower`.
 
     Args:
         kind: Name in `TOWERS`.
-        source: Identifier on the hub, which downloads its small description, or a local folder.
+        source: Identifier on the hub, whose small configuration is downloaded, or a local folder.
 
     Raises:
-        ContractError: when it cannot be had, with what to do.
+        ContractError: when it is unavailable, with what to do.
     """
     sizes, _ = _classes(kind)
     try:
@@ -170,15 +170,15 @@ def read_values(kind: str, source: str) -> dict[str, Any]:
 
 
 def read_weights(tower: nn.Module, source: str) -> dict[str, Tensor]:
-    """Return the published weights of `source`, a hub identifier (downloaded) or a local folder, by `tower`'s names.
+    """Return the pretrained weights of `source`, a hub identifier (downloaded) or a local folder, by `tower`'s names.
 
     Raises:
-        ContractError: when they cannot be had, with what to do.
+        ContractError: when they are unavailable, with what to do.
     """
     kind = type(tower)
     try:
         with _quiet():
-            # Safetensors alone: the older format is a pickle.
+            # Safetensors only: the older format is a pickle.
             found = kind.from_pretrained(source, use_safetensors=True)  # type: ignore[attr-defined]
     except Exception as error:  # as above
         raise _unreachable(kind.__name__, source, error) from error
@@ -188,19 +188,19 @@ def read_weights(tower: nn.Module, source: str) -> dict[str, Tensor]:
 def load_weights(
     tower: nn.Module, source: str, may_differ: tuple[str, ...] = (), theirs: Mapping[str, Tensor] | None = None
 ) -> list[str]:
-    """Give `tower` the published weights of `source`.
+    """Load the pretrained weights of `source` into `tower`.
 
     Args:
-        tower: What `build_tower` returned.
-        source: Whose weights: a hub identifier (downloaded) or a local folder.
-        may_differ: Endings of names that keep their random weights where the shape differs: a vocabulary of one's own.
-        theirs: What `read_weights` returned for `source`; read here when None.
+        tower: Result of `build_tower`.
+        source: Hub identifier (downloaded) or local folder of the weights.
+        may_differ: Suffixes of names that keep random weights where the shape differs, as for a new vocabulary.
+        theirs: Result of `read_weights` for `source`; read here when None.
 
     Returns:
         The names that kept their random weights.
 
     Raises:
-        ContractError: when the weights cannot be had, or are those of another network.
+        ContractError: when the weights are unavailable, or those of another network.
     """
     theirs = read_weights(tower, source) if theirs is None else theirs
     ours = tower.state_dict()
@@ -226,14 +226,14 @@ def _unreachable(kind: str, source: str, error: Exception) -> ContractError:
 
 
 def choose_norm(network: nn.Module, norm: str) -> nn.Module:
-    """Give a network with batch normalisation the kind that its use calls for, in place, and return it.
+    """Convert the batch normalization of a network for its use, in place, and return the network.
 
-    "group": group normalisation and convolutions drawn anew, for training from nothing: it does not depend on the
-    batch, works for a batch of one, and an average of the weights is a network of its own (Chi et al. 2023).
-    "frozen": batch normalisation with the statistics that came with published weights. "batch": as it is.
+    "group": group normalization and reinitialized convolutions, for training from scratch: it does not depend on the
+    batch, works for a batch of one, and averaged weights form a valid network (Chi et al. 2023).
+    "frozen": batch normalization with the pretrained statistics. "batch": unchanged.
 
     Raises:
-        ContractError: for another word.
+        ContractError: for any other value.
     """
     if norm not in NORMS:
         raise ContractError(f"norm is '{norm}', expected one of {', '.join(NORMS)}")
@@ -241,8 +241,8 @@ def choose_norm(network: nn.Module, norm: str) -> nn.Module:
         return network
     for module in network.modules():
         if norm == "group" and isinstance(module, nn.Conv2d):
-            # The towers draw their own weights with a deviation of 0.02. Behind a normalisation an optimiser that moves
-            # each weight by a rate near that turns them over in a few steps, and the picture is lost.
+            # The towers initialize weights with a standard deviation of 0.02. Before a normalization, an optimizer step
+            # of a similar size replaces them within a few steps, and the image information is lost.
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
     _replace_norms(network, norm)
     return network
@@ -264,29 +264,29 @@ def _replace_norms(network: nn.Module, norm: str) -> None:
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation that keeps its statistics, in training too."""
+    """Batch normalization with frozen statistics, also in training."""
 
     def train(self, mode: bool = True) -> FrozenBatchNorm2d:
-        """Stay as it is."""
+        """Stay in evaluation mode."""
         return super().train(False)
 
 
 def standardise(image: Tensor, mean: tuple[float, float, float], deviation: tuple[float, float, float]) -> Tensor:
-    """Return images (B, 3, h, w) of 0 to 1 with the channel statistics that a published network was trained with."""
+    """Normalize images (B, 3, h, w), 0 to 1, with the channel statistics of a pretrained network."""
     shape = (1, 3, 1, 1)
     return (image - image.new_tensor(mean).view(shape)) / image.new_tensor(deviation).view(shape)
 
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Channel mean and deviation of ImageNet, as EfficientNet expects them."""
+"""Channel mean and standard deviation of ImageNet, as EfficientNet expects them."""
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-"""Those of the data that CLIP was trained on."""
+"""Channel mean and standard deviation of CLIP's training data."""
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-"""Those of MobileNetV2: -1 to 1."""
+"""Channel mean and standard deviation of MobileNetV2: -1 to 1."""
 
 
 def padding_mask(tokens: Tensor) -> Tensor:
-    """Return (..., T) long, 1 at words and 0 at padding; a sentence of padding alone keeps its first place."""
+    """Return (..., T) long, 1 at words and 0 at padding; an all-padding instruction keeps its first position."""
     mask = (tokens != 0).long()
     mask[..., 0] = torch.where(mask.sum(dim=-1) == 0, 1, mask[..., 0])
     return mask

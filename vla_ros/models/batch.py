@@ -1,22 +1,22 @@
-"""What goes into every network and what comes out.
+"""Inputs, targets and outputs of every network.
 
-Shapes: B scenes, N sentences about each of them, H rows a chunk, S numbers of proprioception, T words, C continuous and
+Shapes: B scenes, N instructions for each, H rows per chunk, S numbers of proprioception, T words, C continuous and
 G binary columns of an action (see `columns`).
 
 ==================  =======================  ==========================================================
 field               shape, dtype             meaning
 ==================  =======================  ==========================================================
 images[camera]      (B, 3, h, w) float       RGB, 0 to 1
-state               (B, S) float             proprioception, normalised
-tokens              (B, N, T) long           words; 0 is padding
+state               (B, S) float             proprioception, normalized
+tokens              (B, N, T) long           words of the instruction; 0 is padding
 continuous          (B, N, H, C) float       positions and rotations of tools, joints, openings; normalized
-binary              (B, N, H, G) float       grippers of two states: 1 on, 0 off
+binary              (B, N, H, G) float       two-state grippers: 1 on, 0 off
 present             (B, N) float             1 when the named object is in the scene, else 0
-target              (B, N, 3) float          where the named object is, normalised
-pixels[camera]      (B, N, 2) float          where it is in the image, 0 to 1; NaN out of sight
-goal                (B, N, 3) float          where it should go (into, onto), normalised
-goal_pixels[camera] (B, N, 2) float          where that is in the image; NaN out of sight or when there is no goal
-concepts[name]      (B, N) long              what the sentence means, by parts; a network's own table says which
+target              (B, N, 3) float          position of the named object, normalized
+pixels[camera]      (B, N, 2) float          its position in the image, 0 to 1; NaN when not visible
+goal                (B, N, 3) float          position where it should go (into, onto), normalized
+goal_pixels[camera] (B, N, 2) float          the goal in the image; NaN when not visible or when there is no goal
+concepts[name]      (B, N) long              parts of the instruction's meaning, as in the network's own table
 ==================  =======================  ==========================================================
 """
 
@@ -33,7 +33,7 @@ from vla_ros.models.columns import ActionColumns
 
 @dataclass(frozen=True)
 class ModelInput:
-    """What a network sees; see the table of this module."""
+    """Input of a network; see this module's table."""
 
     images: Mapping[str, Tensor]
     state: Tensor
@@ -42,7 +42,7 @@ class ModelInput:
 
 @dataclass(frozen=True)
 class ModelTarget:
-    """What it should have said; see the table of this module. What follows `present` only some networks are taught."""
+    """Target of a network; see this module's table. Fields after `present` are used by some networks only."""
 
     continuous: Tensor
     binary: Tensor
@@ -60,14 +60,14 @@ class ModelTarget:
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """What it says.
+    """Output of a network.
 
     Attributes:
         continuous: (B, N, H, C), normalized.
         binary: (B, N, H, G), logits of "on".
-        target: (B, N, 3) where it believes the named object is, normalised; None where it does not say.
-        present: (B, N) logits that the named object is there; None where it does not say.
-        attention: Camera to (B, N, h', w') weights that sum to 1: where it looked for the object.
+        target: (B, N, 3) predicted position of the named object, normalized; None if it is not predicted.
+        present: (B, N) logits that the named object is there; None if not predicted.
+        attention: Camera to (B, N, h', w') weights over the image for the named object, which sum to 1.
     """
 
     continuous: Tensor
@@ -78,11 +78,11 @@ class ModelOutput:
 
     @classmethod
     def from_actions(cls, actions: Tensor, columns: ActionColumns) -> ModelOutput:
-        """Split (B, N, H, C + G) as `ModelTarget.actions` joins it; the sign of a binary column becomes its logit."""
+        """Split (B, N, H, C + G), inverting `ModelTarget.actions`; the sign of a binary column becomes its logit."""
         return cls(actions[..., : columns.continuous], 4.0 * actions[..., columns.continuous :])
 
 
 def check_width(name: str, tensor: Tensor, width: int) -> None:
-    """Raise when the last axis of `tensor` is not `width` wide."""
+    """Raise unless the last axis of `tensor` has `width`."""
     if tensor.shape[-1] != width:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {width} in the last axis")

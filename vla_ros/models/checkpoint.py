@@ -1,7 +1,7 @@
-"""A trained policy on disk: weights as safetensors (nothing is unpickled) and one JSON file with all it needs to run.
+"""Policy checkpoints: weights as safetensors (nothing is unpickled) and one JSON file with everything else.
 
 The folder holds `weights.safetensors`, `policy.json` (network, processor, the robot contract it was trained for, hash
-of the weights) and a card `README.md` for people. Format 1, which knew one arm at its tool only, is read too.
+of the weights) and a model card `README.md`. Format 1, limited to the tool of one arm, can be read as well.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ FORMAT, TOOL_FORMAT = 2, 1
 
 @dataclass(frozen=True)
 class PolicyBundle:
-    """Everything but the weights.
+    """A policy without its weights.
 
     Attributes:
         model: Name in the table of models.
-        model_config: Plain values that the network is built from.
-        processor: From observations to its tensors, and back to actions.
+        model_config: Plain values that configure the network.
+        processor: Converts observations to the network's tensors, and its outputs to actions.
         contract: YAML of the robot contract it was trained for.
-        training: How it was trained, for the card.
+        training: Training configuration, for the model card.
     """
 
     model: str
@@ -49,7 +49,7 @@ class PolicyBundle:
 
     @property
     def action(self) -> ActionSpace:
-        """Convention of the chunks."""
+        """Action space of the chunks."""
         return self.processor.features.action
 
     @property
@@ -59,7 +59,7 @@ class PolicyBundle:
 
 
 def save_checkpoint(folder: Path, network: VlaModel, bundle: PolicyBundle) -> None:
-    """Write weights and description; the folder is usable only when both are there and belong together."""
+    """Write weights and description; the folder is valid only with both files of the same save."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     new_weights, new_policy = folder / (WEIGHTS_FILE + ".partial"), folder / (POLICY_FILE + ".partial")
@@ -99,16 +99,16 @@ def _sha256(path: Path) -> str:
 
 
 def load_bundle(folder: Path) -> PolicyBundle:
-    """Read the description.
+    """Read the description of a checkpoint.
 
     Raises:
-        CheckpointError: when it is absent, of another format, or a line is missing.
+        CheckpointError: when it is missing, of another format, or incomplete.
     """
     return _read_description(folder)[0]
 
 
 def _read_description(folder: Path) -> tuple[PolicyBundle, str | None]:
-    """Return the description, and the SHA-256 of the weights that it was written for; earlier versions did not say."""
+    """Return the description, and the SHA-256 of its weights; None in files of earlier versions."""
     path = folder / POLICY_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -138,7 +138,7 @@ def _read_description(folder: Path) -> tuple[PolicyBundle, str | None]:
 
 
 def _processor_of_tool(values: Mapping[str, Any]) -> Processor:
-    """Return what format 1 says about one arm at its tool."""
+    """Build the processor from a description of format 1 (one arm at its tool)."""
     action = ActionSpace.from_dict(values["specification"])
     cameras = values["model_config"]["cameras"].items()
     return Processor(
@@ -157,7 +157,7 @@ def _processor_of_tool(values: Mapping[str, Any]) -> Processor:
 
 
 def load_checkpoint(folder: Path, device: torch.device) -> tuple[VlaModel, PolicyBundle]:
-    """Return the network with its weights on `device`, in evaluation mode, and its description.
+    """Load a network on `device`, in evaluation mode, and its description.
 
     Raises:
         CheckpointError: when a file is missing or damaged, or the weights do not fit the network or the description.
@@ -177,6 +177,6 @@ def load_checkpoint(folder: Path, device: torch.device) -> tuple[VlaModel, Polic
         network.load_state_dict(weights)
     except CheckpointError:
         raise
-    except Exception as error:  # safetensors and torch raise types of their own
+    except Exception as error:  # safetensors and torch raise their own types
         raise CheckpointError(f"{folder / WEIGHTS_FILE} cannot be loaded: {type(error).__name__}: {error}") from error
     return network.to(device).eval(), bundle

@@ -1,4 +1,4 @@
-"""Columns of a chunk as a network says them: the continuous ones first, behind them the binary ones."""
+"""Order of a network's action columns: the continuous ones first, then the binary ones."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from vla_ros.processing.features import PolicyFeatures
 
 @dataclass(frozen=True)
 class ActionColumns:
-    """Numbers of one row of a chunk; by default those of one tool: position, rotation vector and gripper.
+    """Columns of one row of a chunk; by default those of one tool: position, rotation vector and gripper.
 
     Attributes:
-        continuous: Normalized columns.
-        binary: Columns said as the logit of "on".
-        rotations: Which of the continuous ones belong to rotations of a tool.
+        continuous: Number of normalized columns.
+        binary: Number of columns output as the logit of "on".
+        rotations: Indices of the continuous columns that belong to tool rotations.
     """
 
     continuous: int = 6
@@ -37,15 +37,15 @@ class ActionColumns:
 
     @classmethod
     def of(cls, features: PolicyFeatures) -> ActionColumns:
-        """Return the columns of the actions that a policy gives."""
+        """Return the columns of a policy's actions."""
         return cls(len(features.continuous_columns), len(features.binary_columns), features.rotation_columns)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ActionColumns:
-        """Read what `to_dict` wrote.
+        """Build it from the output of `to_dict`.
 
         Raises:
-            ContractError: for lines that are missing, unknown or invalid.
+            ContractError: when keys are missing, unknown or invalid.
         """
         try:
             return cls(int(values["continuous"]), int(values["binary"]), tuple(values["rotations"]))
@@ -55,17 +55,17 @@ class ActionColumns:
             ) from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as they stand in a network's configuration."""
+        """Return plain values, as in a network's configuration."""
         return {"continuous": self.continuous, "binary": self.binary, "rotations": list(self.rotations)}
 
     @property
     def width(self) -> int:
-        """Numbers of a row."""
+        """Number of columns in a row."""
         return self.continuous + self.binary
 
     @property
     def others(self) -> tuple[int, ...]:
-        """Which of the continuous columns are positions: of a tool, of joints, of a gripper."""
+        """Indices of the continuous columns that are positions: of a tool, of joints, of a gripper."""
         return tuple(column for column in range(self.continuous) if column not in self.rotations)
 
     @property
@@ -75,7 +75,7 @@ class ActionColumns:
 
 
 def take(values: Tensor, columns: Sequence[int]) -> Tensor:
-    """Return some columns of the last axis; adjacent ones without a copy."""
+    """Return columns of the last axis; adjacent ones without a copy."""
     first, last = columns[0], columns[-1]
     if tuple(columns) == tuple(range(first, last + 1)):
         return values[..., first : last + 1]

@@ -1,6 +1,6 @@
-"""Networks that see a noisy chunk, the time and the context, and say what to change: a transformer and a 1-D U-Net.
+"""Denoising networks for a noisy chunk, given time and context: a transformer and a 1-D U-Net.
 
-Shapes: M chunks, H rows, A columns, D numbers a token. Both are those of Chi et al. 2023 (Diffusion Policy) in kind.
+Shapes: M chunks, H rows, A columns, D channels per token. Both follow Chi et al. 2023 (Diffusion Policy).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from vla_ros.models.encoders import learned_positions, sinusoidal
 
 DENOISERS = ("transformer", "unet")
 LARGEST_TIME = 1000.0
-"""Times reach the embedding as 0 (data) to this (noise), whatever the schedule: its frequencies expect that range."""
+"""Embedded time of pure noise (data is 0), independent of the schedule: the frequencies expect that range."""
 
 
 def build_denoiser(kind: str, columns: int, horizon: int, width: int, heads: int, layers: int) -> nn.Module:
-    """Return the denoiser `kind`; `layers` are blocks of the transformer, or levels of the U-Net.
+    """Return the denoiser `kind`; `layers` is the number of transformer blocks, or of U-Net levels.
 
     Raises:
-        ContractError: for another kind.
+        ContractError: for any other kind.
     """
     if kind == "transformer":
         return TransformerDenoiser(columns, horizon, width, heads, layers)
@@ -32,7 +32,7 @@ def build_denoiser(kind: str, columns: int, horizon: int, width: int, heads: int
 
 
 class _Time(nn.Module):
-    """Times (M,) of 0 to 1 as (M, D)."""
+    """Embeds times (M,), 0 to 1, as (M, D)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -45,9 +45,9 @@ class _Time(nn.Module):
 
 
 class TransformerDenoiser(nn.Module):
-    """Rows of the chunk as tokens that look at each other and, by cross-attention, at the context and the time.
+    """Transformer over the rows of the chunk, with cross-attention to the context and the time.
 
-    Rows see later rows too: the chunk is drawn as a whole, nothing in it is past.
+    Rows attend to later rows as well: the chunk is sampled as a whole, so no row precedes another.
     """
 
     def __init__(self, columns: int, horizon: int, width: int, heads: int, layers: int) -> None:
@@ -61,7 +61,7 @@ class TransformerDenoiser(nn.Module):
         self.leave = nn.Linear(width, columns)
 
     def forward(self, noisy: Tensor, time: Tensor, context: Context) -> Tensor:
-        """Return (M, H, A) of `noisy` (M, H, A) at `time` (M,), 0 for data to 1 for noise."""
+        """Denoise `noisy` (M, H, A) at `time` (M,), 0 for data to 1 for noise; return (M, H, A)."""
         at = self.time(time)[:, None]
         memory = torch.cat([context.tokens, at], dim=1)
         tokens = self.enter(noisy) + self.positions[: noisy.shape[1]] + at + context.summary[:, None]
@@ -71,10 +71,10 @@ class TransformerDenoiser(nn.Module):
 
 
 class UNetDenoiser(nn.Module):
-    """Convolutions along time at `levels` resolutions, each modulated by context and time (FiLM, Perez et al. 2018)."""
+    """1-D U-Net along time with `levels` resolutions, modulated by context and time (FiLM, Perez et al. 2018)."""
 
     def __init__(self, columns: int, width: int, levels: int) -> None:
-        """Build; any horizon works: the chunk is padded with its last row to a multiple of 2 ** (levels - 1)."""
+        """Build; any horizon works: chunks are padded with their last row to a multiple of 2 ** (levels - 1)."""
         super().__init__()
         self.step = 2 ** (levels - 1)
         self.time = _Time(width)
@@ -90,7 +90,7 @@ class UNetDenoiser(nn.Module):
         self.leave = nn.Conv1d(width, columns, 1)
 
     def forward(self, noisy: Tensor, time: Tensor, context: Context) -> Tensor:
-        """Return (M, H, A) of `noisy` (M, H, A) at `time` (M,), 0 for data to 1 for noise."""
+        """Denoise `noisy` (M, H, A) at `time` (M,), 0 for data to 1 for noise; return (M, H, A)."""
         condition = torch.cat([context.summary, self.time(time)], dim=-1)
         rows = noisy.shape[1]
         missing = -rows % self.step

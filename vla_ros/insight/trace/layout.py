@@ -1,4 +1,4 @@
-"""What a trace is made of: its version, its own topics, and the files of a rosbag2 folder."""
+"""Layout of a trace: its version, its own topics, and the files of a rosbag2 folder."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import dataclass, field
 import yaml
 
 VERSION = "1"
-"""Of the layout below; a reader refuses any other."""
+"""Version of this layout; a reader rejects any other."""
 
 METADATA_RECORD = "vla_ros_trace"
-"""Name of the MCAP metadata record at the beginning of each segment: `version`, `robot`, `started`."""
+"""Name of the MCAP metadata record at the start of each segment: `version`, `robot`, `started`."""
 
 METADATA_FILE = "metadata.yaml"
 KEPT = "kept"
-"""Folder, beside the rings, of what was moved out of one because something went wrong."""
+"""Folder beside the rings for traces moved out of them after an incident."""
 
 OBSERVATION_TOPIC = "vla/trace/observation"
-"""Observations by reference: all of the message but the pixels."""
+"""Observations without pixels: the rest of the message."""
 
 INCIDENT_TOPIC = "vla/trace/incident"
-"""One sentence (std_msgs/String) for each thing that went wrong."""
+"""One sentence (std_msgs/String) per incident."""
 
 BAG_VERSION = 5
-"""Of `metadata.yaml`: rosbag2 of Humble and of all later distributions reads it."""
+"""Version of `metadata.yaml`, readable by rosbag2 of Humble and all later distributions."""
 
 _IMAGE_TOPIC = "vla/trace/{camera}/compressed"
 
@@ -47,8 +47,8 @@ class Channel:
     Attributes:
         topic: Absolute name.
         type_name: Such as "vla_ros/msg/SafetyStatus".
-        definition: Of the message and all that it contains, as MCAP's "ros2msg".
-        carried: The newest message also begins each later segment: it holds until another one comes.
+        definition: Definition of the message and its nested types, as MCAP's "ros2msg".
+        carried: Repeat the newest message at the start of each later segment, because it stays valid until replaced.
     """
 
     topic: str
@@ -59,7 +59,7 @@ class Channel:
 
 @dataclass
 class Segment:
-    """One finished or growing MCAP file; times in ns of the recorder's clock."""
+    """A finished or growing MCAP file; times in ns of the recorder's clock."""
 
     name: str
     start: int
@@ -70,8 +70,8 @@ class Segment:
 
 
 def bag_metadata(segments: Sequence[Segment], channels: Mapping[str, Channel]) -> bytes:
-    """Return the `metadata.yaml` of a rosbag2 folder that holds the finished ones of `segments`, oldest first."""
-    segments = [one for one in segments if one.finished]  # rosbag2 refuses a folder that names a file without an end
+    """Return the `metadata.yaml` of a rosbag2 folder with the finished `segments`, oldest first."""
+    segments = [one for one in segments if one.finished]  # rosbag2 rejects a folder that lists an unfinished file
     start = min((one.start for one in segments), default=0)
     end = max((one.end for one in segments), default=0)
     counts: dict[str, int] = {}

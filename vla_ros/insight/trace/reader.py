@@ -1,7 +1,7 @@
-"""Reads a trace, whole or cut short, with the message definitions that it carries: no ROS is needed.
+"""Reads a trace, complete or truncated, using its embedded message definitions: ROS is not needed.
 
-What a file holds is believed to be nothing but bytes: a definition or a message that does not parse ends the reading
-with one sentence, and texts are only ever shown.
+File contents are untrusted bytes: a definition or a message that does not parse ends the reading with an error of one
+sentence, and texts are only ever displayed.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from vla_ros.data.errors import DamagedDataError, DataError
 from vla_ros.insight.trace.layout import KEPT, METADATA_RECORD, VERSION
 
 LARGEST_RECORD = 64 << 20
-"""A larger record is taken for damage, B."""
+"""Largest accepted record, B; a larger one counts as damage."""
 
 LARGEST_TRACE = 1 << 30
-"""A larger trace is refused, B."""
+"""Largest accepted trace, B."""
 
 NS = 1_000_000_000
 BROKEN = (McapError, EOFError, struct.error, ValueError, MemoryError, UnicodeDecodeError)
-"""What the library raises for a file that is damaged or cut short."""
+"""Exceptions that the MCAP library raises for a damaged or truncated file."""
 
 Decode = Callable[[bytes], Any]
 
 
 @dataclass(frozen=True)
 class Record:
-    """One message as it was received: time in ns of the recorder's clock, and its bytes."""
+    """One message as received: time in ns of the recorder's clock, and its bytes."""
 
     received: int
     topic: str
@@ -46,15 +46,15 @@ class Record:
 
 @dataclass
 class Trace:
-    """Everything of one run that was read.
+    """The content of one run's trace.
 
     Attributes:
-        path: What was opened.
+        path: File or folder that was opened.
         origin: Metadata record: `version`, `robot`, `started`.
-        cut_short: Names of the files without an end: their process was killed, or the file was cut.
-        records: Key ("vla/safety_status") to messages in their order, without the namespace.
-        start: When the recording begins, ns; a task that held already came before.
-        end: When it ends, ns.
+        cut_short: Names of unfinished files: their process was killed, or the file was truncated.
+        records: Messages in order, by topic without its namespace ("vla/safety_status").
+        start: Start of the recording, ns; a carried message may be older.
+        end: End of the recording, ns.
     """
 
     path: Path
@@ -67,15 +67,15 @@ class Trace:
 
     @property
     def seconds(self) -> float:
-        """Length, s."""
+        """Duration, s."""
         return (self.end - self.start) / NS
 
     def keys(self, tail: str) -> list[str]:
-        """Return the keys that end like this: image topics."""
+        """Return the keys with the suffix `tail`, such as image topics."""
         return sorted(key for key in self.records if key.endswith(tail))
 
     def last(self, key: str, at: int) -> tuple[int, Any] | None:
-        """Return time and message of the newest one at `at` or before; None when there is none.
+        """Return time and message of the newest one at or before `at`; None when there is none.
 
         Raises:
             DamagedDataError: when it cannot be decoded.
@@ -85,7 +85,7 @@ class Trace:
         return None if index == 0 else (rows[index - 1].received, self._decoded(rows[index - 1]))
 
     def between(self, key: str, first: int, last: int) -> Iterator[tuple[int, Any]]:
-        """Yield time and message of all within [first, last].
+        """Yield time and message of each one within [first, last].
 
         Raises:
             DamagedDataError: when one cannot be decoded.
@@ -95,14 +95,14 @@ class Trace:
             yield row.received, self._decoded(row)
 
     def all(self, key: str) -> Iterator[tuple[int, Any]]:
-        """Yield time and message of all."""
+        """Yield time and message of each one."""
         for row in self.records.get(key, []):
             yield row.received, self._decoded(row)
 
     def _decoded(self, record: Record) -> Any:  # noqa: ANN401 (a message of any type)
         try:
             return self._decoders[record.schema](record.content)
-        except Exception as error:  # whatever a damaged message does to the parser
+        except Exception as error:  # any error that a damaged message causes in the parser
             raise DamagedDataError(
                 f"{self.path}: a message on {record.topic} does not fit its definition ({error!r}): the trace is "
                 "damaged"
@@ -117,9 +117,9 @@ def read_trace(path: Path) -> Trace:
     """Read a trace: a segment, a folder of segments, or the newest below a folder of traces.
 
     Raises:
-        FileNotFoundError: when nothing is there.
-        DataError: when it is no trace, one of another version, or too large.
-        DamagedDataError: when nothing of it can be read.
+        FileNotFoundError: when the path does not exist.
+        DataError: when it is no trace, of another version, or too large.
+        DamagedDataError: when no part of it can be read.
     """
     files = trace_files(path)
     if (size := sum(file.stat().st_size for file in files)) > LARGEST_TRACE:
@@ -136,7 +136,7 @@ def trace_files(path: Path) -> Sequence[Path]:
     """Return the segments of a trace, oldest first.
 
     Raises:
-        FileNotFoundError: when nothing is there.
+        FileNotFoundError: when the path does not exist.
         DataError: when the folder holds no trace.
     """
     if not path.exists():
@@ -153,7 +153,7 @@ def trace_files(path: Path) -> Sequence[Path]:
 
 
 class _Reading:
-    """Takes the records of one file after the other."""
+    """Collects the records of several files into one trace."""
 
     def __init__(self, trace: Trace) -> None:
         self._trace, self._versions = trace, set[str]()
@@ -197,7 +197,7 @@ class _Reading:
             return known
         try:
             decode = DecoderFactory().decoder_for("cdr", schema)
-        except Exception as error:  # whatever a damaged definition does to the parser
+        except Exception as error:  # any error that a damaged definition causes in the parser
             raise DamagedDataError(f"{file}: the definition of {schema.name[:80]} cannot be read: {error!r}") from error
         if decode is None:
             raise DataError(f"{file}: {schema.name[:80]} is defined as '{schema.encoding[:20]}', expected 'ros2msg'")
@@ -209,7 +209,7 @@ class _Reading:
         trace.start = min(trace.start or message.log_time, message.log_time)
         trace.end = max(trace.end, message.log_time)
         if message.publish_time != message.log_time and (key, message.publish_time) in self._seen:
-            return  # carried over from the segment before
+            return  # carried over from the previous segment
         self._seen.add((key, message.publish_time))
         record = Record(message.publish_time, channel.topic, message.data, schemas[channel.schema_id])
         trace.records.setdefault(key, []).append(record)
@@ -229,7 +229,7 @@ class _Reading:
 
 
 def _key(topic: str) -> str:
-    """Return a topic without the slash and the namespace before it."""
+    """Strip the leading slash and the namespace from a topic."""
     bare = topic.lstrip("/")
     at = bare.find("vla/")
     return bare[at:] if at >= 0 else bare

@@ -1,9 +1,9 @@
-"""The ring: the last minutes of a run in segments, and what is moved out of it when something went wrong.
+"""Ring buffer of trace segments: the last minutes of a run, kept elsewhere after an incident.
 
     <folder>/<date>_<pid>/trace_000012.mcap ... metadata.yaml    ring of one run, a rosbag2 folder
-    <folder>/kept/<date>_<what>/            the same, out of the ring
+    <folder>/kept/<date>_<what>/            the same, moved out of the ring
 
-Every size is bounded: the segments of a run, the rings of earlier runs, and what is kept.
+Every size is bounded: the segments of a run, the rings of earlier runs, and the kept traces.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from vla_ros.insight.trace.layout import KEPT, METADATA_FILE, Channel, Segment, 
 from vla_ros.insight.trace.segment import SegmentWriter, is_finished
 
 LOCK = ".lock"
-"""In the folder of a ring that is being written; the hold on it ends with its process, however that ends."""
+"""Lock file of a ring being written; the lock is released when its process ends, however it ends."""
 
 NS = 1_000_000_000
 LARGEST_MESSAGE = 4 << 20
-"""Larger messages are left out, B."""
+"""Largest recorded message, B; larger ones are skipped."""
 
 
 @dataclass(frozen=True)
 class RingLimits:
-    """How much stays.
+    """Bounds on the size of traces.
 
     Attributes:
-        segment_seconds: Length of a segment, s.
-        ring_seconds: What a ring holds, s; at most a segment more.
-        ring_bytes: What a ring takes, B, and all rings of earlier runs together; at most a segment more.
-        segment_bytes: A segment ends at this size, B.
-        kept_bytes: What everything kept takes together, B; the oldest goes first, the newest always stays.
-        keep_after: How long an incident is followed before the ring is moved out, s.
+        segment_seconds: Duration of a segment, s.
+        ring_seconds: Duration of a ring, s; at most one segment more.
+        ring_bytes: Size of a ring, and of all rings of earlier runs together, B; at most one segment more.
+        segment_bytes: Size at which a segment ends, B.
+        kept_bytes: Total size of kept traces, B; the oldest is removed first, the newest always stays.
+        keep_after: Time recorded after an incident before the ring is moved out, s.
     """
 
     segment_seconds: float = 30.0
@@ -60,12 +60,12 @@ class _Pending:
 
 
 class TraceRing:
-    """Writes the trace of one run; one thread uses it.
+    """Writes the trace of one run; not thread-safe.
 
     Attributes:
         run: Folder of this run's ring.
-        left_out: Messages that were larger than `LARGEST_MESSAGE`.
-        kept: What was moved out of the ring, oldest first.
+        left_out: Number of messages skipped as larger than `LARGEST_MESSAGE`.
+        kept: Folders of kept traces, oldest first.
     """
 
     def __init__(
@@ -76,17 +76,17 @@ class TraceRing:
         now: int,
         limits: RingLimits = RingLimits(),
     ) -> None:
-        """Make the folder of this run, keep what a killed process left, and remove rings that are too many.
+        """Create the folder of this run, keep the ring of a killed process, and remove surplus rings.
 
         Args:
-            folder: Of all traces.
-            channels: Key of the caller to what is written under it.
+            folder: Folder of all traces.
+            channels: Channels by the caller's keys.
             origin: Metadata record of each segment.
             now: ns.
             limits: Bounds.
 
         Raises:
-            OSError: when the folder cannot be made.
+            OSError: when the folder cannot be created.
         """
         self._folder, self._channels, self._origin, self._limits = folder, channels, origin, limits
         self._segments: list[Segment] = []
@@ -102,11 +102,11 @@ class TraceRing:
         self.run, self._hold = _claim(folder, now)
 
     def write(self, key: str, content: bytes, now: int) -> None:
-        """Append a serialized message that came at `now`, ns.
+        """Append a serialized message received at `now`, ns.
 
         Raises:
-            OSError: when it cannot be written; the segment is given up, the next message begins another one.
-            KeyError: when `key` is none of the channels.
+            OSError: when it cannot be written; the segment is abandoned, and the next message starts another one.
+            KeyError: when `key` is not a channel.
         """
         channel = self._channels[key]
         if len(content) > LARGEST_MESSAGE:
@@ -119,18 +119,18 @@ class TraceRing:
             self._carried[key] = (content, now)
 
     def incident(self, what: str, now: int) -> None:
-        """Keep the ring soon, as it then is; `what` is a word for the name of its folder.
+        """Schedule the ring to be kept; `what` is a word for its folder name.
 
-        Incidents that come before it is moved out are kept with it.
+        Incidents that occur before the ring is moved out are kept with it.
         """
         if self._pending is None:
             self._pending = _Pending(what, now + int(self._limits.keep_after * NS))
 
     def tick(self, now: int) -> Path | None:
-        """Do what is due: once a second, s. Returns what was kept.
+        """Do due work; call it once a second. Returns the folder of a trace kept now, if any.
 
         Raises:
-            OSError: when the disk does not take it.
+            OSError: when the disk does not accept it.
         """
         kept = None
         if self._writer is not None:
@@ -146,10 +146,10 @@ class TraceRing:
         return kept
 
     def close(self) -> Path | None:
-        """End the run; what was to be kept is kept now and returned.
+        """End the run; keep the ring now if that is pending, and return its folder.
 
         Raises:
-            OSError: when the disk does not take it.
+            OSError: when the disk does not accept it.
         """
         try:
             self._end_segment()
@@ -186,7 +186,7 @@ class TraceRing:
             raise
 
     def _finish(self) -> None:
-        """Close the growing segment; one that could not be finished counts in the bounds all the same."""
+        """Close the growing segment; one that could not be finished still counts towards the bounds."""
         writer, self._writer = self._writer, None
         if writer is not None:
             self._segments.append(writer.segment)
@@ -196,7 +196,7 @@ class TraceRing:
         write_whole(folder / METADATA_FILE, bag_metadata(self._segments, self._by_topic))
 
     def _shrink(self, now: int) -> None:
-        """Remove the oldest segments; an incident waits for all of them, but for the bound in bytes."""
+        """Remove the oldest segments; a pending incident suspends the time bound, but not the bound in bytes."""
         removed = False
         while self._segments:
             oldest = self._segments[0]
@@ -239,7 +239,7 @@ class TraceRing:
 
 
 def _claim(folder: Path, now: int) -> tuple[Path, IO[bytes]]:
-    """Make and hold the folder of a run; it appears under its name when it is held."""
+    """Create and lock the folder of a run; it gets its name once it is locked."""
     run = _free_name(folder, f"{_date(now)}_{os.getpid()}")
     hidden = folder / f".{run.name}"
     hidden.mkdir()
@@ -261,7 +261,7 @@ def _is_held(run: Path) -> bool:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Return the traces in a folder, oldest first by name, which begins with the date."""
+    """Return the traces in a folder, oldest first by name, which starts with the date."""
     if not folder.is_dir():
         return []
     found = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]

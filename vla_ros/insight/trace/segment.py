@@ -1,4 +1,4 @@
-"""Writes one MCAP file so that a process killed in the middle leaves a readable one."""
+"""Writes one MCAP file that stays readable if the process is killed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ END_MAGIC = b"\x89MCAP0\r\n"
 """Last bytes of a finished file (https://mcap.dev/spec)."""
 
 CHUNK_BYTES = 1 << 18
-"""Before compression; `flush` ends a chunk sooner."""
+"""Chunk size before compression, B; `flush` ends a chunk earlier."""
 
 
 class SegmentWriter:
-    """One growing file. What was written before `flush` survives the end of the process."""
+    """A growing MCAP file. Everything written before `flush` survives the end of the process."""
 
     def __init__(self, path: Path, origin: Mapping[str, str], now: int) -> None:
         """Create the file with its metadata record.
@@ -41,10 +41,10 @@ class SegmentWriter:
         self.flush()
 
     def write(self, channel: Channel, content: bytes, received: int, logged: int) -> None:
-        """Append a serialized message: `received` when it came, `logged` its place in this file, ns.
+        """Append a serialized message: `received` is its time of receipt, `logged` its time in this file, ns.
 
         Raises:
-            OSError: when it does not fit on the disk.
+            OSError: when the disk is full.
         """
         if channel.topic not in self._ids:
             schema = self._writer.register_schema(channel.type_name, "ros2msg", channel.definition.encode())
@@ -55,19 +55,19 @@ class SegmentWriter:
         segment.end = max(segment.end, logged)
 
     def flush(self) -> None:
-        """Hand everything to the operating system.
+        """Pass everything to the operating system.
 
         Raises:
-            OSError: when it does not fit on the disk.
+            OSError: when the disk is full.
         """
         self._writer.flush()
         self.segment.size = self._file.tell()
 
     def finish(self) -> None:
-        """Write the index, bring the file to the disk itself and close it.
+        """Write the index, sync the file to the disk and close it.
 
         Raises:
-            OSError: when it does not fit on the disk; what was flushed before stays readable.
+            OSError: when the disk is full; data flushed before stays readable.
         """
         try:
             self._writer.finish()
@@ -79,7 +79,7 @@ class SegmentWriter:
 
 
 def is_finished(path: Path) -> bool:
-    """Say whether a file has its index: its writer was not killed."""
+    """Tell whether a file has its index, so that its writer was not killed."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - len(END_MAGIC), 0))
