@@ -1,4 +1,4 @@
-"""What to answer to a name that is none: the nearest one, and all there are."""
+"""Messages for unknown names: the closest match, and all valid ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def expected_names(name: str, names: Iterable[str]) -> str:
-    """Return "did you mean 'x'? Expected one of: ..." for a `name` that is not among `names`."""
+    """Return "did you mean 'x'? Expected one of: ..." for an unknown `name`."""
     known = list(names)
     near = difflib.get_close_matches(name, known, n=1)
     listed = ", ".join(known) or "none, there are none here"

@@ -1,4 +1,4 @@
-"""Where the files that ship with the package are: robot contracts, descriptions, configuration, checkpoints."""
+"""Locates files that ship with the package: robot contracts, descriptions, configuration, checkpoints."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ SHARE_VARIABLE = "VLA_ROS_SHARE"
 
 
 def share_roots() -> list[Path]:
-    """Folders that may hold the shipped files, best first: the user's choice, a source tree, ament prefixes."""
+    """Return folders that may hold the shipped files, best first: user's choice, source tree, prefixes."""
     roots = []
     if chosen := os.environ.get(SHARE_VARIABLE):
         roots.append(Path(chosen))
-    # resolve(): with a symlinked install the module lies in the source tree, and so do the files beside it.
+    # resolve(): in a symlinked install the module lies in the source tree, with the shipped files beside it.
     roots.append(Path(__file__).resolve().parent.parent)
     roots.append(Path(sys.prefix) / "share" / "vla_ros")
     roots += [Path(p) / "share" / "vla_ros" for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
@@ -24,15 +24,15 @@ def share_roots() -> list[Path]:
 
 
 def expanded(path: str | Path) -> Path:
-    """Return `path` with `~` expanded, also where no shell has done so; as it is where there is no home."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises where there is no home)
+    """Return `path` with `~` expanded, even if no shell did so; unchanged if there is no home folder."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises without a home folder)
 
 
 def runtime_folder() -> Path:
-    """Return a folder of this user alone for what only running processes need; it is made where it is missing.
+    """Return a private folder of this user for files of running processes; create it if it is missing.
 
     Raises:
-        OSError: when it cannot be made, or is another user's.
+        OSError: when it cannot be created, or belongs to another user.
     """
     chosen = os.environ.get("XDG_RUNTIME_DIR", "")
     usable = bool(chosen) and os.access(chosen, os.W_OK | os.X_OK)
@@ -45,9 +45,9 @@ def runtime_folder() -> Path:
 
 
 def share_file(relative: str | Path) -> Path:
-    """Return the absolute path of a shipped file; an absolute or an existing path is returned as it is.
+    """Return the absolute path of a shipped file; an absolute or existing path is only resolved.
 
-    `~` is expanded, also where no shell has done so.
+    `~` is expanded, even if no shell did so.
 
     Raises:
         FileNotFoundError: naming every folder that was searched.

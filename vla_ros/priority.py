@@ -1,9 +1,9 @@
-"""A place before others on a machine that is short of processors, as far as the system grants it.
+"""Scheduling priority of this process on a machine short of CPUs, as far as the system permits.
 
-Linux shares processors in three steps: threads with a real-time priority come first; then it shares among sessions
-(each "autogroup" the same, however nice its threads are), then among the threads of a session. A node that has a
-session of its own therefore needs both of the latter; in a session that it shares, the first would be a favour for
-everybody in it, and is left alone.
+Linux schedules in three stages: threads with a real-time priority come first; then CPU time is divided equally among
+sessions (each "autogroup", whatever the niceness of its threads), then among the threads of a session. A node with its
+own session therefore needs both of the latter; in a shared session, autogroup niceness would favor every process in it,
+and is left unchanged.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ REALTIME = (os.SCHED_FIFO, os.SCHED_RR)
 
 
 def prefer_process(niceness: int) -> None:
-    """Set the niceness, -20 (first) to 19 (last), of this process' session and of this thread.
+    """Set the niceness, -20 (first) to 19 (last), of this process's session and of this thread.
 
-    Threads that this one starts from now on inherit it. Without the right to do so nothing happens.
+    Threads started by this one afterwards inherit it. Without the permission nothing happens.
     """
     if os.getsid(0) == os.getpid():
         with contextlib.suppress(OSError):
@@ -31,7 +31,7 @@ def prefer_process(niceness: int) -> None:
 
 
 def prefer_thread(niceness: int) -> None:
-    """Set the niceness of this thread, and of those that it starts from now on, within its session."""
+    """Set the niceness of this thread, and of threads that it starts afterwards, within its session."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
@@ -47,25 +47,25 @@ NOT_GRANTED = (
 
 
 def take_realtime(priority: int) -> str:
-    """Let every thread of this process, and those that it starts from now on, run before all that is not real-time.
+    """Give every thread of this process, and threads started afterwards, a real-time priority.
 
-    First in, first out: nothing but a higher real-time priority puts such a thread aside (sched(7)). All of them, since
-    one that is preempted while it holds the interpreter's lock, or one of the middleware's, keeps the others waiting.
-    For the same reason without SCHED_RESET_ON_FORK, which resets threads as well as processes: a process is started in
-    `ordinary_thread`. A quota of a control group (cpu.max) is no obstacle: it is for threads that are not real-time.
+    First in, first out: only a higher real-time priority preempts such a thread (sched(7)). It must be all threads: one
+    preempted while it holds the interpreter's lock, or one of the middleware's, keeps the others waiting. For the same
+    reason SCHED_RESET_ON_FORK is not used, because it resets threads as well as processes: start a process in
+    `ordinary_thread`. A control group's quota (cpu.max) does not matter: it applies to threads that are not real-time.
 
     Args:
         priority: 1 (last among real-time threads) to 99.
 
     Returns:
-        "" when the system granted it: RLIMIT_RTPRIO allows it, or the process has CAP_SYS_NICE. Else why there is none,
-        as the rest of a sentence; then no thread has it.
+        "" when granted: RLIMIT_RTPRIO allows it, or the process has CAP_SYS_NICE. Otherwise the reason why not, as the
+        end of a sentence; then no thread has the priority.
     """
     if len(os.sched_getaffinity(0)) < 2:
         return ONE_PROCESSOR
     try:
         for task in TASKS.iterdir():
-            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            with contextlib.suppress(ProcessLookupError):  # the thread has ended meanwhile
                 os.sched_setscheduler(int(task.name), os.SCHED_FIFO, os.sched_param(priority))
     except OSError:
         give_realtime_back()
@@ -74,16 +74,16 @@ def take_realtime(priority: int) -> str:
 
 
 def give_realtime_back() -> None:
-    """Let no thread of this process have a real-time priority any more."""
+    """Remove the real-time priority from every thread of this process."""
     for task in TASKS.iterdir():
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
             if os.sched_getscheduler(int(task.name)) in REALTIME:
                 os.sched_setscheduler(int(task.name), os.SCHED_OTHER, os.sched_param(0))
 
 
 @contextlib.contextmanager
 def ordinary_thread() -> Iterator[None]:
-    """Let this thread, and a process that it starts, have no real-time priority for the time being."""
+    """Temporarily drop the real-time priority of this thread, and of processes that it starts."""
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     if policy == os.SCHED_OTHER:
         yield
@@ -92,5 +92,5 @@ def ordinary_thread() -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # the right to it was taken away meanwhile
+        with contextlib.suppress(OSError):  # the permission was revoked meanwhile
             os.sched_setscheduler(0, policy, parameters)

@@ -1,7 +1,7 @@
-"""The one reader of YAML: every text is bounded, no key stands twice, and what is wrong says where.
+"""Safe YAML reader: bounded size, no duplicate keys, and errors that name the place.
 
-A text is composed into nodes first, and these are looked at before anything is made of them: an alias is followed as
-often as it stands, so that what a few lines of aliases would grow to counts in full.
+A text is first composed into nodes, which are checked before any values are constructed. Aliases are followed at every
+use, so that the expansion of a few nested aliases counts in full.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ import yaml
 from vla_ros.errors import ContractError
 
 LARGEST_TEXT = 1 << 20
-"""Characters of one document; configuration is a few kilobytes."""
+"""Largest number of characters in a document; configuration is a few kilobytes."""
 
 DEEPEST = 32
-"""Collections inside of each other; configuration has about six."""
+"""Largest nesting depth of collections; configuration has about six."""
 
 MOST_NODES = 100_000
-"""Values, keys and collections of a document after the expansion of its aliases."""
+"""Largest number of values, keys and collections in a document after alias expansion."""
 
 _MERGE = "tag:yaml.org,2002:merge"
 _COLLECTIONS = ("tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
 
 
 class YamlContentError(yaml.YAMLError):
-    """Content that cannot be used, with the line and the path of the key that it stands at."""
+    """Unusable content, with the line and the path of its key."""
 
     def __init__(self, sentence: str, node: yaml.Node, path: str) -> None:
-        """Say what is wrong at a node, whose place in the document is `path`."""
+        """Describe the fault at a node, whose key path is `path`."""
         super().__init__(f"line {node.start_mark.line + 1}, {path or 'top level'}: {sentence}")
 
 
 class DuplicateKeyError(YamlContentError):
-    """A key that stands twice in one mapping, of which PyYAML lets the last one win."""
+    """A duplicate key in a mapping; PyYAML would silently use the last one."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes no deeper than `DEEPEST`, and looks at the nodes before it makes plain values of them."""
+    """Composes at most `DEEPEST` levels, and checks the nodes before constructing plain values."""
 
     _depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401 (as PyYAML has it)
-        """Return the next node; PyYAML calls itself for every level, and Python bounds how often it may."""
+        """Return the next node; PyYAML recurses per level, and Python bounds the recursion."""
         self._depth += 1
         try:
             if self._depth > DEEPEST:
@@ -56,7 +56,7 @@ class _Loader(yaml.SafeLoader):
             self._depth -= 1
 
     def get_single_node(self) -> yaml.Node | None:
-        """Return the root of the document, looked at."""
+        """Return the checked root of the document."""
         root = super().get_single_node()
         if root is not None:
             self._left = MOST_NODES
@@ -64,7 +64,7 @@ class _Loader(yaml.SafeLoader):
         return root
 
     def _look(self, node: yaml.Node, path: str, around: tuple[yaml.Node, ...]) -> None:
-        """Refuse what cannot be made of a node and of everything below it; `around` are the collections it is in."""
+        """Check a node and everything below it; `around` are the enclosing collections."""
         self._left -= 1
         if self._left < 0:
             raise YamlContentError(f"more than {MOST_NODES} values; are aliases of aliases nested?", node, path)
@@ -102,41 +102,41 @@ class _Loader(yaml.SafeLoader):
             self._look(value_node, below, around)
 
     def _make(self, node: yaml.ScalarNode, path: str) -> Any:  # noqa: ANN401 (whatever YAML holds)
-        """Return the value of a scalar."""
+        """Construct the value of a scalar."""
         try:
             return self.construct_object(node)
         except yaml.YAMLError as error:
             problem = getattr(error, "problem", None) or str(error)
             raise YamlContentError(str(problem), node, path) from error
-        except Exception as error:  # a date that is none, a number with two points: PyYAML passes on what Python raises
+        except Exception as error:  # PyYAML passes on Python's errors, as for an invalid date or number
             what = node.tag.rpartition(":")[2]
             raise YamlContentError(f"{node.value[:80]!r} is no {what}", node, path) from error
 
 
 def parse_yaml(text: str) -> Any:  # noqa: ANN401 (whatever YAML holds)
-    """Return the content of YAML text.
+    """Parse YAML text.
 
     Raises:
         yaml.YAMLError: when it is not YAML, is longer than `LARGEST_TEXT`, deeper than `DEEPEST` or has more than
-            `MOST_NODES` values, has a key twice in one mapping, a collection that contains itself, or a value that is
-            none of its kind; with the line, and the path of the key where there is one.
+            `MOST_NODES` values, has a duplicate key, a collection that contains itself, or a value invalid for its
+            type; with the line, and the path of the key where there is one.
     """
     if len(text) > LARGEST_TEXT:
         raise yaml.YAMLError(f"it has {len(text)} characters, expected at most {LARGEST_TEXT}")
     try:
-        # A loader of its own of the safe kind: it makes plain values and nothing else.
+        # A subclass of the safe loader: it constructs plain values and nothing else.
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, MemoryError):
         raise
-    except Exception as error:  # whatever it is that PyYAML did not expect, the text is what is wrong
+    except Exception as error:  # any error that PyYAML did not expect: the text is at fault
         raise yaml.YAMLError(f"it cannot be read: {type(error).__name__}: {error}") from error
 
 
 def read_yaml(path: Path, what: str) -> Any:  # noqa: ANN401
-    """Return the content of a YAML file.
+    """Read a YAML file.
 
     Raises:
-        ContractError: when it cannot be used, see `parse_yaml`; `what` it is and its name come first.
+        ContractError: when it is unusable, see `parse_yaml`; the message starts with `what` and the file name.
         OSError: when it cannot be read.
     """
     text = read_text(path, what)
@@ -147,16 +147,16 @@ def read_yaml(path: Path, what: str) -> Any:  # noqa: ANN401
 
 
 def why_unusable(error: yaml.YAMLError) -> str:
-    """Return why `parse_yaml` refused a text: that it is not YAML only where its syntax is wrong."""
+    """Explain why `parse_yaml` rejected a text; "not YAML" only for wrong syntax."""
     wrong_syntax = isinstance(error, (yaml.MarkedYAMLError, yaml.reader.ReaderError))
     return f"not YAML: {error}" if wrong_syntax else str(error)
 
 
 def read_text(path: Path, what: str) -> str:
-    """Return the text of a file.
+    """Read a UTF-8 text file.
 
     Raises:
-        ContractError: when it is not UTF-8; `what` it is comes first.
+        ContractError: when it is not UTF-8; the message starts with `what` and the file name.
         OSError: when it cannot be read.
     """
     try:

@@ -42,7 +42,7 @@ def absolute_gripper(closing: FloatArray, initial: float = 1.0) -> FloatArray:
 
     Args:
         closing: (steps,) command to close.
-            initial: Gripper state before the first command, 1 open, 0 closed.
+        initial: Gripper state before the first command, 1 open, 0 closed.
     """
     state, states = initial, []
     for command in closing:

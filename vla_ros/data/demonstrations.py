@@ -2,6 +2,7 @@
 
 A label is a column `aux.<name>` of the data set. A label per object (or per instruction) has one row for each one that
 the episode names, padded with zeros.
+
 =================  ======================================  =============  =============================================
 array              shape, dtype                            column         meaning
 =================  ======================================  =============  =============================================
@@ -12,7 +13,7 @@ opening            (steps,) float32                        state          distan
 instruction        (steps,) str                            task           the user's instruction
 actions            (steps, objects, horizon, width) f4     aux            chunk that pursues each object, in the action
                                                                           space of the data set
-target             (steps, objects, 3) float32             aux            centre of each object, m, base frame
+target             (steps, objects, 3) float32             aux            center of each object, m, base frame
 pixel_<camera>     (steps, objects, 2) float32             aux            its position in the image, 0 to 1; NaN when
                                                                           not visible
 asked              (steps,) int64                          aux            index of the object pursued at that step

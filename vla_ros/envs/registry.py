@@ -37,8 +37,8 @@ WORLDS: Mapping[str, World] = {
 def find_world(name: str) -> World:
     """Return the world called `name`.
 
+    Raises:
         SimulationError: when it does not exist, listing the existing ones.
-        SimulationError: when there is none, listing those there are.
     """
     if name not in WORLDS:
         raise SimulationError(f"no world '{name}'; {expected_names(name, sorted(WORLDS))}")

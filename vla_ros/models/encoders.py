@@ -1,6 +1,7 @@
-"""What the networks share at their entrance: encoders that turn each modality into tokens.
+"""Encoders shared by the networks: each turns one modality into tokens.
 
-Shapes: B scenes, N sentences a scene, M = B * N sequences, P image tokens of all cameras, T words, D numbers a token.
+Shapes: B scenes, N instructions per scene, M = B * N sequences, P image tokens of all cameras, T words, D channels per
+token.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from vla_ros.models.configuration import Sizes
 
 PATCH_STEM, CONVOLUTION_STEM = "patch", "convolution"
 FIRST_STRIDE = 4
-"""Stride of the first of several convolutions."""
+"""Stride of the first convolution of a convolutional stem."""
 
 
 def repeat_scenes(features: Tensor, sentences: int) -> Tensor:
-    """(B, ...) to (B * N, ...): each scene once for every sentence about it."""
+    """Repeat each scene for each of its instructions: (B, ...) to (B * N, ...)."""
     return features.repeat_interleave(sentences, dim=0)
 
 
 def sinusoidal(positions: Tensor, width: int) -> Tensor:
     """Return (..., width): sines, then cosines, of `positions` (...) at frequencies from 1 to 1/10000.
 
-    The embedding of Vaswani et al. (2017); for places in a sequence and for steps of a diffusion alike.
+    The embedding of Vaswani et al. (2017), for sequence positions and diffusion steps alike.
     """
     if width % 2:
         raise ContractError(f"a sinusoidal embedding needs an even width, got {width}")
@@ -39,24 +40,24 @@ def sinusoidal(positions: Tensor, width: int) -> Tensor:
 
 
 def learned_positions(length: int, width: int) -> nn.Parameter:
-    """Return (length, width), small and random."""
+    """Return (length, width) parameters, initialized to small random values."""
     return nn.Parameter(0.02 * torch.randn(length, width))
 
 
 class ImageTokens(nn.Module):
-    """What every encoder of pictures offers: tokens (B, P, D), camera after camera, row after row.
+    """Base class of image encoders: tokens (B, P, D), ordered by camera, then row by row.
 
     Attributes:
-        grids: Camera to (h', w'), its tokens.
-        count: P, the tokens of all cameras.
-        width: D, numbers a token.
+        grids: Camera to its token grid (h', w').
+        count: P, the number of tokens of all cameras.
+        width: D, channels per token.
     """
 
     def __init__(self, cameras: Sizes, width: int, patch: int) -> None:
-        """Cut each picture into patches of `patch` pixels, each way.
+        """Divide each image into square patches of `patch` pixels a side.
 
         Raises:
-            ContractError: when a picture is no whole number of patches.
+            ContractError: when an image size is not a multiple of the patch size.
         """
         super().__init__()
         for name, size in cameras.items():
@@ -67,15 +68,15 @@ class ImageTokens(nn.Module):
         self.width = width
 
     def forward(self, images: Mapping[str, Tensor]) -> Tensor:
-        """Return (B, P, D) of images (B, 3, h, w), 0 to 1."""
+        """Encode images (B, 3, h, w), 0 to 1, as (B, P, D)."""
         return torch.cat([self.see(name, images[name]) for name in self.grids], dim=1)
 
     def see(self, camera: str, image: Tensor) -> Tensor:
-        """Return (B, h' * w', D) of one camera's image (B, 3, h, w), 0 to 1."""
+        """Encode one camera's images (B, 3, h, w), 0 to 1, as (B, h' * w', D)."""
         raise NotImplementedError
 
     def looks(self, weights: Tensor) -> dict[str, Tensor]:
-        """Split weights (..., P) over the image tokens into (..., h', w') a camera, each summing to 1."""
+        """Split weights (..., P) over the image tokens into (..., h', w') per camera, each summing to 1."""
         parts = weights.split([h * w for h, w in self.grids.values()], dim=-1)
         return {
             name: (part / part.sum(dim=-1, keepdim=True).clamp(min=1e-9)).unflatten(-1, grid)
@@ -84,19 +85,19 @@ class ImageTokens(nn.Module):
 
 
 class ImageEncoder(ImageTokens):
-    """Pictures of all cameras to tokens: a stem, learned places, and transformer blocks over each picture.
+    """Vision transformer over each camera's image: a stem, learned positions, and transformer blocks.
 
-    The stem is one convolution a patch (Dosovitskiy et al. 2021) or several small ones (Xiao et al. 2021), which learn
-    faster from little data. All cameras share the weights; each has its own places.
+    The stem is one convolution per patch (Dosovitskiy et al. 2021) or several small ones (Xiao et al. 2021), which
+    learn faster from little data. All cameras share the weights; each has its own positions.
     """
 
     def __init__(
         self, cameras: Sizes, width: int, patch: int, depth: int = 0, heads: int = 4, stem: str = CONVOLUTION_STEM
     ) -> None:
-        """Build; `patch` pixels (each way) become one token.
+        """Build; one token covers `patch` pixels a side.
 
         Raises:
-            ContractError: when a picture is no whole number of patches, or the stem cannot make such patches.
+            ContractError: when an image size is not a multiple of the patch, or the stem does not support the patch.
         """
         super().__init__(cameras, width, patch)
         self.stem = _stem(stem, width, patch)
@@ -105,7 +106,7 @@ class ImageEncoder(ImageTokens):
         self.norm = nn.LayerNorm(width)
 
     def see(self, camera: str, image: Tensor) -> Tensor:
-        """Return (B, h' * w', D) of one camera's image (B, 3, h, w), 0 to 1."""
+        """Encode one camera's images (B, 3, h, w), 0 to 1, as (B, h' * w', D)."""
         tokens = self.stem(2.0 * image - 1.0).flatten(2).transpose(1, 2) + self.positions[camera]
         for block in self.blocks:
             tokens, _ = block(tokens)
@@ -128,14 +129,14 @@ def _stem(kind: str, width: int, patch: int) -> nn.Module:
 
 
 class TextEncoder(nn.Module):
-    """Words to tokens that know of each other; padding is never looked at.
+    """Transformer over the words of an instruction; padding is masked.
 
     Attributes:
-        width: Numbers a token.
+        width: Channels per token.
     """
 
     def __init__(self, vocabulary: int, width: int, words: int, depth: int = 1, heads: int = 4) -> None:
-        """Build for sentences of at most `words` words."""
+        """Build for instructions of at most `words` words."""
         super().__init__()
         self.width = width
         self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)
@@ -144,7 +145,7 @@ class TextEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features (M, T, D) of tokens (M, T), 0 where there is padding, and which are words, (M, T) bool."""
+        """Return features (M, T, D) of tokens (M, T), 0 at padding, and the word mask, (M, T) bool."""
         real = tokens != 0
         features = self.embedding(tokens) + self.positions[: tokens.shape[1]]
         for block in self.blocks:
@@ -153,14 +154,14 @@ class TextEncoder(nn.Module):
 
 
 class StateEncoder(nn.Module):
-    """Rows of numbers, such as proprioception or past actions, to tokens: one a row.
+    """Encodes rows of numbers, such as proprioception or past actions, as tokens, one per row.
 
-    While training it may hide the numbers of a sequence behind a learned token. They are enough to recognise a recorded
-    step by, and a network that does so never looks at the picture.
+    During training it may replace a sequence's tokens by a learned mask token: the numbers alone suffice to recognize
+    a recorded step, and a network that relies on them ignores the image.
     """
 
     def __init__(self, inputs: int, width: int, rows: int = 1, hide: float = 0.0) -> None:
-        """Build for at most `rows` rows of `inputs` numbers; `hide` is the share of sequences hidden while training."""
+        """Build for at most `rows` rows of `inputs` numbers; `hide` is the fraction of sequences masked in training."""
         super().__init__()
         if not 0.0 <= hide < 1.0:
             raise ContractError(f"the share of hidden states is {hide}, expected 0 or more, and less than 1")
@@ -170,7 +171,7 @@ class StateEncoder(nn.Module):
         self.unknown = learned_positions(1, width) if hide > 0.0 else None
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Return (M, L, D) of rows (M, L, inputs)."""
+        """Encode rows (M, L, inputs) as (M, L, D)."""
         tokens = self.layers(rows)
         if self.training and self.unknown is not None:
             hidden = torch.rand(len(rows), 1, 1, device=rows.device) < self.hide
@@ -179,6 +180,6 @@ class StateEncoder(nn.Module):
 
 
 def mean_over_words(values: Tensor, real: Tensor) -> Tensor:
-    """Return (M, X), the mean of (M, T, X) over the words, which `real` (M, T) marks."""
+    """Average (M, T, X) over the words marked by `real` (M, T); return (M, X)."""
     weights = real.to(values.dtype)
     return (values * weights[..., None]).sum(dim=1) / weights.sum(dim=1, keepdim=True).clamp(min=1.0)

@@ -1,4 +1,4 @@
-"""The eyes of the compositional network: what is at every place of a picture, and where a thing and its goal are."""
+"""Vision of the compositional network: classes at every image cell, and positions of an object and its goal."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from vla_ros.models.precision import full_precision
 
 @dataclass(frozen=True)
 class Glance:
-    """What a camera says about N commands, and all that is decided by.
+    """Target features of one camera for N instructions; the only vision input of the action head.
 
     Attributes:
-        thing: (B, N, width): evidence, sharpness, place, what is there.
-        goal: (B, N, width): the same of the goal.
-        free: (B, 2 * free_points): places that no command asks for.
+        thing: (B, N, width): evidence, sharpness, position and appearance of the object.
+        goal: (B, N, width): the same for the goal.
+        free: (B, 2 * free_points): keypoints independent of the instruction.
     """
 
     thing: Tensor
@@ -29,14 +29,14 @@ class Glance:
 
 @dataclass(frozen=True)
 class View:
-    """A glance, and what it came from, for those who teach the eye.
+    """Vision output of one camera: target features, and the intermediate maps for supervision.
 
     Attributes:
-        glance: See there.
-        thing_look: (B, N, h', w') weights: where it looked for the thing.
+        glance: Target features.
+        thing_look: (B, N, h', w') attention weights for the object.
         goal_look: The same for the goal.
         colour: (B, colours + 1, h'w') log probabilities; the last class: none.
-        kind: (B, kinds + 1, h'w') likewise.
+        kind: (B, kinds + 1, h'w') the same for kinds of objects.
     """
 
     glance: Glance
@@ -47,10 +47,10 @@ class View:
 
 
 class Eye(nn.Module):
-    """One camera: convolutions, what is at every cell, and looks for thing and goal."""
+    """Vision encoder of one camera: convolutions, per-cell classes, and attention to object and goal."""
 
     def __init__(self, channels: int, colours: int, kinds: int, free_points: int) -> None:
-        """Build it with random weights; cells are four pixels wide."""
+        """Build with random weights; cells are four pixels wide."""
         super().__init__()
         self.near = nn.Sequential(
             nn.Conv2d(3, 24, 5, stride=2, padding=2), nn.ReLU(),
@@ -68,8 +68,8 @@ class Eye(nn.Module):
         self.sharpen = nn.Parameter(torch.ones(2))
 
     def forward(self, image: Tensor, chances: Mapping[str, Tensor]) -> View:
-        """Look at pictures (B, 3, h, w) for what (B, N, classes) of each concept say."""
-        # A tenth faster on a CPU.
+        """Encode images (B, 3, h, w) and attend to the concepts, given as class probabilities (B, N, classes)."""
+        # channels_last is a tenth faster on a CPU.
         near = self.near((image - 0.5).contiguous(memory_format=torch.channels_last))
         seen = self.trunk(near)
         size = seen.shape[-2:]
@@ -92,7 +92,7 @@ class Eye(nn.Module):
         self, colour: Tensor, kind: Tensor, kept: Tensor, wanted_colour: Tensor, wanted_kind: Tensor,
         size: tuple[int, int],
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Return features (B, N, width) of what is looked for, and the weights (B, N, h', w')."""
+        """Return features (B, N, width) of the attended target, and the weights (B, N, h', w')."""
         scores = self.sharpen[0] * (wanted_colour @ colour[:, :-1]) + self.sharpen[1] * (wanted_kind @ kind[:, :-1])
         weights = scores.softmax(dim=-1)  # (B, N, h'w')
         best = 0.1 * scores.amax(dim=-1, keepdim=True)

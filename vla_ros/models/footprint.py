@@ -1,4 +1,4 @@
-"""How much memory the tensors of a computation hold at most, on any device."""
+"""Measures the peak memory of a computation's tensors, on any device."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch.utils._pytree import tree_leaves
 
 
 class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of every storage that operations make while it is entered; `peak` is the most alive at once.
+    """Tracks the bytes of every storage created while it is entered; `peak` is the largest amount alive at a time.
 
-    What existed before (parameters, inputs) is not counted, nor is the scratch space inside one operation.
+    Earlier storages (parameters, inputs) are not counted, nor is workspace inside a single operation.
     """
 
     def __init__(self) -> None:
-        """Start at nothing."""
+        """Start at zero."""
         super().__init__()
         self.now = self.peak = 0
         self._known: dict[int, weakref.ref[Any]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        """Run the operation and note the storages of its results."""
+        """Run the operation and record the storages of its results."""
         before = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):

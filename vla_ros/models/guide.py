@@ -1,4 +1,4 @@
-"""Which network for which job, and the paper behind each; `vla-ros models` prints it with figures of this machine."""
+"""Advice on choosing a network, with its paper; `vla-ros models` prints it with measurements of this machine."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Guide:
-    """One line of advice.
+    """Advice on one network.
 
     Attributes:
-        best_for: What it does better than the others.
-        use_when: What has to be true for it to be the right one.
-        good_for: Tasks.
-        paper: Where it comes from.
-        extra: Needs the extra `models` (Transformers).
+        best_for: Its strengths compared with the others.
+        use_when: Conditions under which it is the right choice.
+        good_for: Suitable tasks.
+        paper: Source.
+        extra: Whether it needs the extra `models` (Transformers).
     """
 
     best_for: str
@@ -95,4 +95,4 @@ GUIDES = {
         "spatial softmax (arXiv 1504.00702), FiLM (arXiv 1709.07871), ACT (arXiv 2304.13705)",
     ),
 }
-"""Name in the table of networks to its advice, in the order in which it is printed."""
+"""Network name to its advice, in printing order."""

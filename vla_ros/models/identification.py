@@ -1,4 +1,4 @@
-"""Which of several things a command means: one of them, none, or a question back."""
+"""Resolves which of several objects an instruction means: one of them, none, or a clarifying question."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ FOUND, NOT_THERE, AMBIGUOUS = "found", "not there", "which of them"
 
 @dataclass(frozen=True)
 class SceneObject:
-    """A thing that a detector saw.
+    """An object seen by a detector.
 
     Attributes:
-        feature: (D,), what it looks like to the network that saw it.
-        place: (3,), where it is, normalised.
-        pixels: Camera to (2,), where it is in the picture, 0 to 1.
-        confidence: How sure the detector is, 0 to 1.
-        name: For the answer, where it has one.
+        feature: (D,), its visual feature.
+        place: (3,), its position, normalized.
+        pixels: Camera to (2,), its position in the image, 0 to 1.
+        confidence: Confidence of the detector, 0 to 1.
+        name: Name used in the answer, if any.
     """
 
     feature: Tensor
@@ -32,12 +32,12 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Identification:
-    """An answer.
+    """Result of an identification.
 
     Attributes:
         answer: `FOUND`, `NOT_THERE` or `AMBIGUOUS`.
-        candidates: Indices of the things that it is about, the likeliest first: one, none, or several.
-        probabilities: Of each thing, and last of none of them.
+        candidates: Indices of the matching objects, likeliest first: one, none, or several.
+        probabilities: One per object, then that of "none of them".
     """
 
     answer: str
@@ -46,11 +46,11 @@ class Identification:
 
     @property
     def index(self) -> int | None:
-        """The thing that is meant; None when there is none or several fit."""
+        """Index of the object that is meant; None when there is none or several match."""
         return self.candidates[0] if self.answer == FOUND else None
 
     def sentence(self, objects: Sequence[SceneObject]) -> str:
-        """Return the answer for people."""
+        """Return the answer as a sentence for users."""
         names = [objects[i].name or f"object {i + 1}" for i in self.candidates]
         if self.answer == NOT_THERE:
             return "It is not there."
@@ -61,10 +61,10 @@ class Identification:
 
 
 def decide(scores: Tensor, none: float, margin: float) -> Identification:
-    """Return the answer to matching scores (K,) and to the score of "none of them", all logits.
+    """Decide from matching scores (K,) and the score of "none of them", all logits.
 
-    All things within `margin` of the best one are candidates. "Not there" is the answer when none of them outweighs all
-    things together; without things it always is.
+    All objects within `margin` of the best one are candidates. The answer is "not there" when "none of them" outweighs
+    all objects together; without objects it always is.
     """
     if not len(scores):
         return Identification(NOT_THERE, (), (1.0,))

@@ -1,4 +1,4 @@
-"""Parts of the loss that networks share."""
+"""Loss terms shared by the networks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from vla_ros.models.columns import ActionColumns, take
 
 
 def mean_where_present(values: Tensor, present: Tensor) -> Tensor:
-    """Return the mean of `values` (B, N, ...) over the sentences whose object is there, `present` (B, N); else 0."""
+    """Average `values` (B, N, ...) over instructions whose object is visible, `present` (B, N); 0 without any."""
     values = values.flatten(2).mean(dim=-1) if values.ndim > 2 else values
     return (values * present).sum() / present.sum().clamp(min=1.0)
 
 
 def side_losses(said: ModelOutput, wanted: ModelTarget) -> dict[str, Tensor]:
-    """Return the losses of the heads beside the actions: is the object there, and where is it."""
+    """Return the losses of the auxiliary heads: presence and position of the object."""
     parts = {}
     if said.present is not None:
         parts["present"] = 0.2 * functional.binary_cross_entropy_with_logits(said.present, wanted.present)
@@ -32,13 +32,13 @@ def side_losses(said: ModelOutput, wanted: ModelTarget) -> dict[str, Tensor]:
 def action_losses(
     said: ModelOutput, wanted: ModelTarget, columns: ActionColumns, rotation: Callable[[Tensor, Tensor], Tensor]
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Return the losses of the columns that there are, where the object is there.
+    """Return the losses of the existing action columns, over instructions whose object is present.
 
     Args:
         said: The output.
         wanted: The target.
-        columns: Of the action.
-        rotation: Loss of each number of a rotation, from what is said and what is wanted.
+        columns: Columns of the action.
+        rotation: Elementwise loss of rotations, from output and target.
     """
     there, parts = wanted.present, {}
     if columns.others:
@@ -56,17 +56,17 @@ def action_losses(
 
 
 def squared_rotation(said: Tensor, wanted: Tensor) -> Tensor:
-    """Return a fifth of the squared error of each number."""
+    """Return a fifth of the squared error, elementwise."""
     return 0.2 * (said - wanted) ** 2
 
 
 def smooth_rotation(said: Tensor, wanted: Tensor) -> Tensor:
-    """Return the smooth L1 error of each number."""
+    """Return the smooth L1 error, elementwise."""
     return functional.smooth_l1_loss(said, wanted, reduction="none", beta=0.1)
 
 
 def chunk_losses(said: ModelOutput, wanted: ModelTarget, columns: ActionColumns) -> dict[str, Tensor]:
-    """Return the losses of a chunk that is said outright, where the object is there, and of the beliefs beside it."""
+    """Return the losses of a directly regressed chunk, where the object is present, and of the auxiliary heads."""
     return {**action_losses(said, wanted, columns, squared_rotation), **side_losses(said, wanted)}
 
 

@@ -1,4 +1,4 @@
-"""How large, how fast and how hungry a network is on this machine."""
+"""Measures size, latency and memory of a network on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vla_ros.models.contract import VlaModel
 from vla_ros.models.footprint import PeakMemory
 
 CELL = {"front": (96, 128), "wrist": (96, 128)}
-"""Pictures of the simulated cell, as the tiny networks see them."""
+"""Camera images of the simulated workcell at the size for the tiny networks, (height, width) px."""
 VOCABULARY, STATE_WIDTH, HORIZON, WORDS = 32, 10, 12, 8
 TRAINED_SCENES = 8
 MEGABYTE, GIGABYTE = 1e6, 1e9
@@ -29,19 +29,19 @@ MEGABYTE, GIGABYTE = 1e6, 1e9
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured; memory is the most held at once.
+    """Measurements of a network; memory is the peak.
 
     Attributes:
-        parameters: Numbers that training can change.
-        act_ms: One chunk for one scene and one sentence, the fastest of the runs: on a machine with other work to do
-            the others say more about that work.
-        act_median_ms: The median of the runs.
-        step_ms: The fastest training step, forth and back, of `TRAINED_SCENES` scenes; None when it was not measured.
-        weights_mb: The weights.
-        act_mb: What one chunk needs beside the weights.
-        step_mb: What a training step needs beside the weights, gradients among it; None when it was not measured.
-        plain_step_mb: The same without gradient checkpointing, for a network that has it.
-        full_parameters: Of the full size.
+        parameters: Number of trainable parameters.
+        act_ms: Time for one chunk, one scene and one instruction, the fastest run: on a busy machine slower runs mostly
+            measure its other load.
+        act_median_ms: Median of the runs.
+        step_ms: Fastest training step, forward and backward, of `TRAINED_SCENES` scenes; None if not measured.
+        weights_mb: Memory of the weights.
+        act_mb: Memory for one chunk besides the weights.
+        step_mb: Memory for a training step besides the weights, including gradients; None if not measured.
+        plain_step_mb: The same without gradient checkpointing, for a network that supports it.
+        full_parameters: Number of parameters at full size.
     """
 
     parameters: int
@@ -56,7 +56,7 @@ class Figures:
 
 
 def configuration(name: str, size: str) -> dict[str, Any]:
-    """Return the values of the network `name` at `size`: on the simulated cell's data, or all of the full size's own.
+    """Return the configuration of the network `name` at `size`, for the workcell's data; "full" has its own data sizes.
 
     Raises:
         ContractError: for an unknown name or size.
@@ -70,7 +70,7 @@ def configuration(name: str, size: str) -> dict[str, Any]:
 def example(
     config: Mapping[str, Any], scenes: int, device: torch.device, precision: torch.dtype = torch.float32
 ) -> tuple[ModelInput, ModelTarget]:
-    """Return random scenes with one sentence each, and random answers."""
+    """Return random scenes with one instruction each, and random targets."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -96,10 +96,10 @@ def measure(
     name: str, size: str, device: torch.device, seconds: float = 1.0, train: bool = True,
     precision: torch.dtype = torch.float32,
 ) -> Figures:  # fmt: skip
-    """Build the network `name` with random weights and measure it, for about `seconds` a figure.
+    """Build the network `name` with random weights and measure it, for about `seconds` per measurement.
 
     Raises:
-        ContractError: for an unknown name or size, when its libraries are absent, or when it does not fit the memory.
+        ContractError: when name or size are unknown, libraries are missing, or the weights exceed the memory.
     """
     config = configuration(name, size)
     _check_memory(name, config, device)
@@ -133,7 +133,7 @@ def measure(
 
 
 def _check_memory(name: str, config: Mapping[str, Any], device: torch.device) -> None:
-    """Raise when the weights alone, made in fp32, need more than what is free: a system without memory kills."""
+    """Raise when the fp32 weights alone exceed the free memory: out of memory, the system would kill the process."""
     with torch.device("meta"):
         network: VlaModel = build_model(name, config)
     needed = sum(4 * p.numel() for p in network.parameters())
@@ -145,7 +145,7 @@ def _check_memory(name: str, config: Mapping[str, Any], device: torch.device) ->
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Return the bytes that can still be had on `device`; None where the system does not tell."""
+    """Return the free memory of `device`, bytes; None if the system does not report it."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
@@ -156,7 +156,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def describe_machine(device: torch.device) -> str:
-    """Return the processor, its cores and threads, the versions, and how busy it is, in one line."""
+    """Return processor, cores, threads, versions and load, in one line."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -185,14 +185,14 @@ def _step_mb(network: VlaModel, batch: tuple[ModelInput, ModelTarget]) -> float:
 
 
 def full_parameters(name: str) -> int:
-    """Return how many parameters the full size has, without making them."""
+    """Return the number of parameters at full size, without allocating them."""
     with torch.device("meta"):
         network: VlaModel = build_model(name, configuration(name, "full"))
     return network.parameter_count
 
 
 def _times_ms(run: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
-    """Return the times of runs, at least three of them after one that does not count."""
+    """Return run times, ms, of at least three runs after one warm-up run."""
     run()
     times: list[float] = []
     while len(times) < 3 or sum(times) < seconds:

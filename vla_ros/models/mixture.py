@@ -1,9 +1,9 @@
-"""A distribution over whole action chunks: a few plans, each with its own spread, scored and sampled.
+"""A probability distribution over action chunks: a mixture of plans, each with its own spread.
 
 With weights w_k, means mu_k and stds sigma_k of the H rows of C continuous columns, and probs p_k of the G
 binary ones:  p(a) = sum_k w_k prod_h [ prod_d N(a_hd; mu_khd, sigma_khd) prod_b Bernoulli(g_hb; p_khb) ]
 (Bishop 1994).
-One k holds for the whole chunk, so that rows of different plans are never mixed.
+One k applies to the whole chunk, so that rows of different plans are never mixed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class ActionMixture:
-    """K plans of H rows; leading axes (...) are free.
+    """K plans of H rows, with any leading axes (...).
 
     Attributes:
         weights: (..., K) logits.
@@ -37,11 +37,11 @@ class ActionMixture:
         return self._joint(actions).logsumexp(dim=-1)
 
     def responsibilities(self, actions: Tensor) -> Tensor:
-        """Return (..., K), how likely each plan is to have made actions (..., H, C + G); they sum to 1."""
+        """Return (..., K), the posterior probability of each plan given actions (..., H, C + G)."""
         return self._joint(actions).softmax(dim=-1)
 
     def _joint(self, actions: Tensor) -> Tensor:
-        """Return (..., K), the log density of a plan and the actions together, in fp32."""
+        """Return (..., K), the joint log density of each plan and the actions, in fp32."""
         continuous = self.means.shape[-1]
         values, on = actions[..., None, :, :continuous].float(), (actions[..., None, :, continuous:] > 0).float()
         deviations = self.deviations.float()
@@ -52,7 +52,7 @@ class ActionMixture:
         return self.weights.float().log_softmax(dim=-1) + normal.sum(dim=(-2, -1)) + bernoulli.sum(dim=(-2, -1))
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Draw one chunk (..., H, C + G): a plan, then its rows."""
+        """Sample one chunk (..., H, C + G): a plan, then its rows."""
         probs = self.weights.float().softmax(dim=-1)
         plan = torch.multinomial(probs.flatten(0, -2), 1, generator=generator).view(probs.shape[:-1])
         means, deviations, binary = self._take(plan)
@@ -67,7 +67,7 @@ class ActionMixture:
         return means, binary
 
     def _take(self, plan: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return means, deviations and binary logits of the plans (...)."""
+        """Return means, standard deviations and binary logits of the plans (...)."""
 
         def pick(values: Tensor) -> Tensor:
             index = plan.view(*plan.shape, *[1] * (values.ndim - plan.ndim))

@@ -1,4 +1,4 @@
-"""From what a user says about a network to the plain values that it is built from, here and when it is loaded."""
+"""Turns user options for a network into the plain values that configure it, at training and at loading."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from vla_ros.models.published import name_sources
 from vla_ros.yaml_files import parse_yaml
 
 SIZE_LINE = "size"
-"""The one option that is no line of a configuration: "tiny", "base" (the default) or "full"."""
+"""The one option that is not part of a configuration: "tiny", "base" (the default) or "full"."""
 
 
 def model_values(
     name: str, needed: Mapping[str, Any], options: Mapping[str, Any], sentence_length: int
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the values of the network `name`, and the sources of published weights by their lines.
+    """Return the configuration of the network `name`, and the sources of pretrained weights by configuration key.
 
     Args:
-        name: In the table of networks.
-        needed: Lines that the data decide: `cameras`, `vocabulary`, `state_width`, `horizon`.
-        options: `size`, and lines of the configuration; a text in a line of `VlaModel.BACKBONES` names a published
-            network, as a hub identifier (downloaded) or a local folder.
-        sentence_length: Words that sentences are padded to; a network with a place for each has at least so many.
+        name: Name in the table of networks.
+        needed: Values determined by the data: `cameras`, `vocabulary`, `state_width`, `horizon`.
+        options: `size`, and configuration values; a string for a key in `VlaModel.BACKBONES` names a published network,
+            as a hub identifier (downloaded) or a local folder.
+        sentence_length: Padded length of instructions, words; a network with learned word positions gets at least as
+            many.
 
     Raises:
-        ContractError: for an unknown name or size, or a published network that cannot be had.
+        ContractError: for an unknown name or size, or an unavailable published network.
     """
     lines = {key: value for key, value in options.items() if key != SIZE_LINE}
     network = model_class(name)
@@ -41,10 +42,10 @@ def model_values(
 
 
 def read_options(lines: Sequence[str]) -> dict[str, Any]:
-    """Return options from "name=value" each, the value as YAML has it: "depth=2", "vision=folder/of/a/backbone".
+    """Parse options of the form "name=value", with YAML values: "depth=2", "vision=folder/of/a/backbone".
 
     Raises:
-        ContractError: for a line without a name, or with a value that is no YAML.
+        ContractError: when the name is missing, or the value is not YAML.
     """
     options: dict[str, Any] = {}
     for line in lines:

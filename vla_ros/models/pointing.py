@@ -1,4 +1,4 @@
-"""Points in an image: where attention is on average (Levine et al. 2016), and how to teach where it should be."""
+"""Image keypoints: the spatial expectation of attention (Levine et al. 2016), and losses to supervise it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def expected_place(weights: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def pointing_loss(attention: Tensor, pixels: Tensor, there: Tensor) -> Tensor:
-    """Return the cross entropy between where a network looked and a small spot around where a thing is.
+    """Return the cross entropy between an attention map and a small spot around the object.
 
-    The spot shares its weight between the four cells around the point, so that its mean is the point itself.
+    The spot distributes its weight over the four cells around the point, so that its mean is the point itself.
 
     Args:
         attention: (B, N, h, w), each map summing to 1.
-        pixels: (B, N, 2), place in the image, 0 to 1; NaN does not count.
-        there: (B, N), 1 where the thing is there.
+        pixels: (B, N, 2), position in the image, 0 to 1; NaN is ignored.
+        there: (B, N), 1 where the object is present.
     """
     height, width = attention.shape[-2:]
     visible = there * torch.isfinite(pixels).all(dim=-1)
@@ -41,14 +41,14 @@ def pointing_loss(attention: Tensor, pixels: Tensor, there: Tensor) -> Tensor:
 
 
 def cell_loss(logs: Tensor, size: tuple[int, int], pixels: Tensor, classes: Tensor, there: Tensor) -> Tensor:
-    """Return the cross entropy of what a map says about the cells in which things are.
+    """Return the cross entropy of a map's class predictions at the cells that contain objects.
 
     Args:
         logs: (B, C, h * w) log probabilities of C classes at every cell of a map of `size` (h, w).
-        size: Of the map.
-        pixels: (B, N, 2), place of each thing in the image, 0 to 1; NaN does not count.
-        classes: (B, N), what it is.
-        there: (B, N), 1 where the thing is there.
+        size: Size of the map.
+        pixels: (B, N, 2), position of each object in the image, 0 to 1; NaN is ignored.
+        classes: (B, N), class of each object.
+        there: (B, N), 1 where the object is present.
     """
     height, width = size
     visible = there * torch.isfinite(pixels).all(dim=-1)

@@ -1,4 +1,4 @@
-"""Leaves mixed precision where a part of a network does not stand it, or the machine does not have it."""
+"""Disables mixed precision for parts of a network that need fp32; a no-op on the meta device."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from torch import Tensor
 
 
 def full_precision(like: Tensor) -> AbstractContextManager[None]:
-    """Return a context without autocast for what is computed on the device of `like`."""
+    """Return a context without autocast for computations on the device of `like`."""
     return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)

@@ -1,4 +1,4 @@
-"""A head that says the chunk outright: for networks that draw nothing from noise."""
+"""Head that regresses the chunk directly, for networks that do not sample from noise."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from vla_ros.models.columns import ActionColumns
 
 
 class ChunkHead(nn.Module):
-    """A vector for scene and sentence to the chunk, the place of the named object, and whether it is there."""
+    """Predicts the chunk from a vector of scene and instruction, and optionally the object's position and presence."""
 
     def __init__(
         self, inputs: int, hidden: int, horizon: int, columns: ActionColumns, beliefs: bool = True
     ) -> None:  # fmt: skip
-        """Build a perceptron with two hidden layers; without `beliefs` it says the chunk alone."""
+        """Build an MLP with two hidden layers; without `beliefs` it predicts the chunk only."""
         super().__init__()
         self.horizon, self.columns = horizon, columns
         self.trunk = nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU())
@@ -27,7 +27,7 @@ class ChunkHead(nn.Module):
     def forward(
         self, vector: Tensor, pairs: tuple[int, int], attention: Mapping[str, Tensor] | None = None
     ) -> ModelOutput:
-        """Return what `vector` (B * N, inputs) amounts to, with the axes `pairs`; attention is (B * N, h', w')."""
+        """Return the output for `vector` (B * N, inputs), unflattened to `pairs` (B, N); attention (B * N, h', w')."""
         seen = self.trunk(vector)
         chunk = self.chunk(seen).view(*pairs, self.horizon, self.columns.width)
         return ModelOutput(

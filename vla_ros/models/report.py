@@ -1,4 +1,4 @@
-"""What was measured of the networks, for people: a table, blocks of a document, and a picture."""
+"""Reports network measurements: a table, blocks of a document, and a plot."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ GUIDE_COLUMNS = ("network", "best for", "use when", "good for", "paper")
 
 
 def count(number: int) -> str:
-    """Return a number of parameters for people: 5.3e9 as "5.3 B", 340000 as "0.34 M"."""
+    """Format a number of parameters: 5.3e9 as "5.3 B", 340000 as "0.34 M"."""
     if number >= 1e9:
         return f"{number / 1e9:.1f} B"
     return f"{number / 1e6:.0f} M" if number >= 1e7 else f"{number / 1e6:.2f} M"
 
 
 def rows(figures: Mapping[str, Figures]) -> list[list[str]]:
-    """Return the cells below `COLUMNS`."""
+    """Return the table rows below `COLUMNS`."""
 
     def cell(value: float | None, digits: int = 0) -> str:
         return "-" if value is None else f"{value:.{digits}f}"
@@ -40,7 +40,7 @@ def rows(figures: Mapping[str, Figures]) -> list[list[str]]:
 
 
 def plain(figures: Mapping[str, Figures]) -> list[str]:
-    """Return a table for a terminal, and the advice on each network below it."""
+    """Return a table for a terminal, followed by the advice on each network."""
     cells = [list(COLUMNS), *rows(figures)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(COLUMNS))]
     lines = []
@@ -55,7 +55,7 @@ def plain(figures: Mapping[str, Figures]) -> list[str]:
 
 
 def markdown(figures: Mapping[str, Figures]) -> list[str]:
-    """Return the figures as a Markdown table."""
+    """Return the measurements as a Markdown table."""
     cells = [list(COLUMNS), ["---", *["---:"] * (len(COLUMNS) - 1)], *rows(figures)]
     return [f"| {' | '.join(row)} |" for row in cells]
 
@@ -68,7 +68,7 @@ def guide_markdown() -> list[str]:
 
 
 def fill(path: Path, block: str, lines: Sequence[str]) -> None:
-    """Put `lines` between "<!-- block -->" and the next "<!-- end -->" of the document at `path`.
+    """Insert `lines` between "<!-- block -->" and the next "<!-- end -->" of the document at `path`.
 
     Raises:
         VlaError: when the document has no such block.
@@ -83,7 +83,7 @@ def fill(path: Path, block: str, lines: Sequence[str]) -> None:
 
 
 def picture(figures: Mapping[str, Figures], title: str, path: Path) -> None:
-    """Draw what one chunk takes and the memory that each network needs, the smallest network first, to `path`."""
+    """Plot latency per chunk and memory of each network, smallest network first, and save the plot to `path`."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""A learned head that chooses among symbolic actions."""
+"""Learned head that selects among symbolic actions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vla_ros.models.batch import check_width
 
 
 class SymbolicHead(nn.Module):
-    """Features of any network to logits over a vocabulary; its weights are made once, trained and saved."""
+    """Maps features of any network to logits over a vocabulary."""
 
     def __init__(self, width: int, vocabulary: SymbolicVocabulary | None = None) -> None:
-        """Build for features of `width` numbers."""
+        """Build for features of `width`."""
         super().__init__()
         self.vocabulary = vocabulary or SymbolicVocabulary()
         self.width = width
@@ -27,7 +27,7 @@ class SymbolicHead(nn.Module):
         return self.logits(self.norm(features))
 
     def choose(self, features: Tensor) -> list[str]:
-        """Return the likeliest action of each row of (M, width)."""
+        """Return the most likely action of each row of (M, width)."""
         with torch.no_grad():
             return self.vocabulary.detokenise_plan(self(features).argmax(dim=-1).tolist())
 
@@ -35,7 +35,7 @@ class SymbolicHead(nn.Module):
         """Return the cross entropy of features (M, width) against token ids (M,).
 
         Raises:
-            ValueError: when the two do not belong together, or an id stands for no action.
+            ValueError: when shapes do not match, or an id is not an action.
         """
         if tokens.shape != features.shape[:-1] or not tokens.numel():
             raise ValueError(f"features {tuple(features.shape)} and tokens {tuple(tokens.shape)} do not fit")

@@ -1,1 +1,1 @@
-"""Everything that can act: the protocol, and what implements it."""
+"""Policies: the protocol, and its implementations."""

@@ -1,4 +1,4 @@
-"""Lets a checkpoint drive where the scripted expert usually does: for DAgger, and to explore."""
+"""Lets a checkpoint drive in place of the scripted expert, for DAgger and for exploration."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from vla_ros.types import FloatArray, Observation
 
 @dataclass(frozen=True)
 class PolicyDriver:
-    """Builds, in whatever process it is called, a function from observations to action chunks.
+    """Builds, in any process, a function from observations to action chunks.
 
     Attributes:
         checkpoint: Folder of the policy.
-        device: Where it computes.
-        noise: Standard deviation of what is added to the positions of each chunk, in units of its normalizer: one
-            offset for all its rows, drawn anew for each chunk.
-        seed: Of the noise, together with the time of the observation.
+        device: Device of its computations.
+        noise: Standard deviation of the noise on the positions of each chunk, in units of its normalizer: one offset
+            for all its rows, redrawn for each chunk.
+        seed: Seed of the noise, together with the observed joint positions.
     """
 
     checkpoint: str
@@ -31,10 +31,10 @@ class PolicyDriver:
     seed: int = 0
 
     def __call__(self, contract: RobotContract) -> Callable[[Observation], FloatArray]:
-        """Load the policy and return the function; chunks are (horizon, width), as the contract specifies."""
+        """Load the policy and return the function; chunks are (horizon, width), as in the contract."""
         import torch
 
-        torch.set_num_threads(1)  # many work at once
+        torch.set_num_threads(1)  # several processes share the CPU
         policy = load_policy(self.checkpoint, contract, self.device)
         sentence: str | None = None
 
@@ -51,7 +51,7 @@ class PolicyDriver:
         return drive
 
     def _offset(self, observation: Observation) -> FloatArray:
-        """Draw (3,) from what is seen, so that an episode repeats whatever was played before it."""
+        """Draw (3,) from the observation, so that an episode is reproducible whatever ran before it."""
         seen = np.ascontiguousarray(observation.state.joint_positions).view(np.uint64)
         rng = np.random.default_rng([self.seed, *(int(value) for value in seen)])
         return np.asarray(self.noise * rng.standard_normal(3))

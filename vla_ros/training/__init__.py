@@ -1,1 +1,1 @@
-"""From recordings to a checkpoint."""
+"""Training: from recordings to a checkpoint."""

@@ -1,4 +1,4 @@
-"""Activation checkpointing (Chen et al. 2016): less memory, for a second forward pass."""
+"""Activation checkpointing (Chen et al. 2016): saves memory at the cost of a second forward pass."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from vla_ros.models.attention import Block, KeyValueCache
 
 
 def checkpoint_activations(network: nn.Module) -> int:
-    """Let transformer blocks and stacks of convolutions forget their activations; returns how many there are.
+    """Checkpoint the activations of transformer blocks and convolution stacks; return their number.
 
-    State and results stay what they are. A block that extends a cache is left alone: it may not run twice.
+    Parameters and results are unchanged. A block that extends a cache is not checkpointed: it must not run twice.
 
     Raises:
         VlaError: when the network has neither.
@@ -29,7 +29,7 @@ def checkpoint_activations(network: nn.Module) -> int:
 
 
 def _choose(module: nn.Module) -> list[nn.Module]:
-    """Return the outermost modules worth it."""
+    """Return the outermost modules to checkpoint."""
     if isinstance(module, Block):
         return [module]
     if isinstance(module, nn.Sequential) and any(isinstance(part, nn.Conv2d) for part in module):

@@ -1,4 +1,4 @@
-"""Parameter-efficient fine-tuning: LoRA by `peft`, and bottleneck adapters; all other weights stay as they are."""
+"""Parameter-efficient fine-tuning: LoRA by `peft`, and bottleneck adapters; all other weights are frozen."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ METHODS = ("none", "lora", "adapters")
 
 @dataclass(frozen=True)
 class Adaptation:
-    """How a trained network is fine-tuned.
+    """Fine-tuning method of a trained network.
 
     Attributes:
-        method: "none": every weight; "lora" (Hu et al. 2022): low-rank changes of linear layers, merged in the end;
-            "adapters" (Houlsby et al. 2019): small bottlenecks behind linear layers, which stay in the network.
-        rank: Of the change, or width of the bottleneck.
+        method: "none": every weight; "lora" (Hu et al. 2022): low-rank changes of linear layers, merged at the end;
+            "adapters" (Houlsby et al. 2019): small bottlenecks after linear layers, which stay in the network.
+        rank: Rank of the change, or width of the bottleneck.
         scale: LoRA's alpha over rank.
-        layers: Regular expression that the whole name of a linear layer must match.
+        layers: Regular expression for the full name of a linear layer.
     """
 
     method: str = "none"
@@ -39,12 +39,12 @@ class Adaptation:
 
 
 def adapt(network: nn.Module, adaptation: Adaptation) -> list[str]:
-    """Change the network in place so that only what is added is trained; returns the layers that are adapted.
+    """Prepare the network in place so that only added weights are trained; return the names of adapted layers.
 
-    The network's output is what it was: what is added begins at zero.
+    The output is unchanged at first: the added parts are initialized to zero.
 
     Raises:
-        VlaError: when no linear layer has such a name.
+        VlaError: when no linear layer matches.
     """
     if adaptation.method == "none":
         return []
@@ -68,7 +68,7 @@ def adapt(network: nn.Module, adaptation: Adaptation) -> list[str]:
 
 
 def merge_lora(network: nn.Module) -> nn.Module:
-    """Add every low-rank change to its layer and take it out, in place: the network is a plain one again."""
+    """Merge every low-rank change into its layer, in place, so that the network is a plain one again."""
     from peft.tuners.lora import LoraLayer
 
     for name, module in [*network.named_modules()]:

@@ -1,4 +1,4 @@
-"""What a command means to the compositional network: the number of each concept's class."""
+"""Maps a command to class indices of the compositional network's concepts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from vla_ros.models.compositional import CONCEPTS
 from vla_ros.models.sentences import ACTS
 
 COLOUR_NAMES, KIND_NAMES = tuple(COLOURS), (*OBJECTS, *RECEPTACLES)
-"""Classes in order; one more stands for "no goal"."""
+"""Class names in order; one more class stands for "no goal"."""
 
 
 def concept_classes(command: Command) -> tuple[int, ...]:
-    """Return the class of each of `CONCEPTS`."""
+    """Return the class index of each of `CONCEPTS`."""
     act = {Act.PICK: "pick", Act.PLACE: "carry", Act.STACK: "carry"}.get(command.act, command.direction or "")
     colour, kind = command.thing
     goal = (len(COLOUR_NAMES), len(KIND_NAMES))
@@ -27,6 +27,6 @@ def concept_classes(command: Command) -> tuple[int, ...]:
 
 
 def concept_columns(commands: Sequence[Sequence[Command]]) -> dict[str, NDArray[np.int64]]:
-    """Return (B, N) classes by concept for N commands about each of B scenes."""
+    """Return class indices (B, N) by concept for N commands in each of B scenes."""
     table = np.array([[concept_classes(command) for command in scene] for scene in commands], np.int64)
     return {name: table[..., column] for column, name in enumerate(CONCEPTS)}

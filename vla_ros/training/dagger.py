@@ -1,9 +1,9 @@
-"""DAgger (Ross, Gordon and Bagnell 2011): the learner visits, the expert relabels, the data is aggregated.
+"""DAgger (Ross, Gordon and Bagnell 2011): the learner visits states, the expert relabels them, the data is aggregated.
 
-Cloning learns in the states that the expert reaches; its own small errors lead to states it has never seen. DAgger lets
-the learner drive, asks the expert what it would have done in each state that came about, and learns from all data so
-far. In round i the expert drives a step with chance beta_i = decay ** i; what it says is recorded in every step,
-whoever drives.
+Behavior cloning (BC) learns from states that the expert reaches; the learner's small errors lead to states never seen.
+DAgger lets the learner drive, labels each visited state with the expert's action, and trains on all data so far. In
+round i the expert drives a step with probability beta_i = decay ** i; its action is recorded in every step, whoever
+drives.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ Policy = TypeVar("Policy")
 
 @dataclass(frozen=True)
 class DaggerRound:
-    """One visit: `number` from 1, `beta` the chance a step that the expert drives."""
+    """One DAgger round: `number` from 1, `beta` the probability per step that the expert drives."""
 
     number: int
     beta: float
 
 
 def schedule(rounds: int, decay: float) -> list[DaggerRound]:
-    """Return the rounds after the first cloning, which is the round in which the expert always drives.
+    """Return the rounds after round 0, behavior cloning, in which the expert always drives.
 
     Raises:
-        VlaError: when there is no round, or the decay is no share.
+        VlaError: when there are no rounds, or the decay is not from 0 to 1.
     """
     if rounds < 1 or not 0.0 <= decay <= 1.0:
         raise VlaError(f"DAgger: {rounds} rounds, decay {decay}; expected at least one round and a decay from 0 to 1")
@@ -43,13 +43,13 @@ def run_dagger(
     learn: Callable[[Sequence[Data], int], Policy],
     visit: Callable[[Policy, DaggerRound], Data],
 ) -> Policy:
-    """Return the policy after all rounds.
+    """Run all rounds and return the final policy.
 
     Args:
-        demonstrations: The expert's own, learned from first.
+        demonstrations: Demonstrations of the expert, used from round 0.
         rounds: From `schedule`.
-        learn: (all data so far, round) to a policy; round 0 is cloning.
-        visit: (policy, round) to the states that it reaches with the expert's labels.
+        learn: (all data so far, round) to a policy; round 0 is behavior cloning.
+        visit: (policy, round) to the visited states with the expert's labels.
     """
     data = [demonstrations]
     policy = learn(data, 0)

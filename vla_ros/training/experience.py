@@ -1,4 +1,4 @@
-"""What a policy has played, as batches for the policy gradient."""
+"""Rollouts of a policy as batches for the policy gradient."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from vla_ros.training.preferences import Experience
 
 
 class ExperienceBatches:
-    """Steps of played episodes, as the policy saw them."""
+    """Steps of policy rollouts, with the policy's own inputs."""
 
     def __init__(
         self, episodes: Sequence[Episode], sentences: Sequence[Sequence[str]], advantage: NDArray[np.float32],
         bundle: PolicyBundle, size: int, seed: int,
     ) -> None:  # fmt: skip
-        """Keep everything in memory.
+        """Load everything into memory.
 
         Args:
-            episodes: With `driven`.
-            sentences: For each episode what was asked for in each step.
-            advantage: Of every step of every episode in a row.
-            bundle: Of the policy that played.
-            size: Of a batch.
-            seed: Of the batches.
+            episodes: Episodes with `driven`.
+            sentences: Instruction of each step, per episode.
+            advantage: Advantages of all steps of all episodes, concatenated.
+            bundle: Bundle of the policy that drove.
+            size: Batch size.
+            seed: Seed of the batches.
         """
         self._size, self._seed = size, seed
         self._advantage = advantage
@@ -49,7 +49,7 @@ class ExperienceBatches:
         return len(self._advantage)
 
     def batch(self, update: int, part: int, parts: int) -> Experience:
-        """Return one share of the batch of an update."""
+        """Return one part of an update's batch."""
         rng = np.random.default_rng([self._seed, update])
         index = rng.integers(len(self), size=self._size)[part::parts]
         images = {camera: image_tensor(pictures[index]) for camera, pictures in self._images.items()}

@@ -1,4 +1,4 @@
-"""Recorded pictures on disk, read where they are needed: memory stays flat however many there are."""
+"""On-disk store of recorded images, read on demand: memory use is constant, however many there are."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from vla_ros.errors import VlaError
 from vla_ros.processing.images import image_tensor
 
 NOISE = 0.01
-"""Standard deviation of the noise on a picture while training."""
+"""Standard deviation of the noise on images in training."""
 
 FOLDER_NOTE = "folder.txt"
-"""In a folder of the cache: which folder of episodes its pictures come from."""
+"""Cache file that names the episode folder from which the cached images come."""
 
 _BANK = np.random.default_rng(0).standard_normal(1_000_003, dtype=np.float32)
-"""Noise drawn once; each picture takes a piece of it, which costs a thousandth of drawing it anew."""
+"""Noise drawn once; each image uses a slice of it, at a thousandth of the cost of drawing new noise."""
 
 
 class PictureStore:
-    """The pictures of one camera, one after the other, in one file that the operating system maps into memory."""
+    """Images of one camera, stored consecutively in one file for memory mapping."""
 
     def __init__(self, path: Path) -> None:
-        """Begin a file at `path`."""
+        """Create the file at `path`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path, self._file = path, path.open("wb")
         self.size: tuple[int, int] | None = None
 
     def append(self, pictures: NDArray[np.uint8]) -> None:
-        """Add pictures (steps, height, width, 3); all have one size.
+        """Append images (steps, height, width, 3); all must have one size.
 
         Raises:
-            VlaError: when these have another.
+            VlaError: when the size differs.
         """
         size = (pictures.shape[1], pictures.shape[2])
         if self.size not in (None, size):
@@ -51,19 +51,19 @@ class PictureStore:
         self._file.write(np.ascontiguousarray(pictures).tobytes())
 
     def close(self) -> None:
-        """Finish the file and bring it to the disk: whoever notes that it is whole can rely on it."""
+        """Close the file and sync it to the disk, so that it may then be recorded as complete."""
         self._file.close()
         synchronise(self._path)
 
 
 class StoredRows:
-    """Rows of one shape in several files, counted through all of them and read where they are needed."""
+    """Rows of one shape in several files, with consecutive indices, read on demand."""
 
     def __init__(self, files: Sequence[tuple[Path, int]], shape: tuple[int, ...], kind: type[np.generic]) -> None:
-        """Open files of so many rows each, every row an array of `shape` and dtype `kind`.
+        """Open (path, row count) files, whose rows are arrays of `shape` and dtype `kind`.
 
         Raises:
-            VlaError: when a file does not hold so many.
+            VlaError: when the size of a file does not match its row count.
         """
         size = math.prod(shape) * np.dtype(kind).itemsize
         for path, count in files:
@@ -74,7 +74,7 @@ class StoredRows:
         self._starts = np.cumsum([0, *(count for _, count in files)])
 
     def __getitem__(self, index: NDArray[np.int64]) -> NDArray[Any]:
-        """Return the rows of these numbers, (rows, *shape)."""
+        """Return the rows at these indices, (rows, *shape)."""
         where = np.searchsorted(self._starts, index, side="right") - 1
         out = np.empty((len(index), *self._files[0].shape[1:]), self._files[0].dtype)
         for number in np.unique(where):
@@ -84,7 +84,7 @@ class StoredRows:
 
 
 def fingerprint(folder: Path) -> str:
-    """Return a short name for what lies in a folder of episodes: its files, their sizes and times."""
+    """Return a short fingerprint of a folder of episodes: its files, their sizes and times."""
     files = [
         (str(f), f.stat().st_size, f.stat().st_mtime_ns)
         for f in sorted([*folder.rglob("*.parquet"), *folder.glob("*.npz")])
@@ -93,9 +93,9 @@ def fingerprint(folder: Path) -> str:
 
 
 def drop_outdated(folder: Path, place: Path) -> None:
-    """Remove what the cache holds of earlier states of a folder of episodes, for it is read from `place` now.
+    """Remove cached images of earlier states of an episode folder, now that `place` holds the current ones.
 
-    What does not say which folder it belongs to stays: versions before this one did not write it down.
+    Cache folders that do not name their episode folder are kept: earlier versions did not record it.
     """
     name = str(folder.resolve())
     for note in place.parent.glob(f"*/{FOLDER_NOTE}"):
@@ -105,7 +105,7 @@ def drop_outdated(folder: Path, place: Path) -> None:
 
 
 def varied(pictures: NDArray[np.uint8], generators: Sequence[np.random.Generator]) -> Tensor:
-    """Return (B, 3, h, w) float 0 to 1, each picture with light, colour and noise drawn by its own generator."""
+    """Return (B, 3, h, w) float 0 to 1, each image with brightness, color and noise drawn by its own generator."""
     tensor = image_tensor(pictures)
     size = tensor[0].numel()
     for row, rng in enumerate(generators):

@@ -1,11 +1,11 @@
-"""Learning from preferences: a policy climbs a learned reward, and stays near the one that was cloned.
+"""Preference-based learning: a policy maximizes a learned reward while staying close to its cloned version.
 
-The cloned policy plays with a little noise. Clips of what happened are compared, a reward model learns what the judge
-prefers (`vla_ros.training.rewards`), and the policy climbs its rewards by policy gradient (Williams 1992) with the
-clipped ratio of PPO (Schulman et al. 2017), held back by its divergence from the cloned policy.
+The cloned policy is run with a little noise. Clips of its rollouts are compared, a reward model learns the judge's
+preferences (`vla_ros.training.rewards`), and the policy maximizes its rewards by policy gradient (Williams 1992) with
+the clipped ratio of PPO (Schulman et al. 2017), regularized by its divergence from the cloned policy.
 
-The policy is a Gaussian around what the network says. Exploration moves all rows of a chunk by one offset, so that its
-variable is u, the mean of the chunk's normalised positions, (3,), with standard deviation sigma:
+The policy is a Gaussian around the network's output. Exploration shifts all rows of a chunk by one offset, so that the
+random variable is u, the mean of the chunk's normalized positions, (3,), with standard deviation sigma:
 
     L = - mean[ min(r A, clip(r, 0.8, 1.2) A) ] + anchor * mean_rows |mu - mu_cloned|^2 / (2 sigma^2)
     r = exp( (|u - mu_old|^2 - |u - mu|^2) / (2 sigma^2) )
@@ -26,18 +26,18 @@ from vla_ros.errors import VlaError
 from vla_ros.models.contract import ModelInput, VlaModel
 
 RATIO_RANGE = (0.8, 1.2)
-"""Further from the policy that played, an update gains nothing."""
+"""Clipping range of the probability ratio between the updated policy and the one that was run."""
 
 TOOL = slice(0, 3)
 """Columns of the tool's position."""
 
 DISCOUNT = 0.9
-"""Of rewards, a step: a tenth of a second."""
+"""Discount of rewards per step of 0.1 s."""
 
 
 @dataclass(frozen=True)
 class Experience:
-    """Steps that a policy played: what it saw, `explored` (B, 3) normalised mean position, `advantage` (B,)."""
+    """Steps of a policy's rollout: its input, `explored` (B, 3) mean normalized position, `advantage` (B,)."""
 
     given: ModelInput
     explored: Tensor
@@ -45,11 +45,11 @@ class Experience:
 
 
 def step_features(episode: Episode, asked: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return (steps, 9): what a judge can see in a clip, by the step, in units of about one.
+    """Return (steps, 9): the features of a clip that a judge can see, per step, in units of about one.
 
-    The target from the tool (3), the tool's height, the opening of the gripper, the target's height, and the first
-    step of the chunk that was played (3). A judge who watches a clip sees the thing and the hand; it is not told what
-    is good about them.
+    The target relative to the tool (3), the tool's height, the opening of the gripper, the target's height, and the
+    first step of the executed chunk (3). A judge who watches a clip sees the object and the hand, but gets no hint of
+    what is good about them.
     """
     arrays = episode.arrays
     target = arrays["target"][np.arange(len(episode)), asked]
@@ -61,9 +61,9 @@ def step_features(episode: Episode, asked: NDArray[np.int64]) -> NDArray[np.floa
 def cut_clips(
     features: Sequence[NDArray[np.float32]], progress: Sequence[NDArray[np.float32]], length: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return all clips of `length` steps, (clips, length, features), and what the judge goes by, (clips,).
+    """Return all clips of `length` steps, (clips, length, features), and the judge's scores, (clips,).
 
-    The judge prefers the clip in which the task has come further from where it stood.
+    The judge prefers the clip with more task progress between its first and last step.
 
     Raises:
         VlaError: when no episode is long enough.
@@ -79,9 +79,9 @@ def cut_clips(
 
 
 def advantages(rewards: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Return, for all steps of all episodes in a row, how much better than usual it went from there.
+    """Return the advantages of all steps of all episodes, concatenated.
 
-    The discounted sum of the rewards to come, less its mean over the episodes at the same step, in units of its
+    The advantage is the discounted return, less its mean over the episodes at the same step, divided by its standard
     deviation.
     """
     returns = []
@@ -97,13 +97,13 @@ def advantages(rewards: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 
 class PolicyGradient:
-    """The objective of the loop: see the module."""
+    """Policy-gradient objective for the training loop, see the module."""
 
     def __init__(self, played: VlaModel, cloned: VlaModel, sigma: float, anchor: float) -> None:
-        """Hold the policy that played and the cloned one, both fixed.
+        """Store the policy that was run and the cloned one, both frozen.
 
         Raises:
-            VlaError: when sigma is not positive or the anchor negative.
+            VlaError: when sigma is not positive or the anchor is negative.
         """
         if not sigma > 0.0 or anchor < 0.0:
             raise VlaError(f"sigma {sigma}, anchor {anchor}: expected a positive deviation and no negative weight")
@@ -111,8 +111,8 @@ class PolicyGradient:
         self._sigma, self._anchor = sigma, anchor
 
     def __call__(self, network: nn.Module, batch: Experience) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss and its parts."""
-        # Networks may behave differently while they learn; the ratio compares policies as they act.
+        """Return the loss and its terms."""
+        # Networks may behave differently in training mode; the ratio compares policies at inference.
         network.eval()
         said = network.act(batch.given)  # type: ignore[operator]
         with torch.no_grad():

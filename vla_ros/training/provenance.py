@@ -1,7 +1,7 @@
-"""What trained weights belong to: a saved training goes on with the same data, options and words, or not at all.
+"""Provenance of trained weights: a training resumes with the same data, options and vocabulary, or not at all.
 
-Weights learned what normalised numbers mean from the statistics of their data. With those of other data they would say
-something else, and nothing would look wrong.
+The normalization statistics define what a network's normalized values mean. With the statistics of other data the
+outputs would change, and nothing would look wrong.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 FREE = frozenset({
     "steps", "save_every", "report_every", "accumulate", "precision", "checkpointing", "tensorboard", "workers",
 })  # fmt: skip
-"""Options of the loop that a training may go on without: how long, and how it is carried out."""
+"""Loop options that may change when a training is resumed: its length, and how it is carried out."""
 
 
 def data_lines(dataset: Demonstrations) -> dict[str, Any]:
-    """Return what tells these recordings from others; call it before a checkpoint's normalizers replace the fitted."""
+    """Return a dataset fingerprint; call it before a checkpoint's normalizers replace the fitted ones."""
     statistics = dataset.processor.statistics.to_dict()
     return {"episodes": dataset.episodes, "steps": dataset.count, "statistics": _digest(statistics)}
 
 
 def cloning_lines(options: CloningOptions, data: dict[str, Any], bundle: PolicyBundle) -> dict[str, Any]:
-    """Return what the weights of a cloned policy belong to; `data` from `data_lines`."""
+    """Return the provenance of a cloned policy's weights; `data` comes from `data_lines`."""
     return {
         "data": data,
         "model": bundle.model,
@@ -53,7 +53,7 @@ def cloning_lines(options: CloningOptions, data: dict[str, Any], bundle: PolicyB
 
 
 def deciding_lines(options: DecidingOptions, data: dict[str, Any], policy: str) -> dict[str, Any]:
-    """Return what the half that decides belongs to; `policy` is the digest of the weights that it began with."""
+    """Return the provenance of an action head; `policy` is the digest of the initial weights."""
     return {
         "data": data, "policy": policy[:12], "variants": options.variants, "batch": options.batch,
         "seed": options.seed, "loop": _loop(options.loop),
@@ -66,7 +66,7 @@ def _loop(options: LoopOptions) -> dict[str, Any]:
 
 
 def _one_line(values: Mapping[str, Any]) -> str:
-    """Return a mapping as one line, so that a name that only one side has is a difference, too."""
+    """Return a mapping as one line, so that a key on only one side is a difference, too."""
     return json.dumps(values, sort_keys=True)
 
 

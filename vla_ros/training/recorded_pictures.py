@@ -1,4 +1,4 @@
-"""The picture augmentation of `data.augmentation.images`, drawn for each row by the row's own generator."""
+"""Image augmentation of `data.augmentation.images`, drawn for each row by its own generator."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from vla_ros.processing.images import image_tensor
 
 
 class PictureAugmentation:
-    """Changes each picture by itself, so that a row is the same in whichever batch, and process, it is drawn."""
+    """Augments each image independently, so that a row is the same in any batch and process."""
 
     def __init__(self, settings: ImageSettings) -> None:
-        """Prepare the changes."""
+        """Prepare the augmentation."""
         self._change = ImageAugmentation(settings)
 
     def __call__(self, pictures: NDArray[np.uint8], generators: Sequence[np.random.Generator]) -> torch.Tensor:
-        """Return (B, 3, h, w) float 0 to 1 of pictures (B, h, w, 3), one generator each."""
+        """Augment images (B, h, w, 3), one generator each; return (B, 3, h, w) float 0 to 1."""
         tensor = image_tensor(pictures)
         changed = [
             self._change(picture[None], int(rng.integers(2**31)))

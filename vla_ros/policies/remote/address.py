@@ -14,7 +14,7 @@ from vla_ros.paths import expanded
 
 DEFAULT_PORT = 8000
 TOKEN_VARIABLE = "VLA_ROS_OPENPI_TOKEN"
-"""Environment variable that holds the token of clients and of `vla-ros serve`, where nothing else is named."""
+"""Default environment variable for the token of clients and of `vla-ros serve`."""
 
 WEBSOCKET_SCHEMES = {"openpi": "ws", "openpis": "wss"}
 LONGEST_TOKEN = 4096
@@ -22,13 +22,13 @@ LONGEST_TOKEN = 4096
 
 @dataclass(frozen=True)
 class Address:
-    """Where a policy server listens.
+    """Address of a policy server.
 
     Attributes:
         host: Name or IP address.
         port: TCP port.
-        path: Of the URI, for a server behind a reverse proxy; "" or "/...".
-        secure: Whether TLS is spoken.
+        path: Path of the URI, for a server behind a reverse proxy; "" or "/...".
+        secure: Whether TLS is used.
     """
 
     host: str
@@ -51,7 +51,7 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Return the address that `openpi://host[:port][/path]` or `openpis://...` names.
+    """Parse an address of the form `openpi://host[:port][/path]` or `openpis://...`.
 
     Raises:
         CheckpointError: for anything else, such as a token in the address.
@@ -73,10 +73,10 @@ def parse_address(text: str) -> Address:
 
 
 def read_token(file: str = "", variable: str = "", environment: Mapping[str, str] = os.environ) -> str:
-    """Return the token in a file, else in an environment variable, else in `TOKEN_VARIABLE`; "" where there is none.
+    """Return the token from a file, an environment variable, or `TOKEN_VARIABLE`, in this order; "" if there is none.
 
     Raises:
-        CheckpointError: when what is named by `file` or `variable` holds none, or one that cannot be sent.
+        CheckpointError: when the source named by `file` or `variable` holds no token, or one that cannot be sent.
     """
     if file:
         place = f"token file {file}"
@@ -95,14 +95,14 @@ def read_token(file: str = "", variable: str = "", environment: Mapping[str, str
 
 
 def client_tls(address: Address, ca_file: str = "") -> ssl.SSLContext | None:
-    """Return the TLS of a client, which verifies certificate and host name; None for an address without TLS.
+    """Return the TLS context of a client, which verifies certificate and host name; None for an address without TLS.
 
     Args:
-        address: Of the server.
-        ca_file: PEM file of the authority to trust; the system's where it is empty.
+        address: Address of the server.
+        ca_file: PEM file of the trusted authority; the system's authorities if it is empty.
 
     Raises:
-        CheckpointError: when `ca_file` cannot be used.
+        CheckpointError: when `ca_file` is unusable.
     """
     if not address.secure:
         if ca_file:

@@ -1,7 +1,7 @@
-"""A link to a policy server that connects, and connects again, in a thread of its own; every wait has a deadline.
+"""Client connection to a policy server, (re)connected by a background thread; every wait has a deadline.
 
-The protocol numbers nothing: an answer belongs to the request before it. So while the answer to a request is due, no
-other request is sent, and an answer that comes too late is dropped when it comes.
+The protocol has no message ids: an answer belongs to the request before it. So no request is sent while the answer to
+another one is pending, and a late answer is discarded when it arrives.
 """
 
 from __future__ import annotations
@@ -25,40 +25,40 @@ from vla_ros.policies.remote.address import Address
 from vla_ros.policies.remote.wire import unpack
 
 GREETING_TIMEOUT = 5.0
-"""Time, s, in which a server has to open the connection, and then to send its metadata."""
+"""Time limit, s, for a server to open the connection, and again to send its metadata."""
 
 SEND_TIMEOUT = 1.0
-"""Time, s, in which a server has to take in the bytes of a request."""
+"""Time limit, s, for a server to receive the bytes of a request."""
 
 CLOSE_TIMEOUT = 0.3
 PING_PERIOD = 5.0
-"""Time, s, between pings, and until one that is not answered closes the connection."""
+"""Interval between pings, s, and time after which an unanswered one closes the connection."""
 
 ABANDONED_AFTER = 120.0
-"""Time, s, after which an answer that is due closes the connection: a first inference may compile for a minute."""
+"""Time, s, after which a pending answer closes the connection: a first inference may compile for a minute."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
-"""Back-off, s, between attempts: it doubles, and a random half of it is left out."""
+"""Back-off range between attempts, s: it doubles each time, and is shortened at random by up to half."""
 
 LOOK_PERIOD = 0.25
 TOO_BIG, UNAUTHORIZED = 1009, (401, 403)
 
 
 class Link:
-    """See the module. `ask` is called by one thread at a time."""
+    """Reconnecting client of a policy server, see the module. Only one thread at a time may call `ask`."""
 
     def __init__(
         self, address: Address, greet: Callable[[Mapping[str, Any]], None], *, token: str = "",
         tls: ssl.SSLContext | None = None, max_bytes: int,
     ) -> None:  # fmt: skip
-        """Begin to connect.
+        """Start connecting.
 
         Args:
-            address: Of the server.
-            greet: Looks at the metadata of each new connection, in the link's thread; a `VlaError` refuses it.
-            token: Sent as `Authorization: Api-Key <token>`; nothing is sent where it is empty.
-            tls: For a secure address.
-            max_bytes: Longest message that is taken.
+            address: Address of the server.
+            greet: Checks the metadata of each new connection, in the link's thread; raises a `VlaError` to reject it.
+            token: Sent as `Authorization: Api-Key <token>`; no header if it is empty.
+            tls: TLS context, for a secure address.
+            max_bytes: Largest accepted message.
         """
         self._address, self._greet, self._token, self._tls = address, greet, token, tls
         self._max_bytes = max_bytes
@@ -73,7 +73,7 @@ class Link:
 
     @property
     def generation(self) -> int:
-        """Number of connections so far: a server knows nothing of what came over an earlier one."""
+        """Number of connections so far; a server keeps no state across connections."""
         with self._change:
             return self._generation
 
@@ -81,7 +81,7 @@ class Link:
         """Wait up to `timeout` s for a connection, and return whether there is one.
 
         Raises:
-            VlaError: as `greet` does, when it has refused the server.
+            VlaError: the one raised by `greet`, when it has rejected the server.
         """
         with self._change:
             self._change.wait_for(lambda: self._connection is not None or self._refusal is not None, timeout)
@@ -90,12 +90,12 @@ class Link:
             return self._connection is not None
 
     def ask(self, request: bytes, timeout: float) -> bytes | str:
-        """Return the answer to a request: bytes, or the text of the server's error.
+        """Send a request and return the answer: bytes, or the text of the server's error.
 
         Raises:
-            LinkError: without a connection, while an earlier answer is due, or without one within `timeout` s.
-            WireError: for an answer that is too large.
-            VlaError: as `greet` does, while the server that is there is refused.
+            LinkError: without a connection, while an earlier answer is pending, or without an answer in `timeout` s.
+            WireError: when the answer is too large.
+            VlaError: the one raised by `greet`, while the server is rejected.
         """
         with self._change:
             connection, reason, refusal = self._connection, self._reason, self._refusal
@@ -114,7 +114,7 @@ class Link:
         return answer
 
     def close(self) -> None:
-        """End the connection and the thread; bounded by the deadlines above."""
+        """Close the connection and end the thread, within the deadlines above."""
         with self._change:
             self._closed = True
             self._change.notify_all()
@@ -138,7 +138,7 @@ class Link:
         self._due_since = None
 
     def _lost(self, connection: ClientConnection, error: ConnectionClosed) -> VlaError:
-        """Drop a connection that has ended, and return what to raise."""
+        """Drop a closed connection, and return the exception to raise."""
         self._drop(connection, f"{self._address} has closed the connection ({_close_reason(error)})")
         if error.sent is not None and error.sent.code == TOO_BIG:
             return WireError(f"{self._address} sent a message of more than {self._max_bytes} bytes, which was refused")
@@ -165,7 +165,7 @@ class Link:
             pause = min(2.0 * pause, LONGEST_PAUSE)
 
     def _watch(self, connection: ClientConnection) -> None:
-        """Return when a connection has ended, was dropped, or the link is closed."""
+        """Return when a connection has closed or was dropped, or the link is closed."""
         while True:
             with self._change:
                 self._change.wait_for(lambda: self._closed or self._connection is not connection, LOOK_PERIOD)
@@ -175,7 +175,7 @@ class Link:
                 self._lost(connection, connection.close_exc)
 
     def _connect(self, stack: ExitStack) -> ClientConnection | None:
-        """Return a connection whose metadata was accepted; None when there is none now, with the reason kept."""
+        """Return a connection whose metadata was accepted; otherwise record the reason and return None."""
         refusal = None
         try:
             opening = connect(
@@ -197,7 +197,7 @@ class Link:
             reason = self._turned_away(error.response.status_code)
         except (OSError, InvalidHandshake, TimeoutError) as error:
             reason = f"no connection to {self._address}: {_why(error)}"
-        except Exception as error:  # whatever a library or a server makes of it, the next attempt follows
+        except Exception as error:  # any other error of the library or the server: the next attempt follows
             reason = f"no connection to {self._address}: {type(error).__name__}: {error}"
         else:
             self._established(connection)
@@ -224,7 +224,7 @@ class Link:
 
 
 def _bound_sending(connected: socket.socket) -> None:
-    """Let a send that makes no progress fail; a timeout of the socket would end its idle reader, too."""
+    """Set a send timeout on the socket; a general socket timeout would also end its idle reader."""
     seconds, microseconds = divmod(int(1e6 * SEND_TIMEOUT), 1_000_000)
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", seconds, microseconds))
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,4 +1,4 @@
-"""The lines of a policy file of kind `openpi`."""
+"""Parses the settings of a policy file of kind `openpi`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _FEATURES = ("observation", "action")
 
 
 def read_settings(values: Mapping[str, Any]) -> OpenpiSettings:
-    """Return the settings that the lines of a policy file say.
+    """Parse the settings of a policy file.
 
     Raises:
-        ContractError: when a line is missing, unknown or invalid.
-        CheckpointError: when the address is none.
+        ContractError: when a key is missing, unknown or invalid.
+        CheckpointError: when the address is invalid.
     """
     check_lines(values, "kind openpi", ("kind", "address"), ("timeout", *_TEXTS, *_FEATURES, "robot"))
     present = [line for line in (*_FEATURES, "robot") if line in values]

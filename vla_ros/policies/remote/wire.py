@@ -1,4 +1,4 @@
-"""Messages of openpi's protocol: msgpack, with NumPy arrays as mappings; nothing is unpickled, and all is bounded.
+"""Encodes openpi messages: msgpack, with NumPy arrays as mappings; nothing is unpickled, and all sizes are bounded.
 
 An array is `{b"__ndarray__": True, b"data": bytes, b"dtype": "<f4", b"shape": [...]}`, a scalar of NumPy's
 `{b"__npgeneric__": True, b"data": number, b"dtype": "<f4"}`, in C order. Source: `msgpack_numpy.py` of
@@ -18,21 +18,21 @@ import numpy as np
 from vla_ros.errors import WireError
 
 _DTYPE = re.compile(r"\|b1|\|[iu]1|[<>][iu][248]|[<>]f[248]")
-"""Booleans, integers and floating point numbers. Python objects, structures, text and dates are never made."""
+"""Accepted dtypes: booleans, integers, floating point. Objects, structures, text and dates are never created."""
 
 MOST_AXES = 8
 LONGEST_TEXT = 1 << 16
 MOST_ITEMS = 1 << 14
-"""Items of one list or mapping; arrays travel as bytes, so messages have a few dozen."""
+"""Largest number of items in a list or mapping; arrays are sent as bytes, so messages have a few dozen."""
 
 _PICKLE_PROTOCOLS = range(2, 6)
 
 
 def pack(values: Mapping[str, Any]) -> bytes:
-    """Return a message of plain values, NumPy arrays (numeric or boolean) and NumPy scalars.
+    """Encode a message of plain values, NumPy arrays (numeric or boolean) and NumPy scalars.
 
     Raises:
-        WireError: for a value of another kind.
+        WireError: for a value of any other type.
     """
     try:
         return bytes(msgpack.packb(dict(values), default=_packed))
@@ -51,12 +51,12 @@ def _packed(value: object) -> dict[bytes, Any]:
 
 
 def unpack(message: bytes) -> dict[str, Any]:
-    """Return the content of a message; arrays are read-only views of it.
+    """Decode a message; arrays are read-only views of it.
 
     The caller bounds the length of the message; lists, texts and nesting are bounded here.
 
     Raises:
-        WireError: when it is no msgpack, no mapping, or has an array that is damaged or of a refused kind.
+        WireError: when it is not msgpack, not a mapping, or has an array that is damaged or of a rejected dtype.
     """
     try:
         values = msgpack.unpackb(

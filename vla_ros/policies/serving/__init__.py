@@ -1,1 +1,1 @@
-"""Serves a policy to clients that speak openpi's protocol."""
+"""Serves a policy to clients of openpi's protocol."""

@@ -1,4 +1,4 @@
-"""What `vla-ros serve` takes: the features of a policy as keys on the wire, and an observation from a request."""
+"""Request format of `vla-ros serve`: a policy's features as message keys, and requests parsed to observations."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LONGEST_PROMPT = 1000
 
 
 def served_features(policy: Policy, contract: RobotContract) -> RemoteFeatures:
-    """Return what a policy that is loaded for a robot takes and gives over the wire."""
+    """Return the inputs and outputs of a policy, loaded for a robot, as sent over the network."""
     cameras = [
         RemoteCamera((f"observation/{name}",), CameraFeature(f"observation/{name}", height, width, name, Fit.SHRINK))
         for name, (height, width) in policy.image_sizes.items()
@@ -55,15 +55,15 @@ def served_features(policy: Policy, contract: RobotContract) -> RemoteFeatures:
 
 
 def read_request(values: Mapping[str, Any], features: RemoteFeatures, stamp: float) -> Observation:
-    """Return the observation in a request; see `served_features`.
+    """Parse a request to an observation; see `served_features`.
 
     Args:
         values: Content of the message.
-        features: Of the policy that is served.
+        features: Features of the served policy.
         stamp: Time of its arrival, s, on the server's steady clock.
 
     Raises:
-        ObservationError: naming the key that is missing, or of another shape or kind.
+        ObservationError: naming a key that is missing, or has another shape or type.
         InstructionError: when there is no usable instruction.
     """
     images = {camera.feature.source: _image(values, camera) for camera in features.cameras}

@@ -1,6 +1,6 @@
-"""A WebSocket server that speaks openpi's protocol for one policy; it knows no ROS.
+"""WebSocket server of openpi's protocol for one policy; independent of ROS.
 
-One thread computes. A request waits its turn in a queue of bounded length, and each client has one request at a time.
+A single thread runs inference. Requests wait in a bounded queue, and each client has one request at a time.
 Source of the protocol: `websocket_policy_server.py` of openpi.
 """
 
@@ -34,26 +34,26 @@ from vla_ros.robot.contract import RobotContract
 
 HEALTH_PATH = "/healthz"
 MESSAGE_OVERHEAD = 1 << 16
-"""Bytes of a request beyond its images and states."""
+"""Allowance for a request beyond its images and states, bytes."""
 
 OPEN_TIMEOUT, CLOSE_TIMEOUT, SEND_TIMEOUT, PING_PERIOD = 5.0, 1.0, 5.0, 10.0
-"""Time, s, for a handshake, a closing one, until a client has taken in an answer, and between pings."""
+"""Time limits, s, for a handshake, a closing one, and sending an answer; and the interval between pings, s."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """How a policy is served.
+    """Options of a policy server.
 
     Attributes:
         host: Address to listen on.
-        port: TCP port; 0 takes a free one.
-        token: What clients have to send; "" asks for none.
+        port: TCP port; 0 picks a free one.
+        token: Token required from clients; "" requires none.
         tls: Certificate and key; None without TLS.
-        clients: Most clients at a time.
-        queue: Most requests that wait while another one is computed.
-        timeout: Time, s, for one inference, after which the client is told that it failed.
+        clients: Largest number of clients at a time.
+        queue: Largest number of requests waiting during an inference.
+        timeout: Time limit of one inference, s, after which the client receives an error.
     """
 
     host: str = "127.0.0.1"
@@ -66,10 +66,10 @@ class ServeOptions:
 
 
 class PolicyServer:
-    """See the module."""
+    """Serves one policy, see the module."""
 
     def __init__(self, policy: Policy, contract: RobotContract, options: ServeOptions) -> None:
-        """Serve `policy`, which is loaded for the robot of `contract`; nothing listens before `run`."""
+        """Serve `policy`, loaded for the robot of `contract`; it does not listen before `run`."""
         self._policy, self._shared, self._options = policy, SharedPolicy(policy), options
         self.features = served_features(policy, contract)
         metadata = {METADATA_KEY: self.features.to_dict(), "policy": policy.name, "robot": contract.name}
@@ -81,11 +81,11 @@ class PolicyServer:
         """Listen until `stop` is set.
 
         Args:
-            stop: Ends it; clients are told that the server goes away.
-            started: Called with the port as soon as it listens.
+            stop: Ends it; clients are notified that the server is going away.
+            started: Called with the port once it listens.
 
         Raises:
-            OSError: when it cannot listen there.
+            OSError: when it cannot listen on that address.
         """
         self._turn = asyncio.Lock()
         options = self._options
@@ -99,7 +99,7 @@ class PolicyServer:
         self._computer.shutdown(wait=False, cancel_futures=True)
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Answer what is no WebSocket of a client that may come in; None lets it in."""
+        """Respond to health checks and rejected clients; return None to accept a WebSocket client."""
         if request.path == HEALTH_PATH:
             return connection.respond(HTTPStatus.OK, "OK\n")
         if not self._knows_token(request.headers.get_all("Authorization")):
@@ -116,8 +116,8 @@ class PolicyServer:
         return right and scheme.lower() in ("api-key", "bearer")
 
     async def _serve(self, connection: ServerConnection) -> None:
-        """Serve one client until it goes."""
-        if self._clients >= self._options.clients:  # several were admitted in the same instant
+        """Serve one client until it disconnects."""
+        if self._clients >= self._options.clients:  # several were admitted at the same time
             await connection.close(1013, "too many clients")
             return
         self._clients += 1
@@ -165,14 +165,14 @@ class PolicyServer:
         except (TimeoutError, asyncio.TimeoutError):
             _log.error("one inference has taken more than %s s", self._options.timeout)
             return f"TimeoutError: the policy has been computing for more than {self._options.timeout} s"
-        except Exception as error:  # a policy is foreign code: what it raises must not end the server
+        except Exception as error:  # a policy is third-party code: its exceptions must not end the server
             _log.exception("the policy raised an error")
             return f"{type(error).__name__}: the policy raised an error; the server's log has its traceback"
         finally:
             self._waiting -= 1
 
     def _compute(self, session: Session, message: bytes | str, arrived: float) -> dict[str, Any]:
-        """Return the answer to a request; called in the thread that computes."""
+        """Return the answer to a request; runs in the inference thread."""
         if isinstance(message, str):
             raise WireError("got a text, expected an observation as msgpack")
         values: Mapping[str, Any] = unpack(message)

@@ -1,4 +1,4 @@
-"""One policy for many clients: each has an instruction of its own, and what is remembered of one reaches no other."""
+"""Shares one policy among clients: each has its own instruction, and no state leaks between them."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ from vla_ros.types import ActionChunk, Observation
 
 
 class Session:
-    """What one client asks of the policy; one thread at a time uses all sessions of a policy."""
+    """One client's session with the policy; only one thread at a time may use the sessions of a policy."""
 
     def __init__(self, shared: SharedPolicy, policy: Policy) -> None:
-        """Begin without an instruction."""
+        """Start without an instruction."""
         self._shared, self._policy = shared, policy
         self._instruction = ""
 
     def predict(self, observation: Observation, *, first: bool) -> ActionChunk:
-        """Return the chunk for an observation with its instruction; the policy forgets where that changes.
+        """Return the chunk for an observation with its instruction; the policy is reset when that changes.
 
         Args:
-            observation: What the client sees; its instruction is set.
-            first: The client says that it begins.
+            observation: The client's observation; its instruction must be set.
+            first: Whether the client starts a new episode.
 
         Raises:
-            VlaError: as the policy does.
+            VlaError: any error of the policy.
         """
         instruction = observation.instruction
         assert instruction is not None
         changed = first or instruction.text != self._instruction
         if self._shared.take(self._policy, self) or changed:
-            self._instruction = ""  # until it is taken
+            self._instruction = ""  # until the reset succeeds
             self._policy.reset(instruction)
             self._instruction = instruction.text
         return self._policy.predict(observation)
 
 
 class SharedPolicy:
-    """Gives each client a session.
+    """Creates one session per client.
 
-    A policy with a method `fork`, which returns one with the same weights and a memory of its own, keeps apart what it
-    remembers of each client; another one is reset whenever another client comes.
+    If the policy has a method `fork`, which returns a copy with shared weights and its own state, each client gets a
+    fork; otherwise the policy is reset whenever the client changes.
     """
 
     def __init__(self, policy: Policy) -> None:
-        """Share a policy."""
+        """Wrap a policy."""
         self._policy = policy
         self._latest: Session | None = None
 
@@ -52,7 +52,7 @@ class SharedPolicy:
         return Session(self, fork() if callable(fork) else self._policy)
 
     def take(self, policy: Policy, session: Session) -> bool:
-        """Note who uses a policy; return whether it was used by another session since."""
+        """Claim a policy for a session; return whether another session has used it since."""
         if policy is not self._policy:
             return False
         before, self._latest = self._latest, session
