@@ -2,8 +2,8 @@
 
 Linux schedules in three stages: threads with a real-time priority come first; then CPU time is divided equally among
 sessions (each "autogroup", whatever the niceness of its threads), then among the threads of a session. A node with its
-own session therefore needs both of the latter; in a shared session, autogroup niceness would favor every process in it,
-and is left unchanged.
+own session therefore sets the niceness of both the autogroup and its threads; in a shared session the autogroup's would
+favor every process in it, and is left unchanged.
 """
 
 from __future__ import annotations

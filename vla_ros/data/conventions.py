@@ -52,7 +52,7 @@ def absolute_gripper(closing: FloatArray, initial: float = 1.0) -> FloatArray:
 
 
 def obstacles(given: ActionSpace, wanted: ActionSpace) -> list[str]:
-    """Return the reasons why two action spaces cannot be converted into each other, one a line; [] if they can.
+    """Return the reasons why two action spaces cannot be converted into each other, one per line; [] if they can.
 
     Reasons are different arms, joints instead of a tool, another fixed frame or rate, or a rotation or gripper that
     only one of them has. Horizons do not matter.

@@ -63,7 +63,7 @@ DATA_MB = 16
 """Size at which a new table file begins, MiB; small, because each episode rewrites the current file."""
 
 NAMED = ("names", "things")
-"""Per-episode lists of names; stored as a column, one name a line, because tables outlive per-episode lists."""
+"""Per-episode lists of names; stored as a column, one name per line, because tables outlive per-episode lists."""
 
 STATE = ("position", "quaternion", "opening")
 SEPARATOR = "\n"

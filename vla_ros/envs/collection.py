@@ -137,7 +137,7 @@ def collect_in_parallel(job: CollectionJob, seeds: Iterable[int], processes: int
 
 
 def _known(job: CollectionJob) -> dict[int, EpisodeReport]:
-    """Return reports of finished seeds: from the ledger, and of stored episodes that did not get into it."""
+    """Return reports of finished seeds: from the ledger, and of stored episodes missing from it."""
     reports = read_ledger(job.folder)
     known = {seed: report for seed, report in reports.items() if report.stored or not job.keep_failures}
     for seed, (steps, success, first) in stored_episodes(job.folder, known).items():

@@ -3,7 +3,7 @@
     rows = run_edges(contract, parameters)
     missed = [row for row in rows if not row.passed]
 
-`line` groups cases by topic; the same lines are run in the running graph (`nodes/fault_injection/edges.py`).
+`line` groups cases by topic; the same lines are also run in the graph (`nodes/fault_injection/edges.py`).
 """
 
 from __future__ import annotations

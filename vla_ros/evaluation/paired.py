@@ -29,7 +29,7 @@ def outcomes(rollouts: Iterable[Mapping[str, Any]]) -> Outcomes:
 
 
 def sign_test(won: int, lost: int) -> float:
-    """Return the p-value of the exact two-sided sign test: the chance of a split at least this uneven.
+    """Return the p-value of the exact two-sided sign test: the probability of a split as uneven.
 
     This is McNemar's test (1947) with the exact binomial distribution. 1.0 when no scene separates the two policies.
     """

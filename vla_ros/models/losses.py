@@ -13,7 +13,7 @@ from vla_ros.models.columns import ActionColumns, take
 
 
 def mean_where_present(values: Tensor, present: Tensor) -> Tensor:
-    """Average `values` (B, N, ...) over instructions whose object is visible, `present` (B, N); 0 without any."""
+    """Average `values` (B, N, ...) over instructions whose object is there, `present` (B, N); 0 without any."""
     values = values.flatten(2).mean(dim=-1) if values.ndim > 2 else values
     return (values * present).sum() / present.sum().clamp(min=1.0)
 

@@ -26,7 +26,7 @@ from vla_ros.errors import VlaError
 from vla_ros.models.contract import ModelInput, VlaModel
 
 RATIO_RANGE = (0.8, 1.2)
-"""Clipping range of the probability ratio between the updated policy and the one that was run."""
+"""Clipping range of the probability ratio to the policy that was run; beyond it an update gains nothing."""
 
 TOOL = slice(0, 3)
 """Columns of the tool's position."""

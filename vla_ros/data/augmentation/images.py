@@ -1,7 +1,7 @@
 """Crop, color, blur, noise and cutout on batches of images, randomized per image (kornia).
 
 No image is flipped here: left must stay left (see `mirroring`). A crop moves objects in the image; turn it off
-(`crop=1.0`) where a network gets pixel coordinates as input or as target.
+(`crop=1.0`) where a network is trained on pixel coordinates of objects.
 """
 
 from __future__ import annotations

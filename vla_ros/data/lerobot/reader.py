@@ -60,7 +60,7 @@ class LeRobotReader:
             max_opening: Opening of the gripper that counts as fully open, m, where the data set does not declare it.
             proprioception_names: Names of the measurements, replacing those of the data set.
             columns: Columns of the `action` and the `state`, where they have other names than LeRobot's or openpi's.
-            instruction: Instruction, for a data set without any.
+            instruction: Instruction of every step, replacing those of the data set.
             trust_timestamps: Whether the steps' timestamps are reliable; otherwise step number over rate is used.
 
         Raises:

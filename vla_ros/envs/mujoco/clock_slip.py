@@ -19,9 +19,9 @@ within the 1 s after a delay in which the safety layer does not take the arm's l
 class ClockSlip:
     """Estimates the slip of simulation time on a machine too slow for real time.
 
-    Simulation time then falls behind for good, as no robot's clock does. Commands that were due in between would all be
-    due at once, and the reference would jump. So they are executed later by the lost time, and this delay is reduced
-    gradually.
+    Simulation time then falls behind permanently, which no robot's clock does. Commands that were due in between would
+    all be due at once, and the reference would jump. So they are executed later by the lost time, and this delay is
+    reduced gradually.
     """
 
     def __init__(self, ahead: float) -> None:

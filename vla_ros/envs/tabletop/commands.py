@@ -24,7 +24,7 @@ def pick_commands(scene: TabletopScene, rng: np.random.Generator) -> list[Comman
 
 
 def choose_commands(scene: TabletopScene, rng: np.random.Generator, count: int = LABELLED) -> list[Command]:
-    """Return `count` different commands for a scene: its own first, then mostly those about the same object."""
+    """Return `count` different commands for a scene: its own, some about the same object, then others."""
     every = possible_commands(scene)
     if scene.command not in every:
         raise SimulationError(f"the scene's own command {scene.command} is not possible in it")

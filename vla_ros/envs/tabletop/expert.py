@@ -1,4 +1,4 @@
-"""Scripted expert for pick, place, stack and push. It only labels states, and never drives in a policy's place.
+"""Scripted expert for pick, place, stack and push. It teaches by labeling states, never by driving for a policy.
 
 It depends on the state alone (it has no memory), so it can label any state, including those caused by a learner or a
 disturbance: the property that DAgger (Ross et al. 2011) needs. The grasp is in `grasping`; this module covers carrying

@@ -40,7 +40,7 @@ FLAT = ("cube", "disc")
 """Shapes on which something can be stacked."""
 
 STACKABLE = ("cube", "cylinder", "disc")
-"""Shapes that can be stacked on another object."""
+"""Shapes that can be stacked: they stay where they are put."""
 
 Area = tuple[tuple[float, float], tuple[float, float]]
 """x range and y range in the base frame, m."""

@@ -73,7 +73,7 @@ def parse_address(text: str) -> Address:
 
 
 def read_token(file: str = "", variable: str = "", environment: Mapping[str, str] = os.environ) -> str:
-    """Return the token from a file, an environment variable, or `TOKEN_VARIABLE`, in this order; "" if there is none.
+    """Return the token from `file` if named, else from environment variable `variable` or `TOKEN_VARIABLE`, or "".
 
     Raises:
         CheckpointError: when the source named by `file` or `variable` holds no token, or one that cannot be sent.
