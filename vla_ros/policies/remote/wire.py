@@ -1,4 +1,4 @@
-"""Encodes openpi messages: msgpack, with NumPy arrays as mappings; nothing is unpickled, and all sizes are bounded.
+"""Encodes and decodes openpi messages: msgpack, NumPy arrays as mappings; nothing is unpickled, all sizes are bounded.
 
 An array is `{b"__ndarray__": True, b"data": bytes, b"dtype": "<f4", b"shape": [...]}`, a scalar of NumPy's
 `{b"__npgeneric__": True, b"data": number, b"dtype": "<f4"}`, in C order. Source: `msgpack_numpy.py` of
