@@ -44,9 +44,9 @@ class Quantity(str, Enum):
 class Reference(str, Enum):
     """Reference that the columns of a group are measured from."""
 
-    ABSOLUTE = "absolute"  # # zero, or the origin of the base frame
-    RELATIVE = "relative"  # # the observation behind the chunk
-    DELTA = "delta"  # # the previous row (for the first row: the observation)
+    ABSOLUTE = "absolute"  # zero, or the origin of the base frame
+    RELATIVE = "relative"  # the observation behind the chunk
+    DELTA = "delta"  # the previous row (for the first row: the observation)
 
 
 TOOL_FRAME = "tool"

@@ -15,8 +15,8 @@ class Rotation(str, Enum):
     """Representation of a rotation."""
 
     NONE = "none"  # no columns: the orientation of the observation is kept
-    ROTATION_VECTOR = "rotation_vector"  # # 3 columns, axis times angle in rad
-    EULER = "euler"  # # 3 columns, in the order of the group's euler_order
+    ROTATION_VECTOR = "rotation_vector"  # 3 columns, axis times angle in rad
+    EULER = "euler"  # 3 columns, in the order of the group's euler_order
     QUATERNION = "quaternion"  # 4 columns, (x, y, z, w), unit
     QUATERNION_WXYZ = "quaternion_wxyz"  # 4 columns, (w, x, y, z), unit
     SIX_D = "six_d"  # 6 columns, the first two columns of the matrix (Zhou et al. 2019)

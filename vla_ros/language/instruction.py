@@ -58,7 +58,7 @@ def normalise_instruction(text: object) -> str:
     """
     if not isinstance(text, str):
         raise InstructionError(f"instruction is of type {type(text).__name__}, expected str; send a sentence")
-    _check_size(text)  # # first: the cost of the rest grows with the length
+    _check_size(text)  # first: the cost of the rest grows with the length
     _check_characters(text)
     # Twice: "H" with a line below is two characters in NFKC, "h" with a line below is one.
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
@@ -67,7 +67,7 @@ def normalise_instruction(text: object) -> str:
         raise InstructionError(
             f"instruction {quoted(text)} is empty, expected at least one word; send one such as 'pick up the red cube'"
         )
-    _check_size(sentence)  # # NFKC can turn one character into eighteen
+    _check_size(sentence)  # NFKC can turn one character into eighteen
     return sentence
 
 

@@ -28,7 +28,7 @@ class RateLimiter(Generic[Item]):
         self.period = period
         self.offered = self.passed = self.superseded = 0
         self._opens = -math.inf
-        self._waiting: list[Item] = []  # # at most one; a list, since None is a valid item
+        self._waiting: list[Item] = []  # at most one; a list, since None is a valid item
 
     @property
     def pending(self) -> bool:
@@ -44,7 +44,7 @@ class RateLimiter(Generic[Item]):
 
     def due(self, now: float) -> list[Item]:
         """Return the waiting item if its time has come, else an empty list."""
-        if not self._waiting or not now >= self._opens:  # # a NaN lets nothing through
+        if not self._waiting or not now >= self._opens:  # a NaN lets nothing through
             return []
         self._opens = now + self.period
         self.passed += 1
