@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SAYS = {
+    "read_a_data_set": "1.1 s 'go forward': x by 0.01 m, brightness 220",
     "safety_layer_around_your_policy": "RUN workspace",
+    "serve_a_policy": "12 cm to the left",
     "your_own_network": "step 199: loss",
     "your_own_robot": "stopped the policy dies -> HOLD: policy_silent",
 }

@@ -29,6 +29,18 @@ def explain(error: BaseException) -> str:
     return f"{type(error).__name__}: {error} ({Path(frame.filename).name}, line {frame.lineno})"
 
 
+def require_working_folder() -> None:
+    """Refuse to run in a folder that has been removed: every relative path, and many a library, would fail there.
+
+    Raises:
+        UsageError: when it has.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError("the folder that this is started in has been removed; change to another one") from error
+
+
 def require_output(folder: Path, option: str = "--out") -> Path:
     """Return `folder`, `~` expanded, when it is there to write to or can be made; nothing is made here.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from vla_ros.cli.arguments import Parser
-from vla_ros.cli.failures import EXPECTED, explain
+from vla_ros.cli.failures import EXPECTED, explain, require_working_folder
 from vla_ros.cli.interrupts import interrupt_on_signals
 from vla_ros.cli.shadowing import require_own_libraries
 from vla_ros.errors import UsageError
@@ -121,6 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE_ERROR
     arguments: argparse.Namespace | None = None
     try:
+        require_working_folder()
         module = import_module(f"vla_ros.cli.{name}")
         parser = Parser(name, module.HELP, getattr(module, "EXAMPLES", ()))
         module.add_arguments(parser)

@@ -36,6 +36,9 @@ EXAMPLES = (
 )
 
 FORMATS = ("lerobot", "mcap")
+LONGEST, LONGEST_BY_HAND = 30.0, 300.0
+"""Longest episode of a policy and of a person, s: who drives an arm for the first time looks more than they move."""
+
 READY_LIMIT = 30.0  # s, for one step of the preparation
 TELL_AGAIN = 5.0  # s between two lines about what is waited for
 KEEP, FAIL, AGAIN, QUIT = "\n", "x", "\x7f", "\x1b"
@@ -55,7 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--instruction", default="", help="what to do; by default what the scene suggests")
     parser.add_argument("--episodes", type=positive_int, default=10, help="how many to keep (default %(default)s)")
     parser.add_argument("--seed", type=natural, default=0, help="first scene (default %(default)s)")
-    parser.add_argument("--timeout", type=positive, default=30.0, help="longest episode, s (default %(default)s)")
+    parser.add_argument(
+        "--timeout",
+        type=positive,
+        help=f"longest episode, s (default {LONGEST:.0f}; with --teleop {LONGEST_BY_HAND:.0f})",
+    )
     parser.add_argument("--task", default="pick", help="name of the task in the data set (default %(default)s)")
     parser.add_argument("--format", action="append", choices=FORMATS, help="once or twice (default: both)")
     parser.add_argument("--out", type=path, default=Path("runs/data/recorded"), help="folder (default %(default)s)")
@@ -191,6 +198,7 @@ class _Session:
         from vla_ros.nodes.stage import Stage
 
         self._args, self._graph, self._keys, self._figures = args, graph, keys, figures
+        self._longest = args.timeout or (LONGEST if keys is None else LONGEST_BY_HAND)
         self._observer = Observer(graph.node)
         self._operator = Operator(graph.node, self._observer)
         self._stage = None if args.real else Stage(graph.node, self._observer, self._operator)
@@ -270,7 +278,7 @@ class _Session:
 
     def _watch(self) -> str:
         """Return how the episode ended, as a key: the person's word, else the judge's, else failure by the clock."""
-        end = time.monotonic() + self._args.timeout
+        end = time.monotonic() + self._longest
         while time.monotonic() < end:
             if self._graph.failure:
                 raise VlaError(self._graph.failure)

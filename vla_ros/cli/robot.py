@@ -107,6 +107,22 @@ def _lost(contract: RobotContract, done: Simplified, safety: str) -> Mapping[str
     return {pair: before[pair] for pair, distance in after.items() if distance <= 0.0 < before[pair]}
 
 
+def _query_times(contract: RobotContract | None, done: Simplified, safety: str) -> tuple[float, ...]:
+    """Return what all distances took before and take now, and the tick they are part of, s; () without a contract."""
+    from dataclasses import replace
+
+    from vla_ros.safety.collision import CollisionModel
+    from vla_ros.safety.parameters import load_parameters
+    from vla_ros.safety.query_time import query_time
+
+    if contract is None:
+        return ()
+    parameters = load_parameters(safety)
+    both = (contract, replace(contract, urdf=done.urdf))
+    models = (CollisionModel(one, parameters.collision, parameters.obstacles) for one in both)
+    return (*(query_time(model, one) for model, one in zip(models, both, strict=True)), parameters.timing.period)
+
+
 def _tell(args: argparse.Namespace, done: Simplified, lost: Mapping[str, float], contract: RobotContract | None) -> int:
     for report in done.reports:
         print(report.sentence)
@@ -119,7 +135,13 @@ def _tell(args: argparse.Namespace, done: Simplified, lost: Mapping[str, float],
         print("what touches at home was not looked at: name the contract in place of the description")
     else:
         print(f"in the contract: urdf: {done.urdf}")
+    cost = _query_times(contract, done, args.safety)
+    if cost:
+        before, after, tick = (1e3 * seconds for seconds in cost)
+        print(
+            f"distances of the collision shapes: {before:.2f} ms before, {after:.2f} ms now, of a tick of {tick:.0f} ms"
+        )
     if args.json:
-        figures = {"urdf": str(done.urdf), "kept": done.kept, "touching": dict(lost)}
+        figures = {"urdf": str(done.urdf), "kept": done.kept, "touching": dict(lost), "distances_s": cost[:2]}
         print(json.dumps({**figures, "meshes": [asdict(report) for report in done.reports]}))
     return 0

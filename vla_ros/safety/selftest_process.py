@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from dataclasses import asdict
 from typing import Any
 
@@ -17,7 +16,7 @@ from vla_ros.priority import prefer_thread
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.faults import FaultRow, fault_table, run_faults
 from vla_ros.safety.parameters import load_parameters
-from vla_ros.safety.selftest_record import SelftestRecord, fingerprint
+from vla_ros.safety.selftest_record import fingerprint, record_of
 
 NICENESS = 10
 
@@ -39,9 +38,7 @@ def main() -> int:
         _say(row=asdict(row))
 
     rows = run_faults(contract, parameters, faults, tell=tell)
-    missed = tuple(f"{row.name}: {row.sentence}" for row in rows if not row.stopped)
-    stopped = tuple(row.name for row in rows if row.stopped)
-    _say(record=asdict(SelftestRecord(mark, len(rows), missed, time.time(), stopped)))
+    _say(record=asdict(record_of(mark, rows)))
     return 0
 
 

@@ -20,6 +20,7 @@ import platform
 import secrets
 import stat
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -30,7 +31,7 @@ import numpy as np
 import vla_ros
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.collision import mesh_files
-from vla_ros.safety.faults import fault_table
+from vla_ros.safety.faults import FaultRow, fault_table
 from vla_ros.safety.parameters import SafetyParameters
 
 ROOMS = ("actions", "robot", "safety")
@@ -74,6 +75,13 @@ class SelftestRecord:
 def table_names() -> tuple[str, ...]:
     """Return the names of all faults, in the order of the table."""
     return tuple(fault.name for fault in fault_table())
+
+
+def record_of(mark: str, rows: Sequence[FaultRow]) -> SelftestRecord:
+    """Return what a run that came to `rows` has found, under fingerprint `mark`; it ended now."""
+    missed = tuple(f"{row.name}: {row.sentence}" for row in rows if not row.stopped)
+    stopped = tuple(row.name for row in rows if row.stopped)
+    return SelftestRecord(mark, len(rows), missed, time.time(), stopped)
 
 
 def fingerprint(contract: RobotContract, parameters: SafetyParameters) -> str:
@@ -161,20 +169,22 @@ def examine(folder: Path, mark: str, max_age: float) -> tuple[SelftestRecord | N
     return record, ""
 
 
-def keep(folder: Path, record: SelftestRecord) -> None:
-    """Keep a pass; a folder that cannot be written only costs the next start its time."""
+def keep(folder: Path, record: SelftestRecord) -> bool:
+    """Keep a pass, and say whether it is; a folder that cannot be written only costs the next start its time."""
     if not record.passed:
-        return
+        return False
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if _not_private(folder):
-            return
+            return False
         body = json.loads(json.dumps(asdict(record)))
         text = json.dumps({"record": body, "signature": _sign(_key(folder), body)})
         part = folder / f"{record.fingerprint}.{os.getpid()}.part"
         part.unlink(missing_ok=True)
         _create(part, text.encode())
         part.replace(folder / f"{record.fingerprint}.json")
+        return True
+    return False
 
 
 def _sign(key: bytes, body: object) -> str:

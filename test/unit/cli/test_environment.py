@@ -242,3 +242,14 @@ def test_umlauts_are_taken_in_the_c_locale(tmp_path):
 def test_bytes_that_are_not_utf_8_are_wrong_usage(capsys):
     assert main(["say", "W\udcfcrfel"]) == 2
     assert "not UTF-8" in capsys.readouterr().err
+
+
+def test_a_folder_that_has_been_removed_is_one_sentence(tmp_path, monkeypatch, capsys):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(["collect"]) == 2
+    assert capsys.readouterr().err == (
+        "vla-ros collect: the folder that this is started in has been removed; change to another one\n"
+    )

@@ -22,6 +22,7 @@ def elsewhere(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "runtime").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.delenv("ROS_DOMAIN_ID", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
     return tmp_path
 
@@ -59,6 +60,14 @@ def test_of_several_graphs_none_is_guessed(elsewhere):
 
 def test_the_graph_of_this_folder_comes_first(elsewhere):
     with start(elsewhere / "elsewhere" / "runs", 7), start(elsewhere / "two", 8):
+        assert domain_of_graph(None) == 7
+
+
+def test_without_a_demo_it_is_the_domain_of_the_shell(elsewhere, monkeypatch):
+    """A graph of `ros2 launch` leaves no note: it is where the shell's ROS_DOMAIN_ID says."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", "9")
+    assert domain_of_graph(None) == 9
+    with start(elsewhere / "somewhere", 7):
         assert domain_of_graph(None) == 7
 
 

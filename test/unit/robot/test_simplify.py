@@ -95,6 +95,8 @@ def test_the_written_shapes_hold_the_meshes_and_are_counted(meshed_arm, tmp_path
     assert all(one["checked"] == 7 * triangles for one in figures["meshes"])
     assert all(max(one["parts"]) <= 16 and 0.0 < one["inflation"] < 0.03 for one in figures["meshes"])
     assert sum("mm off the mesh" in line for line in shown) == 3
+    assert sum("ms before" in line for line in shown) == 1
+    assert 0.0 < figures["distances_s"][1] < figures["distances_s"][0], "convex shapes are what makes it quick"
     before = CollisionModel(load_contract(meshed_arm), PARAMETERS.collision, PARAMETERS.obstacles)
     after = CollisionModel(replace(load_contract(meshed_arm), urdf=out), PARAMETERS.collision, PARAMETERS.obstacles)
     assert before.triangles == 3 * triangles and after.triangles == 0

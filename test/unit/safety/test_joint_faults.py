@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from vla_ros.cli import selftest
+from vla_ros.robot.contract import load_contract
 from vla_ros.robot.inverse_kinematics import nearest_posture
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.chunk_gate import ChunkGate
 from vla_ros.safety.faults import fault_table, joint_space, run_faults
 from vla_ros.safety.joint_filter import JointFilter
 from vla_ros.safety.selftest import run_selftest
+from vla_ros.safety.selftest_record import fingerprint, recall
 
 JOINT_ROWS = {fault.name for fault in joint_space.table()}
 TOOL_ROWS = {
@@ -29,7 +31,8 @@ def contract_of_joints(request, of_joints):
     return of_joints(request.param, **lines)
 
 
-def test_the_command_misses_no_fault(contract_of_joints, tmp_path, capsys):
+def test_the_command_misses_no_fault_and_keeps_its_pass(contract_of_joints, parameters, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     file = tmp_path / "robot.yaml"
     file.write_text(contract_of_joints.text, encoding="utf-8")
     assert selftest.run(Namespace(robot=str(file), safety="config/safety.yaml", json=True)) == 0
@@ -39,6 +42,8 @@ def test_the_command_misses_no_fault(contract_of_joints, tmp_path, capsys):
     assert names >= JOINT_ROWS
     assert not names & TOOL_ROWS
     assert all(row["got"] != "does not apply" for row in report["rows"])
+    mark = fingerprint(load_contract(str(file)), parameters)
+    assert recall(tmp_path / "vla_ros" / "selftest", mark, max_age=3600.0) is not None, "a node must find it"
 
 
 def test_the_short_selftest_passes(contract_of_joints, parameters):
