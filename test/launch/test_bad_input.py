@@ -212,7 +212,7 @@ def test_a_policy_of_another_robot(launch: Callable[..., Launch]) -> None:
     begun = launch(free_domain(), "simulation_mujoco.launch.py", "robot:=so101")
     assert begun.wait() == 1, begun.said
     assert "policy_node could not be brought up: cannot configure: " in begun.said
-    assert "the checkpoint does not fit the robot" in begun.said
+    assert "policy pick does not fit robot 'so101'" in begun.said
 
 
 def test_with_nothing_wrong_the_same_robot_is_commanded(robot: Robot, launch: Callable[..., Launch]) -> None:

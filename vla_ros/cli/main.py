@@ -33,6 +33,7 @@ COMMANDS = (
     "explain",
     "robot",
     "selftest",
+    "check",
     "eval",
     "collect",
     "record",

@@ -16,7 +16,8 @@ from vla_ros.models.batch import ModelOutput
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.models.contract import Inspection, ModelInput
 from vla_ros.models.drawn import DrawnModel
-from vla_ros.policies.fit import action_misfits, check_fit
+from vla_ros.policies.compatibility import compare
+from vla_ros.policies.needs import needs_of_checkpoint
 from vla_ros.policies.protocol import Prefix
 from vla_ros.processing.state import observed_arms
 from vla_ros.robot.contract import RobotContract
@@ -90,11 +91,9 @@ class LocalPolicy:
             CheckpointError: when it cannot be loaded or does not fit the robot, with a line for each difference.
         """
         self._device, self._dtype = choose_device(device), choose_precision(precision)
+        compare(needs_of_checkpoint(folder), contract).require()
         self._network, self.bundle = load_checkpoint(folder, self._device)
         self._network.to(self._dtype)
-        check_fit(self.bundle.contract, contract)
-        if differences := action_misfits(self.bundle.action, contract.action):
-            raise CheckpointError(f"{folder} does not fit robot '{contract.name}': action " + "; ".join(differences))
         self.name = f"{self.bundle.model}:{folder.name}"
         self.processor = self.bundle.processor
         self.specification = self.bundle.action

@@ -27,7 +27,6 @@ from typing import Any
 from vla_ros.errors import CheckpointError, ContractError
 from vla_ros.paths import expanded, share_file, share_roots
 from vla_ros.policies.execution.settings import ExecutionSettings, read_execution
-from vla_ros.policies.fit import action_misfits
 from vla_ros.policies.protocol import Policy
 from vla_ros.robot.contract import RobotContract
 from vla_ros.yaml_files import read_yaml
@@ -252,6 +251,9 @@ def _load_openpi(source: PolicySource, contract: RobotContract, device: str, pre
 
 def _load_class(source: PolicySource, contract: RobotContract, device: str, precision: str) -> Policy:
     """Return an instance of a class of another package, made from the contract and those of the options it takes."""
+    from vla_ros.policies.compatibility import compare
+    from vla_ros.policies.needs import needs_of_policy
+
     module, _, name = source.place.partition(":")
     try:
         loaded = import_module(module)
@@ -276,10 +278,7 @@ def _load_class(source: PolicySource, contract: RobotContract, device: str, prec
     if not isinstance(policy, Policy):
         missing = [line for line in ("name", "specification", "device", "image_sizes") if not hasattr(policy, line)]
         raise CheckpointError(f"policy {source.place}: it has no {', '.join(missing)} (vla_ros/policies/protocol.py)")
-    if differences := action_misfits(policy.specification, contract.action):
-        raise CheckpointError(
-            f"policy {source.place} does not fit robot '{contract.name}': action " + "; ".join(differences)
-        )
+    compare(needs_of_policy(policy, source.place), contract).require()
     return policy
 
 

@@ -118,7 +118,7 @@ UNKNOWN = {
     "subprocess:Popen": ("expected a class with the methods reset and predict", CheckpointError),
     "users_policies:Nameless": ("it has no name, specification, device, image_sizes", CheckpointError),
     "users_policies:OtherReference": (
-        "does not fit robot 'panda': action arm/ee_delta.reference: 'delta' here, 'relative' there",
+        "does not fit robot 'panda': action arm/ee_delta reference: trained with delta, the robot has relative",
         CheckpointError,
     ),
 }

@@ -42,7 +42,7 @@ class Echo:
     """A policy that remembers: its first column counts the observations since its instruction."""
 
     name, device = "echo", "cpu"
-    image_sizes = MappingProxyType({"front": (4, 6)})
+    image_sizes = MappingProxyType({"front": (6, 8)})
     specification = CONTRACT.action
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ def serving(policy: Any, **options: Any) -> Iterator[int]:
 
 
 def observation(**images: np.ndarray) -> Observation:
-    front = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
+    front = np.arange(144, dtype=np.uint8).reshape(6, 8, 3)
     pose = Pose([0.5, 0.1, 0.3], [-0.6, 0.0, 0.0, -0.8])
     state = RobotState(np.linspace(-1, 1, 7), np.linspace(0, 1, 7), 0.03, pose, 9.0)
     return Observation({"front": front, **images}, state, None, 9.0, 4)
@@ -108,7 +108,7 @@ def client(port: int, **settings: Any) -> OpenpiPolicy:
 
 def request(**lines: Any) -> dict[str, Any]:
     values = {
-        "observation/front": np.zeros((4, 6, 3), np.uint8),
+        "observation/front": np.zeros((6, 8, 3), np.uint8),
         "observation/joint_position": np.zeros(7),
         "observation/joint_velocity": np.zeros(7, np.float32),
         "observation/ee_pose": np.array([0.5, 0.0, 0.3, 0.0, 0.0, 0.0, 1.0]),
@@ -122,7 +122,7 @@ def test_own_client_gets_what_the_policy_says_of_what_was_measured() -> None:
     policy = Echo()
     with serving(policy) as port:
         remote = client(port)
-        assert remote.image_sizes == {"front": (4, 6)}
+        assert remote.image_sizes == {"front": (6, 8)}
         remote.reset(Instruction("pick up the red cube", 5))
         chunk = remote.predict(observation())
         assert (chunk.actions[0, 0], chunk.trust, chunk.observation_stamp) == (1.0, 0.25, 9.0)
@@ -233,7 +233,7 @@ WRONG_REQUESTS = {
     "rubbish": (b"\xc1", "WireError: .*not msgpack"),
     "no image": (request(**{"observation/front": None}), "observation/front: got nothing, expected uint8"),
     "other size": (request(**{"observation/front": np.zeros((6, 4, 3), np.uint8)}), r"uint8 \(6, 4, 3\)"),
-    "floats as image": (request(**{"observation/front": np.zeros((4, 6, 3))}), r"got float64 \(4, 6, 3\)"),
+    "floats as image": (request(**{"observation/front": np.zeros((6, 8, 3))}), r"got float64 \(6, 8, 3\)"),
     "six joints": (request(**{"observation/joint_position": np.zeros(6)}), "expected 7 numbers"),
     "NaN": (request(**{"observation/gripper": np.array([np.nan])}), "1 values are not finite"),
     "no rotation": (request(**{"observation/ee_pose": np.zeros(7)}), "norm 0, expected 1"),

@@ -70,8 +70,10 @@ def test_effort_none_means_not_reported():
 
 @pytest.mark.parametrize("policy", ["pick", "tabletop"])
 def test_shipped_checkpoints_fit_the_shipped_contract(policy):
-    fit = pytest.importorskip("vla_ros.policies.fit")
+    needs = pytest.importorskip("vla_ros.policies.needs")
+    from vla_ros.policies.compatibility import compare
+
     content = json.loads(share_file(f"checkpoints/{policy}/policy.json").read_text(encoding="utf-8"))
     stored = content["contract"]
     assert "contact" not in yaml.safe_load(stored)  # written before the section was
-    fit.check_fit(stored, load_contract("panda"))
+    compare(needs.needs_of_checkpoint(share_file(f"checkpoints/{policy}")), load_contract("panda")).require()

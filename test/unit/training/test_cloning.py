@@ -216,7 +216,7 @@ def test_poisoned_weights_are_refused(trained: tuple[Path, float, float], tmp_pa
         ("max_opening: 0.08", "max_opening: 0.10", r"gripper\.max_opening: trained with 0\.08"),
         ("end_effector_frame: panda_tcp", "end_effector_frame: panda_hand", "end_effector_frame"),
         ("policy_height: 96", "policy_height: 64", r"cameras\.front\.policy_height"),
-        ("reference: relative", "reference: delta", "reference: 'relative' here, 'delta' there"),
+        ("reference: relative", "reference: delta", "reference: trained with relative, the robot has delta"),
     ],
 )
 def test_a_checkpoint_of_another_robot_is_refused_line_by_line(

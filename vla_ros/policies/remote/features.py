@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from vla_ros.actions.groups import TOOL_FRAME, ActionGroup, Reference
+from vla_ros.actions.groups import ActionGroup, Reference
 from vla_ros.actions.space import ActionSpace
 from vla_ros.errors import ContractError, ObservationError
 from vla_ros.processing.features import CameraFeature, Fit
 from vla_ros.processing.images import fit_image
 from vla_ros.processing.state import observed_arms, state_values
-from vla_ros.robot.contract import RobotContract
 from vla_ros.types import FloatArray, ImageArray, Observation
 
 Key = tuple[str, ...]
@@ -140,23 +139,6 @@ class RemoteFeatures:
         """Bytes of the images and states of one request."""
         pixels = sum(3 * camera.feature.height * camera.feature.width for camera in self.cameras)
         return pixels + 8 * sum(state.width for state in self.states)
-
-    def misfits(self, contract: RobotContract) -> list[str]:
-        """Return a sentence for everything that the robot's contract does not have as it is needed here."""
-        cameras = [camera.name for camera in contract.cameras]
-        wrong = [
-            f"camera '{one.feature.source}' is needed for key {'.'.join(one.key)}, the robot has {cameras}"
-            for one in self.cameras
-            if one.feature.source not in cameras
-        ]
-        if len(self.arms) > 1:
-            wrong.append(f"arms {list(self.arms)} are needed, the robot has one")
-        for group in (*(g for state in self.states for g in state.groups), *self.action.groups):
-            if group.quantity.of_joints and group.joints != contract.joints.count:
-                wrong.append(f"group '{group.name}' has {group.joints} joints, the robot has {contract.joints.count}")
-            if group.frame not in ("", TOOL_FRAME, contract.base_frame):
-                wrong.append(f"group '{group.name}' is in frame '{group.frame}', expected '{contract.base_frame}'")
-        return wrong
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as they stand in YAML and in a server's metadata."""

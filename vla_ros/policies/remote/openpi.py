@@ -13,8 +13,9 @@ from types import MappingProxyType
 from typing import Any
 
 from vla_ros.errors import CheckpointError, ChunkError, ContractError, InstructionError, LinkError
+from vla_ros.policies.compatibility import compare
 from vla_ros.policies.conversion import Converter
-from vla_ros.policies.fit import misfits
+from vla_ros.policies.needs import needs_of_features
 from vla_ros.policies.remote.address import Address, client_tls, read_token
 from vla_ros.policies.remote.answers import read_answer
 from vla_ros.policies.remote.features import RemoteFeatures
@@ -172,16 +173,11 @@ class OpenpiPolicy:
             raise CheckpointError("it serves a policy that takes other observations than the one before")
 
     def _fit(self, features: RemoteFeatures) -> None:
-        wrong = features.misfits(self._contract) + misfits(features.robot, self._contract)
+        compare(needs_of_features(features, f"at {self._settings.address}"), self._contract).require()
         try:
             self._converter = Converter(features.action, self._contract.action, self._contract)
         except ChunkError as error:
-            wrong.append(str(error))
-        if wrong:
-            raise CheckpointError(
-                f"the policy at {self._settings.address} does not fit robot '{self._contract.name}': "
-                + "; ".join(wrong)
-            )
+            raise CheckpointError(f"the policy at {self._settings.address}: {error}") from error
         self._features = features
         self.image_sizes = MappingProxyType(
             {one.feature.source: (one.feature.height, one.feature.width) for one in features.cameras}
