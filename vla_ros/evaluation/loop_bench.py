@@ -161,11 +161,14 @@ class LoopPlayer:
         """Play in `env` what `executor` plans and `carrier` carries out."""
         self._env, self._executor, self._carrier, self._contract = env, executor, carrier, contract
 
+    def forget_delays(self) -> None:
+        """Measure delays anew; from scene to scene they are known, as in a graph that runs on."""
+        self._executor.forget_delays()
+
     def play(self, seed: int, delays: Iterator[float], max_seconds: float) -> Episode:
         """Play a scene to success or to `max_seconds`; each inference takes the next of `delays`, s."""
         env, executor = self._env, self._executor
         instruction = Instruction(env.reset(seed), sequence=1)
-        executor.forget_delays()
         executor.reset(instruction)
         self._carrier.start(env, instruction)
         episode = Episode(seams_of(self._contract))
@@ -270,6 +273,7 @@ def measure_loop(options: LoopOptions) -> Iterator[LoopRow]:
 def _measured(player: LoopPlayer, way: str, slower: float, options: LoopOptions) -> LoopRow:
     longest = find_world(options.world).max_seconds
     seeds = range(options.seed, options.seed + options.scenes)
+    player.forget_delays()
     episodes = [player.play(seed, delays_of(slower, options.jitter, seed), longest) for seed in seeds]
     return summarise_loop(way, slower, episodes)
 

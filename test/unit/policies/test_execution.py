@@ -89,8 +89,9 @@ def executor_of(mode: Mode, policy: Policy | None = None, delay: float = 0.25, *
     """An executor with one delivered chunk, of stamp 1.0, whose delays have been measured."""
     executor = ChunkExecutor(policy or LinePolicy(), CONTRACT, ExecutionSettings(mode, **lines))
     executor.reset(RED)
-    for _ in range(ENOUGH):
-        executor.delivered(executor.predict(observation(1.0)), delay)
+    executor.delivered(executor.predict(observation(1.0)), delay)
+    for _ in range(ENOUGH - 1):
+        executor._meter.record(delay)
     return executor
 
 
@@ -270,9 +271,22 @@ def test_delay_that_makes_no_sense_is_forgotten_with_the_plan(delay):
 
 def test_plan_that_has_run_out_is_not_carried_over():
     executor = executor_of(Mode.ASYNCHRONOUS, delay=0.25)
-    chunk = executor.predict(observation(3.0))
+    executor.predict(observation(3.0))
     assert executor.execution.frozen == 0
-    assert np.array_equal(chunk.actions, executor.policy.predict(observation(3.0)).actions)
+
+
+def test_arm_at_rest_waits_for_its_chunk_and_a_moving_one_does_not():
+    executor = executor_of(Mode.ASYNCHRONOUS, delay=0.25)
+    executor.reset(RED)
+    seen = observation(3.0)
+    own, found = positions(executor.policy.predict(seen), seen), positions(executor.predict(seen), seen)
+    assert found[:3] == pytest.approx(np.tile(HERE, (3, 1)))  # rows that pass until it arrives
+    assert found[3:] == pytest.approx(own[:-3])
+    for velocity in (0.1, np.nan):
+        state = replace(seen.state, joint_velocities=np.full(7, velocity))
+        moving = replace(seen, state=state)
+        executor.reset(RED)
+        assert positions(executor.predict(moving), moving) == pytest.approx(own)
 
 
 def test_chunk_that_was_never_delivered_is_not_the_plan_under_way():

@@ -38,6 +38,9 @@ MOST_PLANS = 32
 LEAST_OVERLAP = 2
 """Rows over which an old chunk fades, where `ExecutionSettings.overlap` says nothing."""
 
+AT_REST = 0.05
+"""Fastest joint, rad/s, of an arm that rests."""
+
 OVERLAPPING = (Mode.ASYNCHRONOUS, Mode.ENSEMBLING, Mode.REAL_TIME_CHUNKING)
 
 
@@ -229,7 +232,7 @@ class ChunkExecutor:
             self._predicted.clear()
         self._predicted.append(_Made(observation.stamp, chunk, observation.state))
         if before is None or left == 0:
-            return chunk, 0
+            return self._from_rest(observation, chunk, execution), 0
         space, stamp = self.specification, observation.stamp
         if execution.mode is Mode.ENSEMBLING:
             plans = [one.plan(space, self._contract) for one in self._predicted if one.stamp <= stamp]
@@ -240,6 +243,21 @@ class ChunkExecutor:
         weights = fade(frozen, self.settings.overlap or max(frozen, LEAST_OVERLAP), count)
         rows = encoded(blended(before.seen_from(stamp, count), new, weights), space, starts)
         return replace(chunk, actions=rows), frozen
+
+    def _from_rest(self, observation: Observation, chunk: ActionChunk, execution: Execution) -> ActionChunk:
+        """Return a chunk for an arm that rests until it arrives: it stays while rows pass, then the chunk begins.
+
+        Else the arm would have to jump to where it would be by then.
+        """
+        rows = min(self._rows_of(execution.delay), self.specification.horizon - 1)
+        if rows < 1 or not float(np.abs(observation.state.joint_velocities).max()) <= AT_REST:
+            return chunk
+        from vla_ros.policies.execution.plan import encoded
+
+        space, count = self.specification, min(chunk.horizon + rows, self.specification.horizon)
+        plan = _Made(observation.stamp, chunk, observation.state).plan(space, self._contract)
+        later = plan.seen_from(observation.stamp - rows * chunk.period, count)
+        return replace(chunk, actions=encoded(later, space, arm_starts(observation.state, self._contract)))
 
     def _planned(
         self, observation: Observation, execution: Execution, before: Plan | None, frozen: int, left: int
