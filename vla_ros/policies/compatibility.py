@@ -13,9 +13,7 @@ from typing import Any
 
 import yaml
 
-from vla_ros.actions.gripper_convention import GripperConvention
 from vla_ros.actions.groups import TOOL_FRAME, ActionGroup, Quantity
-from vla_ros.actions.rotations import Rotation
 from vla_ros.actions.space import ActionSpace
 from vla_ros.errors import CheckpointError
 from vla_ros.policies.fit import value_at
@@ -328,9 +326,7 @@ def _described(group: ActionGroup) -> str:
 
 
 def _text(value: object) -> str:
-    if isinstance(value, Quantity | Rotation | GripperConvention):
-        return value.value
-    return value.value if isinstance(value, Enum) else str(value)
+    return str(value.value if isinstance(value, Enum) else value)
 
 
 def _put(values: dict[str, Any], path: Sequence[str], value: object) -> None:
