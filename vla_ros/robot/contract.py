@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from vla_ros.actions.groups import TOOL_FRAME
 from vla_ros.actions.space import ActionSpace
@@ -149,6 +151,12 @@ class RobotContract:
                 return slice(first, first + one.joints.count)
             first += one.joints.count
         raise ContractError(f"robot '{self.name}' has no arm '{arm}'; it has {[one.name for one in self.arms]}")
+
+    @property
+    def joint_owners(self) -> NDArray[np.int64]:
+        """Number of the arm that each of `joints` belongs to, (n,)."""
+        counts = [arm.joints.count for arm in self.arms]
+        return np.repeat(np.arange(len(counts), dtype=np.int64), counts)
 
     @property
     def commands_joints(self) -> bool:

@@ -58,7 +58,7 @@ class FollowMonitor:
         """Whether several joint states in a row have shown the arm far from its command since the last restart."""
         return self._lost
 
-    def judge(self, measured: FloatArray, received: float, still: float) -> tuple[Reason, str]:
+    def judge(self, measured: FloatArray, received: float, still: FloatArray | float) -> tuple[Reason, str]:
         """Return why the newest measurement does not follow the commands, and by how much, or OK.
 
         One that followed when it came, and does so no more, is too old for the motion: the fault is the silence since.
@@ -66,7 +66,7 @@ class FollowMonitor:
         Args:
             measured: Joint positions (n,) rad.
             received: When they came, s; the same ones again count once.
-            still: How long the positions have stayed the same to the last bit, s.
+            still: How long the positions have stayed the same to the last bit, s; of each joint (n,) those of its arm.
         """
         excess = self.excess(measured)
         worst = int(np.argmax(excess))
@@ -80,20 +80,23 @@ class FollowMonitor:
             return Reason.STATE_STALE, f"(for {self._commands[-1][0] - received:.2f} s)"
         return fault, detail
 
-    def _verdict(self, excess: FloatArray, worst: int, far: bool, still: float) -> tuple[Reason, str]:
+    def _verdict(self, excess: FloatArray, worst: int, far: bool, still: FloatArray | float) -> tuple[Reason, str]:
         detail = f"({self._names[worst]}, {excess[worst]:.2f} rad)"
         if far:
             return Reason.TRACKING, detail
         if not excess[worst] <= self._motion.follow_tolerance:
             return Reason.NOT_FOLLOWING, detail
-        if still > FROZEN_WINDOWS * self._window and self.span() > FROZEN_SPAN:
-            return Reason.NOT_FOLLOWING, f"(not one position has changed for {still:.2f} s)"
+        unchanged = np.asarray(still) > FROZEN_WINDOWS * self._window
+        if unchanged.any() and (frozen := unchanged & (self._spans() > FROZEN_SPAN)).any():
+            longest = float(np.broadcast_to(still, frozen.shape)[frozen].max())
+            of = "" if unchanged.all() else f" of the arm of {self._names[int(np.argmax(frozen))]}"
+            return Reason.NOT_FOLLOWING, f"(not one position{of} has changed for {longest:.2f} s)"
         return Reason.OK, ""
 
-    def span(self) -> float:
-        """Return the longest way that one joint was commanded within the window, rad."""
+    def _spans(self) -> FloatArray:
+        """Return how far each joint was commanded within the window, (n,) rad."""
         recent = np.stack([positions for _, positions in self._commands])
-        return float((recent.max(axis=0) - recent.min(axis=0)).max())
+        return np.asarray(recent.max(axis=0) - recent.min(axis=0))
 
     def excess(self, measured: FloatArray) -> FloatArray:
         """Return how far each joint of `measured` (n,) rad lies outside of the recent commands, (n,) rad, NaN kept."""

@@ -18,6 +18,7 @@ from collections import deque
 
 import numpy as np
 
+from vla_ros.safety.arm_wise import Owners, any_in_arm
 from vla_ros.types import FloatArray
 
 SHOWN_AFTER = 3
@@ -33,11 +34,13 @@ SILENCE = 0.2
 class MeasuredMotion:
     """Watches which joints have been seen where the last command is, or in motion since. One thread at a time."""
 
-    def __init__(self, reach: FloatArray, window: float, tolerance: float) -> None:
+    def __init__(self, reach: FloatArray, window: float, tolerance: float, owners: Owners | None = None) -> None:
         """Take the arm to answer within `window` s, and joints within `reach` (n,) rad of a command to be there.
 
-        One may also come to rest within `tolerance` rad of it: gravity, or friction, holds it there.
+        One may also come to rest within `tolerance` rad of it: gravity, or friction, holds it there. `owners` are the
+        arms that the joints belong to; None: all to one.
         """
+        self._owners = np.zeros(len(reach), dtype=np.int64) if owners is None else owners
         self._reach, self._window, self._tolerance = reach, window, tolerance
         self._noise = NOISE * reach  # (n,) rad
         self._commanded: FloatArray | None = None  # (n,) rad
@@ -87,9 +90,10 @@ class MeasuredMotion:
             self._silenced, self._returned = self._last[0], self._never()
         self._last = positions, now
         if self._silenced is not None:
-            # A driver that froze repeats the whole posture: one joint that reads otherwise shows that it did not.
-            alive = bool((np.abs(positions - self._silenced) > self._noise).any())
-            self._returned = _count(self._returned, np.full(len(positions), alive))
+            # A driver that froze repeats the whole posture: one joint that reads otherwise shows that it did not. Of
+            # several arms it shows that for the joints of its own arm: each may have a driver of its own.
+            alive = any_in_arm(np.abs(positions - self._silenced) > self._noise, self._owners)
+            self._returned = _count(self._returned, alive)
         if self._commanded is not None:
             distance = np.abs(positions - self._commanded)
             self._arrived = _count(self._arrived, distance <= self._reach)

@@ -7,6 +7,7 @@ from collections import deque
 import numpy as np
 
 from vla_ros.errors import ObservationError
+from vla_ros.safety.arm_wise import Owners, any_in_arm
 from vla_ros.safety.reasons import Reason
 from vla_ros.types import FloatArray, RobotState
 
@@ -30,9 +31,13 @@ ORDER_PATIENCE = 5
 class StateMonitor:
     """Keeps the newest sound joint state. Ages count from receipt on the steady clock, never from stamps."""
 
-    def __init__(self, joints: int, timeout: float, arms: int = 1) -> None:
-        """Expect states of `joints` joints, and of the grippers of `arms` arms, at least every `timeout` s."""
-        self._joints, self._timeout, self._arms = joints, timeout, arms
+    def __init__(self, joints: int, timeout: float, owners: Owners | None = None) -> None:
+        """Expect states of `joints` joints, and of a gripper an arm, at least every `timeout` s.
+
+        `owners` are the arms that the joints belong to, (n,); None: all to one.
+        """
+        self._owners = np.zeros(joints, dtype=np.int64) if owners is None else owners
+        self._joints, self._timeout, self._arms = joints, timeout, int(self._owners.max()) + 1
         self._window: deque[tuple[float, FloatArray]] = deque(maxlen=_WINDOW)
         self.state: RobotState | None = None
         self.sound_in_row = 0
@@ -40,7 +45,8 @@ class StateMonitor:
         self._received = -np.inf
         self._interval = 0.0
         self.gripper_step = 0.0  # largest change of an opening from the state before to the newest, m
-        self.changed = -np.inf  # when the positions last differed from those before, s, steady clock
+        # When a position of each joint's arm last differed from the one before, (n,) s, steady clock.
+        self.changed = np.full(joints, -np.inf)
         self._older = 0
         self._older_stamp = -np.inf
         self._fault = Reason.STATE_MISSING
@@ -68,8 +74,8 @@ class StateMonitor:
                 self._window.clear()
             openings = zip(state.gripper_openings, self.state.gripper_openings, strict=True)
             self.gripper_step = max(abs(new - old) for new, old in openings)
-        if self.state is None or not np.array_equal(state.joint_positions, self.state.joint_positions):
-            self.changed = now
+        before = np.full(self._joints, np.nan) if self.state is None else self.state.joint_positions
+        self.changed = np.where(any_in_arm(state.joint_positions != before, self._owners), now, self.changed)
         self.sound_in_row += 1
         self._window.append((now, state.joint_positions))
         while len(self._window) > 2 and self._window[1][0] <= now - SETTLING_TIME:

@@ -126,7 +126,8 @@ class SafetySupervisor:
         self.axes = (*_tool_axes([arm.name for arm in arms]), *contract.joints.names)
         self.counters = Counters()
         self.kinematics = Kinematics(contract)
-        self._monitor = StateMonitor(contract.joints.count, parameters.timing.state_timeout, len(arms))
+        owners = contract.joint_owners
+        self._monitor = StateMonitor(contract.joints.count, parameters.timing.state_timeout, owners)
         self._gate = ChunkGate(contract, parameters)
         self._machine = StateMachine()
         self._plan = PlanFollower(parameters)
@@ -139,7 +140,7 @@ class SafetySupervisor:
         self._following = FollowMonitor(contract.joints.names, parameters.motion)
         self._reach = contract.joints.velocity * max(self.period, REACH_TIME)  # (n,) rad
         self._measured = MeasuredMotion(
-            self._reach, FROZEN_WINDOWS * parameters.motion.follow_window, parameters.motion.follow_tolerance
+            self._reach, FROZEN_WINDOWS * parameters.motion.follow_window, parameters.motion.follow_tolerance, owners
         )
         self._jumps = PostureJumps(self._reach, parameters.motion.follow_tolerance)
         timing = parameters.timing

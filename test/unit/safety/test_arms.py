@@ -155,3 +155,23 @@ def test_a_fault_is_played_with_each_arm_in_the_lead():
 def test_faults_of_two_arms_are_stopped(name):
     faults = [fault for fault in fault_table(PAIR) if fault.name == name]
     assert [row.stopped for row in play_faults(PAIR, PARAMETERS, faults)] == [True]
+
+
+@pytest.mark.parametrize("frozen", ["left", "right"])
+def test_a_driver_of_one_arm_that_freezes_holds_both(frozen):
+    """It moves too little to be far from its commands, and the other arm is measured to move all the time."""
+    shadow = shadow_of()
+    rows, own = np.tile(PAIR.joints.home, (PAIR.action.horizon, 1)), PAIR.joint_columns(frozen)
+    times = 0.1 * np.arange(1, PAIR.action.horizon + 1)
+    stuck, reasons = np.array(shadow.q), set()
+    for tick in range(150):
+        if tick % shadow.chunk_ticks == 0:
+            rows[:, [4, N + 4]] = PAIR.joints.home[4] + 0.012 * np.sin(4.0 * (tick * shadow.period + times))[:, None]
+            shadow.send(shadow.chunk(shadow.joint_actions(rows)))
+        measured = shadow.q.copy()
+        measured[own] = stuck[own]
+        shadow.pass_time()
+        shadow.sense(shadow.state(positions=measured))
+        shadow.rewind()
+        reasons.add(shadow.tick(sense=False).reason)
+    assert "not_following" in reasons and shadow.supervisor.state is SafetyState.HOLD

@@ -349,3 +349,13 @@ def test_after_a_gap_in_motion_arming_begins_where_the_stop_ended(lag):
         shadow.tick()
     assert shadow.supervisor.arm(shadow.now) is Reason.OK
     np.testing.assert_allclose(shadow.tick().joint_positions, end, rtol=0.0, atol=1e-9)
+
+
+def test_after_a_silence_the_joints_of_one_arm_say_nothing_of_the_driver_of_another():
+    motion = MeasuredMotion(REACH, 9.0, 0.0, np.array([0, 1]))
+    motion.restart(np.zeros(2))
+    motion.command(np.array([0.3, 0.3]), 10.0)
+    motion.measure(np.array([0.1, 0.05]), 10.0)
+    for tick in range(SHOWN_AFTER):
+        motion.measure(np.array([0.0, 0.05]), 11.0 + 0.01 * tick)
+    assert motion.shows(FIRST) and not motion.shows(SECOND)
