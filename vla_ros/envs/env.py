@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,8 +61,8 @@ class Env(Protocol):
     def observe(self) -> Observation:
         """Return what a policy gets: images at its resolution, state and instruction."""
 
-    def command(self, joint_positions: FloatArray, gripper_opening: float) -> None:
-        """Set the references of the servos, (n,) rad and m, held until the next call.
+    def command(self, joint_positions: FloatArray, gripper_opening: float | Sequence[float]) -> None:
+        """Set the references of the servos, (n,) rad and m, of several arms one opening each; held until the next call.
 
         Raises:
             SimulationError: when they are not finite or not (n,).

@@ -155,9 +155,9 @@ class RecordingEnv(TabletopEnv):
 
     commanded: tuple[FloatArray, float]
 
-    def command(self, joint_positions: FloatArray, gripper_opening: float) -> None:
+    def command(self, joint_positions: FloatArray, gripper_opening: float | Sequence[float]) -> None:
         """Command the cell; what is not finite it refuses, and stays with the command before."""
-        self.commanded = np.array(joint_positions), float(gripper_opening)
+        self.commanded = np.array(joint_positions), float(np.asarray(gripper_opening, dtype=np.float64).item())
         with contextlib.suppress(SimulationError):
             super().command(joint_positions, gripper_opening)
 

@@ -58,15 +58,7 @@ class SimNode(ManagedNode):
         self._made.append(self._outputs.close)
         self._simulator = simulator = Simulator(contract, options, self._outputs)
         self._made.append(simulator.close)
-        arm, gripper = contract.controllers.arm_topic, contract.controllers.gripper_topic
-        time_of = None if options.lockstep else simulator.time_of
-
-        def received(message: JointTrajectory) -> Command:
-            return message_to_command(message, time_of, time.time())
-
-        self._listen(JointTrajectory, arm, "arm_command", lambda m: simulator.command_arm(received(m)))
-        if contract.gripper.present:
-            self._listen(JointTrajectory, gripper, "gripper_command", lambda m: simulator.command_gripper(received(m)))
+        self._listen_to_commands(contract, simulator, None if options.lockstep else simulator.time_of)
         self._listen(Instruction, "vla/task", "task", self._follow)
         if options.lockstep:
             self._listen(
@@ -79,6 +71,18 @@ class SimNode(ManagedNode):
             )  # fmt: skip
         service = self.create_service(ResetScene, "sim/reset_scene", self._on_reset)
         self._made.append(lambda: self.destroy_service(service))
+
+    def _listen_to_commands(
+        self, contract: RobotContract, simulator: Simulator, time_of: Callable[[float], float] | None
+    ) -> None:
+        def pass_on(take: Callable[[Command, int], None], arm: int) -> Callable[[JointTrajectory], None]:
+            return lambda message: take(message_to_command(message, time_of, time.time()), arm)
+
+        for number, arm in enumerate(contract.arms):
+            topic, of_gripper = arm.controllers.arm_topic, arm.controllers.gripper_topic
+            self._listen(JointTrajectory, topic, "arm_command", pass_on(simulator.command_arm, number))
+            if arm.gripper.present:
+                self._listen(JointTrajectory, of_gripper, "gripper_command", pass_on(simulator.command_gripper, number))
 
     def activate(self) -> None:
         """Let time run, as the only clock of the domain."""

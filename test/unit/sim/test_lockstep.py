@@ -121,3 +121,12 @@ def test_an_observation_that_is_much_older_than_its_frames_does_not_count(bench:
     bench.gate.frames_taken(1.0)
     bench.policy(1, 0.9)
     assert not bench.gate.await_policy()
+
+
+def test_the_commands_of_all_arms_have_to_come(bench: Bench) -> None:
+    gate = LockstepGate(bench.change, lambda: False, bench.warnings.append, 2)
+    for what, arm in (("arm", 0), ("gripper", 0), ("arm", 1), ("gripper", 1)):
+        assert not gate.await_command(0.05)
+        with bench.change:
+            gate.answer(what, 0.05, arm)
+    assert gate.await_command(0.05)

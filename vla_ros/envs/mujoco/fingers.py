@@ -4,26 +4,40 @@ from __future__ import annotations
 
 import mujoco
 
-from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.contract import GripperContract, RobotContract
 from vla_ros.robot.posture import described_mimics
 
 
 def gripper_joints(contract: RobotContract) -> tuple[str, ...]:
-    """Return the joints of the gripper that move: those that are commanded, and those that follow one of them."""
+    """Return the joints of all grippers that move: those that are commanded, and those that follow one of them."""
+    return tuple(name for arm in contract.arms for name in _moving_joints(contract, arm.gripper))
+
+
+def _moving_joints(contract: RobotContract, gripper: GripperContract) -> tuple[str, ...]:
     followers = described_mimics(contract.urdf.read_text(encoding="utf-8"))
-    names = list(contract.gripper.names)
+    names = list(gripper.names)
     while more := [name for name, one in followers.items() if one.leader in names and name not in names]:
         names += more
     return tuple(names)
 
 
 def finger_bodies(model: mujoco.MjModel, contract: RobotContract) -> dict[int, int]:
-    """Return the number of the finger that each body of the gripper belongs to; empty without a gripper.
+    """Return the number of the finger that each body of a gripper belongs to; empty without a gripper.
 
     The palm is the body that carries all joints of the gripper. What it carries by one of them is one finger with all
     its phalanges. Where that makes a single finger, as with one jaw, the palm and what is fixed to it are the other.
+    Fingers are numbered through, one arm after the other.
     """
-    moved = [int(model.jnt_bodyid[model.joint(name).id]) for name in gripper_joints(contract)]
+    fingers: dict[int, int] = {}
+    for arm in contract.arms:
+        moved = [int(model.jnt_bodyid[model.joint(name).id]) for name in _moving_joints(contract, arm.gripper)]
+        first = len(set(fingers.values()))
+        fingers |= {body: first + number for body, number in _fingers_of(model, moved).items()}
+    return fingers
+
+
+def _fingers_of(model: mujoco.MjModel, moved: list[int]) -> dict[int, int]:
+    """Return the same of one gripper, whose joints move the bodies `moved`; its fingers count from 0."""
     if not moved:
         return {}
     palm = _palm(model, moved)

@@ -6,6 +6,7 @@ moved and scaled with it. Objects keep their size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,28 +93,37 @@ def _mapped(values: Range, source: Range, to: Range) -> Range:
 
 
 def plan_layout(contract: RobotContract, kinematics: Kinematics) -> Layout:
-    """Return the layout for a contract.
+    """Return the layout for a contract; of several arms one table for all, each place within reach of one of them.
 
     Raises:
         SimulationError: when the tool does not reach the middle of its own workspace at the height of a table.
     """
-    lower, upper = contract.cartesian.workspace_lower, contract.cartesian.workspace_upper
+    lower, upper = _workspace(contract)
+    names = [arm.name for arm in contract.arms]
+    tools = [kinematics] if len(names) == 1 else [Kinematics(contract.led_by(name)) for name in names]
     top = 0.0 if 0.0 <= lower[2] <= WORKSPACE_CLEARANCE else float(lower[2]) - CLEARANCE_BELOW
     near = max(float(lower[0]), MIN_X_FRACTION * float(upper[0])) if upper[0] > 0.0 else float(lower[0])
     x, y = (near, float(upper[0])), (float(lower[1]), float(upper[1]))
     for _ in range(_SHRINKS):
         layout = Layout(top, *_table(contract, top), x, y)
-        if all(_distance(contract, kinematics, place) <= REACHED for place in _places(layout)):
+        if all(_distance(contract, tools, place) <= REACHED for place in _places(layout)):
             return layout
         x, y = _shrunk(x), _shrunk(y)
     middle = _places(layout)[0]
-    short = _distance(contract, kinematics, middle)
+    short = _distance(contract, tools, middle)
     x_text, y_text, z_text = (f"{value:.2f}" for value in middle)
     raise SimulationError(
         f"robot '{contract.name}' does not reach a table in its workspace: at ({x_text}, {y_text}, {z_text}) m of the "
         f"base frame its tool is {100 * short:.0f} cm short, or corners of the table are out of its reach; correct "
         "cartesian.workspace of the contract"
     )
+
+
+def _workspace(contract: RobotContract) -> tuple[FloatArray, FloatArray]:
+    """Return lower and upper corner (3,) m of the box around the workspaces of all arms."""
+    boxes = [arm.cartesian for arm in contract.arms]
+    lower = np.min([box.workspace_lower for box in boxes], axis=0)
+    return lower, np.max([box.workspace_upper for box in boxes], axis=0)
 
 
 def _places(layout: Layout) -> list[FloatArray]:
@@ -130,7 +140,7 @@ def _shrunk(values: Range) -> Range:
 
 def _table(contract: RobotContract, top: float) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Return center and half size (3,) m: under the workspace, and under the base where both stand at one height."""
-    lower, upper = contract.cartesian.workspace_lower, contract.cartesian.workspace_upper
+    lower, upper = _workspace(contract)
     box = tuple((float(lower[i]), float(upper[i])) for i in (0, 1))
     if box == REFERENCE and top == 0.0:
         return _REFERENCE_TABLE
@@ -141,7 +151,17 @@ def _table(contract: RobotContract, top: float) -> tuple[tuple[float, float, flo
     return center, (0.5 * (x[1] - x[0]), 0.5 * (y[1] - y[0]), 0.5 * TABLE_THICKNESS)
 
 
-def _distance(contract: RobotContract, kinematics: Kinematics, place: FloatArray) -> float:
+def _distance(contract: RobotContract, tools: Sequence[Kinematics], place: FloatArray) -> float:
+    """Return how near one of the tools comes to a place (3,) m, m."""
+    best = np.inf
+    for kinematics in tools:
+        best = min(best, _distance_of(contract, kinematics, place))
+        if best <= REACHED:
+            break
+    return best
+
+
+def _distance_of(contract: RobotContract, kinematics: Kinematics, place: FloatArray) -> float:
     """Return how near the tool comes to a place (3,) m, m: damped least squares from a few configurations."""
     joints, best = contract.joints, np.inf
     starts = [joints.home, 0.5 * (joints.lower + joints.upper)]

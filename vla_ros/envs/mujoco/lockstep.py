@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 COMMANDED = ("arm", "gripper")
-"""What is commanded at every instant, each on a topic of its own; both have to come, in any order."""
+"""What is commanded of an arm at every instant, each on a topic of its own; all have to come, in any order."""
 
 FIRST_REPEAT = 0.25
 """An instant that nobody has answered yet is said again after this wall time, for whoever joined late, s."""
@@ -38,11 +38,12 @@ class LockstepGate:
     """Waits for answers. `change` guards it; other threads call `answer` and `chunk_arrived` with the lock held."""
 
     def __init__(
-        self, change: threading.Condition, interrupted: Callable[[], bool], warn: Callable[[str], None]
+        self, change: threading.Condition, interrupted: Callable[[], bool], warn: Callable[[str], None], arms: int = 1
     ) -> None:
-        """Wait on `change`, and not once `interrupted` says that something else is to be done."""
+        """Wait on `change` for the commands of `arms` arms, and not once `interrupted` says that other work is due."""
         self._change, self._interrupted, self._warn = change, interrupted, warn
-        self._answered_at: dict[str, float | None] = dict.fromkeys(COMMANDED)
+        parts = [(what, arm) for arm in range(arms) for what in COMMANDED]
+        self._answered_at: dict[tuple[str, int], float | None] = dict.fromkeys(parts)
         self._repeat = FIRST_REPEAT
         self._chunk_stamp = self._frame_time = self._frames_before = -np.inf
         self._inferences = self._inferences_before = 0
@@ -50,9 +51,9 @@ class LockstepGate:
         self._given_up = -np.inf
         self._misses = 0
 
-    def answer(self, what: str, stamp: float | None) -> None:
-        """Take note of a command to `what` (one of `COMMANDED`) for the instant `stamp`, s."""
-        self._answered_at[what] = stamp
+    def answer(self, what: str, stamp: float | None, arm: int = 0) -> None:
+        """Take note of a command to `what` (one of `COMMANDED`) of arm number `arm` for the instant `stamp`, s."""
+        self._answered_at[what, arm] = stamp
         self._change.notify_all()
 
     def chunk_arrived(self, observation_stamp: float) -> None:

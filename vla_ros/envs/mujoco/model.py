@@ -17,7 +17,7 @@ from vla_ros.envs.mujoco.layout import REFERENCE_LAYOUT, Layout
 from vla_ros.envs.mujoco.mesh_assets import take_meshes
 from vla_ros.envs.tabletop.objects import SHAPES, Shape
 from vla_ros.errors import SimulationError
-from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.contract import GripperContract, RobotContract
 from vla_ros.robot.description import with_fixed_joints
 
 SLOTS = 3
@@ -132,7 +132,11 @@ def _prepare_arm(spec: mujoco.MjSpec, contract: RobotContract) -> None:
         spec.joint(name).armature = armature
         stiffness = 40.0 * effort
         _add_servo(spec, name, stiffness, damping=2.0 * np.sqrt(stiffness * (4.0 * armature)), force=effort)
-    gripper = contract.gripper
+    for arm in contract.arms:
+        _prepare_gripper(spec, arm.gripper)
+
+
+def _prepare_gripper(spec: mujoco.MjSpec, gripper: GripperContract) -> None:
     for name, closed, far in zip(gripper.names, gripper.closed, gripper.open, strict=True):
         # Opening per motion of the joint, m/m or m/rad: force and stiffness are those at the fingertips.
         lever = (gripper.max_opening - gripper.min_opening) / (len(gripper.names) * abs(far - closed))

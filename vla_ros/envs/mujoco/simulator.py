@@ -27,8 +27,8 @@ from vla_ros.envs.mujoco.lockstep import LockstepGate
 from vla_ros.envs.mujoco.model import TIMESTEP
 from vla_ros.envs.registry import make_env
 from vla_ros.errors import InstructionError, VlaError
-from vla_ros.robot.contract import RobotContract
-from vla_ros.types import RobotState
+from vla_ros.robot.contract import ArmContract, RobotContract
+from vla_ros.types import FloatArray, RobotState
 
 CONTROL_PERIOD = 0.01
 """Simulated time between two instants at which the robot is measured and commanded, s."""
@@ -86,6 +86,34 @@ class SimulatorOptions:
     camera_rates: Mapping[str, float] = field(default_factory=dict)
 
 
+class _ArmControllers:
+    """The controllers of one arm and its gripper, with the newest command for each."""
+
+    def __init__(self, contract: ArmContract) -> None:
+        joints, gripper, hold = contract.joints, contract.gripper, contract.controllers.command_timeout
+        self._contract = gripper
+        self.arm = TrajectoryController(joints.names, joints.home, hold, velocity_limits=joints.velocity)
+        self.gripper = TrajectoryController(gripper.names, np.zeros(len(gripper.names)), hold)
+        self.arm_command: Command | None = None
+        self.gripper_command: Command | None = None
+
+    def take_commands(self) -> list[tuple[TrajectoryController, Command]]:
+        """Return the commands that have come since the last call, each with the controller it is for."""
+        waiting = ((self.arm, self.arm_command), (self.gripper, self.gripper_command))
+        self.arm_command = self.gripper_command = None
+        return [(controller, command) for controller, command in waiting if command is not None]
+
+    def reset(self, positions: FloatArray, opening: float) -> None:
+        """Forget every command; hold joint positions (n,) rad and the gripper at `opening` m."""
+        self.arm.reset(positions)
+        self.gripper.reset(np.array(self._contract.joint_positions(opening)))
+        self.arm_command = self.gripper_command = None
+
+    def opening(self, moment: float) -> float:
+        """Return the reference of the gripper at `moment` s, m."""
+        return self._contract.opening(self.gripper.sample(moment))
+
+
 class Outputs(Protocol):
     """Who listens to a simulation; called in its threads, must not wait. Times are simulation time, s."""
 
@@ -121,11 +149,9 @@ class Simulator:
         self._change = threading.Condition()
         self._closed, self._running = False, False
         self._jobs: list[Callable[[], None]] = []
-        self._arm_command: Command | None = None
-        self._gripper_command: Command | None = None
         self._task_active = False
         self._ticket = 0
-        self._gate = LockstepGate(self._change, self._interrupted, outputs.warn)
+        self._gate = LockstepGate(self._change, self._interrupted, outputs.warn, len(contract.arms))
         # The first instant is 1: a stamp of zero means "on arrival" in a trajectory and "no time yet" on /clock.
         self._instant = 0
         self._all_due = False
@@ -135,10 +161,7 @@ class Simulator:
         self._silent_until = -np.inf  # reading of the steady clock, s
         self._rates = {c.name: c.rate_hz for c in contract.cameras} | dict(options.camera_rates)
         self._cell = make_env(options.world, contract)
-        hold = contract.controllers.command_timeout
-        joints = contract.joints
-        self._arm = TrajectoryController(joints.names, joints.home, hold, velocity_limits=joints.velocity)
-        self._gripper = TrajectoryController(contract.gripper.names, np.zeros(len(contract.gripper.names)), hold)
+        self._arms = tuple(_ArmControllers(arm) for arm in contract.arms)
         self._load_scene(options.seed, options.instruction)
         self._cameras = CameraThread(contract, options.camera_sizes, outputs.frames, outputs.failed, options.world)
         self._thread = threading.Thread(target=self._guarded_loop, name="physics", daemon=True)
@@ -156,19 +179,20 @@ class Simulator:
         """Return the simulation time, s, at a time of the system clock, s; for `real_time_factor` 1 and real time."""
         return system_time - (time.time() - time.monotonic()) + self._slip.ahead
 
-    def command_arm(self, command: Command) -> None:
-        """Leave a trajectory for the arm's controller; the newest wins."""
+    def command_arm(self, command: Command, arm: int = 0) -> None:
+        """Leave a trajectory for the controller of arm number `arm`; the newest wins."""
         with self._change:
-            self._arm_command = command
-            self._gate.answer("arm", command.start)
-            if not self._contract.gripper.present:  # nobody commands it, and nobody is waited for
-                self._gate.answer("gripper", command.start)
+            controllers = self._arms[arm]
+            controllers.arm_command = command
+            self._gate.answer("arm", command.start, arm)
+            if not controllers.gripper.names:  # nobody commands it, and nobody is waited for
+                self._gate.answer("gripper", command.start, arm)
 
-    def command_gripper(self, command: Command) -> None:
-        """Leave a trajectory for the controller of the fingers; the newest wins."""
+    def command_gripper(self, command: Command, arm: int = 0) -> None:
+        """Leave a trajectory for the controller of the fingers of arm number `arm`; the newest wins."""
         with self._change:
-            self._gripper_command = command
-            self._gate.answer("gripper", command.start)
+            self._arms[arm].gripper_command = command
+            self._gate.answer("gripper", command.start, arm)
 
     def chunk_arrived(self, observation_stamp: float) -> None:
         """Lock step: the policy has answered the observation of `observation_stamp` s."""
@@ -262,10 +286,11 @@ class Simulator:
         self._instant += 1  # the one before the reset has been shown: no two states may carry one stamp
         if not self._options.lockstep:
             self._silent_until = time.monotonic() + RESET_SILENCE
-        state = self._cell.state()
-        self._arm.reset(state.joint_positions)
-        self._gripper.reset(np.array(self._contract.gripper.joint_positions(state.gripper_opening)))
-        self._arm_command = self._gripper_command = None
+        state, first = self._cell.state(), 0
+        for one, opening in zip(self._arms, state.gripper_openings, strict=True):
+            end = first + len(one.arm.names)
+            one.reset(state.joint_positions[first:end], opening)
+            first = end
         return text, tuple(item.name for item in self._cell.objects)
 
     def _guarded_loop(self) -> None:
@@ -354,18 +379,17 @@ class Simulator:
 
     def _advance(self) -> None:
         with self._change:
-            arm, self._arm_command = self._arm_command, None
-            gripper, self._gripper_command = self._gripper_command, None
+            commands = [command for one in self._arms for command in one.take_commands()]
         now = self._time
-        for controller, command in ((self._arm, arm), (self._gripper, gripper)):
-            if command is not None:
-                try:
-                    controller.accept(command.names, command.points, now, command.start)
-                except TrajectoryError as error:
-                    self._outputs.warn(f"command refused: {error}")
+        for controller, command in commands:
+            try:
+                controller.accept(command.names, command.points, now, command.start)
+            except TrajectoryError as error:
+                self._outputs.warn(f"command refused: {error}")
         for step in range(1, round(CONTROL_PERIOD / TIMESTEP) + 1):
             moment = now + step * TIMESTEP
-            self._cell.command(self._arm.sample(moment), self._contract.gripper.opening(self._gripper.sample(moment)))
+            positions = np.concatenate([one.arm.sample(moment) for one in self._arms])
+            self._cell.command(positions, [one.opening(moment) for one in self._arms])
             self._cell.step(TIMESTEP)
         self._ticks += 1
         self._instant += 1

@@ -5,7 +5,7 @@ One thread at a time: MuJoCo's data and the OpenGL context belong to the thread 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from vla_ros.envs.mujoco.rendering import CameraRenderer  # isort: skip  (sets the OpenGL back end before mujoco is imported)
 
@@ -40,8 +40,8 @@ class Workcell:
         self._arm = [self.model.joint(name).qposadr[0] for name in contract.joints.names]
         self._arm_dof = [self.model.joint(name).dofadr[0] for name in contract.joints.names]
         self._arm_servo = [self.model.actuator(name).id for name in contract.joints.names]
-        self._fingers = [self.model.joint(name).qposadr[0] for name in contract.gripper.names]
-        self._finger_servo = [self.model.actuator(name).id for name in contract.gripper.names]
+        self._fingers = [self.model.joint(name).qposadr[0] for name in contract.finger_names]
+        self._finger_servo = [self.model.actuator(name).id for name in contract.finger_names]
         fingers = finger_bodies(self.model, contract)
         self._finger_of_geom = {
             geom: fingers[body] for geom, body in enumerate(self.model.geom_bodyid.tolist()) if body in fingers
@@ -58,24 +58,38 @@ class Workcell:
         return self._steps * TIMESTEP
 
     def settle(self, rng: np.random.Generator, spread: float) -> None:
-        """Bring each arm joint to within `spread` rad of home, open the gripper, let everything fall to rest."""
+        """Bring each arm joint to within `spread` rad of home, open every gripper, let everything fall to rest."""
         joints = self.contract.joints
         start = joints.home + rng.uniform(-spread, spread, joints.count)
         self.data.qpos[self._arm] = np.clip(start, joints.lower, joints.upper)
-        self.command(self.data.qpos[self._arm], self.contract.gripper.max_opening)
-        self.data.qpos[self._fingers] = self.contract.gripper.open
+        self.command(self.data.qpos[self._arm], [arm.gripper.max_opening for arm in self.contract.arms])
+        self.data.qpos[self._fingers] = self.contract.fingers_open
         self._efforts = np.zeros(len(self._arm))
         mujoco.mj_forward(self.model, self.data)
         self._steps = 0
         self.step(SETTLE_TIME)
 
-    def command(self, joint_positions: FloatArray, gripper_opening: float) -> None:
-        """Set the references of the servos: (n,) rad and m; held until the next call."""
+    def command(self, joint_positions: FloatArray, gripper_opening: float | Sequence[float]) -> None:
+        """Set the references of the servos, held until the next call.
+
+        Args:
+            joint_positions: (n,) rad.
+            gripper_opening: m; of several arms one each.
+
+        Raises:
+            SimulationError: when they are not finite, or there are too few or too many.
+        """
         positions = np.asarray(joint_positions, dtype=np.float64)
-        if positions.shape != (len(self._arm),) or not np.isfinite(positions).all() or not np.isfinite(gripper_opening):
-            raise SimulationError(f"command {positions}, {gripper_opening}: expected {len(self._arm)} finite joints")
+        openings = np.atleast_1d(np.asarray(gripper_opening, dtype=np.float64))
+        arms, joints = len(self.contract.arms), len(self._arm)
+        sound = positions.shape == (joints,) and openings.shape == (arms,)
+        if not (sound and np.isfinite(positions).all() and np.isfinite(openings).all()):
+            of_grippers = f" and {arms} openings" if arms > 1 else ""
+            raise SimulationError(
+                f"command {positions}, {gripper_opening}: expected {joints} finite joints{of_grippers}"
+            )
         self.data.ctrl[self._arm_servo] = positions
-        self.data.ctrl[self._finger_servo] = self.contract.gripper.joint_positions(gripper_opening)
+        self.data.ctrl[self._finger_servo] = self.contract.finger_positions(openings.tolist())
 
     def step(self, duration: float) -> None:
         """Advance the physics by `duration` s (a whole number of 2 ms steps)."""
@@ -91,11 +105,14 @@ class Workcell:
 
     def state(self) -> RobotState:
         """Return what the robot's sensors would say now."""
-        positions = self.data.qpos[self._arm].copy()
+        positions, velocities = self.data.qpos[self._arm].copy(), self.data.qvel[self._arm_dof].copy()
+        openings = self.contract.openings(self.data.qpos[self._fingers].tolist())
+        if len(openings) > 1:
+            return RobotState.of_arms(positions, velocities, openings, self.time)
         return RobotState(
             joint_positions=positions,
-            joint_velocities=self.data.qvel[self._arm_dof].copy(),
-            gripper_opening=self.contract.gripper.opening(self.data.qpos[self._fingers]),
+            joint_velocities=velocities,
+            gripper_opening=openings[0],
             end_effector=self.kinematics.forward(positions),
             stamp=self.time,
             joint_efforts=self._efforts,
@@ -140,8 +157,14 @@ class Workcell:
         u, v, w = self.camera_matrix(camera) @ np.array([local[0], -local[1], -local[2]])
         return float(u / w), float(v / w)
 
+    @property
+    def tool_positions(self) -> list[FloatArray]:
+        """Where the tool of each arm is, (3,) m, base frame."""
+        placements = self.kinematics.placements(self.data.qpos[self._arm])
+        return [np.asarray(placement.translation) for placement in placements]
+
     def bodies_between_fingers(self) -> set[int]:
-        """Return the ids of the bodies that at least two fingers touch."""
+        """Return the ids of the bodies that at least two fingers touch, of one gripper or of two."""
         touching: dict[int, set[int]] = {}
         for contact in self.data.contact:
             for finger_geom, other in (contact.geom, contact.geom[::-1]):

@@ -338,10 +338,11 @@ class TabletopEnv(Workcell):
     def progress(self) -> float:
         """Return how far the task has come, 0 to 1, also before anything is held: what compares clips goes by it.
 
-        The first half is the tool's way to the target, counted over the last `PROGRESS_REACH` m of it.
+        The first half is the way of the nearest tool to the target, counted over the last `PROGRESS_REACH` m of it.
         """
-        way = self._thing_position(self._index(self.command_wanted.thing)) - self.state().end_effector.position
-        near = max(0.0, 1.0 - float(np.linalg.norm(way)) / PROGRESS_REACH)
+        target = self._thing_position(self._index(self.command_wanted.thing))
+        away = min(float(np.linalg.norm(target - tool)) for tool in self.tool_positions)
+        near = max(0.0, 1.0 - away / PROGRESS_REACH)
         return max(0.5 * near, self.task_status().progress)
 
 
