@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vla_ros.actions.rotations import matrix_from_quaternion
 from vla_ros.errors import VlaError
@@ -25,6 +26,7 @@ from vla_ros.evaluation.reference_limits import Arming
 from vla_ros.evaluation.trajectory_controller import Release, TimedTrajectory, TrajectoryControllerModel
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.inverse_kinematics import nearest_posture
+from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.command_trajectory import command_trajectory
 from vla_ros.safety.joint_motion import JointStep
 from vla_ros.safety.parameters import SafetyParameters
@@ -169,7 +171,10 @@ def fuzz_segment(
 ) -> FuzzReport:
     """Run one segment and judge it."""
     rng = np.random.default_rng(seed)
-    shadow = PlantShadow(contract, parameters, Plant(float(rng.choice(LAGS)), int(rng.choice(DELAYS))))
+    plant = _draw_plant(contract, rng)
+    arms = [arm.name for arm in contract.arms]
+    led = contract.led_by(arms[int(rng.integers(len(arms)))]) if len(arms) > 1 else contract
+    shadow = PlantShadow(led, parameters, plant)
     gremlin, report = Gremlin(shadow, rng), FuzzReport(ticks)
     gremlin.start()
     for _ in range(ticks):
@@ -190,6 +195,14 @@ def fuzz_segment(
     return report
 
 
+def _draw_plant(contract: RobotContract, rng: np.random.Generator) -> Plant:
+    """Return a plant each of whose arms lags behind its commands in its own way."""
+    joints = [arm.joints.count for arm in contract.arms]
+    lags = [float(rng.choice(LAGS)) for _ in joints]
+    delays = [int(rng.choice(DELAYS)) for _ in joints]
+    return Plant(np.repeat(lags, joints), np.repeat(delays, joints))
+
+
 def judge_run(referee: Referee, shadow: PlantShadow, armings: list[Arming]) -> Judgement:
     """Judge what was commanded, from each arming on, by commands and by what controllers make of them."""
     judgement, jitter = Judgement(), np.random.default_rng(len(shadow.steps))
@@ -201,7 +214,7 @@ def judge_run(referee: Referee, shadow: PlantShadow, armings: list[Arming]) -> J
         if not session:
             continue
         rows = slice(shadow.marks[first], shadow.marks[end - 1] + 1)
-        judgement.add(referee.judge(np.array(shadow.commands[rows]), np.array(shadow.openings[rows])))
+        judgement.add(referee.judge(np.array(shadow.commands[rows]), np.array(shadow.all_openings[rows])))
         late = np.minimum(np.abs(jitter.normal(0.0, JITTER, len(session))), shadow.parameters.timing.tick_budget)
         trajectories += [
             timed_trajectory(step, shadow.period, now + delay)
@@ -234,6 +247,10 @@ class Gremlin:
         self._lie_left = 0
         self._goal: FloatArray = shadow.pose().position
         self._posture: FloatArray = np.array(shadow.q)  # where plans of the joints lead to, rad
+        self._arms = shadow.contract.arms
+        # Of several arms, each one's tool; the shadow plays with one of them.
+        names = [arm.name for arm in self._arms] if len(self._arms) > 1 else []
+        self._tools = [Kinematics(shadow.contract.led_by(name)) for name in names]
 
     def start(self) -> None:
         """Arm as documented, and get under way."""
@@ -300,6 +317,14 @@ class Gremlin:
             plant.offset[int(rng.integers(0, len(plant.q)))] = rng.choice([-0.4, -0.05, 0.02, 0.1, 0.5])
             first, second = rng.choice(len(plant.q), 2, replace=False).tolist()
             plant.swapped = (first, second)
+            plant.lying = self._lying_joints(int(np.flatnonzero(plant.offset)[0])) if self._tools else None
+
+    def _lying_joints(self, joint: int) -> NDArray[np.bool_] | None:
+        """Return the joints (n,) of the arm that has this joint, whose driver alone lies, or None: those of all lie."""
+        if self._rng.random() < 0.3:
+            return None
+        owners = self._shadow.contract.joint_owners
+        return np.asarray(owners == owners[joint])
 
     def _send(self) -> None:
         shadow, rng = self._shadow, self._rng
@@ -332,16 +357,32 @@ class Gremlin:
             place = rng.uniform([0.1, -0.7, -0.2], [1.0, 0.7, 0.9])
             turn = matrix_from_quaternion(shadow.pose().quaternion)
             self._posture = nearest_posture(shadow.kinematics, place, turn, shadow.q)
+        elif kind < 0.2 and self._tools:
+            self._posture = self._meeting()
         quick = float(rng.choice([0.1, 0.5, 1.0, 1.0]))  # fraction of the way that the chunk makes
         fractions = quick * np.linspace(0.0, 1.0, rows + 1)[1:, None]
         way = shadow.q + fractions * (self._posture - shadow.q)
         way = way + rng.normal(0.0, rng.choice([0.0, 0.0, 0.02, 0.3]), way.shape)
-        wide = shadow.contract.gripper.max_opening
-        actions, changes = self._spoiled(shadow.joint_actions(way, rng.uniform(-0.25, 1.25, rows) * wide), kind)
+        wide = np.array([arm.gripper.max_opening for arm in self._arms])
+        openings = rng.uniform(-0.25, 1.25, (rows, len(wide))) * wide
+        actions, changes = self._spoiled(shadow.joint_actions(way, openings), kind)
         start = shadow.arm_start()
         if rng.random() < 0.02:
             start = replace(start, joint_positions=rng.choice([0.0, 1.0, np.nan, 1e300], len(way[0])))
         shadow.send(shadow.chunk(changes.pop("actions", actions), **changes), start)
+
+    def _meeting(self) -> FloatArray:
+        """Return the joint positions (n,) rad at which all tools are as near as they get to one place.
+
+        It is in all workspaces where they overlap, else between them.
+        """
+        boxes, q = [arm.cartesian for arm in self._arms], np.array(self._shadow.q)
+        lower = np.max([box.workspace_lower for box in boxes], axis=0)
+        upper = np.min([box.workspace_upper for box in boxes], axis=0)
+        place = self._rng.uniform(np.minimum(lower, upper), np.maximum(lower, upper))
+        for tool in self._tools:
+            q = nearest_posture(tool, place, matrix_from_quaternion(tool.forward(q).quaternion), q)
+        return q
 
     def _spoiled(self, actions: FloatArray, kind: float) -> tuple[FloatArray, dict[str, object]]:
         """Return the rows and the fields of a chunk, worse the larger `kind` is, from 0 to 1."""

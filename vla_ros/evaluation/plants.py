@@ -13,14 +13,18 @@ from collections import deque
 from enum import Enum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.joint_motion import JointStep
 from vla_ros.safety.measured_motion import SILENCE
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.posture_jumps import BASELINE, LARGEST_ACCELERATION, RESTART
+from vla_ros.safety.reasons import Reason
 from vla_ros.safety.shadow import Shadow
 from vla_ros.types import FloatArray, RobotState, SafetyDecision
+
+IntArray = NDArray[np.int64]
 
 
 class Lie(Enum):
@@ -91,39 +95,59 @@ class FirstPosture:
 
 
 class Plant:
-    """The true arm: a pure delay of `delay` periods, then a lag of first order, then the driver's lie."""
+    """The true arms: a pure delay of `delay` periods, then a lag of first order, then the driver's lie.
 
-    def __init__(self, lag: float = 0.0, delay: int = 0) -> None:
-        """Follow commands `delay` periods late and with a time constant of `lag` s."""
-        self._lag = lag
-        self._delay, self._waiting = delay, deque[FloatArray]()
+    Attributes:
+        lie: What the driver reports in place of the truth.
+        offset: (n,) rad, of OFFSET, ONE_FALSE and ALTERNATING.
+        swapped: Joints, of SWAPPED.
+        lying: (n,) bool, the joints that it lies about; None: all. Of SWAPPED it changes nothing; of SILENT the
+            drivers of the other joints go on.
+    """
+
+    def __init__(self, lag: FloatArray | float = 0.0, delay: IntArray | int = 0) -> None:
+        """Follow commands `delay` periods late and with a time constant of `lag` s: of all joints, or (n,) of each."""
+        self._lag = np.atleast_1d(np.asarray(lag, dtype=np.float64))
+        self._delay, self._waiting = np.asarray(delay, dtype=np.int64), deque[FloatArray]()
         self.lie = Lie.NONE
-        self.offset: FloatArray = np.zeros(0)  # (n,) rad, of OFFSET, ONE_FALSE and ALTERNATING
-        self.swapped = (0, 1)  # joints, of SWAPPED
+        self.offset: FloatArray = np.zeros(0)
+        self.swapped = (0, 1)
+        self.lying: NDArray[np.bool_] | None = None
         self._frozen: FloatArray | None = None
         self._turn = False
 
     @property
     def fault(self) -> tuple[object, ...]:
         """Identify what the driver reports in place of the truth: two faults of one kind differ."""
-        values = (self.offset.tobytes(), self.swapped) if self.lie is not Lie.NONE else ()
+        lying = None if self.lying is None else self.lying.tobytes()
+        values = (self.offset.tobytes(), self.swapped, lying) if self.lie is not Lie.NONE else ()
         return (self.lie, *values)
 
     def place(self, positions: FloatArray) -> None:
         """Put the arm at joint positions (n,) rad, at rest."""
         self.q, self.velocities = np.array(positions, dtype=np.float64), np.zeros(len(positions))
-        self._waiting = deque([self.q] * (self._delay + 1), maxlen=self._delay + 1)
+        longest = int(self._delay.max()) + 1
+        self._waiting = deque([self.q] * longest, maxlen=longest)
 
     def follow(self, command: FloatArray, period: float) -> None:
         """Move for one period after a command (n,) rad."""
         self._waiting.append(np.array(command))
-        target = self._waiting[0]
-        fraction = 1.0 if self._lag == 0.0 else 1.0 - float(np.exp(-period / self._lag))
+        delays = np.broadcast_to(self._delay, len(command))
+        target = np.array(list(self._waiting))[len(self._waiting) - 1 - delays, np.arange(len(command))]
+        fraction = np.array([_followed(lag, period) for lag in self._lag.tolist()])
         before, self.q = self.q, self.q + fraction * (target - self.q)
         self.velocities = (self.q - before) / period
 
     def report(self) -> tuple[FloatArray, FloatArray] | None:
         """Return the positions (n,) rad and velocities (n,) rad/s that the driver reports; None when it is silent."""
+        lies, reported = self.lying if self.lie is not Lie.SWAPPED else None, self._report()
+        if reported is None or lies is None:
+            return reported
+        truth = self.q, self.velocities
+        return np.where(lies, reported[0], truth[0]), np.where(lies, reported[1], truth[1])
+
+    def _report(self) -> tuple[FloatArray, FloatArray] | None:
+        """Return what a driver reports that lies about every joint."""
         lie, q, velocities = self.lie, self.q, self.velocities
         self._frozen = None if lie is not Lie.FROZEN else (self.q if self._frozen is None else self._frozen)
         if lie is Lie.SILENT:
@@ -143,6 +167,11 @@ class Plant:
         if lie is Lie.STILL:
             return q, np.zeros_like(velocities)
         return q, np.full_like(velocities, np.nan) if lie is Lie.SPEEDLESS else velocities
+
+
+def _followed(lag: float, period: float) -> float:
+    """Return which fraction of its way a lag of first order makes within a period; both s."""
+    return 1.0 if lag == 0.0 else 1.0 - float(np.exp(-period / lag))
 
 
 class PlantShadow(Shadow):
@@ -180,6 +209,8 @@ class PlantShadow(Shadow):
         if state is not None:
             self.first_posture.receive(Lie.ONE_FALSE, None, 0.0, self.now)
         elif self.plant.lie is Lie.SILENT:
+            if self.plant.lying is not None:  # what the others say is no state of the robot
+                self.supervisor.refuse_state(self.now, Reason.STATE_SOURCE)
             return
         else:
             lie, fault, state = self.plant.lie, self.plant.fault, self.state()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, permutations, product
 
 import mujoco
 import numpy as np
@@ -37,8 +37,11 @@ TOUCHING = -1e-3
 boxes and cylinders are right within it."""
 
 KINDS = ("not_finite", "joint_position", "joint_velocity", "joint_acceleration", "joint_jerk", "workspace", "table",
-         "self_collision", "gripper_range", "gripper_velocity", *reference_limits.KINDS)  # fmt: skip
-"""What commands can violate; each is counted by commands, and not by joints, or as `reference_limits` says."""
+         "self_collision", "arm_collision", "gripper_range", "gripper_velocity", *reference_limits.KINDS)  # fmt: skip
+"""What commands can violate; each is counted by commands, and not by joints or arms, or as `reference_limits` says."""
+
+DISTANCES = ("table_mm", "self_mm", "arms_mm")
+"""Of `Judgement.worst`, what is worse the smaller it is."""
 
 
 @dataclass
@@ -50,7 +53,8 @@ class Judgement:
         violations: Kind to the number of commands that violate it.
         worst: The largest share of each joint limit (1 is at the limit), of the tool's speed (not counted as a
             violation: a stop is made at joint level), how far the tool was beyond the workspace, mm, and the smallest
-            distances of the arm to the table and of its parts to each other, mm.
+            distances of the arm to the table, of its parts to each other and, where there are several arms, of parts
+            of different arms, mm.
     """
 
     commands: int = 0
@@ -68,7 +72,7 @@ class Judgement:
         for kind, count in other.violations.items():
             self.violations[kind] += count
         for name, value in other.worst.items():
-            choose = min if name in ("table_mm", "self_mm") else max
+            choose = min if name in DISTANCES else max
             self.worst[name] = choose(self.worst.get(name, value), value)
 
 
@@ -81,14 +85,17 @@ class Referee:
         self._model = build_model(contract)
         self._data = mujoco.MjData(self._model)
         self._arm = [self._model.joint(name).qposadr[0] for name in contract.joints.names]
-        self._fingers = [self._model.joint(name).qposadr[0] for name in contract.gripper.names]
-        self._tool = self._model.body(contract.end_effector_frame).id
+        self._fingers = [self._model.joint(name).qposadr[0] for name in contract.finger_names]
+        self._tools = [self._model.body(arm.end_effector_frame).id for arm in contract.arms]
         self._table = self._model.geom("table").id
-        self._parts = self._moving_parts(self._model.joint(contract.joints.names[0]).bodyid[0])
-        self._pairs = self._apart_at_home()
+        self._parts_of = [self._moving_parts(arm.joints.names[0]) for arm in contract.arms]
+        self._parts = [geom for parts in self._parts_of for geom in parts]
+        self._stand_open()
+        self._pairs, self._pairs_of_arms = self._apart_at_home(), self._apart_between_arms()
 
-    def _moving_parts(self, first: int) -> list[int]:
-        """Return the geoms that the first joint carries."""
+    def _moving_parts(self, joint: str) -> list[int]:
+        """Return the geoms that a joint carries."""
+        first = self._model.joint(joint).bodyid[0]
         carried = {int(first)}
         for body in range(int(first) + 1, self._model.nbody):
             if int(self._model.body_parentid[body]) in carried:
@@ -103,17 +110,46 @@ class Referee:
             body = int(self._model.body_parentid[body])
         return bodies.index(body) if body else -1
 
-    def _apart_at_home(self) -> list[tuple[int, int]]:
-        """Return the pairs of parts that a joint between them does not join, and that are apart at home."""
+    def _stand_open(self) -> None:
+        """Let all arms stand at home, their grippers wide open."""
         self._data.qpos[self._arm] = self._contract.joints.home
-        self._data.qpos[self._fingers] = self._contract.gripper.joint_positions(self._contract.gripper.max_opening)
+        self._open_fingers()
         mujoco.mj_kinematics(self._model, self._data)
+
+    def _open_fingers(self) -> None:
+        openings = [arm.gripper.max_opening for arm in self._contract.arms]
+        self._data.qpos[self._fingers] = self._contract.finger_positions(openings)
+
+    def _apart_at_home(self) -> list[tuple[int, int]]:
+        """Return the pairs of parts of one arm that a joint between them does not join, and that are apart at home."""
         carrier = {geom: self._joint_of(geom) for geom in self._parts}
         return [
             (first, second)
-            for first, second in combinations(self._parts, 2)
+            for parts in self._parts_of
+            for first, second in combinations(parts, 2)
             if abs(carrier[first] - carrier[second]) > 1 and self._distance(first, second) > -TOUCHING
         ]
+
+    def _apart_between_arms(self) -> list[tuple[int, int]]:
+        """Return the pairs of a part of one arm and a part of another, or of its base, that are apart at home."""
+        arms = range(len(self._parts_of))
+        found = [
+            pair for one, other in combinations(arms, 2) for pair in product(self._parts_of[one], self._parts_of[other])
+        ]
+        carriers = [self._carriers(arm.joints.names[0]) for arm in self._contract.arms]
+        for one, other in permutations(arms, 2):
+            foreign = carriers[other] - carriers[one]
+            standing = [geom for geom in range(self._model.ngeom) if int(self._model.geom_bodyid[geom]) in foreign]
+            found += product(self._parts_of[one], standing)
+        return [pair for pair in found if self._distance(*pair) > -TOUCHING]
+
+    def _carriers(self, joint: str) -> set[int]:
+        """Return the bodies that carry a joint, without the world."""
+        body, carriers = int(self._model.body_parentid[self._model.joint(joint).bodyid[0]]), set[int]()
+        while body:
+            carriers.add(body)
+            body = int(self._model.body_parentid[body])
+        return carriers
 
     def _distance(self, first: int, second: int, most: float = 0.2) -> float:
         return float(mujoco.mj_geomDistance(self._model, self._data, first, second, most, None))
@@ -121,13 +157,13 @@ class Referee:
     def judge(
         self, commands: FloatArray, openings: FloatArray | None = None, *, table_every: int = 5, moving: bool = False
     ) -> Judgement:  # fmt: skip
-        """Judge joint positions (k, n) rad and openings (k,) m that were commanded one after the other.
+        """Judge joint positions (k, n) rad and openings, m, that were commanded one after the other.
 
         What is not finite is counted, and left out of everything else.
 
         Args:
             commands: (k, n) rad.
-            openings: (k,) m; None when there is no gripper to judge.
+            openings: (k,) or (k, arms) m; None when there is no gripper to judge.
             table_every: The distance to the table is taken at every so many commands: at 0.5 m/s it changes by 5 mm
                 between two commands.
             moving: The arm was under way before the first, in a way that is not known; else it stood still there.
@@ -232,26 +268,40 @@ class Referee:
             result.worst[kind] = float(share.max(initial=0.0))
 
     def _judge_places(self, q: FloatArray, result: Judgement, table_every: int, speeds: bool = True) -> None:
-        box, wide = self._contract.cartesian, self._contract.gripper.max_opening
-        tools, clearances, gaps = np.empty((len(q), 3)), [], []
-        self._data.qpos[self._fingers] = self._contract.gripper.joint_positions(wide)
+        tools, clearances, gaps, between = np.empty((len(q), len(self._tools), 3)), [], [], []
+        self._open_fingers()
         for i, row in enumerate(q):
             self._data.qpos[self._arm] = row
             mujoco.mj_kinematics(self._model, self._data)
-            tools[i] = self._data.xpos[self._tool]
+            tools[i] = self._data.xpos[self._tools]
             if i % table_every == 0:
                 clearances.append(self._clearance())
-                gaps.append(min((self._distance(*pair) for pair in self._pairs), default=np.inf))
-        beyond = np.maximum(box.workspace_lower - tools, tools - box.workspace_upper).max(axis=1)
-        result.violations["workspace"] = int((beyond > WORKSPACE_SLACK).sum())
+                gaps.append(self._nearest(self._pairs))
+                between.append(self._nearest(self._pairs_of_arms))
         result.violations["table"] = int((np.array(clearances) < 0.0).sum())
         result.violations["self_collision"] = int((np.array(gaps) < TOUCHING).sum())
+        result.violations["arm_collision"] = int((np.array(between) < TOUCHING).sum())
         result.worst["self_mm"] = 1e3 * min(gaps)
-        result.worst["beyond_workspace_mm"] = 1e3 * max(float(beyond.max()), 0.0)
         result.worst["table_mm"] = 1e3 * min(clearances)
+        if self._pairs_of_arms:
+            result.worst["arms_mm"] = 1e3 * min(between)
+        self._judge_tools(tools, result, speeds)
+
+    def _judge_tools(self, tools: FloatArray, result: Judgement, speeds: bool) -> None:
+        """Judge where the tools (k, arms, 3) m are, each in the workspace of its arm, and how fast, where asked for."""
+        boxes = [arm.cartesian for arm in self._contract.arms]
+        lower = np.array([box.workspace_lower for box in boxes])
+        upper = np.array([box.workspace_upper for box in boxes])
+        beyond = np.maximum(lower - tools, tools - upper).max(axis=(1, 2))
+        result.violations["workspace"] = int((beyond > WORKSPACE_SLACK).sum())
+        result.worst["beyond_workspace_mm"] = 1e3 * max(float(beyond.max()), 0.0)
         if speeds:
-            fastest = np.linalg.norm(np.diff(tools, axis=0), axis=1).max(initial=0.0) / self.period
-            result.worst["tool_speed"] = float(fastest) / box.linear_velocity
+            fastest = np.linalg.norm(np.diff(tools, axis=0), axis=2).max(axis=0, initial=0.0) / self.period
+            result.worst["tool_speed"] = float((fastest / [box.linear_velocity for box in boxes]).max())
+
+    def _nearest(self, pairs: Sequence[tuple[int, int]]) -> float:
+        """Return the smallest distance of these pairs of geoms, m; inf without any."""
+        return min((self._distance(*pair) for pair in pairs), default=np.inf)
 
     def _clearance(self) -> float:
         """Return the smallest distance of a moving part to the table, m; negative inside of it."""
@@ -260,14 +310,18 @@ class Referee:
         )
 
     def _judge_gripper(self, openings: FloatArray, result: Judgement) -> None:
-        gripper = self._contract.gripper
-        finite = np.isfinite(openings)
+        """Judge openings (k,) or (k, arms) m."""
+        grippers = [arm.gripper for arm in self._contract.arms]
+        openings = openings.reshape(-1, len(grippers))
+        finite = np.isfinite(openings).all(axis=1)
         result.violations["not_finite"] += int((~finite).sum())
         openings = openings[finite]
-        inside = (openings >= gripper.min_opening - ROUNDING) & (openings <= gripper.max_opening + ROUNDING)
-        result.violations["gripper_range"] = int((~inside).sum())
-        speeds = np.abs(np.diff(openings)) / self.period
-        result.violations["gripper_velocity"] = int((speeds > gripper.velocity * (1.0 + ROUNDING)).sum())
+        least, most = (np.array([getattr(one, line) for one in grippers]) for line in ("min_opening", "max_opening"))
+        inside = (openings >= least - ROUNDING) & (openings <= most + ROUNDING)
+        result.violations["gripper_range"] = int((~inside).any(axis=1).sum())
+        limits = np.array([one.velocity for one in grippers])
+        too_fast = np.abs(np.diff(openings, axis=0)) / self.period > limits * (1.0 + ROUNDING)
+        result.violations["gripper_velocity"] = int(too_fast.any(axis=1).sum())
 
 
 def _finite(trajectory: TimedTrajectory) -> bool:

@@ -251,16 +251,23 @@ class Shadow:
         return self.joint_actions(np.array(rows).reshape(-1, len(self.q)), openings)
 
     def joint_actions(self, rows: FloatArray, openings: FloatArray | float | None = None) -> FloatArray:
-        """Return the rows that bring the joints through `rows` (k, n) rad, where the actions are of joints."""
+        """Return the rows that bring the joints through `rows` (k, n) rad, where the actions are of joints.
+
+        `openings` are those of the gripper that is played with, (k,) m or one for all; or (k, arms) of every gripper.
+        """
         return self._rows(ArmTrajectory(joint_positions=rows), len(rows), openings)
 
     def _rows(self, trajectory: ArmTrajectory, rows: int, openings: FloatArray | float | None) -> FloatArray:
         contract, lead, start = self.contract, self.contract.leading.name, self.arm_start()
         trajectories, starts = {}, {}
-        for arm in contract.arms:
-            asked = openings if arm.name == lead else None
+        for number, arm in enumerate(contract.arms):
             wide = arm.gripper.max_opening
-            opened = np.broadcast_to(np.asarray(wide if asked is None else asked, dtype=np.float64), (rows,))
+            asked: FloatArray | float = wide
+            if openings is not None and np.ndim(openings) == 2:
+                asked = np.asarray(openings)[:, number]
+            elif openings is not None and arm.name == lead:
+                asked = openings
+            opened = np.broadcast_to(np.asarray(asked, dtype=np.float64), (rows,))
             one, joints = replace(trajectory, openings=opened), contract.joint_columns(arm.name)
             if one.joint_positions is not None:
                 one = replace(one, joint_positions=one.joint_positions[:, joints])

@@ -11,6 +11,7 @@ from vla_ros.evaluation.fuzz import Durations, FuzzReport, fuzz, fuzz_segment
 from vla_ros.evaluation.referee import Referee
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.differential_ik import DifferentialIK
+from vla_ros.safety.collision import CollisionModel
 from vla_ros.safety.envelope import Envelope
 from vla_ros.safety.joint_motion import JointMotion
 from vla_ros.safety.measured_motion import MeasuredMotion
@@ -117,3 +118,36 @@ def test_quantiles_of_durations_are_right_within_a_bin():
     for share in (0.01, 0.5, 0.99):
         assert durations.quantile(share) == pytest.approx(float(np.quantile(values, share)), rel=0.03)
     assert Durations().quantile(0.5) == 0.0
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return load_contract("so101_pair")
+
+
+def test_2000_ticks_of_nonsense_for_two_arms_bring_out_nothing_unsafe(pair, parts):
+    """In this segment the arms meet, and the driver of one of them is gone for a while."""
+    referee = Referee(pair, parts[1].timing.period)
+    figures = fuzz_segment(pair, parts[1], referee, 2000, (2, 1)).figures()
+    assert not any(figures["violations_by_kind"].values()), figures
+    assert figures["raised"] == 0, figures["first_raised"]
+    assert {"RUN", "HOLD"} <= set(figures["states"])
+    assert {"self_collision", "state_source"} <= set(figures["reasons"])
+    assert figures["worst"]["tool_speed"] < 1.05
+
+
+def test_a_layer_that_does_not_keep_arms_apart_is_found_out(pair, parts, monkeypatch):
+    """Parts of different arms are not watched against each other."""
+    monkeypatch.setattr(CollisionModel, "_add_pairs", without_pairs_of_arms(CollisionModel._add_pairs))
+    referee = Referee(pair, parts[1].timing.period)
+    assert fuzz_segment(pair, parts[1], referee, 2000, (2, 1)).judgement.violations["arm_collision"] > 0
+
+
+def without_pairs_of_arms(add):
+    def added(self, *arguments):
+        add(self, *arguments)
+        kept = [index for index, pair in enumerate(self.pairs) if not ("left_" in pair.name and "right_" in pair.name)]
+        self.pairs, self._indices = [self.pairs[i] for i in kept], [self._indices[i] for i in kept]
+        self._register()
+
+    return added

@@ -97,3 +97,38 @@ def test_a_dry_run_tells_what_its_driver_reported():
     for shadow.plant.lie in (Lie.NONE, Lie.OFFSET, Lie.NONE):
         shadow.wait(8)
         assert shadow.first_posture.true is None
+
+
+PAIR = load_contract("so101_pair")
+
+
+def test_each_arm_lags_in_its_own_way():
+    plant = Plant(np.repeat([0.0, 0.05], 5), np.repeat([0, 2], 5))
+    plant.place(np.zeros(10))
+    for _ in range(2):
+        plant.follow(np.ones(10), PERIOD)
+    assert plant.q == pytest.approx(np.repeat([1.0, 0.0], 5))
+    plant.follow(np.ones(10), PERIOD)
+    assert plant.q == pytest.approx(np.repeat([1.0, 1.0 - np.exp(-PERIOD / 0.05)], 5))
+
+
+@pytest.mark.parametrize("lie", [Lie.FROZEN, Lie.OFFSET, Lie.STILL, Lie.ALTERNATING, Lie.SPEEDLESS])
+def test_the_driver_of_one_arm_lies_alone(lie):
+    plant = Plant()
+    plant.place(np.zeros(10))
+    plant.lie, plant.offset, plant.lying = lie, np.full(10, 0.3), np.repeat([False, True], 5)
+    plant.report()
+    plant.follow(np.ones(10), PERIOD)
+    q, v = plant.report()
+    assert q[:5] == pytest.approx(np.ones(5)) and v[:5] == pytest.approx(np.full(5, 1.0 / PERIOD))
+    true = np.allclose(q[5:], 1.0) and np.allclose(v[5:], 1.0 / PERIOD)
+    plant.report()
+    assert not true or lie is Lie.ALTERNATING
+
+
+def test_two_arms_with_lags_of_their_own_are_played_from_home():
+    shadow = PlantShadow(PAIR.led_by("right"), load_parameters(), Plant(np.repeat([0.0, 0.06], 5), 1))
+    shadow.move()
+    goal = shadow.q.copy()
+    assert np.abs(shadow.commands[-1] - PAIR.joints.home).max() > 1e-3 and len(shadow.all_openings[-1]) == 2
+    assert goal == pytest.approx(shadow.plant.q)

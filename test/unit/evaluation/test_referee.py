@@ -134,3 +134,73 @@ def test_judgements_add_up(referee, contract):
     first.add(second)
     assert (first.commands, first.total, first.worst["table_mm"]) == (15, 3, -4.0)
     assert tuple(first.violations) == KINDS
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return load_contract("so101_pair")
+
+
+@pytest.fixture(scope="module")
+def pair_referee(pair):
+    return Referee(pair, PERIOD)
+
+
+def test_two_arms_that_stand_still_violate_nothing(pair_referee, pair):
+    judgement = pair_referee.judge(still(pair), np.full((10, 2), 0.09))
+    assert found(judgement) == {} and judgement.worst["arms_mm"] > 50.0
+
+
+def test_arms_that_reach_into_each_other_are_found(pair_referee, pair):
+    q = still(pair)
+    q[:, 0] += 0.9 * np.linspace(0.0, 1.0, 10)
+    assert pair_referee.judge(q, table_every=1).violations["arm_collision"] == 0
+    q[:, 5] -= 0.9 * np.linspace(0.0, 1.0, 10)
+    judgement = pair_referee.judge(q, table_every=1)
+    collision = CollisionModel(pair, load_parameters().collision, ())
+    across = np.array([{"left", "right"} == {one[:4] if one[0] == "l" else one[:5] for one in name.split(" and ")}
+                       for name in (one.name for one in collision.pairs)])  # fmt: skip
+    touching = [collision.distances(row)[across].min() for row in q]
+    assert judgement.violations["arm_collision"] == sum(gap < -1e-3 for gap in touching) > 0
+    assert judgement.worst["arms_mm"] == pytest.approx(1e3 * min(touching), abs=2.0)
+    assert judgement.violations["self_collision"] == 0
+
+
+def test_an_arm_that_reaches_into_the_base_of_the_other_is_found(pair_referee, pair):
+    q = still(pair)
+    q[:, :4] = [1.6, 1.2, -1.19, 0.9]  # to the base of the right arm
+    q[:, 5] = np.pi / 2  # which turns away
+    collision = CollisionModel(pair, load_parameters().collision, ())
+    across = [index for index, one in enumerate(collision.pairs) if "right_base" in one.name and "left" in one.name]
+    assert across and collision.distances(q[0])[across].min() < -0.002
+    assert pair_referee.judge(q).violations["arm_collision"] > 0
+
+
+@pytest.mark.parametrize(("arm", "first"), [(0, 0), (1, 5)])
+def test_each_tool_is_judged_in_its_own_workspace(pair_referee, pair, arm, first):
+    box = pair.arms[arm].cartesian
+    q = still(pair)
+    q[:, first] = [-1.4, 1.4][arm]
+    tool = np.asarray(Kinematics(pair).placements(q[0])[arm].translation)
+    beyond = max((box.workspace_lower - tool).max(), (tool - box.workspace_upper).max())
+    judgement = pair_referee.judge(q)
+    assert judgement.violations["workspace"] == (10 if beyond > 1e-3 else 0)
+    assert judgement.worst["beyond_workspace_mm"] == pytest.approx(1e3 * max(beyond, 0.0), abs=0.1)
+    assert beyond > 1e-3
+
+
+def test_the_faster_tool_is_told(pair_referee, pair):
+    q = still(pair, 3)
+    q[1:, 5] += 0.01
+    places = [np.asarray(Kinematics(pair).placements(row)[1].translation) for row in q[:2]]
+    speed = np.linalg.norm(places[1] - places[0]) / PERIOD
+    assert pair_referee.judge(q).worst["tool_speed"] == pytest.approx(speed / 0.25, rel=1e-6)
+
+
+@pytest.mark.parametrize("column", [0, 1])
+def test_each_gripper_is_judged(pair_referee, pair, column):
+    """0.09, 0.1 (too wide, 1 m/s), 0.09 again (-1 m/s), 0.0895 (0.05 m/s), NaN."""
+    openings = np.full((5, 2), 0.09)
+    openings[:, column] = [0.09, 0.10, 0.09, 0.0895, np.nan]
+    judgement = pair_referee.judge(still(pair, 5), openings)
+    assert found(judgement) == {"gripper_range": 1, "gripper_velocity": 2, "not_finite": 1}
