@@ -62,6 +62,10 @@ class Pose:
             )
 
 
+NOWHERE = Pose(np.full(3, np.nan), np.full(4, np.nan))
+"""Of a tool that a robot of several arms does not have."""
+
+
 @dataclass(frozen=True)
 class RobotState:
     """What the joints and the gripper measured at one instant.
@@ -93,9 +97,8 @@ class RobotState:
 
         It has neither a gripper nor a tool of its own: `gripper_opening` and `end_effector` are NaN.
         """
-        nowhere = Pose(np.full(3, np.nan), np.full(4, np.nan))
         values = tuple(float(opening) for opening in openings)
-        return cls(joint_positions, joint_velocities, np.nan, nowhere, stamp, gripper_openings=values)
+        return cls(joint_positions, joint_velocities, np.nan, NOWHERE, stamp, gripper_openings=values)
 
     def __post_init__(self) -> None:
         if len(self.gripper_openings) < 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -18,7 +19,18 @@ FRESH = 3600.0
 @pytest.fixture(scope="session", autouse=True)
 def tested_layer() -> None:
     """Run the fault table once for all safety nodes, where the nodes would keep a pass themselves."""
-    contract, parameters = load_contract("panda"), load_parameters()
+    _keep_tested("panda")
+
+
+@pytest.fixture(scope="session")
+def keep_tested() -> Callable[[str], None]:
+    """keep_tested(robot): the same for another robot."""
+    return _keep_tested
+
+
+def _keep_tested(robot: str) -> None:
+    """Run the fault table for a robot, unless it has been run lately."""
+    contract, parameters = load_contract(robot), load_parameters()
     mark = fingerprint(contract, parameters)
     if recall(default_folder(), mark, FRESH) is None:
         rows = run_faults(contract, parameters, fault_table())  # as the node does: it asks for every fault there is

@@ -82,6 +82,20 @@ def commanded_point(message: JointTrajectory) -> JointTrajectoryPoint:
     return message.points[HISTORY if len(message.points) > 1 else 0]
 
 
+def part_of(message: JointTrajectory, joints: slice) -> JointTrajectory:
+    """Return the same trajectory of some of its joints, as the controller of one arm among several gets it."""
+    points = [
+        JointTrajectoryPoint(
+            positions=point.positions[joints],
+            velocities=point.velocities[joints],
+            accelerations=point.accelerations[joints],
+            time_from_start=point.time_from_start,
+        )
+        for point in message.points
+    ]
+    return JointTrajectory(header=message.header, joint_names=message.joint_names[joints], points=points)
+
+
 def due(message: JointTrajectory) -> float:
     """Return when the step of a command is due, s on the clock of its stamp."""
     stamp, since = message.header.stamp, commanded_point(message).time_from_start

@@ -2,28 +2,29 @@
 
 The safety node speaks in joint trajectories. Here they become, as the robot contract says, a trajectory,
 the tool's twist (MoveIt Servo) or the tool's pose (Cartesian controllers), and for the gripper a trajectory, an array
-of positions or a goal of one of two actions. Nothing is decided here, and nothing is added to a command.
+of positions or a goal of one of two actions. Of several arms each has its own topics, and gets its part of every
+command. Nothing is decided here, and nothing is added to a command.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64MultiArray, Header
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.errors import ContractError
-from vla_ros.nodes.command_messages import commanded_point
+from vla_ros.nodes.command_messages import commanded_point, part_of
 from vla_ros.nodes.conversions import pose_to_message
 from vla_ros.nodes.qos import qos
-from vla_ros.robot.contract import ArmInterface, GripperInterface, RobotContract
+from vla_ros.robot.contract import ArmContract, ArmInterface, GripperInterface, RobotContract
 from vla_ros.robot.kinematics import Kinematics
 
 GOAL_PERIOD = 0.1
@@ -36,33 +37,50 @@ class Outputs:
     """Makes the publishers of one robot on a node; `close` takes them away again."""
 
     def __init__(self, node: Node, contract: RobotContract) -> None:
-        """Prepare; nothing is made before it is asked for.
-
-        Raises:
-            ContractError: when the robot has several arms: the nodes command one.
-        """
-        if len(contract.arms) > 1:
-            names = [arm.name for arm in contract.arms]
-            raise ContractError(f"robot '{contract.name}' has arms {names}: the nodes command robots of one arm")
+        """Prepare; nothing is made before it is asked for."""
         self._node, self._contract = node, contract
         self._undo: list[Callable[[], object]] = []
 
     def arm(self) -> Publish:
-        """Return what takes the arm's commands."""
-        interface, topic = self._contract.controllers.arm_interface, self._contract.controllers.arm_topic
+        """Return what takes the commands of all arms: one trajectory of their joints, arm after arm."""
+        arms = self._contract.arms
+        if len(arms) == 1:
+            return self._arm(arms[0])
+        return _all([self._arm_of_several(arm) for arm in arms])
+
+    def _arm_of_several(self, arm: ArmContract) -> Publish:
+        if arm.controllers.arm_interface is not ArmInterface.JOINT_TRAJECTORY:  # its kinematics take all joints
+            return self._arm(arm)
+        return _part(self._arm(arm), self._contract.joint_columns(arm.name))
+
+    def _arm(self, arm: ArmContract) -> Publish:
+        interface, topic = arm.controllers.arm_interface, arm.controllers.arm_topic
         if interface is ArmInterface.JOINT_TRAJECTORY:
             return self._publisher(JointTrajectory, topic, "arm_command_out")
+        kinematics = Kinematics(self._contract.led_by(arm.name))
         if interface is ArmInterface.TWIST:
-            return self._twist(self._publisher(TwistStamped, topic, "arm_command_out"))
-        return self._pose(self._publisher(PoseStamped, topic, "arm_command_out"))
+            return self._twist(self._publisher(TwistStamped, topic, "arm_command_out"), kinematics)
+        return self._pose(self._publisher(PoseStamped, topic, "arm_command_out"), kinematics)
 
     def gripper(self) -> Publish:
-        """Return what takes the gripper's commands.
+        """Return what takes the commands of all grippers: one point of their fingers, arm after arm.
 
         Raises:
             ContractError: when the contract asks for an action and control_msgs is not installed, or is too old for it.
         """
-        interface, topic = self._contract.controllers.gripper_interface, self._contract.controllers.gripper_topic
+        arms = self._contract.arms
+        if len(arms) == 1:
+            return self._gripper(arms[0])
+        publishers, first = list[Publish](), 0
+        for arm in arms:
+            fingers = slice(first, first + len(arm.gripper.names))
+            first = fingers.stop
+            if arm.gripper.present:
+                publishers.append(_part(self._gripper(arm), fingers))
+        return _all(publishers)
+
+    def _gripper(self, arm: ArmContract) -> Publish:
+        interface, topic = arm.controllers.gripper_interface, arm.controllers.gripper_topic
         if interface is GripperInterface.NONE:
             return lambda message: None
         if interface is GripperInterface.JOINT_TRAJECTORY:
@@ -70,7 +88,7 @@ class Outputs:
         if interface is GripperInterface.POSITIONS:
             publish = self._publisher(Float64MultiArray, topic, "gripper_command")
             return lambda message: publish(Float64MultiArray(data=list(message.points[0].positions)))
-        goals = GripperGoals(self._node, self._contract)
+        goals = GripperGoals(self._node, arm)
         self._undo.append(goals.close)
         return goals.command
 
@@ -84,34 +102,42 @@ class Outputs:
         self._undo.append(lambda: self._node.destroy_publisher(publisher))
         return publisher.publish
 
-    def _twist(self, publish: Callable[[Any], None]) -> Publish:
-        kinematics = Kinematics(self._contract)
-
+    def _twist(self, publish: Callable[[Any], None], kinematics: Kinematics) -> Publish:
         def command(message: JointTrajectory) -> None:
             point = commanded_point(message)
             twist = kinematics.jacobian(np.array(point.positions)) @ np.array(point.velocities)
-            stamped = TwistStamped(header=self._header(message))
+            stamped = TwistStamped(header=self._header())
             linear, angular = stamped.twist.linear, stamped.twist.angular
             linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = twist.tolist()
             publish(stamped)
 
         return command
 
-    def _pose(self, publish: Callable[[Any], None]) -> Publish:
-        kinematics = Kinematics(self._contract)
-
+    def _pose(self, publish: Callable[[Any], None], kinematics: Kinematics) -> Publish:
         def command(message: JointTrajectory) -> None:
             pose = kinematics.forward(np.array(commanded_point(message).positions))
-            publish(PoseStamped(header=self._header(message), pose=pose_to_message(pose)))
+            publish(PoseStamped(header=self._header(), pose=pose_to_message(pose)))
 
         return command
 
-    def _header(self, message: JointTrajectory) -> Any:  # noqa: ANN401 (std_msgs/Header)
+    def _header(self) -> Header:
         """Return a stamp of now: Servo drops a command without one as too old."""
-        header = message.header
-        header.stamp = self._node.get_clock().now().to_msg()
-        header.frame_id = self._contract.base_frame
-        return header
+        return Header(stamp=self._node.get_clock().now().to_msg(), frame_id=self._contract.base_frame)
+
+
+def _all(publishers: Sequence[Publish]) -> Publish:
+    """Return what hands a message to all of `publishers`, in their order."""
+
+    def publish(message: JointTrajectory) -> None:
+        for one in publishers:
+            one(message)
+
+    return publish
+
+
+def _part(publish: Publish, joints: slice) -> Publish:
+    """Return what publishes some joints of the messages that it is given."""
+    return lambda message: publish(part_of(message, joints))
 
 
 class GripperGoals:
@@ -120,8 +146,8 @@ class GripperGoals:
     The control thread leaves targets; the executor's timer sends them, so that a slow server never delays a tick.
     """
 
-    def __init__(self, node: Node, contract: RobotContract) -> None:
-        """Make the client.
+    def __init__(self, node: Node, contract: ArmContract) -> None:
+        """Make the client for the gripper of an arm.
 
         Raises:
             ContractError: when the action's type is not installed.
@@ -170,7 +196,7 @@ class GripperGoals:
             self._node.get_logger().error("the gripper refused its goal", throttle_duration_sec=2.0)
 
 
-def _action(contract: RobotContract) -> tuple[type, Callable[[tuple[float, ...]], Any]]:
+def _action(contract: ArmContract) -> tuple[type, Callable[[tuple[float, ...]], Any]]:
     """Return the action's type, and what makes a goal of finger positions; GripperCommand takes the first finger's."""
     gripper, kind = contract.gripper, contract.controllers.gripper_interface
     try:

@@ -156,9 +156,9 @@ def joint_state_to_robot_state(message: JointState, contract: RobotContract, kin
 
 def robot_state_to_joint_state(state: RobotState, contract: RobotContract) -> JointState:
     """Return arm and fingers as a message; the fingers are said to be at rest; their effort is NaN: not reported."""
-    fingers = contract.gripper.joint_positions(state.gripper_opening)
+    fingers = contract.finger_positions(state.gripper_openings)
     message = JointState(
-        name=[*contract.joints.names, *contract.gripper.names],
+        name=[*contract.joints.names, *contract.finger_names],
         position=[*state.joint_positions.tolist(), *fingers],
         velocity=[*state.joint_velocities.tolist(), *([0.0] * len(fingers))],
     )
@@ -191,6 +191,12 @@ def message_to_pose(message: PoseMessage) -> Pose:
     return Pose(position, quaternion / norm)
 
 
+def observed_joints(contract: RobotContract) -> tuple[str, ...]:
+    """Return the joints of an observation message: of several arms the fingers are among them, behind all others."""
+    fingers = contract.finger_names if len(contract.arms) > 1 else ()
+    return (*contract.joints.names, *fingers)
+
+
 def observation_to_message(
     observation: Observation, contract: RobotContract, stamps: Mapping[str, float] | None = None
 ) -> ObservationMessage:
@@ -201,7 +207,8 @@ def observation_to_message(
         contract: Gives the names of joints and frames.
         stamps: When each camera took its picture, s; the observation's stamp where it is not said.
     """
-    state, taken = observation.state, stamps or {}
+    state, taken, joints = observation.state, stamps or {}, observed_joints(contract)
+    fingers = contract.finger_positions(state.gripper_openings)[: len(joints) - contract.joints.count]
     message = ObservationMessage(
         sequence=observation.sequence,
         camera_names=list(observation.images),
@@ -209,9 +216,9 @@ def observation_to_message(
             array_to_image(image, taken.get(name, observation.stamp), contract.camera(name).frame)
             for name, image in observation.images.items()
         ],
-        joint_names=list(contract.joints.names),
-        joint_positions=state.joint_positions.tolist(),
-        joint_velocities=state.joint_velocities.tolist(),
+        joint_names=list(joints),
+        joint_positions=[*state.joint_positions.tolist(), *fingers],
+        joint_velocities=[*state.joint_velocities.tolist(), *([0.0] * len(fingers))],
         gripper_opening=state.gripper_opening,
         end_effector=pose_to_message(state.end_effector),
         skew=observation.skew,
@@ -230,10 +237,8 @@ def message_to_observation(
         ObservationError: when it is of another robot, ragged, or holds values that cannot be.
     """
     where = f"observation {message.sequence}"
-    if tuple(message.joint_names) != contract.joints.names:
-        raise ObservationError(
-            f"{where} is of joints {list(message.joint_names)}, the robot's are {list(contract.joints.names)}"
-        )
+    if tuple(message.joint_names) != (joints := observed_joints(contract)):
+        raise ObservationError(f"{where} is of joints {list(message.joint_names)}, the robot's are {list(joints)}")
     cameras = {camera.name: (camera.policy_height, camera.policy_width) for camera in contract.cameras}
     if sorted(message.camera_names) != sorted(cameras) or len(message.images) != len(cameras):
         raise ObservationError(
@@ -246,18 +251,30 @@ def message_to_observation(
             raise ObservationError(
                 f"{where}: camera '{name}' has (height, width) {image.shape[:2]}, expected {cameras[name]}"
             )
-    numbers = np.array(
-        [*message.joint_positions, *message.joint_velocities, float(message.gripper_opening), float(message.skew)]
-    )
-    if numbers.size != 2 * contract.joints.count + 2 or not (np.abs(numbers) <= LARGEST_VALUE).all():
-        raise ObservationError(
-            f"{where}: expected {contract.joints.count} positions and velocities, an opening and a skew, each finite "
-            f"and at most {LARGEST_VALUE:g}; got {numbers}"
-        )
     stamp = stamp_to_seconds(message.header.stamp)
-    positions, velocities = numbers[:-2].reshape(2, contract.joints.count)
-    state = RobotState(positions, velocities, float(numbers[-2]), message_to_pose(message.end_effector), stamp)
-    return Observation(images, state, instruction, stamp, int(message.sequence), float(numbers[-1]))
+    state = _observed_state(message, contract, stamp, where)
+    return Observation(images, state, instruction, stamp, int(message.sequence), float(message.skew))
+
+
+def _observed_state(message: ObservationMessage, contract: RobotContract, stamp: float, where: str) -> RobotState:
+    """Return the state that an observation has, measured at `stamp` s.
+
+    Raises:
+        ObservationError: when a number is missing, not finite or too large.
+    """
+    several, joints = len(contract.arms) > 1, observed_joints(contract)
+    opening = [] if several else [float(message.gripper_opening)]  # of several the fingers are among the joints
+    numbers = np.array([*message.joint_positions, *message.joint_velocities, *opening, float(message.skew)])
+    if numbers.size != 2 * len(joints) + len(opening) + 1 or not (np.abs(numbers) <= LARGEST_VALUE).all():
+        raise ObservationError(
+            f"{where}: expected {len(joints)} positions and velocities,{'' if several else ' an opening'} and a skew, "
+            f"each finite and at most {LARGEST_VALUE:g}; got {numbers}"
+        )
+    positions, velocities = numbers[: 2 * len(joints)].reshape(2, len(joints))
+    if several:
+        n = contract.joints.count
+        return RobotState.of_arms(positions[:n], velocities[:n], contract.openings(positions[n:].tolist()), stamp)
+    return RobotState(positions, velocities, opening[0], message_to_pose(message.end_effector), stamp)
 
 
 def chunk_to_message(chunk: ActionChunk) -> ChunkMessage:

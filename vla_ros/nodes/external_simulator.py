@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from rclpy.node import Node
 
 from vla_ros.nodes.graph import NodeDescription
+from vla_ros.nodes.interfaces import command_topics
 from vla_ros.nodes.transitions import GraphError
 from vla_ros.robot.contract import RobotContract, load_contract
 
@@ -49,9 +50,6 @@ def _missing(node: Node, contract: RobotContract) -> Iterator[str]:
     for topic in ("/clock", controllers.joint_states_topic, *(camera.topic for camera in contract.cameras)):
         if not node.get_publishers_info_by_topic(topic):
             yield topic
-    commanded = [controllers.arm_topic]
-    if controllers.gripper_interface.is_topic:
-        commanded.append(controllers.gripper_topic)
-    for topic in commanded:
+    for topic in command_topics(contract):
         if not node.get_subscriptions_info_by_topic(topic):
             yield f"{topic} (a subscription)"

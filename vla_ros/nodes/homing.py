@@ -1,4 +1,4 @@
-"""Brings the simulated arm back to its home posture before a new scene. For simulations alone: no policy, no filter.
+"""Brings the simulated arms back to its home posture before a new scene. For simulations alone: no policy, no filter.
 
 The safety node must be the only one that commands the robot, so this speaks only while the robot is disarmed, and its
 topics exist no longer than the motion.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from vla_ros.nodes.qos import qos
@@ -36,16 +37,24 @@ class Homing:
         # 1.5 is the peak of the derivative of the smooth step.
         fastest = float(np.max(1.5 * np.abs(self._way) / (SPEED_SHARE * contract.joints.velocity)))
         self._duration, self._elapsed = max(SHORTEST, fastest), 0.0
-        controllers = contract.controllers
-        self._arm = node.create_publisher(JointTrajectory, controllers.arm_topic, qos("arm_command"))
-        self._gripper = None
-        if contract.gripper.present:
-            self._gripper = node.create_publisher(JointTrajectory, controllers.gripper_topic, qos("gripper_command"))
+        self._arms = [
+            node.create_publisher(JointTrajectory, arm.controllers.arm_topic, qos("arm_command"))
+            for arm in contract.arms
+        ]  # fmt: skip
+        self._grippers = [
+            (node.create_publisher(JointTrajectory, arm.controllers.gripper_topic, qos("gripper_command")), arm.gripper)
+            for arm in contract.arms
+            if arm.gripper.present
+        ]
 
     @property
     def connected(self) -> bool:
         """Tell whether the controllers listen."""
-        return all(one.get_subscription_count() > 0 for one in (self._arm, self._gripper) if one is not None)
+        return all(one.get_subscription_count() > 0 for one in self._publishers)
+
+    @property
+    def _publishers(self) -> list[Publisher]:
+        return [*self._arms, *(publisher for publisher, _ in self._grippers)]
 
     @property
     def done(self) -> bool:
@@ -58,17 +67,17 @@ class Homing:
         s = self._elapsed / self._duration
         positions = self._start + self._way * s * s * (3.0 - 2.0 * s)
         velocities = self._way * 6.0 * s * (1.0 - s) / self._duration
-        gripper = self._contract.gripper
-        self._arm.publish(_trajectory(self._contract.joints.names, positions.tolist(), velocities.tolist()))
-        fingers = gripper.joint_positions(gripper.max_opening)
-        if self._gripper is not None:
-            self._gripper.publish(_trajectory(gripper.names, fingers, [0.0] * len(fingers)))
+        for publisher, arm in zip(self._arms, self._contract.arms, strict=True):
+            own = self._contract.joint_columns(arm.name)
+            publisher.publish(_trajectory(arm.joints.names, positions[own].tolist(), velocities[own].tolist()))
+        for publisher, gripper in self._grippers:
+            fingers = gripper.joint_positions(gripper.max_opening)
+            publisher.publish(_trajectory(gripper.names, fingers, [0.0] * len(fingers)))
 
     def close(self) -> None:
         """Take the topics away."""
-        self._node.destroy_publisher(self._arm)
-        if self._gripper is not None:
-            self._node.destroy_publisher(self._gripper)
+        for publisher in self._publishers:
+            self._node.destroy_publisher(publisher)
 
 
 def _trajectory(names: tuple[str, ...], positions: list[float], velocities: list[float]) -> JointTrajectory:

@@ -37,16 +37,24 @@ _NAMESPACE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 
 def robot_topics(contract: RobotContract) -> tuple[str, ...]:
     """Return the topics that the contract names: cameras, joint states, controllers."""
-    controllers = contract.controllers
     cameras = [topic for camera in contract.cameras for topic in (camera.topic, camera.info_topic) if topic]
-    gripper = (controllers.gripper_topic,) if controllers.gripper_interface.is_topic else ()
-    return (*cameras, controllers.joint_states_topic, controllers.arm_topic, *gripper)
+    return (*cameras, contract.controllers.joint_states_topic, *command_topics(contract))
+
+
+def command_topics(contract: RobotContract) -> tuple[str, ...]:
+    """Return the topics that the controllers of all arms listen to: for each the arm's, then its gripper's."""
+    topics: list[str] = []
+    for controllers in (arm.controllers for arm in contract.arms):
+        topics.append(controllers.arm_topic)
+        if controllers.gripper_interface.is_topic:
+            topics.append(controllers.gripper_topic)
+    return tuple(topics)
 
 
 def robot_actions(contract: RobotContract) -> tuple[str, ...]:
-    """Return the actions that the contract names: a gripper that is commanded by one."""
-    controllers = contract.controllers
-    return (controllers.gripper_topic,) if controllers.gripper_interface.is_action else ()
+    """Return the actions that the contract names: grippers that are commanded by one."""
+    of_arms = (arm.controllers for arm in contract.arms)
+    return tuple(one.gripper_topic for one in of_arms if one.gripper_interface.is_action)
 
 
 def namespaced(name: str, namespace: str) -> str:

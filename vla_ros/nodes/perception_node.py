@@ -24,7 +24,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from vla_ros.errors import ObservationError, VlaError
 from vla_ros.msg import Observation as ObservationMessage
 from vla_ros.nodes.complaints import Complaints
-from vla_ros.nodes.conversions import camera_message_type, observation_to_message
+from vla_ros.nodes.conversions import camera_message_type, observation_to_message, observed_joints
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
 from vla_ros.nodes.perception_inputs import add_image, add_joint_state, state_between
 from vla_ros.nodes.perception_report import camera_status, observing_status
@@ -80,6 +80,12 @@ class PerceptionNode(ManagedNode):
             raise ObservationError(
                 f"robot '{self._contract.name}' has {len(self._cameras)} cameras, an observation holds at most "
                 f"{ObservationMessage.MAX_CAMERAS}"
+            )
+        joints = len(observed_joints(self._contract))
+        if joints > ObservationMessage.MAX_JOINTS:
+            raise ObservationError(
+                f"robot '{self._contract.name}' has {joints} joints, an observation holds at most "
+                f"{ObservationMessage.MAX_JOINTS}"
             )
         self._limits = ObservationLimits(
             skew=float(

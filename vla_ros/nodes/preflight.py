@@ -33,7 +33,7 @@ from vla_ros.nodes.lifecycle import describe_parameter, initialize
 from vla_ros.nodes.publisher_check import full_names, incompatible, publisher_mismatch, type_name
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.sensor_trial import SensorTrial
-from vla_ros.robot.contract import ArmInterface, CameraContract, GripperInterface, RobotContract, load_contract
+from vla_ros.robot.contract import ArmContract, ArmInterface, CameraContract, GripperInterface, load_contract
 from vla_ros.robot.kinematics import Kinematics
 
 TIMEOUT = 8.0
@@ -93,9 +93,10 @@ class Preflight(Node):
         self._expect_joint_states(contract.controllers.joint_states_topic)
         for camera in contract.cameras:
             self._expect_camera(camera)
-        arm = ARM_TYPES[contract.controllers.arm_interface]
-        self._expect_listener(contract.controllers.arm_topic, arm, contract.joints.names)
-        self._expect_gripper(contract)
+        for arm in contract.arms:
+            kind = ARM_TYPES[arm.controllers.arm_interface]
+            self._expect_listener(arm.controllers.arm_topic, kind, arm.joints.names)
+            self._expect_gripper(arm)
         self._own = {self.resolve_topic_name(topic) for topic in self._pending}
 
     def missing(self) -> list[str]:
@@ -205,12 +206,12 @@ class Preflight(Node):
                 return f"{name}: {'; '.join(said)}"
         return ""
 
-    def _expect_gripper(self, contract: RobotContract) -> None:
-        if not contract.gripper.present:
+    def _expect_gripper(self, arm: ArmContract) -> None:
+        if not arm.gripper.present:
             return
-        topic, kind = contract.controllers.gripper_topic, GRIPPER_TYPES[contract.controllers.gripper_interface]
+        topic, kind = arm.controllers.gripper_topic, GRIPPER_TYPES[arm.controllers.gripper_interface]
         if kind is not None:
-            self._expect_listener(topic, kind, contract.gripper.names)
+            self._expect_listener(topic, kind, arm.gripper.names)
             return
         name = self.resolve_service_name(f"{topic}/_action/send_goal")
 
@@ -218,7 +219,7 @@ class Preflight(Node):
             if any(service == name for service, _ in self.get_service_names_and_types()):
                 self._pending.pop(topic, None)
                 return ""
-            return f"no controller serves the action {topic} ({contract.controllers.gripper_interface.value})"
+            return f"no controller serves the action {topic} ({arm.controllers.gripper_interface.value})"
 
         self._pending[topic] = say
 

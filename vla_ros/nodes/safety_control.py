@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from rclpy.clock import Clock
@@ -36,7 +36,7 @@ from vla_ros.safety.joint_motion import JointStep
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.supervisor import Counters, SafetySupervisor
-from vla_ros.types import SafetyDecision, SafetyState
+from vla_ros.types import NOWHERE, SafetyDecision, SafetyState
 
 STATUS_PERIOD = 0.05
 """At least so often the status goes out, s."""
@@ -78,6 +78,7 @@ class SafetyControl:
         returns what is wrong with those who publish it.
         """
         self._contract, self._parameters = contract, parameters
+        self._grippers, self._fingers = [arm.gripper for arm in contract.arms], contract.finger_names
         self._publish_arm, self._publish_gripper = publish_arm, publish_gripper
         self._publish_status = publish_status
         self._clock, self._lockstep = clock, lockstep
@@ -203,8 +204,8 @@ class SafetyControl:
             taken = self._supervisor.brake_instead(now, self._sent)
             if taken is None:
                 return
-            step, opening = taken
-            self._send(step, opening, now)
+            step, openings = taken[0], self._supervisor.gripper_openings
+            self._send(step, openings, now)
             self.command_due = self._supervisor.next_due
             self._in_place += 1
             if self._in_place == 1:
@@ -287,24 +288,29 @@ class SafetyControl:
         return self._supervisor.receive_chunk(chunk, start, now)
 
     def _start_of(self, stamp: float) -> ArmStart | None:
-        """Return the arm at `stamp`, s: the joints measured then, and the tool pose recomputed from them."""
+        """Return the arm at `stamp`, s: the joints measured then, and the tool pose recomputed from them.
+
+        Several arms are commanded in joints: there is no tool pose that a plan could start from.
+        """
         positions = self.inputs.posture_at(stamp, self._parameters.timing.future_tolerance)
         if positions is None:
             return None
-        return ArmStart(positions, self._supervisor.kinematics.forward(positions), self._contract.gripper.max_opening)
+        arms = self._contract.arms
+        pose = self._supervisor.kinematics.forward(positions) if len(arms) == 1 else NOWHERE
+        return ArmStart(positions, pose, arms[0].gripper.max_opening)
 
     def _command(self, decision: SafetyDecision, now: float) -> None:
-        if decision.joint_positions is None or decision.joint_velocities is None or decision.gripper_opening is None:
+        if decision.joint_positions is None or decision.joint_velocities is None or not decision.gripper_openings:
             return
         with self._turn:  # commands go out in the order in which they were made, each of them once
             step = self._supervisor.commanded
             if step.serial <= self._sent and not self._lockstep:
                 return
-            self._send(step, decision.gripper_opening, now)
+            self._send(step, decision.gripper_openings, now)
             self.command_due = np.inf if self._lockstep else self._supervisor.next_due
 
-    def _send(self, step: JointStep, opening: float, now: float) -> None:
-        gripper, message = self._contract.gripper, self._messages.trajectory(step, now, self._steady(now))
+    def _send(self, step: JointStep, openings: Sequence[float], now: float) -> None:
+        message = self._messages.trajectory(step, now, self._steady(now))
         # Looked at when the message is ready, for that takes its time, too.
         if self._messages.clock is CommandClock.SYSTEM and self._supervisor.too_late(step, self._steady(now)):
             # The controller has begun the stop in the place of this step. The next tick goes on from there.
@@ -314,7 +320,9 @@ class SafetyControl:
             return
         self._publish_arm(message)
         self._sent = step.serial
-        self._publish_gripper(self._messages.point(gripper.names, gripper.joint_positions(opening), [], now))
+        grippers = zip(self._grippers, openings, strict=True)
+        fingers = [position for gripper, opening in grippers for position in gripper.joint_positions(opening)]
+        self._publish_gripper(self._messages.point(self._fingers, fingers, [], now))
 
     def _steady(self, now: float) -> float:
         """Return the time at this moment on the clock of the ticks, s."""

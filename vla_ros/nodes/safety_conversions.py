@@ -20,6 +20,9 @@ CONDITIONS: Mapping[int, Condition] = {
 }
 
 
+MOST_AXES = 32
+"""Axes that a SafetyStatus has room for; of three arms there may be more."""
+
 STATE_REASONS: Mapping[JointFault, Reason] = {
     JointFault.JOINTS: Reason.STATE_WIDTH,
     JointFault.NOT_FINITE: Reason.STATE_NOT_FINITE,
@@ -42,6 +45,7 @@ def decision_to_status(
 ) -> SafetyStatus:
     """Return the status without its header; `now` is the clock of the supervisor, `steady_time` the machine's, s."""
     counters, margins = supervisor.counters, supervisor.margins(now)
+    first = _first_axis(len(decision.executed), supervisor)
     return SafetyStatus(
         state=int(decision.state),
         state_name=decision.state.name,
@@ -51,9 +55,9 @@ def decision_to_status(
         armed=supervisor.armed,
         observation_age=-1.0 if decision.observation_age is None else decision.observation_age,
         speed_scale=decision.speed_scale,
-        axes=list(decision.executed),
-        proposed=list(decision.proposed.values()),
-        executed=list(decision.executed.values()),
+        axes=list(decision.executed)[first:],
+        proposed=list(decision.proposed.values())[first:],
+        executed=list(decision.executed.values())[first:],
         tick=counters.ticks,
         missed_ticks=counters.missed_ticks,
         commands=counters.commands,
@@ -65,6 +69,11 @@ def decision_to_status(
         steady_time=steady_time,
         overruns=counters.overruns,
     )
+
+
+def _first_axis(axes: int, supervisor: SafetySupervisor) -> int:
+    """Return which of so many axes is the first that a status has: of many arms it has the joints alone."""
+    return 0 if axes <= MOST_AXES else axes - supervisor.contract.joints.count
 
 
 def braking_status(step: JointStep, supervisor: SafetySupervisor, since: float) -> SafetyStatus:

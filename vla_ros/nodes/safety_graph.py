@@ -9,6 +9,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from vla_ros.errors import ContractError
 from vla_ros.nodes.clock_publishers import NAMELESS, several_clocks
 from vla_ros.nodes.command_listeners import may_be_controller
+from vla_ros.nodes.interfaces import robot_actions
 from vla_ros.nodes.qos import qos
 from vla_ros.nodes.safety_orders import INSTRUCTION_STATUS_TOPIC
 from vla_ros.nodes.safety_polling import CHUNK_TOPIC, HEARTBEAT_TOPIC, TASK_TOPIC
@@ -22,11 +23,12 @@ class GraphWatch:
         """Look with the eyes of `node`."""
         self._node = node
         self._own = f"{node.get_namespace().rstrip('/')}/{node.get_name()}"
-        controllers = contract.controllers
-        self._command_topics = tuple(filter(None, (controllers.arm_topic, controllers.gripper_topic)))
-        self._gripper_is_action = controllers.gripper_interface.is_action
+        arms = [arm.controllers for arm in contract.arms]
+        topics = [topic for one in arms for topic in (one.arm_topic, one.gripper_topic)]
+        self._command_topics = tuple(filter(None, topics))
+        self._actions = robot_actions(contract)
         self._inputs = {
-            controllers.joint_states_topic: "joint_states", CHUNK_TOPIC: "action_chunk", TASK_TOPIC: "task",
+            contract.controllers.joint_states_topic: "joint_states", CHUNK_TOPIC: "action_chunk", TASK_TOPIC: "task",
             HEARTBEAT_TOPIC: "status", INSTRUCTION_STATUS_TOPIC: "status",
         }  # fmt: skip
 
@@ -99,7 +101,7 @@ class GraphWatch:
         return f"no controller listens to {names}: bring it up, or correct the topic in the robot contract"
 
     def _is_heard(self, topic: str) -> bool:
-        if self._gripper_is_action and topic == self._command_topics[-1]:
+        if topic in self._actions:
             service = self._node.resolve_service_name(f"{topic}/_action/send_goal")
             return any(name == service for name, _ in self._node.get_service_names_and_types())
         names = [info.node_name for info in self._node.get_subscriptions_info_by_topic(topic)]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from vla_ros.nodes.interfaces import checked_namespace, namespaced, robot_actions
+from vla_ros.nodes.interfaces import checked_namespace, command_topics, namespaced, robot_actions
 from vla_ros.robot.contract import RobotContract
 
 ENCLAVES = "/vla_ros"
@@ -42,10 +42,7 @@ def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
     images = [camera.topic for camera in contract.cameras]
     infos = [camera.info_topic for camera in contract.cameras if camera.info_topic]
     goals = robot_actions(contract)
-    commands = [
-        controllers.arm_topic,
-        *((controllers.gripper_topic,) if controllers.gripper_interface.is_topic else ()),
-    ]
+    commands = command_topics(contract)
     states, nodes = controllers.joint_states_topic, ("perception_node", "instruction_node", "safety_node",
                                                      "policy_node", "action_node")  # fmt: skip
     return {

@@ -73,7 +73,7 @@ class SensorTrial:
         """Take a joint state; one without any joint of this robot is another machine's, and is no fault."""
         if not self._reader.sources(message.name):
             return
-        wanted = {*self._contract.joints.names, *self._contract.gripper.names}
+        wanted = {*self._contract.joints.names, *self._contract.finger_names}
         named = wanted & set(message.name)
         if named != wanted and not self._contract.controllers.joint_states_from:
             self._parts.add(tuple(sorted(named)))

@@ -86,9 +86,10 @@ class TransformNode(ManagedNode):
         if reading is None or self._transforms is None:
             return
         self._complaints.settle(REFUSED)
-        joints, gripper = self._contract.joints, self._contract.gripper
-        positions = dict(zip(joints.names, reading.positions.tolist(), strict=True))
-        positions |= dict(zip(gripper.names, gripper.joint_positions(reading.opening), strict=True))
+        contract = self._contract
+        positions = dict(zip(contract.joints.names, reading.positions.tolist(), strict=True))
+        fingers = contract.finger_positions(reading.openings)
+        positions |= dict(zip(contract.finger_names, fingers, strict=True))
         self._transforms.publish(positions, reading.stamp)
 
 

@@ -13,7 +13,7 @@ def interpolate_state(
     """Return the state at `share` (0 to 1) of the way from `before` to `after`.
 
     Joints, their rates and the gripper go straight from one to the other; the tool pose follows from the joints: a
-    pose blended by itself would belong to no configuration.
+    pose blended by itself would belong to no configuration. Of several arms there is none, and nobody is asked for it.
 
     Args:
         before: Earlier measurement.
@@ -26,9 +26,14 @@ def interpolate_state(
     if share >= 1.0:
         return after
     positions = before.joint_positions + share * (after.joint_positions - before.joint_positions)
+    velocities = before.joint_velocities + share * (after.joint_velocities - before.joint_velocities)
+    if len(before.gripper_openings) > 1:  # there is no tool pose
+        pairs = zip(before.gripper_openings, after.gripper_openings, strict=True)
+        openings = [first + share * (second - first) for first, second in pairs]
+        return RobotState.of_arms(positions, velocities, openings, before.stamp + share * (after.stamp - before.stamp))
     return RobotState(
         joint_positions=positions,
-        joint_velocities=before.joint_velocities + share * (after.joint_velocities - before.joint_velocities),
+        joint_velocities=velocities,
         gripper_opening=before.gripper_opening + share * (after.gripper_opening - before.gripper_opening),
         end_effector=forward(positions),
         stamp=before.stamp + share * (after.stamp - before.stamp),

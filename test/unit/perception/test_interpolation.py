@@ -45,3 +45,12 @@ def test_it_lies_between(first: float, second: float, share: float) -> None:
     low, high = sorted((first, second))
     assert low - 1e-9 <= between.joint_positions[0] <= high + 1e-9
     assert np.linalg.norm(between.end_effector.quaternion) == pytest.approx(1.0)
+
+
+def test_openings_of_several_arms_go_straight_and_no_tool_is_asked_for():
+    before = RobotState.of_arms(np.zeros(4), np.zeros(4), (0.0, 0.08), 1.0)
+    after = RobotState.of_arms(np.ones(4), 2.0 * np.ones(4), (0.04, 0.0), 2.0)
+    state = interpolate_state(before, after, 0.25, forward=None)
+    assert state.gripper_openings == pytest.approx((0.01, 0.06)) and state.stamp == 1.25
+    assert state.joint_positions == pytest.approx(np.full(4, 0.25))
+    assert state.joint_velocities == pytest.approx(np.full(4, 0.5))
