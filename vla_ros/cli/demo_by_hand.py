@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from vla_ros.cli.demo import Episode
 from vla_ros.cli.keys import single_keys
 from vla_ros.nodes.teleoperation import Teleoperation
-from vla_ros.policies.keyboard import HELP as KEYS_HELP
 from vla_ros.policies.keyboard import KeyboardPolicy
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class EpisodeByHand(Episode):
         """Take the keys where there is a terminal."""
         if sys.stdin.isatty() and not self._args.json:
             self._keys = self._stack.enter_context(single_keys())
-            self._say(f"{KEYS_HELP}   Esc: end")
+            self._say(f"{self._keyboard.help}   Esc: end")
         else:
             self._say(f"no terminal to drive it from: the arm holds for {HOLD_TIME:.0f} s")
 

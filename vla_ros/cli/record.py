@@ -208,12 +208,11 @@ class _Session:
         self._teleoperation: Teleoperation | None = None
         if keys is not None:
             from vla_ros.nodes.teleoperation import Teleoperation
-            from vla_ros.policies.keyboard import HELP as KEYS_HELP
             from vla_ros.policies.keyboard import KeyboardPolicy
 
             self._keyboard = KeyboardPolicy(contract)
             self._teleoperation = Teleoperation(graph.node, contract, self._keyboard)
-            print(f"{KEYS_HELP}\n{MARKS}")
+            print(f"{self._keyboard.help}\n{MARKS}")
 
     def close(self) -> None:
         """Take the person's hands off; the graph still runs."""

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from vla_ros.actions.decoding import PoseTrajectory, encode
-from vla_ros.actions.rotation_vectors import matrix_from_rotation_vector, quaternion_from_matrix
+from vla_ros.actions.rotation_vectors import quaternion_from_matrix
 from vla_ros.actions.rotations import matrix_from_quaternion
 from vla_ros.errors import ObservationError
+from vla_ros.policies.tool_moves import JointRows, Moves
 from vla_ros.robot.contract import RobotContract
-from vla_ros.types import ActionChunk, FloatArray, Instruction, Observation
+from vla_ros.types import ActionChunk, FloatArray, Instruction, Observation, Pose
 
 PRESS = 0.6
 """A press moves the tool for so long, s: longer than a terminal waits before it repeats a held key."""
@@ -33,15 +34,19 @@ MOTIONS = {
 TURNS = {"q": 1, "e": -1}
 """Key to turn about the vertical: left and right."""
 
-GRIPPER = " "
+GRIPPER, NEXT_ARM = " ", "\t"
 HELP = "w/s forward/back   a/d left/right   r/f up/down   q/e turn   space: gripper"
 
 
 class KeyboardPolicy:
-    """Implements the `Policy` protocol; `press` may be called by another thread."""
+    """Implements the `Policy` protocol; `press` may be called by another thread.
+
+    Where the actions are of joints, inverse kinematics lead from the tool to them. Of several arms the keys drive one
+    at a time, the first to begin with; the others stand still.
+    """
 
     def __init__(self, contract: RobotContract, clock: Callable[[], float] = time.monotonic) -> None:
-        """Stand still, with the gripper as it is found.
+        """Stand still, with every gripper as it is found.
 
         Args:
             contract: The robot.
@@ -51,12 +56,18 @@ class KeyboardPolicy:
         self.specification = contract.action
         self.image_sizes: Mapping[str, tuple[int, int]] = {}
         self._contract, self._clock, self._lock = contract, clock, threading.Lock()
-        self._speed = min(SPEED, contract.cartesian.linear_velocity)
-        self._turn = min(TURN, contract.cartesian.angular_velocity)
+        self._arms, self._driven = contract.arms, 0
+        self._joints = JointRows(contract) if contract.commands_joints else None
         self._motion, self._yaw, self._until = np.zeros(3), 0.0, -np.inf
-        self._opening: float | None = None
+        self._openings: list[float] | None = None
         self._toggled = False
         self._sequence = 0
+
+    @property
+    def help(self) -> str:
+        """What the keys do."""
+        others = "   tab: next arm" if len(self._arms) > 1 else ""
+        return HELP + others
 
     def press(self, key: str) -> bool:
         """Take a key; False when it means nothing here."""
@@ -64,15 +75,19 @@ class KeyboardPolicy:
             if key == GRIPPER:
                 self._toggled = not self._toggled
                 return True
+            if key == NEXT_ARM and len(self._arms) > 1:
+                self._driven, self._until, self._toggled = (self._driven + 1) % len(self._arms), -np.inf, False
+                return True
             if key not in MOTIONS and key not in TURNS:
                 return False
-            self._motion = self._speed * np.array(MOTIONS.get(key, (0, 0, 0)), dtype=np.float64)
-            self._yaw = self._turn * TURNS.get(key, 0)
+            box = self._arms[self._driven].cartesian
+            self._motion = min(SPEED, box.linear_velocity) * np.array(MOTIONS.get(key, (0, 0, 0)), dtype=np.float64)
+            self._yaw = min(TURN, box.angular_velocity) * TURNS.get(key, 0)
             self._until = self._clock() + PRESS
             return True
 
     def reset(self, instruction: Instruction) -> None:
-        """Stand still; the gripper stays as it is."""
+        """Stand still; the grippers stay as they are."""
         with self._lock:
             self._until = -np.inf
 
@@ -86,11 +101,17 @@ class KeyboardPolicy:
             raise ObservationError("the keyboard serves an instruction too: say what is going to be done first")
         with self._lock:
             remaining = max(0.0, self._until - self._clock())
-            motion, yaw = self._motion, self._yaw
-            opening = self._wanted_opening(observation.state.gripper_opening)
+            motion, yaw, driven = self._motion, self._yaw, self._driven
+            openings = self._wanted_openings(observation.state.gripper_openings)
         self._sequence += 1
+        times = np.minimum(self.specification.period * np.arange(1, self.specification.horizon + 1), remaining)
+        moves = Moves(times[:, None] * motion, yaw * times)
         return ActionChunk(
-            actions=self._rows(observation, motion, yaw, remaining, opening),
+            actions=(
+                self._rows(observation.state.end_effector, moves, openings[0])
+                if self._joints is None
+                else self._joints.rows(observation.state.joint_positions, driven, moves, openings)
+            ),
             period=self.specification.period,
             observation_stamp=observation.stamp,
             specification=self.specification.fingerprint,
@@ -100,25 +121,22 @@ class KeyboardPolicy:
             sequence=self._sequence,
         )
 
-    def _wanted_opening(self, measured: float) -> float:
-        largest = self._contract.gripper.max_opening
-        if self._opening is None:
-            self._opening = float(np.clip(measured, self._contract.gripper.min_opening, largest))
+    def _wanted_openings(self, measured: Sequence[float]) -> list[float]:
+        grippers = [arm.gripper for arm in self._arms]
+        if self._openings is None:
+            found = zip(grippers, measured, strict=True)
+            self._openings = [float(np.clip(opening, one.min_opening, one.max_opening)) for one, opening in found]
         if self._toggled:
             self._toggled = False
-            middle = 0.5 * (self._contract.gripper.min_opening + largest)
-            self._opening = self._contract.gripper.min_opening if self._opening > middle else largest
-        return self._opening
+            gripper, opening = grippers[self._driven], self._openings[self._driven]
+            middle = 0.5 * (gripper.min_opening + gripper.max_opening)
+            self._openings[self._driven] = gripper.min_opening if opening > middle else gripper.max_opening
+        return list(self._openings)
 
-    def _rows(
-        self, observation: Observation, motion: FloatArray, yaw: float, remaining: float, opening: float
-    ) -> FloatArray:
-        start, box, horizon = observation.state.end_effector, self._contract.cartesian, self.specification.horizon
-        times = np.minimum(self.specification.period * np.arange(1, horizon + 1), remaining)
-        positions = np.clip(start.position + times[:, None] * motion, box.workspace_lower, box.workspace_upper)
-        matrix = matrix_from_quaternion(start.quaternion)
-        turned = [matrix_from_rotation_vector(np.array([0.0, 0.0, yaw * t])) @ matrix for t in times]
-        trajectory = PoseTrajectory(
-            positions, np.stack([quaternion_from_matrix(one) for one in turned]), np.full(horizon, opening)
-        )
+    def _rows(self, start: Pose, moves: Moves, opening: float) -> FloatArray:
+        """Return the rows of an arm that is commanded at its tool."""
+        positions = moves.positions(start.position, self._contract.cartesian)
+        turned = moves.rotations(matrix_from_quaternion(start.quaternion))
+        quaternions = np.stack([quaternion_from_matrix(one) for one in turned])
+        trajectory = PoseTrajectory(positions, quaternions, np.full(len(positions), opening))
         return encode(trajectory, self.specification, start, self._contract.gripper.max_opening)

@@ -19,8 +19,9 @@ CLOSE = 1e-4
 
 
 def nearest_posture(
-    kinematics: Kinematics, position: FloatArray, rotation: FloatArray, start: FloatArray, iterations: int = 40
-) -> FloatArray:
+    kinematics: Kinematics, position: FloatArray, rotation: FloatArray, start: FloatArray, iterations: int = 40,
+    *, slide: bool = False,
+) -> FloatArray:  # fmt: skip
     """Return joint positions (n,) rad within their limits that bring the tool as near as it gets to a placement.
 
     Args:
@@ -29,6 +30,7 @@ def nearest_posture(
         rotation: (3, 3), base from tool.
         start: (n,) rad, where the search begins; the result is near it where that is possible.
         iterations: At most.
+        slide: Leave joints that are at a limit out while they would go beyond it, so that the others do their part.
     """
     joints = kinematics.contract.joints
     weights = np.array([1.0, 1.0, 1.0, LEVER, LEVER, LEVER])
@@ -40,10 +42,20 @@ def nearest_posture(
         if np.linalg.norm(error) < CLOSE:
             break
         jacobian = weights[:, None] * kinematics.jacobian(q)
-        step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + DAMPING * np.eye(6), error)
+        step = _step(jacobian, error)
+        for _ in range(len(q) if slide else 0):
+            stuck = ((q <= joints.lower) & (step < 0.0)) | ((q >= joints.upper) & (step > 0.0))
+            if not stuck.any():
+                break
+            jacobian[:, stuck] = 0.0
+            step = _step(jacobian, error)
         step *= min(1.0, LONGEST_STEP / max(float(np.abs(step).max()), 1e-12))
         moved = np.clip(q + step, joints.lower, joints.upper)
         if np.abs(moved - q).max() < 1e-6:
             break
         q = moved
     return q
+
+
+def _step(jacobian: FloatArray, error: FloatArray) -> FloatArray:
+    return np.asarray(jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + DAMPING * np.eye(6), error))

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from vla_ros.actions.decoding import decode
+from vla_ros.actions.trajectory import ArmStart, decode_chunk
 from vla_ros.errors import ObservationError
 from vla_ros.policies.keyboard import MOTIONS, PRESS, SPEED, TURN, KeyboardPolicy
 from vla_ros.policies.protocol import Policy
 from vla_ros.robot.contract import load_contract
-from vla_ros.types import Instruction, Observation, Pose, RobotState
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.types import NOWHERE, Instruction, Observation, Pose, RobotState
 
 CONTRACT = load_contract("panda")
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])
@@ -106,3 +108,58 @@ def test_other_keys_mean_nothing(driver):
 def test_without_an_instruction_there_is_nothing_to_serve(driver):
     with pytest.raises(ObservationError, match="instruction"):
         driver[0].predict(observed(instruction=False))
+
+
+PAIR = load_contract("so101_pair")
+N = 5
+
+
+def of_pair(policy, q):
+    state = RobotState.of_arms(q, np.zeros(2 * N), (0.09, 0.05), 1.0)
+    chunk = policy.predict(Observation({}, state, Instruction("push it", 4), 1.0, 9))
+    starts = {arm.name: ArmStart(q[PAIR.joint_columns(arm.name)], NOWHERE, 0.09) for arm in PAIR.arms}
+    return decode_chunk(chunk.actions, PAIR.action, starts)
+
+
+def tools_of(rows):
+    kinematics = Kinematics(PAIR)
+    postures = np.hstack([rows["left"].joint_positions, rows["right"].joint_positions])
+    return [kinematics.placements(q) for q in postures]
+
+
+def test_of_two_arms_the_others_stand_still():
+    clock, home = Clock(), np.array(PAIR.joints.home)
+    policy = KeyboardPolicy(PAIR, clock)
+    start = Kinematics(PAIR).placements(home)
+    for driven in (0, 1, 0):
+        still = of_pair(policy, home)
+        np.testing.assert_allclose(tools_of(still)[-1][driven].translation, start[driven].translation, atol=1e-6)
+        policy.press("r")
+        moved = tools_of(of_pair(policy, home))
+        way = moved[-1][driven].translation - start[driven].translation
+        np.testing.assert_allclose(way, [0.0, 0.0, SPEED * PRESS], atol=0.015)  # five joints turn the tool, too
+        np.testing.assert_allclose(moved[-1][1 - driven].translation, start[1 - driven].translation, atol=1e-6)
+        policy.press("\t")
+    assert "tab" in policy.help and "tab" not in KeyboardPolicy(CONTRACT).help
+
+
+def test_of_two_arms_each_gripper_changes_on_its_own():
+    policy, home = KeyboardPolicy(PAIR, Clock()), np.array(PAIR.joints.home)
+    policy.press("\t")
+    policy.press(" ")
+    rows = of_pair(policy, home)
+    np.testing.assert_allclose(rows["left"].openings, 0.09)
+    np.testing.assert_allclose(rows["right"].openings, 0.0, atol=1e-12)
+
+
+def test_an_arm_that_is_commanded_in_joints_is_driven_at_its_tool(of_joints):
+    contract = of_joints("panda")
+    policy, kinematics = KeyboardPolicy(contract, Clock()), Kinematics(contract)
+    q = np.array(contract.joints.home)
+    pose = kinematics.forward(q)
+    policy.press("a")
+    observation = Observation({}, RobotState(q, np.zeros(7), 0.08, pose, 1.0), Instruction("push it", 4), 1.0, 9)
+    arm = contract.arms[0].name
+    rows = decode_chunk(policy.predict(observation).actions, contract.action, {arm: ArmStart(q, pose, 0.08)})
+    way = kinematics.forward(rows[arm].joint_positions[-1]).position - pose.position
+    np.testing.assert_allclose(way, [0.0, SPEED * PRESS, 0.0], atol=2e-3)
