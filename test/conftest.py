@@ -4,6 +4,7 @@ import contextlib
 import faulthandler
 import sys
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,6 +46,26 @@ def of_joints() -> Callable[..., RobotContract]:
         return parse_contract(yaml.safe_dump(values))
 
     return made
+
+
+@pytest.fixture(scope="session")
+def so101_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a checkpoint that `vla-ros train --robot so101` made of a data set in lerobot's form."""
+    pytest.importorskip("torch")
+    pytest.importorskip("pyarrow")
+    sys.path.insert(0, str(Path(__file__).parent))  # tests are imported by path, not from their folder
+    from joint_recordings import record, table
+
+    from vla_ros.cli.main import main
+
+    folder = tmp_path_factory.mktemp("so101")
+    data = table(record(folder / "reach"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        words = ["train", "--data", str(data), "--robot", "so101", "--model", "unified", "--size", "tiny"]
+        sizes = ["--steps", "250", "--batch", "16", "--learning-rate", "0.003", "--device", "cpu", "--threads", "1"]
+        assert main([*words, *sizes, "--out", "policy"]) == 0
+    return folder / "policy"
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.training.configuration import DataSection, TrainingConfig
 from vla_ros.training.loop_options import LoopOptions
-from vla_ros.training.recorded_data import recorded_dataset, recorded_lines
+from vla_ros.training.recorded_data import open_recordings, recorded_dataset, recorded_lines
 from vla_ros.types import ActionChunk as ChunkType
 from vla_ros.types import Instruction as InstructionType
 from vla_ros.types import Observation as ObservationType
@@ -171,7 +171,8 @@ def test_both_kinds_of_recordings_become_the_same_rows_of_a_training(tmp_path):
     for kind in ("mcap", "lerobot"):
         section = DataSection((tmp_path / kind,), cache=tmp_path / "cache")
         config = TrainingConfig(LoopOptions(steps=1), model="unified", data=section)
-        found.append(recorded_dataset(recorded_lines(config), CONTRACT, section, open_line))
+        recordings = open_recordings(recorded_lines(config), CONTRACT, open_line)
+        found.append(recorded_dataset(recordings, CONTRACT, section))
     for rows in found:
         assert rows.count == 10
         given, wanted = rows.steps(np.array([4]), [np.random.default_rng(0)])

@@ -28,7 +28,7 @@ from vla_ros.robot.contract import ArmInterface, load_contract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.training.configuration import DataSection, TrainingConfig
 from vla_ros.training.loop_options import LoopOptions
-from vla_ros.training.recorded_data import recorded_dataset, recorded_lines
+from vla_ros.training.recorded_data import open_recordings, recorded_dataset, recorded_lines
 from vla_ros.training.recorded_fit import motion_limits
 
 CONTRACT = load_contract("panda")
@@ -234,7 +234,7 @@ def test_recordings_below_a_folder_train_with_the_contract_of_the_robot(tmp_path
         (tmp_path / f"bags/{name}/metadata.yaml").write_text("x: 1\n")
     data = DataSection(folders=(tmp_path / "bags",), cache=tmp_path / "cache")
     lines = recorded_lines(TrainingConfig(loop=LoopOptions(steps=1), model="unified", data=data))
-    dataset = recorded_dataset(lines, CONTRACT, data, open_line)
+    dataset = recorded_dataset(open_recordings(lines, CONTRACT, open_line), CONTRACT, data)
     assert dataset.episodes == 2 and dataset.count >= 16 and set(dataset.taught) == set(WORDS.split())
     assert torch.isfinite(dataset.rows([np.random.default_rng(0)], 0)[1].continuous).all()
 

@@ -105,6 +105,11 @@ class ActionSpace:
         return self.gripper(self.only_motion.arm)
 
     @property
+    def of_joints(self) -> bool:
+        """Whether every arm is commanded at its joints."""
+        return all(self.motion(arm).quantity.of_joints for arm in self.arms)
+
+    @property
     def in_meters(self) -> bool:
         """Whether a gripper column is in meters: such a space needs no largest opening to be understood."""
         return any(group.gripper is GripperConvention.OPENING for group in self.groups)

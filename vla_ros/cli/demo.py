@@ -118,6 +118,7 @@ def _play(
     from vla_ros.nodes.observer import Observer
     from vla_ros.nodes.operator_client import Operator
     from vla_ros.nodes.runner import GraphRunner
+    from vla_ros.policies.build import robot_for
 
     graph = load_graph()
     wanted = ("robot", "world", "seed", "instruction", "lockstep", "processes", "execution")
@@ -127,7 +128,7 @@ def _play(
     if args.policy is None:
         graph = graph.without("policy_node")
     else:
-        arguments["policy"] = args.policy
+        arguments |= {"policy": args.policy, "robot": robot_for(args.policy, args.robot, args.out / "robot")}
     say(f"starting the graph (seed {args.seed}); logs in {args.out / 'log'}")
     with ExitStack() as stack:
         runner = stack.enter_context(

@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         UsageError: when an option would have no effect, or names what is not there.
     """
     from vla_ros.evaluation.suite import SUITES
+    from vla_ros.policies.build import robot_for
     from vla_ros.policies.registry import SHIPPED, find_policy
     from vla_ros.robot.contract import load_contract
 
@@ -91,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
     load_contract(args.robot)  # this and the policy before processes start
     find_policy(args.policy)
     require_output(args.out)
+    args.robot = robot_for(args.policy, args.robot, args.out / "robot")
     begin, suite = time.monotonic(), SUITES[name]
     report = args.out / _report_name(args, name)
     results = _results(args, name, suite.make_trials(args.episodes, args.seed), report.with_suffix(".jsonl"))

@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UsageError: when options do not go together, or name what is not there.
     """
+    from vla_ros.policies.build import robot_for
     from vla_ros.policies.registry import find_policy
     from vla_ros.robot.contract import load_contract
 
@@ -99,6 +100,9 @@ def run(args: argparse.Namespace) -> int:
         )
     domain = _domain(args)
     require_output(args.out)
+    if not args.teleop:
+        args.robot = robot_for(args.policy, args.robot, args.out / "robot")
+        contract = load_contract(args.robot)
     from vla_ros.nodes.runner import GraphRunner
 
     figures: dict[str, Any] = {"kept": 0, "failed": 0, "dropped": 0, "steps": 0, "without_action": 0,

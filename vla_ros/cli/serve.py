@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UsageError: when an option names what is not there, or would let everybody in.
     """
-    from vla_ros.policies.build import load_policy
+    from vla_ros.policies.build import commanded_by, load_policy
     from vla_ros.policies.protocol import close_policy
     from vla_ros.policies.registry import find_policy
     from vla_ros.policies.remote.address import read_token
@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         contract = load_contract(args.robot)
         if find_policy(args.policy).kind == "openpi":
             raise UsageError(f"{args.policy} is a server already; give its clients its own address")
+        contract = commanded_by(args.policy, contract)
         token = read_token(str(args.token_file or ""))
     except (ContractError, CheckpointError) as error:
         raise UsageError(str(error)) from error

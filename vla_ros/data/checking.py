@@ -208,7 +208,7 @@ class EpisodeCheck:
         self._column = description.time_column
         self._convention, self._opening = description.convention, description.max_opening or 1.0
         self._limits = limits
-        self._of_joints = all(self._convention.motion(arm).quantity.of_joints for arm in self._convention.arms)
+        self._of_joints = self._convention.of_joints
         self._intervals: list[float] = []
         self._before: tuple[Step, _Command | None] | None = None
         self._directions = tuple(DirectionAgreement(least) for least in (*SIGNIFICANT, SIGNIFICANT_OPENING))

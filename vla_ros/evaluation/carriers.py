@@ -6,17 +6,18 @@ from typing import Protocol
 
 import numpy as np
 
-from vla_ros.actions.decoding import PoseTrajectory, decode
 from vla_ros.actions.rotation_vectors import slerp
+from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, decode_chunk
 from vla_ros.envs.collector import CONTROL_PERIOD
 from vla_ros.envs.env import Env
 from vla_ros.envs.mujoco.follower import PoseFollower
+from vla_ros.errors import ChunkError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.supervisor import SafetySupervisor
-from vla_ros.types import ActionChunk, Instruction, Pose, RobotState, SafetyDecision
+from vla_ros.types import ActionChunk, FloatArray, Instruction, Pose, RobotState, SafetyDecision
 
 
 class Carrier(Protocol):
@@ -25,11 +26,16 @@ class Carrier(Protocol):
     def start(self, env: Env, instruction: Instruction) -> None:
         """Begin at the present state of `env`."""
 
-    def receive(self, chunk: ActionChunk, start: Pose, now: float) -> None:
-        """Take a chunk made from an observation in which the tool was at `start`."""
+    def receive(self, chunk: ActionChunk, start: ArmStart, now: float) -> None:
+        """Take a chunk made from an observation in which the arm was at `start`."""
 
     def control(self, env: Env, state: RobotState, now: float) -> None:
         """Set the references of `env` for the next control period."""
+
+
+def arm_start(state: RobotState, contract: RobotContract) -> ArmStart:
+    """Return a robot of one arm at an observation, as chunks that were made from it need it."""
+    return ArmStart(state.joint_positions, state.end_effector, contract.gripper.max_opening)
 
 
 class SafeCarrier:
@@ -54,7 +60,7 @@ class SafeCarrier:
         if answer is not Reason.OK:
             raise RuntimeError(f"the safety layer does not arm: {answer.explain()}")
 
-    def receive(self, chunk: ActionChunk, start: Pose, now: float) -> None:
+    def receive(self, chunk: ActionChunk, start: ArmStart | Pose, now: float) -> None:
         """Hand the chunk to the supervisor; what it says against it is kept in `refused`."""
         answer = self._supervisor.receive_chunk(chunk, start, now)
         if answer is not Reason.OK:
@@ -75,7 +81,7 @@ class BareCarrier:
     def __init__(self, contract: RobotContract) -> None:
         """Follow with the kinematics of `contract`."""
         self._contract, self._kinematics = contract, Kinematics(contract)
-        self._plan: tuple[PoseTrajectory, Pose, float] | None = None
+        self._plan: tuple[ArmTrajectory, ArmStart, float, int] | None = None
 
     def start(self, env: Env, instruction: Instruction) -> None:
         """Begin at the present state of `env`."""
@@ -84,25 +90,35 @@ class BareCarrier:
         self._follower = PoseFollower(self._contract, self._kinematics, env.state().joint_positions)
         self._opening = env.state().gripper_opening
 
-    def receive(self, chunk: ActionChunk, start: Pose, now: float) -> None:
+    def receive(self, chunk: ActionChunk, start: ArmStart, now: float) -> None:
         """Replace the plan."""
         del now
-        trajectory = decode(chunk.actions, self._contract.action, start, self._contract.gripper.max_opening)
-        self._plan = (trajectory, start, chunk.observation_stamp)
+        arm = self._contract.arms[0].name
+        trajectory = decode_chunk(chunk.actions, self._contract.action, {arm: start})[arm]
+        self._plan = (trajectory, start, chunk.observation_stamp, chunk.horizon)
 
     def control(self, env: Env, state: RobotState, now: float) -> None:
         """Follow the plan at the present time; without one, stay."""
         del state
         if self._plan is None:
             return
-        trajectory, start, stamp = self._plan
+        trajectory, start, stamp, rows = self._plan
         place = (now + CONTROL_PERIOD - stamp) / self._contract.action.period
-        row = min(int(place), len(trajectory.positions) - 1)
-        share = min(place - row, 1.0)
-        before = start.position if row == 0 else trajectory.positions[row - 1]
-        turned = start.quaternion if row == 0 else trajectory.quaternions[row - 1]
-        position = before + share * (trajectory.positions[row] - before)
-        q = self._follower.step(position, slerp(turned, trajectory.quaternions[row], share), CONTROL_PERIOD)
+        row = min(int(place), rows - 1)
+        q = self._reference(trajectory, start, row, min(place - row, 1.0))
         if trajectory.openings is not None:
             self._opening = float(np.clip(trajectory.openings[row], 0.0, self._contract.gripper.max_opening))
         env.command(q, self._opening)
+
+    def _reference(self, trajectory: ArmTrajectory, start: ArmStart, row: int, share: float) -> FloatArray:
+        """Return the joint positions (n,) rad at `share` of the way from the row before to `row`."""
+        if (joints := trajectory.joint_positions) is not None:
+            begin = start.joint_positions if row == 0 else joints[row - 1]
+            return np.asarray(begin + share * (joints[row] - begin))
+        positions, quaternions = trajectory.positions, trajectory.quaternions
+        if positions is None or quaternions is None:
+            raise ChunkError("the chunk commands neither joints nor a tool")
+        before = start.pose.position if row == 0 else positions[row - 1]
+        turned = start.pose.quaternion if row == 0 else quaternions[row - 1]
+        position = before + share * (positions[row] - before)
+        return self._follower.step(position, slerp(turned, quaternions[row], share), CONTROL_PERIOD)

@@ -20,13 +20,14 @@ import pinocchio
 from vla_ros.actions.decoding import decode, encode
 from vla_ros.actions.rotation_vectors import rotation_vector_from_matrix, slerp
 from vla_ros.actions.rotations import matrix_from_quaternion
+from vla_ros.actions.trajectory import ArmStart
 from vla_ros.envs.collector import CONTROL_PERIOD
 from vla_ros.envs.env import Env
 from vla_ros.envs.tabletop.config import PICK
 from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.envs.tabletop.expert import observe_commands, plan_command
 from vla_ros.errors import ChunkError, SimulationError, VlaError
-from vla_ros.evaluation.carriers import BareCarrier, Carrier, SafeCarrier
+from vla_ros.evaluation.carriers import BareCarrier, Carrier, SafeCarrier, arm_start
 from vla_ros.evaluation.referee import Judgement, Referee
 from vla_ros.evaluation.rollout import POLICY_LATENCY
 from vla_ros.robot.contract import RobotContract
@@ -63,10 +64,10 @@ class ClampCarrier:
         self.opening = env.state().gripper_opening
         self.stopped = False
 
-    def receive(self, chunk: ActionChunk, start: Pose, now: float) -> None:
+    def receive(self, chunk: ActionChunk, start: ArmStart, now: float) -> None:
         """Replace the plan."""
         del now
-        self._plan = (chunk, start)
+        self._plan = (chunk, start.pose)
 
     def control(self, env: Env, state: RobotState, now: float) -> None:
         """Go one clipped step towards the plan."""
@@ -127,9 +128,9 @@ class ClampCarrier:
 class LatchCarrier(ClampCarrier):
     """Refuses a chunk that breaks a limit as a whole, and stays where it is until somebody resets it: nobody does."""
 
-    def receive(self, chunk: ActionChunk, start: Pose, now: float) -> None:
+    def receive(self, chunk: ActionChunk, start: ArmStart, now: float) -> None:
         """Judge the chunk, and take it or latch."""
-        if self.stopped or not self._sound_chunk(chunk, start):
+        if self.stopped or not self._sound_chunk(chunk, start.pose):
             self.stopped = True
             self._plan = None
             return
@@ -190,7 +191,7 @@ class Play:
     corrected_ticks: int = 0
     bad_chunks: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-    record: list[tuple[float, ActionChunk, Pose]] = field(default_factory=list)
+    record: list[tuple[float, ActionChunk, ArmStart]] = field(default_factory=list)
 
 
 class Scene:
@@ -211,7 +212,7 @@ class Scene:
 
     def play(
         self, carrier: Carrier, seed: int, disturb: Disturb | None = None, *,
-        recorded: Sequence[tuple[float, ActionChunk, Pose]] | None = None, seconds: float = MAX_SECONDS,
+        recorded: Sequence[tuple[float, ActionChunk, ArmStart]] | None = None, seconds: float = MAX_SECONDS,
     ) -> Play:  # fmt: skip
         """Play the scene of `seed` to success or to `seconds`.
 
@@ -237,7 +238,7 @@ class Scene:
                 chunk = clean if disturb is None else disturb(clean, number)
                 result.bad_chunks += chunk is not clean
                 last_bad = now if chunk is not clean else last_bad
-                waiting.append((now + POLICY_LATENCY, chunk, state.end_effector))
+                waiting.append((now + POLICY_LATENCY, chunk, arm_start(state, self.contract)))
             while waiting and waiting[0][0] <= now + 1e-9:
                 result.record.append(waiting[0])
                 _, chunk, start = waiting.pop(0)
@@ -264,7 +265,7 @@ class Scene:
         return result
 
     @staticmethod
-    def _deliver(carrier: Carrier, chunk: ActionChunk, start: Pose, now: float) -> None:
+    def _deliver(carrier: Carrier, chunk: ActionChunk, start: ArmStart, now: float) -> None:
         with contextlib.suppress(VlaError), np.errstate(all="ignore"):  # 1e300 squared overflows, as it should
             carrier.receive(chunk, start, now)
 
@@ -368,7 +369,7 @@ def compare(
     plays: dict[str, list[Play]] = {name: [] for name in scene.carriers()}
     replays: dict[str, list[Play]] = {name: [] for name in plays}
     for seed in seeds:
-        recording: list[tuple[float, ActionChunk, Pose]] = []
+        recording: list[tuple[float, ActionChunk, ArmStart]] = []
         for name, carrier in scene.carriers().items():
             plays[name].append(scene.play(carrier, seed, spoil(seed)))
             recording = recording or plays[name][-1].record

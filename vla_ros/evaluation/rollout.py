@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from vla_ros.actions.trajectory import ArmStart
 from vla_ros.envs.collector import CONTROL_PERIOD
 from vla_ros.envs.env import Env
 from vla_ros.errors import InstructionError
-from vla_ros.evaluation.carriers import Carrier
+from vla_ros.evaluation.carriers import Carrier, arm_start
 from vla_ros.policies.execution.executor import ChunkExecutor
 from vla_ros.policies.protocol import Policy, is_due, tell_delivered
-from vla_ros.types import ActionChunk, Instruction, Pose, RobotState
+from vla_ros.types import ActionChunk, Instruction, RobotState
 
 POLICY_LATENCY = 0.04
 """How old an observation is when its chunk arrives, s: about what the ROS 2 graph needs on two cores."""
@@ -84,7 +85,7 @@ class Player:
         self.carrier.start(self.env, self._instruction)
         self.observations = 0
         self._due = self.env.time
-        self._travelling: list[tuple[float, ActionChunk, Pose]] = []
+        self._travelling: list[tuple[float, ActionChunk, ArmStart]] = []
 
     def period(self) -> None:
         """Advance by one control period: observe and plan where that is due, carry out, step the physics."""
@@ -106,4 +107,4 @@ class Player:
         self.observations += 1
         observation = replace(self.env.observe(), instruction=self._instruction, sequence=self.observations)
         chunk = self.policy.predict(observation)
-        self._travelling.append((state.stamp + self._latency, chunk, state.end_effector))
+        self._travelling.append((state.stamp + self._latency, chunk, arm_start(state, self.env.contract)))

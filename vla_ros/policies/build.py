@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from vla_ros.errors import CheckpointError
+from vla_ros.actions.space import ActionSpace
+from vla_ros.errors import CheckpointError, ContractError
 from vla_ros.paths import share_file
 from vla_ros.policies.execution.executor import ChunkExecutor
 from vla_ros.policies.protocol import Policy
 from vla_ros.policies.registry import SHIPPED, find_policy
-from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.action_override import with_action, write_contract
+from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.yaml_files import parse_yaml
 
 DEFAULT_CHECKPOINT = SHIPPED["pick"]
@@ -57,6 +59,50 @@ def load_executor(
     source = find_policy(name)
     settings = source.execution.with_mode(execution)
     return ChunkExecutor(source.load(contract, device, precision), contract, settings)
+
+
+def commanded_by(policy: str, contract: RobotContract) -> RobotContract:
+    """Return the contract as a policy commands it: in joints, where the checkpoint `policy` does so and it does not.
+
+    Limits, cameras and controllers stay the robot's. Any other difference is left for `load_policy` to refuse.
+
+    Raises:
+        CheckpointError: when there is no such policy.
+    """
+    source = find_policy(policy)
+    action = _checkpoint_action(Path(source.place)) if source.kind == "checkpoint" else None
+    if action is None or contract.commands_joints or not action.of_joints:
+        return contract
+    try:
+        return with_action(contract, action)
+    except ContractError:  # of another arm
+        return contract
+
+
+def robot_for(policy: str, robot: str, folder: Path) -> str:
+    """Return what the processes of a graph are told as their robot, for `commanded_by`.
+
+    Args:
+        policy: See `vla_ros.policies.registry`.
+        robot: Name or file of the robot's contract.
+        folder: Where the contract is written when the policy commands the robot otherwise than `robot` says.
+
+    Raises:
+        ContractError: when there is no such robot, or the contract cannot be written.
+        CheckpointError: when there is no such policy.
+    """
+    contract = load_contract(robot)
+    commanded = commanded_by(policy, contract)
+    return robot if commanded is contract else str(write_contract(commanded, folder))
+
+
+def _checkpoint_action(folder: Path) -> ActionSpace | None:
+    """Return the action space of a checkpoint; None where it cannot be read, which loading it will say."""
+    try:
+        values = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
+        return ActionSpace.from_dict(values["processor"]["features"]["action"])
+    except (OSError, ValueError, KeyError, TypeError, ContractError):
+        return None
 
 
 def find_checkpoint(name: str) -> Path:

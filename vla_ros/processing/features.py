@@ -221,7 +221,7 @@ def default_state(action: ActionSpace) -> tuple[ActionGroup, ...]:
     Raises:
         ContractError: for several arms at their tools, whose state has to be named.
     """
-    if all(action.motion(arm).quantity.of_joints for arm in action.arms):
+    if action.of_joints:
         return joint_state(action)
     if action.arms == (ONLY_ARM,):
         return tool_state(action)

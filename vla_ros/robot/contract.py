@@ -246,12 +246,7 @@ def parse_contract(text: str, where: str = "robot contract", folder: Path | None
     description, arguments = split_arguments(root.text("urdf"), f"{where}.urdf")
     source = find_description(description, where, folder)
     base_frame, action = root.text("base_frame"), ActionSpace.from_dict(root.section("action").values)
-    for group in action.groups:
-        if group.frame not in ("", base_frame, TOOL_FRAME):
-            raise ContractError(
-                f"{where}.action.frame: got '{group.frame}', expected the base_frame, '{base_frame}', or "
-                f"'{TOOL_FRAME}': one of them has the axes"
-            )
+    check_frames(action, base_frame, where)
     arms = parse_arms(root) if several else (parse_arm(root, action.only_motion.arm, root.section("controllers")),)
     check_action(arms, action, where)
     is_xacro = source.suffix == XACRO
@@ -269,6 +264,20 @@ def parse_contract(text: str, where: str = "robot contract", folder: Path | None
         xacro_arguments=arguments,
         **of_each_arm(arms),
     )
+
+
+def check_frames(action: ActionSpace, base_frame: str, where: str) -> None:
+    """Refuse an action space in the axes of a frame that is neither the robot's base nor its tool.
+
+    Raises:
+        ContractError: naming the frame.
+    """
+    for group in action.groups:
+        if group.frame not in ("", base_frame, TOOL_FRAME):
+            raise ContractError(
+                f"{where}.action.frame: got '{group.frame}', expected the base_frame, '{base_frame}', or "
+                f"'{TOOL_FRAME}': one of them has the axes"
+            )
 
 
 def find_description(name: str, where: str, folder: Path | None) -> Path:

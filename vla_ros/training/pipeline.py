@@ -36,7 +36,7 @@ from vla_ros.training.experience import ExperienceBatches
 from vla_ros.training.loop import TrainingLoop, TrainingRecord
 from vla_ros.training.loop_options import LoopOptions
 from vla_ros.training.preferences import PolicyGradient, advantages, cut_clips, step_features
-from vla_ros.training.recorded_data import OpenLine, recorded_dataset, recorded_lines
+from vla_ros.training.recorded_data import OpenLine, commanded_as, open_recordings, recorded_dataset, recorded_lines
 from vla_ros.training.recorded_dataset import RecordedDataset
 from vla_ros.training.rewards import PairBatches, RewardModel, preference_loss
 from vla_ros.training.tabletop_dataset import TabletopDataset, trainable_pairs
@@ -110,7 +110,12 @@ class Training:
         cameras = [camera.name for camera in self.contract.cameras]
         if self._recorded:
             with self._state.main_process_first():
-                return recorded_dataset(self._recorded, self.contract, self.config.data, self._open_line)
+                recordings = open_recordings(self._recorded, self.contract, self._open_line)
+                before, self.contract = self.contract, commanded_as(recordings, self.contract)
+                if self.speaks and self.contract is not before:
+                    groups = [group.name for group in self.contract.action.groups]
+                    print(f"actions are {groups}, as in the data; by its contract '{before.name}' is moved by its tool")
+                return recorded_dataset(recordings, self.contract, self.config.data)
         if self.config.world == "pick":
             kinds = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
             return PickDataset(folders, cameras, PICK_TEMPLATES, kinds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,8 +13,9 @@ from vla_ros.data.catalogue import Line, read_table
 from vla_ros.data.errors import DataError
 from vla_ros.data.reader import EpisodeReader
 from vla_ros.data.recognition import TABLES, recognise
-from vla_ros.errors import VlaError
+from vla_ros.errors import ContractError, VlaError
 from vla_ros.models.checkpoint import load_bundle
+from vla_ros.robot.action_override import with_action
 from vla_ros.robot.contract import RobotContract
 from vla_ros.training.configuration import DataSection, TrainingConfig
 from vla_ros.training.recorded_dataset import Augmentations, RecordedDataset, check_network
@@ -51,21 +53,40 @@ def recorded_lines(config: TrainingConfig) -> list[Line]:
     return lines
 
 
-def recorded_dataset(
-    lines: Sequence[Line], contract: RobotContract, data: DataSection, open_line: OpenLine
-) -> RecordedDataset:
-    """Open data sets, bring them into the cache, and join them.
+def open_recordings(lines: Sequence[Line], contract: RobotContract, open_line: OpenLine) -> list[Recording]:
+    """Open data sets; `open_line` returns the reader of a line: some formats need ROS, which this room does not know.
+
+    Raises:
+        DataError: naming the data set that cannot be opened.
+    """
+    return [Recording(line, open_line(line, contract)) for line in lines]
+
+
+def commanded_as(recordings: Sequence[Recording], contract: RobotContract) -> RobotContract:
+    """Return the contract as data sets command its robot: in joints, where all of them do so and it does not.
+
+    Rate and horizon stay the contract's. Any other difference is left for `check_dataset` to refuse.
+    """
+    first = recordings[0].reader.description.convention
+    if contract.commands_joints or not all(one.reader.description.convention.of_joints for one in recordings):
+        return contract
+    try:
+        return with_action(contract, replace(first, rate_hz=contract.action.rate_hz, horizon=contract.action.horizon))
+    except ContractError:  # of another arm
+        return contract
+
+
+def recorded_dataset(recordings: Sequence[Recording], contract: RobotContract, data: DataSection) -> RecordedDataset:
+    """Bring data sets into the cache, and join them.
 
     Args:
-        lines: The data sets.
+        recordings: The data sets.
         contract: The robot.
         data: How they are changed, and where the cache is.
-        open_line: Returns the reader of a line: some formats need ROS, which this room does not know.
 
     Raises:
         DataError: naming the data set, and every line of it that does not fit the robot.
     """
-    recordings = [Recording(line, open_line(line, contract)) for line in lines]
     parts = store_steps(recordings, contract, data.cache, _progress)
     change = None
     if data.pictures is not None:

@@ -20,8 +20,10 @@ from vla_ros.data.errors import DataError, MissingColumnError
 from vla_ros.data.step import Step
 from vla_ros.paths import share_file
 from vla_ros.policies.build import load_policy
+from vla_ros.robot.action_override import write_contract
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.training.recorded_data import commanded_as
 from vla_ros.training.stored_steps import Recording, store_steps
 from vla_ros.types import Instruction, Observation, RobotState
 
@@ -109,6 +111,25 @@ def test_joint_set_trains_and_acts(waving, so101, tmp_path, monkeypatch):
         # joints in degrees: near where they are, within what 0.1 s and a short training allow
         assert np.abs(chunk.actions[0, :5] - motors[:5]).max() < 15.0
         assert np.abs(chunk.actions[:, :5]).max() > 20.0  # not in radians
+
+
+def test_contract_of_the_tool_takes_the_joints_of_the_data(waving, tmp_path):
+    contract = load_contract("so101")
+    recording = Recording(Line("lerobot", waving, 1.0, {}), open_dataset("lerobot", waving))
+    assert contract.action.only_motion.quantity.of_tool
+    commanded = commanded_as([recording], contract)
+    assert commanded.action == replace(SO101, rate_hz=10.0, horizon=contract.action.horizon)
+    assert commanded.joints is contract.joints and commanded_as([recording], commanded) is commanded
+    found = load_contract(write_contract(commanded, tmp_path))
+    assert found.action == commanded.action and found.urdf == contract.urdf and found.name == "so101"
+    for line in ("lower", "upper", "velocity", "acceleration", "jerk", "home"):
+        np.testing.assert_array_equal(getattr(found.joints, line), getattr(contract.joints, line))
+
+
+def test_contract_of_another_arm_does_not_take_the_joints_of_the_data(waving):
+    recording = Recording(Line("lerobot", waving, 1.0, {}), open_dataset("lerobot", waving))
+    panda = load_contract("panda")
+    assert commanded_as([recording], panda) is panda
 
 
 def _sizes(contract):

@@ -1,0 +1,56 @@
+"""The contract of a robot that a policy commands otherwise than its contract says: in joints in place of the tool.
+
+Limits, cameras and controllers stay those of the robot; only what the columns of a chunk mean is another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from vla_ros.actions.space import ActionSpace
+from vla_ros.errors import ContractError
+from vla_ros.robot.arm_list import check_action
+from vla_ros.robot.contract import RobotContract, check_frames
+from vla_ros.yaml_files import parse_yaml
+
+
+def with_action(contract: RobotContract, action: ActionSpace) -> RobotContract:
+    """Return the contract of the same robot, commanded by actions of another space.
+
+    Raises:
+        ContractError: when the space does not command each of the robot's arms as it is built.
+    """
+    where = f"robot '{contract.name}'"
+    check_frames(action, contract.base_frame, where)
+    check_action(contract.arms, action, where)
+    values = {**parse_yaml(contract.text), "action": action.to_dict()}
+    return replace(contract, action=action, text=yaml.safe_dump(values, sort_keys=False))
+
+
+def write_contract(contract: RobotContract, folder: Path) -> Path:
+    """Write a contract into `folder` for other processes to load, and return the absolute path of the file.
+
+    The name of the file depends on what it holds, so that two contracts never share one.
+
+    Raises:
+        ContractError: when it cannot be written.
+    """
+    values = {**parse_yaml(contract.text), "urdf": str(contract.urdf)}  # the file does not lie beside the description
+    text = yaml.safe_dump(values, sort_keys=False)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    path = folder.absolute() / f"{contract.name}_{digest}.yaml"
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise ContractError(f"the contract of robot '{contract.name}' cannot be written to {path}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
