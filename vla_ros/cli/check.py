@@ -132,8 +132,11 @@ def _observation(policy: Policy, contract: RobotContract) -> Any:  # noqa: ANN40
     from vla_ros.types import Observation, RobotState
 
     home, rng = contract.joints.home, np.random.default_rng(0)
-    opening = contract.gripper.max_opening
-    state = RobotState(home, np.zeros(len(home)), opening, Kinematics(contract).forward(home), 1.0)
+    still, openings = np.zeros(len(home)), [arm.gripper.max_opening for arm in contract.arms]
+    if len(openings) > 1:
+        state = RobotState.of_arms(home, still, openings, 1.0)
+    else:
+        state = RobotState(home, still, openings[0], Kinematics(contract).forward(home), 1.0)
     images = {
         camera.name: rng.integers(0, 255, (camera.policy_height, camera.policy_width, 3), dtype=np.uint8)
         for camera in contract.cameras

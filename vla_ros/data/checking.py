@@ -23,7 +23,7 @@ quicker than the robot may be, but millimeters, degrees and swapped columns are 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -109,11 +109,12 @@ class MotionLimits:
         angular_velocity: The same, rad/s.
         workspace_lower: Box (3,) m that the tool stays in, base frame.
         workspace_upper: Its other corner.
-        joint_names: Of the arm, as a data set may measure them.
+        joint_names: Of the arms, one after the other, as a data set may measure them.
         forward: Pose of the tool, base frame, for positions of these joints, rad; None: not compared.
         joint_lower: Position limits (n,) of the joints, rad; empty: not compared.
         joint_upper: The others.
         max_opening: Of the gripper, m; None: not compared.
+        arms: Where the joints of each arm are among all; empty: they are those of the only one.
     """
 
     linear_velocity: float
@@ -125,6 +126,7 @@ class MotionLimits:
     joint_lower: FloatArray = field(default_factory=lambda: np.zeros(0))
     joint_upper: FloatArray = field(default_factory=lambda: np.zeros(0))
     max_opening: float | None = None
+    arms: Mapping[str, slice] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -263,7 +265,7 @@ class EpisodeCheck:
                 )
 
     def _check_sizes(self) -> None:
-        if self._convention.only_motion.reference is Reference.ABSOLUTE:
+        if self._of_joints or self._convention.only_motion.reference is Reference.ABSOLUTE:
             return  # a tool that is measured elsewhere than it is commanded, by a constant, is no mistake of the unit
         # a tool that turns without being told to is carried by its position's controller
         for agreement, what, fewest, units in zip(
@@ -357,9 +359,11 @@ class EpisodeCheck:
     def _check_joints(self, step: Step) -> None:
         """Raise when joints are measured, or sent, far outside of their limits."""
         assert self._limits is not None
-        lower, upper = self._limits.joint_lower - JOINT_MARGIN, self._limits.joint_upper + JOINT_MARGIN
-        measured = measured_arms(step, self._opening, self._limits.joint_names)
-        for arm in self._convention.arms:
+        limits, arms = self._limits, self._convention.arms
+        own = {arm: limits.arms.get(arm, slice(None)) for arm in arms}
+        measured = measured_arms(step, self._opening, {arm: limits.joint_names[own[arm]] for arm in arms})
+        for arm in arms:
+            lower, upper = limits.joint_lower[own[arm]] - JOINT_MARGIN, limits.joint_upper[own[arm]] + JOINT_MARGIN
             motion = self._convention.motion(arm)
             found = {"measured": measured[arm].joint_positions}
             if motion.quantity is Quantity.JOINT_POSITION:
@@ -368,10 +372,10 @@ class EpisodeCheck:
                 if joints is None or joints.shape != lower.shape:
                     continue
                 if not ((joints >= lower) & (joints <= upper)).all():
-                    limits = np.round([lower + JOINT_MARGIN, upper - JOINT_MARGIN], 3).tolist()
+                    ends = np.round([lower + JOINT_MARGIN, upper - JOINT_MARGIN], 3).tolist()
                     raise OddEpisodeError(
                         f"{self._where}, step {step.index}: the joints {what} are {np.round(joints, 3).tolist()} rad, "
-                        f"expected within {JOINT_MARGIN} rad of the limits {limits[0]} to {limits[1]}; are the unit of "
+                        f"expected within {JOINT_MARGIN} rad of the limits {ends[0]} to {ends[1]}; are the unit of "
                         "the convention and the order of the joints right?"
                     )
 

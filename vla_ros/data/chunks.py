@@ -25,7 +25,7 @@ from vla_ros.actions.space import ActionSpace
 from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, decode_chunk, encode_chunk
 from vla_ros.data.conventions import obstacles
 from vla_ros.data.errors import ConventionError, MissingColumnError
-from vla_ros.data.measured_arms import measured_arms
+from vla_ros.data.measured_arms import MaxOpening, measured_arms, opening_of
 from vla_ros.data.step import Step
 from vla_ros.errors import VlaError
 from vla_ros.types import FloatArray, Pose
@@ -37,7 +37,10 @@ _NOWHERE = Pose(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
 
 
 def action_chunks(
-    steps: Sequence[Step], wanted: ActionSpace, max_opening: float | None, joint_names: Sequence[str] = ()
+    steps: Sequence[Step],
+    wanted: ActionSpace,
+    max_opening: MaxOpening | None,
+    joint_names: Mapping[str, Sequence[str]] | None = None,
 ) -> FloatArray:
     """Return the chunks (steps, horizon, width) of an episode in the convention `wanted`.
 
@@ -45,7 +48,7 @@ def action_chunks(
         steps: A whole episode, in order; images are not looked at.
         wanted: Convention of the chunks; its horizon is their length.
         max_opening: Opening that counts as fully open, m; needed from or to metres.
-        joint_names: Of the robot, as a data set may measure them; see `measured_arms`.
+        joint_names: Of the robot, by arm, as a data set may measure them; see `measured_arms`.
 
     Raises:
         ConventionError: when the actions are other motions than `wanted` can say, naming every line that differs.
@@ -53,7 +56,7 @@ def action_chunks(
     """
     given = replace(steps[0].convention, horizon=1)
     check_convention(given, wanted, max_opening)
-    opening = 1.0 if max_opening is None else max_opening  # a fraction of it goes in and comes out
+    opening: MaxOpening = 1.0 if max_opening is None else max_opening  # a fraction of it goes in and comes out
     starts = [_starts(step, wanted, opening, joint_names) for step in steps]
     try:
         rows = [decode_chunk(step.action[None], given, one) for step, one in zip(steps, starts, strict=True)]
@@ -73,7 +76,7 @@ def action_chunks(
     return np.stack(chunks)
 
 
-def check_convention(given: ActionSpace, wanted: ActionSpace, max_opening: float | None) -> None:
+def check_convention(given: ActionSpace, wanted: ActionSpace, max_opening: MaxOpening | None) -> None:
     """Raise when actions of `given` cannot be written in the convention `wanted`; rates are resampled.
 
     Raises:
@@ -85,7 +88,9 @@ def check_convention(given: ActionSpace, wanted: ActionSpace, max_opening: float
         raise ConventionError("the gripper is in metres, and the data set does not say its full opening (max_opening)")
 
 
-def _starts(step: Step, wanted: ActionSpace, opening: float, names: Sequence[str]) -> Mapping[str, ArmStart]:
+def _starts(
+    step: Step, wanted: ActionSpace, opening: MaxOpening, names: Mapping[str, Sequence[str]] | None
+) -> Mapping[str, ArmStart]:
     """Return where each arm is at a step."""
     found, starts = measured_arms(step, opening, names), {}
     for arm in wanted.arms:
@@ -101,7 +106,7 @@ def _starts(step: Step, wanted: ActionSpace, opening: float, names: Sequence[str
                 f"{list(step.proprioception_names)}"
             )
         joints = np.zeros(0) if one.joint_positions is None else one.joint_positions
-        starts[arm] = ArmStart(joints, one.pose or _NOWHERE, opening)
+        starts[arm] = ArmStart(joints, one.pose or _NOWHERE, opening_of(opening, arm))
     return starts
 
 

@@ -4,7 +4,7 @@
 measurements                                       read as
 =================================================  ====================================================================
 `POSE_NAMES`, `GRIPPER_NAME` or `GRIPPER_SHARE`    tool and gripper of the only arm
-the names of the robot's joints                    joints of the only arm, rad
+the names of the robot's joints                    joints of the only arm, or of each, rad
 as many as an action of absolute joint positions   joints and grippers of each arm, in the units of the actions: so
                                                    LeRobot writes the state of its arms, SO-101 and ALOHA among them
 =================================================  ====================================================================
@@ -12,7 +12,7 @@ as many as an action of absolute joint positions   joints and grippers of each a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +24,14 @@ from vla_ros.data.step import GRIPPER_NAME, GRIPPER_SHARE, POSE_NAMES, Step
 from vla_ros.processing.state import ArmState
 from vla_ros.types import FloatArray
 
+MaxOpening = float | Mapping[str, float]
+"""Opening of the gripper that counts as fully open, m: of all arms, or by the name of the arm."""
+
+
+def opening_of(max_opening: MaxOpening, arm: str) -> float:
+    """Return the full opening of an arm's gripper, m."""
+    return max_opening[arm] if isinstance(max_opening, Mapping) else max_opening
+
 
 def state_is_as_actions(names: Sequence[str], space: ActionSpace) -> bool:
     """Tell whether measurements of these names are joints and grippers, one for each column of an action."""
@@ -31,27 +39,33 @@ def state_is_as_actions(names: Sequence[str], space: ActionSpace) -> bool:
     return joints and len(names) == space.width and not set(names) & {*POSE_NAMES, GRIPPER_NAME, GRIPPER_SHARE}
 
 
-def measured_arms(step: Step, max_opening: float, joint_names: Sequence[str] = ()) -> dict[str, ArmState]:
+def measured_arms(
+    step: Step, max_opening: MaxOpening, joint_names: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, ArmState]:
     """Return what was measured of each arm of a step's actions; see the table of this module.
 
     Args:
         step: The step.
-        max_opening: Opening of the gripper that counts as fully open, m.
-        joint_names: Of the robot, in command order.
+        max_opening: See `MaxOpening`.
+        joint_names: Of the robot, by arm, in command order.
     """
     space, names, values = step.convention, step.proprioception_names, step.proprioception
-    found = {arm: ArmState(max_opening=max_opening) for arm in space.arms}
-    if joint_names and set(joint_names) <= set(names):
-        joints = values[[names.index(name) for name in joint_names]]
-        found = {arm: replace(one, joint_positions=joints) for arm, one in found.items()} if len(found) == 1 else found
-    elif state_is_as_actions(names, space):
-        found = _as_actions(values, space, max_opening)
-    if len(found) == 1:
-        opening = _opening(step, max_opening)
+    openings = {arm: opening_of(max_opening, arm) for arm in space.arms}
+    found = {arm: ArmState(max_opening=opening) for arm, opening in openings.items()}
+    own = {arm: (joint_names or {}).get(arm, ()) for arm in space.arms}
+    named = all(joints and set(joints) <= set(names) for joints in own.values())
+    as_actions = state_is_as_actions(names, space)
+    if named and not (as_actions and len(found) > 1):  # names alone do not say which gripper is whose
         found = {
-            arm: replace(one, pose=step.end_effector, opening=one.opening if opening is None else opening)
+            arm: replace(one, joint_positions=values[[names.index(name) for name in own[arm]]])
             for arm, one in found.items()
         }
+    elif as_actions:
+        found = _as_actions(values, space, openings)
+    if len(found) == 1:
+        ((arm, one),) = found.items()
+        opening = _opening(step, openings[arm])
+        found = {arm: replace(one, pose=step.end_effector, opening=one.opening if opening is None else opening)}
     return found
 
 
@@ -63,13 +77,13 @@ def _opening(step: Step, max_opening: float) -> float | None:
     return None
 
 
-def _as_actions(values: FloatArray, space: ActionSpace, max_opening: float) -> dict[str, ArmState]:
+def _as_actions(values: FloatArray, space: ActionSpace, openings: Mapping[str, float]) -> dict[str, ArmState]:
     found, columns = {}, space.columns
     for arm in space.arms:
         motion, gripper, opening = space.motion(arm), space.gripper(arm), None
         if gripper is not None:
             column = np.asarray(values[columns[gripper.name]])
-            opening = float(openings_from_column(column, gripper.gripper, max_opening)[0])
+            opening = float(openings_from_column(column, gripper.gripper, openings[arm])[0])
         joints = motion.to_si(values[columns[motion.name]])
-        found[arm] = ArmState(joint_positions=joints, opening=opening, max_opening=max_opening)
+        found[arm] = ArmState(joint_positions=joints, opening=opening, max_opening=openings[arm])
     return found

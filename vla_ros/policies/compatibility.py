@@ -18,6 +18,7 @@ from vla_ros.actions.space import ActionSpace
 from vla_ros.errors import CheckpointError
 from vla_ros.policies.fit import value_at
 from vla_ros.processing.features import CameraFeature, Fit
+from vla_ros.robot.arm_contract import ArmContract
 from vla_ros.robot.contract import RobotContract
 from vla_ros.yaml_files import parse_yaml
 
@@ -119,6 +120,8 @@ class Compatibility:
                     for dotted, value in line.fix.items():
                         _put(wanted, dotted.split("."), value)
             if wanted:
+                if "arms" in wanted:
+                    wanted["arms"] = [{"name": arm, **values} for arm, values in wanted["arms"].items()]
                 found.append(f"# {where.value}, where it is true of this robot\n" + _yaml(wanted))
         return "\n".join(found)
 
@@ -217,23 +220,28 @@ def _camera_line(one: CameraFeature, needs: Needs, contract: RobotContract) -> L
 def _state_lines(needs: Needs, contract: RobotContract) -> list[Line]:
     if needs.state is None:
         return [Line("state", Verdict.UNKNOWN, "not said", "joints, tool and gripper as they are measured")]
-    found, arms = [], list(dict.fromkeys(group.arm for group in needs.state))
-    if len(arms) > 1:
-        robot = f"arms {[arm.name for arm in contract.arms]}"
-        found.append(Line("state arms", Verdict.MISFIT, f"arms {arms}", robot, "an observation is of one arm"))
-    return found + [_state_line(group, contract) for group in needs.state]
+    arms, own = list(dict.fromkeys(group.arm for group in needs.state)), {arm.name: arm for arm in contract.arms}
+    found = []
+    if len(own) == 1 and len(arms) == 1:
+        own = dict.fromkeys(arms, contract.arms[0])  # the only arm is meant, whatever its name
+    elif strange := [arm for arm in arms if arm not in own]:
+        note = f"nothing is observed of {strange}"
+        found.append(Line("state arms", Verdict.MISFIT, f"arms {arms}", f"arms {[*own]}", note))
+    return found + [_state_line(group, own[group.arm], contract) for group in needs.state if group.arm in own]
 
 
-def _state_line(group: ActionGroup, contract: RobotContract) -> Line:
+def _state_line(group: ActionGroup, arm: ArmContract, contract: RobotContract) -> Line:
     name, policy = f"state {group.name}", _described(group)
     if group.quantity.of_joints:
-        count = contract.joints.count
+        count = arm.joints.count
         verdict = Verdict.FITS if group.joints == count else Verdict.MISFIT
-        return Line(name, verdict, policy, f"{count} joints {list(contract.joints.names)}", where=Where.POLICY)
+        return Line(name, verdict, policy, f"{count} joints {list(arm.joints.names)}", where=Where.POLICY)
     if group.quantity is Quantity.GRIPPER:
-        if contract.finger_names:
+        if arm.gripper.names:
             return Line(name, Verdict.FITS, policy, "a gripper")
         return Line(name, Verdict.CONVERTED, policy, "no gripper", "its opening is 0")
+    if len(contract.arms) > 1:
+        return Line(name, Verdict.MISFIT, policy, "no pose", "the tools of several arms are not observed", Where.POLICY)
     robot = f"frame {contract.base_frame}"
     if group.frame in (TOOL_FRAME, contract.base_frame):
         return Line(name, Verdict.FITS, policy, robot)
@@ -246,7 +254,7 @@ def _action_lines(needs: Needs, contract: RobotContract) -> list[Line]:
         return [Line("action arms", Verdict.MISFIT, f"arms {list(theirs.arms)}", f"arms {list(mine.arms)}")]
     found = []
     for their_arm, arm in zip(theirs.arms, mine.arms, strict=True):
-        found += _motion_lines(theirs.motion(their_arm), mine.motion(arm), needs, contract)
+        found += _motion_lines(theirs.motion(their_arm), mine.motion(arm), needs, contract.led_by(arm))
         found += _gripper_lines(theirs.gripper(their_arm), mine.gripper(arm), needs)
     return found + _time_lines(theirs, mine)
 
@@ -257,7 +265,7 @@ def _motion_lines(theirs: ActionGroup, mine: ActionGroup, needs: Needs, contract
         note = "joints are no tool"
         return [Line(name, Verdict.MISFIT, _described(theirs), _described(mine), note, fix=fix)]
     if theirs.quantity.of_joints and theirs.joints != mine.joints:
-        joints = f"{mine.joints} joints {list(contract.joints.names)}"
+        joints = f"{mine.joints} joints {list(contract.leading.joints.names)}"
         return [Line(name, Verdict.MISFIT, f"{theirs.joints} joints", joints, "the arms differ", where=Where.POLICY)]
     found = []
     if theirs.frame not in ("", TOOL_FRAME, contract.base_frame):

@@ -103,7 +103,7 @@ class LocalPolicy:
             camera.source: (camera.height, camera.width) for camera in features.cameras
         }
         self._arms = tuple(dict.fromkeys(group.arm for group in features.state))
-        self._max_opening = contract.gripper.max_opening
+        self._robot = contract.arms
         self._tokens: torch.Tensor | None = None
         self._cache = self._network.new_cache()
         self._glances: deque[float] = deque(maxlen=GLANCES)
@@ -214,7 +214,7 @@ class LocalPolicy:
 
     def _given(self, observation: Observation, tokens: torch.Tensor) -> ModelInput:
         images = self.processor.images(observation.images, self._device)
-        arms = observed_arms(observation, self._arms, self._max_opening)
+        arms = observed_arms(observation, self._arms, self._robot)
         state = self.processor.state(self.processor.state_of(arms))
         return ModelInput(
             {name: image.to(self._dtype) for name, image in images.items()},

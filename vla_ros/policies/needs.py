@@ -11,7 +11,7 @@ import yaml
 
 from vla_ros.errors import CheckpointError, ContractError
 from vla_ros.policies.compatibility import Needs
-from vla_ros.policies.fit import FITTING_LINES, value_at
+from vla_ros.policies.fit import fitting_lines, value_at
 from vla_ros.policies.protocol import Policy
 from vla_ros.processing.features import CameraFeature, PolicyFeatures
 from vla_ros.yaml_files import parse_yaml
@@ -68,8 +68,8 @@ def _needs_of_features(name: str, features: PolicyFeatures, contract: str, stati
     except yaml.YAMLError as error:
         raise CheckpointError(f"the robot contract in the checkpoint cannot be read: {error}") from error
     sides = [f"cameras.{one.source}.policy_{side}" for one in features.cameras for side in ("height", "width")]
-    lines = [*FITTING_LINES, *(side for side in sides if value_at(then, side) is not None)]
-    robot = {line: value_at(then, line) for line in lines}
+    sizes = {side: value_at(then, side) for side in sides}
+    robot = fitting_lines(then) | {side: size for side, size in sizes.items() if size is not None}
     return Needs(name, features.action, features.cameras, features.state, robot, statistics)
 
 

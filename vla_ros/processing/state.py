@@ -11,6 +11,7 @@ from vla_ros.actions.gripper_convention import GripperConvention, column_from_op
 from vla_ros.actions.groups import ActionGroup, Quantity
 from vla_ros.actions.rotations import Rotation, matrix_from_quaternion, six_d_from_matrix
 from vla_ros.errors import ObservationError
+from vla_ros.robot.arm_contract import ArmContract
 from vla_ros.types import FloatArray, Observation, Pose
 
 
@@ -33,21 +34,41 @@ class ArmState:
     max_opening: float | None = None
 
 
-def observed_arms(
-    observation: Observation, arms: Sequence[str], max_opening: float | None = None
-) -> dict[str, ArmState]:
+def observed_arms(observation: Observation, arms: Sequence[str], robot: Sequence[ArmContract]) -> dict[str, ArmState]:
     """Return the arms of a live observation by the names of a policy's arms.
 
+    Of several arms each has its own joints and opening, and no pose: the observation has none.
+
+    Args:
+        observation: Whose joints stand one arm after the other.
+        arms: Names of the policy's arms; where the robot has one arm, it is meant whatever its name.
+        robot: The robot's arms, in the order of the observation.
+
     Raises:
-        ObservationError: when the policy has several arms: an observation is of one.
+        ObservationError: when the robot has no arm of such a name, or the observation is of other arms.
     """
-    if len(arms) > 1:
-        raise ObservationError(f"the policy has arms {list(arms)}, the observation is of one")
     state = observation.state
-    one = ArmState(
-        state.joint_positions, state.joint_velocities, state.end_effector, state.gripper_opening, max_opening
-    )
-    return dict.fromkeys(arms, one)
+    if len(robot) == 1:
+        if len(arms) > 1:
+            raise ObservationError(f"the policy has arms {list(arms)}, the observation is of one")
+        opening, wide = state.gripper_opening, robot[0].gripper.max_opening
+        one = ArmState(state.joint_positions, state.joint_velocities, state.end_effector, opening, wide)
+        return dict.fromkeys(arms, one)
+    counts = [arm.joints.count for arm in robot]
+    if sum(counts) != len(state.joint_positions) or len(robot) != len(state.gripper_openings):
+        raise ObservationError(
+            f"the observation has {len(state.joint_positions)} joints and {len(state.gripper_openings)} grippers, the "
+            f"arms {[arm.name for arm in robot]} have {counts} joints"
+        )
+    found, first = {}, 0
+    for arm, count, opening in zip(robot, counts, state.gripper_openings, strict=True):
+        own = slice(first, first + count)
+        positions, velocities = state.joint_positions[own], state.joint_velocities[own]
+        found[arm.name] = ArmState(positions, velocities, None, opening, arm.gripper.max_opening)
+        first += count
+    if strange := [arm for arm in arms if arm not in found]:
+        raise ObservationError(f"the policy has arms {strange}, the robot has {[*found]}")
+    return {arm: found[arm] for arm in arms}
 
 
 def state_values(groups: Sequence[ActionGroup], arms: Mapping[str, ArmState]) -> FloatArray:

@@ -10,7 +10,7 @@ from vla_ros.actions.rotations import Rotation
 from vla_ros.data.checking import MotionLimits
 from vla_ros.data.chunks import check_convention
 from vla_ros.data.errors import ConventionError, MissingColumnError
-from vla_ros.data.measured_arms import measured_arms, state_is_as_actions
+from vla_ros.data.measured_arms import MaxOpening, measured_arms, state_is_as_actions
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.step import GRIPPER_NAME, GRIPPER_SHARE, POSE_NAMES, Step
 from vla_ros.processing.features import default_state
@@ -38,8 +38,9 @@ def check_dataset(description: DatasetDescription, contract: RobotContract) -> N
     except ConventionError as error:
         wrong.append(f"actions: {error}")
     opening = description.max_opening
-    if opening is not None and abs(opening - contract.gripper.max_opening) > OPENING_TOLERANCE:
-        wrong.append(f"max_opening is {opening} m there, {contract.gripper.max_opening} m here")
+    for arm, own in max_openings(contract).items():
+        if opening is not None and abs(opening - own) > OPENING_TOLERANCE:
+            wrong.append(f"max_opening is {opening} m there, {own} m here, of arm '{arm}'")
     missing: list[str] = []
     cameras = [camera.name for camera in contract.cameras]
     if absent := [name for name in cameras if name not in description.cameras]:
@@ -63,8 +64,8 @@ def _unmeasured(description: DatasetDescription, contract: RobotContract) -> lis
     names, action = set(description.proprioception_names), contract.action
     if state_is_as_actions(description.proprioception_names, description.convention):
         return []
-    lines = []
-    if action.only_motion.quantity.of_joints:
+    lines, several = [], len(contract.arms) > 1
+    if action.of_joints:
         if lacks := [name for name in contract.joints.names if name not in names]:
             lines.append(
                 f"the joints {lacks} are not measured (it measures {[*description.proprioception_names]}; with as many "
@@ -72,9 +73,23 @@ def _unmeasured(description: DatasetDescription, contract: RobotContract) -> lis
             )
     elif lacks := [name for name in POSE_NAMES if name not in names]:
         lines.append(f"the tool's {lacks} are not measured")
-    if action.only_gripper is not None and not names & {GRIPPER_NAME, GRIPPER_SHARE}:
+    gripped = any(action.gripper(arm) is not None for arm in action.arms)
+    if gripped and several:
+        lines.append("the grippers' openings are not measured: of several arms, they are with as many columns as the "
+                     "actions, joints and grippers of each")  # fmt: skip
+    elif gripped and not names & {GRIPPER_NAME, GRIPPER_SHARE}:
         lines.append(f"the gripper's opening ('{GRIPPER_NAME}', m, or '{GRIPPER_SHARE}', 0 to 1) is not measured")
     return lines
+
+
+def max_openings(contract: RobotContract) -> dict[str, float]:
+    """Return the opening that counts as fully open of each arm, m; 0 without a gripper."""
+    return {arm.name: arm.gripper.max_opening for arm in contract.arms}
+
+
+def joint_names(contract: RobotContract) -> dict[str, tuple[str, ...]]:
+    """Return the joints of each arm, in command order."""
+    return {arm.name: arm.joints.names for arm in contract.arms}
 
 
 def check_contract(contract: RobotContract) -> None:
@@ -94,30 +109,32 @@ def check_contract(contract: RobotContract) -> None:
         )
 
 
-def full_opening(description: DatasetDescription, contract: RobotContract) -> float | None:
+def full_opening(description: DatasetDescription, contract: RobotContract) -> MaxOpening | None:
     """Return the opening that counts as fully open, m; None where it is not known and would be needed."""
     if description.max_opening is not None or description.convention.in_meters:
         return description.max_opening
-    return contract.gripper.max_opening
+    return max_openings(contract)
 
 
 def motion_limits(contract: RobotContract) -> MotionLimits:
-    """Return what the motion in a data set is measured against."""
-    cartesian = contract.cartesian
+    """Return what the motion in a data set is measured against; of several arms, that of their joints."""
+    joints, boxes = contract.joints, [arm.cartesian for arm in contract.arms]
+    only = contract.arms[0] if len(contract.arms) == 1 else None
     return MotionLimits(
-        cartesian.linear_velocity,
-        cartesian.angular_velocity,
-        cartesian.workspace_lower,
-        cartesian.workspace_upper,
-        contract.joints.names,
-        Kinematics(contract).forward,
-        contract.joints.lower,
-        contract.joints.upper,
-        contract.gripper.max_opening,
+        max(box.linear_velocity for box in boxes),
+        max(box.angular_velocity for box in boxes),
+        np.min([box.workspace_lower for box in boxes], axis=0),
+        np.max([box.workspace_upper for box in boxes], axis=0),
+        joints.names,
+        None if only is None else Kinematics(contract).forward,
+        joints.lower,
+        joints.upper,
+        None if only is None else only.gripper.max_opening,
+        {} if only is not None else {arm.name: contract.joint_columns(arm.name) for arm in contract.arms},
     )
 
 
 def network_state(step: Step, contract: RobotContract) -> NDArray[np.float64]:
     """Return the state (state_width,) of a step, as a policy of the robot sees it."""
-    arms = measured_arms(step, contract.gripper.max_opening, contract.joints.names)
+    arms = measured_arms(step, max_openings(contract), joint_names(contract))
     return state_values(default_state(contract.action), arms)

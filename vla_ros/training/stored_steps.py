@@ -45,6 +45,7 @@ from vla_ros.training.recorded_fit import (
     check_contract,
     check_dataset,
     full_opening,
+    joint_names,
     motion_limits,
     network_state,
 )
@@ -158,7 +159,7 @@ def _numbers(recording: Recording, contract: RobotContract, progress: Progress) 
         if steps[-1].success is False:
             failed += 1
             continue
-        found = action_chunks(steps, contract.action, opening, contract.joints.names)
+        found = action_chunks(steps, contract.action, opening, joint_names(contract))
         chunks.append(_checked(found, contract.action, f"{description.name}, episode '{episode}'"))
         states.append([network_state(step, contract) for step in steps])
         sentence_of += [sentences.setdefault(step.instruction, len(sentences)) for step in steps]

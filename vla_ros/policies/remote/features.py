@@ -6,7 +6,7 @@ and never matched by their position.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -19,6 +19,7 @@ from vla_ros.errors import ContractError, ObservationError
 from vla_ros.processing.features import CameraFeature, Fit
 from vla_ros.processing.images import fit_image
 from vla_ros.processing.state import observed_arms, state_values
+from vla_ros.robot.arm_contract import ArmContract
 from vla_ros.types import FloatArray, ImageArray, Observation
 
 Key = tuple[str, ...]
@@ -105,14 +106,14 @@ class RemoteFeatures:
             raise ContractError(f"state groups {relative} are differences, expected what can be measured")
 
     def observation(
-        self, observation: Observation, instruction: str, max_opening: float, *, first: bool
+        self, observation: Observation, instruction: str, robot: Sequence[ArmContract], *, first: bool
     ) -> dict[str, Any]:
         """Return the request for an observation.
 
         Args:
             observation: What is seen.
             instruction: What is to be done.
-            max_opening: Opening of the gripper that counts as fully open, m.
+            robot: The robot's arms.
             first: Whether it is the first one of an instruction or of a connection.
 
         Raises:
@@ -121,7 +122,7 @@ class RemoteFeatures:
         request: dict[str, Any] = {}
         for camera in self.cameras:
             _put(request, camera.key, np.ascontiguousarray(camera.image(observation.images)))
-        arms = observed_arms(observation, self.arms, max_opening)
+        arms = observed_arms(observation, self.arms, robot)
         for state in self.states:
             _put(request, state.key, state_values(state.groups, arms))
         _put(request, self.prompt, instruction)

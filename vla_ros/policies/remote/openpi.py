@@ -128,9 +128,8 @@ class OpenpiPolicy:
             raise LinkError(self._link.explain())
         generation = self._link.generation
         request = features.observation(
-            observation, self._instruction.text, self._contract.gripper.max_opening,
-            first=self._greeted != generation,
-        )  # fmt: skip
+            observation, self._instruction.text, self._contract.arms, first=self._greeted != generation
+        )
         answer = self._link.ask(pack(request), self._settings.timeout)
         actions, confidence = read_answer(answer, features)
         self._greeted = generation
