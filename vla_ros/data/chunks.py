@@ -24,10 +24,10 @@ from vla_ros.actions.rotation_vectors import slerp
 from vla_ros.actions.space import ActionSpace
 from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, decode_chunk, encode_chunk
 from vla_ros.data.conventions import obstacles
-from vla_ros.data.errors import ConventionError, MissingColumnError
+from vla_ros.data.errors import ConventionError, MissingColumnError, OddEpisodeError
 from vla_ros.data.measured_arms import MaxOpening, measured_arms, opening_of
 from vla_ros.data.step import Step
-from vla_ros.errors import VlaError
+from vla_ros.errors import ChunkError, VlaError
 from vla_ros.types import FloatArray, Pose
 
 SLACK = 0.5
@@ -53,6 +53,7 @@ def action_chunks(
     Raises:
         ConventionError: when the actions are other motions than `wanted` can say, naming every line that differs.
         MissingColumnError: when the steps do not say where tool or joints are.
+        OddEpisodeError: when a rotation is near where its columns jump, so that no network can learn it.
     """
     given = replace(steps[0].convention, horizon=1)
     check_convention(given, wanted, max_opening)
@@ -68,12 +69,21 @@ def action_chunks(
             plans = {arm: _rows(one, in_force[index]) for arm, one in path.items()}
             if not same:
                 plans = {arm: _moved(path[arm], plans[arm], start[arm], index, steps, wanted) for arm in path}
-            chunks.append(encode_chunk(plans, wanted, start))
-    except ConventionError:
+            chunks.append(_target(plans, wanted, start, steps[index]))
+    except (ConventionError, OddEpisodeError):
         raise
     except VlaError as error:
         raise ConventionError(f"episode '{steps[0].episode}': its actions cannot be read: {error}") from error
     return np.stack(chunks)
+
+
+def _target(
+    plans: Mapping[str, ArmTrajectory], wanted: ActionSpace, start: Mapping[str, ArmStart], step: Step
+) -> FloatArray:
+    try:
+        return encode_chunk(plans, wanted, start, as_target=True)
+    except ChunkError as error:
+        raise OddEpisodeError(f"episode '{step.episode}', step {step.index}: {error}") from error
 
 
 def check_convention(given: ActionSpace, wanted: ActionSpace, max_opening: MaxOpening | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from vla_ros.models.drawn import DrawnModel
 from vla_ros.policies.compatibility import compare
 from vla_ros.policies.needs import needs_of_checkpoint
 from vla_ros.policies.protocol import Prefix
+from vla_ros.processing.history import FrameHistory
 from vla_ros.processing.state import observed_arms
 from vla_ros.robot.contract import RobotContract
 from vla_ros.types import ActionChunk, Instruction, Observation
@@ -75,6 +76,10 @@ GLANCES = 5
 """Trust goes by the best of so many last looks: the hand hides the object for a moment when it grasps."""
 
 
+Frame = tuple[Mapping[str, torch.Tensor], torch.Tensor]
+"""What a network sees of one observation: images by camera, and the state."""
+
+
 class LocalPolicy:
     """Runs a checkpoint; implements the `Policy` protocol."""
 
@@ -104,6 +109,7 @@ class LocalPolicy:
         }
         self._arms = tuple(dict.fromkeys(group.arm for group in features.state))
         self._robot = contract.arms
+        self._history = self._new_history()
         self._tokens: torch.Tensor | None = None
         self._cache = self._network.new_cache()
         self._glances: deque[float] = deque(maxlen=GLANCES)
@@ -114,6 +120,7 @@ class LocalPolicy:
         other = copy.copy(self)
         other._tokens, other._sequence = None, 0
         other._cache, other._glances = self._network.new_cache(), deque(maxlen=GLANCES)
+        other._history = self._new_history()
         return other
 
     def reset(self, instruction: Instruction) -> None:
@@ -125,6 +132,7 @@ class LocalPolicy:
         self._tokens = None
         self._cache = self._network.new_cache()  # what it kept belongs to the instruction before
         self._glances.clear()
+        self._history.clear()
         if unknown := self.processor.tokenizer.unknown(instruction.text):
             raise InstructionError(
                 f"'{instruction.text}': the policy was not taught {unknown}; it knows: {self._words()}"
@@ -144,9 +152,10 @@ class LocalPolicy:
             InstructionError: before the first `reset`.
             ObservationError: when an image is missing or cannot be brought to size.
         """
+        tokens = self._instructed()
         with torch.inference_mode():
-            output = self._network.act_next(self._given(observation, self._instructed()), self._cache)
-            return self._chunk(output, observation)
+            given = self._given(self._seen(observation), tokens)
+            return self._chunk(self._network.act_next(given, self._cache), observation)
 
     @property
     def accepts_prefix(self) -> bool:
@@ -166,7 +175,8 @@ class LocalPolicy:
             raise ChunkError(f"policy '{self.name}' does not plan on from a prefix")
         with torch.no_grad():  # not inference mode: guidance takes gradients
             known, weights = self._known(prefix)
-            return self._chunk(network.act_towards(self._given(observation, tokens), known, weights), observation)
+            given = self._given(self._seen(observation), tokens)
+            return self._chunk(network.act_towards(given, known, weights), observation)
 
     def _known(self, prefix: Prefix) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the rows (H, A) of a prefix as the network says them, and their weights (H,); 0 beyond the prefix."""
@@ -204,20 +214,30 @@ class LocalPolicy:
             InstructionError: before the first `reset`.
             ObservationError: when an image is missing or cannot be brought to size.
         """
+        tokens = self._instructed()
         with torch.inference_mode():
-            return self._network.inspect(self._given(observation, self._instructed()))
+            frames = self._history.peek(observation.stamp, self._frame(observation))
+            return self._network.inspect(self._given(frames, tokens))
 
     def _instructed(self) -> torch.Tensor:
         if self._tokens is None:
             raise InstructionError("the policy has no instruction; call reset first")
         return self._tokens
 
-    def _given(self, observation: Observation, tokens: torch.Tensor) -> ModelInput:
+    def _new_history(self) -> FrameHistory[Frame]:
+        return FrameHistory(self.processor.features.history, self.specification.period)
+
+    def _seen(self, observation: Observation) -> Sequence[Frame]:
+        """Take an observation and return the frames that are seen at it, oldest first."""
+        return self._history.add(observation.stamp, self._frame(observation))
+
+    def _frame(self, observation: Observation) -> Frame:
+        """Return the images (1, 3, height, width) by camera, and the state (1, state_width), of an observation."""
         images = self.processor.images(observation.images, self._device)
         arms = observed_arms(observation, self._arms, self._robot)
         state = self.processor.state(self.processor.state_of(arms))
-        return ModelInput(
-            {name: image.to(self._dtype) for name, image in images.items()},
-            state[None].to(self._device, self._dtype),
-            tokens,
-        )
+        images = {name: image.to(self._dtype) for name, image in images.items()}
+        return images, state[None].to(self._device, self._dtype)
+
+    def _given(self, frames: Sequence[Frame], tokens: torch.Tensor) -> ModelInput:
+        return ModelInput(*self.processor.stack(frames), tokens)

@@ -69,6 +69,11 @@ class CameraFeature:
             )
 
 
+def frame_name(camera: str, back: int) -> str:
+    """Return the name that a network has for the image of a camera, `back` action periods before the newest."""
+    return camera if back == 0 else f"{camera}@{back}"
+
+
 @dataclass(frozen=True)
 class PolicyFeatures:
     """See the module.
@@ -78,7 +83,7 @@ class PolicyFeatures:
         state: Groups of the state vector, in order.
         action: Convention of the chunks.
         words: Words that an instruction is padded to.
-        history: Frames that a network sees at once, the newest last.
+        history: Frames that a network sees at once, one action period apart, the newest last; see `history`.
         binary: Gripper groups that are said as one of two states; by default all whose convention allows it.
     """
 
@@ -112,8 +117,22 @@ class PolicyFeatures:
 
     @property
     def state_width(self) -> int:
-        """Numbers of the state."""
+        """Numbers of the state of one frame."""
         return sum(group.width for group in self.state)
+
+    @property
+    def network_cameras(self) -> dict[str, tuple[int, int]]:
+        """Name to (height, width) of each image that a network takes: one of each camera and frame of the history."""
+        return {
+            frame_name(camera.name, back): (camera.height, camera.width)
+            for back in range(self.history)
+            for camera in self.cameras
+        }
+
+    @property
+    def network_state_width(self) -> int:
+        """Numbers of the states that a network takes: those of all frames of the history."""
+        return self.history * self.state_width
 
     @property
     def continuous_columns(self) -> tuple[int, ...]:
@@ -140,6 +159,15 @@ class PolicyFeatures:
                 columns = self.action.columns[group.name]
                 rotations |= set(range(columns.start + 3, columns.stop))
         return tuple(place for place, column in enumerate(self.continuous_columns) if column in rotations)
+
+    @property
+    def quaternion_columns(self) -> tuple[slice, ...]:
+        """Columns of an action that are the quaternion of a tool."""
+        return tuple(
+            slice(self.action.columns[group.name].start + 3, self.action.columns[group.name].stop)
+            for group in self.action.groups
+            if group.rotation in (Rotation.QUATERNION, Rotation.QUATERNION_WXYZ)
+        )
 
     @property
     def tool_columns(self) -> slice | None:

@@ -16,11 +16,14 @@ from torch import Tensor
 
 from vla_ros.errors import ContractError, ObservationError
 from vla_ros.language.tokenizer import WordTokenizer
-from vla_ros.processing.features import PolicyFeatures
+from vla_ros.processing.features import PolicyFeatures, frame_name
 from vla_ros.processing.images import fit_image, image_tensor
 from vla_ros.processing.normalizer import Normalizer
 from vla_ros.processing.state import ArmState, state_values
 from vla_ros.types import FloatArray, ImageArray
+
+SMALLEST_NORM = 1e-3
+"""A quaternion that a network predicts is normalized from this norm on; a shorter one is left, and refused later."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,23 @@ class Processor:
         stored = np.asarray(values, dtype=np.float32)
         return float_tensor(self.statistics.state.normalize(stored))
 
+    def stack(self, frames: Sequence[tuple[Mapping[str, Tensor], Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the images and the state that a network takes, of frames of a history.
+
+        Args:
+            frames: As many as the features' history, the newest last: camera to (B, 3, height, width), as `images`
+                returns it, and (B, state_width), as `state` does.
+
+        Returns:
+            Images by the names of `PolicyFeatures.network_cameras`, and the states behind each other, the newest last.
+        """
+        images = {
+            frame_name(camera, back): image
+            for back, (seen, _) in enumerate(reversed(frames))
+            for camera, image in seen.items()
+        }
+        return images, torch.cat([state for _, state in frames], dim=-1)
+
     def tokens(self, instructions: Sequence[str]) -> Tensor:
         """Return instructions as (N, words) int64.
 
@@ -148,6 +168,9 @@ class Processor:
         if features.binary_columns:
             off, on = np.array(features.binary_states).T
             chunk[:, list(features.binary_columns)] = np.where((binary.detach() > 0.0).cpu().numpy(), on, off)
+        for columns in features.quaternion_columns:
+            norm = np.linalg.norm(chunk[:, columns], axis=1, keepdims=True)
+            chunk[:, columns] /= np.maximum(norm, SMALLEST_NORM)
         return chunk
 
     # To the checkpoint and back.

@@ -156,9 +156,9 @@ def make_bundle(
     processor = dataset.processor
     features = processor.features
     needed: dict[str, Any] = {
-        "cameras": {camera.name: (camera.height, camera.width) for camera in features.cameras},
+        "cameras": features.network_cameras,
         "vocabulary": processor.tokenizer.size,
-        "state_width": features.state_width,
+        "state_width": features.network_state_width,
         "horizon": features.action.horizon,
     }
     if (columns := ActionColumns.of(features)) != ActionColumns():

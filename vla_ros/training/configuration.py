@@ -13,6 +13,7 @@ from vla_ros.data.augmentation.language import LanguageAugmentation
 from vla_ros.data.catalogue import Line, table_lines
 from vla_ros.errors import ContractError, VlaError
 from vla_ros.naming import expected_names
+from vla_ros.processing.features import LONGEST_HISTORY
 from vla_ros.training.adaptation import Adaptation
 from vla_ros.training.loop_options import LoopOptions, PartOptions
 from vla_ros.yaml_files import read_yaml
@@ -39,6 +40,7 @@ class DataSection:
         cache_gb: What decoded images of recorded data sets may take there, about, GB: rows then come from some of the
             episodes at a time, see `data.mixture`. None: all are decoded before training begins.
         mixture: A table of recorded data sets, in place of folders; see docs/data.md.
+        history: Frames of a recorded data set that the policy sees at once, one action period apart.
         pictures: How pictures of recorded data sets are changed, in place of a little light, colour and noise.
         words: How their sentences are changed; None: not at all.
     """
@@ -50,12 +52,15 @@ class DataSection:
     cache: Path = Path("runs/cache")
     cache_gb: float | None = None
     mixture: tuple[Line, ...] = ()
+    history: int = 1
     pictures: ImageSettings | None = None
     words: LanguageAugmentation | None = None
 
     def __post_init__(self) -> None:
         if self.cache_gb is not None and not 0.0 < self.cache_gb < math.inf:
             raise VlaError(f"data.cache_gb is {self.cache_gb}, expected a positive number of GB")
+        if not 1 <= self.history <= LONGEST_HISTORY:
+            raise VlaError(f"data.history is {self.history}, expected 1 to {LONGEST_HISTORY} frames")
         if self.mixture and self.episodes:
             raise VlaError(f"data has a mixture, and {self.episodes} episodes to collect, which would not be in it")
 

@@ -161,10 +161,12 @@ def _picks(names: Sequence[Sequence[str]]) -> list[list[Command]]:
     return [[Command(Act.PICK, (name.split(" ")[0], name.split(" ")[1])) for name in group] for group in names]
 
 
-def policy_features(sizes: Mapping[str, tuple[int, int]], action: ActionSpace, words: int) -> PolicyFeatures:
+def policy_features(
+    sizes: Mapping[str, tuple[int, int]], action: ActionSpace, words: int, history: int = 1
+) -> PolicyFeatures:
     """Return what a policy of an action space takes and gives; `sizes` are camera to (height, width)."""
     cameras = tuple(CameraFeature(name, int(height), int(width)) for name, (height, width) in sizes.items())
-    return PolicyFeatures(cameras, default_state(action), action, words)
+    return PolicyFeatures(cameras, default_state(action), action, words, history)
 
 
 def column_floors(group: ActionGroup, position: float, angle: float) -> NDArray[np.float64]:

@@ -39,6 +39,10 @@ def recorded_lines(config: TrainingConfig) -> list[Line]:
             raise VlaError(
                 "data.pictures and data.words change recorded data, not demonstrations of the simulated cell"
             )
+        if config.data.history > 1:
+            raise VlaError(
+                f"data.history is {config.data.history}: demonstrations of the simulated cell are seen frame by frame"
+            )
         return []
     if config.method != "cloning":
         raise VlaError(
@@ -87,7 +91,7 @@ def recorded_dataset(recordings: Sequence[Recording], contract: RobotContract, d
     Raises:
         DataError: naming the data set, and every line of it that does not fit the robot.
     """
-    parts = store_steps(recordings, contract, data.cache, _progress)
+    parts = store_steps(recordings, contract, data.cache, _progress, data.history)
     change = None
     if data.pictures is not None:
         from vla_ros.training.recorded_pictures import PictureAugmentation

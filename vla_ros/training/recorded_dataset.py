@@ -100,8 +100,9 @@ class RecordedDataset:
         self._sentence_of = np.concatenate([p.sentence_of + f for p, f in zip(parts, first[:-1], strict=True)])
         self._states = np.concatenate([part.states for part in parts])
         self._chunks = np.concatenate([part.chunks for part in parts])
+        self._past = np.concatenate([part.past + first for part, first in zip(parts, self._begins[:-1], strict=True)])
         self.taught, words = _vocabulary(self._sentences, self.augmentations.words)
-        features = policy_features(sizes, contract.action, words)
+        features = policy_features(sizes, contract.action, words, self._past.shape[1])
         columns = list(features.continuous_columns)
         statistics = Statistics(
             Normalizer.fit([part.states for part in parts], state_floors(features), fractions=self.mixture.fractions),
@@ -112,7 +113,16 @@ class RecordedDataset:
         self.processor = Processor(features, with_tool_scale(statistics, features), WordTokenizer(self.taught))
 
     def with_processor(self, processor: Processor) -> RecordedDataset:
-        """Return the same steps as another processor turns them into tensors."""
+        """Return the same steps as another processor turns them into tensors.
+
+        Raises:
+            VlaError: when it sees another number of frames at once.
+        """
+        if (history := processor.features.history) != self._past.shape[1]:
+            raise VlaError(
+                f"the policy sees {history} frames at once, the data were prepared for {self._past.shape[1]}: set "
+                f"data.history to {history}"
+            )
         other = copy.copy(self)
         other.processor = processor
         return other
@@ -165,11 +175,18 @@ class RecordedDataset:
     ) -> tuple[ModelInput, ModelTarget]:
         """Return steps by their numbers among those of all data sets, changed as each one's generator says."""
         change = self.augmentations.pictures or varied
-        images = {name: change(self._images(name, index), generators) for name in self.cameras}
+        processor, past = self.processor, self._past[index]
+        frames = [
+            (
+                {name: change(self._images(name, seen), generators) for name in self.cameras},
+                processor.state(self._states[seen]),
+            )
+            for seen in past.T
+        ]
+        images, state = processor.stack(frames)
         said = [self._said(step, rng) for step, rng in zip(index, generators, strict=True)]
-        processor = self.processor
         continuous, binary = processor.targets(self._chunks[index])
-        given = ModelInput(images, processor.state(self._states[index]), processor.tokens(said)[:, None])
+        given = ModelInput(images, state, processor.tokens(said)[:, None])
         wanted = ModelTarget(
             continuous=continuous[:, None],
             binary=binary[:, None],

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.actions.gripper_convention import GripperConvention
-from vla_ros.actions.rotations import Rotation
 from vla_ros.data.checking import MotionLimits
 from vla_ros.data.chunks import check_convention
 from vla_ros.data.errors import ConventionError, MissingColumnError
@@ -17,9 +15,6 @@ from vla_ros.processing.features import default_state
 from vla_ros.processing.state import state_values
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
-
-LEARNED_GRIPPERS = (GripperConvention.OPEN_IS_ONE, GripperConvention.CLOSED_IS_ONE)
-"""What the networks can say about a gripper: one number between two states."""
 
 OPENING_TOLERANCE = 1e-6
 """Difference of two full openings, m, that is none."""
@@ -90,23 +85,6 @@ def max_openings(contract: RobotContract) -> dict[str, float]:
 def joint_names(contract: RobotContract) -> dict[str, tuple[str, ...]]:
     """Return the joints of each arm, in command order."""
     return {arm.name: arm.joints.names for arm in contract.arms}
-
-
-def check_contract(contract: RobotContract) -> None:
-    """Raise when the networks cannot say actions as a robot wants them.
-
-    Raises:
-        ConventionError: naming the line.
-    """
-    motion, gripper = contract.action.only_motion, contract.action.only_gripper
-    if motion.quantity.of_joints:
-        return
-    convention = GripperConvention.NONE if gripper is None else gripper.gripper
-    if motion.rotation is not Rotation.ROTATION_VECTOR or convention not in LEARNED_GRIPPERS:
-        raise ConventionError(
-            f"robot '{contract.name}' takes rotation '{motion.rotation.value}' and gripper '{convention.value}'; "
-            f"the networks say '{Rotation.ROTATION_VECTOR.value}' and one of {[g.value for g in LEARNED_GRIPPERS]}"
-        )
 
 
 def full_opening(description: DatasetDescription, contract: RobotContract) -> MaxOpening | None:

@@ -5,14 +5,15 @@ are decoded an episode at a time, when they are first asked for (see `EpisodeIma
 the numbers, some 0.4 kB a step. A folder of the cache has another name when anything it was made from changes: a file
 of the data set, the robot's action convention, its cameras.
 
-============  =======================  ===========================================================
-row           shape, dtype             meaning
-============  =======================  ===========================================================
-states        (steps, 10) float32      see `processing.state`
-chunks        (steps, H, 7) float32    action chunk in the robot's convention, see `data.chunks`
-sentence_of   (steps,) int64           which of `sentences` was asked for
-images        (steps, h, w, 3) uint8   on disk, by camera, see `data.cache`
-============  =======================  ===========================================================
+============  ===========================  ===========================================================
+row           shape, dtype                 meaning
+============  ===========================  ===========================================================
+states        (steps, S) float32           see `processing.state`
+chunks        (steps, H, width) float32    action chunk in the robot's convention, see `data.chunks`
+past          (steps, history) int64       steps that are seen at once, see `processing.history`
+sentence_of   (steps,) int64               which of `sentences` was asked for
+images        (steps, h, w, 3) uint8       on disk, by camera, see `data.cache`
+============  ===========================  ===========================================================
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ from vla_ros.data.reader import EpisodeReader
 from vla_ros.data.step import Step
 from vla_ros.errors import ObservationError
 from vla_ros.processing.features import STATES, CameraFeature
+from vla_ros.processing.history import past_steps
 from vla_ros.processing.images import fit_image
 from vla_ros.robot.contract import RobotContract
 from vla_ros.training.recorded_fit import (
-    check_contract,
     check_dataset,
     full_opening,
     joint_names,
@@ -51,7 +52,7 @@ from vla_ros.training.recorded_fit import (
 )
 from vla_ros.types import ImageArray
 
-VERSION = 3
+VERSION = 4
 """Rises when rows are made otherwise, so that no old ones are taken for new."""
 
 ODD_FRACTION = 0.5
@@ -95,6 +96,7 @@ class StoredSteps:
     odd: tuple[str, ...]
     states: NDArray[np.float32]
     chunks: NDArray[np.float32]
+    past: NDArray[np.int64]
     sentence_of: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -103,7 +105,7 @@ class StoredSteps:
 
 
 def store_steps(
-    recordings: Sequence[Recording], contract: RobotContract, cache: Path, progress: Progress
+    recordings: Sequence[Recording], contract: RobotContract, cache: Path, progress: Progress, history: int = 1
 ) -> list[StoredSteps]:
     """Return the rows of data sets, from the cache where they are in it.
 
@@ -112,16 +114,16 @@ def store_steps(
         contract: The robot; says cameras, sizes and convention.
         cache: Folder for the pictures.
         progress: See there.
+        history: Frames that are seen at once.
 
     Raises:
         ConventionError, MissingColumnError, NotFiniteError: see `check_dataset` and the readers.
         DataError: when a data set cannot be read, has no step, no words, or pictures of another shape.
     """
-    check_contract(contract)
     for one in recordings:
         check_dataset(one.reader.description, contract)
-    places = [cache / _fingerprint(one.line, contract) for one in recordings]
-    fresh = [None if (place / NOTE).exists() else _numbers(one, contract, progress)
+    places = [cache / _fingerprint(one.line, contract, history) for one in recordings]
+    fresh = [None if (place / NOTE).exists() else _numbers(one, contract, progress, history)
              for one, place in zip(recordings, places, strict=True)]  # fmt: skip
     for one, place, found in zip(recordings, places, fresh, strict=True):
         if found is not None:
@@ -140,26 +142,28 @@ class _Numbers:
     odd: list[str]
 
 
-def _numbers(recording: Recording, contract: RobotContract, progress: Progress) -> _Numbers:
+def _numbers(recording: Recording, contract: RobotContract, progress: Progress, history: int) -> _Numbers:
     reader = CheckedReader(recording.reader, motion_limits(contract))
     description = reader.description
     opening = full_opening(description, contract)
-    states, chunks, sentence_of = [], [], []
+    states, chunks, past, sentence_of = [], [], [], []
     sentences: dict[str, int] = {}
     taken: dict[str, int] = {}
     failed, odd = 0, list[str]()
     for episode in progress(reader.episodes, f"read {description.name}"):
         try:
             steps = _spoken(list(reader.read(episode, pictures=False)), f"{description.name}, episode '{episode}'")
+            if not steps:
+                continue
+            if steps[-1].success is False:
+                failed += 1
+                continue
+            found = action_chunks(steps, contract.action, opening, joint_names(contract))
         except OddEpisodeError as error:
             odd.append(str(error))
             continue
-        if not steps:
-            continue
-        if steps[-1].success is False:
-            failed += 1
-            continue
-        found = action_chunks(steps, contract.action, opening, joint_names(contract))
+        stamps = [step.timestamp for step in steps]
+        past.append(sum(taken.values()) + past_steps(stamps, history, contract.action.period))
         chunks.append(_checked(found, contract.action, f"{description.name}, episode '{episode}'"))
         states.append([network_state(step, contract) for step in steps])
         sentence_of += [sentences.setdefault(step.instruction, len(sentences)) for step in steps]
@@ -171,6 +175,7 @@ def _numbers(recording: Recording, contract: RobotContract, progress: Progress) 
     rows: dict[str, NDArray[Any]] = {
         "states": np.concatenate(states).astype(np.float32),
         "chunks": np.concatenate(chunks),
+        "past": np.concatenate(past),
         "sentence_of": np.array(sentence_of, np.int64),
     }
     return _Numbers(rows, list(sentences), taken, failed, odd)
@@ -236,7 +241,7 @@ def _load(recording: Recording, place: Path, contract: RobotContract) -> StoredS
     try:
         note = json.loads((place / NOTE).read_text(encoding="utf-8"))
         with np.load(place / ROWS, allow_pickle=False) as file:
-            rows = {key: file[key] for key in ("states", "chunks", "sentence_of")}
+            rows = {key: file[key] for key in ("states", "chunks", "past", "sentence_of")}
         names, lengths = [str(name) for name in note["episodes"]], [int(length) for length in note["lengths"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{place} cannot be read: {error}; remove it, and it is made again") from error
@@ -260,7 +265,7 @@ def _load(recording: Recording, place: Path, contract: RobotContract) -> StoredS
     )
 
 
-def _fingerprint(line: Line, contract: RobotContract) -> str:
+def _fingerprint(line: Line, contract: RobotContract, history: int) -> str:
     """Return a name for the rows that a data set becomes: its files, sizes and times, and what they are turned into."""
     root = line.path
     inside = [root] if root.is_file() else sorted(root.rglob("*"))
@@ -270,5 +275,5 @@ def _fingerprint(line: Line, contract: RobotContract) -> str:
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in found]
     action = contract.action.to_dict()
     cameras = [(camera.name, camera.policy_height, camera.policy_width) for camera in contract.cameras]
-    made = [VERSION, line.format, repr(sorted(line.options.items())), action, cameras, contract.text]
+    made = [VERSION, line.format, repr(sorted(line.options.items())), action, cameras, history, contract.text]
     return "recorded_" + hashlib.sha256(json.dumps([files, made]).encode()).hexdigest()[:16]

@@ -190,12 +190,12 @@ def test_state_of_each_arm_is_its_own(trained):
     n = contract.joints.count
     joints, wide = 0.01 * np.arange(n), [arm.gripper.max_opening for arm in contract.arms]
     state = RobotState.of_arms(joints, np.zeros(n), [wide[0], 0.5 * wide[1]], 0.0)
-    seen = policy._given(Observation({**images(contract)}, state, None, 0.0), policy.processor.tokens([SENTENCE])[None])
-    values = policy.processor.statistics.state.unnormalize(seen.state[0].numpy())
+    _, seen = policy._frame(Observation(images(contract), state, None, 0.0))
+    values = policy.processor.statistics.state.unnormalize(seen[0].numpy())
     np.testing.assert_allclose(values, as_columns(contract, joints, (1.0, 0.5)), atol=1e-5)
     lost = RobotState.of_arms(joints[:-1], np.zeros(n - 1), wide, 0.0)
     with pytest.raises(ObservationError, match=rf"has {n - 1} joints and 2 grippers, the arms \['left', 'right'\]"):
-        policy._given(Observation(images(contract), lost, None, 0.0), policy.processor.tokens([SENTENCE])[None])
+        policy._frame(Observation(images(contract), lost, None, 0.0))
 
 
 def test_checkpoint_of_two_arms_is_refused_by_others(trained):

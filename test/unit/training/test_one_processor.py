@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from vla_ros.data.catalogue import Line, open_dataset
 from vla_ros.data.demonstrations import Episode, read_episodes
-from vla_ros.data.step import GRIPPER_NAME
+from vla_ros.data.step import GRIPPER_NAME, Step
 from vla_ros.language.lexicon import ALL_WORDS
 from vla_ros.language.phrasing import held_out_words, taught_words
 from vla_ros.models.build import build_model
@@ -31,6 +32,7 @@ from vla_ros.training.tabletop_dataset import TabletopDataset, trainable_pairs
 from vla_ros.types import Instruction, Observation, Pose, RobotState
 
 CONTRACT = load_contract("panda")
+UPRIGHT = [0.0, 0.0, 0.0, 1.0, 0.04]  # quaternion, and the opening, m
 
 
 def unchanged(pictures: NDArray[np.uint8], generators: Sequence[np.random.Generator]) -> torch.Tensor:
@@ -46,7 +48,7 @@ def live(dataset: Demonstrations, observation: Observation, folder: Path) -> Mod
     assert observation.instruction is not None
     policy.reset(observation.instruction)
     assert policy._tokens is not None
-    return policy._given(observation, policy._tokens)
+    return policy._given([policy._frame(observation)], policy._tokens)
 
 
 def observed(episode: Episode, index: int, instruction: str) -> Observation:
@@ -113,3 +115,40 @@ def test_recorded_data_and_the_live_policy_agree(recordings, tmp_path: Path) -> 
         )
         assert_identical(given, index, there)
         assert torch.equal(given.tokens[index, 0], there.tokens[0, 0])
+
+
+@pytest.mark.parametrize("rate", [10.0, 30.0])
+def test_history_of_recorded_data_and_of_the_live_policy_agree(rate: float, recordings, tmp_path: Path) -> None:
+    """The frames of three periods, at the rate of the policy and at three times that."""
+    row, period = replace(recordings.convention, rate_hz=rate), CONTRACT.action.period
+    steps = [
+        replace(step, convention=row, timestamp=step.index / rate, action=np.zeros(7)) for step in slow_walk(recordings)
+    ]
+    folder = recordings.write(tmp_path / "set", [steps, [replace(s, episode="b") for s in steps]], video_files=False)
+    recording = Recording(Line("lerobot", folder, 1.0, {}), open_dataset("lerobot", folder))
+    parts = store_steps([recording], CONTRACT, tmp_path / "cache", lambda names, what: names, 3)
+    dataset = RecordedDataset(parts, CONTRACT, Augmentations(pictures=unchanged))
+    given, _ = dataset.steps(np.arange(2 * len(steps)), [np.random.default_rng(0)] * (2 * len(steps)))
+    assert {*given.images} == {f"{name}{back}" for name in ("front", "wrist") for back in ("", "@1", "@2")}
+    assert given.state.shape == (2 * len(steps), 30)
+    bundle, _ = make_bundle(dataset, CONTRACT, "unified", {"size": "tiny"}, {})
+    save_checkpoint(tmp_path / "policy", build_model("unified", bundle.model_config), bundle)
+    policy = LocalPolicy(tmp_path / "policy", CONTRACT, "cpu")
+    for task in range(2):
+        policy.reset(Instruction(steps[0].instruction, task + 1))
+        for index in range(0, len(steps), round(rate * period)):
+            step, tokens = steps[index], policy._tokens
+            opening = float(step.proprioception[step.proprioception_names.index(GRIPPER_NAME)])
+            state = RobotState(np.zeros(7), np.zeros(7), opening, step.end_effector, 0.0)
+            observation = Observation(step.images, state, None, 100.0 * task + step.timestamp)
+            there = policy._given(policy._history.peek(observation.stamp, policy._frame(observation)), tokens)
+            assert policy.predict(observation).horizon == CONTRACT.action.horizon
+            assert_identical(given, task * len(steps) + index, there)
+
+
+def slow_walk(recordings) -> list[Step]:
+    """Return steps whose images differ and whose tool moves slowly enough for thirty steps a second."""
+    return [
+        replace(step, proprioception=np.concatenate([np.zeros(7), [0.5, 0.0, 0.2 + 0.001 * step.index], UPRIGHT]))
+        for step in recordings.walk("a", 13)
+    ]

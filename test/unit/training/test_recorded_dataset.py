@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from vla_ros.actions.decoding import PoseTrajectory, encode
+from vla_ros.actions.decoding import PoseTrajectory, decode, encode
+from vla_ros.actions.groups import ActionGroup
+from vla_ros.actions.space import ActionSpace
 from vla_ros.data.augmentation.language import LanguageAugmentation
 from vla_ros.data.catalogue import Line, open_dataset
 from vla_ros.data.demonstrations import DemonstrationWriter, Episode, read_episodes
@@ -19,8 +21,11 @@ from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
 from vla_ros.envs.tabletop.tasks import PICK_TEMPLATES, pick_instruction
 from vla_ros.errors import VlaError
 from vla_ros.language.tokenizer import split_words
+from vla_ros.models.build import build_model
 from vla_ros.perception.geometry import resize_for_policy
+from vla_ros.robot.action_override import with_action
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.training.behavioural_cloning import make_bundle
 from vla_ros.training.dataset import PickDataset
 from vla_ros.training.recorded_dataset import Augmentations, RecordedDataset, check_network
 from vla_ros.training.source import SeededBatches
@@ -104,6 +109,53 @@ def test_an_episode_gives_the_same_samples_from_both_kinds_of_files(
         strangers = np.abs(kept[1:].astype(int) - wanted[:-1].astype(int)).mean(axis=(1, 2, 3))
         assert losses.max() < VIDEO and losses.mean() < 0.5 * strangers.mean()
     np.testing.assert_allclose(unset.state.first, cell.processor.statistics.state.first, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("motion", "gripper"),
+    [
+        ({"quantity": "ee_pose", "rotation": "six_d"}, "closed_is_plus"),
+        ({"quantity": "ee_pose", "rotation": "quaternion_wxyz"}, "open_is_one"),
+        ({"quantity": "ee_delta", "reference": "delta", "rotation": "euler", "euler_order": "xyz"}, "opening"),
+        ({"quantity": "ee_delta", "reference": "relative", "rotation": "quaternion"}, "open_is_hundred"),
+    ],
+)
+def test_every_space_of_a_tool_trains(motion, gripper, recordings, store, tmp_path: Path) -> None:
+    contract = recordings.contract
+    groups = (ActionGroup("arm", frame=contract.base_frame, **motion), ActionGroup("arm", "gripper", gripper=gripper))
+    space = ActionSpace(groups, contract.action.rate_hz, 4)
+    folder = recordings.write(tmp_path / "set", [recordings.walk("a", 8)])
+    other = RecordedDataset(store(folder, contract=with_action(contract, space)), with_action(contract, space))
+    (plain,) = store(folder)
+    steps = recordings.walk("a", 8)
+    given, wanted = other.steps(np.arange(8), [np.random.default_rng(k) for k in range(8)])
+    for index, step in enumerate(steps):
+        logits = 2.0 * wanted.binary[index, 0] - 1.0
+        chunk = other.processor.actions(wanted.continuous[index, 0], logits)
+        pose, opening = step.end_effector, contract.gripper.max_opening
+        found = decode(chunk, space, pose, opening)
+        expected = decode(plain.chunks[index, :4], contract.action, pose, opening)
+        np.testing.assert_allclose(found.positions, expected.positions, atol=1e-5)
+        np.testing.assert_allclose(found.quaternions, expected.quaternions, atol=1e-4)
+        np.testing.assert_allclose(found.openings, expected.openings, atol=1e-6)
+    bundle, _ = make_bundle(other, with_action(contract, space), "unified", {"size": "tiny"}, {})
+    loss, _ = build_model("unified", bundle.model_config).compute_loss(given, wanted)
+    assert torch.isfinite(loss)
+
+
+def test_rotations_that_jump_are_no_targets(recordings, store, tmp_path: Path) -> None:
+    """A tool that points down is half a turn from the base: its absolute rotation vector flips."""
+    contract = recordings.contract
+    down = [np.concatenate([step.proprioception[:10], [1.0, 0.0, 0.0, 0.0], [0.04]]) for step in
+            recordings.walk("a", 8)]  # fmt: skip
+    steps = [replace(step, proprioception=one) for step, one in zip(recordings.walk("a", 8), down, strict=True)]
+    folder = recordings.write(tmp_path / "set", [steps])
+    pose = ActionGroup("arm", "ee_pose", frame=contract.base_frame, rotation="rotation_vector")
+    space = replace(contract.action, groups=(pose, contract.action.groups[1]))
+    with pytest.raises(DataError, match=r"1 of 1 episodes cannot be learned from.*write the rotation as six_d"):
+        store(folder, contract=with_action(contract, space))
+    (part,) = store(folder)
+    assert len(part) == 8
 
 
 def test_mixture_is_drawn_in_its_shares_under_one_set_of_statistics(recordings, store, tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""Which frames a policy with a history sees at once: one action period apart, the newest last, live as in training.
+
+The frame k periods back is the one whose stamp is nearest to that time. Before the first frame there is none, and the
+first one stands in its place, at the beginning of an episode as of a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_ros.types import FloatArray
+
+Frame = TypeVar("Frame")
+
+
+def frames_at(stamps: FloatArray, now: float, count: int, period: float) -> NDArray[np.int64]:
+    """Return the indices (count,) of the frames that are seen at `now`, oldest first.
+
+    Args:
+        stamps: (n,) s, ascending, the last of them at or before `now`.
+        now: s.
+        count: How many frames are seen.
+        period: Between them, s.
+    """
+    due = now - period * np.arange(count - 1, -1, -1)
+    return np.abs(stamps[None] - due[:, None]).argmin(axis=1)
+
+
+def past_steps(stamps: Sequence[float], count: int, period: float) -> NDArray[np.int64]:
+    """Return the steps (n, count) that are seen at each step of an episode, oldest first; `stamps` (n,) s."""
+    times = np.asarray(stamps, dtype=np.float64)
+    return np.stack([frames_at(times[: k + 1], now, count, period) for k, now in enumerate(times)])
+
+
+class FrameHistory(Generic[Frame]):
+    """The frames of the running task that may still be seen: at most twice as many as are seen at once."""
+
+    def __init__(self, count: int, period: float) -> None:
+        """Begin without any; `count` frames are seen at once, `period` s apart."""
+        self._count, self._period = count, period
+        self._frames: list[tuple[float, Frame]] = []
+
+    def clear(self) -> None:
+        """Forget all: a new task begins."""
+        self._frames = []
+
+    def add(self, stamp: float, frame: Frame) -> list[Frame]:
+        """Take the frame of `stamp`, s, and return those that are seen now, oldest first."""
+        self._frames = self._with(stamp, frame)
+        return self._seen(self._frames)
+
+    def peek(self, stamp: float, frame: Frame) -> list[Frame]:
+        """Return what `add` would, and take nothing."""
+        return self._seen(self._with(stamp, frame))
+
+    def _seen(self, frames: list[tuple[float, Frame]]) -> list[Frame]:
+        stamps = np.array([stamp for stamp, _ in frames])
+        return [frames[index][1] for index in frames_at(stamps, float(stamps[-1]), self._count, self._period)]
+
+    def _with(self, stamp: float, frame: Frame) -> list[tuple[float, Frame]]:
+        kept = self._frames
+        if kept and stamp < kept[-1][0]:  # the clock of the sensors was set back
+            kept = []
+        elif kept and stamp == kept[-1][0]:
+            kept = kept[:-1]
+        if len(kept) > 1 and kept[-1][0] - kept[-2][0] < 0.5 * self._period:  # they come faster than they are seen
+            kept = kept[:-1]
+        oldest = stamp - self._count * self._period
+        kept = [one for one in kept if one[0] >= oldest]
+        return [*kept[-2 * self._count :], (stamp, frame)]
