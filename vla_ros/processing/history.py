@@ -27,7 +27,7 @@ def frames_at(stamps: FloatArray, now: float, count: int, period: float) -> NDAr
         period: Between them, s.
     """
     due = now - period * np.arange(count - 1, -1, -1)
-    return np.abs(stamps[None] - due[:, None]).argmin(axis=1)
+    return np.asarray(np.abs(stamps[None] - due[:, None]).argmin(axis=1), dtype=np.int64)
 
 
 def past_steps(stamps: Sequence[float], count: int, period: float) -> NDArray[np.int64]:
