@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
         UsageError: when the robot or the policy is none.
         CheckpointError: when the policy cannot be loaded.
     """
+    from vla_ros.policies.build import commanded_by
+    from vla_ros.policies.compatibility import commanded_line
     from vla_ros.policies.registry import find_policy
     from vla_ros.robot.contract import load_contract
 
@@ -56,7 +58,10 @@ def run(args: argparse.Namespace) -> int:
         contract, source = load_contract(args.robot), find_policy(args.policy)
     except (ContractError, CheckpointError) as error:
         raise UsageError(str(error)) from error
-    report = _report(source, contract, args)
+    commanded = commanded_by(args.policy, contract)  # as the graph, `eval` and `serve` do
+    report = _report(source, commanded, args)
+    if commanded is not contract:
+        report = replace(report, lines=(commanded_line(commanded, contract), *report.lines))
     _print(report)
     if args.json:
         lines = [{**asdict(line), "verdict": line.verdict.value, "where": line.where.value} for line in report.lines]
@@ -102,8 +107,6 @@ def _needs(source: PolicySource) -> Needs | None:
 
 def _latency(policy: Policy, contract: RobotContract, args: argparse.Namespace) -> Line:
     """Time inferences on an observation of the arm at home; an instruction that is refused leaves it unknown."""
-    from dataclasses import replace
-
     from vla_ros.policies.compatibility import latency_line
     from vla_ros.safety.parameters import load_parameters
     from vla_ros.types import Instruction

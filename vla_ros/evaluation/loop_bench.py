@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from vla_ros.actions.trajectory import ArmStart
 from vla_ros.envs.collector import CONTROL_PERIOD
 from vla_ros.envs.env import Env
 from vla_ros.envs.registry import find_world, make_env
-from vla_ros.evaluation.carriers import SafeCarrier
+from vla_ros.evaluation.carriers import SafeCarrier, arm_start
 from vla_ros.evaluation.rollout import POLICY_LATENCY
 from vla_ros.policies.build import load_executor
 from vla_ros.policies.conversion import arm_starts
@@ -25,7 +26,7 @@ from vla_ros.policies.execution.settings import ExecutionSettings, Mode
 from vla_ros.policies.protocol import accepts_prefix
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.safety.parameters import load_parameters
-from vla_ros.types import ActionChunk, FloatArray, Instruction, Observation, Pose, RobotState, SafetyState
+from vla_ros.types import ActionChunk, FloatArray, Instruction, Observation, RobotState, SafetyState
 
 WAITS, NEWEST = "synchronous", "newest"
 
@@ -196,7 +197,8 @@ class LoopPlayer:
     def _plan(self, instruction: Instruction, episode: Episode, state: RobotState, delay: float) -> _Travelling:
         episode.inferences += 1
         seen = replace(self._env.observe(), instruction=instruction, sequence=episode.inferences)
-        return _Travelling(state.stamp + delay, self._executor.predict(seen), seen, state.end_effector)
+        start = arm_start(state, self._contract)
+        return _Travelling(state.stamp + delay, self._executor.predict(seen), seen, start)
 
     def _arrive(self, one: _Travelling, now: float, episode: Episode) -> None:
         delay = now - one.chunk.observation_stamp
@@ -228,7 +230,7 @@ class _Travelling:
     arrives: float
     chunk: ActionChunk
     seen: Observation
-    start: Pose
+    start: ArmStart
 
 
 def delays_of(slower: float, jitter: float, seed: int) -> Iterator[float]:

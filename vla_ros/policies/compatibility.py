@@ -151,6 +151,13 @@ def compare(needs: Needs, contract: RobotContract, further: Iterable[Line] = ())
     return Compatibility(needs.policy, contract.name, tuple(lines))
 
 
+def commanded_line(commanded: RobotContract, contract: RobotContract) -> Line:
+    """Return the line on a robot that is commanded as its policy does, and otherwise than its contract says."""
+    policy, robot = (", ".join(group.name for group in one.action.groups) for one in (commanded, contract))
+    note = "demo, record, eval and serve take the policy's actions in place of the contract's"
+    return Line("action", Verdict.CONVERTED, policy, robot, note)
+
+
 def latency_line(taken: Sequence[float], contract: RobotContract, longest: float) -> Line:
     """Return the line on measured inferences.
 

@@ -29,6 +29,7 @@ from vla_ros.processing.processor import Processor, Statistics
 from vla_ros.robot.contract import load_contract, parse_contract
 
 CONTRACT = load_contract("panda")
+TWO = load_contract("so101_pair")
 SPACE = CONTRACT.action
 MOTION, GRIPPER = SPACE.groups
 
@@ -255,6 +256,39 @@ def test_command_names_the_misfits_of_another_robot(capsys: pytest.CaptureFixtur
     assert {"joints.names", "camera front", "action arm/ee_delta"} & set(report["misfits"])
     assert "nothing moves with this policy" in printed
     assert yaml.safe_load(report["fixes"])
+
+
+def test_command_compares_a_joint_policy_as_the_graph_runs_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = written(tmp_path / "mine", with_groups(of_joints(MOTION, 7), GRIPPER))
+    code, report, printed = report_of([str(folder), "--inferences", "0"], capsys)
+    assert code == 0 and report["fits"]
+    assert (report["lines"][0]["name"], report["lines"][0]["verdict"]) == ("action", "converted")
+    assert "policy: arm/joint_position, arm/gripper; robot: arm/ee_delta, arm/gripper" in printed
+
+
+def of_two_arms(*state: ActionGroup, text: str = TWO.text) -> dict[str, Any]:
+    cameras = tuple(CameraFeature(one.name, one.policy_height, one.policy_width) for one in TWO.cameras)
+    return described(PolicyFeatures(cameras, state or TWO.action.groups, TWO.action, 8), text)
+
+
+def test_two_arms_fit_and_each_is_compared_by_its_name(tmp_path: Path) -> None:
+    needs = needs_of_checkpoint(written(tmp_path / "mine", of_two_arms()))
+    assert {line.verdict for line in compare(needs, TWO).lines} == {Verdict.FITS}
+    other = of_two_arms(text=TWO.text.replace("names: [left_shoulder_pan,", "names: [left_pan,"))
+    report = compare(needs_of_checkpoint(written(tmp_path / "mine", other)), TWO)
+    assert [line.name for line in report.misfits] == ["arms.left.joints.names"]
+    names = ["left_pan", *TWO.arms[0].joints.names[1:]]
+    assert yaml.safe_load(report.fixes()) == {"arms": [{"name": "left", "joints": {"names": names}}]}
+
+
+def test_state_that_is_not_observed_of_two_arms_is_named(tmp_path: Path) -> None:
+    state = (replace(LEFT, arm="third"), replace(TWO.action.groups[0], joints=6), replace(MOTION, arm="left",
+             quantity=Quantity.EE_POSE, reference="absolute"))  # fmt: skip
+    report = compare(needs_of_checkpoint(written(tmp_path / "mine", of_two_arms(*state))), TWO)
+    names = ["state arms", "state left/joint_position", "state left/ee_pose"]
+    assert [line.name for line in report.misfits] == names
 
 
 def test_command_says_what_is_no_policy(capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,14 +30,14 @@ WORDS = ("pick", "up", "the", "red", "cube")
 RED = Instruction("pick up the red cube", 1)
 
 
-def checkpoint(folder: Path, model: str) -> Path:
+def checkpoint(folder: Path, model: str, history: int = 1) -> Path:
     """Random weights that fit the robot."""
     cameras = tuple(CameraFeature(c.name, c.policy_height, c.policy_width) for c in CONTRACT.cameras)
-    features = PolicyFeatures(cameras, tool_state(SPACE), SPACE, words=12)
+    features = PolicyFeatures(cameras, tool_state(SPACE), SPACE, words=12, history=history)
     needed = {
-        "cameras": {c.name: (c.height, c.width) for c in cameras},
+        "cameras": features.network_cameras,
         "vocabulary": len(WORDS) + 2,
-        "state_width": features.state_width,
+        "state_width": features.network_state_width,
         "horizon": SPACE.horizon,
     }
     config, _ = model_values(model, needed, {"size": "tiny"}, 12)
@@ -92,6 +92,20 @@ def test_executor_plans_on_from_the_chunk_under_way(policy: LocalPolicy) -> None
         assert executor.execution.frozen == 2
     assert second.horizon == SPACE.horizon
     assert np.isfinite(second.actions).all()
+
+
+def test_history_holds_what_was_seen_with_and_without_a_prefix(tmp_path: Path) -> None:
+    policy = LocalPolicy(checkpoint(tmp_path / "flow", "flow", history=2), CONTRACT, "cpu")
+    free, stamps = Prefix(np.zeros((4, SPACE.width)), np.zeros(4)), (1.0, 1.1, 1.2)
+    policy.reset(RED)
+    plain = [policy.predict(observation(stamp)).actions for stamp in stamps]
+    policy.reset(RED)
+    first = policy.predict(observation(stamps[0])).actions
+    mixed = [first, *(policy.predict_from(observation(stamp), free).actions for stamp in stamps[1:])]
+    np.testing.assert_allclose(mixed, plain, atol=1e-5)
+    policy.reset(RED)
+    alone = policy.predict_from(observation(stamps[2]), free).actions
+    assert not np.allclose(alone, plain[2], atol=1e-5)
 
 
 @pytest.mark.parametrize("rows", [np.zeros((SPACE.horizon + 1, SPACE.width)), np.zeros((3, SPACE.width + 1))])
