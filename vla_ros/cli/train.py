@@ -8,6 +8,8 @@ import os
 import shlex
 import time
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vla_ros.cli.arguments import device as device_option
@@ -17,6 +19,10 @@ from vla_ros.errors import UsageError
 
 if TYPE_CHECKING:
     from vla_ros.training.configuration import TrainingConfig
+    from vla_ros.training.records import PlayRecord
+
+REPORT_FILE = "report.json"
+"""In the folder of the checkpoint: the figures of its training."""
 
 HELP = "train a policy on collected demonstrations"
 
@@ -48,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch", type=positive_int, help="recorded steps an update, with several sentences each (default: 48)"
     )
     parser.add_argument("--learning-rate", type=positive, help="largest (default: 1e-3)")
+    parser.add_argument("--eval-every", type=positive_int, metavar="N",
+                        help="play a few scenes every N updates and at the end (default: none)")  # fmt: skip
+    parser.add_argument("--eval-scenes", type=positive_int, metavar="N", help="how many (default: 5)")
+    parser.add_argument("--patience", type=natural, metavar="N", help="end after N measurements on held-out episodes "
+                        "in a row without a better one (default: 0, never)")  # fmt: skip
     parser.add_argument("--seed", type=natural, help="of weights and batches (default: 0)")
     parser.add_argument("--start-from", type=path, help="begin with the weights of this checkpoint")
     parser.add_argument("--resume", action="store_true", help="continue where --out stopped (with --config: always)")
@@ -64,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     from vla_ros.cli.recorded_data import open_line
     from vla_ros.policies.local import choose_device
     from vla_ros.training.pipeline import Training
+    from vla_ros.training.records import verdict
 
     begin = time.monotonic()
     if args.threads:
@@ -73,17 +85,34 @@ def run(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
     resume = args.resume or args.config is not None
     training = Training(
-        config, device, resume=resume, processes=args.processes, command=_command(args), open_line=open_line
-    )
+        config, device, resume=resume, processes=args.processes, command=_command(args), open_line=open_line,
+        play=partial(_play, config, args.processes),
+    )  # fmt: skip
     outcome = training.run()
     if not training.speaks:
         return 0
     seconds = round(time.monotonic() - begin, 1)
     figures = {**outcome, "steps": config.loop.steps, "seconds": seconds, "checkpoint": str(config.out)}
-    print(f"checkpoint in {config.out}, loss {figures['loss']:.4f}, {seconds} s")
+    if measured := figures.get("held_out"):
+        for name, error in measured["errors"].items():
+            print(f"held out: {name} {error:.4g}, the mean action {measured['baseline'][name]:.4g}")
+    if played := figures.get("played"):
+        print(f"played after update {played['update']}: {played['successes']} of {played['scenes']} scenes")
+    (config.out / REPORT_FILE).write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    print(f"checkpoint in {config.out}, loss {figures['loss']:.4f}, {seconds} s; {verdict(figures)}")
     if args.json:
         print(json.dumps(figures))
     return 0
+
+
+def _play(config: TrainingConfig, processes: int, folder: Path) -> PlayRecord:
+    """Play the scenes that a configuration keeps for it with the policy in a folder."""
+    from vla_ros.evaluation.suite import SUITES, SuiteOptions, play_suite
+    from vla_ros.training.records import PlayRecord
+
+    trials = SUITES[config.world].make_trials(config.held_out.scenes, config.held_out.seed)
+    played = list(play_suite(SuiteOptions(config.robot, str(folder), suite=config.world), trials, processes))
+    return PlayRecord(sum(one.result.success for group in played for one in group), len(played))
 
 
 def configuration(args: argparse.Namespace) -> TrainingConfig:
@@ -110,7 +139,11 @@ def configuration(args: argparse.Namespace) -> TrainingConfig:
     loop = {"steps": args.steps, "learning_rate": args.learning_rate}
     if config.start_from is None:
         model_class(config.model)  # an unknown name is refused before data are looked for
-    return replace(config, loop=replace(config.loop, **{n: v for n, v in loop.items() if v is not None}))
+    config = replace(config, loop=replace(config.loop, **{n: v for n, v in loop.items() if v is not None}))
+    measured = {"play_every": args.eval_every, "scenes": args.eval_scenes, "patience": args.patience}
+    return replace(
+        config, held_out=replace(config.held_out, **{n: v for n, v in measured.items() if v is not None})
+    )  # fmt: skip
 
 
 def _command(args: argparse.Namespace) -> str:

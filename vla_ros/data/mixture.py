@@ -32,12 +32,14 @@ class Member:
         weight: How often its steps are drawn, relative to the others; any positive number.
         lengths: Steps of each episode.
         window: Episodes that rows are drawn from at a time; None: all of them.
+        left_out: Numbers of episodes that no row is drawn from.
     """
 
     name: str
     weight: float
     lengths: tuple[int, ...]
     window: int | None = None
+    left_out: frozenset[int] = frozenset()
 
 
 def fractions_of(names: Sequence[str], weights: Sequence[float]) -> FloatArray:
@@ -71,17 +73,20 @@ class Mixture:
         self.members = tuple(members)
         self.fractions = fractions_of([one.name for one in members], [one.weight for one in members])
         self._firsts = [np.cumsum([0, *one.lengths]) for one in members]
+        self._kept = [[e for e in range(len(one.lengths)) if e not in one.left_out] for one in members]
         for one in members:
             if not one.lengths or min(one.lengths) < 1 or (one.window is not None and one.window < 1):
                 raise DataError(
                     f"{one.name}: episodes of {list(one.lengths)[:8]} steps and a window of {one.window} episodes, "
                     "expected at least one of each"
                 )
+            if len(one.left_out) >= len(one.lengths):
+                raise DataError(f"{one.name}: all {len(one.lengths)} episodes are left out, none is to learn from")
 
     @property
     def windowed(self) -> bool:
         """Whether a data set is drawn from some of its episodes at a time."""
-        return any(self._size(number) < len(one.lengths) for number, one in enumerate(self.members))
+        return any(self._size(number) < len(kept) for number, kept in enumerate(self._kept))
 
     def draw(
         self, generators: Sequence[np.random.Generator], update: int
@@ -94,22 +99,22 @@ class Mixture:
 
     def window(self, number: int, update: int) -> tuple[int, ...]:
         """Return the episodes of a data set that the rows of an update are drawn from, in ascending order."""
-        count, size = len(self.members[number].lengths), self._size(number)
-        if size == count:
-            return tuple(range(count))
+        kept, size = self._kept[number], self._size(number)
+        if size == len(kept):
+            return tuple(kept)
         first = update // WINDOW_UPDATES * max(1, size // 2)
         # Where one pass ends within the window, an episode may stand in both of its halves: it counts once.
         return tuple(sorted({self._episode(number, place) for place in range(first, first + size)}))
 
     def _size(self, number: int) -> int:
-        one = self.members[number]
-        return len(one.lengths) if one.window is None else min(one.window, len(one.lengths))
+        window, count = self.members[number].window, len(self._kept[number])
+        return count if window is None else min(window, count)
 
     def _episode(self, number: int, place: int) -> int:
         """Return the episode at a place of the endless order of passes over a data set."""
-        count = len(self.members[number].lengths)
-        turn, rest = divmod(place, count)
-        return int(np.random.default_rng([number, turn]).permutation(count)[rest])
+        kept = self._kept[number]
+        turn, rest = divmod(place, len(kept))
+        return kept[int(np.random.default_rng([number, turn]).permutation(len(kept))[rest])]
 
     def _step(self, number: int, window: tuple[int, ...], rng: np.random.Generator) -> int:
         lengths = self.members[number].lengths

@@ -216,8 +216,10 @@ class CompositionalModel(VlaModel):
         return total(parts)
 
     def _only_reads(self) -> bool:
-        """Say whether nothing but the reader is trained: then the pictures need not be looked at."""
-        return not any(p.requires_grad for name, p in self.named_parameters() if not name.startswith("reader."))
+        """Say whether nothing but the reader is being trained: then the pictures need not be looked at."""
+        return self.training and not any(
+            p.requires_grad for name, p in self.named_parameters() if not name.startswith("reader.")
+        )
 
     def _concept_losses(self, thoughts: _Thoughts, wanted: ModelTarget) -> dict[str, Tensor]:
         there, concepts = wanted.present, wanted.concepts

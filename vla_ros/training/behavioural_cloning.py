@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vla_ros.errors import VlaError
 from vla_ros.models.build import build_model
@@ -21,9 +22,11 @@ from vla_ros.models.published import load_published
 from vla_ros.processing.processor import Processor
 from vla_ros.robot.contract import RobotContract
 from vla_ros.training.adaptation import Adaptation, adapt, merge_lora
-from vla_ros.training.loop import Objective, TrainingLoop, TrainingRecord, has_state
-from vla_ros.training.loop_options import LoopOptions, belongs
+from vla_ros.training.held_out import HeldOut, Play, held_out_episodes, play_saved
+from vla_ros.training.loop import Objective, TrainingLoop, has_state
+from vla_ros.training.loop_options import HeldOutOptions, LoopOptions, belongs
 from vla_ros.training.provenance import cloning_lines, data_lines
+from vla_ros.training.records import HeldOutRecord, TrainingRecord
 from vla_ros.training.source import SeededBatches
 from vla_ros.training.word_vectors import describe_words
 
@@ -34,11 +37,23 @@ class Demonstrations(Protocol):
     cameras: tuple[str, ...]
     count: int
     episodes: int
+    groups: tuple[int, ...]
+    episode_of: NDArray[np.int64]
     taught: tuple[str, ...]
     processor: Processor
 
     def with_processor(self, processor: Processor) -> Demonstrations:
         """Return the same steps as another processor turns them into tensors."""
+        ...
+
+    def without(self, episodes: Collection[int]) -> Demonstrations:
+        """Return the same steps, of which `rows` draws those of other episodes alone."""
+        ...
+
+    def steps(
+        self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]
+    ) -> tuple[ModelInput, ModelTarget]:
+        """Return the steps of these numbers, everything random about each drawn by its generator."""
         ...
 
     def rows(self, generators: Sequence[np.random.Generator], update: int) -> tuple[ModelInput, ModelTarget]:
@@ -60,6 +75,9 @@ class CloningOptions:
         start_from: A checkpoint to begin with; its processor is kept, so that it still fits.
         resume: Continue where the folder of the checkpoint stopped.
         notes: Said in the checkpoint about its training.
+        held_out: How the network is measured while it trains; by default it learns from all episodes.
+        play: Plays a few scenes, where `held_out` says so.
+        history: Records of the same training before it was interrupted.
     """
 
     loop: LoopOptions
@@ -71,6 +89,9 @@ class CloningOptions:
     start_from: Path | None = None
     resume: bool = False
     notes: Mapping[str, Any] = field(default_factory=dict)
+    held_out: HeldOutOptions = HeldOutOptions(fraction=0.0)  # noqa: RUF009 (frozen)
+    play: Play | None = None
+    history: Sequence[TrainingRecord] = ()
 
 
 def train_policy(
@@ -93,7 +114,8 @@ def train_policy(
         VlaError: when the state to resume from belongs to other data or options, naming the lines.
     """
     torch.manual_seed(options.seed)
-    data = data_lines(dataset)
+    held = held_out_episodes(dataset.groups, options.held_out.fraction)
+    data = data_lines(dataset) | {"held_out": len(held)}
     bundle, sources = make_bundle(dataset, contract, model, options.model_options, options.notes)
     if options.start_from is not None:
         network, bundle = _continue_from(options.start_from, dataset, bundle)
@@ -108,10 +130,49 @@ def train_policy(
     loop = TrainingLoop(network, options.loop, device, objective, cloning_lines(options, data, bundle))
     if options.resume:
         loop.resume(out)
-    loss = loop.run(SeededBatches(dataset, options.batch, options.seed), out, report)
-    if loop.is_main:
-        save_checkpoint(out, *finished(loop.averaged, bundle, options.adaptation, layers))
+
+    def save(folder: Path, trained: VlaModel, measured: Mapping[str, Any]) -> None:
+        with_notes = replace(bundle, training={**bundle.training, **measured})
+        save_checkpoint(folder, *finished(trained, with_notes, options.adaptation, layers))
+
+    watch = watch_training(dataset, options, device, out, save, loop.step)
+    source = SeededBatches(dataset.without(held) if held else dataset, options.batch, options.seed)
+    loss = loop.run(source, out, report, held_out=watch)
+    if loop.is_main and not watch.kept:
+        save(out, loop.averaged, {})
     return loss
+
+
+class Measured(Protocol):
+    """Options of a training that is measured while it runs."""
+
+    held_out: HeldOutOptions
+    play: Play | None
+    history: Sequence[TrainingRecord]
+
+
+def watch_training(
+    dataset: Demonstrations, options: Measured, device: torch.device, out: Path,
+    save: Callable[[Path, VlaModel, Mapping[str, Any]], None], step: int,
+) -> HeldOut:  # fmt: skip
+    """Return what measures a training, which has come to the update `step`, and keeps the best network in `out`.
+
+    Args:
+        dataset: All its steps, as the network reads them.
+        options: Say what is measured.
+        device: Where to compute.
+        out: Folder of the checkpoint.
+        save: Writes a checkpoint to a folder, with what was measured among its notes.
+        step: Of the training, more than 0 when it goes on.
+    """
+
+    def keep(network: VlaModel, update: int, record: HeldOutRecord) -> None:
+        save(out, network, {"kept_update": update, "held_out": asdict(record)})
+
+    play = None if options.play is None else play_saved(lambda folder, one: save(folder, one, {}), options.play, out)
+    watch = HeldOut(dataset, options.held_out, device, keep, play)
+    watch.go_on_from([record for record in options.history if record.step <= step])
+    return watch
 
 
 def _begin_anew(network: VlaModel, fresh: VlaModel, parts: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from vla_ros.errors import ContractError, VlaError
 from vla_ros.naming import expected_names
 from vla_ros.processing.features import LONGEST_HISTORY
 from vla_ros.training.adaptation import Adaptation
-from vla_ros.training.loop_options import LoopOptions, PartOptions
+from vla_ros.training.loop_options import HeldOutOptions, LoopOptions, PartOptions
 from vla_ros.yaml_files import read_yaml
 
 if TYPE_CHECKING:
@@ -155,6 +155,7 @@ class TrainingConfig:
         deciding: What follows the training of the whole network.
         dagger: For that method.
         preferences: For that method.
+        held_out: Which episodes no update learns from, and how the network is measured on them while it trains.
     """
 
     loop: LoopOptions
@@ -173,6 +174,7 @@ class TrainingConfig:
     deciding: DecidingSection = field(default_factory=DecidingSection)
     dagger: DaggerSection = field(default_factory=DaggerSection)
     preferences: PreferenceSection = field(default_factory=PreferenceSection)
+    held_out: HeldOutOptions = field(default_factory=HeldOutOptions)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -211,6 +213,7 @@ def load_training_config(path: Path) -> TrainingConfig:
 _SECTIONS = {
     "data": DataSection, "loop": LoopOptions, "adaptation": Adaptation, "deciding": DecidingSection,
     "dagger": DaggerSection, "preferences": PreferenceSection, "words": LanguageAugmentation,
+    "held_out": HeldOutOptions,
 }  # fmt: skip
 
 

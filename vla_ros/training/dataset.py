@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from vla_ros.processing.processor import Processor, Statistics, float_tensor
 from vla_ros.processing.state import ArmState, state_values
 from vla_ros.training.concepts import concept_columns
 from vla_ros.training.pictures import varied
+from vla_ros.training.source import draw_steps
 from vla_ros.types import Pose
 
 SENTENCE_LENGTH = 10
@@ -58,6 +59,7 @@ class PickDataset:
 
     Attributes:
         count: How many steps there are.
+        episode_of: (count,) the number of each step's episode.
         specification: Convention of the actions.
         taught: The words of every template and every object.
         processor: Fitted to these steps; its vocabulary is the taught words.
@@ -85,17 +87,20 @@ class PickDataset:
         keys = ["actions", "target", "asked", *(f"image_{c}" for c in self.cameras),
                 *(f"pixel_{c}" for c in self.cameras)]  # fmt: skip
         self.episodes = 0
+        self._drawn: NDArray[np.int64] | None = None
+        episode_of: list[int] = []
         for folder in folders:
             for episode in read_episodes(folder):
                 for key in keys:
                     rows.setdefault(key, []).append(episode.arrays[key])
                 rows.setdefault("state", []).append(recorded_states(episode.arrays))
                 names += [tuple(str(n) for n in episode.arrays["names"])] * len(episode)
+                episode_of += [self.episodes] * len(episode)
                 self.episodes += 1
         if not names:
             raise VlaError(f"no episodes in {[str(f) for f in folders]}; collect some with 'vla-ros collect'")
         self._rows = {key: np.concatenate(parts) for key, parts in rows.items()}
-        self._names = names
+        self._names, self.episode_of = names, np.array(episode_of, np.int64)
         self.count = len(names)
         vocabulary = {word for t in self.templates for word in split_words(t.format(""))}
         vocabulary |= {word for kind in self.kinds for word in split_words(kind)}
@@ -114,15 +119,27 @@ class PickDataset:
 
     def batch(self, index: NDArray[np.int64], rng: np.random.Generator) -> tuple[ModelInput, ModelTarget]:
         """Return the steps `index`, each with a sentence for every object on the table and one for an absent one."""
-        return self._assemble(index, rng.spawn(len(index)))
+        return self.steps(index, rng.spawn(len(index)))
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Episodes of each data set, which all folders together are one of."""
+        return (self.episodes,)
+
+    def without(self, episodes: Collection[int]) -> PickDataset:
+        """Return the same steps, of which `rows` draws those of other episodes alone."""
+        other = copy.copy(self)
+        other._drawn = np.flatnonzero(~np.isin(self.episode_of, list(episodes)))
+        return other
 
     def rows(self, generators: Sequence[np.random.Generator], update: int) -> tuple[ModelInput, ModelTarget]:
         """Return one step a generator, drawn by it; see `batch`."""
-        return self._assemble(np.array([int(rng.integers(self.count)) for rng in generators]), generators)
+        return self.steps(draw_steps(generators, self.count, self._drawn), generators)
 
-    def _assemble(
+    def steps(
         self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]
     ) -> tuple[ModelInput, ModelTarget]:
+        """Return the steps `index`, everything random about each drawn by its generator; see `batch`."""
         rows = self._rows
         names = [self._names[i] for i in index]
         asked = [[*n, self._absent(n, rng)] for n, rng in zip(names, generators, strict=True)]

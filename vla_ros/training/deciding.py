@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,14 @@ from accelerate import PartialState
 from vla_ros.errors import VlaError
 from vla_ros.models.checkpoint import load_checkpoint, save_checkpoint, weights_digest
 from vla_ros.models.compositional import CompositionalModel
+from vla_ros.models.contract import VlaModel
+from vla_ros.training.behavioural_cloning import watch_training
 from vla_ros.training.glances import GlanceDataset, decide
-from vla_ros.training.loop import TrainingLoop, TrainingRecord
-from vla_ros.training.loop_options import LoopOptions, PartOptions
+from vla_ros.training.held_out import Play, held_out_episodes
+from vla_ros.training.loop import TrainingLoop
+from vla_ros.training.loop_options import HeldOutOptions, LoopOptions, PartOptions
 from vla_ros.training.provenance import data_lines, deciding_lines
+from vla_ros.training.records import TrainingRecord
 from vla_ros.training.source import SeededBatches
 from vla_ros.training.tabletop_dataset import TabletopDataset
 
@@ -34,6 +38,7 @@ class DecidingOptions:
         seed: Of the batches.
         resume: Continue where the folder of the checkpoint stopped.
         notes: Said in the checkpoint about its training, beside what it says already.
+        held_out: See `CloningOptions`; likewise `play` and `history`.
     """
 
     loop: LoopOptions
@@ -42,6 +47,9 @@ class DecidingOptions:
     seed: int = 0
     resume: bool = False
     notes: Mapping[str, Any] = field(default_factory=dict)
+    held_out: HeldOutOptions = HeldOutOptions(fraction=0.0)  # noqa: RUF009 (frozen)
+    play: Play | None = None
+    history: Sequence[TrainingRecord] = ()
 
 
 def train_deciding(
@@ -59,13 +67,22 @@ def train_deciding(
         network, bundle = load_checkpoint(policy, torch.device("cpu"))
         if not isinstance(network, CompositionalModel):
             raise VlaError(f"{policy} holds a '{bundle.model}': only 'compositional' decides apart from what it sees")
-        belongs_to = deciding_lines(options, data_lines(dataset), weights_digest(policy))
-        glances = GlanceDataset(dataset.with_processor(bundle.processor), network, options.variants, device)
+        held = held_out_episodes(dataset.groups, options.held_out.fraction)
+        data = data_lines(dataset) | {"held_out": len(held)}
+        belongs_to = deciding_lines(options, data, weights_digest(policy))
+        dataset = dataset.with_processor(bundle.processor)
+        glances = GlanceDataset(dataset.without(held) if held else dataset, network, options.variants, device)
     stays = {name: PartOptions(0) for name in STAYS}
     loop = TrainingLoop(network.requires_grad_(True), replace(options.loop, parts=stays), device, decide, belongs_to)
     if options.resume:
         loop.resume(out)
-    loss = loop.run(SeededBatches(glances, options.batch, options.seed), out, report)
-    if loop.is_main:
-        save_checkpoint(out, loop.averaged, replace(bundle, training={**bundle.training, **options.notes}))
+
+    def save(folder: Path, trained: VlaModel, measured: Mapping[str, Any]) -> None:
+        notes = {**bundle.training, **options.notes, **measured}
+        save_checkpoint(folder, trained, replace(bundle, training=notes))
+
+    watch = watch_training(dataset, options, device, out, save, loop.step)
+    loss = loop.run(SeededBatches(glances, options.batch, options.seed), out, report, held_out=watch)
+    if loop.is_main and not watch.kept:
+        save(out, loop.averaged, {})
     return loss

@@ -127,7 +127,7 @@ class GlanceDataset:
 
     def rows(self, generators: Sequence[np.random.Generator], update: int) -> GlanceBatch:
         """Return one step a generator, in one of its variants, with all its commands."""
-        steps = np.array([int(rng.integers(self.count)) for rng in generators])
+        steps = self._dataset.draw(generators)
         variant = np.array([int(rng.integers(self._variants)) for rng in generators])
         each = np.arange(len(steps))
         concepts = self._concepts(steps, self._absent[steps][each, variant])

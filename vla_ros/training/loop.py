@@ -12,15 +12,15 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -30,6 +30,10 @@ from vla_ros.errors import VlaError
 from vla_ros.models.contract import ModelInput, ModelTarget, VlaModel
 from vla_ros.training.activations import checkpoint_activations
 from vla_ros.training.loop_options import LoopOptions, belongs
+from vla_ros.training.records import HeldOutRecord, PlayRecord, TrainingRecord
+
+if TYPE_CHECKING:
+    from vla_ros.training.held_out import HeldOut
 
 STATE_FILE = "training_state.pt"
 
@@ -49,15 +53,6 @@ class BatchSource(Protocol):
     def batch(self, update: int, part: int, parts: int) -> Batch:
         """Return the `part`-th of `parts` equal shares of the batch of update number `update`: always the same."""
         ...
-
-
-@dataclass(frozen=True)
-class TrainingRecord:
-    """The loss and its parts at one update."""
-
-    step: int
-    loss: float
-    parts: dict[str, float]
 
 
 def has_state(folder: Path) -> bool:
@@ -140,15 +135,16 @@ class TrainingLoop:
 
     def run(
         self, source: BatchSource, folder: Path | None = None, report: Callable[[TrainingRecord], None] | None = None,
-        until: int | None = None,
+        until: int | None = None, held_out: HeldOut | None = None,
     ) -> float:  # fmt: skip
-        """Train until `options.steps` updates are done and return the last loss.
+        """Train until `options.steps` updates are done, or `held_out` says stop, and return the last loss.
 
         Args:
             source: What to learn from.
             folder: Where states are saved, every `save_every` updates, at the end and when interrupted.
             report: Called every `report_every` updates, in the main process.
             until: Stop after this update, as an interruption would.
+            held_out: Measures `averaged` now and then, in the main process.
 
         Raises:
             VlaError: when the loss is not finite: no state is saved from there.
@@ -159,14 +155,16 @@ class TrainingLoop:
                    disable=not self.is_main)  # fmt: skip
         try:
             with bar:
-                while self.step < end:
+                while self.step < end and not (held_out is not None and held_out.stopped):
                     loss, parts = self._update(batches)
                     self.step += 1
                     bar.update()
-                    if self.step % self.options.report_every == 0 or self.step == end:
+                    measured = self._measure(held_out)
+                    ends = self.step == end or (held_out is not None and held_out.stopped)
+                    if self.step % self.options.report_every == 0 or ends or any(measured):
                         bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-                        self._tell(TrainingRecord(self.step, loss, parts), report, writer)
-                    if folder is not None and (self.step % self.options.save_every == 0 or self.step == end):
+                        self._tell(TrainingRecord(self.step, loss, parts, *measured), report, writer)
+                    if folder is not None and (self.step % self.options.save_every == 0 or ends):
                         self.save(folder)
         except KeyboardInterrupt:
             if folder is not None:
@@ -176,6 +174,18 @@ class TrainingLoop:
             if writer is not None:
                 writer.close()
         return loss
+
+    def _measure(self, held_out: HeldOut | None) -> tuple[HeldOutRecord | None, PlayRecord | None]:
+        """Return what is measured after this update; all processes learn whether to stop."""
+        last = self.step == self.options.steps
+        if held_out is None or not held_out.due(self.step, last):
+            return None, None
+        measured = held_out(self.averaged, self.step, last) if self.is_main else (None, None)
+        if self._accelerator.num_processes > 1:
+            stopped = [held_out.stopped]
+            broadcast_object_list(stopped)
+            held_out.stopped = bool(stopped[0])
+        return measured
 
     def _writer(self, folder: Path | None) -> Any:  # noqa: ANN401 (TensorBoard is not imported without need)
         if folder is None or not self.options.tensorboard or not self.is_main:
@@ -193,6 +203,11 @@ class TrainingLoop:
             writer.add_scalar("loss/all", record.loss, record.step)
             for name, value in record.parts.items():
                 writer.add_scalar(f"loss/{name}", value, record.step)
+            if record.held_out is not None:
+                writer.add_scalar("held_out/loss", record.held_out.loss, record.step)
+                writer.add_scalar("held_out/relative_action_error", record.held_out.relative, record.step)
+            if record.played is not None:
+                writer.add_scalar("played/success", record.played.successes / record.played.scenes, record.step)
             writer.add_scalar("learning_rate", self._schedule.get_last_lr()[0], record.step)
 
     def _batches(self, source: BatchSource, end: int) -> Iterator[Batch]:

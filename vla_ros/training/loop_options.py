@@ -83,6 +83,36 @@ class LoopOptions:
             )
 
 
+@dataclass(frozen=True)
+class HeldOutOptions:
+    """How a training is measured while it runs.
+
+    Attributes:
+        fraction: Of the episodes, that no update learns from: one of each 1 / fraction in a row; 0: none.
+        rows: Steps of them that are computed at each measurement, always the same ones.
+        every: Updates between two measurements; the last update is measured, too.
+        patience: Measurements in a row without a better one after which the training ends; 0: it goes on.
+        play_every: Updates between two plays; the last update is played, too. 0: nothing is played.
+        scenes: Scenes of a play.
+        seed: First seed of these scenes; neither demonstrations nor evaluations use it.
+    """
+
+    fraction: float = 0.1
+    rows: int = 128
+    every: int = 250
+    patience: int = 0
+    play_every: int = 0
+    scenes: int = 5
+    seed: int = 5_000_000
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.fraction <= 0.5:
+            raise VlaError(f"held_out.fraction is {self.fraction}, expected 0 (none) to 0.5")
+        for name, least in (("rows", 1), ("every", 1), ("patience", 0), ("play_every", 0), ("scenes", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise VlaError(f"held_out.{name} is {getattr(self, name)}, expected at least {least}")
+
+
 def belongs(name: str, part: str) -> bool:
     """Say whether a parameter's name is that of a part, or lies in it."""
     return name == part or name.startswith(f"{part}.")

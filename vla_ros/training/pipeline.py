@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,13 @@ from vla_ros.training.dagger import DaggerRound, run_dagger, schedule
 from vla_ros.training.dataset import PickDataset
 from vla_ros.training.deciding import DecidingOptions, train_deciding
 from vla_ros.training.experience import ExperienceBatches
-from vla_ros.training.loop import TrainingLoop, TrainingRecord
+from vla_ros.training.held_out import Play
+from vla_ros.training.loop import TrainingLoop
 from vla_ros.training.loop_options import LoopOptions
 from vla_ros.training.preferences import PolicyGradient, advantages, cut_clips, step_features
 from vla_ros.training.recorded_data import OpenLine, commanded_as, open_recordings, recorded_dataset, recorded_lines
 from vla_ros.training.recorded_dataset import RecordedDataset
+from vla_ros.training.records import TrainingRecord, best_record
 from vla_ros.training.rewards import PairBatches, RewardModel, preference_loss
 from vla_ros.training.tabletop_dataset import TabletopDataset, trainable_pairs
 from vla_ros.training.word_vectors import common_words
@@ -55,6 +57,7 @@ class Training:
         processes: int,
         command: str,
         open_line: OpenLine,
+        play: Play | None = None,
     ) -> None:
         """Keep what every step needs.
 
@@ -65,9 +68,10 @@ class Training:
             processes: How many collect at once.
             command: What does the same again; said in the checkpoint.
             open_line: Returns the reader of a recorded data set.
+            play: Plays a few scenes with the policy in a folder, where the configuration asks for it.
         """
         self.config, self.device, self.resume = config, device, resume
-        self.processes, self.command = processes, command
+        self.processes, self.command, self._play = processes, command, play
         self.contract: RobotContract = load_contract(config.robot)
         self._recorded, self._open_line = recorded_lines(config), open_line
         self._state = PartialState(cpu=device.type == "cpu")
@@ -153,13 +157,17 @@ class Training:
             place = out / "whole" if config.deciding.steps else out
             options = CloningOptions(
                 loop, config.batch, config.seed, config.model_options, config.adaptation, config.anew if first else (),
-                start_from, self.resume, {**notes, "updates": loop.steps},
+                start_from, self.resume, {**notes, "updates": loop.steps}, config.held_out, self._play,
             )  # fmt: skip
             start_from = place
-            figures |= self._drawn(
-                place,
-                lambda add: train_policy(dataset, self.contract, config.model, place, options, self.device, add),
-            )
+
+            def train(curve: Curve) -> float:
+                measured = replace(options, history=curve.records)
+                return train_policy(
+                    dataset, self.contract, config.model, place, measured, self.device, curve.add
+                )  # fmt: skip
+
+            figures |= self._drawn(place, train)
         if config.deciding.steps:
             figures |= self._decide(dataset, start_from, out, notes)
         return figures
@@ -176,18 +184,31 @@ class Training:
         )
         options = DecidingOptions(
             loop, section.batch, section.variants, self.config.seed, self.resume,
-            {**notes, "deciding_updates": section.steps},
+            {**notes, "deciding_updates": section.steps}, self.config.held_out, self._play,
         )  # fmt: skip
-        return self._drawn(out, lambda add: train_deciding(dataset, policy, out, options, self.device, add))
 
-    def _drawn(self, out: Path, train: Callable[[Callable[[TrainingRecord], None]], float]) -> dict[str, Any]:
+        def train(curve: Curve) -> float:
+            measured = replace(options, history=curve.records)
+            return train_deciding(dataset, policy, out, measured, self.device, curve.add)
+
+        return self._drawn(out, train)
+
+    def _drawn(self, out: Path, train: Callable[[Curve], float]) -> dict[str, Any]:
         """Train, and draw the curve beside the checkpoint."""
         curve = Curve(out / CURVE_FILE, fresh=not self.resume)
-        loss, records = train(curve.add), curve.records
+        loss, records = train(curve), curve.records
         if records and self.speaks:
             curve_picture(records, out / "curve.png")
+        best, played = best_record(records), [r for r in records if r.played is not None]
+        measured: dict[str, Any] = {"held_out": None, "no_better_than_mean_action": None, "played": None}
+        if best is not None and best.held_out is not None:
+            measured["held_out"] = {"update": best.step, **asdict(best.held_out)}
+            measured["no_better_than_mean_action"] = best.held_out.no_better
+        if played and played[-1].played is not None:
+            measured["played"] = {"update": played[-1].step, **asdict(played[-1].played)}
         return {"loss": loss if np.isfinite(loss) else (records[-1].loss if records else loss),
-                "parts": records[-1].parts if records else {}}  # fmt: skip
+                "parts": records[-1].parts if records else {}, "updates": records[-1].step if records else 0,
+                **measured}  # fmt: skip
 
     def _dagger(self) -> dict[str, Any]:
         config, section = self.config, self.config.dagger

@@ -8,8 +8,9 @@ whichever set it is. Nothing says where the named thing is, or that one is absen
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,7 @@ class RecordedDataset:
     Attributes:
         count: How many steps there are.
         episodes: How many episodes.
+        episode_of: (count,) the number of each step's episode, counted through all data sets.
         specification: Convention of the actions.
         taught: Every word that a sentence can have, slips of the pen apart.
         processor: Its statistics are one for all data sets, its vocabulary the taught words.
@@ -94,6 +96,9 @@ class RecordedDataset:
         sizes = {camera.name: (camera.policy_height, camera.policy_width) for camera in contract.cameras}
         self.cameras = tuple(sizes)
         self.count, self.episodes = sum(map(len, parts)), sum(len(part.lengths) for part in parts)
+        lengths = [length for part in parts for length in part.lengths]
+        self.episode_of = np.repeat(np.arange(len(lengths)), lengths)
+        self._held: list[set[int]] = [set() for _ in parts]
         self._begins = np.cumsum([0, *(len(part) for part in parts)])
         self._sentences = [sentence for part in parts for sentence in part.sentences]
         first = np.cumsum([0, *(len(part.sentences) for part in parts)])
@@ -125,6 +130,26 @@ class RecordedDataset:
             )
         other = copy.copy(self)
         other.processor = processor
+        return other
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Episodes of each data set."""
+        return tuple(len(part.lengths) for part in self.parts)
+
+    def without(self, episodes: Collection[int]) -> RecordedDataset:
+        """Return the same steps, of which `rows` draws those of other episodes alone.
+
+        Raises:
+            DataError: when that leaves no episode of a data set.
+        """
+        other = copy.copy(self)
+        firsts = np.cumsum([0, *self.groups])
+        other._held = [
+            {one - int(first) for one in episodes if first <= one < last} for first, last in pairwise(firsts.tolist())
+        ]
+        members = zip(self.mixture.members, other._held, strict=True)
+        other.mixture = Mixture([replace(member, left_out=frozenset(held)) for member, held in members])
         return other
 
     def table(self) -> list[dict[str, Any]]:
@@ -168,7 +193,8 @@ class RecordedDataset:
         self._kept = block
         near = [WINDOW_UPDATES * other for other in (max(block - 1, 0), block, block + 1)]  # others may be elsewhere
         for number, part in enumerate(self.parts):
-            part.images.keep_only({one for other in near for one in self.mixture.window(number, other)})
+            drawn = {one for other in near for one in self.mixture.window(number, other)}
+            part.images.keep_only(drawn | self._held[number])
 
     def steps(
         self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vla_ros.errors import VlaError
 from vla_ros.models.contract import ModelInput, ModelTarget
@@ -17,6 +18,14 @@ class StepDataset(Protocol):
     def rows(self, generators: Sequence[np.random.Generator], update: int) -> tuple[ModelInput, ModelTarget]:
         """Return one row a generator: which step it is and everything random about it comes from that generator."""
         ...
+
+
+def draw_steps(
+    generators: Sequence[np.random.Generator], count: int, among: NDArray[np.int64] | None
+) -> NDArray[np.int64]:
+    """Return the number of one step a generator, of `count` steps, or of those in `among`."""
+    drawn = np.array([int(rng.integers(count if among is None else len(among))) for rng in generators], np.int64)
+    return drawn if among is None else among[drawn]
 
 
 class SeededBatches:

@@ -24,6 +24,7 @@ from vla_ros.processing.processor import Processor, float_tensor
 from vla_ros.training.concepts import concept_columns
 from vla_ros.training.dataset import fit_statistics, one_specification, policy_features, recorded_states
 from vla_ros.training.pictures import PictureStore, StoredRows, drop_outdated, fingerprint, varied
+from vla_ros.training.source import draw_steps
 from vla_ros.training.word_vectors import colour_of
 
 SENTENCE_LENGTH = 16
@@ -59,6 +60,7 @@ class TabletopDataset:
     Attributes:
         count: How many steps there are.
         episodes: How many episodes.
+        episode_of: (count,) the number of each step's episode.
         specification: Convention of the actions.
         taught: Every word that a sentence can have, beside fillers.
         processor: Fitted to these steps.
@@ -137,7 +139,8 @@ class TabletopDataset:
         if not tables:
             raise VlaError(f"no episodes in {[str(f) for f in folders]}; collect some with 'vla-ros collect'")
         self.episodes, self.count = len(tables), len(episode_of)
-        self._tables, self._episode_of = tables, np.array(episode_of)
+        self._tables, self.episode_of = tables, np.array(episode_of, np.int64)
+        self._drawn: NDArray[np.int64] | None = None
         self._goal_kinds = {command.goal[1] for commands, _ in tables for command in commands if command.goal}
         self._rows = {key: np.concatenate(parts) for key, parts in rows.items()}
         self.pictures = {c: self._open(c) for c in self.cameras}
@@ -150,8 +153,28 @@ class TabletopDataset:
         return StoredRows(files, (*sizes.pop(), 3), np.uint8)
 
     def rows(self, generators: Sequence[np.random.Generator], update: int) -> tuple[ModelInput, ModelTarget]:
-        """Return one step a generator: the command that was pursued, others, and one about what is not there."""
-        index = np.array([int(rng.integers(self.count)) for rng in generators])
+        """Return one step a generator, drawn by it; see `steps`."""
+        return self.steps(self.draw(generators), generators)
+
+    def draw(self, generators: Sequence[np.random.Generator]) -> NDArray[np.int64]:
+        """Return the number of one step a generator, of those that may be drawn."""
+        return draw_steps(generators, self.count, self._drawn)
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Episodes of each data set, which all folders together are one of."""
+        return (self.episodes,)
+
+    def without(self, episodes: Collection[int]) -> TabletopDataset:
+        """Return the same steps, of which those of other episodes alone are drawn."""
+        other = copy.copy(self)
+        other._drawn = np.flatnonzero(~np.isin(self.episode_of, list(episodes)))
+        return other
+
+    def steps(
+        self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]
+    ) -> tuple[ModelInput, ModelTarget]:
+        """Return steps, each with the command that was pursued, others, and one about what is not there."""
         chosen = [self._choose(step, rng) for step, rng in zip(index, generators, strict=True)]
         commands = [
             [*(self.commands(step)[k] for k in columns), self.absent(step, rng)]
@@ -202,18 +225,18 @@ class TabletopDataset:
 
     def commands(self, step: int) -> tuple[Command, ...]:
         """Return what a step is labelled for, in the order of its columns."""
-        return self._tables[self._episode_of[step]][0]
+        return self._tables[self.episode_of[step]][0]
 
     def _choose(self, step: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return the columns of `sentences` different commands, the one that was pursued first."""
-        count = len(self._tables[self._episode_of[step]][0])
+        count = len(self._tables[self.episode_of[step]][0])
         asked = int(self._rows["asked"][step])
         others = [k for k in rng.permutation(count) if k != asked]
         return np.array([asked, *others[: self.sentences - 1]])
 
     def absent(self, step: int, rng: np.random.Generator) -> Command:
         """Return a command of the episode with one of its things replaced by one that is not on the table."""
-        commands, things = self._tables[self._episode_of[step]]
+        commands, things = self._tables[self.episode_of[step]]
         like = commands[int(rng.integers(len(commands)))]
         replace_goal = like.goal is not None and rng.random() < 0.5
         kinds: Collection[str] = OBJECTS

@@ -58,6 +58,17 @@ def test_mixture_window_as_large_as_the_set_is_the_set():
     np.testing.assert_array_equal(wide.draw(generators(5), 500)[1], plain.draw(generators(5), 500)[1])
 
 
+@pytest.mark.parametrize("window", [None, 2])
+def test_mixture_draws_no_row_of_an_episode_left_out(window):
+    mixture = Mixture([Member("a", 3.0, (3, 4, 5, 3, 4), window, frozenset({1, 3})), MEMBERS[1]])
+    updates = range(0, 40 * WINDOW_UPDATES, WINDOW_UPDATES)
+    assert {one for update in updates for one in mixture.window(0, update)} == {0, 2, 4}
+    sets, steps = mixture.draw(generators(0, range(500)), 0)
+    assert not set(steps[sets == 0].tolist()) & {3, 4, 5, 6, 12, 13, 14}
+    with pytest.raises(DataError, match="all 2 episodes are left out"):
+        Mixture([Member("b", 1.0, (2, 6), left_out=frozenset({0, 1}))])
+
+
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])
 def test_weights_must_be_positive(weight):
     with pytest.raises(DataError, match="positive"):
