@@ -95,7 +95,10 @@ def run(args: argparse.Namespace) -> int:
     figures = {**outcome, "steps": config.loop.steps, "seconds": seconds, "checkpoint": str(config.out)}
     if measured := figures.get("held_out"):
         for name, error in measured["errors"].items():
-            print(f"held out: {name} {error:.4g}, the mean action {measured['baseline'][name]:.4g}")
+            other = "a guess" if "trunk" in figures else "the mean action"
+            print(f"held out: {name} {error:.4g}, {other} {measured['baseline'][name]:.4g}")
+    for name, (value, low, high) in figures.get("trunk", {}).items():
+        print(f"held out: {name} {value:.3g} (95 %: {low:.3g} to {high:.3g})")
     if played := figures.get("played"):
         print(f"played after update {played['update']}: {played['successes']} of {played['scenes']} scenes")
     (config.out / REPORT_FILE).write_text(json.dumps(figures, indent=1), encoding="utf-8")
@@ -137,7 +140,7 @@ def configuration(args: argparse.Namespace) -> TrainingConfig:
     lines = {**({SIZE_LINE: args.size} if args.size else {}), **read_options(args.options)}
     config = replace(config, model_options={**config.model_options, **lines})
     loop = {"steps": args.steps, "learning_rate": args.learning_rate}
-    if config.start_from is None:
+    if config.start_from is None and config.method != "pretraining":
         model_class(config.model)  # an unknown name is refused before data are looked for
     config = replace(config, loop=replace(config.loop, **{n: v for n, v in loop.items() if v is not None}))
     measured = {"play_every": args.eval_every, "scenes": args.eval_scenes, "patience": args.patience}

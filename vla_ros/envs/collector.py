@@ -14,15 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.actions.decoding import PoseTrajectory, decode, encode
-from vla_ros.actions.rotation_vectors import slerp
+from vla_ros.actions.rotation_vectors import matrix_from_rotation_vector, slerp
+from vla_ros.actions.rotations import matrix_from_quaternion
 from vla_ros.data.demonstrations import Episode
 from vla_ros.envs.mujoco.follower import PoseFollower
 from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.envs.tabletop.expert import observe_commands, plan_command
+from vla_ros.envs.tabletop.grasping import TOOL_DOWN
 from vla_ros.envs.tabletop.perturbations import Perturbation, training_variation
 from vla_ros.errors import SimulationError
 from vla_ros.language.commands import Command
 from vla_ros.language.phrasing import say
+from vla_ros.robot.inverse_kinematics import nearest_posture
 from vla_ros.types import FloatArray, Observation
 
 CONTROL_PERIOD = 0.01
@@ -30,6 +33,9 @@ CONTROL_PERIOD = 0.01
 
 LOOKS = 5
 """Steps after which light, cameras and table of a varied scene are randomized again."""
+
+VIEW_SPREAD, VIEW_HEIGHT, VIEW_TILT = 0.04, 0.35, 0.12
+"""The hand of a view: standard deviation of its place beside a thing, m; largest height, m; largest turn, rad."""
 
 Learner = Callable[[Observation], FloatArray]
 """A policy's actions (horizon, width) for an observation: DAgger lets it drive while the expert labels."""
@@ -48,6 +54,8 @@ class CollectionOptions:
         hold_steps: Steps recorded after the task is done.
         record_learner: Record the learner's chunks (`driven`) and how far the judge sees the task (`progress`), too.
         varied_from: Tabletop scenes of this seed and later ones vary more; see `training_variation`. None: none does.
+        views: Steps of an episode in which nothing is played: before each the arm is put somewhere over the table, a
+            varied scene looks otherwise, and the state is labelled as any other. 0: episodes are played.
     """
 
     max_steps: int = 60
@@ -58,6 +66,7 @@ class CollectionOptions:
     hold_steps: int = 4
     record_learner: bool = False
     varied_from: int | None = None
+    views: int = 0
 
 
 class Collector:
@@ -88,7 +97,7 @@ class Collector:
         self.env.reset(seed)
         looks = np.random.default_rng([seed, 3]) if varies else None
         commands = self.env.config.commands(self.env.scene, rng)
-        rows = self._play(rng, commands, looks)
+        rows = self._view(rng, commands, looks) if self.options.views else self._play(rng, commands, looks)
         return Episode(seed, self.env.success(), self._gather(rows) | self._names(commands))
 
     def _play(
@@ -114,6 +123,31 @@ class Collector:
             self._execute(self._disturbed(plan, rng))
             self._note_learner(row)
         return rows
+
+    def _view(
+        self, rng: np.random.Generator, commands: list[Command], looks: np.random.Generator | None
+    ) -> list[dict[str, object]]:
+        """Label the scene from `views` places of the arm."""
+        rows = []
+        for step in range(self.options.views):
+            if looks is not None and step:
+                self.env.look_otherwise(looks, training_variation(looks))
+            self._scatter_arm(rng)
+            rows.append(self._label(commands, int(rng.integers(len(commands))))[0])
+        return rows
+
+    def _scatter_arm(self, rng: np.random.Generator) -> None:
+        """Put the hand over a thing, as low as it or higher; nothing else moves."""
+        env, things = self.env, self.env.scene.things
+        place = env.thing_position(things[int(rng.integers(len(things)))].pair)
+        place += rng.normal(0.0, VIEW_SPREAD, 3) * (1.0, 1.0, 0.0)
+        place[2] += VIEW_HEIGHT * rng.uniform() * rng.uniform()
+        box = self.contract.cartesian
+        place = np.clip(place, box.workspace_lower + np.array([0.0, 0.0, 0.008]), box.workspace_upper)
+        tilt = matrix_from_rotation_vector(rng.uniform(-VIEW_TILT, VIEW_TILT, 3))
+        down = matrix_from_quaternion(TOOL_DOWN) @ tilt
+        q = nearest_posture(env.kinematics, place, down, self.contract.joints.home)
+        env.place_arm(q, float(rng.uniform(0.0, self.contract.gripper.max_opening)))
 
     def _names(self, commands: list[Command]) -> dict[str, NDArray[Any]]:
         """Return the names of what is labelled; of the objects alone where there is no other task than "pick"."""

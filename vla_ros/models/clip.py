@@ -35,14 +35,12 @@ class ClipConfig(ReadingConfig):
 
     Attributes:
         towers: Sizes of CLIP, as `backbones.build_tower` takes them: `vision_config`, `text_config`, `projection_dim`.
-        freeze: Leave the towers as they are.
         width: Numbers a token of the decoder.
         heads: Of the decoder.
         layers: Of the decoder.
     """
 
     towers: Mapping[str, Any] | None = None
-    freeze: bool = False
     width: int = 256
     heads: int = 8
     layers: int = 4
@@ -77,8 +75,6 @@ class ClipModel(VlaModel):
         """Build the network with random weights."""
         super().__init__(config)
         self.clip = build_tower("clip", _tower_values(config))
-        if config.freeze:
-            self.clip.requires_grad_(False)
         vision, text = self.clip.config.vision_config, self.clip.config.text_config
         side = int(vision.patch_size)
         for name, size in config.cameras.items():

@@ -27,6 +27,7 @@ class ModelConfig:
         state_width: Numbers of proprioception.
         horizon: Rows a chunk.
         action: Columns of a row.
+        freeze: Leave the parts that stand in lines of `VlaModel.BACKBONES` as they are while the rest is trained.
     """
 
     cameras: Sizes
@@ -34,6 +35,7 @@ class ModelConfig:
     state_width: int
     horizon: int
     action: ActionColumns = ActionColumns()  # noqa: RUF009 (frozen)
+    freeze: bool = False
 
     @property
     def longest_sentence(self) -> int | None:
@@ -77,7 +79,8 @@ class TowerConfig(ReadingConfig):
     """A convolutional tower of Transformers under a perceptron.
 
     Attributes:
-        vision: Sizes of the tower, as `backbones.build_tower` takes them; the library's own where they say nothing.
+        vision: Sizes of the tower, as `backbones.build_tower` takes them; the library's own where they say nothing. Or
+            a trunk in its place, {"kind": "trunk", sizes}.
         shrink: The pictures' sides are divided by this (means of squares) before anything looks at them.
         norm: Its normalisation: "group" to train from nothing, "frozen" with published weights, "batch".
         hidden: Width of the perceptrons.

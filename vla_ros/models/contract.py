@@ -53,11 +53,13 @@ class Backbone:
         tower: The part, as Transformers has it.
         may_differ: Endings of its weights that are this package's own: tables whose size is that of its vocabulary.
         words: The network's own table of words, which can begin with the published one's meaning of each word.
+        owner: What loads a saved trunk, for a tower that is half of one.
     """
 
     tower: nn.Module
     may_differ: tuple[str, ...] = ()
     words: nn.Embedding | None = None
+    owner: Any = None
 
 
 class VlaModel(nn.Module, ABC):
@@ -160,6 +162,21 @@ class VlaModel(nn.Module, ABC):
         """Return the parts that can be given published weights, by their lines in `BACKBONES`."""
         return {}
 
+    def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
+        """Return (C, h', w'): what may stand in the place of a camera's picture (3, h, w), computed once for all.
+
+        None for a network whose part that sees is trained, or has no such map.
+        """
+        return None
+
+    def trainable(self: _Model) -> _Model:
+        """Let training change everything but the backbones that the configuration freezes, and return the network."""
+        self.requires_grad_(True)
+        if self.config.freeze:
+            for part in self.backbones().values():
+                part.tower.requires_grad_(False)
+        return self
+
     @property
     def parameter_count(self) -> int:
         """How many numbers training can change."""
@@ -167,6 +184,6 @@ class VlaModel(nn.Module, ABC):
 
     def check(self, given: ModelInput, wanted: ModelTarget | None = None) -> None:
         """Raise what `act` raises when this network cannot read `given`, or ValueError when `wanted` does not fit."""
-        check_input(given, self.config)
+        check_input(given, self.config, {name: self.cached_shape(name) for name in self.config.cameras})
         if wanted is not None:
             check_target(given, wanted, self.config)

@@ -18,6 +18,7 @@ from vla_ros.models.attention import Block
 from vla_ros.models.backbones import CLIP, build_tower, padding_mask, standardise
 from vla_ros.models.configuration import Sizes
 from vla_ros.models.encoders import ImageEncoder, learned_positions
+from vla_ros.models.scene import named_image_encoder
 
 DETECTORS = ("own", "owlv2")
 
@@ -43,7 +44,7 @@ class Detections:
 
 def build_detector(
     kind: str, cameras: Sizes, *, objects: int, width: int, heads: int, patch: int, depth: int,
-    values: Mapping[str, Any],
+    values: Mapping[str, Any], vision: Mapping[str, Any] | None = None,
 ) -> nn.Module:  # fmt: skip
     """Return the detector `kind` with random weights, a function of pictures (camera to (B, 3, h, w)) to `Detections`.
 
@@ -53,7 +54,7 @@ def build_detector(
     if objects < 1:
         raise ContractError(f"objects is {objects}, expected at least 1")
     if kind == "own":
-        return SlotDetector(cameras, objects, width, heads, patch, depth)
+        return SlotDetector(cameras, objects, width, heads, patch, depth, vision)
     if kind == "owlv2":
         return Owlv2Detector(cameras, objects, width, values)
     raise ContractError(f"detector '{kind}', expected one of {', '.join(DETECTORS)}")
@@ -62,10 +63,18 @@ def build_detector(
 class SlotDetector(nn.Module):
     """K learned queries look over all image tokens and over each other; each becomes a thing or nothing."""
 
-    def __init__(self, cameras: Sizes, objects: int, width: int, heads: int, patch: int, depth: int) -> None:
-        """Build with `depth` blocks over each picture and `depth` of queries, at least one."""
+    def __init__(
+        self, cameras: Sizes, objects: int, width: int, heads: int, patch: int, depth: int,
+        vision: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Build with `depth` blocks over each picture, or what `vision` names, and `depth` of queries, at least one."""
         super().__init__()
-        self.images = ImageEncoder(cameras, width, patch, depth, heads)
+        self.images = (
+            ImageEncoder(cameras, width, patch, depth, heads)
+            if vision is None
+            else named_image_encoder(cameras, vision)
+        )
+        self.image_projection = nn.Identity() if self.images.width == width else nn.Linear(self.images.width, width)
         self.queries = learned_positions(objects, width)
         nn.init.normal_(self.queries)  # apart from the start, so that they find different things
         self.blocks = nn.ModuleList(Block(width, heads, cross=True) for _ in range(max(1, depth)))
@@ -78,7 +87,7 @@ class SlotDetector(nn.Module):
 
     def forward(self, images: Mapping[str, Tensor]) -> Detections:
         """Detect."""
-        seen = self.images(images)
+        seen = self.image_projection(self.images(images))
         things = self.queries.expand(len(seen), -1, -1)
         weights = None
         for block in self.blocks:

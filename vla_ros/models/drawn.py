@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,9 +13,12 @@ from torch import Tensor
 from vla_ros.models.batch import ModelInput, ModelOutput
 from vla_ros.models.conditioning import Context, ContextEncoder
 from vla_ros.models.configuration import TransformerConfig
-from vla_ros.models.contract import VlaModel
+from vla_ros.models.contract import Backbone, VlaModel
 from vla_ros.models.denoisers import build_denoiser
 from vla_ros.models.guidance import integrate_towards
+from vla_ros.models.published import IMAGE_KINDS, TEXT_KINDS
+from vla_ros.models.scene import cached_shape, named_backbones
+from vla_ros.models.trunk import KIND
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,9 @@ class DrawnConfig(TransformerConfig):
         denoiser: "transformer" or "unet".
         layers: Blocks of the transformer, or levels of the U-Net.
         seed: Of the noise that `act` starts from when it is given no generator.
+        vision: A trunk, or a published vision transformer, in the place of the pictures' own encoder and of `patch`:
+            {"kind": ..., sizes}, see `published.IMAGE_KINDS`.
+        text: A trunk, or a published text encoder, in the place of the sentences' own: likewise.
     """
 
     depth: int = 1
@@ -34,12 +41,15 @@ class DrawnConfig(TransformerConfig):
     denoiser: str = "transformer"
     layers: int = 4
     seed: int = 0
+    vision: Mapping[str, Any] | None = None
+    text: Mapping[str, Any] | None = None
 
 
 class DrawnModel(VlaModel):
     """Encoders that tell the scene in few tokens, and a denoiser that is told them at each step."""
 
     TINY: ClassVar = {"width": 64, "depth": 0, "layers": 2}
+    BACKBONES: ClassVar = {"vision": (*IMAGE_KINDS, KIND), "text": (*TEXT_KINDS, KIND)}
     config: DrawnConfig
 
     def __init__(self, config: DrawnConfig) -> None:
@@ -48,9 +58,17 @@ class DrawnModel(VlaModel):
         c = config
         self.context = ContextEncoder(
             c.cameras, c.vocabulary, c.state_width, words=c.words, width=c.width, heads=c.heads, patch=c.patch,
-            depth=c.depth, queries=c.queries,
+            depth=c.depth, queries=c.queries, vision=c.vision, text=c.text,
         )  # fmt: skip
         self.denoiser = build_denoiser(c.denoiser, c.action.width, c.horizon, c.width, c.heads, c.layers)
+
+    def backbones(self) -> dict[str, Backbone]:
+        """Return the parts that can be given published weights."""
+        return named_backbones(self.context.images, self.context.text)
+
+    def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
+        """Return what may stand in the place of a camera's picture."""
+        return cached_shape(self.config, self.context.images, camera)
 
     @abstractmethod
     def path_times(self) -> list[float]:

@@ -25,8 +25,17 @@ from vla_ros.models.contract import Backbone, VlaModel
 from vla_ros.models.encoders import StateEncoder, TextEncoder, learned_positions, mean_over_words, repeat_scenes
 from vla_ros.models.losses import mean_where_present, side_losses, total
 from vla_ros.models.mixture import ActionMixture
-from vla_ros.models.published import IMAGE_KINDS, TEXT_KINDS, PublishedImageEncoder, PublishedTextEncoder
-from vla_ros.models.scene import TINY, SceneConfig, build_image_encoder
+from vla_ros.models.published import IMAGE_KINDS, TEXT_KINDS, PublishedTextEncoder
+from vla_ros.models.scene import (
+    TINY,
+    SceneConfig,
+    build_image_encoder,
+    cached_shape,
+    named_backbones,
+    named_text_encoder,
+)
+from vla_ros.models.trunk import KIND
+from vla_ros.models.trunk_encoders import TrunkTextEncoder
 
 PLAN_SPREAD = 0.5
 """Where the plans of the mixture begin: each column at this or minus this, normalised units."""
@@ -38,7 +47,8 @@ class FoundationConfig(SceneConfig):
 
     Attributes:
         text_width: Numbers a word has before its projection; `text_depth` and `text_heads` likewise.
-        text: A published text encoder in the place of those three: {"kind": ..., sizes}, see `published.TEXT_KINDS`.
+        text: A trunk, or a published text encoder, in the place of those three: {"kind": ..., sizes}, see
+            `published.TEXT_KINDS`.
         fusion_depth: Blocks in which words and state look at the image.
         policy_depth: Blocks of the decoder.
         plans: Components of the mixture.
@@ -79,7 +89,7 @@ class FoundationModel(VlaModel):
         "text_width": 768, "text_depth": 12, "text_heads": 12, "width": 1024, "heads": 16, "fusion_depth": 6,
         "policy_depth": 6, "plans": 5,
     }  # fmt: skip
-    BACKBONES: ClassVar = {"vision": IMAGE_KINDS, "text": TEXT_KINDS}
+    BACKBONES: ClassVar = {"vision": (*IMAGE_KINDS, KIND), "text": (*TEXT_KINDS, KIND)}
     config: FoundationConfig
 
     def __init__(self, config: FoundationConfig) -> None:
@@ -87,10 +97,10 @@ class FoundationModel(VlaModel):
         super().__init__(config)
         c = config
         self.images = build_image_encoder(c)
-        self.text: TextEncoder | PublishedTextEncoder = (
+        self.text: TextEncoder | PublishedTextEncoder | TrunkTextEncoder = (
             TextEncoder(c.vocabulary, c.text_width, c.words, c.text_depth, c.text_heads)
             if c.text is None
-            else PublishedTextEncoder(c.vocabulary, c.words, c.text)
+            else named_text_encoder(c.vocabulary, c.words, c.text)
         )
         self.actions = StateEncoder(c.state_width, c.width, hide=c.hidden_state)
         self.image_projection = nn.Linear(self.images.width, c.width)
@@ -153,12 +163,11 @@ class FoundationModel(VlaModel):
 
     def backbones(self) -> dict[str, Backbone]:
         """Return the parts that can be given published weights."""
-        parts = {}
-        if isinstance(self.images, PublishedImageEncoder):
-            parts["vision"] = Backbone(self.images.tower)
-        if isinstance(self.text, PublishedTextEncoder):
-            parts["text"] = self.text.backbone()
-        return parts
+        return named_backbones(self.images, self.text)
+
+    def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
+        """Return what may stand in the place of a camera's picture."""
+        return cached_shape(self.config, self.images, camera)
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the negative log density of the expert's chunk, a number, and the losses of the other heads."""

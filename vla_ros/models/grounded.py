@@ -28,6 +28,8 @@ from vla_ros.models.encoders import TextEncoder, mean_over_words, repeat_scenes
 from vla_ros.models.identification import Identification, SceneObject, decide
 from vla_ros.models.losses import chunk_losses, mean_where_present, total
 from vla_ros.models.regression import ChunkHead
+from vla_ros.models.scene import ProjectedText, cached_shape, named_backbones, named_text_encoder
+from vla_ros.models.trunk import KIND
 
 SURENESS = 1.0
 """What a slot's confidence is worth, in normalised distance, when things are given to slots (DETR's matching cost)."""
@@ -46,6 +48,8 @@ class GroundedConfig(TransformerConfig):
         confidence: How sure the detector has to be that a thing is one.
         margin: Two things whose matching scores differ by less than this (in logits) are asked about.
         apart: Things closer than this (normalised) are one thing, seen twice.
+        vision: A trunk in the place of the own detector's pictures and of `patch`, {"kind": "trunk", sizes}.
+        text: A trunk that reads the sentences, likewise.
     """
 
     objects: int = 8
@@ -56,6 +60,8 @@ class GroundedConfig(TransformerConfig):
     confidence: float = 0.5
     margin: float = 0.7
     apart: float = 0.3
+    vision: Mapping[str, Any] | None = None
+    text: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class GroundedModel(VlaModel):
         "words": 32, "objects": 32, "width": 512, "heads": 8, "depth": 6, "hidden": 1024, "detector": "owlv2",
         "detector_values": {"vision_config": {"image_size": 960}},
     }  # fmt: skip
-    BACKBONES: ClassVar = {"detector_values": ("owlv2",)}
+    BACKBONES: ClassVar = {"detector_values": ("owlv2",), "vision": (KIND,), "text": (KIND,)}
     config: GroundedConfig
 
     def __init__(self, config: GroundedConfig) -> None:
@@ -91,8 +97,13 @@ class GroundedModel(VlaModel):
         self.detector = build_detector(
             config.detector, config.cameras, objects=config.objects, width=config.width, heads=config.heads,
             patch=config.patch, depth=config.depth, values=config.detector_values or {},
+            vision=config.vision,
         )  # fmt: skip
-        self.text = TextEncoder(config.vocabulary, config.width, config.words, 1, config.heads)
+        self.text: TextEncoder | ProjectedText = (
+            TextEncoder(config.vocabulary, config.width, config.words, 1, config.heads)
+            if config.text is None
+            else ProjectedText(named_text_encoder(config.vocabulary, config.words, config.text), config.width)
+        )
         self.object_norm = nn.LayerNorm(config.width)
         self.read = Attention(config.width, config.heads)
         self.score = nn.Sequential(nn.Linear(3 * config.width, config.width), nn.GELU(), nn.Linear(config.width, 1))
@@ -163,8 +174,14 @@ class GroundedModel(VlaModel):
         }
 
     def backbones(self) -> dict[str, Backbone]:
-        """Return the detector, where it is one of Transformers."""
-        return {"detector_values": Backbone(self.detector.owl)} if self.config.detector == "owlv2" else {}
+        """Return the detector, where it is one of Transformers, and the halves of a trunk."""
+        if self.config.detector == "owlv2":
+            return {"detector_values": Backbone(self.detector.owl), **named_backbones(None, self.text)}
+        return named_backbones(self.detector.images, self.text)
+
+    def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
+        """Return what may stand in the place of a camera's picture."""
+        return cached_shape(self.config, getattr(self.detector, "images", None), camera)
 
     def detect(self, images: Mapping[str, Tensor]) -> list[list[SceneObject]]:
         """Return the things in each scene, the surest first; one that was seen twice counts once."""

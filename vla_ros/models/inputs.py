@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from vla_ros.errors import InstructionError, ObservationError
@@ -9,10 +11,17 @@ from vla_ros.models.batch import ModelInput, ModelTarget, check_width
 from vla_ros.models.configuration import ModelConfig
 
 
-def check_input(given: ModelInput, config: ModelConfig) -> None:
+def check_input(
+    given: ModelInput, config: ModelConfig, cached: Mapping[str, tuple[int, int, int] | None] | None = None
+) -> None:
     """Raise when a network built from `config` cannot read `given`.
 
     Looks at the values of the tokens too, except on the meta device, where they have none.
+
+    Args:
+        given: What it is to read.
+        config: Of the network.
+        cached: Camera to the shape of what may stand in its picture's place, see `VlaModel.cached_shape`.
 
     Raises:
         ValueError: a wrong width, a wrong number of axes, or no scene at all.
@@ -39,7 +48,8 @@ def check_input(given: ModelInput, config: ModelConfig) -> None:
                 f"camera '{name}' is missing; got {sorted(given.images)}, expected {[*config.cameras]}"
             )
         image = given.images[name]
-        if tuple(image.shape) != (scenes, 3, *size) or not image.is_floating_point():
+        shapes = [(3, *size), *([there] if (there := (cached or {}).get(name)) else [])]
+        if tuple(image.shape) not in [(scenes, *shape) for shape in shapes] or not image.is_floating_point():
             raise ObservationError(
                 f"camera '{name}' gave {tuple(image.shape)} {image.dtype}, expected {(scenes, 3, *size)} float, 0 to 1"
             )

@@ -9,8 +9,9 @@ al. 2023). About half a million parameters: it trains on two CPU cores.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +20,13 @@ from torch.nn import functional
 from vla_ros.errors import ContractError
 from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
 from vla_ros.models.configuration import ModelConfig
-from vla_ros.models.contract import VlaModel
+from vla_ros.models.contract import Backbone, VlaModel
+from vla_ros.models.encoders import mean_over_words
 from vla_ros.models.losses import action_losses, mean_where_present, squared_rotation, total
 from vla_ros.models.pointing import expected_place, pointing_loss
+from vla_ros.models.scene import cached_shape, named_backbones, named_text_encoder
+from vla_ros.models.trunk import KIND
+from vla_ros.models.trunk_encoders import TrunkMaps, grounding_vector, trunk_sizes
 
 STRIDE = 4
 """Pixels of the image that one cell of the feature map spans, each way."""
@@ -36,12 +41,17 @@ class KeypointConfig(ModelConfig):
         points: Points a camera.
         words: Width of the sentence vector.
         hidden: Width of the perceptrons.
+        vision: A trunk in the place of the convolutions, {"kind": "trunk", sizes}.
+        text: A trunk in the place of the GRU, likewise. With both, the perceptrons are told where the trunk finds the
+            thing.
     """
 
     channels: int = 48
     points: int = 6
     words: int = 64
     hidden: int = 256
+    vision: Mapping[str, Any] | None = None
+    text: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name, size in self.cameras.items():
@@ -59,15 +69,25 @@ class KeypointModel(VlaModel):
         "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
         "channels": 128, "points": 32, "words": 256, "hidden": 1024,
     }  # fmt: skip
+    BACKBONES: ClassVar = {"vision": (KIND,), "text": (KIND,)}
     config: KeypointConfig
 
     def __init__(self, config: KeypointConfig) -> None:
         """Build the network with random weights."""
         super().__init__(config)
-        self.embedding = nn.Embedding(config.vocabulary, config.words, padding_idx=0)
-        self.sentence = nn.GRU(config.words, config.words, batch_first=True)
-        self.eyes = nn.ModuleDict({name: _Eye(config) for name in config.cameras})
+        self.maps = None if config.vision is None else TrunkMaps(config.cameras, config.vision)
+        self.text = None
+        if config.text is None:
+            self.embedding = nn.Embedding(config.vocabulary, config.words, padding_idx=0)
+            self.sentence: nn.Module = nn.GRU(config.words, config.words, batch_first=True)
+        else:
+            self.text = named_text_encoder(config.vocabulary, trunk_sizes(config.text).words, config.text)
+            self.sentence = nn.Linear(self.text.width, config.words)
+        channels = None if self.maps is None else self.maps.channels
+        self.eyes = nn.ModuleDict({name: _Eye(config, channels) for name in config.cameras})
         seen = sum(eye.width for eye in self.eyes.values()) + config.state_width + config.words
+        if self.maps is not None and self.text is not None:
+            seen += len(config.cameras) * self.maps.grounding_width
         self.locate = _perceptron(seen, config.hidden, 3)
         self.present = nn.Linear(seen, 1)
         self.plan = _perceptron(seen + 6, config.hidden, config.horizon * config.action.width)
@@ -77,9 +97,11 @@ class KeypointModel(VlaModel):
         self.check(given)
         scenes, sentences = given.tokens.shape[:2]
         words = self._read(given.tokens)
-        looks = {name: eye(given.images[name], words) for name, eye in self.eyes.items()}
+        images = given.images if self.maps is None else self.maps.features(given.images)
+        looks = {name: eye(images[name], words) for name, eye in self.eyes.items()}
         state = given.state[:, None].expand(-1, sentences, -1)
-        seen = torch.cat([*(look.features for look in looks.values()), state, words], dim=-1)
+        found = self._found(images, given.tokens)
+        seen = torch.cat([*(look.features for look in looks.values()), *found, state, words], dim=-1)
         target = self.locate(seen)
         # The perceptron below is told the way to the object outright: what it would have to learn otherwise.
         # Both are normalised by the same statistics, so that the difference means metres times a constant.
@@ -97,9 +119,27 @@ class KeypointModel(VlaModel):
         """Return the sentence vectors (B, N, words): the state of the GRU at each sentence's last word."""
         scenes, sentences, length = tokens.shape
         flat = tokens.reshape(-1, length)
+        if self.text is not None:
+            return self.sentence(mean_over_words(*self.text(flat))).view(scenes, sentences, -1)
         states, _ = self.sentence(self.embedding(flat))
         last = (flat != 0).sum(dim=1).clamp(min=1) - 1
         return states[torch.arange(len(flat), device=flat.device), last].view(scenes, sentences, -1)
+
+    def _found(self, images: Mapping[str, Tensor], tokens: Tensor) -> list[Tensor]:
+        """Return (B, N, ...) by camera where the trunk finds thing and goal; [] without a trunk that sees and reads."""
+        if self.maps is None or self.text is None:
+            return []
+        questions = self.text.read(tokens.flatten(0, 1))[2].unflatten(0, tokens.shape[:2])
+        found = self.maps.ground(images, questions).values()
+        return [grounding_vector(one).unflatten(0, tokens.shape[:2]) for one in found]
+
+    def backbones(self) -> dict[str, Backbone]:
+        """Return the halves of a trunk."""
+        return named_backbones(self.maps, self.text)
+
+    def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
+        """Return what may stand in the place of a camera's picture."""
+        return cached_shape(self.config, self.maps, camera)
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss: the chunk where the object is there, the point, its place, and whether it is there.
@@ -134,15 +174,17 @@ class _Look:
 class _Eye(nn.Module):
     """One camera: convolutions, words, points."""
 
-    def __init__(self, config: KeypointConfig) -> None:
+    def __init__(self, config: KeypointConfig, channels: int | None = None) -> None:
+        """Build; with `channels` the eye is given a trunk's maps of so many, else pictures."""
         super().__init__()
         c = config.channels
+        self.middle = 0.5 if channels is None else 0.0
         self.trunk = nn.Sequential(
             nn.Conv2d(3, 24, 5, stride=2, padding=2), nn.ReLU(),
             nn.Conv2d(24, 32, 3, stride=2, padding=1), nn.ReLU(),
             nn.Conv2d(32, c, 3, padding=1), nn.ReLU(),
             nn.Conv2d(c, c, 3, padding=1), nn.ReLU(),
-        )  # fmt: skip
+        ) if channels is None else nn.Sequential(nn.Conv2d(channels, c, 1), nn.ReLU())  # fmt: skip
         self.film = nn.Linear(config.words, 2 * c)
         self.mix = nn.Conv2d(c, c, 1)
         self.points = nn.Conv2d(c, config.points, 1)
@@ -151,7 +193,7 @@ class _Eye(nn.Module):
 
     def forward(self, image: Tensor, words: Tensor) -> _Look:
         scenes, sentences = words.shape[:2]
-        seen = self.mix(self.trunk(image - 0.5))
+        seen = self.mix(self.trunk(image - self.middle))
         scale, shift = self.film(words)[..., None, None].chunk(2, dim=2)
         seen = functional.relu(seen[:, None] * (1.0 + scale) + shift)  # (B, N, c, h', w')
         height, width = seen.shape[-2:]

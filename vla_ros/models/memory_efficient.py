@@ -23,6 +23,9 @@ from vla_ros.models.contract import Backbone, VlaModel
 from vla_ros.models.encoders import learned_positions, mean_over_words, repeat_scenes
 from vla_ros.models.losses import chunk_losses, total
 from vla_ros.models.regression import ChunkHead
+from vla_ros.models.scene import cached_shape, named_backbones, named_text_encoder
+from vla_ros.models.trunk import KIND
+from vla_ros.models.trunk_encoders import TrunkMaps, is_trunk_line
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class MemoryEfficientConfig(TowerConfig):
     """Sizes of the network; `vision` is EfficientNet's, B0 where it says nothing.
 
     Attributes:
-        text: Sizes of DistilBERT; its vocabulary and length are set here.
+        text: Sizes of DistilBERT; its vocabulary and length are set here. Or a trunk in its place.
         looks: Places in each picture that a sentence may look at.
         checkpointing: Compute the towers' inner values again on the way back instead of keeping them.
         width: Of the fused features.
@@ -57,15 +60,25 @@ class MemoryEfficientModel(VlaModel):
         "words": 512, "vision": {"width_coefficient": 1.0, "depth_coefficient": 1.0, "image_size": 224}, "text": {},
         "width": 512, "hidden": 512,
     }  # fmt: skip
-    BACKBONES: ClassVar = {"vision": ("efficientnet",), "text": ("distilbert",)}
+    BACKBONES: ClassVar = {"vision": ("efficientnet", KIND), "text": ("distilbert", KIND)}
     config: MemoryEfficientConfig
 
     def __init__(self, config: MemoryEfficientConfig) -> None:
         """Build the network with random weights."""
         super().__init__(config)
-        self.vision = choose_norm(build_tower("efficientnet", _vision_values(config.vision or {})), config.norm)
-        text = {**(config.text or {}), "vocab_size": config.vocabulary, "max_position_embeddings": config.words}
-        self.text = build_tower("distilbert", text)
+        self.vision: nn.Module = (
+            TrunkMaps(config.cameras, config.vision or {})
+            if is_trunk_line(config.vision)
+            else choose_norm(build_tower("efficientnet", _vision_values(config.vision or {})), config.norm)
+        )
+        self.text: nn.Module
+        if is_trunk_line(config.text):
+            self.text = named_text_encoder(config.vocabulary, config.words, config.text or {})
+            read = self.text.width
+        else:
+            text = {**(config.text or {}), "vocab_size": config.vocabulary, "max_position_embeddings": config.words}
+            self.text = build_tower("distilbert", text)
+            read = self.text.config.dim
         with torch.no_grad():
             grids = {n: tuple(self._see(torch.zeros(1, 3, *s)).shape[1:]) for n, s in config.cameras.items()}
         self.grids = {name: (grid[1], grid[2]) for name, grid in grids.items()}
@@ -73,16 +86,24 @@ class MemoryEfficientModel(VlaModel):
         self.positions = nn.ParameterDict(
             {name: learned_positions(h * w, config.width) for name, (h, w) in self.grids.items()}
         )
-        self.sentence = nn.Sequential(nn.Linear(self.text.config.dim, config.width), nn.LayerNorm(config.width))
+        self.sentence = nn.Sequential(nn.Linear(read, config.width), nn.LayerNorm(config.width))
         self.film = nn.Linear(config.width, 2 * config.width)
         self.asks = nn.ModuleDict({n: nn.Linear(config.width, config.looks * config.width) for n in config.cameras})
         fused = (1 + config.looks * len(config.cameras)) * config.width + config.state_width
         self.head = ChunkHead(fused, config.hidden, config.horizon, config.action)
 
     def backbones(self) -> dict[str, Backbone]:
-        """Return both towers; build with `norm: frozen` for published weights of EfficientNet."""
-        own = ("word_embeddings.weight", "position_embeddings.weight")
-        return {"vision": Backbone(self.vision), "text": Backbone(self.text, own, self.text.get_input_embeddings())}
+        """Return both towers; build with `norm: frozen` for published weights of EfficientNet. Or halves of a trunk."""
+        parts, own = named_backbones(self.vision, self.text), ("word_embeddings.weight", "position_embeddings.weight")
+        if "vision" not in parts:
+            parts["vision"] = Backbone(self.vision)
+        if "text" not in parts:
+            parts["text"] = Backbone(self.text, own, self.text.get_input_embeddings())
+        return parts
+
+    def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
+        """Return what may stand in the place of a camera's picture."""
+        return cached_shape(self.config, self.vision, camera)
 
     def act(self, given: ModelInput) -> ModelOutput:
         """Predict a chunk for every sentence about every scene; the pictures are seen once a scene."""
@@ -108,7 +129,9 @@ class MemoryEfficientModel(VlaModel):
         return total(chunk_losses(self.act(given), wanted, self.config.action))
 
     def _see(self, image: Tensor) -> Tensor:
-        """Return EfficientNet's last feature map (B, C, h', w'), block by block."""
+        """Return EfficientNet's last feature map (B, C, h', w'), block by block; or a trunk's."""
+        if isinstance(self.vision, TrunkMaps):
+            return self.vision.map(image)
         if self.config.shrink > 1:
             image = functional.avg_pool2d(image, self.config.shrink)
         seen = self.vision.embeddings(standardise(image, *IMAGENET))
@@ -118,7 +141,9 @@ class MemoryEfficientModel(VlaModel):
         return self._run(lambda x: encoder.top_activation(encoder.top_bn(encoder.top_conv(x))), seen)
 
     def _read(self, tokens: Tensor) -> Tensor:
-        """Return (M, D), the mean of DistilBERT's features over the words of (M, T), block by block."""
+        """Return (M, D), the mean of DistilBERT's features over the words of (M, T), block by block; or a trunk's."""
+        if is_trunk_line(self.config.text):
+            return mean_over_words(*self.text(tokens))
         mask = padding_mask(tokens)
         open_to = mask.bool()[:, None, None, :].expand(-1, 1, tokens.shape[1], -1)
         features = self.text.embeddings(tokens)

@@ -7,6 +7,7 @@ built from plain values with random weights; `load_published` gives them the wei
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from vla_ros.models.backbones import (
 from vla_ros.models.configuration import Sizes
 from vla_ros.models.contract import Backbone, VlaModel
 from vla_ros.models.encoders import ImageTokens
+from vla_ros.models.trunk import KIND, describe_trunk, trunk_folder
 
 IMAGE_STATISTICS = {"clip_vision": CLIP, "siglip_vision": HALF, "dinov2": IMAGENET, "vit": HALF}
 """Vision transformers, to the statistics of the pictures that each was trained with."""
@@ -175,8 +177,16 @@ def name_sources(model: type[VlaModel], values: Mapping[str, Any]) -> tuple[dict
         source = values.get(line)
         if not isinstance(source, str):
             continue
-        kind = find_kind(source, kinds)
-        plain[line] = {**({"kind": kind} if len(kinds) > 1 else {}), **read_values(kind, source)}
+        if KIND in kinds and (folder := trunk_folder(source)) is not None:
+            plain[line], sources[line] = {"kind": KIND, **asdict(describe_trunk(folder).config)}, source
+            continue
+        published = tuple(kind for kind in kinds if kind != KIND)
+        if not published:
+            raise ContractError(
+                f"{line}: '{source}' is no folder with a trunk; train one with config/training/trunk.yaml"
+            )
+        kind = find_kind(source, published)
+        plain[line] = {**({"kind": kind} if len(published) > 1 else {}), **read_values(kind, source)}
         sources[line] = source
     return plain, sources
 
@@ -196,6 +206,9 @@ def load_published(network: VlaModel, sources: Mapping[str, str], words: Sequenc
     parts, kept = network.backbones(), {}
     for line, source in sources.items():
         part = parts[line]
+        if part.owner is not None and (folder := trunk_folder(source)) is not None:
+            kept[line] = part.owner.load_source(folder, words)
+            continue
         theirs = read_weights(part.tower, source)
         kept[line] = load_weights(part.tower, source, part.may_differ, theirs)
         if part.words is None or not words:

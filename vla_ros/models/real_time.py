@@ -10,9 +10,9 @@ network that was trained on sequences keeps a recurrent state from picture to pi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,13 @@ from vla_ros.models.backbones import HALF, build_tower, choose_norm, standardise
 from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
 from vla_ros.models.configuration import TowerConfig
 from vla_ros.models.contract import Backbone, VlaModel
-from vla_ros.models.encoders import repeat_scenes
+from vla_ros.models.encoders import mean_over_words, repeat_scenes
 from vla_ros.models.losses import chunk_losses, total
 from vla_ros.models.precision import full_precision
 from vla_ros.models.regression import ChunkHead
+from vla_ros.models.scene import ProjectedText, cached_shape, named_backbones, named_text_encoder
+from vla_ros.models.trunk import KIND
+from vla_ros.models.trunk_encoders import TrunkMaps, is_trunk_line
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class RealTimeConfig(TowerConfig):
         channels: Of each cell of the pictures' last feature map, after one 1 x 1 convolution.
         text_width: Of the LSTM.
         text_layers: Of the LSTM.
+        text: A trunk in the place of the LSTM, {"kind": "trunk", sizes}.
         recurrent: Carry a state from picture to picture. Only for networks trained with `compute_sequence_loss`:
             without that, a carried state is one that the network has never seen.
     """
@@ -43,6 +47,7 @@ class RealTimeConfig(TowerConfig):
     channels: int = 32
     text_width: int = 64
     text_layers: int = 2
+    text: Mapping[str, Any] | None = None
     recurrent: bool = False
 
 
@@ -82,20 +87,26 @@ class RealTimeModel(VlaModel):
         "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
         "words": 32, "vision": {}, "channels": 64, "text_width": 256, "text_layers": 2, "hidden": 512,
     }  # fmt: skip
-    BACKBONES: ClassVar = {"vision": ("mobilenet_v2",)}
+    BACKBONES: ClassVar = {"vision": ("mobilenet_v2", KIND), "text": (KIND,)}
     config: RealTimeConfig
 
     def __init__(self, config: RealTimeConfig) -> None:
         """Build the network with random weights."""
         super().__init__(config)
-        self.tower = choose_norm(build_tower("mobilenet_v2", config.vision or {}), config.norm)
+        self.maps = TrunkMaps(config.cameras, config.vision or {}) if is_trunk_line(config.vision) else None
+        if self.maps is None:
+            self.tower = choose_norm(build_tower("mobilenet_v2", config.vision or {}), config.norm)
         with torch.no_grad():
             first = next(iter(config.cameras.values()))
             depth = self._see(torch.zeros(1, 3, *first)).shape[1]
             cells = sum(self._see(torch.zeros(1, 3, *s))[0, 0].numel() for s in config.cameras.values())
         self.reduce = nn.Sequential(nn.Conv2d(depth, config.channels, 1), nn.SiLU())
-        self.embedding = nn.Embedding(config.vocabulary, config.text_width, padding_idx=0)
-        self.text = nn.LSTM(config.text_width, config.text_width, config.text_layers, batch_first=True)
+        if config.text is None:
+            self.embedding = nn.Embedding(config.vocabulary, config.text_width, padding_idx=0)
+            self.text: nn.Module = nn.LSTM(config.text_width, config.text_width, config.text_layers, batch_first=True)
+        else:
+            named = named_text_encoder(config.vocabulary, config.words, config.text)
+            self.text = ProjectedText(named, config.text_width)
         self.film = nn.Linear(config.text_width, 2 * config.hidden)
         self.look = nn.Sequential(nn.Linear(cells * config.channels, config.hidden), nn.LayerNorm(config.hidden))
         self.enter = nn.Linear(config.hidden + config.state_width + config.text_width, config.hidden)
@@ -103,8 +114,13 @@ class RealTimeModel(VlaModel):
         self.head = ChunkHead(config.hidden, config.hidden, config.horizon, config.action)
 
     def backbones(self) -> dict[str, Backbone]:
-        """Return the tower; build with `norm: frozen` for published weights."""
-        return {"vision": Backbone(self.tower)}
+        """Return the tower; build with `norm: frozen` for published weights. Or the halves of a trunk."""
+        parts = named_backbones(self.maps, self.text)
+        return parts if self.maps is not None else {"vision": Backbone(self.tower), **parts}
+
+    def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
+        """Return what may stand in the place of a camera's picture."""
+        return cached_shape(self.config, self.maps, camera)
 
     def new_cache(self) -> RealTimeCache:
         """Return an empty cache, for one run."""
@@ -144,12 +160,16 @@ class RealTimeModel(VlaModel):
 
     def _see(self, image: Tensor) -> Tensor:
         """Return the last feature map (B, C, h', w')."""
+        if self.maps is not None:
+            return functional.avg_pool2d(self.maps.map(image), 2)
         if self.config.shrink > 1:
             image = functional.avg_pool2d(image, self.config.shrink)
         return self.tower(standardise(image, *HALF)).last_hidden_state
 
     def _read(self, tokens: Tensor) -> Tensor:
-        """Return (M, text_width): the LSTM's output at each sentence's last word."""
+        """Return (M, text_width): the LSTM's output at each sentence's last word, or a trunk's mean over the words."""
+        if self.config.text is not None:
+            return mean_over_words(*self.text(tokens))
         words = self.embedding(tokens)
         with full_precision(words):  # processors without bfloat16 have no LSTM of it
             outputs, _ = self.text(words)

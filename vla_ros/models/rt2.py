@@ -29,8 +29,9 @@ from vla_ros.models.contract import Backbone, VlaModel
 from vla_ros.models.encoders import learned_positions
 from vla_ros.models.losses import mean_where_present, side_losses, total
 from vla_ros.models.published import IMAGE_KINDS, LANGUAGE_KINDS
-from vla_ros.models.scene import TINY
+from vla_ros.models.scene import TINY, cached_shape
 from vla_ros.models.stream import Prefix, SceneStream, StreamConfig
+from vla_ros.models.trunk import KIND
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Rt2Model(VlaModel):
         "patch": 14, "stem": "patch", "image_width": 1024, "image_depth": 24, "image_heads": 16, "width": 4096,
         "heads": 32, "depth": 32, "predicted_rows": 4,
     }  # fmt: skip
-    BACKBONES: ClassVar = {"vision": IMAGE_KINDS, "language": LANGUAGE_KINDS}
+    BACKBONES: ClassVar = {"vision": (*IMAGE_KINDS, KIND), "language": LANGUAGE_KINDS, "text": (KIND,)}
     config: Rt2Config
 
     def __init__(self, config: Rt2Config) -> None:
@@ -144,6 +145,10 @@ class Rt2Model(VlaModel):
     def backbones(self) -> dict[str, Backbone]:
         """Return the parts that can be given published weights."""
         return self.stream.backbones()
+
+    def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
+        """Return what may stand in the place of a camera's picture."""
+        return cached_shape(self.config, self.stream.images, camera)
 
     def tokenise(self, wanted: ModelTarget) -> Tensor:
         """Return the action tokens (B, N, rows, columns) of what is wanted."""

@@ -16,8 +16,8 @@ from vla_ros.models.attention import CausalTransformer
 from vla_ros.models.batch import ModelInput
 from vla_ros.models.contract import Backbone
 from vla_ros.models.encoders import StateEncoder, learned_positions, mean_over_words, repeat_scenes
-from vla_ros.models.published import PublishedImageEncoder, PublishedTransformer
-from vla_ros.models.scene import SceneConfig, build_image_encoder
+from vla_ros.models.published import PublishedTransformer
+from vla_ros.models.scene import SceneConfig, build_image_encoder, named_backbones, named_text_encoder
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,12 @@ class StreamConfig(SceneConfig):
         depth: Blocks of the transformer.
         language: A published language model in the place of `width`, `heads` and `depth`: {"kind": ..., sizes}, see
             `published.LANGUAGE_KINDS`.
+        text: A trunk that reads the sentence before the transformer does, {"kind": "trunk", sizes}.
     """
 
     depth: int = 4
     language: Mapping[str, Any] | None = None
+    text: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class SceneStream(nn.Module):
         self.image_projection = nn.Identity() if same else nn.Linear(self.images.width, width)
         self.state = StateEncoder(c.state_width, width, hide=c.hidden_state)
         self.embedding = nn.Embedding(ids, width)
+        self.text = None if c.text is None else named_text_encoder(c.vocabulary, c.words, c.text)
+        self.text_projection = None if self.text is None else nn.Linear(self.text.width, width)
         self.word_positions = learned_positions(c.words, width)
         self.words_at = self.images.count + 1
 
@@ -78,15 +82,15 @@ class SceneStream(nn.Module):
         words = given.tokens.flatten(0, 1)
         scene = torch.cat([self.image_projection(self.images(given.images)), self.state(given.state[:, None])], dim=1)
         said = self.embedding(words) + self.word_positions[: words.shape[1]]
+        if self.text is not None and self.text_projection is not None:
+            said = said + self.text_projection(self.text(words)[0])
         tokens = torch.cat([repeat_scenes(scene, sentences), said], dim=1)
         before = torch.ones(len(words), self.words_at, dtype=torch.bool, device=words.device)
         return Prefix(tokens, torch.cat([before, words != 0], dim=1), words)
 
     def backbones(self) -> dict[str, Backbone]:
         """Return the published parts, as `VlaModel.backbones` does."""
-        parts = {}
-        if isinstance(self.images, PublishedImageEncoder):
-            parts["vision"] = Backbone(self.images.tower)
+        parts = named_backbones(self.images, self.text)
         if isinstance(self.transformer, PublishedTransformer):
             parts["language"] = self.transformer.backbone(self.embedding)
         return parts

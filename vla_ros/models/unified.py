@@ -23,8 +23,9 @@ from vla_ros.models.contract import Backbone, VlaModel
 from vla_ros.models.encoders import CONVOLUTION_STEM, PATCH_STEM, learned_positions
 from vla_ros.models.losses import action_losses, side_losses, smooth_rotation, total
 from vla_ros.models.published import IMAGE_KINDS, LANGUAGE_KINDS
-from vla_ros.models.scene import TINY
+from vla_ros.models.scene import TINY, cached_shape
 from vla_ros.models.stream import Prefix, SceneStream, StreamConfig
+from vla_ros.models.trunk import KIND
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class UnifiedModel(VlaModel):
         "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 32000, "state_width": 10, "horizon": 16,
         "words": 64, "patch": 16, "width": 2048, "heads": 16, "depth": 24,
     }  # fmt: skip
-    BACKBONES: ClassVar = {"vision": IMAGE_KINDS, "language": LANGUAGE_KINDS}
+    BACKBONES: ClassVar = {"vision": (*IMAGE_KINDS, KIND), "language": LANGUAGE_KINDS, "text": (KIND,)}
     config: UnifiedConfig
 
     def __init__(self, config: UnifiedConfig) -> None:
@@ -96,6 +97,10 @@ class UnifiedModel(VlaModel):
     def backbones(self) -> dict[str, Backbone]:
         """Return the parts that can be given published weights."""
         return self.stream.backbones()
+
+    def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
+        """Return what may stand in the place of a camera's picture."""
+        return cached_shape(self.config, self.stream.images, camera)
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of every row given those before it, and of the other heads."""

@@ -10,15 +10,16 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from numpy.typing import NDArray
 
 from vla_ros.errors import VlaError
-from vla_ros.models.build import build_model
+from vla_ros.models.build import build_model, model_class
 from vla_ros.models.checkpoint import PolicyBundle, load_checkpoint, save_checkpoint
 from vla_ros.models.columns import ActionColumns
 from vla_ros.models.contract import ModelInput, ModelTarget, VlaModel
 from vla_ros.models.options import model_values
-from vla_ros.models.published import load_published
+from vla_ros.models.published import load_published, name_sources
 from vla_ros.processing.processor import Processor
 from vla_ros.robot.contract import RobotContract
 from vla_ros.training.adaptation import Adaptation, adapt, merge_lora
@@ -27,7 +28,8 @@ from vla_ros.training.loop import Objective, TrainingLoop, has_state
 from vla_ros.training.loop_options import HeldOutOptions, LoopOptions, belongs
 from vla_ros.training.provenance import cloning_lines, data_lines
 from vla_ros.training.records import HeldOutRecord, TrainingRecord
-from vla_ros.training.source import SeededBatches
+from vla_ros.training.source import ReadImages, SeededBatches
+from vla_ros.training.trunk_features import with_trunk_features
 from vla_ros.training.word_vectors import describe_words
 
 
@@ -40,10 +42,19 @@ class Demonstrations(Protocol):
     groups: tuple[int, ...]
     episode_of: NDArray[np.int64]
     taught: tuple[str, ...]
+    key: str | None
     processor: Processor
 
     def with_processor(self, processor: Processor) -> Demonstrations:
         """Return the same steps as another processor turns them into tensors."""
+        ...
+
+    def images(self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]) -> Mapping[str, torch.Tensor]:
+        """Return the pictures (B, 3, h, w) of steps, 0 to 1, changed as each one's generator says."""
+        ...
+
+    def with_images(self, read: ReadImages) -> Demonstrations:
+        """Return the same steps with something else in the place of their pictures."""
         ...
 
     def without(self, episodes: Collection[int]) -> Demonstrations:
@@ -78,6 +89,8 @@ class CloningOptions:
         held_out: How the network is measured while it trains; by default it learns from all episodes.
         play: Plays a few scenes, where `held_out` says so.
         history: Records of the same training before it was interrupted.
+        cache: Where what a frozen trunk says of the pictures is kept; None: it looks at them each time.
+        variants: How often each picture is put before it.
     """
 
     loop: LoopOptions
@@ -92,6 +105,8 @@ class CloningOptions:
     held_out: HeldOutOptions = HeldOutOptions(fraction=0.0)  # noqa: RUF009 (frozen)
     play: Play | None = None
     history: Sequence[TrainingRecord] = ()
+    cache: Path | None = None
+    variants: int = 1
 
 
 def train_policy(
@@ -118,7 +133,7 @@ def train_policy(
     data = data_lines(dataset) | {"held_out": len(held)}
     bundle, sources = make_bundle(dataset, contract, model, options.model_options, options.notes)
     if options.start_from is not None:
-        network, bundle = _continue_from(options.start_from, dataset, bundle)
+        network, bundle = _continue_from(options.start_from, dataset, bundle, options.model_options)
         dataset = dataset.with_processor(bundle.processor)
     else:
         network = build_model(model, bundle.model_config)
@@ -135,6 +150,9 @@ def train_policy(
         with_notes = replace(bundle, training={**bundle.training, **measured})
         save_checkpoint(folder, *finished(trained, with_notes, options.adaptation, layers))
 
+    if options.cache is not None:
+        with PartialState(cpu=device.type == "cpu").main_process_first():
+            dataset = with_trunk_features(dataset, loop.network, options.cache, options.variants, loop.device)
     watch = watch_training(dataset, options, device, out, save, loop.step)
     source = SeededBatches(dataset.without(held) if held else dataset, options.batch, options.seed)
     loss = loop.run(source, out, report, held_out=watch)
@@ -235,8 +253,12 @@ def make_bundle(
     return bundle, sources
 
 
-def _continue_from(folder: Path, dataset: Demonstrations, bundle: PolicyBundle) -> tuple[VlaModel, PolicyBundle]:
+def _continue_from(
+    folder: Path, dataset: Demonstrations, bundle: PolicyBundle, options: Mapping[str, Any]
+) -> tuple[VlaModel, PolicyBundle]:
     """Return the network of a checkpoint, ready to learn, and the bundle with its processor.
+
+    Backbones that `options` name take the place of those that it has; see `swap_backbones`.
 
     Raises:
         VlaError: when the data set teaches words that the checkpoint has no place for, or has other features.
@@ -244,6 +266,49 @@ def _continue_from(folder: Path, dataset: Demonstrations, bundle: PolicyBundle) 
     network, before = load_checkpoint(folder, torch.device("cpu"))
     if missing := set(dataset.taught) - set(before.words):
         raise VlaError(f"{folder} has no place for the taught words {sorted(missing)}; teach others, or begin anew")
-    return network.requires_grad_(True), replace(
-        bundle, model=before.model, model_config=before.model_config, processor=before.processor
+    network, values, swapped = swap_backbones(network, before, options)
+    notes = {**bundle.training, **({"swapped": swapped} if swapped else {})}
+    return network.trainable(), replace(
+        bundle, model=before.model, model_config=values, processor=before.processor, training=notes
     )
+
+
+def swap_backbones(
+    network: VlaModel, bundle: PolicyBundle, options: Mapping[str, Any]
+) -> tuple[VlaModel, Mapping[str, Any], dict[str, Any]]:
+    """Put other backbones into a trained network; everything else that fits keeps its weights.
+
+    Args:
+        network: As trained.
+        bundle: Of its checkpoint.
+        options: Lines of its configuration; only those that name a backbone by a folder or a hub identifier count, and
+            `freeze` beside them.
+
+    Returns:
+        The network, its configuration, and what was swapped: the sources, and the parts that begin anew because their
+        sizes are others. Empty where nothing is.
+
+    Raises:
+        ContractError: when a backbone cannot be had.
+    """
+    model = model_class(bundle.model)
+    named = {line: options[line] for line in model.BACKBONES if isinstance(options.get(line), str)}
+    if not named:
+        return network, bundle.model_config, {}
+    frozen = {"freeze": options["freeze"]} if "freeze" in options else {}
+    values, sources = name_sources(model, {**bundle.model_config, **named, **frozen})
+    other: VlaModel = build_model(bundle.model, values)
+    load_published(other, sources, bundle.words)
+    parts = [other.backbones()[line] for line in sources]
+    new = {id(value) for part in parts for value in part.tower.state_dict(keep_vars=True).values()}
+    new |= {id(value) for part in parts if part.owner is not None for value in part.owner.buffers()}
+    weights, anew = network.state_dict(), []
+    with torch.no_grad():
+        for name, value in other.state_dict(keep_vars=True).items():
+            if id(value) in new:
+                continue
+            if name in weights and weights[name].shape == value.shape:
+                value.copy_(weights[name])
+            else:
+                anew.append(name)
+    return other, values, {**sources, "anew": anew}

@@ -21,7 +21,7 @@ from vla_ros.yaml_files import read_yaml
 if TYPE_CHECKING:
     from vla_ros.data.augmentation.images import ImageSettings
 
-METHODS = ("cloning", "dagger", "preferences")
+METHODS = ("cloning", "dagger", "preferences", "pretraining")
 
 _Section = TypeVar("_Section")
 
@@ -36,9 +36,11 @@ class DataSection:
         episodes: How many are collected; 0: only what is there is used.
         seed: First seed of the collected ones.
         varied_from: Tabletop scenes of this seed and later ones vary in light, cameras, table, start pose and clutter.
+        views: Views of a scene that are collected in the place of an episode that is played; see `CollectionOptions`.
         cache: Folder for the pictures in a form that is read step by step.
         cache_gb: What decoded images of recorded data sets may take there, about, GB: rows then come from some of the
             episodes at a time, see `data.mixture`. None: all are decoded before training begins.
+        variants: How often each picture is put before a frozen trunk, each time in another light.
         mixture: A table of recorded data sets, in place of folders; see docs/data.md.
         history: Frames of a recorded data set that the policy sees at once, one action period apart.
         pictures: How pictures of recorded data sets are changed, in place of a little light, colour and noise.
@@ -49,8 +51,10 @@ class DataSection:
     episodes: int = 0
     seed: int = 1_000_000
     varied_from: int | None = None
+    views: int = 0
     cache: Path = Path("runs/cache")
     cache_gb: float | None = None
+    variants: int = 1
     mixture: tuple[Line, ...] = ()
     history: int = 1
     pictures: ImageSettings | None = None
@@ -145,6 +149,7 @@ class TrainingConfig:
         batch: Recorded steps an update.
         seed: Of weights and batches.
         method: "cloning", "dagger" or "preferences"; the last two begin with `start_from`, or clone first.
+            "pretraining": a trunk, see `vla_ros.models.trunk`, in the place of a policy.
         model_options: Sizes of the network, in place of its own.
         start_from: A checkpoint to begin with.
         data: Where demonstrations are.
@@ -179,6 +184,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise VlaError(f"method is '{self.method}', expected one of {METHODS}")
+        if self.method == "pretraining" and (self.world != "tabletop" or self.start_from or self.deciding.steps):
+            raise VlaError("a trunk is taught by the labels of the world 'tabletop', from nothing, and decides nothing")
         if self.adaptation.method != "none" and self.start_from is None:
             raise VlaError(f"adaptation '{self.adaptation.method}' fine-tunes a policy: say which in start_from")
         if self.anew and (self.start_from is None or self.adaptation.method != "none"):

@@ -26,8 +26,8 @@ from vla_ros.processing.normalizer import Normalizer
 from vla_ros.processing.processor import Processor, Statistics, float_tensor
 from vla_ros.processing.state import ArmState, state_values
 from vla_ros.training.concepts import concept_columns
-from vla_ros.training.pictures import varied
-from vla_ros.training.source import draw_steps
+from vla_ros.training.pictures import fingerprint, varied
+from vla_ros.training.source import ReadImages, draw_steps
 from vla_ros.types import Pose
 
 SENTENCE_LENGTH = 10
@@ -61,6 +61,7 @@ class PickDataset:
         count: How many steps there are.
         episode_of: (count,) the number of each step's episode.
         specification: Convention of the actions.
+        key: Names what the pictures are, for what is computed from them once.
         taught: The words of every template and every object.
         processor: Fitted to these steps; its vocabulary is the taught words.
     """
@@ -79,6 +80,7 @@ class PickDataset:
             VlaError: when folders disagree on the convention or hold no episode.
         """
         folders = list(folders)
+        self.key: str | None = "_".join(fingerprint(folder) for folder in folders)
         self.cameras = tuple(cameras)
         self.templates, self.kinds = tuple(templates), tuple(absent)
         self.specification = one_specification(folders)
@@ -88,6 +90,7 @@ class PickDataset:
                 *(f"pixel_{c}" for c in self.cameras)]  # fmt: skip
         self.episodes = 0
         self._drawn: NDArray[np.int64] | None = None
+        self._read_images: ReadImages | None = None
         episode_of: list[int] = []
         for folder in folders:
             for episode in read_episodes(folder):
@@ -132,6 +135,16 @@ class PickDataset:
         other._drawn = np.flatnonzero(~np.isin(self.episode_of, list(episodes)))
         return other
 
+    def images(self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]) -> dict[str, torch.Tensor]:
+        """Return the pictures (B, 3, h, w) of steps, 0 to 1, in the light that each one's generator draws."""
+        return {c: varied(self._rows[f"image_{c}"][index], generators) for c in self.cameras}
+
+    def with_images(self, read: ReadImages) -> PickDataset:
+        """Return the same steps with something else in the place of their pictures."""
+        other = copy.copy(self)
+        other._read_images = read
+        return other
+
     def rows(self, generators: Sequence[np.random.Generator], update: int) -> tuple[ModelInput, ModelTarget]:
         """Return one step a generator, drawn by it; see `batch`."""
         return self.steps(draw_steps(generators, self.count, self._drawn), generators)
@@ -151,7 +164,7 @@ class PickDataset:
         target = _with_absent(rows["target"][index])
         continuous, binary = processor.targets(actions)
         given = ModelInput(
-            images={c: varied(rows[f"image_{c}"][index], generators) for c in self.cameras},
+            images=(self._read_images or self.images)(index, generators),
             state=processor.state(rows["state"][index]),
             tokens=torch.stack([processor.tokens(group) for group in sentences]),
         )

@@ -73,7 +73,7 @@ def train_deciding(
         dataset = dataset.with_processor(bundle.processor)
         glances = GlanceDataset(dataset.without(held) if held else dataset, network, options.variants, device)
     stays = {name: PartOptions(0) for name in STAYS}
-    loop = TrainingLoop(network.requires_grad_(True), replace(options.loop, parts=stays), device, decide, belongs_to)
+    loop = TrainingLoop(network.trainable(), replace(options.loop, parts=stays), device, decide, belongs_to)
     if options.resume:
         loop.resume(out)
 

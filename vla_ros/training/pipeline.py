@@ -37,6 +37,7 @@ from vla_ros.training.held_out import Play
 from vla_ros.training.loop import TrainingLoop
 from vla_ros.training.loop_options import LoopOptions
 from vla_ros.training.preferences import PolicyGradient, advantages, cut_clips, step_features
+from vla_ros.training.pretraining import train_trunk, trunk_dataset, trunk_figures
 from vla_ros.training.recorded_data import OpenLine, commanded_as, open_recordings, recorded_dataset, recorded_lines
 from vla_ros.training.recorded_dataset import RecordedDataset
 from vla_ros.training.records import TrainingRecord, best_record
@@ -88,6 +89,8 @@ class Training:
             return self._dagger()
         if self.config.method == "preferences":
             return self._preferences()
+        if self.config.method == "pretraining":
+            return self._pretrain()
         return self._clone(self.config.data.folders, self.config.out, self.config.loop, self.config.start_from)
 
     # Data.
@@ -96,7 +99,7 @@ class Training:
         data = self.config.data
         if data.episodes:
             seeds = range(data.seed, data.seed + data.episodes)
-            options = replace(find_world(self.config.world).options, varied_from=data.varied_from)
+            options = replace(find_world(self.config.world).options, varied_from=data.varied_from, views=data.views)
             self._collect(data.folders[0], seeds, options)
 
     def _collect(
@@ -104,7 +107,8 @@ class Training:
     ) -> None:
         """Collect what a folder lacks; of several processes the first does it, and the others wait."""
         source = {} if driver is None else {"noise": driver.noise, "noise_seed": driver.seed}
-        job = CollectionJob(self.config.robot, self.config.world, options, folder, driver is not None, driver, source)
+        keeps = driver is not None or options.views > 0
+        job = CollectionJob(self.config.robot, self.config.world, options, folder, keeps, driver, source)
         with self._state.main_process_first():
             reports = collect_in_parallel(job, seeds, self.processes)
             for _ in tqdm(reports, total=len(seeds), unit="episode", desc=f"collect {folder.name}"):
@@ -158,6 +162,7 @@ class Training:
             options = CloningOptions(
                 loop, config.batch, config.seed, config.model_options, config.adaptation, config.anew if first else (),
                 start_from, self.resume, {**notes, "updates": loop.steps}, config.held_out, self._play,
+                cache=config.data.cache, variants=config.data.variants,
             )  # fmt: skip
             start_from = place
 
@@ -171,6 +176,27 @@ class Training:
         if config.deciding.steps:
             figures |= self._decide(dataset, start_from, out, notes)
         return figures
+
+    def _pretrain(self) -> dict[str, Any]:
+        config = self.config
+        cameras = [camera.name for camera in self.contract.cameras]
+        with self._state.main_process_first():
+            dataset = trunk_dataset(config.data.folders, cameras, config.data.cache)
+        if self.speaks:
+            print(f"{dataset.count} views of {dataset.episodes} scenes")
+        notes = {"command": self.command, "scenes": dataset.episodes, "views": dataset.count, "seed": config.seed}
+        options = CloningOptions(
+            config.loop, config.batch, config.seed, config.model_options, resume=self.resume, notes=notes,
+            held_out=config.held_out,
+        )  # fmt: skip
+
+        def train(curve: Curve) -> float:
+            return train_trunk(dataset, config.out, replace(options, history=curve.records), self.device, curve.add)
+
+        figures = self._drawn(config.out, train)
+        if self.speaks:
+            figures["trunk"] = trunk_figures(config.out, dataset, config.held_out.fraction, self.device)
+        return {"episodes": dataset.episodes, "recorded_steps": dataset.count, **figures}
 
     def _decide(
         self, dataset: Demonstrations, policy: Path | None, out: Path, notes: Mapping[str, Any]
@@ -284,7 +310,7 @@ class Training:
             steps=section.policy_steps, learning_rate=section.learning_rate, warm_up=10, schedule="constant",
             weight_decay=0.0, average=0.9, seed=self.config.seed, report_every=10,
         )  # fmt: skip
-        loop = TrainingLoop(network.requires_grad_(True), options, self.device, objective)
+        loop = TrainingLoop(network.trainable(), options, self.device, objective)
         records: list[TrainingRecord] = []
         loss = loop.run(source, None, records.append)
         notes = {**bundle.training, "command": self.command, "method": "preferences", "round": number}

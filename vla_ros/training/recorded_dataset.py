@@ -29,6 +29,7 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.training.dataset import action_floors, policy_features, state_floors, with_tool_scale
 from vla_ros.training.pictures import varied
 from vla_ros.training.recorded_pictures import PictureAugmentation
+from vla_ros.training.source import ReadImages
 from vla_ros.training.stored_steps import StoredSteps
 
 
@@ -92,6 +93,7 @@ class RecordedDataset:
         self.parts, self.augmentations = tuple(parts), augmentations or Augmentations()
         self.mixture = Mixture([_member(part, parts, cache_bytes) for part in parts])
         self._kept = -1
+        self._read_images: ReadImages | None = None
         self.specification = contract.action
         sizes = {camera.name: (camera.policy_height, camera.policy_width) for camera in contract.cameras}
         self.cameras = tuple(sizes)
@@ -200,15 +202,8 @@ class RecordedDataset:
         self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]
     ) -> tuple[ModelInput, ModelTarget]:
         """Return steps by their numbers among those of all data sets, changed as each one's generator says."""
-        change = self.augmentations.pictures or varied
-        processor, past = self.processor, self._past[index]
-        frames = [
-            (
-                {name: change(self._images(name, seen), generators) for name in self.cameras},
-                processor.state(self._states[seen]),
-            )
-            for seen in past.T
-        ]
+        read, processor, past = self._read_images or self.images, self.processor, self._past[index]
+        frames = [(read(seen, generators), processor.state(self._states[seen])) for seen in past.T]
         images, state = processor.stack(frames)
         said = [self._said(step, rng) for step, rng in zip(index, generators, strict=True)]
         continuous, binary = processor.targets(self._chunks[index])
@@ -219,6 +214,22 @@ class RecordedDataset:
             present=torch.ones(len(index), 1),
         )
         return given, wanted
+
+    @property
+    def key(self) -> str | None:
+        """Names what the pictures are, for what is computed from them once; None where the cache does not hold all."""
+        return None if self.mixture.windowed else "_".join(part.images.folder.name for part in self.parts)
+
+    def images(self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]) -> dict[str, torch.Tensor]:
+        """Return the pictures (B, 3, h, w) of steps, 0 to 1, changed as each one's generator says."""
+        change = self.augmentations.pictures or varied
+        return {name: change(self._images(name, index), generators) for name in self.cameras}
+
+    def with_images(self, read: ReadImages) -> RecordedDataset:
+        """Return the same steps with something else in the place of their pictures."""
+        other = copy.copy(self)
+        other._read_images = read
+        return other
 
     def _images(self, camera: str, index: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the images (len(index), height, width, 3) of a camera."""

@@ -73,8 +73,10 @@ def best_record(records: Sequence[TrainingRecord]) -> TrainingRecord | None:
 
 
 def verdict(figures: Mapping[str, Any]) -> str:
-    """Return in a few words how good the actions of a training's figures are on held-out episodes."""
+    """Return in a few words how good what came out is on held-out episodes, by the figures of its training."""
     measured = figures.get("held_out")
+    if measured is not None and "trunk" in figures:
+        return f"error on held-out scenes {measured['relative']:.2f} of a guess's, at update {measured['update']}"
     if measured is None:
         return "no episode was held out"
     relative = f"{measured['relative']:.2f}"

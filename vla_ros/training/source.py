@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vla_ros.errors import VlaError
 from vla_ros.models.contract import ModelInput, ModelTarget
+
+ReadImages = Callable[[NDArray[np.int64], Sequence[np.random.Generator]], Mapping[str, Tensor]]
+"""(numbers of steps, a generator each) to what stands in the place of their pictures, by camera."""
 
 
 class StepDataset(Protocol):

@@ -24,7 +24,7 @@ from vla_ros.processing.processor import Processor, float_tensor
 from vla_ros.training.concepts import concept_columns
 from vla_ros.training.dataset import fit_statistics, one_specification, policy_features, recorded_states
 from vla_ros.training.pictures import PictureStore, StoredRows, drop_outdated, fingerprint, varied
-from vla_ros.training.source import draw_steps
+from vla_ros.training.source import ReadImages, draw_steps
 from vla_ros.training.word_vectors import colour_of
 
 SENTENCE_LENGTH = 16
@@ -62,6 +62,7 @@ class TabletopDataset:
         episodes: How many episodes.
         episode_of: (count,) the number of each step's episode.
         specification: Convention of the actions.
+        key: Names what the pictures are, for what is computed from them once.
         taught: Every word that a sentence can have, beside fillers.
         processor: Fitted to these steps.
     """
@@ -141,6 +142,8 @@ class TabletopDataset:
         self.episodes, self.count = len(tables), len(episode_of)
         self._tables, self.episode_of = tables, np.array(episode_of, np.int64)
         self._drawn: NDArray[np.int64] | None = None
+        self._read_images: ReadImages | None = None
+        self.key: str | None = "_".join(place.name for place in self.places)
         self._goal_kinds = {command.goal[1] for commands, _ in tables for command in commands if command.goal}
         self._rows = {key: np.concatenate(parts) for key, parts in rows.items()}
         self.pictures = {c: self._open(c) for c in self.cameras}
@@ -184,12 +187,22 @@ class TabletopDataset:
             [self._sentence(command, rng) for command in scene] for scene, rng in zip(commands, generators, strict=True)
         ]
         given = ModelInput(
-            images={c: varied(self.pictures[c][index], generators) for c in self.cameras},
+            images=(self._read_images or self.images)(index, generators),
             state=self.states(index),
             tokens=torch.stack([self.processor.tokens(group) for group in sentences]),
         )
         concepts = {name: torch.from_numpy(values) for name, values in concept_columns(commands).items()}
         return given, self.targets(index, np.array(chosen), concepts)
+
+    def images(self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]) -> dict[str, torch.Tensor]:
+        """Return the pictures (B, 3, h, w) of steps, 0 to 1, in the light that each one's generator draws."""
+        return {c: varied(self.pictures[c][index], generators) for c in self.cameras}
+
+    def with_images(self, read: ReadImages) -> TabletopDataset:
+        """Return the same steps with something else in the place of their pictures."""
+        other = copy.copy(self)
+        other._read_images = read
+        return other
 
     def states(self, index: NDArray[np.int64]) -> torch.Tensor:
         """Return the normalised state (B, S) of steps."""

@@ -27,6 +27,7 @@ from vla_ros.models.published import (
     load_published,
     name_sources,
 )
+from vla_ros.models.trunk import KIND
 
 NEEDED = {"cameras": {"eye": (64, 96)}, "vocabulary": 9, "state_width": 4, "horizon": 3}
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -49,7 +50,8 @@ VALUES = {
     "owlv2": {"vision_config": {**SMALL, "image_size": 32, "patch_size": 16}, "projection_dim": 8,
               "text_config": {**SMALL, "vocab_size": 12, "eos_token_id": 11, "bos_token_id": 10}},
 }  # fmt: skip
-LINES = [(name, line, kind) for name in MODELS for line, kinds in model_class(name).BACKBONES.items() for kind in kinds]
+LINES = [(name, line, kind) for name in MODELS for line, kinds in model_class(name).BACKBONES.items() for kind in kinds
+         if kind != KIND]  # fmt: skip
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "pick", "up", "red", "cu", "##be"]
 
 

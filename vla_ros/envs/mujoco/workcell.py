@@ -69,6 +69,14 @@ class Workcell:
         self._steps = 0
         self.step(SETTLE_TIME)
 
+    def place_arm(self, joint_positions: FloatArray, gripper_opening: float | Sequence[float]) -> None:
+        """Put the arm where its references are, (n,) rad and m, at rest; nothing else moves, and no time passes."""
+        self.command(joint_positions, gripper_opening)
+        self.data.qpos[self._arm] = joint_positions
+        self.data.qpos[self._fingers] = self.contract.finger_positions(np.atleast_1d(gripper_opening).tolist())
+        self.data.qvel[:] = 0.0
+        mujoco.mj_forward(self.model, self.data)
+
     def command(self, joint_positions: FloatArray, gripper_opening: float | Sequence[float]) -> None:
         """Set the references of the servos, held until the next call.
 
