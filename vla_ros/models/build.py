@@ -60,8 +60,6 @@ def build_model(name: str, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 (a
     network = model_class(name).from_config(values)
     if adapters is not None:
         importlib.import_module("vla_ros.models.adapters").insert_adapters(network, **adapters)
-    if network.config.freeze:
-        network.trainable()
     return network
 
 

@@ -216,10 +216,12 @@ class CompositionalModel(VlaModel):
         return total(parts)
 
     def _only_reads(self) -> bool:
-        """Say whether nothing but the reader is being trained: then the pictures need not be looked at."""
-        return self.training and not any(
-            p.requires_grad for name, p in self.named_parameters() if not name.startswith("reader.")
-        )
+        """Say whether the reader alone is trained: then the pictures need not be looked at.
+
+        Of a copy that only measures, nothing is trained, and everything is looked at.
+        """
+        trained = [name for name, p in self.named_parameters() if p.requires_grad]
+        return bool(trained) and all(name.startswith("reader.") for name in trained)
 
     def _concept_losses(self, thoughts: _Thoughts, wanted: ModelTarget) -> dict[str, Tensor]:
         there, concepts = wanted.present, wanted.concepts

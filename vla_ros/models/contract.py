@@ -105,7 +105,8 @@ class VlaModel(nn.Module, ABC):
         Raises:
             ContractError: for a line that is missing, unknown, or makes no network.
         """
-        return cls(read_config(cls.Config, config))
+        network = cls(read_config(cls.Config, config))
+        return network.trainable() if network.config.freeze else network
 
     @classmethod
     def tiny_config(cls, cameras: Sizes, vocabulary: int, state_width: int, horizon: int) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def test_a_training_that_stopped_goes_on_as_if_it_had_not(expert, train, tmp_pat
     words = ["train", "--config", str(config), "--device", "cpu", "--threads", "1"]
     run = TrainingLoop.run
     with monkeypatch.context() as patch:
-        patch.setattr(TrainingLoop, "run", lambda *given: run(*given, 2))
+        patch.setattr(TrainingLoop, "run", lambda *given, **options: run(*given, 2, **options))
         assert cli.main(words) == 0
     assert torch.load(tmp_path / "half" / STATE_FILE, weights_only=True)["step"] == 2
     assert cli.main(words) == 0

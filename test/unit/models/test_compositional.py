@@ -207,3 +207,5 @@ def test_where_nothing_but_the_reader_is_trained_the_pictures_are_not_looked_at(
     assert parts and not seen
     loss.backward()
     assert model.reader.kind.weight.grad is not None
+    model.requires_grad_(False)  # a copy that measures: nothing is trained
+    assert model.compute_loss(given, wanted)[1] == {name: pytest.approx(every[name], rel=1e-5) for name in every}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,19 +12,23 @@ import torch
 import yaml
 
 from vla_ros.cli import main as cli
+from vla_ros.data.catalogue import Line, open_dataset
 from vla_ros.data.demonstrations import DemonstrationWriter
 from vla_ros.envs.collector import CollectionOptions
 from vla_ros.envs.registry import make_collector
 from vla_ros.errors import VlaError
+from vla_ros.models.build import build_model
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.models.trunk import Trunk, TrunkConfig, TrunkDescription, describe_trunk, save_trunk
 from vla_ros.policies.build import load_policy
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.behavioural_cloning import CloningOptions, train_policy
+from vla_ros.training.behavioural_cloning import CloningOptions, make_bundle, train_policy
 from vla_ros.training.dataset import PickDataset
 from vla_ros.training.loop_options import HeldOutOptions, LoopOptions
 from vla_ros.training.pretraining import NAMES, TrunkHeldOut, over_scenes, probe_trunk, trunk_dataset, trunk_figures
+from vla_ros.training.recorded_dataset import RecordedDataset
 from vla_ros.training.records import TrainingRecord
+from vla_ros.training.stored_steps import Recording, store_steps
 from vla_ros.training.trunk_features import WHOLE, with_trunk_features
 
 CPU = torch.device("cpu")
@@ -129,7 +134,7 @@ def test_no_figures_without_a_held_out_scene(
         trunk_figures(trained[0], trunk_dataset([views], CAMERAS, tmp_path), 0.1, CPU)
 
 
-def _trunk(folder: Path, dataset: PickDataset) -> Path:
+def _trunk(folder: Path, dataset: PickDataset | RecordedDataset) -> Path:
     torch.manual_seed(0)
     config = TrunkConfig(len(dataset.taught) + 2, words=12, **SMALL)
     save_trunk(folder, Trunk(config), TrunkDescription(config, dataset.taught))
@@ -164,6 +169,27 @@ def test_what_a_frozen_trunk_says_is_computed_once(
     folder = next((tmp_path / "cache").glob("features_*"))
     assert (folder / WHOLE).exists()
     assert [r.held_out is not None for r in records][-1]
+
+
+def test_maps_stand_for_every_frame_of_a_history(recordings: SimpleNamespace, tmp_path: Path) -> None:
+    folder = recordings.write(tmp_path / "set", [recordings.walk("a", 6)], video_files=False)
+    recording = Recording(Line("lerobot", folder, 1.0, {}), open_dataset("lerobot", folder))
+    parts = store_steps([recording], CONTRACT, tmp_path / "steps", lambda names, what: names, 2)
+    data = RecordedDataset(parts, CONTRACT)
+    trunk = str(_trunk(tmp_path / "trunk", data))
+    options = {"size": "tiny", "vision": trunk, "text": trunk, "freeze": True}
+    bundle, _ = make_bundle(data, CONTRACT, "flow", options, {})
+    network = build_model("flow", bundle.model_config).eval()
+    features = with_trunk_features(data, network, tmp_path / "cache", 1, CPU)
+    given, wanted = features.steps(np.array([0, 3]), [np.random.default_rng(k) for k in (5, 6)])
+    assert {*given.images} == {"front", "front@1", "wrist", "wrist@1"}
+    for name, frames in (("wrist", (0, 3)), ("wrist@1", (0, 2))):
+        for row, step in enumerate(frames):
+            image = data.images(np.array([step]), [np.random.default_rng([0, step])])["wrist"]
+            with torch.no_grad():
+                one = network.backbones()["vision"].owner.map(image)[0]
+            assert float((given.images[name][row] - one).abs().max()) < 1e-2 * float(one.abs().max())
+    assert bool(torch.isfinite(network.compute_loss(given, wanted)[0]))
 
 
 def test_a_network_whose_trunk_learns_sees_pictures(dataset: PickDataset, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_no_sentence_names_what_is_held_out(dataset: TabletopDataset) -> None:
 def test_what_is_asked_for_in_vain_is_not_there(dataset: TabletopDataset) -> None:
     rng = np.random.default_rng(0)
     for step in np.repeat(np.arange(0, dataset.count, 6), 50):  # many draws: most pairs lie on no table
-        things = dataset._tables[dataset._episode_of[step]][1]
+        things = dataset._tables[dataset.episode_of[step]][1]
         command = dataset.absent(step, rng)
         named = {name for name in (command.name, command.goal_name) if name}
         assert not named <= set(things)
@@ -91,7 +91,7 @@ def test_labels_belong_to_their_command(dataset: TabletopDataset, tabletop_recor
             wanted.continuous[row, 0, :, :3].numpy()
         )
         np.testing.assert_allclose(chunk, dataset._rows["actions"][step, asked, :, :3], atol=1e-5)
-        command = dataset._tables[dataset._episode_of[step]][0][asked]
+        command = dataset._tables[dataset.episode_of[step]][0][asked]
         assert wanted.concepts["colour"][row, 0] == COLOUR_NAMES.index(command.thing[0])
     assert bool((given.tokens[:, 0] != 0).any())
 
