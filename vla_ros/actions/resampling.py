@@ -1,4 +1,4 @@
-"""Decoded chunks at other times than those of their rows: another rate, or another observation.
+"""Resamples decoded chunks to another rate, or to start at another observation.
 
 place of a row     0        1       2            ...  h
 value              start    row 0   row 1             row h - 1, held from there on
@@ -16,21 +16,21 @@ from vla_ros.actions.trajectory import ArmStart, ArmTrajectory
 from vla_ros.types import FloatArray
 
 EPSILON = 1e-6
-"""Fraction of a row that rounding may take."""
+"""Rounding tolerance, as a fraction of a row."""
 
 
 def rows_at(trajectory: ArmTrajectory, start: ArmStart, first: float, step: float, count: int) -> ArmTrajectory:
     """Return `count` rows of a chunk at the places `first + step`, `first + 2 step`, ...
 
-    Positions are interpolated linearly, rotations along the shortest way; a gripper has the opening of the row that is
-    under way in the middle of the new one. Before the start and behind the last row both ends are held.
+    Positions are interpolated linearly, rotations along the shortest path (slerp); the gripper opening is that of the
+    row active at the midpoint of the new row. Before the start and after the last row the end values are held.
 
     Args:
         trajectory: (h, ...) as `decode_chunk` returns it.
         start: The arm at place 0.
-        first: Place of the instant that the new rows count from.
-        step: Places from one new row to the next.
-        count: How many rows, at least 1.
+        first: Place of the instant from which the new rows count.
+        step: Distance between consecutive new rows, places.
+        count: Number of rows, at least 1.
     """
     places = first + step * np.arange(1, count + 1)
     joints, positions, quaternions = trajectory.joint_positions, trajectory.positions, trajectory.quaternions
@@ -51,13 +51,13 @@ def rows_at(trajectory: ArmTrajectory, start: ArmStart, first: float, step: floa
 
 
 def rows_within(rows: int, space: ActionSpace, other: ActionSpace) -> int:
-    """Return how many rows of `other` the time of `rows` rows of `space` holds: at least 1, at most its horizon."""
+    """Return how many rows of `other` fit into the duration of `rows` rows of `space`: 1 to the horizon of `other`."""
     held = int(np.floor(rows * space.period / other.period + EPSILON))
     return min(max(held, 1), other.horizon)
 
 
 def _split(place: float, rows: int) -> tuple[int, float]:
-    """Return the row before a place, of `rows` with the start, and the fraction of the way to the next."""
+    """Return the row before a place (of `rows`, which include the start), and the fraction of the way to the next."""
     inside = min(max(place, 0.0), float(rows - 1))
     before = min(int(inside + EPSILON), rows - 2)
     return before, max(inside - before, 0.0)

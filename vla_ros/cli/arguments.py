@@ -1,4 +1,4 @@
-"""Kinds of values on the command line: each refuses what makes no sense, with what it expects."""
+"""Argument parser and argument types of the command line; an invalid value is rejected with what was expected."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
 
 
 class Parser(argparse.ArgumentParser):
-    """Parser of one command: its help shows defaults and examples, its errors are one line."""
+    """Parser of one command: help shows defaults and examples, errors are one line."""
 
     def __init__(self, command: str, description: str, examples: Sequence[str] = ()) -> None:
-        """Make the parser of `vla-ros <command>`."""
+        """Create the parser of `vla-ros <command>`."""
         epilog = "\n".join(["examples:", *(f"  {example}" for example in examples)]) if examples else None
         super().__init__(
             prog=f"vla-ros {command}", description=description, epilog=epilog, formatter_class=HelpWithDefaults
         )
 
     def error(self, message: str) -> NoReturn:
-        """End with exit code 2."""
+        """Print the error and exit with code 2."""
         self.exit(2, f"{self.prog}: {message}; '{self.prog} --help' shows the options\n")
 
 
 class HelpWithDefaults(argparse.RawDescriptionHelpFormatter):
-    """Adds its default to the help of every option that takes a value and does not tell it itself."""
+    """Appends the default to the help of every option that takes a value and does not state it already."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
@@ -43,12 +43,12 @@ class HelpWithDefaults(argparse.RawDescriptionHelpFormatter):
 
 
 def positive_int(word: str) -> int:
-    """Return a whole number of at least 1."""
+    """Return an integer of at least 1."""
     return _whole(word, least=1)
 
 
 def natural(word: str) -> int:
-    """Return a whole number of at least 0."""
+    """Return an integer of at least 0."""
     return _whole(word, least=0)
 
 
@@ -74,7 +74,7 @@ def positive(word: str) -> float:
 
 
 def execution_mode(word: str) -> str:
-    """Return how chunks follow each other, a `Mode`."""
+    """Return the execution mode of chunks, a value of `Mode`."""
     from vla_ros.policies.execution.settings import Mode
 
     modes = [mode.value for mode in Mode]
@@ -92,12 +92,12 @@ def domain(word: str) -> int:
 
 
 def device(word: str) -> str:
-    """Return the name of a device that policies run on; whether it is there is seen when it is used."""
+    """Return the name of a device for policies; whether it exists is checked on use."""
     if not _DEVICE.fullmatch(word):
         raise argparse.ArgumentTypeError(f"got {word!r}, expected auto, cpu, cuda or cuda:<number>")
     return word
 
 
 def path(word: str) -> Path:
-    """Return a path, with `~` expanded where no shell has done so."""
+    """Return a path, with `~` expanded where the shell has not done so."""
     return expanded(word)

@@ -1,4 +1,4 @@
-"""`vla-ros bench`: everything that the safety layer is trusted for, or how a slow policy moves, by one command."""
+"""`vla-ros bench`: measures the safety layer, or the motion of a slow policy."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ EXAMPLES = (
 PARTS = ("table", "clean", "comparison", "fuzz", "edges", "graph", "kills", "load")
 
 WHERE = ("process", "graph")
-"""Where the cases at the edges are tried."""
+"""Where the edge cases are run."""
 
 DEFAULTS: Mapping[str, tuple[float, float]] = {
     "fuzz_ticks": (1_000_000, 20_000), "scenes": (20, 2), "repeats": (3, 1), "kills": (100, 5),
     "load_minutes": (10, 0.5),
 }  # fmt: skip
-"""How much of each, and how much with --quick."""
+"""Amount of each measurement: (default, with --quick)."""
 
 WAYS = ("synchronous", "newest", "asynchronous", "ensembling", "real_time_chunking")
-"""Of `vla_ros.evaluation.loop_bench`, which is not imported for the help."""
+"""Execution modes of `vla_ros.evaluation.loop_bench`, repeated so that `--help` need not import it."""
 
 LOOP_SCENES = (10, 2)
-"""How many scenes are played for each delay and way, and how many with --quick."""
+"""Number of scenes per delay and execution mode: (default, with --quick)."""
 
 FUZZ_BLOCK = 10_000
-"""Ticks that one process fuzzes before it reports."""
+"""Number of ticks that a process fuzzes before it reports."""
 
 FIRST_SEED = 3000
 
@@ -88,10 +88,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and report; 0 when everything was stopped.
+    """Measure and report; return 0 when every fault was stopped.
 
     Raises:
-        VlaError: when a report to go on with cannot be read, or is of another robot, policy, seed or amount.
+        VlaError: when the report to resume cannot be read, or is of another robot, policy, seed or amount.
     """
     if args.what == "loop":
         from vla_ros.cli.bench_loop import run_loop
@@ -115,11 +115,11 @@ def run(args: argparse.Namespace) -> int:
             "another --out"
         )
     report |= asked
-    _write(args, report)  # journals without a report would be taken for anybody's
+    _write(args, report)  # journals without a report could not be attributed to a robot, policy and seed
     for part in PARTS:
         if part in args.only and not (args.resume and part in report and part not in JOURNALS):
             report[part] = MEASURE[part](args)
-            _write(args, report)  # as it grows: a run that is cut off has not been for nothing
+            _write(args, report)  # after each part: an interrupted run keeps its results
     report["missed"] = missed_in(report)
     report["violations"] = sum(violations_in(report).values())
     report["wall_seconds"] = round(time.monotonic() - begin, 1)
@@ -149,7 +149,7 @@ def _write(args: argparse.Namespace, report: Mapping[str, Any]) -> None:
 
 
 def _illustrate(args: argparse.Namespace, report: Mapping[str, Any]) -> list[Path]:
-    """Draw what there is to draw, and write the tables; returns what was written."""
+    """Draw the figure if its parts are there, and write the tables; return the files written."""
     from vla_ros.cli.bench_markdown import write_tables
     from vla_ros.evaluation.safety_picture import safety_picture
 
@@ -206,7 +206,7 @@ def _comparison(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _fuzz(args: argparse.Namespace) -> dict[str, Any]:
-    """Fuzz in several processes, each block with a random stream of its own; finished blocks are kept as they come."""
+    """Fuzz in several processes, each block with its own random stream; finished blocks are journaled as they come."""
     import multiprocessing
 
     from tqdm import tqdm
@@ -256,7 +256,7 @@ def _graph(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _edges(args: argparse.Namespace) -> dict[str, Any]:
-    """Try the cases at the edges in this process, then in the graph."""
+    """Run the edge cases in this process, then in the graph."""
     from dataclasses import asdict
 
     from tqdm import tqdm
@@ -297,4 +297,4 @@ MEASURE: Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 }  # fmt: skip
 
 JOURNALS = frozenset({"fuzz", "edges", "graph", "kills", "load"})
-"""Parts that keep what they have as they go, and take it up again by themselves."""
+"""Parts that journal their progress, and resume from it by themselves."""

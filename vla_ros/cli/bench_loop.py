@@ -1,4 +1,4 @@
-"""`vla-ros bench loop`: how smoothly the chunks of a slow policy follow each other."""
+"""`vla-ros bench loop`: measures how smoothly consecutive chunks of a slow policy join."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vla_ros.data.durable import write_whole
 
 
 def run_loop(args: argparse.Namespace) -> int:
-    """Measure, write the report and its picture; 0 when all of it was measured.
+    """Measure, write the report and its figure; return 0 when everything was measured.
 
     Raises:
         VlaError: when the policy cannot be loaded, or does not fit the robot.

@@ -1,4 +1,4 @@
-"""`vla-ros check`: whether a policy fits a robot, line by line, before anything moves."""
+"""`vla-ros check`: checks whether a policy fits a robot, line by line, before anything moves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXAMPLES = (
 )
 
 WARM_UP = 1
-"""Inferences that are not counted: the first one may compile."""
+"""Number of untimed inferences: the first one may compile."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,10 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Report; 0 when every line fits, is converted, or is not said, 1 when one does not fit.
+    """Report; return 0 when every line fits, is converted or is not stated, 1 when one does not fit.
 
     Raises:
-        UsageError: when the robot or the policy is none.
+        UsageError: when the robot or the policy is unknown or invalid.
         CheckpointError: when the policy cannot be loaded.
     """
     from vla_ros.policies.build import commanded_by
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _report(source: PolicySource, contract: RobotContract, args: argparse.Namespace) -> Compatibility:
-    """Compare what the policy says of itself, and time it where that fits."""
+    """Compare what the policy states about itself with the robot; time the policy only where it fits."""
     from vla_ros.policies.compatibility import compare
 
     needs = _needs(source)
@@ -92,7 +92,7 @@ def _report(source: PolicySource, contract: RobotContract, args: argparse.Namesp
 
 
 def _needs(source: PolicySource) -> Needs | None:
-    """Return what the policy's files say; None where only the loaded policy says it."""
+    """Return the needs stated in the policy's files; None where only the loaded policy states them."""
     from vla_ros.policies.needs import needs_of_checkpoint, needs_of_features
 
     if source.kind == "checkpoint":
@@ -106,7 +106,7 @@ def _needs(source: PolicySource) -> Needs | None:
 
 
 def _latency(policy: Policy, contract: RobotContract, args: argparse.Namespace) -> Line:
-    """Time inferences on an observation of the arm at home; an instruction that is refused leaves it unknown."""
+    """Time inferences on an observation of the arm at home; unknown when the policy rejects the instruction."""
     from vla_ros.policies.compatibility import latency_line
     from vla_ros.safety.parameters import load_parameters
     from vla_ros.types import Instruction
@@ -128,7 +128,7 @@ def _latency(policy: Policy, contract: RobotContract, args: argparse.Namespace) 
 
 
 def _observation(policy: Policy, contract: RobotContract) -> Any:  # noqa: ANN401 (types are imported late)
-    """Return an observation of the arm at home, with images of noise: what is seen takes no longer."""
+    """Return an observation of the arm at home with noise images: latency does not depend on their content."""
     import numpy as np
 
     from vla_ros.robot.kinematics import Kinematics

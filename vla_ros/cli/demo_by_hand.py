@@ -1,4 +1,4 @@
-"""The demo of a robot for which no policy ships: a person drives it with the keyboard; without a terminal it holds."""
+"""Demo of a robot that ships without a policy: driven by keyboard, or held still without a terminal."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from vla_ros.robot.contract import RobotContract
 
 HOLD_TIME = 3.0
-"""How long an arm that nobody drives is held, s of simulation."""
+"""Time for which an arm that nobody drives is held, s of simulation time."""
 
 QUIT = "\x1b"
 
 
 class EpisodeByHand(Episode):
-    """An episode in which the keyboard takes the policy's place; no key means stand still."""
+    """Episode in which the keyboard replaces the policy; without a key press the arm stands still."""
 
     def __init__(
         self, args: argparse.Namespace, graph: GraphRunner, observer: Observer, operator: Operator,
         say: Callable[[str], None], contract: RobotContract,
     ) -> None:  # fmt: skip
-        """Prepare it; nothing is taken over before the context is entered."""
+        """Prepare the episode; nothing is taken over before the context is entered."""
         super().__init__(args, graph, observer, operator, say)
         self._contract, self._stack = contract, ExitStack()
         self._keyboard = KeyboardPolicy(contract)
@@ -42,7 +42,7 @@ class EpisodeByHand(Episode):
         self._completed = False
 
     def __enter__(self) -> EpisodeByHand:
-        """Take the policy node's place."""
+        """Replace the policy node."""
         self._say(
             f"no policy ships for robot '{self._contract.name}': train one ('vla-ros train'), name one with --policy, "
             "or drive it by hand; 'vla-ros record --teleop' records what you do"
@@ -54,11 +54,11 @@ class EpisodeByHand(Episode):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Give everything back; without chunks the safety node brings the arm to rest."""
+        """Release everything; without chunks the safety node brings the arm to rest."""
         self._stack.close()
 
     def figures(self) -> dict[str, Any]:
-        """Return what there is to say about it; `completed`: it was held or driven to the end, armed."""
+        """Return the metrics; `completed`: the arm was held or driven to the end while armed."""
         return {
             **super().figures(),
             "driven_by": "hold" if self._keys is None else "keyboard",
@@ -66,7 +66,7 @@ class EpisodeByHand(Episode):
         }
 
     def began(self) -> None:
-        """Take the keys where there is a terminal."""
+        """Start reading keys if there is a terminal."""
         if sys.stdin.isatty() and not self._args.json:
             self._keys = self._stack.enter_context(single_keys())
             self._say(f"{self._keyboard.help}   Esc: end")
@@ -74,7 +74,7 @@ class EpisodeByHand(Episode):
             self._say(f"no terminal to drive it from: the arm holds for {HOLD_TIME:.0f} s")
 
     def ended(self) -> bool:
-        """Pass the keys on; over with Esc, or after `HOLD_TIME`."""
+        """Forward the keys; return True after Esc, or after `HOLD_TIME` without a terminal."""
         observer = self._observer
         self._completed = bool(observer.safety.armed)
         if self._keys is None:

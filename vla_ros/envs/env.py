@@ -1,4 +1,4 @@
-"""The protocol of environments: what collection and evaluation need of a simulated robot with a task."""
+"""Environment protocol: what collection and evaluation need from a simulated robot with a task."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TaskStatus:
         success: The task is done.
         progress: 0 to 1.
         grasped_object: Name of the object held, or "".
-        detail: A sentence about it.
+        detail: Explanation, one sentence.
     """
 
     success: bool
@@ -28,7 +28,7 @@ class TaskStatus:
 
 
 class Env(Protocol):
-    """A robot, its workcell and a task, deterministic by seed; one thread at a time."""
+    """A robot, its workcell and a task; deterministic per seed, not thread-safe."""
 
     contract: RobotContract
     instruction: str
@@ -39,17 +39,17 @@ class Env(Protocol):
 
     @property
     def target_name(self) -> str:
-        """Name of the object that the current instruction names first."""
+        """Name of the first object in the current instruction."""
 
     def reset(self, seed: int, instruction: str | None = None) -> str:
-        """Prepare the scene of `seed`, for `instruction` where there is one, and return its instruction.
+        """Prepare the scene of `seed`, for `instruction` if given, and return its instruction.
 
         Raises:
-            SimulationError: when the instruction names nothing that the environment has.
+            SimulationError: when the instruction names no object of the environment.
         """
 
     def set_instruction(self, instruction: str) -> None:
-        """Change the task, in the scene as it is.
+        """Change the task without changing the scene.
 
         Raises:
             InstructionError: when the instruction does not fit the scene.
@@ -59,10 +59,10 @@ class Env(Protocol):
         """Return the robot's measured state."""
 
     def observe(self) -> Observation:
-        """Return what a policy gets: images at its resolution, state and instruction."""
+        """Return the policy's observation: images at its resolution, state and instruction."""
 
     def command(self, joint_positions: FloatArray, gripper_opening: float | Sequence[float]) -> None:
-        """Set the references of the servos, (n,) rad and m, of several arms one opening each; held until the next call.
+        """Set the servo references, joints (n,) rad and opening m (one per arm); held until the next call.
 
         Raises:
             SimulationError: when they are not finite or not (n,).
@@ -76,13 +76,13 @@ class Env(Protocol):
         """
 
     def task_status(self) -> TaskStatus:
-        """Return the verdict of the success checker on the current instruction."""
+        """Return the success checker's verdict on the current instruction."""
 
     def success(self) -> bool:
         """Return whether the current instruction is carried out."""
 
     def handled(self) -> str:
-        """Return the name of the object that the arm has acted on, or ""."""
+        """Return the name of the object that the arm has manipulated, or ""."""
 
     def close(self) -> None:
-        """Free what the environment holds."""
+        """Release the environment's resources."""

@@ -1,4 +1,4 @@
-"""Which bodies of a gripper close on an object from which side."""
+"""Assigns a gripper's bodies to fingers: which of them close on an object from the same side."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vla_ros.robot.posture import described_mimics
 
 
 def gripper_joints(contract: RobotContract) -> tuple[str, ...]:
-    """Return the joints of all grippers that move: those that are commanded, and those that follow one of them."""
+    """Return the moving joints of all grippers: the commanded ones and those that mimic them."""
     return tuple(name for arm in contract.arms for name in _moving_joints(contract, arm.gripper))
 
 
@@ -22,11 +22,11 @@ def _moving_joints(contract: RobotContract, gripper: GripperContract) -> tuple[s
 
 
 def finger_bodies(model: mujoco.MjModel, contract: RobotContract) -> dict[int, int]:
-    """Return the number of the finger that each body of a gripper belongs to; empty without a gripper.
+    """Return the finger number of each gripper body; empty without a gripper.
 
-    The palm is the body that carries all joints of the gripper. What it carries by one of them is one finger with all
-    its phalanges. Where that makes a single finger, as with one jaw, the palm and what is fixed to it are the other.
-    Fingers are numbered through, one arm after the other.
+    The palm is the body that carries all joints of the gripper. Each subtree that one of these joints attaches to it is
+    one finger with all its phalanges. With a single such finger, as with one jaw, the palm and the bodies fixed to it
+    are the other finger. Fingers are numbered consecutively over all arms.
     """
     fingers: dict[int, int] = {}
     for arm in contract.arms:
@@ -37,7 +37,7 @@ def finger_bodies(model: mujoco.MjModel, contract: RobotContract) -> dict[int, i
 
 
 def _fingers_of(model: mujoco.MjModel, moved: list[int]) -> dict[int, int]:
-    """Return the same of one gripper, whose joints move the bodies `moved`; its fingers count from 0."""
+    """Return the same for one gripper, whose joints move the bodies `moved`; its fingers are numbered from 0."""
     if not moved:
         return {}
     palm = _palm(model, moved)
@@ -67,7 +67,7 @@ def _palm(model: mujoco.MjModel, moved: list[int]) -> int:
 
 
 def _chain(model: mujoco.MjModel, body: int) -> list[int]:
-    """Return a body and those that carry it, the world last."""
+    """Return a body and its ancestors, the world last."""
     chain = [body]
     while body:
         body = int(model.body_parentid[body])
@@ -76,5 +76,5 @@ def _chain(model: mujoco.MjModel, body: int) -> list[int]:
 
 
 def _rigid_with(model: mujoco.MjModel, body: int, palm: int) -> bool:
-    """Tell whether a body that the palm carries cannot move against it."""
+    """Return whether a body is carried by the palm and rigidly fixed to it."""
     return palm != body and bool(model.body_weldid[body] == model.body_weldid[palm]) and palm in _chain(model, body)

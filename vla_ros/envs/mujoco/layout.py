@@ -1,7 +1,7 @@
-"""Where the table of a workcell stands and where objects may lie on it, so that the robot of any contract reaches them.
+"""Places the table and the object area of a workcell within reach of the robot of any contract.
 
 Scenes are drawn for the reference workspace, that of the shipped arms of 0.85 m reach; for another workspace they are
-moved and scaled with it. Objects keep their size.
+shifted and scaled with it. Objects keep their size.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from vla_ros.types import FloatArray
 Range = tuple[float, float]
 
 REFERENCE = ((0.25, 0.75), (-0.40, 0.40))
-"""The workspace, (x range, y range) in the base frame, m, for which areas of objects are written down."""
+"""Reference workspace for which object areas are defined: (x range, y range) in the base frame, m."""
 
 WORKSPACE_CLEARANCE = 0.05
-"""A workspace whose floor is at most this far above the base frame's z = 0, m, has its table at z = 0."""
+"""Maximum height of a workspace's floor above z = 0 of the base frame for the table to stand at z = 0, m."""
 
 CLEARANCE_BELOW = 0.005
-"""Any other table is this far below the workspace's floor, m."""
+"""Distance of any other table below the workspace's floor, m."""
 
 TABLE_MARGINS = ((0.30, 0.10), (0.15, 0.15))
-"""How far the table reaches beyond the workspace, m: (before, behind) in x, likewise in y."""
+"""Overhang of the table beyond the workspace, m: (before, behind) in x, (right, left) in y."""
 
 TABLE_THICKNESS = 0.04
 
 GRASP_HEIGHT = 0.03
-"""The tool must reach the objects this far above the table, m."""
+"""Height above the table at which the tool must reach objects, m."""
 
 REACHED = 0.01
-"""A place is within reach when the tool comes this near, m."""
+"""Maximum distance of the tool from a place that counts as reached, m."""
 
 MIN_X_FRACTION = 0.3
-"""Objects lie no nearer to the base than this fraction of the workspace's far end: there the arm folds onto itself."""
+"""Nearest x of objects, as a fraction of the workspace's far end; nearer, the arm folds onto itself."""
 
 _SHRINK, _SHRINKS = 0.8, 6
 _REFERENCE_TABLE = ((0.40, 0.0, -0.02), (0.45, 0.55, 0.02))
@@ -47,13 +47,13 @@ _REFERENCE_TABLE = ((0.40, 0.0, -0.02), (0.45, 0.55, 0.02))
 
 @dataclass(frozen=True)
 class Layout:
-    """A table and the part of it for objects, in the base frame.
+    """Table and object area, in the base frame.
 
     Attributes:
         top: Height of the table's surface, m.
         table_center: (3,) m.
         table_half_size: (3,) m.
-        x: Range that takes the place of the reference workspace's x range, m.
+        x: Range that replaces the reference workspace's x range, m.
         y: Likewise.
     """
 
@@ -65,7 +65,7 @@ class Layout:
 
     @property
     def is_reference(self) -> bool:
-        """Whether scenes are used as they are written down."""
+        """Whether scenes are used unscaled."""
         return (self.x, self.y) == REFERENCE
 
     @property
@@ -77,14 +77,14 @@ class Layout:
         return (x[1] - x[0]) / (rx[1] - rx[0]), (y[1] - y[0]) / (ry[1] - ry[0])
 
     def area(self, reference: tuple[Range, Range]) -> tuple[Range, Range]:
-        """Return where an area (x range, y range) of the reference workspace lies here, m."""
+        """Map an area (x range, y range) of the reference workspace to this layout, m."""
         if self.is_reference:
             return reference
         return _mapped(reference[0], REFERENCE[0], self.x), _mapped(reference[1], REFERENCE[1], self.y)
 
 
 REFERENCE_LAYOUT = Layout()
-"""Of a robot with the reference workspace."""
+"""Layout of a robot with the reference workspace."""
 
 
 def _mapped(values: Range, source: Range, to: Range) -> Range:
@@ -93,10 +93,10 @@ def _mapped(values: Range, source: Range, to: Range) -> Range:
 
 
 def plan_layout(contract: RobotContract, kinematics: Kinematics) -> Layout:
-    """Return the layout for a contract; of several arms one table for all, each place within reach of one of them.
+    """Return the layout for a contract; several arms share one table, and one of them must reach each place.
 
     Raises:
-        SimulationError: when the tool does not reach the middle of its own workspace at the height of a table.
+        SimulationError: when the tool does not reach the middle of its own workspace at table height.
     """
     lower, upper = _workspace(contract)
     names = [arm.name for arm in contract.arms]
@@ -120,14 +120,14 @@ def plan_layout(contract: RobotContract, kinematics: Kinematics) -> Layout:
 
 
 def _workspace(contract: RobotContract) -> tuple[FloatArray, FloatArray]:
-    """Return lower and upper corner (3,) m of the box around the workspaces of all arms."""
+    """Return the lower and the upper corner (3,) m of the box around the workspaces of all arms."""
     boxes = [arm.cartesian for arm in contract.arms]
     lower = np.min([box.workspace_lower for box in boxes], axis=0)
     return lower, np.max([box.workspace_upper for box in boxes], axis=0)
 
 
 def _places(layout: Layout) -> list[FloatArray]:
-    """Return the middle of where objects lie, and its corners, at the height of a grasp, (3,) m each."""
+    """Return the middle and the corners of the object area at grasp height, (3,) m each."""
     x, y = layout.area(((0.38, 0.64), (-0.24, 0.24)))
     corners = [(0.5 * (x[0] + x[1]), 0.5 * (y[0] + y[1])), *((a, b) for a in x for b in y)]
     return [np.array([*corner, layout.top + GRASP_HEIGHT]) for corner in corners]
@@ -139,7 +139,7 @@ def _shrunk(values: Range) -> Range:
 
 
 def _table(contract: RobotContract, top: float) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Return center and half size (3,) m: under the workspace, and under the base where both stand at one height."""
+    """Return center and half size (3,) m: below the workspace, and also below the base if at the same height."""
     lower, upper = _workspace(contract)
     box = tuple((float(lower[i]), float(upper[i])) for i in (0, 1))
     if box == REFERENCE and top == 0.0:
@@ -152,7 +152,7 @@ def _table(contract: RobotContract, top: float) -> tuple[tuple[float, float, flo
 
 
 def _distance(contract: RobotContract, tools: Sequence[Kinematics], place: FloatArray) -> float:
-    """Return how near one of the tools comes to a place (3,) m, m."""
+    """Return the smallest distance that one of the tools reaches from a place (3,) m, m."""
     best = np.inf
     for kinematics in tools:
         best = min(best, _distance_of(contract, kinematics, place))
@@ -162,7 +162,7 @@ def _distance(contract: RobotContract, tools: Sequence[Kinematics], place: Float
 
 
 def _distance_of(contract: RobotContract, kinematics: Kinematics, place: FloatArray) -> float:
-    """Return how near the tool comes to a place (3,) m, m: damped least squares from a few configurations."""
+    """Return the smallest distance of the tool from a place (3,) m, m: damped least squares from several starts."""
     joints, best = contract.joints, np.inf
     starts = [joints.home, 0.5 * (joints.lower + joints.upper)]
     starts += list(np.random.default_rng(0).uniform(joints.lower, joints.upper, (6, joints.count)))

@@ -1,9 +1,9 @@
-"""Lock step: when simulation time may go on, so that the speed of the machine has no part in what happens.
+"""Lockstep: decides when simulation time may advance, so that results do not depend on the machine's speed.
 
-An instant is over when its commands for the arm and for the gripper have come and, if there is a task, the policy has
-answered the newest frames. A chunk alone is no answer: that it has arrived here does not mean that the safety node has
-it. In lock step the policy node waits until every reader has its chunk, then it publishes its count of inferences:
-that count is the answer.
+An instant is over when its commands for the arm and for the gripper have arrived and, if there is a task, the policy
+has answered the newest frames. A chunk alone is no answer: its arrival here does not mean that the safety node has
+received it. In lockstep the policy node waits until every subscriber has received its chunk, then publishes its number
+of inferences: that number is the answer.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from collections.abc import Callable
 import numpy as np
 
 COMMANDED = ("arm", "gripper")
-"""What is commanded of an arm at every instant, each on a topic of its own; all have to come, in any order."""
+"""Commands of an arm that every instant requires, each on its own topic, in any order."""
 
 FIRST_REPEAT = 0.25
-"""An instant that nobody has answered yet is said again after this wall time, for whoever joined late, s."""
+"""Wall time after which a first, unanswered instant is published again for nodes that joined late, s."""
 
 REPEAT = 5.0
-"""The same once answers have come: something was lost, or the robot is not armed any more, s."""
+"""The same once answers have arrived before, s: a message was lost, or the robot is no longer armed."""
 
 POLICY_REPEAT = 1.0
-"""Frames that are still unanswered after this wall time are taken again, for whoever missed them, s."""
+"""Wall time after which unanswered frames are taken again for nodes that missed them, s."""
 
 POLICY_WAIT = 10.0
-"""Longest wall time to wait for the answer to the newest frames, s."""
+"""Maximum wall time to wait for the answer to the newest frames, s."""
 
 FRAME_SKEW = 0.05
-"""How far an observation's stamp may lie before its frames, s: it is the oldest stamp of its parts."""
+"""Maximum age of an observation's stamp relative to its frames, s: it is the oldest stamp of its parts."""
 
 _TICK = 1e6  # times are compared in whole microseconds
 
 
 class LockstepGate:
-    """Waits for answers. `change` guards it; other threads call `answer` and `chunk_arrived` with the lock held."""
+    """Waits for answers. Guarded by `change`; other threads call `answer` and `chunk_arrived` with the lock held."""
 
     def __init__(
         self, change: threading.Condition, interrupted: Callable[[], bool], warn: Callable[[str], None], arms: int = 1
     ) -> None:
-        """Wait on `change` for the commands of `arms` arms, and not once `interrupted` says that other work is due."""
+        """Create a gate that waits on `change` for `arms` arms' commands, unless `interrupted` reports other work."""
         self._change, self._interrupted, self._warn = change, interrupted, warn
         parts = [(what, arm) for arm in range(arms) for what in COMMANDED]
         self._answered_at: dict[tuple[str, int], float | None] = dict.fromkeys(parts)
@@ -52,38 +52,38 @@ class LockstepGate:
         self._misses = 0
 
     def answer(self, what: str, stamp: float | None, arm: int = 0) -> None:
-        """Take note of a command to `what` (one of `COMMANDED`) of arm number `arm` for the instant `stamp`, s."""
+        """Record a command to `what` (one of `COMMANDED`) of arm number `arm` for the instant `stamp`, s."""
         self._answered_at[what, arm] = stamp
         self._change.notify_all()
 
     def chunk_arrived(self, observation_stamp: float) -> None:
-        """Take note of a chunk for the observation of `observation_stamp`, s."""
+        """Record a chunk for the observation of `observation_stamp`, s."""
         self._chunk_stamp = max(self._chunk_stamp, observation_stamp)
         self._change.notify_all()
 
     def policy_spoke(self, inferences: int, fault: bool) -> None:
-        """Take note of how many inferences the policy has finished, and whether it is at fault: no chunk comes then."""
+        """Record the policy's number of finished inferences, and its fault flag: with a fault no chunk follows."""
         self._inferences, self._fault = inferences, fault
         self._change.notify_all()
 
     def frames_taken(self, time: float) -> None:
-        """Take note of new frames, which the policy has to answer."""
+        """Record new frames, which the policy has to answer."""
         with self._change:
             if time > self._frame_time:
                 self._frames_before, self._frame_time = self._frame_time, time
                 self._inferences_before = self._inferences
 
     def is_planned(self, now: float) -> bool:
-        """Say whether the frames of the instant `now` are answered: shown again, they only make another chunk."""
+        """Return whether the frames of the instant `now` are answered: repeating them only produces another chunk."""
         return self._frame_time == now and self._is_planned()
 
     @property
     def in_step(self) -> bool:
-        """Whether the latest instant that was waited for was answered: somebody commands the robot."""
+        """Whether the latest awaited instant was answered, that is, whether the robot is being commanded."""
         return self._repeat == REPEAT
 
     def await_command(self, now: float) -> bool:
-        """Wait for the commands of the instant `now`; False when it has to be shown again."""
+        """Wait for the commands of the instant `now`; return False when it must be published again."""
         with self._change:
             self._change.wait_for(lambda: self._interrupted() or self._is_answered(now), timeout=self._repeat)
             done = self._is_answered(now)
@@ -91,9 +91,9 @@ class LockstepGate:
             return done and not self._interrupted()
 
     def await_policy(self) -> bool:
-        """Wait for the policy's answer to the newest frames; False when there is none, for one reason or another.
+        """Wait for the policy's answer to the newest frames; return False when there is none yet.
 
-        Frames that have been without an answer for too long are warned of, and not waited for again.
+        Frames that stay unanswered for `POLICY_WAIT` raise a warning and are not awaited again.
         """
         if self._given_up == self._frame_time:
             return True

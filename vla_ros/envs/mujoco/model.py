@@ -1,4 +1,4 @@
-"""Builds the MuJoCo model of the cell: the arm from its URDF, a table, object slots, cameras and servos."""
+"""Builds the MuJoCo model of the workcell: the arm from its URDF, a table, object slots, cameras and servos."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from vla_ros.robot.contract import GripperContract, RobotContract
 from vla_ros.robot.description import with_fixed_joints
 
 SLOTS = 3
-"""How many objects a scene can hold."""
+"""Maximum number of objects in a scene."""
 
 TIMESTEP = 0.002
 """Physics step, s."""
 
 ARM_BITS, OBJECT_BITS = 1, 2
-"""Contact groups: the arm's links touch objects and table, not each other (the safety layer watches those)."""
+"""Contact groups: arm links collide with objects and table, not with each other (the safety layer checks those)."""
 
 TABLE_RGBA = (0.72, 0.66, 0.58, 1.0)
 FLOOR: dict[str, Any] = {"pos": (0.0, 0.0, -0.75), "rgba": (0.42, 0.45, 0.50, 1.0)}
 OBJECT_MASS = 0.05
 
 ARMATURE, ARMATURE_EFFORT = 0.1, 12.0
-"""Inertia of a motor behind its gears, kg m^2, of a joint of at least this torque, N m; in proportion below it."""
+"""Armature of joints with at least this maximum torque, (kg m^2, N m); proportionally less below it."""
 
 MIN_ARMATURE = 1e-4
 LEAST_MASS, LEAST_INERTIA = 1e-3, 1e-6
-"""Of a moving link whose description has none, kg and kg m^2."""
+"""Mass and inertia of a moving link whose description gives none, kg and kg m^2."""
 
 
 def slot_body(slot: int) -> str:
-    """Name of the body that holds object number `slot`."""
+    """Return the name of the body of object number `slot`."""
     return f"object_{slot}"
 
 
 def slot_geom(slot: int, shape: str) -> str:
-    """Name of the geom that shows slot `slot` as `shape`; the others of the slot are hidden."""
+    """Return the name of the geom that shows slot `slot` as `shape`; the slot's other geoms are hidden."""
     return f"object_{slot}_{shape}"
 
 
@@ -59,14 +59,14 @@ def build_model(
 
     Args:
         contract: The robot.
-        shapes: What each slot can show.
-        slots: How many objects there can be.
-        furnish: Adds what else stands in the cell.
-        layout: Where the table is.
+        shapes: Shapes that each slot can show.
+        slots: Maximum number of objects.
+        furnish: Adds further fixtures to the workcell.
+        layout: Position of the table.
 
     Raises:
-        ContractError: when a mesh file of the description is not there.
-        SimulationError: when a camera has no place, a mesh cannot be read, or MuJoCo refuses the description.
+        ContractError: when a mesh file of the description is missing.
+        SimulationError: when a camera cannot be placed, a mesh cannot be read, or MuJoCo rejects the description.
     """
     text = with_fixed_joints(contract.urdf.read_text(encoding="utf-8"), contract.joints.fixed)
     mounts = camera_mounts(contract, text, layout)
@@ -101,8 +101,8 @@ def _set_options(spec: mujoco.MjSpec) -> None:
     spec.option.timestep = TIMESTEP
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-    spec.option.impratio = 10.0  # friction as stiff as the normal force: grasped things do not creep
-    spec.visual.quality.offsamples = 0  # images are resized by area, which smooths edges well enough
+    spec.option.impratio = 10.0  # stiffer friction than normal force: grasped objects do not creep
+    spec.visual.quality.offsamples = 0  # no multisampling: images are resized by area, which smooths edges enough
     spec.visual.global_.offwidth = 1920
     spec.visual.global_.offheight = 1080
     spec.visual.headlight.ambient = [0.35, 0.35, 0.35]
@@ -111,7 +111,7 @@ def _set_options(spec: mujoco.MjSpec) -> None:
 
 
 def _prepare_arm(spec: mujoco.MjSpec, contract: RobotContract) -> None:
-    spec.compiler.balanceinertia = True  # descriptions round their inertias; MuJoCo refuses impossible ones
+    spec.compiler.balanceinertia = True  # descriptions round their inertias; MuJoCo rejects impossible ones
     fingers = {spec.joint(name).parent.name for name in gripper_joints(contract)}
     for body in spec.bodies:
         if body.name == "world":
@@ -138,14 +138,14 @@ def _prepare_arm(spec: mujoco.MjSpec, contract: RobotContract) -> None:
 
 def _prepare_gripper(spec: mujoco.MjSpec, gripper: GripperContract) -> None:
     for name, closed, far in zip(gripper.names, gripper.closed, gripper.open, strict=True):
-        # Opening per motion of the joint, m/m or m/rad: force and stiffness are those at the fingertips.
+        # Opening per joint motion, m/m or m/rad: force and stiffness are specified at the fingertips.
         lever = (gripper.max_opening - gripper.min_opening) / (len(gripper.names) * abs(far - closed))
         spec.joint(name).armature = max(0.05 * lever**2, MIN_ARMATURE)
         _add_servo(spec, name, stiffness=2000.0 * lever**2, damping=40.0 * lever**2, force=gripper.force * lever)
 
 
 def _give_mass(body: mujoco.MjsBody) -> None:
-    """Let a link that a joint moves weigh something: MuJoCo refuses one without mass, descriptions may have some."""
+    """Give a moving link without mass a small one: descriptions may contain such links, which MuJoCo rejects."""
     if body.joints and not body.explicitinertial and not body.geoms:
         body.explicitinertial = True
         body.mass, body.inertia = LEAST_MASS, [LEAST_INERTIA] * 3
@@ -153,7 +153,7 @@ def _give_mass(body: mujoco.MjsBody) -> None:
 
 
 def _add_servo(spec: mujoco.MjSpec, joint: str, stiffness: float, damping: float, force: float) -> None:
-    """A position servo with a torque limit: force = stiffness * (reference - q) - damping * qdot."""
+    """Add a position servo with a torque limit: force = stiffness * (reference - q) - damping * qdot."""
     actuator = spec.add_actuator(name=joint, target=joint, trntype=mujoco.mjtTrn.mjTRN_JOINT)
     actuator.gaintype, actuator.biastype = mujoco.mjtGain.mjGAIN_FIXED, mujoco.mjtBias.mjBIAS_AFFINE
     actuator.gainprm[0] = stiffness

@@ -1,12 +1,12 @@
-"""The simulated robot over time: one thread steps the cell, feeds its controllers and says what the sensors measure.
+"""Runs the simulated robot: one thread steps the workcell, feeds its controllers and publishes its sensors.
 
-Real time: an instant every `CONTROL_PERIOD` at deadlines of the steady clock; when the machine is late, simulation time
-slips, it never runs in bursts to catch up. Lock step: time stands still until the command for the present instant has
-arrived, so that a seed repeats bit for bit whatever the machine does. Order within one instant t:
+Real time: an instant every `CONTROL_PERIOD`, at deadlines of the steady clock; when the machine is late, simulation
+time slips, without bursts to catch up. Lockstep: time stands still until the command for the current instant has
+arrived, so that a seed reproduces bit for bit on any machine. Order within one instant t:
 
     clock(t), state(t), status -> frames of t if due -> physics from t to t + CONTROL_PERIOD
-                                                        [lock step: once the commands for t have come and, while there
-                                                         is a task, the policy's answer to the newest frames]
+                                                        [lockstep: once the commands for t have arrived and, during a
+                                                         task, the policy's answer to the newest frames]
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ from vla_ros.robot.contract import ArmContract, RobotContract
 from vla_ros.types import FloatArray, RobotState
 
 CONTROL_PERIOD = 0.01
-"""Simulated time between two instants at which the robot is measured and commanded, s."""
+"""Period at which the robot is measured and commanded, s of simulation time."""
 
 MOST_BEHIND = 0.05
-"""A machine that was late catches up with at most so much at once, s; commands come with rows of the last 0.04 s."""
+"""Maximum delay that a late machine makes up at once, s; commands contain the rows of the last 0.04 s."""
 
 STATUS_PERIOD = 0.1
-"""Simulated time between two verdicts of the judge, s."""
+"""Period of the success checker, s of simulation time."""
 
 RESET_INSTANTS = 5
-"""How often the state of a new scene is said before its reset is reported as done."""
+"""Number of states of a new scene published before its reset is reported as done."""
 
 RESET_SILENCE = 0.4
-"""In real time the joints say nothing for so long after a reset, s: for all that the safety layer knows, a joint that
-is elsewhere from one state to the next is measured wrong, and a driver that was silent was started again."""
+"""Time without joint states after a reset in real time, s: to the safety layer, a joint that jumps from one state to
+the next is a measurement error, whereas a driver that was silent has been restarted."""
 
 SEEN_INSTANTS = 20
-"""Control periods between a reset request and the reset, in real time: the safety layer must first have measured the
+"""Control periods between a reset request and the reset in real time: the safety layer must first have measured the
 arm at its last command, since it refuses to arm where the driver may have frozen in motion."""
 
 CAMERA_WAIT = 10.0
-"""Lock step: longest wall time that rendering may take, s."""
+"""Maximum wall time for rendering in lockstep, s."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A trajectory as it arrived: joint `names`, `points`, `start` s in simulation time (None: on arrival)."""
+    """A received trajectory: joint `names`, `points`, `start` s in simulation time (None: on arrival)."""
 
     names: tuple[str, ...]
     points: tuple[TrajectoryPoint, ...]
@@ -65,16 +65,16 @@ class Command:
 
 @dataclass(frozen=True)
 class SimulatorOptions:
-    """What a simulation is run with.
+    """Settings of a simulation.
 
     Attributes:
         world: Name in the table of worlds.
-        seed: Decides the scene.
-        instruction: Task that the scene is prepared for; None lets the scene choose.
-        real_time_factor: Simulated seconds a second, as far as the machine can.
-        lockstep: Advance one control period a command.
-        camera_sizes: Camera to (height, width) px in place of the contract's.
-        camera_rates: Camera to frames a simulated second in place of the contract's.
+        seed: Determines the scene.
+        instruction: Instruction for which the scene is prepared; None lets the scene choose.
+        real_time_factor: Simulated seconds per second, as far as the machine keeps up.
+        lockstep: Advance one control period per command.
+        camera_sizes: (height, width) px by camera, in place of the contract's.
+        camera_rates: Frame rate by camera, Hz of simulation time, in place of the contract's.
     """
 
     world: str = "pick"
@@ -98,27 +98,27 @@ class _ArmControllers:
         self.gripper_command: Command | None = None
 
     def take_commands(self) -> list[tuple[TrajectoryController, Command]]:
-        """Return the commands that have come since the last call, each with the controller it is for."""
+        """Return the commands received since the last call, each with its controller."""
         waiting = ((self.arm, self.arm_command), (self.gripper, self.gripper_command))
         self.arm_command = self.gripper_command = None
         return [(controller, command) for controller, command in waiting if command is not None]
 
     def reset(self, positions: FloatArray, opening: float) -> None:
-        """Forget every command; hold joint positions (n,) rad and the gripper at `opening` m."""
+        """Discard all commands; hold joint positions (n,) rad and the gripper at `opening` m."""
         self.arm.reset(positions)
         self.gripper.reset(np.array(self._contract.joint_positions(opening)))
         self.arm_command = self.gripper_command = None
 
     def opening(self, moment: float) -> float:
-        """Return the reference of the gripper at `moment` s, m."""
+        """Return the gripper's reference opening at `moment` s, m."""
         return self._contract.opening(self.gripper.sample(moment))
 
 
 class Outputs(Protocol):
-    """Who listens to a simulation; called in its threads, must not wait. Times are simulation time, s."""
+    """Callbacks of a simulation, called in its threads; must not block. Times are simulation time, s."""
 
     def clock(self, time: float) -> None:
-        """Time has come to `time`."""
+        """Simulation time has reached `time`."""
 
     def state(self, state: RobotState) -> None:
         """The robot's sensors measured `state`."""
@@ -127,23 +127,23 @@ class Outputs(Protocol):
         """Cameras took `frames` of one instant."""
 
     def status(self, status: TaskStatus, instruction: str, time: float) -> None:
-        """The judge has looked."""
+        """The success checker has returned a verdict."""
 
     def warn(self, sentence: str) -> None:
-        """Something was refused, or did not come in time."""
+        """An input was rejected, or did not arrive in time."""
 
     def failed(self, sentence: str) -> None:
         """The simulation has ended for good."""
 
 
 class Simulator:
-    """A cell with its controllers and its thread. Simulation time never goes back, also when the scene is reset."""
+    """A workcell with its controllers and its thread. Simulation time never goes back, not even on a scene reset."""
 
     def __init__(self, contract: RobotContract, options: SimulatorOptions, outputs: Outputs) -> None:
-        """Build the cell, its controllers and cameras; time stands still until `run`.
+        """Build the workcell, its controllers and cameras; time stands still until `run`.
 
         Raises:
-            SimulationError: when the cell cannot be built or rendered.
+            SimulationError: when the workcell cannot be built or rendered.
         """
         self._contract, self._options, self._outputs = contract, options, outputs
         self._change = threading.Condition()
@@ -167,51 +167,51 @@ class Simulator:
         self._thread = threading.Thread(target=self._guarded_loop, name="physics", daemon=True)
         self._thread.start()
 
-    # What other threads may call.
+    # Methods that other threads may call.
 
     def run(self, running: bool = True) -> None:
-        """Let time run, or stand still."""
+        """Start simulation time, or stop it."""
         with self._change:
             self._running = running
             self._change.notify_all()
 
     def time_of(self, system_time: float) -> float:
-        """Return the simulation time, s, at a time of the system clock, s; for `real_time_factor` 1 and real time."""
+        """Convert system time to simulation time, both s; valid in real time with `real_time_factor` 1."""
         return system_time - (time.time() - time.monotonic()) + self._slip.ahead
 
     def command_arm(self, command: Command, arm: int = 0) -> None:
-        """Leave a trajectory for the controller of arm number `arm`; the newest wins."""
+        """Store a trajectory for the controller of arm number `arm`; the newest one wins."""
         with self._change:
             controllers = self._arms[arm]
             controllers.arm_command = command
             self._gate.answer("arm", command.start, arm)
-            if not controllers.gripper.names:  # nobody commands it, and nobody is waited for
+            if not controllers.gripper.names:  # no gripper: do not wait for its command
                 self._gate.answer("gripper", command.start, arm)
 
     def command_gripper(self, command: Command, arm: int = 0) -> None:
-        """Leave a trajectory for the controller of the fingers of arm number `arm`; the newest wins."""
+        """Store a trajectory for the gripper controller of arm number `arm`; the newest one wins."""
         with self._change:
             self._arms[arm].gripper_command = command
             self._gate.answer("gripper", command.start, arm)
 
     def chunk_arrived(self, observation_stamp: float) -> None:
-        """Lock step: the policy has answered the observation of `observation_stamp` s."""
+        """Lockstep: record a chunk for the observation of `observation_stamp` s."""
         with self._change:
             self._gate.chunk_arrived(observation_stamp)
 
     def policy_spoke(self, inferences: int, fault: bool) -> None:
-        """Lock step: the policy has finished so many inferences, and every reader has their chunks."""
+        """Lockstep: record the policy's number of finished inferences, whose chunks every subscriber has received."""
         with self._change:
             self._gate.policy_spoke(inferences, fault)
 
     def follow_instruction(self, instruction: str | None) -> None:
-        """Judge by a new instruction; None: there is no task any more, and lock step waits for no policy."""
+        """Set the success checker's instruction; None: no task, and lockstep does not wait for a policy."""
 
         def follow() -> None:
             self._task_active = instruction is not None
             if instruction is not None:
                 if self._options.lockstep and not self._gate.in_step:
-                    self._begin_instant()  # whoever joined late has missed the frames of this one
+                    self._begin_instant()  # nodes that joined late have missed this instant's frames
                 try:
                     self._cell.set_instruction(instruction)
                 except InstructionError as error:
@@ -220,14 +220,14 @@ class Simulator:
         self._submit(follow)
 
     def reset(self, seed: int, instruction: str | None, timeout: float = 10.0) -> tuple[str, tuple[str, ...]]:
-        """Make a new scene; returns its instruction and the names of its objects.
+        """Create a new scene; return its instruction and the names of its objects.
 
-        While time runs it returns only after the robot's state in the new scene has been said a few times: whoever
-        arms the robot next must not take the old state for the present one.
+        While time runs it returns only after the robot's state in the new scene has been published a few times: a node
+        that arms the robot next must not mistake the old state for the current one.
 
         Raises:
-            VlaError: when the instruction names nothing that the cell has; the scene is then as it was.
-            TimeoutError: when the physics thread did not get to it within `timeout` s.
+            VlaError: when the instruction names no object of the workcell; the scene is then unchanged.
+            TimeoutError: when the physics thread did not reset within `timeout` s.
         """
         done = threading.Event()
         outcome: list[VlaError | tuple[str, tuple[str, ...]]] = []
@@ -265,7 +265,7 @@ class Simulator:
         self._thread.join(timeout=10.0)
         self._cameras.close()
 
-    # What only the physics thread does.
+    # Methods of the physics thread (`_submit` and `_interrupted`: any thread).
 
     def _submit(self, job: Callable[[], None]) -> None:
         with self._change:
@@ -283,7 +283,7 @@ class Simulator:
         scene = (seed, instruction)
         text = self._cell.reset(*scene)
         self._scene, self._ticks = scene, 0
-        self._instant += 1  # the one before the reset has been shown: no two states may carry one stamp
+        self._instant += 1  # the previous instant has been published: no two states may share a stamp
         if not self._options.lockstep:
             self._silent_until = time.monotonic() + RESET_SILENCE
         state, first = self._cell.state(), 0
@@ -296,7 +296,7 @@ class Simulator:
     def _guarded_loop(self) -> None:
         try:
             self._loop()
-        except Exception as error:  # a thread that dies in silence would leave a robot that seems to stand still
+        except Exception as error:  # a thread that ended silently would look like a robot at rest
             self._outputs.failed(f"the simulation ended: {type(error).__name__}: {error}")
 
     def _loop(self) -> None:
@@ -322,9 +322,9 @@ class Simulator:
             self._advance()
 
     def _await_deadline(self, deadline: float) -> float:
-        """Sleep until the end of this control period; returns the deadline of the next.
+        """Sleep until the end of this control period; return the deadline of the next.
 
-        Where it is past, the next period follows at once; only what is more than `MOST_BEHIND` is lost.
+        After a missed deadline the next period follows at once; only a delay beyond `MOST_BEHIND` is dropped.
         """
         deadline += CONTROL_PERIOD / self._options.real_time_factor
         delay = deadline - time.monotonic()
@@ -336,7 +336,7 @@ class Simulator:
         return deadline
 
     def _show_instant(self) -> None:
-        """Say what there is to say about this instant; the frames follow when they are rendered."""
+        """Publish clock, state and status of this instant; its frames follow once rendered."""
         now = self._time
         self._outputs.clock(now)
         if time.monotonic() >= self._silent_until:
@@ -350,19 +350,19 @@ class Simulator:
             self._outputs.status(self._judge(), self._cell.instruction, now)
 
     def _announced(self) -> None:
-        """Tell who waits for it that the state after a reset has been said often enough."""
+        """Count a state published after a reset; notify the waiting caller at the last one required."""
         count, tell = self._announce
         if count == 1:
             tell()
         self._announce = (max(count - 1, 0), tell)
 
     def _begin_instant(self) -> None:
-        """Go on by one period on the clock alone, and show all there is again: two pictures may not share a stamp."""
+        """Advance the clock alone by one period and publish everything again: no two images may share a stamp."""
         self._instant += 1
         self._all_due = True
 
     def _await_answers(self) -> bool:
-        """Lock step: wait for all that this instant needs; False when it has to be shown again."""
+        """Lockstep: wait for everything this instant requires; return False when it must be published again."""
         if not self._cameras.wait(self._ticket, CAMERA_WAIT):
             self._outputs.warn(f"the cameras took more than {CAMERA_WAIT} s for the frames of {self._time:.2f} s")
         if self._task_active and not self._gate.await_policy():
@@ -397,6 +397,6 @@ class Simulator:
 
 
 def _due(tick: int, rate: float) -> bool:
-    """Say whether a camera of `rate` Hz takes an image at `tick`: the first instant at or after each k / rate."""
+    """Return whether a camera of `rate` Hz takes an image at `tick`: the first instant at or after each k / rate."""
     count = int(tick * CONTROL_PERIOD * rate + 1e-9)
     return tick == 0 or count > int((tick - 1) * CONTROL_PERIOD * rate + 1e-9)
