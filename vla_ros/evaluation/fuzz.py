@@ -1,8 +1,9 @@
-"""A fuzzer of everything that can come into the safety layer; the referee judges what comes out. Repeatable by seed.
+"""Fuzzes every input of the safety layer; the referee checks the output. Reproducible by seed.
 
-The arm lags and its driver lies now and then (`plants.py`); it is armed, disarmed and armed again at any moment. What
-comes out is judged twice: as equally spaced commands, from each arming on, and as trajectory controllers would follow
-what the node sends, late as it may be, the first command after each arming against the last one and the true arm.
+The arm lags and its driver occasionally reports wrong values (`plants.py`); it is armed, disarmed and rearmed at random
+times. The output is checked twice: as equally spaced commands, from each arming on, and as trajectory controllers would
+follow the node's messages, including late ones, where the first command after each arming is compared with the last
+one and with the true arm.
 """
 
 from __future__ import annotations
@@ -35,54 +36,54 @@ from vla_ros.safety.reasons import Reason
 from vla_ros.types import FloatArray, Instruction, InstructionKind, Pose, SafetyState
 
 NASTY = np.array([np.nan, np.inf, -np.inf, 1e300, -1e300, 5e-324, 0.0, -0.0, 1e9, 7.0])
-"""Values that programs stumble over."""
+"""Values that often break programs."""
 
 WIDTH = 0.02
-"""Of a bin of durations, as a share."""
+"""Relative width of a histogram bin of durations."""
 
 CONTROLLERS = (
     TrajectoryControllerModel(1000.0, Release.JAZZY),
     TrajectoryControllerModel(500.0, Release.JAZZY, replacement=True),
 )
-"""What the commands are judged with: the releases differ only where a trajectory has not begun yet."""
+"""Controller models used for the check: releases differ only where a trajectory has not begun yet."""
 
 LATENCY = 2e-4
-"""From a tick to the arrival of its trajectory at the controller, s."""
+"""Transport delay from a trajectory's publication to its arrival at the controller, s."""
 
 JITTER = 1e-3
-"""Standard deviation, before its sign is dropped, of the time from a tick to its publication, s; at most the budget."""
+"""Standard deviation of the delay from a tick to its publication, s: half-normal, capped at the tick budget."""
 
 LAGS, DELAYS = (0.0, 0.0, 0.02, 0.06), (0, 0, 1, 4)
-"""Of the arms, s and periods."""
+"""Lags and delays of the arms, s and control periods."""
 
 LONGEST_LIE = 200
-"""Ticks."""
+"""Maximum duration of a wrong driver report, ticks."""
 
 PATIENCE = 200
-"""Ticks until a segment begins although the arm was not armed."""
+"""Number of ticks after which a segment begins even though the arm was not armed."""
 
 SEGMENT = 2000
-"""Ticks with one supervisor; then a fresh one begins."""
+"""Number of ticks with one supervisor before a new one starts."""
 
 
 @dataclass
 class Durations:
-    """Many durations, ms, as a histogram whose bins are 2 % wide: a million of them fit into a few lines."""
+    """Histogram of durations, ms, with bins 2 % wide: a million of them fit into a few lines."""
 
     counts: dict[int, int] = field(default_factory=dict)
 
     def take(self, milliseconds: float) -> None:
-        """Count one."""
+        """Add one duration."""
         bin = round(math.log(max(milliseconds, 1e-6)) / WIDTH)
         self.counts[bin] = self.counts.get(bin, 0) + 1
 
     def add(self, other: Durations) -> None:
-        """Count those of another."""
+        """Add the counts of another histogram."""
         for bin, count in other.counts.items():
             self.counts[bin] = self.counts.get(bin, 0) + count
 
     def quantile(self, share: float) -> float:
-        """Return the duration that `share` of them do not exceed, ms; 0 when there are none."""
+        """Return the quantile at the fraction `share`, ms; 0 when there are no durations."""
         left = share * sum(self.counts.values())
         for bin in sorted(self.counts):
             left -= self.counts[bin]
@@ -93,9 +94,9 @@ class Durations:
 
 @dataclass
 class FuzzReport:
-    """What came of it: ticks by state and reason, what the referee found, ticks that raised, answers to arming, times.
+    """Result: ticks by state and by reason, referee's findings, exceptions, answers to arming, tick durations.
 
-    The time is the thread's own, ms: what else the machine does is not in it.
+    The durations are CPU time of the thread, ms: other load on the machine does not count.
     """
 
     ticks: int = 0
@@ -107,7 +108,7 @@ class FuzzReport:
     tick_ms: Durations = field(default_factory=lambda: Durations())
 
     def add(self, other: FuzzReport) -> None:
-        """Take another report in."""
+        """Add another report."""
         self.ticks += other.ticks
         self.states.update(other.states)
         self.reasons.update(other.reasons)
@@ -117,7 +118,7 @@ class FuzzReport:
         self.tick_ms.add(other.tick_ms)
 
     def figures(self) -> dict[str, object]:
-        """Return plain values for a report."""
+        """Return the metrics as plain values."""
         p50, p99 = self.tick_ms.quantile(0.5), self.tick_ms.quantile(0.99)
         return {
             "ticks": self.ticks, "commands": self.judgement.commands, "violations": self.judgement.total,
@@ -128,7 +129,7 @@ class FuzzReport:
         }  # fmt: skip
 
     def values(self) -> dict[str, Any]:
-        """Return all of it as plain values; `from_values` is the inverse."""
+        """Return all fields as plain values; `from_values` is the inverse."""
         return {
             "ticks": self.ticks, "states": dict(self.states), "reasons": dict(self.reasons),
             "judgement": asdict(self.judgement), "raised": self.raised, "armings": dict(self.armings),
@@ -137,7 +138,7 @@ class FuzzReport:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> FuzzReport:
-        """Return the report of `values`."""
+        """Create a report from the output of `values`."""
         return cls(
             int(values["ticks"]), Counter(values["states"]), Counter(values["reasons"]),
             Judgement(**values["judgement"]), list(values["raised"]), Counter(values["armings"]),
@@ -149,14 +150,14 @@ def fuzz(
     contract: RobotContract, parameters: SafetyParameters, ticks: int, seed: int = 0,
     progress: Callable[[int], object] = lambda ticks: None,
 ) -> FuzzReport:  # fmt: skip
-    """Run `ticks` ticks of nonsense in segments, each with a supervisor and a random stream of its own.
+    """Fuzz for `ticks` ticks in segments, each with its own supervisor and random stream.
 
     Args:
-        contract: Of the robot.
-        parameters: Of the layer.
-        ticks: How many.
-        seed: Decides everything.
-        progress: Called after each segment with its ticks.
+        contract: Robot contract.
+        parameters: Parameters of the safety layer.
+        ticks: Number of ticks.
+        seed: Determines every random choice.
+        progress: Called after each segment with its number of ticks.
     """
     report, referee = FuzzReport(), Referee(contract, parameters.timing.period)
     for number, first in enumerate(range(0, ticks, SEGMENT)):
@@ -169,7 +170,7 @@ def fuzz(
 def fuzz_segment(
     contract: RobotContract, parameters: SafetyParameters, referee: Referee, ticks: int, seed: tuple[int, int]
 ) -> FuzzReport:
-    """Run one segment and judge it."""
+    """Run one segment and check its output."""
     rng = np.random.default_rng(seed)
     plant = _draw_plant(contract, rng)
     arms = [arm.name for arm in contract.arms]
@@ -196,7 +197,7 @@ def fuzz_segment(
 
 
 def _draw_plant(contract: RobotContract, rng: np.random.Generator) -> Plant:
-    """Return a plant each of whose arms lags behind its commands in its own way."""
+    """Return a plant with a random lag and delay per arm."""
     joints = [arm.joints.count for arm in contract.arms]
     lags = [float(rng.choice(LAGS)) for _ in joints]
     delays = [int(rng.choice(DELAYS)) for _ in joints]
@@ -204,7 +205,7 @@ def _draw_plant(contract: RobotContract, rng: np.random.Generator) -> Plant:
 
 
 def judge_run(referee: Referee, shadow: PlantShadow, armings: list[Arming]) -> Judgement:
-    """Judge what was commanded, from each arming on, by commands and by what controllers make of them."""
+    """Check the commands from each arming on, as such and as trajectory controllers follow them."""
     judgement, jitter = Judgement(), np.random.default_rng(len(shadow.steps))
     times = np.array([now for now, _ in shadow.steps])
     trajectories: list[TimedTrajectory] = []
@@ -229,7 +230,7 @@ def judge_run(referee: Referee, shadow: PlantShadow, armings: list[Arming]) -> J
 
 
 def timed_trajectory(step: JointStep, period: float, published: float) -> TimedTrajectory:
-    """Return what a controller receives of a step that is sent at `published`, s."""
+    """Return the trajectory that a controller receives for a step published at `published`, s."""
     sent = command_trajectory(step, period, published)
     return TimedTrajectory(
         published + LATENCY, sent.stamp, sent.times, sent.positions, sent.velocities, sent.accelerations
@@ -237,23 +238,23 @@ def timed_trajectory(step: JointStep, period: float, published: float) -> TimedT
 
 
 class Gremlin:
-    """Plays a policy, a driver, an operator and two clocks that have lost their minds, now and then."""
+    """Plays a policy, a driver, an operator and two clocks that randomly misbehave."""
 
     def __init__(self, shadow: PlantShadow, rng: np.random.Generator) -> None:
-        """Play with `shadow`, by `rng`."""
+        """Fuzz the dry run `shadow` with `rng`."""
         self._shadow, self._rng = shadow, rng
         self.armings: list[Arming] = []
         self.answers: Counter[str] = Counter()
         self._lie_left = 0
         self._goal: FloatArray = shadow.pose().position
-        self._posture: FloatArray = np.array(shadow.q)  # where plans of the joints lead to, rad
+        self._posture: FloatArray = np.array(shadow.q)  # target posture of joint-space plans, rad
         self._arms = shadow.contract.arms
-        # Of several arms, each one's tool; the shadow plays with one of them.
+        # With several arms, the tool of each; the dry run's own kinematics are those of one arm.
         names = [arm.name for arm in self._arms] if len(self._arms) > 1 else []
         self._tools = [Kinematics(shadow.contract.led_by(name)) for name in names]
 
     def start(self) -> None:
-        """Arm as documented, and get under way."""
+        """Arm as documented; give up after `PATIENCE` attempts."""
         shadow = self._shadow
         shadow.wait(shadow.parameters.timing.resume_states + 1)
         while not shadow.supervisor.armed and not self.answers.total() > PATIENCE:
@@ -261,12 +262,12 @@ class Gremlin:
             shadow.wait(1)
 
     def play(self) -> None:
-        """Do what comes into its mind before one tick."""
+        """Inject random inputs before one tick."""
         shadow, rng = self._shadow, self._rng
         self._lie()
         if rng.random() < 0.01:
             self._arm()
-        if rng.random() < 0.003:  # in motion: both come before the arm has come to rest
+        if rng.random() < 0.003:  # in motion: both arrive before the arm has come to rest
             shadow.supervisor.disarm(shadow.now)
             self._arm()
         if rng.random() < 0.12:
@@ -287,7 +288,7 @@ class Gremlin:
             shadow.stamp += float(rng.choice([-0.5, 0.3, 3600.0, -3600.0]))
 
     def recover(self, state: SafetyState) -> None:
-        """Operate as documented, sooner or later: reset, arm. An arm at rest between two sessions stays where it is."""
+        """Operate as documented, sooner or later: reset, arm. An arm at rest between sessions stays in place."""
         supervisor, now = self._shadow.supervisor, self._shadow.now
         if state is SafetyState.DISARMED:
             self._arm()
@@ -305,7 +306,7 @@ class Gremlin:
             self.armings.append(Arming(shadow.now, last, shadow.q.copy()))
 
     def _lie(self) -> None:
-        """Let the driver lie for a while, now and then."""
+        """Occasionally make the driver report wrong values for a while."""
         plant, rng = self._shadow.plant, self._rng
         self._lie_left -= 1
         if self._lie_left <= 0:
@@ -320,7 +321,7 @@ class Gremlin:
             plant.lying = self._lying_joints(int(np.flatnonzero(plant.offset)[0])) if self._tools else None
 
     def _lying_joints(self, joint: int) -> NDArray[np.bool_] | None:
-        """Return the joints (n,) of the arm that has this joint, whose driver alone lies, or None: those of all lie."""
+        """Return the joints (n,) bool of this joint's arm, whose driver alone reports wrongly, or None for all."""
         if self._rng.random() < 0.3:
             return None
         owners = self._shadow.contract.joint_owners
@@ -344,13 +345,13 @@ class Gremlin:
         shadow.send(shadow.chunk(changes.pop("actions", actions), **changes), start)
 
     def _send_joints(self) -> None:
-        """Send a plan to a posture anywhere, also beyond the limits, or to where the tool is somewhere else."""
+        """Send a plan to a random posture, possibly beyond the limits, or to one with the tool at a random place."""
         shadow, rng, joints = self._shadow, self._rng, self._shadow.contract.joints
         kind = rng.random()
         rows = int(rng.integers(1, shadow.contract.action.horizon + 1))
-        if kind < 0.06:  # seldom: it takes a while to get there
+        if kind < 0.06:  # rarely: it takes a while to get there
             self._posture = rng.uniform(joints.lower - 0.3, joints.upper + 0.3)
-        elif kind < 0.09:  # one joint alone, from where the arm is
+        elif kind < 0.09:  # one joint alone, from the current posture
             self._posture = np.array(shadow.q)
             self._posture[int(rng.integers(0, len(shadow.q)))] += rng.choice([-2.0, -0.5, 0.5, 2.0])
         elif kind < 0.12:
@@ -359,7 +360,7 @@ class Gremlin:
             self._posture = nearest_posture(shadow.kinematics, place, turn, shadow.q)
         elif kind < 0.2 and self._tools:
             self._posture = self._meeting()
-        quick = float(rng.choice([0.1, 0.5, 1.0, 1.0]))  # fraction of the way that the chunk makes
+        quick = float(rng.choice([0.1, 0.5, 1.0, 1.0]))  # fraction of the way covered by the chunk
         fractions = quick * np.linspace(0.0, 1.0, rows + 1)[1:, None]
         way = shadow.q + fractions * (self._posture - shadow.q)
         way = way + rng.normal(0.0, rng.choice([0.0, 0.0, 0.02, 0.3]), way.shape)
@@ -372,9 +373,9 @@ class Gremlin:
         shadow.send(shadow.chunk(changes.pop("actions", actions), **changes), start)
 
     def _meeting(self) -> FloatArray:
-        """Return the joint positions (n,) rad at which all tools are as near as they get to one place.
+        """Return joint positions (n,) rad that bring all tools as near as possible to one place.
 
-        It is in all workspaces where they overlap, else between them.
+        The place is in the overlap of all workspaces, or between them where they do not overlap.
         """
         boxes, q = [arm.cartesian for arm in self._arms], np.array(self._shadow.q)
         lower = np.max([box.workspace_lower for box in boxes], axis=0)
@@ -385,7 +386,7 @@ class Gremlin:
         return q
 
     def _spoiled(self, actions: FloatArray, kind: float) -> tuple[FloatArray, dict[str, object]]:
-        """Return the rows and the fields of a chunk, worse the larger `kind` is, from 0 to 1."""
+        """Return a chunk's rows and changed fields; the larger `kind` (0 to 1), the worse they are."""
         shadow, rng = self._shadow, self._rng
         changes: dict[str, object] = {"instruction_sequence": shadow.instruction}
         if kind > 0.9:
@@ -399,7 +400,7 @@ class Gremlin:
         return actions, changes
 
     def _nonsense(self) -> dict[str, object]:
-        """Return a wrong field of a chunk."""
+        """Return an invalid value for one field of a chunk."""
         shadow, rng = self._shadow, self._rng
         width = shadow.contract.action.width
         choices: list[dict[str, object]] = [

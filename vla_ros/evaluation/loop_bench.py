@@ -1,7 +1,7 @@
-"""How smoothly a slow policy's chunks follow each other: pauses, velocity steps at the seams, success.
+"""Measures how smoothly a slow policy's chunks join: pauses, velocity steps at the seams, success.
 
-A policy is played in lock step with the simulator. Each of its chunks arrives a random, seeded time after its
-observation; the next observation is taken when the one before has been answered, as one accelerator computes it.
+A policy runs in lockstep with the simulator. Each of its chunks arrives a random, seeded delay after its observation;
+the next observation is taken once the previous one has been answered, as with a single accelerator.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from vla_ros.types import ActionChunk, FloatArray, Instruction, Observation, Rob
 WAITS, NEWEST = "synchronous", "newest"
 
 WAYS = (WAITS, NEWEST, "asynchronous", "ensembling", "real_time_chunking")
-"""Ways to carry out chunks: `synchronous` plays half a chunk and waits for the next, `newest` lets each chunk replace
-the one before as it is, and the others are those of `Mode`."""
+"""Execution modes: `synchronous` executes half a chunk and waits for the next, `newest` replaces each chunk by the next
+one unchanged, and the others are those of `Mode`."""
 
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """What is measured.
+    """Settings of the measurement.
 
     Attributes:
         robot: Name or file of the contract.
-        policy: Its name.
-        device: Where it computes.
-        ways: Of `WAYS`.
-        slower: How much slower than the graph's usual delay the policy is made, s; one measurement each.
+        policy: Name of the policy.
+        device: Device of the policy.
+        ways: Execution modes, from `WAYS`.
+        slower: Delays added to the graph's usual one, s; one measurement each.
         jitter: Half the range of the uniform part of each delay, s.
-        scenes: How many a measurement.
-        seed: Of the first scene, and of the delays.
+        scenes: Number of scenes per measurement.
+        seed: Seed of the first scene and of the delays.
         world: Name of the simulated world.
     """
 
@@ -64,12 +64,13 @@ class LoopOptions:
 
 @dataclass
 class Seams:
-    """What is asked of the arm, plan after plan.
+    """Velocity steps and pauses between consecutive plans.
 
     Attributes:
-        limit: Of a velocity step from one row to the next, m/s of the tool or rad/s of the fastest joint.
-        steps: Velocity step at each seam, in parts of `limit`.
-        pauses: Each time, s, in which no row was asked for, after the first plan.
+        period: Time between rows, s.
+        limit: Limit of a velocity step between rows: (1,) m/s of the tool, or (n,) rad/s of the joints.
+        steps: Velocity step at each seam, as a fraction of `limit`.
+        pauses: Times without a row to execute, after the first plan, s.
     """
 
     period: float
@@ -79,7 +80,7 @@ class Seams:
     _plan: Plan | None = None
 
     def take(self, plan: Plan, now: float) -> None:
-        """Let a plan take over at `now`, s."""
+        """Record that a plan takes over at `now`, s."""
         old = self._plan
         if old is not None:
             self.pauses.append(max(now - old.end, 0.0))
@@ -90,24 +91,24 @@ class Seams:
         self._plan = plan
 
     def end(self, now: float) -> None:
-        """End at `now`, s."""
+        """End the recording at `now`, s."""
         if self._plan is not None:
             self.pauses.append(max(now - self._plan.end, 0.0))
 
     def _value(self, plan: Plan, time: float) -> FloatArray:
-        """Return what is asked for at a time: tool positions (3,) m, or joints (n,) rad, of all arms."""
+        """Return the planned values at a time: tool positions (3,) m or joints (n,) rad, of all arms."""
         rows = plan.seen_from(time - plan.period, 1)
         values = [one.joint_positions if one.positions is None else one.positions for one in rows.values()]
         return np.concatenate([value[0] for value in values if value is not None])
 
 
 def _size(step: FloatArray, limit: FloatArray) -> float:
-    """Return a velocity step in parts of its limit: (1,) for the length of a tool's, else (n,) joint by joint."""
+    """Return a velocity step as a fraction of its limit: (1,) for the tool's norm, else (n,) per joint."""
     return float(np.linalg.norm(step) / limit[0] if limit.shape == (1,) else np.max(np.abs(step) / limit))
 
 
 def seams_of(contract: RobotContract) -> Seams:
-    """Return an empty record; a step is over its limit when the acceleration for it within one row is."""
+    """Return an empty record; a step exceeds its limit when making it within one row exceeds the acceleration limit."""
     period = contract.action.period
     if contract.commands_joints:
         return Seams(period, contract.joints.acceleration * period)
@@ -116,25 +117,25 @@ def seams_of(contract: RobotContract) -> Seams:
 
 @dataclass(frozen=True)
 class LoopRow:
-    """Figures of one way with one delay.
+    """Metrics of one execution mode with one delay.
 
     Attributes:
-        way: Of `WAYS`.
-        slower_ms: How much slower the policy was made.
-        delay_ms: Median of the delays that were measured, from observation to arm.
-        jitter_ms: The longest of them less the shortest.
-        episodes: How many.
-        successes: Of them.
-        seams: Chunks that took over from another.
-        seams_over: Velocity steps over their limit.
-        step_p50: Median of the steps, in parts of the limit.
+        way: Execution mode, from `WAYS`.
+        slower_ms: Added delay of the policy, ms.
+        delay_ms: Median measured delay from observation to arm, ms.
+        jitter_ms: Longest minus shortest measured delay, ms.
+        episodes: Number of episodes.
+        successes: Number of successful episodes.
+        seams: Number of chunks that replaced another.
+        seams_over: Number of velocity steps above their limit.
+        step_p50: Median velocity step, as a fraction of the limit.
         step_p95: 95th percentile.
         step_max: Largest one.
-        pauses_over: Times without a row to carry out of more than one period.
-        longest_pause_ms: Of them.
-        held_fraction: Ticks in which the safety layer held the arm, after the first chunk.
-        refused: Chunks that the safety layer refused.
-        seconds: Simulated time.
+        pauses_over: Number of pauses longer than one period.
+        longest_pause_ms: Longest pause, ms.
+        held_fraction: Fraction of the ticks after the first chunk in which the safety layer held the arm.
+        refused: Number of chunks rejected by the safety layer.
+        seconds: Simulation time, s.
     """
 
     way: str
@@ -156,14 +157,14 @@ class LoopRow:
 
 
 class LoopPlayer:
-    """Plays episodes in which one inference at a time is under way."""
+    """Plays episodes with one inference in flight at a time."""
 
     def __init__(self, env: Env, executor: ChunkExecutor, carrier: SafeCarrier, contract: RobotContract) -> None:
-        """Play in `env` what `executor` plans and `carrier` carries out."""
+        """Play in `env`; `executor` plans and `carrier` executes the chunks."""
         self._env, self._executor, self._carrier, self._contract = env, executor, carrier, contract
 
     def forget_delays(self) -> None:
-        """Measure delays anew; from scene to scene they are known, as in a graph that runs on."""
+        """Discard measured delays; they are kept from scene to scene, as in a running graph."""
         self._executor.forget_delays()
 
     def play(self, seed: int, delays: Iterator[float], max_seconds: float) -> Episode:
@@ -180,7 +181,7 @@ class LoopPlayer:
             if under_way is not None and under_way.arrives <= state.stamp + 1e-9:
                 self._arrive(under_way, state.stamp, episode)
                 under_way = None
-            if state.stamp >= due - 1e-9:  # a camera image is there
+            if state.stamp >= due - 1e-9:  # a camera image is available
                 due += executor.specification.period
                 if under_way is None and executor.is_due(state.stamp):
                     under_way = self._plan(instruction, episode, state, next(delays))
@@ -211,7 +212,7 @@ class LoopPlayer:
 
 @dataclass
 class Episode:
-    """What happened in one scene."""
+    """Outcome of one scene."""
 
     seams: Seams
     delays: list[float] = field(default_factory=list)
@@ -225,7 +226,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class _Travelling:
-    """A chunk on its way."""
+    """A chunk in transit; it arrives at `arrives`, s."""
 
     arrives: float
     chunk: ActionChunk
@@ -234,23 +235,23 @@ class _Travelling:
 
 
 def delays_of(slower: float, jitter: float, seed: int) -> Iterator[float]:
-    """Yield delays, s: the graph's usual one and `slower`, with uniform noise of +-`jitter`, never below 0."""
+    """Yield delays, s: the graph's usual one plus `slower`, with uniform noise of +-`jitter`, never below 0."""
     rng = np.random.default_rng([seed, 17])
     while True:
         yield max(POLICY_LATENCY + slower + jitter * float(rng.uniform(-1.0, 1.0)), 0.0)
 
 
 def settings_of(way: str, horizon: int) -> ExecutionSettings:
-    """Return the settings of one of `WAYS` for chunks of `horizon` rows."""
+    """Return the execution settings of one of `WAYS` for chunks of `horizon` rows."""
     if way == WAITS:
         return ExecutionSettings(Mode.SYNCHRONOUS, execute=max(horizon // 2, 1))
     return ExecutionSettings(Mode.SYNCHRONOUS if way == NEWEST else Mode(way))
 
 
 def measure_loop(options: LoopOptions) -> Iterator[LoopRow]:
-    """Yield the figures of each way with each delay.
+    """Yield the metrics of each execution mode with each delay.
 
-    `real_time_chunking` is left out for a policy that accepts no prefix: it would be `asynchronous` again.
+    `real_time_chunking` is omitted for a policy that accepts no prefix: it would equal `asynchronous`.
 
     Raises:
         CheckpointError: when the policy cannot be loaded, or does not fit the robot.
@@ -281,7 +282,7 @@ def _measured(player: LoopPlayer, way: str, slower: float, options: LoopOptions)
 
 
 def summarise_loop(way: str, slower: float, episodes: Sequence[Episode]) -> LoopRow:
-    """Return the figures of episodes that were played one way."""
+    """Return the metrics of episodes played in one execution mode."""
     period = episodes[0].seams.period
     steps = np.array([step for one in episodes for step in one.seams.steps] or [0.0])
     pauses = np.array([pause for one in episodes for pause in one.seams.pauses] or [0.0])
@@ -307,6 +308,6 @@ def summarise_loop(way: str, slower: float, episodes: Sequence[Episode]) -> Loop
 
 
 def loop_report(options: LoopOptions, rows: Sequence[LoopRow]) -> Mapping[str, Any]:
-    """Return what was measured and how, as plain values."""
+    """Return options and results as plain values."""
     left_out = [way for way in options.ways if way not in {row.way for row in rows}]
     return {**asdict(options), "left_out": left_out, "rows": [asdict(row) for row in rows]}

@@ -1,4 +1,4 @@
-"""A picture of `vla-ros bench loop`: steps at the seams, pauses and success over the delay, way by way."""
+"""Plots `vla-ros bench loop`: velocity steps, pauses and success over delay, per execution mode."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLORS = {
 
 
 def loop_picture(report: Mapping[str, Any], path: Path) -> None:
-    """Draw a report of `loop_report` and write it to `path`."""
+    """Plot a report of `loop_report` and write the figure to `path`."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,8 +1,8 @@
-"""Arms that do not do as they are told and drivers that do not tell the truth, around the supervisor of a dry run.
+"""Arms that lag behind their commands and drivers that report wrong values, around a dry run's supervisor.
 
-plant = Plant(lag=0.05, delay=2)         # what the arm does
+plant = Plant(lag=0.05, delay=2)         # motion of the arm
 shadow = PlantShadow(contract, parameters, plant)
-plant.lie = Lie.FROZEN                   # what the driver reports, from now on
+plant.lie = Lie.FROZEN                   # driver's report from now on
 shadow.tick()
 """
 
@@ -28,7 +28,7 @@ IntArray = NDArray[np.int64]
 
 
 class Lie(Enum):
-    """What a driver reports in place of the truth, with fresh stamps."""
+    """Driver fault: what it reports instead of the truth, with fresh stamps."""
 
     NONE = "the truth"
     FROZEN = "positions that do not change"
@@ -42,10 +42,10 @@ class Lie(Enum):
 
 
 CONSTANT = frozenset({Lie.OFFSET, Lie.SWAPPED})
-"""Faults that an arm at rest in another posture reports as well; see `FirstPosture`."""
+"""Faults indistinguishable from an arm at rest in another posture; see `FirstPosture`."""
 
 UNSTEADY = frozenset({Lie.SPEEDLESS, Lie.ONE_FALSE, Lie.ALTERNATING, Lie.SILENT})
-"""Faults during which no posture is measured for any time."""
+"""Faults during which no steady posture is reported."""
 
 
 class FirstPosture:
@@ -55,12 +55,12 @@ class FirstPosture:
     that was moved by hand during the silence reports the same, and no safety layer can tell the two apart.
 
     Attributes:
-        true: Whether it was; None until one posture was reported for `BASELINE` s.
-        lie: What the driver last reported that was steady.
+        true: Whether it was; None until one posture has been reported for `BASELINE` s.
+        lie: Latest steady fault of the driver.
     """
 
     def __init__(self) -> None:
-        """Begin with a silent driver."""
+        """Start with a silent driver."""
         self.true: bool | None = None
         self.lie = Lie.NONE
         self._fault: object = None
@@ -68,26 +68,26 @@ class FirstPosture:
 
     @property
     def hides_fault(self) -> bool:
-        """Whether the driver reports a constant fault that nothing distinguishes from an arm at rest."""
+        """Whether the driver has a constant fault that cannot be distinguished from an arm at rest."""
         return self.lie in CONSTANT and not self.true
 
     def receive(self, lie: Lie, fault: object, error: float, now: float) -> None:
-        """Take note of a report at `now`, s.
+        """Record a report at `now`, s.
 
         Args:
-            lie: What the driver reported in place of the truth.
-            fault: Identifies it: equal for two reports with the same fault.
+            lie: Fault of the driver.
+            fault: Identity of the fault: equal for two reports with the same fault.
             error: Largest difference between a reported and a true joint position, rad.
             now: Time of the report, s.
         """
         silence, self._received = now - self._received, now
         self.lie = self.lie if lie in UNSTEADY else lie
-        continues = lie in CONSTANT and fault == self._fault  # a jump that was seen is not forgotten within RESTART
+        continues = lie in CONSTANT and fault == self._fault  # a detected jump is remembered for RESTART
         if silence > RESTART or (silence > SILENCE and not continues):
             self.true, self._since = None, now
         if fault != self._fault:
             self._fault, self._since = fault, now
-            # From rest to rest, a hand moves a joint so far while the driver says nothing.
+            # Distance that a hand may move a joint, from rest to rest, while the driver is silent.
             if lie in CONSTANT and error <= 0.25 * LARGEST_ACCELERATION * silence**2:
                 self.true = None
         if self.true is None and lie not in UNSTEADY and now - self._since > BASELINE:
@@ -95,18 +95,18 @@ class FirstPosture:
 
 
 class Plant:
-    """The true arms: a pure delay of `delay` periods, then a lag of first order, then the driver's lie.
+    """True arms: a pure delay of `delay` periods, then a first-order lag, then the driver's fault.
 
     Attributes:
-        lie: What the driver reports in place of the truth.
-        offset: (n,) rad, of OFFSET, ONE_FALSE and ALTERNATING.
-        swapped: Joints, of SWAPPED.
-        lying: (n,) bool, the joints that it lies about; None: all. Of SWAPPED it changes nothing; of SILENT the
-            drivers of the other joints go on.
+        lie: Fault of the driver.
+        offset: (n,) rad, for OFFSET, ONE_FALSE and ALTERNATING.
+        swapped: Pair of joints, for SWAPPED.
+        lying: (n,) bool, joints reported wrongly; None: all. No effect with SWAPPED; with SILENT the drivers of the
+            other joints keep reporting.
     """
 
     def __init__(self, lag: FloatArray | float = 0.0, delay: IntArray | int = 0) -> None:
-        """Follow commands `delay` periods late and with a time constant of `lag` s: of all joints, or (n,) of each."""
+        """Create a plant with a delay in periods and a time constant `lag` in s, each for all joints or (n,)."""
         self._lag = np.atleast_1d(np.asarray(lag, dtype=np.float64))
         self._delay, self._waiting = np.asarray(delay, dtype=np.int64), deque[FloatArray]()
         self.lie = Lie.NONE
@@ -118,19 +118,19 @@ class Plant:
 
     @property
     def fault(self) -> tuple[object, ...]:
-        """Identify what the driver reports in place of the truth: two faults of one kind differ."""
+        """Identity of the driver's fault; it distinguishes two faults of one kind."""
         lying = None if self.lying is None else self.lying.tobytes()
         values = (self.offset.tobytes(), self.swapped, lying) if self.lie is not Lie.NONE else ()
         return (self.lie, *values)
 
     def place(self, positions: FloatArray) -> None:
-        """Put the arm at joint positions (n,) rad, at rest."""
+        """Place the arm at joint positions (n,) rad, at rest."""
         self.q, self.velocities = np.array(positions, dtype=np.float64), np.zeros(len(positions))
         longest = int(self._delay.max()) + 1
         self._waiting = deque([self.q] * longest, maxlen=longest)
 
     def follow(self, command: FloatArray, period: float) -> None:
-        """Move for one period after a command (n,) rad."""
+        """Follow a command (n,) rad for one period."""
         self._waiting.append(np.array(command))
         delays = np.broadcast_to(self._delay, len(command))
         target = np.array(list(self._waiting))[len(self._waiting) - 1 - delays, np.arange(len(command))]
@@ -147,7 +147,7 @@ class Plant:
         return np.where(lies, reported[0], truth[0]), np.where(lies, reported[1], truth[1])
 
     def _report(self) -> tuple[FloatArray, FloatArray] | None:
-        """Return what a driver reports that lies about every joint."""
+        """Return the driver's report with the fault applied to every joint."""
         lie, q, velocities = self.lie, self.q, self.velocities
         self._frozen = None if lie is not Lie.FROZEN else (self.q if self._frozen is None else self._frozen)
         if lie is Lie.SILENT:
@@ -170,20 +170,20 @@ class Plant:
 
 
 def _followed(lag: float, period: float) -> float:
-    """Return which fraction of its way a lag of first order makes within a period; both s."""
+    """Return the fraction of a step that a first-order lag covers within a period; both s."""
     return 1.0 if lag == 0.0 else 1.0 - float(np.exp(-period / lag))
 
 
 class PlantShadow(Shadow):
-    """A dry run with a plant; `q` and `velocities` are the truth.
+    """A dry run with a plant; `q` and `velocities` are the true values.
 
     Attributes:
-        steps: Every step that was commanded, with its time, s.
-        marks: Its index in `commands`, which has the rows of the stop in the place of missed ticks, too.
+        steps: Every commanded step with its time, s.
+        marks: Index of each step in `commands`, which also contains the stop's rows in place of missed ticks.
     """
 
     def __init__(self, contract: RobotContract, parameters: SafetyParameters, plant: Plant) -> None:
-        """Put the plant at home; disarmed."""
+        """Place the plant at home, disarmed."""
         super().__init__(contract, parameters)
         self.plant = plant
         plant.place(self.q)
@@ -196,7 +196,7 @@ class PlantShadow(Shadow):
         self, *, positions: FloatArray | None = None, velocities: FloatArray | None = None,
         opening: float | None = None, stamp: float | None = None,
     ) -> RobotState:  # fmt: skip
-        """Return what the driver reports, with other values where they are given."""
+        """Return the driver's reported state, with the given values replaced."""
         report = self.plant.report() or (self.q, self.velocities)
         return super().state(
             positions=report[0] if positions is None else positions,
@@ -205,11 +205,11 @@ class PlantShadow(Shadow):
         )  # fmt: skip
 
     def sense(self, state: RobotState | None = None) -> None:
-        """Let a joint state come, unless the driver is silent."""
+        """Deliver a joint state, unless the driver is silent."""
         if state is not None:
             self.first_posture.receive(Lie.ONE_FALSE, None, 0.0, self.now)
         elif self.plant.lie is Lie.SILENT:
-            if self.plant.lying is not None:  # what the others say is no state of the robot
+            if self.plant.lying is not None:  # the other drivers' reports are no complete robot state
                 self.supervisor.refuse_state(self.now, Reason.STATE_SOURCE)
             return
         else:
@@ -218,7 +218,7 @@ class PlantShadow(Shadow):
         super().sense(state)
 
     def tick(self, sense: bool = True) -> SafetyDecision:
-        """One period; the arm goes on to its last command also where there is no new one."""
+        """Run one period; without a new command the arm keeps moving to its last one."""
         decision = super().tick(sense)
         self._ticked = self.now
         if decision.joint_positions is None:
@@ -226,27 +226,27 @@ class PlantShadow(Shadow):
         return decision
 
     def coast(self) -> None:
-        """Let the arm follow its stop, and an arm that lags arrive, in the time since the last tick."""
+        """Move the arm along its stop for the time since the last tick; a lagging arm catches up."""
         before = len(self.commands)
         super().coast()
         for _ in range(round((self.now - self._ticked) / self.period) - (len(self.commands) - before)):
             self._move()
 
     def follow(self, step: JointStep) -> None:
-        """Take a step as the one that the controller has."""
+        """Set the step that the controller follows."""
         super().follow(step)
         self.steps.append((self.now, step))
         self.marks.append(len(self.commands))
 
     def carry_out(self, positions: FloatArray, openings: tuple[float, ...] | float) -> None:
-        """Let the arm begin to do a command."""
+        """Start executing a command."""
         self._command = np.array(positions)
         self.commands.append(self._command)
         self._grip(openings)
         self._move()
 
     def put(self, positions: FloatArray) -> None:
-        """Put the arm at joint positions (n,) rad by hand; it stays there until something is commanded."""
+        """Move the arm to joint positions (n,) rad by hand; it stays there until the next command."""
         self._command = np.array(positions)
         self.plant.place(positions)
         self.q, self.velocities = self.plant.q, self.plant.velocities

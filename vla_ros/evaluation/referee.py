@@ -1,10 +1,10 @@
-"""An independent referee of recorded commands: every limit computed anew, with nothing of the safety layer's code.
+"""Checks recorded commands against every limit, independently of the safety layer's code.
 
-Positions, velocities, accelerations and jerks are finite differences of the commands; where the tool and the arm's
-parts are, MuJoCo says, while the safety layer asks Pinocchio and Coal.
+Velocities, accelerations and jerks are finite differences of the commands; the positions of the tool and of the links
+come from MuJoCo, whereas the safety layer uses Pinocchio and Coal.
 
-`judge` takes commands that are equally far apart. `judge_timed` and `judge_trajectories` take them with their times,
-and judge what joint trajectory controllers make of them (`reference_limits.py`, `trajectory_controller.py`).
+`judge` takes equally spaced commands. `judge_timed` and `judge_trajectories` take commands with their times, and check
+the references that joint trajectory controllers compute from them (`reference_limits.py`, `trajectory_controller.py`).
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.types import FloatArray
 
 ROUNDING = 1e-6
-"""Relative, of differences of rounded numbers."""
+"""Tolerance for rounding: relative for rates, m or rad for positions."""
 
 SAME_POSTURE = 0.02
-"""An arm that is nearer to its last command than this, rad, is still where its controller holds it."""
+"""Maximum distance from the last command, per joint, at which its controller still holds the arm there, rad."""
 
 WORKSPACE_SLACK = 1e-3
-"""The tool may be so far beyond a face, m."""
+"""Tolerated distance of the tool beyond a workspace face, m."""
 
 TOUCHING = -1e-3
-"""Parts of the arm whose shapes overlap by more than this at rest at home, m, are built so; MuJoCo's distances between
-boxes and cylinders are right within it."""
+"""Distance below which links collide, m; links nearer than its magnitude at home are not checked, as they overlap by
+design. MuJoCo's distances between boxes and cylinders are accurate within it."""
 
 KINDS = ("not_finite", "joint_position", "joint_velocity", "joint_acceleration", "joint_jerk", "workspace", "table",
          "self_collision", "arm_collision", "gripper_range", "gripper_velocity", *reference_limits.KINDS)  # fmt: skip
-"""What commands can violate; each is counted by commands, and not by joints or arms, or as `reference_limits` says."""
+"""Kinds of violations, counted per command (not per joint or arm), or as documented in `reference_limits`."""
 
 DISTANCES = ("table_mm", "self_mm", "arms_mm")
-"""Of `Judgement.worst`, what is worse the smaller it is."""
+"""Entries of `Judgement.worst` for which smaller is worse."""
 
 
 @dataclass
 class Judgement:
-    """What was found.
+    """Findings of the referee.
 
     Attributes:
-        commands: How many were judged.
-        violations: Kind to the number of commands that violate it.
-        worst: The largest share of each joint limit (1 is at the limit), of the tool's speed (not counted as a
-            violation: a stop is made at joint level), how far the tool was beyond the workspace, mm, and the smallest
-            distances of the arm to the table, of its parts to each other and, where there are several arms, of parts
-            of different arms, mm.
+        commands: Number of checked commands.
+        violations: Number of violating commands by kind.
+        worst: Largest fraction of each joint limit (1 is at the limit) and of the tool's speed limit (no violation:
+            stops are made at joint level), largest distance of the tool beyond the workspace, mm, and smallest
+            distances of the arm to the table, between its links and, with several arms, between links of different
+            arms, mm.
     """
 
     commands: int = 0
@@ -67,7 +67,7 @@ class Judgement:
         return sum(self.violations.values())
 
     def add(self, other: Judgement) -> None:
-        """Take the findings of another recording in."""
+        """Add the findings of another recording."""
         self.commands += other.commands
         for kind, count in other.violations.items():
             self.violations[kind] += count
@@ -77,10 +77,10 @@ class Judgement:
 
 
 class Referee:
-    """Judges sequences of commands; one thread at a time."""
+    """Checks sequences of commands; not thread-safe."""
 
     def __init__(self, contract: RobotContract, period: float = 0.01) -> None:
-        """Judge commands that are `period` s apart by the limits of `contract`."""
+        """Create a referee for commands `period` s apart with the limits of `contract`."""
         self._contract, self.period = contract, period
         self._model = build_model(contract)
         self._data = mujoco.MjData(self._model)
@@ -94,7 +94,7 @@ class Referee:
         self._pairs, self._pairs_of_arms = self._apart_at_home(), self._apart_between_arms()
 
     def _moving_parts(self, joint: str) -> list[int]:
-        """Return the geoms that a joint carries."""
+        """Return the geoms carried by a joint."""
         first = self._model.joint(joint).bodyid[0]
         carried = {int(first)}
         for body in range(int(first) + 1, self._model.nbody):
@@ -103,7 +103,7 @@ class Referee:
         return [geom for geom in range(self._model.ngeom) if int(self._model.geom_bodyid[geom]) in carried]
 
     def _joint_of(self, geom: int) -> int:
-        """Return the joint of the arm that carries a geom, by its place in the chain; -1 for the base."""
+        """Return the index of the joint that carries a geom; -1 for the base."""
         body = int(self._model.geom_bodyid[geom])
         bodies = [int(self._model.joint(name).bodyid[0]) for name in self._contract.joints.names]
         while body and body not in bodies:
@@ -111,7 +111,7 @@ class Referee:
         return bodies.index(body) if body else -1
 
     def _stand_open(self) -> None:
-        """Let all arms stand at home, their grippers wide open."""
+        """Place all arms at home with their grippers fully open."""
         self._data.qpos[self._arm] = self._contract.joints.home
         self._open_fingers()
         mujoco.mj_kinematics(self._model, self._data)
@@ -121,7 +121,7 @@ class Referee:
         self._data.qpos[self._fingers] = self._contract.finger_positions(openings)
 
     def _apart_at_home(self) -> list[tuple[int, int]]:
-        """Return the pairs of parts of one arm that a joint between them does not join, and that are apart at home."""
+        """Return the pairs of links of one arm that are not adjacent, and that are apart at home."""
         carrier = {geom: self._joint_of(geom) for geom in self._parts}
         return [
             (first, second)
@@ -131,7 +131,7 @@ class Referee:
         ]
 
     def _apart_between_arms(self) -> list[tuple[int, int]]:
-        """Return the pairs of a part of one arm and a part of another, or of its base, that are apart at home."""
+        """Return the pairs of a link of one arm and a link, or the base, of another that are apart at home."""
         arms = range(len(self._parts_of))
         found = [
             pair for one, other in combinations(arms, 2) for pair in product(self._parts_of[one], self._parts_of[other])
@@ -144,7 +144,7 @@ class Referee:
         return [pair for pair in found if self._distance(*pair) > -TOUCHING]
 
     def _carriers(self, joint: str) -> set[int]:
-        """Return the bodies that carry a joint, without the world."""
+        """Return the bodies that carry a joint, excluding the world."""
         body, carriers = int(self._model.body_parentid[self._model.joint(joint).bodyid[0]]), set[int]()
         while body:
             carriers.add(body)
@@ -157,16 +157,16 @@ class Referee:
     def judge(
         self, commands: FloatArray, openings: FloatArray | None = None, *, table_every: int = 5, moving: bool = False
     ) -> Judgement:  # fmt: skip
-        """Judge joint positions (k, n) rad and openings, m, that were commanded one after the other.
+        """Check equally spaced commands: joint positions (k, n) rad and openings, m.
 
-        What is not finite is counted, and left out of everything else.
+        Commands that are not finite are counted, and excluded from all other checks.
 
         Args:
             commands: (k, n) rad.
-            openings: (k,) or (k, arms) m; None when there is no gripper to judge.
-            table_every: The distance to the table is taken at every so many commands: at 0.5 m/s it changes by 5 mm
-                between two commands.
-            moving: The arm was under way before the first, in a way that is not known; else it stood still there.
+            openings: (k,) or (k, arms) m; None when there is no gripper to check.
+            table_every: Distances are computed for every n-th command: at 0.5 m/s they change by 5 mm between two
+                commands.
+            moving: The arm was already in unknown motion before the first command; else it was at rest there.
         """
         q = np.atleast_2d(np.asarray(commands, dtype=np.float64))
         finite = np.isfinite(q).all(axis=1)
@@ -186,18 +186,18 @@ class Referee:
         stamps: FloatArray | float = 0.0, openings: FloatArray | None = None, armings: Sequence[Arming] = (),
         controllers: Sequence[TrajectoryControllerModel] = CONTROLLERS,
     ) -> Judgement:  # fmt: skip
-        """Judge commands of one point each, with the times at which controllers received them.
+        """Check single-point commands with the times at which controllers received them.
 
         Args:
-            times: (k,) s, of arrival, not falling.
-            commands: (k, n) rad; what is not finite is counted, and left out of everything else.
-            velocities: (k, n) rad/s, or None for commands without.
+            times: (k,) s, arrival times, non-decreasing.
+            commands: (k, n) rad; those that are not finite are counted, and excluded from all other checks.
+            velocities: (k, n) rad/s, or None for commands without velocities.
             horizons: (k,) or one for all, s: `time_from_start` of each.
-            accelerations: (k, n) rad/s^2, or None for commands without.
-            stamps: (k,) or one for all, s: of the header; 0 stands for the arrival.
-            openings: As for `judge`; they are taken for equally spaced.
-            armings: When the robot was armed, and where it was then.
-            controllers: Each judges on its own; what all of them find is added up.
+            accelerations: (k, n) rad/s^2, or None for commands without accelerations.
+            stamps: (k,) or one for all, s: header stamps; 0 means on arrival.
+            openings: As for `judge`; assumed equally spaced.
+            armings: When the robot was armed, and its posture then.
+            controllers: Controller models, checked separately; their findings are added up.
         """
         q = np.atleast_2d(np.asarray(commands, dtype=np.float64))
         rows = len(q)
@@ -218,18 +218,18 @@ class Referee:
         controllers: Sequence[TrajectoryControllerModel] = CONTROLLERS, table_every: int = 5,
         unheard: Sequence[int] = (),
     ) -> Judgement:  # fmt: skip
-        """Judge received trajectories: where their commands lead, and the references that controllers make of them.
+        """Check received trajectories: their commands, and the references that controllers compute from them.
 
         Args:
-            trajectories: In the order of their arrival; one with values that are not finite is counted and left out.
-            openings: As for `judge`; they are taken for equally spaced.
-            armings: When the robot was armed, and where it was then. From there a reference starts over: at the last
-                command where the robot still stands at it, and where the robot is otherwise.
-            start: (n,) rad, the reference before the first; by default where the first leads.
-            controllers: Each judges on its own; what all of them find is added up.
+            trajectories: In order of arrival; those with values that are not finite are counted and excluded.
+            openings: As for `judge`; assumed equally spaced.
+            armings: When the robot was armed, and its posture then. Each restarts the reference: at the last command
+                if the robot is still there, else at the robot's posture.
+            start: (n,) rad, the reference before the first trajectory; by default the position it commands.
+            controllers: Controller models, checked separately; their findings are added up.
             table_every: As for `judge`.
-            unheard: Indices of the trajectories, rising, before which some are missing that a controller may well have
-                followed: what it made of those is not known, and its reference starts over as the next one stands.
+            unheard: Increasing indices of trajectories that follow a gap in the recording. A controller may have
+                followed the missing ones: its reference is then unknown, and restarts with the next trajectory.
         """
         result = Judgement(len(trajectories))
         finite = [one for one in trajectories if _finite(one)]
@@ -288,7 +288,7 @@ class Referee:
         self._judge_tools(tools, result, speeds)
 
     def _judge_tools(self, tools: FloatArray, result: Judgement, speeds: bool) -> None:
-        """Judge where the tools (k, arms, 3) m are, each in the workspace of its arm, and how fast, where asked for."""
+        """Check tool positions (k, arms, 3) m against the arms' workspaces, and report tool speeds if `speeds`."""
         boxes = [arm.cartesian for arm in self._contract.arms]
         lower = np.array([box.workspace_lower for box in boxes])
         upper = np.array([box.workspace_upper for box in boxes])
@@ -300,17 +300,17 @@ class Referee:
             result.worst["tool_speed"] = float((fastest / [box.linear_velocity for box in boxes]).max())
 
     def _nearest(self, pairs: Sequence[tuple[int, int]]) -> float:
-        """Return the smallest distance of these pairs of geoms, m; inf without any."""
+        """Return the smallest distance among these pairs of geoms, m; inf without pairs."""
         return min((self._distance(*pair) for pair in pairs), default=np.inf)
 
     def _clearance(self) -> float:
-        """Return the smallest distance of a moving part to the table, m; negative inside of it."""
+        """Return the smallest distance of a moving link to the table, m; negative in penetration."""
         return float(
             min(mujoco.mj_geomDistance(self._model, self._data, geom, self._table, 2.0, None) for geom in self._parts)
         )
 
     def _judge_gripper(self, openings: FloatArray, result: Judgement) -> None:
-        """Judge openings (k,) or (k, arms) m."""
+        """Check openings (k,) or (k, arms) m."""
         grippers = [arm.gripper for arm in self._contract.arms]
         openings = openings.reshape(-1, len(grippers))
         finite = np.isfinite(openings).all(axis=1)
@@ -332,7 +332,7 @@ def _finite(trajectory: TimedTrajectory) -> bool:
 def _pieces(
     session: Sequence[TimedTrajectory], after_gap: Set[int]
 ) -> Iterator[tuple[bool, Sequence[TimedTrajectory]]]:
-    """Yield what was heard without a gap, and whether it is known where the reference was before."""
+    """Yield the gapless pieces of a session, each with whether the reference before it is known."""
     cuts = [i for i, one in enumerate(session) if id(one) in after_gap]
     for begin, end in pairwise([0, *(cut for cut in cuts if cut), len(session)]):
         yield begin == 0 and cuts[:1] != [0], session[begin:end]
@@ -341,7 +341,7 @@ def _pieces(
 def _sessions(
     trajectories: Sequence[TimedTrajectory], armings: Sequence[Arming]
 ) -> list[tuple[FloatArray | None, list[TimedTrajectory]]]:
-    """Return what was commanded from each arming on, with where the robot was; None before the first arming."""
+    """Return the trajectories from each arming on, with the reference at its start; None before the first arming."""
     sessions: list[tuple[FloatArray | None, list[TimedTrajectory]]] = [(None, [])]
     coming = list(armings)
     for one in trajectories:

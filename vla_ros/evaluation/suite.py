@@ -1,4 +1,4 @@
-"""The table of suites, and the one runner that plays them in several processes."""
+"""Table of evaluation suites, and the runner that plays them in several processes."""
 
 from __future__ import annotations
 
@@ -25,15 +25,14 @@ from vla_ros.safety.parameters import load_parameters
 
 @dataclass(frozen=True)
 class Suite:
-    """What is played and how it is reported.
+    """Episodes of a suite, and their report.
 
     Attributes:
-        make_trials: Returns a number of episodes, scenes counted from a seed; the same seed always gives the same.
-        exchange: Returns episodes of the same scene that ask for other objects, for one that the environment has just
-            played.
-        summarise: Returns the figures of a report.
+        make_trials: Returns a number of episodes with consecutive seeds from a first one; deterministic per seed.
+        exchange: Returns episodes with other target objects for the scene that the environment has just played.
+        summarise: Returns the metrics of a report.
         describe: Returns the lines of a report.
-        draw: Writes the picture of figures, with a title, to a path.
+        draw: Writes a figure of the metrics, with a title, to a path.
     """
 
     make_trials: Callable[[int, int], list[Trial]]
@@ -47,14 +46,14 @@ SUITES: Mapping[str, Suite] = {
     "pick": Suite(pick_trials, other_objects, summarise_pick, describe_pick, success_picture),
     "tabletop": Suite(make_trials, exchanged, summarise_tabletop, describe_tabletop, tabletop_picture),
 }
-"""By the name of the world in which they are played."""
+"""Suites by the name of their world."""
 
 
 @dataclass(frozen=True)
 class SuiteOptions:
-    """What is evaluated: `exchange` asks for other objects of a scene, too; `safety` off is to compare.
+    """Settings of an evaluation; `exchange` adds episodes with other target objects, `safety` off is for comparison.
 
-    `execution` is how chunks follow each other, a `Mode` of `vla_ros.policies.execution`.
+    `execution` is the execution mode of chunks, a `Mode` of `vla_ros.policies.execution`.
     """
 
     robot: str
@@ -68,7 +67,7 @@ class SuiteOptions:
 
 @dataclass(frozen=True)
 class _Worker:
-    """What a process plays with."""
+    """Environment and player of one process."""
 
     options: SuiteOptions
     env: TabletopEnv
@@ -76,7 +75,7 @@ class _Worker:
 
 
 def _make_worker(options: SuiteOptions) -> _Worker:
-    """Build all of it, for a process of its own: the policy computes in one thread."""
+    """Build a worker for its own process; the policy computes in one thread."""
     import torch
 
     torch.set_num_threads(1)
@@ -111,7 +110,7 @@ def _play_one(worker: _Worker, trial: Trial) -> TrialResult:
 def play_suite(
     options: SuiteOptions, trials: Sequence[Trial], processes: int
 ) -> Generator[list[TrialResult], None, None]:
-    """Yield the results of each episode, and of its exchanges, as they come, in the order of the episodes.
+    """Yield the results of each episode and of its exchanges as they finish, in the order of the episodes.
 
     Raises:
         CheckpointError: when the policy cannot be loaded.

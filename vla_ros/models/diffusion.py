@@ -1,12 +1,12 @@
-"""Diffusion Policy (Chi et al. 2023, arXiv 2303.04137): chunks of actions drawn from noise, given pictures and words.
+"""Diffusion Policy (Chi et al. 2023, arXiv 2303.04137): action chunks sampled from noise, given images and instruction.
 
-Trained to undo Gaussian noise (Ho et al. 2020); drawn by the reverse chain, or in fewer steps by DDIM (Song et al.).
-Where several ways to do a task are good it draws one of them, instead of their mean.
+Trained to remove Gaussian noise (Ho et al. 2020); sampled by the reverse chain, or in fewer steps by DDIM (Song et
+al.). Where a task has several good solutions it samples one of them instead of their mean.
 
-Time, for a horizon H of which E = `execute` rows are carried out before the next look (receding horizon):
+Receding horizon: E = `execute` of the H rows of a chunk are executed before the next observation:
 
     row of the first chunk    0 ... E-1 | E ... H-1
-                              carried out   dropped, or where the next chunk starts from (`continue_from`)
+                              executed    dropped, or the start of the next chunk (`continue_from`)
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ SAMPLERS = ("ddim", "ddpm")
 
 @dataclass(frozen=True)
 class DiffusionConfig(DrawnConfig):
-    """Sizes of the network, and how it draws.
+    """Sizes of the network, and its sampling.
 
     Attributes:
         schedule: "cosine" or "linear".
-        steps: Of the noise.
+        steps: Number of noise steps.
         prediction: "epsilon", "sample" or "velocity".
         sampler: "ddim" or "ddpm" (all steps, with noise).
-        sampling_steps: How many of `steps` DDIM visits.
-        bound: Largest absolute value of a normalised action.
-        execute: Rows to carry out before the next look; 0 for half the horizon.
+        sampling_steps: Number of `steps` that DDIM visits.
+        bound: Largest absolute value of a normalized action.
+        execute: Number of rows to execute before the next observation; 0 for half the horizon.
     """
 
     schedule: str = "cosine"
@@ -61,11 +61,11 @@ class DiffusionConfig(DrawnConfig):
 
 
 class DiffusionModel(DrawnModel):
-    """See the module."""
+    """Diffusion policy: a denoiser conditioned on images, instruction and state."""
 
     Config = DiffusionConfig
     TINY: ClassVar = {**DrawnModel.TINY, "prediction": "sample"}
-    FULL: ClassVar = {  # near the sizes of the paper's transformer for pictures
+    FULL: ClassVar = {  # close to the paper's image-conditioned transformer
         "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
         "words": 32, "width": 512, "heads": 8, "depth": 6, "queries": 8, "layers": 8,
     }  # fmt: skip
@@ -77,7 +77,7 @@ class DiffusionModel(DrawnModel):
         self.schedule = NoiseSchedule(config.schedule, config.steps, config.prediction)
 
     def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return the clean chunk (B, N, H, A) that the denoiser believes in at its first step, from noise alone."""
+        """Return the clean chunk (B, N, H, A) that the denoiser predicts at its first step, from pure noise."""
         context = self.context(given)
         noise = self.draw_noise(context, None)
         t = self._steps(noise, self.config.steps - 1)
@@ -86,25 +86,25 @@ class DiffusionModel(DrawnModel):
 
     @property
     def execute(self) -> int:
-        """Rows of a chunk to carry out before the next look."""
+        """Number of rows of a chunk to execute before the next observation."""
         return self.config.execute or max(1, self.config.horizon // 2)
 
     def denoise(self, x_t: Tensor, t: Tensor, context: Context) -> Tensor:
-        """Return the network's answer (M, H, A) at the steps `t` (M,): noise, clean chunk or velocity, by `prediction`.
+        """Return the network's output (M, H, A) at the steps `t` (M,): noise, clean chunk or velocity, by `prediction`.
 
-        The chain is kept in the precision of `x_t`, whatever that of the network is.
+        The chain keeps the dtype of `x_t`, whatever the network's is.
         """
         inside = context.summary.dtype
         said = self.denoiser(x_t.to(inside), (t.float() + 1.0) / self.config.steps, context)
         return said.to(x_t.dtype)
 
     def p_losses(self, x_0: Tensor, t: Tensor, noise: Tensor, context: Context) -> Tensor:
-        """Return (M,) the mean squared error of the answer at the noisy x_t, equation 14 of Ho et al."""
+        """Return the mean squared error (M,) of the output at the noisy x_t, equation 14 of Ho et al."""
         said = self.denoise(self.schedule.q_sample(x_0, t, noise), t, context)
         return ((said - self.schedule.wanted(x_0, t, noise)) ** 2).mean(dim=(1, 2))
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss: the noise where the object is there, its place, and whether it is there."""
+        """Return the loss: the noise where the object is visible, its location, and whether it is visible."""
         self.check(given, wanted)
         context = self.context(given)
         x_0 = wanted.actions().flatten(0, 1).float()
@@ -118,11 +118,11 @@ class DiffusionModel(DrawnModel):
         return total(parts)
 
     def act(self, given: ModelInput, generator: torch.Generator | None = None) -> ModelOutput:
-        """Draw a chunk for every sentence about every scene.
+        """Sample a chunk for every instruction and scene.
 
         Args:
-            given: What is seen and said.
-            generator: Where the noise comes from; None for the noise of `seed`, the same for every scene, every time.
+            given: Images, state and instructions.
+            generator: Source of the noise; None for the noise of `seed`, the same for every scene on every call.
         """
         self.check(given)
         context = self.context(given, look=True)
@@ -132,15 +132,15 @@ class DiffusionModel(DrawnModel):
         self, given: ModelInput, previous: Tensor, done: int, strength: float = 0.5,
         generator: torch.Generator | None = None,
     ) -> ModelOutput:  # fmt: skip
-        """Draw the next chunk near the rest of the last one: fewer steps, and no jump to another way of doing the task.
+        """Sample the next chunk near the rest of the previous one: fewer steps, and no jump to another solution.
 
-        The rest, its last row repeated, is made noisy again up to a part of the chain, which then runs from there.
+        The rest, its last row repeated, is noised to a fraction of the chain, which then runs from there.
 
         Args:
-            given: What is seen now.
-            previous: (B, N, H, A), the last chunk, as `actions_of` returns it.
-            done: How many of its rows have been carried out.
-            strength: Part of the chain that runs: 0 hardly changes the chunk, 1 forgets it.
+            given: Current images, state and instructions.
+            previous: (B, N, H, A), the previous chunk, as `actions_of` returns it.
+            done: Number of its rows already executed.
+            strength: Fraction of the chain that runs: 0 hardly changes the chunk, 1 ignores it.
             generator: As in `act`.
 
         Raises:
@@ -165,11 +165,11 @@ class DiffusionModel(DrawnModel):
         return [*(signal / (signal + spread) for signal, spread in scales), 1.0]
 
     def path_start(self, noise: Tensor) -> Tensor:
-        """Return where the chain begins, which keeps a trace of signal, on the straight path."""
+        """Return the chain's start, which retains a trace of signal, scaled onto the straight path."""
         return noise / sum(self.schedule.scales(self.schedule.visited(self.config.sampling_steps)[0]))
 
     def estimate(self, x: Tensor, step: int, context: Context) -> tuple[Tensor, Tensor]:
-        """Return the clean chunk and the noise that the denoiser believes in at `x` on that path."""
+        """Return the clean chunk and the noise that the denoiser predicts at `x` on that path."""
         visited = self.schedule.visited(self.config.sampling_steps)[step]
         signal, spread = self.schedule.scales(visited)
         x_t, t = (signal + spread) * x, self._steps(x, visited)

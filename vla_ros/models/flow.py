@@ -1,8 +1,8 @@
-"""Conditional flow matching for actions, as the head of pi0 does it (Black et al. 2024, arXiv 2410.24164).
+"""Conditional flow matching for actions, as in the action expert of pi0 (Black et al. 2024, arXiv 2410.24164).
 
-A straight line leads from noise (time 0) to data (time 1): x_t = (1 - t) noise + t data. The network learns its
-velocity, data - noise (Lipman et al. 2023; rectified flow, Liu et al. 2023), and drawing a chunk is a few Euler steps.
-The encoders, the denoiser and the contract are those of `diffusion`; the noise schedule and its steps are gone.
+A straight path connects noise (time 0) and data (time 1): x_t = (1 - t) noise + t data. The network learns its
+velocity, data - noise (Lipman et al. 2023; rectified flow, Liu et al. 2023); a chunk is sampled in a few Euler steps.
+Encoders, denoiser and interface are those of `diffusion`, without a noise schedule and its steps.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from vla_ros.models.drawn import DrawnConfig, DrawnModel
 from vla_ros.models.losses import total
 
 LATEST_TRAINED = 0.999
-"""Training draws times up to here, Beta(1.5, 1) towards the noise, where it is decided what to do (pi0, appendix B)."""
+"""Latest time sampled in training; Beta(1.5, 1) favors times near the noise, which decide the action (pi0, app. B)."""
 
 
 @dataclass(frozen=True)
 class FlowConfig(DrawnConfig):
-    """Sizes of the network, and how it draws.
+    """Sizes of the network, and its sampling.
 
     Attributes:
-        integration_steps: Euler steps from noise to actions.
+        integration_steps: Number of Euler steps from noise to actions.
     """
 
     integration_steps: int = 10
@@ -40,7 +40,7 @@ class FlowConfig(DrawnConfig):
 
 
 class FlowModel(DrawnModel):
-    """See the module."""
+    """Flow-matching policy: a velocity network conditioned on images, instruction and state."""
 
     Config = FlowConfig
     FULL: ClassVar = {  # the denoiser is as wide as pi0's action expert
@@ -50,7 +50,7 @@ class FlowModel(DrawnModel):
     config: FlowConfig
 
     def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return the chunk (B, N, H, A) at the end of the velocity that the denoiser says at noise alone."""
+        """Return the chunk (B, N, H, A) that one full step along the velocity predicted at pure noise reaches."""
         context = self.context(given)
         noise = self.draw_noise(context, None)
         guess = noise + self.velocity(noise, torch.zeros(len(noise), device=noise.device), context)
@@ -59,23 +59,23 @@ class FlowModel(DrawnModel):
     def velocity(self, x: Tensor, time: Tensor, context: Context) -> Tensor:
         """Return dx/dt (M, H, A) at `x` (M, H, A) and `time` (M,), 0 for noise to 1 for data.
 
-        The path is kept in the precision of `x`, whatever that of the network is.
+        The path keeps the dtype of `x`, whatever the network's is.
         """
         return self.denoiser(x.to(context.summary.dtype), 1.0 - time, context).to(x.dtype)
 
     def path_times(self) -> list[float]:
-        """Return the times of the Euler steps, the last one 1."""
+        """Return the times of the Euler steps; the last one is 1."""
         steps = self.config.integration_steps
         return [step / steps for step in range(steps + 1)]
 
     def estimate(self, x: Tensor, step: int, context: Context) -> tuple[Tensor, Tensor]:
-        """Return where the straight line through `x` along its velocity ends, and where it began."""
+        """Return the end (data) and the start (noise) of the straight line through `x` along its velocity."""
         time = self.path_times()[step]
         velocity = self.velocity(x, torch.full((len(x),), time, device=x.device, dtype=x.dtype), context)
         return x + (1.0 - time) * velocity, x - time * velocity
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss: the velocity where the object is there, its place, and whether it is there."""
+        """Return the loss: the velocity where the object is visible, its location, and whether it is visible."""
         self.check(given, wanted)
         context = self.context(given)
         data = wanted.actions().flatten(0, 1).float()
@@ -89,11 +89,11 @@ class FlowModel(DrawnModel):
         return total(parts)
 
     def act(self, given: ModelInput, generator: torch.Generator | None = None) -> ModelOutput:
-        """Draw a chunk for every sentence about every scene.
+        """Sample a chunk for every instruction and scene.
 
         Args:
-            given: What is seen and said.
-            generator: Where the noise comes from; None for the noise of `seed`, the same for every scene, every time.
+            given: Images, state and instructions.
+            generator: Source of the noise; None for the noise of `seed`, the same for every scene on every call.
         """
         self.check(given)
         context = self.context(given, look=True)
@@ -109,14 +109,14 @@ def between(noise: Tensor, data: Tensor, time: Tensor) -> Tensor:
 
 
 def draw_times(count: int, like: Tensor) -> Tensor:
-    """Return (count,) times for training: LATEST_TRAINED (1 - b), b ~ Beta(1.5, 1), more of them near the noise."""
-    # The distribution function of Beta(1.5, 1) is b ** 1.5, whose inverse turns uniform numbers into its own.
+    """Sample (count,) training times LATEST_TRAINED (1 - b), b ~ Beta(1.5, 1), with more of them near the noise."""
+    # Inverse transform sampling: the distribution function of Beta(1.5, 1) is b ** 1.5.
     uniform = torch.rand(count, device=like.device, dtype=torch.float32)
     return (LATEST_TRAINED * (1.0 - uniform ** (1.0 / 1.5))).to(like.dtype)
 
 
 def integrate(velocity: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int) -> Tensor:
-    """Return where `steps` Euler steps along `velocity`(x, time) lead from `noise` (M, ...)."""
+    """Return the end (M, ...) of `steps` Euler steps along `velocity`(x, time) from `noise` (M, ...)."""
     x = noise
     for step in range(steps):
         time = torch.full((len(x),), step / steps, device=x.device, dtype=x.dtype)

@@ -1,13 +1,13 @@
-"""Chunks drawn from noise that keep to what is known of them: inpainting by guidance.
+"""Inpainting by guidance: samples chunks whose known rows are preserved.
 
 Real-time chunking (Black, Galliker and Levine 2025, arXiv 2506.07339, equations 2 to 4) guides the flow from noise to
-data so that the rows that will be carried out meanwhile stay as they are. With the path x = (1 - t) noise + t data, the
-data that the network believes in at (x, t), D(x), and rows `known` with weights W:
+data so that the rows executed during inference are preserved. With the path x = (1 - t) noise + t data, the data D(x)
+that the network predicts at (x, t), and rows `known` with weights W:
 
     velocity = D(x) - noise(x) + min(beta, (t^2 + (1 - t)^2) / (t (1 - t))) (dD/dx)^T W (known - D(x))
 
-Diffusion goes the same way: with t = signal / (signal + spread) its x_t, divided by signal + spread, lies on that path,
-and a step of DDIM without noise is an Euler step along it.
+Diffusion uses the same path: with t = signal / (signal + spread) its x_t, divided by signal + spread, lies on it, and a
+DDIM step without noise is an Euler step along it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 
 Estimate = Callable[[Tensor, int], tuple[Tensor, Tensor]]
-"""(x on the path (M, H, A), number of the step) to the data and the noise that the network believes in there."""
+"""Maps (x on the path (M, H, A), step index) to the data and the noise that the network predicts there."""
 
 LARGEST_GUIDANCE = 5.0
-"""beta of the paper: with few steps a stronger pull diverges."""
+"""Maximum guidance weight, beta of the paper: with few steps a stronger guidance diverges."""
 
 
 def guidance_strength(time: float, largest: float = LARGEST_GUIDANCE) -> float:
-    """Return how strongly the rows pull at `time`, 0 for noise to 1 for data."""
+    """Return the guidance weight at `time`, 0 for noise to 1 for data."""
     return largest if time <= 0.0 else min(largest, (time**2 + (1.0 - time) ** 2) / (time * (1.0 - time)))
 
 
@@ -36,10 +36,10 @@ def integrate_towards(
     """Return the data (M, H, A) at the end of the guided path.
 
     Args:
-        estimate: What the network believes in.
-        noise: (M, H, A), where the path begins.
-        times: Rising, the last one 1: one step from each to the next.
-        known: (H, A), rows to keep to, normalized; whatever they are where their weight is 0.
+        estimate: The network's prediction.
+        noise: (M, H, A), start of the path.
+        times: Increasing, the last one 1: one step from each to the next.
+        known: (H, A), rows to preserve, normalized; any values where their weight is 0.
         weights: (H,), 0 to 1.
     """
     x, pull = noise, weights[:, None]

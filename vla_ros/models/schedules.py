@@ -1,6 +1,6 @@
-"""Noise schedules of Gaussian diffusion, and the steps forth and back between data and noise.
+"""Noise schedules of Gaussian diffusion, and the forward and reverse steps between data and noise.
 
-The names are those of Ho et al. 2020 (arXiv 2006.11239). With steps t = 0 ... T-1:
+Names follow Ho et al. 2020 (arXiv 2006.11239). With steps t = 0 ... T-1:
 
 ================================  ==========================================================================
 symbol                            attribute or method
@@ -9,7 +9,7 @@ beta_t, alpha_t = 1 - beta_t      `betas`, `alphas`
 bar alpha_t = prod alpha_s        `alphas_cumprod`; its value before t = 0 is 1
 q(x_t | x_0)                      `q_sample`: sqrt(bar alpha_t) x_0 + sqrt(1 - bar alpha_t) epsilon
 q(x_{t-1} | x_t, x_0)             `posterior`: its mean and variance, equations 6 and 7
-p(x_{t-1} | x_t)                  `p_sample`: the posterior at the x_0 that the network believes in
+p(x_{t-1} | x_t)                  `p_sample`: the posterior at the x_0 that the network predicts
 DDIM (Song et al. 2021)           `ddim_step`: equation 12, from t to any earlier step
 v = sqrt(bar a) eps - sqrt(1 - bar a) x_0    velocity (Salimans and Ho 2022), `velocity`
 ================================  ==========================================================================
@@ -26,10 +26,10 @@ from vla_ros.errors import ContractError
 
 SCHEDULES = ("cosine", "linear")
 PREDICTIONS = ("epsilon", "sample", "velocity")
-"""What a network may be asked for: the noise, the clean data, or the velocity between them."""
+"""Prediction types: the noise, the clean data, or the velocity between them."""
 
 REFERENCE_STEPS = 1000
-"""The linear schedule's bounds are stated for this many steps; fewer steps get proportionally larger ones."""
+"""Number of steps for which the linear schedule's bounds are stated; fewer steps get proportionally larger ones."""
 
 
 def linear_betas(steps: int) -> Tensor:
@@ -51,9 +51,9 @@ def _check(name: str, got: str, known: tuple[str, ...]) -> None:
 
 
 class NoiseSchedule:
-    """The numbers of one schedule, computed in float64 and kept in float32.
+    """Coefficients of one schedule, computed in float64 and stored in float32.
 
-    They are no buffers of a network: one that is turned to half precision would round 1 - bar alpha to 0.
+    They are not buffers of a network: a network converted to half precision would round 1 - bar alpha to 0.
     `x`, `x_0` and noise have any shape (B, ...); `t` is (B,) long, 0 to `steps` - 1.
     """
 
@@ -68,7 +68,7 @@ class NoiseSchedule:
         if steps < 2:
             raise ContractError(f"a noise schedule has {steps} steps, expected at least 2")
         self.kind, self.steps, self.prediction = kind, steps, prediction
-        with torch.device("cpu"):  # also where a network is built on the meta device: they are few
+        with torch.device("cpu"):  # real values even if a network is built on the meta device: they are few
             self._fill(kind, steps)
         self._moved: dict[tuple[str, torch.device], Tensor] = {}
 
@@ -84,14 +84,14 @@ class NoiseSchedule:
         self.posterior_variance = (betas * (1.0 - before) / (1.0 - bar)).float()
 
     def _at(self, name: str, t: Tensor, x: Tensor) -> Tensor:
-        """Return the numbers of `name` at the steps `t`, in the precision and with the axes of `x`."""
+        """Return the coefficients `name` at the steps `t`, with the dtype of `x` and broadcastable to it."""
         key = (name, t.device)
         if key not in self._moved:
             self._moved[key] = getattr(self, name).to(t.device)
         return self._moved[key][t].to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
     def scales(self, step: int) -> tuple[float, float]:
-        """Return the factors of data and noise in x at one step."""
+        """Return the factors of data and noise in x_t at one step."""
         return float(self.sqrt_bar[step]), float(self.sqrt_one_minus_bar[step])
 
     def q_sample(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
@@ -99,17 +99,17 @@ class NoiseSchedule:
         return self._at("sqrt_bar", t, x_0) * x_0 + self._at("sqrt_one_minus_bar", t, x_0) * noise
 
     def velocity(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """Return v, the direction in which x_t turns from data to noise."""
+        """Return v, the direction in which x_t rotates from data to noise."""
         return self._at("sqrt_bar", t, x_0) * noise - self._at("sqrt_one_minus_bar", t, x_0) * x_0
 
     def wanted(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """Return what the network should say at (x_0, t, noise), by `prediction`."""
+        """Return the network's target at (x_0, t, noise), by `prediction`."""
         if self.prediction == "epsilon":
             return noise
         return x_0 if self.prediction == "sample" else self.velocity(x_0, t, noise)
 
     def believed(self, x_t: Tensor, t: Tensor, said: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (x_0, noise) that the network's answer `said` at `x_t` amounts to; the inverse of `wanted`."""
+        """Return (x_0, noise) implied by the network's output `said` at `x_t`; the inverse of `wanted`."""
         signal, spread = self._at("sqrt_bar", t, x_t), self._at("sqrt_one_minus_bar", t, x_t)
         if self.prediction == "epsilon":
             return (x_t - spread * said) / signal, said
@@ -123,12 +123,12 @@ class NoiseSchedule:
         return mean, self._at("posterior_variance", t, x_t)
 
     def p_sample(self, x_t: Tensor, t: Tensor, said: Tensor, noise: Tensor, bound: float | None = None) -> Tensor:
-        """Return a sample of x_{t-1}: the posterior's at the x_0 that `said` amounts to.
+        """Sample x_{t-1} from the posterior at the x_0 implied by `said`.
 
         Args:
-            x_t: Where the chain is.
+            x_t: Current point of the chain.
             t: Its steps.
-            said: The network's answer there.
+            said: The network's output there.
             noise: Standard normal, as `x_t`; unused at t = 0.
             bound: Largest absolute value that x_0 may have; None for any.
         """
@@ -140,13 +140,13 @@ class NoiseSchedule:
         self, x_t: Tensor, t: Tensor, said: Tensor, earlier: Tensor, eta: float = 0.0,
         noise: Tensor | None = None, bound: float | None = None,
     ) -> Tensor:  # fmt: skip
-        """Return x at the step `earlier` < `t`, -1 being the data itself.
+        """Return x at the step `earlier` < `t`, where -1 is the data itself.
 
         Args:
-            x_t: Where the chain is.
+            x_t: Current point of the chain.
             t: Its steps.
-            said: The network's answer there.
-            earlier: Where to go, (B,) long.
+            said: The network's output there.
+            earlier: Target steps, (B,) long.
             eta: 0 follows the deterministic path, 1 has the variance of the posterior.
             noise: Standard normal, as `x_t`; needed when `eta` is not 0.
             bound: Largest absolute value that x_0 may have; None for any.
@@ -167,7 +167,7 @@ class NoiseSchedule:
         return result + variance.sqrt() * noise
 
     def visited(self, count: int) -> list[int]:
-        """Return `count` steps from the last to 0, evenly spread, for sampling with fewer of them.
+        """Return `count` evenly spaced steps from the last to 0, for sampling with fewer steps.
 
         Raises:
             ContractError: when `count` is not between 1 and `steps`.

@@ -1,4 +1,4 @@
-"""Commands of the safety layer as messages: trajectories with known stops, and single points where those cannot be."""
+"""Converts the safety layer's commands to messages: trajectories that end in a stop, or single points."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from vla_ros.safety.joint_motion import HISTORY, JointStep
 from vla_ros.types import FloatArray
 
 COMMAND_HORIZON = 1.5
-"""Ticks that a controller gets to reach a single point: the next one comes before it rests, also a bit late."""
+"""Time for a controller to reach a single point, ticks: the next one, even slightly late, arrives before it rests."""
 
 
 class CommandClock(Enum):
-    """What the stamps of commands are times of.
+    """Clock of the commands' stamps.
 
-    SYSTEM: the system clock, which the computer of the controllers is synchronized with (PTP, NTP) when it is another.
-    ARRIVAL: none, a command counts from its arrival. For a simulator with a time of its own: limits hold then for
-        commands that arrive at equal distances only.
-    LOCKSTEP: the time of a simulator that waits for every command.
+    SYSTEM: system clock; a separate controller computer must be synchronized with it (PTP, NTP).
+    ARRIVAL: no clock, a command counts from its arrival. For a simulator with its own time: limits then hold only for
+        commands that arrive equally spaced.
+    LOCKSTEP: time of a simulator that waits for every command.
     """
 
     SYSTEM = "system"
@@ -34,15 +34,15 @@ class CommandClock(Enum):
 
 
 class CommandMessages:
-    """Makes the messages of one arm."""
+    """Creates command messages; one trajectory contains the joints of all arms."""
 
     def __init__(self, names: tuple[str, ...], period: float, clock: CommandClock) -> None:
-        """Name the joints `names` and count with ticks `period` s apart."""
+        """Create messages for the joints `names`, with ticks `period` s apart."""
         self._names, self._period, self.clock = names, period, clock
         self.offset = ClockOffset()
 
     def trajectory(self, step: JointStep, tick: float, published: float) -> JointTrajectory:
-        """Return the message of a step of the tick at `tick`, s, that is published at `published`, s, same clock."""
+        """Return the message of a step; its tick and publication times `tick` and `published`, s, share one clock."""
         if self.clock is CommandClock.SYSTEM:
             return self._on_grid(command_trajectory(step, self._period, published))
         return self.point(self._names, step.positions.tolist(), step.velocities.tolist(), tick)
@@ -50,7 +50,7 @@ class CommandMessages:
     def point(
         self, names: tuple[str, ...], positions: list[float], velocities: list[float], tick: float
     ) -> JointTrajectory:
-        """Return a single point. A stamp of zero means on arrival; in lock step it is the tick's own."""
+        """Return a single-point message, stamped zero (on arrival), or with the tick's time in lockstep."""
         message = JointTrajectory(joint_names=list(names))
         lockstep = self.clock is CommandClock.LOCKSTEP
         if lockstep:
@@ -66,7 +66,7 @@ class CommandMessages:
         points = []
         rows = zip(sent.times.tolist(), sent.positions, sent.velocities, sent.accelerations, strict=True)
         for time, positions, velocities, accelerations in rows:
-            point = JointTrajectoryPoint()  # arrays of doubles are taken as they are, lists are looked at one by one
+            point = JointTrajectoryPoint()  # arrays of doubles are stored as is, lists are checked element by element
             point.positions = array("d", positions.tobytes())
             point.velocities = array("d", velocities.tobytes())
             point.accelerations = array("d", accelerations.tobytes())
@@ -78,12 +78,12 @@ class CommandMessages:
 
 
 def commanded_point(message: JointTrajectory) -> JointTrajectoryPoint:
-    """Return the point of the step that a command of the safety node was sent for: the rows before it come first."""
+    """Return the point of a safety node command that is its step; the rows before it are history."""
     return message.points[HISTORY if len(message.points) > 1 else 0]
 
 
 def part_of(message: JointTrajectory, joints: slice) -> JointTrajectory:
-    """Return the same trajectory of some of its joints, as the controller of one arm among several gets it."""
+    """Return the trajectory restricted to some joints, for the controller of one of several arms."""
     points = [
         JointTrajectoryPoint(
             positions=point.positions[joints],
@@ -97,16 +97,16 @@ def part_of(message: JointTrajectory, joints: slice) -> JointTrajectory:
 
 
 def due(message: JointTrajectory) -> float:
-    """Return when the step of a command is due, s on the clock of its stamp."""
+    """Return the time at which a command's step is due, s on the clock of its stamp."""
     stamp, since = message.header.stamp, commanded_point(message).time_from_start
     return float((stamp.sec + since.sec) + (stamp.nanosec + since.nanosec) / NANOSECONDS)
 
 
 def commanded_rows(messages: Sequence[JointTrajectory], period: float) -> FloatArray:
-    """Return the positions (k, n) rad that commands lead through, a period apart.
+    """Return the positions (k, n) rad along commands, one period apart.
 
-    Where a command is due more than a period after the one before, it says itself what was due in between; where that
-    is not enough there are the rows of the stop of the one before.
+    Where a command is due more than one period after its predecessor, the rows in between are its own history, and
+    before that the rows of the predecessor's stop.
     """
     rows: list[Sequence[float]] = []
     for before, message in zip([None, *messages], messages, strict=False):

@@ -1,8 +1,8 @@
-"""What the safety node decided, in the form that the robot's controllers listen to.
+"""Publishes the safety node's commands in the form that the robot's controllers accept.
 
-The safety node speaks in joint trajectories. Here they become, as the robot contract says, a trajectory,
-the tool's twist (MoveIt Servo) or the tool's pose (Cartesian controllers), and for the gripper a trajectory, an array
-of positions or a goal of one of two actions. Of several arms each has its own topics, and gets its part of every
+The safety node produces joint trajectories. As configured in the robot contract, they become a trajectory, a twist of
+the tool (MoveIt Servo) or a pose of the tool (Cartesian controllers), and for the gripper a trajectory, an array of
+positions or a goal of one of two actions. With several arms each has its own topics and receives its part of every
 command. Nothing is decided here, and nothing is added to a command.
 """
 
@@ -28,28 +28,28 @@ from vla_ros.robot.contract import ArmContract, ArmInterface, GripperInterface, 
 from vla_ros.robot.kinematics import Kinematics
 
 GOAL_PERIOD = 0.1
-"""Goals of a gripper action go out at most so often, s: each one preempts the one before."""
+"""Minimum time between goals of a gripper action, s: each goal preempts the previous one."""
 
 Publish = Callable[[JointTrajectory], None]
 
 
 class Outputs:
-    """Makes the publishers of one robot on a node; `close` takes them away again."""
+    """Creates the publishers of one robot on a node; `close` destroys them."""
 
     def __init__(self, node: Node, contract: RobotContract) -> None:
-        """Prepare; nothing is made before it is asked for."""
+        """Prepare; publishers are created by `arm` and `gripper`."""
         self._node, self._contract = node, contract
         self._undo: list[Callable[[], object]] = []
 
     def arm(self) -> Publish:
-        """Return what takes the commands of all arms: one trajectory of their joints, arm after arm."""
+        """Return the publish function for all arms; it takes one trajectory of their joints, arm after arm."""
         arms = self._contract.arms
         if len(arms) == 1:
             return self._arm(arms[0])
         return _all([self._arm_of_several(arm) for arm in arms])
 
     def _arm_of_several(self, arm: ArmContract) -> Publish:
-        if arm.controllers.arm_interface is not ArmInterface.JOINT_TRAJECTORY:  # its kinematics take all joints
+        if arm.controllers.arm_interface is not ArmInterface.JOINT_TRAJECTORY:  # its kinematics require all joints
             return self._arm(arm)
         return _part(self._arm(arm), self._contract.joint_columns(arm.name))
 
@@ -63,10 +63,10 @@ class Outputs:
         return self._pose(self._publisher(PoseStamped, topic, "arm_command_out"), kinematics)
 
     def gripper(self) -> Publish:
-        """Return what takes the commands of all grippers: one point of their fingers, arm after arm.
+        """Return the publish function for all grippers; it takes one point of their fingers, arm after arm.
 
         Raises:
-            ContractError: when the contract asks for an action and control_msgs is not installed, or is too old for it.
+            ContractError: when the contract requires an action and control_msgs is not installed, or too old for it.
         """
         arms = self._contract.arms
         if len(arms) == 1:
@@ -93,7 +93,7 @@ class Outputs:
         return goals.command
 
     def close(self) -> None:
-        """Take every topic and action client away."""
+        """Destroy all publishers and action clients."""
         while self._undo:
             self._undo.pop()()
 
@@ -121,12 +121,12 @@ class Outputs:
         return command
 
     def _header(self) -> Header:
-        """Return a stamp of now: Servo drops a command without one as too old."""
+        """Return a header stamped now: Servo drops a command without a stamp as too old."""
         return Header(stamp=self._node.get_clock().now().to_msg(), frame_id=self._contract.base_frame)
 
 
 def _all(publishers: Sequence[Publish]) -> Publish:
-    """Return what hands a message to all of `publishers`, in their order."""
+    """Return a function that passes a message to all `publishers`, in order."""
 
     def publish(message: JointTrajectory) -> None:
         for one in publishers:
@@ -136,18 +136,18 @@ def _all(publishers: Sequence[Publish]) -> Publish:
 
 
 def _part(publish: Publish, joints: slice) -> Publish:
-    """Return what publishes some joints of the messages that it is given."""
+    """Return a function that publishes some joints of a message."""
     return lambda message: publish(part_of(message, joints))
 
 
 class GripperGoals:
-    """Sends the newest gripper target as goals of an action, at most every `GOAL_PERIOD`, and only when it changed.
+    """Sends the newest gripper target as an action goal, at most every `GOAL_PERIOD`, and only when it has changed.
 
-    The control thread leaves targets; the executor's timer sends them, so that a slow server never delays a tick.
+    The control thread stores targets; the executor's timer sends them, so that a slow server never delays a tick.
     """
 
     def __init__(self, node: Node, contract: ArmContract) -> None:
-        """Make the client for the gripper of an arm.
+        """Create the action client for the gripper of an arm.
 
         Raises:
             ContractError: when the action's type is not installed.
@@ -164,12 +164,12 @@ class GripperGoals:
         self._asked: float | None = None
 
     def command(self, message: JointTrajectory) -> None:
-        """Leave the newest target; any thread."""
+        """Store the newest target; thread-safe."""
         with self._lock:
             self._target = tuple(message.points[0].positions)
 
     def close(self) -> None:
-        """Take the client away."""
+        """Destroy the client."""
         self._node.destroy_timer(self._timer)
         self._client.destroy()
 
@@ -197,7 +197,7 @@ class GripperGoals:
 
 
 def _action(contract: ArmContract) -> tuple[type, Callable[[tuple[float, ...]], Any]]:
-    """Return the action's type, and what makes a goal of finger positions; GripperCommand takes the first finger's."""
+    """Return the action type and a function from finger positions to a goal; GripperCommand uses the first finger."""
     gripper, kind = contract.gripper, contract.controllers.gripper_interface
     try:
         if kind is GripperInterface.GRIPPER_COMMAND:

@@ -1,7 +1,7 @@
-"""Messages become types and types become messages here, and nowhere else.
+"""Converts between ROS messages and the package's types; no other module does.
 
-Images in rgb8 are viewed without a copy: the array shares the message's memory and keeps it alive. Nothing that comes
-in is believed: what does not have the promised size, or holds numbers that cannot be, raises the room's own error.
+rgb8 images are not copied: the array shares the message's memory and keeps it alive. Incoming messages are validated:
+a wrong size or an invalid number raises the error of the package concerned.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from vla_ros.types import (
     RobotState,
 )
 
-if TYPE_CHECKING:  # pinocchio comes with it: 50 MB, of which most nodes that convert messages use nothing
+if TYPE_CHECKING:  # imports pinocchio: 50 MB that most nodes converting messages do not need
     from vla_ros.robot.kinematics import Kinematics
 
 NANOSECONDS = 1_000_000_000
 
 JPEG_QUALITY = 95
-"""Of compressed images that a simulation sends, 0 to 100; image_transport's own default."""
+"""JPEG quality of compressed images from a simulation, 0 to 100; the default of image_transport."""
 
 
 def stamp_to_seconds(stamp: Time) -> float:
-    """Return a message's time in s: the float nearest to it, exact to the nanosecond below 2^22 s (48 days).
+    """Return a message's time in s: the nearest float, exact to the nanosecond below 2^22 s (48 days).
 
-    Floats lie 0.24 us apart where the wall clock is now, so a stamp of a real robot comes back within 0.12 us.
+    Floats are 0.24 us apart at the present wall clock time, so a real robot's stamp round-trips within 0.12 us.
     """
     return (int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)) / NANOSECONDS
 
@@ -58,7 +58,7 @@ def seconds_to_stamp(seconds: float) -> Time:
     """Return `seconds` (finite, not negative) as a message's time, to the nearest nanosecond.
 
     Raises:
-        ValueError: when it is negative, not finite, or beyond what the message holds.
+        ValueError: when it is negative, not finite, or beyond the message's range.
     """
     if not 0.0 <= seconds < 2**31:
         raise ValueError(f"a time of {seconds} s does not fit a stamp; expected 0 to 2^31 s")
@@ -68,11 +68,11 @@ def seconds_to_stamp(seconds: float) -> Time:
 
 
 def image_to_array(message: Image, declared: str = "") -> ImageArray:
-    """Return the picture as (height, width, 3) uint8 RGB, read-only; rgb8 without a copy.
+    """Return the image as (height, width, 3) uint8 RGB, read-only; rgb8 without a copy.
 
     Args:
-        message: Of a camera, or of an observation.
-        declared: Encoding that the contract says; "": nothing.
+        message: Image of a camera or of an observation.
+        declared: Encoding that the contract declares; "" for none.
 
     Raises:
         ObservationError: see `decode_image`.
@@ -85,7 +85,7 @@ def image_to_array(message: Image, declared: str = "") -> ImageArray:
 
 
 def camera_image_to_array(message: Image | CompressedImage, camera: CameraContract) -> ImageArray:
-    """Return what a camera sent as (height, width, 3) uint8 RGB, read-only.
+    """Return a camera's message as (height, width, 3) uint8 RGB, read-only.
 
     Raises:
         ObservationError: see `decode_image` and `decode_compressed`.
@@ -96,7 +96,7 @@ def camera_image_to_array(message: Image | CompressedImage, camera: CameraContra
 
 
 def camera_message_type(camera: CameraContract) -> type[Any]:
-    """Return the type of the messages on a camera's topic."""
+    """Return the message type of a camera's topic."""
     wanted: type[Any] = CompressedImage if camera.is_compressed else Image
     return wanted
 
@@ -105,7 +105,7 @@ def array_to_image(picture: ImageArray, stamp: float, frame_id: str) -> Image:
     """Return (height, width, 3) uint8 RGB as an rgb8 message; `stamp` in s.
 
     Raises:
-        ObservationError: when it is no such array.
+        ObservationError: when the array has another shape or dtype.
     """
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
         raise ObservationError(f"got a picture {picture.shape} {picture.dtype}, expected (height, width, 3) uint8")
@@ -118,8 +118,8 @@ def array_to_image(picture: ImageArray, stamp: float, frame_id: str) -> Image:
 
 
 def array_to_compressed_image(picture: ImageArray, stamp: float, frame_id: str) -> CompressedImage:
-    """Return (height, width, 3) uint8 RGB as a JPEG, as image_transport's compressed plugin sends it; `stamp` in s."""
-    import cv2  # for a simulated camera alone
+    """Return (height, width, 3) uint8 RGB as JPEG, as image_transport's compressed plugin does; `stamp` in s."""
+    import cv2  # only simulated cameras need it
 
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     coded, content = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality)
@@ -133,20 +133,20 @@ def array_to_compressed_image(picture: ImageArray, stamp: float, frame_id: str) 
 
 
 def _as_array(content: memoryview) -> array.array[int]:
-    """Return bytes as rclpy takes them as they are; of bytes or a NumPy array it would look at every element."""
+    """Return bytes in the type that rclpy stores as is; it would check every element of bytes or a NumPy array."""
     data = array.array("B")
     data.frombytes(content)
     return data
 
 
 def message_to_joint_report(message: JointState) -> JointReport:
-    """Return what a message says about joints, unchecked."""
+    """Return a message's joint report, unchecked."""
     stamp = stamp_to_seconds(message.header.stamp)
     return JointReport(message.name, message.position, message.velocity, stamp, message.effort)
 
 
 def joint_state_to_robot_state(message: JointState, contract: RobotContract, kinematics: Kinematics) -> RobotState:
-    """Return the state of the arm and the gripper, mapped by name: drivers order joints as they like.
+    """Return the state of arms and grippers, mapped by name: the order of joints depends on the driver.
 
     Raises:
         ObservationError: see `read_joint_report`.
@@ -155,7 +155,7 @@ def joint_state_to_robot_state(message: JointState, contract: RobotContract, kin
 
 
 def robot_state_to_joint_state(state: RobotState, contract: RobotContract) -> JointState:
-    """Return arm and fingers as a message; the fingers are said to be at rest; their effort is NaN: not reported."""
+    """Return joints and fingers as a message; finger velocities are 0, finger efforts NaN (not reported)."""
     fingers = contract.finger_positions(state.gripper_openings)
     message = JointState(
         name=[*contract.joints.names, *contract.finger_names],
@@ -176,10 +176,11 @@ def pose_to_message(pose: Pose) -> PoseMessage:
 
 
 def message_to_pose(message: PoseMessage) -> Pose:
-    """Return a message as a pose, its quaternion normalised.
+    """Return a message as a pose with a normalized quaternion.
 
     Raises:
-        ObservationError: when a value is not finite or absurd, or the quaternion not a unit one within 1e-3.
+        ObservationError: when a position is not finite or too large, or the quaternion's norm is not 1 within
+            `UNIT_TOLERANCE`.
     """
     p, q = message.position, message.orientation
     position, quaternion = np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w])
@@ -192,7 +193,7 @@ def message_to_pose(message: PoseMessage) -> Pose:
 
 
 def observed_joints(contract: RobotContract) -> tuple[str, ...]:
-    """Return the joints of an observation message: of several arms the fingers are among them, behind all others."""
+    """Return the joints of an observation message; with several arms the fingers follow the arms' joints."""
     fingers = contract.finger_names if len(contract.arms) > 1 else ()
     return (*contract.joints.names, *fingers)
 
@@ -200,12 +201,12 @@ def observed_joints(contract: RobotContract) -> tuple[str, ...]:
 def observation_to_message(
     observation: Observation, contract: RobotContract, stamps: Mapping[str, float] | None = None
 ) -> ObservationMessage:
-    """Return an observation as a message; its instruction travels on its own topic.
+    """Return an observation as a message; the instruction has its own topic.
 
     Args:
-        observation: Pictures and proprioception.
-        contract: Gives the names of joints and frames.
-        stamps: When each camera took its picture, s; the observation's stamp where it is not said.
+        observation: Images and proprioception.
+        contract: Provides the names of joints and frames.
+        stamps: Capture time of each camera's image, s; the observation's stamp where missing.
     """
     state, taken, joints = observation.state, stamps or {}, observed_joints(contract)
     fingers = contract.finger_positions(state.gripper_openings)[: len(joints) - contract.joints.count]
@@ -231,10 +232,10 @@ def observation_to_message(
 def message_to_observation(
     message: ObservationMessage, contract: RobotContract, instruction: Instruction | None = None
 ) -> Observation:
-    """Return a message as an observation; the state counts as measured at the observation's stamp.
+    """Return a message as an observation; its state is stamped with the observation's stamp.
 
     Raises:
-        ObservationError: when it is of another robot, ragged, or holds values that cannot be.
+        ObservationError: when it is of another robot, of inconsistent sizes, or holds invalid values.
     """
     where = f"observation {message.sequence}"
     if tuple(message.joint_names) != (joints := observed_joints(contract)):
@@ -257,13 +258,13 @@ def message_to_observation(
 
 
 def _observed_state(message: ObservationMessage, contract: RobotContract, stamp: float, where: str) -> RobotState:
-    """Return the state that an observation has, measured at `stamp` s.
+    """Return the state in an observation message, stamped `stamp` s.
 
     Raises:
         ObservationError: when a number is missing, not finite or too large.
     """
     several, joints = len(contract.arms) > 1, observed_joints(contract)
-    opening = [] if several else [float(message.gripper_opening)]  # of several the fingers are among the joints
+    opening = [] if several else [float(message.gripper_opening)]  # of several arms the fingers are in the joints
     numbers = np.array([*message.joint_positions, *message.joint_velocities, *opening, float(message.skew)])
     if numbers.size != 2 * len(joints) + len(opening) + 1 or not (np.abs(numbers) <= LARGEST_VALUE).all():
         raise ObservationError(
@@ -278,7 +279,7 @@ def _observed_state(message: ObservationMessage, contract: RobotContract, stamp:
 
 
 def chunk_to_message(chunk: ActionChunk) -> ChunkMessage:
-    """Return a chunk as a message; the header's stamp is left to the sender."""
+    """Return a chunk as a message; the publisher sets the header's stamp."""
     return ChunkMessage(
         observation_stamp=seconds_to_stamp(chunk.observation_stamp),
         observation_sequence=chunk.observation_sequence,
@@ -298,7 +299,7 @@ def message_to_chunk(message: ChunkMessage) -> ActionChunk:
     """Return a message as a chunk.
 
     Raises:
-        ChunkError: when the table does not have horizon x width numbers, or one is not finite.
+        ChunkError: when there are not horizon x width numbers, or one is not finite.
     """
     actions = np.asarray(message.actions, dtype=np.float64)
     if message.horizon < 1 or message.width < 1 or actions.size != message.horizon * message.width:
@@ -329,7 +330,7 @@ def message_to_instruction(message: InstructionMessage) -> Instruction:
     """Return a message as an instruction.
 
     Raises:
-        InstructionError: for a kind that is not known.
+        InstructionError: for an unknown kind.
     """
     try:
         kind = InstructionKind(message.kind)

@@ -1,4 +1,4 @@
-"""Evaluates a policy through the real graph: every node a process, everything over DDS, the judge in the simulator."""
+"""Evaluates a policy in the real graph: nodes are processes, communication is DDS, the simulator checks success."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from vla_ros.nodes.stage import Stage
 from vla_ros.nodes.transitions import GraphError
 
 WALL_LIMIT = 90.0
-"""Wall time for one scene, s: a machine that is too slow to simulate is reported, not waited for."""
+"""Maximum wall time of one scene, s: a machine too slow to simulate is reported, not awaited."""
 
 READY_LIMIT = 15.0
-"""Wall time for one step of the preparation, s."""
+"""Maximum wall time of one preparation step, s."""
 
 
 def evaluate_through_graph(
@@ -35,16 +35,16 @@ def evaluate_through_graph(
     Args:
         robot: Name or path of the robot contract.
         policy: Checkpoint.
-        device: Where it computes.
+        device: Device of the policy.
         seeds: One scene each.
         lockstep: Let simulation time wait for every node.
-        folder: Where the logs of the nodes go.
+        folder: Folder for the nodes' logs.
         world: Name in the table of simulated worlds.
-        sentences: What each scene is prepared for and the policy is told; "", as by default, what the scene suggests.
-        execution: How chunks follow each other: a `Mode` of `vla_ros.policies.execution`.
+        sentences: Instruction of each scene, for its preparation and for the policy; "" (default) for the scene's own.
+        execution: Execution mode of chunks, a `Mode` of `vla_ros.policies.execution`.
 
     Raises:
-        GraphError: when the graph does not come up or a node that it needs dies.
+        GraphError: when the graph does not come up, or a required node crashes.
     """
     seeds = list(seeds)
     arguments = {"robot": robot, "policy": policy, "device": device, "seed": seeds[0], "lockstep": lockstep,
@@ -53,28 +53,28 @@ def evaluate_through_graph(
         player = ScenePlayer(graph.node, find_world(world).max_seconds)
         for number, seed in enumerate(seeds):
             result = player.play(seed, "" if sentences is None else sentences[number])
-            if graph.failure:  # what happened then is no result of the policy
+            if graph.failure:  # an episode with a failed graph is no result of the policy
                 raise GraphError(graph.failure)
             yield result
 
 
 class ScenePlayer:
-    """Plays scenes: set up, arm, say what to do, watch."""
+    """Plays scenes: set up, arm, send the instruction, observe."""
 
     def __init__(self, node: Node, max_seconds: float) -> None:
-        """Speak and listen with `node`, which another thread spins; a scene ends after `max_seconds` of simulation."""
+        """Communicate through `node`, spun by another thread; a scene ends after `max_seconds` of simulation time."""
         self._max_seconds = max_seconds
         self._observer = Observer(node)
         self._operator = Operator(node, self._observer)
         self._stage = Stage(node, self._observer, self._operator)
 
     def wait_until_judged(self, timeout: float) -> bool:
-        """Wait at most `timeout` s for a verdict of the judge and a word of the safety layer: all is up then."""
+        """Wait at most `timeout` s for a task status and a safety status, which show that everything is up."""
         observer = self._observer
         return observer.wait(lambda: bool(observer.task.instruction and observer.safety.state_name), timeout)
 
     def play(self, seed: int, wanted: str = "") -> RolloutResult:
-        """Play the scene of a seed to its end; `wanted` is what it is prepared for, by default what it suggests."""
+        """Play the scene of a seed to its end; `wanted` is its instruction, by default the scene's own."""
         observer = self._observer
         sentence = self._stage.set_up(seed, wanted, READY_LIMIT)
         self._operator.arm(READY_LIMIT)

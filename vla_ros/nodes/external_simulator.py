@@ -1,4 +1,4 @@
-"""Looks for the program that stands in the place of the simulator, before a graph is started on it."""
+"""Waits for the external program that replaces the simulator before the graph is started."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from vla_ros.nodes.transitions import GraphError
 from vla_ros.robot.contract import RobotContract, load_contract
 
 PATIENCE = 10.0
-"""How long the program is looked for, s: discovery takes a second or two."""
+"""Time to look for the program, s: discovery takes a second or two."""
 
 _POLL = 0.1
 
 
 def require_simulator(node: Node, graph: Iterable[NodeDescription], patience: float | None = None) -> None:
-    """Wait until everything that the robot of a graph needs is offered in the domain of `node`.
+    """Wait until all topics that the robot of a graph needs are offered in the domain of `node`.
 
     Args:
-        node: Of this process; nobody needs to spin it.
-        graph: Its nodes, of which one names the robot.
-        patience: How long to look, s; `PATIENCE` when None.
+        node: Node of this process; it need not be spun.
+        graph: Nodes of the graph, one of which names the robot.
+        patience: Time to look, s; `PATIENCE` when None.
 
     Raises:
-        ContractError: when the contract of the robot is none.
-        GraphError: naming what is not there.
+        ContractError: when the robot's contract is missing or invalid.
+        GraphError: when topics are missing; it names them.
     """
     robot = next((str(one.parameters["robot"]) for one in graph if "robot" in one.parameters), None)
     if robot is None:

@@ -1,4 +1,4 @@
-"""Evaluates a policy in Gazebo: `ros2 launch` brings everything up, the scene node resets and judges."""
+"""Evaluates a policy in Gazebo: `ros2 launch` starts everything, the scene node resets scenes and checks success."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from vla_ros.nodes.runner import RosLink, graph_environment
 from vla_ros.nodes.transitions import GraphError
 
 UP_LIMIT = 180.0
-"""Wall time until Gazebo, the controllers and the graph are up, s."""
+"""Maximum wall time until Gazebo, the controllers and the graph are up, s."""
 
 END_GRACE = 15.0
-"""Wall time for an orderly end, s."""
+"""Maximum wall time for an orderly shutdown, s."""
 
 LAST_BYTES = 4000
 
 
 class GazeboLaunch:
-    """The launch of the Gazebo cell as a process group of its own, in a domain and a Gazebo partition of its own."""
+    """Launch of the Gazebo workcell in a separate process group, DDS domain and Gazebo partition."""
 
     def __init__(self, arguments: dict[str, str], domain: int, log: Path) -> None:
-        """Start it.
+        """Start the launch.
 
         Raises:
             GraphError: when there is no `ros2` command.
@@ -51,19 +51,19 @@ class GazeboLaunch:
             )  # fmt: skip
 
     def check(self) -> None:
-        """Raise when it has ended.
+        """Check that the launch is running.
 
         Raises:
-            GraphError: with the end of its log.
+            GraphError: when it has ended; with the end of its log.
         """
         if self._process.poll() is not None:
             tail = self._log.read_bytes()[-LAST_BYTES:].decode(errors="replace")
             raise GraphError(f"the launch ended with {self._process.returncode}\n--- {self._log}\n{tail}")
 
     def close(self) -> None:
-        """End the launch and everything that it started.
+        """End the launch and everything it started.
 
-        `ros2 launch` can be gone while the Gazebo server below its shell still runs, so the group is ended last.
+        `ros2 launch` may have exited while the Gazebo server below its shell still runs, so the group is killed last.
         """
         for number, grace in ((signal.SIGINT, END_GRACE), (signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
             with contextlib.suppress(ProcessLookupError):
@@ -86,11 +86,11 @@ def evaluate_in_gazebo(
     Args:
         robot: Name or path of the robot contract.
         policy: Checkpoint.
-        device: Where it computes.
+        device: Device of the policy.
         seeds: One scene each.
-        folder: Where the log of the launch goes.
+        folder: Folder for the log of the launch.
         controllers: "gz" or "ros2_control".
-        execution: How chunks follow each other: a `Mode` of `vla_ros.policies.execution`.
+        execution: Execution mode of chunks, a `Mode` of `vla_ros.policies.execution`.
 
     Raises:
         GraphError: when the launch does not come up or ends.
@@ -110,7 +110,7 @@ def evaluate_in_gazebo(
                     raise GraphError(f"nothing judges in Gazebo after {UP_LIMIT:.0f} s; see {folder}/log/gazebo.log")
             for seed in seeds:
                 result = player.play(seed)
-                launch.check()  # what happened when it had ended is no result of the policy
+                launch.check()  # an episode whose launch has ended is no result of the policy
                 yield result
         finally:
             link.close()

@@ -1,7 +1,7 @@
-"""Brings the simulated arms back to its home posture before a new scene. For simulations alone: no policy, no filter.
+"""Moves simulated arms to their home posture before a new scene. Simulation only: no policy, no filter.
 
-The safety node must be the only one that commands the robot, so this speaks only while the robot is disarmed, and its
-topics exist no longer than the motion.
+The safety node must be the only one to command the robot, so this publishes only while the robot is disarmed, and its
+publishers exist only during the motion.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.types import FloatArray
 
 SPEED_SHARE = 0.25
-"""Share of every joint's velocity limit that the fastest moment of the motion uses."""
+"""Peak velocity of the motion, as a fraction of every joint's velocity limit."""
 
 SHORTEST = 1.0
-"""Even a short way takes so long, s."""
+"""Minimum duration of the motion, s."""
 
 
 class Homing:
-    """A smooth joint motion from where the arm is to its home, gripper open; call `step` at least every `PERIOD` s.
+    """Smooth joint motion from the current posture to home, gripper open; call `step` at least every `PERIOD` s.
 
-    Time is the simulation's: one that is slower than the wall clock must not be commanded ahead of itself.
+    Time is simulation time: commands must not run ahead of a simulation slower than the wall clock.
     """
 
     def __init__(self, node: Node, contract: RobotContract, positions: FloatArray) -> None:
-        """Begin at `positions` (n,) rad."""
+        """Start at `positions` (n,) rad."""
         self._node, self._contract = node, contract
         self._start = np.asarray(positions, dtype=np.float64)
         self._way = contract.joints.home - self._start
-        # 1.5 is the peak of the derivative of the smooth step.
+        # 1.5 is the peak of the smoothstep's derivative.
         fastest = float(np.max(1.5 * np.abs(self._way) / (SPEED_SHARE * contract.joints.velocity)))
         self._duration, self._elapsed = max(SHORTEST, fastest), 0.0
         self._arms = [
@@ -49,7 +49,7 @@ class Homing:
 
     @property
     def connected(self) -> bool:
-        """Tell whether the controllers listen."""
+        """Whether all controllers are subscribed."""
         return all(one.get_subscription_count() > 0 for one in self._publishers)
 
     @property
@@ -58,11 +58,11 @@ class Homing:
 
     @property
     def done(self) -> bool:
-        """Tell whether the last command has been sent."""
+        """Whether the last command has been sent."""
         return self._elapsed >= self._duration
 
     def step(self, elapsed: float) -> None:
-        """Send the command for `elapsed` s of the simulation after the beginning."""
+        """Publish the command for `elapsed` s of simulation time after the start."""
         self._elapsed = min(max(elapsed, 0.0), self._duration)
         s = self._elapsed / self._duration
         positions = self._start + self._way * s * s * (3.0 - 2.0 * s)
@@ -75,7 +75,7 @@ class Homing:
             publisher.publish(_trajectory(gripper.names, fingers, [0.0] * len(fingers)))
 
     def close(self) -> None:
-        """Take the topics away."""
+        """Destroy the publishers."""
         for publisher in self._publishers:
             self._node.destroy_publisher(publisher)
 

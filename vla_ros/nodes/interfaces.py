@@ -1,7 +1,7 @@
-"""Every topic, service and action of the graph by its name; a namespace is put before all of them at once.
+"""Names of all topics, services and actions of the graph, and their remapping into a namespace.
 
-The names in the code are relative (but for the `SHARED` ones), so a node's namespace moves them. What a contract or a
-bridge file names is absolute, as drivers have it: in a namespace the launch files remap those names into it.
+Names in the code are relative (except those in `SHARED`), so a node's namespace applies to them. Names in a contract or
+a bridge file are absolute, as drivers use them: the launch files remap them into the namespace.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ SERVICES = ("/vla/arm", "/vla/reset", "/vla/selftest", "/sim/reset_scene")
 ACTIONS = ("/vla/execute_instruction",)
 SIMULATION_TOPICS = ("/robot_description", "/scene/poses", "/gripper/left_contact", "/gripper/right_contact")
 SHARED = ("/clock", "/diagnostics", "/tf", "/tf_static")
-"""These belong to the machine or the network, not to one arm: no namespace."""
+"""Topics of the machine or the network rather than of one robot: no namespace."""
 
 _ACTION_PARTS = ("send_goal", "get_result", "cancel_goal", "feedback", "status")
 _NAMESPACE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 
 
 def robot_topics(contract: RobotContract) -> tuple[str, ...]:
-    """Return the topics that the contract names: cameras, joint states, controllers."""
+    """Return the topics named in the contract: cameras, joint states, controllers."""
     cameras = [topic for camera in contract.cameras for topic in (camera.topic, camera.info_topic) if topic]
     return (*cameras, contract.controllers.joint_states_topic, *command_topics(contract))
 
 
 def command_topics(contract: RobotContract) -> tuple[str, ...]:
-    """Return the topics that the controllers of all arms listen to: for each the arm's, then its gripper's."""
+    """Return the topics to which all arms' controllers subscribe: for each arm its own, then its gripper's."""
     topics: list[str] = []
     for controllers in (arm.controllers for arm in contract.arms):
         topics.append(controllers.arm_topic)
@@ -52,21 +52,21 @@ def command_topics(contract: RobotContract) -> tuple[str, ...]:
 
 
 def robot_actions(contract: RobotContract) -> tuple[str, ...]:
-    """Return the actions that the contract names: grippers that are commanded by one."""
+    """Return the actions named in the contract: those of grippers commanded by an action."""
     of_arms = (arm.controllers for arm in contract.arms)
     return tuple(one.gripper_topic for one in of_arms if one.gripper_interface.is_action)
 
 
 def namespaced(name: str, namespace: str) -> str:
-    """Return an absolute name in a namespace; "" leaves it as it is."""
+    """Return an absolute name in a namespace; "" leaves it unchanged."""
     return f"/{namespace}{name}" if namespace else name
 
 
 def checked_namespace(namespace: str) -> str:
-    """Return a namespace without slashes around it.
+    """Return a namespace without leading and trailing slashes.
 
     Raises:
-        ContractError: when ROS 2 would not accept it.
+        ContractError: when ROS 2 would reject it.
     """
     bare = namespace.strip("/")
     if bare and not _NAMESPACE.fullmatch(bare):
@@ -75,7 +75,7 @@ def checked_namespace(namespace: str) -> str:
 
 
 def remappings(contract: RobotContract, namespace: str) -> list[tuple[str, str]]:
-    """Return (name, name in the namespace) for everything that belongs to one arm; nothing without a namespace.
+    """Return (name, name in the namespace) for everything of one robot; empty without a namespace.
 
     Raises:
         ContractError: see `checked_namespace`.

@@ -1,4 +1,4 @@
-"""The tabletop environment: tasks with objects on the table of a MuJoCo workcell, deterministic by seed."""
+"""Tabletop environment: manipulation tasks on the table of a MuJoCo workcell, deterministic per seed."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.types import FloatArray, Instruction, Observation
 
 PROGRESS_REACH = 0.4
-"""Further than this from its target, m, an arm has made no progress."""
+"""Distance from its target beyond which an arm has made no progress, m."""
 
 ARM_CAMERA_FRACTION = 0.2
-"""A perturbation moves a camera on the arm by this fraction of what it moves the others by."""
+"""Fraction of a perturbation's camera shift that is applied to cameras on the arm."""
 
 HIDDEN = -0.5
-"""Height at which what is not in the scene is kept, behind the robot, m."""
+"""Height at which objects not in the scene are kept, behind the robot, m."""
 
 
 class TabletopEnv(Workcell):
-    """An `Env`; `config` says which tasks it has. `perturbation` holds from the next reset on."""
+    """An `Env` whose tasks are those of `config`. `perturbation` takes effect at the next reset."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class TabletopEnv(Workcell):
         *,
         camera_sizes: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
-        """Build the environment; `camera_sizes` maps a camera to (height, width) px in place of the contract's.
+        """Build the environment; `camera_sizes` overrides the contract's (height, width) px by camera.
 
         Raises:
             SimulationError: when the workcell of this robot cannot be built.
@@ -71,16 +71,16 @@ class TabletopEnv(Workcell):
         return build_model(self.contract, config.shapes, config.max_objects, extra, self.layout)
 
     def reset(self, seed: int, instruction: str | None = None) -> str:
-        """Make the scene of `seed` and return its instruction.
+        """Create the scene of `seed` and return its instruction.
 
         Args:
-            seed: Decides objects, places, look, start pose and, without `instruction`, the task.
-            instruction: What to ask for; what it names is put on the table.
+            seed: Determines objects, places, appearance, start pose and, without `instruction`, the task.
+            instruction: Instruction to prepare for; the objects that it names are put on the table.
 
         Raises:
-            SimulationError: when the instruction names nothing that the environment has, or the perturbation needs a
-                furnished one; everything is then as it was.
-            InstructionError: when the instruction asks for no task; likewise.
+            SimulationError: when the instruction names no object of the environment, or the perturbation requires a
+                furnished one; nothing has changed then.
+            InstructionError: when the instruction requests no task; nothing has changed then.
         """
         if (self.perturbation.table or self.perturbation.distractors) and not self.config.furnished:
             raise SimulationError("this environment has neither patterns of the table nor distractors to perturb with")
@@ -97,11 +97,11 @@ class TabletopEnv(Workcell):
 
     @property
     def objects(self) -> tuple[SceneObject, ...]:
-        """What can be grasped."""
+        """Graspable objects of the scene."""
         return self.scene.objects
 
     def _set_scene(self, scene: TabletopScene) -> None:
-        """Put the things of a scene on the table and hide all others."""
+        """Put the objects and receptacles of a scene on the table and hide all others."""
         config, self.scene = self.config, scene
         for slot in range(config.max_objects):
             if slot < len(scene.objects):
@@ -119,7 +119,7 @@ class TabletopEnv(Workcell):
             self._hide([name], name, config.max_objects + MAX_RECEPTACLES + number)
 
     def _show(self, slot: int, item: SceneObject) -> None:
-        """Let a slot be `item` where it stands."""
+        """Show `item` in a slot, at the item's place."""
         shapes = self.config.shapes
         for name in shapes:
             geom = self.model.geom(slot_geom(slot, name))
@@ -131,7 +131,7 @@ class TabletopEnv(Workcell):
         self._keep(slot_body(slot), False)
 
     def _put(self, body: str, item: SceneObject, height: float) -> None:
-        """Let a body stand at the place of `item`, its origin `height` m above the table."""
+        """Put a body at the place of `item`, its origin `height` m above the table."""
         address = self.model.joint(body).qposadr[0]
         self.data.qpos[address : address + 7] = [
             *item.position, self.layout.top + height, np.cos(item.yaw / 2), 0.0, 0.0, np.sin(item.yaw / 2)
@@ -148,7 +148,7 @@ class TabletopEnv(Workcell):
         geom.rgba[:], geom.contype[:], geom.conaffinity[:] = rgba, OBJECT_BITS, ARM_BITS | OBJECT_BITS
 
     def _hide(self, geoms: list[str], body: str, place: int) -> None:
-        """Make a body invisible and untouchable, and keep it where no camera looks."""
+        """Hide a body, disable its contacts, and keep it out of view of the cameras."""
         for name in geoms:
             geom = self.model.geom(name)
             geom.rgba[3], geom.contype[:], geom.conaffinity[:] = 0.0, 0, 0
@@ -165,11 +165,11 @@ class TabletopEnv(Workcell):
         self._keep(body, True)
 
     def _keep(self, body: str, still: bool) -> None:
-        """Let a body hang where it is, or have its weight."""
+        """Compensate a body's gravity so that it stays in place, or restore its weight."""
         self.model.body_gravcomp[self.model.body(body).id] = 1.0 if still else 0.0
 
     def _vary_looks(self, rng: np.random.Generator) -> None:
-        """Change light, table and cameras, then what is perturbed, by a generator of its own."""
+        """Vary light, table and cameras, then apply the perturbation with a separate random generator."""
         model, look = self.model, self.config.appearance
         model.light_pos[:] = self._light_pos + rng.uniform(-look.light, look.light, self._light_pos.shape)
         model.light_diffuse[:] = self._light_diffuse * rng.uniform(1.0 - look.brightness, 1.0 + look.brightness)
@@ -185,19 +185,19 @@ class TabletopEnv(Workcell):
             self._perturb(np.random.default_rng(rng.integers(2**32)))
 
     def look_otherwise(self, rng: np.random.Generator, change: Perturbation) -> None:
-        """Let the scene look as `change` says from now on: light, cameras and table; nothing moves."""
+        """Change light, cameras and table as in `change` from now on; no object moves."""
         distractors, self.perturbation = self.perturbation.distractors, replace(change, distractors=())
         self._vary_looks(rng)
         self.perturbation = replace(change, distractors=distractors)
         mujoco.mj_camlight(self.model, self.data)
 
     def _camera_scale(self, size: float, arm_fraction: float = ARM_CAMERA_FRACTION) -> FloatArray:
-        """Return (cameras, 1) m: `size` for those that stand, a fraction of it for those on the arm."""
+        """Return (cameras, 1) m: `size` for fixed cameras, a fraction of it for those on the arm."""
         on_arm = self.model.cam_bodyid != 0
         return np.where(on_arm, arm_fraction * size, size)[:, None]
 
     def _turn_cameras(self, turns: FloatArray) -> None:
-        """Turn each camera from its place by (cameras, 3) rad."""
+        """Rotate each camera from its mounted orientation by (cameras, 3) rad."""
         for camera, turn in enumerate(turns):
             self.model.cam_quat[camera] = self._camera_quat[camera]
             mujoco.mju_quatIntegrate(self.model.cam_quat[camera], np.ascontiguousarray(turn), 1.0)
@@ -221,7 +221,7 @@ class TabletopEnv(Workcell):
             self._add_distractor(rng, change.distractors[:number], name)
 
     def _add_distractor(self, rng: np.random.Generator, before: Sequence[str], name: str) -> None:
-        """Lay a distractor at the first free place of a few that are tried; a full table stays without it."""
+        """Put a distractor at the first free place out of 100 drawn; on a full table it is left out."""
         taken = [np.array(item.position) for item in self.scene.things]
         taken += [self.data.qpos[self.model.joint(other).qposadr[0] :][:2] for other in before]
         for _ in range(100):
@@ -234,18 +234,18 @@ class TabletopEnv(Workcell):
 
     @property
     def target_name(self) -> str:
-        """Name of the object that the current instruction names first."""
+        """Name of the first object in the current instruction."""
         return self.command_wanted.name
 
     def _note_origin(self) -> None:
-        """Count the motion of things from where they are now."""
+        """Store the current positions as the origin from which motion is measured."""
         self._origin = [self._thing_position(i).copy() for i in range(len(self.scene.things))]
 
     def set_instruction(self, instruction: str) -> None:
-        """Judge by another instruction about the same scene.
+        """Set the success checker's instruction for the same scene.
 
         Raises:
-            InstructionError: when it does not name things on the table.
+            InstructionError: when it does not name objects on the table.
         """
         self.command_wanted = self.config.parse(instruction, self.scene)
         self.instruction = instruction
@@ -253,7 +253,7 @@ class TabletopEnv(Workcell):
             self._note_origin()
 
     def observe(self) -> Observation:
-        """Return what a policy gets: images at its resolution, state and instruction."""
+        """Return the policy's observation: images at its resolution, state and instruction."""
         state = self.state()
         return Observation(self.policy_images(), state, Instruction(self.instruction), state.stamp)
 
@@ -268,12 +268,12 @@ class TabletopEnv(Workcell):
         return np.asarray(self.data.body(self._body(index)).xpos)
 
     def thing_position(self, pair: tuple[str, str]) -> FloatArray:
-        """Return where the thing called (colour, shape) is, (3,) m: an object's centre, a receptacle's foot."""
+        """Return the position (3,) m of the (color, shape) object (its center) or receptacle (its base)."""
         return self._thing_position(self._index(pair)).copy()
 
     @property
     def target(self) -> SceneObject:
-        """The object that the current instruction names first."""
+        """First object in the current instruction."""
         return self.scene.things[self._index(self.command_wanted.thing)]
 
     def grasped(self) -> str:
@@ -285,7 +285,7 @@ class TabletopEnv(Workcell):
         return ""
 
     def handled(self) -> str:
-        """Return the name of the object that the arm has acted on, or "": moved far enough, or lifted and held."""
+        """Return the name of the object that the arm has moved far enough, or lifted and holds; else ""."""
         ways = [self._thing_position(i) - self._origin[i] for i in range(len(self.objects))]
         if self.config.handled is None:
             held = self.grasped()
@@ -296,7 +296,7 @@ class TabletopEnv(Workcell):
         return self.objects[most].name if moved[most] >= self.config.handled else ""
 
     def rest(self, command: Command) -> Rest:
-        """Return where the thing of a "place" or "stack" lies with respect to its goal."""
+        """Return how the object of a "place" or "stack" rests relative to its goal."""
         if command.goal is None:
             raise InstructionError(f"'{command.act.value}' has no goal")
         thing, goal = self._index(command.thing), self._index(command.goal)
@@ -317,7 +317,7 @@ class TabletopEnv(Workcell):
         )
 
     def task_status(self) -> TaskStatus:
-        """Judge the current instruction by the physics."""
+        """Check the current instruction against the physics state."""
         command, index = self.command_wanted, self._index(self.command_wanted.thing)
         way = self._thing_position(index) - self._origin[index]
         grasped = self.grasped()
@@ -336,9 +336,9 @@ class TabletopEnv(Workcell):
         return self.task_status().success
 
     def progress(self) -> float:
-        """Return how far the task has come, 0 to 1, also before anything is held: what compares clips goes by it.
+        """Return the task's progress, 0 to 1, also before anything is held; used to compare clips.
 
-        The first half is the way of the nearest tool to the target, counted over the last `PROGRESS_REACH` m of it.
+        The first half is the approach of the nearest tool to the target, over the last `PROGRESS_REACH` m.
         """
         target = self._thing_position(self._index(self.command_wanted.thing))
         away = min(float(np.linalg.norm(target - tool)) for tool in self.tool_positions)
@@ -347,7 +347,7 @@ class TabletopEnv(Workcell):
 
 
 def rest_height(command: Command) -> float:
-    """Return how high above its goal's position a thing's centre is when it lies there, m."""
+    """Return the height of an object's center above its goal's position when it rests there, m."""
     if command.goal is None:
         raise InstructionError(f"'{command.act.value}' has no goal")
     half = SHAPES[command.thing[1]].half_height
