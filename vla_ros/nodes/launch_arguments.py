@@ -1,7 +1,7 @@
-"""The arguments of the launch files: name, default, what they are for, and which values they take.
+"""Arguments of the launch files: name, default, description and accepted values.
 
-Whatever has a small set of values says so, and `ros2 launch` refuses any other one with one sentence. `launch` is
-imported when a function needs it: machines without it have this package, too.
+An argument with a small set of values declares it, and `ros2 launch` rejects any other value with one sentence.
+`launch` is imported inside functions: the package also runs on machines without it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class LaunchArgument:
-    """One argument of a launch file; without `choices` it takes any text."""
+    """One argument of a launch file; without `choices` it accepts any text."""
 
     name: str
     default: str
@@ -36,12 +36,12 @@ class LaunchArgument:
     choices: tuple[str, ...] = ()
 
     def preset(self, default: str) -> LaunchArgument:
-        """Return it with another default."""
+        """Return a copy with another default."""
         return replace(self, default=default)
 
 
 def flag(name: str, about: str, *, default: bool) -> LaunchArgument:
-    """Return an argument that is true or false, in any of the ways to write that."""
+    """Return a boolean argument that accepts all spellings of true and false."""
     return LaunchArgument(name, str(default).lower(), about, FLAG_CHOICES)
 
 
@@ -106,7 +106,7 @@ _ABOUT = {
 
 _CHOICES = {
     "use_sim_time": (AUTO, *FLAG_CHOICES),
-    "arm": ("true", "false"),  # the one argument that lets the arm move is written in one way
+    "arm": ("true", "false"),  # the only argument that lets the arm move has only one spelling
     "execution": tuple(mode.value for mode in Mode),
     "world": ("pick", "tabletop"),
     "tf": (AUTO, "any", "own", "robot_state_publisher", "none"),
@@ -116,28 +116,28 @@ _CHOICES = {
 
 
 def graph_arguments(without: Iterable[str] = ()) -> list[LaunchArgument]:
-    """Return the arguments of the shipped graph, but for some."""
+    """Return the arguments of the shipped graph, except those in `without`."""
     return [graph_argument(name, value) for name, value in load_graph().arguments.items() if name not in set(without)]
 
 
 def graph_argument(name: str, default: Value) -> LaunchArgument:
-    """Return an argument of the graph as one of a launch file."""
+    """Convert an argument of the graph to one of a launch file."""
     text = str(default).lower() if isinstance(default, bool) else str(default)
     choices = _CHOICES.get(name, FLAG_CHOICES if isinstance(default, bool) else ())
     return LaunchArgument(name, AUTO if name == "use_sim_time" else text, _ABOUT.get(name, "see the graph"), choices)
 
 
 def graph_texts(graph: Graph, configurations: Mapping[str, str]) -> dict[str, str]:
-    """Return the texts of a graph's arguments: what was given, else their defaults.
+    """Return a graph's arguments as text: the values passed to the launch, else the defaults.
 
     Args:
-        graph: Perhaps of the user's own, with other arguments than the shipped one.
-        configurations: Text by name, of everything that the launch was given.
+        graph: Possibly a user's graph, with other arguments than the shipped one.
+        configurations: Text by name of all arguments passed to the launch.
 
     Raises:
-        ContractError: when an argument was given that this graph does not take: nobody would hear of it.
+        ContractError: when an argument was passed that this graph does not have; it would be ignored silently.
     """
-    for one in graph_arguments(without=(*graph.arguments, "use_sim_time")):  # the preflight takes that
+    for one in graph_arguments(without=(*graph.arguments, "use_sim_time")):  # the preflight uses that one
         if configurations.get(one.name, one.default) != one.default:
             raise ContractError(
                 f"argument {one.name}: this graph does not take it, it has {sorted(graph.arguments)}; add it there"
@@ -147,15 +147,15 @@ def graph_texts(graph: Graph, configurations: Mapping[str, str]) -> dict[str, st
 
 
 def transform_source(text: str, simulation: str, *, installed: bool) -> str:
-    """Return who publishes the transform tree: "own", "robot_state_publisher" or "none".
+    """Return the publisher of the transform tree: "own", "robot_state_publisher" or "none".
 
     Args:
         text: Value of the argument `tf`.
-        simulation: What takes the place of the robot; "": a robot.
-        installed: Whether `robot_state_publisher` is.
+        simulation: Simulation that replaces the robot; "" for a robot.
+        installed: Whether `robot_state_publisher` is installed.
 
     Raises:
-        ContractError: when it is asked for and not installed.
+        ContractError: when `robot_state_publisher` is requested but not installed.
     """
     if text == AUTO:
         text = "any" if simulation not in ("", EXTERNAL) else "none"
@@ -170,7 +170,7 @@ def transform_source(text: str, simulation: str, *, installed: bool) -> str:
 
 
 def graph_values(arguments: Mapping[str, str], simulation: str) -> dict[str, str]:
-    """Return the graph's arguments with `auto` decided: simulated time where there is a `simulation`."""
+    """Return the graph's arguments with `use_sim_time: auto` resolved: true with a `simulation`."""
     values = dict(arguments)
     if values.get("use_sim_time", "").lower() == AUTO:
         values["use_sim_time"] = str(bool(simulation)).lower()
@@ -193,16 +193,16 @@ def declare(*arguments: LaunchArgument) -> list[DeclareLaunchArgument]:
 
 
 def given(context: LaunchContext) -> Callable[[str], str]:
-    """Return what looks up the text of an argument."""
+    """Return a function that looks up the text of an argument."""
     from launch.substitutions import LaunchConfiguration
 
     return lambda name: str(LaunchConfiguration(name).perform(context))
 
 
 def given_flag(context: LaunchContext, name: str) -> bool:
-    """Return the value of an argument that is true or false.
+    """Return the value of a boolean argument.
 
     Raises:
-        ContractError: when it is neither.
+        ContractError: when it is neither true nor false.
     """
     return read_flag(name, given(context)(name))

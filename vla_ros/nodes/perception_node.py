@@ -1,10 +1,10 @@
-"""Camera topics and joint states in, one synchronised `Observation` out.
+"""Perception node: synchronizes camera images and joint states into one `Observation`.
 
     executor's thread    messages  ->  bounded queues                                   timers, services
-    worker thread        queues    ->  decode, judge, match, resize  ->  /vla/observation
+    worker thread        queues    ->  decode, check, match, resize  ->  /vla/observation
 
-A camera that is faulty silences the observation (the safety node then holds), is named in the log and in /diagnostics,
-and comes back by itself. Staleness is counted from receipt on the steady clock; stamps only say what belongs together.
+A faulty camera stops the observations (the safety node then holds), is named in the log and in /diagnostics, and
+recovers by itself. Staleness is measured from receipt on the steady clock; stamps only match messages to each other.
 """
 
 from __future__ import annotations
@@ -40,39 +40,39 @@ from vla_ros.robot.kinematics import Kinematics
 CameraMessage: TypeAlias = Image | CompressedImage
 
 MAX_SKEW, MAX_SILENCE, MAX_PIXELS = 1.0, 5.0, 16384
-"""Greatest values of the parameters: s, s without an image (no plan is good for longer), px."""
+"""Maximum values of the parameters: skew, s; time without an image, s (no plan is valid for longer); image size, px."""
 
 IMAGES_WAITING = 2
-"""Images a camera that may wait for the worker; the newest replace the oldest, which are counted."""
+"""Maximum number of images per camera that wait for the worker; new ones replace the oldest, which are counted."""
 
 STATES_WAITING = 512
 
 REPORT_PERIOD = 0.5
-"""How often the worker writes down how the cameras are, s; also the longest time that it sleeps."""
+"""Period of the worker's report on the cameras, s; also its longest sleep."""
 
 WORKER_PATIENCE = 3.0
-"""A worker that has not written that for so long counts as stuck, s."""
+"""Time without a report after which the worker counts as stuck, s."""
 
 OBSERVATIONS = "observations"
-"""What complaints about no camera in particular are about."""
+"""Subject of complaints that do not concern a particular camera."""
 
 
 class PerceptionNode(ManagedNode):
-    """See the module."""
+    """Lifecycle node that publishes observations."""
 
     default_robot = "panda"
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 (those of rclpy.node.Node)
         """Create the node, unconfigured."""
         super().__init__("perception_node", **options)
-        self._sequence = 0  # rises through every change of state: who reads it takes a lower number for an old one
+        self._sequence = 0  # never reset by a lifecycle transition: subscribers take a lower number for an old one
         self._change = threading.Condition()
         self._worker: threading.Thread | None = None
         self._publisher: Publisher | None = None
         self._subscriptions_made: list[Subscription] = []
 
     def configure(self) -> None:
-        """Read the contract and the parameters, make the topic."""
+        """Read the contract and the parameters; create the publisher."""
         self._contract = load_contract(self.robot_parameter())
         self._kinematics = Kinematics(self._contract)
         self._cameras = [self._settings(camera) for camera in self._contract.cameras]
@@ -103,7 +103,7 @@ class PerceptionNode(ManagedNode):
         self._publisher = self.create_publisher(ObservationMessage, "vla/observation", qos("observation"))
 
     def _settings(self, camera: CameraContract) -> CameraContract:
-        """Return what is expected of a camera; parameters may replace the contract's image size, px."""
+        """Return the expected settings of a camera; parameters may override the contract's image size, px."""
         about = "px that the driver sends; by default the contract's"
         height = int(self.parameter(f"{camera.name}.height", camera.height, about, low=1, high=MAX_PIXELS))
         width = int(self.parameter(f"{camera.name}.width", camera.width, about, low=1, high=MAX_PIXELS))
@@ -144,13 +144,13 @@ class PerceptionNode(ManagedNode):
             self._worker = None
 
     def cleanup(self) -> None:
-        """Take the topic away."""
+        """Destroy the publisher."""
         if self._publisher is not None:
             self.destroy_publisher(self._publisher)
             self._publisher = None
 
     def health(self) -> list[DiagnosticStatus]:
-        """Return what the worker has written down, or that it writes no more."""
+        """Return the worker's latest report, or an error when it has stopped reporting."""
         if self._worker is None:
             return []
         silence = time.monotonic() - self._reported
@@ -159,7 +159,7 @@ class PerceptionNode(ManagedNode):
         sentence = f"the worker has not reported for {silence:.1f} s: no observations"
         return [diagnostic(self.get_name(), DiagnosticStatus.ERROR, sentence, {"observations": self._sequence})]
 
-    # What the executor's thread does.
+    # Executor's thread.
 
     def _take_image(self, camera: str, message: CameraMessage) -> None:
         with self._change:
@@ -174,14 +174,14 @@ class PerceptionNode(ManagedNode):
             if self._state_wanted:
                 self._change.notify_all()
 
-    # What the worker's thread does.
+    # Worker thread.
 
     def _work(self) -> None:
         while not self._stopping:
             images, joint_states = self._wait()
             try:
                 self._digest(images, joint_states)
-            except Exception as error:  # whatever one set of messages does, the next one gets its chance
+            except Exception as error:  # a failure on one set of messages must not prevent processing of the next
                 self._failure = str(error) if isinstance(error, VlaError) else repr(error)
                 self._complaints.report(OBSERVATIONS, type(error).__name__, self._failure)
             now = time.monotonic()
@@ -189,7 +189,7 @@ class PerceptionNode(ManagedNode):
                 self._lines, self._reported = self._write_report(now), now
 
     def _wait(self) -> tuple[list[tuple[str, CameraMessage]], list[JointState]]:
-        """Sleep until there is something to do, and return what has come."""
+        """Sleep until there is work, and return the messages received."""
         patience = self._assembler.synchroniser.expires(time.monotonic())
         with self._change:
             self._state_wanted = self._assembler.synchroniser.wants_state()
@@ -224,7 +224,7 @@ class PerceptionNode(ManagedNode):
                 self._publisher.publish(observation_to_message(observation, self._contract, stamps))
 
     def _complain_about(self, name: str, now: float) -> bool:
-        """Warn about a camera if there is something wrong with it, and say whether there is."""
+        """Warn about a camera if it is faulty, and return whether it is."""
         health = self._assembler.health[name]
         fault = health.watch(now)
         about = f"camera '{name}' ({self.resolve_topic_name(self._contract.camera(name).topic)})"
@@ -235,7 +235,7 @@ class PerceptionNode(ManagedNode):
         return fault is not CameraFault.NONE
 
     def _sentence(self, name: str, now: float) -> str:
-        """Return the verdict about a camera; with the reason in the graph, where nothing comes for one."""
+        """Return the verdict on a camera; if it sends nothing, with the mismatch in the graph that explains it."""
         health, camera = self._assembler.health[name], self._contract.camera(name)
         sentence = health.sentence(now)
         if health.watch(now) not in (CameraFault.SILENT, CameraFault.STALE):
@@ -244,7 +244,7 @@ class PerceptionNode(ManagedNode):
         return f"{sentence}: {mismatch}" if mismatch else sentence
 
     def _write_report(self, now: float) -> list[DiagnosticStatus]:
-        """Write down every camera and what keeps the next observation from being made."""
+        """Report on every camera, and on what prevents the next observation."""
         assembler, name = self._assembler, self.get_name()
         faulty = [camera.name for camera in self._cameras if self._complain_about(camera.name, now)]
         silence, longest = now - self._observed, self._limits.health.stale_after

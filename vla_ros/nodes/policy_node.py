@@ -1,4 +1,4 @@
-"""Runs a policy: the newest observation in, a chunk out, fifty heartbeats a second. It never touches the robot."""
+"""Runs a policy: newest observation in, chunk out, fifty heartbeats per second. It never commands the robot."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from vla_ros.robot.contract import load_contract
 from vla_ros.types import ActionChunk
 
 MAX_THREADS = 256
-DELIVERY_TIMEOUT = 1.0  # s, lock step: longest time until every reader has a chunk
+DELIVERY_TIMEOUT = 1.0  # s, lockstep: longest wait until every subscriber has a chunk
 STALE_AFTER = 0.5  # s without an observation
-LOCKSTEP_HEARTBEAT_PERIOD = 0.5  # s; there a heartbeat follows every inference, and no deadline counts
-NICENESS = -5  # of the process among others: a policy that is late slows the arm down
+LOCKSTEP_HEARTBEAT_PERIOD = 0.5  # s; in lockstep a heartbeat follows every inference, and there is no deadline
+NICENESS = -5  # of the process: a late policy slows the arm down
 SWITCH_INTERVAL = (
-    1e-3  # s that the policy may keep the interpreter from the heartbeat; Python's own is five times longer
+    1e-3  # s for which the policy may keep the interpreter from the heartbeat; Python's default is five times longer
 )
 
 
 class PolicyNode(ManagedNode):
-    """Loads a policy when it is configured, and works on the newest task and observation while it is active."""
+    """Loads a policy on configuration, and plans from the newest task and observation while active."""
 
     default_robot = "panda"
     niceness = NICENESS
@@ -51,7 +51,7 @@ class PolicyNode(ManagedNode):
         self._made: list[Any] = []
 
     def configure(self) -> None:
-        """Load the policy; a checkpoint that does not fit the robot is refused with every line that differs."""
+        """Load the policy; a checkpoint that does not fit the robot is rejected with every line that differs."""
         threads = int(self.parameter("threads", 1, "CPU threads of PyTorch", low=1, high=MAX_THREADS, changeable=True))
         self._contract = load_contract(self.robot_parameter())
         about = "folder, policy file, openpi://host:port, module:Class, or a name"
@@ -70,7 +70,7 @@ class PolicyNode(ManagedNode):
         self._chunks = self.create_publisher(ChunkMessage, "vla/action_chunk", qos("action_chunk"))
 
     def activate(self) -> None:
-        """Begin to listen and to work."""
+        """Start the worker and the heartbeat, and subscribe."""
         stale_after = math.inf if self._lockstep else STALE_AFTER
         self._worker = InferenceWorker(
             self._policy, self._publish, self._tell, stale_after=stale_after, clock=self._seconds
@@ -83,7 +83,7 @@ class PolicyNode(ManagedNode):
         ]
 
     def deactivate(self) -> None:
-        """Drop all work; what is under way is not published any more."""
+        """Stop all work; an inference in progress is no longer published."""
         if self._worker is None:
             return
         for subscription in self._made:
@@ -96,7 +96,7 @@ class PolicyNode(ManagedNode):
         self._worker = None
 
     def cleanup(self) -> None:
-        """Forget the policy."""
+        """Release the policy."""
         if getattr(self, "_policy", None) is None:
             return
         close_policy(self._policy)
@@ -104,7 +104,7 @@ class PolicyNode(ManagedNode):
         self.destroy_publisher(self._chunks)
 
     def health(self) -> list[DiagnosticStatus]:
-        """Report what the worker is at."""
+        """Report the worker's state."""
         if self._worker is None:
             return []
         status = self._worker.status()
@@ -137,7 +137,7 @@ class PolicyNode(ManagedNode):
         self._beat()
 
     def _publish(self, chunk: ActionChunk) -> None:
-        """Send a chunk; called in the worker's thread."""
+        """Publish a chunk; called in the worker's thread."""
         message = chunk_to_message(chunk)
         message.header.stamp = self.get_clock().now().to_msg()
         message.header.frame_id = self._contract.base_frame
@@ -149,11 +149,11 @@ class PolicyNode(ManagedNode):
             self.get_logger().info(f"chunks: {execution.sentence}")
 
     def _seconds(self) -> float:
-        """Return the time, s, on the clock that stamps of observations are on."""
+        """Return the time, s, on the clock of the observations' stamps."""
         return float(1e-9 * self.get_clock().now().nanoseconds)
 
     def _tell(self) -> None:
-        """Say at once that an inference is finished: in lock step the simulator waits for that."""
+        """Publish a heartbeat as soon as an inference is finished: in lockstep the simulator waits for it."""
         if self._lockstep:
             self._beat()
 
@@ -163,7 +163,7 @@ class PolicyNode(ManagedNode):
 
 
 def _figures(execution: Execution) -> dict[str, object]:
-    """Return how chunks follow each other, for diagnostics."""
+    """Return the execution of chunks, for diagnostics."""
     delay = execution.delay
     return {
         "execution": execution.mode.value,
@@ -175,7 +175,7 @@ def _figures(execution: Execution) -> dict[str, object]:
 
 
 def _limit_threads(threads: int) -> None:
-    """Bound the threads of PyTorch, if the policy has brought it in: more only steal time from the control thread."""
+    """Limit PyTorch's threads, if the policy has imported it: more only take time from the control thread."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch = sys.modules.get("torch")
     if torch is not None:

@@ -1,8 +1,8 @@
-"""Checks that everything the robot contract names is there and sound, says what is not, and ends: 0 all well, 1 not.
+"""Preflight check: verifies everything the robot contract names, reports faults, and exits with 0 (all well) or 1.
 
-Images and joint states go through the checks of the perception node for a while. The launch files start it before
-anything is activated, so that a camera that never comes, a missing controller or a wrong namespace is named within
-seconds, and nothing moves.
+Images and joint states pass through the perception node's checks for a while. The launch files run it before anything
+is activated, so that a camera that never publishes, a missing controller or a wrong namespace is named within seconds,
+and nothing moves.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from vla_ros.robot.contract import ArmContract, ArmInterface, CameraContract, Gr
 from vla_ros.robot.kinematics import Kinematics
 
 TIMEOUT = 8.0
-"""How long everything is waited for, s."""
+"""Time to wait for everything, s."""
 
 LONGEST = 600.0
-"""Greatest value of the parameter `timeout`, s."""
+"""Maximum value of the parameter `timeout`, s."""
 
 FIRST_WORD = 3.0
-"""After this time what is still missing is said for the first time: discovery takes one or two seconds, s."""
+"""Time after which missing items are first reported, s: discovery takes one or two seconds."""
 
 POLL = 0.1
 
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
 
 COMMANDS = qos("arm_command_out")
-COMMANDS.deadline = COMMANDS.liveliness_lease_duration = Infinite  # not said is none, as the graph shows it
-"""What the safety node offers."""
+COMMANDS.deadline = COMMANDS.liveliness_lease_duration = Infinite  # unset means none, as the graph reports it
+"""Quality of service that the safety node offers."""
 
 ARM_TYPES: dict[ArmInterface, type] = {
     ArmInterface.JOINT_TRAJECTORY: JointTrajectory, ArmInterface.TWIST: TwistStamped, ArmInterface.POSE: PoseStamped,
@@ -65,13 +65,13 @@ GRIPPER_TYPES: dict[GripperInterface, type | None] = {
 
 
 class Preflight(Node):
-    """Waits for the robot's topics; `missing` says what has not been seen so far, one sentence each."""
+    """Waits for the robot's topics; `missing` returns a sentence for each item not seen so far."""
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 (those of rclpy.node.Node)
-        """Subscribe to everything that the contract of the parameter `robot` names.
+        """Subscribe to everything named in the contract of the parameter `robot`.
 
         Raises:
-            ContractError: when there is no such contract, or it does not fit its description.
+            ContractError: when there is no such contract, or it does not match its robot description.
         """
         super().__init__("preflight", **options)
         about = describe_parameter("panda", "robot contract: a name or a file", None, None, read_only=True)
@@ -100,7 +100,7 @@ class Preflight(Node):
         self._own = {self.resolve_topic_name(topic) for topic in self._pending}
 
     def missing(self) -> list[str]:
-        """Return a sentence for everything that is not there, or not sound, yet."""
+        """Return a sentence for everything that is still missing or faulty."""
         sentences = [sentence for say in list(self._pending.values()) if (sentence := say())]
         unobserved = self._trial.observation(time.monotonic())
         if not sentences and unobserved:
@@ -108,20 +108,20 @@ class Preflight(Node):
         return sentences
 
     def notes(self) -> list[str]:
-        """Return a sentence for everything that is accepted and has a price."""
+        """Return a sentence for everything that is accepted with a drawback."""
         name = self.resolve_topic_name(self._contract.controllers.joint_states_topic)
         notes = [f"{name}: {price}"] if (price := self._trial.price()) else []
         now = time.monotonic()
         slow = [(c, self._trial.slow(c, now)) for c in self._contract.cameras if self._simulated]
         return notes + [f"{self.resolve_topic_name(camera.topic)}: {sentence}" for camera, sentence in slow if sentence]
 
-    # Topics that must speak.
+    # Topics that must be published.
 
     def _expect(
         self, kind: type, topic: str, profile: str, take: Callable[[Any], object],
         judge: Callable[[], str] = lambda: "",
     ) -> None:  # fmt: skip
-        """Subscribe to a topic; `judge` says what is wrong with what has come, "" when nothing is."""
+        """Subscribe to a topic; `judge` returns the fault of its messages, or ""."""
         name, received = self.resolve_topic_name(topic), False
 
         def receive(message: Any) -> None:  # noqa: ANN401 (any message)
@@ -155,7 +155,7 @@ class Preflight(Node):
     def _expect_camera(self, camera: CameraContract) -> None:
         def judge() -> str:
             now = time.monotonic()
-            # A simulation on a busy machine is slow by nature: that is a note.
+            # A simulation on a busy machine is expected to be slow: that is only a note.
             return self._trial.camera(camera, now) or ("" if self._simulated else self._trial.slow(camera, now))
 
         def take(message: Image | CompressedImage) -> None:
@@ -164,7 +164,7 @@ class Preflight(Node):
         self._expect(camera_message_type(camera), camera.topic, "camera", take, judge)
 
     def _compressed(self, name: str) -> str:
-        """Say that images come compressed only, where that is so."""
+        """Return a hint if only compressed images are published, else ""."""
         compressed = f"{name}/compressed"
         if COMPRESSED not in dict(self.get_topic_names_and_types()).get(compressed, []):
             return ""
@@ -173,7 +173,7 @@ class Preflight(Node):
             "or have the driver publish raw images"
         )
 
-    # Topics and actions that must be listened to.
+    # Topics that controllers must subscribe to, and actions that they must serve.
 
     def _expect_listener(self, topic: str, kind: type, joints: Sequence[str]) -> None:
         name, wanted = self.resolve_topic_name(topic), type_name(kind)
@@ -195,7 +195,7 @@ class Preflight(Node):
         self._pending[topic] = say
 
     def _objection(self, listeners: Sequence[TopicEndpointInfo], joints: Sequence[str]) -> str:
-        """Say what in the parameters of these controllers is in the way, or that they have not been told yet."""
+        """Return the objection to these controllers' parameters, or that they have not been reported yet, or ""."""
         for one in listeners:
             name = f"{one.node_namespace.rstrip('/')}/{one.node_name}"
             question = self._questions.get(name) or SettingsQuestion(self, name)
@@ -224,7 +224,7 @@ class Preflight(Node):
         self._pending[topic] = say
 
     def _elsewhere(self, name: str, kind: type) -> str:
-        """Say where there is something like it: the usual causes are a namespace and a name."""
+        """Return a hint at similar topics, or "": the usual causes are the namespace and the name."""
         wanted = type_name(kind)
         same = [
             other for other, types in self.get_topic_names_and_types() if wanted in types and other not in self._own
@@ -241,7 +241,7 @@ def _same_but_for_namespace(one: str, other: str) -> bool:
 
 
 def wait_for_robot(node: Preflight) -> list[str]:
-    """Wait until everything is there, say what is not, and return it."""
+    """Wait until everything is there; log what is missing, and return it."""
     began = time.monotonic()
     first_word = min(FIRST_WORD, node.timeout)
     missing = node.missing()
@@ -262,14 +262,14 @@ def wait_for_robot(node: Preflight) -> list[str]:
 
 
 def _spin(node: Node, duration: float) -> None:
-    """Take messages for `duration` s: many, where a driver reports at 1 kHz."""
+    """Process messages for `duration` s: there are many where a driver reports at 1 kHz."""
     end = time.monotonic() + duration
     while (left := end - time.monotonic()) > 0.0:
         rclpy.spin_once(node, timeout_sec=left)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Wait until everything is there, or say what is not."""
+    """Wait until everything is there, or report what is missing."""
     require_domain()
     if wrong := initialize(arguments):
         print(f"preflight: {wrong}", file=sys.stderr, flush=True)

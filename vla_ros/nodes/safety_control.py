@@ -1,4 +1,4 @@
-"""The control thread's work: newest messages into the supervisor, its decision out as commands and status."""
+"""Control loop of the safety node: passes the newest messages to the supervisor, publishes commands and status."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ from vla_ros.safety.supervisor import Counters, SafetySupervisor
 from vla_ros.types import NOWHERE, SafetyDecision, SafetyState
 
 STATUS_PERIOD = 0.05
-"""At least so often the status goes out, s."""
+"""Maximum time between statuses, s."""
 
 TOLD_AFTER = 2
-"""So many commands in a row that the watch sent are told."""
+"""Number of consecutive watchdog commands after which a status is published."""
 
 LOCKSTEP_LATENCY = 0.03
-"""In lock step a chunk counts from so long after its observation, s, whenever it came within that time: the same run
-again is then the same run, whatever the order in which two processes were served."""
+"""Time after its observation at which a chunk takes effect in lockstep, s, whenever it arrived before: runs are then
+reproducible, whatever the order in which two processes are scheduled."""
 
 
 class SafetyControl:
-    """One supervisor with its messages, for the control thread alone.
+    """A supervisor with its messages, for the control thread only.
 
     Other threads may use `inputs`, `estop`, `note`, `take_notes` and `tick_instead`.
     """
@@ -72,10 +72,10 @@ class SafetyControl:
         inputs: Inputs | None = None,
         orders: Orders | None = None,
     ) -> None:
-        """Build the supervisor; disarmed. In lock step a policy may take its time, so no heartbeat counts.
+        """Build the supervisor, disarmed. In lockstep inference time is unlimited, so heartbeats are not monitored.
 
-        `clock` returns the clock for the stamps of statuses. `poll` brings in what has come since the last tick, and
-        returns what is wrong with those who publish it.
+        `clock` returns the clock for the stamps of statuses. `poll` receives the messages since the last tick, and
+        returns the fault of their publishers.
         """
         self._contract, self._parameters = contract, parameters
         self._grippers, self._fingers = [arm.gripper for arm in contract.arms], contract.finger_names
@@ -110,27 +110,27 @@ class SafetyControl:
 
     @property
     def resting(self) -> bool:
-        """Say whether the commanded motion is at rest."""
+        """Whether the commanded motion is at rest."""
         return self._supervisor.resting
 
     @property
     def counters(self) -> Counters:
-        """What the supervisor counted."""
+        """Counters of the supervisor."""
         return self._supervisor.counters
 
     def note(self, line: str) -> None:
-        """Leave a line for the log; a full queue loses the oldest."""
+        """Queue a line for the log; a full queue drops the oldest."""
         self._notes.append(line)
 
     def take_notes(self) -> list[str]:
-        """Return what there is to log; any thread."""
+        """Return and clear the queued log lines; thread-safe."""
         notes = []
         while self._notes:
             notes.append(self._notes.popleft())
         return notes
 
     def arm(self, now: float) -> str:
-        """Arm; returns "" or a sentence that says why not."""
+        """Arm; return "" or the reason for refusing."""
         return self._explain(self._supervisor.arm(now))
 
     def disarm(self, now: float) -> None:
@@ -138,14 +138,14 @@ class SafetyControl:
         self._supervisor.disarm(now)
 
     def reset(self, now: float) -> str:
-        """Leave the emergency stop; returns "" or a sentence that says why not."""
+        """Leave the emergency stop; return "" or the reason for refusing."""
         self.estop.forget_gone()
         self._take_estop(now)
         answer, why = self._explain(self._supervisor.reset(now)), self.estop.why(time.monotonic())
         return f"{answer} ({why})" if answer and why else answer
 
     def latch(self, now: float) -> None:
-        """Begin in the emergency stop: it was latched when the node was configured before."""
+        """Start in the emergency stop, which was latched in the node's previous configuration."""
         self._supervisor.press_estop(now)
         self._supervisor.release_estop(now)
 
@@ -155,15 +155,15 @@ class SafetyControl:
     def restart(self) -> None:
         """Reset to disarmed, or to the latched emergency stop; called on activation, before the first tick.
 
-        Nobody has watched the arm meanwhile: nothing is commanded until it is armed, and the next joint states are
-        those of a driver that was started again.
+        The arm was unobserved meanwhile: nothing is commanded until it is armed, and the next joint states are treated
+        as those of a restarted driver.
         """
         self._supervisor.let_go()
         self._supervisor.restart_measuring()
         self.command_due = np.inf
 
     def lockstep_tick(self, now: float) -> None:
-        """Tick at the stamp of a joint state; one that comes again is answered again, and nothing else happens."""
+        """Tick at the stamp of a joint state; a repeated stamp only repeats the command."""
         self.lockstep_time = now
         if self._answered is not None and self._answered[0] == now and self._answered[1].joint_positions is not None:
             self._command(self._answered[1], now)
@@ -171,7 +171,7 @@ class SafetyControl:
         self._answered = (now, self.tick(now))
 
     def tick(self, now: float) -> SafetyDecision:
-        """Do all of one period: inputs, decision, commands, status."""
+        """Run one period: inputs, decision, commands, status."""
         began, self._in_place = time.perf_counter(), 0
         self._supervisor.report(*self._graph_fault())
         self._take_estop(now)
@@ -198,9 +198,9 @@ class SafetyControl:
         return decision
 
     def tick_instead(self, now: float) -> None:
-        """Send the next row of the known stop, because the command of this tick is late; for the watch's thread."""
+        """Publish the next row of the known stop because this tick's command is late; for the watchdog's thread."""
         with self._turn:
-            now = max(now, self._steady(now))  # it may have waited for its turn
+            now = max(now, self._steady(now))  # it may have waited for the lock
             taken = self._supervisor.brake_instead(now, self._sent)
             if taken is None:
                 return
@@ -210,12 +210,12 @@ class SafetyControl:
             self._in_place += 1
             if self._in_place == 1:
                 self._in_place_since = now
-            # One late command is no news, nor is any while the arm is held; a thread that hangs cannot say so itself.
+            # A single late command is not reported, nor any while the arm is held; a hung thread cannot report itself.
             if self._in_place == TOLD_AFTER and self._supervisor.state in (SafetyState.RUN, SafetyState.SLOW):
                 self._publish_status(self._stamped(braking_status(step, self._supervisor, self._in_place_since), now))
 
     def _graph_fault(self) -> tuple[Reason, str]:
-        """Return what is wrong with the publishers, or with the clock that the stamps of commands are times of."""
+        """Return the fault of the publishers, or of the clock of the commands' stamps."""
         if self._messages.clock is CommandClock.SYSTEM:
             self._messages.offset.follow(free=self._supervisor.settled)
         fault, apart = self._poll(), self._messages.offset.jumped
@@ -252,7 +252,7 @@ class SafetyControl:
         if taken is None:
             return
         reading, received = taken
-        received = now if self._lockstep else min(received, now)  # it may have come while this tick began
+        received = now if self._lockstep else min(received, now)  # it may have arrived while this tick began
         if isinstance(reading, JointReportError):
             reason = STATE_REASONS[reading.fault]
             self._supervisor.refuse_state(now, reason)
@@ -261,7 +261,7 @@ class SafetyControl:
         state = reading.to_state(self._supervisor.kinematics.forward)
         try:
             self._supervisor.receive_state(state, received)
-        except ObservationError as error:  # the supervisor has kept what is wrong with it
+        except ObservationError as error:  # the supervisor has recorded the fault
             self._refusals.note("joint state", f"joint state refused: {error}")
 
     def _take_chunk(self, now: float) -> None:
@@ -288,9 +288,9 @@ class SafetyControl:
         return self._supervisor.receive_chunk(chunk, start, now)
 
     def _start_of(self, stamp: float) -> ArmStart | None:
-        """Return the arm at `stamp`, s: the joints measured then, and the tool pose recomputed from them.
+        """Return the arm at `stamp`, s: the joints measured then, and the tool pose computed from them.
 
-        Several arms are commanded in joints: there is no tool pose that a plan could start from.
+        Several arms are commanded in joint space: there is no tool pose from which a plan could start.
         """
         positions = self.inputs.posture_at(stamp, self._parameters.timing.future_tolerance)
         if positions is None:
@@ -302,7 +302,7 @@ class SafetyControl:
     def _command(self, decision: SafetyDecision, now: float) -> None:
         if decision.joint_positions is None or decision.joint_velocities is None or not decision.gripper_openings:
             return
-        with self._turn:  # commands go out in the order in which they were made, each of them once
+        with self._turn:  # commands are published in the order of their creation, each of them once
             step = self._supervisor.commanded
             if step.serial <= self._sent and not self._lockstep:
                 return
@@ -311,9 +311,9 @@ class SafetyControl:
 
     def _send(self, step: JointStep, openings: Sequence[float], now: float) -> None:
         message = self._messages.trajectory(step, now, self._steady(now))
-        # Looked at when the message is ready, for that takes its time, too.
+        # Checked once the message is ready, since building it takes time, too.
         if self._messages.clock is CommandClock.SYSTEM and self._supervisor.too_late(step, self._steady(now)):
-            # The controller has begun the stop in the place of this step. The next tick goes on from there.
+            # The controller has started the stop in place of this step. The next tick continues from there.
             step = self._supervisor.withdraw(step)
             message = self._messages.trajectory(step, now, self._steady(now))
         if self._supervisor.interrupted(self._steady(now)):  # preempted since the decision: the next tick replans
@@ -325,7 +325,7 @@ class SafetyControl:
         self._publish_gripper(self._messages.point(self._fingers, fingers, [], now))
 
     def _steady(self, now: float) -> float:
-        """Return the time at this moment on the clock of the ticks, s."""
+        """Return the current time on the clock of the ticks, s."""
         return now if self._lockstep else time.monotonic()
 
     def _status(self, decision: SafetyDecision, now: float) -> SafetyStatus:

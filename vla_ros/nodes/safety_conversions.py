@@ -1,4 +1,4 @@
-"""What only the safety node turns from messages into types and back: signs of life, and what was decided."""
+"""Converts messages only used by the safety node: heartbeats and statuses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONDITIONS: Mapping[int, Condition] = {
 
 
 MOST_AXES = 32
-"""Axes that a SafetyStatus has room for; of three arms there may be more."""
+"""Maximum number of axes in a SafetyStatus; three arms may have more."""
 
 STATE_REASONS: Mapping[JointFault, Reason] = {
     JointFault.JOINTS: Reason.STATE_WIDTH,
@@ -30,20 +30,20 @@ STATE_REASONS: Mapping[JointFault, Reason] = {
     JointFault.FIXED_JOINT: Reason.STATE_FIXED_JOINT,
     JointFault.SOURCE: Reason.STATE_SOURCE,
 }
-"""Why a joint state that cannot be used holds the arm."""
+"""Reason for holding the arm, by fault of an unusable joint state."""
 
 
 def message_to_heartbeat(message: PolicyStatus) -> Heartbeat:
-    """Return a sign of life; a state that the message does not define counts as a fault."""
+    """Return a message as a heartbeat; a state that the message does not define counts as a fault."""
     condition = CONDITIONS.get(int(message.state), Condition.FAULT)
-    computing = message.computing != 0.0  # what is NaN is computing, too
+    computing = message.computing != 0.0  # NaN counts as computing, too
     return Heartbeat(condition, int(message.inferences), computing, str(message.sentence)[:160])
 
 
 def decision_to_status(
     decision: SafetyDecision, supervisor: SafetySupervisor, now: float, steady_time: float
 ) -> SafetyStatus:
-    """Return the status without its header; `now` is the clock of the supervisor, `steady_time` the machine's, s."""
+    """Return the status without its header; `now` is on the supervisor's clock, `steady_time` on the machine's, s."""
     counters, margins = supervisor.counters, supervisor.margins(now)
     first = _first_axis(len(decision.executed), supervisor)
     return SafetyStatus(
@@ -72,14 +72,14 @@ def decision_to_status(
 
 
 def _first_axis(axes: int, supervisor: SafetySupervisor) -> int:
-    """Return which of so many axes is the first that a status has: of many arms it has the joints alone."""
+    """Return the index of the first of `axes` axes in a status; where they do not fit, only the joints are reported."""
     return 0 if axes <= MOST_AXES else axes - supervisor.contract.joints.count
 
 
 def braking_status(step: JointStep, supervisor: SafetySupervisor, since: float) -> SafetyStatus:
-    """Return what the watch says while the control thread does not: the arm brakes, `since` s on the machine's clock.
+    """Return the watchdog's status while the control thread is late: the arm brakes, `since` s on the machine's clock.
 
-    Nothing that the control thread may be in the middle of is asked.
+    It reads nothing that the control thread may be modifying.
     """
     counters, reason = supervisor.counters, Reason.TICK_OVERRUN
     axes = supervisor.contract.joints.names

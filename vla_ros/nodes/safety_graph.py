@@ -1,4 +1,4 @@
-"""Who else talks on the safety node's topics: strangers, controllers that are not there, and quality of service."""
+"""Checks the safety node's topics in the graph: unauthorized publishers, missing controllers, quality of service."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from vla_ros.robot.contract import RobotContract
 
 
 class GraphWatch:
-    """Asks the middleware's own picture of the graph; cheap, and never waits."""
+    """Queries the middleware's view of the graph; cheap, and never blocks."""
 
     def __init__(self, node: Node, contract: RobotContract) -> None:
-        """Look with the eyes of `node`."""
+        """Query the graph through `node`."""
         self._node = node
         self._own = f"{node.get_namespace().rstrip('/')}/{node.get_name()}"
         arms = [arm.controllers for arm in contract.arms]
@@ -33,10 +33,10 @@ class GraphWatch:
         }  # fmt: skip
 
     def chunk_strangers(self) -> str:
-        """Name the several nodes that publish chunks or heartbeats; "" while there is at most one of each.
+        """Name the nodes that publish chunks or heartbeats if there are several of one kind, else "".
 
-        By name alone: a process that was started again has the name of the one before, whose end the middleware may not
-        have noticed yet. Publishers of one name are told apart by their messages (`PublisherWatch`).
+        By name only: a restarted process has the name of its predecessor, whose end the middleware may not have noticed
+        yet. Publishers with the same name are distinguished by their messages (`PublisherWatch`).
         """
         for topic in (CHUNK_TOPIC, HEARTBEAT_TOPIC):
             names = sorted(self._publishers(topic))
@@ -45,7 +45,7 @@ class GraphWatch:
         return ""
 
     def complaint(self) -> str:
-        """Say what forbids to arm: strangers, or inputs that are never delivered; "" when nothing does."""
+        """Return what prevents arming: unauthorized publishers, or inputs that are never delivered; "" if nothing."""
         if strangers := self.chunk_strangers():
             return strangers
         if others := self.other_commanders() or self.other_clocks():
@@ -61,10 +61,10 @@ class GraphWatch:
         return ""
 
     def other_commanders(self) -> str:
-        """Name who else publishes commands, whatever it calls itself; "" when nobody does."""
+        """Name the other publishers of commands, whatever their node name; "" if there are none."""
         for topic in self._command_topics:
             infos = self._node.get_publishers_info_by_topic(topic)
-            # This node has one publisher of a topic, and what has its name may still be somebody else.
+            # This node has one publisher per topic: a second one with its name is another process.
             strange = [info for info in infos if _name(info) != self._own] or infos[1:]
             if strange:
                 names = ", ".join(sorted({_name(info) for info in strange}))
@@ -72,9 +72,9 @@ class GraphWatch:
         return ""
 
     def other_clocks(self) -> str:
-        """Name the several nodes that publish the time that this node goes by; "" while there is at most one.
+        """Name the nodes that publish this node's simulation time if there are several, else "".
 
-        By name alone, as in `chunk_strangers`. A node that goes by the machine's clock has no use for the topic.
+        By name only, as in `chunk_strangers`. A node that uses the machine's clock ignores the topic.
         """
         simulated = self._node.get_parameter_or("use_sim_time", None)
         if simulated is None or not simulated.value:
@@ -82,7 +82,7 @@ class GraphWatch:
         return several_clocks(self._node)
 
     def publisher_names(self) -> dict[bytes, str]:
-        """Return who publishes the inputs: GID to the full name of the node."""
+        """Return the publishers of the inputs: full node name by GID."""
         return {
             bytes(info.endpoint_gid): _name(info)
             for topic in self._inputs
@@ -90,9 +90,9 @@ class GraphWatch:
         }
 
     def unheard(self) -> str:
-        """Name the controllers that are not there to hear a command; "" when all are.
+        """Return an error that names the command topics without a controller; "" if all have one.
 
-        Forbids to arm, and not to be activated: controllers may come later.
+        It prevents arming but not activation: controllers may start later.
         """
         missing = [topic for topic in self._command_topics if not self._is_heard(topic)]
         if not missing:
@@ -108,7 +108,7 @@ class GraphWatch:
         return any(name == NAMELESS or may_be_controller(name) for name in names)
 
     def require(self) -> None:
-        """Refuse to go on while there is a complaint.
+        """Raise the complaint, if there is one.
 
         Raises:
             ContractError: the complaint.

@@ -1,7 +1,7 @@
-"""Who may say what: the SROS2 policy of the graph, one enclave a node, from one table. Imports no ROS.
+"""SROS2 access control policy of the graph: one enclave per node, from one table. Imports no ROS.
 
-With it and a DDS that has security built in, a participant without a certificate is not even discovered, and one with a
-certificate of another node cannot publish a robot command: that right belongs to the safety node alone.
+With it and a DDS with security built in, a participant without a certificate is not even discovered, and one with
+another node's certificate cannot publish robot commands: only the safety node has that right.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from vla_ros.nodes.interfaces import checked_namespace, command_topics, namespac
 from vla_ros.robot.contract import RobotContract
 
 ENCLAVES = "/vla_ros"
-"""The enclave of a node is this and its name, as `--enclave` takes it."""
+"""Parent of the nodes' enclaves; with the node's name it forms the value of `--enclave`."""
 
 OPERATOR = "operator"
-"""Enclave of whoever gives instructions, arms and stops: `vla-ros say`, a console, an emergency stop button."""
+"""Enclave of programs that send instructions, arm and stop: `vla-ros say`, a console, an emergency stop button."""
 
 PARAMETERS = ("describe_parameters", "get_parameter_types", "get_parameters", "get_type_description", "list_parameters",
               "set_parameters", "set_parameters_atomically")  # fmt: skip
@@ -26,7 +26,16 @@ LIFECYCLE = ("change_state", "get_available_states", "get_available_transitions"
 
 @dataclass(frozen=True)
 class Rights:
-    """What one node publishes, subscribes to, serves, calls and executes, by absolute names."""
+    """Topics, services and actions that one node may use, by absolute name.
+
+    Attributes:
+        publish: Topics.
+        subscribe: Topics.
+        reply: Services that it offers.
+        request: Services that it calls.
+        execute: Actions that it offers.
+        call: Actions that it calls.
+    """
 
     publish: Sequence[str] = ()
     subscribe: Sequence[str] = ()
@@ -37,7 +46,7 @@ class Rights:
 
 
 def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
-    """Return node name to what it needs, and nothing more."""
+    """Return the minimal rights by node name."""
     controllers = contract.controllers
     images = [camera.topic for camera in contract.cameras]
     infos = [camera.info_topic for camera in contract.cameras if camera.info_topic]
@@ -91,7 +100,7 @@ def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
                      *(f"/{node}/{service}" for node in nodes for service in LIFECYCLE)],
             call=["/vla/execute_instruction"],
         ),
-        # The robot's side: a driver with its controllers and cameras, or a simulator in their place.
+        # Robot side: a driver with its controllers and cameras, or a simulator in their place.
         "robot": Rights(
             publish=[*images, *infos, states, "/robot_description", "/clock", "/vla/task_status", "/tf", "/tf_static"],
             subscribe=[*commands, "/vla/task", "/vla/action_chunk", "/vla/policy_status", "/tf", "/tf_static"],

@@ -1,7 +1,7 @@
-"""The robot's sensors on trial: their messages go through what the perception node does with them, for a while.
+"""Tests the robot's sensors by passing their messages through the perception node's checks for a while.
 
-One sound message proves little: a second driver on the same topic, stamps that never match, or images that come half as
-often as the contract says show only over time.
+A single valid message proves little: a second driver on the same topic, stamps that never match, or images at half the
+contract's rate only show over time.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.velocity_estimate import WINDOW as VELOCITY_WINDOW
 
 WINDOW = 1.0
-"""Time in which every message of a sensor must be sound, s."""
+"""Time for which every message of a sensor must be valid, s."""
 
 WINDOW_IMAGES = 3
-"""Least number of images in the window of a camera: that of a slow one is longer."""
+"""Minimum number of images in a camera's window, which is longer for a slow camera."""
 
 LEAST_RATE = 0.5
 """Fraction of the contract's image rate below which a camera is too slow."""
@@ -32,7 +32,7 @@ LEAST_RATE = 0.5
 
 @dataclass
 class _Soundness:
-    """Since when every message of a sensor has been sound, s on the steady clock; what was wrong last."""
+    """Time since which every message of a sensor has been valid, s on the steady clock, and its latest fault."""
 
     since: float | None = None
     fault: str = ""
@@ -44,17 +44,17 @@ class _Soundness:
             self.since = now
 
     def sentence(self, window: float, now: float) -> str:
-        """Return why the sensor has not been sound for `window` s; "" when it has."""
+        """Return why the sensor has not been valid for `window` s; "" if it has."""
         if self.since is not None and now - self.since >= window:
             return ""
         return self.fault or "has been watched for too short a time"
 
 
 class SensorTrial:
-    """Takes messages, and says what is wrong with each sensor; `now` is the steady clock, s."""
+    """Checks messages and reports each sensor's fault; `now` is the steady clock, s."""
 
     def __init__(self, contract: RobotContract, kinematics: Kinematics) -> None:
-        """Begin with nothing seen."""
+        """Start without messages."""
         self._contract, self._reader = contract, JointStateReader(contract)
         between = state_between(kinematics)
         self._assembler: Assembler[JointReading] = Assembler(contract.cameras, between, ObservationLimits())
@@ -64,13 +64,13 @@ class SensorTrial:
         self._observed, self._differentiates = False, False
 
     def add_image(self, camera: str, message: Image | CompressedImage, now: float) -> None:
-        """Take an image."""
+        """Add an image."""
         fault = add_image(self._assembler, camera, message, now)
         sentence = "" if fault is CameraFault.NONE else self._assembler.health[camera].sentence(now)
         self._cameras[camera].note(sentence, now)
 
     def add_joint_state(self, message: JointState, now: float) -> None:
-        """Take a joint state; one without any joint of this robot is another machine's, and is no fault."""
+        """Add a joint state; one without joints of this robot is from another machine, and no fault."""
         if not self._reader.sources(message.name):
             return
         wanted = {*self._contract.joints.names, *self._contract.finger_names}
@@ -89,7 +89,7 @@ class SensorTrial:
         return "" if stamped else "joint states carry no time stamp: set header.stamp in the driver"
 
     def camera(self, camera: CameraContract, now: float) -> str:
-        """Return what is wrong with a camera; "" when nothing is."""
+        """Return the fault of a camera; "" if there is none."""
         health = self._assembler.health[camera.name]
         fault = health.watch(now)
         if fault in (CameraFault.STALE, CameraFault.SILENT):
@@ -98,14 +98,14 @@ class SensorTrial:
         return self._cameras[camera.name].sentence(window, now)
 
     def slow(self, camera: CameraContract, now: float) -> str:
-        """Return that a camera's images come too seldom, as counted at receipt; "" when they do not."""
+        """Return a sentence if a camera's rate, measured at receipt, is too low; else ""."""
         rate = self._assembler.health[camera.name].rate(now)
         if rate >= LEAST_RATE * camera.rate_hz:
             return ""
         return f"{rate:.1f} images a second come, the contract says {camera.rate_hz:g}"
 
     def joint_states(self, publishers: str, now: float) -> str:
-        """Return what is wrong with the joint states; `publishers` says who sends them. "" when nothing is."""
+        """Return the fault of the joint states, "" if there is none; `publishers` names their publishers."""
         fault = self._joints.sentence(WINDOW, now)
         if fault and len(self._parts) > 1:
             parts = " and ".join(str(list(part)) for part in sorted(self._parts))
@@ -113,7 +113,7 @@ class SensorTrial:
         return fault
 
     def price(self) -> str:
-        """Return what is accepted at a price; "" when there is nothing of the kind."""
+        """Return what is accepted with a drawback; "" if nothing is."""
         if not self._differentiates:
             return ""
         return (
@@ -122,7 +122,7 @@ class SensorTrial:
         )
 
     def observation(self, now: float) -> str:
-        """Return why no observation has been assembled so far; "" once one has."""
+        """Return why no observation has been assembled yet; "" once one has."""
         try:
             while (made := self._assembler.take(1, now)) is not None:
                 self._observed = self._observed or made is not None

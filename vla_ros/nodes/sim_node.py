@@ -1,4 +1,4 @@
-"""The simulated robot as ROS sees it: the topics of a real arm with cameras, served by the MuJoCo cell."""
+"""Simulator node: offers the topics of a real arm with cameras, backed by the MuJoCo workcell."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ from vla_ros.srv import ResetScene
 from vla_ros.types import InstructionKind
 
 MAX_PIXELS, MAX_RATE, MAX_FACTOR = 4096, 1000.0, 1000.0
-"""Greatest sides of an image, px; images a second; simulated seconds a second."""
+"""Maximum image width and height, px; maximum image rate, Hz; maximum real-time factor."""
 
 SWITCH_INTERVAL = 5e-4
-"""Longest time that a callback may keep the interpreter from the physics, s; Python's own is ten times longer."""
+"""Maximum time for which a callback may keep the interpreter from the physics, s; Python's default is ten times
+longer."""
 
 
 class SimNode(ManagedNode):
-    """Serves one cell. Its own threads publish; the executor's thread only leaves what arrives."""
+    """Serves one workcell. The simulator's threads publish; the executor's thread only stores received messages."""
 
     default_robot = "panda"
 
@@ -46,7 +47,7 @@ class SimNode(ManagedNode):
         self._made: list[Callable[[], object]] = []
 
     def configure(self) -> None:
-        """Build the cell and the topics of its robot."""
+        """Build the workcell; create the robot's publishers, subscriptions and the reset service."""
         contract = load_contract(self.robot_parameter())
         options = self._options(contract)
         self._description = complete_description(contract)
@@ -85,7 +86,7 @@ class SimNode(ManagedNode):
                 self._listen(JointTrajectory, of_gripper, "gripper_command", pass_on(simulator.command_gripper, number))
 
     def activate(self) -> None:
-        """Let time run, as the only clock of the domain."""
+        """Start simulation time, as the only clock of the domain."""
         self._outputs.open_clock()
         if self._tf != "robot_state_publisher":  # which publishes it itself
             self._outputs.describe(self._description)
@@ -93,24 +94,24 @@ class SimNode(ManagedNode):
             self._simulator.run()
 
     def deactivate(self) -> None:
-        """Let time stand still."""
+        """Stop simulation time."""
         if self._simulator is not None:
             self._simulator.run(False)
 
     def cleanup(self) -> None:
-        """Take away what commands it, end its threads, then take its topics away."""
+        """Destroy the inputs, end the simulator's threads, then destroy the publishers."""
         self._simulator = None
         while self._made:
             self._made.pop()()
 
     def fail(self, sentence: str) -> None:
-        """Say that the simulation has ended, and end the process with it."""
+        """Log that the simulation has ended, and shut the process down."""
         self.failure = sentence
         self.get_logger().fatal(sentence)
         self.context.try_shutdown()
 
     def _publish_transforms(self, contract: RobotContract) -> TransformPublisher | None:
-        """Return what publishes the transform tree; None where somebody else does, or nobody can."""
+        """Return the publisher of the transform tree; None where another node publishes it, or it cannot be published."""
         if self._tf != "own":
             return None
         frames = LinkFrames(self._description)
@@ -118,7 +119,7 @@ class SimNode(ManagedNode):
             self.get_logger().warning(missing_frames(lacking))
         try:
             transforms = TransformPublisher(self, frames)
-        except ContractError as error:  # the arm moves without it, too
+        except ContractError as error:  # the arm also moves without it
             self.get_logger().warning(str(error))
             return None
         self._made.append(transforms.close)
@@ -171,7 +172,7 @@ class SimNode(ManagedNode):
 
 
 def main() -> int:
-    """Run the node; 1 when the simulation ended by itself."""
+    """Run the node; return 1 when the simulation failed."""
     sys.setswitchinterval(SWITCH_INTERVAL)
     rendering.Process.trains = False
     made: list[SimNode] = []

@@ -1,7 +1,7 @@
-"""Joint states in, the transform tree of the robot and its cameras out: for robots whose driver brings none.
+"""Publishes the transform tree of the robot and its cameras, for robots whose driver does not.
 
-Launched by `tf:=own`. Joint states go through the checks that all nodes share: of one that is refused, no transform is
-published. The simulated robot publishes its tree itself.
+Launched by `tf:=own`. Joint states pass the checks that all nodes share: no transform is published for a rejected one.
+The simulated robot publishes its own tree.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from vla_ros.robot.joint_state_reader import JointStateReader
 from vla_ros.robot.link_frames import LinkFrames, cameras_without_frame, complete_description
 
 REFUSED = "joint states"
-"""What complaints are about."""
+"""Subject of complaints."""
 
 
 class TransformNode(ManagedNode):
-    """Publishes the tree of one robot."""
+    """Publishes the transform tree of one robot."""
 
     default_robot = "panda"
 
@@ -50,7 +50,7 @@ class TransformNode(ManagedNode):
             self.get_logger().warning(missing_frames(lacking))
 
     def activate(self) -> None:
-        """Listen to others and to the robot."""
+        """Create the publishers and subscribe to the joint states."""
         self._reader, self._complaints = JointStateReader(self._contract), Complaints(self.get_logger())
         self._description = self.create_publisher(String, "robot_description", qos("robot_description"))
         self._transforms = TransformPublisher(self, self._frames, self._describe)
@@ -58,7 +58,7 @@ class TransformNode(ManagedNode):
         self._subscription = self.create_subscription(JointState, topic, self._take, qos("joint_states"))
 
     def deactivate(self) -> None:
-        """Be silent."""
+        """Destroy the publishers and the subscription."""
         if self._subscription is not None:
             self.destroy_subscription(self._subscription)
         if self._transforms is not None:
@@ -68,7 +68,7 @@ class TransformNode(ManagedNode):
         self._subscription = self._transforms = self._description = None
 
     def health(self) -> list[DiagnosticStatus]:
-        """Return whether the tree is published, and why not."""
+        """Return an error if the tree is not published, with the reason."""
         if self._transforms is None or not self._transforms.objection:
             return []
         return [diagnostic(self.get_name(), DiagnosticStatus.ERROR, self._transforms.objection, {})]
@@ -94,7 +94,7 @@ class TransformNode(ManagedNode):
 
 
 def missing_frames(cameras: list[str]) -> str:
-    """Return the sentence about cameras that have no frame."""
+    """Return the warning about cameras without a frame."""
     return (
         f"cameras {cameras} have no frame in the transform tree: the robot description has no link of that name; add "
         "it there, or write 'pose: {parent: <link>, xyz: [...], rpy: [...]}' for each in the robot contract"

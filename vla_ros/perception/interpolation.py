@@ -1,4 +1,4 @@
-"""The robot's state between two measurements."""
+"""Interpolates the robot's state between two measurements."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from vla_ros.types import FloatArray, Pose, RobotState
 def interpolate_state(
     before: RobotState, after: RobotState, share: float, forward: Callable[[FloatArray], Pose]
 ) -> RobotState:
-    """Return the state at `share` (0 to 1) of the way from `before` to `after`.
+    """Return the state at the fraction `share` (0 to 1) between `before` and `after`.
 
-    Joints, their rates and the gripper go straight from one to the other; the tool pose follows from the joints: a
-    pose blended by itself would belong to no configuration. Of several arms there is none, and nobody is asked for it.
+    Joint positions, joint velocities and gripper openings are interpolated linearly. The tool pose is computed from the
+    joints: a separately blended pose would belong to no configuration. Several arms have no tool pose.
 
     Args:
         before: Earlier measurement.
         after: Later measurement.
         share: 0 is `before`, 1 is `after`.
-        forward: Joint positions (n,) rad to the tool pose in the base frame.
+        forward: Maps joint positions (n,) rad to the tool pose in the base frame; not called for several arms.
     """
     if share <= 0.0 or before is after:
         return before

@@ -1,7 +1,7 @@
-"""Runs a policy in a thread of its own: the newest observation wins, nothing queues, nothing that fails gets out.
+"""Runs a policy in its own thread: the newest observation wins, nothing queues, no exception escapes.
 
 offer(observation) ->  slot of one  ->  predict  ->  check  ->  publish(chunk)
-instruct(...)      ->  reset before the next predict; a chunk that is under way for the old instruction is dropped
+instruct(...)      ->  reset before the next predict; a chunk in progress for the old instruction is dropped
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from vla_ros.policies.protocol import Policy, describe_execution, is_due, tell_d
 from vla_ros.types import ActionChunk, Instruction, InstructionKind, Observation
 
 LATENCY_WINDOW = 512
-"""How many inferences the latency figures look back on."""
+"""Number of recent inferences in the latency statistics."""
 
 
 class WorkerState(IntEnum):
-    """States of a policy at work; the numbers are those of PolicyStatus.msg."""
+    """States of a policy; the values are those of PolicyStatus.msg."""
 
     IDLE = 0
     RUNNING = 1
@@ -34,19 +34,19 @@ class WorkerState(IntEnum):
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """One look at the worker.
+    """Snapshot of the worker.
 
     Attributes:
-        state: What it does.
-        sentence: The same for people.
-        instruction_sequence: Of the newest instruction; 0 before the first one.
-        inferences: Finished ones, also those whose result was dropped or refused. A hung policy cannot fake it.
-        dropped_observations: Observations replaced by a newer one before they were used, while there was a task.
-        inference_ms: Duration of the latest inference.
-        inference_ms_p50: Median of the recent ones.
-        inference_ms_p99: Their 99th percentile.
-        trust: Of the latest chunk, 0 to 1.
-        computing: How long the inference under way has been computing, s; 0 between inferences.
+        state: State of the worker.
+        sentence: Human-readable state.
+        instruction_sequence: Sequence number of the newest instruction; 0 before the first one.
+        inferences: Number of finished inferences, including dropped or rejected ones. A hung policy cannot fake it.
+        dropped_observations: Number of observations replaced by a newer one before use, during a task.
+        inference_ms: Duration of the latest inference, ms.
+        inference_ms_p50: Median duration of recent inferences, ms.
+        inference_ms_p99: 99th percentile of their durations, ms.
+        trust: Confidence of the latest chunk, 0 to 1.
+        computing: Elapsed time of the current inference, s; 0 between inferences.
     """
 
     state: WorkerState
@@ -62,7 +62,7 @@ class WorkerStatus:
 
 
 class InferenceWorker:
-    """A policy, its thread, and what they are at. `offer`, `instruct` and `status` never wait for the policy."""
+    """A policy, its thread and their status. `offer`, `instruct` and `status` never wait for the policy."""
 
     def __init__(
         self,
@@ -77,13 +77,13 @@ class InferenceWorker:
         """Start the thread.
 
         Args:
-            policy: From now on only the thread calls it.
-            publish: Takes each good chunk, in the worker's thread; must not wait long.
-            finished: Called in the worker's thread after every inference, good or not.
-            stale_after: Without an observation for so long, s, the state is WAITING.
-            hung_after: One inference that lasts longer, s, is reported as FAULT while it lasts.
-            clock: That of the stamps of observations, s: the delay of a chunk counts from there. Without it, it counts
-                from when the observation was offered.
+            policy: Called only by the thread from now on.
+            publish: Called with each valid chunk in the worker's thread; must not block for long.
+            finished: Called in the worker's thread after every inference, successful or not.
+            stale_after: Time without an observation after which the state is WAITING, s.
+            hung_after: Duration beyond which an unfinished inference is reported as FAULT, s.
+            clock: Clock of the observations' stamps, s, from which a chunk's delay is measured. Without it, the delay
+                is measured from when the observation was offered.
         """
         self.policy = policy
         self._publish, self._finished = publish, finished
@@ -106,37 +106,37 @@ class InferenceWorker:
         self._thread.start()
 
     def instruct(self, instruction: Instruction) -> None:
-        """Drop all work for the instruction before; a STOP leaves nothing to do."""
+        """Set the instruction and drop all work for the previous one; a STOP leaves nothing to do."""
         with self._change:
             if instruction == self._instruction:
                 return
             self._instruction = instruction
             if time.monotonic() - self._observed_at > self._stale_after:
-                self._observation = None  # left from before: what a new plan begins with has to be seen now
+                self._observation = None  # outdated: a new plan must start from a current observation
             self._must_reset = True
             self._fault = self._complaint = self._lost = ""
             self._refused, self._trust = False, 0.0
             self._change.notify_all()
 
     def offer(self, observation: Observation) -> None:
-        """Leave the newest observation; one that still lies there is dropped and counted."""
+        """Store the newest observation; an unused one is dropped and counted."""
         with self._change:
             self._observed_at = time.monotonic()
             if not (self._must_reset or is_due(self.policy, observation.stamp)):
-                return  # rows of the chunk under way are carried out first
+                return  # rows of the current chunk are executed first
             if self._observation is not None and self._has_task():
                 self._dropped += 1
             self._observation = observation
             self._change.notify_all()
 
     def complain(self, sentence: str) -> None:
-        """Be at fault for an observation that could not even be offered, until a good chunk from a newer one."""
+        """Report a fault for an observation that could not be offered, until a valid chunk from a newer one."""
         with self._change:
             if self._has_task():
                 self._fault = self._complaint = sentence
 
     def status(self) -> WorkerStatus:
-        """Return what the worker is at."""
+        """Return the worker's status."""
         with self._change:
             now = time.monotonic()
             state, sentence = self._describe(now)
@@ -155,7 +155,7 @@ class InferenceWorker:
             )
 
     def _latency_figures(self) -> tuple[float, float, float]:
-        """Return the newest latency, median and 99th percentile, ms: heartbeats ask more often than they change."""
+        """Return the newest latency, the median and the 99th percentile, ms; cached, as heartbeats read them often."""
         if self._latency_of != self._inferences:
             recent = np.asarray(self._latencies) if self._latencies else np.zeros(1)
             p50, p99 = np.percentile(recent, [50.0, 99.0])
@@ -163,7 +163,7 @@ class InferenceWorker:
         return self._latency
 
     def close(self, timeout: float = 5.0) -> bool:
-        """End the thread; False when the policy did not come back within `timeout` s (it is then left behind)."""
+        """End the thread; return False when the policy did not return within `timeout` s (its thread is abandoned)."""
         with self._change:
             self._closed = True
             self._instruction = None
@@ -201,13 +201,13 @@ class InferenceWorker:
                 instruction, must_reset = self._instruction, self._must_reset
                 self._must_reset, self._complaint = False, ""
                 self._started_at = time.monotonic()
-            if observation is None or instruction is None:  # wait_for saw both: only for the type checker
+            if observation is None or instruction is None:  # excluded by wait_for: only for the type checker
                 continue
             self._work(observation, instruction, must_reset, offered)
             self._finished()
 
     def _work(self, observation: Observation, instruction: Instruction, must_reset: bool, offered: float) -> None:
-        """One inference from start to publication; no exception of the policy leaves it."""
+        """Run one inference from start to publication; no exception of the policy escapes."""
         chunk: ActionChunk | None = None
         fault, lost, refused = "", "", False
         try:
@@ -216,11 +216,11 @@ class InferenceWorker:
             chunk = self._checked(self.policy.predict(replace(observation, instruction=instruction)))
         except InstructionError as error:
             fault, refused = str(error), True
-        except LinkError as error:  # nothing is wrong with the task: the arm holds, and goes on when the link is back
+        except LinkError as error:  # the task itself is fine: the arm holds, and continues when the link is back
             lost = str(error)
         except VlaError as error:
             fault = str(error)
-        except Exception as error:  # a policy is foreign code: whatever it raises must not end the process
+        except Exception as error:  # a policy is third-party code: no exception of it may end the process
             fault = f"the policy raised {type(error).__name__}: {error}"
         with self._change:
             if self._started_at is not None:
@@ -228,14 +228,14 @@ class InferenceWorker:
             self._started_at = None
             self._inferences += 1
             if instruction is not self._instruction:
-                # It was replaced meanwhile: neither its chunk nor its fault counts any more. What was seen still does.
+                # The instruction was replaced meanwhile: chunk and fault are discarded, the observation is still valid.
                 self._observation = self._observation or observation
                 return
-            # What was complained of meanwhile is newer than this observation, and not mended by its chunk.
+            # A fault raised during inference is newer than this observation, and not cleared by its chunk.
             self._fault, self._lost, self._refused = fault or self._complaint, lost, refused
             self._must_reset = self._must_reset or bool(
                 fault or lost
-            )  # after a fault nothing is known of the policy's state
+            )  # after a fault the policy's state is unknown
             if chunk is None:
                 self._trust = 0.0
                 return
@@ -246,7 +246,7 @@ class InferenceWorker:
     def _hand_over(
         self, chunk: ActionChunk, observation: Observation, instruction: Instruction, offered: float
     ) -> None:
-        """Publish under the lock: once `instruct` has returned, no chunk of an older instruction follows."""
+        """Publish under the lock: after `instruct` has returned, no chunk of an older instruction follows."""
         chunk = replace(
             chunk,
             observation_stamp=observation.stamp,
@@ -258,12 +258,12 @@ class InferenceWorker:
         try:
             self._publish(chunk)
             taken = time.monotonic() - offered if self._clock is None else self._clock() - observation.stamp
-            tell_delivered(self.policy, chunk, max(taken, 0.0))  # stamps may be a little ahead of this clock
-        except Exception as error:  # whoever listens is foreign code too
+            tell_delivered(self.policy, chunk, max(taken, 0.0))  # stamps may be slightly ahead of this clock
+        except Exception as error:  # `publish` and the policy are third-party code, too
             self._fault = f"the chunk could not be handed on: {type(error).__name__}: {error}"
 
     def _checked(self, chunk: ActionChunk) -> ActionChunk:
-        """Return the chunk if it follows the policy's own specification; its numbers are finite by construction."""
+        """Return the chunk if it matches the policy's own action space; its numbers are finite by construction."""
         specification = self.policy.specification
         if chunk.specification != specification.fingerprint:
             raise ChunkError(

@@ -1,7 +1,7 @@
-"""Whether a policy fits a robot, line by line, before anything moves: what fits, what is converted, what does not fit.
+"""Checks whether a policy fits a robot, line by line, before anything moves: fits, converted, or does not fit.
 
-A line that does not fit comes with the YAML that would fix it, filled in as far as it is known. Whether those lines may
-be written is for people to decide: they must be true of the robot. Cameras are compared by name, never by position.
+A line that does not fit includes the YAML that would fix it, filled in as far as it is known. Only a person can decide
+whether to apply it: it must be true of the robot. Cameras are matched by name, never by position.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.yaml_files import parse_yaml
 
 UNKNOWN = "to be filled in"
-"""Value of a line that only people know."""
+"""Placeholder for a value that only the user knows."""
 
 
 class Verdict(str, Enum):
-    """What comes of one line."""
+    """Result of one line."""
 
     FITS = "fits"
     CONVERTED = "converted"
@@ -36,7 +36,7 @@ class Verdict(str, Enum):
 
 
 class Where(str, Enum):
-    """Which file the lines of a fix belong in."""
+    """File that a fix belongs in."""
 
     CONTRACT = "robot contract"
     POLICY = "policy file"
@@ -45,16 +45,16 @@ class Where(str, Enum):
 
 @dataclass(frozen=True)
 class Line:
-    """One thing that policy and robot have to agree on.
+    """One property on which policy and robot must agree.
 
     Attributes:
-        name: Such as `camera front`, or `action arm/ee_delta rotation`.
-        verdict: What comes of it.
-        policy: What the policy has.
-        robot: What the robot has.
+        name: Name, such as `camera front` or `action arm/ee_delta rotation`.
+        verdict: Result of the comparison.
+        policy: Value of the policy.
+        robot: Value of the robot.
         note: Why it does not fit, or how it is converted.
-        where: Which file `fix` belongs in.
-        fix: Dotted line to value, that would make it fit.
+        where: File that `fix` belongs in.
+        fix: Values by dotted key that would make it fit.
     """
 
     name: str
@@ -67,24 +67,24 @@ class Line:
 
     @property
     def sentence(self) -> str:
-        """The line in words."""
+        """The line as a sentence."""
         note = f" ({self.note})" if self.note else ""
         return f"{self.name}: trained with {self.policy}, the robot has {self.robot}{note}"
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a policy says of itself; None where it does not say.
+    """Requirements that a policy states; None where it states nothing.
 
     Attributes:
-        policy: What it is called in the report.
-        action: Convention of its chunks.
-        cameras: What it looks at.
+        policy: Name in the report.
+        action: Action space of its chunks.
+        cameras: Cameras that it uses.
         state: Groups of its state columns.
-        robot: Lines of the contract that it was made for.
-        statistics: "" when they are complete, else what is wrong with them; None for a policy that keeps its own.
-        converts: Whether its columns are brought into the robot's convention; else they have to be the same.
-        scales: Whether it brings images to its own size itself, as the `fit` of a camera says.
+        robot: Lines of the contract that it was trained for.
+        statistics: "" if complete, else their fault; None for a policy that keeps its own.
+        converts: Whether its columns are converted to the robot's action space; else they must be equal.
+        scales: Whether it scales images to its own size itself, as the `fit` of a camera states.
     """
 
     policy: str
@@ -99,7 +99,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Compatibility:
-    """The report on a policy and a robot."""
+    """Compatibility report of a policy and a robot."""
 
     policy: str
     robot: str
@@ -111,7 +111,7 @@ class Compatibility:
         return tuple(line for line in self.lines if line.verdict is Verdict.MISFIT)
 
     def fixes(self) -> str:
-        """Return the YAML that would make every line fit, file by file; "" where there is none."""
+        """Return the YAML that would make every line fit, file by file; "" if there is none."""
         found = []
         for where in Where:
             wanted: dict[str, Any] = {}
@@ -139,7 +139,7 @@ class Compatibility:
 
 
 def compare(needs: Needs, contract: RobotContract, further: Iterable[Line] = ()) -> Compatibility:
-    """Return the report on what a policy needs and a robot's contract; `further` lines come behind its own."""
+    """Compare a policy's needs with a robot's contract; `further` lines are appended to the report."""
     lines = [
         *_robot_lines(needs, contract),
         *_camera_lines(needs, contract),
@@ -159,12 +159,12 @@ def commanded_line(commanded: RobotContract, contract: RobotContract) -> Line:
 
 
 def latency_line(taken: Sequence[float], contract: RobotContract, longest: float) -> Line:
-    """Return the line on measured inferences.
+    """Return the line on measured inference times.
 
     Args:
-        taken: Duration of each, s; empty where none was measured.
-        contract: Of the robot.
-        longest: Time, s, that the safety layer waits for one inference.
+        taken: Duration of each inference, s; empty if none was measured.
+        contract: Contract of the robot.
+        longest: Time that the safety layer waits for one inference, s.
     """
     period, horizon = contract.action.period, contract.action.horizon
     robot = f"rows of {1e3 * period:.0f} ms, {horizon * period:.1f} s a chunk, at most {1e3 * longest:.0f} ms"
@@ -189,7 +189,7 @@ def _robot_lines(needs: Needs, contract: RobotContract) -> list[Line]:
     found = []
     for name, trained in needs.robot.items():
         if name.startswith("cameras.") and name.split(".")[1] not in cameras:
-            continue  # the whole camera is missing, which its own line says
+            continue  # the whole camera is missing, which its own line reports
         has = value_at(now, name)
         verdict = Verdict.FITS if trained == has else Verdict.MISFIT
         found.append(Line(name, verdict, repr(trained), repr(has), fix={name: trained}))
@@ -336,7 +336,7 @@ def _statistics_lines(needs: Needs) -> list[Line]:
 
 
 def _described(group: ActionGroup) -> str:
-    """Return the lines of a group that say something."""
+    """Return the lines of a group, except its limits, as text."""
     return ", ".join(f"{name} {value}" for name, value in group.to_dict().items() if name not in ("low", "high"))
 
 

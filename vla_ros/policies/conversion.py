@@ -1,4 +1,4 @@
-"""From the action space of a policy to that of a robot's contract: convention, rate and horizon."""
+"""Converts chunks from a policy's action space to that of a robot's contract: columns, rate and horizon."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from vla_ros.actions.trajectory import ArmStart
 
 RATE_TOLERANCE = 1e-6
-"""Rates that differ by less than this fraction are one."""
+"""Relative difference up to which two rates are equal."""
 
 
 class Converter:
-    """Brings rows from one action space into another: convention, and rate by resampling the motion that they say."""
+    """Converts rows from one action space to another: columns, and rate by resampling the motion."""
 
     def __init__(self, source: ActionSpace, target: ActionSpace, contract: RobotContract) -> None:
-        """Look whether that can be done.
+        """Check that the conversion is possible.
 
         Args:
-            source: Of the rows that come.
-            target: Of the rows that are wanted.
-            contract: Of the robot that both are for.
+            source: Action space of the input rows.
+            target: Action space of the output rows.
+            contract: Contract of the robot that both are for.
 
         Raises:
-            ChunkError: naming what stands in the way: other arms, joints against tool.
+            ChunkError: when it is not, because of different arms, grippers, or joints versus tool; it names the reason.
         """
         self.source, self.target, self._contract = source, target, contract
         self._same = source.groups == target.groups
@@ -43,11 +43,11 @@ class Converter:
             raise ChunkError("actions of the policy cannot be brought into the robot's: " + "; ".join(wrong))
 
     def __call__(self, actions: FloatArray, state: RobotState) -> FloatArray:
-        """Return rows (h, width) of the target; those beyond its horizon are left out.
+        """Return rows (h, width) of the target; those beyond its horizon are dropped.
 
         Args:
             actions: (h, width) of the source.
-            state: At the observation behind the chunk.
+            state: State at the chunk's observation.
 
         Raises:
             ChunkError: when a rotation is degenerate.
@@ -55,7 +55,7 @@ class Converter:
         rows = actions[: self.target.horizon] if self._same_rate else actions
         if self._same and self._same_rate:
             return rows
-        # Pinocchio comes with these, which a policy that speaks the robot's own convention does not need.
+        # These import pinocchio, which a policy in the robot's own action space does not need.
         from vla_ros.actions.resampling import rows_at, rows_within
         from vla_ros.actions.trajectory import decode_chunk, encode_chunk
 
@@ -71,7 +71,7 @@ class Converter:
 
 
 def arm_starts(state: RobotState, contract: RobotContract) -> Mapping[str, ArmStart]:
-    """Return each arm of a contract at an observation, as a chunk is decoded from there."""
+    """Return each arm's start for decoding a chunk, from the state at its observation."""
     from vla_ros.actions.trajectory import ArmStart
 
     if len(contract.arms) == 1:
@@ -105,10 +105,10 @@ class ResampledPolicy:
     """A policy at the rate and horizon of a robot's contract; implements the `Policy` protocol."""
 
     def __init__(self, policy: Policy, contract: RobotContract) -> None:
-        """Resample the chunks of `policy`.
+        """Wrap `policy`.
 
         Raises:
-            ChunkError: when its actions cannot be brought into the contract's.
+            ChunkError: when its actions cannot be converted to the contract's.
         """
         self.policy, self._contract = policy, contract
         self._to_robot = Converter(policy.specification, contract.action, contract)
@@ -122,7 +122,7 @@ class ResampledPolicy:
 
     @property
     def device(self) -> str:
-        """Where it computes."""
+        """Device of the policy."""
         return self.policy.device
 
     @property
@@ -132,16 +132,16 @@ class ResampledPolicy:
 
     @property
     def accepts_prefix(self) -> bool:
-        """Whether it plans on from a prefix."""
+        """Whether it can continue from a prefix."""
         return accepts_prefix(self.policy)
 
     def fork(self) -> ResampledPolicy:
-        """Return a policy with a memory of its own where the policy can be forked, else this one."""
+        """Return a copy with separate memory if the policy can be forked, else this one."""
         fork = getattr(self.policy, "fork", None)
         return ResampledPolicy(fork(), self._contract) if callable(fork) else self
 
     def reset(self, instruction: Instruction) -> None:
-        """Take a new instruction; raises what the policy raises."""
+        """Start a new instruction; raises what the policy raises."""
         self.policy.reset(instruction)
 
     def predict(self, observation: Observation) -> ActionChunk:
@@ -149,7 +149,7 @@ class ResampledPolicy:
         return self._converted(self.policy.predict(observation), observation)
 
     def predict_from(self, observation: Observation, prefix: Prefix) -> ActionChunk:
-        """Return a chunk that goes on from `prefix`, which is at the robot's rate; raises what the policy raises."""
+        """Return a chunk that continues from `prefix` (at the robot's rate); raises what the policy raises."""
         policy, source, target = self.policy, self.policy.specification, self.specification
         if not isinstance(policy, PrefixPolicy):
             raise ChunkError(f"policy '{policy.name}' does not plan on from a prefix")
@@ -159,12 +159,12 @@ class ResampledPolicy:
         return self._converted(policy.predict_from(observation, Prefix(rows, prefix.weights[held_by])), observation)
 
     def close(self) -> None:
-        """Put the policy away."""
+        """Close the policy."""
         close_policy(self.policy)
 
     def _converted(self, chunk: ActionChunk, observation: Observation) -> ActionChunk:
         if chunk.specification != self.policy.specification.fingerprint:
-            return chunk  # of another shape than declared: the chunk gate refuses it
+            return chunk  # of another action space than declared: the chunk gate rejects it
         return replace(
             chunk,
             actions=self._to_robot(chunk.actions, observation.state),

@@ -1,1 +1,1 @@
-"""How the chunks of a policy are carried out one after the other while the next one is computed."""
+"""Executes a policy's chunks one after the other while the next one is computed."""

@@ -1,4 +1,4 @@
-"""How long chunks take from their observation to the arm, measured one by one."""
+"""Measures the delay of each chunk from its observation to the arm."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import numpy as np
 from vla_ros.errors import ChunkError
 
 WINDOW = 20
-"""Chunks that a forecast looks back on."""
+"""Number of recent chunks used for the estimate."""
 
 ENOUGH = 3
-"""Chunks after which the delay counts as measured."""
+"""Number of chunks after which the delay counts as measured."""
 
 LONGEST = 60.0
-"""A longer delay, s, is no delay but a clock that was set."""
+"""Maximum delay, s; a longer one is a clock that was set."""
 
 
 @dataclass(frozen=True)
 class Delay:
-    """The delays of the recent chunks, s.
+    """Delays of the recent chunks, s.
 
     Attributes:
-        count: How many there are.
-        median: Of them.
-        jitter: The longest less the shortest.
-        longest: Of them: what the next chunk is expected to take, so that it is rarely late (algorithm 1 of arXiv
+        count: Number of delays.
+        median: Median delay.
+        jitter: Longest minus shortest delay.
+        longest: Longest delay, the estimate for the next chunk, so that it is rarely late (algorithm 1 of arXiv
             2506.07339).
     """
 
@@ -39,19 +39,19 @@ class Delay:
 
     @property
     def measured(self) -> bool:
-        """Whether there are enough of them."""
+        """Whether there are enough delays."""
         return self.count >= ENOUGH
 
 
 class DelayMeter:
-    """Keeps the delays of the recent chunks."""
+    """Records the delays of the recent chunks."""
 
     def __init__(self) -> None:
-        """Begin without any."""
+        """Start without delays."""
         self._recent: deque[float] = deque(maxlen=WINDOW)
 
     def record(self, delay: float) -> None:
-        """Take the delay of one chunk, s.
+        """Record the delay of one chunk, s.
 
         Raises:
             ChunkError: when it is not finite, negative, or longer than `LONGEST`.
@@ -61,7 +61,7 @@ class DelayMeter:
         self._recent.append(delay)
 
     def forget(self) -> None:
-        """Forget all of them."""
+        """Discard all delays."""
         self._recent.clear()
 
     @property

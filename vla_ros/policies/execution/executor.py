@@ -1,10 +1,10 @@
-"""Carries out the chunks of a policy one after the other: a `Policy` around a policy.
+"""Executes the chunks of a policy one after the other: a `Policy` that wraps a policy.
 
-    predict(observation) -> inference, then the new chunk is joined to the plan under way
-    delivered(chunk, delay) -> it is the plan under way from now on, and its delay is measured
+    predict(observation) -> inference, then the new chunk is joined to the current plan
+    delivered(chunk, delay) -> the chunk becomes the current plan, and its delay is recorded
 
-Row i of a chunk is meant for stamp + (i + 1) period, so a chunk that arrives late is entered where it is by then. What
-is carried out until then stands already: those rows are frozen.
+Row i of a chunk is meant for stamp + (i + 1) period, so a late chunk is entered at the row due at its arrival. The rows
+executed until then are already fixed by the current plan: they are frozen.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ if TYPE_CHECKING:
     from vla_ros.policies.execution.plan import Plan
 
 MOST_ON_THE_WAY = 16
-"""Chunks that were predicted and not delivered: more are forgotten, the oldest first."""
+"""Maximum number of predicted chunks not yet delivered; beyond it the oldest are dropped."""
 
 MOST_PLANS = 32
-"""Chunks that ensembling looks back on."""
+"""Maximum number of chunks that ensembling averages."""
 
 LEAST_OVERLAP = 2
-"""Rows over which an old chunk fades, where `ExecutionSettings.overlap` says nothing."""
+"""Minimum number of rows over which an old chunk fades out, unless `ExecutionSettings.overlap` is set."""
 
 AT_REST = 0.05
-"""Fastest joint, rad/s, of an arm that rests."""
+"""Maximum joint velocity of an arm at rest, rad/s."""
 
 OVERLAPPING = (Mode.ASYNCHRONOUS, Mode.ENSEMBLING, Mode.REAL_TIME_CHUNKING)
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How chunks follow each other at present.
+    """Current execution of chunks.
 
     Attributes:
-        mode: Never `Mode.AUTO`.
-        reason: Why it is this one.
-        delay: Of the recent chunks.
-        frozen: Rows of the newest chunk that were bound to the plan under way.
+        mode: Execution mode, never `Mode.AUTO`.
+        reason: Why this mode was chosen.
+        delay: Delays of the recent chunks.
+        frozen: Number of rows of the newest chunk that were fixed by the current plan.
     """
 
     mode: Mode
@@ -62,7 +62,7 @@ class Execution:
 
     @property
     def sentence(self) -> str:
-        """The same for people."""
+        """Human-readable summary."""
         delay = self.delay
         if not delay.count:
             return f"{self.mode.value}: {self.reason}"
@@ -71,14 +71,14 @@ class Execution:
 
 
 class _Made:
-    """A chunk as it was made; it is decoded when the next one goes on from it, and not before."""
+    """A predicted chunk; decoded only when the next one continues from it."""
 
     def __init__(self, stamp: float, chunk: ActionChunk, state: RobotState) -> None:
         self.stamp, self._actions, self._period, self._state = stamp, chunk.actions, chunk.period, state
         self._plan: Plan | None = None
 
     def plan(self, space: ActionSpace, contract: RobotContract) -> Plan:
-        """Return it decoded."""
+        """Return the decoded chunk."""
         if self._plan is None:
             from vla_ros.policies.execution.plan import Plan
 
@@ -88,17 +88,17 @@ class _Made:
 
 
 class ChunkExecutor:
-    """Implements the `Policy` protocol by a policy; one thread at a time calls it, `execution` may be read by any."""
+    """Implements the `Policy` protocol around a policy; not thread-safe, except for reading `execution`."""
 
     def __init__(self, policy: Policy, contract: RobotContract, settings: ExecutionSettings | None = None) -> None:
-        """Carry out the chunks of `policy`, which follow the action space of `contract`, as `settings` say."""
+        """Execute the chunks of `policy`, which are in the action space of `contract`, according to `settings`."""
         self.policy, self._contract = policy, contract
         self.settings = settings or ExecutionSettings()
         self._meter = DelayMeter()
         self._slow = False
         self._on_the_way: deque[_Made] = deque(maxlen=MOST_ON_THE_WAY)
         self._predicted: deque[_Made] = deque(maxlen=MOST_PLANS)
-        self._carried_out: deque[tuple[float, _Made]] = deque(maxlen=MOST_ON_THE_WAY)  # from when, s, and what
+        self._carried_out: deque[tuple[float, _Made]] = deque(maxlen=MOST_ON_THE_WAY)  # (start of execution, s, chunk)
         self._next_due = -math.inf
         self.execution = self._choose()
 
@@ -109,12 +109,12 @@ class ChunkExecutor:
 
     @property
     def specification(self) -> ActionSpace:
-        """Convention of its chunks."""
+        """Action space of its chunks."""
         return self.policy.specification
 
     @property
     def device(self) -> str:
-        """Where it computes."""
+        """Device of the policy."""
         return self.policy.device
 
     @property
@@ -123,7 +123,7 @@ class ChunkExecutor:
         return self.policy.image_sizes
 
     def reset(self, instruction: Instruction) -> None:
-        """Take a new instruction; no chunk of the one before is carried over. Raises what the policy raises."""
+        """Start a new instruction, without chunks of the previous one; raises what the policy raises."""
         for kept in (self._on_the_way, self._predicted, self._carried_out):
             kept.clear()
         self._next_due = -math.inf
@@ -136,22 +136,22 @@ class ChunkExecutor:
         self.execution = self._choose()
 
     def close(self) -> None:
-        """Put the policy away."""
+        """Close the policy."""
         close_policy(self.policy)
 
     def describe(self) -> str:
-        """Return how its chunks follow each other at present, for people."""
+        """Return a human-readable summary of the current execution."""
         return self.execution.sentence
 
     def is_due(self, stamp: float) -> bool:
-        """Return whether an observation of `stamp`, s, shall be planned from, or `execute` rows come first."""
+        """Return whether to plan from an observation of `stamp`, s; False while `execute` rows are still to come."""
         return stamp >= self._next_due
 
     def predict(self, observation: Observation) -> ActionChunk:
-        """Return the chunk to carry out; raises what the policy raises.
+        """Return the chunk to execute; raises what the policy raises.
 
         Raises:
-            ChunkError: when it does not follow the policy's own action space, or a rotation is degenerate.
+            ChunkError: when it does not match the policy's own action space, or a rotation is degenerate.
         """
         execution = self._choose()
         frozen = 0
@@ -164,12 +164,12 @@ class ChunkExecutor:
         return replace(chunk, observation_stamp=observation.stamp)
 
     def delivered(self, chunk: ActionChunk, delay: float) -> None:
-        """Be told that a chunk is carried out from now on.
+        """Record that a chunk is executed from now on.
 
         Args:
-            chunk: One of `predict`.
-            delay: Time from its observation until now, s; one that makes no sense is forgotten with all the others,
-                and nothing is carried over from this chunk.
+            chunk: A chunk returned by `predict`.
+            delay: Time from its observation until now, s; after an invalid one all delays are discarded, and the next
+                chunk does not continue from this one.
         """
         made = next((one for one in reversed(self._on_the_way) if one.stamp == chunk.observation_stamp), None)
         try:
@@ -184,11 +184,11 @@ class ChunkExecutor:
             while self._on_the_way and self._on_the_way[0].stamp <= made.stamp:
                 self._on_the_way.popleft()
         rows = self.settings.execute
-        # Observations come at about the policy's rate: one that is half a row early is the one that is meant.
+        # Observations arrive at about the policy's rate: one up to half a row early is the intended one.
         self._next_due = chunk.observation_stamp + delay + (rows - 0.5) * chunk.period if rows and made else -math.inf
 
     def _choose(self) -> Execution:
-        """Return the mode for the next chunk, by the settings or by what was measured."""
+        """Return the execution of the next chunk, from the settings or from the measured delays."""
         delay, wanted = self._meter.delay, self.settings.mode
         if wanted is not Mode.AUTO:
             reason = "as it was asked for"
@@ -198,7 +198,7 @@ class ChunkExecutor:
         if not delay.measured:
             return Execution(Mode.SYNCHRONOUS, "the delay is not measured yet", delay)
         period = self.specification.period
-        # Begins when most chunks are late, ends when none is: the mode does not change to and fro.
+        # Hysteresis: starts when most chunks are late, ends when none is.
         self._slow = delay.longest > period if self._slow else delay.median > period
         if not self._slow:
             return Execution(Mode.SYNCHRONOUS, f"chunks come within a row of {1e3 * period:.0f} ms", delay)
@@ -208,11 +208,11 @@ class ChunkExecutor:
         return Execution(Mode.ASYNCHRONOUS, reason, delay)
 
     def _rows_of(self, delay: Delay) -> int:
-        """Return the rows that begin before a chunk arrives: they stand already."""
+        """Return the number of rows that begin before a chunk arrives, and are therefore fixed."""
         return int(np.ceil(delay.longest / self.specification.period - 1e-6))
 
     def _alone(self, observation: Observation, execution: Execution) -> ActionChunk:
-        """Return the policy's own chunk, cut where the arm shall wait for the next one."""
+        """Return the policy's own chunk, truncated where the arm shall wait for the next one."""
         chunk = self.policy.predict(observation)
         rows = self.settings.execute
         if not rows or not execution.delay.count:
@@ -220,7 +220,7 @@ class ChunkExecutor:
         return replace(chunk, actions=chunk.actions[: self._rows_of(execution.delay) + rows])
 
     def _joined(self, observation: Observation, execution: Execution) -> tuple[ActionChunk, int]:
-        """Return a chunk that goes on from the plan under way, and how many of its rows are frozen."""
+        """Return a chunk that continues the current plan, and its number of frozen rows."""
         from vla_ros.policies.execution.plan import averaged, blended, encoded, fade
 
         starts = arm_starts(observation.state, self._contract)
@@ -245,9 +245,9 @@ class ChunkExecutor:
         return replace(chunk, actions=rows), frozen
 
     def _from_rest(self, observation: Observation, chunk: ActionChunk, execution: Execution) -> ActionChunk:
-        """Return a chunk for an arm that rests until it arrives: it stays while rows pass, then the chunk begins.
+        """Return a chunk for an arm at rest: it stays until the chunk arrives, and only then starts the motion.
 
-        Else the arm would have to jump to where it would be by then.
+        Otherwise the arm would have to jump to the row due at the chunk's arrival.
         """
         rows = min(self._rows_of(execution.delay), self.specification.horizon - 1)
         if rows < 1 or not float(np.abs(observation.state.joint_velocities).max()) <= AT_REST:
@@ -262,7 +262,7 @@ class ChunkExecutor:
     def _planned(
         self, observation: Observation, execution: Execution, before: Plan | None, frozen: int, left: int
     ) -> ActionChunk:
-        """Return the policy's chunk, planned on from the plan under way where that is asked for and can be done."""
+        """Return the policy's chunk, guided by the current plan if the mode requires it and the policy supports it."""
         policy = self.policy
         guided = execution.mode is Mode.REAL_TIME_CHUNKING and before is not None and left > 0
         if not (guided and before is not None and isinstance(policy, PrefixPolicy) and policy.accepts_prefix):
@@ -275,9 +275,9 @@ class ChunkExecutor:
         return policy.predict_from(observation, Prefix(rows, soft_mask(frozen, left, space.horizon)))
 
     def _going_on(self, observation: Observation) -> Plan | None:
-        """Return the plan under way, where the arm is about where it was asked to be; else a chunk starts afresh.
+        """Return the current plan if the arm is close to it; else None, and the chunk does not continue from it.
 
-        An arm that is held, slowed down or pushed is not where the plan is: to go on from there would be a jump.
+        An arm that is held, slowed down or pushed is away from the plan: continuing it would be a jump.
         """
         from vla_ros.policies.execution.plan import LOOK_BACK, LOOKS
 
@@ -289,6 +289,6 @@ class ChunkExecutor:
         return None
 
     def _asked_at(self, time: float) -> Plan | None:
-        """Return the plan that was carried out at `time`, s; None before the first one."""
+        """Return the plan executed at `time`, s; None before the first one."""
         made = next((one for since, one in reversed(self._carried_out) if since <= time), None)
         return None if made is None else made.plan(self.specification, self._contract)

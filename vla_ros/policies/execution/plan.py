@@ -1,6 +1,6 @@
-"""Chunks as motions on the sensor's clock: what one asks for at the rows of another, and how two are mixed.
+"""Chunks as motions on the sensor's clock: sampling one at the rows of another, and blending two.
 
-Pinocchio comes with it: it is imported when the first chunk is carried over to the next, and not before.
+It imports pinocchio; it is therefore imported only when the first chunk is joined to the next.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, decode_chunk, en
 from vla_ros.types import FloatArray
 
 Trajectories = Mapping[str, ArmTrajectory]
-"""Arm to rows."""
+"""Rows by arm."""
 
 LOOK_BACK, LOOKS = 0.3, 7
-"""An arm is behind its plan by its own lag: it is looked for where it was asked to be within this time, s."""
+"""Time by which an arm may lag behind its plan, s, and the number of times within it at which it is compared."""
 
 NEAR_METERS, NEAR_RADIANS, NEAR_JOINTS = 0.03, 0.25, 0.12
-"""How far the tool, m and rad, or a joint, rad, may be from its plan for the next chunk to go on from that plan."""
+"""Maximum distance of the tool, m and rad, or of a joint, rad, from a plan for the next chunk to continue it."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A chunk and the arms at the observation behind it.
+    """A decoded chunk, and the arms at its observation.
 
     Attributes:
-        stamp: Of the observation, s, sensor's clock.
-        period: Seconds between rows.
+        stamp: Stamp of the observation, s, sensor's clock.
+        period: Time between rows, s.
         rows: Number of rows.
         starts: Each arm at the observation.
-        trajectories: What each arm is asked.
+        trajectories: Target motion of each arm.
     """
 
     stamp: float
@@ -48,10 +48,10 @@ class Plan:
     def of_rows(
         cls, actions: FloatArray, stamp: float, period: float, space: ActionSpace, starts: Mapping[str, ArmStart]
     ) -> Plan:
-        """Decode the rows of a chunk that was made from the observation of `stamp`.
+        """Decode the rows of a chunk predicted from the observation of `stamp`.
 
         Raises:
-            ChunkError: when they do not follow `space`.
+            ChunkError: when they do not match `space`.
         """
         return cls(stamp, period, len(actions), starts, decode_chunk(actions, space, starts))
 
@@ -61,27 +61,27 @@ class Plan:
         return self.stamp + self.rows * self.period
 
     def rows_left(self, stamp: float) -> int:
-        """Return how many rows of a chunk from an observation of `stamp` end before this plan does."""
+        """Return the number of rows of a chunk from an observation of `stamp` that end within this plan."""
         return max(int(np.floor((self.end - stamp) / self.period + EPSILON)), 0)
 
     def seen_from(self, stamp: float, count: int) -> Trajectories:
-        """Return what is asked at the first `count` rows of a chunk from an observation of `stamp`; ends are held."""
+        """Return the plan at the first `count` rows of a chunk from an observation of `stamp`; end values are held."""
         first = (stamp - self.stamp) / self.period
         return {arm: rows_at(one, self.starts[arm], first, 1.0, count) for arm, one in self.trajectories.items()}
 
     def has_at(self, time: float, starts: Mapping[str, ArmStart]) -> bool:
-        """Return whether the plan has the arms at `time`, s, about where they are in `starts`; NaN is nowhere."""
+        """Return whether the plan at `time`, s, is close to the arms in `starts`; NaN never is."""
         asked = self.seen_from(time - self.period, 1)
         return all(_near(one, starts[arm]) for arm, one in asked.items())
 
 
 def encoded(trajectories: Trajectories, space: ActionSpace, starts: Mapping[str, ArmStart]) -> FloatArray:
-    """Return rows (h, width) of a chunk that starts from other observed arms."""
+    """Encode trajectories as rows (h, width) of a chunk whose observation has the arms at `starts`."""
     return encode_chunk(trajectories, space, starts)
 
 
 def _near(asked: ArmTrajectory, start: ArmStart) -> bool:
-    """Return whether an arm is near the one row that is asked for."""
+    """Return whether an arm is near the single row of `asked`."""
     if asked.joint_positions is not None:
         return bool((np.abs(asked.joint_positions[0] - start.joint_positions) <= NEAR_JOINTS).all())
     if asked.positions is None or asked.quaternions is None:
@@ -92,13 +92,13 @@ def _near(asked: ArmTrajectory, start: ArmStart) -> bool:
 
 
 def blended(old: Trajectories, new: Trajectories, weights: FloatArray) -> Trajectories:
-    """Return `new` with its first rows moved to `old` by `weights` (h,), 1 for the old row, 0 for the new one.
+    """Blend the first rows of `new` with `old` by `weights` (h,), 1 for the old row, 0 for the new one.
 
-    A gripper does the one or the other, never something between: it may be one of two states.
+    A gripper takes one of the two values, never an intermediate one: it may have only two states.
 
     Args:
-        old: At least h rows an arm.
-        new: At least h rows an arm; those behind the h-th stay as they are.
+        old: At least h rows per arm.
+        new: At least h rows per arm; those after the h-th are unchanged.
         weights: (h,).
     """
     count = len(weights)
@@ -125,13 +125,13 @@ def _copies(one: ArmTrajectory) -> list[FloatArray | None]:
 
 
 def averaged(plans: Sequence[Plan], stamp: float, count: int, decay: float) -> Trajectories:
-    """Return the weighted mean, row by row, over all plans that have the row: temporal ensembling.
+    """Return the weighted mean, row by row, over all plans that contain the row: temporal ensembling.
 
     Args:
-        plans: The oldest first; the last one has all rows.
-        stamp: Of the observation that rows count from.
-        count: Rows.
-        decay: The k-th of the plans that have a row weighs exp(-decay k).
+        plans: Oldest first; the last one contains all rows.
+        stamp: Stamp of the observation from which rows count.
+        count: Number of rows.
+        decay: The k-th of the plans that contain a row has the weight exp(-decay k).
     """
     has = np.array([np.arange(count) < plan.rows_left(stamp) for plan in plans])
     has[-1] = True
@@ -142,7 +142,7 @@ def averaged(plans: Sequence[Plan], stamp: float, count: int, decay: float) -> T
 
 
 def _mean(rows: Sequence[ArmTrajectory], weights: FloatArray) -> ArmTrajectory:
-    """Return the mean of rows (h, ...) of each, with weights (plans, h)."""
+    """Return the mean of each plan's rows (h, ...) with weights (plans, h)."""
 
     def mean(values: list[FloatArray | None]) -> FloatArray | None:
         present = [value for value in values if value is not None]
@@ -151,7 +151,7 @@ def _mean(rows: Sequence[ArmTrajectory], weights: FloatArray) -> ArmTrajectory:
     newest = rows[-1]
     quaternions = None
     if newest.quaternions is not None:
-        # Nearby rotations: the normalized mean of quaternions on one side of the sphere.
+        # For nearby rotations: normalized mean of quaternions in one hemisphere.
         sides = [
             one.quaternions * np.sign(np.sum(one.quaternions * newest.quaternions, axis=1, keepdims=True) + 1e-12)
             for one in rows
@@ -161,7 +161,7 @@ def _mean(rows: Sequence[ArmTrajectory], weights: FloatArray) -> ArmTrajectory:
         norms = np.linalg.norm(total, axis=1, keepdims=True)
         quaternions = np.where(norms > 0.1, total / np.maximum(norms, 1e-12), newest.quaternions)
     openings = None
-    if newest.openings is not None:  # the one that is nearest to the mean, which could be a third state itself
+    if newest.openings is not None:  # the value nearest to the mean; the mean itself could be an intermediate state
         several = np.stack([one.openings for one in rows if one.openings is not None])
         away = np.abs(several - (weights * several).sum(axis=0)) + np.where(weights > 0.0, 0.0, np.inf)
         openings = several[np.argmin(away, axis=0), np.arange(weights.shape[1])]
@@ -171,15 +171,15 @@ def _mean(rows: Sequence[ArmTrajectory], weights: FloatArray) -> ArmTrajectory:
 
 
 def soft_mask(frozen: int, left: int, horizon: int) -> FloatArray:
-    """Return the weights (left,) of the rows of the plan under way: 1 for frozen ones, then fading to 0.
+    """Return the weights (left,), at most (horizon,), of the current plan's rows: 1 for frozen ones, then fading to 0.
 
     With d = frozen, H - s = left: c_i = (left - i) / (left - d + 1) and W_i = c_i (e^c_i - 1) / (e - 1), equation 5 of
     arXiv 2506.07339.
 
     Args:
-        frozen: Rows that will have been carried out when the new chunk arrives.
-        left: Rows that the plan under way has.
-        horizon: Rows of the new chunk.
+        frozen: Number of rows executed by the time the new chunk arrives.
+        left: Number of rows left in the current plan.
+        horizon: Number of rows of the new chunk.
     """
     count = min(left, horizon)
     rows = np.arange(count)
@@ -189,6 +189,6 @@ def soft_mask(frozen: int, left: int, horizon: int) -> FloatArray:
 
 
 def fade(frozen: int, overlap: int, count: int) -> FloatArray:
-    """Return the weights (count,) of the old rows in the mixture: 1 for frozen ones, then 0 within `overlap` rows."""
+    """Return the weights (count,) of the old rows: 1 for frozen ones, then fading to 0 over `overlap` rows."""
     s = np.clip((np.arange(count) + 1.0 - frozen) / (overlap + 1.0), 0.0, 1.0)
     return np.asarray(1.0 - s * s * (3.0 - 2.0 * s))
