@@ -1,6 +1,6 @@
-"""The values that travel between rooms: frozen, with shapes, units and frames in one place.
+"""Immutable value types shared by all packages, with shapes, units and frames in one place.
 
-Arrays are made read-only on construction, so that a value handed to another thread stays what it was.
+Arrays are made read-only on construction, so that a value passed to another thread cannot change.
 
 =====================  ==========================================  ==================================
 field                  shape, dtype                                unit, frame
@@ -12,7 +12,7 @@ gripper_opening        float                                       m between the
 position               (3,) float64                                m, robot base frame
 quaternion             (4,) float64, (x, y, z, w)                  unit, base from end effector
 image                  (height, width, 3) uint8                    RGB
-actions                (horizon, width) float64                    as the action specification says
+actions                (horizon, width) float64                    as defined by the action space
 =====================  ==========================================  ==================================
 """
 
@@ -33,7 +33,7 @@ ImageArray = NDArray[np.uint8]
 
 
 def frozen_array(value: ArrayLike, dtype: Any = np.float64) -> NDArray[Any]:  # noqa: ANN401 (dtype-like)
-    """Return a read-only array of `dtype`; data that is already read-only is not copied."""
+    """Return a read-only array of `dtype`; read-only data is not copied."""
     array = np.asarray(value, dtype=dtype)
     if array.flags.writeable:
         array = array.copy()
@@ -42,7 +42,7 @@ def frozen_array(value: ArrayLike, dtype: Any = np.float64) -> NDArray[Any]:  # 
 
 
 UNIT_TOLERANCE = 1e-3
-"""How far from 1 the norm of a quaternion may be before it is refused instead of normalised."""
+"""Maximum deviation of a quaternion's norm from 1 for it to be normalized instead of rejected."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ class Pose:
 
 
 NOWHERE = Pose(np.full(3, np.nan), np.full(4, np.nan))
-"""Of a tool that a robot of several arms does not have."""
+"""NaN pose: the tool pose of a robot with several arms, which has no single tool."""
 
 
 @dataclass(frozen=True)
 class RobotState:
-    """What the joints and the gripper measured at one instant.
+    """Measured state of joints and gripper at one instant.
 
     Attributes:
         joint_positions: (n,) rad, in the order of the robot contract.
@@ -76,9 +76,9 @@ class RobotState:
         gripper_opening: Distance between the fingers, m.
         end_effector: Pose of the tool frame in the base frame.
         stamp: Time of the measurement, s, on the clock of the sensor (simulation time in simulation).
-        joint_efforts: (n,) N m, torque that each joint passes on to its link, gravity included; None: not reported.
-        gripper_openings: Distance between the fingers of each arm, m, 0 without a gripper; of one arm it follows from
-            `gripper_opening`.
+        joint_efforts: (n,) N m, torque that each joint exerts on its link, gravity included; None: not reported.
+        gripper_openings: Distance between the fingers of each arm, m, 0 without a gripper; for a single arm it is
+            derived from `gripper_opening`.
     """
 
     joint_positions: FloatArray
@@ -93,9 +93,9 @@ class RobotState:
     def of_arms(
         cls, joint_positions: FloatArray, joint_velocities: FloatArray, openings: Sequence[float], stamp: float
     ) -> RobotState:
-        """Return the state of a robot of several arms, whose joints stand one arm after the other.
+        """Create the state of a robot with several arms, whose joints are ordered arm by arm.
 
-        It has neither a gripper nor a tool of its own: `gripper_opening` and `end_effector` are NaN.
+        It has no single gripper or tool: `gripper_opening` and `end_effector` are NaN.
         """
         values = tuple(float(opening) for opening in openings)
         return cls(joint_positions, joint_velocities, np.nan, NOWHERE, stamp, gripper_openings=values)
@@ -121,7 +121,7 @@ class RobotState:
 
 
 class InstructionKind(IntEnum):
-    """What an instruction asks of the graph."""
+    """Kind of an instruction."""
 
     TASK = 0
     STOP = 1
@@ -129,7 +129,7 @@ class InstructionKind(IntEnum):
 
 @dataclass(frozen=True)
 class Instruction:
-    """A validated, normalised sentence. `sequence` rises by one with every accepted instruction."""
+    """A validated, normalized instruction. `sequence` increases by one with every accepted instruction."""
 
     text: str
     sequence: int = 0
@@ -139,14 +139,14 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Observation:
-    """Everything a policy sees at one instant.
+    """Input of a policy at one instant.
 
     Attributes:
-        images: Camera name to (height, width, 3) uint8 RGB.
+        images: (height, width, 3) uint8 RGB by camera name.
         state: Proprioception.
-        instruction: What the robot is asked to do; None before the first one.
-        stamp: The oldest stamp among the parts, s.
-        sequence: Rises with every observation of one perception process.
+        instruction: Current instruction; None before the first one.
+        stamp: Oldest stamp among the parts, s.
+        sequence: Increases with every observation of one perception process.
         skew: Largest difference between the stamps of the parts, s.
     """
 
@@ -170,15 +170,15 @@ class ActionChunk:
     """A policy's plan: row i is meant for `observation_stamp + (i + 1) * period`.
 
     Attributes:
-        actions: (horizon, width), finite; columns as the action specification says.
-        period: Seconds between rows.
-        observation_stamp: Stamp of the observation the plan came from, s.
-        observation_sequence: Its sequence number.
-        instruction_sequence: Which instruction the plan serves.
-        specification: Fingerprint of the action specification the columns follow.
+        actions: (horizon, width), finite; columns as defined by the action space.
+        period: Time between rows, s.
+        observation_stamp: Stamp of the plan's observation, s.
+        observation_sequence: Sequence number of that observation.
+        instruction_sequence: Sequence number of the instruction that the plan serves.
+        specification: Fingerprint of the action space that defines the columns.
         policy: Name of the policy.
-        trust: 0 (do not move) to 1.
-        sequence: Rises with every chunk of one policy process.
+        trust: Confidence, 0 (do not move) to 1.
+        sequence: Increases with every chunk of one policy process.
     """
 
     actions: FloatArray
@@ -218,7 +218,7 @@ class ActionChunk:
 
 
 class SafetyState(IntEnum):
-    """States of the safety layer; the numbers are those of SafetyStatus.msg."""
+    """States of the safety layer; the values are those of SafetyStatus.msg."""
 
     DISARMED = 0
     RUN = 1
@@ -229,20 +229,20 @@ class SafetyState(IntEnum):
 
 @dataclass(frozen=True)
 class SafetyDecision:
-    """What one tick of the safety layer decided.
+    """Decision of one tick of the safety layer.
 
     Attributes:
         state: State after the tick.
-        reason: Typed reason, e.g. "ok", "chunk_stale", "joint_velocity".
-        sentence: The same for people.
+        reason: Label of the reason, e.g. "ok", "chunk_stale", "joint_velocity".
+        sentence: Human-readable reason.
         joint_positions: (n,) rad to command; None while disarmed.
         joint_velocities: (n,) rad/s of the commanded motion.
-        gripper_opening: m to command; None while disarmed, and of several arms.
-        gripper_openings: m to command to each arm's gripper; empty while disarmed.
-        proposed: Axis name to the value that the policy asked for.
-        executed: Axis name to the value that was commanded.
-        speed_scale: 0 to 1, share of the allowed speed.
-        observation_age: Age of the observation behind the command, s; None without one.
+        gripper_opening: Opening to command, m; None while disarmed, and for several arms.
+        gripper_openings: Opening to command for each arm's gripper, m; empty while disarmed.
+        proposed: Value proposed by the policy, by axis name.
+        executed: Commanded value, by axis name.
+        speed_scale: Fraction of the allowed speed, 0 to 1.
+        observation_age: Age of the command's observation, s; None without one.
     """
 
     state: SafetyState

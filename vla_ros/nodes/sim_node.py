@@ -111,7 +111,7 @@ class SimNode(ManagedNode):
         self.context.try_shutdown()
 
     def _publish_transforms(self, contract: RobotContract) -> TransformPublisher | None:
-        """Return the publisher of the transform tree; None where another node publishes it, or it cannot be published."""
+        """Return the publisher of the transform tree; None if another node publishes it, or if creating it fails."""
         if self._tf != "own":
             return None
         frames = LinkFrames(self._description)

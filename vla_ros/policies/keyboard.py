@@ -1,7 +1,7 @@
-"""A person at the keyboard as a policy: keys become action chunks, which the safety node judges like any other.
+"""Keyboard teleoperation as a policy: keys become action chunks, which the safety node checks like any other.
 
-Terminals say that a key went down, again and again while it is held, and never that it went up. So a press moves the
-tool for `PRESS` s, and no press means stand still: when the keyboard, its process or its person is gone, the arm rests.
+Terminals report key presses, repeatedly while a key is held, but never releases. A press therefore moves the tool for
+`PRESS` s, and without a press the arm stands still: it rests when the keyboard, its process or its operator is gone.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.types import ActionChunk, FloatArray, Instruction, Observation, Pose
 
 PRESS = 0.6
-"""A press moves the tool for so long, s: longer than a terminal waits before it repeats a held key."""
+"""Duration of the motion of one press, s: longer than a terminal's delay before it repeats a held key."""
 
 SPEED, TURN = 0.10, 0.6
-"""Of the tool while a key is held, m/s and rad/s; never above what the robot contract allows."""
+"""Linear and angular speed of the tool while a key is held, m/s and rad/s; capped by the contract's limits."""
 
 MOTIONS = {
     "w": (1, 0, 0), "s": (-1, 0, 0), "a": (0, 1, 0), "d": (0, -1, 0), "r": (0, 0, 1), "f": (0, 0, -1),
 }  # fmt: skip
-"""Key to direction in the base frame: forward and back, left and right, up and down."""
+"""Direction in the base frame by key: forward and back, left and right, up and down."""
 
 TURNS = {"q": 1, "e": -1}
-"""Key to turn about the vertical: left and right."""
+"""Direction of rotation about the vertical by key: left and right."""
 
 GRIPPER, NEXT_ARM = " ", "\t"
 HELP = "w/s forward/back   a/d left/right   r/f up/down   q/e turn   space: gripper"
@@ -41,16 +41,16 @@ HELP = "w/s forward/back   a/d left/right   r/f up/down   q/e turn   space: grip
 class KeyboardPolicy:
     """Implements the `Policy` protocol; `press` may be called by another thread.
 
-    Where the actions are of joints, inverse kinematics lead from the tool to them. Of several arms the keys drive one
-    at a time, the first to begin with; the others stand still.
+    For joint-space actions, tool motions are converted by inverse kinematics. With several arms the keys drive one at a
+    time, starting with the first; the others stand still.
     """
 
     def __init__(self, contract: RobotContract, clock: Callable[[], float] = time.monotonic) -> None:
-        """Stand still, with every gripper as it is found.
+        """Start at rest, with every gripper at its measured opening.
 
         Args:
-            contract: The robot.
-            clock: Steady, s.
+            contract: Robot contract.
+            clock: Steady clock, s.
         """
         self.name, self.device = "keyboard", "cpu"
         self.specification = contract.action
@@ -65,12 +65,12 @@ class KeyboardPolicy:
 
     @property
     def help(self) -> str:
-        """What the keys do."""
+        """Help text of the keys."""
         others = "   tab: next arm" if len(self._arms) > 1 else ""
         return HELP + others
 
     def press(self, key: str) -> bool:
-        """Take a key; False when it means nothing here."""
+        """Handle a key press; return False for an unknown key."""
         with self._lock:
             if key == GRIPPER:
                 self._toggled = not self._toggled
@@ -87,15 +87,15 @@ class KeyboardPolicy:
             return True
 
     def reset(self, instruction: Instruction) -> None:
-        """Stand still; the grippers stay as they are."""
+        """Stop the motion; the grippers keep their openings."""
         with self._lock:
             self._until = -np.inf
 
     def predict(self, observation: Observation) -> ActionChunk:
-        """Return what the keys ask for, seen from this observation.
+        """Return the motion requested by the keys, starting from this observation.
 
         Raises:
-            ObservationError: when there is no instruction to serve.
+            ObservationError: when there is no instruction.
         """
         if observation.instruction is None:
             raise ObservationError("the keyboard serves an instruction too: say what is going to be done first")
@@ -134,7 +134,7 @@ class KeyboardPolicy:
         return list(self._openings)
 
     def _rows(self, start: Pose, moves: Moves, opening: float) -> FloatArray:
-        """Return the rows of an arm that is commanded at its tool."""
+        """Return the rows (h, width) of an arm commanded in tool space."""
         positions = moves.positions(start.position, self._contract.cartesian)
         turned = moves.rotations(matrix_from_quaternion(start.quaternion))
         quaternions = np.stack([quaternion_from_matrix(one) for one in turned])

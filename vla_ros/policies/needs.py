@@ -1,4 +1,4 @@
-"""What a policy says of itself, before it is loaded: a checkpoint by its files, a server by its features, a class."""
+"""Reads a policy's needs: a checkpoint's from its files, a server's from its features, a class's from an instance."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def needs_of_checkpoint(folder: Path) -> Needs:
-    """Return what a checkpoint of this package needs; its weights are not read.
+    """Return the needs of a checkpoint of this package; its weights are not read.
 
-    A checkpoint without usable statistics is described, too, so that this is one line of the report among the others.
+    A checkpoint without usable statistics is described, too, so that this is just one line of the report.
 
     Raises:
-        CheckpointError: when it is absent, or says too little of itself.
+        CheckpointError: when it is missing, or its description is incomplete.
     """
     from vla_ros.models.checkpoint import load_bundle
 
@@ -41,7 +41,7 @@ def needs_of_checkpoint(folder: Path) -> Needs:
 
 
 def _without_statistics(folder: Path) -> tuple[PolicyFeatures, str, str] | None:
-    """Return features, contract and what is wrong with the statistics, where that is all that is wrong."""
+    """Return features, contract and the fault of the statistics, if nothing else is wrong; else None."""
     from vla_ros.models.checkpoint import POLICY_FILE
 
     try:
@@ -54,7 +54,7 @@ def _without_statistics(folder: Path) -> tuple[PolicyFeatures, str, str] | None:
 
 
 def needs_of_bundle(bundle: PolicyBundle, name: str) -> Needs:
-    """Return what a checkpoint needs, as its description says.
+    """Return the needs of a checkpoint according to its description.
 
     Raises:
         CheckpointError: when the contract in it cannot be read.
@@ -74,7 +74,7 @@ def _needs_of_features(name: str, features: PolicyFeatures, contract: str, stati
 
 
 def _statistics_fault(processor: Mapping[str, Any]) -> str:
-    """Return what is wrong with the statistics of a processor; "" when nothing is."""
+    """Return the fault of a processor's statistics; "" if there is none."""
     from vla_ros.processing.processor import Statistics
 
     if not isinstance(processor.get("statistics"), Mapping):
@@ -87,13 +87,13 @@ def _statistics_fault(processor: Mapping[str, Any]) -> str:
 
 
 def needs_of_features(features: RemoteFeatures, name: str) -> Needs:
-    """Return what a policy behind a server needs; its columns are brought into the robot's convention."""
+    """Return the needs of a policy behind a server; its columns are converted to the robot's action space."""
     state = tuple(group for one in features.states for group in one.groups)
     cameras = tuple(one.feature for one in features.cameras)
     return Needs(name, features.action, cameras, state, dict(features.robot), None, converts=True)
 
 
 def needs_of_policy(policy: Policy, name: str) -> Needs:
-    """Return what a policy of a user's class needs, as far as it says."""
+    """Return the needs of a policy of a user's class, as far as it states them."""
     cameras = tuple(CameraFeature(str(one), int(size[0]), int(size[1])) for one, size in policy.image_sizes.items())
     return Needs(name, policy.specification, cameras, scales=False)

@@ -1,4 +1,4 @@
-"""What anything that acts must offer: a local network, a remote server, a Transformers model."""
+"""Policy protocol: the interface of a local network, a remote server or a Transformers model."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from vla_ros.types import ActionChunk, FloatArray, Instruction, Observation, fro
 
 @runtime_checkable
 class Policy(Protocol):
-    """A policy turns observations into action chunks, for one instruction at a time.
+    """Turns observations into action chunks, for one instruction at a time.
 
-    One thread calls it at a time. It keeps no state between instructions: `reset` starts afresh.
+    One thread calls it at a time. It keeps no state between instructions: `reset` clears it.
 
     Attributes:
-        name: Its name in chunks, status and logs; at most 64 characters.
-        specification: Convention that the columns of its chunks follow.
-        device: Where it computes: "cpu", "cuda:0", or the address of a remote server.
-        image_sizes: Camera name to the (height, width), px, of the images that it wants; a policy that never looks
-            at a camera does not name it.
+        name: Name in chunks, statuses and logs; at most 64 characters.
+        specification: Action space of its chunks.
+        device: Device: "cpu", "cuda:0", or the address of a remote server.
+        image_sizes: Required image size (height, width), px, by camera name; cameras that it does not use are absent.
     """
 
     @property
@@ -40,24 +39,24 @@ class Policy(Protocol):
     def image_sizes(self) -> Mapping[str, tuple[int, int]]: ...  # noqa: D102
 
     def reset(self, instruction: Instruction) -> None:
-        """Take a new instruction and forget the one before.
+        """Start a new instruction and discard the previous one.
 
         Raises:
-            InstructionError: when it cannot follow the instruction, naming the words that it does not know.
+            InstructionError: when it cannot follow the instruction; it names the unknown words.
         """
         ...
 
     def predict(self, observation: Observation) -> ActionChunk:
-        """Return the plan for what is seen now; `observation.instruction` is set.
+        """Return the plan for the current observation; `observation.instruction` is set.
 
         Raises:
-            ObservationError: when a camera is missing or an image has another size than `image_sizes` says.
+            ObservationError: when a camera is missing, or an image's size differs from `image_sizes`.
         """
         ...
 
 
 def close_policy(policy: Policy) -> None:
-    """Let a policy that holds a connection or a process, and so has a method `close`, give it up."""
+    """Close a policy that has a method `close`, because it holds a connection or a process."""
     close = getattr(policy, "close", None)
     if callable(close):
         close()
@@ -65,11 +64,11 @@ def close_policy(policy: Policy) -> None:
 
 @dataclass(frozen=True)
 class Prefix:
-    """The plan that is being carried out, as rows of the chunk that shall go on from it.
+    """Plan being executed, as rows of the chunk that shall continue it.
 
     Attributes:
-        actions: (h, width), h at most the policy's horizon, in the policy's convention and from its new observation.
-        weights: (h,), how firmly each row binds the new chunk: 1 will be carried out whatever is planned, 0 is free.
+        actions: (h, width), h at most the policy's horizon, in the policy's action space, from its new observation.
+        weights: (h,), how strongly each row binds the new chunk: 1 will be executed in any case, 0 is free.
     """
 
     actions: FloatArray
@@ -87,57 +86,57 @@ class Prefix:
 
 @runtime_checkable
 class PrefixPolicy(Policy, Protocol):
-    """A policy that can plan on from what is being carried out.
+    """A policy that can continue the plan being executed.
 
     Attributes:
-        accepts_prefix: Whether it can, with the network that it has.
+        accepts_prefix: Whether its network supports it.
     """
 
     accepts_prefix: bool
 
     def predict_from(self, observation: Observation, prefix: Prefix) -> ActionChunk:
-        """Return the plan for what is seen now that keeps to `prefix`, row by row as its weights say.
+        """Return the plan for the current observation that follows `prefix`, row by row according to its weights.
 
         Raises:
-            ObservationError: as `predict` does.
+            ObservationError: as for `predict`.
             ChunkError: for a prefix of another width, or longer than the horizon.
         """
         ...
 
 
 def accepts_prefix(policy: Policy) -> bool:
-    """Return whether a policy plans on from a prefix."""
+    """Return whether a policy can continue from a prefix."""
     return isinstance(policy, PrefixPolicy) and bool(policy.accepts_prefix)
 
 
 @runtime_checkable
 class ExecutingPolicy(Policy, Protocol):
-    """A policy that joins its chunks to those before, and so wants to know when each is carried out."""
+    """A policy that joins its chunks to the previous ones, and must know when each is executed."""
 
     def is_due(self, stamp: float) -> bool:
-        """Return whether an observation of `stamp`, s, shall be planned from."""
+        """Return whether to plan from an observation of `stamp`, s."""
         ...
 
     def delivered(self, chunk: ActionChunk, delay: float) -> None:
-        """Be told that a chunk is carried out from now on, `delay` s after its observation."""
+        """Record that a chunk is executed from now on, `delay` s after its observation."""
         ...
 
     def describe(self) -> str:
-        """Return how its chunks follow each other at present, for people."""
+        """Return a human-readable summary of the current execution of its chunks."""
         ...
 
 
 def is_due(policy: Policy, stamp: float) -> bool:
-    """Return whether a policy shall plan from an observation of `stamp`, s: most do from every one."""
+    """Return whether a policy shall plan from an observation of `stamp`, s; most plan from every one."""
     return not isinstance(policy, ExecutingPolicy) or policy.is_due(stamp)
 
 
 def tell_delivered(policy: Policy, chunk: ActionChunk, delay: float) -> None:
-    """Tell a policy that wants to know it that a chunk is carried out from now on, `delay` s after its observation."""
+    """Notify an `ExecutingPolicy` that a chunk is executed from now on, `delay` s after its observation."""
     if isinstance(policy, ExecutingPolicy):
         policy.delivered(chunk, delay)
 
 
 def describe_execution(policy: Policy) -> str:
-    """Return how the chunks of a policy follow each other at present, for people; "" where it does not say."""
+    """Return a human-readable summary of a policy's execution of chunks; "" unless it is an `ExecutingPolicy`."""
     return policy.describe() if isinstance(policy, ExecutingPolicy) else ""

@@ -1,9 +1,9 @@
-"""Which kind of policy a name stands for: a folder, a policy file, an address, or a class of the user's own.
+"""Finds the policy for a name: a folder, a policy file, an address, or a user's class.
 
 ======================  ================================================================================
 name                    policy
 ======================  ================================================================================
-`checkpoints/pick`      a folder; its files say of which kind it is
+`checkpoints/pick`      a folder; its files determine its kind
 `pick`                  a shipped folder of `checkpoints/`, or a file of `config/policies/`
 `my_policy.yaml`        a policy file: `kind`, and the lines of that kind
 `openpi://host:port`    a server; `openpis://` with TLS
@@ -32,10 +32,10 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.yaml_files import read_yaml
 
 GROUP = "vla_ros.policies"
-"""Entry point group of policies of other packages: name to `module:Class`."""
+"""Entry point group for policies of other packages; each entry maps a name to `module:Class`."""
 
 SHIPPED = {"pick": "checkpoints/pick", "tabletop": "checkpoints/tabletop"}
-"""Simulated world to the policy that ships with the package for it."""
+"""Shipped policy by simulated world."""
 
 POLICY_FILES = Path("config/policies")
 _CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -52,18 +52,18 @@ FOREIGN_FOLDERS = {
     "openpi": "run 'uv run scripts/serve_policy.py policy:checkpoint --policy.dir=<folder>' of openpi, and name its "
     "address in a policy file (docs/policies.md)",
 }
-"""Kind of a checkpoint folder that is recognized and not loaded here, to what can be done with it."""
+"""Advice by kind of a checkpoint folder that is recognized but not loaded here."""
 
 
 @dataclass(frozen=True)
 class PolicySource:
-    """A policy that was found, and not loaded.
+    """A policy that was found but not yet loaded.
 
     Attributes:
         kind: `checkpoint`, `openpi`, `class`, or the name of an entry point.
         place: Folder, address or `module:Class`.
         options: Further lines of its file.
-        execution: How its chunks follow each other, as its file says.
+        execution: Execution of its chunks, from its file.
     """
 
     kind: str
@@ -72,7 +72,7 @@ class PolicySource:
     execution: ExecutionSettings = field(default_factory=ExecutionSettings)
 
     def load(self, contract: RobotContract, device: str, precision: str) -> Policy:
-        """Return the policy, ready for a robot and at its rate; see `load_policy`."""
+        """Load the policy for a robot, resampled to the contract's action space where they differ."""
         policy = LOADERS.get(self.kind, _load_class)(self, contract, device, precision)
         if policy.specification == contract.action:
             return policy
@@ -82,10 +82,10 @@ class PolicySource:
 
 
 def find_policy(name: str) -> PolicySource:
-    """Return what a name stands for; see the module. Nothing is loaded, and no server is asked.
+    """Return the policy for a name, as listed in the module. Nothing is loaded, and no server is contacted.
 
     Raises:
-        CheckpointError: when it stands for nothing, with what there is and what to do.
+        CheckpointError: when there is none; it lists the available policies and what to do.
     """
     if scheme := _SCHEME.match(name):
         return _of_address(name, scheme[1])
@@ -107,7 +107,7 @@ def find_policy(name: str) -> PolicySource:
 
 
 def what_there_is() -> str:
-    """Return a sentence that lists the policies that can be named here."""
+    """Return a sentence that lists the available policies."""
     files = sorted({file.stem for root in share_roots() for file in (root / POLICY_FILES).glob("*.yaml")})
     installed = sorted(entry.name for entry in entry_points(group=GROUP))
     return (
@@ -145,7 +145,7 @@ def _of_file(values: dict[str, Any], path: Path) -> PolicySource:
     if kind == "openpi":
         from vla_ros.policies.remote.settings import read_settings
 
-        read_settings(values)  # what is wrong with it is said before anything starts
+        read_settings(values)  # reports faults before anything starts
         return PolicySource("openpi", str(values["address"]), values)
     if kind == "class":
         check_lines(values, "kind class", ("kind", "class"), ("options",))
@@ -190,7 +190,7 @@ def _of_folder(folder: Path) -> PolicySource:
     """Return the policy in a folder, by its files.
 
     Raises:
-        CheckpointError: for a folder of another kind, with what can be done with it.
+        CheckpointError: for a folder of another kind, with advice.
     """
     if not folder.is_dir():
         raise CheckpointError(f"no checkpoint '{folder}': it is a file, expected a folder or a .yaml file")
@@ -201,7 +201,7 @@ def _of_folder(folder: Path) -> PolicySource:
 
 
 def _foreign_kind(folder: Path) -> tuple[str, str]:
-    """Return which foreign software wrote a folder, and of what kind it is; "" where none is recognized."""
+    """Return the third-party software that wrote a folder, and its model type; "" if not recognized."""
     if (folder / "params").is_dir() and (folder / "assets").is_dir():
         return "openpi", ""
     try:
@@ -235,7 +235,7 @@ def _existing(name: str, candidates: list[Path]) -> Path:
 
 
 def _load_checkpoint(source: PolicySource, contract: RobotContract, device: str, precision: str) -> Policy:
-    from vla_ros.policies.local import LocalPolicy  # torch is imported only by those who need it
+    from vla_ros.policies.local import LocalPolicy  # imports torch, which other policies do not need
 
     device, precision = source.options.get("device", device), source.options.get("precision", precision)
     return LocalPolicy(Path(source.place), contract, device, precision)
@@ -245,12 +245,12 @@ def _load_openpi(source: PolicySource, contract: RobotContract, device: str, pre
     from vla_ros.policies.remote.openpi import OpenpiPolicy
     from vla_ros.policies.remote.settings import read_settings
 
-    del device, precision  # the server's own affair
+    del device, precision  # decided by the server
     return OpenpiPolicy(read_settings(source.options or {"kind": "openpi", "address": source.place}), contract)
 
 
 def _load_class(source: PolicySource, contract: RobotContract, device: str, precision: str) -> Policy:
-    """Return an instance of a class of another package, made from the contract and those of the options it takes."""
+    """Return an instance of another package's class, created from the contract and the options that it accepts."""
     from vla_ros.policies.compatibility import compare
     from vla_ros.policies.needs import needs_of_policy
 
@@ -286,4 +286,4 @@ LOADERS: dict[str, Callable[[PolicySource, RobotContract, str, str], Policy]] = 
     "checkpoint": _load_checkpoint,
     "openpi": _load_openpi,
 }
-"""Kind to what loads it; every other kind is a class."""
+"""Loaders by kind; every other kind is a class."""

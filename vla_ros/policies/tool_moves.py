@@ -1,4 +1,4 @@
-"""How a tool is to move in the rows of a chunk, and the joint positions that bring it there."""
+"""Tool motions in the rows of a chunk, and the joint positions that achieve them."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from vla_ros.types import NOWHERE, FloatArray
 
 @dataclass(frozen=True)
 class Moves:
-    """Where a tool is to be in each row, seen from where it is.
+    """Target of a tool in each row, relative to its current pose.
 
     Attributes:
-        ways: (h, 3) m, axes of the base frame.
-        yaws: (h,) rad about the vertical.
+        ways: (h, 3) m, displacements along the axes of the base frame.
+        yaws: (h,) rad, rotations about the vertical.
     """
 
     ways: FloatArray
     yaws: FloatArray
 
     def positions(self, start: FloatArray, box: CartesianContract) -> FloatArray:
-        """Return (h, 3) m, of a tool that is at `start` (3,) m, within its workspace."""
+        """Return the positions (h, 3) m of a tool at `start` (3,) m, clipped to its workspace."""
         return np.clip(start + self.ways, box.workspace_lower, box.workspace_upper)
 
     def rotations(self, start: FloatArray) -> list[FloatArray]:
-        """Return a rotation (3, 3), base from tool, for each row, of a tool that is turned by `start`."""
+        """Return the rotation (3, 3), base from tool, in each row, of a tool whose current rotation is `start`."""
         return [matrix_from_rotation_vector(np.array([0.0, 0.0, yaw])) @ start for yaw in self.yaws]
 
 
 class JointRows:
-    """Makes rows of joint positions of moves of one arm's tool; all other arms stand still."""
+    """Converts motions of one arm's tool to joint-space rows; all other arms stand still."""
 
     def __init__(self, contract: RobotContract) -> None:
-        """Prepare for the arms of a robot.
+        """Prepare the kinematics of a robot's arms.
 
         Raises:
-            ContractError: when contract and description do not fit each other.
+            ContractError: when contract and robot description do not match.
         """
         self._contract = contract
         self._tools = [Kinematics(contract.led_by(arm.name)) for arm in contract.arms]
@@ -53,9 +53,9 @@ class JointRows:
 
         Args:
             measured: (n,) rad, joint positions of all arms.
-            arm: Number of the arm that moves.
-            moves: Of its tool.
-            openings: Of each arm's gripper, m.
+            arm: Number of the moving arm.
+            moves: Motions of its tool.
+            openings: Opening of each arm's gripper, m.
         """
         tool, q, postures = self._tools[arm], measured, []
         place = tool.placement(measured)

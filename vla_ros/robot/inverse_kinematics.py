@@ -1,4 +1,4 @@
-"""Joint positions for a tool placement, by damped least squares with the joint limits."""
+"""Inverse kinematics by damped least squares within the joint limits."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import FloatArray
 
 LEVER = 0.1
-"""Makes radians comparable to meters: position counts for more, for an arm of five joints cannot turn freely, m."""
+"""Weight of rotation relative to position, m/rad: low, since an arm of five joints cannot rotate its tool freely."""
 
 DAMPING, LONGEST_STEP = 1e-4, 0.2
-"""Of the least squares; and the largest change of a joint in one iteration, rad."""
+"""Damping of the least squares, and maximum change of a joint in one iteration, rad."""
 
 CLOSE = 1e-4
-"""A tool that is nearer to its placement, m and `LEVER` rad, is there."""
+"""Weighted pose error below which the target is reached, m."""
 
 
 def nearest_posture(
     kinematics: Kinematics, position: FloatArray, rotation: FloatArray, start: FloatArray, iterations: int = 40,
     *, slide: bool = False,
 ) -> FloatArray:  # fmt: skip
-    """Return joint positions (n,) rad within their limits that bring the tool as near as it gets to a placement.
+    """Return joint positions (n,) rad within their limits that bring the tool as near as possible to a placement.
 
     Args:
-        kinematics: Of the robot.
+        kinematics: Kinematics of the robot.
         position: (3,) m, base frame.
         rotation: (3, 3), base from tool.
-        start: (n,) rad, where the search begins; the result is near it where that is possible.
-        iterations: At most.
-        slide: Leave joints that are at a limit out while they would go beyond it, so that the others do their part.
+        start: (n,) rad, start of the search; the result is near it where possible.
+        iterations: Maximum number of iterations.
+        slide: Exclude joints that would exceed their limit, so that the others compensate for them.
     """
     joints = kinematics.contract.joints
     weights = np.array([1.0, 1.0, 1.0, LEVER, LEVER, LEVER])

@@ -1,4 +1,4 @@
-"""What is true of an arm as soon as it is true of one of its joints: each arm may have a driver of its own."""
+"""Reduces flags of joints to flags of arms: each arm may have its own driver."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ Owners = NDArray[np.int64]
 
 
 def any_in_arm(flags: Flags, owners: Owners) -> Flags:
-    """Return, for each joint, whether one of the `flags` (n,) of its arm is set."""
+    """Return (n,) whether any of the `flags` (n,) of each joint's arm is set."""
     return np.asarray((np.bincount(owners, weights=flags) > 0.0)[owners])

@@ -1,4 +1,4 @@
-"""Does the arm go where it is commanded? The measurement against the commands that it can be answering to."""
+"""Checks that the arm follows: compares its measured posture with the commands it may currently be executing."""
 
 from __future__ import annotations
 
@@ -11,62 +11,64 @@ from vla_ros.safety.reasons import Reason
 from vla_ros.types import FloatArray
 
 LOST_AFTER = 3
-"""Joint states in a row, far from their command, after which the arm has left it: one may be false."""
+"""Number of consecutive joint states far from their command after which the arm has left it: one may be wrong."""
 
 FROZEN_SPAN = 4e-3
-"""Way of a joint within `follow_window`, rad, that changes what any encoder reads: 2.6 steps of one with 4,096."""
+"""Motion of a joint within `follow_window` that changes any encoder's reading, rad: 2.6 steps at 4,096 per turn."""
 
 FROZEN_WINDOWS = 2.0
-"""Positions that stay the same to the last bit for this multiple of `follow_window` while it moves are frozen."""
+"""Time in multiples of `follow_window` after which positions unchanged to the last bit during motion are frozen."""
 
 HISTORY = 1024
-"""Commands that are kept, at most: the longest window at the highest rate."""
+"""Maximum number of commands kept: the longest window at the highest rate."""
 
 
 class FollowMonitor:
-    """Keeps the commands of the last `window` s and tells how far a measurement lies outside of what they span.
+    """Keeps the commands of the last `follow_window` s and measures how far a measurement is outside their range.
 
-    An arm that follows with a delay and a first-order lag is, joint by joint, somewhere between the commands of the
-    recent past: it needs no model of its own. What lies outside of that band does not follow: a frozen sensor, an arm
-    that is pushed or blocked, joints that are swapped, states that come too late.
+    An arm that follows with a delay and a first-order lag is, joint by joint, within the range of the recent commands,
+    so no model of the arm is needed. A measurement outside that band does not follow: a frozen sensor, an arm that is
+    pushed or blocked, swapped joints, late states.
     """
 
     def __init__(self, names: tuple[str, ...], motion: MotionParameters) -> None:
-        """Judge joints of these names by the window and the tolerances of `motion`."""
+        """Monitor joints of these names with the window and the tolerances of `motion`."""
         self._names, self._motion, self._window = names, motion, motion.follow_window
-        self._astray = 0  # joint states in a row that are far from their command
+        self._astray = 0  # number of consecutive joint states far from their command
         self._lost = False
         self._judged_at = -np.inf  # receipt of the joint state that `_astray` counted last, s
-        self._followed = False  # whether that joint state followed the commands when it came
+        self._followed = False  # whether that joint state followed the commands on receipt
         self._commands: deque[tuple[float, FloatArray]] = deque(maxlen=HISTORY)
 
     def restart(self, positions: FloatArray, now: float) -> None:
-        """Forget every command before `positions` (n,) rad, commanded at `now`, s, steady clock."""
+        """Discard all commands before `positions` (n,) rad, commanded at `now`, s, steady clock."""
         self._commands.clear()
         self._commands.append((now, positions))
         self._astray, self._lost = 0, False
 
     def record(self, positions: FloatArray, now: float) -> None:
-        """Take the command (n,) rad that stands at `now`, s, and forget those that are too old to be answered."""
+        """Add the command (n,) rad in effect at `now`, s, and drop those too old to be still in execution."""
         self._commands.append((now, positions))
-        # The newest command that is older than the window still stood when the window began.
+        # The newest command older than the window was still in effect when the window began.
         while len(self._commands) > 1 and not self._commands[1][0] > now - self._window:
             self._commands.popleft()
 
     @property
     def lost(self) -> bool:
-        """Whether several joint states in a row have shown the arm far from its command since the last restart."""
+        """Whether several consecutive joint states were far from their command since the last restart."""
         return self._lost
 
     def judge(self, measured: FloatArray, received: float, still: FloatArray | float) -> tuple[Reason, str]:
         """Return why the newest measurement does not follow the commands, and by how much, or OK.
 
-        One that followed when it came, and does so no more, is too old for the motion: the fault is the silence since.
+        A measurement that followed on receipt but no longer does is too old for the motion: the fault is the silence
+        since then.
 
         Args:
             measured: Joint positions (n,) rad.
-            received: When they came, s; the same ones again count once.
-            still: How long the positions have stayed the same to the last bit, s; of each joint (n,) those of its arm.
+            received: Time of their receipt, s; repeated calls for the same ones count once.
+            still: Time for which the positions have been unchanged to the last bit, s; or (n,), that of each joint's
+                arm.
         """
         excess = self.excess(measured)
         worst = int(np.argmax(excess))
@@ -94,12 +96,12 @@ class FollowMonitor:
         return Reason.OK, ""
 
     def _spans(self) -> FloatArray:
-        """Return how far each joint was commanded within the window, (n,) rad."""
+        """Return the commanded range of each joint within the window, (n,) rad."""
         recent = np.stack([positions for _, positions in self._commands])
         return np.asarray(recent.max(axis=0) - recent.min(axis=0))
 
     def excess(self, measured: FloatArray) -> FloatArray:
-        """Return how far each joint of `measured` (n,) rad lies outside of the recent commands, (n,) rad, NaN kept."""
+        """Return how far each joint of `measured` (n,) rad is outside the recent commands, (n,) rad; inf for NaN."""
         if not self._commands:
             return np.full_like(measured, np.inf)
         recent = np.stack([positions for _, positions in self._commands])

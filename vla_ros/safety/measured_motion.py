@@ -1,15 +1,15 @@
-"""Does a measurement that contradicts the last command say where the arm is? Only of joints that were seen to leave.
+"""Decides whether a measurement that contradicts the last command is credible: only for joints that were seen to leave.
 
-    motion.restart(posture)                     # at an arming
+    motion.restart(posture)                     # on arming
     motion.command(step.positions, now)         # every tick
-    motion.measure(state.joint_positions, now)  # every sound joint state
-    if motion.shows(away): ...                  # away: (n,) joints that are measured elsewhere than commanded
+    motion.measure(state.joint_positions, now)  # every valid joint state
+    if motion.shows(away): ...                  # away: (n,) joints measured elsewhere than commanded
 
-A driver that freezes while the arm moves goes on reporting, with fresh stamps, where the arm was. It reports a perfect
-rest, and so does an arm that was guided away by hand and let go of. They differ in one thing: a joint that a hand has
-moved was measured at its command before, or further from it than before, or was measured to move after the commanded
-motion had ended. One whose driver froze in motion was none of these. A driver that was silent and then says something
-else than before was started again, and has not frozen.
+A driver that freezes while the arm moves keeps reporting the arm's old posture with fresh stamps: a perfect rest, as
+reported for an arm that was guided away by hand and released. They differ in one respect: a joint moved by hand was
+measured at its command before, or at an increasing distance from it, or moving after the commanded motion had ended. A
+joint whose driver froze in motion was none of these. A driver that was silent and then reports another posture than
+before has been restarted, and is not frozen.
 """
 
 from __future__ import annotations
@@ -22,38 +22,42 @@ from vla_ros.safety.arm_wise import Owners, any_in_arm
 from vla_ros.types import FloatArray
 
 SHOWN_AFTER = 3
-"""Joint states in a row that show a joint somewhere, after which it is there: one may be false."""
+"""Number of consecutive joint states required to establish where a joint is: one may be wrong."""
 
 NOISE = 0.5
-"""Share of the reach that a measurement may change by without a motion: noise, or a filter that settles."""
+"""Maximum change of a measurement without motion, as a fraction of the reach: noise, or a settling filter."""
 
 SILENCE = 0.2
-"""Shortest gap in the joint states, s, after which a changed measurement counts as that of a restarted driver."""
+"""Minimum gap in the joint states after which a changed measurement is attributed to a restarted driver, s."""
 
 
 class MeasuredMotion:
-    """Watches which joints have been seen where the last command is, or in motion since. One thread at a time."""
+    """Tracks which joints have been measured at the last command, or moving since. Not thread-safe."""
 
     def __init__(self, reach: FloatArray, window: float, tolerance: float, owners: Owners | None = None) -> None:
-        """Take the arm to answer within `window` s, and joints within `reach` (n,) rad of a command to be there.
+        """Configure the tracker.
 
-        One may also come to rest within `tolerance` rad of it: gravity, or friction, holds it there. `owners` are the
-        arms that the joints belong to; None: all to one.
+        Args:
+            reach: (n,) rad, distance from a command within which a joint is at it.
+            window: Time within which the arm executes a command, s.
+            tolerance: Distance from a command within which a joint may also come to rest, held by gravity or friction,
+                rad.
+            owners: (n,), arm of each joint; None: all belong to one.
         """
         self._owners = np.zeros(len(reach), dtype=np.int64) if owners is None else owners
         self._reach, self._window, self._tolerance = reach, window, tolerance
         self._noise = NOISE * reach  # (n,) rad
         self._commanded: FloatArray | None = None  # (n,) rad
-        self._anchor: FloatArray | None = None  # (n,) rad, command from which on a motion is counted
-        self._answered_at = -np.inf  # when the arm has answered the last motion, s, steady clock
-        self._rest: FloatArray | None = None  # (n,) rad, measured then
-        self._distances: deque[FloatArray] = deque(maxlen=SHOWN_AFTER)  # (n,) rad from the command, the newest
-        self._nearest = self._nowhere()  # (n,) rad, least distance from the command that was measured
-        self._last: tuple[FloatArray, float] | None = None  # newest measurement, (n,) rad, and when it came, s
-        self._silenced: FloatArray | None = None  # (n,) rad, measured last before a silence
+        self._anchor: FloatArray | None = None  # (n,) rad, command relative to which a motion is detected
+        self._answered_at = -np.inf  # time at which the arm has executed the last motion, s, steady clock
+        self._rest: FloatArray | None = None  # (n,) rad, measured at that time
+        self._distances: deque[FloatArray] = deque(maxlen=SHOWN_AFTER)  # (n,) rad, latest distances from the command
+        self._nearest = self._nowhere()  # (n,) rad, smallest measured distance from the command
+        self._last: tuple[FloatArray, float] | None = None  # newest measurement, (n,) rad, and its receipt, s
+        self._silenced: FloatArray | None = None  # (n,) rad, last measurement before a silence
         self._returned = self._never()
         self._arrived, self._moved, self._left = self._never(), self._never(), self._never()
-        # states in a row; SHOWN_AFTER stays
+        # numbers of consecutive states; a count at SHOWN_AFTER is latched
 
     def _never(self) -> np.ndarray:
         return np.zeros(len(self._reach), dtype=np.int64)
@@ -62,17 +66,17 @@ class MeasuredMotion:
         return np.full(len(self._reach), np.inf)
 
     def restart(self, positions: FloatArray) -> None:
-        """Take the arm to be armed at `positions` (n,) rad, where it was measured at rest: that is no motion."""
+        """Record an arming at `positions` (n,) rad, where the arm was measured at rest: that is no motion."""
         self._commanded = self._anchor = positions
         self._arrived = np.full_like(self._arrived, SHOWN_AFTER)
 
     def interrupt(self) -> None:
-        """Take what is measured next to come after a silence, however short it was."""
+        """Treat the next measurement as following a silence, however short."""
         if self._last is not None:
             self._last = self._last[0], -np.inf
 
     def command(self, positions: FloatArray, now: float) -> None:
-        """Take the command (n,) rad that stands at `now`, s, steady clock."""
+        """Record the command (n,) rad in effect at `now`, s, steady clock."""
         if self._commanded is None or self._anchor is None:
             return  # nothing is commanded before the first arming
         if not np.array_equal(positions, self._commanded):
@@ -85,13 +89,13 @@ class MeasuredMotion:
             self._rest, self._moved = None, self._never()
 
     def measure(self, positions: FloatArray, now: float) -> None:
-        """Take what a sound joint state measured, (n,) rad, when it came, s."""
+        """Record the positions (n,) rad of a valid joint state, received at `now`, s."""
         if self._last is not None and now - self._last[1] > SILENCE:
             self._silenced, self._returned = self._last[0], self._never()
         self._last = positions, now
         if self._silenced is not None:
-            # A driver that froze repeats the whole posture: one joint that reads otherwise shows that it did not. Of
-            # several arms it shows that for the joints of its own arm: each may have a driver of its own.
+            # A frozen driver repeats the whole posture: one changed joint shows that it is not frozen. With several
+            # arms this holds for the joints of the same arm only: each may have its own driver.
             alive = any_in_arm(np.abs(positions - self._silenced) > self._noise, self._owners)
             self._returned = _count(self._returned, alive)
         if self._commanded is not None:
@@ -99,7 +103,7 @@ class MeasuredMotion:
             self._arrived = _count(self._arrived, distance <= self._reach)
             self._left = _count(self._left, distance > self._nearest + self._reach)
             self._distances.append(distance)
-            if len(self._distances) == SHOWN_AFTER:  # one alone may be false
+            if len(self._distances) == SHOWN_AFTER:  # a single one may be wrong
                 self._nearest = np.minimum(self._nearest, np.max(self._distances, axis=0))
         if self._rest is None or now <= self._answered_at:
             self._rest = positions
@@ -107,7 +111,7 @@ class MeasuredMotion:
             self._moved = _count(self._moved, np.abs(positions - self._rest) > self._noise)
 
     def stands(self, positions: FloatArray, commanded: FloatArray) -> np.ndarray:
-        """Say which joints, (n,) bool, stand at the last command (n,) rad, or where they came to rest beside it."""
+        """Return which joints, (n,) bool, are at the last command (n,) rad, or where they came to rest near it."""
         there = np.abs(positions - commanded) <= self._reach
         if self._rest is None:
             return there
@@ -115,7 +119,7 @@ class MeasuredMotion:
         return there | (beside & (np.abs(positions - self._rest) <= self._noise))
 
     def shows(self, joints: np.ndarray) -> bool:
-        """Say whether each of these joints, (n,) bool, was seen at the last command, to leave it, or to move later."""
+        """Return whether each of these joints, (n,) bool, was seen at the last command, leaving it, or moving later."""
         seen = np.maximum.reduce([self._arrived, self._moved, self._left, self._returned])
         return bool((seen[joints] >= SHOWN_AFTER).all())
 

@@ -1,9 +1,9 @@
-"""A supervisor of its own with ideal arms, a clock and a policy that asks for anything: nothing here reaches a motor.
+"""Dry run: a separate supervisor with ideal arms, a clock and an arbitrary policy; nothing here reaches a motor.
 
 shadow = Shadow(contract, parameters)
-shadow.move()                                   # armed and under way at full speed
-answer = shadow.send(shadow.chunk(actions))     # Reason.OK, or why not
-decision = shadow.tick()                        # a state comes, the supervisor ticks, the arm does as it is told
+shadow.move()                                   # armed and moving at full speed
+answer = shadow.send(shadow.chunk(actions))     # Reason.OK, or the reason for rejection
+decision = shadow.tick()                        # a state arrives, the supervisor ticks, the arm executes the command
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from vla_ros.safety.supervisor import SafetySupervisor
 from vla_ros.types import ActionChunk, FloatArray, Pose, RobotState, SafetyDecision
 
 CHUNK_TICKS = 10
-"""Table ticks between two chunks of a well-behaved policy."""
+"""Time between two chunks of a well-behaved policy, table ticks."""
 
 TABLE_TICK = 0.01
-"""Unit of the times in the table of faults, s: a tick of the rate that it is written for."""
+"""Table tick, s: unit of time in the fault table, a tick of the rate that it was written for."""
 
 STEP = 0.025
-"""Way of the tool in one row of the plan under way, m."""
+"""Tool displacement per row of the dry run's motion, m."""
 
 GIVE = 0.1
-"""Fraction of its command that an arm still follows against an obstacle: its servos and links bend."""
+"""Fraction of a command that an arm still follows against an obstacle: compliance of servos and links."""
 
 ROOM = 5 * STEP
-"""To the left of home, m, for that plan: `move` goes half of it, and the rest is for what comes then."""
+"""Free space required to the left of home for that motion, m: `move` uses half of it, the rest is for what follows."""
 
 
 class Shadow:
-    """See the module; the steady clock and the sensor's have nothing in common, as on a robot."""
+    """Dry run of the safety layer; the steady clock and the sensor's clock are unrelated, as on a robot."""
 
     def __init__(self, contract: RobotContract, parameters: SafetyParameters, q: FloatArray | None = None) -> None:
-        """Put the arm at joint positions `q` (n,) rad, by default at home; disarmed."""
-        # Of several arms one is played with, and the others are asked to stay: the first where none leads.
+        """Place the arm at joint positions `q` (n,) rad, by default at home; disarmed."""
+        # Of several arms one is active and the others are told to stay: the leading arm, or else the first.
         contract = contract if not contract.each_arm or contract.lead else contract.led_by(contract.arms[0].name)
         self.contract, self.parameters = contract, parameters
         self._lead = [arm.name for arm in contract.arms].index(contract.leading.name)
@@ -57,17 +57,17 @@ class Shadow:
         self.computing, self.inferences = False, 0
         self.restart_layer()
         self.kinematics = Kinematics(contract)
-        # A tool that must be slower than the plan's, or has a face of the workspace before it, is asked for a shorter
-        # way: every sound plan would be corrected else.
+        # For a tool with a lower speed limit, or near a face of the workspace, the motion is scaled down: otherwise
+        # every valid plan would be corrected.
         home, box = self.kinematics.forward(contract.joints.home).position, contract.cartesian
         room = max(float(box.workspace_upper[1] - home[1]), 0.0)
         self.gait = min(1.0, box.linear_velocity * contract.action.period / STEP, room / ROOM)
         self.q: FloatArray = np.array(contract.joints.home if q is None else q, dtype=np.float64)
         self.velocities: FloatArray = np.zeros(contract.joints.count)
         self.accelerations: FloatArray = np.zeros(contract.joints.count)
-        self.obstacle: tuple[FloatArray, FloatArray] | None = None  # (n,) rad, and the directions (n,) that it blocks
-        self.external: FloatArray | None = None  # (n,) N m from outside; the driver reports efforts where it is given
-        self.opened = tuple(arm.gripper.max_opening for arm in contract.arms)  # of each arm's gripper, m
+        self.obstacle: tuple[FloatArray, FloatArray] | None = None  # (n,) rad, and its blocked directions (n,)
+        self.external: FloatArray | None = None  # external torque, (n,) N m; if set, the driver reports efforts
+        self.opened = tuple(arm.gripper.max_opening for arm in contract.arms)  # opening of each arm's gripper, m
         self.now, self.stamp = 5e2, 1e4
         self.sequence = self.instruction = 0
         self.commands: list[FloatArray] = [self.q.copy()]
@@ -77,42 +77,42 @@ class Shadow:
         self.chunk_ticks = self.ticks(CHUNK_TICKS)
 
     def restart_layer(self) -> None:
-        """Let the layer be another one that knows of nothing; the arm stays as it is."""
+        """Replace the safety layer by a new one without history; the arm is unchanged."""
         self.supervisor = SafetySupervisor(self.contract, self.parameters, heartbeat=True)
         self._followed: tuple[float, JointStep] | None = None
-        self._coasted = 0  # rows of its stop that the arm has carried out already
+        self._coasted = 0  # number of rows of its stop that the arm has executed
 
     def ticks(self, count: int) -> int:
-        """Return how many ticks of this rate last as long as `count` table ticks."""
+        """Convert a number of table ticks to ticks of this rate, at least 1."""
         return max(1, round(count * TABLE_TICK / self.period))
 
     @property
     def opening(self) -> float:
-        """Opening of the gripper that is played with, m."""
+        """Opening of the active arm's gripper, m."""
         return self.opened[self._lead]
 
     @property
     def columns(self) -> slice:
-        """The joints of the arm that is played with."""
+        """Joints of the active arm."""
         return self.contract.joint_columns(self.contract.leading.name)
 
     @property
     def foot(self) -> FloatArray:
-        """Where the arm that is played with stands, (3,) m: the origin where it is the only one."""
+        """Foot of the active arm, (3,) m: the origin if it is the only arm."""
         if len(self.contract.arms) == 1:
             return np.zeros(3)
         first = self.kinematics.model.jointPlacements[1 + self.columns.start].translation
         return np.array([first[0], first[1], 0.0])
 
     def pose(self) -> Pose:
-        """Where the tool is."""
+        """Return the tool pose."""
         return self.kinematics.forward(self.q)
 
     def state(
         self, *, positions: FloatArray | None = None, velocities: FloatArray | None = None,
         opening: float | None = None, stamp: float | None = None,
     ) -> RobotState:  # fmt: skip
-        """Return what the joints measure, with other values where they are given."""
+        """Return the measured state, with the given values replaced."""
         q = self.q if positions is None else positions
         speed = (self.velocities if len(q) == len(self.velocities) else np.zeros(len(q)))  # fmt: skip
         speed, stamp = speed if velocities is None else velocities, self.stamp if stamp is None else stamp
@@ -123,7 +123,7 @@ class Shadow:
         return RobotState(q, speed, opened[0], self.pose(), stamp, self._efforts())
 
     def _efforts(self) -> FloatArray | None:
-        """Return what torque sensors at the links measure, (n,) N m, where there are any."""
+        """Return the torques measured at the links, (n,) N m; None without an external torque."""
         if self.external is None:
             return None
         model = self.kinematics.model
@@ -131,30 +131,30 @@ class Shadow:
         return np.asarray(free - self.external, dtype=np.float64)
 
     def sense(self, state: RobotState | None = None) -> None:
-        """Let a joint state come; one that is refused is kept by the supervisor as its fault, as in the node."""
+        """Deliver a joint state; the supervisor records a rejected one as its fault, as in the node."""
         with contextlib.suppress(ObservationError):
             self.supervisor.receive_state(self.state() if state is None else state, self.now)
 
     def wait(self, ticks: int) -> None:
-        """Let sound states come, without ticks."""
+        """Deliver valid states for a number of periods, without supervisor ticks."""
         for _ in range(ticks):
             self.pass_time()
             self.sense()
 
     def pass_time(self) -> None:
-        """Advance both clocks by one period; the policy's heart beats, if it does."""
+        """Advance both clocks by one period, with a heartbeat of the policy unless `heart` is None."""
         self.now += self.period
         self.stamp += self.period
         if self.heart is not None:
             self.supervisor.receive_heartbeat(Heartbeat(self.heart, self.inferences, self.computing), self.now)
 
     def rewind(self) -> None:
-        """Take one `pass_time` back, because the `tick` that follows counts it: what came belongs to its period."""
+        """Undo one `pass_time`, since the next `tick` repeats it: the messages received belong to its period."""
         self.now -= self.period
         self.stamp -= self.period
 
     def tick(self, sense: bool = True) -> SafetyDecision:
-        """One period."""
+        """Run one period."""
         self.pass_time()
         if sense:
             self.sense()
@@ -170,7 +170,7 @@ class Shadow:
         return decision
 
     def coast(self) -> None:
-        """Let the arm follow the stop that its controller has, up to now: no tick came."""
+        """Move the arm along its controller's stop up to now, without a tick."""
         if self._followed is None:
             return
         when, step = self._followed
@@ -180,18 +180,18 @@ class Shadow:
         self._coasted = max(len(rows), self._coasted)
 
     def follow(self, step: JointStep) -> None:
-        """Take a step as the one whose stop the controller follows from now on."""
+        """Set the step whose stop the controller follows from now on."""
         self._followed, self._coasted = (self.now, step), 0
 
     def missed_rows(self) -> FloatArray:
-        """Return where the controller brought the arm in the ticks that did not come, (k, n) rad: along the stop."""
+        """Return the controller's positions in the missed ticks, (k, n) rad, along the stop."""
         if self._followed is None:
             return np.zeros((0, len(self.q)))
         when, step = self._followed
         return step.without(max(round((self.now - when) / self.period) - 1, 0))[self._coasted :]
 
     def carry_out(self, positions: FloatArray, openings: tuple[float, ...] | float) -> None:
-        """Let the arms do a command: joint positions (n,) rad and the opening of each gripper, m."""
+        """Execute a command: joint positions (n,) rad and the opening of each gripper, m."""
         self.commands.append(np.array(positions))
         if self.obstacle is not None:
             place, blocked = self.obstacle
@@ -207,11 +207,11 @@ class Shadow:
         self.all_openings.append(self.opened)
 
     def clearance(self, reason: Reason) -> float:
-        """Return the smallest distance of pairs of a kind over all commands, m, by a model of its own.
+        """Return the smallest distance of one kind of pairs over all commands, m, computed with a separate model.
 
         Args:
-            reason: OBSTACLE: distance to a declared obstacle. SELF_COLLISION: what is left between parts of the arm
-                above the distance that they must keep.
+            reason: OBSTACLE: distance to a declared obstacle. SELF_COLLISION: distance between links in excess of the
+                required one.
         """
         model = CollisionModel(self.contract, self.parameters.collision, self.parameters.obstacles)
         chosen = np.array([pair.reason is reason for pair in model.pairs], dtype=bool)
@@ -224,20 +224,20 @@ class Shadow:
         return min(float((model.distances(q) - kept)[chosen].min()) for q in self.commands)
 
     def arm_start(self) -> ArmStart:
-        """Return the arm as an observation at this moment has it."""
+        """Return the arm as in an observation taken now."""
         return ArmStart(self.q.copy(), self.pose(), self.contract.gripper.max_opening)
 
     @property
     def of_joints(self) -> bool:
-        """Whether the policy commands joints, and not the tool."""
+        """Whether the policy commands joints rather than the tool."""
         return self.contract.commands_joints
 
     def actions(
         self, positions: FloatArray, openings: FloatArray | float | None = None, quaternion: FloatArray | None = None
     ) -> FloatArray:
-        """Return the rows that bring the tool through `positions` (k, 3) m, its orientation by default as it is.
+        """Return the rows that move the tool through `positions` (k, 3) m, by default with its current orientation.
 
-        Where joints are commanded, they are those that bring it as near as they can.
+        In joint space they are the postures nearest to these poses.
         """
         turn = self.pose().quaternion if quaternion is None else quaternion
         if not self.of_joints:
@@ -251,9 +251,9 @@ class Shadow:
         return self.joint_actions(np.array(rows).reshape(-1, len(self.q)), openings)
 
     def joint_actions(self, rows: FloatArray, openings: FloatArray | float | None = None) -> FloatArray:
-        """Return the rows that bring the joints through `rows` (k, n) rad, where the actions are of joints.
+        """Return the rows that move the joints through `rows` (k, n) rad, for joint-space actions.
 
-        `openings` are those of the gripper that is played with, (k,) m or one for all; or (k, arms) of every gripper.
+        `openings` are those of the active arm's gripper, (k,) m or one for all; or (k, arms) of every gripper.
         """
         return self._rows(ArmTrajectory(joint_positions=rows), len(rows), openings)
 
@@ -276,7 +276,7 @@ class Shadow:
         return encode_chunk(trajectories, contract.action, starts)
 
     def way(self, step: FloatArray | tuple[float, float, float]) -> FloatArray:
-        """Return (horizon, 3) m: places `gait * step` m apart, from where the tool is."""
+        """Return (horizon, 3) m: places `gait * step` m apart, starting from the tool."""
         rows = self.gait * np.arange(1, self.contract.action.horizon + 1)
         return self.pose().position + np.outer(rows, np.asarray(step, dtype=np.float64))
 
@@ -285,7 +285,7 @@ class Shadow:
         return np.tile(np.asarray(position, dtype=np.float64), (self.contract.action.horizon, 1))
 
     def chunk(self, actions: object, **changes: object) -> ActionChunk:
-        """Return a chunk with any content: what its own type would refuse is let through, to try what lies behind."""
+        """Return a chunk with arbitrary content; it bypasses the type's validation to test the checks behind it."""
         self.sequence += 1
         self.inferences += 1
         values: dict[str, object] = {
@@ -299,19 +299,19 @@ class Shadow:
         return chunk
 
     def send(self, chunk: ActionChunk, start: ArmStart | Pose | None = None) -> Reason:
-        """Hand a chunk to the supervisor and return its answer."""
+        """Pass a chunk to the supervisor and return its answer."""
         return self.supervisor.receive_chunk(chunk, self.arm_start() if start is None else start, self.now)
 
     def ask(self, positions: FloatArray, openings: FloatArray | float | None = None, **changes: object) -> Reason:
-        """Send a sound chunk through `positions` (k, 3) m."""
+        """Send a valid chunk through `positions` (k, 3) m."""
         return self.send(self.chunk(self.actions(positions, openings), **changes))
 
     def stay(self) -> Reason:
-        """Send a sound chunk that keeps the tool where it is."""
+        """Send a valid chunk that keeps the tool at its current pose."""
         return self.ask(self.place(self.pose().position))
 
     def start(self) -> Reason:
-        """Arm, and let two chunks start the arm on the spot; returns the answer to arming."""
+        """Arm, and send the chunks required to start following, which keep the arm in place; return arming's answer."""
         self.wait(self.supervisor.settling_ticks)
         answer = self.supervisor.arm(self.now)
         for _ in range(self.parameters.timing.resume_chunks):
@@ -320,7 +320,7 @@ class Shadow:
         return answer
 
     def move(self, ticks: int = 26) -> None:
-        """Arm and get under way: the tool along y at `gait * STEP` m a row."""
+        """Arm and start moving: the tool along y at `gait * STEP` m per row."""
         self.start()
         for i in range(self.ticks(ticks)):
             if i % self.chunk_ticks == 0:

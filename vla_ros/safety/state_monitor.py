@@ -1,4 +1,4 @@
-"""Joint states: are they sound, are they fresh, and how far has the sensor's clock come by now."""
+"""Monitors joint states: validity, freshness, and the current time of the sensor's clock."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from vla_ros.safety.reasons import Reason
 from vla_ros.types import FloatArray, RobotState
 
 LARGEST_VALUE = 1e3
-"""No joint of any arm measures more than this, rad or rad/s."""
+"""Maximum plausible value, rad or rad/s; no joint of any arm exceeds it."""
 
 CLOCK_JUMP = 0.3
-"""A stamp that moves by more than this between two states that came together, s, is a jump of the clock. States that
-were held up for so long and then came at once have held the arm before: they were missed."""
+"""Step of the stamps between two states received together that counts as a jump of the clock, s. States delayed that
+long and then received at once have already caused a HOLD, since they were missing."""
 
 SETTLING_TIME = 0.1
-"""The arm counts as at rest when it has stood still for this time, s."""
+"""Time without motion after which the arm counts as at rest, s."""
 
 _WINDOW = 1024
-"""Joint states that are kept to see whether the arm rests, at most: `SETTLING_TIME` at 10 kHz."""
+"""Maximum number of joint states kept to decide whether the arm is at rest: `SETTLING_TIME` at 10 kHz."""
 
 ORDER_PATIENCE = 5
-"""So many states in a row that are older than the newest, yet in order among themselves: the clock was set back."""
+"""Number of consecutive states older than the newest, but in order, after which the clock counts as set back."""
 
 
 class StateMonitor:
-    """Keeps the newest sound joint state. Ages count from receipt on the steady clock, never from stamps."""
+    """Keeps the newest valid joint state. Ages count from receipt on the steady clock, never from stamps."""
 
     def __init__(self, joints: int, timeout: float, owners: Owners | None = None) -> None:
-        """Expect states of `joints` joints, and of a gripper an arm, at least every `timeout` s.
+        """Expect states of `joints` joints, and of one gripper per arm, at least every `timeout` s.
 
-        `owners` are the arms that the joints belong to, (n,); None: all to one.
+        `owners` is the arm of each joint, (n,); None: all belong to one.
         """
         self._owners = np.zeros(joints, dtype=np.int64) if owners is None else owners
         self._joints, self._timeout, self._arms = joints, timeout, int(self._owners.max()) + 1
@@ -44,29 +44,29 @@ class StateMonitor:
         self.jumped = False
         self._received = -np.inf
         self._interval = 0.0
-        self.gripper_step = 0.0  # largest change of an opening from the state before to the newest, m
-        # When a position of each joint's arm last differed from the one before, (n,) s, steady clock.
+        self.gripper_step = 0.0  # largest change of an opening between the last two states, m
+        # Time of the last change of any position of each joint's arm, (n,) s, steady clock.
         self.changed = np.full(joints, -np.inf)
         self._older = 0
         self._older_stamp = -np.inf
         self._fault = Reason.STATE_MISSING
 
     def receive(self, state: RobotState, now: float) -> None:
-        """Take a state that came at `now`, s, steady clock.
+        """Process a state received at `now`, s, steady clock.
 
         Raises:
-            ObservationError: when it is not used; the reason is kept for `fault`.
+            ObservationError: when it is rejected; the reason is kept for `fault`.
         """
         reason = self._judge(state)
         if reason is not Reason.OK:
-            if reason is not Reason.STATE_OUT_OF_ORDER:  # one late message among good ones is no fault, only useless
+            if reason is not Reason.STATE_OUT_OF_ORDER:  # a late message among valid ones is useless, but no fault
                 self._fault, self.sound_in_row = reason, 0
                 self._window.clear()
             raise ObservationError(reason.explain(f"(stamp {state.stamp})"))
         if self.state is not None:
             gap = state.stamp - self.state.stamp
             if gap == 0.0 and self._fault is Reason.OK:
-                return  # the same measurement again: a paused simulation or a frozen driver does not stay fresh
+                return  # repeated measurement: a paused simulation or a frozen driver does not stay fresh
             self.jumped = self.jumped or not 0.0 <= gap <= CLOCK_JUMP + (now - self._received)
             self._interval = gap if 0.0 < gap < CLOCK_JUMP else 0.0
             if not now - self._received <= self._timeout:
@@ -83,7 +83,7 @@ class StateMonitor:
         self.state, self._received, self._fault, self._older = state, now, Reason.OK, 0
 
     def refuse(self, reason: Reason = Reason.STATE_WIDTH) -> None:
-        """Note that something came that is no joint state of this robot, and why."""
+        """Record the receipt of a message that is no joint state of this robot, and why."""
         if self._fault is Reason.OK:
             self._fault = reason
         self.sound_in_row = 0
@@ -109,7 +109,7 @@ class StateMonitor:
         return Reason.OK
 
     def fault(self, now: float) -> Reason:
-        """Return what is wrong with the joint states at `now`, or OK."""
+        """Return the fault of the joint states at `now`, or OK."""
         if self._fault is not Reason.OK:
             return self._fault
         if not 0.0 <= now - self._received <= self._timeout:  # also when the caller's clock went back
@@ -119,12 +119,12 @@ class StateMonitor:
     def unrest(self, states: int, speed: float) -> Reason:
         """Return why the arm does not count as at rest in one posture, or OK.
 
-        Its speed comes from positions alone: there are drivers that always report a velocity of zero. And one false
-        state among true ones must not become the posture that is commanded.
+        Speed is computed from positions: some drivers always report a velocity of zero. And a single wrong state among
+        valid ones must not become the commanded posture.
 
         Args:
-            states: How many sound states in a row are needed, beside `SETTLING_TIME`.
-            speed: Fastest joint that counts as at rest, rad/s.
+            states: Number of consecutive valid states required, besides `SETTLING_TIME`.
+            speed: Maximum joint velocity that counts as at rest, rad/s.
         """
         if not self._window or self.sound_in_row < states:
             return Reason.UNSETTLED
@@ -136,14 +136,14 @@ class StateMonitor:
         return Reason.OK if (spread <= speed * span).all() else Reason.MOVING
 
     def take_jump(self) -> bool:
-        """Say once whether the sensor's clock jumped since the last call."""
+        """Return and clear whether the sensor's clock jumped since the last call."""
         jumped, self.jumped = self.jumped, False
         return jumped
 
     def sensor_time(self, now: float) -> float:
-        """Return the sensor's clock at `now`: the newest stamp, carried on by at most one interval between states.
+        """Return the sensor's clock at `now`, s: the newest stamp, extrapolated by at most one interval between states.
 
-        So a paused simulation stands still, and one that runs slower than real time is not overtaken.
+        A paused simulation therefore stands still, and one slower than real time is not overtaken.
         """
         if self.state is None:
             return -np.inf
@@ -151,5 +151,5 @@ class StateMonitor:
 
     @property
     def received(self) -> float:
-        """When the newest state came, s, steady clock."""
+        """Time of receipt of the newest state, s, steady clock."""
         return self._received

@@ -1,22 +1,22 @@
-"""The safety layer in one object: inputs come whenever they come, `tick` at a fixed rate says what to command.
+"""The safety layer in one object: inputs arrive asynchronously, `tick` at a fixed rate returns the command.
 
     supervisor = SafetySupervisor(contract, load_parameters())
     supervisor.receive_state(state, now)              # now: a steady clock, s
-    assert supervisor.arm(now) is Reason.OK           # when ten states in a row have shown the arm at rest
+    assert supervisor.arm(now) is Reason.OK           # once ten consecutive states have shown the arm at rest
     supervisor.receive_chunk(chunk, start, now)       # start: the arm at the observation; two chunks start the arm
     decision = supervisor.tick(now)                   # every supervisor.period s, at deadlines of that clock
     if decision.joint_positions is not None:          # None while disarmed
         robot.follow(supervisor.trajectory(now), decision.gripper_opening)
 
-In a simulation that steps by itself, `now` is the simulation time, and each period has one state and one tick:
+In a simulation that your program steps, `now` is the simulation time, and each period has one state and one tick:
 
     for _ in range(10):                               # one policy period of 0.1 s
-        supervisor.receive_state(cell.state(), cell.time)
-        decision = supervisor.tick(cell.time)
-        cell.command(decision.joint_positions, decision.gripper_opening)
-        cell.step(supervisor.period)
+        supervisor.receive_state(env.state(), env.time)
+        decision = supervisor.tick(env.time)
+        env.command(decision.joint_positions, decision.gripper_opening)
+        env.step(supervisor.period)
 
-One thread calls all of it.
+Not thread-safe: one thread makes all calls, unless a method says otherwise.
 """
 
 from __future__ import annotations
@@ -64,29 +64,30 @@ from vla_ros.types import (
 )
 
 MOST_QUOTED = 64
-"""Characters of an order to stop that are repeated in the reason, in ASCII: it has not been validated."""
+"""Maximum number of characters of a stop instruction quoted in the reason, in ASCII: it has not been validated."""
 
 ARRIVAL_TIME = 1.0
-"""So long after the end of the last command an arm that lags, or was not heard in motion, may still arrive there, s."""
+"""Time after the end of the last command in which an arm that lags, or was not measured in motion, may arrive there,
+s."""
 
 REACH_TIME = 0.01
-"""An arm that is nearer to its last command than the way of this time at full speed is there, s: at a higher rate than
-100 Hz the way of one tick would be less than the position error that gravity and friction leave."""
+"""Time whose travel at full speed is the distance within which an arm is at its last command, s: above 100 Hz the
+travel of one tick would be less than the position error due to gravity and friction."""
 
 TOOL_AXES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
-"""The first axes of `proposed` and `executed`: m, rad (fixed axes of the base frame), m; the joints follow, rad. Where
-there are several arms, each has them under its name, as in "left/x"."""
+"""First axes of `proposed` and `executed`: m, rad (fixed axes of the base frame), m; the joints follow, rad. With
+several arms, each has them under its name, as in "left/x"."""
 
 MALFORMED = frozenset({
     Reason.CHUNK_SPECIFICATION, Reason.CHUNK_SHAPE, Reason.CHUNK_PERIOD, Reason.CHUNK_NOT_FINITE,
     Reason.CHUNK_ROTATION, Reason.CHUNK_OUT_OF_RANGE, Reason.TRUST_LOW,
 })  # fmt: skip
-"""A chunk refused for one of these says that its policy is not well: the arm holds at once. Others are only dropped."""
+"""Reasons for rejecting a chunk that indicate a faulty policy: the arm holds at once. Other chunks are only dropped."""
 
 
 @dataclass
 class Counters:
-    """What was counted since the supervisor was made."""
+    """Counters since the supervisor was created."""
 
     ticks: int = 0
     missed_ticks: int = 0
@@ -97,12 +98,12 @@ class Counters:
 
 
 def _tool_axes(arms: Sequence[str]) -> tuple[str, ...]:
-    """Return the axes of the tools and grippers of these arms."""
+    """Return the tool and gripper axes of these arms."""
     return TOOL_AXES if len(arms) == 1 else tuple(f"{arm}/{axis}" for arm in arms for axis in TOOL_AXES)
 
 
 class SafetySupervisor:
-    """Lets nothing unsafe through: state machine, watchdogs, filter."""
+    """Safety layer: state machine, watchdogs and motion filter; it never passes an unsafe command."""
 
     def __init__(
         self, contract: RobotContract, parameters: SafetyParameters, *, heartbeat: bool = False, lockstep: bool = False
@@ -110,15 +111,15 @@ class SafetySupervisor:
         """Build all stages for a robot; disarmed.
 
         Args:
-            contract: Of the robot.
-            parameters: Of the layer.
-            heartbeat: Follow a policy only while its heartbeat comes: needed where it runs in a process of its own. In
-                the same thread it cannot die alone.
-            lockstep: The time of a simulator stands still until it is commanded: no tick is missed or late, and no
-                joint states can show an arm at rest before it is armed.
+            contract: Robot contract.
+            parameters: Parameters of the safety layer.
+            heartbeat: Require a heartbeat of the policy (and of the instruction node): needed where it runs in another
+                process. In the same thread it cannot crash alone.
+            lockstep: Simulation time stands still until the robot is commanded: no tick is missed or late, and no joint
+                states can show an arm at rest before it is armed.
 
         Raises:
-            ContractError: when contract and robot description do not fit each other.
+            ContractError: when contract and robot description do not match.
         """
         self.contract, self.parameters, self._settle = contract, parameters, not lockstep
         self.period = parameters.timing.period
@@ -146,8 +147,8 @@ class SafetySupervisor:
         timing = parameters.timing
         ahead = 0.0 if lockstep else lead(timing.period, timing.tick_budget) + LATE
         self._contact = ContactReaction(contract, self.kinematics, self.period, ahead)
-        self._last_command: tuple[FloatArray, float] | None = None  # (n,) rad where it ends, and when, s
-        self._last_due = -np.inf  # of the last command, s
+        self._last_command: tuple[FloatArray, float] | None = None  # its end position, (n,) rad, and end time, s
+        self._last_due = -np.inf  # time at which the last command is due, s
         lets_go = np.inf if lockstep else contract.controllers.command_timeout
         self._gap = CommandGap(timing.period, lets_go, self._reach, self._measured.stands)
         self._graph_fault = (Reason.OK, "")
@@ -163,7 +164,7 @@ class SafetySupervisor:
 
     @property
     def reason(self) -> Reason:
-        """Why the state is what it is."""
+        """Reason for the state."""
         return self._machine.reason
 
     @property
@@ -173,29 +174,29 @@ class SafetySupervisor:
 
     @property
     def settling_ticks(self) -> int:
-        """Joint states, one a tick, that must show the arm at rest before it can be armed."""
+        """Number of joint states, one per tick, that must show the arm at rest before it can be armed."""
         return max(self.parameters.timing.resume_states, math.ceil(SETTLING_TIME / self.period)) + 2
 
     @property
     def commanding(self) -> bool:
-        """Say whether every tick has a command."""
+        """Whether every tick produces a command."""
         return self._commanding and not self._gap.open
 
     @property
     def resting(self) -> bool:
-        """Say whether the commanded motion is at rest, and no way back from a contact is left."""
+        """Whether the commanded motion is at rest, and no retreat from a contact is pending."""
         return self._motion.joints.resting and not self._contact.retreating
 
     @property
     def instruction_sequence(self) -> int:
-        """Instruction that the running chunk serves; 0 when there is none."""
+        """Sequence number of the current chunk's instruction; 0 without a chunk."""
         return 0 if self._plan.accepted is None else self._plan.accepted.chunk.instruction_sequence
 
     def receive_state(self, state: RobotState, now: float) -> None:
-        """Take what the joints measured; `now` is its time of receipt, s.
+        """Process a joint state received at `now`, s.
 
         Raises:
-            ObservationError: when it cannot be used. The fault is kept, and the next tick holds because of it.
+            ObservationError: when it is rejected. The fault is kept, and the next tick holds because of it.
         """
         known = self._monitor.state
         try:
@@ -203,7 +204,7 @@ class SafetySupervisor:
         except ObservationError:
             self._jumps.refuse(now)
             raise
-        if self._monitor.state is not known:  # else it is the same measurement again
+        if self._monitor.state is not known:  # else a repeated measurement
             self._gap.measure(state, now)
             self._measured.measure(state.joint_positions, now)
             last = None if self._last_command is None else self._last_command[0]
@@ -211,25 +212,25 @@ class SafetySupervisor:
             self._jumps.measure(state.joint_positions, state.stamp, now, last, arriving=arriving)
 
     def restart_measuring(self) -> None:
-        """Take the joint states that come from now on to be those of a driver that was started again."""
+        """Treat the following joint states as those of a restarted driver."""
         self._measured.interrupt()
         self._jumps.interrupt()
 
     def let_go(self) -> None:
-        """Command nothing any more until the next arming; an emergency stop stays latched."""
+        """Stop commanding until the next arming; an emergency stop stays latched."""
         self._machine.disarm()
         self._machine.rested()
         self._drop_plan()
         self._stop_commanding()
 
     def refuse_state(self, now: float, reason: Reason = Reason.STATE_WIDTH) -> None:
-        """Note that a joint state came that could not even be read, and why; it holds the arm as any bad one does."""
+        """Record an unreadable joint state, and why; like any invalid one it holds the arm."""
         self._monitor.refuse(reason)
-        if reason is not Reason.STATE_SOURCE:  # another source than that of the arm is none of its driver
+        if reason is not Reason.STATE_SOURCE:  # a source other than the arm's driver says nothing about that driver
             self._jumps.refuse(now)
 
     def receive_instruction(self, instruction: Instruction, now: float) -> None:
-        """Take what the robot is asked to do: a stop holds at once, a new task drops the plan for the old one."""
+        """Process an instruction: a stop holds at once, a new task drops the plan for the old one."""
         if not self._gate.receive_instruction(instruction):
             return
         if instruction.kind is InstructionKind.STOP:
@@ -238,7 +239,7 @@ class SafetySupervisor:
             self._hold(Reason.INSTRUCTION_NEW)
 
     def stop(self, text: str, now: float) -> None:
-        """Stop for an order in words that has not been numbered; the next new task, and no plan before it, goes on."""
+        """Stop for a stop phrase without a sequence number; only the next new task resumes, no plan before it."""
         known = self._gate.instruction
         sequence, stamp = (0, 0.0) if known is None else (known.sequence, known.stamp)
         self.receive_instruction(
@@ -246,13 +247,12 @@ class SafetySupervisor:
         )
 
     def receive_chunk(self, chunk: ActionChunk, start: ArmStart | Pose, now: float) -> Reason:
-        """Take a plan and return OK, or why it is refused; never raises for its content.
+        """Process a chunk and return OK, or why it is rejected; never raises because of its content.
 
         Args:
-            chunk: From the policy.
-            start: The arm at the observation behind it; where the actions are those of the tool, its pose in the base
-                frame is enough.
-            now: Time of its receipt, s.
+            chunk: Chunk of the policy.
+            start: The arm at the chunk's observation; for tool-space actions, the tool pose in the base frame suffices.
+            now: Time of receipt, s.
         """
         if self._monitor.fault(now) is not Reason.OK:
             return self.refuse_chunk(Reason.CHUNK_WITHOUT_STATE, now)
@@ -260,28 +260,28 @@ class SafetySupervisor:
         verdict = self._gate.judge(chunk, start, now, sensor_time)
         if isinstance(verdict, Reason):
             return self.refuse_chunk(verdict, now)
-        if self.armed:  # else it is good, but nobody follows it, and it will be too old later
+        if self.armed:  # else it is valid but not followed, and would be too old later
             self._plan.take(verdict)
             if self._machine.moving:
                 self._plan.begin(self._motion.placement, self._motion.joints.current.positions, sensor_time)
         return Reason.OK
 
     def receive_heartbeat(self, beat: Heartbeat, now: float) -> None:
-        """Take a sign of life of the policy."""
+        """Process a heartbeat of the policy."""
         if self._policy is not None:
             self._policy.receive(beat, now)
 
     def receive_instruction_beat(self, beat: int, now: float) -> None:
-        """Take the beat with this number of the instruction node's heart."""
+        """Process the instruction node's heartbeat with this number."""
         if self._instructions is not None:
             self._instructions.receive(beat, now)
 
     def report(self, reason: Reason, detail: str = "") -> None:
-        """Take what is wrong with the graph around the layer: it holds while it lasts; OK when nothing is."""
+        """Report a fault of the graph, or OK; the arm holds while the fault lasts."""
         self._graph_fault = reason, detail
 
     def refuse_chunk(self, reason: Reason, now: float) -> Reason:
-        """Count a chunk that is not followed, also one that could not even be read, and return the reason."""
+        """Count a rejected chunk, possibly an unreadable one, and return the reason."""
         self.counters.rejected_chunks += 1
         self._machine.refused(reason)
         if reason in MALFORMED:
@@ -289,12 +289,12 @@ class SafetySupervisor:
         return reason
 
     def arm(self, now: float) -> Reason:
-        """Hold the measured posture, ready to follow valid chunks; returns OK or why not."""
+        """Arm: hold the current posture, ready to follow valid chunks; return OK or the reason for refusing."""
         if self._machine.state is SafetyState.ESTOP:
             return self._machine.reason
         if self.armed:
             return Reason.OK
-        if self._commanding or (self._settle and now < self._last_due):  # the arm still moves as it was commanded
+        if self._commanding or (self._settle and now < self._last_due):  # the arm still executes its last command
             return Reason.DISARMING
         fault, state = self._monitor.fault(now), self._monitor.state
         if fault is not Reason.OK or state is None:
@@ -305,7 +305,7 @@ class SafetySupervisor:
         unrest = self._unrest() if self._settle else Reason.OK
         if unrest is not Reason.OK:
             return unrest
-        # What the gripper's command will begin with has to be measured twice: one wrong measurement would make it jump.
+        # The gripper's first command must have been measured twice: a single wrong measurement would make it jump.
         if self._monitor.gripper_step > self.parameters.gripper.deadband:
             return Reason.MOVING
         outside = np.maximum(joints.lower - state.joint_positions, state.joint_positions - joints.upper)
@@ -321,8 +321,8 @@ class SafetySupervisor:
         for gripper, opening, before in zip(self._grippers, state.gripper_openings, self._gripped_at, strict=True):
             if abs(opening - before) > self.parameters.gripper.deadband:
                 gripper.seed(opening)
-        # Otherwise it stands as it did when it was last commanded. Fingers on an object never reach their command, and
-        # to begin with what is measured would let go of it.
+        # Otherwise it is where it was when last commanded. Fingers on an object never reach their command: starting
+        # from the measured opening would release the object.
         self._drop_plan()
         self._machine.arm()
         self._commanding = True
@@ -332,14 +332,14 @@ class SafetySupervisor:
         return self._monitor.unrest(self.parameters.timing.resume_states, self.parameters.motion.arming_speed)
 
     def _first_posture(self, measured: FloatArray, now: float) -> FloatArray | Reason:
-        """Return the posture (n,) that arming begins to command: where the controller's reference stands, or why none.
+        """Return the posture (n,) rad commanded first after arming, the controller's reference, or why there is none.
 
-        A joint that was measured to jump stands nobody knows where, unless it is where it was last commanded to. Else
-        it is the last command while the arm is measured within one tick of it (`REACH_TIME`), or where it came to rest
-        beside it, and the measured posture once the controller's own time-out has taken that command's place. Before
-        that, a command to another posture would be a jump of the reference, whatever the arm does. After it the joints
-        that are measured elsewhere must have been seen to leave: a driver that froze in motion reports where the arm
-        no longer is.
+        The position of a joint that was measured to jump is unknown, unless it is at its last command. Otherwise the
+        posture is the last command while the arm is measured within `REACH_TIME` of travel from it, or where it came to
+        rest near it, and the measured posture once the controller's own time-out has superseded that command. Before
+        that, commanding another posture would be a jump of the reference, whatever the arm does. After it, the joints
+        that are measured elsewhere must have been seen to leave: a driver that froze in motion reports a posture that
+        the arm has left.
         """
         if self._settle and self._jumps.standing.any():
             return Reason.POSTURE_JUMPED
@@ -354,22 +354,22 @@ class SafetySupervisor:
         return measured if self._measured.shows(away) else Reason.POSTURE_UNSEEN
 
     def disarm(self, now: float) -> None:
-        """Bring the arm to rest, then command nothing any more."""
+        """Bring the arm to rest, then stop commanding."""
         self._machine.disarm()
         self._drop_plan()
         self._finish_disarming(self._contact.retreating)
 
     def press_estop(self, now: float) -> None:
-        """Stop as fast as the joints can, and stay so until `reset`."""
+        """Stop as fast as the joints can, and stay stopped until `reset`."""
         self._machine.press_estop()
         self._drop_plan()
 
     def release_estop(self, now: float) -> None:
-        """Note that the signal is healthy again; nothing moves because of that."""
+        """Record that the emergency stop signal is healthy again; this alone moves nothing."""
         self._machine.release_estop()
 
     def reset(self, now: float) -> Reason:
-        """Leave the emergency stop for DISARMED; returns OK or why not."""
+        """Leave the emergency stop for DISARMED; return OK or the reason for refusing."""
         if self._machine.state is not SafetyState.ESTOP:
             return Reason.OK
         fault = self._monitor.fault(now)
@@ -384,55 +384,55 @@ class SafetySupervisor:
 
     @property
     def commanded(self) -> JointStep:
-        """What the decision of the last tick commands."""
+        """Step commanded by the last tick."""
         return self._commanded
 
     def trajectory(self, now: float, step: JointStep | None = None) -> CommandTrajectory:
-        """Return a step, by default that of the last decision, as a trajectory that is published at `now`, s."""
+        """Return a step, by default that of the last decision, as a trajectory published at `now`, s."""
         return command_trajectory(self._commanded if step is None else step, self.period, now)
 
     @property
     def next_due(self) -> float:
-        """Return when the tick after the last step is due, s."""
+        """Time at which the tick after the last step is due, s."""
         return self._motion.next_tick
 
     @property
     def settled(self) -> bool:
-        """Say whether the commanded motion has been at rest for a while."""
+        """Whether the commanded motion has been at rest for a while."""
         return self._motion.joints.current.settled
 
     def too_late(self, step: JointStep, now: float) -> bool:
-        """Say whether a step is of no use any more at `now`, s: the controller is about to begin the known stop."""
+        """Return whether a step is too late at `now`, s: the controller is about to start the known stop."""
         return self._motion.too_late(step, now)
 
     def interrupted(self, now: float) -> bool:
-        """Say whether at `now`, s, the controller has let go of the last command: none may follow it. Any thread."""
+        """Return whether the controller has dropped the last command at `now`, s: none may follow it. Thread-safe."""
         return self._gap.over(now)
 
     def withdraw(self, step: JointStep) -> JointStep:
-        """Take back a step that was not sent, and return that of the known stop in its place."""
+        """Withdraw an unpublished step, and return the known stop's step in its place."""
         self._commanded = step = self._motion.withdraw(step)
         self._note_command(step, step.due)
         return step
 
     def _note_command(self, step: JointStep, now: float) -> None:
-        """Note a step that is commanded, and where it leads if no other one follows."""
+        """Record a commanded step, and where it ends if no other one follows."""
         end = now + step.ahead.rows * self.period + TAIL
         self._last_command, self._last_due = (step.stop.positions[-1], end), step.due
         self._gap.command(step)
 
     def brake_instead(self, now: float, sent: int) -> tuple[JointStep, float] | None:
-        """Return what to command in place of a tick that is late or hangs; any other thread may call it.
+        """Return the watchdog's command in place of a tick that is late or hangs; may be called by another thread.
 
-        Needs no solver and waits for none. The tick that was late finds out, and the arm slows or holds.
+        Neither uses a solver nor waits for one. The late tick detects it, and the arm slows or holds.
 
         Args:
-            now: Steady clock, s. A tick that comes less than half a period later has been served by this.
-            sent: Number of the last step that was sent: a later one that was taken, but not sent, comes first.
+            now: Steady clock, s. It also serves a tick that comes less than half a period later.
+            sent: Serial number of the last published step: a later one, taken but not published, comes first.
 
         Returns:
-            The step and the gripper's opening, m, NaN of several arms, which `gripper_openings` has; None while nothing
-            is commanded, also after a gap: then the next tick decides.
+            The step and the gripper's opening, m (NaN for several arms, see `gripper_openings`); None while nothing is
+            commanded, also after a gap, where the next tick decides.
         """
         if not self._commanding or self._gap.over(now):
             return None
@@ -448,7 +448,7 @@ class SafetySupervisor:
         return tuple(gripper.opening for gripper in self._grippers)
 
     def margins(self, now: float) -> dict[str, float]:
-        """Return how far everything is from the limit or the deadline that would act; see SafetyStatus.msg."""
+        """Return the margin to each limit and deadline, by name; see SafetyStatus.msg."""
         timing, margins = self.parameters.timing, self._motion.margins() if self._commanding else {}
         if self._monitor.state is not None:
             margins["joint_state"] = timing.state_timeout - (now - self._monitor.received)
@@ -457,7 +457,7 @@ class SafetySupervisor:
         return margins | self._plan.margins(now)
 
     def tick(self, now: float) -> SafetyDecision:
-        """Return what to command now; call it every `period` s of the same clock as everything else."""
+        """Return the decision for this tick; call it every `period` s of the clock used for all inputs."""
         self.counters.ticks += 1
         self._gap.look(now)
         self.counters.missed_ticks += self._ticks.count(now, self._motion.begin_tick(now))
@@ -472,7 +472,7 @@ class SafetySupervisor:
             self._machine.run(Reason.OK, "", slow=False)
             positions = self._motion.joints.current.positions
             self._plan.begin(self._motion.placement, positions, self._monitor.sensor_time(now))
-        # Before the brake: the place of rest has then been commanded.
+        # Before braking: disarming finishes only once the rest position has been commanded.
         self._finish_disarming(fault is Reason.CONTACT and self._contact.retreating)
         self._give_up_if_lost(detail if fault is Reason.TRACKING else "")
         self._end_gap(now)
@@ -482,19 +482,19 @@ class SafetySupervisor:
             return replace(self._decision(now, {}, 0.0), joint_positions=None)
         try:
             decision = self._step(now, fault)
-        except TickOverrunError:  # the command of this tick has gone out already; the next one finds out
+        except TickOverrunError:  # the watchdog has published this tick's command; the next tick detects it
             return replace(self._decision(now, {}, 0.0), joint_positions=None)
         self.counters.commands += 1
         return decision
 
     def _step(self, now: float, fault: Reason) -> SafetyDecision:
-        """Follow the plan, or the known stop: also where the controller has begun it in the place of this step."""
+        """Follow the plan, or the known stop, also if the controller has already started it in place of this step."""
         if self._machine.moving and not self._motion.behind:
             try:
                 return self._follow(now)
             except TickOverrunError:
                 raise
-            except Exception as error:  # whatever it is, the way to rest has been computed before
+            except Exception as error:  # any failure: the stop has been computed in advance
                 self._hold(Reason.RESULT_INVALID, f"({type(error).__name__}: {error})")
         late = Reason.TICKS_MISSED if self._motion.resting_first else self._ticks.late(now)
         if self._machine.moving and late is not Reason.OK:
@@ -505,7 +505,7 @@ class SafetySupervisor:
         return self._decision(now, {}, 0.0, step)
 
     def _retreat(self, fault: Reason) -> JointStep | None:
-        """Return the step that backs off from a contact, also when disarming, or None: the known stop is followed."""
+        """Return the step that retreats from a contact, also when disarming; None to follow the known stop."""
         contact = self._contact
         if fault is not Reason.CONTACT:
             return None
@@ -515,13 +515,13 @@ class SafetySupervisor:
             return None if velocities is None else self._motion.retrace(velocities)
         except TickOverrunError:
             raise
-        except Exception:  # as while following: the way to rest has been computed before
+        except Exception:  # as when following: the stop has been computed in advance
             self._contact.give_up()
             return None
 
     def _fault(self, now: float) -> tuple[Reason, str]:
-        """Return why nothing must be followed at `now`, or OK."""
-        follows = self._follows(now)  # first: an arm must not be lost sight of while something else holds it
+        """Return the fault that forbids following anything at `now`, or OK."""
+        follows = self._follows(now)  # first: the arm must be monitored even while another fault holds it
         if self._graph_fault[0] is not Reason.OK:
             return self._graph_fault
         if self._monitor.take_jump():
@@ -539,19 +539,19 @@ class SafetySupervisor:
             return follows
         if self._braked_in_row >= self.parameters.motion.corrections_hold:
             return Reason.TOO_MANY_CORRECTIONS, f"({self._braked_in_row})"
-        if self._instructions is not None and not self._gate.stopped:  # a stop in force says more, and holds longer
+        if self._instructions is not None and not self._gate.stopped:  # an active stop says more, and lasts longer
             fault, detail = self._instructions.fault(now)
             if fault is not Reason.OK:
                 return fault, detail
         return self._policy_fault(now) if self._machine.moving else (Reason.OK, "")
 
     def _policy_fault(self, now: float) -> tuple[Reason, str]:
-        """Return why neither policy nor plan may be followed at `now`, or OK."""
+        """Return the fault of the policy or its plan at `now`, or OK."""
         fault, detail = (Reason.OK, "") if self._policy is None else self._policy.fault(now)
         return (fault, detail) if fault is not Reason.OK else self._plan.fault(now)
 
     def _follows(self, now: float) -> tuple[Reason, str]:
-        """Return why the arm does not follow its commands, as the newest measurement shows it, or OK."""
+        """Return why the arm does not follow its commands according to the newest measurement, or OK."""
         state, monitor = self._monitor.state, self._monitor
         if not self._commanding or state is None or monitor.fault(now) is not Reason.OK:
             return Reason.OK, ""
@@ -560,7 +560,7 @@ class SafetySupervisor:
         return self._contact.judge(fault, detail, state, now)
 
     def _give_up_if_lost(self, detail: str) -> None:
-        """Stop commanding a posture that the arm has left: let go of, it would be driven back at once."""
+        """Stop commanding a posture that the arm has left: once released, it would be driven back at once."""
         if self._following.lost:
             self._contact.give_up()
         held = self._machine.state in (SafetyState.HOLD, SafetyState.ESTOP)
@@ -568,7 +568,7 @@ class SafetySupervisor:
             self._lose(detail)
 
     def _end_gap(self, now: float) -> None:
-        """After a gap: go on where the arm is measured at rest at the end of the known stop, else give it up."""
+        """End a gap: resume if the arm is measured at rest at the end of the known stop, else stop commanding."""
         state, monitor = self._monitor.state, self._monitor
         if not self._gap.open or state is None or monitor.fault(now) is not Reason.OK:
             return
@@ -588,12 +588,12 @@ class SafetySupervisor:
         self._gap.close()
 
     def _ready(self, now: float) -> bool:
-        """Say whether enough valid inputs came in a row to end a hold."""
+        """Return whether enough consecutive valid inputs have been received to end a HOLD."""
         enough_states = self._monitor.sound_in_row >= self.parameters.timing.resume_states
         return self.armed and enough_states and self._plan.primed and self._policy_fault(now)[0] is Reason.OK
 
     def _hold(self, reason: Reason, detail: str = "") -> None:
-        """Stop, and want fresh inputs before going on."""
+        """Hold, and require fresh inputs before resuming."""
         self._machine.hold(reason, detail)
         self._drop_plan()
 
@@ -602,7 +602,7 @@ class SafetySupervisor:
         self._braked_in_row = 0
 
     def _finish_disarming(self, retreating: bool) -> None:
-        """Command nothing any more once the arm rests; a contact is backed off from first."""
+        """Stop commanding once the arm is at rest; a retreat from a contact comes first."""
         if self._machine.disarming and self._motion.joints.resting and not retreating:
             self._machine.rested()
             self._stop_commanding()
@@ -641,7 +641,7 @@ class SafetySupervisor:
         return self._decision(now, proposed, scale, result.step)
 
     def _grip(self, openings: tuple[float | None, ...]) -> Reason:
-        """Move each gripper towards its opening, m, for one tick; returns the first correction."""
+        """Move each gripper towards its opening, m, for one tick; return the first correction."""
         reasons = [
             Reason.OK if opening is None else gripper.step(opening)
             for gripper, opening in zip(self._grippers, openings, strict=True)

@@ -1,4 +1,4 @@
-"""How chunks follow each other: the lines `execution` of a policy file."""
+"""Execution of chunks: the section `execution` of a policy file."""
 
 from __future__ import annotations
 
@@ -13,30 +13,29 @@ from vla_ros.errors import ContractError
 
 
 class Mode(str, Enum):
-    """How a new chunk takes over from the one under way.
+    """Execution mode: how a new chunk replaces the current one.
 
     `AUTO` chooses by the measured delay: `SYNCHRONOUS` while it is within one row, else `REAL_TIME_CHUNKING` for a
-    policy that accepts a prefix and `ASYNCHRONOUS` for another one.
+    policy that accepts a prefix and `ASYNCHRONOUS` for any other.
     """
 
     AUTO = "auto"
-    SYNCHRONOUS = "synchronous"  # as it is; with `execute` rows, the arm rests until the next one is there
-    ASYNCHRONOUS = "asynchronous"  # the rows that both have fade from the old chunk to the new one
-    ENSEMBLING = "ensembling"  # mean over all chunks that have the row (ACT, Zhao et al. 2023, arXiv 2304.13705)
-    REAL_TIME_CHUNKING = "real_time_chunking"  # planned on from the old chunk (Black et al. 2025, arXiv 2506.07339)
+    SYNCHRONOUS = "synchronous"  # unchanged; with `execute` rows, the arm rests until the next chunk has arrived
+    ASYNCHRONOUS = "asynchronous"  # the rows of both fade from the old chunk to the new one
+    ENSEMBLING = "ensembling"  # mean over all chunks that contain the row (ACT, Zhao et al. 2023, arXiv 2304.13705)
+    REAL_TIME_CHUNKING = "real_time_chunking"  # continued from the old chunk (Black et al. 2025, arXiv 2506.07339)
 
 
 @dataclass(frozen=True)
 class ExecutionSettings:
-    """See the module.
+    """Settings of the execution of chunks.
 
     Attributes:
-        mode: How a new chunk takes over.
-        execute: Rows of a chunk that are carried out before the next inference begins; 0: it begins with the next
-            observation.
-        overlap: Rows, behind those that are carried out while the policy computes, over which the old chunk fades; 0:
-            as many as are carried out meanwhile, and at least 2.
-        decay: Of the weights of ensembling, exp(-decay k) with the oldest chunk k = 0; 0.01 in ACT.
+        mode: Execution mode.
+        execute: Number of rows executed before the next inference starts; 0: it starts with the next observation.
+        overlap: Number of rows, after those executed during inference, over which the old chunk fades out; 0: as many
+            as are executed during inference, and at least 2.
+        decay: Decay of the ensembling weights exp(-decay k), where the oldest chunk has k = 0; 0.01 in ACT.
     """
 
     mode: Mode = Mode.AUTO
@@ -58,16 +57,16 @@ class ExecutionSettings:
             raise ContractError(f"execution.decay is {self.decay!r}, expected a number of at least 0")
 
     def with_mode(self, mode: str) -> ExecutionSettings:
-        """Return the settings with another mode, or these where it is "auto": a policy file decides then.
+        """Return the settings with another mode, or unchanged for "auto": then the policy file decides.
 
         Raises:
-            ContractError: for a mode that is none.
+            ContractError: for an unknown mode.
         """
         return self if mode == Mode.AUTO.value else replace(self, mode=mode)  # type: ignore[arg-type]
 
 
 def read_execution(values: object) -> ExecutionSettings:
-    """Return the settings that the section `execution` of a policy file says; None says nothing.
+    """Return the settings in the section `execution` of a policy file; the defaults for None.
 
     Raises:
         ContractError: when a line is unknown or invalid.

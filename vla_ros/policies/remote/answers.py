@@ -1,4 +1,4 @@
-"""From a policy server's answer to rows in its own convention; what does not fit is refused, and said why."""
+"""Parses a policy server's answer into rows of its own action space; an invalid answer is rejected with a reason."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from vla_ros.policies.remote.wire import unpack
 from vla_ros.types import FloatArray
 
 BUSY, NOT_UNDERSTOOD = "Busy: ", "InstructionError: "
-"""First words of the texts of `vla-ros serve` that a client has another answer to than a fault."""
+"""Prefixes of error texts from `vla-ros serve` that a client does not treat as a fault."""
 
 LONGEST_SENTENCE = 200
 
 
 def read_answer(answer: bytes | str, features: RemoteFeatures) -> tuple[FloatArray, float]:
-    """Return the actions (h, width), as the server means them, and its confidence, 0 to 1.
+    """Return the actions (h, width), in the server's action space, and its confidence, 0 to 1.
 
     Raises:
         WireError: when it is no message of the protocol.
-        ChunkError: when the actions are missing, not numbers, of another shape, or not finite.
-        ServerError: when it is the text of an error.
-        InstructionError: when that says that the instruction cannot be followed.
-        LinkError: when that says that the server is busy.
+        ChunkError: when the actions are missing, not numeric, of another shape, or not finite; or the confidence is
+            invalid.
+        ServerError: when it is an error text.
+        InstructionError: when the error text says that the instruction cannot be followed.
+        LinkError: when the error text says that the server is busy.
     """
     if isinstance(answer, str):
         raise _error_of(answer)
@@ -59,7 +60,7 @@ def _confidence(values: Mapping[str, Any], features: RemoteFeatures) -> float:
 
 
 def _error_of(text: str) -> VlaError:
-    """Return the error that a text frame is; the last line of a traceback names it."""
+    """Convert a text frame to an error; the last line of a traceback names it."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     last = lines[-1][:LONGEST_SENTENCE] if lines else "(an empty text)"
     if text.startswith(BUSY):
