@@ -79,7 +79,7 @@ class Env(Protocol):
         """Return the success checker's verdict on the current instruction."""
 
     def success(self) -> bool:
-        """Return whether the current instruction is carried out."""
+        """Return whether the current instruction is fulfilled."""
 
     def handled(self) -> str:
         """Return the name of the object that the arm has manipulated, or ""."""

@@ -108,7 +108,7 @@ def _size(step: FloatArray, limit: FloatArray) -> float:
 
 
 def seams_of(contract: RobotContract) -> Seams:
-    """Return an empty record; a step exceeds its limit when making it within one row exceeds the acceleration limit."""
+    """Return an empty record; the limit of a velocity step is the acceleration limit times one row's period."""
     period = contract.action.period
     if contract.commands_joints:
         return Seams(period, contract.joints.acceleration * period)

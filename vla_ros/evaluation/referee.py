@@ -33,8 +33,8 @@ WORKSPACE_SLACK = 1e-3
 """Tolerated distance of the tool beyond a workspace face, m."""
 
 TOUCHING = -1e-3
-"""Distance below which links collide, m; links nearer than its magnitude at home are not checked, as they overlap by
-design. MuJoCo's distances between boxes and cylinders are accurate within it."""
+"""Distance below which links collide, m; negative, since MuJoCo's distances between boxes and cylinders are accurate
+only within it. Links nearer than its magnitude at home overlap by design, and are not checked."""
 
 KINDS = ("not_finite", "joint_position", "joint_velocity", "joint_acceleration", "joint_jerk", "workspace", "table",
          "self_collision", "arm_collision", "gripper_range", "gripper_velocity", *reference_limits.KINDS)  # fmt: skip

@@ -45,7 +45,7 @@ TOLD_AFTER = 2
 """Number of consecutive watchdog commands after which a status is published."""
 
 LOCKSTEP_LATENCY = 0.03
-"""Time after its observation at which a chunk takes effect in lockstep, s, whenever it arrived before: runs are then
+"""Time after its observation at which a chunk takes effect in lockstep, s, even if it arrives earlier: runs are then
 reproducible, whatever the order in which two processes are scheduled."""
 
 

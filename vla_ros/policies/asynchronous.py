@@ -233,9 +233,7 @@ class InferenceWorker:
                 return
             # A fault raised during inference is newer than this observation, and not cleared by its chunk.
             self._fault, self._lost, self._refused = fault or self._complaint, lost, refused
-            self._must_reset = self._must_reset or bool(
-                fault or lost
-            )  # after a fault the policy's state is unknown
+            self._must_reset = self._must_reset or bool(fault or lost)  # after a fault the policy's state is unknown
             if chunk is None:
                 self._trust = 0.0
                 return

@@ -1,4 +1,4 @@
-"""Checks that the arm follows: compares its measured posture with the commands it may currently be executing."""
+"""Checks that the arm follows, by comparing its posture with the commands it may currently be executing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from vla_ros.safety.reasons import Reason
 from vla_ros.types import FloatArray
 
 LOST_AFTER = 3
-"""Number of consecutive joint states far from their command after which the arm has left it: one may be wrong."""
+"""Number of consecutive joint states far from their command that prove the arm has left it; one may be wrong."""
 
 FROZEN_SPAN = 4e-3
 """Motion of a joint within `follow_window` that changes any encoder's reading, rad: 2.6 steps at 4,096 per turn."""
 
 FROZEN_WINDOWS = 2.0
-"""Time in multiples of `follow_window` after which positions unchanged to the last bit during motion are frozen."""
+"""Time, in multiples of `follow_window`, after which bitwise unchanged positions during motion count as frozen."""
 
 HISTORY = 1024
 """Maximum number of commands kept: the longest window at the highest rate."""

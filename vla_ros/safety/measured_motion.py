@@ -1,4 +1,4 @@
-"""Decides whether a measurement that contradicts the last command is credible: only for joints that were seen to leave.
+"""Decides whether joints measured away from the last command are really there: only if they were seen to leave it.
 
     motion.restart(posture)                     # on arming
     motion.command(step.positions, now)         # every tick

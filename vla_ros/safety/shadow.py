@@ -41,7 +41,7 @@ GIVE = 0.1
 """Fraction of a command that an arm still follows against an obstacle: compliance of servos and links."""
 
 ROOM = 5 * STEP
-"""Free space required to the left of home for that motion, m: `move` uses half of it, the rest is for what follows."""
+"""Free space required to the left of home, m: `move` uses half of it, the rest is for what follows."""
 
 
 class Shadow:
@@ -98,7 +98,7 @@ class Shadow:
 
     @property
     def foot(self) -> FloatArray:
-        """Foot of the active arm, (3,) m: the origin if it is the only arm."""
+        """Base of the active arm at z = 0, (3,) m: the origin if it is the only arm."""
         if len(self.contract.arms) == 1:
             return np.zeros(3)
         first = self.kinematics.model.jointPlacements[1 + self.columns.start].translation
@@ -311,7 +311,7 @@ class Shadow:
         return self.ask(self.place(self.pose().position))
 
     def start(self) -> Reason:
-        """Arm, and send the chunks required to start following, which keep the arm in place; return arming's answer."""
+        """Arm and start following, with chunks that keep the arm in place; return the answer to arming."""
         self.wait(self.supervisor.settling_ticks)
         answer = self.supervisor.arm(self.now)
         for _ in range(self.parameters.timing.resume_chunks):

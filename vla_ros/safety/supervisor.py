@@ -67,11 +67,11 @@ MOST_QUOTED = 64
 """Maximum number of characters of a stop instruction quoted in the reason, in ASCII: it has not been validated."""
 
 ARRIVAL_TIME = 1.0
-"""Time after the end of the last command in which an arm that lags, or was not measured in motion, may arrive there,
-s."""
+"""Time after the end of the last command in which the arm may still arrive there, s: it may lag, or not have been
+measured in motion."""
 
 REACH_TIME = 0.01
-"""Time whose travel at full speed is the distance within which an arm is at its last command, s: above 100 Hz the
+"""Time whose travel at full speed is the distance within which an arm is at its last command, s. Above 100 Hz, the
 travel of one tick would be less than the position error due to gravity and friction."""
 
 TOOL_AXES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")

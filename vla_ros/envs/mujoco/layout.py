@@ -22,7 +22,7 @@ REFERENCE = ((0.25, 0.75), (-0.40, 0.40))
 """Reference workspace for which object areas are defined: (x range, y range) in the base frame, m."""
 
 WORKSPACE_CLEARANCE = 0.05
-"""Maximum height of a workspace's floor above z = 0 of the base frame for the table to stand at z = 0, m."""
+"""Maximum height of a workspace's floor at which the table stands at z = 0 of the base frame, m."""
 
 CLEARANCE_BELOW = 0.005
 """Distance of any other table below the workspace's floor, m."""

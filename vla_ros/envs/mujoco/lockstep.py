@@ -17,10 +17,10 @@ COMMANDED = ("arm", "gripper")
 """Commands of an arm that every instant requires, each on its own topic, in any order."""
 
 FIRST_REPEAT = 0.25
-"""Wall time after which a first, unanswered instant is published again for nodes that joined late, s."""
+"""Wall time until an instant is repeated while nobody has answered yet, s: nodes may have joined late."""
 
 REPEAT = 5.0
-"""The same once answers have arrived before, s: a message was lost, or the robot is no longer armed."""
+"""Wall time until an instant is repeated once answers arrive, s: a message was lost, or the robot is disarmed."""
 
 POLICY_REPEAT = 1.0
 """Wall time after which unanswered frames are taken again for nodes that missed them, s."""

@@ -43,8 +43,8 @@ RESET_INSTANTS = 5
 """Number of states of a new scene published before its reset is reported as done."""
 
 RESET_SILENCE = 0.4
-"""Time without joint states after a reset in real time, s: to the safety layer, a joint that jumps from one state to
-the next is a measurement error, whereas a driver that was silent has been restarted."""
+"""Time without joint states after a reset in real time, s. To the safety layer, a joint that jumps between two states
+is a measurement error, whereas a driver that was silent has been restarted."""
 
 SEEN_INSTANTS = 20
 """Control periods between a reset request and the reset in real time: the safety layer must first have measured the

@@ -79,8 +79,8 @@ class TabletopEnv(Workcell):
 
         Raises:
             SimulationError: when the instruction names no object of the environment, or the perturbation requires a
-                furnished one; nothing has changed then.
-            InstructionError: when the instruction requests no task; nothing has changed then.
+                furnished environment; the scene is then unchanged.
+            InstructionError: when the instruction requests no task; the scene is then unchanged.
         """
         if (self.perturbation.table or self.perturbation.distractors) and not self.config.furnished:
             raise SimulationError("this environment has neither patterns of the table nor distractors to perturb with")
@@ -332,7 +332,7 @@ class TabletopEnv(Workcell):
         return judge_rest(self.rest(command), reach, command.name, command.goal_name, grasped == command.name)
 
     def success(self) -> bool:
-        """Return whether the current instruction is carried out."""
+        """Return whether the current instruction is fulfilled."""
         return self.task_status().success
 
     def progress(self) -> float:

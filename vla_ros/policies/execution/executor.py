@@ -275,7 +275,7 @@ class ChunkExecutor:
         return policy.predict_from(observation, Prefix(rows, soft_mask(frozen, left, space.horizon)))
 
     def _going_on(self, observation: Observation) -> Plan | None:
-        """Return the current plan if the arm is close to it; else None, and the chunk does not continue from it.
+        """Return the current plan if the arm is close to it; else None: the next chunk does not continue it.
 
         An arm that is held, slowed down or pushed is away from the plan: continuing it would be a jump.
         """

@@ -20,10 +20,10 @@ Trajectories = Mapping[str, ArmTrajectory]
 """Rows by arm."""
 
 LOOK_BACK, LOOKS = 0.3, 7
-"""Time by which an arm may lag behind its plan, s, and the number of times within it at which it is compared."""
+"""Maximum lag of an arm behind its plan, s, and the number of instants within it that are compared."""
 
 NEAR_METERS, NEAR_RADIANS, NEAR_JOINTS = 0.03, 0.25, 0.12
-"""Maximum distance of the tool, m and rad, or of a joint, rad, from a plan for the next chunk to continue it."""
+"""Maximum distance from the plan at which the next chunk continues it: of the tool, m and rad, and of joints, rad."""
 
 
 @dataclass(frozen=True)
