@@ -325,9 +325,9 @@ def main() -> int:
     parser.add_argument("--stand-in", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.stand_in:
-        from vla_ros.nodes.large_buffers import keep_large_buffers
+        from vla_ros.nodes.large_buffers import retain_large_buffers
 
-        keep_large_buffers()
+        retain_large_buffers()
         print(json.dumps(StandIn(arguments.seed).run()), flush=True)
         return 0
     arguments.out.mkdir(parents=True, exist_ok=True)

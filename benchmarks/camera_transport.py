@@ -29,10 +29,10 @@ def _publish(height: int, width: int, frames: int, ready: Connection) -> None:
     from sensor_msgs.msg import Image
 
     from vla_ros.nodes.conversions import array_to_image, seconds_to_stamp
-    from vla_ros.nodes.large_buffers import keep_large_buffers
+    from vla_ros.nodes.large_buffers import retain_large_buffers
     from vla_ros.nodes.qos import qos
 
-    keep_large_buffers()
+    retain_large_buffers()
     rclpy.init()
     node = rclpy.create_node("camera")
     publisher = node.create_publisher(Image, "/camera/front/image_raw", qos("camera_out"))
@@ -61,13 +61,13 @@ def measure(height: int, width: int, frames: int) -> dict[str, Any]:
     from sensor_msgs.msg import Image
 
     from vla_ros.nodes.conversions import stamp_to_seconds
-    from vla_ros.nodes.large_buffers import keep_large_buffers
+    from vla_ros.nodes.large_buffers import retain_large_buffers
     from vla_ros.nodes.qos import qos
 
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_publish, args=(height, width, frames, there))
     process.start()
-    keep_large_buffers()
+    retain_large_buffers()
     rclpy.init()
     node = rclpy.create_node("perception")
     ages: dict[int, float] = {}

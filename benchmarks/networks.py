@@ -2,7 +2,7 @@
 
     python benchmarks/networks.py --json --picture docs/images/networks_look.png
 
-Prints, for each, the errors that it reaches (normalised units; a share for the gripper), the fastest training step of 8
+Prints, for each, the errors that it reaches (normalized units; a share for the gripper), the fastest training step of 8
 scenes, and how much its positions change with other pictures and other words. The picture shows a frame of the front
 camera and where each network looks for the named object: its word of the colour where words look, else its sentence.
 """

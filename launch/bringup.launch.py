@@ -44,9 +44,9 @@ from vla_ros.nodes.launch_actions import (
     Group,
     arm_namespace,
     end_launch,
+    finds_duplicate_nodes,
     follows_launch,
     is_installed,
-    looks_for_namesakes,
     required,
 )
 from vla_ros.nodes.launch_arguments import (
@@ -342,7 +342,7 @@ def bring_up(context: LaunchContext) -> list[Action]:
     if texts.get("tf") == TRANSFORMS:
         names.append(TRANSFORMS)
         beside.append(transforms(arm, use_sim_time=graph_values(texts, simulation).get("use_sim_time") == "true"))
-    actions.append(looks_for_namesakes([arm.name(f"/{name}") for name in names], own_clock=first > 0))
+    actions.append(finds_duplicate_nodes([arm.name(f"/{name}") for name in names], own_clock=first > 0))
     if given_flag(context, "preflight"):
         order.preflight = group.inside([preflight(arm, looking, order, file)])
         if not first:  # a simulated robot speaks only when it is active; a real one, or Gazebo, does already

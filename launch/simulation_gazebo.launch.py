@@ -37,9 +37,9 @@ from vla_ros.nodes.launch_actions import (
     Group,
     arm_namespace,
     end_launch,
+    finds_duplicate_nodes,
     follows_launch,
     is_installed,
-    looks_for_namesakes,
     required,
 )
 from vla_ros.nodes.launch_arguments import (
@@ -233,7 +233,7 @@ def bring_up(context: LaunchContext) -> list[Action]:
     actions: list[Action] = [
         group.remember(),
         # Before Gazebo: a second one would put its robot into the first one's world.
-        looks_for_namesakes(names, own_clock=True),
+        finds_duplicate_nodes(names, own_clock=True),
         gazebo(context, world),
         Node(
             package="robot_state_publisher",

@@ -29,7 +29,7 @@ print(json.dumps([platform.python_version_tuple()[1], found]))
 """
 
 
-def normalised(name: str) -> str:
+def normalized(name: str) -> str:
     """Return the name as package indexes compare it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -38,13 +38,13 @@ def installed(python: str) -> tuple[int, dict[str, str]]:
     """Return the minor version of an interpreter, and name to version of what is installed for it."""
     answer = subprocess.run([python, "-c", QUESTION], capture_output=True, text=True, check=True)
     minor, found = json.loads(answer.stdout)
-    return int(minor), {normalised(name): version for name, version in found.items()}
+    return int(minor), {normalized(name): version for name, version in found.items()}
 
 
 def direct_names() -> set[str]:
     """Return what the hand-written files pin."""
     lines = [line for file in FOLDER.glob("*.txt") if file != OUTPUT for line in file.read_text().splitlines()]
-    return {normalised(re.split(r"[=\[]", line)[0]) for line in lines if line and not line.startswith("#")}
+    return {normalized(re.split(r"[=\[]", line)[0]) for line in lines if line and not line.startswith("#")}
 
 
 def marker(having: list[int], minors: list[int]) -> str:

@@ -46,13 +46,13 @@ NOT_GRANTED = (
 )
 
 
-def take_realtime(priority: int) -> str:
+def enable_realtime(priority: int) -> str:
     """Give every thread of this process, and threads started afterwards, a real-time priority.
 
     First in, first out: only a higher real-time priority preempts such a thread (sched(7)). It must be all threads: one
     preempted while it holds the interpreter's lock, or one of the middleware's, keeps the others waiting. For the same
     reason SCHED_RESET_ON_FORK is not used, because it resets threads as well as processes: start a process in
-    `ordinary_thread`. A control group's quota (cpu.max) does not matter: it applies to threads that are not real-time.
+    `without_realtime`. A control group's quota (cpu.max) does not matter: it applies to threads that are not real-time.
 
     Args:
         priority: 1 (last among real-time threads) to 99.
@@ -68,12 +68,12 @@ def take_realtime(priority: int) -> str:
             with contextlib.suppress(ProcessLookupError):  # the thread has ended meanwhile
                 os.sched_setscheduler(int(task.name), os.SCHED_FIFO, os.sched_param(priority))
     except OSError:
-        give_realtime_back()
+        disable_realtime()
         return NOT_GRANTED
     return ""
 
 
-def give_realtime_back() -> None:
+def disable_realtime() -> None:
     """Remove the real-time priority from every thread of this process."""
     for task in TASKS.iterdir():
         with contextlib.suppress(OSError):  # the thread has ended meanwhile
@@ -82,7 +82,7 @@ def give_realtime_back() -> None:
 
 
 @contextlib.contextmanager
-def ordinary_thread() -> Iterator[None]:
+def without_realtime() -> Iterator[None]:
     """Temporarily drop the real-time priority of this thread, and of processes that it starts."""
     policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     if policy == os.SCHED_OTHER:

@@ -78,7 +78,7 @@ class Recorded:
 
         for kind in (Node, LifecycleNode):
             monkeypatch.setattr(kind, "execute", execute)
-        monkeypatch.setattr(launch_actions, "look_for_namesakes", lambda context, names, *, own_clock: [])
+        monkeypatch.setattr(launch_actions, "find_duplicate_nodes", lambda context, names, *, own_clock: [])
 
     def visit(self, entities: list[Any], context: Any) -> None:
         for entity in entities:
@@ -287,7 +287,7 @@ def test_the_launch_gives_ros_no_arguments_of_its_own(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(launch_actions.rclpy, "init", init)
     with pytest.raises(SeenError):
-        launch_actions.look_for_namesakes(LaunchContext(), ["/a_name_of_nobody"])
+        launch_actions.find_duplicate_nodes(LaunchContext(), ["/a_name_of_nobody"])
     assert given == [[]]
 
 

@@ -62,7 +62,7 @@ def test_namesakes_are_looked_for_before_a_process_is_started(monkeypatch: pytes
         assert not own_clock
         return looked.extend(names) or []
 
-    monkeypatch.setattr(launch_actions, "look_for_namesakes", look)
+    monkeypatch.setattr(launch_actions, "find_duplicate_nodes", look)
     actions, context = actions_of(ROOT / "launch/bringup.launch.py", namespace="left")
     for action in actions[: next(i for i, one in enumerate(actions) if hasattr(one, "node_executable"))]:
         if type(action).__name__ == "OpaqueFunction":

@@ -49,7 +49,7 @@ def test_say_stops_a_demo_from_another_folder(tmp_path):
                 check=False,
             )
             assert said.returncode == 0, said.stdout + said.stderr
-            assert json.loads(said.stdout.splitlines()[-1])["heard_by_safety_node"] is True
+            assert json.loads(said.stdout.splitlines()[-1])["acknowledged_by_safety_node"] is True
             demo.send_signal(signal.SIGINT)
             rest = demo.communicate(timeout=60.0)[0]
         finally:

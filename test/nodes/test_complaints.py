@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vla_ros.nodes.complaints import REMINDER_PERIOD, SHORTEST_PERIOD, Complaints
+from vla_ros.nodes.complaints import REMINDER_PERIOD, SHORTEST_PERIOD, ThrottledLogger
 
 
 class Log:
@@ -18,8 +18,8 @@ class Log:
     def info(self, line: str) -> None:
         self.lines.append(f"info {line}")
 
-    def complaints(self) -> Complaints:
-        return Complaints(self, lambda: self.now)
+    def complaints(self) -> ThrottledLogger:
+        return ThrottledLogger(self, lambda: self.now)
 
 
 def test_a_trouble_is_said_once_and_then_again_after_a_while() -> None:

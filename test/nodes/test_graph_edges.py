@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vla_ros.evaluation.edges import IN_GRAPH, LINES
-from vla_ros.nodes.fault_injection.edges import graph_edges, summarise_edges
+from vla_ros.nodes.fault_injection.edges import graph_edges, summarize_edges
 from vla_ros.nodes.fault_injection.suite import graph_faults
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.parameters import load_parameters
@@ -30,10 +30,10 @@ def test_rows_of_one_case_add_up(edges):
     row = {"name": name, "tried": True, "stopped": True, "violations": 0, "by_kind": {}, "sentence": "braked"}
     missed = row | {"stopped": False, "violations": 2, "by_kind": {"joint_jerk": 2}, "sentence": "2 violations"}
     untried = row | {"tried": False, "stopped": False, "sentence": "needs root"}
-    (one,) = summarise_edges(edges, [row, row, missed])
+    (one,) = summarize_edges(edges, [row, row, missed])
     assert (one.where, one.tried, one.passed, one.violations, one.by_kind) == (IN_GRAPH, 3, 2, 2, {"joint_jerk": 2})
     assert one.sentence == "2 violations"
-    (none,) = summarise_edges(edges, [untried])
+    (none,) = summarize_edges(edges, [untried])
     assert (none.tried, none.passed, none.sentence) == (0, 0, "needs root")
 
 

@@ -282,7 +282,7 @@ def test_the_heart_beats_while_simulation_time_stands_still(desk):
 def test_a_stop_that_no_safety_layer_has_heard_is_not_called_one(desk):
     observer = Observer(desk.node)
     said = say(Operator(desk.node, observer), observer, "stop", 2.0)
-    assert (said.accepted, said.heard_by_safety_node, said.done) == (True, False, False)
+    assert (said.accepted, said.acknowledged_by_safety_node, said.done) == (True, False, False)
     assert "NOT confirmed by the safety layer" in "\n".join(said.sentences(2.0))
 
 

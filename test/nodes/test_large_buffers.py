@@ -10,9 +10,9 @@ import pytest
 
 COUNT = """
 import resource, sys
-from vla_ros.nodes.large_buffers import keep_large_buffers
+from vla_ros.nodes.large_buffers import retain_large_buffers
 if sys.argv[1] == "keep":
-    assert keep_large_buffers()
+    assert retain_large_buffers()
 def copies(number):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(number):

@@ -16,8 +16,8 @@ from vla_ros.nodes import launch_actions
 from vla_ros.nodes.dds_domains import claim_domain
 from vla_ros.nodes.dds_profile import LOOPBACK_PROFILE, PROFILE_VARIABLE
 from vla_ros.nodes.graph import Graph, load_graph
-from vla_ros.nodes.launch_actions import end_launch, look_for_namesakes
-from vla_ros.nodes.namesakes import require_alone
+from vla_ros.nodes.launch_actions import end_launch, find_duplicate_nodes
+from vla_ros.nodes.namesakes import require_unique_names
 from vla_ros.nodes.process import NodeProcess
 from vla_ros.nodes.runner import GraphRunner, RosLink, graph_environment
 from vla_ros.nodes.transitions import ACTIVE, GraphError, LifecycleClient
@@ -83,10 +83,10 @@ def test_a_graph_of_other_names_or_in_another_namespace_may_be_in_the_domain(for
     other_arm = Node("safety_node", namespace="right", context=context, use_global_arguments=False)
     link = RosLink("visitor", foreign.domain)
     try:
-        require_alone(link.node, ["/safety_node", f"/left/{NAME}"])
+        require_unique_names(link.node, ["/safety_node", f"/left/{NAME}"])
         for taken in (f"/{NAME}", "/right/safety_node"):
             with pytest.raises(GraphError, match=f"has {taken} already"):
-                require_alone(link.node, ["/safety_node", taken])
+                require_unique_names(link.node, ["/safety_node", taken])
     finally:
         link.close()
         other_arm.destroy_node()
@@ -133,11 +133,11 @@ def test_a_launch_looks_in_the_domain_of_its_environment(foreign: Foreign, monke
     monkeypatch.setenv("ROS_DOMAIN_ID", str(foreign.domain))
     assert os.environ[PROFILE_VARIABLE] == str(share_file(LOOPBACK_PROFILE))  # of the bystander's process, this one
     with pytest.raises(GraphError, match=f"domain {foreign.domain} has /{NAME} already"):
-        look_for_namesakes(LaunchContext(), ["/safety_node", f"/{NAME}"])
-    assert look_for_namesakes(LaunchContext(is_shutdown=True), [f"/{NAME}"]) == []
-    assert look_for_namesakes(LaunchContext(), [f"/left/{NAME}"]) == []
-    monkeypatch.setattr(launch_actions, "require_alone", None)  # who has looked once does not look again
-    assert look_for_namesakes(LaunchContext(), [f"/left/{NAME}"]) == []
+        find_duplicate_nodes(LaunchContext(), ["/safety_node", f"/{NAME}"])
+    assert find_duplicate_nodes(LaunchContext(is_shutdown=True), [f"/{NAME}"]) == []
+    assert find_duplicate_nodes(LaunchContext(), [f"/left/{NAME}"]) == []
+    monkeypatch.setattr(launch_actions, "require_unique_names", None)  # who has looked once does not look again
+    assert find_duplicate_nodes(LaunchContext(), [f"/left/{NAME}"]) == []
 
 
 def test_a_launch_ends_with_an_error_unless_it_ends_already() -> None:

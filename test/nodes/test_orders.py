@@ -172,7 +172,7 @@ def test_say_stop_is_heard_while_the_instruction_node_hangs(site: Site, capsys: 
     site.signal(signal.SIGSTOP)
     code, answer, printed = site.command(capsys, "stop")
     assert code == 0, printed
-    assert (answer["heard_by_safety_node"], answer["accepted"], answer["state"]) == (True, False, "HOLD")
+    assert (answer["acknowledged_by_safety_node"], answer["accepted"], answer["state"]) == (True, False, "HOLD")
     assert answer["reason"] == "instruction_stop"
     assert "stopped: the safety layer has heard it" in printed
     assert "the instruction node has not answered" in printed
@@ -184,7 +184,7 @@ def test_say_stop_is_heard_when_the_silence_holds_already(site: Site, capsys: py
     site.signal(signal.SIGSTOP)
     site.wait_for_state("HOLD", "instruction_silent")
     code, answer, printed = site.command(capsys, "stop")
-    assert (code, answer["heard_by_safety_node"], answer["accepted"]) == (0, True, False), printed
+    assert (code, answer["acknowledged_by_safety_node"], answer["accepted"]) == (0, True, False), printed
     site.signal(signal.SIGCONT)
     site.stays_stopped()
 
@@ -201,7 +201,7 @@ def test_every_stop_by_say_is_heard_and_told_so(site: Site, capsys: pytest.Captu
         site.move()
         mark = len(site.statuses)
         code, answer, printed = site.command(capsys, "stop")
-        assert (code, answer["heard_by_safety_node"], answer["accepted"]) == (0, True, True), printed
+        assert (code, answer["acknowledged_by_safety_node"], answer["accepted"]) == (0, True, True), printed
         assert f"accepted as instruction {answer['instruction']}" in printed
         held = [s for s in site.statuses[mark:] if (s.state, s.reason) == (SafetyStatus.HOLD, "instruction_stop")]
         assert held, "say told of a stop that never came"
@@ -216,7 +216,7 @@ def test_a_stop_behind_a_flood_is_heard(site: Site, capsys: pytest.CaptureFixtur
     for i in range(2000):
         sentences.publish(String(data=f"pick up the cube number {i}"))
     code, answer, printed = site.command(capsys, "stop")
-    assert (code, answer["heard_by_safety_node"], answer["state"]) == (0, True, "HOLD"), printed
+    assert (code, answer["acknowledged_by_safety_node"], answer["state"]) == (0, True, "HOLD"), printed
     site.stays_stopped()
     site.move()
 

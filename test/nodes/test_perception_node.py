@@ -501,7 +501,7 @@ def test_a_worker_that_is_held_up_costs_old_images_and_no_memory(monkeypatch: py
         release.wait(DEADLINE)
         return CameraFault.NONE
 
-    monkeypatch.setattr(Assembler, "add_picture", hold_up)
+    monkeypatch.setattr(Assembler, "add_image", hold_up)
     link = RosLink("perception_test", free_domain())
     node = PerceptionNode(context=link.node.context, use_global_arguments=False)
     try:

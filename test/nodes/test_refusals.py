@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vla_ros.nodes.refusals import KINDS, PERIOD, Refusals
+from vla_ros.nodes.refusals import KINDS, PERIOD, RejectionLog
 
 
 class Log:
@@ -12,8 +12,8 @@ class Log:
         self.lines: list[str] = []
         self.now = 0.0
 
-    def refusals(self) -> Refusals:
-        return Refusals(self.lines.append, lambda: self.now)
+    def refusals(self) -> RejectionLog:
+        return RejectionLog(self.lines.append, lambda: self.now)
 
 
 def test_the_first_of_a_kind_is_told_at_once_whatever_the_others_do() -> None:

@@ -53,7 +53,7 @@ def test_a_command_that_was_held_up_until_the_controller_has_let_go_is_not_sent(
     assert control.tick(now + PERIOD).joint_positions is not None
     assert sent == []
     assert control.tick(time.monotonic()).joint_positions is None
-    control.tick_instead(time.monotonic())
+    control.on_deadline_missed(time.monotonic())
     assert sent == []
 
 
@@ -64,7 +64,7 @@ def test_nothing_goes_out_after_a_new_start_until_it_is_armed() -> None:
     control.restart()
     assert control.state is SafetyState.DISARMED
     assert control.command_due == np.inf
-    control.tick_instead(time.monotonic())
+    control.on_deadline_missed(time.monotonic())
     assert control.tick(time.monotonic()).joint_positions is None
     assert len(sent) == 1
 

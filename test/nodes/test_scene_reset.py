@@ -22,7 +22,7 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from vla_ros.envs.gazebo.scene import GazeboJudge, GazeboScene, lay_out
+from vla_ros.envs.gazebo.scene import GazeboScene, GazeboSuccessChecker, lay_out
 from vla_ros.errors import SimulationError
 from vla_ros.msg import SafetyStatus, TaskStatus
 from vla_ros.nodes import scene_reset, simulation_wait
@@ -114,7 +114,7 @@ class Cell:
 
     def __init__(self, link: RosLink, request: Path) -> None:
         self.armed, self.request = "", request
-        self.judge = GazeboJudge(lay_out(0))
+        self.judge = GazeboSuccessChecker(lay_out(0))
         self.state: JointState | None = None
         topic = CONTRACT.controllers.joint_states_topic
         link.node.create_subscription(JointState, topic, self.take, qos("joint_states"))
@@ -131,7 +131,7 @@ class Cell:
         return joint_state_to_robot_state(self.state, CONTRACT, KINEMATICS).joint_positions
 
     def expect(self, scene: GazeboScene) -> None:
-        self.judge = GazeboJudge(scene)
+        self.judge = GazeboSuccessChecker(scene)
         for name, position in asked_for(self.request).items():
             self.judge.moved(name, position)
 

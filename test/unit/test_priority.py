@@ -8,19 +8,19 @@ import sys
 
 SCRIPT = """
 import json, os, subprocess, sys, threading
-from vla_ros.priority import give_realtime_back, ordinary_thread, take_realtime
+from vla_ros.priority import disable_realtime, without_realtime, enable_realtime
 stop = threading.Event()
 early = threading.Thread(target=stop.wait, daemon=True)
 early.start()
-refused = take_realtime(3)
+refused = enable_realtime(3)
 late = threading.Thread(target=stop.wait, daemon=True)
 late.start()
 ask = [sys.executable, "-c", "import os; print(os.sched_getscheduler(0))"]
-with ordinary_thread():
+with without_realtime():
     child = int(subprocess.check_output(ask))
 threads = [os.sched_getscheduler(thread.native_id) for thread in (threading.main_thread(), early, late)]
 priority = os.sched_getparam(0).sched_priority
-give_realtime_back()
+disable_realtime()
 after = [os.sched_getscheduler(thread.native_id) for thread in (threading.main_thread(), early, late)]
 stop.set()
 print(json.dumps({"refused": refused, "child": child, "threads": threads, "priority": priority, "after": after}))

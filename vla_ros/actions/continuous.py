@@ -120,7 +120,7 @@ class ContinuousActionSpace:
             start += bounds.low.size
         return found
 
-    def normalise(self, actions: ArrayLike) -> FloatArray:
+    def normalize(self, actions: ArrayLike) -> FloatArray:
         """Map actions (..., width) from their bounds to [-1, 1].
 
         Raises:
@@ -134,13 +134,13 @@ class ContinuousActionSpace:
                 raise ChunkError(f"'{name}' has a quaternion of norm {worst:.9g}, expected 1")
         return 2.0 * ((raw - self.low) / (self.high - self.low)) - 1.0
 
-    def unnormalise(self, normalised: ArrayLike) -> FloatArray:
-        """Invert `normalise`; quaternions are rescaled to unit length.
+    def unnormalize(self, normalized: ArrayLike) -> FloatArray:
+        """Invert `normalize`; quaternions are rescaled to unit length.
 
         Raises:
             ChunkError: when the width differs, a value is not finite, or a quaternion has zero norm.
         """
-        raw = (self._checked(normalised) + 1.0) / 2.0 * (self.high - self.low) + self.low
+        raw = (self._checked(normalized) + 1.0) / 2.0 * (self.high - self.low) + self.low
         for name in self.quaternions:
             part = raw[..., self.columns[name]]
             norms = np.linalg.norm(part, axis=-1, keepdims=True)

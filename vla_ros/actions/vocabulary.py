@@ -35,7 +35,7 @@ class SymbolicVocabulary:
         """Number of actions."""
         return len(self.names)
 
-    def tokenise(self, name: str) -> int:
+    def tokenize(self, name: str) -> int:
         """Return the token id of an action.
 
         Raises:
@@ -46,7 +46,7 @@ class SymbolicVocabulary:
         except ValueError:
             raise InstructionError(f"no action '{name}'; {expected_names(name, self.names)}") from None
 
-    def detokenise(self, token: int) -> str:
+    def detokenize(self, token: int) -> str:
         """Return the action of a token id.
 
         Raises:
@@ -58,8 +58,8 @@ class SymbolicVocabulary:
 
     def tokenise_plan(self, names: Iterable[str]) -> list[int]:
         """Return the token ids of a plan."""
-        return [self.tokenise(name) for name in names]
+        return [self.tokenize(name) for name in names]
 
     def detokenise_plan(self, tokens: Iterable[int]) -> list[str]:
         """Return the actions of a plan."""
-        return [self.detokenise(token) for token in tokens]
+        return [self.detokenize(token) for token in tokens]

@@ -13,7 +13,7 @@ from typing import Any
 from vla_ros.cli.arguments import natural, path, positive, positive_int
 from vla_ros.cli.failures import require_output
 from vla_ros.data.durable import write_whole
-from vla_ros.data.lines import differing_lines
+from vla_ros.data.lines import setting_differences
 from vla_ros.errors import UsageError, VlaError
 
 HELP = (
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     require_output(args.out).mkdir(parents=True, exist_ok=True)
     report = _before(args) if args.resume else {}
     asked = {"robot": args.robot, "policy": args.policy, "seed": args.seed, "quick": args.quick}
-    if differences := differing_lines({name: report[name] for name in asked if name in report}, asked):
+    if differences := setting_differences({name: report[name] for name in asked if name in report}, asked):
         raise VlaError(
             f"{_path(args)} was measured otherwise: {'; '.join(differences)}; measure anew, without --resume, or give "
             "another --out"
@@ -151,12 +151,12 @@ def _write(args: argparse.Namespace, report: Mapping[str, Any]) -> None:
 def _illustrate(args: argparse.Namespace, report: Mapping[str, Any]) -> list[Path]:
     """Draw the figure if its parts are there, and write the tables; return the files written."""
     from vla_ros.cli.bench_markdown import write_tables
-    from vla_ros.evaluation.safety_picture import safety_picture
+    from vla_ros.evaluation.safety_plot import safety_plot
 
     written = [_path(args)]
     if {"table", "clean", "comparison", "fuzz"} <= set(report):
         written.append(Path(args.out) / "safety.png")
-        safety_picture(report, written[-1])
+        safety_plot(report, written[-1])
     if args.markdown is not None:
         written.append(args.markdown)
         write_tables(report, args.markdown)
@@ -249,10 +249,10 @@ def _fuzz_block(block: tuple[str, int, int]) -> tuple[tuple[str, int, int], dict
 
 
 def _graph(args: argparse.Namespace) -> dict[str, Any]:
-    from vla_ros.nodes.fault_injection.suite import run_graph_faults, summarise
+    from vla_ros.nodes.fault_injection.suite import run_graph_faults, summarize
 
     rows = run_graph_faults(args.robot, args.policy, args.repeats, args.out, resume=args.resume, only=args.faults)
-    return {"faults": summarise(rows), "rows": rows}
+    return {"faults": summarize(rows), "rows": rows}
 
 
 def _edges(args: argparse.Namespace) -> dict[str, Any]:
@@ -278,17 +278,17 @@ def _edges(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _kills(args: argparse.Namespace) -> dict[str, Any]:
-    from vla_ros.nodes.fault_injection.kills import run_kills, summarise_kills
+    from vla_ros.nodes.fault_injection.kills import run_kills, summarize_kills
 
     rows = run_kills(args.robot, args.policy, args.kills, args.out, seed=args.seed, resume=args.resume)
-    return {**summarise_kills(rows), "rows": rows}
+    return {**summarize_kills(rows), "rows": rows}
 
 
 def _load(args: argparse.Namespace) -> dict[str, Any]:
-    from vla_ros.nodes.fault_injection.load import run_load, summarise_load
+    from vla_ros.nodes.fault_injection.load import run_load, summarize_load
 
     rows = run_load(args.robot, args.policy, args.load_minutes, args.out, resume=args.resume)
-    return {**summarise_load(rows), "rows": rows}
+    return {**summarize_load(rows), "rows": rows}
 
 
 MEASURE: Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]] = {

@@ -19,7 +19,7 @@ def run_loop(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from vla_ros.evaluation.loop_bench import LoopOptions, loop_report, measure_loop
-    from vla_ros.evaluation.loop_picture import loop_picture
+    from vla_ros.evaluation.loop_plot import loop_plot
 
     options = LoopOptions(
         robot=args.robot,
@@ -36,7 +36,7 @@ def run_loop(args: argparse.Namespace) -> int:
         rows.append(row)
         write_whole(args.out / "loop.json", json.dumps(loop_report(options, rows), indent=1).encode())
     report = loop_report(options, rows)
-    loop_picture(report, args.out / "loop.png")
+    loop_plot(report, args.out / "loop.png")
     print("way                   slower          delay   success   seams over  step 95 %  pauses held")
     for row in rows:
         print(

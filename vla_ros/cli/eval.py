@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
     report = args.out / _report_name(args, name)
     results = _results(args, name, suite.make_trials(args.episodes, args.seed), report.with_suffix(".jsonl"))
     figures = {kind: name, "via": args.via, "policy": args.policy, "seed": args.seed, "safety": not args.no_safety,
-               **suite.summarise(results), **_compared(against, results),
+               **suite.summarize(results), **_compared(against, results),
                "wall_seconds": round(time.monotonic() - begin, 1)}  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
     rollouts = {"rollouts": [asdict(result) for result in results]}

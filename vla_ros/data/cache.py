@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_ros.data.durable import synchronise
-from vla_ros.data.errors import DamagedDataError, naming_full_disk
+from vla_ros.data.errors import DamagedDataError, disk_full_errors
 from vla_ros.types import ImageArray
 
 OPEN_FILES = 256
@@ -72,7 +72,7 @@ class EpisodeImages:
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = {c: self.folder / f".{self._path(episode, c).name}.{os.getpid()}" for c in self._sizes}
         try:
-            with naming_full_disk(f"the images of {self._name} in {self.folder}"):
+            with disk_full_errors(f"the images of {self._name} in {self.folder}"):
                 self._write(episode, partial)
                 for camera, path in partial.items():
                     synchronise(path)

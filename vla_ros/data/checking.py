@@ -35,7 +35,7 @@ from vla_ros.actions.groups import TOOL_FRAME, Quantity, Reference
 from vla_ros.actions.rotation_vectors import rotation_vector_from_matrix
 from vla_ros.actions.rotations import Rotation, matrix_from_quaternion
 from vla_ros.data.agreement import DirectionAgreement, SizeAgreement
-from vla_ros.data.errors import DamagedDataError, DataError, OddEpisodeError
+from vla_ros.data.errors import DamagedDataError, DataError, UnusableEpisodeError
 from vla_ros.data.measured_arms import measured_arms
 from vla_ros.data.reader import DatasetDescription, EpisodeReader
 from vla_ros.data.step import GRIPPER_NAME, GRIPPER_SHARE, Step
@@ -190,7 +190,7 @@ class CheckedReader:
         """Yield the steps of an episode.
 
         Raises:
-            OddEpisodeError: at the step whose time or motion cannot be, or behind the last one.
+            UnusableEpisodeError: at the step whose time or motion cannot be, or behind the last one.
             DataError: when it cannot be read; nothing else leaves a reader.
         """
         check = EpisodeCheck(self.description, episode, self._limits)
@@ -220,7 +220,7 @@ class EpisodeCheck:
         """Look at the next step.
 
         Raises:
-            OddEpisodeError: when its time does not follow, or its motion is none of this robot.
+            UnusableEpisodeError: when its time does not follow, or its motion is none of this robot.
         """
         elapsed = self._elapsed(step)
         commanded = None
@@ -237,13 +237,13 @@ class EpisodeCheck:
         """Look at the episode as a whole.
 
         Raises:
-            OddEpisodeError: when its rate is another one, or the tool does not go where it is sent.
+            UnusableEpisodeError: when its rate is another one, or the tool does not go where it is sent.
         """
         period = self._convention.period
         if len(self._intervals) >= FEWEST_INTERVALS:
             usual = float(np.median(self._intervals))
             if not USUAL_PERIODS[0] <= usual / period <= USUAL_PERIODS[1]:
-                raise OddEpisodeError(
+                raise UnusableEpisodeError(
                     f"{self._where}: by {self._column} its steps are {usual:.4g} s apart, at "
                     f"{self._convention.rate_hz} Hz {period:.4g} s are expected; is it in seconds, and the rate right?"
                 )
@@ -258,7 +258,7 @@ class EpisodeCheck:
             strict=True,
         ):
             if agreement.count >= fewest and not agreement.cosine >= AGREEMENT:
-                raise OddEpisodeError(
+                raise UnusableEpisodeError(
                     f"{self._where}: {what} elsewhere than it is sent (mean cosine {agreement.cosine:.2f} of "
                     f"{agreement.count} motions, expected at least {AGREEMENT}); look at signs, axes and reference of "
                     "the actions, at the gripper's convention, and at the quaternion's order, (x, y, z, w)"
@@ -272,7 +272,7 @@ class EpisodeCheck:
             self._sizes, ("moves", "turns"), (1.0 / SIZE_FACTOR, 0.0), ("meters", "radians"), strict=True
         ):
             if agreement.count >= FEWEST_SIZES and not fewest <= agreement.ratio <= SIZE_FACTOR:
-                raise OddEpisodeError(
+                raise UnusableEpisodeError(
                     f"{self._where}: the tool is sent {agreement.ratio:.3g} times as far as it {what} (median of "
                     f"{agreement.count} motions, expected at most {SIZE_FACTOR:g} times"
                     + (f" and at least {fewest:.2g}" if fewest else "")
@@ -284,7 +284,7 @@ class EpisodeCheck:
             return 0.0
         elapsed, period = step.timestamp - self._before[0].timestamp, self._convention.period
         if not 0.0 < elapsed <= LONGEST_GAP * period:
-            raise OddEpisodeError(
+            raise UnusableEpisodeError(
                 f"{self._where}, step {step.index}: by {self._column} it is {elapsed:.4g} s behind the step before, "
                 f"expected about {period:.4g} s: times advance by one period, in seconds"
             )
@@ -298,7 +298,7 @@ class EpisodeCheck:
             return
         lower, upper = self._limits.workspace_lower - REACH_MARGIN, self._limits.workspace_upper + REACH_MARGIN
         if not ((pose.position >= lower) & (pose.position <= upper)).all():
-            raise OddEpisodeError(
+            raise UnusableEpisodeError(
                 f"{self._where}, step {step.index}: the tool is at {np.round(pose.position, 4).tolist()} m, expected "
                 f"within {REACH_MARGIN} m of the workspace {self._limits.workspace_lower.tolist()} to "
                 f"{self._limits.workspace_upper.tolist()}; is it in meters, in the frame of the robot's base?"
@@ -322,7 +322,7 @@ class EpisodeCheck:
             return
         if not -OPENING_FACTOR * full <= opening <= OPENING_FACTOR * full:
             unit = "m" if GRIPPER_NAME in step.proprioception_names else "of 1"
-            raise OddEpisodeError(
+            raise UnusableEpisodeError(
                 f"{self._where}, step {step.index}: the gripper is open by {opening:.4g} {unit}, expected at most "
                 f"about {full:.4g}; is it the distance between the fingers in meters, or a fraction of the full one?"
             )
@@ -350,7 +350,7 @@ class EpisodeCheck:
         joints = step.proprioception[[measured.index(name) for name in names]]
         off = [float(np.linalg.norm(motion)) for motion in _motion(forward(joints), pose)]
         if not (off[0] <= TOOL_TOLERANCE[0] and off[1] <= TOOL_TOLERANCE[1]):
-            raise OddEpisodeError(
+            raise UnusableEpisodeError(
                 f"{self._where}, step {step.index}: the tool is {off[0]:.3f} m and {off[1]:.2f} rad off from where the "
                 f"joints put it, expected at most {TOOL_TOLERANCE[0]} m and {TOOL_TOLERANCE[1]} rad; is the quaternion "
                 "(x, y, z, w), the position in meters and in the base frame, the joints in radians, the tool the same?"
@@ -373,7 +373,7 @@ class EpisodeCheck:
                     continue
                 if not ((joints >= lower) & (joints <= upper)).all():
                     ends = np.round([lower + JOINT_MARGIN, upper - JOINT_MARGIN], 3).tolist()
-                    raise OddEpisodeError(
+                    raise UnusableEpisodeError(
                         f"{self._where}, step {step.index}: the joints {what} are {np.round(joints, 3).tolist()} rad, "
                         f"expected within {JOINT_MARGIN} rad of the limits {ends[0]} to {ends[1]}; are the unit of "
                         "the convention and the order of the joints right?"
@@ -389,7 +389,7 @@ class EpisodeCheck:
         if motion.rotation is Rotation.ROTATION_VECTOR:
             angle = float(np.linalg.norm(motion.to_si(step.action[convention.columns[motion.name]])[3:]))
             if angle > 2.0 * np.pi + SLACK[1]:
-                raise OddEpisodeError(
+                raise UnusableEpisodeError(
                     f"{self._where}, step {step.index}: the rotation of its action is {angle:.4g} rad, expected at "
                     "most a whole turn; is it in degrees?"
                 )
@@ -408,7 +408,7 @@ class EpisodeCheck:
         ):
             size, most = float(np.linalg.norm(motion)), SPEED_FACTOR * limit * elapsed + slack
             if not size <= most:
-                raise OddEpisodeError(
+                raise UnusableEpisodeError(
                     f"{self._where}, step {step.index}: the tool {verb} {size:.4g} {unit} {since} in {elapsed:.3g} s, "
                     f"which is no motion of this robot ({limit} {unit}/s; at most {most:.4g} {unit} expected); are "
                     f"these {mistake}, or is the convention another?"

@@ -24,7 +24,7 @@ from vla_ros.actions.rotation_vectors import slerp
 from vla_ros.actions.space import ActionSpace
 from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, decode_chunk, encode_chunk
 from vla_ros.data.conventions import obstacles
-from vla_ros.data.errors import ConventionError, MissingColumnError, OddEpisodeError
+from vla_ros.data.errors import ConventionError, MissingColumnError, UnusableEpisodeError
 from vla_ros.data.measured_arms import MaxOpening, measured_arms, opening_of
 from vla_ros.data.step import Step
 from vla_ros.errors import ChunkError, VlaError
@@ -53,7 +53,7 @@ def action_chunks(
     Raises:
         ConventionError: when the actions are other motions than `wanted` can say, naming every line that differs.
         MissingColumnError: when the steps do not say where tool or joints are.
-        OddEpisodeError: when a rotation is near where its columns jump, so that no network can learn it.
+        UnusableEpisodeError: when a rotation is near where its columns jump, so that no network can learn it.
     """
     given = replace(steps[0].convention, horizon=1)
     check_convention(given, wanted, max_opening)
@@ -70,7 +70,7 @@ def action_chunks(
             if not same:
                 plans = {arm: _moved(path[arm], plans[arm], start[arm], index, steps, wanted) for arm in path}
             chunks.append(_target(plans, wanted, start, steps[index]))
-    except (ConventionError, OddEpisodeError):
+    except (ConventionError, UnusableEpisodeError):
         raise
     except VlaError as error:
         raise ConventionError(f"episode '{steps[0].episode}': its actions cannot be read: {error}") from error
@@ -83,7 +83,7 @@ def _target(
     try:
         return encode_chunk(plans, wanted, start, as_target=True)
     except ChunkError as error:
-        raise OddEpisodeError(f"episode '{step.episode}', step {step.index}: {error}") from error
+        raise UnusableEpisodeError(f"episode '{step.episode}', step {step.index}: {error}") from error
 
 
 def check_convention(given: ActionSpace, wanted: ActionSpace, max_opening: MaxOpening | None) -> None:

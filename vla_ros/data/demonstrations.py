@@ -40,8 +40,8 @@ from numpy.typing import NDArray
 
 from vla_ros.actions.space import ActionSpace
 from vla_ros.data.durable import write_whole
-from vla_ros.data.errors import DataError, naming_full_disk
-from vla_ros.data.lines import differing_lines
+from vla_ros.data.errors import DataError, disk_full_errors
+from vla_ros.data.lines import setting_differences
 from vla_ros.data.npz_episodes import holds_npz, read_npz, read_npz_specification
 from vla_ros.data.reader import AuxColumn, DatasetDescription
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
@@ -116,13 +116,13 @@ class DemonstrationWriter:
         meta = {"specification": specification.to_dict(), "source": dict(source)}
         path = folder / SOURCE
         if path.exists():
-            if differences := differing_lines(_read_json(path), meta):
+            if differences := setting_differences(_read_json(path), meta):
                 raise DataError(
                     f"{folder} holds episodes of another kind: {'; '.join(differences)}; give another folder, or ask "
                     "for what it holds"
                 )
             return
-        with naming_full_disk(str(path)):
+        with disk_full_errors(str(path)):
             write_whole(path, json.dumps(meta, indent=2).encode())
 
     def draft(self, episode: Episode) -> EpisodeDraft:

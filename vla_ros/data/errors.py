@@ -48,7 +48,7 @@ class RecordingGapError(DataError):
     """A recording lacks observations for longer than the allowed gap between steps."""
 
 
-class OddEpisodeError(DataError):
+class UnusableEpisodeError(DataError):
     """One episode is unusable for training; others of its data set may be sound."""
 
 
@@ -57,7 +57,7 @@ class DatasetBusyError(DataError):
 
 
 @contextmanager
-def naming_full_disk(what: str) -> Iterator[None]:
+def disk_full_errors(what: str) -> Iterator[None]:
     """Turn the OS errors for a full disk into `DiskFullError`; `what` names the thing being written."""
     try:
         yield

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 
-def differing_lines(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def setting_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the differing lines of two nested mappings, e.g. "data.steps: 40 then, 60 now".
 
     Only keys present in both are compared: a setting that an earlier version did not record is no difference. Values

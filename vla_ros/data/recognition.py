@@ -20,7 +20,7 @@ MCAP = "mcap"
 """Recordings of the graph; the only format whose reader, `vla_ros.nodes.bag`, needs ROS."""
 
 
-def recognise(path: Path) -> str | None:
+def recognize(path: Path) -> str | None:
     """Return the format of a data set, or None if it is none of the formats that yield steps.
 
     A folder of `vla-ros collect` returns None as well: it holds simulator labels besides steps.

@@ -338,7 +338,7 @@ def _raw(chunk: ActionChunk, actions: FloatArray) -> ActionChunk:
     return spoilt
 
 
-def summarise(plays: Sequence[Play]) -> dict[str, object]:
+def summarize(plays: Sequence[Play]) -> dict[str, object]:
     """Return the figures of several scenes with one carrier."""
     judgement = Judgement()
     for one in plays:
@@ -376,7 +376,7 @@ def compare(
             replays[name].append(scene.play(carrier, seed, recorded=recording))
             progress()
     scene.cell.close()
-    return {name: {**summarise(plays[name]), "replay": summarise(replays[name])} for name in plays}
+    return {name: {**summarize(plays[name]), "replay": summarize(replays[name])} for name in plays}
 
 
 def clean_runs(
@@ -395,7 +395,7 @@ def clean_runs(
         bare.append(scene.play(BareCarrier(contract), seed))
         progress()
     scene.cell.close()
-    figures = summarise(safe)
+    figures = summarize(safe)
     return {
         **figures, "success_without": sum(one.success for one in bare) / max(len(bare), 1),
         "false_stop_share": figures["stopped_share"], "modified_share": figures["corrected_share"],

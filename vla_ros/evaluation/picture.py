@@ -9,8 +9,8 @@ from typing import Any
 from vla_ros.evaluation.statistics import wilson_interval
 
 
-def success_picture(figures: Mapping[str, Any], title: str, path: Path) -> None:
-    """Plot the success rates of `summarise` as bars and save them to `path`."""
+def success_plot(figures: Mapping[str, Any], title: str, path: Path) -> None:
+    """Plot the success rates of `summarize` as bars and save them to `path`."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -13,10 +13,10 @@ from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.envs.tabletop.perturbations import PERTURBATIONS
 from vla_ros.evaluation.carriers import BareCarrier, Carrier, SafeCarrier
 from vla_ros.evaluation.pick_suite import describe_pick, other_objects, pick_trials, summarise_pick
-from vla_ros.evaluation.picture import success_picture
+from vla_ros.evaluation.picture import success_plot
 from vla_ros.evaluation.rollout import POLICY_LATENCY, Player
-from vla_ros.evaluation.tabletop_picture import tabletop_picture
-from vla_ros.evaluation.tabletop_suite import describe_tabletop, exchanged, make_trials, summarise_tabletop
+from vla_ros.evaluation.tabletop_plot import tabletop_plot
+from vla_ros.evaluation.tabletop_suite import describe_tabletop, exchanged, make_trials, summarize_tabletop
 from vla_ros.evaluation.trials import Trial, TrialResult
 from vla_ros.policies.build import load_executor
 from vla_ros.robot.contract import load_contract
@@ -30,21 +30,21 @@ class Suite:
     Attributes:
         make_trials: Returns a number of episodes with consecutive seeds from a first one; deterministic per seed.
         exchange: Returns episodes with other target objects for the scene that the environment has just played.
-        summarise: Returns the metrics of a report.
+        summarize: Returns the metrics of a report.
         describe: Returns the lines of a report.
         draw: Writes a figure of the metrics, with a title, to a path.
     """
 
     make_trials: Callable[[int, int], list[Trial]]
     exchange: Callable[[Trial, TabletopEnv], list[Trial]]
-    summarise: Callable[[Sequence[TrialResult]], dict[str, Any]]
+    summarize: Callable[[Sequence[TrialResult]], dict[str, Any]]
     describe: Callable[[Mapping[str, Any]], list[str]]
     draw: Callable[[Mapping[str, Any], str, Path], None]
 
 
 SUITES: Mapping[str, Suite] = {
-    "pick": Suite(pick_trials, other_objects, summarise_pick, describe_pick, success_picture),
-    "tabletop": Suite(make_trials, exchanged, summarise_tabletop, describe_tabletop, tabletop_picture),
+    "pick": Suite(pick_trials, other_objects, summarise_pick, describe_pick, success_plot),
+    "tabletop": Suite(make_trials, exchanged, summarize_tabletop, describe_tabletop, tabletop_plot),
 }
 """Suites by the name of their world."""
 

@@ -68,7 +68,7 @@ def _alike(one: Command, other: Command) -> bool:
     return one.direction == other.direction and one.goal == other.goal
 
 
-def summarise_tabletop(results: Sequence[TrialResult]) -> dict[str, Any]:
+def summarize_tabletop(results: Sequence[TrialResult]) -> dict[str, Any]:
     """Return `success_rate` over all tasks and conditions, and `by` task, split and perturbation.
 
     Tasks and splits are counted without perturbations; perturbations are counted on the first split, whose unperturbed
@@ -109,7 +109,7 @@ def _rate(won: Sequence[bool]) -> dict[str, Any]:
 
 
 def describe_tabletop(figures: Mapping[str, Any]) -> list[str]:
-    """Return the printed lines for the result of `summarise_tabletop`, one per group."""
+    """Return the printed lines for the result of `summarize_tabletop`, one per group."""
     lines = []
     for group, table in figures["by"].items():
         for name, one in table.items():

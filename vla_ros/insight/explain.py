@@ -200,7 +200,7 @@ def _sentences(trace: Trace, at: int, status: Any, history: Sequence[Change]) ->
         yield from _correction(status)
         yield from _room(status)
     yield from _answers(trace, at)
-    yield from _complaints(trace, at)
+    yield from _throttled(trace, at)
     if following := next((change for change in history if change.at > at), None):
         seconds = (following.at - at) / NS
         yield f"{seconds:.1f} s later the state was {following.state} ({following.reason}): {following.sentence}"
@@ -309,7 +309,7 @@ def _answers(trace: Trace, at: int) -> Iterator[str]:
         yield f"The policy said: {found[1].sentence}"
 
 
-def _complaints(trace: Trace, at: int) -> Iterator[str]:
+def _throttled(trace: Trace, at: int) -> Iterator[str]:
     newest: dict[str, Any] = {}
     for _, message in trace.between(DIAGNOSTICS, at - 2 * NS, at):
         for status in message.status:

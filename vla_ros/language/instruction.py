@@ -45,7 +45,7 @@ def _is_joining(letter: str) -> bool:
     return any(first <= letter <= last for first, last in _JOINING_SCRIPTS)
 
 
-def normalise_instruction(text: object) -> str:
+def normalize_instruction(text: object) -> str:
     """Normalize `text` to NFKC, lower case and single spaces between words; idempotent.
 
     Args:

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from vla_ros.errors import ContractError
 from vla_ros.models.attention import Block
-from vla_ros.models.backbones import CLIP, build_tower, standardise
+from vla_ros.models.backbones import CLIP, build_tower, standardize
 from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
 from vla_ros.models.configuration import ReadingConfig
 from vla_ros.models.contract import Backbone, VlaModel
@@ -175,7 +175,7 @@ class ClipModel(VlaModel):
         )  # fmt: skip
 
     def _see(self, images: Tensor) -> Any:  # noqa: ANN401 (an output of Transformers)
-        return self.clip.vision_model(standardise(images, *CLIP), interpolate_pos_encoding=True)
+        return self.clip.vision_model(standardize(images, *CLIP), interpolate_pos_encoding=True)
 
     def _read(self, tokens: Tensor) -> _Text:
         ended = with_end(tokens, self.config.vocabulary)

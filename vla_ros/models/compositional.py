@@ -1,6 +1,6 @@
 """A small policy for many tasks that reads a sentence as its parts, and looks for each part on its own.
 
-A sentence becomes concepts (`SentenceReader`): what to do, which colour and kind the thing has, and its goal. The
+A sentence becomes concepts (`InstructionParser`): what to do, which colour and kind the thing has, and its goal. The
 reader learns what they are by itself; the rest of the network learns what follows from them.
 Each camera's feature map says at every cell which colour and which kind is there. Where both agree is where the network
 looks: log p(colour) + log p(kind), a product of experts (Hinton 2002). Colour is told from nine pixels around a cell,
@@ -36,12 +36,12 @@ from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
 from vla_ros.models.columns import ActionColumns
 from vla_ros.models.configuration import ModelConfig
 from vla_ros.models.contract import VlaModel
-from vla_ros.models.eyes import Eye, Glance, View
+from vla_ros.models.eyes import TargetFeatures, View, VisionEncoder
 from vla_ros.models.keypoint import STRIDE
 from vla_ros.models.losses import action_losses, mean_where_present, squared_rotation, total
 from vla_ros.models.pointing import cell_loss, pointing_loss
 from vla_ros.models.precision import full_precision
-from vla_ros.models.sentences import ACTS, COLOUR_COLUMNS, SentenceReader
+from vla_ros.models.sentences import ACTS, COLOUR_COLUMNS, InstructionParser
 
 CONCEPTS = ("act", "colour", "kind", "goal_colour", "goal_kind")
 """See the table of this module."""
@@ -90,9 +90,12 @@ class CompositionalModel(VlaModel):
     def __init__(self, config: CompositionalConfig) -> None:
         """Build the network with random weights and word vectors, until `set_word_vectors`."""
         super().__init__(config)
-        self.reader = SentenceReader(config.vocabulary, config.word_width, config.colours, config.kinds)
+        self.reader = InstructionParser(config.vocabulary, config.word_width, config.colours, config.kinds)
         self.eyes = nn.ModuleDict(
-            {name: Eye(config.channels, config.colours, config.kinds, config.free_points) for name in config.cameras}
+            {
+                name: VisionEncoder(config.channels, config.colours, config.kinds, config.free_points)
+                for name in config.cameras
+            }
         )
         cameras, view = len(config.cameras), config.channels // 2 + 4
         around = cameras * 2 * config.free_points + config.state_width
@@ -118,7 +121,7 @@ class CompositionalModel(VlaModel):
         return self.reader(tokens)
 
     def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return where the goal would be, (B, N, 3) normalised, and the probabilities of each concept."""
+        """Return where the goal would be, (B, N, 3) normalized, and the probabilities of each concept."""
         thoughts = self._say(given)[1]
         return {"goal": thoughts.place, **{name: values.softmax(dim=-1) for name, values in thoughts.logits.items()}}
 
@@ -139,13 +142,13 @@ class CompositionalModel(VlaModel):
             output, place = self._decide(chances, {name: view.glance for name, view in views.items()}, given.state)
         return replace(output, attention=looks), _Thoughts(logits, views, place)
 
-    def look(self, images: Mapping[str, Tensor], concepts: Mapping[str, Tensor]) -> dict[str, Glance]:
+    def look(self, images: Mapping[str, Tensor], concepts: Mapping[str, Tensor]) -> dict[str, TargetFeatures]:
         """Return what each camera's picture (B, 3, h, w) says about commands whose concepts (B, N) are known."""
         chances = self._certain(concepts, next(iter(images.values())))
         return {name: eye(images[name], chances).glance for name, eye in self.eyes.items()}
 
     def decision_loss(
-        self, glances: Mapping[str, Glance], state: Tensor, wanted: ModelTarget
+        self, glances: Mapping[str, TargetFeatures], state: Tensor, wanted: ModelTarget
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of the half that decides, given glances at pictures and state (B, S): no eye is needed.
 
@@ -167,9 +170,9 @@ class CompositionalModel(VlaModel):
         return {name: functional.one_hot(concepts[name], count).to(like) for name, count in classes.items()}
 
     def _decide(
-        self, chances: Mapping[str, Tensor], views: Mapping[str, Glance], state: Tensor
+        self, chances: Mapping[str, Tensor], views: Mapping[str, TargetFeatures], state: Tensor
     ) -> tuple[ModelOutput, Tensor]:
-        """Return the output, without its looks, and where the goal is, (B, N, 3) normalised."""
+        """Return the output, without its looks, and where the goal is, (B, N, 3) normalized."""
         scenes, sentences = chances["act"].shape[:2]
         has_goal = 1.0 - chances["goal_kind"][..., -1:]
         state = state[:, None].expand(-1, sentences, -1)

@@ -38,7 +38,7 @@ class Context:
         tokens: (M, L, D), for cross-attention.
         summary: (M, D), for networks that take one vector.
         attention: Camera to (M, h', w'), where the queries looked; each sums to 1.
-        target: (M, 3), where the named object is believed to be, normalised.
+        target: (M, 3), where the named object is believed to be, normalized.
         present: (M,), logits that it is there.
     """
 

@@ -82,7 +82,7 @@ class TowerConfig(ReadingConfig):
         vision: Sizes of the tower, as `backbones.build_tower` takes them; the library's own where they say nothing. Or
             a trunk in its place, {"kind": "trunk", sizes}.
         shrink: The pictures' sides are divided by this (means of squares) before anything looks at them.
-        norm: Its normalisation: "group" to train from nothing, "frozen" with published weights, "batch".
+        norm: Its normalization: "group" to train from nothing, "frozen" with published weights, "batch".
         hidden: Width of the perceptrons.
     """
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from vla_ros.errors import ContractError
 from vla_ros.models.attention import Block
-from vla_ros.models.backbones import CLIP, build_tower, padding_mask, standardise
+from vla_ros.models.backbones import CLIP, build_tower, padding_mask, standardize
 from vla_ros.models.configuration import Sizes
 from vla_ros.models.encoders import ImageEncoder, learned_positions
 from vla_ros.models.scene import named_image_encoder
@@ -29,7 +29,7 @@ class Detections:
 
     Attributes:
         features: (B, K, D), what each thing looks like.
-        places: (B, K, 3), where it is, normalised.
+        places: (B, K, 3), where it is, normalized.
         confidence: (B, K), logits that it is a thing at all.
         points: Camera to (B, K, 2), where it is in the picture, 0 to 1.
         looks: Camera to (B, K, h', w') weights that sum to 1, where the detector looked; may be empty.
@@ -110,7 +110,7 @@ class Box:
 
 
 class Owlv2Detector(nn.Module):
-    """OWLv2: as the front of the grounded network (its likeliest boxes are the things), and asked for names.
+    """OWLv2: as the front of the grounded network (its most likely boxes are the things), and asked for names.
 
     It sees the first camera. Pictures are padded with grey, below or to the right, to the square that it expects.
     """
@@ -177,7 +177,7 @@ class Owlv2Detector(nn.Module):
         longest = max(height, width)
         padded = functional.pad(image, (0, longest - width, 0, longest - height), value=0.5)
         resized = functional.interpolate(padded, (self.side, self.side), mode="bilinear", antialias=True)
-        return standardise(resized, *CLIP)
+        return standardize(resized, *CLIP)
 
     @staticmethod
     def _stretch(image: Tensor) -> Tensor:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vla_ros.models.pointing import expected_place
+from vla_ros.models.pointing import spatial_expectation
 from vla_ros.models.precision import full_precision
 
 
 @dataclass(frozen=True)
-class Glance:
+class TargetFeatures:
     """Target features of one camera for N instructions; the only vision input of the action head.
 
     Attributes:
@@ -39,14 +39,14 @@ class View:
         kind: (B, kinds + 1, h'w') the same for kinds of objects.
     """
 
-    glance: Glance
+    glance: TargetFeatures
     thing_look: Tensor
     goal_look: Tensor
     colour: Tensor
     kind: Tensor
 
 
-class Eye(nn.Module):
+class VisionEncoder(nn.Module):
     """Vision encoder of one camera: convolutions, per-cell classes, and attention to object and goal."""
 
     def __init__(self, channels: int, colours: int, kinds: int, free_points: int) -> None:
@@ -82,11 +82,11 @@ class Eye(nn.Module):
         size: tuple[int, int],
     ) -> View:  # fmt: skip
         colour, kind = colour.log_softmax(dim=1), kind.log_softmax(dim=1)
-        free = expected_place(free.softmax(dim=-1), size)
+        free = spatial_expectation(free.softmax(dim=-1), size)
         thing, thing_look = self._look(colour, kind, kept, chances["colour"], chances["kind"], size)
         goal_colour, goal_kind = chances["goal_colour"][..., :-1], chances["goal_kind"][..., :-1]
         goal, goal_look = self._look(colour, kind, kept, goal_colour, goal_kind, size)
-        return View(Glance(thing, goal, free.flatten(1)), thing_look, goal_look, colour, kind)
+        return View(TargetFeatures(thing, goal, free.flatten(1)), thing_look, goal_look, colour, kind)
 
     def _look(
         self, colour: Tensor, kind: Tensor, kept: Tensor, wanted_colour: Tensor, wanted_kind: Tensor,
@@ -96,6 +96,6 @@ class Eye(nn.Module):
         scores = self.sharpen[0] * (wanted_colour @ colour[:, :-1]) + self.sharpen[1] * (wanted_kind @ kind[:, :-1])
         weights = scores.softmax(dim=-1)  # (B, N, h'w')
         best = 0.1 * scores.amax(dim=-1, keepdim=True)
-        features = [best, weights.amax(dim=-1, keepdim=True), expected_place(weights, size),
+        features = [best, weights.amax(dim=-1, keepdim=True), spatial_expectation(weights, size),
                     weights @ kept.transpose(1, 2)]  # fmt: skip
         return torch.cat(features, dim=-1), weights.unflatten(-1, size)

@@ -3,7 +3,7 @@
 Images, words and the arm's own numbers (what its last action reached) each have an encoder and a projection. Words and
 numbers then look at the image in a few fusion blocks, which end in a layer norm. A decoder whose queries are one plan
 token and the rows of the chunk looks at everything that came out, each row only at the plan and the rows before it, and
-its features become a mixture of whole chunks (`ActionMixture`), to be scored, sampled, or asked for its likeliest plan.
+its features become a mixture of whole chunks (`ActionMixture`), to be scored, sampled, or asked for its most likely plan.
 
 Tokens in the decoder: 0 is the plan, h + 1 is row h. The plan token alone says the weights of the mixture, whether the
 object is there, and where it is.
@@ -38,7 +38,7 @@ from vla_ros.models.trunk import KIND
 from vla_ros.models.trunk_encoders import TrunkTextEncoder
 
 PLAN_SPREAD = 0.5
-"""Where the plans of the mixture begin: each column at this or minus this, normalised units."""
+"""Where the plans of the mixture begin: each column at this or minus this, normalized units."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class FoundationConfig(SceneConfig):
         fusion_depth: Blocks in which words and state look at the image.
         policy_depth: Blocks of the decoder.
         plans: Components of the mixture.
-        smallest_deviation: Of the mixture, normalised units; what keeps the density finite.
+        smallest_deviation: Of the mixture, normalized units; what keeps the density finite.
     """
 
     image_depth: int = 2
@@ -130,7 +130,7 @@ class FoundationModel(VlaModel):
             bias[:, :columns] = torch.where(signs, PLAN_SPREAD, -PLAN_SPREAD)
 
     def act(self, given: ModelInput) -> ModelOutput:
-        """Predict the likeliest plan for every sentence about every scene."""
+        """Predict the most likely plan for every sentence about every scene."""
         self.check(given)
         memory = self._remember(given, look=True)
         attention = {}
@@ -224,6 +224,6 @@ class FoundationModel(VlaModel):
         return ActionMixture(self.weights(features[..., 0, :]), means, deviations, binary)
 
     def _output(self, features: Tensor, mixture: ActionMixture) -> ModelOutput:
-        means, binary = mixture.likeliest()
+        means, binary = mixture.most_likely()
         plan = features[..., 0, :]
         return ModelOutput(means, binary, self.target(plan), self.present(plan)[..., 0])

@@ -32,7 +32,7 @@ from vla_ros.models.scene import ProjectedText, cached_shape, named_backbones, n
 from vla_ros.models.trunk import KIND
 
 SURENESS = 1.0
-"""What a slot's confidence is worth, in normalised distance, when things are given to slots (DETR's matching cost)."""
+"""What a slot's confidence is worth, in normalized distance, when things are given to slots (DETR's matching cost)."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class GroundedConfig(TransformerConfig):
         hidden: Width of the head.
         confidence: How sure the detector has to be that a thing is one.
         margin: Two things whose matching scores differ by less than this (in logits) are asked about.
-        apart: Things closer than this (normalised) are one thing, seen twice.
+        apart: Things closer than this (normalized) are one thing, seen twice.
         vision: A trunk in the place of the own detector's pictures and of `patch`, {"kind": "trunk", sizes}.
         text: A trunk that reads the sentences, likewise.
     """

@@ -36,7 +36,7 @@ class Identification:
 
     Attributes:
         answer: `FOUND`, `NOT_THERE` or `AMBIGUOUS`.
-        candidates: Indices of the matching objects, likeliest first: one, none, or several.
+        candidates: Indices of the matching objects, most likely first: one, none, or several.
         probabilities: One per object, then that of "none of them".
     """
 

@@ -23,7 +23,7 @@ from vla_ros.models.configuration import ModelConfig
 from vla_ros.models.contract import Backbone, VlaModel
 from vla_ros.models.encoders import mean_over_words
 from vla_ros.models.losses import action_losses, mean_where_present, squared_rotation, total
-from vla_ros.models.pointing import expected_place, pointing_loss
+from vla_ros.models.pointing import pointing_loss, spatial_expectation
 from vla_ros.models.scene import cached_shape, named_backbones, named_text_encoder
 from vla_ros.models.trunk import KIND
 from vla_ros.models.trunk_encoders import TrunkMaps, grounding_vector, trunk_sizes
@@ -104,7 +104,7 @@ class KeypointModel(VlaModel):
         seen = torch.cat([*(look.features for look in looks.values()), *found, state, words], dim=-1)
         target = self.locate(seen)
         # The perceptron below is told the way to the object outright: what it would have to learn otherwise.
-        # Both are normalised by the same statistics, so that the difference means metres times a constant.
+        # Both are normalized by the same statistics, so that the difference means metres times a constant.
         plan = self.plan(torch.cat([seen, target.detach(), target.detach() - state[..., :3]], dim=-1))
         plan = plan.view(scenes, sentences, self.config.horizon, self.config.action.width)
         return ModelOutput(
@@ -198,7 +198,7 @@ class _Eye(nn.Module):
         seen = functional.relu(seen[:, None] * (1.0 + scale) + shift)  # (B, N, c, h', w')
         height, width = seen.shape[-2:]
         weights = self.points(seen.flatten(0, 1)).flatten(2).softmax(dim=-1)  # (BN, K, h'w')
-        where = expected_place(weights, (height, width)).flatten(1)  # (BN, 2K)
+        where = spatial_expectation(weights, (height, width)).flatten(1)  # (BN, 2K)
         sharpness = weights.amax(dim=-1)
         pooled = (weights[:, :1] @ seen.flatten(0, 1).flatten(2).transpose(1, 2))[:, 0]
         features = torch.cat([where, sharpness, pooled], dim=-1).view(scenes, sentences, -1)

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from vla_ros.errors import ContractError
-from vla_ros.models.backbones import IMAGENET, build_tower, choose_norm, padding_mask, standardise
+from vla_ros.models.backbones import IMAGENET, build_tower, choose_norm, padding_mask, standardize
 from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
 from vla_ros.models.configuration import TowerConfig
 from vla_ros.models.contract import Backbone, VlaModel
@@ -134,7 +134,7 @@ class MemoryEfficientModel(VlaModel):
             return self.vision.map(image)
         if self.config.shrink > 1:
             image = functional.avg_pool2d(image, self.config.shrink)
-        seen = self.vision.embeddings(standardise(image, *IMAGENET))
+        seen = self.vision.embeddings(standardize(image, *IMAGENET))
         encoder = self.vision.encoder
         for block in encoder.blocks:
             seen = self._run(block, seen)

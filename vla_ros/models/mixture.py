@@ -61,7 +61,7 @@ class ActionMixture:
         on = 2.0 * (chance < binary.float().sigmoid()).to(means.dtype) - 1.0
         return torch.cat([means + deviations * noise, on], dim=-1)
 
-    def likeliest(self) -> tuple[Tensor, Tensor]:
+    def most_likely(self) -> tuple[Tensor, Tensor]:
         """Return the mean (..., H, C) and the binary logits (..., H, G) of the plan with the largest weight."""
         means, _, binary = self._take(self.weights.argmax(dim=-1))
         return means, binary

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def expected_place(weights: Tensor, size: tuple[int, int]) -> Tensor:
+def spatial_expectation(weights: Tensor, size: tuple[int, int]) -> Tensor:
     """Return (..., 2), the mean (x, y) of weights (..., h * w) over the cells of a map of `size` (h, w), -1 to 1."""
     height, width = size
     rows = torch.linspace(-1.0, 1.0, height, device=weights.device, dtype=weights.dtype)

@@ -25,7 +25,7 @@ from vla_ros.models.backbones import (
     padding_mask,
     read_values,
     read_weights,
-    standardise,
+    standardize,
     transformers,
 )
 from vla_ros.models.configuration import Sizes
@@ -78,7 +78,7 @@ class PublishedImageEncoder(ImageTokens):
 
     def see(self, camera: str, image: Tensor) -> Tensor:
         """Return (B, h' * w', D) of one camera's image (B, 3, h, w), 0 to 1."""
-        pixels = standardise(image, *self._statistics)
+        pixels = standardize(image, *self._statistics)
         seen = self.tower(pixel_values=pixels, **self._stretches).last_hidden_state
         rows, columns = self.grids[camera]
         return self.norm(seen[:, -rows * columns :])  # what stands before the patches is the tower's own

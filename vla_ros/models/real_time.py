@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vla_ros.models.backbones import HALF, build_tower, choose_norm, standardise
+from vla_ros.models.backbones import HALF, build_tower, choose_norm, standardize
 from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
 from vla_ros.models.configuration import TowerConfig
 from vla_ros.models.contract import Backbone, VlaModel
@@ -164,7 +164,7 @@ class RealTimeModel(VlaModel):
             return functional.avg_pool2d(self.maps.map(image), 2)
         if self.config.shrink > 1:
             image = functional.avg_pool2d(image, self.config.shrink)
-        return self.tower(standardise(image, *HALF)).last_hidden_state
+        return self.tower(standardize(image, *HALF)).last_hidden_state
 
     def _read(self, tokens: Tensor) -> Tensor:
         """Return (M, text_width): the LSTM's output at each sentence's last word, or a trunk's mean over the words."""

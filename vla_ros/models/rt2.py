@@ -98,7 +98,7 @@ class Rt2Model(VlaModel):
         self.row_weights = _interpolation(self.rows, c.horizon)
 
     def act(self, given: ModelInput) -> ModelOutput:
-        """Say the likeliest token after token, for every sentence about every scene."""
+        """Say the most likely token after token, for every sentence about every scene."""
         self.check(given)
         shape = given.tokens.shape[:2]
         prefix = self.stream.prefix(given)
@@ -150,7 +150,7 @@ class Rt2Model(VlaModel):
         """Return what may stand in the place of a camera's picture."""
         return cached_shape(self.config, self.stream.images, camera)
 
-    def tokenise(self, wanted: ModelTarget) -> Tensor:
+    def tokenize(self, wanted: ModelTarget) -> Tensor:
         """Return the action tokens (B, N, rows, columns) of what is wanted."""
         values = wanted.actions()[:, :, self.rows].float()
         edges = torch.tensor(self.bins.edges, dtype=torch.float32, device=values.device)
@@ -162,7 +162,7 @@ class Rt2Model(VlaModel):
         self.check(given, wanted)
         shape = given.tokens.shape[:2]
         prefix = self.stream.prefix(given)
-        actions = self.tokenise(wanted).flatten(2)  # (B, N, count)
+        actions = self.tokenize(wanted).flatten(2)  # (B, N, count)
         features, first = self._teach(prefix, actions.flatten(0, 1))
         logits = self.head(features[:, first:]).float()
         taught = functional.cross_entropy(logits.flatten(0, 1), actions.flatten(), reduction="none")

@@ -44,7 +44,7 @@ HIDDEN_SORTS = 0.25
 SMALLEST = 1e-6
 
 
-class SentenceReader(nn.Module):
+class InstructionParser(nn.Module):
     """Instruction parser, see the module; word vectors are random until `set_word_vectors`."""
 
     vectors: Tensor

@@ -33,7 +33,7 @@ from vla_ros.errors import CheckpointError, ContractError
 from vla_ros.models.batch import ModelInput, ModelTarget
 from vla_ros.models.encoders import TextEncoder, mean_over_words
 from vla_ros.models.losses import total
-from vla_ros.models.pointing import expected_place, pointing_loss
+from vla_ros.models.pointing import pointing_loss, spatial_expectation
 from vla_ros.paths import share_file
 
 KIND = "trunk"
@@ -143,7 +143,7 @@ class TrunkVision(nn.Module):
         (height, width), logs = features.shape[-2:], self.answers(features, questions)
         look = logs[..., :-1].softmax(dim=-1)  # if it is there, where
         cells = look.new_tensor([width, height])
-        middle = 0.5 * (expected_place(look, (height, width)) + 1.0) * (cells - 1.0) + 0.5
+        middle = 0.5 * (spatial_expectation(look, (height, width)) + 1.0) * (cells - 1.0) + 0.5
         flat = features.flatten(2).transpose(1, 2)[:, None]
         offset = look @ self.offset(features).flatten(2).transpose(1, 2)[:, None]
         return Grounding(

@@ -33,7 +33,7 @@ class UnifiedConfig(StreamConfig):
     """Sizes of the network: those of `StreamConfig`, and how it is taught.
 
     Attributes:
-        row_noise: Deviation of what is added to the rows it reads while training, normalised units.
+        row_noise: Deviation of what is added to the rows it reads while training, normalized units.
         hidden_rows: Share of the rows that it cannot read while training.
     """
 

@@ -22,7 +22,7 @@ from std_msgs.msg import String
 
 from vla_ros.action import ExecuteInstruction
 from vla_ros.errors import InstructionError
-from vla_ros.language.instruction import normalise_instruction
+from vla_ros.language.instruction import normalize_instruction
 from vla_ros.language.stop import is_stop
 from vla_ros.msg import Instruction, PolicyStatus, SafetyStatus, TaskStatus
 from vla_ros.nodes.conversions import NANOSECONDS
@@ -155,7 +155,7 @@ class ActionNode(ManagedNode):
             return GoalResponse.REJECT
         limit = _seconds(request.time_limit)
         try:
-            normalise_instruction(request.instruction)
+            normalize_instruction(request.instruction)
         except InstructionError as error:
             self.get_logger().warning(f"goal refused: {error}")
             return GoalResponse.REJECT
@@ -177,7 +177,7 @@ class ActionNode(ManagedNode):
         """Follow one goal to its end."""
         if self._goal is not None:
             self._goal.outcome = self._goal.outcome or Outcome(End.SUPERSEDED, "a newer goal took its place")
-        text = normalise_instruction(handle.request.instruction)
+        text = normalize_instruction(handle.request.instruction)
         limit = _seconds(handle.request.time_limit)
         goal = InstructionGoal(text, limit, self._now(), time.monotonic(), self._known)
         self._goal, self._served = goal, self._served + 1

@@ -20,7 +20,7 @@ from rclpy.serialization import deserialize_message
 
 from vla_ros.data.assembly import EpisodeAssembler
 from vla_ros.data.durable import publish
-from vla_ros.data.errors import DamagedDataError, DataError, MissingColumnError, naming_full_disk
+from vla_ros.data.errors import DamagedDataError, DataError, MissingColumnError, disk_full_errors
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
 from vla_ros.errors import VlaError
@@ -89,7 +89,7 @@ class BagWriter:
         self._contract = contract
         self._file = self._partial.open("wb")
         self._writer = Writer(self._file)
-        with naming_full_disk(str(path)):
+        with disk_full_errors(str(path)):
             self._writer.start(profile="ros2", library="vla_ros")
             self._channels = {topic: self._channel(topic, kind) for topic, (kind, _) in TOPICS.items()}
 
@@ -104,7 +104,7 @@ class BagWriter:
         Raises:
             DiskFullError: when it does not fit.
         """
-        with naming_full_disk(str(self._path)):
+        with disk_full_errors(str(self._path)):
             self._writer.add_message(self._channels[topic], nanoseconds, content, nanoseconds)
 
     def finish(self, episode: str, task: str, success: bool | None) -> Path:
@@ -114,7 +114,7 @@ class BagWriter:
             DiskFullError: when it does not fit.
         """
         outcome = next(word for word, value in OUTCOMES.items() if value is success)
-        with naming_full_disk(str(self._path)):
+        with disk_full_errors(str(self._path)):
             content = {"contract": self._contract.text, "episode": episode, "task": task, "outcome": outcome}
             self._writer.add_metadata(METADATA, content)
             self._writer.finish()

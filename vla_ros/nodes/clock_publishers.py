@@ -25,7 +25,7 @@ def several_clocks(node: Node) -> str:
     return "" if len(names) < 2 else _sentence(node, " and ".join(names))
 
 
-def foreign_clocks(node: Node) -> str:
+def other_clock_publishers(node: Node) -> str:
     """Return an error that names the clock's publishers other than `node`, or ""."""
     own = f"{node.get_namespace().rstrip('/')}/{node.get_name()}"
     names = [name for name in clock_publishers(node) if name != own]

@@ -23,7 +23,7 @@ class _Subject:
     said: float = -math.inf
 
 
-class Complaints:
+class ThrottledLogger:
     """Current problems, by subject. Not thread-safe."""
 
     def __init__(self, logger: RcutilsLogger, clock: Callable[[], float] = time.monotonic) -> None:

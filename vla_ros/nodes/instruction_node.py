@@ -17,7 +17,7 @@ from rclpy.timer import Timer
 from std_msgs.msg import String
 
 from vla_ros.errors import InstructionError
-from vla_ros.language.instruction import normalise_instruction
+from vla_ros.language.instruction import normalize_instruction
 from vla_ros.language.rate import RateLimiter
 from vla_ros.language.request_log import Answer, RequestLog
 from vla_ros.language.stop import is_stop
@@ -149,7 +149,7 @@ class InstructionNode(ManagedNode):
             self._publish(_stop_text(text), InstructionKind.STOP, request)
             return
         try:
-            normal = normalise_instruction(text)
+            normal = normalize_instruction(text)
         except InstructionError as error:
             self._refuse(str(error), request)
             return
@@ -225,7 +225,7 @@ class InstructionNode(ManagedNode):
 
 def _stop_text(text: str) -> str:
     try:
-        return normalise_instruction(text)
+        return normalize_instruction(text)
     except InstructionError:
         return STOP_TEXT
 

@@ -19,7 +19,7 @@ KEPT = 128 * 2**20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
-def keep_large_buffers() -> bool:
+def retain_large_buffers() -> bool:
     """Make this process's allocator keep large blocks; return False if that is not possible (no glibc)."""
     if sys.platform != "linux":
         return False

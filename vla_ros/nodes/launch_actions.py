@@ -17,7 +17,7 @@ from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import SetBool
 
 from vla_ros.nodes.interfaces import checked_namespace, namespaced, remappings
-from vla_ros.nodes.namesakes import require_alone
+from vla_ros.nodes.namesakes import require_unique_names
 from vla_ros.nodes.transitions import GraphError
 from vla_ros.robot.contract import RobotContract
 
@@ -155,17 +155,17 @@ class Group:
         return []
 
 
-def looks_for_namesakes(names: Sequence[str], *, own_clock: bool = False) -> Action:
+def finds_duplicate_nodes(names: Sequence[str], *, own_clock: bool = False) -> Action:
     """Return an action that ends the launch if nodes with these full names exist; put it before the first process.
 
     With `own_clock`, for a simulation, also if another node publishes /clock.
     """
     from launch.actions import OpaqueFunction
 
-    return OpaqueFunction(function=lambda context: look_for_namesakes(context, names, own_clock=own_clock))
+    return OpaqueFunction(function=lambda context: find_duplicate_nodes(context, names, own_clock=own_clock))
 
 
-def look_for_namesakes(context: LaunchContext, names: Sequence[str], *, own_clock: bool = False) -> list[Action]:
+def find_duplicate_nodes(context: LaunchContext, names: Sequence[str], *, own_clock: bool = False) -> list[Action]:
     """End the launch if nodes with these full names exist.
 
     Raises:
@@ -179,7 +179,7 @@ def look_for_namesakes(context: LaunchContext, names: Sequence[str], *, own_cloc
     rclpy.init(args=[], context=visit, signal_handler_options=SignalHandlerOptions.NO)
     try:
         visitor = Node("vla_ros_launch", context=visit, use_global_arguments=False)
-        require_alone(visitor, names, own_clock=own_clock)
+        require_unique_names(visitor, names, own_clock=own_clock)
     except GraphError as error:
         return end_launch(context, str(error))
     finally:

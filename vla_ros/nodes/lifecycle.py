@@ -34,7 +34,7 @@ from vla_ros.errors import ContractError, VlaError
 from vla_ros.nodes.clock_on_demand import ClockOnDemand
 from vla_ros.nodes.environment_check import require_domain
 from vla_ros.nodes.executor import make_executor
-from vla_ros.nodes.large_buffers import keep_large_buffers
+from vla_ros.nodes.large_buffers import retain_large_buffers
 from vla_ros.nodes.loopback import require_loopback_alone, udp_sockets
 from vla_ros.nodes.process import follow_parent
 from vla_ros.nodes.qos import qos
@@ -310,7 +310,7 @@ def begin_process(arguments: Sequence[str] | None = None) -> threading.Event | N
     After that signal the process has `END_GRACE` to exit cleanly; a second signal ends it at once. Returns None if ROS
     2 rejects the arguments; standard error says why.
     """
-    keep_large_buffers()
+    retain_large_buffers()
     require_domain()
     if wrong := initialize(arguments, signal_handler_options=SignalHandlerOptions.NO):
         print(f"error: arguments of this node: {wrong}", file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from rclpy.node import Node
 
-from vla_ros.nodes.clock_publishers import foreign_clocks
+from vla_ros.nodes.clock_publishers import other_clock_publishers
 from vla_ros.nodes.transitions import GraphError
 
 DISCOVERY = 3.0
@@ -26,7 +26,9 @@ COMPANIONS = 0.5
 _POLL = 0.05
 
 
-def require_alone(node: Node, names: Iterable[str], patience: float = DISCOVERY, *, own_clock: bool = False) -> None:
+def require_unique_names(
+    node: Node, names: Iterable[str], patience: float = DISCOVERY, *, own_clock: bool = False
+) -> None:
     """Check for `patience` s that no node of these names exists; `node` has just joined the domain.
 
     Args:
@@ -45,7 +47,7 @@ def require_alone(node: Node, names: Iterable[str], patience: float = DISCOVERY,
     while wanted and not taken and not clock and time.monotonic() < end:
         time.sleep(_POLL)
         taken = wanted & _present(node)
-        clock = foreign_clocks(node) if own_clock else ""
+        clock = other_clock_publishers(node) if own_clock else ""
     if taken:
         time.sleep(COMPANIONS)
         taken |= wanted & _present(node)
@@ -56,7 +58,7 @@ def require_alone(node: Node, names: Iterable[str], patience: float = DISCOVERY,
         )
     if clock:
         time.sleep(COMPANIONS)  # its name may be discovered later than the publisher
-        raise GraphError(foreign_clocks(node) or clock)
+        raise GraphError(other_clock_publishers(node) or clock)
 
 
 def _present(node: Node) -> set[str]:

@@ -24,9 +24,9 @@ def add_image(
     try:
         image = camera_image_to_array(message, assembler.cameras[camera])
     except ObservationError as error:
-        return assembler.refuse_picture(camera, str(error), now)
+        return assembler.reject_image(camera, str(error), now)
     stamp = stamp_to_seconds(message.header.stamp)
-    return assembler.add_picture(camera, stamp, message.header.frame_id, image, now)
+    return assembler.add_image(camera, stamp, message.header.frame_id, image, now)
 
 
 def add_joint_state(

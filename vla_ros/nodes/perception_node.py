@@ -23,7 +23,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from vla_ros.errors import ObservationError, VlaError
 from vla_ros.msg import Observation as ObservationMessage
-from vla_ros.nodes.complaints import Complaints
+from vla_ros.nodes.complaints import ThrottledLogger
 from vla_ros.nodes.conversions import camera_message_type, observation_to_message, observed_joints
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
 from vla_ros.nodes.perception_inputs import add_image, add_joint_state, state_between
@@ -114,7 +114,7 @@ class PerceptionNode(ManagedNode):
         self._reader = JointStateReader(self._contract)
         between = state_between(self._kinematics)
         self._assembler: Assembler[JointReading] = Assembler(self._cameras, between, self._limits)
-        self._complaints = Complaints(self.get_logger())
+        self._throttled = ThrottledLogger(self.get_logger())
         self._images: dict[str, deque[CameraMessage]] = {c.name: deque(maxlen=IMAGES_WAITING) for c in self._cameras}
         self._overwritten = dict.fromkeys(self._images, 0)
         self._joint_states: deque[JointState] = deque(maxlen=STATES_WAITING)
@@ -183,16 +183,16 @@ class PerceptionNode(ManagedNode):
                 self._digest(images, joint_states)
             except Exception as error:  # a failure on one set of messages must not prevent processing of the next
                 self._failure = str(error) if isinstance(error, VlaError) else repr(error)
-                self._complaints.report(OBSERVATIONS, type(error).__name__, self._failure)
+                self._throttled.report(OBSERVATIONS, type(error).__name__, self._failure)
             now = time.monotonic()
             if now - self._reported >= REPORT_PERIOD:
                 self._lines, self._reported = self._write_report(now), now
 
     def _wait(self) -> tuple[list[tuple[str, CameraMessage]], list[JointState]]:
         """Sleep until there is work, and return the messages received."""
-        patience = self._assembler.synchroniser.expires(time.monotonic())
+        patience = self._assembler.synchronizer.expires(time.monotonic())
         with self._change:
-            self._state_wanted = self._assembler.synchroniser.wants_state()
+            self._state_wanted = self._assembler.synchronizer.wants_state()
 
             def busy() -> bool:
                 return self._stopping or any(self._images.values()) or (self._state_wanted and bool(self._joint_states))
@@ -210,7 +210,7 @@ class PerceptionNode(ManagedNode):
                 add_joint_state(self._assembler, self._reader, message, now)
             except ObservationError as error:
                 self._failure = str(error)
-                self._complaints.report(OBSERVATIONS, type(error).__name__, self._failure)
+                self._throttled.report(OBSERVATIONS, type(error).__name__, self._failure)
         for name, message in images:
             add_image(self._assembler, name, message, now)
             self._complain_about(name, now)
@@ -219,7 +219,7 @@ class PerceptionNode(ManagedNode):
             self._sequence += 1
             self._observed = time.monotonic()
             self._failure = ""
-            self._complaints.settle(OBSERVATIONS)
+            self._throttled.settle(OBSERVATIONS)
             if self._publisher is not None:
                 self._publisher.publish(observation_to_message(observation, self._contract, stamps))
 
@@ -229,9 +229,9 @@ class PerceptionNode(ManagedNode):
         fault = health.watch(now)
         about = f"camera '{name}' ({self.resolve_topic_name(self._contract.camera(name).topic)})"
         if fault is CameraFault.NONE:
-            self._complaints.settle(about)
+            self._throttled.settle(about)
         else:
-            self._complaints.report(about, fault.name, self._sentence(name, now))
+            self._throttled.report(about, fault.name, self._sentence(name, now))
         return fault is not CameraFault.NONE
 
     def _sentence(self, name: str, now: float) -> str:
@@ -248,13 +248,13 @@ class PerceptionNode(ManagedNode):
         assembler, name = self._assembler, self.get_name()
         faulty = [camera.name for camera in self._cameras if self._complain_about(camera.name, now)]
         silence, longest = now - self._observed, self._limits.health.stale_after
-        why = f"see camera {', '.join(faulty)}" if faulty else self._failure or assembler.synchroniser.sentence()
+        why = f"see camera {', '.join(faulty)}" if faulty else self._failure or assembler.synchronizer.sentence()
         if silence > longest:
-            self._complaints.report(OBSERVATIONS, "silence", f"none for {silence:.1f} s: {why}")
+            self._throttled.report(OBSERVATIONS, "silence", f"none for {silence:.1f} s: {why}")
         counts = {
             "observations": self._sequence,
-            "unmatched": assembler.synchroniser.unmatched,
-            "out_of_order": assembler.synchroniser.dropped,
+            "unmatched": assembler.synchronizer.unmatched,
+            "out_of_order": assembler.synchronizer.dropped,
             "withheld": assembler.withheld,
         }
         return [

@@ -18,7 +18,7 @@ KINDS = 64
 """Maximum number of kinds; all further ones share one line per period, so that no sender can exhaust the memory."""
 
 
-class Refusals:
+class RejectionLog:
     """Logs refused messages, one line per kind and period. Not thread-safe."""
 
     def __init__(self, tell: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:

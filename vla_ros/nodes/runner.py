@@ -37,7 +37,7 @@ from vla_ros.nodes.external_simulator import require_simulator
 from vla_ros.nodes.graph import EXTERNAL, Graph, NodeDescription, load_graph
 from vla_ros.nodes.graph_processes import ProcessDescription, processes_of
 from vla_ros.nodes.loopback import RANGE_VARIABLE, is_meant_to_be_alone, strays, udp_sockets
-from vla_ros.nodes.namesakes import require_alone
+from vla_ros.nodes.namesakes import require_unique_names
 from vla_ros.nodes.process import NodeProcess
 from vla_ros.nodes.running_graphs import LOCK_FILE, RunningGraph, announce
 from vla_ros.nodes.transitions import ACTIVATE, CONFIGURE, GraphError, LifecycleClient
@@ -225,7 +225,7 @@ class GraphRunner:
             inhabited = is_inhabited(self.domain)  # nodes started by hand or by `ros2 launch`
             self._link = RosLink("vla_ros_runner", self.domain)
             if inhabited:
-                require_alone(
+                require_unique_names(
                     self._link.node, [f"/{one.name}" for one in self.descriptions],
                     own_clock=any(one.simulation == "mujoco" for one in self.descriptions),
                 )  # fmt: skip

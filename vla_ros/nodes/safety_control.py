@@ -20,7 +20,7 @@ from vla_ros.nodes.conversions import (
     message_to_instruction,
     seconds_to_stamp,
 )
-from vla_ros.nodes.refusals import Refusals
+from vla_ros.nodes.refusals import RejectionLog
 from vla_ros.nodes.safety_conversions import (
     STATE_REASONS,
     braking_status,
@@ -52,7 +52,7 @@ reproducible, whatever the order in which two processes are scheduled."""
 class SafetyControl:
     """A supervisor with its messages, for the control thread only.
 
-    Other threads may use `inputs`, `estop`, `note`, `take_notes` and `tick_instead`.
+    Other threads may use `inputs`, `estop`, `note`, `take_notes` and `on_deadline_missed`.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class SafetyControl:
         self.command_due = np.inf  # when the tick of the next command is due, s; inf while there are none
         self.sentence = Reason.DISARMED.sentence
         self._notes: deque[str] = deque(maxlen=32)
-        self._refusals = Refusals(self.note)
+        self._refusals = RejectionLog(self.note)
         self._pressed = False
         self._status_due = 0.0
         self._told: tuple[SafetyState, str] | None = None
@@ -197,11 +197,11 @@ class SafetyControl:
         self.durations.append(time.perf_counter() - began)
         return decision
 
-    def tick_instead(self, now: float) -> None:
+    def on_deadline_missed(self, now: float) -> None:
         """Publish the next row of the known stop because this tick's command is late; for the watchdog's thread."""
         with self._turn:
             now = max(now, self._steady(now))  # it may have waited for the lock
-            taken = self._supervisor.brake_instead(now, self._sent)
+            taken = self._supervisor.watchdog_brake(now, self._sent)
             if taken is None:
                 return
             step, openings = taken[0], self._supervisor.gripper_openings

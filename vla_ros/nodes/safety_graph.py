@@ -32,7 +32,7 @@ class GraphWatch:
             HEARTBEAT_TOPIC: "status", INSTRUCTION_STATUS_TOPIC: "status",
         }  # fmt: skip
 
-    def chunk_strangers(self) -> str:
+    def unauthorized_chunk_publishers(self) -> str:
         """Name the nodes that publish chunks or heartbeats if there are several of one kind, else "".
 
         By name only: a restarted process has the name of its predecessor, whose end the middleware may not have noticed
@@ -46,7 +46,7 @@ class GraphWatch:
 
     def complaint(self) -> str:
         """Return what prevents arming: unauthorized publishers, or inputs that are never delivered; "" if nothing."""
-        if strangers := self.chunk_strangers():
+        if strangers := self.unauthorized_chunk_publishers():
             return strangers
         if others := self.other_commanders() or self.other_clocks():
             return others
@@ -74,7 +74,7 @@ class GraphWatch:
     def other_clocks(self) -> str:
         """Name the nodes that publish this node's simulation time if there are several, else "".
 
-        By name only, as in `chunk_strangers`. A node that uses the machine's clock ignores the topic.
+        By name only, as in `unauthorized_chunk_publishers`. A node that uses the machine's clock ignores the topic.
         """
         simulated = self._node.get_parameter_or("use_sim_time", None)
         if simulated is None or not simulated.value:

@@ -31,7 +31,7 @@ from std_srvs.srv import SetBool, Trigger
 from vla_ros.errors import ContractError
 from vla_ros.msg import ActionChunk, Instruction, SafetyStatus
 from vla_ros.nodes.command_messages import CommandClock
-from vla_ros.nodes.complaints import Complaints
+from vla_ros.nodes.complaints import ThrottledLogger
 from vla_ros.nodes.controller_outputs import Outputs
 from vla_ros.nodes.estop_input import EstopInput
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node, time_left
@@ -43,7 +43,7 @@ from vla_ros.nodes.safety_inputs import Inputs
 from vla_ros.nodes.safety_polling import CHUNK_TOPIC, TASK_TOPIC, SafetyPolling
 from vla_ros.nodes.safety_selftest import ArmingSelftest
 from vla_ros.nodes.safety_thread import ANSWER_TIMEOUT, ControlThread
-from vla_ros.priority import give_realtime_back, prefer_process, take_realtime
+from vla_ros.priority import disable_realtime, enable_realtime, prefer_process
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.safety.contact_reaction import longest_rest
 from vla_ros.safety.estop import LONGEST_TIMEOUT, EstopSignal
@@ -92,7 +92,7 @@ class SafetyNode(ManagedNode):
         self._thread: ControlThread | None = None
         self._control: SafetyControl | None = None
         self._made: list[Callable[[], object]] = []
-        self._complaints = Complaints(self.get_logger())
+        self._throttled = ThrottledLogger(self.get_logger())
         self._estop = EstopSignal()  # a pressed button stays pressed through every transition
         self._buttons = EstopInput(self, self._estop)
         self._buttons.listen()
@@ -137,8 +137,8 @@ class SafetyNode(ManagedNode):
         priority = int(self.parameter("realtime_priority", REALTIME_PRIORITY, about, low=0, high=99))
         if priority == 0 or self._lockstep:  # in lockstep nothing can be late
             return "none"
-        if not (refused := take_realtime(priority)):
-            self._made.append(give_realtime_back)
+        if not (refused := enable_realtime(priority)):
+            self._made.append(disable_realtime)
             return str(priority)
         sentence = f"no real-time priority {priority}: {refused}"
         self.get_logger().info(f"{sentence}; on a busy machine commands come late, and the arm slows down or holds")
@@ -262,7 +262,7 @@ class SafetyNode(ManagedNode):
             self._ticker.offer_joint_state(message)
 
     def _take_chunk(self, message: ActionChunk) -> None:
-        strangers = self._watch.chunk_strangers()
+        strangers = self._watch.unauthorized_chunk_publishers()
         self._control.inputs.offer_chunk(message, foreign=bool(strangers))
         if strangers:
             self.get_logger().error(strangers, throttle_duration_sec=2.0)
@@ -326,7 +326,9 @@ class SafetyNode(ManagedNode):
         """Check for lost and unauthorized publishers, arm if requested, and log the control thread's notes."""
         self._buttons.find_publishers()
         self._polling.names = self._watch.publisher_names()
-        self._foreign = self._watch.other_commanders() or self._watch.chunk_strangers() or self._watch.other_clocks()
+        self._foreign = (
+            self._watch.other_commanders() or self._watch.unauthorized_chunk_publishers() or self._watch.other_clocks()
+        )
         if self.active and self._auto_arm and not self._complaint():
             asked = time.monotonic()
             self._ticker.post(lambda: self._arm_by_itself(asked))
@@ -362,9 +364,9 @@ class SafetyNode(ManagedNode):
         """Log commands without a receiver: the preflight may not have run, and a controller can end later."""
         unheard = self._watch.unheard()
         if not unheard:
-            self._complaints.settle("controllers")
+            self._throttled.settle("controllers")
         elif time.monotonic() > self._found_by:
-            self._complaints.report("controllers", unheard, unheard)
+            self._throttled.report("controllers", unheard, unheard)
 
     def _publisher(self, kind: type, topic: str, profile: str) -> Callable[[object], None]:
         publisher = self.create_publisher(kind, topic, qos(profile))

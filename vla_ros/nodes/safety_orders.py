@@ -15,7 +15,7 @@ from rclpy.serialization import deserialize_message
 from std_msgs.msg import String
 
 from vla_ros.errors import InstructionError
-from vla_ros.language.instruction import normalise_instruction
+from vla_ros.language.instruction import normalize_instruction
 from vla_ros.language.stop import is_stop, may_be_stop
 from vla_ros.msg import Instruction, InstructionRequest, InstructionStatus
 from vla_ros.nodes.polled import PolledSubscription
@@ -183,7 +183,7 @@ def _key_of_sentence(kind: type, raw: bytes) -> tuple[str, str] | None:
     if kind is not String:
         return "id", str(message.id)
     try:
-        return "text", normalise_instruction(message.data)
+        return "text", normalize_instruction(message.data)
     except InstructionError:
         return None
 

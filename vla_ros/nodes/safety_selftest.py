@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from vla_ros.priority import ordinary_thread
+from vla_ros.priority import without_realtime
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.selftest_record import UNDER_WAY, SelftestRecord, examine, fingerprint, keep
@@ -62,7 +62,7 @@ class ArmingSelftest:
             if self._process is not None or self._closed:
                 return False
             self._record, self._failure, self._done, self._total = None, "", 0, 0
-            with ordinary_thread():  # inherited by the process
+            with without_realtime():  # inherited by the process
                 self._process = subprocess.Popen(
                     self._command,
                     stdin=subprocess.DEVNULL,

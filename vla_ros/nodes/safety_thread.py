@@ -173,7 +173,7 @@ class ControlThread:
             due = self._control.command_due + self._budget
             delay = due - time.monotonic()
             if delay <= 0.0:
-                self._attempt("the watch", lambda: self._control.tick_instead(time.monotonic()))
+                self._attempt("the watch", lambda: self._control.on_deadline_missed(time.monotonic()))
             time.sleep(min(max(delay, SHORTEST_LOOK), period))
 
     def _run_lockstep(self) -> None:

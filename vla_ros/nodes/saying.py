@@ -28,7 +28,7 @@ class Said:
         stop: It is a stop.
         accepted: The instruction node has accepted it.
         instruction: Its number there; None if it has none.
-        heard_by_safety_node: The safety node has acknowledged this very stop; None for a task, which it does not
+        acknowledged_by_safety_node: The safety node has acknowledged this very stop; None for a task, which it does not
             acknowledge.
         state: State of the safety layer from its status; "" if none was received.
         reason: Reason of that state.
@@ -40,7 +40,7 @@ class Said:
     stop: bool
     accepted: bool
     instruction: int | None
-    heard_by_safety_node: bool | None
+    acknowledged_by_safety_node: bool | None
     state: str
     reason: str
     delivered: bool
@@ -54,7 +54,7 @@ class Said:
     @property
     def done(self) -> bool:
         """Whether the graph does what was requested: a stop is received and held, a task is accepted."""
-        return bool(self.heard_by_safety_node) and self.still if self.stop else self.accepted
+        return bool(self.acknowledged_by_safety_node) and self.still if self.stop else self.accepted
 
     def sentences(self, timeout: float) -> list[str]:
         """Return the lines for the operator, who waited at most `timeout` s."""
@@ -74,9 +74,9 @@ class Said:
 
     def _of_stop(self) -> list[str]:
         where = f"{self.state} ({self.reason})" if self.state else "unknown: the safety layer says nothing"
-        if self.heard_by_safety_node and self.still:
+        if self.acknowledged_by_safety_node and self.still:
             lines = [f"stopped: the safety layer has heard it; its state is {where}"]
-        elif self.heard_by_safety_node:
+        elif self.acknowledged_by_safety_node:
             lines = [f"heard by the safety layer, but its state is {where}: press the emergency stop"]
         else:
             lines = [f"NOT confirmed by the safety layer, whose state is {where}: press the emergency stop"]
@@ -110,7 +110,7 @@ def say(operator: Operator, observer: Observer, text: str, timeout: float) -> Sa
         stop=stop,
         accepted=number is not None,
         instruction=number,
-        heard_by_safety_node=heard() if stop else None,
+        acknowledged_by_safety_node=heard() if stop else None,
         state=str(observer.safety.state_name),
         reason=str(observer.safety.reason),
         delivered=operator.flush(FLUSH),

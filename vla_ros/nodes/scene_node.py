@@ -14,7 +14,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.timer import Timer
 from sensor_msgs.msg import JointState
 
-from vla_ros.envs.gazebo.scene import WORLD, GazeboJudge, GazeboScene, lay_out
+from vla_ros.envs.gazebo.scene import WORLD, GazeboScene, GazeboSuccessChecker, lay_out
 from vla_ros.errors import ContractError, InstructionError, ObservationError, SimulationError
 from vla_ros.msg import Instruction, SafetyStatus
 from vla_ros.msg import TaskStatus as TaskStatusMessage
@@ -79,7 +79,7 @@ class SceneNode(ManagedNode):
         self._world = self.parameter("world", WORLD, "name of the world in Gazebo")
         instruction = self.parameter("instruction", "", "task of the scene; empty: the scene's own")
         self._scene = lay_out(self.parameter("seed", 0, "decides the scene", low=0, high=MAX_SEED), instruction or None)
-        self._judge = GazeboJudge(self._scene)
+        self._judge = GazeboSuccessChecker(self._scene)
         publisher = self.create_publisher(TaskStatusMessage, "vla/task_status", qos("status"))
         self._made.append(lambda: self.destroy_publisher(publisher))
         self._say = publisher.publish
@@ -195,7 +195,7 @@ class SceneNode(ManagedNode):
 
     def expect(self, scene: GazeboScene) -> None:
         """Judge `scene` from now on."""
-        self._scene, self._judge = scene, GazeboJudge(scene)
+        self._scene, self._judge = scene, GazeboSuccessChecker(scene)
 
     def in_place(self) -> bool:
         """Return whether every object is where the scene places it."""

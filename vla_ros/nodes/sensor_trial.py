@@ -129,5 +129,5 @@ class SensorTrial:
         except ObservationError as error:
             return str(error)
         return (
-            "" if self._observed else self._assembler.synchroniser.sentence() or "images and joint states do not meet"
+            "" if self._observed else self._assembler.synchronizer.sentence() or "images and joint states do not meet"
         )

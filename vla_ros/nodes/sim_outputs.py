@@ -14,7 +14,7 @@ from vla_ros.envs.env import TaskStatus
 from vla_ros.envs.mujoco.cameras import Frame
 from vla_ros.errors import SimulationError
 from vla_ros.msg import TaskStatus as TaskStatusMessage
-from vla_ros.nodes.clock_publishers import CLOCK_TOPIC, foreign_clocks
+from vla_ros.nodes.clock_publishers import CLOCK_TOPIC, other_clock_publishers
 from vla_ros.nodes.conversions import (
     array_to_compressed_image,
     array_to_image,
@@ -65,7 +65,7 @@ class SimPublishers:
         Raises:
             SimulationError: when another node already does; names it.
         """
-        if others := foreign_clocks(self._node):
+        if others := other_clock_publishers(self._node):
             raise SimulationError(others)
         if self._clock is None:
             self._clock = self._node.create_publisher(Clock, CLOCK_TOPIC, qos("clock"))

@@ -189,9 +189,9 @@ class StandardAssembler:
         try:
             image = np.array(camera_image_to_array(message, self._contract.camera(camera)))
         except ObservationError as error:
-            self._assembler.refuse_picture(camera, str(error), received)
+            self._assembler.reject_image(camera, str(error), received)
             return
-        self._assembler.add_picture(camera, stamp, frame, image, received)
+        self._assembler.add_image(camera, stamp, frame, image, received)
 
     def _observe(self, received: float) -> None:
         taken = self._assembler.take(self._sequence, received)

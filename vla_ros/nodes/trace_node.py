@@ -42,7 +42,7 @@ from vla_ros.msg import (
     SafetyStatus,
     TaskStatus,
 )
-from vla_ros.nodes.complaints import Complaints
+from vla_ros.nodes.complaints import ThrottledLogger
 from vla_ros.nodes.conversions import image_to_array
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
 from vla_ros.nodes.message_definitions import message_definition, type_name
@@ -138,7 +138,7 @@ class TraceNode(ManagedNode):
 
     def activate(self) -> None:
         """Begin a ring and subscribe."""
-        self._complaints = Complaints(self.get_logger())
+        self._throttled = ThrottledLogger(self.get_logger())
         self._watch = IncidentWatch()
         self._written: dict[str, float] = {}
         self._state = ""
@@ -208,14 +208,14 @@ class TraceNode(ManagedNode):
 
     def _fail(self, error: OSError) -> None:
         self._failure = f"{error.strerror or error} ({self._folder}); trying again every {RETRY:.0f} s"
-        self._complaints.report(DISK, type(error).__name__, self._failure)
+        self._throttled.report(DISK, type(error).__name__, self._failure)
         self._retry_at = time.monotonic() + RETRY
         ring, self._ring = self._ring, None
         if ring is not None:
             try:
                 ring.close()
             except OSError as again:
-                self._complaints.report(DISK, "close", str(again))
+                self._throttled.report(DISK, "close", str(again))
 
     def _open(self) -> None:
         if time.monotonic() < self._retry_at:
@@ -231,7 +231,7 @@ class TraceNode(ManagedNode):
             self._fail(error)
             return
         self._failure = ""
-        self._complaints.settle(DISK)
+        self._throttled.settle(DISK)
         self.get_logger().info(f"the last {self._limits.ring_seconds:.0f} s are in {self._ring.run}")
 
     def _write(self, key: str, content: bytes) -> None:
@@ -296,7 +296,7 @@ class TraceNode(ManagedNode):
             try:
                 self._write(key, bytes(serialize_message(compressed(image))))
             except ObservationError as error:
-                self._complaints.report(f"image of {camera}", type(error).__name__, str(error))
+                self._throttled.report(f"image of {camera}", type(error).__name__, str(error))
 
     def _keep_house(self) -> None:
         if self._ring is None:

@@ -16,7 +16,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
 from vla_ros.errors import ObservationError
-from vla_ros.nodes.complaints import Complaints
+from vla_ros.nodes.complaints import ThrottledLogger
 from vla_ros.nodes.conversions import message_to_joint_report
 from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
 from vla_ros.nodes.qos import qos
@@ -51,7 +51,7 @@ class TransformNode(ManagedNode):
 
     def activate(self) -> None:
         """Create the publishers and subscribe to the joint states."""
-        self._reader, self._complaints = JointStateReader(self._contract), Complaints(self.get_logger())
+        self._reader, self._throttled = JointStateReader(self._contract), ThrottledLogger(self.get_logger())
         self._description = self.create_publisher(String, "robot_description", qos("robot_description"))
         self._transforms = TransformPublisher(self, self._frames, self._describe)
         topic = self._contract.controllers.joint_states_topic
@@ -81,11 +81,11 @@ class TransformNode(ManagedNode):
         try:
             reading = self._reader.read(message_to_joint_report(message), time.monotonic())
         except ObservationError as error:
-            self._complaints.report(REFUSED, type(error).__name__, str(error))
+            self._throttled.report(REFUSED, type(error).__name__, str(error))
             return
         if reading is None or self._transforms is None:
             return
-        self._complaints.settle(REFUSED)
+        self._throttled.settle(REFUSED)
         contract = self._contract
         positions = dict(zip(contract.joints.names, reading.positions.tolist(), strict=True))
         fingers = contract.finger_positions(reading.openings)

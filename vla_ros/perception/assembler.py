@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from vla_ros.errors import ObservationError
 from vla_ros.perception.geometry import resize_for_policy
 from vla_ros.perception.health import CameraFault, CameraHealth, HealthLimits
-from vla_ros.perception.synchroniser import Synchroniser
+from vla_ros.perception.synchronizer import Synchronizer
 from vla_ros.robot.camera_contract import CameraContract
 from vla_ros.types import ImageArray, Observation, RobotState
 
@@ -63,23 +63,23 @@ class Assembler(Generic[RawState]):
             for name, camera in self.cameras.items()
         }
         rates = {name: camera.rate_hz for name, camera in self.cameras.items()}
-        self.synchroniser: Synchroniser[ImageArray, RawState, RobotState] = Synchroniser(
+        self.synchronizer: Synchronizer[ImageArray, RawState, RobotState] = Synchronizer(
             rates, limits.skew, state_between, limits.patience
         )
         self.withheld = 0
 
     def add_state(self, stamp: float, state: RawState, now: float) -> None:
         """Add a joint state; it is evaluated only when an image needs it."""
-        self.synchroniser.add_state(stamp, state, now)
+        self.synchronizer.add_state(stamp, state, now)
 
-    def add_picture(self, camera: str, stamp: float, frame: str, image: ImageArray, now: float) -> CameraFault:
+    def add_image(self, camera: str, stamp: float, frame: str, image: ImageArray, now: float) -> CameraFault:
         """Add an image (h, w, 3) uint8 RGB if it is healthy; return the verdict."""
         fault = self.health[camera].receive(image, frame, stamp, now)
         if fault in (CameraFault.NONE, CameraFault.FROZEN):  # `take` checks for frozen again, with the joints
-            self.synchroniser.add_picture(camera, stamp, image, now)
+            self.synchronizer.add_image(camera, stamp, image, now)
         return fault
 
-    def refuse_picture(self, camera: str, detail: str, now: float) -> CameraFault:
+    def reject_image(self, camera: str, detail: str, now: float) -> CameraFault:
         """Record an image that could not be decoded."""
         return self.health[camera].refuse(CameraFault.UNREADABLE, detail, now)
 
@@ -89,7 +89,7 @@ class Assembler(Generic[RawState]):
         Raises:
             Exception: as raised by `state_between` for an unusable joint state.
         """
-        bundle = self.synchroniser.take(now)
+        bundle = self.synchronizer.take(now)
         if bundle is None:
             return None
         state = bundle.state.value

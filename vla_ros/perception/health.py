@@ -134,7 +134,7 @@ class CameraHealth:
             return self._conclude(
                 CameraFault.WRONG_SIZE, f"{got[1]} x {got[0]} px, expected {expected[1]} x {expected[0]}"
             )
-        return self._conclude(*judge_content(image, self._camera.health))
+        return self._conclude(*check_content(image, self._camera.health))
 
     def check_motion(self, image: ImageArray, joints: FloatArray, stamp: float) -> CameraFault:
         """Check whether the image has changed while the arm moved.
@@ -238,7 +238,7 @@ class CameraHealth:
         return self.fault
 
 
-def judge_content(image: ImageArray, limits: CameraHealthLimits) -> tuple[CameraFault, str]:
+def check_content(image: ImageArray, limits: CameraHealthLimits) -> tuple[CameraFault, str]:
     """Return the fault in the content of an image (h, w, 3) uint8 RGB with its metrics; NONE when healthy.
 
     Only a sample of the pixels is checked. Noise is half the mean squared difference of neighboring pixels over the

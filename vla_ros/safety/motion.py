@@ -34,7 +34,7 @@ from vla_ros.safety.reasons import Reason
 from vla_ros.safety.tick_schedule import TickSchedule
 from vla_ros.types import FloatArray
 
-SMALLER_STEPS = (1.0, 0.5, 0.2)
+STEP_FRACTIONS = (1.0, 0.5, 0.2)
 """Fractions of the requested joint velocity that are tried before the arm brakes."""
 
 BUFFER = 1e-3
@@ -73,7 +73,7 @@ class TickOverrunError(VlaError):
 
 
 class Motion:
-    """Commanded motion of the arm; for one thread at a time, except `brake_instead`."""
+    """Commanded motion of the arm; for one thread at a time, except `watchdog_brake`."""
 
     def __init__(
         self, contract: RobotContract, parameters: SafetyParameters, kinematics: Kinematics, *, lockstep: bool = False
@@ -128,7 +128,7 @@ class Motion:
         return self.placements[0]
 
     def begin_tick(self, now: float) -> int:
-        """Allow one step for the tick at `now`, s; return the number of steps `brake_instead` took since the last tick.
+        """Allow one step for the tick at `now`, s; return the steps `watchdog_brake` took since the last tick.
 
         Missed ticks are taken as rows of the known stop: a trajectory controller has followed it meanwhile.
         """
@@ -175,7 +175,7 @@ class Motion:
         If this tick has already taken its step, the rest of the stop starts with the next tick.
 
         Raises:
-            TickOverrunError: when `brake_instead` has taken the step of this tick.
+            TickOverrunError: when `watchdog_brake` has taken the step of this tick.
         """
         with self._turn:
             if self._overruns:
@@ -200,7 +200,7 @@ class Motion:
         self._after_brake()
         return taken
 
-    def brake_instead(self, now: float, sent: int) -> JointStep:
+    def watchdog_brake(self, now: float, sent: int) -> JointStep:
         """Return the command at `now`, s, in place of a tick that does not finish; callable from any thread.
 
         It is the next due row of the stop. A step already taken, with a serial beyond `sent`, has priority if its
@@ -246,7 +246,7 @@ class Motion:
         """Follow a joint plan with the feasible joint velocities nearest to its own."""
         current, track = self.joints.current, self._joint_filter
         jacobian = self._kinematics.jacobians(current.positions)
-        reason, detail = self._joints_asked_too_much(asked, jacobian)
+        reason, detail = self._violated_joint_limit(asked, jacobian)
         wanted = track.step(
             current.positions, current.velocities, jacobian, track.project(ahead)[0], track.project(later)[0], scale
         )
@@ -264,7 +264,7 @@ class Motion:
             reason, detail = limited, where
         return self._take(track.capped(velocities, jacobian, scale), reason, detail)
 
-    def _joints_asked_too_much(self, asked: JointTarget, jacobian: FloatArray) -> tuple[Reason, str]:
+    def _violated_joint_limit(self, asked: JointTarget, jacobian: FloatArray) -> tuple[Reason, str]:
         """Return the limit of joints or tool that the plan itself violates, and by how much."""
         beyond = self._joint_filter.project(asked)[1] - self._parameters.motion.joint_margin
         worst = int(np.argmax(beyond))
@@ -294,7 +294,7 @@ class Motion:
             np.asarray(self.placement.translation), np.asarray(self.placement.rotation), twist, acceleration,
             self.filter.project(ahead)[0], self.filter.project(later)[0], scale,
         )  # fmt: skip
-        reason, detail = self._asked_too_much(asked)
+        reason, detail = self._violated_tool_limit(asked)
         try:
             velocities, limited, where = self._velocities(jacobian, filtered)
         except KinematicsError as error:
@@ -311,7 +311,7 @@ class Motion:
         self._twist = None
         return self._take(velocities, Reason.CONTACT, "").step
 
-    def _asked_too_much(self, asked: PoseTarget) -> tuple[Reason, str]:
+    def _violated_tool_limit(self, asked: PoseTarget) -> tuple[Reason, str]:
         """Return the limit of the tool that the plan itself violates, and by how much."""
         _, beyond = self.filter.project(asked)
         if beyond > _WORKSPACE_REPORT:
@@ -420,7 +420,7 @@ class Motion:
         """Command the largest fraction of `velocities` that the envelope accepts, or brake."""
         wanted = self.joints.current.positions + self._period * velocities
         refused, where = Reason.RESULT_INVALID, ""
-        for share in SMALLER_STEPS:
+        for share in STEP_FRACTIONS:
             step = self.joints.propose(share * velocities)
             if step is None:
                 continue

@@ -11,10 +11,10 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.collision import CollisionModel
 from vla_ros.safety.parameters import SafetyParameters
 
-MOST_FRACTION = 0.5
+MAX_FRACTION = 0.5
 """Maximum fraction of a tick for the distance queries: the rest of the tick, with its path checks, must fit as well."""
 
-NOTED_FRACTION = 0.1
+WARN_FRACTION = 0.1
 """Fraction of a tick from which a warning is given: the self-test needs hundreds of thousands of distances."""
 
 POSTURES, REPEATS = 8, 3
@@ -45,23 +45,23 @@ def require_timely_distances(contract: RobotContract, parameters: SafetyParamete
     if not parameters.collision.enabled:
         return ""
     model = CollisionModel(contract, parameters.collision, parameters.obstacles)
-    return judge_query_time(query_time(model, contract), model.triangles, contract, parameters.timing.period)
+    return check_query_time(query_time(model, contract), model.triangles, contract, parameters.timing.period)
 
 
-def judge_query_time(seconds: float, triangles: int, contract: RobotContract, period: float) -> str:
+def check_query_time(seconds: float, triangles: int, contract: RobotContract, period: float) -> str:
     """Return a warning about distance queries that take `seconds` s of a tick of `period` s, or "".
 
     Raises:
         ContractError: when they take too much of it.
     """
     fraction = seconds / period
-    if fraction < NOTED_FRACTION:
+    if fraction < WARN_FRACTION:
         return ""
     sentence = (
         f"the distances between the collision shapes of {contract.urdf.name} take {1e3 * seconds:.1f} ms of a tick of "
         f"{1e3 * period:.1f} ms; its meshes have {triangles} triangles"
     )
     advice = "'vla-ros robot simplify <contract> --out <file>.urdf' makes convex shapes of them"
-    if not fraction < MOST_FRACTION:
-        raise ContractError(f"{sentence}: expected at most {1e3 * MOST_FRACTION * period:.1f} ms; {advice}")
+    if not fraction < MAX_FRACTION:
+        raise ContractError(f"{sentence}: expected at most {1e3 * MAX_FRACTION * period:.1f} ms; {advice}")
     return f"{sentence}; {advice}"

@@ -421,7 +421,7 @@ class SafetySupervisor:
         self._last_command, self._last_due = (step.stop.positions[-1], end), step.due
         self._gap.command(step)
 
-    def brake_instead(self, now: float, sent: int) -> tuple[JointStep, float] | None:
+    def watchdog_brake(self, now: float, sent: int) -> tuple[JointStep, float] | None:
         """Return the watchdog's command in place of a tick that is late or hangs; may be called by another thread.
 
         Neither uses a solver nor waits for one. The late tick detects it, and the arm slows or holds.
@@ -436,7 +436,7 @@ class SafetySupervisor:
         """
         if not self._commanding or self._gap.over(now):
             return None
-        before, step = self._motion.joints.current.serial, self._motion.brake_instead(now, sent)
+        before, step = self._motion.joints.current.serial, self._motion.watchdog_brake(now, sent)
         self._note_command(step, now)
         self.counters.commands += step.serial != before
         self.counters.overruns += 1

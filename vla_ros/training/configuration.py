@@ -116,7 +116,7 @@ class PreferenceSection:
         rounds: How often clips are made, compared and learned from.
         episodes: Scenes a round.
         seed: First seed of the clips.
-        noise: Standard deviation of the exploration, in units of the normalised action.
+        noise: Standard deviation of the exploration, in units of the normalized action.
         pairs: Pairs of clips that are compared a round.
         clip: Steps of a clip.
         reward_steps: Updates of the reward model a round.

@@ -14,12 +14,12 @@ from vla_ros.errors import VlaError
 from vla_ros.models.checkpoint import load_checkpoint, save_checkpoint, weights_digest
 from vla_ros.models.compositional import CompositionalModel
 from vla_ros.models.contract import VlaModel
-from vla_ros.training.behavioural_cloning import watch_training
+from vla_ros.training.behavioral_cloning import watch_training
 from vla_ros.training.glances import GlanceDataset, decide
 from vla_ros.training.held_out import Play, held_out_episodes
 from vla_ros.training.loop import TrainingLoop
 from vla_ros.training.loop_options import HeldOutOptions, LoopOptions, PartOptions
-from vla_ros.training.provenance import data_lines, deciding_lines
+from vla_ros.training.provenance import dataset_fingerprint, deciding_lines
 from vla_ros.training.records import TrainingRecord
 from vla_ros.training.source import SeededBatches
 from vla_ros.training.tabletop_dataset import TabletopDataset
@@ -52,7 +52,7 @@ class DecidingOptions:
     history: Sequence[TrainingRecord] = ()
 
 
-def train_deciding(
+def train_action_head(
     dataset: TabletopDataset, policy: Path, out: Path, options: DecidingOptions, device: torch.device,
     report: Callable[[TrainingRecord], None] | None = None,
 ) -> float:  # fmt: skip
@@ -68,7 +68,7 @@ def train_deciding(
         if not isinstance(network, CompositionalModel):
             raise VlaError(f"{policy} holds a '{bundle.model}': only 'compositional' decides apart from what it sees")
         held = held_out_episodes(dataset.groups, options.held_out.fraction)
-        data = data_lines(dataset) | {"held_out": len(held)}
+        data = dataset_fingerprint(dataset) | {"held_out": len(held)}
         belongs_to = deciding_lines(options, data, weights_digest(policy))
         dataset = dataset.with_processor(bundle.processor)
         glances = GlanceDataset(dataset.without(held) if held else dataset, network, options.variants, device)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from vla_ros.errors import VlaError
 from vla_ros.models.batch import ModelTarget
 from vla_ros.models.compositional import CONCEPTS, CompositionalModel
-from vla_ros.models.eyes import Glance
+from vla_ros.models.eyes import TargetFeatures
 from vla_ros.training.concepts import concept_classes
 from vla_ros.training.pictures import StoredRows, varied
 from vla_ros.training.tabletop_dataset import MOST_COMMANDS, TabletopDataset
@@ -38,7 +38,7 @@ WHOLE = "complete"
 class GlanceBatch:
     """Glances by camera, state (B, S), and what should be decided."""
 
-    glances: Mapping[str, Glance]
+    glances: Mapping[str, TargetFeatures]
     state: Tensor
     wanted: ModelTarget
 
@@ -137,10 +137,12 @@ class GlanceDataset:
             self._dataset.targets(steps, self._columns[steps], concepts),
         )
 
-    def _unfold(self, flat: NDArray[np.float16]) -> Glance:
+    def _unfold(self, flat: NDArray[np.float16]) -> TargetFeatures:
         values, size = torch.from_numpy(flat.astype(np.float32)), ASKED * self._width
         shape = (len(flat), ASKED, self._width)
-        return Glance(values[:, :size].view(shape), values[:, size : 2 * size].view(shape), values[:, 2 * size :])
+        return TargetFeatures(
+            values[:, :size].view(shape), values[:, size : 2 * size].view(shape), values[:, 2 * size :]
+        )
 
 
 def decide(network: CompositionalModel, batch: GlanceBatch) -> tuple[Tensor, dict[str, float]]:

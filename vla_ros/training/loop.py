@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from vla_ros.data.lines import differing_lines
+from vla_ros.data.lines import setting_differences
 from vla_ros.errors import VlaError
 from vla_ros.models.contract import ModelInput, ModelTarget, VlaModel
 from vla_ros.training.activations import checkpoint_activations
@@ -294,7 +294,7 @@ class TrainingLoop:
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
             before = json.loads(state.get("belongs_to", "{}"))  # states of earlier versions do not say it
-            if differences := differing_lines(before, self.belongs_to):
+            if differences := setting_differences(before, self.belongs_to):
                 raise VlaError(
                     f"{path} belongs to another training: {'; '.join(differences)}; bring back what it began with, "
                     "give another folder, or remove it to begin anew"

@@ -29,7 +29,7 @@ _BANK = np.random.default_rng(0).standard_normal(1_000_003, dtype=np.float32)
 """Noise drawn once; each image uses a slice of it, at a thousandth of the cost of drawing new noise."""
 
 
-class PictureStore:
+class ImageStore:
     """Images of one camera, stored consecutively in one file for memory mapping."""
 
     def __init__(self, path: Path) -> None:

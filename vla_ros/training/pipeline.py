@@ -26,12 +26,12 @@ from vla_ros.language.phrasing import held_out_words, say, taught_words
 from vla_ros.models.checkpoint import load_checkpoint, save_checkpoint
 from vla_ros.policies.driver import PolicyDriver
 from vla_ros.robot.contract import RobotContract, load_contract
-from vla_ros.training.behavioural_cloning import CloningOptions, Demonstrations, train_policy
+from vla_ros.training.behavioral_cloning import CloningOptions, Demonstrations, train_policy
 from vla_ros.training.configuration import TrainingConfig
 from vla_ros.training.curve import CURVE_FILE, Curve, curve_picture
 from vla_ros.training.dagger import DaggerRound, run_dagger, schedule
 from vla_ros.training.dataset import PickDataset
-from vla_ros.training.deciding import DecidingOptions, train_deciding
+from vla_ros.training.deciding import DecidingOptions, train_action_head
 from vla_ros.training.experience import ExperienceBatches
 from vla_ros.training.held_out import Play
 from vla_ros.training.loop import TrainingLoop
@@ -215,7 +215,7 @@ class Training:
 
         def train(curve: Curve) -> float:
             measured = replace(options, history=curve.records)
-            return train_deciding(dataset, policy, out, measured, self.device, curve.add)
+            return train_action_head(dataset, policy, out, measured, self.device, curve.add)
 
         return self._drawn(out, train)
 

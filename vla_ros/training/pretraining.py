@@ -20,12 +20,12 @@ from vla_ros.language.phrasing import say, taught_words
 from vla_ros.language.tokenizer import WordTokenizer
 from vla_ros.models.contract import VlaModel
 from vla_ros.models.trunk import Trunk, TrunkConfig, TrunkDescription, load_trunk, save_trunk, thing_names
-from vla_ros.training.behavioural_cloning import CloningOptions
+from vla_ros.training.behavioral_cloning import CloningOptions
 from vla_ros.training.concepts import COLOUR_NAMES, KIND_NAMES
 from vla_ros.training.held_out import HeldOut, held_out_episodes
 from vla_ros.training.loop import TrainingLoop
 from vla_ros.training.loop_options import HeldOutOptions
-from vla_ros.training.provenance import data_lines
+from vla_ros.training.provenance import dataset_fingerprint
 from vla_ros.training.records import HeldOutRecord, TrainingRecord
 from vla_ros.training.source import SeededBatches
 from vla_ros.training.tabletop_dataset import SENTENCE_LENGTH, TabletopDataset, trainable_pairs
@@ -69,7 +69,7 @@ def train_trunk(
         "vocabulary": tokenizer.size, "words": SENTENCE_LENGTH, "kinds": len(KIND_NAMES), **options.model_options,
     })  # fmt: skip
     held = held_out_episodes(dataset.groups, options.held_out.fraction)
-    belongs_to = {"data": data_lines(dataset) | {"held_out": len(held)}, "trunk": asdict(config),
+    belongs_to = {"data": dataset_fingerprint(dataset) | {"held_out": len(held)}, "trunk": asdict(config),
                   "batch": options.batch, "seed": options.seed}  # fmt: skip
     loop = TrainingLoop(Trunk(config), options.loop, device, belongs_to=belongs_to)  # type: ignore[arg-type]
     if options.resume:

@@ -17,7 +17,7 @@ from vla_ros.training.loop_options import LoopOptions
 from vla_ros.yaml_files import parse_yaml
 
 if TYPE_CHECKING:
-    from vla_ros.training.behavioural_cloning import CloningOptions, Demonstrations
+    from vla_ros.training.behavioral_cloning import CloningOptions, Demonstrations
     from vla_ros.training.deciding import DecidingOptions
 
 FREE = frozenset({
@@ -26,14 +26,14 @@ FREE = frozenset({
 """Loop options that may change when a training is resumed: its length, and how it is carried out."""
 
 
-def data_lines(dataset: Demonstrations) -> dict[str, Any]:
+def dataset_fingerprint(dataset: Demonstrations) -> dict[str, Any]:
     """Return a dataset fingerprint; call it before a checkpoint's normalizers replace the fitted ones."""
     statistics = dataset.processor.statistics.to_dict()
     return {"episodes": dataset.episodes, "steps": dataset.count, "statistics": _digest(statistics)}
 
 
 def cloning_lines(options: CloningOptions, data: dict[str, Any], bundle: PolicyBundle) -> dict[str, Any]:
-    """Return the provenance of a cloned policy's weights; `data` comes from `data_lines`."""
+    """Return the provenance of a cloned policy's weights; `data` comes from `dataset_fingerprint`."""
     return {
         "data": data,
         "model": bundle.model,

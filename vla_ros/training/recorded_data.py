@@ -12,7 +12,7 @@ from tqdm import tqdm
 from vla_ros.data.catalogue import Line, read_table
 from vla_ros.data.errors import DataError
 from vla_ros.data.reader import EpisodeReader
-from vla_ros.data.recognition import TABLES, recognise
+from vla_ros.data.recognition import TABLES, recognize
 from vla_ros.errors import ContractError, VlaError
 from vla_ros.models.checkpoint import load_bundle
 from vla_ros.robot.action_override import with_action
@@ -94,9 +94,9 @@ def recorded_dataset(recordings: Sequence[Recording], contract: RobotContract, d
     parts = store_steps(recordings, contract, data.cache, _progress, data.history)
     change = None
     if data.pictures is not None:
-        from vla_ros.training.recorded_pictures import PictureAugmentation
+        from vla_ros.training.recorded_pictures import PerImageAugmentation
 
-        change = PictureAugmentation(data.pictures)
+        change = PerImageAugmentation(data.pictures)
     limit = None if data.cache_gb is None else data.cache_gb * 1e9
     dataset = RecordedDataset(parts, contract, Augmentations(change, data.words), limit)
     dataset.decode(_progress)
@@ -112,7 +112,7 @@ def _lines(data: DataSection) -> list[Line]:
     for path in data.folders:
         if path.suffix in TABLES and path.is_file():
             lines += read_table(path)
-        elif (kind := recognise(path)) is not None:
+        elif (kind := recognize(path)) is not None:
             lines.append(Line(kind, path, 1.0, {}))
         else:
             others.append(path)

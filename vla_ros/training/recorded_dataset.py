@@ -28,7 +28,7 @@ from vla_ros.processing.processor import Processor, Statistics
 from vla_ros.robot.contract import RobotContract
 from vla_ros.training.dataset import action_floors, policy_features, state_floors, with_tool_scale
 from vla_ros.training.pictures import varied
-from vla_ros.training.recorded_pictures import PictureAugmentation
+from vla_ros.training.recorded_pictures import PerImageAugmentation
 from vla_ros.training.source import ReadImages
 from vla_ros.training.stored_steps import StoredSteps
 
@@ -56,7 +56,7 @@ class Augmentations:
         words: None: sentences stay as they were recorded.
     """
 
-    pictures: PictureAugmentation | None = None
+    pictures: PerImageAugmentation | None = None
     words: LanguageAugmentation | None = None
 
 

@@ -12,7 +12,7 @@ from vla_ros.data.augmentation.images import ImageAugmentation, ImageSettings
 from vla_ros.processing.images import image_tensor
 
 
-class PictureAugmentation:
+class PerImageAugmentation:
     """Augments each image independently, so that a row is the same in any batch and process."""
 
     def __init__(self, settings: ImageSettings) -> None:

@@ -35,7 +35,7 @@ from vla_ros.data.cache import EpisodeImages
 from vla_ros.data.catalogue import Line
 from vla_ros.data.checking import CheckedReader
 from vla_ros.data.chunks import action_chunks
-from vla_ros.data.errors import ConventionError, DataError, OddEpisodeError, naming_full_disk
+from vla_ros.data.errors import ConventionError, DataError, UnusableEpisodeError, disk_full_errors
 from vla_ros.data.reader import EpisodeReader
 from vla_ros.data.step import Step
 from vla_ros.errors import ObservationError
@@ -159,7 +159,7 @@ def _numbers(recording: Recording, contract: RobotContract, progress: Progress, 
                 failed += 1
                 continue
             found = action_chunks(steps, contract.action, opening, joint_names(contract))
-        except OddEpisodeError as error:
+        except UnusableEpisodeError as error:
             odd.append(str(error))
             continue
         stamps = [step.timestamp for step in steps]
@@ -185,10 +185,10 @@ def _spoken(steps: list[Step], where: str) -> list[Step]:
     """Return the steps of an episode that says at each of them what to do.
 
     Raises:
-        OddEpisodeError: naming the first that does not.
+        UnusableEpisodeError: naming the first that does not.
     """
     if silent := [step.index for step in steps if not step.instruction.strip()]:
-        raise OddEpisodeError(
+        raise UnusableEpisodeError(
             f"{where}, step {silent[0]} has no instruction: a network is taught with words (a table of data sets gives "
             "them by the line 'instruction: ...')"
         )
@@ -216,7 +216,7 @@ def _keep(recording: Recording, found: _Numbers, place: Path) -> None:
     partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        with naming_full_disk(f"the numbers of {recording.reader.description.name} in {place.parent}"):
+        with disk_full_errors(f"the numbers of {recording.reader.description.name} in {place.parent}"):
             partial.mkdir(parents=True)
             np.savez(partial / ROWS, **found.rows)  # type: ignore[arg-type]
             note = {"sentences": found.sentences, "episodes": list(found.taken), "lengths": list(found.taken.values()),

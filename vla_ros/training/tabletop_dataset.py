@@ -23,7 +23,7 @@ from vla_ros.models.contract import ModelInput, ModelTarget
 from vla_ros.processing.processor import Processor, float_tensor
 from vla_ros.training.concepts import concept_columns
 from vla_ros.training.dataset import fit_statistics, one_specification, policy_features, recorded_states
-from vla_ros.training.pictures import PictureStore, StoredRows, drop_outdated, fingerprint, varied
+from vla_ros.training.pictures import ImageStore, StoredRows, drop_outdated, fingerprint, varied
 from vla_ros.training.source import ReadImages, draw_steps
 from vla_ros.training.word_vectors import colour_of
 
@@ -121,7 +121,7 @@ class TabletopDataset:
             before = len(episode_of)
             drop_outdated(folder, place)
             known = _sizes(place)  # pictures are kept by folder: DAgger adds one a round
-            stores = {c: PictureStore(place / f"{c}.rgb") for c in self.cameras if c not in known}
+            stores = {c: ImageStore(place / f"{c}.rgb") for c in self.cameras if c not in known}
             for episode in read_episodes(folder, images=bool(stores)):
                 for key in keys:
                     values = episode.arrays[key]
@@ -205,7 +205,7 @@ class TabletopDataset:
         return other
 
     def states(self, index: NDArray[np.int64]) -> torch.Tensor:
-        """Return the normalised state (B, S) of steps."""
+        """Return the normalized state (B, S) of steps."""
         return self.processor.state(self._rows["state"][index])
 
     def targets(

@@ -23,7 +23,7 @@ from vla_ros.models.contract import VlaModel
 from vla_ros.training.pictures import StoredRows
 
 if TYPE_CHECKING:
-    from vla_ros.training.behavioural_cloning import Demonstrations
+    from vla_ros.training.behavioral_cloning import Demonstrations
 
 BLOCK = 64
 """Steps that are seen together."""

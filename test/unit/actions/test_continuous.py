@@ -21,7 +21,7 @@ UNIT = st.floats(-1.0, 1.0)
 def test_the_map_by_hand():
     action = [0.5, 0.25, 0.6, 0.0, 0.6, 0.0, 0.8, 0.02]
     expected = [0.0, 0.5, 1.0, 0.0, 0.6, 0.0, 0.8, -0.5]
-    np.testing.assert_allclose(SPACE.normalise(action), expected, atol=1e-15)
+    np.testing.assert_allclose(SPACE.normalize(action), expected, atol=1e-15)
     assert SPACE.width == 8
     assert SPACE.columns == {"position": slice(0, 3), "orientation": slice(3, 7), "gripper": slice(7, 8)}
 
@@ -36,14 +36,14 @@ def test_both_ways_are_inverse(values):
     """Outside the bounds too; a few units in the last place of the numbers in between."""
     values[:, 3:7] = unit(values[:, 3:7])
     raw = values.copy()
-    np.testing.assert_allclose(SPACE.unnormalise(SPACE.normalise(raw)), raw, rtol=0, atol=1e-14)
-    np.testing.assert_allclose(SPACE.normalise(SPACE.unnormalise(values)), values, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(SPACE.unnormalize(SPACE.normalize(raw)), raw, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(SPACE.normalize(SPACE.unnormalize(values)), values, rtol=0, atol=1e-13)
 
 
 @given(arrays(np.float64, (4,), elements=st.floats(-1e3, 1e3)), st.floats(0.3, 3.0))
 def test_a_quaternion_leaves_with_unit_length(quaternion, scale):
     quaternion = unit(quaternion)
-    out = SPACE.unnormalise([0.0, 0.0, 0.0, *(scale * quaternion), 0.0])[3:7]
+    out = SPACE.unnormalize([0.0, 0.0, 0.0, *(scale * quaternion), 0.0])[3:7]
     assert np.linalg.norm(out) == pytest.approx(1.0, abs=1e-12)
     np.testing.assert_allclose(out, quaternion, atol=1e-12)
 
@@ -53,11 +53,11 @@ def test_the_bounds_map_to_one_and_the_inside_between(ranges, data):
     low = np.array([a for a, _ in ranges])
     high = low + np.array([b for _, b in ranges])
     space = ContinuousActionSpace({"any_name": Bounds(low, high)})
-    np.testing.assert_allclose(space.normalise(low), -1.0, atol=1e-12)
-    np.testing.assert_allclose(space.normalise(high), 1.0, atol=1e-12)
+    np.testing.assert_allclose(space.normalize(low), -1.0, atol=1e-12)
+    np.testing.assert_allclose(space.normalize(high), 1.0, atol=1e-12)
     share = data.draw(arrays(np.float64, len(ranges), elements=st.floats(0.0, 1.0)))
     inside = np.clip(low + share * (high - low), low, high)
-    assert (abs(space.normalise(inside)) <= 1.0 + 1e-12).all()
+    assert (abs(space.normalize(inside)) <= 1.0 + 1e-12).all()
     assert space.contains(inside)
     assert not space.contains(high + 1.0)
 
@@ -97,7 +97,7 @@ def test_spaces_that_cannot_be_are_refused():
         ContinuousActionSpace.from_bounds(BOUNDS, quaternions=["position"])
 
 
-@pytest.mark.parametrize("turn", ["normalise", "unnormalise"])
+@pytest.mark.parametrize("turn", ["normalize", "unnormalize"])
 def test_bad_actions_are_refused(turn):
     with pytest.raises(ChunkError, match=r"shape \(7,\), expected 8 columns"):
         getattr(SPACE, turn)(np.zeros(7))
@@ -107,6 +107,6 @@ def test_bad_actions_are_refused(turn):
 
 def test_quaternions_that_are_none_are_refused():
     with pytest.raises(ChunkError, match=r"'orientation' has a quaternion of norm 1\.1, expected 1"):
-        SPACE.normalise([0.5, 0, 0, 0, 0, 0, 1.1, 0])
+        SPACE.normalize([0.5, 0, 0, 0, 0, 0, 1.1, 0])
     with pytest.raises(ChunkError, match="no direction"):
-        SPACE.unnormalise([0.5, 0, 0, 0, 0, 0, 0, 0])
+        SPACE.unnormalize([0.5, 0, 0, 0, 0, 0, 0, 0])

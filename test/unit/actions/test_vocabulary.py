@@ -24,25 +24,25 @@ def test_a_plan_comes_back(names):
 
 @given(st.integers(0, len(SYMBOLIC_ACTIONS) - 1))
 def test_an_id_comes_back(token):
-    assert VOCABULARY.tokenise(VOCABULARY.detokenise(token)) == token
+    assert VOCABULARY.tokenize(VOCABULARY.detokenize(token)) == token
 
 
 @given(st.text())
 def test_no_other_text_has_an_id(text):
     if text not in SYMBOLIC_ACTIONS:
         with pytest.raises(InstructionError):
-            VOCABULARY.tokenise(text)
+            VOCABULARY.tokenize(text)
 
 
 def test_an_unknown_word_gets_near_ones():
     with pytest.raises(InstructionError, match=r"no action 'pick_upp'.*'pick_up'"):
-        VOCABULARY.tokenise("pick_upp")
+        VOCABULARY.tokenize("pick_upp")
 
 
 @pytest.mark.parametrize("token", [-1, len(SYMBOLIC_ACTIONS), 10**9])
 def test_an_unknown_id_is_refused(token):
     with pytest.raises(InstructionError, match=f"token {token}, expected 0 to"):
-        VOCABULARY.detokenise(token)
+        VOCABULARY.detokenize(token)
 
 
 @pytest.mark.parametrize("names", [(), ("open", "open"), ("Open",), ("pick up",), ("",), ("open_",)])

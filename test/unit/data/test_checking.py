@@ -13,7 +13,7 @@ from vla_ros.actions.rotation_vectors import rotation_vector_from_matrix
 from vla_ros.actions.rotations import Rotation, matrix_from_quaternion
 from vla_ros.actions.space import ActionSpace
 from vla_ros.data.checking import CheckedReader, MotionLimits
-from vla_ros.data.errors import DamagedDataError, DataError, OddEpisodeError
+from vla_ros.data.errors import DamagedDataError, DataError, UnusableEpisodeError
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.errors import ObservationError
 
@@ -60,7 +60,7 @@ def test_check_passes_sound_steps_unchanged(recordings):
     ],
 )
 def test_check_refuses_times_that_do_not_advance_by_a_period(times, says, recordings):
-    with pytest.raises(OddEpisodeError, match=says):
+    with pytest.raises(UnusableEpisodeError, match=says):
         read(at(recordings.walk("a", 8), times))
 
 
@@ -80,7 +80,7 @@ def test_check_looks_at_motion_where_limits_are_given(recordings):
     far = [replace(s, proprioception=np.where(np.arange(15) == 7, 450.0, s.proprioception)) for s in steps]
     limits = MotionLimits(0.5, 1.5, np.array([0.25, -0.4, 0.0]), np.array([0.75, 0.4, 0.6]))
     assert read(steps, limits=limits) == steps and read(far) == far
-    with pytest.raises(OddEpisodeError, match=r"step 0: the tool is at \[450\.0, .*is it in meters"):
+    with pytest.raises(UnusableEpisodeError, match=r"step 0: the tool is at \[450\.0, .*is it in meters"):
         read(far, limits=limits)
 
 
@@ -124,7 +124,7 @@ def test_check_takes_commands_that_lead_or_lag(factors, recordings):
 )
 def test_check_refuses_slow_motion_of_another_unit(factors, says, recordings):
     """Each command alone is one that the robot could follow."""
-    with pytest.raises(OddEpisodeError, match=says):
+    with pytest.raises(UnusableEpisodeError, match=says):
         read(demonstration(recordings, **factors), limits=LIMITS)
 
 

@@ -24,7 +24,7 @@ from vla_ros.data.demonstrations import (
 )
 from vla_ros.data.errors import DataError, DiskFullError
 from vla_ros.data.lerobot.reader import LeRobotReader
-from vla_ros.data.recognition import recognise
+from vla_ros.data.recognition import recognize
 from vla_ros.errors import VlaError
 from vla_ros.robot.contract import load_contract
 
@@ -96,7 +96,7 @@ def test_demonstrations_outlive_what_lies_beside_the_layout(tmp_path: Path) -> N
         (tmp_path / "meta" / name).unlink()
     _same(next(read_episodes(tmp_path)), _episode())
     assert read_specification(tmp_path) == SPECIFICATION
-    assert holds_demonstrations(tmp_path) and recognise(tmp_path) is None
+    assert holds_demonstrations(tmp_path) and recognize(tmp_path) is None
 
 
 def test_demonstrations_of_another_kind_do_not_come_into_a_folder(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_demonstrations_of_an_earlier_version_are_read_with_a_warning(tmp_path: 
     with pytest.warns(DeprecationWarning, match="npz episodes of an earlier version"):
         (there,) = read_episodes(tmp_path)
     _same(there, _episode())
-    assert read_specification(tmp_path) == SPECIFICATION and recognise(tmp_path) is None
+    assert read_specification(tmp_path) == SPECIFICATION and recognize(tmp_path) is None
     with pytest.raises(DataError, match=r"\.npz episodes of an earlier version; give another folder"):
         DemonstrationWriter(tmp_path, SPECIFICATION, {})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vla_ros.data.errors import DataError
-from vla_ros.data.recognition import recognise
+from vla_ros.data.recognition import recognize
 
 
 @pytest.mark.parametrize(
@@ -26,23 +26,23 @@ def test_a_folder(tmp_path, file, kind):
     path = tmp_path / "set" / file
     path.parent.mkdir(parents=True)
     path.touch()
-    assert recognise(tmp_path / "set") == kind
+    assert recognize(tmp_path / "set") == kind
 
 
 def test_recordings_of_ros2_bag_below_a_folder_are_its_episodes(tmp_path):
     for file in ("one/one_0.mcap", "one/metadata.yaml", "two/two_0.db3", "two/metadata.yaml"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
-    assert recognise(tmp_path) == "mcap"
+    assert recognize(tmp_path) == "mcap"
 
 
 def test_a_file(tmp_path):
     (tmp_path / "a.hdf5").touch()
     (tmp_path / "a.txt").touch()
-    assert recognise(tmp_path / "a.hdf5") == "hdf5"
-    assert recognise(tmp_path / "a.txt") is None and recognise(tmp_path / "nowhere") is None
+    assert recognize(tmp_path / "a.hdf5") == "hdf5"
+    assert recognize(tmp_path / "a.txt") is None and recognize(tmp_path / "nowhere") is None
     with pytest.raises(DataError, match="one a task; name one"):
-        recognise(tmp_path)
+        recognize(tmp_path)
 
 
 def test_the_folder_above_says_what_is_below(tmp_path):
@@ -50,4 +50,4 @@ def test_the_folder_above_says_what_is_below(tmp_path):
         (tmp_path / file).parent.mkdir(parents=True)
         (tmp_path / file).touch()
     with pytest.raises(DataError, match=r"is the folder above \['lerobot', 'mcap'\]"):
-        recognise(tmp_path)
+        recognize(tmp_path)

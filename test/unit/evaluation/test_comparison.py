@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_ros.evaluation.comparison import Scene, spoil, summarise
+from vla_ros.evaluation.comparison import Scene, spoil, summarize
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.types import ActionChunk
@@ -34,7 +34,7 @@ def test_the_latch_stops_and_stays_so(plays):
 
 
 def test_figures_are_sums_and_shares(plays):
-    figures = summarise([plays["filter"], plays["latch"]])
+    figures = summarize([plays["filter"], plays["latch"]])
     assert figures["ticks"] == plays["filter"].ticks + plays["latch"].ticks
     assert figures["violations"] == plays["filter"].judgement.total + plays["latch"].judgement.total
     assert 0.0 <= figures["stopped_share"] <= 1.0

@@ -11,8 +11,8 @@ from vla_ros.envs.tabletop.perturbations import PERTURBATIONS
 from vla_ros.envs.tabletop.scene import HELD_OUT_PAIRS
 from vla_ros.evaluation.rollout import RolloutResult
 from vla_ros.evaluation.statistics import wilson_interval
-from vla_ros.evaluation.tabletop_picture import tabletop_picture
-from vla_ros.evaluation.tabletop_suite import CONDITIONS, SPLITS, make_trials, summarise_tabletop
+from vla_ros.evaluation.tabletop_plot import tabletop_plot
+from vla_ros.evaluation.tabletop_suite import CONDITIONS, SPLITS, make_trials, summarize_tabletop
 from vla_ros.evaluation.trials import Trial, TrialResult
 from vla_ros.language.commands import understand
 from vla_ros.language.phrasing import held_out_words
@@ -55,7 +55,7 @@ def test_the_figures_by_hand(tmp_path: Path) -> None:
         _result("pick", "seen", "none", True, swapped=True),
         _result("pick", "seen", "none", False, picked="b", swapped=True),
     ]
-    figures = summarise_tabletop(results)
+    figures = summarize_tabletop(results)
     assert figures["episodes"] == 4 and figures["success_rate"] == 0.5
     assert figures["success_ci95"] == list(wilson_interval(2, 4))
     by = figures["by"]
@@ -66,5 +66,5 @@ def test_the_figures_by_hand(tmp_path: Path) -> None:
     }  # fmt: skip
     assert {name: one["success_rate"] for name, one in by["perturbation"].items()} == {"none": 1.0, "light": 0.0}
     assert figures["exchange"]["success_rate"] == 0.5 and figures["obedience"]["success_rate"] == pytest.approx(3 / 5)
-    tabletop_picture(figures, "by hand", tmp_path / "figure.png")
+    tabletop_plot(figures, "by hand", tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 5000

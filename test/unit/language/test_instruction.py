@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vla_ros.errors import InstructionError
-from vla_ros.language.instruction import MAX_BYTES, normalise_instruction
+from vla_ros.language.instruction import MAX_BYTES, normalize_instruction
 from vla_ros.language.tokenizer import split_words
 
 
@@ -22,19 +22,19 @@ from vla_ros.language.tokenizer import split_words
     ],
 )
 def test_what_means_the_same_becomes_the_same(received, sentence):
-    assert normalise_instruction(received) == sentence
+    assert normalize_instruction(received) == sentence
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n", "...", "?!", "\N{IDEOGRAPHIC SPACE}", "- _ -"])
 def test_empty_is_refused(text):
     with pytest.raises(InstructionError, match=r"is empty, expected at least one word; send"):
-        normalise_instruction(text)
+        normalize_instruction(text)
 
 
 @pytest.mark.parametrize("value", [None, 3, b"pick up the red cube", ["pick"], 1.5])
 def test_what_is_no_text_is_refused_by_type(value):
     with pytest.raises(InstructionError, match=rf"of type {type(value).__name__}, expected str"):
-        normalise_instruction(value)
+        normalize_instruction(value)
 
 
 def test_the_cap_is_the_bound_of_the_message():
@@ -46,21 +46,21 @@ def test_the_cap_is_the_bound_of_the_message():
 def test_the_cap_counts_bytes_not_characters(character):
     size = len(character.encode())
     fits = "a" * (MAX_BYTES % size) + character * (MAX_BYTES // size)
-    assert len(normalise_instruction(fits).encode()) == MAX_BYTES
+    assert len(normalize_instruction(fits).encode()) == MAX_BYTES
     with pytest.raises(InstructionError, match=rf"at least {MAX_BYTES + 1} bytes, expected at most {MAX_BYTES}"):
-        normalise_instruction(fits + "b")
+        normalize_instruction(fits + "b")
 
 
 def test_what_grows_over_the_cap_in_normalisation_is_refused():
     ligature = "\N{ARABIC LIGATURE SALLALLAHOU ALAYHE WASALLAM}"  # 3 bytes become 33
     assert len(ligature.encode()) * 20 < MAX_BYTES < 20 * len(unicodedata.normalize("NFKC", ligature).encode())
     with pytest.raises(InstructionError, match="expected at most"):
-        normalise_instruction(ligature * 20)
+        normalize_instruction(ligature * 20)
 
 
 def test_a_huge_text_is_refused_and_not_repeated():
     with pytest.raises(InstructionError) as error:
-        normalise_instruction("pick " * 2_000_000)
+        normalize_instruction("pick " * 2_000_000)
     assert "at least 10000000 bytes" in str(error.value)
     assert len(str(error.value)) < 200
 
@@ -83,7 +83,7 @@ def test_a_huge_text_is_refused_and_not_repeated():
 )
 def test_characters_that_nobody_can_see_are_refused_with_name_and_place(character, what):
     with pytest.raises(InstructionError) as error:
-        normalise_instruction(f"pick{character}up the cube")
+        normalize_instruction(f"pick{character}up the cube")
     assert what in str(error.value)
     assert "at character 4" in str(error.value)
     assert character == "�" or character not in str(error.value), "an error is printed on terminals"
@@ -94,7 +94,7 @@ def test_characters_that_nobody_can_see_are_refused_with_name_and_place(characte
     ["مکعب قرمز را می\u200cخواهم", "क्\u200dष लाल घन उठाओ", "ශ්\u200dරී රතු"],
 )
 def test_joiners_inside_words_are_taken(sentence):
-    assert normalise_instruction(sentence) == sentence
+    assert normalize_instruction(sentence) == sentence
     assert split_words(sentence) == sentence.split()
 
 
@@ -103,7 +103,7 @@ def test_joiners_inside_words_are_taken(sentence):
 )
 def test_joiners_elsewhere_are_refused(text):
     with pytest.raises(InstructionError, match="invisible formatting character"):
-        normalise_instruction(text)
+        normalize_instruction(text)
 
 
 @given(st.text(max_size=600))
@@ -113,10 +113,10 @@ def test_joiners_elsewhere_are_refused(text):
 @example("ϓ\N{COMBINING ACUTE ACCENT}")
 def test_any_text_is_refused_or_becomes_a_normal_form(text):
     try:
-        sentence = normalise_instruction(text)
+        sentence = normalize_instruction(text)
     except InstructionError:
         return
-    assert normalise_instruction(sentence) == sentence
+    assert normalize_instruction(sentence) == sentence
     assert unicodedata.is_normalized("NFKC", sentence)
     assert sentence == " ".join(sentence.split())
     assert 0 < len(sentence.encode()) <= MAX_BYTES
@@ -131,4 +131,4 @@ def test_any_bytes_that_are_not_utf8_are_refused(data):
         data.decode("utf-8")
     except UnicodeDecodeError:
         with pytest.raises(InstructionError):
-            normalise_instruction(text)
+            normalize_instruction(text)

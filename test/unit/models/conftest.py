@@ -98,7 +98,7 @@ def train(frames):
 
 @pytest.fixture(scope="session")
 def errors(frames):
-    """errors(output): mean absolute errors over the sentences about objects that are there, normalised units."""
+    """errors(output): mean absolute errors over the sentences about objects that are there, normalized units."""
 
     def measure(output):
         there = frames.wanted.present.bool()

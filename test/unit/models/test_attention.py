@@ -59,7 +59,7 @@ def test_a_later_token_changes_no_earlier_one(look):
     before, _ = network(tokens, real, look=look)
     for changed in range(6):
         other = tokens.clone()
-        other[:, changed] = torch.randn(16)  # a shift of all numbers would be normalised away
+        other[:, changed] = torch.randn(16)  # a shift of all numbers would be normalized away
         after, _ = network(other, real, look=look)
         difference = (after - before).abs().amax(dim=(0, 2))
         assert (difference[:changed] == 0).all()

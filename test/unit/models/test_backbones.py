@@ -14,7 +14,7 @@ from vla_ros.models.backbones import (
     load_weights,
     padding_mask,
     read_values,
-    standardise,
+    standardize,
     transformers,
 )
 
@@ -126,6 +126,6 @@ class TestWithTransformers:
 
 def test_standardise_and_padding():
     image = torch.full((1, 3, 2, 2), 0.5)
-    out = standardise(image, (0.5, 0.25, 0.0), (0.5, 0.5, 0.25))
+    out = standardize(image, (0.5, 0.25, 0.0), (0.5, 0.5, 0.25))
     assert out[0, :, 0, 0].tolist() == [0.0, 0.5, 2.0]
     assert padding_mask(torch.tensor([[4, 5, 0], [0, 0, 0]])).tolist() == [[1, 1, 0], [1, 0, 0]]

@@ -7,7 +7,7 @@ from vla_ros.models.contract import ModelInput
 
 pytest.importorskip("transformers")
 
-from vla_ros.models.backbones import standardise
+from vla_ros.models.backbones import standardize
 from vla_ros.models.clip import ClipModel, with_end
 from vla_ros.models.published import load_published
 
@@ -35,7 +35,7 @@ def test_similarity_is_that_of_transformers():
     ended = with_end(TOKENS, 20)
     theirs = network.clip(
         input_ids=ended, attention_mask=(ended != 0).long(),
-        pixel_values=standardise(pictures(), (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+        pixel_values=standardize(pictures(), (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     )  # fmt: skip
     with torch.no_grad():
         assert torch.allclose(network.compute_similarity(pictures(), TOKENS), theirs.logits_per_image, atol=1e-5)
@@ -75,7 +75,7 @@ def test_the_look_is_the_cosine_between_sentence_and_patches():
     given = ModelInput({"eye": pictures(1)}, torch.zeros(1, 4), TOKENS[None, :2])
     with torch.no_grad():
         look = network.act(given).attention["eye"]
-        hidden = network.clip.vision_model(standardise(pictures(1), *CLIP_STATISTICS)).last_hidden_state[0, 1:]
+        hidden = network.clip.vision_model(standardize(pictures(1), *CLIP_STATISTICS)).last_hidden_state[0, 1:]
         patches = network.clip.visual_projection(network.clip.vision_model.post_layernorm(hidden))
         cosine = functional.cosine_similarity(patches[None], network.encode_text(TOKENS[:2])[:, None], dim=-1)
         expected = (network.clip.logit_scale.exp() * cosine).softmax(dim=-1).view(2, 3, 3)

@@ -192,7 +192,7 @@ class TestOwlv2:
         assert found.features.shape == (2, 4, 32)
         assert found.places.shape == (2, 4, 3)
         assert found.points["eye"].shape == (2, 4, 2)
-        assert (found.confidence[:, :-1] >= found.confidence[:, 1:]).all()  # the likeliest first
+        assert (found.confidence[:, :-1] >= found.confidence[:, 1:]).all()  # the most likely first
         values = {
             **SMALL,
             "cameras": {"eye": (48, 64)},

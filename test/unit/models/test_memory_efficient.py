@@ -69,12 +69,12 @@ def test_one_checkpoint_for_a_whole_tower_would_save_less(monkeypatch):
 def test_the_towers_compute_what_transformers_computes():
     network = build(norm="batch").eval()
     given, _ = batch(2)
-    from vla_ros.models.backbones import IMAGENET, padding_mask, standardise
+    from vla_ros.models.backbones import IMAGENET, padding_mask, standardize
 
     tokens = torch.tensor([[3, 4, 5, 0], [6, 0, 0, 0]])
     with torch.no_grad():
         ours = network._see(given.images["eye"])
-        theirs = network.vision(standardise(given.images["eye"], *IMAGENET)).last_hidden_state
+        theirs = network.vision(standardize(given.images["eye"], *IMAGENET)).last_hidden_state
         assert torch.allclose(ours, theirs, atol=1e-6)
         mask = padding_mask(tokens)
         hidden = network.text(tokens, attention_mask=mask).last_hidden_state

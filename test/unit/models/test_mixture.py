@@ -100,7 +100,7 @@ def test_one_seed_draws_one_chunk():
 
 def test_the_likeliest_plan_is_the_heaviest():
     found = mixture()
-    means, binary = found.likeliest()
+    means, binary = found.most_likely()
     for i in range(2):
         for j in range(3):
             k = int(found.weights[i, j].argmax())

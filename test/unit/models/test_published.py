@@ -12,7 +12,7 @@ import transformers
 
 from vla_ros.errors import ContractError
 from vla_ros.models.attention import causal_mask
-from vla_ros.models.backbones import build_tower, load_weights, standardise
+from vla_ros.models.backbones import build_tower, load_weights, standardize
 from vla_ros.models.batch import ModelInput, ModelTarget
 from vla_ros.models.build import MODELS, build_model, model_class
 from vla_ros.models.options import model_values, read_options
@@ -148,7 +148,7 @@ def test_picture_tokens_are_those_of_transformers(kind, folder):
     with torch.no_grad():
         found = encoder({"eye": image})
         extra = {} if kind == "dinov2" else {"interpolate_pos_encoding": True}
-        whole = theirs(pixel_values=standardise(image, *IMAGE_STATISTICS[kind]), **extra).last_hidden_state
+        whole = theirs(pixel_values=standardize(image, *IMAGE_STATISTICS[kind]), **extra).last_hidden_state
     assert found.shape == (2, 6, 16)
     assert whole.shape[1] - 6 == (0 if kind == "siglip_vision" else 1)
     torch.testing.assert_close(found, whole[:, whole.shape[1] - 6 :])
@@ -249,7 +249,7 @@ def test_clip_whole_serves_as_its_vision_half(folder):
     assert values["vision"]["kind"] == "clip_vision"
     assert load_published(network, sources) == {"vision": []}
     theirs = transformers.CLIPModel.from_pretrained(folder("clip")).vision_model
-    image = standardise(torch.rand(1, 3, 32, 48), *IMAGE_STATISTICS["clip_vision"])
+    image = standardize(torch.rand(1, 3, 32, 48), *IMAGE_STATISTICS["clip_vision"])
     with torch.no_grad():
         torch.testing.assert_close(
             network.stream.images.tower(pixel_values=image, interpolate_pos_encoding=True).last_hidden_state,

@@ -25,16 +25,16 @@ def test_tokens_by_hand(network):
     # 17 words, begin is 17, bin 0 is 18. Position and rotation: 256 bins of 8 / 256 from -4; gripper: 2 / 256 from -1.
     assert (network.begin, network.first_action) == (17, 18)
     assert network.head.weight.shape[0] == 18 + 256
-    tokens = network.tokenise(target([0.0, -4.0, 3.99], [0.04, 9.0, -9.0], 1.0))
+    tokens = network.tokenize(target([0.0, -4.0, 3.99], [0.04, 9.0, -9.0], 1.0))
     assert tokens.shape == (1, 1, 3, 7)
     for row in tokens[0, 0].tolist():
         assert [t - 18 for t in row] == [128, 0, 255, 129, 255, 0, 255]
-    assert network.tokenise(target([0.0] * 3, [0.0] * 3, 0.0))[..., 6].unique().tolist() == [18]
+    assert network.tokenize(target([0.0] * 3, [0.0] * 3, 0.0))[..., 6].unique().tolist() == [18]
 
 
 def test_tokens_are_those_of_the_bins(network, frames):
     expected = network.bins.encode(frames.wanted.actions()[:, :, network.rows].numpy()) + network.first_action
-    np.testing.assert_array_equal(network.tokenise(frames.wanted).numpy(), expected)
+    np.testing.assert_array_equal(network.tokenize(frames.wanted).numpy(), expected)
 
 
 @pytest.mark.parametrize(("rows", "said", "worst"), [
@@ -44,7 +44,7 @@ def test_a_chunk_survives_its_tokens(sizes, frames, rows, said, worst):
     """Half a bin, 8 / 256 / 2 = 0.0156, and on recorded chunks what interpolation leaves out."""
     network = Rt2Model.from_config({**Rt2Model.tiny_config(**sizes), "predicted_rows": rows})
     assert network.rows == said
-    tokens = network.tokenise(frames.wanted)
+    tokens = network.tokenize(frames.wanted)
     logits = torch.nn.functional.one_hot(tokens.flatten(2) - network.first_action, 256).float() * 50.0
     columns = network._columns(tokens.flatten(2), logits)
     there = frames.wanted.present.bool()
@@ -66,7 +66,7 @@ def test_nothing_but_actions_can_be_said(network, frames):
         words = network.head.weight[: network.first_action]
         words.copy_(1e3 * torch.randn_like(words))
         features, first = network._teach(network.stream.prefix(frames.given),
-                                         network.tokenise(frames.wanted).flatten(0, 1).flatten(1))  # fmt: skip
+                                         network.tokenize(frames.wanted).flatten(0, 1).flatten(1))  # fmt: skip
         assert (network.head(features[:, first:]).argmax(dim=-1) < network.first_action).float().mean() > 0.9
         for temperature in (0.0, 1.0, 100.0):
             tokens = network.decode_tokens(frames.given, temperature, torch.Generator().manual_seed(0))
@@ -77,7 +77,7 @@ def test_nothing_but_actions_can_be_said(network, frames):
 
 
 def test_decoding_is_what_teaching_scores(network, frames):
-    """The tokens said one by one, with kept keys, are the likeliest under the whole stream read at once."""
+    """The tokens said one by one, with kept keys, are the most likely under the whole stream read at once."""
     with torch.no_grad():
         tokens = network.decode_tokens(frames.given).flatten(2).flatten(0, 1)
         features, first = network._teach(network.stream.prefix(frames.given), tokens)
@@ -87,7 +87,7 @@ def test_decoding_is_what_teaching_scores(network, frames):
 
 
 def test_a_later_action_changes_no_earlier_one(network, frames):
-    tokens = network.tokenise(frames.wanted).flatten(0, 1).flatten(1)
+    tokens = network.tokenize(frames.wanted).flatten(0, 1).flatten(1)
     with torch.no_grad():
         prefix = network.stream.prefix(frames.given)
         before, first = network._teach(prefix, tokens)

@@ -26,7 +26,7 @@ from vla_ros.models.trunk import (
 )
 from vla_ros.models.trunk_encoders import TrunkTextEncoder
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.behavioural_cloning import swap_backbones
+from vla_ros.training.behavioral_cloning import swap_backbones
 
 SIZES = {"channels": 16, "width": 24, "words": 12}
 TAKE_IT = [name for name in MODELS if KIND in model_class(name).BACKBONES.get("vision", ())]

@@ -33,7 +33,7 @@ def test_a_stop_is_done_without_the_instruction_node():
 
 @pytest.mark.parametrize("state", ["HOLD", "RUN", ""])
 def test_a_stop_that_only_the_instruction_node_took_is_not_done(state):
-    said = changed(HELD, heard_by_safety_node=False, state=state)
+    said = changed(HELD, acknowledged_by_safety_node=False, state=state)
     assert not said.done
     assert "NOT confirmed by the safety layer" in told(said)
     assert "press the emergency stop" in told(said)
@@ -62,4 +62,4 @@ def test_a_task_without_an_answer_is_not_done():
 
 def test_json_holds_all_of_it():
     assert HELD.as_dict()["done"] is True
-    assert HELD.as_dict()["heard_by_safety_node"] is True
+    assert HELD.as_dict()["acknowledged_by_safety_node"] is True

@@ -41,7 +41,7 @@ def step(assembler: Assembler[float], stamp: float, angle: float = 0.0, **images
     assembler.add_state(stamp, angle, stamp)
     for camera in CAMERAS:
         image = images.get(camera.name)
-        assembler.add_picture(camera.name, stamp, camera.frame, picture() if image is None else image, stamp)
+        assembler.add_image(camera.name, stamp, camera.frame, picture() if image is None else image, stamp)
     return assembler.take(1, stamp)
 
 
@@ -78,19 +78,19 @@ def test_one_bad_camera_withholds_the_observation_until_it_is_well(assembler, im
 
 
 def test_a_camera_in_the_place_of_another_is_refused(assembler: Assembler[float]) -> None:
-    fault = assembler.add_picture("front", 1.0, "wrist_optical", picture(), 1.0)
+    fault = assembler.add_image("front", 1.0, "wrist_optical", picture(), 1.0)
     assert fault is CameraFault.WRONG_FRAME
     said = "frame_id is 'wrist_optical', that of camera wrist, expected 'front_optical': are the two cameras swapped?"
     assert said in assembler.health["front"].sentence(1.0)
     for frame in ("", "/", "another_optical"):
-        assert assembler.add_picture("front", 1.0, frame, picture(), 1.0) is CameraFault.WRONG_FRAME
+        assert assembler.add_image("front", 1.0, frame, picture(), 1.0) is CameraFault.WRONG_FRAME
         assert "swapped" not in assembler.health["front"].sentence(1.0)
-    assert assembler.add_picture("front", 1.0, "/front_optical", picture(), 1.0) is CameraFault.NONE
+    assert assembler.add_image("front", 1.0, "/front_optical", picture(), 1.0) is CameraFault.NONE
 
 
 @pytest.mark.parametrize("stamp", [0.0, -1.0, math.nan])
 def test_a_picture_without_a_stamp_is_refused(assembler: Assembler[float], stamp: float) -> None:
-    assert assembler.add_picture("front", stamp, "front_optical", picture(), 1.0) is CameraFault.UNSTAMPED
+    assert assembler.add_image("front", stamp, "front_optical", picture(), 1.0) is CameraFault.UNSTAMPED
 
 
 def test_a_frozen_camera_withholds_the_observation_while_the_arm_moves(assembler: Assembler[float]) -> None:
@@ -109,7 +109,7 @@ def test_still_pictures_of_a_still_arm_go_on(assembler: Assembler[float]) -> Non
 
 
 def test_what_cannot_be_decoded_is_noted(assembler: Assembler[float]) -> None:
-    assembler.refuse_picture("front", "image has 3 bytes", 1.0)
+    assembler.reject_image("front", "image has 3 bytes", 1.0)
     assert assembler.health["front"].fault is CameraFault.UNREADABLE
     assert "image has 3 bytes" in assembler.health["front"].sentence(1.0)
 

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_ros.perception.sensor_buffer import BACKWARD_RESTART
-from vla_ros.perception.synchroniser import PICTURES_KEPT, STATES_KEPT, Bundle, Synchroniser
+from vla_ros.perception.synchronizer import PICTURES_KEPT, STATES_KEPT, Bundle, Synchronizer
 
 TOLERANCE, PATIENCE = 0.05, 0.02
-Sync = Synchroniser[str, float, float]
+Sync = Synchronizer[str, float, float]
 
 
 def blend(before: float, after: float, share: float) -> float:
@@ -19,7 +19,7 @@ def blend(before: float, after: float, share: float) -> float:
 
 
 def make(**rates: float) -> Sync:
-    return Synchroniser(rates or {"front": 10.0, "wrist": 10.0}, TOLERANCE, blend, PATIENCE)
+    return Synchronizer(rates or {"front": 10.0, "wrist": 10.0}, TOLERANCE, blend, PATIENCE)
 
 
 def feed(sync: Sync, now: float = 0.0, **stamps: float) -> None:
@@ -28,7 +28,7 @@ def feed(sync: Sync, now: float = 0.0, **stamps: float) -> None:
         if name == "state":
             sync.add_state(stamp, stamp, now)
         else:
-            sync.add_picture(name, stamp, f"{name}@{stamp}", now)
+            sync.add_image(name, stamp, f"{name}@{stamp}", now)
 
 
 def shown(bundle: Bundle[str, float] | None) -> tuple[dict[str, str], float] | None:
@@ -40,7 +40,7 @@ def shown(bundle: Bundle[str, float] | None) -> tuple[dict[str, str], float] | N
 
 def test_no_camera_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one camera"):
-        Synchroniser({}, TOLERANCE, blend)
+        Synchronizer({}, TOLERANCE, blend)
 
 
 def test_it_says_what_is_missing() -> None:
@@ -75,12 +75,12 @@ def test_the_state_is_blended_at_the_oldest_picture() -> None:
 
 
 def test_the_blend_leans_towards_the_nearer_state() -> None:
-    sync: Synchroniser[str, str, str] = Synchroniser(
+    sync: Synchronizer[str, str, str] = Synchronizer(
         {"front": 10.0}, TOLERANCE, lambda before, after, share: f"{before} {after} {share:.2f}", PATIENCE
     )
     sync.add_state(1.000, "before", 0.0)
     sync.add_state(1.010, "after", 0.0)
-    sync.add_picture("front", 1.002, "picture", 0.0)
+    sync.add_image("front", 1.002, "picture", 0.0)
     bundle = sync.take(0.0)
     assert bundle is not None
     assert bundle.state.value == "before after 0.20"
@@ -201,7 +201,7 @@ def test_what_blending_raises_comes_out_and_the_next_picture_gets_its_chance() -
             raise ArithmeticError("poisoned")
         return blend(before, after, share)
 
-    sync: Sync = Synchroniser({"front": 10.0}, TOLERANCE, refuse_first, PATIENCE)
+    sync: Sync = Synchronizer({"front": 10.0}, TOLERANCE, refuse_first, PATIENCE)
     feed(sync, front=0.9, state=0.9)
     with pytest.raises(ArithmeticError):
         sync.take(0.0)

@@ -8,7 +8,7 @@ import pytest
 from vla_ros.errors import ObservationError
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety.faults.judge import broken_limits, play_faults
+from vla_ros.safety.faults.judge import broken_limits, run_fault_rows
 from vla_ros.safety.faults.table import fault_table
 from vla_ros.safety.faults.trial import passes
 from vla_ros.safety.parameters import load_parameters
@@ -138,7 +138,7 @@ def test_a_fault_is_played_with_each_arm_in_the_lead():
         trial.tick()
         trial.require(led[-1] == "left", "the right arm lets it through")
 
-    row = play_faults(PAIR, PARAMETERS, [passes("a fault", Reason.OK, play)])[0]
+    row = run_fault_rows(PAIR, PARAMETERS, [passes("a fault", Reason.OK, play)])[0]
     assert led == ["left", "right"] and not row.stopped and "the right arm" in row.sentence
 
 
@@ -154,7 +154,7 @@ def test_a_fault_is_played_with_each_arm_in_the_lead():
 )
 def test_faults_of_two_arms_are_stopped(name):
     faults = [fault for fault in fault_table(PAIR) if fault.name == name]
-    assert [row.stopped for row in play_faults(PAIR, PARAMETERS, faults)] == [True]
+    assert [row.stopped for row in run_fault_rows(PAIR, PARAMETERS, faults)] == [True]
 
 
 @pytest.mark.parametrize("frozen", ["left", "right"])

@@ -60,7 +60,7 @@ def test_an_arm_that_was_moved_in_a_gap_is_given_up(shadow, state, angle):
     bring_to(shadow, state)
     hold_up(shadow)
     shadow.put(shadow.q + angle * TURN)
-    assert shadow.supervisor.brake_instead(shadow.now, 0) is None
+    assert shadow.supervisor.watchdog_brake(shadow.now, 0) is None
     decisions, commanded = go_on(shadow)
     assert commanded == []
     assert shadow.supervisor.state is (ESTOP if state is ESTOP else DISARMED)
@@ -83,7 +83,7 @@ def test_an_arm_that_rests_where_its_stop_ended_is_commanded_on_once_that_was_me
     bring_to(shadow, state)
     hold_up(shadow)
     place = shadow.q.copy()
-    assert shadow.supervisor.brake_instead(shadow.now, 0) is None
+    assert shadow.supervisor.watchdog_brake(shadow.now, 0) is None
     decisions, commanded = go_on(shadow)
     assert decisions[0].joint_positions is None  # one state alone may have waited in a queue since before the gap
     assert len(commanded) > 40
@@ -105,7 +105,7 @@ def test_without_a_fresh_joint_state_nothing_is_commanded(shadow, state):
     for _ in range(100):
         assert shadow.tick(sense=False).joint_positions is None
         assert not shadow.supervisor.commanding
-        assert shadow.supervisor.brake_instead(shadow.now, 0) is None
+        assert shadow.supervisor.watchdog_brake(shadow.now, 0) is None
     assert len(shadow.steps) == mark
     assert shadow.supervisor.state is (ESTOP if state is ESTOP else HOLD)
 
@@ -279,7 +279,7 @@ def test_a_gap_begins_when_the_controller_lets_go_of_the_last_trajectory(shadow)
     assert end > shadow.now + TAIL + 0.05
     assert not supervisor.interrupted(end + timeout - 1e-6)
     assert supervisor.interrupted(end + timeout + 1e-6)
-    assert supervisor.brake_instead(end + timeout - 1e-6, supervisor.commanded.serial) is not None
+    assert supervisor.watchdog_brake(end + timeout - 1e-6, supervisor.commanded.serial) is not None
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -287,7 +287,7 @@ def test_an_arm_that_was_let_go_of_is_commanded_nothing_until_it_is_armed(shadow
     bring_to(shadow, state)
     shadow.supervisor.let_go()
     assert shadow.supervisor.state is (ESTOP if state is ESTOP else DISARMED)
-    assert shadow.supervisor.brake_instead(shadow.now, 0) is None
+    assert shadow.supervisor.watchdog_brake(shadow.now, 0) is None
     _, commanded = go_on(shadow)
     assert commanded == []
     assert shadow.supervisor.state is (ESTOP if state is ESTOP else DISARMED)

@@ -249,7 +249,7 @@ MUTATIONS = (
     Mutation("the arm need not follow", (
         edit(FollowMonitor, "_verdict", "not excess[worst] <= self._motion.follow_tolerance", "False"),
         edit(FollowMonitor, "judge", "not excess[worst] <= self._motion.tracking_tolerance", "False"),
-        edit(FollowMonitor, "_verdict", "still > FROZEN_WINDOWS * self._window", "False"),
+        edit(FollowMonitor, "_verdict", "np.asarray(still) > FROZEN_WINDOWS * self._window", "False"),
     ), (
         "positions freeze with fresh stamps", "positions freeze with fresh stamps in slow motion",
         "joint states come too late", "a joint has lost its zero", "two joints are swapped",
@@ -371,7 +371,7 @@ MUTATIONS = (
         "the solver finds no solution", "the solver returns NaN", "the solver returns 1e300", "the solver raises",
     )),
     Mutation("nobody watches over the control thread", (
-        edit(Motion, "brake_instead", "self.joints.brake()", "pass"),
+        edit(Motion, "watchdog_brake", "self.joints.brake()", "pass"),
     ), ("the solver hangs",)),
     Mutation("the emergency stop does not stop", (
         edit(StateMachine, "press_estop", "self._enter(SafetyState.ESTOP, Reason.ESTOP_PRESSED, detail)", "pass"),

@@ -11,14 +11,14 @@ from vla_ros.errors import ContractError
 from vla_ros.safety import query_time as module
 from vla_ros.safety.collision import CollisionModel
 from vla_ros.safety.faults import fault_table, run_faults
-from vla_ros.safety.query_time import judge_query_time, query_time, require_timely_distances
+from vla_ros.safety.query_time import check_query_time, query_time, require_timely_distances
 
 PERIOD = 0.01
 
 
 @pytest.mark.parametrize(("milliseconds", "noted"), [(0.1, False), (0.99, False), (1.01, True), (4.9, True)])
 def test_what_fits_into_a_tick_is_taken_and_noted_from_a_tenth_on(contract, milliseconds, noted):
-    said = judge_query_time(1e-3 * milliseconds, 7, contract, PERIOD)
+    said = check_query_time(1e-3 * milliseconds, 7, contract, PERIOD)
     assert bool(said) == noted
     assert not noted or ("7 triangles" in said and "vla-ros robot simplify" in said)
 
@@ -26,13 +26,13 @@ def test_what_fits_into_a_tick_is_taken_and_noted_from_a_tenth_on(contract, mill
 @pytest.mark.parametrize("milliseconds", [5.0, 38.0, float("nan"), float("inf")])
 def test_what_does_not_is_refused_with_both_times(contract, milliseconds):
     with pytest.raises(ContractError, match=r"of a tick of 10.0 ms.*at most 5.0 ms.*vla-ros robot simplify"):
-        judge_query_time(1e-3 * milliseconds, 41096, contract, PERIOD)
+        check_query_time(1e-3 * milliseconds, 41096, contract, PERIOD)
 
 
 def test_the_limit_goes_by_the_rate(contract):
     with pytest.raises(ContractError):
-        judge_query_time(0.6e-3, 0, contract, 1e-3)
-    assert judge_query_time(0.6e-3, 0, contract, 0.1) == ""
+        check_query_time(0.6e-3, 0, contract, 1e-3)
+    assert check_query_time(0.6e-3, 0, contract, 0.1) == ""
 
 
 def test_it_is_counted_how_long_the_model_computes_and_not_how_long_it_waits(contract, parameters, monkeypatch):

@@ -595,9 +595,9 @@ def test_a_step_that_was_taken_and_not_sent_is_sent_by_the_watch_only_in_time(ri
     before, budget = rig.supervisor.commanded, rig.supervisor.parameters.timing.tick_budget
     rig.tick()
     step = rig.supervisor.commanded
-    in_time, _ = rig.supervisor.brake_instead(rig.now + budget, before.serial)
+    in_time, _ = rig.supervisor.watchdog_brake(rig.now + budget, before.serial)
     assert in_time is step
-    instead, _ = rig.supervisor.brake_instead(rig.now + budget + late, before.serial)
+    instead, _ = rig.supervisor.watchdog_brake(rig.now + budget + late, before.serial)
     period = rig.supervisor.parameters.timing.period
     missed = round((instead.due - step.due) / period)
     assert missed == max(int((budget + late) / period + 1e-9) - 1, 0), "ticks that are over"

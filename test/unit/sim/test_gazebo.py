@@ -11,7 +11,7 @@ import write_world
 import yaml
 from scipy.spatial.transform import Rotation
 
-from vla_ros.envs.gazebo.scene import PARKED, WORLD, GazeboJudge, horizontal_fov, lay_out
+from vla_ros.envs.gazebo.scene import PARKED, WORLD, GazeboSuccessChecker, horizontal_fov, lay_out
 from vla_ros.envs.registry import make_env
 from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
 from vla_ros.envs.tabletop.tasks import LIFT_HEIGHT
@@ -303,7 +303,7 @@ def test_a_seed_is_the_same_scene_as_in_the_cell(cell, seed):
 
 def test_the_judge_wants_the_named_object_high_and_between_both_fingers():
     scene = lay_out(3, "pick up the red cube")
-    judge = GazeboJudge(scene)
+    judge = GazeboSuccessChecker(scene)
     rest = SHAPES["cube"].half_height
     judge.moved("red_cube", np.array([0.5, 0.0, rest]))
     assert judge.verdict(1.0).detail.startswith("holds nothing")
@@ -325,7 +325,7 @@ def test_the_judge_wants_the_named_object_high_and_between_both_fingers():
 
 def test_objects_must_lie_where_they_were_put():
     scene = lay_out(3)
-    judge = GazeboJudge(scene)
+    judge = GazeboSuccessChecker(scene)
     assert not judge.in_place(0.01)
     for item in scene.objects:
         judge.moved(f"{item.colour}_{item.shape}", np.array([*item.position, SHAPES[item.shape].half_height]))

@@ -14,7 +14,7 @@ from vla_ros.models.checkpoint import load_bundle, load_checkpoint
 from vla_ros.models.contract import ModelInput
 from vla_ros.robot.contract import load_contract
 from vla_ros.training.adaptation import Adaptation, adapt, merge_lora
-from vla_ros.training.behavioural_cloning import CloningOptions, train_policy
+from vla_ros.training.behavioral_cloning import CloningOptions, train_policy
 from vla_ros.training.dataset import PickDataset
 from vla_ros.training.loop_options import LoopOptions
 

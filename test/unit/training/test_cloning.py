@@ -19,7 +19,7 @@ from vla_ros.policies.local import LocalPolicy
 from vla_ros.policies.protocol import Policy
 from vla_ros.processing.normalizer import Normalizer
 from vla_ros.robot.contract import load_contract, parse_contract
-from vla_ros.training.behavioural_cloning import CloningOptions, train_policy
+from vla_ros.training.behavioral_cloning import CloningOptions, train_policy
 from vla_ros.training.dataset import PickDataset
 from vla_ros.training.loop import TrainingLoop
 from vla_ros.training.loop_options import LoopOptions
@@ -111,7 +111,7 @@ def test_training_resumes_where_it_stopped(dataset: PickDataset, trained: tuple[
 
 
 def _grown(dataset: PickDataset) -> PickDataset:
-    """The same steps as if there were more of them: what is learned does not matter, only what it is normalised by."""
+    """The same steps as if there were more of them: what is learned does not matter, only what it is normalized by."""
     statistics = dataset.processor.statistics
     state = Normalizer.by_mean(statistics.state.first + 1.0, statistics.state.second)
     other = dataset.with_processor(dataset.processor.with_statistics(replace(statistics, state=state)))
@@ -127,7 +127,7 @@ def begun(dataset: PickDataset, tmp_path_factory: pytest.TempPathFactory) -> tup
 
 
 def test_weights_go_on_with_no_other_data(begun: tuple[Path, CloningOptions], dataset: PickDataset) -> None:
-    """They would read its numbers as if they were normalised as before."""
+    """They would read its numbers as if they were normalized as before."""
     out, options = begun
     policy = (out / "policy.json").read_bytes()
     with pytest.raises(VlaError, match=r"data\.episodes: 3 then, 4 now; data\.statistics: .*normalizers: .*anew"):

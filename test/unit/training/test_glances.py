@@ -17,9 +17,9 @@ from vla_ros.models.build import build_model
 from vla_ros.models.checkpoint import PolicyBundle, load_checkpoint, save_checkpoint
 from vla_ros.models.compositional import CompositionalModel
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.behavioural_cloning import make_bundle
+from vla_ros.training.behavioral_cloning import make_bundle
 from vla_ros.training.concepts import COLOUR_NAMES, KIND_NAMES
-from vla_ros.training.deciding import DecidingOptions, train_deciding
+from vla_ros.training.deciding import DecidingOptions, train_action_head
 from vla_ros.training.glances import ASKED, GlanceDataset
 from vla_ros.training.loop_options import LoopOptions
 from vla_ros.training.pictures import varied
@@ -91,7 +91,7 @@ def test_deciding_learns_and_the_eyes_stay(make: Callable[..., Made], tabletop_r
     options = DecidingOptions(
         LoopOptions(steps=40, learning_rate=1e-2, warm_up=5, report_every=1, average=0.5), 8, 2, notes={"updates": 40}
     )
-    train_deciding(dataset, tmp_path / "whole", tmp_path / "out", options, CPU, lambda r: losses.append(r.loss))
+    train_action_head(dataset, tmp_path / "whole", tmp_path / "out", options, CPU, lambda r: losses.append(r.loss))
     assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:5])
     after, learned = load_checkpoint(tmp_path / "out", CPU)
     assert learned.training["updates"] == 40
@@ -112,10 +112,10 @@ def test_what_decides_goes_on_with_no_other_eyes(
     for seed in (0, 1):
         _, network, bundle = make(tabletop_recorded, seed=seed)
         save_checkpoint(tmp_path / f"whole_{seed}", network, bundle)
-    train_deciding(make(tabletop_recorded)[0], tmp_path / "whole_0", tmp_path / "out", options, CPU)
-    train_deciding(make(tabletop_recorded)[0], tmp_path / "whole_0", tmp_path / "out", options, CPU)
+    train_action_head(make(tabletop_recorded)[0], tmp_path / "whole_0", tmp_path / "out", options, CPU)
+    train_action_head(make(tabletop_recorded)[0], tmp_path / "whole_0", tmp_path / "out", options, CPU)
     with pytest.raises(VlaError, match=r"policy: '.*' then, '.*' now"):
-        train_deciding(make(tabletop_recorded)[0], tmp_path / "whole_1", tmp_path / "out", options, CPU)
+        train_action_head(make(tabletop_recorded)[0], tmp_path / "whole_1", tmp_path / "out", options, CPU)
 
 
 def test_glances_are_made_once_for_each_folder_and_each_pair_of_eyes(
@@ -154,7 +154,7 @@ def test_what_cannot_be_is_named(make: Callable[..., Made], tabletop_recorded: P
     save_checkpoint(tmp_path / "other", build_model("keypoint", keypoint.model_config), keypoint)
     options = DecidingOptions(LoopOptions(steps=1), 4, 1)
     with pytest.raises(VlaError, match="holds a 'keypoint'"):
-        train_deciding(dataset, tmp_path / "other", tmp_path / "out", options, CPU)
+        train_action_head(dataset, tmp_path / "other", tmp_path / "out", options, CPU)
     batch = GlanceDataset(dataset, network, 1, CPU).rows([np.random.default_rng(0)], 0)
     with pytest.raises(ValueError, match="is missing"):
         network.decision_loss(batch.glances, batch.state, replace(batch.wanted, goal=None))

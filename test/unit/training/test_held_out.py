@@ -17,7 +17,7 @@ from vla_ros.errors import VlaError
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.models.contract import ModelInput, ModelOutput, ModelTarget
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.behavioural_cloning import CloningOptions, train_policy
+from vla_ros.training.behavioral_cloning import CloningOptions, train_policy
 from vla_ros.training.curve import Curve, curve_picture
 from vla_ros.training.dataset import PickDataset
 from vla_ros.training.held_out import HeldOut, held_out_episodes

@@ -24,7 +24,7 @@ from vla_ros.processing.images import image_tensor
 from vla_ros.robot.contract import load_contract
 from vla_ros.training import dataset as pick_module
 from vla_ros.training import tabletop_dataset as tabletop_module
-from vla_ros.training.behavioural_cloning import Demonstrations, make_bundle
+from vla_ros.training.behavioral_cloning import Demonstrations, make_bundle
 from vla_ros.training.dataset import PickDataset
 from vla_ros.training.recorded_dataset import Augmentations, RecordedDataset
 from vla_ros.training.stored_steps import Recording, store_steps

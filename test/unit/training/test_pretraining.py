@@ -22,7 +22,7 @@ from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.models.trunk import Trunk, TrunkConfig, TrunkDescription, describe_trunk, save_trunk
 from vla_ros.policies.build import load_policy
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.behavioural_cloning import CloningOptions, make_bundle, train_policy
+from vla_ros.training.behavioral_cloning import CloningOptions, make_bundle, train_policy
 from vla_ros.training.dataset import PickDataset
 from vla_ros.training.loop_options import HeldOutOptions, LoopOptions
 from vla_ros.training.pretraining import NAMES, TrunkHeldOut, over_scenes, probe_trunk, trunk_dataset, trunk_figures

@@ -25,7 +25,7 @@ from vla_ros.models.build import build_model
 from vla_ros.perception.geometry import resize_for_policy
 from vla_ros.robot.action_override import with_action
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.training.behavioural_cloning import make_bundle
+from vla_ros.training.behavioral_cloning import make_bundle
 from vla_ros.training.dataset import PickDataset
 from vla_ros.training.recorded_dataset import Augmentations, RecordedDataset, check_network
 from vla_ros.training.source import SeededBatches
@@ -185,10 +185,10 @@ def test_mixture_is_drawn_in_its_shares_under_one_set_of_statistics(recordings, 
 
 def test_a_batch_is_decided_by_seed_and_number_and_its_shares_make_the_whole(recordings, store, tmp_path: Path) -> None:
     from vla_ros.data.augmentation.images import ImageSettings
-    from vla_ros.training.recorded_pictures import PictureAugmentation
+    from vla_ros.training.recorded_pictures import PerImageAugmentation
 
     parts = store(recordings.write(tmp_path / "set", [recordings.walk("a", 8)]))
-    changes = Augmentations(PictureAugmentation(ImageSettings()), LanguageAugmentation(slip=0.0))
+    changes = Augmentations(PerImageAugmentation(ImageSettings()), LanguageAugmentation(slip=0.0))
     data = RecordedDataset(parts, recordings.contract, changes)
 
     def tensors(update: int, part: int, shares: int) -> list[torch.Tensor]:

@@ -82,7 +82,7 @@ def test_what_is_asked_for_in_vain_is_not_there(dataset: TabletopDataset) -> Non
 
 
 def test_labels_belong_to_their_command(dataset: TabletopDataset, tabletop_recorded: Path) -> None:
-    """The normalised chunk of the pursued command, brought back, is the one that was recorded."""
+    """The normalized chunk of the pursued command, brought back, is the one that was recorded."""
     given, wanted = SeededBatches(dataset, 6, 2).batch(0, 0, 1)
     for row in range(6):
         step = int(np.random.default_rng([2, 0, row]).integers(dataset.count))

@@ -23,7 +23,7 @@ _JOINT = re.compile(r"joint|motor|shoulder|elbow|waist|forearm|wrist_(?:roll|fle
 _GRIPPER = re.compile(r"gripper|finger|jaw")
 
 
-def names_joints(names: Sequence[str]) -> bool:
+def are_joint_names(names: Sequence[str]) -> bool:
     """Tell whether these column names are joint positions, as of an SO-101 or ALOHA."""
     others = [name.lower() for name in names if not _GRIPPER.search(name.lower())]
     return bool(others) and all(_JOINT.search(name) for name in others)
@@ -51,7 +51,7 @@ def joint_groups(names: Sequence[str]) -> list[str]:
     return lines
 
 
-def table_entry(
+def suggest_table_entry(
     root: Path, info: Mapping[str, Any], cameras: Sequence[str], names_of_action: Sequence[str], measured: Sequence[str]
 ) -> str:
     """Return the YAML table entry for a data set; values that only its author knows are in angle brackets.
@@ -63,7 +63,7 @@ def table_entry(
         names_of_action: Names of the action columns.
         measured: Names of its measurements.
     """
-    of_joints = names_joints(names_of_action)
+    of_joints = are_joint_names(names_of_action)
     known = set(POSE_NAMES) <= set(measured) or of_joints
     names = list(measured) if known else [f"<{name}, or one of {[*POSE_NAMES, GRIPPER_NAME]}>" for name in measured]
     lines = ["- format: lerobot", f"  path: {root}", "  weight: 1", "  convention:"]

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.data.errors import ConventionError, DataError, naming_full_disk
+from vla_ros.data.errors import ConventionError, DataError, disk_full_errors
 from vla_ros.data.lerobot.layout import ACTION, AUX_PREFIX, DONE, IMAGE_PREFIX, STAMP, STATE, SUCCESS
-from vla_ros.data.lerobot.statistics import PictureStatistics, Statistics, column_statistics
+from vla_ros.data.lerobot.statistics import ImageStatistics, Statistics, column_statistics
 from vla_ros.data.lerobot.video import VideoEncoder
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.step import Step
@@ -47,7 +47,7 @@ class Draft:
         self._description, self._sizes = description, dict(sizes)
         self._rate = int(description.convention.rate_hz)
         self._encoders: dict[str, VideoEncoder] = {}
-        self._statistics = {IMAGE_PREFIX + camera: PictureStatistics() for camera in description.cameras}
+        self._statistics = {IMAGE_PREFIX + camera: ImageStatistics() for camera in description.cameras}
         self.videos: dict[str, Path] = {}
         self.pictures: dict[str, list[bytes]] = {} if video else {IMAGE_PREFIX + c: [] for c in description.cameras}
         self._video = video
@@ -74,7 +74,7 @@ class Draft:
             DiskFullError: when the disk is full.
         """
         self._check(step)
-        with naming_full_disk(f"an episode of {self._description.name}"):
+        with disk_full_errors(f"an episode of {self._description.name}"):
             for camera, image in step.images.items():
                 self._add_picture(IMAGE_PREFIX + camera, image)
         self.sentences.append(step.instruction)
@@ -133,7 +133,7 @@ class Draft:
         count = len(self)
         if count == 0:
             raise DataError(f"an episode of {self._description.name} has no step")
-        with naming_full_disk(f"an episode of {self._description.name}"):
+        with disk_full_errors(f"an episode of {self._description.name}"):
             for key, encoder in self._encoders.items():
                 encoder.finish()
                 self.videos[key] = encoder.path

@@ -19,10 +19,10 @@ from vla_ros.data.errors import (
     DataError,
     MissingColumnError,
     NotFiniteError,
-    OddEpisodeError,
+    UnusableEpisodeError,
 )
 from vla_ros.data.lerobot import index, layout, layout_2
-from vla_ros.data.lerobot.advice import table_entry
+from vla_ros.data.lerobot.advice import suggest_table_entry
 from vla_ros.data.lerobot.index import EpisodeRow, scalar
 from vla_ros.data.lerobot.layout import IMAGE_PREFIX
 from vla_ros.data.lerobot.paths import pattern_path
@@ -138,7 +138,7 @@ class LeRobotReader:
         width = int(feature["shape"][0])
         if found is None and given is None:
             names = layout.flat_names(feature, "action")
-            entry = table_entry(self.root, self._info, list(self._cameras.values()), names, measured)
+            entry = suggest_table_entry(self.root, self._info, list(self._cameras.values()), names, measured)
             raise ConventionError(
                 f"{self.root} does not say what the columns of its actions mean (LeRobot's layout cannot); look it up "
                 f"and give a convention: complete this line, and give its file in place of the folder, as "
@@ -170,7 +170,7 @@ class LeRobotReader:
 
         Raises:
             TruncatedVideoError, DamagedDataError, MissingColumnError, NotFiniteError: naming the file and the place.
-            OddEpisodeError: when the recorded duration of its video differs from that of its steps.
+            UnusableEpisodeError: when the recorded duration of its video differs from that of its steps.
             DataError: when the episode does not exist.
         """
         if episode not in self._rows:
@@ -222,11 +222,11 @@ class LeRobotReader:
         """Check that each video lasts as long as the steps; otherwise it would begin at another step's frame.
 
         Raises:
-            OddEpisodeError: naming the video's column.
+            UnusableEpisodeError: naming the video's column.
         """
         for key, seconds in row.video_seconds.items():
             if not abs(seconds * self._info["fps"] - row.length) <= VIDEO_TOLERANCE:
-                raise OddEpisodeError(
+                raise UnusableEpisodeError(
                     f"{self.root}, episode '{row.name}': by from_timestamp and to_timestamp its video '{key}' lasts "
                     f"{seconds:.4g} s, expected {row.length / self._info['fps']:.4g} s for {row.length} steps; the "
                     "images would be those of other steps"

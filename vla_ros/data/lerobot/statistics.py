@@ -36,7 +36,7 @@ def column_statistics(values: NDArray[Any]) -> Statistics:
     return figures | {name: np.quantile(table, share, axis=0) for name, share in QUANTILES.items()}
 
 
-class PictureStatistics:
+class ImageStatistics:
     """Accumulates a histogram of image bytes; no image is kept."""
 
     def __init__(self) -> None:

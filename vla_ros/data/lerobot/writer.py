@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vla_ros.data.durable import publish, synchronise, write_whole
-from vla_ros.data.errors import ConventionError, DataError, DatasetBusyError, naming_full_disk
+from vla_ros.data.errors import ConventionError, DataError, DatasetBusyError, disk_full_errors
 from vla_ros.data.lerobot import layout, video
 from vla_ros.data.lerobot.draft import Draft
 from vla_ros.data.lerobot.episode import EpisodeInProgress
@@ -116,7 +116,7 @@ class LeRobotWriter:
         return lock
 
     def _begin(self) -> None:
-        with naming_full_disk(str(self.root)):
+        with disk_full_errors(str(self.root)):
             write_whole(self.root / layout.CONVENTION, _json(layout.convention_lines(self.description)))
             write_whole(self.root / layout.INFO, _json(self._info))
 
@@ -200,7 +200,7 @@ class LeRobotWriter:
     def new_draft(self) -> Draft:
         """Return an empty draft."""
         folder = self._draft_folder()
-        with naming_full_disk(str(self.root)):
+        with disk_full_errors(str(self.root)):
             return Draft(folder, self.description, self._sizes, video=bool(self._video_keys))
 
     def _draft_folder(self) -> Path:
@@ -220,7 +220,7 @@ class LeRobotWriter:
             raise DataError(f"{self.root}: episode '{name}' has other cameras, sizes, measurements or labels")
         draft.folder = self._draft_folder()
         try:
-            with naming_full_disk(str(self.root)):
+            with disk_full_errors(str(self.root)):
                 draft.folder.mkdir(parents=True)
             return self.commit(draft, name, task, success)
         finally:
@@ -240,7 +240,7 @@ class LeRobotWriter:
         columns["index"] = np.arange(first, first + count)
         columns["task_index"] = np.array([sentences.index(sentence) for sentence in draft.sentences])
         figures |= {key: column_statistics(columns[key]) for key in ("episode_index", "index", "task_index")}
-        with naming_full_disk(f"episode '{name}' of {self.root}"):
+        with disk_full_errors(f"episode '{name}' of {self.root}"):
             pending: list[tuple[Path, str]] = []
             tasks = draft.folder / "tasks.parquet"
             write_tasks(tasks, sentences)
@@ -261,7 +261,7 @@ class LeRobotWriter:
         if self._figures is not None:  # otherwise they are read from the index, including this episode
             self._figures = aggregate([self._figures, figures])
         self._describe_videos()
-        with naming_full_disk(f"the figures of {self.root} (episode '{name}' is in it)"):
+        with disk_full_errors(f"the figures of {self.root} (episode '{name}' is in it)"):
             self._write_totals()
         return row
 

@@ -81,7 +81,7 @@ def lay_out(seed: int, instruction: str | None = None) -> GazeboScene:
     return GazeboScene(objects, instruction or pick_instruction(chosen), poses)
 
 
-class GazeboJudge:
+class GazeboSuccessChecker:
     """Success checker of "pick up", from model poses and finger contacts. Times are s on one clock."""
 
     def __init__(self, scene: GazeboScene, touch_memory: float = 0.2) -> None:

@@ -180,7 +180,7 @@ def _sizes() -> list[GraphEdge]:
     ]
 
 
-def summarise_edges(edges: Sequence[GraphEdge], rows: Sequence[Mapping[str, Any]]) -> list[EdgeRow]:
+def summarize_edges(edges: Sequence[GraphEdge], rows: Sequence[Mapping[str, Any]]) -> list[EdgeRow]:
     """Return one row per case that was run, as `evaluation/edges.py` does for cases in its own process."""
     lines = {edge.fault.name: edge.line for edge in edges}
     found: dict[str, EdgeRow] = {}

@@ -158,7 +158,7 @@ def _resume(scenario: Scenario, row: KillRow, kind: signal.Signals, found: Findi
         row.sentence = row.sentence or f"it did not go on: {scenario.observer.safety.sentence}"
 
 
-def summarise_kills(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summarize_kills(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the metrics of a campaign, in total and by node and signal."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:

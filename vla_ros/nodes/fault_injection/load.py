@@ -123,7 +123,7 @@ def move(scenario: Scenario, seed: int, seconds: float) -> LoadRow:
     return row
 
 
-def summarise_load(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summarize_load(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the metrics of a campaign."""
     totals = {
         name: sum(row[name] for row in rows)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from vla_ros.evaluation.edges import EdgeRow
 from vla_ros.evaluation.journal import Journal
 from vla_ros.evaluation.referee import Referee
-from vla_ros.nodes.fault_injection.edges import graph_edges, summarise_edges
+from vla_ros.nodes.fault_injection.edges import graph_edges, summarize_edges
 from vla_ros.nodes.fault_injection.fault import GraphFault, GraphRow
 from vla_ros.nodes.fault_injection.input_faults import input_faults
 from vla_ros.nodes.fault_injection.machine_faults import machine_faults
@@ -82,7 +82,7 @@ def run_graph_edges(
     """
     edges = [edge for edge in graph_edges(load_contract(robot)) if not lines or edge.line in lines]
     rows = _run([edge.fault for edge in edges], EDGE_ROWS, robot, policy, repeats, folder, resume)
-    return summarise_edges(edges, [row for row in rows if any(row["name"] == edge.fault.name for edge in edges)])
+    return summarize_edges(edges, [row for row in rows if any(row["name"] == edge.fault.name for edge in edges)])
 
 
 def _run(
@@ -163,7 +163,7 @@ def _key(fault: GraphFault, attempt: int) -> str:
     return f"{fault.name} #{attempt}"
 
 
-def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def summarize(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return one row per fault: number of attempts and stops, median and 99th percentile."""
     names = list(dict.fromkeys(row["name"] for row in rows))
     return [_summary([row for row in rows if row["name"] == name]) for name in names]

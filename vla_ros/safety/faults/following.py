@@ -26,7 +26,7 @@ GUIDED = 0.8
 REST_TICKS = 60
 """Table ticks for the arm, and its measurement, to come to rest."""
 
-HELD_UP = 5.0
+HANG_TIME = 5.0
 """Time for which the layer does not run, s."""
 
 SLOW_STEP = 0.002
@@ -176,9 +176,9 @@ def _moved_in_gap(trial: Trial) -> None:
     """The layer hangs until the controller drops the last command, and the arm is moved meanwhile."""
     shadow = trial.shadow
     away = _away(shadow)
-    shadow.now, shadow.stamp = shadow.now + HELD_UP, shadow.stamp + HELD_UP
+    shadow.now, shadow.stamp = shadow.now + HANG_TIME, shadow.stamp + HANG_TIME
     shadow.q, shadow.velocities = away, np.zeros_like(away)
-    trial.require(shadow.supervisor.brake_instead(shadow.now, 0) is None, "the watch commands on after the gap")
+    trial.require(shadow.supervisor.watchdog_brake(shadow.now, 0) is None, "the watch commands on after the gap")
     trial.tick(shadow.ticks(REST_TICKS))
     moved = [one for one in trial.decisions if one.joint_positions is not None]
     trial.require(not moved, "it goes on commanding a posture that the arm has left")

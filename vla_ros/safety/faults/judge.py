@@ -35,7 +35,7 @@ SPEED_SLACK = 0.1
 still extends, and a stop is planned per joint."""
 
 
-def play_faults(
+def run_fault_rows(
     contract: RobotContract, parameters: SafetyParameters, faults: Sequence[Fault],
     tell: Callable[[FaultRow], object] = lambda row: None,
 ) -> list[FaultRow]:  # fmt: skip

@@ -75,7 +75,7 @@ def _hangs(trial: Trial) -> None:
     trial.require(reached.wait(HANG_LIMIT), "the solver was not asked")
     turning = _ticks_to_turn(shadow)
     for count in range(supervisor.parameters.timing.missed_ticks_hold + 2):
-        taken = supervisor.brake_instead(shadow.now, sent)
+        taken = supervisor.watchdog_brake(shadow.now, sent)
         if taken is None:
             trial.require(False, "nothing is commanded while the solver hangs")
             break

@@ -22,7 +22,7 @@ from vla_ros.safety.faults import (
     stamps,
     states,
 )  # fmt: skip
-from vla_ros.safety.faults.judge import play_faults
+from vla_ros.safety.faults.judge import run_fault_rows
 from vla_ros.safety.faults.trial import Fault, FaultRow, commands_joints, commands_tool
 from vla_ros.safety.parameters import SafetyParameters
 
@@ -43,5 +43,5 @@ def run_faults(
     contract: RobotContract, parameters: SafetyParameters, faults: Sequence[Fault] | None = None,
     tell: Callable[[FaultRow], object] = lambda row: None,
 ) -> list[FaultRow]:  # fmt: skip
-    """Run `faults`, by default the contract's table; see `play_faults`."""
-    return play_faults(contract, parameters, fault_table(contract) if faults is None else faults, tell)
+    """Run `faults`, by default the contract's table; see `run_fault_rows`."""
+    return run_fault_rows(contract, parameters, fault_table(contract) if faults is None else faults, tell)

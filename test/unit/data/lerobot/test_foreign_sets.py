@@ -19,7 +19,7 @@ from vla_ros.data.errors import (
     DataError,
     HostileDataError,
     MissingColumnError,
-    OddEpisodeError,
+    UnusableEpisodeError,
 )
 from vla_ros.data.lerobot import layout_2
 from vla_ros.data.lerobot.advice import joint_groups
@@ -186,7 +186,7 @@ def test_pictures_of_16_bits_are_refused(opened):
 @pytest.mark.parametrize("times", [lambda i: 1.7e9 + i / 10, lambda i: 0.0, lambda i: 100.0 * i, lambda i: 5 - i / 10])
 def test_times_are_not_believed(times, foreign, tmp_path):
     root = foreign.write(tmp_path / "set", lengths=(8,), times=lambda i: float(np.float32(times(i))))
-    with pytest.raises(OddEpisodeError, match=r"by column 'timestamp' \('trust_timestamps: false' in a table"):
+    with pytest.raises(UnusableEpisodeError, match=r"by column 'timestamp' \('trust_timestamps: false' in a table"):
         list(open_dataset("lerobot", root).read("000000"))
     steps = list(open_dataset("lerobot", root, trust_timestamps=False).read("000000"))
     assert [step.timestamp for step in steps] == pytest.approx([0.1 * i for i in range(8)])
@@ -208,7 +208,9 @@ def test_video_that_lasts_otherwise_than_its_steps_makes_an_odd_episode(second, 
     reader = opened(lengths=(4, 3, 3), video_times=[(0.0, 0.4), second, (0.7, 1.0)])
     assert [len(list(reader.read(name))) for name in ("000000", "000002")] == [4, 3]
     for pictures in (True, False):
-        with pytest.raises(OddEpisodeError, match=r"'observation\.images\.front' lasts .* expected 0\.3 s for 3 steps"):
+        with pytest.raises(
+            UnusableEpisodeError, match=r"'observation\.images\.front' lasts .* expected 0\.3 s for 3 steps"
+        ):
             list(reader.read("000001", pictures=pictures))
 
 

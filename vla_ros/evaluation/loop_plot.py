@@ -15,7 +15,7 @@ COLORS = {
 }
 
 
-def loop_picture(report: Mapping[str, Any], path: Path) -> None:
+def loop_plot(report: Mapping[str, Any], path: Path) -> None:
     """Plot a report of `loop_report` and write the figure to `path`."""
     import matplotlib
 

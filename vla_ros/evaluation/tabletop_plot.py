@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 
-def tabletop_picture(figures: Mapping[str, Any], title: str, path: Path) -> None:
-    """Plot the result of `summarise_tabletop` and save it to `path`."""
+def tabletop_plot(figures: Mapping[str, Any], title: str, path: Path) -> None:
+    """Plot the result of `summarize_tabletop` and save it to `path`."""
     import matplotlib
 
     matplotlib.use("Agg")

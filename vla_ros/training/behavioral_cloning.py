@@ -26,7 +26,7 @@ from vla_ros.training.adaptation import Adaptation, adapt, merge_lora
 from vla_ros.training.held_out import HeldOut, Play, held_out_episodes, play_saved
 from vla_ros.training.loop import Objective, TrainingLoop, has_state
 from vla_ros.training.loop_options import HeldOutOptions, LoopOptions, belongs
-from vla_ros.training.provenance import cloning_lines, data_lines
+from vla_ros.training.provenance import cloning_lines, dataset_fingerprint
 from vla_ros.training.records import HeldOutRecord, TrainingRecord
 from vla_ros.training.source import ReadImages, SeededBatches
 from vla_ros.training.trunk_features import with_trunk_features
@@ -130,7 +130,7 @@ def train_policy(
     """
     torch.manual_seed(options.seed)
     held = held_out_episodes(dataset.groups, options.held_out.fraction)
-    data = data_lines(dataset) | {"held_out": len(held)}
+    data = dataset_fingerprint(dataset) | {"held_out": len(held)}
     bundle, sources = make_bundle(dataset, contract, model, options.model_options, options.notes)
     if options.start_from is not None:
         network, bundle = _continue_from(options.start_from, dataset, bundle, options.model_options)

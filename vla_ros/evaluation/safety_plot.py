@@ -10,7 +10,7 @@ WAYS = {"filter": "this filter", "clamp": "clamp each value", "latch": "reject a
 COLOURS = {"filter": "#2f855a", "clamp": "#c05621", "latch": "#718096"}
 
 
-def safety_picture(report: Mapping[str, Any], path: Path) -> None:
+def safety_plot(report: Mapping[str, Any], path: Path) -> None:
     """Plot the comparison in a report of `vla-ros bench safety` and save it to `path`."""
     import matplotlib
 

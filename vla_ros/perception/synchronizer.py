@@ -42,7 +42,7 @@ class Bundle(Generic[Picture, State]):
         return min(self.state.stamp, *(picture.stamp for picture in self.pictures.values()))
 
 
-class Synchroniser(Generic[Picture, RawState, State]):
+class Synchronizer(Generic[Picture, RawState, State]):
     """Collects parts and returns bundles in stamp order; no image of the pivot is used twice."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Synchroniser(Generic[Picture, RawState, State]):
             patience: Maximum time an image waits for better partners than the available ones, s.
         """
         if not cameras:
-            raise ValueError("a synchroniser needs at least one camera")
+            raise ValueError("a synchronizer needs at least one camera")
         self._tolerance, self._patience, self._blend = tolerance, patience, blend
         self._pivot = min(cameras, key=lambda name: cameras[name])
         self._pictures: dict[str, SensorBuffer[Picture]] = {name: SensorBuffer(PICTURES_KEPT) for name in cameras}
@@ -76,7 +76,7 @@ class Synchroniser(Generic[Picture, RawState, State]):
         """Number of images dropped because they were not newer than the one before."""
         return sum(source.dropped for source in self._pictures.values())
 
-    def add_picture(self, camera: str, stamp: float, picture: Picture, now: float) -> None:
+    def add_image(self, camera: str, stamp: float, picture: Picture, now: float) -> None:
         """Add an image received at `now`."""
         self._pictures[camera].add(Stamped(stamp, picture, now))
 
