@@ -48,8 +48,8 @@ class StandIn:
         from trajectory_msgs.msg import JointTrajectory
 
         from vla_ros.msg import ActionChunk, Observation
-        from vla_ros.nodes.qos import qos
         from vla_ros.robot.contract import load_contract
+        from vla_ros.ros.qos import qos
 
         self.contract = load_contract("panda")
         self.lock = threading.Lock()
@@ -83,7 +83,7 @@ class StandIn:
             self.waiting.append((key, "first"))
 
     def _on_arm(self, message: Any) -> None:
-        from vla_ros.nodes.command_messages import commanded_point
+        from vla_ros.ros.messages.commands import commanded_point
 
         now = time.monotonic()
         for key, place in self.waiting:
@@ -97,7 +97,7 @@ class StandIn:
             self.opening = float(sum(message.points[0].positions))
 
     def _publish_states(self) -> None:
-        from vla_ros.nodes.conversions import robot_state_to_joint_state
+        from vla_ros.ros.messages.conversions import robot_state_to_joint_state
         from vla_ros.types import Pose, RobotState
 
         nowhere, before = Pose(np.zeros(3), [0.0, 0.0, 0.0, 1.0]), self.joints
@@ -112,7 +112,7 @@ class StandIn:
         import cv2
 
         from vla_ros.envs.registry import make_env
-        from vla_ros.nodes.conversions import array_to_image, seconds_to_stamp
+        from vla_ros.ros.messages.conversions import array_to_image, seconds_to_stamp
 
         import mujoco  # isort: skip  (after the cell, which chooses the OpenGL back end)
 
@@ -193,11 +193,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run the graph around the stand-in and return the figures."""
     from dataclasses import replace
 
-    from vla_ros.nodes.graph import Graph, load_graph
-    from vla_ros.nodes.observer import Observer
-    from vla_ros.nodes.operator_client import Operator
-    from vla_ros.nodes.runner import GraphRunner, graph_environment
+    from vla_ros.bringup.runner import GraphRunner, graph_environment
+    from vla_ros.client.observer import Observer
+    from vla_ros.client.operator_client import Operator
     from vla_ros.robot.contract import load_contract
+    from vla_ros.ros.graph.description import Graph, load_graph
 
     contract, graph = load_contract("panda"), load_graph()
     size = {f"{c.name}.{side}": px for c in contract.cameras for side, px in (("width", WIDTH), ("height", HEIGHT))}
@@ -242,7 +242,7 @@ class _PerceptionCounts:
     def __init__(self, node: Any) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
 
-        from vla_ros.nodes.qos import qos
+        from vla_ros.ros.qos import qos
 
         self._values: dict[str, dict[str, str]] = {}
         node.create_subscription(DiagnosticArray, "/diagnostics", self._take, qos("diagnostics"))
@@ -325,7 +325,7 @@ def main() -> int:
     parser.add_argument("--stand-in", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.stand_in:
-        from vla_ros.nodes.large_buffers import retain_large_buffers
+        from vla_ros.ros.dds.large_buffers import retain_large_buffers
 
         retain_large_buffers()
         print(json.dumps(StandIn(arguments.seed).run()), flush=True)

@@ -28,9 +28,9 @@ def _publish(height: int, width: int, frames: int, ready: Connection) -> None:
     import rclpy
     from sensor_msgs.msg import Image
 
-    from vla_ros.nodes.conversions import array_to_image, seconds_to_stamp
-    from vla_ros.nodes.large_buffers import retain_large_buffers
-    from vla_ros.nodes.qos import qos
+    from vla_ros.ros.dds.large_buffers import retain_large_buffers
+    from vla_ros.ros.messages.conversions import array_to_image, seconds_to_stamp
+    from vla_ros.ros.qos import qos
 
     retain_large_buffers()
     rclpy.init()
@@ -60,9 +60,9 @@ def measure(height: int, width: int, frames: int) -> dict[str, Any]:
     import rclpy
     from sensor_msgs.msg import Image
 
-    from vla_ros.nodes.conversions import stamp_to_seconds
-    from vla_ros.nodes.large_buffers import retain_large_buffers
-    from vla_ros.nodes.qos import qos
+    from vla_ros.ros.dds.large_buffers import retain_large_buffers
+    from vla_ros.ros.messages.conversions import stamp_to_seconds
+    from vla_ros.ros.qos import qos
 
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_publish, args=(height, width, frames, there))
@@ -126,8 +126,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     parser.add_argument("--json", action="store_true", help="accepted for symmetry: the last line is always JSON")
     args = parser.parse_args()
-    from vla_ros.nodes.dds_domains import free_domain
-    from vla_ros.nodes.runner import graph_environment
+    from vla_ros.bringup.runner import graph_environment
+    from vla_ros.ros.dds.domains import free_domain
 
     os.environ.update(graph_environment(free_domain()))
     args.out.mkdir(parents=True, exist_ok=True)

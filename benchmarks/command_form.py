@@ -17,14 +17,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
-from vla_ros.evaluation.fuzz import timed_trajectory
-from vla_ros.evaluation.reference_limits import CONTROLLERS, judge_reference
-from vla_ros.evaluation.trajectory_controller import TimedTrajectory
 from vla_ros.robot.contract import RobotContract, load_contract
-from vla_ros.safety.command_trajectory import lead
-from vla_ros.safety.joint_motion import JointStep
+from vla_ros.safety.motion.command_trajectory import lead
+from vla_ros.safety.motion.joint_motion import JointStep
 from vla_ros.safety.parameters import SafetyParameters, load_parameters
-from vla_ros.safety.shadow import Shadow
+from vla_ros.safety.selftest.shadow import Shadow
+from vla_ros.safety_bench.fuzz import timed_trajectory
+from vla_ros.safety_bench.referee.reference_limits import CONTROLLERS, judge_reference
+from vla_ros.safety_bench.referee.trajectory_controller import TimedTrajectory
 
 JITTERS = (0.0, 3e-4, 1e-3, 3e-3)
 """Standard deviations before the sign is dropped, s; later than LATEST is published at LATEST."""

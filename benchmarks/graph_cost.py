@@ -83,10 +83,10 @@ def measure(seconds: float, tasks: int, policy: str, processes: str) -> dict[str
         policy: Checkpoint.
         processes: Argument of the graph; "" for one that does not have it.
     """
-    from vla_ros.nodes.observer import Observer
-    from vla_ros.nodes.operator_client import Operator
-    from vla_ros.nodes.runner import GraphRunner
-    from vla_ros.nodes.stage import Stage
+    from vla_ros.bringup.runner import GraphRunner
+    from vla_ros.client.observer import Observer
+    from vla_ros.client.operator_client import Operator
+    from vla_ros.client.stage import Stage
     from vla_ros.robot.contract import load_contract
 
     contract = load_contract("panda")

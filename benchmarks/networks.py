@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vla_ros.data.demonstrations import DemonstrationWriter
+from vla_ros.data.episodes.demonstrations import DemonstrationWriter
 from vla_ros.envs.collector import CollectionOptions
 from vla_ros.envs.registry import make_collector
 from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
@@ -30,7 +30,7 @@ from vla_ros.models.batch import ModelInput, ModelTarget
 from vla_ros.models.build import MODELS, build_model, sized_config
 from vla_ros.models.contract import VlaModel
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.dataset import PickDataset
+from vla_ros.training.datasets.pick import PickDataset
 
 EPISODES, STEPS, BATCH, RATE = 4, 8, 8, 3e-3
 CAMERA = "front"

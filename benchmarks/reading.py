@@ -24,7 +24,7 @@ from vla_ros.language.phrasing import Wording, say
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.paths import share_file
 from vla_ros.policies.registry import SHIPPED
-from vla_ros.training.concepts import CONCEPTS, concept_classes
+from vla_ros.training.datasets.concepts import CONCEPTS, concept_classes
 
 NAMES = {
     "red": "cherry", "green": "lime", "blue": "sapphire", "yellow": "mustard", "orange": "pumpkin",

@@ -10,7 +10,7 @@ import yaml
 
 from vla_ros import load_contract, load_parameters
 from vla_ros.paths import share_file
-from vla_ros.safety.faults.table import fault_table, run_faults
+from vla_ros.safety.selftest.table import fault_table, run_faults
 
 lines = yaml.safe_load(share_file("config/robots/ur5e.yaml").read_text())
 lines["name"] = "my_ur5e"

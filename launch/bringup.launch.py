@@ -36,10 +36,7 @@ from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
 from launch import Action, LaunchContext, LaunchDescription
-from vla_ros.nodes.dds_profile import IMAGES_PROFILE, PROFILE_VARIABLE, image_bytes, launch_environment
-from vla_ros.nodes.graph import NodeDescription, load_graph
-from vla_ros.nodes.graph_processes import ProcessDescription, processes_of
-from vla_ros.nodes.launch_actions import (
+from vla_ros.bringup.launch_actions import (
     Arm,
     Group,
     arm_namespace,
@@ -49,7 +46,7 @@ from vla_ros.nodes.launch_actions import (
     is_installed,
     required,
 )
-from vla_ros.nodes.launch_arguments import (
+from vla_ros.bringup.launch_arguments import (
     GRAPH,
     LOG_LEVEL,
     NAMESPACE,
@@ -64,13 +61,16 @@ from vla_ros.nodes.launch_arguments import (
     graph_values,
     transform_source,
 )
-from vla_ros.nodes.launch_files import temporary_file
-from vla_ros.nodes.parameter_files import parameters_file
-from vla_ros.nodes.process import PARENT
+from vla_ros.bringup.launch_files import temporary_file
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.link_frames import complete_description
+from vla_ros.ros.dds.profile import IMAGES_PROFILE, PROFILE_VARIABLE, image_bytes, launch_environment
+from vla_ros.ros.graph.description import NodeDescription, load_graph
+from vla_ros.ros.graph.processes import ProcessDescription, processes_of
+from vla_ros.ros.parameter_files import parameters_file
+from vla_ros.ros.process import PARENT
 
 TRANSFORMS = "robot_state_publisher"  # the package, its executable and its node
 DDS_PROFILE = IMAGES_PROFILE

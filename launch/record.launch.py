@@ -13,10 +13,10 @@ from launch.actions import ExecuteProcess, OpaqueFunction, Shutdown
 from launch.events.process import ProcessExited
 
 from launch import Action, LaunchContext, LaunchDescription
-from vla_ros.nodes.interfaces import SHARED, TOPICS, checked_namespace, namespaced, robot_topics
-from vla_ros.nodes.launch_actions import arm_namespace, end_launch
-from vla_ros.nodes.launch_arguments import NAMESPACE, OUT, ROBOT, USE_SIM_TIME, declare, given, given_flag
+from vla_ros.bringup.launch_actions import arm_namespace, end_launch
+from vla_ros.bringup.launch_arguments import NAMESPACE, OUT, ROBOT, USE_SIM_TIME, declare, given, given_flag
 from vla_ros.robot.contract import load_contract
+from vla_ros.ros.messages.interfaces import SHARED, TOPICS, checked_namespace, namespaced, robot_topics
 
 
 def topics(robot: str, namespace: str) -> list[str]:

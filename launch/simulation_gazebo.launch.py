@@ -30,10 +30,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
 
 from launch import Action, LaunchContext, LaunchDescription
-from vla_ros.errors import ContractError
-from vla_ros.nodes.graph import load_graph
-from vla_ros.nodes.interfaces import namespaced, remappings
-from vla_ros.nodes.launch_actions import (
+from vla_ros.bringup.launch_actions import (
     Group,
     arm_namespace,
     end_launch,
@@ -42,7 +39,7 @@ from vla_ros.nodes.launch_actions import (
     is_installed,
     required,
 )
-from vla_ros.nodes.launch_arguments import (
+from vla_ros.bringup.launch_arguments import (
     GAZEBO,
     LOG_LEVEL,
     NAMESPACE,
@@ -53,7 +50,7 @@ from vla_ros.nodes.launch_arguments import (
     graph_arguments,
     graph_texts,
 )
-from vla_ros.nodes.launch_files import (
+from vla_ros.bringup.launch_files import (
     HARDWARE,
     bridge_rules,
     controller_parameters,
@@ -61,10 +58,13 @@ from vla_ros.nodes.launch_files import (
     temporary_file,
     world_name,
 )
-from vla_ros.nodes.parameter_files import parameters_file
+from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.graph.description import load_graph
+from vla_ros.ros.messages.interfaces import namespaced, remappings
+from vla_ros.ros.parameter_files import parameters_file
 
 SWITCH_TIMEOUT = "30"  # s; a simulation that starts slowly must not count as a controller that fails
 NEEDED = ("ros_gz_sim", "ros_gz_bridge", "robot_state_publisher")

@@ -11,7 +11,7 @@ from launch.actions import IncludeLaunchDescription, OpaqueFunction
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
 from launch import Action, LaunchContext, LaunchDescription
-from vla_ros.nodes.launch_arguments import (
+from vla_ros.bringup.launch_arguments import (
     GRAPH,
     LOG_LEVEL,
     NAMESPACE,

@@ -9,11 +9,11 @@ from launch.actions import OpaqueFunction
 from launch_ros.actions import Node
 
 from launch import Action, LaunchContext, LaunchDescription
-from vla_ros.nodes.interfaces import remappings
-from vla_ros.nodes.launch_actions import arm_namespace
-from vla_ros.nodes.launch_arguments import LAYOUT, NAMESPACE, ROBOT, USE_SIM_TIME, declare, given, given_flag
+from vla_ros.bringup.launch_actions import arm_namespace
+from vla_ros.bringup.launch_arguments import LAYOUT, NAMESPACE, ROBOT, USE_SIM_TIME, declare, given, given_flag
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
+from vla_ros.ros.messages.interfaces import remappings
 
 
 def bring_up(context: LaunchContext) -> list[Action]:

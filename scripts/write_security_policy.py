@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from vla_ros.nodes.security_policy import policy
+from vla_ros.bringup.security_policy import policy
 from vla_ros.robot.contract import load_contract
 
 FILE = Path(__file__).resolve().parent.parent / "config" / "security" / "policy.xml"

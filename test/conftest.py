@@ -24,7 +24,7 @@ settings.load_profile("no_clock")
 def released_domains() -> Iterator[None]:
     """Give back a module's DDS domains: the whole run needs more than the 99 that there are when tests run again."""
     yield
-    claims = sys.modules.get("vla_ros.nodes.dds_domains")
+    claims = sys.modules.get("vla_ros.ros.dds.domains")
     if claims is not None:
         claims.release_domains()
 

@@ -5,7 +5,8 @@ The public names are importable from here, and are loaded on first use:
     from vla_ros import SafetySupervisor, load_contract, load_parameters, load_policy
 
 The core rooms (types, actions, robot, safety, perception, language, processing, models, policies, data, training, envs,
-evaluation, insight) import without ROS 2. Only `vla_ros.nodes` and `vla_ros.cli` use rclpy and the generated messages.
+evaluation, insight, console) import without ROS 2. Only `ros`, `bringup`, `recording`, `client`, `nodes`,
+`safety_bench.graph` and `cli` use rclpy and the generated messages.
 """
 
 import importlib

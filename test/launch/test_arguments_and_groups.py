@@ -11,13 +11,13 @@ import yaml
 
 pytest.importorskip("launch_ros.actions", reason="ROS 2's launch is not installed here")
 
+from vla_ros.bringup import launch_actions
 from vla_ros.errors import ContractError
-from vla_ros.nodes import launch_actions
-from vla_ros.nodes.dds_profile import LOOPBACK_PROFILE, PROFILE_VARIABLE, RANGE_VARIABLE, profile_for
-from vla_ros.nodes.graph import load_graph
-from vla_ros.nodes.transitions import GraphError
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
+from vla_ros.ros.dds.profile import LOOPBACK_PROFILE, PROFILE_VARIABLE, RANGE_VARIABLE, profile_for
+from vla_ros.ros.graph.description import load_graph
+from vla_ros.ros.transitions import GraphError
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests are imported by path, not from their folder
 from descriptions import FILES, ROOT, Ended, actions_of, load, parameters_of

@@ -26,11 +26,11 @@ pytest.importorskip("ros2launch.api", reason="ROS 2's launch is not installed he
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from vla_ros.nodes.dds_domains import free_domain
-from vla_ros.nodes.graph import Graph, load_graph
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner, RosLink, graph_environment
+from vla_ros.bringup.runner import GraphRunner, RosLink, graph_environment
 from vla_ros.robot.contract import load_contract
+from vla_ros.ros.dds.domains import free_domain
+from vla_ros.ros.graph.description import Graph, load_graph
+from vla_ros.ros.qos import qos
 
 ROOT = Path(__file__).resolve().parents[2]
 PANDA = load_contract("panda")

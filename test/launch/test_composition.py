@@ -27,16 +27,16 @@ pytest.importorskip("ros2launch.api", reason="ROS 2's launch is not installed he
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from vla_ros.nodes.conversions import array_to_image, robot_state_to_joint_state
-from vla_ros.nodes.dds_domains import claim_domain, free_domain
-from vla_ros.nodes.graph import load_graph
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink, graph_environment
-from vla_ros.nodes.transitions import ACTIVE as ACTIVE_STATE
-from vla_ros.nodes.transitions import LifecycleClient
+from vla_ros.bringup.runner import RosLink, graph_environment
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.dds.domains import claim_domain, free_domain
+from vla_ros.ros.graph.description import load_graph
+from vla_ros.ros.messages.conversions import array_to_image, robot_state_to_joint_state
+from vla_ros.ros.qos import qos
+from vla_ros.ros.transitions import ACTIVE as ACTIVE_STATE
+from vla_ros.ros.transitions import LifecycleClient
 from vla_ros.types import RobotState
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from vla_ros.nodes import launch_actions
-from vla_ros.nodes.graph import load_graph
-from vla_ros.nodes.transitions import GraphError
+from vla_ros.bringup import launch_actions
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
+from vla_ros.ros.graph.description import load_graph
+from vla_ros.ros.transitions import GraphError
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests are imported by path, not from their folder
 from descriptions import FILES, ROOT, Ended, actions_of, load, node_names, parameters_of
@@ -176,7 +176,7 @@ KILLED = """
 import sys
 from launch import LaunchDescription, LaunchService
 from launch.actions import ExecuteProcess
-from vla_ros.nodes.launch_actions import follows_launch
+from vla_ros.bringup.launch_actions import follows_launch
 service = LaunchService()
 follower = ExecuteProcess(cmd=[sys.executable, "-c", "import time; time.sleep(120)"], prefix=follows_launch())
 service.include_launch_description(LaunchDescription([follower]))

@@ -10,8 +10,8 @@ import time
 from rclpy.qos import QoSProfile
 from std_msgs.msg import UInt32
 
-from vla_ros.nodes.polled import PolledSubscription
-from vla_ros.nodes.runner import RosLink
+from vla_ros.bringup.runner import RosLink
+from vla_ros.ros.polled import PolledSubscription
 
 PROFILE = QoSProfile(depth=2000)
 

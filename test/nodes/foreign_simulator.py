@@ -2,8 +2,8 @@
 
 import sys
 
-from vla_ros.nodes.lifecycle import run_node
 from vla_ros.nodes.sim_node import SimNode
+from vla_ros.ros.lifecycle import run_node
 
 
 def make() -> SimNode:

@@ -4,8 +4,8 @@ import ctypes
 
 from std_msgs.msg import String
 
-from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
-from vla_ros.nodes.qos import qos
+from vla_ros.ros.lifecycle import ManagedNode, diagnostic, run_node
+from vla_ros.ros.qos import qos
 
 
 class Managed(ManagedNode):

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from vla_ros.nodes.runner import RosLink, graph_environment
-from vla_ros.nodes.transitions import ACTIVATE, CONFIGURE, LifecycleClient
+from vla_ros.bringup.runner import RosLink, graph_environment
+from vla_ros.ros.transitions import ACTIVATE, CONFIGURE, LifecycleClient
 
 
 class RunningScript:

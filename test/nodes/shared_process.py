@@ -4,9 +4,9 @@ import threading
 
 from std_msgs.msg import String
 
-from vla_ros.nodes.lifecycle import ManagedNode
 from vla_ros.nodes.node_container import run_nodes
-from vla_ros.nodes.qos import qos
+from vla_ros.ros.lifecycle import ManagedNode
+from vla_ros.ros.qos import qos
 
 
 class Told(ManagedNode):

@@ -12,14 +12,14 @@ from builtin_interfaces.msg import Duration
 from rclpy.action import ActionClient
 
 from vla_ros.action import ExecuteInstruction
+from vla_ros.bringup.runner import GraphRunner
 from vla_ros.msg import Instruction, PolicyStatus, SafetyStatus, TaskStatus
+from vla_ros.nodes.action.instruction_goal import End, InstructionGoal
 from vla_ros.nodes.action_node import ACTION
-from vla_ros.nodes.conversions import seconds_to_stamp
-from vla_ros.nodes.graph import Graph, load_graph
-from vla_ros.nodes.instruction_goal import End, InstructionGoal
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner
-from vla_ros.nodes.transitions import ACTIVE, LifecycleClient
+from vla_ros.ros.graph.description import Graph, load_graph
+from vla_ros.ros.messages.conversions import seconds_to_stamp
+from vla_ros.ros.qos import qos
+from vla_ros.ros.transitions import ACTIVE, LifecycleClient
 
 DEADLINE = 30.0
 TASK = "pick up the red cube"

@@ -11,11 +11,11 @@ import pytest
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 
-from vla_ros.nodes.conversions import NANOSECONDS, seconds_to_stamp
-from vla_ros.nodes.dds_domains import free_domain
-from vla_ros.nodes.lifecycle import ManagedNode
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink
+from vla_ros.bringup.runner import RosLink
+from vla_ros.ros.dds.domains import free_domain
+from vla_ros.ros.lifecycle import ManagedNode
+from vla_ros.ros.messages.conversions import NANOSECONDS, seconds_to_stamp
+from vla_ros.ros.qos import qos
 
 DEADLINE = 30.0
 TICKS, PERIOD = 200, 0.01

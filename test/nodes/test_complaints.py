@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vla_ros.nodes.complaints import REMINDER_PERIOD, SHORTEST_PERIOD, ThrottledLogger
+from vla_ros.ros.throttled_logger import REMINDER_PERIOD, SHORTEST_PERIOD, ThrottledLogger
 
 
 class Log:

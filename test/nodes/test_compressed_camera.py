@@ -17,20 +17,20 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
+from vla_ros.bringup.runner import GraphRunner, RosLink
 from vla_ros.msg import Observation
-from vla_ros.nodes.conversions import (
+from vla_ros.perception.geometry import resize_for_policy
+from vla_ros.robot.contract import RobotContract, load_contract
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.graph.description import Graph, load_graph
+from vla_ros.ros.messages.conversions import (
     array_to_compressed_image,
     array_to_image,
     camera_image_to_array,
     message_to_observation,
     robot_state_to_joint_state,
 )
-from vla_ros.nodes.graph import Graph, load_graph
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner, RosLink
-from vla_ros.perception.geometry import resize_for_policy
-from vla_ros.robot.contract import RobotContract, load_contract
-from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.qos import qos
 from vla_ros.types import RobotState
 
 DEADLINE = 60.0

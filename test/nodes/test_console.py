@@ -26,14 +26,14 @@ from std_msgs.msg import Bool
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from vla_ros.bringup.runner import GraphRunner
 from vla_ros.console.images import HEADER
 from vla_ros.msg import ActionChunk, Instruction, Observation, PolicyStatus
-from vla_ros.nodes.bag import BagReader
-from vla_ros.nodes.conversions import array_to_image
-from vla_ros.nodes.graph import Graph, Value, load_graph
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner
+from vla_ros.recording.bag import BagReader
 from vla_ros.robot.contract import load_contract
+from vla_ros.ros.graph.description import Graph, Value, load_graph
+from vla_ros.ros.messages.conversions import array_to_image
+from vla_ros.ros.qos import qos
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests are imported by path, not from their folder
 from test_safety_node import DEADLINE, Cell

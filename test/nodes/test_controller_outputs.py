@@ -9,14 +9,14 @@ from geometry_msgs.msg import PoseStamped, TwistStamped
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from vla_ros.bringup.runner import RosLink
 from vla_ros.errors import ContractError
-from vla_ros.nodes.controller_outputs import Outputs
-from vla_ros.nodes.dds_domains import free_domain
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink
+from vla_ros.nodes.safety.controller_outputs import Outputs
 from vla_ros.robot.contract import GripperInterface, load_contract, parse_contract
-from vla_ros.robot.gripper_contract import NO_GRIPPER
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.robot.sections.gripper import NO_GRIPPER
+from vla_ros.ros.dds.domains import free_domain
+from vla_ros.ros.qos import qos
 
 DEADLINE = 20.0
 PANDA = load_contract("panda")

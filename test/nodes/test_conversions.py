@@ -18,7 +18,11 @@ from sensor_msgs.msg import Image, JointState
 
 from vla_ros.errors import ChunkError, InstructionError, ObservationError
 from vla_ros.msg import Observation as ObservationMessage
-from vla_ros.nodes.conversions import (
+from vla_ros.nodes.safety.conversions import STATE_REASONS
+from vla_ros.robot.contract import load_contract
+from vla_ros.robot.joint_states.report import JointFault, JointReportError
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.messages.conversions import (
     array_to_image,
     chunk_to_message,
     image_to_array,
@@ -33,10 +37,6 @@ from vla_ros.nodes.conversions import (
     seconds_to_stamp,
     stamp_to_seconds,
 )
-from vla_ros.nodes.safety_conversions import STATE_REASONS
-from vla_ros.robot.contract import load_contract
-from vla_ros.robot.joint_report import JointFault, JointReportError
-from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.reasons import Reason
 from vla_ros.types import ActionChunk, Instruction, InstructionKind, Observation, RobotState
 

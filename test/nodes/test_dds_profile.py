@@ -13,8 +13,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from vla_ros.nodes.dds_domains import free_domain
-from vla_ros.nodes.dds_profile import (
+from vla_ros.bringup.runner import graph_environment
+from vla_ros.nodes.safety.polling import LARGEST_CHUNK
+from vla_ros.paths import share_file
+from vla_ros.robot.contract import load_contract
+from vla_ros.ros.dds.domains import free_domain
+from vla_ros.ros.dds.loopback import LOOPBACK_PROFILE, PROFILE_VARIABLE, RANGE_VARIABLE, is_known, udp_sockets
+from vla_ros.ros.dds.profile import (
     DATAGRAMS_PROFILE,
     IMAGES_PROFILE,
     IN_FLIGHT,
@@ -28,12 +33,7 @@ from vla_ros.nodes.dds_profile import (
     local_environment,
     profile_for,
 )
-from vla_ros.nodes.graph import load_graph
-from vla_ros.nodes.loopback import LOOPBACK_PROFILE, PROFILE_VARIABLE, RANGE_VARIABLE, is_known, udp_sockets
-from vla_ros.nodes.runner import graph_environment
-from vla_ros.nodes.safety_polling import LARGEST_CHUNK
-from vla_ros.paths import share_file
-from vla_ros.robot.contract import load_contract
+from vla_ros.ros.graph.description import load_graph
 
 TIMEOUT = 60.0
 ECHO = """
@@ -54,7 +54,7 @@ BEFORE = """
 import os, sys
 import rclpy
 from rclpy.node import Node
-from vla_ros.nodes.runner import RosLink
+from vla_ros.bringup.runner import RosLink
 rclpy.init()
 Node("mine").destroy_node()
 rclpy.shutdown()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from vla_ros.nodes.lifecycle import END_GRACE
 from vla_ros.nodes.safety_node import END_RESERVE
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.contact_reaction import longest_rest
+from vla_ros.ros.lifecycle import END_GRACE
+from vla_ros.safety.contact.contact_reaction import longest_rest
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests are imported by path, not from their folder
 from test_estop_input import Site, site

@@ -9,12 +9,12 @@ import pytest
 from rclpy.parameter import Parameter
 from std_msgs.msg import Bool
 
-from vla_ros.nodes.dds_domains import free_domain
-from vla_ros.nodes.estop_input import ESTOP_TOPIC, EstopInput
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink
+from vla_ros.bringup.runner import RosLink
+from vla_ros.nodes.safety.estop_input import ESTOP_TOPIC, EstopInput
 from vla_ros.nodes.safety_node import SafetyNode
-from vla_ros.safety.estop import EstopSignal
+from vla_ros.ros.dds.domains import free_domain
+from vla_ros.ros.qos import qos
+from vla_ros.safety.watch.estop import EstopSignal
 from vla_ros.types import SafetyState
 
 DEADLINE = 20.0

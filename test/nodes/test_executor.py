@@ -16,10 +16,10 @@ from rclpy.task import Future
 from std_msgs.msg import UInt32
 from std_srvs.srv import Trigger
 
-from vla_ros.nodes.dds_domains import free_domain
-from vla_ros.nodes.executor import LeanExecutor, make_executor
-from vla_ros.nodes.lifecycle import ManagedNode
-from vla_ros.nodes.runner import RosLink
+from vla_ros.bringup.runner import RosLink
+from vla_ros.ros.dds.domains import free_domain
+from vla_ros.ros.executor import LeanExecutor, make_executor
+from vla_ros.ros.lifecycle import ManagedNode
 
 DEADLINE = 30.0
 DEEP = QoSProfile(depth=500)  # reliable: what is lost here is lost by the executor

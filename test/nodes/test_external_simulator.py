@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import JointState
 
-from vla_ros.nodes import external_simulator
-from vla_ros.nodes.dds_domains import claim_domain
-from vla_ros.nodes.observer import Observer
-from vla_ros.nodes.operator_client import Operator
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner
-from vla_ros.nodes.stage import Stage
-from vla_ros.nodes.transitions import GraphError
+from vla_ros.bringup import external_simulator
+from vla_ros.bringup.runner import GraphRunner
+from vla_ros.client.observer import Observer
+from vla_ros.client.operator_client import Operator
+from vla_ros.client.stage import Stage
 from vla_ros.robot.contract import load_contract
+from vla_ros.ros.dds.domains import claim_domain
+from vla_ros.ros.qos import qos
+from vla_ros.ros.transitions import GraphError
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests are imported by path, not from their folder
 from running_script import RunningScript

@@ -21,18 +21,18 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
+from vla_ros.bringup.runner import STATE_FILE, GraphRunner
+from vla_ros.client.observer import Observer
+from vla_ros.client.operator_client import Operator
 from vla_ros.envs.registry import make_env
 from vla_ros.errors import InstructionError
 from vla_ros.msg import ActionChunk, Instruction, PolicyStatus, SafetyStatus
-from vla_ros.nodes.command_messages import commanded_point
-from vla_ros.nodes.conversions import stamp_to_seconds
-from vla_ros.nodes.graph import Graph, load_graph
-from vla_ros.nodes.observer import Observer
-from vla_ros.nodes.operator_client import Operator
-from vla_ros.nodes.runner import STATE_FILE, GraphRunner
-from vla_ros.nodes.transitions import ACTIVE, GraphError, LifecycleClient
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.graph.description import Graph, load_graph
+from vla_ros.ros.messages.commands import commanded_point
+from vla_ros.ros.messages.conversions import stamp_to_seconds
+from vla_ros.ros.transitions import ACTIVE, GraphError, LifecycleClient
 from vla_ros.srv import ResetScene
 
 READY, EPISODE = 60.0, 60.0  # s of wall time, on a machine that may be busy
@@ -295,7 +295,7 @@ def test_a_node_that_cannot_be_configured_ends_the_start_with_its_log(tmp_path: 
 
 def test_a_killed_runner_leaves_no_orphans(tmp_path: Path) -> None:
     program = (
-        "from vla_ros.nodes.runner import GraphRunner; import time\n"
+        "from vla_ros.bringup.runner import GraphRunner; import time\n"
         f"with GraphRunner(folder={str(tmp_path)!r}): print('up', flush=True); time.sleep(600)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from vla_ros.evaluation.edges import IN_GRAPH, LINES
-from vla_ros.nodes.fault_injection.edges import graph_edges, summarize_edges
-from vla_ros.nodes.fault_injection.suite import graph_faults
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.parameters import load_parameters
+from vla_ros.safety_bench.edges import IN_GRAPH, LINES
+from vla_ros.safety_bench.graph.edges import graph_edges, summarize_edges
+from vla_ros.safety_bench.graph.suite import graph_faults
 
 
 @pytest.fixture(scope="module")

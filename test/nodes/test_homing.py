@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from trajectory_msgs.msg import JointTrajectory
 
-from vla_ros.nodes.dds_domains import free_domain
-from vla_ros.nodes.homing import SHORTEST, SPEED_SHARE, Homing
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink
-from vla_ros.nodes.simulation_wait import STALL_TIMEOUT, Patience
+from vla_ros.bringup.runner import RosLink
+from vla_ros.nodes.sim.homing import SHORTEST, SPEED_SHARE, Homing
+from vla_ros.nodes.sim.wait import STALL_TIMEOUT, Patience
 from vla_ros.robot.contract import load_contract
+from vla_ros.ros.dds.domains import free_domain
+from vla_ros.ros.qos import qos
 
 DEADLINE = 20.0
 PANDA = load_contract("panda")

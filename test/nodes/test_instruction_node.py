@@ -14,15 +14,15 @@ from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 
+from vla_ros.bringup.runner import GraphRunner
+from vla_ros.client.observer import Observer
+from vla_ros.client.operator_client import Operator
+from vla_ros.client.saying import say
 from vla_ros.msg import Instruction, InstructionRequest, InstructionStatus
-from vla_ros.nodes.conversions import stamp_to_seconds
-from vla_ros.nodes.graph import Graph, load_graph
-from vla_ros.nodes.observer import Observer
-from vla_ros.nodes.operator_client import Operator
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner
-from vla_ros.nodes.saying import say
-from vla_ros.nodes.transitions import ACTIVATE, DEACTIVATE, GraphError, LifecycleClient
+from vla_ros.ros.graph.description import Graph, load_graph
+from vla_ros.ros.messages.conversions import stamp_to_seconds
+from vla_ros.ros.qos import qos
+from vla_ros.ros.transitions import ACTIVATE, DEACTIVATE, GraphError, LifecycleClient
 
 NAME = "instruction_node"
 DEADLINE = 30.0

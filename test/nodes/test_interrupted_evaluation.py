@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from vla_ros.cli.main import main
+from vla_ros.client import evaluation, gazebo_evaluation
 from vla_ros.evaluation.rollout import RolloutResult
-from vla_ros.nodes import evaluation, gazebo_evaluation
 
 SEEDS = [1000, 1001, 1002, 1003]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from sensor_msgs.msg import JointState
 
+from vla_ros.bringup.runner import GraphRunner
+from vla_ros.client.observer import Observer
+from vla_ros.client.operator_client import Operator
 from vla_ros.msg import ActionChunk, SafetyStatus
-from vla_ros.nodes.observer import Observer
-from vla_ros.nodes.operator_client import Operator
-from vla_ros.nodes.runner import GraphRunner
 from vla_ros.policies.build import robot_for
 from vla_ros.robot.contract import load_contract
 

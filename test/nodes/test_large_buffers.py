@@ -10,7 +10,7 @@ import pytest
 
 COUNT = """
 import resource, sys
-from vla_ros.nodes.large_buffers import retain_large_buffers
+from vla_ros.ros.dds.large_buffers import retain_large_buffers
 if sys.argv[1] == "keep":
     assert retain_large_buffers()
 def copies(number):

@@ -23,12 +23,12 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import String
 
 import vla_ros.nodes
+from vla_ros.bringup.runner import RosLink, graph_environment
 from vla_ros.errors import ContractError
-from vla_ros.nodes.dds_domains import claim_domain, free_domain
-from vla_ros.nodes.lifecycle import END_GRACE, ManagedNode, diagnostic
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink, graph_environment
-from vla_ros.nodes.transitions import LifecycleClient
+from vla_ros.ros.dds.domains import claim_domain, free_domain
+from vla_ros.ros.lifecycle import END_GRACE, ManagedNode, diagnostic
+from vla_ros.ros.qos import qos
+from vla_ros.ros.transitions import LifecycleClient
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests are imported by path, not from their folder
 from running_script import RunningScript
@@ -377,7 +377,7 @@ def test_a_node_that_hangs_at_its_end_is_ended_all_the_same(run: Callable[..., R
 
 def test_a_process_knows_how_long_it_has_until_it_is_ended() -> None:
     script = (
-        "from vla_ros.nodes.lifecycle import end_within_grace, time_left\n"
+        "from vla_ros.ros.lifecycle import end_within_grace, time_left\n"
         "print(time_left())\nend_within_grace()\nprint(time_left())"
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=DEADLINE, check=True)

@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from vla_ros.nodes.dds_domains import free_domain
-from vla_ros.nodes.dds_profile import MESSAGES_PROFILE, PROFILE_VARIABLE
 from vla_ros.paths import share_file
+from vla_ros.ros.dds.domains import free_domain
+from vla_ros.ros.dds.profile import MESSAGES_PROFILE, PROFILE_VARIABLE
 
 SCRIPT = Path(__file__).with_name("counting_process.py")
 COUNT = 800

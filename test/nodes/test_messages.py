@@ -20,7 +20,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from vla_ros.msg import ActionChunk
-from vla_ros.nodes.dds_domains import free_domain
+from vla_ros.ros.dds.domains import free_domain
 from vla_ros.srv import ResetScene
 
 HERE = Path(__file__).resolve().parent

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from rclpy.node import Node
 
-from vla_ros.nodes import launch_actions
-from vla_ros.nodes.dds_domains import claim_domain
-from vla_ros.nodes.dds_profile import LOOPBACK_PROFILE, PROFILE_VARIABLE
-from vla_ros.nodes.graph import Graph, load_graph
-from vla_ros.nodes.launch_actions import end_launch, find_duplicate_nodes
-from vla_ros.nodes.namesakes import require_unique_names
-from vla_ros.nodes.process import NodeProcess
-from vla_ros.nodes.runner import GraphRunner, RosLink, graph_environment
-from vla_ros.nodes.transitions import ACTIVE, GraphError, LifecycleClient
+from vla_ros.bringup import launch_actions
+from vla_ros.bringup.launch_actions import end_launch, find_duplicate_nodes
+from vla_ros.bringup.runner import GraphRunner, RosLink, graph_environment
 from vla_ros.paths import share_file
+from vla_ros.ros.dds.domains import claim_domain
+from vla_ros.ros.dds.profile import LOOPBACK_PROFILE, PROFILE_VARIABLE
+from vla_ros.ros.graph.description import Graph, load_graph
+from vla_ros.ros.graph.duplicate_nodes import require_unique_names
+from vla_ros.ros.process import NodeProcess
+from vla_ros.ros.transitions import ACTIVE, GraphError, LifecycleClient
 
 DEADLINE = 60.0
 NAME = "instruction_node"

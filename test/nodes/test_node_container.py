@@ -19,18 +19,18 @@ from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import parameter_value_to_python
 from std_msgs.msg import String
 
-from vla_ros.nodes.dds_domains import claim_domain
-from vla_ros.nodes.dds_profile import LOOPBACK_PROFILE, PROFILE_VARIABLE
-from vla_ros.nodes.graph import Graph, load_graph
-from vla_ros.nodes.observer import Observer
-from vla_ros.nodes.operator_client import Operator
+from vla_ros.bringup.runner import GraphRunner, RosLink, graph_environment
+from vla_ros.client.observer import Observer
+from vla_ros.client.operator_client import Operator
+from vla_ros.client.stage import Stage
 from vla_ros.nodes.policy_node import NICENESS
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner, RosLink, graph_environment
-from vla_ros.nodes.stage import Stage
-from vla_ros.nodes.transitions import ACTIVATE, ACTIVE, DEACTIVATE, LifecycleClient
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
+from vla_ros.ros.dds.domains import claim_domain
+from vla_ros.ros.dds.profile import LOOPBACK_PROFILE, PROFILE_VARIABLE
+from vla_ros.ros.graph.description import Graph, load_graph
+from vla_ros.ros.qos import qos
+from vla_ros.ros.transitions import ACTIVATE, ACTIVE, DEACTIVATE, LifecycleClient
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests are imported by path, not from their folder
 from running_script import RunningScript

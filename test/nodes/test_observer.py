@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import rclpy
 
+from vla_ros.client.observer import Observer
 from vla_ros.msg import SafetyStatus, TaskStatus
-from vla_ros.nodes.observer import Observer
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from std_srvs.srv import SetBool
 
-from vla_ros.nodes.dds_domains import claim_domain
-from vla_ros.nodes.observer import Observer
-from vla_ros.nodes.operator_client import Operator
-from vla_ros.nodes.runner import RosLink
-from vla_ros.safety.selftest_record import UNDER_WAY
+from vla_ros.bringup.runner import RosLink
+from vla_ros.client.observer import Observer
+from vla_ros.client.operator_client import Operator
+from vla_ros.ros.dds.domains import claim_domain
+from vla_ros.safety.selftest.record import UNDER_WAY
 
 
 def test_how_far_the_self_test_is_is_told_until_it_is_over():

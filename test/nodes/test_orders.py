@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 from std_msgs.msg import String
 
+from vla_ros.bringup.runner import GraphRunner, RosLink
 from vla_ros.cli.main import main
+from vla_ros.client.observer import Observer
+from vla_ros.client.operator_client import Operator, make_request
 from vla_ros.msg import Instruction, InstructionRequest, InstructionStatus, SafetyStatus
-from vla_ros.nodes.graph import Graph, load_graph
-from vla_ros.nodes.observer import Observer
-from vla_ros.nodes.operator_client import Operator, make_request
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner, RosLink
-from vla_ros.nodes.transitions import ACTIVATE, DEACTIVATE, LifecycleClient
+from vla_ros.ros.graph.description import Graph, load_graph
+from vla_ros.ros.qos import qos
+from vla_ros.ros.transitions import ACTIVATE, DEACTIVATE, LifecycleClient
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_safety_node import DEADLINE, Cell

@@ -11,9 +11,9 @@ import yaml
 from rclpy.context import Context
 from rclpy.signals import SignalHandlerOptions
 
-from vla_ros.nodes.dds_domains import claim_domain
-from vla_ros.nodes.interfaces import namespaced
-from vla_ros.nodes.parameter_files import parameter_sections, section_matches
+from vla_ros.ros.dds.domains import claim_domain
+from vla_ros.ros.messages.interfaces import namespaced
+from vla_ros.ros.parameter_files import parameter_sections, section_matches
 
 SECTIONS = ("safety_node", "/safety_node", "left/safety_node", "/left/safety_node", "/arm/left/safety_node", "safety",
             "/**", "**", "/*", "*", "/*/*", "/**/safety_node", "**/safety_node", "/*/safety_node", "*/safety_node",

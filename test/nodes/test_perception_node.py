@@ -20,26 +20,26 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from sensor_msgs.msg import Image, JointState
 
+from vla_ros.bringup.runner import GraphRunner, RosLink
 from vla_ros.msg import Observation
-from vla_ros.nodes.conversions import (
+from vla_ros.nodes.perception_node import IMAGES_WAITING, PerceptionNode
+from vla_ros.perception.assembler import Assembler
+from vla_ros.perception.geometry import resize_for_policy
+from vla_ros.perception.health import CameraFault
+from vla_ros.robot.contract import load_contract
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.robot.sections.camera import CameraHealthLimits
+from vla_ros.ros.dds.domains import free_domain
+from vla_ros.ros.graph.description import Graph, Value, load_graph
+from vla_ros.ros.messages.conversions import (
     array_to_image,
     message_to_observation,
     robot_state_to_joint_state,
     seconds_to_stamp,
     stamp_to_seconds,
 )
-from vla_ros.nodes.dds_domains import free_domain
-from vla_ros.nodes.graph import Graph, Value, load_graph
-from vla_ros.nodes.perception_node import IMAGES_WAITING, PerceptionNode
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner, RosLink
-from vla_ros.nodes.transitions import ACTIVATE, DEACTIVATE, GraphError, LifecycleClient
-from vla_ros.perception.assembler import Assembler
-from vla_ros.perception.geometry import resize_for_policy
-from vla_ros.perception.health import CameraFault
-from vla_ros.robot.camera_contract import CameraHealthLimits
-from vla_ros.robot.contract import load_contract
-from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.qos import qos
+from vla_ros.ros.transitions import ACTIVATE, DEACTIVATE, GraphError, LifecycleClient
 from vla_ros.types import RobotState
 
 NAME = "perception_node"

@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vla_ros.bringup.runner import GraphRunner
 from vla_ros.language.tokenizer import WordTokenizer
 from vla_ros.models.build import build_model
 from vla_ros.models.checkpoint import PolicyBundle, save_checkpoint
 from vla_ros.models.options import model_values
 from vla_ros.msg import ActionChunk, Instruction, Observation, PolicyStatus
-from vla_ros.nodes.conversions import message_to_chunk, observation_to_message
-from vla_ros.nodes.graph import Graph, load_graph
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner
-from vla_ros.nodes.transitions import DEACTIVATE, GraphError, LifecycleClient
 from vla_ros.processing.features import CameraFeature, PolicyFeatures, tool_state
 from vla_ros.processing.normalizer import Normalizer
 from vla_ros.processing.processor import Processor, Statistics
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.graph.description import Graph, load_graph
+from vla_ros.ros.messages.conversions import message_to_chunk, observation_to_message
+from vla_ros.ros.qos import qos
+from vla_ros.ros.transitions import DEACTIVATE, GraphError, LifecycleClient
 from vla_ros.types import Observation as ObservationType
 from vla_ros.types import RobotState
 

@@ -10,17 +10,17 @@ import pytest
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool, String
 
+from vla_ros.bringup.runner import RosLink
 from vla_ros.msg import ActionChunk, Instruction, InstructionStatus
-from vla_ros.nodes.dds_domains import free_domain
-from vla_ros.nodes.estop_input import ESTOP_TOPIC, EstopInput
-from vla_ros.nodes.polled import PolledSubscription, Received
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink
-from vla_ros.nodes.safety_inputs import Inputs
-from vla_ros.nodes.safety_orders import INSTRUCTION_STATUS_TOPIC, PolledOrders
-from vla_ros.nodes.safety_polling import CHUNK_TOPIC, TASK_TOPIC, SafetyPolling
+from vla_ros.nodes.safety.estop_input import ESTOP_TOPIC, EstopInput
+from vla_ros.nodes.safety.inputs import Inputs
+from vla_ros.nodes.safety.orders import INSTRUCTION_STATUS_TOPIC, PolledOrders
+from vla_ros.nodes.safety.polling import CHUNK_TOPIC, TASK_TOPIC, SafetyPolling
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.estop import EstopSignal
+from vla_ros.ros.dds.domains import free_domain
+from vla_ros.ros.polled import PolledSubscription, Received
+from vla_ros.ros.qos import qos
+from vla_ros.safety.watch.estop import EstopSignal
 
 DEADLINE = 20.0
 DEPTH = 10

@@ -22,13 +22,13 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from vla_ros.nodes.conversions import array_to_compressed_image, array_to_image, robot_state_to_joint_state
-from vla_ros.nodes.dds_domains import free_domain
+from vla_ros.bringup.runner import RosLink, graph_environment
 from vla_ros.nodes.preflight import FIRST_WORD
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink, graph_environment
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.dds.domains import free_domain
+from vla_ros.ros.messages.conversions import array_to_compressed_image, array_to_image, robot_state_to_joint_state
+from vla_ros.ros.qos import qos
 from vla_ros.types import RobotState
 
 PANDA = load_contract("panda")

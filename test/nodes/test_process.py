@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from vla_ros.nodes import process as process_module
-from vla_ros.nodes.graph import NodeDescription
-from vla_ros.nodes.process import NodeProcess
+from vla_ros.ros import process as process_module
+from vla_ros.ros.graph.description import NodeDescription
+from vla_ros.ros.process import NodeProcess
 
 DEADLINE = 30.0
 
@@ -46,8 +46,8 @@ DEAF = (
 PARENT = """
 import os, sys, time
 from pathlib import Path
-from vla_ros.nodes.graph import NodeDescription
-from vla_ros.nodes.process import NodeProcess
+from vla_ros.ros.graph.description import NodeDescription
+from vla_ros.ros.process import NodeProcess
 
 node = NodeDescription("deaf", "none", "", True, 0, 1.0, 1.0, {}, prefix=(sys.executable, "-c", sys.argv[1]))
 process = NodeProcess(node, os.environ, Path(sys.argv[2]))

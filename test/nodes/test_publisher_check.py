@@ -9,10 +9,10 @@ import pytest
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from vla_ros.nodes.dds_domains import free_domain
-from vla_ros.nodes.publisher_check import publisher_mismatch
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink
+from vla_ros.bringup.runner import RosLink
+from vla_ros.ros.dds.domains import free_domain
+from vla_ros.ros.dds.publisher_check import publisher_mismatch
+from vla_ros.ros.qos import qos
 
 DEADLINE = 30.0
 OFFERED = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT, durability=DurabilityPolicy.VOLATILE)

@@ -19,8 +19,8 @@ from rclpy.qos import (
 
 import vla_ros
 from vla_ros.errors import ContractError
-from vla_ros.nodes.qos import QOS_FILE, qos
 from vla_ros.paths import share_file
+from vla_ros.ros.qos import QOS_FILE, qos
 
 TABLE = yaml.safe_load(share_file(QOS_FILE).read_text(encoding="utf-8"))
 NODES = Path(vla_ros.__file__).resolve().parent / "nodes"

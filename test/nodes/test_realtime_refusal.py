@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from vla_ros.nodes.dds_domains import free_domain
-from vla_ros.nodes.runner import RosLink
+from vla_ros.bringup.runner import RosLink
 from vla_ros.nodes.safety_node import SafetyNode
+from vla_ros.ros.dds.domains import free_domain
 
 
 @pytest.fixture

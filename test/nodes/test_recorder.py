@@ -11,6 +11,7 @@ import pytest
 from mcap_ros2.reader import read_ros2_messages
 from rclpy.serialization import serialize_message
 
+from vla_ros.bringup.runner import RosLink
 from vla_ros.cli.recorded_data import open_line
 from vla_ros.data.assembly import ended
 from vla_ros.data.errors import DamagedDataError, DataError, DiskFullError, MissingColumnError
@@ -18,22 +19,21 @@ from vla_ros.data.lerobot.reader import LeRobotReader
 from vla_ros.data.lerobot.writer import LeRobotWriter
 from vla_ros.data.reader import EpisodeReader
 from vla_ros.msg import ActionChunk, Instruction, Observation, PolicyStatus
-from vla_ros.nodes import bag
-from vla_ros.nodes import recorder as recorder_module
-from vla_ros.nodes.bag import BagReader, BagWriter, description, feed, new_assembler
-from vla_ros.nodes.conversions import chunk_to_message, instruction_to_message, observation_to_message
-from vla_ros.nodes.dds_domains import free_domain
-from vla_ros.nodes.message_definitions import message_definition
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.recorder import Recorder
-from vla_ros.nodes.runner import RosLink
-from vla_ros.nodes.teleoperation import Teleoperation
 from vla_ros.policies.keyboard import KeyboardPolicy
+from vla_ros.recording import bag
+from vla_ros.recording import recorder as recorder_module
+from vla_ros.recording.bag import BagReader, BagWriter, description, feed, new_assembler
+from vla_ros.recording.recorder import Recorder
+from vla_ros.recording.teleoperation import Teleoperation
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.dds.domains import free_domain
+from vla_ros.ros.messages.conversions import chunk_to_message, instruction_to_message, observation_to_message
+from vla_ros.ros.messages.definitions import message_definition
+from vla_ros.ros.qos import qos
 from vla_ros.training.configuration import DataSection, TrainingConfig
+from vla_ros.training.datasets.recorded_data import open_recordings, recorded_dataset, recorded_lines
 from vla_ros.training.loop_options import LoopOptions
-from vla_ros.training.recorded_data import open_recordings, recorded_dataset, recorded_lines
 from vla_ros.types import ActionChunk as ChunkType
 from vla_ros.types import Instruction as InstructionType
 from vla_ros.types import Observation as ObservationType

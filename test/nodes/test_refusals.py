@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vla_ros.nodes.refusals import KINDS, PERIOD, RejectionLog
+from vla_ros.ros.refusals import KINDS, PERIOD, RejectionLog
 
 
 class Log:

@@ -27,17 +27,24 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
+from vla_ros.bringup.launch_files import controller_parameters, robot_description
+from vla_ros.bringup.runner import GraphRunner, graph_environment
 from vla_ros.msg import ActionChunk as ChunkMessage
 from vla_ros.msg import PolicyStatus, SafetyStatus
-from vla_ros.nodes.controller_settings import AT_SPEED, FROM_DESIRED, REPLACEMENT, TIMEOUT, SettingsQuestion, objections
-from vla_ros.nodes.controller_settings import NAMES as NAMES_ASKED
-from vla_ros.nodes.conversions import chunk_to_message, stamp_to_seconds
-from vla_ros.nodes.graph import Graph, load_graph
-from vla_ros.nodes.launch_files import controller_parameters, robot_description
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner, graph_environment
+from vla_ros.nodes.safety.controller_settings import (
+    AT_SPEED,
+    FROM_DESIRED,
+    REPLACEMENT,
+    TIMEOUT,
+    SettingsQuestion,
+    objections,
+)
+from vla_ros.nodes.safety.controller_settings import NAMES as NAMES_ASKED
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.graph.description import Graph, load_graph
+from vla_ros.ros.messages.conversions import chunk_to_message, stamp_to_seconds
+from vla_ros.ros.qos import qos
 from vla_ros.types import ActionChunk
 
 DEADLINE = 60.0  # s

@@ -16,12 +16,12 @@ import pytest
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool
 
-from vla_ros.nodes import dds_domains
-from vla_ros.nodes.dds_domains import claim_domain, free_domain, release_domains
-from vla_ros.nodes.graph import Graph, load_graph
-from vla_ros.nodes.runner import STATE_FILE, GraphRunner, RosLink, graph_environment
-from vla_ros.nodes.running_graphs import RunningGraph, running_graphs
-from vla_ros.nodes.transitions import GraphError
+from vla_ros.bringup.runner import STATE_FILE, GraphRunner, RosLink, graph_environment
+from vla_ros.bringup.running_graphs import RunningGraph, running_graphs
+from vla_ros.ros.dds import domains as dds_domains
+from vla_ros.ros.dds.domains import claim_domain, free_domain, release_domains
+from vla_ros.ros.graph.description import Graph, load_graph
+from vla_ros.ros.transitions import GraphError
 
 DEADLINE = 60.0  # s
 
@@ -126,7 +126,8 @@ def test_two_graphs_cannot_share_a_folder(tmp_path: Path) -> None:
 
 def test_what_a_killed_graph_left_in_its_folder_is_no_obstacle(tmp_path: Path) -> None:
     text = (
-        "import sys, time\nfrom vla_ros.nodes.graph import Graph\nfrom vla_ros.nodes.runner import GraphRunner\n"
+        "import sys, time\nfrom vla_ros.bringup.runner import GraphRunner\n"
+        "from vla_ros.ros.graph.description import Graph\n"
         "with GraphRunner(graph=Graph({}, ()), folder=sys.argv[1]): print(flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", text, str(tmp_path)], stdout=subprocess.PIPE) as killed:

@@ -9,8 +9,8 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from std_srvs.srv import SetBool, Trigger
 
+from vla_ros.nodes.safety.thread import ANSWER_TIMEOUT
 from vla_ros.nodes.safety_node import SafetyNode
-from vla_ros.nodes.safety_thread import ANSWER_TIMEOUT
 from vla_ros.safety.supervisor import Counters
 from vla_ros.types import SafetyState
 

@@ -14,13 +14,13 @@ from rosgraph_msgs.msg import Clock
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from vla_ros.bringup.runner import RosLink
 from vla_ros.msg import ActionChunk
-from vla_ros.nodes.dds_domains import claim_domain
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink
-from vla_ros.nodes.safety_graph import GraphWatch
+from vla_ros.nodes.safety.graph_watch import GraphWatch
 from vla_ros.robot.contract import GripperInterface, RobotContract, load_contract
-from vla_ros.robot.gripper_contract import NO_GRIPPER
+from vla_ros.robot.sections.gripper import NO_GRIPPER
+from vla_ros.ros.dds.domains import claim_domain
+from vla_ros.ros.qos import qos
 
 DEADLINE = 30.0
 PANDA = load_contract("panda")

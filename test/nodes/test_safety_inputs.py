@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import JointState
 
-from vla_ros.nodes.conversions import seconds_to_stamp
-from vla_ros.nodes.safety_inputs import HISTORY, Inputs
+from vla_ros.nodes.safety.inputs import HISTORY, Inputs
 from vla_ros.robot.contract import load_contract
-from vla_ros.robot.joint_report import JointFault, JointReading, JointReportError
+from vla_ros.robot.joint_states.report import JointFault, JointReading, JointReportError
+from vla_ros.ros.messages.conversions import seconds_to_stamp
 
 CONTRACT = load_contract("panda")
 NAMES = [*CONTRACT.joints.names, *CONTRACT.gripper.names]

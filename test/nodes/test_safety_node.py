@@ -24,20 +24,25 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
+from vla_ros.bringup.runner import GraphRunner, RosLink
 from vla_ros.msg import ActionChunk as ChunkMessage
 from vla_ros.msg import Instruction as InstructionMessage
 from vla_ros.msg import InstructionRequest, PolicyStatus, SafetyStatus
-from vla_ros.nodes.command_messages import commanded_point, commanded_rows, due
-from vla_ros.nodes.conversions import chunk_to_message, instruction_to_message, seconds_to_stamp, stamp_to_seconds
-from vla_ros.nodes.graph import Graph, Value, load_graph
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner, RosLink
-from vla_ros.nodes.transitions import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, GraphError, LifecycleClient
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.joint_motion import HISTORY
+from vla_ros.ros.graph.description import Graph, Value, load_graph
+from vla_ros.ros.messages.commands import commanded_point, commanded_rows, due
+from vla_ros.ros.messages.conversions import (
+    chunk_to_message,
+    instruction_to_message,
+    seconds_to_stamp,
+    stamp_to_seconds,
+)
+from vla_ros.ros.qos import qos
+from vla_ros.ros.transitions import ACTIVATE, CLEANUP, CONFIGURE, DEACTIVATE, GraphError, LifecycleClient
+from vla_ros.safety.motion.joint_motion import HISTORY
 from vla_ros.safety.reasons import Reason
-from vla_ros.safety.selftest_record import UNDER_WAY
+from vla_ros.safety.selftest.record import UNDER_WAY
 from vla_ros.types import ActionChunk, Instruction, InstructionKind
 
 DEADLINE = 30.0

@@ -13,16 +13,16 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.msg import PolicyStatus, SafetyStatus
-from vla_ros.nodes import safety_thread
-from vla_ros.nodes.command_messages import commanded_point, commanded_rows, due
-from vla_ros.nodes.conversions import chunk_to_message, seconds_to_stamp
-from vla_ros.nodes.safety_control import SafetyControl
-from vla_ros.nodes.safety_thread import ControlThread
+from vla_ros.nodes.safety import thread as safety_thread
+from vla_ros.nodes.safety.control import SafetyControl
+from vla_ros.nodes.safety.thread import ControlThread
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.differential_ik import DifferentialIK
-from vla_ros.safety.estop import EstopSignal
-from vla_ros.safety.joint_motion import HISTORY, JointStep
+from vla_ros.ros.messages.commands import commanded_point, commanded_rows, due
+from vla_ros.ros.messages.conversions import chunk_to_message, seconds_to_stamp
+from vla_ros.safety.motion.joint_motion import HISTORY, JointStep
 from vla_ros.safety.parameters import load_parameters
+from vla_ros.safety.watch.estop import EstopSignal
 from vla_ros.types import ActionChunk, SafetyState
 
 CONTRACT, PARAMETERS = load_contract("panda"), load_parameters()

@@ -22,20 +22,21 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
+from vla_ros.bringup.runner import GraphRunner, RosLink
 from vla_ros.envs.gazebo.scene import GazeboScene, GazeboSuccessChecker, lay_out
 from vla_ros.errors import SimulationError
 from vla_ros.msg import SafetyStatus, TaskStatus
-from vla_ros.nodes import scene_reset, simulation_wait
-from vla_ros.nodes.conversions import joint_state_to_robot_state, seconds_to_stamp
-from vla_ros.nodes.dds_domains import free_domain
-from vla_ros.nodes.graph import Graph, load_graph
-from vla_ros.nodes.homing import SPEED_SHARE
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner, RosLink
-from vla_ros.nodes.scene_reset import SERVICE, SceneReset
-from vla_ros.nodes.simulation_wait import SimulationWait
+from vla_ros.nodes.sim import scene_reset
+from vla_ros.nodes.sim import wait as simulation_wait
+from vla_ros.nodes.sim.homing import SPEED_SHARE
+from vla_ros.nodes.sim.scene_reset import SERVICE, SceneReset
+from vla_ros.nodes.sim.wait import SimulationWait
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.dds.domains import free_domain
+from vla_ros.ros.graph.description import Graph, load_graph
+from vla_ros.ros.messages.conversions import joint_state_to_robot_state, seconds_to_stamp
+from vla_ros.ros.qos import qos
 from vla_ros.srv import ResetScene
 from vla_ros.types import FloatArray
 

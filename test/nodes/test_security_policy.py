@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from vla_ros.nodes.runner import GraphRunner
-from vla_ros.nodes.security_policy import rights_of_the_graph
+from vla_ros.bringup.runner import GraphRunner
+from vla_ros.bringup.security_policy import rights_of_the_graph
 from vla_ros.robot.contract import load_contract
 
 COMMON = {"/rosout", "/parameter_events", "/diagnostics", "/clock"}

@@ -17,29 +17,29 @@ from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from vla_ros.bringup.runner import GraphRunner, RosLink
+from vla_ros.bringup.security_policy import rights_of_the_graph
 from vla_ros.errors import ObservationError
 from vla_ros.msg import ActionChunk as ChunkMessage
 from vla_ros.msg import PolicyStatus, SafetyStatus
-from vla_ros.nodes.command_messages import commanded_point
-from vla_ros.nodes.controller_outputs import Outputs
-from vla_ros.nodes.conversions import (
+from vla_ros.nodes.safety.controller_outputs import Outputs
+from vla_ros.nodes.safety.graph_watch import GraphWatch
+from vla_ros.nodes.sim.homing import Homing
+from vla_ros.robot.contract import ArmInterface, load_contract, parse_contract
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.dds.domains import free_domain
+from vla_ros.ros.graph.description import Graph, load_graph
+from vla_ros.ros.messages.commands import commanded_point
+from vla_ros.ros.messages.conversions import (
     chunk_to_message,
     message_to_observation,
     observation_to_message,
     robot_state_to_joint_state,
     seconds_to_stamp,
 )
-from vla_ros.nodes.dds_domains import free_domain
-from vla_ros.nodes.graph import Graph, load_graph
-from vla_ros.nodes.homing import Homing
-from vla_ros.nodes.interfaces import remappings, robot_topics
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner, RosLink
-from vla_ros.nodes.safety_graph import GraphWatch
-from vla_ros.nodes.security_policy import rights_of_the_graph
-from vla_ros.nodes.transitions import ACTIVATE, DEACTIVATE, LifecycleClient
-from vla_ros.robot.contract import ArmInterface, load_contract, parse_contract
-from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.messages.interfaces import remappings, robot_topics
+from vla_ros.ros.qos import qos
+from vla_ros.ros.transitions import ACTIVATE, DEACTIVATE, LifecycleClient
 from vla_ros.types import ActionChunk, Observation, RobotState
 
 DEADLINE = 60.0

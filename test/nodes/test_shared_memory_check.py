@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from vla_ros.bringup.runner import graph_environment
 from vla_ros.errors import VlaError
-from vla_ros.nodes.dds_domains import free_domain
-from vla_ros.nodes.runner import graph_environment
-from vla_ros.nodes.shared_memory_check import SharedMemoryFullError, missing_bytes, require_shared_memory
+from vla_ros.ros.dds.domains import free_domain
+from vla_ros.ros.dds.shared_memory_check import SharedMemoryFullError, missing_bytes, require_shared_memory
 
 PAGE = mmap.PAGESIZE
 SMALL = 'mount -t tmpfs -o size="$1" tmpfs /dev/shm && shift && exec "$@"'

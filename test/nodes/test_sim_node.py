@@ -18,15 +18,15 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from vla_ros.bringup.runner import GraphRunner, graph_environment
 from vla_ros.envs.registry import make_env
 from vla_ros.msg import ActionChunk, Instruction, PolicyStatus, TaskStatus
-from vla_ros.nodes.conversions import image_to_array, seconds_to_stamp, stamp_to_seconds
-from vla_ros.nodes.graph import Graph, Value, load_graph
-from vla_ros.nodes.process import NodeProcess
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner, graph_environment
-from vla_ros.nodes.transitions import ACTIVATE, CONFIGURE, DEACTIVATE, GraphError, LifecycleClient
 from vla_ros.robot.contract import load_contract
+from vla_ros.ros.graph.description import Graph, Value, load_graph
+from vla_ros.ros.messages.conversions import image_to_array, seconds_to_stamp, stamp_to_seconds
+from vla_ros.ros.process import NodeProcess
+from vla_ros.ros.qos import qos
+from vla_ros.ros.transitions import ACTIVATE, CONFIGURE, DEACTIVATE, GraphError, LifecycleClient
 from vla_ros.srv import ResetScene
 
 DEADLINE = 60.0

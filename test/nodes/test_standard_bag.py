@@ -22,14 +22,14 @@ from vla_ros.actions.rotations import matrix_from_quaternion
 from vla_ros.cli.recorded_data import open_line
 from vla_ros.data.checking import CheckedReader
 from vla_ros.data.errors import DamagedDataError, DataError, MissingColumnError
-from vla_ros.nodes.bag import BagReader
-from vla_ros.nodes.conversions import array_to_image, pose_to_message, seconds_to_stamp
+from vla_ros.recording.bag import BagReader
 from vla_ros.robot.contract import ArmInterface, load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.messages.conversions import array_to_image, pose_to_message, seconds_to_stamp
 from vla_ros.training.configuration import DataSection, TrainingConfig
+from vla_ros.training.datasets.recorded_data import open_recordings, recorded_dataset, recorded_lines
+from vla_ros.training.datasets.recorded_fit import motion_limits
 from vla_ros.training.loop_options import LoopOptions
-from vla_ros.training.recorded_data import open_recordings, recorded_dataset, recorded_lines
-from vla_ros.training.recorded_fit import motion_limits
 
 CONTRACT = load_contract("panda")
 KINEMATICS = Kinematics(CONTRACT)

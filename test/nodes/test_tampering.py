@@ -8,8 +8,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 
 from vla_ros.errors import ObservationError
-from vla_ros.nodes.conversions import array_to_image, image_to_array, seconds_to_stamp, stamp_to_seconds
-from vla_ros.nodes.fault_injection.tampering import IMAGES, STATES, shifted
+from vla_ros.ros.messages.conversions import array_to_image, image_to_array, seconds_to_stamp, stamp_to_seconds
+from vla_ros.safety_bench.graph.tampering.tampering import IMAGES, STATES, shifted
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8)
 

@@ -11,22 +11,22 @@ import pytest
 import yaml
 from sensor_msgs.msg import JointState
 
+from vla_ros.bringup.runner import RosLink
 from vla_ros.cli.main import main
+from vla_ros.client.observer import Observer
+from vla_ros.client.stage import Stage
 from vla_ros.data import assembly
 from vla_ros.data.lerobot.reader import LeRobotReader
 from vla_ros.msg import Instruction
-from vla_ros.nodes.bag import BagReader
-from vla_ros.nodes.conversions import joint_state_to_robot_state
-from vla_ros.nodes.dds_domains import claim_domain
-from vla_ros.nodes.observer import Observer
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink
-from vla_ros.nodes.stage import Stage
 from vla_ros.paths import share_file
+from vla_ros.recording.bag import BagReader
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.dds.domains import claim_domain
+from vla_ros.ros.messages.conversions import joint_state_to_robot_state
+from vla_ros.ros.qos import qos
 from vla_ros.safety.parameters import SAFETY_FILE, load_parameters
-from vla_ros.safety.selftest_record import SelftestRecord, default_folder, fingerprint, keep, table_names
+from vla_ros.safety.selftest.record import SelftestRecord, default_folder, fingerprint, keep, table_names
 
 CONTRACT = load_contract("panda")
 PATIENT = {

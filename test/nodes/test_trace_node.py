@@ -19,6 +19,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.serialization import serialize_message
 from std_msgs.msg import String
 
+from vla_ros.bringup.runner import GraphRunner
 from vla_ros.cli.main import main
 from vla_ros.insight.explain import changes, explain
 from vla_ros.insight.report import report
@@ -26,12 +27,11 @@ from vla_ros.insight.trace.layout import INCIDENT_TOPIC, OBSERVATION_TOPIC, VERS
 from vla_ros.insight.trace.reader import NS, read_trace
 from vla_ros.insight.trace.ring import TraceRing
 from vla_ros.msg import ActionChunk, Instruction, InstructionStatus, Observation, PolicyStatus, SafetyStatus
-from vla_ros.nodes.conversions import array_to_image, seconds_to_stamp
-from vla_ros.nodes.graph import Graph, Value, load_graph
-from vla_ros.nodes.message_definitions import message_definition, type_name
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner
 from vla_ros.nodes.trace_node import SOURCES, Channel, compressed, trace_folder
+from vla_ros.ros.graph.description import Graph, Value, load_graph
+from vla_ros.ros.messages.conversions import array_to_image, seconds_to_stamp
+from vla_ros.ros.messages.definitions import message_definition, type_name
+from vla_ros.ros.qos import qos
 
 NAME = "trace_node"
 DEADLINE = 60.0

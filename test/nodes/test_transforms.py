@@ -22,14 +22,14 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
-from vla_ros.nodes.conversions import robot_state_to_joint_state, stamp_to_seconds
-from vla_ros.nodes.graph import Graph, Value, load_graph
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import GraphRunner
-from vla_ros.nodes.transforms import MAX_RATE
-from vla_ros.nodes.transitions import ACTIVATE, DEACTIVATE, LifecycleClient
+from vla_ros.bringup.runner import GraphRunner
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.graph.description import Graph, Value, load_graph
+from vla_ros.ros.messages.conversions import robot_state_to_joint_state, stamp_to_seconds
+from vla_ros.ros.messages.transforms import MAX_RATE
+from vla_ros.ros.qos import qos
+from vla_ros.ros.transitions import ACTIVATE, DEACTIVATE, LifecycleClient
 from vla_ros.types import RobotState
 
 DEADLINE = 60.0

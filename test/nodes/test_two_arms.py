@@ -16,15 +16,15 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from std_msgs.msg import Bool, String
 
+from vla_ros.bringup.runner import RosLink, graph_environment
 from vla_ros.msg import Instruction, SafetyStatus
-from vla_ros.nodes.dds_domains import claim_domain
-from vla_ros.nodes.graph import load_graph
-from vla_ros.nodes.interfaces import TOPICS, remappings, robot_topics
-from vla_ros.nodes.process import NodeProcess
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.runner import RosLink, graph_environment
-from vla_ros.nodes.transitions import ACTIVATE, CONFIGURE, LifecycleClient
 from vla_ros.robot.contract import load_contract
+from vla_ros.ros.dds.domains import claim_domain
+from vla_ros.ros.graph.description import load_graph
+from vla_ros.ros.messages.interfaces import TOPICS, remappings, robot_topics
+from vla_ros.ros.process import NodeProcess
+from vla_ros.ros.qos import qos
+from vla_ros.ros.transitions import ACTIVATE, CONFIGURE, LifecycleClient
 
 DEADLINE = 60.0
 PANDA = load_contract("panda")

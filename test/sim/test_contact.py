@@ -11,7 +11,7 @@ import pytest
 from vla_ros.envs.collector import CONTROL_PERIOD
 from vla_ros.envs.registry import make_env
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.momentum_observer import MomentumObserver
+from vla_ros.safety.contact.momentum_observer import MomentumObserver
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.types import Instruction
 

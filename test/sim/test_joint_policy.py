@@ -12,11 +12,11 @@ from vla_ros.cli.main import main
 from vla_ros.envs.registry import make_env
 from vla_ros.errors import CheckpointError
 from vla_ros.evaluation.carriers import BareCarrier, SafeCarrier
-from vla_ros.evaluation.referee import Referee
 from vla_ros.evaluation.rollout import Player
 from vla_ros.policies.build import commanded_by, load_policy, robot_for
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.parameters import load_parameters
+from vla_ros.safety_bench.referee.referee import Referee
 
 INSTRUCTION = "pick up the red cube"
 TARGET = np.radians([35.0, -23.0, 17.0, 86.0, 20.0])  # where the recorded episodes end, rad

@@ -7,11 +7,11 @@ import pytest
 
 from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, encode_chunk
 from vla_ros.envs.registry import make_env
-from vla_ros.evaluation.referee import Referee
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.supervisor import SafetySupervisor
+from vla_ros.safety_bench.referee.referee import Referee
 from vla_ros.types import ActionChunk, FloatArray, RobotState, SafetyDecision
 
 SPEED, TOLERANCE = 0.4, 0.01

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vla_ros.data.demonstrations import read_episodes
+from vla_ros.data.episodes.demonstrations import read_episodes
 from vla_ros.envs.collection import LEDGER_FILE, CollectionJob, collect_in_parallel, read_ledger
 from vla_ros.envs.collector import CollectionOptions
 from vla_ros.envs.registry import make_collector

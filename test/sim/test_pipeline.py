@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vla_ros.cli.recorded_data import open_line
-from vla_ros.data.demonstrations import read_episodes
+from vla_ros.data.episodes.demonstrations import read_episodes
 from vla_ros.errors import VlaError
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.training import pipeline

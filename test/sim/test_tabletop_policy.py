@@ -19,7 +19,7 @@ from vla_ros.language.phrasing import Wording, say
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.paths import share_file
 from vla_ros.policies.registry import SHIPPED
-from vla_ros.training.concepts import CONCEPTS, concept_columns
+from vla_ros.training.datasets.concepts import CONCEPTS, concept_columns
 
 SEED = 9000
 

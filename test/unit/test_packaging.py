@@ -143,7 +143,7 @@ def test_the_nodes_and_the_demo_import_no_library_of_an_extra():
         "    def find_spec(self, name, path=None, target=None):\n"
         f"        if name.partition('.')[0] in {set(EXTRA_OF)!r}: raise ModuleNotFoundError(name, name=name)\n"
         "sys.meta_path.insert(0, Absent())\n"
-        "import vla_ros.cli.demo, vla_ros.cli.eval, vla_ros.cli.selftest, vla_ros.envs.mujoco.simulator\n"
+        "from vla_ros.cli.commands import demo, eval, selftest\nimport vla_ros.envs.mujoco.simulator\n"
         "import vla_ros.evaluation\n"
         "from vla_ros.policies.build import find_checkpoint\n"
         "from vla_ros.policies.registry import SHIPPED\n"

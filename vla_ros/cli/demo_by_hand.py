@@ -9,16 +9,16 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from vla_ros.cli.demo import Episode
+from vla_ros.cli.commands.demo import Episode
 from vla_ros.cli.keys import single_keys
-from vla_ros.nodes.teleoperation import Teleoperation
 from vla_ros.policies.keyboard import KeyboardPolicy
+from vla_ros.recording.teleoperation import Teleoperation
 
 if TYPE_CHECKING:
+    from vla_ros.bringup.runner import GraphRunner
     from vla_ros.cli.keys import Keys
-    from vla_ros.nodes.observer import Observer
-    from vla_ros.nodes.operator_client import Operator
-    from vla_ros.nodes.runner import GraphRunner
+    from vla_ros.client.observer import Observer
+    from vla_ros.client.operator_client import Operator
     from vla_ros.robot.contract import RobotContract
 
 HOLD_TIME = 3.0

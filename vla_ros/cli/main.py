@@ -42,21 +42,25 @@ COMMANDS = (
     "serve",
     "bench",
 )
-"""In the order of `vla-ros --help`; each is a module of this package."""
+"""In the order of `vla-ros --help`; each is a module of `vla_ros.cli.commands`."""
 
 
 def help_line(command: str) -> str:
     """Return the HELP of a command without importing it: some import torch, and `--help` should be quick."""
-    source = Path(__file__).with_name(f"{command}.py").read_text(encoding="utf-8")
+    source = _module_file(command).read_text(encoding="utf-8")
     for statement in ast.parse(source).body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "HELP":
             return str(ast.literal_eval(statement.value))
-    raise ValueError(f"vla_ros.cli.{command} has no HELP = '...' line")
+    raise ValueError(f"vla_ros.cli.commands.{command} has no HELP = '...' line")
 
 
 def present_commands() -> list[str]:
     """Return the commands whose module is there."""
-    return [name for name in COMMANDS if Path(__file__).with_name(f"{name}.py").exists()]
+    return [name for name in COMMANDS if _module_file(name).exists()]
+
+
+def _module_file(command: str) -> Path:
+    return Path(__file__).with_name("commands") / f"{command}.py"
 
 
 def overview() -> str:
@@ -123,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments: argparse.Namespace | None = None
     try:
         require_working_folder()
-        module = import_module(f"vla_ros.cli.{name}")
+        module = import_module(f"vla_ros.cli.commands.{name}")
         parser = Parser(name, module.HELP, getattr(module, "EXAMPLES", ()))
         module.add_arguments(parser)
         try:

@@ -178,7 +178,7 @@ def ros() -> str:
 def start_node() -> str:
     """Start a node in this process."""
     domain = domain_id_of_shell()
-    environment = importlib.import_module("vla_ros.nodes.environment_check")  # refuses if loading ROS 2 would crash
+    environment = importlib.import_module("vla_ros.ros.dds.environment_check")  # refuses if loading ROS 2 would crash
     environment.require_loopback()
     import rclpy
 

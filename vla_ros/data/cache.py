@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_ros.data.durable import synchronise
+from vla_ros.data.episodes.durable import synchronise
 from vla_ros.data.errors import DamagedDataError, disk_full_errors
 from vla_ros.types import ImageArray
 

@@ -11,8 +11,8 @@ from typing import Any
 from vla_ros.actions.space import ActionSpace
 from vla_ros.data.checking import only_data_errors, open_checked
 from vla_ros.data.errors import DataError
+from vla_ros.data.foreign.renaming import RenamedReader
 from vla_ros.data.reader import EpisodeReader
-from vla_ros.data.renaming import RenamedReader
 from vla_ros.errors import ContractError
 from vla_ros.extras import advice
 from vla_ros.yaml_files import read_yaml

@@ -34,9 +34,9 @@ from vla_ros.actions.decoding import decode
 from vla_ros.actions.groups import TOOL_FRAME, Quantity, Reference
 from vla_ros.actions.rotation_vectors import rotation_vector_from_matrix
 from vla_ros.actions.rotations import Rotation, matrix_from_quaternion
-from vla_ros.data.agreement import DirectionAgreement, SizeAgreement
 from vla_ros.data.errors import DamagedDataError, DataError, UnusableEpisodeError
-from vla_ros.data.measured_arms import measured_arms
+from vla_ros.data.foreign.agreement import DirectionAgreement, SizeAgreement
+from vla_ros.data.foreign.measured_arms import measured_arms
 from vla_ros.data.reader import DatasetDescription, EpisodeReader
 from vla_ros.data.step import GRIPPER_NAME, GRIPPER_SHARE, Step
 from vla_ros.errors import VlaError

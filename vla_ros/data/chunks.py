@@ -25,7 +25,7 @@ from vla_ros.actions.space import ActionSpace
 from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, decode_chunk, encode_chunk
 from vla_ros.data.conventions import obstacles
 from vla_ros.data.errors import ConventionError, MissingColumnError, UnusableEpisodeError
-from vla_ros.data.measured_arms import MaxOpening, measured_arms, opening_of
+from vla_ros.data.foreign.measured_arms import MaxOpening, measured_arms, opening_of
 from vla_ros.data.step import Step
 from vla_ros.errors import ChunkError, VlaError
 from vla_ros.types import FloatArray, Pose

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vla_ros.data.demonstrations import DemonstrationWriter, EpisodeDraft, stored_episodes
+from vla_ros.data.episodes.demonstrations import DemonstrationWriter, EpisodeDraft, stored_episodes
 from vla_ros.envs.collector import CollectionOptions, Collector, Learner
 from vla_ros.envs.processes import work_in_processes
 from vla_ros.envs.registry import find_world, make_collector

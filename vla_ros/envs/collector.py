@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vla_ros.actions.decoding import PoseTrajectory, decode, encode
 from vla_ros.actions.rotation_vectors import matrix_from_rotation_vector, slerp
 from vla_ros.actions.rotations import matrix_from_quaternion
-from vla_ros.data.demonstrations import Episode
+from vla_ros.data.episodes.demonstrations import Episode
 from vla_ros.envs.mujoco.follower import PoseFollower
 from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.envs.tabletop.expert import observe_commands, plan_command

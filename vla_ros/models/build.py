@@ -15,17 +15,17 @@ from vla_ros.errors import ContractError
 from vla_ros.naming import expected_names
 
 MODELS = {
-    "foundation": "vla_ros.models.foundation:FoundationModel",
-    "rt2": "vla_ros.models.rt2:Rt2Model",
-    "unified": "vla_ros.models.unified:UnifiedModel",
-    "diffusion": "vla_ros.models.diffusion:DiffusionModel",
-    "flow": "vla_ros.models.flow:FlowModel",
-    "clip": "vla_ros.models.clip:ClipModel",
-    "grounded": "vla_ros.models.grounded:GroundedModel",
-    "memory_efficient": "vla_ros.models.memory_efficient:MemoryEfficientModel",
-    "real_time": "vla_ros.models.real_time:RealTimeModel",
-    "keypoint": "vla_ros.models.keypoint:KeypointModel",
-    "compositional": "vla_ros.models.compositional:CompositionalModel",
+    "foundation": "vla_ros.models.networks.foundation:FoundationModel",
+    "rt2": "vla_ros.models.networks.rt2:Rt2Model",
+    "unified": "vla_ros.models.networks.unified:UnifiedModel",
+    "diffusion": "vla_ros.models.networks.diffusion:DiffusionModel",
+    "flow": "vla_ros.models.networks.flow:FlowModel",
+    "clip": "vla_ros.models.networks.clip:ClipModel",
+    "grounded": "vla_ros.models.networks.grounded:GroundedModel",
+    "memory_efficient": "vla_ros.models.networks.memory_efficient:MemoryEfficientModel",
+    "real_time": "vla_ros.models.networks.real_time:RealTimeModel",
+    "keypoint": "vla_ros.models.networks.keypoint:KeypointModel",
+    "compositional": "vla_ros.models.networks.compositional:CompositionalModel",
 }
 """Name to `module:Class`, a `contract.VlaModel`."""
 
@@ -59,7 +59,7 @@ def build_model(name: str, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 (a
     adapters = values.pop("adapters", None)  # of a network that was fine-tuned with them
     network = model_class(name).from_config(values)
     if adapters is not None:
-        importlib.import_module("vla_ros.models.adapters").insert_adapters(network, **adapters)
+        importlib.import_module("vla_ros.models.layers.adapters").insert_adapters(network, **adapters)
     return network
 
 

@@ -10,7 +10,7 @@ import yaml
 from vla_ros.errors import ContractError
 from vla_ros.models.build import model_class, sized_config
 from vla_ros.models.configuration import ReadingConfig
-from vla_ros.models.published import name_sources
+from vla_ros.models.layers.published import name_sources
 from vla_ros.yaml_files import parse_yaml
 
 SIZE_LINE = "size"

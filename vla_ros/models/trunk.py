@@ -31,9 +31,9 @@ from torch.nn import functional
 
 from vla_ros.errors import CheckpointError, ContractError
 from vla_ros.models.batch import ModelInput, ModelTarget
-from vla_ros.models.encoders import TextEncoder, mean_over_words
+from vla_ros.models.layers.encoders import TextEncoder, mean_over_words
+from vla_ros.models.layers.pointing import pointing_loss, spatial_expectation
 from vla_ros.models.losses import total
-from vla_ros.models.pointing import pointing_loss, spatial_expectation
 from vla_ros.paths import share_file
 
 KIND = "trunk"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vla_ros.errors import InstructionError
 from vla_ros.language.tokenizer import UNKNOWN
 from vla_ros.models.configuration import Sizes
-from vla_ros.models.encoders import ImageTokens, learned_positions
+from vla_ros.models.layers.encoders import ImageTokens, learned_positions
 from vla_ros.models.trunk import (
     KIND,
     QUESTIONS,

@@ -25,11 +25,11 @@ from vla_ros.errors import InstructionError
 from vla_ros.language.instruction import normalize_instruction
 from vla_ros.language.stop import is_stop
 from vla_ros.msg import Instruction, PolicyStatus, SafetyStatus, TaskStatus
-from vla_ros.nodes.conversions import NANOSECONDS
-from vla_ros.nodes.instruction_goal import End, InstructionGoal, Outcome, is_newer
+from vla_ros.nodes.action.instruction_goal import End, InstructionGoal, Outcome, is_newer
 from vla_ros.nodes.instruction_node import STOP_TEXT
-from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
-from vla_ros.nodes.qos import qos
+from vla_ros.ros.lifecycle import ManagedNode, diagnostic, run_node
+from vla_ros.ros.messages.conversions import NANOSECONDS
+from vla_ros.ros.qos import qos
 
 ACTION = "vla/execute_instruction"
 PERIOD = 0.1

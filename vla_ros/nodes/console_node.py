@@ -14,12 +14,12 @@ from vla_ros.console.access import Access
 from vla_ros.console.errors import ConsoleError
 from vla_ros.console.estop_line import LONGEST_PAGE_TIMEOUT
 from vla_ros.extras import advice
-from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
 from vla_ros.paths import expanded
 from vla_ros.robot.contract import load_contract
+from vla_ros.ros.lifecycle import ManagedNode, diagnostic, run_node
 
 if TYPE_CHECKING:
-    from vla_ros.nodes.console import Console
+    from vla_ros.nodes.console.console import Console
 
 
 class ConsoleNode(ManagedNode):
@@ -40,7 +40,7 @@ class ConsoleNode(ManagedNode):
         """
         try:
             from vla_ros.console.server import ConsoleOptions
-            from vla_ros.nodes.console import read_token
+            from vla_ros.nodes.console.console import read_token
         except ModuleNotFoundError as error:
             library = error.name or ""
             raise ConsoleError(f"the console needs {library}, which is not installed: {advice(library)}") from error
@@ -59,7 +59,7 @@ class ConsoleNode(ManagedNode):
 
     def activate(self) -> None:
         """Start serving."""
-        from vla_ros.nodes.console import Console
+        from vla_ros.nodes.console.console import Console
 
         self._console = Console(
             self, self._contract, self._options, page_timeout=self._page_timeout, recordings=self._recordings

@@ -23,9 +23,9 @@ from vla_ros.language.request_log import Answer, RequestLog
 from vla_ros.language.stop import is_stop
 from vla_ros.msg import Instruction as InstructionMessage
 from vla_ros.msg import InstructionRequest, InstructionStatus
-from vla_ros.nodes.conversions import NANOSECONDS, instruction_to_message
-from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
-from vla_ros.nodes.qos import qos
+from vla_ros.ros.lifecycle import ManagedNode, diagnostic, run_node
+from vla_ros.ros.messages.conversions import NANOSECONDS, instruction_to_message
+from vla_ros.ros.qos import qos
 from vla_ros.types import Instruction, InstructionKind
 
 MIN_RATE, MAX_RATE = 0.1, 50.0

@@ -23,11 +23,11 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 
 from vla_ros.errors import UsageError
-from vla_ros.nodes.executor import make_executor
-from vla_ros.nodes.graph_processes import ALONE
-from vla_ros.nodes.lifecycle import END_GRACE, SPIN_TIMEOUT, ManagedNode, begin_process, end_within_grace, spin
-from vla_ros.nodes.loopback import require_loopback_alone, udp_sockets
 from vla_ros.priority import prefer_process
+from vla_ros.ros.dds.loopback import require_loopback_alone, udp_sockets
+from vla_ros.ros.executor import make_executor
+from vla_ros.ros.graph.processes import ALONE
+from vla_ros.ros.lifecycle import END_GRACE, SPIN_TIMEOUT, ManagedNode, begin_process, end_within_grace, spin
 
 SWITCH_INTERVAL = 1e-3
 """GIL switch interval, s, the time one node's thread may keep the GIL; Python's default is five times longer."""

@@ -23,19 +23,19 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from vla_ros.errors import ObservationError, VlaError
 from vla_ros.msg import Observation as ObservationMessage
-from vla_ros.nodes.complaints import ThrottledLogger
-from vla_ros.nodes.conversions import camera_message_type, observation_to_message, observed_joints
-from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
-from vla_ros.nodes.perception_inputs import add_image, add_joint_state, state_between
-from vla_ros.nodes.perception_report import camera_status, observing_status
-from vla_ros.nodes.publisher_check import publisher_mismatch
-from vla_ros.nodes.qos import qos
+from vla_ros.nodes.perception.report import camera_status, observing_status
 from vla_ros.perception.assembler import Assembler, ObservationLimits
 from vla_ros.perception.health import CameraFault, HealthLimits
 from vla_ros.robot.contract import CameraContract, load_contract
-from vla_ros.robot.joint_report import JointReading
-from vla_ros.robot.joint_state_reader import JointStateReader
+from vla_ros.robot.joint_states.reader import JointStateReader
+from vla_ros.robot.joint_states.report import JointReading
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.dds.publisher_check import publisher_mismatch
+from vla_ros.ros.lifecycle import ManagedNode, diagnostic, run_node
+from vla_ros.ros.messages.conversions import camera_message_type, observation_to_message, observed_joints
+from vla_ros.ros.perception_inputs import add_image, add_joint_state, state_between
+from vla_ros.ros.qos import qos
+from vla_ros.ros.throttled_logger import ThrottledLogger
 
 CameraMessage: TypeAlias = Image | CompressedImage
 

@@ -14,10 +14,6 @@ from vla_ros.errors import InstructionError, ObservationError
 from vla_ros.msg import ActionChunk as ChunkMessage
 from vla_ros.msg import Instruction as InstructionMessage
 from vla_ros.msg import Observation as ObservationMessage
-from vla_ros.nodes.conversions import chunk_to_message, message_to_instruction, message_to_observation
-from vla_ros.nodes.heartbeat import HEARTBEAT_PERIOD, Heartbeat
-from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
-from vla_ros.nodes.qos import qos
 from vla_ros.policies.asynchronous import InferenceWorker, WorkerState
 from vla_ros.policies.build import DEFAULT_CHECKPOINT, load_executor
 from vla_ros.policies.execution.executor import Execution
@@ -25,6 +21,10 @@ from vla_ros.policies.execution.settings import Mode
 from vla_ros.policies.protocol import close_policy
 from vla_ros.priority import prefer_process
 from vla_ros.robot.contract import load_contract
+from vla_ros.ros.heartbeat import HEARTBEAT_PERIOD, Heartbeat
+from vla_ros.ros.lifecycle import ManagedNode, diagnostic, run_node
+from vla_ros.ros.messages.conversions import chunk_to_message, message_to_instruction, message_to_observation
+from vla_ros.ros.qos import qos
 from vla_ros.types import ActionChunk
 
 MAX_THREADS = 256

@@ -24,17 +24,17 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from vla_ros.errors import ContractError
-from vla_ros.nodes.clock_publishers import CLOCK_TOPIC, several_clocks
-from vla_ros.nodes.command_listeners import may_be_controller
-from vla_ros.nodes.controller_settings import SettingsQuestion, objections
-from vla_ros.nodes.conversions import camera_message_type
-from vla_ros.nodes.environment_check import require_domain
-from vla_ros.nodes.lifecycle import describe_parameter, initialize
-from vla_ros.nodes.publisher_check import full_names, incompatible, publisher_mismatch, type_name
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.sensor_trial import SensorTrial
+from vla_ros.nodes.perception.sensor_trial import SensorTrial
+from vla_ros.nodes.safety.command_listeners import may_be_controller
+from vla_ros.nodes.safety.controller_settings import SettingsQuestion, objections
 from vla_ros.robot.contract import ArmContract, ArmInterface, CameraContract, GripperInterface, load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.clock.publishers import CLOCK_TOPIC, several_clocks
+from vla_ros.ros.dds.environment_check import require_domain
+from vla_ros.ros.dds.publisher_check import full_names, incompatible, publisher_mismatch, type_name
+from vla_ros.ros.lifecycle import describe_parameter, initialize
+from vla_ros.ros.messages.conversions import camera_message_type
+from vla_ros.ros.qos import qos
 
 TIMEOUT = 8.0
 """Time to wait for everything, s."""

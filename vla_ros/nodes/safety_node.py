@@ -30,28 +30,28 @@ from std_srvs.srv import SetBool, Trigger
 
 from vla_ros.errors import ContractError
 from vla_ros.msg import ActionChunk, Instruction, SafetyStatus
-from vla_ros.nodes.command_messages import CommandClock
-from vla_ros.nodes.complaints import ThrottledLogger
-from vla_ros.nodes.controller_outputs import Outputs
-from vla_ros.nodes.estop_input import EstopInput
-from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node, time_left
-from vla_ros.nodes.namesakes import DISCOVERY
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.safety_control import SafetyControl
-from vla_ros.nodes.safety_graph import GraphWatch
-from vla_ros.nodes.safety_inputs import Inputs
-from vla_ros.nodes.safety_polling import CHUNK_TOPIC, TASK_TOPIC, SafetyPolling
-from vla_ros.nodes.safety_selftest import ArmingSelftest
-from vla_ros.nodes.safety_thread import ANSWER_TIMEOUT, ControlThread
+from vla_ros.nodes.safety.arming_selftest import ArmingSelftest
+from vla_ros.nodes.safety.control import SafetyControl
+from vla_ros.nodes.safety.controller_outputs import Outputs
+from vla_ros.nodes.safety.estop_input import EstopInput
+from vla_ros.nodes.safety.graph_watch import GraphWatch
+from vla_ros.nodes.safety.inputs import Inputs
+from vla_ros.nodes.safety.polling import CHUNK_TOPIC, TASK_TOPIC, SafetyPolling
+from vla_ros.nodes.safety.thread import ANSWER_TIMEOUT, ControlThread
 from vla_ros.priority import disable_realtime, enable_realtime, prefer_process
 from vla_ros.robot.contract import RobotContract, load_contract
-from vla_ros.safety.contact_reaction import longest_rest
-from vla_ros.safety.estop import LONGEST_TIMEOUT, EstopSignal
+from vla_ros.ros.graph.duplicate_nodes import DISCOVERY
+from vla_ros.ros.lifecycle import ManagedNode, diagnostic, run_node, time_left
+from vla_ros.ros.messages.commands import CommandClock
+from vla_ros.ros.qos import qos
+from vla_ros.ros.throttled_logger import ThrottledLogger
+from vla_ros.safety.contact.contact_reaction import longest_rest
 from vla_ros.safety.parameters import SAFETY_FILE, SafetyParameters, load_parameters
-from vla_ros.safety.query_time import require_timely_distances
 from vla_ros.safety.reasons import Reason
-from vla_ros.safety.selftest import run_selftest
-from vla_ros.safety.selftest_record import UNDER_WAY, default_folder
+from vla_ros.safety.selftest.query_time import require_timely_distances
+from vla_ros.safety.selftest.record import UNDER_WAY, default_folder
+from vla_ros.safety.selftest.run import run_selftest
+from vla_ros.safety.watch.estop import LONGEST_TIMEOUT, EstopSignal
 from vla_ros.types import SafetyState
 
 WATCH_PERIOD = 0.1

@@ -18,19 +18,19 @@ from vla_ros.envs.gazebo.scene import WORLD, GazeboScene, GazeboSuccessChecker, 
 from vla_ros.errors import ContractError, InstructionError, ObservationError, SimulationError
 from vla_ros.msg import Instruction, SafetyStatus
 from vla_ros.msg import TaskStatus as TaskStatusMessage
-from vla_ros.nodes.conversions import (
+from vla_ros.nodes.sim.conversions import task_status_to_message
+from vla_ros.nodes.sim.gazebo_service import PoseCall
+from vla_ros.nodes.sim.scene_reset import SceneReset
+from vla_ros.robot.contract import load_contract
+from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.lifecycle import MAX_SEED, ManagedNode, run_node
+from vla_ros.ros.messages.conversions import (
     NANOSECONDS,
     joint_state_to_robot_state,
     message_to_instruction,
     stamp_to_seconds,
 )
-from vla_ros.nodes.gazebo_service import PoseCall
-from vla_ros.nodes.lifecycle import MAX_SEED, ManagedNode, run_node
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.scene_reset import SceneReset
-from vla_ros.nodes.sim_conversions import task_status_to_message
-from vla_ros.robot.contract import load_contract
-from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.qos import qos
 from vla_ros.types import FloatArray, InstructionKind
 
 STATUS_PERIOD = 0.1

@@ -13,16 +13,16 @@ from vla_ros.envs.mujoco import rendering
 from vla_ros.envs.mujoco.simulator import Command, Simulator, SimulatorOptions
 from vla_ros.errors import ContractError, SimulationError, VlaError
 from vla_ros.msg import ActionChunk, Instruction, PolicyStatus
-from vla_ros.nodes.conversions import message_to_instruction, stamp_to_seconds
-from vla_ros.nodes.graph import TRANSFORM_SOURCES
-from vla_ros.nodes.lifecycle import MAX_SEED, ManagedNode, run_node
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.sim_conversions import message_to_command
-from vla_ros.nodes.sim_outputs import SimPublishers
+from vla_ros.nodes.sim.conversions import message_to_command
+from vla_ros.nodes.sim.outputs import SimPublishers
 from vla_ros.nodes.transform_node import missing_frames
-from vla_ros.nodes.transforms import TransformPublisher
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.robot.link_frames import LinkFrames, cameras_without_frame, complete_description
+from vla_ros.ros.graph.description import TRANSFORM_SOURCES
+from vla_ros.ros.lifecycle import MAX_SEED, ManagedNode, run_node
+from vla_ros.ros.messages.conversions import message_to_instruction, stamp_to_seconds
+from vla_ros.ros.messages.transforms import TransformPublisher
+from vla_ros.ros.qos import qos
 from vla_ros.srv import ResetScene
 from vla_ros.types import InstructionKind
 

@@ -42,14 +42,14 @@ from vla_ros.msg import (
     SafetyStatus,
     TaskStatus,
 )
-from vla_ros.nodes.complaints import ThrottledLogger
-from vla_ros.nodes.conversions import image_to_array
-from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
-from vla_ros.nodes.message_definitions import message_definition, type_name
-from vla_ros.nodes.qos import qos
 from vla_ros.paths import expanded
 from vla_ros.priority import prefer_process
 from vla_ros.robot.contract import load_contract
+from vla_ros.ros.lifecycle import ManagedNode, diagnostic, run_node
+from vla_ros.ros.messages.conversions import image_to_array
+from vla_ros.ros.messages.definitions import message_definition, type_name
+from vla_ros.ros.qos import qos
+from vla_ros.ros.throttled_logger import ThrottledLogger
 
 NICENESS = 10
 """Niceness: lower priority than everything that drives the robot."""

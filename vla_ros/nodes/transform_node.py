@@ -16,14 +16,14 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
 from vla_ros.errors import ObservationError
-from vla_ros.nodes.complaints import ThrottledLogger
-from vla_ros.nodes.conversions import message_to_joint_report
-from vla_ros.nodes.lifecycle import ManagedNode, diagnostic, run_node
-from vla_ros.nodes.qos import qos
-from vla_ros.nodes.transforms import TransformPublisher
 from vla_ros.robot.contract import load_contract
-from vla_ros.robot.joint_state_reader import JointStateReader
+from vla_ros.robot.joint_states.reader import JointStateReader
 from vla_ros.robot.link_frames import LinkFrames, cameras_without_frame, complete_description
+from vla_ros.ros.lifecycle import ManagedNode, diagnostic, run_node
+from vla_ros.ros.messages.conversions import message_to_joint_report
+from vla_ros.ros.messages.transforms import TransformPublisher
+from vla_ros.ros.qos import qos
+from vla_ros.ros.throttled_logger import ThrottledLogger
 
 REFUSED = "joint states"
 """Subject of complaints."""

@@ -11,7 +11,7 @@ from vla_ros.errors import ObservationError
 from vla_ros.perception.geometry import resize_for_policy
 from vla_ros.perception.health import CameraFault, CameraHealth, HealthLimits
 from vla_ros.perception.synchronizer import Synchronizer
-from vla_ros.robot.camera_contract import CameraContract
+from vla_ros.robot.sections.camera import CameraContract
 from vla_ros.types import ImageArray, Observation, RobotState
 
 RawState = TypeVar("RawState")

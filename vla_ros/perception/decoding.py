@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_ros.errors import ObservationError
-from vla_ros.robot.camera_contract import COLOR_ENCODINGS, GRAY_16
+from vla_ros.robot.sections.camera import COLOR_ENCODINGS, GRAY_16
 from vla_ros.types import ImageArray
 
 DEPTH = ("32FC1", *GRAY_16)

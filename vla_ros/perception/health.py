@@ -13,7 +13,7 @@ from enum import Enum
 
 import numpy as np
 
-from vla_ros.robot.camera_contract import CameraContract, CameraHealthLimits
+from vla_ros.robot.sections.camera import CameraContract, CameraHealthLimits
 from vla_ros.types import FloatArray, ImageArray
 
 

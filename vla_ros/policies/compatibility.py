@@ -18,8 +18,8 @@ from vla_ros.actions.space import ActionSpace
 from vla_ros.errors import CheckpointError
 from vla_ros.policies.fit import value_at
 from vla_ros.processing.features import CameraFeature, Fit
-from vla_ros.robot.arm_contract import ArmContract
 from vla_ros.robot.contract import RobotContract
+from vla_ros.robot.sections.arm import ArmContract
 from vla_ros.yaml_files import parse_yaml
 
 UNKNOWN = "to be filled in"

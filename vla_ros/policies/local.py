@@ -15,7 +15,7 @@ from vla_ros.errors import CheckpointError, ChunkError, InstructionError
 from vla_ros.models.batch import ModelOutput
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.models.contract import Inspection, ModelInput
-from vla_ros.models.drawn import DrawnModel
+from vla_ros.models.generative.drawn import DrawnModel
 from vla_ros.policies.compatibility import compare
 from vla_ros.policies.needs import needs_of_checkpoint
 from vla_ros.policies.protocol import Prefix

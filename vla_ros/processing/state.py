@@ -11,7 +11,7 @@ from vla_ros.actions.gripper_convention import GripperConvention, column_from_op
 from vla_ros.actions.groups import ActionGroup, Quantity
 from vla_ros.actions.rotations import Rotation, matrix_from_quaternion, six_d_from_matrix
 from vla_ros.errors import ObservationError
-from vla_ros.robot.arm_contract import ArmContract
+from vla_ros.robot.sections.arm import ArmContract
 from vla_ros.types import FloatArray, Observation, Pose
 
 

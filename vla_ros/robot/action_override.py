@@ -14,8 +14,8 @@ import yaml
 
 from vla_ros.actions.space import ActionSpace
 from vla_ros.errors import ContractError
-from vla_ros.robot.arm_list import check_action
 from vla_ros.robot.contract import RobotContract, check_frames
+from vla_ros.robot.sections.arm_list import check_action
 from vla_ros.yaml_files import parse_yaml
 
 

@@ -18,7 +18,8 @@ from vla_ros.actions.space import ActionSpace
 from vla_ros.errors import ContractError
 from vla_ros.naming import expected_names
 from vla_ros.paths import expanded, share_file, share_roots
-from vla_ros.robot.arm_contract import (
+from vla_ros.robot.description.xacro_files import XACRO, expanded_urdf, split_arguments
+from vla_ros.robot.sections.arm import (
     FIXED_TOLERANCE,
     ArmContract,
     ArmInterface,
@@ -28,7 +29,7 @@ from vla_ros.robot.arm_contract import (
     JointContract,
     parse_arm,
 )
-from vla_ros.robot.arm_list import (
+from vla_ros.robot.sections.arm_list import (
     check_action,
     merged_contact,
     merged_controllers,
@@ -36,11 +37,10 @@ from vla_ros.robot.arm_list import (
     of_each_arm,
     parse_arms,
 )
-from vla_ros.robot.camera_contract import CameraContract, parse_cameras
-from vla_ros.robot.contact_contract import ContactContract
-from vla_ros.robot.gripper_contract import GripperContract
-from vla_ros.robot.section import Section
-from vla_ros.robot.xacro_files import XACRO, expanded_urdf, split_arguments
+from vla_ros.robot.sections.camera import CameraContract, parse_cameras
+from vla_ros.robot.sections.contact import ContactContract
+from vla_ros.robot.sections.gripper import GripperContract
+from vla_ros.robot.sections.section import Section
 from vla_ros.yaml_files import parse_yaml, read_text, why_unusable
 
 __all__ = [

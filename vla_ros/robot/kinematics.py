@@ -8,8 +8,8 @@ import pinocchio
 from vla_ros.actions.rotation_vectors import quaternion_from_matrix
 from vla_ros.errors import ContractError, KinematicsError
 from vla_ros.robot.contract import RobotContract
-from vla_ros.robot.description import read_model
-from vla_ros.robot.model_text import continuous_joints, model_text
+from vla_ros.robot.description.model_text import continuous_joints, model_text
+from vla_ros.robot.description.urdf import read_model
 from vla_ros.robot.posture import locked_joints, locked_posture
 from vla_ros.types import FloatArray, Pose
 

@@ -12,7 +12,7 @@ import pinocchio
 
 from vla_ros.errors import ContractError
 from vla_ros.robot.contract import RobotContract
-from vla_ros.robot.description import joint_axis, joint_placement, with_camera_links, with_fixed_joints
+from vla_ros.robot.description.urdf import joint_axis, joint_placement, with_camera_links, with_fixed_joints
 from vla_ros.robot.posture import Mimic, described_mimics
 
 Vector: TypeAlias = tuple[float, float, float]

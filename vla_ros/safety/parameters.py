@@ -12,7 +12,7 @@ import yaml
 
 from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
-from vla_ros.safety.obstacles import Obstacle, parse_obstacles
+from vla_ros.safety.motion.obstacles import Obstacle, parse_obstacles
 from vla_ros.yaml_files import parse_yaml, read_text, why_unusable
 
 SAFETY_FILE = "config/safety.yaml"

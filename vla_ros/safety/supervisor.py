@@ -34,24 +34,24 @@ from vla_ros.errors import ObservationError
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.chunk_gate import ChunkGate
-from vla_ros.safety.command_gap import CommandGap
-from vla_ros.safety.command_trajectory import TAIL, CommandTrajectory, command_trajectory, lead
-from vla_ros.safety.contact_reaction import ContactReaction
-from vla_ros.safety.following import FROZEN_WINDOWS, FollowMonitor
-from vla_ros.safety.gripper_filter import GripperFilter
-from vla_ros.safety.instruction_watch import InstructionWatch
-from vla_ros.safety.joint_motion import JointStep
-from vla_ros.safety.measured_motion import MeasuredMotion
-from vla_ros.safety.motion import Motion, TickOverrunError
+from vla_ros.safety.contact.contact_reaction import ContactReaction
+from vla_ros.safety.measurement.following import FROZEN_WINDOWS, FollowMonitor
+from vla_ros.safety.measurement.measured_motion import MeasuredMotion
+from vla_ros.safety.measurement.posture_jumps import PostureJumps
+from vla_ros.safety.measurement.state_monitor import SETTLING_TIME, StateMonitor
+from vla_ros.safety.motion.command_trajectory import TAIL, CommandTrajectory, command_trajectory, lead
+from vla_ros.safety.motion.gripper_filter import GripperFilter
+from vla_ros.safety.motion.joint_motion import JointStep
+from vla_ros.safety.motion.motion import Motion, TickOverrunError
+from vla_ros.safety.motion.plan_follower import PlanFollower
 from vla_ros.safety.parameters import SafetyParameters
-from vla_ros.safety.plan_follower import PlanFollower
-from vla_ros.safety.policy_watch import Heartbeat, PolicyWatch
-from vla_ros.safety.posture_jumps import PostureJumps
-from vla_ros.safety.punctuality import LATE
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.state_machine import StateMachine
-from vla_ros.safety.state_monitor import SETTLING_TIME, StateMonitor
-from vla_ros.safety.tick_watch import TickWatch
+from vla_ros.safety.watch.command_gap import CommandGap
+from vla_ros.safety.watch.instruction import InstructionWatch
+from vla_ros.safety.watch.policy import Heartbeat, PolicyWatch
+from vla_ros.safety.watch.punctuality import LATE
+from vla_ros.safety.watch.tick import TickWatch
 from vla_ros.types import (
     ActionChunk,
     FloatArray,

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from vla_ros.errors import VlaError
-from vla_ros.models.attention import Block, KeyValueCache
+from vla_ros.models.layers.attention import Block, KeyValueCache
 
 
 def checkpoint_activations(network: nn.Module) -> int:

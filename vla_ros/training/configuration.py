@@ -14,7 +14,7 @@ from vla_ros.data.catalogue import Line, table_lines
 from vla_ros.errors import ContractError, VlaError
 from vla_ros.naming import expected_names
 from vla_ros.processing.features import LONGEST_HISTORY
-from vla_ros.training.adaptation import Adaptation
+from vla_ros.training.algorithms.adaptation import Adaptation
 from vla_ros.training.loop_options import HeldOutOptions, LoopOptions, PartOptions
 from vla_ros.yaml_files import read_yaml
 
@@ -73,7 +73,7 @@ class DataSection:
 class DecidingSection:
     """The half of a network that decides, trained on by itself once its eyes know what is where.
 
-    See `vla_ros.training.glances`; of the networks, `compositional` can be taught so.
+    See `vla_ros.training.algorithms.glances`; of the networks, `compositional` can be taught so.
 
     Attributes:
         steps: Updates after those of `loop`; 0: none.
@@ -90,7 +90,7 @@ class DecidingSection:
 
 @dataclass(frozen=True)
 class DaggerSection:
-    """See `vla_ros.training.dagger`.
+    """See `vla_ros.training.algorithms.dagger`.
 
     Attributes:
         rounds: How often the learner visits.
@@ -110,7 +110,7 @@ class DaggerSection:
 
 @dataclass(frozen=True)
 class PreferenceSection:
-    """See `vla_ros.training.preferences`.
+    """See `vla_ros.training.algorithms.preferences`.
 
     Attributes:
         rounds: How often clips are made, compared and learned from.

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vla_ros.data.durable import write_whole
+from vla_ros.data.episodes.durable import write_whole
 from vla_ros.errors import VlaError
 from vla_ros.training.records import TrainingRecord
 

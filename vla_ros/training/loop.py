@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from vla_ros.data.lines import setting_differences
+from vla_ros.data.episodes.lines import setting_differences
 from vla_ros.errors import VlaError
 from vla_ros.models.contract import ModelInput, ModelTarget, VlaModel
 from vla_ros.training.activations import checkpoint_activations

@@ -13,7 +13,7 @@ import torch
 from accelerate import PartialState
 from tqdm import tqdm
 
-from vla_ros.data.demonstrations import Episode, read_episodes
+from vla_ros.data.episodes.demonstrations import Episode, read_episodes
 from vla_ros.envs.collection import CollectionJob, collect_in_parallel
 from vla_ros.envs.collector import CollectionOptions
 from vla_ros.envs.registry import find_world
@@ -26,24 +26,30 @@ from vla_ros.language.phrasing import held_out_words, say, taught_words
 from vla_ros.models.checkpoint import load_checkpoint, save_checkpoint
 from vla_ros.policies.driver import PolicyDriver
 from vla_ros.robot.contract import RobotContract, load_contract
-from vla_ros.training.behavioral_cloning import CloningOptions, Demonstrations, train_policy
+from vla_ros.training.algorithms.behavioral_cloning import CloningOptions, Demonstrations, train_policy
+from vla_ros.training.algorithms.dagger import DaggerRound, run_dagger, schedule
+from vla_ros.training.algorithms.deciding import DecidingOptions, train_action_head
+from vla_ros.training.algorithms.experience import ExperienceBatches
+from vla_ros.training.algorithms.preferences import PolicyGradient, advantages, cut_clips, step_features
+from vla_ros.training.algorithms.rewards import PairBatches, RewardModel, preference_loss
 from vla_ros.training.configuration import TrainingConfig
 from vla_ros.training.curve import CURVE_FILE, Curve, curve_picture
-from vla_ros.training.dagger import DaggerRound, run_dagger, schedule
-from vla_ros.training.dataset import PickDataset
-from vla_ros.training.deciding import DecidingOptions, train_action_head
-from vla_ros.training.experience import ExperienceBatches
+from vla_ros.training.datasets.pick import PickDataset
+from vla_ros.training.datasets.recorded import RecordedDataset
+from vla_ros.training.datasets.recorded_data import (
+    OpenLine,
+    commanded_as,
+    open_recordings,
+    recorded_dataset,
+    recorded_lines,
+)
+from vla_ros.training.datasets.tabletop import TabletopDataset, trainable_pairs
+from vla_ros.training.datasets.word_vectors import common_words
 from vla_ros.training.held_out import Play
 from vla_ros.training.loop import TrainingLoop
 from vla_ros.training.loop_options import LoopOptions
-from vla_ros.training.preferences import PolicyGradient, advantages, cut_clips, step_features
 from vla_ros.training.pretraining import train_trunk, trunk_dataset, trunk_figures
-from vla_ros.training.recorded_data import OpenLine, commanded_as, open_recordings, recorded_dataset, recorded_lines
-from vla_ros.training.recorded_dataset import RecordedDataset
 from vla_ros.training.records import TrainingRecord, best_record
-from vla_ros.training.rewards import PairBatches, RewardModel, preference_loss
-from vla_ros.training.tabletop_dataset import TabletopDataset, trainable_pairs
-from vla_ros.training.word_vectors import common_words
 
 
 class Training:

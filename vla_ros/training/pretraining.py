@@ -20,15 +20,15 @@ from vla_ros.language.phrasing import say, taught_words
 from vla_ros.language.tokenizer import WordTokenizer
 from vla_ros.models.contract import VlaModel
 from vla_ros.models.trunk import Trunk, TrunkConfig, TrunkDescription, load_trunk, save_trunk, thing_names
-from vla_ros.training.behavioral_cloning import CloningOptions
-from vla_ros.training.concepts import COLOUR_NAMES, KIND_NAMES
+from vla_ros.training.algorithms.behavioral_cloning import CloningOptions
+from vla_ros.training.datasets.concepts import COLOUR_NAMES, KIND_NAMES
+from vla_ros.training.datasets.source import SeededBatches
+from vla_ros.training.datasets.tabletop import SENTENCE_LENGTH, TabletopDataset, trainable_pairs
 from vla_ros.training.held_out import HeldOut, held_out_episodes
 from vla_ros.training.loop import TrainingLoop
 from vla_ros.training.loop_options import HeldOutOptions
 from vla_ros.training.provenance import dataset_fingerprint
 from vla_ros.training.records import HeldOutRecord, TrainingRecord
-from vla_ros.training.source import SeededBatches
-from vla_ros.training.tabletop_dataset import SENTENCE_LENGTH, TabletopDataset, trainable_pairs
 
 FILLERS = tuple(f"filler{number}" for number in range(20))
 """Words that the trunk does not know: it reads them, and the words of other people, as "unknown"."""

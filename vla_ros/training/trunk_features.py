@@ -20,10 +20,10 @@ from tqdm import tqdm
 
 from vla_ros.errors import VlaError
 from vla_ros.models.contract import VlaModel
-from vla_ros.training.pictures import StoredRows
+from vla_ros.training.datasets.pictures import StoredRows
 
 if TYPE_CHECKING:
-    from vla_ros.training.behavioral_cloning import Demonstrations
+    from vla_ros.training.algorithms.behavioral_cloning import Demonstrations
 
 BLOCK = 64
 """Steps that are seen together."""

@@ -21,10 +21,10 @@ from typing import Any
 
 import pytest
 
-from vla_ros.nodes.dds_domains import free_domain
-from vla_ros.nodes.security_policy import rights_of_the_graph
+from vla_ros.bringup.security_policy import rights_of_the_graph
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
+from vla_ros.ros.dds.domains import free_domain
 
 try:
     from sros2.api._artifact_generation import generate_artifacts  # what `ros2 security generate_artifacts` calls

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from vla_ros.cli import bench
+from vla_ros.cli.commands import bench
 from vla_ros.cli.main import main
 
 

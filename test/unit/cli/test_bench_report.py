@@ -6,8 +6,8 @@ import copy
 
 import pytest
 
-from vla_ros.cli.bench_markdown import write_tables
-from vla_ros.cli.bench_report import missed_in, summary_of, violations_in
+from vla_ros.cli.bench_reports.markdown import write_tables
+from vla_ros.cli.bench_reports.report import missed_in, summary_of, violations_in
 
 GRAPH_ROW = {
     "name": "a kill", "tried": True, "stopped": True, "violations": 0, "sentence": "", "got": "HOLD: policy_silent",

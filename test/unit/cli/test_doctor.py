@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vla_ros.cli import doctor, probes
-from vla_ros.cli.doctor import FAIL, OK, WARN, Check, examine
+from vla_ros.cli import probes
+from vla_ros.cli.commands import doctor
+from vla_ros.cli.commands.doctor import FAIL, OK, WARN, Check, examine
 from vla_ros.cli.main import main
 
 
@@ -86,5 +87,5 @@ def test_every_interface_is_probed():
 
 
 def test_shared_memory_is_asked_for_every_participant_of_the_demo():
-    graph = pytest.importorskip("vla_ros.nodes.graph")
+    graph = pytest.importorskip("vla_ros.ros.graph.description")
     assert len(graph.load_graph().resolve()) + 1 == probes.PARTICIPANTS

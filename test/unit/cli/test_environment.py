@@ -213,7 +213,7 @@ def test_a_read_only_folder_is_named(command, tmp_path):
 
 @ros
 def test_a_machine_without_loopback_is_told_so():
-    program = "from vla_ros.nodes.runner import RosLink; RosLink('alone', 3)"
+    program = "from vla_ros.bringup.runner import RosLink; RosLink('alone', 3)"
     words = ["unshare", "--user", "--map-root-user", "--net"]
     if subprocess.run([*words, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("needs unshare and user namespaces")

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from vla_ros.cli import eval as evaluation
+from vla_ros.cli.commands import eval as evaluation
 from vla_ros.cli.main import main
 from vla_ros.evaluation import suite
 from vla_ros.evaluation.rollout import RolloutResult

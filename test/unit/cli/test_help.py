@@ -18,7 +18,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def parser(name: str) -> Parser:
-    module = importlib.import_module(f"vla_ros.cli.{name}")
+    module = importlib.import_module(f"vla_ros.cli.commands.{name}")
     made = Parser(name, module.HELP, module.EXAMPLES)
     module.add_arguments(made)
     return made
@@ -39,7 +39,7 @@ def test_every_option_has_help_and_tells_its_default(name, action):
 @pytest.mark.parametrize("name", present_commands())
 def test_examples_are_shown_and_are_taken(name):
     made = parser(name)
-    examples = importlib.import_module(f"vla_ros.cli.{name}").EXAMPLES
+    examples = importlib.import_module(f"vla_ros.cli.commands.{name}").EXAMPLES
     assert examples
     for example in examples:
         assert f"  {example}\n" in made.format_help()

@@ -48,7 +48,7 @@ def test_an_unknown_option_is_a_usage_error(capsys):
 def test_every_command_keeps_the_contract(name, capsys):
     assert cli.main([name, "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    module = importlib.import_module(f"vla_ros.cli.{name}")
+    module = importlib.import_module(f"vla_ros.cli.commands.{name}")
     assert cli.help_line(name) == module.HELP
     assert "\n" not in module.HELP
     assert module.HELP in shown

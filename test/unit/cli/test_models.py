@@ -6,11 +6,11 @@ import torch
 
 from vla_ros.cli import main as cli
 from vla_ros.errors import ContractError, VlaError
-from vla_ros.models import measure as module
 from vla_ros.models.build import MODELS
-from vla_ros.models.guide import GUIDES
-from vla_ros.models.measure import configuration, measure
-from vla_ros.models.report import count, fill
+from vla_ros.models.measurement import measure as module
+from vla_ros.models.measurement.guide import GUIDES
+from vla_ros.models.measurement.measure import configuration, measure
+from vla_ros.models.measurement.report import count, fill
 
 
 @pytest.fixture(autouse=True)

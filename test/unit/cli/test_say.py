@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from vla_ros.cli.say import domain_of_graph
+from vla_ros.bringup.running_graphs import LOCK_FILE, RunningGraph, announce, running_graphs
+from vla_ros.cli.commands.say import domain_of_graph
 from vla_ros.errors import VlaError
-from vla_ros.nodes.running_graphs import LOCK_FILE, RunningGraph, announce, running_graphs
 
 STATE = "graph.json"
 

@@ -23,8 +23,8 @@ from vla_ros.policies.build import load_policy
 from vla_ros.robot.action_override import write_contract
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.training.recorded_data import commanded_as
-from vla_ros.training.stored_steps import Recording, store_steps
+from vla_ros.training.datasets.recorded_data import commanded_as
+from vla_ros.training.datasets.stored_steps import Recording, store_steps
 from vla_ros.types import Instruction, Observation, RobotState
 
 RATE, COUNT = 30.0, 60

@@ -172,7 +172,7 @@ def test_the_command_takes_sizes_and_lines(recorded, tmp_path, capsys):
 
 def test_a_checkpoint_with_a_published_backbone_needs_its_folder_no_more(recorded, observations, tmp_path):
     pytest.importorskip("transformers")
-    from vla_ros.models.backbones import build_tower
+    from vla_ros.models.layers.backbones import build_tower
 
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     build_tower("vit", {**sizes, "patch_size": 32, "image_size": 96}).save_pretrained(tmp_path / "vit")

@@ -12,7 +12,7 @@ pytest.importorskip("pyarrow")
 import torch
 
 from vla_ros.cli import main as cli
-from vla_ros.data.demonstrations import DemonstrationWriter
+from vla_ros.data.episodes.demonstrations import DemonstrationWriter
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES
 from vla_ros.envs.collector import CollectionOptions
 from vla_ros.envs.registry import make_collector, make_env
@@ -23,8 +23,8 @@ from vla_ros.models.checkpoint import load_bundle, load_checkpoint
 from vla_ros.paths import share_file
 from vla_ros.policies.build import load_policy
 from vla_ros.training.configuration import load_training_config
+from vla_ros.training.datasets.recorded_data import recorded_lines
 from vla_ros.training.loop import STATE_FILE, TrainingLoop
-from vla_ros.training.recorded_data import recorded_lines
 from vla_ros.types import Instruction, Observation
 
 SHIPPED = share_file("checkpoints")

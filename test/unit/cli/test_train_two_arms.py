@@ -24,8 +24,8 @@ from vla_ros.policies.build import load_policy
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.safety.reasons import Reason
-from vla_ros.safety.shadow import Shadow
-from vla_ros.training.stored_steps import Recording, store_steps
+from vla_ros.safety.selftest.shadow import Shadow
+from vla_ros.training.datasets.stored_steps import Recording, store_steps
 from vla_ros.types import Instruction, Observation, RobotState
 
 SIDES = ("left", "right")

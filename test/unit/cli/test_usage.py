@@ -100,7 +100,7 @@ def test_what_is_no_data_set_is_answered_with_those_there_are(name, says, capsys
 
 
 def test_an_error_of_the_disk_is_one_sentence(capsys, monkeypatch, tmp_path):
-    from vla_ros.cli import selftest
+    from vla_ros.cli.commands import selftest
 
     def full(arguments):
         raise OSError(28, "No space left on device", str(tmp_path / "x"))
@@ -113,7 +113,7 @@ def test_an_error_of_the_disk_is_one_sentence(capsys, monkeypatch, tmp_path):
 
 
 def test_a_fault_of_the_package_keeps_its_traceback(monkeypatch):
-    from vla_ros.cli import selftest
+    from vla_ros.cli.commands import selftest
 
     def broken(arguments):
         raise ZeroDivisionError("oh")

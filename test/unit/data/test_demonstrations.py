@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("pyarrow")
 
-from vla_ros.data import durable
-from vla_ros.data.demonstrations import (
+from vla_ros.data.episodes import durable
+from vla_ros.data.episodes.demonstrations import (
     DemonstrationWriter,
     Episode,
     holds_demonstrations,
@@ -23,8 +23,8 @@ from vla_ros.data.demonstrations import (
     stored_episodes,
 )
 from vla_ros.data.errors import DataError, DiskFullError
+from vla_ros.data.foreign.recognition import recognize
 from vla_ros.data.lerobot.reader import LeRobotReader
-from vla_ros.data.recognition import recognize
 from vla_ros.errors import VlaError
 from vla_ros.robot.contract import load_contract
 

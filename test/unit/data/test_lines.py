@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vla_ros.data.lines import setting_differences
+from vla_ros.data.episodes.lines import setting_differences
 
 
 def test_differences_are_named_with_their_place() -> None:

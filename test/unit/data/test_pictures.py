@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from vla_ros.data.episodes.pictures import decode_picture
 from vla_ros.data.errors import DamagedDataError, DataError
-from vla_ros.data.pictures import decode_picture
 
 
 def coded(image, ending=".png"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vla_ros.data.errors import DataError
-from vla_ros.data.recognition import recognize
+from vla_ros.data.foreign.recognition import recognize
 
 
 @pytest.mark.parametrize(

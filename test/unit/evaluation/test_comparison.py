@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_ros.evaluation.comparison import Scene, spoil, summarize
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.parameters import load_parameters
+from vla_ros.safety_bench.comparison import Scene, spoil, summarize
 from vla_ros.types import ActionChunk
 
 SECONDS = 1.8

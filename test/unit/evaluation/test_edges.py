@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from vla_ros.evaluation.edge_cases import edge_cases
-from vla_ros.evaluation.edges import LINES, EdgeCase, run_edges, try_edge
-from vla_ros.evaluation.referee import Referee
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.joint_motion import JointMotion
+from vla_ros.safety.motion.joint_motion import JointMotion
 from vla_ros.safety.parameters import load_parameters
+from vla_ros.safety_bench.edge_cases import edge_cases
+from vla_ros.safety_bench.edges import LINES, EdgeCase, run_edges, try_edge
+from vla_ros.safety_bench.referee.referee import Referee
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,16 @@ import json
 import numpy as np
 import pytest
 
-from vla_ros.evaluation.fuzz import Durations, FuzzReport, fuzz, fuzz_segment
-from vla_ros.evaluation.referee import Referee
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.differential_ik import DifferentialIK
-from vla_ros.safety.collision import CollisionModel
-from vla_ros.safety.envelope import Envelope
-from vla_ros.safety.joint_motion import JointMotion
-from vla_ros.safety.measured_motion import MeasuredMotion
+from vla_ros.safety.measurement.measured_motion import MeasuredMotion
+from vla_ros.safety.motion.collision import CollisionModel
+from vla_ros.safety.motion.envelope import Envelope
+from vla_ros.safety.motion.joint_motion import JointMotion
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.safety.reasons import Reason
+from vla_ros.safety_bench.fuzz import Durations, FuzzReport, fuzz, fuzz_segment
+from vla_ros.safety_bench.referee.referee import Referee
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_ros.evaluation.plants import FirstPosture, Lie, Plant, PlantShadow
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.parameters import load_parameters
+from vla_ros.safety_bench.plants import FirstPosture, Lie, Plant, PlantShadow
 
 PERIOD = 0.01
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_ros.evaluation.referee import KINDS, Judgement, Referee
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety.collision import CollisionModel
+from vla_ros.safety.motion.collision import CollisionModel
 from vla_ros.safety.parameters import load_parameters
+from vla_ros.safety_bench.referee.referee import KINDS, Judgement, Referee
 
 PERIOD = 0.01
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import ruckig
 
-from vla_ros.evaluation.stopping import compare_stop, shortest_stop
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.joint_motion import ACCELERATION_RESERVE, JERK_RESERVE, JointMotion
+from vla_ros.safety.motion.joint_motion import ACCELERATION_RESERVE, JERK_RESERVE, JointMotion
+from vla_ros.safety_bench.referee.stopping import compare_stop, shortest_stop
 
 JOINTS = load_contract("panda").joints
 

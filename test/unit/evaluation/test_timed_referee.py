@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vla_ros.evaluation.fuzz import timed_trajectory
-from vla_ros.evaluation.plants import Lie, Plant, PlantShadow
-from vla_ros.evaluation.referee import Referee
-from vla_ros.evaluation.reference_limits import Arming
-from vla_ros.evaluation.trajectory_controller import Release, TimedTrajectory, TrajectoryControllerModel
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.command_trajectory import lead
-from vla_ros.safety.joint_motion import JointMotion
+from vla_ros.safety.motion.command_trajectory import lead
+from vla_ros.safety.motion.joint_motion import JointMotion
 from vla_ros.safety.parameters import load_parameters
+from vla_ros.safety_bench.fuzz import timed_trajectory
+from vla_ros.safety_bench.plants import Lie, Plant, PlantShadow
+from vla_ros.safety_bench.referee.referee import Referee
+from vla_ros.safety_bench.referee.reference_limits import Arming
+from vla_ros.safety_bench.referee.trajectory_controller import Release, TimedTrajectory, TrajectoryControllerModel
 
 PERIOD = 0.01
 BUDGET = 0.005

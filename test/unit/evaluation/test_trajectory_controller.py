@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_ros.evaluation.trajectory_controller import Release, TimedTrajectory, TrajectoryControllerModel
+from vla_ros.safety_bench.referee.trajectory_controller import Release, TimedTrajectory, TrajectoryControllerModel
 
 
 def one(arrival, position, velocity=None, acceleration=None, horizon=0.1, stamp=0.0):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vla_ros.data.demonstrations import DemonstrationWriter
+from vla_ros.data.episodes.demonstrations import DemonstrationWriter
 from vla_ros.envs.collector import CollectionOptions
 from vla_ros.envs.registry import make_collector
 from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
@@ -14,7 +14,7 @@ from vla_ros.envs.tabletop.tasks import PICK_TEMPLATES
 from vla_ros.models.checkpoint import PolicyBundle, save_checkpoint
 from vla_ros.models.contract import ModelInput, ModelTarget
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.dataset import PickDataset
+from vla_ros.training.datasets.pick import PickDataset
 
 EPISODES, STEPS = 4, 8
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from vla_ros.errors import ContractError
-from vla_ros.models.attention import Attention, Block, CausalTransformer, causal_mask
+from vla_ros.models.layers.attention import Attention, Block, CausalTransformer, causal_mask
 
 
 @pytest.fixture(autouse=True)

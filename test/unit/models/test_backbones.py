@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from vla_ros.errors import ContractError
-from vla_ros.models.backbones import (
+from vla_ros.models.layers.backbones import (
     FrozenBatchNorm2d,
     build_tower,
     choose_norm,

@@ -37,7 +37,7 @@ def test_sizes_are_the_callers_own(size: str) -> None:
 
 def test_network_of_an_installed_package_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.py").write_text(
-        "from vla_ros.models.unified import UnifiedModel\nclass Mine(UnifiedModel):\n    'Of its own.'\n"
+        "from vla_ros.models.networks.unified import UnifiedModel\nclass Mine(UnifiedModel):\n    'Of its own.'\n"
     )
     information = tmp_path / "mine-1.0.dist-info"
     information.mkdir()
@@ -47,4 +47,4 @@ def test_network_of_an_installed_package_is_found(tmp_path: Path, monkeypatch: p
         build_model("mine", {})
     monkeypatch.syspath_prepend(str(tmp_path))
     assert model_class("mine").__module__ == "mine"
-    assert model_class("unified").__module__ == "vla_ros.models.unified"  # a built-in name stays
+    assert model_class("unified").__module__ == "vla_ros.models.networks.unified"  # a built-in name stays

@@ -7,9 +7,9 @@ from vla_ros.models.contract import ModelInput
 
 pytest.importorskip("transformers")
 
-from vla_ros.models.backbones import standardize
-from vla_ros.models.clip import ClipModel, with_end
-from vla_ros.models.published import load_published
+from vla_ros.models.layers.backbones import standardize
+from vla_ros.models.layers.published import load_published
+from vla_ros.models.networks.clip import ClipModel, with_end
 
 SMALL = ClipModel.tiny_config({"eye": (96, 96)}, 20, 4, 3)
 

@@ -9,9 +9,9 @@ from matplotlib.colors import rgb_to_hsv
 
 from vla_ros.errors import ContractError
 from vla_ros.models.build import build_model
-from vla_ros.models.compositional import CompositionalModel
 from vla_ros.models.contract import ModelInput, ModelTarget
-from vla_ros.models.sentences import ACTS, COLOUR_COLUMNS
+from vla_ros.models.layers.sentences import ACTS, COLOUR_COLUMNS
+from vla_ros.models.networks.compositional import CompositionalModel
 
 SIZE = (32, 48)
 CONFIG = {"cameras": {"front": SIZE}, "vocabulary": 20, "state_width": 10, "horizon": 4, "channels": 24, "hidden": 64,
@@ -161,7 +161,7 @@ def test_what_the_sentence_has_no_goal_for_does_not_depend_on_goals(trained: Com
 
 def test_the_table_of_acts_is_the_one_that_is_taught() -> None:
     from vla_ros.language.commands import Act, Command
-    from vla_ros.training.concepts import concept_classes
+    from vla_ros.training.datasets.concepts import concept_classes
 
     assert concept_classes(Command(Act.PUSH, ("red", "cube"), None, "back"))[0] == ACTS.index("back")
     assert concept_classes(Command(Act.STACK, ("red", "cube"), ("blue", "disc"))) == (1, 0, 0, 2, 3)

@@ -3,9 +3,9 @@ import torch
 
 from vla_ros.errors import ContractError
 from vla_ros.models.contract import ModelInput
-from vla_ros.models.denoisers import DENOISERS, build_denoiser
-from vla_ros.models.diffusion import DiffusionModel, actions_of
-from vla_ros.models.schedules import PREDICTIONS
+from vla_ros.models.generative.denoisers import DENOISERS, build_denoiser
+from vla_ros.models.generative.schedules import PREDICTIONS
+from vla_ros.models.networks.diffusion import DiffusionModel, actions_of
 
 SMALL = {
     **DiffusionModel.tiny_config({"eye": (32, 32)}, 12, 4, 6), "width": 32, "patch": 16, "layers": 1, "steps": 20,

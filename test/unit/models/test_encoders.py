@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vla_ros.errors import ContractError
-from vla_ros.models.encoders import (
+from vla_ros.models.layers.encoders import (
     ImageEncoder,
     StateEncoder,
     TextEncoder,

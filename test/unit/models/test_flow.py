@@ -5,7 +5,7 @@ import torch
 
 from vla_ros.errors import ContractError
 from vla_ros.models.contract import ModelInput
-from vla_ros.models.flow import FlowModel, between, draw_times, integrate
+from vla_ros.models.networks.flow import FlowModel, between, draw_times, integrate
 
 SMALL = {**FlowModel.tiny_config({"eye": (32, 32)}, 12, 4, 6), "width": 32, "layers": 1}
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vla_ros.models.foundation import FoundationModel
+from vla_ros.models.networks.foundation import FoundationModel
 
 
 @pytest.fixture

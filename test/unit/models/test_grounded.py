@@ -6,9 +6,9 @@ import torch
 
 from vla_ros.errors import ContractError, InstructionError
 from vla_ros.models.contract import ModelInput, ModelTarget
-from vla_ros.models.detectors import Owlv2Detector, build_detector
-from vla_ros.models.grounded import GroundedModel, assign
-from vla_ros.models.identification import AMBIGUOUS, FOUND, NOT_THERE, SceneObject, decide
+from vla_ros.models.detection.detectors import Owlv2Detector, build_detector
+from vla_ros.models.detection.identification import AMBIGUOUS, FOUND, NOT_THERE, SceneObject, decide
+from vla_ros.models.networks.grounded import GroundedModel, assign
 
 SMALL = {**GroundedModel.tiny_config({"eye": (32, 32)}, 9, 4, 3), "width": 32}
 RED, BLUE, CUBE, PICK = 2, 3, 4, 5

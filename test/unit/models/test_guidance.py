@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from vla_ros.models.contract import ModelInput
-from vla_ros.models.diffusion import DiffusionModel
-from vla_ros.models.flow import FlowModel
-from vla_ros.models.guidance import LARGEST_GUIDANCE, guidance_strength, integrate_towards
+from vla_ros.models.generative.guidance import LARGEST_GUIDANCE, guidance_strength, integrate_towards
+from vla_ros.models.networks.diffusion import DiffusionModel
+from vla_ros.models.networks.flow import FlowModel
 
 H, A = 8, 2
 

@@ -7,8 +7,8 @@ import torch
 
 from vla_ros.errors import ContractError
 from vla_ros.models.contract import ModelInput
-from vla_ros.models.keypoint import KeypointConfig, KeypointModel
-from vla_ros.models.pointing import pointing_loss
+from vla_ros.models.layers.pointing import pointing_loss
+from vla_ros.models.networks.keypoint import KeypointConfig, KeypointModel
 
 CONFIG = {"cameras": {"front": [32, 48]}, "vocabulary": 9, "state_width": 10, "horizon": 5}
 

@@ -6,8 +6,8 @@ from vla_ros.models.contract import ModelInput, ModelTarget
 
 pytest.importorskip("transformers")
 
-from vla_ros.models.footprint import PeakMemory
-from vla_ros.models.memory_efficient import MemoryEfficientModel
+from vla_ros.models.measurement.footprint import PeakMemory
+from vla_ros.models.networks.memory_efficient import MemoryEfficientModel
 
 SMALL = {**MemoryEfficientModel.tiny_config({"eye": (64, 64)}, 12, 4, 3), "shrink": 1}
 
@@ -69,7 +69,7 @@ def test_one_checkpoint_for_a_whole_tower_would_save_less(monkeypatch):
 def test_the_towers_compute_what_transformers_computes():
     network = build(norm="batch").eval()
     given, _ = batch(2)
-    from vla_ros.models.backbones import IMAGENET, padding_mask, standardize
+    from vla_ros.models.layers.backbones import IMAGENET, padding_mask, standardize
 
     tokens = torch.tensor([[3, 4, 5, 0], [6, 0, 0, 0]])
     with torch.no_grad():
@@ -106,7 +106,7 @@ def test_the_full_width_agrees_with_transformers():
     from transformers import EfficientNetConfig
     from transformers.models.efficientnet.modeling_efficientnet import round_filters
 
-    from vla_ros.models.memory_efficient import _vision_values
+    from vla_ros.models.networks.memory_efficient import _vision_values
 
     for scale, width in ((1.0, 1280), (1.1, 1408), (1.2, 1536), (2.0, 2560), (0.25, 320), (0.009, 16)):
         assert round_filters(EfficientNetConfig(width_coefficient=scale), 1280) == width

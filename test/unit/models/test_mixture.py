@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical, Independent, MixtureSameFamily, Normal
 
-from vla_ros.models.mixture import ActionMixture
+from vla_ros.models.layers.mixture import ActionMixture
 
 
 def mixture(shape=(2, 3), plans=4, rows=5):

@@ -11,12 +11,11 @@ pytest.importorskip("transformers")
 import transformers
 
 from vla_ros.errors import ContractError
-from vla_ros.models.attention import causal_mask
-from vla_ros.models.backbones import build_tower, load_weights, standardize
 from vla_ros.models.batch import ModelInput, ModelTarget
 from vla_ros.models.build import MODELS, build_model, model_class
-from vla_ros.models.options import model_values, read_options
-from vla_ros.models.published import (
+from vla_ros.models.layers.attention import causal_mask
+from vla_ros.models.layers.backbones import build_tower, load_weights, standardize
+from vla_ros.models.layers.published import (
     IMAGE_KINDS,
     IMAGE_STATISTICS,
     LANGUAGE_KINDS,
@@ -27,6 +26,7 @@ from vla_ros.models.published import (
     load_published,
     name_sources,
 )
+from vla_ros.models.options import model_values, read_options
 from vla_ros.models.trunk import KIND
 
 NEEDED = {"cameras": {"eye": (64, 96)}, "vocabulary": 9, "state_width": 4, "horizon": 3}

@@ -5,7 +5,7 @@ from vla_ros.models.contract import ModelInput, ModelTarget
 
 pytest.importorskip("transformers")
 
-from vla_ros.models.real_time import RealTimeModel
+from vla_ros.models.networks.real_time import RealTimeModel
 
 SMALL = {**RealTimeModel.tiny_config({"eye": (64, 64)}, 12, 4, 3), "hidden": 32}
 

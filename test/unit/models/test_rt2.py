@@ -6,7 +6,7 @@ import torch
 
 from vla_ros.errors import ContractError
 from vla_ros.models.contract import ModelTarget
-from vla_ros.models.rt2 import Rt2Model
+from vla_ros.models.networks.rt2 import Rt2Model
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla_ros.errors import ContractError
-from vla_ros.models.schedules import PREDICTIONS, SCHEDULES, NoiseSchedule, cosine_betas, linear_betas
+from vla_ros.models.generative.schedules import PREDICTIONS, SCHEDULES, NoiseSchedule, cosine_betas, linear_betas
 
 THEIRS = {"epsilon": "epsilon", "sample": "sample", "velocity": "v_prediction"}
 BETAS = {"linear": "linear", "cosine": "squaredcos_cap_v2"}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vla_ros.actions.vocabulary import SymbolicVocabulary
-from vla_ros.models.symbolic_head import SymbolicHead
+from vla_ros.models.networks.symbolic_head import SymbolicHead
 
 NAMES = ("navigate_to", "pick_up", "place_at", "open", "close")
 

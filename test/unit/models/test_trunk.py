@@ -12,8 +12,8 @@ from vla_ros.errors import CheckpointError, ContractError, InstructionError
 from vla_ros.models.batch import ModelInput
 from vla_ros.models.build import MODELS, build_model, model_class
 from vla_ros.models.checkpoint import PolicyBundle
+from vla_ros.models.layers.published import load_published
 from vla_ros.models.options import model_values
-from vla_ros.models.published import load_published
 from vla_ros.models.trunk import (
     KIND,
     Trunk,
@@ -26,7 +26,7 @@ from vla_ros.models.trunk import (
 )
 from vla_ros.models.trunk_encoders import TrunkTextEncoder
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.behavioral_cloning import swap_backbones
+from vla_ros.training.algorithms.behavioral_cloning import swap_backbones
 
 SIZES = {"channels": 16, "width": 24, "words": 12}
 TAKE_IT = [name for name in MODELS if KIND in model_class(name).BACKBONES.get("vision", ())]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vla_ros.models.columns import ActionColumns
-from vla_ros.models.unified import UnifiedModel, _as_read
+from vla_ros.models.networks.unified import UnifiedModel, _as_read
 
 
 @pytest.fixture

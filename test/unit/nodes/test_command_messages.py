@@ -7,11 +7,11 @@ import time
 import numpy as np
 import pytest
 
-from vla_ros.nodes.command_messages import CommandClock, CommandMessages, commanded_point, commanded_rows, due
-from vla_ros.nodes.conversions import stamp_to_seconds
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.command_trajectory import lead
-from vla_ros.safety.joint_motion import HISTORY, JointMotion
+from vla_ros.ros.messages.commands import CommandClock, CommandMessages, commanded_point, commanded_rows, due
+from vla_ros.ros.messages.conversions import stamp_to_seconds
+from vla_ros.safety.motion.command_trajectory import lead
+from vla_ros.safety.motion.joint_motion import HISTORY, JointMotion
 
 JOINTS = load_contract("panda").joints
 PERIOD = 0.01

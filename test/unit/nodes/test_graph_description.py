@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from vla_ros.errors import ContractError
-from vla_ros.nodes.graph import load_graph
 from vla_ros.paths import share_file
+from vla_ros.ros.graph.description import load_graph
 
 SHIPPED = yaml.safe_load(share_file("config/graph.yaml").read_text(encoding="utf-8"))
 

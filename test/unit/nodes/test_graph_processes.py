@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from vla_ros.cli import demo
+from vla_ros.cli.commands import demo
 from vla_ros.errors import ContractError
-from vla_ros.nodes.graph import NodeDescription, load_graph
-from vla_ros.nodes.graph_processes import PROCESSES, processes_of
 from vla_ros.paths import share_file
+from vla_ros.ros.graph.description import NodeDescription, load_graph
+from vla_ros.ros.graph.processes import PROCESSES, processes_of
 
 SHIPPED = yaml.safe_load(share_file("config/graph.yaml").read_text(encoding="utf-8"))
 SHARING = ("perception_node", "instruction_node", "policy_node", "action_node")

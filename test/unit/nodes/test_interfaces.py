@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from vla_ros.errors import ContractError
-from vla_ros.nodes import interfaces
 from vla_ros.robot.contract import load_contract, parse_contract
+from vla_ros.ros.messages import interfaces
 
 NODES = Path(interfaces.__file__).parent
 CONTRACT = load_contract("panda")

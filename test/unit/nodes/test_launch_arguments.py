@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vla_ros.errors import ContractError
-from vla_ros.nodes import launch_arguments
-from vla_ros.nodes.graph import FLAGS, Graph, load_graph, read_flag
-from vla_ros.nodes.launch_arguments import (
+from vla_ros.bringup import launch_arguments
+from vla_ros.bringup.launch_arguments import (
     GAZEBO,
     PREFLIGHT,
     LaunchArgument,
@@ -16,6 +14,8 @@ from vla_ros.nodes.launch_arguments import (
     graph_values,
     transform_source,
 )
+from vla_ros.errors import ContractError
+from vla_ros.ros.graph.description import FLAGS, Graph, load_graph, read_flag
 
 DECLARED = [*(one for one in vars(launch_arguments).values() if isinstance(one, LaunchArgument)), *GAZEBO,
             *graph_arguments()]  # fmt: skip

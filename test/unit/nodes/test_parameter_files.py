@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from vla_ros.errors import ContractError
-from vla_ros.nodes.graph import load_graph
-from vla_ros.nodes.parameter_files import parameters_file
+from vla_ros.ros.graph.description import load_graph
+from vla_ros.ros.parameter_files import parameters_file
 
 ALL = [node.name for node in load_graph().nodes]
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import threading
 
-from vla_ros.nodes import safety_selftest
-from vla_ros.nodes.safety_selftest import ArmingSelftest
+from vla_ros.nodes.safety import arming_selftest as safety_selftest
+from vla_ros.nodes.safety.arming_selftest import ArmingSelftest
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.parameters import SAFETY_FILE, load_parameters

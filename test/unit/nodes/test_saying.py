@@ -2,7 +2,7 @@
 
 import pytest
 
-from vla_ros.nodes.saying import Said
+from vla_ros.client.saying import Said
 
 HELD = Said("id", True, True, 7, True, "HOLD", "instruction_stop", True, "")
 TASK = Said("id", False, True, 7, None, "RUN", "ok", True, "")

@@ -4,11 +4,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from vla_ros.bringup.security_policy import OPERATOR, policy, rights_of_the_graph
 from vla_ros.errors import ContractError
-from vla_ros.nodes.graph import load_graph
-from vla_ros.nodes.security_policy import OPERATOR, policy, rights_of_the_graph
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract, parse_contract
+from vla_ros.ros.graph.description import load_graph
 
 PANDA = load_contract("panda")
 

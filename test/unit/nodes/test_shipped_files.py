@@ -9,13 +9,13 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from vla_ros.nodes.graph import load_graph
-from vla_ros.nodes.parameter_files import parameter_sections
-from vla_ros.nodes.qos import qos
 from vla_ros.paths import share_file
 from vla_ros.policies.registry import read_policy_file
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
+from vla_ros.ros.graph.description import load_graph
+from vla_ros.ros.parameter_files import parameter_sections
+from vla_ros.ros.qos import qos
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.training.configuration import load_training_config
 

@@ -11,7 +11,7 @@ from vla_ros.errors import ObservationError
 from vla_ros.perception.assembler import Assembler, ObservationLimits
 from vla_ros.perception.geometry import resize_for_policy
 from vla_ros.perception.health import CameraFault, HealthLimits
-from vla_ros.robot.camera_contract import CameraContract
+from vla_ros.robot.sections.camera import CameraContract
 from vla_ros.types import Pose, RobotState
 
 CAMERAS = [

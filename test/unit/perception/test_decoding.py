@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vla_ros.errors import ObservationError
 from vla_ros.perception.decoding import decode_image
-from vla_ros.robot.camera_contract import KNOWN_ENCODINGS
+from vla_ros.robot.sections.camera import KNOWN_ENCODINGS
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 ALPHA = np.full((5, 7, 1), 77, np.uint8)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vla_ros.perception.health import CameraFault, CameraHealth, HealthLimits
-from vla_ros.robot.camera_contract import CameraContract, CameraHealthLimits
+from vla_ros.robot.sections.camera import CameraContract, CameraHealthLimits
 
 STILL = np.zeros(7)
 RNG = np.random.default_rng(0)

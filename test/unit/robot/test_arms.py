@@ -11,10 +11,10 @@ import yaml
 from vla_ros.errors import ContractError
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract, parse_contract
-from vla_ros.robot.joint_report import JointReport
-from vla_ros.robot.joint_state_reader import JointStateReader
+from vla_ros.robot.joint_states.reader import JointStateReader
+from vla_ros.robot.joint_states.report import JointReport
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety.collision import CollisionModel
+from vla_ros.safety.motion.collision import CollisionModel
 from vla_ros.safety.parameters import load_parameters
 
 PAIR, ONE = load_contract("so101_pair"), load_contract("so101")

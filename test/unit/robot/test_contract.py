@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import yaml
 
+from vla_ros.bringup.security_policy import policy
 from vla_ros.errors import ContractError
-from vla_ros.nodes.interfaces import robot_topics
-from vla_ros.nodes.security_policy import policy
-from vla_ros.robot.camera_contract import CameraHealthLimits
 from vla_ros.robot.contract import load_contract, parse_contract
+from vla_ros.robot.sections.camera import CameraHealthLimits
+from vla_ros.ros.messages.interfaces import robot_topics
 
 SHIPPED = yaml.safe_load(load_contract("panda").text)
 

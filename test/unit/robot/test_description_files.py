@@ -11,11 +11,11 @@ import pytest
 from vla_ros.cli.main import main
 from vla_ros.errors import ContractError
 from vla_ros.robot.contract import load_contract, parse_contract
-from vla_ros.robot.description import read_model
+from vla_ros.robot.description.urdf import read_model
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety.collision import CollisionModel
-from vla_ros.safety.faults import fault_table, run_faults
+from vla_ros.safety.motion.collision import CollisionModel
 from vla_ros.safety.parameters import load_parameters
+from vla_ros.safety.selftest.faults import fault_table, run_faults
 
 PANDA = load_contract("panda")
 URDF = PANDA.urdf.read_text(encoding="utf-8")
@@ -124,7 +124,7 @@ def test_faults_of_the_configuration_are_refused_for_what_they_are(tmp_path, mon
     path = arm(tmp_path / "robots")
     monkeypatch.chdir("/")
     seen = []
-    from vla_ros.safety.faults import configuration
+    from vla_ros.safety.selftest.faults import configuration
 
     real = configuration.parse_contract
     monkeypatch.setattr(configuration, "parse_contract", lambda text: seen.append(_outcome(real, text)) or real(text))

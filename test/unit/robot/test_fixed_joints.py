@@ -11,11 +11,11 @@ import pytest
 from vla_ros.envs.mujoco.model import build_model
 from vla_ros.errors import ContractError
 from vla_ros.robot.contract import load_contract, parse_contract
-from vla_ros.robot.description import with_fixed_joints
+from vla_ros.robot.description.urdf import with_fixed_joints
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.posture import described_mimics, locked_posture
-from vla_ros.safety.collision import CollisionModel
-from vla_ros.safety.obstacles import Obstacle, Shape
+from vla_ros.safety.motion.collision import CollisionModel
+from vla_ros.safety.motion.obstacles import Obstacle, Shape
 from vla_ros.safety.parameters import load_parameters
 
 PANDA = load_contract("panda")

@@ -5,10 +5,10 @@ import pytest
 
 from vla_ros.errors import ContractError
 from vla_ros.robot.contract import load_contract, parse_contract
-from vla_ros.robot.joint_merge import BACKWARD_RESTART, KEPT, JointMerger, JointSample
-from vla_ros.robot.joint_report import JointFault, JointReport, JointReportError
-from vla_ros.robot.joint_sources import JointSource
-from vla_ros.robot.joint_state_reader import JointStateReader
+from vla_ros.robot.joint_states.merge import BACKWARD_RESTART, KEPT, JointMerger, JointSample
+from vla_ros.robot.joint_states.reader import JointStateReader
+from vla_ros.robot.joint_states.report import JointFault, JointReport, JointReportError
+from vla_ros.robot.joint_states.sources import JointSource
 
 JOINTS = ("a", "b", "finger")
 SOURCES = (JointSource("arm", ("b", "a"), 0.05), JointSource("gripper", ("finger",), 0.1))

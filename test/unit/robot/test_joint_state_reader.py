@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from vla_ros.robot.contract import load_contract
-from vla_ros.robot.joint_report import JointFault, JointReport, JointReportError
-from vla_ros.robot.joint_state_reader import JointStateReader
+from vla_ros.robot.joint_states.reader import JointStateReader
+from vla_ros.robot.joint_states.report import JointFault, JointReport, JointReportError
 
 CONTRACT = load_contract("panda")
 ARM, FINGERS = CONTRACT.joints.names, CONTRACT.gripper.names

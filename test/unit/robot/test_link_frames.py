@@ -13,11 +13,11 @@ import pytest
 
 from vla_ros.envs.mujoco.model import build_model
 from vla_ros.errors import ContractError
-from vla_ros.robot.camera_contract import CameraPose
 from vla_ros.robot.contract import RobotContract, load_contract
-from vla_ros.robot.description import with_camera_links
+from vla_ros.robot.description.urdf import with_camera_links
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.link_frames import LinkFrames, LinkTransform, cameras_without_frame, complete_description
+from vla_ros.robot.sections.camera import CameraPose
 
 PANDA = load_contract("panda")
 ROBOTS = ("panda", "fr3", "ur5e", "so101")

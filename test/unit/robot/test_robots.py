@@ -7,13 +7,13 @@ import pytest
 import yaml
 from scipy.spatial.transform import Rotation
 
+from vla_ros.bringup.launch_files import robot_description
 from vla_ros.errors import ContractError
-from vla_ros.nodes.launch_files import robot_description
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract, parse_contract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.parameters import load_parameters
-from vla_ros.safety.selftest import run_selftest
+from vla_ros.safety.selftest.run import run_selftest
 
 FOLDER = share_file("config/robots")
 ROBOTS = sorted(path.stem for path in FOLDER.glob("*.yaml"))

@@ -13,13 +13,13 @@ import pytest
 from vla_ros.cli.main import main
 from vla_ros.envs.mujoco.model import build_model
 from vla_ros.errors import ContractError, SimulationError
-from vla_ros.robot import simplify as module
 from vla_ros.robot.contract import load_contract
-from vla_ros.robot.mesh_paths import mesh_path
-from vla_ros.robot.simplify import require_inside, simplify
-from vla_ros.safety.collision import CollisionModel
-from vla_ros.safety.faults import fault_table, run_faults
+from vla_ros.robot.description import simplify as module
+from vla_ros.robot.description.mesh_paths import mesh_path
+from vla_ros.robot.description.simplify import require_inside, simplify
+from vla_ros.safety.motion.collision import CollisionModel
 from vla_ros.safety.parameters import load_parameters
+from vla_ros.safety.selftest.faults import fault_table, run_faults
 
 PANDA = load_contract("panda")
 PARAMETERS = load_parameters()
@@ -132,7 +132,7 @@ def test_a_shape_that_leaves_a_corner_out_is_never_written_off_as_good(meshed_ar
 def test_pairs_that_would_touch_at_home_are_named_and_nothing_is_written(meshed_arm, tmp_path, monkeypatch, capsys):
     """Two links whose meshes keep apart at home, and whose shapes do not: more parts are tried, then it is refused."""
     tried = []
-    monkeypatch.setattr("vla_ros.cli.robot.MOST_PARTS_TRIED", 3)
+    monkeypatch.setattr("vla_ros.cli.commands.robot.MOST_PARTS_TRIED", 3)
     real = simplify
 
     def fat(urdf, out, parts, vertices):

@@ -8,15 +8,15 @@ import numpy as np
 import pinocchio
 import pytest
 
+from vla_ros.bringup.launch_files import controller_parameters
+from vla_ros.bringup.security_policy import rights_of_the_graph
 from vla_ros.envs.registry import make_env
 from vla_ros.errors import ContractError
-from vla_ros.nodes.interfaces import robot_actions, robot_topics
-from vla_ros.nodes.launch_files import controller_parameters
-from vla_ros.nodes.security_policy import rights_of_the_graph
 from vla_ros.robot.contract import load_contract, parse_contract
-from vla_ros.robot.joint_report import JointReport, JointReportError, read_joint_report
+from vla_ros.robot.joint_states.report import JointReport, JointReportError, read_joint_report
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.robot.posture import locked_posture
+from vla_ros.ros.messages.interfaces import robot_actions, robot_topics
 
 PANDA = load_contract("panda")
 NAMES = ("bare", "mirrored", "mimic", "continuous")

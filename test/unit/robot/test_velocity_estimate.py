@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_ros.robot.velocity_estimate import BACKWARD_RESTART, LONGEST_GAP, WINDOW, VelocityEstimator
+from vla_ros.robot.joint_states.velocity_estimate import BACKWARD_RESTART, LONGEST_GAP, WINDOW, VelocityEstimator
 
 SLOPES = np.array([0.5, -2.0, 0.0])
 

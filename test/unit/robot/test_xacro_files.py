@@ -8,12 +8,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from vla_ros.bringup.launch_files import robot_description
 from vla_ros.errors import ContractError
-from vla_ros.nodes.launch_files import robot_description
 from vla_ros.robot.contract import load_contract
+from vla_ros.robot.description.mesh_paths import mesh_path
+from vla_ros.robot.description.xacro_files import expanded_urdf, split_arguments
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.robot.mesh_paths import mesh_path
-from vla_ros.robot.xacro_files import expanded_urdf, split_arguments
 
 PANDA = load_contract("panda")
 HEAD = '<robot name="arm" xmlns:xacro="http://www.ros.org/wiki/xacro">'

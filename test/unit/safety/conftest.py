@@ -15,7 +15,7 @@ from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, encode_chunk
 from vla_ros.errors import ObservationError
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety.joint_motion import JointStep
+from vla_ros.safety.motion.joint_motion import JointStep
 from vla_ros.safety.parameters import SafetyParameters, load_parameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.supervisor import SafetySupervisor

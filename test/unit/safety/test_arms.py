@@ -8,12 +8,12 @@ import pytest
 from vla_ros.errors import ObservationError
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety.faults.judge import broken_limits, run_fault_rows
-from vla_ros.safety.faults.table import fault_table
-from vla_ros.safety.faults.trial import passes
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.safety.reasons import Reason
-from vla_ros.safety.shadow import Shadow
+from vla_ros.safety.selftest.judge import broken_limits, run_fault_rows
+from vla_ros.safety.selftest.shadow import Shadow
+from vla_ros.safety.selftest.table import fault_table
+from vla_ros.safety.selftest.trial import passes
 from vla_ros.types import RobotState, SafetyState
 
 PAIR, PARAMETERS = load_contract("so101_pair"), load_parameters()

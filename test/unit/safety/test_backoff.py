@@ -9,12 +9,12 @@ import pytest
 
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety.backoff import LONGEST, TOOL_SPEED, YIELDS, BackOff
-from vla_ros.safety.contact_reaction import LONGEST_TIME, longest_rest
-from vla_ros.safety.joint_motion import longest_stop
+from vla_ros.safety.contact.backoff import LONGEST, TOOL_SPEED, YIELDS, BackOff
+from vla_ros.safety.contact.contact_reaction import LONGEST_TIME, longest_rest
+from vla_ros.safety.motion.joint_motion import longest_stop
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.safety.reasons import Reason
-from vla_ros.safety.shadow import Shadow
+from vla_ros.safety.selftest.shadow import Shadow
 from vla_ros.types import SafetyState
 
 CONTRACT = load_contract("panda")

@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from vla_ros.actions.blending import PoseTarget
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.cartesian_filter import CartesianFilter, approach_speed
+from vla_ros.safety.motion.cartesian_filter import CartesianFilter, approach_speed
 
 PERIOD = 0.01
 LIMITS = load_contract("panda").cartesian

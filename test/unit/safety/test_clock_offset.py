@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vla_ros.safety.clock_offset import ATTEMPTS, JUMP, ClockOffset
+from vla_ros.safety.watch.clock_offset import ATTEMPTS, JUMP, ClockOffset
 
 MS = 1_000_000
 

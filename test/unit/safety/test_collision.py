@@ -13,10 +13,10 @@ import pytest
 
 from vla_ros.errors import ContractError
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.collision import CollisionModel, _extent
-from vla_ros.safety.obstacles import Obstacle, Shape
+from vla_ros.safety.motion.collision import CollisionModel, _extent
+from vla_ros.safety.motion.obstacles import Obstacle, Shape
 from vla_ros.safety.reasons import Reason
-from vla_ros.safety.shadow import Shadow
+from vla_ros.safety.selftest.shadow import Shadow
 from vla_ros.types import SafetyState
 
 
@@ -269,7 +269,7 @@ def test_sweep_distance_that_is_no_number_is_violated(model, contract, monkeypat
     path = np.vstack([home, home + 0.1])
     distances = np.full(len(model.pairs), np.nan)
     monkeypatch.setattr(
-        "vla_ros.safety.collision.pinocchio.computeDistance", lambda *_: SimpleNamespace(min_distance=np.nan)
+        "vla_ros.safety.motion.collision.pinocchio.computeDistance", lambda *_: SimpleNamespace(min_distance=np.nan)
     )
     assert model.violated_along(path, held, distances) is model.pairs[0]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_ros.evaluation.plants import Lie, Plant, PlantShadow
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.command_trajectory import TAIL, command_trajectory
+from vla_ros.safety.motion.command_trajectory import TAIL, command_trajectory
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.supervisor import SafetySupervisor
+from vla_ros.safety_bench.plants import Lie, Plant, PlantShadow
 from vla_ros.types import SafetyState
 
 HOLD, RUN, ESTOP, DISARMED = SafetyState.HOLD, SafetyState.RUN, SafetyState.ESTOP, SafetyState.DISARMED

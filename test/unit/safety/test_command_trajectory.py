@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.command_trajectory import MARGIN, TAIL, command_trajectory, lead
-from vla_ros.safety.joint_motion import HISTORY, JointMotion
+from vla_ros.safety.motion.command_trajectory import MARGIN, TAIL, command_trajectory, lead
+from vla_ros.safety.motion.joint_motion import HISTORY, JointMotion
 
 JOINTS = load_contract("panda").joints
 FR3 = load_contract("fr3").joints

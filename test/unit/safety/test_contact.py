@@ -11,9 +11,9 @@ import pytest
 from vla_ros.errors import ContractError
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety.contact import VETO, ContactMonitor
-from vla_ros.safety.momentum_observer import DOWN, MomentumObserver
-from vla_ros.safety.tracking_model import TrackingModel
+from vla_ros.safety.contact.contact import VETO, ContactMonitor
+from vla_ros.safety.contact.momentum_observer import DOWN, MomentumObserver
+from vla_ros.safety.measurement.tracking_model import TrackingModel
 from vla_ros.types import RobotState
 
 PERIOD = 0.01

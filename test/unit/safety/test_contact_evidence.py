@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.contact_reaction import AFTER_MOTION, BLIND_WAY
-from vla_ros.safety.faults import fault_table, run_faults
-from vla_ros.safety.faults.following import table
+from vla_ros.safety.contact.contact_reaction import AFTER_MOTION, BLIND_WAY
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.safety.reasons import Reason
-from vla_ros.safety.shadow import Shadow
+from vla_ros.safety.selftest.faults import fault_table, run_faults
+from vla_ros.safety.selftest.faults.following import table
+from vla_ros.safety.selftest.shadow import Shadow
 from vla_ros.types import SafetyState
 
 CONTRACT = load_contract("panda")

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety.collision import CollisionModel
-from vla_ros.safety.envelope import Envelope
-from vla_ros.safety.joint_motion import JointMotion, JointStep, Stop
-from vla_ros.safety.obstacles import Obstacle, Shape
+from vla_ros.safety.motion.collision import CollisionModel
+from vla_ros.safety.motion.envelope import Envelope
+from vla_ros.safety.motion.joint_motion import JointMotion, JointStep, Stop
+from vla_ros.safety.motion.obstacles import Obstacle, Shape
 from vla_ros.safety.reasons import Reason
 from vla_ros.types import SafetyState
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from vla_ros.errors import ContractError
-from vla_ros.safety.estop import DISCOVERY, MOST_BUTTONS, OVERRUN_MEMORY, EstopSignal
+from vla_ros.safety.watch.estop import DISCOVERY, MOST_BUTTONS, OVERRUN_MEMORY, EstopSignal
 
 LEFT, RIGHT = b"left", b"right"
 NAMES = {LEFT: "/left", RIGHT: "/right"}

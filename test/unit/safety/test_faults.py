@@ -9,8 +9,8 @@ import pytest
 
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety.faults import Fault, fault_table, places, run_faults
-from vla_ros.safety.faults.pace import Pace, arm_pace_of, pace_of
+from vla_ros.safety.selftest.faults import Fault, fault_table, places, run_faults
+from vla_ros.safety.selftest.pace import Pace, arm_pace_of, pace_of
 
 TABLE = {fault.name: fault for fault in fault_table()}
 

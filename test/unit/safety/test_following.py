@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_ros.safety.following import FollowMonitor
+from vla_ros.safety.measurement.following import FollowMonitor
 from vla_ros.safety.reasons import Reason
 
 PERIOD, SPEED = 0.01, 2.0  # s, rad/s

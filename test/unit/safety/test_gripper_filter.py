@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.gripper_filter import GripperFilter
+from vla_ros.safety.motion.gripper_filter import GripperFilter
 from vla_ros.safety.reasons import Reason
 
 GRIPPER = load_contract("panda").gripper

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_ros.safety.held_posture import PATIENCE, VOTES, HeldPosture
+from vla_ros.safety.measurement.held_posture import PATIENCE, VOTES, HeldPosture
 
 HELD = np.array([0.1, 0.2, 0.3])
 PERIOD = 0.01

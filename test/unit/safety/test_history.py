@@ -1,6 +1,6 @@
 import pytest
 
-from vla_ros.safety.history import History
+from vla_ros.safety.measurement.history import History
 
 
 @pytest.mark.parametrize(

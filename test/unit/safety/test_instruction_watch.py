@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from vla_ros.safety.instruction_watch import InstructionWatch
 from vla_ros.safety.reasons import Reason
+from vla_ros.safety.watch.instruction import InstructionWatch
 
 
 @pytest.fixture

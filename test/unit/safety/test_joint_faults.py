@@ -8,15 +8,15 @@ from argparse import Namespace
 import numpy as np
 import pytest
 
-from vla_ros.cli import selftest
+from vla_ros.cli.commands import selftest
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.inverse_kinematics import nearest_posture
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.chunk_gate import ChunkGate
-from vla_ros.safety.faults import fault_table, joint_space, run_faults
-from vla_ros.safety.joint_filter import JointFilter
-from vla_ros.safety.selftest import run_selftest
-from vla_ros.safety.selftest_record import fingerprint, recall
+from vla_ros.safety.motion.joint_filter import JointFilter
+from vla_ros.safety.selftest.faults import fault_table, joint_space, run_faults
+from vla_ros.safety.selftest.record import fingerprint, recall
+from vla_ros.safety.selftest.run import run_selftest
 
 JOINT_ROWS = {fault.name for fault in joint_space.table()}
 TOOL_ROWS = {

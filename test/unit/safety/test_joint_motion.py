@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.joint_motion import ACCELERATION_RESERVE, HISTORY, JERK_RESERVE, JointMotion, JointStep
+from vla_ros.safety.motion.joint_motion import ACCELERATION_RESERVE, HISTORY, JERK_RESERVE, JointMotion, JointStep
 
 PERIOD = 0.01
 JOINTS = load_contract("panda").joints

@@ -13,9 +13,9 @@ from vla_ros.actions.trajectory import ArmStart
 from vla_ros.errors import ContractError, KinematicsError
 from vla_ros.robot.contract import parse_contract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety.cartesian_filter import approach_speed
-from vla_ros.safety.joint_filter import JointFilter, approach_speeds
-from vla_ros.safety.joint_motion import VELOCITY_RESERVE, JointMotion
+from vla_ros.safety.motion.cartesian_filter import approach_speed
+from vla_ros.safety.motion.joint_filter import JointFilter, approach_speeds
+from vla_ros.safety.motion.joint_motion import VELOCITY_RESERVE, JointMotion
 from vla_ros.safety.reasons import Reason
 from vla_ros.types import Pose, SafetyState
 

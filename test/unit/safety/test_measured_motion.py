@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vla_ros.evaluation.plants import Lie, Plant, PlantShadow
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.command_trajectory import TAIL
-from vla_ros.safety.measured_motion import SHOWN_AFTER, SILENCE, MeasuredMotion
+from vla_ros.safety.measurement.measured_motion import SHOWN_AFTER, SILENCE, MeasuredMotion
+from vla_ros.safety.motion.command_trajectory import TAIL
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.safety.reasons import Reason
+from vla_ros.safety_bench.plants import Lie, Plant, PlantShadow
 from vla_ros.types import SafetyState
 
 REACH = np.full(2, 0.02)

@@ -15,32 +15,34 @@ from typing import Any
 import pytest
 
 from vla_ros.actions import rotations
-from vla_ros.robot import arm_contract, section
 from vla_ros.robot import contract as contracts
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety import chunk_gate, obstacles, parameters
-from vla_ros.safety.cartesian_filter import CartesianFilter
+from vla_ros.robot.sections import arm as arm_contract
+from vla_ros.robot.sections import section
+from vla_ros.safety import chunk_gate, parameters
 from vla_ros.safety.chunk_gate import ChunkGate
-from vla_ros.safety.collision import CollisionModel
-from vla_ros.safety.command_gap import CommandGap
-from vla_ros.safety.contact import ContactMonitor
-from vla_ros.safety.envelope import Envelope
-from vla_ros.safety.faults import fault_table, run_faults
-from vla_ros.safety.following import FollowMonitor
-from vla_ros.safety.gripper_filter import GripperFilter
-from vla_ros.safety.instruction_watch import InstructionWatch
-from vla_ros.safety.joint_motion import JointMotion
-from vla_ros.safety.measured_motion import MeasuredMotion
-from vla_ros.safety.momentum_observer import MomentumObserver
-from vla_ros.safety.motion import Motion
-from vla_ros.safety.plan_follower import PlanFollower
-from vla_ros.safety.policy_watch import PolicyWatch
-from vla_ros.safety.posture_jumps import PostureJumps
+from vla_ros.safety.contact.contact import ContactMonitor
+from vla_ros.safety.contact.momentum_observer import MomentumObserver
+from vla_ros.safety.measurement.following import FollowMonitor
+from vla_ros.safety.measurement.measured_motion import MeasuredMotion
+from vla_ros.safety.measurement.posture_jumps import PostureJumps
+from vla_ros.safety.measurement.state_monitor import StateMonitor
+from vla_ros.safety.motion import obstacles
+from vla_ros.safety.motion.cartesian_filter import CartesianFilter
+from vla_ros.safety.motion.collision import CollisionModel
+from vla_ros.safety.motion.envelope import Envelope
+from vla_ros.safety.motion.gripper_filter import GripperFilter
+from vla_ros.safety.motion.joint_motion import JointMotion
+from vla_ros.safety.motion.motion import Motion
+from vla_ros.safety.motion.plan_follower import PlanFollower
+from vla_ros.safety.selftest.faults import fault_table, run_faults
 from vla_ros.safety.state_machine import StateMachine
-from vla_ros.safety.state_monitor import StateMonitor
 from vla_ros.safety.supervisor import SafetySupervisor
-from vla_ros.safety.tick_schedule import TickSchedule
-from vla_ros.safety.tick_watch import TickWatch
+from vla_ros.safety.watch.command_gap import CommandGap
+from vla_ros.safety.watch.instruction import InstructionWatch
+from vla_ros.safety.watch.policy import PolicyWatch
+from vla_ros.safety.watch.tick import TickWatch
+from vla_ros.safety.watch.tick_schedule import TickSchedule
 
 
 @dataclass(frozen=True)
@@ -249,7 +251,7 @@ MUTATIONS = (
     Mutation("the arm need not follow", (
         edit(FollowMonitor, "_verdict", "not excess[worst] <= self._motion.follow_tolerance", "False"),
         edit(FollowMonitor, "judge", "not excess[worst] <= self._motion.tracking_tolerance", "False"),
-        edit(FollowMonitor, "_verdict", "np.asarray(still) > FROZEN_WINDOWS * self._window", "False"),
+        edit(FollowMonitor, "_verdict", "np.asarray(still) > FROZEN_WINDOWS * self._window", "np.asarray(False)"),
     ), (
         "positions freeze with fresh stamps", "positions freeze with fresh stamps in slow motion",
         "joint states come too late", "a joint has lost its zero", "two joints are swapped",

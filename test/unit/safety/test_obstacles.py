@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vla_ros.errors import ContractError
-from vla_ros.safety.collision import CollisionModel
-from vla_ros.safety.obstacles import Obstacle, Shape, parse_obstacles
+from vla_ros.safety.motion.collision import CollisionModel
+from vla_ros.safety.motion.obstacles import Obstacle, Shape, parse_obstacles
 
 BOX = {"shape": "box", "size": [0.1, 0.2, 0.3], "position": [1.0, 2.0, 3.0], "rotation": [0.0, 0.0, 0.0]}
 SPHERE = {"shape": "sphere", "radius": 0.1, "position": [1.0, 2.0, 3.0]}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from vla_ros.errors import ContractError
-from vla_ros.safety.policy_watch import Condition, Heartbeat, PolicyWatch
 from vla_ros.safety.reasons import Reason
+from vla_ros.safety.watch.policy import Condition, Heartbeat, PolicyWatch
 
 
 @pytest.fixture

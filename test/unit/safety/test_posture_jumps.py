@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from vla_ros.envs.mujoco.simulator import RESET_SILENCE
-from vla_ros.evaluation.plants import Lie, Plant, PlantShadow
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.measured_motion import SILENCE
+from vla_ros.safety.measurement.measured_motion import SILENCE
+from vla_ros.safety.measurement.posture_jumps import BASELINE, PostureJumps
 from vla_ros.safety.parameters import load_parameters
-from vla_ros.safety.posture_jumps import BASELINE, PostureJumps
 from vla_ros.safety.reasons import Reason
+from vla_ros.safety_bench.plants import Lie, Plant, PlantShadow
 from vla_ros.types import SafetyState
 
 RATES = (20.0, 50.0, 100.0, 500.0)

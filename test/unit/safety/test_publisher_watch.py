@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from vla_ros.safety.publisher_watch import MOST_PUBLISHERS, PATIENCE, PublisherWatch
+from vla_ros.safety.watch.publisher import MOST_PUBLISHERS, PATIENCE, PublisherWatch
 
 
 def test_one_publisher_is_believed():

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from vla_ros.safety.joint_motion import JointMotion
-from vla_ros.safety.selftest import run_selftest
+from vla_ros.safety.motion.joint_motion import JointMotion
+from vla_ros.safety.selftest.run import run_selftest
 from vla_ros.safety.state_machine import StateMachine
 
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from vla_ros.robot.contract import parse_contract
-from vla_ros.safety.faults import fault_table
-from vla_ros.safety.selftest_record import KEY_FILE, SelftestRecord, examine, fingerprint, keep, recall, table_names
+from vla_ros.safety.selftest.faults import fault_table
+from vla_ros.safety.selftest.record import KEY_FILE, SelftestRecord, examine, fingerprint, keep, recall, table_names
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_another_mesh_makes_another_mark(meshed, parameters):
 
 
 def test_other_code_makes_another_mark(contract, parameters, mark, monkeypatch):
-    monkeypatch.setattr("vla_ros.safety.selftest_record.FILES", ("types.py",))
+    monkeypatch.setattr("vla_ros.safety.selftest.record.FILES", ("types.py",))
     assert fingerprint(contract, parameters) != mark
 
 
@@ -121,7 +121,7 @@ def test_a_file_that_claims_a_pass_arms_nothing(tmp_path, mark):
 
 def test_a_pass_of_another_table_arms_nothing(tmp_path, mark, monkeypatch):
     keep(tmp_path, record(mark))
-    monkeypatch.setattr("vla_ros.safety.selftest_record.fault_table", lambda: fault_table()[1:])
+    monkeypatch.setattr("vla_ros.safety.selftest.record.fault_table", lambda: fault_table()[1:])
     assert "does not name every fault" in examine(tmp_path, mark, 60.0)[1]
 
 

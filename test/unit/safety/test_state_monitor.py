@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from vla_ros.errors import ObservationError
+from vla_ros.safety.measurement.state_monitor import StateMonitor
 from vla_ros.safety.reasons import Reason
-from vla_ros.safety.state_monitor import StateMonitor
 from vla_ros.types import Pose, RobotState
 
 TIMEOUT = 0.15

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vla_ros.errors import ObservationError
-from vla_ros.safety.command_trajectory import TAIL
+from vla_ros.safety.motion.command_trajectory import TAIL
 from vla_ros.safety.reasons import Reason
 from vla_ros.types import Instruction, InstructionKind, Pose, SafetyState
 

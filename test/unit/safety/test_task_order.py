@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vla_ros.safety.task_order import MEMORY, TaskOrder
+from vla_ros.safety.watch.task_order import MEMORY, TaskOrder
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_ros.safety.tick_schedule import TickSchedule
+from vla_ros.safety.watch.tick_schedule import TickSchedule
 
 DUE = 7.018
 """Of the step that was made in the tick at 7.000 s: the next tick is due at 7.010 s."""

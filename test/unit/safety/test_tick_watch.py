@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from vla_ros.safety.reasons import Reason
-from vla_ros.safety.tick_watch import MEMORY, TickWatch
+from vla_ros.safety.watch.tick import MEMORY, TickWatch
 
 
 @pytest.fixture

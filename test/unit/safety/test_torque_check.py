@@ -8,8 +8,8 @@ import pytest
 
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety.momentum_observer import MomentumObserver
-from vla_ros.safety.torque_check import TorqueCheck
+from vla_ros.safety.contact.momentum_observer import MomentumObserver
+from vla_ros.safety.contact.torque_check import TorqueCheck
 from vla_ros.types import RobotState
 
 PERIOD = 0.01

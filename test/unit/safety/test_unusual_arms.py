@@ -7,11 +7,11 @@ import os
 import numpy as np
 import pytest
 
-from vla_ros.evaluation.fuzz import fuzz
-from vla_ros.safety.faults import chunks, configuration, demands, places, postures, run_faults, states
 from vla_ros.safety.reasons import Reason
-from vla_ros.safety.selftest import run_selftest
-from vla_ros.safety.shadow import Shadow
+from vla_ros.safety.selftest.faults import chunks, configuration, demands, places, postures, run_faults, states
+from vla_ros.safety.selftest.run import run_selftest
+from vla_ros.safety.selftest.shadow import Shadow
+from vla_ros.safety_bench.fuzz import fuzz
 
 TICKS = int(os.environ.get("VLA_ROS_FUZZ_TICKS", "600"))
 NAMES = ("bare", "mirrored", "mimic", "continuous")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vla_ros.envs.mujoco.clock_slip import CATCH_UP, LONGEST, ClockSlip
-from vla_ros.safety.punctuality import LATE, WINDOW
+from vla_ros.safety.watch.punctuality import LATE, WINDOW
 
 PERIOD = 0.01
 

@@ -11,12 +11,12 @@ import write_world
 import yaml
 from scipy.spatial.transform import Rotation
 
+from vla_ros.bringup.launch_files import bridge_rules, controller_parameters, robot_description, world_name
 from vla_ros.envs.gazebo.scene import PARKED, WORLD, GazeboSuccessChecker, horizontal_fov, lay_out
 from vla_ros.envs.registry import make_env
 from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
 from vla_ros.envs.tabletop.tasks import LIFT_HEIGHT
 from vla_ros.errors import InstructionError, SimulationError
-from vla_ros.nodes.launch_files import bridge_rules, controller_parameters, robot_description, world_name
 from vla_ros.paths import share_file
 from vla_ros.robot.contract import load_contract
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from vla_ros.data.demonstrations import DemonstrationWriter
+from vla_ros.data.episodes.demonstrations import DemonstrationWriter
 from vla_ros.envs.collector import CollectionOptions
 from vla_ros.envs.registry import make_collector
 from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
 from vla_ros.envs.tabletop.tasks import PICK_TEMPLATES
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.dataset import PickDataset
+from vla_ros.training.datasets.pick import PickDataset
 
 KINDS = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
 

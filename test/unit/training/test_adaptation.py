@@ -13,9 +13,9 @@ from vla_ros.models.build import build_model
 from vla_ros.models.checkpoint import load_bundle, load_checkpoint
 from vla_ros.models.contract import ModelInput
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.adaptation import Adaptation, adapt, merge_lora
-from vla_ros.training.behavioral_cloning import CloningOptions, train_policy
-from vla_ros.training.dataset import PickDataset
+from vla_ros.training.algorithms.adaptation import Adaptation, adapt, merge_lora
+from vla_ros.training.algorithms.behavioral_cloning import CloningOptions, train_policy
+from vla_ros.training.datasets.pick import PickDataset
 from vla_ros.training.loop_options import LoopOptions
 
 CPU = torch.device("cpu")

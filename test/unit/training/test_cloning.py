@@ -19,11 +19,11 @@ from vla_ros.policies.local import LocalPolicy
 from vla_ros.policies.protocol import Policy
 from vla_ros.processing.normalizer import Normalizer
 from vla_ros.robot.contract import load_contract, parse_contract
-from vla_ros.training.behavioral_cloning import CloningOptions, train_policy
-from vla_ros.training.dataset import PickDataset
+from vla_ros.training.algorithms.behavioral_cloning import CloningOptions, train_policy
+from vla_ros.training.datasets.pick import PickDataset
+from vla_ros.training.datasets.source import SeededBatches
 from vla_ros.training.loop import TrainingLoop
 from vla_ros.training.loop_options import LoopOptions
-from vla_ros.training.source import SeededBatches
 from vla_ros.types import Instruction, Observation
 
 CONTRACT = load_contract("panda")

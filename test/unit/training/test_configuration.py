@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vla_ros.cli.train import add_arguments, configuration
+from vla_ros.cli.commands.train import add_arguments, configuration
 from vla_ros.errors import VlaError
 from vla_ros.paths import share_file
 from vla_ros.training.configuration import TrainingConfig, load_training_config

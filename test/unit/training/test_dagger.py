@@ -11,7 +11,7 @@ from vla_ros.envs.collector import CollectionOptions
 from vla_ros.envs.registry import make_collector
 from vla_ros.errors import VlaError
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.dagger import DaggerRound, run_dagger, schedule
+from vla_ros.training.algorithms.dagger import DaggerRound, run_dagger, schedule
 
 Rows = tuple[np.ndarray, np.ndarray]
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from vla_ros.actions.space import ActionSpace
-from vla_ros.data.demonstrations import DemonstrationWriter
+from vla_ros.data.episodes.demonstrations import DemonstrationWriter
 from vla_ros.envs.tabletop.tasks import PICK_TEMPLATES
 from vla_ros.errors import VlaError
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.dataset import PickDataset
-from vla_ros.training.source import SeededBatches
+from vla_ros.training.datasets.pick import PickDataset
+from vla_ros.training.datasets.source import SeededBatches
 
 
 def test_a_batch_has_a_sentence_for_every_object_and_one_for_an_absent_one(dataset: PickDataset) -> None:

@@ -15,16 +15,16 @@ from vla_ros.errors import VlaError
 from vla_ros.language.phrasing import taught_words
 from vla_ros.models.build import build_model
 from vla_ros.models.checkpoint import PolicyBundle, load_checkpoint, save_checkpoint
-from vla_ros.models.compositional import CompositionalModel
+from vla_ros.models.networks.compositional import CompositionalModel
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.behavioral_cloning import make_bundle
-from vla_ros.training.concepts import COLOUR_NAMES, KIND_NAMES
-from vla_ros.training.deciding import DecidingOptions, train_action_head
-from vla_ros.training.glances import ASKED, GlanceDataset
+from vla_ros.training.algorithms.behavioral_cloning import make_bundle
+from vla_ros.training.algorithms.deciding import DecidingOptions, train_action_head
+from vla_ros.training.algorithms.glances import ASKED, GlanceDataset
+from vla_ros.training.datasets.concepts import COLOUR_NAMES, KIND_NAMES
+from vla_ros.training.datasets.pictures import varied
+from vla_ros.training.datasets.source import SeededBatches
+from vla_ros.training.datasets.tabletop import TabletopDataset, trainable_pairs
 from vla_ros.training.loop_options import LoopOptions
-from vla_ros.training.pictures import varied
-from vla_ros.training.source import SeededBatches
-from vla_ros.training.tabletop_dataset import TabletopDataset, trainable_pairs
 
 CPU = torch.device("cpu")
 SMALL = {"channels": 16, "hidden": 48}

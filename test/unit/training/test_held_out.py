@@ -17,14 +17,14 @@ from vla_ros.errors import VlaError
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.models.contract import ModelInput, ModelOutput, ModelTarget
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.behavioral_cloning import CloningOptions, train_policy
+from vla_ros.training.algorithms.behavioral_cloning import CloningOptions, train_policy
 from vla_ros.training.curve import Curve, curve_picture
-from vla_ros.training.dataset import PickDataset
+from vla_ros.training.datasets.pick import PickDataset
+from vla_ros.training.datasets.tabletop import TabletopDataset
 from vla_ros.training.held_out import HeldOut, held_out_episodes
 from vla_ros.training.loop import own_loss
 from vla_ros.training.loop_options import HeldOutOptions, LoopOptions
 from vla_ros.training.records import HeldOutRecord, PlayRecord, TrainingRecord, best_record
-from vla_ros.training.tabletop_dataset import TabletopDataset
 
 CPU = torch.device("cpu")
 CONTRACT = load_contract("panda")
@@ -50,7 +50,7 @@ def test_no_row_is_drawn_from_a_held_out_episode(
     if kind == "tabletop":
         from vla_ros.envs.tabletop.scene import HELD_OUT_PAIRS
         from vla_ros.language.phrasing import taught_words
-        from vla_ros.training.tabletop_dataset import trainable_pairs
+        from vla_ros.training.datasets.tabletop import trainable_pairs
 
         pairs = trainable_pairs(HELD_OUT_PAIRS)
         data = TabletopDataset([tabletop_recorded], ["front"], sorted(taught_words()), pairs, tmp_path)

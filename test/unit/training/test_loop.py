@@ -16,9 +16,9 @@ from vla_ros.errors import VlaError
 from vla_ros.models.build import build_model
 from vla_ros.models.contract import ModelInput, ModelTarget
 from vla_ros.training.activations import checkpoint_activations
+from vla_ros.training.datasets.source import SeededBatches
 from vla_ros.training.loop import TrainingLoop, TrainingRecord
 from vla_ros.training.loop_options import LoopOptions, PartOptions, belongs
-from vla_ros.training.source import SeededBatches
 
 CPU = torch.device("cpu")
 SIZES = {"cameras": {"front": (32, 32)}, "vocabulary": 9, "state_width": 10, "horizon": 4}

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from vla_ros.data.catalogue import Line, open_dataset
-from vla_ros.data.demonstrations import Episode, read_episodes
+from vla_ros.data.episodes.demonstrations import Episode, read_episodes
 from vla_ros.data.step import GRIPPER_NAME, Step
 from vla_ros.language.lexicon import ALL_WORDS
 from vla_ros.language.phrasing import held_out_words, taught_words
@@ -22,13 +22,13 @@ from vla_ros.models.contract import ModelInput
 from vla_ros.policies.local import LocalPolicy
 from vla_ros.processing.images import image_tensor
 from vla_ros.robot.contract import load_contract
-from vla_ros.training import dataset as pick_module
-from vla_ros.training import tabletop_dataset as tabletop_module
-from vla_ros.training.behavioral_cloning import Demonstrations, make_bundle
-from vla_ros.training.dataset import PickDataset
-from vla_ros.training.recorded_dataset import Augmentations, RecordedDataset
-from vla_ros.training.stored_steps import Recording, store_steps
-from vla_ros.training.tabletop_dataset import TabletopDataset, trainable_pairs
+from vla_ros.training.algorithms.behavioral_cloning import Demonstrations, make_bundle
+from vla_ros.training.datasets import pick as pick_module
+from vla_ros.training.datasets import tabletop as tabletop_module
+from vla_ros.training.datasets.pick import PickDataset
+from vla_ros.training.datasets.recorded import Augmentations, RecordedDataset
+from vla_ros.training.datasets.stored_steps import Recording, store_steps
+from vla_ros.training.datasets.tabletop import TabletopDataset, trainable_pairs
 from vla_ros.types import Instruction, Observation, Pose, RobotState
 
 CONTRACT = load_contract("panda")

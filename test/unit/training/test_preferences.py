@@ -11,10 +11,10 @@ from torch import nn
 
 from vla_ros.errors import VlaError
 from vla_ros.models.contract import ModelInput, ModelOutput
+from vla_ros.training.algorithms.preferences import Experience, PolicyGradient, advantages, cut_clips
+from vla_ros.training.algorithms.rewards import Comparison, PairBatches, RewardModel, preference_loss
 from vla_ros.training.loop import TrainingLoop
 from vla_ros.training.loop_options import LoopOptions
-from vla_ros.training.preferences import Experience, PolicyGradient, advantages, cut_clips
-from vla_ros.training.rewards import Comparison, PairBatches, RewardModel, preference_loss
 
 CPU = torch.device("cpu")
 QUICK = LoopOptions(steps=300, learning_rate=5e-3, warm_up=10, weight_decay=0.0, average=0.9)

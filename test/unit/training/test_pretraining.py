@@ -13,7 +13,7 @@ import yaml
 
 from vla_ros.cli import main as cli
 from vla_ros.data.catalogue import Line, open_dataset
-from vla_ros.data.demonstrations import DemonstrationWriter
+from vla_ros.data.episodes.demonstrations import DemonstrationWriter
 from vla_ros.envs.collector import CollectionOptions
 from vla_ros.envs.registry import make_collector
 from vla_ros.errors import VlaError
@@ -22,13 +22,13 @@ from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.models.trunk import Trunk, TrunkConfig, TrunkDescription, describe_trunk, save_trunk
 from vla_ros.policies.build import load_policy
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.behavioral_cloning import CloningOptions, make_bundle, train_policy
-from vla_ros.training.dataset import PickDataset
+from vla_ros.training.algorithms.behavioral_cloning import CloningOptions, make_bundle, train_policy
+from vla_ros.training.datasets.pick import PickDataset
+from vla_ros.training.datasets.recorded import RecordedDataset
+from vla_ros.training.datasets.stored_steps import Recording, store_steps
 from vla_ros.training.loop_options import HeldOutOptions, LoopOptions
 from vla_ros.training.pretraining import NAMES, TrunkHeldOut, over_scenes, probe_trunk, trunk_dataset, trunk_figures
-from vla_ros.training.recorded_dataset import RecordedDataset
 from vla_ros.training.records import TrainingRecord
-from vla_ros.training.stored_steps import Recording, store_steps
 from vla_ros.training.trunk_features import WHOLE, with_trunk_features
 
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from vla_ros.actions.groups import ActionGroup
 from vla_ros.actions.space import ActionSpace
 from vla_ros.data.augmentation.language import LanguageAugmentation
 from vla_ros.data.catalogue import Line, open_dataset
-from vla_ros.data.demonstrations import DemonstrationWriter, Episode, read_episodes
+from vla_ros.data.episodes.demonstrations import DemonstrationWriter, Episode, read_episodes
 from vla_ros.data.errors import ConventionError, DataError, MissingColumnError, NotFiniteError
 from vla_ros.data.mixture import WINDOW_UPDATES
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
@@ -25,11 +25,11 @@ from vla_ros.models.build import build_model
 from vla_ros.perception.geometry import resize_for_policy
 from vla_ros.robot.action_override import with_action
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.training.behavioral_cloning import make_bundle
-from vla_ros.training.dataset import PickDataset
-from vla_ros.training.recorded_dataset import Augmentations, RecordedDataset, check_network
-from vla_ros.training.source import SeededBatches
-from vla_ros.training.stored_steps import Recording, store_steps
+from vla_ros.training.algorithms.behavioral_cloning import make_bundle
+from vla_ros.training.datasets.pick import PickDataset
+from vla_ros.training.datasets.recorded import Augmentations, RecordedDataset, check_network
+from vla_ros.training.datasets.source import SeededBatches
+from vla_ros.training.datasets.stored_steps import Recording, store_steps
 from vla_ros.types import Pose
 
 VIDEO = 3.0
@@ -185,7 +185,7 @@ def test_mixture_is_drawn_in_its_shares_under_one_set_of_statistics(recordings, 
 
 def test_a_batch_is_decided_by_seed_and_number_and_its_shares_make_the_whole(recordings, store, tmp_path: Path) -> None:
     from vla_ros.data.augmentation.images import ImageSettings
-    from vla_ros.training.recorded_pictures import PerImageAugmentation
+    from vla_ros.training.datasets.recorded_pictures import PerImageAugmentation
 
     parts = store(recordings.write(tmp_path / "set", [recordings.walk("a", 8)]))
     changes = Augmentations(PerImageAugmentation(ImageSettings()), LanguageAugmentation(slip=0.0))

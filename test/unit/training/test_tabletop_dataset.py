@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from vla_ros.data.demonstrations import DemonstrationWriter, read_episodes
+from vla_ros.data.episodes.demonstrations import DemonstrationWriter, read_episodes
 from vla_ros.envs.tabletop.scene import HELD_OUT_PAIRS
 from vla_ros.errors import VlaError
 from vla_ros.language.commands import Command
 from vla_ros.language.phrasing import held_out_words, taught_words
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.concepts import COLOUR_NAMES, KIND_NAMES
-from vla_ros.training.source import SeededBatches
-from vla_ros.training.tabletop_dataset import TabletopDataset, Wordiness, trainable_pairs
+from vla_ros.training.datasets.concepts import COLOUR_NAMES, KIND_NAMES
+from vla_ros.training.datasets.source import SeededBatches
+from vla_ros.training.datasets.tabletop import TabletopDataset, Wordiness, trainable_pairs
 
 WORDS = sorted({*taught_words(), *held_out_words(), "walrus", "hurry", "seven"})
 PAIRS = trainable_pairs(HELD_OUT_PAIRS)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from vla_ros.models.sentences import COLOUR_COLUMNS
-from vla_ros.training.word_vectors import colour_of, common_words, describe_words
+from vla_ros.models.layers.sentences import COLOUR_COLUMNS
+from vla_ros.training.datasets.word_vectors import colour_of, common_words, describe_words
 
 WORDS = ["cube", "ball", "cylinder", "plate", "push", "sphere", "brick", "platter", "shove", "crimson", "red", "blue"]
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vla_ros.actions.space import ActionSpace
+from vla_ros.data.episodes.pictures import decode_picture
 from vla_ros.data.errors import (
     ConventionError,
     DamagedDataError,
@@ -27,7 +28,6 @@ from vla_ros.data.lerobot.index import EpisodeRow, scalar
 from vla_ros.data.lerobot.layout import IMAGE_PREFIX
 from vla_ros.data.lerobot.paths import pattern_path
 from vla_ros.data.lerobot.video import read_frames
-from vla_ros.data.pictures import decode_picture
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.step import Step
 from vla_ros.types import ImageArray

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vla_ros.data.durable import publish, synchronise, write_whole
+from vla_ros.data.episodes.durable import publish, synchronise, write_whole
 from vla_ros.data.errors import ConventionError, DataError, DatasetBusyError, disk_full_errors
 from vla_ros.data.lerobot import layout, video
 from vla_ros.data.lerobot.draft import Draft

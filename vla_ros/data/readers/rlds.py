@@ -16,8 +16,8 @@ from vla_ros.actions.groups import Reference
 from vla_ros.actions.rotations import Rotation
 from vla_ros.actions.space import ActionSpace
 from vla_ros.data.conventions import absolute_gripper, quaternion_from_euler, rotation_vector_from_euler
+from vla_ros.data.episodes.pictures import decode_picture
 from vla_ros.data.errors import DamagedDataError, DataError, MissingColumnError, NotFiniteError
-from vla_ros.data.pictures import decode_picture
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.readers.tfrecord import Feature, parse_example, read_record, record_offsets
 from vla_ros.data.step import GRIPPER_SHARE, POSE_NAMES, Step

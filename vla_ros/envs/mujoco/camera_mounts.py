@@ -14,9 +14,9 @@ import pinocchio
 
 from vla_ros.envs.mujoco.layout import Layout
 from vla_ros.errors import SimulationError
-from vla_ros.robot.camera_contract import CameraContract
 from vla_ros.robot.contract import RobotContract
-from vla_ros.robot.description import joint_placement
+from vla_ros.robot.description.urdf import joint_placement
+from vla_ros.robot.sections.camera import CameraContract
 
 FIXED_FIELD_OF_VIEW, MOVING_FIELD_OF_VIEW = 35.0, 65.0
 """Vertical field of view of fixed cameras and of those on the arm, deg, unless the contract sets it."""

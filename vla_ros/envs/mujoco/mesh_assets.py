@@ -15,8 +15,8 @@ import coal
 import numpy as np
 
 from vla_ros.errors import SimulationError
-from vla_ros.robot.convex_cover import convex_hull, triangle_corners
-from vla_ros.robot.mesh_paths import mesh_path
+from vla_ros.robot.description.convex_cover import convex_hull, triangle_corners
+from vla_ros.robot.description.mesh_paths import mesh_path
 from vla_ros.types import FloatArray
 
 MAX_FACES = 200_000

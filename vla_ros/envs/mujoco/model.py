@@ -18,7 +18,7 @@ from vla_ros.envs.mujoco.mesh_assets import take_meshes
 from vla_ros.envs.tabletop.objects import SHAPES, Shape
 from vla_ros.errors import SimulationError
 from vla_ros.robot.contract import GripperContract, RobotContract
-from vla_ros.robot.description import with_fixed_joints
+from vla_ros.robot.description.urdf import with_fixed_joints
 
 SLOTS = 3
 """Maximum number of objects in a scene."""

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
-from vla_ros.data.durable import write_whole
+from vla_ros.data.episodes.durable import write_whole
 from vla_ros.insight.trace.layout import KEPT, METADATA_FILE, Channel, Segment, bag_metadata
 from vla_ros.insight.trace.segment import SegmentWriter, is_finished
 

@@ -19,7 +19,7 @@ from vla_ros.errors import ContractError, ObservationError
 from vla_ros.processing.features import CameraFeature, Fit
 from vla_ros.processing.images import fit_image
 from vla_ros.processing.state import observed_arms, state_values
-from vla_ros.robot.arm_contract import ArmContract
+from vla_ros.robot.sections.arm import ArmContract
 from vla_ros.types import FloatArray, ImageArray, Observation
 
 Key = tuple[str, ...]

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 from conftest import Demonstrations  # noqa: E402
 
-from vla_ros.data import durable  # noqa: E402
+from vla_ros.data.episodes import durable  # noqa: E402
 from vla_ros.data.errors import DiskFullError  # noqa: E402
 from vla_ros.data.lerobot.writer import LeRobotWriter  # noqa: E402
 

@@ -1,0 +1,1 @@
+"""Recognition of data sets from other sources."""

@@ -1,0 +1,131 @@
+"""What a network that draws its actions from noise is told about the scene: pictures, words and state in few tokens.
+
+A denoiser runs many times for one chunk, so that whatever it looks at each time must be small. A few queries, moved by
+the sentence, look over all image tokens once (cross-attention, as in Perceiver, Jaegle et al. 2021); what they find,
+the sentence and the state are the context of every denoising step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vla_ros.models.batch import ModelInput, ModelTarget
+from vla_ros.models.configuration import Sizes
+from vla_ros.models.layers.attention import Block
+from vla_ros.models.layers.encoders import (
+    ImageEncoder,
+    StateEncoder,
+    TextEncoder,
+    learned_positions,
+    mean_over_words,
+    repeat_scenes,
+)
+from vla_ros.models.layers.scene import named_image_encoder, named_text_encoder
+from vla_ros.models.trunk_encoders import TrunkImageEncoder, TrunkTextEncoder, grounding_vector
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is known of M = B * N pairs of scene and sentence.
+
+    Attributes:
+        tokens: (M, L, D), for cross-attention.
+        summary: (M, D), for networks that take one vector.
+        attention: Camera to (M, h', w'), where the queries looked; each sums to 1.
+        target: (M, 3), where the named object is believed to be, normalized.
+        present: (M,), logits that it is there.
+    """
+
+    tokens: Tensor
+    summary: Tensor
+    attention: dict[str, Tensor]
+    target: Tensor
+    present: Tensor
+
+
+class ContextEncoder(nn.Module):
+    """See the module."""
+
+    def __init__(
+        self, cameras: Sizes, vocabulary: int, state_width: int, *, words: int, width: int, heads: int, patch: int,
+        depth: int, queries: int, vision: Mapping[str, Any] | None = None, text: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Build with `depth` blocks over each picture and over the sentence, and `queries` looks at the pictures.
+
+        `vision` and `text` name encoders in the place of these blocks; a trunk that both sees and reads also tells
+        where the named thing and its goal are.
+        """
+        super().__init__()
+        self.images = (
+            ImageEncoder(cameras, width, patch, depth, heads)
+            if vision is None
+            else named_image_encoder(cameras, vision)
+        )
+        self.text = (
+            TextEncoder(vocabulary, width, words, max(1, depth), heads)
+            if text is None
+            else named_text_encoder(vocabulary, words, text)
+        )
+        self.image_projection, self.text_projection = (
+            _to_width(part.width, width) for part in (self.images, self.text)
+        )
+        self.found = None
+        told = queries + 2
+        if isinstance(self.images, TrunkImageEncoder) and isinstance(self.text, TrunkTextEncoder):
+            self.found = nn.ModuleDict({name: nn.Linear(self.images.maps.grounding_width, width) for name in cameras})
+            told += len(cameras)
+        self.state = StateEncoder(state_width, width)
+        self.queries = learned_positions(queries, width)
+        self.sentence = nn.Linear(width, width)
+        self.look = Block(width, heads, cross=True)
+        self.norm = nn.LayerNorm(width)
+        self.join = nn.Sequential(nn.Linear(told * width, width), nn.GELU(), nn.Linear(width, width))
+        self.target = nn.Linear(width, 3)
+        self.present = nn.Linear(width, 1)
+
+    def forward(self, given: ModelInput, look: bool = False) -> Context:
+        """Encode; the pictures once a scene, however many sentences there are about it."""
+        scenes, sentences, length = given.tokens.shape
+        flat = given.tokens.reshape(scenes * sentences, length)
+        words, real = self.text(flat)
+        sentence = mean_over_words(self.text_projection(words), real)[:, None]
+        images, found_tokens = given.images, []
+        if self.found is not None:
+            images = self.images.maps.features(given.images)
+            questions = self.text.read(flat)[2].unflatten(0, (scenes, sentences))
+            for name, found in self.images.maps.ground(images, questions).items():
+                found_tokens.append(self.found[name](grounding_vector(found))[:, None])
+        seen = repeat_scenes(self.image_projection(self.images(images)), sentences)
+        state = repeat_scenes(self.state(given.state[:, None]), sentences)
+        asked = self.queries + self.sentence(sentence) + state
+        found, weights = self.look(asked, context=seen, look=look)
+        tokens = self.norm(torch.cat([found, sentence, state, *found_tokens], dim=1))
+        summary = self.join(tokens.flatten(1))
+        attention = {} if weights is None else self.images.looks(weights.mean(dim=1))
+        return Context(tokens, summary, attention, self.target(summary), self.present(summary)[:, 0])
+
+
+def _to_width(before: int, width: int) -> nn.Module:
+    return nn.Identity() if before == width else nn.Linear(before, width)
+
+
+def belief_losses(context: Context, wanted: ModelTarget) -> dict[str, Tensor]:
+    """Return the losses of the place of the named object (where it is taught) and of whether it is there."""
+    there = wanted.present.flatten()
+    said = functional.binary_cross_entropy_with_logits(context.present, there)
+    parts = {"present": 0.2 * said}
+    if wanted.target is not None:
+        places = functional.smooth_l1_loss(context.target, wanted.target.flatten(0, 1), reduction="none", beta=0.1)
+        parts["target"] = mean_where(places.mean(dim=-1), there)
+    return parts
+
+
+def mean_where(values: Tensor, there: Tensor) -> Tensor:
+    """Return the mean of `values` (M,) over the rows that `there` (M,) marks with 1; 0 when there is none."""
+    return (values * there).sum() / there.sum().clamp(min=1.0)

@@ -1,0 +1,109 @@
+"""One stream of tokens: all image tokens, the arm's state, the words, padding. Actions follow it.
+
+Every kind has places of its own (image patches, words, slots of actions), so that more padding changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vla_ros.models.batch import ModelInput
+from vla_ros.models.contract import Backbone
+from vla_ros.models.layers.attention import CausalTransformer
+from vla_ros.models.layers.encoders import StateEncoder, learned_positions, mean_over_words, repeat_scenes
+from vla_ros.models.layers.published import PublishedTransformer
+from vla_ros.models.layers.scene import SceneConfig, build_image_encoder, named_backbones, named_text_encoder
+
+
+@dataclass(frozen=True)
+class StreamConfig(SceneConfig):
+    """A network that reads everything as one stream.
+
+    Attributes:
+        depth: Blocks of the transformer.
+        language: A published language model in the place of `width`, `heads` and `depth`: {"kind": ..., sizes}, see
+            `published.LANGUAGE_KINDS`.
+        text: A trunk that reads the sentence before the transformer does, {"kind": "trunk", sizes}.
+    """
+
+    depth: int = 4
+    language: Mapping[str, Any] | None = None
+    text: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Tokens (M, L, D), which are `real` (M, L), and the ids of the words (M, T)."""
+
+    tokens: Tensor
+    real: Tensor
+    words: Tensor
+
+    def followed_by(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tokens and the mask with `tokens` (M, X, D) behind."""
+        ones = self.real.new_ones(len(tokens), tokens.shape[1])
+        return torch.cat([self.tokens, tokens], dim=1), torch.cat([self.real, ones], dim=1)
+
+
+class SceneStream(nn.Module):
+    """Makes the prefix and holds the causal transformer that reads it.
+
+    Attributes:
+        words_at: Where the words begin, the same for every input.
+        width: Numbers a token.
+    """
+
+    def __init__(self, config: StreamConfig, ids: int) -> None:
+        """Build; `ids` is the size of the table of embeddings, the vocabulary and what a network reserves behind it."""
+        super().__init__()
+        c = config
+        self.images = build_image_encoder(c)
+        self.transformer: CausalTransformer | PublishedTransformer = (
+            CausalTransformer(c.width, c.heads, c.depth) if c.language is None else PublishedTransformer(c.language)
+        )
+        self.width = width = self.transformer.width
+        same = self.images.width == width
+        self.image_projection = nn.Identity() if same else nn.Linear(self.images.width, width)
+        self.state = StateEncoder(c.state_width, width, hide=c.hidden_state)
+        self.embedding = nn.Embedding(ids, width)
+        self.text = None if c.text is None else named_text_encoder(c.vocabulary, c.words, c.text)
+        self.text_projection = None if self.text is None else nn.Linear(self.text.width, width)
+        self.word_positions = learned_positions(c.words, width)
+        self.words_at = self.images.count + 1
+
+    def prefix(self, given: ModelInput) -> Prefix:
+        """Encode what has been checked; M = B * N sequences."""
+        sentences = given.tokens.shape[1]
+        words = given.tokens.flatten(0, 1)
+        scene = torch.cat([self.image_projection(self.images(given.images)), self.state(given.state[:, None])], dim=1)
+        said = self.embedding(words) + self.word_positions[: words.shape[1]]
+        if self.text is not None and self.text_projection is not None:
+            said = said + self.text_projection(self.text(words)[0])
+        tokens = torch.cat([repeat_scenes(scene, sentences), said], dim=1)
+        before = torch.ones(len(words), self.words_at, dtype=torch.bool, device=words.device)
+        return Prefix(tokens, torch.cat([before, words != 0], dim=1), words)
+
+    def backbones(self) -> dict[str, Backbone]:
+        """Return the published parts, as `VlaModel.backbones` does."""
+        parts = named_backbones(self.images, self.text)
+        if isinstance(self.transformer, PublishedTransformer):
+            parts["language"] = self.transformer.backbone(self.embedding)
+        return parts
+
+    def word_looks(self, given: ModelInput) -> dict[str, Tensor]:
+        """Return camera to (B, N, T, h', w'): where each word looks, summing to 1; words that are padding too."""
+        prefix = self.prefix(given)
+        _, weights = self.transformer(prefix.tokens, prefix.real, look=True)
+        assert weights is not None
+        part = weights[:, self.words_at : self.words_at + prefix.words.shape[1], : self.images.count]
+        return self.images.looks(part.unflatten(0, given.tokens.shape[:2]))
+
+    def looks(self, weights: Tensor, words: Tensor, shape: tuple[int, ...]) -> dict[str, Tensor]:
+        """Return camera to (B, N, h', w'), the mean over the words (M, T) that are no padding."""
+        part = weights[:, self.words_at : self.words_at + words.shape[1], : self.images.count]
+        return self.images.looks(mean_over_words(part, words != 0).unflatten(0, shape))

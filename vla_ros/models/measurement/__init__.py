@@ -1,0 +1,1 @@
+"""Size, latency and memory of networks."""

@@ -1,0 +1,304 @@
+"""A small policy for many tasks that reads a sentence as its parts, and looks for each part on its own.
+
+A sentence becomes concepts (`InstructionParser`): what to do, which colour and kind the thing has, and its goal. The
+reader learns what they are by itself; the rest of the network learns what follows from them.
+Each camera's feature map says at every cell which colour and which kind is there. Where both agree is where the network
+looks: log p(colour) + log p(kind), a product of experts (Hinton 2002). Colour is told from nine pixels around a cell,
+too few to see a shape, and each expert is taught by itself where things are. So a colour and a shape that were never
+seen together are found all the same, and a word that was never taught needs only to mean one of the parts.
+
+From the two points of attention in each camera the network
+tells where thing and goal are in the base frame, and from there plans the chunk, as `keypoint` does.
+
+==============  ===================================================================================
+`concepts`      classes
+==============  ===================================================================================
+`act`           `ACTS`: pick; carry (place and stack); push left, right, forward, back
+`colour`        of the thing: `colours`
+`kind`          of the thing: `kinds`
+`goal_colour`   of the goal: `colours`, and one more for "no goal"
+`goal_kind`     of the goal: `kinds`, and one more for "no goal"
+==============  ===================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vla_ros.errors import ContractError
+from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.columns import ActionColumns
+from vla_ros.models.configuration import ModelConfig
+from vla_ros.models.contract import VlaModel
+from vla_ros.models.layers.eyes import TargetFeatures, View, VisionEncoder
+from vla_ros.models.layers.pointing import cell_loss, pointing_loss
+from vla_ros.models.layers.precision import full_precision
+from vla_ros.models.layers.sentences import ACTS, COLOUR_COLUMNS, InstructionParser
+from vla_ros.models.losses import action_losses, mean_where_present, squared_rotation, total
+from vla_ros.models.networks.keypoint import STRIDE
+
+CONCEPTS = ("act", "colour", "kind", "goal_colour", "goal_kind")
+"""See the table of this module."""
+
+
+@dataclass(frozen=True)
+class CompositionalConfig(ModelConfig):
+    """Sizes of the network; the first three numbers of the state are the tool's position.
+
+    Attributes:
+        colours: How many colours there are.
+        kinds: How many kinds of things.
+        word_width: Numbers that describe a word.
+        channels: Width of the feature maps.
+        free_points: Points a camera beside those of thing and goal.
+        hidden: Width of the perceptrons.
+    """
+
+    colours: int = 6
+    kinds: int = 6
+    word_width: int = 132
+    channels: int = 56
+    free_points: int = 4
+    hidden: int = 320
+
+    def __post_init__(self) -> None:
+        for name, size in self.cameras.items():
+            if any(side % STRIDE or side < 4 * STRIDE for side in size):
+                raise ContractError(f"camera '{name}' is {size}, expected multiples of {STRIDE}, at least {4 * STRIDE}")
+        if self.word_width <= COLOUR_COLUMNS:
+            raise ContractError(f"word_width is {self.word_width}, expected more than {COLOUR_COLUMNS}")
+
+
+class CompositionalModel(VlaModel):
+    """See the module."""
+
+    Config = CompositionalConfig
+    LEARNS_PLACES: ClassVar = True
+    TINY: ClassVar = {"channels": 32, "hidden": 128}
+    FULL: ClassVar = {
+        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
+        "channels": 192, "free_points": 16, "hidden": 1024,
+    }  # fmt: skip
+    config: CompositionalConfig
+
+    def __init__(self, config: CompositionalConfig) -> None:
+        """Build the network with random weights and word vectors, until `set_word_vectors`."""
+        super().__init__(config)
+        self.reader = InstructionParser(config.vocabulary, config.word_width, config.colours, config.kinds)
+        self.eyes = nn.ModuleDict(
+            {
+                name: VisionEncoder(config.channels, config.colours, config.kinds, config.free_points)
+                for name in config.cameras
+            }
+        )
+        cameras, view = len(config.cameras), config.channels // 2 + 4
+        around = cameras * 2 * config.free_points + config.state_width
+        self.locate = _perceptron(cameras * view + around, config.hidden, 3)
+        self.present = nn.Linear(4 * cameras, 1)
+        told = 2 * cameras * view + around + len(ACTS) + 15
+        self.plan = _Plan(told, config.hidden, config.horizon * config.action.width)
+
+    def set_word_vectors(self, vectors: Tensor) -> None:
+        """Take the description of every token, (vocabulary, word_width).
+
+        Raises:
+            ContractError: when the shape is another.
+        """
+        self.reader.set_word_vectors(vectors)
+
+    def act(self, given: ModelInput) -> ModelOutput:
+        """Predict a chunk for every sentence about every scene."""
+        return self._say(given)[0]
+
+    def read(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Return what sentences (B, N, T) mean: logits of each concept, (B, N, classes)."""
+        return self.reader(tokens)
+
+    def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
+        """Return where the goal would be, (B, N, 3) normalized, and the probabilities of each concept."""
+        thoughts = self._say(given)[1]
+        return {"goal": thoughts.place, **{name: values.softmax(dim=-1) for name, values in thoughts.logits.items()}}
+
+    def _say(
+        self, given: ModelInput, concepts: Mapping[str, Tensor] | None = None
+    ) -> tuple[ModelOutput, _Thoughts]:  # fmt: skip
+        """Return the output, and what it was made from: what the sentences mean, or `concepts` where they are known."""
+        self.check(given)
+        logits = self.reader(given.tokens)
+        if concepts:
+            chances = self._certain(concepts, given.state)
+        else:
+            chances = {name: _decided(values).to(given.state.dtype) for name, values in logits.items()}
+        views = {name: eye(given.images[name], chances) for name, eye in self.eyes.items()}
+        looks = {name: view.thing_look for name, view in views.items()}
+        # Convolutions stand eight bits, a point in a picture and a way in metres do not.
+        with full_precision(given.state):
+            output, place = self._decide(chances, {name: view.glance for name, view in views.items()}, given.state)
+        return replace(output, attention=looks), _Thoughts(logits, views, place)
+
+    def look(self, images: Mapping[str, Tensor], concepts: Mapping[str, Tensor]) -> dict[str, TargetFeatures]:
+        """Return what each camera's picture (B, 3, h, w) says about commands whose concepts (B, N) are known."""
+        chances = self._certain(concepts, next(iter(images.values())))
+        return {name: eye(images[name], chances).glance for name, eye in self.eyes.items()}
+
+    def decision_loss(
+        self, glances: Mapping[str, TargetFeatures], state: Tensor, wanted: ModelTarget
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of the half that decides, given glances at pictures and state (B, S): no eye is needed.
+
+        Raises:
+            ValueError: when target, goal or concepts are missing.
+        """
+        concepts = wanted.concepts
+        if wanted.target is None or wanted.goal is None or not concepts:
+            raise ValueError("deciding is taught by `target`, `goal` and `concepts`: one of them is missing")
+        said, place = self._decide(self._certain(concepts, state), glances, state)
+        carried = wanted.present * (concepts["goal_kind"] < self.config.kinds)
+        parts = _decision_losses(said, wanted, self.config.action)
+        return total({**parts, "goal": 2.0 * _chunk_error(place, wanted.goal, carried)})
+
+    def _certain(self, concepts: Mapping[str, Tensor], like: Tensor) -> dict[str, Tensor]:
+        """Return the chances of each class of concepts (B, N) that are known: (B, N, classes) of 0 and 1."""
+        things, goals = (self.config.colours, self.config.kinds), (self.config.colours + 1, self.config.kinds + 1)
+        classes = dict(zip(CONCEPTS, (len(ACTS), *things, *goals), strict=True))
+        return {name: functional.one_hot(concepts[name], count).to(like) for name, count in classes.items()}
+
+    def _decide(
+        self, chances: Mapping[str, Tensor], views: Mapping[str, TargetFeatures], state: Tensor
+    ) -> tuple[ModelOutput, Tensor]:
+        """Return the output, without its looks, and where the goal is, (B, N, 3) normalized."""
+        scenes, sentences = chances["act"].shape[:2]
+        has_goal = 1.0 - chances["goal_kind"][..., -1:]
+        state = state[:, None].expand(-1, sentences, -1)
+        free = [view.free[:, None].expand(-1, sentences, -1) for view in views.values()]
+        around = torch.cat([*free, state], dim=-1)
+        thing = torch.cat([view.thing for view in views.values()], dim=-1)
+        goal = torch.cat([view.goal for view in views.values()], dim=-1)
+        target = self.locate(torch.cat([thing, around], dim=-1))
+        place = self.locate(torch.cat([goal, around], dim=-1))
+        tool, there, then = state[..., :3], target.detach(), place.detach() * has_goal
+        ways = [there, there - tool, then, has_goal * (then - tool), has_goal * (then - there)]
+        plan = self.plan(torch.cat([thing, goal * has_goal, around, chances["act"], *ways], dim=-1))
+        plan = plan.view(scenes, sentences, self.config.horizon, self.config.action.width)
+        evidence = [torch.cat([view.thing[..., :2], view.goal[..., :2] * has_goal], dim=-1) for view in views.values()]
+        output = ModelOutput(
+            continuous=plan[..., : self.config.action.continuous],
+            binary=plan[..., self.config.action.continuous :],
+            target=target,
+            present=self.present(torch.cat(evidence, dim=-1))[..., 0],
+        )
+        return output, place
+
+    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss: the chunk, the points and places of thing and goal, what is there, what the words mean.
+
+        Goals, words and the experts of colour and kind are taught only where there are `concepts`.
+
+        Raises:
+            ValueError: when `target`, or the `pixels` of a camera, are missing.
+        """
+        self.check(given, wanted)
+        if wanted.concepts and self._only_reads():
+            return total(_word_losses(self.reader(given.tokens), wanted.concepts))
+        said, thoughts = self._say(given, wanted.concepts)
+        missing = [name for name in self.config.cameras if name not in wanted.pixels]
+        if said.target is None or wanted.target is None or missing:
+            lacks = "`target`" if wanted.target is None else f"`pixels` of {missing}"
+            raise ValueError(f"the compositional network is taught where the named thing is: {lacks} is missing")
+        parts = _decision_losses(said, wanted, self.config.action)
+        for name, look in said.attention.items():
+            parts[f"look_{name}"] = 0.1 * pointing_loss(look, wanted.pixels[name], wanted.present)
+        if wanted.concepts:
+            parts |= self._concept_losses(thoughts, wanted)
+        return total(parts)
+
+    def _only_reads(self) -> bool:
+        """Say whether the reader alone is trained: then the pictures need not be looked at.
+
+        Of a copy that only measures, nothing is trained, and everything is looked at.
+        """
+        trained = [name for name, p in self.named_parameters() if p.requires_grad]
+        return bool(trained) and all(name.startswith("reader.") for name in trained)
+
+    def _concept_losses(self, thoughts: _Thoughts, wanted: ModelTarget) -> dict[str, Tensor]:
+        there, concepts = wanted.present, wanted.concepts
+        parts = _word_losses(thoughts.logits, concepts)
+        for name, view in thoughts.views.items():
+            size, pixels = view.thing_look.shape[-2:], wanted.pixels[name]
+            parts[f"colour_{name}"] = 0.1 * cell_loss(view.colour, size, pixels, concepts["colour"], there)
+            parts[f"kind_{name}"] = 0.1 * cell_loss(view.kind, size, pixels, concepts["kind"], there)
+        if wanted.goal is not None:
+            carried = there * (concepts["goal_kind"] < self.config.kinds)
+            parts["goal"] = 2.0 * _chunk_error(thoughts.place, wanted.goal, carried)
+            for name, view in thoughts.views.items():
+                size, pixels = view.goal_look.shape[-2:], wanted.goal_pixels[name]
+                parts[f"goal_{name}"] = 0.1 * pointing_loss(view.goal_look, pixels, carried)
+                parts[f"colour_{name}"] = parts[f"colour_{name}"] + 0.1 * cell_loss(
+                    view.colour, size, pixels, concepts["goal_colour"], carried
+                )
+                parts[f"kind_{name}"] = parts[f"kind_{name}"] + 0.1 * cell_loss(
+                    view.kind, size, pixels, concepts["goal_kind"], carried
+                )
+        return parts
+
+
+def _decision_losses(said: ModelOutput, wanted: ModelTarget, columns: ActionColumns) -> dict[str, Tensor]:
+    there = wanted.present
+    return {
+        **action_losses(said, wanted, columns, squared_rotation),
+        "target": 2.0 * _chunk_error(said.target, wanted.target, there),
+        "present": 0.2 * functional.binary_cross_entropy_with_logits(said.present, there),
+    }
+
+
+def _word_losses(logits: Mapping[str, Tensor], concepts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        f"word_{name}": 0.1 * functional.cross_entropy(logits[name].flatten(0, 1), classes.flatten())
+        for name, classes in concepts.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Thoughts:
+    """What an output was made from: logits of each concept, one view a camera, where the goal is (B, N, 3)."""
+
+    logits: Mapping[str, Tensor]
+    views: Mapping[str, View]
+    place: Tensor
+
+
+def _decided(logits: Tensor) -> Tensor:
+    """Return one reading, wholly: halfway between a bowl and a cube lies nothing. Gradients pass as if it were soft."""
+    chances = logits.softmax(dim=-1)
+    one = functional.one_hot(chances.argmax(dim=-1), chances.shape[-1]).to(chances.dtype)
+    return one + chances - chances.detach()
+
+
+class _Plan(nn.Module):
+    """A perceptron with one residual block."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(inputs, hidden)
+        self.block = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
+        self.last = nn.Linear(hidden, outputs)
+
+    def forward(self, values: Tensor) -> Tensor:
+        first = functional.relu(self.first(values))
+        return self.last(functional.relu(first + self.block(first)))
+
+
+def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+    )
+
+
+def _chunk_error(said: Tensor, wanted: Tensor, there: Tensor) -> Tensor:
+    return mean_where_present(functional.smooth_l1_loss(said, wanted, reduction="none", beta=0.1), there)

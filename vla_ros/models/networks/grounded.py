@@ -1,0 +1,304 @@
+"""Grounded language: find the things in the pictures, then tell which of them a sentence means, if any.
+
+A small detector (learned queries over image tokens, after DETR, Carion et al. 2020) says where things are. Each thing
+looks at the words (cross-attention from objects to text); what it finds there gives its matching score, which competes
+with that of "none of them". So the answer to a command can be a thing, "not there", or "which of the two".
+Instead of the detector, one of Transformers can propose the things: OWLv2 (Minderer et al. 2023), see `detectors`.
+
+Shapes: B scenes, N sentences each, M = B * N, K objects, D numbers a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vla_ros.errors import InstructionError
+from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget, check_width
+from vla_ros.models.configuration import TransformerConfig
+from vla_ros.models.contract import Backbone, VlaModel
+from vla_ros.models.detection.detectors import Detections, build_detector
+from vla_ros.models.detection.identification import Identification, SceneObject, decide
+from vla_ros.models.layers.attention import Attention
+from vla_ros.models.layers.encoders import TextEncoder, mean_over_words, repeat_scenes
+from vla_ros.models.layers.scene import ProjectedText, cached_shape, named_backbones, named_text_encoder
+from vla_ros.models.losses import chunk_losses, mean_where_present, total
+from vla_ros.models.networks.regression import ChunkHead
+from vla_ros.models.trunk import KIND
+
+SURENESS = 1.0
+"""What a slot's confidence is worth, in normalized distance, when things are given to slots (DETR's matching cost)."""
+
+
+@dataclass(frozen=True)
+class GroundedConfig(TransformerConfig):
+    """Sizes of the network, and how sure it has to be.
+
+    Attributes:
+        objects: Most things that are told apart, K.
+        depth: Blocks over each picture, and of the detector.
+        detector: "own" or "owlv2".
+        detector_values: Sizes of OWLv2, as `backbones.build_tower` takes them.
+        hidden: Width of the head.
+        confidence: How sure the detector has to be that a thing is one.
+        margin: Two things whose matching scores differ by less than this (in logits) are asked about.
+        apart: Things closer than this (normalized) are one thing, seen twice.
+        vision: A trunk in the place of the own detector's pictures and of `patch`, {"kind": "trunk", sizes}.
+        text: A trunk that reads the sentences, likewise.
+    """
+
+    objects: int = 8
+    depth: int = 2
+    detector: str = "own"
+    detector_values: Mapping[str, Any] | None = None
+    hidden: int = 256
+    confidence: float = 0.5
+    margin: float = 0.7
+    apart: float = 0.3
+    vision: Mapping[str, Any] | None = None
+    text: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Which thing each sentence means: `scores` (B, N, K) logits, `none` (B, N) the logit of "none of them"."""
+
+    scores: Tensor
+    none: Tensor
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(B, N, K + 1), the last for "none of them"."""
+        return torch.cat([self.scores, self.none[..., None]], dim=-1).softmax(dim=-1)
+
+
+class GroundedModel(VlaModel):
+    """See the module."""
+
+    Config = GroundedConfig
+    LEARNS_PLACES: ClassVar = True
+    TINY: ClassVar = {"objects": 6, "width": 64, "depth": 1, "hidden": 128}
+    FULL: ClassVar = {  # OWLv2 base, the library's defaults, as the detector
+        "cameras": {"front": [960, 960], "wrist": [960, 960]}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
+        "words": 32, "objects": 32, "width": 512, "heads": 8, "depth": 6, "hidden": 1024, "detector": "owlv2",
+        "detector_values": {"vision_config": {"image_size": 960}},
+    }  # fmt: skip
+    BACKBONES: ClassVar = {"detector_values": ("owlv2",), "vision": (KIND,), "text": (KIND,)}
+    config: GroundedConfig
+
+    def __init__(self, config: GroundedConfig) -> None:
+        """Build the network with random weights."""
+        super().__init__(config)
+        self.detector = build_detector(
+            config.detector, config.cameras, objects=config.objects, width=config.width, heads=config.heads,
+            patch=config.patch, depth=config.depth, values=config.detector_values or {},
+            vision=config.vision,
+        )  # fmt: skip
+        self.text: TextEncoder | ProjectedText = (
+            TextEncoder(config.vocabulary, config.width, config.words, 1, config.heads)
+            if config.text is None
+            else ProjectedText(named_text_encoder(config.vocabulary, config.words, config.text), config.width)
+        )
+        self.object_norm = nn.LayerNorm(config.width)
+        self.read = Attention(config.width, config.heads)
+        self.score = nn.Sequential(nn.Linear(3 * config.width, config.width), nn.GELU(), nn.Linear(config.width, 1))
+        self.none = nn.Linear(config.width, 1)
+        told = 2 * config.width + config.state_width + 6
+        self.head = ChunkHead(told, config.hidden, config.horizon, config.action, beliefs=False)
+
+    def act(self, given: ModelInput) -> ModelOutput:
+        """Predict a chunk for every sentence about every scene, and where the thing is that it means."""
+        self.check(given)
+        detections = self.detector(given.images)
+        return self._decide(given, detections, self._match(detections, given.tokens))
+
+    def match(self, given: ModelInput) -> Matching:
+        """Return how well each sentence goes with each thing."""
+        self.check(given)
+        return self._match(self.detector(given.images), given.tokens)
+
+    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss: the chunk, the things' places (one sentence a thing), and which thing each sentence means.
+
+        Raises:
+            ValueError: when `target` is missing.
+        """
+        self.check(given, wanted)
+        if wanted.target is None:
+            raise ValueError("the grounded network is taught where the named object is: `target` is missing")
+        detections = self.detector(given.images)
+        matching = self._match(detections, given.tokens)
+        slots = assign(detections.places, wanted.target, wanted.present, detections.confidence)
+        meant = torch.where(wanted.present > 0, slots, detections.places.shape[1])
+        parts = chunk_losses(self._decide(given, detections, matching), wanted, self.config.action)
+        parts["match"] = functional.cross_entropy(
+            torch.cat([matching.scores, matching.none[..., None]], dim=-1).flatten(0, 1), meant.flatten()
+        )
+        parts.update(_detection_losses(detections, slots, wanted))
+        return total(parts)
+
+    def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
+        """Return the chance of each thing and of none (B, N, K + 1), and of each thing: is it one, and where is it."""
+        found = self.detector(given.images)
+        sentences = given.tokens.shape[1]
+        return {
+            "match": self._match(found, given.tokens).probabilities,
+            "confidence": found.confidence.sigmoid()[:, None].expand(-1, sentences, -1),
+            "places": found.places[:, None].expand(-1, sentences, -1, -1),
+        }
+
+    def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
+        """Return camera to (B, N, T, h', w'): where the things are that look at each word, by how much they do.
+
+        A thing looks at words (cross-attention), and its detector looked at patches; this is the product of the two.
+        Empty for a detector that does not tell where it looked.
+        """
+        self.check(given)
+        found = self.detector(given.images)
+        pairs = (given.tokens.shape[0], given.tokens.shape[1])
+        words, real = self.text(given.tokens.flatten(0, 1))
+        things = self.object_norm(repeat_scenes(found.features, pairs[1]))
+        _, weights = self.read(things, words, real[:, None, None, :], look=True)
+        assert weights is not None
+        share = weights.transpose(1, 2)  # (M, T, K)
+        share = torch.where(real[..., None], share, 1.0)  # no thing looks at padding: its map is that of all things
+        share = share / share.sum(dim=-1, keepdim=True)
+        return {
+            name: (share @ repeat_scenes(look.flatten(2), pairs[1])).unflatten(-1, look.shape[2:]).unflatten(0, pairs)
+            for name, look in found.looks.items()
+        }
+
+    def backbones(self) -> dict[str, Backbone]:
+        """Return the detector, where it is one of Transformers, and the halves of a trunk."""
+        if self.config.detector == "owlv2":
+            return {"detector_values": Backbone(self.detector.owl), **named_backbones(None, self.text)}
+        return named_backbones(self.detector.images, self.text)
+
+    def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
+        """Return what may stand in the place of a camera's picture."""
+        return cached_shape(self.config, getattr(self.detector, "images", None), camera)
+
+    def detect(self, images: Mapping[str, Tensor]) -> list[list[SceneObject]]:
+        """Return the things in each scene, the surest first; one that was seen twice counts once."""
+        found = self.detector(images)
+        scenes = []
+        for scene in range(len(found.places)):
+            things: list[SceneObject] = []
+            for slot in found.confidence[scene].argsort(descending=True).tolist():
+                sure, place = float(found.confidence[scene, slot].sigmoid()), found.places[scene, slot]
+                if sure < self.config.confidence:
+                    break
+                if all(float((place - other.place).norm()) >= self.config.apart for other in things):
+                    pixels = {name: points[scene, slot] for name, points in found.points.items()}
+                    things.append(SceneObject(found.features[scene, slot], place, pixels, sure))
+            scenes.append(things)
+        return scenes
+
+    def identify_target_object(self, command: Tensor, objects: Sequence[SceneObject]) -> Identification:
+        """Return which of `objects` a command (T,) of word tokens means: one, none, or several that fit alike.
+
+        Raises:
+            InstructionError: when the command is empty.
+            ValueError: when a thing's feature has another width.
+        """
+        if command.ndim != 1 or not bool((command != 0).any()):
+            raise InstructionError(f"the command has shape {tuple(command.shape)}, expected (words,) with a word in it")
+        if not objects:
+            return decide(torch.zeros(0), 0.0, self.config.margin)
+        features = torch.stack([thing.feature for thing in objects])
+        check_width("the feature of an object", features, self.config.width)
+        words, real = self.text(command[None])
+        scores, none = self._score(features[None], words, real)
+        return decide(scores[0], float(none[0].detach()), self.config.margin)
+
+    def _match(self, detections: Detections, tokens: Tensor) -> Matching:
+        pairs = (tokens.shape[0], tokens.shape[1])
+        words, real = self.text(tokens.flatten(0, 1))
+        scores, none = self._score(repeat_scenes(detections.features, pairs[1]), words, real)
+        return Matching(scores.unflatten(0, pairs), none.unflatten(0, pairs))
+
+    def _score(self, features: Tensor, words: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (M, K) and (M,): the scores of things (M, K, D) for sentences (M, T, D), and of none of them.
+
+        Things do not look at each other here, so that two that are alike always score alike.
+        """
+        things = self.object_norm(features)
+        found, _ = self.read(things, words, real[:, None, None, :])
+        sentence = mean_over_words(words, real)
+        asked = sentence[:, None].expand_as(found)
+        return self.score(torch.cat([things * found, found, asked * things], dim=-1))[..., 0], self.none(sentence)[
+            ..., 0
+        ]
+
+    def _decide(self, given: ModelInput, detections: Detections, matching: Matching) -> ModelOutput:
+        pairs = (given.tokens.shape[0], given.tokens.shape[1])
+        share = matching.scores.softmax(dim=-1)  # (B, N, K): if it is there, which is it
+        thing = (share @ detections.features).flatten(0, 1)
+        place = (share @ detections.places).flatten(0, 1)
+        state = repeat_scenes(given.state, pairs[1])
+        words, real = self.text(given.tokens.flatten(0, 1))
+        # As for the keypoint network: the way from the tool to the thing is told outright.
+        told = [thing, mean_over_words(words, real), state, place.detach(), place.detach() - state[:, :3]]
+        looks = {
+            name: (share @ look.flatten(2)).unflatten(-1, look.shape[2:]) for name, look in detections.looks.items()
+        }
+        said = self.head(torch.cat(told, dim=-1), pairs)
+        present = matching.scores.logsumexp(dim=-1) - matching.none
+        return replace(said, target=place.unflatten(0, pairs), present=present, attention=looks)
+
+
+def assign(places: Tensor, wanted: Tensor, present: Tensor, confidence: Tensor) -> Tensor:
+    """Return (B, N) long, a slot for each named thing: nearest pairs first, no slot twice.
+
+    Args:
+        places: (B, K, 3), where the detector believes things to be.
+        wanted: (B, N, 3), where they are.
+        present: (B, N), 1 where there is one; the others get slot 0.
+        confidence: (B, K) logits; a sure slot may be `SURENESS` farther away than an unsure one. Otherwise slots
+            that still say the same would take turns, and none would ever become sure.
+
+    Raises:
+        ValueError: when there are more things than slots.
+    """
+    if int(present.sum(dim=1).max()) > places.shape[1]:
+        raise ValueError(f"{int(present.sum(dim=1).max())} things in a scene, expected at most {places.shape[1]}")
+    with torch.no_grad():
+        cost = (wanted[:, :, None] - places[:, None]).norm(dim=-1) - SURENESS * confidence.sigmoid()[:, None]
+        cost = cost.masked_fill(present[..., None] <= 0, float("inf")).float()
+        slots = torch.zeros(present.shape, dtype=torch.long, device=places.device)
+        scene = torch.arange(len(places), device=places.device)
+        for _ in range(min(cost.shape[1:])):
+            best, index = cost.flatten(1).min(dim=1)
+            thing, slot = index // cost.shape[2], index % cost.shape[2]
+            slots[scene, thing] = torch.where(best.isfinite(), slot, slots[scene, thing])
+            cost[scene, thing] = float("inf")
+            cost[scene, :, slot] = float("inf")
+    return slots
+
+
+def _detection_losses(detections: Detections, slots: Tensor, wanted: ModelTarget) -> dict[str, Tensor]:
+    """Return the losses of the slots: where their things are, in space and in each picture, and which hold one."""
+    there = wanted.present
+    assert wanted.target is not None
+    places = detections.places.gather(1, slots[..., None].expand(-1, -1, 3))
+    nothing = torch.zeros_like(detections.confidence)
+    held = nothing.scatter_reduce(1, slots, there.to(nothing), reduce="amax")  # another precision under autocast
+    parts = {
+        "place": mean_where_present(
+            functional.smooth_l1_loss(places, wanted.target, reduction="none", beta=0.1), there
+        ),
+        "confidence": functional.binary_cross_entropy_with_logits(detections.confidence, held),
+    }  # fmt: skip
+    for name, points in detections.points.items():
+        if name in wanted.pixels:
+            pixels = wanted.pixels[name]
+            visible = there * torch.isfinite(pixels).all(dim=-1)
+            said = points.gather(1, slots[..., None].expand(-1, -1, 2))
+            wrong = functional.smooth_l1_loss(said, torch.nan_to_num(pixels), reduction="none", beta=0.05)
+            parts[f"point_{name}"] = 2.0 * mean_where_present(wrong, visible)
+    return parts

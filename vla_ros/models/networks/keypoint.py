@@ -1,0 +1,211 @@
+"""A small policy that finds the thing the words name as a point in each image, and plans from there.
+
+Convolutions see each camera once. The sentence (a small GRU) modulates their features (FiLM, Perez et al. 2018), and
+spatial softmax (Levine et al. 2016) turns the result into points. The first point of each camera is taught where the
+named object is; the rest are free. From points, pooled features and proprioception a perceptron tells where the
+object is in the base frame, and a second one, given the way from the tool to there, tells the action chunk (Zhao et
+al. 2023). About half a million parameters: it trains on two CPU cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vla_ros.errors import ContractError
+from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.configuration import ModelConfig
+from vla_ros.models.contract import Backbone, VlaModel
+from vla_ros.models.layers.encoders import mean_over_words
+from vla_ros.models.layers.pointing import pointing_loss, spatial_expectation
+from vla_ros.models.layers.scene import cached_shape, named_backbones, named_text_encoder
+from vla_ros.models.losses import action_losses, mean_where_present, squared_rotation, total
+from vla_ros.models.trunk import KIND
+from vla_ros.models.trunk_encoders import TrunkMaps, grounding_vector, trunk_sizes
+
+STRIDE = 4
+"""Pixels of the image that one cell of the feature map spans, each way."""
+
+
+@dataclass(frozen=True)
+class KeypointConfig(ModelConfig):
+    """Sizes of the network; the first three numbers of the state are the tool's position.
+
+    Attributes:
+        channels: Width of the feature maps.
+        points: Points a camera.
+        words: Width of the sentence vector.
+        hidden: Width of the perceptrons.
+        vision: A trunk in the place of the convolutions, {"kind": "trunk", sizes}.
+        text: A trunk in the place of the GRU, likewise. With both, the perceptrons are told where the trunk finds the
+            thing.
+    """
+
+    channels: int = 48
+    points: int = 6
+    words: int = 64
+    hidden: int = 256
+    vision: Mapping[str, Any] | None = None
+    text: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name, size in self.cameras.items():
+            if any(side % STRIDE or side < 4 * STRIDE for side in size):
+                raise ContractError(f"camera '{name}' is {size}, expected multiples of {STRIDE}, at least {4 * STRIDE}")
+
+
+class KeypointModel(VlaModel):
+    """See the module."""
+
+    Config = KeypointConfig
+    LEARNS_PLACES: ClassVar = True
+    TINY: ClassVar = {"channels": 32, "hidden": 128}
+    FULL: ClassVar = {
+        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
+        "channels": 128, "points": 32, "words": 256, "hidden": 1024,
+    }  # fmt: skip
+    BACKBONES: ClassVar = {"vision": (KIND,), "text": (KIND,)}
+    config: KeypointConfig
+
+    def __init__(self, config: KeypointConfig) -> None:
+        """Build the network with random weights."""
+        super().__init__(config)
+        self.maps = None if config.vision is None else TrunkMaps(config.cameras, config.vision)
+        self.text = None
+        if config.text is None:
+            self.embedding = nn.Embedding(config.vocabulary, config.words, padding_idx=0)
+            self.sentence: nn.Module = nn.GRU(config.words, config.words, batch_first=True)
+        else:
+            self.text = named_text_encoder(config.vocabulary, trunk_sizes(config.text).words, config.text)
+            self.sentence = nn.Linear(self.text.width, config.words)
+        channels = None if self.maps is None else self.maps.channels
+        self.eyes = nn.ModuleDict({name: _Eye(config, channels) for name in config.cameras})
+        seen = sum(eye.width for eye in self.eyes.values()) + config.state_width + config.words
+        if self.maps is not None and self.text is not None:
+            seen += len(config.cameras) * self.maps.grounding_width
+        self.locate = _perceptron(seen, config.hidden, 3)
+        self.present = nn.Linear(seen, 1)
+        self.plan = _perceptron(seen + 6, config.hidden, config.horizon * config.action.width)
+
+    def act(self, given: ModelInput) -> ModelOutput:
+        """Predict a chunk for every sentence about every scene."""
+        self.check(given)
+        scenes, sentences = given.tokens.shape[:2]
+        words = self._read(given.tokens)
+        images = given.images if self.maps is None else self.maps.features(given.images)
+        looks = {name: eye(images[name], words) for name, eye in self.eyes.items()}
+        state = given.state[:, None].expand(-1, sentences, -1)
+        found = self._found(images, given.tokens)
+        seen = torch.cat([*(look.features for look in looks.values()), *found, state, words], dim=-1)
+        target = self.locate(seen)
+        # The perceptron below is told the way to the object outright: what it would have to learn otherwise.
+        # Both are normalized by the same statistics, so that the difference means metres times a constant.
+        plan = self.plan(torch.cat([seen, target.detach(), target.detach() - state[..., :3]], dim=-1))
+        plan = plan.view(scenes, sentences, self.config.horizon, self.config.action.width)
+        return ModelOutput(
+            continuous=plan[..., : self.config.action.continuous],
+            binary=plan[..., self.config.action.continuous :],
+            target=target,
+            present=self.present(seen)[..., 0],
+            attention={name: look.attention for name, look in looks.items()},
+        )
+
+    def _read(self, tokens: Tensor) -> Tensor:
+        """Return the sentence vectors (B, N, words): the state of the GRU at each sentence's last word."""
+        scenes, sentences, length = tokens.shape
+        flat = tokens.reshape(-1, length)
+        if self.text is not None:
+            return self.sentence(mean_over_words(*self.text(flat))).view(scenes, sentences, -1)
+        states, _ = self.sentence(self.embedding(flat))
+        last = (flat != 0).sum(dim=1).clamp(min=1) - 1
+        return states[torch.arange(len(flat), device=flat.device), last].view(scenes, sentences, -1)
+
+    def _found(self, images: Mapping[str, Tensor], tokens: Tensor) -> list[Tensor]:
+        """Return (B, N, ...) by camera where the trunk finds thing and goal; [] without a trunk that sees and reads."""
+        if self.maps is None or self.text is None:
+            return []
+        questions = self.text.read(tokens.flatten(0, 1))[2].unflatten(0, tokens.shape[:2])
+        found = self.maps.ground(images, questions).values()
+        return [grounding_vector(one).unflatten(0, tokens.shape[:2]) for one in found]
+
+    def backbones(self) -> dict[str, Backbone]:
+        """Return the halves of a trunk."""
+        return named_backbones(self.maps, self.text)
+
+    def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
+        """Return what may stand in the place of a camera's picture."""
+        return cached_shape(self.config, self.maps, camera)
+
+    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss: the chunk where the object is there, the point, its place, and whether it is there.
+
+        Raises:
+            ValueError: when `target`, or the `pixels` of a camera, are missing.
+        """
+        self.check(given, wanted)
+        said = self.act(given)
+        missing = [name for name in self.config.cameras if name not in wanted.pixels]
+        if said.target is None or said.present is None or wanted.target is None or missing:
+            lacks = "`target`" if wanted.target is None else f"`pixels` of {missing}"
+            raise ValueError(f"the keypoint network is taught where the named object is: {lacks} is missing")
+        there = wanted.present
+        target = functional.smooth_l1_loss(said.target, wanted.target, reduction="none", beta=0.1)
+        parts = {
+            **action_losses(said, wanted, self.config.action, squared_rotation),
+            "target": 2.0 * mean_where_present(target, there),
+            "present": 0.2 * functional.binary_cross_entropy_with_logits(said.present, wanted.present),
+        }
+        for name, attention in said.attention.items():
+            parts[f"look_{name}"] = 0.1 * pointing_loss(attention, wanted.pixels[name], there)
+        return total(parts)
+
+
+@dataclass(frozen=True)
+class _Look:
+    features: Tensor  # (B, N, width)
+    attention: Tensor  # (B, N, h', w'), the first point's
+
+
+class _Eye(nn.Module):
+    """One camera: convolutions, words, points."""
+
+    def __init__(self, config: KeypointConfig, channels: int | None = None) -> None:
+        """Build; with `channels` the eye is given a trunk's maps of so many, else pictures."""
+        super().__init__()
+        c = config.channels
+        self.middle = 0.5 if channels is None else 0.0
+        self.trunk = nn.Sequential(
+            nn.Conv2d(3, 24, 5, stride=2, padding=2), nn.ReLU(),
+            nn.Conv2d(24, 32, 3, stride=2, padding=1), nn.ReLU(),
+            nn.Conv2d(32, c, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(c, c, 3, padding=1), nn.ReLU(),
+        ) if channels is None else nn.Sequential(nn.Conv2d(channels, c, 1), nn.ReLU())  # fmt: skip
+        self.film = nn.Linear(config.words, 2 * c)
+        self.mix = nn.Conv2d(c, c, 1)
+        self.points = nn.Conv2d(c, config.points, 1)
+        self.count = config.points
+        self.width = 3 * config.points + c
+
+    def forward(self, image: Tensor, words: Tensor) -> _Look:
+        scenes, sentences = words.shape[:2]
+        seen = self.mix(self.trunk(image - self.middle))
+        scale, shift = self.film(words)[..., None, None].chunk(2, dim=2)
+        seen = functional.relu(seen[:, None] * (1.0 + scale) + shift)  # (B, N, c, h', w')
+        height, width = seen.shape[-2:]
+        weights = self.points(seen.flatten(0, 1)).flatten(2).softmax(dim=-1)  # (BN, K, h'w')
+        where = spatial_expectation(weights, (height, width)).flatten(1)  # (BN, 2K)
+        sharpness = weights.amax(dim=-1)
+        pooled = (weights[:, :1] @ seen.flatten(0, 1).flatten(2).transpose(1, 2))[:, 0]
+        features = torch.cat([where, sharpness, pooled], dim=-1).view(scenes, sentences, -1)
+        return _Look(features, weights[:, 0].view(scenes, sentences, height, width))
+
+
+def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+    )

@@ -1,0 +1,168 @@
+"""Little memory: EfficientNet (Tan and Le 2019) and DistilBERT (Sanh et al. 2019), with gradient checkpointing.
+
+Checkpointing (Chen et al. 2016) keeps only what enters a block of a tower; the rest is computed again on the way back.
+A tower checkpointed as one piece would save little: on the way back all of it is there again at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from vla_ros.errors import ContractError
+from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.configuration import TowerConfig
+from vla_ros.models.contract import Backbone, VlaModel
+from vla_ros.models.layers.backbones import IMAGENET, build_tower, choose_norm, padding_mask, standardize
+from vla_ros.models.layers.encoders import learned_positions, mean_over_words, repeat_scenes
+from vla_ros.models.layers.scene import cached_shape, named_backbones, named_text_encoder
+from vla_ros.models.losses import chunk_losses, total
+from vla_ros.models.networks.regression import ChunkHead
+from vla_ros.models.trunk import KIND
+from vla_ros.models.trunk_encoders import TrunkMaps, is_trunk_line
+
+
+@dataclass(frozen=True)
+class MemoryEfficientConfig(TowerConfig):
+    """Sizes of the network; `vision` is EfficientNet's, B0 where it says nothing.
+
+    Attributes:
+        text: Sizes of DistilBERT; its vocabulary and length are set here. Or a trunk in its place.
+        looks: Places in each picture that a sentence may look at.
+        checkpointing: Compute the towers' inner values again on the way back instead of keeping them.
+        width: Of the fused features.
+    """
+
+    text: Mapping[str, Any] | None = None
+    looks: int = 4
+    checkpointing: bool = True
+    width: int = 128
+
+
+class MemoryEfficientModel(VlaModel):
+    """See the module."""
+
+    Config = MemoryEfficientConfig
+    TINY: ClassVar = {
+        "vision": {"width_coefficient": 0.25, "depth_coefficient": 0.25, "drop_connect_rate": 0.0,
+                   "strides": [1, 2, 2, 2, 1, 1, 1]},
+        "text": {"dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 96, "dropout": 0.0, "attention_dropout": 0.0},
+        "shrink": 2, "width": 64, "hidden": 128,
+    }  # fmt: skip
+    FULL: ClassVar = {  # EfficientNet-B0 and DistilBERT (base, uncased)
+        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 30522, "state_width": 10, "horizon": 16,
+        "words": 512, "vision": {"width_coefficient": 1.0, "depth_coefficient": 1.0, "image_size": 224}, "text": {},
+        "width": 512, "hidden": 512,
+    }  # fmt: skip
+    BACKBONES: ClassVar = {"vision": ("efficientnet", KIND), "text": ("distilbert", KIND)}
+    config: MemoryEfficientConfig
+
+    def __init__(self, config: MemoryEfficientConfig) -> None:
+        """Build the network with random weights."""
+        super().__init__(config)
+        self.vision: nn.Module = (
+            TrunkMaps(config.cameras, config.vision or {})
+            if is_trunk_line(config.vision)
+            else choose_norm(build_tower("efficientnet", _vision_values(config.vision or {})), config.norm)
+        )
+        self.text: nn.Module
+        if is_trunk_line(config.text):
+            self.text = named_text_encoder(config.vocabulary, config.words, config.text or {})
+            read = self.text.width
+        else:
+            text = {**(config.text or {}), "vocab_size": config.vocabulary, "max_position_embeddings": config.words}
+            self.text = build_tower("distilbert", text)
+            read = self.text.config.dim
+        with torch.no_grad():
+            grids = {n: tuple(self._see(torch.zeros(1, 3, *s)).shape[1:]) for n, s in config.cameras.items()}
+        self.grids = {name: (grid[1], grid[2]) for name, grid in grids.items()}
+        self.patch = nn.Sequential(nn.Linear(next(iter(grids.values()))[0], config.width), nn.LayerNorm(config.width))
+        self.positions = nn.ParameterDict(
+            {name: learned_positions(h * w, config.width) for name, (h, w) in self.grids.items()}
+        )
+        self.sentence = nn.Sequential(nn.Linear(read, config.width), nn.LayerNorm(config.width))
+        self.film = nn.Linear(config.width, 2 * config.width)
+        self.asks = nn.ModuleDict({n: nn.Linear(config.width, config.looks * config.width) for n in config.cameras})
+        fused = (1 + config.looks * len(config.cameras)) * config.width + config.state_width
+        self.head = ChunkHead(fused, config.hidden, config.horizon, config.action)
+
+    def backbones(self) -> dict[str, Backbone]:
+        """Return both towers; build with `norm: frozen` for published weights of EfficientNet. Or halves of a trunk."""
+        parts, own = named_backbones(self.vision, self.text), ("word_embeddings.weight", "position_embeddings.weight")
+        if "vision" not in parts:
+            parts["vision"] = Backbone(self.vision)
+        if "text" not in parts:
+            parts["text"] = Backbone(self.text, own, self.text.get_input_embeddings())
+        return parts
+
+    def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
+        """Return what may stand in the place of a camera's picture."""
+        return cached_shape(self.config, self.vision, camera)
+
+    def act(self, given: ModelInput) -> ModelOutput:
+        """Predict a chunk for every sentence about every scene; the pictures are seen once a scene."""
+        self.check(given)
+        config = self.config
+        pairs = (given.tokens.shape[0], given.tokens.shape[1])
+        sentence = self.sentence(self._read(given.tokens.flatten(0, 1)))
+        scale, shift = self.film(sentence)[:, None].chunk(2, dim=-1)
+        found, attention = [], {}
+        for name in config.cameras:
+            patches = self.patch(self._see(given.images[name]).flatten(2).transpose(1, 2)) + self.positions[name]
+            patches = functional.gelu(repeat_scenes(patches, pairs[1]) * (1.0 + scale) + shift)
+            asked = self.asks[name](sentence).unflatten(-1, (config.looks, config.width))
+            weights = (asked @ patches.transpose(1, 2) / config.width**0.5).softmax(dim=-1)  # (M, looks, P)
+            found.append((weights @ patches).flatten(1))
+            attention[name] = weights.mean(dim=1).unflatten(-1, self.grids[name])
+        state = repeat_scenes(given.state, pairs[1])
+        return self.head(torch.cat([*found, sentence, state], dim=-1), pairs, attention)
+
+    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss: the chunk where the object is there, its place, and whether it is there."""
+        self.check(given, wanted)
+        return total(chunk_losses(self.act(given), wanted, self.config.action))
+
+    def _see(self, image: Tensor) -> Tensor:
+        """Return EfficientNet's last feature map (B, C, h', w'), block by block; or a trunk's."""
+        if isinstance(self.vision, TrunkMaps):
+            return self.vision.map(image)
+        if self.config.shrink > 1:
+            image = functional.avg_pool2d(image, self.config.shrink)
+        seen = self.vision.embeddings(standardize(image, *IMAGENET))
+        encoder = self.vision.encoder
+        for block in encoder.blocks:
+            seen = self._run(block, seen)
+        return self._run(lambda x: encoder.top_activation(encoder.top_bn(encoder.top_conv(x))), seen)
+
+    def _read(self, tokens: Tensor) -> Tensor:
+        """Return (M, D), the mean of DistilBERT's features over the words of (M, T), block by block; or a trunk's."""
+        if is_trunk_line(self.config.text):
+            return mean_over_words(*self.text(tokens))
+        mask = padding_mask(tokens)
+        open_to = mask.bool()[:, None, None, :].expand(-1, 1, tokens.shape[1], -1)
+        features = self.text.embeddings(tokens)
+        for block in self.text.transformer.layer:
+            features = self._run(lambda x, block=block: block(x, attention_mask=open_to), features)
+        return mean_over_words(features, mask.bool())
+
+    def _run(self, block: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+        if self.config.checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, values, use_reentrant=False)
+        return block(values)
+
+
+def _vision_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return sizes whose last layer fits: Transformers takes its width from two places that have to agree."""
+    values = {"width_coefficient": 1.0, "depth_coefficient": 1.0, **values}
+    scale, step = float(values["width_coefficient"]), int(values.get("depth_divisor", 8))
+    if scale <= 0 or step < 1:
+        raise ContractError(f"EfficientNet: width_coefficient is {scale} and depth_divisor {step}, expected above 0")
+    rounded = max(step, int(1280 * scale + step / 2) // step * step)
+    rounded += step if rounded < 0.9 * 1280 * scale else 0
+    return {**values, "hidden_dim": rounded}

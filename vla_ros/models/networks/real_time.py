@@ -1,0 +1,190 @@
+"""The smallest delay: MobileNetV2 (Sandler et al. 2018) for pictures, an LSTM for words, no attention anywhere.
+
+For each new picture only the convolutions and two perceptrons run. What the words say is kept until they change, and a
+network that was trained on sequences keeps a recurrent state from picture to picture:
+
+    cache = network.new_cache()
+    for given in frames:
+        said = network.act_next(given, cache)     # new words: the cache starts anew
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.configuration import TowerConfig
+from vla_ros.models.contract import Backbone, VlaModel
+from vla_ros.models.layers.backbones import HALF, build_tower, choose_norm, standardize
+from vla_ros.models.layers.encoders import mean_over_words, repeat_scenes
+from vla_ros.models.layers.precision import full_precision
+from vla_ros.models.layers.scene import ProjectedText, cached_shape, named_backbones, named_text_encoder
+from vla_ros.models.losses import chunk_losses, total
+from vla_ros.models.networks.regression import ChunkHead
+from vla_ros.models.trunk import KIND
+from vla_ros.models.trunk_encoders import TrunkMaps, is_trunk_line
+
+
+@dataclass(frozen=True)
+class RealTimeConfig(TowerConfig):
+    """Sizes of the network; `vision` is MobileNetV2's, and `hidden` that of the recurrent state too.
+
+    Attributes:
+        channels: Of each cell of the pictures' last feature map, after one 1 x 1 convolution.
+        text_width: Of the LSTM.
+        text_layers: Of the LSTM.
+        text: A trunk in the place of the LSTM, {"kind": "trunk", sizes}.
+        recurrent: Carry a state from picture to picture. Only for networks trained with `compute_sequence_loss`:
+            without that, a carried state is one that the network has never seen.
+    """
+
+    channels: int = 32
+    text_width: int = 64
+    text_layers: int = 2
+    text: Mapping[str, Any] | None = None
+    recurrent: bool = False
+
+
+@dataclass
+class RealTimeCache:
+    """What is kept between pictures of one run.
+
+    Attributes:
+        tokens: The words that the rest belongs to; None at the start.
+        words: (B * N, text_width), what they say.
+        state: (B * N, hidden), the recurrent state; None before the first picture.
+        reads: How often words were read: once an instruction.
+    """
+
+    tokens: Tensor | None = None
+    words: Tensor | None = None
+    state: Tensor | None = None
+    reads: int = 0
+
+    def begin(self, tokens: Tensor) -> bool:
+        """Tell whether `tokens` are new words; if so, forget what belongs to the old ones."""
+        if self.tokens is not None and self.tokens.shape == tokens.shape and torch.equal(self.tokens, tokens):
+            return False
+        self.tokens, self.words, self.state = tokens.clone(), None, None
+        return True
+
+
+class RealTimeModel(VlaModel):
+    """See the module."""
+
+    Config = RealTimeConfig
+    TINY: ClassVar = {
+        "vision": {"depth_multiplier": 0.25, "min_depth": 8, "finegrained_output": False, "output_stride": 16},
+        "shrink": 2, "text_width": 32, "text_layers": 1, "hidden": 128,
+    }  # fmt: skip
+    FULL: ClassVar = {  # MobileNetV2 at full width, with the two LSTM layers of 256 of the original sketch
+        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
+        "words": 32, "vision": {}, "channels": 64, "text_width": 256, "text_layers": 2, "hidden": 512,
+    }  # fmt: skip
+    BACKBONES: ClassVar = {"vision": ("mobilenet_v2", KIND), "text": (KIND,)}
+    config: RealTimeConfig
+
+    def __init__(self, config: RealTimeConfig) -> None:
+        """Build the network with random weights."""
+        super().__init__(config)
+        self.maps = TrunkMaps(config.cameras, config.vision or {}) if is_trunk_line(config.vision) else None
+        if self.maps is None:
+            self.tower = choose_norm(build_tower("mobilenet_v2", config.vision or {}), config.norm)
+        with torch.no_grad():
+            first = next(iter(config.cameras.values()))
+            depth = self._see(torch.zeros(1, 3, *first)).shape[1]
+            cells = sum(self._see(torch.zeros(1, 3, *s))[0, 0].numel() for s in config.cameras.values())
+        self.reduce = nn.Sequential(nn.Conv2d(depth, config.channels, 1), nn.SiLU())
+        if config.text is None:
+            self.embedding = nn.Embedding(config.vocabulary, config.text_width, padding_idx=0)
+            self.text: nn.Module = nn.LSTM(config.text_width, config.text_width, config.text_layers, batch_first=True)
+        else:
+            named = named_text_encoder(config.vocabulary, config.words, config.text)
+            self.text = ProjectedText(named, config.text_width)
+        self.film = nn.Linear(config.text_width, 2 * config.hidden)
+        self.look = nn.Sequential(nn.Linear(cells * config.channels, config.hidden), nn.LayerNorm(config.hidden))
+        self.enter = nn.Linear(config.hidden + config.state_width + config.text_width, config.hidden)
+        self.memory = nn.GRUCell(config.hidden, config.hidden) if config.recurrent else None
+        self.head = ChunkHead(config.hidden, config.hidden, config.horizon, config.action)
+
+    def backbones(self) -> dict[str, Backbone]:
+        """Return the tower; build with `norm: frozen` for published weights. Or the halves of a trunk."""
+        parts = named_backbones(self.maps, self.text)
+        return parts if self.maps is not None else {"vision": Backbone(self.tower), **parts}
+
+    def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
+        """Return what may stand in the place of a camera's picture."""
+        return cached_shape(self.config, self.maps, camera)
+
+    def new_cache(self) -> RealTimeCache:
+        """Return an empty cache, for one run."""
+        return RealTimeCache()
+
+    def act(self, given: ModelInput, cache: RealTimeCache | None = None) -> ModelOutput:
+        """Predict chunks; with a cache, words that have not changed are not read again."""
+        self.check(given)
+        cache = self.new_cache() if cache is None else cache
+        cache.begin(given.tokens)
+        if cache.words is None:
+            cache.words, cache.reads = self._read(given.tokens.flatten(0, 1)), cache.reads + 1
+        return self._decide(given, cache)
+
+    def act_next(self, given: ModelInput, cache: RealTimeCache) -> ModelOutput:
+        """Predict chunks for the picture that follows those in `cache`."""
+        return self.act(given, cache)
+
+    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of single pictures, each the first of its run."""
+        self.check(given, wanted)
+        return total(chunk_losses(self.act(given), wanted, self.config.action))
+
+    def compute_sequence_loss(
+        self, frames: Sequence[tuple[ModelInput, ModelTarget]]
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the mean loss of pictures that follow each other, with the recurrent state carried through them.
+
+        Raises:
+            ValueError: when there is no picture.
+        """
+        if not frames:
+            raise ValueError("a sequence of 0 frames was given, expected at least 1")
+        cache = self.new_cache()
+        parts = [chunk_losses(self.act(given, cache), wanted, self.config.action) for given, wanted in frames]
+        return total({name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]})
+
+    def _see(self, image: Tensor) -> Tensor:
+        """Return the last feature map (B, C, h', w')."""
+        if self.maps is not None:
+            return functional.avg_pool2d(self.maps.map(image), 2)
+        if self.config.shrink > 1:
+            image = functional.avg_pool2d(image, self.config.shrink)
+        return self.tower(standardize(image, *HALF)).last_hidden_state
+
+    def _read(self, tokens: Tensor) -> Tensor:
+        """Return (M, text_width): the LSTM's output at each sentence's last word, or a trunk's mean over the words."""
+        if self.config.text is not None:
+            return mean_over_words(*self.text(tokens))
+        words = self.embedding(tokens)
+        with full_precision(words):  # processors without bfloat16 have no LSTM of it
+            outputs, _ = self.text(words)
+        last = (tokens != 0).sum(dim=1).clamp(min=1) - 1
+        return outputs.gather(1, last[:, None, None].expand(-1, 1, outputs.shape[-1]))[:, 0]
+
+    def _decide(self, given: ModelInput, cache: RealTimeCache) -> ModelOutput:
+        pairs = (given.tokens.shape[0], given.tokens.shape[1])
+        maps = [self.reduce(self._see(given.images[name])).flatten(1) for name in self.config.cameras]
+        assert cache.words is not None
+        scale, shift = self.film(cache.words).chunk(2, dim=-1)
+        seen = repeat_scenes(self.look(torch.cat(maps, dim=1)), pairs[1]) * (1.0 + scale) + shift
+        state = repeat_scenes(given.state, pairs[1])
+        vector = functional.silu(self.enter(torch.cat([functional.silu(seen), state, cache.words], dim=-1)))
+        if self.memory is not None:
+            cache.state = self.memory(vector, cache.state)
+            vector = vector + cache.state
+        return self.head(vector, pairs)

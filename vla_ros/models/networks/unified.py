@@ -1,0 +1,148 @@
+"""The unified architecture: one decoder-only transformer over image, text, state and action tokens.
+
+No part of it belongs to one modality but the thin layers at the ends: image patches are projected as they are, words
+are embedded, the state and the rows of the chunk are projected as the numbers that they are. The stream is
+[image patches | state | words | start | row 0 | row 1 | ...], and the token before each row says that row.
+
+While training, rows that the network reads are disturbed, and half of them are hidden behind one learned token: else it
+would learn to continue what the expert did instead of looking (de Haan et al. 2019).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget
+from vla_ros.models.columns import ActionColumns
+from vla_ros.models.contract import Backbone, VlaModel
+from vla_ros.models.layers.encoders import CONVOLUTION_STEM, PATCH_STEM, learned_positions
+from vla_ros.models.layers.published import IMAGE_KINDS, LANGUAGE_KINDS
+from vla_ros.models.layers.scene import TINY, cached_shape
+from vla_ros.models.layers.stream import Prefix, SceneStream, StreamConfig
+from vla_ros.models.losses import action_losses, side_losses, smooth_rotation, total
+from vla_ros.models.trunk import KIND
+
+
+@dataclass(frozen=True)
+class UnifiedConfig(StreamConfig):
+    """Sizes of the network: those of `StreamConfig`, and how it is taught.
+
+    Attributes:
+        row_noise: Deviation of what is added to the rows it reads while training, normalized units.
+        hidden_rows: Share of the rows that it cannot read while training.
+    """
+
+    stem: str = PATCH_STEM
+    image_width: int = 0
+    image_depth: int = 0
+    row_noise: float = 0.1
+    hidden_rows: float = 0.5
+
+
+class UnifiedModel(VlaModel):
+    """See the module."""
+
+    Config = UnifiedConfig
+    TINY: ClassVar = {**TINY, "stem": CONVOLUTION_STEM, "depth": 2}
+    FULL: ClassVar = {  # the sizes of Gato (Reed et al. 2022), 24 blocks of 2048 numbers
+        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 32000, "state_width": 10, "horizon": 16,
+        "words": 64, "patch": 16, "width": 2048, "heads": 16, "depth": 24,
+    }  # fmt: skip
+    BACKBONES: ClassVar = {"vision": (*IMAGE_KINDS, KIND), "language": LANGUAGE_KINDS, "text": (KIND,)}
+    config: UnifiedConfig
+
+    def __init__(self, config: UnifiedConfig) -> None:
+        """Build the network with random weights."""
+        super().__init__(config)
+        self.stream = SceneStream(config, config.vocabulary)
+        width = self.stream.width
+        self.slots = learned_positions(config.horizon, width)
+        self.start = learned_positions(1, width)
+        self.hidden = learned_positions(1, width)
+        columns = config.action.width
+        self.read = nn.Linear(columns, width)
+        self.say = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, columns))
+        self.present = nn.Linear(width, 1)
+        self.target = nn.Linear(width, 3)
+
+    def act(self, given: ModelInput) -> ModelOutput:
+        """Say row after row, each read before the next is said, for every sentence about every scene."""
+        self.check(given)
+        shape = given.tokens.shape[:2]
+        prefix = self.stream.prefix(given)
+        cache = self.stream.transformer.new_cache()
+        tokens, real = prefix.followed_by(self._start(len(prefix.tokens)))
+        features, weights = self.stream.transformer(tokens, real, cache, look=True)
+        assert weights is not None
+        start = features[:, -1]
+        rows = [self.say(start)]
+        for slot in range(1, self.config.horizon):
+            real = functional.pad(real, (0, 1), value=True)
+            token = self._read(_as_read(rows[-1], self.config.action)[:, None], slot)
+            features, _ = self.stream.transformer(token, real, cache)
+            rows.append(self.say(features[:, -1]))
+        said = self._output(torch.stack(rows, dim=1), start, shape)
+        return replace(said, attention=self.stream.looks(weights, prefix.words, shape))
+
+    def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
+        """Return camera to (B, N, T, h', w'): where each word looks, averaged over heads and blocks."""
+        self.check(given)
+        return self.stream.word_looks(given)
+
+    def backbones(self) -> dict[str, Backbone]:
+        """Return the parts that can be given published weights."""
+        return self.stream.backbones()
+
+    def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
+        """Return what may stand in the place of a camera's picture."""
+        return cached_shape(self.config, self.stream.images, camera)
+
+    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of every row given those before it, and of the other heads."""
+        self.check(given, wanted)
+        prefix = self.stream.prefix(given)
+        features = self._teach(prefix, wanted.actions().flatten(0, 1))
+        said = self._output(self.say(features), features[:, 0], given.tokens.shape[:2])
+        parts = action_losses(said, wanted, self.config.action, smooth_rotation)
+        return total({**parts, **side_losses(said, wanted)})
+
+    def _teach(self, prefix: Prefix, actions: Tensor) -> Tensor:
+        """Return the features (M, H, D) that say the rows, given the rows before; actions (M, H, A)."""
+        rows = actions[:, :-1]
+        if self.training:
+            rows = rows + self.config.row_noise * torch.randn_like(rows)
+        read = self._read(rows, 1)
+        if self.training:
+            hide = torch.rand(*read.shape[:2], 1, device=read.device) < self.config.hidden_rows
+            read = torch.where(hide, self.hidden + self.slots[1:], read)
+        tokens, real = prefix.followed_by(torch.cat([self._start(len(rows)), read], dim=1))
+        features, _ = self.stream.transformer(tokens, real)
+        return features[:, prefix.tokens.shape[1] :]
+
+    def _start(self, count: int) -> Tensor:
+        return (self.start + self.slots[:1]).expand(count, 1, -1)
+
+    def _read(self, rows: Tensor, first: int) -> Tensor:
+        """Embed rows (M, X, A), in front of the slots from `first` on."""
+        return self.read(rows) + self.slots[first : first + rows.shape[1]]
+
+    def _output(self, rows: Tensor, start: Tensor, shape: tuple[int, ...]) -> ModelOutput:
+        """Return what rows (M, H, A), whose binary columns are logits, and the start token say."""
+        continuous, binary = rows.unflatten(0, shape).tensor_split([self.config.action.continuous], dim=-1)
+        return ModelOutput(
+            continuous,
+            binary,
+            self.target(start).unflatten(0, shape),
+            self.present(start)[:, 0].unflatten(0, shape),
+        )
+
+
+def _as_read(row: Tensor, columns: ActionColumns) -> Tensor:
+    """Return (M, A) with logits made -1 or 1, as the rows it is taught with."""
+    continuous, binary = row.tensor_split([columns.continuous], dim=-1)
+    return torch.cat([continuous, torch.where(binary > 0, 1.0, -1.0).to(row.dtype)], dim=-1)

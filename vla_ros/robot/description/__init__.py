@@ -1,0 +1,1 @@
+"""Robot descriptions: URDF, xacro, meshes, convex simplification."""

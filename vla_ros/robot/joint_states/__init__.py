@@ -1,0 +1,1 @@
+"""Joint states from one or several publishers."""

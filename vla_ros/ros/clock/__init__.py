@@ -1,0 +1,1 @@
+"""Simulation time: publishers of /clock and reading it on demand."""

@@ -1,0 +1,1 @@
+"""Checks and settings of the middleware."""

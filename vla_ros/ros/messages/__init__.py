@@ -1,0 +1,1 @@
+"""Conversions between core types and ROS messages."""

@@ -1,0 +1,1 @@
+"""Contact detection and reaction."""

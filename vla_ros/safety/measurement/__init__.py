@@ -1,0 +1,1 @@
+"""Plausibility of the measured joint states."""

@@ -1,0 +1,1 @@
+"""Motion generation: filters, joint motion, collision, final check of every command."""

@@ -1,0 +1,1 @@
+"""Arming self-test: the fault table, its dry run and its record."""

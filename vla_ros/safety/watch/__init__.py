@@ -1,0 +1,1 @@
+"""Watchdogs: policy, instructions, publishers, ticks, emergency stop."""

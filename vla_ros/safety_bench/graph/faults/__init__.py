@@ -1,0 +1,1 @@
+"""Faults that the bench injects into the running graph."""

@@ -1,0 +1,1 @@
+"""Processes that inject faults: tampered sensors, hanging nodes, buttons."""

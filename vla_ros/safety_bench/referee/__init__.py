@@ -1,0 +1,1 @@
+"""Independent checks of recorded commands and of controller references."""

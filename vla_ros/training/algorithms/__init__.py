@@ -1,0 +1,1 @@
+"""Learning methods: behavioral cloning, DAgger, preferences, adaptation."""

@@ -1,0 +1,88 @@
+"""Trains the half of the compositional network that decides, on glances at the demonstrations; the rest stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from vla_ros.errors import VlaError
+from vla_ros.models.checkpoint import load_checkpoint, save_checkpoint, weights_digest
+from vla_ros.models.contract import VlaModel
+from vla_ros.models.networks.compositional import CompositionalModel
+from vla_ros.training.algorithms.behavioral_cloning import watch_training
+from vla_ros.training.algorithms.glances import GlanceDataset, decide
+from vla_ros.training.datasets.source import SeededBatches
+from vla_ros.training.datasets.tabletop import TabletopDataset
+from vla_ros.training.held_out import Play, held_out_episodes
+from vla_ros.training.loop import TrainingLoop
+from vla_ros.training.loop_options import HeldOutOptions, LoopOptions, PartOptions
+from vla_ros.training.provenance import dataset_fingerprint, deciding_lines
+from vla_ros.training.records import TrainingRecord
+
+STAYS = ("eyes", "reader")
+
+
+@dataclass(frozen=True)
+class DecidingOptions:
+    """How the half that decides is trained.
+
+    Attributes:
+        loop: Options of the loop.
+        batch: Steps of the data set an update.
+        variants: See `GlanceDataset`.
+        seed: Of the batches.
+        resume: Continue where the folder of the checkpoint stopped.
+        notes: Said in the checkpoint about its training, beside what it says already.
+        held_out: See `CloningOptions`; likewise `play` and `history`.
+    """
+
+    loop: LoopOptions
+    batch: int
+    variants: int
+    seed: int = 0
+    resume: bool = False
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    held_out: HeldOutOptions = HeldOutOptions(fraction=0.0)  # noqa: RUF009 (frozen)
+    play: Play | None = None
+    history: Sequence[TrainingRecord] = ()
+
+
+def train_action_head(
+    dataset: TabletopDataset, policy: Path, out: Path, options: DecidingOptions, device: torch.device,
+    report: Callable[[TrainingRecord], None] | None = None,
+) -> float:  # fmt: skip
+    """Go on from the checkpoint `policy`, write another to `out`; returns the last loss.
+
+    Raises:
+        VlaError: when the network has no half that decides by itself, or the state to resume from belongs to other
+            data, options or eyes.
+    """
+    # Of several processes one writes the checkpoint and the glances, and the others wait for both.
+    with PartialState(cpu=device.type == "cpu").main_process_first():
+        network, bundle = load_checkpoint(policy, torch.device("cpu"))
+        if not isinstance(network, CompositionalModel):
+            raise VlaError(f"{policy} holds a '{bundle.model}': only 'compositional' decides apart from what it sees")
+        held = held_out_episodes(dataset.groups, options.held_out.fraction)
+        data = dataset_fingerprint(dataset) | {"held_out": len(held)}
+        belongs_to = deciding_lines(options, data, weights_digest(policy))
+        dataset = dataset.with_processor(bundle.processor)
+        glances = GlanceDataset(dataset.without(held) if held else dataset, network, options.variants, device)
+    stays = {name: PartOptions(0) for name in STAYS}
+    loop = TrainingLoop(network.trainable(), replace(options.loop, parts=stays), device, decide, belongs_to)
+    if options.resume:
+        loop.resume(out)
+
+    def save(folder: Path, trained: VlaModel, measured: Mapping[str, Any]) -> None:
+        notes = {**bundle.training, **options.notes, **measured}
+        save_checkpoint(folder, trained, replace(bundle, training=notes))
+
+    watch = watch_training(dataset, options, device, out, save, loop.step)
+    loss = loop.run(SeededBatches(glances, options.batch, options.seed), out, report, held_out=watch)
+    if loop.is_main and not watch.kept:
+        save(out, loop.averaged, {})
+    return loss

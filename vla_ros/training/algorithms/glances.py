@@ -1,0 +1,158 @@
+"""What a network's eyes say of recorded steps, computed once: the half that decides then learns without pictures.
+
+Looking takes most of an update. Once the eyes know what is where, their answers about every command of every step fit
+on the disk, a few times over with light and colours drawn anew, and a step costs a twentieth (on a CPU).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from vla_ros.errors import VlaError
+from vla_ros.models.batch import ModelTarget
+from vla_ros.models.layers.eyes import TargetFeatures
+from vla_ros.models.networks.compositional import CONCEPTS, CompositionalModel
+from vla_ros.training.datasets.concepts import concept_classes
+from vla_ros.training.datasets.pictures import StoredRows, varied
+from vla_ros.training.datasets.tabletop import MOST_COMMANDS, TabletopDataset
+
+ASKED = MOST_COMMANDS + 1
+"""Commands about each step: all that it is labelled for, some of them twice where they are few, and one in vain."""
+
+BLOCK = 64
+"""Steps that are looked at together."""
+
+WHOLE = "complete"
+
+
+@dataclass(frozen=True)
+class GlanceBatch:
+    """Glances by camera, state (B, S), and what should be decided."""
+
+    glances: Mapping[str, TargetFeatures]
+    state: Tensor
+    wanted: ModelTarget
+
+
+class GlanceDataset:
+    """Glances at all steps of a data set."""
+
+    def __init__(
+        self, dataset: TabletopDataset, network: CompositionalModel, variants: int, device: torch.device
+    ) -> None:
+        """Look at what has not been looked at with these eyes; glances lie beside the pictures.
+
+        Args:
+            dataset: The steps; its processor is that of the network.
+            network: Whose eyes look.
+            variants: How often each picture is looked at, each time with another light and another command in vain.
+            device: Where to compute.
+
+        Raises:
+            VlaError: when there is to be no glance, or a file of glances is damaged.
+        """
+        if variants < 1:
+            raise VlaError(f"{variants} variants of each picture, expected at least one")
+        self._dataset, self._variants = dataset, variants
+        self.count = dataset.count
+        commands = [dataset.commands(step) for step in range(self.count)]
+        self._columns = np.array([np.arange(MOST_COMMANDS) % len(one) for one in commands])
+        self._classes = np.array(
+            [[concept_classes(one[k]) for k in columns] for one, columns in zip(commands, self._columns, strict=True)],
+            np.uint8,
+        )
+        self._width = network.config.channels // 2 + 4
+        self._free = 2 * network.config.free_points
+        folder = f"glances_{_eyes(network)}_{variants}"
+        begin = 0
+        for place, count in zip(dataset.places, dataset.counts, strict=True):
+            if count and not (place / folder / WHOLE).exists():
+                self._look(network.to(device).eval(), place / folder, begin, count, device)
+            begin += count
+        there = [(p / folder, n) for p, n in zip(dataset.places, dataset.counts, strict=True) if n]
+        row = (variants, 2 * ASKED * self._width + self._free)
+        self._glances = {
+            c: StoredRows([(p / f"{c}.glances", n) for p, n in there], row, np.float16) for c in dataset.cameras
+        }
+        self._absent = StoredRows([(p / "absent", n) for p, n in there], (variants, len(CONCEPTS)), np.uint8)
+
+    def _look(self, network: CompositionalModel, place: Path, begin: int, count: int, device: torch.device) -> None:
+        """Write the glances at `count` steps from number `begin` on."""
+        place.mkdir(parents=True, exist_ok=True)
+        cameras = self._dataset.cameras
+        files = {camera: (place / f"{camera}.glances").open("wb") for camera in cameras}
+        with (place / "absent").open("wb") as absent, tqdm(total=count, unit="step", desc="look") as bar:
+            for first in range(begin, begin + count, BLOCK):
+                steps = np.arange(first, min(first + BLOCK, begin + count))
+                glances, vain = zip(*(self._glance(network, steps, begin, v, device) for v in range(self._variants)),
+                                    strict=True)  # fmt: skip
+                for camera in cameras:
+                    files[camera].write(np.stack([one[camera] for one in glances], axis=1).tobytes())
+                absent.write(np.stack(vain, axis=1).tobytes())
+                bar.update(len(steps))
+        for file in files.values():
+            file.close()
+        (place / WHOLE).touch()
+
+    def _glance(
+        self, network: CompositionalModel, steps: NDArray[np.int64], begin: int, variant: int, device: torch.device
+    ) -> tuple[dict[str, NDArray[np.float16]], NDArray[np.uint8]]:
+        """Return by camera (B, numbers), and the classes (B, concepts) of the command in vain."""
+        generators = [np.random.default_rng([variant, step - begin]) for step in steps]
+        vain = np.array(
+            [concept_classes(self._dataset.absent(s, g)) for s, g in zip(steps, generators, strict=True)], np.uint8
+        )
+        images = {c: varied(self._dataset.pictures[c][steps], generators).to(device) for c in self._dataset.cameras}
+        with torch.inference_mode():
+            seen = network.look(images, {n: t.to(device) for n, t in self._concepts(steps, vain).items()})
+        flat = {
+            camera: torch.cat([one.thing.flatten(1), one.goal.flatten(1), one.free], dim=1).half().cpu().numpy()
+            for camera, one in seen.items()
+        }
+        return flat, vain
+
+    def _concepts(self, steps: NDArray[np.int64], vain: NDArray[np.uint8]) -> dict[str, Tensor]:
+        """Return the classes (B, ASKED) of each concept."""
+        table = np.concatenate([self._classes[steps], vain[:, None]], axis=1).astype(np.int64)
+        return {name: torch.from_numpy(table[..., column]) for column, name in enumerate(CONCEPTS)}
+
+    def rows(self, generators: Sequence[np.random.Generator], update: int) -> GlanceBatch:
+        """Return one step a generator, in one of its variants, with all its commands."""
+        steps = self._dataset.draw(generators)
+        variant = np.array([int(rng.integers(self._variants)) for rng in generators])
+        each = np.arange(len(steps))
+        concepts = self._concepts(steps, self._absent[steps][each, variant])
+        return GlanceBatch(
+            {camera: self._unfold(rows[steps][each, variant]) for camera, rows in self._glances.items()},
+            self._dataset.states(steps),
+            self._dataset.targets(steps, self._columns[steps], concepts),
+        )
+
+    def _unfold(self, flat: NDArray[np.float16]) -> TargetFeatures:
+        values, size = torch.from_numpy(flat.astype(np.float32)), ASKED * self._width
+        shape = (len(flat), ASKED, self._width)
+        return TargetFeatures(
+            values[:, :size].view(shape), values[:, size : 2 * size].view(shape), values[:, 2 * size :]
+        )
+
+
+def decide(network: CompositionalModel, batch: GlanceBatch) -> tuple[Tensor, dict[str, float]]:
+    """What the half that decides makes small."""
+    return network.decision_loss(batch.glances, batch.state, batch.wanted)
+
+
+def _eyes(network: CompositionalModel) -> str:
+    """Return a short name for the weights of the eyes."""
+    digest = hashlib.sha256()
+    for name, weights in network.eyes.state_dict().items():
+        digest.update(name.encode() + weights.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""Recorded data as training batches."""

@@ -1,0 +1,270 @@
+"""Recorded data sets, mixed by weight, as batches: one image, the sentence that was asked for, what was commanded.
+
+Which data set a row is from and which of its steps it is comes from `Mixture`. All data sets are normalized by one set
+of statistics, that of the mixture as it is drawn, which travels in the checkpoint: a motion is the same number in
+whichever set it is. Nothing says where the named thing is, or that one is absent.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vla_ros.data.augmentation.language import LanguageAugmentation
+from vla_ros.data.mixture import WINDOW_UPDATES, Member, Mixture
+from vla_ros.errors import VlaError
+from vla_ros.language.tokenizer import WordTokenizer, split_words
+from vla_ros.models.build import MODELS, model_class
+from vla_ros.models.contract import ModelInput, ModelTarget
+from vla_ros.processing.normalizer import Normalizer
+from vla_ros.processing.processor import Processor, Statistics
+from vla_ros.robot.contract import RobotContract
+from vla_ros.training.datasets.pick import action_floors, policy_features, state_floors, with_tool_scale
+from vla_ros.training.datasets.pictures import varied
+from vla_ros.training.datasets.recorded_pictures import PerImageAugmentation
+from vla_ros.training.datasets.source import ReadImages
+from vla_ros.training.datasets.stored_steps import StoredSteps
+
+
+def check_network(model: str) -> None:
+    """Raise when a network cannot be taught by recordings alone.
+
+    Raises:
+        VlaError: with the names of those that can.
+    """
+    if model_class(model).LEARNS_PLACES:
+        able = [name for name in MODELS if not model_class(name).LEARNS_PLACES]
+        raise VlaError(
+            f"'{model}' is taught where the named thing is, in the room and in the pictures: only demonstrations of "
+            f"the simulated cell (vla-ros collect) know that, recorded data do not. Choose --model among {able}"
+        )
+
+
+@dataclass(frozen=True)
+class Augmentations:
+    """What is changed in a row each time it is drawn.
+
+    Attributes:
+        pictures: In place of a little light, colour and noise, which every picture gets by default.
+        words: None: sentences stay as they were recorded.
+    """
+
+    pictures: PerImageAugmentation | None = None
+    words: LanguageAugmentation | None = None
+
+
+class RecordedDataset:
+    """All steps of one or more data sets; numbers in memory, pictures on disk.
+
+    Attributes:
+        count: How many steps there are.
+        episodes: How many episodes.
+        episode_of: (count,) the number of each step's episode, counted through all data sets.
+        specification: Convention of the actions.
+        taught: Every word that a sentence can have, slips of the pen apart.
+        processor: Its statistics are one for all data sets, its vocabulary the taught words.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[StoredSteps],
+        contract: RobotContract,
+        augmentations: Augmentations | None = None,
+        cache_bytes: float | None = None,
+    ) -> None:
+        """Join data sets.
+
+        Args:
+            parts: Their rows.
+            contract: The robot that the rows were made for.
+            augmentations: See there.
+            cache_bytes: What decoded images may take on the disk, about; None: as much as there are.
+
+        Raises:
+            DataError: when a weight is not positive, or a data set stands there twice.
+        """
+        self.parts, self.augmentations = tuple(parts), augmentations or Augmentations()
+        self.mixture = Mixture([_member(part, parts, cache_bytes) for part in parts])
+        self._kept = -1
+        self._read_images: ReadImages | None = None
+        self.specification = contract.action
+        sizes = {camera.name: (camera.policy_height, camera.policy_width) for camera in contract.cameras}
+        self.cameras = tuple(sizes)
+        self.count, self.episodes = sum(map(len, parts)), sum(len(part.lengths) for part in parts)
+        lengths = [length for part in parts for length in part.lengths]
+        self.episode_of = np.repeat(np.arange(len(lengths)), lengths)
+        self._held: list[set[int]] = [set() for _ in parts]
+        self._begins = np.cumsum([0, *(len(part) for part in parts)])
+        self._sentences = [sentence for part in parts for sentence in part.sentences]
+        first = np.cumsum([0, *(len(part.sentences) for part in parts)])
+        self._sentence_of = np.concatenate([p.sentence_of + f for p, f in zip(parts, first[:-1], strict=True)])
+        self._states = np.concatenate([part.states for part in parts])
+        self._chunks = np.concatenate([part.chunks for part in parts])
+        self._past = np.concatenate([part.past + first for part, first in zip(parts, self._begins[:-1], strict=True)])
+        self.taught, words = _vocabulary(self._sentences, self.augmentations.words)
+        features = policy_features(sizes, contract.action, words, self._past.shape[1])
+        columns = list(features.continuous_columns)
+        statistics = Statistics(
+            Normalizer.fit([part.states for part in parts], state_floors(features), fractions=self.mixture.fractions),
+            Normalizer.fit(
+                [part.chunks[..., columns] for part in parts], action_floors(features), fractions=self.mixture.fractions
+            ),
+        )
+        self.processor = Processor(features, with_tool_scale(statistics, features), WordTokenizer(self.taught))
+
+    def with_processor(self, processor: Processor) -> RecordedDataset:
+        """Return the same steps as another processor turns them into tensors.
+
+        Raises:
+            VlaError: when it sees another number of frames at once.
+        """
+        if (history := processor.features.history) != self._past.shape[1]:
+            raise VlaError(
+                f"the policy sees {history} frames at once, the data were prepared for {self._past.shape[1]}: set "
+                f"data.history to {history}"
+            )
+        other = copy.copy(self)
+        other.processor = processor
+        return other
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Episodes of each data set."""
+        return tuple(len(part.lengths) for part in self.parts)
+
+    def without(self, episodes: Collection[int]) -> RecordedDataset:
+        """Return the same steps, of which `rows` draws those of other episodes alone.
+
+        Raises:
+            DataError: when that leaves no episode of a data set.
+        """
+        other = copy.copy(self)
+        firsts = np.cumsum([0, *self.groups])
+        other._held = [
+            {one - int(first) for one in episodes if first <= one < last} for first, last in pairwise(firsts.tolist())
+        ]
+        members = zip(self.mixture.members, other._held, strict=True)
+        other.mixture = Mixture([replace(member, left_out=frozenset(held)) for member, held in members])
+        return other
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return what a checkpoint says about its data: one entry a data set."""
+        return [
+            {"path": part.name, "share": float(share), "episodes": len(part.lengths), "failed": part.failed,
+             "odd": len(part.odd), "steps": len(part)}
+            for part, share in zip(self.parts, self.mixture.fractions, strict=True)
+        ]  # fmt: skip
+
+    def left_out(self) -> list[str]:
+        """Return one sentence for each data set of which episodes were left out: how many, and why."""
+        return [
+            f"{part.name}: left out {part.failed} episodes that are marked as failures and {len(part.odd)} that cannot "
+            "be learned from" + (f", the first: {part.odd[0]}" if part.odd else "")
+            for part in self.parts
+            if part.failed or part.odd
+        ]
+
+    def decode(self, progress: Callable[[Iterable[int], str], Iterable[int]]) -> None:
+        """Decode the images that the first updates need, which are all where the cache may hold them.
+
+        Raises:
+            DataError: naming what cannot be decoded.
+        """
+        for number, part in enumerate(self.parts):
+            for episode in progress(self.mixture.window(number, 0), f"decode {part.name}"):
+                part.images.prepare(episode)
+
+    def rows(self, generators: Sequence[np.random.Generator], update: int) -> tuple[ModelInput, ModelTarget]:
+        """Return one step a generator, drawn by it, with its one sentence."""
+        self._forget(update)
+        sets, steps = self.mixture.draw(generators, update)
+        return self.steps(self._begins[sets] + steps, generators)
+
+    def _forget(self, update: int) -> None:
+        """Remove the images that no update near this one needs."""
+        block = update // WINDOW_UPDATES
+        if block == self._kept or not self.mixture.windowed:
+            return
+        self._kept = block
+        near = [WINDOW_UPDATES * other for other in (max(block - 1, 0), block, block + 1)]  # others may be elsewhere
+        for number, part in enumerate(self.parts):
+            drawn = {one for other in near for one in self.mixture.window(number, other)}
+            part.images.keep_only(drawn | self._held[number])
+
+    def steps(
+        self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]
+    ) -> tuple[ModelInput, ModelTarget]:
+        """Return steps by their numbers among those of all data sets, changed as each one's generator says."""
+        read, processor, past = self._read_images or self.images, self.processor, self._past[index]
+        frames = [(read(seen, generators), processor.state(self._states[seen])) for seen in past.T]
+        images, state = processor.stack(frames)
+        said = [self._said(step, rng) for step, rng in zip(index, generators, strict=True)]
+        continuous, binary = processor.targets(self._chunks[index])
+        given = ModelInput(images, state, processor.tokens(said)[:, None])
+        wanted = ModelTarget(
+            continuous=continuous[:, None],
+            binary=binary[:, None],
+            present=torch.ones(len(index), 1),
+        )
+        return given, wanted
+
+    @property
+    def key(self) -> str | None:
+        """Names what the pictures are, for what is computed from them once; None where the cache does not hold all."""
+        return None if self.mixture.windowed else "_".join(part.images.folder.name for part in self.parts)
+
+    def images(self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]) -> dict[str, torch.Tensor]:
+        """Return the pictures (B, 3, h, w) of steps, 0 to 1, changed as each one's generator says."""
+        change = self.augmentations.pictures or varied
+        return {name: change(self._images(name, index), generators) for name in self.cameras}
+
+    def with_images(self, read: ReadImages) -> RecordedDataset:
+        """Return the same steps with something else in the place of their pictures."""
+        other = copy.copy(self)
+        other._read_images = read
+        return other
+
+    def _images(self, camera: str, index: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the images (len(index), height, width, 3) of a camera."""
+        sets = np.searchsorted(self._begins, index, side="right") - 1
+        feature = next(one for one in self.processor.features.cameras if one.name == camera)
+        out = np.empty((len(index), feature.height, feature.width, 3), np.uint8)
+        for number in np.unique(sets):
+            mine = sets == number
+            out[mine] = self.parts[number].images.read(camera, index[mine] - self._begins[number])
+        return out
+
+    def _said(self, step: int, rng: np.random.Generator) -> str:
+        sentence, words = self._sentences[self._sentence_of[step]], self.augmentations.words
+        return sentence if words is None else words(sentence, rng)
+
+
+def _member(part: StoredSteps, parts: Sequence[StoredSteps], cache_bytes: float | None) -> Member:
+    """Return a data set as one of a mixture, its window as large as its part of the cache allows."""
+    window = None
+    if cache_bytes is not None:
+        # Three windows, one after the other by half, take two windows' place; the data sets share the cache by steps.
+        steps = sum(map(len, parts))
+        mine = cache_bytes * len(part) / steps / 2.0
+        window = max(1, int(mine / (part.images.bytes_per_step() * len(part) / len(part.lengths))))
+        if cache_bytes >= part.images.bytes_per_step() * steps:
+            window = None
+    return Member(part.name, part.weight, part.lengths, window)
+
+
+def _vocabulary(sentences: Sequence[str], changes: LanguageAugmentation | None) -> tuple[tuple[str, ...], int]:
+    """Return every word that may be said, sorted, and the words of the longest sentence."""
+    words: set[str] = set()
+    longest = 0
+    for sentence in dict.fromkeys(sentences):
+        texts, more = ({sentence}, 0) if changes is None else changes.reach(sentence)
+        words |= {word for text in texts for word in split_words(text)}
+        longest = max(longest, len(split_words(sentence)) + more)
+    return tuple(sorted(words)), longest
