@@ -1,15 +1,14 @@
-"""From a camera frame to the robot command that it caused, through the real nodes, every frame counted.
+"""Measures the latency from each camera frame to the robot command that it caused, through the real nodes.
 
     .venv/bin/python benchmarks/camera_to_command.py --frames 300
 
-A stand-in for the robot, in a process of its own, hands out the images of two cameras at 640x480 and 30 Hz and joint
-states at 100 Hz, and follows every command at once; its pictures are rendered small and enlarged, so that rendering
-costs next to nothing. Between its images and its commands are perception_node, policy_node and safety_node with the
-shipped policy.
+A robot stand-in, in a process of its own, publishes the images of two cameras at 640x480 and 30 Hz and joint states at
+100 Hz, and follows every command at once; its images are rendered small and enlarged, so that rendering costs almost
+nothing. Between its images and its commands are perception_node, policy_node and safety_node with the shipped policy.
 
-Time runs on one steady clock from handing the frame to ROS to the arrival of the command. The safety node works through
-a chunk in its next tick; which of the two commands around that tick carries it cannot be seen from outside, so that the
-first command after the chunk is the lower bound and the second the upper one. The upper bound is the figure.
+Times are on one steady clock, from publishing the frame to the arrival of the command. The safety node processes a
+chunk in its next tick; which of the two commands around that tick carries it is not visible from outside, so the first
+command after the chunk is the lower bound and the second the upper one. The upper bound is the reported latency.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ import numpy as np
 WIDTH, HEIGHT, RATE_HZ = 640, 480, 30.0
 STATE_HZ = 100.0
 RENDERED = 4
-"""The pictures are rendered so many times smaller each way."""
+"""Factor by which the images are rendered smaller, in each direction."""
 
 SETTLE_S = 2.0
-"""Frames of the first seconds warm up the nodes and are not counted."""
+"""Duration of the warm-up, s; its frames are not counted."""
 
 ARM_S = 30.0
 LATE_S = 2.0
-"""How long after the last frame its command is waited for."""
+"""Time to wait for the last frame's command, s."""
 
 
 class StandIn:
-    """The robot and its cameras. Stamps are readings of the steady clock."""
+    """Stand-in for the robot and its cameras. Stamps are readings of the steady clock."""
 
     def __init__(self, seed: int) -> None:
         import rclpy
@@ -134,7 +133,7 @@ class StandIn:
                 publisher.publish(array_to_image(pictures[name], now, self.contract.camera(name).frame))
 
     def run(self) -> dict[str, Any]:
-        """Play until a line comes from stdin, and return what was seen."""
+        """Run until a line arrives on stdin, and return the recorded times."""
         import rclpy
 
         end = time.monotonic() + ARM_S
@@ -148,7 +147,7 @@ class StandIn:
         sys.stdin.readline()
         self.stopping = True
         threads[0].join(5.0)
-        time.sleep(LATE_S)  # joint states have ended, too: the arm holds, and what was under way arrives
+        time.sleep(LATE_S)  # joint states have ended, too: the arm holds, and messages in transit arrive
         self.executor.shutdown(timeout_sec=2.0)
         for thread in threads:
             thread.join(5.0)
@@ -163,7 +162,7 @@ class StandIn:
 
 
 def _joined(frames: dict[int, float], arrived: dict[str, dict[int, float]]) -> list[dict[str, float]]:
-    """Return for each frame how long after it each thing arrived, ms."""
+    """Return the delay from each frame to each later message, ms."""
     return [
         {what: 1e3 * (times[key] - sent) for what, times in arrived.items() if key in times}
         for key, sent in sorted(frames.items())
@@ -171,7 +170,7 @@ def _joined(frames: dict[int, float], arrived: dict[str, dict[int, float]]) -> l
 
 
 def _ticks(rate: float, stopped: Any) -> Any:
-    """Yield readings of the steady clock at `rate`; a tick that is late shortens the next wait, none is left out."""
+    """Yield readings of the steady clock at `rate`; a late tick shortens the next wait, none is skipped."""
     due = time.monotonic()
     while not stopped():
         yield time.monotonic()
@@ -180,7 +179,7 @@ def _ticks(rate: float, stopped: Any) -> Any:
 
 
 def _late(sent: list[float]) -> int:
-    """Return how many frames came over half a period late: the stand-in, not the graph, was too slow."""
+    """Return the number of frames over half a period late: there the stand-in, not the graph, was too slow."""
     return int((np.diff(sorted(sent)) > 1.5 / RATE_HZ).sum()) if len(sent) > 1 else 0
 
 
@@ -190,7 +189,7 @@ def _key(stamp: Any) -> int:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run the graph around the stand-in and return the figures."""
+    """Run the graph with the stand-in and return the metrics."""
     from dataclasses import replace
 
     from vla_ros.bringup.runner import GraphRunner, graph_environment
@@ -237,7 +236,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 class _PerceptionCounts:
-    """What perception_node counts, from its diagnostics."""
+    """Counters of perception_node, from its diagnostics."""
 
     def __init__(self, node: Any) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
@@ -252,14 +251,14 @@ class _PerceptionCounts:
             self._values[status.name] = {pair.key: pair.value for pair in status.values}
 
     def last(self, sent: int) -> dict[str, Any]:
-        """Return what became of `sent` images of each camera, once nothing more is to come."""
+        """Return what became of the `sent` images of each camera, after the last has arrived."""
         time.sleep(2.0)  # two reports
         figures: dict[str, Any] = {"images_sent": {}, "images_lost_in_transport": {}, "images_overtaken": {}}
         for name, values in self._values.items():
             if ": camera " in name:
                 camera, overtaken = name.split()[-1], int(values["overwritten"])
                 figures["images_sent"][camera] = sent
-                figures["images_overtaken"][camera] = overtaken  # a newer one came before the worker had time for it
+                figures["images_overtaken"][camera] = overtaken  # replaced by a newer one before the worker was free
                 figures["images_lost_in_transport"][camera] = sent - int(values["images"]) - overtaken
         return figures
 
@@ -296,7 +295,7 @@ def _percentile(values: list[float], percent: float) -> float | None:
 
 
 def draw(figures: dict[str, Any], path: Path) -> None:
-    """Draw the time of every frame."""
+    """Plot the latency of every frame."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -314,7 +313,7 @@ def draw(figures: dict[str, Any], path: Path) -> None:
 
 
 def main() -> int:
-    """Measure, draw, and print one JSON object last; 0 when no image was lost in transport."""
+    """Measure, plot, and print one JSON object last; return 0 if no image was lost in transport."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, default=300, help="frames of each camera to count (%(default)s)")
     parser.add_argument("--policy", default="checkpoints/pick", help="folder of a checkpoint (%(default)s)")

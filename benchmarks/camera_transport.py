@@ -1,9 +1,9 @@
-"""How many camera images arrive, and how late: two processes, real DDS, every frame counted.
+"""Measures how many camera images arrive, and how late: two processes, real DDS, every frame counted.
 
     .venv/bin/python benchmarks/camera_transport.py --frames 300 --json
 
-A publisher sends rgb8 images at 30 Hz as a camera driver does, a subscriber takes them as the perception node does.
-Ages are differences of one steady clock, which both processes of one machine share.
+A publisher sends rgb8 images at 30 Hz like a camera driver; a subscriber receives them like the perception node. Ages
+are differences of one steady clock, which both processes share.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def measure(height: int, width: int, frames: int) -> dict[str, Any]:
 
 
 def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
-    """Draw the ages of all frames."""
+    """Plot the ages of all frames."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,10 +1,10 @@
-"""What a trajectory controller makes of the safety layer's commands, by command form and jitter.
+"""Measures the reference that a trajectory controller derives from commands, by command form and jitter.
 
     .venv/bin/python benchmarks/command_form.py --ticks 600
 
 Steps of a real supervisor in a dry run are published with half-normal jitter: as one point on arrival, and as points
-on a time grid with the known stop behind them. Printed are the largest fractions of the limits of velocity and
-acceleration in the references of the controllers that the referee models; one JSON object on the last line.
+on a time grid followed by the precomputed stop. Prints the largest fractions of the velocity and acceleration limits
+in the references of the controllers that the referee models; one JSON object on the last line.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vla_ros.safety_bench.referee.reference_limits import CONTROLLERS, judge_ref
 from vla_ros.safety_bench.referee.trajectory_controller import TimedTrajectory
 
 JITTERS = (0.0, 3e-4, 1e-3, 3e-3)
-"""Standard deviations before the sign is dropped, s; later than LATEST is published at LATEST."""
+"""Standard deviations of the jitter before its sign is dropped, s; clipped at LATEST."""
 
 LATEST = load_parameters().timing.tick_budget
 
@@ -35,7 +35,7 @@ FIRST_TICK = 100
 
 
 def steps_of(contract: RobotContract, parameters: SafetyParameters, ticks: int) -> list[JointStep]:
-    """Return what a supervisor commands while a policy goes from place to place, and stops now and then."""
+    """Return a supervisor's steps while a policy moves from place to place, with occasional stops."""
     rng, shadow, steps = np.random.default_rng(0), Shadow(contract, parameters), []
     shadow.start()
     goal = shadow.pose().position
@@ -67,7 +67,7 @@ def one_point(steps: list[JointStep], late: list[float], period: float) -> list[
 
 
 def on_grid(steps: list[JointStep], late: list[float], period: float) -> list[TimedTrajectory]:
-    """Return what the safety node sends, each published so long after its tick."""
+    """Return the safety node's trajectories, each published with its delay after its tick."""
     ahead = lead(period, LATEST)
     return [timed_trajectory(step, period, step.due - ahead + delay) for step, delay in zip(steps, late, strict=True)]
 

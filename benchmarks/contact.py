@@ -1,4 +1,4 @@
-"""Force on an immovable, undeclared box in the way of the arm, with and without contact detection; false stops.
+"""Measures the contact force on an immovable, undeclared box, with and without contact detection; false stops.
 
     .venv/bin/python benchmarks/contact.py --plot docs/images/contact.png
     .venv/bin/python benchmarks/contact.py --episodes 100
@@ -33,23 +33,23 @@ from vla_ros.safety.parameters import load_parameters
 from vla_ros.types import ActionChunk, FloatArray, Instruction, RobotState
 
 SPEEDS = (0.1, 0.2, 0.45)
-"""Of the tool, m/s."""
+"""Tool speeds, m/s."""
 
 BOXES = {"tool": ((0.55, 0.22, 0.30), (0.20, 0.04, 0.06)), "forearm": ((0.30, 0.21, 0.62), (0.20, 0.04, 0.06))}
-"""Centre and half sizes of the box, m: beside the fingers, or beside the forearm above the hand."""
+"""Center and half sizes of the box, m: beside the fingers, or beside the forearm above the hand."""
 
 RELEASED = 5.0
-"""Less than this, N, is no contact force any more."""
+"""Contact force below which the contact has ended, N."""
 
 WAY = 0.38
-"""Length of the plan, m: it ends far behind the box."""
+"""Length of the plan, m: it ends far beyond the box."""
 
 SECONDS_AFTER = 1.5
 MODES = ("off", "tracking", "effort")
 
 
 class BoxEnv(TabletopEnv):
-    """The pick environment with a box that nothing can move, and a record of the force on it."""
+    """The pick environment with an immovable box, which records the force on it."""
 
     def __init__(self, contract: RobotContract, box: str) -> None:
         """Place one of `BOXES`."""
@@ -79,14 +79,14 @@ class BoxEnv(TabletopEnv):
 
 @dataclass(frozen=True)
 class Approach:
-    """Force over time, N at every physics step from the first contact on, and what the layer said last."""
+    """Force over time, N at every physics step from the first contact on, and the layer's last status."""
 
     forces: FloatArray
     reason: str
     detail: str
 
     def summary(self) -> dict[str, object]:
-        """Return the figures of the approach."""
+        """Return the metrics of the approach."""
         above = np.flatnonzero(self.forces >= RELEASED)
         last = int(above[-1]) + 1 if len(above) else 0
         return {
@@ -98,7 +98,7 @@ class Approach:
 
 
 def with_mode(contract: RobotContract, mode: str) -> RobotContract:
-    """Return the contract without contact detection, with tracking alone, or as it is."""
+    """Return the contract without contact detection, with tracking alone, or unchanged."""
     if mode == "off":
         return replace(contract, contact=None)
     if mode == "tracking" and contract.contact is not None:
@@ -107,7 +107,7 @@ def with_mode(contract: RobotContract, mode: str) -> RobotContract:
 
 
 def approach(contract: RobotContract, box: str, speed: float) -> Approach:
-    """Let the tool follow a straight line to the left through the box at `speed` m/s."""
+    """Move the tool along a straight line to the left through the box at `speed` m/s."""
     cell = BoxEnv(contract, box)
     order = Instruction(cell.reset(0), sequence=1)
     cell.data.qpos[cell._arm] = contract.joints.home
@@ -137,7 +137,7 @@ def approach(contract: RobotContract, box: str, speed: float) -> Approach:
 def _line(
     contract: RobotContract, state: RobotState, origin: FloatArray, speed: float, elapsed: float, number: int
 ) -> ActionChunk:
-    """Return the plan of a line that does not know of the box: it goes on whether the tool follows or not."""
+    """Return the plan of a line that ignores the box: it continues whether the tool follows or not."""
     action, start = contract.action, state.end_effector
     ways = np.minimum(speed * (elapsed + action.period * np.arange(1, action.horizon + 1)), WAY)
     places = origin + np.outer(ways, [0.0, 1.0, 0.0])
@@ -155,7 +155,7 @@ def _expert_plan(cell: TabletopEnv, contract: RobotContract) -> PoseTrajectory:
 
 
 def episode(cell: TabletopEnv, contract: RobotContract, order: str, seconds: float) -> tuple[bool, str]:
-    """Play the scene that the cell holds; return whether it succeeded, and the contact that was reported, or ""."""
+    """Play the environment's scene; return whether it succeeded, and the reported contact, or ""."""
     carrier = SafeCarrier(contract, load_parameters())
     carrier.start(cell, Instruction(order, sequence=1))
     due, number, began = cell.time, 0, cell.time
@@ -180,7 +180,7 @@ def episode(cell: TabletopEnv, contract: RobotContract, order: str, seconds: flo
 
 
 def false_stops(contract: RobotContract, task: str, episodes: int) -> dict[str, object]:
-    """Play `episodes` of the expert and count those in which a contact was reported."""
+    """Play `episodes` of the expert and count those with a reported contact."""
     from vla_ros.envs.tabletop.scene import sample_command
     from vla_ros.language.commands import Act
     from vla_ros.language.phrasing import Wording, say
@@ -205,7 +205,7 @@ def false_stops(contract: RobotContract, task: str, episodes: int) -> dict[str, 
 
 
 def plot(results: dict[str, dict[str, dict[float, Approach]]], path: Path) -> None:
-    """Draw force over time: a column for each speed, a row for each box."""
+    """Plot force over time: a column per speed, a row per box."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,13 +1,13 @@
-"""What the graph costs: processor time and memory of each process of the demo, at rest and in motion.
+"""Measures the cost of the graph: CPU time and memory of each process of the demo, at rest and in motion.
 
     .venv/bin/python benchmarks/graph_cost.py --seconds 20 --json
     .venv/bin/python benchmarks/graph_cost.py --processes shared
     .venv/bin/python benchmarks/graph_cost.py --against ../another_tree
 
-At rest the graph is up and nobody has armed it: cameras, joint states and heartbeats run at their rates. In motion it
-carries out one task after the other. Nodes that share a process have one row, their names joined by "+". 100 % is one
-processor core. `memory_mb` is what a process keeps in memory of its own and with others (RSS); `memory_pss_mb` shares
-the common pages out among those that use them.
+At rest the graph is up and disarmed: cameras, joint states and heartbeats run at their rates. In motion it carries out
+one task after the other. Nodes that share a process have one row, their names joined by "+". 100 % is one CPU core.
+`memory_mb` is the resident memory of a process including shared pages (RSS); `memory_pss_mb` divides shared pages among
+the processes that use them (PSS).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MEGABYTE = 1e6
 
 
 def processor_time(pid: int) -> float:
-    """Return the processor time that a process and its threads have used, s."""
+    """Return the CPU time used by a process and its threads, s."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 
@@ -46,7 +46,7 @@ def memory(pid: int) -> dict[str, float]:
 
 
 class Meter:
-    """Adds up the processor time of processes over several intervals."""
+    """Accumulates the CPU time of processes over several intervals."""
 
     def __init__(self, processes: Mapping[str, int]) -> None:
         """Measure `processes`: name to process id."""
@@ -62,12 +62,12 @@ class Meter:
             self.used[name] += processor_time(pid) - before[name]
 
     def percent(self) -> dict[str, float]:
-        """Return the share of one core that each process used, %."""
+        """Return the fraction of one core that each process used, %."""
         return {name: round(100.0 * used / self.seconds, 1) for name, used in self.used.items()}
 
 
 def processes_of(graph: Any) -> dict[str, int]:
-    """Return process id by the name of the node in it, or the names of several joined by "+"."""
+    """Return process ids by the name of their node, or the names of several joined by "+"."""
     nodes: dict[int, list[str]] = {}
     for one in graph.descriptions:
         nodes.setdefault(graph.process(one.name).pid, []).append(one.name)
@@ -75,13 +75,13 @@ def processes_of(graph: Any) -> dict[str, int]:
 
 
 def measure(seconds: float, tasks: int, policy: str, processes: str) -> dict[str, Any]:
-    """Return the figures of one graph, for `seconds` at rest and through so many `tasks`.
+    """Return the metrics of one graph, for `seconds` at rest and during `tasks` tasks.
 
     Args:
         seconds: Time at rest, s.
-        tasks: Number of tasks that it carries out.
+        tasks: Number of tasks to carry out.
         policy: Checkpoint.
-        processes: Argument of the graph; "" for one that does not have it.
+        processes: Argument of the graph; "" if it has none.
     """
     from vla_ros.bringup.runner import GraphRunner
     from vla_ros.client.observer import Observer
@@ -130,13 +130,13 @@ def measure(seconds: float, tasks: int, policy: str, processes: str) -> dict[str
 
 
 def measure_tree(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the figures of the package in another source folder, in a process of its own."""
+    """Return the metrics of the package in another source folder, measured in a separate process."""
     words = ["--seconds", str(arguments.seconds), "--tasks", str(arguments.tasks), "--policy", arguments.policy]
     if arguments.processes:
         words += ["--processes", arguments.processes]
     done = subprocess.run(
         [sys.executable, str(Path(__file__).resolve()), *words, "--json"],
-        cwd=folder,  # where its configuration is looked for first
+        cwd=folder,  # searched first for its configuration
         env={**os.environ, "PYTHONPATH": str(folder.resolve())},
         stdout=subprocess.PIPE,
         text=True,

@@ -1,10 +1,11 @@
-"""Overfit every tiny network on 32 recorded frames of the pick task, and draw where it looks.
+"""Overfits every tiny network on 32 recorded frames of the pick task, and draws where it looks.
 
     python benchmarks/networks.py --json --picture docs/images/networks_look.png
 
-Prints, for each, the errors that it reaches (normalized units; a share for the gripper), the fastest training step of 8
-scenes, and how much its positions change with other pictures and other words. The picture shows a frame of the front
-camera and where each network looks for the named object: its word of the colour where words look, else its sentence.
+Prints for each the errors reached (normalized units; a fraction for the gripper), the fastest training step of 8
+scenes, and the change of its positions with other images and other instructions. The image shows a frame of the front
+camera and where each network looks for the named object: attention of the color word if words attend, else of the
+whole instruction.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ CAMERA = "front"
 
 
 def frames() -> tuple[PickDataset, ModelInput, ModelTarget]:
-    """Return 32 recorded frames, as the tests have them."""
+    """Return the 32 recorded frames that the tests use."""
     contract = load_contract("panda")
     with tempfile.TemporaryDirectory() as folder:
         writer = DemonstrationWriter(Path(folder), contract.action, {})
@@ -50,7 +51,7 @@ def frames() -> tuple[PickDataset, ModelInput, ModelTarget]:
 
 
 def some(batch: Any, index: torch.Tensor) -> Any:
-    """Return the scenes `index` of an input or a target."""
+    """Return the samples `index` of an input or a target."""
     parts = {
         name: {key: value[index] for key, value in part.items()} if isinstance(part, dict) else part[index]
         for name, part in vars(batch).items()
@@ -60,7 +61,7 @@ def some(batch: Any, index: torch.Tensor) -> Any:
 
 
 def train(network: VlaModel, given: ModelInput, wanted: ModelTarget, steps: int) -> float:
-    """Overfit and return the milliseconds of the fastest step."""
+    """Overfit; return the time of the fastest step, ms."""
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
     order, fastest = torch.Generator().manual_seed(0), float("inf")
@@ -81,7 +82,7 @@ def train(network: VlaModel, given: ModelInput, wanted: ModelTarget, steps: int)
 
 @torch.no_grad()
 def figures_of(network: VlaModel, given: ModelInput, wanted: ModelTarget) -> dict[str, float]:
-    """Return errors where the object is there, and the changes of positions with a modality replaced."""
+    """Return errors where the object is visible, and the changes of positions with a modality replaced."""
     said, there = network.act(given), wanted.present.bool()
 
     def change(other: ModelInput) -> float:
@@ -97,7 +98,7 @@ def figures_of(network: VlaModel, given: ModelInput, wanted: ModelTarget) -> dic
 
 
 def picture(given: ModelInput, looks: dict[str, torch.Tensor], title: str, path: Path) -> None:
-    """Draw the first frame of each episode in a row, and below it where each network looks in it."""
+    """Draw the first frame of each episode in a row, and where each network looks in it below."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -146,7 +147,7 @@ def main() -> None:
         results[name] = {"steps": args.steps, "step_ms": step, **figures_of(network, given, wanted)}
         with torch.no_grad():
             seen = network.inspect(given)
-        if CAMERA in seen.words:  # the word of the colour, in the sentence about the first object
+        if CAMERA in seen.words:  # the color word, in the instruction about the first object
             place = torch.isin(given.tokens[:, 0], colours).int().argmax(dim=-1)
             looks[f"{name}\nthe colour's word"] = seen.words[CAMERA][torch.arange(len(place)), 0, place]
         elif CAMERA in seen.attention:

@@ -1,10 +1,10 @@
-"""How often a tabletop policy reads a sentence right: with taught words, with held-out ones, and with others.
+"""Measures how often a tabletop policy parses an instruction correctly: taught, held-out and new wordings.
 
     python benchmarks/reading.py --policy checkpoints/tabletop
 
-No simulation: the reader's answer is compared with the command behind the sentence. The third list was drawn up before
-the first policy was trained, and nothing was chosen by it; its figures have been seen since, and one of its sentences
-was replaced when one like it came to the taught ones.
+No simulation: the output of the language head is compared with the command behind the instruction. The third list was
+written before the first policy was trained, and nothing was selected by it. Its results have been seen since, and one
+of its sentences was replaced when a similar one was added to the taught ones.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FRAMES = {
 
 
 def say_otherwise(command: Command, rng: np.random.Generator, *, names: bool) -> str:
-    """Return a sentence that is neither taught nor held out, with `names` of things that are not either."""
+    """Return an instruction that is neither taught nor held out; with `names`, so are the names of the things."""
     inside, into = PREPOSITIONS.get(command.goal[1], ("on", "onto")) if command.goal else ("", "")
     called = {name: other if names else name for name, other in NAMES.items()}
     thing, goal = (" ".join(called[word] for word in pair) if pair else "" for pair in (command.thing, command.goal))

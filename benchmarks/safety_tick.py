@@ -1,12 +1,12 @@
-"""How long one tick of the safety layer takes, in free motion, at a face of the workspace and at a singularity.
+"""Measures the duration of a safety tick: free motion, a face of the workspace, the table and a singularity.
 
-Plans of the tool come first, then the same ways as plans of the joints (`joint_situations`).
+Tool plans come first, then the same paths as joint plans (`joint_situations`).
 
     .venv/bin/python benchmarks/safety_tick.py --ticks 2000
 
-A policy at 10 Hz asks, an ideal arm follows; only `SafetySupervisor.tick` is timed, and the taking of a chunk on its
-own. "cpu" is the time that the thread computed, "wall" has the waiting for a processor in it, so that the two differ by
-what else the machine is doing. One JSON object on the last line, ms.
+A policy sends chunks at 10 Hz, an ideal arm follows; only `SafetySupervisor.tick` is timed and, separately, the receipt
+of a chunk. "cpu" is the thread's CPU time; "wall" includes waiting for a processor, so the two differ by other load on
+the machine. One JSON object on the last line, ms.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the graph does: a pool of threads only hurts small matrices
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the graph: a thread pool only slows small matrices down
 
 import numpy as np
 
@@ -42,13 +42,13 @@ SITUATIONS: dict[str, tuple[tuple[float, float, float], ...]] = {
     "over the table": ((0.45, 0.1, -0.1), (0.60, -0.1, -0.1)),
     "at the reach's end": ((0.95, 0.40, 0.55), (0.95, -0.40, 0.55)),
 }
-"""Places between which the policy wants to go, m; some it cannot reach."""
+"""Places between which the policy moves, m; some are out of reach."""
 
 TICKS_PER_CHUNK, TICKS_PER_PLACE, SPEED = 10, 300, 0.25
 
 
 class Bench:
-    """A supervisor, an ideal arm and a policy that asks for straight lines."""
+    """A supervisor, an ideal arm and a policy that moves in straight lines."""
 
     def __init__(self, contract: RobotContract) -> None:
         """Arm the robot at home."""
@@ -90,7 +90,7 @@ class Bench:
         self.chunk_ms.append(1e3 * (time.perf_counter() - began))
 
     def _postures(self, places: FloatArray, rotation: FloatArray) -> FloatArray:
-        """Return the joint positions (k, n) rad that bring the tool to `places` (k, 3) m, or as near as they can."""
+        """Return joint positions (k, n) rad that bring the tool to `places` (k, 3) m, or as near as possible."""
         q, rows = self.q, []
         for place in places:
             q = nearest_posture(self.kinematics, place, rotation, q)
@@ -98,7 +98,7 @@ class Bench:
         return np.array(rows)
 
     def tick(self, clock: Callable[[], float]) -> tuple[float, float, str]:
-        """Return the wall time and the time on `clock` of one tick, ms, and the reason that it gave."""
+        """Return the wall time and the `clock` time of one tick, ms, and its reason."""
         self._sense()
         wall, cpu = time.perf_counter(), clock()
         decision = self.supervisor.tick(self.now)
@@ -110,7 +110,7 @@ class Bench:
 
 
 def of_joints(contract: RobotContract) -> RobotContract:
-    """Return the contract with plans of the joints, at the rate of its own."""
+    """Return the contract with joint plans in place of tool plans, at the same rate."""
     action, motion = contract.action, contract.action.only_motion
     group = ActionGroup(motion.arm, Quantity.JOINT_POSITION, joints=contract.joints.count)
     others = tuple(one for one in action.groups if one is not motion)
@@ -118,7 +118,7 @@ def of_joints(contract: RobotContract) -> RobotContract:
 
 
 def measure(contract: RobotContract, places: tuple[tuple[float, float, float], ...], ticks: int) -> dict[str, object]:
-    """Return figures of one situation."""
+    """Return the metrics of one situation."""
     bench = Bench(contract)
     walls, cpus, reasons = [], [], {}
     for i in range(ticks):

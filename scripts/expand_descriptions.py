@@ -1,6 +1,6 @@
 """Writes urdf/<robot>.urdf from urdf/<robot>.urdf.xacro: the bare description, which the core reads without xacro.
 
-Run it after a change of a xacro file; a test compares the two.
+Run it after changing a xacro file; a test compares the two.
 
     python scripts/expand_descriptions.py
 """
@@ -19,7 +19,7 @@ def expand(source: Path) -> str:
     document = xacro.process_file(str(source))
     for node in list(document.childNodes):
         if node is not document.documentElement:
-            document.removeChild(node)  # xacro's banner names folders of this machine
+            document.removeChild(node)  # xacro's banner contains paths of this machine
     note = document.createComment(f" Written by scripts/expand_descriptions.py from {source.name}. ")
     document.insertBefore(note, document.documentElement)
     lines = document.toprettyxml(indent="  ").splitlines()
@@ -27,7 +27,7 @@ def expand(source: Path) -> str:
 
 
 def expansions() -> dict[Path, str]:
-    """Return what each plain description shall hold."""
+    """Return the expected content of each plain description."""
     return {source.with_suffix(""): expand(source) for source in sorted(FOLDER.glob("*.urdf.xacro"))}
 
 

@@ -1,7 +1,7 @@
-"""Writes requirements/transitive.txt: the version of everything that the other requirements pull in, for every Python.
+"""Writes requirements/transitive.txt: the version of every transitive requirement, for every Python.
 
-Run it after a pin has changed, with the interpreters of environments that were made from the new pins, one for each
-supported Python:
+Run it after a change of a pin, with the interpreters of environments made from the new pins, one for each supported
+Python:
 
     python scripts/lock_requirements.py /some/3.10/.venv/bin/python /some/3.11/.venv/bin/python ...
 """
@@ -20,7 +20,7 @@ HEADER = """\
 # What the other requirements pull in; setup_environment.py gives it to pip as constraints.
 # Written by scripts/lock_requirements.py.
 """
-# Some ROS 2 wheels carry the metadata of their sources too, as egg-info: those are no distributions of their own.
+# Some ROS 2 wheels also contain the metadata of their sources, as egg-info: those are not separate distributions.
 QUESTION = """
 import json, platform
 from importlib.metadata import distributions
@@ -29,26 +29,26 @@ print(json.dumps([platform.python_version_tuple()[1], found]))
 """
 
 
-def normalized(name: str) -> str:
-    """Return the name as package indexes compare it."""
+def normalised(name: str) -> str:
+    """Return the name in the normalized form of package indexes."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def installed(python: str) -> tuple[int, dict[str, str]]:
-    """Return the minor version of an interpreter, and name to version of what is installed for it."""
+    """Return the minor version of an interpreter, and the versions of its installed packages by name."""
     answer = subprocess.run([python, "-c", QUESTION], capture_output=True, text=True, check=True)
     minor, found = json.loads(answer.stdout)
     return int(minor), {normalized(name): version for name, version in found.items()}
 
 
 def direct_names() -> set[str]:
-    """Return what the hand-written files pin."""
+    """Return the names pinned by the hand-written files."""
     lines = [line for file in FOLDER.glob("*.txt") if file != OUTPUT for line in file.read_text().splitlines()]
     return {normalized(re.split(r"[=\[]", line)[0]) for line in lines if line and not line.startswith("#")}
 
 
 def marker(having: list[int], minors: list[int]) -> str:
-    """Return the environment marker that holds for the Pythons in `having`, which follow each other in `minors`."""
+    """Return the environment marker for the Pythons in `having`, which are consecutive in `minors`."""
     after = [minor for minor in minors if minor > having[-1]]
     bounds = [f'python_version >= "3.{having[0]}"'] if having[0] != minors[0] else []
     bounds += [f'python_version < "3.{after[0]}"'] if after else []
@@ -56,7 +56,7 @@ def marker(having: list[int], minors: list[int]) -> str:
 
 
 def lock(environments: dict[int, dict[str, str]]) -> list[str]:
-    """Return one line for each name and version, given minor version to what is installed for it."""
+    """Return one line per name and version; `environments` maps minor versions to versions by name."""
     minors = sorted(environments)
     skipped = direct_names() | {"pip", "vla-ros"}
     lines = []

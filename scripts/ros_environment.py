@@ -1,9 +1,9 @@
 """Gives every interpreter of the virtual environment a ROS 2 environment, with nothing sourced.
 
 `setup_environment.py` copies this file into site-packages; a .pth file there imports it when Python starts. The loader
-reads LD_LIBRARY_PATH only when a process begins, so the interpreter starts itself again once with the right one. The
-ROS 2 wheels do the same, but keep what another virtual environment or a sourced ROS 2 has set; two ROS 2 in one process
-crash, so those are left out here.
+reads LD_LIBRARY_PATH only at process start, so the interpreter restarts itself once with the right one. The ROS 2
+wheels do the same, but keep the settings of another virtual environment or a sourced ROS 2; two ROS 2 in one process
+crash, so those are removed here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def split(paths: str) -> list[str]:
 
 
 def ros_environment(environment: Mapping[str, str], prefix: Path, site_packages: Path) -> dict[str, str]:
-    """Return `environment` with the search paths of the ROS 2 that lives in `prefix`, and of no other ROS 2."""
+    """Return `environment` with the search paths of the ROS 2 in `prefix`, and of no other ROS 2."""
     prefixes = [entry for entry in split(environment.get("AMENT_PREFIX_PATH", "")) if Path(entry) != prefix]
     foreign = any(Path(entry, "share", "rclpy").is_dir() for entry in prefixes)
     overlays = [] if foreign else prefixes
@@ -47,7 +47,7 @@ def ros_environment(environment: Mapping[str, str], prefix: Path, site_packages:
 
 
 def main() -> None:
-    """Start this interpreter again inside the environment, unless it already runs there."""
+    """Restart this interpreter inside the environment, unless it already runs there."""
     if os.environ.get(GUARD) == sys.prefix or not sys.executable:
         return
     environment = ros_environment(os.environ, Path(sys.prefix), Path(__file__).parent)

@@ -1,4 +1,4 @@
-"""Makes `.venv`: what the demo needs, and the chosen extras, with no ROS 2 installed.
+"""Creates `.venv` with the demo's requirements and the chosen extras; needs no installed ROS 2.
 
 Five steps: system packages, the virtual environment, pinned wheels, a ROS 2 environment at interpreter start, this
 package's own messages. Each is skipped when nothing it depends on has changed, so a second run takes under a second.
@@ -36,13 +36,13 @@ ALL = "all"
 TORCH = "policy"
 CONSTRAINTS = REPOSITORY / "requirements" / "transitive.txt"
 TRANSFORM_MESSAGES = REPOSITORY / "scripts" / "tf2_msgs"
-"""Package of the message of /tf: of all that the graph uses, the one that is on no index."""
+"""Message package of /tf, the only one used by the graph that is on no package index."""
 
 SUPPORTED = ((3, 10), (3, 13))
 # Variables of a sourced ROS 2 or of another environment, which would mix two installations.
 FOREIGN_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH", "COLCON_PREFIX_PATH")
 QUIET_S = 15.0
-# Linux reads 127 bytes of a script's first line; the interpreter's own name takes some of them.
+# Linux reads 127 bytes of a script's first line, including the interpreter's name.
 LONGEST_PATH = 100
 
 
@@ -56,7 +56,7 @@ def run_step(title: str, command: list[str], environment: dict[str, str] | None 
     """Run `command`, showing its latest line on a terminal and a line every few seconds elsewhere.
 
     Raises:
-        SetupError: with the last lines of its output and the name of the whole log.
+        SetupError: with the last lines of its output and the path of the full log.
     """
     print(f"--> {title}", flush=True)
     LOGS.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def digest(files: Iterable[Path], *words: str) -> str:
 
 
 def read_stamps() -> dict[str, str]:
-    """Return what earlier runs finished: step to fingerprint of what it depended on."""
+    """Return the finished steps of earlier runs: step to fingerprint of its inputs."""
     try:
         return dict(json.loads(STAMPS.read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -110,12 +110,12 @@ def read_stamps() -> dict[str, str]:
 
 
 def write_stamp(step: str, fingerprint: str) -> None:
-    """Note that `step` is finished."""
+    """Record that `step` is finished."""
     STAMPS.write_text(json.dumps({**read_stamps(), step: fingerprint}, indent=1), encoding="utf-8")
 
 
 def check_platform(python: tuple[int, int], machine: str) -> None:
-    """Raise SetupError where the ROS 2 wheels do not run."""
+    """Raise SetupError on a platform that the ROS 2 wheels do not support."""
     if not SUPPORTED[0] <= python <= SUPPORTED[1]:
         raise SetupError(
             f"this is Python {python[0]}.{python[1]}; the ROS 2 wheels are for 3.10 to 3.13. "
@@ -131,7 +131,7 @@ def check_platform(python: tuple[int, int], machine: str) -> None:
 
 
 def make_venv(wanted: Path | None) -> None:
-    """Create `.venv`, or keep it: a folder that was moved or whose interpreter is gone is made anew."""
+    """Create `.venv`, or keep it; recreate it if it was moved or its interpreter is gone."""
     python = wanted or Path(sys.executable)
     if python.is_relative_to(VENV):
         python = Path(sys.base_prefix, "bin", f"python3.{sys.version_info.minor}")
@@ -153,10 +153,10 @@ def make_venv(wanted: Path | None) -> None:
 
 
 def chosen_extras(words: Iterable[str], installed: str) -> tuple[str, ...]:
-    """Return the extras to install: those of the `words`, and those that earlier runs `installed`.
+    """Return the extras to install: those named in `words`, and those `installed` by earlier runs.
 
     Raises:
-        SetupError: when a word is no extra.
+        SetupError: when a word is not the name of an extra.
     """
     wanted = {*words, *installed.split()}
     if unknown := sorted(wanted - {*EXTRAS, ALL}):
@@ -165,7 +165,7 @@ def chosen_extras(words: Iterable[str], installed: str) -> tuple[str, ...]:
 
 
 def pinned(requirement: str) -> str:
-    """Return the version that requirements/policy.txt has of `requirement`."""
+    """Return the version of `requirement` pinned in requirements/policy.txt."""
     text = (REPOSITORY / "requirements" / f"{TORCH}.txt").read_text(encoding="utf-8")
     found = re.search(rf"^{requirement}==(\S+)", text, re.MULTILINE)
     if found is None:
@@ -174,19 +174,19 @@ def pinned(requirement: str) -> str:
 
 
 def is_users_torch(installed: str, ours: str) -> bool:
-    """Say whether the `installed` torch is not the pinned one, and not the one that an earlier run brought (`ours`)."""
+    """Return whether the `installed` torch is neither the pinned one nor the one of an earlier run (`ours`)."""
     return installed not in ("", ours) and installed.partition("+")[0] != pinned("torch")
 
 
 def installed_torch(python: str) -> str:
-    """Return the version of the torch in `.venv`, "" where there is none."""
+    """Return the version of torch in `.venv`, or ""."""
     code = "from importlib.metadata import distributions as d; print(*(one.version for one in d(name='torch')))"
     answer = subprocess.run([python, "-c", code], env=clean_environment(), text=True, capture_output=True, check=True)
     return answer.stdout.strip()
 
 
 def install_torch(pip: list[str], python: str, index: str) -> bool:
-    """Install torch from another `index`, where one is named; return whether the torch that is there is the user's."""
+    """Install torch from another `index` if one is named; return whether the installed torch is the user's."""
     stamps, present = read_stamps(), installed_torch(python)
     if index and (stamps.get("torch index") != index or not present):
         environment = {**clean_environment(), "PIP_INDEX_URL": index}
@@ -199,7 +199,7 @@ def install_torch(pip: list[str], python: str, index: str) -> bool:
 
 
 def install_wheels(extras: Iterable[str] = (), torch_index: str = "") -> str:
-    """Install every pinned requirement, then mend what the ROS 2 wheels got wrong. Return the step's fingerprint."""
+    """Install every pinned requirement, then correct errors of the ROS 2 wheels. Return the step's fingerprint."""
     chosen = chosen_extras(extras, read_stamps().get("extras", ""))
     index = torch_index or read_stamps().get("torch index", "")
     files = [REPOSITORY / "requirements" / f"{name}.txt" for name in (*BASE, *chosen)]
@@ -225,7 +225,7 @@ def install_wheels(extras: Iterable[str] = (), torch_index: str = "") -> str:
 
 
 def mend_cmake_exports(share: Path, python_include: str, numpy_include: str) -> None:
-    """Replace the include folders of the machine that built the wheels by those of this interpreter."""
+    """Replace the include folders of the wheels' build machine by those of this interpreter."""
     for file in share.glob("*/cmake/*Export.cmake"):
         text = file.read_text(encoding="utf-8")
         mended = re.sub(r'[^";]+/numpy/(_core|core)/include', numpy_include, text)
@@ -235,13 +235,13 @@ def mend_cmake_exports(share: Path, python_include: str, numpy_include: str) -> 
 
 
 def install_site_files(site_packages: Path) -> None:
-    """Let every interpreter of `.venv` start with the ROS 2 environment; the name sorts before the wheels' own file."""
+    """Give every interpreter of `.venv` the ROS 2 environment; the file name sorts before the wheels' own."""
     shutil.copyfile(REPOSITORY / "scripts" / "ros_environment.py", site_packages / "_vla_ros_environment.py")
     (site_packages / "_vla_ros_environment.pth").write_text("import _vla_ros_environment\n", encoding="utf-8")
 
 
 def build_messages(wheels: str, force: bool) -> None:
-    """Generate, compile and install this package's messages and those of TF with colcon, `.venv` the ament prefix."""
+    """Generate, compile and install this package's messages and those of TF with colcon; `.venv` is the prefix."""
     interfaces = [file for folder in ("msg", "srv", "action") for file in (REPOSITORY / folder).glob("*.*")]
     templates = (REPOSITORY / "scripts").glob("*.in")
     transforms = [file for file in TRANSFORM_MESSAGES.rglob("*") if file.is_file()]
@@ -260,7 +260,7 @@ def build_messages(wheels: str, force: bool) -> None:
 
 
 def main() -> int:
-    """Run every step that is due."""
+    """Run every outdated step."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--python", type=Path, help="interpreter for .venv (default: keep the present one)")
     parser.add_argument("--extras", nargs="*", default=[], metavar="EXTRA",

@@ -1,4 +1,4 @@
-"""What `make setup` needs from the operating system: found, installed where that is allowed, or named."""
+"""Operating system packages that `make setup` needs: finds, installs if permitted, or names them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ EGL_VENDOR_FOLDERS = ("/usr/share/glvnd/egl_vendor.d", "/etc/glvnd/egl_vendor.d"
 
 
 class SetupError(Exception):
-    """The environment cannot be made; the message says what to do."""
+    """The environment cannot be created; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class SystemNeed:
-    """One thing that pip cannot install.
+    """A dependency that pip cannot install.
 
     Attributes:
-        name: What it is, for people.
-        present: Tells whether this machine has it.
-        packages: Debian and Ubuntu packages that bring it.
+        name: Human-readable name.
+        present: Returns whether this machine has it.
+        packages: Debian and Ubuntu packages that provide it.
     """
 
     name: str
@@ -36,7 +36,7 @@ class SystemNeed:
 
 
 def loads(library: str) -> bool:
-    """Tell whether the dynamic loader finds `library`."""
+    """Return whether the dynamic loader finds `library`."""
     try:
         ctypes.CDLL(library)
     except OSError:
@@ -45,13 +45,13 @@ def loads(library: str) -> bool:
 
 
 def has_egl() -> bool:
-    """Tell whether EGL and at least one driver for it (Mesa or NVIDIA) are installed."""
+    """Return whether EGL and at least one driver for it (Mesa or NVIDIA) are installed."""
     vendors = [file for folder in EGL_VENDOR_FOLDERS for file in Path(folder).glob("*.json")]
     return loads("libEGL.so.1") and loads("libOpenGL.so.0") and bool(vendors)
 
 
 def system_needs() -> list[SystemNeed]:
-    """Return everything that the build, the tests and the demo need from the operating system."""
+    """Return the operating system dependencies of the build, the tests and the demo."""
     python = f"python3.{sys.version_info.minor}"
     return [
         SystemNeed("the venv module", lambda: importlib.util.find_spec("ensurepip") is not None, (f"{python}-venv",)),
@@ -69,7 +69,7 @@ def system_needs() -> list[SystemNeed]:
 
 
 def administrator_prefix() -> list[str] | None:
-    """Return what to put before apt-get: nothing for root, sudo where it asks no password, None where neither works."""
+    """Return the prefix of apt-get: empty for root, sudo if it asks no password, None if neither works."""
     if shutil.which("apt-get") is None:
         return None
     if os.geteuid() == 0:
@@ -84,15 +84,15 @@ def ensure_system_packages(
     run: Callable[[str, list[str]], None],
     prefix: Callable[[], list[str] | None] = administrator_prefix,
 ) -> None:
-    """Install what is missing of `needs`.
+    """Install the missing ones of `needs`.
 
     Args:
-        needs: What has to be there.
-        run: Runs a command under a title, and raises when it fails.
+        needs: Required dependencies.
+        run: Runs a command under a title, and raises if it fails.
         prefix: See `administrator_prefix`.
 
     Raises:
-        SetupError: naming what is missing and the command that installs it.
+        SetupError: naming the missing ones and the command that installs them.
     """
     missing = [need for need in needs if not need.present()]
     if not missing:

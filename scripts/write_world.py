@@ -18,13 +18,13 @@ from vla_ros.envs.mujoco.model import FLOOR, OBJECT_MASS, TABLE_RGBA
 from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
 from vla_ros.robot.contract import load_contract
 
-VISIBILITY = 0x0FFFFFFF  # all that ogre2 lets a camera see; the default asks for more, with a warning
-POSES = "/scene/poses"  # with names: the bridge takes those from a header, which dynamic_pose/info leaves empty
+VISIBILITY = 0x0FFFFFFF  # all bits that ogre2 supports; the default has more, and warns
+POSES = "/scene/poses"  # includes names: the bridge reads them from a header that dynamic_pose/info leaves empty
 AMBIENT, KEY_INTENSITY, KEY_FALLOFF = 0.8, 0.8, 4.0
-"""Light without direction, and the lamp's: chosen so that table and floor come out as bright as in the cell's pictures.
+"""Ambient light, and the lamp's: chosen so that table and floor are as bright as in the images of the MuJoCo workcell.
 
-MuJoCo adds a light at each camera, which Gazebo has not, and its lamp falls off with another law; both are in here.
-The gloss is MuJoCo's: without it a ball close by looks like the top of a cylinder.
+MuJoCo adds a light at each camera, and its lamp has another falloff; these values compensate for both. The gloss is
+MuJoCo's: without it a nearby ball looks like the top of a cylinder.
 """
 
 FILE = Path(__file__).resolve().parent.parent / "worlds" / f"{WORLD}.sdf"
@@ -74,7 +74,7 @@ def numbers(*values: float) -> str:
 
 
 def linear(rgb: tuple[float, ...]) -> str:
-    """Return a colour as Gazebo computes with it: ogre2 encodes pictures as sRGB (IEC 61966-2-1), MuJoCo does not."""
+    """Return a color in Gazebo's linear light: ogre2 encodes images as sRGB (IEC 61966-2-1), MuJoCo does not."""
     shown = np.asarray(rgb, dtype=np.float64)
     return numbers(*np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4))
 
@@ -99,7 +99,7 @@ def part(kind: str, geometry: str, rgb: tuple[float, ...], friction: float) -> s
 
 
 def static_model(name: str, position: tuple[float, ...], geometry: str, rgb: tuple[float, ...], friction: float) -> str:
-    """Return a model that does not move."""
+    """Return a static model."""
     return f"""\
     <model name="{name}">
       <static>true</static>
@@ -112,7 +112,7 @@ def static_model(name: str, position: tuple[float, ...], geometry: str, rgb: tup
 
 
 def geometry_of(shape: str) -> str:
-    """Return the SDF geometry of one of the cell's shapes."""
+    """Return the SDF geometry of one of the workcell's shapes."""
     size = SHAPES[shape].size
     if shape == "cube":
         return f"<box><size>{numbers(*(2 * side for side in size))}</size></box>"
@@ -121,8 +121,8 @@ def geometry_of(shape: str) -> str:
     return f"<sphere><radius>{numbers(size[0])}</radius></sphere>"
 
 
-# DART has no rolling friction. A torque against the turning stands in for it, kg m^2/s: a ball at 0.1 m/s feels
-# 8e-4 N m, in the cell 1e-3 N m (0.002 m times its weight). SNAME's names of the damping about x, y and z.
+# DART has no rolling friction. A damping torque replaces it, kg m^2/s: 8e-4 N m on a ball at 0.1 m/s, in the MuJoCo
+# workcell 1e-3 N m (0.002 m times its weight). SNAME names of the damping about x, y and z.
 ROLLING_RESISTANCE = """\
       <plugin filename="gz-sim-hydrodynamics-system" name="gz::sim::systems::Hydrodynamics">
         <link_name>link</link_name>
@@ -134,7 +134,7 @@ ROLLING_RESISTANCE = """\
 
 
 def objects() -> Iterator[str]:
-    """Yield every object that a scene can hold, parked."""
+    """Yield every object that a scene can contain, parked."""
     for colour, shape in product(COLOURS, SHAPES):
         name = model_name(colour, shape)
         yield f"""\
@@ -160,7 +160,7 @@ def objects() -> Iterator[str]:
 
 
 def front_camera() -> str:
-    """Return the camera over the table; the pinhole of the cell's camera."""
+    """Return the camera over the table, with the pinhole model of the workcell's camera."""
     camera = load_contract("panda").camera("front")
     pose = looking_pose(FRONT_POSITION, FRONT_TARGET)
     fov = horizontal_fov(FIXED_FIELD_OF_VIEW, camera.width, camera.height)
@@ -188,7 +188,7 @@ def front_camera() -> str:
 
 
 def world() -> str:
-    """Return the whole file."""
+    """Return the complete world file."""
     box = f"<box><size>{numbers(*(2 * np.array(REFERENCE_LAYOUT.table_half_size)))}</size></box>"
     plane = "<plane><normal>0 0 1</normal><size>6 6</size></plane>"
     table = static_model("table", REFERENCE_LAYOUT.table_center, box, TABLE_RGBA[:3], 1.0)
