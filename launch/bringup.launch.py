@@ -3,13 +3,13 @@
     ros2 launch vla_ros bringup.launch.py robot:=panda policy:=checkpoints/pick use_sim_time:=false
 
 The robot's own controllers, or a simulator, run beside it. Included under PushRosNamespace, every name of the arm is in
-that namespace, as with the argument `namespace`; SetRemap and SetParameter hold for all of its nodes. Before anything
-but the simulated robot is activated, `preflight` looks for every camera, the joint states and the controllers, and ends
-the launch with what is missing.
-Nothing moves before somebody arms: by hand (/vla/arm), or by arm:=true. A node that died and may start again is brought
-to the active state again, and the robot is disarmed; a required one that ends, or one that cannot be configured, ends
-the launch with its reason: with an error (exit code 1), not with the action Shutdown (exit code 0), so that whatever
-started it can tell. No node outlives the launch, however that ends.
+that namespace, as with the argument `namespace`; SetRemap and SetParameter apply to all of its nodes. Before anything
+but the simulated robot is activated, `preflight` checks every camera, the joint states and the controllers, and ends
+the launch naming what is missing.
+Nothing moves before the robot is armed: by hand (/vla/arm), or by arm:=true. A crashed node that may restart is
+activated again, and the robot is disarmed. A required node that ends, or one that cannot be configured, ends the launch
+with its reason: with an error (exit code 1), not with the action Shutdown (exit code 0), so that the caller can tell.
+No node outlives the launch, however that ends.
 """
 
 from __future__ import annotations
@@ -75,16 +75,16 @@ from vla_ros.ros.process import PARENT
 TRANSFORMS = "robot_state_publisher"  # the package, its executable and its node
 DDS_PROFILE = IMAGES_PROFILE
 RESPAWN_DELAY = 1.0  # s
-ASK_AGAIN = 3.0  # s; a request to a process that has just started again can reach the dead one's service instead
+ASK_AGAIN = 3.0  # s; a request to a restarted process can reach the dead one's service instead
 ASK_AGAIN_TIMES = 20
-LAST_WORDS = 0.5  # s that the log of a node that failed gets to arrive here
+LAST_WORDS = 0.5  # s, time for the log of a failed node to arrive here
 SPEAKS_OF_FAILURE = ("cannot configure", "cannot activate")
 
 
 class LifecycleOrder:
-    """Configures all nodes one after the other, then activates them likewise; later starts catch up by themselves.
+    """Configures all nodes one after the other, then activates them in the same order; restarted nodes catch up.
 
-    Between the activation of the simulated robot and that of everything else stands `ready`: the preflight.
+    The simulated robot is activated first; everything else waits for `ready`, which the preflight calls.
     """
 
     def __init__(self, nodes: list[LifecycleNode], first: int, arm: Arm, processes: list[Node] | None = None) -> None:
@@ -100,11 +100,11 @@ class LifecycleOrder:
         self._waiting_for_ready = False
         self.starts = [0] * len(nodes)
         self.is_configured = [False] * len(nodes)
-        self.comes_back = [False] * len(nodes)  # started again, and not active yet
+        self.comes_back = [False] * len(nodes)  # restarted, and not active yet
         self.last_words = [""] * len(nodes)
 
     def handlers(self) -> list[RegisterEventHandler]:
-        """Return what reacts to the starts, transitions and complaints of the nodes."""
+        """Return the handlers of starts, transitions and errors of the nodes."""
         registered = []
         for index, node in enumerate(self.nodes):
             reactions = {
@@ -129,7 +129,7 @@ class LifecycleOrder:
         return registered
 
     def ready(self, context: LaunchContext) -> list[Action]:
-        """Go on: what the contract names is there."""
+        """Continue: everything that the contract names is available."""
         del context
         self.is_ready = True
         return [self._ask(self.first, Transition.TRANSITION_ACTIVATE)] if self._waiting_for_ready else []
@@ -138,7 +138,7 @@ class LifecycleOrder:
         def listen(event: ProcessIO) -> None:
             logger = self.nodes[index].node_name.strip("/").replace("/", ".")
             for line in event.text.decode(errors="replace").splitlines():
-                # In a process that it shares, a line of its own names it.
+                # In a shared process only lines of the node's own logger count.
                 own = self.processes[index] is self.nodes[index] or f"[{logger}]: " in line
                 if own and any(words in line for words in SPEAKS_OF_FAILURE):
                     self.last_words[index] = line.split("]: ", 1)[-1]
@@ -164,14 +164,14 @@ class LifecycleOrder:
         self.is_configured[index] = True
         if self.comes_back[index]:
             return [self._ask(index, Transition.TRANSITION_ACTIVATE)]
-        if self.is_up:  # an operator configures it, with another policy perhaps, and will activate it
+        if self.is_up:  # an operator configures it, for example with another policy, and will activate it
             return []
         if index + 1 < len(self.nodes):
             return [self._ask(index + 1, Transition.TRANSITION_CONFIGURE)]
         return self._activate(0)
 
     def _activate(self, index: int) -> list[Action]:
-        """Activate the next node, unless the preflight has not been heard yet."""
+        """Activate the next node, unless the preflight has not finished yet."""
         if index < self.first or self.is_ready:
             return [self._ask(index, Transition.TRANSITION_ACTIVATE)]
         self._waiting_for_ready = True
@@ -188,9 +188,9 @@ class LifecycleOrder:
         return [LogInfo(msg=f"every node is active: publish a sentence on {said}, call {armed}")]
 
     def _after_failing(self, context: LaunchContext, index: int) -> list[Action]:
-        """End the launch: a graph with a part missing must not look as if it worked.
+        """End the launch: an incomplete graph must not look as if it worked.
 
-        An operator who has taken a node down, and asks for what it refuses, is answered by that node.
+        Not when an operator has deactivated a node and requests a transition that it refuses: the node answers that.
         """
         if self.is_up and not self.comes_back[index]:
             return []
@@ -212,7 +212,7 @@ def process(description: NodeDescription, arm: Arm, log_level: str, file: Path |
 
 
 def shared_process(description: ProcessDescription, arm: Arm, log_level: str, file: Path | None = None) -> Node:
-    """Return the launch action of a process that several nodes of the graph share; their own actions start none."""
+    """Return the launch action of a process shared by several nodes; their own actions start no process."""
     own = temporary_file(description.parameter_file(arm.namespace), ".yaml")
     common = _process_arguments(description, arm, log_level, [file, own])
     common["ros_arguments"] += [word for rule in description.rules() for word in ("-r", rule)]
@@ -225,7 +225,7 @@ def _process_arguments(
     log_level: str,
     parameters: Sequence[Path | Mapping[str, Any] | None],
 ) -> dict[str, Any]:
-    """Return what the action of any process of the graph is made with: whose end ends it, what starts again."""
+    """Return the launch arguments common to every process, with its exit and restart behavior."""
     nodes = description.nodes if isinstance(description, ProcessDescription) else (description,)
     return {
         "package": "vla_ros",
@@ -247,17 +247,17 @@ def _process_arguments(
 
 
 class _NoProcess(Node):
-    """Where `LifecycleNode` would start a process: nothing."""
+    """Prevents `LifecycleNode` from starting a process."""
 
     def execute(self, context: LaunchContext) -> None:
         """Start nothing."""
 
 
 class SharingNode(LifecycleNode, _NoProcess):
-    """A managed node of the graph that runs in a process which another action starts."""
+    """A managed node that runs in a process started by another action."""
 
     def __init__(self, description: NodeDescription, arm: Arm) -> None:
-        """Watch and change its state, as `LifecycleNode` does."""
+        """Observe and change its state, as `LifecycleNode` does."""
         super().__init__(
             package="vla_ros",
             executable=description.executable,
@@ -295,7 +295,7 @@ def transforms(arm: Arm, *, use_sim_time: bool) -> Node:
 
 
 def preflight(arm: Arm, parameters: Mapping[str, Any], order: LifecycleOrder, file: Path | None) -> Node:
-    """Return the process that looks for everything that the contract names, and lets the others go on."""
+    """Return the process that checks everything that the contract names, and then releases the other nodes."""
 
     def after(event: ProcessExited, context: LaunchContext) -> list[Action]:
         if event.returncode == 0 and not context.is_shutdown:
@@ -316,7 +316,7 @@ def preflight(arm: Arm, parameters: Mapping[str, Any], order: LifecycleOrder, fi
 
 
 def bring_up(context: LaunchContext) -> list[Action]:
-    """Return the actions for the arguments that the user gave."""
+    """Return the actions for the given arguments."""
     text = given(context)
     graph = load_graph(text("graph"))
     simulation = "" if text("simulation") == "none" else text("simulation")
@@ -325,7 +325,7 @@ def bring_up(context: LaunchContext) -> list[Action]:
         texts["tf"] = transform_source(texts["tf"], simulation, installed=is_installed(TRANSFORMS))
     descriptions = graph.resolve(graph_values(texts, simulation), simulation=simulation)
     arm = Arm(load_contract(texts["robot"]), arm_namespace(context, text("namespace")))
-    Kinematics(arm.contract)  # a contract that does not fit its description is found before a process starts
+    Kinematics(arm.contract)  # reject a contract that contradicts its description before any process starts
     safety = next((one.parameters for one in descriptions if one.name == "safety_node"), {})
     simulated = safety.get("use_sim_time", graph_values(texts, simulation).get("use_sim_time") == "true")
     looking = {"robot": texts["robot"], "use_sim_time": simulated}  # parameters of the preflight
@@ -345,7 +345,7 @@ def bring_up(context: LaunchContext) -> list[Action]:
     actions.append(finds_duplicate_nodes([arm.name(f"/{name}") for name in names], own_clock=first > 0))
     if given_flag(context, "preflight"):
         order.preflight = group.inside([preflight(arm, looking, order, file)])
-        if not first:  # a simulated robot speaks only when it is active; a real one, or Gazebo, does already
+        if not first:  # a simulated robot publishes only when it is active; a real one, or Gazebo, already does
             actions += order.preflight
     else:
         order.is_ready = True

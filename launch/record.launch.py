@@ -1,8 +1,8 @@
-"""Records what the graph sees, decides and does into one MCAP file, with ros2 bag.
+"""Records observations, decisions and commands of the graph into one MCAP file, with ros2 bag.
 
     ros2 launch vla_ros record.launch.py robot:=panda out:=runs/bags/today
 
-Beside the topics of the graph it takes the cameras, joint states and commands that the robot contract names.
+Besides the topics of the graph it records the cameras, joint states and commands that the robot contract names.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from vla_ros.ros.messages.interfaces import SHARED, TOPICS, checked_namespace, n
 
 
 def topics(robot: str, namespace: str) -> list[str]:
-    """Return every topic that is worth keeping, in the namespace of the arm."""
+    """Return the recorded topics, in the namespace of the arm."""
     bare = checked_namespace(namespace)
     own = [*TOPICS, "/robot_description", *robot_topics(load_contract(robot))]
     return [*SHARED, *(namespaced(name, bare) for name in dict.fromkeys(own))]
 
 
 def ended(event: ProcessExited, context: LaunchContext) -> list[Action]:
-    """End the launch with the recorder: with an error (exit code 1) when that failed."""
+    """End the launch with the recorder: with an error (exit code 1) if it failed."""
     if event.returncode == 0:
         return [Shutdown(reason="the recording has ended")]
     return end_launch(context, f"the recorder failed (exit code {event.returncode}): its lines say why")
 
 
 def bring_up(context: LaunchContext) -> list[Action]:
-    """Return the actions for the arguments that the user gave."""
+    """Return the actions for the given arguments."""
     text = given(context)
     out = text("out") or f"runs/bags/{datetime.now():%Y%m%d_%H%M%S}"
     command = ["ros2", "bag", "record", "--storage", "mcap", "--output", out]

@@ -1,12 +1,12 @@
-"""Brings up the cell in Gazebo and, once its controllers are active, the graph.
+"""Brings up the workcell in Gazebo and, once its controllers are active, the graph.
 
     ros2 launch vla_ros simulation_gazebo.launch.py headless:=true controllers:=gz seed:=7
 
     gz sim (world, seed, rendering) -> robot_state_publisher, bridges, `create` the robot
-    controllers:=gz            -> the graph, when the robot is there
+    controllers:=gz            -> the graph, when the robot has been created
     controllers:=ros2_control  -> joint_state_broadcaster -> arm_controller -> gripper_controller -> the graph
 
-Each step waits for the one before; one that fails ends the launch with its name. Everything ends with Gazebo.
+Each step waits for the one before; a failed step ends the launch with its name. Everything ends with Gazebo.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ from vla_ros.ros.graph.description import load_graph
 from vla_ros.ros.messages.interfaces import namespaced, remappings
 from vla_ros.ros.parameter_files import parameters_file
 
-SWITCH_TIMEOUT = "30"  # s; a simulation that starts slowly must not count as a controller that fails
+SWITCH_TIMEOUT = "30"  # s; a slow simulation start must not count as a failed controller
 NEEDED = ("ros_gz_sim", "ros_gz_bridge", "robot_state_publisher")
 NEEDED_FOR_ROS2_CONTROL = ("controller_manager", "gz_ros2_control", "joint_trajectory_controller",
                            "joint_state_broadcaster")  # fmt: skip
@@ -75,10 +75,10 @@ PASSED_ON = (NAMESPACE, LOG_LEVEL, PARAMS_FILE)
 
 
 def require(packages: tuple[str, ...]) -> None:
-    """Say which packages of ROS 2 are missing, all at once.
+    """Check for missing ROS 2 packages and report all of them at once.
 
     Raises:
-        ContractError: naming them and the command that brings them.
+        ContractError: naming them and the command that installs them.
     """
     missing = [package for package in packages if not is_installed(package)]
     if missing:
@@ -87,7 +87,7 @@ def require(packages: tuple[str, ...]) -> None:
 
 
 def after(step: str, then: Callable[[], list[Action]]) -> Callable[[ProcessExited, LaunchContext], list[Action]]:
-    """Return what follows the end of a step: `then`, or the end of the launch when the step failed."""
+    """Return the handler of a step's end: `then`, or the end of the launch if the step failed."""
 
     def react(event: ProcessExited, context: LaunchContext) -> list[Action]:
         if event.returncode == 0 and not context.is_shutdown:
@@ -99,7 +99,7 @@ def after(step: str, then: Callable[[], list[Action]]) -> Callable[[ProcessExite
 
 
 def gazebo(context: LaunchContext, world: Path) -> ExecuteProcess:
-    """Return the simulator. No shell stands in between: it would take the signals, and leave the server behind.
+    """Return the simulator, without a shell: that would catch the signals, and leave the server running.
 
     Raises:
         ContractError: when it is not installed.
@@ -109,7 +109,7 @@ def gazebo(context: LaunchContext, world: Path) -> ExecuteProcess:
     def ended(event: ProcessExited, context: LaunchContext) -> list[Action]:
         if context.is_shutdown:
             return []
-        if event.returncode == 0:  # somebody closed the window
+        if event.returncode == 0:  # the window was closed
             return [Shutdown(reason="Gazebo has ended")]
         return end_launch(context, f"Gazebo has ended (exit code {event.returncode})")
 
@@ -128,7 +128,7 @@ def gazebo(context: LaunchContext, world: Path) -> ExecuteProcess:
         command += ["-s", "--headless-rendering", "--render-engine-server", text("render_engine")]
     else:
         command += ["--render-engine", text("render_engine")]
-    # Systems of ROS packages, such as gz_ros2_control, lie where their libraries do.
+    # Systems of ROS packages, such as gz_ros2_control, are in their library folders.
     systems = [os.environ.get(name, "") for name in ("GZ_SIM_SYSTEM_PLUGIN_PATH", "LD_LIBRARY_PATH")]
     return ExecuteProcess(
         cmd=[*command, *shlex.split(text("gz_args")), str(world)],
@@ -141,7 +141,7 @@ def gazebo(context: LaunchContext, world: Path) -> ExecuteProcess:
 
 
 def bridge(name: str, rules: list[dict[str, Any]], contract: RobotContract, namespace: str) -> Node:
-    """Return a bridge process; bridges end the launch with them: without one the graph is blind or deaf."""
+    """Return a bridge process; its end ends the launch, because the graph would miss its topics."""
     return Node(
         package="ros_gz_bridge",
         executable="parameter_bridge",
@@ -159,7 +159,7 @@ def bridge(name: str, rules: list[dict[str, Any]], contract: RobotContract, name
 def spawner(
     controllers: list[str], parameters: Path, namespace: str, group: Group, then: Callable[[], list[Action]]
 ) -> list[Action]:
-    """Return what loads and activates the first of `controllers`, then the others, then `then`."""
+    """Return the actions that load and activate `controllers` one after the other, then run `then`."""
     name, *others = controllers
 
     def next_step() -> list[Action]:
@@ -185,12 +185,12 @@ def spawner(
 
 
 def _absolute(namespace: str) -> str:
-    """Return a namespace as a node takes it, so that it is not put below a pushed one for a second time."""
+    """Return an absolute namespace, so that it is not put below a pushed one a second time."""
     return f"/{namespace}" if namespace else ""
 
 
 def bring_up(context: LaunchContext) -> list[Action]:
-    """Return the actions for the arguments that the user gave."""
+    """Return the actions for the given arguments."""
     text = given(context)
     contract, group = load_contract(text("robot")), Group()
     Kinematics(contract)
@@ -212,7 +212,7 @@ def bring_up(context: LaunchContext) -> list[Action]:
     )
     shipped = load_graph()
     descriptions = shipped.resolve(graph_texts(shipped, passed), simulation="gazebo")
-    # bringup.launch.py reads the file, but once Gazebo runs; here it is refused before that.
+    # bringup.launch.py reads the file only once Gazebo runs; reject a wrong one before that.
     nodes = {one.name: one.parameters for one in descriptions}
     nodes["preflight"] = {"robot": text("robot"), "use_sim_time": True}
     parameters_file(text("params_file"), nodes, namespace, [one.name for one in shipped.nodes])
@@ -232,8 +232,8 @@ def bring_up(context: LaunchContext) -> list[Action]:
     names = [namespaced(f"/{name}", namespace) for name in started]
     actions: list[Action] = [
         group.remember(),
-        # Before Gazebo: a second one would put its robot into the first one's world.
-        finds_duplicate_nodes(names, own_clock=True),
+        # Checked before Gazebo starts: a second one would create its robot in the first one's world.
+        looks_for_namesakes(names, own_clock=True),
         gazebo(context, world),
         Node(
             package="robot_state_publisher",

@@ -1,4 +1,4 @@
-"""Brings up the whole graph with the MuJoCo cell in place of a robot; takes the arguments of bringup.launch.py.
+"""Brings up the whole graph with the MuJoCo workcell in place of a robot; takes bringup.launch.py's arguments.
 
 ros2 launch vla_ros simulation_mujoco.launch.py seed:=7 instruction:="pick up the red cube"
 """
@@ -28,12 +28,12 @@ SIMULATED = LaunchArgument("use_sim_time", "true", "always, with a simulation", 
 
 
 def arguments() -> list[LaunchArgument]:
-    """Return the arguments that are the user's to give."""
+    """Return the user's arguments."""
     return [GRAPH, NAMESPACE, LOG_LEVEL, PREFLIGHT, PARAMS_FILE, *graph_arguments(without=FIXED)]
 
 
 def bring_up(context: LaunchContext) -> list[Action]:
-    """Return the actions for the arguments that the user gave."""
+    """Return the actions for the given arguments."""
     bringup = PythonLaunchDescriptionSource(str(Path(__file__).resolve().parent / "bringup.launch.py"))
     text = given(context)
     passed = {one.name: text(one.name) for one in arguments()} | FIXED
@@ -42,5 +42,5 @@ def bring_up(context: LaunchContext) -> list[Action]:
 
 def generate_launch_description() -> LaunchDescription:
     """Return the description that `ros2 launch` runs."""
-    # Not included at once: `--show-args` would show the arguments of bringup.launch.py with its defaults.
+    # Included late: otherwise `--show-args` would show the arguments of bringup.launch.py with its defaults.
     return LaunchDescription([*declare(*arguments()), *declare(SIMULATED), OpaqueFunction(function=bring_up)])

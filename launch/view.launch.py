@@ -1,4 +1,4 @@
-"""Shows the robot, its cameras and its frames in RViz. It looks and touches nothing: its end ends nothing else.
+"""Shows the robot, its cameras and its frames in RViz. It only subscribes; ending it ends nothing else.
 
 ros2 launch vla_ros view.launch.py namespace:=left
 """
@@ -17,7 +17,7 @@ from vla_ros.ros.messages.interfaces import remappings
 
 
 def bring_up(context: LaunchContext) -> list[Action]:
-    """Return the actions for the arguments that the user gave."""
+    """Return the actions for the given arguments."""
     text = given(context)
     contract, namespace = load_contract(text("robot")), arm_namespace(context, text("namespace"))
     return [
