@@ -1,4 +1,4 @@
-# Everything for a machine with Python, a C++ compiler and make, and no ROS 2. `make help` lists the targets.
+# For a machine with Python, a C++ compiler and make, without ROS 2. `make help` lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-all build demo test check lint clean clean-runs
 
@@ -31,9 +31,9 @@ build:  ## the same, and build the messages again
 demo: setup  ## run the demo (DEMO_ARGS="--help" lists its options)
 	@$(BIN)/vla-ros demo $(DEMO_ARGS)
 
-# First what knows no clock, on all processors: a file is one process's, or each would train the same networks, and they go
-# in this order, for the last files are short ones. The others run real processes against real clocks, one after the other;
-# a busy machine may starve one, so a failure there gets two more tries. Code 5: nothing was selected.
+# First the tests without real time, on all processors: one process per file, or each would train the same networks, and
+# in this order, because the last files are short. The others run real processes on real clocks, one after the other; a
+# busy machine may starve one, so a failure there is retried twice. Code 5: nothing was selected.
 test: setup-all  ## run the tests (PYTEST_ARGS="-k safety" selects)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder \
 		test/sim test/unit $(PYTEST_ARGS); unit=$$?; \
@@ -45,7 +45,7 @@ lint: setup-all  ## ruff, and mypy on the rooms that are strictly typed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The rooms that differ from CHECK_BASE, and what tests the whole: a file of vla_ros/ROOM is tested by test/unit/ROOM.
+# The rooms that differ from CHECK_BASE, and the tests of the whole: vla_ros/ROOM is tested by test/unit/ROOM.
 CHECK_BASE ?= HEAD
 CHANGED = $(shell { git diff --name-only $(CHECK_BASE); git ls-files --others --exclude-standard; } | \
 	sed -nE 's,^(vla_ros|test/unit)/([a-z_]+)/.*,test/unit/\2,p' | sort -u)
