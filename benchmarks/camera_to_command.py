@@ -60,8 +60,9 @@ class StandIn:
         self.seed, self.stopping = seed, False
         rclpy.init()
         self.node = rclpy.create_node("stand_in")
-        self.cameras = {c.name: self.node.create_publisher(Image, c.topic, qos("camera_out"))
-                        for c in self.contract.cameras}  # fmt: skip
+        self.cameras = {
+            c.name: self.node.create_publisher(Image, c.topic, qos("camera_out")) for c in self.contract.cameras
+        }
         topics = self.contract.controllers
         self.states = self.node.create_publisher(JointState, topics.joint_states_topic, qos("joint_states_out"))
         listen = self.node.create_subscription
@@ -139,8 +140,10 @@ class StandIn:
         end = time.monotonic() + ARM_S
         while not all(camera.get_subscription_count() for camera in self.cameras.values()) and time.monotonic() < end:
             time.sleep(0.01)
-        threads = [threading.Thread(target=work, daemon=True) for work in
-                   (self._publish_frames, self._publish_states, self.executor.spin)]  # fmt: skip
+        threads = [
+            threading.Thread(target=work, daemon=True)
+            for work in (self._publish_frames, self._publish_states, self.executor.spin)
+        ]
         for thread in threads:
             thread.start()
         begin = float(sys.stdin.readline())
@@ -200,8 +203,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     contract, graph = load_contract("panda"), load_graph()
     size = {f"{c.name}.{side}": px for c in contract.cameras for side, px in (("width", WIDTH), ("height", HEIGHT))}
-    nodes = tuple(replace(n, parameters={**n.parameters, **(size if n.name == "perception_node" else {})})
-                  for n in graph.nodes)  # fmt: skip
+    nodes = tuple(
+        replace(n, parameters={**n.parameters, **(size if n.name == "perception_node" else {})}) for n in graph.nodes
+    )
     wanted = {"policy": arguments.policy, "device": arguments.device, "use_sim_time": False}
     with GraphRunner(
         wanted, graph=Graph(graph.arguments, nodes), simulation=False, folder=arguments.out, progress=print
@@ -267,27 +271,37 @@ def _summary(
     seen: dict[str, Any], figures: dict[str, Any], states: list[str], images: dict[str, Any]
 ) -> dict[str, Any]:
     frames = seen["frames"]
-    column = {what: [frame[what] for frame in frames if what in frame] for what in
-              ("observation", "chunk", "first", "second")}  # fmt: skip
+    column = {
+        what: [frame[what] for frame in frames if what in frame] for what in ("observation", "chunk", "first", "second")
+    }
     return {
-        "width": WIDTH, "height": HEIGHT, "rate_hz": RATE_HZ, "cameras": 2,
+        "width": WIDTH,
+        "height": HEIGHT,
+        "rate_hz": RATE_HZ,
+        "cameras": 2,
         "frames_sent": len(frames),
         "frames_sent_late": seen["late"],
         "frames_observed": len(column["observation"]),
         "frames_overtaken_in_perception": len(frames) - len(column["observation"]),
         "frames_overtaken_in_policy": len(column["observation"]) - len(column["chunk"]),
         "frames_to_command": len(column["second"]),
-        **{f"{name}_ms_{label}": _percentile(column[what], percent)
-           for what, name in (("observation", "frame_to_observation"), ("chunk", "frame_to_chunk"),
-                              ("first", "frame_to_command_lower"), ("second", "frame_to_command"))
-           for label, percent in (("p50", 50), ("p99", 99))},
+        **{
+            f"{name}_ms_{label}": _percentile(column[what], percent)
+            for what, name in (
+                ("observation", "frame_to_observation"),
+                ("chunk", "frame_to_chunk"),
+                ("first", "frame_to_command_lower"),
+                ("second", "frame_to_command"),
+            )
+            for label, percent in (("p50", 50), ("p99", 99))
+        },
         "policy_ms_p50": figures["policy_ms_p50"],
         "missed_ticks": figures["missed_ticks"],
         "command_rate_hz": figures["command_rate_hz"],
         "safety_states": states,
         "since_start": images,
         "latencies_ms": column["second"],
-    }  # fmt: skip
+    }
 
 
 def _percentile(values: list[float], percent: float) -> float | None:
@@ -303,10 +317,13 @@ def draw(figures: dict[str, Any], path: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(8, 4), dpi=110)
     axes.hist(figures["latencies_ms"], bins=60)
-    axes.set(xlabel="camera frame to robot command, ms", ylabel="frames",
-             title=f"Two cameras, {WIDTH}x{HEIGHT} at {RATE_HZ:.0f} Hz: {figures['frames_to_command']} of "
-                   f"{figures['frames_sent']} frames, p50 {figures['frame_to_command_ms_p50']} ms, "
-                   f"p99 {figures['frame_to_command_ms_p99']} ms")  # fmt: skip
+    axes.set(
+        xlabel="camera frame to robot command, ms",
+        ylabel="frames",
+        title=f"Two cameras, {WIDTH}x{HEIGHT} at {RATE_HZ:.0f} Hz: {figures['frames_to_command']} of "
+        f"{figures['frames_sent']} frames, p50 {figures['frame_to_command_ms_p50']} ms, "
+        f"p99 {figures['frame_to_command_ms_p99']} ms",
+    )
     axes.title.set_fontsize(10)
     figure.tight_layout()
     figure.savefig(path)

@@ -93,11 +93,14 @@ def main() -> int:
             for model in CONTROLLERS:
                 worst = judge_reference(trajectories, contract.joints, start, model).worst
                 row = {
-                    "form": form, "jitter_ms": 1e3 * jitter, "rate_hz": round(1.0 / model.cycle),
-                    "release": model.release.value, "replacement": model.replacement,
+                    "form": form,
+                    "jitter_ms": 1e3 * jitter,
+                    "rate_hz": round(1.0 / model.cycle),
+                    "release": model.release.value,
+                    "replacement": model.replacement,
                     "velocity": round(worst["reference_velocity"], 3),
                     "acceleration": round(worst["reference_acceleration"], 3),
-                }  # fmt: skip
+                }
                 results.append(row)
                 print("  ".join(f"{name} {value}" for name, value in row.items()))
     print(json.dumps({"ticks": arguments.ticks, "rows": results}))

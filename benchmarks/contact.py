@@ -61,8 +61,14 @@ class BoxEnv(TabletopEnv):
         position, size = BOXES[self._box]
 
         def furnish(spec: mujoco.MjSpec) -> None:
-            spec.worldbody.add_geom(name="box", type=mujoco.mjtGeom.mjGEOM_BOX, pos=list(position), size=list(size),
-                                    contype=OBJECT_BITS, conaffinity=ARM_BITS | OBJECT_BITS)  # fmt: skip
+            spec.worldbody.add_geom(
+                name="box",
+                type=mujoco.mjtGeom.mjGEOM_BOX,
+                pos=list(position),
+                size=list(size),
+                contype=OBJECT_BITS,
+                conaffinity=ARM_BITS | OBJECT_BITS,
+            )
 
         return build_model(self.contract, furnish=furnish)
 
@@ -93,8 +99,9 @@ class Approach:
             "peak_n": round(float(self.forces.max(initial=0.0)), 1),
             "release_s": round(last * TIMESTEP, 3) if last < len(self.forces) else None,
             "final_n": round(float(self.forces[-50:].mean()), 1) if len(self.forces) else None,
-            "reason": self.reason, "sentence": self.detail,
-        }  # fmt: skip
+            "reason": self.reason,
+            "sentence": self.detail,
+        }
 
 
 def with_mode(contract: RobotContract, mode: str) -> RobotContract:
@@ -123,8 +130,11 @@ def approach(contract: RobotContract, box: str, speed: float) -> Approach:
         state = cell.state()
         if state.stamp >= due - 1e-9:
             due, number = due + contract.action.period, number + 1
-            carrier.receive(_line(contract, state, start.position, speed, state.stamp - began, number),
-                            state.end_effector, state.stamp)  # fmt: skip
+            carrier.receive(
+                _line(contract, state, start.position, speed, state.stamp - began, number),
+                state.end_effector,
+                state.stamp,
+            )
         carrier.control(cell, state, state.stamp)
         cell.step(CONTROL_PERIOD)
     cell.close()
@@ -144,8 +154,16 @@ def _line(
     wide = contract.gripper.max_opening
     home = np.tile(start.quaternion, (len(ways), 1))
     rows = encode(PoseTrajectory(places, home, np.full(len(ways), wide)), action, start, wide)
-    return ActionChunk(rows, action.period, state.stamp, action.fingerprint, observation_sequence=number,
-                       instruction_sequence=1, policy="line", sequence=number)  # fmt: skip
+    return ActionChunk(
+        rows,
+        action.period,
+        state.stamp,
+        action.fingerprint,
+        observation_sequence=number,
+        instruction_sequence=1,
+        policy="line",
+        sequence=number,
+    )
 
 
 def _expert_plan(cell: TabletopEnv, contract: RobotContract) -> PoseTrajectory:
@@ -166,9 +184,16 @@ def episode(cell: TabletopEnv, contract: RobotContract, order: str, seconds: flo
             rows = encode(
                 _expert_plan(cell, contract), contract.action, state.end_effector, contract.gripper.max_opening
             )
-            chunk = ActionChunk(rows, contract.action.period, state.stamp, contract.action.fingerprint,
-                                observation_sequence=number, instruction_sequence=1, policy="expert",
-                                sequence=number)  # fmt: skip
+            chunk = ActionChunk(
+                rows,
+                contract.action.period,
+                state.stamp,
+                contract.action.fingerprint,
+                observation_sequence=number,
+                instruction_sequence=1,
+                policy="expert",
+                sequence=number,
+            )
             carrier.receive(chunk, state.end_effector, state.stamp)
         carrier.control(cell, state, state.stamp)
         cell.step(CONTROL_PERIOD)
@@ -200,8 +225,13 @@ def false_stops(contract: RobotContract, task: str, episodes: int) -> dict[str, 
             stops.append({"seed": seed, "sentence": contact})
         print(f"{task} {seed + 1}/{episodes}: {len(stops)} stops, {won} successes", file=sys.stderr)
     cell.close()
-    return {"episodes": episodes, "false_stops": len(stops), "fraction": len(stops) / max(episodes, 1),
-            "success_rate": won / max(episodes, 1), "stops": stops}  # fmt: skip
+    return {
+        "episodes": episodes,
+        "false_stops": len(stops),
+        "fraction": len(stops) / max(episodes, 1),
+        "success_rate": won / max(episodes, 1),
+        "stops": stops,
+    }
 
 
 def plot(results: dict[str, dict[str, dict[float, Approach]]], path: Path) -> None:
@@ -211,8 +241,9 @@ def plot(results: dict[str, dict[str, dict[float, Approach]]], path: Path) -> No
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(len(results), len(SPEEDS), figsize=(11, 3.2 * len(results)), sharey="row",
-                                   squeeze=False)  # fmt: skip
+    figure, axes = pyplot.subplots(
+        len(results), len(SPEEDS), figsize=(11, 3.2 * len(results)), sharey="row", squeeze=False
+    )
     for row, (box, modes) in zip(axes, results.items(), strict=True):
         for axis, speed in zip(row, SPEEDS, strict=True):
             for mode, label in zip(MODES, ("no detection", "tracking", "tracking and effort"), strict=True):
@@ -238,15 +269,26 @@ def main() -> int:
     if arguments.episodes:
         print(json.dumps({task: false_stops(contract, task, arguments.episodes) for task in ("pick", "stack")}))
         return 0
-    results = {box: {mode: {speed: approach(with_mode(contract, mode), box, speed) for speed in SPEEDS}
-                     for mode in MODES} for box in BOXES}  # fmt: skip
+    results = {
+        box: {mode: {speed: approach(with_mode(contract, mode), box, speed) for speed in SPEEDS} for mode in MODES}
+        for box in BOXES
+    }
     if arguments.plot is not None:
         plot(results, arguments.plot)
-    print(json.dumps({
-        "unit": "N, s from the first contact",
-        "approaches": {box: {mode: {str(speed): one.summary() for speed, one in speeds.items()}
-                             for mode, speeds in modes.items()} for box, modes in results.items()},
-    }))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "unit": "N, s from the first contact",
+                "approaches": {
+                    box: {
+                        mode: {str(speed): one.summary() for speed, one in speeds.items()}
+                        for mode, speeds in modes.items()
+                    }
+                    for box, modes in results.items()
+                },
+            }
+        )
+    )
     return 0
 
 

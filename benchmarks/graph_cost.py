@@ -122,11 +122,14 @@ def measure(seconds: float, tasks: int, policy: str, processes: str) -> dict[str
         "seconds_at_rest": round(rest.seconds, 1),
         "seconds_in_motion": round(motion.seconds, 1),
         "nodes": {
-            name: {"cpu_percent_at_rest": at_rest[name], "cpu_percent_in_motion": in_motion[name],
-                   **{what: round(value) for what, value in kept[name].items()}}
+            name: {
+                "cpu_percent_at_rest": at_rest[name],
+                "cpu_percent_in_motion": in_motion[name],
+                **{what: round(value) for what, value in kept[name].items()},
+            }
             for name in measured
         },
-    }  # fmt: skip
+    }
 
 
 def measure_tree(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:

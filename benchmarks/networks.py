@@ -111,8 +111,13 @@ def picture(given: ModelInput, looks: dict[str, torch.Tensor], title: str, path:
         for axes, scene in zip(row, scenes, strict=True):
             image = given.images[CAMERA][scene].permute(1, 2, 0).numpy()
             axes.imshow(image)
-            axes.imshow(look[scene].numpy(), cmap="inferno", alpha=0.55, interpolation="nearest",
-                        extent=(0, image.shape[1], image.shape[0], 0))  # fmt: skip
+            axes.imshow(
+                look[scene].numpy(),
+                cmap="inferno",
+                alpha=0.55,
+                interpolation="nearest",
+                extent=(0, image.shape[1], image.shape[0], 0),
+            )
             axes.set_xticks([])
             axes.set_yticks([])
         row[0].set_ylabel(name, fontsize=8)
@@ -135,9 +140,10 @@ def main() -> None:
     dataset, given, wanted = frames()
     needed = {
         "cameras": {name: tuple(image.shape[-2:]) for name, image in given.images.items()},
-        "vocabulary": dataset.processor.tokenizer.size, "state_width": given.state.shape[-1],
+        "vocabulary": dataset.processor.tokenizer.size,
+        "state_width": given.state.shape[-1],
         "horizon": wanted.continuous.shape[2],
-    }  # fmt: skip
+    }
     colours = torch.tensor([2 + dataset.processor.tokenizer.words.index(colour) for colour in COLOURS])
     results, looks = {}, {}
     for name in tqdm(args.names, unit="network"):

@@ -27,10 +27,23 @@ from vla_ros.policies.registry import SHIPPED
 from vla_ros.training.datasets.concepts import CONCEPTS, concept_classes
 
 NAMES = {
-    "red": "cherry", "green": "lime", "blue": "sapphire", "yellow": "mustard", "orange": "pumpkin",
-    "purple": "lavender", "cube": "crate", "ball": "globe", "cylinder": "rod", "disc": "chip", "bowl": "tub",
-    "plate": "dish", "left": "leftwards", "right": "rightwards", "forward": "forwards", "back": "toward you",
-}  # fmt: skip
+    "red": "cherry",
+    "green": "lime",
+    "blue": "sapphire",
+    "yellow": "mustard",
+    "orange": "pumpkin",
+    "purple": "lavender",
+    "cube": "crate",
+    "ball": "globe",
+    "cylinder": "rod",
+    "disc": "chip",
+    "bowl": "tub",
+    "plate": "dish",
+    "left": "leftwards",
+    "right": "rightwards",
+    "forward": "forwards",
+    "back": "toward you",
+}
 FRAMES = {
     "pick": ("hand me the {a}", "retrieve the {a} for me"),
     "place": ("transfer the {a} {into} the {b}", "deposit the {a} {in} the {b}"),
@@ -72,16 +85,20 @@ def main() -> None:
             with torch.inference_mode():
                 read = network.read(tokens[None])
             told = np.stack([values[0].argmax(dim=-1).numpy() for values in read.values()], axis=1)
-            wanted = np.array([
-                [dict(zip(CONCEPTS, concept_classes(command), strict=True))[name] for name in read]
-                for command in commands
-            ])  # fmt: skip
+            wanted = np.array(
+                [
+                    [dict(zip(CONCEPTS, concept_classes(command), strict=True))[name] for name in read]
+                    for command in commands
+                ]
+            )
             right = (told == wanted).all(axis=1)
             wrong = Counter(sentences[i] for i in np.flatnonzero(~right))
             low, high = wilson_interval(int(right.sum()), len(right))
             figures[f"{kind}/{act.value}"] = {"right": float(right.mean()), "ci95": [low, high]}
-            print(f"{kind:<26} {act.value:<6} {right.mean():.3f} ({low:.3f} to {high:.3f})  "
-                  f"{'; '.join(s for s, _ in wrong.most_common(2))}")  # fmt: skip
+            print(
+                f"{kind:<26} {act.value:<6} {right.mean():.3f} ({low:.3f} to {high:.3f})  "
+                f"{'; '.join(s for s, _ in wrong.most_common(2))}"
+            )
     print(json.dumps(figures))
 
 

@@ -80,8 +80,10 @@ class Bench:
         places, rows, arm = pose.position + np.outer(shares, way), len(shares), action.only_motion.arm
         trajectory = ArmTrajectory(
             self._postures(places, matrix_from_quaternion(home.quaternion)) if action.only_motion.joints else None,
-            places, np.tile(home.quaternion, (rows, 1)), np.zeros(rows),
-        )  # fmt: skip
+            places,
+            np.tile(home.quaternion, (rows, 1)),
+            np.zeros(rows),
+        )
         actions = encode_chunk({arm: trajectory}, action, {arm: start})
         self.sequence += 1
         chunk = ActionChunk(actions, action.period, self.now, action.fingerprint, sequence=self.sequence)

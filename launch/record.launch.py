@@ -45,7 +45,7 @@ def bring_up(context: LaunchContext) -> list[Action]:
         ExecuteProcess(
             cmd=[*command, "--topics", *topics(text("robot"), namespace)], name="record", output="screen", on_exit=ended
         )
-    ]  # fmt: skip
+    ]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -68,8 +68,12 @@ from vla_ros.ros.parameter_files import parameters_file
 
 SWITCH_TIMEOUT = "30"  # s; a slow simulation start must not count as a failed controller
 NEEDED = ("ros_gz_sim", "ros_gz_bridge", "robot_state_publisher")
-NEEDED_FOR_ROS2_CONTROL = ("controller_manager", "gz_ros2_control", "joint_trajectory_controller",
-                           "joint_state_broadcaster")  # fmt: skip
+NEEDED_FOR_ROS2_CONTROL = (
+    "controller_manager",
+    "gz_ros2_control",
+    "joint_trajectory_controller",
+    "joint_state_broadcaster",
+)
 NOT_FOR_GAZEBO = ("world", "lockstep", "real_time_factor", "use_sim_time", "tf")
 PASSED_ON = (NAMESPACE, LOG_LEVEL, PARAMS_FILE)
 
@@ -233,7 +237,7 @@ def bring_up(context: LaunchContext) -> list[Action]:
     actions: list[Action] = [
         group.remember(),
         # Checked before Gazebo starts: a second one would create its robot in the first one's world.
-        looks_for_namesakes(names, own_clock=True),
+        finds_duplicate_nodes(names, own_clock=True),
         gazebo(context, world),
         Node(
             package="robot_state_publisher",
@@ -245,9 +249,7 @@ def bring_up(context: LaunchContext) -> list[Action]:
             parameters=[{"robot_description": description, "use_sim_time": True}],
             output="screen",
         ),
-        bridge(
-            "bridge", bridge_rules(("common", "controllers") if kind == "gz" else ("common",)), contract, namespace
-        ),
+        bridge("bridge", bridge_rules(("common", "controllers") if kind == "gz" else ("common",)), contract, namespace),
         bridge("bridge_images", bridge_rules(("images",)), contract, namespace),
         Node(
             package="ros_gz_sim",
@@ -258,7 +260,7 @@ def bring_up(context: LaunchContext) -> list[Action]:
             output="screen",
             on_exit=after("creating the robot in Gazebo", controllers),
         ),
-    ]  # fmt: skip
+    ]
     if given_flag(context, "rviz"):
         source = str(Path(__file__).resolve().parent / "view.launch.py")
         shown = {"namespace": _absolute(namespace), "robot": text("robot"), "use_sim_time": "true"}

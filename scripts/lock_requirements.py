@@ -29,7 +29,7 @@ print(json.dumps([platform.python_version_tuple()[1], found]))
 """
 
 
-def normalised(name: str) -> str:
+def normalized(name: str) -> str:
     """Return the name in the normalized form of package indexes."""
     return re.sub(r"[-_.]+", "-", name).lower()
 

@@ -263,8 +263,13 @@ def main() -> int:
     """Run every outdated step."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--python", type=Path, help="interpreter for .venv (default: keep the present one)")
-    parser.add_argument("--extras", nargs="*", default=[], metavar="EXTRA",
-                        help=f"beyond the demo's needs: {', '.join(EXTRAS)}, or {ALL}; they stay")  # fmt: skip
+    parser.add_argument(
+        "--extras",
+        nargs="*",
+        default=[],
+        metavar="EXTRA",
+        help=f"beyond the demo's needs: {', '.join(EXTRAS)}, or {ALL}; they stay",
+    )
     parser.add_argument("--torch-index", default="", metavar="URL", help="package index to take torch from")
     parser.add_argument("--rebuild", action="store_true", help="build the messages even if nothing has changed")
     arguments = parser.parse_args()

@@ -194,8 +194,7 @@ def world() -> str:
     table = static_model("table", REFERENCE_LAYOUT.table_center, box, TABLE_RGBA[:3], 1.0)
     floor = static_model("floor", FLOOR["pos"], plane, FLOOR["rgba"][:3], 1.0)
     background = linear(FLOOR["rgba"][:3])
-    head = HEAD.format(world=WORLD, ambient=AMBIENT, key=KEY_INTENSITY, falloff=KEY_FALLOFF,
-                       background=background)  # fmt: skip
+    head = HEAD.format(world=WORLD, ambient=AMBIENT, key=KEY_INTENSITY, falloff=KEY_FALLOFF, background=background)
     return head + floor + table + "".join(objects()) + front_camera() + TAIL
 
 

@@ -34,9 +34,14 @@ def of_joints() -> Callable[..., RobotContract]:
     """of_joints(robot, quantity, **lines): the contract of a shipped robot, commanded at its joints and its gripper."""
 
     def made(
-        robot: str, quantity: str = "joint_position", *, gripper: str = "open_is_one", rate_hz: float = 10.0,
-        horizon: int = 12, **lines: Any,
-    ) -> RobotContract:  # fmt: skip
+        robot: str,
+        quantity: str = "joint_position",
+        *,
+        gripper: str = "open_is_one",
+        rate_hz: float = 10.0,
+        horizon: int = 12,
+        **lines: Any,
+    ) -> RobotContract:
         values = parse_yaml(load_contract(robot).text)
         motion = {"group": f"arm/{quantity}", "joints": len(values["joints"]["names"]), **lines}
         if lines.get("unit") in ("percent", "normalized"):  # as LeRobot calibrates its arms: the whole range

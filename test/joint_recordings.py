@@ -71,11 +71,20 @@ def _episode(env, number, space, names):
         reference = reference + np.sign(way) * np.minimum(np.abs(way), SPEED / 30.0)
         steps.append(
             Step(
-                images=observation.images, instruction=INSTRUCTION, proprioception=state, action=reference,
-                convention=space, task="reach", episode=f"{number:06d}", index=index, timestamp=index / 30.0,
-                last=index == STEPS - 1, success=True, proprioception_names=names,
+                images=observation.images,
+                instruction=INSTRUCTION,
+                proprioception=state,
+                action=reference,
+                convention=space,
+                task="reach",
+                episode=f"{number:06d}",
+                index=index,
+                timestamp=index / 30.0,
+                last=index == STEPS - 1,
+                success=True,
+                proprioception_names=names,
             )
-        )  # fmt: skip
+        )
         env.command(np.radians(reference[:5]), reference[5] / 100.0 * wide)
         env.step(STEP_TIME)
     return [replace(step, images={name: np.array(image) for name, image in step.images.items()}) for step in steps]

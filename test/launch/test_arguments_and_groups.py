@@ -22,8 +22,21 @@ from vla_ros.ros.transitions import GraphError
 sys.path.insert(0, str(Path(__file__).parent))  # tests are imported by path, not from their folder
 from descriptions import FILES, ROOT, Ended, actions_of, load, parameters_of
 
-CLAMPED = {"preflight", "headless", "rviz", "use_sim_time", "lockstep", "arm", "log_level", "simulation", "controllers",
-           "world", "command_clock", "tf", "processes"}  # fmt: skip
+CLAMPED = {
+    "preflight",
+    "headless",
+    "rviz",
+    "use_sim_time",
+    "lockstep",
+    "arm",
+    "log_level",
+    "simulation",
+    "controllers",
+    "world",
+    "command_clock",
+    "tf",
+    "processes",
+}
 """Arguments that have a small set of values, but for Gazebo's `world`, a file."""
 
 

@@ -44,12 +44,23 @@ class Launch:
     """One `ros2 launch`, in a process group of its own; `said` is what it has printed so far."""
 
     def __init__(self, domain: int, file: str, *arguments: str) -> None:
-        command = [sys.executable, "-c", "from ros2cli.cli import main; raise SystemExit(main())", "launch",
-                   str(ROOT / "launch" / file), *arguments]  # fmt: skip
+        command = [
+            sys.executable,
+            "-c",
+            "from ros2cli.cli import main; raise SystemExit(main())",
+            "launch",
+            str(ROOT / "launch" / file),
+            *arguments,
+        ]
         self._process = subprocess.Popen(
-            command, env={**os.environ, **graph_environment(domain)}, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
-        )  # fmt: skip
+            command,
+            env={**os.environ, **graph_environment(domain)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
         self.said = ""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -68,9 +68,14 @@ class Launch:
     def __init__(self, domain: int, *words: str) -> None:
         command = [sys.executable, "-c", "from ros2cli.cli import main; raise SystemExit(main())", "launch", *words]
         self.process = subprocess.Popen(
-            command, env={**os.environ, **graph_environment(domain)}, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
-        )  # fmt: skip
+            command,
+            env={**os.environ, **graph_environment(domain)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
         self.said = ""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -26,9 +26,12 @@ DEADLINE = 60.0  # s
 
 def test_there_are_launch_files() -> None:
     assert {path.name for path in FILES} == {
-        "bringup.launch.py", "record.launch.py", "simulation_gazebo.launch.py", "simulation_mujoco.launch.py",
+        "bringup.launch.py",
+        "record.launch.py",
+        "simulation_gazebo.launch.py",
+        "simulation_mujoco.launch.py",
         "view.launch.py",
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

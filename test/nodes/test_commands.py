@@ -58,8 +58,21 @@ def test_say_stops_a_demo_from_another_folder(tmp_path):
 
 
 def test_record_keeps_an_episode(tmp_path):
-    words = command("record", "--episodes", "1", "--seed", "100", "--format", "lerobot", "--keep-failures", "--json",
-                    "--timeout", "20", "--out", str(tmp_path / "recorded"))  # fmt: skip
+    words = command(
+        "record",
+        "--episodes",
+        "1",
+        "--seed",
+        "100",
+        "--format",
+        "lerobot",
+        "--keep-failures",
+        "--json",
+        "--timeout",
+        "20",
+        "--out",
+        str(tmp_path / "recorded"),
+    )
     done = subprocess.run(
         words, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=LIMIT, check=False
     )
@@ -85,9 +98,14 @@ def test_a_policy_that_does_not_fit_is_the_reason_of_the_error(tmp_path):
 def test_a_robot_without_a_shipped_policy_is_held(tmp_path, robot):
     done = subprocess.run(
         command("demo", "--robot", robot, "--view", "off"),
-        cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=LIMIT, check=False,
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
         stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert any(f"no policy ships for robot '{robot}'" in line and "by hand" in line for line in lines)

@@ -74,9 +74,13 @@ class Page:
 
     def _open(self, path: str, place: str = "", **hello: Any) -> Any:
         connection = connect(
-            f"ws://{place or self._place}/{path}", proxy=None, open_timeout=DEADLINE, ping_interval=None,
-            max_queue=None, close_timeout=1.0,
-        ).__enter__()  # fmt: skip
+            f"ws://{place or self._place}/{path}",
+            proxy=None,
+            open_timeout=DEADLINE,
+            ping_interval=None,
+            max_queue=None,
+            close_timeout=1.0,
+        ).__enter__()
         connection.send(json.dumps({"type": "hello", "token": self._token, "name": "Anna", **hello}))
         return connection
 
@@ -365,9 +369,10 @@ def observation(number: int) -> Observation:
 
 def matching_chunk(workplace: Workplace, number: int) -> ActionChunk:
     return workplace.chunk(
-        observation_stamp=100.0 + 0.1 * number, observation_sequence=number,
+        observation_stamp=100.0 + 0.1 * number,
+        observation_sequence=number,
         instruction_sequence=int(workplace.tasks[-1].sequence),
-    )  # fmt: skip
+    )
 
 
 def test_a_lost_page_is_a_stop_if_so_configured_and_a_token_is_asked_for(tmp_path: Path) -> None:

@@ -90,8 +90,9 @@ def test_the_profiles_differ_in_the_segment_alone() -> None:
     images, *others = (lines(one) for one in PROFILES if one not in without)
     for other in others:
         assert {name for name in images | other if images.get(name) != other.get(name)} == {
-            "segment_size", "maxMessageSize",
-        }  # fmt: skip
+            "segment_size",
+            "maxMessageSize",
+        }
     for profile in (images, *others):
         assert int(profile["maxMessageSize"][0]) <= int(profile["segment_size"][0])  # else the transport is refused
     small, messages = others
@@ -110,26 +111,40 @@ def test_the_loopback_interface_is_all_that_loopback_adds_to_the_datagrams() -> 
     datagrams, loopback = lines(DATAGRAMS_PROFILE), lines(LOOPBACK_PROFILE)
     added = {name for name in loopback if loopback[name] != datagrams.get(name)}
     assert added == {
-        "library_settings", "intraprocess_delivery", "interfaceWhiteList", "maxInitialPeersRange", "address", "locator",
-        "udpv4", "metatrafficUnicastLocatorList", "initialPeersList",
-    }  # fmt: skip
+        "library_settings",
+        "intraprocess_delivery",
+        "interfaceWhiteList",
+        "maxInitialPeersRange",
+        "address",
+        "locator",
+        "udpv4",
+        "metatrafficUnicastLocatorList",
+        "initialPeersList",
+    }
     assert not set(datagrams) - set(loopback)
     assert set(loopback["address"]) == {"127.0.0.1"}
 
 
 def test_who_handles_no_images_waits_for_no_other_process() -> None:
     assert {node.name for node in load_graph().nodes if node.shared_memory} == {
-        "sim_node", "perception_node", "policy_node",
-    }  # fmt: skip
+        "sim_node",
+        "perception_node",
+        "policy_node",
+    }
     assert profile_for(0.0, profile_for(UNKNOWN), shared_memory=False) == str(share_file(DATAGRAMS_PROFILE))
     assert profile_for(0.0, "/home/me/mine.xml", shared_memory=False) == "/home/me/mine.xml"
 
 
 @pytest.mark.parametrize(
     ("images", "profile"),
-    [(0.0, MESSAGES_PROFILE), (1.0, SMALL_IMAGES_PROFILE), (SMALL_SEGMENT / IN_FLIGHT, SMALL_IMAGES_PROFILE),
-     (SMALL_SEGMENT / IN_FLIGHT + 1.0, IMAGES_PROFILE), (UNKNOWN, IMAGES_PROFILE)],
-)  # fmt: skip
+    [
+        (0.0, MESSAGES_PROFILE),
+        (1.0, SMALL_IMAGES_PROFILE),
+        (SMALL_SEGMENT / IN_FLIGHT, SMALL_IMAGES_PROFILE),
+        (SMALL_SEGMENT / IN_FLIGHT + 1.0, IMAGES_PROFILE),
+        (UNKNOWN, IMAGES_PROFILE),
+    ],
+)
 def test_a_profile_has_room_for_ten_images(images: float, profile: str) -> None:
     for given in ("", *(str(share_file(one)) for one in PROFILES)):
         assert profile_for(images, given) == str(share_file(profile))
@@ -160,9 +175,13 @@ def test_a_node_has_room_for_the_images_of_its_robot(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no shared memory here")
 @pytest.mark.parametrize(
     ("images", "shared_memory", "least", "most"),
-    [(UNKNOWN, True, 64 << 20, 80 << 20), (1.0, True, 16 << 20, 24 << 20), (0.0, True, 2 << 20, 8 << 20),
-     (0.0, False, 0, 0)],
-)  # fmt: skip
+    [
+        (UNKNOWN, True, 64 << 20, 80 << 20),
+        (1.0, True, 16 << 20, 24 << 20),
+        (0.0, True, 2 << 20, 8 << 20),
+        (0.0, False, 0, 0),
+    ],
+)
 def test_the_middleware_takes_it(images: float, shared_memory: bool, least: int, most: int) -> None:
     environment = graph_environment(free_domain(), os.environ, images=images, shared_memory=shared_memory)
     done = subprocess.run(
@@ -207,9 +226,13 @@ def test_what_lies_in_the_working_directory_does_not_open_the_network(tmp_path: 
     (tmp_path / "DEFAULT_FASTRTPS_PROFILES.xml").write_text(MINE, encoding="utf-8")
     environment = graph_environment(free_domain(), os.environ | other, images=0.0, shared_memory=False)
     with subprocess.Popen(
-        [sys.executable, "-c", ECHO], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", ECHO],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
         cwd=tmp_path,
-    ) as process:  # fmt: skip
+    ) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "up\n"
@@ -226,9 +249,14 @@ def test_a_node_whose_profile_is_not_read_ends_with_a_sentence(tmp_path: Path) -
     environment = graph_environment(free_domain(), os.environ, images=0.0, shared_memory=False)
     environment[PROFILE_VARIABLE] = str(profile)  # from the working directory, as in a checkout
     done = subprocess.run(
-        [sys.executable, "-m", "vla_ros.nodes.instruction_node"], env=environment, cwd=tmp_path, capture_output=True,
-        text=True, timeout=TIMEOUT, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "vla_ros.nodes.instruction_node"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
     assert done.returncode == 1
     assert "this process is to keep to this machine, and the middleware listens on" in done.stderr
 
@@ -237,9 +265,13 @@ def test_a_node_whose_profile_is_not_read_ends_with_a_sentence(tmp_path: Path) -
 def test_a_process_that_has_used_the_middleware_before_does_not_open_multicast() -> None:
     environment = {**os.environ, PROFILE_VARIABLE: "", RANGE_VARIABLE: "LOCALHOST", "ROS_DOMAIN_ID": str(free_domain())}
     done = subprocess.run(
-        [sys.executable, "-c", BEFORE, str(free_domain())], env=environment, capture_output=True, text=True,
-        timeout=TIMEOUT, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", BEFORE, str(free_domain())],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=True,
+    )
     assert done.stdout.splitlines()[-2:] == ["LOCALHOST", "LOCALHOST"], done.stderr
 
 

@@ -40,10 +40,8 @@ def test_a_foreign_simulator_closes_the_loop(tmp_path: Path, lockstep: bool) -> 
     words = ["--ros-args", "-r", "__node:=somebody_s_physics", "-p", f"lockstep:={str(lockstep).lower()}"]
     with (
         RunningScript(FOREIGN, domain, READY, words=words, log=tmp_path / "foreign.log") as foreign,
-        GraphRunner(
-            {"lockstep": lockstep}, simulation="external", domain=domain, folder=tmp_path / "runs"
-        ) as graph,
-    ):  # fmt: skip
+        GraphRunner({"lockstep": lockstep}, simulation="external", domain=domain, folder=tmp_path / "runs") as graph,
+    ):
         assert "sim_node" not in {node.name for node in graph.descriptions}
         contract = load_contract("panda")
         states: list[JointState] = []

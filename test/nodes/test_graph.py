@@ -231,12 +231,20 @@ def lockstep_run(folder: Path, seed: int) -> dict[tuple[int, str], bytes]:
             return lambda m: keep(name, m.header.stamp, hashlib.sha256(m.data.tobytes()).digest())
 
         listen, topics = runner.node.create_subscription, CONTRACT.controllers
-        listen(JointState, topics.joint_states_topic,
-               lambda m: keep("state", m.header.stamp, numbers(m.position, m.velocity)), everything)  # fmt: skip
+        listen(
+            JointState,
+            topics.joint_states_topic,
+            lambda m: keep("state", m.header.stamp, numbers(m.position, m.velocity)),
+            everything,
+        )
         listen(JointTrajectory, topics.arm_topic, command("arm"), everything)
         listen(JointTrajectory, topics.gripper_topic, command("gripper"), everything)
-        listen(ActionChunk, "/vla/action_chunk",
-               lambda m: keep("chunk", m.observation_stamp, numbers(m.actions)), everything)  # fmt: skip
+        listen(
+            ActionChunk,
+            "/vla/action_chunk",
+            lambda m: keep("chunk", m.observation_stamp, numbers(m.actions)),
+            everything,
+        )
         for camera in CONTRACT.cameras:
             listen(Image, camera.topic, picture(camera.name), everything)
         assert observer.wait(lambda: bool(observer.task.instruction), READY)
@@ -330,8 +338,19 @@ def test_the_demo_command_does_the_task_films_it_and_then_takes_instructions(tmp
         reader.join(timeout=10)
     assert process.returncode == 0, "".join(lines[-25:])
     figures = json.loads(lines[-1])
-    expected = {"success", "instruction", "steps", "policy_ms_p50", "observation_age_ms_p50", "observation_age_ms_p99",
-                "command_rate_hz", "video", "seed", "episode_s", "missed_ticks"}  # fmt: skip
+    expected = {
+        "success",
+        "instruction",
+        "steps",
+        "policy_ms_p50",
+        "observation_age_ms_p50",
+        "observation_age_ms_p99",
+        "command_rate_hz",
+        "video",
+        "seed",
+        "episode_s",
+        "missed_ticks",
+    }
     assert expected <= set(figures)
     assert figures["success"] is True
     assert figures["seed"] == SEED

@@ -40,9 +40,11 @@ def test_graph_follows_a_checkpoint_of_joints(so101_policy: Path, tmp_path: Path
         joints: list[np.ndarray] = []
         chunks: list[ActionChunk] = []
         runner.node.create_subscription(
-            JointState, contract.controllers.joint_states_topic,
-            lambda message: joints.append(np.array(message.position[:count])), 50,
-        )  # fmt: skip
+            JointState,
+            contract.controllers.joint_states_topic,
+            lambda message: joints.append(np.array(message.position[:count])),
+            50,
+        )
         runner.node.create_subscription(ActionChunk, "/vla/action_chunk", chunks.append, 10)
         operator.say(INSTRUCTION, READY)
         wait_until(lambda: bool(joints) and bool(chunks), lambda: observer.policy.sentence, READY)
@@ -52,8 +54,9 @@ def test_graph_follows_a_checkpoint_of_joints(so101_policy: Path, tmp_path: Path
         refused = observer.safety.rejected_chunks
         wait_until(
             lambda: bool((np.abs(joints[-1] - TARGET) < NEAR).all()),
-            lambda: (joints[-1], observer.safety.state_name, observer.safety.sentence), REACH,
-        )  # fmt: skip
+            lambda: (joints[-1], observer.safety.state_name, observer.safety.sentence),
+            REACH,
+        )
         assert observer.safety.state in (SafetyStatus.RUN, SafetyStatus.SLOW), observer.safety.sentence
         assert observer.safety.rejected_chunks == refused, observer.safety.sentence
         assert {(chunk.width, chunk.action_specification) for chunk in chunks} == {(6, contract.action.fingerprint)}

@@ -227,11 +227,13 @@ def test_ranges_of_parameters_are_told(world: World) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("share", 1.5, "expected 0.0 to 1.0"), ("share", math.nan, "expected 0.0 to 1.0"),
-        ("share", 1, "expected 0.0 to 1.0, a float such as 0.5"), ("threads", 0, "expected 1 to 8"),
+        ("share", 1.5, "expected 0.0 to 1.0"),
+        ("share", math.nan, "expected 0.0 to 1.0"),
+        ("share", 1, "expected 0.0 to 1.0, a float such as 0.5"),
+        ("threads", 0, "expected 1 to 8"),
         ("depth", "deep", "expected a int such as 3"),
     ],
-)  # fmt: skip
+)
 def test_a_value_out_of_range_or_of_another_type_is_refused(name: str, value: Any, says: str) -> None:
     link = RosLink("own", free_domain())
     node = Scripted(link, parameter_overrides=[Parameter(name, value=value)])
@@ -301,10 +303,12 @@ def test_reports_of_two_arms_can_be_told_apart() -> None:
         node.destroy_node()
     link.close()
     assert found == [
-        ("scripted: camera", "vla_ros", "well", "3"), ("scripted: camera", "panda", "well", "3"),
-        ("left/scripted: camera", "left/panda", "well", "3"), ("right/scripted: camera", "right/panda", "well", "3"),
+        ("scripted: camera", "vla_ros", "well", "3"),
+        ("scripted: camera", "panda", "well", "3"),
+        ("left/scripted: camera", "left/panda", "well", "3"),
+        ("right/scripted: camera", "right/panda", "well", "3"),
         ("right/scripted: camera", "right", "well", "3"),
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("module", ["instruction_node", "preflight"])

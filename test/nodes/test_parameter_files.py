@@ -15,10 +15,31 @@ from vla_ros.ros.dds.domains import claim_domain
 from vla_ros.ros.messages.interfaces import namespaced
 from vla_ros.ros.parameter_files import parameter_sections, section_matches
 
-SECTIONS = ("safety_node", "/safety_node", "left/safety_node", "/left/safety_node", "/arm/left/safety_node", "safety",
-            "/**", "**", "/*", "*", "/*/*", "/**/safety_node", "**/safety_node", "/*/safety_node", "*/safety_node",
-            "/left/**", "/left/*", "/arm/**", "/**/left/safety_node", "/left/**/safety_node", "/*/**", "/**/*",
-            "/left/node")  # fmt: skip
+SECTIONS = (
+    "safety_node",
+    "/safety_node",
+    "left/safety_node",
+    "/left/safety_node",
+    "/arm/left/safety_node",
+    "safety",
+    "/**",
+    "**",
+    "/*",
+    "*",
+    "/*/*",
+    "/**/safety_node",
+    "**/safety_node",
+    "/*/safety_node",
+    "*/safety_node",
+    "/left/**",
+    "/left/*",
+    "/arm/**",
+    "/**/left/safety_node",
+    "/left/**/safety_node",
+    "/*/**",
+    "/**/*",
+    "/left/node",
+)
 NESTED = ("left", "/left", "/**", "arm/left")
 
 

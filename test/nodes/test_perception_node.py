@@ -51,9 +51,11 @@ CAMERAS = {camera.name: camera for camera in CONTRACT.cameras}
 HOME = CONTRACT.joints.home
 RNG = np.random.default_rng(0)
 SCENES = [
-    np.kron(RNG.integers(0, 255, (CAMERAS["front"].height // 8, CAMERAS["front"].width // 8, 3)), np.ones((8, 8, 1)))
-    .astype(np.uint8) for _ in range(16)
-]  # fmt: skip
+    np.kron(
+        RNG.integers(0, 255, (CAMERAS["front"].height // 8, CAMERAS["front"].width // 8, 3)), np.ones((8, 8, 1))
+    ).astype(np.uint8)
+    for _ in range(16)
+]
 
 
 def perception_alone(folder: Path, **parameters: Value) -> GraphRunner:
@@ -321,8 +323,9 @@ def test_a_bad_camera_silences_the_observation_is_named_and_comes_back(feeder: F
 
 
 def without_a_joint(message: JointState) -> JointState:
-    return JointState(header=message.header, name=message.name[1:], position=message.position[1:],
-                      velocity=message.velocity[1:])  # fmt: skip
+    return JointState(
+        header=message.header, name=message.name[1:], position=message.position[1:], velocity=message.velocity[1:]
+    )
 
 
 def poisoned(message: JointState) -> JointState:

@@ -262,9 +262,11 @@ def test_it_runs_any_network_by_its_checkpoint(model: str, tmp_path: Path) -> No
         for sequence, text in ((71, "pick up the red cube"), (72, "pick up the blue ball")):
             bench.ask(text, sequence)
             seen = bench.observe()
-            bench.wait_for(lambda sequence=sequence, seen=seen: any(  # type: ignore[misc]
-                (c.instruction_sequence, c.observation_sequence) == (sequence, seen) for c in bench.chunks
-            ))  # fmt: skip
+            bench.wait_for(
+                lambda sequence=sequence, seen=seen: any(  # type: ignore[misc]
+                    (c.instruction_sequence, c.observation_sequence) == (sequence, seen) for c in bench.chunks
+                )
+            )
         chunk = message_to_chunk(bench.chunks[-1])
         assert chunk.policy == f"{model}:untrained"
         assert chunk.actions.shape == (CONTRACT.action.horizon, CONTRACT.action.width)

@@ -88,8 +88,16 @@ def link():
 
 
 def preflight(link, robot="panda", remap=(), timeout=LIMIT, parameters=()):
-    command = [sys.executable, "-m", "vla_ros.nodes.preflight", "--ros-args", "-p", f"robot:={robot}", "-p",
-               f"timeout:={timeout}"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "vla_ros.nodes.preflight",
+        "--ros-args",
+        "-p",
+        f"robot:={robot}",
+        "-p",
+        f"timeout:={timeout}",
+    ]
     for rule in remap:
         command += ["-r", rule]
     for parameter in parameters:
@@ -121,9 +129,13 @@ def test_a_robot_that_is_complete_passes(link, robot):
 
 @pytest.mark.parametrize(
     "topic",
-    [PANDA.camera("wrist").topic, PANDA.controllers.joint_states_topic, PANDA.controllers.arm_topic,
-     PANDA.controllers.gripper_topic],
-)  # fmt: skip
+    [
+        PANDA.camera("wrist").topic,
+        PANDA.controllers.joint_states_topic,
+        PANDA.controllers.arm_topic,
+        PANDA.controllers.gripper_topic,
+    ],
+)
 def test_what_is_missing_is_named_and_nothing_else(link, robot, topic):
     robot(without=(topic,))
     code, said, _ = preflight(link)
@@ -134,10 +146,13 @@ def test_what_is_missing_is_named_and_nothing_else(link, robot, topic):
 
 
 CONTROLLER = {
-    "allow_nonzero_velocity_at_trajectory_end": True, "interpolate_from_desired_state": True,
-    "allow_trajectory_replacement": False, "cmd_timeout": 0.2, "constraints.goal_time": 0.0,
+    "allow_nonzero_velocity_at_trajectory_end": True,
+    "interpolate_from_desired_state": True,
+    "allow_trajectory_replacement": False,
+    "cmd_timeout": 0.2,
+    "constraints.goal_time": 0.0,
     "joints": list(PANDA.joints.names),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -188,8 +203,9 @@ class Forgetful:
 
     def __init__(self, domain):
         self.link = RosLink("somebody", domain)
-        self.node = Node("arm_controller", context=self.link.node.context, use_global_arguments=False,
-                         start_parameter_services=False)  # fmt: skip
+        self.node = Node(
+            "arm_controller", context=self.link.node.context, use_global_arguments=False, start_parameter_services=False
+        )
         self.asked = Counter()
         group = ReentrantCallbackGroup()
         self.node.create_service(GetParameters, "~/get_parameters", self.answer, callback_group=group)
@@ -390,8 +406,9 @@ def test_a_camera_that_the_contract_names_compressed_passes(link, robot, tmp_pat
     made = robot(without=(FRONT,))
     path = compressed_contract(tmp_path, **lines)
     frame = PANDA.camera("front").frame
-    made.speak(CompressedImage, lines.get("topic", f"{FRONT}/compressed"),
-               array_to_compressed_image(scene(), 1.0, frame), 0.1)  # fmt: skip
+    made.speak(
+        CompressedImage, lines.get("topic", f"{FRONT}/compressed"), array_to_compressed_image(scene(), 1.0, frame), 0.1
+    )
     code, said, _ = preflight(link, path, timeout=20.0)
     assert code == 0, said
 

@@ -79,8 +79,11 @@ class Talker:
     """Publishes what a graph would, and sees that each message arrives before the next one is sent."""
 
     def __init__(self, node):
-        kinds = {"/vla/task": (Instruction, "task"), "/vla/observation": (Observation, "observation"),
-                 "/vla/action_chunk": (ActionChunk, "action_chunk")}  # fmt: skip
+        kinds = {
+            "/vla/task": (Instruction, "task"),
+            "/vla/observation": (Observation, "observation"),
+            "/vla/action_chunk": (ActionChunk, "action_chunk"),
+        }
         self.publishers = {topic: node.create_publisher(kind, topic, qos(q)) for topic, (kind, q) in kinds.items()}
 
     def say(self, recorder, count):
@@ -311,8 +314,14 @@ def test_a_recording_without_a_contract_that_does_not_fit_asks_for_the_robot(tmp
 def test_a_definition_holds_all_of_its_parts():
     text = message_definition("vla_ros/msg/Observation")
     parts = [line.removeprefix("MSG: ") for line in text.splitlines() if line.startswith("MSG: ")]
-    assert sorted(parts) == ["builtin_interfaces/Time", "geometry_msgs/Point", "geometry_msgs/Pose",
-                             "geometry_msgs/Quaternion", "sensor_msgs/Image", "std_msgs/Header"]  # fmt: skip
+    assert sorted(parts) == [
+        "builtin_interfaces/Time",
+        "geometry_msgs/Point",
+        "geometry_msgs/Pose",
+        "geometry_msgs/Quaternion",
+        "sensor_msgs/Image",
+        "std_msgs/Header",
+    ]
     with pytest.raises(DataError, match="nothing_msgs"):
         message_definition("nothing_msgs/msg/Nothing")
 

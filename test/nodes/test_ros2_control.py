@@ -231,8 +231,12 @@ def test_the_shipped_controllers_say_what_they_are_set_to(runner: GraphRunner) -
 
 def test_a_trajectory_controller_at_its_defaults_is_objected_to(runner: GraphRunner, tmp_path: Path) -> None:
     joints = list(PANDA.joints.names)
-    values = {"type": "joint_trajectory_controller/JointTrajectoryController", "joints": joints,
-              "command_interfaces": ["position"], "state_interfaces": ["position", "velocity"]}  # fmt: skip
+    values = {
+        "type": "joint_trajectory_controller/JointTrajectoryController",
+        "joints": joints,
+        "command_interfaces": ["position"],
+        "state_interfaces": ["position", "velocity"],
+    }
     parameters = tmp_path / "default.yaml"
     parameters.write_text(yaml.safe_dump({"default_controller": {"ros__parameters": values}}), encoding="utf-8")
     command = [SPAWNER, "default_controller", "--inactive", "--param-file", str(parameters)]

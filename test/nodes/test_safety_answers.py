@@ -64,8 +64,10 @@ def test_a_disarming_that_was_not_done_is_not_reported_as_done():
 
 def test_nothing_is_armed_or_reset_by_a_thread_that_does_not_answer():
     node = Node(Silent())
-    for answer in (node._on_arm(SetBool.Request(data=True), SetBool.Response()),
-                   node._on_reset(Trigger.Request(), Trigger.Response())):  # fmt: skip
+    for answer in (
+        node._on_arm(SetBool.Request(data=True), SetBool.Response()),
+        node._on_reset(Trigger.Request(), Trigger.Response()),
+    ):
         assert not answer.success
         assert "does not answer" in answer.message
 

@@ -125,8 +125,9 @@ def test_who_only_looks_is_no_controller(link: RosLink, node_of: Callable[[str],
     listen(node_of("controllers"), GRIPPER)
     assert says(link, PANDA, ARM)
     assert {info.node_name for info in link.node.get_subscriptions_info_by_topic(ARM)} == {
-        "_ros2cli_17", "rosbag2_recorder",
-    }  # fmt: skip
+        "_ros2cli_17",
+        "rosbag2_recorder",
+    }
 
 
 def test_a_gripper_that_is_an_action_is_there_when_its_goals_are_served(

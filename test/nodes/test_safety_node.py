@@ -222,8 +222,13 @@ class Cell:
         actions[:, 1], actions[:, 6] = 0.02 * np.arange(1, 13), 1.0
         with self.change:
             self.sequence += 1
-            values = {"actions": actions, "period": 0.1, "observation_stamp": self.stamp,
-                      "specification": CONTRACT.action.fingerprint, "sequence": self.sequence} | changes  # fmt: skip
+            values = {
+                "actions": actions,
+                "period": 0.1,
+                "observation_stamp": self.stamp,
+                "specification": CONTRACT.action.fingerprint,
+                "sequence": self.sequence,
+            } | changes
         return chunk_to_message(ActionChunk(**values))
 
     def policy_until(self, condition: Callable[[], bool], publisher: Any = None, **changes: Any) -> None:

@@ -34,9 +34,16 @@ def armed_at(begin: float) -> tuple[SafetyControl, list[JointTrajectory], float]
     """A control that was armed by ticks from `begin` on, s, steady clock; what it sent, and the time of the last."""
     sent: list[JointTrajectory] = []
     control = SafetyControl(
-        CONTRACT, PARAMETERS, publish_arm=sent.append, publish_gripper=lambda message: None,
-        publish_status=lambda message: None, estop=EstopSignal(), take_heartbeats=list, clock=Clock, lockstep=False,
-    )  # fmt: skip
+        CONTRACT,
+        PARAMETERS,
+        publish_arm=sent.append,
+        publish_gripper=lambda message: None,
+        publish_status=lambda message: None,
+        estop=EstopSignal(),
+        take_heartbeats=list,
+        clock=Clock,
+        lockstep=False,
+    )
     for count in range(20):
         now = begin + count * PERIOD
         message = JointState(name=[*ARM, *FINGERS], position=[*CONTRACT.joints.home, 0.04, 0.04], velocity=[0.0] * 9)
@@ -77,10 +84,16 @@ class Bench:
         self.statuses: list[SafetyStatus] = []
         self.change = threading.Condition()
         self.control = SafetyControl(
-            CONTRACT, PARAMETERS, publish_arm=self._on_arm, publish_gripper=lambda message: None,
-            publish_status=self.statuses.append, estop=EstopSignal(), take_heartbeats=self._heartbeats, clock=Clock,
+            CONTRACT,
+            PARAMETERS,
+            publish_arm=self._on_arm,
+            publish_gripper=lambda message: None,
+            publish_status=self.statuses.append,
+            estop=EstopSignal(),
+            take_heartbeats=self._heartbeats,
+            clock=Clock,
             lockstep=False,
-        )  # fmt: skip
+        )
         self.thread = ControlThread(self.control, PARAMETERS.timing.tick_budget, lockstep=False)
         self.q, self.sequence = list(CONTRACT.joints.home), 0
         self._began, self._over = time.monotonic(), threading.Event()

@@ -194,9 +194,7 @@ class Robot:
 
 
 @pytest.fixture(scope="module")
-def runner(
-    tmp_path_factory: pytest.TempPathFactory, keep_tested: Callable[[str], None]
-) -> Iterator[GraphRunner]:  # fmt: skip
+def runner(tmp_path_factory: pytest.TempPathFactory, keep_tested: Callable[[str], None]) -> Iterator[GraphRunner]:
     contract = tmp_path_factory.mktemp("contract") / "so101_pair.yaml"
     contract.write_text(TEXT, encoding="utf-8")
     keep_tested(str(contract))

@@ -141,8 +141,10 @@ def write_mcap(path, messages):
 def write_sqlite(path, messages):
     path.parent.mkdir(parents=True, exist_ok=True)
     with sqlite3.connect(path) as base:
-        base.execute("CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT, type TEXT, serialization_format TEXT, "
-                     "offered_qos_profiles TEXT)")  # fmt: skip
+        base.execute(
+            "CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT, type TEXT, serialization_format TEXT, "
+            "offered_qos_profiles TEXT)"
+        )
         base.execute("CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INTEGER, timestamp INTEGER, data BLOB)")
         numbers = {}
         for topic, message, time in messages:
@@ -152,8 +154,10 @@ def write_sqlite(path, messages):
                     "INSERT INTO topics VALUES(?,?,?,?,?)", (numbers[topic], topic, type_of(message), "cdr", "")
                 )
             received = round((BEGIN + time + OFFSET) * 1e9)
-            base.execute("INSERT INTO messages(topic_id, timestamp, data) VALUES(?,?,?)",
-                         (numbers[topic], received, serialize_message(message)))  # fmt: skip
+            base.execute(
+                "INSERT INTO messages(topic_id, timestamp, data) VALUES(?,?,?)",
+                (numbers[topic], received, serialize_message(message)),
+            )
     base.close()
     return path
 
@@ -250,8 +254,13 @@ def test_topics_that_are_missing_are_named_with_those_that_are_there(tmp_path):
     write_mcap(tmp_path / "bag/a.mcap", [m for m in recording(0.5) if "wrist" not in m[0] and "arm" not in m[0]])
     with pytest.raises(MissingColumnError) as error:
         list(BagReader(tmp_path / "bag", contract=CONTRACT).read("a"))
-    for words in ("/camera/wrist/image_raw (Image", "/arm_controller/joint_trajectory (JointTrajectory)",
-                  "/joint_states", "sensor_msgs/msg/Image", "(--robot)"):  # fmt: skip
+    for words in (
+        "/camera/wrist/image_raw (Image",
+        "/arm_controller/joint_trajectory (JointTrajectory)",
+        "/joint_states",
+        "sensor_msgs/msg/Image",
+        "(--robot)",
+    ):
         assert words in str(error.value)
     with pytest.raises(MissingColumnError, match=r"do not carry a robot contract; give that of the robot \(--robot\)"):
         BagReader(tmp_path / "bag")

@@ -30,10 +30,17 @@ from vla_ros.safety.selftest.record import SelftestRecord, default_folder, finge
 
 CONTRACT = load_contract("panda")
 PATIENT = {
-    "state_timeout": 0.5, "chunk_timeout": 5.0, "policy_slow": 0.9, "policy_timeout": 1.0, "inference_timeout": 5.0,
-    "observation_slow_age": 4.0, "observation_hold_age": 5.0, "future_tolerance": 0.2, "missed_ticks_slow": 50,
+    "state_timeout": 0.5,
+    "chunk_timeout": 5.0,
+    "policy_slow": 0.9,
+    "policy_timeout": 1.0,
+    "inference_timeout": 5.0,
+    "observation_slow_age": 4.0,
+    "observation_hold_age": 5.0,
+    "future_tolerance": 0.2,
+    "missed_ticks_slow": 50,
     "missed_ticks_hold": 100,
-}  # fmt: skip
+}
 """The longest that there may be, for a busy machine: this is about who drives, and other tests are about how fast."""
 
 UP = 120.0  # s, until the graph runs and the robot is armed

@@ -62,19 +62,37 @@ def observation(number: int, speed: float = 0.2) -> Observation:
 def chunk(number: int) -> ActionChunk:
     """Return a plan of two rows that came from the observation of the same number."""
     return ActionChunk(
-        observation_stamp=seconds_to_stamp(100.0 + 0.1 * number), observation_sequence=number, instruction_sequence=3,
-        sequence=number, policy="keypoint:pick", horizon=2, width=7, period=0.1, actions=[0.0] * 14, trust=0.9,
-    )  # fmt: skip
+        observation_stamp=seconds_to_stamp(100.0 + 0.1 * number),
+        observation_sequence=number,
+        instruction_sequence=3,
+        sequence=number,
+        policy="keypoint:pick",
+        horizon=2,
+        width=7,
+        period=0.1,
+        actions=[0.0] * 14,
+        trust=0.9,
+    )
 
 
 def status(state: str, reason: str, sentence: str, **fields: Any) -> SafetyStatus:
     """Return a safety status; `x` differs from the proposal by 5 cm where the arm is slowed."""
     executed = [0.45 if state == "SLOW" else 0.5, 0.1]
     return SafetyStatus(
-        state=getattr(SafetyStatus, state), state_name=state, reason=reason, sentence=sentence, armed=True,
-        observation_age=0.12, speed_scale={"RUN": 1.0, "SLOW": 0.4}.get(state, 0.0), axes=["x", "y"],
-        proposed=[0.5, 0.1], executed=executed, margin_names=["obstacle"], margins=[0.031], **fields,
-    )  # fmt: skip
+        state=getattr(SafetyStatus, state),
+        state_name=state,
+        reason=reason,
+        sentence=sentence,
+        armed=True,
+        observation_age=0.12,
+        speed_scale={"RUN": 1.0, "SLOW": 0.4}.get(state, 0.0),
+        axes=["x", "y"],
+        proposed=[0.5, 0.1],
+        executed=executed,
+        margin_names=["obstacle"],
+        margins=[0.031],
+        **fields,
+    )
 
 
 class Robot:
@@ -194,8 +212,10 @@ def test_each_moment_is_explained_by_what_was_recorded(kept: Path) -> None:
     trace = read_trace(kept)
     history = changes(trace)
     assert [(one.state, one.reason) for one in history] == [
-        ("RUN", "ok"), ("SLOW", "obstacle"), ("HOLD", "policy_silent"),
-    ]  # fmt: skip
+        ("RUN", "ok"),
+        ("SLOW", "obstacle"),
+        ("HOLD", "policy_silent"),
+    ]
     said = {one.state: explain(trace, one.at + NS // 3, history) for one in history}
     assert said["RUN"].sentences[0].startswith("The arm was driven by the policy (RUN, ok, for 0.3 s): Commands pass")
     slow = "\n".join(said["SLOW"].sentences)

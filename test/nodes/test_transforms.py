@@ -60,8 +60,12 @@ class Listener:
         make(TFMessage, "/tf", self._keep(lambda m: self.moving.append(m)), qos("tf"))
         make(TFMessage, "/tf_static", self._keep(self._take_fixed), qos("tf_static"))
         make(JointState, CONTRACT.controllers.joint_states_topic, self._keep(self._take_state), qos("joint_states"))
-        make(String, "/robot_description", self._keep(lambda m: self.descriptions.append(m.data)),
-             qos("robot_description"))  # fmt: skip
+        make(
+            String,
+            "/robot_description",
+            self._keep(lambda m: self.descriptions.append(m.data)),
+            qos("robot_description"),
+        )
         make(DiagnosticArray, "/diagnostics", self._keep(self._take_report), qos("diagnostics"))
 
     def _keep(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -126,8 +130,10 @@ def test_the_simulation_shows_the_arm_and_its_cameras(tmp_path: Path) -> None:
         assert told.rotation[2, 2] < 0.0  # z is forward (REP 103), and it looks down at the table
         assert CONTRACT.camera("wrist").frame in fixed
         assert {one.child_frame_id for one in message.transforms} == {
-            *(f"panda_link{i}" for i in range(1, 8)), "panda_leftfinger", "panda_rightfinger"
-        }  # fmt: skip
+            *(f"panda_link{i}" for i in range(1, 8)),
+            "panda_leftfinger",
+            "panda_rightfinger",
+        }
         assert (np.diff(times) >= 1.0 / MAX_RATE - 1e-6).all()
         assert f'name="{FRONT}"' in heard.descriptions[-1]
 

@@ -36,10 +36,14 @@ def demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _config(demonstrations: Path, out: Path, method: str = "cloning") -> TrainingConfig:
     return TrainingConfig(
-        LoopOptions(steps=4, warm_up=1, save_every=2, report_every=1), out=out, batch=4, method=method,
-        data=DataSection((demonstrations,), episodes=2, seed=10), dagger=DaggerSection(1, 2, 50, 0.5, 2),
+        LoopOptions(steps=4, warm_up=1, save_every=2, report_every=1),
+        out=out,
+        batch=4,
+        method=method,
+        data=DataSection((demonstrations,), episodes=2, seed=10),
+        dagger=DaggerSection(1, 2, 50, 0.5, 2),
         preferences=PreferenceSection(1, 2, 60, clip=6, pairs=20, reward_steps=5, policy_steps=2),
-    )  # fmt: skip
+    )
 
 
 def _run(config: TrainingConfig) -> dict[str, object]:
@@ -92,11 +96,17 @@ def test_what_decides_learns_on_alone_also_from_visits(tmp_path: Path, monkeypat
     """After the whole network, and after each visit; the eyes stay what the whole training made them."""
     monkeypatch.setattr(pipeline, "common_words", list)  # thousands take long to describe
     config = TrainingConfig(
-        LoopOptions(steps=3, warm_up=1, report_every=1), world="tabletop", model="compositional", out=tmp_path / "out",
-        batch=4, method="dagger", model_options={"channels": 8, "hidden": 16},
+        LoopOptions(steps=3, warm_up=1, report_every=1),
+        world="tabletop",
+        model="compositional",
+        out=tmp_path / "out",
+        batch=4,
+        method="dagger",
+        model_options={"channels": 8, "hidden": 16},
         data=DataSection((tmp_path / "data",), episodes=1, seed=10, cache=tmp_path / "cache"),
-        deciding=DecidingSection(5, 4, 1), dagger=DaggerSection(1, 1, 50, 0.5, 0),
-    )  # fmt: skip
+        deciding=DecidingSection(5, 4, 1),
+        dagger=DaggerSection(1, 1, 50, 0.5, 0),
+    )
     figures = _run(config)
     assert figures["episodes"] == 2
     whole, first, last = (

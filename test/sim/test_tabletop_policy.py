@@ -49,16 +49,32 @@ def test_it_reads_what_is_meant(act: Act, wording: Wording) -> None:
 
 
 def test_it_does_one_of_each_task() -> None:
-    wanted = {act.value: trial for act in Act for trial in make_trials(36, SEED) if trial.task == act.value
-              and trial.split == "seen" and trial.perturbation == "none"}  # fmt: skip
+    wanted = {
+        act.value: trial
+        for act in Act
+        for trial in make_trials(36, SEED)
+        if trial.task == act.value and trial.split == "seen" and trial.perturbation == "none"
+    }
     groups = list(play_suite(SuiteOptions("panda", SHIPPED["tabletop"], suite="tabletop"), list(wanted.values()), 2))
     results = {group[0].trial.task: group[0].result for group in groups}
     assert sum(result.success for result in results.values()) >= 3, results
 
 
 def test_a_suite_that_was_cut_off_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["eval", "--suite", "tabletop", "--episodes", "2", "--seed", str(SEED), "--processes", "1", "--json",
-               "--out", str(tmp_path)]  # fmt: skip
+    command = [
+        "eval",
+        "--suite",
+        "tabletop",
+        "--episodes",
+        "2",
+        "--seed",
+        str(SEED),
+        "--processes",
+        "1",
+        "--json",
+        "--out",
+        str(tmp_path),
+    ]
     main(command)
     whole = json.loads(capsys.readouterr().out.splitlines()[-1])
     journal = next(tmp_path.glob("*.jsonl"))

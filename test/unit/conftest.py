@@ -87,12 +87,19 @@ def _walk(
         place = np.array([0.5, 0.0, 0.2 + 0.01 * index]) + rng.normal(0.0, 0.002, 3)
         turn = [0.0, 0.0, np.sin(angle / 2), np.cos(angle / 2)]
         given = {
-            "images": _pictures(100 * seed + index, sizes), "instruction": "pick up the red cube",
+            "images": _pictures(100 * seed + index, sizes),
+            "instruction": "pick up the red cube",
             "proprioception": np.concatenate([np.zeros(7), place, turn, [0.04]]),
-            "action": np.array([0.0, 0.0, 0.01, 0.0, 0.0, 0.02, float(index % 2)]), "convention": ROW, "task": "pick",
-            "episode": name, "index": index, "timestamp": index / 10.0, "last": index == count - 1, "success": True,
+            "action": np.array([0.0, 0.0, 0.01, 0.0, 0.0, 0.02, float(index % 2)]),
+            "convention": ROW,
+            "task": "pick",
+            "episode": name,
+            "index": index,
+            "timestamp": index / 10.0,
+            "last": index == count - 1,
+            "success": True,
             "proprioception_names": NAMES,
-        }  # fmt: skip
+        }
         steps.append(Step(**{**given, **changes}))  # type: ignore[arg-type]
     return steps
 
@@ -147,8 +154,14 @@ def _variants(folder: Path) -> dict[str, RobotContract]:
     bare = _replaced(bare, r"\n  gripper: \w+", "\n  gripper: none")
     bare = _replaced(bare, r"\n  home: ", f"\n  fixed: {{{FIRST}: 0.02, {SECOND}: 0.02}}\n  home: ")
     names = rf"names: \[{FIRST}, {SECOND}\]"
-    mirrored = _joint(SECOND, {r'<axis xyz="[^"]*"/>': '<axis xyz="0 1 0"/>',
-                               r'lower="[^"]*"': 'lower="-0.04"', r'upper="[^"]*"': 'upper="0.0"'})  # fmt: skip
+    mirrored = _joint(
+        SECOND,
+        {
+            r'<axis xyz="[^"]*"/>': '<axis xyz="0 1 0"/>',
+            r'lower="[^"]*"': 'lower="-0.04"',
+            r'upper="[^"]*"': 'upper="0.0"',
+        },
+    )
     follower = _joint(SECOND, {"</joint>": f'<mimic joint="{FIRST}"/></joint>'})
     turns = URDF
     for name in ("panda_joint1", "panda_joint7"):
@@ -164,7 +177,7 @@ def _variants(folder: Path) -> dict[str, RobotContract]:
         "mirrored": (_replaced(TEXT, r"\n  open: 0\.04", "\n  open: [0.04, -0.04]"), mirrored),
         "mimic": (_replaced(TEXT, names, f"names: [{FIRST}]"), follower),
         "continuous": (wide, turns),
-    }  # fmt: skip
+    }
     found = {}
     for name, (text, urdf) in made.items():
         place = folder / name
@@ -189,10 +202,13 @@ def rewritten():
     def rewrite(space: ActionSpace, **lines: object) -> ActionSpace:
         motion, gripper = space.only_motion, space.only_gripper
         before = {
-            "frame": motion.frame, "reference": motion.reference, "rotation": motion.rotation,
-            "gripper": "none" if gripper is None else gripper.gripper, "rate_hz": space.rate_hz,
+            "frame": motion.frame,
+            "reference": motion.reference,
+            "rotation": motion.rotation,
+            "gripper": "none" if gripper is None else gripper.gripper,
+            "rate_hz": space.rate_hz,
             "horizon": space.horizon,
-        }  # fmt: skip
+        }
         assert ActionSpace.of_one_tool(**before) == space, "this is no space of one tool"
         return ActionSpace.of_one_tool(**before | lines)
 

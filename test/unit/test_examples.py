@@ -26,8 +26,13 @@ def test_example_runs(name, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(
         [sys.executable, ROOT / "examples" / f"{name}.py"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=250, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
     assert ended.returncode == 0, ended.stderr
     assert SAYS[name] in ended.stdout
     assert "MISSED" not in ended.stdout

@@ -211,9 +211,19 @@ def test_installed_executables_belong_to_nodes():
     cmake = (ROOT / "CMakeLists.txt").read_text()
     nodes = re.search(r"foreach\(NODE ([\w ]+)\)", cmake)[1].split()
     assert set(nodes) == {
-        "action_node", "console_node", "instruction_node", "node_container", "perception_node", "policy_node",
-        "preflight", "safety_node", "scene_node", "sim_node", "trace_node", "transform_node",
-    }  # fmt: skip
+        "action_node",
+        "console_node",
+        "instruction_node",
+        "node_container",
+        "perception_node",
+        "policy_node",
+        "preflight",
+        "safety_node",
+        "scene_node",
+        "sim_node",
+        "trace_node",
+        "transform_node",
+    }
     for node in nodes:
         assert (ROOT / "vla_ros" / "nodes" / f"{node}.py").exists(), f"{node} has no module vla_ros.nodes.{node}"
 

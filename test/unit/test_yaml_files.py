@@ -25,8 +25,10 @@ def test_a_duplicate_key_is_refused_with_both_lines():
 
 def test_the_same_key_in_two_mappings_is_allowed():
     assert parse_yaml("a: {x: 1}\nb: {x: 2}\nc: [{x: 3}, {x: 4}]") == {
-        "a": {"x": 1}, "b": {"x": 2}, "c": [{"x": 3}, {"x": 4}],
-    }  # fmt: skip
+        "a": {"x": 1},
+        "b": {"x": 2},
+        "c": [{"x": 3}, {"x": 4}],
+    }
 
 
 def test_merge_keys_still_override():
@@ -54,10 +56,19 @@ def test_safety_parameters_with_a_line_twice_are_refused():
 
 @pytest.mark.parametrize(
     ("text", "is_yaml"),
-    [("a: [", False), ("a: \tb: c", False), ("a: *b", False), ("a: \x07", False), ("a: 1\na: 2", True),
-     ("a: &b [*b]", True), ("a: 2001-99-99", True), ("a: !!set {b}", True), ("[" * 40, True),
-     (" " * (LARGEST_TEXT + 1), True)],
-)  # fmt: skip
+    [
+        ("a: [", False),
+        ("a: \tb: c", False),
+        ("a: *b", False),
+        ("a: \x07", False),
+        ("a: 1\na: 2", True),
+        ("a: &b [*b]", True),
+        ("a: 2001-99-99", True),
+        ("a: !!set {b}", True),
+        ("[" * 40, True),
+        (" " * (LARGEST_TEXT + 1), True),
+    ],
+)
 def test_only_wrong_syntax_is_called_no_yaml(tmp_path, text, is_yaml):
     path = tmp_path / "file.yaml"
     path.write_text(text, encoding="utf-8")
@@ -77,10 +88,14 @@ def test_a_contract_that_is_not_utf_8_is_refused_by_byte(tmp_path):
 def test_nothing_reads_yaml_otherwise():
     sources = [path for room in ("vla_ros", "launch", "scripts", "benchmarks") for path in (ROOT / room).rglob("*.py")]
     others = [path.relative_to(ROOT) for path in sources if path.name != "yaml_files.py"]
-    found = [str(path) for path in others if any(
-        word in (ROOT / path).read_text(encoding="utf-8")
-        for word in ("yaml.safe_load", "yaml.load(", "full_load", "parse_yaml(path", "parse_yaml(Path")
-    )]  # fmt: skip
+    found = [
+        str(path)
+        for path in others
+        if any(
+            word in (ROOT / path).read_text(encoding="utf-8")
+            for word in ("yaml.safe_load", "yaml.load(", "full_load", "parse_yaml(path", "parse_yaml(Path")
+        )
+    ]
     assert found == []
 
 
@@ -146,8 +161,10 @@ def test_what_configuration_needs_is_well_within_the_bounds():
     assert parse_yaml(f"a: {deep}")["a"] is not None
     assert len(parse_yaml(str(list(range(5_000))))) == 5_000
     assert parse_yaml("a: &x {b: 1}\nc: [*x, *x]\nd: 2001-12-14") == {
-        "a": {"b": 1}, "c": [{"b": 1}, {"b": 1}], "d": datetime.date(2001, 12, 14),
-    }  # fmt: skip
+        "a": {"b": 1},
+        "c": [{"b": 1}, {"b": 1}],
+        "d": datetime.date(2001, 12, 14),
+    }
     assert parse_yaml("") is None
 
 

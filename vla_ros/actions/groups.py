@@ -100,8 +100,13 @@ class ActionGroup:
     high: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, kind in (("quantity", Quantity), ("reference", Reference), ("rotation", Rotation),
-                           ("gripper", GripperConvention), ("unit", Unit)):  # fmt: skip
+        for name, kind in (
+            ("quantity", Quantity),
+            ("reference", Reference),
+            ("rotation", Rotation),
+            ("gripper", GripperConvention),
+            ("unit", Unit),
+        ):
             value = getattr(self, name)
             try:
                 object.__setattr__(self, name, kind(value))
@@ -150,8 +155,10 @@ class ActionGroup:
         quantity, is_gripper = self.quantity, self.quantity is Quantity.GRIPPER
         wrong = []
         if quantity.is_delta is (self.reference is Reference.ABSOLUTE):
-            wrong.append(f"reference is {self.reference.value}, expected "
-                         + ("relative or delta" if quantity.is_delta else "absolute"))  # fmt: skip
+            wrong.append(
+                f"reference is {self.reference.value}, expected "
+                + ("relative or delta" if quantity.is_delta else "absolute")
+            )
         if quantity.of_joints is not (self.joints > 0):
             wrong.append(f"joints is {self.joints}, expected " + ("at least 1" if quantity.of_joints else "none"))
         if is_gripper is (self.gripper is NO_GRIPPER):

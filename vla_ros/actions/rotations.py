@@ -23,9 +23,13 @@ class Rotation(str, Enum):
 
 
 ROTATION_WIDTH = {
-    Rotation.NONE: 0, Rotation.ROTATION_VECTOR: 3, Rotation.EULER: 3, Rotation.QUATERNION: 4,
-    Rotation.QUATERNION_WXYZ: 4, Rotation.SIX_D: 6,
-}  # fmt: skip
+    Rotation.NONE: 0,
+    Rotation.ROTATION_VECTOR: 3,
+    Rotation.EULER: 3,
+    Rotation.QUATERNION: 4,
+    Rotation.QUATERNION_WXYZ: 4,
+    Rotation.SIX_D: 6,
+}
 
 _ORDER = re.compile(r"[xyz]{3}|[XYZ]{3}")
 _AXES = {"x": 0, "y": 1, "z": 2}

@@ -57,9 +57,14 @@ class ActionSpace:
 
     @classmethod
     def of_one_tool(
-        cls, frame: str, reference: Reference, rotation: Rotation, gripper: GripperConvention, rate_hz: float,
+        cls,
+        frame: str,
+        reference: Reference,
+        rotation: Rotation,
+        gripper: GripperConvention,
+        rate_hz: float,
         horizon: int,
-    ) -> ActionSpace:  # fmt: skip
+    ) -> ActionSpace:
         """Return the space of one arm that is commanded at its tool; see `ActionGroup` for the arguments."""
         values = {"frame": frame, "reference": reference, "rotation": rotation, "gripper": gripper}
         return cls(groups_of_specification(values), rate_hz, horizon)

@@ -83,9 +83,12 @@ def decode_chunk(actions: FloatArray, space: ActionSpace, starts: Mapping[str, A
 
 
 def encode_chunk(
-    trajectories: Mapping[str, ArmTrajectory], space: ActionSpace, starts: Mapping[str, ArmStart], *,
+    trajectories: Mapping[str, ArmTrajectory],
+    space: ActionSpace,
+    starts: Mapping[str, ArmStart],
+    *,
     as_target: bool = False,
-) -> FloatArray:  # fmt: skip
+) -> FloatArray:
     """Encode trajectories as rows (h, width): the inverse of `decode_chunk`.
 
     Args:

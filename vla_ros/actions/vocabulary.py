@@ -10,9 +10,22 @@ from vla_ros.errors import ContractError, InstructionError
 from vla_ros.naming import expected_names
 
 SYMBOLIC_ACTIONS = (
-    "navigate_to", "pick_up", "place_at", "place_on", "place_in", "open", "close", "push", "pull", "turn_on",
-    "turn_off", "look_at", "hand_over", "wait", "done",
-)  # fmt: skip
+    "navigate_to",
+    "pick_up",
+    "place_at",
+    "place_on",
+    "place_in",
+    "open",
+    "close",
+    "push",
+    "pull",
+    "turn_on",
+    "turn_off",
+    "look_at",
+    "hand_over",
+    "wait",
+    "done",
+)
 """Actions of a household robot arm; "done" ends a plan."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")

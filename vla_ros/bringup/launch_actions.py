@@ -136,8 +136,14 @@ class Group:
         )
 
         enter = OpaqueFunction(function=self._enter)
-        return [PushLaunchConfigurations(), PushEnvironment(), enter, *actions, PopEnvironment(),
-                PopLaunchConfigurations()]  # fmt: skip
+        return [
+            PushLaunchConfigurations(),
+            PushEnvironment(),
+            enter,
+            *actions,
+            PopEnvironment(),
+            PopLaunchConfigurations(),
+        ]
 
     def _remember(self, context: LaunchContext) -> list[Action]:
         # Remappings and parameters are lists that later actions append to.

@@ -67,12 +67,14 @@ GAZEBO = (
     flag("headless", "true: no window, cameras render off-screen through EGL", default=False),
     LaunchArgument("render_engine", "ogre2", "headless works with ogre2 alone", ("ogre2", "ogre")),
     LaunchArgument(
-        "controllers", "gz", "gz: Gazebo's own; ros2_control: gz_ros2_control with config/controllers.yaml",
+        "controllers",
+        "gz",
+        "gz: Gazebo's own; ros2_control: gz_ros2_control with config/controllers.yaml",
         tuple(sorted(HARDWARE)),
     ),
     LaunchArgument("gz_args", "", "more arguments for gz sim"),
     flag("rviz", "true: RViz as well; its end ends nothing else", default=False),
-)  # fmt: skip
+)
 
 _ABOUT = {
     "robot": ROBOT.about,

@@ -226,9 +226,10 @@ class GraphRunner:
             self._link = RosLink("vla_ros_runner", self.domain)
             if inhabited:
                 require_unique_names(
-                    self._link.node, [f"/{one.name}" for one in self.descriptions],
+                    self._link.node,
+                    [f"/{one.name}" for one in self.descriptions],
                     own_clock=any(one.simulation == "mujoco" for one in self.descriptions),
-                )  # fmt: skip
+                )
             if self.simulator == EXTERNAL:
                 require_simulator(self._link.node, self.descriptions)
             self._lifecycle = LifecycleClient(self._link.node)

@@ -19,8 +19,15 @@ ENCLAVES = "/vla_ros"
 OPERATOR = "operator"
 """Enclave of programs that send instructions, arm and stop: `vla-ros say`, a console, an emergency stop button."""
 
-PARAMETERS = ("describe_parameters", "get_parameter_types", "get_parameters", "get_type_description", "list_parameters",
-              "set_parameters", "set_parameters_atomically")  # fmt: skip
+PARAMETERS = (
+    "describe_parameters",
+    "get_parameter_types",
+    "get_parameters",
+    "get_type_description",
+    "list_parameters",
+    "set_parameters",
+    "set_parameters_atomically",
+)
 LIFECYCLE = ("change_state", "get_available_states", "get_available_transitions", "get_state", "get_transition_graph")
 
 
@@ -52,8 +59,10 @@ def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
     infos = [camera.info_topic for camera in contract.cameras if camera.info_topic]
     goals = robot_actions(contract)
     commands = command_topics(contract)
-    states, nodes = controllers.joint_states_topic, ("perception_node", "instruction_node", "safety_node",
-                                                     "policy_node", "action_node")  # fmt: skip
+    states, nodes = (
+        controllers.joint_states_topic,
+        ("perception_node", "instruction_node", "safety_node", "policy_node", "action_node"),
+    )
     return {
         "perception_node": Rights(publish=["/vla/observation"], subscribe=[*images, states]),
         "instruction_node": Rights(
@@ -62,8 +71,16 @@ def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
         ),
         "safety_node": Rights(
             publish=[*commands, "/vla/safety_status", "/vla/stop_status"],
-            subscribe=[states, "/vla/action_chunk", "/vla/policy_status", "/vla/task", "/vla/estop",
-                       "/vla/instruction", "/vla/instruction_request", "/vla/instruction_status"],
+            subscribe=[
+                states,
+                "/vla/action_chunk",
+                "/vla/policy_status",
+                "/vla/task",
+                "/vla/estop",
+                "/vla/instruction",
+                "/vla/instruction_request",
+                "/vla/instruction_status",
+            ],
             reply=["/vla/arm", "/vla/reset", "/vla/selftest"],
             call=goals,
         ),
@@ -72,32 +89,77 @@ def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
         ),
         "action_node": Rights(
             publish=["/vla/instruction"],
-            subscribe=["/vla/task", "/vla/instruction_rejected", "/vla/safety_status", "/vla/policy_status",
-                       "/vla/task_status"],
+            subscribe=[
+                "/vla/task",
+                "/vla/instruction_rejected",
+                "/vla/safety_status",
+                "/vla/policy_status",
+                "/vla/task_status",
+            ],
             execute=["/vla/execute_instruction"],
         ),
         "transform_node": Rights(
             publish=["/tf", "/tf_static", "/robot_description"], subscribe=[states, "/tf", "/tf_static"]
         ),
         "trace_node": Rights(
-            subscribe=["/vla/task", "/vla/instruction", "/vla/instruction_request", "/vla/instruction_rejected",
-                       "/vla/instruction_status", "/vla/stop_status", "/vla/action_chunk", "/vla/policy_status",
-                       "/vla/safety_status", "/vla/task_status", "/vla/estop", "/vla/observation", "/diagnostics"],
+            subscribe=[
+                "/vla/task",
+                "/vla/instruction",
+                "/vla/instruction_request",
+                "/vla/instruction_rejected",
+                "/vla/instruction_status",
+                "/vla/stop_status",
+                "/vla/action_chunk",
+                "/vla/policy_status",
+                "/vla/safety_status",
+                "/vla/task_status",
+                "/vla/estop",
+                "/vla/observation",
+                "/diagnostics",
+            ],
         ),
         "console_node": Rights(
             publish=["/vla/instruction_request", "/vla/estop"],
-            subscribe=["/vla/task", "/vla/instruction_rejected", "/vla/instruction_status", "/vla/stop_status",
-                       "/vla/action_chunk", "/vla/policy_status", "/vla/safety_status", "/vla/task_status",
-                       "/vla/observation", "/diagnostics", *images],
+            subscribe=[
+                "/vla/task",
+                "/vla/instruction_rejected",
+                "/vla/instruction_status",
+                "/vla/stop_status",
+                "/vla/action_chunk",
+                "/vla/policy_status",
+                "/vla/safety_status",
+                "/vla/task_status",
+                "/vla/observation",
+                "/diagnostics",
+                *images,
+            ],
             request=["/vla/arm", "/vla/reset"],
         ),
         OPERATOR: Rights(
             publish=["/vla/instruction", "/vla/instruction_request", "/vla/estop"],
-            subscribe=["/vla/task", "/vla/instruction_rejected", "/vla/instruction_status", "/vla/safety_status",
-                       "/vla/stop_status", "/vla/policy_status", "/vla/task_status", "/vla/action_chunk",
-                       "/diagnostics", "/tf", "/tf_static", "/robot_description", states, *images],
-            request=["/vla/arm", "/vla/reset", "/vla/selftest", "/sim/reset_scene",
-                     *(f"/{node}/{service}" for node in nodes for service in LIFECYCLE)],
+            subscribe=[
+                "/vla/task",
+                "/vla/instruction_rejected",
+                "/vla/instruction_status",
+                "/vla/safety_status",
+                "/vla/stop_status",
+                "/vla/policy_status",
+                "/vla/task_status",
+                "/vla/action_chunk",
+                "/diagnostics",
+                "/tf",
+                "/tf_static",
+                "/robot_description",
+                states,
+                *images,
+            ],
+            request=[
+                "/vla/arm",
+                "/vla/reset",
+                "/vla/selftest",
+                "/sim/reset_scene",
+                *(f"/{node}/{service}" for node in nodes for service in LIFECYCLE),
+            ],
             call=["/vla/execute_instruction"],
         ),
         # Robot side: a driver with its controllers and cameras, or a simulator in their place.
@@ -107,7 +169,7 @@ def rights_of_the_graph(contract: RobotContract) -> dict[str, Rights]:
             reply=["/sim/reset_scene"],
             execute=goals,
         ),
-    }  # fmt: skip
+    }
 
 
 def policy(contract: RobotContract, namespace: str = "") -> str:

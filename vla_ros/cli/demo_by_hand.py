@@ -31,9 +31,14 @@ class EpisodeByHand(Episode):
     """Episode in which the keyboard replaces the policy; without a key press the arm stands still."""
 
     def __init__(
-        self, args: argparse.Namespace, graph: GraphRunner, observer: Observer, operator: Operator,
-        say: Callable[[str], None], contract: RobotContract,
-    ) -> None:  # fmt: skip
+        self,
+        args: argparse.Namespace,
+        graph: GraphRunner,
+        observer: Observer,
+        operator: Operator,
+        say: Callable[[str], None],
+        contract: RobotContract,
+    ) -> None:
         """Prepare the episode; nothing is taken over before the context is entered."""
         super().__init__(args, graph, observer, operator, say)
         self._contract, self._stack = contract, ExitStack()

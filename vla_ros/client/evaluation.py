@@ -25,9 +25,17 @@ READY_LIMIT = 15.0
 
 
 def evaluate_through_graph(
-    robot: str, policy: str, device: str, seeds: Iterable[int], *, lockstep: bool = False, folder: str = "runs/eval",
-    world: str = "pick", sentences: Sequence[str] | None = None, execution: str = "auto",
-) -> Generator[RolloutResult, None, None]:  # fmt: skip
+    robot: str,
+    policy: str,
+    device: str,
+    seeds: Iterable[int],
+    *,
+    lockstep: bool = False,
+    folder: str = "runs/eval",
+    world: str = "pick",
+    sentences: Sequence[str] | None = None,
+    execution: str = "auto",
+) -> Generator[RolloutResult, None, None]:
     """Run one episode per seed in one running graph; yield each result as the simulator reports it.
 
     The graph runs until the last scene has ended, or the generator is closed.
@@ -47,8 +55,15 @@ def evaluate_through_graph(
         GraphError: when the graph does not come up, or a required node crashes.
     """
     seeds = list(seeds)
-    arguments = {"robot": robot, "policy": policy, "device": device, "seed": seeds[0], "lockstep": lockstep,
-                 "world": world, "execution": execution}  # fmt: skip
+    arguments = {
+        "robot": robot,
+        "policy": policy,
+        "device": device,
+        "seed": seeds[0],
+        "lockstep": lockstep,
+        "world": world,
+        "execution": execution,
+    }
     with GraphRunner(arguments, folder=Path(folder), progress=tqdm.write) as graph:
         player = ScenePlayer(graph.node, find_world(world).max_seconds)
         for number, seed in enumerate(seeds):

@@ -46,9 +46,12 @@ class GazeboLaunch:
         with log.open("wb") as file:
             self._process = subprocess.Popen(
                 [command, "launch", "vla_ros", "simulation_gazebo.launch.py", *words],
-                env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
     def check(self) -> None:
         """Check that the launch is running.
@@ -76,9 +79,15 @@ class GazeboLaunch:
 
 
 def evaluate_in_gazebo(
-    robot: str, policy: str, device: str, seeds: Iterable[int], *, folder: str = "runs/eval", controllers: str = "gz",
+    robot: str,
+    policy: str,
+    device: str,
+    seeds: Iterable[int],
+    *,
+    folder: str = "runs/eval",
+    controllers: str = "gz",
     execution: str = "auto",
-) -> Generator[RolloutResult, None, None]:  # fmt: skip
+) -> Generator[RolloutResult, None, None]:
     """Run one episode per seed in one running Gazebo; yield each result as the scene node reports it.
 
     Gazebo runs until the last scene has ended, or the generator is closed.
@@ -96,8 +105,15 @@ def evaluate_in_gazebo(
         GraphError: when the launch does not come up or ends.
     """
     seeds = list(seeds)
-    arguments = {"robot": robot, "policy": policy, "device": device, "seed": str(seeds[0]), "headless": "true",
-                 "controllers": controllers, "execution": execution}  # fmt: skip
+    arguments = {
+        "robot": robot,
+        "policy": policy,
+        "device": device,
+        "seed": str(seeds[0]),
+        "headless": "true",
+        "controllers": controllers,
+        "execution": execution,
+    }
     domain, claim = claim_domain()
     with claim, contextlib.closing(GazeboLaunch(arguments, domain, Path(folder) / "log" / "gazebo.log")) as launch:
         link = RosLink("vla_ros_evaluation", domain)

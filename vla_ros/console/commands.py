@@ -56,8 +56,15 @@ class Commands:
     def note(self, who: str, what: str, text: str, answer: Answer | None = None) -> dict[str, Any]:
         """Log an event; without an `answer` it is in progress."""
         self._number += 1
-        event = {"number": self._number, "time": time.time(), "who": who, "what": what, "text": text,
-                 "done": None, "answer": ""}  # fmt: skip
+        event = {
+            "number": self._number,
+            "time": time.time(),
+            "who": who,
+            "what": what,
+            "text": text,
+            "done": None,
+            "answer": "",
+        }
         if answer is not None:
             event.update(done=answer.done, answer=answer.text)
         self.events.append(event)

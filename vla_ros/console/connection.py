@@ -229,9 +229,11 @@ async def texts(connection: web.WebSocketResponse, take: Callable[[str], None], 
 
 
 async def send_all(
-    request: web.Request, connection: web.WebSocketResponse, outbox: Outbox[str] | Outbox[bytes],
+    request: web.Request,
+    connection: web.WebSocketResponse,
+    outbox: Outbox[str] | Outbox[bytes],
     turn: Callable[[], Awaitable[object]] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Send the items of an outbox as fast as the page accepts them; disconnect a page that stalls.
 
     Args:

@@ -77,9 +77,11 @@ class ImageServer:
             viewer.shown()
             return
         cameras = value.get("cameras")
-        if value.get("type") != "show" or not isinstance(cameras, list) or not set(map(str, cameras)) <= set(
-            self._link.cameras
-        ):  # fmt: skip
+        if (
+            value.get("type") != "show"
+            or not isinstance(cameras, list)
+            or not set(map(str, cameras)) <= set(self._link.cameras)
+        ):
             raise RequestError(f"expected shown, or show with some of the cameras {list(self._link.cameras)}")
         viewer.cameras = frozenset(map(str, cameras))
         self._choose()

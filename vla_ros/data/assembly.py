@@ -38,8 +38,9 @@ class AssemblyCounts:
 class EpisodeAssembler:
     """Builds the steps of one episode from values added in order of arrival."""
 
-    def __init__(self, specification: ActionSpace, joint_names: tuple[str, ...], max_opening: float,
-                 episode: str, task: str) -> None:  # fmt: skip
+    def __init__(
+        self, specification: ActionSpace, joint_names: tuple[str, ...], max_opening: float, episode: str, task: str
+    ) -> None:
         """Start an episode.
 
         Args:

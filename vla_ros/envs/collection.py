@@ -82,10 +82,14 @@ def _make_worker(job: CollectionJob) -> _Worker:
 
 def _make_writer(job: CollectionJob, contract: RobotContract) -> DemonstrationWriter:
     source = {
-        "expert": "vla_ros.sim", "robot": contract.name, "contract": parse_yaml(contract.text),
-        "world": job.world, "options": asdict(job.options),
-        "driven_by": "expert" if job.learner is None else "learner", **job.source,
-    }  # fmt: skip
+        "expert": "vla_ros.sim",
+        "robot": contract.name,
+        "contract": parse_yaml(contract.text),
+        "world": job.world,
+        "options": asdict(job.options),
+        "driven_by": "expert" if job.learner is None else "learner",
+        **job.source,
+    }
     return DemonstrationWriter(job.folder, contract.action, source, contract.gripper.max_opening)
 
 

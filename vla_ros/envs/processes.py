@@ -24,9 +24,14 @@ Result = TypeVar("Result")
 
 
 def work_in_processes(
-    make: Callable[[Setting], Tool], setting: Setting, work: Callable[[Tool, Item], Result], items: Iterable[Item],
-    processes: int, *, ordered: bool = True,
-) -> Iterator[Result]:  # fmt: skip
+    make: Callable[[Setting], Tool],
+    setting: Setting,
+    work: Callable[[Tool, Item], Result],
+    items: Iterable[Item],
+    processes: int,
+    *,
+    ordered: bool = True,
+) -> Iterator[Result]:
     """Yield `work(make(setting), item)` for each item; `make` is called once per process.
 
     All arguments and results must be picklable. Items not started are skipped when the iteration ends early.

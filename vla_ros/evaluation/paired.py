@@ -52,6 +52,9 @@ def compare(ours: Outcomes, theirs: Outcomes) -> dict[str, Any]:
     won = sum(ours[key] and not theirs[key] for key in common)
     lost = sum(theirs[key] and not ours[key] for key in common)
     return {
-        "scenes": len(common), "success_rate": sum(theirs[key] for key in common) / len(common),
-        "won": won, "lost": lost, "p": round(sign_test(won, lost), 4),
-    }  # fmt: skip
+        "scenes": len(common),
+        "success_rate": sum(theirs[key] for key in common) / len(common),
+        "won": won,
+        "lost": lost,
+        "p": round(sign_test(won, lost), 4),
+    }

@@ -36,11 +36,24 @@ STALE = 1.0
 
 TOOL_UNITS = {"x": "m", "y": "m", "z": "m", "gripper": "m"}
 MARGIN_UNITS = {
-    "joint_position": "rad", "workspace": "m", "self_collision": "m", "obstacle": "m", "joint_velocity": "of the limit",
-    "joint_state": "s", "chunk": "s", "observation": "s", "heartbeat": "s",
-}  # fmt: skip
-LEVELS = {b"\x01": "a warning", b"\x02": "an error", b"\x03": "that it is stale", 1: "a warning", 2: "an error",
-          3: "that it is stale"}  # fmt: skip
+    "joint_position": "rad",
+    "workspace": "m",
+    "self_collision": "m",
+    "obstacle": "m",
+    "joint_velocity": "of the limit",
+    "joint_state": "s",
+    "chunk": "s",
+    "observation": "s",
+    "heartbeat": "s",
+}
+LEVELS = {
+    b"\x01": "a warning",
+    b"\x02": "an error",
+    b"\x03": "that it is stale",
+    1: "a warning",
+    2: "an error",
+    3: "that it is stale",
+}
 DOING = {
     SafetyState.DISARMED: "was disarmed: no command reached the robot",
     SafetyState.RUN: "was driven by the policy",

@@ -165,11 +165,15 @@ def _plots(trace: Trace) -> list[str]:
     age = of_status(lambda m: m.observation_age if m.observation_age >= 0.0 else math.nan)
     confidence = [((at - trace.start) / NS, float(m.trust)) for at, m in trace.all(CHUNK)]
     parts = [
-        _plot("Speed scale and confidence", "0 to 1", span,
-              [Line("speed scale", of_status(lambda m: float(m.speed_scale))), Line("confidence", confidence)]),
+        _plot(
+            "Speed scale and confidence",
+            "0 to 1",
+            span,
+            [Line("speed scale", of_status(lambda m: float(m.speed_scale))), Line("confidence", confidence)],
+        ),
         _plot("Age of the observation behind the command", "s", span, [Line("age", age)]),
         _plot("Measured speed of the fastest joint", "rad/s", span, [Line("speed", _speeds(trace))]),
-    ]  # fmt: skip
+    ]
     for axis in _axes(message for _, message in rows):
         parts.append(_plot(f"Proposed and commanded: {axis}", TOOL_UNITS.get(axis, "rad"), span, _pair(rows, axis)))
     return [part for part in parts if part]

@@ -54,47 +54,84 @@ DIRECTIONS: Mapping[str, Words] = {
 SENTENCES: Mapping[str, Words] = {
     "pick": Words(
         (
-            "pick up the {a}", "pick the {a}", "pick the {a} up", "take the {a}", "lift the {a}", "lift up the {a}",
-            "get the {a}", "fetch the {a}", "give me the {a}", "i need the {a}", "go and get the {a}",
-            "could you pick up the {a}", "pick up the {a} from the table", "take the {a} off the table",
+            "pick up the {a}",
+            "pick the {a}",
+            "pick the {a} up",
+            "take the {a}",
+            "lift the {a}",
+            "lift up the {a}",
+            "get the {a}",
+            "fetch the {a}",
+            "give me the {a}",
+            "i need the {a}",
+            "go and get the {a}",
+            "could you pick up the {a}",
+            "pick up the {a} from the table",
+            "take the {a} off the table",
         ),
         ("grab the {a}", "grasp the {a}", "raise the {a}", "please collect the {a}"),
     ),
     "place": Words(
         (
-            "put the {a} {in} the {b}", "place the {a} {in} the {b}", "move the {a} {into} the {b}",
-            "drop the {a} {into} the {b}", "take the {a} and put it {in} the {b}", "carry the {a} to the {b}",
-            "move the {a} over to the {b}", "put the {a} down {in} the {b}", "leave the {a} {in} the {b}",
+            "put the {a} {in} the {b}",
+            "place the {a} {in} the {b}",
+            "move the {a} {into} the {b}",
+            "drop the {a} {into} the {b}",
+            "take the {a} and put it {in} the {b}",
+            "carry the {a} to the {b}",
+            "move the {a} over to the {b}",
+            "put the {a} down {in} the {b}",
+            "leave the {a} {in} the {b}",
             "pick up the {a} and drop it {into} the {b}",
         ),
         ("set the {a} down {in} the {b}", "lay the {a} {in} the {b}", "bring the {a} over to the {b}"),
     ),
     "push": Words(
         (
-            "push the {a} {d}", "slide the {a} {d}", "move the {a} {d}", "nudge the {a} {d}", "push the {a} a bit {d}",
+            "push the {a} {d}",
+            "slide the {a} {d}",
+            "move the {a} {d}",
+            "nudge the {a} {d}",
+            "push the {a} a bit {d}",
             "give the {a} a push {d}",
         ),
         ("shove the {a} {d}", "shift the {a} {d}"),
     ),
     "stack": Words(
         (
-            "stack the {a} on the {b}", "stack the {a} on top of the {b}", "pile the {a} on the {b}",
-            "put the {a} on top of the {b}", "put the {a} on the {b}", "make a stack of the {a} on the {b}",
-            "make a pile with the {a} on top of the {b}", "rest the {a} on the {b}", "place the {a} on top of the {b}",
+            "stack the {a} on the {b}",
+            "stack the {a} on top of the {b}",
+            "pile the {a} on the {b}",
+            "put the {a} on top of the {b}",
+            "put the {a} on the {b}",
+            "make a stack of the {a} on the {b}",
+            "make a pile with the {a} on top of the {b}",
+            "rest the {a} on the {b}",
+            "place the {a} on top of the {b}",
         ),
         ("set the {a} onto the {b}", "balance the {a} on the {b}", "build a tower with the {a} on the {b}"),
     ),
-}  # fmt: skip
+}
 """Sentence templates: {a} the object, {b} the goal, {d} the direction, {in} and {into} from `PREPOSITIONS`."""
 
 PREPOSITIONS: Mapping[str, tuple[str, str]] = {"bowl": ("in", "into"), "plate": ("on", "onto")}
 """Prepositions of each receptacle, for {in} and {into}."""
 
 _DIRECTION_WORDS = {
-    "left": "left", "leftward": "left", "right": "right", "rightward": "right", "forward": "forward",
-    "forwards": "forward", "ahead": "forward", "away": "forward", "back": "back", "backward": "back",
-    "backwards": "back", "towards": "back", "toward": "back",
-}  # fmt: skip
+    "left": "left",
+    "leftward": "left",
+    "right": "right",
+    "rightward": "right",
+    "forward": "forward",
+    "forwards": "forward",
+    "ahead": "forward",
+    "away": "forward",
+    "back": "back",
+    "backward": "back",
+    "backwards": "back",
+    "towards": "back",
+    "toward": "back",
+}
 
 ALL_WORDS: Mapping[str, tuple[str, str]] = {
     **{w: ("colour", name) for name, words in COLOURS.items() for w in (*words.taught, *words.held_out)},

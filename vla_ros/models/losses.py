@@ -31,7 +31,7 @@ def side_losses(said: ModelOutput, wanted: ModelTarget) -> dict[str, Tensor]:
 
 def action_losses(
     said: ModelOutput, wanted: ModelTarget, columns: ActionColumns, rotation: Callable[[Tensor, Tensor], Tensor]
-) -> dict[str, Tensor]:  # fmt: skip
+) -> dict[str, Tensor]:
     """Return the losses of the existing action columns, over instructions whose object is present.
 
     Args:

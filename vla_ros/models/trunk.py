@@ -112,12 +112,17 @@ class TrunkVision(nn.Module):
         super().__init__()
         c, self.channels = config.channels, config.channels
         self.layers = nn.Sequential(
-            nn.Conv2d(3, 24, 5, stride=2, padding=2), nn.ReLU(),
-            nn.Conv2d(24, 48, 3, stride=2, padding=1), nn.ReLU(),
-            nn.Conv2d(48, c, 3, stride=2, padding=1), nn.ReLU(),
-            nn.Conv2d(c, c, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(c, c, 3, padding=2, dilation=2), nn.ReLU(),
-        )  # fmt: skip
+            nn.Conv2d(3, 24, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(24, 48, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(48, c, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(c, c, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(c, c, 3, padding=2, dilation=2),
+            nn.ReLU(),
+        )
         self.patch = nn.Conv2d(c, config.width, 1)
         self.offset = nn.Conv2d(c, 2, 1)
         self.scale = nn.Parameter(torch.tensor(math.log(10.0)))
@@ -221,9 +226,7 @@ class Trunk(nn.Module):
     def at(self, features: Tensor, pixels: Tensor) -> Tensor:
         """Return the unit patches (B, N, K, D) at places (B, N, K, 2) of the pictures."""
         grid = 2.0 * torch.nan_to_num(pixels).flatten(1, 2)[:, :, None] - 1.0  # (B, NK, 1, 2)
-        found = functional.grid_sample(
-            self.vision.patches(features), grid, padding_mode="border", align_corners=False
-        )  # fmt: skip
+        found = functional.grid_sample(self.vision.patches(features), grid, padding_mode="border", align_corners=False)
         found = functional.normalize(found[..., 0].transpose(1, 2), dim=-1)
         return found.unflatten(1, pixels.shape[1:3])
 
@@ -282,8 +285,12 @@ def save_trunk(folder: Path, trunk: Trunk, description: TrunkDescription) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     weights, lines = folder / (WEIGHTS_FILE + ".partial"), folder / (TRUNK_FILE + ".partial")
     save_file({name: value.detach().cpu().contiguous() for name, value in trunk.state_dict().items()}, weights)
-    values = {"format": FORMAT, "config": asdict(description.config), "words": list(description.words),
-              "training": dict(description.training)}  # fmt: skip
+    values = {
+        "format": FORMAT,
+        "config": asdict(description.config),
+        "words": list(description.words),
+        "training": dict(description.training),
+    }
     lines.write_text(json.dumps(values, indent=1), encoding="utf-8")
     weights.replace(folder / WEIGHTS_FILE)
     lines.replace(folder / TRUNK_FILE)
@@ -314,8 +321,11 @@ def load_weights(part: nn.Module, folder: Path, prefix: str = "") -> None:
     """
     path = folder / WEIGHTS_FILE
     try:
-        weights = {name.removeprefix(prefix): value for name, value in load_file(path, device="cpu").items()
-                   if name.startswith(prefix)}  # fmt: skip
+        weights = {
+            name.removeprefix(prefix): value
+            for name, value in load_file(path, device="cpu").items()
+            if name.startswith(prefix)
+        }
         if broken := [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]:
             raise CheckpointError(f"{path}: weights are not finite in {broken}")
         part.load_state_dict(weights)

@@ -89,8 +89,9 @@ class PerceptionNode(ManagedNode):
             )
         self._limits = ObservationLimits(
             skew=float(
-                self.parameter("skew_tolerance", 0.05, "largest difference of stamps in one observation, s",
-                               low=0.0, high=MAX_SKEW)
+                self.parameter(
+                    "skew_tolerance", 0.05, "largest difference of stamps in one observation, s", low=0.0, high=MAX_SKEW
+                )
             ),
             patience=float(
                 self.parameter("patience", 0.02, "how long a picture waits for its partners, s", low=0.0, high=MAX_SKEW)
@@ -99,7 +100,7 @@ class PerceptionNode(ManagedNode):
                 stale_after=float(self.parameter("stale_after", 0.5, "s without an image", low=0.0, high=MAX_SILENCE)),
                 joint_speed=float(self._contract.joints.velocity.max()),
             ),
-        )  # fmt: skip
+        )
         self._publisher = self.create_publisher(ObservationMessage, "vla/observation", qos("observation"))
 
     def _settings(self, camera: CameraContract) -> CameraContract:

@@ -54,8 +54,10 @@ COMMANDS.deadline = COMMANDS.liveliness_lease_duration = Infinite  # unset means
 """Quality of service that the safety node offers."""
 
 ARM_TYPES: dict[ArmInterface, type] = {
-    ArmInterface.JOINT_TRAJECTORY: JointTrajectory, ArmInterface.TWIST: TwistStamped, ArmInterface.POSE: PoseStamped,
-}  # fmt: skip
+    ArmInterface.JOINT_TRAJECTORY: JointTrajectory,
+    ArmInterface.TWIST: TwistStamped,
+    ArmInterface.POSE: PoseStamped,
+}
 GRIPPER_TYPES: dict[GripperInterface, type | None] = {
     GripperInterface.JOINT_TRAJECTORY: JointTrajectory,
     GripperInterface.POSITIONS: Float64MultiArray,
@@ -118,9 +120,13 @@ class Preflight(Node):
     # Topics that must be published.
 
     def _expect(
-        self, kind: type, topic: str, profile: str, take: Callable[[Any], object],
+        self,
+        kind: type,
+        topic: str,
+        profile: str,
+        take: Callable[[Any], object],
         judge: Callable[[], str] = lambda: "",
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Subscribe to a topic; `judge` returns the fault of its messages, or ""."""
         name, received = self.resolve_topic_name(topic), False
 

@@ -206,9 +206,7 @@ class SafetyNode(ManagedNode):
                 high=LONGEST_SELFTEST_AGE,
             )
         )
-        selftest = ArmingSelftest(
-            contract, parameters, robot, safety, Path(folder) if folder else default_folder()
-        )  # fmt: skip
+        selftest = ArmingSelftest(contract, parameters, robot, safety, Path(folder) if folder else default_folder())
         self._made.append(selftest.close)
         if not selftest.recall(max_age):
             self.get_logger().info(f"the self-test is run: {selftest.not_recalled}")
@@ -346,14 +344,21 @@ class SafetyNode(ManagedNode):
             return []
         self._look_for_controllers()
         control = self._control
-        levels = {SafetyState.RUN: DiagnosticStatus.OK, SafetyState.DISARMED: DiagnosticStatus.OK,
-                  SafetyState.ESTOP: DiagnosticStatus.ERROR}  # fmt: skip
+        levels = {
+            SafetyState.RUN: DiagnosticStatus.OK,
+            SafetyState.DISARMED: DiagnosticStatus.OK,
+            SafetyState.ESTOP: DiagnosticStatus.ERROR,
+        }
         level = levels.get(control.state, DiagnosticStatus.WARN)
         durations = np.array(control.durations or [0.0]) * 1e3
-        values = {"state": control.state.name, **vars(control.counters),
-                  "tick_ms_p50": f"{np.percentile(durations, 50):.3f}",
-                  "tick_ms_p99": f"{np.percentile(durations, 99):.3f}",
-                  "realtime_priority": self._realtime, "selftest": self._selftest.sentence()}  # fmt: skip
+        values = {
+            "state": control.state.name,
+            **vars(control.counters),
+            "tick_ms_p50": f"{np.percentile(durations, 50):.3f}",
+            "tick_ms_p99": f"{np.percentile(durations, 99):.3f}",
+            "realtime_priority": self._realtime,
+            "selftest": self._selftest.sentence(),
+        }
         sentence = control.sentence
         if complaint := self._complaint():
             busy = complaint.startswith(UNDER_WAY)

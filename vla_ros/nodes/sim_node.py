@@ -63,13 +63,17 @@ class SimNode(ManagedNode):
         self._listen(Instruction, "vla/task", "task", self._follow)
         if options.lockstep:
             self._listen(
-                ActionChunk, "vla/action_chunk", "action_chunk",
+                ActionChunk,
+                "vla/action_chunk",
+                "action_chunk",
                 lambda m: simulator.chunk_arrived(stamp_to_seconds(m.observation_stamp)),
-            )  # fmt: skip
+            )
             self._listen(
-                PolicyStatus, "vla/policy_status", "status",
+                PolicyStatus,
+                "vla/policy_status",
+                "status",
                 lambda m: simulator.policy_spoke(m.inferences, m.state == PolicyStatus.FAULT),
-            )  # fmt: skip
+            )
         service = self.create_service(ResetScene, "sim/reset_scene", self._on_reset)
         self._made.append(lambda: self.destroy_service(service))
 

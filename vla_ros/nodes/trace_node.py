@@ -174,8 +174,11 @@ class TraceNode(ManagedNode):
             return []
         if self._failure:
             return [diagnostic(self.get_name(), DiagnosticStatus.ERROR, f"no trace: {self._failure}", {})]
-        values = {"folder": self._ring.run if self._ring else "", "messages": self._messages,
-                  "kept": len(self._ring.kept) if self._ring else 0}  # fmt: skip
+        values = {
+            "folder": self._ring.run if self._ring else "",
+            "messages": self._messages,
+            "kept": len(self._ring.kept) if self._ring else 0,
+        }
         return [diagnostic(self.get_name(), DiagnosticStatus.OK, "recording the last minutes", values)]
 
     def _listen(self, kind: type, name: str, take: Callable[[bytes], None], profile: str) -> None:

@@ -47,16 +47,22 @@ def _layouts() -> dict[str, _Layout]:
     layouts = {"rgb8": _Layout(3, None), "mono8": _Layout(1, cv2.COLOR_GRAY2RGB)}
     layouts["bgr8"] = layouts["8UC3"] = _Layout(3, cv2.COLOR_BGR2RGB)  # 8UC3 is OpenCV's own order, as in RViz
     layouts |= {"rgba8": _Layout(4, cv2.COLOR_RGBA2RGB), "bgra8": _Layout(4, cv2.COLOR_BGRA2RGB)}
-    layouts |= {f"{name[:-1]}16": _Layout(layouts[name].values, layouts[name].to_rgb, is_wide=True)
-                for name in ("rgb8", "bgr8", "rgba8", "bgra8", "mono8")}  # fmt: skip
+    layouts |= {
+        f"{name[:-1]}16": _Layout(layouts[name].values, layouts[name].to_rgb, is_wide=True)
+        for name in ("rgb8", "bgr8", "rgba8", "bgra8", "mono8")
+    }
     layouts["16UC1"] = layouts["mono16"]
     layouts["yuv422"] = layouts["uyvy"] = _Layout(2, cv2.COLOR_YUV2RGB_UYVY, pairs_columns=True)
     layouts["yuv422_yuy2"] = layouts["yuyv"] = _Layout(2, cv2.COLOR_YUV2RGB_YUY2, pairs_columns=True)
     layouts["nv12"] = _Layout(1, cv2.COLOR_YUV2RGB_NV12, pairs_columns=True, pairs_rows=True)
     layouts["nv21"] = _Layout(1, cv2.COLOR_YUV2RGB_NV21, pairs_columns=True, pairs_rows=True)
     # OpenCV names a Bayer pattern by the second row from its second column, ROS by the first row from its first column.
-    patterns = {"rggb": cv2.COLOR_BayerBG2RGB, "bggr": cv2.COLOR_BayerRG2RGB,
-                "gbrg": cv2.COLOR_BayerGR2RGB, "grbg": cv2.COLOR_BayerGB2RGB}  # fmt: skip
+    patterns = {
+        "rggb": cv2.COLOR_BayerBG2RGB,
+        "bggr": cv2.COLOR_BayerRG2RGB,
+        "gbrg": cv2.COLOR_BayerGR2RGB,
+        "grbg": cv2.COLOR_BayerGB2RGB,
+    }
     for name, code in patterns.items():
         layouts[f"bayer_{name}8"] = _Layout(1, code, least=LEAST_MOSAIC)
         layouts[f"bayer_{name}16"] = _Layout(1, code, is_wide=True, least=LEAST_MOSAIC)

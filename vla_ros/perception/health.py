@@ -257,8 +257,9 @@ def check_content(image: ImageArray, limits: CameraHealthLimits) -> tuple[Camera
     contrast = float(here.std())
     if not contrast >= limits.min_contrast:
         return CameraFault.UNIFORM, f"contrast {contrast:.1f}, min_contrast is {limits.min_contrast}"
-    noise = min(_unshared(here, _brightness(image[1::rows, ::columns])),
-                _unshared(here, _brightness(image[::rows, 1::columns])))  # fmt: skip
+    noise = min(
+        _unshared(here, _brightness(image[1::rows, ::columns])), _unshared(here, _brightness(image[::rows, 1::columns]))
+    )
     if noise * 0.5 > limits.max_noise * contrast**2:
         return CameraFault.NOISE, f"noise {0.5 * noise / contrast**2:.2f}, max_noise is {limits.max_noise}"
     return CameraFault.NONE, ""

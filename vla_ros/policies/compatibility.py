@@ -311,8 +311,13 @@ def _gripper_lines(theirs: ActionGroup | None, mine: ActionGroup | None, needs: 
 
 def _time_lines(theirs: ActionSpace, mine: ActionSpace) -> list[Line]:
     same = abs(theirs.rate_hz - mine.rate_hz) <= 1e-6 * mine.rate_hz
-    rate = Line("action rate_hz", Verdict.FITS if same else Verdict.CONVERTED, f"{theirs.rate_hz:g}",
-                f"{mine.rate_hz:g}", "" if same else "chunks are resampled")  # fmt: skip
+    rate = Line(
+        "action rate_hz",
+        Verdict.FITS if same else Verdict.CONVERTED,
+        f"{theirs.rate_hz:g}",
+        f"{mine.rate_hz:g}",
+        "" if same else "chunks are resampled",
+    )
     lasts, needed = theirs.horizon * theirs.period, mine.period
     policy, robot = f"{theirs.horizon} rows, {lasts:.2f} s", f"{mine.horizon} rows, {mine.horizon * mine.period:.2f} s"
     if lasts < needed - 1e-9:

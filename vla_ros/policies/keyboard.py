@@ -27,8 +27,13 @@ SPEED, TURN = 0.10, 0.6
 """Linear and angular speed of the tool while a key is held, m/s and rad/s; capped by the contract's limits."""
 
 MOTIONS = {
-    "w": (1, 0, 0), "s": (-1, 0, 0), "a": (0, 1, 0), "d": (0, -1, 0), "r": (0, 0, 1), "f": (0, 0, -1),
-}  # fmt: skip
+    "w": (1, 0, 0),
+    "s": (-1, 0, 0),
+    "a": (0, 1, 0),
+    "d": (0, -1, 0),
+    "r": (0, 0, 1),
+    "f": (0, 0, -1),
+}
 """Direction in the base frame by key: forward and back, left and right, up and down."""
 
 TURNS = {"q": 1, "e": -1}

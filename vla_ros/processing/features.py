@@ -233,11 +233,12 @@ def joint_state(action: ActionSpace) -> tuple[ActionGroup, ...]:
     for arm in action.arms:
         motion, gripper = action.motion(arm), action.gripper(arm)
         state.append(
-            ActionGroup(arm, Quantity.JOINT_POSITION, joints=motion.joints, unit=motion.unit, low=motion.low,
-                        high=motion.high)
+            ActionGroup(
+                arm, Quantity.JOINT_POSITION, joints=motion.joints, unit=motion.unit, low=motion.low, high=motion.high
+            )
             if motion.quantity is Quantity.JOINT_POSITION
             else ActionGroup(arm, Quantity.JOINT_POSITION, joints=motion.joints)
-        )  # fmt: skip
+        )
         if gripper is not None:
             state.append(gripper)
     return tuple(state)

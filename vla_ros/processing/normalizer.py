@@ -85,9 +85,12 @@ class Normalizer:
 
     @classmethod
     def fit(
-        cls, samples: ArrayLike | Sequence[NDArray[Any]], floor: ArrayLike, method: Method = Method.MEAN_STD,
+        cls,
+        samples: ArrayLike | Sequence[NDArray[Any]],
+        floor: ArrayLike,
+        method: Method = Method.MEAN_STD,
         fractions: ArrayLike | None = None,
-    ) -> Normalizer:  # fmt: skip
+    ) -> Normalizer:
         """Create from the statistics over axis 0 of `samples`.
 
         Args:

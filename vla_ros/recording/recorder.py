@@ -56,9 +56,14 @@ class Recorder:
     """
 
     def __init__(
-        self, node: Node, contract: RobotContract, *, bags: Path | None = None, dataset: LeRobotWriter | None = None,
+        self,
+        node: Node,
+        contract: RobotContract,
+        *,
+        bags: Path | None = None,
+        dataset: LeRobotWriter | None = None,
         on_step: Callable[[Step], None] = lambda step: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Subscribe; before `begin`, only the current task is kept.
 
         Args:
@@ -125,8 +130,15 @@ class Recorder:
 
 
 class _Episode:
-    def __init__(self, contract: RobotContract, bags: Path | None, dataset: LeRobotWriter | None,
-                 on_step: Callable[[Step], None], name: str, task: str) -> None:  # fmt: skip
+    def __init__(
+        self,
+        contract: RobotContract,
+        bags: Path | None,
+        dataset: LeRobotWriter | None,
+        on_step: Callable[[Step], None],
+        name: str,
+        task: str,
+    ) -> None:
         self.name, self._task, self._contract, self._on_step = name, task, contract, on_step
         self.error: VlaError | None = None
         self._assembler = new_assembler(contract, name, task)

@@ -123,9 +123,13 @@ class RobotContract:
             return self
         one = self.arms[names.index(arm)]
         return replace(
-            self, each_arm=self.arms, lead=arm, end_effector_frame=one.end_effector_frame, cartesian=one.cartesian,
+            self,
+            each_arm=self.arms,
+            lead=arm,
+            end_effector_frame=one.end_effector_frame,
+            cartesian=one.cartesian,
             gripper=one.gripper,
-        )  # fmt: skip
+        )
 
     @property
     def leading(self) -> ArmContract:

@@ -53,9 +53,15 @@ class DifferentialIK:
     """Solves one step; stateless between steps."""
 
     def __init__(
-        self, home: FloatArray, *, damping: float, singular_damping: float, singular_value: float, posture_gain: float,
+        self,
+        home: FloatArray,
+        *,
+        damping: float,
+        singular_damping: float,
+        singular_value: float,
+        posture_gain: float,
         iterations: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Configure the solver.
 
         Args:
@@ -74,9 +80,15 @@ class DifferentialIK:
         self._identity = np.eye(len(self._home))
 
     def solve(
-        self, q: FloatArray, jacobian: FloatArray, twist: FloatArray, lower: FloatArray, upper: FloatArray,
-        rows: FloatArray | None = None, row_lower: FloatArray | None = None,
-    ) -> VelocitySolution:  # fmt: skip
+        self,
+        q: FloatArray,
+        jacobian: FloatArray,
+        twist: FloatArray,
+        lower: FloatArray,
+        upper: FloatArray,
+        rows: FloatArray | None = None,
+        row_lower: FloatArray | None = None,
+    ) -> VelocitySolution:
         """Return the joint velocities that best realize `twist`.
 
         Args:
@@ -124,9 +136,14 @@ class DifferentialIK:
         return self._program(self._identity, -wanted, lower, upper, rows, row_lower)
 
     def _program(
-        self, hessian: FloatArray, linear: FloatArray, lower: FloatArray, upper: FloatArray,
-        rows: FloatArray | None, row_lower: FloatArray | None,
-    ) -> FloatArray:  # fmt: skip
+        self,
+        hessian: FloatArray,
+        linear: FloatArray,
+        lower: FloatArray,
+        upper: FloatArray,
+        rows: FloatArray | None,
+        row_lower: FloatArray | None,
+    ) -> FloatArray:
         if rows is None or row_lower is None:
             rows, row_lower = np.zeros((0, len(lower))), np.zeros(0)
         bounds_up = np.concatenate([upper, np.full(len(row_lower), 1e30)])

@@ -19,9 +19,14 @@ CLOSE = 1e-4
 
 
 def nearest_posture(
-    kinematics: Kinematics, position: FloatArray, rotation: FloatArray, start: FloatArray, iterations: int = 40,
-    *, slide: bool = False,
-) -> FloatArray:  # fmt: skip
+    kinematics: Kinematics,
+    position: FloatArray,
+    rotation: FloatArray,
+    start: FloatArray,
+    iterations: int = 40,
+    *,
+    slide: bool = False,
+) -> FloatArray:
     """Return joint positions (n,) rad within their limits that bring the tool as near as possible to a placement.
 
     Args:

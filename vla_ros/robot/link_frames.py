@@ -90,9 +90,11 @@ class LinkFrames:
             kind, name = joint.get("type"), str(joint.get("name"))
             placement = joint_placement(joint)
             zero = LinkTransform(
-                _linked(joint, "parent"), _linked(joint, "child"), _vector(placement.translation),
+                _linked(joint, "parent"),
+                _linked(joint, "child"),
+                _vector(placement.translation),
                 _quaternion(placement),
-            )  # fmt: skip
+            )
             if kind == "fixed":
                 fixed.append(zero)
             elif kind in (*TURNS, *SLIDES):

@@ -59,9 +59,7 @@ def locked_joints(model: pinocchio.Model, contract: RobotContract) -> list[int]:
     return [model.getJointId(name) for name in list(model.names)[1:] if name not in contract.joints.names]
 
 
-def locked_posture(
-    model: pinocchio.Model, contract: RobotContract, fingers: float | Sequence[float]
-) -> FloatArray:  # fmt: skip
+def locked_posture(model: pinocchio.Model, contract: RobotContract, fingers: float | Sequence[float]) -> FloatArray:
     """Return the configuration (nq,) of a full model with every joint outside the arm at its locked position.
 
     Args:

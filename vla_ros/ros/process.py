@@ -92,9 +92,18 @@ class NodeProcess:
         parameters = folder / f"{description.name}.yaml"
         parameters.write_text(description.parameter_file(), encoding="utf-8")
         module = module_of(description.executable)
-        command = [*description.prefix, sys.executable, "-m", module, *description.arguments(), "--ros-args",
-                   *(word for rule in description.rules() for word in ("-r", rule)),
-                   "--params-file", str(parameters), "--disable-external-lib-logs"]  # fmt: skip
+        command = [
+            *description.prefix,
+            sys.executable,
+            "-m",
+            module,
+            *description.arguments(),
+            "--ros-args",
+            *(word for rule in description.rules() for word in ("-r", rule)),
+            "--params-file",
+            str(parameters),
+            "--disable-external-lib-logs",
+        ]
         self._process = subprocess.Popen(
             command,
             env=dict(environment),

@@ -67,10 +67,11 @@ class TimingParameters:
         _require(10.0 <= self.rate_hz <= 1000.0, f"timing.rate_hz is {self.rate_hz}, expected 10 to 1000")
         _check_bounds(self, "timing")
         for lower, upper in (
-            ("observation_slow_age", "observation_hold_age"), ("missed_ticks_slow", "missed_ticks_hold"),
+            ("observation_slow_age", "observation_hold_age"),
+            ("missed_ticks_slow", "missed_ticks_hold"),
             ("policy_slow", "policy_timeout"),
             ("policy_timeout", "inference_timeout"),  # a policy that is not received counts as stuck after the latter
-        ):  # fmt: skip
+        ):
             slow, hold = getattr(self, lower), getattr(self, upper)
             _require(slow < hold, f"timing.{lower} is {slow}, expected less than {upper} ({hold})")
         _require(

@@ -78,10 +78,17 @@ TOOL_AXES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 """First axes of `proposed` and `executed`: m, rad (fixed axes of the base frame), m; the joints follow, rad. With
 several arms, each has them under its name, as in "left/x"."""
 
-MALFORMED = frozenset({
-    Reason.CHUNK_SPECIFICATION, Reason.CHUNK_SHAPE, Reason.CHUNK_PERIOD, Reason.CHUNK_NOT_FINITE,
-    Reason.CHUNK_ROTATION, Reason.CHUNK_OUT_OF_RANGE, Reason.TRUST_LOW,
-})  # fmt: skip
+MALFORMED = frozenset(
+    {
+        Reason.CHUNK_SPECIFICATION,
+        Reason.CHUNK_SHAPE,
+        Reason.CHUNK_PERIOD,
+        Reason.CHUNK_NOT_FINITE,
+        Reason.CHUNK_ROTATION,
+        Reason.CHUNK_OUT_OF_RANGE,
+        Reason.TRUST_LOW,
+    }
+)
 """Reasons for rejecting a chunk that indicate a faulty policy: the arm holds at once. Other chunks are only dropped."""
 
 
@@ -631,7 +638,7 @@ class SafetySupervisor:
         widths = tuple(
             gripper.opening if opening is None else opening
             for gripper, opening in zip(self._grippers, openings, strict=True)
-        )  # fmt: skip
+        )
         if isinstance(asked, JointTarget):
             tools = self.kinematics.placements(asked.positions)
             places = [(np.asarray(tool.translation), tool.rotation) for tool in tools]
@@ -645,7 +652,7 @@ class SafetySupervisor:
         reasons = [
             Reason.OK if opening is None else gripper.step(opening)
             for gripper, opening in zip(self._grippers, openings, strict=True)
-        ]  # fmt: skip
+        ]
         return next((reason for reason in reasons if reason is not Reason.OK), Reason.OK)
 
     def _axes_of(
@@ -663,9 +670,7 @@ class SafetySupervisor:
         machine, age = self._machine, self._plan.age(now)
         sentence = machine.reason.explain(machine.detail)
         if not self.commanding:
-            return SafetyDecision(
-                machine.state, machine.reason.label, sentence, speed_scale=0.0, observation_age=age
-            )  # fmt: skip
+            return SafetyDecision(machine.state, machine.reason.label, sentence, speed_scale=0.0, observation_age=age)
         step, openings = step or self._motion.joints.current, self.gripper_openings
         self._commanded = step
         self._note_command(step, now)

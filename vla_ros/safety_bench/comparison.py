@@ -211,9 +211,14 @@ class Scene:
         }
 
     def play(
-        self, carrier: Carrier, seed: int, disturb: Disturb | None = None, *,
-        recorded: Sequence[tuple[float, ActionChunk, ArmStart]] | None = None, seconds: float = MAX_SECONDS,
-    ) -> Play:  # fmt: skip
+        self,
+        carrier: Carrier,
+        seed: int,
+        disturb: Disturb | None = None,
+        *,
+        recorded: Sequence[tuple[float, ActionChunk, ArmStart]] | None = None,
+        seconds: float = MAX_SECONDS,
+    ) -> Play:
         """Play the scene of `seed` to success or to `seconds`.
 
         Args:
@@ -277,14 +282,22 @@ class Scene:
         start = state.end_effector
         shares = np.arange(1, action.horizon + 1) * TURNING * action.period
         angle = max(float(np.linalg.norm(rotation_between(start.quaternion, trajectory.quaternions[0]))), 1e-9)
-        turned = [slerp(start.quaternion, end, min(share / angle, 1.0))
-                  for end, share in zip(trajectory.quaternions, shares, strict=True)]  # fmt: skip
+        turned = [
+            slerp(start.quaternion, end, min(share / angle, 1.0))
+            for end, share in zip(trajectory.quaternions, shares, strict=True)
+        ]
         gentle = replace(trajectory, quaternions=np.array(turned))
         actions = encode(gentle, action, start, gripper.max_opening)
         return ActionChunk(
-            actions, action.period, state.stamp, action.fingerprint, observation_sequence=number,
-            instruction_sequence=1, policy="expert", sequence=number,
-        )  # fmt: skip
+            actions,
+            action.period,
+            state.stamp,
+            action.fingerprint,
+            observation_sequence=number,
+            instruction_sequence=1,
+            policy="expert",
+            sequence=number,
+        )
 
 
 def rotation_between(first: FloatArray, second: FloatArray) -> FloatArray:
@@ -345,20 +358,28 @@ def summarize(plays: Sequence[Play]) -> dict[str, object]:
         judgement.add(one.judgement)
     ticks = max(sum(one.ticks for one in plays), 1)
     return {
-        "scenes": len(plays), "success_rate": sum(one.success for one in plays) / max(len(plays), 1),
-        "commands": judgement.commands, "violations": judgement.total, "by_kind": judgement.violations,
-        "worst": judgement.worst, "bad_chunks": sum(one.bad_chunks for one in plays),
-        "stops": sum(one.stops for one in plays), "false_stops": sum(one.false_stops for one in plays),
+        "scenes": len(plays),
+        "success_rate": sum(one.success for one in plays) / max(len(plays), 1),
+        "commands": judgement.commands,
+        "violations": judgement.total,
+        "by_kind": judgement.violations,
+        "worst": judgement.worst,
+        "bad_chunks": sum(one.bad_chunks for one in plays),
+        "stops": sum(one.stops for one in plays),
+        "false_stops": sum(one.false_stops for one in plays),
         "stopped_share": sum(one.stopped_ticks for one in plays) / ticks,
-        "corrected_share": sum(one.corrected_ticks for one in plays) / ticks, "ticks": ticks,
+        "corrected_share": sum(one.corrected_ticks for one in plays) / ticks,
+        "ticks": ticks,
         "reasons": dict(sum((one.reasons for one in plays), Counter())),
-    }  # fmt: skip
+    }
 
 
 def compare(
-    contract: RobotContract, parameters: SafetyParameters, seeds: Sequence[int],
+    contract: RobotContract,
+    parameters: SafetyParameters,
+    seeds: Sequence[int],
     progress: Callable[[], object] = lambda: None,
-) -> dict[str, dict[str, object]]:  # fmt: skip
+) -> dict[str, dict[str, object]]:
     """Play every scene with spoilt chunks and each of the three ways, and replay one recording through all of them.
 
     Returns:
@@ -380,9 +401,11 @@ def compare(
 
 
 def clean_runs(
-    contract: RobotContract, parameters: SafetyParameters, seeds: Sequence[int],
+    contract: RobotContract,
+    parameters: SafetyParameters,
+    seeds: Sequence[int],
     progress: Callable[[], object] = lambda: None,
-) -> dict[str, object]:  # fmt: skip
+) -> dict[str, object]:
     """Play scenes of the expert without any fault, with the layer and without.
 
     Returns:
@@ -397,6 +420,8 @@ def clean_runs(
     scene.cell.close()
     figures = summarize(safe)
     return {
-        **figures, "success_without": sum(one.success for one in bare) / max(len(bare), 1),
-        "false_stop_share": figures["stopped_share"], "modified_share": figures["corrected_share"],
-    }  # fmt: skip
+        **figures,
+        "success_without": sum(one.success for one in bare) / max(len(bare), 1),
+        "false_stop_share": figures["stopped_share"],
+        "modified_share": figures["corrected_share"],
+    }

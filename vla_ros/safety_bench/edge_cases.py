@@ -276,8 +276,10 @@ def _dark(rng: np.random.Generator) -> FloatArray:
 
 
 IMAGES: dict[str, Callable[[np.random.Generator], FloatArray]] = {
-    "noise": _noise, "uniform grey": _grey, "97 % black": _dark,
-}  # fmt: skip
+    "noise": _noise,
+    "uniform grey": _grey,
+    "97 % black": _dark,
+}
 
 
 def _small_camera(trial: EdgeTrial) -> CameraHealth:

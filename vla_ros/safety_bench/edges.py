@@ -111,9 +111,11 @@ def try_edge(case: EdgeCase, contract: RobotContract, parameters: SafetyParamete
 
 
 def run_edges(
-    contract: RobotContract, parameters: SafetyParameters, lines: Sequence[int] = (),
+    contract: RobotContract,
+    parameters: SafetyParameters,
+    lines: Sequence[int] = (),
     tell: Callable[[EdgeRow], object] = lambda row: None,
-) -> list[EdgeRow]:  # fmt: skip
+) -> list[EdgeRow]:
     """Run every case of `lines`, by default of all, in this process."""
     from vla_ros.safety_bench.edge_cases import edge_cases
 

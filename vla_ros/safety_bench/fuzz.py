@@ -121,35 +121,53 @@ class FuzzReport:
         """Return the metrics as plain values."""
         p50, p99 = self.tick_ms.quantile(0.5), self.tick_ms.quantile(0.99)
         return {
-            "ticks": self.ticks, "commands": self.judgement.commands, "violations": self.judgement.total,
-            "violations_by_kind": self.judgement.violations, "worst": self.judgement.worst, "raised": len(self.raised),
-            "first_raised": self.raised[:3], "armings": dict(self.armings.most_common()),
-            "states": dict(self.states), "reasons": dict(self.reasons.most_common()),
-            "tick_ms_p50": round(p50, 3), "tick_ms_p99": round(p99, 3),
-        }  # fmt: skip
+            "ticks": self.ticks,
+            "commands": self.judgement.commands,
+            "violations": self.judgement.total,
+            "violations_by_kind": self.judgement.violations,
+            "worst": self.judgement.worst,
+            "raised": len(self.raised),
+            "first_raised": self.raised[:3],
+            "armings": dict(self.armings.most_common()),
+            "states": dict(self.states),
+            "reasons": dict(self.reasons.most_common()),
+            "tick_ms_p50": round(p50, 3),
+            "tick_ms_p99": round(p99, 3),
+        }
 
     def values(self) -> dict[str, Any]:
         """Return all fields as plain values; `from_values` is the inverse."""
         return {
-            "ticks": self.ticks, "states": dict(self.states), "reasons": dict(self.reasons),
-            "judgement": asdict(self.judgement), "raised": self.raised, "armings": dict(self.armings),
+            "ticks": self.ticks,
+            "states": dict(self.states),
+            "reasons": dict(self.reasons),
+            "judgement": asdict(self.judgement),
+            "raised": self.raised,
+            "armings": dict(self.armings),
             "tick_ms": asdict(self.tick_ms),
-        }  # fmt: skip
+        }
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> FuzzReport:
         """Create a report from the output of `values`."""
         return cls(
-            int(values["ticks"]), Counter(values["states"]), Counter(values["reasons"]),
-            Judgement(**values["judgement"]), list(values["raised"]), Counter(values["armings"]),
+            int(values["ticks"]),
+            Counter(values["states"]),
+            Counter(values["reasons"]),
+            Judgement(**values["judgement"]),
+            list(values["raised"]),
+            Counter(values["armings"]),
             Durations({int(bin): int(count) for bin, count in values["tick_ms"]["counts"].items()}),
-        )  # fmt: skip
+        )
 
 
 def fuzz(
-    contract: RobotContract, parameters: SafetyParameters, ticks: int, seed: int = 0,
+    contract: RobotContract,
+    parameters: SafetyParameters,
+    ticks: int,
+    seed: int = 0,
     progress: Callable[[int], object] = lambda ticks: None,
-) -> FuzzReport:  # fmt: skip
+) -> FuzzReport:
     """Fuzz for `ticks` ticks in segments, each with its own supervisor and random stream.
 
     Args:
@@ -221,9 +239,11 @@ def judge_run(referee: Referee, shadow: PlantShadow, armings: list[Arming]) -> J
             timed_trajectory(step, shadow.period, now + delay)
             for (now, step), delay in zip(session, late.tolist(), strict=True)
         ]
-    timed = referee.judge_trajectories(
-        trajectories, armings=armings, start=shadow.commands[0], controllers=CONTROLLERS
-    ) if trajectories else Judgement()  # fmt: skip
+    timed = (
+        referee.judge_trajectories(trajectories, armings=armings, start=shadow.commands[0], controllers=CONTROLLERS)
+        if trajectories
+        else Judgement()
+    )
     timed.commands = 0
     judgement.add(timed)
     return judgement
@@ -234,7 +254,7 @@ def timed_trajectory(step: JointStep, period: float, published: float) -> TimedT
     sent = command_trajectory(step, period, published)
     return TimedTrajectory(
         published + LATENCY, sent.stamp, sent.times, sent.positions, sent.velocities, sent.accelerations
-    )  # fmt: skip
+    )
 
 
 class Gremlin:

@@ -193,16 +193,21 @@ class PlantShadow(Shadow):
         self.marks: list[int] = []
 
     def state(
-        self, *, positions: FloatArray | None = None, velocities: FloatArray | None = None,
-        opening: float | None = None, stamp: float | None = None,
-    ) -> RobotState:  # fmt: skip
+        self,
+        *,
+        positions: FloatArray | None = None,
+        velocities: FloatArray | None = None,
+        opening: float | None = None,
+        stamp: float | None = None,
+    ) -> RobotState:
         """Return the driver's reported state, with the given values replaced."""
         report = self.plant.report() or (self.q, self.velocities)
         return super().state(
             positions=report[0] if positions is None else positions,
             velocities=report[1] if velocities is None and positions is None else velocities,
-            opening=opening, stamp=stamp,
-        )  # fmt: skip
+            opening=opening,
+            stamp=stamp,
+        )
 
     def sense(self, state: RobotState | None = None) -> None:
         """Deliver a joint state, unless the driver is silent."""

@@ -19,8 +19,11 @@ def safety_plot(report: Mapping[str, Any], path: Path) -> None:
 
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.2), dpi=110, width_ratios=(1.6, 0.9, 1.15))
     ways = report["comparison"]
-    kinds = [kind for kind in next(iter(ways.values()))["replay"]["by_kind"]
-             if any(one["replay"]["by_kind"][kind] for one in ways.values())]  # fmt: skip
+    kinds = [
+        kind
+        for kind in next(iter(ways.values()))["replay"]["by_kind"]
+        if any(one["replay"]["by_kind"][kind] for one in ways.values())
+    ]
     for place, (name, label) in enumerate(WAYS.items()):
         one = ways[name]
         replay = one["replay"]

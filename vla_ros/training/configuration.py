@@ -218,10 +218,15 @@ def load_training_config(path: Path) -> TrainingConfig:
 
 
 _SECTIONS = {
-    "data": DataSection, "loop": LoopOptions, "adaptation": Adaptation, "deciding": DecidingSection,
-    "dagger": DaggerSection, "preferences": PreferenceSection, "words": LanguageAugmentation,
+    "data": DataSection,
+    "loop": LoopOptions,
+    "adaptation": Adaptation,
+    "deciding": DecidingSection,
+    "dagger": DaggerSection,
+    "preferences": PreferenceSection,
+    "words": LanguageAugmentation,
     "held_out": HeldOutOptions,
-}  # fmt: skip
+}
 
 
 def _section(kind: type[_Section], values: Mapping[str, Any], where: str) -> _Section:
@@ -265,8 +270,13 @@ def _value(line: dataclasses.Field[Any], value: Any, where: str) -> Any:  # noqa
         return None
     number = (int, float)
     wanted = {
-        "int": (int,), "int | None": (int,), "float": number, "float | None": number, "str": (str,), "bool": (bool,),
-    }.get(kind)  # fmt: skip
+        "int": (int,),
+        "int | None": (int,),
+        "float": number,
+        "float | None": number,
+        "str": (str,),
+        "bool": (bool,),
+    }.get(kind)
     if wanted is not None and (not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool")):
         raise VlaError(f"{where} is {value!r} ({type(value).__name__}), expected {kind}")
     return float(value) if kind.startswith("float") else value

@@ -52,7 +52,7 @@ def curve_picture(records: Sequence[TrainingRecord], path: Path) -> None:
     measured = any(r.held_out is not None or r.played is not None for r in records)
     figure, panels = plt.subplots(
         1 + measured, figsize=(9, 7.5 if measured else 4.5), dpi=110, sharex=True, squeeze=False
-    )  # fmt: skip
+    )
     axes = panels[0, 0]
     steps = [r.step for r in records]
     axes.plot(steps, [r.loss for r in records], color="black", linewidth=1.6, label="all")

@@ -265,8 +265,9 @@ def _error(part: ActionPart, said: tuple[Tensor, Tensor], truth: tuple[Tensor, T
         wrong = said[1][..., columns].bool() != (truth[1][..., columns] > 0.5)
         return float(wrong.float().mean(dim=(1, 2)).sum())
     columns = list(part.continuous)
-    values = [processor.statistics.action.unnormalize(one[0].float().cpu().numpy())[..., columns]
-              for one in (said, truth)]  # fmt: skip
+    values = [
+        processor.statistics.action.unnormalize(one[0].float().cpu().numpy())[..., columns] for one in (said, truth)
+    ]
     difference = values[0] - values[1]
     error = np.linalg.norm(difference, axis=-1) if part.vector else np.abs(difference).mean(axis=-1)
     return float(error.mean(axis=1).sum())

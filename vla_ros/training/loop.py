@@ -64,9 +64,13 @@ class TrainingLoop:
     """Trains one network; `averaged` holds the weights to keep."""
 
     def __init__(
-        self, network: VlaModel, options: LoopOptions, device: torch.device, objective: Objective | None = None,
+        self,
+        network: VlaModel,
+        options: LoopOptions,
+        device: torch.device,
+        objective: Objective | None = None,
         belongs_to: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Prepare optimiser, schedule and average.
 
         Args:
@@ -134,9 +138,13 @@ class TrainingLoop:
         return FLOOR + (1.0 - FLOOR) * 0.5 * (1.0 + math.cos(math.pi * min(share, 1.0)))
 
     def run(
-        self, source: BatchSource, folder: Path | None = None, report: Callable[[TrainingRecord], None] | None = None,
-        until: int | None = None, held_out: HeldOut | None = None,
-    ) -> float:  # fmt: skip
+        self,
+        source: BatchSource,
+        folder: Path | None = None,
+        report: Callable[[TrainingRecord], None] | None = None,
+        until: int | None = None,
+        held_out: HeldOut | None = None,
+    ) -> float:
         """Train until `options.steps` updates are done, or `held_out` says stop, and return the last loss.
 
         Args:
@@ -151,8 +159,14 @@ class TrainingLoop:
         """
         loss, end = math.nan, min(self.options.steps, until or self.options.steps)
         writer, batches = self._writer(folder), self._batches(source, end)
-        bar = tqdm(total=self.options.steps, initial=self.step, unit="step", desc="train", mininterval=2.0,
-                   disable=not self.is_main)  # fmt: skip
+        bar = tqdm(
+            total=self.options.steps,
+            initial=self.step,
+            unit="step",
+            desc="train",
+            mininterval=2.0,
+            disable=not self.is_main,
+        )
         try:
             with bar:
                 while self.step < end and not (held_out is not None and held_out.stopped):
@@ -218,9 +232,13 @@ class TrainingLoop:
         if not self.options.workers:
             return (source.batch(*key) for key in keys)
         loader: DataLoader[Batch] = DataLoader(
-            _Shares(source), batch_size=None, sampler=keys, num_workers=self.options.workers, collate_fn=_as_it_is,
+            _Shares(source),
+            batch_size=None,
+            sampler=keys,
+            num_workers=self.options.workers,
+            collate_fn=_as_it_is,
             prefetch_factor=4,
-        )  # fmt: skip
+        )
         return iter(loader)
 
     def _update(self, batches: Iterator[Batch]) -> tuple[float, dict[str, float]]:

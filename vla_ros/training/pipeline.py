@@ -158,25 +158,38 @@ class Training:
             print(f"{dataset.count} steps of {dataset.episodes} episodes")
             for line in dataset.left_out() if isinstance(dataset, RecordedDataset) else ():
                 print(line)
-        notes = {"command": self.command, "method": config.method, "episodes": dataset.episodes,
-                 "steps_recorded": dataset.count, "seed": config.seed}  # fmt: skip
+        notes = {
+            "command": self.command,
+            "method": config.method,
+            "episodes": dataset.episodes,
+            "steps_recorded": dataset.count,
+            "seed": config.seed,
+        }
         if isinstance(dataset, RecordedDataset):
             notes["data"] = dataset.table()
         figures: dict[str, Any] = {"episodes": dataset.episodes, "recorded_steps": dataset.count}
         if loop is not None:
             place = out / "whole" if config.deciding.steps else out
             options = CloningOptions(
-                loop, config.batch, config.seed, config.model_options, config.adaptation, config.anew if first else (),
-                start_from, self.resume, {**notes, "updates": loop.steps}, config.held_out, self._play,
-                cache=config.data.cache, variants=config.data.variants,
-            )  # fmt: skip
+                loop,
+                config.batch,
+                config.seed,
+                config.model_options,
+                config.adaptation,
+                config.anew if first else (),
+                start_from,
+                self.resume,
+                {**notes, "updates": loop.steps},
+                config.held_out,
+                self._play,
+                cache=config.data.cache,
+                variants=config.data.variants,
+            )
             start_from = place
 
             def train(curve: Curve) -> float:
                 measured = replace(options, history=curve.records)
-                return train_policy(
-                    dataset, self.contract, config.model, place, measured, self.device, curve.add
-                )  # fmt: skip
+                return train_policy(dataset, self.contract, config.model, place, measured, self.device, curve.add)
 
             figures |= self._drawn(place, train)
         if config.deciding.steps:
@@ -192,9 +205,14 @@ class Training:
             print(f"{dataset.count} views of {dataset.episodes} scenes")
         notes = {"command": self.command, "scenes": dataset.episodes, "views": dataset.count, "seed": config.seed}
         options = CloningOptions(
-            config.loop, config.batch, config.seed, config.model_options, resume=self.resume, notes=notes,
+            config.loop,
+            config.batch,
+            config.seed,
+            config.model_options,
+            resume=self.resume,
+            notes=notes,
             held_out=config.held_out,
-        )  # fmt: skip
+        )
 
         def train(curve: Curve) -> float:
             return train_trunk(dataset, config.out, replace(options, history=curve.records), self.device, curve.add)
@@ -215,9 +233,15 @@ class Training:
             self.config.loop, steps=section.steps, learning_rate=section.learning_rate, precision="no", parts={}
         )
         options = DecidingOptions(
-            loop, section.batch, section.variants, self.config.seed, self.resume,
-            {**notes, "deciding_updates": section.steps}, self.config.held_out, self._play,
-        )  # fmt: skip
+            loop,
+            section.batch,
+            section.variants,
+            self.config.seed,
+            self.resume,
+            {**notes, "deciding_updates": section.steps},
+            self.config.held_out,
+            self._play,
+        )
 
         def train(curve: Curve) -> float:
             measured = replace(options, history=curve.records)
@@ -238,9 +262,12 @@ class Training:
             measured["no_better_than_mean_action"] = best.held_out.no_better
         if played and played[-1].played is not None:
             measured["played"] = {"update": played[-1].step, **asdict(played[-1].played)}
-        return {"loss": loss if np.isfinite(loss) else (records[-1].loss if records else loss),
-                "parts": records[-1].parts if records else {}, "updates": records[-1].step if records else 0,
-                **measured}  # fmt: skip
+        return {
+            "loss": loss if np.isfinite(loss) else (records[-1].loss if records else loss),
+            "parts": records[-1].parts if records else {},
+            "updates": records[-1].step if records else 0,
+            **measured,
+        }
 
     def _dagger(self) -> dict[str, Any]:
         config, section = self.config, self.config.dagger
@@ -265,9 +292,11 @@ class Training:
 
         demonstrations = config.data.folders
         last = run_dagger(
-            demonstrations[0], schedule(section.rounds, section.decay),
-            lambda data, number: learn([*demonstrations[1:], *data], number), visit,
-        )  # fmt: skip
+            demonstrations[0],
+            schedule(section.rounds, section.decay),
+            lambda data, number: learn([*demonstrations[1:], *data], number),
+            visit,
+        )
         self._publish(last)
         return figures
 
@@ -313,9 +342,15 @@ class Training:
         source = ExperienceBatches(episodes, sentences, advantages(earned), bundle, self.config.batch, number)
         objective = PolicyGradient(copy.deepcopy(network), anchor, section.noise, section.anchor)
         options = LoopOptions(
-            steps=section.policy_steps, learning_rate=section.learning_rate, warm_up=10, schedule="constant",
-            weight_decay=0.0, average=0.9, seed=self.config.seed, report_every=10,
-        )  # fmt: skip
+            steps=section.policy_steps,
+            learning_rate=section.learning_rate,
+            warm_up=10,
+            schedule="constant",
+            weight_decay=0.0,
+            average=0.9,
+            seed=self.config.seed,
+            report_every=10,
+        )
         loop = TrainingLoop(network.trainable(), options, self.device, objective)
         records: list[TrainingRecord] = []
         loss = loop.run(source, None, records.append)
@@ -332,10 +367,12 @@ class Training:
         torch.manual_seed(number)
         loop = TrainingLoop(
             RewardModel(clips.shape[-1]),  # type: ignore[arg-type]
-            LoopOptions(steps=section.reward_steps, learning_rate=2e-3, warm_up=20, weight_decay=1e-3, average=0.99,
-                        seed=number),
-            self.device, preference_loss,
-        )  # fmt: skip
+            LoopOptions(
+                steps=section.reward_steps, learning_rate=2e-3, warm_up=20, weight_decay=1e-3, average=0.99, seed=number
+            ),
+            self.device,
+            preference_loss,
+        )
         loop.run(PairBatches(clips[kept], scores[kept], section.pairs, 64, number))
         test = PairBatches(clips[unseen], scores[unseen], 500, 500, number).batch(0, 0, 1)
         with torch.no_grad():

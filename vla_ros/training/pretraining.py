@@ -48,9 +48,12 @@ def trunk_dataset(folders: Iterable[Path], cameras: Iterable[str], cache: Path) 
 
 
 def train_trunk(
-    dataset: TabletopDataset, out: Path, options: CloningOptions, device: torch.device,
+    dataset: TabletopDataset,
+    out: Path,
+    options: CloningOptions,
+    device: torch.device,
     report: Callable[[TrainingRecord], None] | None = None,
-) -> float:  # fmt: skip
+) -> float:
     """Train a trunk and write it to `out`; returns the last loss.
 
     Args:
@@ -65,12 +68,21 @@ def train_trunk(
     """
     torch.manual_seed(options.seed)
     tokenizer = dataset.processor.tokenizer
-    config = TrunkConfig.from_dict({
-        "vocabulary": tokenizer.size, "words": SENTENCE_LENGTH, "kinds": len(KIND_NAMES), **options.model_options,
-    })  # fmt: skip
+    config = TrunkConfig.from_dict(
+        {
+            "vocabulary": tokenizer.size,
+            "words": SENTENCE_LENGTH,
+            "kinds": len(KIND_NAMES),
+            **options.model_options,
+        }
+    )
     held = held_out_episodes(dataset.groups, options.held_out.fraction)
-    belongs_to = {"data": dataset_fingerprint(dataset) | {"held_out": len(held)}, "trunk": asdict(config),
-                  "batch": options.batch, "seed": options.seed}  # fmt: skip
+    belongs_to = {
+        "data": dataset_fingerprint(dataset) | {"held_out": len(held)},
+        "trunk": asdict(config),
+        "batch": options.batch,
+        "seed": options.seed,
+    }
     loop = TrainingLoop(Trunk(config), options.loop, device, belongs_to=belongs_to)  # type: ignore[arg-type]
     if options.resume:
         loop.resume(out)
@@ -129,16 +141,24 @@ class TrunkHeldOut(HeldOut):
         for camera, probe in probe_trunk(trunk, self, self._index).items():
             middle = np.linalg.norm(probe.place - probe.place.mean(axis=0), axis=1)
             there = float(probe.there.mean())
-            errors |= {f"{camera} place [px]": float(probe.distance.mean()),
-                       f"{camera} name [wrong]": 1.0 - float(probe.right.mean()),
-                       f"{camera} seen [wrong]": 1.0 - float(probe.seen.mean())}  # fmt: skip
-            guessed |= {f"{camera} place [px]": float(middle.mean()), f"{camera} name [wrong]": 1.0 - 1.0 / NAMES,
-                        f"{camera} seen [wrong]": min(there, 1.0 - there)}  # fmt: skip
+            errors |= {
+                f"{camera} place [px]": float(probe.distance.mean()),
+                f"{camera} name [wrong]": 1.0 - float(probe.right.mean()),
+                f"{camera} seen [wrong]": 1.0 - float(probe.seen.mean()),
+            }
+            guessed |= {
+                f"{camera} place [px]": float(middle.mean()),
+                f"{camera} name [wrong]": 1.0 - 1.0 / NAMES,
+                f"{camera} seen [wrong]": min(there, 1.0 - there),
+            }
         ratios = [errors[name] / guess for name, guess in guessed.items() if guess > 0.0]
         return HeldOutRecord(
-            losses / total, {name: value / total for name, value in told.items()}, errors, guessed,
+            losses / total,
+            {name: value / total for name, value in told.items()},
+            errors,
+            guessed,
             float(np.mean(ratios)),
-        )  # fmt: skip
+        )
 
     def batches(self, index: NDArray[np.int64]) -> Iterator[tuple[Any, Any, int]]:
         """Yield views on the device, a block at a time."""
@@ -183,8 +203,10 @@ def probe_trunk(trunk: Trunk, views: TrunkHeldOut, index: NDArray[np.int64]) -> 
             columns = (distance, (pixels * scale)[there], right, seen[asked], there[asked], rows[there], rows[asked])
             found.setdefault(camera, []).append(tuple(column.cpu().numpy() for column in columns))
         done += size
-    probes = {camera: Probe(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-              for camera, parts in found.items()}  # fmt: skip
+    probes = {
+        camera: Probe(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        for camera, parts in found.items()
+    }
     return {
         camera: probe for camera, probe in probes.items() if len(probe.distance)
     }  # one that saw no thing says nothing
@@ -225,7 +247,9 @@ def over_scenes(
     """Return a figure of values (n,), and its 95 % interval by a bootstrap over scenes (n,): views of one are alike."""
     groups = [values[scenes == scene] for scene in np.unique(scenes)]
     rng = np.random.default_rng(0)
-    drawn = [figure(np.concatenate([groups[k] for k in rng.integers(len(groups), size=len(groups))]))
-             for _ in range(RESAMPLES)]  # fmt: skip
+    drawn = [
+        figure(np.concatenate([groups[k] for k in rng.integers(len(groups), size=len(groups))]))
+        for _ in range(RESAMPLES)
+    ]
     low, high = np.quantile(drawn, [0.025, 0.975])
     return float(figure(values)), float(low), float(high)

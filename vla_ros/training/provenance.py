@@ -20,9 +20,18 @@ if TYPE_CHECKING:
     from vla_ros.training.algorithms.behavioral_cloning import CloningOptions, Demonstrations
     from vla_ros.training.algorithms.deciding import DecidingOptions
 
-FREE = frozenset({
-    "steps", "save_every", "report_every", "accumulate", "precision", "checkpointing", "tensorboard", "workers",
-})  # fmt: skip
+FREE = frozenset(
+    {
+        "steps",
+        "save_every",
+        "report_every",
+        "accumulate",
+        "precision",
+        "checkpointing",
+        "tensorboard",
+        "workers",
+    }
+)
 """Loop options that may change when a training is resumed: its length, and how it is carried out."""
 
 
@@ -55,9 +64,13 @@ def cloning_lines(options: CloningOptions, data: dict[str, Any], bundle: PolicyB
 def deciding_lines(options: DecidingOptions, data: dict[str, Any], policy: str) -> dict[str, Any]:
     """Return the provenance of an action head; `policy` is the digest of the initial weights."""
     return {
-        "data": data, "policy": policy[:12], "variants": options.variants, "batch": options.batch,
-        "seed": options.seed, "loop": _loop(options.loop),
-    }  # fmt: skip
+        "data": data,
+        "policy": policy[:12],
+        "variants": options.variants,
+        "batch": options.batch,
+        "seed": options.seed,
+        "loop": _loop(options.loop),
+    }
 
 
 def _loop(options: LoopOptions) -> dict[str, Any]:

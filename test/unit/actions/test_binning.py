@@ -13,10 +13,19 @@ QUARTERS = ActionBins([-1.0, 0.0], [1.0, 8.0], count=4)  # bins of 0.5 and of 2
 FINE = ActionBins([-4.0, -1.0, 0.2], [4.0, 1.0, 0.3])
 
 
-@pytest.mark.parametrize(("value", "expected"), [
-    ([-1.0, 0.0], [0, 0]), ([-0.51, 1.99], [0, 0]), ([-0.5, 2.0], [1, 1]), ([0.0, 4.0], [2, 2]),
-    ([0.49, 5.99], [2, 2]), ([0.5, 6.0], [3, 3]), ([1.0, 8.0], [3, 3]), ([-7.0, 99.0], [0, 3]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ([-1.0, 0.0], [0, 0]),
+        ([-0.51, 1.99], [0, 0]),
+        ([-0.5, 2.0], [1, 1]),
+        ([0.0, 4.0], [2, 2]),
+        ([0.49, 5.99], [2, 2]),
+        ([0.5, 6.0], [3, 3]),
+        ([1.0, 8.0], [3, 3]),
+        ([-7.0, 99.0], [0, 3]),
+    ],
+)
 def test_bins_by_hand(value, expected):
     assert QUARTERS.encode(value).tolist() == expected
 
@@ -62,9 +71,17 @@ def test_what_has_no_bin_is_refused():
         FINE.decode([0.0, 1.0, 2.0])
 
 
-@pytest.mark.parametrize(("low", "high", "count"), [
-    ([0.0], [0.0], 4), ([1.0], [0.0], 4), ([0.0], [1.0], 1), ([0.0], [np.inf], 4), ([0.0], [1.0, 2.0], 4), ([], [], 4),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("low", "high", "count"),
+    [
+        ([0.0], [0.0], 4),
+        ([1.0], [0.0], 4),
+        ([0.0], [1.0], 1),
+        ([0.0], [np.inf], 4),
+        ([0.0], [1.0, 2.0], 4),
+        ([], [], 4),
+    ],
+)
 def test_bins_that_cannot_be_are_refused(low, high, count):
     with pytest.raises(ContractError, match="bins"):
         ActionBins(np.array(low), np.array(high), count)

@@ -77,10 +77,21 @@ def test_it_survives_plain_values():
     assert ContinuousActionSpace.from_dict(SPACE.to_dict()).to_dict() == SPACE.to_dict()
 
 
-@pytest.mark.parametrize(("low", "high"), [
-    ([0.0], [0.0]), ([1.0], [0.0]), ([0.0], [1e-12]), ([1e9], [1e9 + 1e-3]), ([0.0, 0.0], [1.0]), ([], []),
-    ([-np.inf], [1.0]), ([0.0], [np.nan]), ([[0.0]], [[1.0]]), (["a"], [1.0]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        ([0.0], [0.0]),
+        ([1.0], [0.0]),
+        ([0.0], [1e-12]),
+        ([1e9], [1e9 + 1e-3]),
+        ([0.0, 0.0], [1.0]),
+        ([], []),
+        ([-np.inf], [1.0]),
+        ([0.0], [np.nan]),
+        ([[0.0]], [[1.0]]),
+        (["a"], [1.0]),
+    ],
+)
 def test_degenerate_bounds_are_refused_by_name(low, high):
     with pytest.raises(ContractError, match="'lift'"):
         ContinuousActionSpace.from_bounds({"lift": {"low": low, "high": high}})

@@ -18,15 +18,25 @@ MAX_OPENING = 0.08
 FORMS = ("none", "rotation_vector", "quaternion", "six_d")
 
 specifications = st.builds(
-    ActionSpace.of_one_tool, frame=st.just("base"), reference=st.sampled_from(Reference),
-    rotation=st.sampled_from(FORMS), gripper=st.sampled_from(GripperConvention), rate_hz=st.just(10.0),
+    ActionSpace.of_one_tool,
+    frame=st.just("base"),
+    reference=st.sampled_from(Reference),
+    rotation=st.sampled_from(FORMS),
+    gripper=st.sampled_from(GripperConvention),
+    rate_hz=st.just(10.0),
     horizon=st.just(8),
-)  # fmt: skip
+)
 
 
 def specification(**changes):
-    values = {"frame": "base", "reference": "relative", "rotation": "rotation_vector", "gripper": "open_is_one",
-              "rate_hz": 10.0, "horizon": 8} | changes  # fmt: skip
+    values = {
+        "frame": "base",
+        "reference": "relative",
+        "rotation": "rotation_vector",
+        "gripper": "open_is_one",
+        "rate_hz": 10.0,
+        "horizon": 8,
+    } | changes
     return ActionSpace.of_one_tool(**values)
 
 

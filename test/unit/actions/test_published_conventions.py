@@ -63,11 +63,18 @@ def assert_goal(found: ArmTrajectory, position: FloatArray, quaternion: FloatArr
 
 OSC_LOW, OSC_HIGH = [-0.05] * 3 + [-0.5] * 3, [0.05] * 3 + [0.5] * 3
 LIBERO = space(
-    {"group": "arm/ee_delta", "reference": "relative", "frame": "world", "rotation": "rotation_vector",
-     "unit": "normalized", "low": OSC_LOW, "high": OSC_HIGH},
+    {
+        "group": "arm/ee_delta",
+        "reference": "relative",
+        "frame": "world",
+        "rotation": "rotation_vector",
+        "unit": "normalized",
+        "low": OSC_LOW,
+        "high": OSC_HIGH,
+    },
     {"group": "arm/gripper", "gripper": "closed_is_plus"},
     rate=20.0,
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("name", ["libero.1", "libero.2"])
@@ -129,11 +136,17 @@ def test_bridge_turns_about_the_measured_place() -> None:
 
 
 DROID = space(
-    {"group": "arm/joint_delta", "reference": "relative", "joints": 7, "unit": "normalized", "low": [-0.2] * 7,
-     "high": [0.2] * 7},
+    {
+        "group": "arm/joint_delta",
+        "reference": "relative",
+        "joints": 7,
+        "unit": "normalized",
+        "low": [-0.2] * 7,
+        "high": [0.2] * 7,
+    },
     {"group": "arm/gripper", "gripper": "closed_is_one"},
     rate=15.0,
-)  # fmt: skip
+)
 
 
 def test_droid_joint_velocity_is_a_delta() -> None:
@@ -165,10 +178,18 @@ def test_droid_cartesian_velocity() -> None:
     halves = [half / max(1.0, float(np.linalg.norm(half))) for half in np.split(said["velocity"], 2)]
     bounds = np.array([0.075] * 3 + [0.15] * 3)
     cartesian = space(
-        {"group": "arm/ee_delta", "reference": "relative", "frame": "base", "rotation": "euler", "euler_order": "xyz",
-         "unit": "normalized", "low": list(-bounds), "high": list(bounds)},
+        {
+            "group": "arm/ee_delta",
+            "reference": "relative",
+            "frame": "base",
+            "rotation": "euler",
+            "euler_order": "xyz",
+            "unit": "normalized",
+            "low": list(-bounds),
+            "high": list(bounds),
+        },
         rate=15.0,
-    )  # fmt: skip
+    )
     quaternion = quaternion_from_matrix(matrix_from_columns(said["start_rpy"], Rotation.EULER, "xyz"))
     start = {"arm": at(Pose(said["start_p"], quaternion))}
     assert_goal(decode_chunk(np.concatenate(halves)[None], cartesian, start)["arm"], said["target_p"], said["target_q"])
@@ -203,10 +224,12 @@ def test_openpi_aloha() -> None:
 
 def test_aloha_fourteen_columns() -> None:
     aloha = space(
-        {"group": "left/joint_position", "joints": 6}, {"group": "left/gripper", "gripper": "open_is_one"},
-        {"group": "right/joint_position", "joints": 6}, {"group": "right/gripper", "gripper": "open_is_one"},
+        {"group": "left/joint_position", "joints": 6},
+        {"group": "left/gripper", "gripper": "open_is_one"},
+        {"group": "right/joint_position", "joints": 6},
+        {"group": "right/gripper", "gripper": "open_is_one"},
         rate=50.0,
-    )  # fmt: skip
+    )
     action = golden("aloha.5")["action"]
     starts = {arm: at(joints=np.zeros(6), max_opening=0.116) for arm in aloha.arms}
     found = decode_chunk(action[None], aloha, starts)
@@ -217,9 +240,10 @@ def test_aloha_fourteen_columns() -> None:
 
 def so101(**unit: Any) -> ActionSpace:
     return space(
-        {"group": "arm/joint_position", "joints": 5, **unit}, {"group": "arm/gripper", "gripper": "open_is_hundred"},
+        {"group": "arm/joint_position", "joints": 5, **unit},
+        {"group": "arm/gripper", "gripper": "open_is_hundred"},
         rate=30.0,
-    )  # fmt: skip
+    )
 
 
 def test_so101_degrees() -> None:

@@ -3,15 +3,27 @@ import pytest
 from vla_ros.actions.space import ActionSpace
 from vla_ros.errors import ContractError
 
-PLAIN = {"frame": "base", "reference": "relative", "rotation": "rotation_vector", "gripper": "open_is_one",
-         "rate_hz": 10.0, "horizon": 12}  # fmt: skip
+PLAIN = {
+    "frame": "base",
+    "reference": "relative",
+    "rotation": "rotation_vector",
+    "gripper": "open_is_one",
+    "rate_hz": 10.0,
+    "horizon": 12,
+}
 
 
 @pytest.mark.parametrize(
     ("rotation", "gripper", "width"),
-    [("none", "none", 3), ("none", "opening", 4), ("rotation_vector", "none", 6), ("rotation_vector", "open_is_one", 7),
-     ("quaternion", "closed_is_one", 8), ("six_d", "opening", 10)],
-)  # fmt: skip
+    [
+        ("none", "none", 3),
+        ("none", "opening", 4),
+        ("rotation_vector", "none", 6),
+        ("rotation_vector", "open_is_one", 7),
+        ("quaternion", "closed_is_one", 8),
+        ("six_d", "opening", 10),
+    ],
+)
 def test_width_counts_position_rotation_and_gripper(rotation, gripper, width):
     assert ActionSpace.from_dict(PLAIN | {"rotation": rotation, "gripper": gripper}).width == width
 
@@ -32,11 +44,16 @@ def test_specification_of_one_arm_becomes_two_groups():
 
 @pytest.mark.parametrize(
     ("change", "lines"),
-    [({"frame": "world"}, ["arm/ee_delta.frame"]), ({"reference": "delta"}, ["arm/ee_delta.reference"]),
-     ({"rotation": "six_d"}, ["arm/ee_delta.rotation"]), ({"gripper": "closed_is_one"}, ["arm/gripper.gripper"]),
-     ({"rate_hz": 10.5}, ["rate_hz"]), ({"horizon": 13}, ["horizon"]),
-     ({"gripper": "none"}, ["groups", "arm/gripper.gripper"])],
-)  # fmt: skip
+    [
+        ({"frame": "world"}, ["arm/ee_delta.frame"]),
+        ({"reference": "delta"}, ["arm/ee_delta.reference"]),
+        ({"rotation": "six_d"}, ["arm/ee_delta.rotation"]),
+        ({"gripper": "closed_is_one"}, ["arm/gripper.gripper"]),
+        ({"rate_hz": 10.5}, ["rate_hz"]),
+        ({"horizon": 13}, ["horizon"]),
+        ({"gripper": "none"}, ["groups", "arm/gripper.gripper"]),
+    ],
+)
 def test_every_line_changes_the_fingerprint_and_is_named_in_the_differences(change, lines):
     mine, theirs = ActionSpace.from_dict(PLAIN), ActionSpace.from_dict(PLAIN | change)
     assert mine.fingerprint != theirs.fingerprint
@@ -56,9 +73,18 @@ def test_a_missing_line_is_refused_by_name(line):
 
 @pytest.mark.parametrize(
     "change",
-    [{"colour": "red"}, {"reference": "sideways"}, {"rotation": "euler"}, {"rate_hz": 0.0}, {"rate_hz": float("nan")},
-     {"rate_hz": 1001.0}, {"horizon": 0}, {"horizon": 1025}, {"rate_hz": "fast"}],
-)  # fmt: skip
+    [
+        {"colour": "red"},
+        {"reference": "sideways"},
+        {"rotation": "euler"},
+        {"rate_hz": 0.0},
+        {"rate_hz": float("nan")},
+        {"rate_hz": 1001.0},
+        {"horizon": 0},
+        {"horizon": 1025},
+        {"rate_hz": "fast"},
+    ],
+)
 def test_a_wrong_line_is_refused(change):
     with pytest.raises(ContractError):
         ActionSpace.from_dict(PLAIN | change)
@@ -81,9 +107,11 @@ def test_groups_of_two_arms_have_their_columns():
     assert space.arms == ("left", "right")
     assert space.width == 14
     assert space.columns == {
-        "left/joint_position": slice(0, 6), "left/gripper": slice(6, 7),
-        "right/joint_position": slice(7, 13), "right/gripper": slice(13, 14),
-    }  # fmt: skip
+        "left/joint_position": slice(0, 6),
+        "left/gripper": slice(6, 7),
+        "right/joint_position": slice(7, 13),
+        "right/gripper": slice(13, 14),
+    }
     assert space.motion("right").name == "right/joint_position"
     assert space.to_dict() == ALOHA
     with pytest.raises(ContractError, match=r"arms \['left', 'right'\], expected one"):

@@ -32,12 +32,16 @@ def tool(quantity, rotation="rotation_vector", frame="base", **lines):
 @pytest.mark.parametrize(
     "group",
     [
-        joints("joint_position"), joints("joint_position", unit="degrees"),
-        joints("joint_position", unit="percent", **BOUNDS), joints("joint_position", unit="normalized", **BOUNDS),
-        joints("joint_delta", reference="relative"), joints("joint_delta", reference="delta", unit="degrees"),
-        joints("joint_velocity"), joints("joint_velocity", unit="normalized", **BOUNDS),
+        joints("joint_position"),
+        joints("joint_position", unit="degrees"),
+        joints("joint_position", unit="percent", **BOUNDS),
+        joints("joint_position", unit="normalized", **BOUNDS),
+        joints("joint_delta", reference="relative"),
+        joints("joint_delta", reference="delta", unit="degrees"),
+        joints("joint_velocity"),
+        joints("joint_velocity", unit="normalized", **BOUNDS),
     ],
-)  # fmt: skip
+)
 def test_joint_groups_are_inverse(group):
     positions = np.random.default_rng(1).uniform(-1.0, 1.0, (5, 3))
     actions = encode_chunk({"arm": ArmTrajectory(joint_positions=positions)}, space(group), {"arm": START})
@@ -51,18 +55,23 @@ def test_joint_groups_are_inverse(group):
 @pytest.mark.parametrize(
     "form",
     [
-        {"rotation": "rotation_vector"}, {"rotation": "rotation_vector", "unit": "degrees"},
+        {"rotation": "rotation_vector"},
+        {"rotation": "rotation_vector", "unit": "degrees"},
         {"rotation": "rotation_vector", "unit": "normalized", "low": [-0.1] * 6, "high": [0.1] * 6},
-        {"rotation": "euler", "euler_order": "xyz"}, {"rotation": "euler", "euler_order": "ZYX"},
-        {"rotation": "quaternion"}, {"rotation": "quaternion_wxyz"}, {"rotation": "six_d"},
+        {"rotation": "euler", "euler_order": "xyz"},
+        {"rotation": "euler", "euler_order": "ZYX"},
+        {"rotation": "quaternion"},
+        {"rotation": "quaternion_wxyz"},
+        {"rotation": "six_d"},
     ],
-)  # fmt: skip
+)
 def test_tool_groups_are_inverse(form, reference, frame):
     rng = np.random.default_rng(2)
     wanted = ArmTrajectory(
-        positions=rng.uniform(-1.0, 1.0, (5, 3)), quaternions=Scipy.random(5, random_state=3).as_quat(),
+        positions=rng.uniform(-1.0, 1.0, (5, 3)),
+        quaternions=Scipy.random(5, random_state=3).as_quat(),
         openings=rng.uniform(0.0, 0.08, 5),
-    )  # fmt: skip
+    )
     both = space(
         tool("ee_delta", frame=frame, reference=reference, **form), {"group": "arm/gripper", "gripper": "open_is_plus"}
     )
@@ -99,9 +108,15 @@ def test_joint_rows_mean_what_they_say():
 
 @pytest.mark.parametrize(
     ("convention", "column", "fraction"),
-    [("open_is_one", 0.25, 0.25), ("closed_is_one", 0.25, 0.75), ("open_is_plus", -0.5, 0.25),
-     ("closed_is_plus", -1.0, 1.0), ("closed_is_plus", 1.0, 0.0), ("open_is_hundred", 25.0, 0.25)],
-)  # fmt: skip
+    [
+        ("open_is_one", 0.25, 0.25),
+        ("closed_is_one", 0.25, 0.75),
+        ("open_is_plus", -0.5, 0.25),
+        ("closed_is_plus", -1.0, 1.0),
+        ("closed_is_plus", 1.0, 0.0),
+        ("open_is_hundred", 25.0, 0.25),
+    ],
+)
 def test_gripper_columns_mean_what_they_say(convention, column, fraction):
     both = space(joints("joint_position"), {"group": "arm/gripper", "gripper": convention})
     found = decode_chunk(np.array([[0.0, 0.0, 0.0, column]]), both, {"arm": START})["arm"]
@@ -110,9 +125,10 @@ def test_gripper_columns_mean_what_they_say(convention, column, fraction):
 
 def test_arms_are_decoded_apart():
     groups = [
-        {"group": "left/joint_position", "joints": 2}, {"group": "right/gripper", "gripper": "opening"},
+        {"group": "left/joint_position", "joints": 2},
+        {"group": "right/gripper", "gripper": "opening"},
         {"group": "right/joint_delta", "joints": 1, "reference": "relative"},
-    ]  # fmt: skip
+    ]
     starts = {"left": ArmStart(np.zeros(2), START.pose, 0.08), "right": ArmStart(np.ones(1), START.pose, 0.08)}
     found = decode_chunk(np.array([[0.1, 0.2, 0.03, 0.4]]), space(*groups), starts)
     np.testing.assert_allclose(found["left"].joint_positions, [[0.1, 0.2]])

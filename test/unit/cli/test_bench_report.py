@@ -10,8 +10,13 @@ from vla_ros.cli.bench_reports.markdown import write_tables
 from vla_ros.cli.bench_reports.report import missed_in, summary_of, violations_in
 
 GRAPH_ROW = {
-    "name": "a kill", "tried": True, "stopped": True, "violations": 0, "sentence": "", "got": "HOLD: policy_silent",
-}  # fmt: skip
+    "name": "a kill",
+    "tried": True,
+    "stopped": True,
+    "violations": 0,
+    "sentence": "",
+    "got": "HOLD: policy_silent",
+}
 KILL = {"signal": "SIGKILL", "node": "sim_node", "sentence": "", "held": True, "resumed": True}
 EDGE = {
     "line": 16,
@@ -22,30 +27,84 @@ EDGE = {
     "violations": 0,
     "sentence": "late",
 }
-FIGURES = {"strikes": 1, "held": 1, "resumed": 1, "commands": 50, "lost": 0, "violations": 0, "hold_ms_p50": 81.0,
-           "hold_ms_p99": 90.0, "reasons": ["policy_silent"]}  # fmt: skip
+FIGURES = {
+    "strikes": 1,
+    "held": 1,
+    "resumed": 1,
+    "commands": 50,
+    "lost": 0,
+    "violations": 0,
+    "hold_ms_p50": 81.0,
+    "hold_ms_p99": 90.0,
+    "reasons": ["policy_silent"],
+}
 
 
 @pytest.fixture
 def report():
-    return copy.deepcopy({
-        "missed": [],
-        "table": {"tried": 1, "stopped": 1, "rows": [{"name": "NaN", "got": "HOLD: x", "stopped": True}]},
-        "fuzz": {"ticks": 1000, "violations": 0, "raised": 0, "tick_ms_p50": 0.5, "tick_ms_p99": 1.5,
-                 "worst": {"joint_velocity": 1.0, "joint_acceleration": 1.0, "joint_jerk": 0.2,
-                           "beyond_workspace_mm": 0.0, "table_mm": 3.0}},
-        "clean": {"violations": 0, "scenes": 2, "false_stop_share": 0.005, "modified_share": 0.01,
-                  "success_rate": 0.99, "success_without": 1.0},
-        "graph": {"rows": [GRAPH_ROW], "faults": [{
-            "name": "a kill", "tried": 3, "stopped": 3, "got": ["HOLD: policy_silent"], "deadline_ms": 100.0,
-            "reaction_ms_p50": 81.0, "reaction_ms_p99": 99.4, "stop_ms_p50": 50.0, "analytic_stop_ms_p50": 44.0,
-            "travel_rad_p50": -0.0123, "analytic_travel_rad_p50": -0.0111, "violations": 0, "commands": 300}]},
-        "edges": {"tried": 1, "passed": 1, "violations": 0, "rows": [EDGE]},
-        "kills": {**FIGURES, "groups": {"SIGKILL of sim_node": FIGURES}, "rows": [KILL]},
-        "load": {"violations": 0, "seconds": 600.0, "ticks": 60000, "missed_ticks": 600, "overruns": 7,
-                 "commands": 59000, "lost": 3, "scenes": 40, "load_processes": 2, "holds": {"state_stale": 4},
-                 "states": {"RUN": 0.9, "HOLD": 0.1}},
-    })  # fmt: skip
+    return copy.deepcopy(
+        {
+            "missed": [],
+            "table": {"tried": 1, "stopped": 1, "rows": [{"name": "NaN", "got": "HOLD: x", "stopped": True}]},
+            "fuzz": {
+                "ticks": 1000,
+                "violations": 0,
+                "raised": 0,
+                "tick_ms_p50": 0.5,
+                "tick_ms_p99": 1.5,
+                "worst": {
+                    "joint_velocity": 1.0,
+                    "joint_acceleration": 1.0,
+                    "joint_jerk": 0.2,
+                    "beyond_workspace_mm": 0.0,
+                    "table_mm": 3.0,
+                },
+            },
+            "clean": {
+                "violations": 0,
+                "scenes": 2,
+                "false_stop_share": 0.005,
+                "modified_share": 0.01,
+                "success_rate": 0.99,
+                "success_without": 1.0,
+            },
+            "graph": {
+                "rows": [GRAPH_ROW],
+                "faults": [
+                    {
+                        "name": "a kill",
+                        "tried": 3,
+                        "stopped": 3,
+                        "got": ["HOLD: policy_silent"],
+                        "deadline_ms": 100.0,
+                        "reaction_ms_p50": 81.0,
+                        "reaction_ms_p99": 99.4,
+                        "stop_ms_p50": 50.0,
+                        "analytic_stop_ms_p50": 44.0,
+                        "travel_rad_p50": -0.0123,
+                        "analytic_travel_rad_p50": -0.0111,
+                        "violations": 0,
+                        "commands": 300,
+                    }
+                ],
+            },
+            "edges": {"tried": 1, "passed": 1, "violations": 0, "rows": [EDGE]},
+            "kills": {**FIGURES, "groups": {"SIGKILL of sim_node": FIGURES}, "rows": [KILL]},
+            "load": {
+                "violations": 0,
+                "seconds": 600.0,
+                "ticks": 60000,
+                "missed_ticks": 600,
+                "overruns": 7,
+                "commands": 59000,
+                "lost": 3,
+                "scenes": 40,
+                "load_processes": 2,
+                "holds": {"state_stale": 4},
+                "states": {"RUN": 0.9, "HOLD": 0.1},
+            },
+        }
+    )
 
 
 def test_a_sound_report_misses_nothing(report):

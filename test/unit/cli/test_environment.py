@@ -169,8 +169,14 @@ def test_a_node_names_a_domain_that_is_none(tmp_path):
     assert done.stderr.strip() == "ROS_DOMAIN_ID is '500', expected 0 to 232"
 
 
-COMMANDS = ["demo", "record --episodes 1", "collect --episodes 1 --processes 1", "eval --episodes 1 --processes 1",
-            "train --steps 1", "bench safety --only table"]  # fmt: skip
+COMMANDS = [
+    "demo",
+    "record --episodes 1",
+    "collect --episodes 1 --processes 1",
+    "eval --episodes 1 --processes 1",
+    "train --steps 1",
+    "bench safety --only table",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

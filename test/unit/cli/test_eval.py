@@ -35,11 +35,19 @@ def test_what_would_have_no_effect_is_wrong_usage(words, says, capsys, monkeypat
 
 @pytest.mark.parametrize(
     "words",
-    ["", "--resume", "--task pick --exchange --no-safety --processes 2", "--suite tabletop --resume --exchange",
-     "--via ros", "--via gazebo --task pick", "--suite tabletop --via ros", "--via ros --resume",
-     "--via gazebo --resume",
-     "--suite tabletop --via ros --resume"],
-)  # fmt: skip
+    [
+        "",
+        "--resume",
+        "--task pick --exchange --no-safety --processes 2",
+        "--suite tabletop --resume --exchange",
+        "--via ros",
+        "--via gazebo --task pick",
+        "--suite tabletop --via ros",
+        "--via ros --resume",
+        "--via gazebo --resume",
+        "--suite tabletop --via ros --resume",
+    ],
+)
 def test_what_has_an_effect_is_done(words):
     parser = argparse.ArgumentParser()
     evaluation.add_arguments(parser)

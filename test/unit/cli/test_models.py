@@ -71,8 +71,18 @@ def test_the_training_step_can_be_left_out(capsys):
 def test_a_document_s_tables_are_filled_and_a_picture_is_drawn(tmp_path, capsys):
     document, picture = tmp_path / "models.md", tmp_path / "models.png"
     document.write_text(DOCUMENT)
-    words = ["models", "flow", "--seconds", "0.01", "--threads", "1", "--into", str(document), "--picture",
-             str(picture)]  # fmt: skip
+    words = [
+        "models",
+        "flow",
+        "--seconds",
+        "0.01",
+        "--threads",
+        "1",
+        "--into",
+        str(document),
+        "--picture",
+        str(picture),
+    ]
     assert cli.main(words) == 0
     text = document.read_text()
     assert text.startswith("# Title\n<!-- guide -->\n| network | best for |")

@@ -47,9 +47,12 @@ def episode(recordings, name, phase=0.0, convention=SO101, **changes):
     steps = []
     for index, step in enumerate(recordings.walk(name, COUNT, instruction="wave")):
         given = {
-            "proprioception": path(index / RATE, phase), "proprioception_names": tuple(f"{m}.pos" for m in MOTORS),
-            "action": path((index + 1) / RATE, phase), "convention": convention, "timestamp": index / RATE,
-        }  # fmt: skip
+            "proprioception": path(index / RATE, phase),
+            "proprioception_names": tuple(f"{m}.pos" for m in MOTORS),
+            "action": path((index + 1) / RATE, phase),
+            "convention": convention,
+            "timestamp": index / RATE,
+        }
         steps.append(replace(step, **{**given, **changes}))
     return steps
 
@@ -94,8 +97,24 @@ def test_joint_chunks_follow_the_motors_at_the_rate_of_the_robot(waving, so101, 
 
 def test_joint_set_trains_and_acts(waving, so101, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = ["--model", "unified", "--size", "tiny", "--out", "out", "--steps", "200", "--batch", "16",
-             "--learning-rate", "0.003", "--device", "cpu", "--threads", "1"]  # fmt: skip
+    words = [
+        "--model",
+        "unified",
+        "--size",
+        "tiny",
+        "--out",
+        "out",
+        "--steps",
+        "200",
+        "--batch",
+        "16",
+        "--learning-rate",
+        "0.003",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+    ]
     assert cli.main(["train", "--data", str(waving), "--robot", str(so101), *words]) == 0
     contract = load_contract(so101)
     policy = load_policy("out", contract, "cpu")

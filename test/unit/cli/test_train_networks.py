@@ -58,8 +58,26 @@ def trained(recorded, tmp_path_factory):
     def get(name):
         if name not in kept:
             out = tmp_path_factory.mktemp("trained") / name
-            words = ["train", "--model", name, "--size", "tiny", "--data", str(recorded), "--out", str(out), "--steps",
-                     str(STEPS), "--batch", "2", "--device", "cpu", "--threads", "1", "--json"]  # fmt: skip
+            words = [
+                "train",
+                "--model",
+                name,
+                "--size",
+                "tiny",
+                "--data",
+                str(recorded),
+                "--out",
+                str(out),
+                "--steps",
+                str(STEPS),
+                "--batch",
+                "2",
+                "--device",
+                "cpu",
+                "--threads",
+                "1",
+                "--json",
+            ]
             assert cli.main(words) == 0
             kept[name] = out
         return kept[name]
@@ -161,8 +179,27 @@ def test_what_it_thought_can_be_asked(checkpoint, observations):
 
 
 def test_the_command_takes_sizes_and_lines(recorded, tmp_path, capsys):
-    words = ["train", "--model", "flow", "--size", "tiny", "--set", "width=32", "seed=3", "--data", str(recorded),
-             "--out", str(tmp_path), "--steps", "1", "--batch", "1", "--device", "cpu", "--json"]  # fmt: skip
+    words = [
+        "train",
+        "--model",
+        "flow",
+        "--size",
+        "tiny",
+        "--set",
+        "width=32",
+        "seed=3",
+        "--data",
+        str(recorded),
+        "--out",
+        str(tmp_path),
+        "--steps",
+        "1",
+        "--batch",
+        "1",
+        "--device",
+        "cpu",
+        "--json",
+    ]
     assert cli.main(words) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["checkpoint"] == str(tmp_path)
     bundle = load_bundle(tmp_path)
@@ -176,9 +213,25 @@ def test_a_checkpoint_with_a_published_backbone_needs_its_folder_no_more(recorde
 
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     build_tower("vit", {**sizes, "patch_size": 32, "image_size": 96}).save_pretrained(tmp_path / "vit")
-    words = ["train", "--model", "foundation", "--size", "tiny", "--set", f"vision={tmp_path / 'vit'}",
-             "--data", str(recorded), "--out", str(tmp_path / "policy"),
-             "--steps", "1", "--batch", "1", "--device", "cpu"]  # fmt: skip
+    words = [
+        "train",
+        "--model",
+        "foundation",
+        "--size",
+        "tiny",
+        "--set",
+        f"vision={tmp_path / 'vit'}",
+        "--data",
+        str(recorded),
+        "--out",
+        str(tmp_path / "policy"),
+        "--steps",
+        "1",
+        "--batch",
+        "1",
+        "--device",
+        "cpu",
+    ]
     assert cli.main(words) == 0
     shutil.rmtree(tmp_path / "vit")
     bundle = load_bundle(tmp_path / "policy")
@@ -219,8 +272,25 @@ def test_the_policy_reads_an_instruction_once(trained, observations):
 
 def test_a_recurrent_policy_remembers_until_the_next_instruction(recorded, observations, tmp_path):
     pytest.importorskip("transformers")
-    words = ["train", "--model", "real_time", "--size", "tiny", "--set", "recurrent=true", "--data", str(recorded),
-             "--out", str(tmp_path), "--steps", "1", "--batch", "1", "--device", "cpu"]  # fmt: skip
+    words = [
+        "train",
+        "--model",
+        "real_time",
+        "--size",
+        "tiny",
+        "--set",
+        "recurrent=true",
+        "--data",
+        str(recorded),
+        "--out",
+        str(tmp_path),
+        "--steps",
+        "1",
+        "--batch",
+        "1",
+        "--device",
+        "cpu",
+    ]
     assert cli.main(words) == 0
     policy = load_policy(str(tmp_path), CONTRACT, "cpu")
     policy.reset(RED)

@@ -43,13 +43,22 @@ def expert(recordings, tmp_path_factory):
         asked = int(rows["asked"][0])
         count = len(rows["opening"])
         steps = recordings.walk(f"{seed:06d}", count, instruction=pick_instruction(str(rows["names"][asked])))
-        episodes.append([
-            type(step)(**{
-                **vars(step), "images": {name: rows[f"image_{name}"][i] for name in recordings.sizes},
-                "proprioception": np.concatenate([rows["position"][i], rows["quaternion"][i], [rows["opening"][i]]]),
-                "proprioception_names": (*POSE_NAMES, GRIPPER_NAME), "action": rows["actions"][i, asked, 0],
-            }) for i, step in enumerate(steps)
-        ])  # fmt: skip
+        episodes.append(
+            [
+                type(step)(
+                    **{
+                        **vars(step),
+                        "images": {name: rows[f"image_{name}"][i] for name in recordings.sizes},
+                        "proprioception": np.concatenate(
+                            [rows["position"][i], rows["quaternion"][i], [rows["opening"][i]]]
+                        ),
+                        "proprioception_names": (*POSE_NAMES, GRIPPER_NAME),
+                        "action": rows["actions"][i, asked, 0],
+                    }
+                )
+                for i, step in enumerate(steps)
+            ]
+        )
     return recordings.write(tmp_path_factory.mktemp("expert") / "lerobot", episodes)
 
 
@@ -59,8 +68,25 @@ def train(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def run(*words, model="unified", steps=3, out="out"):
-        given = ["train", "--model", model, "--size", "tiny", "--out", out, "--steps", steps, "--batch", 2,
-                 "--device", "cpu", "--threads", 1, "--json", *words]  # fmt: skip
+        given = [
+            "train",
+            "--model",
+            model,
+            "--size",
+            "tiny",
+            "--out",
+            out,
+            "--steps",
+            steps,
+            "--batch",
+            2,
+            "--device",
+            "cpu",
+            "--threads",
+            1,
+            "--json",
+            *words,
+        ]
         return cli.main([str(word) for word in given])
 
     return run
@@ -104,10 +130,14 @@ def test_a_training_that_stopped_goes_on_as_if_it_had_not(expert, train, tmp_pat
 def test_a_table_mixes_data_sets(expert, recordings, train, tmp_path):
     other = recordings.write(tmp_path / "walk", [recordings.walk("a", 5, instruction="wander about")])
     table = tmp_path / "table.yaml"
-    table.write_text(json.dumps([
-        {"format": "lerobot", "path": str(other), "weight": 1},
-        {"format": "lerobot", "path": str(expert), "weight": 3},
-    ]))  # fmt: skip
+    table.write_text(
+        json.dumps(
+            [
+                {"format": "lerobot", "path": str(other), "weight": 1},
+                {"format": "lerobot", "path": str(expert), "weight": 3},
+            ]
+        )
+    )
     assert train("--data", table) == 0
     bundle = load_bundle(tmp_path / "out")
     assert [line["share"] for line in bundle.training["data"]] == [0.25, 0.75]
@@ -144,8 +174,14 @@ def test_robomimic_file_trains_through_a_table(train, tmp_path):
             for camera in ("agentview_image", "robot0_eye_in_hand_image"):
                 observed[camera] = np.full((count, *size), 90, np.uint8)
     table = tmp_path / "table.yaml"
-    line = {"format": "hdf5", "path": str(tmp_path / "a.hdf5"), "weight": 1, "frame": "panda_link0",
-            "rename_cameras": {"agentview": "front", "eye_in_hand": "wrist"}, "instruction": "lift it"}  # fmt: skip
+    line = {
+        "format": "hdf5",
+        "path": str(tmp_path / "a.hdf5"),
+        "weight": 1,
+        "frame": "panda_link0",
+        "rename_cameras": {"agentview": "front", "eye_in_hand": "wrist"},
+        "instruction": "lift it",
+    }
     table.write_text(json.dumps([line]))
     assert train("--data", table) == 0
     bundle = load_bundle(tmp_path / "out")

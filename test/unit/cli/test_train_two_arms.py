@@ -60,16 +60,21 @@ def two_of_six(folder):
     groups = [
         group
         for side in SIDES
-        for group in ({"group": f"{side}/joint_position", "joints": 6},
-                      {"group": f"{side}/gripper", "gripper": "open_is_one"})
-    ]  # fmt: skip
+        for group in (
+            {"group": f"{side}/joint_position", "joints": 6},
+            {"group": f"{side}/gripper", "gripper": "open_is_one"},
+        )
+    ]
     front = one["cameras"]["front"] | {"pose": one["cameras"]["front"]["pose"] | {"parent": "stand"}}
     lines = {
-        "name": "pair", "urdf": "pair.urdf", "base_frame": "stand", "arms": [_arm(one, side) for side in SIDES],
+        "name": "pair",
+        "urdf": "pair.urdf",
+        "base_frame": "stand",
+        "arms": [_arm(one, side) for side in SIDES],
         "cameras": {"front": front},
         "controllers": {line: one["controllers"][line] for line in ("joint_states_topic", "command_timeout")},
         "action": {"groups": groups, "rate_hz": 25.0, "horizon": 12},
-    }  # fmt: skip
+    }
     path = folder / "pair.yaml"
     path.write_text(yaml.safe_dump(lines, sort_keys=False), encoding="utf-8")
     return path
@@ -86,9 +91,13 @@ def _arm(one, side):
     controllers = {line: one["controllers"][line] for line in own}
     controllers |= {line: f"/{side}{controllers[line]}" for line in ("arm_topic", "gripper_topic")}
     return {
-        "name": side, "end_effector_frame": f"{side}_{one['end_effector_frame']}", "joints": joints, "cartesian": box,
-        "gripper": gripper, "controllers": controllers,
-    }  # fmt: skip
+        "name": side,
+        "end_effector_frame": f"{side}_{one['end_effector_frame']}",
+        "joints": joints,
+        "cartesian": box,
+        "gripper": gripper,
+        "controllers": controllers,
+    }
 
 
 @pytest.fixture(scope="module", params=["aloha", "so101_pair"])
@@ -132,11 +141,19 @@ def episode(contract, name, space, **changes):
         ahead = joints + np.sign(way) * np.minimum(np.abs(way), SPEED / RATE)
         fingers = (1.0, float(index < COUNT // 2)), (1.0, float(index + 1 < COUNT // 2))
         given = {
-            "images": images(contract, index), "instruction": SENTENCE, "convention": space, "task": "hand over",
-            "proprioception": as_columns(contract, joints, fingers[0]), "proprioception_names": names,
-            "action": as_columns(contract, ahead, fingers[1]), "episode": name, "index": index,
-            "timestamp": index / RATE, "last": index == COUNT - 1, "success": True,
-        }  # fmt: skip
+            "images": images(contract, index),
+            "instruction": SENTENCE,
+            "convention": space,
+            "task": "hand over",
+            "proprioception": as_columns(contract, joints, fingers[0]),
+            "proprioception_names": names,
+            "action": as_columns(contract, ahead, fingers[1]),
+            "episode": name,
+            "index": index,
+            "timestamp": index / RATE,
+            "last": index == COUNT - 1,
+            "success": True,
+        }
         steps.append(Step(**{**given, **changes}))
         joints = ahead
     return steps
@@ -225,11 +242,15 @@ def test_sets_that_do_not_fit_two_arms_are_refused(robot, recordings, tmp_path):
     space = ActionSpace.from_dict({"groups": left, "rate_hz": RATE, "horizon": 1})
     whole = episode(contract, "0", replace(contract.action, rate_hz=RATE, horizon=1))
     half = [
-        replace(step, action=step.action[: space.width], convention=space,
-                proprioception=step.proprioception[: space.width],
-                proprioception_names=step.proprioception_names[: space.width])
+        replace(
+            step,
+            action=step.action[: space.width],
+            convention=space,
+            proprioception=step.proprioception[: space.width],
+            proprioception_names=step.proprioception_names[: space.width],
+        )
         for step in whole
-    ]  # fmt: skip
+    ]
     alone = recordings.write(tmp_path / "half", [half], max_opening=None, video_files=False)
     with pytest.raises(ConventionError, match=r"arms are \['left'\] there, \['left', 'right'\] here"):
         stored(alone, contract, tmp_path / "cache")

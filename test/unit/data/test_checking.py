@@ -130,8 +130,9 @@ def test_check_refuses_slow_motion_of_another_unit(factors, says, recordings):
 
 def test_check_compares_no_size_of_absolute_commands(recordings):
     """The tool may be measured elsewhere than it is commanded, by a constant, and be slow."""
-    space = ActionSpace.of_one_tool("panda_link0", Reference.ABSOLUTE, Rotation.ROTATION_VECTOR,
-                                    GripperConvention.OPEN_IS_ONE, 10.0, 1)  # fmt: skip
+    space = ActionSpace.of_one_tool(
+        "panda_link0", Reference.ABSOLUTE, Rotation.ROTATION_VECTOR, GripperConvention.OPEN_IS_ONE, 10.0, 1
+    )
     steps = []
     for step in demonstration(recordings):
         turned = rotation_vector_from_matrix(matrix_from_quaternion(step.proprioception[10:14]))

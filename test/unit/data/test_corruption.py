@@ -60,8 +60,15 @@ def test_any_line_of_info_may_hold_anything(sound, tmp_path):
     assert refused > 30
 
 
-@pytest.mark.parametrize("file", ["data/chunk-000/file-000.parquet", "meta/episodes/chunk-000/file-000.parquet",
-                                  "meta/tasks.parquet", "meta/vla_ros.json"])  # fmt: skip
+@pytest.mark.parametrize(
+    "file",
+    [
+        "data/chunk-000/file-000.parquet",
+        "meta/episodes/chunk-000/file-000.parquet",
+        "meta/tasks.parquet",
+        "meta/vla_ros.json",
+    ],
+)
 def test_flipped_bytes_are_data_errors(file, sound, tmp_path):
     root = tmp_path / "set"
     shutil.copytree(sound, root)

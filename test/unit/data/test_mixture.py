@@ -88,8 +88,10 @@ def test_mixture_refuses_empty_members(member):
 
 def test_a_table_is_read(tmp_path, recordings):
     table, root = tmp_path / "mixture.yaml", recordings.write(tmp_path / "a", [recordings.walk("one", 2)])
-    table.write_text(f"- {{format: lerobot, path: {root}, weight: 2}}\n"
-                     f"- {{format: hdf5, path: x.hdf5, weight: 0.5, instruction: lift it}}\n")  # fmt: skip
+    table.write_text(
+        f"- {{format: lerobot, path: {root}, weight: 2}}\n"
+        f"- {{format: hdf5, path: x.hdf5, weight: 0.5, instruction: lift it}}\n"
+    )
     first, second = read_table(table)
     assert open_dataset(first.format, first.path, **first.options).episodes == ["one"]
     assert (second.weight, second.options) == (0.5, {"instruction": "lift it"})

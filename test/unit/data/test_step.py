@@ -19,8 +19,10 @@ def test_what_was_handed_over_cannot_be_changed(demonstrations):
         demonstrations.step(0, 0, 1).action[0] = 1.0
 
 
-@pytest.mark.parametrize(("field", "value"), [("action", np.full(7, np.nan)), ("proprioception", np.full(9, np.inf)),
-                                              ("timestamp", float("nan"))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("action", np.full(7, np.nan)), ("proprioception", np.full(9, np.inf)), ("timestamp", float("nan"))],
+)
 def test_nan_never_passes(demonstrations, field, value):
     with pytest.raises(NotFiniteError, match=f"episode '000003', step 4: {field}"):
         demonstrations.step(3, 4, 9, **{field: value})

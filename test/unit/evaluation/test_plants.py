@@ -41,9 +41,15 @@ def test_first_posture_takes_a_constant_report(reports, true):
     assert first.true is true
 
 
-@pytest.mark.parametrize(("silence", "lie", "true"), [
-    (0.15, Lie.NONE, True), (0.3, Lie.NONE, None), (0.3, Lie.OFFSET, True), (1.5, Lie.OFFSET, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("silence", "lie", "true"),
+    [
+        (0.15, Lie.NONE, True),
+        (0.3, Lie.NONE, None),
+        (0.3, Lie.OFFSET, True),
+        (1.5, Lie.OFFSET, None),
+    ],
+)
 def test_first_posture_is_forgotten_in_a_silence(silence, lie, true):
     """A jump into a constant fault is remembered for 1 s of silence; see `posture_jumps.RESTART`."""
     first = FirstPosture()

@@ -98,9 +98,16 @@ class Rise:
         rows = np.zeros((action.horizon, action.width))
         rows[:, 2] = 0.01 * np.arange(1, action.horizon + 1)
         rows[:, -1] = 1.0
-        return ActionChunk(rows, action.period, observation.stamp, action.fingerprint,
-                           observation_sequence=observation.sequence, instruction_sequence=1, policy="rise",
-                           sequence=observation.sequence)  # fmt: skip
+        return ActionChunk(
+            rows,
+            action.period,
+            observation.stamp,
+            action.fingerprint,
+            observation_sequence=observation.sequence,
+            instruction_sequence=1,
+            policy="rise",
+            sequence=observation.sequence,
+        )
 
 
 @pytest.mark.parametrize("safe", [True, False])

@@ -158,8 +158,12 @@ def test_arms_that_reach_into_each_other_are_found(pair_referee, pair):
     q[:, 5] -= 0.9 * np.linspace(0.0, 1.0, 10)
     judgement = pair_referee.judge(q, table_every=1)
     collision = CollisionModel(pair, load_parameters().collision, ())
-    across = np.array([{"left", "right"} == {one[:4] if one[0] == "l" else one[:5] for one in name.split(" and ")}
-                       for name in (one.name for one in collision.pairs)])  # fmt: skip
+    across = np.array(
+        [
+            {"left", "right"} == {one[:4] if one[0] == "l" else one[:5] for one in name.split(" and ")}
+            for name in (one.name for one in collision.pairs)
+        ]
+    )
     touching = [collision.distances(row)[across].min() for row in q]
     assert judgement.violations["arm_collision"] == sum(gap < -1e-3 for gap in touching) > 0
     assert judgement.worst["arms_mm"] == pytest.approx(1e3 * min(touching), abs=2.0)

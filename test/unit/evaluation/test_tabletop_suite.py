@@ -62,8 +62,10 @@ def test_the_figures_by_hand(tmp_path: Path) -> None:
     assert by["task"]["pick"]["success_rate"] == 1.0 and by["task"]["pick"]["episodes"] == 1  # the light is not counted
     assert by["task"]["place"] == {"episodes": 2, "success_rate": 0.5, "success_ci95": list(wilson_interval(1, 2))}
     assert {name: one["success_rate"] for name, one in by["split"].items()} == {
-        "seen": 1.0, "unseen_pairs": 0.0, "paraphrases": 1.0,
-    }  # fmt: skip
+        "seen": 1.0,
+        "unseen_pairs": 0.0,
+        "paraphrases": 1.0,
+    }
     assert {name: one["success_rate"] for name, one in by["perturbation"].items()} == {"none": 1.0, "light": 0.0}
     assert figures["exchange"]["success_rate"] == 0.5 and figures["obedience"]["success_rate"] == pytest.approx(3 / 5)
     tabletop_plot(figures, "by hand", tmp_path / "figure.png")

@@ -23,9 +23,10 @@ def at(reference, time):
     """Position, velocity, acceleration and jerk of the sample at `time`."""
     index = int(np.argmin(np.abs(reference.times - time)))
     assert reference.times[index] == pytest.approx(time, abs=1e-9)
-    return tuple(float(rows[index, 0]) for rows in (
-        reference.positions, reference.velocities, reference.accelerations, reference.jerks
-    ))  # fmt: skip
+    return tuple(
+        float(rows[index, 0])
+        for rows in (reference.positions, reference.velocities, reference.accelerations, reference.jerks)
+    )
 
 
 EXACT = TrajectoryControllerModel(1000.0, Release.EXACT)

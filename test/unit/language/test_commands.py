@@ -56,9 +56,15 @@ def test_the_example_of_the_goal_is_held_out() -> None:
 
 @pytest.mark.parametrize(
     "sentence",
-    ["dance", "pick up the cube", "pick up the red", "pick up the blue bowl", "put the red cube, the blue cube in the "
-     "green bowl", "push left"],
-)  # fmt: skip
+    [
+        "dance",
+        "pick up the cube",
+        "pick up the red",
+        "pick up the blue bowl",
+        "put the red cube, the blue cube in the green bowl",
+        "push left",
+    ],
+)
 def test_what_is_not_one_command_is_refused(sentence: str) -> None:
     with pytest.raises(InstructionError):
         understand(sentence)
@@ -66,9 +72,13 @@ def test_what_is_not_one_command_is_refused(sentence: str) -> None:
 
 @pytest.mark.parametrize(
     "parts",
-    [(Act.PICK, ("red", "cube"), ("blue", "bowl"), None), (Act.PLACE, ("red", "cube"), None, None),
-     (Act.PUSH, ("red", "cube"), None, None), (Act.PUSH, ("red", "cube"), None, "up")],
-)  # fmt: skip
+    [
+        (Act.PICK, ("red", "cube"), ("blue", "bowl"), None),
+        (Act.PLACE, ("red", "cube"), None, None),
+        (Act.PUSH, ("red", "cube"), None, None),
+        (Act.PUSH, ("red", "cube"), None, "up"),
+    ],
+)
 def test_a_command_without_its_parts_is_refused(parts: tuple) -> None:
     with pytest.raises(InstructionError):
         Command(*parts)

@@ -59,18 +59,21 @@ def sizes(dataset, frames):
 
 def scenes(given, index):
     """Return the scenes `index` (a slice or indices) of a `ModelInput`."""
-    return ModelInput({name: image[index] for name, image in given.images.items()}, given.state[index],
-                      given.tokens[index])  # fmt: skip
+    return ModelInput(
+        {name: image[index] for name, image in given.images.items()}, given.state[index], given.tokens[index]
+    )
 
 
 def targets(wanted, index):
     """Return the scenes `index` of a `ModelTarget`."""
     return ModelTarget(
-        continuous=wanted.continuous[index], binary=wanted.binary[index],
-        present=wanted.present[index], target=wanted.target[index],
+        continuous=wanted.continuous[index],
+        binary=wanted.binary[index],
+        present=wanted.present[index],
+        target=wanted.target[index],
         pixels={name: pixels[index] for name, pixels in wanted.pixels.items()},
         concepts={name: classes[index] for name, classes in wanted.concepts.items()},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="session")

@@ -34,9 +34,10 @@ def test_similarity_is_that_of_transformers():
     network = build()
     ended = with_end(TOKENS, 20)
     theirs = network.clip(
-        input_ids=ended, attention_mask=(ended != 0).long(),
+        input_ids=ended,
+        attention_mask=(ended != 0).long(),
         pixel_values=standardize(pictures(), (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
-    )  # fmt: skip
+    )
     with torch.no_grad():
         assert torch.allclose(network.compute_similarity(pictures(), TOKENS), theirs.logits_per_image, atol=1e-5)
         assert torch.allclose(network.encode_images(pictures()), theirs.image_embeds, atol=1e-6)

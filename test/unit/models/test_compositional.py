@@ -14,8 +14,16 @@ from vla_ros.models.layers.sentences import ACTS, COLOUR_COLUMNS
 from vla_ros.models.networks.compositional import CompositionalModel
 
 SIZE = (32, 48)
-CONFIG = {"cameras": {"front": SIZE}, "vocabulary": 20, "state_width": 10, "horizon": 4, "channels": 24, "hidden": 64,
-          "colours": 3, "kinds": 3}  # fmt: skip
+CONFIG = {
+    "cameras": {"front": SIZE},
+    "vocabulary": 20,
+    "state_width": 10,
+    "horizon": 4,
+    "channels": 24,
+    "hidden": 64,
+    "colours": 3,
+    "kinds": 3,
+}
 RGB = np.array([[0.9, 0.1, 0.1], [0.1, 0.7, 0.1], [0.1, 0.2, 0.9]], np.float32)
 COLOUR_WORDS, KIND_WORDS, VERB, CRIMSON = (2, 3, 4), (5, 6, 9), 7, 8
 UNSEEN = (0, 1)
@@ -60,17 +68,32 @@ def scenes(rng: np.random.Generator, count: int, pairs: list[tuple[int, int]]) -
             arm[:, mask] = RGB[colour][:, None]
             pixels[scene, place] = (x + 0.5) / SIZE[1], (y + 0.5) / SIZE[0]
             chosen[scene, place] = colour, kind
-    tokens = np.stack([np.full((count, 2), VERB), np.array(COLOUR_WORDS)[chosen[..., 0]],
-                       np.array(KIND_WORDS)[chosen[..., 1]], np.zeros((count, 2), np.int64)], axis=-1)  # fmt: skip
+    tokens = np.stack(
+        [
+            np.full((count, 2), VERB),
+            np.array(COLOUR_WORDS)[chosen[..., 0]],
+            np.array(KIND_WORDS)[chosen[..., 1]],
+            np.zeros((count, 2), np.int64),
+        ],
+        axis=-1,
+    )
     given = ModelInput({"front": torch.from_numpy(images)}, torch.zeros(count, 10), torch.from_numpy(tokens))
     place = torch.from_numpy(np.concatenate([pixels * 2 - 1, np.zeros((count, 2, 1), np.float32)], axis=-1))
-    concepts = {"act": np.zeros((count, 2), np.int64), "colour": chosen[..., 0], "kind": chosen[..., 1],
-                "goal_colour": np.full((count, 2), 3), "goal_kind": np.full((count, 2), 3)}  # fmt: skip
+    concepts = {
+        "act": np.zeros((count, 2), np.int64),
+        "colour": chosen[..., 0],
+        "kind": chosen[..., 1],
+        "goal_colour": np.full((count, 2), 3),
+        "goal_kind": np.full((count, 2), 3),
+    }
     wanted = ModelTarget(
-        torch.nn.functional.pad(place[:, :, None].expand(-1, -1, 4, -1), (0, 3)), torch.ones(count, 2, 4, 1),
-        torch.ones(count, 2), place, {"front": torch.from_numpy(pixels)},
+        torch.nn.functional.pad(place[:, :, None].expand(-1, -1, 4, -1), (0, 3)),
+        torch.ones(count, 2, 4, 1),
+        torch.ones(count, 2),
+        place,
+        {"front": torch.from_numpy(pixels)},
         concepts={name: torch.from_numpy(np.asarray(values)) for name, values in concepts.items()},
-    )  # fmt: skip
+    )
     return given, wanted
 
 
@@ -109,9 +132,9 @@ def unseen_scenes() -> tuple[ModelInput, ModelTarget]:
         first = wanted.concepts["colour"][:, 0].eq(UNSEEN[0]) & wanted.concepts["kind"][:, 0].eq(UNSEEN[1])
         made.append((given, wanted, first))
     tokens = torch.cat([torch.where(f[:, None, None], g.tokens[:, :1], g.tokens[:, 1:]) for g, _, f in made])
-    pixels = torch.cat([
-        torch.where(f[:, None, None], w.pixels["front"][:, :1], w.pixels["front"][:, 1:]) for _, w, f in made
-    ])  # fmt: skip
+    pixels = torch.cat(
+        [torch.where(f[:, None, None], w.pixels["front"][:, :1], w.pixels["front"][:, 1:]) for _, w, f in made]
+    )
     images = torch.cat([given.images["front"] for given, _, _ in made])
     base = made[0][1]
     return ModelInput({"front": images}, torch.zeros(len(images), 10), tokens), ModelTarget(

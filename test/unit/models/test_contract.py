@@ -111,9 +111,12 @@ def rows(given, index):
 
 def answers(wanted, index):
     return ModelTarget(
-        wanted.continuous[index], wanted.binary[index], wanted.present[index],
-        wanted.target[index], {n: p[index] for n, p in wanted.pixels.items()},
-    )  # fmt: skip
+        wanted.continuous[index],
+        wanted.binary[index],
+        wanted.present[index],
+        wanted.target[index],
+        {n: p[index] for n, p in wanted.pixels.items()},
+    )
 
 
 def change(network, given, other):
@@ -152,8 +155,9 @@ class TestTrained:
         given = rows(frames.given, slice(0, 4))
         whole = act(trained, given).continuous
         assert torch.equal(act(trained, given).continuous, whole)
-        alone = act(trained, ModelInput({n: i[2:3] for n, i in given.images.items()}, given.state[2:3],
-                                        given.tokens[2:3, 1:2])).continuous  # fmt: skip
+        alone = act(
+            trained, ModelInput({n: i[2:3] for n, i in given.images.items()}, given.state[2:3], given.tokens[2:3, 1:2])
+        ).continuous
         torch.testing.assert_close(alone, whole[2:3, 1:2], rtol=1e-4, atol=1e-4)
 
     def test_different_words_look_elsewhere(self, name, trained, frames):

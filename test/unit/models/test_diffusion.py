@@ -8,9 +8,13 @@ from vla_ros.models.generative.schedules import PREDICTIONS
 from vla_ros.models.networks.diffusion import DiffusionModel, actions_of
 
 SMALL = {
-    **DiffusionModel.tiny_config({"eye": (32, 32)}, 12, 4, 6), "width": 32, "patch": 16, "layers": 1, "steps": 20,
+    **DiffusionModel.tiny_config({"eye": (32, 32)}, 12, 4, 6),
+    "width": 32,
+    "patch": 16,
+    "layers": 1,
+    "steps": 20,
     "sampling_steps": 5,
-}  # fmt: skip
+}
 
 
 def build(**changes):
@@ -21,9 +25,10 @@ def build(**changes):
 def scene(count=2, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return ModelInput(
-        {"eye": torch.rand(count, 3, 32, 32, generator=generator)}, torch.randn(count, 4, generator=generator),
+        {"eye": torch.rand(count, 3, 32, 32, generator=generator)},
+        torch.randn(count, 4, generator=generator),
         torch.randint(1, 12, (count, 2, 3), generator=generator),
-    )  # fmt: skip
+    )
 
 
 class Answers(torch.nn.Module):

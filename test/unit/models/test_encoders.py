@@ -44,10 +44,15 @@ def test_looks_are_split_by_camera_and_sum_to_one():
     torch.testing.assert_close(looks["b"], torch.tensor([[[1.0]], [[0.0]]]))
 
 
-@pytest.mark.parametrize(("stem", "patch", "match"), [
-    ("convolution", 12, "power of two"), ("convolution", 2, "power of two"), ("blur", 8, "stem 'blur'"),
-    ("patch", 10, "multiples of the patch, 10"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("stem", "patch", "match"),
+    [
+        ("convolution", 12, "power of two"),
+        ("convolution", 2, "power of two"),
+        ("blur", 8, "stem 'blur'"),
+        ("patch", 10, "multiples of the patch, 10"),
+    ],
+)
 def test_stems_that_cannot_be_are_refused(stem, patch, match):
     with pytest.raises(ContractError, match=match):
         ImageEncoder({"a": (48, 48)}, 8, patch=patch, stem=stem)

@@ -18,9 +18,10 @@ def build(**changes):
 def scene(count=2):
     generator = torch.Generator().manual_seed(0)
     return ModelInput(
-        {"eye": torch.rand(count, 3, 32, 32, generator=generator)}, torch.randn(count, 4, generator=generator),
+        {"eye": torch.rand(count, 3, 32, 32, generator=generator)},
+        torch.randn(count, 4, generator=generator),
         torch.randint(1, 12, (count, 2, 3), generator=generator),
-    )  # fmt: skip
+    )
 
 
 def test_the_path_is_straight_and_its_velocity_is_data_less_noise():

@@ -66,8 +66,11 @@ def test_two_ways_become_two_plans(sizes, frames):
     side = torch.tensor([1.0, -1.0]).repeat(16)[:, None, None, None]
     straight = torch.cat([torch.ones(3), torch.zeros(3)])
     wanted = type(wanted)(side * straight.expand_as(wanted.continuous), wanted.binary, wanted.present)
-    blind = type(given)({n: torch.zeros_like(i[:8]) for n, i in given.images.items()}, torch.zeros(8, 10),
-                        given.tokens[:1].expand(8, -1, -1))  # fmt: skip
+    blind = type(given)(
+        {n: torch.zeros_like(i[:8]) for n, i in given.images.items()},
+        torch.zeros(8, 10),
+        given.tokens[:1].expand(8, -1, -1),
+    )
     wanted = type(wanted)(*(getattr(wanted, f)[:8] for f in ("continuous", "binary", "present")))
     for _ in range(60):
         loss, _ = network.compute_loss(blind, wanted)

@@ -34,9 +34,12 @@ def taught():
     given = ModelInput({"eye": images}, torch.zeros(8, 4), tokens)
     present = torch.stack([red, 1.0 - red], dim=1)
     wanted = ModelTarget(
-        places[:, :, None].expand(-1, -1, 3, -1).repeat(1, 1, 1, 2), torch.ones(8, 2, 3, 1), present, places,
+        places[:, :, None].expand(-1, -1, 3, -1).repeat(1, 1, 1, 2),
+        torch.ones(8, 2, 3, 1),
+        present,
+        places,
         {"eye": (places[..., :2] + 1.0) / 2.0},
-    )  # fmt: skip
+    )
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
     for _ in range(200):
         loss, _ = network.compute_loss(given, wanted)
@@ -171,9 +174,10 @@ def test_unknown_detectors_are_refused():
 TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 WORDS = {"vocab_size": 30, "max_position_embeddings": 6, "eos_token_id": 29, "bos_token_id": 28}
 VALUES = {
-    "vision_config": {**TOWER, "image_size": 64, "patch_size": 16}, "projection_dim": 16,
+    "vision_config": {**TOWER, "image_size": 64, "patch_size": 16},
+    "projection_dim": 16,
     "text_config": {**TOWER, **WORDS},
-}  # fmt: skip
+}
 
 
 class TestOwlv2:

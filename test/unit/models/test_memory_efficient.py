@@ -20,13 +20,16 @@ def build(**changes):
 def batch(count=4):
     generator = torch.Generator().manual_seed(0)
     given = ModelInput(
-        {"eye": torch.rand(count, 3, 64, 64, generator=generator)}, torch.randn(count, 4, generator=generator),
+        {"eye": torch.rand(count, 3, 64, 64, generator=generator)},
+        torch.randn(count, 4, generator=generator),
         torch.randint(1, 12, (count, 2, 5), generator=generator),
-    )  # fmt: skip
+    )
     wanted = ModelTarget(
-        torch.randn(count, 2, 3, 6, generator=generator), torch.ones(count, 2, 3, 1),
-        torch.ones(count, 2), torch.zeros(count, 2, 3),
-    )  # fmt: skip
+        torch.randn(count, 2, 3, 6, generator=generator),
+        torch.ones(count, 2, 3, 1),
+        torch.ones(count, 2),
+        torch.zeros(count, 2, 3),
+    )
     return given, wanted
 
 

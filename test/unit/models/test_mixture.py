@@ -49,10 +49,14 @@ def test_the_density_is_that_of_torch_distributions():
 def test_responsibilities_by_bayes():
     found, actions = mixture(), chunk()
     parts = [
-        ActionMixture(torch.zeros_like(found.weights[..., :1]), found.means[..., k : k + 1, :, :],
-                      found.deviations[..., k : k + 1, :, :], found.binary[..., k : k + 1, :, :]).log_prob(actions)
+        ActionMixture(
+            torch.zeros_like(found.weights[..., :1]),
+            found.means[..., k : k + 1, :, :],
+            found.deviations[..., k : k + 1, :, :],
+            found.binary[..., k : k + 1, :, :],
+        ).log_prob(actions)
         for k in range(4)
-    ]  # fmt: skip
+    ]
     joint = torch.stack(parts, dim=-1).double()
     joint = (joint - joint.amax(-1, keepdim=True)).exp() * found.weights.softmax(-1).double()
     expected = (joint / joint.sum(-1, keepdim=True)).float()
@@ -61,9 +65,12 @@ def test_responsibilities_by_bayes():
 
 def test_gradients_by_finite_differences():
     actions = chunk((1,), 2).double()
-    size = [torch.randn(1, 2, dtype=torch.float64), torch.randn(1, 2, 2, 6, dtype=torch.float64),
-            torch.rand(1, 2, 2, 6, dtype=torch.float64) + 0.5,
-            torch.randn(1, 2, 2, 1, dtype=torch.float64)]  # fmt: skip
+    size = [
+        torch.randn(1, 2, dtype=torch.float64),
+        torch.randn(1, 2, 2, 6, dtype=torch.float64),
+        torch.rand(1, 2, 2, 6, dtype=torch.float64) + 0.5,
+        torch.randn(1, 2, 2, 1, dtype=torch.float64),
+    ]
     for values in size:
         values.requires_grad_()
     assert torch.autograd.gradcheck(

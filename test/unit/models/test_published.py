@@ -37,21 +37,38 @@ VALUES = {
     "dinov2": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 16, "image_size": 32},
     "vit": {**SMALL, "patch_size": 16, "image_size": 32},
     "bert": {**SMALL, "vocab_size": 12, "max_position_embeddings": 40},
-    "distilbert": {"dim": 16, "hidden_dim": 32, "n_layers": 2, "n_heads": 2, "vocab_size": 12,
-                   "max_position_embeddings": 40},
+    "distilbert": {
+        "dim": 16,
+        "hidden_dim": 32,
+        "n_layers": 2,
+        "n_heads": 2,
+        "vocab_size": 12,
+        "max_position_embeddings": 40,
+    },
     "clip_text": {**SMALL, "vocab_size": 12, "max_position_embeddings": 40, "eos_token_id": 11, "bos_token_id": 10},
     "llama": {**SMALL, "num_key_value_heads": 1, "vocab_size": 12},
     "qwen2": {**SMALL, "num_key_value_heads": 1, "vocab_size": 12},
     "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "vocab_size": 12, "n_positions": 64},
-    "clip": {"vision_config": {**SMALL, "patch_size": 16, "image_size": 32}, "projection_dim": 8,
-             "text_config": {**SMALL, "vocab_size": 12, "eos_token_id": 11, "bos_token_id": 10}},
+    "clip": {
+        "vision_config": {**SMALL, "patch_size": 16, "image_size": 32},
+        "projection_dim": 8,
+        "text_config": {**SMALL, "vocab_size": 12, "eos_token_id": 11, "bos_token_id": 10},
+    },
     "efficientnet": {"width_coefficient": 0.25, "depth_coefficient": 0.25, "hidden_dim": 320},
     "mobilenet_v2": {"depth_multiplier": 0.25, "min_depth": 8},
-    "owlv2": {"vision_config": {**SMALL, "image_size": 32, "patch_size": 16}, "projection_dim": 8,
-              "text_config": {**SMALL, "vocab_size": 12, "eos_token_id": 11, "bos_token_id": 10}},
-}  # fmt: skip
-LINES = [(name, line, kind) for name in MODELS for line, kinds in model_class(name).BACKBONES.items() for kind in kinds
-         if kind != KIND]  # fmt: skip
+    "owlv2": {
+        "vision_config": {**SMALL, "image_size": 32, "patch_size": 16},
+        "projection_dim": 8,
+        "text_config": {**SMALL, "vocab_size": 12, "eos_token_id": 11, "bos_token_id": 10},
+    },
+}
+LINES = [
+    (name, line, kind)
+    for name in MODELS
+    for line, kinds in model_class(name).BACKBONES.items()
+    for kind in kinds
+    if kind != KIND
+]
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "pick", "up", "red", "cu", "##be"]
 
 
@@ -82,23 +99,30 @@ def spoken(folder, tmp_path):
 def scene(count=2):
     generator = torch.Generator().manual_seed(0)
     given = ModelInput(
-        {"eye": torch.rand(count, 3, 64, 96, generator=generator)}, torch.randn(count, 4, generator=generator),
+        {"eye": torch.rand(count, 3, 64, 96, generator=generator)},
+        torch.randn(count, 4, generator=generator),
         torch.tensor([[[3, 4, 5, 0], [6, 7, 0, 0]]]).expand(count, -1, -1),
-    )  # fmt: skip
+    )
     wanted = ModelTarget(
-        torch.randn(count, 2, 3, 6, generator=generator), torch.ones(count, 2, 3, 1),
-        torch.ones(count, 2), torch.zeros(count, 2, 3), {"eye": torch.full((count, 2, 2), 0.5)},
-    )  # fmt: skip
+        torch.randn(count, 2, 3, 6, generator=generator),
+        torch.ones(count, 2, 3, 1),
+        torch.ones(count, 2),
+        torch.zeros(count, 2, 3),
+        {"eye": torch.full((count, 2, 2), 0.5)},
+    )
     return given, wanted
 
 
 def build(name, line, source):
     """The network, as training prepares it."""
     extra = {
-        "foundation": {"patch": 16}, "rt2": {"patch": 16}, "unified": {"patch": 16},
-        "memory_efficient": {"norm": "frozen", "shrink": 1}, "real_time": {"norm": "frozen", "shrink": 1},
+        "foundation": {"patch": 16},
+        "rt2": {"patch": 16},
+        "unified": {"patch": 16},
+        "memory_efficient": {"norm": "frozen", "shrink": 1},
+        "real_time": {"norm": "frozen", "shrink": 1},
         "grounded": {"detector": "owlv2", "objects": 4},
-    }  # fmt: skip
+    }
     options = {"size": "tiny", **extra.get(name, {}), line: str(source)}
     values, sources = model_values(name, NEEDED, options, 4)
     torch.manual_seed(1)
@@ -254,7 +278,7 @@ def test_clip_whole_serves_as_its_vision_half(folder):
         torch.testing.assert_close(
             network.stream.images.tower(pixel_values=image, interpolate_pos_encoding=True).last_hidden_state,
             theirs(pixel_values=image, interpolate_pos_encoding=True).last_hidden_state,
-        )  # fmt: skip
+        )
 
 
 def test_a_network_without_sources_is_built_from_values_alone():
@@ -293,8 +317,11 @@ def test_pickled_weights_are_refused(folder, tmp_path):
 
 def test_options_are_read_as_yaml():
     assert read_options(["width=96", "vision=a/b", "recurrent=true", "vision_values={a: 1}"]) == {
-        "width": 96, "vision": "a/b", "recurrent": True, "vision_values": {"a": 1},
-    }  # fmt: skip
+        "width": 96,
+        "vision": "a/b",
+        "recurrent": True,
+        "vision_values": {"a": 1},
+    }
     for wrong, match in (("width", "name=value"), ("=3", "name=value"), ("width={", "no value")):
         with pytest.raises(ContractError, match=match):
             read_options([wrong])

@@ -37,9 +37,15 @@ def test_tokens_are_those_of_the_bins(network, frames):
     np.testing.assert_array_equal(network.tokenize(frames.wanted).numpy(), expected)
 
 
-@pytest.mark.parametrize(("rows", "said", "worst"), [
-    (0, list(range(12)), 0.016), (3, [0, 6, 11], 0.08), (2, [0, 11], 0.15), (40, list(range(12)), 0.016),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rows", "said", "worst"),
+    [
+        (0, list(range(12)), 0.016),
+        (3, [0, 6, 11], 0.08),
+        (2, [0, 11], 0.15),
+        (40, list(range(12)), 0.016),
+    ],
+)
 def test_a_chunk_survives_its_tokens(sizes, frames, rows, said, worst):
     """Half a bin, 8 / 256 / 2 = 0.0156, and on recorded chunks what interpolation leaves out."""
     network = Rt2Model.from_config({**Rt2Model.tiny_config(**sizes), "predicted_rows": rows})
@@ -65,8 +71,9 @@ def test_nothing_but_actions_can_be_said(network, frames):
         # The head would rather say a word, or begin, than any action.
         words = network.head.weight[: network.first_action]
         words.copy_(1e3 * torch.randn_like(words))
-        features, first = network._teach(network.stream.prefix(frames.given),
-                                         network.tokenize(frames.wanted).flatten(0, 1).flatten(1))  # fmt: skip
+        features, first = network._teach(
+            network.stream.prefix(frames.given), network.tokenize(frames.wanted).flatten(0, 1).flatten(1)
+        )
         assert (network.head(features[:, first:]).argmax(dim=-1) < network.first_action).float().mean() > 0.9
         for temperature in (0.0, 1.0, 100.0):
             tokens = network.decode_tokens(frames.given, temperature, torch.Generator().manual_seed(0))

@@ -21,9 +21,12 @@ def theirs(name, kind, prediction, steps=50):
     diffusers = pytest.importorskip("diffusers")
     bounds = {"beta_start": 1e-4 * 1000 / steps, "beta_end": min(0.02 * 1000 / steps, 0.999)}
     return getattr(diffusers, name)(
-        num_train_timesteps=steps, beta_schedule=BETAS[kind], prediction_type=THEIRS[prediction], clip_sample=False,
+        num_train_timesteps=steps,
+        beta_schedule=BETAS[kind],
+        prediction_type=THEIRS[prediction],
+        clip_sample=False,
         **bounds,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("kind", SCHEDULES)
@@ -113,18 +116,24 @@ def test_steps_agree_with_diffusers(kind, prediction):
                 said[row : row + 1], step, x_t[row : row + 1], eta=eta, generator=generator
             ).prev_sample
             got = ours.ddim_step(
-                x_t[row : row + 1], torch.tensor([step]), said[row : row + 1], torch.tensor([max(step - 5, -1)]), eta,
+                x_t[row : row + 1],
+                torch.tensor([step]),
+                said[row : row + 1],
+                torch.tensor([max(step - 5, -1)]),
+                eta,
                 normal(1, 8, 7, seed=9),
-            )  # fmt: skip
+            )
             if step >= 5:  # below, diffusers ends at bar alpha of step 0 unless told otherwise
                 assert torch.allclose(got, expected, atol=2e-5), (kind, prediction, step, eta)
 
 
 @settings(max_examples=50)
 @given(
-    t=st.integers(0, 38), kind=st.sampled_from(SCHEDULES), prediction=st.sampled_from(PREDICTIONS),
+    t=st.integers(0, 38),
+    kind=st.sampled_from(SCHEDULES),
+    prediction=st.sampled_from(PREDICTIONS),
     seed=st.integers(0, 99),
-)  # fmt: skip
+)
 def test_what_is_wanted_and_what_is_believed_are_inverse(t, kind, prediction, seed):
     schedule = NoiseSchedule(kind, 40, prediction)
     x_0, noise, at = normal(2, 6, seed=seed), normal(2, 6, seed=seed + 1000), torch.full((2,), t)

@@ -63,8 +63,10 @@ def test_a_trunk_finds_the_thing_that_it_was_shown(frames):
         loss, parts = trunk.compute_loss(given, wanted)
         loss.backward()
         optimiser.step()
-    assert set(parts) == {"contrast", *(f"{part}_{camera}" for part in ("look", "nowhere", "place")
-                                        for camera in given.images)}  # fmt: skip
+    assert set(parts) == {
+        "contrast",
+        *(f"{part}_{camera}" for part in ("look", "nowhere", "place") for camera in given.images),
+    }
     assert float(loss.detach()) < 0.6 * float(before)
     found = trunk.vision.ground(trunk.vision(given.images["front"]), trunk.questions(given.tokens))
     there = torch.isfinite(wanted.pixels["front"]).all(dim=-1) & (wanted.present > 0.5)
@@ -143,14 +145,19 @@ def test_a_network_sees_and_reads_by_a_trunk(name, freeze, saved, sizes, frames,
     given = ModelInput(
         {c: i[:4] for c, i in frames.given.images.items()}, frames.given.state[:4], frames.given.tokens[:4]
     )
-    wanted = type(frames.wanted)(**{
-        field: {k: v[:4] for k, v in value.items()} if isinstance(value, dict) else value[:4]
-        for field, value in vars(frames.wanted).items() if value is not None
-    })  # fmt: skip
+    wanted = type(frames.wanted)(
+        **{
+            field: {k: v[:4] for k, v in value.items()} if isinstance(value, dict) else value[:4]
+            for field, value in vars(frames.wanted).items()
+            if value is not None
+        }
+    )
     network.train()
     network.compute_loss(given, wanted)[0].backward()
-    learned = {half: any(p.grad is not None for p in network.backbones()[half].tower.parameters())
-               for half in ("vision", "text")}  # fmt: skip
+    learned = {
+        half: any(p.grad is not None for p in network.backbones()[half].tower.parameters())
+        for half in ("vision", "text")
+    }
     assert learned == {"vision": not freeze, "text": not freeze}
     assert any(p.grad is not None for p in network.parameters())
     network.eval()
@@ -166,9 +173,14 @@ def test_a_network_sees_and_reads_by_a_trunk(name, freeze, saved, sizes, frames,
                 network.act(cached)
     # Half precision that the maps are stored in, and everything that training may change after a checkpoint is loaded.
     assert {n for n, p in network.trainable().named_parameters() if not p.requires_grad} == (
-        {n for n, p in network.named_parameters() if any(p is one for half in ("vision", "text")
-         for one in network.backbones()[half].tower.parameters())} if freeze else set()
-    )  # fmt: skip
+        {
+            n
+            for n, p in network.named_parameters()
+            if any(p is one for half in ("vision", "text") for one in network.backbones()[half].tower.parameters())
+        }
+        if freeze
+        else set()
+    )
 
 
 def test_words_keep_their_meaning_in_another_vocabulary(saved, words, dataset):

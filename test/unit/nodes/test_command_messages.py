@@ -63,9 +63,7 @@ def test_rows_of_ticks_that_did_not_come_are_told_by_the_messages(missed):
 
 def test_messages_that_were_not_heard_leave_no_gap():
     steps, sent = messages()
-    np.testing.assert_array_equal(
-        commanded_rows([*sent[:4], *sent[7:]], PERIOD), [step.positions for step in steps]
-    )  # fmt: skip
+    np.testing.assert_array_equal(commanded_rows([*sent[:4], *sent[7:]], PERIOD), [step.positions for step in steps])
 
 
 @pytest.mark.parametrize(("clock", "horizon"), [(CommandClock.ARRIVAL, 0.015), (CommandClock.LOCKSTEP, 0.01)])

@@ -149,14 +149,21 @@ def test_commands_carry_times_of_the_clock_that_their_controllers_have(simulatio
 @pytest.mark.parametrize(
     ("simulation", "tf", "in_the_simulator", "by_a_node"),
     [
-        ("mujoco", "auto", "own", False), ("mujoco", "any", "own", False), ("mujoco", "none", "none", False),
-        ("mujoco", "robot_state_publisher", "robot_state_publisher", False), ("gazebo", "auto", None, False),
+        ("mujoco", "auto", "own", False),
+        ("mujoco", "any", "own", False),
+        ("mujoco", "none", "none", False),
+        ("mujoco", "robot_state_publisher", "robot_state_publisher", False),
+        ("gazebo", "auto", None, False),
         ("gazebo", "own", None, False),
-        ("external", "auto", None, False), ("external", "own", None, True),
-        ("", "auto", None, False), ("", "own", None, True), ("", "any", None, True),
-        ("", "none", None, False), ("", "robot_state_publisher", None, False),
+        ("external", "auto", None, False),
+        ("external", "own", None, True),
+        ("", "auto", None, False),
+        ("", "own", None, True),
+        ("", "any", None, True),
+        ("", "none", None, False),
+        ("", "robot_state_publisher", None, False),
     ],
-)  # fmt: skip
+)
 def test_the_transform_tree_has_one_publisher(simulation, tf, in_the_simulator, by_a_node):
     nodes = {node.name: node for node in load_graph().resolve({"tf": tf}, simulation=simulation)}
     assert (nodes["sim_node"].parameters["tf"] if "sim_node" in nodes else None) == in_the_simulator

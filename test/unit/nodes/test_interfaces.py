@@ -65,8 +65,14 @@ def test_a_gripper_that_is_an_action_moves_with_all_its_parts():
 
 def test_the_network_note_names_everything():
     note = (Path(__file__).resolve().parents[3] / "docs" / "network.md").read_text(encoding="utf-8")
-    everything = (*interfaces.TOPICS, *interfaces.SERVICES, *interfaces.ACTIONS, *interfaces.SIMULATION_TOPICS,
-                  *interfaces.SHARED, CONTRACT.controllers.joint_states_topic)  # fmt: skip
+    everything = (
+        *interfaces.TOPICS,
+        *interfaces.SERVICES,
+        *interfaces.ACTIONS,
+        *interfaces.SIMULATION_TOPICS,
+        *interfaces.SHARED,
+        CONTRACT.controllers.joint_states_topic,
+    )
     assert [name for name in everything if f"`{name}`" not in note] == []
 
 

@@ -17,8 +17,11 @@ from vla_ros.bringup.launch_arguments import (
 from vla_ros.errors import ContractError
 from vla_ros.ros.graph.description import FLAGS, Graph, load_graph, read_flag
 
-DECLARED = [*(one for one in vars(launch_arguments).values() if isinstance(one, LaunchArgument)), *GAZEBO,
-            *graph_arguments()]  # fmt: skip
+DECLARED = [
+    *(one for one in vars(launch_arguments).values() if isinstance(one, LaunchArgument)),
+    *GAZEBO,
+    *graph_arguments(),
+]
 
 
 def test_what_is_true_or_false_takes_every_way_to_write_that_and_no_other() -> None:
@@ -48,9 +51,14 @@ def test_the_default_is_among_the_choices(one: LaunchArgument) -> None:
 
 @pytest.mark.parametrize(
     ("given", "simulation", "expected"),
-    [("auto", "", "false"), ("auto", "mujoco", "true"), ("auto", "gazebo", "true"), ("yes", "", "yes"),
-     ("false", "mujoco", "false")],
-)  # fmt: skip
+    [
+        ("auto", "", "false"),
+        ("auto", "mujoco", "true"),
+        ("auto", "gazebo", "true"),
+        ("yes", "", "yes"),
+        ("false", "mujoco", "false"),
+    ],
+)
 def test_simulated_time_goes_with_the_simulation_unless_it_is_given(given: str, simulation: str, expected: str) -> None:
     assert graph_values({"use_sim_time": given}, simulation)["use_sim_time"] == expected
 
@@ -58,12 +66,18 @@ def test_simulated_time_goes_with_the_simulation_unless_it_is_given(given: str, 
 @pytest.mark.parametrize(
     ("text", "simulation", "installed", "expected"),
     [
-        ("auto", "mujoco", True, "robot_state_publisher"), ("auto", "mujoco", False, "own"), ("auto", "", True, "none"),
-        ("auto", "", False, "none"), ("any", "", True, "robot_state_publisher"), ("any", "", False, "own"),
-        ("own", "", True, "own"), ("own", "mujoco", True, "own"), ("none", "mujoco", True, "none"),
+        ("auto", "mujoco", True, "robot_state_publisher"),
+        ("auto", "mujoco", False, "own"),
+        ("auto", "", True, "none"),
+        ("auto", "", False, "none"),
+        ("any", "", True, "robot_state_publisher"),
+        ("any", "", False, "own"),
+        ("own", "", True, "own"),
+        ("own", "mujoco", True, "own"),
+        ("none", "mujoco", True, "none"),
         ("robot_state_publisher", "", True, "robot_state_publisher"),
     ],
-)  # fmt: skip
+)
 def test_one_publishes_the_transform_tree(text: str, simulation: str, installed: bool, expected: str) -> None:
     assert transform_source(text, simulation, installed=installed) == expected
 

@@ -67,8 +67,12 @@ def test_a_parameter_file_contradicts_no_argument(tmp_path: Path, namespace: str
 @pytest.mark.parametrize(
     ("namespace", "text", "says"),
     [
-        ("left", "safety_node", "section 'safety_node' reaches no node, those of this launch are in the namespace "
-         "/left: write '/left/safety_node', or '/\\*\\*/safety_node' for any namespace"),
+        (
+            "left",
+            "safety_node",
+            "section 'safety_node' reaches no node, those of this launch are in the namespace "
+            "/left: write '/left/safety_node', or '/\\*\\*/safety_node' for any namespace",
+        ),
         ("left", "/right/safety_node", "write '/left/safety_node'"),
         ("left", "preflight", "write '/left/preflight'"),
         ("left", "sim_node", "write '/left/sim_node'"),
@@ -79,7 +83,7 @@ def test_a_parameter_file_contradicts_no_argument(tmp_path: Path, namespace: str
         ("", "safty_node", "section 'safty_node' names no node of this launch, expected one of .*'safety_node'"),
         ("left", "/left/robot_state_publisher", "names no node of this launch"),
     ],
-)  # fmt: skip
+)
 def test_a_section_that_reaches_no_node_is_refused(tmp_path: Path, namespace: str, text: str, says: str) -> None:
     text = f"{text}: {{ros__parameters: {{a_parameter: 1}}}}" + "}" * text.count("{")
     with pytest.raises(ContractError, match=says):
@@ -88,9 +92,13 @@ def test_a_section_that_reaches_no_node_is_refused(tmp_path: Path, namespace: st
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("[1]", "expected sections"), ("safety_node: {estop_timeout: 1.0}", "ros__parameters"), ("a: [", "params_file"),
-     ("safety_node: {ros__parameters: 3}", "ros__parameters")],
-)  # fmt: skip
+    [
+        ("[1]", "expected sections"),
+        ("safety_node: {estop_timeout: 1.0}", "ros__parameters"),
+        ("a: [", "params_file"),
+        ("safety_node: {ros__parameters: 3}", "ros__parameters"),
+    ],
+)
 def test_what_is_no_parameter_file_is_refused(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ContractError, match=says):
         parameters_file(written(tmp_path, text), robot_nodes())

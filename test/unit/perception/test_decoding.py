@@ -24,8 +24,12 @@ ENCODED = {
 }
 WIDE = ("rgb16", "bgr16", "rgba16", "bgra16")
 RED, GREEN, BLUE = 200, 100, 40
-MOSAICS = {"rggb": [[RED, GREEN], [GREEN, BLUE]], "bggr": [[BLUE, GREEN], [GREEN, RED]],
-           "gbrg": [[GREEN, BLUE], [RED, GREEN]], "grbg": [[GREEN, RED], [BLUE, GREEN]]}  # fmt: skip
+MOSAICS = {
+    "rggb": [[RED, GREEN], [GREEN, BLUE]],
+    "bggr": [[BLUE, GREEN], [GREEN, RED]],
+    "gbrg": [[GREEN, BLUE], [RED, GREEN]],
+    "grbg": [[GREEN, RED], [BLUE, GREEN]],
+}
 YUV = {(81, 90, 240): (254, 0, 0), (145, 54, 34): (0, 254, 1), (41, 240, 110): (0, 0, 255), (126, 128, 128): (128,) * 3}
 """Y, U, V to R, G, B: 1.164 (Y - 16) + (1.596 (V - 128), -0.813 (V - 128) - 0.391 (U - 128), 2.018 (U - 128))."""
 

@@ -42,8 +42,14 @@ def described(features: PolicyFeatures, contract: str = CONTRACT.text) -> dict[s
         Normalizer.by_mean(np.zeros((rows, width)), np.ones((rows, width))),
     )
     processor = Processor(features, statistics, WordTokenizer(("pick", "up", "the", "red", "cube")))
-    return {"format": 2, "model": "flow", "model_config": {}, "processor": processor.to_dict(), "contract": contract,
-            "training": {}}  # fmt: skip
+    return {
+        "format": 2,
+        "model": "flow",
+        "model_config": {},
+        "processor": processor.to_dict(),
+        "contract": contract,
+        "training": {},
+    }
 
 
 def features(**changes: Any) -> PolicyFeatures:
@@ -84,61 +90,94 @@ LEFT = ActionGroup("left", Quantity.GRIPPER, gripper=GripperConvention.OPENING)
 # What is wrong, to the description of the policy, the robot's contract, the lines that are named, and part of the fix.
 MISFITS: dict[str, tuple[dict[str, Any], str, list[str], str]] = {
     "camera that the robot has not": (
-        FIT, CONTRACT.text.replace("  front:\n", "  top:\n"), ["camera front"], "front: {topic: to be filled in",
+        FIT,
+        CONTRACT.text.replace("  front:\n", "  top:\n"),
+        ["camera front"],
+        "front: {topic: to be filled in",
     ),
     "camera of another size": (
-        FIT, CONTRACT.text.replace("policy_height: 96", "policy_height: 64", 1),
-        ["cameras.front.policy_height", "camera front"], "front: {policy_height: 96, policy_width: 128}",
+        FIT,
+        CONTRACT.text.replace("policy_height: 96", "policy_height: 64", 1),
+        ["cameras.front.policy_height", "camera front"],
+        "front: {policy_height: 96, policy_width: 128}",
     ),
     "joints in another order": (
-        trained("[panda_joint1, panda_joint2,", "[panda_joint2, panda_joint1,"), CONTRACT.text, ["joints.names"],
+        trained("[panda_joint1, panda_joint2,", "[panda_joint2, panda_joint1,"),
+        CONTRACT.text,
+        ["joints.names"],
         "names: [panda_joint2, panda_joint1,",
     ),
     "gripper of another width": (
-        trained("max_opening: 0.08", "max_opening: 0.1"), CONTRACT.text, ["gripper.max_opening"], "max_opening: 0.1",
+        trained("max_opening: 0.08", "max_opening: 0.1"),
+        CONTRACT.text,
+        ["gripper.max_opening"],
+        "max_opening: 0.1",
     ),
     "another base frame": (
-        trained("\nbase_frame: panda_link0", "\nbase_frame: world"), CONTRACT.text, ["base_frame"], "base_frame: world",
+        trained("\nbase_frame: panda_link0", "\nbase_frame: world"),
+        CONTRACT.text,
+        ["base_frame"],
+        "base_frame: world",
     ),
     "another tool frame": (
-        trained("end_effector_frame: panda_tcp", "end_effector_frame: panda_hand"), CONTRACT.text,
-        ["end_effector_frame"], "end_effector_frame: panda_hand",
+        trained("end_effector_frame: panda_tcp", "end_effector_frame: panda_hand"),
+        CONTRACT.text,
+        ["end_effector_frame"],
+        "end_effector_frame: panda_hand",
     ),
     "state of six joints": (described(features(state=(SIX,))), CONTRACT.text, ["state arm/joint_position"], ""),
     "state in another frame": (with_state(0, frame="world"), CONTRACT.text, ["state arm/ee_pose"], ""),
     "state of two arms": (
-        described(features(state=(*tool_state(SPACE), LEFT))), CONTRACT.text, ["state arms"], "",
+        described(features(state=(*tool_state(SPACE), LEFT))),
+        CONTRACT.text,
+        ["state arms"],
+        "",
     ),
     "joints for a tool": (
-        with_groups(of_joints(MOTION, 7), GRIPPER), CONTRACT.text, ["action arm/joint_position"],
+        with_groups(of_joints(MOTION, 7), GRIPPER),
+        CONTRACT.text,
+        ["action arm/joint_position"],
         "{group: arm/joint_position, joints: 7}",
     ),
     "another reference": (
-        with_groups(replace(MOTION, reference="delta"), GRIPPER), CONTRACT.text, ["action arm/ee_delta reference"],
+        with_groups(replace(MOTION, reference="delta"), GRIPPER),
+        CONTRACT.text,
+        ["action arm/ee_delta reference"],
         "reference: delta",
     ),
     "another form of rotations": (
-        with_groups(replace(MOTION, rotation=Rotation.SIX_D), GRIPPER), CONTRACT.text,
-        ["action arm/ee_delta rotation"], "rotation: six_d",
+        with_groups(replace(MOTION, rotation=Rotation.SIX_D), GRIPPER),
+        CONTRACT.text,
+        ["action arm/ee_delta rotation"],
+        "rotation: six_d",
     ),
     "gripper of the other sense": (
-        with_groups(MOTION, replace(GRIPPER, gripper=GripperConvention.CLOSED_IS_ONE)), CONTRACT.text,
-        ["action arm/gripper sense"], "gripper: closed_is_one",
+        with_groups(MOTION, replace(GRIPPER, gripper=GripperConvention.CLOSED_IS_ONE)),
+        CONTRACT.text,
+        ["action arm/gripper sense"],
+        "gripper: closed_is_one",
     ),
     "no gripper": (with_groups(MOTION), CONTRACT.text, ["action gripper"], "{group: arm/ee_delta"),
     "chunks shorter than a row": (
-        described(features(action=replace(SPACE, rate_hz=100.0, horizon=5))), CONTRACT.text, ["action horizon"],
+        described(features(action=replace(SPACE, rate_hz=100.0, horizon=5))),
+        CONTRACT.text,
+        ["action horizon"],
         "rate_hz: 100.0",
     ),
     "no statistics": (poisoned(lambda one: one.pop("statistics")), CONTRACT.text, ["statistics"], ""),
     "statistics that are not finite": (
-        poisoned(lambda one: one["statistics"]["state"]["mean"].__setitem__(0, float("nan"))), CONTRACT.text,
-        ["statistics"], "",
+        poisoned(lambda one: one["statistics"]["state"]["mean"].__setitem__(0, float("nan"))),
+        CONTRACT.text,
+        ["statistics"],
+        "",
     ),
     "statistics of a constant column": (
-        poisoned(lambda one: one["statistics"]["state"]["std"].__setitem__(0, 0.0)), CONTRACT.text, ["statistics"], "",
+        poisoned(lambda one: one["statistics"]["state"]["std"].__setitem__(0, 0.0)),
+        CONTRACT.text,
+        ["statistics"],
+        "",
     ),
-}  # fmt: skip
+}
 
 
 def written(folder: Path, values: dict[str, Any]) -> Path:
@@ -284,8 +323,11 @@ def test_two_arms_fit_and_each_is_compared_by_its_name(tmp_path: Path) -> None:
 
 
 def test_state_that_is_not_observed_of_two_arms_is_named(tmp_path: Path) -> None:
-    state = (replace(LEFT, arm="third"), replace(TWO.action.groups[0], joints=6), replace(MOTION, arm="left",
-             quantity=Quantity.EE_POSE, reference="absolute"))  # fmt: skip
+    state = (
+        replace(LEFT, arm="third"),
+        replace(TWO.action.groups[0], joints=6),
+        replace(MOTION, arm="left", quantity=Quantity.EE_POSE, reference="absolute"),
+    )
     report = compare(needs_of_checkpoint(written(tmp_path / "mine", of_two_arms(*state))), TWO)
     names = ["state arms", "state left/joint_position", "state left/ee_pose"]
     assert [line.name for line in report.misfits] == names

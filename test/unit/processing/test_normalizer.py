@@ -17,8 +17,11 @@ WIDTHS = st.floats(1e-3, 1e3)
 
 
 @pytest.mark.parametrize("method", list(Method))
-@given(st.lists(NUMBERS, min_size=3, max_size=3), st.lists(WIDTHS, min_size=3, max_size=3),
-       st.lists(NUMBERS, min_size=3, max_size=3))  # fmt: skip
+@given(
+    st.lists(NUMBERS, min_size=3, max_size=3),
+    st.lists(WIDTHS, min_size=3, max_size=3),
+    st.lists(NUMBERS, min_size=3, max_size=3),
+)
 def test_round_trip(method: Method, first: list[float], width: list[float], values: list[float]) -> None:
     second = np.array(width) if method is Method.MEAN_STD else np.array(first) + width
     normalizer = Normalizer(method, np.array(first), second)
@@ -70,8 +73,10 @@ def test_mixture_weighs_its_parts_by_hand() -> None:
 
 
 def test_pooled_ranges_hold_every_part() -> None:
-    parts = [Normalizer(Method.QUANTILE, np.array([-1.0, 0.0]), np.array([1.0, 2.0])),
-             Normalizer(Method.QUANTILE, np.array([-3.0, 1.0]), np.array([0.0, 9.0]))]  # fmt: skip
+    parts = [
+        Normalizer(Method.QUANTILE, np.array([-1.0, 0.0]), np.array([1.0, 2.0])),
+        Normalizer(Method.QUANTILE, np.array([-3.0, 1.0]), np.array([0.0, 9.0])),
+    ]
     pooled = Normalizer.pool(parts, [0.9, 0.1], 1e-3)
     assert (pooled.first.tolist(), pooled.second.tolist()) == ([-3.0, 0.0], [1.0, 9.0])
     with pytest.raises(ContractError, match="one method and the same columns"):

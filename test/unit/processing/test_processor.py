@@ -20,9 +20,15 @@ from vla_ros.processing.state import ArmState, state_values
 from vla_ros.types import Pose
 
 TOOL = ActionSpace.from_dict(
-    {"frame": "base", "reference": "relative", "rotation": "rotation_vector", "gripper": "open_is_one",
-     "rate_hz": 10.0, "horizon": 4}
-)  # fmt: skip
+    {
+        "frame": "base",
+        "reference": "relative",
+        "rotation": "rotation_vector",
+        "gripper": "open_is_one",
+        "rate_hz": 10.0,
+        "horizon": 4,
+    }
+)
 ALOHA = ActionSpace.from_dict(
     {
         "groups": [

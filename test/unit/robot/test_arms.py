@@ -50,9 +50,7 @@ def test_one_arm_is_a_list_of_one():
         assert arm.joints is contract.joints and arm.cartesian is contract.cartesian
         assert arm.gripper is contract.gripper and arm.contact is contract.contact
         assert contract.led_by("arm") is contract and contract.leading.name == "arm"
-    different = {
-        line for line in vars(plain) if repr(getattr(plain, line)) != repr(getattr(listed, line))
-    } - {"text"}  # fmt: skip
+    different = {line for line in vars(plain) if repr(getattr(plain, line)) != repr(getattr(listed, line))} - {"text"}
     assert not different
 
 

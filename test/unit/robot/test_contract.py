@@ -61,9 +61,17 @@ def test_no_line_may_be_missing(path):
 
 @pytest.mark.parametrize(
     "path",
-    [("colour",), ("joints", "colour"), ("cartesian", "colour"), ("cartesian", "workspace", "colour"),
-     ("gripper", "colour"), ("cameras", "front", "colour"), ("controllers", "colour"), ("action", "colour")],
-)  # fmt: skip
+    [
+        ("colour",),
+        ("joints", "colour"),
+        ("cartesian", "colour"),
+        ("cartesian", "workspace", "colour"),
+        ("gripper", "colour"),
+        ("cameras", "front", "colour"),
+        ("controllers", "colour"),
+        ("action", "colour"),
+    ],
+)
 def test_an_unknown_line_is_refused(path):
     with pytest.raises(ContractError, match="colour"):
         parse(changed(path, "red"))
@@ -143,11 +151,20 @@ def test_cameras_have_strict_limits_of_health_unless_the_contract_says_otherwise
 @pytest.mark.parametrize(
     "health",
     [
-        {"color": 1.0}, {"max_dark_fraction": 1.1}, {"max_dark_fraction": -0.1}, {"max_bright_fraction": float("nan")},
-        {"min_contrast": "low"}, {"max_noise": 0.0}, {"frozen_travel": 0.0}, {"frozen_after": 2.5}, {"frozen_after": 0},
-        {"min_changed_fraction": None}, {"expects_motion": 1}, [1.0],
+        {"color": 1.0},
+        {"max_dark_fraction": 1.1},
+        {"max_dark_fraction": -0.1},
+        {"max_bright_fraction": float("nan")},
+        {"min_contrast": "low"},
+        {"max_noise": 0.0},
+        {"frozen_travel": 0.0},
+        {"frozen_after": 2.5},
+        {"frozen_after": 0},
+        {"min_changed_fraction": None},
+        {"expects_motion": 1},
+        [1.0],
     ],
-)  # fmt: skip
+)
 def test_limits_of_health_that_make_no_sense_are_refused(health):
     with pytest.raises(ContractError, match=r"cameras\.front\.health"):
         parse(changed(("cameras", "front", "health"), health))
@@ -173,10 +190,12 @@ def test_a_camera_without_calibration_needs_no_topic_for_it():
 @pytest.mark.parametrize(
     ("topic", "line", "transport"),
     [
-        ("/camera/image_raw", None, "raw"), ("/camera/image_raw/compressed", None, "compressed"),
-        ("/camera/jpeg", "compressed", "compressed"), ("/camera/compressed", "raw", "raw"),
+        ("/camera/image_raw", None, "raw"),
+        ("/camera/image_raw/compressed", None, "compressed"),
+        ("/camera/jpeg", "compressed", "compressed"),
+        ("/camera/compressed", "raw", "raw"),
     ],
-)  # fmt: skip
+)
 def test_the_name_of_the_topic_says_how_images_travel_unless_the_contract_does(topic, line, transport):
     values = changed(("cameras", "front", "topic"), topic)
     if line is not None:

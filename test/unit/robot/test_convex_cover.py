@@ -8,8 +8,20 @@ import pytest
 
 from vla_ros.robot.description.convex_cover import MARGIN, as_convex, clipped, convex_cover, convex_hull, outer_hull
 
-FACES = [(0, 1, 3), (0, 3, 2), (4, 6, 7), (4, 7, 5), (0, 4, 5), (0, 5, 1), (2, 3, 7), (2, 7, 6), (0, 2, 6), (0, 6, 4),
-         (1, 5, 7), (1, 7, 3)]  # fmt: skip
+FACES = [
+    (0, 1, 3),
+    (0, 3, 2),
+    (4, 6, 7),
+    (4, 7, 5),
+    (0, 4, 5),
+    (0, 5, 1),
+    (2, 3, 7),
+    (2, 7, 6),
+    (0, 2, 6),
+    (0, 6, 4),
+    (1, 5, 7),
+    (1, 7, 3),
+]
 
 
 def box(low, high):

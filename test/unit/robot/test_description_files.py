@@ -26,10 +26,12 @@ BROKEN = [
     (URDF[: len(URDF) // 2], "Line number="),
     ("<a/>", "Could not find the 'robot' element"),
     ('<robot name="a"/>', "No link elements found"),
-    (f'{LINK}<joint name="j" type="fixed"><parent link="q"/><child link="x"/></joint></robot>',
-     "parent link [q] of joint [j] not found"),
+    (
+        f'{LINK}<joint name="j" type="fixed"><parent link="q"/><child link="x"/></joint></robot>',
+        "parent link [q] of joint [j] not found",
+    ),
     (f'{LINK}<link name="y"/></robot>', "Two root links found"),
-]  # fmt: skip
+]
 
 
 def arm(folder: Path, urdf: str = URDF, line: str = "arm.urdf") -> Path:

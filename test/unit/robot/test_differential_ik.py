@@ -20,8 +20,13 @@ WEIGHTS = np.array([1.0, 1.0, 1.0, LEVER, LEVER, LEVER])
 
 
 def solver(**changes):
-    values = {"damping": 0.01, "singular_damping": 0.08, "singular_value": 0.05, "posture_gain": 0.8,
-              "iterations": 60} | changes  # fmt: skip
+    values = {
+        "damping": 0.01,
+        "singular_damping": 0.08,
+        "singular_value": 0.05,
+        "posture_gain": 0.8,
+        "iterations": 60,
+    } | changes
     return DifferentialIK(HOME, **values)
 
 
@@ -63,8 +68,13 @@ def test_it_is_the_optimum_that_a_general_optimiser_finds(seed):
         return float(np.sum((WEIGHTS * (jacobian @ v - twist)) ** 2) + 0.01**2 * np.sum((v - posture) ** 2))
 
     mine = plain.solve(q, jacobian, twist, lower, upper).velocities
-    theirs = minimize(cost, np.zeros(7), bounds=list(zip(lower, upper, strict=True)), method="L-BFGS-B",
-                      options={"ftol": 1e-15, "gtol": 1e-12, "maxiter": 2000})  # fmt: skip
+    theirs = minimize(
+        cost,
+        np.zeros(7),
+        bounds=list(zip(lower, upper, strict=True)),
+        method="L-BFGS-B",
+        options={"ftol": 1e-15, "gtol": 1e-12, "maxiter": 2000},
+    )
     assert cost(mine) <= theirs.fun + 1e-9
 
 

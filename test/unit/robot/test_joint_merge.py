@@ -135,8 +135,12 @@ APART = (
 
 def part(stamp, joints, **changes):
     positions = dict(zip((*ARM, *FINGERS), (*PANDA.joints.home, 0.03, 0.03), strict=True))
-    values = {"names": joints, "positions": [positions[joint] for joint in joints], "velocities": [0.1] * len(joints),
-              "stamp": stamp} | changes  # fmt: skip
+    values = {
+        "names": joints,
+        "positions": [positions[joint] for joint in joints],
+        "velocities": [0.1] * len(joints),
+        "stamp": stamp,
+    } | changes
     return JointReport(**values)
 
 

@@ -16,8 +16,12 @@ SPEED = 0.3
 def report(stamp, velocities=None, **changes):
     """All joints moving at `SPEED`; `velocities` are those of the arm."""
     positions = [*(HOME + SPEED * stamp).tolist(), 0.02, 0.02]
-    values = {"names": [*ARM, *FINGERS], "positions": positions, "stamp": stamp,
-              "velocities": [] if velocities is None else [*velocities, 0.0, 0.0]} | changes  # fmt: skip
+    values = {
+        "names": [*ARM, *FINGERS],
+        "positions": positions,
+        "stamp": stamp,
+        "velocities": [] if velocities is None else [*velocities, 0.0, 0.0],
+    } | changes
     return JointReport(**values)
 
 

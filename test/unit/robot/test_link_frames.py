@@ -144,8 +144,10 @@ def test_a_camera_of_the_contract_is_a_link_of_the_description() -> None:
     assert (told.parent, told.translation) == ("panda_link0", (0.1, 0.2, 0.3))
     assert told.rotation == pytest.approx((0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5)))
     assert with_camera_links(text, [PANDA.camera("wrist")]) == text
-    for frame, parent, says in (("camera_wrist_optical", "panda_link0", "has the frame 'camera_wrist_optical' already"),
-                                ("eye", "head", "no link 'head'")):  # fmt: skip
+    for frame, parent, says in (
+        ("camera_wrist_optical", "panda_link0", "has the frame 'camera_wrist_optical' already"),
+        ("eye", "head", "no link 'head'"),
+    ):
         with pytest.raises(ContractError, match=re.escape(says)):
             with_camera_links(text, with_pose(frame, replace(pose, parent=parent)))
 

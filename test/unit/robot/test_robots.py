@@ -181,8 +181,10 @@ def test_hardware_moves_the_joints_of_the_contract(robot):
     gazebo = ElementTree.fromstring(robot_description(contract, "gz"))
     servos = [e.text for e in gazebo.iter("joint_name")]
     assert sorted(servos) == sorted([*wanted, *wanted])  # each is commanded once and reported once
-    for kind, plugin in (("gz_ros2_control", "gz_ros2_control/GazeboSimSystem"),
-                         ("mock", "mock_components/GenericSystem")):  # fmt: skip
+    for kind, plugin in (
+        ("gz_ros2_control", "gz_ros2_control/GazeboSimSystem"),
+        ("mock", "mock_components/GenericSystem"),
+    ):
         control = ElementTree.fromstring(robot_description(contract, kind)).find("ros2_control")
         assert control.findtext("hardware/plugin") == plugin
         assert {joint.get("name") for joint in control.findall("joint")} == wanted

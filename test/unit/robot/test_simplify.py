@@ -36,8 +36,10 @@ def rounded_elbow(size, bend):
     points = np.stack([x, thick * np.sin(around), z], axis=-1)
     a, b, c, d = points[:-1, :-1], points[1:, :-1], points[1:, 1:], points[:-1, 1:]
     side = np.concatenate([np.stack([a, b, c], axis=2), np.stack([a, c, d], axis=2)]).reshape(-1, 3, 3)
-    ends = [np.stack([np.broadcast_to(ring.mean(axis=0), ring[1:].shape), ring[1:], ring[:-1]], axis=1)
-            for ring in (points[0], points[-1])]  # fmt: skip
+    ends = [
+        np.stack([np.broadcast_to(ring.mean(axis=0), ring[1:].shape), ring[1:], ring[:-1]], axis=1)
+        for ring in (points[0], points[-1])
+    ]
     return np.concatenate([side, *ends])
 
 

@@ -94,9 +94,12 @@ class Rig:
 
     def state(self, **changes: object) -> RobotState:
         values = {
-            "joint_positions": self.q, "joint_velocities": self.velocities, "gripper_opening": self.opening,
-            "end_effector": self.pose(), "stamp": self.stamp,
-        } | changes  # fmt: skip
+            "joint_positions": self.q,
+            "joint_velocities": self.velocities,
+            "gripper_opening": self.opening,
+            "end_effector": self.pose(),
+            "stamp": self.stamp,
+        } | changes
         return RobotState(**values)
 
     def pose(self) -> Pose:
@@ -157,9 +160,12 @@ class Rig:
     def chunk(self, actions: FloatArray, **changes: object) -> ActionChunk:
         self.sequence += 1
         values = {
-            "actions": actions, "period": self.contract.action.period, "observation_stamp": self.stamp,
-            "specification": self.contract.action.fingerprint, "sequence": self.sequence,
-        } | changes  # fmt: skip
+            "actions": actions,
+            "period": self.contract.action.period,
+            "observation_stamp": self.stamp,
+            "specification": self.contract.action.fingerprint,
+            "sequence": self.sequence,
+        } | changes
         return ActionChunk(**values)
 
     def arm_start(self) -> ArmStart:
@@ -275,8 +281,10 @@ class Referee:
 
 def _rotation(rpy: FloatArray) -> FloatArray:
     (cr, cp, cy), (sr, sp, sy) = np.cos(rpy), np.sin(rpy)
-    return np.array([
-        [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
-        [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
-        [-sp, cp * sr, cp * cr],
-    ])  # fmt: skip
+    return np.array(
+        [
+            [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
+            [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
+            [-sp, cp * sr, cp * cr],
+        ]
+    )

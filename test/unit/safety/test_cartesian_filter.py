@@ -91,8 +91,12 @@ def test_whatever_the_targets_do_the_limits_hold(seed):
     tool = FreeTool([0.5, 0.0, 0.3])
     for i in range(200):
         if i % 7 == 0:
-            target = PoseTarget(rng.uniform(-1, 1, 3), Rotation.random(random_state=seed + i).as_matrix(),
-                                rng.normal(0.0, 3.0, 3), rng.normal(0.0, 3.0, 3))  # fmt: skip
+            target = PoseTarget(
+                rng.uniform(-1, 1, 3),
+                Rotation.random(random_state=seed + i).as_matrix(),
+                rng.normal(0.0, 3.0, 3),
+                rng.normal(0.0, 3.0, 3),
+            )
         tool.step(target)
     velocity, acceleration, jerk, *angular = tool.usage()
     assert max(velocity, acceleration, angular[0], angular[1]) <= 1.0 + 1e-9

@@ -122,10 +122,15 @@ def late_command(torques, until, back=lambda t: 0.0, believed=lambda t: True):
 @pytest.mark.parametrize(
     ("torques", "by"),
     [
-        ("none", "tracking"), ("frozen", "tracking"), ("frozen and noisy", "tracking"), ("joint 1 frozen", "tracking"),
-        ("joint 1 noisy", "tracking"), ("free", None), ("held", "effort"),
+        ("none", "tracking"),
+        ("frozen", "tracking"),
+        ("frozen and noisy", "tracking"),
+        ("joint 1 frozen", "tracking"),
+        ("joint 1 noisy", "tracking"),
+        ("free", None),
+        ("held", "effort"),
     ],
-)  # fmt: skip
+)
 def test_arm_that_is_behind_its_command_is_held_where_its_torques_do_not_say_otherwise(torques, by):
     found, _ = late_command(torques, until=0.6)
     assert (found and found.by) == by

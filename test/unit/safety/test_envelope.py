@@ -53,9 +53,7 @@ def test_a_joint_limit_is_exact_for_the_step_and_for_its_stop(contract, kinemati
     assert envelope.judge(standing(with_joint(contract, joint, limit)))[0] is Reason.OK
     for bad in (with_joint(contract, joint, beyond), with_joint(contract, joint, np.nan)):
         assert envelope.judge(standing(bad))[0] is Reason.JOINT_POSITION
-        assert envelope.judge(stopping_at(home, bad)) == (
-            Reason.JOINT_POSITION, f"({contract.joints.names[joint]})"
-        )  # fmt: skip
+        assert envelope.judge(stopping_at(home, bad)) == (Reason.JOINT_POSITION, f"({contract.joints.names[joint]})")
 
 
 def at_height(contract, kinematics, height):

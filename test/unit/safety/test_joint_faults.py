@@ -20,9 +20,12 @@ from vla_ros.safety.selftest.run import run_selftest
 
 JOINT_ROWS = {fault.name for fault in joint_space.table()}
 TOOL_ROWS = {
-    "an action is 50 m", "a rotation is Inf", "a quaternion is zero", "the starting pose is NaN",
+    "an action is 50 m",
+    "a rotation is Inf",
+    "a quaternion is zero",
+    "the starting pose is NaN",
     "the arm is stretched, and comes back",
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module", params=["panda", "so101"])

@@ -28,15 +28,25 @@ def test_every_shape_says_what_it_says():
 @pytest.mark.parametrize(
     "lines",
     [
-        {}, [], "box", {"shape": "cone"}, BOX | {"colour": 1},
+        {},
+        [],
+        "box",
+        {"shape": "cone"},
+        BOX | {"colour": 1},
         *({name: value for name, value in BOX.items() if name != missing} for missing in BOX),
         *({name: value for name, value in PILL.items() if name != missing} for missing in PILL),
-        BOX | {"size": [0.1, 0.2]}, BOX | {"size": [0.1, 0.2, 0.0]}, BOX | {"size": 0.1}, BOX | {"size": [1, 2, "3"]},
-        BOX | {"position": [0.0, 0.0, float("nan")]}, BOX | {"rotation": [True, 0.0, 0.0]},
-        SPHERE | {"radius": -0.1}, SPHERE | {"radius": [0.1]}, SPHERE | {"radius": True},
+        BOX | {"size": [0.1, 0.2]},
+        BOX | {"size": [0.1, 0.2, 0.0]},
+        BOX | {"size": 0.1},
+        BOX | {"size": [1, 2, "3"]},
+        BOX | {"position": [0.0, 0.0, float("nan")]},
+        BOX | {"rotation": [True, 0.0, 0.0]},
+        SPHERE | {"radius": -0.1},
+        SPHERE | {"radius": [0.1]},
+        SPHERE | {"radius": True},
         SPHERE | {"rotation": [0, 0, 0]},
     ],
-)  # fmt: skip
+)
 def test_a_line_that_is_missing_or_wrong_is_named(lines):
     with pytest.raises(ContractError, match=r"here\.post"):
         parse_obstacles({"post": lines}, "here")

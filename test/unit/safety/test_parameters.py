@@ -81,22 +81,50 @@ def test_a_wrong_line_is_refused(path, value):
 
 
 MOST = {
-    "timing": {"rate_hz": 1000.0, "state_timeout": 0.5, "chunk_timeout": 5.0, "policy_slow": 1.0, "policy_timeout": 1.0,
-               "inference_timeout": 5.0, "instruction_timeout": 2.0,
-               "observation_slow_age": 5.0, "observation_hold_age": 5.0,
-               "future_tolerance": 0.2, "exhausted_grace": 0.1, "actuation_delay": 0.5, "blend_time": 1.0,
-               "resume_states": 1000, "resume_chunks": 100, "missed_ticks_slow": 100, "missed_ticks_hold": 100,
-               "tick_budget": 0.01},
-    "motion": {"tracking_gain": 100.0, "brake_share": 1.0, "slow_speed": 1.0, "workspace_tolerance": 0.01,
-               "joint_margin": 0.5, "follow_window": 0.5, "follow_tolerance": 0.2, "tracking_tolerance": 0.5,
-               "recoverable_violation": 0.3, "arming_speed": 0.2,
-               "corrections_hold": 1000},
-    "kinematics": {"damping": 0.5, "singular_damping": 1.0, "singular_value": 0.5, "posture_gain": 10.0,
-                   "iterations": 1000},
+    "timing": {
+        "rate_hz": 1000.0,
+        "state_timeout": 0.5,
+        "chunk_timeout": 5.0,
+        "policy_slow": 1.0,
+        "policy_timeout": 1.0,
+        "inference_timeout": 5.0,
+        "instruction_timeout": 2.0,
+        "observation_slow_age": 5.0,
+        "observation_hold_age": 5.0,
+        "future_tolerance": 0.2,
+        "exhausted_grace": 0.1,
+        "actuation_delay": 0.5,
+        "blend_time": 1.0,
+        "resume_states": 1000,
+        "resume_chunks": 100,
+        "missed_ticks_slow": 100,
+        "missed_ticks_hold": 100,
+        "tick_budget": 0.01,
+    },
+    "motion": {
+        "tracking_gain": 100.0,
+        "brake_share": 1.0,
+        "slow_speed": 1.0,
+        "workspace_tolerance": 0.01,
+        "joint_margin": 0.5,
+        "follow_window": 0.5,
+        "follow_tolerance": 0.2,
+        "tracking_tolerance": 0.5,
+        "recoverable_violation": 0.3,
+        "arming_speed": 0.2,
+        "corrections_hold": 1000,
+    },
+    "kinematics": {
+        "damping": 0.5,
+        "singular_damping": 1.0,
+        "singular_value": 0.5,
+        "posture_gain": 10.0,
+        "iterations": 1000,
+    },
     "gripper": {"deadband": 0.02, "reversal_time": 5.0},
     "trust": {"hold": 1.0, "slow": 1.0},
     "collision": {"self_distance": 0.2, "obstacle_distance": 0.5, "influence_distance": 2.0},
-}  # fmt: skip
+}
 """The most that every line may say, at 100 Hz."""
 
 

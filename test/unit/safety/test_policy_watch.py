@@ -29,8 +29,12 @@ def test_nobody_is_well_before_the_first_heartbeat(watch):
 
 def test_silence_slows_after_50_and_holds_after_80_ms(watch):
     watch.receive(beat(), 10.0)
-    for after, late, reason in ((0.049, False, Reason.OK), (0.051, True, Reason.OK), (0.079, True, Reason.OK),
-                                (0.081, True, Reason.POLICY_SILENT)):  # fmt: skip
+    for after, late, reason in (
+        (0.049, False, Reason.OK),
+        (0.051, True, Reason.OK),
+        (0.079, True, Reason.OK),
+        (0.081, True, Reason.POLICY_SILENT),
+    ):
         assert watch.late(10.0 + after) is late
         assert watch.fault(10.0 + after)[0] is reason
     assert watch.left(10.05) == pytest.approx(0.03)

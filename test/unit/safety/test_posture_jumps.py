@@ -237,10 +237,14 @@ def test_false_states_among_true_ones_leave_nothing_behind(noise, false, states)
 @pytest.mark.parametrize(
     ("rate", "reads", "speed"),
     [
-        (100.0, 25.0, 1.5), (100.0, 33.0, 2.0), (500.0, 50.0, 2.2), (1000.0, 100.0, 2.2), (50.0, 50.0, 4.0),
+        (100.0, 25.0, 1.5),
+        (100.0, 33.0, 2.0),
+        (500.0, 50.0, 2.2),
+        (1000.0, 100.0, 2.2),
+        (50.0, 50.0, 4.0),
         (20.0, 20.0, 2.0),
     ],
-)  # fmt: skip
+)
 def test_a_bus_that_is_read_less_often_than_published_is_no_jump(rate, reads, speed):
     joint = Joint(rate, reads)
     for distance in (0.6, -0.9, 0.3):

@@ -5,8 +5,12 @@ from vla_ros.safety.state_machine import StateMachine
 from vla_ros.types import SafetyState
 
 HOLD, RUN, SLOW, ESTOP, DISARMED = (
-    SafetyState.HOLD, SafetyState.RUN, SafetyState.SLOW, SafetyState.ESTOP, SafetyState.DISARMED
-)  # fmt: skip
+    SafetyState.HOLD,
+    SafetyState.RUN,
+    SafetyState.SLOW,
+    SafetyState.ESTOP,
+    SafetyState.DISARMED,
+)
 
 
 def machine_in(state):

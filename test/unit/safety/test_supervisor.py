@@ -11,8 +11,12 @@ from vla_ros.safety.reasons import Reason
 from vla_ros.types import Instruction, InstructionKind, Pose, SafetyState
 
 HOLD, RUN, SLOW, ESTOP, DISARMED = (
-    SafetyState.HOLD, SafetyState.RUN, SafetyState.SLOW, SafetyState.ESTOP, SafetyState.DISARMED
-)  # fmt: skip
+    SafetyState.HOLD,
+    SafetyState.RUN,
+    SafetyState.SLOW,
+    SafetyState.ESTOP,
+    SafetyState.DISARMED,
+)
 
 
 def aside(rig, metres=0.1):
@@ -327,9 +331,16 @@ def test_nothing_about_a_chunk_is_believed_not_even_that_it_was_checked_before(r
 
 @pytest.mark.parametrize(
     ("age", "reason"),
-    [(0.0, "ok"), (0.5, "chunk_out_of_order"), (2.0, "chunk_too_old"), (-0.04, "ok"), (-0.06, "chunk_stamp_future"),
-     (1e9, "chunk_stamp_zero"), (np.nan, "chunk_stamp_zero")],
-)  # fmt: skip
+    [
+        (0.0, "ok"),
+        (0.5, "chunk_out_of_order"),
+        (2.0, "chunk_too_old"),
+        (-0.04, "ok"),
+        (-0.06, "chunk_stamp_future"),
+        (1e9, "chunk_stamp_zero"),
+        (np.nan, "chunk_stamp_zero"),
+    ],
+)
 def test_a_chunk_out_of_its_time_is_dropped_and_the_arm_goes_on(rig, age, reason):
     rig.start()
     actions = rig.actions(np.tile(aside(rig), (12, 1)))

@@ -148,9 +148,15 @@ class TestExtras:
 
 @pytest.mark.parametrize(
     ("installed", "ours", "kept"),
-    [("", "", False), ("2.13.0", "", False), ("2.13.0+cpu", "2.13.0", False), ("2.12.1+rocm", "", True),
-     ("2.12.1", "2.12.1", False), ("2.12.1", "2.13.0", True)],
-)  # fmt: skip
+    [
+        ("", "", False),
+        ("2.13.0", "", False),
+        ("2.13.0+cpu", "2.13.0", False),
+        ("2.12.1+rocm", "", True),
+        ("2.12.1", "2.12.1", False),
+        ("2.12.1", "2.13.0", True),
+    ],
+)
 def test_a_torch_that_somebody_else_installed_is_kept(monkeypatch, installed, ours, kept):
     monkeypatch.setattr(setup_environment, "pinned", lambda name: "2.13.0")
     assert setup_environment.is_users_torch(installed, ours) is kept

@@ -38,11 +38,14 @@ SYSTEMS = {
 }
 # ros_gz_bridge for Jazzy, README: pairs of types that it converts.
 PAIRS = {
-    ("rosgraph_msgs/msg/Clock", "gz.msgs.Clock"), ("sensor_msgs/msg/Image", "gz.msgs.Image"),
-    ("sensor_msgs/msg/CameraInfo", "gz.msgs.CameraInfo"), ("sensor_msgs/msg/JointState", "gz.msgs.Model"),
-    ("trajectory_msgs/msg/JointTrajectory", "gz.msgs.JointTrajectory"), ("tf2_msgs/msg/TFMessage", "gz.msgs.Pose_V"),
+    ("rosgraph_msgs/msg/Clock", "gz.msgs.Clock"),
+    ("sensor_msgs/msg/Image", "gz.msgs.Image"),
+    ("sensor_msgs/msg/CameraInfo", "gz.msgs.CameraInfo"),
+    ("sensor_msgs/msg/JointState", "gz.msgs.Model"),
+    ("trajectory_msgs/msg/JointTrajectory", "gz.msgs.JointTrajectory"),
+    ("tf2_msgs/msg/TFMessage", "gz.msgs.Pose_V"),
     ("ros_gz_interfaces/msg/Contacts", "gz.msgs.Contacts"),
-}  # fmt: skip
+}
 
 
 def numbers(element, path):
@@ -197,16 +200,21 @@ def test_an_sdformat_parser_takes_the_world():
     assert "Valid." in done.stdout
     assert "Error" not in done.stdout + done.stderr
     broken = FILE.read_text().replace('<link name="link">', '<link name="">', 1)
-    done = subprocess.run(["ign", "sdf", "-k", "/dev/stdin"], input=broken, capture_output=True, text=True,
-                          timeout=60, check=False)  # fmt: skip
+    done = subprocess.run(
+        ["ign", "sdf", "-k", "/dev/stdin"], input=broken, capture_output=True, text=True, timeout=60, check=False
+    )
     assert "Valid." not in done.stdout or "rror" in done.stdout + done.stderr
 
 
 def topics_in_gazebo():
     """Topics that the world and a robot speak or hear in Gazebo."""
     text = robot_description(load_contract("panda"), "gz")
-    own = [e.text for root in (SDF, ElementTree.fromstring(text)) for tag in ("topic", "camera_info_topic")
-           for e in root.iter(tag)]  # fmt: skip
+    own = [
+        e.text
+        for root in (SDF, ElementTree.fromstring(text))
+        for tag in ("topic", "camera_info_topic")
+        for e in root.iter(tag)
+    ]
     return {*own, "/clock"}
 
 

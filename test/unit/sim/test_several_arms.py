@@ -72,9 +72,7 @@ def test_each_arm_and_gripper_follows_its_own_command(cell: TabletopEnv, arm: in
 
 
 @pytest.mark.parametrize("openings", [0.05, [0.05], [0.05, 0.05, 0.05], [0.05, np.nan]])
-def test_a_command_needs_an_opening_for_each_gripper(
-    cell: TabletopEnv, openings: float | list[float]
-) -> None:  # fmt: skip
+def test_a_command_needs_an_opening_for_each_gripper(cell: TabletopEnv, openings: float | list[float]) -> None:
     with pytest.raises(SimulationError, match="2 openings"):
         cell.command(HOME, openings)
 

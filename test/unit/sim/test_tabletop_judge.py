@@ -21,10 +21,19 @@ def test_a_thing_that_lies_there_is_done() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"supported": False}, {"touched": True}, {"aside": 0.051}, {"above": 0.03}, {"above": -0.02}, {"speed": 0.06},
-     {"speed": float("nan")}, {"aside": float("nan")}, {"above": float("nan")}],
+    [
+        {"supported": False},
+        {"touched": True},
+        {"aside": 0.051},
+        {"above": 0.03},
+        {"above": -0.02},
+        {"speed": 0.06},
+        {"speed": float("nan")},
+        {"aside": float("nan")},
+        {"above": float("nan")},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_held_leaning_falling_or_beside_is_not(change: dict[str, object]) -> None:
     assert not _rest(**change)
 

@@ -45,9 +45,11 @@ def test_nothing_changes_before_it_is_trained_and_little_is_trained(adaptation: 
 def test_what_is_saved_acts_as_what_was_trained(adaptation: Adaptation, dataset: PickDataset, tmp_path: Path) -> None:
     train_policy(dataset, CONTRACT, "keypoint", tmp_path / "base", CloningOptions(LoopOptions(steps=2), 4), CPU)
     options = CloningOptions(
-        LoopOptions(steps=4, learning_rate=1e-2, warm_up=0, average=0.0), 4, adaptation=adaptation,
+        LoopOptions(steps=4, learning_rate=1e-2, warm_up=0, average=0.0),
+        4,
+        adaptation=adaptation,
         start_from=tmp_path / "base",
-    )  # fmt: skip
+    )
     train_policy(dataset, CONTRACT, "keypoint", tmp_path / "tuned", options, CPU)
     base, _ = load_checkpoint(tmp_path / "base", CPU)
     tuned, bundle = load_checkpoint(tmp_path / "tuned", CPU)

@@ -36,8 +36,15 @@ def trained(dataset: PickDataset, tmp_path_factory: pytest.TempPathFactory) -> t
     out = tmp_path_factory.mktemp("trained")
     losses: list[float] = []
     loop = LoopOptions(steps=100, learning_rate=2e-3, warm_up=10, save_every=50)
-    last = train_policy(dataset, CONTRACT, "keypoint", out, CloningOptions(loop, batch=6), CPU,
-                        lambda record: losses.append(record.loss))  # fmt: skip
+    last = train_policy(
+        dataset,
+        CONTRACT,
+        "keypoint",
+        out,
+        CloningOptions(loop, batch=6),
+        CPU,
+        lambda record: losses.append(record.loss),
+    )
     return out, losses[0], last
 
 

@@ -76,7 +76,21 @@ def test_options_replace_lines_and_without_a_file_there_are_defaults() -> None:
     assert plain.data.episodes == 0  # nothing is collected unasked
     filed = configuration(parser.parse_args(["--config", "config/training/pick.yaml", "--steps", "3", "--out", "y"]))
     assert (filed.loop.steps, filed.out, filed.data.episodes, filed.model) == (3, Path("y"), 1500, "keypoint")
-    sized = configuration(parser.parse_args(["--config", "config/training/tabletop.yaml", "--data", "mine", "--size",
-                                             "tiny", "--set", "hidden=64", "--world", "pick"]))  # fmt: skip
+    sized = configuration(
+        parser.parse_args(
+            [
+                "--config",
+                "config/training/tabletop.yaml",
+                "--data",
+                "mine",
+                "--size",
+                "tiny",
+                "--set",
+                "hidden=64",
+                "--world",
+                "pick",
+            ]
+        )
+    )
     assert sized.model_options == {"size": "tiny", "hidden": 64} and sized.world == "pick"
     assert sized.data.folders == (Path("mine"),) and sized.data.episodes == 0  # nothing is collected into those

@@ -102,8 +102,11 @@ def test_data_is_aggregated_in_order() -> None:
         return f"visits of {policy}"
 
     assert run_dagger("expert", schedule(2, 0.5), learn, visit) == "policy 2"
-    assert seen == [["expert"], ["expert", "visits of policy 0"],
-                    ["expert", "visits of policy 0", "visits of policy 1"]]  # fmt: skip
+    assert seen == [
+        ["expert"],
+        ["expert", "visits of policy 0"],
+        ["expert", "visits of policy 0", "visits of policy 1"],
+    ]
 
 
 @pytest.mark.parametrize(("rounds", "decay"), [(0, 0.5), (2, 1.5), (2, float("nan"))])

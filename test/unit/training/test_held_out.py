@@ -193,9 +193,15 @@ def test_the_curve_keeps_and_draws_what_was_measured(tmp_path: Path) -> None:
 
 
 def test_a_run_that_learned_nothing_says_so(recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = {"model": "keypoint", "out": str(tmp_path / "out"), "batch": 2, "data": {"folders": [str(recorded)]},
-              "model_options": {"hidden": 16, "channels": 8}, "held_out": {"fraction": 0.5, "rows": 12},
-              "loop": {"steps": 1, "learning_rate": 1e-9, "warm_up": 0}}  # fmt: skip
+    config = {
+        "model": "keypoint",
+        "out": str(tmp_path / "out"),
+        "batch": 2,
+        "data": {"folders": [str(recorded)]},
+        "model_options": {"hidden": 16, "channels": 8},
+        "held_out": {"fraction": 0.5, "rows": 12},
+        "loop": {"steps": 1, "learning_rate": 1e-9, "warm_up": 0},
+    }
     (tmp_path / "nothing.yaml").write_text(yaml.safe_dump(config))
     assert cli.main(["train", "--config", str(tmp_path / "nothing.yaml"), "--device", "cpu"]) == 0
     assert "NO BETTER than the mean action on held-out episodes" in capsys.readouterr().out.splitlines()[-1]

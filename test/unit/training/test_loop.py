@@ -41,8 +41,7 @@ class Invented:
 
         tokens = torch.from_numpy(np.stack([rng.integers(2, 9, (2, 5)) for rng in generators]))
         given = ModelInput({"front": draw(3, 32, 32)}, draw(10), tokens)
-        return given, ModelTarget(draw(2, 4, 6), draw(2, 4, 1), draw(2) * 0 + 1, draw(2, 3),
-                                  {"front": draw(2, 2)})  # fmt: skip
+        return given, ModelTarget(draw(2, 4, 6), draw(2, 4, 1), draw(2) * 0 + 1, draw(2, 3), {"front": draw(2, 2)})
 
 
 def network(name: str = "keypoint", **options: object) -> torch.nn.Module:
@@ -192,9 +191,14 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_saves_nothing(tmp_path:
 
 @pytest.mark.parametrize(
     ("line", "says"),
-    [({"schedule": "line"}, "schedule is 'line'"), ({"precision": "int8"}, "precision"), ({"steps": 0}, "steps is 0"),
-     ({"accumulate": 0}, "accumulate"), ({"learning_rate": float("nan")}, "learning_rate nan")],
-)  # fmt: skip
+    [
+        ({"schedule": "line"}, "schedule is 'line'"),
+        ({"precision": "int8"}, "precision"),
+        ({"steps": 0}, "steps is 0"),
+        ({"accumulate": 0}, "accumulate"),
+        ({"learning_rate": float("nan")}, "learning_rate nan"),
+    ],
+)
 def test_options_that_make_no_sense_are_refused(line: dict[str, object], says: str) -> None:
     with pytest.raises(VlaError, match=says):
         replace(OPTIONS, **line)
@@ -229,8 +233,16 @@ if loop.is_main:
 def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     script, result = tmp_path / "two.py", tmp_path / "weights.pt"
     script.write_text(TWO)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(script),
-               str(Path(__file__).parent), str(result)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--standalone",
+        str(script),
+        str(Path(__file__).parent),
+        str(result),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     torch.testing.assert_close(torch.load(result, weights_only=True), trained_exactly(), rtol=0, atol=TOLERANCE)

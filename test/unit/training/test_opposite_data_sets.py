@@ -36,10 +36,13 @@ def test_mixture_of_opposite_pushes_commands_each(recordings, tmp_path: Path, mo
         episodes = [_push(recordings, f"{word} {seed}", seed, side) for seed in range(6)]
         recordings.write(tmp_path / word, episodes, video_files=False)
     config = {
-        "model": "unified", "out": "out", "batch": 16, "model_options": {"size": "tiny"},
-        "data": {"folders": ["left", "right"]}, "loop": {"steps": 300, "learning_rate": 0.003, "warm_up": 10,
-                                                         "average": 0.9},
-    }  # fmt: skip
+        "model": "unified",
+        "out": "out",
+        "batch": 16,
+        "model_options": {"size": "tiny"},
+        "data": {"folders": ["left", "right"]},
+        "loop": {"steps": 300, "learning_rate": 0.003, "warm_up": 10, "average": 0.9},
+    }
     (tmp_path / "push.yaml").write_text(json.dumps(config))
     assert cli.main(["train", "--config", "push.yaml", "--device", "cpu", "--threads", "1"]) == 0
     policy = load_policy(str(tmp_path / "out"), recordings.contract, "cpu")

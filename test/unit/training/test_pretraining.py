@@ -76,11 +76,15 @@ def test_words_that_a_trunk_does_not_know_are_unknown_words(views: Path, tmp_pat
 def trained(views: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object], str]:
     folder = tmp_path_factory.mktemp("trunk")
     config = {
-        "world": "tabletop", "method": "pretraining", "out": str(folder / "out"), "batch": 4, "model_options": SMALL,
+        "world": "tabletop",
+        "method": "pretraining",
+        "out": str(folder / "out"),
+        "batch": 4,
+        "model_options": SMALL,
         "data": {"folders": [str(views)], "cache": str(folder / "cache")},
         "loop": {"steps": 4, "warm_up": 1, "save_every": 2, "report_every": 1},
         "held_out": {"fraction": 0.5, "rows": 8, "every": 2},
-    }  # fmt: skip
+    }
     (folder / "trunk.yaml").write_text(yaml.safe_dump(config))
     assert cli.main(["train", "--config", str(folder / "trunk.yaml"), "--device", "cpu"]) == 0
     return folder / "out", json.loads((folder / "out" / "report.json").read_text()), str(folder / "trunk.yaml")
@@ -146,10 +150,13 @@ def test_what_a_frozen_trunk_says_is_computed_once(
 ) -> None:
     trunk = str(_trunk(tmp_path / "trunk", dataset))
     options = CloningOptions(
-        LoopOptions(steps=3, warm_up=1), batch=2, cache=tmp_path / "cache", variants=2,
+        LoopOptions(steps=3, warm_up=1),
+        batch=2,
+        cache=tmp_path / "cache",
+        variants=2,
         model_options={"size": "tiny", "vision": trunk, "text": trunk, "freeze": True},
         held_out=HeldOutOptions(fraction=0.5, rows=6),
-    )  # fmt: skip
+    )
     records: list[TrainingRecord] = []
     train_policy(dataset, CONTRACT, "flow", tmp_path / "out", options, CPU, records.append)
     network, _ = load_checkpoint(tmp_path / "out", CPU)
@@ -195,9 +202,11 @@ def test_maps_stand_for_every_frame_of_a_history(recordings: SimpleNamespace, tm
 def test_a_network_whose_trunk_learns_sees_pictures(dataset: PickDataset, tmp_path: Path) -> None:
     trunk = str(_trunk(tmp_path / "trunk", dataset))
     options = CloningOptions(
-        LoopOptions(steps=1, warm_up=0), batch=2, cache=tmp_path / "cache",
+        LoopOptions(steps=1, warm_up=0),
+        batch=2,
+        cache=tmp_path / "cache",
         model_options={"size": "tiny", "vision": trunk, "text": trunk},
-    )  # fmt: skip
+    )
     train_policy(dataset, CONTRACT, "diffusion", tmp_path / "out", options, CPU)
     assert not (tmp_path / "cache").exists()
 
@@ -207,8 +216,21 @@ def test_a_policy_with_a_trunk_needs_its_folder_no_more_and_swaps_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the cache
     trunk = _trunk(tmp_path / "trunk", dataset)
-    words = ["train", "--model", "flow", "--size", "tiny", "--data", str(recorded), "--steps", "1", "--batch", "1",
-             "--device", "cpu"]  # fmt: skip
+    words = [
+        "train",
+        "--model",
+        "flow",
+        "--size",
+        "tiny",
+        "--data",
+        str(recorded),
+        "--steps",
+        "1",
+        "--batch",
+        "1",
+        "--device",
+        "cpu",
+    ]
     named = ["--set", f"vision={trunk}", f"text={trunk}"]
     assert cli.main([*words, *named, "freeze=true", "--out", str(tmp_path / "first")]) == 0
     swapped = [*words, *named, "--start-from", str(tmp_path / "first"), "--out", str(tmp_path / "second")]

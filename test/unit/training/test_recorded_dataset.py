@@ -67,13 +67,21 @@ def _both_ways(episode: Episode, contract, sentence: str) -> tuple[Episode, list
     cameras = [name.removeprefix("image_") for name in arrays if name.startswith("image_")]
     steps = [
         Step(
-            {camera: arrays[f"image_{camera}"][index] for camera in cameras}, sentence,
-            np.concatenate([pose.position, pose.quaternion, [arrays["opening"][index]]]), chunks[index][0],
-            replace(action, horizon=1), "pick", f"{episode.seed:06d}", index, index * action.period, index == count - 1,
-            True, (*POSE_NAMES, GRIPPER_NAME),
+            {camera: arrays[f"image_{camera}"][index] for camera in cameras},
+            sentence,
+            np.concatenate([pose.position, pose.quaternion, [arrays["opening"][index]]]),
+            chunks[index][0],
+            replace(action, horizon=1),
+            "pick",
+            f"{episode.seed:06d}",
+            index,
+            index * action.period,
+            index == count - 1,
+            True,
+            (*POSE_NAMES, GRIPPER_NAME),
         )
         for index, pose in enumerate(poses)
-    ]  # fmt: skip
+    ]
     labels = np.repeat(np.stack(chunks)[:, None].astype(np.float32), arrays["actions"].shape[1], axis=1)
     return replace(episode, arrays={**arrays, "actions": labels}), steps
 
@@ -146,8 +154,9 @@ def test_every_space_of_a_tool_trains(motion, gripper, recordings, store, tmp_pa
 def test_rotations_that_jump_are_no_targets(recordings, store, tmp_path: Path) -> None:
     """A tool that points down is half a turn from the base: its absolute rotation vector flips."""
     contract = recordings.contract
-    down = [np.concatenate([step.proprioception[:10], [1.0, 0.0, 0.0, 0.0], [0.04]]) for step in
-            recordings.walk("a", 8)]  # fmt: skip
+    down = [
+        np.concatenate([step.proprioception[:10], [1.0, 0.0, 0.0, 0.0], [0.04]]) for step in recordings.walk("a", 8)
+    ]
     steps = [replace(step, proprioception=one) for step, one in zip(recordings.walk("a", 8), down, strict=True)]
     folder = recordings.write(tmp_path / "set", [steps])
     pose = ActionGroup("arm", "ee_pose", frame=contract.base_frame, rotation="rotation_vector")
@@ -308,10 +317,14 @@ def test_every_line_that_does_not_fit_is_said_at_once(recordings, store, tmp_pat
     with pytest.raises(ConventionError) as error:
         store(recordings.write(tmp_path / "set", [steps], max_opening=0.05))
     for line in (
-        "does not fit robot 'panda'", "frame is 'world' there, 'panda_link0' here",
-        "max_opening is 0.05 m there, 0.08 m here", r"cameras ['front', 'wrist'] are not there, it has ['top']",
-        "'tool_x'", "the gripper's opening", "rename_cameras",
-    ):  # fmt: skip
+        "does not fit robot 'panda'",
+        "frame is 'world' there, 'panda_link0' here",
+        "max_opening is 0.05 m there, 0.08 m here",
+        r"cameras ['front', 'wrist'] are not there, it has ['top']",
+        "'tool_x'",
+        "the gripper's opening",
+        "rename_cameras",
+    ):
         assert line in str(error.value)
 
 

@@ -131,6 +131,12 @@ def _load_lines(load: Mapping[str, Any]) -> list[str]:
 
 
 LINES = {
-    "table": _table_lines, "fuzz": _fuzz_lines, "clean": _clean_lines, "comparison": _comparison_lines,
-    "edges": _edges_lines, "graph": _graph_lines, "kills": _kills_lines, "load": _load_lines,
-}  # fmt: skip
+    "table": _table_lines,
+    "fuzz": _fuzz_lines,
+    "clean": _clean_lines,
+    "comparison": _comparison_lines,
+    "edges": _edges_lines,
+    "graph": _graph_lines,
+    "kills": _kills_lines,
+    "load": _load_lines,
+}

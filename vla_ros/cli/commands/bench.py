@@ -33,9 +33,12 @@ WHERE = ("process", "graph")
 """Where the edge cases are run."""
 
 DEFAULTS: Mapping[str, tuple[float, float]] = {
-    "fuzz_ticks": (1_000_000, 20_000), "scenes": (20, 2), "repeats": (3, 1), "kills": (100, 5),
+    "fuzz_ticks": (1_000_000, 20_000),
+    "scenes": (20, 2),
+    "repeats": (3, 1),
+    "kills": (100, 5),
     "load_minutes": (10, 0.5),
-}  # fmt: skip
+}
 """Amount of each measurement: (default, with --quick)."""
 
 WAYS = ("synchronous", "newest", "asynchronous", "ensembling", "real_time_chunking")
@@ -52,8 +55,12 @@ FIRST_SEED = 3000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("what", choices=["safety", "loop"], help="safety: the safety layer; loop: pauses and velocity "
-                        "steps of a policy that is slowed down, and its success")  # fmt: skip
+    parser.add_argument(
+        "what",
+        choices=["safety", "loop"],
+        help="safety: the safety layer; loop: pauses and velocity "
+        "steps of a policy that is slowed down, and its success",
+    )
     parser.add_argument("--robot", default="panda", help="robot contract (name or YAML file)")
     parser.add_argument("--policy", default="checkpoints/pick", help="checkpoint that drives the graph")
     parser.add_argument("--quick", action="store_true", help="little of everything: minutes")
@@ -79,11 +86,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on where the run before in this folder was cut off")
     parser.add_argument("--out", type=path, default=Path("runs/bench"), help="folder of the report and its picture")
     parser.add_argument("--markdown", type=path, help="also write the figures into a Markdown file, between its marks")
-    parser.add_argument("--delays", nargs="+", type=positive, default=(100.0, 300.0, 500.0), metavar="MS",
-                        help="loop: ms that the policy is slowed by (default 100 300 500)")  # fmt: skip
+    parser.add_argument(
+        "--delays",
+        nargs="+",
+        type=positive,
+        default=(100.0, 300.0, 500.0),
+        metavar="MS",
+        help="loop: ms that the policy is slowed by (default 100 300 500)",
+    )
     parser.add_argument("--jitter", type=natural, default=50, help="loop: ms that each delay varies by, to either side")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, metavar="WAY", help="loop: how chunks follow "
-                        f"each other, of {', '.join(WAYS)} (default: all; docs/policies.md)")  # fmt: skip
+    parser.add_argument(
+        "--ways",
+        nargs="+",
+        choices=WAYS,
+        default=WAYS,
+        metavar="WAY",
+        help=f"loop: how chunks follow each other, of {', '.join(WAYS)} (default: all; docs/policies.md)",
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
 
 
@@ -292,9 +311,15 @@ def _load(args: argparse.Namespace) -> dict[str, Any]:
 
 
 MEASURE: Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
-    "table": _table, "clean": _clean, "comparison": _comparison, "fuzz": _fuzz, "edges": _edges,
-    "graph": _graph, "kills": _kills, "load": _load,
-}  # fmt: skip
+    "table": _table,
+    "clean": _clean,
+    "comparison": _comparison,
+    "fuzz": _fuzz,
+    "edges": _edges,
+    "graph": _graph,
+    "kills": _kills,
+    "load": _load,
+}
 
 JOURNALS = frozenset({"fuzz", "edges", "graph", "kills", "load"})
 """Parts that journal their progress, and resume from it by themselves."""

@@ -36,8 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--robot", default="panda", help="robot contract: a name or a YAML file")
     parser.add_argument("--device", type=device, default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32", help="of the network")
-    parser.add_argument("--inferences", type=natural, default=10, help="how many are timed; 0: the policy is not "
-                        "loaded where its files say enough")  # fmt: skip
+    parser.add_argument(
+        "--inferences",
+        type=natural,
+        default=10,
+        help="how many are timed; 0: the policy is not loaded where its files say enough",
+    )
     parser.add_argument("--instruction", default="pick up the red cube", help="what the timed inferences are asked")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object on the last line")
 

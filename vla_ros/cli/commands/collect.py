@@ -28,12 +28,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--world", default="pick", help="pick (one task) or tabletop (pick, place, push, stack)")
     parser.add_argument("--episodes", type=positive_int, default=1500, help="how many episodes (one a seed)")
     parser.add_argument("--seed", type=natural, default=1_000_000, help="first seed")
-    parser.add_argument("--varied-from", type=natural, help="tabletop scenes of this seed and later ones vary in "
-                        "light, cameras, table, start pose and clutter")  # fmt: skip
+    parser.add_argument(
+        "--varied-from",
+        type=natural,
+        help="tabletop scenes of this seed and later ones vary in light, cameras, table, start pose and clutter",
+    )
     parser.add_argument("--out", type=path, help="folder of the episodes (runs/data/<world>)")
     parser.add_argument("--processes", type=positive_int, default=os.cpu_count() or 1, help="how many work at once")
-    parser.add_argument("--keep-failures", action="store_true", help="store episodes in which the expert failed, "
-                        "too; those that an earlier run left out are collected again")  # fmt: skip
+    parser.add_argument(
+        "--keep-failures",
+        action="store_true",
+        help="store episodes in which the expert failed, too; those that an earlier run left out are collected again",
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
 
 
@@ -64,14 +70,22 @@ def run(args: argparse.Namespace) -> int:
         steps += report.steps if report.stored else 0
         outcomes[report.task].append(report.success)
     figures = {
-        "world": args.world, "episodes": args.episodes, "stored": stored, "expert_failures": failures, "steps": steps,
+        "world": args.world,
+        "episodes": args.episodes,
+        "stored": stored,
+        "expert_failures": failures,
+        "steps": steps,
         "by": {
-            task: {"episodes": len(won), "success_rate": sum(won) / len(won),
-                   "success_ci95": list(wilson_interval(sum(won), len(won)))}
+            task: {
+                "episodes": len(won),
+                "success_rate": sum(won) / len(won),
+                "success_ci95": list(wilson_interval(sum(won), len(won))),
+            }
             for task, won in sorted(outcomes.items())
         },
-        "seconds": round(time.monotonic() - begin, 1), "folder": str(folder),
-    }  # fmt: skip
+        "seconds": round(time.monotonic() - begin, 1),
+        "folder": str(folder),
+    }
     print(f"stored {stored} episodes ({steps} steps) in {folder}; the expert failed in {failures}")
     for task, won in sorted(outcomes.items()):
         print(f"  {task:<8} expert {sum(won)} of {len(won)}")

@@ -27,23 +27,38 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all of this machine, with "
-                        "a token")  # fmt: skip
-    parser.add_argument("--port", type=natural, default=8060, help="of the page; the emergency stop has the next one. "
-                        "0: two free ones")  # fmt: skip
-    parser.add_argument("--token-file", default="", help="file with the token that pages must send (default: a new "
-                        "one on every address but this machine's own; the address that is printed has it)")  # fmt: skip
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all of this machine, with a token"
+    )
+    parser.add_argument(
+        "--port", type=natural, default=8060, help="of the page; the emergency stop has the next one. 0: two free ones"
+    )
+    parser.add_argument(
+        "--token-file",
+        default="",
+        help="file with the token that pages must send (default: a new "
+        "one on every address but this machine's own; the address that is printed has it)",
+    )
     parser.add_argument("--certificate", type=path, help="PEM file, for TLS: https")
     parser.add_argument("--key", type=path, help="PEM file of the certificate's private key")
-    parser.add_argument("--page-timeout", type=positive, default=0.0, help="s: the page in command is a dead man's "
-                        "switch, its loss or silence of that time an emergency stop (default: its loss stops "
-                        "nothing)")  # fmt: skip
+    parser.add_argument(
+        "--page-timeout",
+        type=positive,
+        default=0.0,
+        help="s: the page in command is a dead man's "
+        "switch, its loss or silence of that time an emergency stop (default: its loss stops "
+        "nothing)",
+    )
     parser.add_argument("--view-only", action="store_true", help="no page commands, and there is no emergency stop")
     parser.add_argument("--record", type=path, help="folder: episodes can be recorded to it from the page")
     parser.add_argument("--robot", default="panda", help="robot contract: a name or a YAML file")
     parser.add_argument("--domain", type=domain, help="ROS domain id (default: that of the running graph)")
-    parser.add_argument("--out", type=path, help="folder where the graph left its graph.json (default: runs/, or "
-                        "that of the only graph of yours on this machine)")  # fmt: skip
+    parser.add_argument(
+        "--out",
+        type=path,
+        help="folder where the graph left its graph.json (default: runs/, or "
+        "that of the only graph of yours on this machine)",
+    )
     parser.add_argument("--open", action="store_true", help="open the page in this machine's browser")
     parser.add_argument("--json", action="store_true", help="print where it is as one JSON object on one line")
 
@@ -65,9 +80,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(str(error)) from error
     link = RosLink("vla_ros_console", domain_of_graph(args.out) if args.domain is None else args.domain)
     try:
-        console = Console(
-            link.node, contract, options, page_timeout=args.page_timeout, recordings=args.record
-        )  # fmt: skip
+        console = Console(link.node, contract, options, page_timeout=args.page_timeout, recordings=args.record)
         try:
             _tell(args, console.address)
             if args.open:

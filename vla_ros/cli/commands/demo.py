@@ -46,29 +46,59 @@ LINE_PERIOD = 1.0  # s between two lines of progress
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--seed", type=natural, default=DEFAULT_SEED, help="decides the scene (default %(default)s)")
-    parser.add_argument("--instruction", default="", help='what to ask for, e.g. "pick up the red cube"; '
-                        "by default what the scene suggests")  # fmt: skip
-    parser.add_argument("--world", choices=["pick", "tabletop"], default="pick", help="objects to pick up; or, "
-                        "tabletop, to place, push and stack as well (default %(default)s)")  # fmt: skip
-    parser.add_argument("--policy", help="folder, policy file, openpi://host:port or module:Class "
-                        "(default: the one that ships for the world; where none ships "
-                        "for the robot, you drive it with the keyboard, and without a terminal it holds)")  # fmt: skip
-    parser.add_argument("--execution", type=execution_mode, default="auto", help="how chunks follow each other: auto, "
-                        "synchronous, asynchronous, ensembling, real_time_chunking (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--instruction",
+        default="",
+        help='what to ask for, e.g. "pick up the red cube"; by default what the scene suggests',
+    )
+    parser.add_argument(
+        "--world",
+        choices=["pick", "tabletop"],
+        default="pick",
+        help="objects to pick up; or, tabletop, to place, push and stack as well (default %(default)s)",
+    )
+    parser.add_argument(
+        "--policy",
+        help="folder, policy file, openpi://host:port or module:Class "
+        "(default: the one that ships for the world; where none ships "
+        "for the robot, you drive it with the keyboard, and without a terminal it holds)",
+    )
+    parser.add_argument(
+        "--execution",
+        type=execution_mode,
+        default="auto",
+        help="how chunks follow each other: auto, "
+        "synchronous, asynchronous, ensembling, real_time_chunking (default: %(default)s)",
+    )
     parser.add_argument("--robot", default="panda", help="robot contract: a name or a YAML file")
     parser.add_argument("--timeout", type=positive, default=60.0, help="s to do it in (default %(default)s)")
-    parser.add_argument("--simulation", choices=["mujoco", "external"], default="mujoco", help="external: "
-                        "your own program is the simulator (docs/simulators.md), in the domain of --domain or of the "
-                        "shell")  # fmt: skip
+    parser.add_argument(
+        "--simulation",
+        choices=["mujoco", "external"],
+        default="mujoco",
+        help="external: "
+        "your own program is the simulator (docs/simulators.md), in the domain of --domain or of the "
+        "shell",
+    )
     parser.add_argument("--lockstep", action="store_true", help="simulation time waits for everyone: repeatable")
     parser.add_argument("--view", choices=["text", "off"], default="text", help="what to show on the way")
     parser.add_argument("--keep-running", action="store_true", help="leave the graph up for further instructions")
-    parser.add_argument("--processes", choices=["separate", "shared"], default="separate", help="shared: simulator and "
-                        "safety node alone, the others in one process (default %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--processes",
+        choices=["separate", "shared"],
+        default="separate",
+        help="shared: simulator and safety node alone, the others in one process (default %(default)s)",
+    )
     parser.add_argument("--trace", action="store_true", help="record the decision trace, for vla-ros explain")
-    parser.add_argument("--open", type=positive_int, nargs="?", const=CONSOLE_PORT, metavar="PORT",
-                        help=f"the operator's page, in this machine's browser, and on PORT (default {CONSOLE_PORT}); "
-                        "the graph stays up as with --keep-running")  # fmt: skip
+    parser.add_argument(
+        "--open",
+        type=positive_int,
+        nargs="?",
+        const=CONSOLE_PORT,
+        metavar="PORT",
+        help=f"the operator's page, in this machine's browser, and on PORT (default {CONSOLE_PORT}); "
+        "the graph stays up as with --keep-running",
+    )
     parser.add_argument("--domain", type=domain, help="ROS domain id (default: one that nobody uses)")
     parser.add_argument("--out", type=path, default=Path("runs"), help="folder of films, logs and graph.json")
     parser.add_argument("--json", action="store_true", help="the figures alone on standard output")
@@ -133,10 +163,15 @@ def _play(
     with ExitStack() as stack:
         runner = stack.enter_context(
             GraphRunner(
-                arguments, graph=graph, simulation=args.simulation, folder=args.out, domain=args.domain, disarms=True,
+                arguments,
+                graph=graph,
+                simulation=args.simulation,
+                folder=args.out,
+                domain=args.domain,
+                disarms=True,
                 progress=say,
             )
-        )  # fmt: skip
+        )
         if args.open is not None:
             say(f"the operator's page: {show_page(f'http://127.0.0.1:{args.open}/')}")
         observer = Observer(runner.node, _filmed(contract))
@@ -170,9 +205,13 @@ class Episode:
     """One sentence, from saying it to the judge's verdict, on film."""
 
     def __init__(
-        self, args: argparse.Namespace, graph: GraphRunner, observer: Observer, operator: Operator,
+        self,
+        args: argparse.Namespace,
+        graph: GraphRunner,
+        observer: Observer,
+        operator: Operator,
         say: Callable[[str], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._args, self._graph, self._observer, self._operator, self._say = args, graph, observer, operator, say
         self.instruction = args.instruction
         name = f"{datetime.now():%Y%m%d_%H%M%S}_seed{args.seed}.mp4"
@@ -286,8 +325,10 @@ def _summarise(
     age, late = figures["observation_age_ms_p50"], figures["observation_age_ms_p99"]
     say(f"  {figures['steps']} chunks, {figures['policy_ms_p50']} ms each; observations {age} ms old (99 %: {late})")
     say(f"  {figures['command_rate_hz']} commands a second, {figures['missed_ticks']} ticks missed")
-    path = " > ".join(f"{state}" + (f" ({reason})" if reason not in ("", "ok") else "")
-                      for state, reason in observer.episode.states[:12])  # fmt: skip
+    path = " > ".join(
+        f"{state}" + (f" ({reason})" if reason not in ("", "ok") else "")
+        for state, reason in observer.episode.states[:12]
+    )
     say(f"  safety layer: {path}")
     if args.trace:
         say(f"  why it moved as it did: vla-ros explain {args.out / 'trace'}")
@@ -299,8 +340,10 @@ def _stay(graph: GraphRunner, observer: Observer, say: Callable[[str], None]) ->
     """Leave the graph up and tell what it does, until Ctrl-C or until it fails."""
     say("the graph stays up; Ctrl-C ends it. In another terminal:")
     say('  vla-ros say "pick up the blue ball"      or, with ros2cli:')
-    say(f"  ROS_DOMAIN_ID={graph.domain} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST ros2 topic pub --once "
-        "/vla/instruction std_msgs/msg/String \"{data: 'stop'}\"")  # fmt: skip
+    say(
+        f"  ROS_DOMAIN_ID={graph.domain} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST ros2 topic pub --once "
+        "/vla/instruction std_msgs/msg/String \"{data: 'stop'}\""
+    )
     told = ""
     while not graph.failure:
         observer.wait(lambda: False, timeout=0.2)

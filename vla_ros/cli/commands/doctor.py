@@ -79,8 +79,12 @@ def examine(checks: Iterable[Check]) -> Iterator[Finding]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--clean-shared-memory", action="store_true", help="do this alone: remove what your killed "
-                        "processes left in /dev/shm and no living one uses; best while no graph starts")  # fmt: skip
+    parser.add_argument(
+        "--clean-shared-memory",
+        action="store_true",
+        help="do this alone: remove what your killed "
+        "processes left in /dev/shm and no living one uses; best while no graph starts",
+    )
     parser.add_argument("--json", action="store_true", help="print the findings as one JSON object on the last line")
 
 

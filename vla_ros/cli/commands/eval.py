@@ -37,9 +37,13 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--task", choices=["pick"], help="what is asked for (default: pick)")
-    parser.add_argument("--suite", choices=["tabletop"], help="every tabletop task, split and perturbation instead: 36 "
-                        "episodes visit each combination once (core; ros plays only the episodes without a "
-                        "perturbation, a third of them)")  # fmt: skip
+    parser.add_argument(
+        "--suite",
+        choices=["tabletop"],
+        help="every tabletop task, split and perturbation instead: 36 "
+        "episodes visit each combination once (core; ros plays only the episodes without a "
+        "perturbation, a third of them)",
+    )
     parser.add_argument("--episodes", type=positive_int, default=100, help="how many scenes (one a seed)")
     parser.add_argument("--seed", type=natural, default=1000, help="first seed")
     parser.add_argument("--robot", default="panda", help="robot contract (name or YAML file)")
@@ -49,22 +53,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "suite)",
     )
     parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, auto")
-    parser.add_argument("--execution", type=execution_mode, default="auto", help="how chunks follow each other: auto, "
-                        "synchronous, asynchronous, ensembling or real_time_chunking (docs/policies.md)")  # fmt: skip
-    parser.add_argument("--via", choices=["core", "ros", "gazebo"], default="core",
-                        help="core: in one process, in lock-step; ros: through the real ROS 2 graph; "
-                        "gazebo: the same graph with Gazebo in place of MuJoCo")  # fmt: skip
+    parser.add_argument(
+        "--execution",
+        type=execution_mode,
+        default="auto",
+        help="how chunks follow each other: auto, "
+        "synchronous, asynchronous, ensembling or real_time_chunking (docs/policies.md)",
+    )
+    parser.add_argument(
+        "--via",
+        choices=["core", "ros", "gazebo"],
+        default="core",
+        help="core: in one process, in lock-step; ros: through the real ROS 2 graph; "
+        "gazebo: the same graph with Gazebo in place of MuJoCo",
+    )
     parser.add_argument("--controllers", choices=["gz", "ros2_control"], help="who moves the arm (gazebo; default: gz)")
-    parser.add_argument("--exchange", action="store_true", help="ask for every other object of each scene as well "
-                        "(core)")  # fmt: skip
+    parser.add_argument(
+        "--exchange", action="store_true", help="ask for every other object of each scene as well (core)"
+    )
     parser.add_argument("--no-safety", action="store_true", help="without the safety layer (core only, to compare)")
     parser.add_argument("--processes", type=positive_int, help="how many work at once (core; default: one a processor)")
-    parser.add_argument("--resume", action="store_true", help="play only what is missing in the journal of the run "
-                        "before")  # fmt: skip
-    parser.add_argument("--against", type=path, metavar="REPORT", help="compare with the report (.json) of another "
-                        "policy over the same scenes")  # fmt: skip
-    parser.add_argument("--out", type=path, default=Path("runs/eval"), help="folder of the report, its picture and "
-                        "the logs of the nodes")  # fmt: skip
+    parser.add_argument(
+        "--resume", action="store_true", help="play only what is missing in the journal of the run before"
+    )
+    parser.add_argument(
+        "--against",
+        type=path,
+        metavar="REPORT",
+        help="compare with the report (.json) of another policy over the same scenes",
+    )
+    parser.add_argument(
+        "--out",
+        type=path,
+        default=Path("runs/eval"),
+        help="folder of the report, its picture and the logs of the nodes",
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
 
 
@@ -96,9 +119,16 @@ def run(args: argparse.Namespace) -> int:
     begin, suite = time.monotonic(), SUITES[name]
     report = args.out / _report_name(args, name)
     results = _results(args, name, suite.make_trials(args.episodes, args.seed), report.with_suffix(".jsonl"))
-    figures = {kind: name, "via": args.via, "policy": args.policy, "seed": args.seed, "safety": not args.no_safety,
-               **suite.summarize(results), **_compared(against, results),
-               "wall_seconds": round(time.monotonic() - begin, 1)}  # fmt: skip
+    figures = {
+        kind: name,
+        "via": args.via,
+        "policy": args.policy,
+        "seed": args.seed,
+        "safety": not args.no_safety,
+        **suite.summarize(results),
+        **_compared(against, results),
+        "wall_seconds": round(time.monotonic() - begin, 1),
+    }
     args.out.mkdir(parents=True, exist_ok=True)
     rollouts = {"rollouts": [asdict(result) for result in results]}
     report.write_text(json.dumps(figures | rollouts, indent=1), encoding="utf-8")
@@ -122,8 +152,7 @@ def _complaint(args: argparse.Namespace) -> str:
         return f"--suite {args.suite} is played --via core or --via ros, got --via gazebo"
     if args.controllers and args.via != "gazebo":
         return f"--controllers has no effect with --via {args.via}: leave it out, or use --via gazebo"
-    core_only = {"--exchange": args.exchange, "--no-safety": args.no_safety,
-                 "--processes": args.processes is not None}  # fmt: skip
+    core_only = {"--exchange": args.exchange, "--no-safety": args.no_safety, "--processes": args.processes is not None}
     without_effect = [option for option, given in core_only.items() if given]
     if without_effect and args.via != "core":
         verb = "has" if len(without_effect) == 1 else "have"
@@ -161,8 +190,10 @@ def _compared(against: Outcomes | None, results: Sequence[TrialResult]) -> dict[
 
 def _say_who_won(args: argparse.Namespace, figures: Mapping[str, Any]) -> None:
     if other := figures.get("against"):
-        print(f"against {args.against}: success {other['success_rate']:.3f} over the same {other['scenes']} scenes; "
-              f"won {other['won']}, lost {other['lost']} (p = {other['p']:.2f})")  # fmt: skip
+        print(
+            f"against {args.against}: success {other['success_rate']:.3f} over the same {other['scenes']} scenes; "
+            f"won {other['won']}, lost {other['lost']} (p = {other['p']:.2f})"
+        )
 
 
 def _results(args: argparse.Namespace, suite: str, trials: Sequence[Trial], path: Path) -> list[TrialResult]:
@@ -220,16 +251,27 @@ def _via_graph(
         from vla_ros.client.gazebo_evaluation import evaluate_in_gazebo
 
         return evaluate_in_gazebo(
-            options.robot, options.policy, options.device, seeds, folder=folder, controllers=args.controllers,
+            options.robot,
+            options.policy,
+            options.device,
+            seeds,
+            folder=folder,
+            controllers=args.controllers,
             execution=options.execution,
-        )  # fmt: skip
+        )
     from vla_ros.client.evaluation import evaluate_through_graph
 
     sentences = [trial.sentence for trial in trials]
     return evaluate_through_graph(
-        options.robot, options.policy, options.device, seeds, world=options.suite, sentences=sentences, folder=folder,
+        options.robot,
+        options.policy,
+        options.device,
+        seeds,
+        world=options.suite,
+        sentences=sentences,
+        folder=folder,
         execution=options.execution,
-    )  # fmt: skip
+    )
 
 
 def _report_name(args: argparse.Namespace, suite: str) -> str:

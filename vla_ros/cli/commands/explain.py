@@ -38,10 +38,20 @@ MOST_LINES = 200
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("trace", nargs="?", type=path, default=NEWEST, help="an MCAP file, a folder of them, or a "
-                        "folder of traces, of which the newest is taken (default %(default)s)")  # fmt: skip
-    parser.add_argument("--at", metavar="TIME", help="s after the beginning (12.5) or before the end (-3), local time "
-                        "of day (14:03:22), or end; without it: what happened, and when")  # fmt: skip
+    parser.add_argument(
+        "trace",
+        nargs="?",
+        type=path,
+        default=NEWEST,
+        help="an MCAP file, a folder of them, or a "
+        "folder of traces, of which the newest is taken (default %(default)s)",
+    )
+    parser.add_argument(
+        "--at",
+        metavar="TIME",
+        help="s after the beginning (12.5) or before the end (-3), local time "
+        "of day (14:03:22), or end; without it: what happened, and when",
+    )
     parser.add_argument("--report", type=path, metavar="HTML", help="write one page of the run, with nothing outside")
     parser.add_argument("--out", type=path, default=Path("runs/explain"), help="folder of the images of --at")
     parser.add_argument("--json", action="store_true", help="print the answer as one JSON object")
@@ -128,8 +138,15 @@ def _tell(moment: Moment, images: dict[str, str], *, quiet: bool) -> dict[str, A
 def _overview(trace: Trace, history: Sequence[Change], *, quiet: bool) -> dict[str, Any]:
     from vla_ros.insight.trace.reader import NS
 
-    rows = [{"at": round((one.at - trace.start) / NS, 3), "state": one.state, "reason": one.reason,
-             "sentence": one.sentence} for one in history]  # fmt: skip
+    rows = [
+        {
+            "at": round((one.at - trace.start) / NS, 3),
+            "state": one.state,
+            "reason": one.reason,
+            "sentence": one.sentence,
+        }
+        for one in history
+    ]
     if not quiet:
         robot = trace.origin.get("robot", "")
         print(f"{trace.path}: robot {robot}, {trace.seconds:.1f} s; explain any time of it with --at")

@@ -28,8 +28,12 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("names", nargs="*", help="which networks (default: all)")
-    parser.add_argument("--size", default="tiny", choices=["tiny", "base", "full"],
-                        help="tiny: what trains on a CPU; full: gigabytes, and slow on a CPU")  # fmt: skip
+    parser.add_argument(
+        "--size",
+        default="tiny",
+        choices=["tiny", "base", "full"],
+        help="tiny: what trains on a CPU; full: gigabytes, and slow on a CPU",
+    )
     parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, auto")
     parser.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16, of weights and inputs")
     parser.add_argument("--threads", type=natural, default=0, help="threads on the CPU (0: one a core)")
@@ -39,8 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-train", action="store_true", help="leave out the training step")
     parser.add_argument("--markdown", action="store_true", help="print the figures as a Markdown table")
-    parser.add_argument("--into", type=path, help="write the tables into this document, between its marks "
-                        "'<!-- guide -->' or '<!-- figures SIZE DEVICE -->' and '<!-- end -->'")  # fmt: skip
+    parser.add_argument(
+        "--into",
+        type=path,
+        help="write the tables into this document, between its marks "
+        "'<!-- guide -->' or '<!-- figures SIZE DEVICE -->' and '<!-- end -->'",
+    )
     parser.add_argument("--picture", type=path, help="draw speed and memory to this PNG")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
 

@@ -105,8 +105,14 @@ def run(args: argparse.Namespace) -> int:
         contract = load_contract(args.robot)
     from vla_ros.bringup.runner import GraphRunner
 
-    figures: dict[str, Any] = {"kept": 0, "failed": 0, "dropped": 0, "steps": 0, "without_action": 0,
-                               "folder": str(args.out)}  # fmt: skip
+    figures: dict[str, Any] = {
+        "kept": 0,
+        "failed": 0,
+        "dropped": 0,
+        "steps": 0,
+        "without_action": 0,
+        "folder": str(args.out),
+    }
     try:
         with ExitStack() as stack:
             keys = stack.enter_context(_keys(args.teleop))
@@ -134,8 +140,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"vla-ros record: {sentence}", file=sys.stderr)
     except KeyboardInterrupt:
         figures["error"] = "interrupted"
-    print(f"kept {figures['kept']} episodes ({figures['steps']} steps) in {args.out}; {figures['failed']} failed, "
-          f"{figures['dropped']} were dropped")  # fmt: skip
+    print(
+        f"kept {figures['kept']} episodes ({figures['steps']} steps) in {args.out}; {figures['failed']} failed, "
+        f"{figures['dropped']} were dropped"
+    )
     if args.json:
         print(json.dumps(figures))
     return 0 if figures["kept"] == args.episodes else 1
@@ -193,9 +201,14 @@ class _Session:
     """Episode after episode: set the scene up, arm, say what to do, watch, keep or drop."""
 
     def __init__(
-        self, args: argparse.Namespace, contract: RobotContract, graph: GraphRunner, dataset: LeRobotWriter | None,
-        keys: Keys | None, figures: dict[str, Any],
-    ) -> None:  # fmt: skip
+        self,
+        args: argparse.Namespace,
+        contract: RobotContract,
+        graph: GraphRunner,
+        dataset: LeRobotWriter | None,
+        keys: Keys | None,
+        figures: dict[str, Any],
+    ) -> None:
         from vla_ros.client.observer import Observer
         from vla_ros.client.operator_client import Operator
         from vla_ros.client.stage import Stage

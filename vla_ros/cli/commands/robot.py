@@ -37,9 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vertices", type=positive_int, default=32, help="vertices of one shape, at most")
     parser.add_argument("--safety", default="config/safety.yaml", help="parameters of the safety layer")
     parser.add_argument(
-        "--allow-touching", action="store_true",
+        "--allow-touching",
+        action="store_true",
         help="write it also where shapes touch at home that the meshes keep apart: such pairs are not watched",
-    )  # fmt: skip
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object on the last line")
 
 

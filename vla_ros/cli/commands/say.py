@@ -22,10 +22,17 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("sentence", help='e.g. "pick up the blue ball", or "stop"')
-    parser.add_argument("--out", type=path, help="folder where the graph left its graph.json (default: runs/, or "
-                        "that of the only graph of yours on this machine)")  # fmt: skip
-    parser.add_argument("--domain", type=domain, help="ROS domain id of the graph (default: that of --out; where "
-                        "no demo runs on this machine, ROS_DOMAIN_ID)")  # fmt: skip
+    parser.add_argument(
+        "--out",
+        type=path,
+        help="folder where the graph left its graph.json (default: runs/, or "
+        "that of the only graph of yours on this machine)",
+    )
+    parser.add_argument(
+        "--domain",
+        type=domain,
+        help="ROS domain id of the graph (default: that of --out; where no demo runs on this machine, ROS_DOMAIN_ID)",
+    )
     parser.add_argument("--timeout", type=positive, default=10.0, help="s to wait for an answer (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the answer as one JSON object")
 

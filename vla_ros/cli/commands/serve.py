@@ -36,10 +36,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--robot", default="panda", help="robot contract that it acts for: a name or a YAML file")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all of this machine")
     parser.add_argument("--port", type=natural, default=8000, help="0: a free one")
-    parser.add_argument("--token-file", type=path, help="file with the token that clients must send (default: the "
-                        "environment variable VLA_ROS_OPENPI_TOKEN)")  # fmt: skip
-    parser.add_argument("--without-token", action="store_true", help="listen on the network without a token: anyone "
-                        "who reaches the port can use the policy")  # fmt: skip
+    parser.add_argument(
+        "--token-file",
+        type=path,
+        help="file with the token that clients must send (default: the environment variable VLA_ROS_OPENPI_TOKEN)",
+    )
+    parser.add_argument(
+        "--without-token",
+        action="store_true",
+        help="listen on the network without a token: anyone who reaches the port can use the policy",
+    )
     parser.add_argument("--certificate", type=path, help="PEM file, for TLS: clients name openpis://")
     parser.add_argument("--key", type=path, help="PEM file of the certificate's private key")
     parser.add_argument("--clients", type=positive_int, default=16, help="most clients at a time")

@@ -35,30 +35,56 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--config", type=path, help="a whole training as YAML, e.g. config/training/pick.yaml; it goes "
-                        "on where it stopped; the options below then replace its lines")  # fmt: skip
+    parser.add_argument(
+        "--config",
+        type=path,
+        help="a whole training as YAML, e.g. config/training/pick.yaml; it goes "
+        "on where it stopped; the options below then replace its lines",
+    )
     parser.add_argument("--robot", help="robot contract: name or YAML file (default: panda)")
     parser.add_argument("--world", help="pick or tabletop (default: pick)")
-    parser.add_argument("--data", type=path, nargs="+", help="folders of episodes of the simulated cell "
-                        "(default: runs/data/pick); or recorded data sets (LeRobot, RLDS, RLBench, HDF5, bags), or a "
-                        "table of them (.yaml): docs/data.md")  # fmt: skip
+    parser.add_argument(
+        "--data",
+        type=path,
+        nargs="+",
+        help="folders of episodes of the simulated cell "
+        "(default: runs/data/pick); or recorded data sets (LeRobot, RLDS, RLBench, HDF5, bags), or a "
+        "table of them (.yaml): docs/data.md",
+    )
     parser.add_argument("--model", help="name of the network (default: keypoint)")
-    parser.add_argument("--size", choices=["tiny", "base", "full"],
-                        help="of the network: tiny (trains on a CPU), base (its own; the default), full")  # fmt: skip
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="options",
-                        help="lines of the network's configuration (width=96), or a published backbone by hub "
-                             "identifier (downloaded) or folder: vision=..., text=..., language=...")  # fmt: skip
+    parser.add_argument(
+        "--size",
+        choices=["tiny", "base", "full"],
+        help="of the network: tiny (trains on a CPU), base (its own; the default), full",
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="options",
+        help="lines of the network's configuration (width=96), or a published backbone by hub "
+        "identifier (downloaded) or folder: vision=..., text=..., language=...",
+    )
     parser.add_argument("--out", type=path, help="folder of the checkpoint (default: runs/train/pick)")
     parser.add_argument("--steps", type=positive_int, help="updates (default: 4000)")
     parser.add_argument(
         "--batch", type=positive_int, help="recorded steps an update, with several sentences each (default: 48)"
     )
     parser.add_argument("--learning-rate", type=positive, help="largest (default: 1e-3)")
-    parser.add_argument("--eval-every", type=positive_int, metavar="N",
-                        help="play a few scenes every N updates and at the end (default: none)")  # fmt: skip
+    parser.add_argument(
+        "--eval-every",
+        type=positive_int,
+        metavar="N",
+        help="play a few scenes every N updates and at the end (default: none)",
+    )
     parser.add_argument("--eval-scenes", type=positive_int, metavar="N", help="how many (default: 5)")
-    parser.add_argument("--patience", type=natural, metavar="N", help="end after N measurements on held-out episodes "
-                        "in a row without a better one (default: 0, never)")  # fmt: skip
+    parser.add_argument(
+        "--patience",
+        type=natural,
+        metavar="N",
+        help="end after N measurements on held-out episodes in a row without a better one (default: 0, never)",
+    )
     parser.add_argument("--seed", type=natural, help="of weights and batches (default: 0)")
     parser.add_argument("--start-from", type=path, help="begin with the weights of this checkpoint")
     parser.add_argument("--resume", action="store_true", help="continue where --out stopped (with --config: always)")
@@ -85,9 +111,14 @@ def run(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
     resume = args.resume or args.config is not None
     training = Training(
-        config, device, resume=resume, processes=args.processes, command=_command(args), open_line=open_line,
+        config,
+        device,
+        resume=resume,
+        processes=args.processes,
+        command=_command(args),
+        open_line=open_line,
         play=partial(_play, config, args.processes),
-    )  # fmt: skip
+    )
     outcome = training.run()
     if not training.speaks:
         return 0
@@ -144,16 +175,26 @@ def configuration(args: argparse.Namespace) -> TrainingConfig:
         model_class(config.model)  # an unknown name is refused before data are looked for
     config = replace(config, loop=replace(config.loop, **{n: v for n, v in loop.items() if v is not None}))
     measured = {"play_every": args.eval_every, "scenes": args.eval_scenes, "patience": args.patience}
-    return replace(
-        config, held_out=replace(config.held_out, **{n: v for n, v in measured.items() if v is not None})
-    )  # fmt: skip
+    return replace(config, held_out=replace(config.held_out, **{n: v for n, v in measured.items() if v is not None}))
 
 
 def _command(args: argparse.Namespace) -> str:
     """Return the command that does the same again, without what says only where and how fast."""
     said = {**vars(args), "set": args.options or None}
-    options = ("config", "robot", "world", "model", "size", "set", "data", "steps", "batch", "learning_rate", "seed",
-               "start_from")  # fmt: skip
+    options = (
+        "config",
+        "robot",
+        "world",
+        "model",
+        "size",
+        "set",
+        "data",
+        "steps",
+        "batch",
+        "learning_rate",
+        "seed",
+        "start_from",
+    )
     words = ["vla-ros train"]
     for name in options:
         if said[name] is not None:

@@ -41,9 +41,17 @@ class ImageSettings:
     cutout_area: float = 0.1
 
     def __post_init__(self) -> None:
-        ranges = {"crop": (0.05, 1.0), "brightness": (0.0, 1.0), "contrast": (0.0, 1.0), "saturation": (0.0, 1.0),
-                  "hue": (0.0, 0.5), "blur": (0.0, 1.0), "noise": (0.0, 1.0), "cutout": (0.0, 1.0),
-                  "cutout_area": (0.021, 1.0)}  # fmt: skip
+        ranges = {
+            "crop": (0.05, 1.0),
+            "brightness": (0.0, 1.0),
+            "contrast": (0.0, 1.0),
+            "saturation": (0.0, 1.0),
+            "hue": (0.0, 0.5),
+            "blur": (0.0, 1.0),
+            "noise": (0.0, 1.0),
+            "cutout": (0.0, 1.0),
+            "cutout_area": (0.021, 1.0),
+        }
         for name, (low, high) in ranges.items():
             if not low <= getattr(self, name) <= high:
                 raise ContractError(f"image augmentation: {name} is {getattr(self, name)}, expected {low} to {high}")

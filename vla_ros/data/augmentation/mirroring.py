@@ -33,8 +33,13 @@ _ROTATION = {
 _POSE = dict(zip(POSE_NAMES, (*_PLACE, *_AXIAL, 1.0), strict=True))
 
 _ENDINGS = "|most|ward|wards|hand|-hand|handed|-handed|side"
-_TURNS = {"clockwise": "counterclockwise", "counterclockwise": "clockwise", "anticlockwise": "clockwise",
-          "counter-clockwise": "clockwise", "anti-clockwise": "clockwise"}  # fmt: skip
+_TURNS = {
+    "clockwise": "counterclockwise",
+    "counterclockwise": "clockwise",
+    "anticlockwise": "clockwise",
+    "counter-clockwise": "clockwise",
+    "anti-clockwise": "clockwise",
+}
 _WORD = re.compile(rf"\b(left|right)({_ENDINGS})\b|\b(counter-?clockwise|anti-?clockwise|clockwise)\b", re.IGNORECASE)
 _OTHER_MEANING = re.compile(
     r"\bleft (?:over|behind|alone|out|open|on|off)\b|\b(?:is|are|was|were|been|being|get|has|have|had|be) left\b(?! of)"

@@ -284,9 +284,11 @@ def _episode(reader: LeRobotReader, name: str, images: bool) -> Episode:
     steps, labels = list(reader.read(name, pictures=images)), reader.labels(name)
     state = np.stack([step.proprioception for step in steps]).astype(np.float32)
     arrays: dict[str, NDArray[Any]] = {
-        "position": state[:, :3], "quaternion": state[:, 3:7], "opening": state[:, 7],
+        "position": state[:, :3],
+        "quaternion": state[:, 3:7],
+        "opening": state[:, 7],
         "instruction": np.array([step.instruction for step in steps]),
-    }  # fmt: skip
+    }
     for camera in reader.description.cameras if images else ():
         arrays[f"image_{camera}"] = np.stack([step.images[camera] for step in steps])
     arrays |= {key: np.array(_names(labels.pop(key))) for key in NAMED if key in labels}

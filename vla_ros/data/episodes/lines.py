@@ -14,8 +14,11 @@ def setting_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list
     are compared as JSON, where a tuple is a list.
     """
     before, after = dict(_lines(then)), dict(_lines(now))
-    return [f"{name}: {before[name]!r} then, {value!r} now" for name, value in after.items()
-            if name in before and before[name] != value]  # fmt: skip
+    return [
+        f"{name}: {before[name]!r} then, {value!r} now"
+        for name, value in after.items()
+        if name in before and before[name] != value
+    ]
 
 
 def _lines(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

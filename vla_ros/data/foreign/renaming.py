@@ -13,8 +13,9 @@ from vla_ros.data.step import Step
 class RenamedReader:
     """See `EpisodeReader`. Renames cameras and the frame; numbers and images stay unchanged."""
 
-    def __init__(self, reader: EpisodeReader, *, cameras: Mapping[str, str] | None = None,
-                 frame: str | None = None) -> None:  # fmt: skip
+    def __init__(
+        self, reader: EpisodeReader, *, cameras: Mapping[str, str] | None = None, frame: str | None = None
+    ) -> None:
         """Wrap a reader.
 
         Args:

@@ -31,8 +31,9 @@ class Draft:
         sentences: Instruction of every step.
     """
 
-    def __init__(self, folder: Path | None, description: DatasetDescription, sizes: Mapping[str, tuple[int, int]], *,
-                 video: bool) -> None:  # fmt: skip
+    def __init__(
+        self, folder: Path | None, description: DatasetDescription, sizes: Mapping[str, tuple[int, int]], *, video: bool
+    ) -> None:
         """Start without steps.
 
         Args:

@@ -127,14 +127,30 @@ def scalar(value: Any) -> Any:  # noqa: ANN401 (whatever a table holds)
 
 def write_tasks(path: Path, sentences: Sequence[str]) -> None:
     """Write the instructions as a table that pandas reads with the instruction as index, as LeRobot expects."""
-    numbers = {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64",
-               "metadata": None}  # fmt: skip
-    texts = {"name": None, "field_name": SENTENCE_INDEX, "pandas_type": "unicode", "numpy_type": "object",
-             "metadata": None}  # fmt: skip
-    header = {"index_columns": [SENTENCE_INDEX], "column_indexes": [], "columns": [numbers, texts],
-              "creator": {"library": "pyarrow", "version": pa.__version__}, "pandas_version": "2.0.0"}  # fmt: skip
-    table = pa.table({"task_index": pa.array(range(len(sentences)), pa.int64()),
-                      SENTENCE_INDEX: pa.array(sentences, pa.string())})  # fmt: skip
+    numbers = {
+        "name": "task_index",
+        "field_name": "task_index",
+        "pandas_type": "int64",
+        "numpy_type": "int64",
+        "metadata": None,
+    }
+    texts = {
+        "name": None,
+        "field_name": SENTENCE_INDEX,
+        "pandas_type": "unicode",
+        "numpy_type": "object",
+        "metadata": None,
+    }
+    header = {
+        "index_columns": [SENTENCE_INDEX],
+        "column_indexes": [],
+        "columns": [numbers, texts],
+        "creator": {"library": "pyarrow", "version": pa.__version__},
+        "pandas_version": "2.0.0",
+    }
+    table = pa.table(
+        {"task_index": pa.array(range(len(sentences)), pa.int64()), SENTENCE_INDEX: pa.array(sentences, pa.string())}
+    )
     pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(header)}), path)
 
 

@@ -95,8 +95,15 @@ def action_names(convention: ActionSpace) -> tuple[str, ...]:
     return tuple(names)
 
 
-def new_info(description: DatasetDescription, sizes: Mapping[str, tuple[int, int]], robot: str, *, video: bool,
-             data_mb: int, video_mb: int) -> dict[str, Any]:  # fmt: skip
+def new_info(
+    description: DatasetDescription,
+    sizes: Mapping[str, tuple[int, int]],
+    robot: str,
+    *,
+    video: bool,
+    data_mb: int,
+    video_mb: int,
+) -> dict[str, Any]:
     """Return the `info.json` of an empty data set.
 
     Args:
@@ -135,12 +142,20 @@ def new_info(description: DatasetDescription, sizes: Mapping[str, tuple[int, int
     features[DONE] = {"dtype": "bool", "shape": [1], "names": None}
     features[SUCCESS] = {"dtype": "bool", "shape": [1], "names": None}
     return {
-        "codebase_version": VERSION, "robot_type": robot,
-        "total_episodes": 0, "total_frames": 0, "total_tasks": 0,
-        "chunks_size": FILES_PER_CHUNK, "data_files_size_in_mb": data_mb, "video_files_size_in_mb": video_mb,
-        "fps": int(rate), "splits": {}, "data_path": DATA_PATTERN, "video_path": VIDEO_PATTERN if video else None,
+        "codebase_version": VERSION,
+        "robot_type": robot,
+        "total_episodes": 0,
+        "total_frames": 0,
+        "total_tasks": 0,
+        "chunks_size": FILES_PER_CHUNK,
+        "data_files_size_in_mb": data_mb,
+        "video_files_size_in_mb": video_mb,
+        "fps": int(rate),
+        "splits": {},
+        "data_path": DATA_PATTERN,
+        "video_path": VIDEO_PATTERN if video else None,
         "features": {**features, **_NUMBERS},
-    }  # fmt: skip
+    }
 
 
 def _aux_feature(column: AuxColumn) -> dict[str, Any]:

@@ -81,10 +81,15 @@ def describe(path: Path) -> dict[str, Any]:
     with _opened(path) as container:
         stream = container.streams.video[0]
         return {
-            "video.height": stream.height, "video.width": stream.width,
-            "video.codec": stream.codec.canonical_name, "video.pix_fmt": stream.pix_fmt,
-            "video.is_depth_map": False, "video.fps": int(stream.base_rate), "video.channels": 3, "has_audio": False,
-        }  # fmt: skip
+            "video.height": stream.height,
+            "video.width": stream.width,
+            "video.codec": stream.codec.canonical_name,
+            "video.pix_fmt": stream.pix_fmt,
+            "video.is_depth_map": False,
+            "video.fps": int(stream.base_rate),
+            "video.channels": 3,
+            "has_audio": False,
+        }
 
 
 def fits_behind(first: Path, second: Path) -> bool:

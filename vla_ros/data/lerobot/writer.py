@@ -64,9 +64,16 @@ class LeRobotWriter:
     """
 
     def __init__(
-        self, root: Path, description: DatasetDescription, sizes: Mapping[str, tuple[int, int]], *,
-        robot: str = "unknown", video_files: bool = True, data_mb: int = 100, video_mb: int = 200,
-    ) -> None:  # fmt: skip
+        self,
+        root: Path,
+        description: DatasetDescription,
+        sizes: Mapping[str, tuple[int, int]],
+        *,
+        robot: str = "unknown",
+        video_files: bool = True,
+        data_mb: int = 100,
+        video_mb: int = 200,
+    ) -> None:
         """Create a data set, or continue an existing one.
 
         Args:
@@ -247,8 +254,9 @@ class LeRobotWriter:
             pending.append((tasks, layout.TASKS))
             videos = {key: self._video(draft, key, pending) for key in self._video_keys}
             data = self._table(draft, columns, pending)
-            row = EpisodeRow(index, name, task, success, tuple(dict.fromkeys(draft.sentences)), count, first, data,
-                             videos)  # fmt: skip
+            row = EpisodeRow(
+                index, name, task, success, tuple(dict.fromkeys(draft.sentences)), count, first, data, videos
+            )
             self._list(draft, row, figures, pending)
             for partial, _ in pending:
                 synchronise(partial)  # a full disk shows here at the latest, before any file is renamed
@@ -309,20 +317,26 @@ class LeRobotWriter:
                 arrays[key] = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
         return pa.table(arrays)
 
-    def _list(self, draft: Draft, row: EpisodeRow, figures: Mapping[str, Statistics],
-              pending: list[tuple[Path, str]]) -> None:  # fmt: skip
+    def _list(
+        self, draft: Draft, row: EpisodeRow, figures: Mapping[str, Statistics], pending: list[tuple[Path, str]]
+    ) -> None:
         place, keep = self._list_place()
         line: dict[str, Any] = {
-            "episode_index": row.index, "tasks": list(row.sentences), "length": row.length,
-            "data/chunk_index": row.data.chunk, "data/file_index": row.data.file,
-            "dataset_from_index": row.first, "dataset_to_index": row.first + row.length,
-        }  # fmt: skip
+            "episode_index": row.index,
+            "tasks": list(row.sentences),
+            "length": row.length,
+            "data/chunk_index": row.data.chunk,
+            "data/file_index": row.data.file,
+            "dataset_from_index": row.first,
+            "dataset_to_index": row.first + row.length,
+        }
         for key, (location, start) in row.videos.items():
             line |= {
-                f"videos/{key}/chunk_index": location.chunk, f"videos/{key}/file_index": location.file,
+                f"videos/{key}/chunk_index": location.chunk,
+                f"videos/{key}/file_index": location.file,
                 f"videos/{key}/from_timestamp": start,
                 f"videos/{key}/to_timestamp": start + row.length / self._info["fps"],
-            }  # fmt: skip
+            }
         for column, values in figures.items():
             line |= {f"stats/{column}/{name}": value.tolist() for name, value in values.items()}
         line |= {EPISODE_NAME: row.name, TASK_NAME: row.task, OUTCOME: row.success}

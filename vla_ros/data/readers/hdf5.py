@@ -71,12 +71,18 @@ class _Form:
 
 _LIBERO = _Form(
     {"agentview": "agentview_rgb", "eye_in_hand": "eye_in_hand_rgb"},
-    "ee_pos", "ee_ori", "joint_states", "gripper_states",
-)  # fmt: skip
+    "ee_pos",
+    "ee_ori",
+    "joint_states",
+    "gripper_states",
+)
 _ROBOMIMIC = _Form(
     {"agentview": "agentview_image", "eye_in_hand": "robot0_eye_in_hand_image"},
-    "robot0_eef_pos", "robot0_eef_quat", "robot0_joint_pos", "robot0_gripper_qpos",
-)  # fmt: skip
+    "robot0_eef_pos",
+    "robot0_eef_quat",
+    "robot0_joint_pos",
+    "robot0_gripper_qpos",
+)
 
 
 class Hdf5Reader:
@@ -117,8 +123,9 @@ class Hdf5Reader:
             self._form.orientation,
             *([self._form.fingers] if fingers else []),
         )
-        convention = ActionSpace.of_one_tool("base", Reference.DELTA, Rotation.ROTATION_VECTOR,
-                                         GripperConvention.CLOSED_IS_ONE, self._rate, 1)  # fmt: skip
+        convention = ActionSpace.of_one_tool(
+            "base", Reference.DELTA, Rotation.ROTATION_VECTOR, GripperConvention.CLOSED_IS_ONE, self._rate, 1
+        )
         self._description = DatasetDescription(self.path.stem, convention, tuple(self._cameras), names)
 
     def _opened(self) -> h5py.File:
@@ -231,8 +238,9 @@ class Hdf5Reader:
         with self._opened() as file:
             base = f"data/{episode}"
             actions = self._dataset(file, f"{base}/actions")
-            columns = {name: self._dataset(file, f"{base}/obs/{name}")
-                       for name in (*self._measured, *self._cameras.values())}  # fmt: skip
+            columns = {
+                name: self._dataset(file, f"{base}/obs/{name}") for name in (*self._measured, *self._cameras.values())
+            }
             count = len(actions)
             for name, column in columns.items():
                 if len(column) != count:

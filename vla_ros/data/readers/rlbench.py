@@ -68,8 +68,9 @@ class RlbenchReader:
         ordered = sorted(folders, key=lambda folder: [_number(part) for part in folder.relative_to(self._root).parts])
         self._folders = {folder.relative_to(self._root).as_posix(): folder for folder in ordered}
         names = (*(f"joint_{i + 1}" for i in range(JOINTS)), *POSE_NAMES, GRIPPER_SHARE)
-        convention = ActionSpace.of_one_tool("world", Reference.ABSOLUTE, Rotation.QUATERNION,
-                                         GripperConvention.OPEN_IS_ONE, RATE_HZ, 1)  # fmt: skip
+        convention = ActionSpace.of_one_tool(
+            "world", Reference.ABSOLUTE, Rotation.QUATERNION, GripperConvention.OPEN_IS_ONE, RATE_HZ, 1
+        )
         self._description = DatasetDescription(self._root.name, convention, tuple(cameras), names)
 
     @property

@@ -52,9 +52,12 @@ def slot_geom(slot: int, shape: str) -> str:
 
 
 def build_model(
-    contract: RobotContract, shapes: Mapping[str, Shape] = SHAPES, slots: int = SLOTS,
-    furnish: Callable[[mujoco.MjSpec], None] | None = None, layout: Layout = REFERENCE_LAYOUT,
-) -> mujoco.MjModel:  # fmt: skip
+    contract: RobotContract,
+    shapes: Mapping[str, Shape] = SHAPES,
+    slots: int = SLOTS,
+    furnish: Callable[[mujoco.MjSpec], None] | None = None,
+    layout: Layout = REFERENCE_LAYOUT,
+) -> mujoco.MjModel:
     """Compile the workcell of a robot.
 
     Args:
@@ -163,14 +166,29 @@ def _add_servo(spec: mujoco.MjSpec, joint: str, stiffness: float, damping: float
 
 def _add_table(spec: mujoco.MjSpec, layout: Layout) -> None:
     world = spec.worldbody
-    world.add_light(name="key", pos=[0.4, -0.6, 1.6], dir=[0.1, 0.5, -1.0], diffuse=[0.55, 0.55, 0.55],
-                    castshadow=False)  # fmt: skip
-    world.add_geom(name="table", type=mujoco.mjtGeom.mjGEOM_BOX, size=list(layout.table_half_size),
-                   pos=list(layout.table_center), rgba=list(TABLE_RGBA), contype=OBJECT_BITS,
-                   conaffinity=ARM_BITS | OBJECT_BITS, friction=[1.0, 0.005, 0.0001])  # fmt: skip
+    world.add_light(
+        name="key", pos=[0.4, -0.6, 1.6], dir=[0.1, 0.5, -1.0], diffuse=[0.55, 0.55, 0.55], castshadow=False
+    )
+    world.add_geom(
+        name="table",
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=list(layout.table_half_size),
+        pos=list(layout.table_center),
+        rgba=list(TABLE_RGBA),
+        contype=OBJECT_BITS,
+        conaffinity=ARM_BITS | OBJECT_BITS,
+        friction=[1.0, 0.005, 0.0001],
+    )
     floor = [0.0, 0.0, FLOOR["pos"][2] + min(layout.top, 0.0)]
-    world.add_geom(name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[3.0, 3.0, 0.1], pos=floor,
-                   rgba=list(FLOOR["rgba"]), contype=OBJECT_BITS, conaffinity=OBJECT_BITS)  # fmt: skip
+    world.add_geom(
+        name="floor",
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=[3.0, 3.0, 0.1],
+        pos=floor,
+        rgba=list(FLOOR["rgba"]),
+        contype=OBJECT_BITS,
+        conaffinity=OBJECT_BITS,
+    )
 
 
 def _add_slot(spec: mujoco.MjSpec, slot: int, shapes: Mapping[str, Shape]) -> None:
@@ -179,12 +197,23 @@ def _add_slot(spec: mujoco.MjSpec, slot: int, shapes: Mapping[str, Shape]) -> No
     body.explicitinertial = True
     body.mass, body.inertia = OBJECT_MASS, [2.0e-5, 2.0e-5, 2.0e-5]
     body.ipos, body.iquat = [0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]
-    types = {"box": mujoco.mjtGeom.mjGEOM_BOX, "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER,
-             "sphere": mujoco.mjtGeom.mjGEOM_SPHERE}  # fmt: skip
+    types = {
+        "box": mujoco.mjtGeom.mjGEOM_BOX,
+        "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER,
+        "sphere": mujoco.mjtGeom.mjGEOM_SPHERE,
+    }
     for name, shape in shapes.items():
-        body.add_geom(name=slot_geom(slot, name), type=types[shape.geom], size=list(shape.size), mass=0.0,
-                      contype=OBJECT_BITS, conaffinity=ARM_BITS | OBJECT_BITS, rgba=[0.0] * 4, condim=6,
-                      friction=[1.2, 0.02, 0.002])  # fmt: skip
+        body.add_geom(
+            name=slot_geom(slot, name),
+            type=types[shape.geom],
+            size=list(shape.size),
+            mass=0.0,
+            contype=OBJECT_BITS,
+            conaffinity=ARM_BITS | OBJECT_BITS,
+            rgba=[0.0] * 4,
+            condim=6,
+            friction=[1.2, 0.02, 0.002],
+        )
 
 
 def _add_cameras(spec: mujoco.MjSpec, mounts: Sequence[CameraMount]) -> None:

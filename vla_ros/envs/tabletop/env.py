@@ -134,8 +134,13 @@ class TabletopEnv(Workcell):
         """Put a body at the place of `item`, its origin `height` m above the table."""
         address = self.model.joint(body).qposadr[0]
         self.data.qpos[address : address + 7] = [
-            *item.position, self.layout.top + height, np.cos(item.yaw / 2), 0.0, 0.0, np.sin(item.yaw / 2)
-        ]  # fmt: skip
+            *item.position,
+            self.layout.top + height,
+            np.cos(item.yaw / 2),
+            0.0,
+            0.0,
+            np.sin(item.yaw / 2),
+        ]
 
     def _show_receptacle(self, index: int, item: SceneObject) -> None:
         for name in receptacle_geoms(index, item.shape):

@@ -104,9 +104,16 @@ def _observe(env: TabletopEnv, command: Command, state: RobotState, held: str) -
         goal = env.thing_position(command.goal) + np.array([0.0, 0.0, rest_height(command) + drop])
         landed = held != command.name and rest.aside < reach and -0.012 < rest.above < drop + 0.01
     return Situation(
-        command, state.end_effector.position, state.gripper_opening, env.thing_position(command.thing),
-        held == command.name, held not in ("", command.name), goal, let_go, landed,
-    )  # fmt: skip
+        command,
+        state.end_effector.position,
+        state.gripper_opening,
+        env.thing_position(command.thing),
+        held == command.name,
+        held not in ("", command.name),
+        goal,
+        let_go,
+        landed,
+    )
 
 
 def plan_command(
@@ -140,9 +147,14 @@ def plan_command(
         positions.append(tool)
         openings.append(max_opening if open_gripper else 0.0)
         now = replace(
-            now, tool=tool, opening=opening, target=target, holds_target=holds, landed=landed,
+            now,
+            tool=tool,
+            opening=opening,
+            target=target,
+            holds_target=holds,
+            landed=landed,
             holds_other=now.holds_other and not open_gripper,
-        )  # fmt: skip
+        )
     return PoseTrajectory(np.stack(positions), np.tile(TOOL_DOWN, (horizon, 1)), np.array(openings))
 
 

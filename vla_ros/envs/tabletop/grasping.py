@@ -29,9 +29,14 @@ CLOSING = 0.003
 
 
 def grasp_rule(
-    tool: FloatArray, opening: float, target: FloatArray, width: float, holds: bool, holds_other: bool,
+    tool: FloatArray,
+    opening: float,
+    target: FloatArray,
+    width: float,
+    holds: bool,
+    holds_other: bool,
     max_opening: float,
-) -> tuple[FloatArray, bool]:  # fmt: skip
+) -> tuple[FloatArray, bool]:
     """Return (target position of the tool, whether the gripper should be open)."""
     hover = np.array([target[0], target[1], target[2] + CLEARANCE])
     if holds:

@@ -50,8 +50,17 @@ def furnish(spec: mujoco.MjSpec) -> None:
     for number, (name, (kind, size, rgba)) in enumerate(DISTRACTORS.items()):
         body = spec.worldbody.add_body(name=name, pos=[-1.5, 0.3 * number, 0.0])
         body.add_freejoint(name=name)
-        body.add_geom(name=name, type=kind, size=size, rgba=rgba, mass=0.08, condim=6, friction=[1.2, 0.02, 0.002],
-                      contype=OBJECT_BITS, conaffinity=ARM_BITS | OBJECT_BITS)  # fmt: skip
+        body.add_geom(
+            name=name,
+            type=kind,
+            size=size,
+            rgba=rgba,
+            mass=0.08,
+            condim=6,
+            friction=[1.2, 0.02, 0.002],
+            contype=OBJECT_BITS,
+            conaffinity=ARM_BITS | OBJECT_BITS,
+        )
     add_patterns(spec)
 
 
@@ -59,10 +68,21 @@ def _add_ring(body: mujoco.MjsBody, index: int, kind: str) -> None:
     """Add a round floor with a rim of boxes that leans outward."""
     inner, outer, height = RECEPTACLES[kind].size
     names = receptacle_geoms(index, kind)
-    common = {"rgba": [0.0] * 4, "mass": 0.0, "condim": 4, "friction": [1.0, 0.01, 0.001],
-              "contype": OBJECT_BITS, "conaffinity": ARM_BITS | OBJECT_BITS}  # fmt: skip
-    body.add_geom(name=names[0], type=mujoco.mjtGeom.mjGEOM_CYLINDER, pos=[0.0, 0.0, FLOOR_HALF_HEIGHT],
-                  size=[inner + 0.003, FLOOR_HALF_HEIGHT, 0.0], **common)  # fmt: skip
+    common = {
+        "rgba": [0.0] * 4,
+        "mass": 0.0,
+        "condim": 4,
+        "friction": [1.0, 0.01, 0.001],
+        "contype": OBJECT_BITS,
+        "conaffinity": ARM_BITS | OBJECT_BITS,
+    }
+    body.add_geom(
+        name=names[0],
+        type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+        pos=[0.0, 0.0, FLOOR_HALF_HEIGHT],
+        size=[inner + 0.003, FLOOR_HALF_HEIGHT, 0.0],
+        **common,
+    )
     lean = np.arctan2(outer - inner, height)
     length = float(np.hypot(outer - inner, height)) / 2.0
     middle, half_width = (inner + outer) / 2.0, 1.08 * np.pi * outer / SEGMENTS
@@ -72,6 +92,11 @@ def _add_ring(body: mujoco.MjsBody, index: int, kind: str) -> None:
         mujoco.mju_axisAngle2Quat(turn, np.array([0.0, 0.0, 1.0]), angle)
         mujoco.mju_axisAngle2Quat(tilt, np.array([0.0, 1.0, 0.0]), lean)
         mujoco.mju_mulQuat(turn, turn.copy(), tilt)
-        body.add_geom(name=names[part + 1], type=mujoco.mjtGeom.mjGEOM_BOX, quat=turn,
-                      pos=[middle * np.cos(angle), middle * np.sin(angle), height / 2.0],
-                      size=[0.002, half_width, length], **common)  # fmt: skip
+        body.add_geom(
+            name=names[part + 1],
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            quat=turn,
+            pos=[middle * np.cos(angle), middle * np.sin(angle), height / 2.0],
+            size=[0.002, half_width, length],
+            **common,
+        )

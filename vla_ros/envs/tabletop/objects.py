@@ -69,9 +69,11 @@ class SceneObject:
 
 
 def sample_scene(
-    rng: np.random.Generator, count: int = 3, required: tuple[str, str] | None = None,
+    rng: np.random.Generator,
+    count: int = 3,
+    required: tuple[str, str] | None = None,
     reach: tuple[tuple[float, float], tuple[float, float]] = REACH,
-) -> tuple[SceneObject, ...]:  # fmt: skip
+) -> tuple[SceneObject, ...]:
     """Place `count` objects of different (color, shape), with no two closer than `SPACING`.
 
     Args:

@@ -11,8 +11,10 @@ from vla_ros.types import FloatArray, ImageArray
 Rgb = tuple[float, float, float]
 
 _CHECKER, _FLAT, _GRADIENT = (
-    mujoco.mjtBuiltin.mjBUILTIN_CHECKER, mujoco.mjtBuiltin.mjBUILTIN_FLAT, mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
-)  # fmt: skip
+    mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
+    mujoco.mjtBuiltin.mjBUILTIN_FLAT,
+    mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+)
 _PLAIN, _CROSS, _RANDOM = mujoco.mjtMark.mjMARK_NONE, mujoco.mjtMark.mjMARK_CROSS, mujoco.mjtMark.mjMARK_RANDOM
 
 BUILT_IN: dict[str, tuple[mujoco.mjtBuiltin, mujoco.mjtMark, Rgb, Rgb, float]] = {
@@ -48,13 +50,24 @@ def draw_pattern(rng: np.random.Generator, side: int = DRAWN_SIDE) -> ImageArray
 def add_patterns(spec: mujoco.MjSpec) -> None:
     """Add a material for each pattern to a workcell."""
     for name, (pattern, mark, first, second, repeat) in BUILT_IN.items():
-        spec.add_texture(name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=pattern, mark=mark, rgb1=first,
-                         rgb2=second, markrgb=second, random=0.02, width=256, height=256)  # fmt: skip
+        spec.add_texture(
+            name=name,
+            type=mujoco.mjtTexture.mjTEXTURE_2D,
+            builtin=pattern,
+            mark=mark,
+            rgb1=first,
+            rgb2=second,
+            markrgb=second,
+            random=0.02,
+            width=256,
+            height=256,
+        )
         _add_material(spec, name, repeat)
     for seed, name in enumerate(DRAWN):
         rng = np.random.default_rng(seed)
-        texture = spec.add_texture(name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, nchannel=3, width=DRAWN_SIDE,
-                                   height=DRAWN_SIDE)  # fmt: skip
+        texture = spec.add_texture(
+            name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, nchannel=3, width=DRAWN_SIDE, height=DRAWN_SIDE
+        )
         texture.data = draw_pattern(rng).tobytes()
         _add_material(spec, name, float(rng.uniform(1.0, 4.0)))
 

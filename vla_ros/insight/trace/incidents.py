@@ -11,10 +11,19 @@ from vla_ros.types import SafetyState
 SILENCE = 5.0
 """Time without a health report (one is due per second) after which a node counts as gone, s."""
 
-ORDERLY = frozenset({
-    Reason.OK, Reason.DISARMED, Reason.DISARMING, Reason.WAITING, Reason.INSTRUCTION_NEW, Reason.INSTRUCTION_OLD,
-    Reason.INSTRUCTION_STOP, Reason.POLICY_WAITING, Reason.UNSETTLED,
-})  # fmt: skip
+ORDERLY = frozenset(
+    {
+        Reason.OK,
+        Reason.DISARMED,
+        Reason.DISARMING,
+        Reason.WAITING,
+        Reason.INSTRUCTION_NEW,
+        Reason.INSTRUCTION_OLD,
+        Reason.INSTRUCTION_STOP,
+        Reason.POLICY_WAITING,
+        Reason.UNSETTLED,
+    }
+)
 """Reasons for HOLD that are no fault: an operator's request, or the time before the motion begins."""
 
 _ORDERLY_LABELS = frozenset(reason.label for reason in ORDERLY)

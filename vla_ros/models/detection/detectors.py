@@ -43,9 +43,17 @@ class Detections:
 
 
 def build_detector(
-    kind: str, cameras: Sizes, *, objects: int, width: int, heads: int, patch: int, depth: int,
-    values: Mapping[str, Any], vision: Mapping[str, Any] | None = None,
-) -> nn.Module:  # fmt: skip
+    kind: str,
+    cameras: Sizes,
+    *,
+    objects: int,
+    width: int,
+    heads: int,
+    patch: int,
+    depth: int,
+    values: Mapping[str, Any],
+    vision: Mapping[str, Any] | None = None,
+) -> nn.Module:
     """Return the detector `kind` with random weights, a function of pictures (camera to (B, 3, h, w)) to `Detections`.
 
     Raises:
@@ -64,9 +72,15 @@ class SlotDetector(nn.Module):
     """K learned queries look over all image tokens and over each other; each becomes a thing or nothing."""
 
     def __init__(
-        self, cameras: Sizes, objects: int, width: int, heads: int, patch: int, depth: int,
+        self,
+        cameras: Sizes,
+        objects: int,
+        width: int,
+        heads: int,
+        patch: int,
+        depth: int,
         vision: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Build with `depth` blocks over each picture, or what `vision` names, and `depth` of queries, at least one."""
         super().__init__()
         self.images = (
@@ -94,10 +108,12 @@ class SlotDetector(nn.Module):
             things, weights = block(things, context=seen, look=True)
         things = self.norm(things)
         return Detections(
-            things, self.place(things), self.confidence(things)[..., 0],
+            things,
+            self.place(things),
+            self.confidence(things)[..., 0],
             {name: layer(things).sigmoid() for name, layer in self.point.items()},
             {} if weights is None else self.images.looks(weights),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)
@@ -150,9 +166,10 @@ class Owlv2Detector(nn.Module):
         """
         rows = len(image)
         output = self.owl(
-            input_ids=names.repeat(rows, 1), attention_mask=padding_mask(names).repeat(rows, 1),
+            input_ids=names.repeat(rows, 1),
+            attention_mask=padding_mask(names).repeat(rows, 1),
             pixel_values=self._square(image),
-        )  # fmt: skip
+        )
         scores, which = output.logits.sigmoid().max(dim=-1)
         centre, half = output.pred_boxes[..., :2], output.pred_boxes[..., 2:] / 2.0
         stretch = self._stretch(image).repeat(2)

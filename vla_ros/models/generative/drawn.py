@@ -57,9 +57,18 @@ class DrawnModel(VlaModel):
         super().__init__(config)
         c = config
         self.context = ContextEncoder(
-            c.cameras, c.vocabulary, c.state_width, words=c.words, width=c.width, heads=c.heads, patch=c.patch,
-            depth=c.depth, queries=c.queries, vision=c.vision, text=c.text,
-        )  # fmt: skip
+            c.cameras,
+            c.vocabulary,
+            c.state_width,
+            words=c.words,
+            width=c.width,
+            heads=c.heads,
+            patch=c.patch,
+            depth=c.depth,
+            queries=c.queries,
+            vision=c.vision,
+            text=c.text,
+        )
         self.denoiser = build_denoiser(c.denoiser, c.action.width, c.horizon, c.width, c.heads, c.layers)
 
     def backbones(self) -> dict[str, Backbone]:

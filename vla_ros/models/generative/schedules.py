@@ -137,9 +137,15 @@ class NoiseSchedule:
         return mean + variance.sqrt() * noise
 
     def ddim_step(
-        self, x_t: Tensor, t: Tensor, said: Tensor, earlier: Tensor, eta: float = 0.0,
-        noise: Tensor | None = None, bound: float | None = None,
-    ) -> Tensor:  # fmt: skip
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        said: Tensor,
+        earlier: Tensor,
+        eta: float = 0.0,
+        noise: Tensor | None = None,
+        bound: float | None = None,
+    ) -> Tensor:
         """Return x at the step `earlier` < `t`, where -1 is the data itself.
 
         Args:

@@ -50,9 +50,13 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(
-        self, tokens: Tensor, context: Tensor | None = None, mask: Tensor | None = None,
-        cache: KeyValueCache | None = None, look: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        self,
+        tokens: Tensor,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        look: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
         """Return the output (M, Q, D) and, with `look`, the weights (M, Q, K), averaged over heads.
 
         Args:
@@ -98,9 +102,14 @@ class Block(nn.Module):
         )
 
     def forward(
-        self, tokens: Tensor, mask: Tensor | None = None, context: Tensor | None = None,
-        context_mask: Tensor | None = None, cache: KeyValueCache | None = None, look: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        self,
+        tokens: Tensor,
+        mask: Tensor | None = None,
+        context: Tensor | None = None,
+        context_mask: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        look: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
         """Return (M, Q, D) and, with `look`, the weights over the context, or over the tokens without one."""
         crosses = self.cross_attention is not None
         found, weights = self.self_attention(self.self_norm(tokens), None, mask, cache, look and not crosses)

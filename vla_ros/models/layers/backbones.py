@@ -53,7 +53,9 @@ TOWERS = {
     "mobilenet_v2": Tower("MobileNetV2Config", "MobileNetV2Model"),
     "owlv2": Tower("Owlv2Config", "Owlv2ForObjectDetection"),
     "clip_vision": Tower(
-        "CLIPVisionConfig", "CLIPVisionModel", model_types=("clip_vision_model", "clip"),
+        "CLIPVisionConfig",
+        "CLIPVisionModel",
+        model_types=("clip_vision_model", "clip"),
         unused=("post_layernorm", "vision_model.post_layernorm"),
     ),
     "siglip_vision": Tower("SiglipVisionConfig", "SiglipVisionModel", model_types=("siglip_vision_model", "siglip")),
@@ -64,7 +66,7 @@ TOWERS = {
     "gpt2": Tower("GPT2Config", "GPT2Model"),
     "llama": Tower("LlamaConfig", "LlamaModel"),
     "qwen2": Tower("Qwen2Config", "Qwen2Model"),
-}  # fmt: skip
+}
 """Name to network class of Transformers."""
 
 NOT_SIZES = ("transformers_version", "architectures", "dtype", "torch_dtype", "_name_or_path")

@@ -53,9 +53,20 @@ class ContextEncoder(nn.Module):
     """See the module."""
 
     def __init__(
-        self, cameras: Sizes, vocabulary: int, state_width: int, *, words: int, width: int, heads: int, patch: int,
-        depth: int, queries: int, vision: Mapping[str, Any] | None = None, text: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        cameras: Sizes,
+        vocabulary: int,
+        state_width: int,
+        *,
+        words: int,
+        width: int,
+        heads: int,
+        patch: int,
+        depth: int,
+        queries: int,
+        vision: Mapping[str, Any] | None = None,
+        text: Mapping[str, Any] | None = None,
+    ) -> None:
         """Build with `depth` blocks over each picture and over the sentence, and `queries` looks at the pictures.
 
         `vision` and `text` name encoders in the place of these blocks; a trunk that both sees and reads also tells

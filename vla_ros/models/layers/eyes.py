@@ -53,14 +53,19 @@ class VisionEncoder(nn.Module):
         """Build with random weights; cells are four pixels wide."""
         super().__init__()
         self.near = nn.Sequential(
-            nn.Conv2d(3, 24, 5, stride=2, padding=2), nn.ReLU(),
-            nn.Conv2d(24, 36, 3, stride=2, padding=1), nn.ReLU(),
-        )  # fmt: skip
+            nn.Conv2d(3, 24, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(24, 36, 3, stride=2, padding=1),
+            nn.ReLU(),
+        )
         self.trunk = nn.Sequential(
-            nn.Conv2d(36, channels, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, padding=2, dilation=2), nn.ReLU(),
-        )  # fmt: skip
+            nn.Conv2d(36, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=2, dilation=2),
+            nn.ReLU(),
+        )
         self.colour = nn.Sequential(nn.Conv2d(36, 32, 1), nn.ReLU(), nn.Conv2d(32, colours + 1, 1))
         self.kind = nn.Conv2d(channels, kinds + 1, 1)
         self.free = nn.Conv2d(channels, free_points, 1)
@@ -78,9 +83,14 @@ class VisionEncoder(nn.Module):
             return self._view(*(values.flatten(2).to(self.sharpen.dtype) for values in said), chances, size)
 
     def _view(
-        self, colour: Tensor, kind: Tensor, kept: Tensor, free: Tensor, chances: Mapping[str, Tensor],
+        self,
+        colour: Tensor,
+        kind: Tensor,
+        kept: Tensor,
+        free: Tensor,
+        chances: Mapping[str, Tensor],
         size: tuple[int, int],
-    ) -> View:  # fmt: skip
+    ) -> View:
         colour, kind = colour.log_softmax(dim=1), kind.log_softmax(dim=1)
         free = spatial_expectation(free.softmax(dim=-1), size)
         thing, thing_look = self._look(colour, kind, kept, chances["colour"], chances["kind"], size)
@@ -89,13 +99,22 @@ class VisionEncoder(nn.Module):
         return View(TargetFeatures(thing, goal, free.flatten(1)), thing_look, goal_look, colour, kind)
 
     def _look(
-        self, colour: Tensor, kind: Tensor, kept: Tensor, wanted_colour: Tensor, wanted_kind: Tensor,
+        self,
+        colour: Tensor,
+        kind: Tensor,
+        kept: Tensor,
+        wanted_colour: Tensor,
+        wanted_kind: Tensor,
         size: tuple[int, int],
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    ) -> tuple[Tensor, Tensor]:
         """Return features (B, N, width) of the attended target, and the weights (B, N, h', w')."""
         scores = self.sharpen[0] * (wanted_colour @ colour[:, :-1]) + self.sharpen[1] * (wanted_kind @ kind[:, :-1])
         weights = scores.softmax(dim=-1)  # (B, N, h'w')
         best = 0.1 * scores.amax(dim=-1, keepdim=True)
-        features = [best, weights.amax(dim=-1, keepdim=True), spatial_expectation(weights, size),
-                    weights @ kept.transpose(1, 2)]  # fmt: skip
+        features = [
+            best,
+            weights.amax(dim=-1, keepdim=True),
+            spatial_expectation(weights, size),
+            weights @ kept.transpose(1, 2),
+        ]
         return torch.cat(features, dim=-1), weights.unflatten(-1, size)

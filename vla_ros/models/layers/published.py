@@ -40,10 +40,14 @@ TEXT_KINDS = ("bert", "distilbert", "clip_text")
 LANGUAGE_KINDS = ("llama", "qwen2", "gpt2")
 
 TABLES = {
-    "bert": "word_embeddings.weight", "distilbert": "word_embeddings.weight", "clip_text": "token_embedding.weight",
-    "clip": "token_embedding.weight", "llama": "embed_tokens.weight", "qwen2": "embed_tokens.weight",
+    "bert": "word_embeddings.weight",
+    "distilbert": "word_embeddings.weight",
+    "clip_text": "token_embedding.weight",
+    "clip": "token_embedding.weight",
+    "llama": "embed_tokens.weight",
+    "qwen2": "embed_tokens.weight",
     "gpt2": "wte.weight",
-}  # fmt: skip
+}
 """Ending of the name that each calls its table of words."""
 
 FIRST_WORD = 2
@@ -138,8 +142,12 @@ class PublishedTransformer(nn.Module):
         return transformers().DynamicCache(config=self.tower.config)
 
     def forward(
-        self, tokens: Tensor, real: Tensor, cache: Any = None, look: bool = False  # noqa: ANN401
-    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        self,
+        tokens: Tensor,
+        real: Tensor,
+        cache: Any = None,  # noqa: ANN401 (of Transformers, which is not imported here)
+        look: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
         """Return what `CausalTransformer.forward` returns; padding takes no place, so more of it changes nothing."""
         allowed = causal_mask(tokens.shape[1], real.shape[1], tokens.device) & real[:, None, None, :]
         mask = torch.zeros(allowed.shape, dtype=tokens.dtype, device=tokens.device)
@@ -147,9 +155,13 @@ class PublishedTransformer(nn.Module):
         places = (real.long().cumsum(dim=-1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
         self.tower.set_attn_implementation("eager" if look else "sdpa")  # only the first returns its weights
         read = self.tower(
-            inputs_embeds=tokens, attention_mask=mask, position_ids=places, past_key_values=cache,
-            use_cache=cache is not None, output_attentions=look,
-        )  # fmt: skip
+            inputs_embeds=tokens,
+            attention_mask=mask,
+            position_ids=places,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            output_attentions=look,
+        )
         if not look:
             return read.last_hidden_state, None
         return read.last_hidden_state, torch.stack([weights.mean(dim=1) for weights in read.attentions]).mean(dim=0)

@@ -87,15 +87,21 @@ def example(
     one = torch.ones(scenes, 1, device=device, dtype=precision)
     return given, ModelTarget(
         normal(scenes, 1, horizon, columns.continuous),
-        one[..., None, None].expand(-1, -1, horizon, columns.binary), one,
-        normal(scenes, 1, 3), {n: one[..., None].expand(-1, -1, 2) / 2 for n in config["cameras"]},
-    )  # fmt: skip
+        one[..., None, None].expand(-1, -1, horizon, columns.binary),
+        one,
+        normal(scenes, 1, 3),
+        {n: one[..., None].expand(-1, -1, 2) / 2 for n in config["cameras"]},
+    )
 
 
 def measure(
-    name: str, size: str, device: torch.device, seconds: float = 1.0, train: bool = True,
+    name: str,
+    size: str,
+    device: torch.device,
+    seconds: float = 1.0,
+    train: bool = True,
     precision: torch.dtype = torch.float32,
-) -> Figures:  # fmt: skip
+) -> Figures:
     """Build the network `name` with random weights and measure it, for about `seconds` per measurement.
 
     Raises:

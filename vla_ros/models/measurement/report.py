@@ -11,9 +11,17 @@ from vla_ros.models.measurement.guide import GUIDES
 from vla_ros.models.measurement.measure import Figures
 
 COLUMNS = (
-    "network", "parameters", "full size", "act ms", "act p50 ms", "step ms", "weights MB", "act MB", "step MB",
+    "network",
+    "parameters",
+    "full size",
+    "act ms",
+    "act p50 ms",
+    "step ms",
+    "weights MB",
+    "act MB",
+    "step MB",
     "plain MB",
-)  # fmt: skip
+)
 GUIDE_COLUMNS = ("network", "best for", "use when", "good for", "paper")
 
 
@@ -32,11 +40,19 @@ def rows(figures: Mapping[str, Figures]) -> list[list[str]]:
 
     return [
         [
-            name, count(f.parameters), count(f.full_parameters), cell(f.act_ms, 1), cell(f.act_median_ms, 1),
-            cell(f.step_ms), cell(f.weights_mb, 1), cell(f.act_mb, 1), cell(f.step_mb), cell(f.plain_step_mb),
+            name,
+            count(f.parameters),
+            count(f.full_parameters),
+            cell(f.act_ms, 1),
+            cell(f.act_median_ms, 1),
+            cell(f.step_ms),
+            cell(f.weights_mb, 1),
+            cell(f.act_mb, 1),
+            cell(f.step_mb),
+            cell(f.plain_step_mb),
         ]
         for name, f in figures.items()
-    ]  # fmt: skip
+    ]
 
 
 def plain(figures: Mapping[str, Figures]) -> list[str]:

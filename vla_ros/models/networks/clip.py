@@ -59,15 +59,25 @@ class ClipModel(VlaModel):
     Config = ClipConfig
     TINY: ClassVar = {
         "towers": {
-            "vision_config": {**_TINY_TOWER, "patch_size": 32, "image_size": 96}, "text_config": _TINY_TOWER,
+            "vision_config": {**_TINY_TOWER, "patch_size": 32, "image_size": 96},
+            "text_config": _TINY_TOWER,
             "projection_dim": 32,
         },
-        "width": 64, "heads": 4, "layers": 1,
-    }  # fmt: skip
+        "width": 64,
+        "heads": 4,
+        "layers": 1,
+    }
     FULL: ClassVar = {  # CLIP ViT-B/32, the library's defaults
-        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 49407, "state_width": 10, "horizon": 16,
-        "words": 76, "towers": {}, "width": 512, "heads": 8, "layers": 6,
-    }  # fmt: skip
+        "cameras": {"front": [224, 224], "wrist": [224, 224]},
+        "vocabulary": 49407,
+        "state_width": 10,
+        "horizon": 16,
+        "words": 76,
+        "towers": {},
+        "width": 512,
+        "heads": 8,
+        "layers": 6,
+    }
     BACKBONES: ClassVar = {"towers": ("clip",)}
     config: ClipConfig
 
@@ -170,9 +180,12 @@ class ClipModel(VlaModel):
         continuous, binary = chunk.tensor_split([self.config.action.continuous], dim=-1)
         beliefs = self.beliefs(tokens[:, -1]).unflatten(0, pairs)
         return ModelOutput(
-            continuous, binary, beliefs[..., :3], beliefs[..., 3],
+            continuous,
+            binary,
+            beliefs[..., :3],
+            beliefs[..., 3],
             {name: look.unflatten(0, pairs) for name, look in attention.items()},
-        )  # fmt: skip
+        )
 
     def _see(self, images: Tensor) -> Any:  # noqa: ANN401 (an output of Transformers)
         return self.clip.vision_model(standardize(images, *CLIP), interpolate_pos_encoding=True)
@@ -205,12 +218,18 @@ def with_end(tokens: Tensor, end: int) -> Tensor:
 def _tower_values(config: ClipConfig) -> dict[str, Any]:
     towers = dict(config.towers or {})
     text = {
-        **towers.get("text_config", {}), "vocab_size": config.vocabulary + 1, "eos_token_id": config.vocabulary,
-        "bos_token_id": None, "pad_token_id": 0, "max_position_embeddings": config.words + 1,
-    }  # fmt: skip
+        **towers.get("text_config", {}),
+        "vocab_size": config.vocabulary + 1,
+        "eos_token_id": config.vocabulary,
+        "bos_token_id": None,
+        "pad_token_id": 0,
+        "max_position_embeddings": config.words + 1,
+    }
     projection = int(towers.get("projection_dim", 512))
     vision = dict(towers.get("vision_config", {}))
     return {
-        **towers, "projection_dim": projection, "text_config": {**text, "projection_dim": projection},
+        **towers,
+        "projection_dim": projection,
+        "text_config": {**text, "projection_dim": projection},
         "vision_config": {**vision, "projection_dim": projection},
-    }  # fmt: skip
+    }

@@ -82,9 +82,14 @@ class CompositionalModel(VlaModel):
     LEARNS_PLACES: ClassVar = True
     TINY: ClassVar = {"channels": 32, "hidden": 128}
     FULL: ClassVar = {
-        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
-        "channels": 192, "free_points": 16, "hidden": 1024,
-    }  # fmt: skip
+        "cameras": {"front": [224, 224], "wrist": [224, 224]},
+        "vocabulary": 4096,
+        "state_width": 10,
+        "horizon": 16,
+        "channels": 192,
+        "free_points": 16,
+        "hidden": 1024,
+    }
     config: CompositionalConfig
 
     def __init__(self, config: CompositionalConfig) -> None:
@@ -125,9 +130,7 @@ class CompositionalModel(VlaModel):
         thoughts = self._say(given)[1]
         return {"goal": thoughts.place, **{name: values.softmax(dim=-1) for name, values in thoughts.logits.items()}}
 
-    def _say(
-        self, given: ModelInput, concepts: Mapping[str, Tensor] | None = None
-    ) -> tuple[ModelOutput, _Thoughts]:  # fmt: skip
+    def _say(self, given: ModelInput, concepts: Mapping[str, Tensor] | None = None) -> tuple[ModelOutput, _Thoughts]:
         """Return the output, and what it was made from: what the sentences mean, or `concepts` where they are known."""
         self.check(given)
         logits = self.reader(given.tokens)

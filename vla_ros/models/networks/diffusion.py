@@ -66,9 +66,17 @@ class DiffusionModel(DrawnModel):
     Config = DiffusionConfig
     TINY: ClassVar = {**DrawnModel.TINY, "prediction": "sample"}
     FULL: ClassVar = {  # close to the paper's image-conditioned transformer
-        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
-        "words": 32, "width": 512, "heads": 8, "depth": 6, "queries": 8, "layers": 8,
-    }  # fmt: skip
+        "cameras": {"front": [224, 224], "wrist": [224, 224]},
+        "vocabulary": 4096,
+        "state_width": 10,
+        "horizon": 16,
+        "words": 32,
+        "width": 512,
+        "heads": 8,
+        "depth": 6,
+        "queries": 8,
+        "layers": 8,
+    }
     config: DiffusionConfig
 
     def __init__(self, config: DiffusionConfig) -> None:
@@ -110,11 +118,9 @@ class DiffusionModel(DrawnModel):
         x_0 = wanted.actions().flatten(0, 1).float()
         t = torch.randint(self.config.steps, (len(x_0),), device=x_0.device)
         parts = {
-            "noise": mean_where(
-                self.p_losses(x_0, t, torch.randn_like(x_0), context), wanted.present.flatten()
-            ),
+            "noise": mean_where(self.p_losses(x_0, t, torch.randn_like(x_0), context), wanted.present.flatten()),
             **belief_losses(context, wanted),
-        }  # fmt: skip
+        }
         return total(parts)
 
     def act(self, given: ModelInput, generator: torch.Generator | None = None) -> ModelOutput:
@@ -129,9 +135,13 @@ class DiffusionModel(DrawnModel):
         return self.output(self.sample(self.draw_noise(context, generator), context, generator), context, given)
 
     def continue_from(
-        self, given: ModelInput, previous: Tensor, done: int, strength: float = 0.5,
+        self,
+        given: ModelInput,
+        previous: Tensor,
+        done: int,
+        strength: float = 0.5,
         generator: torch.Generator | None = None,
-    ) -> ModelOutput:  # fmt: skip
+    ) -> ModelOutput:
         """Sample the next chunk near the rest of the previous one: fewer steps, and no jump to another solution.
 
         The rest, its last row repeated, is noised to a fraction of the chain, which then runs from there.

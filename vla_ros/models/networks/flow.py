@@ -44,9 +44,17 @@ class FlowModel(DrawnModel):
 
     Config = FlowConfig
     FULL: ClassVar = {  # the denoiser is as wide as pi0's action expert
-        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 4096, "state_width": 10, "horizon": 50,
-        "words": 48, "width": 1024, "heads": 8, "depth": 8, "queries": 16, "layers": 18,
-    }  # fmt: skip
+        "cameras": {"front": [224, 224], "wrist": [224, 224]},
+        "vocabulary": 4096,
+        "state_width": 10,
+        "horizon": 50,
+        "words": 48,
+        "width": 1024,
+        "heads": 8,
+        "depth": 8,
+        "queries": 16,
+        "layers": 18,
+    }
     config: FlowConfig
 
     def own_heads(self, given: ModelInput) -> dict[str, Tensor]:

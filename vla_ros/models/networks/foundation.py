@@ -81,14 +81,33 @@ class FoundationModel(VlaModel):
 
     Config = FoundationConfig
     TINY: ClassVar = {
-        **TINY, "image_width": 64, "text_width": 48, "text_depth": 1, "fusion_depth": 1, "policy_depth": 1,
-    }  # fmt: skip
+        **TINY,
+        "image_width": 64,
+        "text_width": 48,
+        "text_depth": 1,
+        "fusion_depth": 1,
+        "policy_depth": 1,
+    }
     FULL: ClassVar = {  # ViT-B/16 for the image and BERT-base for the words: their sizes, not their weights
-        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 30522, "state_width": 10, "horizon": 16,
-        "words": 64, "patch": 16, "stem": "patch", "image_width": 768, "image_depth": 12, "image_heads": 12,
-        "text_width": 768, "text_depth": 12, "text_heads": 12, "width": 1024, "heads": 16, "fusion_depth": 6,
-        "policy_depth": 6, "plans": 5,
-    }  # fmt: skip
+        "cameras": {"front": [224, 224], "wrist": [224, 224]},
+        "vocabulary": 30522,
+        "state_width": 10,
+        "horizon": 16,
+        "words": 64,
+        "patch": 16,
+        "stem": "patch",
+        "image_width": 768,
+        "image_depth": 12,
+        "image_heads": 12,
+        "text_width": 768,
+        "text_depth": 12,
+        "text_heads": 12,
+        "width": 1024,
+        "heads": 16,
+        "fusion_depth": 6,
+        "policy_depth": 6,
+        "plans": 5,
+    }
     BACKBONES: ClassVar = {"vision": (*IMAGE_KINDS, KIND), "text": (*TEXT_KINDS, KIND)}
     config: FoundationConfig
 
@@ -157,9 +176,11 @@ class FoundationModel(VlaModel):
         """Return the plans of the mixture: weights (B, N, K), means, stds, probabilities of binary columns."""
         found = self.distribution(given)
         return {
-            "plans": found.weights.softmax(dim=-1), "means": found.means, "deviations": found.deviations,
+            "plans": found.weights.softmax(dim=-1),
+            "means": found.means,
+            "deviations": found.deviations,
             "binary": found.binary.sigmoid(),
-        }  # fmt: skip
+        }
 
     def backbones(self) -> dict[str, Backbone]:
         """Return the parts that can be given published weights."""

@@ -84,10 +84,19 @@ class GroundedModel(VlaModel):
     LEARNS_PLACES: ClassVar = True
     TINY: ClassVar = {"objects": 6, "width": 64, "depth": 1, "hidden": 128}
     FULL: ClassVar = {  # OWLv2 base, the library's defaults, as the detector
-        "cameras": {"front": [960, 960], "wrist": [960, 960]}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
-        "words": 32, "objects": 32, "width": 512, "heads": 8, "depth": 6, "hidden": 1024, "detector": "owlv2",
+        "cameras": {"front": [960, 960], "wrist": [960, 960]},
+        "vocabulary": 4096,
+        "state_width": 10,
+        "horizon": 16,
+        "words": 32,
+        "objects": 32,
+        "width": 512,
+        "heads": 8,
+        "depth": 6,
+        "hidden": 1024,
+        "detector": "owlv2",
         "detector_values": {"vision_config": {"image_size": 960}},
-    }  # fmt: skip
+    }
     BACKBONES: ClassVar = {"detector_values": ("owlv2",), "vision": (KIND,), "text": (KIND,)}
     config: GroundedConfig
 
@@ -95,10 +104,16 @@ class GroundedModel(VlaModel):
         """Build the network with random weights."""
         super().__init__(config)
         self.detector = build_detector(
-            config.detector, config.cameras, objects=config.objects, width=config.width, heads=config.heads,
-            patch=config.patch, depth=config.depth, values=config.detector_values or {},
+            config.detector,
+            config.cameras,
+            objects=config.objects,
+            width=config.width,
+            heads=config.heads,
+            patch=config.patch,
+            depth=config.depth,
+            values=config.detector_values or {},
             vision=config.vision,
-        )  # fmt: skip
+        )
         self.text: TextEncoder | ProjectedText = (
             TextEncoder(config.vocabulary, config.width, config.words, 1, config.heads)
             if config.text is None
@@ -293,7 +308,7 @@ def _detection_losses(detections: Detections, slots: Tensor, wanted: ModelTarget
             functional.smooth_l1_loss(places, wanted.target, reduction="none", beta=0.1), there
         ),
         "confidence": functional.binary_cross_entropy_with_logits(detections.confidence, held),
-    }  # fmt: skip
+    }
     for name, points in detections.points.items():
         if name in wanted.pixels:
             pixels = wanted.pixels[name]

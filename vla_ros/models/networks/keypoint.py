@@ -66,9 +66,15 @@ class KeypointModel(VlaModel):
     LEARNS_PLACES: ClassVar = True
     TINY: ClassVar = {"channels": 32, "hidden": 128}
     FULL: ClassVar = {
-        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
-        "channels": 128, "points": 32, "words": 256, "hidden": 1024,
-    }  # fmt: skip
+        "cameras": {"front": [224, 224], "wrist": [224, 224]},
+        "vocabulary": 4096,
+        "state_width": 10,
+        "horizon": 16,
+        "channels": 128,
+        "points": 32,
+        "words": 256,
+        "hidden": 1024,
+    }
     BACKBONES: ClassVar = {"vision": (KIND,), "text": (KIND,)}
     config: KeypointConfig
 
@@ -179,12 +185,20 @@ class _Eye(nn.Module):
         super().__init__()
         c = config.channels
         self.middle = 0.5 if channels is None else 0.0
-        self.trunk = nn.Sequential(
-            nn.Conv2d(3, 24, 5, stride=2, padding=2), nn.ReLU(),
-            nn.Conv2d(24, 32, 3, stride=2, padding=1), nn.ReLU(),
-            nn.Conv2d(32, c, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(c, c, 3, padding=1), nn.ReLU(),
-        ) if channels is None else nn.Sequential(nn.Conv2d(channels, c, 1), nn.ReLU())  # fmt: skip
+        self.trunk = (
+            nn.Sequential(
+                nn.Conv2d(3, 24, 5, stride=2, padding=2),
+                nn.ReLU(),
+                nn.Conv2d(24, 32, 3, stride=2, padding=1),
+                nn.ReLU(),
+                nn.Conv2d(32, c, 3, padding=1),
+                nn.ReLU(),
+                nn.Conv2d(c, c, 3, padding=1),
+                nn.ReLU(),
+            )
+            if channels is None
+            else nn.Sequential(nn.Conv2d(channels, c, 1), nn.ReLU())
+        )
         self.film = nn.Linear(config.words, 2 * c)
         self.mix = nn.Conv2d(c, c, 1)
         self.points = nn.Conv2d(c, config.points, 1)

@@ -50,16 +50,28 @@ class MemoryEfficientModel(VlaModel):
 
     Config = MemoryEfficientConfig
     TINY: ClassVar = {
-        "vision": {"width_coefficient": 0.25, "depth_coefficient": 0.25, "drop_connect_rate": 0.0,
-                   "strides": [1, 2, 2, 2, 1, 1, 1]},
+        "vision": {
+            "width_coefficient": 0.25,
+            "depth_coefficient": 0.25,
+            "drop_connect_rate": 0.0,
+            "strides": [1, 2, 2, 2, 1, 1, 1],
+        },
         "text": {"dim": 48, "n_layers": 2, "n_heads": 4, "hidden_dim": 96, "dropout": 0.0, "attention_dropout": 0.0},
-        "shrink": 2, "width": 64, "hidden": 128,
-    }  # fmt: skip
+        "shrink": 2,
+        "width": 64,
+        "hidden": 128,
+    }
     FULL: ClassVar = {  # EfficientNet-B0 and DistilBERT (base, uncased)
-        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 30522, "state_width": 10, "horizon": 16,
-        "words": 512, "vision": {"width_coefficient": 1.0, "depth_coefficient": 1.0, "image_size": 224}, "text": {},
-        "width": 512, "hidden": 512,
-    }  # fmt: skip
+        "cameras": {"front": [224, 224], "wrist": [224, 224]},
+        "vocabulary": 30522,
+        "state_width": 10,
+        "horizon": 16,
+        "words": 512,
+        "vision": {"width_coefficient": 1.0, "depth_coefficient": 1.0, "image_size": 224},
+        "text": {},
+        "width": 512,
+        "hidden": 512,
+    }
     BACKBONES: ClassVar = {"vision": ("efficientnet", KIND), "text": ("distilbert", KIND)}
     config: MemoryEfficientConfig
 

@@ -81,12 +81,23 @@ class RealTimeModel(VlaModel):
     Config = RealTimeConfig
     TINY: ClassVar = {
         "vision": {"depth_multiplier": 0.25, "min_depth": 8, "finegrained_output": False, "output_stride": 16},
-        "shrink": 2, "text_width": 32, "text_layers": 1, "hidden": 128,
-    }  # fmt: skip
+        "shrink": 2,
+        "text_width": 32,
+        "text_layers": 1,
+        "hidden": 128,
+    }
     FULL: ClassVar = {  # MobileNetV2 at full width, with the two LSTM layers of 256 of the original sketch
-        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 4096, "state_width": 10, "horizon": 16,
-        "words": 32, "vision": {}, "channels": 64, "text_width": 256, "text_layers": 2, "hidden": 512,
-    }  # fmt: skip
+        "cameras": {"front": [224, 224], "wrist": [224, 224]},
+        "vocabulary": 4096,
+        "state_width": 10,
+        "horizon": 16,
+        "words": 32,
+        "vision": {},
+        "channels": 64,
+        "text_width": 256,
+        "text_layers": 2,
+        "hidden": 512,
+    }
     BACKBONES: ClassVar = {"vision": ("mobilenet_v2", KIND), "text": (KIND,)}
     config: RealTimeConfig
 

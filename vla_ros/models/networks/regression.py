@@ -13,9 +13,7 @@ from vla_ros.models.columns import ActionColumns
 class ChunkHead(nn.Module):
     """Predicts the chunk from a vector of scene and instruction, and optionally the object's position and presence."""
 
-    def __init__(
-        self, inputs: int, hidden: int, horizon: int, columns: ActionColumns, beliefs: bool = True
-    ) -> None:  # fmt: skip
+    def __init__(self, inputs: int, hidden: int, horizon: int, columns: ActionColumns, beliefs: bool = True) -> None:
         """Build an MLP with two hidden layers; without `beliefs` it predicts the chunk only."""
         super().__init__()
         self.horizon, self.columns = horizon, columns

@@ -70,10 +70,21 @@ class Rt2Model(VlaModel):
     Config = Rt2Config
     TINY: ClassVar = {**TINY, "image_width": 64, "depth": 2, "predicted_rows": 3}
     FULL: ClassVar = {  # ViT-L/14 under a language model with the sizes of Llama 2 7B, as OpenVLA (Kim et al. 2024) has
-        "cameras": {"front": [224, 224]}, "vocabulary": 32000, "state_width": 10, "horizon": 16, "words": 64,
-        "patch": 14, "stem": "patch", "image_width": 1024, "image_depth": 24, "image_heads": 16, "width": 4096,
-        "heads": 32, "depth": 32, "predicted_rows": 4,
-    }  # fmt: skip
+        "cameras": {"front": [224, 224]},
+        "vocabulary": 32000,
+        "state_width": 10,
+        "horizon": 16,
+        "words": 64,
+        "patch": 14,
+        "stem": "patch",
+        "image_width": 1024,
+        "image_depth": 24,
+        "image_heads": 16,
+        "width": 4096,
+        "heads": 32,
+        "depth": 32,
+        "predicted_rows": 4,
+    }
     BACKBONES: ClassVar = {"vision": (*IMAGE_KINDS, KIND), "language": LANGUAGE_KINDS, "text": (KIND,)}
     config: Rt2Config
 
@@ -168,9 +179,11 @@ class Rt2Model(VlaModel):
         taught = functional.cross_entropy(logits.flatten(0, 1), actions.flatten(), reduction="none")
         begin = features[:, first]
         said = ModelOutput(
-            wanted.continuous, wanted.binary, target=self.target(begin).unflatten(0, shape),
+            wanted.continuous,
+            wanted.binary,
+            target=self.target(begin).unflatten(0, shape),
             present=self.present(begin)[:, 0].unflatten(0, shape),
-        )  # fmt: skip
+        )
         parts = {
             "actions": mean_where_present(taught.view_as(actions), wanted.present),
             "language": self.config.language_weight * self._language_loss(features, prefix.words),

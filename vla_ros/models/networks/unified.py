@@ -50,9 +50,16 @@ class UnifiedModel(VlaModel):
     Config = UnifiedConfig
     TINY: ClassVar = {**TINY, "stem": CONVOLUTION_STEM, "depth": 2}
     FULL: ClassVar = {  # the sizes of Gato (Reed et al. 2022), 24 blocks of 2048 numbers
-        "cameras": {"front": [224, 224], "wrist": [224, 224]}, "vocabulary": 32000, "state_width": 10, "horizon": 16,
-        "words": 64, "patch": 16, "width": 2048, "heads": 16, "depth": 24,
-    }  # fmt: skip
+        "cameras": {"front": [224, 224], "wrist": [224, 224]},
+        "vocabulary": 32000,
+        "state_width": 10,
+        "horizon": 16,
+        "words": 64,
+        "patch": 16,
+        "width": 2048,
+        "heads": 16,
+        "depth": 24,
+    }
     BACKBONES: ClassVar = {"vision": (*IMAGE_KINDS, KIND), "language": LANGUAGE_KINDS, "text": (KIND,)}
     config: UnifiedConfig
 

@@ -111,9 +111,12 @@ class ConsoleCameras:
         for name, view in self._views.items():
             if name in self._shown and view.subscription is None:
                 view.subscription = self._node.create_subscription(
-                    camera_message_type(view.contract), view.contract.topic, partial(self._take, view), qos("camera"),
+                    camera_message_type(view.contract),
+                    view.contract.topic,
+                    partial(self._take, view),
+                    qos("camera"),
                     raw=True,
-                )  # fmt: skip
+                )
             elif name not in self._shown and view.subscription is not None:
                 self._node.destroy_subscription(view.subscription)
                 view.subscription, view.raw, view.received, view.frame, view.trouble = None, None, None, None, ""

@@ -19,9 +19,14 @@ class Console:
     """Runs from construction until `close`."""
 
     def __init__(
-        self, node: Node, contract: RobotContract, options: ConsoleOptions, *, page_timeout: float = 0.0,
+        self,
+        node: Node,
+        contract: RobotContract,
+        options: ConsoleOptions,
+        *,
+        page_timeout: float = 0.0,
         recordings: Path | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Start serving pages; another thread spins `node`.
 
         Args:

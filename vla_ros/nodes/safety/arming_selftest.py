@@ -35,9 +35,7 @@ class ArmingSelftest:
             safety: Source of the parameters.
             folder: Folder in which passes are stored.
         """
-        self._command = [
-            sys.executable, "-m", "vla_ros.safety.selftest.process", "--robot", robot, "--safety", safety
-        ]  # fmt: skip
+        self._command = [sys.executable, "-m", "vla_ros.safety.selftest.process", "--robot", robot, "--safety", safety]
         self._folder, self._mark = folder, fingerprint(contract, parameters)
         self._change = threading.Lock()
         self._process: subprocess.Popen[str] | None = None

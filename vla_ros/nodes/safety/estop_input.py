@@ -40,9 +40,11 @@ class EstopInput:
         self._node = node
         reliable = qos("estop")
         best_effort = QoSProfile(
-            history=reliable.history, depth=reliable.depth, durability=reliable.durability,
+            history=reliable.history,
+            depth=reliable.depth,
+            durability=reliable.durability,
             reliability=ReliabilityPolicy.BEST_EFFORT,
-        )  # fmt: skip
+        )
         self._subscription = PolledSubscription(node, Bool, ESTOP_TOPIC, [reliable, best_effort], LARGEST_BUTTON)
         # One thread at a time: a control thread that did not end in time may still take messages.
         self._turn = threading.Lock()

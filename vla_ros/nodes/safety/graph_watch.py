@@ -28,9 +28,12 @@ class GraphWatch:
         self._command_topics = tuple(filter(None, topics))
         self._actions = robot_actions(contract)
         self._inputs = {
-            contract.controllers.joint_states_topic: "joint_states", CHUNK_TOPIC: "action_chunk", TASK_TOPIC: "task",
-            HEARTBEAT_TOPIC: "status", INSTRUCTION_STATUS_TOPIC: "status",
-        }  # fmt: skip
+            contract.controllers.joint_states_topic: "joint_states",
+            CHUNK_TOPIC: "action_chunk",
+            TASK_TOPIC: "task",
+            HEARTBEAT_TOPIC: "status",
+            INSTRUCTION_STATUS_TOPIC: "status",
+        }
 
     def unauthorized_chunk_publishers(self) -> str:
         """Name the nodes that publish chunks or heartbeats if there are several of one kind, else "".

@@ -69,9 +69,11 @@ class PolledOrders(Orders):
         self._node = node
         reliable = deepened(qos("estop"), SENTENCES)
         best_effort = QoSProfile(
-            history=reliable.history, depth=reliable.depth, durability=reliable.durability,
+            history=reliable.history,
+            depth=reliable.depth,
+            durability=reliable.durability,
             reliability=ReliabilityPolicy.BEST_EFFORT,
-        )  # fmt: skip
+        )
         self._sentences = {
             kind: PolledSubscription(node, kind, topic, [reliable, best_effort], LARGEST_SENTENCE, serialized=True)
             for kind, topic in ((String, "vla/instruction"), (InstructionRequest, "vla/instruction_request"))
@@ -195,6 +197,9 @@ def _key_of_task(task: Instruction) -> tuple[str, str]:
 def deepened(profile: QoSProfile, depth: int) -> QoSProfile:
     """Return the profile with a queue of at least `depth` messages."""
     return QoSProfile(
-        history=profile.history, depth=max(profile.depth, depth), durability=profile.durability,
-        reliability=profile.reliability, liveliness=profile.liveliness,
-    )  # fmt: skip
+        history=profile.history,
+        depth=max(profile.depth, depth),
+        durability=profile.durability,
+        reliability=profile.reliability,
+        liveliness=profile.liveliness,
+    )

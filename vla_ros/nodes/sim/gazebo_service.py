@@ -40,10 +40,25 @@ class PoseCall:
         if command is None:
             raise SimulationError("there is no command 'gz': is Gazebo installed on this machine, and sourced?")
         self._process = subprocess.Popen(
-            [command, "service", "-s", f"/world/{world}/set_pose_vector", "--reqtype", "gz.msgs.Pose_V", "--reptype",
-             "gz.msgs.Boolean", "--timeout", str(round(1e3 * CALL_TIMEOUT)), "--req", pose_request(poses)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            [
+                command,
+                "service",
+                "-s",
+                f"/world/{world}/set_pose_vector",
+                "--reqtype",
+                "gz.msgs.Pose_V",
+                "--reptype",
+                "gz.msgs.Boolean",
+                "--timeout",
+                str(round(1e3 * CALL_TIMEOUT)),
+                "--req",
+                pose_request(poses),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def finished(self) -> bool:
         """Return whether the reply has arrived.

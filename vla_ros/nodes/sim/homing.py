@@ -40,7 +40,7 @@ class Homing:
         self._arms = [
             node.create_publisher(JointTrajectory, arm.controllers.arm_topic, qos("arm_command"))
             for arm in contract.arms
-        ]  # fmt: skip
+        ]
         self._grippers = [
             (node.create_publisher(JointTrajectory, arm.controllers.gripper_topic, qos("gripper_command")), arm.gripper)
             for arm in contract.arms

@@ -48,9 +48,14 @@ class Link:
     """Reconnecting client of a policy server, see the module. Only one thread at a time may call `ask`."""
 
     def __init__(
-        self, address: Address, greet: Callable[[Mapping[str, Any]], None], *, token: str = "",
-        tls: ssl.SSLContext | None = None, max_bytes: int,
-    ) -> None:  # fmt: skip
+        self,
+        address: Address,
+        greet: Callable[[Mapping[str, Any]], None],
+        *,
+        token: str = "",
+        tls: ssl.SSLContext | None = None,
+        max_bytes: int,
+    ) -> None:
         """Start connecting.
 
         Args:
@@ -179,10 +184,17 @@ class Link:
         refusal = None
         try:
             opening = connect(
-                self._address.uri, compression=None, max_size=self._max_bytes, ssl=self._tls, proxy=None,
-                open_timeout=GREETING_TIMEOUT, close_timeout=CLOSE_TIMEOUT, ping_interval=PING_PERIOD,
-                ping_timeout=PING_PERIOD, additional_headers=self._headers(),
-            )  # fmt: skip
+                self._address.uri,
+                compression=None,
+                max_size=self._max_bytes,
+                ssl=self._tls,
+                proxy=None,
+                open_timeout=GREETING_TIMEOUT,
+                close_timeout=CLOSE_TIMEOUT,
+                ping_interval=PING_PERIOD,
+                ping_timeout=PING_PERIOD,
+                additional_headers=self._headers(),
+            )
             connection = stack.enter_context(opening)
             _bound_sending(connection.socket)
             greeting = connection.recv(timeout=GREETING_TIMEOUT)

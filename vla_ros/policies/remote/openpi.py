@@ -92,9 +92,12 @@ class OpenpiPolicy:
         if self._features is not None:
             self._fit(self._features)
         self._link = Link(
-            settings.address, self._greet, token=read_token(settings.token_file, settings.token_env),
-            tls=settings.tls, max_bytes=LARGEST_ANSWER,
-        )  # fmt: skip
+            settings.address,
+            self._greet,
+            token=read_token(settings.token_file, settings.token_env),
+            tls=settings.tls,
+            max_bytes=LARGEST_ANSWER,
+        )
         try:
             connected = self._link.wait(wait)
             if not connected and self._features is None:

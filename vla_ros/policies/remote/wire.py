@@ -60,9 +60,14 @@ def unpack(message: bytes) -> dict[str, Any]:
     """
     try:
         values = msgpack.unpackb(
-            message, object_hook=_unpacked, strict_map_key=True, max_str_len=LONGEST_TEXT, max_array_len=MOST_ITEMS,
-            max_map_len=MOST_ITEMS, max_ext_len=0,
-        )  # fmt: skip
+            message,
+            object_hook=_unpacked,
+            strict_map_key=True,
+            max_str_len=LONGEST_TEXT,
+            max_array_len=MOST_ITEMS,
+            max_map_len=MOST_ITEMS,
+            max_ext_len=0,
+        )
     except WireError:
         raise
     except (ValueError, TypeError, msgpack.UnpackException) as error:

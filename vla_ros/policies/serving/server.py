@@ -90,10 +90,20 @@ class PolicyServer:
         self._turn = asyncio.Lock()
         options = self._options
         async with serve(
-            self._serve, options.host, options.port, process_request=self._admit, ssl=options.tls, compression=None,
-            max_size=self.features.request_bytes + MESSAGE_OVERHEAD, max_queue=2, open_timeout=OPEN_TIMEOUT,
-            close_timeout=CLOSE_TIMEOUT, ping_interval=PING_PERIOD, ping_timeout=PING_PERIOD, server_header=None,
-        ) as server:  # fmt: skip
+            self._serve,
+            options.host,
+            options.port,
+            process_request=self._admit,
+            ssl=options.tls,
+            compression=None,
+            max_size=self.features.request_bytes + MESSAGE_OVERHEAD,
+            max_queue=2,
+            open_timeout=OPEN_TIMEOUT,
+            close_timeout=CLOSE_TIMEOUT,
+            ping_interval=PING_PERIOD,
+            ping_timeout=PING_PERIOD,
+            server_header=None,
+        ) as server:
             started(next(iter(server.sockets)).getsockname()[1])
             await stop.wait()
         self._computer.shutdown(wait=False, cancel_futures=True)
@@ -155,8 +165,9 @@ class PolicyServer:
                 work = loop.run_in_executor(self._computer, self._compute, session, message, arrived)
                 answer = await asyncio.wait_for(work, self._options.timeout)
                 answer["server_timing"] = {
-                    "infer_ms": 1e3 * (time.monotonic() - began), "wait_ms": 1e3 * (began - arrived)
-                }  # fmt: skip
+                    "infer_ms": 1e3 * (time.monotonic() - began),
+                    "wait_ms": 1e3 * (began - arrived),
+                }
                 return pack(answer)
         except InstructionError as error:
             return f"{NOT_UNDERSTOOD}{error}"

@@ -88,9 +88,7 @@ class Simplified:
             file.unlink(missing_ok=True)
 
 
-def simplify(
-    urdf: Path, out: Path, most_parts: int = MOST_PARTS, most_vertices: int = MOST_VERTICES
-) -> Simplified:  # fmt: skip
+def simplify(urdf: Path, out: Path, most_parts: int = MOST_PARTS, most_vertices: int = MOST_VERTICES) -> Simplified:
     """Write `out`, with the convex shapes of its links beside it, and check them.
 
     Args:
@@ -138,9 +136,14 @@ def _keep_paths(root: ElementTree.Element, urdf: Path) -> None:
 
 
 def _replace(
-    link: ElementTree.Element, collision: ElementTree.Element, mesh: ElementTree.Element, urdf: Path, stem: Path,
-    most_parts: int, most_vertices: int,
-) -> tuple[LinkReport, list[Path]]:  # fmt: skip
+    link: ElementTree.Element,
+    collision: ElementTree.Element,
+    mesh: ElementTree.Element,
+    urdf: Path,
+    stem: Path,
+    most_parts: int,
+    most_vertices: int,
+) -> tuple[LinkReport, list[Path]]:
     """Replace a collision mesh of a link by convex shapes."""
     name = mesh.get("filename", "")
     corners = read_corners(mesh_path(name, urdf), _scale(mesh))
@@ -160,10 +163,14 @@ def _replace(
     checked = require_inside(corners, files, str(link.get("name")))
     whole = convex_hull(corners.reshape(-1, 3)).volume
     report = LinkReport(
-        str(link.get("name")), name.removeprefix(PACKAGE).rpartition("/")[2], len(corners),
-        tuple(len(hull.vertices) for hull in hulls), checked, inflation(hulls, corners),
+        str(link.get("name")),
+        name.removeprefix(PACKAGE).rpartition("/")[2],
+        len(corners),
+        tuple(len(hull.vertices) for hull in hulls),
+        checked,
+        inflation(hulls, corners),
         sum(hull.volume for hull in hulls) / whole,
-    )  # fmt: skip
+    )
     return report, files
 
 

@@ -196,8 +196,14 @@ def parse_cartesian(section: Section) -> CartesianContract:
     Raises:
         ContractError: naming the missing, unknown or invalid field.
     """
-    numbers = ("linear_velocity", "linear_acceleration", "linear_jerk",
-               "angular_velocity", "angular_acceleration", "angular_jerk")  # fmt: skip
+    numbers = (
+        "linear_velocity",
+        "linear_acceleration",
+        "linear_jerk",
+        "angular_velocity",
+        "angular_acceleration",
+        "angular_jerk",
+    )
     section.only(*numbers, "workspace")
     box = section.section("workspace").only("lower", "upper")
     lower, upper = box.vector("lower", 3), box.vector("upper", 3)
@@ -215,8 +221,9 @@ def parse_controllers(section: Section, arm: tuple[str, ...], fingers: tuple[str
         ContractError: naming the missing, unknown or invalid field.
     """
     of_gripper = ("gripper_interface", "gripper_topic") if fingers else ()
-    section.only("arm_interface", "arm_topic", *of_gripper, "joint_states_topic", "joint_states_from",
-                 "command_timeout")  # fmt: skip
+    section.only(
+        "arm_interface", "arm_topic", *of_gripper, "joint_states_topic", "joint_states_from", "command_timeout"
+    )
     return ControllerContract(
         arm_interface=section.choice("arm_interface", ArmInterface),
         arm_topic=section.text("arm_topic"),

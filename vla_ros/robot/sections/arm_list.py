@@ -90,9 +90,7 @@ def parse_arms(root: Section) -> tuple[ArmContract, ...]:
         for section, name in zip(sections, names, strict=True)
     )
     joints = [joint for arm in arms for joint in (*arm.joints.names, *arm.gripper.names)]
-    topics = [
-        topic for arm in arms for topic in (arm.controllers.arm_topic, arm.controllers.gripper_topic) if topic
-    ]  # fmt: skip
+    topics = [topic for arm in arms for topic in (arm.controllers.arm_topic, arm.controllers.gripper_topic) if topic]
     for what, values in (("joint", joints), ("topic", topics)):
         if twice := sorted({value for value in values if values.count(value) > 1}):
             raise ContractError(f"{root.where}.arms: the {what} {twice[0]} stands twice; expected each in one arm")

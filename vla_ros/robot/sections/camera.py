@@ -17,10 +17,25 @@ TRANSPORTS = (RAW, COMPRESSED)
 OTHER_TRANSPORTS = ("compressedDepth", "ffmpeg", "theora", "zstd", "draco")
 """Topic suffixes of unsupported image_transport plugins."""
 
-COLOR_ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8", "8UC3", "mono8", "rgb16", "bgr16", "rgba16", "bgra16",
-                   "yuv422", "uyvy", "yuv422_yuy2", "yuyv", "nv12", "nv21",
-                   *(f"bayer_{pattern}{bits}" for bits in (8, 16) for pattern in ("rggb", "bggr", "gbrg", "grbg"))
-                   )  # fmt: skip
+COLOR_ENCODINGS = (
+    "rgb8",
+    "bgr8",
+    "rgba8",
+    "bgra8",
+    "8UC3",
+    "mono8",
+    "rgb16",
+    "bgr16",
+    "rgba16",
+    "bgra16",
+    "yuv422",
+    "uyvy",
+    "yuv422_yuy2",
+    "yuyv",
+    "nv12",
+    "nv21",
+    *(f"bayer_{pattern}{bits}" for bits in (8, 16) for pattern in ("rggb", "bggr", "gbrg", "grbg")),
+)
 """Encodings, as in `sensor_msgs/image_encodings`, that always hold a camera image."""
 
 GRAY_16 = ("mono16", "16UC1")
@@ -131,8 +146,21 @@ def parse_cameras(root: Section) -> tuple[CameraContract, ...]:
 
 
 def _camera(name: str, section: Section) -> CameraContract:
-    section.only("topic", "info_topic", "frame", "width", "height", "rate_hz", "policy_height", "policy_width",
-                 "health", "transport", "encoding", "pose", "field_of_view")  # fmt: skip
+    section.only(
+        "topic",
+        "info_topic",
+        "frame",
+        "width",
+        "height",
+        "rate_hz",
+        "policy_height",
+        "policy_width",
+        "health",
+        "transport",
+        "encoding",
+        "pose",
+        "field_of_view",
+    )
     topic = section.text("topic")
     transport = _transport(topic, section)
     return CameraContract(

@@ -28,10 +28,9 @@ Sockets = frozenset[tuple[str, str]]
 
 def is_meant_to_be_alone(environment: Mapping[str, str] = os.environ) -> bool:
     """Return whether this environment limits a process to the loopback interface by the profile alone."""
-    return (
-        environment.get(RANGE_VARIABLE) == "SYSTEM_DEFAULT"
-        and environment.get(PROFILE_VARIABLE) == str(share_file(LOOPBACK_PROFILE))
-    )  # fmt: skip
+    return environment.get(RANGE_VARIABLE) == "SYSTEM_DEFAULT" and environment.get(PROFILE_VARIABLE) == str(
+        share_file(LOOPBACK_PROFILE)
+    )
 
 
 def is_known() -> bool:

@@ -37,8 +37,16 @@ Value = bool | int | float | str
 FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 """Accepted texts for a bool, in lower case; any other text is refused."""
 
-_NODE_LINES = ("name", "executable", "simulation", "required", "restarts", "configure_timeout", "activate_timeout",
-               "parameters")  # fmt: skip
+_NODE_LINES = (
+    "name",
+    "executable",
+    "simulation",
+    "required",
+    "restarts",
+    "configure_timeout",
+    "activate_timeout",
+    "parameters",
+)
 _OPTIONAL_LINES = ("when", "images", "shared_memory", "process")
 
 

@@ -79,9 +79,14 @@ def image_to_array(message: Image, declared: str = "") -> ImageArray:
     """
     height, width, step = int(message.height), int(message.width), int(message.step)
     return decode_image(
-        message.data, message.encoding, height, width, step,
-        big_endian=bool(message.is_bigendian), declared=declared,
-    )  # fmt: skip
+        message.data,
+        message.encoding,
+        height,
+        width,
+        step,
+        big_endian=bool(message.is_bigendian),
+        declared=declared,
+    )
 
 
 def camera_image_to_array(message: Image | CompressedImage, camera: CameraContract) -> ImageArray:

@@ -95,17 +95,11 @@ class BackOff:
     def _arm_of(self, joint: int) -> int:
         """Return the index of the arm with the joint of index `joint`: the joint furthest from its command."""
         contract = self._kinematics.contract
-        return next(
-            number
-            for number, arm in enumerate(contract.arms)
-            if joint < contract.joint_columns(arm.name).stop
-        )  # fmt: skip
+        return next(number for number, arm in enumerate(contract.arms) if joint < contract.joint_columns(arm.name).stop)
 
     def _behind(self, kept: FloatArray, place: int) -> int:
         """Return the index of the posture at least the retreat behind index `place` of `kept`, or the first one."""
-        tools = np.array([
-            [tool.translation for tool in self._kinematics.placements(row)] for row in kept[: place + 1]
-        ])  # fmt: skip
+        tools = np.array([[tool.translation for tool in self._kinematics.placements(row)] for row in kept[: place + 1]])
         behind = np.cumsum(np.linalg.norm(np.diff(tools[::-1, self._held], axis=0), axis=1))
         far = np.flatnonzero(behind >= self._retreat)
         steps = int(far[0]) + 1 if len(far) else len(behind)

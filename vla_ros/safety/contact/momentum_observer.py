@@ -52,8 +52,11 @@ class MomentumObserver:
         Raises:
             ContractError: when a moving link has no mass: the description has no inertials.
         """
-        massless = [str(name) for name, inertia in zip(list(model.names)[1:], list(model.inertias)[1:], strict=True)
-                    if not inertia.mass > 0.0]  # fmt: skip
+        massless = [
+            str(name)
+            for name, inertia in zip(list(model.names)[1:], list(model.inertias)[1:], strict=True)
+            if not inertia.mass > 0.0
+        ]
         if massless:
             raise ContractError(
                 f"no mass behind {massless}: write the inertials into the robot description, or 'effort: none' into "

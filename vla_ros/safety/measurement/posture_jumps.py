@@ -196,9 +196,14 @@ class PostureJumps:
             speeds = np.where(rested, 0.0, self._change / self._change_gap)
             for joint in np.flatnonzero(np.abs(step) > self._reach).tolist():
                 self._steps[joint] = _Step(
-                    float(step[joint]), gap, float(since[joint]), float(speeds[joint]), float(self._change_gap[joint]),
-                    float(positions[joint]), now,
-                )  # fmt: skip
+                    float(step[joint]),
+                    gap,
+                    float(since[joint]),
+                    float(speeds[joint]),
+                    float(self._change_gap[joint]),
+                    float(positions[joint]),
+                    now,
+                )
         self._change = np.where(changed, step, self._change)
         self._change_gap = np.where(changed, since, self._change_gap)
         self._changed_at = np.where(changed, now, self._changed_at)

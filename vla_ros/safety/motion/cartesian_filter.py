@@ -72,9 +72,15 @@ class CartesianFilter:
         return np.concatenate([position - self._lower, self._upper - position]), self._normals
 
     def step(
-        self, position: FloatArray, rotation: FloatArray, twist: FloatArray, acceleration: FloatArray,
-        ahead: PoseTarget, later: PoseTarget, scale: float,
-    ) -> FloatArray:  # fmt: skip
+        self,
+        position: FloatArray,
+        rotation: FloatArray,
+        twist: FloatArray,
+        acceleration: FloatArray,
+        ahead: PoseTarget,
+        later: PoseTarget,
+        scale: float,
+    ) -> FloatArray:
         """Return the velocity (6,) for the next tick, m/s and rad/s, base frame.
 
         Args:
@@ -119,9 +125,14 @@ class CartesianFilter:
         )
 
     def _advance(
-        self, error: FloatArray, feed: FloatArray, velocity: FloatArray, acceleration: FloatArray, limits: Axes,
+        self,
+        error: FloatArray,
+        feed: FloatArray,
+        velocity: FloatArray,
+        acceleration: FloatArray,
+        limits: Axes,
         scale: float,
-    ) -> FloatArray:  # fmt: skip
+    ) -> FloatArray:
         """Return the next velocity (3,) of three axes: towards feed + approach(error), within the limits."""
         distance = _norm(error)
         wanted = feed

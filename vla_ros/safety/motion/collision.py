@@ -35,8 +35,11 @@ _mesh_loader = coal.CachedMeshLoader()
 """Loads each mesh file once while it is unchanged: the self-test builds hundreds of models."""
 
 _SHAPES = {
-    Shape.BOX: coal.Box, Shape.SPHERE: coal.Sphere, Shape.CYLINDER: coal.Cylinder, Shape.CAPSULE: coal.Capsule,
-}  # fmt: skip
+    Shape.BOX: coal.Box,
+    Shape.SPHERE: coal.Sphere,
+    Shape.CYLINDER: coal.Cylinder,
+    Shape.CAPSULE: coal.Capsule,
+}
 
 
 @dataclass(frozen=True)
@@ -315,8 +318,9 @@ def _reaches(
     columns = [joint.idx_v for joint in model.joints]
     for row, (pair, parts) in enumerate(zip(pairs, indices, strict=True)):
         for joint, part, other in (
-            (pair.first_joint, parts[0], pair.second_joint), (pair.second_joint, parts[1], pair.first_joint),
-        ):  # fmt: skip
+            (pair.first_joint, parts[0], pair.second_joint),
+            (pair.second_joint, parts[1], pair.first_joint),
+        ):
             length = extents[part]
             for one in reversed(chains[joint]):
                 if one in chains[other]:

@@ -89,9 +89,7 @@ def command_trajectory(step: JointStep, period: float, published: float) -> Comm
         )
     )
     times = (np.append(numbers, tail) - first) * period
-    return CommandTrajectory(
-        step.due + first * period, times, positions, velocities, accelerations, past.rows
-    )  # fmt: skip
+    return CommandTrajectory(step.due + first * period, times, positions, velocities, accelerations, past.rows)
 
 
 def _chosen(rows: int, period: float) -> np.ndarray:

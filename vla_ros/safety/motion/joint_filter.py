@@ -20,9 +20,15 @@ class JointFilter:
     """
 
     def __init__(
-        self, joints: JointContract, motion: JointMotion, tools: Sequence[CartesianContract], period: float,
-        gain: float, brake_share: float, margin: float,
-    ) -> None:  # fmt: skip
+        self,
+        joints: JointContract,
+        motion: JointMotion,
+        tools: Sequence[CartesianContract],
+        period: float,
+        gain: float,
+        brake_share: float,
+        margin: float,
+    ) -> None:
         """Use the limits of `joints` and `tools` at ticks `period` s apart.
 
         Args:
@@ -52,9 +58,14 @@ class JointFilter:
         return JointTarget(positions, np.where(moved == 0.0, target.velocities, 0.0)), moved
 
     def step(
-        self, positions: FloatArray, velocities: FloatArray, jacobian: FloatArray, ahead: JointTarget,
-        later: JointTarget, scale: float,
-    ) -> FloatArray:  # fmt: skip
+        self,
+        positions: FloatArray,
+        velocities: FloatArray,
+        jacobian: FloatArray,
+        ahead: JointTarget,
+        later: JointTarget,
+        scale: float,
+    ) -> FloatArray:
         """Return the joint velocities (n,) rad/s towards the target.
 
         Args:

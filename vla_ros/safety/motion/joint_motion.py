@@ -214,9 +214,13 @@ class JointMotion:
         stop, taken = self._current.stop, self._current.stopped_rows
         row = min(taken, stop.rows - 1)
         self._current = JointStep(
-            stop.positions[row], stop.velocities[row], stop.accelerations[row], stop, stopped_rows=taken + 1,
+            stop.positions[row],
+            stop.velocities[row],
+            stop.accelerations[row],
+            stop,
+            stopped_rows=taken + 1,
             **self._next(),
-        )  # fmt: skip
+        )
         return self._current
 
     def _next(self) -> dict[str, Any]:
@@ -233,9 +237,13 @@ class JointMotion:
         return self._current.ahead.positions
 
     def _plan(
-        self, positions: FloatArray, velocities: FloatArray, accelerations: FloatArray, target: FloatArray,
+        self,
+        positions: FloatArray,
+        velocities: FloatArray,
+        accelerations: FloatArray,
+        target: FloatArray,
         rows: int | None = None,
-    ) -> tuple[FloatArray, FloatArray, FloatArray] | None:  # fmt: skip
+    ) -> tuple[FloatArray, FloatArray, FloatArray] | None:
         """Return positions, velocities and accelerations, (k, n) each, at the next ticks.
 
         There are `rows` of them, or as many as needed to reach `target`; None when it cannot be reached, or takes too

@@ -88,14 +88,23 @@ class Motion:
         self._filters = [CartesianFilter(box, self._period, motion.tracking_gain, motion.brake_share) for box in boxes]
         self.filter = self._filters[0]  # tool plans are for one arm only; previews are the same for all
         self._ik = DifferentialIK(
-            contract.joints.home, damping=ik.damping, singular_damping=ik.singular_damping,
-            singular_value=ik.singular_value, posture_gain=ik.posture_gain, iterations=ik.iterations,
-        )  # fmt: skip
+            contract.joints.home,
+            damping=ik.damping,
+            singular_damping=ik.singular_damping,
+            singular_value=ik.singular_value,
+            posture_gain=ik.posture_gain,
+            iterations=ik.iterations,
+        )
         self.joints = JointMotion(self._joints, self._period)
         self._joint_filter = JointFilter(
-            self._joints, self.joints, boxes, self._period, motion.tracking_gain,
-            motion.brake_share, motion.joint_margin,
-        )  # fmt: skip
+            self._joints,
+            self.joints,
+            boxes,
+            self._period,
+            motion.tracking_gain,
+            motion.brake_share,
+            motion.joint_margin,
+        )
         collision = CollisionModel(contract, parameters.collision, parameters.obstacles)
         # Between two checked points the tool may bend beyond a face by as much again. A tool plan is kept inside; a
         # joint plan may press against the face, so both together must be within the tolerance.
@@ -291,9 +300,14 @@ class Motion:
         acceleration = np.zeros(6) if self._twist is None else (twist - self._twist) / self._period
         self._twist = twist
         filtered = self.filter.step(
-            np.asarray(self.placement.translation), np.asarray(self.placement.rotation), twist, acceleration,
-            self.filter.project(ahead)[0], self.filter.project(later)[0], scale,
-        )  # fmt: skip
+            np.asarray(self.placement.translation),
+            np.asarray(self.placement.rotation),
+            twist,
+            acceleration,
+            self.filter.project(ahead)[0],
+            self.filter.project(later)[0],
+            scale,
+        )
         reason, detail = self._violated_tool_limit(asked)
         try:
             velocities, limited, where = self._velocities(jacobian, filtered)
@@ -346,9 +360,14 @@ class Motion:
         return solution.velocities, reason, where
 
     def _held_back(
-        self, velocities: FloatArray, lower: FloatArray, upper: FloatArray, rows: FloatArray, slowest: FloatArray,
+        self,
+        velocities: FloatArray,
+        lower: FloatArray,
+        upper: FloatArray,
+        rows: FloatArray,
+        slowest: FloatArray,
         near: Approaches,
-    ) -> tuple[Reason, str]:  # fmt: skip
+    ) -> tuple[Reason, str]:
         """Return the joint limit or near pair that limits `velocities` (n,), or OK."""
         if at_limit := self._blocked(velocities, lower, upper):
             return Reason.JOINT_POSITION, f"({at_limit})"
@@ -363,9 +382,8 @@ class Motion:
         The decrease of a distance within `lag` s, until braking takes effect, is already subtracted from it.
         """
         faces = [
-            one.faces(np.asarray(place.translation))
-            for one, place in zip(self._filters, self.placements, strict=True)
-        ]  # fmt: skip
+            one.faces(np.asarray(place.translation)) for one, place in zip(self._filters, self.placements, strict=True)
+        ]
         left = np.concatenate([near.clearances - BUFFER, *(room for room, _ in faces)])
         slopes = [normals @ jacobian[6 * arm : 6 * arm + 3] for arm, (_, normals) in enumerate(faces)]
         rows = np.vstack([near.rows, *slopes])

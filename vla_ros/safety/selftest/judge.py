@@ -36,9 +36,11 @@ still extends, and a stop is planned per joint."""
 
 
 def run_fault_rows(
-    contract: RobotContract, parameters: SafetyParameters, faults: Sequence[Fault],
+    contract: RobotContract,
+    parameters: SafetyParameters,
+    faults: Sequence[Fault],
     tell: Callable[[FaultRow], object] = lambda row: None,
-) -> list[FaultRow]:  # fmt: skip
+) -> list[FaultRow]:
     """Inject each fault into its own layer, in a dry run, and return the results.
 
     Args:
@@ -141,8 +143,10 @@ def broken_limits(shadow: Shadow) -> list[str]:
     failed = []
     still = np.vstack([np.tile(q[0], (3, 1)), q])  # it was at rest before
     for name, order, limit in (
-        ("velocity", 1, joints.velocity), ("acceleration", 2, joints.acceleration), ("jerk", 3, joints.jerk)
-    ):  # fmt: skip
+        ("velocity", 1, joints.velocity),
+        ("acceleration", 2, joints.acceleration),
+        ("jerk", 3, joints.jerk),
+    ):
         share = float((np.abs(np.diff(still, n=order, axis=0)) / shadow.period**order / limit).max())
         if not share <= 1.0 + ROUNDING:
             failed.append(f"joint {name} reached {share:.3f} of its limit")
@@ -176,9 +180,7 @@ def _tool_too_fast(arm: ArmContract, places: Sequence[pinocchio.SE3], period: fl
     ways = [float(np.linalg.norm(after.translation - before.translation)) for before, after in moves]
     turns = [float(np.linalg.norm(pinocchio.log3(after.rotation @ before.rotation.T))) for before, after in moves]
     failed = []
-    for name, changes, limit in (
-        ("linear", ways, box.linear_velocity), ("angular", turns, box.angular_velocity)
-    ):  # fmt: skip
+    for name, changes, limit in (("linear", ways, box.linear_velocity), ("angular", turns, box.angular_velocity)):
         share = max(changes, default=0.0) / period / limit
         if not share <= 1.0 + SPEED_SLACK:
             failed.append(

@@ -152,9 +152,12 @@ def examine(folder: Path, mark: str, max_age: float) -> tuple[SelftestRecord | N
         if not hmac.compare_digest(_sign(key, body), str(signature)):
             return None, f"{path} was not signed with the key of this user"
         record = SelftestRecord(
-            str(body["fingerprint"]), int(body["tried"]), tuple(body["missed"]), float(body["finished"]),
+            str(body["fingerprint"]),
+            int(body["tried"]),
+            tuple(body["missed"]),
+            float(body["finished"]),
             tuple(body["stopped"]),
-        )  # fmt: skip
+        )
     except FileNotFoundError:
         return None, f"no self-test of this contract, these parameters and this code is kept in {folder}"
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -139,8 +139,10 @@ class _Trial:
         q = np.array(self._commands)
         failed = []
         for name, order, limit in (
-            ("velocity", 1, joints.velocity), ("acceleration", 2, joints.acceleration), ("jerk", 3, joints.jerk)
-        ):  # fmt: skip
+            ("velocity", 1, joints.velocity),
+            ("acceleration", 2, joints.acceleration),
+            ("jerk", 3, joints.jerk),
+        ):
             share = np.abs(np.diff(q, n=order, axis=0)) / period**order / limit
             if not (share <= 1.0 + ROUNDING).all():
                 failed.append(f"joint {name} reached {float(share.max()):.3f} of its limit")

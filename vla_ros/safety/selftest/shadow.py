@@ -109,12 +109,16 @@ class Shadow:
         return self.kinematics.forward(self.q)
 
     def state(
-        self, *, positions: FloatArray | None = None, velocities: FloatArray | None = None,
-        opening: float | None = None, stamp: float | None = None,
-    ) -> RobotState:  # fmt: skip
+        self,
+        *,
+        positions: FloatArray | None = None,
+        velocities: FloatArray | None = None,
+        opening: float | None = None,
+        stamp: float | None = None,
+    ) -> RobotState:
         """Return the measured state, with the given values replaced."""
         q = self.q if positions is None else positions
-        speed = (self.velocities if len(q) == len(self.velocities) else np.zeros(len(q)))  # fmt: skip
+        speed = self.velocities if len(q) == len(self.velocities) else np.zeros(len(q))
         speed, stamp = speed if velocities is None else velocities, self.stamp if stamp is None else stamp
         opened = list(self.opened)
         opened[self._lead] = self.opening if opening is None else opening
@@ -289,10 +293,16 @@ class Shadow:
         self.sequence += 1
         self.inferences += 1
         values: dict[str, object] = {
-            "actions": actions, "period": self.contract.action.period, "observation_stamp": self.stamp,
-            "specification": self.contract.action.fingerprint, "observation_sequence": 0,
-            "instruction_sequence": self.instruction, "policy": "shadow", "trust": 1.0, "sequence": self.sequence,
-        }  # fmt: skip
+            "actions": actions,
+            "period": self.contract.action.period,
+            "observation_stamp": self.stamp,
+            "specification": self.contract.action.fingerprint,
+            "observation_sequence": 0,
+            "instruction_sequence": self.instruction,
+            "policy": "shadow",
+            "trust": 1.0,
+            "sequence": self.sequence,
+        }
         chunk = object.__new__(ActionChunk)
         for name, value in (values | changes).items():
             object.__setattr__(chunk, name, value)

@@ -22,14 +22,27 @@ from vla_ros.safety.selftest.faults import (
     solver,
     stamps,
     states,
-)  # fmt: skip
+)
 from vla_ros.safety.selftest.judge import run_fault_rows
 from vla_ros.safety.selftest.trial import Fault, FaultRow, commands_joints, commands_tool
 
 PARTS = (
-    chunks, joint_space, stamps, instructions, policies, states, following, contact, clocks, places, demands, postures,
-    solver, operator, configuration,
-)  # fmt: skip
+    chunks,
+    joint_space,
+    stamps,
+    instructions,
+    policies,
+    states,
+    following,
+    contact,
+    clocks,
+    places,
+    demands,
+    postures,
+    solver,
+    operator,
+    configuration,
+)
 
 
 def fault_table(contract: RobotContract | None = None) -> tuple[Fault, ...]:
@@ -40,8 +53,10 @@ def fault_table(contract: RobotContract | None = None) -> tuple[Fault, ...]:
 
 
 def run_faults(
-    contract: RobotContract, parameters: SafetyParameters, faults: Sequence[Fault] | None = None,
+    contract: RobotContract,
+    parameters: SafetyParameters,
+    faults: Sequence[Fault] | None = None,
     tell: Callable[[FaultRow], object] = lambda row: None,
-) -> list[FaultRow]:  # fmt: skip
+) -> list[FaultRow]:
     """Run `faults`, by default the contract's table; see `run_fault_rows`."""
     return run_fault_rows(contract, parameters, fault_table(contract) if faults is None else faults, tell)

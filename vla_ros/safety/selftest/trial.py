@@ -13,8 +13,12 @@ from vla_ros.safety.selftest.shadow import Shadow
 from vla_ros.types import FloatArray, SafetyDecision, SafetyState
 
 DISARMED, RUN, SLOW, HOLD, ESTOP = (
-    SafetyState.DISARMED, SafetyState.RUN, SafetyState.SLOW, SafetyState.HOLD, SafetyState.ESTOP
-)  # fmt: skip
+    SafetyState.DISARMED,
+    SafetyState.RUN,
+    SafetyState.SLOW,
+    SafetyState.HOLD,
+    SafetyState.ESTOP,
+)
 
 MOVING = frozenset({RUN, SLOW})
 

@@ -25,9 +25,11 @@ class Condition(Enum):
 
 
 COMPLAINTS = {
-    Condition.RUNNING: Reason.OK, Condition.IDLE: Reason.POLICY_WAITING, Condition.WAITING: Reason.POLICY_WAITING,
+    Condition.RUNNING: Reason.OK,
+    Condition.IDLE: Reason.POLICY_WAITING,
+    Condition.WAITING: Reason.POLICY_WAITING,
     Condition.FAULT: Reason.POLICY_FAULT,
-}  # fmt: skip
+}
 """Reason to hold for each condition, if it persists."""
 
 

@@ -117,7 +117,7 @@ def _unauthorized(contract: RobotContract) -> list[GraphEdge]:
 
     def named(
         kind: type, topic: str, profile: str, message: Callable[[Scenario], Any], name: str
-    ) -> Callable[[Scenario], float]:  # fmt: skip
+    ) -> Callable[[Scenario], float]:
         def begin(scenario: Scenario) -> float:
             publisher = scenario.unauthorized_publisher(kind, topic, qos(profile), name)
             made = message(scenario)

@@ -131,7 +131,7 @@ def _await_hold(scenario: Scenario, row: KillRow, at: float) -> None:
         row.held = observer.wait(
             lambda: recorder.measured_at > at + 0.05 and recorder.measured_speed < AT_REST,
             ANSWER_LIMIT,
-        )  # fmt: skip
+        )
         row.reason, row.hold_ms = "the controller holds", round(1e3 * (time.monotonic() - at), 1)
     else:
         row.held = observer.wait(lambda: recorder.first(at, SafetyStatus.HOLD) is not None, ANSWER_LIMIT)
@@ -167,13 +167,15 @@ def summarize_kills(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     def figures(some: Sequence[dict[str, Any]]) -> dict[str, Any]:
         holds = [row["hold_ms"] for row in some if row["hold_ms"] is not None]
         return {
-            "strikes": len(some), "held": sum(row["held"] for row in some),
+            "strikes": len(some),
+            "held": sum(row["held"] for row in some),
             "resumed": sum(row["resumed"] for row in some),
-            "commands": sum(row["commands"] for row in some), "lost": sum(row["lost"] for row in some),
+            "commands": sum(row["commands"] for row in some),
+            "lost": sum(row["lost"] for row in some),
             "violations": sum(row["violations"] for row in some),
             "hold_ms_p50": round(float(np.percentile(holds, 50.0)), 1) if holds else None,
             "hold_ms_p99": round(float(np.percentile(holds, 99.0)), 1) if holds else None,
             "reasons": sorted({row["reason"] for row in some}),
-        }  # fmt: skip
+        }
 
     return {**figures(rows), "groups": {name: figures(some) for name, some in sorted(groups.items())}}

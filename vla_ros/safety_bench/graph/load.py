@@ -112,10 +112,11 @@ def move(scenario: Scenario, seed: int, seconds: float) -> LoadRow:
         # Preparation itself ends a hold ("waiting"); only holds that interrupted motion count.
         row.holds = dict(
             Counter(
-                after.reason for before, after in pairwise(said)
+                after.reason
+                for before, after in pairwise(said)
                 if after.state == SafetyState.HOLD and before.state in (SafetyState.RUN, SafetyState.SLOW)
             )
-        )  # fmt: skip
+        )
     found = scenario.judge()
     row.commands, row.lost, row.violations, row.by_kind = found.commands, found.lost, found.violations, found.by_kind
     if row.violations:
@@ -138,6 +139,10 @@ def summarize_load(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         name: round(sum(row["states"].get(name, 0.0) * row["ticks"] for row in rows) / weights, 4) for name in names
     }
     return {
-        **totals, "scenes": len(rows), "not_prepared": sum(row["seconds"] == 0.0 for row in rows),
-        "holds": dict(holds), "states": states, "load_processes": os.cpu_count() or 1,
-    }  # fmt: skip
+        **totals,
+        "scenes": len(rows),
+        "not_prepared": sum(row["seconds"] == 0.0 for row in rows),
+        "holds": dict(holds),
+        "states": states,
+        "load_processes": os.cpu_count() or 1,
+    }

@@ -106,9 +106,16 @@ class Recorder:
     def _on_status(self, message: SafetyStatus) -> None:
         executed = tuple(message.executed[-self._joints :]) if len(message.executed) else ()
         self.said.append(
-            Said(message.steady_time, message.state, message.reason, message.commands, message.missed_ticks,
-                 message.overruns, executed)
-        )  # fmt: skip
+            Said(
+                message.steady_time,
+                message.state,
+                message.reason,
+                message.commands,
+                message.missed_ticks,
+                message.overruns,
+                executed,
+            )
+        )
 
     def _on_state(self, message: JointState) -> None:
         speeds = [abs(v) for name, v in zip(message.name, message.velocity, strict=False) if name in self._names]
@@ -161,6 +168,9 @@ def shortened(one: TimedTrajectory) -> TimedTrajectory:
     if one.velocities is None or one.accelerations is None or len(one.times) <= KEPT_POINTS:
         return one
     return replace(
-        one, times=one.times[first].copy(), positions=one.positions[first].copy(),
-        velocities=one.velocities[first].copy(), accelerations=one.accelerations[first].copy(),
-    )  # fmt: skip
+        one,
+        times=one.times[first].copy(),
+        positions=one.positions[first].copy(),
+        velocities=one.velocities[first].copy(),
+        accelerations=one.accelerations[first].copy(),
+    )

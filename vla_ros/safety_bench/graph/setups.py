@@ -86,10 +86,12 @@ def _tampered(nodes: Mapping[str, NodeDescription], robot: str) -> dict[str, Nod
     parameters: dict[str, Value] = {"robot": robot}
     sim = replace(nodes["sim_node"], remappings={topic: RAW + topic for topic in topics})
     tamper = replace(
-        nodes["perception_node"], name="tamper_node", executable="safety_bench.graph.tampering.tamper_node",
+        nodes["perception_node"],
+        name="tamper_node",
+        executable="safety_bench.graph.tampering.tamper_node",
         parameters=parameters,
         restarts=0,
-    )  # fmt: skip
+    )
     return {"sim_node": sim, "tamper_node": tamper, **{name: nodes[name] for name in nodes if name != "sim_node"}}
 
 
@@ -112,8 +114,10 @@ def _full_disk(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={FULL_DISK_BYTES}", "tmpfs", str(folder)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if mounted.returncode:
         raise GraphError(f"no file system of its own for the logs: {mounted.stderr.strip()}")
     try:

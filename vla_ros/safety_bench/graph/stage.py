@@ -116,8 +116,9 @@ class Stage:
         """
         self.wait_for(
             lambda: self.observer.safety.state in MOVING and self.recorder.speed() > UNDER_WAY,
-            "the arm did not get under way", limit,
-        )  # fmt: skip
+            "the arm did not get under way",
+            limit,
+        )
 
     def wait_for(self, condition: Callable[[], bool], complaint: str, limit: float = READY_LIMIT) -> None:
         """Wait for `condition`.
@@ -187,7 +188,11 @@ class Stage:
         path = self.graph.folder / f"violations_{len(list(self.graph.folder.glob('violations_*.npz')))}.npz"
         said = [one for one in list(self.recorder.said) if one.executed]
         np.savez_compressed(
-            path, commands=commands, heard=np.array(self.recorder.heard),
-            steady=np.array([one.steady for one in said]), counted=np.array([one.commands for one in said]),
-            overruns=np.array([one.overruns for one in said]), executed=np.array([one.executed for one in said]),
-        )  # fmt: skip
+            path,
+            commands=commands,
+            heard=np.array(self.recorder.heard),
+            steady=np.array([one.steady for one in said]),
+            counted=np.array([one.commands for one in said]),
+            overruns=np.array([one.overruns for one in said]),
+            executed=np.array([one.executed for one in said]),
+        )

@@ -39,9 +39,11 @@ END_LIMIT = 10.0
 def graph_faults(contract: RobotContract, parameters: SafetyParameters) -> list[GraphFault]:
     """Return all faults, grouped by the setup they need."""
     faults = [
-        *process_faults(parameters, contract.controllers.command_timeout), *sensor_faults(contract, parameters),
-        *input_faults(parameters), *machine_faults(),
-    ]  # fmt: skip
+        *process_faults(parameters, contract.controllers.command_timeout),
+        *sensor_faults(contract, parameters),
+        *input_faults(parameters),
+        *machine_faults(),
+    ]
     return sorted(faults, key=lambda fault: (fault.setup != "plain", fault.setup))
 
 
@@ -61,9 +63,10 @@ def run_graph_faults(
         only: Substrings; run only faults whose names contain one of them.
     """
     faults = [
-        one for one in graph_faults(load_contract(robot), load_parameters())
+        one
+        for one in graph_faults(load_contract(robot), load_parameters())
         if not only or any(word in one.name for word in only)
-    ]  # fmt: skip
+    ]
     return _run(faults, ROWS, robot, policy, repeats, folder, resume)
 
 
@@ -101,7 +104,7 @@ def _run(
             before = len(missing)
             process = context.Process(
                 target=_play, args=(robot, policy, folder, name, setup, missing, repeats * len(faults))
-            )  # fmt: skip
+            )
             process.start()
             try:
                 process.join()
@@ -177,10 +180,13 @@ def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return round(float(np.percentile(values, share)), 4) if values else None
 
     figures: dict[str, Any] = {
-        "name": rows[0]["name"], "row": rows[0]["row"], "tried": len(tried),
-        "stopped": sum(row["stopped"] for row in tried), "got": sorted({row["got"] for row in tried}),
+        "name": rows[0]["name"],
+        "row": rows[0]["row"],
+        "tried": len(tried),
+        "stopped": sum(row["stopped"] for row in tried),
+        "got": sorted({row["got"] for row in tried}),
         "deadline_ms": rows[0]["deadline_ms"],
-    }  # fmt: skip
+    }
     for field in ("reaction_ms", "heard_ms", "stop_ms", "resume_ms"):
         figures[f"{field}_p50"], figures[f"{field}_p99"] = percentile(field, 50.0), percentile(field, 99.0)
     for field in ("analytic_stop_ms", "travel_rad", "analytic_travel_rad"):

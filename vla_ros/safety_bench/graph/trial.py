@@ -126,7 +126,7 @@ def _watch_going_on(scenario: Scenario, fault: GraphFault, row: GraphRow, at: fl
         resting = observer.wait(
             lambda: recorder.measured_at > at + 0.05 and recorder.measured_speed < AT_REST,
             fault.rest_within,
-        )  # fmt: skip
+        )
         row.got, row.stop_ms = "the controller holds", round(1e3 * (time.monotonic() - at), 1)
         if not resting:
             row.sentence = f"the arm still moves after {fault.rest_within:.1f} s"

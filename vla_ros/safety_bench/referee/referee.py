@@ -36,8 +36,20 @@ TOUCHING = -1e-3
 """Distance below which links collide, m; negative, since MuJoCo's distances between boxes and cylinders are accurate
 only within it. Links nearer than its magnitude at home overlap by design, and are not checked."""
 
-KINDS = ("not_finite", "joint_position", "joint_velocity", "joint_acceleration", "joint_jerk", "workspace", "table",
-         "self_collision", "arm_collision", "gripper_range", "gripper_velocity", *reference_limits.KINDS)  # fmt: skip
+KINDS = (
+    "not_finite",
+    "joint_position",
+    "joint_velocity",
+    "joint_acceleration",
+    "joint_jerk",
+    "workspace",
+    "table",
+    "self_collision",
+    "arm_collision",
+    "gripper_range",
+    "gripper_velocity",
+    *reference_limits.KINDS,
+)
 """Kinds of violations, counted per command (not per joint or arm), or as documented in `reference_limits`."""
 
 DISTANCES = ("table_mm", "self_mm", "arms_mm")
@@ -156,7 +168,7 @@ class Referee:
 
     def judge(
         self, commands: FloatArray, openings: FloatArray | None = None, *, table_every: int = 5, moving: bool = False
-    ) -> Judgement:  # fmt: skip
+    ) -> Judgement:
         """Check equally spaced commands: joint positions (k, n) rad and openings, m.
 
         Commands that are not finite are counted, and excluded from all other checks.
@@ -181,11 +193,18 @@ class Referee:
         return result
 
     def judge_timed(
-        self, times: FloatArray, commands: FloatArray, velocities: FloatArray | None = None,
-        horizons: FloatArray | float = 0.0, *, accelerations: FloatArray | None = None,
-        stamps: FloatArray | float = 0.0, openings: FloatArray | None = None, armings: Sequence[Arming] = (),
+        self,
+        times: FloatArray,
+        commands: FloatArray,
+        velocities: FloatArray | None = None,
+        horizons: FloatArray | float = 0.0,
+        *,
+        accelerations: FloatArray | None = None,
+        stamps: FloatArray | float = 0.0,
+        openings: FloatArray | None = None,
+        armings: Sequence[Arming] = (),
         controllers: Sequence[TrajectoryControllerModel] = CONTROLLERS,
-    ) -> Judgement:  # fmt: skip
+    ) -> Judgement:
         """Check single-point commands with the times at which controllers received them.
 
         Args:
@@ -204,20 +223,28 @@ class Referee:
         horizons, stamps = np.broadcast_to(horizons, rows), np.broadcast_to(stamps, rows)
         trajectories = [
             TimedTrajectory(
-                float(times[i]), float(stamps[i]), np.array([horizons[i]]), q[i : i + 1],
+                float(times[i]),
+                float(stamps[i]),
+                np.array([horizons[i]]),
+                q[i : i + 1],
                 None if velocities is None else velocities[i : i + 1],
                 None if accelerations is None else accelerations[i : i + 1],
             )
             for i in range(rows)
-        ]  # fmt: skip
+        ]
         return self.judge_trajectories(trajectories, openings=openings, armings=armings, controllers=controllers)
 
     def judge_trajectories(
-        self, trajectories: Sequence[TimedTrajectory], *, openings: FloatArray | None = None,
-        armings: Sequence[Arming] = (), start: FloatArray | None = None,
-        controllers: Sequence[TrajectoryControllerModel] = CONTROLLERS, table_every: int = 5,
+        self,
+        trajectories: Sequence[TimedTrajectory],
+        *,
+        openings: FloatArray | None = None,
+        armings: Sequence[Arming] = (),
+        start: FloatArray | None = None,
+        controllers: Sequence[TrajectoryControllerModel] = CONTROLLERS,
+        table_every: int = 5,
         unheard: Sequence[int] = (),
-    ) -> Judgement:  # fmt: skip
+    ) -> Judgement:
         """Check received trajectories: their commands, and the references that controllers compute from them.
 
         Args:
@@ -260,9 +287,10 @@ class Referee:
         self._judge_position_limits(q, result)
         rows = q if moving else np.vstack([np.tile(q[0], (3, 1)), q])
         for kind, order, limit in (
-            ("joint_velocity", 1, joints.velocity), ("joint_acceleration", 2, joints.acceleration),
+            ("joint_velocity", 1, joints.velocity),
+            ("joint_acceleration", 2, joints.acceleration),
             ("joint_jerk", 3, joints.jerk),
-        ):  # fmt: skip
+        ):
             share = (np.abs(np.diff(rows, n=order, axis=0)) / self.period**order / limit).max(axis=1)
             result.violations[kind] = int((share > 1.0 + ROUNDING).sum())
             result.worst[kind] = float(share.max(initial=0.0))

@@ -125,9 +125,13 @@ class TrajectoryControllerModel:
         return Reference(*(np.concatenate(rows) for rows in zip(*pieces, strict=True)))
 
     def _replace(
-        self, knots: list[_Knot], new: TimedTrajectory, now: float,
-        commanded: tuple[FloatArray, FloatArray, FloatArray], nontrivial: bool,
-    ) -> list[_Knot]:  # fmt: skip
+        self,
+        knots: list[_Knot],
+        new: TimedTrajectory,
+        now: float,
+        commanded: tuple[FloatArray, FloatArray, FloatArray],
+        nontrivial: bool,
+    ) -> list[_Knot]:
         """Return the knots of the trajectory that takes effect at `now`; the first is the state before it."""
         if self.replacement and nontrivial:
             points = self._blended(knots, new, now)
@@ -160,11 +164,13 @@ class TrajectoryControllerModel:
 def _points(new: TimedTrajectory, start: float) -> list[_Knot]:
     return [
         _Knot(
-            start + float(time), new.positions[i], None if new.velocities is None else new.velocities[i],
+            start + float(time),
+            new.positions[i],
+            None if new.velocities is None else new.velocities[i],
             None if new.accelerations is None else new.accelerations[i],
         )
         for i, time in enumerate(new.times)
-    ]  # fmt: skip
+    ]
 
 
 def _sample(knots: list[_Knot], times: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
@@ -202,9 +208,11 @@ def _segment(a: _Knot, b: _Knot, times: FloatArray) -> tuple[FloatArray, FloatAr
     elif a.velocity is not None and b.velocity is not None:
         coefficients = np.zeros((6, len(step)))
         coefficients[:4] = (
-            a.position, a.velocity, (3.0 * step - (2.0 * a.velocity + b.velocity) * span) / span**2,
+            a.position,
+            a.velocity,
+            (3.0 * step - (2.0 * a.velocity + b.velocity) * span) / span**2,
             (-2.0 * step + (a.velocity + b.velocity) * span) / span**3,
-        )  # fmt: skip
+        )
     else:
         coefficients = np.zeros((6, len(step)))
         coefficients[:2] = a.position, step / span
@@ -219,11 +227,13 @@ def _quintic(
     step: FloatArray, v0: FloatArray, v1: FloatArray, a0: FloatArray, a1: FloatArray, span: float
 ) -> FloatArray:
     """Return the coefficients (6, n) of a quintic with displacement `step` and given end states; the first is zero."""
-    return np.array([
-        np.zeros_like(step),
-        v0,
-        0.5 * a0,
-        (20.0 * step - (12.0 * v0 + 8.0 * v1) * span - (3.0 * a0 - a1) * span**2) / (2.0 * span**3),
-        (-30.0 * step + (16.0 * v0 + 14.0 * v1) * span + (3.0 * a0 - 2.0 * a1) * span**2) / (2.0 * span**4),
-        (12.0 * step - 6.0 * (v0 + v1) * span - (a0 - a1) * span**2) / (2.0 * span**5),
-    ])  # fmt: skip
+    return np.array(
+        [
+            np.zeros_like(step),
+            v0,
+            0.5 * a0,
+            (20.0 * step - (12.0 * v0 + 8.0 * v1) * span - (3.0 * a0 - a1) * span**2) / (2.0 * span**3),
+            (-30.0 * step + (16.0 * v0 + 14.0 * v1) * span + (3.0 * a0 - 2.0 * a1) * span**2) / (2.0 * span**4),
+            (12.0 * step - 6.0 * (v0 + v1) * span - (a0 - a1) * span**2) / (2.0 * span**5),
+        ]
+    )

@@ -49,17 +49,19 @@ def adapt(network: nn.Module, adaptation: Adaptation) -> list[str]:
     if adaptation.method == "none":
         return []
     names = [
-        name for name, module in network.named_modules()
+        name
+        for name, module in network.named_modules()
         if isinstance(module, nn.Linear) and re.fullmatch(adaptation.layers, name)
-    ]  # fmt: skip
+    ]
     if not names:
         known = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
         raise VlaError(f"layers '{adaptation.layers}' matches none of {known}")
     if adaptation.method == "lora":
         from peft import LoraConfig, inject_adapter_in_model
 
-        config = LoraConfig(r=adaptation.rank, lora_alpha=round(adaptation.scale * adaptation.rank),
-                            target_modules=names)  # fmt: skip
+        config = LoraConfig(
+            r=adaptation.rank, lora_alpha=round(adaptation.scale * adaptation.rank), target_modules=names
+        )
         inject_adapter_in_model(config, network)
     else:
         network.requires_grad_(False)

@@ -110,9 +110,15 @@ class CloningOptions:
 
 
 def train_policy(
-    dataset: Demonstrations, contract: RobotContract, model: str, out: Path, options: CloningOptions,
-    device: torch.device, report: Callable[[TrainingRecord], None] | None = None, objective: Objective | None = None,
-) -> float:  # fmt: skip
+    dataset: Demonstrations,
+    contract: RobotContract,
+    model: str,
+    out: Path,
+    options: CloningOptions,
+    device: torch.device,
+    report: Callable[[TrainingRecord], None] | None = None,
+    objective: Objective | None = None,
+) -> float:
     """Train the network called `model` and write its checkpoint to `out`; returns the last loss.
 
     Args:
@@ -170,9 +176,13 @@ class Measured(Protocol):
 
 
 def watch_training(
-    dataset: Demonstrations, options: Measured, device: torch.device, out: Path,
-    save: Callable[[Path, VlaModel, Mapping[str, Any]], None], step: int,
-) -> HeldOut:  # fmt: skip
+    dataset: Demonstrations,
+    options: Measured,
+    device: torch.device,
+    out: Path,
+    save: Callable[[Path, VlaModel, Mapping[str, Any]], None],
+    step: int,
+) -> HeldOut:
     """Return what measures a training, which has come to the update `step`, and keeps the best network in `out`.
 
     Args:
@@ -229,8 +239,12 @@ def finished(
 
 
 def make_bundle(
-    dataset: Demonstrations, contract: RobotContract, model: str, options: Mapping[str, Any], notes: Mapping[str, Any],
-) -> tuple[PolicyBundle, dict[str, str]]:  # fmt: skip
+    dataset: Demonstrations,
+    contract: RobotContract,
+    model: str,
+    options: Mapping[str, Any],
+    notes: Mapping[str, Any],
+) -> tuple[PolicyBundle, dict[str, str]]:
     """Return all that a checkpoint needs beside the weights, and the sources of published weights by their lines."""
     processor = dataset.processor
     features = processor.features

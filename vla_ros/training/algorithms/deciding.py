@@ -53,9 +53,13 @@ class DecidingOptions:
 
 
 def train_action_head(
-    dataset: TabletopDataset, policy: Path, out: Path, options: DecidingOptions, device: torch.device,
+    dataset: TabletopDataset,
+    policy: Path,
+    out: Path,
+    options: DecidingOptions,
+    device: torch.device,
     report: Callable[[TrainingRecord], None] | None = None,
-) -> float:  # fmt: skip
+) -> float:
     """Go on from the checkpoint `policy`, write another to `out`; returns the last loss.
 
     Raises:

@@ -20,9 +20,14 @@ class ExperienceBatches:
     """Steps of policy rollouts, with the policy's own inputs."""
 
     def __init__(
-        self, episodes: Sequence[Episode], sentences: Sequence[Sequence[str]], advantage: NDArray[np.float32],
-        bundle: PolicyBundle, size: int, seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        episodes: Sequence[Episode],
+        sentences: Sequence[Sequence[str]],
+        advantage: NDArray[np.float32],
+        bundle: PolicyBundle,
+        size: int,
+        seed: int,
+    ) -> None:
         """Load everything into memory.
 
         Args:

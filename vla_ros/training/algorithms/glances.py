@@ -93,8 +93,9 @@ class GlanceDataset:
         with (place / "absent").open("wb") as absent, tqdm(total=count, unit="step", desc="look") as bar:
             for first in range(begin, begin + count, BLOCK):
                 steps = np.arange(first, min(first + BLOCK, begin + count))
-                glances, vain = zip(*(self._glance(network, steps, begin, v, device) for v in range(self._variants)),
-                                    strict=True)  # fmt: skip
+                glances, vain = zip(
+                    *(self._glance(network, steps, begin, v, device) for v in range(self._variants)), strict=True
+                )
                 for camera in cameras:
                     files[camera].write(np.stack([one[camera] for one in glances], axis=1).tobytes())
                 absent.write(np.stack(vain, axis=1).tobytes())

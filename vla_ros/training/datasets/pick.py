@@ -66,8 +66,9 @@ class PickDataset:
         processor: Fitted to these steps; its vocabulary is the taught words.
     """
 
-    def __init__(self, folders: Iterable[Path], cameras: Iterable[str], templates: Iterable[str],
-                 absent: Iterable[str]) -> None:  # fmt: skip
+    def __init__(
+        self, folders: Iterable[Path], cameras: Iterable[str], templates: Iterable[str], absent: Iterable[str]
+    ) -> None:
         """Read everything.
 
         Args:
@@ -86,8 +87,13 @@ class PickDataset:
         self.specification = one_specification(folders)
         rows: dict[str, list[NDArray[np.generic]]] = {}
         names: list[tuple[str, ...]] = []
-        keys = ["actions", "target", "asked", *(f"image_{c}" for c in self.cameras),
-                *(f"pixel_{c}" for c in self.cameras)]  # fmt: skip
+        keys = [
+            "actions",
+            "target",
+            "asked",
+            *(f"image_{c}" for c in self.cameras),
+            *(f"pixel_{c}" for c in self.cameras),
+        ]
         self.episodes = 0
         self._drawn: NDArray[np.int64] | None = None
         self._read_images: ReadImages | None = None
@@ -156,8 +162,9 @@ class PickDataset:
         rows = self._rows
         names = [self._names[i] for i in index]
         asked = [[*n, self._absent(n, rng)] for n, rng in zip(names, generators, strict=True)]
-        sentences = [[self._sentence(name, rng) for name in group]
-                     for group, rng in zip(asked, generators, strict=True)]  # fmt: skip
+        sentences = [
+            [self._sentence(name, rng) for name in group] for group, rng in zip(asked, generators, strict=True)
+        ]
         present = [[1.0] * len(n) + [0.0] for n in names]
         processor = self.processor
         actions = _with_absent(rows["actions"][index])

@@ -157,10 +157,16 @@ class RecordedDataset:
     def table(self) -> list[dict[str, Any]]:
         """Return what a checkpoint says about its data: one entry a data set."""
         return [
-            {"path": part.name, "share": float(share), "episodes": len(part.lengths), "failed": part.failed,
-             "odd": len(part.odd), "steps": len(part)}
+            {
+                "path": part.name,
+                "share": float(share),
+                "episodes": len(part.lengths),
+                "failed": part.failed,
+                "odd": len(part.odd),
+                "steps": len(part),
+            }
             for part, share in zip(self.parts, self.mixture.fractions, strict=True)
-        ]  # fmt: skip
+        ]
 
     def left_out(self) -> list[str]:
         """Return one sentence for each data set of which episodes were left out: how many, and why."""

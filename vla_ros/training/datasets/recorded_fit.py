@@ -48,9 +48,10 @@ def check_dataset(description: DatasetDescription, contract: RobotContract) -> N
     if not (wrong or missing):
         return
     text = (
-        f"{description.name} does not fit robot '{contract.name}': " + "; ".join([*wrong, *missing])
+        f"{description.name} does not fit robot '{contract.name}': "
+        + "; ".join([*wrong, *missing])
         + ". Train with the contract of the robot that it was recorded with (--robot)"
-    )  # fmt: skip
+    )
     raise ConventionError(text) if wrong else MissingColumnError(text)
 
 
@@ -70,8 +71,10 @@ def _unmeasured(description: DatasetDescription, contract: RobotContract) -> lis
         lines.append(f"the tool's {lacks} are not measured")
     gripped = any(action.gripper(arm) is not None for arm in action.arms)
     if gripped and several:
-        lines.append("the grippers' openings are not measured: of several arms, they are with as many columns as the "
-                     "actions, joints and grippers of each")  # fmt: skip
+        lines.append(
+            "the grippers' openings are not measured: of several arms, they are with as many columns as the "
+            "actions, joints and grippers of each"
+        )
     elif gripped and not names & {GRIPPER_NAME, GRIPPER_SHARE}:
         lines.append(f"the gripper's opening ('{GRIPPER_NAME}', m, or '{GRIPPER_SHARE}', 0 to 1) is not measured")
     return lines

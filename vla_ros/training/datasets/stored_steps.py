@@ -123,8 +123,10 @@ def store_steps(
     for one in recordings:
         check_dataset(one.reader.description, contract)
     places = [cache / _fingerprint(one.line, contract, history) for one in recordings]
-    fresh = [None if (place / NOTE).exists() else _numbers(one, contract, progress, history)
-             for one, place in zip(recordings, places, strict=True)]  # fmt: skip
+    fresh = [
+        None if (place / NOTE).exists() else _numbers(one, contract, progress, history)
+        for one, place in zip(recordings, places, strict=True)
+    ]
     for one, place, found in zip(recordings, places, fresh, strict=True):
         if found is not None:
             _keep(one, found, place)
@@ -219,8 +221,13 @@ def _keep(recording: Recording, found: _Numbers, place: Path) -> None:
         with disk_full_errors(f"the numbers of {recording.reader.description.name} in {place.parent}"):
             partial.mkdir(parents=True)
             np.savez(partial / ROWS, **found.rows)  # type: ignore[arg-type]
-            note = {"sentences": found.sentences, "episodes": list(found.taken), "lengths": list(found.taken.values()),
-                    "failed": found.failed, "odd": found.odd}  # fmt: skip
+            note = {
+                "sentences": found.sentences,
+                "episodes": list(found.taken),
+                "lengths": list(found.taken.values()),
+                "failed": found.failed,
+                "odd": found.odd,
+            }
             (partial / NOTE).write_text(json.dumps(note), encoding="utf-8")
         if not (place / NOTE).exists():  # another training may have been faster
             shutil.rmtree(place, ignore_errors=True)
@@ -245,8 +252,10 @@ def _load(recording: Recording, place: Path, contract: RobotContract) -> StoredS
         names, lengths = [str(name) for name in note["episodes"]], [int(length) for length in note["lengths"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{place} cannot be read: {error}; remove it, and it is made again") from error
-    reader, sizes = recording.reader, {c.name: CameraFeature(c.name, c.policy_height, c.policy_width)
-                                       for c in contract.cameras}  # fmt: skip
+    reader, sizes = (
+        recording.reader,
+        {c.name: CameraFeature(c.name, c.policy_height, c.policy_width) for c in contract.cameras},
+    )
     name = reader.description.name
 
     def decode(episode: int) -> Iterator[dict[str, ImageArray]]:

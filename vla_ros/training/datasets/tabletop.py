@@ -68,9 +68,16 @@ class TabletopDataset:
     """
 
     def __init__(
-        self, folders: Iterable[Path], cameras: Iterable[str], words: Sequence[str], pairs: Sequence[tuple[str, str]],
-        cache: Path, *, sentences: int = 5, wordiness: Wordiness | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        folders: Iterable[Path],
+        cameras: Iterable[str],
+        words: Sequence[str],
+        pairs: Sequence[tuple[str, str]],
+        cache: Path,
+        *,
+        sentences: int = 5,
+        wordiness: Wordiness | None = None,
+    ) -> None:
         """Read everything.
 
         Args:
@@ -114,8 +121,14 @@ class TabletopDataset:
         rows: dict[str, list[NDArray[np.generic]]] = {}
         tables: list[tuple[tuple[Command, ...], tuple[str, ...]]] = []
         episode_of: list[int] = []
-        keys = ["actions", "target", "goal", "asked", *(f"pixel_{c}" for c in self.cameras),
-                *(f"pixel_goal_{c}" for c in self.cameras)]  # fmt: skip
+        keys = [
+            "actions",
+            "target",
+            "goal",
+            "asked",
+            *(f"pixel_{c}" for c in self.cameras),
+            *(f"pixel_goal_{c}" for c in self.cameras),
+        ]
         self.places, self.counts = [cache / fingerprint(folder) for folder in folders], []
         for folder, place in zip(folders, self.places, strict=True):
             before = len(episode_of)

@@ -6,8 +6,16 @@ import torch
 from vla_ros.data.augmentation.images import ImageAugmentation, ImageSettings
 from vla_ros.errors import ContractError
 
-NOTHING = {"crop": 1.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0, "blur": 0.0, "noise": 0.0,
-           "cutout": 0.0}  # fmt: skip
+NOTHING = {
+    "crop": 1.0,
+    "brightness": 0.0,
+    "contrast": 0.0,
+    "saturation": 0.0,
+    "hue": 0.0,
+    "blur": 0.0,
+    "noise": 0.0,
+    "cutout": 0.0,
+}
 
 
 def pictures(count=16):
@@ -37,8 +45,18 @@ def test_a_seed_decides_and_the_global_state_stays():
     assert first.min() >= 0.0 and first.max() <= 1.0
 
 
-@pytest.mark.parametrize("settings", [{"crop": 0.5}, {"brightness": 0.4}, {"contrast": 0.4}, {"saturation": 0.5},
-                                      {"blur": 1.0}, {"noise": 0.1}, {"cutout": 1.0, "cutout_area": 0.2}])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"crop": 0.5},
+        {"brightness": 0.4},
+        {"contrast": 0.4},
+        {"saturation": 0.5},
+        {"blur": 1.0},
+        {"noise": 0.1},
+        {"cutout": 1.0, "cutout_area": 0.2},
+    ],
+)
 def test_each_picture_is_changed_in_its_own_way(settings):
     found = changed(**settings)
     assert not torch.equal(found, pictures())
@@ -69,9 +87,16 @@ def test_brightness_stays_within_its_range():
     assert (ratio >= 0.69).all() and (ratio <= 1.31).all()
 
 
-@pytest.mark.parametrize("images", [torch.zeros(3, 8, 8), torch.zeros(1, 1, 8, 8), torch.full((1, 3, 8, 8), 2.0),
-                                    torch.full((1, 3, 8, 8), float("nan")),
-                                    torch.zeros(1, 3, 8, 8, dtype=torch.uint8)])  # fmt: skip
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.zeros(3, 8, 8),
+        torch.zeros(1, 1, 8, 8),
+        torch.full((1, 3, 8, 8), 2.0),
+        torch.full((1, 3, 8, 8), float("nan")),
+        torch.zeros(1, 3, 8, 8, dtype=torch.uint8),
+    ],
+)
 def test_what_is_no_batch_is_refused(images):
     with pytest.raises(ContractError):
         ImageAugmentation(ImageSettings())(images, 0)

@@ -8,8 +8,14 @@ import pytest
 from vla_ros.data.augmentation.language import FRAMES, SYNONYMS, LanguageAugmentation
 from vla_ros.errors import ContractError
 
-SENTENCES = ("pick up the red cube", "put the blue ball on top of the green cube", "push the yellow ball to the left",
-             "stack the 2 blocks", "do not touch the red ball", "stop")  # fmt: skip
+SENTENCES = (
+    "pick up the red cube",
+    "put the blue ball on top of the green cube",
+    "push the yellow ball to the left",
+    "stack the 2 blocks",
+    "do not touch the red ball",
+    "stop",
+)
 
 
 def meaning(sentence):

@@ -13,8 +13,13 @@ from vla_ros.data.errors import ConventionError
 from vla_ros.types import Pose
 
 S = np.diag([1.0, -1.0, 1.0])
-ALL = list(itertools.product(("absolute", "relative", "delta"), ("none", "rotation_vector", "quaternion", "six_d"),
-                             ("none", "opening", "open_is_one")))  # fmt: skip
+ALL = list(
+    itertools.product(
+        ("absolute", "relative", "delta"),
+        ("none", "rotation_vector", "quaternion", "six_d"),
+        ("none", "opening", "open_is_one"),
+    )
+)
 RNG = np.random.default_rng(4)
 
 
@@ -61,8 +66,17 @@ def test_words_are_mirrored(given, wanted):
     assert mirror_words(given) == wanted
 
 
-@pytest.mark.parametrize("sentence", ["do it right now", "take what is left", "pick the right tool", "left over bits",
-                                      "turn it by a right angle", "put it right side up"])  # fmt: skip
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "do it right now",
+        "take what is left",
+        "pick the right tool",
+        "left over bits",
+        "turn it by a right angle",
+        "put it right side up",
+    ],
+)
 def test_a_word_that_may_be_no_direction_stops_it(sentence):
     with pytest.raises(MirrorError, match="perhaps no direction"):
         mirror_words(sentence)

@@ -29,17 +29,41 @@ def frame(number):
 
 
 def write_set(
-    root, *, lengths=(4, 3), tasks=("pick up the red cube",), task_of=None, numbers=None, names=None, times=None,
-    lists=False, tasks_column=True, task_table=None, cameras=("front",), image_format=None, pixel_format="yuv420p",
-    columns=("action", "observation.state"), image_key="observation.images.{}", info=None, features=None,
-    convention=CONVENTION, first=0, size=SIZE, video_times=None,
-):  # fmt: skip
+    root,
+    *,
+    lengths=(4, 3),
+    tasks=("pick up the red cube",),
+    task_of=None,
+    numbers=None,
+    names=None,
+    times=None,
+    lists=False,
+    tasks_column=True,
+    task_table=None,
+    cameras=("front",),
+    image_format=None,
+    pixel_format="yuv420p",
+    columns=("action", "observation.state"),
+    image_key="observation.images.{}",
+    info=None,
+    features=None,
+    convention=CONVENTION,
+    first=0,
+    size=SIZE,
+    video_times=None,
+):
     """Write a set; `info` and `features` are laid over what stands in info.json, and None removes a line."""
     task_of, numbers = task_of or [0] * len(lengths), numbers or list(range(len(lengths)))
     rows, episodes, index = [], [], first
     for place, (length, number) in enumerate(zip(lengths, numbers, strict=True)):
-        line = {"episode_index": number, "length": length, "data/chunk_index": 0, "data/file_index": 0,
-                "dataset_from_index": index, "dataset_to_index": index + length}  # fmt: skip
+        line = {
+            "episode_index": number,
+            "length": length,
+            "data/chunk_index": 0,
+            "data/file_index": 0,
+            "dataset_from_index": index,
+            "dataset_to_index": index + length,
+        }
         if tasks_column:
             line["tasks"] = [tasks[task_of[place]]]
         if names is not None:
@@ -51,10 +75,15 @@ def write_set(
                 line |= dict(zip((f"{key}/from_timestamp", f"{key}/to_timestamp"), video_times[place], strict=True))
         episodes.append(line)
         for i in range(length):
-            row = {columns[0]: [0.001 * i, 0.0, 0.01, 0.0, 0.0, 0.0, 1.0],
-                   columns[1]: [0.5, 0.0, 0.3 + 0.01 * i, 1.0, 0.0, 0.0, 0.0, 0.08],
-                   "timestamp": times(i) if times else i / 10.0, "frame_index": i, "episode_index": number,
-                   "index": index, "task_index": task_of[place]}  # fmt: skip
+            row = {
+                columns[0]: [0.001 * i, 0.0, 0.01, 0.0, 0.0, 0.0, 1.0],
+                columns[1]: [0.5, 0.0, 0.3 + 0.01 * i, 1.0, 0.0, 0.0, 0.0, 0.08],
+                "timestamp": times(i) if times else i / 10.0,
+                "frame_index": i,
+                "episode_index": number,
+                "index": index,
+                "task_index": task_of[place],
+            }
             for camera in cameras if image_format is not None else ():
                 picture = frame(index - first)
                 picture = picture if image_format == "png" else picture.astype(np.uint16) * 256
@@ -68,8 +97,9 @@ def write_set(
         (root / folder).mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows), root / "data/chunk-000/file-000.parquet")
     pq.write_table(pa.Table.from_pylist(episodes), root / "meta/episodes/chunk-000/file-000.parquet")
-    pq.write_table(task_table or pa.table({"task_index": range(len(tasks)), "task": list(tasks)}),
-                   root / "meta/tasks.parquet")  # fmt: skip
+    pq.write_table(
+        task_table or pa.table({"task_index": range(len(tasks)), "task": list(tasks)}), root / "meta/tasks.parquet"
+    )
     kind = "image" if image_format is not None else "video"
     described = {image_key.format(camera): {"dtype": kind, "shape": [*size, 3], "names": None} for camera in cameras}
     described |= {
@@ -79,11 +109,17 @@ def write_set(
         **{name: {"dtype": "int64", "shape": [1], "names": None} for name in INDICES},
     }
     content = {
-        "codebase_version": "v3.0", "robot_type": "x", "total_episodes": len(lengths), "total_frames": sum(lengths),
-        "fps": 10, "chunks_size": 1000, "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+        "codebase_version": "v3.0",
+        "robot_type": "x",
+        "total_episodes": len(lengths),
+        "total_frames": sum(lengths),
+        "fps": 10,
+        "chunks_size": 1000,
+        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
         "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
-        "features": {**described, **(features or {})}, **(info or {}),
-    }  # fmt: skip
+        "features": {**described, **(features or {})},
+        **(info or {}),
+    }
     (root / "meta/info.json").write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
     if convention is not None:
         action = {"name": "x", "action": convention.to_dict(), "max_opening": 0.08}

@@ -33,13 +33,15 @@ def write(folder):
     dataset = LeRobotDataset.create("test/peer", fps=10, features=FEATURES, root=folder, vcodec="libsvtav1")
     for episode, count in enumerate((5, 8, 3)):
         for index in range(count):
-            dataset.add_frame({
-                "observation.images.front": np.full((HEIGHT, WIDTH, 3), grey(episode, index), np.uint8),
-                "observation.state": np.array([episode, index, 0.5], np.float32),
-                "action": np.arange(7, dtype=np.float32) + episode,
-                "next.success": np.array([index == count - 1 and episode != 1]),
-                "task": f"task {episode % 2}",
-            })  # fmt: skip
+            dataset.add_frame(
+                {
+                    "observation.images.front": np.full((HEIGHT, WIDTH, 3), grey(episode, index), np.uint8),
+                    "observation.state": np.array([episode, index, 0.5], np.float32),
+                    "action": np.arange(7, dtype=np.float32) + episode,
+                    "next.success": np.array([index == count - 1 and episode != 1]),
+                    "task": f"task {episode % 2}",
+                }
+            )
         dataset.save_episode()
     dataset.finalize()
 
@@ -50,12 +52,20 @@ def read(folder):
     for i in range(len(dataset)):
         item = dataset[i]
         cameras = {k: v for k, v in item.items() if k.startswith("observation.images.")}
-        steps.append({
-            "episode": int(item["episode_index"]), "index": int(item["frame_index"]), "task": item["task"],
-            "action": item["action"].tolist(), "state": item["observation.state"].tolist(),
-            "done": bool(item["next.done"]), "success": bool(item["next.success"]),
-            "pictures": {k: [list(v.shape), (v.float().mean(dim=(1, 2)) * 255).tolist()] for k, v in cameras.items()},
-        })  # fmt: skip
+        steps.append(
+            {
+                "episode": int(item["episode_index"]),
+                "index": int(item["frame_index"]),
+                "task": item["task"],
+                "action": item["action"].tolist(),
+                "state": item["observation.state"].tolist(),
+                "done": bool(item["next.done"]),
+                "success": bool(item["next.success"]),
+                "pictures": {
+                    k: [list(v.shape), (v.float().mean(dim=(1, 2)) * 255).tolist()] for k, v in cameras.items()
+                },
+            }
+        )
     mean = dataset.meta.stats["action"]["mean"].tolist()
     print(json.dumps({"episodes": dataset.num_episodes, "fps": dataset.fps, "steps": steps, "action_mean": mean}))
 

@@ -100,10 +100,14 @@ def test_reader_needs_only_rate_and_columns(line, opened, foreign):
 
 
 def test_reader_follows_patterns_of_layout_2(foreign, tmp_path):
-    root = foreign.write(tmp_path / "set", lengths=(4,), info={
-        "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
-        "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
-    })  # fmt: skip
+    root = foreign.write(
+        tmp_path / "set",
+        lengths=(4,),
+        info={
+            "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+            "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
+        },
+    )
     with pytest.raises(DamagedDataError, match=r"is not there, where data_path \('data/chunk-\{episode_chunk:03d\}"):
         list(open_dataset("lerobot", root).read("000000"))
     (root / "data/chunk-000/file-000.parquet").rename(root / "data/chunk-000/episode_000000.parquet")
@@ -219,9 +223,13 @@ def test_advice_is_a_table_that_can_be_completed(foreign, tmp_path):
     with pytest.raises(ConventionError, match="give a convention") as error:
         open_dataset("lerobot", root)
     text = str(error.value)[str(error.value).index("\n- format") :]
-    for blank, word in (("<base_frame of the robot>", "base"), ("<absolute | relative | delta>", "relative"),
-                        ("<open_is_one | closed_is_one | opening>", "open_is_one"), ("<camera of the robot>", "top"),
-                        ("<m between the fingers when open, or leave this line out>", "0.08")):  # fmt: skip
+    for blank, word in (
+        ("<base_frame of the robot>", "base"),
+        ("<absolute | relative | delta>", "relative"),
+        ("<open_is_one | closed_is_one | opening>", "open_is_one"),
+        ("<camera of the robot>", "top"),
+        ("<m between the fingers when open, or leave this line out>", "0.08"),
+    ):
         assert blank in text
         text = text.replace(blank, word)
     (line,) = table_lines(yaml.safe_load(text), "advice")
@@ -242,8 +250,11 @@ def test_joint_groups_tell_two_arms_apart():
     names = [f"{side}_{part}" for side in ("left", "right") for part in ("waist", "elbow", "gripper")]
     lines = joint_groups(names)
     assert [line.split("{group: ")[1].split(",")[0] for line in lines] == [
-        "left/joint_position", "left/gripper", "right/joint_position", "right/gripper",
-    ]  # fmt: skip
+        "left/joint_position",
+        "left/gripper",
+        "right/joint_position",
+        "right/gripper",
+    ]
     assert all("joints: 2," in line for line in lines[::2])
 
 
@@ -267,12 +278,17 @@ def as_layout_2(foreign, root, *, patterns=True, restart=False):
         table = pq.read_table(part / "data/chunk-000/file-000.parquet")
         count = table.num_rows
         begin = 0 if restart else sum(videos[:number])
-        for name, values in (("episode_index", [number] * count), ("index", range(begin, begin + count)),
-                             ("task_index", [1 - number] * count)):  # fmt: skip
+        for name, values in (
+            ("episode_index", [number] * count),
+            ("index", range(begin, begin + count)),
+            ("task_index", [1 - number] * count),
+        ):
             table = table.set_column(table.column_names.index(name), name, pa.array(list(values), pa.int64()))
         pq.write_table(table, root / f"data/chunk-000/episode_{number:06d}.parquet")
-        shutil.copy(part / "videos/observation.images.front/chunk-000/file-000.mp4",
-                    root / f"videos/chunk-000/observation.images.front/episode_{number:06d}.mp4")  # fmt: skip
+        shutil.copy(
+            part / "videos/observation.images.front/chunk-000/file-000.mp4",
+            root / f"videos/chunk-000/observation.images.front/episode_{number:06d}.mp4",
+        )
     info = json.loads((root / "meta/info.json").read_text()) | {"codebase_version": "v2.1"}
     for line in ("data_path", "video_path"):
         info.pop(line)

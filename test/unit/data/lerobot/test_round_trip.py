@@ -15,8 +15,11 @@ from vla_ros.data.reader import EpisodeReader
 
 @pytest.mark.parametrize("video", [True, False])
 def test_episodes_come_back(tmp_path, demonstrations, same_steps, video):
-    episodes = [demonstrations.episode(0, 7), demonstrations.episode(1, 12, success=False, instruction="push it left"),
-                demonstrations.episode(2, 1, success=None)]  # fmt: skip
+    episodes = [
+        demonstrations.episode(0, 7),
+        demonstrations.episode(1, 12, success=False, instruction="push it left"),
+        demonstrations.episode(2, 1, success=None),
+    ]
     with LeRobotWriter(tmp_path, demonstrations.description, demonstrations.sizes, video_files=video) as writer:
         for steps in episodes:
             writer.write(steps)

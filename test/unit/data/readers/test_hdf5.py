@@ -22,8 +22,15 @@ def environment(**changes):
 
 def robosuite_15(freq=20, **parts):
     """Controllers as robosuite 1.5 has them: one a part of the body."""
-    arm = {"type": "OSC_POSE", "input_type": "delta", "input_max": 1, "input_min": -1, "gripper": {"type": "GRIP"},
-           "output_max": [0.05] * 3 + [0.5] * 3, "output_min": [-0.05] * 3 + [-0.5] * 3}  # fmt: skip
+    arm = {
+        "type": "OSC_POSE",
+        "input_type": "delta",
+        "input_max": 1,
+        "input_min": -1,
+        "gripper": {"type": "GRIP"},
+        "output_max": [0.05] * 3 + [0.5] * 3,
+        "output_min": [-0.05] * 3 + [-0.5] * 3,
+    }
     body = {"type": "BASIC", "body_parts": {"right": arm, "torso": {"type": "JOINT_POSITION"}, **parts}}
     return json.dumps({"type": 1, "env_kwargs": {"control_freq": freq, "controller_configs": body}})
 

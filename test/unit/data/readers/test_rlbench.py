@@ -36,12 +36,19 @@ def rlbench_classes(monkeypatch):
 
 
 def observation(index, **changes):
-    return Observation(**{
-        "joint_positions": np.arange(7.0) + index, "joint_velocities": np.zeros(7), "front_rgb": None,
-        "gripper_pose": np.array([0.1 * index, 0.0, 0.5, 0.0, 1.0, 0.0, 0.0]), "gripper_open": float(index < 2),
-        "gripper_joint_positions": np.zeros(2, np.float32), "task_low_dim_state": np.zeros(3), "misc": {"a": 1},
-        **changes,
-    })  # fmt: skip
+    return Observation(
+        **{
+            "joint_positions": np.arange(7.0) + index,
+            "joint_velocities": np.zeros(7),
+            "front_rgb": None,
+            "gripper_pose": np.array([0.1 * index, 0.0, 0.5, 0.0, 1.0, 0.0, 0.0]),
+            "gripper_open": float(index < 2),
+            "gripper_joint_positions": np.zeros(2, np.float32),
+            "task_low_dim_state": np.zeros(3),
+            "misc": {"a": 1},
+            **changes,
+        }
+    )
 
 
 def write_episode(root, number, count=4, protocol=4, variation=0, observations=None):

@@ -25,15 +25,19 @@ def flags(count):
 def bridge(count):
     state, action = RNG.normal(size=(count, 7)) * 0.3, RNG.normal(size=(count, 7)) * 0.1
     state[:, 6], action[:, 6] = 0.9, RNG.integers(0, 2, count)
-    return state, action, {
-        **flags(count),
-        "steps/observation/image_0": ([jpeg(10 * i) for i in range(count)], "byte"),
-        "steps/observation/state": (state.astype(np.float32).ravel().tolist(), "float"),
-        "steps/action": (action.astype(np.float32).ravel().tolist(), "float"),
-        "steps/language_instruction": ([b"put the pot on the stove"] * count, "byte"),
-        "steps/discount": ([1.0] * count, "float"),
-        "episode_metadata/episode_id": (7, "int"),
-    }  # fmt: skip
+    return (
+        state,
+        action,
+        {
+            **flags(count),
+            "steps/observation/image_0": ([jpeg(10 * i) for i in range(count)], "byte"),
+            "steps/observation/state": (state.astype(np.float32).ravel().tolist(), "float"),
+            "steps/action": (action.astype(np.float32).ravel().tolist(), "float"),
+            "steps/language_instruction": ([b"put the pot on the stove"] * count, "byte"),
+            "steps/discount": ([1.0] * count, "float"),
+            "episode_metadata/episode_id": (7, "int"),
+        },
+    )
 
 
 def write(path, *records):
@@ -70,16 +74,19 @@ def test_bridge_episodes_are_read(tmp_path):
 def test_rt1_gripper_commands_become_states(tmp_path):
     count, closing = 6, [0.0, 1.0, 0.0, -1.0, 0.0, 1.0]
     pose = np.tile([0.1, 0.2, 0.3, 0.0, 0.0, 0.0, 1.0], (count, 1))
-    write(tmp_path / "fractal20220817_data-train.tfrecord-00000-of-00001", {
-        **flags(count),
-        "steps/observation/image": ([jpeg(80)] * count, "byte"),
-        "steps/observation/natural_language_instruction": ([b"pick coke can"] * count, "byte"),
-        "steps/observation/base_pose_tool_reached": (pose.ravel().tolist(), "float"),
-        "steps/observation/gripper_closed": ([0.25] * count, "float"),
-        "steps/action/world_vector": ([0.01] * 3 * count, "float"),
-        "steps/action/rotation_delta": ([0.0] * 3 * count, "float"),
-        "steps/action/gripper_closedness_action": (closing, "float"),
-    })  # fmt: skip
+    write(
+        tmp_path / "fractal20220817_data-train.tfrecord-00000-of-00001",
+        {
+            **flags(count),
+            "steps/observation/image": ([jpeg(80)] * count, "byte"),
+            "steps/observation/natural_language_instruction": ([b"pick coke can"] * count, "byte"),
+            "steps/observation/base_pose_tool_reached": (pose.ravel().tolist(), "float"),
+            "steps/observation/gripper_closed": ([0.25] * count, "float"),
+            "steps/action/world_vector": ([0.01] * 3 * count, "float"),
+            "steps/action/rotation_delta": ([0.0] * 3 * count, "float"),
+            "steps/action/gripper_closedness_action": (closing, "float"),
+        },
+    )
     reader = RldsReader(tmp_path)
     steps = list(reader.read(reader.episodes[0]))
     assert [step.action[6] for step in steps] == [1.0, 0.0, 0.0, 1.0, 1.0, 0.0]
@@ -88,15 +95,18 @@ def test_rt1_gripper_commands_become_states(tmp_path):
 
 def test_the_set_of_open_x_embodiment_is_read(tmp_path):
     count = 3
-    write(tmp_path / "bridge-train.tfrecord-00000-of-00001", {
-        **flags(count),
-        "steps/observation/image": ([jpeg(80)] * count, "byte"),
-        "steps/observation/natural_language_instruction": ([b" open the drawer "] * count, "byte"),
-        "steps/observation/state": ([0.0] * 7 * count, "float"),
-        "steps/action/world_vector": ([0.01, -0.02, 0.03] * count, "float"),
-        "steps/action/rotation_delta": ([0.0] * 3 * count, "float"),
-        "steps/action/open_gripper": ([1, 0, 1], "int"),
-    })  # fmt: skip
+    write(
+        tmp_path / "bridge-train.tfrecord-00000-of-00001",
+        {
+            **flags(count),
+            "steps/observation/image": ([jpeg(80)] * count, "byte"),
+            "steps/observation/natural_language_instruction": ([b" open the drawer "] * count, "byte"),
+            "steps/observation/state": ([0.0] * 7 * count, "float"),
+            "steps/action/world_vector": ([0.01, -0.02, 0.03] * count, "float"),
+            "steps/action/rotation_delta": ([0.0] * 3 * count, "float"),
+            "steps/action/open_gripper": ([1, 0, 1], "int"),
+        },
+    )
     reader = RldsReader(tmp_path)
     steps = list(reader.read(reader.episodes[0]))
     np.testing.assert_allclose([step.action[[0, 1, 2, 6]] for step in steps], [[0.01, -0.02, 0.03, g] for g in (0, 1)])
@@ -104,8 +114,10 @@ def test_the_set_of_open_x_embodiment_is_read(tmp_path):
 
 
 def test_examples_of_every_kind_are_parsed(tmp_path):
-    path = write(tmp_path / "a.tfrecord", {"b": ([b"", b"\xff" * 300], "byte"), "f": ([1.5, -2.0], "float"),
-                                           "i": ([0, -5, 2**40], "int")})  # fmt: skip
+    path = write(
+        tmp_path / "a.tfrecord",
+        {"b": ([b"", b"\xff" * 300], "byte"), "f": ([1.5, -2.0], "float"), "i": ([0, -5, 2**40], "int")},
+    )
     ((offset, length),) = record_offsets(path)
     found = parse_example(path.read_bytes()[offset : offset + length])
     assert found["b"] == [b"", b"\xff" * 300]
@@ -162,12 +174,15 @@ def test_an_unknown_set_needs_a_layout(tmp_path):
     [
         (lambda r: r.pop("steps/action"), MissingColumnError, "no field 'steps/action'"),
         (lambda r: r.update({"steps/action": ([0.0] * 27, "float")}), DamagedDataError, "27 values"),
-        (lambda r: r.update({"steps/action": ([0.0] * 15 + [float("nan")] + [0.0] * 12, "float")}), NotFiniteError,
-         "step 2: 'action'"),
+        (
+            lambda r: r.update({"steps/action": ([0.0] * 15 + [float("nan")] + [0.0] * 12, "float")}),
+            NotFiniteError,
+            "step 2: 'action'",
+        ),
         (lambda r: r.update({"steps/observation/image_0": ([b"no picture"] * 4, "byte")}), DamagedDataError, "decoded"),
         (lambda r: r.update({"steps/language_instruction": ([b"x"], "byte")}), DamagedDataError, "1 entries"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_with_a_field_is_named(tmp_path, change, error, words):
     one(tmp_path, change)
     reader = RldsReader(tmp_path)

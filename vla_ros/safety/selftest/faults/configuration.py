@@ -69,15 +69,24 @@ def table() -> list[Fault]:
         passes("a joint limit is NaN", refused, _contract(lambda v: v["joints"].update(velocity=[float("nan")] * 7))),
         passes("a joint limit is zero", refused, _contract(lambda v: v["joints"]["acceleration"].__setitem__(0, 0.0))),
         passes("a limit of the tool is missing", refused, _contract(lambda v: v["cartesian"].pop("linear_jerk"))),
-        passes("the workspace has no inside", refused,
-               _contract(lambda v: v["cartesian"]["workspace"].update(lower=[9.0, 9.0, 9.0]))),
-        passes("the contract allows more than the description", refused,
-               _contract(lambda v: v["joints"]["upper"].__setitem__(0, 9.0))),
+        passes(
+            "the workspace has no inside",
+            refused,
+            _contract(lambda v: v["cartesian"]["workspace"].update(lower=[9.0, 9.0, 9.0])),
+        ),
+        passes(
+            "the contract allows more than the description",
+            refused,
+            _contract(lambda v: v["joints"]["upper"].__setitem__(0, 9.0)),
+        ),
         passes("the robot description is not there", refused, _contract(lambda v: v.update(urdf="urdf/nobody.urdf"))),
         passes("a parameter is missing", refused, _parameters(lambda v: v["timing"].pop("state_timeout"))),
         passes("a parameter is NaN", refused, _parameters(lambda v: v["timing"].update(chunk_timeout=float("nan")))),
         passes("a parameter is out of range", refused, _parameters(lambda v: v["timing"].update(rate_hz=1.0))),
         passes("a parameter is unknown", refused, _parameters(lambda v: v["motion"].update(colour=1.0))),
-        passes("an obstacle has no size", refused,
-               _parameters(lambda v: v["obstacles"].update(post={"shape": "sphere", "position": [0.0, 0.0, 0.0]}))),
-    ]  # fmt: skip
+        passes(
+            "an obstacle has no size",
+            refused,
+            _parameters(lambda v: v["obstacles"].update(post={"shape": "sphere", "position": [0.0, 0.0, 0.0]})),
+        ),
+    ]

@@ -131,13 +131,25 @@ def _has_gripper(contract: RobotContract) -> bool:
 
 def _grippers() -> list[Fault]:
     return [
-        corrected("the gripper opens and closes with every row", frozenset({Reason.GRIPPER_CHATTER}),
-                  _chatter_of_gripper, applies=_has_gripper),
-        corrected("the gripper is asked for too wide an opening", frozenset({Reason.GRIPPER_RANGE}),
-                  _openings(lambda _, rows: np.full(rows, 0.15)), applies=_has_gripper),
-        corrected("the gripper is asked for a negative opening", frozenset({Reason.GRIPPER_RANGE}),
-                  _openings(lambda _, rows: np.full(rows, -0.05)), applies=_has_gripper),
-    ]  # fmt: skip
+        corrected(
+            "the gripper opens and closes with every row",
+            frozenset({Reason.GRIPPER_CHATTER}),
+            _chatter_of_gripper,
+            applies=_has_gripper,
+        ),
+        corrected(
+            "the gripper is asked for too wide an opening",
+            frozenset({Reason.GRIPPER_RANGE}),
+            _openings(lambda _, rows: np.full(rows, 0.15)),
+            applies=_has_gripper,
+        ),
+        corrected(
+            "the gripper is asked for a negative opening",
+            frozenset({Reason.GRIPPER_RANGE}),
+            _openings(lambda _, rows: np.full(rows, -0.05)),
+            applies=_has_gripper,
+        ),
+    ]
 
 
 def table() -> list[Fault]:

@@ -100,8 +100,16 @@ def _pose_alone(trial: Trial) -> None:
 def table() -> list[Fault]:
     """Return the faults of this module."""
     wide, start = Reason.CHUNK_OUT_OF_RANGE, Reason.CHUNK_START
-    fast = frozenset({Reason.JOINT_VELOCITY, Reason.LINEAR_VELOCITY, Reason.ANGULAR_VELOCITY, Reason.WORKSPACE,
-                      Reason.OBSTACLE, Reason.SELF_COLLISION})  # fmt: skip
+    fast = frozenset(
+        {
+            Reason.JOINT_VELOCITY,
+            Reason.LINEAR_VELOCITY,
+            Reason.ANGULAR_VELOCITY,
+            Reason.WORKSPACE,
+            Reason.OBSTACLE,
+            Reason.SELF_COLLISION,
+        }
+    )
     rows = [
         holds("a joint is asked far above its upper limit", wide, _far(1.0)),
         holds("a joint is asked far below its lower limit", wide, _far(-1.0)),

@@ -118,7 +118,11 @@ def table() -> list[Fault]:
         Fault("chunks after the reset", _reset, frozenset({DISARMED}), frozenset({Reason.DISARMED})),
         Fault("reset, armed again, fresh chunks", _arm_again, frozenset({RUN}), frozenset({Reason.OK})),
         Fault("the layer dies and is started again", _layer_again, frozenset({RUN}), frozenset({Reason.OK})),
-        Fault("disarmed and armed at once, in motion", _armed_in_its_stop, frozenset({DISARMED, HOLD}),
-              frozenset({Reason.DISARMING})),
+        Fault(
+            "disarmed and armed at once, in motion",
+            _armed_in_its_stop,
+            frozenset({DISARMED, HOLD}),
+            frozenset({Reason.DISARMING}),
+        ),
         Fault("disarmed in motion", _disarm, frozenset({DISARMED}), frozenset({Reason.DISARMING})),
-    ]  # fmt: skip
+    ]

@@ -26,8 +26,11 @@ FINGERS_BEYOND_TOOL = 0.010
 """Reach of the fingertips beyond the tool frame of the shipped robot, m."""
 
 POSTS = {
-    Shape.BOX: (0.1, 0.1, 0.3), Shape.SPHERE: (0.08,), Shape.CYLINDER: (0.05, 0.3), Shape.CAPSULE: (0.05, 0.2),
-}  # fmt: skip
+    Shape.BOX: (0.1, 0.1, 0.3),
+    Shape.SPHERE: (0.08,),
+    Shape.CYLINDER: (0.05, 0.3),
+    Shape.CAPSULE: (0.05, 0.2),
+}
 """Sizes of the obstacles, m."""
 
 ASIDE = 0.3
@@ -194,10 +197,13 @@ def table() -> list[Fault]:
     """Return the faults of this module."""
     outside = OUTSIDE
     ways = (
-        ("in front of", 0, True, (0.5, 0.0, 0.0)), ("behind", 0, False, (-0.5, 0.0, 0.0)),
-        ("left of", 1, True, (0.0, 0.6, 0.0)), ("right of", 1, False, (0.0, -0.6, 0.0)),
-        ("above", 2, True, (0.0, 0.0, 0.5)), ("below", 2, False, (0.0, 0.0, -0.5)),
-    )  # fmt: skip
+        ("in front of", 0, True, (0.5, 0.0, 0.0)),
+        ("behind", 0, False, (-0.5, 0.0, 0.0)),
+        ("left of", 1, True, (0.0, 0.6, 0.0)),
+        ("right of", 1, False, (0.0, -0.6, 0.0)),
+        ("above", 2, True, (0.0, 0.0, 0.5)),
+        ("below", 2, False, (0.0, 0.0, -0.5)),
+    )
     faces = [
         corrected(f"the target is {name} the workspace", outside, towards(way, 90), adapt=_near_face(axis, upper))
         for name, axis, upper, way in ways

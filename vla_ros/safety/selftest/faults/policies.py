@@ -223,12 +223,16 @@ def table() -> list[Fault]:
         passes("the policy dies and is started again", Reason.OK, _started_again),
         passes("the policy computes without a pause", Reason.OK, _works_hard),
         passes("the policy misses some heartbeats", Reason.OK, _misses_some_beats),
-        Fault("the policy misses many heartbeats", _misses_many_beats, frozenset({RUN, SLOW}),
-              frozenset({Reason.OK, Reason.POLICY_SILENT})),
+        Fault(
+            "the policy misses many heartbeats",
+            _misses_many_beats,
+            frozenset({RUN, SLOW}),
+            frozenset({Reason.OK, Reason.POLICY_SILENT}),
+        ),
         passes("one inference of the policy fails", Reason.OK, _one_bad_inference),
         Fault("the policy falls silent", _silence, frozenset({HOLD}), SPENT),
         Fault("the policy is slower than its deadline", _slow_policy, frozenset({HOLD}), SPENT),
         Fault("the chunk runs out", _exhausted, frozenset({HOLD}), SPENT),
         holds("the policy repeats an old observation", Reason.CHUNK_TOO_OLD, _one_observation),
         Fault("chunks while disarmed", _disarmed, frozenset({DISARMED}), frozenset({Reason.DISARMED}), moving=False),
-    ]  # fmt: skip
+    ]

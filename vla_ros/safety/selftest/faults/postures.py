@@ -99,15 +99,35 @@ def table() -> list[Fault]:
     """Return the faults of this module."""
     disarmed = frozenset({DISARMED})
     return [
-        Fault("a joint starts outside of its limits and comes back", _way_back, MOVING, frozenset(Reason),
-              moving=False, posture=_beyond(0.04), **UNBOUNDED),
-        Fault("a joint starts far outside of its limits", _refused_arming, disarmed,
-              frozenset({Reason.OUTSIDE_LIMITS}), moving=False, posture=_beyond(0.2), **UNBOUNDED),
-        Fault("the driver reports no velocity, and the arm moves", _creeping, disarmed, frozenset({Reason.MOVING}),
-              moving=False),
+        Fault(
+            "a joint starts outside of its limits and comes back",
+            _way_back,
+            MOVING,
+            frozenset(Reason),
+            moving=False,
+            posture=_beyond(0.04),
+            **UNBOUNDED,
+        ),
+        Fault(
+            "a joint starts far outside of its limits",
+            _refused_arming,
+            disarmed,
+            frozenset({Reason.OUTSIDE_LIMITS}),
+            moving=False,
+            posture=_beyond(0.2),
+            **UNBOUNDED,
+        ),
+        Fault(
+            "the driver reports no velocity, and the arm moves",
+            _creeping,
+            disarmed,
+            frozenset({Reason.MOVING}),
+            moving=False,
+        ),
         Fault("the joint state at arming is false", _false(0), disarmed, frozenset({Reason.MOVING}), moving=False),
         Fault("a joint state before arming was false", _false(5), disarmed, frozenset({Reason.MOVING}), moving=False),
-        Fault("joint states of two arms at arming", _two_publishers, disarmed, frozenset({Reason.MOVING}),
-              moving=False),
+        Fault(
+            "joint states of two arms at arming", _two_publishers, disarmed, frozenset({Reason.MOVING}), moving=False
+        ),
         Fault("the arm is pushed while it is armed", _pushed, disarmed, frozenset({Reason.MOVING}), moving=False),
-    ]  # fmt: skip
+    ]

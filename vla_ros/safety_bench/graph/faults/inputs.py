@@ -40,28 +40,66 @@ def input_faults(parameters: SafetyParameters) -> list[GraphFault]:
     del parameters
     arrival = (0.01, "the tick that is under way")
     foreign: dict[str, Any] = {
-        "reasons": ("foreign_publisher",), "timeout": WATCH + 0.1,
+        "reasons": ("foreign_publisher",),
+        "timeout": WATCH + 0.1,
         "notice": DISCOVERED,
-    }  # fmt: skip
+    }
     pressed: dict[str, Any] = {"state": "ESTOP", "reasons": ("estop_pressed",), "rearm": True}
     return [
         GraphFault("another sender of chunks", SENDERS, lambda s: _chunks(s, 0.01), Scenario.take_away, **foreign),
-        GraphFault("another sender of chunks of NaN", SENDERS, lambda s: _chunks(s, float("nan")), Scenario.take_away,
-                   **foreign),
-        GraphFault("a sender of chunks with a foreign quality of service", SENDERS, _careless, Scenario.take_away,
-                   note="it also forbids to arm", **foreign),
+        GraphFault(
+            "another sender of chunks of NaN",
+            SENDERS,
+            lambda s: _chunks(s, float("nan")),
+            Scenario.take_away,
+            **foreign,
+        ),
+        GraphFault(
+            "a sender of chunks with a foreign quality of service",
+            SENDERS,
+            _careless,
+            Scenario.take_away,
+            note="it also forbids to arm",
+            **foreign,
+        ),
         GraphFault("500 sentences at once", INSTRUCTIONS, _flood, Scenario.take_away, state="", timeout=None),
         GraphFault("sentences that are none", INSTRUCTIONS, _nonsense, Scenario.take_away, state="RUN", timeout=None),
-        GraphFault("'STOP!!' in motion", INSTRUCTIONS, lambda s: _say(s, "STOP!!"), _say_it_again,
-                   reasons=("instruction_stop",), notice=(THROUGH_THE_NODE, "the instruction node")),
+        GraphFault(
+            "'STOP!!' in motion",
+            INSTRUCTIONS,
+            lambda s: _say(s, "STOP!!"),
+            _say_it_again,
+            reasons=("instruction_stop",),
+            notice=(THROUGH_THE_NODE, "the instruction node"),
+        ),
         GraphFault("emergency stop by topic", ESTOP, lambda s: s.tap(True), _release, notice=arrival, **pressed),
-        GraphFault("the emergency stop's publisher goes away", ESTOP, Scenario.lose_tap, _release,
-                   timeout=WATCH, notice=arrival, **pressed),
-        GraphFault("kill -9 of a speaking emergency stop", ESTOP, Scenario.kill_button, _plug_in,
-                   setup="button", timeout=BUTTON_TIMEOUT, notice=arrival, **pressed),
-        GraphFault("a live parameter out of range", "live parameter out of range, limits missing", _set_parameter,
-                   state="RUN", timeout=None),
-    ]  # fmt: skip
+        GraphFault(
+            "the emergency stop's publisher goes away",
+            ESTOP,
+            Scenario.lose_tap,
+            _release,
+            timeout=WATCH,
+            notice=arrival,
+            **pressed,
+        ),
+        GraphFault(
+            "kill -9 of a speaking emergency stop",
+            ESTOP,
+            Scenario.kill_button,
+            _plug_in,
+            setup="button",
+            timeout=BUTTON_TIMEOUT,
+            notice=arrival,
+            **pressed,
+        ),
+        GraphFault(
+            "a live parameter out of range",
+            "live parameter out of range, limits missing",
+            _set_parameter,
+            state="RUN",
+            timeout=None,
+        ),
+    ]
 
 
 def _chunks(scenario: Scenario, value: float) -> float:
@@ -75,10 +113,16 @@ def foreign_chunk(scenario: Scenario, value: float) -> ActionChunk:
     """Return a valid chunk of another publisher, with all actions equal to `value`."""
     action = scenario.contract.action
     message = ActionChunk(
-        policy="unauthorized", action_specification=action.fingerprint, horizon=action.horizon, width=action.width,
-        period=action.period, actions=[value] * (action.horizon * action.width), trust=1.0,
-        instruction_sequence=int(scenario.observer.instruction.sequence), sequence=1 << 40,
-    )  # fmt: skip
+        policy="unauthorized",
+        action_specification=action.fingerprint,
+        horizon=action.horizon,
+        width=action.width,
+        period=action.period,
+        actions=[value] * (action.horizon * action.width),
+        trust=1.0,
+        instruction_sequence=int(scenario.observer.instruction.sequence),
+        sequence=1 << 40,
+    )
     message.observation_stamp = scenario.observer.safety.header.stamp
     return message
 
@@ -147,9 +191,7 @@ def _set_parameter(scenario: Scenario) -> float:
     client: Any = scenario.graph.node.create_client(SetParameters, "/safety_node/set_parameters")
     value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value="config/nowhere.yaml")
     at = time.monotonic()
-    answer = scenario.operator.call(
-        client, SetParameters.Request(parameters=[Parameter(name="safety", value=value)])
-    )  # fmt: skip
+    answer = scenario.operator.call(client, SetParameters.Request(parameters=[Parameter(name="safety", value=value)]))
     scenario.graph.node.destroy_client(client)
     if any(result.successful for result in answer.results):
         raise GraphError("a live parameter of the safety node was changed")

@@ -21,11 +21,27 @@ def machine_faults() -> list[GraphFault]:
     return [
         GraphFault("every processor at 100 %", MACHINE, _burn, Scenario.take_away, state="", timeout=None),
         GraphFault("a flood of log lines", MACHINE, _flood, Scenario.take_away, state="", timeout=None),
-        GraphFault("a flood of log lines that nobody reads", MACHINE, _flood, Scenario.take_away, setup="unread",
-                   state="", timeout=None, note="the pipe of the safety node's log is full"),
-        GraphFault("a flood of log lines on a full disk", MACHINE, _flood, Scenario.take_away, setup="full_disk",
-                   state="", timeout=None, note="the logs lie on a file system that has no room left"),
-    ]  # fmt: skip
+        GraphFault(
+            "a flood of log lines that nobody reads",
+            MACHINE,
+            _flood,
+            Scenario.take_away,
+            setup="unread",
+            state="",
+            timeout=None,
+            note="the pipe of the safety node's log is full",
+        ),
+        GraphFault(
+            "a flood of log lines on a full disk",
+            MACHINE,
+            _flood,
+            Scenario.take_away,
+            setup="full_disk",
+            state="",
+            timeout=None,
+            note="the logs lie on a file system that has no room left",
+        ),
+    ]
 
 
 def _burn(scenario: Scenario) -> float:

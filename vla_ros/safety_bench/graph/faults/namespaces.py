@@ -70,8 +70,15 @@ class Cabled:
 
     def prefix(self) -> tuple[str, ...]:
         """Return the command prefix of a process that runs inside."""
-        return ("ip", "netns", "exec", self._name, "env", f"FASTRTPS_DEFAULT_PROFILES_FILE={self._profile.resolve()}",
-                f"ROS_STATIC_PEERS={self.address}")  # fmt: skip
+        return (
+            "ip",
+            "netns",
+            "exec",
+            self._name,
+            "env",
+            f"FASTRTPS_DEFAULT_PROFILES_FILE={self._profile.resolve()}",
+            f"ROS_STATIC_PEERS={self.address}",
+        )
 
     def pull(self, out: bool) -> None:
         """Unplug the cable, or plug it in again."""

@@ -36,40 +36,90 @@ def process_faults(parameters: SafetyParameters, command_timeout: float) -> list
     timing = parameters.timing
     silent: dict[str, Any] = {"state": "HOLD", "reasons": ("policy_silent",), "timeout": timing.policy_timeout}
     blind: dict[str, Any] = {
-        "state": "HOLD", "reasons": ("policy_waiting",), "timeout": STALE_AFTER + timing.policy_timeout,
+        "state": "HOLD",
+        "reasons": ("policy_waiting",),
+        "timeout": STALE_AFTER + timing.policy_timeout,
         "notice": (HEARTBEAT_PERIOD, "the heartbeat that says so"),
-    }  # fmt: skip
+    }
     still: dict[str, Any] = {"state": "HOLD", "reasons": ("state_stale",), "timeout": timing.state_timeout}
     mute: dict[str, Any] = {
-        "state": "HOLD", "reasons": ("instruction_silent",), "timeout": timing.instruction_timeout,
-    }  # fmt: skip
+        "state": "HOLD",
+        "reasons": ("instruction_silent",),
+        "timeout": timing.instruction_timeout,
+    }
     free: dict[str, Any] = {"state": "RUN", "timeout": None}
     return [
         *_killed("policy_node", POLICY, silent),
         *_killed("perception_node", PARTITION, blind),
         *_killed("instruction_node", PARTITION, mute),
-        GraphFault("SIGSTOP of the simulator", PARTITION, lambda s: s.kill("sim_node", signal.SIGSTOP),
-                   Scenario.take_away, **still),
-        GraphFault("kill -9 of the simulator", PARTITION, lambda s: s.kill("sim_node"), _revive_simulator,
-                   rearm=True, note="started again, with a task of its new scene", **still),
-        GraphFault("kill -9 of the safety node", PARTITION, lambda s: s.kill("safety_node"), _revive_safety,
-                   rearm=True, state="", timeout=None, rest_within=command_timeout + SETTLING,
-                   note="the controller's time-out holds the arm"),
-        GraphFault("SIGSTOP of the safety node", PARTITION, lambda s: s.kill("safety_node", signal.SIGSTOP),
-                   _go_on_after_a_second, state="HOLD", reasons=("ticks_missed", "state_stale", "policy_silent",
-                   "chunk_stale", "tick_overrun"), timeout=None, note="judged after it goes on"),
-        GraphFault("the cable to the policy is pulled", PARTITION, _pull, Scenario.take_away, setup="cabled",
-                   note="the policy in a network namespace of its own, joined by a virtual cable that is taken down",
-                   **silent),
-        GraphFault("the solver hangs for 0.6 s", "solver infeasible, NaN, hanging",
-                   lambda s: s.kill("safety_node", signal.SIGUSR1), setup="hanging", state="SLOW",
-                   reasons=("tick_overrun",), timeout=timing.period + timing.tick_budget,
-                   note="the braking rows are sent by the watch"),
-        GraphFault("the simulation stands still", "clock jumps; simulation paused, rate changed", _pause,
-                   _go_on, **still),
-        GraphFault("the simulation runs at half its rate", "clock jumps; simulation paused, rate changed", _half_rate,
-                   Scenario.take_away, note="the simulator is stopped for 10 ms of every 20 ms", **free),
-    ]  # fmt: skip
+        GraphFault(
+            "SIGSTOP of the simulator",
+            PARTITION,
+            lambda s: s.kill("sim_node", signal.SIGSTOP),
+            Scenario.take_away,
+            **still,
+        ),
+        GraphFault(
+            "kill -9 of the simulator",
+            PARTITION,
+            lambda s: s.kill("sim_node"),
+            _revive_simulator,
+            rearm=True,
+            note="started again, with a task of its new scene",
+            **still,
+        ),
+        GraphFault(
+            "kill -9 of the safety node",
+            PARTITION,
+            lambda s: s.kill("safety_node"),
+            _revive_safety,
+            rearm=True,
+            state="",
+            timeout=None,
+            rest_within=command_timeout + SETTLING,
+            note="the controller's time-out holds the arm",
+        ),
+        GraphFault(
+            "SIGSTOP of the safety node",
+            PARTITION,
+            lambda s: s.kill("safety_node", signal.SIGSTOP),
+            _go_on_after_a_second,
+            state="HOLD",
+            reasons=("ticks_missed", "state_stale", "policy_silent", "chunk_stale", "tick_overrun"),
+            timeout=None,
+            note="judged after it goes on",
+        ),
+        GraphFault(
+            "the cable to the policy is pulled",
+            PARTITION,
+            _pull,
+            Scenario.take_away,
+            setup="cabled",
+            note="the policy in a network namespace of its own, joined by a virtual cable that is taken down",
+            **silent,
+        ),
+        GraphFault(
+            "the solver hangs for 0.6 s",
+            "solver infeasible, NaN, hanging",
+            lambda s: s.kill("safety_node", signal.SIGUSR1),
+            setup="hanging",
+            state="SLOW",
+            reasons=("tick_overrun",),
+            timeout=timing.period + timing.tick_budget,
+            note="the braking rows are sent by the watch",
+        ),
+        GraphFault(
+            "the simulation stands still", "clock jumps; simulation paused, rate changed", _pause, _go_on, **still
+        ),
+        GraphFault(
+            "the simulation runs at half its rate",
+            "clock jumps; simulation paused, rate changed",
+            _half_rate,
+            Scenario.take_away,
+            note="the simulator is stopped for 10 ms of every 20 ms",
+            **free,
+        ),
+    ]
 
 
 def _killed(node: str, row: str, more: dict[str, Any]) -> list[GraphFault]:

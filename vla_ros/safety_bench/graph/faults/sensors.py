@@ -45,8 +45,11 @@ def sensor_faults(contract: RobotContract, parameters: SafetyParameters) -> list
     return [
         camera("a camera falls silent", "silent"),
         camera("a camera freezes with fresh stamps", "frozen", (FROZEN_NOTICE, "way of the arm until it shows")),
-        camera("a camera freezes but for one flickering pixel", "flickering",
-               (FROZEN_NOTICE, "way of the arm until it shows")),
+        camera(
+            "a camera freezes but for one flickering pixel",
+            "flickering",
+            (FROZEN_NOTICE, "way of the arm until it shows"),
+        ),
         camera("a camera goes black", "black"),
         camera("a camera goes black but for 3 % of the image", "dark"),
         camera("a camera shows uniform gray", "gray"),
@@ -54,9 +57,17 @@ def sensor_faults(contract: RobotContract, parameters: SafetyParameters) -> list
         camera("a camera is blinded", "white"),
         camera("a camera changes its size", "half"),
         camera("a camera changes its encoding", "encoding"),
-        GraphFault("a camera's stamps are 0.2 s behind", CAMERA, lambda s: s.tampered(images={first: "skewed"}),
-                   Scenario.take_away, "tampered", "", (), None,
-                   note="its pictures meet older ones of the other camera, and count as old as those"),
+        GraphFault(
+            "a camera's stamps are 0.2 s behind",
+            CAMERA,
+            lambda s: s.tampered(images={first: "skewed"}),
+            Scenario.take_away,
+            "tampered",
+            "",
+            (),
+            None,
+            note="its pictures meet older ones of the other camera, and count as old as those",
+        ),
         _lie("two cameras are swapped", CAMERA, {"swapped": True}, ("policy_waiting",), wait, seen),
         joints("joint states fall silent", "silent", ("state_stale",), timing.state_timeout),
         joints("joint states lack a joint", "partial", ("state_width",), 0.0),
@@ -66,19 +77,38 @@ def sensor_faults(contract: RobotContract, parameters: SafetyParameters) -> list
         joints("the driver repeats one joint state", "repeated", ("state_stale",), timing.state_timeout),
         harmless("joint states come in another order of joints", JOINTS, states="reordered"),
         harmless("joint states overtake each other", JOINTS, states="late"),
-        _lie("everything that the robot says is lost", "partition, restart, death of the filter", {"deaf": True},
-             ("state_stale",), timing.state_timeout, (0.0, "")),
+        _lie(
+            "everything that the robot says is lost",
+            "partition, restart, death of the filter",
+            {"deaf": True},
+            ("state_stale",),
+            timing.state_timeout,
+            (0.0, ""),
+        ),
         harmless("all clocks jump an hour ahead", CLOCK, offset=HOUR),
         harmless("/clock alone jumps an hour ahead", CLOCK, clock_offset=HOUR),
-        GraphFault("all clocks jump an hour back", CLOCK, _an_hour_back, Scenario.take_away, "tampered", "RUN", (),
-                   None, note="after they have gone an hour ahead"),
-    ]  # fmt: skip
+        GraphFault(
+            "all clocks jump an hour back",
+            CLOCK,
+            _an_hour_back,
+            Scenario.take_away,
+            "tampered",
+            "RUN",
+            (),
+            None,
+            note="after they have gone an hour ahead",
+        ),
+    ]
 
 
 def _lie(
-    name: str, row: str, what: dict[str, Any], reasons: tuple[str, ...], timeout: float,
+    name: str,
+    row: str,
+    what: dict[str, Any],
+    reasons: tuple[str, ...],
+    timeout: float,
     notice: tuple[float, str],
-) -> GraphFault:  # fmt: skip
+) -> GraphFault:
     return GraphFault(
         name, row, lambda s: s.tampered(**what), Scenario.take_away, "tampered", "HOLD", reasons, timeout, notice
     )
