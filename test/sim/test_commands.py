@@ -17,7 +17,7 @@ from vla_ros.cli.main import present_commands
 ROOT = Path(__file__).parents[2]
 LIMIT = 250.0
 
-WITHOUT_GRAPH = {"doctor", "selftest", "collect", "train", "eval", "models", "bench", "robot"}
+WITHOUT_GRAPH = {"doctor", "selftest", "collect", "train", "eval", "models", "bench", "robot", "check"}
 READERS = {"explain"}  # of a trace: test/nodes/test_trace_node.py
 SERVERS = {"serve"}  # until they are ended: test/unit/policies/test_serving.py
 THROUGH_ROS = {"demo", "say", "record", "console"}
@@ -57,6 +57,11 @@ def test_bench_runs(tmp_path):
 def test_robot_runs(tmp_path):
     """With meshes: see test/unit/robot/test_simplify.py."""
     assert "no collision mesh" in vla_ros(tmp_path, "robot simplify so101 --out so101.urdf", codes=(1,))["error"]
+
+
+def test_check_runs(tmp_path):
+    answer = vla_ros(tmp_path, "check checkpoints/pick --inferences 0")
+    assert answer["fits"] and answer["misfits"] == []
 
 
 def test_models_runs(tmp_path):

@@ -51,7 +51,8 @@ def test_evaluation_takes_the_checkpoint_and_the_name_of_the_robot(so101_policy:
     assert main(["eval", *words, "--processes", "1", "--out", str(tmp_path)]) == 0
     (report,) = tmp_path.glob("*.json")
     (rollout,) = json.loads(report.read_text(encoding="utf-8"))["rollouts"]
-    assert rollout["instruction"] == INSTRUCTION and rollout["steps"] > 100
+    result = rollout["result"]
+    assert result["instruction"] == INSTRUCTION and result["steps"] > 100
 
 
 def test_policy_of_joints_leaves_another_robot_alone(so101_policy: Path, tmp_path: Path) -> None:
