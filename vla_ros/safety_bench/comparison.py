@@ -1,4 +1,4 @@
-"""The same bad commands through three ways of keeping a robot safe, side by side, and clean runs with and without.
+"""The same bad commands through three ways of keeping a robot safe, side by side, and nominal runs with and without.
 
 filter   this package's safety layer
 clamp    every value clipped to its limit, as common toolkits do: workspace box, joint range, joint step

@@ -47,8 +47,8 @@ def safety_plot(report: Mapping[str, Any], path: Path) -> None:
         ("fuzzed ticks", f"{fuzz['ticks']:,}"),
         ("violations", f"{fuzz['violations']}"),
         ("tick p50 / p99", f"{fuzz['tick_ms_p50']:.2f} / {fuzz['tick_ms_p99']:.2f} ms"),
-        ("clean runs stopped", f"{clean['false_stop_share']:.2%} of ticks"),
-        ("clean runs modified", f"{clean['modified_share']:.2%} of ticks"),
+        ("nominal runs stopped", f"{clean['false_stop_share']:.2%} of ticks"),
+        ("nominal runs modified", f"{clean['modified_share']:.2%} of ticks"),
         ("success with / without", f"{clean['success_rate']:.0%} / {clean['success_without']:.0%}"),
     ]
     right.axis("off")

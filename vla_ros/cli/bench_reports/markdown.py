@@ -58,7 +58,7 @@ def _figures(report: Mapping[str, Any]) -> str:
     if clean:
         rows.append(
             (
-                "clean runs",
+                "nominal runs",
                 f"{clean['scenes']} scenes: {clean['false_stop_share']:.2%} of ticks in a stop, "
                 f"{clean['modified_share']:.2%} modified; success {clean['success_rate']:.0%}, "
                 f"without the layer {clean['success_without']:.0%}",

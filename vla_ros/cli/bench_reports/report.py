@@ -52,7 +52,7 @@ def missed_in(report: Mapping[str, Any]) -> list[str]:
 
 def _clean(clean: Mapping[str, Any]) -> list[str]:
     limits = (
-        ("share of ticks in a stop in clean runs", clean["false_stop_share"], FALSE_STOPS),
+        ("fraction of ticks in a stop in nominal runs", clean["false_stop_share"], FALSE_STOPS),
         ("share of clean ticks modified", clean["modified_share"], MODIFIED),
         ("success that the layer costs", clean["success_without"] - clean["success_rate"], SUCCESS_COST),
     )
@@ -79,7 +79,7 @@ def _fuzz_lines(fuzz: Mapping[str, Any]) -> list[str]:
 
 def _clean_lines(clean: Mapping[str, Any]) -> list[str]:
     return [
-        f"clean runs    {clean['scenes']} scenes: stopped {clean['false_stop_share']:.2%} of ticks, modified "
+        f"nominal runs  {clean['scenes']} scenes: stopped {clean['false_stop_share']:.2%} of ticks, modified "
         f"{clean['modified_share']:.2%}, success {clean['success_rate']:.0%} (without {clean['success_without']:.0%})"
     ]
 

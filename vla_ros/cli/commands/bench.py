@@ -16,9 +16,7 @@ from vla_ros.data.episodes.durable import write_whole
 from vla_ros.data.episodes.lines import setting_differences
 from vla_ros.errors import UsageError, VlaError
 
-HELP = (
-    "measure the safety layer (fault table, fuzzer, edges, clean runs, faults in the graph), or a slow policy's motion"
-)
+HELP = "measure the safety layer (fault table, fuzzer, edges, nominal runs, graph faults), or a slow policy's motion"
 
 EXAMPLES = (
     "vla-ros bench safety --quick",
@@ -210,7 +208,7 @@ def _clean(args: argparse.Namespace) -> dict[str, Any]:
     from vla_ros.safety_bench.comparison import clean_runs
 
     contract, parameters, seeds = _parts(args)
-    with tqdm(total=len(seeds), desc="clean runs", unit="scene") as bar:
+    with tqdm(total=len(seeds), desc="nominal runs", unit="scene") as bar:
         return dict(clean_runs(contract, parameters, seeds, bar.update))
 
 

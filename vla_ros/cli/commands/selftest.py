@@ -6,7 +6,7 @@ import argparse
 import json
 from dataclasses import asdict
 
-HELP = "try the fault table on the safety layer, in shadow"
+HELP = "try the fault table on the safety layer, in a dry run"
 
 EXAMPLES = (
     "vla-ros selftest",
