@@ -1,18 +1,18 @@
-"""The trunk: pictures and sentences in one space, and where in a picture the things are that a sentence names.
+"""Trunk: embeds images and instructions in one space and locates the named objects in each image.
 
-Convolutions see a picture once. A sentence becomes two questions: which thing is to be acted on, and where to (its
-goal). Patch and question are unit vectors of one space, as in CLIP (Radford et al. 2021, arXiv 2103.00020), and where
-a patch answers a question is where the thing is. Two losses teach it, from scenes in which the things are known:
+Convolutions process an image once. An instruction becomes two queries: the object to act on, and the place to move it
+to (its goal). Patch and query are unit vectors of one space, as in CLIP (Radford et al. 2021, arXiv 2103.00020); the
+object is at the patches that match the query. Two losses train it, on scenes whose objects are known:
 
-- contrast: the patch at a thing goes with the sentences of the batch that name such a thing, and with no others
+- contrast: the patch at an object matches the instructions of the batch that name such an object, and no others
   (CLIP's loss, with all pairs of one name as positives: Khosla et al. 2020, arXiv 2004.11362);
-- look: of all patches of the picture and "nowhere", the one at the named thing answers; its place, finer than a patch,
-  is that of the patch and an offset that it says.
+- look: of all patches of the image and "nowhere", the patch at the named object matches the query; its position is
+  that of the patch plus a predicted sub-patch offset.
 
-Networks take it as their encoder of pictures and of words (`trunk_encoders`). It is saved as `trunk.json` and
-`weights.safetensors`, which hold all that it needs.
+Networks use it as their image encoder and text encoder (`trunk_encoders`). It is saved as `trunk.json` and
+`weights.safetensors`, which are self-contained.
 
-Shapes: B scenes, N sentences each, M = B * N, T words, C channels, D numbers of the shared space, K = 2 questions.
+Shapes: B scenes, N instructions each, M = B * N, T words, C channels, D dimensions of the shared space, K = 2 queries.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from vla_ros.models.losses import total
 from vla_ros.paths import share_file
 
 KIND = "trunk"
-"""What a line of a network's configuration calls it."""
+"""Value of `kind` in a network's configuration."""
 
 STRIDE = 8
-"""Pixels of a picture that one patch spans, each way."""
+"""Side length of an image patch, pixels."""
 
 QUESTIONS = 2
-"""The thing, and its goal."""
+"""Number of queries: the object and its goal."""
 
 TRUNK_FILE, WEIGHTS_FILE = "trunk.json", "weights.safetensors"
 FORMAT = 1
@@ -54,13 +54,13 @@ class TrunkConfig:
     """Sizes of the trunk.
 
     Attributes:
-        vocabulary: How many words there are, padding and unknown among them.
-        channels: Of the feature map, C.
-        width: Numbers of the shared space, D.
-        words: Most words of a sentence.
-        depth: Blocks over the words.
-        heads: Of these blocks.
-        kinds: Classes of `kind` that training tells apart; the next one stands for "no goal".
+        vocabulary: Number of words, including padding and unknown.
+        channels: Channels of the feature map, C.
+        width: Dimensions of the shared space, D.
+        words: Maximum number of words of an instruction.
+        depth: Number of transformer blocks over the words.
+        heads: Number of attention heads of these blocks.
+        kinds: Number of classes of `kind` in training; the next index stands for "no goal".
     """
 
     vocabulary: int
@@ -76,7 +76,7 @@ class TrunkConfig:
         """Read plain values.
 
         Raises:
-            ContractError: for lines that are missing, unknown, or no positive whole numbers.
+            ContractError: for missing or unknown keys, or values that are not positive integers.
         """
         wrong = {name: value for name, value in values.items() if not isinstance(value, int) or value < 1}
         try:
@@ -89,13 +89,13 @@ class TrunkConfig:
 
 @dataclass(frozen=True)
 class Grounding:
-    """Where a picture answers the questions of M sentences.
+    """Image locations that match the queries of M instructions.
 
     Attributes:
         look: (M, K, h', w') weights over patches, summing to 1.
-        seen: (M, K), the probability that it is in the picture at all.
-        places: (M, K, 2), where, (x, y) from 0 to 1.
-        features: (M, K, C), what is there.
+        seen: (M, K), probability that the queried object is in the image at all.
+        places: (M, K, 2), position (x, y), 0 to 1.
+        features: (M, K, C), image features at that position.
     """
 
     look: Tensor
@@ -105,7 +105,7 @@ class Grounding:
 
 
 class TrunkVision(nn.Module):
-    """The half that sees."""
+    """Vision half of the trunk."""
 
     def __init__(self, config: TrunkConfig) -> None:
         """Build with random weights."""
@@ -129,24 +129,24 @@ class TrunkVision(nn.Module):
         self.nowhere = nn.Parameter(torch.zeros(QUESTIONS))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the feature map (B, C, h / 8, w / 8) of pictures (B, 3, h, w), 0 to 1."""
+        """Return the feature map (B, C, h / 8, w / 8) of images (B, 3, h, w), 0 to 1."""
         return self.layers((image - 0.5).contiguous(memory_format=torch.channels_last))
 
     def patches(self, features: Tensor) -> Tensor:
-        """Return the patches (B, D, h', w') of a feature map (B, C, h', w'), unit vectors of the shared space."""
+        """Return the patches (B, D, h', w') of a feature map (B, C, h', w') as unit vectors of the shared space."""
         return functional.normalize(self.patch(features), dim=1)
 
     def answers(self, features: Tensor, questions: Tensor) -> Tensor:
-        """Return log probabilities (B, N, K, P + 1): of each patch, and of nowhere, for questions (B, N, K, D)."""
+        """Return log probabilities (B, N, K, P + 1) of each patch, and of nowhere, for queries (B, N, K, D)."""
         patches = self.patches(features).flatten(2)
         cosine = (questions.flatten(1, 2) @ patches).unflatten(1, questions.shape[1:3])
         nowhere = self.nowhere.view(-1, 1).expand(*cosine.shape[:3], 1)
         return torch.cat([self.scale.exp() * cosine, nowhere], dim=-1).log_softmax(dim=-1)
 
     def ground(self, features: Tensor, questions: Tensor) -> Grounding:
-        """Return where a feature map (B, C, h', w') answers questions (B, N, K, D)."""
+        """Locate the queries (B, N, K, D) in a feature map (B, C, h', w')."""
         (height, width), logs = features.shape[-2:], self.answers(features, questions)
-        look = logs[..., :-1].softmax(dim=-1)  # if it is there, where
+        look = logs[..., :-1].softmax(dim=-1)  # distribution over patches, given that it is in the image
         cells = look.new_tensor([width, height])
         middle = 0.5 * (spatial_expectation(look, (height, width)) + 1.0) * (cells - 1.0) + 0.5
         flat = features.flatten(2).transpose(1, 2)[:, None]
@@ -160,7 +160,7 @@ class TrunkVision(nn.Module):
 
 
 class TrunkText(nn.Module):
-    """The half that reads."""
+    """Text half of the trunk."""
 
     def __init__(self, config: TrunkConfig) -> None:
         """Build with random weights."""
@@ -169,14 +169,14 @@ class TrunkText(nn.Module):
         self.ask = nn.Linear(config.width, QUESTIONS * config.width)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return words (M, T, D), which are real (M, T), and questions (M, K, D), unit, of sentences (M, T)."""
+        """Encode instructions (M, T); return words (M, T, D), their mask (M, T), and unit queries (M, K, D)."""
         words, real = self.words(tokens)
         asked = self.ask(mean_over_words(words, real)).unflatten(-1, (QUESTIONS, -1))
         return words, real, functional.normalize(asked, dim=-1)
 
 
 class Trunk(nn.Module):
-    """Both halves, and what teaches them."""
+    """Both halves of the trunk and their losses."""
 
     def __init__(self, config: TrunkConfig) -> None:
         """Build with random weights."""
@@ -185,14 +185,14 @@ class Trunk(nn.Module):
         self.vision, self.text = TrunkVision(config), TrunkText(config)
 
     def questions(self, tokens: Tensor) -> Tensor:
-        """Return the questions (B, N, K, D) of sentences (B, N, T)."""
+        """Return the queries (B, N, K, D) of instructions (B, N, T)."""
         return self.text(tokens.flatten(0, 1))[2].unflatten(0, tokens.shape[:2])
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss: where the named things and goals are in each picture, and what they are called.
+        """Return the loss of localizing the named objects and goals in each image and matching them to their names.
 
         Raises:
-            ValueError: when the places of things in the pictures, or the concepts, are missing.
+            ValueError: when the pixel positions of the objects, or the concepts, are missing.
         """
         if not wanted.concepts or any(name not in wanted.pixels for name in given.images):
             raise ValueError("a trunk is taught where the named things are: `pixels` or `concepts` are missing")
@@ -211,7 +211,7 @@ class Trunk(nn.Module):
     def _look_losses(
         self, camera: str, features: Tensor, questions: Tensor, pixels: Tensor, sure: Tensor
     ) -> dict[str, Tensor]:
-        """Return the losses of one camera; `pixels` (B, N, K, 2), NaN where nothing is to be seen."""
+        """Return the losses of one camera; `pixels` (B, N, K, 2), NaN where nothing is visible."""
         size, there = features.shape[-2:], torch.isfinite(pixels).all(dim=-1)
         logs = self.vision.answers(features, questions)
         maps = logs[..., :-1].exp().unflatten(-1, size).flatten(1, 2)
@@ -224,7 +224,7 @@ class Trunk(nn.Module):
         return {f"look_{camera}": look, f"nowhere_{camera}": 0.3 * nowhere, f"place_{camera}": 5.0 * place}
 
     def at(self, features: Tensor, pixels: Tensor) -> Tensor:
-        """Return the unit patches (B, N, K, D) at places (B, N, K, 2) of the pictures."""
+        """Return the unit patches (B, N, K, D) at image positions (B, N, K, 2)."""
         grid = 2.0 * torch.nan_to_num(pixels).flatten(1, 2)[:, :, None] - 1.0  # (B, NK, 1, 2)
         found = functional.grid_sample(self.vision.patches(features), grid, padding_mode="border", align_corners=False)
         found = functional.normalize(found[..., 0].transpose(1, 2), dim=-1)
@@ -232,14 +232,14 @@ class Trunk(nn.Module):
 
 
 def thing_names(wanted: ModelTarget) -> Tensor:
-    """Return (B, N, K) long: one number a name of a thing, for the thing and the goal of each sentence."""
+    """Return (B, N, K) long: one number per object name, for the object and the goal of each instruction."""
     concepts, many = wanted.concepts, 1000
     pairs = (("colour", "kind"), ("goal_colour", "goal_kind"))
     return torch.stack([many * concepts[colour] + concepts[kind] for colour, kind in pairs], dim=-1)
 
 
 def asked_pixels(wanted: ModelTarget, camera: str) -> Tensor:
-    """Return (B, N, K, 2) where thing and goal of each sentence are in a picture, 0 to 1; NaN where nothing is."""
+    """Return (B, N, K, 2), image positions of each instruction's object and goal, 0 to 1; NaN if absent."""
     thing = wanted.pixels[camera]
     goal = wanted.goal_pixels.get(camera, torch.full_like(thing, math.nan))
     both = torch.stack([thing, goal], dim=2)
@@ -247,9 +247,9 @@ def asked_pixels(wanted: ModelTarget, camera: str) -> Tensor:
 
 
 def known(wanted: ModelTarget, kinds: int) -> Tensor:
-    """Return (B, N, K) bool: whether what has no pixel is known not to be seen.
+    """Return (B, N, K) bool: whether a query without a pixel is known to be absent.
 
-    Of a sentence in vain with a goal either the thing or the goal is there, and nothing says which.
+    For an infeasible instruction with a goal, either the object or the goal is present, and the data do not say which.
     """
     alone = wanted.concepts["goal_kind"] >= kinds
     there = wanted.present > 0.5
@@ -257,7 +257,7 @@ def known(wanted: ModelTarget, kinds: int) -> Tensor:
 
 
 def contrast(logits: Tensor, names: Tensor) -> Tensor:
-    """Return the loss of n patches and n sentences, (n, n) logits, that have to find each other by `names` (n,)."""
+    """Return the contrastive loss of logits (n, n) of n patches and n instructions; equal `names` (n,) match."""
     same = (names[:, None] == names[None]).to(logits.dtype)
     wanted = same / same.sum(dim=1, keepdim=True)
     return 0.5 * (functional.cross_entropy(logits, wanted) + functional.cross_entropy(logits.T, wanted))
@@ -265,7 +265,7 @@ def contrast(logits: Tensor, names: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class TrunkDescription:
-    """All of a saved trunk but its weights: sizes, the words of its vocabulary in order, how it was trained."""
+    """Description of a saved trunk without its weights: sizes, vocabulary in order, notes about its training."""
 
     config: TrunkConfig
     words: tuple[str, ...]
@@ -273,7 +273,7 @@ class TrunkDescription:
 
 
 def trunk_folder(source: str) -> Path | None:
-    """Return the folder of a saved trunk, one's own or a shipped one; None when the name is none."""
+    """Return the folder of a saved trunk, the user's or a shipped one; None for an unknown name."""
     try:
         return share_file(Path(source) / TRUNK_FILE).parent
     except FileNotFoundError:
@@ -281,7 +281,7 @@ def trunk_folder(source: str) -> Path | None:
 
 
 def save_trunk(folder: Path, trunk: Trunk, description: TrunkDescription) -> None:
-    """Write a trunk; a folder that holds one is whole at any time but between two renames."""
+    """Write a trunk; an existing one in the folder stays consistent except between the two renames."""
     folder.mkdir(parents=True, exist_ok=True)
     weights, lines = folder / (WEIGHTS_FILE + ".partial"), folder / (TRUNK_FILE + ".partial")
     save_file({name: value.detach().cpu().contiguous() for name, value in trunk.state_dict().items()}, weights)
@@ -297,7 +297,7 @@ def save_trunk(folder: Path, trunk: Trunk, description: TrunkDescription) -> Non
 
 
 def describe_trunk(folder: Path) -> TrunkDescription:
-    """Read all but the weights.
+    """Read the description of a trunk, without its weights.
 
     Raises:
         CheckpointError: when it is missing, damaged, or of another format.
@@ -314,10 +314,10 @@ def describe_trunk(folder: Path) -> TrunkDescription:
 
 
 def load_weights(part: nn.Module, folder: Path, prefix: str = "") -> None:
-    """Give a trunk, or the half of it called `prefix`, the weights of a folder.
+    """Load the weights of a trunk, or of the half called `prefix`, from a folder.
 
     Raises:
-        CheckpointError: when they are missing, damaged, not finite, or of other sizes.
+        CheckpointError: when they are missing, damaged, not finite, or of another size.
     """
     path = folder / WEIGHTS_FILE
     try:
@@ -331,7 +331,7 @@ def load_weights(part: nn.Module, folder: Path, prefix: str = "") -> None:
         part.load_state_dict(weights)
     except CheckpointError:
         raise
-    except Exception as error:  # safetensors and torch raise types of their own
+    except Exception as error:  # safetensors and torch raise their own types
         raise CheckpointError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
 
 

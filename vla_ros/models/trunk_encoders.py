@@ -1,7 +1,7 @@
-"""The trunk inside a network: its encoder of pictures, and its encoder of words.
+"""Encoders of images and words that use the trunk inside a network.
 
-Each takes the place of a part that the network would build itself, and answers as that part does. A frozen trunk always
-says the same of a picture, so that what it says can be computed once and stand in the picture's place, see
+Each replaces an encoder that the network would otherwise build itself, and has the same interface. A frozen trunk
+always returns the same features for an image, so they can be computed once and passed in place of the image; see
 `VlaModel.cached_shape`.
 """
 
@@ -32,34 +32,34 @@ from vla_ros.models.trunk import (
 
 
 def is_trunk_line(values: Mapping[str, Any] | None) -> bool:
-    """Say whether a line of a network's configuration is a trunk."""
+    """Return whether an entry of a network's configuration names a trunk."""
     return values is not None and values.get("kind") == KIND
 
 
 def trunk_sizes(values: Mapping[str, Any]) -> TrunkConfig:
-    """Return the sizes in a line of a network's configuration.
+    """Return the sizes given by an entry of a network's configuration.
 
     Raises:
-        ContractError: when they make no trunk.
+        ContractError: when they do not define a trunk.
     """
     return TrunkConfig.from_dict({name: value for name, value in values.items() if name != "kind"})
 
 
 class TrunkMaps(nn.Module):
-    """The half that sees, as a feature map of each picture.
+    """Vision half of the trunk as a feature map of each image.
 
-    A map may stand in the place of a picture: that is how what a frozen trunk says is computed once.
+    A map is accepted in place of an image: this way the features of a frozen trunk are computed only once.
 
     Attributes:
-        grids: Camera to (h', w'), the cells of its map.
-        channels: C.
+        grids: Size (h', w') of the map, by camera.
+        channels: Channels of the map, C.
     """
 
     def __init__(self, cameras: Sizes, values: Mapping[str, Any]) -> None:
         """Build with random weights from {"kind": "trunk", sizes}.
 
         Raises:
-            ContractError: when a picture is no whole number of patches.
+            ContractError: when an image is not a whole number of patches.
         """
         super().__init__()
         self.grids = ImageTokens(cameras, 1, STRIDE).grids
@@ -68,26 +68,26 @@ class TrunkMaps(nn.Module):
         self.grounding_width = QUESTIONS * (self.channels + 3)
 
     def load_source(self, folder: Path, words: Sequence[str]) -> list[str]:
-        """Take the weights of a saved trunk; returns what kept its random numbers."""
+        """Load the weights of a saved trunk; return the parts left at random weights."""
         del words
         load_weights(self.tower, folder, "vision.")
         return []
 
     def features(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the map (B, C, h', w') of each camera, see `map`."""
+        """Return the map (B, C, h', w') of each camera; see `map`."""
         return {name: self.map(images[name]) for name in self.grids}
 
     def map(self, image: Tensor) -> Tensor:
-        """Return the map (B, C, h', w') of pictures (B, 3, h, w), 0 to 1, or of maps that were made before."""
+        """Return the map (B, C, h', w') of images (B, 3, h, w), 0 to 1; maps computed before pass through."""
         return image if image.shape[1] == self.channels else self.tower(image)
 
     def ground(self, features: Mapping[str, Tensor], questions: Tensor) -> dict[str, Grounding]:
-        """Return where each camera's map answers questions (B, N, K, D)."""
+        """Locate the queries (B, N, K, D) in each camera's map."""
         return {name: self.tower.ground(features[name], questions) for name in self.grids}
 
 
 class TrunkImageEncoder(ImageTokens):
-    """The half that sees, as tokens: the features of a patch, the patch in the space of the words, and its place."""
+    """Vision half as tokens: features of a patch, its vector in the shared space, and its position embedding."""
 
     def __init__(self, cameras: Sizes, values: Mapping[str, Any]) -> None:
         """Build with random weights from {"kind": "trunk", sizes}."""
@@ -98,7 +98,7 @@ class TrunkImageEncoder(ImageTokens):
         self.positions = nn.ParameterDict({n: learned_positions(h * w, self.width) for n, (h, w) in self.grids.items()})
 
     def see(self, camera: str, image: Tensor) -> Tensor:
-        """Return (B, h' * w', C + D) of one camera's image (B, 3, h, w), 0 to 1, or of its map."""
+        """Return (B, h' * w', C + D) for one camera's image (B, 3, h, w), 0 to 1, or for its map."""
         features = self.maps.map(image)
         patches = self.maps.tower.patches(features).flatten(2).transpose(1, 2)
         seen = self.norm(features.flatten(2).transpose(1, 2))
@@ -106,21 +106,21 @@ class TrunkImageEncoder(ImageTokens):
 
 
 def grounding_vector(found: Grounding) -> Tensor:
-    """Return (M, K * (C + 3)): where each question is answered, how surely, and what is there."""
+    """Return (M, K * (C + 3)): position, presence probability and features of each query's match."""
     return torch.cat([2.0 * found.places - 1.0, found.seen[..., None], found.features], dim=-1).flatten(1)
 
 
 class TrunkTextEncoder(nn.Module):
-    """The half that reads, over the words of the network's tokenizer.
+    """Text half of the trunk, over the vocabulary of the network's tokenizer.
 
     Attributes:
-        width: Numbers a token: those of the word, and the sentence's questions.
+        width: Features per token: those of the word, and the queries of the instruction.
     """
 
     ids: Tensor
 
     def __init__(self, vocabulary: int, words: int, values: Mapping[str, Any]) -> None:
-        """Build with random weights from {"kind": "trunk", sizes}; until weights are loaded every word is unknown."""
+        """Build with random weights from {"kind": "trunk", sizes}; every word is unknown until weights are loaded."""
         super().__init__()
         config = trunk_sizes(values)
         self.tower, self.longest = TrunkText(config), config.words
@@ -130,17 +130,17 @@ class TrunkTextEncoder(nn.Module):
         self.register_buffer("ids", ids)
 
     def load_source(self, folder: Path, words: Sequence[str]) -> list[str]:
-        """Take the weights of a saved trunk, and find each of `words` among its own; returns those it does not know."""
+        """Load a saved trunk's weights and map `words` to its vocabulary; return the words it does not know."""
         load_weights(self.tower, folder, "text.")
         theirs = {word: number for number, word in enumerate(describe_trunk(folder).words, 2)}
         self.ids[2 : 2 + len(words)] = torch.tensor([theirs.get(word, UNKNOWN) for word in words], dtype=torch.long)
         return [f"the word '{word}'" for word in words if word not in theirs]
 
     def read(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what `TrunkText` returns of tokens (M, T) of the network's own vocabulary.
+        """Return the outputs of `TrunkText` for tokens (M, T) of the network's own vocabulary.
 
         Raises:
-            InstructionError: when a sentence is longer than the trunk reads.
+            InstructionError: when an instruction is longer than the trunk's limit.
         """
         if tokens.shape[1] > self.longest:
             longest = int((tokens != 0).sum(dim=1).max())
@@ -150,7 +150,7 @@ class TrunkTextEncoder(nn.Module):
         return self.tower(self.ids[tokens])
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features (M, T, 3 D) of tokens (M, T), 0 where there is padding, and which are words, (M, T) bool."""
+        """Return features (M, T, 3 D) of tokens (M, T), 0 at padding, and the mask of the words, (M, T) bool."""
         words, real, questions = self.read(tokens)
         told = questions.flatten(1)[:, None].expand(-1, words.shape[1], -1)
         features = torch.cat([words, told * words.shape[-1] ** 0.5], dim=-1) * real[..., None]

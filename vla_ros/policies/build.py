@@ -1,4 +1,4 @@
-"""From a name to a policy that can act."""
+"""Builds a policy from its name."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ DEFAULT_CHECKPOINT = SHIPPED["pick"]
 
 
 def shipped_policy(world: str, contract: RobotContract) -> str | None:
-    """Return the checkpoint that ships for a world and the joints of `contract`'s robot; None where there is none."""
+    """Return the shipped checkpoint for a world and the joints of `contract`'s robot; None if there is none."""
     trained = json.loads((share_file(SHIPPED[world]) / "policy.json").read_text(encoding="utf-8"))
     names = parse_yaml(trained["contract"])["joints"]["names"]
     return SHIPPED[world] if tuple(names) == contract.joints.names else None
 
 
 def load_policy(name: str, contract: RobotContract, device: str = "auto", precision: str = "fp32") -> Policy:
-    """Return the policy that `name` stands for, ready for `contract`'s robot.
+    """Load the policy that `name` refers to, ready for `contract`'s robot.
 
     Args:
         name: See `vla_ros.policies.registry`: a folder, a policy file, an address, `module:Class`, an entry point.
-        contract: The robot it shall drive.
+        contract: Contract of the robot to drive.
         device: "auto", "cpu", "cuda", "cuda:1", ...
-        precision: "fp32", "bf16" or "fp16", of the weights and of what the network computes with.
+        precision: "fp32", "bf16" or "fp16", of the weights and of the network's computations.
 
     Raises:
-        CheckpointError: when there is none, it is damaged, or it does not fit the robot.
+        CheckpointError: when it is missing, damaged, or does not fit the robot.
     """
     return find_policy(name).load(contract, device, precision)
 
@@ -43,18 +43,18 @@ def load_policy(name: str, contract: RobotContract, device: str = "auto", precis
 def load_executor(
     name: str, contract: RobotContract, device: str = "auto", precision: str = "fp32", execution: str = "auto"
 ) -> ChunkExecutor:
-    """Return the policy that `name` stands for, with how its chunks follow each other.
+    """Load the policy that `name` refers to, with its execution mode.
 
     Args:
         name: See `load_policy`.
-        contract: The robot it shall drive.
+        contract: Contract of the robot to drive.
         device: See `load_policy`.
         precision: See `load_policy`.
-        execution: A `Mode`; "auto": what the policy's file says, else what the measured delay asks for.
+        execution: A `Mode`; "auto": the mode in the policy's file, else the one that suits the measured delay.
 
     Raises:
-        CheckpointError: as `load_policy` does.
-        ContractError: for a mode that is none.
+        CheckpointError: see `load_policy`.
+        ContractError: for an unknown mode.
     """
     source = find_policy(name)
     settings = source.execution.with_mode(execution)
@@ -62,9 +62,10 @@ def load_executor(
 
 
 def commanded_by(policy: str, contract: RobotContract) -> RobotContract:
-    """Return the contract as a policy commands it: in joints, where the checkpoint `policy` does so and it does not.
+    """Return the contract with the policy's joint-space actions if the contract commands the tool; else unchanged.
 
-    Limits, cameras and controllers stay the robot's. Any other difference is left for `load_policy` to refuse.
+    This applies only to a checkpoint that acts in joint space. Limits, cameras and controllers stay the robot's. Any
+    other difference is left for `load_policy` to reject.
 
     Raises:
         CheckpointError: when there is no such policy.
@@ -80,12 +81,12 @@ def commanded_by(policy: str, contract: RobotContract) -> RobotContract:
 
 
 def robot_for(policy: str, robot: str, folder: Path) -> str:
-    """Return what the processes of a graph are told as their robot, for `commanded_by`.
+    """Return the robot argument of a graph's processes: `robot`, or the file of a contract from `commanded_by`.
 
     Args:
         policy: See `vla_ros.policies.registry`.
-        robot: Name or file of the robot's contract.
-        folder: Where the contract is written when the policy commands the robot otherwise than `robot` says.
+        robot: Name or file of the robot contract.
+        folder: Folder for the written contract when the policy's action space differs from that of `robot`.
 
     Raises:
         ContractError: when there is no such robot, or the contract cannot be written.
@@ -97,7 +98,7 @@ def robot_for(policy: str, robot: str, folder: Path) -> str:
 
 
 def _checkpoint_action(folder: Path) -> ActionSpace | None:
-    """Return the action space of a checkpoint; None where it cannot be read, which loading it will say."""
+    """Return the action space of a checkpoint; None if it is unreadable, which loading it will report."""
     try:
         values = json.loads((folder / "policy.json").read_text(encoding="utf-8"))
         return ActionSpace.from_dict(values["processor"]["features"]["action"])
@@ -106,10 +107,10 @@ def _checkpoint_action(folder: Path) -> ActionSpace | None:
 
 
 def find_checkpoint(name: str) -> Path:
-    """Return the folder of a checkpoint of this package. Nothing is loaded.
+    """Return the folder of a checkpoint of this package, without loading it.
 
     Raises:
-        CheckpointError: when it is not there, or is another kind of policy.
+        CheckpointError: when it is missing, or is another kind of policy.
     """
     source = find_policy(name)
     if source.kind != "checkpoint":

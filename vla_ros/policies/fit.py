@@ -1,4 +1,4 @@
-"""Whether a policy was made for this robot: lines of the two contracts that have to agree."""
+"""Lines of the robot contract that must be equal for a policy and its robot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vla_ros.yaml_files import parse_yaml
 BASE = "base_frame"
 
 FITTING_LINES = ("joints.names", "gripper.max_opening", BASE, "end_effector_frame")
-"""Lines that decide what the numbers of a policy mean; of several arms each has its own, but for the base."""
+"""Lines that define the meaning of a policy's numbers; with several arms each has its own, except for the base."""
 
 
 def robot_lines(contract: RobotContract) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def robot_lines(contract: RobotContract) -> dict[str, Any]:
 
 
 def fitting_lines(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return line to value of a contract's plain values; those of one of several arms are `arms.<name>.<line>`."""
+    """Return the fitting lines of a contract, by name; with several arms, names are `arms.<name>.<line>`."""
     if "arms" not in values:
         return {line: value_at(values, line) for line in FITTING_LINES}
     of_arm = [line for line in FITTING_LINES if line != BASE]
@@ -29,7 +29,7 @@ def fitting_lines(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def value_at(values: object, line: str) -> object:
-    """Return what stands at a dotted line of plain values, a list's entries by their `name`; None for nothing."""
+    """Return the value at a dotted line of plain values, list entries by their `name`; None if there is none."""
     for part in line.split("."):
         if isinstance(values, list):
             values = {one["name"]: one for one in values if isinstance(one, dict) and "name" in one}

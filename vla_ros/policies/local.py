@@ -1,4 +1,4 @@
-"""A policy that runs a network of this package on this machine, on CUDA where there is one."""
+"""Policy that runs a network of this package on this machine, on CUDA if available."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.types import ActionChunk, Instruction, Observation
 
 DEVICES = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
-"""Names of the devices that networks run on. Others of PyTorch's were never tried."""
+"""Names of the supported devices; PyTorch's other devices were never tried."""
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Return the device called `wanted`; "auto" is CUDA where there is one, else the CPU.
+    """Return the device called `wanted`; "auto" is CUDA if available, else the CPU.
 
     Raises:
-        CheckpointError: when it is none of these, or CUDA is asked for by name and that device is not there.
+        CheckpointError: for an unknown name, or when a CUDA device is named that is not available.
     """
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -52,14 +52,14 @@ def choose_device(wanted: str) -> torch.device:
 
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""Names of the precisions that a network can run in."""
+"""Data types of the weights and computations, by name."""
 
 
 def choose_precision(wanted: str) -> torch.dtype:
     """Return the precision called `wanted`.
 
     Raises:
-        CheckpointError: for another word.
+        CheckpointError: for an unknown precision.
     """
     if wanted not in PRECISIONS:
         raise CheckpointError(f"precision is '{wanted}', expected one of {', '.join(PRECISIONS)}")
@@ -67,17 +67,17 @@ def choose_precision(wanted: str) -> torch.dtype:
 
 
 TRUST_FROM, TRUST_FULL = 0.2, 0.5
-"""Probability that the named object is there at which trust begins, and at which it is full."""
+"""Presence probabilities of the named object at which the confidence starts to rise from 0, and at which it is 1."""
 
 MOST_WORDS = 100
-"""A longer vocabulary is not printed."""
+"""Size of the largest vocabulary that is printed, words."""
 
 GLANCES = 5
-"""Trust goes by the best of so many last looks: the hand hides the object for a moment when it grasps."""
+"""Number of recent presence probabilities of which the best sets the confidence: a grasping hand hides the object."""
 
 
 Frame = tuple[Mapping[str, torch.Tensor], torch.Tensor]
-"""What a network sees of one observation: images by camera, and the state."""
+"""Network inputs from one observation: images by camera, and the state."""
 
 
 class LocalPolicy:
@@ -87,13 +87,13 @@ class LocalPolicy:
         """Load a checkpoint for a robot.
 
         Args:
-            folder: Of the checkpoint.
-            contract: The robot.
+            folder: Folder of the checkpoint.
+            contract: Robot contract.
             device: See `choose_device`.
-            precision: Name in `PRECISIONS`, of the weights and of what the network computes with.
+            precision: Name in `PRECISIONS`, of the weights and of the network's computations.
 
         Raises:
-            CheckpointError: when it cannot be loaded or does not fit the robot, with a line for each difference.
+            CheckpointError: when it cannot be loaded or does not fit the robot, with one line per difference.
         """
         self._device, self._dtype = choose_device(device), choose_precision(precision)
         compare(needs_of_checkpoint(folder), contract).require()
@@ -116,7 +116,7 @@ class LocalPolicy:
         self._sequence = 0
 
     def fork(self) -> LocalPolicy:
-        """Return a policy with the same network and a memory of its own, without an instruction."""
+        """Return a policy with the same network and its own memory, without an instruction."""
         other = copy.copy(self)
         other._tokens, other._sequence = None, 0
         other._cache, other._glances = self._network.new_cache(), deque(maxlen=GLANCES)
@@ -127,10 +127,10 @@ class LocalPolicy:
         """Take a new instruction.
 
         Raises:
-            InstructionError: naming the words that the network has never been taught.
+            InstructionError: naming the words that are not in the network's vocabulary.
         """
         self._tokens = None
-        self._cache = self._network.new_cache()  # what it kept belongs to the instruction before
+        self._cache = self._network.new_cache()  # the old one belongs to the previous instruction
         self._glances.clear()
         self._history.clear()
         if unknown := self.processor.tokenizer.unknown(instruction.text):
@@ -141,16 +141,16 @@ class LocalPolicy:
         self._instruction = instruction
 
     def _words(self) -> str:
-        """Return the words that it knows, or how many there are where nobody would read them."""
+        """Return the known words, or only their number when the list would be too long to read."""
         words = self.bundle.words
         return ", ".join(words) if len(words) <= MOST_WORDS else f"{len(words)} words"
 
     def predict(self, observation: Observation) -> ActionChunk:
-        """Return the chunk (horizon, width) for what is seen.
+        """Return the chunk (horizon, width) for an observation.
 
         Raises:
             InstructionError: before the first `reset`.
-            ObservationError: when an image is missing or cannot be brought to size.
+            ObservationError: when an image is missing or cannot be resized.
         """
         tokens = self._instructed()
         with torch.inference_mode():
@@ -159,15 +159,15 @@ class LocalPolicy:
 
     @property
     def accepts_prefix(self) -> bool:
-        """Whether the network draws its chunks from noise, and so can be guided."""
+        """Whether the network samples its chunks from noise, and can therefore be guided."""
         return isinstance(self._network, DrawnModel)
 
     def predict_from(self, observation: Observation, prefix: Prefix) -> ActionChunk:
-        """Return the chunk (horizon, width) for what is seen that keeps to `prefix`.
+        """Return the chunk (horizon, width) for an observation, guided to follow `prefix`.
 
         Raises:
             InstructionError: before the first `reset`.
-            ObservationError: when an image is missing or cannot be brought to size.
+            ObservationError: when an image is missing or cannot be resized.
             ChunkError: when the network cannot be guided, or for a prefix of another width or longer than the horizon.
         """
         network, tokens = self._network, self._instructed()
@@ -179,7 +179,7 @@ class LocalPolicy:
             return self._chunk(network.act_towards(given, known, weights), observation)
 
     def _known(self, prefix: Prefix) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the rows (H, A) of a prefix as the network says them, and their weights (H,); 0 beyond the prefix."""
+        """Return a prefix as normalized rows (H, A) of the network, and their weights (H,), 0 beyond the prefix."""
         horizon, width = self.specification.horizon, self.specification.width
         rows, bound = np.zeros((horizon, width)), np.zeros(horizon)
         count = len(prefix.actions)
@@ -208,11 +208,11 @@ class LocalPolicy:
         )
 
     def inspect(self, observation: Observation) -> Inspection:
-        """Return what each head predicted for what is seen, and where each word looked; changes nothing.
+        """Return each head's prediction for an observation and each word's attention; changes no state.
 
         Raises:
             InstructionError: before the first `reset`.
-            ObservationError: when an image is missing or cannot be brought to size.
+            ObservationError: when an image is missing or cannot be resized.
         """
         tokens = self._instructed()
         with torch.inference_mode():
@@ -228,7 +228,7 @@ class LocalPolicy:
         return FrameHistory(self.processor.features.history, self.specification.period)
 
     def _seen(self, observation: Observation) -> Sequence[Frame]:
-        """Take an observation and return the frames that are seen at it, oldest first."""
+        """Add an observation and return the frames that the network sees now, oldest first."""
         return self._history.add(observation.stamp, self._frame(observation))
 
     def _frame(self, observation: Observation) -> Frame:

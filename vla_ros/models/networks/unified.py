@@ -1,11 +1,11 @@
-"""The unified architecture: one decoder-only transformer over image, text, state and action tokens.
+"""Unified architecture: one decoder-only transformer over image, text, state and action tokens.
 
-No part of it belongs to one modality but the thin layers at the ends: image patches are projected as they are, words
-are embedded, the state and the rows of the chunk are projected as the numbers that they are. The stream is
-[image patches | state | words | start | row 0 | row 1 | ...], and the token before each row says that row.
+Only the thin input and output layers are specific to a modality: image patches, the state and the rows of the chunk are
+projected linearly, words are embedded. The token stream is
+[image patches | state | words | start | row 0 | row 1 | ...]; each row is predicted from the token before it.
 
-While training, rows that the network reads are disturbed, and half of them are hidden behind one learned token: else it
-would learn to continue what the expert did instead of looking (de Haan et al. 2019).
+During training, noise is added to the input rows, and half of them are replaced by one learned token; otherwise the
+network would learn to continue the expert's actions instead of using the images (de Haan et al. 2019).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from vla_ros.models.trunk import KIND
 
 @dataclass(frozen=True)
 class UnifiedConfig(StreamConfig):
-    """Sizes of the network: those of `StreamConfig`, and how it is taught.
+    """Sizes of the network, as in `StreamConfig`, and its training noise.
 
     Attributes:
-        row_noise: Deviation of what is added to the rows it reads while training, normalized units.
-        hidden_rows: Share of the rows that it cannot read while training.
+        row_noise: Standard deviation of the noise added to the input rows during training, normalized units.
+        hidden_rows: Fraction of the input rows that are masked during training.
     """
 
     stem: str = PATCH_STEM
@@ -45,11 +45,11 @@ class UnifiedConfig(StreamConfig):
 
 
 class UnifiedModel(VlaModel):
-    """See the module."""
+    """Autoregressive network over one token stream; the module docstring describes it."""
 
     Config = UnifiedConfig
     TINY: ClassVar = {**TINY, "stem": CONVOLUTION_STEM, "depth": 2}
-    FULL: ClassVar = {  # the sizes of Gato (Reed et al. 2022), 24 blocks of 2048 numbers
+    FULL: ClassVar = {  # the sizes of Gato (Reed et al. 2022), 24 blocks of width 2048
         "cameras": {"front": [224, 224], "wrist": [224, 224]},
         "vocabulary": 32000,
         "state_width": 10,
@@ -78,7 +78,7 @@ class UnifiedModel(VlaModel):
         self.target = nn.Linear(width, 3)
 
     def act(self, given: ModelInput) -> ModelOutput:
-        """Say row after row, each read before the next is said, for every sentence about every scene."""
+        """Predict row after row, each fed back before the next, for every instruction about every scene."""
         self.check(given)
         shape = given.tokens.shape[:2]
         prefix = self.stream.prefix(given)
@@ -97,20 +97,20 @@ class UnifiedModel(VlaModel):
         return replace(said, attention=self.stream.looks(weights, prefix.words, shape))
 
     def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return camera to (B, N, T, h', w'): where each word looks, averaged over heads and blocks."""
+        """Return (B, N, T, h', w') by camera: attention of each word, averaged over heads and blocks."""
         self.check(given)
         return self.stream.word_looks(given)
 
     def backbones(self) -> dict[str, Backbone]:
-        """Return the parts that can be given published weights."""
+        """Return the parts that accept published weights."""
         return self.stream.backbones()
 
     def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
-        """Return what may stand in the place of a camera's picture."""
+        """Return the shape of the features accepted in place of a camera's image; see `VlaModel.cached_shape`."""
         return cached_shape(self.config, self.stream.images, camera)
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of every row given those before it, and of the other heads."""
+        """Return the loss of every row given the rows before it, plus the losses of the other heads."""
         self.check(given, wanted)
         prefix = self.stream.prefix(given)
         features = self._teach(prefix, wanted.actions().flatten(0, 1))
@@ -119,7 +119,7 @@ class UnifiedModel(VlaModel):
         return total({**parts, **side_losses(said, wanted)})
 
     def _teach(self, prefix: Prefix, actions: Tensor) -> Tensor:
-        """Return the features (M, H, D) that say the rows, given the rows before; actions (M, H, A)."""
+        """Return the features (M, H, D) that predict each row from the rows before it; actions (M, H, A)."""
         rows = actions[:, :-1]
         if self.training:
             rows = rows + self.config.row_noise * torch.randn_like(rows)
@@ -135,11 +135,11 @@ class UnifiedModel(VlaModel):
         return (self.start + self.slots[:1]).expand(count, 1, -1)
 
     def _read(self, rows: Tensor, first: int) -> Tensor:
-        """Embed rows (M, X, A), in front of the slots from `first` on."""
+        """Embed rows (M, X, A) with the position embeddings of the slots from `first` on."""
         return self.read(rows) + self.slots[first : first + rows.shape[1]]
 
     def _output(self, rows: Tensor, start: Tensor, shape: tuple[int, ...]) -> ModelOutput:
-        """Return what rows (M, H, A), whose binary columns are logits, and the start token say."""
+        """Return the output of rows (M, H, A), whose binary columns are logits, and of the start token."""
         continuous, binary = rows.unflatten(0, shape).tensor_split([self.config.action.continuous], dim=-1)
         return ModelOutput(
             continuous,
@@ -150,6 +150,6 @@ class UnifiedModel(VlaModel):
 
 
 def _as_read(row: Tensor, columns: ActionColumns) -> Tensor:
-    """Return (M, A) with logits made -1 or 1, as the rows it is taught with."""
+    """Return (M, A) with the logits rounded to -1 or 1, like the rows seen in training."""
     continuous, binary = row.tensor_split([columns.continuous], dim=-1)
     return torch.cat([continuous, torch.where(binary > 0, 1.0, -1.0).to(row.dtype)], dim=-1)

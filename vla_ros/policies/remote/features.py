@@ -1,7 +1,7 @@
-"""What a policy server takes and gives: under which key each camera, state and instruction goes, and what comes back.
+"""Inputs and outputs of a policy server: keys of cameras, states and instruction, and keys of its answer.
 
-The same lines stand in a policy's YAML file and in the metadata of `vla-ros serve`. Cameras are named on both sides,
-and never matched by their position.
+A policy's YAML file and the metadata of `vla-ros serve` have the same lines. Cameras are named on both sides, never
+matched by position.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from vla_ros.robot.sections.arm import ArmContract
 from vla_ros.types import FloatArray, ImageArray, Observation
 
 Key = tuple[str, ...]
-"""Names of the nested mappings that lead to a value; most servers have one level."""
+"""Path of names to a value in nested mappings; most servers have one level."""
 
 MOST_CAMERAS, MOST_STATES, LARGEST_SIDE = 16, 32, 4096
 
 
 class Layout(str, Enum):
-    """Order of the axes of an image on the wire."""
+    """Axis order of an image on the wire."""
 
     HWC = "hwc"
     CHW = "chw"
@@ -37,7 +37,7 @@ class Layout(str, Enum):
 
 @dataclass(frozen=True)
 class RemoteCamera:
-    """One camera: where its image goes, and of which size and layout it is there."""
+    """One camera: key, size and layout of its image in the request."""
 
     key: Key
     feature: CameraFeature
@@ -47,7 +47,7 @@ class RemoteCamera:
         """Return the image for the server, uint8.
 
         Raises:
-            ObservationError: when the camera is missing, or its image cannot be brought to size.
+            ObservationError: when the camera is missing, or its image cannot be resized.
         """
         source = self.feature.source
         if source not in images:
@@ -58,7 +58,7 @@ class RemoteCamera:
 
 @dataclass(frozen=True)
 class RemoteState:
-    """One state vector: where it goes, and the groups of its columns."""
+    """One state vector: its key in the request, and the groups of its columns."""
 
     key: Key
     groups: tuple[ActionGroup, ...]
@@ -71,17 +71,17 @@ class RemoteState:
 
 @dataclass(frozen=True)
 class RemoteFeatures:
-    """See the module.
+    """Inputs and outputs of a policy server.
 
     Attributes:
-        cameras: What the server sees.
-        states: What it is told of the arm.
-        prompt: Where the instruction goes.
-        action: Convention of its chunks.
-        action_key: Where they are in its answer.
-        reset: Where it is told that a new instruction or connection begins; None: it is not told.
-        confidence_key: Where its answer has a confidence of 0 to 1; None: it has none.
-        robot: Lines of the robot contract that it was made for, such as `joints.names`.
+        cameras: Images in the request.
+        states: State vectors in the request.
+        prompt: Key of the instruction.
+        action: Action space of its chunks.
+        action_key: Key of the chunk in the answer.
+        reset: Key of the flag that marks the first request of an instruction or connection; None: no such flag.
+        confidence_key: Key of the confidence, 0 to 1, in the answer; None: it has none.
+        robot: Lines of the robot contract that it was trained for, such as `joints.names`.
     """
 
     cameras: tuple[RemoteCamera, ...]
@@ -111,13 +111,13 @@ class RemoteFeatures:
         """Return the request for an observation.
 
         Args:
-            observation: What is seen.
-            instruction: What is to be done.
+            observation: Observation of the robot.
+            instruction: Instruction to follow.
             robot: The robot's arms.
-            first: Whether it is the first one of an instruction or of a connection.
+            first: Whether it is the first request of an instruction or of a connection.
 
         Raises:
-            ObservationError: naming what is missing, or what cannot be brought to size.
+            ObservationError: naming what is missing, or what cannot be resized.
         """
         request: dict[str, Any] = {}
         for camera in self.cameras:
@@ -132,17 +132,17 @@ class RemoteFeatures:
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """Names of the arms whose state is needed."""
+        """Names of the arms whose state the server needs."""
         return tuple(dict.fromkeys(group.arm for state in self.states for group in state.groups))
 
     @property
     def request_bytes(self) -> int:
-        """Bytes of the images and states of one request."""
+        """Size of the images and states of one request, bytes."""
         pixels = sum(3 * camera.feature.height * camera.feature.width for camera in self.cameras)
         return pixels + 8 * sum(state.width for state in self.states)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as they stand in YAML and in a server's metadata."""
+        """Return plain values, as in YAML and in a server's metadata."""
         observation: dict[str, Any] = {
             "cameras": {one.feature.source: _camera_lines(one) for one in self.cameras},
             "states": [{"key": list(s.key), "groups": [g.to_dict() for g in s.groups]} for s in self.states],
@@ -183,7 +183,7 @@ class RemoteFeatures:
 def lines(
     values: Mapping[str, Any], section: str, needed: tuple[str, ...], allowed: tuple[str, ...] = ()
 ) -> Mapping[str, Any]:
-    """Return a section of plain values whose lines are checked.
+    """Return a section of plain values after checking its lines.
 
     Raises:
         ContractError: naming what is missing or unknown.
@@ -196,7 +196,7 @@ def lines(
 
 
 def check_lines(values: Mapping[str, Any], where: str, needed: tuple[str, ...], allowed: tuple[str, ...]) -> None:
-    """Raise for lines that are missing or unknown.
+    """Check that no line is missing or unknown.
 
     Raises:
         ContractError: naming them.
@@ -271,7 +271,7 @@ def _put(request: dict[str, Any], key: Key, value: FloatArray | ImageArray | str
 
 
 def get(values: Mapping[str, Any], key: Key) -> Any:  # noqa: ANN401 (whatever a message holds)
-    """Return the value at a key of a message; None where there is none."""
+    """Return the value at a key of a message; None if there is none."""
     found: Any = values
     for name in key:
         if not isinstance(found, Mapping) or name not in found:

@@ -1,7 +1,8 @@
-"""A policy behind a server that speaks openpi's protocol: msgpack over a WebSocket, one answer for each observation.
+"""Policy behind a server with openpi's protocol: msgpack over a WebSocket, one answer for each observation.
 
 Source of the protocol: `websocket_client_policy.py` of `openpi-client` 0.1.2. The server sends its metadata first; each
-binary message of the client is an observation, each binary answer has `actions` (horizon, width); a text is an error.
+binary message of the client is an observation, each binary answer has `actions` (horizon, width); a text message is an
+error.
 """
 
 from __future__ import annotations
@@ -25,26 +26,26 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.types import ActionChunk, Instruction, Observation
 
 TIMEOUT, LONGEST_TIMEOUT = 1.0, 30.0
-"""Time, s, for one answer: its default, and the largest that can be chosen."""
+"""Timeout of one answer, s: its default and its maximum."""
 
 LARGEST_ANSWER = 1 << 20
-"""Bytes; a chunk of 1024 rows of 64 numbers has half of it."""
+"""Size limit of an answer, bytes; a chunk of 1024 rows of 64 numbers has half of it."""
 
 METADATA_KEY = "vla_ros"
-"""Where the metadata of `vla-ros serve` has the features of its policy."""
+"""Key of the policy's features in the metadata of `vla-ros serve`."""
 
 
 @dataclass(frozen=True)
 class OpenpiSettings:
-    """What a policy's file or address says of a server.
+    """Settings of the connection to a server, from a policy's file or address.
 
     Attributes:
-        address: Of the server.
-        features: What it takes and gives; None: its metadata says so, as that of `vla-ros serve` does.
-        timeout: Time, s, for one answer, with the whole way there and back.
+        address: Address of the server.
+        features: Its inputs and outputs; None: taken from its metadata, as `vla-ros serve` sends them.
+        timeout: Timeout of one answer, s, including the round trip.
         token_file: File with the token.
         token_env: Environment variable with the token.
-        ca_file: PEM file of the authority that signed the server's certificate; the system's where it is empty.
+        ca_file: PEM file of the authority that signed the server's certificate; "": the system's authorities.
     """
 
     address: Address
@@ -60,24 +61,24 @@ class OpenpiSettings:
 
     @property
     def tls(self) -> ssl.SSLContext | None:
-        """TLS of the client; None without."""
+        """TLS context of the client; None without TLS."""
         return client_tls(self.address, self.ca_file)
 
 
 class OpenpiPolicy:
-    """Implements the `Policy` protocol by a server; while there is none, `predict` raises `LinkError`."""
+    """Implements the `Policy` protocol with a remote server; `predict` raises `LinkError` while it is unreachable."""
 
     def __init__(self, settings: OpenpiSettings, contract: RobotContract, *, wait: float = GREETING_TIMEOUT) -> None:
-        """Connect.
+        """Connect to the server.
 
         Args:
-            settings: Of the server.
-            contract: The robot.
-            wait: Longest wait, s, for the server. A policy whose features are in its file is ready without it.
+            settings: Settings of the connection.
+            contract: Robot contract.
+            wait: Longest wait for the server, s. A policy whose features are in its file is ready without it.
 
         Raises:
-            CheckpointError: when the policy does not fit the robot, with a line for each difference, or when its
-                features have to come from a server that is not there.
+            CheckpointError: when the policy does not fit the robot, with one line per difference, or when its
+                features must come from a server that is unreachable.
         """
         self._settings, self._contract = settings, contract
         self._features = settings.features
@@ -110,18 +111,18 @@ class OpenpiPolicy:
             raise
 
     def reset(self, instruction: Instruction) -> None:
-        """Take a new instruction; whether the server understands it is seen with the first answer."""
+        """Take a new instruction; whether the server understands it shows only with the first answer."""
         self._instruction, self._greeted = instruction, -1
 
     def predict(self, observation: Observation) -> ActionChunk:
-        """Return the server's plan; its stamp is the observation's, so that its age counts the way there and back.
+        """Return the server's chunk, stamped with the observation's time, so that its age includes the round trip.
 
         Raises:
             InstructionError: before the first `reset`, or when the server cannot follow the instruction.
-            ObservationError: when a camera is missing or its image cannot be brought to size.
-            LinkError: when the server is not there, is busy, or has not answered in time.
-            WireError: for an answer that is no message of the protocol, or too large.
-            ChunkError: for actions of another shape, or not finite.
+            ObservationError: when a camera is missing or its image cannot be resized.
+            LinkError: when the server is unreachable, busy, or has not answered in time.
+            WireError: for an answer that is not a message of the protocol, or too large.
+            ChunkError: for actions of another shape, or non-finite ones.
             ServerError: for an error of the server.
         """
         if self._instruction is None:
@@ -154,10 +155,10 @@ class OpenpiPolicy:
         self._link.close()
 
     def _greet(self, metadata: Mapping[str, Any]) -> None:
-        """Look at a server's metadata, in the thread of the link.
+        """Check a server's metadata; called in the thread of the link.
 
         Raises:
-            CheckpointError: when it does not say what is needed, or says something else than before.
+            CheckpointError: when it lacks the features, or they differ from the expected ones.
         """
         served, known = _served_features(metadata), self._features
         if served is None and self._settings.features is None:
