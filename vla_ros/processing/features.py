@@ -1,8 +1,8 @@
-"""What a policy takes and gives: cameras, state columns, action columns, words. All widths come from here.
+"""Inputs and outputs of a policy: cameras, state columns, action columns, words. All widths are derived from them.
 
 State columns are groups in the vocabulary of `ActionSpace`, all absolute: `arm/ee_pose` with its rotation form,
-`arm/joint_position`, `arm/joint_velocity`, `arm/gripper`. Action columns are either continuous, and normalized, or
-binary: grippers that are commanded to one of two states.
+`arm/joint_position`, `arm/joint_velocity`, `arm/gripper`. Action columns are either continuous and normalized, or
+binary: grippers with two commanded states.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ STATES = {
     GripperConvention.OPEN_IS_PLUS: (-1.0, 1.0),
     GripperConvention.CLOSED_IS_PLUS: (-1.0, 1.0),
 }
-"""Gripper conventions that two states are commanded in, to the values of a binary column that is off and on."""
+"""Values of a binary column for off and on, by the gripper conventions that command two states."""
 
 MOST_WORDS, LONGEST_HISTORY = 4096, 64
 
 
 class Fit(str, Enum):
-    """How an image of another size is brought to that of the policy."""
+    """How an image of another size is resized to the policy's."""
 
-    SHRINK = "shrink"  # only a larger one of the same shape: nothing is cut, stretched or enlarged
-    PAD = "pad"  # scaled until it fits, black around it
+    SHRINK = "shrink"  # only from a larger one of the same aspect ratio: nothing is cropped, stretched or enlarged
+    PAD = "pad"  # scaled to fit, padded with black
     STRETCH = "stretch"
 
 
@@ -43,11 +43,11 @@ class CameraFeature:
     """One camera.
 
     Attributes:
-        name: In the network.
-        height: Of the image that the network sees, pixels.
-        width: Likewise.
-        source: Name in the observation and in the data set; the same where it is empty.
-        fit: What is done with an image of another size.
+        name: Name in the network.
+        height: Height of the network's input image, pixels.
+        width: Width of the network's input image, pixels.
+        source: Name in the observation and in the dataset; "": the same as `name`.
+        fit: How an image of another size is resized.
     """
 
     name: str
@@ -70,21 +70,21 @@ class CameraFeature:
 
 
 def frame_name(camera: str, back: int) -> str:
-    """Return the name that a network has for the image of a camera, `back` action periods before the newest."""
+    """Return the network's name of a camera's image, `back` action periods before the newest."""
     return camera if back == 0 else f"{camera}@{back}"
 
 
 @dataclass(frozen=True)
 class PolicyFeatures:
-    """See the module.
+    """Inputs and outputs of a policy.
 
     Attributes:
-        cameras: In the order in which networks see them.
+        cameras: Cameras in the network's order.
         state: Groups of the state vector, in order.
-        action: Convention of the chunks.
-        words: Words that an instruction is padded to.
-        history: Frames that a network sees at once, one action period apart, the newest last; see `history`.
-        binary: Gripper groups that are said as one of two states; by default all whose convention allows it.
+        action: Action space of the chunks.
+        words: Number of words that an instruction is padded to.
+        history: Number of frames per network input, one action period apart, the newest last; see `history`.
+        binary: Gripper groups predicted as one of two states; by default all whose convention allows it.
     """
 
     cameras: tuple[CameraFeature, ...]
@@ -117,12 +117,12 @@ class PolicyFeatures:
 
     @property
     def state_width(self) -> int:
-        """Numbers of the state of one frame."""
+        """Number of state values of one frame."""
         return sum(group.width for group in self.state)
 
     @property
     def network_cameras(self) -> dict[str, tuple[int, int]]:
-        """Name to (height, width) of each image that a network takes: one of each camera and frame of the history."""
+        """Size (height, width) of each network image by name: one per camera and frame of the history."""
         return {
             frame_name(camera.name, back): (camera.height, camera.width)
             for back in range(self.history)
@@ -131,28 +131,28 @@ class PolicyFeatures:
 
     @property
     def network_state_width(self) -> int:
-        """Numbers of the states that a network takes: those of all frames of the history."""
+        """Number of state values of the network's input, over all frames of the history."""
         return self.history * self.state_width
 
     @property
     def continuous_columns(self) -> tuple[int, ...]:
-        """Columns of an action that are normalized, in order."""
+        """Indices of the action columns that are normalized, in order."""
         taken = set(self.binary_columns)
         return tuple(column for column in range(self.action.width) if column not in taken)
 
     @property
     def binary_columns(self) -> tuple[int, ...]:
-        """Columns of an action that are said as one of two states, in order."""
+        """Indices of the action columns predicted as one of two states, in order."""
         return tuple(self.action.columns[group.name].start for group in self._binary_groups)
 
     @property
     def binary_states(self) -> tuple[tuple[float, float], ...]:
-        """Values of each binary column that is off, and on."""
+        """Values (off, on) of each binary column."""
         return tuple(STATES[group.gripper] for group in self._binary_groups)
 
     @property
     def rotation_columns(self) -> tuple[int, ...]:
-        """Which of the continuous columns belong to rotations of a tool, counted among the continuous ones."""
+        """Indices, among the continuous columns, of those that belong to tool rotations."""
         rotations = set()
         for group in self.action.groups:
             if group.quantity.of_tool:
@@ -162,7 +162,7 @@ class PolicyFeatures:
 
     @property
     def quaternion_columns(self) -> tuple[slice, ...]:
-        """Columns of an action that are the quaternion of a tool."""
+        """Action columns that hold a tool's quaternion."""
         return tuple(
             slice(self.action.columns[group.name].start + 3, self.action.columns[group.name].stop)
             for group in self.action.groups
@@ -171,7 +171,7 @@ class PolicyFeatures:
 
     @property
     def tool_columns(self) -> slice | None:
-        """Where the state has the position of the first tool; None where it has none."""
+        """Columns of the state with the first tool's position; None if it has none."""
         start = 0
         for group in self.state:
             if group.quantity is Quantity.EE_POSE:
@@ -184,7 +184,7 @@ class PolicyFeatures:
         return [group for group in self.action.groups if group.name in (self.binary or ())]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as they stand in a checkpoint."""
+        """Return plain values, as stored in a checkpoint."""
         return {
             "cameras": [
                 {"name": c.name, "height": c.height, "width": c.width, "source": c.source, "fit": c.fit.value}
@@ -199,7 +199,7 @@ class PolicyFeatures:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PolicyFeatures:
-        """Read what `to_dict` wrote.
+        """Read the values written by `to_dict`.
 
         Raises:
             ContractError: when a line is missing or invalid.
@@ -218,7 +218,7 @@ class PolicyFeatures:
 
 
 def tool_state(action: ActionSpace) -> tuple[ActionGroup, ...]:
-    """Return the state of one arm that is commanded at its tool: position, rotation as six_d, opening in m."""
+    """Return the state of one arm commanded in tool space: position, rotation as six_d, opening in m."""
     frame = next((group.frame for group in action.groups if group.quantity is Quantity.EE_POSE), "")
     frame = frame or next((group.frame for group in action.groups if group.frame not in ("", "tool")), "base")
     return (
@@ -228,7 +228,7 @@ def tool_state(action: ActionSpace) -> tuple[ActionGroup, ...]:
 
 
 def joint_state(action: ActionSpace) -> tuple[ActionGroup, ...]:
-    """Return the state of arms that are commanded at their joints: joints and gripper as the actions have them."""
+    """Return the state of arms commanded in joint space: joints and gripper in the action space's conventions."""
     state = []
     for arm in action.arms:
         motion, gripper = action.motion(arm), action.gripper(arm)
@@ -245,10 +245,10 @@ def joint_state(action: ActionSpace) -> tuple[ActionGroup, ...]:
 
 
 def default_state(action: ActionSpace) -> tuple[ActionGroup, ...]:
-    """Return the state columns that fit an action space where nothing else is said.
+    """Return the default state columns for an action space.
 
     Raises:
-        ContractError: for several arms at their tools, whose state has to be named.
+        ContractError: for several arms commanded in tool space, whose state must be named.
     """
     if action.of_joints:
         return joint_state(action)

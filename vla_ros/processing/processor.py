@@ -1,6 +1,6 @@
-"""The one way from observations to tensors, and from what a network says to actions.
+"""Converts observations to tensors, and network outputs to actions.
 
-Data sets and the live policy call the same object, which is saved in the checkpoint and loaded from it.
+Datasets and the live policy use the same object, which is saved in the checkpoint and loaded from it.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from vla_ros.processing.state import ArmState, state_values
 from vla_ros.types import FloatArray, ImageArray
 
 SMALLEST_NORM = 1e-3
-"""A quaternion that a network predicts is normalized from this norm on; a shorter one is left, and refused later."""
+"""Norm from which a predicted quaternion is normalized to unit length; a shorter one is rejected downstream."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """How numbers are normalized: `state` (state_width,), `action` (horizon, continuous columns)."""
+    """Normalizers of `state` (state_width,) and `action` (horizon, continuous columns)."""
 
     state: Normalizer
     action: Normalizer
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as they stand in a checkpoint."""
+        """Return plain values, as stored in a checkpoint."""
         return {"state": self.state.to_dict(), "action": self.action.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Statistics:
-        """Read what `to_dict` wrote."""
+        """Read the values written by `to_dict`."""
         return cls(Normalizer.from_dict(values["state"]), Normalizer.from_dict(values["action"]))
 
 
 @dataclass(frozen=True)
 class Processor:
-    """Renames, resizes, normalizes and tokenizes, and turns columns back into actions.
+    """Renames, resizes, normalizes and tokenizes; converts predicted columns back to actions.
 
     Attributes:
-        features: What the policy takes and gives.
-        statistics: Of the data that it was trained on; one for all data sets of an embodiment.
-        tokenizer: Of instructions.
+        features: Inputs and outputs of the policy.
+        statistics: Statistics of its training data; the same for all datasets of an embodiment.
+        tokenizer: Tokenizer of instructions.
     """
 
     features: PolicyFeatures
@@ -73,10 +73,10 @@ class Processor:
     # Observations to tensors.
 
     def images(self, images: Mapping[str, ImageArray], device: torch.device | None = None) -> dict[str, Tensor]:
-        """Return camera to (1, 3, height, width) float32, 0 to 1, on `device`, of one observation's images.
+        """Return the images of one observation by camera, (1, 3, height, width) float32, 0 to 1, on `device`.
 
         Raises:
-            ObservationError: for a camera that is missing, or an image that cannot be brought to size.
+            ObservationError: for a missing camera, or an image that cannot be resized.
         """
         return {
             camera.name: image_tensor(fit_image(_of_camera(images, camera.source), camera)[None], device)
@@ -84,7 +84,7 @@ class Processor:
         }
 
     def state_of(self, arms: Mapping[str, ArmState]) -> NDArray[np.float32]:
-        """Return the state (state_width,), not normalized, in the precision in which it is stored.
+        """Return the state (state_width,), not normalized, in the precision of the stored data.
 
         Raises:
             ObservationError: naming what was not measured.
@@ -92,19 +92,19 @@ class Processor:
         return state_values(self.features.state, arms).astype(np.float32)
 
     def state(self, values: ArrayLike) -> Tensor:
-        """Return states (..., state_width) normalized, float32."""
+        """Normalize states (..., state_width) to float32."""
         stored = np.asarray(values, dtype=np.float32)
         return float_tensor(self.statistics.state.normalize(stored))
 
     def stack(self, frames: Sequence[tuple[Mapping[str, Tensor], Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the images and the state that a network takes, of frames of a history.
+        """Return the images and the state of the network's input for the frames of a history.
 
         Args:
-            frames: As many as the features' history, the newest last: camera to (B, 3, height, width), as `images`
-                returns it, and (B, state_width), as `state` does.
+            frames: As many as the features' history, the newest last: (B, 3, height, width) by camera, as returned by
+                `images`, and (B, state_width), as returned by `state`.
 
         Returns:
-            Images by the names of `PolicyFeatures.network_cameras`, and the states behind each other, the newest last.
+            Images by the names of `PolicyFeatures.network_cameras`, and the concatenated states, the newest last.
         """
         images = {
             frame_name(camera, back): image
@@ -114,7 +114,7 @@ class Processor:
         return images, torch.cat([state for _, state in frames], dim=-1)
 
     def tokens(self, instructions: Sequence[str]) -> Tensor:
-        """Return instructions as (N, words) int64.
+        """Tokenize instructions to (N, words) int64.
 
         Raises:
             InstructionError: for one that is too long.
@@ -123,12 +123,12 @@ class Processor:
         return torch.from_numpy(np.stack([self.tokenizer.encode(text, length) for text in instructions]))
 
     def places(self, values: ArrayLike) -> Tensor:
-        """Return places (..., 3) m, base frame, normalized as the tool's position in the state is.
+        """Normalize positions (..., 3) m, base frame, like the tool's position in the state.
 
-        So the difference of two normalized places is a way in meters, times a constant.
+        The difference of two normalized positions is therefore a scaled displacement in meters.
 
         Raises:
-            ContractError: when the state does not hold the position of a tool.
+            ContractError: when the state lacks the position of a tool.
         """
         columns = self.features.tool_columns
         if columns is None:
@@ -140,10 +140,10 @@ class Processor:
     # Actions.
 
     def targets(self, chunks: ArrayLike) -> tuple[Tensor, Tensor]:
-        """Return what a network is taught to say about chunks (..., horizon, width).
+        """Return the network's targets for chunks (..., horizon, width).
 
         Returns:
-            (..., horizon, continuous) normalized, and (..., horizon, binary), 0 off to 1 on; float32.
+            (..., horizon, continuous) normalized, and (..., horizon, binary), from 0 off to 1 on; float32.
         """
         values = np.asarray(chunks)
         features = self.features
@@ -155,7 +155,7 @@ class Processor:
         return float_tensor(continuous), float_tensor(binary)
 
     def actions(self, continuous: Tensor, binary: Tensor) -> FloatArray:
-        """Return the chunk (horizon, width) that a network says.
+        """Return the chunk (horizon, width) predicted by a network.
 
         Args:
             continuous: (horizon, continuous columns), normalized.
@@ -173,14 +173,14 @@ class Processor:
             chunk[:, columns] /= np.maximum(norm, SMALLEST_NORM)
         return chunk
 
-    # To the checkpoint and back.
+    # Serialization.
 
     def with_statistics(self, statistics: Statistics) -> Processor:
-        """Return the same processing with other statistics."""
+        """Return a copy with other statistics."""
         return replace(self, statistics=statistics)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as they stand in a checkpoint."""
+        """Return plain values, as stored in a checkpoint."""
         return {
             "features": self.features.to_dict(),
             "statistics": self.statistics.to_dict(),
@@ -189,7 +189,7 @@ class Processor:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Processor:
-        """Read what `to_dict` wrote.
+        """Read the values written by `to_dict`.
 
         Raises:
             ContractError: when a part is missing or invalid.
@@ -211,5 +211,5 @@ def _of_camera(images: Mapping[str, ImageArray], source: str) -> ImageArray:
 
 
 def float_tensor(values: NDArray[Any]) -> Tensor:
-    """Return a float32 tensor of numbers."""
+    """Return the values as a float32 tensor."""
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))

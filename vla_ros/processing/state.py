@@ -1,4 +1,4 @@
-"""What was measured of each arm as the columns of a state vector."""
+"""Measured arm states as the columns of a state vector."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from vla_ros.types import FloatArray, Observation, Pose
 
 @dataclass(frozen=True)
 class ArmState:
-    """What was measured of one arm; what was not is None.
+    """Measured state of one arm; None for what was not measured.
 
     Attributes:
         joint_positions: (n,) rad.
         joint_velocities: (n,) rad/s.
-        pose: Of the tool frame, base frame.
-        opening: Of the gripper, m.
-        max_opening: Opening that counts as fully open, m.
+        pose: Pose of the tool frame in the base frame.
+        opening: Gripper opening, m.
+        max_opening: Opening of the fully open gripper, m.
     """
 
     joint_positions: FloatArray | None = None
@@ -35,17 +35,17 @@ class ArmState:
 
 
 def observed_arms(observation: Observation, arms: Sequence[str], robot: Sequence[ArmContract]) -> dict[str, ArmState]:
-    """Return the arms of a live observation by the names of a policy's arms.
+    """Return the arm states of a live observation by the policy's arm names.
 
-    Of several arms each has its own joints and opening, and no pose: the observation has none.
+    With several arms, each has its own joints and opening but no pose: the observation has none.
 
     Args:
-        observation: Whose joints stand one arm after the other.
-        arms: Names of the policy's arms; where the robot has one arm, it is meant whatever its name.
+        observation: Observation whose joints are ordered arm after arm.
+        arms: Names of the policy's arms; for a single-arm robot, any name stands for its arm.
         robot: The robot's arms, in the order of the observation.
 
     Raises:
-        ObservationError: when the robot has no arm of such a name, or the observation is of other arms.
+        ObservationError: when the robot lacks an arm of that name, or the observation is of other arms.
     """
     state = observation.state
     if len(robot) == 1:
@@ -72,7 +72,7 @@ def observed_arms(observation: Observation, arms: Sequence[str], robot: Sequence
 
 
 def state_values(groups: Sequence[ActionGroup], arms: Mapping[str, ArmState]) -> FloatArray:
-    """Return the state (width,) in the units of its groups.
+    """Return the state vector (width,) in the units of its groups.
 
     Raises:
         ObservationError: naming the group whose arm, joints, pose or opening was not measured.
@@ -99,7 +99,7 @@ def _columns(group: ActionGroup, arm: ArmState | None) -> FloatArray:
 
 
 def _rotation(group: ActionGroup, pose: Pose) -> FloatArray:
-    """Return the rotation columns of a tool group."""
+    """Return the rotation columns of a tool-pose group."""
     if group.rotation is Rotation.NONE:
         return np.zeros(0)
     if group.rotation is Rotation.QUATERNION:
@@ -108,7 +108,7 @@ def _rotation(group: ActionGroup, pose: Pose) -> FloatArray:
     matrix = matrix_from_quaternion(pose.quaternion)
     if group.rotation is Rotation.SIX_D:
         return six_d_from_matrix(matrix)
-    # Pinocchio comes with the other forms: 50 MB of a process that runs a policy and needs nothing else of it.
+    # Imported here: the other forms need Pinocchio, 50 MB that a policy process does not need otherwise.
     from vla_ros.actions.rotation_columns import columns_from_matrix
 
     return columns_from_matrix(matrix, group.rotation, group.euler_order)

@@ -1,6 +1,6 @@
-"""The contract of a robot that a policy commands otherwise than its contract says: in joints in place of the tool.
+"""Overrides the action space of a robot contract, such as joint-space actions for a robot commanded in tool space.
 
-Limits, cameras and controllers stay those of the robot; only what the columns of a chunk mean is another.
+Limits, cameras and controllers stay those of the robot; only the meaning of a chunk's columns changes.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from vla_ros.yaml_files import parse_yaml
 
 
 def with_action(contract: RobotContract, action: ActionSpace) -> RobotContract:
-    """Return the contract of the same robot, commanded by actions of another space.
+    """Return the contract of the same robot with another action space.
 
     Raises:
-        ContractError: when the space does not command each of the robot's arms as it is built.
+        ContractError: when the action space does not match the robot's arms.
     """
     where = f"robot '{contract.name}'"
     check_frames(action, contract.base_frame, where)
@@ -33,14 +33,14 @@ def with_action(contract: RobotContract, action: ActionSpace) -> RobotContract:
 
 
 def write_contract(contract: RobotContract, folder: Path) -> Path:
-    """Write a contract into `folder` for other processes to load, and return the absolute path of the file.
+    """Write a contract into `folder` for other processes to load; return the file's absolute path.
 
-    The name of the file depends on what it holds, so that two contracts never share one.
+    The file name contains a digest of the content, so that two contracts never share a file.
 
     Raises:
         ContractError: when it cannot be written.
     """
-    values = {**parse_yaml(contract.text), "urdf": str(contract.urdf)}  # the file does not lie beside the description
+    values = {**parse_yaml(contract.text), "urdf": str(contract.urdf)}  # the file is not next to the robot description
     text = yaml.safe_dump(values, sort_keys=False)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     path = folder.absolute() / f"{contract.name}_{digest}.yaml"

@@ -1,6 +1,6 @@
-"""The robot contract: one YAML file that recording, training and deployment share.
+"""Robot contract: one YAML file shared by recording, training and deployment.
 
-A line that is missing is an error, never a default: a robot whose limits are unknown does not move.
+A missing line is an error, never a default: a robot whose limits are unknown does not move.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ __all__ = [
 ]
 
 ROBOTS = Path("config/robots")
-"""Where the contracts that have a name lie, below the shipped files."""
+"""Folder of the named contracts, relative to the shipped files."""
 
 
 @dataclass(frozen=True)
 class RobotContract:
-    """Everything that the rooms need to know of one robot.
+    """Complete description of one robot.
 
     `joints` are those of all arms, arm after arm. `end_effector_frame`, `cartesian` and `gripper` are those of the only
-    arm; where there are several, reading them is an error, unless one of them leads (`led_by`): `arms` has each.
+    arm; with several arms, reading them is an error unless one arm leads (`led_by`). `arms` has those of each.
     """
 
     name: str
@@ -81,21 +81,21 @@ class RobotContract:
     controllers: ControllerContract
     action: ActionSpace
     text: str
-    """The YAML it was read from; a checkpoint keeps it, so that a mismatch can be shown line by line."""
+    """YAML text of the contract; a checkpoint keeps it, so that a mismatch can be shown line by line."""
     contact: ContactContract | None = None
-    """Contact detection; None in contracts written before there was any: it is off."""
+    """Contact detection; None, in contracts that predate it: off."""
     xacro: Path | None = None
-    """The xacro file that `urdf` was made of, where the contract names one."""
+    """The xacro file from which `urdf` was generated; None if the contract names none."""
     xacro_arguments: Mapping[str, str] = field(default_factory=dict)
-    """What the contract sets in it."""
+    """Arguments that the contract passes to xacro."""
     each_arm: tuple[ArmContract, ...] = ()
-    """The arms of a robot that has several; those of `arms` count, which has the leading one as it may be changed."""
+    """Arms of a robot with several; prefer `arms`, which includes changes made to the leading arm."""
     lead: str = ""
-    """Name of the arm that the lines of a single arm are of, where there are several; "": of none."""
+    """Name of the leading arm, whose values the single-arm fields have; "" for none."""
 
     @property
     def arms(self) -> tuple[ArmContract, ...]:
-        """The arms, in the order of their joints: one arm is a list of one."""
+        """All arms, in the order of their joints; a single arm is a tuple of one."""
         if not self.each_arm:
             name = self.action.only_motion.arm
             return (self._arm(name, self.joints, self.controllers, self.contact),)
@@ -111,10 +111,10 @@ class RobotContract:
         return ArmContract(name, frame, joints, box, gripper, controllers, contact)
 
     def led_by(self, arm: str) -> RobotContract:
-        """Return the contract with one of its arms in the lead: the lines of a single arm are those of this one.
+        """Return the contract with `arm` as the leading arm: the single-arm fields are those of this arm.
 
         Raises:
-            ContractError: when there is no such arm.
+            ContractError: for an unknown arm.
         """
         names = [one.name for one in self.arms]
         if arm not in names:
@@ -133,10 +133,10 @@ class RobotContract:
 
     @property
     def leading(self) -> ArmContract:
-        """The only arm, or the one in the lead.
+        """The only arm, or the leading one.
 
         Raises:
-            ContractError: when there are several, and none leads.
+            ContractError: when there are several and none leads.
         """
         found = [arm for arm in self.arms if not self.each_arm or arm.name == self.lead]
         if not found:
@@ -144,10 +144,10 @@ class RobotContract:
         return found[0]
 
     def joint_columns(self, arm: str) -> slice:
-        """Return where the joints of an arm are among `joints`.
+        """Return the slice of `joints` that belongs to an arm.
 
         Raises:
-            ContractError: when there is no such arm.
+            ContractError: for an unknown arm.
         """
         first = 0
         for one in self.arms:
@@ -158,18 +158,18 @@ class RobotContract:
 
     @property
     def joint_owners(self) -> NDArray[np.int64]:
-        """Number of the arm that each of `joints` belongs to, (n,)."""
+        """Index of the arm to which each of `joints` belongs, (n,)."""
         counts = [arm.joints.count for arm in self.arms]
         return np.repeat(np.arange(len(counts), dtype=np.int64), counts)
 
     @property
     def commands_joints(self) -> bool:
-        """Whether the policy's actions move the joints, and not the tool: of several arms they do."""
+        """Whether the policy's actions are in joint space rather than tool space; always so with several arms."""
         return bool(self.each_arm) or self.action.only_motion.quantity.of_joints
 
     @property
     def finger_names(self) -> tuple[str, ...]:
-        """The finger joints of all arms, arm after arm."""
+        """Names of the finger joints of all arms, arm after arm."""
         return tuple(name for arm in self.arms for name in arm.gripper.names)
 
     @property
@@ -183,7 +183,7 @@ class RobotContract:
         return tuple(position for arm in self.arms for position in arm.gripper.closed)
 
     def finger_positions(self, openings: Sequence[float]) -> list[float]:
-        """Return where the finger joints stand, m or rad, at the `openings` of the arms' grippers, m."""
+        """Return the finger joint positions, m or rad, for the `openings` of the arms' grippers, m."""
         arms = zip(self.arms, openings, strict=True)
         return [position for arm, opening in arms for position in arm.gripper.joint_positions(opening)]
 
@@ -200,7 +200,7 @@ class RobotContract:
         """Return the camera called `name`.
 
         Raises:
-            ContractError: listing the cameras there are.
+            ContractError: for an unknown camera, listing the known ones.
         """
         for camera in self.cameras:
             if camera.name == name:
@@ -209,10 +209,10 @@ class RobotContract:
 
 
 def load_contract(robot: str | Path) -> RobotContract:
-    """Read the contract of a robot by name ("panda") or by the path of its YAML file.
+    """Load the contract of a robot by name ("panda") or by the path of its YAML file.
 
     Raises:
-        ContractError: when the file is absent, or a line is missing, unknown or invalid.
+        ContractError: when the file does not exist, or a line is missing, unknown or invalid.
     """
     given = Path(robot)
     is_file = given.suffix in {".yaml", ".yml"}
@@ -233,12 +233,12 @@ def load_contract(robot: str | Path) -> RobotContract:
 
 
 def parse_contract(text: str, where: str = "robot contract", folder: Path | None = None) -> RobotContract:
-    """Read a contract from YAML text; see `load_contract`.
+    """Parse a contract from YAML text; see `load_contract`.
 
     Args:
-        text: The YAML.
-        where: What errors call it.
-        folder: Where its description is looked for before the shipped files: the contract's own folder.
+        text: YAML text.
+        where: Name of the contract in error messages.
+        folder: The contract's own folder, searched for the robot description before the shipped files.
     """
     try:
         root = Section(parse_yaml(text), where)
@@ -271,7 +271,7 @@ def parse_contract(text: str, where: str = "robot contract", folder: Path | None
 
 
 def check_frames(action: ActionSpace, base_frame: str, where: str) -> None:
-    """Refuse an action space in the axes of a frame that is neither the robot's base nor its tool.
+    """Reject an action space in a frame that is neither the robot's base nor its tool.
 
     Raises:
         ContractError: naming the frame.
@@ -285,7 +285,7 @@ def check_frames(action: ActionSpace, base_frame: str, where: str) -> None:
 
 
 def find_description(name: str, where: str, folder: Path | None) -> Path:
-    """Return the absolute path of the robot description: beside the contract, or a shipped one.
+    """Return the absolute path of the robot description: next to the contract, or a shipped one.
 
     Raises:
         ContractError: naming every folder that was searched.

@@ -1,10 +1,11 @@
-"""The same bad commands through three ways of keeping a robot safe, side by side, and nominal runs with and without.
+"""Compares three safety approaches on the same corrupted commands, and nominal runs with and without the safety layer.
 
 filter   this package's safety layer
 clamp    every value clipped to its limit, as common toolkits do: workspace box, joint range, joint step
-latch    a chunk that breaks a limit is refused and stops the robot until somebody resets it
+latch    a chunk that violates a limit is rejected and stops the robot until it is reset
 
-The scripted expert plays the policy, so no picture is needed. `disturb` spoils its chunks, by seed and number alone.
+The scripted expert is the policy, so no images are needed. `disturb` corrupts its chunks, determined by seed and chunk
+number alone.
 """
 
 from __future__ import annotations
@@ -38,26 +39,26 @@ from vla_ros.types import ActionChunk, FloatArray, Instruction, Pose, RobotState
 DAMPING = 0.02
 MAX_SECONDS = 12.0
 TURNING = 0.8
-"""The expert wants its tool upright at once; here it turns no faster than this, rad/s: a clean policy keeps limits."""
+"""Maximum turning speed of the expert's tool, rad/s: unlimited, it would violate limits that nominal policies keep."""
 
 BAD_EVERY = 8
-"""One chunk in so many is spoilt, on average."""
+"""Mean number of chunks per corrupted chunk."""
 
 BAD_MEMORY = 1.2
-"""A stop within this time after a spoilt chunk is no false one, s."""
+"""Time after a corrupted chunk in which a stop does not count as false, s."""
 
 Disturb = Callable[[ActionChunk, int], ActionChunk]
 
 
 class ClampCarrier:
-    """Clips every value by itself: no order of rows, no acceleration, no memory; NaN passes, as `np.clip` lets it."""
+    """Clips every value on its own: no row order, no acceleration, no memory; NaN passes, as in `np.clip`."""
 
     def __init__(self, contract: RobotContract) -> None:
         """Clip by the limits of `contract`."""
         self._contract, self._kinematics = contract, Kinematics(contract)
 
     def start(self, env: Env, instruction: Instruction) -> None:
-        """Begin at the present state of `env`."""
+        """Start at the current state of `env`."""
         del instruction
         self._plan: tuple[ActionChunk, Pose] | None = None
         self.reference: FloatArray = np.array(env.state().joint_positions)
@@ -70,7 +71,7 @@ class ClampCarrier:
         self._plan = (chunk, start.pose)
 
     def control(self, env: Env, state: RobotState, now: float) -> None:
-        """Go one clipped step towards the plan."""
+        """Take one clipped step towards the plan."""
         del state
         wanted, opening = self._target(now)
         self.reference = wanted
@@ -104,7 +105,7 @@ class ClampCarrier:
 
     @property
     def _last(self) -> FloatArray:
-        """The last reference that is a number: a robot's driver throws the others away."""
+        """The last finite reference: a robot's driver discards the others."""
         if np.isfinite(self.reference).all():
             self._sound = self.reference
         return self._sound
@@ -116,7 +117,7 @@ class ClampCarrier:
         return self._wide
 
     def _step(self, position: FloatArray, quaternion: FloatArray) -> FloatArray:
-        """Damped least squares towards the pose, the whole way at once."""
+        """Return the damped-least-squares joint step to the pose, over the whole distance at once."""
         here = self._kinematics.placement(self._last)
         turn = pinocchio.log3(matrix_from_quaternion(quaternion) @ here.rotation.T)
         error = np.concatenate([position - here.translation, turn])
@@ -126,10 +127,10 @@ class ClampCarrier:
 
 
 class LatchCarrier(ClampCarrier):
-    """Refuses a chunk that breaks a limit as a whole, and stays where it is until somebody resets it: nobody does."""
+    """Rejects a chunk that violates a limit as a whole, then holds until reset, which never happens."""
 
     def receive(self, chunk: ActionChunk, start: ArmStart, now: float) -> None:
-        """Judge the chunk, and take it or latch."""
+        """Check the chunk; follow it or latch."""
         if self.stopped or not self._sound_chunk(chunk, start.pose):
             self.stopped = True
             self._plan = None
@@ -152,12 +153,12 @@ class LatchCarrier(ClampCarrier):
 
 
 class RecordingEnv(TabletopEnv):
-    """Keeps the last command, also one that no robot would take."""
+    """Environment that records the last command, even one that no robot would accept."""
 
     commanded: tuple[FloatArray, float]
 
     def command(self, joint_positions: FloatArray, gripper_opening: float | Sequence[float]) -> None:
-        """Command the cell; what is not finite it refuses, and stays with the command before."""
+        """Command the workcell; it rejects non-finite values and keeps the previous command."""
         self.commanded = np.array(joint_positions), float(np.asarray(gripper_opening, dtype=np.float64).item())
         with contextlib.suppress(SimulationError):
             super().command(joint_positions, gripper_opening)
@@ -165,20 +166,20 @@ class RecordingEnv(TabletopEnv):
 
 @dataclass
 class Play:
-    """One scene with one carrier.
+    """Result of one scene with one executor.
 
     Attributes:
-        success: The object was held up.
-        seconds: Simulation time.
-        judgement: What the referee found in the commands.
-        stops: Stops that began while the arm was under way.
-        false_stops: Those that no spoilt chunk came before.
-        stopped_ticks: Ticks in a stop.
-        ticks: All ticks.
-        corrected_ticks: Ticks in which the filter changed the motion (filter only).
-        bad_chunks: Spoilt chunks that were sent.
-        reasons: Why it stopped or changed the motion, ticks (filter only).
-        record: Chunks with the times of their arrival, for a replay.
+        success: Whether the object was held up.
+        seconds: Simulation time, s.
+        judgement: The referee's findings in the commands.
+        stops: Number of stops that began while the arm was moving.
+        false_stops: Number of stops that no corrupted chunk preceded.
+        stopped_ticks: Number of ticks in a stop.
+        ticks: Number of ticks.
+        corrected_ticks: Number of ticks in which the filter changed the motion (filter only).
+        bad_chunks: Number of corrupted chunks sent.
+        reasons: Number of ticks by reason for stopping or changing the motion (filter only).
+        record: Chunks with their arrival times, for a replay.
     """
 
     success: bool = False
@@ -195,15 +196,15 @@ class Play:
 
 
 class Scene:
-    """Lets expert, carrier and physics play together, without a camera."""
+    """Runs expert, executor and physics together, without cameras."""
 
     def __init__(self, contract: RobotContract, parameters: SafetyParameters) -> None:
-        """Build cell and referee."""
+        """Build the workcell and the referee."""
         self.contract, self.parameters = contract, parameters
         self.cell, self.referee = RecordingEnv(contract, PICK), Referee(contract, CONTROL_PERIOD)
 
     def carriers(self) -> dict[str, Carrier]:
-        """Return the three ways."""
+        """Return the executors of the three approaches."""
         return {
             "filter": SafeCarrier(self.contract, self.parameters),
             "clamp": ClampCarrier(self.contract),
@@ -219,14 +220,14 @@ class Scene:
         recorded: Sequence[tuple[float, ActionChunk, ArmStart]] | None = None,
         seconds: float = MAX_SECONDS,
     ) -> Play:
-        """Play the scene of `seed` to success or to `seconds`.
+        """Run the scene of `seed` until success or for `seconds`.
 
         Args:
-            carrier: What carries the chunks out.
-            seed: Of the scene.
-            disturb: Spoils chunks on their way; what it returns unchanged is a clean one.
+            carrier: Executor of the chunks.
+            seed: Seed of the scene.
+            disturb: Corrupts chunks on their way; a chunk that it returns unchanged counts as clean.
             recorded: Chunks of another run with their times, in place of the expert.
-            seconds: When to give up.
+            seconds: Time limit, s.
         """
         cell, result = self.cell, Play()
         order = Instruction(cell.reset(seed), sequence=1)
@@ -301,12 +302,12 @@ class Scene:
 
 
 def rotation_between(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Return axis times angle (3,), rad, from one quaternion to another."""
+    """Return the rotation vector (3,), rad, from one quaternion to another."""
     return rotation_vector_from_matrix(matrix_from_quaternion(second) @ matrix_from_quaternion(first).T)
 
 
 def _look(carrier: Carrier) -> tuple[bool, bool]:
-    """Return whether the carrier follows its plan, and whether it changed the motion."""
+    """Return whether the executor follows its plan, and whether it changed the motion."""
     if isinstance(carrier, SafeCarrier):
         decision = carrier.decisions[-1]
         running = decision.state in (SafetyState.RUN, SafetyState.SLOW)
@@ -315,7 +316,7 @@ def _look(carrier: Carrier) -> tuple[bool, bool]:
 
 
 def spoil(seed: int, share: float = 1.0 / BAD_EVERY) -> Disturb:
-    """Return what spoils one chunk in `BAD_EVERY`, decided by `seed` and the chunk's number alone."""
+    """Return a function that corrupts a fraction `share` of the chunks, by `seed` and the chunk's number alone."""
 
     def disturb(chunk: ActionChunk, number: int) -> ActionChunk:
         rng = np.random.default_rng([seed, number])
@@ -332,7 +333,7 @@ def _spoilt(chunk: ActionChunk, rng: np.random.Generator) -> ActionChunk:
     if kind == 0:
         actions[int(rng.integers(0, 6)), int(rng.integers(0, 3))] = np.nan
     elif kind == 1:
-        actions[:, :3] += rng.choice([-1.0, 1.0], 3) * 0.4  # far aside, at once
+        actions[:, :3] += rng.choice([-1.0, 1.0], 3) * 0.4  # sudden large offset
     elif kind == 2:
         actions[:, 2] = -0.6  # through the table
     elif kind == 3:
@@ -345,14 +346,14 @@ def _spoilt(chunk: ActionChunk, rng: np.random.Generator) -> ActionChunk:
 
 
 def _raw(chunk: ActionChunk, actions: FloatArray) -> ActionChunk:
-    """Return a chunk with these actions, also those that its own type would refuse: they came over a network."""
+    """Return a chunk with these actions, even ones that its type would reject: they arrive over a network."""
     spoilt = replace(chunk)
     object.__setattr__(spoilt, "actions", actions)
     return spoilt
 
 
 def summarize(plays: Sequence[Play]) -> dict[str, object]:
-    """Return the figures of several scenes with one carrier."""
+    """Return the metrics of several scenes with one executor."""
     judgement = Judgement()
     for one in plays:
         judgement.add(one.judgement)
@@ -380,11 +381,11 @@ def compare(
     seeds: Sequence[int],
     progress: Callable[[], object] = lambda: None,
 ) -> dict[str, dict[str, object]]:
-    """Play every scene with spoilt chunks and each of the three ways, and replay one recording through all of them.
+    """Run every scene with corrupted chunks and each approach, and replay one recording through all of them.
 
     Returns:
-        For each way: the figures in closed loop, and under "replay" those of the same recorded commands, which the
-        filter's own run left behind.
+        For each approach: the closed-loop metrics, and under "replay" those of the same recorded commands, which come
+        from the filter's own run.
     """
     scene = Scene(contract, parameters)
     plays: dict[str, list[Play]] = {name: [] for name in scene.carriers()}
@@ -406,10 +407,10 @@ def clean_runs(
     seeds: Sequence[int],
     progress: Callable[[], object] = lambda: None,
 ) -> dict[str, object]:
-    """Play scenes of the expert without any fault, with the layer and without.
+    """Run nominal scenes of the expert, with the safety layer and without.
 
     Returns:
-        Success with and without, stops that nothing called for by scene, and the share of ticks that were changed.
+        Success with and without the layer, false stops, and the fraction of ticks in which the motion was changed.
     """
     scene = Scene(contract, parameters)
     safe, bare = [], []

@@ -1,8 +1,9 @@
-"""The fault table in a process of its own, so that nobody who must be on time has to wait for it.
+"""Run the fault table in a separate process, so that real-time threads never wait for it.
 
     python -m vla_ros.safety.selftest.process --robot panda --safety config/safety.yaml
 
-One JSON object a line: {"row": ...} for every fault, at the end {"record": ...}. Ends with 0 when it came to its end.
+Prints one JSON object per line: {"total": ...} first, {"row": ...} for every fault, {"record": ...} last. Exits with 0
+after a complete run, whether or not every fault was stopped.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ NICENESS = 10
 
 
 def main() -> int:
-    """Run the table."""
+    """Run the fault table and print its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--robot", required=True, help="robot contract: a name or a file")
     parser.add_argument("--safety", required=True, help="safety parameters: a file")
     arguments = parser.parse_args()
-    # The parent may have a higher priority. No lower one for the session (autogroup): on a machine that is always
+    # The parent may have a higher priority. The session's priority (autogroup) stays: on a machine that is always
     # loaded the self-test would starve, and the robot could not be armed.
     prefer_thread(NICENESS)
     contract, parameters = load_contract(arguments.robot), load_parameters(arguments.safety)

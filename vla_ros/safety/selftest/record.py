@@ -1,11 +1,11 @@
-"""What the fault table came to, tied to all that it depends on: contract, shapes, parameters, code, libraries.
+"""Signed result of the fault table, tied to everything it depends on: contract, shapes, parameters, code, libraries.
 
-The table is deterministic, so a pass stays true for as long as nothing of that changes. It is kept for a while, so that
-a node that is started again need not spend half a minute of a busy machine on it; a failure is never kept.
+The table is deterministic, so a pass stays valid while none of these change. It is kept for a limited time, so that a
+restarted node need not spend half a minute of a busy machine on it; a failure is never kept.
 
-A record names every row of the table that this code has, and is signed with a key of the user that no other user can
-read. So a file that another user, another machine or an honest but different program left there arms nothing. A program
-of the same user can read the key, and could as well change the code: against that no file protects.
+A record names every row of the table in this code, and is signed with a key of the user that no other user can read. A
+file left there by another user, another machine or an honest but different program therefore cannot arm the robot. A
+program of the same user can read the key, and could just as well change the code: no file protects against that.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ from vla_ros.safety.selftest.faults import FaultRow, fault_table
 ROOMS = ("actions", "robot", "safety")
 FILES = ("types.py", "errors.py", "yaml_files.py")
 UNDER_WAY = "the self-test is under way"
-"""How an answer begins that says to wait."""
+"""Start of an answer that asks the caller to wait."""
 
 KEY_FILE = "key"
 KEY_BYTES = 32
 
 LARGEST_RECORD = 1 << 20
-"""Longest file that is read, bytes; the table has a few hundred rows."""
+"""Size limit of a file that is read, bytes; the table has a few hundred rows."""
 
 LIBRARIES = ("numpy", "pin", "coal", "ruckig", "daqp")
 
 
 @dataclass(frozen=True)
 class SelftestRecord:
-    """One run of the fault table.
+    """Result of one run of the fault table.
 
     Attributes:
-        fingerprint: Of all that it depends on.
+        fingerprint: Digest of everything it depends on.
         tried: Number of faults.
-        missed: A sentence for each that was not stopped.
-        finished: When, s since 1970.
-        stopped: Name of each fault that was stopped, in the order of the table.
+        missed: One message for each fault that was not stopped.
+        finished: End of the run, s since 1970.
+        stopped: Names of the faults that were stopped, in the order of the table.
     """
 
     fingerprint: str
@@ -68,7 +68,7 @@ class SelftestRecord:
 
     @property
     def passed(self) -> bool:
-        """Say whether every fault that this code knows was tried and stopped."""
+        """Whether every fault in this code's table was tried and stopped."""
         return not self.missed and self.tried == len(self.stopped) and self.stopped == table_names()
 
 
@@ -78,7 +78,7 @@ def table_names() -> tuple[str, ...]:
 
 
 def record_of(mark: str, rows: Sequence[FaultRow]) -> SelftestRecord:
-    """Return what a run that came to `rows` has found, under fingerprint `mark`; it ended now."""
+    """Return the record of a run with results `rows`, under fingerprint `mark`, finished now."""
     missed = tuple(f"{row.name}: {row.sentence}" for row in rows if not row.stopped)
     stopped = tuple(row.name for row in rows if row.stopped)
     return SelftestRecord(mark, len(rows), missed, time.time(), stopped)
@@ -91,7 +91,7 @@ def fingerprint(contract: RobotContract, parameters: SafetyParameters) -> str:
     _feed(digest, parameters)
     for path in mesh_files(contract):
         digest.update(path.read_bytes())
-    package = Path(vla_ros.__file__).resolve().parent  # a symlinked install lacks files that are newer than its build
+    package = Path(vla_ros.__file__).resolve().parent  # a symlinked install lacks files newer than its build
     sources = [package / name for name in FILES]
     sources += sorted(path for room in ROOMS for path in (package / room).rglob("*.py"))
     for path in sources:
@@ -103,7 +103,7 @@ def fingerprint(contract: RobotContract, parameters: SafetyParameters) -> str:
 
 
 def _feed(digest: Any, value: Any) -> None:  # noqa: ANN401 (a digest of hashlib; any field)
-    """Feed a value with its type, so that no two different ones look the same."""
+    """Hash a value with its type, so that different values never hash alike."""
     digest.update(f"<{type(value).__name__}>".encode())
     if is_dataclass(value):
         for field in fields(value):
@@ -125,22 +125,22 @@ def _feed(digest: Any, value: Any) -> None:  # noqa: ANN401 (a digest of hashlib
 
 
 def default_folder() -> Path:
-    """Return where passes are kept: `$XDG_CACHE_HOME/vla_ros/selftest`."""
+    """Return the folder of kept passes: `$XDG_CACHE_HOME/vla_ros/selftest`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vla_ros" / "selftest"
 
 
 def recall(folder: Path, mark: str, max_age: float) -> SelftestRecord | None:
-    """Return the pass that is kept under fingerprint `mark` and is at most `max_age` s old, or None."""
+    """Return the pass kept under fingerprint `mark`, if at most `max_age` s old; else None."""
     return examine(folder, mark, max_age)[0]
 
 
 def examine(folder: Path, mark: str, max_age: float) -> tuple[SelftestRecord | None, str]:
-    """Return the pass that is kept, or None and why there is none that counts.
+    """Return the kept pass, or None and the reason why none is valid.
 
     Args:
-        folder: Where passes are kept.
-        mark: Fingerprint that it must have.
-        max_age: Longest time since it was made, s.
+        folder: Folder of kept passes.
+        mark: Required fingerprint.
+        max_age: Maximum age, s.
     """
     path = folder / f"{mark}.json"
     try:
@@ -173,7 +173,7 @@ def examine(folder: Path, mark: str, max_age: float) -> tuple[SelftestRecord | N
 
 
 def keep(folder: Path, record: SelftestRecord) -> bool:
-    """Keep a pass, and say whether it is; a folder that cannot be written only costs the next start its time."""
+    """Save a pass; return whether it was saved. An unwritable folder only costs the next start its time."""
     if not record.passed:
         return False
     with contextlib.suppress(OSError):
@@ -195,16 +195,16 @@ def _sign(key: bytes, body: object) -> str:
 
 
 def _key(folder: Path) -> bytes:
-    """Return the key in `folder`, which is made when there is none that only this user can read."""
+    """Return the key in `folder`; create it if there is none that only this user can read."""
     path = folder / KEY_FILE
     if path.exists() and not _not_private(path):
         return _read(path)
     part = folder / f"{KEY_FILE}.{os.getpid()}.{secrets.token_hex(4)}.part"
     _create(part, secrets.token_bytes(KEY_BYTES))
-    if path.exists():  # not private: whatever was signed with it counts no more
+    if path.exists():  # not private: its signatures are no longer valid
         path.unlink()
     try:
-        os.link(part, path)  # fails where another process was first: then its key is the one
+        os.link(part, path)  # fails if another process was first: then use its key
     except FileExistsError:
         if complaint := _not_private(path):
             raise OSError(complaint) from None
@@ -226,7 +226,7 @@ def _read(path: Path) -> bytes:
 
 
 def _not_private(path: Path) -> str:
-    """Say why others may have written `path`, or read it where it is the key; "" when they cannot have."""
+    """Return why other users may have written `path` (or read it, for the key); "" if they cannot have."""
     found = path.lstat()
     forbidden = 0o077 if path.name == KEY_FILE else 0o022
     if stat.S_ISLNK(found.st_mode):
