@@ -1,4 +1,4 @@
-"""Turns recorded episodes into batches: pictures once, and several sentences about each of them."""
+"""Dataset of the pick task: each image once, with several instructions."""
 
 from __future__ import annotations
 
@@ -31,54 +31,54 @@ from vla_ros.training.datasets.source import ReadImages, draw_steps
 from vla_ros.types import Pose
 
 SENTENCE_LENGTH = 10
-"""Words a sentence is padded to."""
+"""Number of words that an instruction is padded to."""
 
 
 STATE_FLOOR = 1e-2
-"""Smallest deviation of a measurement that is divided by: m, rad, or an entry of a rotation matrix."""
+"""Lower bound of the standard deviation of a measurement: m, rad, or an entry of a rotation matrix."""
 
 POSITION_FLOOR, ROTATION_FLOOR = 1e-3, 1e-2
-"""Smallest deviation of an action's columns that is divided by, m and rad."""
+"""Lower bounds of the standard deviation of action columns, m and rad."""
 
 GRIPPER_FLOOR = 1e-2
-"""Smallest deviation of a gripper that is not in meters, as a fraction of its range."""
+"""Lower bound of the standard deviation of a gripper that is not in meters, as a fraction of its range."""
 
 TOOL_SCALE = 0.1
-"""Scale, m, that places of the tool and of targets share: their difference is a way in meters, times a constant."""
+"""Common scale of tool and target positions, m: their normalized difference is a scaled displacement in meters."""
 
 
 TOOL_STATE = (
     ActionGroup(ONLY_ARM, Quantity.EE_POSE, frame="base", rotation=Rotation.SIX_D),
     ActionGroup(ONLY_ARM, Quantity.GRIPPER, gripper=GripperConvention.OPENING),
 )
-"""What the demonstrations of the simulated cell measure."""
+"""State groups that the demonstrations of the simulated workcell measure."""
 
 
 class PickDataset:
-    """All steps of one or more folders in memory, as uint8 pictures and small tables.
+    """All steps of one or more folders in memory, as uint8 images and small tables.
 
     Attributes:
-        count: How many steps there are.
-        episode_of: (count,) the number of each step's episode.
-        specification: Convention of the actions.
-        key: Names what the pictures are, for what is computed from them once.
-        taught: The words of every template and every object.
-        processor: Fitted to these steps; its vocabulary is the taught words.
+        count: Number of steps.
+        episode_of: (count,) index of each step's episode.
+        specification: Action space.
+        key: Identifies the images, for caches of what is computed from them.
+        taught: Words of all templates and all objects.
+        processor: Processor fitted to these steps; its vocabulary is `taught`.
     """
 
     def __init__(
         self, folders: Iterable[Path], cameras: Iterable[str], templates: Iterable[str], absent: Iterable[str]
     ) -> None:
-        """Read everything.
+        """Read all episodes.
 
         Args:
-            folders: Folders of episodes with one convention.
-            cameras: Which cameras to read.
-            templates: Sentences with one place for an object's name.
-            absent: Names of objects that may be asked for although they are not there.
+            folders: Folders of episodes with the same action space.
+            cameras: Cameras to read.
+            templates: Instructions with a placeholder for an object's name.
+            absent: Names of objects that instructions may ask for although they are absent.
 
         Raises:
-            VlaError: when folders disagree on the convention or hold no episode.
+            VlaError: when folders have different action spaces or contain no episode.
         """
         folders = list(folders)
         self.key: str | None = "_".join(fingerprint(folder) for folder in folders)
@@ -121,44 +121,44 @@ class PickDataset:
         self.processor = Processor(features, statistics, WordTokenizer(self.taught))
 
     def with_processor(self, processor: Processor) -> PickDataset:
-        """Return the same steps as another processor turns them into tensors."""
+        """Return the same steps, converted to tensors by another processor."""
         other = copy.copy(self)
         other.processor = processor
         return other
 
     def batch(self, index: NDArray[np.int64], rng: np.random.Generator) -> tuple[ModelInput, ModelTarget]:
-        """Return the steps `index`, each with a sentence for every object on the table and one for an absent one."""
+        """Return the steps `index`, each with an instruction per object on the table and one for an absent object."""
         return self.steps(index, rng.spawn(len(index)))
 
     @property
     def groups(self) -> tuple[int, ...]:
-        """Episodes of each data set, which all folders together are one of."""
+        """Number of episodes of each dataset; all folders together are one."""
         return (self.episodes,)
 
     def without(self, episodes: Collection[int]) -> PickDataset:
-        """Return the same steps, of which `rows` draws those of other episodes alone."""
+        """Return the same steps, with `rows` drawing only from the other episodes."""
         other = copy.copy(self)
         other._drawn = np.flatnonzero(~np.isin(self.episode_of, list(episodes)))
         return other
 
     def images(self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]) -> dict[str, torch.Tensor]:
-        """Return the pictures (B, 3, h, w) of steps, 0 to 1, in the light that each one's generator draws."""
+        """Return the images (B, 3, h, w) of steps, 0 to 1, each in a light drawn by its generator."""
         return {c: varied(self._rows[f"image_{c}"][index], generators) for c in self.cameras}
 
     def with_images(self, read: ReadImages) -> PickDataset:
-        """Return the same steps with something else in the place of their pictures."""
+        """Return the same steps with other tensors in place of their images."""
         other = copy.copy(self)
         other._read_images = read
         return other
 
     def rows(self, generators: Sequence[np.random.Generator], update: int) -> tuple[ModelInput, ModelTarget]:
-        """Return one step a generator, drawn by it; see `batch`."""
+        """Return one step per generator, drawn by it; see `batch`."""
         return self.steps(draw_steps(generators, self.count, self._drawn), generators)
 
     def steps(
         self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]
     ) -> tuple[ModelInput, ModelTarget]:
-        """Return the steps `index`, everything random about each drawn by its generator; see `batch`."""
+        """Return the steps `index`, each randomized by its own generator; see `batch`."""
         rows = self._rows
         names = [self._names[i] for i in index]
         asked = [[*n, self._absent(n, rng)] for n, rng in zip(names, generators, strict=True)]
@@ -194,20 +194,20 @@ class PickDataset:
 
 
 def _picks(names: Sequence[Sequence[str]]) -> list[list[Command]]:
-    """Return the command that stands behind each "pick up ..."."""
+    """Return the structured form of each "pick up ..." instruction."""
     return [[Command(Act.PICK, (name.split(" ")[0], name.split(" ")[1])) for name in group] for group in names]
 
 
 def policy_features(
     sizes: Mapping[str, tuple[int, int]], action: ActionSpace, words: int, history: int = 1
 ) -> PolicyFeatures:
-    """Return what a policy of an action space takes and gives; `sizes` are camera to (height, width)."""
+    """Return the inputs and outputs of a policy with this action space; `sizes` are (height, width) by camera."""
     cameras = tuple(CameraFeature(name, int(height), int(width)) for name, (height, width) in sizes.items())
     return PolicyFeatures(cameras, default_state(action), action, words, history)
 
 
 def column_floors(group: ActionGroup, position: float, angle: float) -> NDArray[np.float64]:
-    """Return the smallest scale of each column of a group, in its unit; `position` in m and `angle` in rad."""
+    """Return the minimum scale of each column of a group, in its unit; `position` in m and `angle` in rad."""
     if group.quantity is Quantity.GRIPPER:
         if group.gripper is GripperConvention.OPENING:
             return np.array([position])
@@ -220,13 +220,13 @@ def column_floors(group: ActionGroup, position: float, angle: float) -> NDArray[
 
 
 def action_floors(features: PolicyFeatures) -> NDArray[np.float64]:
-    """Return the smallest scale of each continuous column of the actions."""
+    """Return the minimum scale of each continuous column of the actions."""
     floors = [column_floors(group, POSITION_FLOOR, ROTATION_FLOOR) for group in features.action.groups]
     return np.concatenate(floors)[list(features.continuous_columns)]
 
 
 def state_floors(features: PolicyFeatures) -> NDArray[np.float64]:
-    """Return the smallest scale of each column of the state."""
+    """Return the minimum scale of each column of the state."""
     return np.concatenate([column_floors(group, STATE_FLOOR, STATE_FLOOR) for group in features.state])
 
 
@@ -240,29 +240,29 @@ def fit_statistics(features: PolicyFeatures, states: NDArray[Any], chunks: NDArr
 
 
 def with_tool_scale(statistics: Statistics, features: PolicyFeatures) -> Statistics:
-    """Return the statistics with the one scale that places of the tool and of targets share."""
+    """Return the statistics with the common scale of tool and target positions."""
     if features.tool_columns is None:
         return statistics
     return Statistics(statistics.state.with_scale(features.tool_columns, TOOL_SCALE), statistics.action)
 
 
 def _with_absent(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Append a column for the absent object; its content is masked by `present`."""
+    """Append a column for the absent object; `present` masks its content."""
     return np.concatenate([values, values[:, :1]], axis=1)
 
 
 def recorded_states(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-    """Return the proprioception (steps, 10) of an episode, as a policy will see it."""
+    """Return the proprioception (steps, 10) of an episode, as seen by a policy."""
     rows = zip(arrays["position"], arrays["quaternion"], arrays["opening"], strict=True)
     arms = (ArmState(pose=Pose(p, q), opening=float(o)) for p, q, o in rows)
     return np.stack([state_values(TOOL_STATE, {ONLY_ARM: arm}) for arm in arms])
 
 
 def one_specification(folders: list[Path]) -> ActionSpace:
-    """Return the convention of the actions that all folders share.
+    """Return the action space shared by all folders.
 
     Raises:
-        VlaError: naming what differs.
+        VlaError: naming the differences.
     """
     specifications = [read_specification(folder) for folder in folders]
     for folder, other in zip(folders[1:], specifications[1:], strict=True):

@@ -1,8 +1,8 @@
-"""Recorded data sets, mixed by weight, as batches: one image, the sentence that was asked for, what was commanded.
+"""Weighted mixture of recorded datasets as batches: one image, the recorded instruction, and the commanded actions.
 
-Which data set a row is from and which of its steps it is comes from `Mixture`. All data sets are normalized by one set
-of statistics, that of the mixture as it is drawn, which travels in the checkpoint: a motion is the same number in
-whichever set it is. Nothing says where the named thing is, or that one is absent.
+`Mixture` chooses the dataset and the step of each row. All datasets are normalized with the same statistics, those of
+the mixture as it is drawn, which are stored in the checkpoint: a motion has the same value in every dataset. There are
+no labels for the position of the named object, nor for absent ones.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from vla_ros.training.datasets.stored_steps import StoredSteps
 
 
 def check_network(model: str) -> None:
-    """Raise when a network cannot be taught by recordings alone.
+    """Check that a network can be trained on recordings alone.
 
     Raises:
-        VlaError: with the names of those that can.
+        VlaError: if not, naming the networks that can.
     """
     if model_class(model).LEARNS_PLACES:
         able = [name for name in MODELS if not model_class(name).LEARNS_PLACES]
@@ -49,11 +49,11 @@ def check_network(model: str) -> None:
 
 @dataclass(frozen=True)
 class Augmentations:
-    """What is changed in a row each time it is drawn.
+    """Augmentations applied to a row each time it is drawn.
 
     Attributes:
-        pictures: In place of a little light, colour and noise, which every picture gets by default.
-        words: None: sentences stay as they were recorded.
+        pictures: Image augmentation, in place of the default slight light, color and noise.
+        words: Instruction augmentation; None: instructions stay as recorded.
     """
 
     pictures: PerImageAugmentation | None = None
@@ -61,15 +61,15 @@ class Augmentations:
 
 
 class RecordedDataset:
-    """All steps of one or more data sets; numbers in memory, pictures on disk.
+    """All steps of one or more datasets; numbers in memory, images on disk.
 
     Attributes:
-        count: How many steps there are.
-        episodes: How many episodes.
-        episode_of: (count,) the number of each step's episode, counted through all data sets.
-        specification: Convention of the actions.
-        taught: Every word that a sentence can have, slips of the pen apart.
-        processor: Its statistics are one for all data sets, its vocabulary the taught words.
+        count: Number of steps.
+        episodes: Number of episodes.
+        episode_of: (count,) index of each step's episode, counted over all datasets.
+        specification: Action space.
+        taught: Every word that an instruction can contain, except typos.
+        processor: Processor with common statistics for all datasets; its vocabulary is `taught`.
     """
 
     def __init__(
@@ -79,16 +79,16 @@ class RecordedDataset:
         augmentations: Augmentations | None = None,
         cache_bytes: float | None = None,
     ) -> None:
-        """Join data sets.
+        """Concatenate datasets.
 
         Args:
-            parts: Their rows.
-            contract: The robot that the rows were made for.
-            augmentations: See there.
-            cache_bytes: What decoded images may take on the disk, about; None: as much as there are.
+            parts: Rows of each dataset.
+            contract: Contract of the robot for which the rows were made.
+            augmentations: Augmentations of the rows; by default those of `Augmentations()`.
+            cache_bytes: Approximate limit on the decoded images on disk, bytes; None: no limit.
 
         Raises:
-            DataError: when a weight is not positive, or a data set stands there twice.
+            DataError: when a weight is not positive, or a dataset is listed twice.
         """
         self.parts, self.augmentations = tuple(parts), augmentations or Augmentations()
         self.mixture = Mixture([_member(part, parts, cache_bytes) for part in parts])
@@ -120,10 +120,10 @@ class RecordedDataset:
         self.processor = Processor(features, with_tool_scale(statistics, features), WordTokenizer(self.taught))
 
     def with_processor(self, processor: Processor) -> RecordedDataset:
-        """Return the same steps as another processor turns them into tensors.
+        """Return the same steps, converted to tensors by another processor.
 
         Raises:
-            VlaError: when it sees another number of frames at once.
+            VlaError: when its history has another number of frames.
         """
         if (history := processor.features.history) != self._past.shape[1]:
             raise VlaError(
@@ -136,14 +136,14 @@ class RecordedDataset:
 
     @property
     def groups(self) -> tuple[int, ...]:
-        """Episodes of each data set."""
+        """Number of episodes of each dataset."""
         return tuple(len(part.lengths) for part in self.parts)
 
     def without(self, episodes: Collection[int]) -> RecordedDataset:
-        """Return the same steps, of which `rows` draws those of other episodes alone.
+        """Return the same steps, with `rows` drawing only from the other episodes.
 
         Raises:
-            DataError: when that leaves no episode of a data set.
+            DataError: when that leaves no episode of a dataset.
         """
         other = copy.copy(self)
         firsts = np.cumsum([0, *self.groups])
@@ -155,7 +155,7 @@ class RecordedDataset:
         return other
 
     def table(self) -> list[dict[str, Any]]:
-        """Return what a checkpoint says about its data: one entry a data set."""
+        """Return the data description stored in the checkpoint: one entry per dataset."""
         return [
             {
                 "path": part.name,
@@ -169,7 +169,7 @@ class RecordedDataset:
         ]
 
     def left_out(self) -> list[str]:
-        """Return one sentence for each data set of which episodes were left out: how many, and why."""
+        """Return one message per dataset with excluded episodes: how many, and why."""
         return [
             f"{part.name}: left out {part.failed} episodes that are marked as failures and {len(part.odd)} that cannot "
             "be learned from" + (f", the first: {part.odd[0]}" if part.odd else "")
@@ -178,7 +178,7 @@ class RecordedDataset:
         ]
 
     def decode(self, progress: Callable[[Iterable[int], str], Iterable[int]]) -> None:
-        """Decode the images that the first updates need, which are all where the cache may hold them.
+        """Decode the images needed by the first updates, or all of them if the cache can hold them.
 
         Raises:
             DataError: naming what cannot be decoded.
@@ -188,18 +188,19 @@ class RecordedDataset:
                 part.images.prepare(episode)
 
     def rows(self, generators: Sequence[np.random.Generator], update: int) -> tuple[ModelInput, ModelTarget]:
-        """Return one step a generator, drawn by it, with its one sentence."""
+        """Return one step per generator, drawn by it, with its one instruction."""
         self._forget(update)
         sets, steps = self.mixture.draw(generators, update)
         return self.steps(self._begins[sets] + steps, generators)
 
     def _forget(self, update: int) -> None:
-        """Remove the images that no update near this one needs."""
+        """Remove the images that no nearby update needs."""
         block = update // WINDOW_UPDATES
         if block == self._kept or not self.mixture.windowed:
             return
         self._kept = block
-        near = [WINDOW_UPDATES * other for other in (max(block - 1, 0), block, block + 1)]  # others may be elsewhere
+        # Neighbors too: other processes may be ahead or behind.
+        near = [WINDOW_UPDATES * other for other in (max(block - 1, 0), block, block + 1)]
         for number, part in enumerate(self.parts):
             drawn = {one for other in near for one in self.mixture.window(number, other)}
             part.images.keep_only(drawn | self._held[number])
@@ -207,7 +208,7 @@ class RecordedDataset:
     def steps(
         self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]
     ) -> tuple[ModelInput, ModelTarget]:
-        """Return steps by their numbers among those of all data sets, changed as each one's generator says."""
+        """Return steps by their indices over all datasets, each augmented by its own generator."""
         read, processor, past = self._read_images or self.images, self.processor, self._past[index]
         frames = [(read(seen, generators), processor.state(self._states[seen])) for seen in past.T]
         images, state = processor.stack(frames)
@@ -223,16 +224,16 @@ class RecordedDataset:
 
     @property
     def key(self) -> str | None:
-        """Names what the pictures are, for what is computed from them once; None where the cache does not hold all."""
+        """Identifies the images, for caches of what is computed from them; None if the cache cannot hold them all."""
         return None if self.mixture.windowed else "_".join(part.images.folder.name for part in self.parts)
 
     def images(self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]) -> dict[str, torch.Tensor]:
-        """Return the pictures (B, 3, h, w) of steps, 0 to 1, changed as each one's generator says."""
+        """Return the images (B, 3, h, w) of steps, 0 to 1, each augmented by its own generator."""
         change = self.augmentations.pictures or varied
         return {name: change(self._images(name, index), generators) for name in self.cameras}
 
     def with_images(self, read: ReadImages) -> RecordedDataset:
-        """Return the same steps with something else in the place of their pictures."""
+        """Return the same steps with other tensors in place of their images."""
         other = copy.copy(self)
         other._read_images = read
         return other
@@ -253,10 +254,10 @@ class RecordedDataset:
 
 
 def _member(part: StoredSteps, parts: Sequence[StoredSteps], cache_bytes: float | None) -> Member:
-    """Return a data set as one of a mixture, its window as large as its part of the cache allows."""
+    """Return a dataset as a member of a mixture, with a window that fits into its fraction of the cache."""
     window = None
     if cache_bytes is not None:
-        # Three windows, one after the other by half, take two windows' place; the data sets share the cache by steps.
+        # Three windows that overlap by half need the space of two; datasets share the cache in proportion to steps.
         steps = sum(map(len, parts))
         mine = cache_bytes * len(part) / steps / 2.0
         window = max(1, int(mine / (part.images.bytes_per_step() * len(part) / len(part.lengths))))
@@ -266,7 +267,7 @@ def _member(part: StoredSteps, parts: Sequence[StoredSteps], cache_bytes: float 
 
 
 def _vocabulary(sentences: Sequence[str], changes: LanguageAugmentation | None) -> tuple[tuple[str, ...], int]:
-    """Return every word that may be said, sorted, and the words of the longest sentence."""
+    """Return every word that instructions can contain, sorted, and the word count of the longest instruction."""
     words: set[str] = set()
     longest = 0
     for sentence in dict.fromkeys(sentences):

@@ -1,4 +1,4 @@
-"""Recorded data of a training: which of the given paths are such, and what cannot be had from them."""
+"""Recorded data of a training: recognizes recorded datasets and rejects trainings that they cannot support."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from vla_ros.training.datasets.stored_steps import Recording, store_steps
 Episode = TypeVar("Episode", str, int)
 
 OpenLine = Callable[[Line, RobotContract], EpisodeReader]
-"""Opens the data set of a line for a robot."""
+"""Opens the dataset of a line for a robot."""
 
 
 def recorded_lines(config: TrainingConfig) -> list[Line]:
-    """Return the table of a training's recorded data sets; [] when it uses demonstrations of the workcell.
+    """Return the table of a training's recorded datasets; [] when it uses demonstrations of the workcell.
 
     Raises:
-        VlaError: when the paths are of both kinds, or the training asks for what recorded data cannot give.
+        VlaError: when both kinds of paths are given, or the training needs what recorded data lack.
     """
     lines = _lines(config.data)
     if not lines:
@@ -58,18 +58,19 @@ def recorded_lines(config: TrainingConfig) -> list[Line]:
 
 
 def open_recordings(lines: Sequence[Line], contract: RobotContract, open_line: OpenLine) -> list[Recording]:
-    """Open data sets; `open_line` returns the reader of a line: some formats need ROS, which this room does not know.
+    """Open datasets with `open_line`, passed in because some formats need ROS, which this room must not import.
 
     Raises:
-        DataError: naming the data set that cannot be opened.
+        DataError: naming the dataset that cannot be opened.
     """
     return [Recording(line, open_line(line, contract)) for line in lines]
 
 
 def commanded_as(recordings: Sequence[Recording], contract: RobotContract) -> RobotContract:
-    """Return the contract as data sets command its robot: in joints, where all of them do so and it does not.
+    """Return the contract with the datasets' joint-space actions if the contract commands the tool; else unchanged.
 
-    Rate and horizon stay the contract's. Any other difference is left for `check_dataset` to refuse.
+    This applies only if all datasets have joint-space actions. Rate and horizon stay the contract's. Any other
+    difference is left for `check_dataset` to reject.
     """
     first = recordings[0].reader.description.convention
     if contract.commands_joints or not all(one.reader.description.convention.of_joints for one in recordings):
@@ -81,15 +82,15 @@ def commanded_as(recordings: Sequence[Recording], contract: RobotContract) -> Ro
 
 
 def recorded_dataset(recordings: Sequence[Recording], contract: RobotContract, data: DataSection) -> RecordedDataset:
-    """Bring data sets into the cache, and join them.
+    """Convert datasets to cached rows and concatenate them.
 
     Args:
-        recordings: The data sets.
-        contract: The robot.
-        data: How they are changed, and where the cache is.
+        recordings: Opened datasets.
+        contract: Robot contract.
+        data: Augmentations, and the location of the cache.
 
     Raises:
-        DataError: naming the data set, and every line of it that does not fit the robot.
+        DataError: naming the dataset, and every line of it that does not fit the robot.
     """
     parts = store_steps(recordings, contract, data.cache, _progress, data.history)
     change = None
@@ -104,7 +105,7 @@ def recorded_dataset(recordings: Sequence[Recording], contract: RobotContract, d
 
 
 def _lines(data: DataSection) -> list[Line]:
-    """Return the lines of the mixture, or those that folders and tables among `folders` make: each of weight 1."""
+    """Return the lines of the mixture, or those of the folders and tables in `folders`; a folder has weight 1."""
     if data.mixture:
         return list(data.mixture)
     lines: list[Line] = []

@@ -1,4 +1,4 @@
-"""Whether recorded data can teach a robot: every line of a data set that does not fit its contract is said at once."""
+"""Checks whether recorded data fit a robot: reports every line of a dataset that does not fit the contract at once."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 
 OPENING_TOLERANCE = 1e-6
-"""Difference of two full openings, m, that is none."""
+"""Tolerance when comparing two full openings, m."""
 
 
 def check_dataset(description: DatasetDescription, contract: RobotContract) -> None:
-    """Raise when a data set does not fit a robot; no step is read for that.
+    """Check that a dataset fits a robot, without reading any step.
 
     Raises:
-        ConventionError: when its actions, rate or gripper are others, naming every line that differs.
+        ConventionError: when its actions, rate or gripper differ, naming every line that differs.
         MissingColumnError: when only cameras or measurements are missing.
     """
     wrong: list[str] = []
@@ -56,7 +56,7 @@ def check_dataset(description: DatasetDescription, contract: RobotContract) -> N
 
 
 def _unmeasured(description: DatasetDescription, contract: RobotContract) -> list[str]:
-    """Return a line for each measurement that a policy of the robot needs and a data set lacks."""
+    """Return one message per measurement that a policy of the robot needs and the dataset lacks."""
     names, action = set(description.proprioception_names), contract.action
     if state_is_as_actions(description.proprioception_names, description.convention):
         return []
@@ -81,24 +81,24 @@ def _unmeasured(description: DatasetDescription, contract: RobotContract) -> lis
 
 
 def max_openings(contract: RobotContract) -> dict[str, float]:
-    """Return the opening that counts as fully open of each arm, m; 0 without a gripper."""
+    """Return the opening of each arm's fully open gripper, m; 0 without a gripper."""
     return {arm.name: arm.gripper.max_opening for arm in contract.arms}
 
 
 def joint_names(contract: RobotContract) -> dict[str, tuple[str, ...]]:
-    """Return the joints of each arm, in command order."""
+    """Return the joint names of each arm, in command order."""
     return {arm.name: arm.joints.names for arm in contract.arms}
 
 
 def full_opening(description: DatasetDescription, contract: RobotContract) -> MaxOpening | None:
-    """Return the opening that counts as fully open, m; None where it is not known and would be needed."""
+    """Return the opening of the fully open gripper, m; None if it is needed but unknown."""
     if description.max_opening is not None or description.convention.in_meters:
         return description.max_opening
     return max_openings(contract)
 
 
 def motion_limits(contract: RobotContract) -> MotionLimits:
-    """Return what the motion in a data set is measured against; of several arms, that of their joints."""
+    """Return the limits for checking the motion in a dataset; with several arms, those of their joints."""
     joints, boxes = contract.joints, [arm.cartesian for arm in contract.arms]
     only = contract.arms[0] if len(contract.arms) == 1 else None
     return MotionLimits(
@@ -116,6 +116,6 @@ def motion_limits(contract: RobotContract) -> MotionLimits:
 
 
 def network_state(step: Step, contract: RobotContract) -> NDArray[np.float64]:
-    """Return the state (state_width,) of a step, as a policy of the robot sees it."""
+    """Return the state (state_width,) of a step, as seen by a policy of the robot."""
     arms = measured_arms(step, max_openings(contract), joint_names(contract))
     return state_values(default_state(contract.action), arms)

@@ -1,4 +1,4 @@
-"""Batches as a function of the update's number: the same for a run that was resumed, and for several processes."""
+"""Batches as a function of the update's index: identical for resumed runs and for several processes."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from vla_ros.errors import VlaError
 from vla_ros.models.contract import ModelInput, ModelTarget
 
 ReadImages = Callable[[NDArray[np.int64], Sequence[np.random.Generator]], Mapping[str, Tensor]]
-"""(numbers of steps, a generator each) to what stands in the place of their pictures, by camera."""
+"""Maps (step indices, one generator each) to the tensors in place of their images, by camera."""
 
 
 class StepDataset(Protocol):
-    """Recorded steps that rows of a batch are drawn from."""
+    """Recorded steps from which the rows of a batch are drawn."""
 
     def rows(self, generators: Sequence[np.random.Generator], update: int) -> tuple[ModelInput, ModelTarget]:
-        """Return one row a generator: which step it is and everything random about it comes from that generator."""
+        """Return one row per generator, which determines the choice of the step and all its randomization."""
         ...
 
 
 def draw_steps(
     generators: Sequence[np.random.Generator], count: int, among: NDArray[np.int64] | None
 ) -> NDArray[np.int64]:
-    """Return the number of one step a generator, of `count` steps, or of those in `among`."""
+    """Draw one step index per generator, out of `count` steps, or out of those in `among`."""
     drawn = np.array([int(rng.integers(count if among is None else len(among))) for rng in generators], np.int64)
     return drawn if among is None else among[drawn]
 
 
 class SeededBatches:
-    """Every row of every batch has a generator of its own, seeded by (seed, update, row)."""
+    """Batches whose rows each have their own generator, seeded by (seed, update, row)."""
 
     def __init__(self, dataset: StepDataset, size: int, seed: int) -> None:
         """Draw batches of `size` rows."""
@@ -45,7 +45,7 @@ class SeededBatches:
         """Return rows part * size / parts up to (part + 1) * size / parts of the batch.
 
         Raises:
-            VlaError: when the batch is no multiple of `parts`.
+            VlaError: when the batch is not a multiple of `parts`.
         """
         if self.size % parts:
             raise VlaError(f"a batch of {self.size} rows cannot be shared by {parts}; choose a multiple")

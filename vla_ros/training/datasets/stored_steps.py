@@ -1,17 +1,17 @@
-"""Recorded steps of one data set as rows that training draws: numbers in memory, decoded images in the cache.
+"""Recorded steps of one dataset as training rows: numbers in memory, decoded images in the cache.
 
-First all numbers of all data sets are read, so that what is wrong with one is named before any image is decoded; images
-are decoded an episode at a time, when they are first asked for (see `EpisodeImages`). What memory holds in the end is
-the numbers, some 0.4 kB a step. A folder of the cache has another name when anything it was made from changes: a file
-of the data set, the robot's action convention, its cameras.
+The numbers of all datasets are read first, so that faults are reported before any image is decoded; images are decoded
+one episode at a time, on first use (see `EpisodeImages`). Only the numbers stay in memory, about 0.4 kB per step. The
+name of a cache folder changes with anything it was made from: a file of the dataset, the robot's action space, its
+cameras.
 
 ============  ===========================  ===========================================================
 row           shape, dtype                 meaning
 ============  ===========================  ===========================================================
 states        (steps, S) float32           see `processing.state`
-chunks        (steps, H, width) float32    action chunk in the robot's convention, see `data.chunks`
+chunks        (steps, H, width) float32    action chunk in the robot's action space, see `data.chunks`
 past          (steps, history) int64       steps that are seen at once, see `processing.history`
-sentence_of   (steps,) int64               which of `sentences` was asked for
+sentence_of   (steps,) int64               index of the instruction in `sentences`
 images        (steps, h, w, 3) uint8       on disk, by camera, see `data.cache`
 ============  ===========================  ===========================================================
 """
@@ -53,21 +53,21 @@ from vla_ros.training.datasets.recorded_fit import (
 from vla_ros.types import ImageArray
 
 VERSION = 4
-"""Rises when rows are made otherwise, so that no old ones are taken for new."""
+"""Format version; increased when rows are computed differently, so that old ones are not reused."""
 
 ODD_FRACTION = 0.5
-"""More odd episodes than this fraction, and it is the data set that is read wrongly."""
+"""Fraction of odd episodes above which the dataset itself is considered misread."""
 
 ROWS, NOTE = "rows.npz", "complete.json"
 GRIPPER_TOLERANCE = 1e-4
 
 Progress = Callable[[Iterable[str], str], Iterable[str]]
-"""Wraps the episodes on their way, with a few words about what is done to them."""
+"""Wraps an iterable of episodes in a progress display with a short description."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A line of the table, and the reader that it opens."""
+    """Line of the table, and the reader opened for it."""
 
     line: Line
     reader: EpisodeReader
@@ -75,16 +75,16 @@ class Recording:
 
 @dataclass(frozen=True)
 class StoredSteps:
-    """The rows of one data set; see the table of this module.
+    """Rows of one dataset; see the table in the module docstring.
 
     Attributes:
-        name: Its path.
-        weight: How often its steps are drawn, relative to the others.
-        images: Decoded when they are first asked for.
-        sentences: Every instruction in it.
-        lengths: Steps of each episode that was taken.
-        failed: How many were left out because they are marked as failures.
-        odd: Why others were left out, one sentence an episode.
+        name: Path of the dataset.
+        weight: Sampling weight of its steps, relative to the other datasets.
+        images: Images, decoded on first use.
+        sentences: All instructions in it.
+        lengths: Number of steps of each accepted episode.
+        failed: Number of episodes excluded because they are marked as failures.
+        odd: Reasons why other episodes were excluded, one message per episode.
     """
 
     name: str
@@ -107,18 +107,18 @@ class StoredSteps:
 def store_steps(
     recordings: Sequence[Recording], contract: RobotContract, cache: Path, progress: Progress, history: int = 1
 ) -> list[StoredSteps]:
-    """Return the rows of data sets, from the cache where they are in it.
+    """Return the rows of datasets, from the cache if present.
 
     Args:
-        recordings: What to read.
-        contract: The robot; says cameras, sizes and convention.
-        cache: Folder for the pictures.
-        progress: See there.
-        history: Frames that are seen at once.
+        recordings: Datasets to read.
+        contract: Robot contract; determines cameras, sizes and action space.
+        cache: Folder for the images.
+        progress: Progress display; see `Progress`.
+        history: Number of frames per network input.
 
     Raises:
         ConventionError, MissingColumnError, NotFiniteError: see `check_dataset` and the readers.
-        DataError: when a data set cannot be read, has no step, no words, or pictures of another shape.
+        DataError: when a dataset is unreadable, or has no step, no instruction, or images that cannot be resized.
     """
     for one in recordings:
         check_dataset(one.reader.description, contract)
@@ -135,7 +135,7 @@ def store_steps(
 
 @dataclass(frozen=True)
 class _Numbers:
-    """All of a data set but its pictures; `taken` are the names of the episodes, with their lengths."""
+    """All of a dataset but its images; `taken` maps the names of the accepted episodes to their lengths."""
 
     rows: dict[str, NDArray[Any]]
     sentences: list[str]
@@ -184,10 +184,10 @@ def _numbers(recording: Recording, contract: RobotContract, progress: Progress, 
 
 
 def _spoken(steps: list[Step], where: str) -> list[Step]:
-    """Return the steps of an episode that says at each of them what to do.
+    """Return the steps of an episode after checking that each has an instruction.
 
     Raises:
-        UnusableEpisodeError: naming the first that does not.
+        UnusableEpisodeError: naming the first step without one.
     """
     if silent := [step.index for step in steps if not step.instruction.strip()]:
         raise UnusableEpisodeError(
@@ -198,7 +198,7 @@ def _spoken(steps: list[Step], where: str) -> list[Step]:
 
 
 def _checked(chunks: NDArray[np.float64], action: ActionSpace, where: str) -> NDArray[np.float32]:
-    """Return chunks whose grippers of two states are between them, as the networks take it."""
+    """Check that two-state grippers are commanded within their two states; return the chunks as float32."""
     for group in action.groups:
         if group.gripper not in STATES:
             continue
@@ -214,7 +214,7 @@ def _checked(chunks: NDArray[np.float64], action: ActionSpace, where: str) -> ND
 
 
 def _keep(recording: Recording, found: _Numbers, place: Path) -> None:
-    """Write the numbers of a data set into a folder of the cache, which has its name only when it is whole."""
+    """Write the numbers of a dataset into a cache folder, which gets its final name only when it is complete."""
     partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -237,7 +237,7 @@ def _keep(recording: Recording, found: _Numbers, place: Path) -> None:
 
 
 def _fitted(step: Step, camera: CameraFeature, name: str) -> ImageArray:
-    """Return a step's image at the size that the policy sees."""
+    """Return a step's image at the policy's size."""
     try:
         return fit_image(step.images[camera.source], camera)
     except ObservationError as error:
@@ -275,7 +275,7 @@ def _load(recording: Recording, place: Path, contract: RobotContract) -> StoredS
 
 
 def _fingerprint(line: Line, contract: RobotContract, history: int) -> str:
-    """Return a name for the rows that a data set becomes: its files, sizes and times, and what they are turned into."""
+    """Return the cache name of a dataset's rows, from its files, sizes, times and all conversion settings."""
     root = line.path
     inside = [root] if root.is_file() else sorted(root.rglob("*"))
     found = [path for path in inside if path.is_file() and not path.name.startswith(".")]

@@ -1,4 +1,4 @@
-"""Recorded steps of the tabletop tasks as batches: one picture, several commands about it, each in words drawn anew."""
+"""Dataset of the tabletop tasks: one image with several instructions about it, each phrased at random."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from vla_ros.training.datasets.source import ReadImages, draw_steps
 from vla_ros.training.datasets.word_vectors import colour_of
 
 SENTENCE_LENGTH = 16
-"""Words a sentence is padded to."""
+"""Number of words that an instruction is padded to."""
 
 
 FILLERS = 300
-"""Words that say nothing here, drawn once from the vocabulary."""
+"""Number of filler words without meaning here, drawn once from the vocabulary."""
 
 NOTE = "complete.json"
-"""Written when a folder's pictures are whole."""
+"""File written once a folder's images are complete."""
 
 MOST_COMMANDS = 8
-"""Commands that a recorded state can be labelled for."""
+"""Maximum number of instructions with which a recorded state is labeled."""
 
 
 @dataclass(frozen=True)
 class Wordiness:
-    """How sentences are roughened, so that a reader does not hang on words that say nothing.
+    """Random corruption of instructions, so that a text encoder learns to ignore meaningless words.
 
     Attributes:
-        other_verb: Chance that the verb becomes a word drawn from the vocabulary: the rest says what is asked for.
-        filler: Chance that such a word is put in somewhere.
+        other_verb: Probability that the verb is replaced by a filler word; the rest still determines the task.
+        filler: Probability that filler words are inserted.
     """
 
     other_verb: float = 0.3
@@ -55,16 +55,16 @@ class Wordiness:
 
 
 class TabletopDataset:
-    """All steps of one or more folders; tables in memory, pictures on disk.
+    """All steps of one or more folders; tables in memory, images on disk.
 
     Attributes:
-        count: How many steps there are.
-        episodes: How many episodes.
-        episode_of: (count,) the number of each step's episode.
-        specification: Convention of the actions.
-        key: Names what the pictures are, for what is computed from them once.
-        taught: Every word that a sentence can have, beside fillers.
-        processor: Fitted to these steps.
+        count: Number of steps.
+        episodes: Number of episodes.
+        episode_of: (count,) index of each step's episode.
+        specification: Action space.
+        key: Identifies the images, for caches of what is computed from them.
+        taught: Every word that an instruction can contain, except fillers.
+        processor: Processor fitted to these steps.
     """
 
     def __init__(
@@ -78,19 +78,20 @@ class TabletopDataset:
         sentences: int = 5,
         wordiness: Wordiness | None = None,
     ) -> None:
-        """Read everything.
+        """Read all episodes.
 
         Args:
-            folders: Folders of episodes with one convention.
-            cameras: Which cameras to read.
-            words: Vocabulary; what a policy was not taught still has a place in it. Lacks nothing that is taught.
-            pairs: (colour, kind) that may be asked for although they are not there: those that training may name.
-            cache: Folder for the pictures, in a form that can be read one by one.
-            sentences: Commands about each picture, beside one about something that is not there.
-            wordiness: How sentences are roughened.
+            folders: Folders of episodes with the same action space.
+            cameras: Cameras to read.
+            words: Vocabulary, including words that are not taught; must contain all that are.
+            pairs: (color, kind) of objects that instructions may ask for although they are absent: those that training
+                may name.
+            cache: Folder for the images, in a form that can be read one by one.
+            sentences: Number of instructions per image, in addition to one about an absent object.
+            wordiness: Corruption of the instructions.
 
         Raises:
-            VlaError: when folders disagree on the convention, hold no episode, or words are missing.
+            VlaError: when folders have different action spaces or contain no episode, or words are missing.
         """
         folders = list(folders)
         self.cameras, self.pairs, self.sentences = tuple(cameras), tuple(pairs), sentences
@@ -101,7 +102,7 @@ class TabletopDataset:
             raise VlaError(f"the vocabulary lacks the taught words {sorted(missing)}")
         kept_back = {*ALL_WORDS, *taught_words(), *held_out_words()}
         free = [word for word in words if word not in kept_back and colour_of(word)[0] == 0.0]
-        # A few hundred, not all: among all there are those that mean nearly what a taught or a held-out word means.
+        # A few hundred, not all: the vocabulary has near-synonyms of taught and held-out words.
         chosen = np.random.default_rng(0).permutation(len(free))[:FILLERS]
         self._fillers = [free[i] for i in chosen]
         self._read(folders, cache)
@@ -112,7 +113,7 @@ class TabletopDataset:
         self.processor = Processor(features, statistics, WordTokenizer(tuple(words)))
 
     def with_processor(self, processor: Processor) -> TabletopDataset:
-        """Return the same steps as another processor turns them into tensors."""
+        """Return the same steps, converted to tensors by another processor."""
         other = copy.copy(self)
         other.processor = processor
         return other
@@ -133,7 +134,7 @@ class TabletopDataset:
         for folder, place in zip(folders, self.places, strict=True):
             before = len(episode_of)
             drop_outdated(folder, place)
-            known = _sizes(place)  # pictures are kept by folder: DAgger adds one a round
+            known = _sizes(place)  # images are cached per folder, since DAgger adds one per round
             stores = {c: ImageStore(place / f"{c}.rgb") for c in self.cameras if c not in known}
             for episode in read_episodes(folder, images=bool(stores)):
                 for key in keys:
@@ -169,20 +170,20 @@ class TabletopDataset:
         return StoredRows(files, (*sizes.pop(), 3), np.uint8)
 
     def rows(self, generators: Sequence[np.random.Generator], update: int) -> tuple[ModelInput, ModelTarget]:
-        """Return one step a generator, drawn by it; see `steps`."""
+        """Return one step per generator, drawn by it; see `steps`."""
         return self.steps(self.draw(generators), generators)
 
     def draw(self, generators: Sequence[np.random.Generator]) -> NDArray[np.int64]:
-        """Return the number of one step a generator, of those that may be drawn."""
+        """Draw one step index per generator, among the steps that are not excluded."""
         return draw_steps(generators, self.count, self._drawn)
 
     @property
     def groups(self) -> tuple[int, ...]:
-        """Episodes of each data set, which all folders together are one of."""
+        """Number of episodes of each dataset; all folders together are one."""
         return (self.episodes,)
 
     def without(self, episodes: Collection[int]) -> TabletopDataset:
-        """Return the same steps, of which those of other episodes alone are drawn."""
+        """Return the same steps, drawing only from the other episodes."""
         other = copy.copy(self)
         other._drawn = np.flatnonzero(~np.isin(self.episode_of, list(episodes)))
         return other
@@ -190,7 +191,7 @@ class TabletopDataset:
     def steps(
         self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]
     ) -> tuple[ModelInput, ModelTarget]:
-        """Return steps, each with the command that was pursued, others, and one about what is not there."""
+        """Return steps, each with the executed instruction, others, and one about an absent object."""
         chosen = [self._choose(step, rng) for step, rng in zip(index, generators, strict=True)]
         commands = [
             [*(self.commands(step)[k] for k in columns), self.absent(step, rng)]
@@ -208,29 +209,29 @@ class TabletopDataset:
         return given, self.targets(index, np.array(chosen), concepts)
 
     def images(self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]) -> dict[str, torch.Tensor]:
-        """Return the pictures (B, 3, h, w) of steps, 0 to 1, in the light that each one's generator draws."""
+        """Return the images (B, 3, h, w) of steps, 0 to 1, each in a light drawn by its generator."""
         return {c: varied(self.pictures[c][index], generators) for c in self.cameras}
 
     def with_images(self, read: ReadImages) -> TabletopDataset:
-        """Return the same steps with something else in the place of their pictures."""
+        """Return the same steps with other tensors in place of their images."""
         other = copy.copy(self)
         other._read_images = read
         return other
 
     def states(self, index: NDArray[np.int64]) -> torch.Tensor:
-        """Return the normalized state (B, S) of steps."""
+        """Return the normalized states (B, S) of steps."""
         return self.processor.state(self._rows["state"][index])
 
     def targets(
         self, index: NDArray[np.int64], columns: NDArray[np.int64], concepts: Mapping[str, torch.Tensor]
     ) -> ModelTarget:
-        """Return what should be said in steps (B,) about the commands of `columns` (B, N), and one that is in vain.
+        """Return the targets of steps (B,) for the instructions in `columns` (B, N), and one infeasible instruction.
 
-        `concepts` (B, N + 1) are those of all of them.
+        `concepts` (B, N + 1) are those of all these instructions.
         """
 
         def column(key: str) -> NDArray[np.float32]:
-            """Rows (B, N + 1, ...); that of the command in vain, the last, is masked by `present`."""
+            """Return values (B, N + 1, ...); `present` masks the last ones, those of the infeasible instruction."""
             values = self._rows[key][index[:, None], columns]
             return np.concatenate([values, values[:, :1]], axis=1)
 
@@ -250,23 +251,23 @@ class TabletopDataset:
         )
 
     def commands(self, step: int) -> tuple[Command, ...]:
-        """Return what a step is labelled for, in the order of its columns."""
+        """Return the instructions with which a step is labeled, in the order of its columns."""
         return self._tables[self.episode_of[step]][0]
 
     def _choose(self, step: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the columns of `sentences` different commands, the one that was pursued first."""
+        """Return the columns of `sentences` different instructions, the executed one first."""
         count = len(self._tables[self.episode_of[step]][0])
         asked = int(self._rows["asked"][step])
         others = [k for k in rng.permutation(count) if k != asked]
         return np.array([asked, *others[: self.sentences - 1]])
 
     def absent(self, step: int, rng: np.random.Generator) -> Command:
-        """Return a command of the episode with one of its things replaced by one that is not on the table."""
+        """Return an instruction of the episode with one of its objects replaced by one that is not on the table."""
         commands, things = self._tables[self.episode_of[step]]
         like = commands[int(rng.integers(len(commands)))]
         replace_goal = like.goal is not None and rng.random() < 0.5
         kinds: Collection[str] = OBJECTS
-        if replace_goal and like.goal is not None:  # by something that could be one, or words would be taught amiss
+        if replace_goal and like.goal is not None:  # by a possible goal, or words would be taught a wrong meaning
             kinds = self._goal_kinds & set(RECEPTACLES if like.goal[1] in RECEPTACLES else OBJECTS)
         free = [p for p in self.pairs if p[1] in kinds and " ".join(p) not in things]
         other = free[int(rng.integers(len(free)))]
@@ -288,9 +289,9 @@ class TabletopDataset:
 
 
 def _sizes(place: Path) -> dict[str, tuple[int, int]]:
-    """Return (height, width) of the pictures that lie whole in a folder of the cache, by camera.
+    """Return (height, width) by camera of the complete images in a cache folder.
 
-    A note that cannot be read says of none: they are then written again.
+    If the note is unreadable, none counts as complete, and all are written again.
     """
     try:
         note = json.loads((place / NOTE).read_text(encoding="utf-8"))
@@ -300,7 +301,7 @@ def _sizes(place: Path) -> dict[str, tuple[int, int]]:
 
 
 def trainable_pairs(held_out: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return every (colour, kind) that training may name."""
+    """Return every (color, kind) that training may name."""
     kept_back = set(held_out)
     every = [(colour, kind) for colour in COLOURS for kind in (*OBJECTS, *RECEPTACLES)]
     return [pair for pair in every if pair not in kept_back]
@@ -312,6 +313,6 @@ def _table(episode: Episode) -> tuple[tuple[Command, ...], tuple[str, ...]]:
 
 
 def _widened(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return values (steps, commands, ...) with `MOST_COMMANDS` of them: a table with few things allows fewer."""
+    """Pad values (steps, instructions, ...) to `MOST_COMMANDS` instructions: a table with few objects allows fewer."""
     missing = MOST_COMMANDS - values.shape[1]
     return np.pad(values, [(0, 0), (0, missing), *[(0, 0)] * (values.ndim - 2)])
