@@ -1,4 +1,4 @@
-"""What `vla-ros train --config` reads: everything that a policy is made from, data included, in one YAML file."""
+"""Configuration of `vla-ros train --config`: everything that determines a policy, including its data, in one file."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ _Section = TypeVar("_Section")
 
 @dataclass(frozen=True)
 class DataSection:
-    """Where demonstrations are, or where they are collected to.
+    """Source of the demonstrations.
 
     Attributes:
-        folders: Folders of episodes, what the first lacks is collected into it; or recorded data sets, or tables of
-            such (`.yaml`).
-        episodes: How many are collected; 0: only what is there is used.
-        seed: First seed of the collected ones.
-        varied_from: Tabletop scenes of this seed and later ones vary in light, cameras, table, start pose and clutter.
-        views: Views of a scene that are collected in the place of an episode that is played; see `CollectionOptions`.
-        cache: Folder for the pictures in a form that is read step by step.
-        cache_gb: What decoded images of recorded data sets may take there, about, GB: rows then come from some of the
-            episodes at a time, see `data.mixture`. None: all are decoded before training begins.
-        variants: How often each picture is put before a frozen trunk, each time in another light.
-        mixture: A table of recorded data sets, in place of folders; see docs/data.md.
-        history: Frames of a recorded data set that the policy sees at once, one action period apart.
-        pictures: How pictures of recorded data sets are changed, in place of a little light, colour and noise.
-        words: How their sentences are changed; None: not at all.
+        folders: Folders of episodes, the first of which receives missing ones; or recorded datasets, or tables of
+            them (`.yaml`).
+        episodes: Number of episodes to collect; 0: only existing ones are used.
+        seed: First seed of the collected episodes.
+        varied_from: First seed of the tabletop scenes with varied light, cameras, table, start pose and clutter.
+        views: Number of views of a scene, collected in place of a played episode; see `CollectionOptions`.
+        cache: Folder for the images in a form that is read step by step.
+        cache_gb: Approximate limit on the decoded images of recorded datasets there, GB: rows then come from a window
+            of the episodes, see `data.mixture`. None: all are decoded before training starts.
+        variants: Number of variants, each in another light, of each image whose frozen-trunk features are cached.
+        mixture: Table of recorded datasets, in place of folders; see docs/data.md.
+        history: Number of frames of a recorded dataset per network input, one action period apart.
+        pictures: Augmentation of recorded images, in place of the default slight light, color and noise.
+        words: Augmentation of recorded instructions; None: none.
     """
 
     folders: tuple[Path, ...] = (Path("runs/data/pick"),)
@@ -71,15 +71,15 @@ class DataSection:
 
 @dataclass(frozen=True)
 class DecidingSection:
-    """The half of a network that decides, trained on by itself once its eyes know what is where.
+    """Separate training of the action head, after the vision encoder has been trained.
 
-    See `vla_ros.training.algorithms.glances`; of the networks, `compositional` can be taught so.
+    See `vla_ros.training.algorithms.glances`; of the networks, only `compositional` supports it.
 
     Attributes:
         steps: Updates after those of `loop`; 0: none.
-        batch: Recorded steps an update, with all commands about each.
-        variants: How often each picture is looked at, each time in another light.
-        learning_rate: Largest rate.
+        batch: Recorded steps per update, each with all its instructions.
+        variants: Number of variants per image, each in another light.
+        learning_rate: Peak learning rate.
     """
 
     steps: int = 0
@@ -90,15 +90,15 @@ class DecidingSection:
 
 @dataclass(frozen=True)
 class DaggerSection:
-    """See `vla_ros.training.algorithms.dagger`.
+    """Options of DAgger; see `vla_ros.training.algorithms.dagger`.
 
     Attributes:
-        rounds: How often the learner visits.
-        episodes: Scenes a round; they vary if some of the demonstrations do.
-        seed: First seed of the visits.
-        decay: The expert drives in round i with chance decay ** i.
-        steps: Updates after each round; parts of the network with an end of their own (`loop.parts`) stay as they are.
-            0: only what decides learns on (`deciding`).
+        rounds: Number of rounds of rollouts.
+        episodes: Scenes per round; they vary if some of the demonstrations do.
+        seed: First seed of the rollouts.
+        decay: In round i, the expert drives with probability decay ** i.
+        steps: Updates after each round; modules whose training ends early (`loop.parts`) stay frozen. 0: only the
+            action head is trained further (`deciding`).
     """
 
     rounds: int = 3
@@ -110,19 +110,19 @@ class DaggerSection:
 
 @dataclass(frozen=True)
 class PreferenceSection:
-    """See `vla_ros.training.algorithms.preferences`.
+    """Options of learning from preferences; see `vla_ros.training.algorithms.preferences`.
 
     Attributes:
-        rounds: How often clips are made, compared and learned from.
-        episodes: Scenes a round.
+        rounds: Number of rounds of generating, comparing and learning from clips.
+        episodes: Scenes per round.
         seed: First seed of the clips.
-        noise: Standard deviation of the exploration, in units of the normalized action.
-        pairs: Pairs of clips that are compared a round.
-        clip: Steps of a clip.
-        reward_steps: Updates of the reward model a round.
-        policy_steps: Updates of the policy a round.
+        noise: Standard deviation of the exploration noise, in units of the normalized action.
+        pairs: Number of compared pairs of clips per round.
+        clip: Length of a clip, steps.
+        reward_steps: Updates of the reward model per round.
+        policy_steps: Updates of the policy per round.
         anchor: Weight of the divergence from the cloned policy.
-        learning_rate: Of the policy.
+        learning_rate: Learning rate of the policy.
     """
 
     rounds: int = 2
@@ -139,28 +139,27 @@ class PreferenceSection:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """A whole training.
+    """Configuration of one training.
 
     Attributes:
         world: Name in the table of simulated worlds.
         robot: Robot contract: a name or a file.
         model: Name in the table of networks.
         out: Folder of the checkpoint.
-        batch: Recorded steps an update.
-        seed: Of weights and batches.
-        method: "cloning", "dagger" or "preferences"; the last two begin with `start_from`, or clone first.
-            "pretraining": a trunk, see `vla_ros.models.trunk`, in the place of a policy.
-        model_options: Sizes of the network, in place of its own.
-        start_from: A checkpoint to begin with.
-        data: Where demonstrations are.
+        batch: Recorded steps per update.
+        seed: Seed of weights and batches.
+        method: "cloning", "dagger" or "preferences"; the last two start from `start_from`, or clone first.
+            "pretraining": trains a trunk (see `vla_ros.models.trunk`) instead of a policy.
+        model_options: Sizes of the network, in place of its defaults.
+        start_from: Checkpoint to start from.
+        data: Source of the demonstrations.
         loop: Options of the loop.
-        anew: Parts of the network of `start_from` that begin with new weights, by the beginning of their parameters'
-            names; the rest goes on from where it is.
+        anew: Prefixes of the names of `start_from`'s parameters that are reinitialized; the rest keeps its weights.
         adaptation: Parameter-efficient fine-tuning.
-        deciding: What follows the training of the whole network.
-        dagger: For that method.
-        preferences: For that method.
-        held_out: Which episodes no update learns from, and how the network is measured on them while it trains.
+        deciding: Training of the action head after that of the whole network.
+        dagger: Options of method "dagger".
+        preferences: Options of method "preferences".
+        held_out: Which episodes are excluded from training, and how the network is evaluated on them.
     """
 
     loop: LoopOptions
@@ -203,10 +202,10 @@ class TrainingConfig:
 
 
 def load_training_config(path: Path) -> TrainingConfig:
-    """Read a file.
+    """Read a training configuration.
 
     Raises:
-        VlaError: naming a line that is missing, unknown, or of the wrong kind.
+        VlaError: naming a line that is missing, unknown, or of the wrong type.
     """
     try:
         values = read_yaml(path, "training configuration")
@@ -242,7 +241,7 @@ def _section(kind: type[_Section], values: Mapping[str, Any], where: str) -> _Se
 
 
 def _value(line: dataclasses.Field[Any], value: Any, where: str) -> Any:  # noqa: ANN401 (as YAML has it)
-    """Return `value` as the annotation of its field wants it."""
+    """Convert `value` to the type annotation of its field."""
     kind = str(line.type)
     if line.name in _SECTIONS:
         if not isinstance(value, dict):
@@ -251,7 +250,7 @@ def _value(line: dataclasses.Field[Any], value: Any, where: str) -> Any:  # noqa
     if kind == "tuple[Line, ...]":
         return tuple(table_lines(value, where))
     if kind == "ImageSettings | None":
-        from vla_ros.data.augmentation.images import ImageSettings  # brings kornia, which takes a while
+        from vla_ros.data.augmentation.images import ImageSettings  # slow import of kornia
 
         if not isinstance(value, dict):
             raise VlaError(f"{where} is {value!r}, expected lines of 'name: value'")

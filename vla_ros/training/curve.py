@@ -1,4 +1,4 @@
-"""The losses of a training over its updates: on disk, whole after every line, and as a picture."""
+"""Loss curve of a training: a file that is complete after every record, and a plot."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CURVE_FILE = "curve.jsonl"
 
 
 class Curve:
-    """The losses so far, on disk, so that a run which goes on draws the whole curve."""
+    """Training records so far, on disk, so that a resumed run draws the whole curve."""
 
     def __init__(self, path: Path, fresh: bool) -> None:
-        """Read what is there, unless the training is new.
+        """Read the existing records, unless the training is new.
 
         Raises:
-            VlaError: when that is no curve.
+            VlaError: when the file is not a curve.
         """
         self._path = path
         self.records: list[TrainingRecord] = []
@@ -36,14 +36,14 @@ class Curve:
                 raise VlaError(f"{path} is no curve of a training: {error}; remove it") from error
 
     def add(self, record: TrainingRecord) -> None:
-        """Append one record; what an interrupted run had said after its last state is replaced."""
+        """Append one record; it replaces those that an interrupted run wrote after its last saved state."""
         self.records = [r for r in self.records if r.step < record.step] + [record]
         lines = [json.dumps({k: v for k, v in asdict(r).items() if v is not None}) for r in self.records]
         write_whole(self._path, ("\n".join(lines) + "\n").encode())
 
 
 def curve_picture(records: Sequence[TrainingRecord], path: Path) -> None:
-    """Draw the loss and its parts over the updates; below, what was measured on held-out episodes and played."""
+    """Plot the loss and its parts over the updates; below, held-out errors and success of played scenes."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -68,7 +68,7 @@ def curve_picture(records: Sequence[TrainingRecord], path: Path) -> None:
         _draw_measured(panels[1, 0], records)
     for panel in panels[:, 0]:
         panel.grid(alpha=0.3)
-        panel.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))  # beside the curves, which cross
+        panel.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0))  # outside the axes, off the curves
     panels[-1, 0].set_xlabel("update")
     figure.tight_layout()
     figure.savefig(path)
@@ -76,7 +76,7 @@ def curve_picture(records: Sequence[TrainingRecord], path: Path) -> None:
 
 
 def _draw_measured(axes: Any, records: Sequence[TrainingRecord]) -> None:  # noqa: ANN401 (Matplotlib is not imported here)
-    """Draw the error of each part of the actions as a fraction of the mean action's, and the success of plays."""
+    """Plot the error of each action part relative to that of the mean action, and the success rate of plays."""
     measured = [(r.step, r.held_out) for r in records if r.held_out is not None]
     if measured:
         steps = [step for step, _ in measured]

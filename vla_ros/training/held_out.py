@@ -1,7 +1,7 @@
-"""Episodes that a training does not learn from, and how good the network is on them while it trains.
+"""Held-out episodes: excluded from training, and used to evaluate the network during training.
 
-The split is by episode: steps of one episode are alike. Which episodes are held out follows from their numbers alone,
-so that data that grow at the end (a round of DAgger) keep those that were held out before.
+The split is by episode, because the steps of one episode are alike. It depends on the episodes' indices alone, so that
+when data are appended (a round of DAgger), episodes that were held out stay held out.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from vla_ros.training.loop_options import HeldOutOptions
 from vla_ros.training.records import HeldOutRecord, PlayRecord, TrainingRecord
 
 BLOCK = 32
-"""Steps that are computed together."""
+"""Number of steps computed at a time."""
 
 SMALLEST_ERROR = 1e-9
-"""A part of the actions in which the mean action errs less than this never changes: it tells nothing."""
+"""Error of the mean action below which a part of the actions is constant and therefore ignored."""
 
 Keep = Callable[[VlaModel, int, HeldOutRecord], None]
-"""Keeps a network that is better than all before: the update it is of, and how good it is."""
+"""Saves a network that is better than all before it, with its update and its held-out record."""
 
 Play = Callable[[Path], PlayRecord]
-"""Plays a few scenes with the policy in a folder."""
+"""Runs a few scenes with the policy in a folder."""
 
 
 class SplitDataset(Protocol):
-    """Recorded steps that know their episodes."""
+    """Recorded steps with the indices of their episodes."""
 
     groups: tuple[int, ...]
     episode_of: NDArray[np.int64]
@@ -50,16 +50,16 @@ class SplitDataset(Protocol):
     def steps(
         self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]
     ) -> tuple[ModelInput, ModelTarget]:
-        """Return the steps of these numbers, everything random about each drawn by its generator."""
+        """Return the steps with these indices, each randomized by its own generator."""
         ...
 
 
 def held_out_episodes(groups: Sequence[int], fraction: float) -> tuple[int, ...]:
-    """Return the numbers of the episodes that are held out, one of each 1 / `fraction` in a row.
+    """Return the indices of the held-out episodes: one of every 1 / `fraction` consecutive ones.
 
     Args:
-        groups: Episodes of each data set; numbers are counted through all of them, and one that has fewer than
-            1 / `fraction` is learned from as a whole.
+        groups: Number of episodes of each dataset; indices run through all of them. A dataset with fewer than
+            1 / `fraction` episodes is used for training as a whole.
         fraction: 0 (none) to 0.5.
     """
     if fraction <= 0.0:
@@ -74,13 +74,13 @@ def held_out_episodes(groups: Sequence[int], fraction: float) -> tuple[int, ...]
 
 @dataclass(frozen=True)
 class ActionPart:
-    """Columns of an action that have one unit.
+    """Columns of an action that share a unit.
 
     Attributes:
-        name: Of the group, and what of it.
-        continuous: Which of the continuous columns.
-        binary: Which of the binary columns.
-        vector: Whether the columns are one vector, whose length is the error.
+        name: Name of the group, and of the part.
+        continuous: Indices among the continuous columns.
+        binary: Indices among the binary columns.
+        vector: Whether the columns form one vector, whose norm is the error.
     """
 
     name: str
@@ -90,7 +90,7 @@ class ActionPart:
 
 
 def action_parts(features: PolicyFeatures) -> list[ActionPart]:
-    """Return the parts of the actions that are measured apart, in order: of a tool the position and the rotation."""
+    """Return the separately measured parts of the actions, in order; a tool has a position and a rotation part."""
     place = {column: number for number, column in enumerate(features.continuous_columns)}
     state = {column: number for number, column in enumerate(features.binary_columns)}
     parts = []
@@ -113,10 +113,10 @@ def action_parts(features: PolicyFeatures) -> list[ActionPart]:
 
 
 class HeldOut:
-    """Measures a network in training on held-out episodes, keeps the best, and says when to stop.
+    """Evaluates a network on held-out episodes during training, keeps the best, and stops early.
 
     Attributes:
-        measures: Whether there is an episode to measure on.
+        measures: Whether any episode is held out.
         stopped: Whether `patience` is exhausted.
     """
 
@@ -131,11 +131,11 @@ class HeldOut:
         """Choose the steps; nothing is computed before the first measurement.
 
         Args:
-            dataset: All steps, the held-out ones among them, as the network reads them.
-            options: See there.
-            device: Where to compute.
-            keep: See there.
-            play: Plays a few scenes with a network.
+            dataset: All steps, including the held-out ones, as the network reads them.
+            options: Options of the evaluation.
+            device: Device to compute on.
+            keep: Saves a network that is the best so far; see `Keep`.
+            play: Runs a few scenes with a network.
         """
         self._dataset, self.options, self._device, self._keep, self._play = dataset, options, device, keep, play
         held = held_out_episodes(dataset.groups, options.fraction)
@@ -150,22 +150,22 @@ class HeldOut:
 
     @property
     def kept(self) -> bool:
-        """Whether a network was kept, in this run or before it was interrupted."""
+        """Whether a network was kept, in this run or before an interruption."""
         return math.isfinite(self._best)
 
     def go_on_from(self, records: Sequence[TrainingRecord]) -> None:
-        """Take up what was measured before an interruption."""
+        """Restore the state of the evaluation from the records before an interruption."""
         for record in records:
             if record.held_out is not None:
                 self._count(record.held_out.relative)
 
     def due(self, step: int, last: bool) -> bool:
-        """Say whether there is something to measure or to play after an update."""
+        """Return whether an evaluation or a play is due after an update."""
         measured = self.measures and (last or step % self.options.every == 0)
         return measured or self._plays(step, last)
 
     def __call__(self, network: VlaModel, step: int, last: bool) -> tuple[HeldOutRecord | None, PlayRecord | None]:
-        """Measure and play what is due after an update; keep the network when it is the best so far."""
+        """Run the evaluation and the play due after an update; keep the network if it is the best so far."""
         record = played = None
         if self.measures and (last or step % self.options.every == 0):
             record = self.measure(network)
@@ -180,7 +180,7 @@ class HeldOut:
         return self._play is not None and bool(every) and (last or step % every == 0)
 
     def _count(self, relative: float) -> bool:
-        """Note one measurement; True when it is the best so far."""
+        """Count one measurement; return True if it is the best so far."""
         if relative < self._best:
             self._best, self._waited = relative, 0
             return True
@@ -189,7 +189,7 @@ class HeldOut:
         return False
 
     def measure(self, network: VlaModel) -> HeldOutRecord:
-        """Return how good a network is on the held-out steps; the same network always gets the same figures."""
+        """Return the metrics of a network on the held-out steps; deterministic for a given network."""
         if self._mean is None:
             self._mean = self._mean_action()
         processor = self._dataset.processor
@@ -221,7 +221,7 @@ class HeldOut:
         )
 
     def _mean_action(self) -> tuple[Tensor, Tensor]:
-        """Return the mean chunk of training steps: (H, C) normalized, and (H, G), which is the state most often."""
+        """Return the mean chunk of training steps: (H, C) normalized, and (H, G), the most frequent state."""
         chunks: list[Tensor] = []
         states: list[Tensor] = []
         for _, wanted, _ in self._batches(self._taught):
@@ -231,7 +231,7 @@ class HeldOut:
         return torch.cat(chunks).mean(dim=0), torch.cat(states).mean(dim=0) > 0.5
 
     def _batches(self, index: NDArray[np.int64]) -> Iterator[tuple[ModelInput, ModelTarget, int]]:
-        """Yield steps on the device, a block at a time; what is random about a step depends on its number alone."""
+        """Yield steps on the device, a block at a time; the randomization of a step depends on its index alone."""
         for first in range(0, len(index), BLOCK):
             steps = index[first : first + BLOCK]
             batch = self._dataset.steps(steps, [np.random.default_rng([0, int(step)]) for step in steps])
@@ -240,7 +240,7 @@ class HeldOut:
 
 
 def play_saved(save: Callable[[Path, VlaModel], None], play: Play, out: Path) -> Callable[[VlaModel], PlayRecord]:
-    """Return what plays a network: it is saved to a folder of its own in `out`, which is removed again."""
+    """Return a function that plays a network from a temporary checkpoint folder in `out`."""
 
     def run(network: VlaModel) -> PlayRecord:
         out.mkdir(parents=True, exist_ok=True)
@@ -252,13 +252,13 @@ def play_saved(save: Callable[[Path, VlaModel], None], play: Play, out: Path) ->
 
 
 def _error(part: ActionPart, said: tuple[Tensor, Tensor], truth: tuple[Tensor, Tensor], processor: Processor) -> float:
-    """Return the sum over chunks of the mean error of their rows.
+    """Return the sum, over chunks, of the mean error of their rows.
 
     Args:
-        part: Which columns.
-        said: (n, H, C) normalized, and (n, H, G) bool.
-        truth: (n, H, C) normalized, and (n, H, G), 0 or 1.
-        processor: Knows the units.
+        part: Columns to compare.
+        said: Prediction: (n, H, C) normalized, and (n, H, G) bool.
+        truth: Target: (n, H, C) normalized, and (n, H, G), 0 or 1.
+        processor: Processor with the statistics to unnormalize.
     """
     if part.binary:
         columns = list(part.binary)

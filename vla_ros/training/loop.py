@@ -1,8 +1,8 @@
-"""The one training loop: what to learn from and what to make small come from outside, the rest is here.
+"""Training loop. The caller supplies the batch source and the loss.
 
-`accelerate` carries it: the CPU, one GPU, or several processes that `torchrun` or `accelerate launch` started. An
-update is a function of its number alone: its batch and its random numbers are drawn from (seed, update). So a run that
-was interrupted goes on exactly as if it had not been, and several processes see the batch that one would have seen.
+Runs with `accelerate` on the CPU, one GPU, or several processes started by `torchrun` or `accelerate launch`. An update
+is a function of its index alone: its batch and its random numbers are drawn from (seed, update). An interrupted run
+therefore resumes exactly as if it had not stopped, and several processes see the same batch as one would.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ if TYPE_CHECKING:
 STATE_FILE = "training_state.pt"
 
 FLOOR = 0.01
-"""Share of the learning rate that the cosine ends at."""
+"""Final learning rate of the cosine schedule, as a fraction of the peak."""
 
 Batch = Any
-"""Whatever the source gives and the objective takes: nested tuples, mappings and dataclasses of tensors."""
+"""Batch from the source to the objective: nested tuples, mappings and dataclasses of tensors."""
 
 Objective = Callable[[Any, Batch], tuple[Tensor, dict[str, float]]]
-"""(network, batch) to the scalar loss, a mean over the batch, and its parts by name."""
+"""Maps (network, batch) to the scalar loss, a mean over the batch, and its parts by name."""
 
 
 class BatchSource(Protocol):
-    """Supplies what to learn from."""
+    """Supplies the batches of a training."""
 
     def batch(self, update: int, part: int, parts: int) -> Batch:
-        """Return the `part`-th of `parts` equal shares of the batch of update number `update`: always the same."""
+        """Return the `part`-th of `parts` equal parts of the batch of update `update`, deterministically."""
         ...
 
 
 def has_state(folder: Path) -> bool:
-    """Say whether a training was saved in `folder`."""
+    """Return whether `folder` contains a saved training state."""
     return (folder / STATE_FILE).exists()
 
 
 class TrainingLoop:
-    """Trains one network; `averaged` holds the weights to keep."""
+    """Trains one network; `averaged` holds the weights to keep (exponential moving average)."""
 
     def __init__(
         self,
@@ -71,16 +71,16 @@ class TrainingLoop:
         objective: Objective | None = None,
         belongs_to: Mapping[str, Any] | None = None,
     ) -> None:
-        """Prepare optimiser, schedule and average.
+        """Prepare optimizer, schedule and averaged weights.
 
         Args:
-            network: What is trained; parameters that need no gradient stay as they are.
-            options: Of the loop.
-            device: Where to compute; under `torchrun` with CUDA each process takes the GPU of its rank instead.
-            objective: What to make small; by default the network's own `compute_loss`.
-            belongs_to: What the weights belong to, as JSON has it: kept with each state, which goes on with no other.
+            network: Network to train; parameters without gradients stay frozen.
+            options: Options of the loop.
+            device: Device to compute on; under `torchrun` with CUDA each process takes the GPU of its rank instead.
+            objective: Loss to minimize; by default the network's own `compute_loss`.
+            belongs_to: Provenance of the weights, JSON values: saved with each state, which resumes with no other.
         """
-        # accelerate keeps one state a process, and refuses another precision after the first.
+        # accelerate keeps one state per process, and rejects another precision after the first.
         AcceleratorState._reset_state()
         self._accelerator = Accelerator(
             cpu=device.type == "cpu",
@@ -103,7 +103,7 @@ class TrainingLoop:
         self.step = 0
 
     def _groups(self) -> tuple[list[dict[str, Any]], list[int]]:
-        """Return the optimiser's groups, the rest of the network first, and how many updates each is trained for."""
+        """Return the optimizer's parameter groups, the rest of the network first, and the updates of each."""
         options = self.options
         free = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         groups, lengths = [], []
@@ -126,7 +126,7 @@ class TrainingLoop:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process is the main one, which writes files."""
         return bool(self._accelerator.is_main_process)
 
     def _rate(self, step: int, steps: int) -> float:
@@ -145,17 +145,17 @@ class TrainingLoop:
         until: int | None = None,
         held_out: HeldOut | None = None,
     ) -> float:
-        """Train until `options.steps` updates are done, or `held_out` says stop, and return the last loss.
+        """Train until `options.steps` updates are done or `held_out` stops early; return the last loss.
 
         Args:
-            source: What to learn from.
-            folder: Where states are saved, every `save_every` updates, at the end and when interrupted.
+            source: Source of the batches.
+            folder: Folder for states, saved every `save_every` updates, at the end and on an interruption.
             report: Called every `report_every` updates, in the main process.
             until: Stop after this update, as an interruption would.
-            held_out: Measures `averaged` now and then, in the main process.
+            held_out: Evaluates `averaged` at intervals, in the main process.
 
         Raises:
-            VlaError: when the loss is not finite: no state is saved from there.
+            VlaError: when the loss is not finite; no state is saved after that.
         """
         loss, end = math.nan, min(self.options.steps, until or self.options.steps)
         writer, batches = self._writer(folder), self._batches(source, end)
@@ -190,7 +190,7 @@ class TrainingLoop:
         return loss
 
     def _measure(self, held_out: HeldOut | None) -> tuple[HeldOutRecord | None, PlayRecord | None]:
-        """Return what is measured after this update; all processes learn whether to stop."""
+        """Return the measurements after this update; all processes learn whether to stop."""
         last = self.step == self.options.steps
         if held_out is None or not held_out.due(self.step, last):
             return None, None
@@ -225,7 +225,7 @@ class TrainingLoop:
             writer.add_scalar("learning_rate", self._schedule.get_last_lr()[0], record.step)
 
     def _batches(self, source: BatchSource, end: int) -> Iterator[Batch]:
-        """Yield this process's shares of the batches of all updates until `end`, in order."""
+        """Yield this process's parts of the batches of all updates until `end`, in order."""
         rank, pieces = self._accelerator.process_index, self.options.accumulate
         parts = pieces * self._accelerator.num_processes
         keys = [(update, rank * pieces + piece, parts) for update in range(self.step, end) for piece in range(pieces)]
@@ -262,7 +262,7 @@ class TrainingLoop:
             total += loss.detach().float() / pieces
             told = {name: told.get(name, 0.0) + value / pieces for name, value in one.items()}
         for length, parameters in self._ends:
-            if self.step >= length:  # neither the optimiser nor the norm of the gradient sees what is finished
+            if self.step >= length:  # finished parameters must affect neither the optimizer nor the gradient norm
                 for parameter in parameters:
                     parameter.grad = None
         accelerator.clip_grad_norm_(self._trained, self.options.clip)
@@ -280,7 +280,7 @@ class TrainingLoop:
                 kept.copy_(new)
 
     def save(self, folder: Path) -> None:
-        """Write all that `resume` needs; a half-written file never takes the place of a whole one."""
+        """Write the state for `resume`; a half-written file never replaces a complete one."""
         if not self.is_main:
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -301,17 +301,17 @@ class TrainingLoop:
         unfinished.replace(folder / STATE_FILE)
 
     def resume(self, folder: Path) -> bool:
-        """Continue from what `save` wrote; False when there is nothing.
+        """Continue from a saved state; return False if there is none.
 
         Raises:
-            VlaError: when it is damaged, of another network, or of weights that belong to something else, line by line.
+            VlaError: when it is damaged, of another network, or of another provenance, naming the differences.
         """
         path = folder / STATE_FILE
         if not path.exists():
             return False
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
-            before = json.loads(state.get("belongs_to", "{}"))  # states of earlier versions do not say it
+            before = json.loads(state.get("belongs_to", "{}"))  # states of earlier versions lack it
             if differences := setting_differences(before, self.belongs_to):
                 raise VlaError(
                     f"{path} belongs to another training: {'; '.join(differences)}; bring back what it began with, "
@@ -326,7 +326,7 @@ class TrainingLoop:
             self.step = int(state["step"])
         except VlaError:
             raise
-        except Exception as error:  # torch and zipfile raise types of their own
+        except Exception as error:  # torch and zipfile raise their own types
             raise VlaError(
                 f"{path} does not continue this training ({type(error).__name__}: {error}); "
                 "remove it, or give another folder"
@@ -335,7 +335,7 @@ class TrainingLoop:
 
 
 class _Shares(Dataset[Any]):
-    """A source as a data set whose index is (update, part, parts)."""
+    """Batch source as a dataset whose index is (update, part, parts)."""
 
     def __init__(self, source: BatchSource) -> None:
         self._source = source
@@ -349,7 +349,7 @@ def _as_it_is(batch: Batch) -> Batch:
 
 
 class _Objective(nn.Module):
-    """Network and loss as one module: several processes average the gradients of what passes through `forward`."""
+    """Network and loss as one module: gradients are averaged across processes for what passes through `forward`."""
 
     def __init__(self, network: VlaModel, objective: Objective | None) -> None:
         super().__init__()
@@ -361,7 +361,7 @@ class _Objective(nn.Module):
 
 
 def own_loss(network: VlaModel, batch: tuple[ModelInput, ModelTarget]) -> tuple[Tensor, dict[str, float]]:
-    """Behavioural cloning: the loss that the network itself defines."""
+    """Return the network's own loss (behavioral cloning)."""
     return network.compute_loss(*batch)
 
 
@@ -370,7 +370,7 @@ def _seed_of(*numbers: int) -> int:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Return `batch` with every tensor on `device`; walks tuples, mappings and dataclasses."""
+    """Return `batch` with every tensor on `device`; recurses into tuples, mappings and dataclasses."""
     if isinstance(batch, Tensor):
         return batch.to(device)
     if isinstance(batch, tuple):

@@ -1,4 +1,4 @@
-"""How long, how fast and in how many pieces the training loop trains, and which parts of a network otherwise."""
+"""Options of the training loop, of separately trained modules, and of the evaluation during training."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ PRECISIONS = ("no", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class PartOptions:
-    """How a part of a network is trained that is not trained as the rest is.
+    """Training options of one module of a network that differ from those of the rest.
 
     Attributes:
-        steps: Updates after which it stays as it is; its rate falls until then. 0: it is not trained.
-        weight_decay: Of AdamW, for this part.
+        steps: Updates after which it is frozen; its learning rate decays until then. 0: it is not trained.
+        weight_decay: Weight decay of AdamW for this module.
     """
 
     steps: int
@@ -30,25 +30,25 @@ class PartOptions:
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How long, how fast, in how many pieces.
+    """Options of the training loop.
 
     Attributes:
-        steps: Updates in all, those before a resume included.
-        learning_rate: Largest rate, reached after `warm_up` updates.
-        warm_up: Updates until then.
-        schedule: "cosine": down to a hundredth at the end; "constant".
-        weight_decay: Of AdamW (Loshchilov and Hutter 2019).
-        clip: Largest norm of the gradient.
-        average: Decay of the exponential average of the weights.
-        save_every: Updates between two saved states.
-        report_every: Updates between two reports.
-        accumulate: Shares of a batch that a process works on one after the other.
-        precision: "no", "bf16" or "fp16": what activations are computed in.
-        checkpointing: Compute activations again in the backward pass instead of keeping them.
-        seed: Of the random numbers of the networks.
-        tensorboard: Write the curves for TensorBoard, beside the checkpoint.
-        workers: Processes that draw batches in advance; 0: they are drawn when they are needed.
-        parts: Parts that are trained otherwise, by the beginning of their parameters' names.
+        steps: Total number of updates, including those before a resume.
+        learning_rate: Peak learning rate, reached after `warm_up` updates.
+        warm_up: Number of warm-up updates.
+        schedule: "cosine": decays to a hundredth at the end; "constant".
+        weight_decay: Weight decay of AdamW (Loshchilov and Hutter 2019).
+        clip: Maximum gradient norm.
+        average: Decay of the exponential moving average of the weights.
+        save_every: Updates between saved states.
+        report_every: Updates between reports.
+        accumulate: Number of gradient accumulation steps per update.
+        precision: Mixed precision of the activations: "no", "bf16" or "fp16".
+        checkpointing: Whether to recompute activations in the backward pass instead of keeping them.
+        seed: Seed of the networks' random numbers.
+        tensorboard: Whether to write the curves for TensorBoard, next to the checkpoint.
+        workers: Number of processes that load batches in advance; 0: they are loaded when needed.
+        parts: Options of separately trained modules, by prefix of their parameters' names.
     """
 
     steps: int
@@ -85,15 +85,15 @@ class LoopOptions:
 
 @dataclass(frozen=True)
 class HeldOutOptions:
-    """How a training is measured while it runs.
+    """Options of the evaluation during training.
 
     Attributes:
-        fraction: Of the episodes, that no update learns from: one of each 1 / fraction in a row; 0: none.
-        rows: Steps of them that are computed at each measurement, always the same ones.
-        every: Updates between two measurements; the last update is measured, too.
-        patience: Measurements in a row without a better one after which the training ends; 0: it goes on.
-        play_every: Updates between two plays; the last update is played, too. 0: nothing is played.
-        scenes: Scenes of a play.
+        fraction: Fraction of the episodes that is held out, one of every 1 / fraction consecutive ones; 0: none.
+        rows: Number of held-out steps per measurement, always the same ones.
+        every: Updates between measurements; the last update is measured, too.
+        patience: Consecutive measurements without improvement after which the training stops; 0: it never stops early.
+        play_every: Updates between plays; the last update is played, too. 0: nothing is played.
+        scenes: Scenes per play.
         seed: First seed of these scenes; neither demonstrations nor evaluations use it.
     """
 
@@ -114,5 +114,5 @@ class HeldOutOptions:
 
 
 def belongs(name: str, part: str) -> bool:
-    """Say whether a parameter's name is that of a part, or lies in it."""
+    """Return whether a parameter is, or belongs to, the module `part`."""
     return name == part or name.startswith(f"{part}.")

@@ -1,4 +1,4 @@
-"""Runs what a training configuration says: collect, clone, and then visit or compare where the method asks for it."""
+"""Runs a training configuration: collection, cloning, and then DAgger or preferences, depending on the method."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from vla_ros.training.records import TrainingRecord, best_record
 
 
 class Training:
-    """One configuration on one machine."""
+    """Training of one configuration on one machine."""
 
     def __init__(
         self,
@@ -66,16 +66,16 @@ class Training:
         open_line: OpenLine,
         play: Play | None = None,
     ) -> None:
-        """Keep what every step needs.
+        """Store the settings; load the robot contract.
 
         Args:
-            config: What is trained.
-            device: Where to compute.
-            resume: Go on where the folder of the checkpoint stopped.
-            processes: How many collect at once.
-            command: What does the same again; said in the checkpoint.
-            open_line: Returns the reader of a recorded data set.
-            play: Plays a few scenes with the policy in a folder, where the configuration asks for it.
+            config: Training configuration.
+            device: Device to compute on.
+            resume: Whether to continue from the state in the checkpoint's folder.
+            processes: Number of processes that collect in parallel.
+            command: Command line that reproduces the training; stored in the checkpoint.
+            open_line: Returns the reader of a recorded dataset.
+            play: Runs a few scenes with the policy in a folder, if the configuration asks for it.
         """
         self.config, self.device, self.resume = config, device, resume
         self.processes, self.command, self._play = processes, command, play
@@ -85,11 +85,11 @@ class Training:
 
     @property
     def speaks(self) -> bool:
-        """Whether this process, of several, is the one that reports."""
+        """Whether this process is the main one, which prints."""
         return bool(self._state.is_main_process)
 
     def run(self) -> dict[str, Any]:
-        """Do it all and return the figures."""
+        """Run the whole training and return its metrics."""
         self._collect_demonstrations()
         if self.config.method == "dagger":
             return self._dagger()
@@ -111,7 +111,7 @@ class Training:
     def _collect(
         self, folder: Path, seeds: range, options: CollectionOptions, driver: PolicyDriver | None = None
     ) -> None:
-        """Collect what a folder lacks; of several processes the first does it, and the others wait."""
+        """Collect the missing episodes of a folder; the main process does it, and the others wait."""
         source = {} if driver is None else {"noise": driver.noise, "noise_seed": driver.seed}
         keeps = driver is not None or options.views > 0
         job = CollectionJob(self.config.robot, self.config.world, options, folder, keeps, driver, source)
@@ -148,9 +148,10 @@ class Training:
         *,
         first: bool = True,
     ) -> dict[str, Any]:
-        """Clone, then teach deciding alone where that is asked for; parts begin anew only in the first cloning.
+        """Clone, then train the action head separately if configured.
 
-        `loop` of None: only deciding is taught, from `start_from` on.
+        Modules are reinitialized only in the first cloning. If `loop` is None, only the action head is trained,
+        starting from `start_from`.
         """
         config = self.config
         dataset = self._dataset(folders)
@@ -225,7 +226,7 @@ class Training:
     def _decide(
         self, dataset: Demonstrations, policy: Path | None, out: Path, notes: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Teach the half that decides alone."""
+        """Train only the action head."""
         section = self.config.deciding
         if not isinstance(dataset, TabletopDataset) or policy is None:
             raise VlaError(f"deciding alone is taught in the world 'tabletop', not in '{self.config.world}'")
@@ -250,7 +251,7 @@ class Training:
         return self._drawn(out, train)
 
     def _drawn(self, out: Path, train: Callable[[Curve], float]) -> dict[str, Any]:
-        """Train, and draw the curve beside the checkpoint."""
+        """Train, and plot the curve next to the checkpoint."""
         curve = Curve(out / CURVE_FILE, fresh=not self.resume)
         loss, records = train(curve), curve.records
         if records and self.speaks:
@@ -301,7 +302,7 @@ class Training:
         return figures
 
     def _round_loop(self, number: int, first: bool) -> LoopOptions | None:
-        """Return how the whole network learns in a round of DAgger: None where only deciding is taught."""
+        """Return the loop options of a DAgger round; None if only the action head is trained."""
         loop, steps = self.config.loop, self.config.dagger.steps
         if number > 0:
             if not steps:
@@ -329,7 +330,7 @@ class Training:
         return figures
 
     def _improve(self, episodes: list[Episode], played: Path, cloned: Path, out: Path, number: int) -> dict[str, Any]:
-        """One round: compare clips, learn the reward, climb it."""
+        """Run one round: compare clips, learn the reward, and optimize the policy for it."""
         section, episodes = self.config.preferences, [e for e in episodes if len(e) >= self.config.preferences.clip]
         features = [step_features(e, e.arrays["asked"]) for e in episodes]
         clips, scores = cut_clips(features, [e.arrays["progress"] for e in episodes], section.clip)
@@ -360,7 +361,7 @@ class Training:
         return {"loss": loss, "reward_agrees": agreed, "clips": len(clips), "parts": records[-1].parts}
 
     def _learn_reward(self, clips: np.ndarray, scores: np.ndarray, number: int) -> tuple[RewardModel, float]:  # type: ignore[type-arg]
-        """Return the reward model, and the share of unseen comparisons in which it agrees with the judge."""
+        """Return the reward model, and the fraction of unseen comparisons in which it agrees with the judge."""
         section = self.config.preferences
         order = np.random.default_rng(number).permutation(len(clips))
         kept, unseen = order[len(clips) // 5 :], order[: len(clips) // 5]
@@ -384,12 +385,12 @@ class Training:
         return say(Command.from_key(name)) if "|" in name else pick_instruction(name)
 
     def _publish(self, policy: Path) -> None:
-        """Let the last policy stand in the folder of the configuration."""
+        """Copy the last policy to the configuration's output folder."""
         if self.speaks:
             network, bundle = load_checkpoint(policy, torch.device("cpu"))
             save_checkpoint(self.config.out, network, bundle)
 
 
 def finished_parts(loop: LoopOptions) -> LoopOptions:
-    """Return `loop` for a network whose parts with an end of their own have reached it: they stay as they are."""
+    """Return `loop` for a network whose separately trained modules are finished: they stay frozen."""
     return replace(loop, parts={name: replace(one, steps=0) for name, one in loop.parts.items()})

@@ -1,4 +1,4 @@
-"""Trains a trunk on views of simulated scenes and sentences about them, and measures it on held-out scenes."""
+"""Trains a trunk on labeled views of simulated scenes, and evaluates it on held-out scenes."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from vla_ros.training.provenance import dataset_fingerprint
 from vla_ros.training.records import HeldOutRecord, TrainingRecord
 
 FILLERS = tuple(f"filler{number}" for number in range(20))
-"""Words that the trunk does not know: it reads them, and the words of other people, as "unknown"."""
+"""Words outside the trunk's vocabulary: it reads these, like any word it was not taught, as "unknown"."""
 
 RESAMPLES = 1000
-"""Draws of the bootstrap."""
+"""Number of bootstrap resamples."""
 
 MOST_ROWS = 2000
-"""Held-out views that the figures of a trunk are from, at most."""
+"""Maximum number of held-out views from which the metrics of a trunk are computed."""
 
 
 def trunk_dataset(folders: Iterable[Path], cameras: Iterable[str], cache: Path) -> TabletopDataset:
-    """Return views with sentences in the words that a trunk is taught, and words that it does not know among them."""
+    """Return views with instructions in the trunk's vocabulary, mixed with words outside it."""
     taught = taught_words()
     dataset = TabletopDataset(folders, cameras, [*taught, *FILLERS], trainable_pairs(HELD_OUT_PAIRS), cache)
     return dataset.with_processor(replace(dataset.processor, tokenizer=WordTokenizer(taught)))
@@ -54,14 +54,14 @@ def train_trunk(
     device: torch.device,
     report: Callable[[TrainingRecord], None] | None = None,
 ) -> float:
-    """Train a trunk and write it to `out`; returns the last loss.
+    """Train a trunk and write it to `out`; return the last loss.
 
     Args:
-        dataset: From `trunk_dataset`.
+        dataset: Dataset from `trunk_dataset`.
         out: Folder of the trunk and of the state to resume from.
-        options: `model_options` are lines of `TrunkConfig`; a trunk starts from nothing, and plays nothing.
-        device: Where to compute.
-        report: Called now and then.
+        options: Options of the training; `model_options` are lines of `TrunkConfig`. `start_from`, `play`: unused.
+        device: Device to compute on.
+        report: Called with a record at intervals.
 
     Raises:
         VlaError: when the state to resume from belongs to other data or options, naming the lines.
@@ -104,15 +104,15 @@ def train_trunk(
 
 @dataclass(frozen=True)
 class Probe:
-    """What a trunk says about one camera's views.
+    """Predictions of a trunk for one camera's views.
 
     Attributes:
-        distance: (n,) from where it says that the named thing is to where it is, px.
-        place: (n, 2) where the thing is, px.
-        right: (n,) whether the patch at the thing goes with its name rather than with any other.
-        seen: (m,) whether it says rightly that the named thing is in the picture, or is not.
-        there: (m,) whether it is.
-        rows: (n,) number of the view, and `seen_rows` (m,).
+        distance: (n,) from the predicted to the true position of the named object, px.
+        place: (n, 2) true position of the object, px.
+        right: (n,) whether the patch at the object matches its name better than any other.
+        seen: (m,) whether the trunk is right about the named object being in the image or not.
+        there: (m,) whether it is in the image.
+        rows: (n,) index of the view, and `seen_rows` (m,).
     """
 
     distance: NDArray[np.float64]
@@ -125,10 +125,10 @@ class Probe:
 
 
 class TrunkHeldOut(HeldOut):
-    """Measures a trunk: how far from the named thing it looks, and how often it takes it for another."""
+    """Evaluates a trunk: how far from the named object it looks, and how often it confuses it with another."""
 
     def measure(self, network: VlaModel) -> HeldOutRecord:
-        """Return the loss, and the errors beside those of a guess: the mean place, any name, the likelier answer."""
+        """Return the loss, the errors, and those of guessing the mean position, any name, the likelier answer."""
         trunk: Trunk = network  # type: ignore[assignment]
         losses, told, total = 0.0, {}, len(self._index)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -166,7 +166,7 @@ class TrunkHeldOut(HeldOut):
 
     @property
     def tokens_of_names(self) -> tuple[Tensor, Tensor]:
-        """Tokens (NAMES, T) of a plain sentence about each thing that can be picked up, and its name's number."""
+        """Tokens (NAMES, T) of a plain instruction for each object that can be picked up, and its name's number."""
         pairs = [(colour, kind) for colour in COLOURS for kind in OBJECTS]
         sentences = [say(Command(Act.PICK, pair)) for pair in pairs]
         numbers = [1000 * COLOUR_NAMES.index(colour) + KIND_NAMES.index(kind) for colour, kind in pairs]
@@ -174,12 +174,12 @@ class TrunkHeldOut(HeldOut):
 
 
 NAMES = len(COLOURS) * len(OBJECTS)
-"""Things that can be picked up, by colour and kind."""
+"""Number of objects that can be picked up, by color and kind."""
 
 
 @torch.no_grad()
 def probe_trunk(trunk: Trunk, views: TrunkHeldOut, index: NDArray[np.int64]) -> dict[str, Probe]:
-    """Return by camera what a trunk says about views, asked for each thing by a sentence."""
+    """Return a trunk's predictions for views by camera, with an instruction for each object."""
     tokens, numbers = views.tokens_of_names
     names = trunk.text(tokens)[2][:, 0]
     found: dict[str, list[tuple[NDArray[Any], ...]]] = {}
@@ -209,13 +209,13 @@ def probe_trunk(trunk: Trunk, views: TrunkHeldOut, index: NDArray[np.int64]) -> 
     }
     return {
         camera: probe for camera, probe in probes.items() if len(probe.distance)
-    }  # one that saw no thing says nothing
+    }  # a camera that saw no object has no results
 
 
 def trunk_figures(
     folder: Path, dataset: TabletopDataset, fraction: float, device: torch.device
 ) -> dict[str, tuple[float, float, float]]:
-    """Return the figures of a saved trunk on held-out scenes, each with its 95 % interval over scenes.
+    """Return the metrics of a saved trunk on held-out scenes, each with its 95 % confidence interval over scenes.
 
     Raises:
         VlaError: when no scene is held out.
@@ -244,7 +244,7 @@ def trunk_figures(
 def over_scenes(
     values: NDArray[np.float64], scenes: NDArray[np.int64], figure: Callable[[Any], Any]
 ) -> tuple[float, float, float]:
-    """Return a figure of values (n,), and its 95 % interval by a bootstrap over scenes (n,): views of one are alike."""
+    """Return `figure` of values (n,), with its 95 % interval by a bootstrap over scenes (n,), whose views are alike."""
     groups = [values[scenes == scene] for scene in np.unique(scenes)]
     rng = np.random.default_rng(0)
     drawn = [

@@ -1,4 +1,4 @@
-"""What a training tells about itself while it runs: one record now and then, a line each in the curve."""
+"""Records of a running training: one at intervals, each a line of the curve file."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 NO_BETTER = 0.95
-"""From this fraction of the mean action's error on, a network has learned nothing about what to do."""
+"""Fraction of the mean action's error from which a network counts as having learned nothing."""
 
 
 @dataclass(frozen=True)
 class HeldOutRecord:
-    """How good a network is on episodes that it does not learn from.
+    """Metrics of a network on held-out episodes.
 
     Attributes:
-        loss: What training makes small, there.
-        parts: Its parts by name.
-        errors: Mean error of each part of the actions, in its unit; the fraction that is wrong for what has two states.
-        baseline: The same of a policy that always says the mean chunk of the training steps.
-        relative: Mean of `errors` over `baseline`, part by part: 1 is no better than the mean action, 0 perfect.
+        loss: Training loss on them.
+        parts: Parts of the loss, by name.
+        errors: Mean error of each part of the actions, in its unit; for two-state parts, the fraction that is wrong.
+        baseline: The same for a policy that always predicts the mean chunk of the training steps.
+        relative: Mean over the parts of `errors` / `baseline`: 1 is no better than the mean action, 0 perfect.
     """
 
     loss: float
@@ -30,13 +30,13 @@ class HeldOutRecord:
 
     @property
     def no_better(self) -> bool:
-        """Whether the network is no better than the mean action; NaN is not."""
+        """Whether the network is no better than the mean action; True for NaN."""
         return not self.relative < NO_BETTER
 
 
 @dataclass(frozen=True)
 class PlayRecord:
-    """How many of so many scenes were a success."""
+    """Result of a play: the number of successful scenes, and of all scenes."""
 
     successes: int
     scenes: int
@@ -44,7 +44,7 @@ class PlayRecord:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """The loss and its parts at one update, and what was measured there; what was not is None."""
+    """Loss and its parts at one update, with the measurements made there; None for those not made."""
 
     step: int
     loss: float
@@ -54,10 +54,10 @@ class TrainingRecord:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingRecord:
-        """Read what `dataclasses.asdict` made of a record.
+        """Read a record from the result of `dataclasses.asdict`.
 
         Raises:
-            TypeError, KeyError: when it is none.
+            TypeError, KeyError: when it is not a record.
         """
         lines = dict(values)
         for name, kind in (("held_out", HeldOutRecord), ("played", PlayRecord)):
@@ -67,13 +67,13 @@ class TrainingRecord:
 
 
 def best_record(records: Sequence[TrainingRecord]) -> TrainingRecord | None:
-    """Return the first with the smallest error on held-out episodes; None where none was measured."""
+    """Return the first record with the smallest held-out error; None if none was measured."""
     measured = [(r.held_out.relative, r.step, r) for r in records if r.held_out is not None]
     return min(measured, key=lambda one: one[:2])[2] if measured else None
 
 
 def verdict(figures: Mapping[str, Any]) -> str:
-    """Return in a few words how good what came out is on held-out episodes, by the figures of its training."""
+    """Return a short summary of the held-out performance, from the metrics of a training."""
     measured = figures.get("held_out")
     if measured is not None and "trunk" in figures:
         return f"error on held-out scenes {measured['relative']:.2f} of a guess's, at update {measured['update']}"

@@ -1,7 +1,7 @@
-"""What a frozen trunk says of recorded pictures, computed once: the rest of a network then learns without seeing them.
+"""Cache of a frozen trunk's features for recorded images: the rest of a network then trains without the images.
 
-A frozen trunk always says the same of a picture, and seeing takes most of an update. The maps lie in the cache, one
-folder for each trunk and data set, a few times over with light and colors drawn anew (`variants`).
+A frozen trunk always returns the same features for an image, and encoding takes most of an update. The feature maps are
+cached, one folder per trunk and dataset, with several variants of light and color (`variants`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vla_ros.training.algorithms.behavioral_cloning import Demonstrations
 
 BLOCK = 64
-"""Steps that are seen together."""
+"""Number of steps encoded at a time."""
 
 WHOLE = "complete"
 
@@ -34,21 +34,21 @@ _Data = TypeVar("_Data", bound="Demonstrations")
 
 
 def with_trunk_features(dataset: _Data, network: VlaModel, cache: Path, variants: int, device: torch.device) -> _Data:
-    """Return the steps with what the network's frozen trunk says of their pictures in the pictures' place.
+    """Return the steps with the features of the network's frozen trunk in place of their images.
 
-    The same steps where the network has no frozen trunk, or not all pictures are there at a time.
+    The steps are unchanged if the network has no frozen trunk, or if not all images are available at once.
 
     Args:
-        dataset: The steps.
-        network: On `device`.
-        cache: Folder of the maps, which are computed where they are not there yet.
-        variants: How often each picture is seen, each time in another light.
-        device: Where to compute.
+        dataset: Recorded steps.
+        network: Network on `device`.
+        cache: Folder of the feature maps; missing ones are computed.
+        variants: Number of variants per image, each in another light.
+        device: Device to compute on.
 
     Raises:
-        VlaError: when there is to be no variant, or a file of maps is damaged.
+        VlaError: when `variants` is less than 1, or a feature file is damaged.
     """
-    # By the data's cameras: a network with a history has an image of each for every frame.
+    # Shapes by the dataset's cameras: a network with a history has one image per camera and frame.
     shapes = {camera: network.cached_shape(camera) for camera in dataset.cameras}
     if dataset.key is None or None in shapes.values():
         return dataset
@@ -73,7 +73,7 @@ def with_trunk_features(dataset: _Data, network: VlaModel, cache: Path, variants
 
 
 def _compute(dataset: _Data, network: VlaModel, place: Path, variants: int, device: torch.device) -> None:
-    """Write the maps of all steps into a folder, which has its mark only when they are whole."""
+    """Write the maps of all steps into a folder, which is marked only when they are complete."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     encoder = network.backbones()["vision"].owner
@@ -95,14 +95,14 @@ def _compute(dataset: _Data, network: VlaModel, place: Path, variants: int, devi
 def _see(
     dataset: _Data, encoder: torch.nn.Module, steps: NDArray[np.int64], variant: int, device: torch.device
 ) -> dict[str, NDArray[np.float16]]:
-    """Return by camera the maps (B, C, h', w') of steps in one of their variants."""
+    """Return the maps (B, C, h', w') of one variant of the steps, by camera."""
     images = dataset.images(steps, [np.random.default_rng([variant, int(step)]) for step in steps])
     maps = {camera: encoder.map(image.to(device)) for camera, image in images.items()}
     return {camera: one.half().cpu().contiguous().numpy() for camera, one in maps.items()}
 
 
 def _digest(network: VlaModel) -> str:
-    """Return a short name for the weights of the part that sees."""
+    """Return a short digest of the vision tower's weights."""
     digest = hashlib.sha256()
     for name, weights in network.backbones()["vision"].tower.state_dict().items():
         digest.update(name.encode() + weights.detach().cpu().contiguous().numpy().tobytes())

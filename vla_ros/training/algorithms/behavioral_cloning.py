@@ -1,4 +1,4 @@
-"""Behavioural cloning: a network learns to say what the expert would have done."""
+"""Behavioral cloning: trains a network to predict the expert's actions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from vla_ros.training.trunk_features import with_trunk_features
 
 
 class Demonstrations(Protocol):
-    """Recorded steps, and what is known of them."""
+    """Recorded steps and their metadata."""
 
     cameras: tuple[str, ...]
     count: int
@@ -46,51 +46,51 @@ class Demonstrations(Protocol):
     processor: Processor
 
     def with_processor(self, processor: Processor) -> Demonstrations:
-        """Return the same steps as another processor turns them into tensors."""
+        """Return the same steps, converted to tensors by another processor."""
         ...
 
     def images(self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]) -> Mapping[str, torch.Tensor]:
-        """Return the pictures (B, 3, h, w) of steps, 0 to 1, changed as each one's generator says."""
+        """Return the images (B, 3, h, w) of steps, 0 to 1, each augmented by its own generator."""
         ...
 
     def with_images(self, read: ReadImages) -> Demonstrations:
-        """Return the same steps with something else in the place of their pictures."""
+        """Return the same steps with other tensors in place of their images."""
         ...
 
     def without(self, episodes: Collection[int]) -> Demonstrations:
-        """Return the same steps, of which `rows` draws those of other episodes alone."""
+        """Return the same steps, with `rows` drawing only from the other episodes."""
         ...
 
     def steps(
         self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]
     ) -> tuple[ModelInput, ModelTarget]:
-        """Return the steps of these numbers, everything random about each drawn by its generator."""
+        """Return the steps with these indices, each randomized by its own generator."""
         ...
 
     def rows(self, generators: Sequence[np.random.Generator], update: int) -> tuple[ModelInput, ModelTarget]:
-        """Return one row a generator."""
+        """Return one row per generator."""
         ...
 
 
 @dataclass(frozen=True)
 class CloningOptions:
-    """How a network is trained on demonstrations.
+    """Options of training a network on demonstrations.
 
     Attributes:
         loop: Options of the loop.
-        batch: Steps of the data set an update.
-        seed: Of weights and batches.
+        batch: Number of dataset steps per update.
+        seed: Seed of weights and batches.
         model_options: Size of the network, lines of its configuration and published backbones; see `model_values`.
-        adaptation: Fine-tuning that leaves most weights as they are; needs `start_from`.
-        anew: Parts that begin with new weights, by the beginning of their parameters' names; the rest goes on.
-        start_from: A checkpoint to begin with; its processor is kept, so that it still fits.
-        resume: Continue where the folder of the checkpoint stopped.
-        notes: Said in the checkpoint about its training.
-        held_out: How the network is measured while it trains; by default it learns from all episodes.
-        play: Plays a few scenes, where `held_out` says so.
+        adaptation: Fine-tuning that leaves most weights unchanged; needs `start_from`.
+        anew: Prefixes of the parameter names that are reinitialized; the rest keeps its weights.
+        start_from: Checkpoint to start from; its processor is kept, so that it still fits.
+        resume: Whether to continue from the state in the checkpoint's folder.
+        notes: Notes about the training in the checkpoint.
+        held_out: How the network is evaluated during training; by default it learns from all episodes.
+        play: Runs a few scenes when `held_out` asks for it.
         history: Records of the same training before it was interrupted.
-        cache: Where what a frozen trunk says of the pictures is kept; None: it looks at them each time.
-        variants: How often each picture is put before it.
+        cache: Folder for the features that a frozen trunk computes from the images; None: recomputed in every update.
+        variants: Number of augmented variants per image in the cache.
     """
 
     loop: LoopOptions
@@ -119,17 +119,17 @@ def train_policy(
     report: Callable[[TrainingRecord], None] | None = None,
     objective: Objective | None = None,
 ) -> float:
-    """Train the network called `model` and write its checkpoint to `out`; returns the last loss.
+    """Train the network called `model` and write its checkpoint to `out`; return the last loss.
 
     Args:
-        dataset: What to learn from.
-        contract: The robot; travels inside the checkpoint.
+        dataset: Demonstrations.
+        contract: Robot contract, stored in the checkpoint.
         model: Name in the table of models.
         out: Folder of the checkpoint and of the state to resume from.
-        options: See there.
-        device: Where to compute.
-        report: Called now and then.
-        objective: What to make small; by default what the network itself defines.
+        options: Training options.
+        device: Device to compute on.
+        report: Called with a record at intervals.
+        objective: Loss to minimize; by default the network's own.
 
     Raises:
         VlaError: when the state to resume from belongs to other data or options, naming the lines.
@@ -143,7 +143,7 @@ def train_policy(
         dataset = dataset.with_processor(bundle.processor)
     else:
         network = build_model(model, bundle.model_config)
-        if not (options.resume and has_state(out)):  # a saved state brings weights and word vectors of its own
+        if not (options.resume and has_state(out)):  # a saved state has its own weights and word vectors
             _give_what_is_known(network, sources, bundle.words)
     layers = adapt(network, options.adaptation)
     if options.anew:
@@ -168,7 +168,7 @@ def train_policy(
 
 
 class Measured(Protocol):
-    """Options of a training that is measured while it runs."""
+    """Options of a training that is evaluated while it runs."""
 
     held_out: HeldOutOptions
     play: Play | None
@@ -183,15 +183,15 @@ def watch_training(
     save: Callable[[Path, VlaModel, Mapping[str, Any]], None],
     step: int,
 ) -> HeldOut:
-    """Return what measures a training, which has come to the update `step`, and keeps the best network in `out`.
+    """Return the evaluator of a training at update `step`; it keeps the best network in `out`.
 
     Args:
-        dataset: All its steps, as the network reads them.
-        options: Say what is measured.
-        device: Where to compute.
+        dataset: All steps, as the network reads them.
+        options: Options of the evaluation.
+        device: Device to compute on.
         out: Folder of the checkpoint.
-        save: Writes a checkpoint to a folder, with what was measured among its notes.
-        step: Of the training, more than 0 when it goes on.
+        save: Writes a checkpoint to a folder, with the measurements among its notes.
+        step: Current update of the training; more than 0 when it is resumed.
     """
 
     def keep(network: VlaModel, update: int, record: HeldOutRecord) -> None:
@@ -204,10 +204,10 @@ def watch_training(
 
 
 def _begin_anew(network: VlaModel, fresh: VlaModel, parts: Sequence[str]) -> None:
-    """Give some parts the weights of a fresh network.
+    """Reinitialize some modules with the weights of a fresh network.
 
     Raises:
-        VlaError: when the network has no such part.
+        VlaError: when the network has no such module.
     """
     weights = dict(network.named_parameters())
     for part in parts:
@@ -219,7 +219,7 @@ def _begin_anew(network: VlaModel, fresh: VlaModel, parts: Sequence[str]) -> Non
 
 
 def _give_what_is_known(network: Any, sources: Mapping[str, str], words: Sequence[str]) -> None:  # noqa: ANN401 (any network)
-    """Give a new network its published weights, and the descriptions of words where it takes them."""
+    """Load a new network's published weights, and its word vectors if it takes them."""
     if sources:
         load_published(network, sources, words)
     if hasattr(network, "set_word_vectors"):
@@ -229,7 +229,7 @@ def _give_what_is_known(network: Any, sources: Mapping[str, str], words: Sequenc
 def finished(
     network: VlaModel, bundle: PolicyBundle, adaptation: Adaptation, layers: Sequence[str]
 ) -> tuple[VlaModel, PolicyBundle]:
-    """Return what goes into the checkpoint: low-rank changes merged, adapters named."""
+    """Return the contents of the checkpoint: low-rank updates merged, adapters named."""
     if adaptation.method == "lora":
         return merge_lora(copy.deepcopy(network)), bundle  # type: ignore[return-value]
     if adaptation.method == "adapters":
@@ -245,7 +245,7 @@ def make_bundle(
     options: Mapping[str, Any],
     notes: Mapping[str, Any],
 ) -> tuple[PolicyBundle, dict[str, str]]:
-    """Return all that a checkpoint needs beside the weights, and the sources of published weights by their lines."""
+    """Return the bundle of a checkpoint, without weights, and the sources of published weights by their lines."""
     processor = dataset.processor
     features = processor.features
     needed: dict[str, Any] = {
@@ -270,12 +270,12 @@ def make_bundle(
 def _continue_from(
     folder: Path, dataset: Demonstrations, bundle: PolicyBundle, options: Mapping[str, Any]
 ) -> tuple[VlaModel, PolicyBundle]:
-    """Return the network of a checkpoint, ready to learn, and the bundle with its processor.
+    """Return the network of a checkpoint in training mode, and the bundle with its processor.
 
-    Backbones that `options` name take the place of those that it has; see `swap_backbones`.
+    Backbones named in `options` replace those of the network; see `swap_backbones`.
 
     Raises:
-        VlaError: when the data set teaches words that the checkpoint has no place for, or has other features.
+        VlaError: when the dataset has words that are not in the checkpoint's vocabulary, or other features.
     """
     network, before = load_checkpoint(folder, torch.device("cpu"))
     if missing := set(dataset.taught) - set(before.words):
@@ -290,20 +290,20 @@ def _continue_from(
 def swap_backbones(
     network: VlaModel, bundle: PolicyBundle, options: Mapping[str, Any]
 ) -> tuple[VlaModel, Mapping[str, Any], dict[str, Any]]:
-    """Put other backbones into a trained network; everything else that fits keeps its weights.
+    """Replace backbones of a trained network; everything else that fits keeps its weights.
 
     Args:
-        network: As trained.
-        bundle: Of its checkpoint.
-        options: Lines of its configuration; only those that name a backbone by a folder or a hub identifier count, and
-            `freeze` beside them.
+        network: Trained network.
+        bundle: Bundle of its checkpoint.
+        options: Lines of its configuration; only `freeze` and those that name a backbone by a folder or a hub
+            identifier are used.
 
     Returns:
-        The network, its configuration, and what was swapped: the sources, and the parts that begin anew because their
-        sizes are others. Empty where nothing is.
+        The network, its configuration, and the changes: the sources, and the weights that are reinitialized because
+        their shapes differ; empty without changes.
 
     Raises:
-        ContractError: when a backbone cannot be had.
+        ContractError: when a backbone cannot be loaded.
     """
     model = model_class(bundle.model)
     named = {line: options[line] for line in model.BACKBONES if isinstance(options.get(line), str)}

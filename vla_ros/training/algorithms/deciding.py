@@ -1,4 +1,4 @@
-"""Trains the half of the compositional network that decides, on glances at the demonstrations; the rest stays."""
+"""Trains the action head of the compositional network on cached target features; the rest is frozen."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ STAYS = ("eyes", "reader")
 
 @dataclass(frozen=True)
 class DecidingOptions:
-    """How the half that decides is trained.
+    """Options of training the action head.
 
     Attributes:
         loop: Options of the loop.
-        batch: Steps of the data set an update.
+        batch: Number of dataset steps per update.
         variants: See `GlanceDataset`.
-        seed: Of the batches.
-        resume: Continue where the folder of the checkpoint stopped.
-        notes: Said in the checkpoint about its training, beside what it says already.
+        seed: Seed of the batches.
+        resume: Whether to continue from the state in the checkpoint's folder.
+        notes: Notes about the training in the checkpoint, in addition to its existing ones.
         held_out: See `CloningOptions`; likewise `play` and `history`.
     """
 
@@ -60,13 +60,13 @@ def train_action_head(
     device: torch.device,
     report: Callable[[TrainingRecord], None] | None = None,
 ) -> float:
-    """Go on from the checkpoint `policy`, write another to `out`; returns the last loss.
+    """Train the action head of checkpoint `policy` and write the result to `out`; return the last loss.
 
     Raises:
-        VlaError: when the network has no half that decides by itself, or the state to resume from belongs to other
-            data, options or eyes.
+        VlaError: when the network has no separate action head, or the state to resume from belongs to other data,
+            options or another vision encoder.
     """
-    # Of several processes one writes the checkpoint and the glances, and the others wait for both.
+    # One of several processes writes the checkpoint and the target features; the others wait for both.
     with PartialState(cpu=device.type == "cpu").main_process_first():
         network, bundle = load_checkpoint(policy, torch.device("cpu"))
         if not isinstance(network, CompositionalModel):

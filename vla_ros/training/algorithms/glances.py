@@ -1,7 +1,7 @@
-"""What a network's eyes say of recorded steps, computed once: the half that decides then learns without pictures.
+"""Cache of a vision encoder's target features for recorded steps: the action head then trains without images.
 
-Looking takes most of an update. Once the eyes know what is where, their answers about every command of every step fit
-on the disk, a few times over with light and colours drawn anew, and a step costs a twentieth (on a CPU).
+Encoding images takes most of an update. Once the vision encoder is trained, its features for every instruction of every
+step fit on the disk, with several variants of light and color, and a step costs a twentieth (on a CPU).
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from vla_ros.training.datasets.pictures import StoredRows, varied
 from vla_ros.training.datasets.tabletop import MOST_COMMANDS, TabletopDataset
 
 ASKED = MOST_COMMANDS + 1
-"""Commands about each step: all that it is labelled for, some of them twice where they are few, and one in vain."""
+"""Instructions per step: all that it is labeled with, repeated if they are few, and one infeasible instruction."""
 
 BLOCK = 64
-"""Steps that are looked at together."""
+"""Number of steps encoded at a time."""
 
 WHOLE = "complete"
 
 
 @dataclass(frozen=True)
 class GlanceBatch:
-    """Glances by camera, state (B, S), and what should be decided."""
+    """Target features by camera, state (B, S), and the targets of the action head."""
 
     glances: Mapping[str, TargetFeatures]
     state: Tensor
@@ -44,21 +44,21 @@ class GlanceBatch:
 
 
 class GlanceDataset:
-    """Glances at all steps of a data set."""
+    """Target features of all steps of a dataset."""
 
     def __init__(
         self, dataset: TabletopDataset, network: CompositionalModel, variants: int, device: torch.device
     ) -> None:
-        """Look at what has not been looked at with these eyes; glances lie beside the pictures.
+        """Compute the features that this encoder has not computed yet; they are stored next to the images.
 
         Args:
-            dataset: The steps; its processor is that of the network.
-            network: Whose eyes look.
-            variants: How often each picture is looked at, each time with another light and another command in vain.
-            device: Where to compute.
+            dataset: Recorded steps, with the network's processor.
+            network: Network with the vision encoder.
+            variants: Number of variants per image, each with another light and another infeasible instruction.
+            device: Device to compute on.
 
         Raises:
-            VlaError: when there is to be no glance, or a file of glances is damaged.
+            VlaError: when `variants` is less than 1, or a feature file is damaged.
         """
         if variants < 1:
             raise VlaError(f"{variants} variants of each picture, expected at least one")
@@ -86,7 +86,7 @@ class GlanceDataset:
         self._absent = StoredRows([(p / "absent", n) for p, n in there], (variants, len(CONCEPTS)), np.uint8)
 
     def _look(self, network: CompositionalModel, place: Path, begin: int, count: int, device: torch.device) -> None:
-        """Write the glances at `count` steps from number `begin` on."""
+        """Write the features of `count` steps, starting with step `begin`."""
         place.mkdir(parents=True, exist_ok=True)
         cameras = self._dataset.cameras
         files = {camera: (place / f"{camera}.glances").open("wb") for camera in cameras}
@@ -107,7 +107,7 @@ class GlanceDataset:
     def _glance(
         self, network: CompositionalModel, steps: NDArray[np.int64], begin: int, variant: int, device: torch.device
     ) -> tuple[dict[str, NDArray[np.float16]], NDArray[np.uint8]]:
-        """Return by camera (B, numbers), and the classes (B, concepts) of the command in vain."""
+        """Return features (B, values) by camera, and classes (B, concepts) of the infeasible instructions."""
         generators = [np.random.default_rng([variant, step - begin]) for step in steps]
         vain = np.array(
             [concept_classes(self._dataset.absent(s, g)) for s, g in zip(steps, generators, strict=True)], np.uint8
@@ -127,7 +127,7 @@ class GlanceDataset:
         return {name: torch.from_numpy(table[..., column]) for column, name in enumerate(CONCEPTS)}
 
     def rows(self, generators: Sequence[np.random.Generator], update: int) -> GlanceBatch:
-        """Return one step a generator, in one of its variants, with all its commands."""
+        """Return one step per generator, in a random variant, with all its instructions."""
         steps = self._dataset.draw(generators)
         variant = np.array([int(rng.integers(self._variants)) for rng in generators])
         each = np.arange(len(steps))
@@ -147,12 +147,12 @@ class GlanceDataset:
 
 
 def decide(network: CompositionalModel, batch: GlanceBatch) -> tuple[Tensor, dict[str, float]]:
-    """What the half that decides makes small."""
+    """Return the loss of the action head."""
     return network.decision_loss(batch.glances, batch.state, batch.wanted)
 
 
 def _eyes(network: CompositionalModel) -> str:
-    """Return a short name for the weights of the eyes."""
+    """Return a short digest of the vision encoder's weights."""
     digest = hashlib.sha256()
     for name, weights in network.eyes.state_dict().items():
         digest.update(name.encode() + weights.detach().cpu().contiguous().numpy().tobytes())
