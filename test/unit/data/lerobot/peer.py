@@ -5,6 +5,7 @@
 <python of that environment> peer.py edit FOLDER OTHER TARGET
 """
 
+import inspect
 import json
 import sys
 
@@ -30,7 +31,10 @@ def grey(episode, index):
 
 
 def write(folder):
-    dataset = LeRobotDataset.create("test/peer", fps=10, features=FEATURES, root=folder, vcodec="libsvtav1")
+    encoder = {"vcodec": "libsvtav1"}  # AV1; from 0.6 on it is the default, and the option is gone
+    if "vcodec" not in inspect.signature(LeRobotDataset.create).parameters:
+        encoder = {}
+    dataset = LeRobotDataset.create("test/peer", fps=10, features=FEATURES, root=folder, **encoder)
     for episode, count in enumerate((5, 8, 3)):
         for index in range(count):
             dataset.add_frame(
