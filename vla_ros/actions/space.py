@@ -1,7 +1,7 @@
-"""What the columns of an action chunk mean: groups of columns, the rate of the rows, the rows of a chunk.
+"""Action space: the column groups of an action chunk, its row rate and its length.
 
-Two systems that disagree on any of these move a robot wrongly without any error, so the action space travels with the
-robot contract, the data and the checkpoint, and its fingerprint with every chunk.
+Two systems that disagree on any of these move a robot wrongly without any error, so the action space is stored with the
+robot contract, the data and the checkpoint, and every chunk carries its fingerprint.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from vla_ros.actions.rotations import Rotation
 from vla_ros.errors import ContractError
 
 HIGHEST_RATE, LONGEST_CHUNK = 1000.0, 1024
-"""Rows a second and rows a chunk, at most."""
+"""Maximum row rate, Hz, and maximum number of rows per chunk."""
 
 
 @dataclass(frozen=True)
 class ActionSpace:
-    """Named groups of columns, in order.
+    """Named groups of action columns, in order.
 
-    Every arm has one group that moves it, and one for its gripper where it is commanded.
+    Every arm has exactly one group that moves it, and one for its gripper if that is commanded.
 
     Attributes:
-        groups: In the order of their columns.
-        rate_hz: Rows a second.
-        horizon: Rows a chunk.
+        groups: Groups in column order.
+        rate_hz: Rows per second.
+        horizon: Rows per chunk.
     """
 
     groups: tuple[ActionGroup, ...]
@@ -65,7 +65,7 @@ class ActionSpace:
         rate_hz: float,
         horizon: int,
     ) -> ActionSpace:
-        """Return the space of one arm that is commanded at its tool; see `ActionGroup` for the arguments."""
+        """Return the space of one arm whose tool is commanded; see `ActionGroup` for the arguments."""
         values = {"frame": frame, "reference": reference, "rotation": rotation, "gripper": gripper}
         return cls(groups_of_specification(values), rate_hz, horizon)
 
@@ -90,12 +90,12 @@ class ActionSpace:
         raise ContractError(f"no action group moves arm '{arm}'; the arms are {list(self.arms)}")
 
     def gripper(self, arm: str) -> ActionGroup | None:
-        """Return the group of an arm's gripper; None where it is not commanded."""
+        """Return the group of an arm's gripper; None if it is not commanded."""
         return next((group for group in self.of_arm(arm) if group.quantity is Quantity.GRIPPER), None)
 
     @property
     def only_motion(self) -> ActionGroup:
-        """The group that moves the arm, of a space of one arm.
+        """Group that moves the arm, in a space of one arm.
 
         Raises:
             ContractError: when there are several arms.
@@ -106,22 +106,22 @@ class ActionSpace:
 
     @property
     def only_gripper(self) -> ActionGroup | None:
-        """The group of the gripper, of a space of one arm; None where it is not commanded."""
+        """Group of the gripper, in a space of one arm; None if it is not commanded."""
         return self.gripper(self.only_motion.arm)
 
     @property
     def of_joints(self) -> bool:
-        """Whether every arm is commanded at its joints."""
+        """Whether every arm is commanded in joint space."""
         return all(self.motion(arm).quantity.of_joints for arm in self.arms)
 
     @property
     def in_meters(self) -> bool:
-        """Whether a gripper column is in meters: such a space needs no largest opening to be understood."""
+        """Whether a gripper column is in meters, and so can be interpreted without the gripper's maximum opening."""
         return any(group.gripper is GripperConvention.OPENING for group in self.groups)
 
     @property
     def columns(self) -> dict[str, slice]:
-        """Group name to its columns."""
+        """Columns of each group, by group name."""
         found, start = {}, 0
         for group in self.groups:
             found[group.name] = slice(start, start + group.width)
@@ -135,23 +135,23 @@ class ActionSpace:
 
     @property
     def period(self) -> float:
-        """Seconds between rows."""
+        """Time between rows, s."""
         return 1.0 / self.rate_hz
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that differ when any line of the space differs."""
+        """Sixteen hexadecimal digits that differ if any field of the space differs."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
     def in_frame(self, frame: str) -> ActionSpace:
-        """Return the space with another name for the fixed frame of its tool groups."""
+        """Return the space with the fixed frame of its tool groups renamed to `frame`."""
         groups = (
             replace(group, frame=frame) if group.frame not in ("", TOOL_FRAME) else group for group in self.groups
         )
         return replace(self, groups=tuple(groups))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as they stand in YAML and in a checkpoint."""
+        """Return plain values, as stored in YAML and in checkpoints."""
         return {
             "groups": [group.to_dict() for group in self.groups],
             "rate_hz": float(self.rate_hz),
@@ -160,10 +160,10 @@ class ActionSpace:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ActionSpace:
-        """Read plain values, also those of the one-arm specification that came before.
+        """Read plain values, including those of the legacy one-arm specification.
 
         Raises:
-            ContractError: naming missing, unknown or invalid lines.
+            ContractError: naming missing, unknown or invalid fields.
         """
         legacy = "groups" not in values
         known = set(LEGACY_LINES) if legacy else {"groups", "rate_hz", "horizon"}
@@ -186,7 +186,7 @@ class ActionSpace:
         return cls(tuple(ActionGroup.from_dict(group) for group in groups), rate, horizon)
 
     def differences(self, other: ActionSpace) -> list[str]:
-        """Return one line for each difference to `other`, for the report of a checkpoint that does not fit."""
+        """Return one line per difference from `other`, for the report on an incompatible checkpoint."""
         mine, theirs = _lines(self), _lines(other)
         return [
             f"{key}: {mine.get(key)!r} here, {theirs.get(key)!r} there"

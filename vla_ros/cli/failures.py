@@ -1,4 +1,4 @@
-"""One sentence, and one JSON line, for whatever ends a command before its end."""
+"""Error handling of the commands: expected errors, their one-sentence messages, and checks of folders."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from vla_ros.extras import advice
 from vla_ros.paths import expanded
 
 EXPECTED = (VlaError, OSError, ImportError)
-"""Errors that the user's input or machine causes; any other is a fault of this package, and keeps its traceback."""
+"""Errors caused by the user's input or machine; any other is a bug of this package and keeps its traceback."""
 
 
 def explain(error: BaseException) -> str:
-    """Return what went wrong, in one sentence that says where."""
-    if isinstance(error, VlaError):  # says what was got, what was expected and what to do
+    """Return one sentence that says what failed, and where."""
+    if isinstance(error, VlaError):  # states what was received, what was expected and what to do
         return str(error)
     if isinstance(error, ImportError):
         if isinstance(error, ModuleNotFoundError) and (install := advice(error.name or "")):
@@ -30,10 +30,10 @@ def explain(error: BaseException) -> str:
 
 
 def require_working_folder() -> None:
-    """Refuse to run in a folder that has been removed: every relative path, and many a library, would fail there.
+    """Refuse to run in a deleted folder, where every relative path and many libraries would fail.
 
     Raises:
-        UsageError: when it has.
+        UsageError: when the working folder has been deleted.
     """
     try:
         Path.cwd()
@@ -42,10 +42,10 @@ def require_working_folder() -> None:
 
 
 def require_output(folder: Path, option: str = "--out") -> Path:
-    """Return `folder`, `~` expanded, when it is there to write to or can be made; nothing is made here.
+    """Return `folder`, `~` expanded, if it is writable or can be created; nothing is created here.
 
     Raises:
-        UsageError: saying what stands in the way.
+        UsageError: naming the file or folder that prevents it.
     """
     folder = expanded(folder)
     place = folder if folder.is_absolute() else Path.cwd() / folder

@@ -1,4 +1,4 @@
-"""The `vla-ros` command: finds the module of a command, and imports that one alone."""
+"""The `vla-ros` command: finds the module of a command, and imports no other."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ COMMANDS = (
     "serve",
     "bench",
 )
-"""In the order of `vla-ros --help`; each is a module of `vla_ros.cli.commands`."""
+"""Commands in the order of `vla-ros --help`; each is a module of `vla_ros.cli.commands`."""
 
 
 def help_line(command: str) -> str:
@@ -55,7 +55,7 @@ def help_line(command: str) -> str:
 
 
 def present_commands() -> list[str]:
-    """Return the commands whose module is there."""
+    """Return the commands whose module exists."""
     return [name for name in COMMANDS if _module_file(name).exists()]
 
 
@@ -83,7 +83,7 @@ def overview() -> str:
 
 
 def version() -> str:
-    """Return the version of the package: that of its manifest, or of its metadata where pip has installed it."""
+    """Return the version of the package, from its manifest or, if pip installed it, from its metadata."""
     for root in share_roots():
         if (manifest := root / "package.xml").is_file():
             return str(ElementTree.parse(manifest).getroot().findtext("version"))
@@ -91,7 +91,7 @@ def version() -> str:
 
 
 def unknown(name: str) -> str:
-    """Return the answer to a command that does not exist."""
+    """Return the error message for an unknown command."""
     names = present_commands()
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(names)}"
@@ -102,14 +102,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: The words after `vla-ros`; those of the process when None.
+        argv: Arguments after `vla-ros`; those of the process if None.
 
     Returns:
-        The exit code: 0 what was asked for happened, 1 it did not, 2 wrong usage.
+        Exit code: 0 done, 1 not done, 2 wrong usage.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # in a locale that lacks a letter
+            stream.reconfigure(errors="backslashreplace")  # for locales that lack a character
     words = list(sys.argv[1:] if argv is None else argv)
     if not words:
         print(overview(), file=sys.stderr)
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return stop.code if isinstance(stop.code, int) else USAGE_ERROR
         if threading.current_thread() is threading.main_thread():
             interrupt_on_signals()
-        if name != "doctor":  # which looks for it itself
+        if name != "doctor":  # doctor runs this check itself
             require_own_libraries()
         return int(module.run(arguments))
     except BrokenPipeError:  # the reading end of the pipe was closed: `vla-ros ... | head`
@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(name: str, arguments: argparse.Namespace | None, sentence: str, code: int) -> int:
-    """Say why a command has ended, to people and, where they asked for it, to programs; returns `code`."""
+    """Report why a command has ended, to people and, with --json, to programs; return `code`."""
     print(f"vla-ros {name}: {sentence}", file=sys.stderr)
     if getattr(arguments, "json", False):
         print(json.dumps({"ok": False, "error": sentence}), flush=True)
@@ -157,7 +157,7 @@ def _fail(name: str, arguments: argparse.Namespace | None, sentence: str, code: 
 
 
 def decoded(word: str) -> str:
-    """Return a word of the command line as text, whatever the locale: terminals send UTF-8.
+    """Decode a command-line argument, whatever the locale: terminals send UTF-8.
 
     Raises:
         UsageError: when it is not UTF-8.

@@ -1,23 +1,23 @@
-"""The one check that every reader passes through: what leaves it are sound steps, or a `DataError` that says why not.
+"""Check applied to every reader: it yields sound steps, or raises a `DataError` with the reason.
 
-An episode is odd when its timestamps or its motion cannot be those of this data set: it is refused alone, and a reader
-of the whole set may skip it.
+An episode whose timestamps or motion are impossible for its data set is rejected alone; a reader of the whole set may
+skip it.
 
 =================  =====================================================================================
-what               sound when
+checked            sound if
 =================  =====================================================================================
 times              each advances by more than 0 and at most `LONGEST_GAP` periods, most by about one
 measured motion    the tool is within `REACH_MARGIN` of the workspace, and no faster than the limits allow
-measured pose      it is where the joints put it, where the data set measures the robot's joints
-commanded motion   it starts where the tool is, and is no faster than the limits allow
-direction          the tool goes, and the gripper opens, by and large, where it is sent
-size               relative and delta commands are of the size of the motion that follows, within `SIZE_FACTOR`
-opening            the gripper is open by no more than `OPENING_FACTOR` times as far as the robot's opens
-joints             measured and commanded ones are within `JOINT_MARGIN` of their limits
+measured pose      it agrees with forward kinematics, if the data set measures the robot's joints
+commanded motion   it starts at the tool, and is no faster than the limits allow
+direction          the tool moves, and the gripper opens, mostly in the commanded direction
+size               relative and delta commands match the motion that follows in size, within `SIZE_FACTOR`
+opening            the gripper's opening is at most `OPENING_FACTOR` times the robot's maximum opening
+joints             measured and commanded positions are within `JOINT_MARGIN` of their limits
 =================  =====================================================================================
 
-Motion is looked at where limits are given. They are those of the robot times `SPEED_FACTOR`: demonstrations may be
-quicker than the robot may be, but millimeters, degrees and swapped columns are off by far more.
+Motion is checked if limits are given: those of the robot times `SPEED_FACTOR`. Demonstrations may be faster than the
+robot is allowed to be, but millimeters, degrees and swapped columns are off by far more.
 """
 
 from __future__ import annotations
@@ -43,78 +43,78 @@ from vla_ros.errors import VlaError
 from vla_ros.types import FloatArray, Pose
 
 LONGEST_GAP = 3.5
-"""Periods that two steps of an episode may lie apart."""
+"""Maximum time between two steps of an episode, periods."""
 
 USUAL_PERIODS = (0.75, 1.5)
-"""Between these, in periods, lies the median time between two steps."""
+"""Range of the median time between two steps, periods."""
 
 FEWEST_INTERVALS = 4
-"""Times between steps of which a median says something."""
+"""Minimum number of times between steps for a meaningful median."""
 
 SPEED_FACTOR = 4.0
-"""Largest ratio of a demonstrated speed to the robot's velocity limit."""
+"""Maximum ratio of a demonstrated speed to the robot's velocity limit."""
 
 REACH_MARGIN = 1.0
-"""A measured position may lie so far outside of the workspace, m."""
+"""Maximum distance of a measured position outside the workspace, m."""
 
 JOINT_MARGIN = 0.35
-"""Joints may be so far outside of their limits, rad: another calibration of the zero."""
+"""Maximum distance of joints outside their limits, rad: their zero may be calibrated differently."""
 
 LEAD = 0.1
-"""Time by which a command may be ahead of the measurement, s; a period where that is longer."""
+"""Time by which a command may be ahead of the measurement, s; one period if that is longer."""
 
 SLACK = (0.01, 0.05)
-"""Noise of a measurement, m and rad."""
+"""Measurement noise, m and rad."""
 
 TOOL_TOLERANCE = (0.05, 0.2)
-"""The tool may be so far from where the joints put it, m and rad: by its description, or by calibration."""
+"""Maximum error of forward kinematics, m and rad: descriptions and calibrations of the tool differ."""
 
 POSES_COMPARED = 16
 """Sampling interval of the comparison with forward kinematics, steps."""
 
 SIGNIFICANT = (0.002, 0.01)
-"""Smallest commanded and measured motion whose directions are compared, m and rad."""
+"""Minimum commanded and measured motion for a comparison of directions, m and rad."""
 
 FEWEST_MOTIONS = 10
-"""Significant motions of which the mean direction says something."""
+"""Minimum number of significant motions for a meaningful mean direction."""
 
 SIGNIFICANT_OPENING = 0.02
 """The same for the gripper, as a fraction of its full opening."""
 
 FEWEST_OPENINGS = 4
-"""Significant motions of the gripper, which are few, of which the mean direction says something."""
+"""Minimum number of significant gripper motions, which are rare, for a meaningful mean direction."""
 
 MEASURABLE = (0.01, 0.05)
-"""Measured motion over some steps whose size is compared with that of the commands, m and rad."""
+"""Minimum measured motion over some steps for a comparison of its size with the commands', m and rad."""
 
 FEWEST_SIZES = 3
-"""Such motions of which the median ratio says something."""
+"""Minimum number of such motions for a meaningful median ratio."""
 
 SIZE_FACTOR = 15.0
-"""Largest median ratio of commanded to measured motion: controllers lag by a few periods, degrees are 57 radians."""
+"""Maximum median ratio of commanded to measured motion: controllers lag by a few periods, degrees are off by 57."""
 
 OPENING_FACTOR = 2.0
-"""Largest ratio of a measured opening to the full one: grippers differ, millimeters are off by a thousand."""
+"""Maximum ratio of a measured opening to the full one: grippers differ, millimeters are off by a thousand."""
 
 AGREEMENT = 0.2
-"""Smallest mean cosine between the commanded and the measured direction."""
+"""Minimum mean cosine between the commanded and the measured direction."""
 
 
 @dataclass(frozen=True)
 class MotionLimits:
-    """What a robot can do.
+    """Motion limits of a robot.
 
     Attributes:
-        linear_velocity: Largest speed of the tool, m/s.
-        angular_velocity: The same, rad/s.
-        workspace_lower: Box (3,) m that the tool stays in, base frame.
-        workspace_upper: Its other corner.
-        joint_names: Of the arms, one after the other, as a data set may measure them.
-        forward: Pose of the tool, base frame, for positions of these joints, rad; None: not compared.
-        joint_lower: Position limits (n,) of the joints, rad; empty: not compared.
-        joint_upper: The others.
-        max_opening: Of the gripper, m; None: not compared.
-        arms: Where the joints of each arm are among all; empty: they are those of the only one.
+        linear_velocity: Maximum speed of the tool, m/s.
+        angular_velocity: Maximum angular speed of the tool, rad/s.
+        workspace_lower: Lower corner (3,) of the tool's workspace, base frame, m.
+        workspace_upper: Upper corner (3,), likewise.
+        joint_names: Names of the joints as a data set may measure them, one arm after another.
+        forward: Forward kinematics from these joints, rad, to the pose of the tool, base frame; None: not compared.
+        joint_lower: Lower position limits (n,) of the joints, rad; empty: not compared.
+        joint_upper: Upper position limits (n,), likewise.
+        max_opening: Maximum opening of the gripper, m; None: not compared.
+        arms: Slice of each arm's joints among all; empty: all belong to the only arm.
     """
 
     linear_velocity: float
@@ -131,7 +131,7 @@ class MotionLimits:
 
 @dataclass(frozen=True)
 class _Command:
-    """How far a step's command is from where the tool is, m and as a rotation vector, rad, and the opening, m."""
+    """Command of a step relative to the tool's pose: translation, m, rotation vector, rad, and opening, m."""
 
     moved: FloatArray
     turned: FloatArray
@@ -140,7 +140,7 @@ class _Command:
 
 @contextmanager
 def only_data_errors(where: str) -> Iterator[None]:
-    """Turn whatever a file makes the code behind it raise into a `DataError` that begins with `where`."""
+    """Convert the errors that reading a file can raise into `DataError`s that begin with `where`."""
     try:
         yield
     except (DataError, MemoryError):
@@ -159,7 +159,7 @@ def open_checked(
     """Return the reader of `path`, checked.
 
     Raises:
-        DataError: when it does not take an option, or cannot open the data set.
+        DataError: when the reader does not take an option, or cannot open the data set.
     """
     try:
         inspect.signature(reader).bind(path, **options)
@@ -170,15 +170,15 @@ def open_checked(
 
 
 class CheckedReader:
-    """See `EpisodeReader`. Passes sound steps on unchanged."""
+    """`EpisodeReader` that checks another one, and passes sound steps on unchanged."""
 
     def __init__(self, reader: EpisodeReader, limits: MotionLimits | None = None) -> None:
-        """Wrap a reader; motion is checked where `limits` are given."""
+        """Wrap a reader; motion is checked if `limits` are given."""
         self._reader, self._limits = reader, limits
 
     @property
     def description(self) -> DatasetDescription:
-        """What holds for every step."""
+        """Description that applies to every step."""
         return self._reader.description
 
     @property
@@ -190,8 +190,8 @@ class CheckedReader:
         """Yield the steps of an episode.
 
         Raises:
-            UnusableEpisodeError: at the step whose time or motion cannot be, or behind the last one.
-            DataError: when it cannot be read; nothing else leaves a reader.
+            UnusableEpisodeError: at the step whose time or motion is impossible, or after the last one.
+            DataError: when the episode cannot be read; errors of other types are converted to it.
         """
         check = EpisodeCheck(self.description, episode, self._limits)
         with only_data_errors(f"{self.description.name}, episode '{episode}'"):
@@ -202,7 +202,7 @@ class CheckedReader:
 
 
 class EpisodeCheck:
-    """Looks at the steps of one episode in order, and remembers only sums and the last step."""
+    """Checks the steps of one episode in order; stores statistics and the last step only."""
 
     def __init__(self, description: DatasetDescription, episode: str, limits: MotionLimits | None) -> None:
         """Begin before the first step."""
@@ -217,10 +217,10 @@ class EpisodeCheck:
         self._sizes = tuple(SizeAgreement(least) for least in MEASURABLE)
 
     def take(self, step: Step) -> None:
-        """Look at the next step.
+        """Check the next step.
 
         Raises:
-            UnusableEpisodeError: when its time does not follow, or its motion is none of this robot.
+            UnusableEpisodeError: when its time does not follow the last one, or the robot cannot make its motion.
         """
         elapsed = self._elapsed(step)
         commanded = None
@@ -234,10 +234,10 @@ class EpisodeCheck:
         self._before = (step, commanded)
 
     def finish(self) -> None:
-        """Look at the episode as a whole.
+        """Check the episode as a whole.
 
         Raises:
-            UnusableEpisodeError: when its rate is another one, or the tool does not go where it is sent.
+            UnusableEpisodeError: when its rate differs from the convention, or the tool does not follow its commands.
         """
         period = self._convention.period
         if len(self._intervals) >= FEWEST_INTERVALS:
@@ -266,8 +266,8 @@ class EpisodeCheck:
 
     def _check_sizes(self) -> None:
         if self._of_joints or self._convention.only_motion.reference is Reference.ABSOLUTE:
-            return  # a tool that is measured elsewhere than it is commanded, by a constant, is no mistake of the unit
-        # a tool that turns without being told to is carried by its position's controller
+            return  # a constant offset between commanded and measured tool is no wrong unit
+        # A tool may turn without a commanded rotation, as a side effect of its position control.
         for agreement, what, fewest, units in zip(
             self._sizes, ("moves", "turns"), (1.0 / SIZE_FACTOR, 0.0), ("meters", "radians"), strict=True
         ):
@@ -334,7 +334,7 @@ class EpisodeCheck:
             self._directions[2].add(np.array([asked]), np.array([(opening - before) / full]))
 
     def _measured_opening(self, step: Step) -> tuple[float | None, float | None]:
-        """Return how far the gripper is open, and how far it can be: in m, or of 1; None where it is not known."""
+        """Return the gripper's opening and its maximum, both in m or both as fractions; None if unknown."""
         assert self._limits is not None
         names = step.proprioception_names
         for name, full in ((GRIPPER_NAME, self._limits.max_opening), (GRIPPER_SHARE, 1.0)):
@@ -357,7 +357,7 @@ class EpisodeCheck:
             )
 
     def _check_joints(self, step: Step) -> None:
-        """Raise when joints are measured, or sent, far outside of their limits."""
+        """Raise if measured or commanded joints are far outside their limits."""
         assert self._limits is not None
         limits, arms = self._limits, self._convention.arms
         own = {arm: limits.arms.get(arm, slice(None)) for arm in arms}
@@ -380,7 +380,7 @@ class EpisodeCheck:
                     )
 
     def _commanded(self, step: Step) -> _Command | None:
-        """Return what a step commands; None where that takes a pose of the tool that is not measured."""
+        """Return the command of a step; None if it depends on a tool pose that was not measured."""
         convention, pose = self._convention, step.end_effector
         motion = convention.only_motion
         if pose is None and (motion.reference is Reference.ABSOLUTE or motion.frame == TOOL_FRAME):
@@ -416,6 +416,6 @@ class EpisodeCheck:
 
 
 def _motion(start: Pose, end: Pose) -> tuple[FloatArray, FloatArray]:
-    """Return the way (3,) m and the rotation vector (3,) rad from one pose to another, base frame."""
+    """Return the translation (3,) m and the rotation vector (3,) rad from one pose to another, base frame."""
     turn = matrix_from_quaternion(end.quaternion) @ matrix_from_quaternion(start.quaternion).T
     return np.asarray(end.position - start.position), rotation_vector_from_matrix(turn)

@@ -1,15 +1,15 @@
-"""From the steps of an episode, one action each, to an action chunk a step: what a network is taught to say.
+"""Action chunks as training targets, one per step, from the single actions of an episode's steps.
 
-Row k of a step's chunk is what was commanded k periods later, joints or pose and opening, written as seen from the
-step: the last command that was given by then, for steps may lie a little more or less than a period apart. Behind the
-end of the episode its last command is held.
+Row k of a step's chunk is the command (joints or pose, and opening) in force k periods later, expressed relative to the
+step: the last command given by then, since steps may be slightly more or less than a period apart. After the end of the
+episode, its last command is held.
 
     step t, at time s_t               row k of its chunk
     commanded c_t (absolute)          encode(c_j, seen from step t), j the last step with s_j <= s_t + k periods
 
-A data set of another rate is resampled: the command of step j is where the arm is sent by s_j + p, p a period of the
-data set, and row k is where that path is at s_t + k + 1 periods of the chunk: joints and positions linearly, rotations
-on the shortest way. The gripper is not interpolated.
+A data set with another rate is resampled: the command of step j is the target at s_j + p, with p the period of the data
+set, and row k is the point of that path at s_t + (k + 1) periods of the chunk. Joints and positions are interpolated
+linearly, rotations by slerp, grippers not at all.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vla_ros.errors import ChunkError, VlaError
 from vla_ros.types import FloatArray, Pose
 
 SLACK = 0.5
-"""Periods that a step may come late and still count for the row that it belongs to."""
+"""Maximum delay of a step that still counts for its row, periods."""
 
 _NOWHERE = Pose(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
 
@@ -45,19 +45,19 @@ def action_chunks(
     """Return the chunks (steps, horizon, width) of an episode in the convention `wanted`.
 
     Args:
-        steps: A whole episode, in order; images are not looked at.
+        steps: A whole episode, in order; images are not used.
         wanted: Convention of the chunks; its horizon is their length.
-        max_opening: Opening that counts as fully open, m; needed from or to metres.
-        joint_names: Of the robot, by arm, as a data set may measure them; see `measured_arms`.
+        max_opening: Opening that counts as fully open, m; required to convert from or to meters.
+        joint_names: Joint names of the robot, by arm, as a data set may measure them; see `measured_arms`.
 
     Raises:
-        ConventionError: when the actions are other motions than `wanted` can say, naming every line that differs.
-        MissingColumnError: when the steps do not say where tool or joints are.
-        UnusableEpisodeError: when a rotation is near where its columns jump, so that no network can learn it.
+        ConventionError: when `wanted` cannot express the actions, naming every field that differs.
+        MissingColumnError: when the steps measure neither tool nor joints as required.
+        UnusableEpisodeError: when a rotation is near a discontinuity of its columns, so that no network can learn it.
     """
     given = replace(steps[0].convention, horizon=1)
     check_convention(given, wanted, max_opening)
-    opening: MaxOpening = 1.0 if max_opening is None else max_opening  # a fraction of it goes in and comes out
+    opening: MaxOpening = 1.0 if max_opening is None else max_opening  # if None, its value cancels out
     starts = [_starts(step, wanted, opening, joint_names) for step in steps]
     try:
         rows = [decode_chunk(step.action[None], given, one) for step, one in zip(steps, starts, strict=True)]
@@ -87,10 +87,10 @@ def _target(
 
 
 def check_convention(given: ActionSpace, wanted: ActionSpace, max_opening: MaxOpening | None) -> None:
-    """Raise when actions of `given` cannot be written in the convention `wanted`; rates are resampled.
+    """Raise if actions of `given` cannot be converted to `wanted`; rates may differ.
 
     Raises:
-        ConventionError: naming every line that differs.
+        ConventionError: naming every field that differs.
     """
     if lines := obstacles(given, replace(wanted, rate_hz=given.rate_hz)):
         raise ConventionError("; ".join(lines))
@@ -101,7 +101,7 @@ def check_convention(given: ActionSpace, wanted: ActionSpace, max_opening: MaxOp
 def _starts(
     step: Step, wanted: ActionSpace, opening: MaxOpening, names: Mapping[str, Sequence[str]] | None
 ) -> Mapping[str, ArmStart]:
-    """Return where each arm is at a step."""
+    """Return the measured state of each arm at a step, as the start of its chunk."""
     found, starts = measured_arms(step, opening, names), {}
     for arm in wanted.arms:
         one, of_joints = found[arm], wanted.motion(arm).quantity.of_joints
@@ -121,7 +121,7 @@ def _starts(
 
 
 def _joined(rows: Sequence[ArmTrajectory]) -> ArmTrajectory:
-    """Return trajectories of one row each as one."""
+    """Concatenate trajectories of one row each."""
 
     def together(name: str) -> FloatArray | None:
         values = [getattr(row, name) for row in rows]
@@ -138,7 +138,7 @@ def _rows(path: ArmTrajectory, rows: NDArray[np.int64]) -> ArmTrajectory:
 def _moved(
     path: ArmTrajectory, held: ArmTrajectory, start: ArmStart, index: int, steps: Sequence[Step], wanted: ActionSpace
 ) -> ArmTrajectory:
-    """Return where the commanded path is at the times of the rows of step `index`; openings are those of `held`."""
+    """Return the commanded path at the times of the rows of step `index`; openings are those of `held`."""
     period = steps[0].convention.period
     due = np.array([step.timestamp for step in steps[index:]]) + period
     knots = np.concatenate([[due[0] - period], due])
@@ -165,7 +165,7 @@ def _moved(
 
 
 def _in_force(steps: Sequence[Step], wanted: ActionSpace) -> list[NDArray[np.int64]]:
-    """Return, for every step, which steps' commands are in force at the rows of its chunk."""
+    """Return, for every step, the indices of the steps whose commands are in force at the rows of its chunk."""
     times = np.array([step.timestamp for step in steps])
     ahead = np.arange(wanted.horizon) * wanted.period + SLACK * steps[0].convention.period
     return [np.searchsorted(times, time + ahead, side="right") - 1 for time in times]

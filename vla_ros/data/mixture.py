@@ -1,11 +1,11 @@
-"""Several data sets as one: which data set and which of its steps a row of a batch is.
+"""Mixture of data sets: determines the data set and the step of each row of a batch.
 
-A draw is a function of the row's own generator, which is seeded by (seed, update, row), and of the update's number. So
-a training that stopped goes on with the very next row, every process of several draws its own rows and nobody else's,
-and nothing has to be saved for that.
+A draw depends only on the row's own generator, seeded by (seed, update, row), and on the update's number. So an
+interrupted training resumes with the very next row, each of several processes draws its own rows and no others, and no
+sampler state has to be saved.
 
-Decoded images of large data sets do not fit on a disk. Then rows come from a window of each data set: some of its
-episodes, which move on by half of them every `WINDOW_UPDATES` updates, in an order that is reshuffled in each pass.
+Decoded images of large data sets do not fit on a disk. Rows then come from a window of each data set: some of its
+episodes, of which half are replaced every `WINDOW_UPDATES` updates, in an order that is reshuffled in each pass.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vla_ros.data.errors import DataError
 from vla_ros.types import FloatArray
 
 WINDOW_UPDATES = 100
-"""Updates after which a window moves on."""
+"""Number of updates after which a window advances."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Member:
     """One data set of a mixture.
 
     Attributes:
-        name: For people; each stands once.
-        weight: How often its steps are drawn, relative to the others; any positive number.
-        lengths: Steps of each episode.
-        window: Episodes that rows are drawn from at a time; None: all of them.
-        left_out: Numbers of episodes that no row is drawn from.
+        name: Display name, unique in the mixture.
+        weight: Sampling weight relative to the others; any positive number.
+        lengths: Number of steps of each episode.
+        window: Number of episodes that rows are drawn from at a time; None: all.
+        left_out: Indices of episodes that no row is drawn from.
     """
 
     name: str
@@ -43,10 +43,10 @@ class Member:
 
 
 def fractions_of(names: Sequence[str], weights: Sequence[float]) -> FloatArray:
-    """Return how often each data set is drawn, summing to 1.
+    """Return the sampling fraction of each data set, summing to 1.
 
     Raises:
-        DataError: when there is none, a name stands twice, or a weight is not positive.
+        DataError: when there is none, a name occurs twice, or a weight is not positive.
     """
     given = np.array(weights, dtype=np.float64)
     if not names or len(set(names)) != len(names):
@@ -57,18 +57,19 @@ def fractions_of(names: Sequence[str], weights: Sequence[float]) -> FloatArray:
 
 
 class Mixture:
-    """Draws the steps of several data sets by weight.
+    """Samples the steps of several data sets by weight.
 
     Attributes:
         members: The data sets.
-        fractions: How often each is drawn.
+        fractions: Sampling fraction of each.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:
-        """Check the data sets.
+        """Validate the data sets.
 
         Raises:
-            DataError: when a weight is not positive, a name stands twice, an episode has no step, or a window is empty.
+            DataError: when a weight is not positive, a name occurs twice, an episode has no step, a window is empty, or
+                all episodes of a data set are left out.
         """
         self.members = tuple(members)
         self.fractions = fractions_of([one.name for one in members], [one.weight for one in members])
@@ -85,25 +86,25 @@ class Mixture:
 
     @property
     def windowed(self) -> bool:
-        """Whether a data set is drawn from some of its episodes at a time."""
+        """Whether any data set is sampled from only some of its episodes at a time."""
         return any(self._size(number) < len(kept) for number, kept in enumerate(self._kept))
 
     def draw(
         self, generators: Sequence[np.random.Generator], update: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return, for one row a generator, which data set it is from, and the number of its step in that data set."""
+        """Draw one row per generator; return the indices of their data sets, and of their steps within these."""
         sets = np.array([int(rng.choice(len(self.members), p=self.fractions)) for rng in generators], np.int64)
         windows = {number: self.window(number, update) for number in dict.fromkeys(sets.tolist())}
         steps = [self._step(k, windows[k], rng) for k, rng in zip(sets.tolist(), generators, strict=True)]
         return sets, np.array(steps, np.int64)
 
     def window(self, number: int, update: int) -> tuple[int, ...]:
-        """Return the episodes of a data set that the rows of an update are drawn from, in ascending order."""
+        """Return the episodes of a data set that an update's rows are drawn from, in ascending order."""
         kept, size = self._kept[number], self._size(number)
         if size == len(kept):
             return tuple(kept)
         first = update // WINDOW_UPDATES * max(1, size // 2)
-        # Where one pass ends within the window, an episode may stand in both of its halves: it counts once.
+        # If one pass ends within the window, an episode may occur on both sides of that end: it counts once.
         return tuple(sorted({self._episode(number, place) for place in range(first, first + size)}))
 
     def _size(self, number: int) -> int:
@@ -111,7 +112,7 @@ class Mixture:
         return count if window is None else min(window, count)
 
     def _episode(self, number: int, place: int) -> int:
-        """Return the episode at a place of the endless order of passes over a data set."""
+        """Return the episode at a position in the endless sequence of shuffled passes over a data set."""
         kept = self._kept[number]
         turn, rest = divmod(place, len(kept))
         return kept[int(np.random.default_rng([number, turn]).permutation(len(kept))[rest])]

@@ -1,7 +1,7 @@
-"""Demonstrations from simulation: the expert drives, disturbed now and then, and labels every state.
+"""Demonstrations from simulation: the expert drives, with random disturbances, and labels every state.
 
-Each state is labelled for several commands, not only for the one that is pursued: the same image then comes with
-different instructions and different actions, which is what makes a policy listen.
+Each state is labeled for several instructions, not only for the current one: the same image then comes with different
+instructions and different actions, which is what makes a policy attend to the instruction.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ from vla_ros.robot.inverse_kinematics import nearest_posture
 from vla_ros.types import FloatArray, Observation
 
 CONTROL_PERIOD = 0.01
-"""How often the joint references change, s."""
+"""Time between updates of the joint references, s."""
 
 LOOKS = 5
-"""Steps after which light, cameras and table of a varied scene are randomized again."""
+"""Number of steps after which light, cameras and table of a varied scene are randomized again."""
 
 VIEW_SPREAD, VIEW_HEIGHT, VIEW_TILT = 0.04, 0.35, 0.12
-"""The hand of a view: standard deviation of its place beside a thing, m; largest height, m; largest turn, rad."""
+"""Hand pose of a view: standard deviation of its offset from an object, m; maximum height, m; maximum tilt, rad."""
 
 Learner = Callable[[Observation], FloatArray]
-"""A policy's actions (horizon, width) for an observation: DAgger lets it drive while the expert labels."""
+"""Function from observation to a policy's actions (horizon, width): in DAgger it drives while the expert labels."""
 
 
 @dataclass(frozen=True)
 class CollectionOptions:
-    """How episodes are made.
+    """Options of the collection of episodes.
 
     Attributes:
-        max_steps: Steps (of the action rate) after which an episode is given up.
-        disturbance: Chance a step that a disturbance begins.
-        disturbance_size: Standard deviation of the offset it adds to where the tool goes, m.
-        switch: Chance that an episode asks for another object in the middle.
-        learner_share: Chance that a step is driven by the learner, where there is one.
-        hold_steps: Steps recorded after the task is done.
-        record_learner: Record the learner's chunks (`driven`) and how far the judge sees the task (`progress`), too.
-        varied_from: Tabletop scenes of this seed and later ones vary more; see `training_variation`. None: none does.
-        views: Steps of an episode in which nothing is played: before each the arm is put somewhere over the table, a
-            varied scene looks otherwise, and the state is labelled as any other. 0: episodes are played.
+        max_steps: Number of steps (at the action rate) after which an episode is ended.
+        disturbance: Probability per step that a disturbance begins.
+        disturbance_size: Standard deviation of the offset that it adds to the tool's target, m.
+        switch: Probability that an episode switches to another instruction midway.
+        learner_share: Probability that a step is driven by the learner, if there is one.
+        hold_steps: Number of steps recorded after success.
+        record_learner: Also record the learner's chunks (`driven`) and the progress of the task (`progress`).
+        varied_from: First seed whose tabletop scenes vary more; see `training_variation`. None: none does.
+        views: Number of steps of an episode without motion: before each, the arm is placed somewhere over the table and
+            a varied scene changes its appearance; the state is labeled as usual. 0: episodes are played.
     """
 
     max_steps: int = 60
@@ -70,7 +70,7 @@ class CollectionOptions:
 
 
 class Collector:
-    """Makes episodes in one environment; one process, one collector."""
+    """Collects episodes in one environment; one collector per process."""
 
     def __init__(self, env: TabletopEnv, options: CollectionOptions, learner: Learner | None = None) -> None:
         """Collect in `env`.
@@ -85,12 +85,12 @@ class Collector:
         self.env, self.contract, self.options, self.learner = env, env.contract, options, learner
 
     def _begin(self) -> None:
-        """Let the arm's follower start where the arm is, undisturbed."""
+        """Start the follower at the arm's current posture, without disturbance."""
         self._follower = PoseFollower(self.contract, self.env.kinematics, self.env.state().joint_positions)
         self._disturbance = (0, np.zeros(3), 0.0)
 
     def collect(self, seed: int) -> Episode:
-        """Play one episode; `Episode.success` says whether what was asked for last was done."""
+        """Collect one episode; `Episode.success` is that of its last instruction."""
         rng = np.random.default_rng([seed, 1])
         varies = self.options.varied_from is not None and seed >= self.options.varied_from
         self.env.perturbation = training_variation(np.random.default_rng([seed, 2])) if varies else Perturbation()
@@ -127,7 +127,7 @@ class Collector:
     def _view(
         self, rng: np.random.Generator, commands: list[Command], looks: np.random.Generator | None
     ) -> list[dict[str, object]]:
-        """Label the scene from `views` places of the arm."""
+        """Label the scene with the arm in `views` different postures."""
         rows = []
         for step in range(self.options.views):
             if looks is not None and step:
@@ -137,7 +137,7 @@ class Collector:
         return rows
 
     def _scatter_arm(self, rng: np.random.Generator) -> None:
-        """Put the hand over a thing, as low as it or higher; nothing else moves."""
+        """Place the hand near a random object, at its height or above; nothing else moves."""
         env, things = self.env, self.env.scene.things
         place = env.thing_position(things[int(rng.integers(len(things)))].pair)
         place += rng.normal(0.0, VIEW_SPREAD, 3) * (1.0, 1.0, 0.0)
@@ -150,7 +150,7 @@ class Collector:
         env.place_arm(q, float(rng.uniform(0.0, self.contract.gripper.max_opening)))
 
     def _names(self, commands: list[Command]) -> dict[str, NDArray[Any]]:
-        """Return the names of what is labelled; of the objects alone where there is no other task than "pick"."""
+        """Return the names of the labeled commands, or those of the objects alone if "pick" is the only task."""
         if not self.env.config.furnished:
             return {"names": np.array([command.name for command in commands])}
         return {
@@ -163,13 +163,13 @@ class Collector:
             row["driven"], row["progress"] = self._driven.astype(np.float32), np.float32(self._progress)
 
     def _gather(self, rows: list[dict[str, object]]) -> dict[str, NDArray[Any]]:
-        """Return the rows as arrays; where the learner is recorded, without a last row in which it did nothing."""
+        """Stack the rows into arrays; with `record_learner`, omit a last row in which the learner did not act."""
         if self.options.record_learner:
             rows = [row for row in rows if "driven" in row]
         return {key: np.stack([np.asarray(row[key]) for row in rows]) for key in rows[0]}
 
     def _label(self, commands: list[Command], asked: int) -> tuple[dict[str, object], PoseTrajectory]:
-        """Return one row of the episode and the expert's plan for the command that is pursued."""
+        """Return one row of the episode, and the expert's plan for the current command."""
         self._observation = self.env.observe()
         state, action, gripper = self._observation.state, self.contract.action, self.contract.gripper
         plans = [
@@ -193,7 +193,7 @@ class Collector:
         return row, plans[asked]
 
     def _places(self, name: str, pixel: str, pairs: Sequence[tuple[str, str] | None]) -> dict[str, object]:
-        """Return where things are, (k, 3) m, and in each image, (k, 2) fractions; 0 and NaN where there is none."""
+        """Return positions of objects, (k, 3) m, and in each image, (k, 2) fractions; 0 and NaN where there is none."""
         places = [np.zeros(3) if pair is None else self.env.thing_position(pair) for pair in pairs]
         row: dict[str, object] = {name: np.stack(places).astype(np.float32)}
         for camera in self.contract.cameras:
@@ -222,7 +222,7 @@ class Collector:
         return decode(actions, self.contract.action, start, self.contract.gripper.max_opening)
 
     def _disturbed(self, expert: PoseTrajectory, rng: np.random.Generator) -> PoseTrajectory:
-        """Return what is carried out: the expert's or the learner's plan, now and then disturbed for a few steps."""
+        """Return the plan to execute: the expert's or the learner's, at times disturbed for a few steps."""
         left, offset, forced = self._disturbance
         if left == 0 and rng.random() < self.options.disturbance:
             left = int(rng.integers(2, 6))
@@ -241,7 +241,7 @@ class Collector:
         return PoseTrajectory(positions, trajectory.quaternions, openings)
 
     def _execute(self, trajectory: PoseTrajectory) -> None:
-        """Carry the arm along the first row for one action period."""
+        """Move the arm to the first row's target within one action period."""
         start = self.env.kinematics.forward(self._follower.q)
         count = round(self.contract.action.period / CONTROL_PERIOD)
         opening = self.contract.gripper.max_opening if trajectory.openings is None else trajectory.openings[0]

@@ -1,4 +1,4 @@
-"""What carries a chunk to the joints: the safety layer, or (to measure what it costs) a bare follower."""
+"""Executors of action chunks: the safety layer or, to measure its cost, a bare follower."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from vla_ros.types import ActionChunk, FloatArray, Instruction, Pose, RobotState
 
 
 class Carrier(Protocol):
-    """Turns chunks into joint references; times are simulation seconds."""
+    """Executor: converts chunks into joint references; times are in simulation seconds."""
 
     def start(self, env: Env, instruction: Instruction) -> None:
-        """Begin at the present state of `env`."""
+        """Begin at the current state of `env`."""
 
     def receive(self, chunk: ActionChunk, start: ArmStart, now: float) -> None:
-        """Take a chunk made from an observation in which the arm was at `start`."""
+        """Accept a chunk computed from an observation in which the arm was at `start`."""
 
     def control(self, env: Env, state: RobotState, now: float) -> None:
         """Set the references of `env` for the next control period."""
 
 
 def arm_start(state: RobotState, contract: RobotContract) -> ArmStart:
-    """Return a robot of one arm at an observation, as chunks that were made from it need it."""
+    """Return the start of chunks computed from an observation of a one-arm robot."""
     return ArmStart(state.joint_positions, state.end_effector, contract.gripper.max_opening)
 
 
 class SafeCarrier:
-    """The safety layer, as the safety node runs it."""
+    """Safety layer, as run by the safety node."""
 
     def __init__(self, contract: RobotContract, parameters: SafetyParameters) -> None:
-        """Keep what every episode's supervisor is made of."""
+        """Store what each episode's supervisor is built from."""
         self._contract, self._parameters = contract, parameters
         self.decisions: list[SafetyDecision] = []
         self.refused: list[str] = []
 
     def start(self, env: Env, instruction: Instruction) -> None:
-        """Arm a fresh supervisor, once the simulator has shown it an arm at rest."""
+        """Arm a new supervisor after it has received states of an arm at rest."""
         self.decisions, self.refused = [], []
         self._supervisor = SafetySupervisor(self._contract, self._parameters)
         for _ in range(self._supervisor.settling_ticks):
@@ -61,13 +61,13 @@ class SafeCarrier:
             raise RuntimeError(f"the safety layer does not arm: {answer.explain()}")
 
     def receive(self, chunk: ActionChunk, start: ArmStart | Pose, now: float) -> None:
-        """Hand the chunk to the supervisor; what it says against it is kept in `refused`."""
+        """Pass the chunk to the supervisor; the reason for a rejection is stored in `refused`."""
         answer = self._supervisor.receive_chunk(chunk, start, now)
         if answer is not Reason.OK:
             self.refused.append(answer.label)
 
     def control(self, env: Env, state: RobotState, now: float) -> None:
-        """One tick of the supervisor."""
+        """Run one tick of the supervisor."""
         self._supervisor.receive_state(state, now)
         decision = self._supervisor.tick(now)
         self.decisions.append(decision)
@@ -76,7 +76,7 @@ class SafeCarrier:
 
 
 class BareCarrier:
-    """No safety layer: interpolates the rows and follows them. For comparison in simulation, and nothing else."""
+    """No safety layer: interpolates the rows and follows them. For comparison in simulation only."""
 
     def __init__(self, contract: RobotContract) -> None:
         """Follow with the kinematics of `contract`."""
@@ -84,7 +84,7 @@ class BareCarrier:
         self._plan: tuple[ArmTrajectory, ArmStart, float, int] | None = None
 
     def start(self, env: Env, instruction: Instruction) -> None:
-        """Begin at the present state of `env`."""
+        """Begin at the current state of `env`."""
         del instruction
         self._plan = None
         self._follower = PoseFollower(self._contract, self._kinematics, env.state().joint_positions)
@@ -98,7 +98,7 @@ class BareCarrier:
         self._plan = (trajectory, start, chunk.observation_stamp, chunk.horizon)
 
     def control(self, env: Env, state: RobotState, now: float) -> None:
-        """Follow the plan at the present time; without one, stay."""
+        """Follow the plan at the current time; without one, stay."""
         del state
         if self._plan is None:
             return
@@ -111,7 +111,7 @@ class BareCarrier:
         env.command(q, self._opening)
 
     def _reference(self, trajectory: ArmTrajectory, start: ArmStart, row: int, share: float) -> FloatArray:
-        """Return the joint positions (n,) rad at `share` of the way from the row before to `row`."""
+        """Return the joint positions (n,) rad at the fraction `share` between the row before and `row`."""
         if (joints := trajectory.joint_positions) is not None:
             begin = start.joint_positions if row == 0 else joints[row - 1]
             return np.asarray(begin + share * (joints[row] - begin))

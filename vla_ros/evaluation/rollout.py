@@ -1,4 +1,4 @@
-"""Plays episodes: policy, environment and the safety layer in between, in lockstep; simulation time waits for all."""
+"""Plays episodes: policy, safety layer and environment in lockstep; simulation time waits for all of them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from vla_ros.policies.protocol import Policy, is_due, tell_delivered
 from vla_ros.types import ActionChunk, Instruction, RobotState
 
 POLICY_LATENCY = 0.04
-"""How old an observation is when its chunk arrives, s: about what the ROS 2 graph needs on two cores."""
+"""Age of an observation when its chunk arrives, s: about that of the ROS 2 graph on two cores."""
 
 
 @dataclass(frozen=True)
 class RolloutResult:
-    """What happened: `picked` is the first object that the arm handled, "" for none; `seconds` of simulation."""
+    """Result of an episode: `picked` is the first object that the arm handled, or ""; `seconds` are of simulation."""
 
     seed: int
     instruction: str
@@ -32,10 +32,10 @@ class RolloutResult:
 
 
 class Player:
-    """Lets an environment, a policy and what carries out its chunks play together."""
+    """Plays episodes with an environment, a policy, and an executor of its chunks."""
 
     def __init__(self, env: Env, policy: Policy, carrier: Carrier) -> None:
-        """Play in `env`; `carrier` carries out the chunks of `policy`."""
+        """Play in `env`; `carrier` executes the chunks of `policy`."""
         self.env, self.policy, self.carrier = env, policy, carrier
 
     def play(
@@ -47,13 +47,13 @@ class Player:
         max_seconds: float = 12.0,
         latency: float = POLICY_LATENCY,
     ) -> RolloutResult:
-        """Play one scene to success or to `max_seconds` of simulation.
+        """Play one scene until success or for `max_seconds` of simulation.
 
         Args:
-            seed: Of the scene.
-            instruction: What to ask for; by default what the scene suggests. The scene is that of the seed either way.
-            scene: The instruction that the scene is prepared for, where the environment makes scenes for instructions.
-            max_seconds: When to give up, s.
+            seed: Seed of the scene.
+            instruction: Instruction; by default that of the scene. The scene is that of the seed either way.
+            scene: Instruction that the scene is prepared for, if the environment creates scenes for instructions.
+            max_seconds: Timeout, s of simulation.
             latency: Simulation time between an observation and the arrival of its chunk, s.
         """
         env = self.env
@@ -73,14 +73,14 @@ class Player:
         return RolloutResult(seed, asked, env.target_name, success, picked, self.observations, env.time, detail)
 
     def begin(self, instruction: str, latency: float = POLICY_LATENCY) -> None:
-        """Ask the policy for `instruction` in the scene as it is, whether or not it fits; see `play`.
+        """Give the policy `instruction` in the current scene, whether or not it fits; see `play`.
 
         Raises:
-            InstructionError: when the policy refuses it.
+            InstructionError: when the policy rejects it.
         """
         self._instruction, self._latency = Instruction(instruction, sequence=1), latency
         if isinstance(self.policy, ChunkExecutor):
-            self.policy.forget_delays()  # an episode repeats whatever was played before it
+            self.policy.forget_delays()  # so that an episode is repeatable, whatever was played before
         self.policy.reset(self._instruction)
         self.carrier.start(self.env, self._instruction)
         self.observations = 0
@@ -88,7 +88,7 @@ class Player:
         self._travelling: list[tuple[float, ActionChunk, ArmStart]] = []
 
     def period(self) -> None:
-        """Advance by one control period: observe and plan where that is due, carry out, step the physics."""
+        """Advance by one control period: observe and plan if due, execute, step the physics."""
         state = self.env.state()
         if state.stamp >= self._due - 1e-9:
             self._due += self.policy.specification.period
@@ -101,7 +101,7 @@ class Player:
         self.env.step(CONTROL_PERIOD)
 
     def _plan(self, state: RobotState) -> None:
-        """Let the policy plan from what is seen now, where that is due."""
+        """Let the policy predict a chunk from the current observation, if due."""
         if not is_due(self.policy, state.stamp):
             return
         self.observations += 1

@@ -1,6 +1,6 @@
-"""The table of networks: a name, and where the class lies; nothing is imported before it is asked for.
+"""Registry of networks: name and class path; a class is imported only when requested.
 
-Networks of installed packages join it through the entry point group `vla_ros.models`.
+Installed packages add networks through the entry point group `vla_ros.models`.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ MODELS = {
     "keypoint": "vla_ros.models.networks.keypoint:KeypointModel",
     "compositional": "vla_ros.models.networks.compositional:CompositionalModel",
 }
-"""Name to `module:Class`, a `contract.VlaModel`."""
+"""`module:Class` of each network, a `contract.VlaModel`, by name."""
 
 GROUP = "vla_ros.models"
-"""Entry point group in which an installed package offers networks; none replaces one of `MODELS`."""
+"""Entry point group for networks of installed packages; none replaces one of `MODELS`."""
 
 SIZES = ("tiny", "base", "full")
-"""`base` is what a configuration says by itself; see `VlaModel.TINY` and `VlaModel.FULL`."""
+"""Sizes of a network; `base` is the configuration's defaults; see also `VlaModel.TINY` and `VlaModel.FULL`."""
 
 
 def model_class(name: str) -> Any:  # noqa: ANN401 (torch is not imported here)
     """Return the class of the network called `name`.
 
     Raises:
-        ContractError: for an unknown name, with near ones.
+        ContractError: for an unknown name, suggesting similar ones.
     """
     found = {**{point.name: point.value for point in entry_points(group=GROUP)}, **MODELS}
     if name not in found:
@@ -50,13 +50,13 @@ def model_class(name: str) -> Any:  # noqa: ANN401 (torch is not imported here)
 
 
 def build_model(name: str, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 (as above)
-    """Return the network called `name`, made from plain values, with random weights.
+    """Build the network called `name` from plain values, with random weights.
 
     Raises:
-        ContractError: for an unknown name (with near ones) or an invalid configuration.
+        ContractError: for an unknown name, suggesting similar ones, or an invalid configuration.
     """
     values = dict(config)
-    adapters = values.pop("adapters", None)  # of a network that was fine-tuned with them
+    adapters = values.pop("adapters", None)  # present if the network was fine-tuned with adapters
     network = model_class(name).from_config(values)
     if adapters is not None:
         importlib.import_module("vla_ros.models.layers.adapters").insert_adapters(network, **adapters)
@@ -64,12 +64,12 @@ def build_model(name: str, config: Mapping[str, Any]) -> Any:  # noqa: ANN401 (a
 
 
 def sized_config(name: str, size: str, needed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of the network `name` at a size, for the data that `needed` describes.
+    """Return the configuration of the network `name` at a size, for the data that `needed` describes.
 
     Args:
-        name: In the table.
-        size: "tiny" (trains on a CPU), "base" or "full" (as large as it is meant to be).
-        needed: Lines that the data decide: `cameras`, `vocabulary`, `state_width`, `horizon`, perhaps `words`.
+        name: Name in the registry.
+        size: "tiny" (trains on a CPU), "base" or "full" (the intended size).
+        needed: Fields determined by the data: `cameras`, `vocabulary`, `state_width`, `horizon`, optionally `words`.
 
     Raises:
         ContractError: for an unknown name or size.

@@ -1,4 +1,4 @@
-"""What networks are built from: plain values, as they stand in a checkpoint, and the lines that several share."""
+"""Configurations of networks: read from plain values, as stored in checkpoints; fields that several share."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from vla_ros.errors import ContractError
 from vla_ros.models.columns import ActionColumns
 
 Sizes = Mapping[str, tuple[int, int]]
-"""Camera name to (height, width) of its images."""
+"""Camera name to (height, width) of its images, px."""
 
 NEEDED = ("cameras", "vocabulary", "state_width", "horizon")
-"""Lines without which there is no network; all others have a value of their own."""
+"""Required fields; all others have defaults."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What every network needs to know.
+    """Configuration common to all networks.
 
     Attributes:
-        cameras: Camera name to (height, width) of its images.
-        vocabulary: How many words there are, padding and unknown among them.
-        state_width: Numbers of proprioception.
-        horizon: Rows a chunk.
+        cameras: Camera name to (height, width) of its images, px.
+        vocabulary: Number of words, including padding and unknown.
+        state_width: Size of the proprioception vector.
+        horizon: Rows per chunk.
         action: Columns of a row.
-        freeze: Leave the parts that stand in lines of `VlaModel.BACKBONES` as they are while the rest is trained.
+        freeze: Freeze the backbones that fields in `VlaModel.BACKBONES` name while the rest is trained.
     """
 
     cameras: Sizes
@@ -39,34 +39,34 @@ class ModelConfig:
 
     @property
     def longest_sentence(self) -> int | None:
-        """Most words of a sentence; None for a network that reads them one after the other, however many."""
+        """Maximum number of words of an instruction; None for a recurrent network, which has no maximum."""
         return None
 
 
 @dataclass(frozen=True)
 class ReadingConfig(ModelConfig):
-    """A network with a place for each word.
+    """Configuration of a network with a position for each word.
 
     Attributes:
-        words: Most words of a sentence.
+        words: Maximum number of words of an instruction.
     """
 
     words: int = 16
 
     @property
     def longest_sentence(self) -> int | None:
-        """Most words of a sentence."""
+        """Maximum number of words of an instruction."""
         return self.words
 
 
 @dataclass(frozen=True)
 class TransformerConfig(ReadingConfig):
-    """A transformer over image patches.
+    """Configuration of a transformer over image patches.
 
     Attributes:
-        width: Numbers a token.
-        heads: Of each attention.
-        patch: Pixels, each way, of an image token.
+        width: Size of a token.
+        heads: Number of attention heads.
+        patch: Side of an image patch, px.
     """
 
     width: int = 128
@@ -76,14 +76,14 @@ class TransformerConfig(ReadingConfig):
 
 @dataclass(frozen=True)
 class TowerConfig(ReadingConfig):
-    """A convolutional tower of Transformers under a perceptron.
+    """Configuration of a convolutional backbone of Hugging Face Transformers, followed by an MLP.
 
     Attributes:
-        vision: Sizes of the tower, as `backbones.build_tower` takes them; the library's own where they say nothing. Or
-            a trunk in its place, {"kind": "trunk", sizes}.
-        shrink: The pictures' sides are divided by this (means of squares) before anything looks at them.
-        norm: Its normalization: "group" to train from nothing, "frozen" with published weights, "batch".
-        hidden: Width of the perceptrons.
+        vision: Sizes of the backbone, as `backbones.build_tower` takes them, by default the library's; or a trunk in
+            its place, {"kind": "trunk", sizes}.
+        shrink: Factor by which image sides are reduced first, by average pooling.
+        norm: Normalization: "group" to train from scratch, "frozen" with published weights, or "batch".
+        hidden: Width of the MLPs.
     """
 
     vision: Mapping[str, Any] | None = None
@@ -96,14 +96,14 @@ _Config = TypeVar("_Config", bound=ModelConfig)
 
 
 _SCALARS: Mapping[str, type] = {"int": Integral, "float": Real}
-"""Annotations of lines whose values are checked, and what they take."""
+"""Annotations of the fields whose values are checked, and the types that they accept."""
 
 
 def read_config(kind: type[_Config], values: Mapping[str, Any]) -> _Config:
-    """Make the dataclass `kind` from plain values, as they stand in a checkpoint.
+    """Build the dataclass `kind` from plain values, as stored in checkpoints.
 
     Raises:
-        ContractError: naming missing and unknown lines, or a camera size that is none.
+        ContractError: naming missing and unknown fields, or an invalid camera size.
     """
     known = [f.name for f in fields(kind)]
     if unknown := sorted(set(values) - set(known)):

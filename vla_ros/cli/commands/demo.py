@@ -1,4 +1,4 @@
-"""`vla-ros demo`: the whole graph, one sentence, one task, in the simulated cell; on film."""
+"""`vla-ros demo`: run one instruction on the whole graph in the simulated workcell, and record a video of it."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ EXAMPLES = (
 DEFAULT_SEED = 7
 CAMERA = "front"
 CONSOLE_PORT = 8060
-READY_TIMEOUT = 30.0  # s, for the first verdict, the first chunk, and until the robot can be armed
+READY_TIMEOUT = 30.0  # s, for the first verdict, for the first chunk, and for arming
 SETTLE_TIME = 0.5  # s without a new chunk
-EPILOGUE = 0.7  # s of film after the end
-LINE_PERIOD = 1.0  # s between two lines of progress
+EPILOGUE = 0.7  # s of video after success
+LINE_PERIOD = 1.0  # s between progress lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,10 +105,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo; returns exit code 0 when the task succeeded, or an arm without a policy was held or driven.
+    """Run the demo; return 0 if the task succeeded, or if an arm without a policy was held or driven.
 
     Raises:
-        UsageError: when an option names what is not there.
+        UsageError: when an option names something that does not exist.
     """
     from vla_ros.policies.build import shipped_policy
     from vla_ros.policies.registry import find_policy
@@ -196,13 +196,13 @@ def _play(
 
 
 def _filmed(contract: RobotContract) -> str:
-    """Return the topic of the camera that is filmed."""
+    """Return the topic of the camera whose images make up the video."""
     names = [camera.name for camera in contract.cameras]
     return contract.camera(CAMERA if CAMERA in names else names[0]).topic
 
 
 class Episode:
-    """One sentence, from saying it to the judge's verdict, on film."""
+    """One instruction, from its publication to the success checker's verdict, recorded as a video."""
 
     def __init__(
         self,
@@ -218,7 +218,7 @@ class Episode:
         self.video = args.out / "demo" / name
 
     def figures(self) -> dict[str, Any]:
-        """Return what there is to say about it."""
+        """Return the metrics of the episode."""
         return {
             **self._observer.figures(self._args.lockstep),
             "instruction": self.instruction,
@@ -227,11 +227,11 @@ class Episode:
         }
 
     def play(self) -> None:
-        """Ask, arm, watch.
+        """Publish the instruction, arm, and watch.
 
         Raises:
             GraphError: when a part of the graph fails, or nothing happens within `READY_TIMEOUT`.
-            InstructionError: when the graph or the policy refuses the sentence.
+            InstructionError: when the graph or the policy rejects the instruction.
         """
         from vla_ros.cli.film import Film
 
@@ -255,14 +255,14 @@ class Episode:
             self._watch(film)
 
     def began(self) -> None:
-        """Be told that the robot is armed."""
+        """Handle the arming of the robot; does nothing here."""
 
     def ended(self) -> bool:
-        """Say whether the episode is over without success or the end of its time; asked often."""
+        """Return whether the episode ended for a reason other than success or timeout; polled."""
         return False
 
     def _settle(self) -> None:
-        """Wait until no chunk is on its way any more: in lock step the first instant shall find the same each time."""
+        """Wait until no chunk is in flight, so that the first instant of lockstep is the same in every run."""
         count = -1
         while count != (count := self._observer.episode.chunks):
             time.sleep(SETTLE_TIME)
@@ -285,7 +285,7 @@ class Episode:
         from vla_ros.ros.transitions import GraphError
 
         observer, began = self._observer, time.monotonic()
-        observer.images()  # what came before is not on film
+        observer.images()  # discard earlier images
         end, line_due = began + self._args.timeout, 0.0
         done: float | None = None
         while time.monotonic() < (end if done is None else done + EPILOGUE):
@@ -337,7 +337,7 @@ def _summarise(
 
 
 def _stay(graph: GraphRunner, observer: Observer, say: Callable[[str], None]) -> None:
-    """Leave the graph up and tell what it does, until Ctrl-C or until it fails."""
+    """Keep the graph up and print its state, until Ctrl-C or until it fails."""
     say("the graph stays up; Ctrl-C ends it. In another terminal:")
     say('  vla-ros say "pick up the blue ball"      or, with ros2cli:')
     say(

@@ -1,4 +1,4 @@
-"""`vla-ros eval`: success of a policy over unseen scenes, with its confidence interval."""
+"""`vla-ros eval`: measure a policy's success rate over unseen scenes, with its confidence interval."""
 
 from __future__ import annotations
 
@@ -92,10 +92,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate and report; 0 when every scene was played, whatever came of it.
+    """Evaluate and report; return 0 if every scene was played, whatever the outcome.
 
     Raises:
-        UsageError: when an option would have no effect, or names what is not there.
+        UsageError: when an option would have no effect, or names something that does not exist.
     """
     from vla_ros.evaluation.suite import SUITES
     from vla_ros.policies.build import robot_for
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     args.processes = args.processes or os.cpu_count() or 1
     args.controllers = args.controllers or "gz"
     args.policy = args.policy or SHIPPED[name]
-    load_contract(args.robot)  # this and the policy before processes start
+    load_contract(args.robot)  # check it and the policy before processes start
     find_policy(args.policy)
     require_output(args.out)
     args.robot = robot_for(args.policy, args.robot, args.out / "robot")
@@ -145,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _complaint(args: argparse.Namespace) -> str:
-    """Say which value makes no sense or which option would have no effect, and what works; "" when all is well."""
+    """Return which options are invalid or would have no effect, and what works; "" if none."""
     if args.suite and args.task:
         return f"--task {args.task} has no effect with --suite, which plays all of its tasks: leave one of them out"
     if args.suite and args.via == "gazebo":
@@ -161,10 +161,10 @@ def _complaint(args: argparse.Namespace) -> str:
 
 
 def _read_report(args: argparse.Namespace) -> Outcomes:
-    """Return what the policy to compare with made of the scenes.
+    """Return the outcomes of the policy to compare with.
 
     Raises:
-        VlaError: when the file is no report, or of other scenes.
+        VlaError: when the file is not a report, or has none of these scenes.
     """
     from vla_ros.evaluation.paired import outcomes
 
@@ -182,7 +182,7 @@ def _read_report(args: argparse.Namespace) -> Outcomes:
 
 
 def _compared(against: Outcomes | None, results: Sequence[TrialResult]) -> dict[str, Any]:
-    """Return the comparison with another policy under "against", if there is one to compare with."""
+    """Return the comparison with the other policy under "against"; empty if there is none."""
     from vla_ros.evaluation.paired import compare, outcomes
 
     return {} if against is None else {"against": compare(outcomes(map(asdict, results)), against)}
@@ -197,9 +197,9 @@ def _say_who_won(args: argparse.Namespace, figures: Mapping[str, Any]) -> None:
 
 
 def _results(args: argparse.Namespace, suite: str, trials: Sequence[Trial], path: Path) -> list[TrialResult]:
-    """Play the episodes that the way of playing can play; each is written down as it ends.
+    """Play the episodes that `--via` supports; each is journaled as it ends.
 
-    An interruption loses one episode at most: those that the journal at `path` has are not played again.
+    An interruption loses at most one episode: those in the journal at `path` are not played again.
     """
     from tqdm import tqdm
 
@@ -216,7 +216,7 @@ def _results(args: argparse.Namespace, suite: str, trials: Sequence[Trial], path
     _require_same(journal, asdict(options) | ({"controllers": args.controllers} if args.via == "gazebo" else {}))
     missing = [trial for trial in trials if str(trial.seed) not in journal]
     if missing:
-        # Closed: a graph that an error interrupts ends here, and not when the interpreter gets round to it.
+        # Closed explicitly: a graph interrupted by an error shuts down here, and not at garbage collection.
         with contextlib.closing(_player(args)(options, missing)) as played:
             bar = tqdm(zip(missing, played, strict=True), total=len(missing), unit="scene", desc=f"eval via {args.via}")
             for trial, group in bar:
@@ -225,7 +225,7 @@ def _results(args: argparse.Namespace, suite: str, trials: Sequence[Trial], path
 
 
 def _player(args: argparse.Namespace) -> Play:
-    """Return what plays episodes: in processes of its own, or one after the other through a graph."""
+    """Return the function that plays episodes: in worker processes, or one after another through a graph."""
 
     def in_processes(options: SuiteOptions, trials: Sequence[Trial]) -> Generator[Sequence[TrialResult], None, None]:
         from vla_ros.evaluation.suite import play_suite
@@ -280,10 +280,10 @@ def _report_name(args: argparse.Namespace, suite: str) -> str:
 
 
 def _require_same(journal: Journal, options: Mapping[str, Any]) -> None:
-    """Write into a journal how its scenes are played, or refuse one whose scenes were played otherwise.
+    """Write the options of the evaluation into its journal, or reject a journal written with other options.
 
     Raises:
-        VlaError: saying how they were.
+        VlaError: naming the options in the journal.
     """
     if journal.rows.get("options", options) != options:
         raise VlaError(f"{journal.path} was written with {journal.rows['options']}: evaluate without --resume")

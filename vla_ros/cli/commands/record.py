@@ -1,4 +1,4 @@
-"""`vla-ros record`: episodes from the running graph, driven by a policy or by a person at the keyboard."""
+"""`vla-ros record`: record episodes from the running graph, driven by a policy or from the keyboard."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ EXAMPLES = (
 
 FORMATS = ("lerobot", "mcap")
 LONGEST, LONGEST_BY_HAND = 30.0, 300.0
-"""Longest episode of a policy and of a person, s: who drives an arm for the first time looks more than they move."""
+"""Maximum duration of an episode driven by a policy and by a person, s: beginners look more than they move."""
 
-READY_LIMIT = 30.0  # s, for one step of the preparation
-TELL_AGAIN = 5.0  # s between two lines about what is waited for
+READY_LIMIT = 30.0  # s, for each step of the preparation
+TELL_AGAIN = 5.0  # s between lines that say what is still awaited
 KEEP, FAIL, AGAIN, QUIT = "\n", "x", "\x7f", "\x1b"
 MARKS = "Enter: success   x: failure   Backspace: again   Esc: end"
 
@@ -76,10 +76,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Record; 0 when as many episodes were kept as were asked for.
+    """Record; return 0 if the requested number of episodes was kept.
 
     Raises:
-        UsageError: when options do not go together, or name what is not there.
+        UsageError: when options are incompatible, or name something that does not exist.
     """
     from vla_ros.policies.build import robot_for
     from vla_ros.policies.registry import find_policy
@@ -154,7 +154,7 @@ def _formats(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _domain(args: argparse.Namespace) -> int | None:
-    """Return the domain to use, None for one that nobody uses: a robot is where its drivers are."""
+    """Return the ROS domain id; None for an unused one. A real robot needs that of its drivers."""
     if args.domain is not None:
         return int(args.domain)
     if not args.real:
@@ -169,7 +169,7 @@ def _keys(wanted: bool) -> AbstractContextManager[Keys | None]:
 
 
 def _graph(teleop: bool) -> Any:  # noqa: ANN401 (a Graph, imported late)
-    """Return the shipped graph; a person takes the policy node's place."""
+    """Return the shipped graph, for teleoperation without the policy node."""
     from vla_ros.ros.graph.description import load_graph
 
     graph = load_graph()
@@ -185,7 +185,7 @@ def _dataset(args: argparse.Namespace, contract: RobotContract) -> LeRobotWriter
 
 
 def _every(seconds: float) -> Callable[[str], None]:
-    """Return what prints a line, unless it printed another less than `seconds` s ago."""
+    """Return a function that prints a line unless it printed another less than `seconds` s ago."""
     last = -math.inf
 
     def tell(line: str) -> None:
@@ -198,7 +198,7 @@ def _every(seconds: float) -> Callable[[str], None]:
 
 
 class _Session:
-    """Episode after episode: set the scene up, arm, say what to do, watch, keep or drop."""
+    """Recording session; per episode: set up the scene, arm, publish the instruction, watch, keep or discard."""
 
     def __init__(
         self,
@@ -232,7 +232,7 @@ class _Session:
             print(f"{self._keyboard.help}\n{MARKS}")
 
     def close(self) -> None:
-        """Take the person's hands off; the graph still runs."""
+        """End teleoperation; the graph keeps running."""
         if self._teleoperation is not None:
             self._teleoperation.close()
 
@@ -252,7 +252,7 @@ class _Session:
                     raise VlaError("four of five episodes cannot be kept; look at the reasons above")
 
     def _episode(self, seed: int) -> str:
-        """Record one and return how it ended; see `_watch`."""
+        """Record one episode and return how it ended; see `_watch`."""
         from vla_ros.data.errors import DiskFullError
 
         sentence = self._args.instruction
@@ -261,7 +261,7 @@ class _Session:
         name = f"{time.strftime('%Y%m%d_%H%M%S')}_{seed:06d}"
         self._operator.arm(READY_LIMIT, _every(TELL_AGAIN))
         if self._keys is not None and QUIT in self._keys.read_waiting():
-            return QUIT  # whatever else was typed so far was typed before there was anything to drive or to judge
+            return QUIT  # other keys typed so far are ignored: there was nothing to drive or to mark yet
         self._observer.begin()
         self._recorder.begin(name, self._args.task)
         kept = False
@@ -293,13 +293,13 @@ class _Session:
                 self._recorder.drop()
 
     def _watch(self) -> str:
-        """Return how the episode ended, as a key: the person's word, else the judge's, else failure by the clock."""
+        """Return how the episode ended, as a key: pressed by the person, else success, else failure on timeout."""
         end = time.monotonic() + self._longest
         while time.monotonic() < end:
             if self._graph.failure:
                 raise VlaError(self._graph.failure)
             if self._recorder.failure:
-                return KEEP  # the reason comes out when it is asked to keep it
+                return KEEP  # the attempt to keep the episode then reports the reason
             if self._keys is None:
                 if self._observer.wait(lambda: self._observer.episode.success, timeout=0.1):
                     return KEEP

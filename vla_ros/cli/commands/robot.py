@@ -1,4 +1,4 @@
-"""`vla-ros robot simplify`: makes a description with convex collision shapes from one with meshes."""
+"""`vla-ros robot simplify`: replace the collision meshes of a robot description by convex shapes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXAMPLES = (
 )
 
 MOST_PARTS_TRIED = 8
-"""Convex shapes of one mesh, when fewer touch each other at home."""
+"""Maximum number of convex shapes per mesh, tried if fewer touch each other at home."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,11 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the description; 0 when it holds every mesh and no pair is lost.
+    """Write the description with convex shapes; return 0.
 
     Raises:
-        UsageError: when the options make no sense.
-        ContractError: when the description cannot be made convex.
+        UsageError: when an option is invalid.
+        ContractError: when the description cannot be made convex, or shapes touch at home that the meshes keep apart.
     """
     from vla_ros.robot.contract import load_contract
     from vla_ros.robot.description.simplify import LEAST_VERTICES, simplify
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _description(line: str) -> Path:
-    """Return the URDF file that is named as a contract does it, a xacro file with its arguments included."""
+    """Return the URDF file named as in a contract; a xacro file is expanded with its arguments."""
     from vla_ros.robot.contract import find_description
     from vla_ros.robot.description.xacro_files import XACRO, expanded_urdf, split_arguments
 
@@ -94,7 +94,7 @@ def _description(line: str) -> Path:
 
 
 def _lost(contract: RobotContract, done: Simplified, safety: str) -> Mapping[str, float]:
-    """Return the pairs of links whose shapes touch at home, with the distance of their meshes, m, which do not."""
+    """Return the link pairs whose shapes touch at home but whose meshes do not, with the meshes' distance, m."""
     from dataclasses import replace
 
     from vla_ros.safety.motion.collision import CollisionModel, links_at_home
@@ -109,7 +109,7 @@ def _lost(contract: RobotContract, done: Simplified, safety: str) -> Mapping[str
 
 
 def _query_times(contract: RobotContract | None, done: Simplified, safety: str) -> tuple[float, ...]:
-    """Return what all distances took before and take now, and the tick they are part of, s; () without a contract."""
+    """Return the time of all distance queries before and after, and the tick, s; () without a contract."""
     from dataclasses import replace
 
     from vla_ros.safety.motion.collision import CollisionModel

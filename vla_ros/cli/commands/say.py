@@ -1,4 +1,4 @@
-"""`vla-ros say "pick up the red cube"`: gives a sentence to a graph that `vla-ros demo --keep-running` left up."""
+"""`vla-ros say "pick up the red cube"`: give an instruction to a graph left up by `vla-ros demo --keep-running`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Say it; 0 when the graph does it: a task is taken, a stop is heard by the safety layer and the arm is held."""
+    """Publish the instruction; return 0 if the task is accepted, or the stop received and the arm held."""
     from vla_ros.bringup.runner import RosLink
     from vla_ros.client.observer import Observer
     from vla_ros.client.operator_client import Operator
@@ -58,13 +58,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def domain_of_graph(out: Path | None) -> int:
-    """Return the DDS domain of the graph to speak to: in `out`, else in runs/, else the only one that runs.
+    """Return the DDS domain of the graph to instruct: that in `out`, else in runs/, else the only running one.
 
-    Those are graphs of the demo, each in a domain of its own. Where there is none, it is ROS_DOMAIN_ID, if that is
-    set: a graph that `ros2 launch` started is there.
+    Those are graphs of the demo, each in its own domain. Without any, the domain is ROS_DOMAIN_ID, if set: that of a
+    graph started by `ros2 launch`.
 
     Raises:
-        VlaError: when there is none, or it is not clear which.
+        VlaError: when there is no graph, or more than one.
     """
     from vla_ros.bringup.runner import STATE_FILE
     from vla_ros.bringup.running_graphs import running_graphs, runs

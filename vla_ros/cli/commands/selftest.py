@@ -1,4 +1,4 @@
-"""`vla-ros selftest`: the fault table, tried on the safety layer in shadow: nothing moves."""
+"""`vla-ros selftest`: inject the fault table into the safety layer in a dry run; nothing moves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a line for every fault, and keep a pass for the safety nodes of this user; 0 when all were stopped."""
+    """Print a line per fault and store a pass for this user's safety nodes; return 0 if all were stopped."""
     from vla_ros.robot.contract import load_contract
     from vla_ros.safety.motion.collision import CollisionModel
     from vla_ros.safety.parameters import load_parameters
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{'note':<8} collision: {sentence}", flush=True)
     own = {fault.name for fault in fault_table(contract)}
     mark = fingerprint(contract, parameters)
-    tried = run_faults(contract, parameters, fault_table(), tell=tell)  # as the node does, which asks for every row
+    tried = run_faults(contract, parameters, fault_table(), tell=tell)  # every row, as the node requires
     rows = [row for row in tried if row.name in own]
     stopped = sum(row.stopped for row in rows)
     print(

@@ -1,4 +1,4 @@
-"""`vla-ros serve`: a policy for other machines and programs, by openpi's protocol; it needs no ROS."""
+"""`vla-ros serve`: serve a policy to other machines and programs by openpi's protocol; needs no ROS."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGINT or SIGTERM; 0 then.
+    """Serve until SIGINT or SIGTERM; return 0.
 
     Raises:
-        UsageError: when an option names what is not there, or would let everybody in.
+        UsageError: when an option names something that does not exist, or would allow anyone to connect.
     """
     from vla_ros.policies.build import commanded_by, load_policy
     from vla_ros.policies.protocol import close_policy
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         args.host, args.port, token, tls_of(args.certificate, args.key), args.clients, args.queue, args.timeout
     )
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("websockets").setLevel(logging.CRITICAL)  # a handshake that is broken off is no event here
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)  # aborted handshakes are not worth a log line
     policy = load_policy(args.policy, contract, args.device, args.precision)
     try:
         asyncio.run(_serve(PolicyServer(policy, contract, options), args))
@@ -122,14 +122,14 @@ def _is_loopback(host: str) -> bool:
 
 
 def tls_of(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """Return the TLS of a server; None where neither is named.
+    """Return the TLS context of a server; None if neither file is given.
 
     Args:
         certificate: PEM file.
         key: PEM file of its private key.
 
     Raises:
-        UsageError: when one is missing, or they cannot be used.
+        UsageError: when only one is given, or they cannot be used.
     """
     if certificate is None and key is None:
         return None

@@ -1,4 +1,4 @@
-"""`vla-ros train`: a policy from demonstrations; from a configuration file it collects them as well."""
+"""`vla-ros train`: train a policy on demonstrations; with a configuration file, it collects them as well."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vla_ros.training.records import PlayRecord
 
 REPORT_FILE = "report.json"
-"""In the folder of the checkpoint: the figures of its training."""
+"""Name of the file in the checkpoint's folder that holds the metrics of its training."""
 
 HELP = "train a policy on collected demonstrations"
 
@@ -95,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Collect what is missing, train, write the checkpoint; 0 when it is there."""
+    """Collect missing data, train, and write the checkpoint; return 0."""
     import torch
 
     from vla_ros.cli.recorded_data import open_line
@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _play(config: TrainingConfig, processes: int, folder: Path) -> PlayRecord:
-    """Play the scenes that a configuration keeps for it with the policy in a folder."""
+    """Play a configuration's held-out scenes with the policy in a folder."""
     from vla_ros.evaluation.suite import SUITES, SuiteOptions, play_suite
     from vla_ros.training.records import PlayRecord
 
@@ -150,7 +150,7 @@ def _play(config: TrainingConfig, processes: int, folder: Path) -> PlayRecord:
 
 
 def configuration(args: argparse.Namespace) -> TrainingConfig:
-    """Return the configuration that the file and the options make together."""
+    """Return the configuration: that of the file, or the default, overridden by the options."""
     from vla_ros.models.build import model_class
     from vla_ros.models.options import SIZE_LINE, read_options
     from vla_ros.paths import share_file
@@ -172,14 +172,14 @@ def configuration(args: argparse.Namespace) -> TrainingConfig:
     config = replace(config, model_options={**config.model_options, **lines})
     loop = {"steps": args.steps, "learning_rate": args.learning_rate}
     if config.start_from is None and config.method != "pretraining":
-        model_class(config.model)  # an unknown name is refused before data are looked for
+        model_class(config.model)  # reject an unknown name before searching for data
     config = replace(config, loop=replace(config.loop, **{n: v for n, v in loop.items() if v is not None}))
     measured = {"play_every": args.eval_every, "scenes": args.eval_scenes, "patience": args.patience}
     return replace(config, held_out=replace(config.held_out, **{n: v for n, v in measured.items() if v is not None}))
 
 
 def _command(args: argparse.Namespace) -> str:
-    """Return the command that does the same again, without what says only where and how fast."""
+    """Return the command that repeats the training, without options that affect only where and how fast it runs."""
     said = {**vars(args), "set": args.options or None}
     options = (
         "config",

@@ -1,12 +1,12 @@
-"""What the numbers of a step say of each arm, whichever way a data set writes its measurements.
+"""Measured state of each arm at a step, for every layout of measurements in a data set.
 
 =================================================  ====================================================================
 measurements                                       read as
 =================================================  ====================================================================
 `POSE_NAMES`, `GRIPPER_NAME` or `GRIPPER_SHARE`    tool and gripper of the only arm
 the names of the robot's joints                    joints of the only arm, or of each, rad
-as many as an action of absolute joint positions   joints and grippers of each arm, in the units of the actions: so
-                                                   LeRobot writes the state of its arms, SO-101 and ALOHA among them
+as many as an action of absolute joint positions   joints and grippers of each arm, in the units of the actions, as
+                                                   LeRobot records its arms, among them SO-101 and ALOHA
 =================================================  ====================================================================
 """
 
@@ -25,7 +25,7 @@ from vla_ros.processing.state import ArmState
 from vla_ros.types import FloatArray
 
 MaxOpening = float | Mapping[str, float]
-"""Opening of the gripper that counts as fully open, m: of all arms, or by the name of the arm."""
+"""Opening at which a gripper counts as fully open, m: for all arms, or by name of the arm."""
 
 
 def opening_of(max_opening: MaxOpening, arm: str) -> float:
@@ -34,7 +34,7 @@ def opening_of(max_opening: MaxOpening, arm: str) -> float:
 
 
 def state_is_as_actions(names: Sequence[str], space: ActionSpace) -> bool:
-    """Tell whether measurements of these names are joints and grippers, one for each column of an action."""
+    """Return whether measurements with these names are joints and grippers, one per action column."""
     joints = all(space.motion(arm).quantity is Quantity.JOINT_POSITION for arm in space.arms)
     return joints and len(names) == space.width and not set(names) & {*POSE_NAMES, GRIPPER_NAME, GRIPPER_SHARE}
 
@@ -42,12 +42,12 @@ def state_is_as_actions(names: Sequence[str], space: ActionSpace) -> bool:
 def measured_arms(
     step: Step, max_opening: MaxOpening, joint_names: Mapping[str, Sequence[str]] | None = None
 ) -> dict[str, ArmState]:
-    """Return what was measured of each arm of a step's actions; see the table of this module.
+    """Return the measured state of each arm in a step's actions; see the table of this module.
 
     Args:
         step: The step.
         max_opening: See `MaxOpening`.
-        joint_names: Of the robot, by arm, in command order.
+        joint_names: Joint names of the robot, by arm, in command order.
     """
     space, names, values = step.convention, step.proprioception_names, step.proprioception
     openings = {arm: opening_of(max_opening, arm) for arm in space.arms}
@@ -55,7 +55,7 @@ def measured_arms(
     own = {arm: (joint_names or {}).get(arm, ()) for arm in space.arms}
     named = all(joints and set(joints) <= set(names) for joints in own.values())
     as_actions = state_is_as_actions(names, space)
-    if named and not (as_actions and len(found) > 1):  # names alone do not say which gripper is whose
+    if named and not (as_actions and len(found) > 1):  # names alone do not assign grippers to arms
         found = {
             arm: replace(one, joint_positions=values[[names.index(name) for name in own[arm]]])
             for arm, one in found.items()

@@ -1,6 +1,6 @@
-"""The simulated workcell: arm, table and cameras in MuJoCo. It knows no objects and no task.
+"""Simulated workcell: arm, table and cameras in MuJoCo, without objects or tasks.
 
-One thread at a time: MuJoCo's data and the OpenGL context belong to the thread that made them.
+Use it from one thread only: MuJoCo's data and the OpenGL context belong to the thread that created them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from vla_ros.robot.kinematics import Kinematics
 from vla_ros.types import FloatArray, ImageArray, RobotState
 
 SETTLE_TIME = 0.3
-"""Objects fall to rest for so long before a scene begins, s."""
+"""Time in which objects come to rest before a scene begins, s."""
 
 
 class Workcell:
-    """A robot at a table, with the interface of the real thing: references in, state and images out."""
+    """Robot at a table, with the interface of the real one: joint references in, state and images out."""
 
     def __init__(self, contract: RobotContract, *, camera_sizes: Mapping[str, tuple[int, int]] | None = None) -> None:
-        """Build the workcell of a robot; `camera_sizes` maps a camera to (height, width) in place of the contract's."""
+        """Build a robot's workcell; `camera_sizes` overrides the contract's (height, width) px by camera."""
         self.contract = contract
         self.kinematics = Kinematics(contract)
         self.layout = plan_layout(contract, self.kinematics)
@@ -58,7 +58,7 @@ class Workcell:
         return self._steps * TIMESTEP
 
     def settle(self, rng: np.random.Generator, spread: float) -> None:
-        """Bring each arm joint to within `spread` rad of home, open every gripper, let everything fall to rest."""
+        """Set each arm joint to within `spread` rad of home, open every gripper, and let objects come to rest."""
         joints = self.contract.joints
         start = joints.home + rng.uniform(-spread, spread, joints.count)
         self.data.qpos[self._arm] = np.clip(start, joints.lower, joints.upper)
@@ -70,7 +70,7 @@ class Workcell:
         self.step(SETTLE_TIME)
 
     def place_arm(self, joint_positions: FloatArray, gripper_opening: float | Sequence[float]) -> None:
-        """Put the arm where its references are, (n,) rad and m, at rest; nothing else moves, and no time passes."""
+        """Place the arm at its references, (n,) rad and m, at rest; nothing else moves, and no time passes."""
         self.command(joint_positions, gripper_opening)
         self.data.qpos[self._arm] = joint_positions
         self.data.qpos[self._fingers] = self.contract.finger_positions(np.atleast_1d(gripper_opening).tolist())
@@ -82,10 +82,10 @@ class Workcell:
 
         Args:
             joint_positions: (n,) rad.
-            gripper_opening: m; of several arms one each.
+            gripper_opening: m; with several arms, one for each.
 
         Raises:
-            SimulationError: when they are not finite, or there are too few or too many.
+            SimulationError: when a value is not finite, or there are too few or too many.
         """
         positions = np.asarray(joint_positions, dtype=np.float64)
         openings = np.atleast_1d(np.asarray(gripper_opening, dtype=np.float64))
@@ -112,7 +112,7 @@ class Workcell:
             raise SimulationError(f"the physics diverged at {self.time:.3f} s")
 
     def state(self) -> RobotState:
-        """Return what the robot's sensors would say now."""
+        """Return the state that the robot's sensors would measure now."""
         positions, velocities = self.data.qpos[self._arm].copy(), self.data.qvel[self._arm_dof].copy()
         openings = self.contract.openings(self.data.qpos[self._fingers].tolist())
         if len(openings) > 1:
@@ -127,17 +127,17 @@ class Workcell:
         )
 
     def _instant_efforts(self) -> FloatArray:
-        """Return the torques behind the gears in the last physics step, (n,) N m, gravity included.
+        """Return the torques at the gears' output in the last physics step, (n,) N m, gravity included.
 
-        Servo and gravity compensation act in front of the gears; the rotors' own inertia (armature) takes its part. A
-        state reports their mean over the last `step`, as a sensor with a filter does: references change in jumps.
+        Servo and gravity compensation act at the gears' input; the rotors' inertia (armature) absorbs a part. A state
+        reports their mean over the last `step`, as a filtered sensor does, since references change in jumps.
         """
         data, dof = self.data, self._arm_dof
         driven = data.qfrc_actuator[dof] + data.qfrc_passive[dof]
         return np.asarray(driven - self.model.dof_armature[dof] * data.qacc[dof], dtype=np.float64)
 
     def render(self, camera: str) -> ImageArray:
-        """Return what `camera` sees, (height, width, 3) uint8 RGB."""
+        """Render the image of `camera`, (height, width, 3) uint8 RGB."""
         size = self._sizes[self.contract.camera(camera).name]
         if size not in self._renderers:
             self._renderers[size] = CameraRenderer(self.model, *size)
@@ -151,13 +151,13 @@ class Workcell:
         }
 
     def camera_matrix(self, camera: str) -> FloatArray:
-        """Return the pinhole intrinsics (3, 3) of `camera`, px: square pixels, centre in the middle."""
+        """Return the pinhole intrinsics (3, 3) of `camera`, px: square pixels, principal point at the center."""
         height, width = self._sizes[self.contract.camera(camera).name]
         focal = 0.5 * height / np.tan(np.radians(float(self.model.camera(camera).fovy[0])) / 2.0)
         return np.array([[focal, 0.0, width / 2.0], [0.0, focal, height / 2.0], [0.0, 0.0, 1.0]])
 
     def project(self, camera: str, point: FloatArray) -> tuple[float, float] | None:
-        """Return where a point (3,) m of the base frame falls in the image, (u, v) px; None behind the camera."""
+        """Project a point (3,) m, base frame, into the image, (u, v) px; None if it is behind the camera."""
         view = self.data.camera(camera)
         local = view.xmat.reshape(3, 3).T @ (np.asarray(point) - view.xpos)  # MuJoCo cameras look along -z
         if local[2] >= -1e-6:
@@ -167,12 +167,12 @@ class Workcell:
 
     @property
     def tool_positions(self) -> list[FloatArray]:
-        """Where the tool of each arm is, (3,) m, base frame."""
+        """Position of each arm's tool, (3,) m, base frame."""
         placements = self.kinematics.placements(self.data.qpos[self._arm])
         return [np.asarray(placement.translation) for placement in placements]
 
     def bodies_between_fingers(self) -> set[int]:
-        """Return the ids of the bodies that at least two fingers touch, of one gripper or of two."""
+        """Return the ids of the bodies touched by at least two fingers, of the same gripper or of different ones."""
         touching: dict[int, set[int]] = {}
         for contact in self.data.contact:
             for finger_geom, other in (contact.geom, contact.geom[::-1]):
@@ -183,7 +183,7 @@ class Workcell:
         return {body for body, fingers in touching.items() if len(fingers) >= 2}
 
     def close(self) -> None:
-        """Free the renderers."""
+        """Close the renderers."""
         for renderer in self._renderers.values():
             renderer.close()
         self._renderers.clear()
