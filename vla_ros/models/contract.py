@@ -1,6 +1,6 @@
-"""What every network offers, so that training and the policy node need not know which one they hold.
+"""Interface of every network, so that training and the policy node need not know which one they use.
 
-What goes in and what comes out stands in the table of `batch`: B scenes, N sentences each, H rows a chunk, T words.
+Inputs and outputs are in the table of `batch`: B scenes, N instructions for each, H rows per chunk, T words.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _Model = TypeVar("_Model", bound="VlaModel")
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a network can tell about one answer.
+    """Output of a network with its intermediate predictions.
 
     Attributes:
-        said: The answer itself; `said.attention` is where it looked for each sentence.
-        heads: What each of its heads predicted, by name, each with leading axes (B, N); the grippers' and the
-            object's logits as probabilities. Beside those of every network, each has some of its own.
-        words: Camera to (B, N, T, h', w'): the weights between each word and the image patches, summing to 1; words
-            that are padding have a map too. Empty for a network in which no word looks for itself.
+        said: The output; `said.attention` is the attention for each instruction.
+        heads: Predictions of its heads, by name, each with leading axes (B, N); logits of grippers and of the object's
+            presence as probabilities. Besides the common heads, each network has some of its own.
+        words: Camera to (B, N, T, h', w'): attention of each word to the image patches, summing to 1, including
+            padding. Empty for a network without attention per word.
     """
 
     said: ModelOutput
@@ -41,19 +41,19 @@ class Inspection:
 
     @property
     def attention(self) -> Mapping[str, Tensor]:
-        """Camera to (B, N, h', w'): where it looked for each sentence; empty for a network without attention."""
+        """Camera to (B, N, h', w'): attention for each instruction; empty for a network without attention."""
         return self.said.attention
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A part of a network that published weights exist for.
+    """Part of a network for which published weights exist.
 
     Attributes:
-        tower: The part, as Transformers has it.
-        may_differ: Endings of its weights that are this package's own: tables whose size is that of its vocabulary.
-        words: The network's own table of words, which can begin with the published one's meaning of each word.
-        owner: What loads a saved trunk, for a tower that is half of one.
+        tower: The part, as a network of Transformers.
+        may_differ: Suffixes of weights that differ from the published ones: tables of the size of the vocabulary.
+        words: The network's own word embedding, which can be initialized from the published one.
+        owner: Object that loads a saved trunk, for a tower that is half of one.
     """
 
     tower: nn.Module
@@ -63,17 +63,17 @@ class Backbone:
 
 
 class VlaModel(nn.Module, ABC):
-    """A network that maps images, proprioception and words to an action chunk.
+    """Network that maps images, proprioception and an instruction to an action chunk.
 
     It never moves itself or its inputs to a device and never changes their precision: that is the caller's choice.
 
     Attributes:
-        Config: What it is built from.
-        TINY: Lines of a configuration that trains a step in under a second on a CPU, beside the four needed ones.
-        FULL: All lines of a configuration as large as it is meant to be.
-        BACKBONES: Lines of the configuration that may name a published network, to the kinds that fit there.
-        LEARNS_PLACES: Whether it is taught where the named thing is, which a simulated world knows and a recording
-            does not. Its actions are those of one tool.
+        Config: Class of its configuration.
+        TINY: Fields of a configuration that trains a step in under a second on a CPU, besides the required ones.
+        FULL: All fields of a configuration of the intended size.
+        BACKBONES: Fields of the configuration that may name a published network, to the kinds allowed there.
+        LEARNS_PLACES: Whether it is trained on the position of the named object, which is known in simulation but not
+            in recordings. Its actions are those of one tool.
     """
 
     Config: ClassVar[type[ModelConfig]]
@@ -84,7 +84,7 @@ class VlaModel(nn.Module, ABC):
     config: ModelConfig
 
     def __init__(self, config: ModelConfig) -> None:
-        """Keep the configuration; a network builds its parts after that, with random weights.
+        """Store the configuration; the network then builds its parts, with random weights.
 
         Raises:
             ContractError: when it works in metric space and the actions are not those of one tool.
@@ -100,23 +100,23 @@ class VlaModel(nn.Module, ABC):
 
     @classmethod
     def from_config(cls: type[_Model], config: Mapping[str, Any]) -> _Model:
-        """Build from plain values, as they stand in a checkpoint, with random weights; nothing is downloaded.
+        """Build from plain values, as stored in checkpoints, with random weights; nothing is downloaded.
 
         Raises:
-            ContractError: for a line that is missing, unknown, or makes no network.
+            ContractError: for a missing, unknown or invalid field.
         """
         network = cls(read_config(cls.Config, config))
         return network.trainable() if network.config.freeze else network
 
     @classmethod
     def tiny_config(cls, cameras: Sizes, vocabulary: int, state_width: int, horizon: int) -> dict[str, Any]:
-        """Return sizes that train a step in under a second on one CPU core; pictures in multiples of 32 pixels."""
+        """Return sizes that train a step in under a second on one CPU core; image sides are multiples of 32 px."""
         needed = {"vocabulary": vocabulary, "state_width": state_width, "horizon": horizon}
         return {"cameras": {name: list(size) for name, size in cameras.items()}, **needed, **deepcopy(dict(cls.TINY))}
 
     @classmethod
     def full_config(cls) -> dict[str, Any]:
-        """Return sizes as they are meant to be; see `FULL`."""
+        """Return the intended sizes; see `FULL`."""
         return deepcopy(dict(cls.FULL))
 
     @abstractmethod
@@ -124,25 +124,25 @@ class VlaModel(nn.Module, ABC):
         """Predict chunks; shapes as in the table of `batch`.
 
         Raises:
-            ValueError: for a wrong width or no scene at all.
-            ObservationError: for a camera that is missing or of another size.
-            InstructionError: for an empty sentence or a token that is no word.
+            ValueError: for a wrong width or an empty batch.
+            ObservationError: for a missing camera or a wrong image size.
+            InstructionError: for an empty instruction or an unknown token.
         """
 
     @abstractmethod
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
-        """Return the scalar loss and its parts by name; rows whose `present` is 0 do not count for actions."""
+        """Return the scalar loss and its terms by name; where `present` is 0, actions do not count."""
 
     def new_cache(self) -> Any:  # noqa: ANN401 (a network's own; no other part looks into it)
-        """Return what `act_next` may keep between the pictures of one run; None for a network that keeps nothing."""
+        """Return a cache for `act_next` between the images of one run; None for a network without one."""
         return None
 
     def act_next(self, given: ModelInput, cache: Any) -> ModelOutput:  # noqa: ANN401 (as above)
-        """Predict chunks for the picture that follows those in `cache`, a `new_cache` of this run."""
+        """Predict chunks for the image that follows those in `cache`, a `new_cache` of this run."""
         return self.act(given)
 
     def inspect(self, given: ModelInput) -> Inspection:
-        """Return the answer, what each head predicted, and the weights between words and image patches."""
+        """Return the output, the predictions of each head, and the attention of words to image patches."""
         said = self.act(given)
         heads = {"continuous": said.continuous, "binary": said.binary.sigmoid()}
         if said.target is not None:
@@ -152,7 +152,7 @@ class VlaModel(nn.Module, ABC):
         return Inspection(said, {**heads, **self.own_heads(given)}, self.word_attention(given))
 
     def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return what the heads that only this network has predicted, with leading axes (B, N)."""
+        """Return the predictions of heads that only this network has, with leading axes (B, N)."""
         return {}
 
     def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
@@ -160,18 +160,18 @@ class VlaModel(nn.Module, ABC):
         return {}
 
     def backbones(self) -> dict[str, Backbone]:
-        """Return the parts that can be given published weights, by their lines in `BACKBONES`."""
+        """Return the parts that accept published weights, by their fields in `BACKBONES`."""
         return {}
 
     def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
-        """Return (C, h', w'): what may stand in the place of a camera's picture (3, h, w), computed once for all.
+        """Return the shape (C, h', w') of a feature map that may replace a camera's image (3, h, w), computed once.
 
-        None for a network whose part that sees is trained, or has no such map.
+        None for a network whose vision is trained, or has no such map.
         """
         return None
 
     def trainable(self: _Model) -> _Model:
-        """Let training change everything but the backbones that the configuration freezes, and return the network."""
+        """Make everything trainable except the backbones frozen by the configuration; return the network."""
         self.requires_grad_(True)
         if self.config.freeze:
             for part in self.backbones().values():
@@ -180,11 +180,11 @@ class VlaModel(nn.Module, ABC):
 
     @property
     def parameter_count(self) -> int:
-        """How many numbers training can change."""
+        """Number of trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def check(self, given: ModelInput, wanted: ModelTarget | None = None) -> None:
-        """Raise what `act` raises when this network cannot read `given`, or ValueError when `wanted` does not fit."""
+        """Raise what `act` raises if this network cannot read `given`, or ValueError if `wanted` does not fit."""
         check_input(given, self.config, {name: self.cached_shape(name) for name in self.config.cameras})
         if wanted is not None:
             check_target(given, wanted, self.config)

@@ -1,4 +1,4 @@
-"""Whether a network can read what it is given: an error says what was got and what was expected."""
+"""Checks of a network's inputs and targets; an error states what was received and what was expected."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from vla_ros.models.configuration import ModelConfig
 def check_input(
     given: ModelInput, config: ModelConfig, cached: Mapping[str, tuple[int, int, int] | None] | None = None
 ) -> None:
-    """Raise when a network built from `config` cannot read `given`.
+    """Raise if a network built from `config` cannot read `given`.
 
-    Looks at the values of the tokens too, except on the meta device, where they have none.
+    Token values are checked too, except on the meta device, where they have none.
 
     Args:
-        given: What it is to read.
-        config: Of the network.
-        cached: Camera to the shape of what may stand in its picture's place, see `VlaModel.cached_shape`.
+        given: Input to check.
+        config: Configuration of the network.
+        cached: Camera to the shape of the feature map that may replace its image, see `VlaModel.cached_shape`.
 
     Raises:
-        ValueError: a wrong width, a wrong number of axes, or no scene at all.
-        ObservationError: a camera that is missing or of another size.
-        InstructionError: an empty or too long sentence, or a token that is no word.
+        ValueError: for a wrong width, dtype or number of axes, or an empty batch.
+        ObservationError: for a missing camera, or an image of the wrong size or dtype.
+        InstructionError: for an empty or too long instruction, an unknown token, or padding before a word.
     """
     tokens = given.tokens
     if tokens.ndim != 3 or 0 in tokens.shape or tokens.is_floating_point():
@@ -58,10 +58,10 @@ def check_input(
 
 
 def check_target(given: ModelInput, wanted: ModelTarget, config: ModelConfig) -> None:
-    """Raise when `wanted` is no answer to `given` for a network built from `config`.
+    """Raise if `wanted` is no target for `given` in a network built from `config`.
 
     Raises:
-        ValueError: naming the part whose shape is another one.
+        ValueError: naming the field whose shape is wrong.
     """
     pairs = tuple(given.tokens.shape[:2])
     expected = {
@@ -80,7 +80,7 @@ def _check_words(tokens: Tensor, vocabulary: int) -> None:
     strange = (tokens < 0) | (tokens >= vocabulary)
     empty = (tokens == 0).all(dim=-1)
     holes = (tokens[..., :-1] == 0) & (tokens[..., 1:] != 0)
-    if not bool((strange.any() | empty.any() | holes.any()).item()):  # one wait for the device
+    if not bool((strange.any() | empty.any() | holes.any()).item()):  # a single device synchronization
         return
     if bool(strange.any()):
         found = sorted({int(t) for t in tokens[strange].tolist()})[:5]

@@ -1,6 +1,6 @@
-"""Things in pictures: a small detector of this package's own, and OWLv2 from Transformers, behind one answer.
+"""Object detectors with one interface: a small one of this package, and OWLv2 from Transformers.
 
-Shapes: B scenes, K things, D numbers a feature.
+Shapes: B scenes, K objects, D numbers per feature.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ DETECTORS = ("own", "owlv2")
 
 @dataclass(frozen=True)
 class Detections:
-    """What a detector saw.
+    """Output of a detector.
 
     Attributes:
-        features: (B, K, D), what each thing looks like.
-        places: (B, K, 3), where it is, normalized.
-        confidence: (B, K), logits that it is a thing at all.
-        points: Camera to (B, K, 2), where it is in the picture, 0 to 1.
-        looks: Camera to (B, K, h', w') weights that sum to 1, where the detector looked; may be empty.
+        features: (B, K, D), visual feature of each object.
+        places: (B, K, 3), its position, normalized.
+        confidence: (B, K), logits that it is an object at all.
+        points: Camera to (B, K, 2), its position in the image, 0 to 1.
+        looks: Camera to (B, K, h', w') attention weights of the detector, which sum to 1; may be empty.
     """
 
     features: Tensor
@@ -54,10 +54,10 @@ def build_detector(
     values: Mapping[str, Any],
     vision: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Return the detector `kind` with random weights, a function of pictures (camera to (B, 3, h, w)) to `Detections`.
+    """Build the detector `kind` with random weights; it maps images (camera to (B, 3, h, w)) to `Detections`.
 
     Raises:
-        ContractError: for an unknown kind, or sizes that make no detector.
+        ContractError: for an unknown kind or invalid sizes.
     """
     if objects < 1:
         raise ContractError(f"objects is {objects}, expected at least 1")
@@ -69,7 +69,7 @@ def build_detector(
 
 
 class SlotDetector(nn.Module):
-    """K learned queries look over all image tokens and over each other; each becomes a thing or nothing."""
+    """K learned queries that attend to all image tokens and to each other; each becomes an object or none."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class SlotDetector(nn.Module):
         depth: int,
         vision: Mapping[str, Any] | None = None,
     ) -> None:
-        """Build with `depth` blocks over each picture, or what `vision` names, and `depth` of queries, at least one."""
+        """Build with `depth` blocks over each image, or the encoder `vision`, and `depth` (at least 1) over queries."""
         super().__init__()
         self.images = (
             ImageEncoder(cameras, width, patch, depth, heads)
@@ -90,7 +90,7 @@ class SlotDetector(nn.Module):
         )
         self.image_projection = nn.Identity() if self.images.width == width else nn.Linear(self.images.width, width)
         self.queries = learned_positions(objects, width)
-        nn.init.normal_(self.queries)  # apart from the start, so that they find different things
+        nn.init.normal_(self.queries)  # distinct from the start, so that they find different objects
         self.blocks = nn.ModuleList(Block(width, heads, cross=True) for _ in range(max(1, depth)))
         self.norm = nn.LayerNorm(width)
         self.place = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 3))
@@ -100,7 +100,7 @@ class SlotDetector(nn.Module):
         self.confidence = nn.Linear(width, 1)
 
     def forward(self, images: Mapping[str, Tensor]) -> Detections:
-        """Detect."""
+        """Detect objects in images, camera to (B, 3, h, w), 0 to 1."""
         seen = self.image_projection(self.images(images))
         things = self.queries.expand(len(seen), -1, -1)
         weights = None
@@ -118,7 +118,7 @@ class SlotDetector(nn.Module):
 
 @dataclass(frozen=True)
 class Box:
-    """A thing that was asked for by name: (left, top, right, bottom) from 0 to 1, which name, and how sure (0 to 1)."""
+    """Object found by name: (left, top, right, bottom) from 0 to 1, index of the name, and score from 0 to 1."""
 
     corners: tuple[float, float, float, float]
     name: int
@@ -126,13 +126,13 @@ class Box:
 
 
 class Owlv2Detector(nn.Module):
-    """OWLv2: as the front of the grounded network (its most likely boxes are the things), and asked for names.
+    """OWLv2, as the detector of the grounded network (its most likely boxes are the objects), and queried by name.
 
-    It sees the first camera. Pictures are padded with grey, below or to the right, to the square that it expects.
+    It sees the first camera. Images are padded with gray, at the bottom or on the right, to the square it expects.
     """
 
     def __init__(self, cameras: Sizes, objects: int, width: int, values: Mapping[str, Any]) -> None:
-        """Build with random weights; `backbones.load_weights(detector.owl, ...)` gives it published ones."""
+        """Build with random weights; `backbones.load_weights(detector.owl, ...)` loads published ones."""
         super().__init__()
         self.camera = next(iter(cameras))
         self.owl = build_tower("owlv2", values)
@@ -147,7 +147,7 @@ class Owlv2Detector(nn.Module):
         self.place = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 3))
 
     def forward(self, images: Mapping[str, Tensor]) -> Detections:
-        """Return the K boxes that OWLv2 holds for things, whatever they are called."""
+        """Return the K boxes most likely to be objects, whatever their names."""
         image = images[self.camera]
         seen, grid = self._maps(self._square(image))
         boxes = self.owl.box_predictor(seen, grid)
@@ -160,9 +160,9 @@ class Owlv2Detector(nn.Module):
         return Detections(things, self.place(things), confidence.gather(1, best), {self.camera: points}, {})
 
     def find(self, image: Tensor, names: Tensor, least: float) -> list[list[Box]]:
-        """Return, for each picture (B, 3, h, w), the boxes of things called one of `names` (Q, T) that score `least`.
+        """Return, for each image (B, 3, h, w), the boxes of objects named one of `names` (Q, T), best score first.
 
-        The names are tokens of OWLv2's own tokenizer, 0 for padding.
+        The names are tokens of OWLv2's own tokenizer, 0 for padding. Boxes that score below `least` are left out.
         """
         rows = len(image)
         output = self.owl(
@@ -184,12 +184,12 @@ class Owlv2Detector(nn.Module):
         ]
 
     def _maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features (B, P, D) and the map (B, h', w', D) that they come from."""
+        """Return features (B, P, D), and the feature map (B, h', w', D) that they come from."""
         grid = self.owl.image_embedder(pixel_values=image)[0]
         return grid.flatten(1, 2), grid
 
     def _square(self, image: Tensor) -> Tensor:
-        """Return the picture as OWLv2 expects it: padded to a square, resized, standardised."""
+        """Return the image as OWLv2 expects it: padded to a square, resized, standardized."""
         height, width = image.shape[-2:]
         longest = max(height, width)
         padded = functional.pad(image, (0, longest - width, 0, longest - height), value=0.5)
@@ -198,7 +198,7 @@ class Owlv2Detector(nn.Module):
 
     @staticmethod
     def _stretch(image: Tensor) -> Tensor:
-        """Return (2,), from a place in the padded square to one in the picture."""
+        """Return the scale (2,) from positions in the padded square to positions in the image."""
         height, width = image.shape[-2:]
         longest = max(height, width)
         return image.new_tensor([longest / width, longest / height])

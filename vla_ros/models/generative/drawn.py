@@ -1,4 +1,4 @@
-"""What networks share that draw their actions from noise: diffusion and flow matching."""
+"""Base of the networks that sample their actions from noise: diffusion and flow matching."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from vla_ros.models.trunk import KIND
 
 @dataclass(frozen=True)
 class DrawnConfig(TransformerConfig):
-    """Sizes of the network, and how it draws.
+    """Configuration of the network and of its sampling.
 
     Attributes:
-        depth: Blocks over each picture and over the sentence.
-        queries: Looks at the pictures that the denoiser is told.
+        depth: Number of blocks over each image and over the instruction.
+        queries: Number of queries whose attention to the images conditions the denoiser.
         denoiser: "transformer" or "unet".
-        layers: Blocks of the transformer, or levels of the U-Net.
-        seed: Of the noise that `act` starts from when it is given no generator.
-        vision: A trunk, or a published vision transformer, in the place of the pictures' own encoder and of `patch`:
+        layers: Number of transformer blocks, or of U-Net levels.
+        seed: Seed of the noise that `act` starts from without a generator.
+        vision: Trunk or published vision transformer in place of the image encoder and of `patch`:
             {"kind": ..., sizes}, see `published.IMAGE_KINDS`.
-        text: A trunk, or a published text encoder, in the place of the sentences' own: likewise.
+        text: Trunk or published text encoder in place of the text encoder, likewise.
     """
 
     depth: int = 1
@@ -46,7 +46,7 @@ class DrawnConfig(TransformerConfig):
 
 
 class DrawnModel(VlaModel):
-    """Encoders that tell the scene in few tokens, and a denoiser that is told them at each step."""
+    """Encoders that summarize the scene in few tokens, and a denoiser conditioned on them at each step."""
 
     TINY: ClassVar = {"width": 64, "depth": 0, "layers": 2}
     BACKBONES: ClassVar = {"vision": (*IMAGE_KINDS, KIND), "text": (*TEXT_KINDS, KIND)}
@@ -72,33 +72,33 @@ class DrawnModel(VlaModel):
         self.denoiser = build_denoiser(c.denoiser, c.action.width, c.horizon, c.width, c.heads, c.layers)
 
     def backbones(self) -> dict[str, Backbone]:
-        """Return the parts that can be given published weights."""
+        """Return the parts that accept published weights."""
         return named_backbones(self.context.images, self.context.text)
 
     def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
-        """Return what may stand in the place of a camera's picture."""
+        """Return the shape of the feature map that may replace a camera's image."""
         return cached_shape(self.config, self.context.images, camera)
 
     @abstractmethod
     def path_times(self) -> list[float]:
-        """Return the times of the steps from noise to data, the last one 1; see `guidance`."""
+        """Return the times of the steps from noise to data, ending at 1; see `guidance`."""
 
     def path_start(self, noise: Tensor) -> Tensor:
-        """Return the point of the path from which `act` starts, of its noise (M, H, A)."""
+        """Return the point on the path at which `act` starts, from its noise (M, H, A)."""
         return noise
 
     @abstractmethod
     def estimate(self, x: Tensor, step: int, context: Context) -> tuple[Tensor, Tensor]:
-        """Return the data and the noise (M, H, A) that the network believes in at `x`, at one of `path_times`."""
+        """Return the data and the noise (M, H, A) that the network predicts at `x`, at step `step` of `path_times`."""
 
     def act_towards(
         self, given: ModelInput, known: Tensor, weights: Tensor, generator: torch.Generator | None = None
     ) -> ModelOutput:
-        """Draw chunks that keep to rows that are known already; gradients are taken, whatever the caller's mode.
+        """Sample chunks that match known rows; computes gradients whatever the caller's grad mode.
 
         Args:
-            given: What is seen and said.
-            known: (H, A), as `ModelTarget.actions` joins a chunk.
+            given: The input.
+            known: (H, A) known rows, laid out as in `ModelTarget.actions`.
             weights: (H,), 1 to keep a row, 0 to leave it free.
             generator: As in `act`.
 
@@ -120,8 +120,8 @@ class DrawnModel(VlaModel):
     def draw_noise(self, context: Context, generator: torch.Generator | None, seed: int | None = None) -> Tensor:
         """Return standard normal noise (M, H, A), float32, for the M pairs of `context`.
 
-        With a generator every row has noise of its own. Without one all rows share that of `seed` (the configuration's
-        when None), so that a scene gets the same actions in every batch, every time and on every device.
+        With a generator, every pair has its own noise. Without one, all pairs share that of `seed` (by default the
+        configuration's), so that a scene gets the same actions in every batch, every time and on every device.
         """
         rows, device = len(context.summary), context.summary.device
         shape = (self.config.horizon, self.config.action.width)
@@ -131,7 +131,7 @@ class DrawnModel(VlaModel):
         return torch.randn(1, *shape, generator=fixed, device="cpu").to(device).expand(rows, *shape)
 
     def output(self, actions: Tensor, context: Context, given: ModelInput) -> ModelOutput:
-        """Return chunks (M, H, A) and what the context believes, with the axes (B, N) of `given`."""
+        """Return the output of chunks (M, H, A) and of the context's predictions, with the axes (B, N) of `given`."""
         pairs = tuple(given.tokens.shape[:2])
         actions = actions.to(context.summary.dtype).unflatten(0, pairs)
         return replace(

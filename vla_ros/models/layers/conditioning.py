@@ -1,8 +1,8 @@
-"""What a network that draws its actions from noise is told about the scene: pictures, words and state in few tokens.
+"""Conditioning of networks that sample actions from noise: images, words and state in few tokens.
 
-A denoiser runs many times for one chunk, so that whatever it looks at each time must be small. A few queries, moved by
-the sentence, look over all image tokens once (cross-attention, as in Perceiver, Jaegle et al. 2021); what they find,
-the sentence and the state are the context of every denoising step.
+A denoiser runs many times for one chunk, so whatever it attends to each time must be small. A few queries, conditioned
+on instruction and state, attend to all image tokens once (cross-attention, as in Perceiver, Jaegle et al. 2021); their
+results, the instruction and the state are the context of every denoising step.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from vla_ros.models.trunk_encoders import TrunkImageEncoder, TrunkTextEncoder, g
 
 @dataclass(frozen=True)
 class Context:
-    """What is known of M = B * N pairs of scene and sentence.
+    """Context of M = B * N pairs of scene and instruction.
 
     Attributes:
         tokens: (M, L, D), for cross-attention.
         summary: (M, D), for networks that take one vector.
-        attention: Camera to (M, h', w'), where the queries looked; each sums to 1.
-        target: (M, 3), where the named object is believed to be, normalized.
-        present: (M,), logits that it is there.
+        attention: Camera to (M, h', w'), attention of the queries; each map sums to 1.
+        target: (M, 3), predicted position of the named object, normalized.
+        present: (M,), logits that the object is there.
     """
 
     tokens: Tensor
@@ -50,7 +50,7 @@ class Context:
 
 
 class ContextEncoder(nn.Module):
-    """See the module."""
+    """Encoder of the context of a denoiser; see the module."""
 
     def __init__(
         self,
@@ -67,10 +67,10 @@ class ContextEncoder(nn.Module):
         vision: Mapping[str, Any] | None = None,
         text: Mapping[str, Any] | None = None,
     ) -> None:
-        """Build with `depth` blocks over each picture and over the sentence, and `queries` looks at the pictures.
+        """Build with `depth` blocks over each image and over the instruction, and with `queries` queries.
 
-        `vision` and `text` name encoders in the place of these blocks; a trunk that both sees and reads also tells
-        where the named thing and its goal are.
+        `vision` and `text` name encoders in place of these blocks; if both are trunks, the positions of the named
+        object and its goal that they predict are added to the context.
         """
         super().__init__()
         self.images = (
@@ -101,7 +101,7 @@ class ContextEncoder(nn.Module):
         self.present = nn.Linear(width, 1)
 
     def forward(self, given: ModelInput, look: bool = False) -> Context:
-        """Encode; the pictures once a scene, however many sentences there are about it."""
+        """Encode; each image once, whatever the number of instructions for its scene."""
         scenes, sentences, length = given.tokens.shape
         flat = given.tokens.reshape(scenes * sentences, length)
         words, real = self.text(flat)
@@ -127,7 +127,7 @@ def _to_width(before: int, width: int) -> nn.Module:
 
 
 def belief_losses(context: Context, wanted: ModelTarget) -> dict[str, Tensor]:
-    """Return the losses of the place of the named object (where it is taught) and of whether it is there."""
+    """Return the losses of the named object's position (if the target has it) and presence."""
     there = wanted.present.flatten()
     said = functional.binary_cross_entropy_with_logits(context.present, there)
     parts = {"present": 0.2 * said}
@@ -138,5 +138,5 @@ def belief_losses(context: Context, wanted: ModelTarget) -> dict[str, Tensor]:
 
 
 def mean_where(values: Tensor, there: Tensor) -> Tensor:
-    """Return the mean of `values` (M,) over the rows that `there` (M,) marks with 1; 0 when there is none."""
+    """Average `values` (M,) over the rows marked 1 in `there` (M,); 0 if there are none."""
     return (values * there).sum() / there.sum().clamp(min=1.0)

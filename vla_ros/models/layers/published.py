@@ -1,7 +1,7 @@
-"""Published backbones inside the networks of this package: encoders of pictures and words, and a language model.
+"""Published backbones inside the networks of this package: image encoders, text encoders, and a language model.
 
-Each takes the place of a part that a network would otherwise build itself, and answers as that part does. They are
-built from plain values with random weights; `load_published` gives them the weights that a user names.
+Each replaces a part that a network would otherwise build itself, and has the same interface. They are built from plain
+values with random weights; `load_published` loads the weights that a user names.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from vla_ros.models.layers.encoders import ImageTokens
 from vla_ros.models.trunk import KIND, describe_trunk, trunk_folder
 
 IMAGE_STATISTICS = {"clip_vision": CLIP, "siglip_vision": HALF, "dinov2": IMAGENET, "vit": HALF}
-"""Vision transformers, to the statistics of the pictures that each was trained with."""
+"""Image statistics with which each vision transformer was trained."""
 IMAGE_KINDS = tuple(IMAGE_STATISTICS)
 TEXT_KINDS = ("bert", "distilbert", "clip_text")
 LANGUAGE_KINDS = ("llama", "qwen2", "gpt2")
@@ -48,17 +48,17 @@ TABLES = {
     "qwen2": "embed_tokens.weight",
     "gpt2": "wte.weight",
 }
-"""Ending of the name that each calls its table of words."""
+"""Suffix of the name of each network's word embedding."""
 
 FIRST_WORD = 2
-"""Id of the first word of a vocabulary: 0 is padding, 1 unknown."""
+"""Token id of the first word of a vocabulary: 0 is padding, 1 unknown."""
 
 
 def split_kind(line: str, values: Mapping[str, Any], kinds: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
-    """Return the kind and the sizes in a line of a configuration, {"kind": ..., sizes}.
+    """Split a configuration field {"kind": ..., sizes} into the kind and the sizes.
 
     Raises:
-        ContractError: when there is no kind, or one that does not fit there.
+        ContractError: when the kind is missing or not one of `kinds`.
     """
     kind = values.get("kind")
     if kind not in kinds:
@@ -67,39 +67,39 @@ def split_kind(line: str, values: Mapping[str, Any], kinds: tuple[str, ...]) -> 
 
 
 class PublishedImageEncoder(ImageTokens):
-    """A vision transformer of Transformers; any size of picture, since it stretches its own table of places."""
+    """Vision transformer of Transformers, for images of any size: it interpolates its position embeddings."""
 
     def __init__(self, cameras: Sizes, values: Mapping[str, Any]) -> None:
         """Build with random weights from {"kind": ..., sizes}."""
         kind, sizes = split_kind("vision", values, IMAGE_KINDS)
         if kind == "siglip_vision":
-            sizes["vision_use_head"] = False  # its pooled feature; the patches are wanted
+            sizes["vision_use_head"] = False  # its pooled feature is not needed, only the patches
         tower = build_tower(kind, sizes)
         super().__init__(cameras, int(tower.config.hidden_size), int(tower.config.patch_size))
         self.tower, self._statistics = tower, IMAGE_STATISTICS[kind]
         self.norm = nn.LayerNorm(self.width)
-        self._stretches = {} if kind == "dinov2" else {"interpolate_pos_encoding": True}  # that one always does
+        self._stretches = {} if kind == "dinov2" else {"interpolate_pos_encoding": True}  # DINOv2 always interpolates
 
     def see(self, camera: str, image: Tensor) -> Tensor:
-        """Return (B, h' * w', D) of one camera's image (B, 3, h, w), 0 to 1."""
+        """Encode one camera's images (B, 3, h, w), 0 to 1, as (B, h' * w', D)."""
         pixels = standardize(image, *self._statistics)
         seen = self.tower(pixel_values=pixels, **self._stretches).last_hidden_state
         rows, columns = self.grids[camera]
-        return self.norm(seen[:, -rows * columns :])  # what stands before the patches is the tower's own
+        return self.norm(seen[:, -rows * columns :])  # special tokens of the tower come before the patches
 
 
 class PublishedTextEncoder(nn.Module):
-    """A text encoder of Transformers, over the words of this package's tokenizer.
+    """Text encoder of Transformers, over the words of this package's tokenizer.
 
     Attributes:
-        width: Numbers a token.
+        width: Size of a token.
     """
 
     def __init__(self, vocabulary: int, words: int, values: Mapping[str, Any]) -> None:
-        """Build with random weights from {"kind": ..., sizes}, for sentences of at most `words` words.
+        """Build with random weights from {"kind": ..., sizes}, for instructions of at most `words` words.
 
         Raises:
-            ContractError: when it has no place for so many words.
+            ContractError: when it has fewer than `words` positions.
         """
         super().__init__()
         self.kind, sizes = split_kind("text", values, TEXT_KINDS)
@@ -110,23 +110,23 @@ class PublishedTextEncoder(nn.Module):
             raise ContractError(f"words is {words}, '{self.kind}' of this size reads at most {places}")
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features (M, T, D) of tokens (M, T), 0 where there is padding, and which are words, (M, T) bool."""
+        """Return features (M, T, D) of tokens (M, T), 0 at padding, and the word mask, (M, T) bool."""
         real = tokens != 0
         features = self.tower(input_ids=tokens, attention_mask=padding_mask(tokens)).last_hidden_state
         return features * real[..., None], real
 
     def backbone(self) -> Backbone:
-        """Return what published weights are loaded into."""
+        """Return the part into which published weights are loaded."""
         return Backbone(self.tower, (TABLES[self.kind],), self.tower.get_input_embeddings())
 
 
 class PublishedTransformer(nn.Module):
-    """A language model of Transformers in the place of `CausalTransformer`: same masks, cache and weights to look at.
+    """Language model of Transformers in place of `CausalTransformer`: same masks, cache and attention weights.
 
-    Its table of words is not used: the stream has one of its own, with room for actions.
+    Its word embedding is not used: the stream has its own, with room for actions.
 
     Attributes:
-        width: Numbers a token.
+        width: Size of a token.
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
@@ -148,12 +148,12 @@ class PublishedTransformer(nn.Module):
         cache: Any = None,  # noqa: ANN401 (of Transformers, which is not imported here)
         look: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return what `CausalTransformer.forward` returns; padding takes no place, so more of it changes nothing."""
+        """Return what `CausalTransformer.forward` does; padding takes no position, so its amount has no effect."""
         allowed = causal_mask(tokens.shape[1], real.shape[1], tokens.device) & real[:, None, None, :]
         mask = torch.zeros(allowed.shape, dtype=tokens.dtype, device=tokens.device)
         mask = mask.masked_fill(~allowed, torch.finfo(tokens.dtype).min)
         places = (real.long().cumsum(dim=-1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
-        self.tower.set_attn_implementation("eager" if look else "sdpa")  # only the first returns its weights
+        self.tower.set_attn_implementation("eager" if look else "sdpa")  # only "eager" returns its weights
         read = self.tower(
             inputs_embeds=tokens,
             attention_mask=mask,
@@ -167,22 +167,22 @@ class PublishedTransformer(nn.Module):
         return read.last_hidden_state, torch.stack([weights.mean(dim=1) for weights in read.attentions]).mean(dim=0)
 
     def backbone(self, words: nn.Embedding) -> Backbone:
-        """Return what published weights are loaded into; `words` is the stream's own table."""
+        """Return the part into which published weights are loaded; `words` is the stream's own word embedding."""
         return Backbone(self.tower, (TABLES[self.kind],), words)
 
 
 def name_sources(model: type[VlaModel], values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Replace every backbone that is given as a hub identifier or a folder by its kind and sizes.
+    """Replace every backbone given as a hub identifier or a folder by its kind and sizes.
 
     Args:
         model: Class of the network.
-        values: Lines of its configuration; a text in a line of `BACKBONES` names a published network.
+        values: Fields of its configuration; a string in a field of `BACKBONES` names a published network.
 
     Returns:
-        Plain values that a network is built from without a connection, and the sources by their lines.
+        Plain values from which a network can be built offline, and the sources by field.
 
     Raises:
-        ContractError: when a source cannot be had or is of another kind.
+        ContractError: when a source cannot be obtained or is of another kind.
     """
     plain, sources = dict(values), {}
     for line, kinds in model.BACKBONES.items():
@@ -204,16 +204,16 @@ def name_sources(model: type[VlaModel], values: Mapping[str, Any]) -> tuple[dict
 
 
 def load_published(network: VlaModel, sources: Mapping[str, str], words: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Give the backbones of `network` the published weights of `sources`, as `name_sources` returned them.
+    """Load the published weights of `sources`, as returned by `name_sources`, into the backbones of `network`.
 
-    A table of words has the size of this package's vocabulary. Each of `words` begins as the mean of the pieces that
-    the published tokenizer cuts it into, where the source has one and knows them; else it keeps its random numbers.
+    A word embedding has the size of this package's vocabulary. Each of `words` is initialized to the mean of its pieces
+    in the published tokenizer, if the source has one that knows them; else it stays random.
 
     Returns:
-        By line, what kept its random numbers: names of weights, and words.
+        By field, the weights and the words that stayed random.
 
     Raises:
-        ContractError: when weights cannot be had or do not fit.
+        ContractError: when weights cannot be obtained or do not fit.
     """
     parts, kept = network.backbones(), {}
     for line, source in sources.items():
@@ -234,16 +234,16 @@ def load_published(network: VlaModel, sources: Mapping[str, str], words: Sequenc
 
 
 def seed_words(table: nn.Embedding, source: str, theirs: Tensor, words: Sequence[str]) -> list[str]:
-    """Write the mean of `theirs` (pieces, D) over the pieces of each word into `table`, and return which were known."""
+    """Set each word of `table` to the mean of `theirs` (pieces, D) over its pieces; return the known words."""
     try:
         tokenizer = transformers().AutoTokenizer.from_pretrained(source)
-    except Exception:  # a folder without a tokenizer is a matter of course; Transformers has no one error for it
+    except Exception:  # a folder may lack a tokenizer; Transformers has no single error for that
         return []
     seeded = []
     with torch.no_grad():
         for index, word in enumerate(words):
             pieces = tokenizer(word, add_special_tokens=False)["input_ids"]
-            # Transformers makes an empty tokenizer where a folder has none: to it every piece is unknown.
+            # For a folder without a tokenizer, Transformers may make an empty one, to which every piece is unknown.
             if pieces and tokenizer.unk_token_id not in pieces and max(pieces) < len(theirs):
                 table.weight[FIRST_WORD + index] = theirs[pieces].mean(dim=0).to(table.weight)
                 seeded.append(word)

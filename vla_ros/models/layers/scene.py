@@ -1,4 +1,4 @@
-"""What the networks over image patches and words share: their configuration, and the encoder of their pictures."""
+"""Configuration and encoders shared by the networks over image patches and words."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from vla_ros.models.layers.published import PublishedImageEncoder, PublishedText
 from vla_ros.models.trunk_encoders import TrunkImageEncoder, TrunkMaps, TrunkTextEncoder, is_trunk_line
 
 TINY = {"words": 16, "patch": 32, "image_depth": 0, "width": 64}
-"""Lines that the tiny configurations share."""
+"""Fields that the tiny configurations share."""
 
 
 @dataclass(frozen=True)
 class SceneConfig(TransformerConfig):
-    """A transformer that is told the scene in tokens.
+    """Configuration of a transformer that reads the scene as tokens.
 
     Attributes:
         stem: "convolution" or "patch", see `ImageEncoder`.
-        image_width: Numbers an image token has before its projection; 0 for those of every other token.
-        image_depth: Blocks over each picture.
-        image_heads: Of these blocks.
-        vision: A trunk, or a published vision transformer, in the place of the lines above and of `patch`:
+        image_width: Size of an image token before its projection; 0: that of all other tokens.
+        image_depth: Number of blocks over each image.
+        image_heads: Attention heads of these blocks.
+        vision: Trunk or published vision transformer in place of the fields above and of `patch`:
             {"kind": ..., sizes}, see `published.IMAGE_KINDS`.
-        hidden_state: Share of the scenes whose state is hidden while training, see `StateEncoder`.
+        hidden_state: Fraction of the scenes whose state is masked in training, see `StateEncoder`.
     """
 
     words: int = 32
@@ -42,7 +42,7 @@ class SceneConfig(TransformerConfig):
 
 
 def build_image_encoder(config: SceneConfig) -> ImageTokens:
-    """Return the encoder of pictures, with random weights."""
+    """Build the image encoder with random weights."""
     c = config
     if c.vision is not None:
         return named_image_encoder(c.cameras, c.vision)
@@ -50,35 +50,35 @@ def build_image_encoder(config: SceneConfig) -> ImageTokens:
 
 
 def named_image_encoder(cameras: Sizes, values: Mapping[str, Any]) -> ImageTokens:
-    """Return the encoder of pictures that a line of a configuration names, with random weights."""
+    """Build the image encoder that a configuration field names, with random weights."""
     return TrunkImageEncoder(cameras, values) if is_trunk_line(values) else PublishedImageEncoder(cameras, values)
 
 
 def named_text_encoder(
     vocabulary: int, words: int, values: Mapping[str, Any]
 ) -> TrunkTextEncoder | PublishedTextEncoder:
-    """Return the encoder of sentences that a line of a configuration names, with random weights."""
+    """Build the text encoder that a configuration field names, with random weights."""
     kind = TrunkTextEncoder if is_trunk_line(values) else PublishedTextEncoder
     return kind(vocabulary, words, values)
 
 
 class ProjectedText(nn.Module):
-    """An encoder of sentences whose tokens are brought to a width."""
+    """Text encoder whose tokens are projected to another width."""
 
     def __init__(self, encoder: nn.Module, width: int) -> None:
-        """Put a linear layer behind `encoder`."""
+        """Append a linear layer to `encoder`."""
         super().__init__()
         self.encoder, self.width = encoder, width
         self.projection = nn.Linear(encoder.width, width)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features (M, T, width) of tokens (M, T), 0 at padding, and which are words, (M, T) bool."""
+        """Return features (M, T, width) of tokens (M, T), 0 at padding, and the word mask, (M, T) bool."""
         words, real = self.encoder(tokens)
         return self.projection(words) * real[..., None], real
 
 
 def named_backbones(images: nn.Module | None, text: nn.Module | None) -> dict[str, Backbone]:
-    """Return those of two encoders that were named, by their lines, as `VlaModel.backbones` does."""
+    """Return the trunks and published networks among two encoders, by field, as `VlaModel.backbones` does."""
     parts = {}
     if isinstance(images, TrunkImageEncoder):
         images = images.maps
@@ -96,7 +96,7 @@ def named_backbones(images: nn.Module | None, text: nn.Module | None) -> dict[st
 
 
 def cached_shape(config: ModelConfig, images: nn.Module | None, camera: str) -> tuple[int, int, int] | None:
-    """Return what `VlaModel.cached_shape` returns, of a network whose encoder of pictures is `images`."""
+    """Return `VlaModel.cached_shape` of a network whose image encoder is `images`."""
     maps = images.maps if isinstance(images, TrunkImageEncoder) else images
     if not config.freeze or not isinstance(maps, TrunkMaps):
         return None

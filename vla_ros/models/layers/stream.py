@@ -1,6 +1,6 @@
-"""One stream of tokens: all image tokens, the arm's state, the words, padding. Actions follow it.
+"""Token stream of a scene: all image tokens, the arm's state, the words, padding; actions follow.
 
-Every kind has places of its own (image patches, words, slots of actions), so that more padding changes nothing.
+Each modality has its own positions (image patches, words, action slots), so that the amount of padding has no effect.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from vla_ros.models.layers.scene import SceneConfig, build_image_encoder, named_
 
 @dataclass(frozen=True)
 class StreamConfig(SceneConfig):
-    """A network that reads everything as one stream.
+    """Configuration of a network that reads all modalities as one stream.
 
     Attributes:
-        depth: Blocks of the transformer.
-        language: A published language model in the place of `width`, `heads` and `depth`: {"kind": ..., sizes}, see
+        depth: Number of blocks of the transformer.
+        language: Published language model in place of `width`, `heads` and `depth`: {"kind": ..., sizes}, see
             `published.LANGUAGE_KINDS`.
-        text: A trunk that reads the sentence before the transformer does, {"kind": "trunk", sizes}.
+        text: Trunk whose encoding of the instruction is added to the words, {"kind": "trunk", sizes}.
     """
 
     depth: int = 4
@@ -38,28 +38,28 @@ class StreamConfig(SceneConfig):
 
 @dataclass(frozen=True)
 class Prefix:
-    """Tokens (M, L, D), which are `real` (M, L), and the ids of the words (M, T)."""
+    """Stream before the actions: tokens (M, L, D), their mask `real` (M, L), and the ids of the words (M, T)."""
 
     tokens: Tensor
     real: Tensor
     words: Tensor
 
     def followed_by(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the tokens and the mask with `tokens` (M, X, D) behind."""
+        """Return the tokens and the mask with `tokens` (M, X, D) appended."""
         ones = self.real.new_ones(len(tokens), tokens.shape[1])
         return torch.cat([self.tokens, tokens], dim=1), torch.cat([self.real, ones], dim=1)
 
 
 class SceneStream(nn.Module):
-    """Makes the prefix and holds the causal transformer that reads it.
+    """Encoder of the prefix, and the causal transformer that reads it.
 
     Attributes:
-        words_at: Where the words begin, the same for every input.
-        width: Numbers a token.
+        words_at: Index of the first word, the same for every input.
+        width: Size of a token.
     """
 
     def __init__(self, config: StreamConfig, ids: int) -> None:
-        """Build; `ids` is the size of the table of embeddings, the vocabulary and what a network reserves behind it."""
+        """Build; `ids` is the size of the embedding: the vocabulary, and the ids that a network appends to it."""
         super().__init__()
         c = config
         self.images = build_image_encoder(c)
@@ -77,7 +77,7 @@ class SceneStream(nn.Module):
         self.words_at = self.images.count + 1
 
     def prefix(self, given: ModelInput) -> Prefix:
-        """Encode what has been checked; M = B * N sequences."""
+        """Encode a checked input as M = B * N sequences."""
         sentences = given.tokens.shape[1]
         words = given.tokens.flatten(0, 1)
         scene = torch.cat([self.image_projection(self.images(given.images)), self.state(given.state[:, None])], dim=1)
@@ -89,14 +89,14 @@ class SceneStream(nn.Module):
         return Prefix(tokens, torch.cat([before, words != 0], dim=1), words)
 
     def backbones(self) -> dict[str, Backbone]:
-        """Return the published parts, as `VlaModel.backbones` does."""
+        """Return the parts that accept published weights, as `VlaModel.backbones` does."""
         parts = named_backbones(self.images, self.text)
         if isinstance(self.transformer, PublishedTransformer):
             parts["language"] = self.transformer.backbone(self.embedding)
         return parts
 
     def word_looks(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return camera to (B, N, T, h', w'): where each word looks, summing to 1; words that are padding too."""
+        """Return camera to (B, N, T, h', w'): attention of each word, summing to 1, including padding."""
         prefix = self.prefix(given)
         _, weights = self.transformer(prefix.tokens, prefix.real, look=True)
         assert weights is not None
@@ -104,6 +104,6 @@ class SceneStream(nn.Module):
         return self.images.looks(part.unflatten(0, given.tokens.shape[:2]))
 
     def looks(self, weights: Tensor, words: Tensor, shape: tuple[int, ...]) -> dict[str, Tensor]:
-        """Return camera to (B, N, h', w'), the mean over the words (M, T) that are no padding."""
+        """Return camera to (B, N, h', w'): mean attention of the words (M, T) that are not padding."""
         part = weights[:, self.words_at : self.words_at + words.shape[1], : self.images.count]
         return self.images.looks(mean_over_words(part, words != 0).unflatten(0, shape))

@@ -1,10 +1,11 @@
-"""CLIP-VLA: the towers of CLIP (Radford et al. 2021, arXiv 2103.00020), projections, and a decoder that says the chunk.
+"""CLIP-VLA: the towers of CLIP (Radford et al. 2021, arXiv 2103.00020), projections, and a decoder of the chunk.
 
-Pictures and sentences meet in one space, so that `compute_similarity` tells how well they go together, and the same
-measure between a sentence and single patches tells where in the picture it applies (as MaskCLIP, Zhou et al. 2022).
+Images and instructions share one embedding space, so that `compute_similarity` measures how well they match, and the
+same measure between an instruction and single patches locates it in the image (as MaskCLIP, Zhou et al. 2022).
 
-The words are those of this package's tokenizer. CLIP reads a sentence off its end mark, which is appended here: token
-`vocabulary` of a text tower with `vocabulary` + 1 tokens. Published text weights keep all but their table of words.
+The words are those of this package's tokenizer. CLIP takes the feature of a text at its end token, which is appended
+here: token `vocabulary` of a text tower with `vocabulary` + 1 tokens. Published text weights are loaded except for
+their word embedding.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ _TINY_TOWER = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 
 
 @dataclass(frozen=True)
 class ClipConfig(ReadingConfig):
-    """Sizes of the network; `words` is at most 76 with published weights.
+    """Configuration of the network; `words` is at most 76 with published weights.
 
     Attributes:
         towers: Sizes of CLIP, as `backbones.build_tower` takes them: `vision_config`, `text_config`, `projection_dim`.
-        width: Numbers a token of the decoder.
-        heads: Of the decoder.
-        layers: Of the decoder.
+        width: Size of a token of the decoder.
+        heads: Attention heads of the decoder.
+        layers: Number of blocks of the decoder.
     """
 
     towers: Mapping[str, Any] | None = None
@@ -54,7 +55,7 @@ class _Text:
 
 
 class ClipModel(VlaModel):
-    """See the module."""
+    """CLIP towers with a chunk decoder; see the module."""
 
     Config = ClipConfig
     TINY: ClassVar = {
@@ -105,24 +106,24 @@ class ClipModel(VlaModel):
         self.beliefs = nn.Linear(config.width, 4)
 
     def backbones(self) -> dict[str, Backbone]:
-        """Return the towers: they take all published weights but the words, and the places where `words` is not 76."""
+        """Return the towers; words, and positions unless `words` is 76, are not loaded from published weights."""
         own = ("text_model.embeddings.token_embedding.weight", "text_model.embeddings.position_embedding.weight")
         return {"towers": Backbone(self.clip, own, self.clip.text_model.embeddings.token_embedding)}
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Return unit features (B, projection) of pictures (B, 3, h, w), 0 to 1."""
+        """Return unit features (B, projection) of images (B, 3, h, w), 0 to 1."""
         return functional.normalize(self.clip.visual_projection(self._see(images).pooler_output), dim=-1)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Return unit features (M, projection) of sentences (M, T), 0 for padding."""
+        """Return unit features (M, projection) of instructions (M, T), 0 for padding."""
         return self._read(tokens).feature
 
     def compute_similarity(self, images: Tensor, tokens: Tensor) -> Tensor:
-        """Return (B, M), how well each picture (B, 3, h, w) goes with each sentence (M, T): CLIP's scaled cosine."""
+        """Return (B, M), the match of each image (B, 3, h, w) and each instruction (M, T): CLIP's scaled cosine."""
         return self.clip.logit_scale.exp() * self.encode_images(images) @ self.encode_text(tokens).T
 
     def act(self, given: ModelInput) -> ModelOutput:
-        """Predict a chunk for every sentence about every scene; pictures are seen once a scene."""
+        """Predict a chunk for every instruction of every scene; images are encoded once per scene."""
         self.check(given)
         config = self.config
         pairs = (given.tokens.shape[0], given.tokens.shape[1])
@@ -145,14 +146,14 @@ class ClipModel(VlaModel):
         return self._say(self.norm(tokens), pairs, attention)
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss: the chunk where the object is there, its place, and whether it is there."""
+        """Return the loss of the chunk, if the object is there, and of the object's position and presence."""
         self.check(given, wanted)
         return total(chunk_losses(self.act(given), wanted, self.config.action))
 
     def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
         """Return camera to (B, N, T, h', w'): the softmax of the scaled cosine between each word and every patch.
 
-        A word is what CLIP's text tower makes of the sentence up to it, since that tower is causal.
+        A word's feature represents the instruction up to it, since CLIP's text tower is causal.
         """
         self.check(given)
         pairs = (given.tokens.shape[0], given.tokens.shape[1])
@@ -166,7 +167,7 @@ class ClipModel(VlaModel):
         return looks
 
     def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return CLIP's scaled cosine between the pictures of each camera and each sentence, "similarity_<camera>"."""
+        """Return CLIP's scaled cosine of each camera's images and each instruction, as "similarity_<camera>"."""
         scenes, sentences = given.tokens.shape[:2]
         text = self._read(given.tokens.flatten(0, 1)).feature.unflatten(0, (scenes, sentences))
         scale = self.clip.logit_scale.exp()
@@ -192,12 +193,12 @@ class ClipModel(VlaModel):
 
     def _read(self, tokens: Tensor) -> _Text:
         ended = with_end(tokens, self.config.vocabulary)
-        read = self.clip.text_model(ended)  # causal, so that the padding behind the end mark reaches no word
+        read = self.clip.text_model(ended)  # causal, so that padding after the end token affects no word
         feature = functional.normalize(self.clip.text_projection(read.pooler_output), dim=-1)
         return _Text(read.last_hidden_state, ended != 0, feature)
 
     def _where(self, seen: Tensor, sentence: Tensor, pairs: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-        """Return (M, h', w'), the softmax of the scaled cosine between a sentence and every patch."""
+        """Return (M, h', w'), the softmax of the scaled cosine between an instruction and every patch."""
         patches = self._patches(seen, pairs[1])
         cosine = (patches @ sentence[..., None])[..., 0]
         return (self.clip.logit_scale.exp() * cosine).softmax(dim=-1).unflatten(-1, grid)
@@ -209,7 +210,7 @@ class ClipModel(VlaModel):
 
 
 def with_end(tokens: Tensor, end: int) -> Tensor:
-    """Return (M, T + 1): sentences (M, T) with the token `end` after their last word."""
+    """Return (M, T + 1): instructions (M, T) with the token `end` after their last word."""
     longer = functional.pad(tokens, (0, 1))
     places = (tokens != 0).sum(dim=1, keepdim=True)
     return longer.scatter(1, places, end)

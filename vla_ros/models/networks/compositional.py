@@ -1,21 +1,21 @@
-"""A small policy for many tasks that reads a sentence as its parts, and looks for each part on its own.
+"""Small policy for many tasks that parses an instruction into its parts, and attends to each part independently.
 
-A sentence becomes concepts (`InstructionParser`): what to do, which colour and kind the thing has, and its goal. The
-reader learns what they are by itself; the rest of the network learns what follows from them.
-Each camera's feature map says at every cell which colour and which kind is there. Where both agree is where the network
-looks: log p(colour) + log p(kind), a product of experts (Hinton 2002). Colour is told from nine pixels around a cell,
-too few to see a shape, and each expert is taught by itself where things are. So a colour and a shape that were never
-seen together are found all the same, and a word that was never taught needs only to mean one of the parts.
+An instruction becomes concepts (`InstructionParser`): the act, color and kind of the object, and its goal. The parser
+learns them on its own; the rest of the network learns what follows from them.
+Each camera's feature map predicts the color and the kind at every cell. The network attends to where both agree:
+log p(color) + log p(kind), a product of experts (Hinton 2002). Color is predicted from nine by nine pixels around a
+cell, too few to see a shape, and each expert is trained on its own at the positions of objects. So a color and a shape
+that were never seen together are found all the same, and an untrained word only needs to mean one of the parts.
 
-From the two points of attention in each camera the network
-tells where thing and goal are in the base frame, and from there plans the chunk, as `keypoint` does.
+From the two keypoints of attention in each camera, the network predicts the positions of object and goal in the base
+frame, and from these the chunk, as `keypoint` does.
 
 ==============  ===================================================================================
 `concepts`      classes
 ==============  ===================================================================================
 `act`           `ACTS`: pick; carry (place and stack); push left, right, forward, back
-`colour`        of the thing: `colours`
-`kind`          of the thing: `kinds`
+`colour`        of the object: `colours`
+`kind`          of the object: `kinds`
 `goal_colour`   of the goal: `colours`, and one more for "no goal"
 `goal_kind`     of the goal: `kinds`, and one more for "no goal"
 ==============  ===================================================================================
@@ -44,20 +44,20 @@ from vla_ros.models.losses import action_losses, mean_where_present, squared_rot
 from vla_ros.models.networks.keypoint import STRIDE
 
 CONCEPTS = ("act", "colour", "kind", "goal_colour", "goal_kind")
-"""See the table of this module."""
+"""Names of the concepts; see the table of this module."""
 
 
 @dataclass(frozen=True)
 class CompositionalConfig(ModelConfig):
-    """Sizes of the network; the first three numbers of the state are the tool's position.
+    """Configuration of the network; the first three numbers of the state are the tool's position.
 
     Attributes:
-        colours: How many colours there are.
-        kinds: How many kinds of things.
-        word_width: Numbers that describe a word.
-        channels: Width of the feature maps.
-        free_points: Points a camera beside those of thing and goal.
-        hidden: Width of the perceptrons.
+        colours: Number of colors.
+        kinds: Number of kinds of objects.
+        word_width: Size of a word vector.
+        channels: Number of channels of the feature maps.
+        free_points: Number of keypoints per camera besides those of object and goal.
+        hidden: Width of the MLPs.
     """
 
     colours: int = 6
@@ -76,7 +76,7 @@ class CompositionalConfig(ModelConfig):
 
 
 class CompositionalModel(VlaModel):
-    """See the module."""
+    """Parser, vision encoders and action head; see the module."""
 
     Config = CompositionalConfig
     LEARNS_PLACES: ClassVar = True
@@ -93,7 +93,7 @@ class CompositionalModel(VlaModel):
     config: CompositionalConfig
 
     def __init__(self, config: CompositionalConfig) -> None:
-        """Build the network with random weights and word vectors, until `set_word_vectors`."""
+        """Build the network with random weights; word vectors are random until `set_word_vectors`."""
         super().__init__(config)
         self.reader = InstructionParser(config.vocabulary, config.word_width, config.colours, config.kinds)
         self.eyes = nn.ModuleDict(
@@ -110,28 +110,28 @@ class CompositionalModel(VlaModel):
         self.plan = _Plan(told, config.hidden, config.horizon * config.action.width)
 
     def set_word_vectors(self, vectors: Tensor) -> None:
-        """Take the description of every token, (vocabulary, word_width).
+        """Set the vector of every token, (vocabulary, word_width).
 
         Raises:
-            ContractError: when the shape is another.
+            ContractError: for a wrong shape.
         """
         self.reader.set_word_vectors(vectors)
 
     def act(self, given: ModelInput) -> ModelOutput:
-        """Predict a chunk for every sentence about every scene."""
+        """Predict a chunk for every instruction of every scene."""
         return self._say(given)[0]
 
     def read(self, tokens: Tensor) -> dict[str, Tensor]:
-        """Return what sentences (B, N, T) mean: logits of each concept, (B, N, classes)."""
+        """Parse instructions (B, N, T) into logits of each concept, (B, N, classes)."""
         return self.reader(tokens)
 
     def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return where the goal would be, (B, N, 3) normalized, and the probabilities of each concept."""
+        """Return the predicted position of the goal, (B, N, 3) normalized, and the probabilities of each concept."""
         thoughts = self._say(given)[1]
         return {"goal": thoughts.place, **{name: values.softmax(dim=-1) for name, values in thoughts.logits.items()}}
 
     def _say(self, given: ModelInput, concepts: Mapping[str, Tensor] | None = None) -> tuple[ModelOutput, _Thoughts]:
-        """Return the output, and what it was made from: what the sentences mean, or `concepts` where they are known."""
+        """Return the output and its intermediate results; known `concepts` replace the parsed ones."""
         self.check(given)
         logits = self.reader(given.tokens)
         if concepts:
@@ -140,20 +140,20 @@ class CompositionalModel(VlaModel):
             chances = {name: _decided(values).to(given.state.dtype) for name, values in logits.items()}
         views = {name: eye(given.images[name], chances) for name, eye in self.eyes.items()}
         looks = {name: view.thing_look for name, view in views.items()}
-        # Convolutions stand eight bits, a point in a picture and a way in metres do not.
+        # Convolutions tolerate bf16; keypoints and metric offsets need fp32.
         with full_precision(given.state):
             output, place = self._decide(chances, {name: view.glance for name, view in views.items()}, given.state)
         return replace(output, attention=looks), _Thoughts(logits, views, place)
 
     def look(self, images: Mapping[str, Tensor], concepts: Mapping[str, Tensor]) -> dict[str, TargetFeatures]:
-        """Return what each camera's picture (B, 3, h, w) says about commands whose concepts (B, N) are known."""
+        """Return target features of each camera's images (B, 3, h, w) for known concepts (B, N)."""
         chances = self._certain(concepts, next(iter(images.values())))
         return {name: eye(images[name], chances).glance for name, eye in self.eyes.items()}
 
     def decision_loss(
         self, glances: Mapping[str, TargetFeatures], state: Tensor, wanted: ModelTarget
     ) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of the half that decides, given glances at pictures and state (B, S): no eye is needed.
+        """Return the loss of the action head, given target features and state (B, S), without running vision.
 
         Raises:
             ValueError: when target, goal or concepts are missing.
@@ -167,7 +167,7 @@ class CompositionalModel(VlaModel):
         return total({**parts, "goal": 2.0 * _chunk_error(place, wanted.goal, carried)})
 
     def _certain(self, concepts: Mapping[str, Tensor], like: Tensor) -> dict[str, Tensor]:
-        """Return the chances of each class of concepts (B, N) that are known: (B, N, classes) of 0 and 1."""
+        """Return known concepts (B, N) as one-hot probabilities (B, N, classes)."""
         things, goals = (self.config.colours, self.config.kinds), (self.config.colours + 1, self.config.kinds + 1)
         classes = dict(zip(CONCEPTS, (len(ACTS), *things, *goals), strict=True))
         return {name: functional.one_hot(concepts[name], count).to(like) for name, count in classes.items()}
@@ -175,7 +175,7 @@ class CompositionalModel(VlaModel):
     def _decide(
         self, chances: Mapping[str, Tensor], views: Mapping[str, TargetFeatures], state: Tensor
     ) -> tuple[ModelOutput, Tensor]:
-        """Return the output, without its looks, and where the goal is, (B, N, 3) normalized."""
+        """Return the output, without attention, and the position of the goal, (B, N, 3) normalized."""
         scenes, sentences = chances["act"].shape[:2]
         has_goal = 1.0 - chances["goal_kind"][..., -1:]
         state = state[:, None].expand(-1, sentences, -1)
@@ -199,9 +199,9 @@ class CompositionalModel(VlaModel):
         return output, place
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss: the chunk, the points and places of thing and goal, what is there, what the words mean.
+        """Return the loss: chunk, keypoints and positions of object and goal, presence, and concepts.
 
-        Goals, words and the experts of colour and kind are taught only where there are `concepts`.
+        Goals, words and the experts of color and kind are trained only if there are `concepts`.
 
         Raises:
             ValueError: when `target`, or the `pixels` of a camera, are missing.
@@ -222,9 +222,9 @@ class CompositionalModel(VlaModel):
         return total(parts)
 
     def _only_reads(self) -> bool:
-        """Say whether the reader alone is trained: then the pictures need not be looked at.
+        """Return whether only the parser is trained, so that images need not be encoded.
 
-        Of a copy that only measures, nothing is trained, and everything is looked at.
+        In a copy for evaluation nothing is trained, and images are encoded.
         """
         trained = [name for name, p in self.named_parameters() if p.requires_grad]
         return bool(trained) and all(name.startswith("reader.") for name in trained)
@@ -269,7 +269,7 @@ def _word_losses(logits: Mapping[str, Tensor], concepts: Mapping[str, Tensor]) -
 
 @dataclass(frozen=True)
 class _Thoughts:
-    """What an output was made from: logits of each concept, one view a camera, where the goal is (B, N, 3)."""
+    """Intermediate results: logits of each concept, vision output of each camera, goal position (B, N, 3)."""
 
     logits: Mapping[str, Tensor]
     views: Mapping[str, View]
@@ -277,14 +277,14 @@ class _Thoughts:
 
 
 def _decided(logits: Tensor) -> Tensor:
-    """Return one reading, wholly: halfway between a bowl and a cube lies nothing. Gradients pass as if it were soft."""
+    """Return the likeliest class as one-hot, as a mean of classes means nothing; the gradient is the softmax's."""
     chances = logits.softmax(dim=-1)
     one = functional.one_hot(chances.argmax(dim=-1), chances.shape[-1]).to(chances.dtype)
     return one + chances - chances.detach()
 
 
 class _Plan(nn.Module):
-    """A perceptron with one residual block."""
+    """MLP with one residual block."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
         super().__init__()

@@ -1,12 +1,13 @@
-"""The foundation architecture: three encoders, fusion by cross-attention, a transformer decoder, a distribution.
+"""Foundation architecture: three encoders, cross-attention fusion, a transformer decoder, an action distribution.
 
-Images, words and the arm's own numbers (what its last action reached) each have an encoder and a projection. Words and
-numbers then look at the image in a few fusion blocks, which end in a layer norm. A decoder whose queries are one plan
-token and the rows of the chunk looks at everything that came out, each row only at the plan and the rows before it, and
-its features become a mixture of whole chunks (`ActionMixture`), to score, sample, or reduce to its most likely plan.
+Images, words and the arm's state (the result of its last action) each have an encoder and a projection. Words and state
+then attend to the image in a few fusion blocks, which end in a layer norm. A decoder whose queries are one plan token
+and the rows of the chunk attends to all of these tokens; each row attends only to the plan and the rows before it. The
+decoder's features become a mixture of whole chunks (`ActionMixture`), to score, sample, or reduce to its most likely
+plan.
 
-Tokens in the decoder: 0 is the plan, h + 1 is row h. The plan token alone says the weights of the mixture, whether the
-object is there, and where it is.
+Tokens in the decoder: 0 is the plan, h + 1 is row h. The plan token alone predicts the weights of the mixture, and the
+presence and position of the object.
 """
 
 from __future__ import annotations
@@ -38,21 +39,23 @@ from vla_ros.models.trunk import KIND
 from vla_ros.models.trunk_encoders import TrunkTextEncoder
 
 PLAN_SPREAD = 0.5
-"""Where the plans of the mixture begin: each column at this or minus this, normalized units."""
+"""Initial magnitude of each column of the mixture's plans, with random sign, normalized units."""
 
 
 @dataclass(frozen=True)
 class FoundationConfig(SceneConfig):
-    """Sizes of the network; `width` and `heads` are those of everything behind the projections.
+    """Configuration of the network; `width` and `heads` apply after the projections.
 
     Attributes:
-        text_width: Numbers a word has before its projection; `text_depth` and `text_heads` likewise.
-        text: A trunk, or a published text encoder, in the place of those three: {"kind": ..., sizes}, see
+        text_width: Size of a word token before its projection.
+        text_depth: Number of blocks of the text encoder.
+        text_heads: Attention heads of the text encoder.
+        text: Trunk or published text encoder in place of those three: {"kind": ..., sizes}, see
             `published.TEXT_KINDS`.
-        fusion_depth: Blocks in which words and state look at the image.
-        policy_depth: Blocks of the decoder.
-        plans: Components of the mixture.
-        smallest_deviation: Of the mixture, normalized units; what keeps the density finite.
+        fusion_depth: Number of blocks in which words and state attend to the image.
+        policy_depth: Number of blocks of the decoder.
+        plans: Number of components of the mixture.
+        smallest_deviation: Minimum standard deviation of the mixture, normalized units; keeps the density finite.
     """
 
     image_depth: int = 2
@@ -68,7 +71,7 @@ class FoundationConfig(SceneConfig):
 
 @dataclass(frozen=True)
 class _Memory:
-    """What the decoder looks at: `tokens` (M, K, D), which are `real` (M, K), and the words' look at the image."""
+    """Memory of the decoder: `tokens` (M, K, D), their mask `real` (M, K), and the words' attention to the image."""
 
     tokens: Tensor
     real: Tensor
@@ -77,7 +80,7 @@ class _Memory:
 
 
 class FoundationModel(VlaModel):
-    """See the module."""
+    """Three encoders, fusion, decoder and action mixture; see the module."""
 
     Config = FoundationConfig
     TINY: ClassVar = {
@@ -136,9 +139,9 @@ class FoundationModel(VlaModel):
         self.target = nn.Linear(c.width, 3)
 
     def _spread_plans(self) -> None:
-        """Let the plans begin apart, and equally far from 0.
+        """Initialize the plans apart from each other, and equally far from 0.
 
-        Plans that begin alike stay alike, and one that begins nearer to the data than the others takes all of it.
+        Plans that start alike stay alike, and one that starts closer to the data than the others takes all of it.
         """
         with torch.no_grad():
             self.rows.weight.mul_(0.1)
@@ -149,7 +152,7 @@ class FoundationModel(VlaModel):
             bias[:, :columns] = torch.where(signs, PLAN_SPREAD, -PLAN_SPREAD)
 
     def act(self, given: ModelInput) -> ModelOutput:
-        """Predict the most likely plan for every sentence about every scene."""
+        """Predict the most likely plan for every instruction of every scene."""
         self.check(given)
         memory = self._remember(given, look=True)
         attention = {}
@@ -165,7 +168,7 @@ class FoundationModel(VlaModel):
         return self._mixture(self._decode(self._remember(given)).unflatten(0, given.tokens.shape[:2]))
 
     def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return camera to (B, N, T, h', w'): where each word looks, averaged over heads and blocks of the fusion."""
+        """Return camera to (B, N, T, h', w'): attention of each word, averaged over heads and fusion blocks."""
         self.check(given)
         memory = self._remember(given, look=True)
         if memory.looks is None:
@@ -173,7 +176,7 @@ class FoundationModel(VlaModel):
         return self.images.looks(memory.looks.unflatten(0, given.tokens.shape[:2]))
 
     def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return the plans of the mixture: weights (B, N, K), means, stds, probabilities of binary columns."""
+        """Return the mixture: plan weights (B, N, K), means, standard deviations, probabilities of binary columns."""
         found = self.distribution(given)
         return {
             "plans": found.weights.softmax(dim=-1),
@@ -183,22 +186,22 @@ class FoundationModel(VlaModel):
         }
 
     def backbones(self) -> dict[str, Backbone]:
-        """Return the parts that can be given published weights."""
+        """Return the parts that accept published weights."""
         return named_backbones(self.images, self.text)
 
     def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
-        """Return what may stand in the place of a camera's picture."""
+        """Return the shape of the feature map that may replace a camera's image."""
         return cached_shape(self.config, self.images, camera)
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
-        """Return the negative log density of the expert's chunk, a number, and the losses of the other heads."""
+        """Return the negative log density per number of the expert's chunk, plus the losses of the other heads."""
         self.check(given, wanted)
         features = self._decode(self._remember(given)).unflatten(0, given.tokens.shape[:2])
         mixture = self._mixture(features)
         actions = wanted.actions()
         density = mixture.log_prob(actions) / (self.config.horizon * self.config.action.width)
-        # A number is one of a whole chunk's many, so that the choice of the plan would weigh almost nothing above. This
-        # has the same gradient for the weights as the density, not divided by that many.
+        # The density above is divided by the numbers in a chunk, so that the choice of the plan has almost no weight in
+        # it. This term has the same gradient with respect to the mixture weights, but without the division.
         choice = mixture.responsibilities(actions).detach() * mixture.weights.float().log_softmax(dim=-1)
         parts = {
             "actions": mean_where_present(-density, wanted.present),
@@ -228,7 +231,7 @@ class FoundationModel(VlaModel):
         )
 
     def _decode(self, memory: _Memory, rows: int | None = None) -> Tensor:
-        """Return the features (M, 1 + rows, D) of the plan and the first `rows` rows (all when None)."""
+        """Return the features (M, 1 + rows, D) of the plan and the first `rows` rows (None: all)."""
         count = 1 + (self.config.horizon if rows is None else rows)
         tokens = self.queries[:count].expand(len(memory.tokens), -1, -1)
         mask = causal_mask(count, count, tokens.device)
@@ -237,7 +240,7 @@ class FoundationModel(VlaModel):
         return self.policy_norm(tokens)
 
     def _mixture(self, features: Tensor) -> ActionMixture:
-        """Return the distribution that features (..., 1 + H, D) say."""
+        """Return the distribution predicted from features (..., 1 + H, D)."""
         c = self.config
         columns = self.rows(features[..., 1:, :]).unflatten(-1, (c.plans, -1)).transpose(-3, -2)  # (..., K, H, 2 C + G)
         means, raw, binary = columns.split([c.action.continuous, c.action.continuous, c.action.binary], dim=-1)

@@ -1,11 +1,11 @@
-"""Grounded language: find the things in the pictures, then tell which of them a sentence means, if any.
+"""Grounded language: detect the objects in the images, then resolve which of them an instruction means, if any.
 
-A small detector (learned queries over image tokens, after DETR, Carion et al. 2020) says where things are. Each thing
-looks at the words (cross-attention from objects to text); what it finds there gives its matching score, which competes
-with that of "none of them". So the answer to a command can be a thing, "not there", or "which of the two".
-Instead of the detector, one of Transformers can propose the things: OWLv2 (Minderer et al. 2023), see `detectors`.
+A small detector (learned queries over image tokens, after DETR, Carion et al. 2020) locates objects. Each object
+attends to the words (cross-attention from objects to text); the result gives its matching score, which competes with
+that of "none of them". So the answer to an instruction can be an object, "not there", or "which of the two".
+Instead of this detector, one of Transformers can propose the objects: OWLv2 (Minderer et al. 2023), see `detectors`.
 
-Shapes: B scenes, N sentences each, M = B * N, K objects, D numbers a token.
+Shapes: B scenes, N instructions for each, M = B * N, K objects, D numbers per token.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from vla_ros.models.networks.regression import ChunkHead
 from vla_ros.models.trunk import KIND
 
 SURENESS = 1.0
-"""What a slot's confidence is worth, in normalized distance, when things are given to slots (DETR's matching cost)."""
+"""Weight of a slot's confidence, in normalized distance, when objects are assigned to slots (DETR's matching cost)."""
 
 
 @dataclass(frozen=True)
 class GroundedConfig(TransformerConfig):
-    """Sizes of the network, and how sure it has to be.
+    """Configuration of the network, and its decision thresholds.
 
     Attributes:
-        objects: Most things that are told apart, K.
-        depth: Blocks over each picture, and of the detector.
+        objects: Maximum number of objects, K.
+        depth: Number of blocks over each image, and of the detector.
         detector: "own" or "owlv2".
         detector_values: Sizes of OWLv2, as `backbones.build_tower` takes them.
         hidden: Width of the head.
-        confidence: How sure the detector has to be that a thing is one.
-        margin: Two things whose matching scores differ by less than this (in logits) are asked about.
-        apart: Things closer than this (normalized) are one thing, seen twice.
-        vision: A trunk in the place of the own detector's pictures and of `patch`, {"kind": "trunk", sizes}.
-        text: A trunk that reads the sentences, likewise.
+        confidence: Minimum confidence of the detector in an object.
+        margin: Difference of the matching scores, in logits, below which two objects lead to a clarifying question.
+        apart: Distance below which two detections are the same object, normalized.
+        vision: Trunk in place of the own detector's image encoder and of `patch`, {"kind": "trunk", sizes}.
+        text: Trunk in place of the text encoder, likewise.
     """
 
     objects: int = 8
@@ -66,19 +66,19 @@ class GroundedConfig(TransformerConfig):
 
 @dataclass(frozen=True)
 class Matching:
-    """Which thing each sentence means: `scores` (B, N, K) logits, `none` (B, N) the logit of "none of them"."""
+    """Match of each instruction: `scores` (B, N, K), logits of objects, `none` (B, N), logit of "none of them"."""
 
     scores: Tensor
     none: Tensor
 
     @property
     def probabilities(self) -> Tensor:
-        """(B, N, K + 1), the last for "none of them"."""
+        """(B, N, K + 1) probabilities, the last one of "none of them"."""
         return torch.cat([self.scores, self.none[..., None]], dim=-1).softmax(dim=-1)
 
 
 class GroundedModel(VlaModel):
-    """See the module."""
+    """Detector, matching and chunk head; see the module."""
 
     Config = GroundedConfig
     LEARNS_PLACES: ClassVar = True
@@ -127,18 +127,18 @@ class GroundedModel(VlaModel):
         self.head = ChunkHead(told, config.hidden, config.horizon, config.action, beliefs=False)
 
     def act(self, given: ModelInput) -> ModelOutput:
-        """Predict a chunk for every sentence about every scene, and where the thing is that it means."""
+        """Predict a chunk and the position of the object for every instruction of every scene."""
         self.check(given)
         detections = self.detector(given.images)
         return self._decide(given, detections, self._match(detections, given.tokens))
 
     def match(self, given: ModelInput) -> Matching:
-        """Return how well each sentence goes with each thing."""
+        """Return how well each instruction matches each object."""
         self.check(given)
         return self._match(self.detector(given.images), given.tokens)
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss: the chunk, the things' places (one sentence a thing), and which thing each sentence means.
+        """Return the loss: the chunk, the objects' positions (one instruction per object), and the matching.
 
         Raises:
             ValueError: when `target` is missing.
@@ -158,7 +158,7 @@ class GroundedModel(VlaModel):
         return total(parts)
 
     def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return the chance of each thing and of none (B, N, K + 1), and of each thing: is it one, and where is it."""
+        """Return match probabilities (B, N, K + 1), and the confidence and position of each object."""
         found = self.detector(given.images)
         sentences = given.tokens.shape[1]
         return {
@@ -168,10 +168,10 @@ class GroundedModel(VlaModel):
         }
 
     def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return camera to (B, N, T, h', w'): where the things are that look at each word, by how much they do.
+        """Return camera to (B, N, T, h', w'): the image regions of the objects that attend to each word.
 
-        A thing looks at words (cross-attention), and its detector looked at patches; this is the product of the two.
-        Empty for a detector that does not tell where it looked.
+        An object attends to words (cross-attention), and its detector to patches; this is the product of the two.
+        Empty for a detector without attention maps.
         """
         self.check(given)
         found = self.detector(given.images)
@@ -181,7 +181,7 @@ class GroundedModel(VlaModel):
         _, weights = self.read(things, words, real[:, None, None, :], look=True)
         assert weights is not None
         share = weights.transpose(1, 2)  # (M, T, K)
-        share = torch.where(real[..., None], share, 1.0)  # no thing looks at padding: its map is that of all things
+        share = torch.where(real[..., None], share, 1.0)  # no object attends to padding: its map is that of all objects
         share = share / share.sum(dim=-1, keepdim=True)
         return {
             name: (share @ repeat_scenes(look.flatten(2), pairs[1])).unflatten(-1, look.shape[2:]).unflatten(0, pairs)
@@ -189,17 +189,17 @@ class GroundedModel(VlaModel):
         }
 
     def backbones(self) -> dict[str, Backbone]:
-        """Return the detector, where it is one of Transformers, and the halves of a trunk."""
+        """Return the detector, if it is one of Transformers, and the halves of a trunk."""
         if self.config.detector == "owlv2":
             return {"detector_values": Backbone(self.detector.owl), **named_backbones(None, self.text)}
         return named_backbones(self.detector.images, self.text)
 
     def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
-        """Return what may stand in the place of a camera's picture."""
+        """Return the shape of the feature map that may replace a camera's image."""
         return cached_shape(self.config, getattr(self.detector, "images", None), camera)
 
     def detect(self, images: Mapping[str, Tensor]) -> list[list[SceneObject]]:
-        """Return the things in each scene, the surest first; one that was seen twice counts once."""
+        """Return the objects in each scene, most confident first; a second detection of an object is dropped."""
         found = self.detector(images)
         scenes = []
         for scene in range(len(found.places)):
@@ -215,11 +215,11 @@ class GroundedModel(VlaModel):
         return scenes
 
     def identify_target_object(self, command: Tensor, objects: Sequence[SceneObject]) -> Identification:
-        """Return which of `objects` a command (T,) of word tokens means: one, none, or several that fit alike.
+        """Return which of `objects` an instruction (T,) of word tokens means: one, none, or several that match alike.
 
         Raises:
-            InstructionError: when the command is empty.
-            ValueError: when a thing's feature has another width.
+            InstructionError: when the instruction is empty.
+            ValueError: when an object's feature has the wrong width.
         """
         if command.ndim != 1 or not bool((command != 0).any()):
             raise InstructionError(f"the command has shape {tuple(command.shape)}, expected (words,) with a word in it")
@@ -238,9 +238,9 @@ class GroundedModel(VlaModel):
         return Matching(scores.unflatten(0, pairs), none.unflatten(0, pairs))
 
     def _score(self, features: Tensor, words: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (M, K) and (M,): the scores of things (M, K, D) for sentences (M, T, D), and of none of them.
+        """Return (M, K) and (M,): scores of objects (M, K, D) for instructions (M, T, D), and of "none of them".
 
-        Things do not look at each other here, so that two that are alike always score alike.
+        Objects do not attend to each other here, so that two that look alike always score alike.
         """
         things = self.object_norm(features)
         found, _ = self.read(things, words, real[:, None, None, :])
@@ -252,12 +252,12 @@ class GroundedModel(VlaModel):
 
     def _decide(self, given: ModelInput, detections: Detections, matching: Matching) -> ModelOutput:
         pairs = (given.tokens.shape[0], given.tokens.shape[1])
-        share = matching.scores.softmax(dim=-1)  # (B, N, K): if it is there, which is it
+        share = matching.scores.softmax(dim=-1)  # (B, N, K): which object, given that it is there
         thing = (share @ detections.features).flatten(0, 1)
         place = (share @ detections.places).flatten(0, 1)
         state = repeat_scenes(given.state, pairs[1])
         words, real = self.text(given.tokens.flatten(0, 1))
-        # As for the keypoint network: the way from the tool to the thing is told outright.
+        # As in the keypoint network, the offset from the tool to the object is an explicit input.
         told = [thing, mean_over_words(words, real), state, place.detach(), place.detach() - state[:, :3]]
         looks = {
             name: (share @ look.flatten(2)).unflatten(-1, look.shape[2:]) for name, look in detections.looks.items()
@@ -268,17 +268,17 @@ class GroundedModel(VlaModel):
 
 
 def assign(places: Tensor, wanted: Tensor, present: Tensor, confidence: Tensor) -> Tensor:
-    """Return (B, N) long, a slot for each named thing: nearest pairs first, no slot twice.
+    """Assign a slot to each named object, (B, N) long: nearest pairs first, no slot twice.
 
     Args:
-        places: (B, K, 3), where the detector believes things to be.
-        wanted: (B, N, 3), where they are.
-        present: (B, N), 1 where there is one; the others get slot 0.
-        confidence: (B, K) logits; a sure slot may be `SURENESS` farther away than an unsure one. Otherwise slots
-            that still say the same would take turns, and none would ever become sure.
+        places: (B, K, 3), positions predicted by the detector.
+        wanted: (B, N, 3), true positions.
+        present: (B, N), 1 where there is an object; the others get slot 0.
+        confidence: (B, K) logits; a confident slot may be `SURENESS` farther away than an unconfident one. Otherwise
+            slots that still predict the same position would take turns, and none would ever become confident.
 
     Raises:
-        ValueError: when there are more things than slots.
+        ValueError: when there are more objects than slots.
     """
     if int(present.sum(dim=1).max()) > places.shape[1]:
         raise ValueError(f"{int(present.sum(dim=1).max())} things in a scene, expected at most {places.shape[1]}")
@@ -297,12 +297,12 @@ def assign(places: Tensor, wanted: Tensor, present: Tensor, confidence: Tensor) 
 
 
 def _detection_losses(detections: Detections, slots: Tensor, wanted: ModelTarget) -> dict[str, Tensor]:
-    """Return the losses of the slots: where their things are, in space and in each picture, and which hold one."""
+    """Return the losses of the slots: positions of their objects, in space and in each image, and confidence."""
     there = wanted.present
     assert wanted.target is not None
     places = detections.places.gather(1, slots[..., None].expand(-1, -1, 3))
     nothing = torch.zeros_like(detections.confidence)
-    held = nothing.scatter_reduce(1, slots, there.to(nothing), reduce="amax")  # another precision under autocast
+    held = nothing.scatter_reduce(1, slots, there.to(nothing), reduce="amax")  # precision differs under autocast
     parts = {
         "place": mean_where_present(
             functional.smooth_l1_loss(places, wanted.target, reduction="none", beta=0.1), there

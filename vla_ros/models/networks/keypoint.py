@@ -1,10 +1,10 @@
-"""A small policy that finds the thing the words name as a point in each image, and plans from there.
+"""Small policy that locates the named object as a keypoint in each image, and plans from there.
 
-Convolutions see each camera once. The sentence (a small GRU) modulates their features (FiLM, Perez et al. 2018), and
-spatial softmax (Levine et al. 2016) turns the result into points. The first point of each camera is taught where the
-named object is; the rest are free. From points, pooled features and proprioception a perceptron tells where the
-object is in the base frame, and a second one, given the way from the tool to there, tells the action chunk (Zhao et
-al. 2023). About half a million parameters: it trains on two CPU cores.
+Convolutions encode each camera once. The instruction (a small GRU) modulates their features (FiLM, Perez et al. 2018),
+and spatial softmax (Levine et al. 2016) turns the result into keypoints. The first keypoint of each camera is trained
+to locate the named object; the rest are free. From keypoints, pooled features and proprioception, an MLP predicts the
+position of the object in the base frame, and a second one, given the offset of that position from the tool, the action
+chunk (Zhao et al. 2023). About half a million parameters: it trains on two CPU cores.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from vla_ros.models.trunk import KIND
 from vla_ros.models.trunk_encoders import TrunkMaps, grounding_vector, trunk_sizes
 
 STRIDE = 4
-"""Pixels of the image that one cell of the feature map spans, each way."""
+"""Side of a cell of the feature map, image pixels."""
 
 
 @dataclass(frozen=True)
 class KeypointConfig(ModelConfig):
-    """Sizes of the network; the first three numbers of the state are the tool's position.
+    """Configuration of the network; the first three numbers of the state are the tool's position.
 
     Attributes:
-        channels: Width of the feature maps.
-        points: Points a camera.
-        words: Width of the sentence vector.
-        hidden: Width of the perceptrons.
-        vision: A trunk in the place of the convolutions, {"kind": "trunk", sizes}.
-        text: A trunk in the place of the GRU, likewise. With both, the perceptrons are told where the trunk finds the
-            thing.
+        channels: Number of channels of the feature maps.
+        points: Number of keypoints per camera.
+        words: Size of the instruction vector.
+        hidden: Width of the MLPs.
+        vision: Trunk in place of the convolutions, {"kind": "trunk", sizes}.
+        text: Trunk in place of the GRU, likewise. With both, the trunk's positions of object and goal are inputs of the
+            MLPs.
     """
 
     channels: int = 48
@@ -60,7 +60,7 @@ class KeypointConfig(ModelConfig):
 
 
 class KeypointModel(VlaModel):
-    """See the module."""
+    """Keypoints, FiLM and two MLPs; see the module."""
 
     Config = KeypointConfig
     LEARNS_PLACES: ClassVar = True
@@ -99,7 +99,7 @@ class KeypointModel(VlaModel):
         self.plan = _perceptron(seen + 6, config.hidden, config.horizon * config.action.width)
 
     def act(self, given: ModelInput) -> ModelOutput:
-        """Predict a chunk for every sentence about every scene."""
+        """Predict a chunk for every instruction of every scene."""
         self.check(given)
         scenes, sentences = given.tokens.shape[:2]
         words = self._read(given.tokens)
@@ -109,8 +109,8 @@ class KeypointModel(VlaModel):
         found = self._found(images, given.tokens)
         seen = torch.cat([*(look.features for look in looks.values()), *found, state, words], dim=-1)
         target = self.locate(seen)
-        # The perceptron below is told the way to the object outright: what it would have to learn otherwise.
-        # Both are normalized by the same statistics, so that the difference means metres times a constant.
+        # The offset to the object is an explicit input of the MLP below, which would have to learn it otherwise.
+        # Both positions are normalized by the same statistics, so that their difference is proportional to meters.
         plan = self.plan(torch.cat([seen, target.detach(), target.detach() - state[..., :3]], dim=-1))
         plan = plan.view(scenes, sentences, self.config.horizon, self.config.action.width)
         return ModelOutput(
@@ -122,7 +122,7 @@ class KeypointModel(VlaModel):
         )
 
     def _read(self, tokens: Tensor) -> Tensor:
-        """Return the sentence vectors (B, N, words): the state of the GRU at each sentence's last word."""
+        """Return instruction vectors (B, N, words): the GRU's state at the last word, or a trunk's mean over words."""
         scenes, sentences, length = tokens.shape
         flat = tokens.reshape(-1, length)
         if self.text is not None:
@@ -132,7 +132,7 @@ class KeypointModel(VlaModel):
         return states[torch.arange(len(flat), device=flat.device), last].view(scenes, sentences, -1)
 
     def _found(self, images: Mapping[str, Tensor], tokens: Tensor) -> list[Tensor]:
-        """Return (B, N, ...) by camera where the trunk finds thing and goal; [] without a trunk that sees and reads."""
+        """Return the trunk's grounding of object and goal, (B, N, ...) per camera; [] unless both are a trunk."""
         if self.maps is None or self.text is None:
             return []
         questions = self.text.read(tokens.flatten(0, 1))[2].unflatten(0, tokens.shape[:2])
@@ -144,11 +144,11 @@ class KeypointModel(VlaModel):
         return named_backbones(self.maps, self.text)
 
     def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
-        """Return what may stand in the place of a camera's picture."""
+        """Return the shape of the feature map that may replace a camera's image."""
         return cached_shape(self.config, self.maps, camera)
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss: the chunk where the object is there, the point, its place, and whether it is there.
+        """Return the loss of the chunk, if the object is there, and of its keypoints, position and presence.
 
         Raises:
             ValueError: when `target`, or the `pixels` of a camera, are missing.
@@ -174,14 +174,14 @@ class KeypointModel(VlaModel):
 @dataclass(frozen=True)
 class _Look:
     features: Tensor  # (B, N, width)
-    attention: Tensor  # (B, N, h', w'), the first point's
+    attention: Tensor  # (B, N, h', w'), of the first keypoint
 
 
 class _Eye(nn.Module):
-    """One camera: convolutions, words, points."""
+    """Vision of one camera: convolutions, FiLM by the instruction, keypoints."""
 
     def __init__(self, config: KeypointConfig, channels: int | None = None) -> None:
-        """Build; with `channels` the eye is given a trunk's maps of so many, else pictures."""
+        """Build for a trunk's feature maps with `channels` channels; None: for images."""
         super().__init__()
         c = config.channels
         self.middle = 0.5 if channels is None else 0.0

@@ -1,7 +1,7 @@
-"""Little memory: EfficientNet (Tan and Le 2019) and DistilBERT (Sanh et al. 2019), with gradient checkpointing.
+"""Low memory: EfficientNet (Tan and Le 2019) and DistilBERT (Sanh et al. 2019), with gradient checkpointing.
 
-Checkpointing (Chen et al. 2016) keeps only what enters a block of a tower; the rest is computed again on the way back.
-A tower checkpointed as one piece would save little: on the way back all of it is there again at once.
+Checkpointing (Chen et al. 2016) stores only the inputs of a tower's blocks; the rest is recomputed in the backward
+pass. A tower checkpointed as a whole would save little: the backward pass would hold all of it in memory at once.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from vla_ros.models.trunk_encoders import TrunkMaps, is_trunk_line
 
 @dataclass(frozen=True)
 class MemoryEfficientConfig(TowerConfig):
-    """Sizes of the network; `vision` is EfficientNet's, B0 where it says nothing.
+    """Configuration of the network; `vision` holds sizes of EfficientNet, by default B0.
 
     Attributes:
-        text: Sizes of DistilBERT; its vocabulary and length are set here. Or a trunk in its place.
-        looks: Places in each picture that a sentence may look at.
-        checkpointing: Compute the towers' inner values again on the way back instead of keeping them.
-        width: Of the fused features.
+        text: Sizes of DistilBERT, whose vocabulary and length are set here; or a trunk in its place.
+        looks: Number of attention queries of an instruction per image.
+        checkpointing: Recompute the towers' activations in the backward pass instead of storing them.
+        width: Width of the fused features.
     """
 
     text: Mapping[str, Any] | None = None
@@ -46,7 +46,7 @@ class MemoryEfficientConfig(TowerConfig):
 
 
 class MemoryEfficientModel(VlaModel):
-    """See the module."""
+    """EfficientNet and DistilBERT with gradient checkpointing; see the module."""
 
     Config = MemoryEfficientConfig
     TINY: ClassVar = {
@@ -105,7 +105,7 @@ class MemoryEfficientModel(VlaModel):
         self.head = ChunkHead(fused, config.hidden, config.horizon, config.action)
 
     def backbones(self) -> dict[str, Backbone]:
-        """Return both towers; build with `norm: frozen` for published weights of EfficientNet. Or halves of a trunk."""
+        """Return both towers, or halves of a trunk; published weights of EfficientNet require `norm: frozen`."""
         parts, own = named_backbones(self.vision, self.text), ("word_embeddings.weight", "position_embeddings.weight")
         if "vision" not in parts:
             parts["vision"] = Backbone(self.vision)
@@ -114,11 +114,11 @@ class MemoryEfficientModel(VlaModel):
         return parts
 
     def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
-        """Return what may stand in the place of a camera's picture."""
+        """Return the shape of the feature map that may replace a camera's image."""
         return cached_shape(self.config, self.vision, camera)
 
     def act(self, given: ModelInput) -> ModelOutput:
-        """Predict a chunk for every sentence about every scene; the pictures are seen once a scene."""
+        """Predict a chunk for every instruction of every scene; images are encoded once per scene."""
         self.check(given)
         config = self.config
         pairs = (given.tokens.shape[0], given.tokens.shape[1])
@@ -136,7 +136,7 @@ class MemoryEfficientModel(VlaModel):
         return self.head(torch.cat([*found, sentence, state], dim=-1), pairs, attention)
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss: the chunk where the object is there, its place, and whether it is there."""
+        """Return the loss of the chunk, if the object is there, and of the object's position and presence."""
         self.check(given, wanted)
         return total(chunk_losses(self.act(given), wanted, self.config.action))
 
@@ -153,7 +153,7 @@ class MemoryEfficientModel(VlaModel):
         return self._run(lambda x: encoder.top_activation(encoder.top_bn(encoder.top_conv(x))), seen)
 
     def _read(self, tokens: Tensor) -> Tensor:
-        """Return (M, D), the mean of DistilBERT's features over the words of (M, T), block by block; or a trunk's."""
+        """Return (M, D): DistilBERT's features, block by block, averaged over the words of (M, T); or a trunk's."""
         if is_trunk_line(self.config.text):
             return mean_over_words(*self.text(tokens))
         mask = padding_mask(tokens)
@@ -170,7 +170,7 @@ class MemoryEfficientModel(VlaModel):
 
 
 def _vision_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return sizes whose last layer fits: Transformers takes its width from two places that have to agree."""
+    """Return sizes with a consistent last layer: Transformers takes its width from two fields that must agree."""
     values = {"width_coefficient": 1.0, "depth_coefficient": 1.0, **values}
     scale, step = float(values["width_coefficient"]), int(values.get("depth_divisor", 8))
     if scale <= 0 or step < 1:

@@ -1,11 +1,11 @@
-"""The smallest delay: MobileNetV2 (Sandler et al. 2018) for pictures, an LSTM for words, no attention anywhere.
+"""Low latency: MobileNetV2 (Sandler et al. 2018) for images, an LSTM for words, no attention.
 
-For each new picture only the convolutions and two perceptrons run. What the words say is kept until they change, and a
-network that was trained on sequences keeps a recurrent state from picture to picture:
+For each new image, only the convolutions and two MLPs run. The encoding of the words is cached until they change, and a
+network trained on sequences carries a recurrent state from image to image:
 
     cache = network.new_cache()
     for given in frames:
-        said = network.act_next(given, cache)     # new words: the cache starts anew
+        said = network.act_next(given, cache)     # new words reset the cache
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from vla_ros.models.trunk_encoders import TrunkMaps, is_trunk_line
 
 @dataclass(frozen=True)
 class RealTimeConfig(TowerConfig):
-    """Sizes of the network; `vision` is MobileNetV2's, and `hidden` that of the recurrent state too.
+    """Configuration of the network; `vision` holds sizes of MobileNetV2; `hidden` also sizes the recurrent state.
 
     Attributes:
-        channels: Of each cell of the pictures' last feature map, after one 1 x 1 convolution.
-        text_width: Of the LSTM.
-        text_layers: Of the LSTM.
-        text: A trunk in the place of the LSTM, {"kind": "trunk", sizes}.
-        recurrent: Carry a state from picture to picture. Only for networks trained with `compute_sequence_loss`:
-            without that, a carried state is one that the network has never seen.
+        channels: Number of channels of the last feature map, after a 1 x 1 convolution.
+        text_width: Width of the LSTM.
+        text_layers: Number of layers of the LSTM.
+        text: Trunk in place of the LSTM, {"kind": "trunk", sizes}.
+        recurrent: Carry a state from image to image. Only for networks trained with `compute_sequence_loss`: any other
+            network has never seen a carried state.
     """
 
     channels: int = 32
@@ -53,13 +53,13 @@ class RealTimeConfig(TowerConfig):
 
 @dataclass
 class RealTimeCache:
-    """What is kept between pictures of one run.
+    """Cache between the images of one run.
 
     Attributes:
-        tokens: The words that the rest belongs to; None at the start.
-        words: (B * N, text_width), what they say.
-        state: (B * N, hidden), the recurrent state; None before the first picture.
-        reads: How often words were read: once an instruction.
+        tokens: Words that the rest belongs to; None at the start.
+        words: (B * N, text_width), encoding of the words.
+        state: (B * N, hidden), the recurrent state; None before the first image.
+        reads: Number of times that words were encoded: once per instruction.
     """
 
     tokens: Tensor | None = None
@@ -68,7 +68,7 @@ class RealTimeCache:
     reads: int = 0
 
     def begin(self, tokens: Tensor) -> bool:
-        """Tell whether `tokens` are new words; if so, forget what belongs to the old ones."""
+        """Return whether `tokens` are new words; if so, drop the cached values of the old ones."""
         if self.tokens is not None and self.tokens.shape == tokens.shape and torch.equal(self.tokens, tokens):
             return False
         self.tokens, self.words, self.state = tokens.clone(), None, None
@@ -76,7 +76,7 @@ class RealTimeCache:
 
 
 class RealTimeModel(VlaModel):
-    """See the module."""
+    """MobileNetV2 and LSTM with an optional recurrent state; see the module."""
 
     Config = RealTimeConfig
     TINY: ClassVar = {
@@ -125,12 +125,12 @@ class RealTimeModel(VlaModel):
         self.head = ChunkHead(config.hidden, config.hidden, config.horizon, config.action)
 
     def backbones(self) -> dict[str, Backbone]:
-        """Return the tower; build with `norm: frozen` for published weights. Or the halves of a trunk."""
+        """Return the tower, or the halves of a trunk; published weights require `norm: frozen`."""
         parts = named_backbones(self.maps, self.text)
         return parts if self.maps is not None else {"vision": Backbone(self.tower), **parts}
 
     def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
-        """Return what may stand in the place of a camera's picture."""
+        """Return the shape of the feature map that may replace a camera's image."""
         return cached_shape(self.config, self.maps, camera)
 
     def new_cache(self) -> RealTimeCache:
@@ -138,7 +138,7 @@ class RealTimeModel(VlaModel):
         return RealTimeCache()
 
     def act(self, given: ModelInput, cache: RealTimeCache | None = None) -> ModelOutput:
-        """Predict chunks; with a cache, words that have not changed are not read again."""
+        """Predict chunks; with a cache, unchanged words are not encoded again."""
         self.check(given)
         cache = self.new_cache() if cache is None else cache
         cache.begin(given.tokens)
@@ -147,21 +147,21 @@ class RealTimeModel(VlaModel):
         return self._decide(given, cache)
 
     def act_next(self, given: ModelInput, cache: RealTimeCache) -> ModelOutput:
-        """Predict chunks for the picture that follows those in `cache`."""
+        """Predict chunks for the image that follows those in `cache`."""
         return self.act(given, cache)
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of single pictures, each the first of its run."""
+        """Return the loss of single images, each the first of its run."""
         self.check(given, wanted)
         return total(chunk_losses(self.act(given), wanted, self.config.action))
 
     def compute_sequence_loss(
         self, frames: Sequence[tuple[ModelInput, ModelTarget]]
     ) -> tuple[Tensor, dict[str, float]]:
-        """Return the mean loss of pictures that follow each other, with the recurrent state carried through them.
+        """Return the mean loss of consecutive frames, with the recurrent state carried through them.
 
         Raises:
-            ValueError: when there is no picture.
+            ValueError: when there are no frames.
         """
         if not frames:
             raise ValueError("a sequence of 0 frames was given, expected at least 1")
@@ -178,11 +178,11 @@ class RealTimeModel(VlaModel):
         return self.tower(standardize(image, *HALF)).last_hidden_state
 
     def _read(self, tokens: Tensor) -> Tensor:
-        """Return (M, text_width): the LSTM's output at each sentence's last word, or a trunk's mean over the words."""
+        """Return (M, text_width): the LSTM's output at the last word, or a trunk's mean over the words."""
         if self.config.text is not None:
             return mean_over_words(*self.text(tokens))
         words = self.embedding(tokens)
-        with full_precision(words):  # processors without bfloat16 have no LSTM of it
+        with full_precision(words):  # CPUs without bf16 support cannot run an LSTM in it
             outputs, _ = self.text(words)
         last = (tokens != 0).sum(dim=1).clamp(min=1) - 1
         return outputs.gather(1, last[:, None, None].expand(-1, 1, outputs.shape[-1]))[:, 0]

@@ -1,15 +1,15 @@
-"""RT-2 (Brohan et al. 2023): vision, language and actions are tokens of one stream, and one head says them all.
+"""RT-2 (Brohan et al. 2023): vision, language and actions are tokens of one stream, and one head predicts them all.
 
 The stream is [image patches | state | words | begin | actions], read by one causal transformer. An action is a row of
-numbers (of a tool seven: position, rotation, gripper), each cut into 256 bins, and the bins are the last 256 ids of the
-vocabulary. Training scores the whole vocabulary, on the words of the sentence (co-training) and on the actions;
-decoding looks at the last 256 logits alone, so that it can say nothing but valid actions, and keeps keys and values, so
-that a token costs one token.
+numbers (seven for a tool: position, rotation, gripper), each quantized into 256 bins, and the bins are the last 256 ids
+of the vocabulary. Training scores the whole vocabulary, on the words of the instruction (co-training) and on the
+actions. Decoding uses the last 256 logits only, so that it can produce nothing but valid actions, and caches keys and
+values, so that each step processes a single token.
 
 ids: 0 padding, 1 unknown, 2 ... words, `vocabulary` begin, `vocabulary` + 1 + bin an action.
 
-The chunk is said as `predicted_rows` rows, evenly spread from its first to its last; those between are interpolated
-(continuous columns linearly, binary ones from the nearest). 0 says every row, at a token a column.
+The chunk is predicted as `predicted_rows` rows, evenly spaced from its first to its last; those between are
+interpolated (continuous columns linearly, binary ones from the nearest). 0 predicts every row, one token per column.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from vla_ros.models.trunk import KIND
 
 @dataclass(frozen=True)
 class Rt2Config(StreamConfig):
-    """Sizes of the network: those of `StreamConfig`, and how it says actions.
+    """Configuration of the network: that of `StreamConfig`, and the action tokens.
 
     Attributes:
-        bins: Bins a column.
-        bound: Continuous columns are cut between minus this and this, normalized; binary ones between -1 and 1.
-        predicted_rows: Rows that are said, see the module; 0, or more than there are, for all.
-        language_weight: Of the loss on the words.
+        bins: Number of bins per column.
+        bound: Bound of the bins of continuous columns, plus and minus, normalized; that of binary ones is 1.
+        predicted_rows: Number of predicted rows, see the module; 0, or more than the horizon, for all.
+        language_weight: Weight of the loss on the words.
     """
 
     bins: int = 256
@@ -58,13 +58,13 @@ class Rt2Config(StreamConfig):
 
 
 class Rt2Model(VlaModel):
-    """See the module.
+    """Token stream with quantized actions; see the module.
 
     Attributes:
-        begin: Id of the token that ends the sentence and begins the actions.
+        begin: Id of the token that ends the instruction and begins the actions.
         first_action: Id of bin 0.
-        bins: How the columns are cut.
-        rows: Rows of the chunk that are said.
+        bins: Bins of the columns.
+        rows: Indices of the predicted rows of the chunk.
     """
 
     Config = Rt2Config
@@ -109,7 +109,7 @@ class Rt2Model(VlaModel):
         self.row_weights = _interpolation(self.rows, c.horizon)
 
     def act(self, given: ModelInput) -> ModelOutput:
-        """Say the most likely token after token, for every sentence about every scene."""
+        """Predict a chunk for every instruction of every scene, by greedy decoding."""
         self.check(given)
         shape = given.tokens.shape[:2]
         prefix = self.stream.prefix(given)
@@ -124,13 +124,13 @@ class Rt2Model(VlaModel):
     def decode_tokens(
         self, given: ModelInput, temperature: float = 0.0, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Return action tokens (B, N, rows, columns), ids of the vocabulary; drawn at a `temperature` above 0."""
+        """Return action tokens (B, N, rows, columns), ids of the vocabulary; sampled at a `temperature` above 0."""
         self.check(given)
         tokens = self._decode(self.stream.prefix(given), temperature, generator)[0]
         return tokens.unflatten(0, given.tokens.shape[:2]).unflatten(-1, (-1, self.columns))
 
     def language_logits(self, given: ModelInput) -> Tensor:
-        """Return (B, N, T + 1, ids): what the head expects before each word, and after the last."""
+        """Return next-token logits (B, N, T + 1, ids) before each word and after the last."""
         self.check(given)
         prefix = self.stream.prefix(given)
         tokens, real = prefix.followed_by(self._embed_begin(len(prefix.tokens)))
@@ -138,12 +138,12 @@ class Rt2Model(VlaModel):
         return self.head(self._before_words(features)).unflatten(0, given.tokens.shape[:2])
 
     def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return camera to (B, N, T, h', w'): where each word looks, averaged over heads and blocks."""
+        """Return camera to (B, N, T, h', w'): attention of each word, averaged over heads and blocks."""
         self.check(given)
         return self.stream.word_looks(given)
 
     def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
-        """Return the action tokens, the probabilities of their bins, and those of the next word at each place."""
+        """Return the action tokens, the probabilities of their bins, and those of the next word at each position."""
         self.check(given)
         tokens, logits, _, _ = self._decode(self.stream.prefix(given))
         shape = given.tokens.shape[:2]
@@ -154,22 +154,22 @@ class Rt2Model(VlaModel):
         }
 
     def backbones(self) -> dict[str, Backbone]:
-        """Return the parts that can be given published weights."""
+        """Return the parts that accept published weights."""
         return self.stream.backbones()
 
     def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
-        """Return what may stand in the place of a camera's picture."""
+        """Return the shape of the feature map that may replace a camera's image."""
         return cached_shape(self.config, self.stream.images, camera)
 
     def tokenize(self, wanted: ModelTarget) -> Tensor:
-        """Return the action tokens (B, N, rows, columns) of what is wanted."""
+        """Return the action tokens (B, N, rows, columns) of a target."""
         values = wanted.actions()[:, :, self.rows].float()
         edges = torch.tensor(self.bins.edges, dtype=torch.float32, device=values.device)
         bins = [torch.bucketize(values[..., i].contiguous(), edges[i], right=True) for i in range(self.columns)]
         return torch.stack(bins, dim=-1) + self.first_action
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
-        """Return the cross entropy of the expert's action tokens and of the sentence, over the whole vocabulary."""
+        """Return the cross entropy of the expert's action tokens and of the words, over the whole vocabulary."""
         self.check(given, wanted)
         shape = given.tokens.shape[:2]
         prefix = self.stream.prefix(given)
@@ -192,7 +192,7 @@ class Rt2Model(VlaModel):
         return total(parts)
 
     def _teach(self, prefix: Prefix, actions: Tensor) -> tuple[Tensor, int]:
-        """Return the features (M, L, D) of the stream with action tokens (M, count), and where the first is said."""
+        """Return features (M, L, D) of the stream with action tokens (M, count), and the index predicting the first."""
         told = torch.cat([self._embed_begin(len(actions)), self._embed_actions(actions[:, :-1], 0)], dim=1)
         tokens, real = prefix.followed_by(told)
         features, _ = self.stream.transformer(tokens, real)
@@ -205,14 +205,14 @@ class Rt2Model(VlaModel):
         return functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=0)
 
     def _before_words(self, features: Tensor, words: int | None = None) -> Tensor:
-        """Return what stands before each of T words and after the last: (M, T + 1, D)."""
+        """Return the features before each of T words and after the last, (M, T + 1, D)."""
         start = self.stream.words_at - 1
         return features[:, start : (-1 if words is None else start + words + 1)]
 
     def _decode(
         self, prefix: Prefix, temperature: float = 0.0, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return tokens (M, count), logits of the bins (M, count, bins), the feature of `begin`, and the attention."""
+        """Return tokens (M, count), bin logits (M, count, bins), the feature of `begin`, and the attention."""
         cache = self.stream.transformer.new_cache()
         tokens, real = prefix.followed_by(self._embed_begin(len(prefix.tokens)))
         features, weights = self.stream.transformer(tokens, real, cache, look=True)
@@ -229,20 +229,20 @@ class Rt2Model(VlaModel):
         return torch.stack(said, dim=1), torch.stack(scores, dim=1), begin, weights
 
     def _constrain(self, feature: Tensor) -> Tensor:
-        """Return the logits (M, bins) of the action tokens: no other id can be chosen, since no other has a logit."""
+        """Return the logits (M, bins) of the action tokens only, so that no other id can be chosen."""
         return functional.linear(feature, self.head.weight[self.first_action :])
 
     def _embed_begin(self, count: int) -> Tensor:
         return self.stream.embedding.weight[self.begin].expand(count, 1, -1)
 
     def _embed_actions(self, tokens: Tensor, first: int) -> Tensor:
-        """Embed action tokens (M, X) that stand in the slots from `first` on."""
+        """Embed action tokens (M, X) in the slots from `first` on."""
         return self.stream.embedding(tokens) + self.slots[first : first + tokens.shape[1]]
 
     def _columns(self, tokens: Tensor, logits: Tensor) -> dict[str, Tensor]:
         """Return the columns of tokens (B, N, count) and their logits (B, N, count, bins).
 
-        The logit of a binary column is the log of how much likelier the upper half of its bins is than the lower.
+        The logit of a binary column is the log odds of the upper half of its bins against the lower.
         """
         bins = (tokens - self.first_action).unflatten(-1, (-1, self.columns))
         centres = torch.tensor(self.bins.centres, dtype=torch.float32, device=bins.device)
@@ -266,5 +266,5 @@ def _choose(logits: Tensor, temperature: float, generator: torch.Generator | Non
 
 
 def _interpolation(rows: list[int], horizon: int) -> np.ndarray:
-    """Return (horizon, rows): how much of each said row is in each row of the chunk; linear."""
+    """Return the weights (horizon, rows) of linear interpolation from predicted rows to rows of the chunk."""
     return np.stack([np.interp(np.arange(horizon), rows, unit) for unit in np.eye(len(rows))], axis=1)
