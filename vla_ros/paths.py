@@ -16,7 +16,7 @@ def share_roots() -> list[Path]:
     roots = []
     if chosen := os.environ.get(SHARE_VARIABLE):
         roots.append(Path(chosen))
-    # resolve(): in a symlinked install the module lies in the source tree, with the shipped files beside it.
+    # resolve(): in a symlinked install the module is in the source tree, with the shipped files beside it.
     roots.append(Path(__file__).resolve().parent.parent)
     roots.append(Path(sys.prefix) / "share" / "vla_ros")
     roots += [Path(p) / "share" / "vla_ros" for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]

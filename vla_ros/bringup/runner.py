@@ -334,7 +334,7 @@ class GraphRunner:
         self._write_state()
 
     def revive(self, name: str) -> None:
-        """Restart a node that has ended for good, as an operator does after inspecting the robot.
+        """Restart a node that the runner has given up, as an operator does after inspecting the robot.
 
         Raises:
             GraphError: when it, or a node that shares its process, does not come up.

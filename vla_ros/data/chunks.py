@@ -52,7 +52,7 @@ def action_chunks(
 
     Raises:
         ConventionError: when `wanted` cannot express the actions, naming every field that differs.
-        MissingColumnError: when the steps measure neither tool nor joints as required.
+        MissingColumnError: when the steps lack the tool pose or the joint positions that `wanted` requires.
         UnusableEpisodeError: when a rotation is near a discontinuity of its columns, so that no network can learn it.
     """
     given = replace(steps[0].convention, horizon=1)

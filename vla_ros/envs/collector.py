@@ -35,7 +35,8 @@ LOOKS = 5
 """Number of steps after which light, cameras and table of a varied scene are randomized again."""
 
 VIEW_SPREAD, VIEW_HEIGHT, VIEW_TILT = 0.04, 0.35, 0.12
-"""Hand pose of a view: standard deviation of its offset from an object, m; maximum height, m; maximum tilt, rad."""
+"""Hand pose of a view relative to an object: standard deviation of its horizontal offset, m; maximum height, m; maximum
+tilt about each axis, rad."""
 
 Learner = Callable[[Observation], FloatArray]
 """Function from observation to a policy's actions (horizon, width): in DAgger it drives while the expert labels."""

@@ -26,7 +26,7 @@ class Journal:
         path.write_text("".join(map(_line, self.rows.items())), encoding="utf-8")
 
     def __contains__(self, key: str) -> bool:
-        """Tell whether there is a row for `key`."""
+        """Return whether there is a row for `key`."""
         return key in self.rows
 
     def add(self, key: str, row: Mapping[str, Any]) -> None:

@@ -64,7 +64,7 @@ def exchanged(trial: Trial, env: TabletopEnv) -> list[Trial]:
 
 
 def _alike(one: Command, other: Command) -> bool:
-    """Tell whether two commands differ in the object only."""
+    """Return whether two commands differ in the object only."""
     return one.direction == other.direction and one.goal == other.goal
 
 

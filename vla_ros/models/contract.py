@@ -51,7 +51,7 @@ class Backbone:
 
     Attributes:
         tower: The part, as a network of Transformers.
-        may_differ: Suffixes of weights that differ from the published ones: tables of the size of the vocabulary.
+        may_differ: Suffixes of weights that are this package's own: tables of the size of its vocabulary.
         words: The network's own word embedding, which can be initialized from the published one.
         owner: Object that loads a saved trunk, for a tower that is half of one.
     """

@@ -1,7 +1,7 @@
 """Subscription polled by a dedicated thread: messages wait in the middleware, without an executor in between.
 
 Each message comes with the GID of its publisher. rclpy does not expose it, so messages are taken through librcl
-directly. Publishers of one topic can thus be told apart whatever their names, and a message that is too large is
+directly. Publishers of one topic can thus be distinguished whatever their names, and a message that is too large is
 dropped before it is deserialized.
 """
 

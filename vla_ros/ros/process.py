@@ -33,7 +33,7 @@ PARENT = "VLA_ROS_PARENT"
 
 
 def _end_with_parent() -> None:
-    """Make the kernel interrupt this process when its parent dies, so that no orphan outlives a killed runner."""
+    """Make the kernel interrupt this process when its parent exits, so that no orphan outlives a killed runner."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
@@ -45,7 +45,7 @@ _GUARD = 'read -r _; sleep "$1"; kill -9 "-$0"'
 
 
 def _guard(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
-    """Start a guard that kills a process group if this process has died and the interrupt did not end the group.
+    """Start a guard that kills a process group if this process has exited and the interrupt did not end the group.
 
     A node that is importing or blocked in a library does not react to an interrupt. The guard is a shell (1 MB); its
     standard input closes when this process ends, however that happens.
@@ -61,14 +61,14 @@ def _guard(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
 
 
 def follow_parent() -> None:
-    """Have this process interrupted when the process named in `PARENT` dies, if that is its parent.
+    """Have this process interrupted when the process named in `PARENT` exits, if that is its parent.
 
     `ros2 launch` leaves its processes running when it is killed or terminated, which would leave an arm unsupervised.
     """
     named = os.environ.get(PARENT, "")
     if named and named == str(os.getppid()):
         _end_with_parent()
-        if named != str(os.getppid()):  # the parent died in between
+        if named != str(os.getppid()):  # the parent has exited in between
             os.kill(os.getpid(), signal.SIGINT)
 
 

@@ -52,7 +52,7 @@ class FirstPosture:
     """Records whether the first posture a driver reported after a silence was the true one.
 
     Only that posture can show a constant fault of an arm at rest: when it begins, the joint jumps. Without it, an arm
-    that was moved by hand during the silence reports the same, and no safety layer can tell the two apart.
+    that was moved by hand during the silence reports the same, and no safety layer can distinguish the two.
 
     Attributes:
         true: Whether it was; None until one posture has been reported for `BASELINE` s.

@@ -255,10 +255,10 @@ class Episode:
             self._watch(film)
 
     def began(self) -> None:
-        """Handle the arming of the robot; does nothing here."""
+        """Hook called once the robot is armed; does nothing here."""
 
     def ended(self) -> bool:
-        """Return whether the episode ended for a reason other than success or timeout; polled."""
+        """Hook, polled: return whether the episode ended for a reason other than success or timeout."""
         return False
 
     def _settle(self) -> None:

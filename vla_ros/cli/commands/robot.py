@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         UsageError: when an option is invalid.
-        ContractError: when the description cannot be made convex, or shapes touch at home that the meshes keep apart.
+        ContractError: when the description cannot be made convex, or shapes touch at home that do not as meshes, unless
+            that is allowed.
     """
     from vla_ros.robot.contract import load_contract
     from vla_ros.robot.description.simplify import LEAST_VERTICES, simplify

@@ -189,7 +189,7 @@ class DemonstrationWriter:
 
 
 def holds_demonstrations(folder: Path) -> bool:
-    """Tell whether a folder holds simulator labels, in this version's format or an earlier one."""
+    """Return whether a folder holds simulator labels, in this version's format or an earlier one."""
     if holds_npz(folder) or (folder / SOURCE).exists():
         return True
     info = folder / "meta/info.json"

@@ -20,7 +20,7 @@ META_FILE = "meta.json"
 
 
 def holds_npz(folder: Path) -> bool:
-    """Tell whether a folder has this format."""
+    """Return whether a folder has this format."""
     return (folder / META_FILE).exists()
 
 

@@ -24,7 +24,7 @@ _GRIPPER = re.compile(r"gripper|finger|jaw")
 
 
 def are_joint_names(names: Sequence[str]) -> bool:
-    """Tell whether these column names are joint positions, as of an SO-101 or ALOHA."""
+    """Return whether these column names are joint positions, as of an SO-101 or ALOHA."""
     others = [name.lower() for name in names if not _GRIPPER.search(name.lower())]
     return bool(others) and all(_JOINT.search(name) for name in others)
 

@@ -59,7 +59,7 @@ class Draft:
         self._aux: dict[str, list[Any]] = {name: [] for name in description.aux}
 
     def fits(self, description: DatasetDescription, sizes: Mapping[str, tuple[int, int]]) -> bool:
-        """Tell whether it was made for this description and these image sizes."""
+        """Return whether it was made for this description and these image sizes."""
         return (self._description, self._sizes) == (description, dict(sizes))
 
     def __len__(self) -> int:

@@ -255,7 +255,7 @@ def _is_depth(feature: Mapping[str, Any]) -> bool:
 
 
 def is_depth_format(pixel_format: str) -> bool:
-    """Tell whether a pixel format holds one channel of more than 8 bits, as depth does."""
+    """Return whether a pixel format holds one channel of more than 8 bits, as depth does."""
     return pixel_format.startswith("gray") and pixel_format not in ("gray", "gray8", "gray8a")
 
 

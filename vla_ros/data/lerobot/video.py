@@ -93,7 +93,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def fits_behind(first: Path, second: Path) -> bool:
-    """Tell whether two videos have the same encoding, so that one can be appended to the other."""
+    """Return whether two videos have the same encoding, so that one can be appended to the other."""
     with _opened(first) as a, _opened(second) as b:
         one, other = a.streams.video[0], b.streams.video[0]
         return (

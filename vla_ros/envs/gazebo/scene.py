@@ -114,7 +114,7 @@ class GazeboSuccessChecker:
         self._touched[finger][model] = now
 
     def in_place(self, tolerance: float) -> bool:
-        """Tell whether every object of the scene is at its initial place, within `tolerance` m."""
+        """Return whether every object of the scene is at its initial place, within `tolerance` m."""
         for item in self._scene.objects:
             name = model_name(item.colour, item.shape)
             wanted = np.array([*item.position, SHAPES[item.shape].half_height])

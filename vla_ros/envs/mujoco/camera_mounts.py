@@ -173,7 +173,7 @@ class _LinkTree:
         return (link if link in self._joints else ""), placement
 
     def moves(self, link: str) -> bool:
-        """Tell whether any movable joint lies between a link and the root."""
+        """Return whether any movable joint lies between a link and the root."""
         return any(self._joints[one].get("type") != "fixed" for one in self._ancestors(link))
 
     def _ancestors(self, link: str) -> Iterator[str]:

@@ -209,7 +209,7 @@ class TrajectoryController:
         return self._reference(now)[0]
 
     def timed_out(self, now: float) -> bool:
-        """Tell whether the last command is older than the time-out, so that the reference is held."""
+        """Return whether the last command is older than the time-out, so that the reference is held."""
         return len(self._knots) > 1 and now > self._until + 1e-9
 
     def _reference(self, now: float) -> State:

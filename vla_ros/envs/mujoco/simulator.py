@@ -133,7 +133,7 @@ class Outputs(Protocol):
         """An input was rejected, or did not arrive in time."""
 
     def failed(self, sentence: str) -> None:
-        """The simulation has ended for good."""
+        """The simulation has ended with an error, and will not continue."""
 
 
 class Simulator:

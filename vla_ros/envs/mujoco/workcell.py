@@ -70,7 +70,7 @@ class Workcell:
         self.step(SETTLE_TIME)
 
     def place_arm(self, joint_positions: FloatArray, gripper_opening: float | Sequence[float]) -> None:
-        """Place the arm at its references, (n,) rad and m, at rest; nothing else moves, and no time passes."""
+        """Set references and posture of the arm, (n,) rad and m, at rest; nothing else moves, and no time passes."""
         self.command(joint_positions, gripper_opening)
         self.data.qpos[self._arm] = joint_positions
         self.data.qpos[self._fingers] = self.contract.finger_positions(np.atleast_1d(gripper_opening).tolist())

@@ -228,7 +228,7 @@ def _push(now: Situation) -> tuple[FloatArray, bool]:
 
 
 def _touches(now: Situation, step: FloatArray) -> bool:
-    """Tell whether the closed hand, one step further, is in contact with the object."""
+    """Return whether the closed hand, one step further, is in contact with the object."""
     _, along, aside = _line(replace(now, tool=now.tool + step))
     reach = radius(now.command.thing[1]) + HAND_HALF
     low = now.tool[2] < 2.0 * SHAPES[now.command.thing[1]].half_height + 0.01

@@ -60,7 +60,7 @@ def grasp_rule(
 
 
 def grips(tool: FloatArray, target: FloatArray, opening: float, width: float, open_gripper: bool) -> bool:
-    """Tell whether fingers closed to `opening` m hold the target between them."""
+    """Return whether fingers closed to `opening` m hold the target between them."""
     return not open_gripper and _at_grasp(tool, target, 2.0) and opening <= width
 
 

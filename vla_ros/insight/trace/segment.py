@@ -79,7 +79,7 @@ class SegmentWriter:
 
 
 def is_finished(path: Path) -> bool:
-    """Tell whether a file has its index, so that its writer was not killed."""
+    """Return whether a file has its index, so that its writer was not killed."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - len(END_MAGIC), 0))

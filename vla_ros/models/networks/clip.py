@@ -106,7 +106,7 @@ class ClipModel(VlaModel):
         self.beliefs = nn.Linear(config.width, 4)
 
     def backbones(self) -> dict[str, Backbone]:
-        """Return the towers; words, and positions unless `words` is 76, are not loaded from published weights."""
+        """Return the towers; the word embedding and, unless `words` is 76, the positions keep their own weights."""
         own = ("text_model.embeddings.token_embedding.weight", "text_model.embeddings.position_embedding.weight")
         return {"towers": Backbone(self.clip, own, self.clip.text_model.embeddings.token_embedding)}
 

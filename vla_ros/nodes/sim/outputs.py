@@ -39,7 +39,7 @@ class SimPublishers:
         fail: Callable[[str], None],
         transforms: TransformPublisher | None = None,
     ) -> None:
-        """Create the topics on `node`; `fail` is called when the simulation has ended for good."""
+        """Create the topics on `node`; `fail` is called when the simulation has ended with an error."""
         self._transforms = transforms
         self._node, self._contract, self._fail = node, contract, fail
         make = node.create_publisher

@@ -39,7 +39,7 @@ COLOR_ENCODINGS = (
 """Encodings, as in `sensor_msgs/image_encodings`, that always hold a camera image."""
 
 GRAY_16 = ("mono16", "16UC1")
-"""Encodings used for 16-bit gray by cameras and for millimeters by depth sensors: only the contract can tell."""
+"""Encodings used for 16-bit gray by cameras and for millimeters by depth sensors: the contract must say which."""
 
 MAX_FIELD_OF_VIEW = 170.0
 """Upper bound of the field of view of a pinhole camera, deg."""

@@ -1,4 +1,4 @@
-"""Check for running nodes with the same names: two graphs with the same names cannot be told apart.
+"""Check for running nodes with the same names: two graphs with the same names cannot be distinguished.
 
 Service names contain the node names, so a request for a node of one graph is answered by the node of the other: what
 was started appears configured and active, or broken, and is neither.

@@ -1,7 +1,7 @@
 """Transform tree of one robot, /tf and /tf_static, from its description and its joint states.
 
 Replaces `robot_state_publisher` on machines without it. A transform must have only one publisher: this one listens
-first, and stays silent for good if another node publishes its links.
+first, and never publishes if another node publishes its links.
 """
 
 from __future__ import annotations

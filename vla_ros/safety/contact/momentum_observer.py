@@ -9,7 +9,7 @@ With p = M(q) v, the dynamics M a + C v + g = tau + tau_ext become
 so that dr/dt = K (tau_ext - r): r is tau_ext behind a low-pass filter of time constant 1 / K.
 
 The torques are assumed to change linearly between two measurements. Where they jump instead, as after a late command,
-the integral is wrong once, and r shows it for several measurements. Inverting the filter tells the two apart: `newest`
+the integral is wrong once, and r shows it for several measurements. Inverting the filter separates the two: `newest`
 is the external torque of the newest interval alone, which after an error returns to zero or changes its sign.
 """
 

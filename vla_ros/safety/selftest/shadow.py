@@ -49,7 +49,7 @@ class Shadow:
 
     def __init__(self, contract: RobotContract, parameters: SafetyParameters, q: FloatArray | None = None) -> None:
         """Place the arm at joint positions `q` (n,) rad, by default at home; disarmed."""
-        # Of several arms one is active and the others are told to stay: the leading arm, or else the first.
+        # Of several arms one is active (the leading arm, or else the first), and the others are commanded to stay.
         contract = contract if not contract.each_arm or contract.lead else contract.led_by(contract.arms[0].name)
         self.contract, self.parameters = contract, parameters
         self._lead = [arm.name for arm in contract.arms].index(contract.leading.name)

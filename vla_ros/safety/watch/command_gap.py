@@ -9,7 +9,7 @@
 A process that was stopped or hung continues without noticing. Its controller has followed the known stop to its end,
 held that for `TAIL`, and dropped the command after its own timeout: the arm may have been moved since.
 
-The first state after a gap may have waited in a queue, and then shows where the arm was. Its stamp tells: across the
+The first state after a gap may have waited in a queue, and then shows where the arm was. Its stamp shows it: across the
 gap, the stamp of a fresh state has advanced like the steady clock. A sensor clock that was set meanwhile looks like a
 queue that never ends, so after `CLOCK_PATIENCE` the arm is given up and must be armed again.
 """

@@ -30,7 +30,7 @@ class PublisherWatch:
     def receive(self, gid: bytes, now: float, owner: bytes | None = None) -> bool:
         """Record a message of publisher `gid` at `now`, s, steady clock; return whether to accept it.
 
-        With two publishers at once none is accepted: nothing tells which is the right one. Where the topic's `owner` is
+        With two publishers at once none is accepted: the right one cannot be determined. Where the topic's `owner` is
         known from its heartbeat (its `participant`), only its messages are accepted, however rarely it publishes.
         """
         if owner is not None:

@@ -1,7 +1,7 @@
 """Admits only tasks whose instruction was received after a stop that the safety layer received directly.
 
 Such a stop has no sequence number among the tasks, and the instruction node may hang, be slow, or have other
-instructions queued. So a task's number does not tell whether it was requested before or after the stop. The order in
+instructions queued. So a task's number does not show whether it was requested before or after the stop. The order in
 which the instructions arrive here does, without any clock of this machine or another.
 """
 

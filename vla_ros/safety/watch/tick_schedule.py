@@ -26,7 +26,7 @@ class Place:
         due: Due time of the step before this one, s, counting missed ticks.
         taken: Whether a step for this tick has already been made.
         late: Whether the controller has started the stop instead of this step, or will have.
-        gap: Whether so many ticks were missed in a row that the motion must come to rest.
+        gap: Whether enough consecutive ticks were missed that the motion must come to rest.
     """
 
     missed: int

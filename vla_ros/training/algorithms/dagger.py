@@ -2,8 +2,8 @@
 
 Behavior cloning (BC) learns from states that the expert reaches; the learner's small errors lead to states never seen.
 DAgger lets the learner drive, labels each visited state with the expert's action, and trains on all data so far. In
-round i the expert drives a step with probability beta_i = decay ** i; its action is recorded in every step, whoever
-drives.
+round i the expert drives a step with probability beta_i = decay ** i; its action is recorded in every step, also when
+the learner drives.
 """
 
 from __future__ import annotations

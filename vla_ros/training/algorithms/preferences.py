@@ -1,6 +1,6 @@
 """Preference-based learning: a policy maximizes a learned reward while staying close to its cloned version.
 
-The cloned policy is run with a little noise. Clips of its rollouts are compared, a reward model learns the judge's
+The cloned policy is run with a little noise. Clips of its rollouts are compared, a reward model learns the labeler's
 preferences (`rewards.py`), and the policy maximizes its rewards by policy gradient (Williams 1992) with
 the clipped ratio of PPO (Schulman et al. 2017), regularized by its divergence from the cloned policy.
 
@@ -45,11 +45,11 @@ class Experience:
 
 
 def step_features(episode: Episode, asked: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return (steps, 9): the features of a clip that a judge can see, per step, in units of about one.
+    """Return (steps, 9): the features of a clip that a labeler can see, per step, in units of about one.
 
     The target relative to the tool (3), the tool's height, the opening of the gripper, the target's height, and the
-    first step of the executed chunk (3). A judge who watches a clip sees the object and the hand, but gets no hint of
-    what is good about them.
+    first step of the executed chunk (3). A labeler who watches a clip sees the object and the hand, but gets no hint
+    of what is good about them.
     """
     arrays = episode.arrays
     target = arrays["target"][np.arange(len(episode)), asked]
@@ -61,9 +61,9 @@ def step_features(episode: Episode, asked: NDArray[np.int64]) -> NDArray[np.floa
 def cut_clips(
     features: Sequence[NDArray[np.float32]], progress: Sequence[NDArray[np.float32]], length: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return all clips of `length` steps, (clips, length, features), and the judge's scores, (clips,).
+    """Return all clips of `length` steps, (clips, length, features), and the labeler's scores, (clips,).
 
-    The judge prefers the clip with more task progress between its first and last step.
+    The labeler prefers the clip with more task progress between its first and last step.
 
     Raises:
         VlaError: when no episode is long enough.

@@ -41,7 +41,7 @@ class Comparison:
 
 
 def preference_loss(model: nn.Module, pairs: Comparison) -> tuple[Tensor, dict[str, float]]:
-    """Return the cross entropy of the judge's choices under the Bradley-Terry model, and the fraction predicted."""
+    """Return the cross entropy of the labeler's choices under the Bradley-Terry model, and the fraction predicted."""
     margin = model(pairs.first).sum(dim=-1) - model(pairs.second).sum(dim=-1)
     loss = functional.binary_cross_entropy_with_logits(margin, pairs.better)
     agreed = ((margin > 0) == (pairs.better > 0.5)).float().mean()
@@ -49,7 +49,7 @@ def preference_loss(model: nn.Module, pairs: Comparison) -> tuple[Tensor, dict[s
 
 
 class PairBatches:
-    """Batch source of clip pairs; the clip with the judge's higher score is the better one."""
+    """Batch source of clip pairs; the clip with the labeler's higher score is the better one."""
 
     def __init__(
         self, clips: NDArray[np.float32], scores: NDArray[np.float32], pairs: int, size: int, seed: int
@@ -58,7 +58,7 @@ class PairBatches:
 
         Args:
             clips: (clips, T, features).
-            scores: (clips,), the judge's scores; ties are not compared.
+            scores: (clips,), the labeler's scores; ties are not compared.
             pairs: Number of comparisons.
             size: Batch size.
             seed: Seed of pairs and batches.

@@ -37,7 +37,7 @@ def _obstructed(trial: Trial) -> None:
         return
     trial.tick(PRESS_TICKS)
     given_up = shadow.supervisor.state is DISARMED  # a slow arm may exceed the tracking tolerance before it stops
-    # Joints at full speed may exceed it before a contact can be told from a large `lag`: then the arm is given up.
+    # Joints at full speed may exceed it before a contact can be distinguished from a large `lag`: the arm is given up.
     outrun = given_up and shadow.of_joints
     trial.require(outrun or Reason.CONTACT.label in trial.reasons, "no contact was reported")
     pressed = np.abs(shadow.commands[-1] - shadow.q)
@@ -45,7 +45,7 @@ def _obstructed(trial: Trial) -> None:
 
 
 def _obstructed_then(order: Callable[[Shadow], None]) -> Play:
-    """Block the arm, and stop it for good by `order` in the tick after the contact was detected."""
+    """Block the arm, and stop it permanently by `order` in the tick after the contact was detected."""
 
     def play(trial: Trial) -> None:
         shadow = trial.shadow
