@@ -79,7 +79,7 @@ FEWEST_MOTIONS = 10
 """Minimum number of significant motions for a meaningful mean direction."""
 
 SIGNIFICANT_OPENING = 0.02
-"""The same for the gripper, as a fraction of its full opening."""
+"""Minimum gripper motion for a comparison of directions, as a fraction of the full opening."""
 
 FEWEST_OPENINGS = 4
 """Minimum number of significant gripper motions, which are rare, for a meaningful mean direction."""
@@ -91,10 +91,10 @@ FEWEST_SIZES = 3
 """Minimum number of such motions for a meaningful median ratio."""
 
 SIZE_FACTOR = 15.0
-"""Maximum median ratio of commanded to measured motion: controllers lag by a few periods, degrees are off by 57."""
+"""Maximum median ratio of commanded to measured motion: a lag of a few periods passes, a factor of 57 (degrees) not."""
 
 OPENING_FACTOR = 2.0
-"""Maximum ratio of a measured opening to the full one: grippers differ, millimeters are off by a thousand."""
+"""Maximum ratio of a measured opening to the full one: grippers differ, but millimeters are off by a factor of 1000."""
 
 AGREEMENT = 0.2
 """Minimum mean cosine between the commanded and the measured direction."""
@@ -266,7 +266,7 @@ class EpisodeCheck:
 
     def _check_sizes(self) -> None:
         if self._of_joints or self._convention.only_motion.reference is Reference.ABSOLUTE:
-            return  # a constant offset between commanded and measured tool is no wrong unit
+            return  # a constant offset between commanded and measured tool is not a wrong unit
         # A tool may turn without a commanded rotation, as a side effect of its position control.
         for agreement, what, fewest, units in zip(
             self._sizes, ("moves", "turns"), (1.0 / SIZE_FACTOR, 0.0), ("meters", "radians"), strict=True

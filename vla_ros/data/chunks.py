@@ -1,4 +1,4 @@
-"""Action chunks as training targets, one per step, from the single actions of an episode's steps.
+"""Builds the training targets, one action chunk per step, from the single actions of an episode's steps.
 
 Row k of a step's chunk is the command (joints or pose, and opening) in force k periods later, expressed relative to the
 step: the last command given by then, since steps may be slightly more or less than a period apart. After the end of the

@@ -1,4 +1,4 @@
-"""Configurations of networks: read from plain values, as stored in checkpoints; fields that several share."""
+"""Configurations of networks, read from plain values as stored in checkpoints, and their shared fields."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def check_input(
 
 
 def check_target(given: ModelInput, wanted: ModelTarget, config: ModelConfig) -> None:
-    """Raise if `wanted` is no target for `given` in a network built from `config`.
+    """Raise if `wanted` is not a valid target for `given` in a network built from `config`.
 
     Raises:
         ValueError: naming the field whose shape is wrong.

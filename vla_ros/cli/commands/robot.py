@@ -25,7 +25,7 @@ EXAMPLES = (
 )
 
 MOST_PARTS_TRIED = 8
-"""Maximum number of convex shapes per mesh, tried if fewer touch each other at home."""
+"""Maximum number of convex shapes per mesh; more than requested are tried only if links touch at home."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
