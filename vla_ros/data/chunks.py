@@ -95,7 +95,7 @@ def check_convention(given: ActionSpace, wanted: ActionSpace, max_opening: MaxOp
     if lines := obstacles(given, replace(wanted, rate_hz=given.rate_hz)):
         raise ConventionError("; ".join(lines))
     if given.in_meters != wanted.in_meters and max_opening is None:
-        raise ConventionError("the gripper is in metres, and the data set does not say its full opening (max_opening)")
+        raise ConventionError("the gripper is in meters, and the data set does not say its full opening (max_opening)")
 
 
 def _starts(

@@ -236,12 +236,12 @@ class Episode:
         from vla_ros.cli.film import Film
 
         observer = self._observer
-        self._wait(lambda: bool(observer.task.instruction), "a verdict of the judge on /vla/task_status")
+        self._wait(lambda: bool(observer.task.instruction), "verdict of the success checker on /vla/task_status")
         self.instruction = self.instruction or observer.task.instruction
         self._say(f"instruction: {self.instruction}")
         observer.begin()
         number = self._operator.say(self.instruction, READY_TIMEOUT)
-        self._wait(lambda: observer.episode.chunks > 0 or self._refused(number), "a chunk of the policy")
+        self._wait(lambda: observer.episode.chunks > 0 or self._refused(number), "chunk of the policy")
         if self._refused(number):
             from vla_ros.errors import InstructionError
 

@@ -190,7 +190,7 @@ def message_to_pose(message: PoseMessage) -> Pose:
     p, q = message.position, message.orientation
     position, quaternion = np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w])
     if not (np.abs(position) <= LARGEST_VALUE).all():
-        raise ObservationError(f"pose has the position {position} m, expected finite metres")
+        raise ObservationError(f"pose has the position {position} m, expected finite meters")
     norm = float(np.linalg.norm(np.clip(quaternion, -2.0, 2.0)))  # clipped: 1e300 squared would warn; NaN stays NaN
     if not abs(norm - 1.0) <= UNIT_TOLERANCE:
         raise ObservationError(f"pose has the quaternion {quaternion}, expected norm 1 within {UNIT_TOLERANCE}")
