@@ -9,8 +9,8 @@ import pytest
 
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.parameters import load_parameters
-from vla_ros.safety.selftest.faults import fault_table, run_faults
 from vla_ros.safety.selftest.record import SelftestRecord, default_folder, fingerprint, keep, recall
+from vla_ros.safety.selftest.table import fault_table, run_faults
 
 FRESH = 3600.0
 """A pass of the same code that is not older than this need not be made again, s."""

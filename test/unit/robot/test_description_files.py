@@ -15,7 +15,7 @@ from vla_ros.robot.description.urdf import read_model
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.motion.collision import CollisionModel
 from vla_ros.safety.parameters import load_parameters
-from vla_ros.safety.selftest.faults import fault_table, run_faults
+from vla_ros.safety.selftest.table import fault_table, run_faults
 
 PANDA = load_contract("panda")
 URDF = PANDA.urdf.read_text(encoding="utf-8")

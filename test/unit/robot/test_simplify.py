@@ -19,7 +19,7 @@ from vla_ros.robot.description.mesh_paths import mesh_path
 from vla_ros.robot.description.simplify import require_inside, simplify
 from vla_ros.safety.motion.collision import CollisionModel
 from vla_ros.safety.parameters import load_parameters
-from vla_ros.safety.selftest.faults import fault_table, run_faults
+from vla_ros.safety.selftest.table import fault_table, run_faults
 
 PANDA = load_contract("panda")
 PARAMETERS = load_parameters()

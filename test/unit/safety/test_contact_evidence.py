@@ -11,9 +11,9 @@ from vla_ros.robot.contract import load_contract
 from vla_ros.safety.contact.contact_reaction import AFTER_MOTION, BLIND_WAY
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.safety.reasons import Reason
-from vla_ros.safety.selftest.faults import fault_table, run_faults
 from vla_ros.safety.selftest.faults.following import table
 from vla_ros.safety.selftest.shadow import Shadow
+from vla_ros.safety.selftest.table import fault_table, run_faults
 from vla_ros.types import SafetyState
 
 CONTRACT = load_contract("panda")

@@ -9,8 +9,10 @@ import pytest
 
 from vla_ros.robot.contract import load_contract
 from vla_ros.robot.kinematics import Kinematics
-from vla_ros.safety.selftest.faults import Fault, fault_table, places, run_faults
+from vla_ros.safety.selftest.faults import places
 from vla_ros.safety.selftest.pace import Pace, arm_pace_of, pace_of
+from vla_ros.safety.selftest.table import fault_table, run_faults
+from vla_ros.safety.selftest.trial import Fault
 
 TABLE = {fault.name: fault for fault in fault_table()}
 

@@ -14,9 +14,10 @@ from vla_ros.robot.inverse_kinematics import nearest_posture
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.chunk_gate import ChunkGate
 from vla_ros.safety.motion.joint_filter import JointFilter
-from vla_ros.safety.selftest.faults import fault_table, joint_space, run_faults
+from vla_ros.safety.selftest.faults import joint_space
 from vla_ros.safety.selftest.record import fingerprint, recall
 from vla_ros.safety.selftest.run import run_selftest
+from vla_ros.safety.selftest.table import fault_table, run_faults
 
 JOINT_ROWS = {fault.name for fault in joint_space.table()}
 TOOL_ROWS = {

@@ -35,7 +35,7 @@ from vla_ros.safety.motion.gripper_filter import GripperFilter
 from vla_ros.safety.motion.joint_motion import JointMotion
 from vla_ros.safety.motion.motion import Motion
 from vla_ros.safety.motion.plan_follower import PlanFollower
-from vla_ros.safety.selftest.faults import fault_table, run_faults
+from vla_ros.safety.selftest.table import fault_table, run_faults
 from vla_ros.safety.state_machine import StateMachine
 from vla_ros.safety.supervisor import SafetySupervisor
 from vla_ros.safety.watch.command_gap import CommandGap

@@ -10,8 +10,8 @@ from vla_ros.cli.main import main
 from vla_ros.errors import ContractError
 from vla_ros.safety.motion.collision import CollisionModel
 from vla_ros.safety.selftest import query_time as module
-from vla_ros.safety.selftest.faults import fault_table, run_faults
 from vla_ros.safety.selftest.query_time import check_query_time, query_time, require_timely_distances
+from vla_ros.safety.selftest.table import fault_table, run_faults
 
 PERIOD = 0.01
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from vla_ros.robot.contract import parse_contract
-from vla_ros.safety.selftest.faults import fault_table
 from vla_ros.safety.selftest.record import KEY_FILE, SelftestRecord, examine, fingerprint, keep, recall, table_names
+from vla_ros.safety.selftest.table import fault_table
 
 
 @pytest.fixture

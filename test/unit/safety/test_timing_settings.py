@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from vla_ros.errors import ContractError
-from vla_ros.safety.selftest.faults import policies, run_faults
+from vla_ros.safety.selftest.faults import policies
+from vla_ros.safety.selftest.table import run_faults
 
 HEARTBEATS = [(0.02, 0.03), (0.05, 0.08), (0.05, 0.06), (0.1, 0.2), (0.2, 0.3), (0.02, 0.34), (0.33, 0.34)]
 """`policy_slow` and `policy_timeout`, s: smallest of use, shipped, for a slow machine, largest."""

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from vla_ros.safety.reasons import Reason
-from vla_ros.safety.selftest.faults import chunks, configuration, demands, places, postures, run_faults, states
+from vla_ros.safety.selftest.faults import chunks, configuration, demands, places, postures, states
 from vla_ros.safety.selftest.run import run_selftest
 from vla_ros.safety.selftest.shadow import Shadow
+from vla_ros.safety.selftest.table import run_faults
 from vla_ros.safety_bench.fuzz import fuzz
 
 TICKS = int(os.environ.get("VLA_ROS_FUZZ_TICKS", "600"))

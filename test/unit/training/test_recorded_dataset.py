@@ -467,10 +467,3 @@ def test_networks_that_are_taught_places_are_refused_by_name() -> None:
         with pytest.raises(VlaError, match=f"'{name}' is taught where the named thing is.*'flow'"):
             check_network(name)
     check_network("flow")
-
-
-def test_a_robot_whose_actions_no_network_says_is_refused(recordings, rewritten, store, tmp_path: Path) -> None:
-    folder = recordings.write(tmp_path / "set", [recordings.walk("a", 2)])
-    contract = replace(recordings.contract, action=rewritten(recordings.contract.action, rotation="six_d"))
-    with pytest.raises(ConventionError, match="takes rotation 'six_d'"):
-        store(folder, contract=contract)

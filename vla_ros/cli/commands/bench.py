@@ -192,7 +192,7 @@ def _table(args: argparse.Namespace) -> dict[str, Any]:
 
     from tqdm import tqdm
 
-    from vla_ros.safety.selftest.faults import fault_table, run_faults
+    from vla_ros.safety.selftest.table import fault_table, run_faults
 
     contract, parameters, _ = _parts(args)
     with tqdm(total=len(fault_table(contract)), desc="fault table", unit="fault") as bar:

@@ -26,9 +26,10 @@ def run(args: argparse.Namespace) -> int:
     from vla_ros.robot.contract import load_contract
     from vla_ros.safety.motion.collision import CollisionModel
     from vla_ros.safety.parameters import load_parameters
-    from vla_ros.safety.selftest.faults import FaultRow, fault_table, run_faults
     from vla_ros.safety.selftest.query_time import require_timely_distances
     from vla_ros.safety.selftest.record import default_folder, fingerprint, keep, record_of
+    from vla_ros.safety.selftest.table import fault_table, run_faults
+    from vla_ros.safety.selftest.trial import FaultRow
 
     def tell(row: FaultRow) -> None:
         if row.name not in own:

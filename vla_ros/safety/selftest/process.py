@@ -16,8 +16,9 @@ from typing import Any
 from vla_ros.priority import prefer_thread
 from vla_ros.robot.contract import load_contract
 from vla_ros.safety.parameters import load_parameters
-from vla_ros.safety.selftest.faults import FaultRow, fault_table, run_faults
 from vla_ros.safety.selftest.record import fingerprint, record_of
+from vla_ros.safety.selftest.table import fault_table, run_faults
+from vla_ros.safety.selftest.trial import FaultRow
 
 NICENESS = 10
 

@@ -32,7 +32,8 @@ import vla_ros
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.motion.collision import mesh_files
 from vla_ros.safety.parameters import SafetyParameters
-from vla_ros.safety.selftest.faults import FaultRow, fault_table
+from vla_ros.safety.selftest.table import fault_table
+from vla_ros.safety.selftest.trial import FaultRow
 
 ROOMS = ("actions", "robot", "safety")
 FILES = ("types.py", "errors.py", "yaml_files.py")
