@@ -48,7 +48,7 @@ class Site:
         assert self.button.wait_for_all_acked()
 
     def is_latched(self) -> bool:
-        control = self.node._control
+        control = self.node._made_control
         return control is not None and control.state is SafetyState.ESTOP
 
     def close(self) -> None:

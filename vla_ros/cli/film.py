@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 import av
 import cv2
@@ -16,7 +17,7 @@ SCALE = 2
 BANNER = 34
 """Height of each text line, px."""
 
-ENCODERS = ("libx264", "mpeg4")
+ENCODERS: Final = ("libx264", "mpeg4")
 """H.264 encoders in order of preference; the first that the installed PyAV provides is used."""
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX

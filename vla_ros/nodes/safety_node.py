@@ -90,7 +90,7 @@ class SafetyNode(ManagedNode):
         """Create the node, unconfigured; it receives the emergency stop from now on. `options` are those of `Node`."""
         super().__init__("safety_node", **options)
         self._thread: ControlThread | None = None
-        self._control: SafetyControl | None = None
+        self._made_control: SafetyControl | None = None
         self._made: list[Callable[[], object]] = []
         self._throttled = ThrottledLogger(self.get_logger())
         self._estop = EstopSignal()  # a pressed button stays pressed through every transition
@@ -112,7 +112,7 @@ class SafetyNode(ManagedNode):
         self._arm_at_once = bool(self.parameter("arm_on_activate", False, "arm as soon as the robot allows it"))
         self._rest_timeout = longest_rest(contract) + REST_MARGIN
         self._realtime = self._take_realtime()
-        self._control = self._make_control(contract, parameters)
+        self._made_control = self._make_control(contract, parameters)
         self._ticker = ControlThread(self._control, parameters.timing.tick_budget, self._lockstep)
         self._watch = GraphWatch(self, contract)
         self._selftest = self._begin_selftest(contract, parameters, robot, safety)
@@ -130,6 +130,11 @@ class SafetyNode(ManagedNode):
         self._own(selftest, self.destroy_service)
         timer = self.create_timer(WATCH_PERIOD, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._own(timer, self.destroy_timer)
+
+    @property
+    def _control(self) -> SafetyControl:
+        assert self._made_control is not None  # `configure` makes it before everything that asks for it
+        return self._made_control
 
     def _take_realtime(self) -> str:
         """Acquire the real-time priority if possible; return its human-readable status."""
@@ -244,7 +249,7 @@ class SafetyNode(ManagedNode):
 
     def cleanup(self) -> None:
         """Destroy the topics and services."""
-        if self._control is not None:
+        if self._made_control is not None:
             self._latched = self._control.state is SafetyState.ESTOP
         while self._made:
             self._made.pop()()

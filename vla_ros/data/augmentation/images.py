@@ -7,6 +7,7 @@ No image is flipped here: left must stay left (see `mirroring`). A crop moves ob
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import kornia.augmentation as kornia
 import torch
@@ -84,8 +85,10 @@ class ImageAugmentation:
         devices = [images.device] if images.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
-            changes = kornia.AugmentationSequential(*self._changes(images), data_keys=["input"], same_on_batch=False)
-            return changes(images).clamp(0.0, 1.0)
+            steps: list[Any] = self._changes(images)  # kornia takes all modules, by its annotations some
+            changes = kornia.AugmentationSequential(*steps, data_keys=["input"], same_on_batch=False)
+            augmented: torch.Tensor = changes(images).clamp(0.0, 1.0)
+            return augmented
 
     def _changes(self, images: torch.Tensor) -> list[torch.nn.Module]:
         settings, size = self.settings, (images.shape[2], images.shape[3])

@@ -66,6 +66,11 @@ class Draft:
         """Number of steps so far."""
         return len(self._actions)
 
+    def path(self, name: str) -> Path:
+        """Return the path of a file in the private folder, which exists."""
+        assert self.folder is not None
+        return self.folder / name
+
     def add(self, step: Step) -> None:
         """Append a step; its episode, task, success and `last` are set when the episode is finished.
 
@@ -120,8 +125,7 @@ class Draft:
             return
         if key not in self._encoders:
             height, width = image.shape[:2]
-            assert self.folder is not None
-            self._encoders[key] = VideoEncoder(self.folder / f"{key}.mp4", self._rate, height, width)
+            self._encoders[key] = VideoEncoder(self.path(f"{key}.mp4"), self._rate, height, width)
         self._encoders[key].add(image)
 
     def finish(self, success: bool | None) -> tuple[dict[str, NDArray[Any]], dict[str, Statistics]]:

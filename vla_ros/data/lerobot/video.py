@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, cast
 
 import av
 import numpy as np
@@ -14,7 +14,7 @@ from vla_ros.data.errors import DamagedDataError, DataError, TruncatedVideoError
 from vla_ros.data.lerobot.layout import is_depth_format
 from vla_ros.types import ImageArray
 
-CODEC = "libx264"
+CODEC: Final = "libx264"
 PIXEL_FORMAT = "yuv420p"
 OPTIONS = {"g": "2", "crf": "18", "bf": "0", "preset": "fast", "threads": "1"}
 """A keyframe every second frame keeps random access cheap; no frame depends on a later one (no B-frames)."""
@@ -80,6 +80,7 @@ def describe(path: Path) -> dict[str, Any]:
     """Return the video properties that LeRobot stores in `info.json`."""
     with _opened(path) as container:
         stream = container.streams.video[0]
+        assert stream.base_rate is not None  # this package wrote the file, at a rate
         return {
             "video.height": stream.height,
             "video.width": stream.width,
@@ -114,11 +115,15 @@ def concatenate(first: Path, first_frames: int, second: Path, target: Path, rate
         stream = output.add_stream_from_template(a.streams.video[0])
         kept = 0
         for source, offset in ((a, 0), (b, first_frames)):
-            shift = round(offset / rate_hz / source.streams.video[0].time_base)
+            base = source.streams.video[0].time_base
+            assert base is not None  # FFmpeg gives every stream of a file one
+            shift = round(offset / rate_hz / base)
             for packet in source.demux(video=0):
                 if not packet.size or (source is a and kept >= first_frames):
                     continue
                 kept += source is a
+                assert packet.pts is not None  # an MP4 stores both for every packet
+                assert packet.dts is not None
                 packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
                 packet.stream = stream
                 output.mux(packet)
@@ -139,6 +144,7 @@ def read_frames(path: Path, start: float, count: int, rate_hz: float) -> Generat
         stream = container.streams.video[0]
         if is_depth_format(str(stream.pix_fmt)):
             raise DataError(f"{path} holds depth ({stream.pix_fmt}), expected color: name it no camera of the policy")
+        assert stream.time_base is not None  # FFmpeg gives every stream of a file one
         container.seek(max(0, int(start / stream.time_base)), stream=stream, backward=True)
         try:
             for frame in container.decode(stream):
@@ -149,7 +155,7 @@ def read_frames(path: Path, start: float, count: int, rate_hz: float) -> Generat
                     continue
                 if time > wanted + TIME_TOLERANCE / rate_hz:
                     raise DamagedDataError(f"{path}: a frame at {wanted:.4f} s was expected, the next is at {time:.4f}")
-                image = frame.to_ndarray(format="rgb24")
+                image = cast("ImageArray", frame.to_ndarray(format="rgb24"))  # other formats have other types
                 done += 1
                 yield image
                 if done == count:

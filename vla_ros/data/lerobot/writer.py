@@ -249,7 +249,7 @@ class LeRobotWriter:
         figures |= {key: column_statistics(columns[key]) for key in ("episode_index", "index", "task_index")}
         with disk_full_errors(f"episode '{name}' of {self.root}"):
             pending: list[tuple[Path, str]] = []
-            tasks = draft.folder / "tasks.parquet"
+            tasks = draft.path("tasks.parquet")
             write_tasks(tasks, sentences)
             pending.append((tasks, layout.TASKS))
             videos = {key: self._video(draft, key, pending) for key in self._video_keys}
@@ -300,7 +300,7 @@ class LeRobotWriter:
                 location = location.following()
             else:
                 keep = sum(row.length for row in self.rows if row.data == location)
-        partial = draft.folder / "data.parquet"
+        partial = draft.path("data.parquet")
         append_table(self.root / location.path(layout.DATA_PATTERN), keep, table, partial)
         pending.append((partial, location.path(layout.DATA_PATTERN)))
         return location
@@ -342,7 +342,7 @@ class LeRobotWriter:
         line |= {EPISODE_NAME: row.name, TASK_NAME: row.task, OUTCOME: row.success}
         line |= {"meta/episodes/chunk_index": place.chunk, "meta/episodes/file_index": place.file}
         arrays = {key: pa.array([value], pa.bool_() if key == OUTCOME else None) for key, value in line.items()}
-        partial, target = draft.folder / "episodes.parquet", place.path(layout.EPISODES_PATTERN)
+        partial, target = draft.path("episodes.parquet"), place.path(layout.EPISODES_PATTERN)
         append_table(self.root / target, keep, pa.table(arrays), partial)
         pending.append((partial, target))
 
