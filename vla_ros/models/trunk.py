@@ -130,7 +130,8 @@ class TrunkVision(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the feature map (B, C, h / 8, w / 8) of images (B, 3, h, w), 0 to 1."""
-        return self.layers((image - 0.5).contiguous(memory_format=torch.channels_last))
+        features: Tensor = self.layers((image - 0.5).contiguous(memory_format=torch.channels_last))
+        return features
 
     def patches(self, features: Tensor) -> Tensor:
         """Return the patches (B, D, h', w') of a feature map (B, C, h', w') as unit vectors of the shared space."""
@@ -186,7 +187,8 @@ class Trunk(nn.Module):
 
     def questions(self, tokens: Tensor) -> Tensor:
         """Return the queries (B, N, K, D) of instructions (B, N, T)."""
-        return self.text(tokens.flatten(0, 1))[2].unflatten(0, tokens.shape[:2])
+        questions: Tensor = self.text(tokens.flatten(0, 1))[2].unflatten(0, tokens.shape[:2])
+        return questions
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of localizing the named objects and goals in each image and matching them to their names.
@@ -196,7 +198,8 @@ class Trunk(nn.Module):
         """
         if not wanted.concepts or any(name not in wanted.pixels for name in given.images):
             raise ValueError("a trunk is taught where the named things are: `pixels` or `concepts` are missing")
-        questions, parts, seen = self.questions(given.tokens), {}, []
+        questions, seen = self.questions(given.tokens), []
+        parts: dict[str, Tensor] = {}
         names = thing_names(wanted)
         for camera, image in given.images.items():
             features = self.vision(image)
@@ -228,7 +231,8 @@ class Trunk(nn.Module):
         grid = 2.0 * torch.nan_to_num(pixels).flatten(1, 2)[:, :, None] - 1.0  # (B, NK, 1, 2)
         found = functional.grid_sample(self.vision.patches(features), grid, padding_mode="border", align_corners=False)
         found = functional.normalize(found[..., 0].transpose(1, 2), dim=-1)
-        return found.unflatten(1, pixels.shape[1:3])
+        patches: Tensor = found.unflatten(1, pixels.shape[1:3])
+        return patches
 
 
 def thing_names(wanted: ModelTarget) -> Tensor:

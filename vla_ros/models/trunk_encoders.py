@@ -102,7 +102,8 @@ class TrunkImageEncoder(ImageTokens):
         features = self.maps.map(image)
         patches = self.maps.tower.patches(features).flatten(2).transpose(1, 2)
         seen = self.norm(features.flatten(2).transpose(1, 2))
-        return torch.cat([seen, patches * patches.shape[-1] ** 0.5], dim=-1) + self.positions[camera]
+        positions: Tensor = self.positions[camera]
+        return torch.cat([seen, patches * patches.shape[-1] ** 0.5], dim=-1) + positions
 
 
 def grounding_vector(found: Grounding) -> Tensor:
@@ -147,7 +148,8 @@ class TrunkTextEncoder(nn.Module):
             if longest > self.longest:
                 raise InstructionError(f"a sentence has {longest} words, the trunk reads at most {self.longest}")
             tokens = tokens[:, : self.longest]
-        return self.tower(self.ids[tokens])
+        read: tuple[Tensor, Tensor, Tensor] = self.tower(self.ids[tokens])
+        return read
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (M, T, 3 D) of tokens (M, T), 0 at padding, and the mask of the words, (M, T) bool."""

@@ -53,7 +53,7 @@ def build_detector(
     depth: int,
     values: Mapping[str, Any],
     vision: Mapping[str, Any] | None = None,
-) -> nn.Module:
+) -> SlotDetector | Owlv2Detector:
     """Build the detector `kind` with random weights; it maps images (camera to (B, 3, h, w)) to `Detections`.
 
     Raises:

@@ -5,6 +5,8 @@ Shapes: M chunks, H rows, A columns, D channels per token. Both follow Chi et al
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -41,7 +43,9 @@ class _Time(nn.Module):
 
     def forward(self, time: Tensor) -> Tensor:
         embedded = sinusoidal(LARGEST_TIME * time, self.width)
-        return self.layers(embedded.to(self.layers[0].weight.dtype))
+        first: Any = self.layers[0]  # nn.Sequential does not say what it holds
+        times: Tensor = self.layers(embedded.to(first.weight.dtype))
+        return times
 
 
 class TransformerDenoiser(nn.Module):
@@ -67,7 +71,8 @@ class TransformerDenoiser(nn.Module):
         tokens = self.enter(noisy) + self.positions[: noisy.shape[1]] + at + context.summary[:, None]
         for block in self.blocks:
             tokens, _ = block(tokens, context=memory)
-        return self.leave(self.norm(tokens))
+        clean: Tensor = self.leave(self.norm(tokens))
+        return clean
 
 
 class UNetDenoiser(nn.Module):
@@ -104,7 +109,8 @@ class UNetDenoiser(nn.Module):
         x = self.middle(x, condition)
         for grow, block in zip(self.grow, self.up, strict=True):
             x = block(torch.cat([grow(x), kept.pop()], dim=1), condition)
-        return self.leave(x).transpose(1, 2)[:, :rows]
+        clean: Tensor = self.leave(x)
+        return clean.transpose(1, 2)[:, :rows]
 
 
 class _Residual(nn.Module):
@@ -118,4 +124,6 @@ class _Residual(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         scale, shift = self.film(condition)[..., None].chunk(2, dim=1)
-        return self.second(self.first(x) * (1.0 + scale) + shift) + self.skip(x)
+        changed: Tensor = self.second(self.first(x) * (1.0 + scale) + shift)
+        kept: Tensor = self.skip(x)
+        return changed + kept

@@ -34,8 +34,9 @@ class AdaptedLinear(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Map (..., in) to (..., out)."""
-        said = self.base(values)
-        return said + self.up(functional.relu(self.down(said)))
+        said: Tensor = self.base(values)
+        change: Tensor = self.up(functional.relu(self.down(said)))
+        return said + change
 
 
 def insert_adapters(network: nn.Module, layers: Iterable[str], width: int) -> None:

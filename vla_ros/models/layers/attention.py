@@ -81,7 +81,8 @@ class Attention(nn.Module):
 
     def _split(self, tokens: Tensor) -> Tensor:
         """(M, K, D) to (M, heads, K, D / heads)."""
-        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        heads: Tensor = tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return heads
 
 
 def _join(tokens: Tensor) -> Tensor:

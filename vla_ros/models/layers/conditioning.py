@@ -108,6 +108,8 @@ class ContextEncoder(nn.Module):
         sentence = mean_over_words(self.text_projection(words), real)[:, None]
         images, found_tokens = given.images, []
         if self.found is not None:
+            assert isinstance(self.images, TrunkImageEncoder)
+            assert isinstance(self.text, TrunkTextEncoder)
             images = self.images.maps.features(given.images)
             questions = self.text.read(flat)[2].unflatten(0, (scenes, sentences))
             for name, found in self.images.maps.ground(images, questions).items():

@@ -110,7 +110,8 @@ class ImageEncoder(ImageTokens):
         tokens = self.stem(2.0 * image - 1.0).flatten(2).transpose(1, 2) + self.positions[camera]
         for block in self.blocks:
             tokens, _ = block(tokens)
-        return self.norm(tokens)
+        features: Tensor = self.norm(tokens)
+        return features
 
 
 def _stem(kind: str, width: int, patch: int) -> nn.Module:
@@ -172,7 +173,7 @@ class StateEncoder(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Encode rows (M, L, inputs) as (M, L, D)."""
-        tokens = self.layers(rows)
+        tokens: Tensor = self.layers(rows)
         if self.training and self.unknown is not None:
             hidden = torch.rand(len(rows), 1, 1, device=rows.device) < self.hide
             tokens = torch.where(hidden, self.unknown, tokens)

@@ -80,7 +80,8 @@ class VisionEncoder(nn.Module):
         size = seen.shape[-2:]
         said = [self.colour(near), self.kind(seen), self.keep(seen), self.free(seen)]
         with full_precision(image):
-            return self._view(*(values.flatten(2).to(self.sharpen.dtype) for values in said), chances, size)
+            colour, kind, kept, free = (values.flatten(2).to(self.sharpen.dtype) for values in said)
+            return self._view(colour, kind, kept, free, chances, size)
 
     def _view(
         self,

@@ -85,7 +85,8 @@ class PublishedImageEncoder(ImageTokens):
         pixels = standardize(image, *self._statistics)
         seen = self.tower(pixel_values=pixels, **self._stretches).last_hidden_state
         rows, columns = self.grids[camera]
-        return self.norm(seen[:, -rows * columns :])  # special tokens of the tower come before the patches
+        features: Tensor = self.norm(seen[:, -rows * columns :])  # special tokens of the tower come first
+        return features
 
 
 class PublishedTextEncoder(nn.Module):

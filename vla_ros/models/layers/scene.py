@@ -65,7 +65,7 @@ def named_text_encoder(
 class ProjectedText(nn.Module):
     """Text encoder whose tokens are projected to another width."""
 
-    def __init__(self, encoder: nn.Module, width: int) -> None:
+    def __init__(self, encoder: TrunkTextEncoder | PublishedTextEncoder, width: int) -> None:
         """Append a linear layer to `encoder`."""
         super().__init__()
         self.encoder, self.width = encoder, width

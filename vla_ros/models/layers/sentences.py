@@ -121,7 +121,8 @@ class InstructionParser(nn.Module):
     def _read(self, sorts: Tensor, lengths: Tensor) -> Tensor:
         """Run the GRU over word sorts (M, T, sorts) of the given `lengths`; return its states (M, T, 2 * memory)."""
         if lengths.is_meta:  # the shapes are the same
-            return self.sentence(sorts)[0]
+            states: Tensor = self.sentence(sorts)[0]
+            return states
         # Instructions are padded at the end, where a backward GRU would begin: pack them.
         packed = nn.utils.rnn.pack_padded_sequence(sorts, lengths.cpu(), batch_first=True, enforce_sorted=False)
         said = self.sentence(packed)[0]

@@ -19,7 +19,7 @@ class PeakMemory(TorchDispatchMode):
 
     def __init__(self) -> None:
         """Start at zero."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # PyTorch leaves it unannotated
         self.now = self.peak = 0
         self._known: dict[int, weakref.ref[Any]] = {}
 
@@ -52,4 +52,4 @@ class PeakMemory(TorchDispatchMode):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop counting."""
-        super().__exit__(kind, error, trace)
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]  # likewise

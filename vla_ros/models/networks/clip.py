@@ -120,7 +120,8 @@ class ClipModel(VlaModel):
 
     def compute_similarity(self, images: Tensor, tokens: Tensor) -> Tensor:
         """Return (B, M), the match of each image (B, 3, h, w) and each instruction (M, T): CLIP's scaled cosine."""
-        return self.clip.logit_scale.exp() * self.encode_images(images) @ self.encode_text(tokens).T
+        scale: Tensor = self.clip.logit_scale.exp()
+        return scale * self.encode_images(images) @ self.encode_text(tokens).T
 
     def act(self, given: ModelInput) -> ModelOutput:
         """Predict a chunk for every instruction of every scene; images are encoded once per scene."""
@@ -201,7 +202,8 @@ class ClipModel(VlaModel):
         """Return (M, h', w'), the softmax of the scaled cosine between an instruction and every patch."""
         patches = self._patches(seen, pairs[1])
         cosine = (patches @ sentence[..., None])[..., 0]
-        return (self.clip.logit_scale.exp() * cosine).softmax(dim=-1).unflatten(-1, grid)
+        look: Tensor = (self.clip.logit_scale.exp() * cosine).softmax(dim=-1).unflatten(-1, grid)
+        return look
 
     def _patches(self, seen: Tensor, sentences: int) -> Tensor:
         """Return the unit features (M, P, projection) of the patches among the vision tower's tokens."""

@@ -123,7 +123,8 @@ class CompositionalModel(VlaModel):
 
     def read(self, tokens: Tensor) -> dict[str, Tensor]:
         """Parse instructions (B, N, T) into logits of each concept, (B, N, classes)."""
-        return self.reader(tokens)
+        logits: dict[str, Tensor] = self.reader(tokens)
+        return logits
 
     def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
         """Return the predicted position of the goal, (B, N, 3) normalized, and the probabilities of each concept."""
@@ -233,14 +234,14 @@ class CompositionalModel(VlaModel):
         there, concepts = wanted.present, wanted.concepts
         parts = _word_losses(thoughts.logits, concepts)
         for name, view in thoughts.views.items():
-            size, pixels = view.thing_look.shape[-2:], wanted.pixels[name]
+            size, pixels = _map_size(view.thing_look), wanted.pixels[name]
             parts[f"colour_{name}"] = 0.1 * cell_loss(view.colour, size, pixels, concepts["colour"], there)
             parts[f"kind_{name}"] = 0.1 * cell_loss(view.kind, size, pixels, concepts["kind"], there)
         if wanted.goal is not None:
             carried = there * (concepts["goal_kind"] < self.config.kinds)
             parts["goal"] = 2.0 * _chunk_error(thoughts.place, wanted.goal, carried)
             for name, view in thoughts.views.items():
-                size, pixels = view.goal_look.shape[-2:], wanted.goal_pixels[name]
+                size, pixels = _map_size(view.goal_look), wanted.goal_pixels[name]
                 parts[f"goal_{name}"] = 0.1 * pointing_loss(view.goal_look, pixels, carried)
                 parts[f"colour_{name}"] = parts[f"colour_{name}"] + 0.1 * cell_loss(
                     view.colour, size, pixels, concepts["goal_colour"], carried
@@ -253,11 +254,18 @@ class CompositionalModel(VlaModel):
 
 def _decision_losses(said: ModelOutput, wanted: ModelTarget, columns: ActionColumns) -> dict[str, Tensor]:
     there = wanted.present
+    assert said.target is not None  # the caller has made sure of both targets, and the network says both
+    assert said.present is not None
+    assert wanted.target is not None
     return {
         **action_losses(said, wanted, columns, squared_rotation),
         "target": 2.0 * _chunk_error(said.target, wanted.target, there),
         "present": 0.2 * functional.binary_cross_entropy_with_logits(said.present, there),
     }
+
+
+def _map_size(look: Tensor) -> tuple[int, int]:
+    return look.shape[-2], look.shape[-1]
 
 
 def _word_losses(logits: Mapping[str, Tensor], concepts: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -294,7 +302,8 @@ class _Plan(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         first = functional.relu(self.first(values))
-        return self.last(functional.relu(first + self.block(first)))
+        planned: Tensor = self.last(functional.relu(first + self.block(first)))
+        return planned
 
 
 def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -103,7 +103,7 @@ class DiffusionModel(DrawnModel):
         The chain keeps the dtype of `x_t`, whatever the network's is.
         """
         inside = context.summary.dtype
-        said = self.denoiser(x_t.to(inside), (t.float() + 1.0) / self.config.steps, context)
+        said: Tensor = self.denoiser(x_t.to(inside), (t.float() + 1.0) / self.config.steps, context)
         return said.to(x_t.dtype)
 
     def p_losses(self, x_0: Tensor, t: Tensor, noise: Tensor, context: Context) -> Tensor:

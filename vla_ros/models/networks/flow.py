@@ -69,7 +69,8 @@ class FlowModel(DrawnModel):
 
         The path keeps the dtype of `x`, whatever the network's is.
         """
-        return self.denoiser(x.to(context.summary.dtype), 1.0 - time, context).to(x.dtype)
+        velocity: Tensor = self.denoiser(x.to(context.summary.dtype), 1.0 - time, context)
+        return velocity.to(x.dtype)
 
     def path_times(self) -> list[float]:
         """Return the times of the Euler steps; the last one is 1."""

@@ -237,7 +237,8 @@ class FoundationModel(VlaModel):
         mask = causal_mask(count, count, tokens.device)
         for block in self.policy:
             tokens, _ = block(tokens, mask, memory.tokens, memory.real[:, None, None, :])
-        return self.policy_norm(tokens)
+        features: Tensor = self.policy_norm(tokens)
+        return features
 
     def _mixture(self, features: Tensor) -> ActionMixture:
         """Return the distribution predicted from features (..., 1 + H, D)."""

@@ -22,7 +22,7 @@ from vla_ros.errors import InstructionError
 from vla_ros.models.batch import ModelInput, ModelOutput, ModelTarget, check_width
 from vla_ros.models.configuration import TransformerConfig
 from vla_ros.models.contract import Backbone, VlaModel
-from vla_ros.models.detection.detectors import Detections, build_detector
+from vla_ros.models.detection.detectors import Detections, Owlv2Detector, build_detector
 from vla_ros.models.detection.identification import Identification, SceneObject, decide
 from vla_ros.models.layers.attention import Attention
 from vla_ros.models.layers.encoders import TextEncoder, mean_over_words, repeat_scenes
@@ -190,7 +190,7 @@ class GroundedModel(VlaModel):
 
     def backbones(self) -> dict[str, Backbone]:
         """Return the detector, if it is one of Transformers, and the halves of a trunk."""
-        if self.config.detector == "owlv2":
+        if isinstance(self.detector, Owlv2Detector):
             return {"detector_values": Backbone(self.detector.owl), **named_backbones(None, self.text)}
         return named_backbones(self.detector.images, self.text)
 
@@ -262,7 +262,7 @@ class GroundedModel(VlaModel):
         looks = {
             name: (share @ look.flatten(2)).unflatten(-1, look.shape[2:]) for name, look in detections.looks.items()
         }
-        said = self.head(torch.cat(told, dim=-1), pairs)
+        said: ModelOutput = self.head(torch.cat(told, dim=-1), pairs)
         present = matching.scores.logsumexp(dim=-1) - matching.none
         return replace(said, target=place.unflatten(0, pairs), present=present, attention=looks)
 

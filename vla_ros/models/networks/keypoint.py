@@ -26,7 +26,7 @@ from vla_ros.models.layers.pointing import pointing_loss, spatial_expectation
 from vla_ros.models.layers.scene import cached_shape, named_backbones, named_text_encoder
 from vla_ros.models.losses import action_losses, mean_where_present, squared_rotation, total
 from vla_ros.models.trunk import KIND
-from vla_ros.models.trunk_encoders import TrunkMaps, grounding_vector, trunk_sizes
+from vla_ros.models.trunk_encoders import TrunkMaps, TrunkTextEncoder, grounding_vector, trunk_sizes
 
 STRIDE = 4
 """Side of a cell of the feature map, image pixels."""
@@ -90,8 +90,9 @@ class KeypointModel(VlaModel):
             self.text = named_text_encoder(config.vocabulary, trunk_sizes(config.text).words, config.text)
             self.sentence = nn.Linear(self.text.width, config.words)
         channels = None if self.maps is None else self.maps.channels
-        self.eyes = nn.ModuleDict({name: _Eye(config, channels) for name in config.cameras})
-        seen = sum(eye.width for eye in self.eyes.values()) + config.state_width + config.words
+        eyes = {name: _Eye(config, channels) for name in config.cameras}
+        self.eyes = nn.ModuleDict(eyes)
+        seen = sum(eye.width for eye in eyes.values()) + config.state_width + config.words
         if self.maps is not None and self.text is not None:
             seen += len(config.cameras) * self.maps.grounding_width
         self.locate = _perceptron(seen, config.hidden, 3)
@@ -126,14 +127,16 @@ class KeypointModel(VlaModel):
         scenes, sentences, length = tokens.shape
         flat = tokens.reshape(-1, length)
         if self.text is not None:
-            return self.sentence(mean_over_words(*self.text(flat))).view(scenes, sentences, -1)
+            read: Tensor = self.sentence(mean_over_words(*self.text(flat)))
+            return read.view(scenes, sentences, -1)
+        states: Tensor
         states, _ = self.sentence(self.embedding(flat))
         last = (flat != 0).sum(dim=1).clamp(min=1) - 1
         return states[torch.arange(len(flat), device=flat.device), last].view(scenes, sentences, -1)
 
     def _found(self, images: Mapping[str, Tensor], tokens: Tensor) -> list[Tensor]:
         """Return the trunk's grounding of object and goal, (B, N, ...) per camera; [] unless both are a trunk."""
-        if self.maps is None or self.text is None:
+        if self.maps is None or not isinstance(self.text, TrunkTextEncoder):
             return []
         questions = self.text.read(tokens.flatten(0, 1))[2].unflatten(0, tokens.shape[:2])
         found = self.maps.ground(images, questions).values()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -85,12 +86,12 @@ class MemoryEfficientModel(VlaModel):
         )
         self.text: nn.Module
         if is_trunk_line(config.text):
-            self.text = named_text_encoder(config.vocabulary, config.words, config.text or {})
-            read = self.text.width
+            named = named_text_encoder(config.vocabulary, config.words, config.text or {})
+            self.text, read = named, named.width
         else:
             text = {**(config.text or {}), "vocab_size": config.vocabulary, "max_position_embeddings": config.words}
-            self.text = build_tower("distilbert", text)
-            read = self.text.config.dim
+            tower = build_tower("distilbert", text)
+            self.text, read = tower, int(tower.config.dim)
         with torch.no_grad():
             grids = {n: tuple(self._see(torch.zeros(1, 3, *s)).shape[1:]) for n, s in config.cameras.items()}
         self.grids = {name: (grid[1], grid[2]) for name, grid in grids.items()}
@@ -110,7 +111,8 @@ class MemoryEfficientModel(VlaModel):
         if "vision" not in parts:
             parts["vision"] = Backbone(self.vision)
         if "text" not in parts:
-            parts["text"] = Backbone(self.text, own, self.text.get_input_embeddings())
+            text: Any = self.text  # of Transformers
+            parts["text"] = Backbone(text, own, text.get_input_embeddings())
         return parts
 
     def cached_shape(self, camera: str) -> tuple[int, int, int] | None:
@@ -133,7 +135,8 @@ class MemoryEfficientModel(VlaModel):
             found.append((weights @ patches).flatten(1))
             attention[name] = weights.mean(dim=1).unflatten(-1, self.grids[name])
         state = repeat_scenes(given.state, pairs[1])
-        return self.head(torch.cat([*found, sentence, state], dim=-1), pairs, attention)
+        output: ModelOutput = self.head(torch.cat([*found, sentence, state], dim=-1), pairs, attention)
+        return output
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of the chunk, if the object is there, and of the object's position and presence."""
@@ -146,8 +149,8 @@ class MemoryEfficientModel(VlaModel):
             return self.vision.map(image)
         if self.config.shrink > 1:
             image = functional.avg_pool2d(image, self.config.shrink)
-        seen = self.vision.embeddings(standardize(image, *IMAGENET))
-        encoder = self.vision.encoder
+        tower: Any = self.vision  # of Transformers
+        seen, encoder = tower.embeddings(standardize(image, *IMAGENET)), tower.encoder
         for block in encoder.blocks:
             seen = self._run(block, seen)
         return self._run(lambda x: encoder.top_activation(encoder.top_bn(encoder.top_conv(x))), seen)
@@ -158,14 +161,16 @@ class MemoryEfficientModel(VlaModel):
             return mean_over_words(*self.text(tokens))
         mask = padding_mask(tokens)
         open_to = mask.bool()[:, None, None, :].expand(-1, 1, tokens.shape[1], -1)
-        features = self.text.embeddings(tokens)
-        for block in self.text.transformer.layer:
-            features = self._run(lambda x, block=block: block(x, attention_mask=open_to), features)
+        tower: Any = self.text  # of Transformers
+        features = tower.embeddings(tokens)
+        for block in tower.transformer.layer:
+            features = self._run(partial(block, attention_mask=open_to), features)
         return mean_over_words(features, mask.bool())
 
     def _run(self, block: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
         if self.config.checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, values, use_reentrant=False)
+            done: Tensor = checkpoint(block, values, use_reentrant=False)
+            return done
         return block(values)
 
 

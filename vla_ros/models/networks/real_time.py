@@ -175,13 +175,15 @@ class RealTimeModel(VlaModel):
             return functional.avg_pool2d(self.maps.map(image), 2)
         if self.config.shrink > 1:
             image = functional.avg_pool2d(image, self.config.shrink)
-        return self.tower(standardize(image, *HALF)).last_hidden_state
+        seen: Tensor = self.tower(standardize(image, *HALF)).last_hidden_state
+        return seen
 
     def _read(self, tokens: Tensor) -> Tensor:
         """Return (M, text_width): the LSTM's output at the last word, or a trunk's mean over the words."""
         if self.config.text is not None:
             return mean_over_words(*self.text(tokens))
         words = self.embedding(tokens)
+        outputs: Tensor
         with full_precision(words):  # CPUs without bf16 support cannot run an LSTM in it
             outputs, _ = self.text(words)
         last = (tokens != 0).sum(dim=1).clamp(min=1) - 1
@@ -198,4 +200,5 @@ class RealTimeModel(VlaModel):
         if self.memory is not None:
             cache.state = self.memory(vector, cache.state)
             vector = vector + cache.state
-        return self.head(vector, pairs)
+        output: ModelOutput = self.head(vector, pairs)
+        return output

@@ -126,8 +126,9 @@ class Rt2Model(VlaModel):
     ) -> Tensor:
         """Return action tokens (B, N, rows, columns), ids of the vocabulary; sampled at a `temperature` above 0."""
         self.check(given)
-        tokens = self._decode(self.stream.prefix(given), temperature, generator)[0]
-        return tokens.unflatten(0, given.tokens.shape[:2]).unflatten(-1, (-1, self.columns))
+        flat = self._decode(self.stream.prefix(given), temperature, generator)[0]
+        tokens: Tensor = flat.unflatten(0, given.tokens.shape[:2]).unflatten(-1, (-1, self.columns))
+        return tokens
 
     def language_logits(self, given: ModelInput) -> Tensor:
         """Return next-token logits (B, N, T + 1, ids) before each word and after the last."""
@@ -135,7 +136,8 @@ class Rt2Model(VlaModel):
         prefix = self.stream.prefix(given)
         tokens, real = prefix.followed_by(self._embed_begin(len(prefix.tokens)))
         features, _ = self.stream.transformer(tokens, real)
-        return self.head(self._before_words(features)).unflatten(0, given.tokens.shape[:2])
+        logits: Tensor = self.head(self._before_words(features)).unflatten(0, given.tokens.shape[:2])
+        return logits
 
     def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
         """Return camera to (B, N, T, h', w'): attention of each word, averaged over heads and blocks."""
@@ -237,7 +239,8 @@ class Rt2Model(VlaModel):
 
     def _embed_actions(self, tokens: Tensor, first: int) -> Tensor:
         """Embed action tokens (M, X) in the slots from `first` on."""
-        return self.stream.embedding(tokens) + self.slots[first : first + tokens.shape[1]]
+        embedded: Tensor = self.stream.embedding(tokens)
+        return embedded + self.slots[first : first + tokens.shape[1]]
 
     def _columns(self, tokens: Tensor, logits: Tensor) -> dict[str, Tensor]:
         """Return the columns of tokens (B, N, count) and their logits (B, N, count, bins).

@@ -24,7 +24,8 @@ class SymbolicHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (..., actions) of features (..., width)."""
         check_width("features", features, self.width)
-        return self.logits(self.norm(features))
+        logits: Tensor = self.logits(self.norm(features))
+        return logits
 
     def choose(self, features: Tensor) -> list[str]:
         """Return the most likely action of each row of (M, width)."""

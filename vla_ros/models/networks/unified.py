@@ -128,7 +128,7 @@ class UnifiedModel(VlaModel):
             hide = torch.rand(*read.shape[:2], 1, device=read.device) < self.config.hidden_rows
             read = torch.where(hide, self.hidden + self.slots[1:], read)
         tokens, real = prefix.followed_by(torch.cat([self._start(len(rows)), read], dim=1))
-        features, _ = self.stream.transformer(tokens, real)
+        features: Tensor = self.stream.transformer(tokens, real)[0]
         return features[:, prefix.tokens.shape[1] :]
 
     def _start(self, count: int) -> Tensor:
@@ -136,7 +136,8 @@ class UnifiedModel(VlaModel):
 
     def _read(self, rows: Tensor, first: int) -> Tensor:
         """Embed rows (M, X, A) with the position embeddings of the slots from `first` on."""
-        return self.read(rows) + self.slots[first : first + rows.shape[1]]
+        read: Tensor = self.read(rows)
+        return read + self.slots[first : first + rows.shape[1]]
 
     def _output(self, rows: Tensor, start: Tensor, shape: tuple[int, ...]) -> ModelOutput:
         """Return the output of rows (M, H, A), whose binary columns are logits, and of the start token."""
