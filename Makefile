@@ -40,7 +40,7 @@ test: setup-all  ## run the tests (PYTEST_ARGS="-k safety" selects)
 	$(BIN)/python -m pytest --reruns 2 test/launch test/nodes $(PYTEST_ARGS); rest=$$?; \
 	for code in $$unit $$rest; do [ $$code -eq 0 ] || [ $$code -eq 5 ] || exit $$code; done; [ $$unit$$rest != 55 ]
 
-lint: setup-all  ## ruff, and mypy on the rooms that are strictly typed
+lint: setup-all  ## ruff, and mypy (strict)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -24,7 +24,7 @@ def checkpoint_activations(network: nn.Module) -> int:
     if not found:
         raise VlaError(f"{type(network).__name__} has no transformer block and no stack of convolutions to checkpoint")
     for module in found:
-        module.forward = _forgetful(module.forward)  # type: ignore[method-assign]
+        module.forward = _forgetful(module.forward)
     return len(found)
 
 

@@ -43,9 +43,13 @@ Play = Callable[[Path], PlayRecord]
 class SplitDataset(Protocol):
     """Recorded steps with the indices of their episodes."""
 
-    groups: tuple[int, ...]
     episode_of: NDArray[np.int64]
     processor: Processor
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Number of episodes of each data set."""
+        ...
 
     def steps(
         self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]
@@ -205,8 +209,9 @@ class HeldOut:
                 there = wanted.present > 0.5
                 truth = wanted.continuous[there], wanted.binary[there]
                 rows = int(there.sum())
-                means = tuple(value.to(self._device).expand(rows, *value.shape) for value in self._mean)
-                for row, said in enumerate(((output.continuous[there], output.binary[there] > 0.0), means)):
+                chunks, states = (value.to(self._device).expand(rows, *value.shape) for value in self._mean)
+                own_action = output.continuous[there], output.binary[there] > 0.0
+                for row, said in enumerate((own_action, (chunks, states))):
                     sums[row] += [_error(part, said, truth, processor) for part in parts]
                 count += rows
         own, mean = (dict(zip((part.name for part in parts), row / max(count, 1.0), strict=True)) for row in sums)

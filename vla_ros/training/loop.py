@@ -98,7 +98,7 @@ class TrainingLoop:
         optimiser = torch.optim.AdamW(groups, lr=options.learning_rate, weight_decay=options.weight_decay)
         self._objective, self._optimiser = self._accelerator.prepare(_Objective(self.network, objective), optimiser)
         self._trained = [parameter for _, parameters in self._ends for parameter in parameters]
-        rates = [partial(self._rate, steps=length) for length in lengths]
+        rates: list[Callable[[int], float]] = [partial(self._rate, steps=length) for length in lengths]
         self._schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rates)
         self.step = 0
 
@@ -276,8 +276,8 @@ class TrainingLoop:
         with torch.no_grad():
             for kept, new in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
                 kept.lerp_(new, 1.0 - decay)
-            for kept, new in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
-                kept.copy_(new)
+            for buffer, newest in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
+                buffer.copy_(newest)
 
     def save(self, folder: Path) -> None:
         """Write the state for `resume`; a half-written file never replaces a complete one."""

@@ -360,7 +360,7 @@ class Training:
             save_checkpoint(out, loop.averaged, replace(bundle, training=notes))
         return {"loss": loss, "reward_agrees": agreed, "clips": len(clips), "parts": records[-1].parts}
 
-    def _learn_reward(self, clips: np.ndarray, scores: np.ndarray, number: int) -> tuple[RewardModel, float]:  # type: ignore[type-arg]
+    def _learn_reward(self, clips: np.ndarray, scores: np.ndarray, number: int) -> tuple[RewardModel, float]:
         """Return the reward model, and the fraction of unseen comparisons in which it agrees with the judge."""
         section = self.config.preferences
         order = np.random.default_rng(number).permutation(len(clips))

@@ -130,14 +130,16 @@ class TrunkHeldOut(HeldOut):
     def measure(self, network: VlaModel) -> HeldOutRecord:
         """Return the loss, the errors, and those of guessing the mean position, any name, the likelier answer."""
         trunk: Trunk = network  # type: ignore[assignment]
-        losses, told, total = 0.0, {}, len(self._index)
+        told: dict[str, float] = {}
+        losses, total = 0.0, len(self._index)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
             for given, wanted, size in self._batches(self._index):
                 loss, parts = trunk.compute_loss(given, wanted)
                 losses += size * float(loss)
                 told = {name: told.get(name, 0.0) + size * value for name, value in parts.items()}
-        errors, guessed = {}, {}
+        errors: dict[str, float] = {}
+        guessed: dict[str, float] = {}
         for camera, probe in probe_trunk(trunk, self, self._index).items():
             middle = np.linalg.norm(probe.place - probe.place.mean(axis=0), axis=1)
             there = float(probe.there.mean())

@@ -23,6 +23,7 @@ from vla_ros.models.contract import VlaModel
 from vla_ros.training.datasets.pictures import StoredRows
 
 if TYPE_CHECKING:
+    from vla_ros.models.trunk_encoders import TrunkMaps
     from vla_ros.training.algorithms.behavioral_cloning import Demonstrations
 
 BLOCK = 64
@@ -93,7 +94,7 @@ def _compute(dataset: _Data, network: VlaModel, place: Path, variants: int, devi
 
 
 def _see(
-    dataset: _Data, encoder: torch.nn.Module, steps: NDArray[np.int64], variant: int, device: torch.device
+    dataset: _Data, encoder: TrunkMaps, steps: NDArray[np.int64], variant: int, device: torch.device
 ) -> dict[str, NDArray[np.float16]]:
     """Return the maps (B, C, h', w') of one variant of the steps, by camera."""
     images = dataset.images(steps, [np.random.default_rng([variant, int(step)]) for step in steps])

@@ -75,7 +75,7 @@ def merge_lora(network: nn.Module) -> nn.Module:
 
     for name, module in [*network.named_modules()]:
         if isinstance(module, LoraLayer):
-            module.merge()  # type: ignore[operator]
+            module.merge()
             parent, _, last = name.rpartition(".")
             setattr(network.get_submodule(parent), last, module.get_base_layer())
     return network

@@ -39,11 +39,19 @@ class Demonstrations(Protocol):
     cameras: tuple[str, ...]
     count: int
     episodes: int
-    groups: tuple[int, ...]
     episode_of: NDArray[np.int64]
     taught: tuple[str, ...]
-    key: str | None
     processor: Processor
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Number of episodes of each data set."""
+        ...
+
+    @property
+    def key(self) -> str | None:
+        """Name of the pictures in a cache; None where they are not all there at a time."""
+        ...
 
     def with_processor(self, processor: Processor) -> Demonstrations:
         """Return the same steps, converted to tensors by another processor."""
@@ -170,9 +178,20 @@ def train_policy(
 class Measured(Protocol):
     """Options of a training that is evaluated while it runs."""
 
-    held_out: HeldOutOptions
-    play: Play | None
-    history: Sequence[TrainingRecord]
+    @property
+    def held_out(self) -> HeldOutOptions:
+        """How it is measured."""
+        ...
+
+    @property
+    def play(self) -> Play | None:
+        """What plays a few scenes."""
+        ...
+
+    @property
+    def history(self) -> Sequence[TrainingRecord]:
+        """Records of the same training before it was interrupted."""
+        ...
 
 
 def watch_training(

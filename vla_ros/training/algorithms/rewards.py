@@ -28,7 +28,8 @@ class RewardModel(nn.Module):
 
     def forward(self, steps: Tensor) -> Tensor:
         """Return rewards (...) for steps (..., features)."""
-        return self.layers(steps)[..., 0]
+        rewards: Tensor = self.layers(steps)[..., 0]
+        return rewards
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from vla_ros.errors import VlaError
-from vla_ros.models.contract import ModelInput, ModelTarget
 
 ReadImages = Callable[[NDArray[np.int64], Sequence[np.random.Generator]], Mapping[str, Tensor]]
 """Maps (step indices, one generator each) to the tensors in place of their images, by camera."""
 
 
-class StepDataset(Protocol):
+_Rows = TypeVar("_Rows")
+_Rows_co = TypeVar("_Rows_co", covariant=True)
+
+
+class StepDataset(Protocol[_Rows_co]):
     """Recorded steps from which the rows of a batch are drawn."""
 
-    def rows(self, generators: Sequence[np.random.Generator], update: int) -> tuple[ModelInput, ModelTarget]:
+    def rows(self, generators: Sequence[np.random.Generator], update: int) -> _Rows_co:
         """Return one row per generator, which determines the choice of the step and all its randomization."""
         ...
 
@@ -32,16 +35,16 @@ def draw_steps(
     return drawn if among is None else among[drawn]
 
 
-class SeededBatches:
+class SeededBatches(Generic[_Rows]):
     """Batches whose rows each have their own generator, seeded by (seed, update, row)."""
 
-    def __init__(self, dataset: StepDataset, size: int, seed: int) -> None:
+    def __init__(self, dataset: StepDataset[_Rows], size: int, seed: int) -> None:
         """Draw batches of `size` rows."""
         if size < 1:
             raise VlaError(f"the batch is {size}, expected at least one row")
         self.dataset, self.size, self.seed = dataset, size, seed
 
-    def batch(self, update: int, part: int, parts: int) -> tuple[ModelInput, ModelTarget]:
+    def batch(self, update: int, part: int, parts: int) -> _Rows:
         """Return rows part * size / parts up to (part + 1) * size / parts of the batch.
 
         Raises:

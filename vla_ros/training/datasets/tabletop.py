@@ -104,9 +104,9 @@ class TabletopDataset:
         free = [word for word in words if word not in kept_back and colour_of(word)[0] == 0.0]
         # A few hundred, not all: the vocabulary has near-synonyms of taught and held-out words.
         chosen = np.random.default_rng(0).permutation(len(free))[:FILLERS]
-        self._fillers = [free[i] for i in chosen]
+        self._fillers: list[str] = [free[i] for i in chosen]
         self._read(folders, cache)
-        sizes = {camera: store.shape[:2] for camera, store in self.pictures.items()}
+        sizes = {camera: (store.shape[0], store.shape[1]) for camera, store in self.pictures.items()}
         features = policy_features(sizes, self.specification, SENTENCE_LENGTH)
         chunks = self._rows["actions"].reshape(-1, *self._rows["actions"].shape[2:])
         statistics = fit_statistics(features, self._rows["state"], chunks)
@@ -252,7 +252,7 @@ class TabletopDataset:
 
     def commands(self, step: int) -> tuple[Command, ...]:
         """Return the instructions with which a step is labeled, in the order of its columns."""
-        return self._tables[self.episode_of[step]][0]
+        return self._tables[int(self.episode_of[step])][0]
 
     def _choose(self, step: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return the columns of `sentences` different instructions, the executed one first."""
