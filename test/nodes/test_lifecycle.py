@@ -22,7 +22,7 @@ from rcl_interfaces.srv import DescribeParameters, SetParameters, SetParametersA
 from rclpy.parameter import Parameter
 from std_msgs.msg import String
 
-import vla_ros.nodes
+import vla_ros
 from vla_ros.bringup.runner import RosLink, graph_environment
 from vla_ros.errors import ContractError
 from vla_ros.ros.dds.domains import claim_domain, free_domain
@@ -265,7 +265,7 @@ def test_no_node_overwrites_what_its_base_keeps() -> None:
     link.close()
     found = {
         definition.name: assigned(definition)
-        for path in Path(vla_ros.nodes.__file__).parent.rglob("*.py")
+        for path in Path(vla_ros.__file__).parent.rglob("*.py")
         for definition in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(definition, ast.ClassDef)
         and any(isinstance(base, ast.Name) and base.id == "ManagedNode" for base in definition.bases)

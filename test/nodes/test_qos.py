@@ -23,7 +23,7 @@ from vla_ros.paths import share_file
 from vla_ros.ros.qos import QOS_FILE, qos
 
 TABLE = yaml.safe_load(share_file(QOS_FILE).read_text(encoding="utf-8"))
-NODES = Path(vla_ros.__file__).resolve().parent / "nodes"
+PACKAGE = Path(vla_ros.__file__).resolve().parent
 
 
 @pytest.mark.parametrize("topic", TABLE)
@@ -52,7 +52,7 @@ def test_what_a_simulation_offers_serves_every_subscriber(offered: str, asked: R
 
 
 def test_every_name_that_the_nodes_ask_for_is_there_and_none_is_left_over() -> None:
-    sources = "".join(path.read_text(encoding="utf-8") for path in NODES.glob("*.py"))
+    sources = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
     assert set(re.findall(r'qos\("(\w+)"\)', sources)) <= set(TABLE)
     assert {name for name in TABLE if f'"{name}"' not in sources} == set()
 

@@ -159,6 +159,7 @@ class SafetySupervisor:
         lets_go = np.inf if lockstep else contract.controllers.command_timeout
         self._gap = CommandGap(timing.period, lets_go, self._reach, self._measured.stands)
         self._graph_fault = (Reason.OK, "")
+        self._relieves = False  # whether a latched contact is relieved in this tick
         self._commanding = False
         self._gripped_at = (np.inf,) * len(arms)  # measured openings when the grippers were last commanded, m
         self._braked_in_row = 0
@@ -382,7 +383,7 @@ class SafetySupervisor:
         fault = self._monitor.fault(now)
         if fault is not Reason.OK:
             return fault
-        if self._commanding and not self._motion.joints.resting:
+        if self._commanding and (not self._motion.joints.resting or self._contact.unloading):
             return Reason.MOVING
         reason = self._machine.reset()
         if reason is Reason.OK:
@@ -480,7 +481,7 @@ class SafetySupervisor:
             positions = self._motion.joints.current.positions
             self._plan.begin(self._motion.placement, positions, self._monitor.sensor_time(now))
         # Before braking: disarming finishes only once the rest position has been commanded.
-        self._finish_disarming(fault is Reason.CONTACT and self._contact.retreating)
+        self._finish_disarming(self._relieves and self._contact.retreating)
         self._give_up_if_lost(detail if fault is Reason.TRACKING else "")
         self._end_gap(now)
         if not self.commanding:
@@ -488,13 +489,13 @@ class SafetySupervisor:
         if self._motion.taken:
             return replace(self._decision(now, {}, 0.0), joint_positions=None)
         try:
-            decision = self._step(now, fault)
+            decision = self._step(now)
         except TickOverrunError:  # the watchdog has published this tick's command; the next tick detects it
             return replace(self._decision(now, {}, 0.0), joint_positions=None)
         self.counters.commands += 1
         return decision
 
-    def _step(self, now: float, fault: Reason) -> SafetyDecision:
+    def _step(self, now: float) -> SafetyDecision:
         """Follow the plan, or the known stop, also if the controller has already started it in place of this step."""
         if self._machine.moving and not self._motion.behind:
             try:
@@ -506,15 +507,15 @@ class SafetySupervisor:
         late = Reason.TICKS_MISSED if self._motion.resting_first else self._ticks.late(now)
         if self._machine.moving and late is not Reason.OK:
             self._machine.run(late, "", slow=True)
-        step = (None if self._motion.behind else self._retreat(fault)) or self._motion.brake()
+        step = (None if self._motion.behind else self._retreat()) or self._motion.brake()
         for gripper in self._grippers:
             gripper.hold()
         return self._decision(now, {}, 0.0, step)
 
-    def _retreat(self, fault: Reason) -> JointStep | None:
+    def _retreat(self) -> JointStep | None:
         """Return the step that retreats from a contact, also when disarming; None to follow the known stop."""
         contact = self._contact
-        if fault is not Reason.CONTACT:
+        if not self._relieves:
             return None
         try:
             stopped, resting = self._machine.state is SafetyState.ESTOP, self._motion.joints.resting
@@ -529,6 +530,8 @@ class SafetySupervisor:
     def _fault(self, now: float) -> tuple[Reason, str]:
         """Return the fault that forbids following anything at `now`, or OK."""
         follows = self._follows(now)  # first: the arm must be monitored even while another fault holds it
+        # An arm in contact is relieved whatever else holds it, unless the controller has dropped the stop.
+        self._relieves = follows[0] is Reason.CONTACT and not self._gap.open
         if self._graph_fault[0] is not Reason.OK:
             return self._graph_fault
         if self._monitor.take_jump():

@@ -288,7 +288,7 @@ def test_it_learns_under_autocast(fresh, frames):
 
 
 def test_no_network_chooses_a_device():
-    for file in Path(vla_ros.models.__file__).parent.glob("*.py"):
+    for file in Path(vla_ros.models.__file__).parent.rglob("*.py"):
         assert not re.search(r"\.cuda\(|\.to\(\"cuda|device=\"cuda", file.read_text()), file.name
 
 

@@ -5,17 +5,23 @@ from pathlib import Path
 
 import pytest
 
+import vla_ros
 from vla_ros.errors import ContractError
 from vla_ros.robot.contract import load_contract, parse_contract
 from vla_ros.ros.messages import interfaces
 
-NODES = Path(interfaces.__file__).parent
+PACKAGE = Path(vla_ros.__file__).parent
+SOURCES = [
+    file
+    for room in ("ros", "bringup", "recording", "client", "nodes")
+    for file in sorted((PACKAGE / room).rglob("*.py"))
+]
 CONTRACT = load_contract("panda")
 
 
 def test_every_name_in_the_code_is_in_the_list():
     named = set()
-    for file in NODES.glob("*.py"):
+    for file in SOURCES:
         found = re.findall(r'"/?((?:vla|sim|scene)/[a-z_/]+)"', file.read_text(encoding="utf-8"))
         named |= {f"/{name}" for name in found}
     known = {*interfaces.TOPICS, *interfaces.SERVICES, *interfaces.ACTIONS, *interfaces.SIMULATION_TOPICS}
@@ -38,7 +44,7 @@ def test_the_names_of_nodes_are_relative():
     """A node that is started with `-r __ns:=/left` takes all of its topics, services and actions with it."""
     absolute = {
         file.name: found
-        for file in NODES.glob("*.py")
+        for file in SOURCES
         if file.name not in ABSOLUTE_BY_NATURE
         and (found := re.findall(r'f?"(/(?:vla|sim|scene|gripper|robot_description)[a-z_/{}]*)"', file.read_text()))
     }

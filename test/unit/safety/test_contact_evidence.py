@@ -264,3 +264,60 @@ def test_every_fault_of_contact_is_in_the_table():
     assert "the arm meets something immovable" in names
     assert "something presses on the arm" in names
     assert "the gripper takes its heaviest payload" in names
+
+
+def pressing(shadow):
+    """Return how far the command is from the arm that is held by something, rad."""
+    return float(np.abs(shadow.commands[-1] - shadow.q).max())
+
+
+def pressed():
+    shadow = moving()
+    against_obstacle(shadow, until=lambda decision: decision.reason == "contact")
+    assert pressing(shadow) > 0.01, "nothing presses, so nothing could be relieved"
+    return shadow
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["held", "emergency stop"])
+def test_contact_is_relieved_whatever_else_holds_the_arm(stopped):
+    shadow = pressed()
+    if stopped:
+        shadow.supervisor.press_estop(shadow.now)
+    shadow.supervisor.report(Reason.FOREIGN_PUBLISHER)
+    for _ in range(120):
+        assert shadow.tick().reason == ("foreign_publisher" if not stopped else "estop_pressed")
+    assert pressing(shadow) < 0.003
+
+
+def test_time_of_the_back_off_runs_only_while_there_are_measurements():
+    shadow = pressed()
+    for _ in range(500):
+        shadow.tick(sense=False)
+    before = pressing(shadow)
+    for _ in range(120):
+        shadow.tick()
+    assert pressing(shadow) < 0.003 < before
+
+
+def test_disarming_relieves_a_contact_also_with_a_fault_of_the_graph():
+    shadow = pressed()
+    shadow.supervisor.disarm(shadow.now)
+    for i in range(100):
+        shadow.supervisor.report(Reason.FOREIGN_PUBLISHER if i < 30 else Reason.OK)
+        shadow.tick()
+    assert shadow.supervisor.state is SafetyState.DISARMED
+    assert pressing(shadow) < 0.003
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, 6])
+def test_reset_waits_until_an_emergency_stop_has_relieved_the_contact(after):
+    shadow = pressed()
+    for _ in range(after):
+        shadow.tick()
+    shadow.supervisor.press_estop(shadow.now)
+    shadow.supervisor.release_estop(shadow.now)
+    for _ in range(150):
+        shadow.supervisor.reset(shadow.now)
+        shadow.tick()
+    assert shadow.supervisor.state is SafetyState.DISARMED
+    assert pressing(shadow) < 0.003

@@ -29,7 +29,7 @@ AFTER_MOTION = 0.3
 """Time after commanded motion during which contacts are still detected, s; later, the arm is being hand-guided."""
 
 BLIND_WAY = 0.05
-"""Maximum back-off, rad of the fastest joint, while measurements stay equal to the last bit."""
+"""Maximum motion, rad of the fastest joint, while measurements stay equal to the last bit: then the back-off pauses."""
 
 
 LONGEST_TIME = 3.0
@@ -84,6 +84,8 @@ class ContactReaction:
         self._measured: FloatArray | None = None
         self._now, self._ends_at = -np.inf, np.inf
         self._load: float | None = None  # distance from command to arm at the last unloading in an emergency stop, rad
+        self._given_up = False
+        self._judged = True  # whether there was a measurement to act on since the last command
         self._blind = 0.0  # path commanded since the measurement last changed, rad
 
     def record(self, step: JointStep, now: float) -> None:
@@ -96,6 +98,9 @@ class ContactReaction:
             self._backoff.note(step.positions)
         self._blind += float(np.abs(step.positions - self._commanded).max())
         self._commanded = step.positions
+        if not self._judged:  # without measurements nothing can be relieved: the time does not count
+            self._ends_at += now - self._now
+        self._judged = False
         self._now = now
         if now > self._ends_at:
             self._backoff.end()
@@ -109,6 +114,7 @@ class ContactReaction:
             state: Newest measurement.
             now: Steady clock, s.
         """
+        self._judged = True
         if self._measured is None or not np.array_equal(state.joint_positions, self._measured):
             self._measured, self._blind = state.joint_positions, 0.0
         new = state.stamp != self._stamp
@@ -133,10 +139,13 @@ class ContactReaction:
         return self._back(self._held.touching)
 
     def _back(self, touching: bool) -> FloatArray | None:
-        if self._blind > BLIND_WAY:
-            self._backoff.end()
         measured = self._held.positions
-        return None if measured is None else self._backoff.velocities(self._commanded, measured, touching)
+        # It goes on when measurements do.
+        return (
+            None
+            if measured is None or self._blind > BLIND_WAY
+            else self._backoff.velocities(self._commanded, measured, touching)
+        )
 
     @property
     def retreating(self) -> bool:
@@ -164,11 +173,25 @@ class ContactReaction:
             self._ends_at = self._now + LONGEST_TIME
             if self._load > 0.0:
                 self._backoff.yield_to(measured)
-        elif resting and not self._backoff.active and ARRIVED < load <= RELAXED * self._load:
+        elif resting and not self._backoff.active and self._relaxes(measured):
             self._load = load
             self._backoff.yield_to(measured)
         return self._back(touching=False)  # a persistent load alone does not extend the path: the arm may sag
 
+    @property
+    def unloading(self) -> bool:
+        """Whether an emergency stop has not yet relieved the load of a contact."""
+        if self.contact is None or self._given_up:
+            return False
+        return self._load is None or self.retreating or self._relaxes(self._held.positions)
+
+    def _relaxes(self, measured: FloatArray | None) -> bool:
+        """Return whether an unloaded arm has come so much nearer to its command that the command follows it again."""
+        if measured is None or self._load is None:
+            return False
+        return ARRIVED < float(np.abs(measured - self._commanded).max()) <= RELAXED * self._load
+
     def give_up(self) -> None:
         """Abort the back-off: the arm has left its command."""
+        self._given_up = True
         self._backoff.end()
