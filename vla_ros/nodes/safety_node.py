@@ -110,7 +110,7 @@ class SafetyNode(ManagedNode):
             raise ContractError(f"the self-test of the safety layer failed: {'; '.join(failed)}")
         self._lockstep = bool(self.parameter("lockstep", False, "one joint state is one tick, its stamp is the clock"))
         self._arm_at_once = bool(self.parameter("arm_on_activate", False, "arm as soon as the robot allows it"))
-        self._rest_timeout = longest_rest(contract) + REST_MARGIN
+        self._rest_timeout = longest_rest(contract, parameters.timing.period) + REST_MARGIN
         self._realtime = self._take_realtime()
         self._made_control = self._make_control(contract, parameters)
         self._ticker = ControlThread(self._control, parameters.timing.tick_budget, self._lockstep)

@@ -317,13 +317,13 @@ def test_an_arm_that_is_pushed_on_rests_in_the_time_that_is_waited_for(estop):
         shadow.supervisor.disarm(shadow.now)
     while shadow.supervisor.state is SafetyState.HOLD or not shadow.supervisor.resting:
         measure(shadow, -0.03 * TURN)
-        assert shadow.now - began <= longest_rest(CONTRACT)
+        assert shadow.now - began <= longest_rest(CONTRACT, PERIOD)
     assert estop or shadow.now - began > LONGEST_TIME - 0.1
 
 
 def test_without_contact_thresholds_a_stop_is_waited_for():
-    assert longest_rest(replace(CONTRACT, contact=None)) == longest_stop(CONTRACT.joints)
-    assert longest_rest(CONTRACT) >= LONGEST_TIME + longest_stop(CONTRACT.joints)
+    assert longest_rest(replace(CONTRACT, contact=None), PERIOD) == longest_stop(CONTRACT.joints, PERIOD)
+    assert longest_rest(CONTRACT, PERIOD) >= LONGEST_TIME + longest_stop(CONTRACT.joints, PERIOD)
 
 
 def test_disarming_waits_for_a_resting_arm_to_yield_to_what_pushes_it():

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.motion.joint_motion import ACCELERATION_RESERVE, HISTORY, JERK_RESERVE, JointMotion, JointStep
+from vla_ros.safety.motion.joint_motion import HISTORY, JointMotion, JointStep, planned_limits
 
 PERIOD = 0.01
 JOINTS = load_contract("panda").joints
@@ -63,7 +65,7 @@ def test_the_stop_of_one_joint_covers_the_analytic_way():
     for _ in range(40):
         motion.accept(motion.propose(wish))
     start = motion.current.positions[1]
-    speed, a, j = 1.0, JOINTS.acceleration[1] / ACCELERATION_RESERVE, JOINTS.jerk[1] / JERK_RESERVE
+    speed, a, j = 1.0, *(limit[1] for limit in planned_limits(JOINTS, PERIOD))
     assert motion.current.velocities[1] == pytest.approx(speed)
     assert motion.current.stop.positions[-1, 1] - start == pytest.approx(speed**2 / (2 * a) + speed * a / (2 * j))
     assert motion.current.stop.rows * PERIOD == pytest.approx(speed / a + a / j, abs=PERIOD)
@@ -92,7 +94,7 @@ def test_at_every_rate_every_stop_ends_at_rest_within_the_limits(robot, rate_hz,
     joints, period, rng = CONTRACTS[robot].joints, 1.0 / rate_hz, np.random.default_rng(seed)
     motion, n = JointMotion(joints, period), joints.count
     speed = 0.999 * joints.velocity * rng.choice([-1.0, 0.0, 0.5, 1.0], n)
-    most, jerk = joints.acceleration / ACCELERATION_RESERVE, joints.jerk / JERK_RESERVE
+    most, jerk = planned_limits(joints, period)
     up = np.minimum(most, np.sqrt(2.0 * jerk * (joints.velocity - speed)))
     down = np.minimum(most, np.sqrt(2.0 * jerk * (joints.velocity + speed)))
     acceleration = 0.999 * rng.choice([-1.0, 0.0, 1.0], n)
@@ -181,3 +183,31 @@ def test_what_is_ahead_is_what_braking_passes():
         np.testing.assert_array_equal(motion.remaining_stop(), ahead)
         np.testing.assert_array_equal(motion.brake().positions, ahead[0])
     assert motion.current.ahead.rows == 1
+
+
+def spline_peak(before: JointStep, after: JointStep, period: float) -> np.ndarray:
+    """Return the largest acceleration (n,) of the quintic spline by which a controller joins two steps."""
+    p, v, a = before.positions, before.velocities, before.accelerations
+    q, w, b = after.positions, after.velocities, after.accelerations
+    h = period
+    rest = np.array([q - p - v * h - 0.5 * a * h**2, w - v - a * h, b - a])
+    matrix = np.array([[h**3, h**4, h**5], [3 * h**2, 4 * h**3, 5 * h**4], [6 * h, 12 * h**2, 20 * h**3]])
+    c = np.linalg.solve(matrix, rest)
+    t = np.linspace(0.0, h, 21)[:, None]
+    return np.abs(a + 6 * c[0] * t + 12 * c[1] * t**2 + 20 * c[2] * t**3).max(axis=0)
+
+
+@pytest.mark.parametrize("robot", sorted(CONTRACTS))
+@pytest.mark.parametrize("jerk", [1.0, 50.0])
+@pytest.mark.parametrize("rate_hz", [10.0, 100.0])
+def test_splines_between_rows_stay_within_the_acceleration_limit(robot, jerk, rate_hz):
+    """Also where the jerk limit is so high that an acceleration comes and goes within a period."""
+    joints, period, rng = CONTRACTS[robot].joints, 1.0 / rate_hz, np.random.default_rng(0)
+    joints = replace(joints, jerk=jerk * joints.jerk)
+    motion = JointMotion(joints, period)
+    for tick in range(400):
+        if tick % 3 == 0:
+            wish = rng.uniform(-0.2, 0.2, joints.count) * joints.velocity
+        before, step = motion.current, motion.propose(wish)
+        after = motion.brake() if step is None else motion.accept(step)
+        assert (spline_peak(before, after, period) <= 1.001 * joints.acceleration).all()

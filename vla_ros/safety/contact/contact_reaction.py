@@ -40,12 +40,12 @@ RELAXED = 0.5
 emergency stop: an arm that springs back gets there, one that sags below its command under its weight does not."""
 
 
-def longest_rest(contract: RobotContract) -> float:
+def longest_rest(contract: RobotContract, period: float) -> float:
     """Return the longest time until a robot's arm is at rest, s, once it is disarmed or stopped.
 
     It may hit something at the end of the longest stop, and stops again when the back-off times out.
     """
-    stop = longest_stop(contract.joints)
+    stop = longest_stop(contract.joints, period)
     return stop if contract.contact is None else stop + LONGEST_TIME + stop
 
 

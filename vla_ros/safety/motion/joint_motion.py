@@ -26,6 +26,11 @@ ACCELERATION_RESERVE, JERK_RESERVE = 1.27, 1.35
 peak at up to 1.26 times the acceleration and 1.33 times the jerk where the jerk changes between two rows (maximum
 over 12,000 ticks of random motion)."""
 
+LARGEST_SWING = 5.0
+"""Maximum change of a joint's acceleration within a period, in multiples of its acceleration limit. A higher jerk, by
+which an acceleration comes and goes between two rows, does not show in them: their splines peak at up to 1.28 times
+the acceleration limit."""
+
 VELOCITY_RESERVE = 1.002
 """Factor by which the planned velocity is below the limit: between two rows the splines overshoot, by up to 0.2 % in
 the reference of a real controller."""
@@ -98,12 +103,18 @@ class JointStep:
         return ahead[np.minimum(np.arange(min(ticks, len(ahead) + HISTORY)), len(ahead) - 1)]
 
 
-def longest_stop(joints: JointContract) -> float:
-    """Return the duration of the longest stop within the limits, s.
+def planned_limits(joints: JointContract, period: float) -> tuple[FloatArray, FloatArray]:
+    """Return the acceleration, rad/s^2, and jerk, rad/s^3, (n,) each, of motion planned at ticks `period` s apart."""
+    jerk = np.minimum(joints.jerk, LARGEST_SWING * joints.acceleration / period)
+    return joints.acceleration / ACCELERATION_RESERVE, jerk / JERK_RESERVE
+
+
+def longest_stop(joints: JointContract, period: float) -> float:
+    """Return the duration of the longest stop within the limits, s, at ticks `period` s apart.
 
     It ramps the acceleration down, brakes from full speed, and ramps the deceleration down: a/j + v/a + a/j.
     """
-    acceleration, jerk = joints.acceleration / ACCELERATION_RESERVE, joints.jerk / JERK_RESERVE
+    acceleration, jerk = planned_limits(joints, period)
     return float((joints.velocity / acceleration + 2.0 * acceleration / jerk).max())
 
 
@@ -117,7 +128,7 @@ class JointMotion:
     def __init__(self, joints: JointContract, period: float) -> None:
         """Use the limits of `joints` at ticks `period` s apart; call `seed` before anything else."""
         self._joints, self._period = joints, period
-        self._acceleration, self._jerk = joints.acceleration / ACCELERATION_RESERVE, joints.jerk / JERK_RESERVE
+        self._acceleration, self._jerk = planned_limits(joints, period)
         acceleration, jerk = self._acceleration, self._jerk
         self._generator = ruckig.Ruckig(joints.count)
         self._trajectory = ruckig.Trajectory(joints.count)
@@ -129,7 +140,7 @@ class JointMotion:
         # Speed that one tick can add and still end with zero acceleration, so that targets within it are reached.
         self.reachable = acceleration * np.maximum(period - acceleration / jerk, 0.25 * period)
         self.rise_time = acceleration / jerk  # (n,) s, time for the full acceleration to build up
-        self._most_rows = int(np.ceil(STOP_MARGIN * longest_stop(joints) / period)) + 1
+        self._most_rows = int(np.ceil(STOP_MARGIN * longest_stop(joints, period) / period)) + 1
         self._serial = 0
         self.seed(joints.home)
 

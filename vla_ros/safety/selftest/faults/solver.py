@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from vla_ros.errors import KinematicsError
-from vla_ros.safety.motion.joint_motion import ACCELERATION_RESERVE, JERK_RESERVE
+from vla_ros.safety.motion.joint_motion import planned_limits
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.selftest.shadow import Shadow
 from vla_ros.safety.selftest.trial import HOLD, RUN, SLOW, Fault, Play, Trial
@@ -95,8 +95,8 @@ def _hangs(trial: Trial) -> None:
 
 def _ticks_to_turn(shadow: Shadow) -> int:
     """Return the steps until every joint brakes: one decided before, then from +a to -a at the jerk limit."""
-    joints = shadow.contract.joints
-    swing = 2.0 * joints.acceleration / ACCELERATION_RESERVE / (joints.jerk / JERK_RESERVE * shadow.period)
+    acceleration, jerk = planned_limits(shadow.contract.joints, shadow.period)
+    swing = 2.0 * acceleration / (jerk * shadow.period)
     return 1 + math.ceil(float(swing.max()))
 
 
