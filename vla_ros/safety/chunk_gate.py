@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -69,6 +70,7 @@ class ChunkGate:
     def forget_order(self) -> None:
         """Reset the order check, as after a clock jump."""
         self._last_stamp, self._last_sequence = -np.inf, 0
+        self._stopped_at = -np.inf  # stamp of the last stop, s: no task from before it resumes
 
     def receive_instruction(self, instruction: Instruction) -> bool:
         """Accept the newest instruction; return False when it is an older one that came late, or a duplicate.
@@ -76,7 +78,11 @@ class ChunkGate:
         A lower sequence number with a newer stamp comes from a restarted instruction node.
         """
         known = self.instruction
-        if known is not None and instruction.kind is not InstructionKind.STOP:
+        if instruction.kind is InstructionKind.STOP:
+            self._stopped_at = max(self._stopped_at, instruction.stamp)
+        elif instruction.stamp < self._stopped_at:
+            return False
+        elif known is not None:
             newer = instruction.sequence > known.sequence or (
                 instruction.sequence <= known.sequence and instruction.stamp > known.stamp
             )
@@ -120,13 +126,16 @@ class ChunkGate:
 
     def _judge_form(self, chunk: ActionChunk) -> Reason | None:
         actions, space = np.asarray(chunk.actions), self._space
+        numbers = (chunk.period, chunk.trust, chunk.observation_stamp, chunk.sequence, chunk.instruction_sequence)
+        if actions.dtype.kind not in "fiu" or not all(isinstance(value, Real) for value in numbers):
+            return Reason.CHUNK_SHAPE
         if chunk.specification != space.fingerprint:
             return Reason.CHUNK_SPECIFICATION
         if actions.ndim != 2 or not 1 <= len(actions) <= space.horizon:
             return Reason.CHUNK_SHAPE
         if actions.shape[1] != space.width:
             return Reason.CHUNK_SHAPE
-        if not (np.isfinite(actions).all() and np.isfinite(chunk.trust)):
+        if not (np.isfinite(actions).all() and np.isfinite([chunk.trust, chunk.instruction_sequence]).all()):
             return Reason.CHUNK_NOT_FINITE
         if not all(_plausible(actions[:, self._columns[group.name]], group) for group in space.groups):
             return Reason.CHUNK_OUT_OF_RANGE

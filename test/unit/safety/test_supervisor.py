@@ -319,6 +319,9 @@ def test_a_malformed_chunk_is_refused_and_holds(rig, changes, reason):
         ("trust", 2.0, "trust_low"),
         ("period", np.nan, "chunk_period"),
         ("observation_stamp", None, "chunk_shape"),
+        ("period", np.array([0.1]), "chunk_shape"),
+        ("instruction_sequence", np.nan, "chunk_not_finite"),
+        ("actions", np.zeros((12, 7), complex), "chunk_shape"),
     ],
 )
 def test_nothing_about_a_chunk_is_believed_not_even_that_it_was_checked_before(rig, field, value, reason):
@@ -500,6 +503,19 @@ def test_an_instruction_node_that_was_started_again_is_heard(rig):
     assert rig.send(rig.chunk(actions, instruction_sequence=8)) is Reason.INSTRUCTION_OLD
     rig.supervisor.receive_instruction(Instruction("first again", 1, stamp=20.0), rig.now)
     assert rig.send(rig.chunk(actions, instruction_sequence=1)) is Reason.OK
+
+
+def test_a_task_from_before_a_stop_does_not_lift_it(rig):
+    """A restarted instruction node numbers its stop anew; then the old task comes once more."""
+    rig.start()
+    old = Instruction("task", 10, stamp=10.0)
+    rig.supervisor.receive_instruction(old, rig.now)
+    rig.supervisor.receive_instruction(Instruction("stop", 1, InstructionKind.STOP, 20.0), rig.now)
+    rig.supervisor.receive_instruction(old, rig.now)
+    actions = rig.actions(np.tile(aside(rig), (12, 1)))
+    assert rig.send(rig.chunk(actions, instruction_sequence=10)) is not Reason.OK
+    rig.supervisor.receive_instruction(Instruction("go on", 2, stamp=30.0), rig.now)
+    assert rig.send(rig.chunk(actions, instruction_sequence=2)) is Reason.OK
 
 
 def test_without_heartbeats_the_instruction_node_is_not_missed(rig):
