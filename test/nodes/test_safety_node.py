@@ -856,7 +856,7 @@ def test_diagnostics_give_counters_and_durations(cell: Cell) -> None:
 
 def test_while_the_solver_hangs_the_known_stop_goes_out_in_every_period(tmp_path: Path) -> None:
     """The solver sleeps for 0.6 s, twice as long as any stop takes: the commands brake to rest meanwhile."""
-    with safety_alone(tmp_path, "fault_injection.hanging_safety_node") as running:
+    with safety_alone(tmp_path, "safety_bench.graph.tampering.hanging_safety_node") as running:
         cell = Cell(running)
         cell.wait_until_heard(cell.states)
         cell.wait_for(lambda: bool(cell.statuses))
