@@ -14,6 +14,7 @@ from vla_ros.safety.selftest.judge import broken_limits, run_fault_rows
 from vla_ros.safety.selftest.shadow import Shadow
 from vla_ros.safety.selftest.table import fault_table
 from vla_ros.safety.selftest.trial import passes
+from vla_ros.safety_bench.plants import Lie, Plant, PlantShadow
 from vla_ros.types import RobotState, SafetyState
 
 PAIR, PARAMETERS = load_contract("so101_pair"), load_parameters()
@@ -155,6 +156,29 @@ def test_a_fault_is_played_with_each_arm_in_the_lead():
 def test_faults_of_two_arms_are_stopped(name):
     faults = [fault for fault in fault_table(PAIR) if fault.name == name]
     assert [row.stopped for row in run_fault_rows(PAIR, PARAMETERS, faults)] == [True]
+
+
+def test_frozen_driver_in_wide_motion_is_no_contact():
+    """The other arm's measurements change; backing off would move the arm that nobody sees."""
+    contract = load_contract("so101_pair").led_by("left")
+    shadow, swing = PlantShadow(contract, PARAMETERS, Plant()), np.tile([0.6, 0.4, 0.4, -0.4, 0.8], 2)
+    while shadow.supervisor.arm(shadow.now) is not Reason.OK:
+        shadow.tick()
+    reasons, held = set(), []
+    for tick in range(260):
+        if tick % 10 == 0:
+            times = 0.01 * (tick + 10 * np.arange(1, contract.action.horizon + 1))
+            rows = contract.joints.home + 0.5 * swing * np.sin(2.0 * np.pi * times / 2.0)[:, None]
+            shadow.send(shadow.chunk(shadow.joint_actions(rows, np.full((len(rows), 2), 0.05))))
+        if tick == 60:
+            shadow.plant.lying, shadow.plant.lie = contract.joint_owners == 1, Lie.FROZEN
+        decision = shadow.tick()
+        reasons.add(decision.reason)
+        if tick >= 60 and decision.state is SafetyState.HOLD:
+            held.append(shadow.commands[-1])
+    assert "not_following" in reasons and "contact" not in reasons
+    way = np.diff(held, axis=0)
+    assert (way * way[0] >= 0.0).all(), "it only stops, and does not go back"
 
 
 @pytest.mark.parametrize("frozen", ["left", "right"])

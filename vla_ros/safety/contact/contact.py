@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from vla_ros.robot.contract import RobotContract
 from vla_ros.safety.contact.momentum_observer import MomentumObserver
 from vla_ros.safety.contact.torque_check import TorqueCheck
+from vla_ros.safety.measurement.arm_wise import Flags, any_in_arm
 from vla_ros.safety.measurement.tracking_model import StallCheck, TrackingModel
 from vla_ros.types import FloatArray, RobotState
 
@@ -84,6 +85,7 @@ class ContactMonitor:
             ContractError: when effort thresholds are given but the description has no masses.
         """
         self._names, limits = contract.joints.names, contract.contact
+        self._owners = contract.joint_owners
         self._limits = limits
         self.residual_torques: FloatArray | None = None
         self.touching = False
@@ -133,7 +135,7 @@ class ContactMonitor:
 
         Args:
             state: Newest measurement; a repeated one is no evidence, nor is one equal to the previous one to the last
-                bit: a frozen sensor repeats its value, an arm in contact always gives a little.
+                bit, of each arm: a frozen sensor repeats its value, an arm in contact always gives a little.
             believed: Whether no other check rejects the measurement; else it is no evidence, and the observer is reset.
             moving: Whether the arm is commanded to move, or was just before; else it did not cause the contact itself.
             punctual: Whether commands and measurements are on time; else positions are no evidence. Torques are: they
@@ -145,8 +147,11 @@ class ContactMonitor:
         if last is not None and state.stamp == last.stamp:
             return None
         self._state, self.touching = state, False
-        moved = last is None or not np.array_equal(state.joint_positions, last.joint_positions)
-        felt = moved or last is None or not _same(state.joint_efforts, last.joint_efforts)
+        if last is None:
+            moved = np.ones(len(self._names), dtype=bool)
+        else:
+            moved = any_in_arm(state.joint_positions != last.joint_positions, self._owners)
+        felt = bool(moved.any()) or last is None or not _same(state.joint_efforts, last.joint_efforts)
         by_effort = self._by_effort(state, believed, moving, felt)
         by_tracking = self._by_tracking(state, believed and moving, punctual, moved)
         return by_effort or by_tracking
@@ -159,18 +164,18 @@ class ContactMonitor:
         quiet = observer.informed and not self._pushed(GONE * limits.effort).any()
         return ~check.numb(state.stamp) & quiet
 
-    def _by_tracking(self, state: RobotState, valid: bool, punctual: bool, changed: bool) -> Contact | None:
+    def _by_tracking(self, state: RobotState, valid: bool, punctual: bool, changed: Flags) -> Contact | None:
         limits = self._limits
         if limits is None:
             return None
         residual = np.abs(self._tracking.residual(state.joint_positions))
-        if changed:
+        if changed.any():
             self._stall.add(state.joint_positions, self._tracking.slowest)
         beyond = (residual > limits.tracking) & punctual
         evidence = beyond & (valid and bool(beyond.any()) and self._stall.stalled)
         lasting = changed & self._lasting(residual, beyond, evidence, state.stamp)
         counted = evidence & ~self._nothing_felt(state)
-        self._tracking_count = _count(self._tracking_count, counted, changed or not beyond.any())
+        self._tracking_count = _count(self._tracking_count, counted, changed | (not beyond.any()))
         return self._contact("tracking", lasting | (self._tracking_count >= TRACKING_COUNT), residual, limits.tracking)
 
     def _lasting(
@@ -201,7 +206,7 @@ class ContactMonitor:
         torques, self._newest_torques = observer.without_payload(state.joint_positions, residuals, limits.payload)
         self.residual_torques = torques
         beyond = self._pushed(limits.effort) & moving
-        self._effort_count = _count(self._effort_count, beyond, changed and observer.informed)
+        self._effort_count = _count(self._effort_count, beyond, np.full(len(beyond), changed and observer.informed))
         return self._contact("effort", self._effort_count >= EFFORT_COUNT, np.abs(torques), limits.effort)
 
     def _pushed(self, threshold: FloatArray) -> NDArray[np.bool_]:
@@ -220,9 +225,9 @@ class ContactMonitor:
         return Contact(self._names[worst], by, float(residual[worst]), float(threshold[worst]))
 
 
-def _count(before: NDArray[np.int_], beyond: NDArray[np.bool_], changed: bool) -> NDArray[np.int_]:
+def _count(before: NDArray[np.int_], beyond: Flags, changed: Flags) -> NDArray[np.int_]:
     """Return the number of consecutive measurements beyond; an unchanged one neither counts nor resets."""
-    return np.where(beyond, before + 1, 0) if changed else before
+    return np.where(changed, np.where(beyond, before + 1, 0), before)
 
 
 def _same(efforts: FloatArray | None, before: FloatArray | None) -> bool:

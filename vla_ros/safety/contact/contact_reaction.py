@@ -19,6 +19,7 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.contact.backoff import ARRIVED, BackOff
 from vla_ros.safety.contact.contact import Contact, ContactMonitor
+from vla_ros.safety.measurement.arm_wise import any_in_arm
 from vla_ros.safety.measurement.held_posture import HeldPosture
 from vla_ros.safety.motion.joint_motion import JointStep, longest_stop
 from vla_ros.safety.reasons import Reason
@@ -69,6 +70,7 @@ class ContactReaction:
         retreat = 0.0 if contract.contact is None else contract.contact.retreat
         self._backoff = BackOff(contract.joints, kinematics, retreat)
         self._held = HeldPosture(period)
+        self._owners = contract.joint_owners
         self.reset(contract.joints.home)
 
     def reset(self, positions: FloatArray) -> None:
@@ -86,7 +88,8 @@ class ContactReaction:
         self._load: float | None = None  # distance from command to arm at the last unloading in an emergency stop, rad
         self._given_up = False
         self._judged = True  # whether there was a measurement to act on since the last command
-        self._blind = 0.0  # path commanded since the measurement last changed, rad
+        # Path of each joint since the measurement of its arm last changed, rad.
+        self._blind = np.zeros(len(self._owners))
 
     def record(self, step: JointStep, now: float) -> None:
         """Record the step commanded at `now`, s, steady clock."""
@@ -96,7 +99,7 @@ class ContactReaction:
             self._moved_at = now
         if self.contact is None:
             self._backoff.note(step.positions)
-        self._blind += float(np.abs(step.positions - self._commanded).max())
+        self._blind += np.abs(step.positions - self._commanded)
         self._commanded = step.positions
         if not self._judged:  # without measurements nothing can be relieved: the time does not count
             self._ends_at += now - self._now
@@ -115,8 +118,10 @@ class ContactReaction:
             now: Steady clock, s.
         """
         self._judged = True
-        if self._measured is None or not np.array_equal(state.joint_positions, self._measured):
-            self._measured, self._blind = state.joint_positions, 0.0
+        if self._measured is None:
+            self._measured = state.joint_positions
+        self._blind[any_in_arm(state.joint_positions != self._measured, self._owners)] = 0.0
+        self._measured = state.joint_positions
         new = state.stamp != self._stamp
         if new:
             self._stamp = state.stamp
@@ -143,7 +148,7 @@ class ContactReaction:
         # It goes on when measurements do.
         return (
             None
-            if measured is None or self._blind > BLIND_WAY
+            if measured is None or (self._blind > BLIND_WAY).any()
             else self._backoff.velocities(self._commanded, measured, touching)
         )
 
