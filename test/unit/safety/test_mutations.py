@@ -89,7 +89,12 @@ NO_SLACK = edit(
     "<= widest + _RANGE_SLACK * widest",
     "<= np.inf",
 )
-NO_FINITE = edit(ChunkGate, "_judge_form", "(np.isfinite(actions).all() and np.isfinite(chunk.trust))", "True")
+NO_FINITE = edit(
+    ChunkGate,
+    "_judge_form",
+    "(np.isfinite(actions).all() and np.isfinite([chunk.trust, chunk.instruction_sequence]).all())",
+    "True",
+)
 NO_FINITE_START = edit(
     chunk_gate,
     "_believes_pose",
@@ -145,6 +150,7 @@ MUTATIONS = (
         (
             edit(ChunkGate, "_judge_form", "actions.ndim != 2 or not 1 <= len(actions) <= space.horizon", "False"),
             edit(ChunkGate, "_judge_form", "actions.shape[1] != space.width", "False"),
+            edit(ChunkGate, "_judge_form", 'actions.dtype.kind not in "fiu"', "False"),
             edit(ChunkGate, "judge", "return Reason.CHUNK_SHAPE", "return Reason.OK"),
         ),
         (
@@ -436,7 +442,7 @@ MUTATIONS = (
     Mutation(
         "whoever disarms does not wait for the way back from a contact",
         (
-            edit(SafetySupervisor, "_retreat", "fault is not Reason.CONTACT", "not self.armed"),
+            edit(SafetySupervisor, "_retreat", "not self._relieves", "not self.armed"),
             edit(SafetySupervisor, "_finish_disarming", "and not retreating", ""),
         ),
         ("disarmed as soon as a contact is found", "emergency stop as soon as a contact is found"),
