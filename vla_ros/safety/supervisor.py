@@ -530,8 +530,10 @@ class SafetySupervisor:
     def _fault(self, now: float) -> tuple[Reason, str]:
         """Return the fault that forbids following anything at `now`, or OK."""
         follows = self._follows(now)  # first: the arm must be monitored even while another fault holds it
-        # An arm in contact is relieved whatever else holds it, unless the controller has dropped the stop.
-        self._relieves = follows[0] is Reason.CONTACT and not self._gap.open
+        # An arm in contact is relieved whatever else holds it, unless the controller has dropped the stop, or another
+        # publisher may be what moves the arm.
+        foreign = self._graph_fault[0] is Reason.FOREIGN_PUBLISHER
+        self._relieves = follows[0] is Reason.CONTACT and not (foreign or self._gap.open)
         if self._graph_fault[0] is not Reason.OK:
             return self._graph_fault
         if self._monitor.take_jump():

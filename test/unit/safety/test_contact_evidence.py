@@ -283,9 +283,9 @@ def test_contact_is_relieved_whatever_else_holds_the_arm(stopped):
     shadow = pressed()
     if stopped:
         shadow.supervisor.press_estop(shadow.now)
-    shadow.supervisor.report(Reason.FOREIGN_PUBLISHER)
+    shadow.supervisor.report(Reason.MESSAGE_UNREADABLE)
     for _ in range(120):
-        assert shadow.tick().reason == ("foreign_publisher" if not stopped else "estop_pressed")
+        assert shadow.tick().reason == (Reason.MESSAGE_UNREADABLE.label if not stopped else "estop_pressed")
     assert pressing(shadow) < 0.003
 
 
@@ -303,7 +303,7 @@ def test_disarming_relieves_a_contact_also_with_a_fault_of_the_graph():
     shadow = pressed()
     shadow.supervisor.disarm(shadow.now)
     for i in range(100):
-        shadow.supervisor.report(Reason.FOREIGN_PUBLISHER if i < 30 else Reason.OK)
+        shadow.supervisor.report(Reason.MESSAGE_UNREADABLE if i < 30 else Reason.OK)
         shadow.tick()
     assert shadow.supervisor.state is SafetyState.DISARMED
     assert pressing(shadow) < 0.003
@@ -321,3 +321,14 @@ def test_reset_waits_until_an_emergency_stop_has_relieved_the_contact(after):
         shadow.tick()
     assert shadow.supervisor.state is SafetyState.DISARMED
     assert pressing(shadow) < 0.003
+
+
+def test_arm_that_another_publisher_may_move_is_not_backed_off():
+    shadow = pressed()
+    shadow.supervisor.report(Reason.FOREIGN_PUBLISHER)
+    for _ in range(60):
+        shadow.tick()
+    rest = shadow.commands[-1]
+    for _ in range(60):
+        shadow.tick()
+    np.testing.assert_array_equal(shadow.commands[-1], rest)
