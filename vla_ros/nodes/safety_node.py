@@ -265,10 +265,10 @@ class SafetyNode(ManagedNode):
             self._ticker.offer_joint_state(message)
 
     def _take_chunk(self, message: ActionChunk) -> None:
-        strangers = self._watch.unauthorized_chunk_publishers()
-        self._control.inputs.offer_chunk(message, foreign=bool(strangers))
-        if strangers:
-            self.get_logger().error(strangers, throttle_duration_sec=2.0)
+        unauthorized = self._watch.unauthorized_chunk_publishers()
+        self._control.inputs.offer_chunk(message, foreign=bool(unauthorized))
+        if unauthorized:
+            self.get_logger().error(unauthorized, throttle_duration_sec=2.0)
 
     def _on_arm(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._auto_arm = False  # an explicit request overrides automatic arming

@@ -383,7 +383,7 @@ class SafetySupervisor:
         fault = self._monitor.fault(now)
         if fault is not Reason.OK:
             return fault
-        if self._commanding and (not self._motion.joints.resting or self._contact.unloading):
+        if self._commanding and (not self._motion.joints.resting or (self._relieves and self._contact.unloading)):
             return Reason.MOVING
         reason = self._machine.reset()
         if reason is Reason.OK:

@@ -73,7 +73,7 @@ class DataSection:
 class DecidingSection:
     """Separate training of the action head, after the vision encoder has been trained.
 
-    See `vla_ros.training.algorithms.glances`; of the networks, only `compositional` supports it.
+    See `vla_ros.training.algorithms.target_features`; of the networks, only `compositional` supports it.
 
     Attributes:
         steps: Updates after those of `loop`; 0: none.

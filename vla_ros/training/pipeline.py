@@ -26,9 +26,9 @@ from vla_ros.language.phrasing import held_out_words, say, taught_words
 from vla_ros.models.checkpoint import load_checkpoint, save_checkpoint
 from vla_ros.policies.driver import PolicyDriver
 from vla_ros.robot.contract import RobotContract, load_contract
+from vla_ros.training.algorithms.action_head import DecidingOptions, train_action_head
 from vla_ros.training.algorithms.behavioral_cloning import CloningOptions, Demonstrations, train_policy
 from vla_ros.training.algorithms.dagger import DaggerRound, run_dagger, schedule
-from vla_ros.training.algorithms.deciding import DecidingOptions, train_action_head
 from vla_ros.training.algorithms.experience import ExperienceBatches
 from vla_ros.training.algorithms.preferences import PolicyGradient, advantages, cut_clips, step_features
 from vla_ros.training.algorithms.rewards import PairBatches, RewardModel, preference_loss

@@ -17,8 +17,8 @@ from vla_ros.training.loop_options import LoopOptions
 from vla_ros.yaml_files import parse_yaml
 
 if TYPE_CHECKING:
+    from vla_ros.training.algorithms.action_head import DecidingOptions
     from vla_ros.training.algorithms.behavioral_cloning import CloningOptions, Demonstrations
-    from vla_ros.training.algorithms.deciding import DecidingOptions
 
 FREE = frozenset(
     {

@@ -32,14 +32,14 @@ class View:
     """Vision output of one camera: target features, and the intermediate maps for supervision.
 
     Attributes:
-        glance: Target features.
+        target_features: Basis of the decision.
         thing_look: (B, N, h', w') attention weights for the object.
         goal_look: The same for the goal.
         colour: (B, colours + 1, h'w') log probabilities; the last class: none.
         kind: (B, kinds + 1, h'w') the same for kinds of objects.
     """
 
-    glance: TargetFeatures
+    target_features: TargetFeatures
     thing_look: Tensor
     goal_look: Tensor
     colour: Tensor
@@ -72,7 +72,7 @@ class VisionEncoder(nn.Module):
         self.keep = nn.Conv2d(channels, channels // 2, 1)
         self.sharpen = nn.Parameter(torch.ones(2))
 
-    def forward(self, image: Tensor, chances: Mapping[str, Tensor]) -> View:
+    def forward(self, image: Tensor, probs: Mapping[str, Tensor]) -> View:
         """Encode images (B, 3, h, w) and attend to the concepts, given as class probabilities (B, N, classes)."""
         # channels_last is a tenth faster on a CPU.
         near = self.near((image - 0.5).contiguous(memory_format=torch.channels_last))
@@ -81,7 +81,7 @@ class VisionEncoder(nn.Module):
         said = [self.colour(near), self.kind(seen), self.keep(seen), self.free(seen)]
         with full_precision(image):
             colour, kind, kept, free = (values.flatten(2).to(self.sharpen.dtype) for values in said)
-            return self._view(colour, kind, kept, free, chances, size)
+            return self._view(colour, kind, kept, free, probs, size)
 
     def _view(
         self,
@@ -89,13 +89,13 @@ class VisionEncoder(nn.Module):
         kind: Tensor,
         kept: Tensor,
         free: Tensor,
-        chances: Mapping[str, Tensor],
+        probs: Mapping[str, Tensor],
         size: tuple[int, int],
     ) -> View:
         colour, kind = colour.log_softmax(dim=1), kind.log_softmax(dim=1)
         free = spatial_expectation(free.softmax(dim=-1), size)
-        thing, thing_look = self._look(colour, kind, kept, chances["colour"], chances["kind"], size)
-        goal_colour, goal_kind = chances["goal_colour"][..., :-1], chances["goal_kind"][..., :-1]
+        thing, thing_look = self._look(colour, kind, kept, probs["colour"], probs["kind"], size)
+        goal_colour, goal_kind = probs["goal_colour"][..., :-1], probs["goal_kind"][..., :-1]
         goal, goal_look = self._look(colour, kind, kept, goal_colour, goal_kind, size)
         return View(TargetFeatures(thing, goal, free.flatten(1)), thing_look, goal_look, colour, kind)
 

@@ -136,23 +136,25 @@ class CompositionalModel(VlaModel):
         self.check(given)
         logits = self.reader(given.tokens)
         if concepts:
-            chances = self._certain(concepts, given.state)
+            probs = self._certain(concepts, given.state)
         else:
-            chances = {name: _decided(values).to(given.state.dtype) for name, values in logits.items()}
-        views = {name: eye(given.images[name], chances) for name, eye in self.eyes.items()}
+            probs = {name: _decided(values).to(given.state.dtype) for name, values in logits.items()}
+        views = {name: eye(given.images[name], probs) for name, eye in self.eyes.items()}
         looks = {name: view.thing_look for name, view in views.items()}
         # Convolutions tolerate bf16; keypoints and metric offsets need fp32.
         with full_precision(given.state):
-            output, place = self._decide(chances, {name: view.glance for name, view in views.items()}, given.state)
+            output, place = self._decide(
+                probs, {name: view.target_features for name, view in views.items()}, given.state
+            )
         return replace(output, attention=looks), _Thoughts(logits, views, place)
 
     def look(self, images: Mapping[str, Tensor], concepts: Mapping[str, Tensor]) -> dict[str, TargetFeatures]:
         """Return target features of each camera's images (B, 3, h, w) for known concepts (B, N)."""
-        chances = self._certain(concepts, next(iter(images.values())))
-        return {name: eye(images[name], chances).glance for name, eye in self.eyes.items()}
+        probs = self._certain(concepts, next(iter(images.values())))
+        return {name: eye(images[name], probs).target_features for name, eye in self.eyes.items()}
 
     def decision_loss(
-        self, glances: Mapping[str, TargetFeatures], state: Tensor, wanted: ModelTarget
+        self, target_features: Mapping[str, TargetFeatures], state: Tensor, wanted: ModelTarget
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of the action head, given target features and state (B, S), without running vision.
 
@@ -162,7 +164,7 @@ class CompositionalModel(VlaModel):
         concepts = wanted.concepts
         if wanted.target is None or wanted.goal is None or not concepts:
             raise ValueError("deciding is taught by `target`, `goal` and `concepts`: one of them is missing")
-        said, place = self._decide(self._certain(concepts, state), glances, state)
+        said, place = self._decide(self._certain(concepts, state), target_features, state)
         carried = wanted.present * (concepts["goal_kind"] < self.config.kinds)
         parts = _decision_losses(said, wanted, self.config.action)
         return total({**parts, "goal": 2.0 * _chunk_error(place, wanted.goal, carried)})
@@ -174,11 +176,11 @@ class CompositionalModel(VlaModel):
         return {name: functional.one_hot(concepts[name], count).to(like) for name, count in classes.items()}
 
     def _decide(
-        self, chances: Mapping[str, Tensor], views: Mapping[str, TargetFeatures], state: Tensor
+        self, probs: Mapping[str, Tensor], views: Mapping[str, TargetFeatures], state: Tensor
     ) -> tuple[ModelOutput, Tensor]:
         """Return the output, without attention, and the position of the goal, (B, N, 3) normalized."""
-        scenes, sentences = chances["act"].shape[:2]
-        has_goal = 1.0 - chances["goal_kind"][..., -1:]
+        scenes, sentences = probs["act"].shape[:2]
+        has_goal = 1.0 - probs["goal_kind"][..., -1:]
         state = state[:, None].expand(-1, sentences, -1)
         free = [view.free[:, None].expand(-1, sentences, -1) for view in views.values()]
         around = torch.cat([*free, state], dim=-1)
@@ -188,7 +190,7 @@ class CompositionalModel(VlaModel):
         place = self.locate(torch.cat([goal, around], dim=-1))
         tool, there, then = state[..., :3], target.detach(), place.detach() * has_goal
         ways = [there, there - tool, then, has_goal * (then - tool), has_goal * (then - there)]
-        plan = self.plan(torch.cat([thing, goal * has_goal, around, chances["act"], *ways], dim=-1))
+        plan = self.plan(torch.cat([thing, goal * has_goal, around, probs["act"], *ways], dim=-1))
         plan = plan.view(scenes, sentences, self.config.horizon, self.config.action.width)
         evidence = [torch.cat([view.thing[..., :2], view.goal[..., :2] * has_goal], dim=-1) for view in views.values()]
         output = ModelOutput(
@@ -286,9 +288,9 @@ class _Thoughts:
 
 def _decided(logits: Tensor) -> Tensor:
     """Return the likeliest class as one-hot, as a mean of classes means nothing; the gradient is the softmax's."""
-    chances = logits.softmax(dim=-1)
-    one = functional.one_hot(chances.argmax(dim=-1), chances.shape[-1]).to(chances.dtype)
-    return one + chances - chances.detach()
+    probs = logits.softmax(dim=-1)
+    one = functional.one_hot(probs.argmax(dim=-1), probs.shape[-1]).to(probs.dtype)
+    return one + probs - probs.detach()
 
 
 class _Plan(nn.Module):

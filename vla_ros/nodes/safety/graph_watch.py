@@ -49,8 +49,8 @@ class GraphWatch:
 
     def complaint(self) -> str:
         """Return what prevents arming: unauthorized publishers, or inputs that are never delivered; "" if nothing."""
-        if strangers := self.unauthorized_chunk_publishers():
-            return strangers
+        if unauthorized := self.unauthorized_chunk_publishers():
+            return unauthorized
         if others := self.other_commanders() or self.other_clocks():
             return others
         for topic, profile in self._inputs.items():

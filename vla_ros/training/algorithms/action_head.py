@@ -15,7 +15,7 @@ from vla_ros.models.checkpoint import load_checkpoint, save_checkpoint, weights_
 from vla_ros.models.contract import VlaModel
 from vla_ros.models.networks.compositional import CompositionalModel
 from vla_ros.training.algorithms.behavioral_cloning import watch_training
-from vla_ros.training.algorithms.glances import GlanceDataset, decide
+from vla_ros.training.algorithms.target_features import GlanceDataset, decide
 from vla_ros.training.datasets.source import SeededBatches
 from vla_ros.training.datasets.tabletop import TabletopDataset
 from vla_ros.training.held_out import Play, held_out_episodes

@@ -17,9 +17,9 @@ from vla_ros.models.build import build_model
 from vla_ros.models.checkpoint import PolicyBundle, load_checkpoint, save_checkpoint
 from vla_ros.models.networks.compositional import CompositionalModel
 from vla_ros.robot.contract import load_contract
+from vla_ros.training.algorithms.action_head import DecidingOptions, train_action_head
 from vla_ros.training.algorithms.behavioral_cloning import make_bundle
-from vla_ros.training.algorithms.deciding import DecidingOptions, train_action_head
-from vla_ros.training.algorithms.glances import ASKED, GlanceDataset
+from vla_ros.training.algorithms.target_features import ASKED, GlanceDataset
 from vla_ros.training.datasets.concepts import COLOUR_NAMES, KIND_NAMES
 from vla_ros.training.datasets.pictures import varied
 from vla_ros.training.datasets.source import SeededBatches
